@@ -56,7 +56,7 @@ class ReachedPerson:
         text: The record, as Redis has it; another one is written with each delivery.
     """
 
-    place: PartitionKeys
+    partition: PartitionKeys
     digest: bytes
     who: Mapping[str, Any] = field(repr=False)
     at_ms: int = 0
@@ -65,11 +65,11 @@ class ReachedPerson:
     text: bytes = field(default=b"", repr=False)
 
     @classmethod
-    def loads(cls, place: PartitionKeys, digest: bytes, text: bytes) -> Self:
+    def loads(cls, partition: PartitionKeys, digest: bytes, text: bytes) -> Self:
         """Read a person from the hash, where the digest is written in hex."""
         at_ms, who, *sent = orjson.loads(text)
         trigger, names = sent or ("", ())
-        return cls(place, bytes.fromhex(digest.decode()), who, at_ms, trigger, names, text)
+        return cls(partition, bytes.fromhex(digest.decode()), who, at_ms, trigger, names, text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Membership:
 
     audience: str
     attribute: str
-    place: ListSide
+    side: ListSide
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class Reached:
     about: int
 
 
-def read_reached(client: Redis, places: Sequence[PartitionKeys], *, until_ms: int) -> Reached:
+def read_reached(client: Redis, partitions: Sequence[PartitionKeys], *, until_ms: int) -> Reached:
     """Return the people whose last delivery is not later than `until_ms`.
 
     Of a partition with many people Redis keeps those with the smallest digests. Over all
@@ -132,12 +132,12 @@ def read_reached(client: Redis, places: Sequence[PartitionKeys], *, until_ms: in
     """
     found: list[ReachedPerson] = []
     bounds = [_LARGEST]
-    for place in places:
-        rows: Any = client.hgetall(place.who)
+    for partition in partitions:
+        rows: Any = client.hgetall(partition.who)
         if len(rows) >= REACHED_KEPT:
             bounds.append(max(rows).decode())
         for digest, text in rows.items():
-            person = ReachedPerson.loads(place, digest, text)
+            person = ReachedPerson.loads(partition, digest, text)
             if person.at_ms <= until_ms and person.who:
                 found.append(person)
     bound = min(bounds)
@@ -225,7 +225,7 @@ class Verifier:
                 yield Verified(differences=differences)
 
     def _compare(self, person: ReachedPerson) -> tuple[int, list[Difference]]:
-        (record,) = read_records(self._client, person.place, [person.digest])
+        (record,) = read_records(self._client, person.partition, [person.digest])
         wanted = expected(self._names.lines(record), self._lists, until_us=self._until_us)
         if not wanted:
             return 0, []
@@ -233,15 +233,15 @@ class Verifier:
         found = read_lists(self._reader, person.who, attributes)
         differences = [
             Difference(
-                person.place.destination,
+                person.partition.destination,
                 person.digest.hex(),
                 membership.audience,
                 membership.attribute,
-                membership.place,
+                membership.side,
                 actual,
             )
             for membership in wanted
-            if (actual := _actual(found, membership)) not in (membership.place, "")
+            if (actual := _actual(found, membership)) not in (membership.side, "")
         ]
         return len(wanted), differences
 
@@ -249,7 +249,7 @@ class Verifier:
 def _actual(found: ReadBack, membership: Membership) -> str:
     """Return "inside", "outside" or "unknown", as Insider has the person; "" = do not compare."""
     if found.attributes is None:
-        return "unknown" if membership.place == "inside" else ""
+        return "unknown" if membership.side == "inside" else ""
     return "inside" if found.lists(membership.audience, membership.attribute) else "outside"
 
 
@@ -284,8 +284,8 @@ def verify(
     total = Verified()
     candidates = about = 0
     for one in _destinations(settings, destination):
-        places = all_partitions(client, settings, [one.name])
-        reached = read_reached(client, places, until_ms=until_ms)
+        partitions = all_partitions(client, settings, [one.name])
+        reached = read_reached(client, partitions, until_ms=until_ms)
         candidates += len(reached.people)
         about += reached.about
         people = sampled(reached.people, sample, random.SystemRandom())
@@ -352,7 +352,7 @@ class HeldPerson:
 
 
 def verify_person(
-    client: Redis, settings: Settings, digest: bytes, partition: int
+    client: Redis, settings: Settings, digest: bytes, number: int
 ) -> dict[str, HeldPerson | None]:
     """Read one person at each destination of Insider's API; None = nothing is remembered there.
 
@@ -362,14 +362,14 @@ def verify_person(
     until_us = 1_000 * now_ms(client)
     found: dict[str, HeldPerson | None] = {}
     for destination in _destinations(settings, ""):
-        place = settings.redis.ids.place(destination.name, partition)
-        text: Any = client.hget(place.who, digest.hex())
+        partition = settings.redis.ids.partition(destination.name, number)
+        text: Any = client.hget(partition.who, digest.hex())
         who = orjson.loads(text)[1] if text else None
         found[destination.name] = None
         if who:
             with InsiderReader(settings, destination) as reader:
                 found[destination.name] = _held(
-                    client, reader, ReachedPerson(place, digest, who), settings, until_us
+                    client, reader, ReachedPerson(partition, digest, who), settings, until_us
                 )
     return found
 
@@ -381,7 +381,7 @@ def _held(
     settings: Settings,
     until_us: int,
 ) -> HeldPerson:
-    triggers = settings.triggers_of(person.place.destination)
+    triggers = settings.triggers_of(person.partition.destination)
     lists = {trigger.name: list_of(settings, trigger) for trigger in triggers}
     names = frozenset(CUSTOM + each for each in lists.values() if each)
     sent = frozenset(name for trigger in triggers for name in sample_attributes(settings, trigger))

@@ -167,10 +167,10 @@ def _parts(streams: Iterable[Stream], standing: Standing) -> Iterator[WaitingPar
     oldest: dict[tuple[str, str, str], int] = {}
     orphaned: set[tuple[str, str, str]] = set()
     for stream in streams:
-        key = (stream.place.destination, stream.trigger, stream.lane)
+        key = (stream.partition.destination, stream.trigger, stream.lane)
         counts[key] += stream.length
         oldest[key] = min(oldest.get(key, stream.since_ms), stream.since_ms)
-        if is_orphan(standing.settings, stream.place, stream.trigger):
+        if is_orphan(standing.settings, stream.partition, stream.trigger):
             orphaned.add(key)
     for key, count in counts.most_common():
         destination, trigger, lane = key
@@ -196,7 +196,7 @@ def _lines(look: Look, streams: Sequence[Stream], choice: Choice) -> Iterator[Wa
     entries = _oldest_entries(look, oldest, choice)
     scopes = read_scopes(look.client, look.settings) if oldest else {}
     for one in sorted(entries, key=lambda each: each.since_ms):
-        is_gone = is_orphan(look.settings, one.stream.place, one.stream.trigger)
+        is_gone = is_orphan(look.settings, one.stream.partition, one.stream.trigger)
         yield WaitingLine(one, is_unwanted(one, None if is_gone else scopes[one.stream.trigger]))
 
 

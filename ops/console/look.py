@@ -237,7 +237,7 @@ class Look:
             entries = self._entries
         return list(newest_acts(reversed(entries)))
 
-    def letters(self) -> DeadLetters:
+    def dead_letters(self) -> DeadLetters:
         """Return the dead letters."""
         return DeadLetters(self.client, self.settings)
 
@@ -245,9 +245,9 @@ class Look:
         """Return the quarantined records."""
         return QuarantinedRecords(self.client, self.settings)
 
-    def count_letters(self, wanted: Filter) -> Scan[str]:
+    def count_dead_letters(self, wanted: Filter) -> Scan[str]:
         """Return the ids of the letters that match, as far as a page may read."""
-        return scan(one["id"] for one in self.letters().find(wanted))
+        return scan(one["id"] for one in self.dead_letters().find(wanted))
 
     def _judge(self) -> Judged:
         if not self._is_compared:
@@ -263,15 +263,15 @@ class Look:
         return scan(self.quarantine().find(EVERYTHING), _MOST_RECORDS)
 
     def _read_history(self) -> list[tuple[PartitionKeys, HistoryLine]]:
-        places = all_partitions(self.client, self.settings)
+        partitions = all_partitions(self.client, self.settings)
         answers = ask_each(
             self.client,
-            places,
-            lambda pipe, place: pipe.xrevrange(place.history, count=_OF_EACH_HISTORY),
+            partitions,
+            lambda pipe, partition: pipe.xrevrange(partition.history, count=_OF_EACH_HISTORY),
         )
         lines = [
-            (place, HistoryLine.loads(fields[b"e"]))
-            for place, rows in zip(places, answers, strict=True)
+            (partition, HistoryLine.loads(fields[b"e"]))
+            for partition, rows in zip(partitions, answers, strict=True)
             for _, fields in rows
         ]
         return sorted(lines, key=lambda one: -one[1].at_ms)

@@ -171,7 +171,7 @@ _SHOWN: Final = 100
 class TapLine:
     """One outcome of the newest, about a person who stands there as a digest."""
 
-    place: PartitionKeys
+    partition: PartitionKeys
     line: HistoryLine
 
 

@@ -10,11 +10,10 @@ from typing import Any, Final
 import orjson
 
 from segrelay.ops.console.app import Asked, Console, Page, Redirect, address_of
-from segrelay.ops.console.letters import tried_letters
+from segrelay.ops.console.dead_letters import tried_dead_letters
 from segrelay.ops.console.look import Look
 from segrelay.ops.console.revealing import note_reveal
 from segrelay.ops.dead_letters.replay import shown
-from segrelay.ops.kept import hidden
 from segrelay.ops.state.person import KnownPerson
 from segrelay.ops.state.waiting import WaitingEntry
 from segrelay.ops.verify import HeldPerson, verify_person
@@ -23,6 +22,7 @@ from segrelay.ops.why.story import MOST_ENTRIES, KnownProfile, Moment, explain_p
 from segrelay.worker.checks.preview import Candidate, Previewed, preview
 from segrelay.worker.contract.events import decode_profile
 from segrelay.worker.contract.keys import DIGEST_BYTES
+from segrelay.worker.contract.masking import hidden
 from segrelay.worker.contract.receivers import REQUEST_ID, read_requests
 from segrelay.worker.contract.redis.claim import learn_numbering
 from segrelay.worker.contract.redis.connection import now_ms
@@ -113,12 +113,13 @@ def person(console: Console, asked: Asked) -> Page:
         "is_whole": known.is_whole,
         "most_read": _MOST_READ,
         "ledger": list(ledger_of(known)),
-        "timeline": [(moment, _letter_in(moment)) for moment in timeline],
+        "timeline": [(moment, _dead_letter_in(moment)) for moment in timeline],
         "letters": [shown(one, reveal=reveals) for one in known.dead_letters],
         "tries": tries,
         "tried": list(_tried(look, known.waiting[:_TRIED], reveals=reveals)) if tries else [],
         "tried_letters": {
-            one.id: one for one in tried_letters(look, known.dead_letters[:_TRIED], reveals=reveals)
+            one.id: one
+            for one in tried_dead_letters(look, known.dead_letters[:_TRIED], reveals=reveals)
         }
         if tries
         else {},
@@ -151,7 +152,7 @@ def _known(look: Look, asked: Asked) -> KnownProfile:
     return explain_person(look.client, look.settings, found, most, look.standing())
 
 
-def _letter_in(moment: Moment) -> str:
+def _dead_letter_in(moment: Moment) -> str:
     """Return the id of the letter that a line is about; "" = it is about none."""
     return moment.detail.partition(":")[0] if moment.what == "dead letter" else ""
 

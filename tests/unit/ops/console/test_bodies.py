@@ -1,4 +1,4 @@
-from segrelay.ops.console.letters import beside
+from segrelay.ops.console.dead_letters import beside
 
 
 def lines(marked):

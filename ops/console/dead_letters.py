@@ -14,13 +14,14 @@ from segrelay.ops.console.revealing import note_reveal
 from segrelay.ops.dead_letters.commands import LEFT_OUT, DeadLetterOptions
 from segrelay.ops.dead_letters.reading import Cause, StoredDeadLetter, digest_of, matches
 from segrelay.ops.dead_letters.replay import candidate_of, failed_at
-from segrelay.ops.kept import Filter, cut, hidden
+from segrelay.ops.kept import Filter
 from segrelay.ops.terminal.console import json_or_text
 from segrelay.ops.terminal.moments import shown_ms
 from segrelay.worker.checks.preview import Previewed, preview
+from segrelay.worker.contract.masking import cut, hidden
 from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.words import Death
-from segrelay.worker.core.messages import place_in
+from segrelay.worker.core.messages import location_in
 from segrelay.worker.errors import UsageWrong
 
 PAGE: Final = 50
@@ -40,7 +41,7 @@ _OF_CAUSES: Final[Columns] = {
 }
 
 
-def letters(console: Console, asked: Asked) -> Page:
+def dead_letters(console: Console, asked: Asked) -> Page:
     """Show the causes, and the letters that the filters choose."""
     look = console.look
     causes = list(look.causes())
@@ -50,10 +51,10 @@ def letters(console: Console, asked: Asked) -> Page:
     number = asked.number("page", 1, MOST_SCANNED // PAGE)
     sorting = Sorting.of(asked, _COLUMNS, "-died")
     of_causes = Sorting.of(asked, _OF_CAUSES, "-letters", "causes")
-    wanted = chosen_letters(look, filters, chosen)
+    wanted = chosen_dead_letters(look, filters, chosen)
     looked = _look_through(look, wanted, MOST_SCANNED if sorting.text else PAGE * number)
     found = sorting.apply(looked.found, _COLUMNS)
-    store = look.letters()
+    store = look.dead_letters()
     values = {
         "causes": of_causes.apply((_cause_row(look, one) for one in causes), _OF_CAUSES),
         "kept": sum(one.count for one in causes),
@@ -95,7 +96,7 @@ def _look_through(look: Look, wanted: Filter, enough: int) -> LookedThrough:
     """Read the newest letters until more than enough match, or a page may read no more."""
     within = Filter(since_ms=wanted.since_ms, until_ms=wanted.until_ms)
     found: list[StoredDeadLetter] = []
-    for number, one in enumerate(look.letters().find(within), 1):
+    for number, one in enumerate(look.dead_letters().find(within), 1):
         if matches(one, wanted):
             found.append(one)
         if number == MOST_SCANNED:
@@ -106,25 +107,25 @@ def _look_through(look: Look, wanted: Filter, enough: int) -> LookedThrough:
     return LookedThrough(found, len(found))
 
 
-def chosen_letters(look: Look, filters: Mapping[str, str], causes: Sequence[str]) -> Filter:
+def chosen_dead_letters(look: Look, filters: Mapping[str, str], causes: Sequence[str]) -> Filter:
     """Return the filter that the fields of a form mean, read as the command reads its options."""
     options = DeadLetterOptions(cause=list(causes) or None, **filters)
     return options.chosen(look.client, look.settings, None)
 
 
 def _cause_row(look: Look, one: Cause) -> dict[str, Any]:
-    place = failed_at(look.settings, one.trigger, one.message)
+    location = failed_at(look.settings, one.trigger, one.message)
     return {
         "cause": one,
-        "place": place,
-        "message": one.message.removeprefix(f"{place_in(one.message)}: "),
+        "location": location,
+        "message": one.message.removeprefix(f"{location_in(one.message)}: "),
     }
 
 
-def letter(console: Console, asked: Asked) -> Page:
+def dead_letter(console: Console, asked: Asked) -> Page:
     """Show one letter: why it died, what was sent and answered, and what a replay would send."""
     look = console.look
-    store = look.letters()
+    store = look.dead_letters()
     found = next(store.find(Filter.of_id(asked.path["id"])), None)
     if found is None:
         raise UsageWrong(
@@ -146,7 +147,7 @@ def letter(console: Console, asked: Asked) -> Page:
         "tries": tries,
         "again": again,
         "bodies": beside(_sent_body(found), again.sent if again else None, reveals=reveals),
-        "source": list(_source(look, document["place"], found)),
+        "source": list(_source(look, document["location"], found)),
     }
     return Page("letter.html", f"Letter {found['id']}", values)
 
@@ -200,7 +201,7 @@ def _lines(value: Any) -> list[str]:
     return text.splitlines()[:_MOST_LINES]
 
 
-class TriedLetter(NamedTuple):
+class TriedDeadLetter(NamedTuple):
     """A letter with the body that was sent beside the body of a replay."""
 
     id: str
@@ -208,29 +209,29 @@ class TriedLetter(NamedTuple):
     bodies: tuple[list[MarkedLine], list[MarkedLine]]
 
 
-def tried_letters(
+def tried_dead_letters(
     look: Look, found: Iterable[StoredDeadLetter], *, reveals: bool = False
-) -> Iterator[TriedLetter]:
+) -> Iterator[TriedDeadLetter]:
     """Yield letters with what was sent, and what a replay would send with today's template."""
     for one in found:
         again = _again(look, one)
         after = again.sent if again else None
         bodies = beside(_sent_body(one), after, reveals=reveals)
-        yield TriedLetter(one["id"], again.fate if again else "unknown", bodies)
+        yield TriedDeadLetter(one["id"], again.fate if again else "unknown", bodies)
 
 
-def samples_of(look: Look, ids: Sequence[str]) -> Iterator[TriedLetter]:
+def samples_of(look: Look, ids: Sequence[str]) -> Iterator[TriedDeadLetter]:
     """Yield letters with their bodies before and after a replay; gone ones are left out."""
-    found = look.letters().find(Filter(frozenset(ids))) if ids else ()
-    return tried_letters(look, found)
+    found = look.dead_letters().find(Filter(frozenset(ids))) if ids else ()
+    return tried_dead_letters(look, found)
 
 
 _AROUND: Final = 3
 
 
-def _source(look: Look, place: str, found: StoredDeadLetter) -> Iterator[tuple[int, str, bool]]:
+def _source(look: Look, location: str, found: StoredDeadLetter) -> Iterator[tuple[int, str, bool]]:
     """Yield the lines of the template around the one that failed: number, text, is that one."""
-    name, _, line = place.partition(":")
+    name, _, line = location.partition(":")
     if not line.split(":")[0].isdigit() or found["trigger"] not in look.settings.triggers:
         return
     folder = look.settings.templates_folder.resolve()
