@@ -64,7 +64,7 @@ def partition_of(dead_letter_id: str) -> tuple[str, int] | None:
 
 
 def dead_letter_id_in(partition: PartitionKeys, dead_letter_id: str) -> str:
-    """Return the id that a letter has in another partition: an id begins with its partition."""
+    """Return the id that a letter has in another partition: an id begins with its place."""
     return f"{partition.id}.{partition.number}.{dead_letter_id.split('.', 2)[2]}"
 
 

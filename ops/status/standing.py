@@ -1,6 +1,6 @@
 """The standing: what goes, and what stops a destination, trigger or job, since when and why.
 
-It is one typed record, read in one partition from one look at Redis. The status, its screen, health,
+It is one typed record, read in one place from one look at Redis. The status, its screen, health,
 metrics, `why`, `resume` and `--wait` only show it. May a delivery go? The drain decides that by
 pauses, the gate, the waits of triggers and the templates that a worker can't use; the standing
 reads the same facts.
