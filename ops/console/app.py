@@ -35,7 +35,7 @@ from segrelay.worker.errors import RedisUnavailable, SegrelayError, UsageWrong
 
 LOG: Final = structlog.get_logger()
 HERE: Final = Path(__file__).parent
-_LIVE_SECONDS: Final = 2
+LIVE_SECONDS: Final = 2
 _MOST_FORM_BYTES: Final = 512 * 1024
 _MOST_FIELDS: Final = 1_000
 _TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -217,7 +217,7 @@ class Console:
     @property
     def live_seconds(self) -> int:
         """Return the time after which there is another standing to fetch."""
-        return max(_LIVE_SECONDS, math.ceil(self.look.fresh_seconds))
+        return max(LIVE_SECONDS, math.ceil(self.look.fresh_seconds))
 
 
 def _environment(prefix: str) -> Environment:

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from itertools import islice
 from operator import attrgetter
 from typing import Any, Final
 
 from segrelay.ops.audit import ActOptions
 from segrelay.ops.console.acts import act_in
-from segrelay.ops.console.app import Asked, Columns, Console, Page, Sorting, address_of
+from segrelay.ops.console.app import (
+    LIVE_SECONDS,
+    Asked,
+    Columns,
+    Console,
+    Page,
+    Sorting,
+    address_of,
+)
+from segrelay.ops.console.look import Look
 from segrelay.ops.console.plots import plots_of
 from segrelay.ops.status.problems import HealthProblem
 from segrelay.ops.status.standing import Standing
 from segrelay.ops.status.totals import KINDS, OUTCOMES, REASONED, Counts
+from segrelay.ops.tap import TapOptions, detail_of, is_digest
 from segrelay.worker.contract.events import HistoryLine
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.acts import MOST_ACTS, Act
 from segrelay.worker.contract.redis.connection import now_ms
+from segrelay.worker.contract.redis.taps import TapLook, TapWatch
+from segrelay.worker.contract.taps import OUTCOMES as TAP_OUTCOMES
+from segrelay.worker.contract.taps import TapKind
+from segrelay.worker.errors import UsageWrong
 
 _WHERE: Final[Mapping[str, str]] = {
     "dlq causes": "/letters",
@@ -176,25 +192,50 @@ class TapLine:
 
 
 def tap(console: Console, asked: Asked) -> Page:
-    """Show the newest outcomes that the history of `why` holds: skips, retries, deaths."""
-    lines = [TapLine(*one) for one in console.look.history()]
-    filters = {name: asked.get(name) for name in ("outcome", "trigger", "text")}
-    found = [one for one in lines if _is_wanted(one.line, filters)]
-    values = {"lines": found[:_SHOWN], "filters": filters, "outcomes": _outcomes(lines)}
-    return Page("tap.html", "Tap", values, live_seconds=console.live_seconds)
+    """Show what goes through now, and what the history of `why` holds: skips, retries, deaths."""
+    filters = {field.name: asked.get(field.name) for field in fields(TapOptions)}
+    feed, problem = _feed(console.look, filters)
+    records = feed.records if feed else ()
+    lines = (TapLine(*one) for one in console.look.history())
+    values = {
+        "feed": feed,
+        "records": [(one, " · ".join(detail_of(one))) for one in reversed(records)],
+        "problem": problem,
+        "lines": list(islice((one for one in lines if _is_wanted(one, filters)), _SHOWN)),
+        "filters": filters,
+        "whats": list(TapKind),
+        "outcomes": TAP_OUTCOMES,
+    }
+    return Page("tap.html", "Tap", values, live_seconds=LIVE_SECONDS)
 
 
-def _is_wanted(one: HistoryLine, filters: Mapping[str, str]) -> bool:
-    text = filters["text"].casefold()
+def _feed(look: Look, filters: Mapping[str, str]) -> tuple[TapLook | None, str]:
+    """Return the newest records, or why there are none.
+
+    All who look with the same filter share a watch, which lapses when they have gone: there is
+    nothing to end.
+    """
+    if filters["person"] and not is_digest(filters["person"]):
+        return None, "A person is a digest here: the page of a person shows it."
+    try:
+        wanted = TapOptions(**filters).chosen(look.client, look.settings)
+        name = hashlib.blake2b(wanted.dumps(), digest_size=6).hexdigest()
+        return TapWatch(look.client, wanted, f"console-{name}").newest(_SHOWN), ""
+    except UsageWrong as error:
+        return None, error.message
+
+
+def _is_wanted(one: TapLine, filters: Mapping[str, str]) -> bool:
+    line, text = one.line, filters["text"].casefold()
     return (
-        one.outcome.startswith(filters["outcome"])
-        and filters["trigger"] in ("", one.trigger)
-        and (not text or any(text in each.casefold() for each in (one.audience, one.remark)))
+        line.outcome.startswith(filters["outcome"])
+        and filters["what"] in {"", TapKind.OUTCOME}
+        and filters["trigger"] in {"", line.trigger}
+        and filters["audience"] in {"", line.audience}
+        and filters["destination"] in {"", one.partition.destination}
+        and filters["person"] in {"", line.digest}
+        and (not text or any(text in each.casefold() for each in (line.audience, line.remark)))
     )
-
-
-def _outcomes(lines: Iterable[TapLine]) -> list[str]:
-    return sorted({one.line.outcome.partition("|")[0] for one in lines})
 
 
 _ACTS: Final[Columns] = {
