@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from segrelay.javascript.source import without_comments
 from segrelay.jsonnet.files import Bundle, SourceFile, shown
 from segrelay.jsonnet.rendered import (
     Asserted,
@@ -63,9 +64,6 @@ _ENDED: Final = re.compile(r"InternalError\b|null\Z")
 """The beginning of the errors after which a context is not used again: no time or no memory."""
 _LONE: Final = re.compile(rb"(?<!\\)((?:\\\\)*)\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 """Half of a character of two halves; QuickJS writes no other `\\u` of this kind."""
-_COMMENT_OR_TEXT: Final = re.compile(
-    r"//[^\n]*|/\*.*?\*/|(\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`)", re.DOTALL
-)
 _WORD: Final = re.compile(r"\w+")
 _SAYS: Final = frozenset(
     _WORD.findall(
@@ -121,7 +119,7 @@ ANSWERS: Final[Mapping[str, Callable[..., str]]] = {
     "hmacSha256": _signed,
     "toPhoneE164": _in_e164,
 }
-"""What the helpers ask Python, by name."""
+"""The functions of Python that helpers use, by name."""
 
 
 class ScriptFailed(NamedTuple):
@@ -154,7 +152,9 @@ def _broken(name: str, text: str, failed: ScriptFailed) -> TemplateBroken:
     place = f"{name}:{failed.line}:{failed.column}" if failed.line else name
     message = f"{place}: {failed.message}."
     if _JSONNET.search(text):
-        message += f" This looks like Jsonnet; its files end in .jsonnet, those of JavaScript in .js."
+        message += (
+            " This looks like Jsonnet; its files end in .jsonnet, those of JavaScript in .js."
+        )
     return TemplateBroken(message, name, failed.line, failed.column)
 
 
@@ -176,7 +176,7 @@ def _quickjs(file: str) -> Any:
         TemplateBroken: It is not installed.
     """
     try:
-        import quickjs  # type: ignore[import-untyped] # noqa: PLC0415 - an extra
+        import quickjs  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise TemplateBroken(
             f"{file}: is JavaScript, and QuickJS, which renders it, is not installed: {INSTALL}",
@@ -202,7 +202,9 @@ class _Context:
         except _failures() as error:
             raise _broken(name, file.text, _read_error(error)) from error
         if not is_there:
-            message = f"{name}: defines no function `template`: write function template(data) {{…}}."
+            message = (
+                f"{name}: defines no function `template`: write function template(data) {{…}}."
+            )
             raise TemplateBroken(message, name)
         context.set_time_limit(EVENT_SECONDS)
 
@@ -238,17 +240,17 @@ def _limited(name: str, helpers: str) -> Any:
     return context
 
 
-def refuse_unparsed(name: str, text: str, helpers: str) -> None:
-    """Parse a template as it stands, without what is put around it.
+def why_unparsed(text: str, helpers: str = "() => ({})") -> ScriptFailed | None:
+    """Return why a template does not parse as it stands, without what is put around it.
 
-    Raises:
-        TemplateBroken: It does not parse, or what stands outside of its functions fails.
+    What stands outside of its functions is evaluated, too.
     """
-    context = _limited(name, helpers)
     try:
+        context = _limited("", helpers)
         context.eval("\n" * _FIRST_LINE + text)
     except _failures() as error:
-        raise _broken(name, text, _read_error(error)) from error
+        return _read_error(error)
+    return None
 
 
 def load(bundle: Bundle) -> JavaScriptTemplate:
@@ -275,7 +277,9 @@ class JavaScriptTemplate:
         self._name = shown(self._file.name)
         self._helpers = (bundle.library.folder / _HELPERS).read_text("utf-8").strip().rstrip(";")
         self._own = threading.local()
-        refuse_unparsed(self._name, self._file.text, self._helpers)
+        _quickjs(self._name)
+        if wrong := why_unparsed(self._file.text, self._helpers):
+            raise _broken(self._name, self._file.text, wrong)
         _Context(self._helpers, self._file)
 
     def distrust(self, differences: int) -> None:
@@ -366,8 +370,7 @@ class JavaScriptTemplate:
     @cached_property
     def _words(self) -> frozenset[str]:
         """The words that a message may say: those of the template's code, and of the engine."""
-        code = _COMMENT_OR_TEXT.sub(lambda found: found[1] or " ", self._file.text)
-        return _SAYS.union(_WORD.findall(code))
+        return _SAYS.union(_WORD.findall(without_comments(self._file.text)))
 
 
 def _answer(name: str, *texts: str) -> str:

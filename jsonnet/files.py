@@ -41,7 +41,7 @@ _COMBINED: Final = "(combined)"
 _NO_NATIVES: Final = (
     "std.native: a template can't call native functions; the library has sha1 and sha256 for hashes"
 )
-_OTHERS: Final = {
+OTHER_KINDS: Final = {
     ".ts": "TypeScript, which has to be compiled to JavaScript",
     ".mjs": "a module of JavaScript: name it .js, without `import` and `export`",
     ".cjs": "a module of JavaScript: name it .js, without `require` and `exports`",
@@ -55,7 +55,7 @@ _OTHERS: Final = {
     ".jinja": "Jinja",
     ".py": "Python",
 }
-"""What files are that may be taken for templates, by their ending."""
+"""The kinds of files that are mistaken for templates, by their ending."""
 _HASH_CHARACTERS: Final = 12
 _FILES_KEPT: Final = 256
 """The parsed files kept in memory: templates share the library's, so each is parsed once."""
@@ -208,7 +208,7 @@ def dumped(bundle: Bundle) -> dict[str, Any]:
         "files": bundle.files,
         "content_hash": bundle.content_hash,
         "library": [str(library.folder), library.event_file, library.inner_file],
-        "languages": dict(library.languages),
+        "languages": {ending: list(each) for ending, each in library.languages.items()},
         "parts": dict(bundle.parts),
     }
 
@@ -219,9 +219,9 @@ def loads(dumped: Mapping[str, Any]) -> Bundle:
         name: SourceFile(**file | {"targets": tuple(file["targets"])})
         for name, file in dumped["files"].items()
     }
-    folder, *names = dumped["library"]
+    folder, event_file, inner_file = dumped["library"]
     languages = {ending: Language(*each) for ending, each in dumped["languages"].items()}
-    library = Library(Path(folder), *names, languages=languages)
+    library = Library(Path(folder), event_file, inner_file, languages=languages)
     return Bundle(dumped["root"], files, dumped["content_hash"], library, dumped["parts"])
 
 
@@ -336,7 +336,9 @@ class TemplateFolder:
             return ""
         rendered = ["Jsonnet (.jsonnet)"]
         rendered += [f"{each.name} ({end})" for end, each in self._library.languages.items()]
-        what = f"is {_OTHERS[ending]}" if ending in _OTHERS else "has no ending of a language"
+        what = (
+            f"is {OTHER_KINDS[ending]}" if ending in OTHER_KINDS else "has no ending of a language"
+        )
         return f"{what}; a template is written in {' or '.join(rendered)}"
 
     def _source_file(self, name: str, *, is_code: bool) -> SourceFile:

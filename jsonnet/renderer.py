@@ -10,8 +10,8 @@ stopped here: `isolated` does the same in a process of its own.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -168,7 +168,7 @@ class LoadedTemplate(Protocol):
 
     @property
     def differences(self) -> int:
-        """How often its compiled form differed from the engine."""
+        """The number of times that its compiled form differed from the engine."""
 
     def distrust(self, differences: int) -> None:
         """Turn off the compiled form if it differed in another process."""

@@ -9,14 +9,17 @@ without it and parses with it.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from segrelay.javascript.engine import why_unparsed
+from segrelay.javascript.source import fields_read
 from segrelay.jsonnet.files import Bundle, SourceFile, shown
+from segrelay.jsonnet.rendered import TemplateBroken
 from segrelay.jsonnet.syntax import tree
 from segrelay.jsonnet.syntax.parser import parse
 from segrelay.jsonnet.syntax.tokens import SyntaxWrong, place
@@ -50,6 +53,10 @@ def _own_files(bundle: Bundle) -> list[SourceFile]:
 
 def asked_for(bundle: Bundle) -> Iterator[tuple[str, str, int, int]]:
     """Yield the name, file, line and column of each field of a profile that is read."""
+    if bundle.language:
+        file = bundle.files[bundle.root]
+        for name, at in fields_read(file.text):
+            yield name, shown(file.name), *place(file.text, at)
     for file in _own_files(bundle):
         yield from _asked_of(file)
 
@@ -267,13 +274,23 @@ class Corrected:
     column: int = 0
 
 
-def corrected(text: str) -> Corrected:
-    """Return a template's text without the damage, and the corrections."""
+_Parse = Callable[[str], SyntaxWrong | None]
+"""A function that returns why a text does not parse; None if it does."""
+
+
+def corrected(text: str, template: str) -> Corrected:
+    """Return a template's text without the damage, and the corrections.
+
+    Args:
+        text: The text of the template.
+        template: Its name; the ending tells the language.
+    """
+    wrong_of = _wrong if LYTEMPLATES.language_of(template) is None else _wrong_script
     inner, corrections = _without_echo(text)
-    found, more = _without_escapes(inner)
-    wrong = _wrong(found)
+    found, more = _without_escapes(inner, wrong_of)
+    wrong = wrong_of(found)
     if wrong is not None:
-        balanced = _balanced(found)
+        balanced = _balanced(found, wrong_of)
         if balanced is not None:
             return Corrected(balanced[0], (*corrections, *more, *balanced[1]))
         line, column = place(found, wrong.at)
@@ -295,13 +312,15 @@ def _without_echo(text: str) -> tuple[str, list[Correction]]:
     return inner + "\n", [Correction(line, column, "echo '…'", "")]
 
 
-def _without_escapes(text: str) -> tuple[str, list[Correction]]:
+def _without_escapes(text: str, wrong_of: _Parse) -> tuple[str, list[Correction]]:
+    if wrong_of is _wrong_script and wrong_of(text) is None:
+        return text, []  # its regular expressions have such backslashes
     corrections = []
     for match in _ESCAPED.finditer(text):
         line, column = place(text, match.start(2) - 1)
         corrections.append(Correction(line, column, f"\\{match[2]}", match[2]))
     found = _ESCAPED.sub(r"\1\2", text)
-    if _wrong(found) is None:
+    if wrong_of(found) is None:
         return found, corrections
     for wrong, right in (_ENTITIES | _CURLED).items():
         if wrong in found:
@@ -319,22 +338,35 @@ def _wrong(text: str) -> SyntaxWrong | None:
     return None
 
 
-def _balanced(text: str) -> tuple[str, list[Correction]] | None:
+def _wrong_script(text: str) -> SyntaxWrong | None:
+    """Return why a text is no JavaScript; None if it is, or where nobody can tell."""
+    try:
+        wrong = why_unparsed(text)
+    except TemplateBroken:
+        return None
+    if wrong is None:
+        return None
+    lines = text.splitlines(keepends=True)
+    at = sum(map(len, lines[: wrong.line - 1])) + max(0, wrong.column - 1)
+    return SyntaxWrong(wrong.message, min(at, len(text)))
+
+
+def _balanced(text: str, wrong_of: _Parse) -> tuple[str, list[Correction]] | None:
     """Insert or remove brackets where parsing fails; None if that does not help."""
     waiting: list[tuple[str, list[Correction]]] = [(text, [])]
     for _ in range(_MOST_BRACKETS):
         following: list[tuple[str, list[Correction]]] = []
         for each, corrections in waiting:
-            for candidate, correction in _bracket_tried(each):
-                if _wrong(candidate) is None:
+            for candidate, correction in _bracket_tried(each, wrong_of):
+                if wrong_of(candidate) is None:
                     return candidate, [*corrections, correction]
                 following.append((candidate, [*corrections, correction]))
         waiting = following
     return None
 
 
-def _bracket_tried(text: str) -> Iterator[tuple[str, Correction]]:
-    wrong = _wrong(text)
+def _bracket_tried(text: str, wrong_of: _Parse) -> Iterator[tuple[str, Correction]]:
+    wrong = wrong_of(text)
     if wrong is None:
         return
     at = wrong.at
