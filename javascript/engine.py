@@ -50,7 +50,6 @@ STACK_BYTES: Final = 512_000
 MOST_ROUNDS: Final = 20
 """The number of times that an event is rendered, each with answers to what the last one asked."""
 
-_HELPERS: Final = "lytemplates.js"
 _FIRST_LINE: Final = 10_000
 """The line at which a template begins: what stands before it is ours (QuickJS knows no files)."""
 _BEFORE: Final = "\n" * (_FIRST_LINE - 1) + "segrelaySeal(function () {\n"
@@ -81,10 +80,14 @@ _SAYS: Final = frozenset(
     )
 )
 """The words of QuickJS' own messages, and of ours."""
-_TOO_LONG: Final = "it takes too much time"
 _TOO_MUCH: Final = f"it takes more than {MEMORY_BYTES // 1_000_000} MB of memory"
-_NO_TEXT: Final = "Error: its message is no valid text"
-_ASKS_WITHOUT_END: Final = f"it needs more than {MOST_ROUNDS} digests that depend on one another"
+_LIMITS: Final = {
+    "interrupted": "it takes too much time",
+    "out of memory": _TOO_MUCH,
+    "null": _TOO_MUCH,
+}
+"""The meaning of the errors by which QuickJS ends a call; `null` = no memory for an error."""
+_ASKS_ON: Final = f"it needs more than {MOST_ROUNDS} digests that depend on one another"
 NOTHING_RETURNED: Final = "the template returned nothing"
 """The message of an event that is skipped."""
 _REPLACEMENT: Final = rb"\1\\ufffd"
@@ -138,13 +141,13 @@ class ScriptFailed(NamedTuple):
 
 
 def _read_error(error: Exception) -> ScriptFailed:
-    text = str(error.args[0]) if not isinstance(error, UnicodeDecodeError) else _NO_TEXT
+    text = str(error.args[0])
     places = ((int(line), int(column)) for line, column in _FRAME.findall(text))
     line, column = next((each for each in places if each[0] > _FIRST_LINE), (_FIRST_LINE, 0))
     message = _STACK.sub("", text).strip()
     is_ended = _ENDED.match(message) is not None
-    if is_ended:
-        message = _TOO_LONG if "interrupted" in message else _TOO_MUCH
+    for said, meant in _LIMITS.items():
+        message = meant if said in message and is_ended else message
     return ScriptFailed(message, line - _FIRST_LINE, column, is_ended)
 
 
@@ -159,14 +162,8 @@ def _broken(name: str, text: str, failed: ScriptFailed) -> TemplateBroken:
 
 
 @cache
-def _runtime() -> str:
-    return (Path(__file__).parent / "runtime.js").read_text("utf-8")
-
-
-@cache
-def _failures() -> tuple[type[Exception], ...]:
-    """Return the errors of a call: the engine's, and that of a message that is no text."""
-    return (_quickjs("").JSException, UnicodeDecodeError)
+def _script(name: str) -> str:
+    return (Path(__file__).parent / name).read_text("utf-8").strip().removesuffix(";")
 
 
 def _quickjs(file: str) -> Any:
@@ -192,14 +189,14 @@ class _Context:
         TemplateBroken: The template does not load.
     """
 
-    def __init__(self, helpers: str, file: SourceFile) -> None:
+    def __init__(self, file: SourceFile) -> None:
         name = shown(file.name)
-        context = _limited(name, helpers)
+        context = _limited(name)
         functions = ("segrelayRun", "segrelayTaken", "segrelayAsked")
         self._run, self._taken, self._asked = map(context.get, functions)
         try:
             is_there = context.eval(_BEFORE + file.text + _BEHIND)
-        except _failures() as error:
+        except _quickjs(name).JSException as error:
             raise _broken(name, file.text, _read_error(error)) from error
         if not is_there:
             message = (
@@ -212,11 +209,11 @@ class _Context:
         self, rows: Sequence[Row], settings: str, answers: str
     ) -> tuple[Sequence[str], ScriptFailed | None]:
         """Render rows; return what came out, and the failure of the row behind, if one failed."""
-        profiles = _SEPARATOR.join([row.profile.decode() for row in rows])
+        profiles = _SEPARATOR.join([_decoded(row.profile) for row in rows])
         times = _SEPARATOR.join([str(row.time_us // 1000) for row in rows])
         try:
             return self._run(profiles, settings, times, answers).split(_SEPARATOR), None
-        except _failures() as error:
+        except _quickjs("").JSException as error:
             failed = _read_error(error)
         if failed.is_ended:
             return (), failed
@@ -229,26 +226,34 @@ class _Context:
         return asked
 
 
-def _limited(name: str, helpers: str) -> Any:
+def _decoded(profile: bytes) -> str:
+    """Return the text of a profile; a separator in it, where JSON allows none, stays forbidden."""
+    return profile.decode(errors="replace").replace(_SEPARATOR, "\0")
+
+
+def _limited(name: str) -> Any:
     """Return a context with limits, and with the helpers of templates."""
     context = _quickjs(name).Context()
     context.set_memory_limit(MEMORY_BYTES)
     context.set_max_stack_size(STACK_BYTES)
     context.set_time_limit(LOAD_SECONDS)
-    context.eval(_runtime())
-    context.eval(f"segrelayInstall({helpers})")
+    context.eval(_script("runtime.js"))
+    context.eval(f"segrelayInstall({_script('lytemplates.js')})")
     return context
 
 
-def why_unparsed(text: str, helpers: str = "() => ({})") -> ScriptFailed | None:
+def why_unparsed(text: str, name: str = "") -> ScriptFailed | None:
     """Return why a template does not parse as it stands, without what is put around it.
 
     What stands outside of its functions is evaluated, too.
+
+    Raises:
+        TemplateBroken: QuickJS is not installed.
     """
+    context = _limited(name)
     try:
-        context = _limited("", helpers)
         context.eval("\n" * _FIRST_LINE + text)
-    except _failures() as error:
+    except _quickjs(name).JSException as error:
         return _read_error(error)
     return None
 
@@ -275,12 +280,10 @@ class JavaScriptTemplate:
     def __init__(self, bundle: Bundle) -> None:
         self._file = bundle.files[bundle.root]
         self._name = shown(self._file.name)
-        self._helpers = (bundle.library.folder / _HELPERS).read_text("utf-8").strip().rstrip(";")
         self._own = threading.local()
-        _quickjs(self._name)
-        if wrong := why_unparsed(self._file.text, self._helpers):
+        if wrong := why_unparsed(self._file.text, self._name):
             raise _broken(self._name, self._file.text, wrong)
-        _Context(self._helpers, self._file)
+        _Context(self._file)
 
     def distrust(self, differences: int) -> None:
         """Do nothing: there is no compiled form."""
@@ -316,7 +319,7 @@ class JavaScriptTemplate:
             waiting = [at for at in waiting if at not in results]
             if not waiting:
                 break
-        results |= dict.fromkeys(waiting, TemplateFailed(_ASKS_WITHOUT_END, "", 0))
+        results |= dict.fromkeys(waiting, TemplateFailed(_ASKS_ON, "", 0))
         return [results[at] for at in range(len(rows))]
 
     def _rendered(
@@ -347,7 +350,7 @@ class JavaScriptTemplate:
         """Return the context of this thread, in which nobody else may be."""
         process = os.getpid()
         if getattr(self._own, "process", 0) != process or self._own.context is None:
-            self._own.context = _Context(self._helpers, self._file)
+            self._own.context = _Context(self._file)
             self._own.process = process
         context: _Context = self._own.context
         return context
