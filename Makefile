@@ -82,6 +82,8 @@ nightly: ## Run all tests with the full number of examples, kills and events: ho
 
 test-system: setup ## Run tests that need system packages, which it installs (Debian, as root)
 	sh ops/test-system.sh
+	@# Only its script axe.min.js is used, so Playwright, which it names, is not needed.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt axe-playwright-python
 	$(PYTEST) tests/system
 	$(if $(NEWEST),$(MAKE) newest)
 

@@ -15,13 +15,13 @@ from segrelay.ops.backfill.report import read_all, read_view, report
 from segrelay.ops.send.sending import Deadline, wait_for_deliveries
 from segrelay.ops.state.acts import Acts, Asks, Doing, Reads, actor, perform
 from segrelay.ops.state.opened import insist
-from segrelay.ops.state.partitions import all_partitions
-from segrelay.ops.state.waiting import Choice, find_streams, take_back
+from segrelay.ops.state.partitions import Stream, all_partitions
+from segrelay.ops.state.waiting import Choice, find_streams, measure, take_back
 from segrelay.ops.terminal.console import Progress, mention, plural, progress
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.interrupts import Interruption, interruptible_between_steps
 from segrelay.ops.terminal.moments import parse_seconds
-from segrelay.ops.terminal.options import Timeout
+from segrelay.ops.terminal.options import AtMost, Timeout
 from segrelay.ops.terminal.tables import TableColumns, count_columns, number_columns, text_columns
 from segrelay.producer.backfill.jobs import Job, JobPhase, JobStore, JobTally
 from segrelay.producer.backfill.reading import read_job
@@ -144,24 +144,45 @@ def pause(
 
 
 @app.command()
-def abort(job: JobName, *, relay: Asks) -> Result:
+def abort(job: JobName, *, at_most: AtMost = None, relay: Asks) -> Result:
     """End a job: its waiting deliveries are removed and counted as discarded.
 
     Nothing that is read from then on is accepted. What a worker has read by then may still be sent.
+    With --at-most a job that is being read is paused first, so that the number stands.
     """
     client = relay.client
     store = JobStore(client)
     store.named(job)
     choice = Choice(job=job)
     partitions = all_partitions(client, relay.settings)
-    waiting = sum(stream.length for stream in find_streams(client, partitions, choice))
+
+    def found() -> list[Stream]:
+        return find_streams(client, partitions, choice)
+
+    def refuse_more(streams: Sequence[Stream], so: str) -> None:
+        waiting = sum(stream.length for stream in streams)
+        if at_most is not None and waiting > at_most:
+            raise UsageWrong(
+                f"It would be {plural(waiting, 'waiting delivery', 'waiting deliveries')}, more"
+                f" than the {at_most:,} of --at-most. {so}"
+            )
+
+    seen = found()
+    refuse_more(seen, "Nothing was done.")
+    waiting = sum(stream.length for stream in seen)
     relay.confirm(f"End job '{job}' and discard {waiting:,} waiting deliveries for good?")
 
     def end(doing: Doing) -> int:
+        counted: list[Stream] | None = None
+        if at_most is not None:
+            store.stop(job, "paused", partitions)
+            counted = measure(client, found())
+            refuse_more(counted, f"Job '{job}' is not ended, but nobody reads it now.")
         store.stop(job, "aborted", partitions)
-        streams = find_streams(client, partitions, choice)  # no more of it will come
+        streams = found() if counted is None else counted  # no more of it will come
         waiting = sum(stream.length for stream in streams)
-        doing.counted("discarded", take_back(client, streams, choice), waiting)
+        steps = take_back(client, relay.settings, streams, choice)
+        doing.counted("discarded", steps, waiting)
         clear_pause(client, field_of(JOB, job))
         return doing.count
 

@@ -1,7 +1,7 @@
 """The page that asks before an act, the start of the act, and the page of its progress.
 
 The page shows the command that does the same. What can't be undone says how many it will be, and
-asks for that number, which is held against a count of that moment and refused if that has grown.
+asks for that number, which the command gets as --at-most: it decides once it has counted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from segrelay.ops.console.acts import ConsoleAct, StartedCommand, act_named, command_line
 from segrelay.ops.console.app import Asked, Console, Page, Redirect
-from segrelay.ops.console.letters import chosen_letters, samples_of
+from segrelay.ops.console.dead_letters import chosen_dead_letters, samples_of
 from segrelay.ops.console.look import MOST_SCANNED, Look, scan
 from segrelay.ops.kept import Filter, KeptOptions
 from segrelay.ops.state.acts import LONGEST_REASON
@@ -61,11 +61,12 @@ def ask(console: Console, asked: Asked) -> Page | Redirect:
     tried = console.started.find(asked.get("tried"))
     if tried and (tried.act != act or tried.values != values or not tried.is_over):
         tried = None
+    known = _known_reach(reach, tried)
     values_of_page = {
         "act": act,
         "fields": [(name, text) for name, texts in values.items() for text in texts],
-        "command": command_line(act, values),
-        "reach": _known_reach(reach, tried),
+        "command": command_line(act, values, known.count if known and known.is_exact else None),
+        "reach": known,
         "back": back,
         "once": secrets.token_urlsafe(12),
         "tried": tried,
@@ -94,10 +95,11 @@ def _start(console: Console, asked: Asked, act: ConsoleAct, values: Values) -> R
     is_dry_run = asked.given("dry_run") == "1"
     if not asked.person.acts and not is_dry_run:
         raise UsageWrong("You may look, but not act: the role operator is needed.")
+    at_most = None
     if act.is_destructive and not is_dry_run:
         tried = console.started.find(asked.given("tried"))
         known = tried if tried and tried.act == act and tried.values == values else None
-        _refuse_other_number(
+        at_most = _number(
             asked.given("count"), _known_reach(_reach(console.look, act, values), known)
         )
     started = console.started.start(
@@ -107,17 +109,21 @@ def _start(console: Console, asked: Asked, act: ConsoleAct, values: Values) -> R
         reason=asked.given("reason")[:LONGEST_REASON],
         once=asked.given("once"),
         is_dry_run=is_dry_run,
+        at_most=at_most,
     )
     return Redirect(f"/acts/{started.key}")
 
 
-def _refuse_other_number(typed: str, reach: Reach | None) -> None:
-    """Refuse a number that is not how many it will be now.
+def _number(typed: str, reach: Reach | None) -> int | None:
+    """Return the number that a person typed, if it is about how many it will be now.
 
     What waits changes all the time, so there a tenth more or less is let through.
+
+    Raises:
+        UsageWrong: It is another number.
     """
     if reach is None:
-        return
+        return None
     if not reach.is_exact:
         raise UsageWrong(
             f"It would be {reach.words}: try it with a dry run first, which counts them."
@@ -126,6 +132,7 @@ def _refuse_other_number(typed: str, reach: Reach | None) -> None:
     number = int(text) if text.isascii() and text.isdigit() else -1
     if abs(number - reach.count) > (number * _DRIFT if reach.drifts else 0) or number < 0:
         raise UsageWrong(f"It would be {reach.words}: type that number. Nothing was done.")
+    return number
 
 
 def _known_reach(reach: Reach | None, tried: StartedCommand | None) -> Reach | None:
@@ -146,17 +153,17 @@ def _first(values: Values, name: str) -> str:
     return (values.get(name) or [""])[0]
 
 
-def _letters(look: Look, values: Values) -> Reach:
+def _dead_letters(look: Look, values: Values) -> Reach:
     named = values.get("ids", ())
     if named:
-        found = look.count_letters(Filter(frozenset(named)))
+        found = look.count_dead_letters(Filter(frozenset(named)))
         return Reach(len(found.found), "letters", found.is_whole)
     causes = frozenset(values.get("cause", ()))
     if values.keys() <= {"cause"}:
         counts = (one.count for one in look.causes() if not causes or one.cause in causes)
         return Reach(sum(counts), "letters")
     filters = {name: _first(values, name) for name in values if name != "cause"}
-    found = look.count_letters(chosen_letters(look, filters, sorted(causes)))
+    found = look.count_dead_letters(chosen_dead_letters(look, filters, sorted(causes)))
     return Reach(len(found.found), "letters", found.is_whole)
 
 
@@ -188,8 +195,8 @@ def _orphans(look: Look, values: Values) -> Reach:
 
 
 _COUNTERS: Final[Mapping[str, Callable[[Look, Values], Reach]]] = {
-    "dlq replay": _letters,
-    "dlq discard": _letters,
+    "dlq replay": _dead_letters,
+    "dlq discard": _dead_letters,
     "quarantine replay": _records,
     "quarantine discard": _records,
     "discard": _waiting,
@@ -210,7 +217,7 @@ def started(console: Console, asked: Asked) -> Page:
         "started": found,
         "query": {"act": found.act.command, "tried": found.key, **found.values},
         "result": found.document if isinstance(found.document, dict) else {},
-        "samples": list(samples_of(console.look, _first_letters(found))),
+        "samples": list(samples_of(console.look, _first_dead_letters(found))),
     }
     title = "Dry run" if found.is_dry_run else found.act.title
     live = 0 if found.is_over else _LIVE_SECONDS
@@ -220,7 +227,7 @@ def started(console: Console, asked: Asked) -> Page:
 _SAMPLES: Final = 3
 
 
-def _first_letters(found: StartedCommand) -> list[str]:
+def _first_dead_letters(found: StartedCommand) -> list[str]:
     """Return the first letters that a dry run of a replay would take."""
     if not (found.is_dry_run and found.is_over and found.act.command == "dlq replay"):
         return []

@@ -59,6 +59,10 @@ class ConsoleAct:
         """Return the names of the form's fields."""
         return self.arguments + self.options
 
+    def limit(self, count: int | None) -> list[str]:
+        """Return the option by which the command takes no more than a person has agreed to."""
+        return [f"--at-most={count}"] if self.is_destructive and count is not None else []
+
     def words(self, values: Mapping[str, Sequence[str]]) -> Iterator[str]:
         """Yield the words of the command line, without reason and flags.
 
@@ -75,7 +79,7 @@ class ConsoleAct:
             yield from (*(["--"] if any(t.startswith("-") for t in arguments) else []), *arguments)
 
 
-_LETTERS: Final = ("cause", "trigger", "audience", "kind", "text", "since", "until")
+_DEAD_LETTERS: Final = ("cause", "trigger", "audience", "kind", "text", "since", "until")
 _RECORDS: Final = ("audience", "kind", "since", "until")
 _WAITING: Final = ("job", "trigger", "audience")
 _AGREED: Final = ("--yes",)
@@ -88,7 +92,7 @@ ACTS: Final[Mapping[str, ConsoleAct]] = {
             "dlq replay",
             "Replay dead letters",
             ("ids",),
-            _LETTERS,
+            _DEAD_LETTERS,
             flags=_AGREED,
             has_dry_run=True,
         ),
@@ -96,7 +100,7 @@ ACTS: Final[Mapping[str, ConsoleAct]] = {
             "dlq discard",
             "Discard dead letters for good",
             ("ids",),
-            _LETTERS,
+            _DEAD_LETTERS,
             flags=_AGREED,
             has_dry_run=True,
             is_destructive=True,
@@ -174,13 +178,11 @@ def act_in(text: str) -> tuple[ConsoleAct, dict[str, str]] | None:
     return None
 
 
-def command_line(act: ConsoleAct, values: Mapping[str, Sequence[str]], reason: str = "") -> str:
+def command_line(
+    act: ConsoleAct, values: Mapping[str, Sequence[str]], at_most: int | None = None
+) -> str:
     """Return the command that does the same, to be copied into a terminal."""
-    return shlex.join([_PROGRAM, *_ordered(act, values, _reason_words(act, reason))])
-
-
-def _reason_words(act: ConsoleAct, reason: str) -> list[str]:
-    return [f"--reason={reason}"] if act.asks_reason and reason else []
+    return shlex.join([_PROGRAM, *_ordered(act, values, act.limit(at_most))])
 
 
 def _ordered(
@@ -207,6 +209,7 @@ class StartedCommand:
         key: The name of its page.
         once: The number of the form: one that is sent twice starts one command.
         is_dry_run: True if it changes nothing.
+        at_most: The number that the person has typed; None = the act asks for none.
         code: The exit code; None = the command has not ended.
         lines: The last ones that it has said.
         document: The JSON document that it printed, with the first rows only.
@@ -218,6 +221,7 @@ class StartedCommand:
     values: Mapping[str, Sequence[str]]
     by: str
     is_dry_run: bool
+    at_most: int | None = None
     began_at: float = field(default_factory=time.time)
     ended_at: float = 0.0
     code: int | None = None
@@ -233,7 +237,8 @@ class StartedCommand:
     @property
     def command(self) -> str:
         """Return the command as a person would give it."""
-        return command_line(self.act, self.values) + (f" {_DRY_RUN}" if self.is_dry_run else "")
+        end = f" {_DRY_RUN}" if self.is_dry_run else ""
+        return command_line(self.act, self.values, self.at_most) + end
 
 
 class StartedCommands:
@@ -261,11 +266,12 @@ class StartedCommands:
         reason: str = "",
         once: str = "",
         is_dry_run: bool = False,
+        at_most: int | None = None,
     ) -> StartedCommand:
         """Start a command in the name of a person.
 
         Raises:
-            UsageWrong: The person may not act, or says no reason.
+            UsageWrong: The person may not act, says no reason, or no number where one is needed.
             OperationsMustAct: Too many commands are under way.
         """
         if not person.acts and not (is_dry_run and person.name):
@@ -276,6 +282,8 @@ class StartedCommands:
             raise UsageWrong("This command has no dry run.")
         if not is_dry_run and act.asks_reason and not reason.strip():
             raise UsageWrong("Give a reason: the audit keeps it.")
+        if not is_dry_run and act.is_destructive and at_most is None:
+            raise UsageWrong("Type how many it will be.")
         with self._lock:
             for one in self._known.values():
                 if once and one.once == once and one.by == person.name:
@@ -286,11 +294,11 @@ class StartedCommands:
             ):
                 raise OperationsMustAct("Several commands are under way here: wait for one to end.")
             key = secrets.token_urlsafe(12)
-            started = StartedCommand(key, once, act, values, person.name, is_dry_run)
+            started = StartedCommand(key, once, act, values, person.name, is_dry_run, at_most)
             self._known[key] = started
             while len(self._known) > _MOST_KEPT:
                 self._forget_oldest()
-            self._run(started, _words(act, values, reason.strip(), is_dry_run=is_dry_run))
+            self._run(started, _words(started, reason.strip()))
         return started
 
     def _forget_oldest(self) -> None:
@@ -328,12 +336,13 @@ class StartedCommands:
                 process.kill()
 
 
-def _words(
-    act: ConsoleAct, values: Mapping[str, Sequence[str]], reason: str, *, is_dry_run: bool
-) -> list[str]:
-    if is_dry_run:
-        return _ordered(act, values, [_DRY_RUN, "--json"])
-    return _ordered(act, values, [*_reason_words(act, reason), *act.flags, "--json"])
+def _words(one: StartedCommand, reason: str) -> list[str]:
+    act = one.act
+    if one.is_dry_run:
+        return _ordered(act, one.values, [_DRY_RUN, "--json"])
+    why = [f"--reason={reason}"] if act.asks_reason else []
+    options = [*why, *act.limit(one.at_most), *act.flags, "--json"]
+    return _ordered(act, one.values, options)
 
 
 def _follow(started: StartedCommand, process: subprocess.Popen[str]) -> None:

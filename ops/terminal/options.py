@@ -23,6 +23,10 @@ DryRun = Annotated[
 DestinationName = Annotated[str, typer.Option(help="Only of this destination.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for a confirmation.")]
+AtMost = Annotated[
+    int | None,
+    typer.Option(help="Do nothing if it would be more than this.", metavar="N", min=0),
+]
 All = Annotated[bool, typer.Option("--all", help="Take everything there is.")]
 Force = Annotated[
     bool, typer.Option("--force", help="Take also what is older than the ledger remembers.")
@@ -48,7 +52,7 @@ ConfigFile = Annotated[
 ]
 Real = Annotated[
     bool,
-    typer.Option("--real", help="Work on the real Redis although a rehearsal runs in this folder."),
+    typer.Option("--real", help="Work on the real Redis although a sandbox runs in this folder."),
 ]
 
 _Configured = TypeVar("_Configured")

@@ -74,8 +74,10 @@ class Chromium:
         return self.status
 
     def evaluate(self, script: str) -> Any:
-        """Return the value of an expression of JavaScript in the page."""
-        answer = self.ask("Runtime.evaluate", expression=script, returnByValue=True)
+        """Return the value of an expression of JavaScript in the page, or of its promise."""
+        answer = self.ask(
+            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 

@@ -4,10 +4,10 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from segrelay.ops.kept import MASK
 from segrelay.ops.main import app
 from segrelay.producer.events.payloads import Refused
 from segrelay.producer.publishing.quarantine import Quarantine
+from segrelay.worker.contract.masking import MASK
 from segrelay.worker.contract.words import Refusal
 from segrelay.worker.errors import UsageWrong
 from tests.unit.producer.payload_samples import ENTER, wrapped
@@ -106,6 +106,13 @@ def test_discard_counts_and_asks_nobody_who_is_not_there(run, client):
     assert "1 record discarded" in agreed.stdout
     assert orjson.loads(rest.stdout) == {"discarded": 2}
     assert Quarantine(client).totals().records == 0
+
+
+@pytest.mark.parametrize("command", ["discard", "replay"])
+def test_nothing_is_done_if_it_is_more_than_was_agreed(run, client, command):
+    with pytest.raises(UsageWrong, match="It would be 3 records, more than the 2 of --at-most"):
+        run(command, "--all", "--at-most", "2", *(["--yes"] if command == "discard" else []))
+    assert Quarantine(client).totals().records == 3
 
 
 def test_discard_wants_to_know_what(run):

@@ -95,6 +95,20 @@ def test_an_aborted_job_ends_at_once_while_its_reader_waits_for_room(
         assert status["accepted"] == status["discarded"] < PEOPLE
 
 
+def test_a_job_is_not_ended_if_more_waits_than_was_agreed(relay: Relay, people: str) -> None:
+    with waiting_reader(relay, people) as reading:
+        refused = relay.run("abort", "j", "--at-most", "1", "--yes")
+        assert (refused.returncode, phase(relay)) == (2, "reading")
+        assert b"Nothing was done" in refused.stderr
+        there = len(relay.published("j"))
+
+        found = relay.document("abort", "j", "--at-most", str(there), "--yes")
+
+        assert found["discarded"] == there
+        assert reading.wait(120) == 1
+        assert phase(relay) == "aborted"
+
+
 def test_a_paused_job_ends_its_reader_while_that_waits_for_room(relay: Relay, people: str) -> None:
     with waiting_reader(relay, people) as reading:
         assert relay.run("pause", "j").returncode == 0

@@ -18,6 +18,20 @@ def test_the_command_to_copy_is_the_one_that_runs():
     )
 
 
+def test_a_number_that_was_agreed_on_is_in_the_command():
+    values = {"cause": ["3f2a91c0"]}
+
+    told = command_line(act_named("dlq discard"), values, 412)
+
+    assert told == "segrelay dlq discard --at-most=412 --cause=3f2a91c0"
+    assert "--at-most" not in command_line(act_named("dlq replay"), values, 412)
+
+
+def test_an_act_that_can_not_be_undone_needs_a_number():
+    with pytest.raises(UsageWrong, match="how many"):
+        StartedCommands().start(OPERATOR, act_named("dlq discard"), {}, reason="of no use")
+
+
 def test_without_a_filter_the_command_says_all():
     assert command_line(act_named("dlq discard"), {}) == "segrelay dlq discard --all"
 

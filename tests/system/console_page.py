@@ -1,0 +1,139 @@
+"""A browser in front of the console, as its tests use it: widths, colours, keys, and axe."""
+
+import importlib.metadata
+import json
+from functools import cache
+
+from tests.journeys.console.world import PASSWORD
+from tests.system.chromium import Chromium
+from tests.waiting import until
+
+WIDE, NARROW = 1280, 375
+_STANDARD = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
+_RUN_AXE = """
+axe.run(document, {runOnly: {type: 'tag', values: %s}, resultTypes: ['violations']})
+  .then((found) => found.violations.flatMap((rule) =>
+    rule.nodes.map((node) => `${rule.id}: ${node.target.join(' ')} ${node.failureSummary}`)))
+"""
+_CENTRE = """
+(() => {
+  const found = [...document.querySelector(%s).querySelectorAll('a, button, summary')]
+    .find((one) => one.innerText.trim() === %s && one.checkVisibility());
+  if (!found) return null;
+  found.scrollIntoView({block: 'center', behavior: 'instant'});
+  const box = found.getBoundingClientRect();
+  const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
+  const top = document.elementFromPoint(x, y);
+  return {x, y, hits: top === found || found.contains(top)};
+})()
+"""
+_CODES = {"Enter": 13, "Tab": 9, "Escape": 27}
+_SHIFT = 8
+_FOCUSED = (
+    "(document.activeElement.innerText || document.activeElement.name"
+    " || document.activeElement.id || '').trim()"
+)
+
+
+@cache
+def _axe():
+    found = importlib.metadata.distribution("axe-playwright-python")
+    return found.locate_file("axe_playwright_python/axe.min.js").read_text("utf-8")
+
+
+class ConsolePage(Chromium):
+    """A page of the console in a browser of its own."""
+
+    def __init__(self, folder, world, name="ann"):
+        super().__init__(folder, WIDE)
+        self.world, self.name = world, name
+
+    def __enter__(self):
+        super().__enter__()
+        self.ask("Page.addScriptToEvaluateOnNewDocument", source=_axe())
+        self.sign_in_here()
+        return self
+
+    def sign_in_here(self):
+        """Sign in with the form, by keys."""
+        self.open(f"{self.world.url}/login")
+        self.focus_on("name")
+        self.type(self.name)
+        self.press("Tab")
+        self.type(PASSWORD)
+        self.press("Enter")
+        until(lambda: self.evaluate("!!document.querySelector('nav')"))
+
+    def shape(self, width=WIDE, scheme="light", height=860):
+        """Give the page a width, and a person's choice of light or dark."""
+        self.ask(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        self.ask("Emulation.setEmulatedMedia", features=[feature])
+
+    def violations(self):
+        """Return what axe finds against WCAG 2.2 AA and good practice, one a line."""
+        return "\n".join(self.evaluate(_RUN_AXE % list(_STANDARD)))
+
+    def go(self, path):
+        """Open an address of the console."""
+        return self.open(self.world.url + path)
+
+    def path(self):
+        """Return the address without its host."""
+        return self.evaluate("location.pathname + location.search")
+
+    def until_at(self, begin):
+        """Wait until a page whose address begins like this has been loaded."""
+        until(
+            lambda: (
+                self.path().startswith(begin) and self.evaluate("document.readyState") == "complete"
+            )
+        )
+
+    def click(self, text, within="body"):
+        """Click on the first link or button with this text that a person can see."""
+        found = self.evaluate(_CENTRE % (json.dumps(within), json.dumps(text)))
+        assert found, f"Nothing to click on is called {text!r}: {self.text()}"
+        assert found["hits"], f"Something lies over {text!r}."
+        given = {"x": found["x"], "y": found["y"], "button": "left", "clickCount": 1}
+        for kind in ("mousePressed", "mouseReleased"):
+            self.ask("Input.dispatchMouseEvent", type=kind, **given)
+
+    def until_over(self):
+        """Wait until the command that was started has ended; returns the text of its page."""
+        self.until_at("/acts/")
+        until(lambda: self.evaluate("!!document.querySelector('[data-over]')"))
+        return self.text()
+
+    def type(self, text):
+        """Type a text where the focus is."""
+        self.ask("Input.insertText", text=text)
+
+    def press(self, *keys):
+        """Press keys one after the other; `Shift+` may stand before one."""
+        for pressed in keys:
+            key = pressed.removeprefix("Shift+")
+            code = _CODES.get(key, ord(key[0].upper()))
+            text = {"text": "\r"} if key == "Enter" else {} if len(key) > 1 else {"text": key}
+            given = {"key": key, "code": key, "windowsVirtualKeyCode": code}
+            if key != pressed:
+                given["modifiers"] = _SHIFT
+            self.ask("Input.dispatchKeyEvent", type="keyDown", **given, **text)
+            self.ask("Input.dispatchKeyEvent", type="keyUp", **given)
+
+    def focus_on(self, text):
+        """Go by Tab until something with this text, name or id has the focus."""
+        seen = []
+        for _ in range(150):
+            found = self.evaluate(_FOCUSED)
+            if found == text:
+                return
+            seen.append(found)
+            self.press("Tab")
+        raise AssertionError(f"No Tab leads to {text!r}, but to {dict.fromkeys(seen)}.")
