@@ -285,17 +285,34 @@ def corrected(text: str, template: str) -> Corrected:
         text: The text of the template.
         template: Its name; the ending tells the language.
     """
-    wrong_of = _wrong if LYTEMPLATES.language_of(template) is None else _wrong_script
+    if LYTEMPLATES.language_of(template):
+        return _corrected_script(text)
     inner, corrections = _without_echo(text)
-    found, more = _without_escapes(inner, wrong_of)
-    wrong = wrong_of(found)
+    found, more = _without_escapes(inner, _wrong)
+    wrong = _wrong(found)
     if wrong is not None:
-        balanced = _balanced(found, wrong_of)
+        balanced = _balanced(found)
         if balanced is not None:
             return Corrected(balanced[0], (*corrections, *more, *balanced[1]))
         line, column = location(found, wrong.at)
         return Corrected(found, (*corrections, *more), wrong.message, line, column)
     return Corrected(found, (*corrections, *more))
+
+
+def _corrected_script(text: str) -> Corrected:
+    """Return the text of a script without the damage.
+
+    Its regular expressions may have the same backslashes as damage: these are taken out only where
+    it does not parse with them, and does without.
+    """
+    inner, corrections = _without_echo(text)
+    wrong = _wrong_script(inner)
+    if wrong is None:
+        return Corrected(inner, tuple(corrections))
+    found, more = _without_escapes(inner, _wrong_script)
+    if _wrong_script(found) is None:
+        return Corrected(found, (*corrections, *more))
+    return Corrected(inner, tuple(corrections), wrong.message, *location(inner, wrong.at))
 
 
 def copy_of(path: Path) -> Path:
@@ -313,8 +330,6 @@ def _without_echo(text: str) -> tuple[str, list[Correction]]:
 
 
 def _without_escapes(text: str, wrong_of: _Parse) -> tuple[str, list[Correction]]:
-    if wrong_of is _wrong_script and wrong_of(text) is None:
-        return text, []  # its regular expressions have such backslashes
     corrections = []
     for match in _ESCAPED.finditer(text):
         line, column = location(text, match.start(2) - 1)
@@ -351,22 +366,22 @@ def _wrong_script(text: str) -> SyntaxWrong | None:
     return SyntaxWrong(wrong.message, min(at, len(text)))
 
 
-def _balanced(text: str, wrong_of: _Parse) -> tuple[str, list[Correction]] | None:
+def _balanced(text: str) -> tuple[str, list[Correction]] | None:
     """Insert or remove brackets where parsing fails; None if that does not help."""
     waiting: list[tuple[str, list[Correction]]] = [(text, [])]
     for _ in range(_MOST_BRACKETS):
         following: list[tuple[str, list[Correction]]] = []
         for each, corrections in waiting:
-            for candidate, correction in _bracket_tried(each, wrong_of):
-                if wrong_of(candidate) is None:
+            for candidate, correction in _bracket_tried(each):
+                if _wrong(candidate) is None:
                     return candidate, [*corrections, correction]
                 following.append((candidate, [*corrections, correction]))
         waiting = following
     return None
 
 
-def _bracket_tried(text: str, wrong_of: _Parse) -> Iterator[tuple[str, Correction]]:
-    wrong = wrong_of(text)
+def _bracket_tried(text: str) -> Iterator[tuple[str, Correction]]:
+    wrong = _wrong(text)
     if wrong is None:
         return
     at = wrong.at

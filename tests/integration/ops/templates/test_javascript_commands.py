@@ -96,7 +96,7 @@ def test_a_shipped_template_is_no_beginning_for_one_in_javascript(run):
         ("function template(data) {\n  return data.a.b;\n}", "vip.js:2:1: error: it fails for"),
         ("function render(data) {}", "vip.js: error: defines no function `template`"),
         (PAGE.read_text().replace("data._uid", "data.fist_name"), "did you mean first_name?"),
-        (PAGE.read_text(), "vip.js:46:9: warning: not_append: true overwrites"),
+        (PAGE.read_text(), "vip.js:46:10: warning: not_append: true overwrites"),
         ("function template(data) { return null; }", "no sample renders"),
         ("echo '" + TEMPLATE + "' | http -v POST x", "echo '…' is taken out; --fix writes"),
         (
