@@ -172,9 +172,9 @@ def test_two_versions_are_compared_also_of_two_languages(run, place, tmp_path):
     same = run("template", "diff", "page.jsonnet", "page.js", "--events", events, "--json")
     other = run("template", "diff", "page.js", "other.js", "--events", events, "--json")
 
-    assert json.loads(same.stdout)["differences"] == []
-    [difference] = json.loads(other.stdout)["differences"]
-    assert difference["field"].endswith("custom.origin")
+    assert json.loads(same.stdout)["rendered"] == {}
+    [field] = json.loads(other.stdout)["rendered"]
+    assert field.endswith("custom.origin")
 
 
 def test_a_template_is_pushed_as_js1_and_tried_at_lytics(run, place, tmp_path):
