@@ -110,7 +110,8 @@ def test_the_page_s_entrance_in_javascript_delivers_and_gives_way_to_another_ver
         rig.wait_until_empty(120)
 
         assert rig.memberships() == truth(first + second)
-        assert len(rig.sandbox.get("memberships", attribute="mark")) == PEOPLE - 50
+        marks = rig.sandbox.get("memberships", attribute="mark").values()
+        assert sum(map(bool, marks)) == PEOPLE - 50
         assert status_of(rig)["triggers"]["enter"] != before
 
 
