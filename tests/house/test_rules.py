@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("worker", "producer", "ops", "jsonnet", "sandbox", "tools", "segrelay")
+PACKAGES = ("worker", "producer", "ops", "jsonnet", "javascript", "sandbox", "tools", "segrelay")
 FORBIDDEN = {"utils", "helpers", "common", "misc", "data", "info"}
 
 
@@ -54,7 +54,7 @@ def test_our_modules_are_imported_as_one_package() -> None:
         if name.partition(".")[0] in rooms
     }
 
-    assert rooms >= {"worker", "producer", "ops", "templates", "jsonnet", "sandbox"}
+    assert rooms >= {"worker", "producer", "ops", "templates", "jsonnet", "javascript", "sandbox"}
     assert imported == set()
 
 
