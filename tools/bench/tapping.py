@@ -33,10 +33,10 @@ WATCHES: Final[dict[str, TapFilter | None]] = {
     "everything": TapFilter(),
     "one_person": TapFilter(people=frozenset([digest_of("email:nobody@example.com")])),
     "one_outcome": TapFilter(outcome="dead"),
-    "a_text": TapFilter(text="not there"),
-    "a_text_revealed": TapFilter(text="not there", reveal=True),
+    "a_text": TapFilter(containing="not there"),
+    "a_text_revealed": TapFilter(containing="not there", reveal=True),
 }
-"""What is watched in each drain; the second without a watch shows how much chance there is."""
+"""The watch of each drain; the second drain without one shows how much is chance."""
 
 
 def drain_watched(*, events: int) -> dict[str, Any]:

@@ -124,7 +124,7 @@ def test_skips_deaths_and_tries_are_outcomes_too(relay, watch, sandbox):
         ({"kind": "answer"}, ["answer"] * 2),
         ({"outcome": "delivered"}, ["outcome"] * 3),
         ({"outcome": "dead"}, []),
-        ({"text": "attribute/delete"}, ["request"]),
+        ({"containing": "attribute/delete"}, ["request"]),
     ],
     ids=str,
 )
