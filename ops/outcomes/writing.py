@@ -226,6 +226,7 @@ class OutcomeWriting:
     def _pass(self, state: WritingState, found: Sequence[Recorded], now_ms: int) -> None:
         """Tell the partitions what is written, and remove what was kept long enough."""
         before_ms = now_ms - round(1_000 * self.wanted.keep_seconds)
+        numbers = self.settings.redis.numbering.numbers
         left = list(found)
         while left:
             calls = []
@@ -240,6 +241,7 @@ class OutcomeWriting:
                         bytes=written.size,
                         before=before_ms,
                         most=_PASSED_AT_ONCE,
+                        former=int(one.partition.number not in numbers),
                     )
                 )
             removed = opened.run(self.client, "outcomes_pass", calls)
