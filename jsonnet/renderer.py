@@ -8,6 +8,7 @@ stopped here: `isolated` does the same in a process of its own.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -49,6 +50,8 @@ _LOCATIONS_A_CALL: Final = 3
 """The number of errors whose place one call looks up: each starts a process, which takes 0.1 s."""
 _LOCATION_SECONDS: Final = 2.0
 """The seconds that looking up the place of one error may take."""
+_LOCATION_TRIES: Final = 3
+"""The most tries to look up the place of one kind of error."""
 _VARYING: Final = re.compile(r"\"[^\"]*\"|'[^']*'|\d+")
 
 
@@ -229,7 +232,9 @@ class _Loaded:
     engines: TemplateEngines
     accelerator: Accelerator
     locations: dict[str, tuple[str, int] | None] = field(default_factory=dict)
-    """File and line, by kind of message, if rjsonnet reports an error without; None = unknown."""
+    """File and line, by kind of message, as the reference implementation says; None = unknown."""
+    tries: Counter[str] = field(default_factory=Counter)
+    """Questions to it by kind of message: on a busy machine it may not answer in time."""
 
     def compared(
         self, ours: CompiledAnswer, theirs: CompiledAnswer, event: Input
@@ -292,7 +297,11 @@ class _Loaded:
 
 
 class _Locations:
-    """Looks up the file and line of failures without a place, a few a call, and remembers them."""
+    """Looks up the file and line of failures, a few kinds a call, and remembers them.
+
+    The reference implementation says them, in every command and in the worker: rjsonnet often names
+    none, or that of a call or of a variable's use.
+    """
 
     def __init__(self, loaded: _Loaded) -> None:
         self._loaded = loaded
@@ -302,16 +311,17 @@ class _Locations:
         if failure.asserted:
             return Asserted(self._loaded.said(failure))
         location = (failure.file, failure.line)
-        is_safe = failure.message not in COSTLY
-        if is_safe and (not failure.line or failure.is_call_site):
+        if failure.message not in COSTLY:
             location = self._looked_up(failure, event) or location
         return TemplateFailed(self._loaded.said(failure), *location)
 
     def _looked_up(self, failure: Failure, event: Input) -> tuple[str, int] | None:
         locations = self._loaded.locations
         kind = f"{failure.file}:{failure.line}: {_VARYING.sub('…', failure.message)}"
-        if kind not in locations and self._left and len(locations) < _LOCATIONS_KEPT:
+        may_ask = self._left and len(locations) < _LOCATIONS_KEPT
+        if may_ask and not locations.get(kind) and self._loaded.tries[kind] < _LOCATION_TRIES:
             self._left -= 1
+            self._loaded.tries[kind] += 1
             locations[kind] = self._asked(event)
         return locations.get(kind)
 

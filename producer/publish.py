@@ -31,7 +31,7 @@ from segrelay.producer.publishing.published import (
     joined,
 )
 from segrelay.producer.publishing.quarantine import CAP_BYTES, HowPublished, Quarantine
-from segrelay.producer.publishing.writing import JobPosition, NoRoom, RoomMeter, write
+from segrelay.producer.publishing.writing import CapacityMeter, CapacityUsed, JobPosition, write
 from segrelay.producer.wakeups import CeleryWaker, Waker
 from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.people import SeenFields
@@ -66,7 +66,7 @@ class Publisher:
         self._settings = settings
         self._waker = waker or CeleryWaker(settings)
         self._dry_run = dry_run
-        self._meter = RoomMeter(client, settings)
+        self._meter = CapacityMeter(client, settings)
         self.audiences = AudienceStore(client, told=settings.told_ids, learns=not dry_run)
         self._drafter = Drafter(settings, self.audiences, self._meter)
         self._quarantine = Quarantine(client)
@@ -77,7 +77,7 @@ class Publisher:
         """Return Redis' time in µs since 1970."""
         return self._meter.now_us()
 
-    def room(self, lane: str = LIVE) -> NoRoom | None:
+    def why_full(self, lane: str = LIVE) -> CapacityUsed | None:
         """Return why this lane has no room, None = it has; a backfill asks before each call."""
         return self._meter.lane(lane)
 
@@ -178,15 +178,15 @@ class Publisher:
             for draft in drafts
         ]
 
-    def publish_retried(self, events: Sequence[Event], lane: str) -> int:
-        """Write the deliveries of events that were in the quarantine; return how many.
+    def publish_retried(self, events: Sequence[Event], lane: str) -> Published:
+        """Write the deliveries of events that were in the quarantine.
 
         Raises:
             RedisUnavailable: As `publish`.
         """
         self._prepare()
         draft = self._drafter.draft_as_they_are(events, lane)
-        return self._carry_out(draft, JobPosition(job_of_lane(lane))).accepted
+        return self._carry_out(draft, JobPosition(job_of_lane(lane)))
 
     def publish_members(
         self, destination: str, changes: Sequence[MemberChange], lane: str, sync: str, token: str

@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 import typer
 
 from segrelay.ops.embedded.lifecycle import (
-    LEAST_ROOM_BYTES,
+    LEAST_FREE_BYTES,
     ensure_running,
     stop,
     write_private,
@@ -414,9 +414,9 @@ def _stop_redis(data_dir: Path) -> None:
 class RedisWatch:
     """Starts the embedded Redis again on its files if it died, as soon as its disk has room."""
 
-    def __init__(self, data_dir: Path, least_room_bytes: int = LEAST_ROOM_BYTES) -> None:
+    def __init__(self, data_dir: Path, least_free_bytes: int = LEAST_FREE_BYTES) -> None:
         self._data_dir = data_dir
-        self._least_room_bytes = least_room_bytes
+        self._least_free_bytes = least_free_bytes
         self._next_at = 0.0
         self._pid = 0
         self._told = ""
@@ -432,8 +432,8 @@ class RedisWatch:
     def look_at_once(self) -> None:
         """Look after it now, though it was looked after within this second."""
         try:
-            room = self._least_room_bytes
-            server = ensure_running(self._data_dir, least_room_bytes=room)
+            room = self._least_free_bytes
+            server = ensure_running(self._data_dir, least_free_bytes=room)
             # The worker may have been quicker: whoever needs it starts it.
             if server.started_by_us or self._pid not in (0, server.pid):
                 _line("redis", "had ended; started again on its files")

@@ -40,6 +40,7 @@ from segrelay.ops.terminal.options import Strict
 from segrelay.ops.terminal.tables import TableColumns, text_columns
 from segrelay.templates import LYTEMPLATES
 from segrelay.worker.checks.templates import TemplateReport
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.errors import UsageWrong, WeMustAct
 
 app = typer.Typer(help="Write, try, test, check, compare and push templates.")
@@ -228,7 +229,10 @@ def _needed_engine(report: TemplateReport) -> str:
     if not needed:
         return ""
     reasons = "; ".join(f"{label}: {why}" for label, why in needed.items())
-    return f", but {len(needed)} of {len(report.renders)} samples needed Jsonnet itself ({reasons})"
+    return (
+        f", but {len(needed)} of {plural(len(report.renders), 'sample')} needed Jsonnet"
+        f" itself ({reasons})"
+    )
 
 
 def _lines(one: Checked, workspace: Workspace) -> Iterator[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Literal, cast
 
-from segrelay.producer.publishing.published import Entries, PartitionAddress, Published
+from segrelay.producer.publishing.published import Entries, PartitionAddress, Published, entries_of
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.destinations import DestinationIds
 from segrelay.worker.contract.keys import PartitionKeys
@@ -162,9 +162,7 @@ def _run(client: Redis, calls: Sequence[ScriptCall], progress: JobPosition) -> l
 
 
 def _entries(call: ScriptCall, ids: Sequence[bytes]) -> dict[str, Entries]:
-    names = cast("Sequence[str]", accept.streams_of(call))
-    streams = zip(names, ids[::2], ids[1::2], strict=True)
-    return {name: Entries(first.decode(), last.decode()) for name, first, last in streams if first}
+    return entries_of(cast("Sequence[str]", accept.streams_of(call)), ids)
 
 
 MEMORY_SHARE: Final = 0.8
@@ -174,14 +172,14 @@ _QUARANTINE_SHARE: Final = 0.125
 
 
 @dataclass(frozen=True, slots=True)
-class NoRoom:
+class CapacityUsed:
     """Nothing more may be published now."""
 
     reason: Literal["memory", "high_water"]
     message: str
 
 
-class RoomMeter:
+class CapacityMeter:
     """The memory that is left in Redis, its clock, and who watches, read at most once a second.
 
     Attributes:
@@ -206,19 +204,19 @@ class RoomMeter:
         """Return Redis' time in µs since 1970, to about a millisecond."""
         return int(self._look() * _MICROSECONDS) + self._ahead_us
 
-    def memory(self) -> NoRoom | None:
+    def memory(self) -> CapacityUsed | None:
         """Return why Redis has no memory for more deliveries; None = it has."""
         self._look()
         if not self._most or self._used < MEMORY_SHARE * self._most:
             return None
-        return NoRoom(
+        return CapacityUsed(
             "memory",
             f"Redis is full: {self._used // 1_000_000} of {self._most // 1_000_000} MB are used, "
             f"producers stop at {MEMORY_SHARE:.0%}. Nothing more is taken until the workers have "
             "drained it, or its maxmemory is raised.",
         )
 
-    def lane(self, lane: str) -> NoRoom | None:
+    def lane(self, lane: str) -> CapacityUsed | None:
         """Return why this lane may take no more deliveries; None = it may."""
         full = self.memory()
         if full or kind_of_lane(lane) != BACKFILL:
@@ -227,7 +225,7 @@ class RoomMeter:
         high_water = self._settings.redis.high_water
         if self._waiting < high_water:
             return None
-        return NoRoom(
+        return CapacityUsed(
             "high_water",
             f"{self._waiting} deliveries of the backfill lane wait, the mark is {high_water} "
             "(redis.high_water); there is room again when the workers have drained some.",

@@ -326,14 +326,14 @@ class _RefusingChannel(Channel):
             _refuse(queue, f"it can't be read ({type(error).__name__})")
 
 
-class _RoomyChannel(_RefusingChannel):
+class _AllowOomChannel(_RefusingChannel):
     QoS = _QoS
 
     def _get_client(self) -> type[BrokerClient]:
         return BrokerClient
 
 
-class _RoomySentinelChannel(_RefusingChannel, SentinelChannel):
+class _AllowOomSentinelChannel(_RefusingChannel, SentinelChannel):
     """A channel behind Sentinels that keeps the library's own connections.
 
     `sentinels.SentinelConnection` would make a lost connection of a refused write, and with that a
@@ -346,24 +346,24 @@ class _RoomySentinelChannel(_RefusingChannel, SentinelChannel):
         return BrokerClient
 
 
-class RoomyTransport(Transport):
+class AllowOomTransport(Transport):
     """kombu's transport for `redis://` and `rediss://`; a full Redis takes its writes."""
 
-    Channel = _RoomyChannel
+    Channel = _AllowOomChannel
 
 
-class RoomySentinelTransport(SentinelTransport):
+class AllowOomSentinelTransport(SentinelTransport):
     """kombu's transport for `sentinel://`; a full Redis takes its writes."""
 
-    Channel = _RoomySentinelChannel
+    Channel = _AllowOomSentinelChannel
 
 
 def register() -> None:
     """Register these transports with kombu, before it looks one up for the first time."""
     for scheme, transport in (
-        ("redis", RoomyTransport),
-        ("rediss", RoomyTransport),
-        ("sentinel", RoomySentinelTransport),
+        ("redis", AllowOomTransport),
+        ("rediss", AllowOomTransport),
+        ("sentinel", AllowOomSentinelTransport),
     ):
         TRANSPORT_ALIASES[scheme] = f"{transport.__module__}:{transport.__qualname__}"
 

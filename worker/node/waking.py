@@ -26,7 +26,7 @@ from segrelay.worker.core.rounds import WakeUp
 LOG: Final = structlog.get_logger()
 
 
-class Ringer:
+class NodeWaker:
     """Sends messages for drains and background jobs; a process that was forked connects anew."""
 
     def __init__(self, app: Any, settings: Settings) -> None:
