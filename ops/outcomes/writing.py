@@ -47,7 +47,7 @@ from segrelay.worker.errors import LeaseLost, OperationsMustAct, RedisUnavailabl
 
 LOG: Final = structlog.get_logger()
 FILE_BYTES: Final = 32 * 1024 * 1024
-"""The bytes of rows in Redis that one file covers at most: about 800,000 rows."""
+"""The bytes of rows in Redis that one file covers at most: about half a million rows."""
 FULL_SHARE: Final = 0.25
 """The share of a partition's room that unwritten rows may take before a file is written early."""
 LOOK_SECONDS: Final = 10.0
