@@ -98,14 +98,12 @@ class FollowingSteps:
         destination: str,
         open_insider: Callable[[], InsiderIdentities],
         *,
-        make_renaming: type[PersonRenaming] = PersonRenaming,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._settings = settings
         self._destination = destination
         self._open_insider = open_insider
-        self._make_renaming = make_renaming
         self._monotonic = monotonic
         self._numbering = settled_numbering(client, settings)
         self.changes = IdentityChanges(client, settings.redis, destination)
@@ -183,7 +181,7 @@ class FollowingSteps:
     def _rename_all(self, going: Mapping[IdentityChange, tuple[bytes, StableIdChange]]) -> int:
         ended = renamed = 0
         with self._open_insider() as insider:
-            renaming = self._make_renaming(
+            renaming = PersonRenaming(
                 self._client,
                 self._settings,
                 {self._destination: insider},
@@ -259,12 +257,7 @@ def _short_sleep(seconds: float) -> None:
     time.sleep(seconds)
 
 
-def following_for(
-    client: Redis,
-    settings: Settings,
-    destination: str,
-    make_renaming: type[PersonRenaming] = PersonRenaming,
-) -> FollowingSteps:
+def following_for(client: Redis, settings: Settings, destination: str) -> FollowingSteps:
     """Return the steps that rename people of a destination."""
     shares = len(destinations_with_stable_ids(settings))
 
@@ -276,7 +269,7 @@ def following_for(
             sleep=_short_sleep,
         )
 
-    return FollowingSteps(client, settings, destination, opened, make_renaming=make_renaming)
+    return FollowingSteps(client, settings, destination, opened)
 
 
 @shared_task(name=RENAMES_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)

@@ -119,7 +119,7 @@ def test_what_waits_says_why(relay, why, sandbox, call):
     assert "no worker has been seen for 10 s" in waiting["detail"]
 
 
-def test_what_waits_for_an_open_note_says_so(relay, why, sandbox):
+def test_what_waits_for_an_intent_in_doubt_says_so(relay, why, sandbox):
     sandbox.settings(error_shares={"504": 1.0})
     relay.publish(payload("ann@example.com"))
     relay.drain()

@@ -369,7 +369,7 @@ class RedisPartition:
         """Write an intent and renew the lease; return the present time (ms, Redis' clock)."""
         keys = (self.keys.lease, self.keys.intents, self.keys.rendering)
         now_ms = await self._write(
-            "note", keys, (self.token, self.lease_ms, intent.intent_id, intent.dumps())
+            "intent", keys, (self.token, self.lease_ms, intent.intent_id, intent.dumps())
         )
         if not now_ms:
             raise self._lost()

@@ -391,7 +391,9 @@ def missing_templates(folder: Path, http: HttpRequests, path: tuple[str, ...]) -
 def _missing(folder: Path, template: str, location: str) -> Iterator[Problem]:
     if (folder / template).is_file():
         return
-    there = [str(file.relative_to(folder)) for file in sorted(folder.rglob("*.jsonnet"))]
+    endings = {".jsonnet", ".js"}
+    files = (file for file in sorted(folder.rglob("*")) if file.suffix in endings)
+    there = [str(file.relative_to(folder)) for file in files]
     near = did_you_mean(template, there)
     yield Problem(location, f"there is no {template} in {folder}", near if "mean" in near else "")
 

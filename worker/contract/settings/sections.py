@@ -258,8 +258,9 @@ class Trigger(Section):
     on: Literal["enter", "exit", "change"]
     """The kind of events that the trigger takes."""
     template: OptionalTemplate = ""
-    """The Jsonnet file that makes the body, relative to the templates folder. A trigger whose `url`
-    is a template can do without: its requests have no body."""
+    """The file that makes the body, relative to the templates folder: Jsonnet (`.jsonnet`) or
+    JavaScript (`.js`). A trigger whose `url` is a template can do without: its requests have no
+    body."""
     url: TriggerUrl = TargetUrl()
     """The path below the base URL, an absolute URL, a secret such as `env:SLACK_URL`, or
     `{ template = "url.jsonnet" }`, which yields one of these for each event."""
