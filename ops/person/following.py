@@ -40,6 +40,7 @@ from segrelay.worker.contract.celery import (
 )
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.people import Forward, Moving, StableIdChange
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.acts import DONE, Act, note_act
 from segrelay.worker.contract.redis.claim import settled_numbering
 from segrelay.worker.contract.redis.client import Redis
@@ -153,7 +154,9 @@ class FollowingSteps:
         more = bool(self.changes.waiting(1))
         wait = 0.0 if ended or not more else _AGAIN_SECONDS
         return Step(
-            f"{ended:,} changes of identity ended", more=more and not wait, wait_seconds=wait
+            f"{plural(ended, 'change')} of identity ended",
+            more=more and not wait,
+            wait_seconds=wait,
         )
 
     def _rename(self) -> int:

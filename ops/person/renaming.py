@@ -524,7 +524,7 @@ class PersonRenaming:
     def _arrive(
         self, move: PersonMove, marks: Mapping[str, bytes], *, ends: bool = True, back: bool = False
     ) -> None:
-        """Let syncs know the person under the new identity, or `back` under the former one."""
+        """End the move at a partition; syncs know the person there from now on."""
         partition, digest, text, key = (
             (move.left, move.old_digest, move.text, move.change.old)
             if back
