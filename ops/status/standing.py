@@ -726,7 +726,8 @@ def _condition_of_job(name: str, job: Job | None, waiting: int, pause: Pause | N
     state = state_of(job, waiting=waiting, pause=pause)
     if pause and state == "paused":
         return Condition.of_pause(JOB, pause, "paused by a person")
-    return Condition(JOB, state, reason_of_state(name, job, state))
+    since_ms = job.since_ms or None if job else None
+    return Condition(JOB, state, reason_of_state(name, job, state), since_ms=since_ms)
 
 
 def _differing_files(
