@@ -345,7 +345,7 @@ class Erasing:
                     self.counts["bad rows"] += int(self.client.lrem(name, 0, row))
 
     def _erase_outcomes(self, digests: Sequence[bytes]) -> int:
-        """Take the person out of rows about ends of deliveries; return how many streams keep them."""
+        """Take the person out of rows about outcomes; return how many streams keep them."""
         people = frozenset(digest.hex() for digest in digests)
         too_long = 0
         for one in read_recorded(self.client, self.settings):
