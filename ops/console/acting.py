@@ -194,6 +194,11 @@ def _orphans(look: Look, values: Values) -> Reach:
     return Reach(look.standing().totals.orphans[_first(values, "old")], "orphaned deliveries")
 
 
+def _leavers(look: Look, values: Values) -> Reach | None:
+    run = look.standing().syncs.get(_first(values, "sync"))
+    return Reach(max(run.gone.values(), default=0), "members") if run else None
+
+
 _COUNTERS: Final[Mapping[str, Callable[[Look, Values], Reach]]] = {
     "dlq replay": _letters,
     "dlq discard": _letters,
@@ -202,6 +207,7 @@ _COUNTERS: Final[Mapping[str, Callable[[Look, Values], Reach]]] = {
     "discard": _waiting,
     "backfill abort": _of_job,
     "rename trigger": _orphans,
+    "sync confirm": _leavers,
 }
 
 
@@ -210,8 +216,8 @@ def started(console: Console, asked: Asked) -> Page:
     found = console.started.find(asked.path["key"])
     if found is None:
         raise UsageWrong(
-            "This page is gone: only the last acts are kept here, and the console may have been"
-            " started again. The audit has what was done."
+            "This console does not know how that command stands: only the one that started it does,"
+            " for its last commands and until it is started again. The audit has what was done."
         )
     values: dict[str, Any] = {
         "started": found,
