@@ -26,8 +26,8 @@ from segrelay.jsonnet.syntax.parser import parse
 from segrelay.jsonnet.syntax.tokens import (
     SyntaxWrong,
     Token,
+    location,
     markdown_damage,
-    place,
     refuse_too_deep,
     significant,
 )
@@ -281,7 +281,7 @@ class TemplateFolder:
         return self._roots[prefix] / name.removeprefix(prefix)
 
     def _target(self, importer: str, text: str, found: tree.Import) -> str:
-        line, column = place(text, found.at)
+        line, column = location(text, found.at)
         where = f"{shown(importer)}:{line}:{column}"
         if self._library.is_meant_by(found.path) and found.word == "import":
             return self._library.name
@@ -379,11 +379,11 @@ def _imported(name: str, text: str) -> tuple[tree.Import, ...]:
 
 
 def _broken(name: str, text: str, found: tuple[Token, ...], wrong: SyntaxWrong) -> TemplateBroken:
-    line, column = place(text, wrong.at)
+    line, column = location(text, wrong.at)
     message = f"{shown(name)}:{line}:{column}: {wrong.message}."
     damage = markdown_damage(found)
     if damage is not None:
-        line, column = place(text, damage[0])
+        line, column = location(text, damage[0])
         message = (
             f'{shown(name)}:{line}:{column}: "{damage[1]}" is damage from Markdown: a page put a'
             " backslash there when the template was copied; remove such backslashes. (Without"

@@ -43,11 +43,11 @@ from segrelay.jsonnet.syntax.tokens import TokenKind
 
 MAX_BODY_BYTES: Final = 5_000_000
 """The largest body of one event, in bytes."""
-_PLACES_KEPT: Final = 1_000
+_LOCATIONS_KEPT: Final = 1_000
 """The number of kinds of messages of a template whose place is remembered, to bound memory."""
-_PLACES_A_CALL: Final = 3
+_LOCATIONS_A_CALL: Final = 3
 """The number of errors whose place one call looks up: each starts a process, which takes 0.1 s."""
-_PLACE_SECONDS: Final = 2.0
+_LOCATION_SECONDS: Final = 2.0
 """The seconds that looking up the place of one error may take."""
 _VARYING: Final = re.compile(r"\"[^\"]*\"|'[^']*'|\d+")
 
@@ -161,9 +161,9 @@ class Renderer:
             if engine == "auto":
                 loaded.accelerator.use.note_all(len(events), loaded.accelerator.why_off)
             answers = loaded.engines.evaluate(events)
-        places = _Places(loaded)
+        locations = _Locations(loaded)
         return [
-            _sized(answer) if isinstance(answer, bytes) else places.result(answer, event)
+            _sized(answer) if isinstance(answer, bytes) else locations.result(answer, event)
             for answer, event in zip(answers, events, strict=True)
         ]
 
@@ -228,7 +228,7 @@ class _Loaded:
     bundle: Bundle
     engines: TemplateEngines
     accelerator: Accelerator
-    places: dict[str, tuple[str, int] | None] = field(default_factory=dict)
+    locations: dict[str, tuple[str, int] | None] = field(default_factory=dict)
     """File and line, by kind of message, if rjsonnet reports an error without; None = unknown."""
 
     def compared(
@@ -291,39 +291,39 @@ class _Loaded:
         return words_of(self.bundle)
 
 
-class _Places:
+class _Locations:
     """Looks up the file and line of failures without a place, a few a call, and remembers them."""
 
     def __init__(self, loaded: _Loaded) -> None:
         self._loaded = loaded
-        self._left = _PLACES_A_CALL
+        self._left = _LOCATIONS_A_CALL
 
     def result(self, failure: Failure, event: Input) -> Result:
         if failure.asserted:
             return Asserted(self._loaded.said(failure))
-        place = (failure.file, failure.line)
+        location = (failure.file, failure.line)
         is_safe = failure.message not in COSTLY
         if is_safe and (not failure.line or failure.is_call_site):
-            place = self._looked_up(failure, event) or place
-        return TemplateFailed(self._loaded.said(failure), *place)
+            location = self._looked_up(failure, event) or location
+        return TemplateFailed(self._loaded.said(failure), *location)
 
     def _looked_up(self, failure: Failure, event: Input) -> tuple[str, int] | None:
-        places = self._loaded.places
+        locations = self._loaded.locations
         kind = f"{failure.file}:{failure.line}: {_VARYING.sub('…', failure.message)}"
-        if kind not in places and self._left and len(places) < _PLACES_KEPT:
+        if kind not in locations and self._left and len(locations) < _LOCATIONS_KEPT:
             self._left -= 1
-            places[kind] = self._asked(event)
-        return places.get(kind)
+            locations[kind] = self._asked(event)
+        return locations.get(kind)
 
     def _asked(self, event: Input) -> tuple[str, int] | None:
         engine = next(iter(jsonnet_judge.judges()), None)
         if engine is None:
             return None
         [judged] = jsonnet_judge.judge(
-            engine, self._loaded.bundle, [event.profile], event.settings, seconds=_PLACE_SECONDS
+            engine, self._loaded.bundle, [event.profile], event.settings, seconds=_LOCATION_SECONDS
         )
-        is_placed = isinstance(judged, Failure) and judged.line
-        return (judged.file, judged.line) if isinstance(judged, Failure) and is_placed else None
+        is_located = isinstance(judged, Failure) and judged.line
+        return (judged.file, judged.line) if isinstance(judged, Failure) and is_located else None
 
 
 MAX_SHOWN: Final = 200

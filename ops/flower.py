@@ -180,7 +180,7 @@ _ANY_HOST: Final = r".*"
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _TABLE: Final = "/tasks/datatable"
 """The path of the list of tasks, which the page asks for with POST although it only reads."""
-_PLACE_OF_VERSIONS: Final = b"Cluster overview"
+_CAPTION_OF_VERSIONS: Final = b"Cluster overview"
 """The caption of the page of workers that is replaced by the workers' versions."""
 _STARTS_TASKS: Final = re.compile(r"/api/task/(?:apply|async-apply|send-task)/")
 
@@ -308,7 +308,9 @@ class _WorkersPage(WorkersView):  # type: ignore[misc] # Flower is not typed
             f"segrelay {number}: {', '.join(workers)}"
             for number, workers in versions_of(self.application.workers).items()
         )
-        return page.replace(_PLACE_OF_VERSIONS, xhtml_escape(told).encode() or _PLACE_OF_VERSIONS)
+        return page.replace(
+            _CAPTION_OF_VERSIONS, xhtml_escape(told).encode() or _CAPTION_OF_VERSIONS
+        )
 
 
 class _WorkersApi(ListWorkers):  # type: ignore[misc] # Flower is not typed

@@ -131,6 +131,12 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "segrelay status --watch",
         "segrelay status --check",
     ),
+    "outcomes": _operate(
+        "segrelay.ops.outcomes.commands:app",
+        "Get ends of deliveries",
+        "segrelay outcomes export hour.parquet --since 1h",
+        "segrelay outcomes status",
+    ),
     "audit": _operate(
         "segrelay.ops.audit:audit",
         "See who did what, and why",
@@ -159,6 +165,12 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "segrelay.ops.why.command:why",
         "Tell all of one person",
         "segrelay why ann@example.com",
+    ),
+    "tap": _operate(
+        "segrelay.ops.tap:tap",
+        "See what goes through",
+        "segrelay tap --for 15s",
+        "segrelay tap --trigger vip-enter --outcome dead --json",
     ),
     "erase": _operate(
         "segrelay.ops.person.commands:erase",
@@ -204,7 +216,7 @@ class _Commands(LazyGroup):
     closing = (
         "Options:",
         "  --config FILE  not the usual one",
-        "  --real         though one rehearses",
+        "  --real         beside a sandbox run",
         "  -V, --version  Print the version",
         "  COMMAND -h     Help, with examples",
     )

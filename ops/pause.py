@@ -121,7 +121,9 @@ class Probe:
         answers = ask_each(
             self.client,
             all_partitions(self.client, self.settings, [destination.name]),
-            lambda pipe, place: pipe.xrevrange(place.history, "+", self.since_ms, count=_NEWEST),
+            lambda pipe, partition: pipe.xrevrange(
+                partition.history, "+", self.since_ms, count=_NEWEST
+            ),
         )
         for rows in answers:
             for _, fields in rows:
@@ -266,9 +268,9 @@ def _what_stops(client: Redis, settings: Settings, target: PauseTarget) -> str:
         return f", but triggers of it are: {commands}"
     waits = [
         (wait, name)
-        for place, one in standing.delays.items()
+        for partition, one in standing.delays.items()
         for name, wait in one.waits.items()
-        if place.destination == destination and name in names
+        if partition.destination == destination and name in names
     ]
     if not waits:
         return ""

@@ -14,7 +14,6 @@ import orjson
 import typer
 
 from segrelay.ops.kept import (
-    MASK,
     ExtentOptions,
     Fate,
     Filter,
@@ -22,7 +21,6 @@ from segrelay.ops.kept import (
     Work,
     carry_out,
     discard_chosen,
-    masked_payload,
     preview_of,
     refuse_unknown,
     show_one,
@@ -39,6 +37,7 @@ from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions
 from segrelay.producer.publishing.quarantine import Quarantine, QuarantineRecord
 from segrelay.worker.contract.events import Event
+from segrelay.worker.contract.masking import MASK, masked_payload
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import ALL_AUDIENCES, Settings
 from segrelay.worker.contract.words import Refusal
@@ -99,13 +98,13 @@ class QuarantinedRecords:
             for lane, members in groupby(there, key=lambda record: record.lane):
                 options = PublishOptions(lane, older_than_ledger=wanted.older_than_ledger)
                 while part := list(islice(members, _RECORDS_A_CALL)):
-                    yield self._place(publisher, part, options, left_out)
+                    yield self._publish_again(publisher, part, options, left_out)
 
         def preview() -> Iterator[Fate]:
-            rehearsal = Publisher(self.client, self.settings, dry_run=True)
+            dry = Publisher(self.client, self.settings, dry_run=True)
             for record in records:
                 options = PublishOptions(record.lane, older_than_ledger=wanted.older_than_ledger)
-                _, reason, message = self._judge(rehearsal, record, options)
+                _, reason, message = self._judge(dry, record, options)
                 yield Fate(record.id, "kept" if reason else "placed", reason, message)
 
         return Work(len(ids), steps if ids else tuple, left_out, FATES, preview)
@@ -115,7 +114,7 @@ class QuarantinedRecords:
         ids = [record.id for record in self.find(wanted)]
         return Work(len(ids), lambda: [self.quarantine.remove(ids)])
 
-    def _place(
+    def _publish_again(
         self,
         publisher: Publisher,
         records: Sequence[QuarantineRecord],

@@ -103,7 +103,7 @@ class ReadingBack:
         sent = [name for name in person.names if name not in lists]
         with self.open_reader() as reader:
             found = ReadBack(reader.profile(person.who, [*sent, *sorted(lists)]))
-        if self.client.hget(person.place.who, person.digest.hex()) != person.text:
+        if self.client.hget(person.partition.who, person.digest.hex()) != person.text:
             return "something newer was delivered meanwhile"
         if found.attributes is None:
             state.add(person.trigger, [""], {""}, now_ms)
@@ -112,14 +112,14 @@ class ReadingBack:
         lacking |= {
             CUSTOM + one.attribute
             for one in memberships
-            if found.lists(one.audience, one.attribute) != (one.place == "inside")
+            if found.lists(one.audience, one.attribute) != (one.side == "inside")
         }
         state.add(person.trigger, ["", *sent, *lists], lacking, now_ms)
         return f"read one person back: {len(lacking):,} attributes are not as they were sent"
 
     def _memberships(self, person: ReachedPerson) -> list[Membership]:
         """Return the memberships that the ledger is sure of, in audiences kept in a list."""
-        (record,) = read_records(self.client, person.place, [person.digest])
+        (record,) = read_records(self.client, person.partition, [person.digest])
         lines = Names(self.client).lines(record)
         known = self.settings.triggers
         lists = {
@@ -132,13 +132,13 @@ class ReadingBack:
         """Yield some people of whom the last delivery is old enough, from each partition."""
         numbers = settled_numbering(self.client, self.settings).numbers
         ids = self.settings.redis.ids
-        places = [ids.place(self.destination, number) for number in numbers]
+        partitions = [ids.partition(self.destination, number) for number in numbers]
         pipe = self.client.pipeline(transaction=False)
-        for place in places:
-            pipe.hrandfield(place.who, PEOPLE_A_PARTITION, withvalues=True)
-        for place, answer in zip(places, pipe.execute(), strict=True):
+        for partition in partitions:
+            pipe.hrandfield(partition.who, PEOPLE_A_PARTITION, withvalues=True)
+        for partition, answer in zip(partitions, pipe.execute(), strict=True):
             for digest, text in zip(answer[::2], answer[1::2], strict=True):
-                person = ReachedPerson.loads(place, digest, text)
+                person = ReachedPerson.loads(partition, digest, text)
                 if person.trigger and person.who and person.at_ms <= until_ms:
                     yield person
 

@@ -210,7 +210,7 @@ def _known_as(
             client,
             part,
             lambda pipe, person: pipe.hget(
-                redis.ids.place(destination, redis.numbering.of(person.key)).who,
+                redis.ids.partition(destination, redis.numbering.of(person.key)).who,
                 person.digest.hex(),
             ),
         )

@@ -1,6 +1,6 @@
 """`segrelay sandbox`: starts the sandbox, a service of its own, and sets its switches over HTTP.
 
-Nothing of it is imported: it is the process `python -m segrelay.sandbox`. The mark of a rehearsal
+Nothing of it is imported: it is the process `python -m segrelay.sandbox`. The mark of a sandbox run
 is a lock, which ends with `segrelay up --sandbox` however that ends.
 """
 
@@ -174,11 +174,11 @@ _MARK_AGAIN_SECONDS: Final = 0.02
 
 
 @contextmanager
-def rehearsing(settings: Settings, url: str) -> Iterator[None]:
-    """Mark that a rehearsal runs, so that no other command takes the real Redis by mistake.
+def marked_as_sandbox_run(settings: Settings, url: str) -> Iterator[None]:
+    """Mark that a sandbox runs, so that no other command takes the real Redis by mistake.
 
     Raises:
-        OperationsMustAct: Another rehearsal runs over it.
+        OperationsMustAct: Another sandbox run is on over it.
     """
     files = prepared(settings.redis.data_dir)
     with _marked(files, url):
@@ -189,7 +189,7 @@ def rehearsing(settings: Settings, url: str) -> Iterator[None]:
 def _marked(files: EmbeddedFiles, url: str) -> Iterator[None]:
     gives_up_at = time.monotonic() + _MARK_SECONDS  # whoever looks at the lock holds it meanwhile
     while True:
-        with locked(files.rehearsal) as mark:
+        with locked(files.sandbox_run) as mark:
             if mark is not None:
                 os.ftruncate(mark, 0)
                 os.pwrite(mark, f"{url}\n".encode(), 0)
@@ -197,23 +197,23 @@ def _marked(files: EmbeddedFiles, url: str) -> Iterator[None]:
                 return
         if time.monotonic() >= gives_up_at:
             raise OperationsMustAct(
-                f"A rehearsal runs over {files.data_dir} already, with the sandbox"
+                f"A sandbox runs over {files.data_dir} already, with the sandbox"
                 f" {files.previewed_at()}: end its `segrelay up --sandbox` first."
             )
         time.sleep(_MARK_AGAIN_SECONDS)
 
 
-def forget_rehearsal(settings: Settings) -> bool:
-    """End the Redis of a rehearsal that has ended, and delete all that it holds.
+def forget_sandbox_run(settings: Settings) -> bool:
+    """End the Redis of a sandbox run that has ended, and delete all that it holds.
 
     Args:
-        settings: Those of the rehearsal.
+        settings: Those of the sandbox run.
 
     Returns:
         False if there was nothing.
 
     Raises:
-        OperationsMustAct: The rehearsal runs, or something still works on it.
+        OperationsMustAct: The sandbox run is on, or something still works on it.
     """
     files = EmbeddedFiles(settings.redis.data_dir.absolute())
     if not files.lock.exists():
@@ -225,7 +225,7 @@ def forget_rehearsal(settings: Settings) -> bool:
             if lock is None:
                 raise OperationsMustAct(
                     f"Something starts the Redis of {files.data_dir} again and again: end what"
-                    " works on the rehearsal first."
+                    " works on the sandbox run first."
                 )
             return _delete_data(files)
 
@@ -239,7 +239,7 @@ def _refuse_used(data_dir: Path) -> None:
     if here:
         ids = " ".join(str(one.pid) for one in here)
         raise OperationsMustAct(
-            f"The rehearsal in {data_dir} is in use by our processes: `kill {ids}` ends them."
+            f"The sandbox run in {data_dir} is in use by our processes: `kill {ids}` ends them."
         )
 
 
@@ -271,9 +271,9 @@ def forget_people(settings: Settings) -> int:
 
 
 def endpoints_of(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Return the demands that each `http` destination of a rehearsal makes on its requests.
+    """Return the demands that each `http` destination of a sandbox run makes on its requests.
 
-    They are the sandbox's switches `endpoints`; secrets are the placeholders of a rehearsal.
+    They are the sandbox's switches `endpoints`; secrets are the placeholders of a sandbox run.
     """
     return {
         name: {"token": _uses_token(settings, one), "sign": _signatures(settings, one)}
@@ -297,9 +297,9 @@ def _signatures(settings: Settings, destination: Destination) -> list[dict[str, 
 
 
 def _keys(client: Redis, settings: Settings) -> Iterator[list[bytes]]:
-    places = all_partitions(client, settings)
+    partitions = all_partitions(client, settings)
     for pattern, kind in _PATTERNS:
-        yield from scan_keys(client, places, pattern, kind)
+        yield from scan_keys(client, partitions, pattern, kind)
 
 
 def sandbox(
@@ -341,7 +341,7 @@ def sandbox(
             help="All switches as a JSON object; the other options win.", show_default=False
         ),
     ] = "{}",
-    rehearsal: Annotated[bool, typer.Option("--rehearsal", hidden=True)] = False,
+    sandbox_run: Annotated[bool, typer.Option("--sandbox-run", hidden=True)] = False,
     log_format: LogFormat = None,
 ) -> None:
     """Run a stand-in for Lytics and all destinations, with switches for all that can go wrong.
@@ -366,7 +366,7 @@ def sandbox(
     switches = object_of(settings, "--settings") | {
         name: v for name, v in named.items() if v is not None
     }
-    if rehearsal:
+    if sandbox_run:
         loaded = load_settings()
         forget_people(loaded)  # also when `up` starts it again after a crash
         switches |= {"endpoints": endpoints_of(loaded)}
@@ -536,13 +536,13 @@ def profile(
 
 @app.command()
 def reset() -> None:
-    """Forget everything of this folder's rehearsal, which must have ended.
+    """Forget everything of this folder's sandbox run, which must have ended.
 
     Its Redis is stopped and emptied; the sandbox itself begins empty each time.
     """
     settings = load_settings(environ={**os.environ, SANDBOX_VARIABLE: DEFAULT_SANDBOX})
-    forgot = forget_rehearsal(settings)
-    say("the rehearsal is forgotten" if forgot else "there was nothing to forget")
+    forgot = forget_sandbox_run(settings)
+    say("the sandbox run is forgotten" if forgot else "there was nothing to forget")
 
 
 def _seconds(duration: str) -> float:
@@ -561,14 +561,14 @@ def _got(url: str, path: str, **query: Any) -> Any:
 
 
 def _asked(method: str, url: str, path: str, **more: Any) -> Any:
-    place = url or sandbox_url(os.environ) or DEFAULT_SANDBOX
+    address = url or sandbox_url(os.environ) or DEFAULT_SANDBOX
     try:
         answer = httpx.request(
-            method, f"{place}/_sandbox/{path}", timeout=_SECONDS, trust_env=False, **more
+            method, f"{address}/_sandbox/{path}", timeout=_SECONDS, trust_env=False, **more
         )
     except httpx.HTTPError as error:
         raise OperationsMustAct(
-            f"No sandbox answers at {place}: start one with `segrelay up --sandbox` or `segrelay"
+            f"No sandbox answers at {address}: start one with `segrelay up --sandbox` or `segrelay"
             " sandbox`, or name it with --url."
         ) from error
     if answer.is_error:

@@ -55,7 +55,7 @@ class ReachedPerson:
         text: The record, as Redis has it; another one is written with each delivery.
     """
 
-    place: PartitionKeys
+    partition: PartitionKeys
     digest: bytes
     who: Mapping[str, Any] = field(repr=False)
     at_ms: int = 0
@@ -64,11 +64,11 @@ class ReachedPerson:
     text: bytes = field(default=b"", repr=False)
 
     @classmethod
-    def loads(cls, place: PartitionKeys, digest: bytes, text: bytes) -> Self:
+    def loads(cls, partition: PartitionKeys, digest: bytes, text: bytes) -> Self:
         """Read a person from the hash, where the digest is written in hex."""
         at_ms, who, *sent = orjson.loads(text)
         trigger, names = sent or ("", ())
-        return cls(place, bytes.fromhex(digest.decode()), who, at_ms, trigger, names, text)
+        return cls(partition, bytes.fromhex(digest.decode()), who, at_ms, trigger, names, text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Membership:
 
     audience: str
     attribute: str
-    place: ListSide
+    side: ListSide
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class Reached:
     about: int
 
 
-def read_reached(client: Redis, places: Sequence[PartitionKeys], *, until_ms: int) -> Reached:
+def read_reached(client: Redis, partitions: Sequence[PartitionKeys], *, until_ms: int) -> Reached:
     """Return the people whose last delivery is not later than `until_ms`.
 
     Of a partition with many people Redis keeps those with the smallest digests. Over all
@@ -131,12 +131,12 @@ def read_reached(client: Redis, places: Sequence[PartitionKeys], *, until_ms: in
     """
     found: list[ReachedPerson] = []
     bounds = [_LARGEST]
-    for place in places:
-        rows: Any = client.hgetall(place.who)
+    for partition in partitions:
+        rows: Any = client.hgetall(partition.who)
         if len(rows) >= REACHED_KEPT:
             bounds.append(max(rows).decode())
         for digest, text in rows.items():
-            person = ReachedPerson.loads(place, digest, text)
+            person = ReachedPerson.loads(partition, digest, text)
             if person.at_ms <= until_ms and person.who:
                 found.append(person)
     bound = min(bounds)
@@ -224,7 +224,7 @@ class Verifier:
                 yield Verified(differences=differences)
 
     def _compare(self, person: ReachedPerson) -> tuple[int, list[Difference]]:
-        (record,) = read_records(self._client, person.place, [person.digest])
+        (record,) = read_records(self._client, person.partition, [person.digest])
         wanted = expected(self._names.lines(record), self._lists, until_us=self._until_us)
         if not wanted:
             return 0, []
@@ -232,15 +232,15 @@ class Verifier:
         found = read_lists(self._reader, person.who, attributes)
         differences = [
             Difference(
-                person.place.destination,
+                person.partition.destination,
                 person.digest.hex(),
                 membership.audience,
                 membership.attribute,
-                membership.place,
+                membership.side,
                 actual,
             )
             for membership in wanted
-            if (actual := _actual(found, membership)) not in (membership.place, "")
+            if (actual := _actual(found, membership)) not in (membership.side, "")
         ]
         return len(wanted), differences
 
@@ -248,7 +248,7 @@ class Verifier:
 def _actual(found: ReadBack, membership: Membership) -> str:
     """Return "inside", "outside" or "unknown", as Insider has the person; "" = do not compare."""
     if found.attributes is None:
-        return "unknown" if membership.place == "inside" else ""
+        return "unknown" if membership.side == "inside" else ""
     return "inside" if found.lists(membership.audience, membership.attribute) else "outside"
 
 
@@ -283,8 +283,8 @@ def verify(
     total = Verified()
     candidates = about = 0
     for one in _destinations(settings, destination):
-        places = all_partitions(client, settings, [one.name])
-        reached = read_reached(client, places, until_ms=until_ms)
+        partitions = all_partitions(client, settings, [one.name])
+        reached = read_reached(client, partitions, until_ms=until_ms)
         candidates += len(reached.people)
         about += reached.about
         people = sampled(reached.people, sample, random.SystemRandom())
@@ -337,7 +337,7 @@ def _verified(
 
 
 def verify_person(
-    client: Redis, settings: Settings, digest: bytes, partition: int
+    client: Redis, settings: Settings, digest: bytes, number: int
 ) -> dict[str, Verified | None]:
     """Compare one person at each destination of Insider's API; None = nothing is remembered there.
 
@@ -346,12 +346,12 @@ def verify_person(
     at_ms = now_ms(client)
     found: dict[str, Verified | None] = {}
     for destination in _destinations(settings, ""):
-        place = settings.redis.ids.place(destination.name, partition)
-        text: Any = client.hget(place.who, digest.hex())
+        partition = settings.redis.ids.partition(destination.name, number)
+        text: Any = client.hget(partition.who, digest.hex())
         who = orjson.loads(text)[1] if text else None
         found[destination.name] = total = Verified() if who else None
         if total and who:
-            people = [ReachedPerson(place, digest, who)]
+            people = [ReachedPerson(partition, digest, who)]
             for step in _verified(
                 client, settings, destination, people, until_ms=at_ms, again_seconds=0.0
             ):

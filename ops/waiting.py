@@ -74,7 +74,7 @@ class Waiting:
         """Return the work of taking back the deliveries that match."""
         choice, streams = _choice(wanted), measure(self.client, self.streams(wanted))
         count = count_chosen(self.client, streams, choice)
-        return Work(count, lambda: take_back(self.client, streams, choice))
+        return Work(count, lambda: take_back(self.client, self.settings, streams, choice))
 
     def replay(self, wanted: Filter) -> Work:
         """Return the work of moving those that no worker delivers, as far as the target wants them.
@@ -96,13 +96,13 @@ class Waiting:
 
     def streams(self, wanted: Filter) -> list[Stream]:
         """Return the streams that hold deliveries which may match."""
-        places = all_partitions(self.client, self.settings)
-        return find_streams(self.client, places, _choice(wanted))
+        partitions = all_partitions(self.client, self.settings)
+        return find_streams(self.client, partitions, _choice(wanted))
 
     def _orphans(self, stream: Stream, scopes: Mapping[str, Scope]) -> Iterator[WaitingEntry]:
         """Yield the entries of a stream that no worker delivers."""
         scope = None
-        if not is_orphan(self.settings, stream.place, stream.trigger):
+        if not is_orphan(self.settings, stream.partition, stream.trigger):
             scope = scopes[stream.trigger]
         for entry in read_entries(self.client, stream):
             if is_unwanted(entry, scope):
@@ -128,18 +128,18 @@ class Waiting:
     def _step(self, stream: Stream, target: Trigger, entries: Sequence[WaitingEntry]) -> int:
         refuse_other_configurations(self.client, self.settings)
         name = stream_name(stream.lane, target.name)
-        if self.settings.redis.ids.of(target.destination) == stream.place.id:
+        if self.settings.redis.ids.of(target.destination) == stream.partition.id:
             return self._within(stream, name, [entry.entry_id for entry in entries])
         return self._beyond(
             stream,
-            self.settings.redis.ids.place(target.destination, stream.place.partition),
+            self.settings.redis.ids.partition(target.destination, stream.partition.number),
             name,
             entries,
         )
 
     def _within(self, stream: Stream, target: str, ids: Sequence[str]) -> int:
         """Move entries to another stream of the same partition, by one script."""
-        k = stream.place
+        k = stream.partition
         names = (
             *(k.counts, k.streams, k.holds, k.stream(stream.name), k.aside, k.lease, k.orphans),
             *(k.wakeup, k.stream(target)),
@@ -150,7 +150,7 @@ class Waiting:
             owner, _, _ = wake.decode().partition(" ")
             raise OperationsMustAct(BESIDE.format(owner))
         if wake:
-            self.waker.wake(k.destination, k.partition, queue=kind_of_lane(stream.lane))
+            self.waker.wake(k.destination, k.number, queue=kind_of_lane(stream.lane))
         return int(moved)
 
     def _beyond(
@@ -160,7 +160,7 @@ class Waiting:
         owner = f"{socket.gethostname()}:trigger-move"
         retention_ms = round(1000 * self.settings.delivery.ledger_retention_seconds)
         with (
-            held(HeldLease(self.client, stream.place, owner)) as here,
+            held(HeldLease(self.client, stream.partition, owner)) as here,
             held(HeldLease(self.client, new, owner)) as there,
         ):
             carrier = Carrier(self.client, here, there)
@@ -171,14 +171,14 @@ class Waiting:
             self._wake(new, stream.lane)
         return moved
 
-    def _wake(self, place: PartitionKeys, lane: str) -> None:
+    def _wake(self, partition: PartitionKeys, lane: str) -> None:
         """Wake a partition, unless somebody has done that; live work has a queue of its own."""
         is_live = kind_of_lane(lane) == LIVE
-        is_new = self.client.set(place.wakeup, "1" if is_live else "3", nx=True)
-        if not is_new and is_live and self.client.get(place.wakeup) == b"3":
-            is_new = self.client.set(place.wakeup, "1")
+        is_new = self.client.set(partition.wakeup, "1" if is_live else "3", nx=True)
+        if not is_new and is_live and self.client.get(partition.wakeup) == b"3":
+            is_new = self.client.set(partition.wakeup, "1")
         if is_new:
-            self.waker.wake(place.destination, place.partition, queue=kind_of_lane(lane))
+            self.waker.wake(partition.destination, partition.number, queue=kind_of_lane(lane))
 
 
 def _choice(wanted: Filter) -> Choice:

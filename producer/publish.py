@@ -19,6 +19,7 @@ from types import MappingProxyType
 from segrelay.producer.events.payloads import Payload, Refused, RowForm
 from segrelay.producer.publishing.audiences import AudienceStore
 from segrelay.producer.publishing.drafting import Drafter
+from segrelay.producer.publishing.offering import offer_events
 from segrelay.producer.publishing.published import (
     AS_USUAL,
     Draft,
@@ -30,7 +31,7 @@ from segrelay.producer.publishing.published import (
     joined,
 )
 from segrelay.producer.publishing.quarantine import CAP_BYTES, HowPublished, Quarantine
-from segrelay.producer.publishing.writing import JobPosition, NoRoom, RoomMeter, write
+from segrelay.producer.publishing.writing import CapacityMeter, CapacityUsed, JobPosition, write
 from segrelay.producer.wakeups import CeleryWaker, Waker
 from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.people import SeenFields
@@ -65,7 +66,7 @@ class Publisher:
         self._settings = settings
         self._waker = waker or CeleryWaker(settings)
         self._dry_run = dry_run
-        self._meter = RoomMeter(client, settings)
+        self._meter = CapacityMeter(client, settings)
         self.audiences = AudienceStore(client, told=settings.told_ids, learns=not dry_run)
         self._drafter = Drafter(settings, self.audiences, self._meter)
         self._quarantine = Quarantine(client)
@@ -76,7 +77,7 @@ class Publisher:
         """Return Redis' time in µs since 1970."""
         return self._meter.now_us()
 
-    def room(self, lane: str = LIVE) -> NoRoom | None:
+    def why_full(self, lane: str = LIVE) -> CapacityUsed | None:
         """Return why this lane has no room, None = it has; a backfill asks before each call."""
         return self._meter.lane(lane)
 
@@ -255,6 +256,8 @@ class Publisher:
             self._claimed = False
             raise
         self._meter.add(written.accepted)
+        if self._meter.taps:
+            offer_events(self._client, self._meter.taps, draft, written, self._meter.now_us())
         self._seen.note(each.profile for group in draft.deliveries.values() for each in group)
         for destination, partition in written.woken:
             self._waker.wake(destination, partition, queue=kind_of_lane(draft.lane))

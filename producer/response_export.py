@@ -157,5 +157,5 @@ def response_export_for(client: Redis, settings: Settings, destination: str) -> 
             settings.lytics, timeout_seconds=_REQUEST_SECONDS, patience=Patience(tries=1)
         )
 
-    places = [settings.redis.ids.place(destination, number) for number in numbering.numbers]
-    return ResponseExport(client, places, opened)
+    partitions = [settings.redis.ids.partition(destination, number) for number in numbering.numbers]
+    return ResponseExport(client, partitions, opened)

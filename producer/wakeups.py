@@ -28,8 +28,8 @@ _QUIET_SECONDS: Final = 5.0
 class Waker(Protocol):
     """Asks workers to drain a partition."""
 
-    def wake(self, destination: str, partition: int, *, queue: str) -> None:
-        """Ask for a drain of the partition. Takes at most about a second, never fails."""
+    def wake(self, destination: str, number: int, *, queue: str) -> None:
+        """Ask for a drain of the number. Takes at most about a second, never fails."""
 
 
 class CeleryWaker:
@@ -41,13 +41,13 @@ class CeleryWaker:
         self._app: Celery | None = None
         self._quiet_until = 0.0
 
-    def wake(self, destination: str, partition: int, *, queue: str) -> None:
+    def wake(self, destination: str, number: int, *, queue: str) -> None:
         """Send the message `drain`, unless the broker failed a moment ago."""
         if self._now() < self._quiet_until:
             return
         try:
-            place = self._settings.redis.ids.place(destination, partition)
-            send(self._client(), drain_message(place, queue))
+            partition = self._settings.redis.ids.partition(destination, number)
+            send(self._client(), drain_message(partition, queue))
         except (KombuError, OSError) as error:
             self._quiet_until = self._now() + _QUIET_SECONDS
             log.debug("wakeup.failed", destination=destination, error=type(error).__name__)
@@ -70,9 +70,9 @@ class BackgroundWaker:
         self._calls: SimpleQueue[tuple[str, int, str]] = SimpleQueue()
         threading.Thread(target=self._run, name="wakeup", daemon=True).start()
 
-    def wake(self, destination: str, partition: int, *, queue: str) -> None:
+    def wake(self, destination: str, number: int, *, queue: str) -> None:
         """Hand a wake-up to the thread and return at once."""
-        self._calls.put((destination, partition, queue))
+        self._calls.put((destination, number, queue))
 
     def _run(self) -> None:
         while True:
@@ -86,6 +86,6 @@ class SilentWaker:
     def __init__(self) -> None:
         self.woken: list[tuple[str, int, str]] = []
 
-    def wake(self, destination: str, partition: int, *, queue: str) -> None:
+    def wake(self, destination: str, number: int, *, queue: str) -> None:
         """Remember the call."""
-        self.woken.append((destination, partition, queue))
+        self.woken.append((destination, number, queue))

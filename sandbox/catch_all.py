@@ -103,7 +103,7 @@ class CaughtRequest:
 
 
 class CatchAll:
-    """The stand-in for all destinations of a rehearsal other than Insider."""
+    """The stand-in for all destinations of a sandbox run other than Insider."""
 
     def __init__(self) -> None:
         self.issuer = Issuer()

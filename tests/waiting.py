@@ -66,6 +66,6 @@ def patient(seconds: float, load: float | None = None) -> float:
 
 def _too_late(condition: Callable[[], T], seconds: float, found: T, log: Path | None) -> str:
     code = getattr(condition, "__code__", None)
-    place = f"{Path(code.co_filename).name}:{code.co_firstlineno}" if code else repr(condition)
-    said = f"What {place} waits for did not come in {seconds:g} s; it is {found!r}."
+    partition = f"{Path(code.co_filename).name}:{code.co_firstlineno}" if code else repr(condition)
+    said = f"What {partition} waits for did not come in {seconds:g} s; it is {found!r}."
     return f"{said}\n{log.read_text()[-2_000:]}" if log else said

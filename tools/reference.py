@@ -152,7 +152,7 @@ These variables of the environment have a meaning:
 | --- | --- |
 | `SEGRELAY_CONFIG` | the configuration file, in the place of `./segrelay.toml` |
 | `SEGRELAY_REDIS_URL`, `SEGRELAY_BROKER_URL` | in the place of `redis.url` and `redis.broker_url` |
-| `SEGRELAY_SANDBOX` | `1`, or a sandbox's URL: everything is a rehearsal; `0`: like `--real` |
+| `SEGRELAY_SANDBOX` | `1`, or a sandbox's URL: everything goes to the sandbox; `0`: like `--real` |
 | `SEGRELAY_LOG_FORMAT` | `json` or `text`, like `--log-format` |
 | `SEGRELAY_ACTOR` | who acts, for `segrelay audit`; else user and host |
 | `SEGRELAY_DEBUG` | `1`: an unexpected error is shown with its traceback |

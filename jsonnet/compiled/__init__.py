@@ -36,7 +36,7 @@ from segrelay.jsonnet.compiled.running.natives import (
     reason_of,
 )
 from segrelay.jsonnet.files import Bundle, LibraryFunction
-from segrelay.jsonnet.syntax.tokens import place
+from segrelay.jsonnet.syntax.tokens import location
 from segrelay.jsonnet.syntax.tree import room
 
 __all__ = [
@@ -126,7 +126,7 @@ def compile_template(bundle: Bundle) -> Compiled | NotCompiled:
             names = names_of_the_runtime(bundle.library.functions())
             exec(code, names)  # noqa: S102 - only our own words
     except OutsideSubset as refused:
-        line, column = place(bundle.files[refused.file].text, refused.at)
+        line, column = location(bundle.files[refused.file].text, refused.at)
         return NotCompiled(refused.what, refused.file, line, column)
     except Doubtful as error:
         return NotCompiled(f"what only Jsonnet understands ({error})")

@@ -29,7 +29,7 @@ from segrelay.jsonnet.engines.rows_evaluator import (
 from segrelay.jsonnet.files import Bundle, SourceFile, resolutions, shown
 from segrelay.jsonnet.rendered import TemplateBroken
 from segrelay.jsonnet.syntax import tree
-from segrelay.jsonnet.syntax.tokens import Token, TokenKind, indent_of, place
+from segrelay.jsonnet.syntax.tokens import Token, TokenKind, indent_of, location
 from segrelay.jsonnet.syntax.tree import room, walk
 
 _OURS: Final = "lib:/"
@@ -246,22 +246,22 @@ class TemplateEngines:
 
     def _marked(self, failure: Failure) -> Failure:
         """Mark a failure as a failed assert if its place is that of an assert."""
-        place = (failure.file, failure.line, failure.column)
-        is_assert = place in self._asserts or failure.message == jsonnet_errors.OBJECT_ASSERT
+        location = (failure.file, failure.line, failure.column)
+        is_assert = location in self._asserts or failure.message == jsonnet_errors.OBJECT_ASSERT
         return jsonnet_errors.as_assert(failure) if is_assert else failure
 
     @cached_property
     def _asserts(self) -> frozenset[tuple[str, int, int]]:
         with room():
             return frozenset(
-                (shown(file.name), *place(file.text, at))
+                (shown(file.name), *location(file.text, at))
                 for file in self._bundle.files.values()
                 if file.parsed is not None
-                for at in _places_of_asserts(file.parsed)
+                for at in _locations_of_asserts(file.parsed)
             )
 
 
-def _places_of_asserts(root: tree.Node) -> Iterator[int]:
+def _locations_of_asserts(root: tree.Node) -> Iterator[int]:
     """Yield the offsets at which engines report a failed assert: its word, or its message."""
     for node in walk(root):
         match node:

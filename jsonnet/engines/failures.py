@@ -81,16 +81,16 @@ def read(text: str, headed: AbstractSet[str] = frozenset()) -> Failure:
     """
     static = _STATIC.match(text)
     if static is not None:
-        return _placed(_first_line(text[static.end() :]), static, headed)
+        return _located(_first_line(text[static.end() :]), static, headed)
     trace = _TRACE.search(text)
     message = text[: trace.start()] if trace is not None else text
     frame = _frame_of_a_template(text[len(message) :])
     if message.startswith(_ASSERT):
         said = message.removeprefix(_ASSERT).strip()[:MAX_MESSAGE]
-        return _placed(said, frame, headed, asserted=True)
+        return _located(said, frame, headed, asserted=True)
     for prefix in _PREFIXES:
         message = message.removeprefix(prefix)
-    return _placed(_first_line(message), frame, headed)
+    return _located(_first_line(message), frame, headed)
 
 
 def _frame_of_a_template(trace: str) -> re.Match[str] | None:
@@ -100,7 +100,7 @@ def _frame_of_a_template(trace: str) -> re.Match[str] | None:
     return next(iter(in_templates or frames), None)
 
 
-def _placed(
+def _located(
     message: str,
     spot: re.Match[str] | None,
     headed: AbstractSet[str],
@@ -111,8 +111,8 @@ def _placed(
         return Failure(message, asserted=asserted)
     line = max(int(spot["line"]) - (spot["name"] in headed), 1)
     is_call_site = _CALL.search(spot.groupdict().get("what") or "") is not None
-    place = (shown(spot["name"]), line, int(spot["column"]))
-    return Failure(message, asserted, *place, is_call_site)
+    location = (shown(spot["name"]), line, int(spot["column"]))
+    return Failure(message, asserted, *location, is_call_site)
 
 
 def _first_line(text: str) -> str:

@@ -79,7 +79,7 @@ def significant(source: str) -> list[Token]:
     ]
 
 
-def place(source: str, offset: int) -> tuple[int, int]:
+def location(source: str, offset: int) -> tuple[int, int]:
     """Return line and column of an offset, both from 1."""
     before = source[:offset]
     return before.count("\n") + 1, offset - (before.rfind("\n") + 1) + 1

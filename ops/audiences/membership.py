@@ -117,8 +117,8 @@ def _read(client: Redis, settings: Settings, names: list[bytes]) -> Iterator[Fou
     for name in known:
         match = _KEY.fullmatch(name)
         if match:
-            place = settings.redis.ids.place_of(match[1].decode(), int(match[2]))
-            yield place, match[3], records.get(name)
+            partition = settings.redis.ids.partition_of(match[1].decode(), int(match[2]))
+            yield partition, match[3], records.get(name)
 
 
 def count_all(
@@ -138,12 +138,12 @@ def _counted(
 ) -> Iterator[AudienceCounts]:
     """Yield the counts of one part of a scan once it was read whole: nobody is counted twice."""
     counts = AudienceCounts()
-    for place, _, record in _records(client, settings, part, advance):
+    for partition, _, record in _records(client, settings, part, advance):
         if record is None:
             counts.unreadable += 1
             continue
         for audience in {key[0] for key in record.items if key[0]}:
-            key = (names.audience(audience), place.destination)
+            key = (names.audience(audience), partition.destination)
             _add(counts.found.setdefault(key, Count()), record, audience)
     yield counts
 
@@ -168,10 +168,10 @@ def standings(
     """Return the newest delivery of each present or former member, by destination and digest."""
     number = Names(client).number_of(audience)
     found: dict[str, dict[bytes, LastDelivered]] = {}
-    for place, digest, record in every_record(client, settings, advance):
+    for partition, digest, record in every_record(client, settings, advance):
         now = standing(record, number) if record and number else None
         if now:
-            found.setdefault(place.destination, {})[digest] = now
+            found.setdefault(partition.destination, {})[digest] = now
     return found
 
 
@@ -251,8 +251,8 @@ def remembered(client: Redis, settings: Settings, audience: str) -> Iterator[Per
         state = store.peek()
         if state.audience == audience:
             as_of_us = int(state.last.get("at_us") or 0)
-            for place in store.partitions(state.known or state.destinations):
-                for key, mark in store.members(place):
+            for partition in store.partitions(state.known or state.destinations):
+                for key, mark in store.members(partition):
                     yield Person(key, alone(key), 0 if Mark.loads(mark).is_name else as_of_us)
 
 

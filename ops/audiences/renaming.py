@@ -219,7 +219,7 @@ def publish_all(
     while part := list(islice(remaining, _EVENTS_A_CALL)):
 
         def publish(part: Sequence[Event] = part) -> None:
-            while publisher.room(BACKFILL):
+            while publisher.why_full(BACKFILL):
                 time.sleep(_LOOK_SECONDS)
             triggers = _triggers(publisher, part, destination) if destination else ()
             publisher.publish(part, PublishOptions(BACKFILL, triggers=triggers, again=again))

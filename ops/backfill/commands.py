@@ -181,7 +181,8 @@ def abort(job: JobName, *, at_most: AtMost = None, relay: Asks) -> Result:
         store.stop(job, "aborted", partitions)
         streams = found() if counted is None else counted  # no more of it will come
         waiting = sum(stream.length for stream in streams)
-        doing.counted("discarded", take_back(client, streams, choice), waiting)
+        steps = take_back(client, relay.settings, streams, choice)
+        doing.counted("discarded", steps, waiting)
         clear_pause(client, field_of(JOB, job))
         return doing.count
 

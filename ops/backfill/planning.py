@@ -18,7 +18,6 @@ import orjson
 
 from segrelay.ops.backfill.job_request import RowOptions, spec_of
 from segrelay.ops.insider.live_check import AS_SENT, read_sent
-from segrelay.ops.kept import hidden
 from segrelay.ops.state.acts import Reads
 from segrelay.ops.state.person import Names, read_records
 from segrelay.ops.terminal.console import plural, progress
@@ -34,6 +33,7 @@ from segrelay.worker.checks.preview import Candidate, Previewed, preview
 from segrelay.worker.checks.samples import ANY_ID, in_want_of_id
 from segrelay.worker.contract.events import decode_profile, encode_header, has_id, with_id
 from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.masking import hidden
 from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings, Trigger
@@ -194,9 +194,9 @@ class Planner:
         plan.reasons.update(problem.reason.value for problem in result.problems)
         room = BAD_ROWS_SHOWN - len(plan.bad_rows)
         plan.bad_rows += islice(bad_rows_of(piece.file, rows, result.problems), max(0, room))
-        for (destination, partition), deliveries in draft.deliveries.items():
-            place = self._settings.redis.ids.place(destination, partition)
-            self._ask_ledger(place, deliveries, plan)
+        for (destination, number), deliveries in draft.deliveries.items():
+            partition = self._settings.redis.ids.partition(destination, number)
+            self._ask_ledger(partition, deliveries, plan)
 
     def _draft(self, rows: Sequence[Any], spec: Spec) -> Draft:
         return self._publisher.draft(rows, spec.membership, spec.options)
@@ -214,7 +214,7 @@ class Planner:
             if why:
                 one.known[why] += 1
                 continue
-            one.by_partition[partition.partition] += 1
+            one.by_partition[partition.number] += 1
             if len(one.sample) < SAMPLE:
                 name = str(len(one.sample))
                 profile = decode_profile(new.profile)

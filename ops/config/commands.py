@@ -127,7 +127,7 @@ def _with_live(report: CheckReport, settings: Settings) -> CheckReport:
     findings = [*check_tokens(settings), *check_live(settings)]
     lines = {
         severity: [
-            f"{settings.source.name}: {one.place}: {one.message}"
+            f"{settings.source.name}: {one.location}: {one.message}"
             for one in findings
             if one.severity == severity
         ]
@@ -171,21 +171,21 @@ def show() -> Result:
     That is the file, its defaults and the environment. Secrets show as `set` or `unset`.
     """
     document = load_settings().model_dump(mode="json", by_alias=True)
-    lines = (f"{place} = {value}" for place, value in _leaves(document, ""))
+    lines = (f"{location} = {value}" for location, value in _leaves(document, ""))
     return Result(document, *lines)
 
 
 _EMPTY: Final[tuple[object, ...]] = ({}, [], "", None)
 
 
-def _leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:
+def _leaves(value: Any, location: str) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict) and value:
         for key, inner in value.items():
-            yield from _leaves(inner, f"{place}.{key}" if place else key)
+            yield from _leaves(inner, f"{location}.{key}" if location else key)
     elif isinstance(value, list) and value:
-        yield place, ", ".join(str(one) for one in value)
+        yield location, ", ".join(str(one) for one in value)
     else:
-        yield place, "-" if value in _EMPTY else value
+        yield location, "-" if value in _EMPTY else value
 
 
 _SCAFFOLD: Final = {"segrelay.toml": "segrelay.toml", ".env.example": "env.example"}
@@ -221,14 +221,14 @@ def init(
     for path, content in _files(audience):
         mode = _PRIVATE if path.name.startswith(".env") else _READABLE
         say(f"{_write(folder / path, content, mode)} {folder / path}")
-    place = shlex.quote(str(folder))
-    say("Next, a rehearsal, which needs no credentials and touches nothing real:")
-    say(f"  cd {place} && segrelay up --sandbox")
+    location = shlex.quote(str(folder))
+    say("Next, a run in the sandbox, which needs no credentials and touches nothing real:")
+    say(f"  cd {location} && segrelay up --sandbox")
     say("and meanwhile in another terminal:")
-    say(f"  cd {place} && export {SANDBOX_VARIABLE}=1")
+    say(f"  cd {location} && export {SANDBOX_VARIABLE}=1")
     say("  segrelay send samples/enter.json --wait && segrelay why ann@example.com")
     say("Then the real thing, with the credentials filled into .env in between:")
-    say(f"  cd {place} && cp .env.example .env && segrelay config check")
+    say(f"  cd {location} && cp .env.example .env && segrelay config check")
 
 
 def _files(audience: str) -> Iterator[tuple[Path, bytes]]:
@@ -326,14 +326,14 @@ def check_tokens(settings: Settings) -> Iterator[LiveFinding]:
     for authorization in settings.authorizations.values():
         if not authorization.uses_token:
             continue
-        place = f"authorizations.{authorization.name}"
+        location = f"authorizations.{authorization.name}"
         try:
             got = asyncio.run(_asked(authorization, ipv4_only=settings.delivery.ipv4_only))
         except SegrelayError as error:
-            yield LiveFinding(place, "error", error.message)
+            yield LiveFinding(location, "error", error.message)
         else:
             if not isinstance(got, Granted):
-                yield LiveFinding(place, "error", str(getattr(got, "message", got)))
+                yield LiveFinding(location, "error", str(getattr(got, "message", got)))
 
 
 async def _asked(authorization: Authorization, *, ipv4_only: bool) -> Granted | Verdict:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from segrelay.ops.console.acts import ConsoleAct, StartedCommand, act_named, command_line
 from segrelay.ops.console.app import Asked, Console, Page, Redirect
-from segrelay.ops.console.letters import chosen_letters, samples_of
+from segrelay.ops.console.dead_letters import chosen_dead_letters, samples_of
 from segrelay.ops.console.look import MOST_SCANNED, Look, scan
 from segrelay.ops.kept import Filter, KeptOptions
 from segrelay.ops.state.acts import LONGEST_REASON
@@ -153,17 +153,17 @@ def _first(values: Values, name: str) -> str:
     return (values.get(name) or [""])[0]
 
 
-def _letters(look: Look, values: Values) -> Reach:
+def _dead_letters(look: Look, values: Values) -> Reach:
     named = values.get("ids", ())
     if named:
-        found = look.count_letters(Filter(frozenset(named)))
+        found = look.count_dead_letters(Filter(frozenset(named)))
         return Reach(len(found.found), "letters", found.is_whole)
     causes = frozenset(values.get("cause", ()))
     if values.keys() <= {"cause"}:
         counts = (one.count for one in look.causes() if not causes or one.cause in causes)
         return Reach(sum(counts), "letters")
     filters = {name: _first(values, name) for name in values if name != "cause"}
-    found = look.count_letters(chosen_letters(look, filters, sorted(causes)))
+    found = look.count_dead_letters(chosen_dead_letters(look, filters, sorted(causes)))
     return Reach(len(found.found), "letters", found.is_whole)
 
 
@@ -199,9 +199,9 @@ def _leavers(look: Look, values: Values) -> Reach | None:
     return Reach(max(run.gone.values(), default=0), "members") if run else None
 
 
-_COUNTERS: Final[Mapping[str, Callable[[Look, Values], Reach]]] = {
-    "dlq replay": _letters,
-    "dlq discard": _letters,
+_COUNTERS: Final[Mapping[str, Callable[[Look, Values], Reach | None]]] = {
+    "dlq replay": _dead_letters,
+    "dlq discard": _dead_letters,
     "quarantine replay": _records,
     "quarantine discard": _records,
     "discard": _waiting,
@@ -223,7 +223,7 @@ def started(console: Console, asked: Asked) -> Page:
         "started": found,
         "query": {"act": found.act.command, "tried": found.key, **found.values},
         "result": found.document if isinstance(found.document, dict) else {},
-        "samples": list(samples_of(console.look, _first_letters(found))),
+        "samples": list(samples_of(console.look, _first_dead_letters(found))),
     }
     title = "Dry run" if found.is_dry_run else found.act.title
     live = 0 if found.is_over else _LIVE_SECONDS
@@ -233,7 +233,7 @@ def started(console: Console, asked: Asked) -> Page:
 _SAMPLES: Final = 3
 
 
-def _first_letters(found: StartedCommand) -> list[str]:
+def _first_dead_letters(found: StartedCommand) -> list[str]:
     """Return the first letters that a dry run of a replay would take."""
     if not (found.is_dry_run and found.is_over and found.act.command == "dlq replay"):
         return []

@@ -79,7 +79,7 @@ class ConsoleAct:
             yield from (*(["--"] if any(t.startswith("-") for t in arguments) else []), *arguments)
 
 
-_LETTERS: Final = ("cause", "trigger", "audience", "kind", "text", "since", "until")
+_DEAD_LETTERS: Final = ("cause", "trigger", "audience", "kind", "text", "since", "until")
 _RECORDS: Final = ("audience", "kind", "since", "until")
 _WAITING: Final = ("job", "trigger", "audience")
 _AGREED: Final = ("--yes",)
@@ -92,7 +92,7 @@ ACTS: Final[Mapping[str, ConsoleAct]] = {
             "dlq replay",
             "Replay dead letters",
             ("ids",),
-            _LETTERS,
+            _DEAD_LETTERS,
             flags=_AGREED,
             has_dry_run=True,
         ),
@@ -100,7 +100,7 @@ ACTS: Final[Mapping[str, ConsoleAct]] = {
             "dlq discard",
             "Discard dead letters for good",
             ("ids",),
-            _LETTERS,
+            _DEAD_LETTERS,
             flags=_AGREED,
             has_dry_run=True,
             is_destructive=True,

@@ -106,7 +106,7 @@ class Redirect:
 Handler = Callable[["Console", Asked], Page | Redirect]
 
 
-class Place(NamedTuple):
+class PageRoute(NamedTuple):
     """An address of the console, with its handler."""
 
     path: str
@@ -120,7 +120,7 @@ class MenuEntry(NamedTuple):
 
     address: str
     title: str
-    letter: str
+    key: str
 
 
 class Console:
@@ -143,7 +143,7 @@ class Console:
 
     def render(self, page: Page, person: Person | None, path: str) -> str:
         """Return the HTML of a page."""
-        is_rehearsal = any("this is a rehearsal" in each for each in self.settings.warnings)
+        is_sandbox_run = any("this is a sandbox run" in each for each in self.settings.warnings)
         return self._environment.get_template(page.template).render(
             {
                 "title": page.title,
@@ -153,7 +153,7 @@ class Console:
                 "path": path,
                 "section": self.section,
                 "rights": self.rights,
-                "is_rehearsal": is_rehearsal,
+                "is_sandbox_run": is_sandbox_run,
                 "live_seconds": page.live_seconds,
                 "now_ms": int(time.time() * 1_000),
                 **page.values,
@@ -209,7 +209,7 @@ def _pretty(value: Any) -> str:
     return orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode()
 
 
-def build_app(console: Console, places: Iterable[Place]) -> Starlette:
+def build_app(console: Console, pages: Iterable[PageRoute]) -> Starlette:
     """Return the application; all addresses stand below the prefix."""
     site = _Site(console)
     routes = [
@@ -219,15 +219,15 @@ def build_app(console: Console, places: Iterable[Place]) -> Starlette:
         Route("/logout", site.logout, methods=["POST"]),
         *(
             Route(
-                place.path,
-                site.page(place.handler),
+                page.path,
+                site.page(page.handler),
                 methods=["POST"]
-                if place.is_post_only
+                if page.is_post_only
                 else ["GET", "POST"]
-                if place.takes_posts
+                if page.takes_posts
                 else ["GET"],
             )
-            for place in places
+            for page in pages
         ),
     ]
     return Starlette(

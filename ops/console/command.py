@@ -12,9 +12,9 @@ import structlog
 import typer
 
 from segrelay.ops.console.acting import ask, started
-from segrelay.ops.console.app import Console, Guard, MenuEntry, Place, build_app
+from segrelay.ops.console.app import Console, Guard, MenuEntry, PageRoute, build_app
+from segrelay.ops.console.dead_letters import dead_letter, dead_letters
 from segrelay.ops.console.kept_pages import quarantine, record, waiting
-from segrelay.ops.console.letters import letter, letters
 from segrelay.ops.console.look import Look
 from segrelay.ops.console.overview import audit, now, tap
 from segrelay.ops.console.people import people, person
@@ -50,24 +50,24 @@ MENU: Final = (
     MenuEntry("/tap", "Tap", "t"),
     MenuEntry("/audit", "Audit", "a"),
 )
-PLACES: Final = (
-    Place("/", now),
-    Place("/people", people, takes_posts=True),
-    Place("/people/{digest}", person, takes_posts=True),
-    Place("/letters", letters),
-    Place("/letters/{id}", letter, takes_posts=True),
-    Place("/quarantine", quarantine),
-    Place("/quarantine/{id}", record, takes_posts=True),
-    Place("/waiting", waiting),
-    Place("/jobs", jobs),
-    Place("/jobs/{name}", job),
-    Place("/syncs/{name}", sync),
-    Place("/templates", templates),
-    Place("/templates/{name:path}", template, takes_posts=True),
-    Place("/tap", tap),
-    Place("/audit", audit),
-    Place("/act", ask, takes_posts=True),
-    Place("/acts/{key}", started),
+PAGES: Final = (
+    PageRoute("/", now),
+    PageRoute("/people", people, takes_posts=True),
+    PageRoute("/people/{digest}", person, takes_posts=True),
+    PageRoute("/letters", dead_letters),
+    PageRoute("/letters/{id}", dead_letter, takes_posts=True),
+    PageRoute("/quarantine", quarantine),
+    PageRoute("/quarantine/{id}", record, takes_posts=True),
+    PageRoute("/waiting", waiting),
+    PageRoute("/jobs", jobs),
+    PageRoute("/jobs/{name}", job),
+    PageRoute("/syncs/{name}", sync),
+    PageRoute("/templates", templates),
+    PageRoute("/templates/{name:path}", template, takes_posts=True),
+    PageRoute("/tap", tap),
+    PageRoute("/audit", audit),
+    PageRoute("/act", ask, takes_posts=True),
+    PageRoute("/acts/{key}", started),
 )
 
 app = typer.Typer(invoke_without_command=True)
@@ -107,7 +107,7 @@ def _serve(settings: Settings, section: ConsoleSettings) -> None:
         shared = Console(Look(client, settings), section, rights, MENU)
         try:
             serve(
-                Guard(build_app(shared, PLACES), rights),
+                Guard(build_app(shared, PAGES), rights),
                 section.host,
                 section.port,
                 on_ready=lambda url: LOG.info(

@@ -120,8 +120,8 @@ def waiting(console: Console, asked: Asked) -> Page:
     standing = look.standing()
     filters = {name: asked.get(name) for name in ("job", "trigger", "audience")}
     choice = Choice(**filters)
-    places = all_partitions(look.client, look.settings)
-    streams = find_streams(look.client, places, choice)
+    partitions = all_partitions(look.client, look.settings)
+    streams = find_streams(look.client, partitions, choice)
     values = {
         "parts": list(_parts(streams, standing)),
         "lines": list(_lines(look, streams, choice)),
@@ -138,10 +138,10 @@ def _parts(streams: Iterable[Stream], standing: Standing) -> Iterator[WaitingPar
     oldest: dict[tuple[str, str, str], int] = {}
     orphaned: set[tuple[str, str, str]] = set()
     for stream in streams:
-        key = (stream.place.destination, stream.trigger, stream.lane)
+        key = (stream.partition.destination, stream.trigger, stream.lane)
         counts[key] += stream.length
         oldest[key] = min(oldest.get(key, stream.since_ms), stream.since_ms)
-        if is_orphan(standing.settings, stream.place, stream.trigger):
+        if is_orphan(standing.settings, stream.partition, stream.trigger):
             orphaned.add(key)
     for key, count in counts.most_common():
         destination, trigger, lane = key
@@ -175,5 +175,5 @@ def _lines(look: Look, streams: Sequence[Stream], choice: Choice) -> Iterator[Wa
         if one.header and choice.audience in ("", one.header.audience)
     )
     for one in islice(wanted, PAGE):
-        is_gone = is_orphan(look.settings, one.stream.place, one.stream.trigger)
+        is_gone = is_orphan(look.settings, one.stream.partition, one.stream.trigger)
         yield WaitingLine(one, is_unwanted(one, None if is_gone else scopes[one.stream.trigger]))

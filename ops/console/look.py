@@ -129,7 +129,7 @@ class Look:
         """Return the causes of all dead letters, the most frequent first."""
         return self._causes.value()
 
-    def letters(self) -> DeadLetters:
+    def dead_letters(self) -> DeadLetters:
         """Return the dead letters."""
         return DeadLetters(self.client, self.settings)
 
@@ -137,9 +137,9 @@ class Look:
         """Return the quarantined records."""
         return QuarantinedRecords(self.client, self.settings)
 
-    def count_letters(self, wanted: Filter) -> Scan[str]:
+    def count_dead_letters(self, wanted: Filter) -> Scan[str]:
         """Return the ids of the letters that match, as far as a page may read."""
-        return scan(one["id"] for one in self.letters().find(wanted))
+        return scan(one["id"] for one in self.dead_letters().find(wanted))
 
     def _judge(self) -> Judged:
         if not self._is_compared:
@@ -153,7 +153,7 @@ class Look:
 
     def _read_hour(self) -> list[Sample]:
         pipe = self.client.pipeline(transaction=False)
-        for place in range(0, KEPT, _SAMPLES_APART):
-            pipe.lindex(keys.PROGRESS, place)
+        for position in range(0, KEPT, _SAMPLES_APART):
+            pipe.lindex(keys.PROGRESS, position)
         texts: list[Any] = pipe.execute()
         return [Sample(**orjson.loads(text)) for text in reversed(texts) if text]

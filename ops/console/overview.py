@@ -166,17 +166,26 @@ class TapLine:
 def tap(console: Console, asked: Asked) -> Page:
     """Show the newest outcomes that the history of `why` holds: skips, retries, deaths."""
     look = console.look
-    places = all_partitions(look.client, look.settings)
+    partitions = all_partitions(look.client, look.settings)
     answers = ask_each(
         look.client,
-        places,
-        lambda pipe, place: pipe.xrevrange(place.history, count=_TAP_SHOWN),
+        partitions,
+        lambda pipe, partition: pipe.xrevrange(partition.history, count=_TAP_SHOWN),
     )
     lines = [
         TapLine(
-            at, digest, place.destination, place.partition, audience, trigger, way, time, end, why
+            at,
+            digest,
+            partition.destination,
+            partition.number,
+            audience,
+            trigger,
+            way,
+            time,
+            end,
+            why,
         )
-        for place, rows in zip(places, answers, strict=True)
+        for partition, rows in zip(partitions, answers, strict=True)
         for _, fields in rows
         for at, digest, audience, trigger, way, time, end, why in [orjson.loads(fields[b"e"])]
     ]

@@ -13,7 +13,6 @@ from segrelay.ops.console.app import Asked, Console, Page, Redirect, address_of
 from segrelay.ops.console.look import Look
 from segrelay.ops.console.revealing import note_reveal
 from segrelay.ops.dead_letters.replay import shown
-from segrelay.ops.kept import hidden
 from segrelay.ops.state.person import KnownPerson
 from segrelay.ops.state.waiting import WaitingEntry
 from segrelay.ops.verify import verify_person
@@ -22,6 +21,7 @@ from segrelay.ops.why.story import MOST_ENTRIES, KnownProfile, Moment, explain, 
 from segrelay.worker.checks.preview import Candidate, Previewed, preview
 from segrelay.worker.contract.events import decode_profile
 from segrelay.worker.contract.keys import DIGEST_BYTES
+from segrelay.worker.contract.masking import hidden
 from segrelay.worker.contract.receivers import REQUEST_ID, read_requests
 from segrelay.worker.contract.redis.acts import read_acts
 from segrelay.worker.contract.redis.claim import learn_numbering
@@ -110,7 +110,7 @@ def person(console: Console, asked: Asked) -> Page:
         "is_nothing": known.is_nothing,
         "is_whole": known.is_whole,
         "ledger": list(ledger_of(known)),
-        "timeline": [(moment, _letter_in(moment)) for moment in timeline],
+        "timeline": [(moment, _dead_letter_in(moment)) for moment in timeline],
         "letters": [shown(one, reveal=reveals) for one in known.dead_letters],
         "retried": list(_retried(look, known.waiting[:_PREVIEWED], reveals=reveals)),
         "waiting": len(known.waiting),
@@ -131,7 +131,7 @@ def _known(look: Look, asked: Asked) -> KnownProfile:
     return explain_person(look.client, look.settings, found, most)
 
 
-def _letter_in(moment: Moment) -> str:
+def _dead_letter_in(moment: Moment) -> str:
     """Return the id of the letter that a line is about; "" = it is about none."""
     return moment.detail.partition(":")[0] if moment.what == "dead letter" else ""
 

@@ -126,7 +126,7 @@ class Tries:
         names = (keys.console_tries(address, name), keys.console_tries(address))
         limits = (_TRIES_OF_A_PERSON, _TRIES_OF_AN_ADDRESS, _WITHIN_MS)
         (wait_ms,) = run(self.client, "sign_in_try", [ScriptCall(names, limits)])
-        return wait_ms / 1_000
+        return float(wait_ms) / 1_000
 
     def forget(self, address: str, name: str) -> None:
         """Forget the tries of a person who has signed in."""

@@ -125,9 +125,9 @@ def _leaving(look: Look, name: str, run: Run) -> Scan[tuple[str, int]]:
     """Return the members that the run has not seen, as digests with their partitions."""
     store = SyncStore(look.client, name, look.settings.redis)
     marks = (
-        (key, mark, place.partition)
-        for place in store.partitions(run.destinations)
-        for key, mark in store.members(place)
+        (key, mark, partition.number)
+        for partition in store.partitions(run.destinations)
+        for key, mark in store.members(partition)
     )
     gone: dict[str, int] = {}
     looked = list(islice(marks, MOST_SCANNED + 1))

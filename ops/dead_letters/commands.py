@@ -44,7 +44,7 @@ from segrelay.worker.contract.redis.claim import claim, learn_numbering
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import Death, Refusal
-from segrelay.worker.core.messages import place_in
+from segrelay.worker.core.messages import location_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +79,12 @@ class DeadLetterOptions(KeptOptions):
     ) -> Filter:
         """Return the filter that these options stand for."""
         digests: frozenset[str] = frozenset()
-        partitions: frozenset[int] = frozenset()
+        numbers: frozenset[int] = frozenset()
         if self.profile:
             person = person_named(self.profile, settings, learn_numbering(client, settings))
-            places = all_partitions(client, settings)
-            people = [person, *read_former_identities(client, places, person.digest)]
-            partitions = frozenset(each.partition for each in people)
+            partitions = all_partitions(client, settings)
+            people = [person, *read_former_identities(client, partitions, person.digest)]
+            numbers = frozenset(each.partition for each in people)
             digests = frozenset(each.digest.hex() for each in people)
         return with_fields(
             KeptOptions.chosen(self, client, settings, ids, force=force),
@@ -94,7 +94,7 @@ class DeadLetterOptions(KeptOptions):
             job=self.job,
             containing=self.text,
             digests=digests,
-            partitions=partitions,
+            partitions=numbers,
         )
 
 
@@ -232,7 +232,7 @@ def causes(*, relay: Reads) -> Result:
         "status",
         "trigger",
         "sample",
-        "place",
+        "location",
         *text_columns("message"),
     )
     rows = [
@@ -243,13 +243,13 @@ def causes(*, relay: Reads) -> Result:
             c.status or "-",
             c.trigger,
             c.sample,
-            place or "-",
-            c.message.removeprefix(f"{place_in(c.message)}: "),
+            location or "-",
+            c.message.removeprefix(f"{location_in(c.message)}: "),
         )
-        for c, place in found
+        for c, location in found
     ]
     return Result(
-        [asdict(c) | {"place": place} for c, place in found],
+        [asdict(c) | {"location": location} for c, location in found],
         Table(("cause", *number_columns("letters"), *columns), rows),
     )
 

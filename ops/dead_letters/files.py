@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -16,19 +16,21 @@ from segrelay.ops.dead_letters.reading import (
     StoredDeadLetter,
     dead_letter_id_in,
     digest_of,
-    place_of,
+    partition_of,
 )
-from segrelay.ops.dead_letters.replay import entry_of
+from segrelay.ops.dead_letters.replay import end_of, entry_of
 from segrelay.ops.state import opened
 from segrelay.ops.state.opened import insist
+from segrelay.ops.state.waiting import recorded
 from segrelay.producer.events.values import profile_key
 from segrelay.worker.contract.events import decode_header
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name
 from segrelay.worker.contract.keys import digest_of as profile_digest
+from segrelay.worker.contract.outcomes import Recording
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.redis.claim import add_destinations
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.scripts import ScriptCall, Value
+from segrelay.worker.contract.redis.scripts import ScriptCall, script_call
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import NAME_PATTERN, Death
 from segrelay.worker.core.messages import normalise_message
@@ -82,42 +84,53 @@ def _write(
 ) -> int:
     """Add letters, given by the names of their destinations, which may be unknown here."""
     add_destinations(client, settings, groups)
-    places: defaultdict[PartitionKeys, list[StoredDeadLetter]] = defaultdict(list)
+    partitions: defaultdict[PartitionKeys, list[StoredDeadLetter]] = defaultdict(list)
     for name, dead_letters in groups.items():
         for one in dead_letters:
-            place = settings.redis.ids.place(name, one["partition"])
-            places[place].append({**one, "id": dead_letter_id_in(place, one["id"])})
-    calls = [
-        ScriptCall(
-            (place.counts, place.dead_letters, place.lettertimes, place.causes, place.lease),
-            list(import_arguments(dead_letters)),
-        )
-        for place, dead_letters in places.items()
-    ]
+            partition = settings.redis.ids.partition(name, one["partition"])
+            partitions[partition].append({**one, "id": dead_letter_id_in(partition, one["id"])})
+    recording = Recording.of(settings)
+    calls = []
+    for partition, dead_letters in partitions.items():
+        ends = [end_of(one, recording) for one in dead_letters] if recording else []
+        calls.append(import_call(partition, dead_letters, **recorded(partition, recording, ends)))
     added = opened.run(client, "import", calls)
     if NUMBERS_CHANGED in added:
         raise PartitionsChange
     return sum(added)
 
 
-def import_arguments(dead_letters: Sequence[StoredDeadLetter]) -> Iterator[Value]:
-    """Yield the arguments of the script that adds letters."""
-    for dead_letter in dead_letters:
-        stored = {name: value for name, value in dead_letter.items() if name != "destination"}
-        sample = {
-            "reason": dead_letter["reason"],
-            "status": dead_letter["status"],
-            "message": normalise_message(dead_letter["message"]),
-            "trigger": dead_letter["trigger"],
-            "letter": dead_letter["id"],
-        }
-        yield dead_letter["id"]
-        yield orjson.dumps(stored)
-        yield dead_letter["last_at_ms"]
-        yield dead_letter["cause"]
-        yield orjson.dumps(sample)
-        yield dead_letter["stream"]
-        yield dead_letter["reason"]
+def import_call(
+    place: PartitionKeys, dead_letters: Sequence[StoredDeadLetter], **more: Any
+) -> ScriptCall:
+    """Return the call of the script that adds letters; `more` are its further keys and values."""
+    samples = [
+        orjson.dumps(
+            {
+                "reason": one["reason"],
+                "status": one["status"],
+                "message": normalise_message(one["message"]),
+                "trigger": one["trigger"],
+                "letter": one["id"],
+            }
+        )
+        for one in dead_letters
+    ]
+    texts = [
+        orjson.dumps({name: value for name, value in one.items() if name != "destination"})
+        for one in dead_letters
+    ]
+    letters = {
+        "id": [one["id"] for one in dead_letters],
+        "text": texts,
+        "died": [one["last_at_ms"] for one in dead_letters],
+        "cause": [one["cause"] for one in dead_letters],
+        "sample": samples,
+        "stream": [one["stream"] for one in dead_letters],
+        "reason": [one["reason"] for one in dead_letters],
+    }
+    values = {"carried": None, "forwards": None, "person": ()} | more
+    return script_call(opened.source("import"), place, letters=letters, **values)
 
 
 def _read(line: bytes, settings: Settings, partitions: Numbering) -> StoredDeadLetter | str:
@@ -145,7 +158,7 @@ def _placed(dead_letter: StoredDeadLetter, partitions: Numbering) -> StoredDeadL
 
 
 def _misplaced(dead_letter: StoredDeadLetter, settings: Settings, partitions: Numbering) -> str:
-    if (place_of(dead_letter["id"]) or ("", -1))[1] != dead_letter["partition"]:
+    if (partition_of(dead_letter["id"]) or ("", -1))[1] != dead_letter["partition"]:
         return "its id does not begin with a destination and its partition"
     names = (dead_letter["destination"], dead_letter["trigger"])
     if not all(map(NAME_PATTERN.fullmatch, names)):

@@ -48,7 +48,7 @@ def digest_of(dead_letter: StoredDeadLetter) -> str:
     return str(header[1]) if header else ""
 
 
-def place_of(dead_letter_id: str) -> tuple[str, int] | None:
+def partition_of(dead_letter_id: str) -> tuple[str, int] | None:
     """Return the destination's id and the partition with which a letter's id begins.
 
     None for what is no id of a letter.
@@ -60,9 +60,9 @@ def place_of(dead_letter_id: str) -> tuple[str, int] | None:
     return destination_id, int(number)
 
 
-def dead_letter_id_in(place: PartitionKeys, dead_letter_id: str) -> str:
+def dead_letter_id_in(partition: PartitionKeys, dead_letter_id: str) -> str:
     """Return the id that a letter has in another partition: an id begins with its place."""
-    return f"{place.id}.{place.partition}.{dead_letter_id.split('.', 2)[2]}"
+    return f"{partition.id}.{partition.number}.{dead_letter_id.split('.', 2)[2]}"
 
 
 def is_exhausted(dead_letter: StoredDeadLetter) -> bool:
@@ -71,13 +71,13 @@ def is_exhausted(dead_letter: StoredDeadLetter) -> bool:
 
 
 def find_dead_letters(
-    client: Redis, places: Sequence[PartitionKeys], wanted: Filter = EVERYTHING
+    client: Redis, partitions: Sequence[PartitionKeys], wanted: Filter = EVERYTHING
 ) -> Iterator[StoredDeadLetter]:
     """Yield letters, the newest death first; letters that are added meanwhile may be missing."""
     if wanted.ids:
-        yield from _named(client, places, wanted)
+        yield from _named(client, partitions, wanted)
         return
-    streams = [_of_partition(client, place, wanted) for place in places]
+    streams = [_of_partition(client, partition, wanted) for partition in partitions]
     for _, dead_letter in heapq.merge(*streams, key=lambda found: -found[0]):
         if matches(dead_letter, wanted):
             yield dead_letter
@@ -104,53 +104,53 @@ def _has(dead_letter: StoredDeadLetter, text: str) -> bool:
 
 
 def _named(
-    client: Redis, places: Sequence[PartitionKeys], wanted: Filter
+    client: Redis, partitions: Sequence[PartitionKeys], wanted: Filter
 ) -> Iterator[StoredDeadLetter]:
-    known = {(place.id, place.partition): place for place in places}
+    known = {(partition.id, partition.number): partition for partition in partitions}
     groups: defaultdict[PartitionKeys, list[str]] = defaultdict(list)
     for dead_letter_id in sorted(wanted.ids):
-        destination_id, number = place_of(dead_letter_id) or ("", -1)
+        destination_id, number = partition_of(dead_letter_id) or ("", -1)
         if (destination_id, number) in known:
             groups[known[destination_id, number]].append(dead_letter_id)
             continue
         # Its partition may have a former number: then the letter is in any of the present ones.
-        for place in places:
-            if place.id == destination_id and number < place.partition:
-                groups[place].append(dead_letter_id_in(place, dead_letter_id))
-    for place, ids in groups.items():
+        for partition in partitions:
+            if partition.id == destination_id and number < partition.number:
+                groups[partition].append(dead_letter_id_in(partition, dead_letter_id))
+    for partition, ids in groups.items():
         for first in range(0, len(ids), _READ_AT_ONCE):
             part = ids[first : first + _READ_AT_ONCE]
-            texts: Any = client.hmget(place.dead_letters, part)
-            yield from (dead_letter_at(place, text) for text in texts if text is not None)
+            texts: Any = client.hmget(partition.dead_letters, part)
+            yield from (dead_letter_at(partition, text) for text in texts if text is not None)
 
 
 def _of_partition(
-    client: Redis, place: PartitionKeys, wanted: Filter
+    client: Redis, partition: PartitionKeys, wanted: Filter
 ) -> Iterator[tuple[float, StoredDeadLetter]]:
     first = 0
     latest = wanted.until_ms or "+inf"
     while True:
         rows: Any = client.zrevrangebyscore(
-            place.lettertimes,
+            partition.dead_letter_times,
             latest,
             wanted.since_ms,
             start=first,
             num=_READ_AT_ONCE,
             withscores=True,
         )
-        texts: Any = client.hmget(place.dead_letters, [row[0] for row in rows]) if rows else ()
+        texts: Any = client.hmget(partition.dead_letters, [row[0] for row in rows]) if rows else ()
         for (_, died_ms), text in zip(rows, texts, strict=True):
             if text is not None:
-                yield died_ms, dead_letter_at(place, text)
+                yield died_ms, dead_letter_at(partition, text)
         if len(rows) < _READ_AT_ONCE:
             return
         first += len(rows)
 
 
-def dead_letter_at(place: PartitionKeys, text: bytes) -> StoredDeadLetter:
+def dead_letter_at(partition: PartitionKeys, text: bytes) -> StoredDeadLetter:
     """Parse a letter; its destination has the name of today, whatever it was when it died."""
     stored = parse_dead_letter(text)
-    return {"id": stored["id"], "destination": place.destination, **stored}
+    return {"id": stored["id"], "destination": partition.destination, **stored}
 
 
 def parse_dead_letter(text: bytes) -> StoredDeadLetter:
@@ -164,23 +164,23 @@ def parse_dead_letter(text: bytes) -> StoredDeadLetter:
     return dead_letter
 
 
-def read_causes(client: Redis, places: Sequence[PartitionKeys]) -> list[Cause]:
+def read_causes(client: Redis, partitions: Sequence[PartitionKeys]) -> list[Cause]:
     """Return the causes of all letters, the most frequent first."""
-    counts, samples = _stored_causes(client, places)
-    _refresh(client, places, samples)
+    counts, samples = _stored_causes(client, partitions)
+    _refresh(client, partitions, samples)
     return _causes(counts, samples)
 
 
-def count_causes(client: Redis, places: Sequence[PartitionKeys]) -> list[Cause]:
+def count_causes(client: Redis, partitions: Sequence[PartitionKeys]) -> list[Cause]:
     """Return the causes without looking at letters, so that a sample letter may be gone."""
-    return _causes(*_stored_causes(client, places))
+    return _causes(*_stored_causes(client, partitions))
 
 
 def _stored_causes(
-    client: Redis, places: Sequence[PartitionKeys]
+    client: Redis, partitions: Sequence[PartitionKeys]
 ) -> tuple[Counter[str], dict[str, dict[str, Any]]]:
     """Return the number of letters of each cause, and a sample of each."""
-    answers = ask_each(client, places, lambda pipe, place: pipe.hgetall(place.causes))
+    answers = ask_each(client, partitions, lambda pipe, partition: pipe.hgetall(partition.causes))
     counts: Counter[str] = Counter()
     samples: dict[str, dict[str, Any]] = {}
     for answer in answers:
@@ -202,18 +202,20 @@ def _causes(counts: Counter[str], samples: Mapping[str, dict[str, Any]]) -> list
 
 
 def _refresh(
-    client: Redis, places: Sequence[PartitionKeys], samples: dict[str, dict[str, Any]]
+    client: Redis, partitions: Sequence[PartitionKeys], samples: dict[str, dict[str, Any]]
 ) -> None:
     """Replace sample letters that have been removed by others with the same cause."""
     named = Filter(ids=frozenset(str(sample["letter"]) for sample in samples.values()))
     there = (
-        {dead_letter["id"] for dead_letter in find_dead_letters(client, places, named)}
+        {dead_letter["id"] for dead_letter in find_dead_letters(client, partitions, named)}
         if samples
         else set()
     )
     gone = {cause for cause, sample in samples.items() if sample["letter"] not in there}
     while gone:
-        dead_letter = next(find_dead_letters(client, places, Filter(causes=frozenset(gone))), None)
+        dead_letter = next(
+            find_dead_letters(client, partitions, Filter(causes=frozenset(gone))), None
+        )
         if dead_letter is None:
             return
         samples[dead_letter["cause"]]["letter"] = dead_letter["id"]
@@ -232,6 +234,8 @@ def _cause(cause: str, count: int, sample: dict[str, Any]) -> Cause:
     )
 
 
-def dead_letters_kept(client: Redis, places: Iterable[PartitionKeys]) -> int:
+def dead_letters_kept(client: Redis, partitions: Iterable[PartitionKeys]) -> int:
     """Count the letters in these partitions, in one round trip."""
-    return sum(ask_each(client, places, lambda pipe, place: pipe.hlen(place.dead_letters)))
+    return sum(
+        ask_each(client, partitions, lambda pipe, partition: pipe.hlen(partition.dead_letters))
+    )

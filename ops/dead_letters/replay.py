@@ -18,9 +18,10 @@ from typing import Any, ClassVar, Final
 import orjson
 
 from segrelay.ops.dead_letters.reading import StoredDeadLetter, find_dead_letters, is_exhausted
-from segrelay.ops.kept import Fate, Filter, Work, hidden, masked_profile
+from segrelay.ops.kept import Fate, Filter, Work
 from segrelay.ops.state import opened
 from segrelay.ops.state.partitions import all_partitions
+from segrelay.ops.state.waiting import recorded
 from segrelay.ops.terminal.console import json_or_text
 from segrelay.ops.terminal.moments import shown_ms, shown_us
 from segrelay.producer.events.payloads import SEGMENT_EVENTS
@@ -28,15 +29,23 @@ from segrelay.producer.publishing.audiences import AudienceStore
 from segrelay.producer.wakeups import CeleryWaker, Waker
 from segrelay.worker.adapters.redis.shared_keys import read_scopes
 from segrelay.worker.checks.preview import Candidate, Previewed, preview
-from segrelay.worker.contract.events import Header, decode_header, encode_header, pack_profile
+from segrelay.worker.contract.events import (
+    UNREADABLE,
+    Header,
+    decode_header,
+    encode_header,
+    pack_profile,
+)
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name, stream_name
+from segrelay.worker.contract.masking import hidden, masked_profile
+from segrelay.worker.contract.outcomes import End, Recording
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
-from segrelay.worker.contract.redis.scripts import ScriptCall, Value
+from segrelay.worker.contract.redis.scripts import ScriptCall, script_call
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import Scope
 from segrelay.worker.contract.words import BACKFILL, Death, Refusal, job_of_lane
-from segrelay.worker.core.messages import normalise_message, place_in
+from segrelay.worker.core.messages import location_in, normalise_message
 from segrelay.worker.destinations.api import NotSendable
 from segrelay.worker.errors import FormatUnknown, PartitionsChange, PayloadRefused
 
@@ -63,13 +72,13 @@ class DeadLetters:
 
     def find(self, wanted: Filter) -> Iterator[StoredDeadLetter]:
         """Yield the letters that match, the newest death first."""
-        return find_dead_letters(self.client, self._places(wanted), wanted)
+        return find_dead_letters(self.client, self._partitions(wanted), wanted)
 
     def document(self, one: StoredDeadLetter, *, reveal: bool) -> dict[str, Any]:
         """Return a letter as it is printed, with the place that failed and its times."""
-        place = failed_at(self.settings, one["trigger"], one["message"])
+        location = failed_at(self.settings, one["trigger"], one["message"])
         return (
-            {"place": place}
+            {"location": location}
             | shown(one, reveal=reveal)
             | {
                 "time": shown_us(one["time_us"]),
@@ -101,32 +110,34 @@ class DeadLetters:
         ids.reverse()
         audiences = AudienceStore(self.client, told=self.settings.told_ids, learns=False)
         waker = CeleryWaker(self.settings)
-        places = self._places(wanted)
+        partitions = self._partitions(wanted)
         return Work(
             len(ids),
-            lambda: replay(self.client, places, ids, waker, audiences),
+            lambda: replay(
+                self.client, self.settings, partitions, ids, waker=waker, audiences=audiences
+            ),
             left_out,
             FATES,
             lambda: preview_dead_letters(
-                self.client, self.settings, places, ids, audiences, now_ms=at_ms
+                self.client, self.settings, partitions, ids, audiences, now_ms=at_ms
             ),
         )
 
     def discard(self, wanted: Filter) -> Work:
         """Return the work of discarding the letters that match now."""
         ids = [one["id"] for one in self.find(wanted)]
-        places = self._places(wanted)
-        return Work(len(ids), lambda: discard(self.client, places, ids))
+        partitions = self._partitions(wanted)
+        return Work(len(ids), lambda: discard(self.client, self.settings, partitions, ids))
 
-    def _places(self, wanted: Filter) -> list[PartitionKeys]:
-        places = all_partitions(self.client, self.settings)
-        return [p for p in places if not wanted.partitions or p.partition in wanted.partitions]
+    def _partitions(self, wanted: Filter) -> list[PartitionKeys]:
+        partitions = all_partitions(self.client, self.settings)
+        return [p for p in partitions if not wanted.partitions or p.number in wanted.partitions]
 
 
 def failed_at(settings: Settings, trigger: str, message: str) -> str:
     """Return the line of the template that failed, or the template if the line is not known."""
     known = settings.triggers.get(trigger)
-    return place_in(message) or (known.template if known else "")
+    return location_in(message) or (known.template if known else "")
 
 
 def shown(dead_letter: StoredDeadLetter, *, reveal: bool) -> dict[str, Any]:
@@ -168,8 +179,10 @@ def obstacle(
 
 def replay(
     client: Redis,
-    places: Sequence[PartitionKeys],
+    settings: Settings,
+    partitions: Sequence[PartitionKeys],
     ids: Sequence[str],
+    *,
     waker: Waker,
     audiences: AudienceStore,
 ) -> Iterator[int]:
@@ -180,40 +193,46 @@ def replay(
     Raises:
         RedisUnavailable: The steps before were taken.
     """
-    for taken, wakeups in _steps(client, places, ids, audiences):
-        for place in wakeups:
-            waker.wake(place.destination, place.partition, queue=BACKFILL)
+    for taken, wakeups in _steps(client, settings, partitions, ids, audiences):
+        for partition in wakeups:
+            waker.wake(partition.destination, partition.number, queue=BACKFILL)
         yield taken
 
 
-def discard(client: Redis, places: Sequence[PartitionKeys], ids: Sequence[str]) -> Iterator[int]:
+def discard(
+    client: Redis, settings: Settings, partitions: Sequence[PartitionKeys], ids: Sequence[str]
+) -> Iterator[int]:
     """Discard letters for good, step by step; yields how many each step took.
 
     Raises:
         RedisUnavailable: The steps before were taken.
     """
-    for taken, _ in _steps(client, places, ids, None):
+    for taken, _ in _steps(client, settings, partitions, ids, None):
         yield taken
 
 
 def _steps(
     client: Redis,
-    places: Sequence[PartitionKeys],
+    settings: Settings,
+    partitions: Sequence[PartitionKeys],
     ids: Sequence[str],
     audiences: AudienceStore | None,
 ) -> Iterator[tuple[int, list[PartitionKeys]]]:
     """Replay letters, or discard them where no audiences are given."""
+    recording = Recording.of(settings)
     remaining = iter(ids)
     while part := list(islice(remaining, STEP)):
-        known_places = {(place.destination, place.partition): place for place in places}
+        known_partitions = {
+            (partition.destination, partition.number): partition for partition in partitions
+        }
         groups: defaultdict[PartitionKeys, list[StoredDeadLetter]] = defaultdict(list)
-        for dead_letter in find_dead_letters(client, places, Filter(ids=frozenset(part))):
+        for dead_letter in find_dead_letters(client, partitions, Filter(ids=frozenset(part))):
             known = identified(dead_letter, audiences) if audiences else dead_letter
-            place = known_places[dead_letter["destination"], dead_letter["partition"]]
-            groups[place].append(known)
+            partition = known_partitions[dead_letter["destination"], dead_letter["partition"]]
+            groups[partition].append(known)
         for keys, dead_letters in groups.items():
             for chunk in _chunks(dead_letters):
-                call = _call(keys, chunk, discards=audiences is None)
+                call = _call(keys, chunk, recording, discards=audiences is None)
                 ((taken, wake),) = opened.run(client, "leave", [call])
                 if taken < 0:
                     raise PartitionsChange
@@ -244,28 +263,62 @@ def _chunks(dead_letters: Sequence[StoredDeadLetter]) -> Iterator[list[StoredDea
 
 
 def _call(
-    keys: PartitionKeys, dead_letters: Sequence[StoredDeadLetter], *, discards: bool
+    keys: PartitionKeys,
+    dead_letters: Sequence[StoredDeadLetter],
+    recording: Recording | None,
+    *,
+    discards: bool,
 ) -> ScriptCall:
     targets = [] if discards else list(dict.fromkeys(map(_target, dead_letters)))
-    args: list[Value] = [len(targets), *targets]
-    for dead_letter in dead_letters:
-        args += (
-            dead_letter["id"],
-            dead_letter["cause"],
-            dead_letter["stream"],
-            dead_letter["reason"],
-            0 if discards else targets.index(_target(dead_letter)) + 1,
-            *((b"", b"") if discards else _entry(dead_letter)),
-        )
-    fixed = (
-        keys.counts,
-        keys.streams,
-        keys.wakeup,
-        keys.dead_letters,
-        keys.lettertimes,
-        keys.causes,
+    nothing = b"", b""
+    entries = [nothing if discards else _entry(dead_letter) for dead_letter in dead_letters]
+    ends = [
+        end
+        for dead_letter in (dead_letters if recording else ())
+        if recording
+        for end in _ends(dead_letter, recording, discards=discards)
+    ]
+    return script_call(
+        opened.source("leave"),
+        keys,
+        to=list(map(keys.stream, targets)),
+        names=targets,
+        letters={
+            **{
+                name: [dead_letter[name] for dead_letter in dead_letters]
+                for name in ("id", "cause", "stream", "reason")
+            },
+            "to": [
+                0 if discards else targets.index(_target(dead_letter)) + 1
+                for dead_letter in dead_letters
+            ],
+            "header": [header for header, _ in entries],
+            "profile": [profile for _, profile in entries],
+        },
+        **recorded(keys, recording, ends),
     )
-    return ScriptCall((*fixed, keys.lease, *map(keys.stream, targets)), args)
+
+
+def _ends(dead_letter: StoredDeadLetter, recording: Recording, *, discards: bool) -> Iterator[End]:
+    """Yield the rows about a letter that leaves: its death is taken back, then it is discarded."""
+    death = end_of(dead_letter, recording)
+    yield death._replace(counts=-1)
+    if discards:
+        yield death._replace(outcome="discarded", reason="")
+
+
+def end_of(dead_letter: StoredDeadLetter, recording: Recording) -> End:
+    """Return the row about the death of a letter."""
+    return End(
+        dead_letter_header(dead_letter) or UNREADABLE,
+        dead_letter["stream"],
+        "dead",
+        dead_letter["reason"],
+        dead_letter["template"],
+        dead_letter["status"],
+        dead_letter["attempts"],
+        recording.fields_in(dead_letter["profile"]),
+    )
 
 
 def _target(dead_letter: StoredDeadLetter) -> str:
@@ -323,22 +376,22 @@ def candidate_of(dead_letter: StoredDeadLetter) -> Candidate | None:
 def preview_dead_letters(
     client: Redis,
     settings: Settings,
-    places: Sequence[PartitionKeys],
+    partitions: Sequence[PartitionKeys],
     ids: Sequence[str],
     audiences: AudienceStore,
     *,
     now_ms: int,
 ) -> Iterator[Fate]:
-    """Rehearse letters that could be replayed."""
+    """Preview dead letters that could be replayed."""
     for first in range(0, len(ids), _READ_AT_ONCE):
         part = Filter(ids=frozenset(ids[first : first + _READ_AT_ONCE]))
         dead_letters = {
             one["id"]: candidate_of(identified(one, audiences))
-            for one in find_dead_letters(client, places, part)
+            for one in find_dead_letters(client, partitions, part)
         }
         readable = [candidate for candidate in dead_letters.values() if candidate]
-        rehearsed = list(preview(readable, settings, now_us=1000 * now_ms))
+        previewed = list(preview(readable, settings, now_us=1000 * now_ms))
         for dead_letter_id, candidate in dead_letters.items():
             if candidate is None:
-                rehearsed.append(Previewed(dead_letter_id, None, _UNREADABLE))
-        yield from (Fate(one.name, one.fate, one.reason, one.safe_message) for one in rehearsed)
+                previewed.append(Previewed(dead_letter_id, None, _UNREADABLE))
+        yield from (Fate(one.name, one.fate, one.reason, one.safe_message) for one in previewed)

@@ -262,10 +262,10 @@ class _Play:
             count = min(_MOVES_AT_ONCE, self.events - first)
             moves = []
             for person in rng.sample(range(self.people), count):
-                place = (person, rng.choice(_TOLD))
-                change = "exit" if place in inside else "enter"
-                inside ^= {place}
-                moves.append({"uid": f"u{person}", "audience": place[1], "change": change})
+                member = (person, rng.choice(_TOLD))
+                change = "exit" if member in inside else "enter"
+                inside ^= {member}
+                moves.append({"uid": f"u{person}", "audience": member[1], "change": change})
             self.rig.sandbox.post("lytics/moves", moves)
             time.sleep(_LOOK_SECONDS)
 

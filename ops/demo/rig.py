@@ -326,7 +326,7 @@ class Rig:
     def partitions(self) -> Sequence[PartitionKeys]:
         """Return the partitions of the destination, as Redis has them now."""
         numbers = learn_numbering(self.client, self.settings).numbers
-        return [self.settings.redis.ids.place(DESTINATION, p) for p in numbers]
+        return [self.settings.redis.ids.partition(DESTINATION, p) for p in numbers]
 
     def waiting(self) -> int:
         """Return the number of waiting deliveries."""

@@ -113,10 +113,10 @@ def usable(files: EmbeddedFiles) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        place = error.filename or files.data_dir
+        partition = error.filename or files.data_dir
         raise OperationsMustAct(
             f"redis.data_dir: {files.data_dir} can't be used for the embedded Redis:"
-            f" {place}: {error.strerror}."
+            f" {partition}: {error.strerror}."
         ) from error
 
 
@@ -311,7 +311,7 @@ def _packaged() -> Path | None:
 
 
 STOP_SECONDS: Final = 10.0
-LEAST_ROOM_BYTES: Final = 16_000_000
+LEAST_FREE_BYTES: Final = 16_000_000
 """The free space below which no server is started: `appendfsync always` ends it at the first write
 that finds no room, and a batch has up to 8 MB."""
 
@@ -342,7 +342,7 @@ def ensure_running(
     *,
     wait_seconds: float = READY_SECONDS,
     max_memory: str = "",
-    least_room_bytes: int = LEAST_ROOM_BYTES,
+    least_free_bytes: int = LEAST_FREE_BYTES,
 ) -> EmbeddedRedis:
     """Return the running server of a data directory; start it first if it does not run.
 
@@ -350,7 +350,7 @@ def ensure_running(
         data_dir: Made, for its owner alone, if it is not there.
         wait_seconds: The longest wait for a server that starts or loads its data.
         max_memory: The limit, such as `64mb`, of a server that this call starts.
-        least_room_bytes: The free space on the disk that a start needs.
+        least_free_bytes: The free space on the disk that a start needs.
 
     Raises:
         RedisUnavailable: It does not start or is not ready in time; with the end of its log.
@@ -358,23 +358,23 @@ def ensure_running(
     """
     files = prepared(data_dir)
     with usable(files):
-        return _ensured(files, time.monotonic() + wait_seconds, max_memory, least_room_bytes)
+        return _ensured(files, time.monotonic() + wait_seconds, max_memory, least_free_bytes)
 
 
-def why_full(data_dir: Path, least_room_bytes: int = LEAST_ROOM_BYTES) -> str:
+def why_full(data_dir: Path, least_free_bytes: int = LEAST_FREE_BYTES) -> str:
     """Return why the disk of a data directory has no room for a server; "" = it has."""
-    free = shutil.disk_usage(data_dir).free if data_dir.is_dir() else least_room_bytes
-    if free >= least_room_bytes:
+    free = shutil.disk_usage(data_dir).free if data_dir.is_dir() else least_free_bytes
+    if free >= least_free_bytes:
         return ""
     return (
         f"the disk of {data_dir} is full ({free / 1_000_000:,.1f} MB are free, and"
-        f" {least_room_bytes / 1_000_000:,.0f} MB are needed). A write that finds no room ends it;"
+        f" {least_free_bytes / 1_000_000:,.0f} MB are needed). A write that finds no room ends it;"
         " what was accepted is on the disk. Make room there"
     )
 
 
 def _ensured(
-    files: EmbeddedFiles, gives_up_at: float, max_memory: str, least_room_bytes: int
+    files: EmbeddedFiles, gives_up_at: float, max_memory: str, least_free_bytes: int
 ) -> EmbeddedRedis:
     launched: list[int] = []
     while True:
@@ -384,7 +384,7 @@ def _ensured(
         if state is None:
             if launched:
                 _refuse_to_repeat(files, launched)
-            full = why_full(files.data_dir, least_room_bytes)
+            full = why_full(files.data_dir, least_free_bytes)
             if full:
                 raise RedisUnavailable(f"The embedded Redis is not started: {full}.")
             launched += _launch(files, max_memory)

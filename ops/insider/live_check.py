@@ -151,7 +151,7 @@ class LiveFinding:
         name: The field of a body that it is about, or `event_name`; "" = none.
     """
 
-    place: str
+    location: str
     severity: Literal["error", "warning"]
     message: str
     trigger: str = ""
@@ -168,8 +168,8 @@ def check_live(settings: Settings) -> list[LiveFinding]:
             with InsiderReader(settings, destination) as reader:
                 findings += check_panel(reader, settings, settings.triggers_of(destination.name))
         except SegrelayError as error:
-            place = f"destinations.{destination.name}"
-            findings.append(LiveFinding(place, "error", error.message))
+            location = f"destinations.{destination.name}"
+            findings.append(LiveFinding(location, "error", error.message))
     return findings
 
 
@@ -189,8 +189,8 @@ def check_panel(
             for severity, message, name in _of_user(user, trigger, contacts, events):
                 if message not in seen:
                     seen.add(message)
-                    place = f"triggers.{trigger.name}"
-                    yield LiveFinding(place, severity, message, trigger.name, name)
+                    location = f"triggers.{trigger.name}"
+                    yield LiveFinding(location, severity, message, trigger.name, name)
 
 
 _Complaint = tuple[Literal["error", "warning"], str, str]

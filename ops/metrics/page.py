@@ -141,9 +141,9 @@ class MetricsPage:
         return text_of(families)
 
     def _read(self) -> Iterable[Metric]:
-        places = all_partitions(self.client, self._file.settings)
-        standing = read_newest(self.client, self._file, places)
-        return families_of(standing, count_causes(self.client, places))
+        partitions = all_partitions(self.client, self._file.settings)
+        standing = read_newest(self.client, self._file, partitions)
+        return families_of(standing, count_causes(self.client, partitions))
 
 
 LOG: Final = structlog.get_logger()

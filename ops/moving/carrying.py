@@ -56,7 +56,7 @@ class Carrier:
                 else:
                     text, lasts = theirs, left_ms < 0
                 if text != ours:
-                    names.append(self.new.place.ledger(digest))
+                    names.append(self.new.partition.ledger(digest))
                     args += (text, int(lasts))
             if names:
                 self.new.run("ledgers_in", names, args)
@@ -65,7 +65,7 @@ class Carrier:
         self, digests: Sequence[bytes]
     ) -> list[tuple[bytes, bytes | None, int, bytes | None]]:
         """Read ledger records: digest, old text, its time to live (ms), new text."""
-        old, new = self.old.place, self.new.place
+        old, new = self.old.partition, self.new.partition
         found = ask_each(
             self.client,
             digests,
@@ -77,7 +77,7 @@ class Carrier:
 
     def carry_entries(self, name: str, target: str, ids: Sequence[str]) -> int:
         """Move these deliveries of a stream to the stream `target`; return their number."""
-        key = self.old.place.stream(name)
+        key = self.old.partition.stream(name)
         moved = 0
         for part in in_parts(ids, STEP):
             found = ask_each(self.client, part, lambda pipe, one: pipe.xrange(key, one, one))
@@ -89,7 +89,7 @@ class Carrier:
     ) -> int:
         if not rows:
             return 0
-        old, new = self.old.place, self.new.place
+        old, new = self.old.partition, self.new.partition
         aside = ask_each(
             self.client,
             rows,
@@ -110,7 +110,7 @@ class Carrier:
 
 def remove_entries(lease: HeldLease, name: str, ids: Sequence[str]) -> int:
     """Remove deliveries that have arrived elsewhere; return how many were still in the stream."""
-    old = lease.place
+    old = lease.partition
     out = [old.counts, old.streams, old.holds, old.aside, old.orphans, old.stream(name)]
     return lease.run("entries_out", out, [name, *ids])
 
@@ -123,7 +123,7 @@ def end_halves(client: Redis, leases: Mapping[PartitionKeys, HeldLease]) -> None
         leases: Of all partitions, held, so that the broken command does nothing more even if its
             process only stood still.
     """
-    sources = {(place.id, place.partition): lease for place, lease in leases.items()}
+    sources = {(partition.id, partition.number): lease for partition, lease in leases.items()}
     for names in scan_keys(client, list(leases), "carried:*"):
         for name in names:
             match = _MARKS.fullmatch(name)

@@ -139,7 +139,7 @@ def partitions(
     if not numbering.target and numbering.count != count:
         for new, old in former_names(client, settings).items():
             raise UsageWrong(f"{rename_hint(old, new)}.")
-        _refuse_without_room(client)
+        _refuse_without_capacity(client)
         relay.confirm(f"Change {numbering.count:,} partitions to {count:,}?")
     renumbering = Renumbering(client, settings, count, _tell)
 
@@ -177,7 +177,7 @@ def _refuse_while_anything_runs(client: Redis) -> None:
         )
 
 
-def _refuse_without_room(client: Redis) -> None:
+def _refuse_without_capacity(client: Redis) -> None:
     for address, server in servers_of(client):
         memory: Any = server.info("memory")
         most, needed = int(memory["maxmemory"]), 2 * int(memory["used_memory"])
@@ -193,7 +193,7 @@ def _shown(client: Redis, settings: Settings, numbering: Numbering, count: int |
     found = snapshots(client, all_partitions(client, settings))
     document = number_change(numbering).document() | {
         "destinations": {
-            name: _spread([one for one in found if one.place.destination == name])
+            name: _spread([one for one in found if one.partition.destination == name])
             for name in known_destinations(client, settings)
         }
     }

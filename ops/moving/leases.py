@@ -38,7 +38,7 @@ class HeldLease:
     """
 
     client: Redis
-    place: PartitionKeys
+    partition: PartitionKeys
     owner: str
     token: str = field(default_factory=lambda: secrets.token_hex(8))
     length_ms: int = STEP_MS
@@ -51,9 +51,9 @@ class HeldLease:
             if time.monotonic() > gives_up_at:
                 who, _, _ = holder.partition(" ")
                 raise OperationsMustAct(
-                    f"{who or 'Somebody'} goes on working on partition {self.place.partition} of"
-                    f" {self.place.destination}. Stop it, or restart it with this configuration;"
-                    " then run this again: what is done stays done."
+                    f"{who or 'Somebody'} goes on working on partition {self.partition.number} of"
+                    f" {self.partition.destination}. Stop it, or restart it with this"
+                    " configuration; then run this again: what is done stays done."
                 )
             time.sleep(_LOOK_SECONDS)
 
@@ -66,11 +66,11 @@ class HeldLease:
     def call(self) -> ScriptCall:
         """Return the call that takes or renews the lease."""
         args = (self.token, self.length_ms, self.owner)
-        return ScriptCall((self.place.lease,), args)
+        return ScriptCall((self.partition.lease,), args)
 
     def let_go(self) -> None:
         """Give the lease of the partition back to the workers."""
-        opened.run(self.client, "let_go", [ScriptCall((self.place.lease,), (self.token,))])
+        opened.run(self.client, "let_go", [ScriptCall((self.partition.lease,), (self.token,))])
 
     def run(self, name: str, keys: Sequence[str | bytes], args: Sequence[Value]) -> int:
         """Run a script that checks the lease, and return its answer.
@@ -82,12 +82,12 @@ class HeldLease:
             LeaseLost: The lease was taken over, or has lapsed.
             NotReplicated: It was run, and too few replicas have confirmed it.
         """
-        call = ScriptCall((self.place.lease, *keys), (self.token, *args))
+        call = ScriptCall((self.partition.lease, *keys), (self.token, *args))
         (answer,) = opened.run(self.client, name, [call], replicated=True)
         if answer == -1 or (answer == 0 and name not in _COUNTING):
             raise LeaseLost(
-                f"The lease of {self.place.tag} was taken over. Run this again: what is done stays"
-                " done."
+                f"The lease of {self.partition.tag} was taken over. Run this again: what is done"
+                " stays done."
             )
         return int(answer)
 
@@ -151,16 +151,20 @@ _HELD_SECONDS: Final = 300.0
 
 
 def await_holders(
-    client: Redis, places: Sequence[PartitionKeys], sleep: Callable[[float], None] = time.sleep
+    client: Redis, partitions: Sequence[PartitionKeys], sleep: Callable[[float], None] = time.sleep
 ) -> None:
     """Wait until all present holders of leases of these partitions have given them back."""
-    tokens = ask_each(client, places, lambda pipe, place: pipe.hget(place.lease, "token"))
+    tokens = ask_each(
+        client, partitions, lambda pipe, partition: pipe.hget(partition.lease, "token")
+    )
     left = [
-        (place, token) for place, token in zip(places, tokens, strict=True) if token is not None
+        (partition, token)
+        for partition, token in zip(partitions, tokens, strict=True)
+        if token is not None
     ]
     ends_at = time.monotonic() + _HELD_SECONDS
     while left:
-        calls = [ScriptCall([place.lease], [token]) for place, token in left]
+        calls = [ScriptCall([partition.lease], [token]) for partition, token in left]
         gone = opened.run(client, "has_gone", calls)
         left = [held for held, has_gone in zip(left, gone, strict=True) if not has_gone]
         if left and time.monotonic() > ends_at:

@@ -81,16 +81,18 @@ _OF_PERSON: Final = re.compile(rf"carried:[0-9a-f]{{{2 * DIGEST_BYTES}}}")
 """The part with the marks of letters that come from a person's former identity."""
 _LEASE: Final = "lease"
 """The part of a former partition that stays for good."""
+_STAYING: Final = frozenset({"", _LEASE, "outcomes", "recorded"})
+"""Parts that stay in a former partition; outcomes do until they are written and old enough."""
 _TEXTS: Final = (b"l", b"u", b"i")
 """The beginnings of the keys of ledgers, stable ids and lists of these; a digest follows."""
 _SUMS: Final = ("counts", "jobtimes", "changed")
-_WRITTEN_ANEW: Final = frozenset({"", _LEASE, "wakeup", "rendering", "holds", "orphans", "streams"})
-"""Parts that a drain writes anew, or that follow from what is copied."""
+_NOT_COPIED: Final = _STAYING | {"wakeup", "rendering", "holds", "orphans", "streams"}
+"""Parts that stay, that a drain writes anew, or that follow from what is copied."""
 _ONE_EACH: Final = frozenset(
     {
         *_SUMS, "aside", "causes", "changes", "dead_letters", "forwards", "history", "intents",
-        "jobs", "lettersleaving", "lettertimes", "open", "reached", "responses", "responseslost",
-        "retry", "synctokens", "who",
+        "jobs", "dead_letters_leaving", "dead_letter_times", "open", "reached", "responses",
+        "responseslost", "retry", "synctokens", "who",
     }
 )  # fmt: skip
 """Parts of which a partition has one each."""
@@ -151,17 +153,17 @@ class Renumbering:
         former = [self._former(name, at) for name in names for at in begun.numbers]
         hold_all(self._client, former)
         leases = [self._lease(name, at) for name in names for at in into.numbers]
-        copies = Copies(self._client, {one.place: one for one in leases})
+        copies = Copies(self._client, {one.partition: one for one in leases})
         with giving_back(copies.let_go):
             hold_all(self._client, leases)
             self._write(begun, begun, "begin")
             self._end_steps(names, copies.hold)
-            end_halves(self._client, {lease.place: lease for lease in former})
+            end_halves(self._client, {lease.partition: lease for lease in former})
             retention_ms = round(_MS * self._settings.delivery.ledger_retention_seconds)
             for name in names:
-                places = [self._settings.redis.ids.place(name, at) for at in into.numbers]
-                copies.empty(places)
-                Copy(self._client, places[0], begun, copies, self._tell, retention_ms).run()
+                partitions = [self._settings.redis.ids.partition(name, at) for at in into.numbers]
+                copies.empty(partitions)
+                Copy(self._client, partitions[0], begun, copies, self._tell, retention_ms).run()
             self._write(begun, into, "end")
         return copies.copied
 
@@ -183,7 +185,7 @@ class Renumbering:
         """Return the lease of a new partition, as this attempt holds it."""
         return HeldLease(
             self._client,
-            self._settings.redis.ids.place(destination, number),
+            self._settings.redis.ids.partition(destination, number),
             f"{socket.gethostname()}:redis-partitions",
             token=self._attempt,
             length_ms=_ATTEMPT_MS,
@@ -222,9 +224,9 @@ class Renumbering:
     def _delete(self, numbers: Collection[int]) -> None:
         """Delete what former partitions hold; their leases stay, and nobody reads the rest."""
         for name in self._destinations() if numbers else ():
-            places = [self._settings.redis.ids.place(name, number) for number in numbers]
-            for found in scan_keys(self._client, places, "*"):
-                gone = [key for key in found if _part(key, places) not in {"", _LEASE}]
+            partitions = [self._settings.redis.ids.partition(name, number) for number in numbers]
+            for found in scan_keys(self._client, partitions, "*"):
+                gone = [key for key in found if _part(key, partitions) not in _STAYING]
                 ask_each(self._client, gone, lambda pipe, key: pipe.unlink(key))
 
 
@@ -276,20 +278,20 @@ class Copies:
         """Go on holding the leases, with nothing to write."""
         self._send({at: [] for at in self._leases})
 
-    def empty(self, places: Sequence[PartitionKeys]) -> None:
+    def empty(self, partitions: Sequence[PartitionKeys]) -> None:
         """Delete what an earlier attempt has copied."""
-        tags = {place.tag.encode(): place for place in places}
-        for found in scan_keys(self._client, places, "*"):
+        tags = {partition.tag.encode(): partition for partition in partitions}
+        for found in scan_keys(self._client, partitions, "*"):
             for key in found:
-                if _part(key, places) not in {"", _LEASE}:
+                if _part(key, partitions) not in {"", _LEASE}:
                     self.write(tags[_tag(key)], key, "UNLINK")
-        for place in places:
-            self.write(place, place.lease, "HDEL", "floor", "aged", "aged_until")
+        for partition in partitions:
+            self.write(partition, partition.lease, "HDEL", "floor", "aged", "aged_until")
         self.flush()
 
     def let_go(self) -> None:
         """Give the leases back that this attempt still holds."""
-        calls = [ScriptCall((one.place.lease,), (one.token,)) for one in self._leases.values()]
+        calls = [ScriptCall((one.partition.lease,), (one.token,)) for one in self._leases.values()]
         opened.run(self._client, "let_go", calls)
 
     def _send(
@@ -319,7 +321,7 @@ class Entry(NamedTuple):
 
     ms: int
     number: int
-    place: PartitionKeys
+    partition: PartitionKeys
     fields: Mapping[bytes, bytes]
 
     @property
@@ -336,13 +338,13 @@ class Copy:
     """Copies all that the partitions of one destination hold.
 
     Args:
-        place: Any of them.
+        partition: Any of them.
         numbering: The present one, and the number to come.
         tell: Hears from time to time what was copied.
     """
 
     client: Redis
-    place: PartitionKeys
+    partition: PartitionKeys
     numbering: Numbering
     copies: Copies
     tell: Callable[[Carried], None]
@@ -361,15 +363,15 @@ class Copy:
         """
         self._copy_ages()
         streams, positions = self._copy_keys()
-        for place in self._places:
-            self._copy_sums(place)
-            self._copy_intents(place)
-            self._copy_hash(place.who, self._by_digest)
-            self._copy_hash(place.forwards, self._by_digest, self._followed)
-            self._copy_hash(place.changes, self._by_digest)
-            self._copy_hash(place.lettersleaving, self._by_dead_letter)
-            self._copy_reached(place)
-            self._copy_dead_letters(place)
+        for partition in self._partitions:
+            self._copy_sums(partition)
+            self._copy_intents(partition)
+            self._copy_hash(partition.who, self._by_digest)
+            self._copy_hash(partition.forwards, self._by_digest, self._followed)
+            self._copy_hash(partition.changes, self._by_digest)
+            self._copy_hash(partition.dead_letters_leaving, self._by_dead_letter)
+            self._copy_reached(partition)
+            self._copy_dead_letters(partition)
         for part in ("retry", "synctokens"):
             self._copy_everywhere(part)
         for part in sorted(positions):
@@ -382,7 +384,7 @@ class Copy:
         self.copies.flush()
 
     @property
-    def _places(self) -> list[PartitionKeys]:
+    def _partitions(self) -> list[PartitionKeys]:
         return [self._at(number) for number in self.numbering.numbers]
 
     @property
@@ -390,7 +392,7 @@ class Copy:
         return [self._at(number) for number in self.numbering.following.numbers]
 
     def _at(self, number: int) -> PartitionKeys:
-        return replace(self.place, partition=number)
+        return replace(self.partition, number=number)
 
     def _of(self, digest: bytes) -> PartitionKeys:
         """Return the new partition of a profile, or of a stable id."""
@@ -416,7 +418,7 @@ class Copy:
     def _copy_ages(self) -> None:
         """Keep up to which ids none are given again, and since when older entries may wait."""
         names = ("floor", "aged", "aged_until")
-        rows = ask_each(self.client, self._places, lambda pipe, at: pipe.hmget(at.lease, names))
+        rows = ask_each(self.client, self._partitions, lambda pipe, at: pipe.hmget(at.lease, names))
         for name, choose, texts in zip(
             names, (max, min, max), zip(*rows, strict=True), strict=True
         ):
@@ -429,12 +431,12 @@ class Copy:
         """Copy what a partition has many of; return the names of streams, and of positions."""
         streams: set[str] = set()
         positions = {"jobs"}
-        for found in scan_keys(self.client, self._places, "*"):
+        for found in scan_keys(self.client, self._partitions, "*"):
             self._step()
             texts: dict[bytes, PartitionKeys] = {}
             for key in found:
-                part = _part(key, self._places)
-                if part in _WRITTEN_ANEW or part in _ONE_EACH:
+                part = _part(key, self._partitions)
+                if part in _NOT_COPIED or part in _ONE_EACH:
                     continue
                 if digest := _digest_of_text(key):
                     texts[key] = self._of(digest)
@@ -500,13 +502,13 @@ class Copy:
         if end_ms > 0:
             self.copies.write(at, at.tag + part, "PEXPIREAT", end_ms)
 
-    def _copy_sums(self, place: PartitionKeys) -> None:
+    def _copy_sums(self, partition: PartitionKeys) -> None:
         """Add up the counts of partitions; `_count` corrects them for entries and dead letters."""
-        home = self._home(place.partition)
+        home = self._home(partition.number)
         pipe = self.client.pipeline(transaction=False)
         for part in _SUMS:
-            pipe.hgetall(place.tag + part)
-        pipe.get(place.responseslost)
+            pipe.hgetall(partition.tag + part)
+        pipe.get(partition.responseslost)
         *hashes, lost = pipe.execute()
         for part, counts in zip(_SUMS, hashes, strict=True):
             sums = self._sums[home, part]
@@ -524,7 +526,9 @@ class Copy:
                 self.copies.put(at, at.tag + part, counts)
             elif counts:
                 self.copies.write(at, at.responseslost, "SET", sums[""])
-        ends = ask_each(self.client, self._places, lambda pipe, at: pipe.pexpiretime(at.jobtimes))
+        ends = ask_each(
+            self.client, self._partitions, lambda pipe, at: pipe.pexpiretime(at.jobtimes)
+        )
         for at in self._targets:
             self._expire(at, "jobtimes", max(ends))
 
@@ -537,10 +541,10 @@ class Copy:
         self._sums[self._home(number), "counts"].subtract(names)
         self._sums[at, "counts"].update(names)
 
-    def _copy_intents(self, place: PartitionKeys) -> None:
+    def _copy_intents(self, partition: PartitionKeys) -> None:
         """Copy the intents, split: each partition gets the deliveries of its own profiles."""
-        ends: Any = self.client.hgetall(place.open)
-        for rows in scan_fields(self.client, place.intents):
+        ends: Any = self.client.hgetall(partition.open)
+        for rows in scan_fields(self.client, partition.intents):
             for intent_id, text in rows:
                 intent = Intent.loads(intent_id.decode(), text, 0)
                 shares: defaultdict[PartitionKeys, list[IntendedDelivery]] = defaultdict(list)
@@ -552,8 +556,8 @@ class Copy:
                     if intent_id in ends:
                         self.copies.put(at, at.open, [(intent_id, ends[intent_id])])
 
-    def _copy_reached(self, place: PartitionKeys) -> None:
-        rows: Any = self.client.zrange(place.reached, 0, -1, withscores=True)
+    def _copy_reached(self, partition: PartitionKeys) -> None:
+        rows: Any = self.client.zrange(partition.reached, 0, -1, withscores=True)
         for digest, score in rows:
             at = self._by_digest(digest, b"")
             self.copies.write(at, at.reached, "ZADD", score, digest)
@@ -568,37 +572,39 @@ class Copy:
             return record
         return replace(forward, partition=self.numbering.following.of(forward.to)).dumps()
 
-    def _copy_dead_letters(self, place: PartitionKeys) -> None:
+    def _copy_dead_letters(self, partition: PartitionKeys) -> None:
         """Copy the dead letters, under the ids that they have in their new partitions."""
         seen: set[bytes] = set()
-        for rows in scan_fields(self.client, place.dead_letters, _DEAD_LETTERS):
+        for rows in scan_fields(self.client, partition.dead_letters, _DEAD_LETTERS):
             self._step()
             new = [row for row in rows if row[0] not in seen]
             seen.update(name for name, _ in new)
-            letters = [parse_dead_letter(text) for _, text in new]
+            dead_letters = [parse_dead_letter(text) for _, text in new]
             told = ask_each(
                 self.client,
-                letters,
-                lambda pipe, one: pipe.zscore(place.lettertimes, one["id"]),
-                lambda pipe, one: pipe.hget(place.causes, one["cause"]),
+                dead_letters,
+                lambda pipe, one: pipe.zscore(partition.dead_letter_times, one["id"]),
+                lambda pipe, one: pipe.hget(partition.causes, one["cause"]),
             )
             for (name, text), one, died, sample in zip(
-                new, letters, told[::2], told[1::2], strict=True
+                new, dead_letters, told[::2], told[1::2], strict=True
             ):
                 at = self._by_dead_letter(name, text)
                 there, cause = dead_letter_id_in(at, one["id"]), one["cause"]
-                self.copies.put(at, at.dead_letters, [(there, _letter_in(at, there, text))])
+                self.copies.put(at, at.dead_letters, [(there, _dead_letter_in(at, there, text))])
                 died_ms = round(died or one["last_at_ms"])
-                self.copies.write(at, at.lettertimes, "ZADD", died_ms, there)
+                self.copies.write(at, at.dead_letter_times, "ZADD", died_ms, there)
                 self.copies.write(at, at.causes, "HSETNX", cause, sample or b"{}")
                 self.copies.write(at, at.causes, "HINCRBY", f"{cause}|n", 1)
-                self._count(place.partition, at, "accepted", one["stream"], "")
-                self._count(place.partition, at, "dead", one["stream"], one["reason"])
+                self._count(partition.number, at, "accepted", one["stream"], "")
+                self._count(partition.number, at, "dead", one["stream"], one["reason"])
             self.copies.copied.dead_letters += len(new)
 
     def _copy_everywhere(self, part: str) -> None:
         """Copy a hash that every partition needs whole; of two values the first one holds."""
-        found = ask_each(self.client, self._places, lambda pipe, at: pipe.hgetall(at.tag + part))
+        found = ask_each(
+            self.client, self._partitions, lambda pipe, at: pipe.hgetall(at.tag + part)
+        )
         fields: dict[Value, Value] = {}
         for each in reversed(found):
             fields |= each
@@ -615,7 +621,7 @@ class Copy:
             lambda pipe, at: pipe.hgetall(at.tag + part),
             lambda pipe, at: pipe.pexpiretime(at.tag + part),
         )
-        found = ask_each(self.client, self._places, get, end)
+        found = ask_each(self.client, self._partitions, get, end)
         fields: dict[Value, Value] = {}
         added: dict[bytes, tuple[bytes, set[int]]] = {}
         for stored in found[::2]:
@@ -642,10 +648,10 @@ class Copy:
             aside = ask_each(
                 self.client,
                 entries,
-                lambda pipe, one: pipe.hget(one.place.aside, f"{name}|{one.ms}-{one.number}"),
+                lambda pipe, one: pipe.hget(one.partition.aside, f"{name}|{one.ms}-{one.number}"),
             )
             for one, backoff in zip(entries, aside, strict=True):
-                digest, number = one.digest, one.place.partition
+                digest, number = one.digest, one.partition.number
                 at = self._of(digest) if digest else self._home(number)
                 if at not in last:
                     self.copies.write(at, at.streams, "SADD", name)
@@ -661,26 +667,28 @@ class Copy:
         for entries in self._entries(part):
             for one in entries:
                 digest = digest_of_line(next(iter(one.fields.values()), b""))
-                home = self._home(one.place.partition)
+                home = self._home(one.partition.number)
                 at = self._of(bytes.fromhex(digest)) if digest else home
                 self._add(at, at.tag + part, one, last)
 
     def _entries(self, part: str) -> Iterator[list[Entry]]:
         """Yield the entries of a stream of all partitions in the order of their ids."""
         self._step()
-        streams = [self._entries_of(place, place.tag + part) for place in self._places]
+        streams = [
+            self._entries_of(partition, partition.tag + part) for partition in self._partitions
+        ]
         entries = merge(*streams, key=lambda one: (one.ms, one.number))
         while some := list(islice(entries, _ENTRIES)):
             yield some
             self._step()
 
-    def _entries_of(self, place: PartitionKeys, key: str) -> Iterator[Entry]:
+    def _entries_of(self, partition: PartitionKeys, key: str) -> Iterator[Entry]:
         start = "-"
         while True:
             rows: Any = self.client.xrange(key, start, count=_ENTRIES)
             for entry_id, fields in rows:
                 ms, _, number = entry_id.decode().partition("-")
-                yield Entry(int(ms), int(number), place, fields)
+                yield Entry(int(ms), int(number), partition, fields)
             if not rows:
                 return
             start = f"({rows[-1][0].decode()}"
@@ -701,9 +709,9 @@ class Copy:
         return f"{ms}-{number}"
 
 
-def _part(key: bytes, places: Iterable[PartitionKeys]) -> str:
+def _part(key: bytes, partitions: Iterable[PartitionKeys]) -> str:
     """Return the part of a partition that a key names; "" for a key of other partitions."""
-    if _tag(key).decode(errors="replace") not in {place.tag for place in places}:
+    if _tag(key).decode(errors="replace") not in {partition.tag for partition in partitions}:
         return ""
     return key.partition(b"}")[2].decode(errors="replace")
 
@@ -715,16 +723,16 @@ def _tag(key: bytes) -> bytes:
 def _digest_of_text(key: bytes) -> bytes:
     """Return the digest in the key of a ledger, a stable id or a list of them; else nothing."""
     part = key.partition(b"}")[2]
-    is_text = part[:1] in _TEXTS and len(part) == 1 + DIGEST_BYTES and part != b"lettertimes"
+    is_text = part[:1] in _TEXTS and len(part) == 1 + DIGEST_BYTES
     return part[1:] if is_text else b""
 
 
-def _letter_in(at: PartitionKeys, letter_id: str, text: bytes) -> bytes:
+def _dead_letter_in(at: PartitionKeys, dead_letter_id: str, text: bytes) -> bytes:
     """Return the text of a dead letter in another partition; its profile may be no JSON."""
     try:
-        letter, profile = orjson.loads(text), b""
+        dead_letter, profile = orjson.loads(text), b""
     except orjson.JSONDecodeError:
         head, mark, rest = text.partition(PROFILE)
-        letter, profile = orjson.loads(head + b"}"), mark + rest
-    there = orjson.dumps({**letter, "id": letter_id, "partition": at.partition})
+        dead_letter, profile = orjson.loads(head + b"}"), mark + rest
+    there = orjson.dumps({**dead_letter, "id": dead_letter_id, "partition": at.number})
     return there[:-1] + profile if profile else there

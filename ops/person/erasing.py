@@ -40,6 +40,7 @@ from segrelay.ops.state.waiting import find_streams, read_entries, take_back_ent
 from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
+from segrelay.worker.contract.outcomes import Recording
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.people import Forward, Moving
 from segrelay.worker.contract.receivers import forget_requests
@@ -99,15 +100,15 @@ _LONGEST: Final = 5_000
 """The longest stream, in entries, that is rewritten in one step; Redis takes 0.1 s for it."""
 
 
-def compact_streams(client: Redis, places: Iterable[PartitionKeys]) -> int:
+def compact_streams(client: Redis, partitions: Iterable[PartitionKeys]) -> int:
     """Rewrite streams that may hold bytes of deleted entries; return how many are too long.
 
     Raises:
         RedisUnavailable: Redis can't be asked; do it again.
     """
-    places = list(places)
-    waiting = [one.place.stream(one.name) for one in find_streams(client, places)]
-    logs = [name for place in places for name in (place.history, place.responses)]
+    partitions = list(partitions)
+    waiting = [one.partition.stream(one.name) for one in find_streams(client, partitions)]
+    logs = [name for partition in partitions for name in (partition.history, partition.responses)]
     too_long = 0
     for name in (*waiting, *logs, keys.REQUESTS):
         (answer,) = opened.run(client, "stream_compact", [ScriptCall((name,), (_LONGEST,))])
@@ -165,33 +166,33 @@ class Erasing:
             RedisUnavailable: Do it again.
         """
         numbering = self._numbering
-        places = all_partitions(self.client, self.settings)
-        people = self._people(places)
-        for changes in self._identity_changes(places):
+        partitions = all_partitions(self.client, self.settings)
+        people = self._people(partitions)
+        for changes in self._identity_changes(partitions):
             for person in people:
                 changes.refuse_changing(person.digest, person.partition)
-        self._stop_arrivals(places, people)
+        self._stop_arrivals(partitions, people)
         for person in people:
-            for place in places:
-                if place.partition == person.partition:
-                    self._await_answers(place, person.digest)
-                    with self._leased(place) as lease:
-                        self._erase_in(place, lease, person.digest)
+            for partition in partitions:
+                if partition.number == person.partition:
+                    self._await_answers(partition, person.digest)
+                    with self._leased(partition) as lease:
+                        self._erase_in(partition, lease, person.digest)
         digests = [person.digest for person in people]
         wanted = Filter(digests=frozenset(digest.hex() for digest in digests))
         dead_letters = [
-            dead_letter["id"] for dead_letter in find_dead_letters(self.client, places, wanted)
+            dead_letter["id"] for dead_letter in find_dead_letters(self.client, partitions, wanted)
         ]
-        self.counts["letters"] += sum(discard(self.client, places, dead_letters))
-        self._erase_dead_letters_on_their_way(places, wanted)
+        self.counts["letters"] += sum(discard(self.client, self.settings, partitions, dead_letters))
+        self._erase_dead_letters_on_their_way(partitions, wanted)
         self._erase_elsewhere(digests)
-        self._erase_stable_ids(places, people)
-        self.too_long = compact_streams(self.client, places)
+        self._erase_stable_ids(partitions, people)
+        self.too_long = compact_streams(self.client, partitions)
         self.anonymize(self._keys)
         # The records of former identities go last: whoever does it again finds the person by them.
         self._see_that_it_stands(numbering)
         end_renaming(self.client, [*digests, *self._coming])
-        self._erase_forwards(places, digests)
+        self._erase_forwards(partitions, digests)
         self._see_that_it_stands(numbering)
         return sorted(digest.hex() for digest in digests)
 
@@ -200,19 +201,19 @@ class Erasing:
         return files_that_mention(self.client, self._mention)
 
     def _stop_arrivals(
-        self, places: Iterable[PartitionKeys], people: Iterable[KnownPerson]
+        self, partitions: Iterable[PartitionKeys], people: Iterable[KnownPerson]
     ) -> None:
         """Erase the records that announce a new identity of the person: no letter may go there."""
         arriving = {Forward(Moving.ARRIVING, person.digest.hex()).dumps() for person in people}
-        for place in places:
-            rows = chain.from_iterable(scan_fields(self.client, place.forwards))
+        for partition in partitions:
+            rows = chain.from_iterable(scan_fields(self.client, partition.forwards))
             gone = [name for name, text in rows if text in arriving]
             if gone:
-                self.client.hdel(place.forwards, *gone)
+                self.client.hdel(partition.forwards, *gone)
 
-    def _people(self, places: Sequence[PartitionKeys]) -> list[KnownPerson]:
+    def _people(self, partitions: Sequence[PartitionKeys]) -> list[KnownPerson]:
         """Return the person under all identities, the earliest first."""
-        found = list(read_forwards(self.client, places))
+        found = list(read_forwards(self.client, partitions))
         forwards = [each for each in found if each.forward.moving is not Moving.ARRIVING]
         last = present_key(forwards, digest_of(self.key)) or self.key
         own = KnownPerson(digest_of(last), self._numbering.of(last))
@@ -240,11 +241,11 @@ class Erasing:
         if self._numbering != numbering:
             raise PartitionsChange
 
-    def _await_answers(self, place: PartitionKeys, digest: bytes) -> None:
+    def _await_answers(self, partition: PartitionKeys, digest: bytes) -> None:
         """Wait until no request about the person is open: its answer would write the ledger."""
         ends_at = time.monotonic() + _ANSWER_SECONDS
         while True:
-            intents: Any = self.client.hvals(place.intents)
+            intents: Any = self.client.hvals(partition.intents)
             if not any(digest.hex().encode() in intent for intent in intents):
                 return
             if time.monotonic() > ends_at:
@@ -254,15 +255,15 @@ class Erasing:
                 )
             self.sleep(_LOOK_SECONDS)
 
-    def _leased(self, place: PartitionKeys) -> AbstractContextManager[HeldLease]:
-        return held(HeldLease(self.client, place, _OWNER))
+    def _leased(self, partition: PartitionKeys) -> AbstractContextManager[HeldLease]:
+        return held(HeldLease(self.client, partition, _OWNER))
 
-    def _erase_in(self, place: PartitionKeys, lease: HeldLease, digest: bytes) -> None:
-        for stream in find_streams(self.client, [place]):
+    def _erase_in(self, partition: PartitionKeys, lease: HeldLease, digest: bytes) -> None:
+        for stream in find_streams(self.client, [partition]):
             self.counts["waiting"] += self._take_back(stream, digest)
-        syncs = [place.members(name) for name in self.settings.sync]
-        known = [place.reached, place.who, *syncs]
-        names: list[str | bytes] = [place.lease, place.ledger(digest), *known]
+        syncs = [partition.members(name) for name in self.settings.sync]
+        known = [partition.reached, partition.who, *syncs]
+        names: list[str | bytes] = [partition.lease, partition.ledger(digest), *known]
         # The key of a former identity may be known to nobody but a sync: it is found by its digest.
         known_keys = {
             field
@@ -273,19 +274,21 @@ class Erasing:
         call = ScriptCall(names, (lease.token, digest.hex(), *self._keys, *known_keys))
         (answer,) = opened.run(self.client, "forget", [call])
         if answer[0] < 0:
-            raise LeaseLost(f"The lease of {place.tag} was taken over; run this again.")
+            raise LeaseLost(f"The lease of {partition.tag} was taken over; run this again.")
         for what, count in zip(("ledgers", "verify", "sync members"), answer, strict=True):
             self.counts[what] += count
-        self.counts["history"] += self._delete(place.history)
-        self.counts["responses"] += self._delete(place.responses)
+        self.counts["history"] += self._delete(partition.history)
+        self.counts["responses"] += self._delete(partition.responses)
 
     def _take_back(self, stream: Stream, digest: bytes) -> int:
-        ids = [
-            entry.entry_id
+        own = [
+            entry
             for entry in read_entries(self.client, stream)
             if entry.header and entry.header.digest == digest
         ]
-        return take_back_entries(self.client, stream, ids) if ids else 0
+        if not own:
+            return 0
+        return take_back_entries(self.client, stream, own, Recording.of(self.settings))
 
     def _delete(self, stream: str) -> int:
         """Delete the entries of a stream that mention the person."""
@@ -298,16 +301,20 @@ class Erasing:
         return int(self.client.xdel(stream, *ids)) if ids else 0
 
     def _erase_dead_letters_on_their_way(
-        self, places: Iterable[PartitionKeys], wanted: Filter
+        self, partitions: Iterable[PartitionKeys], wanted: Filter
     ) -> None:
         """Erase letters that an interrupted renaming of the person was moving."""
-        for place in places:
-            texts: Any = self.client.hgetall(place.lettersleaving)
+        for partition in partitions:
+            texts: Any = self.client.hgetall(partition.dead_letters_leaving)
             ids = [
-                name for name, text in texts.items() if matches(dead_letter_at(place, text), wanted)
+                name
+                for name, text in texts.items()
+                if matches(dead_letter_at(partition, text), wanted)
             ]
             if ids:
-                self.counts["letters"] += int(self.client.hdel(place.lettersleaving, *ids))
+                self.counts["letters"] += int(
+                    self.client.hdel(partition.dead_letters_leaving, *ids)
+                )
 
     def _erase_elsewhere(self, digests: Sequence[bytes]) -> None:
         """Erase from the quarantine, the bad rows of backfills, and the requests to the receiver.
@@ -331,32 +338,34 @@ class Erasing:
                     self.counts["bad rows"] += int(self.client.lrem(name, 0, row))
 
     def _erase_stable_ids(
-        self, places: Sequence[PartitionKeys], people: Sequence[KnownPerson]
+        self, partitions: Sequence[PartitionKeys], people: Sequence[KnownPerson]
     ) -> None:
-        for changes in self._identity_changes(places):
+        for changes in self._identity_changes(partitions):
             for one in people:
                 self.counts["stable ids"] += changes.forget(one.digest, one.partition, self._keys)
 
-    def _identity_changes(self, places: Sequence[PartitionKeys]) -> list[IdentityChanges]:
+    def _identity_changes(self, partitions: Sequence[PartitionKeys]) -> list[IdentityChanges]:
         return [
             IdentityChanges(self.client, self.settings.redis, destination)
-            for destination in destinations_of(places)
+            for destination in destinations_of(partitions)
         ]
 
-    def _erase_forwards(self, places: Sequence[PartitionKeys], digests: Sequence[bytes]) -> None:
+    def _erase_forwards(
+        self, partitions: Sequence[PartitionKeys], digests: Sequence[bytes]
+    ) -> None:
         for digest in digests:
-            for place in places:
-                self.counts["former identities"] += self._erase_record(place, digest.hex())
+            for partition in partitions:
+                self.counts["former identities"] += self._erase_record(partition, digest.hex())
 
-    def _erase_record(self, place: PartitionKeys, digest: str) -> int:
+    def _erase_record(self, partition: PartitionKeys, digest: str) -> int:
         """Erase the record of a person's renaming, and the marks of sync members beside it."""
         gone = [
             name
-            for name, _ in chain.from_iterable(scan_fields(self.client, place.forwards))
+            for name, _ in chain.from_iterable(scan_fields(self.client, partition.forwards))
             if name.decode().partition("|")[0] == digest
         ]
-        self.client.unlink(place.carried(digest))
-        return int(self.client.hdel(place.forwards, *gone)) if gone else 0
+        self.client.unlink(partition.carried(digest))
+        return int(self.client.hdel(partition.forwards, *gone)) if gone else 0
 
 
 def rewrite_files(client: Redis) -> bool:

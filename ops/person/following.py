@@ -220,8 +220,8 @@ class FollowingSteps:
         return IdentityChange(old, change.new, stable=stable.hex(), trigger=change.trigger)
 
     def _forward(self, key: str) -> Forward | None:
-        place = self._settings.redis.ids.place(self._destination, self._numbering.of(key))
-        text: Any = self._client.hget(place.forwards, digest_of(key).hex())
+        partition = self._settings.redis.ids.partition(self._destination, self._numbering.of(key))
+        text: Any = self._client.hget(partition.forwards, digest_of(key).hex())
         return Forward.loads(text) if text else None
 
     def _stands(self, stable: bytes, change: StableIdChange) -> bool:

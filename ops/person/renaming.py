@@ -32,7 +32,7 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from segrelay.ops.dead_letters.files import import_arguments
+from segrelay.ops.dead_letters.files import import_call
 from segrelay.ops.dead_letters.reading import (
     NUMBERS_CHANGED,
     StoredDeadLetter,
@@ -48,6 +48,7 @@ from segrelay.ops.moving.leases import HeldLease, await_holders, held
 from segrelay.ops.state import opened
 from segrelay.ops.state.partitions import ask_each, known_destinations
 from segrelay.ops.state.person import end_renaming, tell_renaming
+from segrelay.ops.state.waiting import recorded
 from segrelay.worker.adapters.redis.lease import boottime_seconds
 from segrelay.worker.batch.partition import LedgerText
 from segrelay.worker.contract.events import encode_header
@@ -142,17 +143,17 @@ def move_dead_letters(client: Redis, moves: Sequence[PersonMove]) -> None:
         OperationsMustAct: Somebody keeps a lease, or the person was erased; do it again.
         RedisUnavailable: Do it again.
     """
-    for place in dict.fromkeys(move.left for move in moves):
-        those = {move.old_digest.hex(): move for move in moves if move.left == place}
+    for partition in dict.fromkeys(move.left for move in moves):
+        those = {move.old_digest.hex(): move for move in moves if move.left == partition}
         wanted = Filter(digests=frozenset(those))
         leaving = [
             (dead_letter["id"], dead_letter["cause"], dead_letter["stream"], dead_letter["reason"])
-            for dead_letter in find_dead_letters(client, [place], wanted)
+            for dead_letter in find_dead_letters(client, [partition], wanted)
             if dead_letter_header(dead_letter)
         ]
         if leaving:
-            _leave(client, place, leaving)
-        for dead_letters in _on_their_way(client, place):
+            _leave(client, partition, leaving)
+        for dead_letters in _on_their_way(client, partition):
             own = [
                 dead_letter
                 for dead_letter in dead_letters
@@ -163,39 +164,45 @@ def move_dead_letters(client: Redis, moves: Sequence[PersonMove]) -> None:
                 [(dead_letter, those[digest_of_dead_letter(dead_letter)]) for dead_letter in own],
             )
             if own:
-                client.hdel(place.lettersleaving, *(dead_letter["id"] for dead_letter in own))
+                client.hdel(
+                    partition.dead_letters_leaving, *(dead_letter["id"] for dead_letter in own)
+                )
     ask_each(client, moves, lambda pipe, move: pipe.unlink(_marks(move)))
 
 
-def _leave(client: Redis, place: PartitionKeys, rows: Sequence[tuple[str, ...]]) -> None:
-    """Take letters out of their partition's dead letters, and keep them as `lettersleaving`."""
+def _leave(client: Redis, partition: PartitionKeys, rows: Sequence[tuple[str, ...]]) -> None:
+    """Take dead letters out of their partition, and keep them as `dead_letters_leaving`."""
     names: list[str | bytes] = [
-        place.counts, place.dead_letters, place.lettertimes, place.causes, place.lettersleaving,
+        partition.counts, partition.dead_letters, partition.dead_letter_times, partition.causes,
+        partition.dead_letters_leaving,
     ]  # fmt: skip
-    with held(HeldLease(client, place, _OWNER)) as lease:
+    with held(HeldLease(client, partition, _OWNER)) as lease:
         for part in in_parts(rows, _STEP):
             lease.hold()
             args: list[Value] = [each for row in part for each in row]
             lease.run("letters_out", names, args)
 
 
-def _on_their_way(client: Redis, place: PartitionKeys) -> Iterator[list[StoredDeadLetter]]:
-    ids: Any = client.hkeys(place.lettersleaving)
+def _on_their_way(client: Redis, partition: PartitionKeys) -> Iterator[list[StoredDeadLetter]]:
+    ids: Any = client.hkeys(partition.dead_letters_leaving)
     for part in in_parts(ids, _STEP):
-        texts: Any = client.hmget(place.lettersleaving, part)
+        texts: Any = client.hmget(partition.dead_letters_leaving, part)
         yield [parse_dead_letter(text) for text in texts if text is not None]
 
 
 def _arrive(client: Redis, dead_letters: Sequence[tuple[StoredDeadLetter, PersonMove]]) -> None:
-    calls = []
-    for dead_letter, move in dead_letters:
-        to = move.arrives
-        names = (to.counts, to.dead_letters, to.lettertimes, to.causes, to.lease)
-        args = list(import_arguments([_moved(dead_letter, move)]))
-        digest = move.new_digest.hex()
-        calls.append(
-            ScriptCall((*names, _marks(move), to.forwards), [*args, digest, move.arriving])
+    # It was dead before and is dead still, so no row tells of it.
+    calls = [
+        import_call(
+            move.arrives,
+            [_moved(dead_letter, move)],
+            carried=_marks(move),
+            forwards=move.arrives.forwards,
+            person=[move.new_digest.hex(), move.arriving],
+            **recorded(move.arrives, None, ()),
         )
+        for dead_letter, move in dead_letters
+    ]
     answers = opened.run(client, "import", calls)
     if NUMBERS_CHANGED in answers:
         raise PartitionsChange
@@ -211,12 +218,12 @@ def _moved(dead_letter: StoredDeadLetter, move: PersonMove) -> StoredDeadLetter:
     header = dead_letter_header(dead_letter)
     assert header is not None
     header = header._replace(digest=move.new_digest)
-    place = move.arrives
+    partition = move.arrives
     short = dead_letter["id"].rpartition(".")[2]
     return {
         **dead_letter,
-        "id": f"{place.id}.{place.partition}.{short}",
-        "partition": place.partition,
+        "id": f"{partition.id}.{partition.number}.{short}",
+        "partition": partition.number,
         "header": orjson.loads(encode_header(header)),
         "profile": with_identity(dead_letter["profile"], move.change.new),
     }
@@ -288,8 +295,10 @@ class PersonRenaming:
             self._begin(move)
         self._going = [move for move in moves if move.outcome is None]
         if self._going:
-            places = (place for move in self._going for place in (move.left, move.arrives))
-            await_holders(self.client, list(dict.fromkeys(places)), self._wait)
+            partitions = (
+                partition for move in self._going for partition in (move.left, move.arrives)
+            )
+            await_holders(self.client, list(dict.fromkeys(partitions)), self._wait)
             self._await_answers(self._going)
             for move in self._going:
                 self._tell()
@@ -315,7 +324,7 @@ class PersonRenaming:
 
     def _move_of(self, change: IdentityChange, destination: str) -> PersonMove:
         left, arrives = (
-            self.settings.redis.ids.place(destination, self._numbering.of(key))
+            self.settings.redis.ids.partition(destination, self._numbering.of(key))
             for key in (change.old, change.new)
         )
         return PersonMove(change, left, arrives)
@@ -332,7 +341,7 @@ class PersonRenaming:
             self._find_done(move)
         elif self._announce(move) and not move.text:
             change = move.change
-            arrives, at_ms = move.arrives.partition, now_ms(self.client)
+            arrives, at_ms = move.arrives.number, now_ms(self.client)
             begun = Forward(Moving.BEGUN, change.new, arrives, at_ms, change.stable, change.trigger)
             self._set(move, begun, takes_members=True)
 
@@ -357,8 +366,8 @@ class PersonRenaming:
             self._run("forward", (move.arrives.forwards, move.arrives.lease), args)
         return True
 
-    def _record(self, place: PartitionKeys, digest: bytes) -> bytes:
-        found: Any = self.client.hget(place.forwards, digest.hex())
+    def _record(self, partition: PartitionKeys, digest: bytes) -> bytes:
+        found: Any = self.client.hget(partition.forwards, digest.hex())
         return found or b""
 
     def _set(self, move: PersonMove, forward: Forward, *, takes_members: bool = False) -> None:
@@ -431,15 +440,15 @@ class PersonRenaming:
 
     def _merge(self, moves: Sequence[PersonMove]) -> None:
         """Merge the ledger records of both identities into the record of the new one."""
-        for place in dict.fromkeys(move.arrives for move in moves):
-            those = [move for move in moves if move.arrives == place]
-            with held(HeldLease(self.client, place, _OWNER)) as lease:
+        for partition in dict.fromkeys(move.arrives for move in moves):
+            those = [move for move in moves if move.arrives == partition]
+            with held(HeldLease(self.client, partition, _OWNER)) as lease:
                 names: list[str | bytes] = []
                 args: list[Value] = [self._retention_ms]
                 for move, (old, new) in zip(those, self._ledgers(those), strict=True):
                     if old:
                         text, lasts = LedgerText.of(merged(unpack(new), unpack(old)))
-                        names.append(place.ledger(move.new_digest))
+                        names.append(partition.ledger(move.new_digest))
                         args += (text, int(lasts))
                 if names:
                     lease.run("ledgers_in", names, args)
@@ -500,7 +509,7 @@ class PersonRenaming:
 
     def _arrive(
         self,
-        place: PartitionKeys,
+        partition: PartitionKeys,
         digest: bytes,
         text: bytes,
         key: str,
@@ -508,7 +517,7 @@ class PersonRenaming:
         *,
         ends: bool = True,
     ) -> None:
-        names = (place.forwards, place.lease, *map(place.members, marks))
+        names = (partition.forwards, partition.lease, *map(partition.members, marks))
         self._run(
             "forward_arrived",
             names,

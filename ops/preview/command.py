@@ -1,4 +1,4 @@
-"""`segrelay try`: rehearse one person's event, or send it."""
+"""`segrelay try`: preview one person's event, or send it."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _without_id(event: Event, trigger: Trigger, settings: Settings) -> Iterator[
     results = [_previewed(each, trigger, settings)[1] for each in (whole, without)]
     if [each.fate for each in results] == ["sent", "dead"]:
         syncs = settings.sync.values()
-        yield in_want_of_id(results[1].placed_message, [event.audience], syncs)
+        yield in_want_of_id(results[1].located_message, [event.audience], syncs)
 
 
 def _event(file: Path, trigger: Trigger, settings: Settings, resolve: ResolveAudience) -> Event:
@@ -158,7 +158,7 @@ def _document(
         },
         "outcome": f"would_be_{previewed.fate}",
         "reason": previewed.reason,
-        "message": previewed.placed_message,
+        "message": previewed.located_message,
         "rendered": previewed.body,
         "method": api_of(settings, trigger).method,
         "url": settings.shown_url_of(trigger),

@@ -239,7 +239,7 @@ def send(
     client: Redis,
     waker: Waker,
 ) -> PreviewSent | NotSent:
-    """Send an event that was rehearsed; tries again while its partition is busy.
+    """Send an event that was previewed; tries again while its partition is busy.
 
     Raises:
         LeaseLost: The partition stayed busy, or an earlier request about the person unsure.

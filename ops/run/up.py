@@ -27,13 +27,13 @@ from urllib.parse import urlsplit
 import typer
 
 from segrelay.ops.embedded.lifecycle import (
-    LEAST_ROOM_BYTES,
+    LEAST_FREE_BYTES,
     ensure_running,
     stop,
     write_private,
 )
 from segrelay.ops.embedded.topologies import LocalCluster
-from segrelay.ops.sandbox import forget_people, rehearsing
+from segrelay.ops.sandbox import forget_people, marked_as_sandbox_run
 from segrelay.ops.state.opened import load_for_redis
 from segrelay.ops.status.alerts import start_announcer
 from segrelay.ops.terminal.console import mention, wants_colour
@@ -221,8 +221,8 @@ def up(
         bool,
         typer.Option(
             "--sandbox",
-            help="Rehearse: deliver to a sandbox of its own instead of Insider, from a Redis of"
-            " its own. Nothing real is touched. Other commands take part in the rehearsal with"
+            help="Deliver to a sandbox of its own instead of Insider, from a Redis of"
+            " its own. Nothing real is touched. Other commands take part in the sandbox run with"
             f" {SANDBOX_VARIABLE}=1 in their environment; without it they are refused.",
         ),
     ] = False,
@@ -238,7 +238,7 @@ def up(
 ) -> None:
     """Run Redis, a worker and what else is configured; Ctrl-C ends it cleanly."""
     if cluster and (sandbox or sandbox_url(os.environ)):
-        raise UsageWrong("--cluster can't be combined with a rehearsal: leave --sandbox out.")
+        raise UsageWrong("--cluster can't be combined with a sandbox run: leave --sandbox out.")
     if sandbox and not sandbox_url(os.environ):
         os.environ[SANDBOX_VARIABLE] = DEFAULT_SANDBOX
     if sys.stdout.isatty() and FORMAT_VARIABLE not in os.environ:
@@ -247,21 +247,21 @@ def up(
     settings = load_for_redis(stays=True)
     if cluster and settings.redis.url != EMBEDDED:
         raise UsageWrong(f'--cluster needs redis.url = "{EMBEDDED}".')
-    rehearsal = sandbox_url(os.environ)
+    sandbox_run = sandbox_url(os.environ)
     _check(settings)
-    _refuse_taken_ports(settings, rehearsal)
+    _refuse_taken_ports(settings, sandbox_run)
     quiet = QuietLines(_line) if sys.stdout.isatty() else None
     supervisor = Supervisor(quiet.show if quiet else _line)
     with ExitStack() as ending:
-        if rehearsal:
-            ending.enter_context(rehearsing(settings, rehearsal))
+        if sandbox_run:
+            ending.enter_context(marked_as_sandbox_run(settings, sandbox_run))
         look = _redis(settings, supervisor, ending)
         if cluster:
             settings = _in_cluster(settings, ending)
         _name_left_over(settings)
         ending.enter_context(supervisor)
-        if rehearsal:
-            _start_sandbox(settings, supervisor, rehearsal)
+        if sandbox_run:
+            _start_sandbox(settings, supervisor, sandbox_run)
         _start_processes(settings, supervisor)
         start_announcer(settings, only_watches=True)
         code = supervisor.run(partial(_look_at_all, look, quiet))
@@ -332,14 +332,14 @@ def _start_processes(settings: Settings, supervisor: Supervisor) -> None:
 def _start_sandbox(settings: Settings, supervisor: Supervisor, url: str) -> None:
     port = str(urlsplit(url).port or 80)
     if forget_people(settings):
-        _line("up", "the sandbox begins empty: whom an earlier rehearsal delivered is forgotten")
-    options = ("--port", port, "--accept-anything", "--rehearsal")
+        _line("up", "the sandbox begins empty: whom an earlier sandbox run delivered is forgotten")
+    options = ("--port", port, "--accept-anything", "--sandbox-run")
     supervisor.start("sandbox", own_command("sandbox", *options))
-    _line("up", f"a rehearsal: in another terminal, `export {SANDBOX_VARIABLE}={url}` and then")
+    _line("up", f"a sandbox run: in another terminal, `export {SANDBOX_VARIABLE}={url}` and then")
     _line("up", "`segrelay send FILE`, `segrelay status` and all the others work on it")
 
 
-def _refuse_taken_ports(settings: Settings, rehearsal: str) -> None:
+def _refuse_taken_ports(settings: Settings, sandbox_run: str) -> None:
     """Refuse to start while another process has one of the ports."""
     if settings.flower:
         _refuse_taken(settings.flower.host, settings.flower.port, "set flower.listen")
@@ -347,8 +347,8 @@ def _refuse_taken_ports(settings: Settings, rehearsal: str) -> None:
         _refuse_taken(settings.metrics.host, settings.metrics.port, "set metrics.listen")
     if settings.console:
         _refuse_taken(settings.console.host, settings.console.port, "set console.listen")
-    if rehearsal:
-        parts = urlsplit(rehearsal)
+    if sandbox_run:
+        parts = urlsplit(sandbox_run)
         hint = f"name another one, e.g. {SANDBOX_VARIABLE}=http://127.0.0.1:8901"
         _refuse_taken(parts.hostname or "", parts.port or 80, hint)
 
@@ -414,9 +414,9 @@ def _stop_redis(data_dir: Path) -> None:
 class RedisWatch:
     """Starts the embedded Redis again on its files if it died, as soon as its disk has room."""
 
-    def __init__(self, data_dir: Path, least_room_bytes: int = LEAST_ROOM_BYTES) -> None:
+    def __init__(self, data_dir: Path, least_free_bytes: int = LEAST_FREE_BYTES) -> None:
         self._data_dir = data_dir
-        self._least_room_bytes = least_room_bytes
+        self._least_free_bytes = least_free_bytes
         self._next_at = 0.0
         self._pid = 0
         self._told = ""
@@ -432,8 +432,8 @@ class RedisWatch:
     def look_at_once(self) -> None:
         """Look after it now, though it was looked after within this second."""
         try:
-            room = self._least_room_bytes
-            server = ensure_running(self._data_dir, least_room_bytes=room)
+            room = self._least_free_bytes
+            server = ensure_running(self._data_dir, least_free_bytes=room)
             # The worker may have been quicker: whoever needs it starts it.
             if server.started_by_us or self._pid not in (0, server.pid):
                 _line("redis", "had ended; started again on its files")

@@ -120,7 +120,7 @@ class Sending:
         begun = time.monotonic()
         position = self._position + len(batch) if self.digest else None
         while True:
-            self._await_room()
+            self._await_capacity()
             self._in_flight = batch
             try:
                 return self.publisher.publish(
@@ -134,7 +134,7 @@ class Sending:
                     raise RedisUnavailable(f"{error.message} {self._how_to_go_on()}") from error
             self._pause()
 
-    def _await_room(self) -> None:
+    def _await_capacity(self) -> None:
         """Wait until Redis has room, and print what is waited for."""
         if self.dry_run:
             return
@@ -143,7 +143,7 @@ class Sending:
         while True:
             borne_seconds: float | None = None
             try:
-                full = self.publisher.room(self.options.lane)
+                full = self.publisher.why_full(self.options.lane)
                 if full is None:
                     return
                 message = full.message

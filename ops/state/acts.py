@@ -41,7 +41,7 @@ RENUMBERING_ACT: Final = "redis partitions"
 """The act that changes the number of partitions, the only one of many steps allowed meanwhile."""
 _ADDRESS: Final = re.compile(r"[^\s@<>,;:=\"']+@[^\s@<>,;\"']+|\+\d[\d ()/-]{5,}\d")
 _MAIL: Final = re.compile(r"([^\s@<>,;:=\"']+)@[^\s@<>,;\"']+")
-_PERSONAL: Final = frozenset({"profile"})
+_PERSONAL: Final = frozenset({"profile", "person"})
 """Names of arguments whose values identify a person."""
 
 

@@ -59,8 +59,8 @@ class IdentityChanges:
 
     def _all(self) -> Iterator[tuple[bytes, StableIdChange]]:
         for number in self.redis.numbering.numbers:
-            place = self._at(number)
-            for name, text in chain.from_iterable(scan_fields(self.client, place.changes)):
+            partition = self._at(number)
+            for name, text in chain.from_iterable(scan_fields(self.client, partition.changes)):
                 yield bytes.fromhex(name.decode()), StableIdChange.loads(text)
 
     def change_of(self, stable: bytes) -> StableIdChange | None:
@@ -112,7 +112,7 @@ class IdentityChanges:
 
     def claims(self, key: str) -> list[bytes]:
         """Return the stable ids that ever came with an identity."""
-        return self._listed(self._place(key).claims(digest_of(key)))
+        return self._listed(self._partition(key).claims(digest_of(key)))
 
     def _listed(self, claims: bytes) -> list[bytes]:
         text: Any = self.client.get(claims)
@@ -137,8 +137,8 @@ class IdentityChanges:
         )
         (ended,) = self._run("stable_done", [ScriptCall(names, args)])
         if ended and ending != "refused":
-            place = self._place(change.old)
-            listed = (place.claims(digest_of(change.old)), place.lease)
+            partition = self._partition(change.old)
+            listed = (partition.claims(digest_of(change.old)), partition.lease)
             self._run("unclaim", [ScriptCall(listed, (stable.hex(),))])
         return bool(ended)
 
@@ -181,11 +181,11 @@ class IdentityChanges:
     def _home(self, stable: bytes) -> PartitionKeys:
         return self._at(self.redis.numbering.of_stable(stable))
 
-    def _place(self, key: str) -> PartitionKeys:
+    def _partition(self, key: str) -> PartitionKeys:
         return self._at(self.redis.numbering.of(key))
 
     def _at(self, number: int) -> PartitionKeys:
-        return self.redis.ids.place(self.destination, number)
+        return self.redis.ids.partition(self.destination, number)
 
 
 class PastRenaming(NamedTuple):
@@ -202,12 +202,12 @@ class PastRenaming(NamedTuple):
 
 
 def read_renamings(
-    client: Redis, places: Iterable[PartitionKeys], digest: bytes
+    client: Redis, partitions: Iterable[PartitionKeys], digest: bytes
 ) -> Iterator[PastRenaming]:
     """Yield the renamings by which somebody got the identity that they have."""
     by_destination: defaultdict[str, list[ForwardedPerson]] = defaultdict(list)
-    for place in places:
-        by_destination[place.destination] += read_forwards(client, [place])
+    for partition in partitions:
+        by_destination[partition.destination] += read_forwards(client, [partition])
     for destination, found in by_destination.items():
         done = [each for each in found if each.forward.moving is Moving.DONE]
         former = {person.digest for person in former_identities(done, digest)}
@@ -222,16 +222,16 @@ def destinations_with_stable_ids(settings: Settings) -> list[str]:
 
 
 def read_renamed_people(
-    client: Redis, places: Sequence[PartitionKeys], names: Iterable[str]
+    client: Redis, partitions: Sequence[PartitionKeys], names: Iterable[str]
 ) -> Mapping[str, RenamedPeople]:
     """Return the counts of people who were renamed automatically, by destination."""
     wanted = set(names)
-    own = [place for place in places if place.destination in wanted]
-    ids = {place.destination: place.id for place in own}
+    own = [partition for partition in partitions if partition.destination in wanted]
+    ids = {partition.destination: partition.id for partition in own}
     pipe = client.pipeline(transaction=False)
-    for place in own:
-        pipe.hmget(place.changed, "renamed", "refused", "refused_ms")
-        pipe.hlen(place.changes)
+    for partition in own:
+        pipe.hmget(partition.changed, "renamed", "refused", "refused_ms")
+        pipe.hlen(partition.changes)
     for name in sorted(wanted):
         pipe.hget(keys.changes(ids.get(name, name)), "state")
     told: list[Any] = pipe.execute()
@@ -240,10 +240,10 @@ def read_renamed_people(
         name: RenamedPeople(problem=orjson.loads(state or b"{}").get("problem", ""))
         for name, state in zip(sorted(wanted), states, strict=True)
     }
-    for place, counts, waiting in zip(own, told[::2], told[1::2], strict=True):
+    for partition, counts, waiting in zip(own, told[::2], told[1::2], strict=True):
         renamed, refused, refused_ms = (int(each or 0) for each in counts)
-        before = found[place.destination]
-        found[place.destination] = RenamedPeople(
+        before = found[partition.destination]
+        found[partition.destination] = RenamedPeople(
             before.renamed + renamed,
             before.refused + refused,
             max(before.refused_ms, refused_ms),

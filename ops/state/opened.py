@@ -39,11 +39,11 @@ def load_for_redis(*, stays: bool = False) -> Settings:
 
     Args:
         stays: Keep the decision for the real Redis in the environment: what a process that runs for
-            long starts again works on it too, also if a rehearsal has begun meanwhile.
+            long starts again works on it too, also if a sandbox run has begun meanwhile.
 
     Raises:
         ConfigurationInvalid: With every problem.
-        UsageWrong: A rehearsal runs here, and nobody has said that the real Redis is meant.
+        UsageWrong: A sandbox runs here, and nobody has said that the real Redis is meant.
     """
     settings = load_settings()
     if os.environ.get(SANDBOX_VARIABLE, "").strip():
@@ -55,8 +55,8 @@ def load_for_redis(*, stays: bool = False) -> Settings:
             os.environ[SANDBOX_VARIABLE] = REAL
         return settings
     raise UsageWrong(
-        f"A rehearsal runs in {settings.folder}, and this command would work on the real Redis."
-        f" `export {SANDBOX_VARIABLE}={url}` lets this terminal take part in the rehearsal."
+        f"A sandbox runs in {settings.folder}, and this command would work on the real Redis."
+        f" `export {SANDBOX_VARIABLE}={url}` lets this terminal take part in the sandbox run."
         f" With --real, or {SANDBOX_VARIABLE}={REAL}, the command works on the real Redis."
     )
 

@@ -34,8 +34,8 @@ def all_partitions(
     """Return every partition of these destinations, or of all."""
     numbering = learn_numbering(client, settings)
     names = list(destinations) or known_destinations(client, settings)
-    place = settings.redis.ids.place
-    return [place(name, number) for name in names for number in numbering.numbers]
+    partition = settings.redis.ids.partition
+    return [partition(name, number) for name in names for number in numbering.numbers]
 
 
 def ask_each(
@@ -49,9 +49,9 @@ def ask_each(
     return pipe.execute()
 
 
-def destinations_of(places: Iterable[PartitionKeys]) -> list[str]:
+def destinations_of(partitions: Iterable[PartitionKeys]) -> list[str]:
     """Return the destinations of partitions, in their order."""
-    return list(dict.fromkeys(place.destination for place in places))
+    return list(dict.fromkeys(partition.destination for partition in partitions))
 
 
 @dataclass(slots=True)
@@ -107,7 +107,7 @@ class Stream(NamedTuple):
             want, as far as a worker has looked.
     """
 
-    place: PartitionKeys
+    partition: PartitionKeys
     lane: str
     trigger: str
     length: int
@@ -130,7 +130,7 @@ class PartitionSnapshot:
         counts: Fields as `skipped|vip-enter|duplicate`, each before its number; see `sum_counts`.
     """
 
-    place: PartitionKeys
+    partition: PartitionKeys
     now_ms: int
     counts: Sequence[bytes]
     waiting: tuple[Stream, ...]
@@ -138,12 +138,12 @@ class PartitionSnapshot:
     dead_letters: int
 
 
-def snapshots(client: Redis, places: Sequence[PartitionKeys]) -> list[PartitionSnapshot]:
+def snapshots(client: Redis, partitions: Sequence[PartitionKeys]) -> list[PartitionSnapshot]:
     """Return a snapshot of each partition; each is atomic."""
     text = opened.source("look")
     pipe = client.pipeline(transaction=False)
     pipe.script_load(text)
-    for k in places:
+    for k in partitions:
         keys = (k.streams, k.open, k.dead_letters, k.orphans)
         look = ("EVALSHA_RO", digest(text), len(keys), *keys, k.tag)
         # A script would have to copy the counts twice, which takes Redis four times as long.
@@ -153,14 +153,16 @@ def snapshots(client: Redis, places: Sequence[PartitionKeys]) -> list[PartitionS
     for each in chain.from_iterable(answers):
         if isinstance(each, Exception):
             raise each
-    return [_snapshot(place, *answer) for place, answer in zip(places, answers, strict=True)]
+    return [
+        _snapshot(partition, *answer) for partition, answer in zip(partitions, answers, strict=True)
+    ]
 
 
 def sum_counts(found: Iterable[PartitionSnapshot]) -> dict[str, dict[str, int]]:
     """Return the counts of each destination, over its partitions."""
     totals: dict[str, dict[bytes, int]] = {}
     for one in found:
-        total = totals.setdefault(one.place.destination, {})
+        total = totals.setdefault(one.partition.destination, {})
         # As one JSON, numbers are read many times faster than one by one.
         names, counts = one.counts[::2], orjson.loads(b"[%b]" % b",".join(one.counts[1::2]))
         # A field stands in a partition once, so each sum is read before it is written. With 400
@@ -174,15 +176,15 @@ def sum_counts(found: Iterable[PartitionSnapshot]) -> dict[str, dict[str, int]]:
 
 
 def _snapshot(
-    place: PartitionKeys, counts: Sequence[bytes], answer: Sequence[Any]
+    partition: PartitionKeys, counts: Sequence[bytes], answer: Sequence[Any]
 ) -> PartitionSnapshot:
     now_ms, intents_in_doubt, dead_letters, orphans, *streams = answer
-    waiting = tuple(_waiting(place, streams, orphans))
-    return PartitionSnapshot(place, now_ms, counts, waiting, intents_in_doubt, dead_letters)
+    waiting = tuple(_waiting(partition, streams, orphans))
+    return PartitionSnapshot(partition, now_ms, counts, waiting, intents_in_doubt, dead_letters)
 
 
 def _waiting(
-    place: PartitionKeys, streams: Sequence[Any], orphans: Sequence[Any]
+    partition: PartitionKeys, streams: Sequence[Any], orphans: Sequence[Any]
 ) -> Iterator[Stream]:
     unwanted: dict[str, dict[str, int]] = {}
     for field_name, count in zip(orphans[::2], orphans[1::2], strict=True):
@@ -193,4 +195,4 @@ def _waiting(
         name = stored.decode()
         since_ms = int(first.partition(b"-")[0] or 0)
         lane, trigger = split_stream_name(name)
-        yield Stream(place, lane, trigger, length, since_ms, unwanted.get(name, {}))
+        yield Stream(partition, lane, trigger, length, since_ms, unwanted.get(name, {}))

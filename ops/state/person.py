@@ -66,13 +66,13 @@ class ForwardedPerson:
     forward: Forward
 
 
-def read_forwards(client: Redis, places: Iterable[PartitionKeys]) -> Iterator[ForwardedPerson]:
+def read_forwards(client: Redis, partitions: Iterable[PartitionKeys]) -> Iterator[ForwardedPerson]:
     """Yield the forwarding records of all people who are being renamed or were."""
-    for place in places:
-        for name, text in chain.from_iterable(scan_fields(client, place.forwards)):
+    for partition in partitions:
+        for name, text in chain.from_iterable(scan_fields(client, partition.forwards)):
             if b"|" not in name:
-                person = KnownPerson(bytes.fromhex(name.decode()), place.partition)
-                yield ForwardedPerson(place.destination, person, Forward.loads(text))
+                person = KnownPerson(bytes.fromhex(name.decode()), partition.number)
+                yield ForwardedPerson(partition.destination, person, Forward.loads(text))
 
 
 def former_identities(forwards: Iterable[ForwardedPerson], digest: bytes) -> list[KnownPerson]:
@@ -106,10 +106,10 @@ def present_key(forwards: Iterable[ForwardedPerson], digest: bytes) -> str:
 
 
 def read_former_identities(
-    client: Redis, places: Iterable[PartitionKeys], digest: bytes
+    client: Redis, partitions: Iterable[PartitionKeys], digest: bytes
 ) -> list[KnownPerson]:
     """Return the identities that a person has had, if their renaming has ended."""
-    forwards = read_forwards(client, places)
+    forwards = read_forwards(client, partitions)
     done = (each for each in forwards if each.forward.moving is Moving.DONE)
     return former_identities(done, digest)
 
@@ -200,9 +200,9 @@ class Names:
             )
 
 
-def read_records(client: Redis, place: PartitionKeys, digests: Sequence[bytes]) -> list[Record]:
+def read_records(client: Redis, partition: PartitionKeys, digests: Sequence[bytes]) -> list[Record]:
     """Return the records of profiles of one partition; an unknown profile has an empty one."""
     if not digests:
         return []
-    texts: Any = client.mget([place.ledger(digest) for digest in digests])
+    texts: Any = client.mget([partition.ledger(digest) for digest in digests])
     return [unpack(text) for text in texts]

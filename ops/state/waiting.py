@@ -14,12 +14,13 @@ import orjson
 from segrelay.ops.state import opened
 from segrelay.ops.state.partitions import PartitionSnapshot, Stream, ask_each, snapshots
 from segrelay.producer.backfill.jobs import Job
-from segrelay.worker.contract.events import Header, decode_header
+from segrelay.worker.contract.events import UNREADABLE, Header, decode_header
 from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.outcomes import End, Recording, pack
 from segrelay.worker.contract.processes import read_processes
 from segrelay.worker.contract.redis.claim import former_names
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.scripts import ScriptCall
+from segrelay.worker.contract.redis.scripts import script_call
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import Pause, Scope
 from segrelay.worker.contract.words import lane_of_job
@@ -75,22 +76,22 @@ class Choice:
         return (
             (not self.job or stream.lane == lane_of_job(self.job))
             and self.trigger in ("", stream.trigger)
-            and self.destination in ("", stream.place.destination)
+            and self.destination in ("", stream.partition.destination)
         )
 
 
 def find_streams(
-    client: Redis, places: Sequence[PartitionKeys], choice: Choice = Choice()
+    client: Redis, partitions: Sequence[PartitionKeys], choice: Choice = Choice()
 ) -> list[Stream]:
     """Return the streams whose entries may be chosen."""
-    found = (stream for one in snapshots(client, places) for stream in one.waiting)
+    found = (stream for one in snapshots(client, partitions) for stream in one.waiting)
     return [stream for stream in found if choice.holds(stream)]
 
 
 def read_entries(client: Redis, stream: Stream, last: str = "+") -> Iterator[WaitingEntry]:
     """Yield the entries of a stream, the oldest first, also what is added meanwhile up to an id."""
     first = "-"
-    key = stream.place.stream(stream.name)
+    key = stream.partition.stream(stream.name)
     while True:
         rows: Any = client.xrange(key, first, last, count=_READ_AT_ONCE)
         for entry_id, fields in rows:
@@ -115,7 +116,7 @@ def measure(client: Redis, streams: Sequence[Stream]) -> list[Stream]:
     """
     pipe = client.pipeline(transaction=False)
     for stream in streams:
-        pipe.xinfo_stream(stream.place.stream(stream.name))
+        pipe.xinfo_stream(stream.partition.stream(stream.name))
     answers = pipe.execute(raise_on_error=False) if streams else []
     return [
         stream._replace(length=answer["length"], last_id=answer["last-generated-id"].decode())
@@ -142,7 +143,9 @@ def count_chosen(client: Redis, streams: Sequence[Stream], choice: Choice) -> in
     return sum(len(part) for stream in streams for part in _parts(client, stream, choice))
 
 
-def take_back(client: Redis, streams: Sequence[Stream], choice: Choice) -> Iterator[int]:
+def take_back(
+    client: Redis, settings: Settings, streams: Sequence[Stream], choice: Choice
+) -> Iterator[int]:
     """Take back chosen entries, which count as discarded; yield the number of each step.
 
     What a drain has read already it may still send; what it has settled by then is not taken, and
@@ -151,31 +154,64 @@ def take_back(client: Redis, streams: Sequence[Stream], choice: Choice) -> Itera
     Raises:
         RedisUnavailable: The steps before were taken.
     """
+    recording = Recording.of(settings)
     for stream in streams:
-        if not choice.audience:
-            yield take_back_entries(client, stream, ())
+        if not choice.audience and not recording:
+            yield take_back_entries(client, stream, (), None)
             continue
         for part in _parts(client, stream, choice):
-            yield take_back_entries(client, stream, part)
+            yield take_back_entries(client, stream, part, recording)
 
 
-def take_back_entries(client: Redis, stream: Stream, ids: Sequence[str]) -> int:
-    """Take back the named entries of a stream, or all up to its last id; return how many."""
-    k = stream.place
-    names = (k.counts, k.streams, k.aside, k.holds, k.stream(stream.name), k.orphans, k.lease)
-    call = ScriptCall(names, (stream.name, stream.last_id, *ids))
+def take_back_entries(
+    client: Redis, stream: Stream, entries: Sequence[WaitingEntry], recording: Recording | None
+) -> int:
+    """Take back entries of a stream, or all up to its last id if none is named; return how many.
+
+    Where outcomes are recorded, they have to be named.
+    """
+    k = stream.partition
+    ends = [
+        End(
+            entry.header or UNREADABLE,
+            stream.name,
+            "discarded",
+            fields=recording.fields_of(entry.profile),
+        )
+        for entry in (entries if recording else ())
+        if recording
+    ]
+    call = script_call(
+        opened.source("take_back"),
+        k,
+        waiting=k.stream(stream.name),
+        name=stream.name,
+        last=stream.last_id,
+        ids=[entry.entry_id for entry in entries],
+        **recorded(k, recording, ends),
+    )
     (taken,) = opened.run(client, "take_back", [call])
     if taken < 0:
         raise PartitionsChange
     return int(taken)
 
 
-def _parts(client: Redis, stream: Stream, choice: Choice) -> Iterator[list[str]]:
-    """Yield the ids of chosen entries of a stream, step by step."""
-    part: list[str] = []
+def recorded(
+    partition: PartitionKeys, recording: Recording | None, ends: Sequence[End]
+) -> dict[str, Any]:
+    """Return the keys and arguments by which a script records ends of deliveries, or does not."""
+    if recording is None or not ends:
+        return {"outcomes": None, "recorded": None, "ends": ()}
+    packed = [pack(ends, recording.fields), recording.most_bytes]
+    return {"outcomes": partition.outcomes, "recorded": partition.recorded, "ends": packed}
+
+
+def _parts(client: Redis, stream: Stream, choice: Choice) -> Iterator[list[WaitingEntry]]:
+    """Yield chosen entries of a stream, step by step."""
+    part: list[WaitingEntry] = []
     for entry in read_entries(client, stream, stream.last_id or "+"):
-        if entry.header and entry.header.audience == choice.audience:
-            part.append(entry.entry_id)
+        if not choice.audience or (entry.header and entry.header.audience == choice.audience):
+            part.append(entry)
         if len(part) == STEP:
             yield part
             part = []
@@ -195,15 +231,15 @@ def refuse_other_configurations(client: Redis, settings: Settings) -> None:
         raise OperationsMustAct(BESIDE.format(", ".join(f"{o.host}:{o.pid}" for o in others)))
 
 
-def is_orphan(settings: Settings, place: PartitionKeys, trigger: str) -> bool:
+def is_orphan(settings: Settings, partition: PartitionKeys, trigger: str) -> bool:
     """Say whether no worker would deliver anything of this trigger's streams in a partition."""
     known = settings.triggers.get(trigger)
-    return known is None or known.destination != place.destination
+    return known is None or known.destination != partition.destination
 
 
 def count_orphans(settings: Settings, stream: Stream, scopes: Mapping[str, Scope]) -> int:
     """Return the number of entries of a stream that no worker delivers, as far as is known."""
-    if is_orphan(settings, stream.place, stream.trigger):
+    if is_orphan(settings, stream.partition, stream.trigger):
         return stream.length
     if not stream.unwanted:
         return 0
@@ -224,7 +260,7 @@ def mending_commands(
             samples.setdefault(stream.trigger, stream)
     commands = {}
     for trigger, stream in samples.items():
-        former = stream.place.destination
+        former = stream.partition.destination
         commands[trigger] = (
             f"segrelay rename destination {former} {names[former]}"
             if former in names
@@ -234,7 +270,7 @@ def mending_commands(
 
 
 def _first_header(client: Redis, stream: Stream) -> Header | None:
-    rows: Any = client.xrange(stream.place.stream(stream.name), count=1)
+    rows: Any = client.xrange(stream.partition.stream(stream.name), count=1)
     return _header(rows[0][1].get(b"h", b"")) if rows else None
 
 
@@ -259,13 +295,13 @@ class Delays:
     backoffs: Mapping[str, Backoff] = field(default_factory=dict)
 
 
-def read_delays(client: Redis, places: Sequence[PartitionKeys]) -> list[Delays]:
+def read_delays(client: Redis, partitions: Sequence[PartitionKeys]) -> list[Delays]:
     """Return the delayed work of each partition."""
     answers = ask_each(
         client,
-        places,
-        lambda pipe, place: pipe.hgetall(place.retry),
-        lambda pipe, place: pipe.hgetall(place.aside),
+        partitions,
+        lambda pipe, partition: pipe.hgetall(partition.retry),
+        lambda pipe, partition: pipe.hgetall(partition.aside),
     )
     return [
         Delays(

@@ -287,7 +287,7 @@ class Announcer:
 
     client: Redis
     file: WatchedFile
-    book: AlertStore
+    store: AlertStore
     outage: OutageAnnouncer
     why_down: Callable[[], str] = str
     _is_ended: threading.Event = field(default_factory=threading.Event)
@@ -324,10 +324,10 @@ class Announcer:
 
     def round(self) -> None:
         """Judge health, if it is this process' turn, and send the messages that are due."""
-        if time.monotonic() >= self._stands_back_until and self.book.may_look():
+        if time.monotonic() >= self._stands_back_until and self.store.may_look():
             standing = read_newest(self.client, self.file)
             if self._may_judge(standing):
-                self.book.observe(problems_of(standing), standing.now_ms)
+                self.store.observe(problems_of(standing), standing.now_ms)
         while self._send_one():
             pass
 
@@ -351,12 +351,12 @@ class Announcer:
         with self._sending:
             if self._is_ended.is_set():
                 return False
-            taken = self.book.take()
+            taken = self.store.take()
             if taken is None or not taken.may_be_sent():
                 return False
             docs_url = self.file.settings.operate.docs_url
-            result = send(taken.alert, self.book.settings, docs_url, tries=taken.tries)
-            self.book.conclude(taken, result.fate, result.failure)
+            result = send(taken.alert, self.store.settings, docs_url, tries=taken.tries)
+            self.store.conclude(taken, result.fate, result.failure)
             return result.fate == SENT
 
 

@@ -34,7 +34,7 @@ _COUNTED: Final = 20_000
 """Up to this number of keys, ledgers are counted and not estimated."""
 _MEMBER_SAMPLES: Final = 50
 _STABLE: Final = re.compile(rb"\{[^{}]+:\d+\}[ui].{%d}" % DIGEST_BYTES, re.DOTALL)
-_LEDGER: Final = re.compile(rb"\{[^{}]+:\d+\}l(?!ettertimes$).{%d}" % DIGEST_BYTES, re.DOTALL)
+_LEDGER: Final = re.compile(rb"\{[^{}]+:\d+\}l.{%d}" % DIGEST_BYTES, re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +106,8 @@ def _keyed(client: Redis, settings: Settings) -> tuple[RedisObjects, RedisObject
     """
     keys = int(client.dbsize())
     if keys <= _COUNTED:
-        places = all_partitions(client, settings)
-        parts = scan_keys(client, places, "[liu]*", "string")
+        partitions = all_partitions(client, settings)
+        parts = scan_keys(client, partitions, "[liu]*", "string")
         found, share = list({*chain.from_iterable(parts)}), 1.0
     else:
         drawn = ask_each(client, range(_SAMPLED), lambda pipe, _: pipe.randomkey())
@@ -139,18 +139,18 @@ def _measured(client: Redis, found: Sequence[bytes], share: float, typical: floa
 
 def _members(client: Redis, settings: Settings) -> RedisObjects:
     """Return the number and the size of the members that syncs know."""
-    places = all_partitions(client, settings)
-    names = [place.members(sync) for place in places for sync in settings.sync]
+    partitions = all_partitions(client, settings)
+    names = [partition.members(sync) for partition in partitions for sync in settings.sync]
     return _sized(client, names, "hlen", TYPICAL["member"])
 
 
 def _waiting(client: Redis, settings: Settings, count: int) -> RedisObjects:
     """Return the number and the size of waiting deliveries."""
-    places = all_partitions(client, settings)
-    streams = ask_each(client, places, lambda pipe, place: pipe.smembers(place.streams))
+    partitions = all_partitions(client, settings)
+    streams = ask_each(client, partitions, lambda pipe, partition: pipe.smembers(partition.streams))
     names = [
-        place.stream(name.decode())
-        for place, found in zip(places, streams, strict=True)
+        partition.stream(name.decode())
+        for partition, found in zip(partitions, streams, strict=True)
         for name in found
     ]
     found = _sized(client, names, "xlen", TYPICAL["delivery"])

@@ -287,7 +287,7 @@ def _test_messages(*, as_json: bool) -> None:
     notify = settings.operate.notify
     if sandbox_url(os.environ):
         raise ConfigurationInvalid(
-            f"A rehearsal sends no messages; unset {SANDBOX_VARIABLE} to try operate.notify.url."
+            f"A sandbox run sends no messages; unset {SANDBOX_VARIABLE} to try operate.notify.url."
         )
     if notify is None:
         raise ConfigurationInvalid(

@@ -114,8 +114,8 @@ def falling_behind(standing: Standing) -> Iterator[HealthProblem]:
     samples = standing.samples
     if not samples or standing.now_ms - samples[0].at_ms > OLD_SAMPLE_MS or not standing.workers:
         return
-    places = [sample_before(samples, samples[0].at_ms - STEP_MS * n) for n in range(STEPS + 1)]
-    points = [one for one in places if one is not None]
+    at_steps = [sample_before(samples, samples[0].at_ms - STEP_MS * n) for n in range(STEPS + 1)]
+    points = [one for one in at_steps if one is not None]
     span_ms = points[0].at_ms - points[-1].at_ms
     if not 2 * STEP_MS < span_ms < 2 * STEPS * STEP_MS:
         return

@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 
 from segrelay.jsonnet.accelerated import COMPILED
+from segrelay.ops.outcomes.reading import OutcomesStanding, read_outcomes
 from segrelay.ops.state.identity_changes import (
     RenamedPeople,
     destinations_with_stable_ids,
@@ -45,7 +46,7 @@ from segrelay.ops.status.alert_store import AlertFailure, read_failure
 from segrelay.ops.status.totals import Counts, LaneWait, Requests, Totals, add_up, largest_first
 from segrelay.producer.backfill.jobs import Job, JobStore
 from segrelay.producer.publishing.quarantine import Quarantine
-from segrelay.producer.publishing.writing import RoomMeter
+from segrelay.producer.publishing.writing import CapacityMeter
 from segrelay.producer.sync.run import Run
 from segrelay.producer.sync.store import SyncStore
 from segrelay.worker.adapters.redis.gate import read_looks, read_state
@@ -310,6 +311,7 @@ class Standing:
     too_large_requests: int = 0
     responses_waiting: int = 0
     responses_lost: int = 0
+    outcomes: OutcomesStanding = field(default_factory=OutcomesStanding)
     template_files: Mapping[str, DifferingFile] = field(default_factory=dict)
     renamed_people: Mapping[str, RenamedPeople] = field(default_factory=dict)
     read_backs: Mapping[str, ReadBacks] = field(default_factory=dict)
@@ -397,19 +399,21 @@ class Standing:
 
 
 def read_standing(
-    client: Redis, settings: Settings, places: Sequence[PartitionKeys] = ()
+    client: Redis, settings: Settings, partitions: Sequence[PartitionKeys] = ()
 ) -> Standing:
-    """Read how everything stands; `places` are all partitions, if they are known already."""
+    """Read how everything stands; `partitions` are all partitions, if they are known already."""
     at_us, seen = now_us(client), read_seen(client)
     ahead_seconds, at_ms = time.time() - at_us / 1_000_000, at_us // 1_000
-    places = places or all_partitions(client, settings)
-    found = snapshots(client, places)
+    partitions = partitions or all_partitions(client, settings)
+    found = snapshots(client, partitions)
     scopes = _scopes(client, settings, found)
     totals = add_up(found, settings, scopes)
     pauses, processes = read_pauses(client, settings.redis.ids), read_processes(client)
-    delays = dict(zip(places, read_delays(client, places), strict=True))
-    destinations = dict(_destinations(client, settings, totals, pauses, destinations_of(places)))
-    responses = _responses(client, places)
+    delays = dict(zip(partitions, read_delays(client, partitions), strict=True))
+    destinations = dict(
+        _destinations(client, settings, totals, pauses, destinations_of(partitions))
+    )
+    responses = _responses(client, partitions)
     receivers = read_receivers(client, at_ms)
     config = _newest_config(_started(processes, receivers, at_ms), settings)
     return Standing(
@@ -441,8 +445,11 @@ def read_standing(
         too_large_requests=too_large(client),
         responses_waiting=responses[0],
         responses_lost=responses[1],
+        outcomes=read_outcomes(client, settings),
         template_files=dict(_differing_files(processes, config)),
-        renamed_people=read_renamed_people(client, places, destinations_with_stable_ids(settings)),
+        renamed_people=read_renamed_people(
+            client, partitions, destinations_with_stable_ids(settings)
+        ),
         read_backs=read_read_backs(client, settings),
         redis=_redis(client, settings, ahead_seconds),
         syncs={name: SyncStore(client, name, settings.redis).peek() for name in settings.sync},
@@ -489,9 +496,11 @@ class WatchedFile:
         return True
 
 
-def read_newest(client: Redis, file: WatchedFile, places: Sequence[PartitionKeys] = ()) -> Standing:
+def read_newest(
+    client: Redis, file: WatchedFile, partitions: Sequence[PartitionKeys] = ()
+) -> Standing:
     """Read the standing by the newest configuration that is known here; see `read_standing`."""
-    standing = read_standing(client, file.settings, places)
+    standing = read_standing(client, file.settings, partitions)
     if standing.started and file.adopt(standing.newest_config):
         return read_standing(client, file.settings)
     return standing
@@ -634,13 +643,13 @@ def _delayed(
     found: Sequence[PartitionSnapshot], delays: Mapping[PartitionKeys, Delays]
 ) -> Iterator[tuple[str, Condition]]:
     """Yield the states of triggers with delayed work, where deliveries of them wait."""
-    places: dict[str, dict[PartitionKeys, None]] = {}
+    partitions: dict[str, dict[PartitionKeys, None]] = {}
     for one in found:
         for stream in one.waiting:
             if stream.length:
-                places.setdefault(stream.trigger, {})[one.place] = None
-    for trigger, waiting in places.items():
-        condition = _condition_of_delayed(trigger, [delays[place] for place in waiting])
+                partitions.setdefault(stream.trigger, {})[one.partition] = None
+    for trigger, waiting in partitions.items():
+        condition = _condition_of_delayed(trigger, [delays[partition] for partition in waiting])
         if condition:
             yield trigger, condition
 
@@ -649,8 +658,8 @@ def _condition_of_delayed(trigger: str, here: Sequence[Delays]) -> Condition | N
     refused = [
         backoff
         for delays in here
-        for place, backoff in delays.backoffs.items()
-        if backoff.refusal and place.split("|")[1] == trigger
+        for key, backoff in delays.backoffs.items()
+        if backoff.refusal and key.split("|")[1] == trigger
     ]
     if refused:
         last = max(refused, key=lambda backoff: backoff.failures)
@@ -717,13 +726,13 @@ def _differing_files(
             yield name, DifferingFile(holders, max(one.files.since_ms for one in told))
 
 
-def _responses(client: Redis, places: Sequence[PartitionKeys]) -> tuple[int, int]:
+def _responses(client: Redis, partitions: Sequence[PartitionKeys]) -> tuple[int, int]:
     """Return the numbers of records that wait for response streams, and that were dropped."""
     answers = ask_each(
         client,
-        places,
-        lambda pipe, place: pipe.xlen(place.responses),
-        lambda pipe, place: pipe.get(place.responseslost),
+        partitions,
+        lambda pipe, partition: pipe.xlen(partition.responses),
+        lambda pipe, partition: pipe.get(partition.responseslost),
     )
     return sum(answers[::2]), sum(int(lost or 0) for lost in answers[1::2])
 
@@ -752,7 +761,7 @@ def _companions(settings: Settings, seen: Mapping[str, int]) -> dict[str, int]:
 
 def _redis(client: Redis, settings: Settings, ahead_seconds: float) -> RedisStanding:
     states = ask_how_it_is(client)
-    full = RoomMeter(client, settings).memory()
+    full = CapacityMeter(client, settings).memory()
     used, most = _fullest(states)
     return RedisStanding(
         full=full.message if full else "",

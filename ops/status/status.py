@@ -25,10 +25,10 @@ from segrelay.worker.contract.triggers import UNMADE, TemplateVersion
 
 
 def read_status(
-    client: Redis, settings: Settings, places: Sequence[PartitionKeys] = ()
+    client: Redis, settings: Settings, partitions: Sequence[PartitionKeys] = ()
 ) -> dict[str, Any]:
     """Read the standing and return its document, without problems."""
-    return document_of(read_standing(client, settings, places))
+    return document_of(read_standing(client, settings, partitions))
 
 
 def judged_document(standing: Standing, problems: Sequence[HealthProblem]) -> dict[str, Any]:
@@ -64,6 +64,12 @@ def document_of(standing: Standing) -> dict[str, Any]:
         **_some(standing.counts, OF_REQUESTS),
         "dropped_fields": largest_first(totals.dropped_fields),
         "responses": {"waiting": standing.responses_waiting, "lost": standing.responses_lost},
+        "outcomes": {
+            "kept": standing.outcomes.kept_rows,
+            "waiting": standing.outcomes.unwritten_rows,
+            "written": standing.outcomes.writing.rows,
+            "dropped": standing.outcomes.dropped,
+        },
         "template_files": {name: asdict(one) for name, one in standing.template_files.items()},
         "renamed_people": {name: asdict(one) for name, one in standing.renamed_people.items()},
         "processes": [

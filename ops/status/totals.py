@@ -225,7 +225,7 @@ def add_up(
     for one in found:
         totals.now_ms = max(totals.now_ms, one.now_ms)
         totals.intents_in_doubt += one.intents_in_doubt
-        totals.dead_letters[one.place.destination] += one.dead_letters
+        totals.dead_letters[one.partition.destination] += one.dead_letters
         for stream in one.waiting:
             _add_waiting(totals, stream, count_orphans(settings, stream, scopes))
     return totals
@@ -254,7 +254,7 @@ def _add_waiting(totals: Totals, stream: Stream, orphans: int) -> None:
     totals.by_trigger[stream.trigger]["waiting"] += stream.length
     job = job_of_lane(stream.lane)
     if job:
-        totals.add_to_job(job, stream.place.destination, "waiting", stream.length)
+        totals.add_to_job(job, stream.partition.destination, "waiting", stream.length)
     if orphans:
         totals.orphans[stream.trigger] += orphans
     if not stream.length:

@@ -18,7 +18,7 @@ import orjson
 from segrelay.jsonnet.files import Bundle, TemplateFolder, shown
 from segrelay.jsonnet.rendered import TemplateBroken
 from segrelay.jsonnet.syntax import tree
-from segrelay.jsonnet.syntax.tokens import place
+from segrelay.jsonnet.syntax.tokens import location
 from segrelay.jsonnet.syntax.tree import room
 from segrelay.ops.insider.live_check import LiveFinding, check_panel
 from segrelay.ops.insider.reader import InsiderReader
@@ -89,7 +89,7 @@ def _looked_up(finding: Finding, bundle: Bundle, names: Sequence[str]) -> Findin
             at = dict(_fields(root))
         for word in wanted:
             if word in at:
-                line, column = place(file.text, at[word])
+                line, column = location(file.text, at[word])
                 return replace(finding, line=line, column=column)
     return finding
 

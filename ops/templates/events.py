@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from segrelay.ops.dead_letters.reading import find_dead_letters, place_of
+from segrelay.ops.dead_letters.reading import find_dead_letters, partition_of
 from segrelay.ops.dead_letters.replay import candidate_of as candidate_of_dead_letter
 from segrelay.ops.kept import Filter
 from segrelay.ops.state.opened import opened
@@ -98,7 +98,7 @@ def _of_redis(
     with opened() as (settings, client):
         found = (
             [of_dead_letter(client, settings, what)]
-            if place_of(what)
+            if partition_of(what)
             else of_person(client, settings, what)
         )
     outcomes: list[Previewed] = []
@@ -167,8 +167,8 @@ def from_payload(
 
 def of_dead_letter(client: Redis, settings: Settings, dead_letter_id: str) -> Candidate:
     """Return the event of a dead letter."""
-    places = all_partitions(client, settings)
-    dead_letters = list(find_dead_letters(client, places, Filter.of_id(dead_letter_id)))
+    partitions = all_partitions(client, settings)
+    dead_letters = list(find_dead_letters(client, partitions, Filter.of_id(dead_letter_id)))
     if not dead_letters:
         raise UsageWrong(
             f"There is no dead letter {dead_letter_id}; `segrelay dlq list` shows all."
@@ -182,10 +182,10 @@ def of_dead_letter(client: Redis, settings: Settings, dead_letter_id: str) -> Ca
 def of_person(client: Redis, settings: Settings, text: str) -> list[Candidate]:
     """Return the events that wait for a person, named by the identity."""
     person = person_named(text, settings, learn_numbering(client, settings))
-    places = [one for one in all_partitions(client, settings) if one.partition == person.partition]
+    partitions = [one for one in all_partitions(client, settings) if one.number == person.partition]
     found = [
         candidate
-        for stream in find_streams(client, places)
+        for stream in find_streams(client, partitions)
         for entry in read_entries(client, stream)
         if entry.header
         and entry.header.digest == person.digest
@@ -211,26 +211,28 @@ def kept(
 
     What was delivered is no longer there: `recent` are the newest of what waits and what is dead.
     """
-    places = all_partitions(client, settings, [trigger.destination])
+    partitions = all_partitions(client, settings, [trigger.destination])
     found: list[Candidate] = []
     if wanted.dead_letters or wanted.recent:
-        found += islice(_dead_letters(client, places, trigger), MOST)
+        found += islice(_dead_letters(client, partitions, trigger), MOST)
     if wanted.waiting or wanted.recent:
-        found += islice(_waiting(client, places, trigger), MOST)
+        found += islice(_waiting(client, partitions, trigger), MOST)
     if wanted.recent:
         return nlargest(wanted.recent, found, key=lambda one: one.header.accepted_ms)
     return found
 
 
-def _dead_letters(client: Redis, places: Sequence[Any], trigger: Trigger) -> Iterator[Candidate]:
-    for dead_letter in find_dead_letters(client, places, Filter(trigger=trigger.name)):
+def _dead_letters(
+    client: Redis, partitions: Sequence[Any], trigger: Trigger
+) -> Iterator[Candidate]:
+    for dead_letter in find_dead_letters(client, partitions, Filter(trigger=trigger.name)):
         candidate = candidate_of_dead_letter(dead_letter)
         if candidate is not None:
             yield candidate
 
 
-def _waiting(client: Redis, places: Sequence[Any], trigger: Trigger) -> Iterator[Candidate]:
-    for stream in find_streams(client, places, Choice(trigger=trigger.name)):
+def _waiting(client: Redis, partitions: Sequence[Any], trigger: Trigger) -> Iterator[Candidate]:
+    for stream in find_streams(client, partitions, Choice(trigger=trigger.name)):
         for entry in read_entries(client, stream):
             candidate = _of_entry(entry)
             if candidate is not None:
@@ -277,7 +279,7 @@ def events_for(
 def candidate_of(
     event: Event, trigger: Trigger, settings: Settings, *, name: str = "", now_us: int
 ) -> Candidate:
-    """Return the delivery that a trigger would make of an event, to be rehearsed."""
+    """Return the delivery that a trigger would make of an event, to be previewed."""
     fields = trigger.export_fields
     identity = settings.delivery.identity
     packed, _ = export(event.profile, fields, identity)

@@ -19,7 +19,7 @@ from typing import Any, Final
 from segrelay.jsonnet.files import Bundle, SourceFile, shown
 from segrelay.jsonnet.syntax import tree
 from segrelay.jsonnet.syntax.parser import parse
-from segrelay.jsonnet.syntax.tokens import SyntaxWrong, place
+from segrelay.jsonnet.syntax.tokens import SyntaxWrong, location
 from segrelay.jsonnet.syntax.tree import children, room
 from segrelay.ops.templates.library import LIBRARIES, members
 from segrelay.templates import LYTEMPLATES
@@ -65,7 +65,7 @@ def _asked_of(file: SourceFile) -> Iterator[tuple[str, str, int, int]]:
     for node in nodes:
         name = _asked(node, known)
         if name is not None:
-            line, column = place(file.text, name.at)
+            line, column = location(file.text, name.at)
             yield str(name.value), shown(file.name), line, column
 
 
@@ -120,9 +120,9 @@ def _is_typo(name: str, other: str) -> bool:
     row = list(range(len(other) + 1))
     for at, dead_letter in enumerate(name, 1):
         following = [at]
-        for place_, theirs in enumerate(other):
-            changed = row[place_] + (dead_letter != theirs)
-            following.append(min(changed, row[place_ + 1] + 1, following[place_] + 1))
+        for index, theirs in enumerate(other):
+            changed = row[index] + (dead_letter != theirs)
+            following.append(min(changed, row[index + 1] + 1, following[index] + 1))
         row = following
     return row[-1] <= _TYPO
 
@@ -221,7 +221,7 @@ def _start(node: tree.Node) -> int:
 
 
 def _call_finding(message: str, at: int, file: SourceFile) -> Finding:
-    line, column = place(file.text, at)
+    line, column = location(file.text, at)
     return Finding("error", message, "", shown(file.name), line, column)
 
 
@@ -276,7 +276,7 @@ def corrected(text: str) -> Corrected:
         balanced = _balanced(found)
         if balanced is not None:
             return Corrected(balanced[0], (*corrections, *more, *balanced[1]))
-        line, column = place(found, wrong.at)
+        line, column = location(found, wrong.at)
         return Corrected(found, (*corrections, *more), wrong.message, line, column)
     return Corrected(found, (*corrections, *more))
 
@@ -290,7 +290,7 @@ def _without_echo(text: str) -> tuple[str, list[Correction]]:
     match = _ECHO.match(text)
     if match is None:
         return text, []
-    line, column = place(text, text.index("echo"))
+    line, column = location(text, text.index("echo"))
     inner = match["inner"].replace(_SHELL_QUOTE, "'")
     return inner + "\n", [Correction(line, column, "echo '…'", "")]
 
@@ -298,14 +298,14 @@ def _without_echo(text: str) -> tuple[str, list[Correction]]:
 def _without_escapes(text: str) -> tuple[str, list[Correction]]:
     corrections = []
     for match in _ESCAPED.finditer(text):
-        line, column = place(text, match.start(2) - 1)
+        line, column = location(text, match.start(2) - 1)
         corrections.append(Correction(line, column, f"\\{match[2]}", match[2]))
     found = _ESCAPED.sub(r"\1\2", text)
     if _wrong(found) is None:
         return found, corrections
     for wrong, right in (_ENTITIES | _CURLED).items():
         if wrong in found:
-            line, column = place(found, found.index(wrong))
+            line, column = location(found, found.index(wrong))
             corrections.append(Correction(line, column, wrong, right))
             found = found.replace(wrong, right)
     return found, corrections
@@ -338,7 +338,7 @@ def _bracket_tried(text: str) -> Iterator[tuple[str, Correction]]:
     if wrong is None:
         return
     at = wrong.at
-    line, column = place(text, min(at, max(0, len(text) - 1)))
+    line, column = location(text, min(at, max(0, len(text) - 1)))
     for bracket in "}])":
         yield text[:at] + bracket + text[at:], Correction(line, column, "", bracket)
     if text[at : at + 1] and text[at] in _CLOSING:

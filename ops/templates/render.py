@@ -94,8 +94,10 @@ def document_of(one: Previewed) -> dict[str, Any]:
     if one.rendering == "skipped":
         return base | {"reason": one.reason, "message": one.message}
     if one.rendering == "failed":
-        place = one.result if isinstance(one.result, TemplateFailed) else TemplateFailed("", "", 0)
-        return base | {"message": one.message, "file": place.file, "line": place.line}
+        location = (
+            one.result if isinstance(one.result, TemplateFailed) else TemplateFailed("", "", 0)
+        )
+        return base | {"message": one.message, "file": location.file, "line": location.line}
     if one.shaping is None:
         return base | {"body": one.body}
     return base | {
@@ -242,7 +244,7 @@ def in_words(one: Previewed) -> str:
     """Return a line that says why an event has no body: it was skipped, or failed."""
     if one.rendering == "skipped":
         return f"skipped: {one.message}"
-    return f"failed: {one.placed_message}"
+    return f"failed: {one.located_message}"
 
 
 def _explained(one: Previewed) -> Iterator[str]:

@@ -127,9 +127,9 @@ def _report(error: BaseException, message: str, exit_code: int) -> int:
 
 
 def _os_message(error: OSError) -> str:
-    place = f"{error.filename}: " if error.filename else ""
+    location = f"{error.filename}: " if error.filename else ""
     own = str(error) if type(error) is OSError else ""  # such as "AF_UNIX path too long"
-    return f"{place}{error.strerror or own or type(error).__name__}"
+    return f"{location}{error.strerror or own or type(error).__name__}"
 
 
 def _bug_message(error: Exception) -> str:

@@ -52,7 +52,7 @@ ConfigFile = Annotated[
 ]
 Real = Annotated[
     bool,
-    typer.Option("--real", help="Work on the real Redis although a rehearsal runs in this folder."),
+    typer.Option("--real", help="Work on the real Redis although a sandbox runs in this folder."),
 ]
 
 _Configured = TypeVar("_Configured")

@@ -100,13 +100,13 @@ def _moments(known: KnownProfile) -> Iterator[Moment]:
 
 def _past(known: KnownProfile) -> Iterator[Moment]:
     """Yield the history without deaths whose letters are there: they are told by the letters."""
-    letters = {
+    dead_letters = {
         (each["trigger"], each["audience"], each["time_us"], each["last_at_ms"] // _SAME_MS)
         for each in known.dead_letters
     }
     for moment in known.past:
         own = (moment.trigger, moment.audience, moment.event_us, moment.at_ms // _SAME_MS)
-        if moment.what != "dead" or own not in letters:
+        if moment.what != "dead" or own not in dead_letters:
             yield moment
 
 
@@ -164,7 +164,7 @@ def _of_entry(entry: WaitingEntry, known: KnownProfile) -> Moment:
     return Moment(
         entry.since_ms,
         "orphaned" if is_orphaned else "waits",
-        entry.stream.place.destination,
+        entry.stream.partition.destination,
         entry.stream.trigger,
         header.audience,
         header.direction.value,

@@ -76,13 +76,15 @@ class Obstacles:
         cls,
         client: Redis,
         settings: Settings,
-        places: Sequence[PartitionKeys],
+        partitions: Sequence[PartitionKeys],
         *,
         person: bytes,
         renaming: frozenset[tuple[str, bytes]],
     ) -> Obstacles:
         """Read the standing, and the intents in doubt of partitions."""
-        intents = {place: list(_intents_in_doubt(client, place)) for place in places}
+        intents = {
+            partition: list(_intents_in_doubt(client, partition)) for partition in partitions
+        }
         return cls(read_standing(client, settings), intents, person, renaming)
 
     def of(self, entry: WaitingEntry) -> str:
@@ -90,13 +92,13 @@ class Obstacles:
         return "; ".join(self._all_of(entry))
 
     def _all_of(self, entry: WaitingEntry) -> Iterator[str]:
-        place, trigger = entry.stream.place, entry.stream.trigger
+        partition, trigger = entry.stream.partition, entry.stream.trigger
         job = job_of_lane(entry.stream.lane)
-        if is_orphan(self.standing.settings, place, trigger):
+        if is_orphan(self.standing.settings, partition, trigger):
             yield "the configuration has no such trigger for this destination"
         yield from self._identity(entry)
-        if self.standing.is_closed(place.destination, trigger):
-            yield from _stopped(self.standing.destinations.get(place.destination))
+        if self.standing.is_closed(partition.destination, trigger):
+            yield from _stopped(self.standing.destinations.get(partition.destination))
         yield from _stopped(self.standing.triggers.get(trigger))
         yield from _stopped(self.standing.jobs.get(job))
         yield from self._delays(entry)
@@ -106,13 +108,13 @@ class Obstacles:
 
     def _identity(self, entry: WaitingEntry) -> Iterator[str]:
         digest = entry.header.digest if entry.header else self.person
-        if (entry.stream.place.destination, digest) in self.renaming:
+        if (entry.stream.partition.destination, digest) in self.renaming:
             yield "the person is being renamed; if that was stopped, give the same command again"
         elif digest != self.person:
             yield "it came under a former identity, and goes to the present one when its turn comes"
 
     def _delays(self, entry: WaitingEntry) -> Iterator[str]:
-        delays = self.standing.delays.get(entry.stream.place, Delays())
+        delays = self.standing.delays.get(entry.stream.partition, Delays())
         backoff = delays.backoffs.get(f"{entry.stream.name}|{entry.entry_id}")
         if backoff:
             why = f"was refused: {backoff.refusal}" if backoff.refusal else "failed"
@@ -130,14 +132,14 @@ class Obstacles:
         own = f"{entry.stream.name}|{entry.entry_id}"
         ends = [
             intent.open_until_ms
-            for intent in self.intents[entry.stream.place]
+            for intent in self.intents[entry.stream.partition]
             for row in intent.deliveries
             if header and row.digest == header.digest and row.position != own
         ]
         if ends and max(ends) > self.standing.now_ms:
             yield (
-                "a request with this person got no sure answer and may still take effect (open"
-                f" note); it waits until {shown_ms(max(ends))}"
+                "a request with this person got no sure answer and may still take effect (its"
+                f" intent is in doubt); it waits until {shown_ms(max(ends))}"
             )
 
     def _until(self, not_before_ms: int, what: str) -> str:
@@ -158,9 +160,9 @@ def _stopped(one: DestinationStanding | TriggerStanding | JobStanding | None) ->
         yield f"the {found.kind} is {found.state}: {reason}{who}"
 
 
-def _intents_in_doubt(client: Redis, place: PartitionKeys) -> Iterator[Intent]:
-    ends: Any = client.hgetall(place.open)
-    texts: Any = client.hmget(place.intents, list(ends)) if ends else []
+def _intents_in_doubt(client: Redis, partition: PartitionKeys) -> Iterator[Intent]:
+    ends: Any = client.hgetall(partition.open)
+    texts: Any = client.hmget(partition.intents, list(ends)) if ends else []
     for (name, end), text in zip(ends.items(), texts, strict=True):
         if text is not None:
             yield Intent.loads(name.decode(), text, int(end))
@@ -273,26 +275,28 @@ def explain_person(
         numbering = learn_numbering(client, settings)
         known.person = person = KnownPerson(digest_of(key), numbering.of(key))
     people = [person, *former_identities(done, person.digest)]
-    partitions = {each.partition for each in people}
-    places = [place for place in everywhere if place.partition in partitions]
-    for place in (one for one in places if one.partition == person.partition):
-        (record,) = read_records(client, place, [person.digest])
-        known.ledger[place.destination] = list(names.lines(record))
-        written_ms = _written_ms(client, settings, place, person)
+    numbers = {each.partition for each in people}
+    partitions = [partition for partition in everywhere if partition.number in numbers]
+    for partition in (one for one in partitions if one.number == person.partition):
+        (record,) = read_records(client, partition, [person.digest])
+        known.ledger[partition.destination] = list(names.lines(record))
+        written_ms = _written_ms(client, settings, partition, person)
         if written_ms:
-            known.written_ms[place.destination] = written_ms
+            known.written_ms[partition.destination] = written_ms
     digests = frozenset(each.digest for each in people)
-    for place in places:
-        known.past += _past(client, place, digests)
-    known.waiting, known.is_whole = _waiting(client, places, digests, most_entries)
+    for partition in partitions:
+        known.past += _past(client, partition, digests)
+    known.waiting, known.is_whole = _waiting(client, partitions, digests, most_entries)
     if known.waiting:
         moving = frozenset(_moving(forwards))
         known.obstacles = Obstacles.read(
-            client, settings, places, person=person.digest, renaming=moving
+            client, settings, partitions, person=person.digest, renaming=moving
         )
     known.orphaned = list(_orphaned(client, settings, known.waiting))
     wanted = Filter(digests=frozenset(digest.hex() for digest in digests))
-    known.dead_letters = list(islice(find_dead_letters(client, places, wanted), _MOST_DEAD_LETTERS))
+    known.dead_letters = list(
+        islice(find_dead_letters(client, partitions, wanted), _MOST_DEAD_LETTERS)
+    )
     return known
 
 
@@ -305,7 +309,7 @@ def _moving(forwards: Iterable[ForwardedPerson]) -> Iterator[tuple[str, bytes]]:
 
 
 def _written_ms(
-    client: Redis, settings: Settings, place: PartitionKeys, person: KnownPerson
+    client: Redis, settings: Settings, partition: PartitionKeys, person: KnownPerson
 ) -> int:
     """Return when a record was last written, from its expiry; each write sets that anew.
 
@@ -313,7 +317,7 @@ def _written_ms(
     """
     pipe = client.pipeline(transaction=False)
     pipe.time()
-    pipe.pttl(place.ledger(person.digest))
+    pipe.pttl(partition.ledger(person.digest))
     (seconds, micros), left_ms = pipe.execute()
     if left_ms < 0:
         return 0
@@ -322,28 +326,28 @@ def _written_ms(
     return int(since_ms - kept_ms + left_ms)
 
 
-def _past(client: Redis, place: PartitionKeys, digests: frozenset[bytes]) -> Iterator[Moment]:
+def _past(client: Redis, partition: PartitionKeys, digests: frozenset[bytes]) -> Iterator[Moment]:
     """Yield the lines of a partition's history about a person: skips, refusals and retries."""
-    rows: Any = client.xrevrange(place.history)
+    rows: Any = client.xrevrange(partition.history)
     wanted = {digest.hex() for digest in digests}
     for _, fields in rows:
         line = HistoryLine.loads(fields[b"e"])
         if line.digest in wanted:
-            where = (place.destination, line.trigger, line.audience, line.direction)
+            where = (partition.destination, line.trigger, line.audience, line.direction)
             yield Moment(line.at_ms, line.outcome, *where, line.time_us, line.remark)
 
 
-def _all_waiting(client: Redis, places: Sequence[PartitionKeys]) -> Iterator[WaitingEntry]:
-    for stream in find_streams(client, places):
+def _all_waiting(client: Redis, partitions: Sequence[PartitionKeys]) -> Iterator[WaitingEntry]:
+    for stream in find_streams(client, partitions):
         yield from read_entries(client, stream)
 
 
 def _waiting(
-    client: Redis, places: Sequence[PartitionKeys], digests: frozenset[bytes], most: int
+    client: Redis, partitions: Sequence[PartitionKeys], digests: frozenset[bytes], most: int
 ) -> tuple[list[WaitingEntry], bool]:
     """Return the deliveries that wait under these digests, and whether all entries were read."""
     found: list[WaitingEntry] = []
-    for number, entry in enumerate(_all_waiting(client, places)):
+    for number, entry in enumerate(_all_waiting(client, partitions)):
         if number == most or len(found) == _MOST_FOUND:
             return found, False
         if entry.header and entry.header.digest in digests:
@@ -356,8 +360,8 @@ def _orphaned(
 ) -> Iterator[WaitingEntry]:
     scopes = read_scopes(client, settings) if waiting else {}
     for entry in waiting:
-        place, trigger = entry.stream.place, entry.stream.trigger
-        if is_orphan(settings, place, trigger) or is_unwanted(entry, scopes[trigger]):
+        partition, trigger = entry.stream.partition, entry.stream.trigger
+        if is_orphan(settings, partition, trigger) or is_unwanted(entry, scopes[trigger]):
             yield entry
 
 
@@ -366,10 +370,10 @@ def _with_digest(client: Redis, settings: Settings, text: str) -> KnownPerson | 
     if not _DIGEST.fullmatch(text.strip().lower()):
         return None
     digest = bytes.fromhex(text.strip())
-    for place in all_partitions(client, settings):
-        (record,) = read_records(client, place, [digest])
+    for partition in all_partitions(client, settings):
+        (record,) = read_records(client, partition, [digest])
         if record.items:
-            return KnownPerson(digest, place.partition)
+            return KnownPerson(digest, partition.number)
     wanted = Filter(digests=frozenset([digest.hex()]))
     dead_letters = find_dead_letters(client, all_partitions(client, settings), wanted)
     dead_letter = next(dead_letters, None)
@@ -378,11 +382,11 @@ def _with_digest(client: Redis, settings: Settings, text: str) -> KnownPerson | 
 
 def _with_field(client: Redis, settings: Settings, text: str) -> KnownPerson | None:
     """Find a profile by any field, in waiting deliveries and dead letters."""
-    places = all_partitions(client, settings)
-    for entry in islice(_all_waiting(client, places), MOST_ENTRIES):
+    partitions = all_partitions(client, settings)
+    for entry in islice(_all_waiting(client, partitions), MOST_ENTRIES):
         if entry.header and _has(profile_of(entry), text):
-            return KnownPerson(entry.header.digest, entry.stream.place.partition)
-    for dead_letter in islice(find_dead_letters(client, places), MOST_ENTRIES):
+            return KnownPerson(entry.header.digest, entry.stream.partition.number)
+    for dead_letter in islice(find_dead_letters(client, partitions), MOST_ENTRIES):
         if dead_letter["header"] and _has(dead_letter["profile"], text):
             return KnownPerson(bytes.fromhex(dead_letter["header"][1]), dead_letter["partition"])
     return None

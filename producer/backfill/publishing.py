@@ -204,15 +204,15 @@ class _Publishing:
             self._is_noted, self._bad_rows = True, ()
 
     def _write(self, number: int, draft: Draft) -> Published:
-        self._await_room()
+        self._await_capacity()
         source = self.spec.source_of(self.shard)
         noted = noting(self.spec, self.epoch, self.shard, self.tally)
         progress = JobPosition(self.spec.name, number, source, noted, self.epoch)
         return self.publisher.write_draft(draft, progress)
 
-    def _await_room(self) -> None:
+    def _await_capacity(self) -> None:
         """Wait without a limit until the backfill lane has room; workers make it by draining."""
-        while full := self.publisher.room(lane_of_job(self.spec.name)):
+        while full := self.publisher.why_full(lane_of_job(self.spec.name)):
             self._note()
             self._wait(full.message)
 

@@ -38,7 +38,7 @@ from segrelay.producer.publishing.published import (
     Portion,
     PublishOptions,
 )
-from segrelay.producer.publishing.writing import RoomMeter
+from segrelay.producer.publishing.writing import CapacityMeter
 from segrelay.worker.contract.events import Event, Header, header_of, pack_profile
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.redis.accept import Entrant, NewDelivery
@@ -103,7 +103,7 @@ _Part = tuple[Header, dict[str, Any], Sequence[Trigger]]
 class Drafter:
     """Makes drafts for one configuration."""
 
-    def __init__(self, settings: Settings, store: AudienceStore, meter: RoomMeter) -> None:
+    def __init__(self, settings: Settings, store: AudienceStore, meter: CapacityMeter) -> None:
         self._settings = settings
         self._store = store
         self._meter = meter

@@ -27,6 +27,7 @@ from segrelay.worker.contract.redis.accept import (
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import ScriptCall, Value, run_each
 from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.taps import Taps
 from segrelay.worker.contract.words import BACKFILL, kind_of_lane
 from segrelay.worker.errors import JobHeld, LeaseLost, PartitionsChange
 
@@ -83,7 +84,13 @@ def write(
     """
     addresses = sorted({*deliveries, *rolls})
     calls = [
-        _call(ids.place(*to), deliveries.get(to, ()), progress, rolls.get(to), entrants.get(to, ()))
+        _call(
+            ids.partition(*to),
+            deliveries.get(to, ()),
+            progress,
+            rolls.get(to),
+            entrants.get(to, ()),
+        )
         for to in addresses
     ]
     accepted = 0
@@ -167,15 +174,19 @@ _QUARANTINE_SHARE: Final = 0.125
 
 
 @dataclass(frozen=True, slots=True)
-class NoRoom:
+class CapacityUsed:
     """Nothing more may be published now."""
 
     reason: Literal["memory", "high_water"]
     message: str
 
 
-class RoomMeter:
-    """The memory that is left in Redis, and its clock, read at most once a second."""
+class CapacityMeter:
+    """The memory that is left in Redis, its clock, and who watches, read at most once a second.
+
+    Attributes:
+        taps: The watches of what goes through.
+    """
 
     def __init__(
         self, client: Redis, settings: Settings, *, now: Callable[[], float] = time.monotonic
@@ -189,24 +200,25 @@ class RoomMeter:
         self._used = 0
         self._most = 0
         self._waiting = 0
+        self.taps = Taps()
 
     def now_us(self) -> int:
         """Return Redis' time in µs since 1970, to about a millisecond."""
         return int(self._look() * _MICROSECONDS) + self._ahead_us
 
-    def memory(self) -> NoRoom | None:
+    def memory(self) -> CapacityUsed | None:
         """Return why Redis has no memory for more deliveries; None = it has."""
         self._look()
         if not self._most or self._used < MEMORY_SHARE * self._most:
             return None
-        return NoRoom(
+        return CapacityUsed(
             "memory",
             f"Redis is full: {self._used // 1_000_000} of {self._most // 1_000_000} MB are used, "
             f"producers stop at {MEMORY_SHARE:.0%}. Nothing more is taken until the workers have "
             "drained it, or its maxmemory is raised.",
         )
 
-    def lane(self, lane: str) -> NoRoom | None:
+    def lane(self, lane: str) -> CapacityUsed | None:
         """Return why this lane may take no more deliveries; None = it may."""
         full = self.memory()
         if full or kind_of_lane(lane) != BACKFILL:
@@ -215,7 +227,7 @@ class RoomMeter:
         high_water = self._settings.redis.high_water
         if self._waiting < high_water:
             return None
-        return NoRoom(
+        return CapacityUsed(
             "high_water",
             f"{self._waiting} deliveries of the backfill lane wait, the mark is {high_water} "
             "(redis.high_water); there is room again when the workers have drained some.",
@@ -237,7 +249,9 @@ class RoomMeter:
         pipe = self._client.pipeline(transaction=False)
         pipe.info("memory")
         pipe.time()
-        memory, (seconds, micros) = pipe.execute()
+        pipe.hgetall(keys.TAPS)
+        memory, (seconds, micros), watches = pipe.execute()
+        self.taps.learn(watches)
         self._looked_at = now = self._now()
         self._ahead_us = seconds * _MICROSECONDS + micros - int(now * _MICROSECONDS)
         self._used, self._most = int(memory["used_memory"]), int(memory["maxmemory"])
@@ -259,7 +273,7 @@ def count_waiting(client: Redis, settings: Settings, *, kind: str = "") -> int:
     settings.redis.learn_ids(cast("dict[bytes, bytes]", client.hgetall(keys.DESTINATIONS)))
     ids = settings.redis.ids
     partitions = [
-        ids.place(name, number)
+        ids.partition(name, number)
         for name in ids.names()
         for number in settings.redis.numbering.numbers
     ]

@@ -96,7 +96,7 @@ class Comparison:
     """Compares a source with the members that a sync knows, for one step of a run.
 
     Args:
-        check_room: A function that raises where nothing more may be published into a lane.
+        check_capacity: A function that raises where nothing more may be published into a lane.
         on_change: True if changes of members are events.
     """
 
@@ -105,7 +105,7 @@ class Comparison:
     source: SyncSource
     identity: str
     run: Run
-    check_room: Callable[[str], None]
+    check_capacity: Callable[[str], None]
     on_change: bool
     _hashed: dict[str, frozenset[str] | None] = field(default_factory=dict)
     _looks: dict[str, Look] = field(default_factory=dict)
@@ -119,7 +119,7 @@ class Comparison:
         """
         while self.run.phase is Phase.SCAN:
             for destination in self.run.destinations:
-                self.check_room(self._lane(destination))
+                self.check_capacity(self._lane(destination))
             rows, last = self._group(is_over)
             if self.run.has_ended:
                 self.store.save(self.run)
@@ -434,7 +434,7 @@ class Comparison:
         """
         partitions = self.store.partitions(self.run.destinations)
         while self.run.next_partition < len(partitions):
-            self.check_room(LIVE)
+            self.check_capacity(LIVE)
             if not self._settle_missing(partitions[self.run.next_partition], is_over):
                 return
             self.run.next_partition += 1

@@ -50,7 +50,7 @@ from segrelay.worker.errors import (
 
 LOG: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 _REFUSED_SECONDS: Final = 60.0
-_NO_ROOM_SECONDS: Final = 5.0
+_FULL_SECONDS: Final = 5.0
 _SOONER_SECONDS: Final = 300.0
 """The longest wait for the next run after a scan that is in doubt."""
 
@@ -165,7 +165,7 @@ class Syncing:
                 source,
                 self.identity,
                 run,
-                self._check_room,
+                self._check_capacity,
                 self.on_change,
             )
             if run.phase is Phase.SCAN:
@@ -198,8 +198,8 @@ class Syncing:
 
         return pause
 
-    def _check_room(self, lane: str) -> None:
-        full = self.publisher.room(lane)
+    def _check_capacity(self, lane: str) -> None:
+        full = self.publisher.why_full(lane)
         if full:
             raise _Full(full.message)
 
@@ -226,7 +226,7 @@ class Syncing:
     def _wait_seconds(self, run: Run, error: SegrelayError) -> float:
         match error:
             case _Full():
-                return _NO_ROOM_SECONDS
+                return _FULL_SECONDS
             case WeMustAct():
                 return max(_REFUSED_SECONDS, min(self.every_seconds, _SOONER_SECONDS))
             case _:

@@ -88,7 +88,7 @@ class SyncStore:
     def partitions(self, destinations: Sequence[str]) -> list[PartitionKeys]:
         """Return the partitions of these destinations."""
         return [
-            self._settings.ids.place(destination, number)
+            self._settings.ids.partition(destination, number)
             for destination in destinations
             for number in self._numbering.numbers
         ]
@@ -134,8 +134,8 @@ class SyncStore:
         parts: dict[int, list[str]] = {}
         for key in profile_keys:
             parts.setdefault(self._numbering.of(key), []).append(key)
-        place = self._settings.ids.place
-        return {place(destination, number): people for number, people in parts.items()}
+        partition = self._settings.ids.partition
+        return {partition(destination, number): people for number, people in parts.items()}
 
     def reached(self, partition: PartitionKeys, identity: str) -> list[str]:
         """Return the keys of the people of a partition that Redis knows from delivering to them.

@@ -26,7 +26,7 @@ from starlette.routing import Route
 
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import Published
-from segrelay.producer.publishing.writing import RoomMeter
+from segrelay.producer.publishing.writing import CapacityMeter
 from segrelay.producer.webhook.bodies import (
     SMALL_BYTES,
     Body,
@@ -353,7 +353,7 @@ class Inspector:
         """Say why nothing can be stored now; "" = it can."""
         with self._lock:
             try:
-                full = RoomMeter(self.client, self.settings).memory()
+                full = CapacityMeter(self.client, self.settings).memory()
             except SegrelayError as error:
                 return error.message
             return full.message if full else ""

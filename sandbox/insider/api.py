@@ -496,7 +496,7 @@ class Insider:
         for name in mistyped:
             self.drops.note("not_an_array", name, keys[0])
         for each in kept:
-            self.drops.note("identifier_not_deleted", each.place, keys[0])
+            self.drops.note("identifier_not_deleted", each.location, keys[0])
         return []
 
     def _stopped(self, profile: InsiderProfile, attributes: Any, who: str) -> bool:

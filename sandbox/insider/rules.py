@@ -1,7 +1,7 @@
 """Insider's validation of users, and the keys of its errors.
 
-A key is `users.<index>.<place>.<rule>`; the rule holds dots and regular expressions, as Insider's
-own answers do.
+A key is `users.<index>.<location>.<rule>`; the rule holds dots and regular expressions, as those of
+Insider's own answers do.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ class Complaint(NamedTuple):
     """An error of Insider's validation about one user.
 
     Attributes:
-        place: Path within the user, e.g. `events.0.event_name`.
+        location: Path within the user, e.g. `events.0.event_name`.
         rule: The rule as Insider writes it.
     """
 
-    place: str
+    location: str
     rule: str
     message: str
 
     def key(self, index: int) -> str:
         """Return the key in `errors` for the user at this position."""
-        return ".".join(part for part in (f"users.{index}", self.place, self.rule) if part)
+        return ".".join(part for part in (f"users.{index}", self.location, self.rule) if part)
 
 
 def identity_keys(user: Any) -> tuple[str, ...]:
@@ -192,19 +192,19 @@ def _check_events(events: Any) -> list[Complaint]:
     return problems
 
 
-def _check_event(place: str, event: Any) -> list[Complaint]:
+def _check_event(location: str, event: Any) -> list[Complaint]:
     if type(event) is not dict:
-        return [Complaint(place, "type(object)", "event must be an object")]
+        return [Complaint(location, "type(object)", "event must be an object")]
     problems = []
     name, timestamp = event.get("event_name"), event.get("timestamp")
     if type(name) is not str or not _EVENT_NAME.match(name):
         rule = f"regexp({_EVENT_NAME.pattern})"
-        problems.append(Complaint(f"{place}.event_name", rule, f"invalid event name: {name}"))
+        problems.append(Complaint(f"{location}.event_name", rule, f"invalid event name: {name}"))
     if type(timestamp) is not str or not _TIMESTAMP.match(timestamp):
-        problems.append(Complaint(f"{place}.timestamp", "date(RFC3339)", "invalid timestamp"))
+        problems.append(Complaint(f"{location}.timestamp", "date(RFC3339)", "invalid timestamp"))
     parameters = event.get("event_params", {})
     if type(parameters) is not dict or type(parameters.get("custom", {})) is not dict:
-        problems.append(Complaint(f"{place}.event_params", "type(object)", "must be an object"))
+        problems.append(Complaint(f"{location}.event_params", "type(object)", "must be an object"))
     return problems
 
 
@@ -218,13 +218,13 @@ def _check_parts(parts: dict[str, Any], prefix: str) -> list[Complaint]:
     return problems
 
 
-def _touches(places: set[str], place: str) -> bool:
-    return any(each == place or each.startswith(place + ".") for each in places)
+def _touches(locations: set[str], location: str) -> bool:
+    return any(each == location or each.startswith(location + ".") for each in locations)
 
 
 def valid_part(user: dict[str, Any], problems: Sequence[Complaint]) -> dict[str, Any]:
     """Return a user without the attributes and events that have a problem."""
-    wrong = {problem.place for problem in problems}
+    wrong = {problem.location for problem in problems}
     valid = {name: value for name, value in user.items() if name not in {"attributes", "events"}}
     attributes, events = user.get("attributes"), user.get("events")
     if type(attributes) is dict:

@@ -58,8 +58,8 @@ def first_lines() -> Iterator[tuple[str, str]]:
                 for statement in getattr(node, "body", []) if has_statements(node) else []:
                     match statement:
                         case ast.Expr(value=ast.Constant(value=str(text))) if text.strip():
-                            place = f"{path.relative_to(ROOT)}:{statement.lineno}"
-                            yield place, text.strip().splitlines()[0]
+                            location = f"{path.relative_to(ROOT)}:{statement.lineno}"
+                            yield location, text.strip().splitlines()[0]
 
 
 def has_statements(node: ast.AST) -> bool:
@@ -77,8 +77,8 @@ def test_the_patterns_tell_riddles_from_plain_sentences(line: str, is_riddle: bo
 
 def test_first_lines_of_docstrings_are_not_riddles() -> None:
     found = [
-        f"{place}: {', '.join(kinds)}: {line}"
-        for place, line in first_lines()
+        f"{location}: {', '.join(kinds)}: {line}"
+        for location, line in first_lines()
         if (kinds := riddles_in(line))
     ]
 

@@ -118,8 +118,8 @@ def packed(deliveries: Sequence[LedgerEntry]) -> bytes:
 
 
 def _key(number: int) -> bytes:
-    place = PartitionKeys("insider", number % _PARTITIONS)
-    return place.ledger(digest_of(f"email:person{number}@example.com"))
+    partition = PartitionKeys("insider", number % _PARTITIONS)
+    return partition.ledger(digest_of(f"email:person{number}@example.com"))
 
 
 def _calm_memory(client: Redis) -> int:

@@ -11,6 +11,7 @@ from tools.bench.intake import backfill, receive
 from tools.bench.memory import memory
 from tools.bench.rendering import render
 from tools.bench.runs import Scenario, Variant
+from tools.bench.tapping import WATCHES, drain_watched
 
 _RATE: Final = "events/s"
 _REQUESTS: Final = "requests"
@@ -44,6 +45,18 @@ SCENARIOS: Final[dict[str, Scenario]] = {
             _drained("few people", people=20_000),
         ),
         events=50_000,
+    ),
+    "tap": Scenario(
+        "A drain, while somebody watches",
+        _MICROSECONDS,
+        drain_watched,
+        tuple(
+            Variant(f"{watch}, {what}".replace("_", " "), f"{watch}/{what}_us")
+            for what in ("process", "redis", "wall")
+            for watch in WATCHES
+        ),
+        events=10_000,
+        takes_long=True,
     ),
     "triggers": Scenario(
         "The number of triggers",

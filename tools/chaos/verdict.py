@@ -29,12 +29,12 @@ def ledgers_of(rig: Rig, emails: Iterable[str]) -> dict[str, list[LedgerLine]]:
     names = Names(rig.client)
     partitions: dict[int, list[str]] = {}
     for email in emails:
-        partition = partition_of(key_of(email), rig.settings.redis.partitions)
-        partitions.setdefault(partition, []).append(email)
+        number = partition_of(key_of(email), rig.settings.redis.partitions)
+        partitions.setdefault(number, []).append(email)
     found: dict[str, list[LedgerLine]] = {}
-    for partition, own in partitions.items():
-        place = PartitionKeys(DESTINATION, partition)
-        records = read_records(rig.client, place, [digest_of(key_of(email)) for email in own])
+    for number, own in partitions.items():
+        partition = PartitionKeys(DESTINATION, number)
+        records = read_records(rig.client, partition, [digest_of(key_of(email)) for email in own])
         found |= {e: list(names.lines(record)) for e, record in zip(own, records, strict=True)}
     return found
 

@@ -71,9 +71,9 @@ class Base(ABC):
         method = getattr(self, hole.rstrip("!0"))
         return str(method(0 if hole.endswith("0") else depth))
 
-    def fresh(self, letter: str) -> str:
+    def fresh(self, dead_letter: str) -> str:
         self._count += 1
-        return f"{letter}{self._count}"
+        return f"{dead_letter}{self._count}"
 
     def chance(self, part: float) -> bool:
         return self.random.random() < part

@@ -34,7 +34,9 @@ BODY_BYTES: Final = 100_000
 ANSWER_BYTES: Final = 2_000
 _ID_BYTES: Final = 6
 _CAUSE_BYTES: Final = 4
-_DEATHS_BY_TEMPLATE: Final = frozenset({Death.TEMPLATE_ERROR, Death.KILLED_WORKER})
+_REASONS_BY_TEMPLATE: Final = frozenset(
+    {Death.TEMPLATE_ERROR, Death.KILLED_WORKER, Skip.ASSERTED, Skip.EMPTY}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +236,13 @@ class Delivery:
         self.dead_letter = None
 
     @property
+    def template_hash(self) -> str:
+        """Return the digest of the template that the delivery was rendered by; "" = none was."""
+        is_rendered = self.body or self.reason is None or self.reason in _REASONS_BY_TEMPLATE
+        template = self.loaded.template if is_rendered else None
+        return template.content_hash if template else ""
+
+    @property
     def outcome(self) -> str:
         """Return the word under which the outcome is counted."""
         match self.reason:
@@ -278,7 +287,7 @@ def _dead_letter_of(
     header, answer = delivery.header, failure.answer
     text: dict[str, Any] = {
         "id": dead_letter_id,
-        "partition": keys.partition,
+        "partition": keys.number,
         "trigger": delivery.trigger,
         "stream": delivery.stream,
         "entry_id": delivery.entry_id,
@@ -289,7 +298,7 @@ def _dead_letter_of(
         "reason": failure.reason.value,
         "message": failure.message[:1000],
         "cause": failure.cause,
-        "template": _template_hash(delivery, failure),
+        "template": delivery.template_hash,
         "body": delivery.body[:BODY_BYTES].decode(errors="replace"),
         "status": failure.status,
         "answer": (answer.body if answer else b"")[:ANSWER_BYTES].decode(errors="replace"),
@@ -303,17 +312,10 @@ def _dead_letter_of(
     return DeadLetter(dead_letter_id, failure.cause, sample, orjson.dumps(text))
 
 
-def _template_hash(delivery: Delivery, failure: Failure) -> str:
-    """Return the digest of the template that the delivery was rendered by; "" = none was."""
-    is_rendered = delivery.body or failure.reason in _DEATHS_BY_TEMPLATE
-    template = delivery.loaded.template if is_rendered else None
-    return template.content_hash if template else ""
-
-
 def _dead_letter_id(keys: PartitionKeys, position: str) -> str:
-    whole = f"{keys.id}|{keys.partition}|{position}"
+    whole = f"{keys.id}|{keys.number}|{position}"
     short = hashlib.blake2b(whole.encode(), digest_size=_ID_BYTES).hexdigest()
-    return f"{keys.id}.{keys.partition}.{short}"
+    return f"{keys.id}.{keys.number}.{short}"
 
 
 def _sample(delivery: Delivery, failure: Failure, dead_letter_id: str) -> bytes:

@@ -118,6 +118,8 @@ async def render_ahead(
             with contextlib.suppress(Exception):  # the batch's turn tells of it
                 if result and _shaped(delivery, result.body, now_us) is None:
                     batch.before[delivery.position] = delivery
+        if batch.state.tap:
+            batch.state.tap.rendered(part.deliveries)
         return len(results) == len(part.rows)
 
     await _render_parts(batch.decoded, batch, render, ends)
@@ -203,6 +205,8 @@ def _shape_all(
         except Exception as error:  # noqa: BLE001 - it costs this one delivery
             message = log_bug(error, "shaping.failed", trigger=delivery.trigger)
             batch.fail(delivery, Death.INVALID, message)
+    if batch.state.tap:
+        batch.state.tap.rendered(part.deliveries)
 
 
 def _shape(

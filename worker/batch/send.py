@@ -254,6 +254,8 @@ class BatchSender:
         clock = self.batch.state.clock
         request.intent = _intent_of(request)
         permit.intent_ms = await self.partition.intent(request.intent)
+        if tap := self.batch.state.tap:
+            tap.sent(request.deliveries, url=request.url, body=request.body, users=request.users)
         request.begun_seconds = clock.seconds()
         try:
             verdict = await self._exchange(request, permit)
@@ -276,6 +278,8 @@ class BatchSender:
         """Settle a request that was sent, answered or not, and report the verdict to the gate."""
         self.batch.state.tally.requests += 1
         self._log(request, verdict)
+        if tap := self.batch.state.tap:
+            tap.answered(request.deliveries, request.answer, verdict, request.elapsed_seconds)
         delivered = await self.conclusion.obey(request, verdict)
         first = request.deliveries[0].position
         await self.gate.report(request.send_time, verdict, delivered=delivered, batch=first)
@@ -410,7 +414,7 @@ class BatchSender:
         tell(
             "request.answered",
             destination=self.settler.keys.destination,
-            partition=self.settler.keys.partition,
+            partition=self.settler.keys.number,
             triggers=len(request.triggers),
             trigger=request.triggers[0],
             users=request.users,

@@ -10,6 +10,7 @@ from typing import Final, Protocol, TypeVar
 
 from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.partition import Hold, Intent, TakenPartition
+from segrelay.worker.batch.tap import DrainTap
 from segrelay.worker.contract.keys import split_stream_name
 from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.people import Recognizer
@@ -90,6 +91,7 @@ class State:
         recognizer: Knows people by stable ids; None = the destination does not use them.
         streams: The names of the streams that are not empty, if they were read a moment ago and
             nobody has used them yet.
+        tap: Offers what is done to those who watch; None = nobody watches.
     """
 
     clock: Clock
@@ -116,6 +118,7 @@ class State:
     has_forwards: bool = False
     recognizer: Recognizer | None = None
     streams: tuple[str, ...] | None = None
+    tap: DrainTap | None = None
 
     @classmethod
     def of(

@@ -1,4 +1,4 @@
-"""Rehearsals: what would become of events now, without sending anything.
+"""Sandbox runs: what would become of events now, without sending anything.
 
 Rendering happens in a throw-away process: an event that killed a worker may be among them.
 """
@@ -97,7 +97,7 @@ class Candidate:
     """An event for one trigger.
 
     Args:
-        name: The result of the rehearsal has it too.
+        name: The result of the preview has it too.
         profile: JSON text, with exactly one entry in `segment_events`.
     """
 
@@ -109,7 +109,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Previewed:
-    """The result of a rehearsal: the outcome that an event would have now.
+    """The result of a preview: the outcome that an event would have now.
 
     Args:
         result: The result of rendering; None where the event can't be read.
@@ -204,7 +204,7 @@ class Previewed:
                 assert_never(never)
 
     @property
-    def placed_message(self) -> str:
+    def located_message(self) -> str:
         """Say why the event would not be sent, with the file and the line if they are known."""
         match self.result:
             case TemplateFailed(message, file, line) if line:
@@ -215,7 +215,7 @@ class Previewed:
     @property
     def safe_message(self) -> str:
         """Return the message as it may be printed where no profile field is shown."""
-        return normalise_message(self.placed_message)
+        return normalise_message(self.located_message)
 
 
 def preview(candidates: Sequence[Candidate], settings: Settings, *, now_us: int) -> list[Previewed]:
@@ -303,7 +303,7 @@ def preview_template(
     folder: Path | None = None,
     now_us: int,
 ) -> list[Previewed]:
-    """Rehearse events as deliveries of a trigger, with any template of any folder."""
+    """Preview events as deliveries of a trigger, with any template of any folder."""
     changed = {
         "templates_folder": folder or settings.templates_folder,
         "triggers": {trigger.name: trigger.model_copy(update={"template": template})},

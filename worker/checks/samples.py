@@ -138,12 +138,12 @@ def in_want_of_id(
         audiences: Slugs whose id is not known; none where it is not known which they are.
         syncs: As configured.
     """
-    places = " and ".join(f"[sync.{one.name}]" for one in syncs if one.audience in audiences)
+    locations = " and ".join(f"[sync.{one.name}]" for one in syncs if one.audience in audiences)
     audience = audiences[0] if len(audiences) == 1 else "SLUG"
     return (
         f"{failure.removesuffix('.')}. Events that are made from rows of a backfill, sync or repair"
         " have no id in segment_events as long as no id is known for"
         f" {', '.join(audiences) or 'their audience'}, and die of this: set audience_id in"
-        f" {places or '[sync.NAME]'}, give --audience-id to the backfill, or map the id by"
+        f" {locations or '[sync.NAME]'}, give --audience-id to the backfill, or map the id by"
         f" `segrelay audience set ID {audience}`."
     )

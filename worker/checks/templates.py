@@ -180,8 +180,8 @@ def check_template(folder: Path, template: str, cases: Sequence[Case]) -> Templa
         bundle = TemplateFolder(folder, LYTEMPLATES).bundle(template)
         results = render_apart(bundle, [Row(case.text, case.settings) for case in cases])
     except TemplateBroken as error:
-        place = (error.file, error.line, error.column)
-        return TemplateReport(template, "", {}, [Finding("error", error.message, "", *place)])
+        location = (error.file, error.line, error.column)
+        return TemplateReport(template, "", {}, [Finding("error", error.message, "", *location)])
     both = list(zip(cases, results, strict=True))
     killers = [_kills(case.label) for case, result in both if isinstance(result, Killed)]
     if killers:
@@ -215,8 +215,8 @@ def _without_ids(bundle: Bundle, rendered: Sequence[tuple[Case, Result]]) -> Ite
     for case, result in zip(cases, render_apart(bundle, rows), strict=True):
         if isinstance(result, TemplateFailed):
             message = in_want_of_id(result.message, case.unidentified or ())
-            place = (result.file, result.line, int(result.line > 0))
-            yield Finding("warning", f"{message} ({case.label})", "", *place)
+            location = (result.file, result.line, int(result.line > 0))
+            yield Finding("warning", f"{message} ({case.label})", "", *location)
 
 
 def _needed_engine(accelerator: Accelerator, cases: Sequence[Case]) -> dict[str, str]:

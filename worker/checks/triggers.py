@@ -172,7 +172,7 @@ def _failure_without_id(
         whole = _preview(settings, trigger, renderer, profile)
     except (TemplateBroken, UsageWrong):
         return ""
-    return without.placed_message if whole.fate == "sent" else ""
+    return without.located_message if whole.fate == "sent" else ""
 
 
 def kind_of(trigger: Trigger) -> str:
@@ -207,8 +207,8 @@ def fails_where_another_renders(
         return _KILLED[after.cause].format(trigger.main_template)
     if not isinstance(after, TemplateFailed):
         return ""
-    place = _place_of(after, trigger)
-    return f"it fails for the sample that the version before renders: {place}: {after.message}"
+    location = _location_of(after, trigger)
+    return f"it fails for the sample that the version before renders: {location}: {after.message}"
 
 
 def preview_sample(settings: Settings, trigger: Trigger, now: datetime) -> Previewed | None:
@@ -239,7 +239,7 @@ def _try(
         profile = profile_for(settings, trigger, now)
         previewed = _preview(settings, trigger, renderer, profile)
     except TemplateBroken as error:
-        return None, [Finding("error", _placed(error), trigger.name)]
+        return None, [Finding("error", _located(error), trigger.name)]
     except UsageWrong as error:
         return None, [Finding("error", error.message, trigger.name)]
     sample = _Sample(profile, is_own=bool(trigger.sample))
@@ -247,10 +247,10 @@ def _try(
     return previewed.body, [Finding(severity, text, trigger.name) for severity, text in weighed]
 
 
-def _placed(error: TemplateBroken) -> str:
-    place = f"{error.file}:{error.line}:{error.column}"
-    is_placed = not error.line or error.message.startswith(f"{place}:")
-    return error.message if is_placed else f"{place}: {error.message}"
+def _located(error: TemplateBroken) -> str:
+    location = f"{error.file}:{error.line}:{error.column}"
+    is_located = not error.line or error.message.startswith(f"{location}:")
+    return error.message if is_located else f"{location}: {error.message}"
 
 
 def _judge(
@@ -262,12 +262,12 @@ def _judge(
         case Asserted(message):
             return [sample.doubt(f"{trigger.main_template}: an assert fails: {message}")]
         case TemplateFailed() as failed:
-            return [sample.doubt(f"{_place_of(failed, trigger)}: {failed.message}")]
+            return [sample.doubt(f"{_location_of(failed, trigger)}: {failed.message}")]
         case _:
             return _judge_body(settings, trigger, sample, previewed)
 
 
-def _place_of(failed: TemplateFailed, trigger: Trigger) -> str:
+def _location_of(failed: TemplateFailed, trigger: Trigger) -> str:
     return f"{failed.file}:{failed.line}" if failed.line else failed.file or trigger.main_template
 
 

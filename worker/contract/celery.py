@@ -45,6 +45,7 @@ SYNC_TASK: Final = "segrelay.sync"
 RESPONSES_TASK: Final = "segrelay.responses"
 RENAMES_TASK: Final = "segrelay.renames"
 READ_BACK_TASK: Final = "segrelay.read_back"
+OUTCOMES_TASK: Final = "segrelay.outcomes"
 EXCHANGE: Final = "segrelay"
 _PREFIX: Final = "segrelay."
 _DRAIN_TYPES: Final = (str, int, str)
@@ -55,6 +56,7 @@ _ARGUMENTS: Final = {
     RESPONSES_TASK: _BACKGROUND_JOB_TYPES,
     RENAMES_TASK: _BACKGROUND_JOB_TYPES,
     READ_BACK_TASK: _BACKGROUND_JOB_TYPES,
+    OUTCOMES_TASK: _BACKGROUND_JOB_TYPES,
 }
 """The types of the arguments of each task; the last one is the id of the destination, or "".
 
@@ -153,6 +155,7 @@ TASKS_MODULES: Final = (
     "segrelay.producer.tasks",
     "segrelay.ops.person.following",
     "segrelay.ops.read_back",
+    "segrelay.ops.outcomes.writing",
 )
 """The modules with tasks of background jobs, as names: the worker imports none of them."""
 
@@ -162,7 +165,7 @@ class BackgroundJob(NamedTuple):
 
     Attributes:
         name: The thing whose step it is; it stands in Flower.
-        destination_id: The id of the destination; "" = the thing is a sync.
+        destination_id: The id of the destination; "" = the thing is not one.
     """
 
     task: str
@@ -211,9 +214,9 @@ class Message(NamedTuple):
     shown: str
 
 
-def drain_message(place: PartitionKeys, kind: str) -> Message:
+def drain_message(partition: PartitionKeys, kind: str) -> Message:
     """Return the message that asks for a drain, of `live` or `backfill` work."""
-    return _message(DRAIN_TASK, (place.destination, place.partition, place.id), kind)
+    return _message(DRAIN_TASK, (partition.destination, partition.number, partition.id), kind)
 
 
 def background_job_message(background_job: BackgroundJob) -> Message:
@@ -323,14 +326,14 @@ class _RefusingChannel(Channel):
             _refuse(queue, f"it can't be read ({type(error).__name__})")
 
 
-class _RoomyChannel(_RefusingChannel):
+class _AllowOomChannel(_RefusingChannel):
     QoS = _QoS
 
     def _get_client(self) -> type[BrokerClient]:
         return BrokerClient
 
 
-class _RoomySentinelChannel(_RefusingChannel, SentinelChannel):
+class _AllowOomSentinelChannel(_RefusingChannel, SentinelChannel):
     """A channel behind Sentinels that keeps the library's own connections.
 
     `sentinels.SentinelConnection` would make a lost connection of a refused write, and with that a
@@ -343,24 +346,24 @@ class _RoomySentinelChannel(_RefusingChannel, SentinelChannel):
         return BrokerClient
 
 
-class RoomyTransport(Transport):
+class AllowOomTransport(Transport):
     """kombu's transport for `redis://` and `rediss://`; a full Redis takes its writes."""
 
-    Channel = _RoomyChannel
+    Channel = _AllowOomChannel
 
 
-class RoomySentinelTransport(SentinelTransport):
+class AllowOomSentinelTransport(SentinelTransport):
     """kombu's transport for `sentinel://`; a full Redis takes its writes."""
 
-    Channel = _RoomySentinelChannel
+    Channel = _AllowOomSentinelChannel
 
 
 def register() -> None:
     """Register these transports with kombu, before it looks one up for the first time."""
     for scheme, transport in (
-        ("redis", RoomyTransport),
-        ("rediss", RoomyTransport),
-        ("sentinel", RoomySentinelTransport),
+        ("redis", AllowOomTransport),
+        ("rediss", AllowOomTransport),
+        ("sentinel", AllowOomSentinelTransport),
     ):
         TRANSPORT_ALIASES[scheme] = f"{transport.__module__}:{transport.__qualname__}"
 

@@ -66,10 +66,10 @@ class DestinationIds:
         """Return the names of all destinations that Redis knows, each destination once."""
         return sorted({self.name_of(each) for each in (self.known or {}).values()})
 
-    def place(self, name: str, number: int) -> PartitionKeys:
+    def partition(self, name: str, number: int) -> PartitionKeys:
         """Return the keys of a partition of a destination."""
         return PartitionKeys(name, number, self.of(name))
 
-    def place_of(self, destination_id: str, number: int) -> PartitionKeys:
+    def partition_of(self, destination_id: str, number: int) -> PartitionKeys:
         """Return the keys of a partition of the destination with an id."""
         return PartitionKeys(self.name_of(destination_id), number, destination_id)

@@ -43,6 +43,8 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{segrelay}:seen` | hash | `worker`, `flower`, `metrics` → when one was last seen (ms) |
 | `{segrelay}:sweep:CONFIG` | hash | the lock of the sweep: see `lock_turn.lua` |
 | `{segrelay}:processes` | sorted set | JSON of a worker that runs, by when it was last seen (ms) |
+| `{segrelay}:taps` | hash | who watches what goes through: see `_tap.lua` |
+| `{segrelay}:taps:ID` | stream | \* the records for one of them; capped, and gone soon after |
 | `{segrelay}:jobs` | set | names of the backfills |
 | `{job:NAME}` | hash | a backfill: spec, phase, problem, `shard\|n`, and a lock |
 | `{job:NAME}:bad` | list | \* its rows that could not be placed, at most 10,000 |
@@ -77,13 +79,15 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | | | letters from a person's former identity (its digest), until they are |
 | | | gone there |
 | `{d:p}dead_letters` | hash | \* dead letter id → the dead letter |
-| `{d:p}lettersleaving` | hash | \* letters that are on their way to the new identity of a person |
-| `{d:p}lettertimes` | sorted set | dead letter id by time of death (ms) |
+| `{d:p}dead_letters_leaving` | hash | \* those on their way to the new identity of a person |
+| `{d:p}dead_letter_times` | sorted set | dead letter id by time of death (ms) |
 | `{d:p}causes` | hash | cause → JSON sample; `cause\|n` → count |
 | `{d:p}history` | stream | recent skips, refusals, retries and small deliveries, capped |
 | `{d:p}reached` | sorted set | the smallest digests (hex) of people who were reached |
 | `{d:p}who` | hash | \* digest → JSON: see `segrelay.ops.verify` |
 | `{d:p}responses` | stream | \* outcomes for response streams: JSON of stream and record, capped |
+| `{d:p}outcomes` | stream | \* rows about the ends of deliveries: see `contract.outcomes` |
+| `{d:p}recorded` | hash | how many of them there were, are gone and are written: `_record.lua` |
 | `{d:p}responseslost` | string | how many of them went because there were too many |
 | `{d:p}jobtimes` | hash | `job\|minute since 1970\|kind` → how many were settled then |
 | `{d:p}jobs` | hash | job → position; `job\|chunk` → numbers of the events added there; |
@@ -100,6 +104,8 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{d:p}i<digest>` | string | an identity: the stable ids (digests, hex) that came with it |
 | `{d:p}changes` | hash | \* digest (hex) of a stable id → its change of identity, not done yet |
 | `{d:p}changed` | hash | `renamed`, `refused` → how many such changes; `refused_ms`: the last |
+| `{outcomes}` | hash | the writing of outcomes to files; fields as of a sync |
+| `{outcomes}:wakeup` | string | a step of it was woken and has not begun |
 | `{changes:d}` | hash | the renaming of people whose stable id moved; fields as of a sync |
 | `{changes:d}:wakeup` | string | a step of it was woken and has not begun |
 """
@@ -145,7 +151,9 @@ CONFIGURATION: Final = "{segrelay}:configuration"
 SEEN: Final = "{segrelay}:seen"
 SWEEP: Final = "{segrelay}:sweep"
 PROCESSES: Final = "{segrelay}:processes"
+TAPS: Final = "{segrelay}:taps"
 JOBS: Final = "{segrelay}:jobs"
+OUTCOMES: Final = "{outcomes}"
 
 DIGEST_BYTES: Final = 10
 """The bytes of a digest: ten million profiles in a partition collide with a chance of 4e-11."""
@@ -160,8 +168,8 @@ They are an even sample. `settle.lua` knows the number too. A person takes about
 _OF_BACKFILL: Final = f"{BACKFILL}."
 
 _PERSONAL: Final = re.compile(
-    rb"\{quarantine\}:|\{job:[^{}]+\}:bad$"
-    rb"|\{[^{}]+:\d+\}(s:|dead_letters$|lettersleaving$|who$|responses$|sync:|u|changes$|forwards$)"
+    rb"\{quarantine\}:|\{job:[^{}]+\}:bad$|\{segrelay\}:taps:|\{[^{}]+:\d+\}(s:"
+    rb"|dead_letters$|dead_letters_leaving$|who$|responses$|outcomes$|sync:|u|changes$|forwards$)"
 )
 
 
@@ -173,6 +181,11 @@ def is_personal(key: bytes) -> bool:
 def gate(gate_id: str) -> str:
     """Return the key of a gate."""
     return f"{{gate:{gate_id}}}"
+
+
+def tap(watch_id: str) -> str:
+    """Return the key of the records for a watch."""
+    return f"{TAPS}:{watch_id}"
 
 
 def node_instance_id(number: int) -> str:
@@ -289,7 +302,7 @@ class PartitionKeys:
     """
 
     destination: str = field(compare=False)
-    partition: int
+    number: int
     id: str = ""
 
     def __post_init__(self) -> None:
@@ -299,7 +312,7 @@ class PartitionKeys:
     @property
     def tag(self) -> str:
         """Return the hash tag with which all keys of this partition begin."""
-        return f"{{{self.id}:{self.partition}}}"
+        return f"{{{self.id}:{self.number}}}"
 
     def stream(self, name: str) -> str:
         """Return the key of the stream `lane|trigger`."""
@@ -335,9 +348,9 @@ class PartitionKeys:
 _PARTS: Final = frozenset(
     {
         "streams", "counts", "lease", "wakeup", "rendering", "intents", "open", "retry", "aside",
-        "holds", "dead_letters", "lettertimes", "causes", "history", "reached", "who", "jobs",
-        "responses", "responseslost", "jobtimes",
-        "synctokens", "orphans", "forwards", "lettersleaving",
+        "holds", "dead_letters", "dead_letter_times", "causes", "history", "reached", "who", "jobs",
+        "responses", "responseslost", "outcomes", "recorded", "jobtimes",
+        "synctokens", "orphans", "forwards", "dead_letters_leaving",
         "changes", "changed",
     }
 )  # fmt: skip

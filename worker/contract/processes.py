@@ -134,7 +134,7 @@ KEPT: Final = 360
 RECENT_SAMPLES: Final = 15
 """The number of newest samples that are read: more than two minutes of them."""
 _OLDER: Final = (80, 89, -1)
-"""The places of older samples that are read: around a quarter of an hour ago, and the oldest.
+"""The positions of older samples that are read: around a quarter of an hour ago, and the oldest.
 
 With 400 triggers a sample has 30 KB, and a scrape of the metrics would else read 90 of them.
 """
@@ -172,8 +172,8 @@ def read_samples(client: Redis, ids: DestinationIds) -> list[Sample]:
     """
     pipe = client.pipeline(transaction=False)
     pipe.lrange(keys.PROGRESS, 0, RECENT_SAMPLES - 1)
-    for place in _OLDER:
-        pipe.lindex(keys.PROGRESS, place)
+    for position in _OLDER:
+        pipe.lindex(keys.PROGRESS, position)
     newest, *older = pipe.execute()
     texts = dict.fromkeys(text for text in (*newest, *older) if text)
     samples = [Sample(**orjson.loads(text)) for text in texts]

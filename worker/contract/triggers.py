@@ -323,8 +323,8 @@ def dumps(pause: Pause) -> bytes:
 def parse_pauses(stored: Mapping[bytes, bytes], ids: DestinationIds) -> Pauses:
     """Return the pauses that the hash in Redis holds; one that can't be read still pauses."""
     found: dict[str, dict[str, Pause]] = {DESTINATION: {}, TRIGGER: {}, JOB: {}}
-    for place, text in stored.items():
-        kind, _, name = place.decode().partition("|")
+    for which, text in stored.items():
+        kind, _, name = which.decode().partition("|")
         if kind in found and name:
             shown = ids.name_of(name) if kind == DESTINATION else name
             found[kind][shown] = _loads(text)

@@ -192,7 +192,7 @@ class GateStatus:
 
 
 SEVERAL: Final = "*"
-"""The text that stands for more than one place in `TriggerAnswers.refused`."""
+"""The text that stands for more than one position in `TriggerAnswers.refused`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,7 @@ class TriggerAnswers:
 
     Args:
         taken_seconds_ago: The time since it took something; None = never, as far as is known.
-        refused: The place of the only delivery in whose requests bodies were refused since then;
+        refused: The position of the only delivery in whose requests bodies were refused since then;
             `SEVERAL`; or "" = none were.
     """
 
@@ -252,7 +252,7 @@ class Gate(Protocol):
             send_time: As it was booked.
             verdict: The verdict of the answer.
             delivered: By trigger: how many deliveries of it were made.
-            batch: The place of the first delivery that was sent: a probe avoids it after a failure.
+            batch: The position of the first delivery sent: a probe avoids it after a failure.
         """
 
     async def answers(self, triggers: Iterable[str]) -> dict[str, TriggerAnswers]:

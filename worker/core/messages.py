@@ -37,7 +37,7 @@ _ENDS_A_NAME: Final = b'":'
 _RUN: Final = re.compile(rf"{_HIDDEN}(?:[^\w<>]*{_HIDDEN})+")
 
 
-def place_in(text: str) -> str:
+def location_in(text: str) -> str:
     """Return the place in a template that a message begins with, `file:line`; "" if none."""
     found = _STAYS.match(text)
     return found[0][:-2] if found and ":" in found[0][:-2] else ""

@@ -308,14 +308,14 @@ def said_by(answer: Answer, reason: str) -> str:
     document = parsed(answer.body)
     if document is None:
         return _plain(answer.body)
-    places = (reason, *_USUAL) if reason else _USUAL
-    return _usual_text(document, places) or normalise_message(
+    paths = (reason, *_USUAL) if reason else _USUAL
+    return _usual_text(document, paths) or normalise_message(
         document if isinstance(document, str) else ""
     )
 
 
-def _usual_text(document: Any, places: Sequence[str]) -> str:
-    found = (text for place in places if isinstance(text := _at(document, place), str) and text)
+def _usual_text(document: Any, paths: Sequence[str]) -> str:
+    found = (text for path in paths if isinstance(text := _at(document, path), str) and text)
     return normalise_message(next(found, ""))
 
 

@@ -113,7 +113,7 @@ def token_request(authorization: Authorization) -> OutgoingRequest:
 def read_grant(answer: Answer | NoAnswer, authorization: Authorization) -> Granted | Verdict:
     """Return the token that was issued, or the verdict if there is none."""
     if isinstance(answer, NoAnswer):
-        return Failed(f"{_place(authorization)}: {answer.message}", possibly_applied=False)
+        return Failed(f"{_named(authorization)}: {answer.message}", possibly_applied=False)
     document = parsed(answer.body)
     told = document if isinstance(document, dict) else {}
     token = told.get("access_token")
@@ -122,15 +122,15 @@ def read_grant(answer: Answer | NoAnswer, authorization: Authorization) -> Grant
     if answer.status in _OK:
         # The credentials were not refused: it may well issue a token to the next who asks.
         lacks = "an access_token that a header can carry" if token else "an access_token"
-        message = f"{_place(authorization)} answers {answer.status} without {lacks}"
+        message = f"{_named(authorization)} answers {answer.status} without {lacks}"
         return Failed(message, possibly_applied=False)
-    message = f"{_place(authorization)} answers {answer.status}{_said(told, authorization)}"
+    message = f"{_named(authorization)} answers {answer.status}{_said(told, authorization)}"
     if answer.status in _OURS and answer.status not in {_TOO_MANY, _TIMEOUT}:
         return AccessRefused(message)
     return Failed(message, possibly_applied=False)
 
 
-def _place(authorization: Authorization) -> str:
+def _named(authorization: Authorization) -> str:
     return f"authorizations.{authorization.name}.token_url"
 
 

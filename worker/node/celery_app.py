@@ -54,7 +54,7 @@ from segrelay.worker.errors import RedisUnavailable, SegrelayError, UsageWrong
 from segrelay.worker.node.shared import NodeMemory, listening
 from segrelay.worker.node.sweep import SILENCE_SECONDS, Sweep, SweepStep, sweep_of
 from segrelay.worker.node.task import DrainTask, Ready, register
-from segrelay.worker.node.waking import Ringer
+from segrelay.worker.node.waking import NodeWaker
 
 MOST_BETWEEN_TRIES_SECONDS: Final = 2
 """The longest pause between two tries: Redis' restart is noticed within 10 s."""
@@ -185,18 +185,18 @@ class Edge:
     load: Callable[[], Mapping[str, str]]
     silence_seconds: float
     node: NodeMemory | None = None
-    ringer: Ringer = field(init=False)
+    waker: NodeWaker = field(init=False)
     _task: DrainTask | None = None
 
     def __post_init__(self) -> None:
         """Make the ringer, which connects when it is first used."""
-        self.ringer = Ringer(self.app, self.settings)
+        self.waker = NodeWaker(self.app, self.settings)
 
     def begin(self, processes: int) -> None:
         """Make the state that all processes share, before the first of them is forked."""
         self.node = NodeMemory.of(processes, self.settings.destinations)
         self.node.stopped.write(self.load())
-        self._task = DrainTask(self.settings, self.build, self.ringer, self.node)
+        self._task = DrainTask(self.settings, self.build, self.waker, self.node)
 
     def task(self) -> DrainTask:
         """Return the object that does the work of the task `drain`."""
@@ -214,7 +214,7 @@ class Edge:
     def sweep(self, pool: Any) -> Sweep:
         """Return the sweep of this node."""
         assert self.node is not None
-        sweep = sweep_of(self.settings, self.node, Ringer(self.app, self.settings), pool)
+        sweep = sweep_of(self.settings, self.node, NodeWaker(self.app, self.settings), pool)
         sweep.silence_seconds = self.silence_seconds
         return sweep
 
@@ -237,11 +237,11 @@ class Edge:
             yield turn
         waiting = self.node.waiting.next_after(WakeUp(BACKFILL, "", 0))
         if waiting:
-            self.ringer.wake([waiting])
+            self.waker.wake([waiting])
 
     def wake(self, background_jobs: Iterable[BackgroundJob]) -> None:
         """Send messages for background jobs."""
-        self.ringer.wake_background_jobs(background_jobs)
+        self.waker.wake_background_jobs(background_jobs)
 
     def tell_to_stop(self, **_: Any) -> None:
         """Tell all drains of this node; called within a signal's handler."""

@@ -22,6 +22,7 @@ from segrelay.worker.adapters.redis.partition import RedisPartition
 from segrelay.worker.adapters.redis.recognizer import RedisRecognizer
 from segrelay.worker.adapters.redis.self_pause import Canaries, DeadLetterLimit, RedisStreaks
 from segrelay.worker.adapters.redis.shared_keys import RedisNumbers, SharedKeys, Standing
+from segrelay.worker.adapters.redis.taps import sending_records
 from segrelay.worker.adapters.redis.tokens import ASKING_SECONDS, RedisTokens
 from segrelay.worker.adapters.sender import AuthorizedSender, HttpSender
 from segrelay.worker.batch.batch import CanaryShares
@@ -31,6 +32,7 @@ from segrelay.worker.batch.state import Tally
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import queue_name
 from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.outcomes import Recording
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.redis.client import AsyncRedis, Redis
 from segrelay.worker.contract.redis.connection import (
@@ -40,6 +42,7 @@ from segrelay.worker.contract.redis.connection import (
     resolve_url,
 )
 from segrelay.worker.contract.settings import Authorization, Destination, Settings
+from segrelay.worker.contract.taps import Taps
 from segrelay.worker.contract.words import LIVE
 from segrelay.worker.core.verdicts import Verdict
 from segrelay.worker.destinations.oauth2 import Granted, read_grant, token_request
@@ -62,6 +65,7 @@ class Runtime:
         upkeep: Has the triggers.
         lease_client: Of the renewing thread, alone.
         is_worker: This process does nothing but drain, so it collects its garbage after each drain.
+        taps: The watches of what goes through, as the last drain found them.
     """
 
     settings: Settings
@@ -78,6 +82,7 @@ class Runtime:
     canaries: Canaries
     responses: Responses
     is_worker: bool = False
+    taps: Taps = field(default_factory=Taps)
     gates: dict[str, RedisGate] = field(default_factory=dict)
     jitter: random.Random = field(default_factory=random.SystemRandom)
     _first_drains: int = FIRST_DRAINS
@@ -105,12 +110,12 @@ class Runtime:
         Raises:
             UsageWrong: There is no such destination or partition.
         """
-        place = self._place(destination, partition)
-        if place is None:
+        partition_keys = self._keys_of(destination, partition)
+        if partition_keys is None:
             return Tally(ended="the number of partitions has changed"), ""
         self.upkeep.look()
         try:
-            tally, queue = self.runner.run(self._drain(place, stop, live_waits, adapt))
+            tally, queue = self.runner.run(self._drain(partition_keys, stop, live_waits, adapt))
         finally:
             if self.is_worker:
                 gc.collect()
@@ -118,7 +123,7 @@ class Runtime:
             self._keep_what_was_loaded()
         return tally, queue
 
-    def _place(self, destination: str, partition: int) -> PartitionKeys | None:
+    def _keys_of(self, destination: str, partition: int) -> PartitionKeys | None:
         """Return the keys of a partition; None if its number is a former one.
 
         Raises:
@@ -136,7 +141,7 @@ class Runtime:
                 f"{numbers.stop - 1}."
             )
         ids = self.settings.redis.ids
-        return ids.place(destination, partition) if partition in numbers else None
+        return ids.partition(destination, partition) if partition in numbers else None
 
     async def _learn_numbering(self) -> None:
         stored = await self.client.execute_command("GET", keys.PARTITIONS)
@@ -168,7 +173,7 @@ class Runtime:
 
     async def _drain(
         self,
-        place: PartitionKeys,
+        partition_keys: PartitionKeys,
         stop: Stop,
         live_waits_here: Callable[[], bool],
         adapt: Callable[[Drain], Drain],
@@ -180,22 +185,26 @@ class Runtime:
             grace_ends = stop.told_at_seconds + STOP_GRACE_SECONDS
             return not stop.is_told or boottime_seconds() < grace_ends
 
-        partition = self._partition(place, may_repeat)
-        triggers = self.upkeep.triggers[place.destination]
+        partition = self._partition(partition_keys, may_repeat)
+        triggers = self.upkeep.triggers[partition_keys.destination]
         # The pauses are read after it, since it pauses a trigger whose canary is over.
         shares = await self.canaries.begin(partition.token, triggers, self.upkeep.refused)
         try:
-            await self.dead_letter_limit.pause_if_full(place.destination)
-            standing = await self.shared_keys.standing(place.destination)
+            await self.dead_letter_limit.pause_if_full(partition_keys.destination)
+            standing = await self.shared_keys.standing(partition_keys.destination)
             streaks = RedisStreaks(self.client, standing.streaks, may_repeat=may_repeat)
-            drain = self._drain_of(place, partition, standing, streaks, shares, stop, live_waits)
-            return await adapt(drain).run()
+            self.taps.learn(standing.watches)
+            drain = self._drain_of(
+                partition_keys, partition, standing, streaks, shares, stop, live_waits
+            )
+            async with sending_records(self.client, self.taps):
+                return await adapt(drain).run()
         finally:
             await self.canaries.end(partition.token, triggers, shares)
 
     def _drain_of(  # noqa: PLR0917 - what is made for this drain; the rest is the process'
         self,
-        place: PartitionKeys,
+        partition_keys: PartitionKeys,
         partition: RedisPartition,
         standing: Standing,
         streaks: RedisStreaks,
@@ -205,17 +214,17 @@ class Runtime:
     ) -> Drain:
         lease_seconds = self.settings.delivery.lease_seconds
         return Drain(
-            keys=place,
+            keys=partition_keys,
             partition=partition,
-            gate=self._gate(self.settings.destinations[place.destination]),
+            gate=self._gate(self.settings.destinations[partition_keys.destination]),
             sender=self.sender,
             renderer=replace(self.renderer, is_told_to_stop=lambda: stop.is_told),
             numbers=self.numbers,
             streaks=streaks,
-            lease=ThreadedLease(self.lease_client, place, partition.token, lease_seconds),
-            triggers=self.upkeep.triggers[place.destination],
+            lease=ThreadedLease(self.lease_client, partition_keys, partition.token, lease_seconds),
+            triggers=self.upkeep.triggers[partition_keys.destination],
             paused=standing.paused,
-            read_names=lambda: self.shared_keys.names(place.destination),
+            read_names=lambda: self.shared_keys.names(partition_keys.destination),
             live_waits=live_waits,
             clock=SystemClock(),
             jitter=self.jitter,
@@ -224,19 +233,23 @@ class Runtime:
             responses=self.responses,
             canary_shares=shares,
             scopes=standing.scopes,
-            recognizer=self._recognizer(place),
+            recognizer=self._recognizer(partition_keys),
+            taps=self.taps or None,
         )
 
-    def _partition(self, place: PartitionKeys, may_repeat: Callable[[], bool]) -> RedisPartition:
+    def _partition(
+        self, partition_keys: PartitionKeys, may_repeat: Callable[[], bool]
+    ) -> RedisPartition:
         delivery = self.settings.delivery
         return RedisPartition(
             self.client,
-            place,
+            partition_keys,
             lease_seconds=delivery.lease_seconds,
             retention_seconds=delivery.ledger_retention_seconds,
             late_seconds=delivery.late_seconds,
             owner=f"{socket.gethostname()}:{os.getpid()} {self.settings.fingerprint}",
             may_repeat=may_repeat,
+            recording=Recording.of(self.settings),
         )
 
     def _limits(self) -> Limits:
@@ -248,13 +261,13 @@ class Runtime:
             in_flight=delivery.in_flight,
         )
 
-    def _recognizer(self, place: PartitionKeys) -> RedisRecognizer | None:
-        field = self.settings.destinations[place.destination].stable
+    def _recognizer(self, partition_keys: PartitionKeys) -> RedisRecognizer | None:
+        field = self.settings.destinations[partition_keys.destination].stable
         if not field:
             return None
         return RedisRecognizer(
             self.client,
-            place,
+            partition_keys,
             field=field,
             identity=self.settings.delivery.identity,
             numbering=self.settings.redis.numbering,

@@ -145,7 +145,7 @@ def write_all(descriptor: int, text: str) -> None:
     os.pwrite(descriptor, content, 0)
 
 
-_ROOM: Final = 65_536
+_OF_A_KIND: Final = 65_536
 """The bytes for each kind of permit: more than a node can have processes."""
 _OF_BACKFILL: Final = 0
 
@@ -178,25 +178,25 @@ class Permits:
     def __init__(self, processes: int, destinations: Iterable[str]) -> None:
         self._most = max(1, processes - 1)
         self._most_of_backfill = max(min(2, self._most), self._most - 1)
-        self._rooms = {name: number for number, name in enumerate(destinations, start=1)}
+        self._kinds = {name: number for number, name in enumerate(destinations, start=1)}
         self._descriptor = unnamed_file()
 
     def take(self, call: WakeUp) -> DrainPermit | None:
         """Take the permits that a drain needs; None where one of them is not free."""
-        rooms = [(self._rooms.get(call.destination, len(self._rooms) + 1), self._most)]
+        kinds = [(self._kinds.get(call.destination, len(self._kinds) + 1), self._most)]
         if call.queue == BACKFILL:
-            rooms.append((_OF_BACKFILL, self._most_of_backfill))
-        return self._take(rooms)
+            kinds.append((_OF_BACKFILL, self._most_of_backfill))
+        return self._take(kinds)
 
     def take_for_background_job(self) -> DrainPermit | None:
         """Take the node's one permit for background jobs, and one of the backfill lane's."""
-        return self._take([(len(self._rooms) + 2, 1), (_OF_BACKFILL, self._most_of_backfill)])
+        return self._take([(len(self._kinds) + 2, 1), (_OF_BACKFILL, self._most_of_backfill)])
 
-    def _take(self, rooms: Iterable[tuple[int, int]]) -> DrainPermit | None:
-        """Take a permit of each kind (room), or return None if all of one kind are taken."""
+    def _take(self, kinds: Iterable[tuple[int, int]]) -> DrainPermit | None:
+        """Take a permit of each kind, or return None if all of one kind are taken."""
         permit = DrainPermit(self._descriptor, offsets := [])
-        for room, most in rooms:
-            offset = self._lock_one(room, most)
+        for kind, most in kinds:
+            offset = self._lock_one(kind, most)
             if offset is None:
                 permit.__exit__()
                 return None
@@ -205,8 +205,8 @@ class Permits:
 
     def are_free(self) -> bool:
         """Say whether no process of the node drains; not to be asked by one that does."""
-        for room in range(1, len(self._rooms) + 2):
-            for offset in range(room * _ROOM, room * _ROOM + self._most):
+        for kind in range(1, len(self._kinds) + 2):
+            for offset in range(kind * _OF_A_KIND, kind * _OF_A_KIND + self._most):
                 try:
                     fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
                 except OSError:
@@ -214,8 +214,8 @@ class Permits:
                 fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, offset)
         return True
 
-    def _lock_one(self, room: int, most: int) -> int | None:
-        first = room * _ROOM
+    def _lock_one(self, kind: int, most: int) -> int | None:
+        first = kind * _OF_A_KIND
         for offset in range(first, first + most):
             try:
                 fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset, os.SEEK_SET)

@@ -44,7 +44,7 @@ from segrelay.worker.contract.words import LIVE
 from segrelay.worker.core.rounds import Rounds, Sight, WakeUp
 from segrelay.worker.errors import RedisUnavailable
 from segrelay.worker.node.shared import Board, NodeMemory
-from segrelay.worker.node.waking import Ringer
+from segrelay.worker.node.waking import NodeWaker
 
 EVERY_SECONDS: Final = 1.0
 SILENCE_SECONDS: Final = 30.0
@@ -247,16 +247,16 @@ def tell_supervisor(state: str) -> None:
         client.sendto(state.encode(), address.replace("@", "\0", 1))
 
 
-def sweep_of(settings: Settings, node: NodeMemory, ringer: Ringer, pool: Any) -> Sweep:
+def sweep_of(settings: Settings, node: NodeMemory, waker: NodeWaker, pool: Any) -> Sweep:
     """Return the sweep of a node."""
     client = connect(resolve_url(settings.redis), timeout_seconds=_TIMEOUT_SECONDS)
     broker = connect(resolve_broker_url(settings.redis), timeout_seconds=_TIMEOUT_SECONDS)
     return Sweep(
         survey=RedisSurvey(client, settings, stopped=node.stopped.read_for_waking),
         queued=lambda: queue_length(broker),
-        wake=ringer.wake,
+        wake=waker.wake,
         schedule=RedisSchedule(client, settings),
-        wake_background_jobs=ringer.wake_background_jobs,
+        wake_background_jobs=waker.wake_background_jobs,
         note_progress=RedisProgress(client, settings, node.stopped.read).note,
         remove_lapsed=RedisLapsing(client, settings).step,
         has_idle_process=lambda: len(worker_state.active_requests) < pool.num_processes,
@@ -269,7 +269,7 @@ def sweep_of(settings: Settings, node: NodeMemory, ringer: Ringer, pool: Any) ->
             templates=node.about_templates,
             count_refused=count_refused,
             files=UsedFiles(settings.templates_folder, _template_names(settings)).digests,
-            files_changed=lambda: ringer.wake(_one_call_each(settings)),
+            files_changed=lambda: waker.wake(_one_call_each(settings)),
             alive_file=_alive_file(),
             watch=InstanceWatch(client, settings, node.known_instances).look,
         ),

@@ -22,7 +22,7 @@ from segrelay.worker.core.rounds import WakeUp
 from segrelay.worker.errors import Bug, DrainEndedBadly, SegrelayError, UsageWrong, WeMustAct
 from segrelay.worker.logs import log_bug
 from segrelay.worker.node.shared import NodeMemory, TemplateUse, listening
-from segrelay.worker.node.waking import Ringer
+from segrelay.worker.node.waking import NodeWaker
 
 NO_FREE_PERMIT: Final = "no free permit"
 LIVE_TURNS: Final = 4
@@ -139,7 +139,7 @@ class DrainTask:
 
     settings: Settings
     build: Callable[[], Ready]
-    ringer: Ringer
+    waker: NodeWaker
     node: NodeMemory
     ready: Ready | None = None
 
@@ -223,4 +223,4 @@ class DrainTask:
     def _hand_over(self, call: WakeUp, again: list[WakeUp]) -> None:
         """Wake the first call that waited for the permit, and only then for this partition."""
         waiting = self.node.waiting.next_after(call)
-        self.ringer.wake([*([waiting] if waiting else []), *again])
+        self.waker.wake([*([waiting] if waiting else []), *again])

@@ -26,7 +26,7 @@ from segrelay.worker.core.rounds import WakeUp
 LOG: Final = structlog.get_logger()
 
 
-class Ringer:
+class NodeWaker:
     """Sends messages for drains and background jobs; a process that was forked connects anew."""
 
     def __init__(self, app: Any, settings: Settings) -> None:
@@ -39,7 +39,8 @@ class Ringer:
         """Send messages for drains until one can't be sent; return how many were sent."""
         ids = self._settings.redis.ids
         return self._send_all(
-            drain_message(ids.place(call.destination, call.partition), call.queue) for call in calls
+            drain_message(ids.partition(call.destination, call.partition), call.queue)
+            for call in calls
         )
 
     def wake_background_jobs(self, background_jobs: Iterable[BackgroundJob]) -> int:

@@ -40,8 +40,8 @@ local function tell(kind, record, severity)
 end
 
 local seen = {}
-for place = 3, #ARGV, 2 do
-  local field = 'problem|' .. ARGV[place]
+for i = 3, #ARGV, 2 do
+  local field = 'problem|' .. ARGV[i]
   seen[field] = true
   local text = redis.call('HGET', KEYS[1], field)
   local record = text and cjson.decode(text) or {first = at}
@@ -50,7 +50,7 @@ for place = 3, #ARGV, 2 do
     record.gone, record.back = nil, at
     if not record.told then record.first = at end
   end
-  record.problem = ARGV[place + 1]
+  record.problem = ARGV[i + 1]
   local severity = cjson.decode(record.problem).severity
   if not record.told then
     if at - record.first >= limit.stands then
@@ -75,10 +75,10 @@ for place = 3, #ARGV, 2 do
 end
 
 local known = redis.call('HGETALL', KEYS[1])
-for place = 1, #known, 2 do
-  local field = known[place]
+for i = 1, #known, 2 do
+  local field = known[i]
   if field:match('^problem|') and not seen[field] then
-    local record = cjson.decode(known[place + 1])
+    local record = cjson.decode(known[i + 1])
     record.gone = math.min(record.gone or at, at)
     if record.told and at - record.gone >= (record.restless and limit.quiet or limit.calm) then
       put('end', record)

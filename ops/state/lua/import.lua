@@ -1,31 +1,34 @@
 #!lua
 -- Puts exported letters back. One that is there already changes nothing.
 --
--- KEYS[1] counts  [2] letters  [3] lettertimes  [4] causes  [5] lease  [6] what has come from elsewhere; without it, all may  [7] forwards, if a person's letters come
--- ARGV per letter: id, the letter, time of death (ms), cause, sample of the cause, stream in which it died, reason
--- then, for a person's letters, the digest (hex) and the record without which they may not come
+-- KEYS: those of the partition; what has come from elsewhere (absent: all letters may come); and forwards, if a person's letters come
+-- ARGV: per letter: id, the letter, time of death (ms), cause, sample of the cause, stream in which it died, reason;
+--     for a person's letters, the digest (hex) and the record without which they may not come;
+--     and where outcomes are recorded: the rows of the letters, and the most bytes that are kept
+--@keys counts dead_letters dead_letter_times causes lease carried? forwards? outcomes? recorded?
+--@args letters[id text died cause sample stream reason] person... ends...
 --
 -- Returns how many were not there; -1 if the person's record is another one by now, -2 if the number of partitions has changed.
 --@include _outcomes
+--@include _record
 --@include _renumbered
 
-if is_renumbered(KEYS[5]) then return -2 end
-local PER_LETTER, last = 7, #ARGV
-if KEYS[7] then
-  if redis.call('HGET', KEYS[7], ARGV[last - 1]) ~= ARGV[last] then return -1 end
-  last = last - 2
-end
-local added = 0
-for i = 1, last, PER_LETTER do
-  local id, letter, died, cause, sample, name, reason = unpack(ARGV, i, i + PER_LETTER - 1)
-  local comes = not KEYS[6] or redis.call('HSETNX', KEYS[6], 'letter|' .. id, '1') == 1
-  if comes and redis.call('HSETNX', KEYS[2], id, letter) == 1 then
+if is_renumbered(key_lease) then return -2 end
+if key_forwards and redis.call('HGET', key_forwards, ARGV[at_person + 1]) ~= ARGV[at_person + 2] then return -1 end
+local added, taken = 0, {}
+for i = 1, n_letters do
+  local id, cause, name = ARGV[at_letters_id + i], ARGV[at_letters_cause + i], ARGV[at_letters_stream + i]
+  local comes = not key_carried or redis.call('HSETNX', key_carried, 'letter|' .. id, '1') == 1
+  taken[i] = '0'
+  if comes and redis.call('HSETNX', key_dead_letters, id, ARGV[at_letters_text + i]) == 1 then
     added = added + 1
-    redis.call('ZADD', KEYS[3], died, id)
-    redis.call('HSETNX', KEYS[4], cause, sample)
-    redis.call('HINCRBY', KEYS[4], cause .. '|n', 1)
-    count_outcome(KEYS[1], 'accepted', '', name, 1)
-    count_outcome(KEYS[1], 'dead', reason, name, 1)
+    taken[i] = '1'
+    redis.call('ZADD', key_dead_letter_times, ARGV[at_letters_died + i], id)
+    redis.call('HSETNX', key_causes, cause, ARGV[at_letters_sample + i])
+    redis.call('HINCRBY', key_causes, cause .. '|n', 1)
+    count_outcome(key_counts, 'accepted', '', name, 1)
+    count_outcome(key_counts, 'dead', ARGV[at_letters_reason + i], name, 1)
   end
 end
+if key_outcomes then record(ARGV[at_ends + 1], taken, ARGV[at_ends + 2]) end
 return added

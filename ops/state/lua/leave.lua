@@ -1,45 +1,50 @@
 #!lua flags=allow-oom
 -- Takes dead letters away: back into a stream, or for good. What is not there any more changes nothing.
 --
--- KEYS[1] counts  [2] streams  [3] wakeup  [4] letters  [5] lettertimes  [6] causes  [7] lease  then s streams
--- ARGV[1] s, the number of streams; s names `lane|trigger`
--- then per letter: id, cause, stream in which it died, reason, index of its stream (0 = discard it), header, profile
+-- ARGV: the names `lane|trigger` of the streams; per letter: id, cause, stream in which it died, reason, index of the stream that it goes to
+-- (0 = discard it), header, profile; and where outcomes are recorded: the rows, and the most bytes that are kept. A letter has one row that
+-- takes its death back, and a second one if it is discarded.
+--@keys counts streams wakeup dead_letters dead_letter_times causes lease to... outcomes? recorded?
+--@args names... letters[id cause stream reason to header profile] ends...
 --
 -- Returns {letters taken, wake}: wake is 1 if something waits now and nobody was woken yet. It is woken backfill, which 3 means.
 -- {-1, 0} if the number of partitions has changed.
 --@include _add
 --@include _outcomes
+--@include _record
 --@include _renumbered
 
-if is_renumbered(KEYS[7]) then return {-1, 0} end
-local FIXED, PER_LETTER = 7, 7
-local floor = redis.call('HGET', KEYS[7], 'floor')
-local s = tonumber(ARGV[1])
+if is_renumbered(key_lease) then return {-1, 0} end
+local floor = redis.call('HGET', key_lease, 'floor')
 
 local function forget_one_of(cause)
-  if redis.call('HINCRBY', KEYS[6], cause .. '|n', -1) <= 0 then redis.call('HDEL', KEYS[6], cause, cause .. '|n') end
+  if redis.call('HINCRBY', key_causes, cause .. '|n', -1) <= 0 then redis.call('HDEL', key_causes, cause, cause .. '|n') end
 end
 
-local taken, waits = 0, false
-for i = 2 + s, #ARGV, PER_LETTER do
-  local id, cause, name, reason, index = unpack(ARGV, i, i + 4)
-  if redis.call('HDEL', KEYS[4], id) == 1 then
-    taken = taken + 1
-    redis.call('ZREM', KEYS[5], id)
-    forget_one_of(cause)
-    count_outcome(KEYS[1], 'dead', reason, name, -1)
-    if index == '0' then
-      count_outcome(KEYS[1], 'discarded', '', name, 1)
+local count_taken, waits, taken = 0, false, {}
+for i = 1, n_letters do
+  local id, name, to = ARGV[at_letters_id + i], ARGV[at_letters_stream + i], tonumber(ARGV[at_letters_to + i])
+  local gone = redis.call('HDEL', key_dead_letters, id)
+  taken[#taken + 1] = tostring(gone)
+  if to == 0 then taken[#taken + 1] = tostring(gone) end
+  if gone == 1 then
+    count_taken = count_taken + 1
+    redis.call('ZREM', key_dead_letter_times, id)
+    forget_one_of(ARGV[at_letters_cause + i])
+    count_outcome(key_counts, 'dead', ARGV[at_letters_reason + i], name, -1)
+    if to == 0 then
+      count_outcome(key_counts, 'discarded', '', name, 1)
     else
-      local at = tonumber(index)
-      note_id(add(KEYS[FIXED + at], floor, 'h', ARGV[i + 5], 'p', ARGV[i + 6]))
-      note_header(ARGV[i + 5])
-      redis.call('SADD', KEYS[2], ARGV[1 + at])
+      local header = ARGV[at_letters_header + i]
+      note_id(add(KEYS[at_to + to], floor, 'h', header, 'p', ARGV[at_letters_profile + i]))
+      note_header(header)
+      redis.call('SADD', key_streams, ARGV[at_names + to])
       waits = true
     end
   end
 end
-write_age(KEYS[7])
+write_age(key_lease)
+if key_outcomes then record(ARGV[at_ends + 1], taken, ARGV[at_ends + 2]) end
 local wake = 0
-if waits and redis.call('SET', KEYS[3], '3', 'NX') then wake = 1 end
-return {taken, wake}
+if waits and redis.call('SET', key_wakeup, '3', 'NX') then wake = 1 end
+return {count_taken, wake}

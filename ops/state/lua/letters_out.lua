@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Removes letters that have come to another destination, with their counts; or lets them leave for another partition.
 --
--- KEYS[1] lease  [2] counts  [3] letters  [4] lettertimes  [5] causes  [6] letters on their way; without it, they are gone
+-- KEYS[1] lease  [2] counts  [3] letters  [4] dead_letter_times  [5] causes  [6] letters on their way; without it, they are gone
 -- ARGV[1] token  then per letter: id, cause, stream in which it died, reason
 --
 -- Returns 1, or 0 if somebody else holds the lease.

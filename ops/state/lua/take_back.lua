@@ -2,47 +2,52 @@
 -- Takes back what waits in one stream: these entries, or all of it at once. XDEL decides: what a drain has settled is not counted.
 -- Of all, only what a person has counted: nothing that was added behind the last of it.
 --
--- KEYS[1] counts  [2] streams  [3] aside  [4] holds  [5] the stream  [6] orphans  [7] lease
--- ARGV[1] the stream's name `lane|trigger`  [2] the last id to take; "" = none is too late  then the entries' ids; none = all
+-- ARGV: the stream's name `lane|trigger`; the last id to take, "" = none is too late; the entries' ids, none = all; and where outcomes
+-- are recorded, the rows of these entries, which have to be named then, and the most bytes that are kept
+--@keys counts streams aside holds waiting orphans lease outcomes? recorded?
+--@args name last ids... ends...
 --
 -- Returns how many were taken back; -1 if the number of partitions has changed.
 --@include _orphans
 --@include _outcomes
+--@include _record
 --@include _renumbered
 
-if is_renumbered(KEYS[7]) then return -1 end
-local name = ARGV[1]
-local taken, ids = 0, {}
-if #ARGV == 2 then
-  local last = ARGV[2]
-  local newer = last ~= '' and redis.call('XRANGE', KEYS[5], '(' .. last, '+', 'COUNT', 1)[1]
+if is_renumbered(key_lease) then return -1 end
+local name, last, count_taken, ids, taken = arg_name, arg_last, 0, {}, {}
+if n_ids == 0 then
+  local newer = last ~= '' and redis.call('XRANGE', key_waiting, '(' .. last, '+', 'COUNT', 1)[1]
   if newer then
-    taken = redis.call('XTRIM', KEYS[5], 'MINID', '=', newer[1])
+    count_taken = redis.call('XTRIM', key_waiting, 'MINID', '=', newer[1])
   else
-    taken = redis.call('XLEN', KEYS[5])
-    redis.call('UNLINK', KEYS[5])
+    count_taken = redis.call('XLEN', key_waiting)
+    redis.call('UNLINK', key_waiting)
   end
   -- A worker looks anew at what stays: how many of those that went it had found unwanted is not known.
-  count_down(KEYS[6], name)
-  for _, entry in ipairs(redis.call('HKEYS', KEYS[3])) do
+  count_down(key_orphans, name)
+  for _, entry in ipairs(redis.call('HKEYS', key_aside)) do
     local is_its = string.sub(entry, 1, #name + 1) == name .. '|'
     if is_its and not (newer and is_behind(string.sub(entry, #name + 2), last)) then
-      redis.call('HDEL', KEYS[3], entry)
+      redis.call('HDEL', key_aside, entry)
     end
   end
 else
-  for i = 3, #ARGV do
-    if redis.call('XDEL', KEYS[5], ARGV[i]) == 1 then
-      taken = taken + 1
-      ids[taken] = ARGV[i]
-      redis.call('HDEL', KEYS[3], name .. '|' .. ARGV[i])
+  for i = 1, n_ids do
+    local id = ARGV[at_ids + i]
+    local gone = redis.call('XDEL', key_waiting, id)
+    taken[i] = tostring(gone)
+    if gone == 1 then
+      count_taken = count_taken + 1
+      ids[count_taken] = id
+      redis.call('HDEL', key_aside, name .. '|' .. id)
     end
   end
-  count_down(KEYS[6], name, ids)
+  count_down(key_orphans, name, ids)
 end
-if redis.call('XLEN', KEYS[5]) == 0 then
-  redis.call('SREM', KEYS[2], name)
-  redis.call('HDEL', KEYS[4], name)
+if redis.call('XLEN', key_waiting) == 0 then
+  redis.call('SREM', key_streams, name)
+  redis.call('HDEL', key_holds, name)
 end
-if taken > 0 then count_outcome(KEYS[1], 'discarded', '', name, taken) end
-return taken
+if count_taken > 0 then count_outcome(key_counts, 'discarded', '', name, count_taken) end
+if key_outcomes then record(ARGV[at_ends + 1], taken, ARGV[at_ends + 2]) end
+return count_taken

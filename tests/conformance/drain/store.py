@@ -29,7 +29,7 @@ class Store:
     @property
     def elsewhere(self) -> dict[int, list[Delivery]]:
         """What waits in other partitions."""
-        destination, own = self.keys.destination, self.keys.partition
+        destination, own = self.keys.destination, self.keys.number
         found = {
             number: _streams(self.client, PartitionKeys(destination, number))
             for number in range(PARTITIONS)

@@ -74,7 +74,7 @@ def test_on_ambiguous_dead_letter_sends_nothing_twice(make_world) -> None:
     world.drain()
 
     assert [dead_letter["reason"] for dead_letter in dead_letters(world)] == ["ambiguous"]
-    assert world.store.waiting() == 1, "the other event of the person waits for the open note"
+    assert world.store.waiting() == 1, "the other event of the person waits for the intent in doubt"
     assert len([s for s in world.sendings if holds_poison(s)]) == 1
 
 

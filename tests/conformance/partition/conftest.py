@@ -18,6 +18,7 @@ from segrelay.worker.batch.partition import (
 )
 from segrelay.worker.contract.events import Header, decode_header
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, stream_name
+from segrelay.worker.contract.outcomes import OutcomeRow, Recording, unpack
 from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.contract.redis.connection import connect_async
 from segrelay.worker.contract.redis.scripts import run_script_async
@@ -59,7 +60,7 @@ class World:
         self.run(client.flushdb())
         self.set_clock(START_MS)
 
-    def partition(self) -> RedisPartition:
+    def partition(self, recording: Recording | None = None) -> RedisPartition:
         return OnOurClock(
             self._client,
             self.keys,
@@ -67,6 +68,7 @@ class World:
             retention_seconds=RETENTION_SECONDS,
             late_seconds=LATE_SECONDS,
             owner="a test",
+            recording=recording,
         )
 
     def run(self, waiting: Coroutine[Any, Any, Any]) -> Any:
@@ -110,6 +112,14 @@ class World:
         return await run_script_async(
             self._client, script_on_our_clock("lapse"), names, (keys.tag,)
         )
+
+    def outcomes(self) -> list[OutcomeRow]:
+        entries = self.run(self._client.xrange(self.keys.outcomes))
+        return [row for entry in entries for row in unpack(self.keys, *entry)]
+
+    def recorded(self) -> dict[str, int]:
+        stored = self.run(self._client.hgetall(self.keys.recorded))
+        return {name.decode(): int(value) for name, value in stored.items()}
 
     def contents(self) -> dict[str, Any]:
         return self.run(self._contents())
@@ -163,7 +173,7 @@ class World:
 
 
 def _is_part(keys: PartitionKeys, key: bytes) -> bool:
-    return key in {keys.dead_letters.encode(), keys.lettertimes.encode()}
+    return key in {keys.dead_letters.encode(), keys.dead_letter_times.encode()}
 
 
 def _hold(text: bytes) -> Hold:
@@ -194,6 +204,16 @@ class Bench:
 
     def deliveries(self, stream: str = "live|vip-enter") -> list[Delivery]:
         return self.run(self.one.read([ReadRange(stream, "", 1_000)]))[0].entries
+
+    def record(self, *fields: str, most_bytes: int = 1_000_000) -> None:
+        """Let outcomes be recorded from now on."""
+        self.one = self.world.partition(Recording(fields, most_bytes))
+
+    def outcomes(self) -> list[OutcomeRow]:
+        return self.world.outcomes()
+
+    def recorded(self) -> dict[str, int]:
+        return self.world.recorded()
 
     def contents(self) -> dict[str, Any]:
         return self.world.contents()

@@ -21,7 +21,7 @@ RETENTION_SECONDS = 1_000.0
 ANN = stable_digest("_uid", "ann")
 PEOPLE = [stable_digest("_uid", name) for name in ("ann", "bob")]
 KEYS = [f"email:{name}@example.com" for name in ("a", "b", "c")]
-PLACE = PartitionKeys("insider", 0)
+PARTITION = PartitionKeys("insider", 0)
 
 
 def seen(key, time_us, *, stable=ANN, lasts=True, forward="", by_person=False):
@@ -35,7 +35,7 @@ class InRedis:
         runner.run(client.flushdb())
         self._recognizer = RedisRecognizer(
             client,
-            PLACE,
+            PARTITION,
             field="_uid",
             identity="email",
             numbering=NUMBERING,
@@ -56,12 +56,12 @@ class InRedis:
         return self._changes.end(stable, change, ending, round(1_000 * RETENTION_SECONDS))
 
     def _record(self, stable):
-        place = PartitionKeys("insider", NUMBERING.of_stable(stable))
-        return StableRecord.loads(self.sync.get(place.stable(stable)))
+        partition = PartitionKeys("insider", NUMBERING.of_stable(stable))
+        return StableRecord.loads(self.sync.get(partition.stable(stable)))
 
     def lives_ms(self, stable):
-        place = PartitionKeys("insider", NUMBERING.of_stable(stable))
-        return self.sync.pttl(place.stable(stable))
+        partition = PartitionKeys("insider", NUMBERING.of_stable(stable))
+        return self.sync.pttl(partition.stable(stable))
 
     def claims(self, key):
         return self._changes.claims(key)
@@ -74,8 +74,10 @@ class InRedis:
 
     @property
     def counts(self):
-        places = [PartitionKeys("insider", number) for number in NUMBERING.numbers]
-        rows = [self.sync.hmget(place.changed, "renamed", "refused") for place in places]
+        partitions = [PartitionKeys("insider", number) for number in NUMBERING.numbers]
+        rows = [
+            self.sync.hmget(partition.changed, "renamed", "refused") for partition in partitions
+        ]
         return tuple(sum(int(row[at] or 0) for row in rows) for at in (0, 1))
 
 
@@ -204,10 +206,10 @@ def test_whose_newest_event_is_no_entrance_is_forgotten_with_time(in_redis):
 
 
 def test_an_identity_has_the_list_of_its_stable_ids(in_redis):
-    place = PLACE
-    assert place.partition == 0
+    partition = PARTITION
+    assert partition.number == 0
     in_redis.see(seen(A, 1), *(seen(A, 1, stable=one) for one in PEOPLE))
 
-    text = in_redis.sync.get(place.claims(digest_of(A))).decode()
+    text = in_redis.sync.get(partition.claims(digest_of(A))).decode()
 
     assert text.split() == [one.hex() for one in PEOPLE]

@@ -41,8 +41,8 @@ def _numbers():
     yield from HARD
     yield from (-number for number in HARD[:: amount(3, nightly=1)])
     for _ in range(NUMBERS):
-        digits, places = random.randint(0, 6), random.randint(0, 7)
-        yield round(random.uniform(-(10**digits), 10**digits), places)
+        digits, locations = random.randint(0, 6), random.randint(0, 7)
+        yield round(random.uniform(-(10**digits), 10**digits), locations)
         yield random.uniform(-1, 1) * 10.0 ** random.randint(-12, 18)
 
 

@@ -40,17 +40,17 @@ class Broker:
     def drained(self):
         return [json.loads(row) for row in self.client.lrange("drained", 0, -1)]
 
-    def put_work(self, *places, lane="live"):
+    def put_work(self, *partitions, lane="live"):
         """Leave work in partitions without waking it."""
-        for destination, partition in places:
+        for destination, partition in partitions:
             keys = PartitionKeys(destination, partition)
             name = f"{lane}|of-{destination}"
             self.client.xadd(keys.stream(name), {"h": "", "p": ""})
             self.client.sadd(keys.streams, name)
 
-    def take_work(self, *places):
-        for place in places:
-            keys = PartitionKeys(*place)
+    def take_work(self, *partitions):
+        for partition in partitions:
+            keys = PartitionKeys(*partition)
             for name in self.client.smembers(keys.streams):
                 self.client.delete(keys.stream(name.decode()))
             self.client.delete(keys.streams)

@@ -42,8 +42,8 @@ def test_a_supervisor_hears_that_the_worker_is_ready_and_that_it_sweeps(configur
 
 
 def test_live_messages_are_taken_before_backfill(configuration, broker, app):
-    places = range(6)
-    send(app, *(WakeUp("backfill", "one", p) for p in places), *live("two", *places))
+    partitions = range(6)
+    send(app, *(WakeUp("backfill", "one", p) for p in partitions), *live("two", *partitions))
 
     with Node(configuration, "--concurrency=1"):
         until(lambda: len(broker.drained()) == 12)
@@ -77,8 +77,8 @@ def test_all_partitions_of_a_busy_destination_get_their_turn(configuration, brok
 
 
 def test_the_queue_stays_short_while_all_processes_are_busy(configuration, broker):
-    places = [("one", partition) for partition in range(16)]
-    broker.put_work(*places)
+    partitions = [("one", partition) for partition in range(16)]
+    broker.put_work(*partitions)
     lengths = []
 
     with Node(configuration, "--concurrency=2", behaviour={"seconds": 1.0}):
@@ -87,7 +87,7 @@ def test_the_queue_stays_short_while_all_processes_are_busy(configuration, broke
             lengths.append(broker.queued())
             time.sleep(0.1)
 
-    assert max(lengths) <= 2 * len(places)
+    assert max(lengths) <= 2 * len(partitions)
 
 
 def test_a_killed_process_leaves_its_slot(configuration, broker, app):

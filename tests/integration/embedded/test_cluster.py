@@ -295,9 +295,9 @@ def test_a_sync_finds_names_and_the_ledger_on_all_masters(cluster, client, tmp_p
     known = [f"email:{each}" for each in people]
     client.hset(keys.NAMES, "a|vip", 1)
     for key in known:
-        place = PartitionKeys("insider", settings.redis.numbering.of(key))
+        partition = PartitionKeys("insider", settings.redis.numbering.of(key))
         record = Record(1, {(1, 2): Item(Direction.ENTER, 7)})
-        client.set(place.ledger(keys.digest_of(key)), pack(record))
+        client.set(partition.ledger(keys.digest_of(key)), pack(record))
 
     marks = store.marks("insider", known)
     assert all(Mark.loads(marks[key]).is_name for key in known)

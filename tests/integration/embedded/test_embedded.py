@@ -26,9 +26,9 @@ SLOW_TO_LOAD = b"*3\r\n$5\r\nDEBUG\r\n$5\r\nSLEEP\r\n$7\r\n0.00001\r\n"
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / 'a "place" with späces'
-    yield place
-    stop(place)
+    partition = tmp_path / 'a "place" with späces'
+    yield partition
+    stop(partition)
 
 
 def has_ended(pid: int) -> bool:
@@ -331,7 +331,7 @@ def test_on_a_full_disk_no_server_is_started_and_the_message_says_why(data_dir: 
     kill(before)
 
     with pytest.raises(RedisUnavailable, match=r"is full .* MB are free.* Make room there"):
-        ensure_running(data_dir, least_room_bytes=10**18)
+        ensure_running(data_dir, least_free_bytes=10**18)
 
     assert find(data_dir) is None
     after = ensure_running(data_dir)
@@ -341,7 +341,7 @@ def test_on_a_full_disk_no_server_is_started_and_the_message_says_why(data_dir: 
 def test_up_says_once_that_the_disk_is_full_and_starts_redis_when_there_is_room(data_dir, capsys):
     ensure_running(data_dir)
     stop(data_dir)
-    full = RedisWatch(data_dir, least_room_bytes=10**18)
+    full = RedisWatch(data_dir, least_free_bytes=10**18)
 
     full()
     full.look_at_once()
@@ -357,4 +357,4 @@ def test_up_says_once_that_the_disk_is_full_and_starts_redis_when_there_is_room(
 def test_a_running_server_is_found_on_a_full_disk(data_dir: Path):
     started = ensure_running(data_dir)
 
-    assert ensure_running(data_dir, least_room_bytes=10**18).pid == started.pid
+    assert ensure_running(data_dir, least_free_bytes=10**18).pid == started.pid

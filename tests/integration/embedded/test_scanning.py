@@ -25,8 +25,8 @@ from segrelay.worker.core.ledger import with_delivered
 from segrelay.worker.core.supersede import LedgerEvent
 from tests.configuration import configuration, insider
 
-PLACE = PartitionKeys("insider", 0)
-SLOT = key_slot(PLACE.tag.encode())
+PARTITION = PartitionKeys("insider", 0)
+SLOT = key_slot(PARTITION.tag.encode())
 MANY = 20_000
 PEOPLE = 9_000
 PARTITIONS = 3
@@ -59,11 +59,11 @@ def put_ledgers(client, count, partitions=range(1)):
     """Write the ledgers of people who are in the audience `vip`, and return their keys."""
     client.hset(keys.NAMES, mapping={"a|vip": 1, "t|enter": 2})
     client.hset(keys.DESTINATIONS, "insider", "insider ")
-    places = [PartitionKeys("insider", number) for number in partitions]
+    partitions = [PartitionKeys("insider", number) for number in partitions]
     pipe = client.pipeline(transaction=False)
     names = set()
-    for number, place in zip(range(count), cycle(places), strict=False):
-        names.add(place.ledger(digest_of(f"person{number}")))
+    for number, partition in zip(range(count), cycle(partitions), strict=False):
+        names.add(partition.ledger(digest_of(f"person{number}")))
     for name in names:
         pipe.set(name, RECORD)
     pipe.execute()
@@ -73,10 +73,10 @@ def put_ledgers(client, count, partitions=range(1)):
 class MovingSlots(threading.Thread):
     """Moves the slots of partitions from node to node, one after the other, until it is told."""
 
-    def __init__(self, cluster, places):
+    def __init__(self, cluster, partitions):
         super().__init__()
         self.cluster, self.is_over, self.moves = cluster, threading.Event(), 0
-        self.slots = [key_slot(place.tag.encode()) for place in places]
+        self.slots = [key_slot(partition.tag.encode()) for partition in partitions]
 
     def run(self):
         for slot in cycle(self.slots):
@@ -96,8 +96,8 @@ class MovingSlots(threading.Thread):
 
 def test_members_of_a_sync_are_read_whole_though_their_slot_is_moved_meanwhile(cluster, client):
     everybody = {f"person{number}@example.com" for number in range(MANY)}
-    client.hset(PLACE.members("vip"), mapping=dict.fromkeys(everybody, b"mark"))
-    reading = SyncStore(client, "vip", RedisSettings(partitions=16)).members(PLACE)
+    client.hset(PARTITION.members("vip"), mapping=dict.fromkeys(everybody, b"mark"))
+    reading = SyncStore(client, "vip", RedisSettings(partitions=16)).members(PARTITION)
     begun = {key for key, _ in islice(reading, 9_500)}
 
     cluster.move_slot(SLOT, elsewhere(cluster))
@@ -108,10 +108,10 @@ def test_members_of_a_sync_are_read_whole_though_their_slot_is_moved_meanwhile(c
 def test_fields_are_read_whole_though_a_replica_takes_over_meanwhile(cluster, client):
     everything = {f"field{number}".encode() for number in range(MANY)}
     pipe = client.pipeline(transaction=False)
-    pipe.hset(PLACE.forwards, mapping=dict.fromkeys(everything, b"text"))
+    pipe.hset(PARTITION.forwards, mapping=dict.fromkeys(everything, b"text"))
     pipe.execute_command("WAITAOF", 0, 1, 5_000)
     pipe.execute()
-    reading = chain.from_iterable(scan_fields(client, PLACE.forwards))
+    reading = chain.from_iterable(scan_fields(client, PARTITION.forwards))
     begun = {name for name, _ in islice(reading, 9_500)}
 
     port = cluster.owner(SLOT)
@@ -123,17 +123,17 @@ def test_fields_are_read_whole_though_a_replica_takes_over_meanwhile(cluster, cl
 
 
 def test_counts_are_read_though_their_master_hangs(cluster, client):
-    places = [PartitionKeys("insider", number) for number in range(16)]
+    partitions = [PartitionKeys("insider", number) for number in range(16)]
     pipe = client.pipeline(transaction=False)
-    for place in places:
-        pipe.hset(place.counts, "accepted|enter", 1)
+    for partition in partitions:
+        pipe.hset(partition.counts, "accepted|enter", 1)
     pipe.execute_command("WAITAOF", 0, 1, 5_000)
     pipe.execute()
-    snapshots(client, places)
+    snapshots(client, partitions)
 
     port = cluster.owner(SLOT)
     cluster.nodes[port].send_signal(signal.SIGSTOP)
-    found = snapshots(client, places)
+    found = snapshots(client, partitions)
     cluster.nodes[port].send_signal(signal.SIGCONT)
 
     assert [list(one.counts) for one in found] == [[b"accepted|enter", b"1"]] * 16
@@ -145,7 +145,7 @@ def test_keys_are_read_whole_though_their_slot_moves_to_another_node(
 ):
     names = put_ledgers(client, MANY)
     others = [port for port in cluster.masters() if port != cluster.owner(SLOT)]
-    reading = chain.from_iterable(scan_keys(client, [PLACE], "l*", "string"))
+    reading = chain.from_iterable(scan_keys(client, [PARTITION], "l*", "string"))
     begun = set(islice(reading, 9_500))
 
     cluster.move_slot(SLOT, others[0] if target_was_read else others[-1])
@@ -160,7 +160,7 @@ def test_a_slot_that_is_half_moved_is_waited_for(cluster, client):
     with cluster.moving(SLOT, elsewhere(cluster)) as move_some:
         move_some(1_000)
         reader = threading.Thread(
-            target=lambda: found.update(chain.from_iterable(scan_keys(client, [PLACE], "l*")))
+            target=lambda: found.update(chain.from_iterable(scan_keys(client, [PARTITION], "l*")))
         )
         reader.start()
         reader.join(0.5)
@@ -175,9 +175,9 @@ def test_a_slot_that_is_half_moved_is_waited_for(cluster, client):
 
 def test_nobody_is_counted_twice_or_missed_while_slots_move(cluster, client, settings):
     put_ledgers(client, PEOPLE, range(PARTITIONS))
-    places = [PartitionKeys("insider", number) for number in range(PARTITIONS)]
+    partitions = [PartitionKeys("insider", number) for number in range(PARTITIONS)]
 
-    with MovingSlots(cluster, places) as moving:
+    with MovingSlots(cluster, partitions) as moving:
         counts = [count_all(client, settings) for _ in range(3)]
         while moving.moves <= 3 and len(counts) < 100:
             counts.append(count_all(client, settings))
@@ -198,8 +198,8 @@ def test_fields_of_a_single_redis_are_read_whole_though_it_is_started_again(tmp_
     everything = {f"field{number}".encode() for number in range(MANY)}
     try:
         with closing(connect(ensure_running(tmp_path).url)) as one:
-            one.hset(PLACE.forwards, mapping=dict.fromkeys(everything, b"text"))
-            reading = chain.from_iterable(scan_fields(one, PLACE.forwards))
+            one.hset(PARTITION.forwards, mapping=dict.fromkeys(everything, b"text"))
+            reading = chain.from_iterable(scan_fields(one, PARTITION.forwards))
             begun = {name for name, _ in islice(reading, 9_500)}
 
             stop(tmp_path)

@@ -158,8 +158,8 @@ def test_a_redis_that_somebody_else_started_goes_on(folder):
 
 
 @pytest.fixture
-def rehearsal(folder):
-    """The environment of whoever takes part in a rehearsal."""
+def sandbox_run(folder):
+    """The environment of whoever takes part in a sandbox run."""
     yield {
         **os.environ,
         "SEGRELAY_CONFIG": str(folder / "segrelay.toml"),
@@ -214,7 +214,7 @@ http = { method = "PUT" }
 """
 
 
-def test_a_rehearsal_gets_tokens_and_signs_for_any_endpoint(folder, rehearsal):
+def test_a_sandbox_run_gets_tokens_and_signs_for_any_endpoint(folder, sandbox_run):
     with (folder / "segrelay.toml").open("a") as file:
         file.write(ANY_ENDPOINT)
     event = 'local event = import "lytemplates.libsonnet"; '
@@ -223,10 +223,10 @@ def test_a_rehearsal_gets_tokens_and_signs_for_any_endpoint(folder, rehearsal):
     entrance = {"slug": "vip", "event": "enter", "enter": datetime.now(UTC).isoformat()}
     data = {"email": "ann@example.com", "id": "7", "segment_events": [entrance]}
 
-    with running(rehearsal, "--sandbox") as up:
+    with running(sandbox_run, "--sandbox") as up:
         assert line_with(up, "ready.")
-        asked(rehearsal, "send", "-", "--json", given=json.dumps({"data": data}))
-        found = until(lambda: asked(rehearsal, "sandbox", "requests", "--json")["last"])
+        asked(sandbox_run, "send", "-", "--json", given=json.dumps({"data": data}))
+        found = until(lambda: asked(sandbox_run, "sandbox", "requests", "--json")["last"])
 
     [request] = found
     assert (request["method"], request["endpoint"]) == ("PUT", "crm")
@@ -234,30 +234,30 @@ def test_a_rehearsal_gets_tokens_and_signs_for_any_endpoint(folder, rehearsal):
     assert request["body"] == {"email": "ann@example.com"}
 
 
-def test_a_rehearsal_delivers_to_its_empty_sandbox_each_time_and_touches_nothing_real(
-    folder, rehearsal
+def test_a_sandbox_run_delivers_to_its_empty_sandbox_each_time_and_touches_nothing_real(
+    folder, sandbox_run
 ):
     at = datetime.now(UTC).isoformat()
     entrance = {"slug": "vip", "event": "enter", "enter": at}
     payload = json.dumps({"data": {"email": "ann@example.com", "segment_events": [entrance]}})
-    summary = f"{rehearsal['SEGRELAY_SANDBOX']}/_sandbox/summary"
+    summary = f"{sandbox_run['SEGRELAY_SANDBOX']}/_sandbox/summary"
 
     def applied():
         return httpx.get(summary, trust_env=False).json()["users"]["applied"]
 
     for is_killed in (False, True):
-        with running(rehearsal, "--sandbox") as up:
+        with running(sandbox_run, "--sandbox") as up:
             assert line_with(up, "ready.")
-            asked(rehearsal, "send", "-", "--json", given=payload)
+            asked(sandbox_run, "send", "-", "--json", given=payload)
             until(applied)
             assert applied() == 1
             if is_killed:
                 (sandbox,) = pids_of(up.pid, "segrelay.sandbox")
                 os.kill(sandbox, signal.SIGKILL)
                 until(lambda old=sandbox: not lives(old) and answers(summary))
-                asked(rehearsal, "send", "-", "--json", given=payload)
+                asked(sandbox_run, "send", "-", "--json", given=payload)
                 until(applied)
-            until(lambda: asked(rehearsal, "status", "--json")["delivered"])
+            until(lambda: asked(sandbox_run, "status", "--json")["delivered"])
     assert not (folder / ".segrelay").exists()
     assert (folder / ".segrelay-sandbox").is_dir()
 
@@ -273,8 +273,8 @@ def pids_of(parent, command):
     return [int(row[0]) for row in rows if int(row[1]) == parent and f" {command} " in row[2]]
 
 
-def test_nothing_outlives_an_up_that_is_killed(rehearsal):
-    with running(rehearsal, "--sandbox") as up:
+def test_nothing_outlives_an_up_that_is_killed(sandbox_run):
+    with running(sandbox_run, "--sandbox") as up:
         assert line_with(up, "ready.")
         children = children_of(up.pid)
         assert len(children) >= 2
@@ -284,10 +284,10 @@ def test_nothing_outlives_an_up_that_is_killed(rehearsal):
         until(lambda: not any(map(lives, children)))
 
 
-def test_the_real_redis_is_refused_for_as_long_as_a_rehearsal_runs(folder, rehearsal):
-    undecided = {key: rehearsal[key] for key in rehearsal if key != "SEGRELAY_SANDBOX"}
+def test_the_real_redis_is_refused_for_as_long_as_a_sandbox_runs(folder, sandbox_run):
+    undecided = {key: sandbox_run[key] for key in sandbox_run if key != "SEGRELAY_SANDBOX"}
     payload = json.dumps({"data": {"email": "ann@example.com", "segment_events": [entrance()]}})
-    with running(rehearsal, "--sandbox") as up:
+    with running(sandbox_run, "--sandbox") as up:
         assert line_with(up, "ready.")
 
         refused = run(own_command("send", "-"), payload.encode(), env=undecided)
@@ -295,16 +295,16 @@ def test_the_real_redis_is_refused_for_as_long_as_a_rehearsal_runs(folder, rehea
         reset = run(own_command("sandbox", "reset"), env=undecided)
         untouched = not (folder / ".segrelay").exists()
         meant = asked(undecided, "send", "-", "--json", "--real", given=payload)
-        until(lambda: asked(rehearsal, "status", "--json")["processes"])
+        until(lambda: asked(sandbox_run, "status", "--json")["processes"])
         up.kill()
         up.wait(SECONDS)
         afterwards = asked(undecided, "send", "-", "--json", given=payload)
 
     assert refused.returncode == 2
-    assert f"export SEGRELAY_SANDBOX={rehearsal['SEGRELAY_SANDBOX']}" in refused.stderr.decode()
+    assert f"export SEGRELAY_SANDBOX={sandbox_run['SEGRELAY_SANDBOX']}" in refused.stderr.decode()
     assert b"--real" in refused.stderr
-    assert (second.returncode, b"A rehearsal runs" in second.stderr) == (1, True)
-    assert (reset.returncode, b"A rehearsal runs" in reset.stderr) == (1, True)
+    assert (second.returncode, b"A sandbox runs" in second.stderr) == (1, True)
+    assert (reset.returncode, b"A sandbox runs" in reset.stderr) == (1, True)
     assert untouched
     assert meant["accepted"]
     assert afterwards["accepted"]
@@ -314,25 +314,25 @@ def entrance():
     return {"slug": "vip", "event": "enter", "enter": datetime.now(UTC).isoformat()}
 
 
-def test_a_reset_forgets_all_of_a_rehearsal_that_was_killed(folder, rehearsal):
+def test_a_reset_forgets_all_of_a_sandbox_run_that_was_killed(folder, sandbox_run):
     payload = json.dumps({"data": {"email": "ann@example.com", "segment_events": [entrance()]}})
-    with running(rehearsal, "--sandbox") as up:
+    with running(sandbox_run, "--sandbox") as up:
         assert line_with(up, "ready.")
-        asked(rehearsal, "send", "-", "--json", given=payload)
-        until(lambda: asked(rehearsal, "status", "--json")["delivered"])
+        asked(sandbox_run, "send", "-", "--json", given=payload)
+        until(lambda: asked(sandbox_run, "status", "--json")["delivered"])
         children = children_of(up.pid)
         up.kill()
         until(lambda: not any(map(lives, children)))
     assert find(folder / ".segrelay-sandbox")
 
-    first, second = (run(own_command("sandbox", "reset"), env=rehearsal) for _ in range(2))
+    first, second = (run(own_command("sandbox", "reset"), env=sandbox_run) for _ in range(2))
 
-    assert (first.returncode, first.stdout) == (0, b"the rehearsal is forgotten\n")
+    assert (first.returncode, first.stdout) == (0, b"the sandbox run is forgotten\n")
     assert (second.returncode, second.stdout) == (0, b"there was nothing to forget\n")
     assert find(folder / ".segrelay-sandbox") is None
     kept = [file for file in (folder / ".segrelay-sandbox").rglob("*") if file.is_file()]
     assert not [file for file in kept if b"ann@example.com" in file.read_bytes()]
-    assert asked(rehearsal, "status", "--json")["accepted"] == 0
+    assert asked(sandbox_run, "status", "--json")["accepted"] == 0
 
 
 def children_of(pid):
@@ -351,30 +351,30 @@ def lives(pid):
     return True
 
 
-def test_a_worker_that_runs_already_is_named(folder, rehearsal):
+def test_a_worker_that_runs_already_is_named(folder, sandbox_run):
     ensure_running(folder / ".segrelay-sandbox")
     worker = WarmProcess(
         own_command("worker"),
-        env=rehearsal,
+        env=sandbox_run,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         process_group=0,
     )
     try:
-        until(lambda: asked(rehearsal, "status", "--json")["processes"])
-        with running(rehearsal, "--sandbox") as up:
+        until(lambda: asked(sandbox_run, "status", "--json")["processes"])
+        with running(sandbox_run, "--sandbox") as up:
             assert line_with(up, f"process {worker.pid}")
     finally:
         worker.terminate()
         worker.wait(SECONDS)
 
 
-def test_a_port_in_use_is_named_before_anything_starts(folder, rehearsal):
+def test_a_port_in_use_is_named_before_anything_starts(folder, sandbox_run):
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", int(rehearsal["SEGRELAY_SANDBOX"].rpartition(":")[2])))
+        taken.bind(("127.0.0.1", int(sandbox_run["SEGRELAY_SANDBOX"].rpartition(":")[2])))
         taken.listen()
-        with running(rehearsal, "--sandbox") as up:
+        with running(sandbox_run, "--sandbox") as up:
             said, _ = up.communicate(timeout=SECONDS)
 
     assert up.returncode == 1

@@ -102,10 +102,10 @@ def test_a_test_message_is_sent_alone(run, option):
         run("http://127.0.0.1:9/secret-hook", option)
 
 
-def test_a_rehearsal_says_that_it_sends_no_messages(run, monkeypatch):
+def test_a_sandbox_run_says_that_it_sends_no_messages(run, monkeypatch):
     monkeypatch.setenv("SEGRELAY_SANDBOX", "1")
 
-    with pytest.raises(ConfigurationInvalid, match="rehearsal sends no messages"):
+    with pytest.raises(ConfigurationInvalid, match="sandbox run sends no messages"):
         run("http://127.0.0.1:9/secret-hook")
 
 

@@ -129,9 +129,9 @@ class Relay:
         delivered, too.
         """
         self._runtime = self._runtime or started(self.settings)
-        for place in self.places() * 2:
-            if self.client.scard(place.streams):
-                self._runtime.drain("insider", place.partition, Stop())
+        for partition in self.partitions() * 2:
+            if self.client.scard(partition.streams):
+                self._runtime.drain("insider", partition.number, Stop())
 
     def close(self):
         """End what drains; the next drain begins anew."""
@@ -142,18 +142,20 @@ class Relay:
     def streams(self):
         """Return the names of all streams that are not empty."""
         return {
-            name.decode() for place in self.places() for name in self.client.smembers(place.streams)
+            name.decode()
+            for partition in self.partitions()
+            for name in self.client.smembers(partition.streams)
         }
 
-    def places(self):
+    def partitions(self):
         count = self.settings.redis.partitions
         return [PartitionKeys("insider", number) for number in range(count)]
 
     def spoil_profiles(self):
         """Let what waits carry no JSON."""
-        for place in self.places():
-            for name in self.client.smembers(place.streams):
-                stream = place.stream(name.decode())
+        for partition in self.partitions():
+            for name in self.client.smembers(partition.streams):
+                stream = partition.stream(name.decode())
                 for entry_id, fields in self.client.xrange(stream):
                     self.client.xdel(stream, entry_id)
                     self.client.xadd(stream, fields | {b"p": b"{no json"})
@@ -162,9 +164,9 @@ class Relay:
         """Return the fields of all that waits."""
         return [
             fields
-            for place in self.places()
-            for name in self.client.smembers(place.streams)
-            for _, fields in self.client.xrange(place.stream(name.decode()))
+            for partition in self.partitions()
+            for name in self.client.smembers(partition.streams)
+            for _, fields in self.client.xrange(partition.stream(name.decode()))
         ]
 
     def status(self):

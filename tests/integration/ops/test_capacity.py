@@ -30,8 +30,8 @@ def ledgers(client, count, first=0):
     text = packed(CASES["one audience entered"])
     pipe = client.pipeline(transaction=False)
     for number in range(first, first + count):
-        place = PartitionKeys("insider", number % 4)
-        pipe.set(place.ledger(digest_of(f"email:person{number}@example.com")), text)
+        partition = PartitionKeys("insider", number % 4)
+        pipe.set(partition.ledger(digest_of(f"email:person{number}@example.com")), text)
     pipe.execute()
 
 
@@ -150,7 +150,12 @@ def test_random_keys_that_only_look_like_ledgers_are_none():
     digest = rng.randbytes(keys.DIGEST_BYTES)
 
     assert capacity._LEDGER.fullmatch(PartitionKeys("a", 1).ledger(digest))
-    for key in (b"{a:1}lease", b"{a:1}dead_letters", b"{a:1}lettertimes", b"{quarantine}:about"):
+    for key in (
+        b"{a:1}lease",
+        b"{a:1}dead_letters",
+        b"{a:1}dead_letter_times",
+        b"{quarantine}:about",
+    ):
         assert not capacity._LEDGER.fullmatch(key)
 
 

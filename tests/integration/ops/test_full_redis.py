@@ -66,8 +66,8 @@ def two_dead_letters(relay, sandbox):
     assert relay.status()["dead"] == 2
     return [
         dead_letter
-        for place in relay.places()
-        for dead_letter in relay.client.hkeys(place.dead_letters)
+        for partition in relay.partitions()
+        for dead_letter in relay.client.hkeys(partition.dead_letters)
     ]
 
 

@@ -38,7 +38,7 @@ def collected(sandbox):
 
 
 def kept(relay):
-    return sum(relay.client.xlen(place.responses) for place in relay.places())
+    return sum(relay.client.xlen(partition.responses) for partition in relay.partitions())
 
 
 def test_lytics_is_told_what_became_of_each_delivery(told, sandbox):
@@ -98,9 +98,9 @@ def test_a_lytics_that_is_down_holds_up_nothing_and_is_told_later(told, sandbox)
 
 async def _settled(relay, records):
     client = connect_async(relay.settings.redis.url)
-    place = relay.places()[0]
+    partition = relay.partitions()[0]
     partition = RedisPartition(
-        client, place, lease_seconds=10, late_seconds=1, retention_seconds=60, owner="me:1 x"
+        client, partition, lease_seconds=10, late_seconds=1, retention_seconds=60, owner="me:1 x"
     )
     assert await partition.take()
     intent = Intent("n", ())
@@ -123,7 +123,7 @@ def test_the_oldest_go_where_there_are_too_many_and_are_counted(told, sandbox):
 
     left = kept(told)
     assert 10_000 <= left < 10_200
-    assert int(told.client.get(told.places()[0].responseslost)) == 12_000 - left
+    assert int(told.client.get(told.partitions()[0].responseslost)) == 12_000 - left
     assert told.status()["responses"] == {"waiting": left, "lost": 12_000 - left}
     while response_export(told).step().more:
         pass
@@ -169,10 +169,10 @@ def test_a_body_of_60_kb_arrives_parsed(told, sandbox):
     profile = pack_profile(b'{"email":"ann@example.com"}')
     delivery = Delivery("live|vip", "vip", "1-0", header, profile, b"")
     responses = Responses({"vip": ResponseStream("answers")}, "email")
-    place = told.places()[0]
+    partition = told.partitions()[0]
     delivery.succeed(Answer(200, body))
     for record in responses.of(Settlement(settled=[delivery]), 1):
-        told.client.xadd(place.responses, {"r": record})
+        told.client.xadd(partition.responses, {"r": record})
 
     response_export(told).step()
 

@@ -21,7 +21,7 @@ COMMANDS = {
     "status": ("status",),
     "dlq list": ("dlq", "list"),
     "dlq causes": ("dlq", "causes"),
-    "dlq rehearsal": ("dlq", "replay", "--all", "--dry-run"),
+    "dlq dry run": ("dlq", "replay", "--all", "--dry-run"),
     "why": ("why", "ann@example.com"),
     "quarantine list": ("quarantine", "list"),
     "audience list": ("audience", "list"),

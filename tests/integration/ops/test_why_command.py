@@ -127,5 +127,5 @@ def test_what_waits_for_an_open_note_says_so(relay, why, sandbox):
 
     details = [each["detail"] for each in why("ann@example.com")["waiting"]]
 
-    assert any("open note" in detail for detail in details)
+    assert any("in doubt" in detail for detail in details)
     assert any("nothing went through, tried" in detail and "504" in detail for detail in details)

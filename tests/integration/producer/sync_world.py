@@ -123,7 +123,9 @@ class World:
         """Return whom the sync knows as a member."""
         store = self.syncing().store
         return {
-            key.removeprefix("email:") for place in self.places() for key, _ in store.members(place)
+            key.removeprefix("email:")
+            for partition in self.partitions()
+            for key, _ in store.members(partition)
         }
 
     def lapse(self):
@@ -139,25 +141,25 @@ class World:
     def waiting(self):
         """Yield the stream and header, and the profile, of all that waits."""
         for destination in self.settings.destinations:
-            for place in self.places(destination):
-                for name in self.client.smembers(place.streams):
-                    for _, fields in self.client.xrange(place.stream(name.decode())):
+            for partition in self.partitions(destination):
+                for name in self.client.smembers(partition.streams):
+                    for _, fields in self.client.xrange(partition.stream(name.decode())):
                         header = [name.decode(), *orjson.loads(fields[b"h"])]
                         yield header, orjson.loads(fields[b"p"])
 
-    def places(self, destination="insider"):
+    def partitions(self, destination="insider"):
         return self.syncing().store.partitions([destination])
 
     def clear(self):
         """Take away what waits."""
         for destination in self.settings.destinations:
-            for place in self.places(destination):
-                for name in self.client.smembers(place.streams):
-                    self.client.delete(place.stream(name.decode()))
-                self.client.delete(place.streams)
+            for partition in self.partitions(destination):
+                for name in self.client.smembers(partition.streams):
+                    self.client.delete(partition.stream(name.decode()))
+                self.client.delete(partition.streams)
 
 
-def place_of(world, key, destination="insider"):
+def partition_of(world, key, destination="insider"):
     return PartitionKeys(destination, world.settings.redis.numbering.of(key))
 
 
@@ -166,11 +168,11 @@ def deliver(world, direction, numbers, at_us, destination="insider"):
     world.client.hset(keys.NAMES, "a|vip", AUDIENCE)
     for number in numbers:
         key = f"email:p{number}@example.com"
-        place = place_of(world, key, destination)
+        partition = partition_of(world, key, destination)
         item = {(AUDIENCE, TRIGGERS[direction]): Item(direction, at_us)}
-        known = world.client.get(place.ledger(digest_of(key)))
+        known = world.client.get(partition.ledger(digest_of(key)))
         record = dict(unpack(known).items) | item
-        world.client.set(place.ledger(digest_of(key)), pack(Record(at_us, record)))
+        world.client.set(partition.ledger(digest_of(key)), pack(Record(at_us, record)))
 
 
 def enter_by_webhook(world, numbers, at_us):

@@ -31,7 +31,7 @@ def test_a_full_redis_takes_nothing_and_says_so(publisher, client):
     used = client.info("memory")["used_memory"]
     client.config_set("maxmemory", int(used * 1.1))
     try:
-        assert publisher.room()
+        assert publisher.why_full()
         with pytest.raises(RedisUnavailable, match=r"Redis is full.*stop at 80%"):
             publisher.publish([payload()])
     finally:
@@ -43,12 +43,12 @@ def test_a_full_redis_takes_nothing_and_says_so(publisher, client):
 def test_backfill_stops_at_its_high_water_mark_and_live_does_not(configure, publisher_of):
     publisher = publisher_of(configure(high_water=10))
 
-    first = publisher.room("backfill")
+    first = publisher.why_full("backfill")
     publisher.publish([payload(number) for number in range(12)], PublishOptions(job="load"))
 
     assert first is None
-    assert publisher.room("job.other").reason == "high_water"
-    assert publisher.room("live") is None
+    assert publisher.why_full("job.other").reason == "high_water"
+    assert publisher.why_full("live") is None
 
 
 def test_what_waits_is_counted_by_kind(configure, publisher_of, client):

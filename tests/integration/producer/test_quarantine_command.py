@@ -4,10 +4,10 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from segrelay.ops.kept import MASK
 from segrelay.ops.main import app
 from segrelay.producer.events.payloads import Refused
 from segrelay.producer.publishing.quarantine import Quarantine
+from segrelay.worker.contract.masking import MASK
 from segrelay.worker.contract.words import Refusal
 from segrelay.worker.errors import UsageWrong
 from tests.unit.producer.payload_samples import ENTER, wrapped

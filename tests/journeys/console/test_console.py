@@ -56,7 +56,7 @@ def vic(world):
     return world.sign_in("vic")
 
 
-def letters(world):
+def dead_letters(world):
     return list(find_dead_letters(world.client, world.partitions()))
 
 
@@ -76,9 +76,9 @@ def test_the_first_page_has_the_balance_and_the_problems(world, vic):
 def test_from_a_cause_one_comes_to_a_letter_with_the_line_that_failed(vic):
     page = vic.get("/letters").text
     cause = links(page, "/letters?cause=")[0]
-    letter = links(vic.get(cause).text, "/letters/insider.")[0]
+    dead_letter = links(vic.get(cause).text, "/letters/insider.")[0]
 
-    said = words(vic.get(letter).text)
+    said = words(vic.get(dead_letter).text)
 
     assert "12 letters" in words(page)
     assert "template_error" in said
@@ -87,10 +87,14 @@ def test_from_a_cause_one_comes_to_a_letter_with_the_line_that_failed(vic):
 
 
 def test_nothing_personal_is_on_any_page_of_a_viewer(world, vic):
-    letter = letters(world)[0]
-    digest = letter["header"][1]
+    dead_letter = dead_letters(world)[0]
+    digest = dead_letter["header"][1]
     record = links(vic.get("/quarantine").text, "/quarantine/")[0]
-    own = (f"/letters/{letter['id']}", f"/people/{digest}?partition={letter['partition']}", record)
+    own = (
+        f"/letters/{dead_letter['id']}",
+        f"/people/{digest}?partition={dead_letter['partition']}",
+        record,
+    )
 
     for path in (*PAGES, *own):
         answer = vic.get(path)
@@ -111,9 +115,9 @@ def test_a_person_is_found_and_stands_in_the_address_as_a_digest(vic):
 
 
 def test_hostile_names_are_text(world, vic):
-    letter = letters(world)[0]
+    dead_letter = dead_letters(world)[0]
 
-    for path in ("/quarantine", "/letters", f"/letters/{letter['id']}"):
+    for path in ("/quarantine", "/letters", f"/letters/{dead_letter['id']}"):
         page = vic.get(path).text
         assert "<script>alert" not in page, path
         assert "\x1b" not in page, path
@@ -122,10 +126,10 @@ def test_hostile_names_are_text(world, vic):
 
 
 def test_only_a_revealer_sees_who_it_is_and_the_audit_has_it(world, ann, vic):
-    letter = letters(world)[0]
-    path = f"/letters/{letter['id']}"
-    email = letter["profile"]["email"]
-    person = f"/people/{letter['header'][1]}?partition={letter['partition']}"
+    dead_letter = dead_letters(world)[0]
+    path = f"/letters/{dead_letter['id']}"
+    email = dead_letter["profile"]["email"]
+    person = f"/people/{dead_letter['header'][1]}?partition={dead_letter['partition']}"
     for other in (links(vic.get("/quarantine").text, "/quarantine/")[0], person):
         answer = vic.post(other, reason="curious", do="reveal")
         assert (answer.status_code, "revealer" in answer.text) == (403, True)
@@ -138,7 +142,7 @@ def test_only_a_revealer_sees_who_it_is_and_the_audit_has_it(world, ann, vic):
     assert email not in refused.text + without.text + vic.get(path).text
     assert email in shown.text
     (act,) = [act for act in read_acts(world.client) if act.what == "reveal"]
-    assert (act.by, act.subject, act.reason) == ("ann", f"letter {letter['id']}", "ticket 7")
+    assert (act.by, act.subject, act.reason) == ("ann", f"letter {dead_letter['id']}", "ticket 7")
 
 
 FORMS = {
@@ -271,11 +275,11 @@ def test_what_can_not_be_undone_asks_for_its_number(world, ann):
         refused = ann.post("/act", act="dlq discard", reason="no", count=count)
         assert refused.status_code == 403
         assert "Nothing was done" in refused.text
-    assert len(letters(world)) == DEAD
+    assert len(dead_letters(world)) == DEAD
 
 
 def test_a_dry_run_says_what_a_replay_would_do_and_changes_nothing(world, vic):
-    cause = letters(world)[0]["cause"]
+    cause = dead_letters(world)[0]["cause"]
     answer = vic.post("/act", act="dlq replay", cause=cause, dry_run="1")
 
     said = words(vic.ended(answer.headers["location"]))
@@ -283,14 +287,16 @@ def test_a_dry_run_says_what_a_replay_would_do_and_changes_nothing(world, vic):
     assert f"would be dead {DEAD}" in said
     assert f"--cause={cause} --dry-run" in said
     assert "Before and after" in said
-    assert len(letters(world)) == DEAD
+    assert len(dead_letters(world)) == DEAD
 
 
 def test_two_operators_replay_the_same_letters_at_once(world, ann):
     (world.folder / "templates" / "insider" / "enter.jsonnet").write_text(MENDED)
-    until(lambda: "would be sent" in words(ann.get(f"/letters/{letters(world)[0]['id']}").text))
+    until(
+        lambda: "would be sent" in words(ann.get(f"/letters/{dead_letters(world)[0]['id']}").text)
+    )
     bob = world.sign_in("bob")
-    cause = letters(world)[0]["cause"]
+    cause = dead_letters(world)[0]["cause"]
 
     with ThreadPoolExecutor() as pool:
         pages = list(pool.map(lambda who: who.act("dlq replay", cause=cause), (ann, bob)))

@@ -10,7 +10,7 @@ PERSON_DECIDES = 'on_ambiguous = "dead_letter"'
 
 def intents(rig):
     """Return how many requests are under way or open."""
-    return sum(rig.client.hlen(place.intents) for place in rig.partitions())
+    return sum(rig.client.hlen(partition.intents) for partition in rig.partitions())
 
 
 def test_a_worker_killed_in_mid_request_whose_trigger_is_paused_sends_nobody_twice(tmp_path):

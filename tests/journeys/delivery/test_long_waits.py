@@ -40,13 +40,13 @@ def start_paused_job(rig, at, people):
 
 def ledgers(rig):
     """Return the keys of all ledgers."""
-    places = [
+    partitions = [
         PartitionKeys(name, number)
         for name in rig.settings.destinations
         for number in rig.settings.redis.numbering.numbers
     ]
     names = rig.client.keys("*")
-    return [name for place in places for name in names if digest_in(name, place)]
+    return [name for partition in partitions for name in names if digest_in(name, partition)]
 
 
 def test_what_waited_for_longer_than_the_ledger_lasts_passes_no_newer_exit(tmp_path):

@@ -66,8 +66,8 @@ def test_deploys_edits_of_templates_and_restarts_send_no_message(tmp_path, chann
         with again_and_again(lambda: receiver.post(entrances(1)), 0.5):
             for number in range(DEPLOYS):
                 source.write_text(f"{source.read_text()}\n# deploy {number}\n")
-                for place, older in enumerate(workers):
-                    workers[place] = start_worker(rig)
+                for partition, older in enumerate(workers):
+                    workers[partition] = start_worker(rig)
                     stop_worker(older)
                 stop_worker(receiving)
                 receiving = receiver.start(rig)

@@ -129,11 +129,13 @@ def world(tmp_path, redis_url):
 
 def drained(world, runtime):
     for _ in range(200):
-        waiting = [place for place in world.places() if world.client.scard(place.streams)]
+        waiting = [
+            partition for partition in world.partitions() if world.client.scard(partition.streams)
+        ]
         if not waiting:
             return
-        for place in waiting:
-            runtime.drain("insider", place.partition, Stop())
+        for partition in waiting:
+            runtime.drain("insider", partition.number, Stop())
     raise AssertionError("it does not become empty")
 
 

@@ -74,8 +74,8 @@ class Installation:
         return done.stdout
 
     def renamed(self):
-        places = self.rig.partitions()
-        return read_renamed_people(self.rig.client, places, ["insider"])["insider"].renamed
+        partitions = self.rig.partitions()
+        return read_renamed_people(self.rig.client, partitions, ["insider"])["insider"].renamed
 
 
 def payload(email, audience, minute=0, *, at="", **fields):
@@ -126,7 +126,7 @@ def fill(at):
         dies = payload(email, "cart-abandoners", minute, fate="dies")
         at.post(payload(email, "vip", minute), dies)
     until(lambda: status_of(rig)["dead"] == 2)
-    until(lambda: any(rig.client.hlen(place.members("file")) for place in rig.partitions()))
+    until(lambda: any(rig.client.hlen(partition.members("file")) for partition in rig.partitions()))
     at.post(payload(NEW, "vip", 9), payload(BESIDE, "vip", 9))
     until(lambda: at.renamed() == 1)
     for email in (BESIDE, OLD, NEW, BESIDE):

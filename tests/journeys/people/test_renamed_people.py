@@ -47,8 +47,8 @@ def members_by_ledger(rig, emails):
     found = set()
     for email in emails:
         key = f"email:{email}"
-        place = PartitionKeys("insider", partition_of(key, count))
-        (record,) = read_records(rig.client, place, [digest_of(key)])
+        partition = PartitionKeys("insider", partition_of(key, count))
+        (record,) = read_records(rig.client, partition, [digest_of(key)])
         lines = [line for line in names.lines(record) if line.audience == SLUG]
         newest = max(lines, key=lambda line: line.delivered_us, default=None)
         if newest is not None and newest.direction is Direction.ENTER:

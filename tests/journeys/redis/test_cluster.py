@@ -53,13 +53,13 @@ def waits(rig):
 
 def busiest_slot(rig):
     """Return the slot of the partition where the most deliveries wait."""
-    places = rig.partitions()
+    partitions = rig.partitions()
     waiting = {
-        place: sum(rig.client.xlen(place.stream(name.decode())) for name in
-                   rig.client.smembers(place.streams))
-        for place in places
+        partition: sum(rig.client.xlen(partition.stream(name.decode())) for name in
+                   rig.client.smembers(partition.streams))
+        for partition in partitions
     }  # fmt: skip
-    return key_slot(max(places, key=waiting.__getitem__).streams.encode())
+    return key_slot(max(partitions, key=waiting.__getitem__).streams.encode())
 
 
 def lose_a_master(cluster, rig):

@@ -32,25 +32,25 @@ def add_strangers(rig):
         pipe = rig.client.pipeline(transaction=False)
         for n in range(first, min(STRANGERS, first + AT_ONCE)):
             key = f"email:stranger{n}@example.com"
-            place = PartitionKeys(DESTINATION, present.of(key))
-            pipe.set(place.ledger(digest_of(key)), b"?")
+            partition = PartitionKeys(DESTINATION, present.of(key))
+            pipe.set(partition.ledger(digest_of(key)), b"?")
         pipe.execute()
 
 
 def records(rig):
     """Return how often there is a record of each digest, and the partitions in which it stands."""
-    found, places = Counter(), {}
+    found, partitions = Counter(), {}
     for _, server in servers_of(rig.client):
         for name in server.scan_iter(match=f"{{{DESTINATION}:*}}l*", count=AT_ONCE):
             tag, _, digest = name.partition(LEDGER)
-            if len(digest) == DIGEST_BYTES and not name.endswith((LEASE, b"}lettertimes")):
+            if len(digest) == DIGEST_BYTES and not name.endswith((LEASE, b"}dead_letter_times")):
                 found[digest] += 1
-                places[digest] = int(tag.rpartition(b":")[2])
-    return found, places
+                partitions[digest] = int(tag.rpartition(b":")[2])
+    return found, partitions
 
 
-def move_the_slot_of(cluster, place):
-    slot = key_slot(place.streams.encode())
+def move_the_slot_of(cluster, partition):
+    slot = key_slot(partition.streams.encode())
     before = cluster.owner(slot)
     cluster.move_slot(slot, next(port for port in cluster.masters() if port != before))
 
@@ -90,8 +90,8 @@ def test_all_is_there_once_after_a_kill_a_lost_master_and_slots_that_moved(clust
     nothing_is_wrong(rig, happened)
     present = numbering(rig)
     assert present == Numbering((PARTITIONS, *COUNTS))
-    found, places = records(rig)
+    found, partitions = records(rig)
     assert set(found.values()) == {1}
     assert len(found) >= STRANGERS
     assert {digest_of(f"email:stranger{n}@example.com") for n in range(STRANGERS)} <= set(found)
-    assert all(present.of_digest(digest) == at for digest, at in places.items())
+    assert all(present.of_digest(digest) == at for digest, at in partitions.items())

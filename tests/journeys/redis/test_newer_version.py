@@ -37,9 +37,9 @@ def test_a_redis_of_a_newer_version_is_refused_and_left_as_it_is(rig, words):
 
 def newer_entry(rig):
     """Turn what waits into entries of a format to come."""
-    for place in rig.partitions():
-        for name in rig.client.smembers(place.streams):
-            key = place.stream(name.decode())
+    for partition in rig.partitions():
+        for name in rig.client.smembers(partition.streams):
+            key = partition.stream(name.decode())
             for entry, fields in rig.client.xrange(key):
                 header = orjson.loads(fields[b"h"])
                 header[0] += 1
@@ -51,8 +51,8 @@ def newer_entry(rig):
 
 def newer_ledger(rig):
     """Turn the ledgers of those who are known into records of a format to come."""
-    for place in rig.partitions():
-        ledgers = rig.client.scan_iter(match=f"{place.tag}l*", _type="string")
+    for partition in rig.partitions():
+        ledgers = rig.client.scan_iter(match=f"{partition.tag}l*", _type="string")
         for key in ledgers:
             rig.client.setrange(key, 0, bytes([RECORD_FORMAT + 1]))
 

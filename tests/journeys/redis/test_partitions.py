@@ -32,20 +32,20 @@ def add_strangers(rig):
     present, pipe = numbering(rig), rig.client.pipeline(transaction=False)
     for n in range(STRANGERS):
         key = f"email:stranger{n}@example.com"
-        place = PartitionKeys(DESTINATION, present.of(key))
-        pipe.set(place.ledger(digest_of(key)), b"?")
+        partition = PartitionKeys(DESTINATION, present.of(key))
+        pipe.set(partition.ledger(digest_of(key)), b"?")
     pipe.execute()
 
 
 def records(rig):
     """Return how often there is a record of each digest, and the partitions in which it stands."""
-    found, places = Counter(), {}
+    found, partitions = Counter(), {}
     for name in rig.client.scan_iter(match=f"{{{DESTINATION}:*}}l*", count=10_000):
         number, _, part = name[len(DESTINATION) + 2 :].partition(b"}l")
         if len(part) == keys.DIGEST_BYTES and part != b"ettertimes":
             found[part] += 1
-            places[part] = int(number)
-    return found, places
+            partitions[part] = int(number)
+    return found, partitions
 
 
 def change(rig, count):
@@ -87,15 +87,15 @@ def stop(process):
     process.wait(60)
 
 
-def all_is_in_its_place(relay, counts):
+def all_is_in_its_partition(relay, counts):
     rig = relay.rig
     assert numbering(rig) == Numbering(counts)
-    found, places = records(rig)
+    found, partitions = records(rig)
     people = {digest_of(f"email:{email}") for email in relay.truth()}
     assert set(found.values()) == {1}
     assert people <= set(found)
     assert STRANGERS + len(people) <= len(found) <= STRANGERS + 200
-    assert all(numbering(rig).of_digest(digest) == at for digest, at in places.items())
+    assert all(numbering(rig).of_digest(digest) == at for digest, at in partitions.items())
     # A receiver that stood still says for some seconds that its timers were late.
     until(lambda: rig.command("status", "--check").returncode == 0, 60, else_show=rig.worker_log(0))
 
@@ -125,7 +125,7 @@ def test_the_number_changes_while_nothing_runs_whatever_is_killed(tmp_path):
         relay.kill_receiver()
         relay.move()
         arrived(relay, 120)
-        all_is_in_its_place(relay, (PARTITIONS, 5, 64))
+        all_is_in_its_partition(relay, (PARTITIONS, 5, 64))
 
 
 def test_whoever_stands_still_across_the_change_writes_nothing_where_it_was(tmp_path):
@@ -144,7 +144,7 @@ def test_whoever_stands_still_across_the_change_writes_nothing_where_it_was(tmp_
         relay.move()
 
         arrived(relay, 120)
-        all_is_in_its_place(relay, (PARTITIONS, 5))
+        all_is_in_its_partition(relay, (PARTITIONS, 5))
         former = [rig.client.keys(f"{{{DESTINATION}:{number}}}*") for number in range(PARTITIONS)]
         assert {name.partition(b"}")[2] for names in former for name in names} <= {
             b"lease", b"wakeup"

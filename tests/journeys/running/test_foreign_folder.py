@@ -35,7 +35,7 @@ def receiver() -> Receiver:
 
 @pytest.fixture
 def environment(tmp_path: Path, receiver: Receiver) -> dict[str, str]:
-    """The environment of our commands, with a configuration of a rehearsal."""
+    """The environment of our commands, with a configuration of a sandbox run."""
     text = configuration(
         receiver.table(),
         credentials(),

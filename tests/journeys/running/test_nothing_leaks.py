@@ -112,7 +112,9 @@ def test_what_is_planted_comes_out_nowhere(world, celery_events, chat):
     assert any(b"no plan for" in text for text in world.seen.values())
     all_written = b"\n".join(b" ".join(words) for words in written)
     assert NAME.encode() in all_written
-    told = {place: text for place, text in world.seen.items() if not place.startswith("try")}
+    told = {
+        partition: text for partition, text in world.seen.items() if not partition.startswith("try")
+    }
     assert found_in(told, PERSONAL) == []
     assert all(b"a-secret-hook" not in text for text in world.seen.values())
     assert found_in(world.seen | {"all of Redis": all_written}, world.secrets) == []
@@ -194,8 +196,8 @@ def key_of(words: list[bytes]) -> bytes:
 
 def found_in(seen: dict[str, bytes], markers) -> list[tuple[str, str]]:
     """Return where a marker stands."""
-    texts = ((place, text.decode(errors="replace")) for place, text in seen.items())
-    return [(place, one) for place, text in texts for one in markers if one in text]
+    texts = ((partition, text.decode(errors="replace")) for partition, text in seen.items())
+    return [(partition, one) for partition, text in texts for one in markers if one in text]
 
 
 def all_has_happened(rig) -> bool:

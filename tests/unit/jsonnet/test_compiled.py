@@ -246,18 +246,18 @@ def test_an_event_that_fails_leaves_nothing_behind(compile_text):
 
 
 @pytest.mark.parametrize(
-    ("source", "what", "place"),
+    ("source", "what", "location"),
     [
         ("local f(x) = if x > 9 then x else\nf(x + 1) tailstrict; f(1)", "tailstrict", (2, 2)),
         ("[std]", "std as a value", (1, 2)),
     ],
 )
-def test_what_is_not_compiled_is_named_with_its_place(compile_text, source, what, place):
+def test_what_is_not_compiled_is_named_with_its_place(compile_text, source, what, location):
     refused = compile_text(source, {"h": ""})
 
     assert isinstance(refused, NotCompiled)
     assert what in refused.what
-    assert (refused.file, refused.line, refused.column) == ("templates:/t.jsonnet", *place)
+    assert (refused.file, refused.line, refused.column) == ("templates:/t.jsonnet", *location)
 
 
 HOSTILE = [

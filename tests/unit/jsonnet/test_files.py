@@ -99,7 +99,7 @@ def test_the_hash_follows_the_content_of_imports(folder):
 
 
 @pytest.mark.parametrize(
-    ("source", "place", "words"),
+    ("source", "location", "words"),
     [
         ("{\n  a: 1\n  b: 2 }", (3, 3), 'expected ","'),
         ("{ a: nobody }", (1, 6), "unknown variable"),
@@ -112,11 +112,11 @@ def test_the_hash_follows_the_content_of_imports(folder):
         ("'open", (1, 1), "nterminated"),
     ],
 )
-def test_what_does_not_parse_is_named_with_its_place(folder, source, place, words):
+def test_what_does_not_parse_is_named_with_its_place(folder, source, location, words):
     error = _broken(folder, source)
 
     assert words in error.message
-    assert (error.file, error.line, error.column) == ("insider/t.jsonnet", *place)
+    assert (error.file, error.line, error.column) == ("insider/t.jsonnet", *location)
 
 
 def test_a_helper_that_does_not_parse_is_named_itself(folder):

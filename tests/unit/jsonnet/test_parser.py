@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from segrelay.jsonnet.syntax import tree
 from segrelay.jsonnet.syntax.parser import MAX_DEPTH, parse
-from segrelay.jsonnet.syntax.tokens import SyntaxWrong, place, tokens
+from segrelay.jsonnet.syntax.tokens import SyntaxWrong, location, tokens
 
 
 def _shape(node):
@@ -92,7 +92,7 @@ def test_the_first_mistake_is_named_with_its_place(source, at, words):
         parse(source)
 
     assert words in caught.value.message
-    assert place(source, caught.value.at) == at
+    assert location(source, caught.value.at) == at
 
 
 @pytest.mark.parametrize(

@@ -80,8 +80,8 @@ def test_what_never_ends_is_broken(source):
 
 
 def test_a_place_counts_lines_and_columns_from_one():
-    assert lexer.place("ab\ncd", 0) == (1, 1)
-    assert lexer.place("ab\ncd", 4) == (2, 2)
+    assert lexer.location("ab\ncd", 0) == (1, 1)
+    assert lexer.location("ab\ncd", 4) == (2, 2)
 
 
 def test_two_hundred_brackets_are_allowed_and_one_more_is_not():

@@ -15,7 +15,7 @@ def line(trigger, direction, delivered_us, tried_us=0):
 
 
 @pytest.mark.parametrize(
-    ("lines", "places"),
+    ("lines", "partitions"),
     [
         ([line("enter", ENTER, 10)], ["inside"]),
         ([line("enter", ENTER, 10), line("exit", EXIT, 20)], ["outside"]),
@@ -31,5 +31,5 @@ def line(trigger, direction, delivered_us, tried_us=0):
         ([], []),
     ],
 )
-def test_only_the_newest_sure_delivery_to_a_list_counts(lines, places):
-    assert [one.place for one in expected(lines, LISTS, until_us=100)] == places
+def test_only_the_newest_sure_delivery_to_a_list_counts(lines, partitions):
+    assert [one.side for one in expected(lines, LISTS, until_us=100)] == partitions

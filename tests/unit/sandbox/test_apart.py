@@ -54,7 +54,7 @@ def test_a_signature_has_the_same_keys_and_defaults_on_both_sides():
     }
 
 
-def test_the_sandbox_understands_what_a_rehearsal_demands_of_requests(tmp_path):
+def test_the_sandbox_understands_what_a_sandbox_run_demands_of_requests(tmp_path):
     path = tmp_path / "segrelay.toml"
     path.write_text(SIGNED)
     (tmp_path / "enter.jsonnet").write_text("{}")

@@ -57,7 +57,7 @@ def test_what_fail_count_counts_can_be_switched(counts, expected):
 
 
 @pytest.mark.parametrize(
-    ("user", "place"),
+    ("user", "location"),
     [
         ({"attributes": {"name": "Ann"}}, "identifiers"),
         ({"identifiers": {}, "attributes": {"name": "Ann"}}, "identifiers"),
@@ -78,11 +78,11 @@ def test_what_fail_count_counts_can_be_switched(counts, expected):
         ("ann", "type(object)"),
     ],
 )
-def test_a_user_is_refused_with_the_place_of_what_is_wrong(user, place):
+def test_a_user_is_refused_with_the_place_of_what_is_wrong(user, location):
     answer = post(account(), user)
 
     assert answer.failed == {0}
-    assert any(key.startswith(f"users.0.{place}") for key in errors(answer)), errors(answer)
+    assert any(key.startswith(f"users.0.{location}") for key in errors(answer)), errors(answer)
 
 
 @pytest.mark.parametrize(

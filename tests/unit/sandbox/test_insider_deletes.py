@@ -30,7 +30,7 @@ def test_a_whole_delete_takes_the_attribute():
 
 
 @pytest.mark.parametrize(
-    ("parts", "place"),
+    ("parts", "location"),
     [
         ({}, "required(whole,partial,custom)"),
         ({"attributes": {"custom": {"partial": {"x": ["y"]}}}}, "attributes.forbidden"),
@@ -39,12 +39,12 @@ def test_a_whole_delete_takes_the_attribute():
         ({"custom": {"partial": {"x": "y"}}}, "custom.partial.type(object)"),
     ],
 )
-def test_a_delete_takes_only_what_it_knows(parts, place):
+def test_a_delete_takes_only_what_it_knows(parts, location):
     user = {"identifiers": {"email": "ann@example.com"}, **parts}
 
     answer = post(account(), user, path=ATTRIBUTE_DELETE)
 
-    assert f"users.0.{place}" in errors(answer)
+    assert f"users.0.{location}" in errors(answer)
 
 
 @pytest.mark.parametrize(("switch", "failed"), [("accept", set()), ("refuse", {0})])

@@ -277,16 +277,16 @@ def test_arrays_are_appended_as_the_body_or_the_user_says(whole, own, settings, 
     assert lists(insider) == {"ann@example.com": held}
 
 
-@pytest.mark.parametrize("place", ["user", "attributes", "root"])
-def test_patches_of_objects_are_kept_as_sent_or_dropped_with_a_note(place):
+@pytest.mark.parametrize("location", ["user", "attributes", "root"])
+def test_patches_of_objects_are_kept_as_sent_or_dropped_with_a_note(location):
     patch = {"object_attributes": {"orders": [{"action": "push"}]}}
     kept, dropped = account(), account(object_attributes="drop")
     user = {"identifiers": {"email": "ann@example.com"}, "attributes": {"name": "Ann"}}
-    if place != "root":
-        (user if place == "user" else user["attributes"]).update(patch)
+    if location != "root":
+        (user if location == "user" else user["attributes"]).update(patch)
 
     for insider in (kept, dropped):
-        post(insider, user, **(patch if place == "root" else {}))
+        post(insider, user, **(patch if location == "root" else {}))
 
     [profile] = kept.profiles
     assert profile.attributes()[0] == {"name": "Ann", **patch}

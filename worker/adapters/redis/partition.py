@@ -37,6 +37,7 @@ from segrelay.worker.contract.keys import (
     split_stream_name,
     stream_name,
 )
+from segrelay.worker.contract.outcomes import End, Recording, pack
 from segrelay.worker.contract.partitions import RENUMBERED_LEASE, Numbering
 from segrelay.worker.contract.redis.accept import RENUMBERED, NewDelivery, accept_call
 from segrelay.worker.contract.redis.accept import SCRIPT as ACCEPT
@@ -63,7 +64,13 @@ Reading costs time by their bytes: beyond two entries, removing them by name cos
 
 
 def settle_call(
-    k: PartitionKeys, what: Settlement, token: str, retention_ms: int, ended: Container[str] = ()
+    k: PartitionKeys,
+    what: Settlement,
+    token: str,
+    retention_ms: int,
+    ended: Container[str] = (),
+    *,
+    recording: Recording | None = None,
 ) -> ScriptCall:
     """Return the call of the script that settles.
 
@@ -73,8 +80,11 @@ def settle_call(
         token: Of the lease.
         retention_ms: The retention of a ledger that may lapse.
         ended: Streams that were read to their end, so that nothing else may be in them.
+        recording: How outcomes are recorded; None = they are not.
     """
-    backoffs = [(*place.rpartition("|")[::2], value) for place, value in what.backoffs.items()]
+    backoffs = [
+        (*partition.rpartition("|")[::2], value) for partition, value in what.backoffs.items()
+    ]
     named = (*(s.stream for s in what.settled), *(stream for stream, _, _ in backoffs))
     streams = list(dict.fromkeys(named))
     stream_index = {name: number for number, name in enumerate(streams, start=1)}
@@ -85,12 +95,15 @@ def settle_call(
         by_reason.setdefault((d.stream, d.reason), []).append(d)
     groups_of = Counter(stream for stream, _ in by_reason)
     groups = by_reason.values()
-    letters = [[d.dead_letter.dumps() for d in group if d.dead_letter] for group in groups]
+    dead_letters = [[d.dead_letter.dumps() for d in group if d.dead_letter] for group in groups]
+    records = bool(recording and what.settled)
     return script_call(
         SETTLE,
         k,
         stream=[k.stream(name) for name in streams],
         ledger=[k.ledger(digest) for digest in ledgers],
+        outcomes=k.outcomes if records else None,
+        recorded=k.recorded if records else None,
         token=token,
         intent=what.intent_id,
         open_ms=round(what.open_seconds * 1000),
@@ -110,9 +123,9 @@ def settle_call(
                 " ".join([str(ledgers[each.digest]) if each.tells else "0" for each in group])
                 for group in groups
             ],
-            "letters": list(map(len, letters)),
+            "deaths": list(map(len, dead_letters)),
         },
-        letters=[letter for some in letters for letter in some],
+        deaths=[dead_letter for some in dead_letters for dead_letter in some],
         waits={
             "trigger": list(what.waits),
             "text": [_wait(wait) for wait in what.waits.values()],
@@ -126,7 +139,27 @@ def settle_call(
         lines=what.history,
         people={"digest": list(what.reached), "text": list(what.reached.values())},
         records=what.responses,
+        ends=[pack(_ends(groups, recording), recording.fields), recording.most_bytes]
+        if recording and what.settled
+        else (),
     )
+
+
+def _ends(groups: Iterable[Sequence[Delivery]], recording: Recording) -> Iterator[End]:
+    """Yield the rows about deliveries that are settled, group after group."""
+    for group in groups:
+        outcome, reason = group[0].outcome, group[0].reason
+        for d in group:
+            yield End(
+                d.header,
+                d.stream,
+                outcome,
+                reason.value if reason else "",
+                d.template_hash,
+                d.answer.status if d.answer else 0,
+                d.attempts,
+                recording.fields_of(d.text or d.profile),
+            )
 
 
 def carry_call(
@@ -173,7 +206,7 @@ def _backoff(backoff: Backoff) -> bytes:
     )
 
 
-async def places_of(
+async def partitions_of(
     client: AsyncRedis, keys: PartitionKeys, digests: Sequence[bytes]
 ) -> Mapping[PartitionKeys, list[int]]:
     """Return the present partitions of a partition's profiles, with their indices in `digests`.
@@ -187,8 +220,8 @@ async def places_of(
         await asyncio.sleep(_LOOK_SECONDS)
     found: dict[PartitionKeys, list[int]] = {}
     for index, digest in enumerate(digests):
-        place = replace(keys, partition=numbering.of_digest(digest))
-        found.setdefault(place, []).append(index)
+        partition = replace(keys, number=numbering.of_digest(digest))
+        found.setdefault(partition, []).append(index)
     return found
 
 
@@ -221,6 +254,7 @@ class RedisPartition:
         owner: The holder of the lease: `host:pid`, a space, the fingerprint of its configuration.
         may_repeat: A function that says whether a settle that Redis did not confirm should still
             be repeated.
+        recording: How outcomes are recorded; None = they are not.
     """
 
     def __init__(
@@ -233,8 +267,10 @@ class RedisPartition:
         late_seconds: float,
         owner: str,
         may_repeat: Callable[[], bool] = lambda: True,
+        recording: Recording | None = None,
     ) -> None:
         self._client = client
+        self._recording = recording
         self.keys = keys
         self.lease_ms = round(lease_seconds * 1000)
         self._retention_ms = round(retention_seconds * 1000)
@@ -312,11 +348,11 @@ class RedisPartition:
         self, digests: Sequence[bytes], rendering: Iterable[str] = ()
     ) -> list[bytes | None]:
         """Read packed records, and write down which deliveries will be rendered."""
-        places = list(rendering)
+        partitions = list(rendering)
         keys: list[str | bytes] = [self.keys.lease, self.keys.rendering]
         keys += map(self.keys.ledger, digests)
         answer = await self._call(
-            "ledger", keys, (self.token, orjson.dumps(places) if places else b"")
+            "ledger", keys, (self.token, orjson.dumps(partitions) if partitions else b"")
         )
         if not answer[0]:
             raise self._lost()
@@ -325,8 +361,8 @@ class RedisPartition:
     async def peek(self, digests: Sequence[bytes]) -> list[bytes | None]:
         """Read packed records without holding the lease."""
         found: list[bytes | None] = [None] * len(digests)
-        for place, indices in (await places_of(self._client, self.keys, digests)).items():
-            names = [place.ledger(digests[index]) for index in indices]
+        for partition, indices in (await partitions_of(self._client, self.keys, digests)).items():
+            names = [partition.ledger(digests[index]) for index in indices]
             texts = await self._client.execute_command("MGET", *names)
             for index, text in zip(indices, texts, strict=True):
                 found[index] = text
@@ -365,7 +401,14 @@ class RedisPartition:
 
     async def settle(self, settlement: Settlement) -> int:
         """Write outcomes by an idempotent script, repeated until Redis has confirmed it."""
-        call = settle_call(self.keys, settlement, self.token, self._retention_ms, self._ended)
+        call = settle_call(
+            self.keys,
+            settlement,
+            self.token,
+            self._retention_ms,
+            self._ended,
+            recording=self._recording,
+        )
         state, _, end_ms = await until_confirmed(
             lambda: self._write("settle", call.keys, call.args), self._may_repeat
         )
@@ -384,8 +427,8 @@ class RedisPartition:
     ) -> Release:
         """Give the lease back, and say whether there is more to do."""
         k = self.keys
-        places = sorted(suspects)
-        kept = orjson.dumps(places) if places else b""
+        partitions = sorted(suspects)
+        kept = orjson.dumps(partitions) if partitions else b""
         pairs = [
             part
             for name, hold in holds.items()
@@ -413,7 +456,7 @@ class RedisPartition:
 
     async def accept_in(self, partition: int, deliveries: Sequence[NewDelivery]) -> None:
         """Add deliveries to another partition of the destination; needs no lease."""
-        await self._accept(replace(self.keys, partition=partition), deliveries)
+        await self._accept(replace(self.keys, number=partition), deliveries)
 
     async def set_aside(self, stream: str, scope: str, last_id: str) -> None:
         """Record the entry of a stream up to which its trigger, with this scope, wants none."""
@@ -439,9 +482,9 @@ class RedisPartition:
         end_ms = await self._write("hold_back", (keys.intents, keys.open, keys.lease), args)
         if end_ms < 0:
             digests = [delivery.digest for delivery in intent.deliveries]
-            for place, indices in (await places_of(self._client, keys, digests)).items():
+            for partition, indices in (await partitions_of(self._client, keys, digests)).items():
                 own = tuple(intent.deliveries[index] for index in indices)
-                await self._hold_back(place, Intent(intent.intent_id, own), seconds)
+                await self._hold_back(partition, Intent(intent.intent_id, own), seconds)
 
     async def accept(self, deliveries: Sequence[NewDelivery]) -> None:
         """Add deliveries, e.g. repairs; needs no lease."""
@@ -454,8 +497,8 @@ class RedisPartition:
         )
         if answer[0] == RENUMBERED:
             digests = [new.header.digest for new in deliveries]
-            for place, indices in (await places_of(self._client, keys, digests)).items():
-                await self._accept(place, [deliveries[index] for index in indices])
+            for partition, indices in (await partitions_of(self._client, keys, digests)).items():
+                await self._accept(partition, [deliveries[index] for index in indices])
 
     async def _call(self, name: str, keys: Sequence[str | bytes], args: Sequence[Value]) -> Any:
         return await run_script_async(self._client, scripts.source(name), keys, args)

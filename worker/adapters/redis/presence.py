@@ -170,18 +170,19 @@ class RedisProgress:
         """Keep a sample, if none was kept lately."""
         if not take_turn(self._client, keys.PROGRESS_LOCK, _LOCK_MS):
             return
-        places = [
-            self._settings.redis.ids.place(name, number)
+        partitions = [
+            self._settings.redis.ids.partition(name, number)
             for name in self._settings.destinations
             for number in self._settings.redis.numbering.numbers
         ]
         calls = [
-            ScriptCall((place.counts, place.streams, place.retry), (place.tag,)) for place in places
+            ScriptCall((partition.counts, partition.streams, partition.retry), (partition.tag,))
+            for partition in partitions
         ]
         answers = run_each(self._client, scripts.source("progress"), calls)
         counts: dict[str, Counter[str]] = {}
-        for place, flat in zip(places, answers, strict=True):
-            of_destination = counts.setdefault(place.id, Counter())
+        for partition, flat in zip(partitions, answers, strict=True):
+            of_destination = counts.setdefault(partition.id, Counter())
             for name, count in zip(flat[::2], flat[1::2], strict=True):
                 of_destination[name.decode()] += int(count)
         workers = sum(one.kind == WORKER for one in read_processes(self._client))

@@ -24,14 +24,14 @@ class RedisRecognizer:
 
     Args:
         client: Repeats nothing by itself.
-        place: The partition in which the identities are.
+        partition: The partition in which the identities are.
         retention_seconds: The retention of somebody whose newest event is no entrance.
     """
 
     def __init__(
         self,
         client: AsyncRedis,
-        place: PartitionKeys,
+        partition: PartitionKeys,
         *,
         field: str,
         identity: str,
@@ -39,7 +39,7 @@ class RedisRecognizer:
         retention_seconds: float,
     ) -> None:
         self._client = client
-        self._place = place
+        self._partition = partition
         self.field = field
         self.identity = identity
         self.numbering = numbering
@@ -75,19 +75,19 @@ class RedisRecognizer:
                 found[number] = told.decode()
         return found
 
-    def _seen(self, partition: int, rows: Sequence[tuple[Sighting, str]]) -> ScriptCall:
-        place = replace(self._place, partition=partition)
+    def _seen(self, number: int, rows: Sequence[tuple[Sighting, str]]) -> ScriptCall:
+        partition = replace(self._partition, number=number)
         args: list[str | int] = [self._retention_ms, MOST_CHANGES]
         args += [
             f"{each.stable.hex()}\n{each.identity.hex()}\n{each.key}\n{time_text(each.time_us)}\n"
             f"{each.lasts:d}\n{each.forward}\n{each.by_person:d}\n{trigger}"
             for each, trigger in rows
         ]
-        records = [place.stable(each.stable) for each, _ in rows]
-        return ScriptCall([place.changes, place.changed, place.lease, *records], args)
+        records = [partition.stable(each.stable) for each, _ in rows]
+        return ScriptCall([partition.changes, partition.changed, partition.lease, *records], args)
 
     def _claims(self, sightings: Sequence[Sighting]) -> ScriptCall:
         told = "".join([f"{each.stable.hex()}{each.lasts:d}" for each in sightings])
         args = (self._retention_ms + CLAIMS_OUTLIVE_MS, told)
-        lists = [self._place.claims(each.identity) for each in sightings]
-        return ScriptCall([self._place.lease, *lists], args)
+        lists = [self._partition.claims(each.identity) for each in sightings]
+        return ScriptCall([self._partition.lease, *lists], args)

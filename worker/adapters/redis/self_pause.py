@@ -280,9 +280,9 @@ class Canaries:
         totals: dict[str, Counter[str]] = {name: Counter() for name in names}
         for destination in {self._settings.triggers[name].destination for name in names}:
             for number in self._settings.redis.numbering.numbers:
-                place = self._settings.redis.ids.place(destination, number)
+                partition = self._settings.redis.ids.partition(destination, number)
                 for key, count in (
-                    await self._client.execute_command("HGETALL", place.counts)
+                    await self._client.execute_command("HGETALL", partition.counts)
                 ).items():
                     kind, trigger, *reason = key.decode().split("|")
                     if kind in KINDS and trigger in totals:
@@ -321,7 +321,7 @@ class DeadLetterLimit:
         self._next_look[destination] = now + LOOK_SECONDS
         pipe = self._client.pipeline(transaction=False)
         for partition in self._settings.numbering.numbers:
-            pipe.hlen(self._settings.ids.place(destination, partition).dead_letters)
+            pipe.hlen(self._settings.ids.partition(destination, partition).dead_letters)
         dead_letters = sum(await pipe.execute())
         if dead_letters < self._kept:
             return

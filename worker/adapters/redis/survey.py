@@ -13,6 +13,7 @@ from segrelay.worker.adapters.redis.gate import LOOK, ask_look, looks
 from segrelay.worker.adapters.redis.shared_keys import scopes
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import (
+    OUTCOMES_TASK,
     READ_BACK_TASK,
     RENAMES_TASK,
     RESPONSES_TASK,
@@ -38,7 +39,7 @@ LOCK_MS: Final = 900
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _Partition:
     """A partition with at least one stream that may be worked on now.
 
     Args:
@@ -82,17 +83,17 @@ class RedisSurvey:
         """Return the partitions with a stream that may be worked on, and wake the due ones."""
         return self._second_look(*self._first_look())
 
-    def _first_look(self) -> tuple[int, list[_Place]]:
+    def _first_look(self) -> tuple[int, list[_Partition]]:
         """Read clock, pauses, gates and the names of streams, in one round trip."""
         destinations = list(self._settings.destinations.values())
         all_keys = [
-            self._settings.redis.ids.place(destination.name, partition)
+            self._settings.redis.ids.partition(destination.name, number)
             for destination in destinations
-            for partition in self._settings.redis.numbering.numbers
+            for number in self._settings.redis.numbering.numbers
         ]
         answers = self._asked(destinations, all_keys)
-        partitions, (seconds, rest), stored, slugs, renamed, *looked = answers
-        self._settings.redis.learn(Numbering.loads(partitions) if partitions else None)
+        numbering, (seconds, rest), stored, slugs, renamed, *looked = answers
+        self._settings.redis.learn(Numbering.loads(numbering) if numbering else None)
         now_us = seconds * MICROSECONDS + rest
         pauses = parse_pauses(stored, self._settings.redis.ids)
         labels = self._labels(slugs, renamed)
@@ -104,14 +105,14 @@ class RedisSurvey:
             if destination.name not in pauses.destinations
         }
         looks = (
-            _place(place, names, ready[place.destination], pauses.lanes, labels)
-            for place, names in zip(all_keys, streams, strict=True)
-            if place.destination in ready
+            _partition(partition, names, ready[partition.destination], pauses.lanes, labels)
+            for partition, names in zip(all_keys, streams, strict=True)
+            if partition.destination in ready
         )
-        return now_us, [place for place in looks if place]
+        return now_us, [partition for partition in looks if partition]
 
     def _asked(
-        self, destinations: Sequence[Destination], places: Sequence[PartitionKeys]
+        self, destinations: Sequence[Destination], partitions: Sequence[PartitionKeys]
     ) -> list[Any]:
         """Read the shared keys, each destination's gate, and each partition's stream names."""
         pipe = self._client.pipeline(transaction=False)
@@ -124,8 +125,8 @@ class RedisSurvey:
         for destination in destinations:
             authorization = self._settings.authorization_of(destination)
             ask_look(pipe, destination, authorization, self._triggers_of(destination))
-        for place in places:
-            pipe.smembers(place.streams)
+        for partition in partitions:
+            pipe.smembers(partition.streams)
         return pipe.execute()[1:]
 
     def _labels(
@@ -144,34 +145,34 @@ class RedisSurvey:
         found = looks(self._triggers_of(destination), answers)
         return {trigger for trigger, look in found.items() if isinstance(look, Open)}
 
-    def _second_look(self, now_us: int, places: Sequence[_Place]) -> list[Sight]:
+    def _second_look(self, now_us: int, partitions: Sequence[_Partition]) -> list[Sight]:
         """Ask which partitions are due, in one round trip, and mark them as woken."""
-        if not places:
+        if not partitions:
             return []
         pipe = self._client.pipeline(transaction=False)
         pipe.script_load(self._script)
-        for place in places:
-            pipe.exists(place.keys.wakeup)
-            pipe.hget(place.keys.lease, "until")
-            self._ask(pipe, place)
+        for partition in partitions:
+            pipe.exists(partition.keys.wakeup)
+            pipe.hget(partition.keys.lease, "until")
+            self._ask(pipe, partition)
         answers: Any = pipe.execute()[1:]
-        looks = zip(places, answers[0::3], answers[1::3], answers[2::3], strict=True)
+        looks = zip(partitions, answers[0::3], answers[1::3], answers[2::3], strict=True)
         return [
             Sight(
                 WakeUp(
                     BACKFILL if due == _BACKFILL_IS_DUE else LIVE,
-                    place.keys.destination,
-                    place.keys.partition,
+                    partition.keys.destination,
+                    partition.keys.number,
                 ),
                 due=bool(due),
                 waking=bool(waking),
                 held=bool(until) and int(until) * 1000 > now_us,
             )
-            for place, waking, until, due in looks
+            for partition, waking, until, due in looks
         ]
 
-    def _ask(self, pipe: Pipeline, place: _Place) -> None:
-        at = place.keys
+    def _ask(self, pipe: Pipeline, partition: _Partition) -> None:
+        at = partition.keys
         pipe.evalsha(
             digest(self._script),
             6,
@@ -183,17 +184,17 @@ class RedisSurvey:
             at.orphans,
             at.tag,
             longest_ms(self._settings.delivery.late_seconds),
-            *sorted(place.idle | place.scopes),
+            *sorted(partition.idle | partition.scopes),
         )
 
 
-def _place(
-    place: PartitionKeys,
+def _partition(
+    partition: PartitionKeys,
     names: Iterable[bytes],
     ready: Collection[str],
     paused_lanes: Collection[str],
     labels: Mapping[str, str],
-) -> _Place | None:
+) -> _Partition | None:
     """Return a partition with its idle triggers and lanes; None if all its streams are idle.
 
     Ready are triggers that are not paused, and whose gate is open.
@@ -204,7 +205,7 @@ def _place(
     if all(trigger in idle or lane in paused for lane, trigger in streams):
         return None
     meant = {labels[trigger] for _, trigger in streams if trigger in labels}
-    return _Place(place, frozenset(idle | paused), frozenset(meant))
+    return _Partition(partition, frozenset(idle | paused), frozenset(meant))
 
 
 AGAIN_MS: Final = 3_000
@@ -234,7 +235,7 @@ class _Needing(NamedTuple):
 
 
 class RedisSchedule:
-    """Finds the due background jobs: of syncs, response streams, stable ids and reading back.
+    """Finds the due background jobs: of syncs, outcomes, responses, stable ids, reading back.
 
     Args:
         client: With short timeouts: whoever asks must not wait for long.
@@ -252,6 +253,8 @@ class RedisSchedule:
             for name, destination in settings.destinations.items()
             if destination.read_back_every_seconds
         ]
+        if settings.outcomes:
+            self._timed.append(_Kept(BackgroundJob(OUTCOMES_TASK, "outcomes"), keys.OUTCOMES))
         self._needing = [
             _Needing(
                 _Kept(
@@ -291,7 +294,7 @@ class RedisSchedule:
         numbers, ids = self._settings.redis.numbering.numbers, self._settings.redis.ids
         for one in self._needing:
             for number in numbers:
-                key = getattr(ids.place(one.destination, number), one.part)
+                key = getattr(ids.partition(one.destination, number), one.part)
                 pipe.execute_command(one.length, key)
         (seconds, micros), *answers = pipe.execute()
         now_ms = int(seconds) * 1_000 + int(micros) // 1_000
@@ -339,8 +342,8 @@ class RedisLapsing:
     def step(self) -> int:
         """Look at the next ledgers; return how many were removed."""
         calls = [
-            ScriptCall((place.lease, place.streams, *names), (place.tag,))
-            for place, names in self._next().items()
+            ScriptCall((partition.lease, partition.streams, *names), (partition.tag,))
+            for partition, names in self._next().items()
         ]
         return sum(run_each(self._client, scripts.source("lapse"), calls)) if calls else 0
 
@@ -354,18 +357,18 @@ class RedisLapsing:
         for name in names or ():
             match = _LEDGER.fullmatch(name)
             if match and int(match[2]) in self._settings.redis.numbering.numbers:
-                found[ids.place_of(match[1].decode(), int(match[2]))].append(name)
+                found[ids.partition_of(match[1].decode(), int(match[2]))].append(name)
         return found
 
     def _all(self) -> Iterator[list[bytes]]:
         self._settings.redis.learn_ids(self._client.hgetall(keys.DESTINATIONS))  # type: ignore[arg-type]
         ids = self._settings.redis.ids
-        places = [
-            ids.place(name, number)
+        partitions = [
+            ids.partition(name, number)
             for name in ids.names()
             for number in self._settings.redis.numbering.numbers
         ]
-        for part in scan_parts(self._client, places, "l*"):
+        for part in scan_parts(self._client, partitions, "l*"):
             try:
                 yield from read_keys(
                     self._client, part, "string", count=_KEYS_A_STEP, patient=False

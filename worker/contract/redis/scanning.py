@@ -49,19 +49,21 @@ class ScanPart(NamedTuple):
     pattern: str
 
 
-def scan_parts(client: Redis, places: Sequence[PartitionKeys], pattern: str) -> Iterator[ScanPart]:
+def scan_parts(
+    client: Redis, partitions: Sequence[PartitionKeys], pattern: str
+) -> Iterator[ScanPart]:
     """Yield the parts in which the keys of partitions are read.
 
     Args:
         client: On a single server, one part is all of it, however many partitions there are.
-        places: The partitions.
+        partitions: The partitions.
         pattern: Of the keys, without the partition's tag.
     """
     if isinstance(client, ClusterClient):
-        for place in places:
-            yield ScanPart(place.tag, place.tag + pattern)
+        for partition in partitions:
+            yield ScanPart(partition.tag, partition.tag + pattern)
         return
-    ids = {place.id for place in places}
+    ids = {partition.id for partition in partitions}
     part = ids.pop() if len(ids) == 1 else "*"
     yield ScanPart(keys.FORMAT, f"{{{part}:*}}{pattern}")
 
@@ -98,13 +100,13 @@ def read_keys(
 
 
 def scan_keys(
-    client: Redis, places: Sequence[PartitionKeys], pattern: str, kind: str = ""
+    client: Redis, partitions: Sequence[PartitionKeys], pattern: str, kind: str = ""
 ) -> Iterator[list[bytes]]:
     """Yield the keys of partitions, some at a time; some may come twice.
 
     See `scan_parts` and `read_keys` for the arguments and for what is raised.
     """
-    for part in scan_parts(client, places, pattern):
+    for part in scan_parts(client, partitions, pattern):
         yield from until_whole(partial(read_keys, client, part, kind))
 
 

@@ -84,7 +84,7 @@ class _Several:
     may_lack: bool = False
 
     @property
-    def places(self) -> list[str]:
+    def names(self) -> list[str]:
         """The names under which the script finds where its columns begin."""
         return [f"{self.name}_{column}" for column in self.columns] or [self.name]
 
@@ -163,15 +163,15 @@ class _Layout:
             ("key", "KEYS", self.keys, 0),
             ("arg", "ARGV", self.args, behind),
         ):
-            places = range(begin + 1, begin + len(half.single) + 1)
+            positions = range(begin + 1, begin + len(half.single) + 1)
             if half.single:
                 names = ", ".join(f"{what}_{name}" for name in half.single)
-                lines.append(f"{names} = {', '.join(f'{source}[{at}]' for at in places)}")
+                lines.append(f"{names} = {', '.join(f'{source}[{at}]' for at in positions)}")
             begins = str(begin + len(half.single))
             for each in half.several:
-                for place in each.places:
-                    lines.append(f"at_{place} = {begins}")
-                    begins = f"at_{place} + n_{each.name}"
+                for name in each.names:
+                    lines.append(f"at_{name} = {begins}")
+                    begins = f"at_{name} + n_{each.name}"
                 if each.may_lack:
                     found = f"n_{each.name} == 1 and {source}[at_{each.name} + 1] or nil"
                     lines.append(f"{what}_{each.name} = {found}")
@@ -366,12 +366,12 @@ def _by_text(pair: tuple[str, ScriptCall]) -> _Words:
 
 
 def _unknown(answers: Sequence[Any]) -> list[int]:
-    """Return the places of the calls whose script Redis does not know."""
+    """Return the positions of the calls whose script Redis does not know."""
     return [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
 
 
-def _fill(answers: list[Any], places: Sequence[int], found: Sequence[Any]) -> None:
-    for at, answer in zip(places, found, strict=True):
+def _fill(answers: list[Any], positions: Sequence[int], found: Sequence[Any]) -> None:
+    for at, answer in zip(positions, found, strict=True):
         answers[at] = answer
 
 

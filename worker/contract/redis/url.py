@@ -173,7 +173,7 @@ def _address(parts: SplitResult) -> RedisAddress:
     base, _, guard = parts.scheme.partition("+")
     login, _, hosts = parts.netloc.rpartition("@")
     username, _, password = login.partition(":")
-    service, database = _place(parts.path, guard)
+    service, database = _service_and_database(parts.path, guard)
     return RedisAddress(
         hosts=_hosts(hosts, guard),
         database=database,
@@ -186,7 +186,7 @@ def _address(parts: SplitResult) -> RedisAddress:
     )
 
 
-def _place(path: str, guard: str) -> tuple[str, int]:
+def _service_and_database(path: str, guard: str) -> tuple[str, int]:
     """Return the Sentinels' service and the database that the path of a URL names."""
     words = [unquote(word) for word in path.strip("/").split("/") if word]
     if guard == _CLUSTER and words not in ([], ["0"]):
@@ -270,12 +270,12 @@ class EmbeddedFiles:
         return self.data_dir / "redis.lock"
 
     @property
-    def rehearsal(self) -> Path:
+    def sandbox_run(self) -> Path:
         """The lock file of `segrelay up --sandbox`, with the URL of its sandbox; never removed.
 
         The server's lock would not do: the server outlives an `up` that is killed.
         """
-        return self.data_dir / "rehearsal.lock"
+        return self.data_dir / "sandbox.lock"
 
     @property
     def url(self) -> Path:
@@ -309,12 +309,12 @@ class EmbeddedFiles:
         return _is_locked(self.lock)
 
     def previewed_at(self) -> str:
-        """Return the URL of the sandbox of the rehearsal that runs over the directory, or ""."""
+        """Return the URL of the sandbox of the sandbox run that runs over the directory, or ""."""
         try:
-            if not _is_locked(self.rehearsal):
+            if not _is_locked(self.sandbox_run):
                 return ""
-            return self.rehearsal.read_text(encoding="ascii").strip() or ANY_SANDBOX
-        except PermissionError:  # the directory of another user, who rehearses alone
+            return self.sandbox_run.read_text(encoding="ascii").strip() or ANY_SANDBOX
+        except PermissionError:  # the directory of another user, who has a sandbox run of their own
             return ""
 
 

@@ -40,6 +40,7 @@ from segrelay.worker.contract.settings.sections import (
     MetricsSettings,
     NotifySettings,
     OperateSettings,
+    OutcomesSettings,
     ProducerSettings,
     RedisSettings,
     SyncSchedule,
@@ -67,6 +68,7 @@ __all__ = [
     "MetricsSettings",
     "NotifySettings",
     "OperateSettings",
+    "OutcomesSettings",
     "ProducerSettings",
     "RedisSettings",
     "Secret",
@@ -109,6 +111,7 @@ class Settings(Frozen):
     console: ConsoleSettings | None = None
     lytics: LyticsSettings | None = None
     operate: OperateSettings = OperateSettings()
+    outcomes: OutcomesSettings | None = None
     sync: Mapping[str, SyncSchedule] = {}
     fingerprint: str
     warnings: tuple[str, ...] = ()
@@ -231,7 +234,7 @@ def _overridden(
     for key, variable in (("url", REDIS_VARIABLE), ("broker_url", BROKER_VARIABLE)):
         if environ.get(variable):
             redis = redis | {key: environ[variable]}
-            reader.places[f"redis.{key}"] = variable
+            reader.locations[f"redis.{key}"] = variable
     return document | {"redis": redis}
 
 
@@ -258,6 +261,7 @@ def _build(
         metrics=reader.optional(MetricsSettings, document, "metrics"),
         console=reader.optional(ConsoleSettings, document, "console"),
         lytics=reader.optional(LyticsSettings, document, "lytics"),
+        outcomes=_outcomes(reader, document, folder),
         sync=reader.named(SyncSchedule, document, "sync"),
         fingerprint=hashlib.sha256(content.encode()).hexdigest()[:_FINGERPRINT_CHARACTERS],
     )
@@ -265,12 +269,22 @@ def _build(
     reader.problems.extend(problems_of(settings, document))
     if reader.problems:
         return None
-    exposed = exposures(settings, document.get("redis", {}), reader.places)
+    exposed = exposures(settings, document.get("redis", {}), reader.locations)
     warnings = [problem.line(source.name) for problem in (*warnings_of(settings), *exposed)]
     return settings.model_copy(update={"warnings": tuple(warnings)})
 
 
+def _outcomes(
+    reader: SectionReader, document: dict[str, Any], folder: Path
+) -> OutcomesSettings | None:
+    """Return the table with its folder as an absolute path; a URL stays as it is."""
+    section = reader.optional(OutcomesSettings, document, "outcomes")
+    if section is None or not section.folder or "://" in section.folder:
+        return section
+    return section.model_copy(update={"folder": str(folder / Path(section.folder).expanduser())})
+
+
 _TABLES: Final = (
     *("templates", "redis", "delivery", "authorizations", "destinations", "triggers"),
-    *("producer", "flower", "metrics", "console", "lytics", "operate", "sync"),
+    *("producer", "flower", "metrics", "console", "lytics", "operate", "outcomes", "sync"),
 )

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 import orjson
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, ValidationInfo
 
-from segrelay.worker.contract.settings.problems import Problem, place_of
+from segrelay.worker.contract.settings.problems import Problem, location_of
 from segrelay.worker.contract.settings.sections import Section
 from segrelay.worker.contract.settings.urls import refuse_reason, without_query
 from segrelay.worker.contract.settings.values import (
@@ -128,7 +128,7 @@ class Authorization(Section):
         for table in ("headers", "parameters", "extra"):
             for key, secret in getattr(self, table).items():
                 if secret.origin != LITERAL or TOKEN not in (secret.value or ""):
-                    yield place_of((table, key)), secret
+                    yield location_of((table, key)), secret
         for name in ("user", "password", "client_id", "client_secret"):
             if getattr(self, name) is not None:
                 yield name, getattr(self, name)
@@ -184,7 +184,7 @@ class Authorization(Section):
 def fingerprint_of(authorization: Authorization | None) -> str:
     """Return a fingerprint of the credentials; they can't be read from it."""
     secrets = sorted(authorization.secrets()) if authorization else ()
-    values = [(place, secret.reveal()) for place, secret in secrets if secret.is_set]
+    values = [(location, secret.reveal()) for location, secret in secrets if secret.is_set]
     if not values:
         return _NO_CREDENTIALS
     return hashlib.sha256(orjson.dumps(values)).hexdigest()[:_FINGERPRINT_DIGITS]
@@ -199,26 +199,28 @@ def problems_of_authorization(authorization: Authorization) -> Iterator[Problem]
     """Yield the problems that make an authorization unusable."""
     path = ("authorizations", authorization.name)
     for header, secret in authorization.headers.items():
-        yield from _of_header(place_of((*path, "headers", header)), header, secret)
+        yield from _of_header(location_of((*path, "headers", header)), header, secret)
     for name in _NEEDED[authorization.type]:
         if not getattr(authorization, name):
-            yield Problem(place_of((*path, name)), f'is needed for type = "{authorization.type}"')
+            yield Problem(
+                location_of((*path, name)), f'is needed for type = "{authorization.type}"'
+            )
     for kind, names in (("oauth2", _OF_OAUTH2), ("basic", _OF_BASIC)):
         for name in names if kind != authorization.type else ():
             if name in authorization.model_fields_set:
-                yield Problem(place_of((*path, name)), f'is for type = "{kind}" only')
+                yield Problem(location_of((*path, name)), f'is for type = "{kind}" only')
     if authorization.key and not authorization.certificate:
-        yield Problem(place_of((*path, "key")), "needs a certificate")
+        yield Problem(location_of((*path, "key")), "needs a certificate")
 
 
-def _of_header(place: str, header: str, secret: Secret) -> Iterator[Problem]:
+def _of_header(location: str, header: str, secret: Secret) -> Iterator[Problem]:
     value = secret.value or ""
     if not _HEADER_NAME.fullmatch(header):
-        yield Problem(place, "is not the name of a header")
+        yield Problem(location, "is not the name of a header")
     if header.lower() in _OUR_HEADERS:
-        yield Problem(place, "is set by segrelay itself")
+        yield Problem(location, "is set by segrelay itself")
     if not _HEADER_VALUE.fullmatch(value):
-        yield Problem(place, f"{secret.origin} holds characters that a header can't carry")
+        yield Problem(location, f"{secret.origin} holds characters that a header can't carry")
     if header.upper() == PARTNER_NAME and value != value.lower():
-        yield Problem(place, f"{secret.origin} holds an uppercase letter",
+        yield Problem(location, f"{secret.origin} holds an uppercase letter",
                       "Insider wants the partner name in lower case")  # fmt: skip

@@ -19,7 +19,7 @@ from segrelay.worker.contract.settings.authorizations import (
     problems_of_authorization,
 )
 from segrelay.worker.contract.settings.http import HttpRequests, Signature, TemplateChoice
-from segrelay.worker.contract.settings.problems import Problem, did_you_mean, place_of
+from segrelay.worker.contract.settings.problems import Problem, did_you_mean, location_of
 from segrelay.worker.contract.settings.sections import ConsoleSettings, Destination, Trigger
 from segrelay.worker.contract.settings.urls import (
     INSIDER_PATHS,
@@ -56,18 +56,18 @@ def problems_of(draft: Settings, document: Mapping[str, Any]) -> Iterator[Proble
     for destination in draft.destinations.values():
         yield from _problem_of_name(
             document, "authorizations", destination.authorization,
-            place_of(("destinations", destination.name, "authorization")),
+            location_of(("destinations", destination.name, "authorization")),
         )  # fmt: skip
         yield from _problems_of_http(draft, destination)
         yield from problems_of_stable_id(destination, draft.triggers, draft.delivery.identity)
         if destination.read_back_every_seconds and destination.api != "insider":
-            yield Problem(place_of(("destinations", destination.name, "read_back_every")),
+            yield Problem(location_of(("destinations", destination.name, "read_back_every")),
                           'is for destinations with api = "insider" only')  # fmt: skip
     for trigger in draft.triggers.values():
         yield from _problems_of_trigger(draft, document, trigger)
     for schedule in draft.sync.values():
         if "lytics" not in document and not schedule.files:
-            yield Problem(place_of(("sync", schedule.name)), "needs the table [lytics]")
+            yield Problem(location_of(("sync", schedule.name)), "needs the table [lytics]")
     yield from _problems_of_ids(draft)
     notify = draft.operate.notify
     if notify and notify.url.is_set:
@@ -87,13 +87,13 @@ def _problems_of_ids(draft: Settings) -> Iterator[Problem]:
         told, audience = schedule.audience_id, schedule.audience
         if not told:
             continue
-        place = place_of(("sync", schedule.name, "audience_id"))
+        location = location_of(("sync", schedule.name, "audience_id"))
         known = ids.setdefault(audience, schedule.told_id)
         if known != told:
-            yield Problem(place, f"the audience {audience!r} has the id {known} already",
+            yield Problem(location, f"the audience {audience!r} has the id {known} already",
                           "an audience has one id")  # fmt: skip
         elif told != audience and slugs.setdefault(told, audience) != audience:
-            yield Problem(place, f"is the id of {slugs[told]!r} already",
+            yield Problem(location, f"is the id of {slugs[told]!r} already",
                           "an id stands for one audience")  # fmt: skip
 
 
@@ -102,7 +102,7 @@ def warnings_of(draft: Settings) -> Iterator[Problem]:
     used = {trigger.destination for trigger in draft.triggers.values()}
     for name, destination in draft.destinations.items():
         if name not in used:
-            yield Problem(place_of(("destinations", name)), "no trigger uses it")
+            yield Problem(location_of(("destinations", name)), "no trigger uses it")
         yield from _warnings_of_credentials(draft, destination)
     for schedule in draft.sync.values():
         wanting = [
@@ -112,22 +112,22 @@ def warnings_of(draft: Settings) -> Iterator[Problem]:
             or (schedule.told_id and trigger.wants(schedule.told_id))
         ]
         if not wanting:
-            yield Problem(place_of(("sync", schedule.name, "audience")),
+            yield Problem(location_of(("sync", schedule.name, "audience")),
                           f"no trigger wants {schedule.audience!r}")  # fmt: skip
         if schedule.on_change and not any(trigger.on == "change" for trigger in wanting):
-            yield Problem(place_of(("sync", schedule.name, "on_change")),
+            yield Problem(location_of(("sync", schedule.name, "on_change")),
                           f"no trigger wants changes of {schedule.audience!r}")  # fmt: skip
     yield from _unset_secrets(draft)
 
 
 def _problem_of_name(
-    document: Mapping[str, Any], table: str, name: str, place: str
+    document: Mapping[str, Any], table: str, name: str, location: str
 ) -> Iterator[Problem]:
     rows = document.get(table)
     named = rows if isinstance(rows, dict) else {}
     if name and name not in named:
         hint = did_you_mean(name, named) or f"add the table [{table}.{name}]"
-        yield Problem(place, f"there is no [{table}.{name}]", hint)
+        yield Problem(location, f"there is no [{table}.{name}]", hint)
 
 
 def _problems_of_http(draft: Settings, destination: Destination) -> Iterator[Problem]:
@@ -135,21 +135,21 @@ def _problems_of_http(draft: Settings, destination: Destination) -> Iterator[Pro
     authorization = draft.authorizations.get(destination.authorization)
     if destination.api != "http":
         if destination.http.model_fields_set:
-            yield Problem(place_of((*path, "http")), HTTP_ONLY)
+            yield Problem(location_of((*path, "http")), HTTP_ONLY)
         if authorization and authorization.uses_token:
-            yield Problem(place_of((*path, "authorization")), f'type = "oauth2" {HTTP_ONLY}')
+            yield Problem(location_of((*path, "authorization")), f'type = "oauth2" {HTTP_ONLY}')
         return
     both = {header.lower() for header in authorization.headers} if authorization else set()
     for header in destination.http.headers:
         if header.lower() in both:
-            yield Problem(place_of((*path, "http", "headers", header)),
+            yield Problem(location_of((*path, "http", "headers", header)),
                           "stands in the authorization too")  # fmt: skip
     if draft.templates_folder.is_dir():
         yield from missing_templates(draft.templates_folder, destination.http, path)
     host = urlsplit(destination.base_url).hostname or ""
     reason = _refuse_host_reason(host, destination.http.networks)
     if reason:
-        yield Problem(place_of((*path, "base_url")), f"leads to {reason}",
+        yield Problem(location_of((*path, "base_url")), f"leads to {reason}",
                       f"allow it in [{'.'.join(path)}.http] with networks = "
                       + ('["127.0.0.0/8"]' if is_loopback(host) else f'["{host}"]'))  # fmt: skip
 
@@ -166,9 +166,9 @@ def _problems_of_trigger(
 ) -> Iterator[Problem]:
     path = ("triggers", trigger.name)
     if not trigger.destination:
-        yield Problem(place_of((*path, "destination")), "must not be empty")
+        yield Problem(location_of((*path, "destination")), "must not be empty")
     yield from _problem_of_name(
-        document, "destinations", trigger.destination, place_of((*path, "destination"))
+        document, "destinations", trigger.destination, location_of((*path, "destination"))
     )
     destination = draft.destinations.get(trigger.destination)
     if destination is not None:
@@ -177,34 +177,34 @@ def _problems_of_trigger(
     if draft.templates_folder.is_dir():
         yield from problems_of_templates(draft.templates_folder, trigger)
     if trigger.sample and not (draft.folder / trigger.sample).is_file():
-        yield Problem(place_of((*path, "sample")), f"there is no file {trigger.sample}",
+        yield Problem(location_of((*path, "sample")), f"there is no file {trigger.sample}",
                       "relative paths start at the folder of this file")  # fmt: skip
     kept = {*trigger.export_fields} if trigger.export_fields else {*trigger.response_fields}
     for at, field in enumerate(trigger.response_fields):
         if field not in kept:
-            yield Problem(place_of((*path, "response_fields", at)),
+            yield Problem(location_of((*path, "response_fields", at)),
                           f"{field} is not kept: it is missing in export_fields")  # fmt: skip
     if trigger.response_stream and "lytics" not in document:
-        yield Problem(place_of((*path, "response_stream")), "needs the table [lytics]")
+        yield Problem(location_of((*path, "response_stream")), "needs the table [lytics]")
 
 
 def _problem_of_url(trigger: Trigger, destination: Destination) -> Iterator[Problem]:
-    place = place_of(("triggers", trigger.name, "url"))
+    location = location_of(("triggers", trigger.name, "url"))
     secret = trigger.url.secret
     if trigger.url.template or (secret and not secret.is_set):
         return
     if not trigger.url and destination.api == "insider":
-        yield Problem(place, "is missing", f"write {' or '.join(INSIDER_PATHS)}")
+        yield Problem(location, "is missing", f"write {' or '.join(INSIDER_PATHS)}")
         return
     url = join(destination.base_url, trigger.url.value)
     reason = refuse_reason(url, destination.api)
     if reason is not None:
         told = f"{secret.origin} holds no URL that may be sent to" if secret else reason
-        yield Problem(place, told, _near_path(url, trigger, destination))
+        yield Problem(location, told, _near_path(url, trigger, destination))
     elif not is_same_origin(url, destination.base_url) and not (
         destination.api == "http" and is_listed(url, destination.http.hosts)
     ):
-        yield Problem(place, f"leads to another host than {destination.base_url}",
+        yield Problem(location, f"leads to another host than {destination.base_url}",
                       "the authorization would go there too: make it a destination of its own"
                       )  # fmt: skip
 
@@ -220,33 +220,33 @@ def _near_path(url: str, trigger: Trigger, destination: Destination) -> str:
 def _warnings_of_credentials(draft: Settings, destination: Destination) -> Iterator[Problem]:
     if destination.api != "insider":
         return
-    place = place_of(("destinations", destination.name))
+    location = location_of(("destinations", destination.name))
     if not destination.authorization:
-        yield Problem(place, "has no authorization; Insider will refuse every request")
+        yield Problem(location, "has no authorization; Insider will refuse every request")
     authorization = draft.authorizations.get(destination.authorization)
     if authorization is None:
         return
     given = {header.upper() for header in authorization.headers}
     for header in (PARTNER_NAME, REQUEST_TOKEN):
         if header not in given:
-            yield Problem(place_of(("authorizations", authorization.name, "headers")),
+            yield Problem(location_of(("authorizations", authorization.name, "headers")),
                           f"{header} is missing; Insider will refuse every request")  # fmt: skip
 
 
 def _unset_secrets(draft: Settings) -> Iterator[Problem]:
     for authorization in draft.authorizations.values():
-        path = place_of(("authorizations", authorization.name))
-        for place, secret in authorization.secrets():
+        path = location_of(("authorizations", authorization.name))
+        for location, secret in authorization.secrets():
             if not secret.is_set:
-                yield Problem(f"{path}.{place}",
+                yield Problem(f"{path}.{location}",
                               f"{secret.origin} is not set; nothing can be sent with it"
                               )  # fmt: skip
-    for place, secret in sending_secrets(draft):
+    for location, secret in sending_secrets(draft):
         if not secret.is_set:
-            yield Problem(place, f"{secret.origin} is not set; nothing can be sent with it")
-    for place, secret in other_secrets(draft):
+            yield Problem(location, f"{secret.origin} is not set; nothing can be sent with it")
+    for location, secret in other_secrets(draft):
         if not secret.is_set:
-            yield Problem(place, f"{secret.origin} is not set; what needs it can't start")
+            yield Problem(location, f"{secret.origin} is not set; what needs it can't start")
     notify = draft.operate.notify
     if notify and not notify.url.is_set:
         origin = notify.url.origin
@@ -257,11 +257,11 @@ def sending_secrets(draft: Settings) -> Iterator[tuple[str, Secret]]:
     """Yield the secrets of requests outside of the authorizations, with their places."""
     for trigger in draft.triggers.values():
         if trigger.url.secret:
-            yield place_of(("triggers", trigger.name, "url")), trigger.url.secret
+            yield location_of(("triggers", trigger.name, "url")), trigger.url.secret
     for table, rows in (("destinations", draft.destinations), ("triggers", draft.triggers)):
         for name, row in rows.items():
             if row.http.sign:
-                yield place_of((table, name, "http", "sign", "secret")), row.http.sign.secret
+                yield location_of((table, name, "http", "sign", "secret")), row.http.sign.secret
 
 
 def other_secrets(draft: Settings) -> Iterator[tuple[str, Secret]]:
@@ -283,7 +283,7 @@ def _secrets_of_console(section: ConsoleSettings) -> Iterator[tuple[str, Secret]
         yield "console.secret", section.secret
     for name, user in section.users.items():
         if user.password:
-            yield place_of(("console", "users", name, "password")), user.password
+            yield location_of(("console", "users", name, "password")), user.password
 
 
 RENAMED_KINDS: Final = ("email", "phone_number", "uuid")
@@ -297,21 +297,21 @@ def problems_of_stable_id(
     field = destination.stable
     if not field:
         return
-    place = place_of(("destinations", destination.name, "stable"))
+    location = location_of(("destinations", destination.name, "stable"))
     if destination.api != "insider":
         yield Problem(
-            place, 'is for destinations with api = "insider" only: others can\'t rename anybody'
+            location, 'is for destinations with api = "insider" only: others can\'t rename anybody'
         )
         return
     if field == identity:
         yield Problem(
-            place,
+            location,
             f"is {field}, like delivery.identity: it changes together with the identity",
             "name a field that stays the same for a person, such as _uid",
         )
     elif identity not in RENAMED_KINDS:
         yield Problem(
-            place,
+            location,
             f"needs an identity that Insider can rename, and delivery.identity is {identity}",
             f"with {', '.join(RENAMED_KINDS)} as the identity it works; else use"
             " `segrelay rename person --identifier`",
@@ -320,7 +320,7 @@ def problems_of_stable_id(
         fields = trigger.export_fields
         if trigger.destination == destination.name and fields and field not in fields:
             yield Problem(
-                place_of(("triggers", trigger.name, "export_fields")),
+                location_of(("triggers", trigger.name, "export_fields")),
                 f"{field}, by which {destination.name} knows people, is not kept",
                 f'add "{field}"',
             )
@@ -336,17 +336,17 @@ def problems_of_requests(trigger: Trigger, destination: Destination) -> Iterator
     path = ("triggers", trigger.name)
     if destination.api != "http":
         if trigger.http.model_fields_set:
-            yield Problem(place_of((*path, "http")), HTTP_ONLY)
+            yield Problem(location_of((*path, "http")), HTTP_ONLY)
         if trigger.url.template:
-            yield Problem(place_of((*path, "url")), f"as a template {HTTP_ONLY}")
+            yield Problem(location_of((*path, "url")), f"as a template {HTTP_ONLY}")
         return
     http = destination.http.changed_by(trigger.http)
     if http.encoding != "json" and (http.results > 1 or http.envelope):
-        yield Problem(place_of((*path, "http", "encoding")),
+        yield Problem(location_of((*path, "http", "encoding")),
                       f'"{http.encoding}" holds one result: results has to be 1, without envelope'
                       )  # fmt: skip
     if http.method == "GET" and trigger.template:
-        yield Problem(place_of((*path, "template")), "makes a body, and a GET has none",
+        yield Problem(location_of((*path, "template")), "makes a body, and a GET has none",
                       'leave it out, and write url = { template = "…" }')  # fmt: skip
     if http.sign:
         yield from _problems_of_signature(http.sign, (*path, "http", "sign"))
@@ -359,44 +359,44 @@ def _problems_of_signature(sign: Signature, path: Sequence[str]) -> Iterator[Pro
         for unknown in dict.fromkeys(_PLACEHOLDER.findall(text)):
             if unknown not in known:
                 hint = f"there are {' and '.join(known)}"
-                yield Problem(place_of((*path, key)), f"{unknown} stands for nothing", hint)
+                yield Problem(location_of((*path, key)), f"{unknown} stands for nothing", hint)
     if not any(part in sign.of for part in _SIGNED_PARTS):
-        yield Problem(place_of((*path, "of")),
+        yield Problem(location_of((*path, "of")),
                       "signs the same for every request", "write {timestamp}.{body}")  # fmt: skip
     if "{signature}" not in sign.value:
-        yield Problem(place_of((*path, "value")), "has no {signature}")
+        yield Problem(location_of((*path, "value")), "has no {signature}")
 
 
 def problems_of_templates(folder: Path, trigger: Trigger) -> Iterator[Problem]:
     """Yield a problem for each template of a trigger that is not there."""
     path = ("triggers", trigger.name)
     if not trigger.main_template:
-        yield Problem(place_of((*path, "template")), "is missing")
+        yield Problem(location_of((*path, "template")), "is missing")
     for key, template in (("template", trigger.template), ("url", trigger.url.template)):
         if template:
-            yield from _missing(folder, template, place_of((*path, key)))
+            yield from _missing(folder, template, location_of((*path, key)))
     yield from missing_templates(folder, trigger.http, path)
 
 
 def missing_templates(folder: Path, http: HttpRequests, path: tuple[str, ...]) -> Iterator[Problem]:
     """Yield a problem for each template of an `http` table that is not there."""
     for header, template in http.header_templates.items():
-        yield from _missing(folder, template, place_of((*path, "http", "headers", header)))
+        yield from _missing(folder, template, location_of((*path, "http", "headers", header)))
     if isinstance(http.envelope, TemplateChoice):
-        place = place_of((*path, "http", "envelope"))
-        yield from _missing(folder, http.envelope.template, place)
+        location = location_of((*path, "http", "envelope"))
+        yield from _missing(folder, http.envelope.template, location)
 
 
-def _missing(folder: Path, template: str, place: str) -> Iterator[Problem]:
+def _missing(folder: Path, template: str, location: str) -> Iterator[Problem]:
     if (folder / template).is_file():
         return
     there = [str(file.relative_to(folder)) for file in sorted(folder.rglob("*.jsonnet"))]
     near = did_you_mean(template, there)
-    yield Problem(place, f"there is no {template} in {folder}", near if "mean" in near else "")
+    yield Problem(location, f"there is no {template} in {folder}", near if "mean" in near else "")
 
 
 _ANY: Final = "*"
-_PLACES: Final[tuple[tuple[str, ...], ...]] = (
+_LOCATIONS: Final[tuple[tuple[str, ...], ...]] = (
     ("redis", "url"),
     ("redis", "broker_url"),
     ("authorizations", _ANY, "headers", _ANY),
@@ -434,7 +434,7 @@ def misplaced_references(document: Any, path: _Path = ()) -> Iterator[Problem]:
     if isinstance(document, str):
         if is_reference(document) and not _is_understood(path):
             hint = _IN_HEADERS if "headers" in path else ""
-            yield Problem(place_of(path), "names a secret, which is not understood here", hint)
+            yield Problem(location_of(path), "names a secret, which is not understood here", hint)
     elif isinstance(document, dict):
         for key, value in document.items():
             yield from misplaced_references(value, (*path, key))
@@ -447,9 +447,9 @@ def _is_understood(path: _Path) -> bool:
     if path and path[-1] in _NOTES:
         return True
     return any(
-        len(place) == len(path)
-        and all(want in (_ANY, step) for want, step in zip(place, path, strict=True))
-        for place in _PLACES
+        len(location) == len(path)
+        and all(want in (_ANY, step) for want, step in zip(location, path, strict=True))
+        for location in _LOCATIONS
     )
 
 
@@ -474,14 +474,14 @@ def exposures(
     file = draft.folder / ".env"
     if _others_can_read(file):
         yield Problem(".env", f"everybody on this machine can read {file}", "chmod 600 .env")
-    for place, secret in _secrets(draft):
+    for location, secret in _secrets(draft):
         if secret.origin == LITERAL and secret.is_set:
-            yield Problem(place, "the secret itself stands in this file", _HINT)
+            yield Problem(location, "the secret itself stands in this file", _HINT)
     for key in _REDIS_URLS:
         url = redis.get(key, "")
-        place = place_of(("redis", key))
-        if place not in overridden and not is_reference(url) and urlsplit(url).password:
-            yield Problem(place, "the password itself stands in this file", _HINT)
+        location = location_of(("redis", key))
+        if location not in overridden and not is_reference(url) and urlsplit(url).password:
+            yield Problem(location, "the password itself stands in this file", _HINT)
 
 
 def _others_can_read(file: Path) -> bool:
@@ -494,9 +494,9 @@ def _others_can_read(file: Path) -> bool:
 
 def _secrets(draft: Settings) -> Iterator[tuple[str, Secret]]:
     for authorization in draft.authorizations.values():
-        path = place_of(("authorizations", authorization.name))
-        for place, secret in authorization.secrets():
-            if place.upper() not in _NAMES:
-                yield f"{path}.{place}", secret
+        path = location_of(("authorizations", authorization.name))
+        for location, secret in authorization.secrets():
+            if location.upper() not in _NAMES:
+                yield f"{path}.{location}", secret
     yield from sending_secrets(draft)
     yield from other_secrets(draft)

@@ -33,31 +33,31 @@ class Problem:
     """Something that is wrong, or, as a warning, looks wrong.
 
     Args:
-        place: Key path (`triggers.vip-enter.url`), `line 3, column 7`, or "" for the whole file.
+        location: Key path (`triggers.vip-enter.url`), `line 3, column 7`, or "" for the whole file.
         message: The problem, without a value that could be secret.
         hint: Advice; "" where that is plain.
     """
 
-    place: str
+    location: str
     message: str
     hint: str = ""
 
     def line(self, file: str) -> str:
         """Return the problem as one line for a person."""
-        parts = [part for part in (file, self.place, self.message) if part]
+        parts = [part for part in (file, self.location, self.message) if part]
         return ": ".join(parts) + (f" — {self.hint}" if self.hint else "")
 
 
-def place_of(path: Iterable[str | int]) -> str:
+def location_of(path: Iterable[str | int]) -> str:
     """Return a key path as TOML writes it, with positions of lists in brackets."""
-    place = ""
+    location = ""
     for step in path:
         if isinstance(step, int):
-            place += f"[{step}]"
+            location += f"[{step}]"
             continue
         key = step if _BARE_KEY.fullmatch(step) else f'"{step}"'
-        place += f".{key}" if place else key
-    return place
+        location += f".{key}" if location else key
+    return location
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -74,15 +74,15 @@ def problem_of(
     error: Mapping[str, Any], *, path: tuple[str | int, ...], known: Iterable[str]
 ) -> Problem:
     """Return one of pydantic's errors as a problem."""
-    place = place_of((*path, *error["loc"]))
+    location = location_of((*path, *error["loc"]))
     context = error.get("ctx", {})
     if error["type"] == "extra_forbidden":
-        return Problem(place, "unknown key", did_you_mean(str(error["loc"][-1]), known))
+        return Problem(location, "unknown key", did_you_mean(str(error["loc"][-1]), known))
     if error["type"] == "literal_error":
-        return Problem(place, f"must be {context['expected']}", _near_literal(error))
+        return Problem(location, f"must be {context['expected']}", _near_literal(error))
     known_message = _MESSAGES.get(error["type"])
     message = known_message.format_map(context) if known_message else error["msg"]
-    return Problem(place, message, context.get("hint", ""))
+    return Problem(location, message, context.get("hint", ""))
 
 
 def _near_literal(error: Mapping[str, Any]) -> str:

@@ -11,7 +11,12 @@ from typing import Any, Final, TypeVar, get_args
 from dotenv import dotenv_values
 from pydantic import BaseModel, ValidationError
 
-from segrelay.worker.contract.settings.problems import Problem, did_you_mean, place_of, problem_of
+from segrelay.worker.contract.settings.problems import (
+    Problem,
+    did_you_mean,
+    location_of,
+    problem_of,
+)
 from segrelay.worker.contract.settings.sections import Section
 from segrelay.worker.contract.settings.values import Surroundings
 from segrelay.worker.contract.words import NAME_PATTERN
@@ -94,13 +99,13 @@ class SectionReader:
 
     Attributes:
         problems: All that were found so far.
-        places: Key path → where the value really came from.
+        locations: Key path → where the value really came from.
     """
 
     def __init__(self, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
         self.problems: list[Problem] = []
-        self.places: dict[str, str] = {}
+        self.locations: dict[str, str] = {}
 
     def refuse_unknown(self, document: Mapping[str, Any], known: Iterable[str]) -> None:
         """Add a problem for every unknown key or table at the top level of the file."""
@@ -108,7 +113,7 @@ class SectionReader:
         for key in document:
             if key not in known:
                 hint = did_you_mean(key, known)
-                self._add(Problem(place_of((key,)), "unknown key", hint))
+                self._add(Problem(location_of((key,)), "unknown key", hint))
 
     def text(self, document: Mapping[str, Any], key: str, default: str) -> str:
         """Return a text that stands at the top level of the file."""
@@ -140,13 +145,13 @@ class SectionReader:
     def _one_named(self, model: type[_Table], row: Any, path: tuple[str, str]) -> _Table | None:
         key, name = path
         if not NAME_PATTERN.fullmatch(name):
-            self._add(Problem(place_of(path), "is not a name",
+            self._add(Problem(location_of(path), "is not a name",
                               "names are made of a-z, 0-9 and -"))  # fmt: skip
         if not isinstance(row, dict):
-            self._add(Problem(place_of(path), "must be a table", f"write [{key}.NAME]"))
+            self._add(Problem(location_of(path), "must be a table", f"write [{key}.NAME]"))
             return None
         if "name" in row:
-            self._add(Problem(place_of((*path, "name")), "unknown key",
+            self._add(Problem(location_of((*path, "name")), "unknown key",
                               f"the name stands in the table's header: [{key}.NAME]"))  # fmt: skip
         return self._validated(model, row | {"name": name}, path)
 
@@ -162,8 +167,8 @@ class SectionReader:
         return None
 
     def _add(self, problem: Problem) -> None:
-        place = self.places.get(problem.place, problem.place)
-        self.problems.append(Problem(place, problem.message, problem.hint))
+        location = self.locations.get(problem.location, problem.location)
+        self.problems.append(Problem(location, problem.message, problem.hint))
 
 
 def _model_at(model: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel]:

@@ -1,8 +1,8 @@
-"""The configuration of a rehearsal: all requests go to the sandbox, and nothing real is touched.
+"""The configuration of a sandbox run: all requests go to the sandbox, and nothing real is touched.
 
 `SEGRELAY_SANDBOX` in the environment asks for it: every process that has it works on the same
-rehearsal, in a Redis of its own, and every other process on the real configuration. `0` means the
-real one on purpose: a command with neither is refused where a rehearsal runs.
+sandbox run, in a Redis of its own, and every other process on the real configuration. `0` means the
+real one on purpose: a command with neither is refused where a sandbox runs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SANDBOX_VARIABLE: Final = "SEGRELAY_SANDBOX"
 REAL: Final = "0"
-"""The value of the variable with which commands work on the real Redis beside a rehearsal."""
+"""The value of the variable with which commands work on the real Redis beside a sandbox run."""
 DEFAULT_SANDBOX: Final = "http://127.0.0.1:8900"
 ENDPOINTS_PATH: Final = "/to"
 """The sandbox's path for destinations of the API `http`, each of which stands below its name."""
@@ -40,7 +40,7 @@ _PLACEHOLDER: Final = Secret("sandbox", "sandbox")
 
 
 def sandbox_url(environ: Mapping[str, str]) -> str:
-    """Return the URL of the sandbox, or "" if this is no rehearsal.
+    """Return the URL of the sandbox, or "" if this is no sandbox run.
 
     Raises:
         ConfigurationInvalid: The variable is neither 1 nor the URL of a sandbox on this machine.
@@ -58,7 +58,7 @@ def sandbox_url(environ: Mapping[str, str]) -> str:
 
 
 def sandbox_data_dir(data_dir: Path) -> Path:
-    """Return the data directory of rehearsals beside that of the real embedded Redis."""
+    """Return the data directory of sandbox runs beside that of the real embedded Redis."""
     return data_dir.with_name(data_dir.name + _SUFFIX)
 
 
@@ -92,6 +92,10 @@ def sandboxed(settings: Settings, url: str) -> Settings:
         "operate": settings.operate.model_copy(update={"notify": None}),
         "warnings": (*settings.warnings, *_said(url)),
     }
+    if settings.outcomes and settings.outcomes.folder:
+        # What becomes of invented deliveries has to stay out of the real files.
+        folder = str(changed["redis"].data_dir / "outcomes")
+        changed["outcomes"] = settings.outcomes.model_copy(update={"folder": folder})
     if settings.lytics:
         lytics = {"base_url": url, "token": _PLACEHOLDER}
         changed["lytics"] = settings.lytics.model_copy(update=lytics)
@@ -158,8 +162,8 @@ def _with_password(flower: FlowerSettings | None) -> FlowerSettings | None:
 
 
 def _said(url: str) -> list[str]:
-    rehearsal = (
-        f"{SANDBOX_VARIABLE}: this is a rehearsal; everything goes to the sandbox at {url},"
+    sandbox_run = (
+        f"{SANDBOX_VARIABLE}: this is a sandbox run; everything goes to the sandbox at {url},"
         " and the real Redis is not touched"
     )
-    return [rehearsal]
+    return [sandbox_run]

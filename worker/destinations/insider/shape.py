@@ -61,20 +61,20 @@ def _parts(
     return right
 
 
-def _names(given: Any, place: str, dropped: list[str], known: frozenset[str] | None) -> list[str]:
+def _names(given: Any, path: str, dropped: list[str], known: frozenset[str] | None) -> list[str]:
     if is_empty(given):
         return []
     if type(given) is not list:
-        dropped.append(place)
+        dropped.append(path)
         return []
     wanted = [name for name in given if not is_empty(name)]
     right = [name for name in wanted if type(name) is str and (known is None or name in known)]
-    dropped += [place] * (len(wanted) - len(right))
+    dropped += [path] * (len(wanted) - len(right))
     return right
 
 
 def _partial(
-    given: dict[str, Any], place: str, dropped: list[str], known: frozenset[str] | None
+    given: dict[str, Any], path: str, dropped: list[str], known: frozenset[str] | None
 ) -> dict[str, list[Any]]:
     right = {}
     for name, values in given.items():
@@ -82,7 +82,7 @@ def _partial(
         if left is None:
             continue
         if type(left) is dict or (known is not None and name not in known):
-            dropped.append(f"{place}.{name}")
+            dropped.append(f"{path}.{name}")
         else:
             right[name] = left if type(left) is list else [left]
     return right

@@ -114,7 +114,9 @@ def test_redis_keeps_names_of_attributes_and_no_values(read_back):
     read_back.publish(payload("ann@example.com", status="a-secret-status", first_name="Ann"))
     read_back.drain()
 
-    texts = [v for place in read_back.places() for v in read_back.client.hvals(place.who)]
+    texts = [
+        v for partition in read_back.partitions() for v in read_back.client.hvals(partition.who)
+    ]
 
     [(_, who, trigger, names)] = map(orjson.loads, texts)
     assert who["identifiers"]["email"] == "ann@example.com"
@@ -137,7 +139,7 @@ def test_by_default_nobody_is_read_back_and_nothing_more_is_kept(relay):
     relay.drain()
 
     assert RedisSchedule(relay.client, relay.settings).due() == []
-    [text] = [v for place in relay.places() for v in relay.client.hvals(place.who)]
+    [text] = [v for partition in relay.partitions() for v in relay.client.hvals(partition.who)]
     assert len(orjson.loads(text)) == 2
 
 

@@ -113,10 +113,10 @@ def test_a_cause_and_a_letter_name_the_line_of_the_template(dlq):
     failed = next(one for one in causes if one["reason"] == "template_error")
     refused = next(one for one in causes if one["reason"] == "refused")
 
-    assert failed["place"].startswith("enter.jsonnet:")
-    assert refused["place"] == "enter.jsonnet"
-    assert failed["place"] in dlq("causes").stdout
-    assert f"place: {failed['place']}\n" in dlq("show", failed["sample"]).stdout
+    assert failed["location"].startswith("enter.jsonnet:")
+    assert refused["location"] == "enter.jsonnet"
+    assert failed["location"] in dlq("causes").stdout
+    assert f"location: {failed['location']}\n" in dlq("show", failed["sample"]).stdout
 
 
 @pytest.mark.usefixtures("dead")
@@ -204,7 +204,7 @@ def test_what_the_ledger_has_forgotten_is_left_out_unless_forced(dead, dlq):
     assert forced["replayed"] == 3
 
 
-def test_a_rehearsal_says_what_would_pass_and_changes_nothing(dead, dlq):
+def test_a_sandbox_run_says_what_would_pass_and_changes_nothing(dead, dlq):
     answer = orjson.loads(dlq("replay", "--dry-run", "--json").stdout)
 
     assert (answer["would_be_sent"], answer["would_be_dead"]) == (3, 0)
@@ -349,7 +349,7 @@ def test_a_replay_is_atomic_and_happens_once(dead, dlq):
 
     kept = [
         dead.client.hlen(PartitionKeys("insider", number).dead_letters)
-        + dead.client.zcard(PartitionKeys("insider", number).lettertimes)
+        + dead.client.zcard(PartitionKeys("insider", number).dead_letter_times)
         for number in range(4)
     ]
     assert kept == [0, 0, 0, 0]

@@ -89,10 +89,10 @@ def test_deliveries_are_told_apart_by_lane(relay):
 
 def test_what_was_counted_before_lanes_were_told_apart_is_live_and_never_negative(relay):
     relay.publish(payload("ann@example.com"), payload("ben@example.com"), lane="backfill")
-    for place in relay.places():
-        for name, count in relay.client.hgetall(place.counts).items():
-            relay.client.hdel(place.counts, name)
-            relay.client.hset(place.counts, name.removeprefix(b"backfill."), count)
+    for partition in relay.partitions():
+        for name, count in relay.client.hgetall(partition.counts).items():
+            relay.client.hdel(partition.counts, name)
+            relay.client.hset(partition.counts, name.removeprefix(b"backfill."), count)
     relay.drain()
     (one, *_) = relay.client.scan_iter("*counts")
     relay.client.hincrby(one, "backfill.accepted|vip-enter", -1)
@@ -128,10 +128,10 @@ def test_a_scrape_asks_as_few_times_for_many_triggers_as_for_few(relay):
         triggers=ENTER
         + "".join(trigger(f"more-{n}", template="enter.jsonnet") for n in range(200)),
     )
-    for place in relay.places():
+    for partition in relay.partitions():
         counts = {f"accepted|more-{n}": 9 for n in range(200)}
         relay.client.hset(
-            place.counts, mapping=counts | {f"delivered|more-{n}": 9 for n in range(200)}
+            partition.counts, mapping=counts | {f"delivered|more-{n}": 9 for n in range(200)}
         )
 
     assert commands_of_a_scrape(relay) == few <= MOST_COMMANDS
@@ -150,17 +150,17 @@ def commands_of_a_scrape(relay):
             connects = found["command"].startswith(("AUTH", "CLIENT"))
             if found["client_type"] != "lua" and not connects:
                 sent.append(found["command"])
-    tags = [place.tag for place in relay.places()]
+    tags = [partition.tag for partition in relay.partitions()]
     return sum(not any(tag in command for tag in tags) for command in sent)
 
 
 def test_a_label_has_a_bounded_number_of_values(relay):
-    place = PartitionKeys("insider", 0)
+    partition = PartitionKeys("insider", 0)
     fields = {f"dropped|vip-enter|field{n}": n + 1 for n in range(300)}
     causes = {f"cause{n}|n": n + 1 for n in range(300)}
     jobs = {f"job|job{n}|accepted": 1 for n in range(300)}
-    relay.client.hset(place.counts, mapping=fields | jobs)
-    relay.client.hset(place.causes, mapping=causes)
+    relay.client.hset(partition.counts, mapping=fields | jobs)
+    relay.client.hset(partition.causes, mapping=causes)
 
     metrics = page_of(relay)
 
@@ -225,7 +225,7 @@ def test_the_dashboard_adds_up_each_series_once(relay, sandbox):
     relay.publish(payload("ann@example.com"), payload("ben@example.com", status="poisoned"))
     relay.drain()
     relay.publish(payload("ann@example.com"), lane="backfill")
-    relay.client.hincrby(relay.places()[0].counts, "resent|vip-enter", 1)
+    relay.client.hincrby(relay.partitions()[0].counts, "resent|vip-enter", 1)
     relay.drain()
     relay.publish(payload("cleo@example.com"))
     labels = {

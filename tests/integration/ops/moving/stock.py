@@ -41,7 +41,7 @@ def drain(relay, destination="insider"):
     numbers = relay.settings.redis.numbering.numbers
     with closing(started(relay.settings)) as runtime:
         for number in (*numbers, *numbers):
-            if relay.client.scard(relay.settings.redis.ids.place(destination, number).streams):
+            if relay.client.scard(relay.settings.redis.ids.partition(destination, number).streams):
                 runtime.drain(destination, number, Stop())
 
 
@@ -66,31 +66,35 @@ def enrich(relay, people):
     addresses = [f"p{n}@example.com" for n in range(people)]
     for person in addresses:
         digest = digest_of(key_of(person))
-        place = PartitionKeys("insider", settings.redis.numbering.of(key_of(person)))
+        partition = PartitionKeys("insider", settings.redis.numbering.of(key_of(person)))
         forward = Forward(Moving.DONE, key_of("new@example.com"), 2, 5)
-        client.hset(place.forwards, digest.hex(), forward.dumps())
-        client.hset(place.forwards, f"{digest.hex()}|vip", b"mark")
-        client.hset(place.members("vip"), key_of(person), "1 x")
-        client.hset(place.who, digest.hex(), "{}")
-        client.zadd(place.reached, {digest.hex(): 0})
-        client.xadd(place.history, {"e": orjson.dumps([1, digest.hex(), "a", "t", "enter", 1])})
-        for intent_id, end in ((f"open{place.partition}", 7), (f"lost{place.partition}", 0)):
-            known = client.hget(place.intents, intent_id)
+        client.hset(partition.forwards, digest.hex(), forward.dumps())
+        client.hset(partition.forwards, f"{digest.hex()}|vip", b"mark")
+        client.hset(partition.members("vip"), key_of(person), "1 x")
+        client.hset(partition.who, digest.hex(), "{}")
+        client.zadd(partition.reached, {digest.hex(): 0})
+        client.xadd(partition.history, {"e": orjson.dumps([1, digest.hex(), "a", "t", "enter", 1])})
+        for intent_id, end in ((f"open{partition.number}", 7), (f"lost{partition.number}", 0)):
+            known = client.hget(partition.intents, intent_id)
             rows = Intent.loads(intent_id, known, 0).deliveries if known else ()
             row = IntendedDelivery("live|vip-enter|1-1", digest, "vip", Direction.ENTER, 5, 0)
-            client.hset(place.intents, intent_id, Intent(intent_id, (*rows, row)).dumps())
+            client.hset(partition.intents, intent_id, Intent(intent_id, (*rows, row)).dumps())
             if end:
-                client.hset(place.open, intent_id, end)
-    for number, place in enumerate(relay.places()):
-        for name in sorted(client.smembers(place.streams)):
+                client.hset(partition.open, intent_id, end)
+    for number, partition in enumerate(relay.partitions()):
+        for name in sorted(client.smembers(partition.streams)):
             stream = name.decode()
-            ((first, _), *_) = client.xrange(place.stream(stream))
-            client.hset(place.aside, f"{stream}|{first.decode()}", "[1, 1, 0, 0, 0]")
-        client.hset(place.retry, "vip-enter", "[1, 0, 0]")
-        client.hset(place.jobs, mapping={"load": f"{6 + number // 2}", "load|chunk": f"{number}"})
-        client.hset(place.jobs, "load|epoch", f"{8 + number}")
-        client.hset(f"{place.jobs}:source", mapping={"load": "9", "load|chunk": f"{number},9"})
-        client.expire(f"{place.jobs}:source", 10_000)
-        client.xadd(place.responses, {"r": "[]"})
-        client.incrby(place.responseslost, 3)
-        client.hset(place.rendering, "x", "y") if number > 9 else client.set(place.rendering, "[]")
+            ((first, _), *_) = client.xrange(partition.stream(stream))
+            client.hset(partition.aside, f"{stream}|{first.decode()}", "[1, 1, 0, 0, 0]")
+        client.hset(partition.retry, "vip-enter", "[1, 0, 0]")
+        client.hset(
+            partition.jobs, mapping={"load": f"{6 + number // 2}", "load|chunk": f"{number}"}
+        )
+        client.hset(partition.jobs, "load|epoch", f"{8 + number}")
+        client.hset(f"{partition.jobs}:source", mapping={"load": "9", "load|chunk": f"{number},9"})
+        client.expire(f"{partition.jobs}:source", 10_000)
+        client.xadd(partition.responses, {"r": "[]"})
+        client.incrby(partition.responseslost, 3)
+        client.hset(partition.rendering, "x", "y") if number > 9 else client.set(
+            partition.rendering, "[]"
+        )

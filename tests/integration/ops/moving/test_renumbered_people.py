@@ -61,15 +61,15 @@ def settle(relay):
     for _ in range(6):
         drain(relay)
         following_for(relay.client, relay.settings, "insider").step()
-        for place in all_partitions(relay.client, relay.settings):
-            relay.client.delete(place.holds)
+        for partition in all_partitions(relay.client, relay.settings):
+            relay.client.delete(partition.holds)
     drain(relay)
     assert relay.status()["waiting"] == 0
 
 
 def told(relay):
-    places = all_partitions(relay.client, relay.settings)
-    return read_renamed_people(relay.client, places, ["insider"])["insider"]
+    partitions = all_partitions(relay.client, relay.settings)
+    return read_renamed_people(relay.client, partitions, ["insider"])["insider"]
 
 
 @pytest.mark.parametrize("counts", [(3,), (1,), (7, 2)])
@@ -133,13 +133,13 @@ def kept(client):
 def put_dead_letters_on_their_way(client):
     """Leave what a renaming leaves that was killed while it moved letters."""
     digest = digest_of("email:moving@example.com")
-    place = PartitionKeys("insider", FORMER.of("email:moving@example.com"))
+    partition = PartitionKeys("insider", FORMER.of("email:moving@example.com"))
     dead_letter = {
-        "id": f"insider.{place.partition}.a1",
+        "id": f"insider.{partition.number}.a1",
         "header": [1, digest.hex()],
         "profile": {},
     }
-    client.hset(place.lettersleaving, dead_letter["id"], orjson.dumps(dead_letter))
+    client.hset(partition.dead_letters_leaving, dead_letter["id"], orjson.dumps(dead_letter))
     client.hset(PartitionKeys("insider", 2).carried(digest.hex()), "letter|insider.2.a1", "1")
     return digest, dead_letter
 
@@ -151,7 +151,7 @@ def test_letters_on_their_way_to_a_new_identity_are_still_found_there(changing):
 
     numbering = learn_numbering(changing.client, changing.settings)
     left = PartitionKeys("insider", numbering.of_digest(digest))
-    assert changing.client.hkeys(left.lettersleaving) == [dead_letter["id"].encode()]
+    assert changing.client.hkeys(left.dead_letters_leaving) == [dead_letter["id"].encode()]
     for number in numbering.numbers:
         marks = PartitionKeys("insider", number).carried(digest.hex())
         assert changing.client.hgetall(marks) == {b"letter|insider.%d.a1" % number: b"1"}
@@ -175,10 +175,10 @@ def test_who_still_knows_the_former_number_writes_nothing_there(changing):
 
     assert everything(client) == before
     key = "email:old1@example.com"
-    place = PartitionKeys("insider", FORMER.of(key))
-    client.set(place.claims(digest_of(key)), stable.hex())
+    partition = PartitionKeys("insider", FORMER.of(key))
+    client.set(partition.claims(digest_of(key)), stable.hex())
     with pytest.raises(PartitionsChange):
-        former.forget(digest_of(key), place.partition, [key])
+        former.forget(digest_of(key), partition.number, [key])
 
 
 async def see_in_former(settings):
@@ -226,18 +226,18 @@ def test_whoever_is_erased_meanwhile_is_erased_by_the_next_attempt(changing):
 def test_a_renaming_that_slept_moves_nobody_in_former_partitions(changing):
     """The command stood still between its look and the write that ends the move of a person."""
     client = changing.client
-    digest, place = digest_of("email:old5@example.com").hex(), PartitionKeys("insider", 1)
-    client.hset(place.forwards, digest, "record")
-    HeldLease(client, place, "redis-partitions", token=RENUMBERED_LEASE).hold()
-    others = (place.ledger(b"x"), place.intents, place.reached, place.who)
+    digest, partition = digest_of("email:old5@example.com").hex(), PartitionKeys("insider", 1)
+    client.hset(partition.forwards, digest, "record")
+    HeldLease(client, partition, "redis-partitions", token=RENUMBERED_LEASE).hold()
+    others = (partition.ledger(b"x"), partition.intents, partition.reached, partition.who)
     calls = {
         "forward_left": ScriptCall(
-            (place.forwards, place.lease, *others), (digest, "record", "done")
+            (partition.forwards, partition.lease, *others), (digest, "record", "done")
         ),
         "forward_arrived": ScriptCall(
-            (place.forwards, place.lease), (digest, "record", "", "email:new5@example.com")
+            (partition.forwards, partition.lease), (digest, "record", "", "email:new5@example.com")
         ),
     }
 
     assert [opened.run(client, name, [call]) for name, call in calls.items()] == [[3], [3]]
-    assert client.hgetall(place.forwards) == {digest.encode(): b"record"}
+    assert client.hgetall(partition.forwards) == {digest.encode(): b"record"}

@@ -54,9 +54,9 @@ def test_older_enters_do_not_pass_exits_that_were_delivered_before(used, call, c
 def age(relay, *, days):
     """Let what waits have waited for so long, and each ledger have been written in between."""
     earlier_ms = days * 86_400_000
-    for place in all_partitions(relay.client, relay.settings):
-        for name in relay.client.smembers(place.streams):
-            stream = place.stream(name.decode())
+    for partition in all_partitions(relay.client, relay.settings):
+        for name in relay.client.smembers(partition.streams):
+            stream = partition.stream(name.decode())
             rows = relay.client.xrange(stream)
             relay.client.unlink(stream)
             for entry_id, fields in rows:
@@ -69,9 +69,9 @@ def age(relay, *, days):
 
 
 def age_ledgers(relay, *, days):
-    for place in all_partitions(relay.client, relay.settings):
-        for name in relay.client.keys(f"{place.tag}l*"):
-            if digest_in(name, place) and relay.client.pttl(name) > 0:
+    for partition in all_partitions(relay.client, relay.settings):
+        for name in relay.client.keys(f"{partition.tag}l*"):
+            if digest_in(name, partition) and relay.client.pttl(name) > 0:
                 ends_ms = relay.client.pexpiretime(name)
                 relay.client.pexpireat(name, ends_ms - days * 86_400_000)
 
@@ -123,42 +123,42 @@ def test_everything_goes_where_it_belongs(used):
     assert numbering == Numbering((4, 3))
     for person in (f"p{n}@example.com" for n in range(PEOPLE)):
         digest, key = digest_of(key_of(person)), key_of(person)
-        place = PartitionKeys("insider", numbering.of(key))
-        assert place.partition in numbering.numbers
-        assert client.get(place.ledger(digest))
-        forward = Forward.loads(client.hget(place.forwards, digest.hex()))
+        partition = PartitionKeys("insider", numbering.of(key))
+        assert partition.number in numbering.numbers
+        assert client.get(partition.ledger(digest))
+        forward = Forward.loads(client.hget(partition.forwards, digest.hex()))
         assert forward.partition == numbering.of(key_of("new@example.com"))
-        assert client.hget(place.forwards, f"{digest.hex()}|vip") == b"mark"
-        assert client.hget(place.members("vip"), key) == b"1 x"
-        assert client.hexists(place.who, digest.hex())
-        assert client.zscore(place.reached, digest.hex()) == 0
+        assert client.hget(partition.forwards, f"{digest.hex()}|vip") == b"mark"
+        assert client.hget(partition.members("vip"), key) == b"1 x"
+        assert client.hexists(partition.who, digest.hex())
+        assert client.zscore(partition.reached, digest.hex()) == 0
         noted = [
             intent_id[:4]
-            for intent_id, text in client.hgetall(place.intents).items()
+            for intent_id, text in client.hgetall(partition.intents).items()
             if digest in {row.digest for row in Intent.loads("", text, 0).deliveries}
         ]
         assert sorted(noted) == [b"lost", b"open"]
-        assert set(client.hgetall(place.open).values()) == {b"7"}
-        assert set(client.hgetall(place.open)) < set(client.hgetall(place.intents))
-        lines = [orjson.loads(fields[b"e"]) for _, fields in client.xrange(place.history)]
+        assert set(client.hgetall(partition.open).values()) == {b"7"}
+        assert set(client.hgetall(partition.open)) < set(client.hgetall(partition.intents))
+        lines = [orjson.loads(fields[b"e"]) for _, fields in client.xrange(partition.history)]
         assert digest.hex() in {line[1] for line in lines}
-    places = [PartitionKeys("insider", number) for number in numbering.numbers]
-    for place in places:
-        assert client.hgetall(place.jobs) == {
+    partitions = [PartitionKeys("insider", number) for number in numbering.numbers]
+    for partition in partitions:
+        assert client.hgetall(partition.jobs) == {
             b"load": b"7", b"load|chunk": b"2,3", b"load|epoch": b"11"
         }  # fmt: skip
-        assert client.hget(f"{place.jobs}:source", "load|chunk") == b"0,1,2,3,9"
-        assert 9_000 < client.ttl(f"{place.jobs}:source") <= 10_000
-        assert client.hgetall(place.retry) == {b"vip-enter": b"[1, 0, 0]"}
+        assert client.hget(f"{partition.jobs}:source", "load|chunk") == b"0,1,2,3,9"
+        assert 9_000 < client.ttl(f"{partition.jobs}:source") <= 10_000
+        assert client.hgetall(partition.retry) == {b"vip-enter": b"[1, 0, 0]"}
         digests = [
             row.digest
-            for intent_id, text in client.hgetall(place.intents).items()
+            for intent_id, text in client.hgetall(partition.intents).items()
             for row in Intent.loads(intent_id.decode(), text, 0).deliveries
         ]
-        assert {numbering.of_digest(digest) for digest in digests} <= {place.partition}
-    assert sum(client.xlen(place.responses) for place in places) == 4
-    assert sum(int(client.get(place.responseslost) or 0) for place in places) == 12
-    assert sum(client.hlen(place.aside) for place in places) > 0
+        assert {numbering.of_digest(digest) for digest in digests} <= {partition.number}
+    assert sum(client.xlen(partition.responses) for partition in partitions) == 4
+    assert sum(int(client.get(partition.responseslost) or 0) for partition in partitions) == 12
+    assert sum(client.hlen(partition.aside) for partition in partitions) > 0
 
 
 def test_deliveries_keep_their_order_and_their_times(relay):
@@ -166,15 +166,15 @@ def test_deliveries_keep_their_order_and_their_times(relay):
         relay.publish(payload(f"p{n % 7}@example.com", minute=n))
     before = sorted(
         (tuple(map(int, entry_id.split(b"-"))), fields[b"h"])
-        for place in relay.places()
-        for name in relay.client.smembers(place.streams)
-        for entry_id, fields in relay.client.xrange(place.stream(name.decode()))
+        for partition in relay.partitions()
+        for name in relay.client.smembers(partition.streams)
+        for entry_id, fields in relay.client.xrange(partition.stream(name.decode()))
     )
 
     change(relay.client, relay, 1)
 
-    (place,) = all_partitions(relay.client, relay.settings)
-    rows = relay.client.xrange(place.stream("live|vip-enter"))
+    (partition,) = all_partitions(relay.client, relay.settings)
+    rows = relay.client.xrange(partition.stream("live|vip-enter"))
     assert [fields[b"h"] for _, fields in rows] == [header for _, header in before]
     times = [int(entry_id.split(b"-")[0]) for entry_id, _ in rows]
     assert times == [entry_id[0] for entry_id, _ in before]
@@ -247,8 +247,8 @@ def test_all_of_many_profiles_are_there_afterwards(relay):
         pipe = client.pipeline(transaction=False)
         for n in range(first, min(PROFILES, first + 10_000)):
             key = f"email:p{n}@example.com"
-            place = PartitionKeys("insider", settings.redis.numbering.of(key))
-            pipe.set(place.ledger(digest_of(key)), b"%d" % n, px=10_000_000 if n % 2 else None)
+            partition = PartitionKeys("insider", settings.redis.numbering.of(key))
+            pipe.set(partition.ledger(digest_of(key)), b"%d" % n, px=10_000_000 if n % 2 else None)
         pipe.execute()
 
     for count in (3, 64):

@@ -133,8 +133,10 @@ def test_a_destination_that_is_named_while_the_number_changes_gets_nothing_in_fo
         stalled.left = number
         publish()
 
-        places = [PartitionKeys("other", number) for number in range(4)]
-        assert not [place for place in places if relay.client.exists(place.streams)], number
+        partitions = [PartitionKeys("other", number) for number in range(4)]
+        assert not [
+            partition for partition in partitions if relay.client.exists(partition.streams)
+        ], number
         assert number == trips or relay.status()["waiting"] == 3
 
 

@@ -153,15 +153,18 @@ def test_nothing_is_changed_while_a_worker_goes_on_draining(used):
 def test_a_repair_of_who_slept_through_it_waits_for_the_new_partitions(used):
     """A drain that lost its lease before publishes what was delivered meanwhile once more."""
     client = used.client
-    place = next(each for each in used.places() if client.xlen(each.stream("live|vip-enter")))
-    ((_, fields),) = client.xrange(place.stream("live|vip-enter"), count=1)
+    partition = next(
+        each for each in used.partitions() if client.xlen(each.stream("live|vip-enter"))
+    )
+    ((_, fields),) = client.xrange(partition.stream("live|vip-enter"), count=1)
     repair = NewDelivery("live", "vip-enter", decode_header(fields[b"h"]), fields[b"p"])
-    HeldLease(client, place, "redis-partitions", token=RENUMBERED_LEASE).hold()
+    HeldLease(client, partition, "redis-partitions", token=RENUMBERED_LEASE).hold()
     client.set(keys.PARTITIONS, "4>3")
 
     with ThreadPoolExecutor(2) as pool:
         ends = [
-            pool.submit(asyncio.run, slept(used.settings, place, step, repair)) for step in (0, 1)
+            pool.submit(asyncio.run, slept(used.settings, partition, step, repair))
+            for step in (0, 1)
         ]
         time.sleep(1)
         assert not any(end.done() for end in ends)
@@ -175,14 +178,14 @@ def test_a_repair_of_who_slept_through_it_waits_for_the_new_partitions(used):
         decode_header(each[b"h"]) for _, each in client.xrange(new.stream("live|vip-enter"))[-1:]
     ]
     assert client.hkeys(new.open) == [b"lost-repair"]
-    assert not client.exists(place.open)
+    assert not client.exists(partition.open)
 
 
-async def slept(settings, place, step, repair):
+async def slept(settings, partition, step, repair):
     client = connect_async(settings.redis.url)
     partition = RedisPartition(
         client,
-        place,
+        partition,
         lease_seconds=1.0,
         retention_seconds=1_000.0,
         late_seconds=1.0,

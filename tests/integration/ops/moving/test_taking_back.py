@@ -203,17 +203,17 @@ def test_nothing_moves_beside_a_worker_with_the_old_configuration(waiting, call)
 def test_nothing_moves_from_a_partition_that_an_unseen_worker_drains(waiting, call):
     old = waiting.settings.fingerprint
     waiting.configure(EXIT, triggers=RENAMED)
-    streams = find_streams(waiting.client, waiting.places(), Choice(trigger="vip-enter"))
-    place = streams[0].place
+    streams = find_streams(waiting.client, waiting.partitions(), Choice(trigger="vip-enter"))
+    partition = streams[0].partition
     far = 2 * round(time.time() * 1000)
     waiting.client.hset(
-        place.lease, mapping={"token": "t", "until": far, "owner": f"elsewhere:17 {old}"}
+        partition.lease, mapping={"token": "t", "until": far, "owner": f"elsewhere:17 {old}"}
     )
 
     with pytest.raises(OperationsMustAct, match="elsewhere:17"):
         moved(call, "vip-enter", "renamed")
 
-    waiting.client.hset(place.lease, "owner", f"here:18 {waiting.settings.fingerprint}")
+    waiting.client.hset(partition.lease, "owner", f"here:18 {waiting.settings.fingerprint}")
     moved(call, "vip-enter", "renamed")
     assert waiting.status()["orphaned"] == 0
 
@@ -224,11 +224,11 @@ def test_the_new_destination_is_rung_for_the_lane_that_moved(waiting, redis_url)
     waiting.configure(EXIT)
     gone = payload("ann@example.com", direction="exit")
     waiting.publish(gone, job="load")
-    (job_stream,) = find_streams(waiting.client, waiting.places())
-    waiting.client.delete(job_stream.place.wakeup)
+    (job_stream,) = find_streams(waiting.client, waiting.partitions())
+    waiting.client.delete(job_stream.partition.wakeup)
     waiting.configure(EXIT.replace('"insider"', '"other"'), other=True)
     claim(waiting.client, waiting.settings)
-    wakeup = PartitionKeys("other", job_stream.place.partition).wakeup
+    wakeup = PartitionKeys("other", job_stream.partition.number).wakeup
     waker = SilentWaker()
 
     with closing(connect(redis_url)) as client:
@@ -236,7 +236,7 @@ def test_the_new_destination_is_rung_for_the_lane_that_moved(waiting, redis_url)
         store = Waiting(client, waiting.settings, target, waker)
         assert list(store.replay(Filter()).steps()) == [1]
 
-        assert waker.woken == [("other", job_stream.place.partition, "backfill")]
+        assert waker.woken == [("other", job_stream.partition.number, "backfill")]
         assert client.get(wakeup) == b"3"
         waiting.configure(EXIT)
         waiting.publish(gone)
@@ -244,19 +244,21 @@ def test_the_new_destination_is_rung_for_the_lane_that_moved(waiting, redis_url)
         moving = Waiting(client, waiting.settings, target, waker).replay(Filter())
         assert list(moving.steps()) == [1]
 
-        assert waker.woken[1:] == [("other", job_stream.place.partition, "live")]
+        assert waker.woken[1:] == [("other", job_stream.partition.number, "live")]
         assert client.get(wakeup) == b"1"
 
 
 def test_what_moves_leaves_no_trace_of_its_failures(waiting, call):
     waiting.configure(EXIT, triggers=RENAMED)
-    stream = find_streams(waiting.client, waiting.places(), Choice(trigger="vip-enter"))[0]
-    (first, *_) = waiting.client.xrange(stream.place.stream(stream.name))
-    waiting.client.hset(stream.place.aside, f"{stream.name}|{first[0].decode()}", "[1, 1, 0, 0, 0]")
+    stream = find_streams(waiting.client, waiting.partitions(), Choice(trigger="vip-enter"))[0]
+    (first, *_) = waiting.client.xrange(stream.partition.stream(stream.name))
+    waiting.client.hset(
+        stream.partition.aside, f"{stream.name}|{first[0].decode()}", "[1, 1, 0, 0, 0]"
+    )
 
     moved(call, "vip-enter", "renamed")
 
-    assert not waiting.client.exists(stream.place.aside)
+    assert not waiting.client.exists(stream.partition.aside)
 
 
 ENTER_OF_GOLD = ENTER.replace('["*"]', '["gold"]')

@@ -200,8 +200,8 @@ def erase_and_die(relay, who, calls):
     except KilledError:
         return True
     finally:
-        for place in relay.places():
-            relay.client.delete(place.lease)
+        for partition in relay.partitions():
+            relay.client.delete(partition.lease)
     return False
 
 
@@ -235,8 +235,8 @@ def test_what_is_handed_on_while_a_person_is_erased_is_erased_too(call, relay):
     relay.publish(payload(old, "late", minute=3))
 
     class BesideWorkers(Erasing):
-        def _erase_in(self, place, *arguments):
-            super()._erase_in(place, *arguments)
+        def _erase_in(self, partition, *arguments):
+            super()._erase_in(partition, *arguments)
             relay.drain()
 
     BesideWorkers(relay.client, relay.settings, f"email:{new}").run()
@@ -280,11 +280,13 @@ def test_somebody_whose_renaming_was_stopped_is_erased(call, relay, sandbox, sto
 
 def test_entries_that_were_deleted_before_leave_no_bytes(call, relay):
     """They stand between others that wait, so that Redis has not freed them yet."""
-    place = PartitionKeys("insider", partition_of(f"email:{WHO}", 4))
+    partition = PartitionKeys("insider", partition_of(f"email:{WHO}", 4))
     numbers = (f"p{n}@example.com" for n in range(100))
-    beside = [each for each in numbers if partition_of(f"email:{each}", 4) == place.partition][:4]
+    beside = [each for each in numbers if partition_of(f"email:{each}", 4) == partition.number][:4]
     relay.publish(payload(beside[0]), payload(WHO), *map(payload, beside[1:]))
-    (stream,) = [place.stream(name.decode()) for name in relay.client.smembers(place.streams)]
+    (stream,) = [
+        partition.stream(name.decode()) for name in relay.client.smembers(partition.streams)
+    ]
     mine, last = (relay.client.xrange(stream)[at][0] for at in (1, -1))
     relay.client.xdel(stream, mine, last)
     waiting, before = relay.client.xrange(stream), relay.client.xinfo_stream(stream)
@@ -301,13 +303,13 @@ def test_entries_that_were_deleted_before_leave_no_bytes(call, relay):
 
 
 def test_streams_that_are_too_long_to_write_anew_are_told(call, relay):
-    place = PartitionKeys("insider", partition_of(f"email:{WHO}", 4))
+    partition = PartitionKeys("insider", partition_of(f"email:{WHO}", 4))
     with relay.client.pipeline() as pipe:
         for number in range(5_001):
-            pipe.xadd(place.history, {"h": f"[{number}]"})
+            pipe.xadd(partition.history, {"h": f"[{number}]"})
         pipe.execute()
-    relay.client.xdel(place.history, relay.client.xrange(place.history, count=1)[0][0])
-    relay.client.xadd(place.history, {"h": "[0]"})
+    relay.client.xdel(partition.history, relay.client.xrange(partition.history, count=1)[0][0])
+    relay.client.xadd(partition.history, {"h": "[0]"})
 
     receipt = erase(call, WHO)
 

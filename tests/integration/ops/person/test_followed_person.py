@@ -38,19 +38,19 @@ def settle(relay, rounds=6):
     for _ in range(rounds):
         relay.drain()
         step(relay)
-        for place in relay.places():
-            relay.client.delete(place.holds)
+        for partition in relay.partitions():
+            relay.client.delete(partition.holds)
     relay.drain()
     assert relay.status()["waiting"] == 0
 
 
 def told(relay):
-    return read_renamed_people(relay.client, relay.places(), ["insider"])["insider"]
+    return read_renamed_people(relay.client, relay.partitions(), ["insider"])["insider"]
 
 
 def ledger_of(client, email):
-    place = PartitionKeys("insider", partition_of(f"email:{email}", 4))
-    (record,) = read_records(client, place, [digest_of(f"email:{email}")])
+    partition = PartitionKeys("insider", partition_of(f"email:{email}", 4))
+    (record,) = read_records(client, partition, [digest_of(f"email:{email}")])
     return {(line.audience, line.direction.value) for line in Names(client).lines(record)}
 
 

@@ -13,7 +13,7 @@ from tests.integration.ops.person.test_renamed_person import (
     OLD,
     KilledError,
     ledger_of,
-    place_of,
+    partition_at,
     rename,
 )
 from tests.integration.ops.relay import payload
@@ -24,14 +24,18 @@ def test_letters_of_somebody_who_is_erased_meanwhile_come_nowhere(call, with_a_d
     relay = with_a_dead_letter
     assert dead_letters_taken_and_die(relay, NEW, MortalClient(relay.client, before="hkeys"))
     (dead_letter,) = [
-        text for place in relay.places() for text in relay.client.hvals(place.lettersleaving)
+        text
+        for partition in relay.partitions()
+        for text in relay.client.hvals(partition.dead_letters_leaving)
     ]
     call(main, "erase", OLD, "--yes")
-    relay.client.hset(place_of(OLD).lettersleaving, orjson.loads(dead_letter)["id"], dead_letter)
+    relay.client.hset(
+        partition_at(OLD).dead_letters_leaving, orjson.loads(dead_letter)["id"], dead_letter
+    )
 
     arriving = Forward(Moving.ARRIVING, digest_of(f"email:{OLD}").hex()).dumps()
     change = IdentityChange(f"email:{OLD}", f"email:{NEW}")
-    move = PersonMove(change, place_of(OLD), place_of(NEW), arriving=arriving)
+    move = PersonMove(change, partition_at(OLD), partition_at(NEW), arriving=arriving)
     with pytest.raises(OperationsMustAct, match="run this again"):
         move_dead_letters(relay.client, [move])
 
@@ -63,7 +67,7 @@ def test_letters_move_to_the_new_identity(call, with_a_dead_letter):
     assert told["letters"] == [dead_letter["id"]]
     assert dead_letters(call, "--profile", "else@example.com") == []
     (kept,) = kept_dead_letters(with_a_dead_letter)
-    assert kept["partition"] == place_of(NEW).partition
+    assert kept["partition"] == partition_at(NEW).number
     assert kept["header"][1] == digest_of(f"email:{NEW}").hex()
     assert kept["profile"]["email"] == NEW
     causes = orjson.loads(call(main, "dlq", "causes", "--json").stdout)
@@ -73,14 +77,14 @@ def test_letters_move_to_the_new_identity(call, with_a_dead_letter):
 def kept_dead_letters(relay):
     """Return the letters as they are in their partitions; each names its own."""
     found = [
-        (place, orjson.loads(text))
-        for place in relay.places()
-        for text in relay.client.hvals(place.dead_letters)
+        (partition, orjson.loads(text))
+        for partition in relay.partitions()
+        for text in relay.client.hvals(partition.dead_letters)
     ]
-    for place, dead_letter in found:
-        assert dead_letter["id"].startswith(f"{place.destination}.{place.partition}.")
-        assert dead_letter["partition"] == place.partition
-        assert relay.client.zscore(place.lettertimes, dead_letter["id"])
+    for partition, dead_letter in found:
+        assert dead_letter["id"].startswith(f"{partition.destination}.{partition.number}.")
+        assert dead_letter["partition"] == partition.number
+        assert relay.client.zscore(partition.dead_letter_times, dead_letter["id"])
     return [dead_letter for _, dead_letter in found]
 
 
@@ -101,7 +105,9 @@ def test_letters_survive_a_kill_between_any_two_calls(with_a_dead_letter, new):
         (dead_letter,) = kept_dead_letters(relay)
         assert dead_letter["header"][1] == digest_of(f"email:{new}").hex(), deaths
         assert relay.status()["dead"] == 1
-        assert not any(relay.client.exists(place.lettersleaving) for place in relay.places())
+        assert not any(
+            relay.client.exists(partition.dead_letters_leaving) for partition in relay.partitions()
+        )
         assert not list(relay.client.scan_iter("*}carried:*"))
         relay.client.flushall()
         for name, text in before.items():
@@ -112,19 +118,19 @@ def test_letters_survive_a_kill_between_any_two_calls(with_a_dead_letter, new):
 
 def dead_letters_taken_and_die(relay, new, client):
     """Move letters alone; return whether the client has died."""
-    left, key = place_of(OLD), f"email:{new}"
+    left, key = partition_at(OLD), f"email:{new}"
     digest = digest_of(f"email:{OLD}")
     arriving = Forward(Moving.ARRIVING, digest.hex()).dumps()
-    relay.client.hset(place_of(new).forwards, digest_of(key).hex(), arriving)
+    relay.client.hset(partition_at(new).forwards, digest_of(key).hex(), arriving)
     change = IdentityChange(f"email:{OLD}", key)
-    move = PersonMove(change, left, place_of(new), arriving=arriving)
+    move = PersonMove(change, left, partition_at(new), arriving=arriving)
     try:
         move_dead_letters(client, [move])
     except KilledError:
         return True
     finally:
-        for place in relay.places():
-            relay.client.delete(place.lease)
+        for partition in relay.partitions():
+            relay.client.delete(partition.lease)
     return False
 
 
@@ -152,7 +158,7 @@ def test_a_letter_that_is_replayed_while_it_is_moved_is_delivered_once(
     call(main, "dlq", "replay", "--all", "--yes")
 
     dead_letters_taken_and_die(relay, NEW, relay.client)
-    relay.client.delete(place_of(NEW).forwards)
+    relay.client.delete(partition_at(NEW).forwards)
     relay.drain()
 
     assert kept_dead_letters(relay) == []

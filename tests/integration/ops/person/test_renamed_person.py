@@ -19,12 +19,12 @@ from tests.integration.ops.relay import payload
 OLD, NEW = "ann@example.com", "ann.lee@example.com"
 
 
-def place_of(email):
+def partition_at(email):
     return PartitionKeys("insider", partition_of(f"email:{email}", 4))
 
 
 def ledger_of(client, email):
-    (record,) = read_records(client, place_of(email), [digest_of(f"email:{email}")])
+    (record,) = read_records(client, partition_at(email), [digest_of(f"email:{email}")])
     return {(line.audience, line.direction.value) for line in Names(client).lines(record)}
 
 
@@ -91,7 +91,7 @@ def test_whom_insider_refuses_stays_as_they_were(call, relay, at_insider):
 
     assert "belongs to another user" in found["changes"][0]["message"]
     assert at_insider() == {OLD: ["gold", "vip"], NEW: ["gold"]}
-    assert not any(relay.client.exists(place.forwards) for place in relay.places())
+    assert not any(relay.client.exists(partition.forwards) for partition in relay.partitions())
 
 
 def test_somebody_whom_insider_does_not_know_is_moved_all_the_same(call, relay, at_insider):
@@ -154,7 +154,7 @@ def test_a_file_with_a_bad_row_renames_nobody(call, relay, at_insider, tmp_path,
 
     assert "@" not in str(refused.value)
     assert at_insider() == {OLD: ["vip"]}
-    assert not any(relay.client.exists(place.forwards) for place in relay.places())
+    assert not any(relay.client.exists(partition.forwards) for partition in relay.partitions())
 
 
 STAGES = ("_announce", "_await_answers", "_ask", "_merge", "_take_dead_letters", "_end", "_arrive")
@@ -167,7 +167,7 @@ def test_a_command_that_is_killed_goes_on_where_it_was(call, relay_of_a_sync, at
     """Insider, the ledger and the sync agree; until then, health tells that it stopped."""
     relay = relay_of_a_sync
     old, new = "p3@example.com", "q3@example.com"
-    mark = relay.client.hget(place_of(old).members("vip"), f"email:{old}")
+    mark = relay.client.hget(partition_at(old).members("vip"), f"email:{old}")
     rename_and_die(relay, *stop, new=new, old=old)
     assert problems(relay, later_ms=60_000) == []
     (problem,) = problems(relay, later_ms=120_000)
@@ -184,8 +184,8 @@ def test_a_command_that_is_killed_goes_on_where_it_was(call, relay_of_a_sync, at
     assert old not in at_insider()
     assert ledger_of(relay.client, old) == set()
     assert ledger_of(relay.client, new) == {(slug, "enter") for slug in ("vip", "gold", "silver")}
-    assert relay.client.hget(place_of(new).members("vip"), f"email:{new}") == mark
-    assert not relay.client.hexists(place_of(old).members("vip"), f"email:{old}")
+    assert relay.client.hget(partition_at(new).members("vip"), f"email:{new}") == mark
+    assert not relay.client.hexists(partition_at(old).members("vip"), f"email:{old}")
     assert problems(relay, later_ms=240_000) == []
     assert not relay.client.exists(keys.RENAMING)
 
@@ -214,8 +214,8 @@ def rename_and_die(relay, stage, after, new=NEW, old=OLD):
 
 
 def wait_out_holds(relay):
-    for place in relay.places():
-        relay.client.delete(place.holds)
+    for partition in relay.partitions():
+        relay.client.delete(partition.holds)
     relay.close()
 
 
@@ -238,8 +238,8 @@ def test_a_sync_takes_the_new_identity_for_the_member_it_knew(call, relay_of_a_s
 
     rename(call, old, new)
 
-    assert not relay.client.hexists(place_of(old).members("vip"), f"email:{old}")
-    assert relay.client.hexists(place_of(new).members("vip"), f"email:{new}")
+    assert not relay.client.hexists(partition_at(old).members("vip"), f"email:{old}")
+    assert relay.client.hexists(partition_at(new).members("vip"), f"email:{new}")
 
 
 def test_why_tells_of_the_person_under_the_new_identity(call, relay):
@@ -286,8 +286,8 @@ def test_the_record_of_somebody_who_was_renamed_names_the_new_identity_alone(cal
 
     records = [
         Forward.loads(text)
-        for place in relay.places()
-        for text in relay.client.hvals(place.forwards)
+        for partition in relay.partitions()
+        for text in relay.client.hvals(partition.forwards)
     ]
 
     assert [(one.moving, one.to) for one in records] == [(Moving.DONE, f"email:{NEW}")]

@@ -132,10 +132,10 @@ def test_who_is_named_and_unknown_to_the_ledger_is_stale_unless_lytics_has_them(
 ):
     drift(sandbox)
     relay = relay_of_a_sync
-    for place in relay.places():
+    for partition in relay.partitions():
         for number in range(12):
-            relay.client.delete(place.ledger(digest_of(f"email:p{number}@example.com")))
-            relay.client.hdel(place.members("vip"), f"email:p{number}@example.com")
+            relay.client.delete(partition.ledger(digest_of(f"email:p{number}@example.com")))
+            relay.client.hdel(partition.members("vip"), f"email:p{number}@example.com")
     file = relay.settings.folder / "people.ndjson"
     file.write_text("".join(f'{{"email": "p{number}@example.com"}}\n' for number in range(12)))
 

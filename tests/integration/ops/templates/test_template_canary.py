@@ -43,10 +43,12 @@ class Processes:
         Where nothing is, they look at one partition, and at their templates.
         """
         for _ in range(rounds):
-            held = [each for each in self.relay.places() if self.relay.client.scard(each.streams)]
-            for place in held or self.relay.places()[:1]:
+            held = [
+                each for each in self.relay.partitions() if self.relay.client.scard(each.streams)
+            ]
+            for partition in held or self.relay.partitions()[:1]:
                 for number in numbers or range(len(self.all)):
-                    self.all[number].drain("insider", place.partition, Stop())
+                    self.all[number].drain("insider", partition.number, Stop())
 
 
 @pytest.fixture

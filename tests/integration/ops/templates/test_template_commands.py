@@ -42,7 +42,7 @@ def config_text(redis, folder, lytics_url):
 
 
 @pytest.fixture
-def place(tmp_path, redis_url, monkeypatch):
+def folder(tmp_path, redis_url, monkeypatch):
     folder = tmp_path / "templates"
     folder.mkdir()
     (folder / "vip.jsonnet").write_text(TEMPLATE)
@@ -61,34 +61,34 @@ def run():
     return invoke
 
 
-def test_a_new_template_is_fit_and_gets_its_tests(run, place):
+def test_a_new_template_is_fit_and_gets_its_tests(run, folder):
     assert run("new", "mine").exit_code == 0
     checked = run("check", "mine", "--strict")
     filled = run("test", "mine", "--update")
-    tested = run("test", "mine", "--junit", place / "out.xml")
+    tested = run("test", "mine", "--junit", folder / "out.xml")
 
     assert (checked.exit_code, filled.exit_code, tested.exit_code) == (0, 0, 0), checked.output
-    assert 'failures="0"' in (place / "out.xml").read_text()
+    assert 'failures="0"' in (folder / "out.xml").read_text()
     listed = json.loads(run("list", "--json").stdout)["templates"]
     assert [row["last_check"] is not None for row in listed] == [True, False]
     assert [row["triggers"] for row in listed] == [[], ["vip-enter"]]
 
 
-def test_a_model_is_copied_and_nothing_is_overwritten(run, place):
+def test_a_model_is_copied_and_nothing_is_overwritten(run, folder):
     assert run("new", "mine", "--from", "insider/exit").exit_code == 0
     again = run("new", "mine")
     unknown = run("new", "other", "--from", "no-such")
 
-    assert (place / "mine.jsonnet").read_text() == (
+    assert (folder / "mine.jsonnet").read_text() == (
         SHIPPED_FOLDER / "insider/exit.jsonnet"
     ).read_text()
     assert "there is a file already" in again.exception.message
     assert "insider/enter" in unknown.exception.message
 
 
-def test_a_case_that_fails_is_shown_as_a_difference(run, place):
+def test_a_case_that_fails_is_shown_as_a_difference(run, folder):
     run("test", "vip", "--update")
-    cases = place / "vip.case.json"
+    cases = folder / "vip.case.json"
     cases.write_text(cases.read_text().replace('"name": "Ann"', '"name": "Bob"'))
 
     failed = run("test", "vip")
@@ -99,7 +99,7 @@ def test_a_case_that_fails_is_shown_as_a_difference(run, place):
     assert run("test", "vip").exit_code == 0
 
 
-@pytest.mark.usefixtures("place")
+@pytest.mark.usefixtures("folder")
 def test_an_event_is_explained_as_a_delivery(run):
     shown = run("render", "vip", SAMPLE, "--explain")
     document = json.loads(run("render", "vip", SAMPLE, "--json").stdout)
@@ -109,12 +109,12 @@ def test_an_event_is_explained_as_a_delivery(run):
     assert document[0]["body"]["users"][0]["attributes"]["age"] == "Example"
 
 
-def test_what_waits_is_rendered_and_compared_and_its_fields_are_known(run, place):
+def test_what_waits_is_rendered_and_compared_and_its_fields_are_known(run, folder):
     settings = load_settings()
     with connect(settings.redis.url) as client:
         Publisher(client, settings, waker=Silent()).publish([SAMPLE.read_bytes()])
         names = seen_fields(client)
-    (place / "other.jsonnet").write_text(
+    (folder / "other.jsonnet").write_text(
         TEMPLATE.replace("first_name", "frst_name").replace("city: ''", "gender: 'F'")
     )
 
@@ -143,11 +143,11 @@ def git(folder, *words):
     subprocess.run(["git", *identity, *words], cwd=folder, check=True, capture_output=True)  # noqa: S607
 
 
-def test_a_revision_of_git_is_compared_with_the_file(run, place):
-    git(place, "init")
-    git(place, "add", ".")
-    git(place, "commit", "-m", "first")
-    (place / "vip.jsonnet").write_text(TEMPLATE.replace("city: ''", "city: 'Rome'"))
+def test_a_revision_of_git_is_compared_with_the_file(run, folder):
+    git(folder, "init")
+    git(folder, "add", ".")
+    git(folder, "commit", "-m", "first")
+    (folder / "vip.jsonnet").write_text(TEMPLATE.replace("city: ''", "city: 'Rome'"))
 
     by_revision = json.loads(run("diff", "HEAD", "vip", "--events", SAMPLE, "--json").stdout)
     by_name = json.loads(run("diff", "HEAD:vip", "vip", "--json").stdout)
@@ -158,9 +158,9 @@ def test_a_revision_of_git_is_compared_with_the_file(run, place):
     assert "git knows no such revision" in unknown.exception.message
 
 
-def test_a_revision_in_which_the_folder_is_not_committed_is_a_mistake_of_the_user(run, place):
-    git(place.parent, "init")
-    git(place.parent, "commit", "-m", "without the templates", "--allow-empty")
+def test_a_revision_in_which_the_folder_is_not_committed_is_a_mistake_of_the_user(run, folder):
+    git(folder.parent, "init")
+    git(folder.parent, "commit", "-m", "without the templates", "--allow-empty")
 
     result = run("diff", "HEAD", "vip")
 
@@ -168,14 +168,14 @@ def test_a_revision_in_which_the_folder_is_not_committed_is_a_mistake_of_the_use
     assert "commit the templates first" in result.exception.message
 
 
-def test_a_template_is_pushed_listed_and_tried_at_lytics(run, place, tmp_path, redis_url):
+def test_a_template_is_pushed_listed_and_tried_at_lytics(run, folder, tmp_path, redis_url):
     with SandboxProcess(launch=WarmProcess) as sandbox:
         (tmp_path / "segrelay.toml").write_text(config_text(redis_url, tmp_path, sandbox.url))
         created = run("push", "vip", "--json")
         replaced = run("push", "vip", "--json")
         listed = run("remote", "list", "--json")
         tried = run("remote", "test", "vip", SAMPLE)
-        (place / "vip.jsonnet").write_text(TEMPLATE.replace("city: ''", "city: error 'no'"))
+        (folder / "vip.jsonnet").write_text(TEMPLATE.replace("city: ''", "city: error 'no'"))
         differs = run("remote", "test", "vip", SAMPLE)
 
     assert (json.loads(created.stdout)["created"], json.loads(replaced.stdout)["created"]) == (
@@ -189,13 +189,13 @@ def test_a_template_is_pushed_listed_and_tried_at_lytics(run, place, tmp_path, r
     assert "Lytics renders it; here it is failed" in differs.output
 
 
-def test_what_lytics_answers_with_200_although_it_failed_is_a_failure(run, place, tmp_path):
+def test_what_lytics_answers_with_200_although_it_failed_is_a_failure(run, folder, tmp_path):
     with SandboxProcess(launch=WarmProcess) as sandbox:
         (tmp_path / "segrelay.toml").write_text(config_text("embedded", tmp_path, sandbox.url))
-        (place / "vip.jsonnet").write_text(TEMPLATE.replace("'no email'", "'no entry'"))
+        (folder / "vip.jsonnet").write_text(TEMPLATE.replace("'no email'", "'no entry'"))
         run("push", "vip")
         payload = json.loads(SAMPLE.read_text())
-        (place / "vip.jsonnet").write_text("{ users: [] }")
+        (folder / "vip.jsonnet").write_text("{ users: [] }")
         del payload["data"]["email"]
         (tmp_path / "p.json").write_text(json.dumps(payload))
 
@@ -205,19 +205,21 @@ def test_what_lytics_answers_with_200_although_it_failed_is_a_failure(run, place
     assert "Lytics answers 200, but the template failed there" in failed.output
 
 
-def test_a_template_with_files_of_its_own_is_not_pushed(run, place):
-    (place / "vip.jsonnet").write_text("local i = import 'insider.libsonnet'; { a: i.identifiers }")
+def test_a_template_with_files_of_its_own_is_not_pushed(run, folder):
+    (folder / "vip.jsonnet").write_text(
+        "local i = import 'insider.libsonnet'; { a: i.identifiers }"
+    )
 
     refused = run("push", "vip")
 
     assert "imports lib/insider.libsonnet" in refused.exception.message
 
 
-def test_a_check_says_that_events_without_an_id_would_fail(run, place, redis_url):
-    (place / "vip.jsonnet").write_text(READS_ID)
+def test_a_check_says_that_events_without_an_id_would_fail(run, folder, redis_url):
+    (folder / "vip.jsonnet").write_text(READS_ID)
 
     before = run("check", "vip")
-    alone = run("check", "vip", "--templates", place)
+    alone = run("check", "vip", "--templates", folder)
     connect(redis_url).hset(keys.AUDIENCES, "0" * 32, "vip")
     after = run("check", "vip", "--strict")
 
@@ -227,9 +229,9 @@ def test_a_check_says_that_events_without_an_id_would_fail(run, place, redis_url
     assert (after.exit_code, after.output.count("warning")) == (0, 0)
 
 
-def test_a_new_template_for_http_passes_its_check(place, run):
-    written = run("new", "hook", "--api", "http", "--templates", place)
-    checked = run("check", "hook", "--templates", place, "--json")
+def test_a_new_template_for_http_passes_its_check(folder, run):
+    written = run("new", "hook", "--api", "http", "--templates", folder)
+    checked = run("check", "hook", "--templates", folder, "--json")
 
     assert written.exit_code == 0, written.output
     (found,) = orjson.loads(checked.stdout)["templates"]
@@ -238,14 +240,14 @@ def test_a_new_template_for_http_passes_its_check(place, run):
 
 
 def test_a_template_of_a_url_is_listed_with_its_trigger_and_the_version_of_all(
-    place, run, redis_url
+    folder, run, redis_url
 ):
-    (place / "url.jsonnet").write_text('"https://hooks.example.com/x"')
+    (folder / "url.jsonnet").write_text('"https://hooks.example.com/x"')
     told = trigger(
         "told", destination="hooks", template="vip.jsonnet", url={"template": "url.jsonnet"}
     )
-    text = configuration(endpoint("hooks"), told, redis=redis_url, data_dir=f"{place}/data")
-    (place.parent / "segrelay.toml").write_text(text)
+    text = configuration(endpoint("hooks"), told, redis=redis_url, data_dir=f"{folder}/data")
+    (folder.parent / "segrelay.toml").write_text(text)
 
     rows = {one["template"]: one for one in json.loads(run("list", "--json").stdout)["templates"]}
 
@@ -253,11 +255,11 @@ def test_a_template_of_a_url_is_listed_with_its_trigger_and_the_version_of_all(
     assert rows["url.jsonnet"]["version"] == rows["vip.jsonnet"]["version"]
 
 
-def test_a_path_to_a_template_is_its_name_too(run, place, monkeypatch):
-    monkeypatch.chdir(place.parent)
+def test_a_path_to_a_template_is_its_name_too(run, folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
 
     checked = run("check", "templates/vip.jsonnet", "--json")
-    rendered = run("render", place / "vip.jsonnet", SAMPLE)
+    rendered = run("render", folder / "vip.jsonnet", SAMPLE)
 
     assert rendered.exception is None, (rendered.exception, rendered.stderr)
     assert [one["template"] for one in orjson.loads(checked.stdout)["templates"]] == ["vip.jsonnet"]

@@ -120,7 +120,9 @@ def test_a_try_leaves_nothing_that_would_hold_up_its_trigger(attempt, sandbox, r
     sandbox.settings(poison="poisoned", poison_status=500)
     attempt(payload("ann@example.com", status="poisoned"), "--send")
 
-    assert not any(relay.client.exists(place.aside, place.retry) for place in relay.places())
+    assert not any(
+        relay.client.exists(partition.aside, partition.retry) for partition in relay.partitions()
+    )
     relay.publish(payload("ben@example.com"))
     relay.drain()
     assert relay.status()["delivered"] == 1

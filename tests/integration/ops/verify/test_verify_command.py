@@ -47,7 +47,7 @@ def test_all_people_of_one_request_are_known(relay, verify):
     people = [payload(f"p{number}@example.com") for number in range(40)]
     relay.publish(*people)
     relay.drain()
-    assert relay.status()["requests"] <= len(relay.places())
+    assert relay.status()["requests"] <= len(relay.partitions())
 
     code, found = verify()
 
@@ -57,9 +57,9 @@ def test_all_people_of_one_request_are_known(relay, verify):
 
 def test_where_people_are_many_an_even_sample_is_said_to_be_one(relay, verify):
     chance = random.Random(3)
-    for place in relay.places():
+    for partition in relay.partitions():
         digests = sorted(chance.randbytes(10).hex() for _ in range(6_000))[:REACHED_KEPT]
-        relay.client.hset(place.who, mapping=dict.fromkeys(digests, b'[1,{"identifiers":{}}]'))
+        relay.client.hset(partition.who, mapping=dict.fromkeys(digests, b'[1,{"identifiers":{}}]'))
 
     _, found = verify("--sample", "1")
 

@@ -110,8 +110,8 @@ def test_who_left_after_a_step_that_died_is_out_although_the_next_clock_is_behin
 
 def test_a_step_that_was_replaced_changes_nothing(world):
     world.people(*(person(n, "vip") for n in range(50)))
-    for place in world.places():
-        world.client.hset(place.synctokens, "vip", "of another step")
+    for partition in world.partitions():
+        world.client.hset(partition.synctokens, "vip", "of another step")
     syncing = world.syncing(store=SilentStore(world.client, "vip", world.settings.redis))
 
     step = syncing.step(forced=True)

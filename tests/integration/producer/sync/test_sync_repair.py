@@ -14,8 +14,8 @@ from tests.integration.producer.sync_world import (
     deliver,
     emails,
     enter_by_webhook,
+    partition_of,
     person,
-    place_of,
 )
 
 EVERYBODY = range(50)
@@ -35,7 +35,7 @@ def members(world):
 
 def mark_of(world, number, destination="insider"):
     key = f"email:p{number}@example.com"
-    return world.client.hget(place_of(world, key, destination).members("vip"), key)
+    return world.client.hget(partition_of(world, key, destination).members("vip"), key)
 
 
 def told(world):
@@ -104,13 +104,13 @@ def test_a_name_is_forgotten_once_its_exit_was_delivered(world, members):
 
 def test_a_name_whose_entrance_waits_is_kept_for_a_month(world, members):
     enter_by_webhook(world, [100], members + 1)
-    place = place_of(world, "email:p100@example.com")
-    world.client.delete(place.ledger(digest_of("email:p100@example.com")))
+    partition = partition_of(world, "email:p100@example.com")
+    world.client.delete(partition.ledger(digest_of("email:p100@example.com")))
 
     world.run()
     kept = mark_of(world, 100)
     old_ms = members // 1_000 - ENTRANT_DAYS * 86_400_000
-    world.client.hset(place.members("vip"), "email:p100@example.com", b"0 %d -" % old_ms)
+    world.client.hset(partition.members("vip"), "email:p100@example.com", b"0 %d -" % old_ms)
     run = world.run()
 
     assert kept
@@ -184,7 +184,7 @@ def test_the_first_run_takes_out_whoever_redis_knows_by_name_and_lytics_has_not(
     for number in range(100, 110):
         key = f"email:p{number}@example.com"
         who = orjson.dumps([1, {"identifiers": {"uuid": "x", "email": f"P{number}@example.com"}}])
-        world.client.hset(place_of(world, key).who, digest_of(key).hex(), who)
+        world.client.hset(partition_of(world, key).who, digest_of(key).hex(), who)
 
     run = world.run()
 

@@ -16,7 +16,7 @@ from segrelay.worker.core.ledger import FAR_MS
 from tests.configuration import configuration, insider, trigger
 
 DAY_MS = 86_400_000
-PLACE = PartitionKeys("insider", 1)
+PARTITION = PartitionKeys("insider", 1)
 ADA = digest_of("email:ada@example.com")
 TURN = 10
 """Steps after which all ledgers were looked at; in a Cluster each partition takes one."""
@@ -54,11 +54,11 @@ def now_ms(client):
     return client.time()[0] * 1_000
 
 
-def keep_ledger(client, *, over_days, place=PLACE, digest=ADA):
+def keep_ledger(client, *, over_days, partition=PARTITION, digest=ADA):
     """Keep a ledger whose retention is over since so many days."""
     over_at = now_ms(client) - round(over_days * DAY_MS)
-    client.set(place.ledger(digest), b"out", pxat=over_at + FAR_MS)
-    return place.ledger(digest)
+    client.set(partition.ledger(digest), b"out", pxat=over_at + FAR_MS)
+    return partition.ledger(digest)
 
 
 def let_wait(client, *, days, stream="live|vip-enter", accepted_days=None):
@@ -69,8 +69,8 @@ def let_wait(client, *, days, stream="live|vip-enter", accepted_days=None):
         ADA, "vip", Direction.ENTER, 1, state=False, skip_hook=False, repair=False,
         accepted_ms=accepted_ms,
     )  # fmt: skip
-    client.xadd(PLACE.stream(stream), {"h": encode_header(header), "p": b"{}"}, id=f"{id_ms}-0")
-    client.sadd(PLACE.streams, stream)
+    client.xadd(PARTITION.stream(stream), {"h": encode_header(header), "p": b"{}"}, id=f"{id_ms}-0")
+    client.sadd(PARTITION.streams, stream)
 
 
 def test_a_ledger_goes_once_its_retention_is_over(client, lapsing):
@@ -88,8 +88,8 @@ def test_it_stays_while_something_waits_that_came_before(client, lapsing, stream
     let_wait(client, days=0, stream="live|other")
 
     assert turn(lapsing) == 0
-    client.delete(PLACE.stream(stream))
-    client.srem(PLACE.streams, stream)
+    client.delete(PARTITION.stream(stream))
+    client.srem(PARTITION.streams, stream)
     assert turn(lapsing) == 1
     assert not client.exists(over)
 
@@ -105,28 +105,28 @@ def test_what_was_moved_here_holds_what_its_first_place_held(client, lapsing):
     keep_ledger(client, over_days=2)
     let_wait(client, days=0)
     now = now_ms(client)
-    client.hset(PLACE.lease, mapping={"aged": now - 3 * DAY_MS, "aged_until": now + DAY_MS})
+    client.hset(PARTITION.lease, mapping={"aged": now - 3 * DAY_MS, "aged_until": now + DAY_MS})
 
     assert turn(lapsing) == 0
-    client.hset(PLACE.lease, "aged_until", now - DAY_MS)
+    client.hset(PARTITION.lease, "aged_until", now - DAY_MS)
     assert turn(lapsing) == 1
-    assert client.hgetall(PLACE.lease) == {}
+    assert client.hgetall(PARTITION.lease) == {}
 
 
 def test_no_other_key_goes(client, lapsing):
-    member, plain = PLACE.ledger(bytes(10)), PLACE.ledger(bytes(9) + b"\n")
+    member, plain = PARTITION.ledger(bytes(10)), PARTITION.ledger(bytes(9) + b"\n")
     client.set(member, b"in")
     client.set(plain, b"out", px=DAY_MS)
-    client.set(PLACE.dead_letters, b"", pxat=1_000 + FAR_MS)
-    client.zadd(PLACE.lettertimes, {"letter": 1})
-    client.pexpireat(PLACE.lettertimes, 1_000 + FAR_MS)
-    keep_ledger(client, over_days=1, place=PartitionKeys("insider", 4))
+    client.set(PARTITION.dead_letters, b"", pxat=1_000 + FAR_MS)
+    client.zadd(PARTITION.dead_letter_times, {"letter": 1})
+    client.pexpireat(PARTITION.dead_letter_times, 1_000 + FAR_MS)
+    keep_ledger(client, over_days=1, partition=PartitionKeys("insider", 4))
 
     assert turn(lapsing) == 0
 
 
 def test_a_partition_that_is_left_keeps_what_is_carried_over(client, lapsing):
     keep_ledger(client, over_days=1)
-    client.hset(PLACE.lease, "token", f"{RENUMBERED_LEASE}x")
+    client.hset(PARTITION.lease, "token", f"{RENUMBERED_LEASE}x")
 
     assert turn(lapsing) == 0

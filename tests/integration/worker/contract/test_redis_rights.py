@@ -80,8 +80,8 @@ def test_the_documents_show_the_rights_as_they_are_shipped():
         (keys.PartitionKeys("insider", 3).responses, True),
         (keys.PartitionKeys("insider", 3).members("vips"), True),
         (keys.PartitionKeys("insider", 3).forwards, True),
-        (keys.PartitionKeys("insider", 3).lettersleaving, True),
-        (keys.PartitionKeys("insider", 3).lettertimes, False),
+        (keys.PartitionKeys("insider", 3).dead_letters_leaving, True),
+        (keys.PartitionKeys("insider", 3).dead_letter_times, False),
         (keys.PartitionKeys("insider", 3).changes, True),
         (keys.quarantine("records"), True),
         (keys.job_bad_rows("load"), True),
@@ -90,6 +90,8 @@ def test_the_documents_show_the_rights_as_they_are_shipped():
         (keys.PartitionKeys("insider", 3).changed, False),
         (keys.PartitionKeys("insider", 3).causes, False),
         (keys.PartitionKeys("insider", 3).history, False),
+        (keys.tap("a1"), True),
+        (keys.TAPS, False),
         (keys.job("load"), False),
         (keys.sync("vips"), False),
     ],
@@ -101,7 +103,7 @@ def test_the_keys_that_hold_peoples_data_are_told_from_others(key, is_personal):
 def test_the_list_of_keys_marks_those_that_hold_peoples_data():
     marked = re.findall(r"^\| `([^`]+)` \| \w* ?\| \\\*", keys.__doc__, re.MULTILINE)
 
-    assert len(marked) == 11
+    assert len(marked) == 12
     for name in marked:
         key = name.replace("{d:p}", "{insider:3}").replace("\\|", "|").replace("…", "records")
         assert keys.is_personal(key.encode()), name

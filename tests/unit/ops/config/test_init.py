@@ -69,7 +69,7 @@ def test_the_env_file_names_what_the_example_asks_for(name, tmp_path):
     assert f"env:{name}" in (tmp_path / "segrelay.toml").read_text()
 
 
-def test_init_names_your_own_audience_and_ends_with_a_rehearsal(tmp_path):
+def test_init_names_your_own_audience_and_ends_with_a_sandbox_run(tmp_path):
     told = CliRunner().invoke(app, ["init", str(tmp_path / "relay"), "--audience", "Big_Spenders"])
 
     checked = CliRunner().invoke(

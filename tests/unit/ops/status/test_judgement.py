@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from segrelay.ops.outcomes.reading import OutcomesStanding, WritingState
 from segrelay.ops.state.identity_changes import RenamedPeople
 from segrelay.ops.state.partitions import NumberChange
 from segrelay.ops.state.read_backs import MissingAttribute, ReadBacks
@@ -32,6 +33,7 @@ from segrelay.worker.contract.redis.instance import Loss
 from segrelay.worker.contract.settings import (
     Destination,
     NotifySettings,
+    OutcomesSettings,
     Secret,
     Settings,
     SyncSchedule,
@@ -73,6 +75,14 @@ def renamed(**changes: Any) -> dict[str, Any]:
 
 def lacking(people: int) -> ReadBacks:
     return ReadBacks(5, {"c_status": MissingAttribute("vip", people, NOW - 70_000)})
+
+
+def recorded(problem: str = "", folder: str = "out", **changes: Any) -> dict[str, Any]:
+    """Return a standing in which some outcomes are in no file."""
+    writing = WritingState(failures=int(bool(problem)), problem=problem)
+    outcomes = OutcomesStanding(unwritten_rows=5, writing=writing, **changes)
+    wanted = OutcomesSettings(folder=folder)
+    return {"settings": SETTINGS.model_copy(update={"outcomes": wanted}), "outcomes": outcomes}
 
 
 def job(state: str) -> dict[str, Any]:
@@ -239,6 +249,14 @@ CASES = [
     (standing(companions={"metrics": NOW - 31_000}), "metrics_down", ATTENTION),
     (standing(quarantined=2, samples=samples({}, {})), "quarantine_grows", ATTENTION),
     (standing(quarantined=20, samples=samples({}, {})), "quarantine_grows", ILL),
+    (standing(**recorded(problem="it is read-only")), "outcomes_not_written", ATTENTION),
+    (standing(**recorded(fullest_unwritten=0.6)), "outcomes_not_written", ILL),
+    (standing(**recorded(dropped=3, dropped_ms=NOW - 60_000)), "outcomes_dropped", ILL),
+    (
+        standing(**recorded(folder="", fullest=0.95, since_ms=NOW - 3_600_000)),
+        "outcomes_kept_shorter",
+        ATTENTION,
+    ),
     (standing(**job("failed")), "job_failed", ILL),
     (standing(**job("interrupted")), "job_interrupted", ILL),
     (standing(**job("paused")), "job_paused", ATTENTION),

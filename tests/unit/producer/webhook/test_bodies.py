@@ -60,7 +60,7 @@ def test_nothing_of_a_text_is_left_out(text: str) -> None:
     except ValueError:
         return
 
-    ends = [0, *(place for span in spans for place in span), len(text)]
+    ends = [0, *(partition for span in spans for partition in span), len(text)]
     assert ends == sorted(ends)
     between = "".join(text[a:b] for a, b in zip(ends[::2], ends[1::2], strict=True))
     assert set(between) <= set("[], ")

@@ -10,7 +10,7 @@ def test_a_process_that_has_asked_nobody_takes_a_name_for_the_id():
     ids = DestinationIds()
 
     assert (ids.of("insider"), ids.has("insider"), ids.names()) == ("insider", True, [])
-    assert ids.place("insider", 3).tag == "{insider:3}"
+    assert ids.partition("insider", 3).tag == "{insider:3}"
 
 
 def test_a_name_has_the_id_that_redis_says():
@@ -21,8 +21,8 @@ def test_a_name_has_the_id_that_redis_says():
         "eu": "insider",
         "insider": "insider~2",
     }
-    assert ids.place("eu", 3) == PartitionKeys("any name", 3, "insider")
-    assert ids.place_of("insider~2", 3).destination == "insider"
+    assert ids.partition("eu", 3) == PartitionKeys("any name", 3, "insider")
+    assert ids.partition_of("insider~2", 3).destination == "insider"
 
 
 def test_the_ids_that_a_process_was_given_stay_whatever_is_renamed():
@@ -39,4 +39,7 @@ def test_under_a_name_without_an_id_there_is_nothing():
     assert [ids.has(name) for name in ("new", "insider")] == [False, True]
     assert ids.of("new") == "new"
     renamed = DestinationIds.loads({b"eu": b"insider "}, {})
-    assert renamed.place("insider", 0).tag not in {renamed.place("eu", 0).tag, "{insider~2:0}"}
+    assert renamed.partition("insider", 0).tag not in {
+        renamed.partition("eu", 0).tag,
+        "{insider~2:0}",
+    }

@@ -12,10 +12,11 @@ from segrelay.worker.destinations.api import Answer
 from segrelay.worker.destinations.oauth2 import Granted, read_grant, token_request
 from segrelay.worker.destinations.sending import NoAnswer, Silence
 
-PLACE = "authorizations.crm.token_url"
-WITHOUT = Failed(f"{PLACE} answers 200 without an access_token", possibly_applied=False)
+WHERE = "authorizations.crm.token_url"
+WITHOUT = Failed(f"{WHERE} answers 200 without an access_token", possibly_applied=False)
 UNFIT = Failed(
-    f"{PLACE} answers 200 without an access_token that a header can carry", possibly_applied=False
+    f"{WHERE} answers 200 without an access_token that a header can carry",
+    possibly_applied=False,
 )
 
 
@@ -73,10 +74,10 @@ def test_a_token_is_renewed_before_it_ends(life, seconds, renewed_after):
 @pytest.mark.parametrize(
     ("status", "document", "verdict"),
     [
-        (401, {"error": "invalid_client"}, AccessRefused(f"{PLACE} answers 401 (invalid_client)")),
+        (401, {"error": "invalid_client"}, AccessRefused(f"{WHERE} answers 401 (invalid_client)")),
         (400, {"error": "x", "error_description": "the pass is wrong"},
-         AccessRefused(f"{PLACE} answers 400 (x: the … is wrong)")),
-        (404, None, AccessRefused(f"{PLACE} answers 404")),
+         AccessRefused(f"{WHERE} answers 400 (x: the … is wrong)")),
+        (404, None, AccessRefused(f"{WHERE} answers 404")),
         (200, {"token": "t"}, WITHOUT),
         (200, {"access_token": None}, WITHOUT),
         (200, {"access_token": "", "expires_in": 3600}, WITHOUT),
@@ -86,8 +87,8 @@ def test_a_token_is_renewed_before_it_ends(life, seconds, renewed_after):
         (200, {"access_token": "a\nb"}, UNFIT),
         (200, {"access_token": "ä"}, UNFIT),
         (200, {"access_token": 7}, UNFIT),
-        (429, {}, Failed(f"{PLACE} answers 429", possibly_applied=False)),
-        (503, "down", Failed(f"{PLACE} answers 503", possibly_applied=False)),
+        (429, {}, Failed(f"{WHERE} answers 429", possibly_applied=False)),
+        (503, "down", Failed(f"{WHERE} answers 503", possibly_applied=False)),
     ],
 )  # fmt: skip
 def test_without_a_token_nothing_was_applied(status, document, verdict):
@@ -100,4 +101,4 @@ def test_no_answer_is_a_failure_like_another():
     said = read_grant(none, authorization())
 
     cause = "no answer: its name is not known (DNS)"
-    assert said == Failed(f"{PLACE}: {cause}", possibly_applied=False)
+    assert said == Failed(f"{WHERE}: {cause}", possibly_applied=False)

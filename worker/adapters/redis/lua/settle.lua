@@ -1,24 +1,25 @@
 #!lua flags=allow-oom
--- Settles deliveries: entries, counts, ledgers, letters, note, all or nothing, and once however often it is called.
+-- Settles deliveries: entries, counts, ledgers, dead letters, note, all or nothing, and once however often it is called.
 --
 -- KEYS: those of the partition, then the streams and the ledgers that it is about.
 -- ARGV: the token; the intent ("" = no request was made), and for how long it is open, ms (0 = it is closed); how long a ledger is kept
 --     that may lapse, ms; the lengths of the ledgers' texts, in the order of their keys, separated by spaces, negative where the ledger
 --     never lapses; the texts in one; the names `lane|trigger` of the streams
 --   groups   of entries: index of the stream, 1 = they are few, and may be all that is in it, field of counts, ids, indices of the
---            ledgers that tell of them (0 = none; both separated by spaces), the number of its letters (0, or one an entry)
---   letters  of all groups
+--            ledgers that tell of them (0 = none; both separated by spaces), the number of its dead letters (0, or one an entry)
+--   deaths   the dead letters of all groups
 --   waits    trigger, text ("" = forget)
 --   asides   index of the stream, id, text           (what is not there any more is not remembered)
 --   adds     field of counts, amount                  (once per request)
 --   lines    of the history
 --   people   that were reached: digest (hex), text
 --   records  of responses                             (once per request; the oldest go, counted)
---@keys lease counts intents open dead_letters lettertimes causes retry aside streams history reached who rendering responses responseslost jobtimes orphans stream... ledger...
---@args token intent open_ms retention ledger_lengths ledger_texts names... groups[stream may_be_all field ids tellers letters] letters... waits[trigger text] asides[stream id text] adds[field amount] lines... people[digest text] records...
--- A letter is: id, newline, cause, newline, sample of the cause, newline, the letter itself.
+--   ends     where outcomes are recorded: the packed rows of all entries of all groups, and the most bytes that are kept of them
+--@keys lease counts intents open dead_letters dead_letter_times causes retry aside streams history reached who rendering responses responseslost jobtimes orphans stream... ledger... outcomes? recorded?
+--@args token intent open_ms retention ledger_lengths ledger_texts names... groups[stream may_be_all field ids tellers deaths] deaths... waits[trigger text] asides[stream id text] adds[field amount] lines... people[digest text] records... ends...
+-- A dead letter is: id, newline, cause, newline, sample of the cause, newline, the dead letter itself.
 --
--- XDEL decides: what it did not remove changes no count and writes no letter. Streams that hold nothing but a group are removed whole,
+-- XDEL decides: what it did not remove changes no count and writes no dead letter. Streams that hold nothing but a group are removed whole,
 -- all by one command, and what was in them counts as removed; no id is given again that was in one, see `_add`. A ledger is written
 -- once, as its one text says: if a request was made, or an entry that it tells of was removed. Of a request whose intent is gone or
 -- open already, nothing is written again.
@@ -30,6 +31,7 @@
 --@include _lapsing
 --@include _orphans
 --@include _outcomes
+--@include _record
 
 local token, floor = unpack(redis.call('HMGET', key_lease, 'token', 'floor'))
 if token ~= arg_token then return {0, 0, 0} end
@@ -42,9 +44,9 @@ local function stream_of(index) return KEYS[at_stream + index], ARGV[at_names + 
 local removed, touched, told = 0, {}, {}
 local any_aside, any_orphans = redis.call('EXISTS', key_aside) == 1, redis.call('EXISTS', key_orphans) == 1
 local function bury(text)
-  local id, cause, sample, letter = string.match(text, '^([^\n]*)\n([^\n]*)\n([^\n]*)\n(.*)$')
-  redis.call('HSET', key_dead_letters, id, letter)
-  redis.call('ZADD', key_lettertimes, now, id)
+  local id, cause, sample, dead_letter = string.match(text, '^([^\n]*)\n([^\n]*)\n([^\n]*)\n(.*)$')
+  redis.call('HSET', key_dead_letters, id, dead_letter)
+  redis.call('ZADD', key_dead_letter_times, now, id)
   redis.call('HSETNX', key_causes, cause, sample)
   redis.call('HINCRBY', key_causes, cause .. '|n', 1)
 end
@@ -55,8 +57,8 @@ local function count_for_job(job, kind, reason, gone)
   redis.call('PEXPIRE', key_jobtimes, retention)
 end
 -- Whether it does not matter which entries of a group were there, only how many.
-local function are_alike(tellers, letters)
-  return letters == 0 and not any_aside and not any_orphans and (note ~= '' or not string.find(tellers, '[1-9]'))
+local function are_alike(tellers, dead_letters)
+  return dead_letters == 0 and not any_aside and not any_orphans and (note ~= '' or not string.find(tellers, '[1-9]'))
 end
 local function ids_in(text)
   local ids = {}
@@ -71,28 +73,49 @@ local function settle_group(group, gone, ids)
   local job = job_of(group.name)
   if job then count_for_job(job, string.match(group.field, '(%a+)|'), string.match(group.field, '^[^|]*|[^|]*|(.+)$'), gone) end
 end
+-- By the number of each entry over all groups: '1' = it was removed, '0' = it was not there. Kept where outcomes are recorded.
+local taken, entries_before = {}, 0
 local function remove_alike(group)
-  local gone = call_with_all('XDEL', group.stream, ids_in(group.ids))
+  local ids, gone = ids_in(group.ids), 0
+  if key_outcomes then
+    for n, id in ipairs(ids) do
+      if redis.call('XDEL', group.stream, id) == 1 then
+        gone = gone + 1
+        taken[group.before + n] = '1'
+      end
+    end
+  else
+    gone = call_with_all('XDEL', group.stream, ids)
+  end
   if gone > 0 then touched[group.name] = group.stream end
   settle_group(group, gone)
 end
 local few = {}
-local letters_before = at_letters
+local dead_letters_before = at_deaths
 for at = 1, n_groups do
   local group = {field = ARGV[at_groups_field + at], ids = ARGV[at_groups_ids + at]}
   group.stream, group.name = stream_of(ARGV[at_groups_stream + at])
-  local tellers, letters = ARGV[at_groups_tellers + at], tonumber(ARGV[at_groups_letters + at])
-  if not are_alike(tellers, letters) then
+  local tellers, dead_letters = ARGV[at_groups_tellers + at], tonumber(ARGV[at_groups_deaths + at])
+  if key_outcomes then
+    local _, spaces = string.gsub(group.ids, ' ', ' ')
+    group.before = entries_before
+    for _ = 0, spaces do
+      entries_before = entries_before + 1
+      taken[entries_before] = '0'
+    end
+  end
+  if not are_alike(tellers, dead_letters) then
     local index, entry, ids = string.gmatch(tellers, '%d+'), 0, {}
     for id in string.gmatch(group.ids, '%S+') do
       entry = entry + 1
       local teller = tonumber(index())
       if redis.call('XDEL', group.stream, id) == 1 then
         ids[#ids + 1] = id
+        if key_outcomes then taken[group.before + entry] = '1' end
         touched[group.name] = group.stream
         told[teller] = true
         if any_aside then redis.call('HDEL', key_aside, group.name .. '|' .. id) end
-        if letters > 0 then bury(ARGV[letters_before + entry]) end
+        if dead_letters > 0 then bury(ARGV[dead_letters_before + entry]) end
       end
     end
     settle_group(group, #ids, ids)
@@ -101,7 +124,7 @@ for at = 1, n_groups do
   else
     remove_alike(group)
   end
-  letters_before = letters_before + letters
+  dead_letters_before = dead_letters_before + dead_letters
 end
 
 -- entries_at_most(most, streams): the first entries of each stream that has any, by its key.
@@ -121,7 +144,7 @@ local function remove_few()
     streams[i] = group.stream
     group.wanted = {}
     for n, id in ipairs(ids_in(group.ids)) do
-      group.wanted[id] = true
+      group.wanted[id] = n
       most = math.max(most, n + 1)
       floor = math.max(tonumber(floor or now), tonumber(string.match(id, '^%d+')))
     end
@@ -135,6 +158,9 @@ local function remove_few()
     elseif #entries > 0 then
       whole[#whole + 1], empty[#empty + 1] = group.stream, group.name
       settle_group(group, #entries)
+      if key_outcomes then
+        for _, entry in ipairs(entries) do taken[group.before + group.wanted[entry[1]]] = '1' end
+      end
     end
   end
 end
@@ -183,6 +209,7 @@ for i = 1, n_asides do
 end
 for i = 1, (note ~= '' or removed > 0) and n_adds or 0 do count(ARGV[at_adds_field + i], tonumber(ARGV[at_adds_amount + i])) end
 write_counts(key_counts)
+if key_outcomes then record(ARGV[at_ends + 1], taken, ARGV[at_ends + 2]) end
 for i = 1, n_lines do redis.call('XADD', key_history, 'MAXLEN', '~', 5000, '*', 'e', ARGV[at_lines + i]) end
 
 -- Digests are random: the smallest of all that were ever reached are an even sample of them.

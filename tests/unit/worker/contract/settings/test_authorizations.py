@@ -76,7 +76,7 @@ def test_what_can_not_be_is_named_with_its_place(load, text, says):
     assert f"authorizations.crm.{says}" in str(caught.value)
 
 
-def test_a_rehearsal_gets_its_tokens_from_the_sandbox_with_no_secret(load):
+def test_a_sandbox_run_gets_its_tokens_from_the_sandbox_with_no_secret(load):
     settings = sandboxed(load(OAUTH2, CRM_SECRET="real"), "http://127.0.0.1:8900")
 
     found = settings.authorizations["crm"]

@@ -13,7 +13,7 @@ PAGE = configuration_page()
 ROW = re.compile(r"\| `(\w+)` \| ([^|]+) \|")
 
 
-def places(*kinds):
+def locations(*kinds):
     """Yield the path of each key of these kinds, as the page of the configuration has them."""
     for part in PAGE.split("\n## `[")[1:]:
         header = part.partition("]`")[0]
@@ -28,7 +28,7 @@ def document_of(path, value):
     return value
 
 
-@pytest.mark.parametrize("path", list(places("secret")), ids=".".join)
+@pytest.mark.parametrize("path", list(locations("secret")), ids=".".join)
 def test_every_secret_of_the_page_may_be_named(path):
     is_table = path[-1] in {"headers", "parameters", "extra"}
     value = {"any": "env:NAME"} if is_table else "env:NAME"

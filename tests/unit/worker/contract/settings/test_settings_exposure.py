@@ -26,7 +26,7 @@ password = "{secret}"
 [lytics]
 token = "{secret}"
 """
-PLACES = {
+LOCATIONS = {
     "authorizations.insider.headers.X-REQUEST-TOKEN",
     "authorizations.insider.parameters.key",
     "producer.webhook.secret",
@@ -52,7 +52,7 @@ def warned(folder: Path, secret: str, **environ: str) -> set[str]:
 
 
 def test_a_secret_that_stands_in_the_file_itself_is_named(folder: Path) -> None:
-    assert warned(folder, "hunter2") == PLACES
+    assert warned(folder, "hunter2") == LOCATIONS
 
 
 def test_a_secret_from_somewhere_else_is_not(folder: Path) -> None:

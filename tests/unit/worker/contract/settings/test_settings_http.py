@@ -119,7 +119,7 @@ def test_insider_has_no_http_table(load, table):
     assert f'{table}.http: is for destinations with api = "http" only' in str(caught.value)
 
 
-def test_a_rehearsal_reaches_this_machine_and_no_other(load):
+def test_a_sandbox_run_reaches_this_machine_and_no_other(load):
     settings = sandboxed(load(), "http://127.0.0.1:8900")
 
     api = api_of(settings, settings.triggers["exit"])
@@ -212,5 +212,5 @@ def test_only_insider_is_read_back(load):
     with pytest.raises(ConfigurationInvalid) as caught:
         load("[destinations.crm]", '[destinations.crm]\nread_back_every = "5m"')
 
-    place = "destinations.crm.read_back_every"
-    assert f'{place}: is for destinations with api = "insider" only' in str(caught.value)
+    location = "destinations.crm.read_back_every"
+    assert f'{location}: is for destinations with api = "insider" only' in str(caught.value)

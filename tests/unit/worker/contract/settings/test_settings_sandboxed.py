@@ -1,4 +1,4 @@
-"""In a rehearsal nothing real is reached."""
+"""In a sandbox run nothing real is reached."""
 
 import pytest
 
@@ -57,7 +57,7 @@ def test_no_real_address_and_no_secret_is_left(tmp_path, value):
     document = repr(settings.model_dump(exclude={"warnings"}))
     assert "real-" not in document
     assert ".com" not in document
-    assert any("rehearsal" in warning for warning in settings.warnings)
+    assert any("sandbox run" in warning for warning in settings.warnings)
 
 
 @pytest.mark.parametrize("value", ["", "0"])

@@ -1,4 +1,4 @@
-"""Where a rehearsal runs, no command works on the real Redis by mistake."""
+"""Where a sandbox runs, no command works on the real Redis by mistake."""
 
 from contextlib import contextmanager
 
@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from segrelay.ops.config.commands import init
 from segrelay.ops.embedded.lifecycle import ensure_running, stop
 from segrelay.ops.main import app
-from segrelay.ops.sandbox import forget_rehearsal, rehearsing
+from segrelay.ops.sandbox import forget_sandbox_run, marked_as_sandbox_run
 from segrelay.worker.contract.own_processes import own_module
 from segrelay.worker.contract.processes import read_processes
 from segrelay.worker.contract.redis.connection import connect
@@ -31,7 +31,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def settings(folder):
-    """The configuration of a rehearsal in the folder."""
+    """The configuration of a sandbox run in the folder."""
     yield load_settings(environ={"SEGRELAY_CONFIG": str(folder / "segrelay.toml"), **IN_SANDBOX})
     stop(folder / ".segrelay-sandbox")
 
@@ -68,7 +68,7 @@ def called(*arguments):
 
 @pytest.mark.parametrize("command", ON_REDIS.values(), ids=ON_REDIS)
 def test_a_command_is_refused_and_says_which_variable_is_missing(settings, command):
-    with rehearsing(settings, SANDBOX):
+    with marked_as_sandbox_run(settings, SANDBOX):
         refused = called(*command)
 
     assert isinstance(refused.exception, UsageWrong)
@@ -77,11 +77,11 @@ def test_a_command_is_refused_and_says_which_variable_is_missing(settings, comma
 
 
 @pytest.mark.parametrize("command", [("--real", "redis", "status"), ("redis", "status", "--real")])
-def test_real_takes_the_real_redis_also_with_the_variable_of_a_rehearsal(
+def test_real_takes_the_real_redis_also_with_the_variable_of_a_sandbox_run(
     settings, monkeypatch, command
 ):
     monkeypatch.setenv("SEGRELAY_SANDBOX", SANDBOX)
-    with rehearsing(settings, SANDBOX):
+    with marked_as_sandbox_run(settings, SANDBOX):
         told = called(*command)
 
     assert "127.0.0.1:1" in told.exception.message
@@ -89,7 +89,7 @@ def test_real_takes_the_real_redis_also_with_the_variable_of_a_rehearsal(
 
 def test_zero_takes_the_real_redis_as_long_as_the_variable_says_so(settings, monkeypatch):
     monkeypatch.setenv("SEGRELAY_SANDBOX", "0")
-    with rehearsing(settings, SANDBOX):
+    with marked_as_sandbox_run(settings, SANDBOX):
         told = called("redis", "status")
 
     assert "127.0.0.1:1" in told.exception.message
@@ -97,43 +97,43 @@ def test_zero_takes_the_real_redis_as_long_as_the_variable_says_so(settings, mon
 
 @pytest.mark.parametrize("command", [("config", "check"), ("config", "show"), ("template", "list")])
 def test_what_needs_no_redis_is_not_refused(settings, command):
-    with rehearsing(settings, SANDBOX):
+    with marked_as_sandbox_run(settings, SANDBOX):
         assert called(*command).exit_code == 0
 
 
-def test_a_rehearsal_that_has_ended_refuses_nothing(settings):
-    with rehearsing(settings, SANDBOX):
+def test_a_sandbox_run_that_has_ended_refuses_nothing(settings):
+    with marked_as_sandbox_run(settings, SANDBOX):
         pass
 
     assert "127.0.0.1:1" in called("redis", "status").exception.message
 
 
-def test_a_second_rehearsal_of_a_folder_is_refused_by_the_first_ones_address(settings):
+def test_a_second_sandbox_run_of_a_folder_is_refused_by_the_first_ones_address(settings):
     with (
-        rehearsing(settings, SANDBOX),
+        marked_as_sandbox_run(settings, SANDBOX),
         pytest.raises(OperationsMustAct, match=SANDBOX),
-        rehearsing(settings, "http://127.0.0.1:8902"),
+        marked_as_sandbox_run(settings, "http://127.0.0.1:8902"),
     ):
         pass
 
 
-def test_a_reset_leaves_alone_what_no_rehearsal_has_made(settings, folder):
+def test_a_reset_leaves_alone_what_no_sandbox_run_has_made(settings, folder):
     mine = folder / ".segrelay-sandbox" / "mine.rdb"
     mine.parent.mkdir()
     mine.write_text("mine")
 
-    assert not forget_rehearsal(settings)
+    assert not forget_sandbox_run(settings)
     assert mine.exists()
 
 
-def test_a_reset_names_a_process_that_works_on_the_rehearsal(settings, monkeypatch):
+def test_a_reset_names_a_process_that_works_on_the_sandbox_run(settings, monkeypatch):
     monkeypatch.setenv("SEGRELAY_SANDBOX", SANDBOX)
     server = ensure_running(settings.redis.data_dir)
     with running("worker") as worker, connect(server.url) as client:
         until(lambda: read_processes(client))
 
         with pytest.raises(OperationsMustAct, match=rf"kill .*{worker.pid}"):
-            forget_rehearsal(settings)
+            forget_sandbox_run(settings)
 
         assert client.ping()
 

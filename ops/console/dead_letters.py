@@ -12,18 +12,19 @@ from segrelay.ops.console.revealing import note_reveal
 from segrelay.ops.dead_letters.commands import LEFT_OUT, DeadLetterOptions
 from segrelay.ops.dead_letters.reading import Cause, StoredDeadLetter, digest_of
 from segrelay.ops.dead_letters.replay import candidate_of, failed_at
-from segrelay.ops.kept import Filter, hidden
+from segrelay.ops.kept import Filter
 from segrelay.worker.checks.preview import Previewed, preview
+from segrelay.worker.contract.masking import hidden
 from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.words import Death
-from segrelay.worker.core.messages import place_in
+from segrelay.worker.core.messages import location_in
 from segrelay.worker.errors import UsageWrong
 
 PAGE: Final = 50
 FILTERS: Final = ("trigger", "audience", "kind", "text", "since", "until")
 
 
-def letters(console: Console, asked: Asked) -> Page:
+def dead_letters(console: Console, asked: Asked) -> Page:
     """Show the causes, and the letters that the filters choose."""
     look = console.look
     causes = list(look.causes())
@@ -31,8 +32,8 @@ def letters(console: Console, asked: Asked) -> Page:
     filters = {name: asked.get(name) for name in FILTERS}
     is_filtered = bool(chosen or any(filters.values()))
     number = asked.number("page", 1, 40)
-    store = look.letters()
-    found = scan(store.find(chosen_letters(look, filters, chosen)), PAGE * number)
+    store = look.dead_letters()
+    found = scan(store.find(chosen_dead_letters(look, filters, chosen)), PAGE * number)
     values = {
         "causes": [_cause_row(look, one) for one in causes],
         "kept": sum(one.count for one in causes),
@@ -51,25 +52,25 @@ def letters(console: Console, asked: Asked) -> Page:
     return Page("letters.html", "Dead letters", values)
 
 
-def chosen_letters(look: Look, filters: Mapping[str, str], causes: Sequence[str]) -> Filter:
+def chosen_dead_letters(look: Look, filters: Mapping[str, str], causes: Sequence[str]) -> Filter:
     """Return the filter that the fields of a form mean, read as the command reads its options."""
     options = DeadLetterOptions(cause=list(causes) or None, **filters)
     return options.chosen(look.client, look.settings, None)
 
 
 def _cause_row(look: Look, one: Cause) -> dict[str, Any]:
-    place = failed_at(look.settings, one.trigger, one.message)
+    location = failed_at(look.settings, one.trigger, one.message)
     return {
         "cause": one,
-        "place": place,
-        "message": one.message.removeprefix(f"{place_in(one.message)}: "),
+        "location": location,
+        "message": one.message.removeprefix(f"{location_in(one.message)}: "),
     }
 
 
-def letter(console: Console, asked: Asked) -> Page:
+def dead_letter(console: Console, asked: Asked) -> Page:
     """Show one letter: why it died, what was sent and answered, and what a replay would send."""
     look = console.look
-    store = look.letters()
+    store = look.dead_letters()
     found = next(store.find(Filter.of_id(asked.path["id"])), None)
     if found is None:
         raise UsageWrong(
@@ -89,7 +90,7 @@ def letter(console: Console, asked: Asked) -> Page:
         "obstacles": [LEFT_OUT.get(why, why) for why in work.left_out],
         "again": again,
         "after": _after(again, reveals=reveals),
-        "source": list(_source(look, document["place"], found)),
+        "source": list(_source(look, document["location"], found)),
     }
     return Page("letter.html", f"Letter {found['id']}", values)
 
@@ -110,7 +111,7 @@ def _after(again: Previewed | None, *, reveals: bool) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class LetterSample:
+class DeadLetterSample:
     """A letter with the body that was sent and the body of a replay, masked."""
 
     id: str
@@ -119,22 +120,22 @@ class LetterSample:
     after: Any
 
 
-def samples_of(look: Look, ids: Sequence[str]) -> Iterator[LetterSample]:
+def samples_of(look: Look, ids: Sequence[str]) -> Iterator[DeadLetterSample]:
     """Yield letters with their bodies before and after a replay; gone ones are left out."""
-    store = look.letters()
+    store = look.dead_letters()
     for found in store.find(Filter(frozenset(ids))) if ids else ():
         again = _again(look, found)
         body = store.document(found, reveal=False)["body"]
         fate = again.fate if again else "unknown"
-        yield LetterSample(found["id"], fate, body, _after(again, reveals=False))
+        yield DeadLetterSample(found["id"], fate, body, _after(again, reveals=False))
 
 
 _AROUND: Final = 3
 
 
-def _source(look: Look, place: str, found: StoredDeadLetter) -> Iterator[tuple[int, str, bool]]:
+def _source(look: Look, location: str, found: StoredDeadLetter) -> Iterator[tuple[int, str, bool]]:
     """Yield the lines of the template around the one that failed: number, text, is that one."""
-    name, _, line = place.partition(":")
+    name, _, line = location.partition(":")
     if not line.split(":")[0].isdigit() or found["trigger"] not in look.settings.triggers:
         return
     folder = look.settings.templates_folder.resolve()

@@ -1,0 +1,376 @@
+"""Taps: records about deliveries that go through now, for `segrelay tap` and the console's page.
+
+Whoever watches leaves a filter in Redis, which lapses unless it is renewed. Processes read the
+filters beside something that they read anyway, once in a drain or once in a second of publishing:
+while nobody watches, that is all it costs. While somebody does, a process picks what the filter
+wants, takes a sample within a budget, masks it, and counts what it leaves out. Nothing waits for
+a watch: what can't be kept or sent at once is left out, too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final, NamedTuple, Protocol, Self, TypeVar
+
+import orjson
+
+from segrelay.worker.contract.events import Header
+from segrelay.worker.contract.masking import hidden
+
+PER_SECOND: Final = 20.0
+"""The records of one kind that a process makes a second for a watch; each takes about 20 µs."""
+BURST: Final = 100.0
+"""The records of one kind that it makes at once, where it has made few before."""
+READING_SHARE: Final = 0.005
+"""The share of a process' time in which it looks for a text in what goes through."""
+READING_SECONDS_AT_ONCE: Final = 0.02
+CONTENT_BYTES: Final = 4_000
+"""The longest profile, body or answer that a record holds whole."""
+RECORD_BYTES: Final = 8_000
+MOST_RECORDS: Final = 500
+"""The records that a process keeps for a watch until they are sent, and that Redis keeps."""
+_READ_AT_ONCE: Final = 100
+_COUNTS_EVERY_SECONDS: Final = 1.0
+_MARK: Final = b"|"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class TapKind(StrEnum):
+    """The kinds of records: the stations of a delivery, in their order."""
+
+    EVENT = "event"
+    """A producer accepted an event for a trigger."""
+    RENDER = "render"
+    """A template made a body of it."""
+    REQUEST = "request"
+    """A request with it is sent."""
+    ANSWER = "answer"
+    """The request was answered, or it is clear that there is no answer."""
+    OUTCOME = "outcome"
+    """The delivery ended, or will be tried again."""
+
+
+RETRY: Final = "retry"
+"""The outcome of an attempt after which the delivery is tried again."""
+OUTCOMES: Final = ("delivered", "skipped", "dead", RETRY)
+
+
+class Passing(Protocol):
+    """A delivery, as far as filters look at it."""
+
+    @property
+    def trigger(self) -> str:
+        """Return the name of its trigger."""
+
+    @property
+    def header(self) -> Header:
+        """Return the header with which it stands in its stream."""
+
+
+One = TypeVar("One", bound=Passing)
+
+
+@dataclass(frozen=True, slots=True)
+class TapFilter:
+    """The choice of a watch; an empty one wants everything.
+
+    Args:
+        kind: A `TapKind`.
+        outcome: One of `OUTCOMES`; with it, only records of outcomes are wanted.
+        people: Digests; none = anybody.
+        text: A text in what is shown, in any case of its letters.
+        reveal: The records hold people's data.
+    """
+
+    kind: str = ""
+    trigger: str = ""
+    audience: str = ""
+    destination: str = ""
+    outcome: str = ""
+    people: frozenset[bytes] = frozenset()
+    text: str = ""
+    reveal: bool = False
+
+    def dumps(self) -> bytes:
+        """Return the filter as Redis keeps it."""
+        fields = {**asdict(self), "people": sorted(one.hex() for one in self.people)}
+        return orjson.dumps({name: value for name, value in fields.items() if value})
+
+    @classmethod
+    def loads(cls, stored: bytes) -> Self:
+        """Read a stored filter."""
+        fields = orjson.loads(stored)
+        people = frozenset(map(bytes.fromhex, fields.pop("people", ())))
+        return cls(people=people, **fields)
+
+    def chosen(
+        self, kind: TapKind, destination: str, ones: Sequence[One], outcome: str = ""
+    ) -> Sequence[One]:
+        """Return the deliveries that the filter wants, apart from its text.
+
+        It is asked about each delivery that goes through, so it looks at all of them by one
+        criterion after the other: that takes 50 ns each.
+        """
+        if (
+            self.kind not in {"", kind}
+            or self.destination not in {"", destination}
+            or self.outcome not in {"", outcome}
+        ):
+            return ()
+        if self.trigger:
+            ones = [one for one in ones if one.trigger == self.trigger]
+        if self.audience:
+            ones = [one for one in ones if one.header.audience == self.audience]
+        if self.people:
+            ones = [one for one in ones if one.header.digest in self.people]
+        return ones
+
+
+@dataclass(slots=True)
+class Budget:
+    """An allowance that grows with time, up to a limit (a token bucket)."""
+
+    per_second: float
+    most: float
+    _left: float | None = None
+    _at_seconds: float = 0.0
+
+    def left(self, now_seconds: float) -> float:
+        """Return the rest of the allowance; below 0 = more was spent than there was."""
+        if self._left is None:
+            self._left, self._at_seconds = self.most, now_seconds
+        grown = max(0.0, now_seconds - self._at_seconds) * self.per_second
+        self._left, self._at_seconds = min(self.most, self._left + grown), now_seconds
+        return self._left
+
+    def spend(self, amount: float) -> None:
+        """Take an amount, which may be more than there is."""
+        self._left = (self.most if self._left is None else self._left) - amount
+
+    def take(self, wanted: int, now_seconds: float) -> int:
+        """Take whole units, as many as are wanted and there, and return how many."""
+        taken = min(wanted, int(max(0.0, self.left(now_seconds))))
+        self.spend(taken)
+        return taken
+
+
+class Description(Protocol):
+    """A maker of records, about deliveries or about the chosen deliveries of a request."""
+
+    def record(self, one: Any, *, reveal: bool) -> Mapping[str, Any]:
+        """Return the fields of a record."""
+
+    def words(self, one: Any, *, reveal: bool) -> Sequence[str]:
+        """Return the texts in which a filter's text is looked for."""
+
+
+@dataclass(slots=True)
+class _Watch:
+    """A watch, with what this process has for it.
+
+    Args:
+        stored: The filter's text.
+        left_out: The number of things that it wanted, or may have wanted, and does not get.
+    """
+
+    stored: bytes
+    filter: TapFilter
+    budgets: dict[TapKind, Budget] = field(
+        default_factory=lambda: {kind: Budget(PER_SECOND, BURST) for kind in TapKind}
+    )
+    reading: Budget = field(default_factory=lambda: Budget(READING_SHARE, READING_SECONDS_AT_ONCE))
+    records: list[bytes] = field(default_factory=list)
+    left_out: int = 0
+
+    def matching(
+        self,
+        kind: TapKind,
+        destination: str,
+        ones: Sequence[One],
+        description: Description,
+        outcome: str,
+    ) -> Sequence[One]:
+        """Return the deliveries that the filter wants."""
+        found = self.filter.chosen(kind, destination, ones, outcome)
+        if not (found and self.filter.text):
+            return found
+        # Reading texts takes long, so it has a budget of its own. All other filters look at
+        # everything: what is rare must not get lost in the sample.
+        matching: list[One] = []
+        for at in range(0, len(found), _READ_AT_ONCE):
+            begun = time.perf_counter()
+            if self.reading.left(begun) <= 0:
+                self.left_out += len(found) - at
+                break
+            some = found[at : at + _READ_AT_ONCE]
+            matching += [one for one in some if self.has_text(description, one)]
+            self.reading.spend(time.perf_counter() - begun)
+        return matching
+
+    def has_text(self, description: Description, one: Any) -> bool:
+        """Say whether the filter's text, if it has one, is in what is shown."""
+        text = self.filter.text.casefold()
+        words = description.words(one, reveal=self.filter.reveal) if text else ()
+        return not text or any(text in each.casefold() for each in words)
+
+    def keep(self, record: Mapping[str, Any]) -> None:
+        """Keep a record until it is sent; a long one without its content."""
+        text = orjson.dumps(record, default=str)
+        if len(text) > RECORD_BYTES:
+            text = orjson.dumps({**record, "content": None, "url": None}, default=str)
+        if len(text) > RECORD_BYTES or len(self.records) >= MOST_RECORDS:
+            self.left_out += 1
+        else:
+            self.records.append(text)
+
+
+class TapOffer(NamedTuple):
+    """The records of a process for one watch, and how much it left out since the last ones."""
+
+    watch_id: str
+    records: Sequence[bytes]
+    left_out: int
+
+
+@dataclass(slots=True)
+class Taps:
+    """The watches that a process knows, and what it has for them; false where there are none."""
+
+    clock: Callable[[], float] = time.monotonic
+    _watches: dict[str, _Watch] = field(default_factory=dict)
+    _taken_seconds: float = 0.0
+
+    def __bool__(self) -> bool:
+        """Say whether anybody watches."""
+        return bool(self._watches)
+
+    def learn(self, stored: Mapping[bytes, bytes]) -> None:
+        """Take over the watches that Redis has now, and forget all others."""
+        if not stored and not self._watches:
+            return
+        known, self._watches = self._watches, {}
+        for name, text in stored.items():
+            if _MARK not in name:
+                watch_id = name.decode()
+                watch = known.get(watch_id)
+                if watch is None or watch.stored != text:
+                    watch = _Watch(text, TapFilter.loads(text))
+                self._watches[watch_id] = watch
+
+    def forget(self) -> None:
+        """Forget all watches until they are learned again."""
+        self._watches = {}
+
+    def offer(
+        self,
+        kind: TapKind,
+        destination: str,
+        ones: Sequence[One],
+        description: Description,
+        outcome: str = "",
+    ) -> None:
+        """Offer deliveries, each for a record of its own.
+
+        Args:
+            kind: What happened to them.
+            destination: Its name.
+            ones: The deliveries.
+            description: Makes their records.
+            outcome: Of all of them; "" = they have none.
+        """
+        for watch in self._watches.values():
+            found = watch.matching(kind, destination, ones, description, outcome)
+            if not found:
+                continue
+            room = watch.budgets[kind].take(len(found), self.clock())
+            watch.left_out += len(found) - room
+            for one in found[:room]:
+                watch.keep(description.record(one, reveal=watch.filter.reveal))
+
+    def offer_whole(
+        self, kind: TapKind, destination: str, ones: Sequence[One], description: Description
+    ) -> None:
+        """Offer a request or an answer, for one record if any of its deliveries is wanted."""
+        for watch in self._watches.values():
+            found = watch.filter.chosen(kind, destination, ones)
+            if not found or not watch.has_text(description, found):
+                continue
+            if watch.budgets[kind].take(1, self.clock()):
+                watch.keep(description.record(found, reveal=watch.filter.reveal))
+            else:
+                watch.left_out += 1
+
+    def is_due(self) -> bool:
+        """Say whether there are records, or counts that have waited for a second.
+
+        A producer sends as often as it publishes: it does not for a count.
+        """
+        if any(watch.records for watch in self._watches.values()):
+            return True
+        is_late = self.clock() >= self._taken_seconds + _COUNTS_EVERY_SECONDS
+        return is_late and any(watch.left_out for watch in self._watches.values())
+
+    def take(self) -> list[TapOffer]:
+        """Take what there is for the watches; whoever takes it sends it."""
+        self._taken_seconds = self.clock()
+        offers = []
+        for watch_id, watch in self._watches.items():
+            if watch.records or watch.left_out:
+                offers.append(TapOffer(watch_id, watch.records, watch.left_out))
+                watch.records, watch.left_out = [], 0
+        return offers
+
+    def lose(self, offers: Sequence[TapOffer]) -> None:
+        """Count offers that could not be sent as left out."""
+        for offer in offers:
+            watch = self._watches.get(offer.watch_id)
+            if watch:
+                watch.left_out += offer.left_out + len(offer.records)
+
+
+def record_of(kind: TapKind, at_ms: int, destination: str, **more: Any) -> dict[str, Any]:
+    """Return the fields that all records begin with, and more of them."""
+    return {"time": shown_time(at_ms), "kind": kind.value, "destination": destination, **more}
+
+
+def about(one: Passing) -> dict[str, Any]:
+    """Return the fields that tell which delivery a record is about."""
+    header = one.header
+    return {
+        "trigger": one.trigger,
+        "audience": header.audience,
+        "direction": header.direction.value,
+        "person": header.digest.hex(),
+        "event_time": shown_time(header.time_us // 1_000),
+    }
+
+
+def shown_time(at_ms: int) -> str:
+    """Return a moment as RFC 3339, in UTC, with milliseconds."""
+    moment = _EPOCH + timedelta(milliseconds=at_ms)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def shown_content(
+    text: bytes, *, reveal: bool, mask: Callable[[Any], Any] = hidden
+) -> dict[str, Any]:
+    """Return the fields for a profile, a body or an answer: its size, and it, masked or not.
+
+    What is too long is cut where it is revealed, and missing where it is masked: only what is read
+    as a whole can be masked.
+    """
+    shown: dict[str, Any] = {"bytes": len(text)}
+    if not text:
+        return {**shown, "content": None}
+    if len(text) <= CONTENT_BYTES:
+        try:
+            value = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            value = text.decode(errors="replace")
+        return {**shown, "content": value if reveal else mask(value)}
+    cut = text[:CONTENT_BYTES].decode(errors="ignore")
+    return {**shown, "content": f"{cut}…" if reveal else None}
