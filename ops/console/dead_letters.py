@@ -140,7 +140,7 @@ def _source(look: Look, location: str, found: StoredDeadLetter) -> Iterator[tupl
         return
     folder = look.settings.templates_folder.resolve()
     file = (folder / name).resolve()
-    if not (file.is_relative_to(folder) and file.suffix in {".jsonnet", ".libsonnet"}):
+    if not (file.is_relative_to(folder) and file.suffix in {".jsonnet", ".libsonnet", ".js"}):
         return
     try:
         lines = file.read_text("utf-8").splitlines()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from itertools import islice
 from typing import Any, Final
 
@@ -13,13 +14,19 @@ import orjson
 from segrelay.ops.audit import ActOptions
 from segrelay.ops.console.acts import act_in
 from segrelay.ops.console.app import Asked, Console, Page, address_of
+from segrelay.ops.console.look import Look
 from segrelay.ops.console.plots import plots_of
 from segrelay.ops.state.partitions import all_partitions, ask_each
 from segrelay.ops.status.problems import HealthProblem
 from segrelay.ops.status.standing import Standing
 from segrelay.ops.status.totals import KINDS, OUTCOMES, REASONED, Counts
+from segrelay.ops.tap import TapOptions, detail_of, is_digest
 from segrelay.worker.contract.redis.acts import Act, read_acts
 from segrelay.worker.contract.redis.connection import now_ms
+from segrelay.worker.contract.redis.taps import TapLook, TapWatch
+from segrelay.worker.contract.taps import OUTCOMES as TAP_OUTCOMES
+from segrelay.worker.contract.taps import TapKind
+from segrelay.worker.errors import UsageWrong
 
 _LIVE_SECONDS: Final = 2
 _WHERE: Final[Mapping[str, str]] = {
@@ -164,15 +171,47 @@ class TapLine:
 
 
 def tap(console: Console, asked: Asked) -> Page:
-    """Show the newest outcomes that the history of `why` holds: skips, retries, deaths."""
-    look = console.look
+    """Show what goes through now, and what the history of `why` holds: skips, retries, deaths."""
+    filters = {field.name: asked.get(field.name) for field in fields(TapOptions)}
+    feed, problem = _feed(console.look, filters)
+    records = feed.records if feed else ()
+    lines = sorted(_history(console.look), key=lambda one: -one.at_ms)
+    values = {
+        "feed": feed,
+        "records": [(one, " · ".join(detail_of(one))) for one in reversed(records)],
+        "problem": problem,
+        "lines": [one for one in lines if _is_wanted(one, filters)][:_TAP_SHOWN],
+        "filters": filters,
+        "whats": list(TapKind),
+        "outcomes": TAP_OUTCOMES,
+    }
+    return Page("tap.html", "Tap", values, live_seconds=_LIVE_SECONDS)
+
+
+def _feed(look: Look, filters: Mapping[str, str]) -> tuple[TapLook | None, str]:
+    """Return the newest records, or why there are none.
+
+    All who look with the same filter share a watch, which lapses when they have gone: there is
+    nothing to end.
+    """
+    if filters["person"] and not is_digest(filters["person"]):
+        return None, "A person is a digest here: the page of a person shows it."
+    try:
+        wanted = TapOptions(**filters).chosen(look.client, look.settings)
+        name = hashlib.blake2b(wanted.dumps(), digest_size=6).hexdigest()
+        return TapWatch(look.client, wanted, f"console-{name}").newest(_TAP_SHOWN), ""
+    except UsageWrong as error:
+        return None, error.message
+
+
+def _history(look: Look) -> Iterator[TapLine]:
     partitions = all_partitions(look.client, look.settings)
     answers = ask_each(
         look.client,
         partitions,
         lambda pipe, partition: pipe.xrevrange(partition.history, count=_TAP_SHOWN),
     )
-    lines = [
+    yield from (
         TapLine(
             at,
             digest,
@@ -186,27 +225,22 @@ def tap(console: Console, asked: Asked) -> Page:
             why,
         )
         for partition, rows in zip(partitions, answers, strict=True)
-        for _, fields in rows
-        for at, digest, audience, trigger, way, time, end, why in [orjson.loads(fields[b"e"])]
-    ]
-    filters = {name: asked.get(name) for name in ("outcome", "trigger", "text")}
-    lines = [one for one in lines if _is_wanted(one, filters)]
-    lines.sort(key=lambda one: -one.at_ms)
-    values = {"lines": lines[:_TAP_SHOWN], "filters": filters, "outcomes": _outcomes(lines)}
-    return Page("tap.html", "Tap", values, live_seconds=_LIVE_SECONDS)
+        for _, stored in rows
+        for at, digest, audience, trigger, way, time, end, why in [orjson.loads(stored[b"e"])]
+    )
 
 
 def _is_wanted(one: TapLine, filters: Mapping[str, str]) -> bool:
     text = filters["text"].casefold()
     return (
         one.outcome.startswith(filters["outcome"])
-        and filters["trigger"] in ("", one.trigger)
+        and filters["what"] in {"", TapKind.OUTCOME}
+        and filters["trigger"] in {"", one.trigger}
+        and filters["audience"] in {"", one.audience}
+        and filters["destination"] in {"", one.destination}
+        and filters["person"] in {"", one.digest}
         and (not text or any(text in each.casefold() for each in (one.audience, one.remark)))
     )
-
-
-def _outcomes(lines: Iterable[TapLine]) -> list[str]:
-    return sorted({one.outcome.partition("|")[0] for one in lines})
 
 
 _ACTS_SHOWN: Final = 100

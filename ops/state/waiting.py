@@ -294,6 +294,21 @@ class Delays:
     waits: Mapping[str, Wait] = field(default_factory=dict)
     backoffs: Mapping[str, Backoff] = field(default_factory=dict)
 
+    def without_former(self, editions: Mapping[str, str]) -> Delays:
+        """Return the delays without those that older editions of triggers have caused.
+
+        Args:
+            editions: The newest ones, by trigger.
+        """
+
+        def holds(trigger: str, one: Wait | Backoff) -> bool:
+            return not one.edition or editions.get(trigger, one.edition) == one.edition
+
+        return Delays(
+            {name: one for name, one in self.waits.items() if holds(name, one)},
+            {at: one for at, one in self.backoffs.items() if holds(at.split("|")[1], one)},
+        )
+
 
 def read_delays(client: Redis, partitions: Sequence[PartitionKeys]) -> list[Delays]:
     """Return the delayed work of each partition."""

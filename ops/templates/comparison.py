@@ -140,9 +140,9 @@ def version(text: str, folder: Path, other: str = "") -> Iterator[Revision]:
     if colon:
         with _checked_out(revision, folder) as old:
             yield _existing(text, old, name)
-    elif (folder / full_name(text)).is_file():
-        yield Revision(folder, full_name(text))
-    elif other and (folder / full_name(other.rpartition(":")[2])).is_file():
+    elif (folder / full_name(text, folder)).is_file():
+        yield Revision(folder, full_name(text, folder))
+    elif other and (folder / full_name(other.rpartition(":")[2], folder)).is_file():
         with _checked_out(text, folder) as old:
             yield _existing(text, old, other.rpartition(":")[2])
     else:
@@ -153,9 +153,9 @@ def version(text: str, folder: Path, other: str = "") -> Iterator[Revision]:
 
 
 def _existing(said: str, folder: Path, name: str) -> Revision:
-    if not (folder / full_name(name)).is_file():
-        raise UsageWrong(f"{said}: that revision has no {full_name(name)}.")
-    return Revision(folder, full_name(name))
+    if not (folder / full_name(name, folder)).is_file():
+        raise UsageWrong(f"{said}: that revision has no {full_name(name, folder)}.")
+    return Revision(folder, full_name(name, folder))
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -45,7 +46,7 @@ from segrelay.ops.terminal.moments import shown_ms
 from segrelay.producer.publishing.quarantine import Quarantine, QuarantineRecord
 from segrelay.worker.adapters.redis.shared_keys import read_scopes
 from segrelay.worker.batch.partition import Intent
-from segrelay.worker.contract.events import HistoryLine, decode_profile
+from segrelay.worker.contract.events import HistoryLine, decode_profile, mark_of, seed_of
 from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, digest_of
 from segrelay.worker.contract.people import Moving
 from segrelay.worker.contract.receivers import WebhookRequest, read_requests
@@ -279,7 +280,8 @@ def explain_person(
     partitions = [partition for partition in everywhere if partition.number in numbers]
     for partition in (one for one in partitions if one.number == person.partition):
         (record,) = read_records(client, partition, [person.digest])
-        known.ledger[partition.destination] = list(names.lines(record))
+        lines = known.ledger[partition.destination] = list(names.lines(record))
+        known.past += _answered(client, partition, person.digest, lines)
         written_ms = _written_ms(client, settings, partition, person)
         if written_ms:
             known.written_ms[partition.destination] = written_ms
@@ -335,6 +337,24 @@ def _past(client: Redis, partition: PartitionKeys, digests: frozenset[bytes]) ->
         if line.digest in wanted:
             where = (partition.destination, line.trigger, line.audience, line.direction)
             yield Moment(line.at_ms, line.outcome, *where, line.time_us, line.remark)
+
+
+def _answered(
+    client: Redis, partition: PartitionKeys, digest: bytes, lines: Sequence[LedgerLine]
+) -> Iterator[Moment]:
+    """Yield when a person's newest events were delivered in requests with many others."""
+    marks = {
+        mark_of(seed_of(one.audience, one.trigger), digest, one.delivered_us): one for one in lines
+    }
+    rows: Any = client.xrevrange(partition.answered) if marks else ()
+    for _, fields in rows:
+        kept = array("I", fields[b"m"])
+        for mark in marks.keys() & set(kept):
+            one = marks.pop(mark)
+            at_ms, status = orjson.loads(fields[b"e"])
+            where = (partition.destination, one.trigger, one.audience, one.direction.value)
+            detail = f"answered {status}, in a request of {len(kept):,} deliveries"
+            yield Moment(at_ms, "delivered", *where, one.delivered_us, detail)
 
 
 def _all_waiting(client: Redis, partitions: Sequence[PartitionKeys]) -> Iterator[WaitingEntry]:

@@ -11,6 +11,7 @@ from segrelay.ops.console.acts import ACTS
 from segrelay.ops.console.command import PAGES
 from segrelay.ops.dead_letters.reading import find_dead_letters
 from segrelay.ops.embedded.lifecycle import free_port
+from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.redis.acts import read_acts
 from tests.journeys.console.world import (
     HOSTILE,
@@ -349,6 +350,31 @@ def test_a_discard_of_the_quarantine_takes_what_it_has_said(ann):
 
     assert "discarded 1" in said
     assert "vipp" not in ann.get("/quarantine").text
+
+
+def test_the_tap_shows_what_goes_through_now_without_anybodys_data(world, vic):
+    digest = digest_of("email:q@example.com").hex()
+
+    def now():
+        """Return the part of the page that shows what goes through now."""
+        page = vic.get("/tap", person=digest).text
+        return page.partition('id="feed"')[2].partition("</section>")[0]
+
+    assert "since just now" in now()
+    with ThreadPoolExecutor(1) as pool:
+        # Meanwhile somebody looks: else the watch lapses before a slow machine has published.
+        sent = pool.submit(world.publish, [event("q@example.com", first_name=HOSTILE)])
+        shown = until(lambda: "outcome" in (page := now()) and page)
+        sent.result()
+
+    for kind in ("event", "render", "request", "answer", "outcome"):
+        assert f">{kind}</span>" in shown
+    assert "delivered 200" in words(shown)
+    assert links(shown, f"/people/{digest}?partition=")
+    assert not re.search(r"[a-z0-9]@[a-z]|<script>alert", shown)
+    assert "no trigger nobody" in vic.get("/tap", trigger="nobody").text
+    refused = vic.get("/tap", person="q@example.com").text
+    assert "A person is a digest here" in refused
 
 
 def test_a_console_that_was_killed_goes_on_and_sessions_with_it(world, ann):
