@@ -275,7 +275,7 @@ def list_dead_letters(
     first = (page - 1) * limit
     found = store.find(options.chosen(client, settings, None))
     dead_letters = list(islice(found, first, first + limit))
-    kept = dead_letters_kept(client, all_partitions(client, settings))
+    kept = sum(dead_letters_kept(client, all_partitions(client, settings)))
     columns: TableColumns = (
         "letter",
         "died",

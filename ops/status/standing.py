@@ -26,6 +26,7 @@ from segrelay.ops.state.identity_changes import (
 from segrelay.ops.state.partitions import (
     NumberChange,
     PartitionSnapshot,
+    Stream,
     all_partitions,
     ask_each,
     destinations_of,
@@ -293,6 +294,7 @@ class Standing:
         alerts_fail: The reason why messages about problems are not taken; None = they are.
         stopped_renamings: Digests (hex) of people whose renaming was stopped, and since when (ms).
         unfinished: Acts that have left something half done, or are under way.
+        streams: What waits, by partition, lane and trigger.
     """
 
     settings: Settings
@@ -324,6 +326,7 @@ class Standing:
     alerts_fail: AlertFailure | None = None
     stopped_renamings: Mapping[str, int] = field(default_factory=dict)
     unfinished: Sequence[Act] = ()
+    streams: Sequence[Stream] = ()
 
     @property
     def workers(self) -> list[Process]:
@@ -465,6 +468,7 @@ def read_standing(
         alerts_fail=read_failure(client) if settings.operate.notify else None,
         stopped_renamings=read_stopped_renamings(client, at_ms),
         unfinished=_unfinished(client),
+        streams=tuple(stream for one in found for stream in one.waiting),
     )
 
 
@@ -722,7 +726,8 @@ def _condition_of_job(name: str, job: Job | None, waiting: int, pause: Pause | N
     state = state_of(job, waiting=waiting, pause=pause)
     if pause and state == "paused":
         return Condition.of_pause(JOB, pause, "paused by a person")
-    return Condition(JOB, state, reason_of_state(name, job, state))
+    since_ms = job.since_ms or None if job else None
+    return Condition(JOB, state, reason_of_state(name, job, state), since_ms=since_ms)
 
 
 def _differing_files(

@@ -161,12 +161,14 @@ def _existing(said: str, folder: Path, name: str) -> Revision:
 @contextmanager
 def _checked_out(revision: str, folder: Path) -> Iterator[Path]:
     """Yield the templates folder of a revision; the working tree is not changed."""
+    if revision.startswith("-"):
+        raise UsageWrong(f"{revision}: that is no revision.")
     command = ["git", "-C", str(folder), "archive", "--format=tar", revision]
     try:
         done = subprocess.run(command, capture_output=True, check=False)
     except FileNotFoundError as error:
         raise UsageWrong("git is not installed here, and a revision was named.") from error
-    if done.returncode or revision.startswith("-"):
+    if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         raise UsageWrong(f"{revision}: git knows no such revision ({' '.join(said[:1])}).")
     with tempfile.TemporaryDirectory() as name:

@@ -46,7 +46,7 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{segrelay}:taps` | hash | who watches what goes through: see `_tap.lua` |
 | `{segrelay}:taps:ID` | stream | \* the records for one of them; capped, and gone soon after |
 | `{segrelay}:jobs` | set | names of the backfills |
-| `{job:NAME}` | hash | a backfill: spec, phase, problem, `shard\|n`, and a lock |
+| `{job:NAME}` | hash | a backfill: spec, phase, `moved` (ms), problem, `shard\|n`, and a lock |
 | `{job:NAME}:bad` | list | \* its rows that could not be placed, at most 10,000 |
 | `{sync:NAME}` | hash | a sync: `state` (JSON), `next` (ms), and a lock, see `_lock.lua` |
 | `{sync:NAME}:wakeup` | string | a step of the sync was woken and has not begun |

@@ -58,6 +58,14 @@ def dead_letters(world):
     return list(find_dead_letters(world.client, world.partitions()))
 
 
+def states_of(status):
+    """Return the triggers without what a worker tells of itself in its own time."""
+    return {
+        name: {key: value for key, value in one.items() if key != "engine_use"}
+        for name, one in status["triggers"].items()
+    }
+
+
 def links(page, begin):
     """Return the addresses on a page that begin like this."""
     return [part.split('"')[0] for part in page.split('href="')[1:] if part.startswith(begin)]
@@ -76,7 +84,7 @@ def test_from_a_cause_one_comes_to_a_letter_with_the_line_that_failed(vic):
     cause = links(page, "/letters?cause=")[0]
     dead_letter = links(vic.get(cause).text, "/letters/insider.")[0]
 
-    said = words(vic.get(dead_letter).text)
+    said = words(vic.get(dead_letter, **{"try": "1"}).text)
 
     assert "12 letters" in words(page)
     assert "template_error" in said
@@ -164,7 +172,7 @@ def test_a_viewers_crafted_post_is_refused_for_every_act(world, vic):
         assert answer.status_code == 403, command
         assert "operator" in answer.text
 
-    assert status_of(world)["triggers"] == before["triggers"]
+    assert states_of(status_of(world)) == states_of(before)
     assert not [act for act in read_acts(world.client) if act.by == "vic"]
 
 
@@ -275,7 +283,9 @@ def test_a_dry_run_says_what_a_replay_would_do_and_changes_nothing(world, vic):
 def test_two_operators_replay_the_same_letters_at_once(world, ann):
     (world.folder / "templates" / "insider" / "enter.jsonnet").write_text(MENDED)
     until(
-        lambda: "would be sent" in words(ann.get(f"/letters/{dead_letters(world)[0]['id']}").text)
+        lambda: (
+            "would be sent" in words(ann.get(f"/letters/{dead_letters(world)[0]['id']}?try=1").text)
+        )
     )
     bob = world.sign_in("bob")
     cause = dead_letters(world)[0]["cause"]
