@@ -55,14 +55,23 @@ def drain_watched(*, events: int) -> dict[str, Any]:
             for name in [*names[turn:], *names[:turn]]:
                 happened = happenings(chance, events=events, people=_PEOPLE)
                 publisher.publish(list(payloads(happened)))
-                measured = _drained(rig, runtime, events, WATCHES[name])
+                measured = drained(rig, runtime, events, WATCHES[name])
                 if number >= 0:  # the first round warms up
                     found[name].append(measured)
-    return {name: _summary(rounds, found["nobody"]) for name, rounds in found.items()}
+    return {name: summary(rounds, found["nobody"]) for name, rounds in found.items()}
 
 
-def _drained(rig: Rig, runtime: Runtime, events: int, wanted: TapFilter | None) -> dict[str, float]:
-    """Drain all partitions while somebody watches, and return what an event took, in µs."""
+def drained(
+    rig: Rig, runtime: Runtime, events: int, wanted: TapFilter | None = None
+) -> dict[str, float]:
+    """Drain all partitions, and return what an event took, in µs.
+
+    Args:
+        rig: Holds the events.
+        runtime: Of the rig's configuration.
+        events: Their number.
+        wanted: The filter of somebody who watches meanwhile; None = nobody does.
+    """
     watch = TapWatch(rig.client, wanted, "bench") if wanted else None
     renewed = 0.0
     gc.collect()
@@ -83,12 +92,12 @@ def _drained(rig: Rig, runtime: Runtime, events: int, wanted: TapFilter | None) 
     return took
 
 
-def _summary(rounds: list[dict[str, float]], nobody: list[dict[str, float]]) -> dict[str, Any]:
-    """Return the medians, and those of the ratios to the drain of the same round with nobody."""
+def summary(rounds: list[dict[str, float]], plain: list[dict[str, float]]) -> dict[str, Any]:
+    """Return the medians, and those of the ratios to the plain drain of the same round."""
     medians = {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
     ratios = {
         name: statistics.median(
-            one[name] / other[name] for one, other in zip(rounds, nobody, strict=True)
+            one[name] / other[name] for one, other in zip(rounds, plain, strict=True)
         )
         for name in rounds[0]
     }
@@ -97,5 +106,5 @@ def _summary(rounds: list[dict[str, float]], nobody: list[dict[str, float]]) -> 
         **{name: round(value, 1) for name, value in medians.items()},
         "events_per_second": round(1e6 / medians["wall_us"]),
         "least": {name: round(value, 1) for name, value in least.items()},
-        "ratio_to_nobody": {name: round(value, 3) for name, value in ratios.items()},
+        "ratio_to_plain": {name: round(value, 3) for name, value in ratios.items()},
     }
