@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import shlex
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -339,7 +340,7 @@ def check_tokens(settings: Settings) -> Iterator[LiveFinding]:
 async def _asked(authorization: Authorization, *, ipv4_only: bool) -> Granted | Verdict:
     sender = HttpSender(ipv4_only=ipv4_only)
     try:
-        answer = await sender.send(token_request(authorization), _SECONDS)
+        answer = await sender.send(token_request(authorization, int(time.time())), _SECONDS)
     finally:
         await sender.close()
     return read_grant(answer, authorization)

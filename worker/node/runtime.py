@@ -8,6 +8,7 @@ import gc
 import os
 import random
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -351,5 +352,5 @@ def _sender(settings: Settings, client: AsyncRedis) -> Sender:
 
 
 async def _ask(sender: Sender, authorization: Authorization) -> Granted | Verdict:
-    answer = await sender.send(token_request(authorization), ASKING_SECONDS)
+    answer = await sender.send(token_request(authorization, int(time.time())), ASKING_SECONDS)
     return read_grant(answer, authorization)

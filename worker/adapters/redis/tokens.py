@@ -151,5 +151,6 @@ class RedisTokens:
 def _secret_of(authorization: Authorization) -> bytes:
     """Return the secret that seals a token: all values of the configuration that it depends on."""
     parts = [authorization.token_url, authorization.scope, authorization.audience]
+    parts += [authorization.grant, authorization.subject]
     parts += [secret.reveal() for _, secret in sorted(authorization.secrets())]
     return "\0".join(parts).encode()
