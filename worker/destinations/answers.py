@@ -1,4 +1,4 @@
-"""What an answer says of single results: of any endpoint, as far as the configuration describes it.
+"""The results that an answer of any endpoint refuses, as far as the configuration describes it.
 
 Without a description, an answer that lists errors is never taken for one that says yes to
 everything: who is refused is found by halving, unless each error names one person of the request by
