@@ -15,10 +15,10 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from segrelay.jsonnet.rendered import TemplateBroken
 from segrelay.jsonnet.syntax import tree
@@ -41,6 +41,21 @@ _COMBINED: Final = "(combined)"
 _NO_NATIVES: Final = (
     "std.native: a template can't call native functions; the library has sha1 and sha256 for hashes"
 )
+OTHER_KINDS: Final = {
+    ".ts": "TypeScript, which has to be compiled to JavaScript",
+    ".mjs": "a module of JavaScript: name it .js, without `import` and `export`",
+    ".cjs": "a module of JavaScript: name it .js, without `require` and `exports`",
+    ".jsx": "JSX, which has to be compiled to JavaScript",
+    ".json": "JSON, which says the same for everybody",
+    ".hbs": "Handlebars",
+    ".handlebars": "Handlebars",
+    ".mustache": "Mustache",
+    ".liquid": "Liquid",
+    ".j2": "Jinja",
+    ".jinja": "Jinja",
+    ".py": "Python",
+}
+"""The kinds of files that are mistaken for templates, by their ending."""
 _HASH_CHARACTERS: Final = 12
 _FILES_KEPT: Final = 256
 """The parsed files kept in memory: templates share the library's, so each is parsed once."""
@@ -66,6 +81,19 @@ class LibraryFunction:
     inline: Literal["", "row", "settings", "in row"] = ""
 
 
+class Language(NamedTuple):
+    """A language of templates beside Jsonnet.
+
+    Attributes:
+        name: As a person would write it.
+        module: The module that renders it: its `load` takes a bundle and returns a
+            `segrelay.jsonnet.renderer.LoadedTemplate`. It is imported for the first template.
+    """
+
+    name: str
+    module: str
+
+
 @dataclass(frozen=True)
 class Library:
     """Files that all templates may import; one of them tells a template of the event.
@@ -81,6 +109,7 @@ class Library:
             import it.
         functions: Returns the functions of `event_file` in Python, for compiled templates.
         samples: Returns profiles for which both forms of a template are compared as it is loaded.
+        languages: Languages of templates beside Jsonnet, by the ending of their files.
     """
 
     folder: Path
@@ -88,6 +117,11 @@ class Library:
     inner_file: str
     functions: Callable[[], Mapping[str, LibraryFunction]] = dict
     samples: Callable[[], Sequence[bytes]] = tuple
+    languages: Mapping[str, Language] = field(default_factory=dict)
+
+    def language_of(self, template: str) -> Language | None:
+        """Return the language of a template that is not Jsonnet; None = it is."""
+        return self.languages.get(PurePosixPath(template).suffix)
 
     @property
     def name(self) -> str:
@@ -143,12 +177,24 @@ class Bundle:
 
     Args:
         content_hash: Over names and texts; the library is not part of it unless imported.
+        parts: Templates, not all in Jsonnet, that are rendered one by one into an object: for each
+            of its fields the name of a file, or an object of these.
     """
 
     root: str
     files: Mapping[str, SourceFile]
     content_hash: str
     library: Library
+    parts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def language(self) -> Language | None:
+        """The language of the template; None = Jsonnet."""
+        return self.library.language_of(self.root)
+
+    def part(self, name: str) -> Bundle:
+        """Return the bundle of one of the `parts`."""
+        return replace(self, root=name, parts={})
 
     def __hash__(self) -> int:
         return hash((self.root, self.content_hash))
@@ -162,6 +208,8 @@ def dumped(bundle: Bundle) -> dict[str, Any]:
         "files": bundle.files,
         "content_hash": bundle.content_hash,
         "library": [str(library.folder), library.event_file, library.inner_file],
+        "languages": {ending: list(each) for ending, each in library.languages.items()},
+        "parts": dict(bundle.parts),
     }
 
 
@@ -171,8 +219,10 @@ def loads(dumped: Mapping[str, Any]) -> Bundle:
         name: SourceFile(**file | {"targets": tuple(file["targets"])})
         for name, file in dumped["files"].items()
     }
-    folder, *names = dumped["library"]
-    return Bundle(dumped["root"], files, dumped["content_hash"], Library(Path(folder), *names))
+    folder, event_file, inner_file = dumped["library"]
+    languages = {ending: Language(*each) for ending, each in dumped["languages"].items()}
+    library = Library(Path(folder), event_file, inner_file, languages=languages)
+    return Bundle(dumped["root"], files, dumped["content_hash"], library, dumped["parts"])
 
 
 def shown(name: str) -> str:
@@ -226,9 +276,16 @@ class TemplateFolder:
         Raises:
             TemplateBroken: A file is missing, outside, not text, or nested too deep.
         """
+        if is_combined(template):
+            parts = json.loads(template)
+            if any(map(self._library.language_of, _parts(template))):
+                return self._mixed(parts)
         files: dict[str, SourceFile] = {}
         root = self._combined(template, files) if is_combined(template) else ""
         root = root or self._root_name(template)
+        if self._library.language_of(root):
+            files[root] = SourceFile(root, self._text(root), is_code=False)
+            return Bundle(root, files, _hash_of(files), self._library)
         waiting = [(root, True)] if not files else [(n, True) for _, n in files[root].imports]
         while waiting:
             name, is_code = waiting.pop()
@@ -248,8 +305,22 @@ class TemplateFolder:
         files[name] = SourceFile(name, text, is_code=True, targets=targets)
         return name
 
+    def _mixed(self, parts: Mapping[str, Any]) -> Bundle:
+        """Return the bundle of templates that are rendered together, not all of them Jsonnet."""
+        files: dict[str, SourceFile] = {}
+
+        def named(part: Any) -> Any:
+            if isinstance(part, dict):
+                return {name: named(each) for name, each in part.items()}
+            bundle = self.bundle(part)
+            files.update(bundle.files)
+            return bundle.root
+
+        names = named(parts)
+        return Bundle(_TEMPLATES + _COMBINED, files, _hash_of(files), self._library, names)
+
     def _root_name(self, template: str) -> str:
-        problem = _path_problem(template)
+        problem = _path_problem(template) or self._kind_problem(template)
         if problem:
             raise TemplateBroken(f"{template}: {problem}.", template)
         name = self._existing(_TEMPLATES, PurePosixPath(template))
@@ -257,6 +328,18 @@ class TemplateFolder:
             folder = self._roots[_TEMPLATES]
             raise TemplateBroken(f"{template}: there is no such file in {folder}.", template)
         return name
+
+    def _kind_problem(self, template: str) -> str:
+        """Say what a template is that is written in no language that is rendered."""
+        ending = PurePosixPath(template).suffix
+        if ending in {".jsonnet", ".libsonnet", *self._library.languages}:
+            return ""
+        rendered = ["Jsonnet (.jsonnet)"]
+        rendered += [f"{each.name} ({end})" for end, each in self._library.languages.items()]
+        what = (
+            f"is {OTHER_KINDS[ending]}" if ending in OTHER_KINDS else "has no ending of a language"
+        )
+        return f"{what}; a template is written in {' or '.join(rendered)}"
 
     def _source_file(self, name: str, *, is_code: bool) -> SourceFile:
         text = self._text(name)

@@ -95,7 +95,10 @@ def render_isolated(
     request = orjson.dumps(
         {
             "bundle": dumped(bundle),
-            "rows": [[base64.b64encode(row.profile).decode(), dict(row.settings)] for row in rows],
+            "rows": [
+                [base64.b64encode(row.profile).decode(), dict(row.settings), row.time_us]
+                for row in rows
+            ],
             "seconds": seconds,
             "memory_bytes": memory_bytes,
         }
@@ -195,8 +198,8 @@ def _render_all(request: dict[str, Any]) -> int:
         return _BROKEN_TEMPLATE
     sys.stdout.buffer.write(_READY)
     sys.stdout.buffer.flush()
-    for profile, settings in request["rows"]:
-        [result] = renderer.render(template, [Row(base64.b64decode(profile), settings)])
+    for profile, *rest in request["rows"]:
+        [result] = renderer.render(template, [Row(base64.b64decode(profile), *rest)])
         _write(_encoded(result))
     return 0
 

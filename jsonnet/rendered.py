@@ -39,10 +39,13 @@ class Row(NamedTuple):
     Attributes:
         profile: JSON object of the profile, with exactly one entry in `segment_events`.
         settings: Of its trigger, for the template's `jobConfGet`.
+        time_us: Of the event, in µs since 1970, which is the only clock of a template; 0 = it is
+            that of its entry in `segment_events`.
     """
 
     profile: bytes
     settings: Mapping[str, Any] = _NO_SETTINGS
+    time_us: int = 0
 
     def __repr__(self) -> str:
         return f"Row({len(self.profile)} bytes)"

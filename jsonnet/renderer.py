@@ -1,4 +1,6 @@
-"""Rendering of events with Jsonnet templates, many events in one evaluation.
+"""Rendering of events with templates, many events in one evaluation.
+
+A template is Jsonnet, or written in one of the languages that the library of templates names.
 
 The renderer never raises for an event: what fails is an answer like any other. What kills the
 process (a template that refers to itself, one that asks for more memory than there is) can't be
@@ -8,12 +10,14 @@ stopped here: `isolated` does the same in a process of its own.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import orjson
 
@@ -29,7 +33,7 @@ from segrelay.jsonnet.engines import judge as jsonnet_judge
 from segrelay.jsonnet.engines.engines import TemplateEngines
 from segrelay.jsonnet.engines.failures import Failure
 from segrelay.jsonnet.engines.rows_evaluator import Input
-from segrelay.jsonnet.files import Bundle, Library, TemplateFolder
+from segrelay.jsonnet.files import Bundle, Library, TemplateFolder, shown
 from segrelay.jsonnet.rendered import (
     Asserted,
     Engine,
@@ -49,6 +53,8 @@ _LOCATIONS_A_CALL: Final = 3
 """The number of errors whose place one call looks up: each starts a process, which takes 0.1 s."""
 _LOCATION_SECONDS: Final = 2.0
 """The seconds that looking up the place of one error may take."""
+_LOCATION_TRIES: Final = 3
+"""The most tries to look up the place of one kind of error."""
 _VARYING: Final = re.compile(r"\"[^\"]*\"|'[^']*'|\d+")
 
 
@@ -64,7 +70,8 @@ class Renderer:
     def __init__(self, templates_folder: Path, library: Library, *, compiles: bool = True) -> None:
         self._folder = TemplateFolder(templates_folder, library)
         self._compiles = compiles
-        self._loaded: dict[Template, _Loaded] = {}
+        self._loaded: dict[Template, LoadedTemplate] = {}
+        self._bundles: dict[Template, Bundle] = {}
 
     def load(self, name: str) -> Template:
         """Read a template and what it imports; from then on changes to the files have no effect.
@@ -82,37 +89,21 @@ class Renderer:
         """
         template = Template(name, bundle.content_hash)
         if template not in self._loaded:
-            engines = TemplateEngines(bundle)
-            accelerator = Accelerator.of(name, bundle) if self._compiles else Accelerator.off(name)
-            accelerator.compare_with(engines.name)
-            self._loaded[template] = _Loaded(bundle, engines, accelerator)
-            self._try_both(template)
+            self._loaded[template] = load(name, bundle, compiles=self._compiles)
+            self._bundles[template] = bundle
         return template
 
     def bundle_of(self, template: Template) -> Bundle:
         """Return the files of a loaded template."""
-        return self._loaded[template].bundle
-
-    def _try_both(self, template: Template) -> None:
-        """Compare the compiled form with the engine on the library's samples, before any event."""
-        loaded = self._loaded[template]
-        accelerator = loaded.accelerator
-        if not accelerator.is_trusted:
-            return
-        answers = [(each, accelerator.answer(each, {})) for each in loaded.bundle.library.samples()]
-        compared = [(Input(each, b"{}"), ours) for each, ours in answers if can_be_compared(ours)]
-        said = loaded.engines.evaluate([event for event, _ in compared])
-        for (event, ours), theirs in zip(compared, said, strict=True):
-            if accelerator.is_trusted and ours is not None:
-                loaded.compared(ours, theirs, event)
+        return self._bundles[template]
 
     @property
     def doubted(self) -> dict[str, int]:
         """Return how often the compiled form of each template differed from the engine."""
         return {
-            template.name: loaded.accelerator.differences
+            template.name: loaded.differences
             for template, loaded in self._loaded.items()
-            if loaded.accelerator.differences
+            if loaded.differences
         }
 
     @property
@@ -121,18 +112,17 @@ class Renderer:
         return {
             template.name: counts
             for template, loaded in self._loaded.items()
-            if (counts := loaded.accelerator.use.counts())
+            if (counts := loaded.engine_counts())
         }
 
     def doubts(self, template: Template) -> bool:
         """Say whether the compiled form of a template has differed from the engine."""
-        return self._loaded[template].accelerator.differences > 0
+        return self._loaded[template].differences > 0
 
     def distrust(self, differences: Mapping[str, int]) -> None:
         """Turn off the compiled forms that differed from the engine in another process."""
         for template, loaded in self._loaded.items():
-            found = differences.get(template.name, 0)
-            loaded.accelerator.differences = max(loaded.accelerator.differences, found)
+            loaded.distrust(differences.get(template.name, 0))
 
     def render(
         self,
@@ -151,23 +141,9 @@ class Renderer:
         loaded = self._loaded.get(template)
         if loaded is None:
             raise ValueError(f"Template {template.name} was not loaded by this renderer.")
-        if not rows:
-            return []
-        texts = _texts(rows)
-        events = [Input(row.profile, texts[id(row.settings)]) for row in rows]
-        if engine == "auto" and loaded.accelerator.is_trusted:
-            answers = loaded.accelerated(rows, events)
-        else:
-            if engine == "auto":
-                loaded.accelerator.use.note_all(len(events), loaded.accelerator.why_off)
-            answers = loaded.engines.evaluate(events)
-        locations = _Locations(loaded)
-        return [
-            _sized(answer) if isinstance(answer, bytes) else locations.result(answer, event)
-            for answer, event in zip(answers, events, strict=True)
-        ]
+        return loaded.render(rows, engine) if rows else []
 
-    def render_compiled(
+    def render_ahead(
         self,
         template: Template,
         rows: Sequence[Row],
@@ -175,7 +151,7 @@ class Renderer:
         *,
         compares: bool = False,
     ) -> list[Rendered | None]:
-        """Render events by the compiled form; return None for what only `render` can tell.
+        """Render events that can't harm this process; return None for what only `render` can tell.
 
         It ends where an event takes too much: there are fewer results then.
 
@@ -183,30 +159,95 @@ class Renderer:
             template: From this renderer's `load`.
             rows: The events.
             engine: As of `render`.
-            compares: True if what both render is given to the engine at once; otherwise it is
-                None. The engine then renders only what the compiled form has rendered.
+            compares: True if what both forms of a Jsonnet template render is given to the engine at
+                once; otherwise it is None.
         """
-        loaded = self._loaded[template]
-        accelerator, texts = loaded.accelerator, _texts(rows)
-        if engine != "auto" or not accelerator.is_trusted:
-            return [None] * len(rows)
-        results: list[Rendered | None] = []
-        for row in rows:
-            answer = accelerator.answer(row.profile, row.settings)
-            if isinstance(answer, Failure) and not answer.asserted:
-                break
-            result: Rendered | None = None
-            if isinstance(answer, bytes) and len(answer) <= MAX_BODY_BYTES:
-                settings = texts[id(row.settings)]
-                if compares and accelerator.is_due(settings, answer):
-                    event = Input(row.profile, settings)
-                    [theirs] = loaded.engines.evaluate([event])
-                    answer = loaded.compared(answer, theirs, event)
-                if isinstance(answer, bytes) and (compares or accelerator.is_free(settings)):
-                    result = Rendered(answer)
-                    accelerator.use.note()
-            results.append(result)
-        return results
+        return self._loaded[template].render_ahead(rows, engine, compares=compares)
+
+
+class LoadedTemplate(Protocol):
+    """A template that is ready to render, in whichever language."""
+
+    @property
+    def differences(self) -> int:
+        """The number of times that its compiled form differed from the engine."""
+
+    def distrust(self, differences: int) -> None:
+        """Turn off the compiled form if it differed in another process."""
+
+    def engine_counts(self) -> dict[str, int]:
+        """Return the number of recent events by reason for the engine; none = not compiled."""
+
+    def render(self, rows: Sequence[Row], engine: Engine) -> list[Result]:
+        """Render events; one result each, in order."""
+
+    def render_ahead(
+        self, rows: Sequence[Row], engine: Engine, *, compares: bool
+    ) -> list[Rendered | None]:
+        """See `Renderer.render_ahead`."""
+
+
+def load(name: str, bundle: Bundle, *, compiles: bool) -> LoadedTemplate:
+    """Load a template by the language that it is written in.
+
+    Raises:
+        TemplateBroken: It does not load.
+    """
+    if bundle.parts:
+        return _Mixed(bundle, compiles=compiles)
+    if bundle.language:
+        loaded: LoadedTemplate = import_module(bundle.language.module).load(bundle)
+        return loaded
+    return _JsonnetTemplate.of(name, bundle, compiles=compiles)
+
+
+class _Mixed:
+    """Templates of several languages whose results are the fields of one object."""
+
+    def __init__(self, bundle: Bundle, *, compiles: bool) -> None:
+        self._fields: dict[str, LoadedTemplate] = {}
+        for field_name, part in bundle.parts.items():
+            is_file = isinstance(part, str)
+            inner = bundle.part(part) if is_file else replace(bundle, parts=part)
+            name = shown(part) if is_file else field_name
+            self._fields[field_name] = load(name, inner, compiles=compiles)
+
+    @property
+    def differences(self) -> int:
+        return sum(each.differences for each in self._fields.values())
+
+    def distrust(self, differences: int) -> None:
+        for each in self._fields.values():
+            each.distrust(differences)
+
+    def engine_counts(self) -> dict[str, int]:
+        counts = Counter[str]()
+        for each in self._fields.values():
+            counts.update(each.engine_counts())
+        return dict(counts)
+
+    def render(self, rows: Sequence[Row], engine: Engine) -> list[Result]:
+        of_fields = [each.render(rows, engine) for each in self._fields.values()]
+        return [self._joined(values) for values in zip(*of_fields, strict=True)]
+
+    def render_ahead(
+        self, rows: Sequence[Row], engine: Engine, *, compares: bool
+    ) -> list[Rendered | None]:
+        of_fields = [
+            each.render_ahead(rows, engine, compares=compares) for each in self._fields.values()
+        ]
+        joined = (self._joined(values) for values in zip(*of_fields, strict=False) if all(values))
+        return [each if isinstance(each, Rendered) else None for each in joined]
+
+    def _joined(self, values: Sequence[Result | None]) -> Result:
+        """Return an object of the fields' values, or the first that is none."""
+        bodies = []
+        for name, value in zip(self._fields, values, strict=True):
+            if not isinstance(value, Rendered):
+                assert value is not None
+                return value
+            bodies.append(orjson.dumps(name) + b":" + value.body)
+        return _sized(b"{" + b",".join(bodies) + b"}")
 
 
 def _texts(rows: Sequence[Row]) -> dict[int, bytes]:
@@ -222,14 +263,88 @@ def _sized(body: bytes) -> Result:
 
 
 @dataclass(frozen=True)
-class _Loaded:
-    """A loaded template with everything that renders it."""
+class _JsonnetTemplate:
+    """A template in Jsonnet with everything that renders it."""
 
     bundle: Bundle
     engines: TemplateEngines
     accelerator: Accelerator
     locations: dict[str, tuple[str, int] | None] = field(default_factory=dict)
-    """File and line, by kind of message, if rjsonnet reports an error without; None = unknown."""
+    """File and line, by kind of message, as the reference implementation says; None = unknown."""
+    tries: Counter[str] = field(default_factory=Counter)
+    """Questions to it by kind of message: on a busy machine it may not answer in time."""
+
+    @classmethod
+    def of(cls, name: str, bundle: Bundle, *, compiles: bool) -> _JsonnetTemplate:
+        """Load a bundle, and compile it."""
+        engines = TemplateEngines(bundle)
+        accelerator = Accelerator.of(name, bundle) if compiles else Accelerator.off(name)
+        accelerator.compare_with(engines.name)
+        loaded = cls(bundle, engines, accelerator)
+        loaded.try_both()
+        return loaded
+
+    def try_both(self) -> None:
+        """Compare the compiled form with the engine on the library's samples, before any event."""
+        accelerator = self.accelerator
+        if not accelerator.is_trusted:
+            return
+        answers = [(each, accelerator.answer(each, {})) for each in self.bundle.library.samples()]
+        compared = [(Input(each, b"{}"), ours) for each, ours in answers if can_be_compared(ours)]
+        said = self.engines.evaluate([event for event, _ in compared])
+        for (event, ours), theirs in zip(compared, said, strict=True):
+            if accelerator.is_trusted and ours is not None:
+                self.compared(ours, theirs, event)
+
+    @property
+    def differences(self) -> int:
+        return self.accelerator.differences
+
+    def distrust(self, differences: int) -> None:
+        self.accelerator.differences = max(self.accelerator.differences, differences)
+
+    def engine_counts(self) -> dict[str, int]:
+        return self.accelerator.use.counts()
+
+    def render(self, rows: Sequence[Row], engine: Engine) -> list[Result]:
+        texts = _texts(rows)
+        events = [Input(row.profile, texts[id(row.settings)]) for row in rows]
+        if engine == "auto" and self.accelerator.is_trusted:
+            answers = self.accelerated(rows, events)
+        else:
+            if engine == "auto":
+                self.accelerator.use.note_all(len(events), self.accelerator.why_off)
+            answers = self.engines.evaluate(events)
+        locations = _Locations(self)
+        return [
+            _sized(answer) if isinstance(answer, bytes) else locations.result(answer, event)
+            for answer, event in zip(answers, events, strict=True)
+        ]
+
+    def render_ahead(
+        self, rows: Sequence[Row], engine: Engine, *, compares: bool
+    ) -> list[Rendered | None]:
+        """Render events by the compiled form, and the engine only what that has rendered."""
+        accelerator, texts = self.accelerator, _texts(rows)
+        if engine != "auto" or not accelerator.is_trusted:
+            return [None] * len(rows)
+        results: list[Rendered | None] = []
+        for row in rows:
+            answer = accelerator.answer(row.profile, row.settings)
+            if isinstance(answer, Failure) and not answer.asserted:
+                break
+            result: Rendered | None = None
+            if isinstance(answer, bytes) and len(answer) <= MAX_BODY_BYTES:
+                settings = texts[id(row.settings)]
+                if compares and accelerator.is_due(settings, answer):
+                    event = Input(row.profile, settings)
+                    [theirs] = self.engines.evaluate([event])
+                    answer = self.compared(answer, theirs, event)
+                if isinstance(answer, bytes) and (compares or accelerator.is_free(settings)):
+                    result = Rendered(answer)
+                    accelerator.use.note()
+            results.append(result)
+        return results
 
     def compared(
         self, ours: CompiledAnswer, theirs: CompiledAnswer, event: Input
@@ -292,9 +407,13 @@ class _Loaded:
 
 
 class _Locations:
-    """Looks up the file and line of failures without a place, a few a call, and remembers them."""
+    """Looks up the file and line of failures, a few kinds a call, and remembers them.
 
-    def __init__(self, loaded: _Loaded) -> None:
+    The reference implementation says them, in every command and in the worker: rjsonnet often names
+    none, or that of a call or of a variable's use.
+    """
+
+    def __init__(self, loaded: _JsonnetTemplate) -> None:
         self._loaded = loaded
         self._left = _LOCATIONS_A_CALL
 
@@ -302,16 +421,17 @@ class _Locations:
         if failure.asserted:
             return Asserted(self._loaded.said(failure))
         location = (failure.file, failure.line)
-        is_safe = failure.message not in COSTLY
-        if is_safe and (not failure.line or failure.is_call_site):
+        if failure.message not in COSTLY:
             location = self._looked_up(failure, event) or location
         return TemplateFailed(self._loaded.said(failure), *location)
 
     def _looked_up(self, failure: Failure, event: Input) -> tuple[str, int] | None:
         locations = self._loaded.locations
         kind = f"{failure.file}:{failure.line}: {_VARYING.sub('…', failure.message)}"
-        if kind not in locations and self._left and len(locations) < _LOCATIONS_KEPT:
+        may_ask = self._left and len(locations) < _LOCATIONS_KEPT
+        if may_ask and not locations.get(kind) and self._loaded.tries[kind] < _LOCATION_TRIES:
             self._left -= 1
+            self._loaded.tries[kind] += 1
             locations[kind] = self._asked(event)
         return locations.get(kind)
 

@@ -15,11 +15,12 @@ from typing import Annotated, Any, ClassVar, Final, NamedTuple, Protocol, TypeVa
 import typer
 
 from segrelay.ops.state.acts import Acts, Asks, perform
-from segrelay.ops.terminal.console import fields_of, mention, plural
+from segrelay.ops.terminal.console import fields_of, mention
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import parse_moment_ms
 from segrelay.ops.terminal.options import All, AtMost, DryRun, FilterOptions
 from segrelay.ops.terminal.tables import text_columns
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.settings import Settings

@@ -26,18 +26,19 @@ from segrelay.ops.kept import (
     show_one,
 )
 from segrelay.ops.samples import Payload, keep_payload
+from segrelay.ops.send.sending import WaitOptions
 from segrelay.ops.state.acts import Acts, Asks, Reads
-from segrelay.ops.terminal.console import plural
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import shown_ms
 from segrelay.ops.terminal.options import Force, Ids, Reveal
 from segrelay.ops.terminal.tables import TableColumns, number_columns, text_columns
 from segrelay.producer.events.payloads import Refused
 from segrelay.producer.publish import Publisher
-from segrelay.producer.publishing.published import PublishOptions
+from segrelay.producer.publishing.published import Published, PublishOptions
 from segrelay.producer.publishing.quarantine import Quarantine, QuarantineRecord
 from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.masking import MASK, masked_payload
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import ALL_AUDIENCES, Settings
 from segrelay.worker.contract.words import Refusal
@@ -57,14 +58,14 @@ class QuarantinedRecords:
     """The records of the quarantine, as a store of kept things.
 
     Attributes:
-        accepted: The number of deliveries that its replays have accepted.
+        published: The result of its replays.
     """
 
     client: Redis
     settings: Settings
     command: ClassVar[str] = "quarantine"
     nouns: ClassVar[tuple[str, str]] = ("record", "records")
-    accepted: int = field(default=0, init=False)
+    published: Published = field(default_factory=Published, init=False)
 
     @cached_property
     def quarantine(self) -> Quarantine:
@@ -131,7 +132,7 @@ class QuarantinedRecords:
             events += found
             placed.append(record.id)
         if events:
-            self.accepted += publisher.publish_retried(events, options.lane)
+            self.published += publisher.publish_retried(events, options.lane)
         return self.quarantine.remove(placed)
 
     def _judge(
@@ -281,6 +282,7 @@ def replay(
     options: KeptOptions,
     extent: ExtentOptions,
     force: Force = False,
+    waiting: WaitOptions,
     relay: Acts,
 ) -> Result:
     """Try again to place records that may have a trigger, an identity or a known audience by now.
@@ -291,6 +293,7 @@ def replay(
     options.refuse_accidental_all(ids, everything=extent.everything or extent.dry_run)
     store = QuarantinedRecords(relay.client, relay.settings)
     refuse_unknown(store, ids)
+    waiting.refuse_wrong(dry_run=extent.dry_run)
     work = store.replay(options.chosen(relay.client, relay.settings, ids, force=force))
     if extent.dry_run:
         return preview_of(store, work)
@@ -300,14 +303,15 @@ def replay(
     document = {
         "tried": placed + kept,
         "placed": placed,
-        "accepted": store.accepted,
+        "accepted": store.published.accepted,
         "kept": kept,
         "kept_by_reason": dict(work.left_out),
     }
-    accepted = plural(store.accepted, "delivery", "deliveries")
+    accepted = plural(store.published.accepted, "delivery", "deliveries")
     told = f"{placed:,} of {placed + kept:,} placed, {accepted} accepted"
     stays = (f"{n:,} stay: {_WHY.get(why, why)}" for why, n in work.left_out.items())
-    return Result(document, told, *stays)
+    all_settled = waiting.wait(relay.client, relay.settings, store.published)
+    return Result(document, told, *stays, exit_code=0 if all_settled else 1)
 
 
 @app.command()

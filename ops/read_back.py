@@ -30,6 +30,7 @@ from segrelay.producer.tasks import do_background_job
 from segrelay.worker.adapters.redis.gate import read_state
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import READ_BACK_TASK, BackgroundJob, ResultLine, Turn, Turns
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.claim import settled_numbering
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url
@@ -43,6 +44,8 @@ PEOPLE_A_PARTITION: Final = 20
 """The people of each partition from whom the one who was reached last is chosen."""
 AGAIN_SECONDS: Final = 60.0
 """Seconds after which a second person is read where the first lacked something."""
+UNREADABLE_SECONDS: Final = 86_400.0
+"""Seconds after which reading is tried again where it fails and nobody has asked for it."""
 LONGEST_SLEEP_SECONDS: Final = 2.0
 _OPEN: Final = ("ok", "slowed")
 
@@ -71,8 +74,8 @@ class ReadingBack:
         if taken is None:
             return Step("another step of it is under way", taken=False)
         state, now_ms = ReadBacks.loads(taken[0]), taken[1]
-        every_seconds = self.settings.destinations[self.destination].read_back_every_seconds
-        wait = every_seconds
+        destination = self.settings.destinations[self.destination]
+        wait = every_seconds = destination.read_back_every_seconds
         try:
             line = self._read_one(state, now_ms)
             state.failures, state.problem = 0, ""
@@ -80,9 +83,12 @@ class ReadingBack:
                 wait = min(every_seconds, AGAIN_SECONDS)
         except OperationsMustAct as error:
             state.failures, state.problem = state.failures + 1, error.message
-            wait = max(every_seconds, wait_seconds(state.failures))
             line = error.message
-            LOG.warning("read_back.failed", destination=self.destination, reason=error.message)
+            if destination.has_to_be_readable:
+                wait = max(every_seconds, wait_seconds(state.failures))
+                LOG.warning("read_back.failed", destination=self.destination, reason=error.message)
+            else:
+                wait = max(every_seconds, UNREADABLE_SECONDS)
         store.save(state.dumps(), next_ms=store.now_ms() + round(1_000 * wait), ends=True)
         return Step(line, wait_seconds=wait)
 
@@ -115,7 +121,7 @@ class ReadingBack:
             if found.lists(one.audience, one.attribute) != (one.side == "inside")
         }
         state.add(person.trigger, ["", *sent, *lists], lacking, now_ms)
-        return f"read one person back: {len(lacking):,} attributes are not as they were sent"
+        return f"read one person back; not as sent: {plural(len(lacking), 'attribute')}"
 
     def _memberships(self, person: ReachedPerson) -> list[Membership]:
         """Return the memberships that the ledger is sure of, in audiences kept in a list."""

@@ -21,7 +21,7 @@ from segrelay.ops.insider.live_check import list_of, read_lists
 from segrelay.ops.insider.reader import InsiderReader, ProfileReader
 from segrelay.ops.state.acts import Asks, Doing, perform
 from segrelay.ops.state.partitions import ask_each
-from segrelay.ops.terminal.console import Progress, plural, progress
+from segrelay.ops.terminal.console import Progress, progress
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.tables import number_columns
 from segrelay.producer.lytics import PREFIX, find_slug, look_at, lytics_of
@@ -31,6 +31,7 @@ from segrelay.producer.sync.comparing import LedgerComparison
 from segrelay.producer.sync.sources import LyticsSource
 from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.ledger import LastDelivered
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import RedisSettings, Settings
 from segrelay.worker.contract.words import Direction

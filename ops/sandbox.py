@@ -23,19 +23,13 @@ import typer
 
 from segrelay.ops.embedded.lifecycle import find, locked, prepared, stop, usable
 from segrelay.ops.state.partitions import all_partitions, ask_each
-from segrelay.ops.terminal.console import (
-    json_or_text,
-    mention,
-    plural,
-    read_json,
-    read_json_values,
-    say,
-)
+from segrelay.ops.terminal.console import json_or_text, mention, read_json, read_json_values, say
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.interrupts import PARENT_VARIABLE
 from segrelay.ops.terminal.options import DestinationName, object_of
 from segrelay.ops.terminal.serving import LogFormat, use_log_format
 from segrelay.worker.contract.own_processes import own_module
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.processes import processes_here
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
@@ -512,7 +506,7 @@ def columns(
     if not isinstance(known, dict):
         raise UsageWrong(f"{file}: an object of names and types is needed.")
     _posted(url, "settings", {"panel_attributes": known, "accept_anything": False})
-    say(f"{len(known)} attributes are defined, and no others are taken")
+    say(f"{plural(len(known), 'attribute')} defined, and no others are taken")
 
 
 @app.command()

@@ -13,7 +13,8 @@ import structlog
 import typer
 
 from segrelay.ops.state.acts import Acts, Asks, Doing, Reads, perform
-from segrelay.ops.terminal.console import mention, plural
+from segrelay.ops.state.waiting import times
+from segrelay.ops.terminal.console import mention
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.interrupts import interrupted_once
 from segrelay.ops.terminal.moments import awaited, shown_ms, shown_us
@@ -22,6 +23,7 @@ from segrelay.producer.publish import Publisher
 from segrelay.producer.sync.run import CERTAIN, Phase, Run
 from segrelay.producer.sync.step import Syncing, confirm, syncing_for
 from segrelay.producer.sync.store import SyncStore
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.problems import did_you_mean
@@ -130,7 +132,7 @@ def reset(name: Name, *, relay: Asks) -> Result:
 
     perform(relay.client, relay.act(name), forget)
     document = {"name": name, "forgotten": members}
-    return Result(document, f"{members:,} members are forgotten.")
+    return Result(document, f"Forgotten: {plural(members, 'member')}.")
 
 
 def _run(syncing: Syncing) -> Run:
@@ -198,7 +200,7 @@ def _document(settings: Settings, client: Redis, name: str) -> dict[str, Any]:
 def _lines(row: dict[str, Any]) -> Iterator[str]:
     yield f"{row['name']}: {row['line']}"
     yield f"  audience '{row['audience']}' from {row['source']}, every {row['every']}"
-    yield f"  {row['members']:,} members are known"
+    yield f"  known: {plural(row['members'], 'member')}"
     last = row["last"]
     if last:
         counts = ", ".join(
@@ -208,11 +210,13 @@ def _lines(row: dict[str, Any]) -> Iterator[str]:
         yield f"  last run: {last['outcome']}, scan of {shown_us(last['at_us'])}, {counts}"
         if last["restarts"]:
             yield (
-                f"  the scan began anew {last['restarts']:,} times: its file was written to, or its"
+                f"  the scan began anew {times(last['restarts'])}: its file was written to, or its"
                 " pages were no longer known"
             )
         if last["unplaced"]:
-            yield f"  {last['unplaced']:,} rows have no identity: `segrelay quarantine list`"
+            yield (
+                f"  without identity: {plural(last['unplaced'], 'row')}: `segrelay quarantine list`"
+            )
     if row["next_run"]:
         yield f"  next run: {row['next_run']}"
     if row["problem"]:

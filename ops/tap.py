@@ -16,11 +16,11 @@ import typer
 from segrelay.ops.state.acts import Acts
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.state.person import person_named, read_former_identities
-from segrelay.ops.terminal.console import is_all_written, mention, plural, say, say_wrapped
+from segrelay.ops.terminal.console import is_all_written, mention, say, say_wrapped
 from segrelay.ops.terminal.moments import parse_seconds
 from segrelay.ops.terminal.options import DestinationName, Reveal, configured
 from segrelay.worker.contract.keys import DIGEST_BYTES
-from segrelay.worker.contract.printable import json_text
+from segrelay.worker.contract.printable import json_text, plural
 from segrelay.worker.contract.redis.acts import note_act
 from segrelay.worker.contract.redis.claim import learn_numbering
 from segrelay.worker.contract.redis.client import Redis
@@ -78,8 +78,13 @@ class TapOptions:
         return TapFilter(kind=kind, people=people, reveal=reveal, **fields)
 
 
+def is_digest(person: str) -> bool:
+    """Say whether a text is the digest of a person, as `why` and `verify` print it."""
+    return _DIGEST.fullmatch(person) is not None
+
+
 def _digests(client: Redis, settings: Settings, person: str) -> frozenset[bytes]:
-    if _DIGEST.fullmatch(person):
+    if is_digest(person):
         return frozenset([bytes.fromhex(person)])
     known = person_named(person, settings, learn_numbering(client, settings))
     former = read_former_identities(client, all_partitions(client, settings), known.digest)
@@ -203,27 +208,27 @@ def _parts(record: Mapping[str, Any]) -> Iterator[str]:
     yield record["time"][11:23]
     yield f"{record['kind']:<7}"
     yield f"{record['direction']} {record['audience']} for {record['trigger']}"
+    if "deliveries" not in record:
+        yield record["person"][:_SHOWN_DIGEST]
+    yield from detail_of(record)
+
+
+def detail_of(record: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the parts of a line that depend on the kind of the record."""
+    if "deliveries" in record:
+        yield plural(record["deliveries"], "delivery", "deliveries")
     match record["kind"]:
-        case TapKind.REQUEST:
-            yield plural(record["deliveries"], "delivery", "deliveries")
-            yield f"{record['method']} {record['url']}"
-        case TapKind.ANSWER:
-            yield plural(record["deliveries"], "delivery", "deliveries")
-            yield f"{record['status'] or 'none'} {record['verdict']}"
-            yield f"{record['elapsed_seconds']:.2f} s"
-        case kind:
-            yield record["person"][:_SHOWN_DIGEST]
-            yield from _of_person(kind, record)
-    if record.get("message"):
-        yield record["message"]
-
-
-def _of_person(kind: str, record: Mapping[str, Any]) -> Iterator[str]:
-    match kind:
         case TapKind.EVENT:
             yield f"lane {record['lane']}"
         case TapKind.RENDER:
             yield f"{record['template']}, {record['bytes']:,} bytes"
+        case TapKind.REQUEST:
+            yield f"{record['method']} {record['url']}"
+        case TapKind.ANSWER:
+            yield f"{record['status'] or 'none'} {record['verdict']}"
+            yield f"{record['elapsed_seconds']:.2f} s"
         case _:
             parts = (record["outcome"], record["reason"], record["status"])
             yield " ".join(str(part) for part in parts if part)
+    if record.get("message"):
+        yield record["message"]

@@ -17,22 +17,24 @@ from typing import Annotated, Any, Final, Literal, Self
 import orjson
 import typer
 
-from segrelay.ops.insider.live_check import ReadBack, list_of, read_lists
+from segrelay.ops.insider.live_check import ReadBack, list_of, read_lists, sample_attributes
 from segrelay.ops.insider.reader import InsiderReader, ProfileReader
 from segrelay.ops.state.acts import Reads
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.state.person import LedgerLine, Names, read_records
-from segrelay.ops.terminal.console import plural, progress
+from segrelay.ops.terminal.console import progress
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import parse_seconds
 from segrelay.ops.terminal.options import DestinationName
 from segrelay.ops.terminal.tables import TableColumns, text_columns
 from segrelay.worker.contract.keys import DIGEST_BYTES, REACHED_KEPT, PartitionKeys
 from segrelay.worker.contract.ledger import is_newer
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.settings import Destination, Settings
 from segrelay.worker.contract.words import Direction
+from segrelay.worker.destinations.insider.api import CUSTOM
 from segrelay.worker.errors import UsageWrong
 
 ListSide = Literal["inside", "outside"]
@@ -336,27 +338,59 @@ def _verified(
         yield from verifier.verify(people)
 
 
+@dataclass(frozen=True, slots=True)
+class HeldPerson:
+    """A person as Insider has them, compared with the ledger.
+
+    Args:
+        attributes: By their names there; None = Insider does not know the person.
+        lists: The names of the attributes that are lists of audiences.
+    """
+
+    verified: Verified
+    attributes: Mapping[str, Any] | None
+    lists: frozenset[str]
+
+
 def verify_person(
     client: Redis, settings: Settings, digest: bytes, number: int
-) -> dict[str, Verified | None]:
-    """Compare one person at each destination of Insider's API; None = nothing is remembered there.
+) -> dict[str, HeldPerson | None]:
+    """Read one person at each destination of Insider's API; None = nothing is remembered there.
 
-    Insider may show a write late, so a difference of the last half hour need not be one.
+    The attributes are those that the samples of the triggers send. Insider may show a write late,
+    so a difference of the last half hour need not be one.
     """
-    at_ms = now_ms(client)
-    found: dict[str, Verified | None] = {}
+    until_us = 1_000 * now_ms(client)
+    found: dict[str, HeldPerson | None] = {}
     for destination in _destinations(settings, ""):
         partition = settings.redis.ids.partition(destination.name, number)
         text: Any = client.hget(partition.who, digest.hex())
         who = orjson.loads(text)[1] if text else None
-        found[destination.name] = total = Verified() if who else None
-        if total and who:
-            people = [ReachedPerson(partition, digest, who)]
-            for step in _verified(
-                client, settings, destination, people, until_ms=at_ms, again_seconds=0.0
-            ):
-                total.add(step)
+        found[destination.name] = None
+        if who:
+            with InsiderReader(settings, destination) as reader:
+                found[destination.name] = _held(
+                    client, reader, ReachedPerson(partition, digest, who), settings, until_us
+                )
     return found
+
+
+def _held(
+    client: Redis,
+    reader: InsiderReader,
+    person: ReachedPerson,
+    settings: Settings,
+    until_us: int,
+) -> HeldPerson:
+    triggers = settings.triggers_of(person.partition.destination)
+    lists = {trigger.name: list_of(settings, trigger) for trigger in triggers}
+    names = frozenset(CUSTOM + each for each in lists.values() if each)
+    sent = frozenset(name for trigger in triggers for name in sample_attributes(settings, trigger))
+    verifier = Verifier(client, reader, lists, until_us=until_us, again_seconds=0.0)
+    total = Verified()
+    for step in verifier.verify([person]):
+        total.add(step)
+    return HeldPerson(total, reader.profile(person.who, sorted(names | sent)), names)
 
 
 def _result(total: Verified, candidates: int, about: int, older_than: str) -> Result:

@@ -37,12 +37,12 @@ from segrelay.ops.state.waiting import (
     refuse_other_configurations,
     take_back,
 )
-from segrelay.ops.terminal.console import plural
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.options import DestinationName, configured
 from segrelay.producer.wakeups import CeleryWaker, SilentWaker, Waker
 from segrelay.worker.adapters.redis.shared_keys import read_scopes
 from segrelay.worker.contract.keys import PartitionKeys, stream_name
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import ScriptCall
@@ -211,7 +211,7 @@ def move(
     question = f"Move {work.count:,} orphaned deliveries from {old} to {new}?"
     moved = carry_out(relay, work, "moved", old, question, to=new)
     left = work.left_out.total()
-    stay = f"{left:,} stay: {new} is for another direction, or for other audiences."
+    stay = f"{left:,} of them stay: {new} is for another direction, or for other audiences."
     document = {"moved": moved, "left": left}
     return Result(
         document, f"{plural(moved, 'delivery', 'deliveries')} moved", notes=[stay] if left else ()

@@ -186,9 +186,11 @@ class LyticsApi:
         found = _json(self._get("/v2/template", self._account())).get("data") or []
         return [each for each in found if isinstance(each, dict)]
 
-    def create_template(self, name: str, source: str, *, description: str = "") -> str:
-        """Create a Jsonnet template; returns its id."""
-        query = {"name": name, "type": "jsonnet", **self._about_template(description)}
+    def create_template(
+        self, name: str, source: str, *, kind: str = "jsonnet", description: str = ""
+    ) -> str:
+        """Create a template of a kind, `jsonnet` or `js1`; returns its id."""
+        query = {"name": name, "type": kind, **self._about_template(description)}
         answer = self._ask("POST", "/v2/template", query, source.encode(), "text/plain")
         return str(_object(answer, "data").get("id", ""))
 

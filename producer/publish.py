@@ -178,15 +178,15 @@ class Publisher:
             for draft in drafts
         ]
 
-    def publish_retried(self, events: Sequence[Event], lane: str) -> int:
-        """Write the deliveries of events that were in the quarantine; return how many.
+    def publish_retried(self, events: Sequence[Event], lane: str) -> Published:
+        """Write the deliveries of events that were in the quarantine.
 
         Raises:
             RedisUnavailable: As `publish`.
         """
         self._prepare()
         draft = self._drafter.draft_as_they_are(events, lane)
-        return self._carry_out(draft, JobPosition(job_of_lane(lane))).accepted
+        return self._carry_out(draft, JobPosition(job_of_lane(lane)))
 
     def publish_members(
         self, destination: str, changes: Sequence[MemberChange], lane: str, sync: str, token: str

@@ -20,6 +20,7 @@ from segrelay.producer.lytics import LyticsApi, Patience
 from segrelay.producer.steps import STEP_SECONDS, Step, StepStore, wait_seconds
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.claim import settled_numbering
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
@@ -117,7 +118,7 @@ class ResponseExport:
             next_ms=self.store.now_ms() + round(1000 * wait) if wait else 0,
             ends=True,
         )
-        told = f"{state.shipped - before:,} responses sent"
+        told = f"{plural(state.shipped - before, 'response')} sent"
         return Step(f"{told}; {state.problem}" if wait else told, more=more, wait_seconds=wait)
 
     def _send(self, api: LyticsApi, state: ExportState, is_over: Callable[[], bool]) -> bool:

@@ -1,4 +1,4 @@
-"""The shipped Jsonnet templates, their samples, and the library that every template may import."""
+"""The shipped templates, their samples, and the library that every template may use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 import orjson
 
-from segrelay.jsonnet.files import Library, LibraryFunction
+from segrelay.jsonnet.files import Language, Library, LibraryFunction
 
 SHIPPED_FOLDER: Final = Path(__file__).parent
 LIBRARY_FOLDER: Final = SHIPPED_FOLDER / "lib"
@@ -30,5 +30,12 @@ def _samples() -> tuple[bytes, ...]:
 
 
 LYTEMPLATES: Final = Library(
-    LIBRARY_FOLDER, "lytemplates.libsonnet", "library.libsonnet", _functions, _samples
+    LIBRARY_FOLDER,
+    "lytemplates.libsonnet",
+    "library.libsonnet",
+    _functions,
+    _samples,
+    {".js": Language("JavaScript", "segrelay.javascript.engine")},
 )
+LYTICS_TYPES: Final = {".jsonnet": "jsonnet", ".js": "js1"}
+"""The endings of templates, and what Lytics calls their languages."""

@@ -87,6 +87,7 @@ class Drain:
         triggers: By their names; streams of others are left alone.
         paused: Names of paused triggers and lanes of paused jobs; None = the destination is paused.
         read_names: Reads all numbers anew, and returns the renamed audiences; under the lease.
+        read_editions: Returns the newest editions of the triggers; asked only where work waits.
         live_waits: A function that says whether live work waits elsewhere.
         canary_shares: Its shares of the canaries of changed templates.
         responses: The triggers that have a stream for their outcomes.
@@ -106,6 +107,7 @@ class Drain:
     triggers: Mapping[str, LoadedTrigger]
     paused: frozenset[str] | None
     read_names: Callable[[], Awaitable[Renames]]
+    read_editions: Callable[[], Awaitable[Mapping[str, str]]]
     live_waits: Callable[[], Awaitable[bool]]
     clock: Clock
     jitter: random.Random
@@ -139,9 +141,16 @@ class Drain:
                 return Tally(ended="held by another worker"), ""
             stopped = {name for name, trigger in self.triggers.items() if trigger.stopped}
             held = {*paused, *stopped, *self.canary_shares.held}
-            late = self.limits.late_seconds
+            is_delayed = holding.waits or holding.backoffs or holding.holds
             state = State.of(
-                holding, self.clock, late, held, self.scopes, recognizer=self.recognizer
+                holding,
+                self.clock,
+                self.limits.late_seconds,
+                held,
+                self.scopes,
+                recognizer=self.recognizer,
+                editions={name: one.edition for name, one in self.triggers.items()},
+                newest=await self.read_editions() if is_delayed else {},
             )
             if self.taps:
                 state.tap = DrainTap(self.taps, Passage(self.keys, state.now_ms))
@@ -389,12 +398,11 @@ class Drain:
         for tries_left in reversed(range(RELEASE_TRIES)):
             keep = not found and not self.stop.is_told and tries_left > 0
             triggers = {split_stream_name(name)[1] for name in await self._streams(state)}
-            scopes = [state.scopes[name].label for name in triggers & state.scopes.keys()]
             release = await self.partition.release(
                 state.changed_holds,
                 {*state.paused, *state.shut, *(triggers - set(self.triggers))},
                 suspects=state.suspects,
-                scopes=scopes,
+                labels=state.labels_of(triggers & self.triggers.keys()),
                 keep_if_due=keep,
             )
             if release.released or not release.due:

@@ -23,8 +23,7 @@ _ASSERT: Final = "assert failed: "
 _PREFIXES: Final = ("RUNTIME ERROR: ", "STATIC ERROR: ", "runtime error: ")
 _NAME: Final = r"(?P<name>(?:templates|lib):/[^\n:]+)"
 _SPOT: Final = r"\(?(?P<line>\d+):(?P<column>\d+)\)?(?:-\(?[\d:]+\)?)?"
-_FRAME: Final = re.compile(rf"^[ \t]+{_NAME}:{_SPOT}(?P<what>[^\n]*)", re.MULTILINE)
-_CALL: Final = re.compile(r"function <(?!builtin_)[^>]*> call")
+_FRAME: Final = re.compile(rf"^[ \t]+{_NAME}:{_SPOT}", re.MULTILINE)
 _STATIC: Final = re.compile(rf"^STATIC ERROR: {_NAME}:{_SPOT}: ?")
 _TRACE: Final = re.compile(
     r"^(?:[ ]{4}|\t)(?:(?:templates|lib):/|<std>|std\.jsonnet|main:|field <|argument <|elem|"
@@ -43,7 +42,6 @@ class Failure:
         file: As a person would write it; "" where the engine gives no place.
         line: 1-based, 0 where the engine gives none.
         column: 1-based, 0 where the engine gives none.
-        is_call_site: The place is only that of a call, in which it failed.
     """
 
     message: str
@@ -51,7 +49,6 @@ class Failure:
     file: str = ""
     line: int = 0
     column: int = 0
-    is_call_site: bool = False
 
 
 OBJECT_ASSERT: Final = "Object assertion failed."
@@ -110,9 +107,8 @@ def _located(
     if spot is None:
         return Failure(message, asserted=asserted)
     line = max(int(spot["line"]) - (spot["name"] in headed), 1)
-    is_call_site = _CALL.search(spot.groupdict().get("what") or "") is not None
     location = (shown(spot["name"]), line, int(spot["column"]))
-    return Failure(message, asserted, *location, is_call_site)
+    return Failure(message, asserted, *location)
 
 
 def _first_line(text: str) -> str:

@@ -41,12 +41,13 @@ from segrelay.ops.moving.leases import await_holders
 from segrelay.ops.state.acts import Acts, Asks, Doing, Reads, perform
 from segrelay.ops.state.opened import insist
 from segrelay.ops.state.partitions import all_partitions
-from segrelay.ops.terminal.console import counted, mention, plural, progress
+from segrelay.ops.terminal.console import counted, mention, progress
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.tables import TableColumns, count_columns, number_columns, text_columns
 from segrelay.producer.publish import Publisher
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.events import Event
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.acts import carry_out
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
@@ -99,7 +100,9 @@ def list_audiences(
         "last event",
         *text_columns("triggers", "syncs"),
     )
-    unreadable = f"{counts.unreadable:,} ledgers can't be read: another version wrote them."
+    unreadable = (
+        f"Another version wrote {plural(counts.unreadable, 'ledger')}, which can't be read."
+    )
     return Result(
         {"audiences": rows, "unreadable": counts.unreadable},
         Table(("slug", *columns), [cells for row in rows for cells in _cells(row)]),

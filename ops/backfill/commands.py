@@ -17,7 +17,7 @@ from segrelay.ops.state.acts import Acts, Asks, Doing, Reads, actor, perform
 from segrelay.ops.state.opened import insist
 from segrelay.ops.state.partitions import Stream, all_partitions
 from segrelay.ops.state.waiting import Choice, find_streams, measure, take_back
-from segrelay.ops.terminal.console import Progress, mention, plural, progress
+from segrelay.ops.terminal.console import Progress, mention, progress
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.interrupts import Interruption, interruptible_between_steps
 from segrelay.ops.terminal.moments import parse_seconds
@@ -26,6 +26,7 @@ from segrelay.ops.terminal.tables import TableColumns, count_columns, number_col
 from segrelay.producer.backfill.jobs import Job, JobPhase, JobStore, JobTally
 from segrelay.producer.backfill.reading import read_job
 from segrelay.producer.publishing.drafting import routing_digest
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.acts import note_act
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import JOB, Pause, clear_pause, field_of, set_pause

@@ -20,7 +20,7 @@ from segrelay.ops.backfill.job_request import RowOptions, spec_of
 from segrelay.ops.insider.live_check import AS_SENT, read_sent
 from segrelay.ops.state.acts import Reads
 from segrelay.ops.state.person import Names, read_records
-from segrelay.ops.terminal.console import plural, progress
+from segrelay.ops.terminal.console import progress
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.tables import TableColumn, number_columns, text_columns
 from segrelay.producer.backfill.jobs import BadRow, Spec
@@ -34,6 +34,7 @@ from segrelay.worker.checks.samples import ANY_ID, in_want_of_id
 from segrelay.worker.contract.events import decode_profile, encode_header, has_id, with_id
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.masking import hidden
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings, Trigger
@@ -343,7 +344,8 @@ def _lines(plan: JobPlan) -> Iterator[str]:
     if found["audience"]:
         yield f"{found['on']} of {found['audience']} as of {found['as_of']}"
     yield (
-        f"{plural(plan.rows, 'row')}: {plan.events:,} events, {plan.unmatched:,} unmatched, "
+        f"{plural(plan.rows, 'row')}: {plural(plan.events, 'event')}, {plan.unmatched:,}"
+        f" unmatched, "
         f"{plan.refused:,} refused"
     )
     for reason, count in found["refused_by_reason"].items():
@@ -355,8 +357,9 @@ def _lines(plan: JobPlan) -> Iterator[str]:
     if plan.refused > _BAD_ROWS_SHOWN:
         yield "  …; --json tells up to 1,000"
     yield (
-        f"{found['deliveries']:,} deliveries, {found['known']:,} of them known to the ledger; "
-        f"about {found['requests']:,} requests, {_duration(plan.seconds)} at the allowed rate"
+        f"{plural(found['deliveries'], 'delivery', 'deliveries')}, {found['known']:,} of them known"
+        f" to the ledger; about {plural(found['requests'], 'request')},"
+        f" {_duration(plan.seconds)} at the allowed rate"
     )
     free = ""
     if plan.free_bytes is not None:

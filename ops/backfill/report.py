@@ -14,10 +14,11 @@ import typer
 from segrelay.ops.state.acts import EXPORTED_FILE, Acts
 from segrelay.ops.state.partitions import all_partitions, ask_each, snapshots, sum_counts
 from segrelay.ops.state.waiting import state_of
-from segrelay.ops.terminal.console import mention, plural, private_file
+from segrelay.ops.terminal.console import mention, private_file
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.moments import shown_ms
 from segrelay.producer.backfill.jobs import BadRow, Job, JobStore
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.acts import note_act
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
@@ -297,7 +298,10 @@ def _lines(report: JobReport) -> Iterator[str]:
 
 def _write(found: JobReport, path: Path) -> None:
     written, lost = write_bad_rows(found.bad_rows, path)
-    mention(f"{written:,} rows are in {path}: mend them, then `segrelay backfill start {path} …`.")
+    mention(
+        f"{path} holds {plural(written, 'row')}: mend them, then `segrelay backfill start"
+        f" {path} …`."
+    )
     if any(row.text and not row.text.lstrip().startswith(("{", "[")) for row in found.bad_rows):
         mention(
             "Rows that are not JSON stand there as they came. Those of a CSV file need a file of "
@@ -305,7 +309,7 @@ def _write(found: JobReport, path: Path) -> None:
         )
     missing = found.view.job.tally.refused - written
     if lost:
-        mention(f"{lost:,} rows were too large to be kept; the report names their lines.")
+        mention(f"Too large to be kept: {plural(lost, 'row')}; the report names their lines.")
     if missing > lost:
         mention(f"{missing - lost:,} more were refused than are kept, or share a row.")
 

@@ -20,13 +20,14 @@ import typer
 
 from segrelay.ops.embedded.lifecycle import find
 from segrelay.ops.insider.live_check import LiveFinding
-from segrelay.ops.terminal.console import mention, plural, say
+from segrelay.ops.terminal.console import mention, say
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.options import Strict
 from segrelay.producer.publishing.audiences import AudienceStore, named_audience
 from segrelay.worker.adapters.redis.shared_keys import read_identified
 from segrelay.worker.adapters.sender import HttpSender
 from segrelay.worker.checks.samples import fresh_sample
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.claim import mismatches
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, wait_ready

@@ -257,6 +257,10 @@ class StartedCommands:
         """Return the acts that were started here lately, the newest first."""
         return [one for one in reversed(self._known.values()) if not one.is_dry_run]
 
+    def changed_at(self) -> float:
+        """Return the time at which the last act that was started here ended; 0 = none has."""
+        return max((one.ended_at for one in self.latest() if one.is_over), default=0.0)
+
     def start(
         self,
         person: Person,

@@ -6,12 +6,13 @@ a redirection or a refusal, and this module makes an answer of it.
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import parse_qs, quote, urlencode
 
 import orjson
@@ -34,6 +35,7 @@ from segrelay.worker.errors import RedisUnavailable, SegrelayError, UsageWrong
 
 LOG: Final = structlog.get_logger()
 HERE: Final = Path(__file__).parent
+LIVE_SECONDS: Final = 2
 _MOST_FORM_BYTES: Final = 512 * 1024
 _MOST_FIELDS: Final = 1_000
 _TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -101,6 +103,7 @@ class Redirect:
     address: str
 
 
+Row = TypeVar("Row")
 Handler = Callable[["Console", Asked], Page | Redirect]
 
 
@@ -111,6 +114,53 @@ class PageRoute(NamedTuple):
     handler: Handler
     takes_posts: bool = False
     is_post_only: bool = False
+
+
+Columns = Mapping[str, Callable[[Any], Any]]
+"""The values by which rows of a table can be sorted, by the column's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sorting:
+    """The column by which a table is sorted, as it stands in the address: `died` or `-died`.
+
+    Args:
+        name: The parameter of the address.
+        default: The order without that parameter.
+    """
+
+    column: str
+    is_descending: bool
+    default: str
+    name: str = "sort"
+
+    @classmethod
+    def of(cls, asked: Asked, columns: Columns, default: str, name: str = "sort") -> Sorting:
+        """Return the order that the address asks for, or the default."""
+        given = asked.get(name)
+        text = given if given.removeprefix("-") in columns else default
+        return cls(text.removeprefix("-"), text.startswith("-"), default, name)
+
+    @property
+    def text(self) -> str:
+        """Return the value of the parameter; "" for the default."""
+        text = "-" * self.is_descending + self.column
+        return "" if text == self.default else text
+
+    def after(self, column: str, first: str) -> str:
+        """Return the value with which a column's head leads on: the other direction, or `first`."""
+        if column != self.column:
+            return first + column
+        return column if self.is_descending else f"-{column}"
+
+    def apply(self, rows: Iterable[Row], columns: Columns) -> list[Row]:
+        """Return the rows in this order; those without a value stand last."""
+        value = columns[self.column]
+        known: list[Row] = []
+        unknown: list[Row] = []
+        for row in rows:
+            (unknown if value(row) is None else known).append(row)
+        return [*sorted(known, key=value, reverse=self.is_descending), *unknown]
 
 
 class MenuEntry(NamedTuple):
@@ -125,13 +175,19 @@ class Console:
     """The parts that all pages share."""
 
     def __init__(
-        self, look: Look, section: ConsoleSettings, rights: Rights, menu: Sequence[MenuEntry]
+        self,
+        look: Look,
+        section: ConsoleSettings,
+        rights: Rights,
+        *,
+        menu: Sequence[MenuEntry],
+        started: StartedCommands,
     ) -> None:
         self.look = look
         self.section = section
         self.rights = rights
         self.menu = menu
-        self.started = StartedCommands()
+        self.started = started
         self._environment = _environment(rights.prefix)
 
     @property
@@ -158,6 +214,11 @@ class Console:
             }
         )
 
+    @property
+    def live_seconds(self) -> int:
+        """Return the time after which there is another standing to fetch."""
+        return max(LIVE_SECONDS, math.ceil(self.look.fresh_seconds))
+
 
 def _environment(prefix: str) -> Environment:
     environment = Environment(
@@ -171,7 +232,7 @@ def _environment(prefix: str) -> Environment:
     environment.globals["url"] = lambda path, **query: address_of(prefix + path, query)
     environment.filters["count"] = lambda number: f"{number:,}"
     environment.filters["moment"] = moment
-    environment.filters["pretty"] = _pretty
+    environment.filters["pretty"] = pretty
     return environment
 
 
@@ -202,9 +263,10 @@ def moment(at_ms: int | None) -> Markup:
     return Markup('<time datetime="{0}" title="{1}">{1}</time>').format(text, shown)
 
 
-def _pretty(value: Any) -> str:
-    """Return a value as indented JSON."""
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode()
+def pretty(value: Any) -> str:
+    """Return a value as indented JSON, with its keys in order."""
+    options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS
+    return orjson.dumps(value, option=options, default=str).decode()
 
 
 def build_app(console: Console, pages: Iterable[PageRoute]) -> Starlette:

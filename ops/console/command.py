@@ -12,6 +12,7 @@ import structlog
 import typer
 
 from segrelay.ops.console.acting import ask, started
+from segrelay.ops.console.acts import StartedCommands
 from segrelay.ops.console.app import Console, Guard, MenuEntry, PageRoute, build_app
 from segrelay.ops.console.dead_letters import dead_letter, dead_letters
 from segrelay.ops.console.kept_pages import quarantine, record, waiting
@@ -104,7 +105,9 @@ def console(
 def _serve(settings: Settings, section: ConsoleSettings) -> None:
     rights = Rights.of(section)
     with closing(connect(resolve_url(settings.redis), timeout_seconds=_TIMEOUT_SECONDS)) as client:
-        shared = Console(Look(client, settings), section, rights, MENU)
+        commands = StartedCommands()
+        look = Look(client, settings, commands.changed_at)
+        shared = Console(look, section, rights, menu=MENU, started=commands)
         try:
             serve(
                 Guard(build_app(shared, PAGES), rights),
@@ -116,7 +119,8 @@ def _serve(settings: Settings, section: ConsoleSettings) -> None:
                 hint="change console.listen",
             )
         finally:
-            shared.started.end()
+            commands.end()
+            look.end()
 
 
 @app.command()

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from difflib import SequenceMatcher
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
 
-from segrelay.ops.console.app import Asked, Console, Page
-from segrelay.ops.console.look import Look, scan
+from segrelay.ops.console.app import Asked, Columns, Console, Page, Sorting, pretty
+from segrelay.ops.console.look import MOST_SCANNED, Look
 from segrelay.ops.console.revealing import note_reveal
 from segrelay.ops.dead_letters.commands import LEFT_OUT, DeadLetterOptions
-from segrelay.ops.dead_letters.reading import Cause, StoredDeadLetter, digest_of
+from segrelay.ops.dead_letters.reading import Cause, StoredDeadLetter, digest_of, matches
 from segrelay.ops.dead_letters.replay import candidate_of, failed_at
 from segrelay.ops.kept import Filter
+from segrelay.ops.terminal.console import json_or_text
+from segrelay.ops.terminal.moments import shown_ms
 from segrelay.worker.checks.preview import Previewed, preview
-from segrelay.worker.contract.masking import hidden
+from segrelay.worker.contract.masking import cut, hidden
 from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.words import Death
 from segrelay.worker.core.messages import location_in
@@ -22,6 +26,19 @@ from segrelay.worker.errors import UsageWrong
 
 PAGE: Final = 50
 FILTERS: Final = ("trigger", "audience", "kind", "text", "since", "until")
+_COLUMNS: Final[Columns] = {
+    "died": itemgetter("last_at_ms"),
+    "reason": itemgetter("reason"),
+    "trigger": itemgetter("trigger"),
+    "audience": itemgetter("audience"),
+    "message": itemgetter("message"),
+}
+_OF_CAUSES: Final[Columns] = {
+    "letters": lambda row: row["cause"].count,
+    "reason": lambda row: row["cause"].reason,
+    "trigger": lambda row: row["cause"].trigger,
+    "message": itemgetter("message"),
+}
 
 
 def dead_letters(console: Console, asked: Asked) -> Page:
@@ -31,25 +48,63 @@ def dead_letters(console: Console, asked: Asked) -> Page:
     chosen = list(asked.query.get("cause", ()))
     filters = {name: asked.get(name) for name in FILTERS}
     is_filtered = bool(chosen or any(filters.values()))
-    number = asked.number("page", 1, 40)
+    number = asked.number("page", 1, MOST_SCANNED // PAGE)
+    sorting = Sorting.of(asked, _COLUMNS, "-died")
+    of_causes = Sorting.of(asked, _OF_CAUSES, "-letters", "causes")
+    wanted = chosen_dead_letters(look, filters, chosen)
+    looked = _look_through(look, wanted, MOST_SCANNED if sorting.text else PAGE * number)
+    found = sorting.apply(looked.found, _COLUMNS)
     store = look.dead_letters()
-    found = scan(store.find(chosen_dead_letters(look, filters, chosen)), PAGE * number)
     values = {
-        "causes": [_cause_row(look, one) for one in causes],
+        "causes": of_causes.apply((_cause_row(look, one) for one in causes), _OF_CAUSES),
         "kept": sum(one.count for one in causes),
         "chosen": chosen,
         "filters": filters,
         "is_filtered": is_filtered,
         "letters": [
-            store.document(one, reveal=False) for one in found.found[PAGE * (number - 1) :]
+            store.document(one, reveal=False) for one in found[PAGE * (number - 1) : PAGE * number]
         ],
         "page": number,
-        "has_more": not found.is_whole,
+        "has_more": len(found) > PAGE * number,
+        "looked": looked,
+        "sorting": sorting,
+        "of_causes": of_causes,
         "triggers": sorted(look.standing().triggers),
         "reasons": sorted(Death),
         "fields": {"cause": chosen, **filters},
+        "orders": {"sort": sorting.text, "causes": of_causes.text},
     }
     return Page("letters.html", "Dead letters", values)
+
+
+@dataclass(frozen=True, slots=True)
+class LookedThrough:
+    """The letters that match among the newest, as far as a page may read.
+
+    Args:
+        count: The number of letters that were read.
+        further: The value of `until` with which the older ones are looked through; "" = all that
+            there are were read, or enough were found.
+    """
+
+    found: Sequence[StoredDeadLetter]
+    count: int
+    further: str = ""
+
+
+def _look_through(look: Look, wanted: Filter, enough: int) -> LookedThrough:
+    """Read the newest letters until more than enough match, or a page may read no more."""
+    within = Filter(since_ms=wanted.since_ms, until_ms=wanted.until_ms)
+    found: list[StoredDeadLetter] = []
+    for number, one in enumerate(look.dead_letters().find(within), 1):
+        if matches(one, wanted):
+            found.append(one)
+        if number == MOST_SCANNED:
+            # Others may have died in the same millisecond: rather show some twice than none.
+            return LookedThrough(found, number, shown_ms(one["last_at_ms"] + 1))
+        if len(found) > enough:
+            return LookedThrough(found, number)
+    return LookedThrough(found, len(found))
 
 
 def chosen_dead_letters(look: Look, filters: Mapping[str, str], causes: Sequence[str]) -> Filter:
@@ -82,14 +137,16 @@ def dead_letter(console: Console, asked: Asked) -> Page:
         note_reveal(look, asked, f"letter {found['id']}")
     document = store.document(found, reveal=reveals)
     work = store.replay(Filter.of_id(found["id"]))
-    again = _again(look, found)
+    tries = reveals or asked.get("try") == "1"
+    again = _again(look, found) if tries else None
     values = {
         "letter": document,
         "digest": digest_of(found),
         "is_revealed": reveals,
         "obstacles": [LEFT_OUT.get(why, why) for why in work.left_out],
+        "tries": tries,
         "again": again,
-        "after": _after(again, reveals=reveals),
+        "bodies": beside(_sent_body(found), again.sent if again else None, reveals=reveals),
         "source": list(_source(look, document["location"], found)),
     }
     return Page("letter.html", f"Letter {found['id']}", values)
@@ -104,30 +161,69 @@ def _again(look: Look, found: StoredDeadLetter) -> Previewed | None:
     return next(iter(preview([candidate], look.settings, now_us=at_us)), None)
 
 
-def _after(again: Previewed | None, *, reveals: bool) -> Any:
-    if again is None or again.sent is None:
-        return None
-    return again.sent if reveals else hidden(again.sent)
+def _sent_body(found: StoredDeadLetter) -> Any:
+    return json_or_text(found["body"]) or None
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetterSample:
-    """A letter with the body that was sent and the body of a replay, masked."""
+class MarkedLine(NamedTuple):
+    """A line of a body, and whether the other body has another one there."""
+
+    text: str
+    differs: bool
+
+
+_MOST_LINES: Final = 1_000
+
+
+def beside(before: Any, after: Any, *, reveals: bool) -> tuple[list[MarkedLine], list[MarkedLine]]:
+    """Return the lines of two bodies, marked where they differ.
+
+    They are compared as they are and shown masked, so that also a masked value is marked.
+    """
+    real = _lines(cut(before)), _lines(cut(after))
+    shown = real if reveals else (_lines(hidden(before)), _lines(hidden(after)))
+    both = before is not None and after is not None
+    same: list[set[int]] = [set(), set()]
+    for old, new, size in SequenceMatcher(None, *real, autojunk=False).get_matching_blocks():
+        same[0].update(range(old, old + size))
+        same[1].update(range(new, new + size))
+    first, second = (
+        [MarkedLine(text, both and number not in found) for number, text in enumerate(lines)]
+        for lines, found in zip(shown, same, strict=True)
+    )
+    return first, second
+
+
+def _lines(value: Any) -> list[str]:
+    if value is None:
+        return []
+    text = value if isinstance(value, str) else pretty(value)
+    return text.splitlines()[:_MOST_LINES]
+
+
+class TriedDeadLetter(NamedTuple):
+    """A letter with the body that was sent beside the body of a replay."""
 
     id: str
     fate: str
-    before: Any
-    after: Any
+    bodies: tuple[list[MarkedLine], list[MarkedLine]]
 
 
-def samples_of(look: Look, ids: Sequence[str]) -> Iterator[DeadLetterSample]:
+def tried_dead_letters(
+    look: Look, found: Iterable[StoredDeadLetter], *, reveals: bool = False
+) -> Iterator[TriedDeadLetter]:
+    """Yield letters with what was sent, and what a replay would send with today's template."""
+    for one in found:
+        again = _again(look, one)
+        after = again.sent if again else None
+        bodies = beside(_sent_body(one), after, reveals=reveals)
+        yield TriedDeadLetter(one["id"], again.fate if again else "unknown", bodies)
+
+
+def samples_of(look: Look, ids: Sequence[str]) -> Iterator[TriedDeadLetter]:
     """Yield letters with their bodies before and after a replay; gone ones are left out."""
-    store = look.dead_letters()
-    for found in store.find(Filter(frozenset(ids))) if ids else ():
-        again = _again(look, found)
-        body = store.document(found, reveal=False)["body"]
-        fate = again.fate if again else "unknown"
-        yield DeadLetterSample(found["id"], fate, body, _after(again, reveals=False))
+    found = look.dead_letters().find(Filter(frozenset(ids))) if ids else ()
+    return tried_dead_letters(look, found)
 
 
 _AROUND: Final = 3
@@ -140,7 +236,7 @@ def _source(look: Look, location: str, found: StoredDeadLetter) -> Iterator[tupl
         return
     folder = look.settings.templates_folder.resolve()
     file = (folder / name).resolve()
-    if not (file.is_relative_to(folder) and file.suffix in {".jsonnet", ".libsonnet"}):
+    if not (file.is_relative_to(folder) and file.suffix in {".jsonnet", ".libsonnet", ".js"}):
         return
     try:
         lines = file.read_text("utf-8").splitlines()

@@ -5,23 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from operator import attrgetter
 from typing import Any, Final
 
 from segrelay.ops.console.acts import act_in
-from segrelay.ops.console.app import Asked, Console, Page, address_of
-from segrelay.ops.console.look import MOST_SCANNED, Look, scan
+from segrelay.ops.console.app import Asked, Columns, Console, Page, Sorting, address_of
+from segrelay.ops.console.look import MOST_SCANNED, Look, Scan
 from segrelay.ops.console.revealing import note_reveal
 from segrelay.ops.kept import Filter, KeptOptions
-from segrelay.ops.quarantine import group_of
-from segrelay.ops.state.partitions import Stream, all_partitions
+from segrelay.ops.quarantine import group_of, matches
+from segrelay.ops.state.partitions import Stream
 from segrelay.ops.state.waiting import (
     Choice,
     WaitingEntry,
-    find_streams,
     is_orphan,
     is_unwanted,
-    read_entries,
+    read_first_entries,
 )
 from segrelay.ops.status.standing import Standing
 from segrelay.producer.publishing.quarantine import QuarantineRecord
@@ -30,7 +29,16 @@ from segrelay.worker.contract.words import Refusal, job_of_lane
 from segrelay.worker.errors import UsageWrong
 
 PAGE: Final = 50
+_MOST_PAGES: Final = 1_000
+_MOST_LINES: Final = 4 * PAGE
+"""The waiting deliveries that are read to show a page of the oldest."""
 _FILTERS: Final = ("audience", "kind", "since", "until")
+_RECORDS: Final[Columns] = {
+    "last-seen": attrgetter("last_seen_ms"),
+    "audience": attrgetter("audience"),
+    "reason": attrgetter("reason"),
+    "times": attrgetter("times"),
+}
 
 
 def quarantine(console: Console, asked: Asked) -> Page:
@@ -39,14 +47,19 @@ def quarantine(console: Console, asked: Asked) -> Page:
     filters = {name: asked.get(name) for name in _FILTERS}
     store = look.quarantine()
     options = KeptOptions(**filters)
-    found = scan(store.find(options.chosen(look.client, look.settings, None)))
-    records = sorted(found.found, key=lambda one: -one.last_seen_ms)
-    number = asked.number("page", 1, 40)
+    wanted = options.chosen(look.client, look.settings, None)
+    known = look.records()
+    found = Scan([one for one in known.found if matches(one, wanted)], known.is_whole)
+    sorting = Sorting.of(asked, _RECORDS, "-last-seen")
+    records = sorting.apply(found.found, _RECORDS)
+    number = asked.number("page", 1, _MOST_PAGES)
     values = {
         "totals": store.quarantine.totals(),
         "groups": list(_groups(records, look)),
         "records": records[PAGE * (number - 1) : PAGE * number],
         "count": found.count,
+        "is_whole": found.is_whole,
+        "sorting": sorting,
         "page": number,
         "has_more": len(records) > PAGE * number,
         "filters": filters,
@@ -114,23 +127,39 @@ class WaitingLine:
     is_unwanted: bool
 
 
+_PARTS: Final[Columns] = {
+    "trigger": attrgetter("trigger"),
+    "destination": attrgetter("destination"),
+    "lane": attrgetter("lane"),
+    "deliveries": attrgetter("deliveries"),
+    "oldest": attrgetter("oldest_ms"),
+}
+
+
 def waiting(console: Console, asked: Asked) -> Page:
     """Show what waits, by destination, trigger and lane, and the oldest deliveries."""
     look = console.look
     standing = look.standing()
     filters = {name: asked.get(name) for name in ("job", "trigger", "audience")}
     choice = Choice(**filters)
-    partitions = all_partitions(look.client, look.settings)
-    streams = find_streams(look.client, partitions, choice)
+    streams = [one for one in standing.streams if one.length and choice.holds(one)]
+    sorting = Sorting.of(asked, _PARTS, "-deliveries")
+    number = asked.number("page", 1, _MOST_PAGES)
+    parts = sorting.apply(_parts(streams, standing), _PARTS)
+    lines = list(_lines(look, streams, choice))
     values = {
-        "parts": list(_parts(streams, standing)),
-        "lines": list(_lines(look, streams, choice)),
+        "parts": parts[PAGE * (number - 1) : PAGE * number],
+        "count": len(parts),
+        "lines": lines[:PAGE],
         "total": sum(stream.length for stream in streams),
         "filters": filters,
         "is_filtered": any(filters.values()),
+        "sorting": sorting,
+        "page": number,
+        "has_more": len(parts) > PAGE * number,
         "idle": standing.idle,
     }
-    return Page("waiting.html", "Waiting", values)
+    return Page("waiting.html", "Waiting", values, live_seconds=console.live_seconds)
 
 
 def _parts(streams: Iterable[Stream], standing: Standing) -> Iterator[WaitingPart]:
@@ -163,17 +192,23 @@ def _move(command: str) -> str:
 
 def _lines(look: Look, streams: Sequence[Stream], choice: Choice) -> Iterator[WaitingLine]:
     """Yield the oldest deliveries, as far as a page may read."""
-    scopes = read_scopes(look.client, look.settings)
-    entries = (
-        entry
-        for stream in sorted(streams, key=lambda one: one.since_ms)
-        for entry in read_entries(look.client, stream)
-    )
-    wanted = (
-        one
-        for one in islice(entries, MOST_SCANNED)
-        if one.header and choice.audience in ("", one.header.audience)
-    )
-    for one in islice(wanted, PAGE):
+    oldest = sorted(streams, key=lambda one: one.since_ms)[:PAGE]
+    entries = _oldest_entries(look, oldest, choice)
+    scopes = read_scopes(look.client, look.settings) if oldest else {}
+    for one in sorted(entries, key=lambda each: each.since_ms):
         is_gone = is_orphan(look.settings, one.stream.partition, one.stream.trigger)
         yield WaitingLine(one, is_unwanted(one, None if is_gone else scopes[one.stream.trigger]))
+
+
+def _oldest_entries(
+    look: Look, streams: Sequence[Stream], choice: Choice
+) -> Iterator[WaitingEntry]:
+    """Yield the first entries of streams that are chosen; the oldest of all are among them.
+
+    Of many streams few are read of each: the oldest of all are mostly the first of each.
+    """
+    most = MOST_SCANNED if choice.audience else _MOST_LINES
+    for_each = max(1, most // max(1, len(streams)))
+    for one in read_first_entries(look.client, streams, for_each):
+        if one.header and choice.audience in ("", one.header.audience):
+            yield one

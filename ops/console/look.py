@@ -1,6 +1,7 @@
 """The data behind the pages: one standing for all who look, and stores with a limit.
 
-However many pages are open, the standing is read once a second, and an hour of samples once in ten.
+However many pages are open, the standing is read by one thread, and no page but the first waits
+for it: see `Shared`. What a page reads besides is bounded.
 """
 
 from __future__ import annotations
@@ -16,49 +17,118 @@ import orjson
 
 from segrelay.ops.dead_letters.reading import Cause, count_causes
 from segrelay.ops.dead_letters.replay import DeadLetters
-from segrelay.ops.kept import Filter
+from segrelay.ops.kept import EVERYTHING, Filter
 from segrelay.ops.quarantine import QuarantinedRecords
-from segrelay.ops.state.partitions import all_partitions
+from segrelay.ops.state.partitions import all_partitions, ask_each
 from segrelay.ops.status.health import problems_of
 from segrelay.ops.status.problems import HealthProblem
 from segrelay.ops.status.standing import Standing, WatchedFile, read_newest
+from segrelay.producer.publishing.quarantine import QuarantineRecord
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.processes import KEPT, Sample
+from segrelay.worker.contract.events import HistoryLine
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.processes import KEPT, RECENT_SAMPLES, Sample
+from segrelay.worker.contract.redis.acts import (
+    MOST_ACTS,
+    Act,
+    newest_acts,
+    read_act_entries,
+    read_acts_since,
+)
 from segrelay.worker.contract.redis.claim import compare
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 
-MOST_SCANNED: Final = 2_000
+MOST_SCANNED: Final = 1_000
 """The most letters, records or entries that are read for one page."""
+_OF_EACH_HISTORY: Final = 100
+"""The newest lines that are read of each partition's history."""
+_MOST_RECORDS: Final = 20_000
+"""The most records of the quarantine that are known here, without their payloads."""
 _FRESH_SECONDS: Final = 1.0
+_SHARE: Final = 0.04
+"""The share of the time in which the standing is read: with very much in Redis, it is read less
+often."""
+_ASKED_WITHIN_SECONDS: Final = 120.0
 _HOUR_FRESH_SECONDS: Final = 10.0
 _SAMPLES_APART: Final = 6
 """Samples are ten seconds apart; one a minute is enough for a plot, and has 30 KB at most."""
+_MINUTE_MS: Final = 60_000
+_MINUTES: Final = 60
 
 Found = TypeVar("Found")
 
 
 @dataclass(slots=True)
 class Shared(Generic[Found]):
-    """A value that is read at most every so often, by one thread, for everybody who asks."""
+    """A value that one thread reads for all, again and again while somebody asks for it.
+
+    Whoever asks gets the last value at once. Nobody waits but the first, and who has changed
+    something here since it was read.
+
+    Args:
+        read: Reads the value.
+        fresh_seconds: The time between two readings; more of it where reading takes long.
+        changed_at: Returns the time of the last change that was made here.
+    """
 
     read: Callable[[], Found]
     fresh_seconds: float
+    changed_at: Callable[[], float] = float
+    seconds: float = 0.0
     _found: Found | None = None
-    _until: float = 0.0
+    _begun_at: float = 0.0
+    _asked_at: float = 0.0
+    _reader: threading.Thread | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _over: threading.Event = field(default_factory=threading.Event)
 
     def value(self) -> Found:
-        """Return the value, read anew if it is old.
+        """Return the value.
 
         Raises:
             RedisUnavailable: It can't be read.
         """
         with self._lock:
-            if self._found is None or time.monotonic() >= self._until:
-                self._found = self.read()
-                self._until = time.monotonic() + self.fresh_seconds
+            self._asked_at = time.monotonic()
+            if self._found is None or self._begun_at <= self.changed_at():
+                self._found = None
+                self._take(*self._read())
+            if self._reader is None and not self._over.is_set():
+                self._reader = threading.Thread(target=self._keep_fresh, daemon=True)
+                self._reader.start()
+            assert self._found is not None
             return self._found
+
+    def end(self) -> None:
+        """Read it no more, and wait for a reading that is under way."""
+        self._over.set()
+        if self._reader:
+            self._reader.join()
+
+    def _read(self) -> tuple[float, Found]:
+        begun_at, begun = time.time(), time.monotonic()
+        found = self.read()
+        self.seconds = max(self.fresh_seconds, (time.monotonic() - begun) / _SHARE)
+        return begun_at, found
+
+    def _take(self, begun_at: float, found: Found) -> None:
+        if begun_at >= self._begun_at:
+            self._begun_at, self._found = begun_at, found
+
+    def _keep_fresh(self) -> None:
+        while not self._over.wait(self.seconds):
+            with self._lock:
+                if time.monotonic() > self._asked_at + _ASKED_WITHIN_SECONDS:
+                    break
+            try:
+                begun_at, found = self._read()
+            except Exception:  # noqa: BLE001 - the next page reads it, and tells
+                break
+            with self._lock:
+                self._take(begun_at, found)
+        with self._lock:
+            self._found = self._reader = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,27 +168,45 @@ class Look:
     Args:
         client: With short timeouts: a page waits for it.
         settings: The configuration, until workers or receivers are started with a newer one.
+        changed_at: Returns the time at which a command that was started here ended last.
     """
 
-    def __init__(self, client: Redis, settings: Settings) -> None:
+    def __init__(
+        self, client: Redis, settings: Settings, changed_at: Callable[[], float] = float
+    ) -> None:
         self.client = client
         self._file = WatchedFile(settings)
-        self._judged = Shared(self._judge, _FRESH_SECONDS)
+        self._judged = Shared(self._judge, _FRESH_SECONDS, changed_at)
         self._hour = Shared(self._read_hour, _HOUR_FRESH_SECONDS)
-        self._causes = Shared(self._count_causes, _FRESH_SECONDS)
+        self._causes = Shared(self._count_causes, _FRESH_SECONDS, changed_at)
+        self._history = Shared(self._read_history, _FRESH_SECONDS, changed_at)
+        self._records = Shared(self._read_records, _FRESH_SECONDS, changed_at)
+        self._minutes: list[Sample] = []
+        self._entries: list[tuple[str, Act]] = []
+        self._entries_lock = threading.Lock()
         self._is_compared = False
+
+    def end(self) -> None:
+        """Read nothing more."""
+        for one in (self._hour, self._judged, self._causes, self._history, self._records):
+            one.end()
 
     @property
     def settings(self) -> Settings:
         """Return the configuration that is in use."""
         return self._file.settings
 
+    @property
+    def fresh_seconds(self) -> float:
+        """Return the time between two readings of the standing."""
+        return self._judged.seconds or _FRESH_SECONDS
+
     def judged(self) -> Judged:
-        """Return the standing and its problems, at most a second old."""
+        """Return the standing and its problems, as they were read last."""
         return self._judged.value()
 
     def standing(self) -> Standing:
-        """Return the standing, at most a second old."""
+        """Return the standing, as it was read last."""
         return self.judged().standing
 
     def hour(self) -> Sequence[Sample]:
@@ -128,6 +216,26 @@ class Look:
     def causes(self) -> Sequence[Cause]:
         """Return the causes of all dead letters, the most frequent first."""
         return self._causes.value()
+
+    def history(self) -> Sequence[tuple[PartitionKeys, HistoryLine]]:
+        """Return the newest lines of all histories, the newest first."""
+        return self._history.value()
+
+    def records(self) -> Scan[QuarantineRecord]:
+        """Return the records of the quarantine, in no order."""
+        return self._records.value()
+
+    def acts(self) -> list[Act]:
+        """Return all acts that are kept, the newest first; only new ones are read."""
+        with self._entries_lock:
+            newer = read_acts_since(self.client, self._entries[-1][0]) if self._entries else None
+            if newer is None:
+                newest = list(read_act_entries(self.client))
+                self._entries = newest[::-1]
+            else:
+                self._entries = [*self._entries, *newer[1:]][-MOST_ACTS:]
+            entries = self._entries
+        return list(newest_acts(reversed(entries)))
 
     def dead_letters(self) -> DeadLetters:
         """Return the dead letters."""
@@ -151,9 +259,40 @@ class Look:
     def _count_causes(self) -> list[Cause]:
         return count_causes(self.client, all_partitions(self.client, self.settings))
 
+    def _read_records(self) -> Scan[QuarantineRecord]:
+        return scan(self.quarantine().find(EVERYTHING), _MOST_RECORDS)
+
+    def _read_history(self) -> list[tuple[PartitionKeys, HistoryLine]]:
+        partitions = all_partitions(self.client, self.settings)
+        answers = ask_each(
+            self.client,
+            partitions,
+            lambda pipe, partition: pipe.xrevrange(partition.history, count=_OF_EACH_HISTORY),
+        )
+        lines = [
+            (partition, HistoryLine.loads(fields[b"e"]))
+            for partition, rows in zip(partitions, answers, strict=True)
+            for _, fields in rows
+        ]
+        return sorted(lines, key=lambda one: -one[1].at_ms)
+
     def _read_hour(self) -> list[Sample]:
+        """Add the samples of the standing to those that were read before: a few, not an hour."""
+        recent = self.standing().samples[:RECENT_SAMPLES]
+        known = self._minutes
+        if not recent:
+            return []
+        if not known or not recent[-1].at_ms <= known[-1].at_ms <= recent[0].at_ms:
+            known = self._read_minutes()
+        for sample in reversed(recent):
+            if not known or sample.at_ms >= known[-1].at_ms + _MINUTE_MS:
+                known = [*known, sample][-_MINUTES:]
+        self._minutes = known
+        return [*known, recent[0]] if recent[0].at_ms > known[-1].at_ms else known
+
+    def _read_minutes(self) -> list[Sample]:
         pipe = self.client.pipeline(transaction=False)
-        for position in range(0, KEPT, _SAMPLES_APART):
-            pipe.lindex(keys.PROGRESS, position)
+        for number in range(0, KEPT, _SAMPLES_APART):
+            pipe.lindex(keys.PROGRESS, number)
         texts: list[Any] = pipe.execute()
         return [Sample(**orjson.loads(text)) for text in reversed(texts) if text]

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
 from itertools import islice
+from operator import attrgetter
 from typing import Any, Final
-
-import orjson
 
 from segrelay.ops.audit import ActOptions
 from segrelay.ops.console.acts import act_in
-from segrelay.ops.console.app import Asked, Console, Page, address_of
+from segrelay.ops.console.app import (
+    LIVE_SECONDS,
+    Asked,
+    Columns,
+    Console,
+    Page,
+    Sorting,
+    address_of,
+)
+from segrelay.ops.console.look import Look
 from segrelay.ops.console.plots import plots_of
-from segrelay.ops.state.partitions import all_partitions, ask_each
 from segrelay.ops.status.problems import HealthProblem
 from segrelay.ops.status.standing import Standing
 from segrelay.ops.status.totals import KINDS, OUTCOMES, REASONED, Counts
-from segrelay.worker.contract.redis.acts import Act, read_acts
+from segrelay.ops.tap import TapOptions, detail_of, is_digest
+from segrelay.worker.contract.events import HistoryLine
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.redis.acts import MOST_ACTS, Act
 from segrelay.worker.contract.redis.connection import now_ms
+from segrelay.worker.contract.redis.taps import TapLook, TapWatch
+from segrelay.worker.contract.taps import OUTCOMES as TAP_OUTCOMES
+from segrelay.worker.contract.taps import TapKind
+from segrelay.worker.errors import UsageWrong
 
-_LIVE_SECONDS: Final = 2
 _WHERE: Final[Mapping[str, str]] = {
     "dlq causes": "/letters",
     "quarantine list": "/quarantine",
@@ -71,6 +85,13 @@ class BalanceRow:
     kind: str
     condition: Any = None
 
+    @property
+    def need(self) -> tuple[bool, bool, int, int]:
+        """Return how much it needs a look: what stands still comes before what only waits."""
+        is_ill = self.condition is not None and self.condition.stops
+        counts = self.counts
+        return is_ill, self.condition.state != "ok", counts["dead"], counts["waiting"]
+
     def address(self, count: str) -> str:
         """Return the page that lists what is counted; "" = none does."""
         by = {self.kind: self.name} if self.kind in {"trigger", "job"} else {}
@@ -87,11 +108,33 @@ class BalanceRow:
         return ""
 
 
+def _count_of(kind: str) -> Callable[[BalanceRow], int]:
+    return lambda row: row.counts[kind]
+
+
+_ROWS: Final = 50
+"""The triggers that the first page shows, unless all are asked for."""
+_ROW_COLUMNS: Final[Columns] = {
+    "need": lambda row: row.need,
+    "name": attrgetter("name"),
+    "state": lambda row: row.condition.state,
+    **{kind: _count_of(kind) for kind in KINDS},
+}
+
+
 def now(console: Console, asked: Asked) -> Page:
     """Show problems, the balance, the last hour, gates and workers."""
-    del asked
     judged = console.look.judged()
     standing = judged.standing
+    sorting = Sorting.of(asked, _ROW_COLUMNS, "-need")
+    shows_all = asked.get("all") == "1"
+    by_trigger = sorting.apply(
+        (
+            BalanceRow(name, _six(one.counts), "trigger", one.condition)
+            for name, one in standing.triggers.items()
+        ),
+        _ROW_COLUMNS,
+    )
     values = {
         "standing": standing,
         "remedies": [Remedy.of(one) for one in judged.problems],
@@ -100,14 +143,14 @@ def now(console: Console, asked: Asked) -> Page:
         "reasons": {kind: standing.counts.by_reason(kind) for kind in REASONED},
         "lanes": list(_by_lane(standing)),
         "by_destination": list(_by_destination(standing)),
-        "by_trigger": [
-            BalanceRow(name, _six(one.counts), "trigger", one.condition)
-            for name, one in standing.triggers.items()
-        ],
+        "by_trigger": by_trigger if shows_all else by_trigger[:_ROWS],
+        "triggers": len(by_trigger),
+        "shows_all": shows_all,
+        "sorting": sorting,
         "plots": plots_of(standing, console.look.hour()),
         "started": console.started.latest()[:5],
     }
-    return Page("now.html", "Now", values, live_seconds=_LIVE_SECONDS)
+    return Page("now.html", "Now", values, live_seconds=console.live_seconds)
 
 
 def _six(counts: Counts) -> dict[str, int]:
@@ -137,86 +180,89 @@ def _by_destination(standing: Standing) -> Iterator[BalanceRow]:
         yield BalanceRow(name, row, "destination", destination.condition)
 
 
-_TAP_SHOWN: Final = 100
+_SHOWN: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
 class TapLine:
     """One outcome of the newest, about a person who stands there as a digest."""
 
-    at_ms: int
-    digest: str
-    destination: str
-    partition: int
-    audience: str
-    trigger: str
-    direction: str
-    time_us: int
-    outcome: str
-    remark: str
+    partition: PartitionKeys
+    line: HistoryLine
 
 
 def tap(console: Console, asked: Asked) -> Page:
-    """Show the newest outcomes that the history of `why` holds: skips, retries, deaths."""
-    look = console.look
-    partitions = all_partitions(look.client, look.settings)
-    answers = ask_each(
-        look.client,
-        partitions,
-        lambda pipe, partition: pipe.xrevrange(partition.history, count=_TAP_SHOWN),
-    )
-    lines = [
-        TapLine(
-            at,
-            digest,
-            partition.destination,
-            partition.number,
-            audience,
-            trigger,
-            way,
-            time,
-            end,
-            why,
-        )
-        for partition, rows in zip(partitions, answers, strict=True)
-        for _, fields in rows
-        for at, digest, audience, trigger, way, time, end, why in [orjson.loads(fields[b"e"])]
-    ]
-    filters = {name: asked.get(name) for name in ("outcome", "trigger", "text")}
-    lines = [one for one in lines if _is_wanted(one, filters)]
-    lines.sort(key=lambda one: -one.at_ms)
-    values = {"lines": lines[:_TAP_SHOWN], "filters": filters, "outcomes": _outcomes(lines)}
-    return Page("tap.html", "Tap", values, live_seconds=_LIVE_SECONDS)
+    """Show what goes through now, and what the history of `why` holds: skips, retries, deaths."""
+    filters = {field.name: asked.get(field.name) for field in fields(TapOptions)}
+    feed, problem = _feed(console.look, filters)
+    records = feed.records if feed else ()
+    lines = (TapLine(*one) for one in console.look.history())
+    values = {
+        "feed": feed,
+        "records": [(one, " · ".join(detail_of(one))) for one in reversed(records)],
+        "problem": problem,
+        "lines": list(islice((one for one in lines if _is_wanted(one, filters)), _SHOWN)),
+        "filters": filters,
+        "whats": list(TapKind),
+        "outcomes": TAP_OUTCOMES,
+    }
+    return Page("tap.html", "Tap", values, live_seconds=LIVE_SECONDS)
+
+
+def _feed(look: Look, filters: Mapping[str, str]) -> tuple[TapLook | None, str]:
+    """Return the newest records, or why there are none.
+
+    All who look with the same filter share a watch, which lapses when they have gone: there is
+    nothing to end.
+    """
+    if filters["person"] and not is_digest(filters["person"]):
+        return None, "A person is a digest here: the page of a person shows it."
+    try:
+        wanted = TapOptions(**filters).chosen(look.client, look.settings)
+        name = hashlib.blake2b(wanted.dumps(), digest_size=6).hexdigest()
+        return TapWatch(look.client, wanted, f"console-{name}").newest(_SHOWN), ""
+    except UsageWrong as error:
+        return None, error.message
 
 
 def _is_wanted(one: TapLine, filters: Mapping[str, str]) -> bool:
-    text = filters["text"].casefold()
+    line, text = one.line, filters["text"].casefold()
     return (
-        one.outcome.startswith(filters["outcome"])
-        and filters["trigger"] in ("", one.trigger)
-        and (not text or any(text in each.casefold() for each in (one.audience, one.remark)))
+        line.outcome.startswith(filters["outcome"])
+        and filters["what"] in {"", TapKind.OUTCOME}
+        and filters["trigger"] in {"", line.trigger}
+        and filters["audience"] in {"", line.audience}
+        and filters["destination"] in {"", one.partition.destination}
+        and filters["person"] in {"", line.digest}
+        and (not text or any(text in each.casefold() for each in (line.audience, line.remark)))
     )
 
 
-def _outcomes(lines: Iterable[TapLine]) -> list[str]:
-    return sorted({one.outcome.partition("|")[0] for one in lines})
-
-
-_ACTS_SHOWN: Final = 100
+_ACTS: Final[Columns] = {
+    "at": attrgetter("at_ms"),
+    "who": attrgetter("by"),
+    "what": attrgetter("what"),
+    "of": attrgetter("subject"),
+    "count": attrgetter("count"),
+}
 
 
 def audit(console: Console, asked: Asked) -> Page:
     """Show what people did, filtered as `segrelay audit` filters it."""
     names = ("what", "by", "subject", "since", "text")
     filters = {name: asked.get(name) for name in names}
-    client = console.look.client
     options = ActOptions(filters["what"], filters["subject"], filters["by"], filters["since"])
-    chosen = options.chosen(read_acts(client), now_ms(client))
-    wanted = (act for act in chosen if _has_text(act, filters["text"]))
-    acts: Sequence[Act] = list(islice(wanted, _ACTS_SHOWN + 1))
+    chosen = options.chosen(iter(console.look.acts()), now_ms(console.look.client))
+    sorting = Sorting.of(asked, _ACTS, "-at")
+    number = asked.number("page", 1, MOST_ACTS // _SHOWN)
+    text = filters["text"].casefold()
+    acts = sorting.apply((act for act in chosen if not text or _has_text(act, text)), _ACTS)
     values = {
-        "acts": acts[:_ACTS_SHOWN],
-        "is_whole": len(acts) <= _ACTS_SHOWN,
+        "acts": acts[_SHOWN * (number - 1) : _SHOWN * number],
+        "count": len(acts),
+        "page": number,
+        "has_more": len(acts) > _SHOWN * number,
+        "sorting": sorting,
         "filters": filters,
         "started": console.started.latest(),
     }
@@ -225,4 +271,4 @@ def audit(console: Console, asked: Asked) -> Page:
 
 def _has_text(act: Act, text: str) -> bool:
     found = (act.what, act.subject, act.reason, *act.arguments.values())
-    return any(text.casefold() in each.casefold() for each in found)
+    return any(text in each.casefold() for each in found)

@@ -4,35 +4,36 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
 
 from segrelay.ops.console.app import Asked, Console, Page, Redirect, address_of
+from segrelay.ops.console.dead_letters import tried_dead_letters
 from segrelay.ops.console.look import Look
 from segrelay.ops.console.revealing import note_reveal
 from segrelay.ops.dead_letters.replay import shown
 from segrelay.ops.state.person import KnownPerson
 from segrelay.ops.state.waiting import WaitingEntry
-from segrelay.ops.verify import verify_person
+from segrelay.ops.verify import HeldPerson, verify_person
 from segrelay.ops.why.command import ledger_of, timeline_of
-from segrelay.ops.why.story import MOST_ENTRIES, KnownProfile, Moment, explain, explain_person
+from segrelay.ops.why.story import MOST_ENTRIES, KnownProfile, Moment, explain_person, find_profile
 from segrelay.worker.checks.preview import Candidate, Previewed, preview
 from segrelay.worker.contract.events import decode_profile
 from segrelay.worker.contract.keys import DIGEST_BYTES
 from segrelay.worker.contract.masking import hidden
 from segrelay.worker.contract.receivers import REQUEST_ID, read_requests
-from segrelay.worker.contract.redis.acts import read_acts
 from segrelay.worker.contract.redis.claim import learn_numbering
 from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.triggers import DESTINATION, TRIGGER
 from segrelay.worker.errors import PayloadRefused, UsageWrong
 
 _DIGEST: Final = re.compile(rf"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
-_MOST_ENTRIES: Final = 5_000
-"""Waiting entries that are read for the page; all are at a click."""
-_PREVIEWED: Final = 5
+_MOST_READ: Final = 2_000
+"""Waiting entries and dead letters that are read for the page; all are at a click."""
+_MOST_SEARCHED: Final = 20_000
+_TRIED: Final = 5
 _PAUSES: Final = frozenset({"pause", "resume"})
 _LONGEST: Final = 500
 
@@ -49,10 +50,10 @@ def people(console: Console, asked: Asked) -> Page | Redirect:
     if REQUEST_ID.fullmatch(text):
         return _request(look, text)
     try:
-        known = explain(look.client, look.settings, text)
+        known = find_profile(look.client, look.settings, text, _MOST_SEARCHED)
     except UsageWrong as error:
         return Page("people.html", "A person", {"wrong": error.message}, 404)
-    if known.is_nothing:
+    if known.is_nothing and known.is_whole:
         wrong = "Nothing is known of this person: no delivery, nothing waiting, no letter."
         return Page("people.html", "A person", {"wrong": wrong}, 404)
     return Redirect(address_of_person(known.person.digest.hex(), known.person.partition))
@@ -78,7 +79,7 @@ def address_of_person(digest: str, partition: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Retried:
+class TriedDelivery:
     """A waiting delivery with the body that the present template makes."""
 
     trigger: str
@@ -88,47 +89,67 @@ class Retried:
 
 
 def person(console: Console, asked: Asked) -> Page:
-    """Show the story of one person: ledger, time line, and previews of waiting deliveries."""
+    """Show the story of one person; what templates would make of it only if it is asked for."""
     look = console.look
     known = _known(look, asked)
-    reveals = asked.is_post and asked.given("do") == "reveal"
+    digest, partition = known.person.digest, known.person.partition
+    does = asked.given("do") if asked.is_post else ""
+    reveals = does == "reveal" or (does == "verify" and bool(asked.given("reason").strip()))
     if reveals:
-        note_reveal(look, asked, f"person {known.person.digest.hex()}")
-    verified: Mapping[str, Any] | None = None
-    if asked.is_post and asked.given("do") == "verify":
+        note_reveal(look, asked, f"person {digest.hex()}")
+    held: Mapping[str, HeldPerson | None] | None = None
+    if does == "verify":
         if not asked.person.name:
             raise UsageWrong("Insider is asked only for people who have signed in.")
-        verified = verify_person(
-            look.client, look.settings, known.person.digest, known.person.partition
-        )
+        held = verify_person(look.client, look.settings, digest, partition)
     timeline = sorted(
         [*timeline_of(known), *_pauses(look, known)], key=lambda moment: -moment.at_ms
     )
+    tries = reveals or asked.get("try") == "1"
     values = {
-        "digest": known.person.digest.hex(),
-        "partition": known.person.partition,
+        "digest": digest.hex(),
+        "partition": partition,
         "is_nothing": known.is_nothing,
         "is_whole": known.is_whole,
+        "most_read": _MOST_READ,
         "ledger": list(ledger_of(known)),
         "timeline": [(moment, _dead_letter_in(moment)) for moment in timeline],
         "letters": [shown(one, reveal=reveals) for one in known.dead_letters],
-        "retried": list(_retried(look, known.waiting[:_PREVIEWED], reveals=reveals)),
+        "tries": tries,
+        "tried": list(_tried(look, known.waiting[:_TRIED], reveals=reveals)) if tries else [],
+        "tried_letters": {
+            one.id: one
+            for one in tried_dead_letters(look, known.dead_letters[:_TRIED], reveals=reveals)
+        }
+        if tries
+        else {},
         "waiting": len(known.waiting),
         "renamings": known.renamings,
         "is_revealed": reveals,
-        "verified": verified,
+        "held": None if held is None else [(n, _shown(h, reveals)) for n, h in held.items()],
         "shows_all": asked.get("all") == "1",
     }
-    return Page("person.html", f"Person {known.person.digest.hex()[:8]}", values)
+    return Page("person.html", f"Person {digest.hex()[:8]}", values)
+
+
+def _shown(held: HeldPerson | None, reveals: bool) -> HeldPerson | None:  # noqa: FBT001
+    """Mask the values, except lists of audiences, which the ledger has too."""
+    if held is None or held.attributes is None or reveals:
+        return held
+    masked = {
+        name: value if name in held.lists else hidden(value)
+        for name, value in held.attributes.items()
+    }
+    return replace(held, attributes=masked)
 
 
 def _known(look: Look, asked: Asked) -> KnownProfile:
     digest, partition = asked.path["digest"], asked.get("partition")
     if not (_DIGEST.fullmatch(digest) and partition.isascii() and partition.isdigit()):
         raise UsageWrong("This is no person's address: search for the person.")
-    most = MOST_ENTRIES if asked.get("all") == "1" else _MOST_ENTRIES
+    most = MOST_ENTRIES if asked.get("all") == "1" else _MOST_READ
     found = KnownPerson(bytes.fromhex(digest), int(partition))
-    return explain_person(look.client, look.settings, found, most)
+    return explain_person(look.client, look.settings, found, most, look.standing())
 
 
 def _dead_letter_in(moment: Moment) -> str:
@@ -141,7 +162,7 @@ def _pauses(look: Look, known: KnownProfile) -> Iterator[Moment]:
     moments = timeline_of(known)
     concerned = {one.destination for one in moments} | {one.trigger for one in moments}
     since_ms = min((one.at_ms for one in moments), default=0)
-    for act in read_acts(look.client):
+    for act in look.acts():
         if act.at_ms < since_ms:
             return
         kind, _, name = act.subject.partition(" ")
@@ -155,7 +176,9 @@ def _pauses(look: Look, known: KnownProfile) -> Iterator[Moment]:
             )
 
 
-def _retried(look: Look, entries: Sequence[WaitingEntry], *, reveals: bool) -> Iterator[Retried]:
+def _tried(
+    look: Look, entries: Sequence[WaitingEntry], *, reveals: bool
+) -> Iterator[TriedDelivery]:
     """Yield what would be sent of waiting deliveries, as `segrelay try` shows it."""
     candidates: list[tuple[Candidate, WaitingEntry]] = []
     for entry in entries:
@@ -174,4 +197,4 @@ def _retried(look: Look, entries: Sequence[WaitingEntry], *, reveals: bool) -> I
     for candidate, entry in candidates:
         result = found[candidate.name]
         body = result.sent if reveals else hidden(result.sent)
-        yield Retried(candidate.trigger, entry.stream.lane, result, body)
+        yield TriedDelivery(candidate.trigger, entry.stream.lane, result, body)

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 import orjson
 
 from segrelay.ops.console.app import Asked, Console, Page
+from segrelay.ops.state.waiting import read_first_entries
 from segrelay.ops.status.standing import TriggerStanding
 from segrelay.ops.templates.check import LastCheck, read_last_checks
-from segrelay.ops.templates.events import from_payload
+from segrelay.ops.templates.comparison import Comparison, compared, version
+from segrelay.ops.templates.events import candidate_of_entry, from_payload
 from segrelay.ops.templates.render import changes_of_previewed
 from segrelay.ops.templates.testing import cases_of, run
 from segrelay.ops.templates.workspace import Workspace, names_in
-from segrelay.worker.checks.preview import preview
+from segrelay.worker.checks.preview import preview, preview_template
 from segrelay.worker.contract.settings import Trigger
 from segrelay.worker.errors import UsageWrong
 
 _LONGEST_PAYLOAD: Final = 200_000
 _MOST_SOURCE: Final = 200_000
+_TRIGGERS_SHOWN: Final = 50
+_COMPARED: Final = 50
+"""The waiting deliveries of which two versions of a template are compared."""
+_REVISION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.~^@{}/-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +101,12 @@ def template(console: Console, asked: Asked) -> Page:
         except UsageWrong as error:
             wrong = error.message
     shows_tests = asked.get("tests") == "1"
+    before = asked.get("before")
+    difference: Comparison | None = None
+    try:
+        difference = _difference(console, line, before) if before else None
+    except UsageWrong as error:
+        wrong = error.message
     cases = cases_of(settings.templates_folder, name) if shows_tests else []
     values = {
         "line": line,
@@ -101,9 +115,41 @@ def template(console: Console, asked: Asked) -> Page:
         "payload": payload or _EXAMPLE,
         "tried": tried,
         "wrong": wrong,
+        "before": before,
+        "difference": difference,
+        "shown_triggers": dict(islice(line.triggers.items(), _TRIGGERS_SHOWN)),
+        "waiting": sum(one.counts.waiting for one in line.triggers.values()),
         "chosen": asked.given("trigger"),
     }
     return Page("template.html", f"Template {name}", values)
+
+
+def _difference(console: Console, line: TemplateLine, before: str) -> Comparison:
+    """Compare what a revision of git and the present file make of some deliveries that wait."""
+    settings, look = console.settings, console.look
+    if not _REVISION.fullmatch(before):
+        raise UsageWrong(f"{before[:100]}: write a revision of git, such as HEAD~1 or a tag.")
+    streams = [one for one in look.standing().streams if one.trigger in line.triggers]
+    if not streams:
+        raise UsageWrong("Nothing waits for this template now.")
+    fullest = max(streams, key=lambda one: one.length).trigger
+    of_one = [one for one in streams if one.trigger == fullest][:_COMPARED]
+    entries = read_first_entries(look.client, of_one, max(1, _COMPARED // len(of_one)))
+    found = [one for entry in entries if (one := candidate_of_entry(entry)) is not None]
+    folder, at_us = settings.templates_folder, time.time_ns() // 1_000
+    with version(before, folder, line.name) as old, version(line.name, folder) as new:
+        sides = [
+            preview_template(
+                found,
+                settings.triggers[fullest],
+                settings,
+                template=one.template,
+                folder=one.folder,
+                now_us=at_us,
+            )
+            for one in (old, new)
+        ]
+    return compared(*sides)
 
 
 _EXAMPLE: Final = """{

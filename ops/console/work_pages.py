@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from operator import attrgetter
 from typing import Any, Final
 
 from segrelay.ops.backfill.report import read_report
-from segrelay.ops.console.app import Asked, Console, Page
+from segrelay.ops.console.app import Asked, Columns, Console, Page, Sorting
 from segrelay.ops.console.look import MOST_SCANNED, Look, Scan, scan
 from segrelay.ops.console.plots import Plot
 from segrelay.ops.status.standing import JobStanding
+from segrelay.ops.status.totals import KINDS
 from segrelay.producer.backfill.jobs import JobStore
 from segrelay.producer.sync.run import Phase, Run
 from segrelay.producer.sync.store import Mark, SyncStore
@@ -19,7 +21,6 @@ from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.processes import Sample
 from segrelay.worker.errors import UsageWrong
 
-_LIVE_SECONDS: Final = 2
 _MEASURED: Final = 6
 """Samples by which the rate of a job is measured: a minute, if workers run."""
 
@@ -50,19 +51,41 @@ class JobLine:
         return min(1.0, read) * (self.job.counts.settled / accepted if accepted else 0.0)
 
 
+PAGE: Final = 50
+_MOST_PAGES: Final = 1_000
+_OVER: Final = frozenset({"done", "aborted"})
+_COLUMNS: Final[Columns] = {
+    "need": lambda one: (one.job.condition.state in _OVER, one.name),
+    "job": attrgetter("name"),
+    "state": attrgetter("job.condition.state"),
+    "progress": attrgetter("share"),
+    "rows": attrgetter("job.rows"),
+    "rate": attrgetter("per_second"),
+    **{kind: attrgetter(f"job.counts.{kind}") for kind in KINDS},
+}
+
+
 def jobs(console: Console, asked: Asked) -> Page:
-    """Show all jobs and all syncs."""
-    del asked
+    """Show all jobs, those first that are not over, and all syncs."""
     standing = console.look.standing()
-    values = {
-        "jobs": [
+    sorting = Sorting.of(asked, _COLUMNS, "need")
+    number = asked.number("page", 1, _MOST_PAGES)
+    lines = sorting.apply(
+        (
             JobLine(name, one, per_second(standing.samples, name))
             for name, one in standing.jobs.items()
-        ],
+        ),
+        _COLUMNS,
+    )
+    values = {
+        "jobs": lines[PAGE * (number - 1) : PAGE * number],
+        "sorting": sorting,
+        "page": number,
+        "has_more": len(lines) > PAGE * number,
         "syncs": standing.syncs,
         "schedules": standing.settings.sync,
     }
-    return Page("jobs.html", "Jobs and syncs", values, live_seconds=_LIVE_SECONDS)
+    return Page("jobs.html", "Jobs and syncs", values, live_seconds=console.live_seconds)
 
 
 def per_second(samples: Sequence[Sample], job: str) -> float | None:
@@ -93,7 +116,7 @@ def job(console: Console, asked: Asked) -> Page:
         "document": document,
         "plots": list(_plots(document)),
     }
-    return Page("job.html", f"Job {name}", values, live_seconds=_LIVE_SECONDS)
+    return Page("job.html", f"Job {name}", values, live_seconds=console.live_seconds)
 
 
 def _plots(document: Mapping[str, Any]) -> Iterator[Plot]:
@@ -118,7 +141,8 @@ def sync(console: Console, asked: Asked) -> Page:
         "asks": asks,
         "leaving": _leaving(look, name, run) if asks else None,
     }
-    return Page("sync.html", f"Sync {name}", values, live_seconds=0 if asks else _LIVE_SECONDS)
+    live = 0 if asks else console.live_seconds
+    return Page("sync.html", f"Sync {name}", values, live_seconds=live)
 
 
 def _leaving(look: Look, name: str, run: Run) -> Scan[tuple[str, int]]:

@@ -31,15 +31,17 @@ from segrelay.ops.kept import (
     show_one,
 )
 from segrelay.ops.samples import Payload, keep_payload
+from segrelay.ops.send.sending import WaitOptions
 from segrelay.ops.state.acts import EXPORTED_FILE, Acts, Asks, Doing, Reads, perform
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.state.person import person_named, read_former_identities
-from segrelay.ops.terminal.console import mention, plural, private_file
+from segrelay.ops.terminal.console import mention, private_file
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import shown_ms
 from segrelay.ops.terminal.options import DestinationName, Force, Ids, Reveal
 from segrelay.ops.terminal.tables import TableColumns, number_columns, text_columns
 from segrelay.producer.sources.files import opened_bytes as opened_file
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.claim import claim, learn_numbering
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
@@ -117,6 +119,7 @@ def replay(
     options: DeadLetterOptions,
     extent: ExtentOptions,
     force: Force = False,
+    waiting: WaitOptions,
     relay: Asks,
 ) -> Result:
     """Send letters again, through the backfill lane and with their event's own time.
@@ -128,6 +131,7 @@ def replay(
     options.refuse_accidental_all(ids, everything=extent.everything or extent.dry_run)
     store = DeadLetters(relay.client, relay.settings)
     refuse_unknown(store, ids)
+    waiting.refuse_wrong(dry_run=extent.dry_run)
     work = store.replay(options.chosen(relay.client, relay.settings, ids, force=force))
     left_out = left_out_lines(work, LEFT_OUT)
     if extent.dry_run:
@@ -138,7 +142,9 @@ def replay(
     question = f"Replay {plural(work.count, 'letter')}?"
     done = carry_out(relay, work, "replayed", question=question, **asdict(options), ids=ids)
     document = {"replayed": done, "left_out": dict(work.left_out)}
-    return Result(document, f"{plural(done, 'letter')} replayed")
+    all_settled = waiting.wait(relay.client, relay.settings, store.published)
+    told = f"{plural(done, 'letter')} replayed"
+    return Result(document, told, exit_code=0 if all_settled else 1)
 
 
 @app.command()
@@ -269,7 +275,7 @@ def list_dead_letters(
     first = (page - 1) * limit
     found = store.find(options.chosen(client, settings, None))
     dead_letters = list(islice(found, first, first + limit))
-    kept = dead_letters_kept(client, all_partitions(client, settings))
+    kept = sum(dead_letters_kept(client, all_partitions(client, settings)))
     columns: TableColumns = (
         "letter",
         "died",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ NUMBERS_CHANGED: Final = -2
 """The answer of the script that adds letters if the number of partitions has changed."""
 _READ_AT_ONCE: Final = 100
 """Letters read in one call: few, because a letter may hold a profile of a megabyte."""
+_READ_FIRST: Final = 8
+"""Letters of a partition that are read first: who wants the newest few reads few of each."""
 
 PROFILE: Final = b',"profile":'
 
@@ -71,13 +74,23 @@ def is_exhausted(dead_letter: StoredDeadLetter) -> bool:
 
 
 def find_dead_letters(
-    client: Redis, partitions: Sequence[PartitionKeys], wanted: Filter = EVERYTHING
+    client: Redis,
+    partitions: Sequence[PartitionKeys],
+    wanted: Filter = EVERYTHING,
+    most: int = sys.maxsize,
 ) -> Iterator[StoredDeadLetter]:
-    """Yield letters, the newest death first; letters that are added meanwhile may be missing."""
+    """Yield letters, the newest death first; letters that are added meanwhile may be missing.
+
+    Args:
+        client: Redis.
+        partitions: The partitions to look in.
+        wanted: The letters that are yielded.
+        most: The number of letters of each partition that are looked at; ids are all looked up.
+    """
     if wanted.ids:
         yield from _named(client, partitions, wanted)
         return
-    streams = [_of_partition(client, partition, wanted) for partition in partitions]
+    streams = [_of_partition(client, partition, wanted, most) for partition in partitions]
     for _, dead_letter in heapq.merge(*streams, key=lambda found: -found[0]):
         if matches(dead_letter, wanted):
             yield dead_letter
@@ -125,9 +138,10 @@ def _named(
 
 
 def _of_partition(
-    client: Redis, partition: PartitionKeys, wanted: Filter
+    client: Redis, partition: PartitionKeys, wanted: Filter, most: int
 ) -> Iterator[tuple[float, StoredDeadLetter]]:
-    first = 0
+    first, at_once = 0, _READ_FIRST
+    digests = [each.encode() for each in wanted.digests]
     latest = wanted.until_ms or "+inf"
     while True:
         rows: Any = client.zrevrangebyscore(
@@ -135,16 +149,18 @@ def _of_partition(
             latest,
             wanted.since_ms,
             start=first,
-            num=_READ_AT_ONCE,
+            num=at_once,
             withscores=True,
         )
         texts: Any = client.hmget(partition.dead_letters, [row[0] for row in rows]) if rows else ()
         for (_, died_ms), text in zip(rows, texts, strict=True):
-            if text is not None:
+            # Most letters are of others: what can't be of one of them is not parsed.
+            if text is not None and (not digests or any(each in text for each in digests)):
                 yield died_ms, dead_letter_at(partition, text)
-        if len(rows) < _READ_AT_ONCE:
-            return
         first += len(rows)
+        if len(rows) < at_once or first >= most:
+            return
+        at_once = min(_READ_AT_ONCE, 2 * at_once, most - first)
 
 
 def dead_letter_at(partition: PartitionKeys, text: bytes) -> StoredDeadLetter:
@@ -234,8 +250,6 @@ def _cause(cause: str, count: int, sample: dict[str, Any]) -> Cause:
     )
 
 
-def dead_letters_kept(client: Redis, partitions: Iterable[PartitionKeys]) -> int:
-    """Count the letters in these partitions, in one round trip."""
-    return sum(
-        ask_each(client, partitions, lambda pipe, partition: pipe.hlen(partition.dead_letters))
-    )
+def dead_letters_kept(client: Redis, partitions: Iterable[PartitionKeys]) -> list[int]:
+    """Return the number of letters in each of these partitions, in one round trip."""
+    return ask_each(client, partitions, lambda pipe, partition: pipe.hlen(partition.dead_letters))

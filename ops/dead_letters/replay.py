@@ -11,7 +11,7 @@ import base64
 import binascii
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, ClassVar, Final
 
@@ -26,6 +26,7 @@ from segrelay.ops.terminal.console import json_or_text
 from segrelay.ops.terminal.moments import shown_ms, shown_us
 from segrelay.producer.events.payloads import SEGMENT_EVENTS
 from segrelay.producer.publishing.audiences import AudienceStore
+from segrelay.producer.publishing.published import Entries, Published, entries_of
 from segrelay.producer.wakeups import CeleryWaker, Waker
 from segrelay.worker.adapters.redis.shared_keys import read_scopes
 from segrelay.worker.checks.preview import Candidate, Previewed, preview
@@ -61,12 +62,17 @@ _UNREADABLE: Final = NotSendable(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DeadLetters:
-    """The dead letters in Redis, as a store of kept things."""
+    """The dead letters in Redis, as a store of kept things.
+
+    Attributes:
+        published: The result of its replays.
+    """
 
     client: Redis
     settings: Settings
+    published: Published = field(default_factory=Published, init=False)
     command: ClassVar[str] = "dlq"
     nouns: ClassVar[tuple[str, str]] = ("letter", "letters")
 
@@ -113,15 +119,34 @@ class DeadLetters:
         partitions = self._partitions(wanted)
         return Work(
             len(ids),
-            lambda: replay(
-                self.client, self.settings, partitions, ids, waker=waker, audiences=audiences
-            ),
+            lambda: self._replay(partitions, ids, waker, audiences),
             left_out,
             FATES,
             lambda: preview_dead_letters(
                 self.client, self.settings, partitions, ids, audiences, now_ms=at_ms
             ),
         )
+
+    def _replay(
+        self,
+        partitions: Sequence[PartitionKeys],
+        ids: Sequence[str],
+        waker: Waker,
+        audiences: AudienceStore,
+    ) -> Iterator[int]:
+        """Replay letters step by step; yields how many each step took.
+
+        An event without the id of its audience gets it, if it is known by now.
+
+        Raises:
+            RedisUnavailable: The steps before were taken.
+        """
+        steps = _steps(self.client, self.settings, partitions, ids, audiences)
+        for taken, wakeups, entries in steps:
+            self.published += Published(accepted=taken, entries=entries)
+            for partition in wakeups:
+                waker.wake(partition.destination, partition.number, queue=BACKFILL)
+            yield taken
 
     def discard(self, wanted: Filter) -> Work:
         """Return the work of discarding the letters that match now."""
@@ -177,28 +202,6 @@ def obstacle(
     return Refusal.OLDER_THAN_LEDGER.value if time_us < oldest_us else ""
 
 
-def replay(
-    client: Redis,
-    settings: Settings,
-    partitions: Sequence[PartitionKeys],
-    ids: Sequence[str],
-    *,
-    waker: Waker,
-    audiences: AudienceStore,
-) -> Iterator[int]:
-    """Replay letters step by step; yields how many each step took.
-
-    An event without the id of its audience gets it, if it is known by now.
-
-    Raises:
-        RedisUnavailable: The steps before were taken.
-    """
-    for taken, wakeups in _steps(client, settings, partitions, ids, audiences):
-        for partition in wakeups:
-            waker.wake(partition.destination, partition.number, queue=BACKFILL)
-        yield taken
-
-
 def discard(
     client: Redis, settings: Settings, partitions: Sequence[PartitionKeys], ids: Sequence[str]
 ) -> Iterator[int]:
@@ -207,7 +210,7 @@ def discard(
     Raises:
         RedisUnavailable: The steps before were taken.
     """
-    for taken, _ in _steps(client, settings, partitions, ids, None):
+    for taken, _, _ in _steps(client, settings, partitions, ids, None):
         yield taken
 
 
@@ -217,7 +220,7 @@ def _steps(
     partitions: Sequence[PartitionKeys],
     ids: Sequence[str],
     audiences: AudienceStore | None,
-) -> Iterator[tuple[int, list[PartitionKeys]]]:
+) -> Iterator[tuple[int, list[PartitionKeys], dict[str, Entries]]]:
     """Replay letters, or discard them where no audiences are given."""
     recording = Recording.of(settings)
     remaining = iter(ids)
@@ -233,10 +236,11 @@ def _steps(
         for keys, dead_letters in groups.items():
             for chunk in _chunks(dead_letters):
                 call = _call(keys, chunk, recording, discards=audiences is None)
-                ((taken, wake),) = opened.run(client, "leave", [call])
+                ((taken, wake, *added),) = opened.run(client, "leave", [call])
                 if taken < 0:
                     raise PartitionsChange
-                yield taken, [keys] if wake else []
+                streams = call.keys[_FIXED_KEYS : _FIXED_KEYS + len(added) // 2]
+                yield taken, [keys] if wake else [], entries_of(map(str, streams), added)
 
 
 def identified(dead_letter: StoredDeadLetter, audiences: AudienceStore) -> StoredDeadLetter:
@@ -319,6 +323,10 @@ def end_of(dead_letter: StoredDeadLetter, recording: Recording) -> End:
         dead_letter["attempts"],
         recording.fields_in(dead_letter["profile"]),
     )
+
+
+_FIXED_KEYS: Final = 7
+"""The keys of the script before those of the streams."""
 
 
 def _target(dead_letter: StoredDeadLetter) -> str:

@@ -33,6 +33,7 @@ from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.interrupts import interrupted_once
 from segrelay.ops.terminal.tables import number_columns
 from segrelay.sandbox.people import AUDIENCES, people_at_lytics
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.settings import ConsoleSettings
 from segrelay.worker.errors import OperationsMustAct
 
@@ -218,7 +219,7 @@ class _Play:
         members = self.rig.sandbox.get("lytics/members", audience=_SYNCED)
         path = self.rig.folder / "members.ndjson"
         path.write_bytes(b"\n".join(map(orjson.dumps, members)) + b"\n")
-        mention(f"Backfill of the {len(members)} members of {_SYNCED}, from a file:")
+        mention(f"Backfill of the {plural(len(members), 'member')} of {_SYNCED}, from a file:")
         options = ("--audience", _SYNCED, "--as-of", "now", "--job", "members")
         self._command("backfill", "start", str(path), *options)
 
@@ -291,7 +292,9 @@ class _Play:
             if told and told["sent"] == told["events"] and not counts.waiting:
                 break
             if elapsed > _SECONDS_AT_MOST:
-                left = f"{counts.waiting} deliveries wait, and webhooks: {told}"
+                left = (
+                    f"{plural(counts.waiting, 'delivery', 'deliveries')} left, and webhooks: {told}"
+                )
                 raise OperationsMustAct(f"After {elapsed:.0f} s {left}.")
             time.sleep(_LOOK_SECONDS)
         with suppress(OSError):

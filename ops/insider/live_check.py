@@ -103,6 +103,12 @@ def list_of(settings: Settings, trigger: Trigger) -> str:
     return list_in(trigger, previewed and previewed.body)
 
 
+def sample_attributes(settings: Settings, trigger: Trigger) -> list[str]:
+    """Return the names under which Insider returns what a trigger sends for its sample."""
+    users = sample_users(settings, trigger) or ()
+    return [name for user in users for name, _ in _named(user.get("attributes", {}))]
+
+
 def sample_users(settings: Settings, trigger: Trigger) -> list[dict[str, Any]] | None:
     """Return the users that a trigger would send for its sample; None if it can't be rendered.
 

@@ -24,6 +24,7 @@ from segrelay.ops.terminal.console import mention
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.options import DryRun, configured
 from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.processes import processes_here, read_processes
 from segrelay.worker.contract.receivers import SEEN_WITHIN_MS, read_receivers
 from segrelay.worker.contract.redis.claim import (
@@ -140,7 +141,7 @@ def partitions(
         for new, old in former_names(client, settings).items():
             raise UsageWrong(f"{rename_hint(old, new)}.")
         _refuse_without_capacity(client)
-        relay.confirm(f"Change {numbering.count:,} partitions to {count:,}?")
+        relay.confirm(f"Change {plural(numbering.count, 'partition')} to {count:,}?")
     renumbering = Renumbering(client, settings, count, _tell)
 
     def copy(doing: Doing) -> Carried:
@@ -150,9 +151,9 @@ def partitions(
 
     before = numbering.count
     done = perform(client, relay.act(str(count), **{"from": before}), copy)
-    told = f"{before:,} partitions are {count:,} now: {done}"
+    told = f"{plural(before, 'partition')} became {count:,}: {done}"
     if before == count and not numbering.target:
-        told = f"There are {count:,} partitions already."
+        told = f"Redis has {plural(count, 'partition')} already."
     return Result({"from": before, "to": count, **asdict(done)}, told)
 
 
@@ -200,20 +201,24 @@ def _shown(client: Redis, settings: Settings, numbering: Numbering, count: int |
     lines = [_headline(numbering)]
     for name, spread in document["destinations"].items():
         lines.append(
-            f"{name}: {spread['waiting']:,} deliveries wait, {spread['least']:,} to"
-            f" {spread['most']:,} in a partition; {spread['letters']:,} dead letters"
+            f"{name}: {plural(spread['waiting'], 'waiting delivery', 'waiting deliveries')},"
+            f" {spread['least']:,} to {spread['most']:,} in a partition;"
+            f" {plural(spread['letters'], 'dead letter')}"
         )
     if count is not None:
         document["to"] = count
         lines.append(
-            f"All of it, and the ledger, would go to {count:,} new partitions; nothing was changed."
+            f"All of it, and the ledger, would go to {plural(count, 'new partition')};"
+            f" nothing was changed."
         )
     return Result(document, *lines)
 
 
 def _headline(numbering: Numbering) -> str:
     numbers = numbering.numbers
-    shown = f"{numbering.count:,} partitions, with the numbers {numbers.start} to {numbers[-1]}"
+    shown = (
+        f"{plural(numbering.count, 'partition')}, with the numbers {numbers.start} to {numbers[-1]}"
+    )
     if not numbering.target:
         return shown
     return (

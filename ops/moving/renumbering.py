@@ -86,8 +86,10 @@ _STAYING: Final = frozenset({"", _LEASE, "outcomes", "recorded"})
 _TEXTS: Final = (b"l", b"u", b"i")
 """The beginnings of the keys of ledgers, stable ids and lists of these; a digest follows."""
 _SUMS: Final = ("counts", "jobtimes", "changed")
-_NOT_COPIED: Final = _STAYING | {"wakeup", "rendering", "holds", "orphans", "streams"}
-"""Parts that stay, that a drain writes anew, or that follow from what is copied."""
+_NOT_COPIED: Final = _STAYING | {
+    *("wakeup", "rendering", "holds", "orphans", "streams", "answered"),
+}
+"""Parts that stay, that a drain writes anew, that follow from what is copied, or are not kept."""
 _ONE_EACH: Final = frozenset(
     {
         *_SUMS, "aside", "causes", "changes", "dead_letters", "forwards", "history", "intents",

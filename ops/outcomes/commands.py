@@ -16,9 +16,10 @@ import typer
 from segrelay.ops.outcomes.files import Format, format_of, row_file
 from segrelay.ops.outcomes.reading import complete_since_ms, read_outcomes, read_recorded, rows_of
 from segrelay.ops.state.acts import EXPORTED_FILE, Acts, Doing, Reads, perform
-from segrelay.ops.terminal.console import mention, plural, private_file, progress
+from segrelay.ops.terminal.console import mention, private_file, progress
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.moments import parse_moment_ms, shown_ms
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.settings import Settings

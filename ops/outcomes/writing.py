@@ -37,6 +37,7 @@ from segrelay.producer.tasks import do_background_job
 from segrelay.worker.contract.celery import OUTCOMES_TASK, BackgroundJob, ResultLine, Turn, Turns
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.outcomes import Recording
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url
 from segrelay.worker.contract.redis.scripts import script_call
@@ -212,7 +213,7 @@ class OutcomeWriting:
         state.files, state.rows = state.files + 1, state.rows + plan.rows
         state.last_ms = store.now_ms()
         LOG.info("outcomes.written", file=plan.name, rows=plan.rows)
-        return f"{plan.rows:,} rows written to {plan.name}"
+        return f"{plural(plan.rows, 'row')} written to {plan.name}"
 
     def _ranges(self, plan: Plan) -> Iterator[tuple[PartitionKeys, str, str]]:
         for tag, (first, last) in sorted(plan.parts.items()):

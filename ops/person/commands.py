@@ -20,6 +20,7 @@ from segrelay.ops.state.person import key_named
 from segrelay.ops.terminal.console import progress
 from segrelay.ops.terminal.frame import Result
 from segrelay.worker.contract.keys import digest_of
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.destinations.insider.fields import identifiers
@@ -158,7 +159,7 @@ def _what_remains(files: Sequence[str], too_long: int, *, is_rewritten: bool) ->
         yield "Redis' own file still has it: this user may not run BGREWRITEAOF, so have it run."
     if too_long:
         yield (
-            f"In {too_long:,} streams too much waits to write them anew: Redis'"
+            f"In {plural(too_long, 'stream')} too much waits to write them anew: Redis'"
             " memory and files keep bytes of deleted entries. Run this again once less waits."
         )
     for file in files:

@@ -278,6 +278,7 @@ class Erasing:
         for what, count in zip(("ledgers", "verify", "sync members"), answer, strict=True):
             self.counts[what] += count
         self.counts["history"] += self._delete(partition.history)
+        self.client.unlink(partition.answered)  # who knows the person could find their marks
         self.counts["responses"] += self._delete(partition.responses)
 
     def _take_back(self, stream: Stream, digest: bytes) -> int:

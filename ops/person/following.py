@@ -40,6 +40,7 @@ from segrelay.worker.contract.celery import (
 )
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.people import Forward, Moving, StableIdChange
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.acts import DONE, Act, note_act
 from segrelay.worker.contract.redis.claim import settled_numbering
 from segrelay.worker.contract.redis.client import Redis
@@ -97,14 +98,12 @@ class FollowingSteps:
         destination: str,
         open_insider: Callable[[], InsiderIdentities],
         *,
-        make_renaming: type[PersonRenaming] = PersonRenaming,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._settings = settings
         self._destination = destination
         self._open_insider = open_insider
-        self._make_renaming = make_renaming
         self._monotonic = monotonic
         self._numbering = settled_numbering(client, settings)
         self.changes = IdentityChanges(client, settings.redis, destination)
@@ -155,7 +154,9 @@ class FollowingSteps:
         more = bool(self.changes.waiting(1))
         wait = 0.0 if ended or not more else _AGAIN_SECONDS
         return Step(
-            f"{ended:,} changes of identity ended", more=more and not wait, wait_seconds=wait
+            f"{plural(ended, 'change')} of identity ended",
+            more=more and not wait,
+            wait_seconds=wait,
         )
 
     def _rename(self) -> int:
@@ -180,7 +181,7 @@ class FollowingSteps:
     def _rename_all(self, going: Mapping[IdentityChange, tuple[bytes, StableIdChange]]) -> int:
         ended = renamed = 0
         with self._open_insider() as insider:
-            renaming = self._make_renaming(
+            renaming = PersonRenaming(
                 self._client,
                 self._settings,
                 {self._destination: insider},
@@ -256,12 +257,7 @@ def _short_sleep(seconds: float) -> None:
     time.sleep(seconds)
 
 
-def following_for(
-    client: Redis,
-    settings: Settings,
-    destination: str,
-    make_renaming: type[PersonRenaming] = PersonRenaming,
-) -> FollowingSteps:
+def following_for(client: Redis, settings: Settings, destination: str) -> FollowingSteps:
     """Return the steps that rename people of a destination."""
     shares = len(destinations_with_stable_ids(settings))
 
@@ -273,7 +269,7 @@ def following_for(
             sleep=_short_sleep,
         )
 
-    return FollowingSteps(client, settings, destination, opened, make_renaming=make_renaming)
+    return FollowingSteps(client, settings, destination, opened)
 
 
 @shared_task(name=RENAMES_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)

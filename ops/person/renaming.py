@@ -147,7 +147,10 @@ def move_dead_letters(client: Redis, moves: Sequence[PersonMove]) -> None:
         those = {move.old_digest.hex(): move for move in moves if move.left == partition}
         wanted = Filter(digests=frozenset(those))
         leaving = [
-            (dead_letter["id"], dead_letter["cause"], dead_letter["stream"], dead_letter["reason"])
+            (
+                *(dead_letter["id"], dead_letter["cause"], dead_letter["stream"]),
+                *(dead_letter["reason"], digest_of_dead_letter(dead_letter)),
+            )
             for dead_letter in find_dead_letters(client, [partition], wanted)
             if dead_letter_header(dead_letter)
         ]
@@ -350,11 +353,16 @@ class PersonRenaming:
         move.outcome, move.is_ours = "already", True
         move.arriving = _arriving(move)
         if self._record(move.arrives, move.new_digest) == move.arriving:
-            self._arrive(move.arrives, move.new_digest, move.arriving, move.change.new, {})
+            self._arrive(move, {})
             move.outcome = "renamed"
 
     def _announce(self, move: PersonMove) -> bool:
-        """Hold back deliveries of the new identity; undo an earlier renaming of that identity."""
+        """Hold back deliveries of the new identity; undo an earlier renaming of that identity.
+
+        Whoever stood still behind the look, while others ended the change, would hold them back for
+        ever: the record is gone again, and only the number of arrivals tells.
+        """
+        arrived: Any = self.client.hget(move.arrives.lease, "arrived") or b"0"
         found, arriving = self._record(move.arrives, move.new_digest), _arriving(move)
         if found not in (b"", arriving) and Forward.loads(found).moving is not Moving.DONE:
             move.refuse("the new identity is being renamed, or given to somebody else")
@@ -362,8 +370,8 @@ class PersonRenaming:
         move.arriving, move.is_ours = arriving, True
         tell_renaming(self.client, [move.old_digest])
         if found != arriving:
-            args: list[str | bytes] = [move.new_digest.hex(), found, arriving, ""]
-            self._run("forward", (move.arrives.forwards, move.arrives.lease), args)
+            args: list[str | bytes] = [move.new_digest.hex(), found, arriving, "", arrived]
+            self._run(move, "forward", (move.arrives.forwards, move.arrives.lease), args)
         return True
 
     def _record(self, partition: PartitionKeys, digest: bytes) -> bytes:
@@ -375,13 +383,20 @@ class PersonRenaming:
         names = (move.left.forwards, move.left.lease, *map(move.left.members, syncs))
         text = forward.dumps()
         digest = move.old_digest.hex()
-        args: list[str | bytes] = [digest, move.text, text, move.change.old, *syncs]
-        self._run("forward", names, args)
+        args: list[str | bytes] = [digest, move.text, text, move.change.old, "", *syncs]
+        self._run(move, "forward", names, args)
         move.text = text
 
-    def _run(self, name: str, keys: Iterable[str | bytes], args: Iterable[str | bytes]) -> None:
+    def _run(
+        self,
+        move: PersonMove,
+        name: str,
+        keys: Iterable[str | bytes],
+        args: Iterable[str | bytes],
+    ) -> None:
         (answer,) = opened.run(self.client, name, [ScriptCall(tuple(keys), tuple(args))])
         if answer == 0:
+            end_renaming(self.client, {move.old_digest})  # whoever is at it tells of it again
             raise OperationsMustAct(
                 "Somebody else renames the same people at this moment; run this again once they"
                 " are ready. What is done stays done."
@@ -480,10 +495,9 @@ class PersonRenaming:
         done = replace(move.forward, moving=Moving.DONE).dumps()
         # The marks come there before they go here.
         if marks:
-            self._arrive(
-                move.arrives, move.new_digest, move.arriving, move.change.new, marks, ends=False
-            )
+            self._arrive(move, marks, ends=False)
         self._run(
+            move,
             "forward_left",
             (
                 left.forwards,
@@ -495,7 +509,7 @@ class PersonRenaming:
             ),
             (digest, move.text, done, *(f"{digest}|{name}" for name in marks)),
         )
-        self._arrive(move.arrives, move.new_digest, move.arriving, move.change.new, {})
+        self._arrive(move, {})
         move.outcome = "renamed"
 
     def _marks(self, move: PersonMove) -> dict[str, bytes]:
@@ -508,31 +522,28 @@ class PersonRenaming:
         return {name: mark for name, mark in zip(names, found, strict=True) if mark is not None}
 
     def _arrive(
-        self,
-        partition: PartitionKeys,
-        digest: bytes,
-        text: bytes,
-        key: str,
-        marks: Mapping[str, bytes],
-        *,
-        ends: bool = True,
+        self, move: PersonMove, marks: Mapping[str, bytes], *, ends: bool = True, back: bool = False
     ) -> None:
-        names = (partition.forwards, partition.lease, *map(partition.members, marks))
-        self._run(
-            "forward_arrived",
-            names,
-            (digest.hex(), text, b"" if ends else text, key, *marks.values()),
+        """End the move at a partition; syncs know the person there from now on."""
+        partition, digest, text, key = (
+            (move.left, move.old_digest, move.text, move.change.old)
+            if back
+            else (move.arrives, move.new_digest, move.arriving, move.change.new)
         )
+        names = (partition.forwards, partition.lease, *map(partition.members, marks))
+        record = b"" if ends else text
+        args: list[str | bytes] = [digest.hex(), text, record, key, *marks.values()]
+        self._run(move, "forward_arrived", names, args)
 
     def _undo(self, move: PersonMove, message: str) -> None:
         """Cancel the change: the person stays as they were, and both identities get deliveries."""
         marks = self._marks(move)
-        self._arrive(move.left, move.old_digest, move.text, move.change.old, marks)
+        self._arrive(move, marks, back=True)
         if marks:
             fields = [f"{move.old_digest.hex()}|{name}" for name in marks]
             self.client.hdel(move.left.forwards, *fields)
         if move.arriving:
-            self._arrive(move.arrives, move.new_digest, move.arriving, move.change.new, {})
+            self._arrive(move, {})
         move.refuse(message)
 
 

@@ -147,12 +147,12 @@ class OneEvent:
         paused: Iterable[str],
         *,
         suspects: Iterable[str] = (),
-        scopes: Iterable[str] = (),
+        labels: Iterable[str] = (),
         keep_if_due: bool,  # noqa: ARG002 - what is due in Redis is the workers' work
     ) -> Release:
         """Give the lease of the partition back."""
         return await self.partition.release(
-            {}, paused, suspects=suspects, scopes=scopes, keep_if_due=False
+            {}, paused, suspects=suspects, labels=labels, keep_if_due=False
         )
 
     async def accept(self, deliveries: Sequence[NewDelivery]) -> None:

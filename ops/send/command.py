@@ -6,9 +6,9 @@ from typing import Annotated, Final
 
 import typer
 
-from segrelay.ops.send.sending import Deadline, Sending, wait_for_deliveries
+from segrelay.ops.send.sending import Deadline, Sending, seconds_of, wait_for_deliveries
 from segrelay.ops.state.opened import opened as opened_redis
-from segrelay.ops.terminal.console import mention, plural, print_json, progress, say
+from segrelay.ops.terminal.console import mention, print_json, progress, say
 from segrelay.ops.terminal.interrupts import interruptible_between_steps
 from segrelay.ops.terminal.options import DryRun, Json, OlderThanLedger
 from segrelay.producer.publish import Publisher
@@ -17,10 +17,9 @@ from segrelay.producer.publishing.published import Published, PublishOptions
 from segrelay.producer.sources.blocks import block_times
 from segrelay.producer.sources.files import batches, opened
 from segrelay.producer.sources.reading import read_payloads
-from segrelay.worker.contract.printable import printable
+from segrelay.worker.contract.printable import plural, printable
 from segrelay.worker.contract.redis.connection import resolve_url
 from segrelay.worker.contract.redis.url import patience_seconds
-from segrelay.worker.contract.settings.values import parse_duration
 from segrelay.worker.contract.words import LIVE
 from segrelay.worker.errors import SourceDamaged, UsageWrong
 
@@ -75,7 +74,7 @@ def send(
     Exits with 1 if nothing was accepted, if the file is cut off, if events are older than what the
     ledger remembers, or if --timeout has passed.
     """
-    deadline = Deadline(_seconds(timeout))
+    deadline = Deadline(seconds_of(timeout))
     options = PublishOptions(
         lane,
         job,
@@ -123,15 +122,6 @@ def send(
         raise typer.Exit(1)
 
 
-def _seconds(text: str) -> float | None:
-    if not text:
-        return None
-    try:
-        return float(text) if text.replace(".", "", 1).isdigit() else parse_duration(text)
-    except ValueError as error:
-        raise UsageWrong(f"--timeout: {error}; write 90s or 15m.") from error
-
-
 def _failed(published: Published, *, strict: bool) -> bool:
     """Say whether nothing was accepted, or something was refused that may not be."""
     nothing = published.payloads and not (published.accepted or published.repeated)
@@ -148,15 +138,18 @@ def _report(sending: Sending, job: str, *, as_json: bool) -> None:
         mention(f"{sending.source} holds no payloads.")
     if published.repeated:
         mention(
-            f"{published.repeated:,} deliveries were in Redis already, from an earlier attempt of "
+            f"In Redis already: {plural(published.repeated, 'delivery', 'deliveries')},"
+            f" from an earlier attempt of "
             f"job '{job}' with the same file."
         )
     if published.as_text:
-        fields = ", ".join(f"{name} ({n:,} events)" for name, n in published.as_text.items())
+        fields = ", ".join(
+            f"{name} ({plural(n, 'event')})" for name, n in published.as_text.items()
+        )
         mention(f"Integers above 2^53 are carried as text, in {printable(fields)}.")
     if published.forgotten:
         mention(
-            f"{published.forgotten:,} events are older than what the ledger remembers "
+            f"Older than what the ledger remembers: {plural(published.forgotten, 'event')} "
             "(delivery.ledger_retention): who left after that may be forgotten. If they are still "
             "true: "
             + (
@@ -176,8 +169,9 @@ def _say_summary(published: Published, *, dry_run: bool) -> None:
         f" {plural(published.accepted, 'delivery', 'deliveries')} {accepted},"
         f" {published.unmatched:,} unmatched, {published.refused:,} refused"
     )
-    if published.accepted or published.repeated:
-        say(_journeys(published))
+    journeys = _journeys(published)
+    if journeys:
+        say(journeys)
     if dry_run:
         mention("This was a dry run: nothing was written.")
     for problem in published.problems[:_PROBLEMS_SHOWN]:
@@ -188,10 +182,9 @@ def _say_summary(published: Published, *, dry_run: bool) -> None:
 
 
 def _journeys(published: Published) -> str:
-    """Return a line that says whether Insider may start journeys."""
+    """Say for what Insider may start no journeys; "" = it may start them as always."""
     total, without = published.accepted + published.repeated, published.without_hook
     if not without:
-        return "journeys: Insider may start them"
-    if without == total:
-        return "journeys: Insider is told not to start any (--hooks lets it)"
-    return f"journeys: Insider is told not to start any for {without:,} of {total:,} deliveries"
+        return ""
+    which = "these" if without == total else f"{without:,} of {total:,} of these"
+    return f"Insider is told to start no journeys for {which}; --hooks would let it."

@@ -6,21 +6,26 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Annotated, Final
+
+import typer
 
 from segrelay.ops.state.partitions import all_partitions, ask_each
 from segrelay.ops.state.waiting import Choice, find_streams
 from segrelay.ops.status.standing import read_standing
 from segrelay.ops.terminal.console import mention, progress
-from segrelay.ops.terminal.interrupts import Interruption
+from segrelay.ops.terminal.interrupts import Interruption, interruptible_between_steps
+from segrelay.ops.terminal.options import Timeout
 from segrelay.producer.events.payloads import Payload, is_row, is_timeless, values_of
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import Published, PublishOptions
 from segrelay.producer.sources.files import rows_hint
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import resolve_url
 from segrelay.worker.contract.redis.url import patience_seconds
 from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.settings.values import parse_duration
 from segrelay.worker.errors import RedisUnavailable, UsageWrong
 
 _FULL_SECONDS: Final = 30.0
@@ -186,6 +191,42 @@ class Sending:
         )
 
 
+def seconds_of(text: str) -> float | None:
+    """Return the value of --timeout in seconds; None = it was not given."""
+    if not text:
+        return None
+    try:
+        return float(text) if text.replace(".", "", 1).isdigit() else parse_duration(text)
+    except ValueError as error:
+        raise UsageWrong(f"--timeout: {error}; write 90s or 15m.") from error
+
+
+@dataclass(frozen=True, slots=True)
+class WaitOptions:
+    """The options of a command that can wait until what it has put into Redis is settled."""
+
+    is_asked: Annotated[
+        bool, typer.Option("--wait", help="Wait until all that was sent is settled.")
+    ] = False
+    timeout: Timeout = ""
+
+    def refuse_wrong(self, *, dry_run: bool) -> None:
+        """Refuse options that contradict each other."""
+        if dry_run and self.is_asked:
+            raise UsageWrong("--dry-run sends nothing that --wait could wait for.")
+        if self.timeout and not self.is_asked:
+            raise UsageWrong("--timeout says how long --wait waits: give both.")
+        seconds_of(self.timeout)
+
+    def wait(self, client: Redis, settings: Settings, sent: Published) -> bool:
+        """Wait, if that was asked for; return False if it took too long."""
+        if not self.is_asked:
+            return True
+        deadline = Deadline(seconds_of(self.timeout))
+        with interruptible_between_steps() as interruption:
+            return wait_for_deliveries(client, settings, sent, deadline, interruption)
+
+
 _WATCHING_POLL_SECONDS: Final = 0.3
 _WATCHING_TOLD_AGAIN_SECONDS: Final = 15.0
 _ASKED_AGAIN_SECONDS: Final = 3.0
@@ -280,4 +321,4 @@ def _stops(client: Redis, settings: Settings, sent: str | Published) -> Sequence
 
 
 def _still_waiting(count: int) -> str:
-    return f"{count:,} delivery still waits" if count == 1 else f"{count:,} deliveries still wait"
+    return f"Still waiting: {plural(count, 'delivery', 'deliveries')}"

@@ -14,6 +14,7 @@ import orjson
 from segrelay.ops.state import opened
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name, stream_name
 from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.claim import learn_numbering
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import digest
@@ -65,8 +66,9 @@ class Carried:
     def __str__(self) -> str:
         """Return the counts in words."""
         return (
-            f"{self.profiles:,} profiles, {self.deliveries:,} waiting deliveries,"
-            f" {self.dead_letters:,} dead letters"
+            f"{plural(self.profiles, 'profile')},"
+            f" {plural(self.deliveries, 'waiting delivery', 'waiting deliveries')},"
+            f" {plural(self.dead_letters, 'dead letter')}"
         )
 
 

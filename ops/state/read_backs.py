@@ -42,12 +42,14 @@ class ReadBacks:
         missing: By the name of the attribute; "" = Insider did not know the person.
         failures: Steps in a row in which nobody could be read.
         problem: The problem that stopped the last of them.
+        is_proven: Some attribute was there that had been sent, so that reading works.
     """
 
     read: int = 0
     missing: dict[str, MissingAttribute] = field(default_factory=dict)
     failures: int = 0
     problem: str = ""
+    is_proven: bool = False
 
     def dumps(self) -> bytes:
         """Return the text that Redis keeps."""
@@ -63,6 +65,7 @@ class ReadBacks:
     def add(self, trigger: str, sent: Sequence[str], lacking: set[str], now_ms: int) -> None:
         """Add the result of one person: the names that were sent, and those that were not there."""
         self.read += 1
+        self.is_proven |= any(name and name not in lacking for name in sent)
         for name in self.missing.keys() - set(sent):
             one = self.missing.pop(name)
             if one.unsent + 1 < FORGOTTEN_AFTER:
@@ -76,7 +79,7 @@ class ReadBacks:
 
 def read_read_backs(client: Redis, settings: Settings) -> Mapping[str, ReadBacks]:
     """Return the findings at each destination where people are read back."""
-    names = [name for name, one in settings.destinations.items() if one.read_back_every_seconds]
+    names = [name for name, one in settings.destinations.items() if one.is_read_back]
     pipe = client.pipeline(transaction=False)
     for name in names:
         pipe.hget(keys.read_back(settings.redis.ids.of(name)), "state")

@@ -94,12 +94,28 @@ def read_entries(client: Redis, stream: Stream, last: str = "+") -> Iterator[Wai
     key = stream.partition.stream(stream.name)
     while True:
         rows: Any = client.xrange(key, first, last, count=_READ_AT_ONCE)
-        for entry_id, fields in rows:
-            header = _header(fields.get(b"h", b""))
-            yield WaitingEntry(stream, entry_id.decode(), header, fields.get(b"p", b""))
+        yield from (_entry(stream, *row) for row in rows)
         if len(rows) < _READ_AT_ONCE:
             return
         first = f"({rows[-1][0].decode()}"
+
+
+def read_first_entries(
+    client: Redis, streams: Sequence[Stream], count: int
+) -> Iterator[WaitingEntry]:
+    """Yield the first `count` entries of each stream, read in one round trip."""
+    answers = ask_each(
+        client,
+        streams,
+        lambda pipe, stream: pipe.xrange(stream.partition.stream(stream.name), count=count),
+    )
+    for stream, rows in zip(streams, answers, strict=True):
+        yield from (_entry(stream, *row) for row in rows)
+
+
+def _entry(stream: Stream, entry_id: bytes, fields: Mapping[bytes, bytes]) -> WaitingEntry:
+    header = _header(fields.get(b"h", b""))
+    return WaitingEntry(stream, entry_id.decode(), header, fields.get(b"p", b""))
 
 
 def _header(text: bytes) -> Header | None:
@@ -293,6 +309,21 @@ class Delays:
 
     waits: Mapping[str, Wait] = field(default_factory=dict)
     backoffs: Mapping[str, Backoff] = field(default_factory=dict)
+
+    def without_former(self, editions: Mapping[str, str]) -> Delays:
+        """Return the delays without those that older editions of triggers have caused.
+
+        Args:
+            editions: The newest ones, by trigger.
+        """
+
+        def holds(trigger: str, one: Wait | Backoff) -> bool:
+            return not one.edition or editions.get(trigger, one.edition) == one.edition
+
+        return Delays(
+            {name: one for name, one in self.waits.items() if holds(name, one)},
+            {at: one for at, one in self.backoffs.items() if holds(at.split("|")[1], one)},
+        )
 
 
 def read_delays(client: Redis, partitions: Sequence[PartitionKeys]) -> list[Delays]:

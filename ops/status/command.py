@@ -13,6 +13,7 @@ import orjson
 import typer
 
 from segrelay.ops.state.opened import already_there, opened
+from segrelay.ops.state.waiting import times
 from segrelay.ops.status.alert_store import forget_failure
 from segrelay.ops.status.capacity import capacity_lines, read_capacity
 from segrelay.ops.status.health import problems_of, read_problems
@@ -33,7 +34,7 @@ from segrelay.ops.terminal.console import mention, print_json, print_result, say
 from segrelay.ops.terminal.options import Json
 from segrelay.ops.terminal.tables import TableColumns, count_columns, number_columns, text_columns
 from segrelay.worker.contract.patience import READY_SECONDS
-from segrelay.worker.contract.printable import json_text
+from segrelay.worker.contract.printable import json_text, plural
 from segrelay.worker.contract.processes import Process
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.contract.settings.sandboxed import SANDBOX_VARIABLE, sandbox_url
@@ -177,9 +178,9 @@ def _config(standing: Standing, process: Process) -> str:
     elif process.config != standing.settings.fingerprint:
         text += " (another than this file)"
     for name, count in process.doubted.items():
-        text += f"; the compiled form of {name} is off (it differed from Jsonnet {count:,} times)"
+        text += f"; the compiled form of {name} is off (it differed from Jsonnet {times(count)})"
     if process.refused_messages:
-        text += f"; {process.refused_messages:,} messages of the broker were refused"
+        text += f"; refused {plural(process.refused_messages, 'message')} of the broker"
     return text
 
 
@@ -190,7 +191,7 @@ def _template(trigger: TriggerStanding) -> str:
     for worker, versions in trigger.other_versions.items():
         text += f"; {worker} still has {', '.join(versions)}"
     if use.asked:
-        share = f"{100 * use.asked / use.events:.0f} % of the last {use.events:,} events"
+        share = f"{100 * use.asked / use.events:.0f} % of the last {plural(use.events, 'event')}"
         text += f"; {share} needed the Jsonnet engine, mostly for {next(iter(use.by_reason))}"
     if template and template.canary and template.left:
         gone = template.canary - template.left

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
+from segrelay.ops.state.waiting import times
 from segrelay.ops.status.alert_store import UNHEARD
 from segrelay.ops.status.lateness import (
     falling_behind,
@@ -31,9 +32,10 @@ from segrelay.ops.status.problems import (
     ProblemSeverity,
     counted,
 )
-from segrelay.ops.status.standing import Condition, Kind, Standing, read_standing
+from segrelay.ops.status.standing import Condition, Kind, Standing, TriggerStanding, read_standing
 from segrelay.ops.status.totals import largest_first
 from segrelay.producer.sync.run import Phase, Run
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.processes import LIFE_MS
 from segrelay.worker.contract.receivers import SEEN_WITHIN_MS
 from segrelay.worker.contract.redis.acts import BEGUN
@@ -100,7 +102,7 @@ def messages_fail(standing: Standing) -> Iterator[HealthProblem]:
     if failing and notify and failing.tries >= FAILED_POSTS:
         message = (
             f"operate.notify.url ({notify.url.origin}) has taken no message, tried"
-            f" {failing.tries:,} times: {failing.reason}. Problems are not announced; correct the"
+            f" {times(failing.tries)}: {failing.reason}. Problems are not announced; correct the"
             " address, restart what was started with it, and send a test"
         )
         test = "segrelay status --notify-test"
@@ -238,8 +240,9 @@ def messages(standing: Standing) -> Iterator[HealthProblem]:
     for one in standing.processes:
         if one.refused_messages:
             message = (
-                f"{one.refused_messages:,} messages of the broker were no messages of segrelay;"
-                " they were thrown away, and no event was lost: something else writes to the broker"
+                "something else writes to the broker:"
+                f" {plural(one.refused_messages, 'message')} from there can't be of segrelay and"
+                " got thrown away; no event was lost"
             )
             mend = "give segrelay a Redis or a user of its own, then restart the worker"
             process = f"{one.host}:{one.pid}"
@@ -335,6 +338,8 @@ STOP_RULES: Final[Mapping[tuple[Kind, str], StopRule]] = {
 }
 SLOW_FACTOR: Final = 0.5
 """A destination counts as slowed if at most this share of its configured rate is left."""
+FRESH_MS: Final = 10_000
+"""Milliseconds for which a trigger may wait after failures until that is a problem."""
 FILES_WITHIN_MS: Final = 8_000
 """Milliseconds that it may take to copy changed files to all workers."""
 
@@ -356,8 +361,22 @@ def stopped_triggers(standing: Standing) -> Iterator[HealthProblem]:
     """Yield triggers that are paused or stopped, or of which nothing goes through."""
     for name, one in standing.triggers.items():
         is_ill = one.condition.is_lasting or is_late(standing, one)
-        since_ms = one.oldest_live_ms
-        yield from _stopped(standing, name, one.condition, is_ill=is_ill, since_ms=since_ms)
+        if one.condition.state == "waits" and _is_told_otherwise(standing, one, is_ill=is_ill):
+            continue
+        yield from _stopped(standing, name, one.condition, is_ill=is_ill)
+
+
+def _is_told_otherwise(standing: Standing, one: TriggerStanding, *, is_ill: bool) -> bool:
+    """Say whether it is no problem of its own that a trigger waits.
+
+    Its destination is broken or paused for all triggers, or it has begun to wait just now: then
+    that may be what comes next.
+    """
+    destination = standing.destinations.get(one.destination)
+    if destination and destination.condition.stops and not destination.failing:
+        return True
+    since_ms = one.condition.since_ms
+    return not is_ill and since_ms is not None and standing.now_ms - since_ms < FRESH_MS
 
 
 def stopped_jobs(standing: Standing) -> Iterator[HealthProblem]:
@@ -372,22 +391,20 @@ def _stopped(
     condition: Condition,
     *,
     is_ill: bool = False,
-    since_ms: int | None = None,
 ) -> Iterator[HealthProblem]:
-    """Yield the problem of a state; `is_ill` and `since_ms` hold where the rule says nothing."""
+    """Yield the problem of a state; `is_ill` holds where the rule says nothing."""
     rule = STOP_RULES.get((condition.kind, condition.state))
     if not rule:
         return
     message = rule.message.format(condition.why or "no reason was given")
     severity = rule.severity or (ILL if is_ill else ATTENTION)
-    begun_ms = condition.since_ms if rule.severity else since_ms
     known, command = standing.settings, rule.command
     if condition.kind == DESTINATION:
         command = PAUSED_BY_ITSELF.get(condition.reason, command)
     is_unclear = condition.kind != JOB and name in known.destinations and name in known.triggers
     named = f"{condition.kind}:{name}" if is_unclear else name
     command = command.format(named, template=standing.template_of(name))
-    yield HealthProblem(rule.name, severity, name, message, command, begun_ms)
+    yield HealthProblem(rule.name, severity, name, message, command, condition.since_ms)
 
 
 def templates(standing: Standing) -> Iterator[HealthProblem]:
@@ -436,8 +453,9 @@ def orphans(standing: Standing) -> Iterator[HealthProblem]:
     found = standing.totals.orphans
     if found:
         message = (
-            f"{found.total():,} deliveries wait ({counted(largest_first(found))}), but their"
-            " trigger is gone, or means something else now"
+            f"the trigger of"
+            f" {plural(found.total(), 'waiting delivery', 'waiting deliveries')} is gone,"
+            f" or means something else now ({counted(largest_first(found))})"
         )
         commands = dict.fromkeys(standing.orphans_mended_by.values())
         yield HealthProblem("orphaned", ILL, "", message, "; ".join(commands) or "segrelay status")
@@ -511,8 +529,10 @@ def not_renamed(standing: Standing) -> Iterator[HealthProblem]:
 def read_backs(standing: Standing) -> Iterator[HealthProblem]:
     """Yield destinations where people who were read back lack attributes that were sent."""
     for name, one in standing.read_backs.items():
+        known = standing.settings.destinations.get(name)
+        is_asked_for = known is not None and known.has_to_be_readable
         lacking = {what: each for what, each in one.missing.items() if each.people >= LACKING}
-        if lacking:
+        if lacking and (one.is_proven or is_asked_for):
             listed = ", ".join(
                 f"{what.removeprefix('c_')} (of {each.trigger})" if what else "the whole person"
                 for what, each in sorted(lacking.items())
@@ -524,7 +544,7 @@ def read_backs(standing: Standing) -> Iterator[HealthProblem]:
             since_ms = min(each.since_ms for each in lacking.values())
             mend = "segrelay config check --live"
             yield HealthProblem("attributes_dropped", ILL, name, message, mend, since_ms)
-        if one.failures >= FAILED_STEPS:
+        if is_asked_for and one.failures >= FAILED_STEPS:
             message = f"nobody can be read back from it: {one.problem}"
             mend = "segrelay config check --live"
             yield HealthProblem("read_back_fails", ATTENTION, name, message, mend)
@@ -578,7 +598,7 @@ def refusals(standing: Standing) -> Iterator[HealthProblem]:
     if count and not _is_over(standing, _UNAUTHORIZED):
         is_ill = _takes_none(standing, _UNAUTHORIZED)
         message = (
-            f"401 for {count:,} requests in the last hour: their secret is missing or wrong"
+            f"401 for {plural(count, 'request')} in the last hour: their secret is missing or wrong"
             + (", and none was taken since. Was it changed at one end only?" if is_ill else "")
         )
         severity = ILL if is_ill else ATTENTION
@@ -588,14 +608,17 @@ def refusals(standing: Standing) -> Iterator[HealthProblem]:
     if count and not found.is_limit_raised:
         severity = ATTENTION if _is_over(standing, _TOO_LARGE) else ILL
         message = (
-            f"413 for {count:,} requests in the last hour: Lytics dropped their events for good"
+            f"413 for {plural(count, 'request')} in the last hour: Lytics dropped"
+            f" their events for good"
         )
         mend = "raise producer.webhook.max_bytes, or make Lytics' batches smaller"
         yield HealthProblem("receiver_too_large", severity, "", message, mend)
     count = found.answers.get(_UNAVAILABLE)
     if count and not _is_over(standing, _UNAVAILABLE):
         is_ill = _takes_none(standing, _UNAVAILABLE)
-        message = f"503 for {count:,} requests in the last hour: Redis could not store them"
+        message = (
+            f"503 for {plural(count, 'request')} in the last hour: Redis could not store what came"
+        )
         severity = ILL if is_ill else ATTENTION
         since_ms = found.first_ms.get(_UNAVAILABLE)
         yield HealthProblem("receiver_unavailable", severity, "", message, _SHOW, since_ms)
@@ -640,7 +663,7 @@ def syncs(standing: Standing) -> Iterator[HealthProblem]:
         elif run.failures:
             is_ill = run.refused or run.failures >= FAILED_STEPS
             severity = ILL if is_ill else ATTENTION
-            message = f"failed {run.failures:,} times in a row: {run.problem}"
+            message = f"failed {times(run.failures)} in a row: {run.problem}"
             yield HealthProblem("sync_fails", severity, name, message, show)
         elif _is_overdue(run, standing.settings.sync[name].every_seconds, standing.now_ms):
             message = "a run should have begun, or lasts for too long: look at the workers' logs"

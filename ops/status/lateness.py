@@ -12,6 +12,7 @@ from segrelay.ops.status.pace import Pace
 from segrelay.ops.status.problems import ATTENTION, ILL, HealthProblem, in_short
 from segrelay.ops.status.standing import Standing, TriggerStanding
 from segrelay.ops.terminal.moments import shown_ms
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.processes import RECENT_SAMPLES, Sample, sample_before
 from segrelay.worker.contract.triggers import DESTINATION, TRIGGER, field_of
 
@@ -321,7 +322,9 @@ def _dying(
     dead = sum(reasons.values())
     is_ill = dead >= MANY_DEAD and dead / (dead + delivered) >= DEAD_SHARE
     listed = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))
-    message = f"{dead:,} of its last {dead + delivered:,} deliveries died: {listed}"
+    message = (
+        f"{dead:,} of its last {plural(dead + delivered, 'delivery', 'deliveries')} died: {listed}"
+    )
     severity = ILL if is_ill else ATTENTION
     since_ms = _grows_since(standing.samples, before, partial(_sum_of, f"dead|{trigger}|"))
     mend = "segrelay dlq causes"
@@ -345,7 +348,7 @@ def quarantine(standing: Standing) -> Iterator[HealthProblem]:
     grown = standing.quarantined - before.quarantined if before else 0
     if before and grown > 0:
         severity = ILL if grown >= MANY_QUARANTINED else ATTENTION
-        message = f"{grown:,} events came that could not be placed"
+        message = f"{plural(grown, 'event')} came that could not be placed"
         mend = "segrelay quarantine list"
         since_ms = _grows_since(standing.samples, before, lambda sample: sample.quarantined)
         yield HealthProblem("quarantine_grows", severity, "", message, mend, since_ms)

@@ -26,6 +26,7 @@ from segrelay.ops.state.identity_changes import (
 from segrelay.ops.state.partitions import (
     NumberChange,
     PartitionSnapshot,
+    Stream,
     all_partitions,
     ask_each,
     destinations_of,
@@ -293,6 +294,7 @@ class Standing:
         alerts_fail: The reason why messages about problems are not taken; None = they are.
         stopped_renamings: Digests (hex) of people whose renaming was stopped, and since when (ms).
         unfinished: Acts that have left something half done, or are under way.
+        streams: What waits, by partition, lane and trigger.
     """
 
     settings: Settings
@@ -324,6 +326,7 @@ class Standing:
     alerts_fail: AlertFailure | None = None
     stopped_renamings: Mapping[str, int] = field(default_factory=dict)
     unfinished: Sequence[Act] = ()
+    streams: Sequence[Stream] = ()
 
     @property
     def workers(self) -> list[Process]:
@@ -409,7 +412,12 @@ def read_standing(
     scopes = _scopes(client, settings, found)
     totals = add_up(found, settings, scopes)
     pauses, processes = read_pauses(client, settings.redis.ids), read_processes(client)
-    delays = dict(zip(partitions, read_delays(client, partitions), strict=True))
+    versions = read_versions(client)
+    editions = {name: one.edition for name, one in versions.items() if one.edition}
+    delays = {
+        partition: one.without_former(editions)
+        for partition, one in zip(partitions, read_delays(client, partitions), strict=True)
+    }
     destinations = dict(
         _destinations(client, settings, totals, pauses, destinations_of(partitions))
     )
@@ -429,7 +437,7 @@ def read_standing(
                 pauses,
                 processes=processes,
                 config=config,
-                versions=read_versions(client),
+                versions=versions,
                 delayed=_waits_of_failing(destinations) | dict(_delayed(found, delays)),
             )
         ),
@@ -460,6 +468,7 @@ def read_standing(
         alerts_fail=read_failure(client) if settings.operate.notify else None,
         stopped_renamings=read_stopped_renamings(client, at_ms),
         unfinished=_unfinished(client),
+        streams=tuple(stream for one in found for stream in one.waiting),
     )
 
 
@@ -588,7 +597,12 @@ def _read_failing(
 def _waits_of_failing(destinations: Mapping[str, DestinationStanding]) -> dict[str, Condition]:
     """Return the states of the triggers for which alone a breaker is open."""
     return {
-        name: Condition(TRIGGER, "waits", f"its requests fail: {one.condition.message}")
+        name: Condition(
+            TRIGGER,
+            "waits",
+            f"its requests fail: {one.condition.message}",
+            since_ms=one.condition.since_ms,
+        )
         for one in destinations.values()
         if one.condition.state == "broken"
         for name in one.failing
@@ -666,12 +680,15 @@ def _condition_of_delayed(trigger: str, here: Sequence[Delays]) -> Condition | N
         number = f"{len(refused):,} deliveries were" if len(refused) > 1 else "a delivery was"
         reason = f"{number} refused, {times(last.failures)} so far: {last.refusal}"
         is_lasting = last.failures >= TRIES_ALONE
-        return Condition(TRIGGER, "refused", reason, is_lasting=is_lasting)
+        since_ms = min(backoff.since_ms for backoff in refused) or None
+        return Condition(TRIGGER, "refused", reason, since_ms=since_ms, is_lasting=is_lasting)
     waits = [delays.waits[trigger] for delays in here if trigger in delays.waits]
     if waits:
         wait = max(waits, key=lambda wait: wait.attempts)
         reason = f"nothing went through, tried {times(wait.attempts)}"
-        return Condition(TRIGGER, "waits", reason + (f": {wait.reason}" if wait.reason else ""))
+        reason += f": {wait.reason}" if wait.reason else ""
+        since_ms = min(each.since_ms for each in waits) or None
+        return Condition(TRIGGER, "waits", reason, since_ms=since_ms)
     return None
 
 
@@ -709,7 +726,8 @@ def _condition_of_job(name: str, job: Job | None, waiting: int, pause: Pause | N
     state = state_of(job, waiting=waiting, pause=pause)
     if pause and state == "paused":
         return Condition.of_pause(JOB, pause, "paused by a person")
-    return Condition(JOB, state, reason_of_state(name, job, state))
+    since_ms = job.since_ms or None if job else None
+    return Condition(JOB, state, reason_of_state(name, job, state), since_ms=since_ms)
 
 
 def _differing_files(

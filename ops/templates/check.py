@@ -15,7 +15,8 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from segrelay.jsonnet.files import Bundle, TemplateFolder, shown
+from segrelay.javascript.source import fields_written
+from segrelay.jsonnet.files import Bundle, SourceFile, TemplateFolder, shown
 from segrelay.jsonnet.rendered import TemplateBroken
 from segrelay.jsonnet.syntax import tree
 from segrelay.jsonnet.syntax.tokens import location
@@ -82,16 +83,23 @@ def _looked_up(finding: Finding, bundle: Bundle, names: Sequence[str]) -> Findin
     for file in bundle.files.values():
         if shown(file.name) != finding.file or not wanted:
             continue
-        root = tree_of(file)
-        if root is None:
-            continue
-        with room():
-            at = dict(_fields(root))
+        at = _fields_of(file)
         for word in wanted:
             if word in at:
                 line, column = location(file.text, at[word])
                 return replace(finding, line=line, column=column)
     return finding
+
+
+def _fields_of(file: SourceFile) -> dict[str, int]:
+    """Return where a file writes each field of the body."""
+    if LYTEMPLATES.language_of(file.name):
+        return dict(fields_written(file.text))
+    root = tree_of(file)
+    if root is None:
+        return {}
+    with room():
+        return dict(_fields(root))
 
 
 def _fields(root: tree.Node) -> Iterator[tuple[str, int]]:
@@ -252,7 +260,7 @@ def _profiles(workspace: Workspace, name: str) -> Sequence[Mapping[str, Any]]:
 
 def _corrected(workspace: Workspace, name: str) -> Corrected | None:
     try:
-        found = corrected((workspace.folder / name).read_text("utf-8"))
+        found = corrected((workspace.folder / name).read_text("utf-8"), name)
     except (OSError, UnicodeDecodeError):
         return None
     return found if found.corrections else None

@@ -40,6 +40,7 @@ from segrelay.ops.terminal.options import Strict
 from segrelay.ops.terminal.tables import TableColumns, text_columns
 from segrelay.templates import LYTEMPLATES
 from segrelay.worker.checks.templates import TemplateReport
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.errors import UsageWrong, WeMustAct
 
 app = typer.Typer(help="Write, try, test, check, compare and push templates.")
@@ -198,7 +199,7 @@ def _notes(
     source = source_below(workspace.folder) if sys.stderr.isatty() else _no_source
     for finding in (each for one in found for each in one.report.findings):
         yield from lines_of(finding, source)
-    if not compared_with:
+    if not compared_with and any(_is_jsonnet(one.report) for one in found):
         yield _NOTHING_COMPARED
     for name in asked.unused if asked else ():
         yield f"{name}: no trigger of Insider uses it, so there is no panel to ask about it."
@@ -210,10 +211,11 @@ def _document(one: Checked) -> dict[str, Any]:
     report = one.report
     return {
         "template": report.template,
+        "language": report.language,
         "fit": report.is_fit,
         "content_hash": report.content_hash,
         "renders": dict(report.renders),
-        "compiled": bool(report.content_hash) and not report.not_compiled,
+        "compiled": _is_compiled(report),
         "not_compiled": report.not_compiled,
         "needed_engine": dict(report.needed_engine),
         "findings": [asdict(finding) for finding in report.findings],
@@ -222,13 +224,24 @@ def _document(one: Checked) -> dict[str, Any]:
     }
 
 
+def _is_jsonnet(report: TemplateReport) -> bool:
+    return report.language == "Jsonnet"
+
+
+def _is_compiled(report: TemplateReport) -> bool:
+    return _is_jsonnet(report) and bool(report.content_hash) and not report.not_compiled
+
+
 def _needed_engine(report: TemplateReport) -> str:
     """Say how many samples needed the Jsonnet engine although the template is compiled, and why."""
     needed = report.needed_engine
     if not needed:
         return ""
     reasons = "; ".join(f"{label}: {why}" for label, why in needed.items())
-    return f", but {len(needed)} of {len(report.renders)} samples needed Jsonnet itself ({reasons})"
+    return (
+        f", but {len(needed)} of {plural(len(report.renders), 'sample')} needed Jsonnet"
+        f" itself ({reasons})"
+    )
 
 
 def _lines(one: Checked, workspace: Workspace) -> Iterator[str]:
@@ -238,7 +251,7 @@ def _lines(one: Checked, workspace: Workspace) -> Iterator[str]:
         yield f"  {label}: {words}"
     if report.not_compiled:
         yield f"  not compiled to Python, so several times slower, for {report.not_compiled}"
-    elif report.content_hash:
+    elif _is_compiled(report):
         yield f"  compiled to Python{_needed_engine(report)}"
     if one.fixed:
         yield f"  the corrected copy is {workspace.folder / one.fixed}"

@@ -140,9 +140,9 @@ def version(text: str, folder: Path, other: str = "") -> Iterator[Revision]:
     if colon:
         with _checked_out(revision, folder) as old:
             yield _existing(text, old, name)
-    elif (folder / full_name(text)).is_file():
-        yield Revision(folder, full_name(text))
-    elif other and (folder / full_name(other.rpartition(":")[2])).is_file():
+    elif (folder / full_name(text, folder)).is_file():
+        yield Revision(folder, full_name(text, folder))
+    elif other and (folder / full_name(other.rpartition(":")[2], folder)).is_file():
         with _checked_out(text, folder) as old:
             yield _existing(text, old, other.rpartition(":")[2])
     else:
@@ -153,20 +153,22 @@ def version(text: str, folder: Path, other: str = "") -> Iterator[Revision]:
 
 
 def _existing(said: str, folder: Path, name: str) -> Revision:
-    if not (folder / full_name(name)).is_file():
-        raise UsageWrong(f"{said}: that revision has no {full_name(name)}.")
-    return Revision(folder, full_name(name))
+    if not (folder / full_name(name, folder)).is_file():
+        raise UsageWrong(f"{said}: that revision has no {full_name(name, folder)}.")
+    return Revision(folder, full_name(name, folder))
 
 
 @contextmanager
 def _checked_out(revision: str, folder: Path) -> Iterator[Path]:
     """Yield the templates folder of a revision; the working tree is not changed."""
+    if revision.startswith("-"):
+        raise UsageWrong(f"{revision}: that is no revision.")
     command = ["git", "-C", str(folder), "archive", "--format=tar", revision]
     try:
         done = subprocess.run(command, capture_output=True, check=False)
     except FileNotFoundError as error:
         raise UsageWrong("git is not installed here, and a revision was named.") from error
-    if done.returncode or revision.startswith("-"):
+    if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         raise UsageWrong(f"{revision}: git knows no such revision ({' '.join(said[:1])}).")
     with tempfile.TemporaryDirectory() as name:

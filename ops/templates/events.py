@@ -189,14 +189,15 @@ def of_person(client: Redis, settings: Settings, text: str) -> list[Candidate]:
         for entry in read_entries(client, stream)
         if entry.header
         and entry.header.digest == person.digest
-        and (candidate := _of_entry(entry)) is not None
+        and (candidate := candidate_of_entry(entry)) is not None
     ]
     if not found:
         raise UsageWrong(f"{text} is no file, no dead letter, and nobody of whom something waits.")
     return found
 
 
-def _of_entry(entry: WaitingEntry) -> Candidate | None:
+def candidate_of_entry(entry: WaitingEntry) -> Candidate | None:
+    """Return the event of a waiting delivery; None if this version can't read its entry."""
     if entry.header is None:
         return None
     profile = decode_profile(entry.profile)
@@ -234,7 +235,7 @@ def _dead_letters(
 def _waiting(client: Redis, partitions: Sequence[Any], trigger: Trigger) -> Iterator[Candidate]:
     for stream in find_streams(client, partitions, Choice(trigger=trigger.name)):
         for entry in read_entries(client, stream):
-            candidate = _of_entry(entry)
+            candidate = candidate_of_entry(entry)
             if candidate is not None:
                 yield candidate
 

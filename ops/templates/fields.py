@@ -9,14 +9,17 @@ without it and parses with it.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from segrelay.javascript.engine import why_unparsed
+from segrelay.javascript.source import fields_read
 from segrelay.jsonnet.files import Bundle, SourceFile, shown
+from segrelay.jsonnet.rendered import TemplateBroken
 from segrelay.jsonnet.syntax import tree
 from segrelay.jsonnet.syntax.parser import parse
 from segrelay.jsonnet.syntax.tokens import SyntaxWrong, location
@@ -50,6 +53,10 @@ def _own_files(bundle: Bundle) -> list[SourceFile]:
 
 def asked_for(bundle: Bundle) -> Iterator[tuple[str, str, int, int]]:
     """Yield the name, file, line and column of each field of a profile that is read."""
+    if bundle.language:
+        file = bundle.files[bundle.root]
+        for name, at in fields_read(file.text):
+            yield name, shown(file.name), *location(file.text, at)
     for file in _own_files(bundle):
         yield from _asked_of(file)
 
@@ -267,10 +274,21 @@ class Corrected:
     column: int = 0
 
 
-def corrected(text: str) -> Corrected:
-    """Return a template's text without the damage, and the corrections."""
+_Parse = Callable[[str], SyntaxWrong | None]
+"""A function that returns why a text does not parse; None if it does."""
+
+
+def corrected(text: str, template: str) -> Corrected:
+    """Return a template's text without the damage, and the corrections.
+
+    Args:
+        text: The text of the template.
+        template: Its name; the ending tells the language.
+    """
+    if LYTEMPLATES.language_of(template):
+        return _corrected_script(text)
     inner, corrections = _without_echo(text)
-    found, more = _without_escapes(inner)
+    found, more = _without_escapes(inner, _wrong)
     wrong = _wrong(found)
     if wrong is not None:
         balanced = _balanced(found)
@@ -279,6 +297,22 @@ def corrected(text: str) -> Corrected:
         line, column = location(found, wrong.at)
         return Corrected(found, (*corrections, *more), wrong.message, line, column)
     return Corrected(found, (*corrections, *more))
+
+
+def _corrected_script(text: str) -> Corrected:
+    """Return the text of a script without the damage.
+
+    Its regular expressions may have the same backslashes as damage: these are taken out only where
+    it does not parse with them, and does without.
+    """
+    inner, corrections = _without_echo(text)
+    wrong = _wrong_script(inner)
+    if wrong is None:
+        return Corrected(inner, tuple(corrections))
+    found, more = _without_escapes(inner, _wrong_script)
+    if _wrong_script(found) is None:
+        return Corrected(found, (*corrections, *more))
+    return Corrected(inner, tuple(corrections), wrong.message, *location(inner, wrong.at))
 
 
 def copy_of(path: Path) -> Path:
@@ -295,13 +329,13 @@ def _without_echo(text: str) -> tuple[str, list[Correction]]:
     return inner + "\n", [Correction(line, column, "echo '…'", "")]
 
 
-def _without_escapes(text: str) -> tuple[str, list[Correction]]:
+def _without_escapes(text: str, wrong_of: _Parse) -> tuple[str, list[Correction]]:
     corrections = []
     for match in _ESCAPED.finditer(text):
         line, column = location(text, match.start(2) - 1)
         corrections.append(Correction(line, column, f"\\{match[2]}", match[2]))
     found = _ESCAPED.sub(r"\1\2", text)
-    if _wrong(found) is None:
+    if wrong_of(found) is None:
         return found, corrections
     for wrong, right in (_ENTITIES | _CURLED).items():
         if wrong in found:
@@ -317,6 +351,19 @@ def _wrong(text: str) -> SyntaxWrong | None:
     except SyntaxWrong as wrong:
         return wrong
     return None
+
+
+def _wrong_script(text: str) -> SyntaxWrong | None:
+    """Return why a text is no JavaScript; None if it is, or where nobody can tell."""
+    try:
+        wrong = why_unparsed(text)
+    except TemplateBroken:
+        return None
+    if wrong is None:
+        return None
+    lines = text.splitlines(keepends=True)
+    at = sum(map(len, lines[: wrong.line - 1])) + max(0, wrong.column - 1)
+    return SyntaxWrong(wrong.message, min(at, len(text)))
 
 
 def _balanced(text: str) -> tuple[str, list[Correction]] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 import orjson
@@ -12,7 +12,6 @@ import typer
 from segrelay.jsonnet.files import TemplateFolder, shown
 from segrelay.jsonnet.rendered import TemplateBroken
 from segrelay.ops.templates.workspace import (
-    SUFFIX,
     TemplateArgument,
     Workspace,
     full_name,
@@ -23,7 +22,7 @@ from segrelay.ops.terminal.console import json_or_text
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.tables import TableColumns, text_columns
 from segrelay.producer.lytics import LyticsApi
-from segrelay.templates import LYTEMPLATES
+from segrelay.templates import LYTEMPLATES, LYTICS_TYPES
 from segrelay.worker.checks.preview import Previewed, preview_rendering
 from segrelay.worker.checks.samples import load_profiles
 from segrelay.worker.checks.templates import check_template
@@ -40,7 +39,12 @@ def opened_api(settings: Settings) -> LyticsApi:
 
 def remote_name(template: str) -> str:
     """Return the name under which a template is known at Lytics."""
-    return template.removesuffix(SUFFIX).replace("/", "-")
+    return str(PurePosixPath(template).with_suffix("")).replace("/", "-")
+
+
+def kind_of(template: str) -> str:
+    """Return Lytics' word for the language of a template."""
+    return LYTICS_TYPES[PurePosixPath(template).suffix]
 
 
 def source_for_lytics(folder: TemplateFolder, template: str) -> str:
@@ -62,9 +66,18 @@ def source_for_lytics(folder: TemplateFolder, template: str) -> str:
     return bundle.files[bundle.root].text
 
 
-def find_remote(api: LyticsApi, name: str) -> str:
-    """Return the id of a template at Lytics; "" = there is none of that name."""
-    ids = [str(one.get("id", "")) for one in api.list_templates() if one.get("name") == name]
+def find_remote(api: LyticsApi, name: str, kind: str) -> str:
+    """Return the id of a template at Lytics; "" = there is none of that name.
+
+    The type of one that is there can't be changed.
+    """
+    found = [one for one in api.list_templates() if one.get("name") == name]
+    ids = [str(one.get("id", "")) for one in found]
+    if other := next((one["type"] for one in found if one.get("type", kind) != kind), ""):
+        raise UsageWrong(
+            f"Lytics has a template {name} of the type {other}, and this one is {kind}: name it"
+            " otherwise with --as, or remove the other there."
+        )
     if len(ids) > 1:
         raise UsageWrong(
             f"Lytics has {len(ids)} templates of the name {name} ({', '.join(ids)}): it can't be"
@@ -73,18 +86,20 @@ def find_remote(api: LyticsApi, name: str) -> str:
     return ids[0] if ids else ""
 
 
-def push(api: LyticsApi, name: str, source: str, description: str) -> tuple[str, bool]:
+def push(api: LyticsApi, name: str, source: str, description: str, kind: str) -> tuple[str, bool]:
     """Create a template, or replace its source; return its id, and whether it was created."""
-    known = find_remote(api, name)
+    known = find_remote(api, name, kind)
     if known:
         api.update_template(known, source, description=description)
         return known, False
-    return api.create_template(name, source, description=description), True
+    return api.create_template(name, source, kind=kind, description=description), True
 
 
 def try_there(
     api: LyticsApi,
     name: str,
+    kind: str,
+    *,
     profile: Mapping[str, Any],
     settings: Mapping[str, Any],
     ours: Previewed,
@@ -95,7 +110,7 @@ def try_there(
         The result of Lytics, and the difference or failure; "" = there is none. Lytics answers 200
         in any case.
     """
-    known = find_remote(api, name)
+    known = find_remote(api, name, kind)
     if not known:
         raise UsageWrong(f"Lytics has no template {name}; `segrelay template push` puts it there.")
     entries = profile.get("segment_events") or []
@@ -148,7 +163,7 @@ def push_(
     lytemplates.libsonnet is refused. There are no versions there: git has yours.
     """
     workspace, settings = _configured()
-    file = full_name(template)
+    file = full_name(template, workspace.folder)
     source = source_for_lytics(TemplateFolder(workspace.folder, LYTEMPLATES), file)
     report = check_template(workspace.folder, file, workspace.cases(file))
     if not report.is_fit:
@@ -156,7 +171,7 @@ def push_(
         raise TemplateBroken(f"{file} is not fit, and was not pushed: {said}", file)
     name = name or remote_name(file)
     with opened_api(settings) as api:
-        template_id, is_new = push(api, name, source, description)
+        template_id, is_new = push(api, name, source, description, kind_of(file))
     return Result(
         {"name": name, "id": template_id, "created": is_new},
         f"{name} is {'created' if is_new else 'replaced'} at Lytics: {template_id}",
@@ -203,14 +218,21 @@ def try_there_(
     Lytics fails, or makes something else of an event.
     """
     workspace, settings = _configured()
-    here = full_name(template)
+    here = full_name(template, workspace.folder)
     given = next((dict(one.settings) for one in workspace.triggers(here)), {})
     documents = []
     with opened_api(settings) as api:
         for number, profile in enumerate(load_profiles(file), 1):
             text = orjson.dumps(profile)
             [ours] = preview_rendering(workspace.folder, here, [(f"event {number}", text)], given)
-            theirs, problem = try_there(api, name or remote_name(here), profile, given, ours)
+            theirs, problem = try_there(
+                api,
+                name or remote_name(here),
+                kind_of(here),
+                profile=profile,
+                settings=given,
+                ours=ours,
+            )
             told = {"event": ours.name, "same": not problem, "problem": problem}
             documents.append(told | {"theirs": theirs, "ours": ours.body})
     lines = (f"{one['event']}: {one['problem'] or 'Lytics renders the same.'}" for one in documents)

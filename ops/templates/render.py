@@ -22,6 +22,7 @@ import typer
 from segrelay.jsonnet.rendered import Killed, TemplateBroken, TemplateFailed
 from segrelay.ops.templates.events import preview_named
 from segrelay.ops.templates.workspace import (
+    SOURCES,
     Folder,
     Given,
     TemplateArgument,
@@ -307,7 +308,8 @@ def watch(
 def _stamps(workspace: Workspace, file: str) -> list[tuple[str, int, int]]:
     """Return path, time and size of each file, which change with a save."""
     found = []
-    for path in (*sorted(workspace.folder.rglob("*sonnet")), Path(file)):
+    sources = [path for path in workspace.folder.rglob("*") if path.suffix in SOURCES]
+    for path in (*sorted(sources), Path(file)):
         try:
             state = path.stat()
         except OSError:

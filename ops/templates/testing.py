@@ -36,7 +36,7 @@ from segrelay.ops.templates.comparison import (
 )
 from segrelay.ops.templates.events import WantedEvents, from_file, from_payload, kept
 from segrelay.ops.templates.workspace import Folder, TriggerName, Workspace, workspace_of
-from segrelay.ops.terminal.console import plural, read_json
+from segrelay.ops.terminal.console import read_json
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.tables import count_columns, text_columns
 from segrelay.worker.checks.preview import (
@@ -46,6 +46,7 @@ from segrelay.worker.checks.preview import (
     preview_template,
 )
 from segrelay.worker.checks.samples import load_profiles, profile_for, profiles_of
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.settings import Trigger
 from segrelay.worker.errors import UsageWrong
 

@@ -10,8 +10,9 @@ from typing import Annotated, Final
 
 import typer
 
+from segrelay.jsonnet.files import OTHER_KINDS
 from segrelay.ops.terminal.options import configured
-from segrelay.templates import SHIPPED_FOLDER
+from segrelay.templates import LYTICS_TYPES, SHIPPED_FOLDER
 from segrelay.worker.checks.samples import profile_for, sample_profile
 from segrelay.worker.checks.templates import Case
 from segrelay.worker.checks.triggers import audiences_without_id
@@ -35,7 +36,9 @@ TemplateArgument = Annotated[str, typer.Argument(help="Below the templates folde
 
 
 SUFFIX: Final = ".jsonnet"
-_PATTERN: Final = f"*{SUFFIX}"
+"""The ending of a template that may be left out."""
+SOURCES: Final = frozenset({*LYTICS_TYPES, ".libsonnet"})
+"""The endings of the files that templates consist of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +57,14 @@ class Workspace:
         found = [self.name_of(name) for name in wanted] or names_in(self.folder)
         if not found:
             raise UsageWrong(
-                f"{self.folder}: there is no template ({_PATTERN}); `segrelay template new NAME`"
-                " writes one."
+                f"{self.folder}: there is no template ({' or '.join(LYTICS_TYPES)});"
+                " `segrelay template new NAME` writes one."
             )
         return found
 
     def name_of(self, given: str) -> str:
         """Return the name of a template; a path to it, as shells complete it, is one, too."""
-        name = full_name(given)
+        name = full_name(given, self.folder)
         folder, path = self.folder.resolve(), Path(name).resolve()
         if not Path(name).is_absolute() and (folder / name).is_file():
             return name
@@ -132,19 +135,32 @@ def workspace_of(named: Path | None) -> Workspace:
     return Workspace(named, None)
 
 
-def full_name(name: str) -> str:
-    """Return a template's name with its suffix, which may be left out."""
-    return name if name.endswith((SUFFIX, ".libsonnet")) else name + SUFFIX
+def full_name(name: str, folder: Path) -> str:
+    """Return a template's name with its suffix, which may be left out.
+
+    Without one it is Jsonnet, unless the folder has a template in JavaScript alone.
+    """
+    if Path(name).suffix in SOURCES or is_other_kind(name):
+        return name
+    named = (name + suffix for suffix in LYTICS_TYPES)
+    return next((one for one in named if (folder / one).is_file()), name + SUFFIX)
+
+
+def is_other_kind(name: str) -> bool:
+    """Say whether a name ends like a file of a language that is not rendered."""
+    return Path(name).suffix in OTHER_KINDS
 
 
 def names_in(folder: Path) -> list[str]:
     """Return the names of all templates of a folder."""
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob(_PATTERN) if p.is_file())
+    found = (path for path in folder.rglob("*") if path.suffix in LYTICS_TYPES and path.is_file())
+    return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
 def shipped_models() -> list[str]:
     """Return the names of the shipped templates, without their suffix."""
-    return [name.removesuffix(SUFFIX) for name in names_in(SHIPPED_FOLDER)]
+    names = names_in(SHIPPED_FOLDER)
+    return [name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)]
 
 
 _START: Final = """\
@@ -208,15 +224,78 @@ values.omitEmpty({{
 """
 
 
+_START_JAVASCRIPT: Final = """\
+// What a profile becomes. This is JavaScript: a function `template`, which takes the profile and
+// returns the body that is sent. docs/templates.md lists the helpers, such as `get` and `sha256`.
+//
+// `segrelay template render {name} samples/enter.json` shows what comes out,
+// `segrelay template watch {name} samples/enter.json` does so at every save.
+function template(data) {{
+  // Nothing returned: the event is skipped, and counts as skipped.
+  if (!data.email) return null;
+
+  const custom = {{
+    // Yours, which have to be defined in Insider's panel.
+    status: data.status || "unknown",
+  }};
+  // The slug of the audience, put into the person's list on an entrance. A template for exits takes
+  // it out, with `partial`.
+  if (isEnter(data)) custom[jobConfGet("audience_attribute")] = [segSlug(data)];
+
+  return {{
+    users: [
+      {{
+        // Who is meant. Use the same identifiers in every template, or an exit misses the person.
+        identifiers: {{ email: data.email, custom: {{ lytics_id: data._id }} }},
+        // What the profile does not have is undefined, and is left out.
+        attributes: {{ email: data.email, name: data.first_name, custom }},
+      }},
+    ],
+  }};
+}}
+"""
+
+
+_START_JAVASCRIPT_HTTP: Final = """\
+// What a profile becomes. This is JavaScript: a function `template`, which takes the profile and
+// returns the body of a request to a destination with api = "http". docs/templates.md lists the
+// helpers, such as `get` and `sha256`.
+//
+// `segrelay template render {name} samples/enter.json` shows what comes out,
+// `segrelay template watch {name} samples/enter.json` does so at every save.
+function template(data) {{
+  // Nothing returned: the event is skipped, and counts as skipped.
+  if (!data.email) return null;
+
+  return {{
+    // "enter" or "exit", and the slug of the audience.
+    type: isEnter(data) ? "entered" : "left",
+    audience: segSlug(data),
+    email: data.email,
+    // What the profile does not have is undefined, and is left out.
+    name: data.first_name,
+    status: data.status || "unknown",
+  }};
+}}
+"""
+_STARTS: Final = {"insider": _START, "http": _START_HTTP}
+_JAVASCRIPT_STARTS: Final = {"insider": _START_JAVASCRIPT, "http": _START_JAVASCRIPT_HTTP}
+
+
 def write_new(folder: Path, name: str, model: str, *, api: str = "insider") -> Path:
     """Write a new template: a copy of a shipped one, or the commented start for an API."""
-    path = folder / full_name(name)
+    path = folder / full_name(name, folder)
+    if is_other_kind(name):
+        raise UsageWrong(f"{name} is {OTHER_KINDS[path.suffix]}; name it .jsonnet or .js.")
+    if model and path.suffix == ".js":
+        raise UsageWrong("The shipped templates are Jsonnet; a template in JavaScript begins bare.")
     if not path.resolve().is_relative_to(folder.resolve()):
         raise UsageWrong(f"{name} leads outside of {folder}.")
     if path.exists():
         raise UsageWrong(f"{path}: there is a file already; choose another name.")
-    start = _START if api == "insider" else _START_HTTP
-    text = _model(model) if model else start.format(name=full_name(name))
+    starts = _JAVASCRIPT_STARTS if path.suffix == ".js" else _STARTS
+    start = starts[api]
+    text = _model(model) if model else start.format(name=path.relative_to(folder))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, "utf-8")
     return path
@@ -227,4 +306,4 @@ def _model(name: str) -> str:
     short = name.removesuffix(SUFFIX)
     if short not in models:
         raise UsageWrong(f"There is no model {name}; there are: {', '.join(models)}.")
-    return (SHIPPED_FOLDER / full_name(short)).read_text("utf-8")
+    return (SHIPPED_FOLDER / (short + SUFFIX)).read_text("utf-8")

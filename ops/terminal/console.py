@@ -198,11 +198,6 @@ def json_or_text(text: Any) -> Any:
         return text
 
 
-def plural(count: int, one: str, many: str = "") -> str:
-    """Return a number with its noun, e.g. `1 letter` and `2,000 letters`."""
-    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
-
-
 def say(message: str) -> None:
     """Print a line of the command's result on stdout."""
     sys.stdout.write(printable(message, keep=LAYOUT) + "\n")

@@ -12,12 +12,13 @@ from segrelay.ops.samples import Payload, keep_payload
 from segrelay.ops.state.acts import Reads
 from segrelay.ops.state.identity_changes import PastRenaming
 from segrelay.ops.state.waiting import WaitingEntry
-from segrelay.ops.terminal.console import fit_screen, json_or_text, plural
+from segrelay.ops.terminal.console import fit_screen, json_or_text
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import shown_ms, shown_us
 from segrelay.ops.terminal.tables import text_columns
 from segrelay.ops.why.story import MOST_ENTRIES, KnownProfile, Moment, explain, profile_of
 from segrelay.producer.publishing.quarantine import Quarantine, QuarantineRecord
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.receivers import (
     MOST_REQUESTS,
     REQUEST_ID,
@@ -56,7 +57,7 @@ def why(
     if payload:
         return keep_payload(relay, known.person.digest.hex(), _newest_payload(relay, known))
     timeline = timeline_of(known)
-    whole = f"Only the first {MOST_ENTRIES:,} waiting deliveries were looked at."
+    whole = f"Only the first {MOST_ENTRIES:,} waiting deliveries and dead letters were looked at."
     return Result(
         _document(known, timeline),
         *_text(known, timeline),

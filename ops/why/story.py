@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Final, NamedTuple
 
 import orjson
 
-from segrelay.ops.dead_letters.reading import StoredDeadLetter, find_dead_letters
+from segrelay.ops.dead_letters.reading import (
+    StoredDeadLetter,
+    dead_letters_kept,
+    find_dead_letters,
+)
 from segrelay.ops.kept import Filter
 from segrelay.ops.state.identity_changes import PastRenaming, read_renamings
-from segrelay.ops.state.partitions import all_partitions
+from segrelay.ops.state.partitions import Stream, all_partitions
 from segrelay.ops.state.person import (
     ForwardedPerson,
     KnownPerson,
@@ -45,7 +50,7 @@ from segrelay.ops.terminal.moments import shown_ms
 from segrelay.producer.publishing.quarantine import Quarantine, QuarantineRecord
 from segrelay.worker.adapters.redis.shared_keys import read_scopes
 from segrelay.worker.batch.partition import Intent
-from segrelay.worker.contract.events import HistoryLine, decode_profile
+from segrelay.worker.contract.events import HistoryLine, decode_profile, mark_of, seed_of
 from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, digest_of
 from segrelay.worker.contract.people import Moving
 from segrelay.worker.contract.receivers import WebhookRequest, read_requests
@@ -70,22 +75,6 @@ class Obstacles:
     intents: Mapping[PartitionKeys, Sequence[Intent]]
     person: bytes
     renaming: frozenset[tuple[str, bytes]]
-
-    @classmethod
-    def read(
-        cls,
-        client: Redis,
-        settings: Settings,
-        partitions: Sequence[PartitionKeys],
-        *,
-        person: bytes,
-        renaming: frozenset[tuple[str, bytes]],
-    ) -> Obstacles:
-        """Read the standing, and the intents in doubt of partitions."""
-        intents = {
-            partition: list(_intents_in_doubt(client, partition)) for partition in partitions
-        }
-        return cls(read_standing(client, settings), intents, person, renaming)
 
     def of(self, entry: WaitingEntry) -> str:
         """Return the reason why an entry waits; "" = it is due."""
@@ -230,24 +219,8 @@ class KnownProfile:
 
 
 def explain(client: Redis, settings: Settings, text: str) -> KnownProfile:
-    """Find a profile by what was typed, and return all that is known of it.
-
-    The text is a value of the identity field; else a digest as `verify` prints it; else a value of
-    any field of what waits or lies dead: `value` or `field:value`.
-    """
-    try:
-        named = person_named(text, settings, learn_numbering(client, settings))
-        known = explain_person(client, settings, named)
-    except UsageWrong:
-        known = None
-    if known is None or known.is_nothing:
-        other = _with_digest(client, settings, text) or _with_field(client, settings, text)
-        if other is not None:
-            known = explain_person(client, settings, other)
-    if known is None:
-        raise UsageWrong(
-            f"This can't be anybody's {settings.delivery.identity}, and nobody has it in a field."
-        )
+    """Find a profile by what was typed, and return all that is known of it."""
+    known = find_profile(client, settings, text)
     known.quarantined = list(_quarantined(client, text))
     digest = known.person.digest
     known.renamings = list(read_renamings(client, all_partitions(client, settings), digest))
@@ -255,8 +228,47 @@ def explain(client: Redis, settings: Settings, text: str) -> KnownProfile:
     return known
 
 
+def find_profile(
+    client: Redis, settings: Settings, text: str, most: int = MOST_ENTRIES
+) -> KnownProfile:
+    """Find a profile by what was typed, and return what is known by its digest.
+
+    The text is a value of the identity field; else a digest as `verify` prints it; else a value of
+    any field of what waits or lies dead: `value` or `field:value`.
+
+    Args:
+        client: Redis.
+        settings: The configuration.
+        text: What was typed.
+        most: The number of waiting entries and of dead letters that are read.
+
+    Raises:
+        UsageWrong: It can be nobody's identity, and nobody was found who has it in a field.
+    """
+    try:
+        named = person_named(text, settings, learn_numbering(client, settings))
+        known = explain_person(client, settings, named, most)
+    except UsageWrong:
+        known = None
+    if known is None or known.is_nothing:
+        other = _with_digest(client, settings, text, most) or _with_field(
+            client, settings, text, most
+        )
+        if other is not None:
+            known = explain_person(client, settings, other, most)
+    if known is None:
+        raise UsageWrong(
+            f"This can't be anybody's {settings.delivery.identity}, and nobody has it in a field."
+        )
+    return known
+
+
 def explain_person(
-    client: Redis, settings: Settings, person: KnownPerson, most_entries: int = MOST_ENTRIES
+    client: Redis,
+    settings: Settings,
+    person: KnownPerson,
+    most: int = MOST_ENTRIES,
+    standing: Standing | None = None,
 ) -> KnownProfile:
     """Return what is known of a profile by its digest; see `explain` for what needs its text.
 
@@ -264,12 +276,13 @@ def explain_person(
         client: Redis.
         settings: The configuration.
         person: The profile.
-        most_entries: The number of waiting entries that are read.
+        most: The number of waiting entries, of dead letters and of renamed people that are read.
+        standing: As it was read already; None = it is read if something waits.
     """
     known = KnownProfile(person)
     names = Names(client)
     everywhere = all_partitions(client, settings)
-    forwards = list(read_forwards(client, everywhere))
+    forwards = list(islice(read_forwards(client, everywhere), most))
     done = [each for each in forwards if each.forward.moving is Moving.DONE]
     if key := present_key(done, person.digest):
         numbering = learn_numbering(client, settings)
@@ -279,25 +292,34 @@ def explain_person(
     partitions = [partition for partition in everywhere if partition.number in numbers]
     for partition in (one for one in partitions if one.number == person.partition):
         (record,) = read_records(client, partition, [person.digest])
-        known.ledger[partition.destination] = list(names.lines(record))
+        lines = known.ledger[partition.destination] = list(names.lines(record))
+        known.past += _answered(client, partition, person.digest, lines)
         written_ms = _written_ms(client, settings, partition, person)
         if written_ms:
             known.written_ms[partition.destination] = written_ms
     digests = frozenset(each.digest for each in people)
     for partition in partitions:
         known.past += _past(client, partition, digests)
-    known.waiting, known.is_whole = _waiting(client, partitions, digests, most_entries)
+    streams = _streams_of(standing, partitions) if standing else find_streams(client, partitions)
+    known.waiting, known.is_whole = _waiting(client, streams, digests, most)
     if known.waiting:
-        moving = frozenset(_moving(forwards))
-        known.obstacles = Obstacles.read(
-            client, settings, partitions, person=person.digest, renaming=moving
+        known.obstacles = Obstacles(
+            standing or read_standing(client, settings),
+            {partition: list(_intents_in_doubt(client, partition)) for partition in partitions},
+            person.digest,
+            frozenset(_moving(forwards)),
         )
     known.orphaned = list(_orphaned(client, settings, known.waiting))
     wanted = Filter(digests=frozenset(digest.hex() for digest in digests))
-    known.dead_letters = list(
-        islice(find_dead_letters(client, partitions, wanted), _MOST_DEAD_LETTERS)
-    )
+    found = find_dead_letters(client, partitions, wanted, most)
+    known.dead_letters = list(islice(found, _MOST_DEAD_LETTERS))
+    known.is_whole &= max(dead_letters_kept(client, partitions), default=0) <= most
     return known
+
+
+def _streams_of(standing: Standing, partitions: Sequence[PartitionKeys]) -> list[Stream]:
+    wanted = frozenset(partitions)
+    return [stream for stream in standing.streams if stream.partition in wanted]
 
 
 def _moving(forwards: Iterable[ForwardedPerson]) -> Iterator[tuple[str, bytes]]:
@@ -337,17 +359,36 @@ def _past(client: Redis, partition: PartitionKeys, digests: frozenset[bytes]) ->
             yield Moment(line.at_ms, line.outcome, *where, line.time_us, line.remark)
 
 
+def _answered(
+    client: Redis, partition: PartitionKeys, digest: bytes, lines: Sequence[LedgerLine]
+) -> Iterator[Moment]:
+    """Yield when a person's newest events were delivered in requests with many others."""
+    marks = {
+        mark_of(seed_of(one.audience, one.trigger), digest, one.delivered_us): one for one in lines
+    }
+    rows: Any = client.xrevrange(partition.answered) if marks else ()
+    for _, fields in rows:
+        kept = array("I", fields[b"m"])
+        for mark in marks.keys() & set(kept):
+            one = marks.pop(mark)
+            at_ms, status = orjson.loads(fields[b"e"])
+            where = (partition.destination, one.trigger, one.audience, one.direction.value)
+            detail = f"answered {status}, in a request of {len(kept):,} deliveries"
+            yield Moment(at_ms, "delivered", *where, one.delivered_us, detail)
+
+
 def _all_waiting(client: Redis, partitions: Sequence[PartitionKeys]) -> Iterator[WaitingEntry]:
     for stream in find_streams(client, partitions):
         yield from read_entries(client, stream)
 
 
 def _waiting(
-    client: Redis, partitions: Sequence[PartitionKeys], digests: frozenset[bytes], most: int
+    client: Redis, streams: Iterable[Stream], digests: frozenset[bytes], most: int
 ) -> tuple[list[WaitingEntry], bool]:
     """Return the deliveries that wait under these digests, and whether all entries were read."""
     found: list[WaitingEntry] = []
-    for number, entry in enumerate(_all_waiting(client, partitions)):
+    entries = chain.from_iterable(read_entries(client, stream) for stream in streams)
+    for number, entry in enumerate(entries):
         if number == most or len(found) == _MOST_FOUND:
             return found, False
         if entry.header and entry.header.digest in digests:
@@ -365,7 +406,7 @@ def _orphaned(
             yield entry
 
 
-def _with_digest(client: Redis, settings: Settings, text: str) -> KnownPerson | None:
+def _with_digest(client: Redis, settings: Settings, text: str, most: int) -> KnownPerson | None:
     """Find a profile by the digest that other commands print."""
     if not _DIGEST.fullmatch(text.strip().lower()):
         return None
@@ -375,18 +416,18 @@ def _with_digest(client: Redis, settings: Settings, text: str) -> KnownPerson | 
         if record.items:
             return KnownPerson(digest, partition.number)
     wanted = Filter(digests=frozenset([digest.hex()]))
-    dead_letters = find_dead_letters(client, all_partitions(client, settings), wanted)
-    dead_letter = next(dead_letters, None)
+    partitions = all_partitions(client, settings)
+    dead_letter = next(find_dead_letters(client, partitions, wanted, most), None)
     return KnownPerson(digest, dead_letter["partition"]) if dead_letter else None
 
 
-def _with_field(client: Redis, settings: Settings, text: str) -> KnownPerson | None:
+def _with_field(client: Redis, settings: Settings, text: str, most: int) -> KnownPerson | None:
     """Find a profile by any field, in waiting deliveries and dead letters."""
     partitions = all_partitions(client, settings)
-    for entry in islice(_all_waiting(client, partitions), MOST_ENTRIES):
+    for entry in islice(_all_waiting(client, partitions), most):
         if entry.header and _has(profile_of(entry), text):
             return KnownPerson(entry.header.digest, entry.stream.partition.number)
-    for dead_letter in islice(find_dead_letters(client, partitions), MOST_ENTRIES):
+    for dead_letter in islice(find_dead_letters(client, partitions), most):
         if dead_letter["header"] and _has(dead_letter["profile"], text):
             return KnownPerson(bytes.fromhex(dead_letter["header"][1]), dead_letter["partition"])
     return None

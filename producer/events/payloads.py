@@ -28,6 +28,7 @@ from segrelay.producer.events.values import (
     refuse_future,
 )
 from segrelay.worker.contract.events import Event
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.client import RedisError
 from segrelay.worker.contract.words import Direction, Refusal
 from segrelay.worker.errors import PayloadRefused, SegrelayError
@@ -350,7 +351,7 @@ def refuse_heavy(events: int, profile_bytes: int) -> None:
     if events * profile_bytes > _MOST_BYTES:
         raise PayloadRefused(
             Refusal.TOO_LARGE,
-            f"{events:,} segment events carry a profile of {profile_bytes:,} bytes each: "
+            f"{plural(events, 'segment event')} with a profile of {profile_bytes:,} bytes each: "
             "split the payload.",
         )
 

@@ -25,9 +25,9 @@ class _Accepted:
     at_ms: int
 
     def record(self, one: NewDelivery, *, reveal: bool) -> dict[str, Any]:
-        place = {"partition": self.partition, "lane": one.lane}
+        found_in = {"partition": self.partition, "lane": one.lane}
         return {
-            **record_of(TapKind.EVENT, self.at_ms, self.destination, **place),
+            **record_of(TapKind.EVENT, self.at_ms, self.destination, **found_in),
             **about(one),
             **shown_content(decode_profile(one.profile), reveal=reveal, mask=masked_profile),
         }

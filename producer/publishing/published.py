@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
@@ -92,6 +92,17 @@ class Entries(NamedTuple):
 
     first: str
     last: str
+
+
+def entries_of(streams: Iterable[str], ids: Sequence[bytes]) -> dict[str, Entries]:
+    """Return the entries that a script has added, by the keys of their streams.
+
+    Args:
+        streams: All streams that it was given.
+        ids: For each of them the first and the last id; empty = it has added none.
+    """
+    pairs = zip(streams, ids[::2], ids[1::2], strict=True)
+    return {name: Entries(first.decode(), last.decode()) for name, first, last in pairs if first}
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Literal, cast
 
-from segrelay.producer.publishing.published import Entries, PartitionAddress, Published
+from segrelay.producer.publishing.published import Entries, PartitionAddress, Published, entries_of
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.destinations import DestinationIds
 from segrelay.worker.contract.keys import PartitionKeys
@@ -162,9 +162,7 @@ def _run(client: Redis, calls: Sequence[ScriptCall], progress: JobPosition) -> l
 
 
 def _entries(call: ScriptCall, ids: Sequence[bytes]) -> dict[str, Entries]:
-    names = cast("Sequence[str]", accept.streams_of(call))
-    streams = zip(names, ids[::2], ids[1::2], strict=True)
-    return {name: Entries(first.decode(), last.decode()) for name, first, last in streams if first}
+    return entries_of(cast("Sequence[str]", accept.streams_of(call)), ids)
 
 
 MEMORY_SHARE: Final = 0.8

@@ -25,6 +25,7 @@ from urllib.parse import unquote_plus
 from segrelay.producer.events.payloads import Payload
 from segrelay.producer.sources.opening import STANDARD_INPUT, Opened
 from segrelay.producer.sources.reading import LARGEST_PAYLOAD_BYTES
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.words import Refusal
 from segrelay.worker.errors import UsageWrong
 
@@ -222,7 +223,10 @@ def _header(name: str, cells: Sequence[str], columns: Columns) -> Sequence[str]:
 
 def _row(cells: Sequence[str], fields: Sequence[str], columns: Columns, line: int) -> Payload:
     if len(cells) > len(fields):
-        message = f"The row has {len(cells)} cells, but there are {len(fields)} columns."
+        message = (
+            f"The row has {plural(len(cells), 'cell')}, but the table"
+            f" {plural(len(fields), 'column')}."
+        )
         return Payload(_text(cells), None, line, error=message)
     profile: dict[str, Any] = {}
     for name, cell in zip(fields, cells, strict=False):

@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 import orjson
 
 from segrelay.worker.contract.destinations import DestinationIds
+from segrelay.worker.contract.printable import plural
 
 MOST_GONE: Final = 100
 MOST_GONE_SHARE: Final = 0.1
@@ -197,19 +198,19 @@ class Run:
         if gone <= self.allowed:
             return ""
         if self.bad:
-            return f"{self.bad:,} rows can't be read, {gone:,} members are missing"
+            return f"{plural(self.bad, 'row')} can't be read, {plural(gone, 'member')} missing"
         if not self.rows and self.last_total < 0:
-            return f"the file has no rows, {gone:,} members are missing"
+            return f"the file has no rows, {plural(gone, 'member')} missing"
         distinct = min(self.seen.values(), default=0) + self.unplaced + self.shared
         if distinct < self._expected():
             return (
-                f"the scan is incomplete: {distinct:,} of {self.last_total:,} members came,"
-                f" {gone:,} are missing"
+                f"the scan is incomplete: {distinct:,} of {plural(self.last_total, 'member')} came,"
+                f" {gone:,} missing"
             )
         members = gone + max(self.seen.values(), default=0)
         most = max(MOST_GONE, int(MOST_GONE_SHARE * members))
         if gone > most:
-            return f"{gone:,} of {members:,} members are gone, at most {most:,} are believed"
+            return f"{gone:,} of {plural(members, 'member')} gone, at most {most:,} believed"
         return ""
 
     def _expected(self) -> int:

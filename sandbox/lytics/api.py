@@ -23,7 +23,8 @@ from segrelay.sandbox.lytics.account import Account, MembershipChange, Move, Sca
 from segrelay.sandbox.lytics.webhooks import WebhookJob, WebhookSender
 from segrelay.sandbox.settings import LyticsSwitches
 
-_NAME: Final = "template.jsonnet"
+_NAMES: Final = {"jsonnet": "template.jsonnet", "js1": "template.js"}
+"""The name of a template's file, by its type; the ending is that of its language."""
 _SECONDS: Final = 10.0
 _MEMORY_BYTES: Final = 1_024**3
 
@@ -67,7 +68,7 @@ class RemoteTemplates:
         return json_answer(404, {"status": 404, "message": "not found"})
 
     def _create(self, query: dict[str, str], body: bytes) -> Reply:
-        if not query.get("name") or query.get("type") != "jsonnet":
+        if not query.get("name") or query.get("type") not in _NAMES:
             return json_answer(400, {"status": 400, "message": "name and type are required"})
         name = query["name"]
         number = f"{name}|{len(self.kept)}"
@@ -75,7 +76,7 @@ class RemoteTemplates:
         self.kept[found] = RemoteTemplate(
             id=found,
             name=name,
-            type="jsonnet",
+            type=query["type"],
             description=query.get("description", ""),
             account_id=query.get("account_id", ""),
             source=body.decode(errors="replace"),
@@ -102,10 +103,10 @@ class RemoteTemplates:
             return json_answer(400, {"status": 400, "message": "invalid json"})
         if not self.kept[known].desired_format:
             return Reply(500, b"")
-        return _ok(_evaluated(self.kept[known].source, request))
+        return _ok(_evaluated(self.kept[known], request))
 
 
-def _evaluated(source: str, request: dict[str, Any]) -> Any:
+def _evaluated(template: RemoteTemplate, request: dict[str, Any]) -> Any:
     """Render an entity; return an error text like those of Lytics if the template fails."""
     # Nothing else here needs the engines, and a sandbox is started often.
     from segrelay.jsonnet.files import TemplateFolder  # noqa: PLC0415
@@ -119,9 +120,10 @@ def _evaluated(source: str, request: dict[str, Any]) -> Any:
     row = Row(profile, settings if isinstance(settings, dict) else {})
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / _NAME).write_text(source, "utf-8")
+        file = _NAMES[template.type]
+        (folder / file).write_text(template.source, "utf-8")
         try:
-            bundle = TemplateFolder(folder, LYTEMPLATES).bundle(_NAME)
+            bundle = TemplateFolder(folder, LYTEMPLATES).bundle(file)
             answer = render_isolated(bundle, [row], seconds=_SECONDS, memory_bytes=_MEMORY_BYTES)
         except Exception as broken:  # noqa: BLE001 - Lytics answers 200 whatever is wrong with it
             return f"RUNTIME ERROR: {broken.args[0]}"

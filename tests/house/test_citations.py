@@ -18,7 +18,7 @@ NOT_OURS = {"celeryconfig.py", "flowerconfig.py"}
 """Files that Celery and Flower look for."""
 NOT_MODULES = {"events.0.event_name", "insider.phone", "worker.broken"}
 """A place in a body, a function of the template library, and a line of the log."""
-OTHER_SUFFIXES = (".py", ".lua", ".json", ".jsonnet", ".libsonnet", ".toml", ".yaml")
+OTHER_SUFFIXES = (".py", ".lua", ".js", ".json", ".jsonnet", ".libsonnet", ".toml", ".yaml")
 EXPLAINED = "NAME"
 """Stands in the name of a file that the reader is told to write."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("worker", "producer", "ops", "jsonnet", "sandbox", "tools", "segrelay")
+PACKAGES = ("worker", "producer", "ops", "jsonnet", "javascript", "sandbox", "tools", "segrelay")
 
 PATTERNS = {
     # A question or a clause instead of a noun phrase or an imperative. "When …" and "Where …" are

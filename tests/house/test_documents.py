@@ -7,17 +7,17 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("worker", "producer", "ops", "templates", "tests")
-ROOMS = ("worker", "producer", "ops", "jsonnet", "sandbox", "tools")
+ROOMS = ("worker", "producer", "ops", "jsonnet", "javascript", "sandbox", "tools")
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
-    *(ROOT / folder / "README.md" for folder in (*FOLDERS, "jsonnet")),
+    *(ROOT / folder / "README.md" for folder in (*FOLDERS, "jsonnet", "javascript")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 _CODE = re.compile(r"```.*?```", re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?:)([^)\s#]*)(?:#([^)\s]*))?\)")
 _PATH = re.compile(
-    r"`((?:worker|producer|ops|jsonnet|sandbox|tools|templates|tests|docs)/[\w./*-]+)`"
+    r"`((?:worker|producer|ops|jsonnet|javascript|sandbox|tools|templates|tests|docs)/[\w./*-]+)`"
 )
 _HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("worker", "producer", "ops", "jsonnet", "sandbox", "tools", "segrelay")
+PACKAGES = ("worker", "producer", "ops", "jsonnet", "javascript", "sandbox", "tools", "segrelay")
 FORBIDDEN = {"utils", "helpers", "common", "misc", "data", "info"}
 
 
@@ -54,7 +54,7 @@ def test_our_modules_are_imported_as_one_package() -> None:
         if name.partition(".")[0] in rooms
     }
 
-    assert rooms >= {"worker", "producer", "ops", "templates", "jsonnet", "sandbox"}
+    assert rooms >= {"worker", "producer", "ops", "templates", "jsonnet", "javascript", "sandbox"}
     assert imported == set()
 
 
@@ -174,7 +174,7 @@ def test_lua_is_loaded_in_one_place() -> None:
 
 
 @pytest.mark.parametrize(
-    "script", ["take", "renew", "ledger", "note", "open", "settle", "carry_over", "release"]
+    "script", ["take", "renew", "ledger", "intent", "open", "settle", "carry_over", "release"]
 )
 def test_scripts_that_drain_work_in_a_full_redis(script: str) -> None:
     text = (ROOT / f"worker/adapters/redis/lua/{script}.lua").read_text()

@@ -81,8 +81,8 @@ def _drained(rig: Rig, runtime: Runtime, events: int) -> dict[str, float]:
     gc.collect()
     begun, ours, redis = time.perf_counter(), time.process_time(), redis_seconds(rig.client)
     while rig.waiting():
-        for place in rig.partitions():
-            runtime.drain(place.destination, place.number, Stop())
+        for partition in rig.partitions():
+            runtime.drain(partition.destination, partition.number, Stop())
     return {
         "wall_us": 1e6 * (time.perf_counter() - begun) / events,
         "process_us": 1e6 * (time.process_time() - ours) / events,

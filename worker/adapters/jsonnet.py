@@ -117,7 +117,7 @@ class ProcessRenderer:
         begun = looked = time.thread_time()
         while len(results) < len(rows) and looked < begun + AHEAD_TURN_SECONDS:
             few = rows[len(results) : len(results) + AHEAD_ROWS]
-            rendered = self.renderer.render_compiled(template, few, engine, compares=compares)
+            rendered = self.renderer.render_ahead(template, few, engine, compares=compares)
             results += rendered
             before, looked = looked, time.thread_time()
             if len(rendered) < len(few) or looked > before + AHEAD_SLOW_SECONDS:

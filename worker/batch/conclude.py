@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+from array import array
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,6 +35,7 @@ from segrelay.worker.contract.counts import (
     label_of_status,
     prefix_of_delivery,
 )
+from segrelay.worker.contract.events import mark_of, seed_of
 from segrelay.worker.contract.keys import split_stream_name
 from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.words import Death, Skip, kind_of_lane
@@ -108,7 +110,7 @@ class _Outcomes:
         apart: Deliveries that shared a user object which was refused.
         names: True if each delivery gets a line of the history, as in a small request. The lines of
             large ones would drive out what was refused; those of deliveries that failed before are
-            written there, too.
+            written there, too. Large ones keep a mark of each delivery instead.
         history: Lines about deliveries that were accepted, and user objects that were shared.
     """
 
@@ -122,6 +124,24 @@ class _Outcomes:
     delivered: Counter[str] = field(default_factory=Counter)
     apart: list[Delivery] = field(default_factory=list)
     history: list[bytes] = field(default_factory=list)
+    seeds: dict[tuple[str, str], int] = field(default_factory=dict)
+    marks: array[int] = field(default_factory=lambda: array("I"))
+
+    def mark(self, delivery: Delivery) -> None:
+        """Keep the mark of a delivery that was accepted with many others."""
+        header = delivery.header
+        about = (header.audience, delivery.trigger)
+        seed = self.seeds.get(about)
+        if seed is None:
+            seed = self.seeds[about] = seed_of(*about)
+        self.marks.append(mark_of(seed, header.digest, header.time_us))
+
+    def answered(self, answer: Answer | None) -> tuple[bytes, bytes] | tuple[()]:
+        """Return the time and the status of a large request, and the marks of its deliveries."""
+        if not self.marks:
+            return ()
+        status = answer.status if answer else 0
+        return orjson.dumps([self.now_ms, status]), self.marks.tobytes()
 
 
 @dataclass(slots=True)
@@ -243,6 +263,7 @@ class Conclusion:
             waits=waits_over,
             reached=outcomes.reached,
             history=outcomes.history,
+            answered=outcomes.answered(request.answered),
         )
         self.batch.state.records.update(outcomes.records)
         await self.settler.write(closing)
@@ -284,15 +305,16 @@ class Conclusion:
         if to.names or delivery.attempts > 1:
             status = f"answered {answer.status}" if answer else ""
             to.history.append(self.settler.line(delivery, "delivered", status))
+        else:
+            to.mark(delivery)
         to.settled.append(delivery.succeed(answer))
         to.settled += (
             older.skip(Skip.SUPERSEDED, "superseded in its batch") for older in delivery.superseded
         )
         if state.is_sampled(digest):
             api = delivery.loaded.api
-            sent = (
-                [trigger, api.sent_names(delivery.shaped)] if delivery.loaded.is_read_back else []
-            )
+            is_read_back = digest[-1] < delivery.loaded.read_back_below
+            sent = [trigger, api.sent_names(delivery.shaped)] if is_read_back else []
             told = [to.now_ms, api.known_by(delivery.shaped), *sent]
             to.reached[digest.hex()] = orjson.dumps(told)
 

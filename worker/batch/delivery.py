@@ -55,7 +55,9 @@ class LoadedTrigger:
         token_of: The authorization whose token requests carry; "" = none.
         envelope: Makes a whole body of its array of results; None = no template does.
         tls: The files with which connections are secured.
-        is_read_back: People are read back, so the names of what is sent are kept.
+        read_back_below: The names of what is sent are kept, for reading back, of the people with a
+            digest whose last byte is below this; 256 = all, 0 = nobody.
+        edition: A fingerprint of all that decides what it sends: templates and configuration.
     """
 
     name: str
@@ -72,7 +74,8 @@ class LoadedTrigger:
     token_of: str = ""
     tls: Certificate | None = None
     envelope: Template | None = None
-    is_read_back: bool = False
+    read_back_below: int = 0
+    edition: str = ""
 
 
 @dataclass(frozen=True, slots=True)

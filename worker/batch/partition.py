@@ -122,10 +122,15 @@ class Intent:
 
 
 class Hold(NamedTuple):
-    """A hold: all entries of a stream up to `last_id` wait until `until_ms`, by Redis' clock."""
+    """A hold: all entries of a stream up to `last_id` wait until `until_ms`, by Redis' clock.
+
+    Attributes:
+        edition: Of its trigger, see `LoadedTrigger.edition`; "" = not known.
+    """
 
     last_id: str
     until_ms: int
+    edition: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +178,8 @@ class Settlement:
         backoffs: By position. Backoffs of deliveries that are gone are not kept.
         counts: Additions to further fields of `counts`.
         history: Lines about deliveries that were skipped, are dead, or are tried again.
+        answered: The time (ms) and the status of a large request, and its deliveries' marks; () =
+            there is none.
         reached: For `verify`, by digest (hex) of each person to whom something was delivered: JSON
             of now (ms) and of the identifiers by which the destination knows the person.
     """
@@ -185,6 +192,7 @@ class Settlement:
     backoffs: Mapping[str, Backoff] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     history: Sequence[bytes] = ()
+    answered: tuple[bytes, bytes] | tuple[()] = ()
     reached: Mapping[str, bytes] = field(default_factory=dict)
     responses: Sequence[bytes] = ()
 
@@ -248,7 +256,7 @@ class Partition(Protocol):
         paused: Iterable[str],
         *,
         suspects: Iterable[str] = (),
-        scopes: Iterable[str] = (),
+        labels: Iterable[str] = (),
         keep_if_due: bool,
     ) -> Release:
         """Give the lease back.
@@ -257,7 +265,8 @@ class Partition(Protocol):
             holds: Those that have changed; None = it is over.
             paused: Triggers of which nothing may be done now, and lanes that are paused.
             suspects: The positions of deliveries that the next holder has to render apart, too.
-            scopes: The scopes of triggers, as `trigger|SCOPE`: what one does not want is not due.
+            labels: Of triggers, `trigger|SCOPE|EDITION`: what a scope does not want is not due, and
+                what waits because of another edition is.
             keep_if_due: Keep the lease if some work may be done now.
         """
 

@@ -53,6 +53,7 @@ class _Source:
 
     Args:
         unwanted_up_to: The id up to which its trigger wants nothing of it.
+        edition: Of the trigger.
         only_orphans: True if nothing else was read of it.
     """
 
@@ -61,6 +62,7 @@ class _Source:
     after_id: str
     hold: Hold | None
     unwanted_up_to: str = ""
+    edition: str = ""
     only_orphans: bool = True
     entries: deque[Delivery] = field(default_factory=deque)
     is_exhausted: bool = False
@@ -79,7 +81,7 @@ class _Source:
         self.only_orphans = False
         if self.only_waiting:
             earliest = min(self.hold.until_ms, until_ms) if self.hold else until_ms
-            self.hold = Hold(entry_id, earliest)
+            self.hold = Hold(entry_id, earliest, self.edition)
 
     def set_aside(self, entry_id: str) -> None:
         """Leave an entry that the trigger does not want."""
@@ -239,10 +241,10 @@ def _source(state: State, stream: str) -> _Source:
     if hold and hold.until_ms <= state.now_ms():
         hold = None
     trigger = split_stream_name(stream)[1]
-    unwanted = state.unwanted_up_to(stream)
+    unwanted, edition = state.unwanted_up_to(stream), state.editions.get(trigger, "")
     if hold and (not unwanted or order_of(hold.last_id) > order_of(unwanted)):
-        return _Source(stream, trigger, hold.last_id, hold, unwanted, only_orphans=False)
-    return _Source(stream, trigger, unwanted, hold, unwanted, only_orphans=True)
+        return _Source(stream, trigger, hold.last_id, hold, unwanted, edition, only_orphans=False)
+    return _Source(stream, trigger, unwanted, hold, unwanted, edition, only_orphans=True)
 
 
 def _push(heads: list[tuple[tuple[int, int], int]], number: int, source: _Source) -> None:

@@ -152,7 +152,7 @@ def _parts(deliveries: Iterable[Delivery], batch: Batch) -> Iterator[_Part]:
     for group, members in sorted(groups.items(), key=lambda each: each[0].isolated):
         for first in range(0, len(members), RENDER_GROUP):
             part = members[first : first + RENDER_GROUP]
-            rows = [Row(delivery.text, delivery.loaded.settings) for delivery in part]
+            rows = [Row(each.text, each.loaded.settings, each.event.time_us) for each in part]
             yield _Part(group, part, rows)
 
 

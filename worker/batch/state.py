@@ -14,7 +14,8 @@ from segrelay.worker.batch.tap import DrainTap
 from segrelay.worker.contract.keys import split_stream_name
 from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.people import Recognizer
-from segrelay.worker.contract.triggers import NO_RENAMES, Renames, Scope
+from segrelay.worker.contract.printable import plural
+from segrelay.worker.contract.triggers import NO_RENAMES, Renames, Scope, label
 from segrelay.worker.core.backoff import AfterFailure, Backoff, Wait, after_failure, longest_ms
 from segrelay.worker.core.gate import Closed, Open, SendTime
 
@@ -58,7 +59,7 @@ class Tally:
         """Return the line that Flower shows."""
         line = (
             f"delivered {self.delivered:,}, skipped {self.skipped:,}, dead {self.dead:,}, "
-            f"{self.requests:,} request{'s' * (self.requests != 1)}"
+            f"{plural(self.requests, 'request')}"
         )
         if self.waited_seconds >= _SHOWN_WAIT_SECONDS:
             line += f", waited {self.waited_seconds:.1f} s"
@@ -91,6 +92,8 @@ class State:
         recognizer: Knows people by stable ids; None = the destination does not use them.
         streams: The names of the streams that are not empty, if they were read a moment ago and
             nobody has used them yet.
+        editions: By trigger, of what this drain works with.
+        current: Those of them that are the newest.
         tap: Offers what is done to those who watch; None = nobody watches.
     """
 
@@ -118,6 +121,8 @@ class State:
     has_forwards: bool = False
     recognizer: Recognizer | None = None
     streams: tuple[str, ...] | None = None
+    editions: Mapping[str, str] = field(default_factory=dict)
+    current: Mapping[str, str] = field(default_factory=dict)
     tap: DrainTap | None = None
 
     @classmethod
@@ -130,17 +135,50 @@ class State:
         scopes: Mapping[str, Scope] = MappingProxyType({}),
         *,
         recognizer: Recognizer | None = None,
+        editions: Mapping[str, str] = MappingProxyType({}),
+        newest: Mapping[str, str] = MappingProxyType({}),
     ) -> State:
-        """Return the state of a new holder; waits with an impossibly late end count as over."""
+        """Return the state of a new holder.
+
+        Waits with an impossibly late end count as over. What an older edition of a trigger has
+        caused is over for a drain whose own edition (`editions`) is the one that was adopted last
+        (`newest`). Another drain lets it wait: two that differ would else end each other's waits.
+        """
         latest_ms = holding.now_ms + longest_ms(late_seconds)
+        current = {name: one for name, one in editions.items() if newest.get(name) == one}
+
+        def is_former(trigger: str, edition: str) -> bool:
+            return bool(edition) and current.get(trigger, edition) != edition
+
+        former = {
+            name
+            for name, hold in holding.holds.items()
+            if is_former(split_stream_name(name)[1], hold.edition)
+        }
         state = cls(
             clock=clock,
             offset_ms=holding.now_ms - 1000 * clock.seconds(),
-            waits=_ending(holding.waits, latest_ms),
-            backoffs=_ending(holding.backoffs, latest_ms),
+            waits=_ending(
+                {
+                    name: Wait() if is_former(name, wait.edition) else wait
+                    for name, wait in holding.waits.items()
+                },
+                latest_ms,
+            ),
+            backoffs=_ending(
+                {
+                    position: backoff
+                    for position, backoff in holding.backoffs.items()
+                    if not is_former(position.split("|")[1], backoff.edition)
+                },
+                latest_ms,
+            ),
             holds={
-                name: hold for name, hold in holding.holds.items() if hold.until_ms <= latest_ms
+                name: hold
+                for name, hold in holding.holds.items()
+                if hold.until_ms <= latest_ms and name not in former
             },
+            changed_holds=dict.fromkeys(former),
             suspects=set(holding.rendering),
             paused=set(paused),
             scopes=scopes,
@@ -149,6 +187,8 @@ class State:
             has_forwards=holding.has_forwards,
             recognizer=recognizer,
             streams=holding.streams,
+            editions=editions,
+            current=current,
         )
         for intent in holding.intents:
             if intent.open_until_ms:
@@ -213,6 +253,10 @@ class State:
         # What belongs to a renamed audience is carried over, or dropped after it was renamed back.
         return not (header.former or self.renames.concern(header))
 
+    def labels_of(self, triggers: Iterable[str]) -> list[str]:
+        """Return the scopes and the newest editions of triggers, as scripts know them."""
+        return [label(name, self.scopes.get(name), self.current.get(name, "")) for name in triggers]
+
     def unwanted_up_to(self, stream: str) -> str:
         """Return the id up to which a stream's trigger wants nothing of it; "" = unknown."""
         scope = self.scopes.get(split_stream_name(stream)[1])
@@ -276,6 +320,7 @@ class State:
             jitter=jitter,
             reason=reason,
             others_are_taken=others_are_taken,
+            edition=self.editions.get(delivery.trigger, ""),
         )
         # A request that was under way when the trigger began to wait does not make it wait longer.
         fresh = wait and self.wait_set_ms.get(delivery.trigger, 0) >= send_time.at_ms

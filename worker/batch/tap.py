@@ -167,8 +167,8 @@ class Passage:
 
     def _begin(self, kind: TapKind, one: Delivery) -> dict[str, Any]:
         lane, _ = split_stream_name(one.stream)
-        place = {"partition": self.keys.partition, "lane": lane}
-        return record_of(kind, self.now_ms(), self.keys.destination, **place)
+        found_in = {"partition": self.keys.number, "lane": lane}
+        return record_of(kind, self.now_ms(), self.keys.destination, **found_in)
 
 
 def _harmless(

@@ -25,6 +25,7 @@ from segrelay.worker.destinations.insider.shape import deletes, overwrites
 _MEMBERSHIPS: Final = ("_segments", "segments_all", "segments")
 """The fields of a profile that list its audiences, by Lytics' documentation."""
 _IDENTIFIERS: Final = frozenset({"email", "phone_number", "uuid"})
+_FOR_LYTICS: Final = "ly_template_"
 _PLAIN: Final = "http://"
 _REMOVALS: Final = ("partial", "whole")
 _MANY: Final = (dict, list)
@@ -103,6 +104,12 @@ def misplaced_of(body: object) -> Iterator[str]:
 
 def _all(body: object, attribute: str, profile: Mapping[str, Any]) -> Iterator[str]:
     root = _object(body)
+    if taken := [name for name in root if name.startswith(_FOR_LYTICS)]:
+        yield (
+            f"{', '.join(taken)}: Lytics takes URL, headers and body of the request from these, and"
+            " here they would be sent. Return the body alone; a trigger's url and headers may have"
+            " templates of their own."
+        )
     for user in users_of(body):
         yield from _of_overwriting(user, root, attribute)
         yield from _of_taking_too_much(user, attribute, profile)

@@ -232,7 +232,7 @@ def preview(candidates: Sequence[Candidate], settings: Settings, *, now_us: int)
 def _of_trigger(
     group: Sequence[Candidate], trigger: Trigger, settings: Settings, now_us: int
 ) -> list[Previewed]:
-    rows = [Row(one.profile, trigger.settings) for one in group]
+    rows = [Row(one.profile, trigger.settings, one.header.time_us) for one in group]
     results: Sequence[Result | Killed]
     try:
         bundle = TemplateFolder(settings.templates_folder, LYTEMPLATES).bundle(

@@ -159,6 +159,7 @@ class TemplateReport:
         findings: In the order of finding.
         not_compiled: Because of what only Jsonnet renders it; "" where it is compiled, too.
         needed_engine: The cases that needed the engine although it is compiled, and why.
+        language: The language that it is written in; one other than Jsonnet has a single engine.
     """
 
     template: str
@@ -167,6 +168,7 @@ class TemplateReport:
     findings: Sequence[Finding]
     not_compiled: str = ""
     needed_engine: Mapping[str, str] = field(default_factory=dict)
+    language: str = "Jsonnet"
 
     @property
     def is_fit(self) -> bool:
@@ -188,10 +190,13 @@ def check_template(folder: Path, template: str, cases: Sequence[Case]) -> Templa
         return TemplateReport(template, bundle.content_hash, {}, killers)
     rendered = [(case, result) for case, result in both if not isinstance(result, Killed)]
     findings = [*_findings_about_renders(rendered), *_without_ids(bundle, rendered)]
+    renders = {case.label: in_words(result) for case, result in rendered}
+    if bundle.language:
+        name = bundle.language.name
+        return TemplateReport(template, bundle.content_hash, renders, findings, language=name)
     said = _judged(bundle, cases)
     for case, result in rendered:
         findings += disagreements(case.label, result, said[case])
-    renders = {case.label: in_words(result) for case, result in rendered}
     accelerator = Accelerator.of(template, bundle)
     findings += _doubts(accelerator, cases, said, engine_for(bundle))
     return TemplateReport(

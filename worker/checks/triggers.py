@@ -260,7 +260,7 @@ def _judge(
         case Killed(cause):
             return [("error", _KILLED[cause].format(trigger.main_template))]
         case Asserted(message):
-            return [sample.doubt(f"{trigger.main_template}: an assert fails: {message}")]
+            return [sample.doubt(f"{trigger.main_template} skips it: {message}")]
         case TemplateFailed() as failed:
             return [sample.doubt(f"{_location_of(failed, trigger)}: {failed.message}")]
         case _:

@@ -46,7 +46,7 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{segrelay}:taps` | hash | who watches what goes through: see `_tap.lua` |
 | `{segrelay}:taps:ID` | stream | \* the records for one of them; capped, and gone soon after |
 | `{segrelay}:jobs` | set | names of the backfills |
-| `{job:NAME}` | hash | a backfill: spec, phase, problem, `shard\|n`, and a lock |
+| `{job:NAME}` | hash | a backfill: spec, phase, `moved` (ms), problem, `shard\|n`, and a lock |
 | `{job:NAME}:bad` | list | \* its rows that could not be placed, at most 10,000 |
 | `{sync:NAME}` | hash | a sync: `state` (JSON), `next` (ms), and a lock, see `_lock.lua` |
 | `{sync:NAME}:wakeup` | string | a step of the sync was woken and has not begun |
@@ -70,9 +70,11 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{d:p}rendering` | string | what the holder is rendering: JSON |
 | `{d:p}intents` | hash | intent id → JSON |
 | `{d:p}open` | hash | intent id → end (ms) of the doubt |
-| `{d:p}retry` | hash | trigger → JSON: attempts, not before, successes, why |
-| `{d:p}aside` | hash | `lane\|trigger\|id` → JSON: width, tries, not before, successes, refusal |
-| `{d:p}holds` | hash | `lane\|trigger` → JSON: up to which id everything waits, until when |
+| `{d:p}retry` | hash | trigger → JSON of a `Wait` of `core.backoff`, field by field |
+| `{d:p}aside` | hash | `lane\|trigger\|id` → JSON of a `Backoff` of `core.backoff`; of those who |
+| | | wait for an outage only, the first fields |
+| `{d:p}holds` | hash | `lane\|trigger` → up to which id everything waits, until when, and the |
+| | | trigger's edition, separated by spaces |
 | `{d:p}orphans` | hash | `lane\|trigger\|SCOPE` → unwanted up to this id; and `\|n`: how many |
 | `{d:p}carried:OLD` | hash | what came from the partition of another destination (its id), or |
 | | | letters from a person's former identity (its digest), until they are |
@@ -82,6 +84,8 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{d:p}dead_letter_times` | sorted set | dead letter id by time of death (ms) |
 | `{d:p}causes` | hash | cause → JSON sample; `cause\|n` → count |
 | `{d:p}history` | stream | recent skips, refusals, retries and small deliveries, capped |
+| `{d:p}answered` | stream | recent large requests that were accepted, capped: JSON of the time |
+| | | (ms) and the status, and the marks of their deliveries, see `contract.events` |
 | `{d:p}reached` | sorted set | the smallest digests (hex) of people who were reached |
 | `{d:p}who` | hash | \* digest → JSON: see `segrelay.ops.verify` |
 | `{d:p}responses` | stream | \* outcomes for response streams: JSON of stream and record, capped |
@@ -342,7 +346,7 @@ _PARTS: Final = frozenset(
     {
         "streams", "counts", "lease", "wakeup", "rendering", "intents", "open", "retry", "aside",
         "holds", "dead_letters", "dead_letter_times", "causes", "history", "reached", "who", "jobs",
-        "responses", "responseslost", "outcomes", "recorded", "jobtimes",
+        "answered", "responses", "responseslost", "outcomes", "recorded", "jobtimes",
         "synctokens", "orphans", "forwards", "dead_letters_leaving",
         "changes", "changed",
     }

@@ -60,6 +60,15 @@ def _is_public(key: str, value: Any) -> bool:
     return shape is not None and isinstance(value, str) and shape.fullmatch(value) is not None
 
 
+def cut(value: Any) -> Any:
+    """Shorten lists to what is shown of them masked."""
+    if isinstance(value, dict):
+        return {key: cut(element) for key, element in value.items()}
+    if isinstance(value, list):
+        return [cut(element) for element in islice(value, _SHOWN_ELEMENTS)]
+    return value
+
+
 def hidden(value: Any) -> Any:
     """Mask a value; keys and nesting stay."""
     if isinstance(value, dict):

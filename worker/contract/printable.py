@@ -23,6 +23,11 @@ def printable(text: str, *, keep: str = "") -> str:
     return CONTROLS.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
 
 
+def plural(count: int, one: str, many: str = "") -> str:
+    """Return a number with its noun, e.g. `1 letter` and `2,000 letters`."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
 def json_text(text: bytes) -> str:
     r"""Return a JSON text for a terminal, with control characters escaped, such as `\u009b`."""
     return CONTROLS.sub(

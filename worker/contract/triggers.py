@@ -74,10 +74,20 @@ class Scope:
         text = orjson.dumps([self.on.value, audiences])
         return hashlib.sha256(text).hexdigest()[:_DIGEST_CHARACTERS]
 
-    @property
-    def label(self) -> str:
-        """Return `trigger|digest`, by which scripts know the scope."""
-        return f"{self.trigger}|{self.digest}"
+
+def label(trigger: str, scope: Scope | None, edition: str = "") -> str:
+    """Return `trigger|SCOPE|EDITION`, by which scripts know a trigger; what is not known is "".
+
+    Args:
+        trigger: Its name.
+        scope: Its scope.
+        edition: The newest one, see `LoadedTrigger.edition`.
+    """
+    return f"{trigger}|{scope.digest if scope else ''}|{edition}"
+
+
+EDITION: Final = "|edition"
+"""The end of the field of `{segrelay}:versions` that holds a trigger's newest edition."""
 
 
 def named_audiences(triggers: Iterable[Trigger]) -> list[str]:
@@ -116,6 +126,7 @@ class TemplateVersion:
         canary: The number of deliveries that go first; 0 = it has none.
         left: The number of these that have no outcome yet, where the canary goes on.
         outcomes: Of the deliveries of its canary.
+        edition: The newest one of the trigger, see `LoadedTrigger.edition`.
     """
 
     version: str
@@ -126,11 +137,12 @@ class TemplateVersion:
     canary: int = 0
     left: int = 0
     outcomes: Mapping[str, int] = field(default_factory=dict)
+    edition: str = ""
 
     def dumps(self) -> bytes:
-        """Return the version as Redis keeps it; its canary's counts are kept beside it."""
+        """Return the version as Redis keeps it; its canary's counts and its edition are beside."""
         stored = asdict(self)
-        del stored["left"], stored["outcomes"]
+        del stored["left"], stored["outcomes"], stored["edition"]
         return orjson.dumps(stored)
 
     def since(self, now: Mapping[str, int]) -> dict[str, int]:
@@ -156,6 +168,7 @@ def parse_versions(stored: Mapping[bytes, bytes]) -> dict[str, TemplateVersion]:
             one,
             left=int(stored.get(name + b"|left", 0)) + out,
             outcomes=orjson.loads(stored.get(name + b"|outcomes", b"{}")),
+            edition=stored.get(name + EDITION.encode(), b"").decode(),
         )
     return found
 

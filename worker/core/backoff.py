@@ -33,6 +33,8 @@ class Backoff:
         successes: Deliveries that its trigger had made when it failed last.
         refusal: The reason why its body was refused last, with nobody else in the request; "" = it
             was not.
+        edition: Of its trigger when it failed last, see `LoadedTrigger.edition`; "" = not kept.
+        since_ms: The time of the first of these failures; 0 = not kept.
     """
 
     width: int
@@ -41,6 +43,8 @@ class Backoff:
     not_before_ms: int = 0
     successes: int = -1
     refusal: str = ""
+    edition: str = ""
+    since_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +56,16 @@ class Wait:
         not_before_ms: Its streams are not due until then (Redis' clock).
         successes: Deliveries that it had made, anywhere, when its last request failed.
         reason: The reason why the last one failed, for a person.
+        edition: Of the trigger when it failed last, see `LoadedTrigger.edition`; "" = not kept.
+        since_ms: The time of the first of these failures; 0 = not kept.
     """
 
     attempts: int = 0
     not_before_ms: int = 0
     successes: int = -1
     reason: str = ""
+    edition: str = ""
+    since_ms: int = 0
 
 
 def longest_ms(late_seconds: float) -> int:
@@ -102,6 +110,7 @@ def after_failure(
     jitter: float,
     reason: str = "",
     others_are_taken: bool = False,
+    edition: str = "",
 ) -> AfterFailure:
     """Decide what happens to the deliveries of a failed request.
 
@@ -114,6 +123,7 @@ def after_failure(
         jitter: In [0, 1).
         reason: The reason why it failed, for a person.
         others_are_taken: True if the last answers say so, see `is_to_blame`.
+        edition: Of the trigger whose template made the request.
 
     A request is halved, and a delivery alone is counted towards its death, only if others of the
     trigger went through since the last failure. Otherwise the trigger waits and nothing dies.
@@ -121,19 +131,28 @@ def after_failure(
     last = backoff.successes if backoff else (wait.successes if wait else -1)
     others_go_through = others_are_taken or 0 <= last < successes
     failures = (backoff.failures if backoff else 0) + 1
+    since_ms = (backoff.since_ms if backoff else 0) or now_ms
     if not others_go_through:
         attempts = (wait.attempts if wait else 0) + 1
         until_ms = now_ms + round(1000 * delay_seconds(attempts, jitter))
         width = backoff.width if backoff else 0  # an outage says nothing about the body
-        kept = Backoff(width, failures, backoff.tries_alone if backoff else 0, 0, successes)
-        return AfterFailure(kept, Wait(attempts, until_ms, successes, reason))
+        tries_alone = backoff.tries_alone if backoff else 0
+        kept = Backoff(
+            width, failures, tries_alone, 0, successes, edition=edition, since_ms=since_ms
+        )
+        waits_since_ms = (wait.since_ms if wait else 0) or now_ms
+        return AfterFailure(
+            kept, Wait(attempts, until_ms, successes, reason, edition, waits_since_ms)
+        )
     tries_alone = (backoff.tries_alone if backoff else 0) + (users == 1)
     if users == 1 and tries_alone >= TRIES_ALONE:
         return AfterFailure(None, None)
     until_ms = now_ms + round(1000 * delay_seconds(max(1, tries_alone), jitter))
-    return AfterFailure(
-        Backoff(max(1, users // 2), failures, tries_alone, until_ms, successes), None
+    width = max(1, users // 2)
+    kept = Backoff(
+        width, failures, tries_alone, until_ms, successes, edition=edition, since_ms=since_ms
     )
+    return AfterFailure(kept, None)
 
 
 def is_to_blame(

@@ -14,7 +14,7 @@ from segrelay.worker.contract.printable import CONTROLS
 MESSAGE_CHARACTERS: Final = 200
 _READ_CHARACTERS: Final = 2_000
 
-_STAYS: Final = re.compile(r"[\w./-]+\.(?:jsonnet|libsonnet):\d+: |[1-5][0-9]{2}(?:: |\Z)")
+_STAYS: Final = re.compile(r"[\w./-]+\.(?:jsonnet|libsonnet|js):\d+: |[1-5][0-9]{2}(?:: |\Z)")
 """The beginning of a message that is kept: a place in a template, or an HTTP status."""
 _PLACEHOLDER: Final = r"<(?:email|value|id|number)>"
 _OLD_NUMBER: Final = "<n>"

@@ -10,6 +10,7 @@ and the log says so.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import resource
 import signal
@@ -35,7 +36,7 @@ from segrelay.worker.checks.triggers import (
     fails_where_another_renders,
     kind_of,
 )
-from segrelay.worker.contract.settings import Settings, Trigger
+from segrelay.worker.contract.settings import Destination, Settings, Trigger
 from segrelay.worker.contract.settings.http import TemplateChoice
 from segrelay.worker.destinations.registry import api_of, rules_of
 from segrelay.worker.errors import WeMustAct
@@ -138,9 +139,8 @@ class Upkeep:
         template = self.renderer.load(self.settings.template_of(trigger))
         if template.content_hash != version:
             return False
-        self.triggers[trigger.destination][trigger.name] = replace(
-            loaded, template=template, stopped=self._unsendable(trigger)
-        )
+        mended = replace(loaded, template=template, stopped=self._unsendable(trigger))
+        self.triggers[trigger.destination][trigger.name] = _with_edition(self.settings, mended)
         self.refused.pop(trigger.name, None)
         before = loaded.template.content_hash if loaded.template else ""
         LOG.info("template.changed", trigger=trigger.name, version=version, before=before)
@@ -293,10 +293,36 @@ def load(settings: Settings, ask: Ask = answers_apart) -> Loaded:
         envelope, torn = _envelope(settings, trigger, renderer)
         stopped = broken or torn or problems.get(trigger.name, "")
         loaded = replace(_loaded_trigger(settings, trigger, template, stopped), envelope=envelope)
-        triggers[trigger.destination][trigger.name] = loaded
+        triggers[trigger.destination][trigger.name] = _with_edition(settings, loaded)
         if loaded.stopped:
             LOG.error("trigger.stopped", trigger=trigger.name, reason=loaded.stopped)
     return Loaded(renderer, triggers)
+
+
+def _read_back_below(destination: Destination) -> int:
+    """Return the bound of `LoadedTrigger.read_back_below`: an eighth of the people by default.
+
+    That costs a drain next to nothing.
+    """
+    if not destination.is_read_back:
+        return 0
+    return _EVERYBODY if destination.has_to_be_readable else _EVERYBODY // 8
+
+
+_EVERYBODY: Final = 256
+
+
+def _with_edition(settings: Settings, loaded: LoadedTrigger) -> LoadedTrigger:
+    """Return a trigger with the fingerprint of its templates and of its configuration."""
+    trigger = settings.triggers[loaded.name]
+    templates = [one.content_hash for one in (loaded.template, loaded.envelope) if one]
+    destination = settings.destinations[trigger.destination]
+    text = "|".join([*templates, kind_of(trigger), repr(destination)])
+    edition = hashlib.blake2b(text.encode(), digest_size=_EDITION_BYTES).hexdigest()
+    return replace(loaded, edition=edition)
+
+
+_EDITION_BYTES: Final = 6
 
 
 def warn_without_ids(
@@ -384,5 +410,5 @@ def _loaded_trigger(
         stopped=stopped,
         token_of=authorization.name if authorization and authorization.uses_token else "",
         tls=authorization.tls if authorization else None,
-        is_read_back=destination.read_back_every_seconds > 0,
+        read_back_below=_read_back_below(destination),
     )

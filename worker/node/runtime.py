@@ -159,10 +159,16 @@ class Runtime:
             gc.freeze()
 
     def connect(self) -> None:
-        """Connect to Redis before the first drain needs it; if that fails, the drain reports it."""
+        """Connect to Redis before the first drain needs it; if that fails, the drain reports it.
+
+        What an older template or configuration has let wait becomes due by it.
+        """
+        self.upkeep.look()  # a process that is forked later inherits what was loaded at the start
         with contextlib.suppress(RedisUnavailable):
             self.runner.run(self._live_is_queued())
             self.runner.run(self.numbers.read())
+            for triggers in self.upkeep.triggers.values():
+                self.runner.run(self.canaries.adopt(triggers, self.upkeep.refused))
 
     def close(self) -> None:
         """Close all connections, for callers that live longer than this runtime."""
@@ -226,6 +232,7 @@ class Runtime:
             triggers=self.upkeep.triggers[partition_keys.destination],
             paused=standing.paused,
             read_names=lambda: self.shared_keys.names(partition_keys.destination),
+            read_editions=lambda: self.shared_keys.editions(partition_keys.destination),
             live_waits=live_waits,
             clock=SystemClock(),
             jitter=self.jitter,

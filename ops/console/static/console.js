@@ -48,7 +48,7 @@
   });
 
   // Parts are fetched anew, but not while the tab is hidden, text is selected, or somebody is in one.
-  const every = 1000 * Number(document.body.dataset.live);
+  let every = 1000 * Number(document.body.dataset.live);
   const stale = document.getElementById('stale');
   let since = 0;
   function isBusy() {
@@ -87,6 +87,7 @@
       if (!document.querySelector('[data-part]')) { location.reload(); return false; }
       if (isBusy()) return true;
       replace(fresh);
+      every = 1000 * Number(fresh.body.dataset.live) || every;
       since = 0;
       stale.hidden = true;
       if (fresh.querySelector('[data-over]')) { location.reload(); return false; }
@@ -98,6 +99,13 @@
   }
   async function loop() {
     if (await refresh()) setTimeout(loop, every);
+  }
+  // Parts that take longer come after the page.
+  for (const part of document.querySelectorAll('[data-later]')) {
+    fetch(part.dataset.later, {credentials: 'same-origin', redirect: 'error'})
+      .then((answer) => (answer.ok ? answer.text() : Promise.reject()))
+      .then((text) => replace(new DOMParser().parseFromString(text, 'text/html')))
+      .catch(() => {});
   }
   if (every && !document.querySelector('[data-over], .revealed')) setTimeout(loop, every);
 })();

@@ -2,19 +2,22 @@
 -- Changes the record of a person who is renamed, if it is as it was found; members that syncs know go, and their marks are kept.
 --
 -- KEYS[1] forwards  [2] lease  [3..] members, one hash per sync
--- ARGV[1] digest (hex)  [2] the record as it was found ("" = none)  [3] the record from now on ("" = none)  [4] the profile's key  [5..] names of the syncs
+-- ARGV[1] digest (hex)  [2] the record as it was found ("" = none)  [3] the record from now on ("" = none)  [4] the profile's key
+--     [5] how many people had arrived in this partition before the record was looked at ("" = any number)  [6..] names of the syncs
 --
--- Returns 1, or 0 if the record is another one by now; 3 if the number of partitions has changed.
+-- A record that was there and has gone again is found as if it had never been: the number tells it.
+-- Returns 1, or 0 if the record is another one by now, or somebody has arrived; 3 if the number of partitions has changed.
 --@include _renumbered
 
 if is_renumbered(KEYS[2]) then return 3 end
 local found = redis.call('HGET', KEYS[1], ARGV[1]) or ''
 if found ~= ARGV[2] then return 0 end
+if ARGV[5] ~= '' and (redis.call('HGET', KEYS[2], 'arrived') or '0') ~= ARGV[5] then return 0 end
 if ARGV[3] == '' then redis.call('HDEL', KEYS[1], ARGV[1]) else redis.call('HSET', KEYS[1], ARGV[1], ARGV[3]) end
 for i = 3, #KEYS do
   local mark = redis.call('HGET', KEYS[i], ARGV[4])
   if mark then
-    redis.call('HSET', KEYS[1], ARGV[1] .. '|' .. ARGV[2 + i], mark)
+    redis.call('HSET', KEYS[1], ARGV[1] .. '|' .. ARGV[3 + i], mark)
     redis.call('HDEL', KEYS[i], ARGV[4])
   end
 end

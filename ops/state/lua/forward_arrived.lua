@@ -4,11 +4,15 @@
 -- KEYS[1] forwards  [2] lease  [3..] members, one hash per mark
 -- ARGV[1] digest (hex)  [2] the record as it was found  [3] the record from now on ("" = none)  [4] the profile's key  [5..] marks
 --
+-- With no record from now on, the arrival is counted: see `forward`.
 -- Returns 1, or 0 if the record is another one by now; 3 if the number of partitions has changed.
 --@include _renumbered
 
 if is_renumbered(KEYS[2]) then return 3 end
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
-if ARGV[3] == '' then redis.call('HDEL', KEYS[1], ARGV[1]) end
+if ARGV[3] == '' then
+  redis.call('HDEL', KEYS[1], ARGV[1])
+  redis.call('HINCRBY', KEYS[2], 'arrived', 1)
+end
 for i = 3, #KEYS do redis.call('HSETNX', KEYS[i], ARGV[4], ARGV[2 + i]) end
 return 1

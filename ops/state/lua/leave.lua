@@ -7,7 +7,8 @@
 --@keys counts streams wakeup dead_letters dead_letter_times causes lease to... outcomes? recorded?
 --@args names... letters[id cause stream reason to header profile] ends...
 --
--- Returns {letters taken, wake}: wake is 1 if something waits now and nobody was woken yet. It is woken backfill, which 3 means.
+-- Returns {letters taken, wake, then per stream: id of its first and of its last new entry, "" = none}: wake is 1 if something waits
+-- now and nobody was woken yet. It is woken backfill, which 3 means.
 -- {-1, 0} if the number of partitions has changed.
 --@include _add
 --@include _outcomes
@@ -21,7 +22,7 @@ local function forget_one_of(cause)
   if redis.call('HINCRBY', key_causes, cause .. '|n', -1) <= 0 then redis.call('HDEL', key_causes, cause, cause .. '|n') end
 end
 
-local count_taken, waits, taken = 0, false, {}
+local count_taken, waits, taken, first, last = 0, false, {}, {}, {}
 for i = 1, n_letters do
   local id, name, to = ARGV[at_letters_id + i], ARGV[at_letters_stream + i], tonumber(ARGV[at_letters_to + i])
   local gone = redis.call('HDEL', key_dead_letters, id)
@@ -36,7 +37,9 @@ for i = 1, n_letters do
       count_outcome(key_counts, 'discarded', '', name, 1)
     else
       local header = ARGV[at_letters_header + i]
-      note_id(add(KEYS[at_to + to], floor, 'h', header, 'p', ARGV[at_letters_profile + i]))
+      last[to] = add(KEYS[at_to + to], floor, 'h', header, 'p', ARGV[at_letters_profile + i])
+      first[to] = first[to] or last[to]
+      note_id(last[to])
       note_header(header)
       redis.call('SADD', key_streams, ARGV[at_names + to])
       waits = true
@@ -47,4 +50,6 @@ write_age(key_lease)
 if key_outcomes then record(ARGV[at_ends + 1], taken, ARGV[at_ends + 2]) end
 local wake = 0
 if waits and redis.call('SET', key_wakeup, '3', 'NX') then wake = 1 end
-return {count_taken, wake}
+local told = {count_taken, wake}
+for to = 1, n_names do told[1 + 2 * to], told[2 + 2 * to] = first[to] or '', last[to] or '' end
+return told

@@ -37,7 +37,7 @@ def test_up_to_four_requests_are_under_way_at_once(make_world) -> None:
     assert len(members(world)) == 1_000
 
 
-def test_what_waits_for_an_open_note_is_passed_over_and_held(make_world) -> None:
+def test_what_waits_for_an_intent_in_doubt_is_passed_over_and_held(make_world) -> None:
     world = make_world(lambda s: failed(502) if s.at < 1_001 and holds_poison(s) else taken(s))
     world.put(event("poison", at=1))
     world.drain()

@@ -197,7 +197,7 @@ def test_told_to_stop_a_drain_ends_its_requests_and_gives_the_lease_back(make_wo
     assert world.store.waiting() == 3
 
 
-def test_a_request_that_outlives_the_time_to_stop_is_cut_and_becomes_an_open_note(
+def test_a_request_that_outlives_the_time_to_stop_is_cut_and_becomes_an_intent_in_doubt(
     make_world,
 ) -> None:
     stop = Stop()

@@ -12,6 +12,7 @@ import itertools
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -35,7 +36,7 @@ from segrelay.worker.contract.keys import gate as gate_key
 from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Destination
-from segrelay.worker.contract.triggers import NO_RENAMES, Renames
+from segrelay.worker.contract.triggers import NO_RENAMES, Renames, label
 from segrelay.worker.contract.words import Direction, kind_of_lane
 from segrelay.worker.destinations.api import Answer, ShapingRules
 from segrelay.worker.destinations.insider.api import InsiderApi
@@ -149,6 +150,7 @@ class World:
             for name, (_, url) in (triggers or TRIGGERS).items()
         }
         self.explains = {"refused"} if on_ambiguous == "dead_letter" else {"refused", "unsure"}
+        self.newest: dict[str, str] = {}
         self.pending_effects = 0
         self.sum_is_due = True
         self.loop.set_task_factory(task_of_a_process)
@@ -173,6 +175,15 @@ class World:
         )
 
     # What a test does.
+
+    def load(self, trigger: str, edition: str) -> None:
+        """Let this process work with an edition of a trigger, which others may have too."""
+        self.loaded[trigger] = replace(self.loaded[trigger], edition=edition)
+
+    def adopt(self, trigger: str, edition: str) -> None:
+        """Make an edition of a trigger the newest, and let this process work with it."""
+        self.newest[trigger] = edition
+        self.load(trigger, edition)
 
     def put(self, *events: NewDelivery) -> None:
         self.put_now(*events)
@@ -255,8 +266,9 @@ class World:
     def due(self, *paused: str) -> str:
         """Return of which lane something may be done now, as a drain that ends says it."""
         partition = self.partition()
+        labels = [label(name, None, edition) for name, edition in self.newest.items()]
         at_once(partition.take())
-        return at_once(partition.release({}, paused, keep_if_due=False)).wake
+        return at_once(partition.release({}, paused, labels=labels, keep_if_due=False)).wake
 
     def drain_of(self, process: Process, stop: Stop) -> Drain:
         partition = self.partition()
@@ -265,6 +277,9 @@ class World:
         async def read_names() -> Renames:
             await self.numbers.read()
             return NO_RENAMES
+
+        async def read_editions() -> dict[str, str]:
+            return self.newest
 
         async def live_waits() -> bool:
             return False
@@ -287,6 +302,7 @@ class World:
             triggers=self.loaded,
             paused=frozenset(self.paused),
             read_names=read_names,
+            read_editions=read_editions,
             live_waits=live_waits,
             clock=FakeClock(process),
             jitter=random.Random(1),

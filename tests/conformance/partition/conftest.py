@@ -177,8 +177,8 @@ def _is_part(keys: PartitionKeys, key: bytes) -> bool:
 
 
 def _hold(text: bytes) -> Hold:
-    last_id, until_ms = text.decode().split()
-    return Hold(last_id, int(until_ms))
+    last_id, until_ms, *edition = text.decode().split()
+    return Hold(last_id, int(until_ms), *edition)
 
 
 class Bench:

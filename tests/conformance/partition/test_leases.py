@@ -78,7 +78,7 @@ def test_a_clock_that_was_set_back_lengthens_no_lease_of_a_holder_that_is_gone(
     assert bench.run(bench.two.take())
 
 
-def test_a_clock_that_was_set_back_lengthens_no_open_note(bench: Bench) -> None:
+def test_a_clock_that_was_set_back_lengthens_no_intent_in_doubt(bench: Bench) -> None:
     ada = held_with(bench, "ada")[0]
     bench.run(bench.one.intent(intent_of("n", ada)))
     settle(bench, Settlement(intent_id="n", open_seconds=LATE_SECONDS))

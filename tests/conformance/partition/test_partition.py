@@ -224,12 +224,14 @@ def test_what_a_trigger_does_not_want_is_due_only_for_one_that_means_something_e
     bench.run(bench.one.set_aside(VIP, "now", found.entries[0].entry_id))
 
     assert take(bench).orphans == {f"{VIP}|now": last_id}
-    assert not bench.run(bench.one.release({}, (), scopes=["vip-enter|now"], keep_if_due=False)).due
+    assert not bench.run(
+        bench.one.release({}, (), labels=["vip-enter|now|"], keep_if_due=False)
+    ).due
     take(bench)
     bench.accept("cleo")
-    assert bench.run(bench.one.release({}, (), scopes=["vip-enter|now"], keep_if_due=False)).due
+    assert bench.run(bench.one.release({}, (), labels=["vip-enter|now|"], keep_if_due=False)).due
     take(bench)
-    assert bench.run(bench.one.release({}, (), scopes=["vip-enter|then"], keep_if_due=False)).due
+    assert bench.run(bench.one.release({}, (), labels=["vip-enter|then|"], keep_if_due=False)).due
 
 
 def test_what_was_set_aside_is_forgotten_once_another_holder_has_settled_it(bench: Bench) -> None:

@@ -11,18 +11,8 @@ from segrelay.producer.sync.step import syncing_for
 from segrelay.producer.wakeups import SilentWaker
 from segrelay.sandbox.settings import SandboxSettings
 from segrelay.worker.contract.redis.connection import connect
-from tests.integration.ops.relay import EXIT, Relay
+from tests.integration.ops.relay import EXIT, LYTICS, Relay
 from tests.warm import WarmProcess
-
-LYTICS = """
-[lytics]
-base_url = "{url}"
-token = "a-token-of-nobody"
-[sync.vip]
-audience = "vip"
-every = "1h"
-"""
-
 
 CALM = {
     "poison": "",

@@ -49,6 +49,14 @@ base_url = "{sandbox}"
 authorization = "insider"
 rate = "1000/min"
 """
+LYTICS = """
+[lytics]
+base_url = "{url}"
+token = "a-token-of-nobody"
+[sync.vip]
+audience = "vip"
+every = "1h"
+"""
 BEGUN_AT = datetime.now(UTC) - timedelta(hours=1)
 
 

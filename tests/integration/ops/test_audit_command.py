@@ -16,7 +16,6 @@ from segrelay.worker.contract.redis.acts import (
     read_unfinished,
 )
 from segrelay.worker.contract.triggers import read_pauses
-from segrelay.worker.core.gate import gate_id
 from segrelay.worker.errors import RedisUnavailable, UsageWrong
 from tests.integration.ops.relay import payload
 
@@ -243,76 +242,3 @@ def test_the_abort_of_a_paused_job_is_one_act(relay, call, tmp_path):
     (*_, started) = read_acts(relay.client)
     assert (started.subject, started.arguments["from"]) == ("load", str(rows))
     assert read_pauses(relay.client, relay.settings.redis.ids).jobs == {}
-
-
-ROWS = '{"email": "ann@example.com"}\n{"email": "ben@example.com"}\n'
-ACTS = {
-    "pause": (),
-    "pause vip-enter": (),
-    "resume": ("pause",),
-    "resume vip-enter": ("pause vip-enter",),
-    "backfill pause": (),
-    "backfill resume": ("backfill pause",),
-    "backfill abort": (),
-    "discard": (),
-    "audience set": (),
-    "audience forget": ("audience set",),
-}
-WORDS = {
-    "pause": ("pause", "insider"),
-    "pause vip-enter": ("pause", "vip-enter"),
-    "resume": ("resume", "insider", "--no-wait"),
-    "resume vip-enter": ("resume", "vip-enter", "--no-wait"),
-    "backfill pause": ("backfill", "pause", "load"),
-    "backfill resume": ("backfill", "resume", "load"),
-    "backfill abort": ("backfill", "abort", "load", "--yes"),
-    "discard": ("discard", "--trigger", "vip-enter", "--yes"),
-    "audience set": ("audience", "set", "4f5a", "vip"),
-    "audience forget": ("audience", "forget", "4f5a"),
-}
-WRITES = ("XADD", "XDEL", "HSET", "HDEL", "HINCRBY", "SET", "DEL", "UNLINK", "SADD", "SREM")
-
-
-@pytest.mark.parametrize("act", ACTS)
-def test_nothing_is_changed_before_its_act_is_kept(relay, call, tmp_path, act):
-    """Whenever the command is killed: what it did stands in the audit, at least as begun."""
-    rows = tmp_path / "rows.ndjson"
-    rows.write_text(ROWS)
-    named = ("--audience", "vip", "--as-of", "now", "--job", "load")
-    call(app, "backfill", "start", str(rows), *named)
-    for before in ACTS[act]:
-        call(app, *WORDS[before])
-    kept = len(list(read_acts(relay.client)))
-
-    steps = steps_of(relay.client, lambda: call(app, *WORDS[act]))
-
-    first = next(step for step in steps if any(word.startswith(WRITES) for word in step))
-    assert any(word.startswith(f"XADD {keys.ACTS}") for word in first)
-    assert len(list(read_acts(relay.client))) == kept + 1
-    assert newest(relay).outcome == "done"
-
-
-def test_the_act_of_opening_a_gate_that_paused_itself_is_kept_before_it_opens(relay, call):
-    insider = relay.settings.destinations["insider"]
-    gate = keys.gate(gate_id(insider.base_url, insider.gate_scope))
-    relay.client.hset(gate, mapping={"pause": "unauthorized", "scope": "all"})
-
-    steps = steps_of(relay.client, lambda: call(app, "resume", "insider", "--no-wait"))
-
-    first = next(step for step in steps if any(word.startswith(WRITES) for word in step))
-    assert any(word.startswith(f"XADD {keys.ACTS}") for word in first)
-    assert newest(relay).what == "resume"
-
-
-def steps_of(client, do):
-    """Return the commands that Redis is given meanwhile, with those of a script as one step."""
-    steps: list[list[str]] = []
-    with client.monitor() as monitor:
-        do()
-        client.echo("the end")
-        while not (steps and steps[-1][0].startswith("ECHO")):
-            found = monitor.next_command()
-            if found["client_type"] != "lua":
-                steps.append([])
-            steps[-1].append(found["command"])
-    return steps

@@ -7,7 +7,7 @@ from segrelay.ops.backfill import commands
 from segrelay.ops.main import app
 from segrelay.ops.send.sending import Deadline
 from segrelay.ops.state.acts import Reads
-from tests.integration.ops.moving.dying_redis import StalledRedis
+from tests.interruptions import InterruptedRedis
 
 
 def lose_the_connection():
@@ -20,11 +20,11 @@ def test_a_connection_that_is_lost_before_the_report_is_waited_for(
     rows = tmp_path / "rows.ndjson"
     rows.write_bytes(orjson.dumps({"email": "ann@example.com"}) + b"\n")
     call(app, "backfill", "start", rows, "--audience", "vip", "--as-of", "now", "--job", "load")
-    client = StalledRedis.from_url(redis_url, protocol=2)
-    client.meanwhile = lose_the_connection
+    client = InterruptedRedis.from_url(redis_url, protocol=2)
+    client.before = lose_the_connection
 
     for trip in (2, 4):  # the first one asks for the phase
-        client.left = trip
+        client.trips, client.at = 0, trip
         opened = Reads("backfill start", relay.settings, client)
         commands._run(opened, "load", Deadline(None), wait=False).show(as_json=True)
 

@@ -10,8 +10,7 @@ import pytest
 from segrelay.ops.completion import COMPLETED
 from segrelay.ops.main import app
 from tests.configuration import trigger
-from tests.integration.ops.conftest import LYTICS
-from tests.integration.ops.relay import payload
+from tests.integration.ops.relay import LYTICS, payload
 
 ENTER = trigger(
     "very-important-people-of-the-north-enter", audiences=["*"], template="enter.jsonnet"

@@ -119,7 +119,7 @@ def test_what_waits_says_why(relay, why, sandbox, call):
     assert "no worker has been seen for 10 s" in waiting["detail"]
 
 
-def test_what_waits_for_an_open_note_says_so(relay, why, sandbox):
+def test_what_waits_for_an_intent_in_doubt_says_so(relay, why, sandbox):
     sandbox.settings(error_shares={"504": 1.0})
     relay.publish(payload("ann@example.com"))
     relay.drain()
@@ -129,3 +129,22 @@ def test_what_waits_for_an_open_note_says_so(relay, why, sandbox):
 
     assert any("in doubt" in detail for detail in details)
     assert any("nothing went through, tried" in detail and "504" in detail for detail in details)
+
+
+def test_a_delivery_of_a_large_request_is_told_with_time_and_status(relay, why, call):
+    before = time.strftime("%Y-%m-%dT%H:%M", time.gmtime())
+    people = [f"p{n}@example.com" for n in range(80)]
+    relay.publish(*map(payload, people))
+    drain_all(relay)
+
+    found = [why(one) for one in people[:3]]
+
+    for one in found:
+        [moment] = one["timeline"]
+        assert (moment["what"], moment["trigger"]) == ("delivered", "vip-enter")
+        assert moment["at"] >= before
+        assert re.fullmatch(r"answered 200, in a request of \d+ deliveries", moment["detail"])
+        assert one["verdict"].startswith("The last event (enter of vip, for vip-enter) was deliv")
+    erased = call(app, "erase", people[0], "--yes")
+    assert erased.exit_code == 0
+    assert not why(people[0])["known"]

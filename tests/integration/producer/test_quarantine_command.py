@@ -10,6 +10,7 @@ from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.worker.contract.masking import MASK
 from segrelay.worker.contract.words import Refusal
 from segrelay.worker.errors import UsageWrong
+from tests.configuration import trigger
 from tests.unit.producer.payload_samples import ENTER, wrapped
 
 
@@ -143,3 +144,15 @@ def test_a_dry_run_of_discard_removes_nothing(run, client):
 
     assert document == {"would_be_discarded": 3}
     assert Quarantine(client).totals().records == 3
+
+
+def test_a_replay_that_waits_says_what_its_deliveries_wait_for(run, configure, monkeypatch):
+    both = configure(trigger("any-enter", audiences=["vip", "vipp"]))
+    monkeypatch.setenv("SEGRELAY_CONFIG", str(both.source))
+
+    result = run("replay", "--all", "--wait", "--timeout", "4")
+
+    assert result.exit_code == 1
+    assert "1 delivery accepted" in result.stdout
+    assert "waiting: no worker has been seen" in result.stderr
+    assert "Still waiting: 1 delivery, and --timeout has passed." in result.stderr

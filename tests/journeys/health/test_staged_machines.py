@@ -35,7 +35,11 @@ def test_failures_of_a_changed_configuration_are_named(tmp_path):
         fresh = start_worker(rig)
         stage.named("worker_configuration", "run an older configuration than", "restart")
         stop_worker(worker)
-        stage.named("orphaned", "2 deliveries wait", "segrelay rename trigger enter entered")
+        stage.named(
+            "orphaned",
+            "the trigger of 2 waiting deliveries is gone",
+            "segrelay rename trigger enter entered",
+        )
         stage.run("rename", "trigger", "enter", "entered", "--yes")
         stage.cured()
         assert fresh.poll() is None

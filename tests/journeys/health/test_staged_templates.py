@@ -36,7 +36,8 @@ def test_thirty_of_thirty_dead_deliveries_are_told_with_their_cause(tmp_path, ch
         assert "person" not in str([came.body for came, _ in channel.came])
 
         (rig.folder / "templates" / TEMPLATE).write_text(SHIPPED)
-        assert rig.command("dlq", "replay", "--all", "--yes").returncode == 0
+        assert rig.command("dlq", "replay", "--all", "--yes", "--wait").returncode == 0
+        assert not rig.waiting()
         well(rig)
         channel.announced("dead_letters_grow", "problem", "problem_over")
 

@@ -213,7 +213,7 @@ def test_alone_the_compiled_form_gives_what_both_give_and_leaves_the_rest(loaded
     rows = _rows(1, "no", 2, "error", 3)
     renderer.render(template, rows)
 
-    alone = renderer.render_compiled(template, rows)
+    alone = renderer.render_ahead(template, rows)
 
     assert alone == [Rendered(b'{"n":1}'), None, Rendered(b'{"n":2}'), None, Rendered(b'{"n":3}')]
 
@@ -222,21 +222,21 @@ def test_alone_it_asks_the_engine_about_nothing(loaded):
     renderer, template = loaded(DIFFERS)
     renderer.render(template, _rows("a"))
 
-    assert renderer.render_compiled(template, _rows(1)) == [Rendered(b'{"n":"\\"1\\""}')]
+    assert renderer.render_ahead(template, _rows(1)) == [Rendered(b'{"n":"\\"1\\""}')]
     assert not renderer.doubted
 
 
 def test_alone_it_renders_nothing_of_settings_that_were_never_compared(loaded):
     renderer, template = loaded(LIBRARY + "{ n: event.get('n') }")
 
-    assert renderer.render_compiled(template, _rows(1, settings={"of": "another"})) == [None]
+    assert renderer.render_ahead(template, _rows(1, settings={"of": "another"})) == [None]
 
 
 def test_alone_it_stops_at_what_may_take_long(loaded):
     renderer, template = loaded(NOT_SIMPLE)
     renderer.render(template, _rows(1))
 
-    alone = renderer.render_compiled(template, _rows(1, "endless", 2))
+    alone = renderer.render_ahead(template, _rows(1, "endless", 2))
 
     assert alone == [Rendered(b'{"n":1}')]
 
@@ -246,7 +246,7 @@ def test_of_what_it_renders_alone_a_few_bodies_of_many_are_rendered_by_both_late
     renderer, template = loaded(DIFFERS.replace(LIBRARY, LIBRARY + asserting))
     renderer.render(template, _rows("first of these settings"))
 
-    alone = renderer.render_compiled(template, _rows(*["a"] * BOTH_EVERY))
+    alone = renderer.render_ahead(template, _rows(*["a"] * BOTH_EVERY))
     assert [row is None for row in alone] == [
         n >= BOTH_EVERY - BOTH_TOGETHER for n in range(BOTH_EVERY)
     ]
@@ -255,7 +255,7 @@ def test_of_what_it_renders_alone_a_few_bodies_of_many_are_rendered_by_both_late
     assert isinstance(both, TemplateFailed)
     assert isinstance(after, TemplateFailed)
     assert renderer.doubts(template)
-    assert renderer.render_compiled(template, _rows("a")) == [None]
+    assert renderer.render_ahead(template, _rows("a")) == [None]
 
 
 @pytest.mark.parametrize(("engine", "options"), [("jsonnet", {}), ("auto", {"compiles": False})])
@@ -263,4 +263,4 @@ def test_alone_it_renders_nothing_where_only_the_engine_may(loaded, engine, opti
     renderer, template = loaded(LIBRARY + "{ n: event.get('n') }", **options)
     renderer.render(template, _rows(1))
 
-    assert renderer.render_compiled(template, _rows(1), engine) == [None]
+    assert renderer.render_ahead(template, _rows(1), engine) == [None]

@@ -45,7 +45,7 @@ def test_an_event_that_is_rendered_ahead_counts_once(tmp_path, renderer):
     template = renderer.load("t.jsonnet")
     rows = _rows(*range(20))
 
-    ahead = renderer.render_compiled(template, rows)
+    ahead = renderer.render_ahead(template, rows)
     renderer.render(template, [row for row, done in zip(rows, ahead, strict=True) if not done])
 
     assert renderer.engine_use == {"t.jsonnet": {"": 20}}

@@ -21,7 +21,7 @@ REFERENCE = """RUNTIME ERROR: field does not exist: enter
     [
         (ASSERT, Failure("no email\n and no phone", True, "insider/t.jsonnet", 4, 8)),
         ("assert failed: null", Failure("null", asserted=True)),
-        (IN_THE_LIBRARY, Failure("no such field: x", False, "t.jsonnet", 7, 5, True)),
+        (IN_THE_LIBRARY, Failure("no such field: x", False, "t.jsonnet", 7, 5)),
         (REFERENCE, Failure("field does not exist: enter", False, "t.jsonnet", 3, 5)),
         (
             "STATIC ERROR: templates:/t.jsonnet:2:9-12: Unknown variable: y",

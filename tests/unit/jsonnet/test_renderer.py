@@ -191,3 +191,10 @@ def test_a_large_profile_that_cannot_be_read_fails_alone(render):
 def test_nothing_of_a_profile_is_in_a_repr():
     assert "ann" not in repr(Row(b'{"email": "ann@example.com"}'))
     assert "ann" not in repr(Rendered(b'{"email": "ann@example.com"}'))
+
+
+def test_the_place_of_an_error_is_that_of_the_reference_implementation(render):
+    """The other one names the line at which the variable that can't be evaluated is used."""
+    [result] = render("local a = 1,\n  b = a.c,\n  d = b;\n{ x: d }\n", [{}])
+
+    assert (result.file, result.line) == ("t.jsonnet", 2)

@@ -10,7 +10,7 @@ import asyncio
 import secrets
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import Any, Final, Literal
 
 import orjson
@@ -137,6 +137,7 @@ def settle_call(
         },
         adds={"field": list(what.counts), "amount": list(what.counts.values())},
         lines=what.history,
+        large=what.answered,
         people={"digest": list(what.reached), "text": list(what.reached.values())},
         records=what.responses,
         ends=[pack(_ends(groups, recording), recording.fields), recording.most_bytes]
@@ -189,21 +190,17 @@ def _are_few(group: Sequence[Delivery]) -> bool:
 
 
 def _wait(wait: Wait | None) -> bytes:
-    told = wait and [wait.attempts, wait.not_before_ms, wait.successes, wait.reason]
-    return orjson.dumps(told) if told else b""
+    return orjson.dumps(astuple(wait)) if wait else b""
 
 
 def _backoff(backoff: Backoff) -> bytes:
-    return orjson.dumps(
-        [
-            backoff.width,
-            backoff.failures,
-            backoff.tries_alone,
-            backoff.not_before_ms,
-            backoff.successes,
-            *([backoff.refusal] if backoff.refusal else []),
-        ]
-    )
+    """Return a backoff as text; of an outage, which sets nothing aside, there may be millions."""
+    kept = astuple(backoff)
+    return orjson.dumps(kept if backoff.refusal or backoff.not_before_ms else kept[:_OF_AN_OUTAGE])
+
+
+_OF_AN_OUTAGE: Final = 5
+"""The fields of a backoff that say how wide a request may be, and what has failed."""
 
 
 async def partitions_of(
@@ -372,7 +369,7 @@ class RedisPartition:
         """Write an intent and renew the lease; return the present time (ms, Redis' clock)."""
         keys = (self.keys.lease, self.keys.intents, self.keys.rendering)
         now_ms = await self._write(
-            "note", keys, (self.token, self.lease_ms, intent.intent_id, intent.dumps())
+            "intent", keys, (self.token, self.lease_ms, intent.intent_id, intent.dumps())
         )
         if not now_ms:
             raise self._lost()
@@ -422,7 +419,7 @@ class RedisPartition:
         paused: Iterable[str],
         *,
         suspects: Iterable[str] = (),
-        scopes: Iterable[str] = (),
+        labels: Iterable[str] = (),
         keep_if_due: bool,
     ) -> Release:
         """Give the lease back, and say whether there is more to do."""
@@ -432,12 +429,12 @@ class RedisPartition:
         pairs = [
             part
             for name, hold in holds.items()
-            for part in (name, f"{hold.last_id} {hold.until_ms}" if hold else "")
+            for part in (name, " ".join(map(str, hold)).rstrip() if hold else "")
         ]
         released, due, wake = await self._call(
             "release",
             (k.lease, k.rendering, k.holds, k.streams, k.retry, k.wakeup, k.orphans),
-            (self.token, int(keep_if_due), k.tag, kept, len(holds), *pairs, *paused, *scopes),
+            (self.token, int(keep_if_due), k.tag, kept, len(holds), *pairs, *paused, *labels),
         )
         return Release(bool(released), bool(due), _QUEUES[wake])
 
@@ -528,5 +525,5 @@ def _deliveries(stream: str, rows: Iterable[tuple[bytes, Mapping[bytes, bytes]]]
 
 
 def _hold(text: bytes) -> Hold:
-    last_id, until = text.decode().split(" ")
-    return Hold(last_id, int(until))
+    last_id, until, *edition = text.decode().split(" ")
+    return Hold(last_id, int(until), *edition)

@@ -168,7 +168,7 @@ class Canaries:
         self._client = client
         self._settings = settings
         self._share_ms = share_ms
-        self._told: dict[str, str] = {}
+        self._told: dict[str, tuple[str, str]] = {}
 
     async def begin(
         self, owner: str, triggers: Mapping[str, LoadedTrigger], refused: Collection[str]
@@ -181,19 +181,41 @@ class Canaries:
             refused: Triggers whose changed template this process does not use. What it uses in its
                 place may be older than what others have: it is not adopted.
         """
+        versions = await self.adopt(triggers, refused)
+        watched = [name for name in versions if self._settings.triggers[name].canary]
+        return await self._ration(owner, {name: versions[name] for name in watched})
+
+    async def adopt(
+        self, triggers: Mapping[str, LoadedTrigger], refused: Collection[str]
+    ) -> dict[str, str]:
+        """Make what this process works with the newest, if it has not done so; see `begin`.
+
+        Returns:
+            The versions of the templates, by trigger.
+        """
         versions = {
             name: trigger.template.content_hash
             for name, trigger in triggers.items()
             if trigger.template and not trigger.stopped
         }
-        await self._adopt({n: v for n, v in versions.items() if n not in refused})
-        watched = [name for name in versions if self._settings.triggers[name].canary]
-        return await self._ration(owner, {name: versions[name] for name in watched})
+        await self._adopt(
+            {
+                name: (version, triggers[name].edition)
+                for name, version in versions.items()
+                if name not in refused
+            }
+        )
+        return versions
 
-    async def _adopt(self, versions: Mapping[str, str]) -> None:
+    async def _adopt(self, versions: Mapping[str, tuple[str, str]]) -> None:
+        """Make versions and editions the newest, those that this process has not told of yet."""
         new = {name: each for name, each in versions.items() if self._told.get(name) != each}
         known = await self._versions() if new else {}
-        changed = [n for n, each in new.items() if n not in known or known[n].version != each]
+        changed = [
+            name
+            for name, each in new.items()
+            if name not in known or (known[name].version, known[name].edition) != each
+        ]
         if changed:
             seconds, _ = await self._client.execute_command("TIME")
             counts = await self._counts(changed)
@@ -209,12 +231,13 @@ class Canaries:
     def _adoption(
         self,
         name: str,
-        version: str,
+        adopted: tuple[str, str],
         old: TemplateVersion | None,
         counts: dict[str, int],
         now_ms: int,
     ) -> tuple[str | int | bytes, ...]:
         """Return the script's arguments for adopting a new version of a trigger's template."""
+        version, edition = adopted
         canary = self._settings.triggers[name].canary
         new = TemplateVersion(
             version,
@@ -226,7 +249,8 @@ class Canaries:
         )
         arguments = {"version": version, "before": new.before}
         act = Act("template change", "segrelay", name, arguments=arguments)
-        return name, version, "adopt", new.dumps(), canary, orjson.dumps(asdict(act)), MOST_ACTS
+        told = orjson.dumps(asdict(act))
+        return name, version, "adopt", new.dumps(), canary, told, MOST_ACTS, edition
 
     async def _ration(self, owner: str, versions: Mapping[str, str]) -> CanaryShares:
         held: set[str] = set()

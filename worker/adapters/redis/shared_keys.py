@@ -13,12 +13,13 @@ from typing import Any, Final
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.ledger import AUDIENCE_NAME
-from segrelay.worker.contract.redis.client import AsyncRedis, Redis
+from segrelay.worker.contract.redis.client import AsyncPipeline, AsyncRedis, Pipeline, Redis
 from segrelay.worker.contract.redis.scripts import (
     run_script_async,
 )
 from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.contract.triggers import (
+    EDITION,
     NO_RENAMES,
     Renames,
     Scope,
@@ -62,6 +63,17 @@ def read_identified(client: Redis) -> frozenset[str]:
     found = {*slugs, *slugs.values()}
     former = {old for old, new in renamed.items() if new in found}
     return frozenset(name.decode() for name in found | former)
+
+
+def ask_editions(pipe: AsyncPipeline | Pipeline, triggers: Iterable[str]) -> None:
+    """Ask for the newest editions of triggers, whose answer `newest_editions` reads."""
+    pipe.hmget(keys.VERSIONS, [name + EDITION for name in triggers] or [""])
+
+
+def newest_editions(triggers: Iterable[str], answer: Sequence[bytes | None]) -> dict[str, str]:
+    """Return the newest editions of triggers by their names, where one is known."""
+    pairs = zip(triggers, answer, strict=False)
+    return {name: edition.decode() for name, edition in pairs if edition}
 
 
 _TRIGGER: Final = "t|"
@@ -197,6 +209,13 @@ class SharedKeys:
             found = scopes(triggers, audiences, slugs, renamed)
             known = self._known[destination] = (answer, found)
         return known[1]
+
+    async def editions(self, destination: str) -> dict[str, str]:
+        """Read the newest editions of a destination's triggers, by their names."""
+        names = [one.name for one in self._triggers[destination]]
+        pipe = self._client.pipeline(transaction=False)
+        ask_editions(pipe, names)
+        return newest_editions(names, (await pipe.execute())[0])
 
     async def names(self, destination: str) -> Renames:
         """Read the numbers of all audiences and triggers, and return the renamed audiences.

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.adapters.redis.gate import LOOK, ask_look, looks
-from segrelay.worker.adapters.redis.shared_keys import scopes
+from segrelay.worker.adapters.redis.shared_keys import ask_editions, newest_editions, scopes
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import (
     OUTCOMES_TASK,
@@ -27,7 +27,7 @@ from segrelay.worker.contract.redis.lock import take_turn
 from segrelay.worker.contract.redis.scanning import AnotherServer, read_keys, scan_parts
 from segrelay.worker.contract.redis.scripts import ScriptCall, digest, run_each
 from segrelay.worker.contract.settings import Destination, Settings
-from segrelay.worker.contract.triggers import named_audiences, parse_pauses
+from segrelay.worker.contract.triggers import label, named_audiences, parse_pauses
 from segrelay.worker.contract.words import BACKFILL, LIVE
 from segrelay.worker.core.backoff import longest_ms
 from segrelay.worker.core.gate import MICROSECONDS, Open
@@ -44,12 +44,12 @@ class _Partition:
 
     Args:
         idle: Its triggers of which nothing may be done now, and the lanes that are paused.
-        scopes: The scopes of the others, as `trigger|SCOPE`.
+        labels: Of the others, as `trigger|SCOPE|EDITION`.
     """
 
     keys: PartitionKeys
     idle: frozenset[str]
-    scopes: frozenset[str]
+    labels: frozenset[str]
 
 
 class RedisSurvey:
@@ -92,11 +92,11 @@ class RedisSurvey:
             for number in self._settings.redis.numbering.numbers
         ]
         answers = self._asked(destinations, all_keys)
-        numbering, (seconds, rest), stored, slugs, renamed, *looked = answers
+        numbering, (seconds, rest), stored, slugs, renamed, editions, *looked = answers
         self._settings.redis.learn(Numbering.loads(numbering) if numbering else None)
         now_us = seconds * MICROSECONDS + rest
         pauses = parse_pauses(stored, self._settings.redis.ids)
-        labels = self._labels(slugs, renamed)
+        labels = self._labels(slugs, renamed, editions)
         gates, streams = looked[: len(destinations)], looked[len(destinations) :]
         paused = {*pauses.triggers, *self._stopped()}
         ready = {
@@ -122,6 +122,7 @@ class RedisSurvey:
         pipe.hgetall(keys.PAUSED)
         pipe.hmget(keys.AUDIENCES, self._audiences or [""])
         pipe.hgetall(keys.RENAMED)
+        ask_editions(pipe, self._settings.triggers)
         for destination in destinations:
             authorization = self._settings.authorization_of(destination)
             ask_look(pipe, destination, authorization, self._triggers_of(destination))
@@ -130,12 +131,16 @@ class RedisSurvey:
         return pipe.execute()[1:]
 
     def _labels(
-        self, slugs: Sequence[bytes | None], renamed: Mapping[bytes, bytes]
+        self,
+        slugs: Sequence[bytes | None],
+        renamed: Mapping[bytes, bytes],
+        editions: Sequence[bytes | None],
     ) -> dict[str, str]:
-        """Return the labels `trigger|SCOPE` of all triggers' scopes, by trigger."""
+        """Return the labels `trigger|SCOPE|EDITION` of all triggers, by trigger."""
         triggers = list(self._settings.triggers.values())
         found = scopes(triggers, self._audiences, slugs if self._audiences else (), renamed)
-        return {name: scope.label for name, scope in found.items()}
+        newest = newest_editions(self._settings.triggers, editions)
+        return {name: label(name, scope, newest.get(name, "")) for name, scope in found.items()}
 
     def _triggers_of(self, destination: Destination) -> list[str]:
         return [each.name for each in self._settings.triggers_of(destination.name)]
@@ -184,7 +189,7 @@ class RedisSurvey:
             at.orphans,
             at.tag,
             longest_ms(self._settings.delivery.late_seconds),
-            *sorted(partition.idle | partition.scopes),
+            *sorted(partition.idle | partition.labels),
         )
 
 
@@ -215,14 +220,19 @@ LONGEST_LOCK_MS: Final = 60_000
 
 
 class _Kept(NamedTuple):
-    """An background job, and the key of its state."""
+    """A background job, and the key of its state.
+
+    Attributes:
+        first_after_seconds: Its first step is due so long after it was first looked for.
+    """
 
     background_job: BackgroundJob
     key: str
+    first_after_seconds: float = 0.0
 
 
 class _Needing(NamedTuple):
-    """An background job that is due only while a certain part of some partition is not empty.
+    """A background job that is due only while a certain part of some partition is not empty.
 
     Attributes:
         length: The command that says how much it holds.
@@ -249,9 +259,13 @@ class RedisSchedule:
             _Kept(BackgroundJob(SYNC_TASK, name), keys.sync(name)) for name in settings.sync
         ]
         self._timed += [
-            _Kept(BackgroundJob(READ_BACK_TASK, name, ids.of(name)), keys.read_back(ids.of(name)))
+            _Kept(
+                BackgroundJob(READ_BACK_TASK, name, ids.of(name)),
+                keys.read_back(ids.of(name)),
+                destination.read_back_after_seconds,  # nobody can be read back before that
+            )
             for name, destination in settings.destinations.items()
-            if destination.read_back_every_seconds
+            if destination.is_read_back
         ]
         if settings.outcomes:
             self._timed.append(_Kept(BackgroundJob(OUTCOMES_TASK, "outcomes"), keys.OUTCOMES))
@@ -299,6 +313,10 @@ class RedisSchedule:
         (seconds, micros), *answers = pipe.execute()
         now_ms = int(seconds) * 1_000 + int(micros) // 1_000
         rows, lengths = answers[: len(everything)], iter(answers[len(everything) :])
+        rows = [
+            (self._first_at(kept, now_ms) if next_ms is None else next_ms, until_ms)
+            for kept, (next_ms, until_ms) in zip(everything, rows, strict=True)
+        ]
         empty = {one.kept for one in self._needing if not sum(next(lengths) for _ in numbers)}
         return [
             kept
@@ -307,6 +325,14 @@ class RedisSchedule:
             and int(next_ms or 0) <= now_ms
             and not now_ms < int(until_ms or 0) <= now_ms + LONGEST_LOCK_MS
         ]
+
+    def _first_at(self, kept: _Kept, now_ms: int) -> int:
+        """Return the time of the first step of a job that had none yet, and keep it."""
+        if not kept.first_after_seconds:
+            return 0
+        first_ms = now_ms + round(1_000 * kept.first_after_seconds)
+        self._client.hsetnx(kept.key, "next", str(first_ms))
+        return first_ms
 
     def _woken(self, due: Sequence[_Kept]) -> list[_Kept]:
         if not due:

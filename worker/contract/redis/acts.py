@@ -11,7 +11,7 @@ are done.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
@@ -113,21 +113,55 @@ def carry_out(
     return _carried_out(client, act, key, *command, only_if_changed=only_if_changed)
 
 
+_READ_AT_ONCE: Final = 500
+
+
 def read_acts(client: Redis) -> Iterator[Act]:
     """Yield the acts that are kept, the newest first; an act of many steps comes once.
+
+    They are read in pages, so that who wants the newest few reads no more than a page.
 
     Raises:
         RedisUnavailable: Redis can't be asked.
     """
-    rows: Any = client.xrevrange(keys.ACTS)
+    return newest_acts(read_act_entries(client))
+
+
+def read_act_entries(client: Redis) -> Iterator[tuple[str, Act]]:
+    """Yield the entries that are kept with their ids, the newest first; see `newest_acts`."""
+    latest = "+"
+    while True:
+        rows: Any = client.xrevrange(keys.ACTS, latest, count=_READ_AT_ONCE)
+        entries = [_entry(*row) for row in rows]
+        yield from entries
+        if len(rows) < _READ_AT_ONCE:
+            return
+        latest = f"({entries[-1][0]}"
+
+
+def read_acts_since(client: Redis, entry_id: str) -> list[tuple[str, Act]] | None:
+    """Return the entries from one on, the oldest first; None if that one is not kept any more."""
+    rows: Any = client.xrange(keys.ACTS, entry_id, count=_READ_AT_ONCE)
+    entries = [_entry(*row) for row in rows]
+    if not entries or entries[0][0] != entry_id:
+        return None
+    if len(entries) == _READ_AT_ONCE:
+        entries += (read_acts_since(client, entries[-1][0]) or [])[1:]
+    return entries
+
+
+def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> tuple[str, Act]:
+    return entry_id.decode(), replace(Act(**orjson.loads(fields[b"a"])), at_ms=_ms(entry_id))
+
+
+def newest_acts(entries: Iterable[tuple[str, Act]]) -> Iterator[Act]:
+    """Yield acts from entries that come with the newest first: begin and end of one are one act."""
     ends: dict[str, Act] = {}
-    for entry_id, fields in rows:
-        name = entry_id.decode()
-        act = replace(Act(**orjson.loads(fields[b"a"])), at_ms=_ms(entry_id))
+    for entry_id, act in entries:
         if act.ends:
             ends[act.ends] = act
-        elif name in ends:
-            end = ends.pop(name)
+        elif entry_id in ends:
+            end = ends.pop(entry_id)
             yield replace(act, count=end.count, outcome=end.outcome)
         else:
             yield act

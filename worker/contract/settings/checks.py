@@ -66,7 +66,8 @@ def problems_of(draft: Settings, document: Mapping[str, Any]) -> Iterator[Proble
         )  # fmt: skip
         yield from _problems_of_http(draft, destination)
         yield from problems_of_stable_id(destination, draft.triggers, draft.delivery.identity)
-        if destination.read_back_every_seconds and destination.api != "insider":
+        is_set = "read_back_every_seconds" in destination.model_fields_set
+        if is_set and destination.read_back_every_seconds and destination.api != "insider":
             yield Problem(location_of(("destinations", destination.name, "read_back_every")),
                           'is for destinations with api = "insider" only')  # fmt: skip
     for trigger in draft.triggers.values():
@@ -417,7 +418,9 @@ def missing_templates(folder: Path, http: HttpRequests, path: tuple[str, ...]) -
 def _missing(folder: Path, template: str, location: str) -> Iterator[Problem]:
     if (folder / template).is_file():
         return
-    there = [str(file.relative_to(folder)) for file in sorted(folder.rglob("*.jsonnet"))]
+    endings = {".jsonnet", ".js"}
+    files = (file for file in sorted(folder.rglob("*")) if file.suffix in endings)
+    there = [str(file.relative_to(folder)) for file in files]
     near = did_you_mean(template, there)
     yield Problem(location, f"there is no {template} in {folder}", near if "mean" in near else "")
 

@@ -209,17 +209,28 @@ class Destination(Section):
     `_uid`. When an event brings another identity for a value of it, the person is renamed, at
     Insider and in Redis: [how](operating.md#people-are-renamed-by-themselves)."""
     read_back_every_seconds: Annotated[Seconds, between("0s", "1d")] = Field(
-        default=0.0, alias="read_back_every"
+        default=3_600.0, alias="read_back_every"
     )
-    """Insider only: every so often one person is read back, to see whether the attributes that were
-    sent are there; `0s`: nobody is. Each costs 2.5 of the 1,000 units that Insider allows a minute
-    for reading."""
+    """Insider only: every so often one person is [read back](operating.md#people-are-read-back), to
+    see whether the attributes that were sent are there; `0s`: nobody is. Each costs 2.5 of the
+    1,000 units that Insider allows a minute for reading. Where this is set, it is also a problem if
+    nobody can be read, as with a key that may only write."""
     read_back_after_seconds: Annotated[Seconds, between("0s", "1d")] = Field(
         default=21_600.0, alias="read_back_after"
     )
     """The time after a delivery from which its person may be read back: Insider may show a write
     only hours later."""
     http: HttpDestination = HttpDestination()
+
+    @property
+    def is_read_back(self) -> bool:
+        """Say whether people are read back from it."""
+        return self.api == "insider" and self.read_back_every_seconds > 0
+
+    @property
+    def has_to_be_readable(self) -> bool:
+        """Say whether reading people back was asked for, and is not only the default."""
+        return self.is_read_back and "read_back_every_seconds" in self.model_fields_set
 
     @property
     def gate_scope(self) -> str:
@@ -247,8 +258,9 @@ class Trigger(Section):
     on: Literal["enter", "exit", "change"]
     """The kind of events that the trigger takes."""
     template: OptionalTemplate = ""
-    """The Jsonnet file that makes the body, relative to the templates folder. A trigger whose `url`
-    is a template can do without: its requests have no body."""
+    """The file that makes the body, relative to the templates folder: Jsonnet (`.jsonnet`) or
+    JavaScript (`.js`). A trigger whose `url` is a template can do without: its requests have no
+    body."""
     url: TriggerUrl = TargetUrl()
     """The path below the base URL, an absolute URL, a secret such as `env:SLACK_URL`, or
     `{ template = "url.jsonnet" }`, which yields one of these for each event."""

@@ -3,12 +3,14 @@
 import orjson
 import pytest
 
+from segrelay.ops.insider.reader import PROFILE_PATH
 from segrelay.ops.read_back import reading_back_for
 from segrelay.ops.state.read_backs import read_read_backs
 from segrelay.ops.status.health import read_problems
 from segrelay.worker.adapters.redis.survey import RedisSchedule
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import READ_BACK_TASK, BackgroundJob
+from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from tests.integration.ops.relay import payload
 
@@ -134,13 +136,61 @@ def test_nobody_is_read_back_while_the_destination_is_paused(read_back, sandbox)
     assert step(read_back).line == "the destination is paused: nobody is read back"
 
 
-def test_by_default_nobody_is_read_back_and_nothing_more_is_kept(relay):
+def configured(relay, *lines):
+    """Write lines into the destination's table."""
+    path = relay.settings.source
+    rate = 'rate = "25000/min"'
+    path.write_text(path.read_text().replace(rate, "\n".join((rate, *lines))))
+    relay.reload()
+    return relay
+
+
+def test_by_default_people_are_read_back_once_the_first_can_be(relay):
     relay.publish(payload("ann@example.com"))
     relay.drain()
 
     assert RedisSchedule(relay.client, relay.settings).due() == []
+    left_ms = int(relay.client.hget(keys.read_back("insider"), "next")) - now_ms(relay.client)
+    assert 21_000_000 < left_ms <= 21_600_000
+
+
+def test_where_it_is_turned_off_nobody_is_read_back_and_nothing_more_is_kept(relay):
+    configured(relay, 'read_back_every = "0s"')
+    relay.publish(payload("ann@example.com"))
+    relay.drain()
+
+    assert RedisSchedule(relay.client, relay.settings).due() == []
+    assert not relay.client.exists(keys.read_back("insider"))
     [text] = [v for partition in relay.partitions() for v in relay.client.hvals(partition.who)]
     assert len(orjson.loads(text)) == 2
+
+
+def test_by_default_nothing_is_told_where_nobody_can_be_read(relay, sandbox):
+    configured(relay, 'read_back_after = "0s"')
+    relay.publish(*[payload(f"p{n}@example.com") for n in range(60)])
+    relay.drain()
+    sandbox.settings(credentials_status=401)
+
+    waits = [step(relay).wait_seconds for _ in range(4)]
+
+    assert (problems(relay), waits) == ([], [86_400] * 4)
+
+
+def test_by_default_what_lacks_is_told_once_reading_is_proven(relay, sandbox):
+    configured(relay, 'read_back_after = "0s"')
+    without(sandbox, "status")
+    sandbox.settings(failures=[{"status": 404, "path": PROFILE_PATH}])
+    relay.publish(*[payload(f"p{n}@example.com", status="active") for n in range(60)])
+    relay.drain()
+    steps = [step(relay).line for _ in range(3)]
+    assert (set(steps), problems(relay)) == ({"Insider does not know the person"}, [])
+
+    sandbox.settings(failures=[])
+    step(relay)
+    step(relay)
+
+    [problem] = problems(relay)
+    assert "status (of vip-enter)" in problem.message
 
 
 def test_credentials_that_may_not_read_are_told_after_three_steps(read_back, sandbox):

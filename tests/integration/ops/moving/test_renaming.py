@@ -6,7 +6,6 @@ import orjson
 import pytest
 
 from segrelay.ops.main import app
-from segrelay.ops.state.acts import act_of
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.drafting import routing_digest
 from segrelay.producer.publishing.published import PublishOptions
@@ -22,14 +21,13 @@ from segrelay.worker.contract.redis.claim import (
     claim,
     former_names,
     learn_numbering,
-    rename_destination,
 )
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.errors import RedisMismatch, UsageWrong
-from tests.integration.ops.moving.dying_redis import DyingRedis, Killed, everything
 from tests.integration.ops.moving.stock import drain as drain_all
 from tests.integration.ops.moving.stock import six, stock
 from tests.integration.ops.relay import assert_sum, payload, started
+from tests.interruptions import everything
 
 PEOPLE = 12
 OLD, NEW = "insider", "insider-eu"
@@ -76,7 +74,7 @@ def test_a_rename_writes_a_name_and_nothing_else(stocked, call):
 
     after = everything(stocked.client)
     changed = {name for name in before | after if before.get(name) != after.get(name)}
-    assert changed == {keys.DESTINATIONS.encode(), keys.ACTS.encode()}
+    assert changed == {keys.DESTINATIONS.encode()}
     assert set(after[keys.DESTINATIONS.encode()]) == {NEW.encode()}
     shown = orjson.loads(call(app, "audit", "--json").stdout)[0]
     assert (shown["what"], shown["subject"], shown["arguments"]) == (
@@ -233,22 +231,6 @@ def test_a_rename_can_be_taken_back(stocked, call):
     stocked.drain()
     found = stocked.status()
     assert (found["waiting"], found["skipped_by_reason"]) == (0, {"superseded": PEOPLE})
-
-
-def test_a_rename_that_is_killed_anywhere_is_done_or_not_begun(stocked, redis_url):
-    client, act = stocked.client, act_of("rename destination", OLD)
-    before = everything(client)
-    for only_then in (False, True):
-        with closing(DyingRedis.from_url(redis_url)) as dying:
-            dying.left, dying.only_then = 1, only_then
-            with pytest.raises(Killed):
-                rename_destination(dying, act, OLD, NEW)
-        is_done = everything(client) != before
-        assert client.hkeys(keys.DESTINATIONS) == [(NEW if is_done else OLD).encode()]
-
-    assert rename_destination(client, act, OLD, NEW)  # the same act, whose answer was lost
-    assert not rename_destination(client, act_of("rename destination", OLD), OLD, NEW)
-    assert client.xlen(keys.ACTS) == 1
 
 
 def test_a_pause_holds_whatever_the_destination_is_called(stocked, call):

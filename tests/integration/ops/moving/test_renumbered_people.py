@@ -21,13 +21,11 @@ from segrelay.worker.contract.redis.connection import connect_async
 from segrelay.worker.contract.redis.scripts import ScriptCall
 from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE, RedisSettings
 from segrelay.worker.errors import PartitionsChange
-from tests.integration.ops.moving.dying_redis import deaths, everything
-from tests.integration.ops.moving.stock import change, drain, lapse
+from tests.integration.ops.moving.stock import change, drain
 from tests.integration.ops.relay import EXIT, payload
-from tests.nightly import amount
+from tests.interruptions import everything
 
 PEOPLE = 9
-EVERY_TRIP = amount(17, nightly=1)
 FORMER = Numbering((4,))
 
 
@@ -44,6 +42,10 @@ def relay(relay):
 
 @pytest.fixture
 def changing(relay):
+    return people_who_change(relay)
+
+
+def people_who_change(relay):
     """Everybody is known by a stable id; one was renamed, and the changes of others wait."""
     relay.publish(*(of(number) for number in range(PEOPLE)))
     relay.drain()
@@ -108,26 +110,6 @@ def test_each_stable_id_is_where_its_digest_says(changing):
         address = "new" if number == 0 else "old"
         assert stable in changes.claims(f"email:{address}{number}@example.com")
     assert not [key for key in client.keys("{insider:[0-3]}*") if b"lease" not in key]
-
-
-def test_a_change_that_is_killed_anywhere_keeps_what_is_known_of_people(changing, redis_url):
-    client = changing.client
-    put_dead_letters_on_their_way(client)
-
-    for number, wanted in deaths(
-        client, redis_url, lambda dying: change(dying, changing, 3), every=EVERY_TRIP, seen=kept
-    ):
-        lapse(changing)
-        change(client, changing, 3)
-
-        assert kept(client) == wanted, number
-
-
-def kept(client):
-    """Return all that Redis holds but the time of the last step."""
-    found = everything(client)
-    del found[b"{changes:insider}"]
-    return found
 
 
 def put_dead_letters_on_their_way(client):

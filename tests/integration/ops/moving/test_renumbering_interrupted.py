@@ -1,4 +1,4 @@
-"""`segrelay redis partitions N` that is killed, stands still, or meets others at work."""
+"""`segrelay redis partitions N` that meets others at work, and whoever slept through it."""
 
 import asyncio
 import time
@@ -9,7 +9,6 @@ import pytest
 
 from segrelay.ops.moving.leases import HeldLease
 from segrelay.ops.moving.renumbering import Renumbering
-from segrelay.ops.status.totals import KINDS
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions
 from segrelay.producer.publishing.writing import JobPosition
@@ -28,53 +27,10 @@ from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import OperationsMustAct, PartitionsChange, UsageWrong
 from segrelay.worker.node.runtime import runtime_for
-from tests.integration.ops.moving.dying_redis import deaths, everything, stalls
-from tests.integration.ops.moving.stock import change, drain, enrich, lapse
+from tests.integration.ops.moving.stock import change, drain, lapse
 from tests.integration.ops.relay import payload
-from tests.nightly import amount
 
-EVERY_TRIP = amount(17, nightly=1)
-TIMES = amount(3, nightly=60)
 PEOPLE = 12
-
-
-def test_a_change_that_is_killed_anywhere_is_ended_by_the_next(used, redis_url):
-    client = used.client
-    enrich(used, PEOPLE)
-
-    for number, wanted in deaths(
-        client, redis_url, lambda dying: change(dying, used, 3), every=EVERY_TRIP
-    ):
-        found = used.status()
-        assert found["accepted"] == sum(found[kind] for kind in KINDS[1:]), number
-        lapse(used)
-        change(client, used, 3)
-
-        assert everything(client) == wanted, number
-        assert not client.keys("*carried*")
-
-
-def test_a_change_that_stands_still_while_another_ends_it_changes_nothing(used, redis_url):
-    client = used.client
-
-    def another_ends_it():
-        lapse(used)
-        change(client, used, 3)
-        drain(used)
-
-    for number in stalls(
-        client,
-        redis_url,
-        lambda stalled: change(stalled, used, 3),
-        another_ends_it,
-        first=8,
-        times=TIMES,
-    ):
-        another_ends_it()
-
-        found = used.status()
-        assert (found["skipped_by_reason"], found["waiting"]) == ({"superseded": PEOPLE}, 0), number
-        assert found["delivered"] == PEOPLE + 1, number
 
 
 def test_who_still_knows_the_former_number_is_refused_and_goes_on(used):

@@ -1,23 +1,17 @@
 """Somebody who is erased is found nowhere any more, and everybody else is as before."""
 
+from contextlib import contextmanager
+
 import orjson
 import pytest
 
 from segrelay.ops.main import app
 from segrelay.ops.person.erasing import Erasing
-from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
 from segrelay.worker.contract.receivers import WebhookRequest, keep_requests
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
-from tests.integration.ops.person.test_letters_of_renamed_people import MortalClient
-from tests.integration.ops.person.test_renamed_person import (
-    STOPS,
-    KilledError,
-    rename_and_die,
-    wait_out_holds,
-)
 from tests.integration.ops.relay import payload
 from tests.nightly import amount
 
@@ -28,7 +22,13 @@ EVERY_CALL = amount(7, nightly=1)
 
 @pytest.fixture(autouse=True)
 def _plain(redis_url):
-    """What Redis dumps is not compressed, so that it can be searched."""
+    with plain_dumps(redis_url):
+        yield
+
+
+@contextmanager
+def plain_dumps(redis_url):
+    """Let what Redis dumps not be compressed, so that it can be searched."""
     with connect(redis_url) as client:
         client.config_set("rdbcompression", "no")
         yield
@@ -104,7 +104,11 @@ def erase(call, *arguments, code=0):
 
 @pytest.fixture
 def known(call, relay):
-    """Somebody who was renamed, of whom there is everything that there can be of a person."""
+    return everything_of_a_person(call, relay)
+
+
+def everything_of_a_person(call, relay):
+    """Let somebody be renamed of whom there is everything that there can be of a person."""
     relay.publish(payload(OLD), payload(ELSE))
     relay.drain()
     call(app, "rename", "person", OLD, WHO)
@@ -192,38 +196,6 @@ def test_members_that_syncs_know_are_erased(call, relay_of_a_sync):
     assert left_of(relay.client, who) == []
 
 
-def erase_and_die(relay, who, calls):
-    """Return whether the command was killed before its end."""
-    client = MortalClient(relay.client, calls)
-    try:
-        Erasing(client, relay.settings, f"email:{who}").run()
-    except KilledError:
-        return True
-    finally:
-        for partition in relay.partitions():
-            relay.client.delete(partition.lease)
-    return False
-
-
-def test_a_command_that_is_killed_before_any_call_to_redis_is_given_again(call, known):
-    call(app, "rename", "person", WHO, LAST)
-    before = {name: known.client.dump(name) for name in known.client.scan_iter()}
-    of_others = traces(known.client, ELSE)
-
-    calls = 0
-    while erase_and_die(known, LAST, calls):
-        calls += EVERY_CALL
-        Erasing(known.client, known.settings, f"email:{LAST}").run()
-        assert left_of(known.client, LAST, WHO, OLD) == [], calls
-        assert sorted(traces(known.client, ELSE)) == sorted(of_others)
-        known.client.flushall()
-        for name, text in before.items():
-            known.client.restore(name, 0, text)
-
-    assert calls > 20
-    assert left_of(known.client, LAST, WHO, OLD) == []
-
-
 def test_what_is_handed_on_while_a_person_is_erased_is_erased_too(call, relay):
     """The former identity lies in a later partition than the new one."""
     emails = (f"p{n}@example.com" for n in range(100))
@@ -257,25 +229,6 @@ def test_all_identities_of_somebody_who_was_renamed_twice_are_erased(call, relay
     assert left_of(relay.client, WHO, OLD, "b@example.com") == []
     assert receipt["erased"]["waiting"] == 1
     assert receipt["erased"]["former identities"] == 2
-
-
-@pytest.mark.parametrize("who", [OLD, WHO])
-@pytest.mark.parametrize("stop", STOPS)
-def test_somebody_whose_renaming_was_stopped_is_erased(call, relay, sandbox, stop, who):
-    relay.publish(payload(OLD), payload(ELSE))
-    relay.drain()
-    rename_and_die(relay, *stop, new=WHO)
-    of_others = traces(relay.client, ELSE)
-
-    erase(call, who)
-    left = [*left_of(relay.client, who), *relay.client.zrange(keys.RENAMING, 0, -1)]
-    relay.publish(payload(WHO, "gold", minute=9))
-    wait_out_holds(relay)
-    relay.drain()
-
-    assert left == []
-    assert set(of_others) <= set(traces(relay.client, ELSE))
-    assert "gold" in sandbox.get("memberships", attribute=DEFAULT_AUDIENCE_ATTRIBUTE)[WHO]
 
 
 def test_entries_that_were_deleted_before_leave_no_bytes(call, relay):

@@ -5,7 +5,6 @@ import pytest
 
 from segrelay.ops.main import app
 from segrelay.ops.person.following import following_for
-from segrelay.ops.person.renaming import PersonRenaming
 from segrelay.ops.state.identity_changes import IdentityChanges, read_renamed_people
 from segrelay.ops.state.person import Names, read_records
 from segrelay.ops.status.health import read_problems
@@ -191,45 +190,6 @@ def test_a_value_that_names_nobody_is_no_stable_id(relay, at_insider):
 
     assert at_insider() == {OLD: ["vip"], NEW: ["vip"]}
     assert told(relay).renamed == 0
-
-
-STAGES = ("_begin", "_announce", "_await_answers", "_ask", "_merge", "_end", "_arrive")
-
-
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_step_that_is_killed_is_done_again(relay, at_insider, stage, after):
-    relay.publish(of_ann(OLD))
-    relay.drain()
-    relay.publish(of_ann(NEW, "gold", minute=1))
-    relay.drain()
-    die_in_a_step(relay, stage, after)
-
-    relay.publish(of_ann(OLD, "silver", minute=0.5), of_ann(NEW, "bronze", minute=2))
-    settle(relay)
-
-    assert at_insider() == {NEW: ["bronze", "gold", "silver", "vip"]}
-    assert ledger_of(relay.client, OLD) == set()
-    assert told(relay).renamed == 1
-    assert not relay.client.exists("{segrelay}:renaming")
-
-
-class KilledError(Exception):
-    """In the place of a kill."""
-
-
-def die_in_a_step(relay, stage, after):
-    own = getattr(PersonRenaming, stage)
-
-    def dying(self, *arguments, **named):
-        if after:
-            own(self, *arguments, **named)
-        raise KilledError
-
-    mortal = type("Mortal", (PersonRenaming,), {stage: dying})
-    with pytest.raises(KilledError):
-        following_for(relay.client, relay.settings, "insider", mortal).step()
-    relay.client.hdel("{changes:insider}", "lock", "until")
 
 
 class Frozen(IdentityChanges):

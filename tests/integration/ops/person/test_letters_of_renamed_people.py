@@ -93,29 +93,6 @@ def in_partition(number):
     return next(each for each in emails if partition_of(f"email:{each}", 4) == number)
 
 
-@pytest.mark.parametrize("new", [in_partition(number) for number in range(4)])
-def test_letters_survive_a_kill_between_any_two_calls(with_a_dead_letter, new):
-    relay = with_a_dead_letter
-    before = {name: relay.client.dump(name) for name in relay.client.scan_iter()}
-    deaths = 0
-    while dead_letters_taken_and_die(relay, new, MortalClient(relay.client, deaths)):
-        deaths += 1
-        relay.status()
-        dead_letters_taken_and_die(relay, new, relay.client)
-        (dead_letter,) = kept_dead_letters(relay)
-        assert dead_letter["header"][1] == digest_of(f"email:{new}").hex(), deaths
-        assert relay.status()["dead"] == 1
-        assert not any(
-            relay.client.exists(partition.dead_letters_leaving) for partition in relay.partitions()
-        )
-        assert not list(relay.client.scan_iter("*}carried:*"))
-        relay.client.flushall()
-        for name, text in before.items():
-            relay.client.restore(name, 0, text)
-
-    assert deaths > 5
-
-
 def dead_letters_taken_and_die(relay, new, client):
     """Move letters alone; return whether the client has died."""
     left, key = partition_at(OLD), f"email:{new}"

@@ -10,8 +10,7 @@ from segrelay.ops.main import app
 from segrelay.sandbox.lytics.account import audience_id
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
-from tests.integration.ops.conftest import LYTICS
-from tests.integration.ops.relay import BEGUN_AT, EXIT, payload
+from tests.integration.ops.relay import BEGUN_AT, EXIT, LYTICS, payload
 from tests.integration.producer.redis_contents import entries
 
 NO_DRIFT = {"missing": 0, "stale": 0, "stale_unnamed": 0}

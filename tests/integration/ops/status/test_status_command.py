@@ -223,7 +223,7 @@ def test_messages_of_the_broker_that_were_refused_are_counted(call, relay):
 
     assert found["refused_messages"] == 12
     shown = " ".join(call(app, "status").stdout.split())
-    assert "12 messages of the broker were refused" in shown
+    assert "refused 12 messages of the broker" in shown
 
 
 def test_how_many_events_needed_the_engine_is_told_with_the_reason(call, relay):

@@ -67,7 +67,7 @@ def test_what_insider_refuses_is_told(attempt, sandbox, relay):
     assert relay.status()["in_doubt"] == 0
 
 
-def test_an_unsure_request_leaves_an_open_note(attempt, sandbox, relay):
+def test_an_unsure_request_leaves_an_intent_in_doubt(attempt, sandbox, relay):
     sandbox.settings(poison="poisoned", poison_status=500)
 
     code, found = attempt(payload("ann@example.com", status="poisoned"), "--send")

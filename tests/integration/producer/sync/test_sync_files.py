@@ -94,7 +94,7 @@ def test_an_export_without_rows_takes_nobody_out_until_somebody_confirms_it(
 
     assert (run.phase, run.doubt) == (
         Phase.CONFIRM,
-        "the file has no rows, 10 members are missing",
+        "the file has no rows, 10 members missing",
     )
     assert world.deliveries() == []
 

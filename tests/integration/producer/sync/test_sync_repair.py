@@ -88,7 +88,7 @@ def test_many_who_are_stale_wait_for_a_word(world, members):
     run = world.run()
 
     assert run.phase is Phase.CONFIRM
-    assert "160 of 210 members are gone" in run.doubt
+    assert "160 of 210 members gone" in run.doubt
     assert told(world) == set()
 
 

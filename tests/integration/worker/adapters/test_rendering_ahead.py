@@ -87,7 +87,7 @@ class DropsErrors:
     """Renders for long; what a signal raises is dropped, as amid the end of an object."""
 
     @staticmethod
-    def render_compiled(*_args, **_options):
+    def render_ahead(*_args, **_options):
         ends_at = time.process_time() + 5
         with suppress(BaseException):
             while time.process_time() < ends_at:

@@ -64,8 +64,10 @@ def destination(state: str = "ok", *, factor: float = 1.0) -> dict[str, Any]:
     return {"destinations": {"insider": one}}
 
 
-def trigger(state: str = "ok", *, is_lasting: bool = False, **changes: Any) -> dict[str, Any]:
-    condition = Condition(TRIGGER, state, is_lasting=is_lasting)
+def trigger(
+    state: str = "ok", *, is_lasting: bool = False, since_ms: int | None = None, **changes: Any
+) -> dict[str, Any]:
+    condition = Condition(TRIGGER, state, since_ms=since_ms, is_lasting=is_lasting)
     return {"triggers": {"vip": TriggerStanding(condition, "insider", **changes)}}
 
 
@@ -73,8 +75,22 @@ def renamed(**changes: Any) -> dict[str, Any]:
     return {"renamed_people": {"insider": RenamedPeople(**changes)}}
 
 
-def lacking(people: int) -> ReadBacks:
-    return ReadBacks(5, {"c_status": MissingAttribute("vip", people, NOW - 70_000)})
+def lacking(people: int, *, is_proven: bool = True) -> ReadBacks:
+    missing = {"c_status": MissingAttribute("vip", people, NOW - 70_000)}
+    return ReadBacks(5, missing, is_proven=is_proven)
+
+
+def asked_for(found: ReadBacks) -> dict[str, Any]:
+    """Return what was read back from a destination whose configuration asks for it."""
+    one = Destination(
+        name="insider",
+        api="insider",
+        base_url="https://insider.example.com",
+        rate="1000/min",
+        read_back_every="1h",
+    )
+    settings = SETTINGS.model_copy(update={"destinations": {"insider": one}})
+    return {"settings": settings, "read_backs": {"insider": found}}
 
 
 def recorded(problem: str = "", folder: str = "out", **changes: Any) -> dict[str, Any]:
@@ -233,7 +249,8 @@ CASES = [
     (standing(samples=FEW_DEAD), "dead_letters_grow", ATTENTION),
     (standing(samples=ALL_SKIPPED), "assert_skips_all", ATTENTION),
     (standing(read_backs={"insider": lacking(2)}), "attributes_dropped", ILL),
-    (standing(read_backs={"insider": ReadBacks(failures=3)}), "read_back_fails", ATTENTION),
+    (standing(**asked_for(lacking(2, is_proven=False))), "attributes_dropped", ILL),
+    (standing(**asked_for(ReadBacks(failures=3))), "read_back_fails", ATTENTION),
     (standing(samples=answers((104, 40_000), *[USUAL[0]] * 3, *USUAL)), "answers_slow", ILL),
     (standing(samples=answers((104, 23_200), *[USUAL[0]] * 3, *USUAL)), "answers_slow", ATTENTION),
     (standing(samples=answers((3, 9_000), (0, 0), (0, 0), (0, 0))), "answers_slow", ILL),
@@ -532,3 +549,27 @@ def test_an_assert_that_lets_some_pass_is_no_problem():
 
 def test_what_one_person_lacks_is_no_problem_yet():
     assert problems_of(standing(read_backs={"insider": lacking(1)})) == []
+
+
+@pytest.mark.parametrize("found", [lacking(2, is_proven=False), ReadBacks(failures=3)])
+def test_what_is_not_proven_is_no_problem_unless_reading_was_asked_for(found: ReadBacks) -> None:
+    assert problems_of(standing(read_backs={"insider": found})) == []
+
+
+def test_a_trigger_that_waits_is_not_told_beside_its_destination_or_at_once() -> None:
+    fresh = trigger("waits", since_ms=NOW - 9_000)
+    lasting = trigger("waits", since_ms=NOW - 11_000)
+
+    assert problems_of(standing(**fresh)) == []
+    assert [one.name for one in problems_of(standing(**lasting))] == ["trigger_waits"]
+    broken = problems_of(standing(**lasting, **destination("broken")))
+    assert [one.name for one in broken] == ["destination_broken"]
+
+
+@pytest.mark.parametrize("state", ["waits", "refused"])
+def test_that_nothing_goes_through_began_with_the_first_failure(state: str) -> None:
+    found = standing(**trigger(state, since_ms=NOW - 700_000, oldest_live_ms=NOW - 61_000))
+
+    [problem] = problems_of(found)
+
+    assert problem.since_ms == NOW - 700_000

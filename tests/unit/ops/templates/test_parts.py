@@ -25,7 +25,7 @@ def bundle_of(folder, text):
 
 
 def test_the_exit_of_the_page_is_corrected_so_that_it_parses():
-    found = corrected((HERE / "page_exit.jsonnet").read_text())
+    found = corrected((HERE / "page_exit.jsonnet").read_text(), "t.jsonnet")
 
     assert found.problem == ""
     assert [one.in_words for one in found.corrections] == ["\\[ → [", "\\_ → _", "] is taken out"]
@@ -41,7 +41,7 @@ def test_the_exit_of_the_page_is_corrected_so_that_it_parses():
     ],
 )
 def test_what_a_page_or_a_shell_did_is_undone(damaged, right):
-    found = corrected(damaged)
+    found = corrected(damaged, "t.jsonnet")
 
     assert (found.text, found.problem) == (right, "")
     assert found.corrections
@@ -50,12 +50,12 @@ def test_what_a_page_or_a_shell_did_is_undone(damaged, right):
 def test_a_template_without_damage_stays_as_it_is():
     text = 'local x = "a\\nb"; { "\\\\[": x }'
 
-    assert corrected(text).corrections == ()
-    assert corrected(text).text == text
+    assert corrected(text, "t.jsonnet").corrections == ()
+    assert corrected(text, "t.jsonnet").text == text
 
 
 def test_what_cannot_be_corrected_is_named_with_its_place():
-    found = corrected("{\n  a: 1 +\n  b c d\n}")
+    found = corrected("{\n  a: 1 +\n  b c d\n}", "t.jsonnet")
 
     assert found.problem
     assert found.line == 3

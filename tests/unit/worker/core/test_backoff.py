@@ -30,8 +30,8 @@ def test_a_delay_grows_and_is_capped(attempts: int) -> None:
 def test_the_first_failure_lets_the_trigger_wait_and_halves_nothing() -> None:
     after = fail(None)
 
-    assert after.wait == Wait(1, NOW_MS + 500, 5)
-    assert after.backoff == Backoff(0, 1, 0, 0, 5)
+    assert after.wait == Wait(1, NOW_MS + 500, 5, since_ms=NOW_MS)
+    assert after.backoff == Backoff(0, 1, 0, 0, 5, since_ms=NOW_MS)
 
 
 def test_without_others_going_through_nothing_is_halved_nor_counted() -> None:

@@ -9,10 +9,11 @@
 --            trigger|proven    the version that was last let go without a limit
 --            trigger|dropped   a version whose canary was not approved when another version came
 --            trigger|approved  the version that a person has let go after its canary
+--            trigger|edition   the edition of whoever adopted last: templates and configuration, see `LoadedTrigger.edition`
 -- KEYS[2]  acts
 -- ARGV[1]  trigger  [2] version of the process that asks
 -- ARGV[3]  adopt: [4] JSON of the version  [5] deliveries of its canary, 0 = none  [6] the act as JSON
---              [7] acts that are kept
+--              [7] acts that are kept  [8] the edition
 --              -> {1 if it was not known before}
 --          take: [4] owner  [5] for how long (ms)  [6] the least share  [7] of how many parts a share is one
 --              -> {how many it gets, -1 = there is no limit, 0 = none now, -2 = none, its canary was
@@ -34,6 +35,7 @@ local stored = get('')
 local is_current = stored and cjson.decode(stored).version == version
 
 if what == 'adopt' then
+  set('|edition', ARGV[8])
   if is_current then return {0} end
   local old = stored and cjson.decode(stored)
   if old and old.canary > 0 and get('|proven') ~= old.version and get('|approved') ~= old.version then

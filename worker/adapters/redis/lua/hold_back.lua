@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Opens an intent by somebody who does not hold the lease any more.
--- KEYS[1] notes  [2] open  [3] lease   ARGV[1] note id  [2] note  [3] for how long, ms
+-- KEYS[1] intents  [2] open  [3] lease   ARGV[1] intent id  [2] intent  [3] for how long, ms
 -- Returns its end (ms); -1 if the number of partitions has changed.
 --@include _clock
 --@include _renumbered

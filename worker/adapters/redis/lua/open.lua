@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Opens the intents of a holder that vanished: their requests may still take effect until the end written here, once.
 --
--- KEYS[1] lease  [2] notes  [3] open  [4..] ledgers of the profiles in the intents
--- ARGV[1] token  [2] for how long, ms  [3] retention of a ledger that may lapse, ms  [4] n, the number of intents; n note ids; then per key
+-- KEYS[1] lease  [2] intents  [3] open  [4..] ledgers of the profiles in the intents
+-- ARGV[1] token  [2] for how long, ms  [3] retention of a ledger that may lapse, ms  [4] n, the number of intents; n intent ids; then per key
 --     a ledger, and 1 if it never lapses, else 0
 --
 -- Returns the end (ms), or 0 if somebody else holds the lease.

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Settles deliveries: entries, counts, ledgers, dead letters, note, all or nothing, and once however often it is called.
+-- Settles deliveries: entries, counts, ledgers, dead letters, intent, all or nothing, and once however often it is called.
 --
 -- KEYS: those of the partition, then the streams and the ledgers that it is about.
 -- ARGV: the token; the intent ("" = no request was made), and for how long it is open, ms (0 = it is closed); how long a ledger is kept
@@ -12,11 +12,12 @@
 --   asides   index of the stream, id, text           (what is not there any more is not remembered)
 --   adds     field of counts, amount                  (once per request)
 --   lines    of the history
+--   large    JSON and marks of a request with many deliveries, if it is one
 --   people   that were reached: digest (hex), text
 --   records  of responses                             (once per request; the oldest go, counted)
 --   ends     where outcomes are recorded: the packed rows of all entries of all groups, and the most bytes that are kept of them
---@keys lease counts intents open dead_letters dead_letter_times causes retry aside streams history reached who rendering responses responseslost jobtimes orphans stream... ledger... outcomes? recorded?
---@args token intent open_ms retention ledger_lengths ledger_texts names... groups[stream may_be_all field ids tellers deaths] deaths... waits[trigger text] asides[stream id text] adds[field amount] lines... people[digest text] records... ends...
+--@keys lease counts intents open dead_letters dead_letter_times causes retry aside streams history reached who rendering responses responseslost jobtimes orphans answered stream... ledger... outcomes? recorded?
+--@args token intent open_ms retention ledger_lengths ledger_texts names... groups[stream may_be_all field ids tellers deaths] deaths... waits[trigger text] asides[stream id text] adds[field amount] lines... large... people[digest text] records... ends...
 -- A dead letter is: id, newline, cause, newline, sample of the cause, newline, the dead letter itself.
 --
 -- XDEL decides: what it did not remove changes no count and writes no dead letter. Streams that hold nothing but a group are removed whole,
@@ -35,9 +36,9 @@
 
 local token, floor = unpack(redis.call('HMGET', key_lease, 'token', 'floor'))
 if token ~= arg_token then return {0, 0, 0} end
-local note, open_for, retention = arg_intent, tonumber(arg_open_ms), arg_retention
-local opened = note ~= '' and redis.call('HGET', key_open, note)
-if note ~= '' and (opened or redis.call('HEXISTS', key_intents, note) == 0) then return {2, 0, tonumber(opened or 0)} end
+local intent, open_for, retention = arg_intent, tonumber(arg_open_ms), arg_retention
+local opened = intent ~= '' and redis.call('HGET', key_open, intent)
+if intent ~= '' and (opened or redis.call('HEXISTS', key_intents, intent) == 0) then return {2, 0, tonumber(opened or 0)} end
 
 local function stream_of(index) return KEYS[at_stream + index], ARGV[at_names + index] end
 
@@ -58,7 +59,7 @@ local function count_for_job(job, kind, reason, gone)
 end
 -- Whether it does not matter which entries of a group were there, only how many.
 local function are_alike(tellers, dead_letters)
-  return dead_letters == 0 and not any_aside and not any_orphans and (note ~= '' or not string.find(tellers, '[1-9]'))
+  return dead_letters == 0 and not any_aside and not any_orphans and (intent ~= '' or not string.find(tellers, '[1-9]'))
 end
 local function ids_in(text)
   local ids = {}
@@ -182,7 +183,7 @@ local first, number, lasting_texts = 1, 0, {}
 for lasting, length in string.gmatch(arg_ledger_lengths, '(%-?)(%d+)') do
   number = number + 1
   local after = first + tonumber(length)
-  if note ~= '' or told[number] then
+  if intent ~= '' or told[number] then
     local key, text = KEYS[at_ledger + number], string.sub(arg_ledger_texts, first, after - 1)
     if lasting == '' then
       write_ledger(key, text, retention)
@@ -197,7 +198,7 @@ for from = 1, #lasting_texts, MOST_VALUES do
 end
 
 local till = 0
-local opens = note ~= '' and open_for > 0
+local opens = intent ~= '' and open_for > 0
 for i = 1, n_waits do
   local trigger, text = ARGV[at_waits_trigger + i], ARGV[at_waits_text + i]
   if text == '' then redis.call('HDEL', key_retry, trigger) else redis.call('HSET', key_retry, trigger, text) end
@@ -207,10 +208,11 @@ for i = 1, n_asides do
   local id = ARGV[at_asides_id + i]
   if #redis.call('XRANGE', stream, id, id) > 0 then redis.call('HSET', key_aside, name .. '|' .. id, ARGV[at_asides_text + i]) end
 end
-for i = 1, (note ~= '' or removed > 0) and n_adds or 0 do count(ARGV[at_adds_field + i], tonumber(ARGV[at_adds_amount + i])) end
+for i = 1, (intent ~= '' or removed > 0) and n_adds or 0 do count(ARGV[at_adds_field + i], tonumber(ARGV[at_adds_amount + i])) end
 write_counts(key_counts)
 if key_outcomes then record(ARGV[at_ends + 1], taken, ARGV[at_ends + 2]) end
 for i = 1, n_lines do redis.call('XADD', key_history, 'MAXLEN', '~', 5000, '*', 'e', ARGV[at_lines + i]) end
+if n_large > 0 then redis.call('XADD', key_answered, 'MAXLEN', '~', 100, '*', 'e', ARGV[at_large + 1], 'm', ARGV[at_large + 2]) end
 
 -- Digests are random: the smallest of all that were ever reached are an even sample of them.
 local REACHED_KEPT = 1000
@@ -239,16 +241,16 @@ if kept > REACHED_KEPT then
 end
 
 local RESPONSES_KEPT = 10000
-local responses = (note ~= '' or removed > 0) and n_records or 0
+local responses = (intent ~= '' or removed > 0) and n_records or 0
 for i = 1, responses do redis.call('XADD', key_responses, '*', 'r', ARGV[at_records + i]) end
 local lost = responses > 0 and redis.call('XTRIM', key_responses, 'MAXLEN', '~', RESPONSES_KEPT) or 0
 if lost > 0 then redis.call('INCRBY', key_responseslost, lost) end
 
 if opens then
   till = now + open_for
-  redis.call('HSET', key_open, note, string.format('%.0f', till))
-elseif note ~= '' then
-  redis.call('HDEL', key_intents, note)
+  redis.call('HSET', key_open, intent, string.format('%.0f', till))
+elseif intent ~= '' then
+  redis.call('HDEL', key_intents, intent)
 end
 redis.call('DEL', key_rendering)
 return {1, removed, till}

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Writes an intent before a request, and renews the lease.
 --
--- KEYS[1] lease  [2] notes  [3] rendering
--- ARGV[1] token  [2] lease, ms  [3] note id  [4] note
+-- KEYS[1] lease  [2] intents  [3] rendering
+-- ARGV[1] token  [2] lease, ms  [3] intent id  [4] intent
 --
 -- Returns now (ms), or 0 if somebody else holds the lease.
 --@include _clock

@@ -36,7 +36,7 @@ def test_a_note_is_gone_by_every_way_out(bench: Bench) -> None:
         assert bench.contents()["open"] == {}
 
 
-def test_an_open_note_is_told_to_the_next_holder_and_gone_at_its_end(bench: Bench) -> None:
+def test_an_intent_in_doubt_is_told_to_the_next_holder_and_gone_at_its_end(bench: Bench) -> None:
     ada = held_with(bench, "ada")[0]
     intent = intent_of("n", ada)
     bench.run(bench.one.intent(intent))
@@ -92,12 +92,12 @@ def test_what_a_vanished_holder_rendered_is_told(bench: Bench) -> None:
     assert take(bench, bench.two).rendering == {ada.position}
 
 
-@pytest.mark.parametrize("way", ["note", "settle", "release"])
+@pytest.mark.parametrize("way", ["intent", "settle", "release"])
 def test_what_was_rendered_is_forgotten_when_it_went_well(bench: Bench, way: str) -> None:
     ada = held_with(bench, "ada")[0]
     bench.run(bench.one.ledgers([ada.header.digest], [ada.position]))
     match way:
-        case "note":
+        case "intent":
             bench.run(bench.one.intent(intent_of("n", ada)))
         case "settle":
             settle(bench, Settlement([settled(ada)]))

@@ -1,0 +1,112 @@
+"""A new template or configuration of a trigger ends the waiting that an older one has caused."""
+
+import pytest
+
+from tests.conformance.drain.fake_insider import Reply, Sending, failed, refused, taken
+from tests.conformance.drain.world import World, event, members
+
+
+def refuses_everything(_: Sending) -> Reply:
+    return refused(400, "users.attributes.age must be a number")
+
+
+def mend(world: World, trigger: str = "enter") -> None:
+    """Let everything be taken from now on, by a new edition of the trigger."""
+    world.responds = taken
+    world.adopt(trigger, "new")
+
+
+def wait_long(world: World) -> None:
+    """Let a trigger fail until its deliveries wait for minutes."""
+    for _ in range(12):
+        world.drain()
+        world.pass_seconds(60)
+    world.drain()
+
+
+@pytest.mark.parametrize("answer", [refuses_everything, lambda _: failed(500)])
+def test_a_new_edition_ends_the_wait_that_an_older_one_has_caused(make_world, answer) -> None:
+    world = make_world(answer)
+    world.adopt("enter", "old")
+    world.put(event("ada"))
+    wait_long(world)
+    tried = len(world.sendings)
+    assert world.due() == ""
+    world.drain()
+    assert len(world.sendings) == tried
+
+    mend(world)
+
+    assert world.due() == "live"
+    world.pass_seconds(30)  # a request that failed may still take effect
+    world.drain()
+    assert members(world) == {"ada@example.com"}
+    assert (world.store.retry, world.store.aside) == ({}, {})
+
+
+def test_an_older_edition_does_not_end_the_wait_of_a_newer_one(make_world) -> None:
+    world = make_world(refuses_everything)
+    world.adopt("enter", "new")
+    world.put(event("ada"))
+    wait_long(world)
+    tried = len(world.sendings)
+
+    world.load("enter", "old")
+    world.drain()
+
+    assert (len(world.sendings), world.due()) == (tried, "")
+
+
+def test_what_an_older_edition_writes_after_the_newer_was_adopted_ends_with_it(make_world) -> None:
+    world = make_world(refuses_everything)
+    world.adopt("enter", "old")
+    world.put(event("ada"))
+    world.newest["enter"] = "new"  # by another process, while this one has not looked yet
+    world.drain()
+    world.pass_seconds(60)
+    world.drain()
+
+    mend(world)
+    world.drain()
+
+    assert members(world) == {"ada@example.com"}
+
+
+def test_a_new_edition_begins_anew_with_short_waits(make_world) -> None:
+    world = make_world(refuses_everything)
+    world.adopt("enter", "old")
+    world.put(event("ada"))
+    wait_long(world)
+
+    world.adopt("enter", "new")
+    world.drain()
+
+    (backoff,) = world.store.aside.values()
+    assert (backoff.failures, backoff.edition) == (1, "new")
+    assert backoff.not_before_ms <= world.now_ms() + 1_000
+
+
+def test_another_trigger_goes_on_waiting(make_world) -> None:
+    world = make_world(refuses_everything)
+    world.adopt("enter", "old")
+    world.adopt("exit", "old")
+    world.put(event("ada"), event("bob", trigger="exit"))
+    wait_long(world)
+    exits = sum(each.url.endswith("delete") for each in world.sendings)
+
+    mend(world)
+    world.drain()
+
+    assert sum(each.url.endswith("delete") for each in world.sendings) == exits
+
+
+def test_a_failure_is_kept_with_the_time_of_the_first(make_world) -> None:
+    world = make_world(refuses_everything)
+    world.adopt("enter", "old")
+    world.put(event("ada"))
+    begun_ms = world.now_ms()
+    wait_long(world)
+
+    (backoff,) = world.store.aside.values()
+
+    assert begun_ms <= backoff.since_ms < begun_ms + 10_000 < world.now_ms() - 60_000

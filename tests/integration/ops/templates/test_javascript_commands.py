@@ -1,0 +1,197 @@
+"""The commands about templates, for templates in JavaScript."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from segrelay.ops.main import app
+from segrelay.ops.sandbox import SandboxProcess
+from segrelay.templates import SHIPPED_FOLDER
+from segrelay.worker.errors import UsageWrong
+from tests.configuration import NOBODY_LISTENS_URL, configuration, insider, table, trigger
+from tests.warm import WarmProcess
+
+SAMPLE = SHIPPED_FOLDER / "samples" / "enter.json"
+PAGE = Path(__file__).parents[3] / "conformance/templates/page_entrance.js"
+TEMPLATE = """function template(data) {
+  if (!data.email) return null;
+  return { users: [{ identifiers: { email: data.email },
+    attributes: { name: data.first_name, age: data.last_name, city: "" } }] };
+}
+"""
+
+
+def config_text(folder, lytics_url):
+    return configuration(
+        insider(base_url=NOBODY_LISTENS_URL),
+        trigger("vip-enter", audiences=["*"], template="vip.js"),
+        table("lytics", base_url=lytics_url, token="env:TOKEN"),
+        redis="embedded",
+        data_dir=f"{folder}/data",
+    )
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    folder = tmp_path / "templates"
+    folder.mkdir()
+    (folder / "vip.js").write_text(TEMPLATE)
+    config = tmp_path / "segrelay.toml"
+    config.write_text(config_text(tmp_path, NOBODY_LISTENS_URL))
+    monkeypatch.setenv("SEGRELAY_CONFIG", str(config))
+    monkeypatch.setenv("TOKEN", "token")
+    return folder
+
+
+@pytest.fixture
+def run():
+    def invoke(*arguments):
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    return invoke
+
+
+@pytest.mark.usefixtures("place")
+def test_a_template_is_checked_rendered_and_explained_by_its_name(run):
+    checked = run("template", "check", "vip", "--json")
+    rendered = run("template", "render", "vip", SAMPLE, "--json")
+    explained = run("template", "render", "vip", SAMPLE, "--trigger", "vip-enter", "--explain")
+
+    [report] = json.loads(checked.stdout)["templates"]
+    assert (report["template"], report["language"], report["fit"]) == ("vip.js", "JavaScript", True)
+    assert (report["compiled"], report["findings"]) == (False, [])
+    assert json.loads(rendered.stdout)[0]["body"]["users"][0]["attributes"]["name"] == "Ann"
+    assert "users[0].attributes.city is left out: it is empty" in explained.output
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize("api", ["insider", "http"])
+def test_a_new_template_is_fit(run, api):
+    written = run("template", "new", "begin.js", "--api", api)
+    checked = run("template", "check", "begin", "--strict")
+    listed = run("template", "list", "--json")
+
+    assert (written.exit_code, checked.exit_code) == (0, 0), checked.output
+    assert "begin.js: fit" in checked.output
+    assert "compiled" not in checked.output
+    rows = {row["template"]: row for row in json.loads(listed.stdout)["templates"]}
+    assert rows["vip.js"]["triggers"] == ["vip-enter"]
+    assert len(rows["vip.js"]["version"]) == 12
+
+
+@pytest.mark.usefixtures("place")
+def test_a_shipped_template_is_no_beginning_for_one_in_javascript(run):
+    refused = run("template", "new", "begin.js", "--from", "insider/enter")
+
+    assert isinstance(refused.exception, UsageWrong)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("function template(data) {\n  retrun 1;\n}", "vip.js:2:10: error: SyntaxError: expecting"),
+        ("function template(data) {\n  return data.a.b;\n}", "vip.js:2:1: error: it fails for"),
+        ("function render(data) {}", "vip.js: error: defines no function `template`"),
+        (PAGE.read_text().replace("data._uid", "data.fist_name"), "did you mean first_name?"),
+        (PAGE.read_text(), "vip.js:46:10: warning: not_append: true overwrites"),
+        ("function template(data) { return null; }", "no sample renders"),
+        ("echo '" + TEMPLATE + "' | http -v POST x", "echo '…' is taken out; --fix writes"),
+        (
+            'function template(data) { return { ly_template_url: "x", ly_template_body: {} }; }',
+            "ly_template_url",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_with_its_place(run, place, source, said):
+    (place / "vip.js").write_text(source)
+
+    checked = run("template", "check", "vip")
+
+    assert said in checked.output + checked.stderr
+
+
+def test_a_template_that_was_copied_with_its_shell_command_is_corrected(run, place):
+    (place / "vip.js").write_text("echo '" + TEMPLATE + "' | http -v POST x")
+
+    run("template", "check", "vip", "--fix")
+    checked = run("template", "check", "vip.fixed")
+
+    assert (place / "vip.fixed.js").read_text().strip() == TEMPLATE.strip()
+    assert checked.exit_code == 0
+
+
+def test_the_configuration_is_checked_with_a_template_in_javascript(run, place):
+    fit = run("config", "check")
+    (place / "vip.js").write_text("function template(data) { return boom; }")
+    failing = run("config", "check")
+    (place / "vip.js").write_text("function template(data { }")
+    broken = run("config", "check")
+
+    assert fit.exit_code == 0, fit.output
+    assert "vip.js:1: ReferenceError: boom is not defined" in failing.output + failing.stderr
+    assert (broken.exit_code, "vip.js:1:" in broken.output + broken.stderr) == (2, True)
+
+
+def test_a_configured_template_of_another_kind_is_told_what_it_is(run, place, tmp_path):
+    (place / "vip.ts").write_text("export {}")
+    config = tmp_path / "segrelay.toml"
+    config.write_text(config.read_text().replace("vip.js", "vip.ts"))
+
+    checked = run("config", "check")
+
+    assert checked.exit_code == 2
+    assert "vip.ts: is TypeScript" in " ".join((checked.output + checked.stderr).split())
+
+
+def test_cases_are_those_of_the_same_template_in_jsonnet(run, place):
+    body = {"users": [{"identifiers": {"email": "b@example.com"}, "attributes": {"city": ""}}]}
+    event = {"segment_events": [{"slug": "vip", "event": "enter", "enter": "2026-11-01T10:00:00Z"}]}
+    cases = [
+        {"name": "ben", "event": {"email": "b@example.com"} | event, "body": body},
+        {"name": "nobody", "event": event, "skip": "the template returned nothing"},
+    ]
+    (place / "vip.case.json").write_text(json.dumps(cases))
+
+    passed = run("template", "test", "vip")
+    (place / "vip.js").write_text(TEMPLATE.replace('""', '"x"'))
+    failed = run("template", "test", "vip")
+
+    assert (passed.exit_code, failed.exit_code) == (0, 1), passed.output
+
+
+def test_two_versions_are_compared_also_of_two_languages(run, place, tmp_path):
+    shutil.copy(PAGE, place / "page.js")
+    shutil.copy(PAGE.with_suffix(".jsonnet"), place / "page.jsonnet")
+    (place / "other.js").write_text(PAGE.read_text().replace('"Lytics"', '"elsewhere"'))
+    events = tmp_path / "events.ndjson"
+    events.write_text(json.dumps(json.loads(SAMPLE.read_text())))
+
+    same = run("template", "diff", "page.jsonnet", "page.js", "--events", events, "--json")
+    other = run("template", "diff", "page.js", "other.js", "--events", events, "--json")
+
+    assert json.loads(same.stdout)["rendered"] == {}
+    [field] = json.loads(other.stdout)["rendered"]
+    assert field.endswith("custom.origin")
+
+
+def test_a_template_is_pushed_as_js1_and_tried_at_lytics(run, place, tmp_path):
+    with SandboxProcess(launch=WarmProcess) as sandbox:
+        (tmp_path / "segrelay.toml").write_text(config_text(tmp_path, sandbox.url))
+        created = run("template", "push", "vip", "--json")
+        replaced = run("template", "push", "vip", "--json")
+        listed = run("template", "remote", "list", "--json")
+        tried = run("template", "remote", "test", "vip", SAMPLE)
+        (place / "vip.js").write_text(TEMPLATE.replace('city: ""', "city: boom"))
+        differs = run("template", "remote", "test", "vip", SAMPLE)
+        (place / "vip.jsonnet").write_text("{ users: [{ identifiers: { email: 'a' } }] }")
+        refused = run("template", "push", "vip.jsonnet")
+
+    assert [json.loads(each.stdout)["created"] for each in (created, replaced)] == [True, False]
+    [row] = json.loads(listed.stdout)["templates"]
+    assert (row["name"], row["type"], row["here"]) == ("vip", "js1", "vip.js")
+    assert (tried.exit_code, "renders the same" in tried.output) == (0, True)
+    assert "Lytics renders it; here it is failed" in differs.output
+    assert "of the type js1, and this one is jsonnet" in refused.exception.message

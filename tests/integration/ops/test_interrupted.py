@@ -1,0 +1,458 @@
+"""Every command that writes more than once may be killed, or stand still, between any two writes.
+
+Whatever was done by then, the sum is right at every moment and the audit has the command; given
+again, it ends as if nothing had happened, also beside another process that did all of it meanwhile.
+"""
+
+from functools import partial
+
+import pytest
+
+from segrelay.ops import quarantine, waiting
+from segrelay.ops.audiences import commands as audiences
+from segrelay.ops.backfill import commands as backfills
+from segrelay.ops.dead_letters import commands as letters
+from segrelay.ops.kept import ExtentOptions, KeptOptions
+from segrelay.ops.main import app
+from segrelay.ops.moving import commands as moving
+from segrelay.ops.pause import pause, resume
+from segrelay.ops.person import commands as people
+from segrelay.ops.person.following import following_for
+from segrelay.ops.state.acts import Asks
+from segrelay.producer.publishing.quarantine import Quarantine
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import digest_of, partition_of
+from segrelay.worker.contract.redis.claim import claim, compare
+from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE, load_settings
+from segrelay.worker.core.gate import gate_id
+from tests.integration.ops.moving.stock import drain, enrich, six, stock
+from tests.integration.ops.moving.test_renumbered_people import (
+    people_who_change,
+    put_dead_letters_on_their_way,
+)
+from tests.integration.ops.person.test_erased_person import (
+    ELSE,
+    LAST,
+    WHO,
+    everything_of_a_person,
+    left_of,
+    plain_dumps,
+    traces,
+)
+from tests.integration.ops.person.test_erased_person import OLD as FIRST
+from tests.integration.ops.person.test_followed_person import of_ann, settle, told
+from tests.integration.ops.person.test_letters_of_renamed_people import (
+    in_partition,
+    kept_dead_letters,
+)
+from tests.integration.ops.person.test_renamed_person import (
+    NEW,
+    OLD,
+    ledger_of,
+    partition_at,
+    wait_out_holds,
+)
+from tests.integration.ops.relay import ENTER, EXIT, LYTICS, payload
+from tests.interruptions import (
+    Case,
+    everything,
+    killed_anywhere,
+    lapse,
+    standing_anywhere,
+    without_times,
+)
+from tests.nightly import amount
+
+EVERY = amount(7, nightly=1)
+TIMES = amount(2, nightly=60)
+PEOPLE = 12
+WITHIN = in_partition(partition_of(f"email:{OLD}", 4))
+"""Somebody else in the partition of who is renamed."""
+ALL = ExtentOptions(everything=True)
+
+
+class Commands:
+    """What the table's cases are made of: a small segrelay, and its commands with any client."""
+
+    def __init__(self, relay, sandbox, call):
+        self.relay, self.sandbox, self.call = relay, sandbox, call
+
+    def given(self, command, *names, **options):
+        """Return a call of a command, as a process of its own that begins with a client."""
+
+        def do(client):
+            settings = load_settings(self.relay.settings.source, environ={})
+            compare(self.relay.client, settings)
+            return command(
+                *names, **options, relay=Asks(WORDS[command], settings, client, yes=True)
+            )
+
+        return do
+
+    def sum(self):
+        return self.relay.status()
+
+    def kept(self):
+        return without_times(everything(self.relay.client))
+
+    def at_insider(self):
+        found = self.sandbox.get("memberships", attribute=DEFAULT_AUDIENCE_ATTRIBUTE)
+        return {email: sorted(slugs) for email, slugs in found.items()}
+
+    def afresh(self):
+        self.relay.client.flushdb()
+        self.relay.close()
+        self.sandbox.reset()
+
+
+@pytest.fixture(autouse=True)
+def _plain(redis_url):
+    """What Redis dumps is not compressed, so that it can be searched."""
+    with plain_dumps(redis_url):
+        yield
+
+
+@pytest.fixture
+def world(relay, sandbox, call):
+    return Commands(relay, sandbox, call)
+
+
+WORDS = {
+    moving.partitions: "redis partitions",
+    moving.rename: "rename destination",
+    waiting.move: "rename trigger",
+    waiting.discard: "discard",
+    people.rename: "rename person",
+    people.erase: "erase",
+    audiences.rename: "rename audience",
+    audiences.retire: "audience retire",
+    audiences.set_slug: "audience set",
+    audiences.forget: "audience forget",
+    letters.discard: "dlq discard",
+    letters.replay: "dlq replay",
+    quarantine.discard: "quarantine discard",
+    quarantine.replay: "quarantine replay",
+    backfills.abort: "backfill abort",
+    backfills.pause: "backfill pause",
+    backfills.resume: "backfill resume",
+    pause: "pause",
+    resume: "resume",
+}
+
+
+def stocked(world):
+    stock(world.relay, PEOPLE)
+    world.relay.close()
+
+
+def leaving(world):
+    """What waits has to go to another destination, which knows nobody."""
+    stocked(world)
+    world.relay.configure(EXIT, triggers=MOVED, other=True)
+    claim(world.relay.client, world.relay.settings)
+
+
+def renumbered(world, count):
+    """Change the number of partitions, as nobody else is at work."""
+    lapse(world.relay.client)
+    world.given(moving.partitions, count)(world.relay.client)
+
+
+def nobody_is_wrong(world):
+    """Return what became of everybody behind a drain of both destinations."""
+    drain(world.relay)
+    drain(world.relay, "other")
+    found = world.sum()
+    return found["skipped_by_reason"], found["waiting"], six(found)
+
+
+def with_waiting(world):
+    relay = world.relay
+    relay.publish(*(payload(f"p{n}@example.com", minute=1) for n in range(PEOPLE)))
+    relay.publish(*(payload(f"q{n}@example.com", "gold") for n in range(PEOPLE)), job="load")
+
+
+def with_dead(world):
+    with_waiting(world)
+    whole = world.relay.shipped("enter.jsonnet")
+    world.relay.template("enter.jsonnet", "error 'broken'")
+    world.relay.drain()
+    world.relay.template("enter.jsonnet", whole)
+    assert world.sum()["dead"] == 2 * PEOPLE
+
+
+def with_quarantined(world):
+    unknown = [payload(f"p{n}@example.com", f"a{n}") for n in range(PEOPLE)]
+    world.relay.configure(triggers="")
+    world.relay.publish(*unknown)
+    world.relay.configure(EXIT)
+
+
+def with_job(world):
+    rows = world.relay.settings.folder / "rows.ndjson"
+    rows.write_text("".join(f'{{"email": "p{n}@example.com"}}\n' for n in range(PEOPLE)))
+    named = ("--audience", "vip", "--as-of", "now", "--job", "load")
+    world.call(app, "backfill", "start", str(rows), *named)
+
+
+def with_changing_people(world):
+    """Some people are known by a stable id, and renamed, or about to be; letters are on the way."""
+    world.relay.configure(EXIT, stable="_uid")
+    people_who_change(world.relay)
+    put_dead_letters_on_their_way(world.relay.client)
+
+
+def kept_of_people(world):
+    """Return all that is kept but the time of the last step."""
+    return {name: value for name, value in world.kept().items() if name != "{changes:insider}"}
+
+
+def paused_by_itself(world):
+    insider = world.relay.settings.destinations["insider"]
+    gate = keys.gate(gate_id(insider.base_url, insider.gate_scope))
+    world.relay.client.hset(gate, mapping={"pause": "unauthorized", "scope": "all"})
+
+
+def with_paused_job(world):
+    with_job(world)
+    world.call(app, "backfill", "pause", "load")
+
+
+def delivered(world):
+    """Return what becomes of all; what came twice is a duplicate the second time."""
+    world.relay.drain()
+    found = world.sum()
+    return (
+        found["delivered"],
+        found["waiting"],
+        found["dead"],
+        len(list(Quarantine(world.relay.client).records())),
+    )
+
+
+def standing(world):
+    return {name: each["state"] for name, each in world.sum()["destinations"].items()}
+
+
+def of_redis(prepare, command, *names, truth=Commands.kept, then=None, **options):
+    """Return a case that changes Redis only; by default, it ends with the same bytes in it.
+
+    Args:
+        then: The number of partitions to which others change when it was killed.
+    """
+    words = WORDS[command]
+
+    def case(world):
+        prepare(world)
+        return Case(
+            world.given(command, *names, **options),
+            lambda: truth(world),
+            meanwhile=lambda: then and renumbered(world, then),
+            act=words,
+            holds=world.sum,
+        )
+
+    return case
+
+
+MOVED = ENTER.replace("vip-enter", "moved").replace('"insider"', '"other"')
+
+
+def enriched(world):
+    stocked(world)
+    enrich(world.relay, PEOPLE)
+
+
+def renamed_trigger(world):
+    with_waiting(world)
+    world.relay.configure(EXIT, triggers=ENTER.replace("vip-enter", "renamed"))
+
+
+def paused(world):
+    world.call(app, "pause", "insider")
+
+
+def rename_person(world, new=NEW):
+    """Somebody is inside, known to a sync, has a letter, and something that waits."""
+    relay, client = world.relay, world.relay.client
+    relay.configure(EXIT + LYTICS.format(url=world.sandbox.url))
+
+    def prepare():
+        world.afresh()
+        relay.publish(payload(OLD))
+        relay.drain()
+        client.hset(partition_at(OLD).members("vip"), f"email:{OLD}", "1 x")
+        whole = relay.shipped("enter.jsonnet")
+        relay.template("enter.jsonnet", "error 'broken'")
+        relay.publish(payload(OLD, "lost", minute=1))
+        relay.drain()
+        relay.template("enter.jsonnet", whole)
+        relay.publish(payload(OLD, "waits", minute=1))
+
+    def meanwhile():
+        relay.publish(payload(OLD, "gold", minute=2))
+        if client.hexists(partition_at(OLD).forwards, digest_of(f"email:{OLD}").hex()):
+            relay.publish(payload(new, "silver", minute=2))
+        relay.drain()
+
+    def truth():
+        wait_out_holds(relay)
+        relay.publish(payload(new, "silver", minute=2))
+        relay.drain()
+        dead = [(letter["header"][1], letter["partition"]) for letter in kept_dead_letters(relay)]
+        marks = [client.hgetall(partition_at(email).members("vip")) for email in (OLD, new)]
+        ledgers = [ledger_of(client, email) for email in (OLD, new)]
+        under_way = [client.keys("*}carried:*"), client.exists(keys.RENAMING)]
+        return world.at_insider(), ledgers, dead, marks, under_way, world.sum()["waiting"]
+
+    do = world.given(people.rename, OLD, new)
+    return Case(do, truth, prepare, meanwhile, act="rename person", holds=world.sum)
+
+
+def follow_person(world):
+    """The same by an event that came with another identity, as a step of a worker."""
+    relay = world.relay
+    relay.configure(EXIT, stable="_uid")
+
+    def prepare():
+        world.afresh()
+        relay.publish(of_ann(OLD))
+        relay.drain()
+        relay.publish(of_ann(NEW, "gold", minute=1))
+        relay.drain()
+
+    def meanwhile():
+        relay.publish(of_ann(OLD, "silver", minute=0.5), of_ann(NEW, "bronze", minute=2))
+
+    def truth():
+        settle(relay)
+        ledgers = [ledger_of(relay.client, email) for email in (OLD, NEW)]
+        return world.at_insider(), ledgers, told(relay).renamed, relay.client.exists(keys.RENAMING)
+
+    def do(client):
+        following_for(client, load_settings(relay.settings.source, environ={}), "insider").step()
+
+    return Case(do, truth, prepare, meanwhile, holds=world.sum)
+
+
+def erase(world):
+    everything_of_a_person(world.call, world.relay)
+    world.call(app, "rename", "person", WHO, LAST)
+
+    def truth():
+        client = world.relay.client
+        return left_of(client, LAST, WHO, FIRST), sorted(traces(client, ELSE))
+
+    return Case(world.given(people.erase, LAST), truth, act="erase", holds=world.sum)
+
+
+def erase_renamed(world, who):
+    """Somebody is erased, by either name, whose renaming was killed."""
+    relay = world.relay
+
+    def prepare():
+        world.afresh()
+        relay.publish(payload(OLD), payload(ELSE))
+        relay.drain()
+
+    def truth():
+        left = left_of(relay.client, who)
+        relay.publish(payload(NEW, "gold", minute=9))
+        wait_out_holds(relay)
+        relay.drain()
+        of_others = ELSE in world.at_insider() and len(traces(relay.client, ELSE))
+        half_done = who == OLD and relay.client.exists(keys.RENAMING)
+        return left, of_others, half_done, world.sum()["waiting"]
+
+    do, again = world.given(people.rename, OLD, NEW), world.given(people.erase, who)
+    return Case(do, truth, prepare, again=again, act="rename person", holds=world.sum)
+
+
+def of_an_audience(command, *names):
+    """Return a case in which ten of twenty people leave an audience while a command moves it."""
+
+    def case(world):
+        relay = world.relay
+        file = relay.settings.folder / "people.ndjson"
+        file.write_text("".join(f'{{"email": "p{n}@example.com"}}\n' for n in range(20)))
+
+        def prepare():
+            world.afresh()
+            relay.publish(*(payload(f"p{n}@example.com") for n in range(20)))
+            relay.drain()
+            leave = [payload(f"p{n}@example.com", direction="exit", minute=5) for n in range(10)]
+            relay.publish(*leave)
+
+        def truth():
+            relay.drain()
+            relay.drain()
+            return world.at_insider(), world.sum()["waiting"]
+
+        do = world.given(command, *names, people=[str(file)])
+        return Case(do, truth, prepare, relay.drain, act=WORDS[command], holds=world.sum)
+
+    return case
+
+
+CASES = {
+    "partitions": of_redis(enriched, moving.partitions, 3),
+    "partitions, with people who change": of_redis(
+        with_changing_people, moving.partitions, 3, truth=kept_of_people
+    ),
+    "a destination": of_redis(stocked, moving.rename, "insider", "insider-eu"),
+    "a trigger": of_redis(renamed_trigger, waiting.move, "vip-enter", "renamed"),
+    "a trigger elsewhere": of_redis(
+        leaving, waiting.move, "vip-enter", "moved", truth=nobody_is_wrong
+    ),
+    "a trigger elsewhere, then partitions": of_redis(
+        leaving, waiting.move, "vip-enter", "moved", truth=nobody_is_wrong, then=3
+    ),
+    "a person": rename_person,
+    "a person within a partition": partial(rename_person, new=WITHIN),
+    "a person who is followed": follow_person,
+    "an erased person": erase,
+    "an audience": of_an_audience(audiences.rename, "vip", "gold"),
+    "a retired audience": of_an_audience(audiences.retire, "vip"),
+    "what waits": of_redis(
+        with_waiting, waiting.discard, options=waiting.WaitingOptions(), extent=ALL
+    ),
+    "discarded letters": of_redis(
+        with_dead, letters.discard, options=letters.DeadLetterOptions(), extent=ALL
+    ),
+    "replayed letters": of_redis(
+        with_dead, letters.replay, options=letters.DeadLetterOptions(), extent=ALL
+    ),
+    "discarded records": of_redis(
+        with_quarantined, quarantine.discard, options=KeptOptions(), extent=ALL
+    ),
+    "replayed records": of_redis(
+        with_quarantined, quarantine.replay, truth=delivered, options=KeptOptions(), extent=ALL
+    ),
+    "an aborted job": of_redis(with_job, backfills.abort, "load"),
+    "a paused job": of_redis(with_job, backfills.pause, "load"),
+    "a resumed job": of_redis(with_paused_job, backfills.resume, "load"),
+    "a pause": of_redis(stocked, pause, ["insider", "vip-enter"]),
+    "an end of a pause": of_redis(paused, resume, ["insider"], truth=standing, wait=False),
+    "a gate that opens": of_redis(
+        paused_by_itself, resume, ["insider"], truth=standing, wait=False
+    ),
+    "a slug": of_redis(stocked, audiences.set_slug, "4f5a", "vip"),
+    "a forgotten slug": of_redis(stocked, audiences.forget, "vipvipvip"),
+}
+
+
+ONLY_KILLED = {
+    f"an erased person who was renamed, by {name}": partial(erase_renamed, who=who)
+    for name, who in (("former name", OLD), ("new name", NEW))
+}
+
+
+@pytest.mark.parametrize("name", CASES | ONLY_KILLED)
+def test_a_command_that_is_killed_anywhere_is_given_again(world, redis_url, name):
+    case = (CASES | ONLY_KILLED)[name](world)
+    killed_anywhere(world.relay.client, redis_url, case, every=EVERY)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_command_that_stands_still_while_another_does_it_harms_nothing(world, redis_url, name):
+    standing_anywhere(world.relay.client, redis_url, CASES[name](world), times=TIMES)

@@ -1,0 +1,335 @@
+"""One event of a template in JavaScript costs only itself, and leaves nothing to the next."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from segrelay.javascript.engine import NOTHING_RETURNED
+from segrelay.jsonnet.isolated import render_isolated
+from segrelay.jsonnet.rendered import (
+    Asserted,
+    Rendered,
+    Row,
+    TemplateBroken,
+    TemplateFailed,
+)
+from segrelay.jsonnet.renderer import MAX_BODY_BYTES, Renderer
+from segrelay.templates import LYTEMPLATES
+from tests.unit.javascript.conftest import row_of
+
+ONLY_BEN = """function template(data) {{
+  if (data.email === "ben@example.com") {{
+    {}
+  }}
+  return {{ a: data.email }};
+}}"""
+ROWS = (row_of(), row_of(email="ben@example.com"), row_of(email="cay@example.com"))
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        ("while (true) {}", "it takes too much time"),
+        ("try { while (true) {} } catch (e) {}", "it takes too much time"),
+        ("/(a+)+$/.test('a'.repeat(40) + 'b');", "it takes too much time"),
+        ("new Array(4e9).indexOf(1);", "it takes too much time"),
+        ("const a = []; while (true) a.push('x'.repeat(1e6) + a.length);", "it takes more than 64"),
+        ("'a'.repeat(2e8);", "it takes more than 64"),
+        ("(function f() { return f(); })();", "RangeError: Maximum call stack size exceeded"),
+        ("JSON.parse('['.repeat(1e5));", "RangeError: Maximum call stack size exceeded"),
+        ("require('fs');", "ReferenceError: require is not defined"),
+        ("fetch('http://127.0.0.1');", "ReferenceError: fetch is not defined"),
+        ("setTimeout(() => 1, 1);", "ReferenceError: setTimeout is not defined"),
+        ("eval('1');", "ReferenceError: eval is not defined"),
+        ("Atomics.wait();", "ReferenceError: Atomics is not defined"),
+        ("return data.a.b;", "TypeError: cannot read property 'b' of undefined"),
+        ("throw new Error('no name of ' + data.email);", "Error: no name of <email>"),
+        ("throw 'no name';", "no name"),
+        ("throw null;", "it takes more than 64"),
+        ("return { a: NaN };", "TypeError: the template returned what is no JSON: a is NaN"),
+        ("return { a: [{ b: -1 / 0 }] };", "a[0].b is -Infinity"),
+        ("return { a: new Date('x') };", "a is no date"),
+        ("return { a: 1n };", "TypeError: BigInt are forbidden in JSON.stringify"),
+        ("const o = {}; o.o = o; return o;", "TypeError: circular reference"),
+        ("return () => 1;", "TypeError: the template returned a function"),
+        ("return Promise.resolve(1);", "the template returned a promise"),
+        ("return import('fs');", "the template returned a promise"),
+        (f"return 'x'.repeat({MAX_BODY_BYTES});", "the body has more than 5000000 bytes"),
+        ("throw new Error('\\ud800');", "Error:"),
+        ("Object.defineProperty(globalThis, 'x', { value: 1 });", "can't be removed"),
+    ],
+)
+def test_an_event_that_harms_costs_only_itself(rendered, harm, message):
+    first, ben, last = rendered(ONLY_BEN.format(harm), *ROWS)
+
+    assert isinstance(ben, TemplateFailed)
+    assert message in ben.message
+    assert (first, last) == ({"a": "ann@example.com"}, {"a": "cay@example.com"})
+
+
+def test_an_error_has_its_line_in_the_template(rendered):
+    [failed] = rendered("// A comment.\nfunction template(data) {\n  return data.a.b;\n}")
+
+    assert (failed.file, failed.line) == ("t.js", 3)
+
+
+def test_an_error_in_a_helper_has_the_line_of_its_call(rendered):
+    [failed] = rendered("function template(data) {\n  return sha256(data.none);\n}")
+
+    assert (failed.message, failed.line) == ("TypeError: sha256 of a value that is missing", 2)
+
+
+def test_nothing_of_a_comment_is_said(rendered):
+    source = "// Ask Zoe.\nfunction template(data) { throw new Error(data.name + ' is wrong'); }"
+
+    [failed] = rendered(source, row_of(name="Zoe"))
+
+    assert failed.message == "Error: … is wrong"
+
+
+@pytest.mark.parametrize("nothing", ["return;", "return null;", "return undefined;", ""])
+def test_an_event_for_which_nothing_is_returned_is_skipped(rendered, nothing):
+    assert rendered(f"function template(data) {{ {nothing} }}") == [Asserted(NOTHING_RETURNED)]
+
+
+@pytest.mark.parametrize(
+    ("before", "body"),
+    [
+        ("let seen = 0;", "return ++seen;"),
+        ("var seen = 0;", "return ++seen;"),
+        ("seen = 0;", "return ++seen;"),
+        ("const seen = [];", "return seen.push(1);"),
+        ("", "globalThis.seen = (globalThis.seen || 0) + 1; return seen;"),
+        ("", "Object.prototype.seen = 1; return {}.seen ? 2 : 1;"),
+        ("", "Array.prototype.seen = 1; return [].seen ? 2 : 1;"),
+        ("const f = function* () {};", "f.prototype.__proto__.seen = 1; return f().seen ? 2 : 1;"),
+        ("", "JSON.parse = () => ({}); return JSON.parse('1');"),
+        ("", "get = () => 5; return get === globalThis.get ? 1 : 2;"),
+        ("", "get.seen = (get.seen || 0) + 1; return get.seen || 1;"),
+        ("", "jobConfGet('list').push(1); return jobConfGet('list').length - 1;"),
+        ("", "Math.seen = (Math.seen || 0) + 1; return Math.seen || 1;"),
+        ("", "Promise.resolve().then(() => { x = 2; }); return typeof x === 'number' ? 2 : 1;"),
+    ],
+)
+def test_an_event_leaves_nothing_to_the_next(rendered, before, body):
+    source = f"{before} function template(data) {{ {body} }}"
+
+    assert rendered(source, *[row_of({"list": [1]})] * 3) == [1, 1, 1]
+
+
+def test_a_frozen_prototype_does_not_stop_what_is_ordinary(rendered):
+    source = """
+    String.prototype.initial = function () { return this[0]; };
+    class NoEmail extends Error {}
+    function template(data) {
+      const error = new NoEmail("no"); error.name = "NoEmail"; error.message = "none";
+      const made = {}; made.toString = () => "text"; made.constructor = 1;
+      for (i = 0; i < 2; i++) {}
+      return [String(error), String(made), made.constructor, "ann".initial(), i];
+    }"""
+
+    assert rendered(source, row_of(), row_of()) == [["NoEmail: none", "text", 1, "a", 2]] * 2
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "function template(data) { return 1; }",
+        "const template = (data) => 1;",
+        "var template = function (data) { return 1; };",
+        "template = (data) => 1",
+        "'use strict';\nfunction template(data) { return 1; } // an end",
+    ],
+)
+def test_a_template_may_be_defined_in_any_way(rendered, source):
+    assert rendered(source, row_of(), row_of()) == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("function template(data) {\n  retrun 1;\n}", "t.js:2:10: SyntaxError: expecting ';'."),
+        ("function tmplate() {}", "t.js: defines no function `template`"),
+        ("const template = 1;", "t.js: defines no function `template`"),
+        ("boom();", "t.js:1:1: ReferenceError: boom is not defined."),
+        ("while (true) {}", "t.js: it takes too much time."),
+        ("} function template() {", "t.js:1:1: SyntaxError"),
+        ("local event = import 'lytemplates.libsonnet';", "This looks like Jsonnet"),
+    ],
+)
+def test_a_template_that_does_not_load_is_refused_with_its_place(rendered, source, message):
+    with pytest.raises(TemplateBroken) as caught:
+        rendered(source)
+
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("t.ts", "is TypeScript, which has to be compiled to JavaScript"),
+        ("t.json", "is JSON, which says the same for everybody"),
+        ("t.liquid", "is Liquid"),
+        ("t.hbs", "is Handlebars"),
+        ("t.mjs", "is a module of JavaScript"),
+        ("t.txt", "has no ending of a language"),
+        ("t", "has no ending of a language"),
+    ],
+)
+def test_a_template_of_another_kind_is_told_what_it_is(tmp_path, name, kind):
+    (tmp_path / name).write_text("{}")
+
+    with pytest.raises(TemplateBroken) as caught:
+        Renderer(tmp_path, LYTEMPLATES).load(name)
+
+    written = "a template is written in Jsonnet (.jsonnet) or JavaScript (.js)."
+    assert caught.value.message == f"{name}: {kind}; {written}" or kind in caught.value.message
+
+
+def test_half_a_character_becomes_the_sign_for_what_is_none(rendered):
+    source = (
+        'function template(data) { return ["\\ud83d", "\\ude00x", "😀", "\\\\ud83d", "\\u0007"]; }'
+    )
+
+    assert rendered(source) == [["\ufffd", "\ufffdx", "😀", "\\ud83d", "\x07"]]
+
+
+def test_a_whole_number_above_2_to_the_53_is_rounded_and_a_text_is_not(rendered):
+    row = Row(b'{"a": 9007199254740993, "b": "9007199254740993", "segment_events": [{}]}')
+
+    assert rendered("function template(data) { return data; }", row)[0] | {"segment_events": 0} == {
+        "a": 9007199254740992,
+        "b": "9007199254740993",
+        "segment_events": 0,
+    }
+
+
+def test_a_field_of_any_name_is_only_a_field(rendered):
+    row = Row(b'{"__proto__": {"email": "x"}, "constructor": 1, "segment_events": [{}]}')
+
+    [body] = rendered("function template(data) { return { d: data, e: data.email || 0 }; }", row)
+
+    assert body["e"] == 0
+    assert body["d"]["__proto__"] == {"email": "x"}
+
+
+def test_a_profile_that_does_not_parse_costs_only_its_event(rendered):
+    bad = [Row(b"{"), Row(b"[" * 100_000), Row(b'"' + b"\x1e" + b'"')]
+
+    results = rendered("function template(data) { return 1; }", *bad, row_of())
+
+    assert [type(each) for each in results] == [*[TemplateFailed] * 3, int]
+
+
+def test_rows_of_different_triggers_have_their_own_settings(rendered):
+    source = "function template(data) { return jobConfGet('a', 0); }"
+
+    assert rendered(source, row_of({"a": 1}), row_of({"a": 2}), row_of()) == [1, 2, 0]
+
+
+def test_threads_have_contexts_of_their_own(tmp_path):
+    (tmp_path / "t.js").write_text("function template(data) { return sha256(data.email); }")
+    renderer = Renderer(tmp_path, LYTEMPLATES)
+    template = renderer.load("t.js")
+    found = []
+
+    def render():
+        found.extend(renderer.render(template, [row_of()] * 200))
+
+    threads = [threading.Thread(target=render) for _ in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+
+    assert len(found) == 800
+    assert set(found) == {found[0]}
+
+
+def test_a_fork_of_a_process_that_has_rendered_renders(tmp_path):
+    (tmp_path / "t.js").write_text("function template(data) { return data.email; }")
+    renderer = Renderer(tmp_path, LYTEMPLATES)
+    template = renderer.load("t.js")
+    before = renderer.render(template, [row_of()])
+
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        [result] = renderer.render(template, [row_of()])
+        os.write(writing, result.body)
+        os._exit(0)
+    os.close(writing)
+
+    assert [Rendered(os.read(reading, 100))] == before
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_throw_away_process_renders_the_same(tmp_path):
+    source = "function template(data) { return [sha1(data.email), jobConfGet('a'), Date.now()]; }"
+    (tmp_path / "t.js").write_text(source)
+    renderer = Renderer(tmp_path, LYTEMPLATES)
+    template = renderer.load("t.js")
+    rows = [row_of({"a": 1}), row_of({"a": 2}, 1_700_000_000_123_456)]
+
+    apart = render_isolated(
+        renderer.bundle_of(template), rows, seconds=5, memory_bytes=1_000_000_000
+    )
+
+    assert apart == renderer.render(template, rows)
+    assert apart[1].body.endswith(b",2,1700000000123]")
+
+
+def test_without_the_engine_the_command_that_installs_it_is_named(tmp_path):
+    (tmp_path / "t.js").write_text("function template(data) { return 1; }")
+    script = (
+        "import sys; sys.modules['quickjs'] = None\n"
+        "from pathlib import Path\n"
+        "from segrelay.jsonnet.renderer import Renderer\n"
+        "from segrelay.templates import LYTEMPLATES\n"
+        f"Renderer(Path({str(tmp_path)!r}), LYTEMPLATES).load('t.js')"
+    )
+
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+
+    said = "t.js: is JavaScript, and QuickJS, which renders it, is not installed: pip install"
+    assert said in ended.stderr
+
+
+def test_templates_of_both_languages_are_rendered_into_one_object(tmp_path):
+    (tmp_path / "body.js").write_text(
+        "function template(data) { return data.skip ? null : { email: data.email }; }"
+    )
+    (tmp_path / "url.jsonnet").write_text(
+        "local event = import 'lytemplates.libsonnet';\n'/people/' + event.get('email')"
+    )
+    name = '{"body": "body.js", "url": "url.jsonnet", "headers": {"X-A": "url.jsonnet"}}'
+    renderer = Renderer(tmp_path, LYTEMPLATES)
+    template = renderer.load(name)
+    rows = [row_of(), row_of(skip=True), row_of(email=["a"])]
+
+    body, skipped, other = renderer.render(template, rows)
+
+    assert body == Rendered(
+        b'{"body":{"email":"ann@example.com"},"url":"/people/ann@example.com",'
+        b'"headers":{"X-A":"/people/ann@example.com"}}'
+    )
+    assert skipped == Asserted(NOTHING_RETURNED)
+    assert isinstance(other, Rendered)
+    isolated = render_isolated(
+        renderer.bundle_of(template), rows[:2], seconds=5, memory_bytes=1_000_000_000
+    )
+    assert isolated == [body, skipped]
+
+
+def test_what_is_rendered_ahead_is_what_is_rendered(tmp_path):
+    (tmp_path / "t.js").write_text("function template(data) { return data.none.x || data.email; }")
+    renderer = Renderer(tmp_path, LYTEMPLATES)
+    template = renderer.load("t.js")
+    rows = [row_of(none={}), row_of()]
+
+    assert renderer.render_ahead(template, rows) == [Rendered(b'"ann@example.com"'), None]

@@ -1,0 +1,112 @@
+import time
+from threading import Barrier, Event, Thread
+
+import pytest
+
+from segrelay.ops.console.look import Shared
+from segrelay.worker.errors import RedisUnavailable
+from tests.waiting import until
+
+
+class Source:
+    """Counts how often it was read; waits while it is held, and fails if it is told to."""
+
+    def __init__(self):
+        self.count = 0
+        self.fails = False
+        self.goes = Event()
+        self.goes.set()
+
+    def read(self):
+        self.count += 1
+        number = self.count
+        self.goes.wait(10)
+        if self.fails:
+            raise RedisUnavailable("away")
+        return number
+
+
+@pytest.fixture
+def source():
+    return Source()
+
+
+@pytest.fixture
+def shared(source):
+    made = []
+
+    def make(fresh_seconds=0.01, **options):
+        made.append(Shared(source.read, fresh_seconds, **options))
+        return made[-1]
+
+    yield make
+    source.goes.set()
+    for one in made:
+        one.end()
+
+
+def test_all_who_ask_at_once_share_one_reading(source, shared):
+    value = shared(60.0)
+    begin, found = Barrier(5), []
+
+    def ask():
+        begin.wait(5)
+        found.append(value.value())
+
+    threads = [Thread(target=ask) for _ in range(5)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join(10)
+
+    assert found == [1] * 5
+    assert source.count == 1
+
+
+def test_nobody_waits_for_a_reading_that_takes_long(source, shared):
+    value = shared()
+    first = value.value()
+    source.goes.clear()
+    until(lambda: source.count > 1, 10)
+
+    begun = time.monotonic()
+    again = value.value()
+
+    assert time.monotonic() - begun < 1
+    assert again >= first
+
+
+def test_a_change_made_here_is_seen_at_once(shared):
+    changes = [0.0]
+    value = shared(60.0, changed_at=lambda: changes[0])
+    value.value()
+    changes[0] = time.time()
+
+    assert value.value() == 2
+
+
+def test_what_takes_long_is_read_less_often(source, shared):
+    value = shared(0.01)
+    source.goes.clear()
+    Thread(target=lambda: (time.sleep(0.2), source.goes.set())).start()
+
+    value.value()
+
+    assert value.seconds >= 0.2 / 0.05
+
+
+def test_a_reading_that_fails_is_told_to_the_next_who_asks_and_then_read_again(source, shared):
+    value = shared()
+    value.value()
+    source.fails = True
+
+    def fails():
+        try:
+            value.value()
+        except RedisUnavailable:
+            return True
+        return False
+
+    assert until(fails, 10)
+    source.fails = False
+    assert value.value() > 1

@@ -1,0 +1,33 @@
+from operator import itemgetter
+
+import pytest
+
+from segrelay.ops.console.app import Asked, Sorting
+from segrelay.ops.console.rights import Person
+
+COLUMNS = {"name": itemgetter(0), "count": itemgetter(1)}
+ROWS = [("b", 2), ("a", None), ("c", 1)]
+
+
+def sorting(text):
+    asked = Asked(Person(roles=frozenset()), {}, {"sort": [text]})
+    return Sorting.of(asked, COLUMNS, "-count")
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [("", "bca"), ("name", "abc"), ("-name", "cba"), ("count", "cba"), ("<", "bca")],
+)
+def test_a_table_is_sorted_as_the_address_says(text, names):
+    assert "".join(name for name, _ in sorting(text).apply(ROWS, COLUMNS)) == names
+
+
+def test_a_head_leads_to_the_other_direction():
+    assert sorting("name").after("name", "") == "-name"
+    assert sorting("-name").after("name", "") == "name"
+    assert sorting("name").after("count", "-") == "-count"
+
+
+def test_the_default_order_does_not_stand_in_the_address():
+    assert sorting("").text == sorting("-count").text == ""
+    assert sorting("count").text == "count"
