@@ -324,9 +324,12 @@ _SECONDS: Final = 10.0
 
 
 def check_tokens(settings: Settings) -> Iterator[LiveFinding]:
-    """Yield a finding for each authorization that gets no token; the tokens are not kept."""
+    """Yield a finding for each authorization that gets no token; the tokens are not kept.
+
+    A refresh token is not tried: it may be good for one request only, which is a worker's.
+    """
     for authorization in settings.authorizations.values():
-        if not authorization.uses_token:
+        if not authorization.uses_token or authorization.grant == "refresh_token":
             continue
         location = f"authorizations.{authorization.name}"
         try:

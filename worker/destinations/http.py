@@ -70,6 +70,8 @@ def encoded(user: bytes, encoding: Encoding) -> bytes:
     """Return a body, given as JSON, written in its encoding."""
     if encoding == "json":
         return user
+    if encoding == "ndjson":
+        return user + b"\n"
     body = orjson.loads(user)
     return body.encode() if encoding == "text" else urlencode(list(_fields(body))).encode()
 
@@ -211,7 +213,7 @@ class HttpApi(Api):
         if not self.parts.has_body:
             return b""
         if self.requests.encoding == "ndjson":
-            return b"\n".join(users) + b"\n"
+            return b"".join(encoded(user, "ndjson") for user in users)
         envelope = self.requests.envelope
         if self.max_users == 1 and not envelope:
             return encoded(users[0], self.requests.encoding)

@@ -40,10 +40,12 @@ class Granted(NamedTuple):
     Attributes:
         token: The text that requests carry.
         seconds: The time for which it is good.
+        refresh_token: The one to ask with next time; "" = the same as before.
     """
 
     token: str
     seconds: float
+    refresh_token: str = ""
 
     def __repr__(self) -> str:
         return f"Granted({self.seconds:g} s)"
@@ -87,17 +89,20 @@ class Tokens(Protocol):
         ...
 
 
-def token_request(authorization: Authorization, unix_seconds: int) -> OutgoingRequest:
+def token_request(
+    authorization: Authorization, unix_seconds: int, refresh_token: str = ""
+) -> OutgoingRequest:
     """Return the request that asks for a token.
 
     Args:
         authorization: Of the type `oauth2`.
         unix_seconds: Now, for a JWT.
+        refresh_token: The one that came last; "" = the configured one.
 
     Raises:
         ConfigurationInvalid: A secret is not set.
     """
-    form, headers = _grant(authorization, unix_seconds), {}
+    form, headers = _grant(authorization, unix_seconds, refresh_token), {}
     form |= {name: one.reveal() for name, one in authorization.extra.items()}
     if authorization.grant != "jwt":
         assert authorization.client_id is not None
@@ -119,7 +124,7 @@ def token_request(authorization: Authorization, unix_seconds: int) -> OutgoingRe
     )
 
 
-def _grant(authorization: Authorization, unix_seconds: int) -> dict[str, str]:
+def _grant(authorization: Authorization, unix_seconds: int, refresh_token: str) -> dict[str, str]:
     """Return the part of a request for a token that says by which right it is asked for."""
     if authorization.grant == "jwt":
         return {"grant_type": _JWT_BEARER, "assertion": _assertion(authorization, unix_seconds)}
@@ -127,7 +132,7 @@ def _grant(authorization: Authorization, unix_seconds: int) -> dict[str, str]:
     asked = {name: text for name, text in asked.items() if text}
     if authorization.grant == "refresh_token":
         assert authorization.refresh_token is not None
-        asked["refresh_token"] = authorization.refresh_token.reveal()
+        asked["refresh_token"] = refresh_token or authorization.refresh_token.reveal()
     return {"grant_type": authorization.grant, **asked}
 
 
@@ -172,7 +177,9 @@ def read_grant(answer: Answer | NoAnswer, authorization: Authorization) -> Grant
     told = document if isinstance(document, dict) else {}
     token = told.get("access_token")
     if answer.status in _OK and isinstance(token, str) and _TOKEN.fullmatch(token):
-        return Granted(token, _life(told.get("expires_in")))
+        refresh = told.get("refresh_token") if authorization.grant == "refresh_token" else ""
+        refresh = refresh if isinstance(refresh, str) else ""
+        return Granted(token, _life(told.get("expires_in")), refresh)
     if answer.status in _OK:
         # The credentials were not refused: it may well issue a token to the next who asks.
         lacks = "an access_token that a header can carry" if token else "an access_token"

@@ -358,6 +358,7 @@ def _sender(settings: Settings, client: AsyncRedis) -> Sender:
     return AuthorizedSender(sender, tokens) if tokens else sender
 
 
-async def _ask(sender: Sender, authorization: Authorization) -> Granted | Verdict:
-    answer = await sender.send(token_request(authorization, int(time.time())), ASKING_SECONDS)
+async def _ask(sender: Sender, authorization: Authorization, refresh: str) -> Granted | Verdict:
+    request = token_request(authorization, int(time.time()), refresh)
+    answer = await sender.send(request, ASKING_SECONDS)
     return read_grant(answer, authorization)

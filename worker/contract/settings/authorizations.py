@@ -150,7 +150,8 @@ class Authorization(Section):
     client_secret: SecretValue | None = None
     """`oauth2`: the secret of that client."""
     refresh_token: SecretValue | None = None
-    """`oauth2`: the token that is exchanged for tokens; it has to stay good."""
+    """`oauth2`: the token that is exchanged for tokens. If an answer brings another one, that one
+    is used from then on, until the configuration has a new one."""
     private_key: SecretValue | None = None
     """`oauth2`: the RSA key that signs the JWT (RS256), in PEM, such as `file:service.pem`."""
     key_id: str = ""

@@ -89,6 +89,15 @@ def test_a_refresh_token_is_exchanged():
     }
 
 
+def test_a_new_refresh_token_takes_the_place_of_the_configured_one():
+    given = authorization(grant="refresh_token", refresh_token=Secret("literal", "again"))
+    answer = Answer(200, b'{"access_token": "t", "expires_in": 60, "refresh_token": "next"}')
+
+    assert read_grant(answer, given) == Granted("t", 60, "next")
+    assert read_grant(answer, authorization()) == Granted("t", 60)
+    assert form_of(token_request(given, NOW, "next"))["refresh_token"] == "next"
+
+
 def test_a_jwt_is_signed_with_the_private_key():
     key = generate_private_key(65537, 2048)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
