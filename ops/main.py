@@ -76,6 +76,12 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "segrelay serve",
         "segrelay serve --check --url https://relay.example.com/v1/lytics",
     ),
+    "mcp": _run(
+        "segrelay.ops.mcp.command:mcp",
+        "Let assistants look",
+        "segrelay mcp",
+        "segrelay mcp --actions",
+    ),
     "flower": _run("segrelay.ops.flower:flower", "Run Flower, for workers"),
     "console": _run(
         "segrelay.ops.console.command:app",
