@@ -11,6 +11,7 @@ import pytest
 from segrelay.ops.main import app
 from segrelay.ops.outcomes.files import Folder
 from segrelay.ops.outcomes.writing import writing_for
+from segrelay.worker.adapters.redis.survey import RedisSchedule
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.errors import LeaseLost, UsageWrong
@@ -264,6 +265,20 @@ def test_a_full_redis_settles_and_records(relay, call, tmp_path):
 
     call(app, "outcomes", "export", tmp_path / "all.ndjson")
     assert counted(rows_of(tmp_path / "all.ndjson")) == {("vip-enter", "delivered", ""): 20}
+
+
+def test_files_are_due_in_a_full_redis_too(relay):
+    recording(relay, folder="out")
+    schedule = RedisSchedule(relay.client, relay.settings)
+    relay.client.config_set("maxmemory", "1")
+    try:
+        due = [job.name for job in schedule.due()]
+        again = schedule.due()
+    finally:
+        relay.client.config_set("maxmemory", 0)
+
+    assert due == ["outcomes"]
+    assert again == []
 
 
 def test_an_export_that_was_killed_left_no_file_and_is_given_again(relay, call, tmp_path):
