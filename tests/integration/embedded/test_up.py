@@ -81,6 +81,26 @@ def ctrl_c_ends(up, folder):
     assert pid_of(folder) == 0
 
 
+@pytest.fixture
+def console(folder):
+    """Return where the console is to be served; the configuration says so."""
+    port = free_port()
+    with (folder / "segrelay.toml").open("a") as file:
+        file.write(f'\n[console]\nlisten = "127.0.0.1:{port}"\n')
+    return f"http://127.0.0.1:{port}"
+
+
+def test_the_console_is_served_beside_it_and_ends_with_it(console, up, folder):
+    until(lambda: answers(f"{console}/healthz"), 60)
+    page = httpx.get(console)
+
+    assert page.status_code == 200
+    assert "Balance" in page.text
+    ctrl_c_ends(up, folder)
+    with pytest.raises(httpx.TransportError):
+        httpx.get(console)
+
+
 def test_a_cluster_for_trials_carries_the_events_and_ends_with_it(folder):
     process = started(folder, "--cluster")
     try:
