@@ -75,7 +75,9 @@ _SAYS: Final = frozenset(
         clock the template returned what promise it async defined global that can t removed missing
         sha256 sha1 hmacSha256 toPhoneE164 read only unexpected token regular expression group
         prototype changed authConfGet getOAuth2AccessToken nothing give gets secrets put them into
-        authorization destination NaN Infinity takes more than seconds processor
+        authorization destination NaN Infinity integer repeat count initialized constructors invoked
+        digits operand right side instanceof malformed percent encoding expecting extensible URI
+        sequence char class index
         """
     )
 )

@@ -82,6 +82,22 @@ def test_an_error_in_a_helper_has_the_line_of_its_call(rendered):
     assert (failed.message, failed.line) == ("TypeError: sha256 of a value that is missing", 2)
 
 
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("BigInt(1.5)", "RangeError: cannot convert to BigInt: not an integer"),
+        ("'x'.repeat(-1)", "RangeError: invalid repeat count"),
+        ("'use strict'; undefined.x = 1", "TypeError: cannot set property 'x' of undefined"),
+        ("5 in 5", "TypeError: invalid 'in' operand"),
+        ("JSON.parse(data.name)", "SyntaxError: unexpected token: '…'"),
+    ],
+)
+def test_what_the_engine_says_is_told_without_data(rendered, code, message):
+    [failed] = rendered(f"function template(data) {{ {code}; }}", row_of(name="Zoe"))
+
+    assert failed.message == message
+
+
 def test_nothing_of_a_comment_is_said(rendered):
     source = "// Ask Zoe.\nfunction template(data) { throw new Error(data.name + ' is wrong'); }"
 
