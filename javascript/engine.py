@@ -283,6 +283,8 @@ class JavaScriptTemplate:
         self._file = bundle.files[bundle.root]
         self._name = shown(self._file.name)
         self._own = threading.local()
+        if "\0" in self._file.text:
+            raise TemplateBroken(f"{self._name}: holds a zero byte, and is no text.", self._name)
         if wrong := why_unparsed(self._file.text, self._name):
             raise _broken(self._name, self._file.text, wrong)
         _Context(self._file)
