@@ -20,7 +20,7 @@ def mcp(
         ),
     ] = False,
 ) -> None:
-    """Let an assistant look at status, problems, people and dead letters.
+    """Serve status, problems, people and dead letters to an assistant.
 
     It speaks the Model Context Protocol over stdin and stdout: give the command to the program that
     is to ask. Fields of profiles are masked, and nothing is changed unless --actions is given.

@@ -325,7 +325,7 @@ def _fitted(document: Any) -> str:
 
 
 def _cut(value: Any, most: int) -> Any:
-    """Return a value whose lists have at most so many members; the last says how many are left."""
+    """Return a value with shorter lists, each of which ends with the number of what is left out."""
     if isinstance(value, Mapping):
         return {name: _cut(inner, most) for name, inner in value.items()}
     if not isinstance(value, list):
@@ -382,7 +382,9 @@ def build_server(tools: Tools) -> Server[Any]:
         text = documents().get(
             str(asked.uri).removeprefix(_DOCUMENTS), "There is no such document."
         )
-        content = types.TextResourceContents(uri=asked.uri, text=text, mime_type="text/markdown")
+        content = types.TextResourceContents.model_validate(
+            {"uri": asked.uri, "text": text, "mimeType": "text/markdown"}
+        )
         return types.ReadResourceResult(contents=[content])
 
     return Server(
@@ -399,11 +401,12 @@ def build_server(tools: Tools) -> Server[Any]:
 async def _answered(run: Callable[[], str]) -> types.CallToolResult:
     """Run a tool in a thread; what it refuses is an answer too, which the model can act on."""
     try:
-        text, is_wrong = await to_thread.run_sync(run, abandon_on_cancel=True), False
+        answer, is_wrong = await to_thread.run_sync(run, abandon_on_cancel=True), False
     except SegrelayError as error:
-        text, is_wrong = error.message, True
+        answer, is_wrong = error.message, True
     return types.CallToolResult(
-        content=[types.TextContent(type="text", text=text)], is_error=is_wrong
+        content=[types.TextContent.model_validate({"type": "text", "text": answer})],
+        is_error=is_wrong,
     )
 
 
