@@ -30,7 +30,7 @@ from segrelay.worker.contract.triggers import DESTINATION, TRIGGER
 from segrelay.worker.errors import PayloadRefused, UsageWrong
 
 _DIGEST: Final = re.compile(rf"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
-_MOST_READ: Final = 2_000
+_MOST_READ: Final = 1_000
 """Waiting entries and dead letters that are read for the page; all are at a click."""
 _MOST_SEARCHED: Final = 20_000
 _TRIED: Final = 5

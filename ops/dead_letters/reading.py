@@ -140,8 +140,8 @@ def _named(
 def _of_partition(
     client: Redis, partition: PartitionKeys, wanted: Filter, most: int
 ) -> Iterator[tuple[float, StoredDeadLetter]]:
-    first, at_once = 0, _READ_FIRST
     digests = [each.encode() for each in wanted.digests]
+    first, at_once = 0, _READ_AT_ONCE if digests else _READ_FIRST
     latest = wanted.until_ms or "+inf"
     while True:
         rows: Any = client.zrevrangebyscore(

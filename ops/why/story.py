@@ -299,7 +299,7 @@ def explain_person(
             known.written_ms[partition.destination] = written_ms
     digests = frozenset(each.digest for each in people)
     for partition in partitions:
-        known.past += _past(client, partition, digests)
+        known.past += _past(client, partition, digests, most)
     streams = _streams_of(standing, partitions) if standing else find_streams(client, partitions)
     known.waiting, known.is_whole = _waiting(client, streams, digests, most)
     if known.waiting:
@@ -348,12 +348,18 @@ def _written_ms(
     return int(since_ms - kept_ms + left_ms)
 
 
-def _past(client: Redis, partition: PartitionKeys, digests: frozenset[bytes]) -> Iterator[Moment]:
-    """Yield the lines of a partition's history about a person: skips, refusals and retries."""
-    rows: Any = client.xrevrange(partition.history)
+def _past(
+    client: Redis, partition: PartitionKeys, digests: frozenset[bytes], most: int
+) -> Iterator[Moment]:
+    """Yield the newest lines of a history about a person: skips, refusals and retries."""
+    rows: Any = client.xrevrange(partition.history, count=most)
     wanted = {digest.hex() for digest in digests}
+    words = [each.encode() for each in wanted]
     for _, fields in rows:
-        line = HistoryLine.loads(fields[b"e"])
+        text = fields[b"e"]
+        if not any(each in text for each in words):
+            continue
+        line = HistoryLine.loads(text)
         if line.digest in wanted:
             where = (partition.destination, line.trigger, line.audience, line.direction)
             yield Moment(line.at_ms, line.outcome, *where, line.time_us, line.remark)
