@@ -9,7 +9,7 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from segrelay.ops.console.app import Asked, Columns, Console, Page, Sorting, pretty
-from segrelay.ops.console.look import MOST_SCANNED, Look
+from segrelay.ops.console.look import MOST_READ, Look
 from segrelay.ops.console.revealing import note_reveal
 from segrelay.ops.dead_letters.commands import LEFT_OUT, DeadLetterOptions
 from segrelay.ops.dead_letters.reading import Cause, StoredDeadLetter, digest_of, matches
@@ -48,11 +48,11 @@ def dead_letters(console: Console, asked: Asked) -> Page:
     chosen = list(asked.query.get("cause", ()))
     filters = {name: asked.get(name) for name in FILTERS}
     is_filtered = bool(chosen or any(filters.values()))
-    number = asked.number("page", 1, MOST_SCANNED // PAGE)
+    number = asked.number("page", 1, MOST_READ // PAGE)
     sorting = Sorting.of(asked, _COLUMNS, "-died")
     of_causes = Sorting.of(asked, _OF_CAUSES, "-letters", "causes")
     wanted = chosen_dead_letters(look, filters, chosen)
-    looked = _look_through(look, wanted, MOST_SCANNED if sorting.text else PAGE * number)
+    looked = _look_through(look, wanted, MOST_READ if sorting.text else PAGE * number)
     found = sorting.apply(looked.found, _COLUMNS)
     store = look.dead_letters()
     values = {
@@ -99,7 +99,7 @@ def _look_through(look: Look, wanted: Filter, enough: int) -> LookedThrough:
     for number, one in enumerate(look.dead_letters().find(within), 1):
         if matches(one, wanted):
             found.append(one)
-        if number == MOST_SCANNED:
+        if number == MOST_READ:
             # Others may have died in the same millisecond: rather show some twice than none.
             return LookedThrough(found, number, shown_ms(one["last_at_ms"] + 1))
         if len(found) > enough:

@@ -28,6 +28,7 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.events import HistoryLine
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.processes import KEPT, RECENT_SAMPLES, Sample
+from segrelay.worker.contract.receivers import WebhookRequest, read_requests
 from segrelay.worker.contract.redis.acts import (
     MOST_ACTS,
     Act,
@@ -39,8 +40,10 @@ from segrelay.worker.contract.redis.claim import compare
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 
-MOST_SCANNED: Final = 1_000
-"""The most letters, records or entries that are read for one page."""
+MOST_SCANNED: Final = 2_000
+"""The most things that are counted before an act, and members that are looked through."""
+MOST_READ: Final = 1_000
+"""The most letters or waiting deliveries that are read for one page."""
 _OF_EACH_HISTORY: Final = 100
 """The newest lines that are read of each partition's history."""
 _MOST_RECORDS: Final = 20_000
@@ -181,6 +184,7 @@ class Look:
         self._causes = Shared(self._count_causes, _FRESH_SECONDS, changed_at)
         self._history = Shared(self._read_history, _FRESH_SECONDS, changed_at)
         self._records = Shared(self._read_records, _FRESH_SECONDS, changed_at)
+        self._requests = Shared(self._read_requests, _HOUR_FRESH_SECONDS)
         self._minutes: list[Sample] = []
         self._entries: list[tuple[str, Act]] = []
         self._entries_lock = threading.Lock()
@@ -188,7 +192,8 @@ class Look:
 
     def end(self) -> None:
         """Read nothing more."""
-        for one in (self._hour, self._judged, self._causes, self._history, self._records):
+        shared = (self._hour, self._judged, self._causes, self._history)
+        for one in (*shared, self._records, self._requests):
             one.end()
 
     @property
@@ -224,6 +229,10 @@ class Look:
     def records(self) -> Scan[QuarantineRecord]:
         """Return the records of the quarantine, in no order."""
         return self._records.value()
+
+    def requests(self) -> Sequence[WebhookRequest]:
+        """Return the newest requests to the receiver."""
+        return self._requests.value()
 
     def acts(self) -> list[Act]:
         """Return all acts that are kept, the newest first; only new ones are read."""
@@ -261,6 +270,9 @@ class Look:
 
     def _read_records(self) -> Scan[QuarantineRecord]:
         return scan(self.quarantine().find(EVERYTHING), _MOST_RECORDS)
+
+    def _read_requests(self) -> list[WebhookRequest]:
+        return list(read_requests(self.client))
 
     def _read_history(self) -> list[tuple[PartitionKeys, HistoryLine]]:
         partitions = all_partitions(self.client, self.settings)

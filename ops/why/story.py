@@ -17,7 +17,7 @@ from segrelay.ops.dead_letters.reading import (
     find_dead_letters,
 )
 from segrelay.ops.kept import Filter
-from segrelay.ops.state.identity_changes import PastRenaming, read_renamings
+from segrelay.ops.state.identity_changes import PastRenaming, renamings_in
 from segrelay.ops.state.partitions import Stream, all_partitions
 from segrelay.ops.state.person import (
     ForwardedPerson,
@@ -194,6 +194,7 @@ class KnownProfile:
         orphaned: Entries of `waiting` that no trigger wants any more.
         requests: To the receiver, that brought events of this person lately.
         renamings: The renamings by which the person got the present identity.
+        former: The identities before it.
         is_whole: All that waits was looked at.
     """
 
@@ -208,6 +209,7 @@ class KnownProfile:
     obstacles: Obstacles | None = None
     requests: list[WebhookRequest] = field(default_factory=list)
     renamings: list[PastRenaming] = field(default_factory=list)
+    former: list[KnownPerson] = field(default_factory=list)
     is_whole: bool = True
 
     @property
@@ -223,7 +225,6 @@ def explain(client: Redis, settings: Settings, text: str) -> KnownProfile:
     known = find_profile(client, settings, text)
     known.quarantined = list(_quarantined(client, text))
     digest = known.person.digest
-    known.renamings = list(read_renamings(client, all_partitions(client, settings), digest))
     known.requests = [one for one in read_requests(client) if digest in one.people]
     return known
 
@@ -287,7 +288,9 @@ def explain_person(
     if key := present_key(done, person.digest):
         numbering = learn_numbering(client, settings)
         known.person = person = KnownPerson(digest_of(key), numbering.of(key))
-    people = [person, *former_identities(done, person.digest)]
+    known.former = former_identities(done, person.digest)
+    known.renamings = list(renamings_in(done, person.digest))
+    people = [person, *known.former]
     numbers = {each.partition for each in people}
     partitions = [partition for partition in everywhere if partition.number in numbers]
     for partition in (one for one in partitions if one.number == person.partition):
