@@ -39,6 +39,7 @@ from segrelay.worker.contract.redis.acts import (
 from segrelay.worker.contract.redis.claim import compare
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
+from segrelay.worker.errors import RedisUnavailable
 
 MOST_SCANNED: Final = 2_000
 """The most things that are counted before an act, and members that are looked through."""
@@ -53,6 +54,7 @@ _SHARE: Final = 0.04
 """The share of the time in which the standing is read: with very much in Redis, it is read less
 often."""
 _ASKED_WITHIN_SECONDS: Final = 120.0
+_FAILS_SECONDS: Final = 0.5
 _HOUR_FRESH_SECONDS: Final = 10.0
 _SAMPLES_APART: Final = 6
 """Samples are ten seconds apart; one a minute is enough for a plot, and has 30 KB at most."""
@@ -82,6 +84,8 @@ class Shared(Generic[Found]):
     _found: Found | None = None
     _begun_at: float = 0.0
     _asked_at: float = 0.0
+    _failure: RedisUnavailable | None = None
+    _failed_until: float = 0.0
     _reader: threading.Thread | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _over: threading.Event = field(default_factory=threading.Event)
@@ -96,7 +100,7 @@ class Shared(Generic[Found]):
             self._asked_at = time.monotonic()
             if self._found is None or self._begun_at <= self.changed_at():
                 self._found = None
-                self._take(*self._read())
+                self._take(*self._read_or_fail())
             if self._reader is None and not self._over.is_set():
                 self._reader = threading.Thread(target=self._keep_fresh, daemon=True)
                 self._reader.start()
@@ -108,6 +112,17 @@ class Shared(Generic[Found]):
         self._over.set()
         if self._reader:
             self._reader.join()
+
+    def _read_or_fail(self) -> tuple[float, Found]:
+        """Read it; who has waited for a reading that failed does not wait for the next one."""
+        if self._failure and time.monotonic() < self._failed_until:
+            raise self._failure
+        try:
+            return self._read()
+        except RedisUnavailable as error:
+            self._failure = error
+            self._failed_until = time.monotonic() + _FAILS_SECONDS
+            raise
 
     def _read(self) -> tuple[float, Found]:
         begun_at, begun = time.time(), time.monotonic()
