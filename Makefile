@@ -12,8 +12,9 @@ SIDE_BY_SIDE := -n auto
 # Tests that wait more than they compute: more of them than cores run at once.
 # Files are handed out in this order: the last ones are short, so that all processes end together.
 WAITING := tests/journeys tests/integration
-WAITING_SIDE_BY_SIDE := -n 7 --dist loadfile --no-loadscope-reorder
-# Tests that compute run beside them, a process for each core, in the time that the others leave.
+WAITING_SIDE_BY_SIDE := -n 10 --dist loadfile --no-loadscope-reorder
+# Tests that compute run beside them, a process for each core, in the time that the others leave,
+# and so does what checks the code.
 # Each process collects only the files of its kind: collecting all takes 5 processor seconds.
 COMPUTING := tests/conformance tests/unit
 IN_IDLE_TIME := nice -n 10
@@ -45,8 +46,9 @@ up: setup ## Run Redis, a worker, and the receiver and Flower if configured
 docs: setup ## Write the pages in docs/ that are made from the code anew
 	$(BIN)/python -m tools.reference
 
+CHECKED := ruff types layers house
 check: setup ## Check style, types, imports and rules about the code, and that all tests can be collected
-	@$(MAKE) --no-print-directory --jobs 5 ruff types layers house collect
+	@$(MAKE) --no-print-directory --jobs 5 $(CHECKED) collect
 
 ruff:
 	$(BIN)/ruff check .
@@ -67,11 +69,13 @@ unit: setup ## Run the unit tests (no services)
 	$(PYTEST) $(SIDE_BY_SIDE) tests/unit
 
 test: setup ## Check everything and run all tests; each service that they need is started by itself
-	@$(MAKE) --no-print-directory check
-	@computed=$$(mktemp); \
+	@$(MAKE) --no-print-directory collect
+	@checked=$$(mktemp); computed=$$(mktemp); \
+	$(IN_IDLE_TIME) $(MAKE) --no-print-directory --jobs 4 --keep-going $(CHECKED) >$$checked 2>&1 & checking=$$!; \
 	$(IN_IDLE_TIME) $(PYTEST) $(SIDE_BY_SIDE) --dist loadfile $(COMPUTING) >$$computed 2>&1 & computing=$$!; \
 	$(PYTEST) $(WAITING_SIDE_BY_SIDE) $(WAITING); failed=$$?; \
-	wait $$computing || failed=1; cat $$computed; rm $$computed; exit $$failed
+	wait $$checking || failed=1; wait $$computing || failed=1; \
+	cat $$checked $$computed; rm $$checked $$computed; exit $$failed
 
 # It also compiles all tests once, so that not each of the processes that run them does it anew.
 collect:

@@ -194,7 +194,12 @@ def _orphans(look: Look, values: Values) -> Reach:
     return Reach(look.standing().totals.orphans[_first(values, "old")], "orphaned deliveries")
 
 
-_COUNTERS: Final[Mapping[str, Callable[[Look, Values], Reach]]] = {
+def _leavers(look: Look, values: Values) -> Reach | None:
+    run = look.standing().syncs.get(_first(values, "sync"))
+    return Reach(max(run.gone.values(), default=0), "members") if run else None
+
+
+_COUNTERS: Final[Mapping[str, Callable[[Look, Values], Reach | None]]] = {
     "dlq replay": _dead_letters,
     "dlq discard": _dead_letters,
     "quarantine replay": _records,
@@ -202,6 +207,7 @@ _COUNTERS: Final[Mapping[str, Callable[[Look, Values], Reach]]] = {
     "discard": _waiting,
     "backfill abort": _of_job,
     "rename trigger": _orphans,
+    "sync confirm": _leavers,
 }
 
 
@@ -210,8 +216,8 @@ def started(console: Console, asked: Asked) -> Page:
     found = console.started.find(asked.path["key"])
     if found is None:
         raise UsageWrong(
-            "This page is gone: only the last acts are kept here, and the console may have been"
-            " started again. The audit has what was done."
+            "This console does not know how that command stands: only the one that started it does,"
+            " for its last commands and until it is started again. The audit has what was done."
         )
     values: dict[str, Any] = {
         "started": found,

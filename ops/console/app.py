@@ -28,7 +28,7 @@ from starlette.routing import Route
 
 from segrelay.ops.console.acts import StartedCommands
 from segrelay.ops.console.look import Look
-from segrelay.ops.console.rights import Person, Rights
+from segrelay.ops.console.rights import Person, Rights, Tries
 from segrelay.ops.terminal.moments import shown_ms
 from segrelay.worker.contract.printable import LAYOUT, printable
 from segrelay.worker.contract.settings import ConsoleSettings, Settings
@@ -53,6 +53,8 @@ HEADERS: Final[Mapping[str, str]] = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Cache-Control": "no-store",
 }
+_MINUTE: Final = 90
+"""Seconds above which a wait is told in minutes."""
 _TLS_ONLY: Final = "max-age=31536000"
 
 
@@ -359,6 +361,7 @@ class _Site:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._rights = console.rights
+        self._tries = Tries(console.look.client)
 
     def page(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         """Return the endpoint of a page."""
@@ -434,20 +437,27 @@ class _Site:
         form = await _form_of(request)
         name, password = ((form.get(each) or [""])[0] for each in ("name", "password"))
         address = request.client.host if request.client else ""
-        wait_seconds = self._rights.tries.wait_seconds(address, name)
-        if wait_seconds:
-            page = self._login_page(
-                after, f"Too many tries: wait {wait_seconds / 60:.0f} min.", 429
-            )
-            page.headers["Retry-After"] = f"{wait_seconds:.0f}"
-            return page
-        cookie = await run_in_threadpool(self._rights.sign_in, address, name, password)
+        try:
+            wait_seconds = await run_in_threadpool(self._tries.count, address, name)
+            if wait_seconds:
+                return self._wait_page(after, wait_seconds)
+            cookie = await run_in_threadpool(self._rights.sign_in, name, password)
+            if cookie:
+                await run_in_threadpool(self._tries.forget, address, name)
+        except RedisUnavailable as error:
+            return self._refusal(error.message, None, 503, path="/login")
         if not cookie:
             LOG.warning("console.refused", message="somebody gave a wrong name or password")
             return self._login_page(after, "Name or password is wrong.", 403)
         answer = RedirectResponse(self._rights.prefix + after, 303)
         self._set_cookie(answer, cookie, round(self._console.section.session_seconds))
         return answer
+
+    def _wait_page(self, after: str, seconds: float) -> Response:
+        wait = f"{seconds / 60:.0f} min" if seconds > _MINUTE else f"{seconds:.0f} s"
+        page = self._login_page(after, f"Too many tries: wait {wait}.", 429)
+        page.headers["Retry-After"] = f"{seconds:.0f}"
+        return page
 
     def _login_page(self, after: str, wrong: str = "", status: int = 200) -> Response:
         return self._html(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from itertools import islice
@@ -48,6 +49,10 @@ _WHERE: Final[Mapping[str, str]] = {
 """Pages that show what these commands show."""
 
 
+_COMMANDS: Final = re.compile(r"segrelay .*?(?=; |, | if |$)")
+"""The commands in a problem's remedy, which may be a sentence."""
+
+
 @dataclass(frozen=True, slots=True)
 class Remedy:
     """A problem with what can be done about it here.
@@ -64,10 +69,12 @@ class Remedy:
     @classmethod
     def of(cls, problem: HealthProblem) -> Remedy:
         """Return the remedy that the problem's command names."""
-        for part in problem.command.split("; "):
+        for part in _COMMANDS.findall(problem.command):
             found = act_in(part)
             if found:
                 act, values = found
+                if act.command == "sync confirm":
+                    return cls(problem, f"/syncs/{values['sync']}", "Who would leave?")
                 address = address_of("/act", {"act": act.command, **values, "back": "/"})
                 return cls(problem, address, act.title)
         for command, page in _WHERE.items():

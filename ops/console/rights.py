@@ -13,10 +13,8 @@ import hmac
 import ipaddress
 import os
 import threading
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Final
 from urllib.parse import urlsplit
@@ -24,6 +22,10 @@ from urllib.parse import urlsplit
 import orjson
 from cryptography.fernet import Fernet, InvalidToken
 
+from segrelay.ops.state.opened import run
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.scripts import ScriptCall
 from segrelay.worker.contract.settings import ConsoleRole, ConsoleSettings
 from segrelay.worker.contract.settings.sections import ConsoleUser
 from segrelay.worker.contract.settings.urls import is_loopback
@@ -106,46 +108,29 @@ class Person:
 
 _TRIES_OF_A_PERSON: Final = 5
 _TRIES_OF_AN_ADDRESS: Final = 50
-_WITHIN_SECONDS: Final = 300.0
-_MOST_REMEMBERED: Final = 10_000
+_WITHIN_MS: Final = 300_000
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Tries:
-    """The failed tries to sign in of the last minutes, by address, and by address and name."""
+    """The tries to sign in of the last minutes, in Redis: all consoles count together."""
 
-    clock: Callable[[], float] = time.monotonic
-    _failed: OrderedDict[tuple[str, str], list[float]] = field(default_factory=OrderedDict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    client: Redis
 
-    def wait_seconds(self, address: str, name: str) -> float:
-        """Return the time until the next try is allowed; 0 = it is."""
-        with self._lock:
-            return max(
-                self._wait((address, name), _TRIES_OF_A_PERSON),
-                self._wait((address, ""), _TRIES_OF_AN_ADDRESS),
-            )
+    def count(self, address: str, name: str) -> float:
+        """Count a try, unless there were too many; return the seconds until one is allowed, or 0.
 
-    def _wait(self, key: tuple[str, str], most: int) -> float:
-        since = self.clock() - _WITHIN_SECONDS
-        failed = [at for at in self._failed.get(key, ()) if at > since]
-        return failed[-most] - since if len(failed) >= most else 0.0
-
-    def note(self, address: str, name: str) -> None:
-        """Record a try before it is judged: many at once count as many."""
-        with self._lock:
-            for key, most in (
-                ((address, name), _TRIES_OF_A_PERSON),
-                ((address, ""), _TRIES_OF_AN_ADDRESS),
-            ):
-                self._failed[key] = [*self._failed.pop(key, ())[-most:], self.clock()]
-            while len(self._failed) > _MOST_REMEMBERED:
-                self._failed.popitem(last=False)
+        Raises:
+            RedisUnavailable: Nothing may have been counted, so nobody signs in.
+        """
+        names = (keys.console_tries(address, name), keys.console_tries(address))
+        limits = (_TRIES_OF_A_PERSON, _TRIES_OF_AN_ADDRESS, _WITHIN_MS)
+        (wait_ms,) = run(self.client, "sign_in_try", [ScriptCall(names, limits)])
+        return float(wait_ms) / 1_000
 
     def forget(self, address: str, name: str) -> None:
         """Forget the tries of a person who has signed in."""
-        with self._lock:
-            self._failed.pop((address, name), None)
+        self.client.delete(keys.console_tries(address, name))
 
 
 class Sessions:
@@ -189,7 +174,6 @@ class Rights:
 
     section: ConsoleSettings
     sessions: Sessions
-    tries: Tries = field(default_factory=Tries)
 
     @classmethod
     def of(cls, section: ConsoleSettings) -> Rights:
@@ -246,15 +230,13 @@ class Rights:
         roles = user.roles if user else otherwise
         return Person(name, frozenset({VIEWER, *roles})) if roles else None
 
-    def sign_in(self, address: str, name: str, password: str) -> str:
+    def sign_in(self, name: str, password: str) -> str:
         """Return the cookie of a new session; "" if name or password is wrong."""
-        self.tries.note(address, name)
         user = self.section.users.get(name)
         hashed = user.password.reveal() if user and user.password else _nobodys()
         is_right = is_password(password, hashed)
         if not (is_right and user and user.password):
             return ""
-        self.tries.forget(address, name)
         return self.sessions.seal(name)
 
     def is_our_host(self, host: str) -> bool:

@@ -103,7 +103,9 @@ def _last(row: dict[str, Any]) -> str:
 
 @app.command()
 def new(
-    name: Annotated[str, typer.Argument(help="Below the templates folder.")],
+    name: Annotated[
+        str, typer.Argument(help="Below the templates folder; NAME.js is one in JavaScript.")
+    ],
     *,
     model: Annotated[
         str,

@@ -15,7 +15,7 @@ if not may or (ARGV[2] ~= '' and not lock_holds(KEYS[1], ARGV[2])) then return {
 local left = lock_left(KEYS[1])
 if ARGV[4] ~= '' and left > 0 then return {was, 0, left} end
 
-redis.call('HSET', KEYS[1], 'phase', ARGV[1], 'problem', ARGV[3])
+redis.call('HSET', KEYS[1], 'phase', ARGV[1], 'problem', ARGV[3], 'moved', string.format('%.0f', now))
 if ARGV[2] ~= '' then return {was, tonumber(ARGV[2]), 0} end
 local epoch = lock_new_epoch(KEYS[1])
 if ARGV[4] ~= '' then

@@ -187,6 +187,8 @@ class Job:
         claimed: Somebody reads it now.
         tallies: Of each shard.
         problem: The reason why it failed; "" = it did not.
+        since_ms: The time at which it came to its phase, or at which its reader was last known to
+            read; 0 = not known.
     """
 
     spec: Spec
@@ -194,6 +196,7 @@ class Job:
     claimed: bool
     tallies: tuple[JobTally, ...] = field(default=())
     problem: str = ""
+    since_ms: int = 0
 
     @property
     def tally(self) -> JobTally:
@@ -422,12 +425,15 @@ def noting(
 
 def _job(record: Mapping[bytes, bytes], now_ms: int) -> Job:
     spec = Spec.loads(record[_SPEC.encode()])
+    phase = cast("JobPhase", record.get(_PHASE.encode(), b"reading").decode())
+    until_ms, moved_ms = int(record.get(b"until", 0)), int(record.get(b"moved", 0))
     return Job(
         spec,
-        cast("JobPhase", record.get(_PHASE.encode(), b"reading").decode()),
-        now_ms < int(record.get(b"until", 0)),
+        phase,
+        now_ms < until_ms,
         tuple(_tally(record.get(f"shard|{number}".encode())) for number in range(spec.shards)),
         record.get(b"problem", b"").decode(),
+        until_ms - CLAIM_MS if phase == "reading" and until_ms else moved_ms,
     )
 
 

@@ -58,6 +58,13 @@ def test_our_modules_are_imported_as_one_package() -> None:
     assert imported == set()
 
 
+def test_the_image_gets_every_folder_that_is_installed() -> None:
+    copied = re.findall(r"^COPY (\w+) ", (ROOT / "ops/docker/Dockerfile").read_text(), re.MULTILINE)
+    rooms = {path.name for path in (ROOT / "segrelay").iterdir() if path.is_symlink()}
+
+    assert rooms - set(copied) == set()
+
+
 def imports(module: ast.Module) -> Iterator[str]:
     for node in ast.walk(module):
         match node:

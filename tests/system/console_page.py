@@ -17,8 +17,7 @@ axe.run(document, {runOnly: {type: 'tag', values: %s}, resultTypes: ['violations
 """
 _CENTRE = """
 (() => {
-  const found = [...document.querySelector(%s).querySelectorAll('a, button, summary')]
-    .find((one) => one.innerText.trim() === %s && one.checkVisibility());
+  const found = [...document.querySelectorAll(%s)].find((one) => one.checkVisibility());
   if (!found) return null;
   found.scrollIntoView({block: 'center', behavior: 'instant'});
   const box = found.getBoundingClientRect();
@@ -29,10 +28,7 @@ _CENTRE = """
 """
 _CODES = {"Enter": 13, "Tab": 9, "Escape": 27}
 _SHIFT = 8
-_FOCUSED = (
-    "(document.activeElement.innerText || document.activeElement.name"
-    " || document.activeElement.id || '').trim()"
-)
+_DESCRIBED = "document.activeElement.outerHTML.slice(0, 80)"
 
 
 @cache
@@ -57,7 +53,7 @@ class ConsolePage(Chromium):
     def sign_in_here(self):
         """Sign in with the form, by keys."""
         self.open(f"{self.world.url}/login")
-        self.focus_on("name")
+        self.focus_on("#name")
         self.type(self.name)
         self.press("Tab")
         self.type(PASSWORD)
@@ -88,19 +84,25 @@ class ConsolePage(Chromium):
         """Return the address without its host."""
         return self.evaluate("location.pathname + location.search")
 
+    def leaving(self):
+        """Mark the page, so that `until_at` waits for another of the same address."""
+        self.evaluate("window.isLeft = true")
+
     def until_at(self, begin):
         """Wait until a page whose address begins like this has been loaded."""
         until(
             lambda: (
-                self.path().startswith(begin) and self.evaluate("document.readyState") == "complete"
+                not self.evaluate("window.isLeft")
+                and self.path().startswith(begin)
+                and self.evaluate("document.readyState") == "complete"
             )
         )
 
-    def click(self, text, within="body"):
-        """Click on the first link or button with this text that a person can see."""
-        found = self.evaluate(_CENTRE % (json.dumps(within), json.dumps(text)))
-        assert found, f"Nothing to click on is called {text!r}: {self.text()}"
-        assert found["hits"], f"Something lies over {text!r}."
+    def click(self, selector):
+        """Click on the first such element that a person can see."""
+        found = self.evaluate(_CENTRE % json.dumps(selector))
+        assert found, f"There is no {selector!r} to click on: {self.text()}"
+        assert found["hits"], f"Something lies over {selector!r}."
         given = {"x": found["x"], "y": found["y"], "button": "left", "clickCount": 1}
         for kind in ("mousePressed", "mouseReleased"):
             self.ask("Input.dispatchMouseEvent", type=kind, **given)
@@ -127,13 +129,12 @@ class ConsolePage(Chromium):
             self.ask("Input.dispatchKeyEvent", type="keyDown", **given, **text)
             self.ask("Input.dispatchKeyEvent", type="keyUp", **given)
 
-    def focus_on(self, text):
-        """Go by Tab until something with this text, name or id has the focus."""
+    def focus_on(self, selector):
+        """Go by Tab until such an element has the focus."""
         seen = []
-        for _ in range(150):
-            found = self.evaluate(_FOCUSED)
-            if found == text:
+        for _ in range(200):
+            if self.evaluate(f"document.activeElement.matches({json.dumps(selector)})"):
                 return
-            seen.append(found)
+            seen.append(self.evaluate(_DESCRIBED))
             self.press("Tab")
-        raise AssertionError(f"No Tab leads to {text!r}, but to {dict.fromkeys(seen)}.")
+        raise AssertionError(f"No Tab leads to {selector!r}, but to {list(dict.fromkeys(seen))}.")

@@ -48,7 +48,7 @@ LINKED = {
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    with World(tmp_path_factory.mktemp("seen")) as it:
+    with World(tmp_path_factory.mktemp("seen"), console_lines='secret = "seals sessions"') as it:
         export = it.folder / "exports" / "vip.csv"
         export.parent.mkdir()
         export.write_text("email\ns1@example.com\ns2@example.com\n")
@@ -104,7 +104,7 @@ def address(page, world, name):
     if name == "started":
         page.shape()
         page.go("/act?act=dlq+replay")
-        page.click("What would it do? (dry run)")
+        page.click("form.inline button")
         assert "Before and after" in page.until_over()
         return world.url + page.path()
     start, link = LINKED[name]
@@ -139,11 +139,11 @@ def test_letters_are_discarded_by_keyboard_only(world, page):
 
     page.press("g", "d")
     page.until_at("/letters")
-    page.focus_on("Discard")
+    page.focus_on("a[href*='dlq+discard']")
     page.press("Enter")
     page.until_at("/act?act=dlq+discard")
     page.type("of no use")
-    page.focus_on("count")
+    page.focus_on("#count")
     page.type(str(DEAD))
     page.press("Enter")
     page.until_at("/acts/")
@@ -182,6 +182,20 @@ def test_selected_text_stays_and_a_lost_redis_is_told(world, page):
     finally:
         world.start_redis()
     until(lambda: page.evaluate("document.getElementById('stale').hidden"))
+
+
+def test_a_console_that_was_killed_is_told_and_found_again(world, page):
+    page.go("/")
+    page.evaluate("window.isTheSame = true")
+
+    world.console.kill()
+    world.console.wait()
+    until(lambda: "The console can't be reached" in page.text())
+    assert "accepted" in page.text()
+    world.start_console()
+
+    until(lambda: page.evaluate("document.getElementById('stale').hidden"))
+    assert page.evaluate("window.isTheSame")
 
 
 def test_keys_are_shown_and_find_a_person(world, page):

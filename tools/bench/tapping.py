@@ -56,10 +56,10 @@ def drain_watched(*, events: int) -> dict[str, Any]:
                 happened = happenings(chance, events=events, people=_PEOPLE)
                 publisher.publish(list(payloads(happened)))
                 with _watching(rig, WATCHES[name]):
-                    measured = _drained(rig, runtime, events)
+                    measured = drained(rig, runtime, events)
                 if number >= 0:  # the first round warms up
                     found[name].append(measured)
-    return {name: _summary(rounds, found["nobody"]) for name, rounds in found.items()}
+    return {name: summary(rounds, found["nobody"]) for name, rounds in found.items()}
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def _watching(rig: Rig, options: tuple[str, ...] | None) -> Iterator[None]:
         process.wait(_BEGIN_SECONDS)
 
 
-def _drained(rig: Rig, runtime: Runtime, events: int) -> dict[str, float]:
+def drained(rig: Rig, runtime: Runtime, events: int) -> dict[str, float]:
     """Drain all partitions, and return what an event took, in µs."""
     gc.collect()
     begun, ours, redis = time.perf_counter(), time.process_time(), redis_seconds(rig.client)
@@ -90,12 +90,12 @@ def _drained(rig: Rig, runtime: Runtime, events: int) -> dict[str, float]:
     }
 
 
-def _summary(rounds: list[dict[str, float]], nobody: list[dict[str, float]]) -> dict[str, Any]:
-    """Return the medians, and those of the ratios to the drain of the same round with nobody."""
+def summary(rounds: list[dict[str, float]], plain: list[dict[str, float]]) -> dict[str, Any]:
+    """Return the medians, and those of the ratios to the plain drain of the same round."""
     medians = {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
     ratios = {
         name: statistics.median(
-            one[name] / other[name] for one, other in zip(rounds, nobody, strict=True)
+            one[name] / other[name] for one, other in zip(rounds, plain, strict=True)
         )
         for name in rounds[0]
     }
@@ -104,5 +104,5 @@ def _summary(rounds: list[dict[str, float]], nobody: list[dict[str, float]]) -> 
         **{name: round(value, 1) for name, value in medians.items()},
         "events_per_second": round(1e6 / medians["wall_us"]),
         "least": {name: round(value, 1) for name, value in least.items()},
-        "ratio_to_nobody": {name: round(value, 3) for name, value in ratios.items()},
+        "ratio_to_plain": {name: round(value, 3) for name, value in ratios.items()},
     }

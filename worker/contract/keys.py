@@ -46,7 +46,7 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{segrelay}:taps` | hash | who watches what goes through: see `_tap.lua` |
 | `{segrelay}:taps:ID` | stream | \* the records for one of them; capped, and gone soon after |
 | `{segrelay}:jobs` | set | names of the backfills |
-| `{job:NAME}` | hash | a backfill: spec, phase, problem, `shard\|n`, and a lock |
+| `{job:NAME}` | hash | a backfill: spec, phase, `moved` (ms), problem, `shard\|n`, and a lock |
 | `{job:NAME}:bad` | list | \* its rows that could not be placed, at most 10,000 |
 | `{sync:NAME}` | hash | a sync: `state` (JSON), `next` (ms), and a lock, see `_lock.lua` |
 | `{sync:NAME}:wakeup` | string | a step of the sync was woken and has not begun |
@@ -55,6 +55,7 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{readback:d}` | hash | reading people back from Insider; fields as of a sync |
 | `{readback:d}:wakeup` | string | a step of it was woken and has not begun |
 | `{token:NAME:PRINT}` | hash | the token of an authorization, sealed; see `token_take.lua` |
+| `{console}:tries:DIGEST` | string | tries to sign in from an address; see `sign_in_try.lua` |
 | `{gate:ID}` | hash | the gate of one host and authorization; see `_gate.lua` |
 | `{quarantine}:…` | | \* what could not be placed |
 | `{d:p}s:lane\|trigger` | stream | \* the waiting deliveries |
@@ -199,6 +200,12 @@ def node_instance_id(number: int) -> str:
 def job(name: str) -> str:
     """Return the key of a backfill's record."""
     return f"{{job:{name}}}"
+
+
+def console_tries(address: str, name: str = "") -> str:
+    """Return the key of the tries to sign in at the console, from an address and with a name."""
+    told = hashlib.sha256(f"{address}|{name}".encode()).hexdigest()
+    return f"{{console}}:tries:{told}"
 
 
 def job_bad_rows(name: str) -> str:

@@ -17,6 +17,7 @@ from segrelay.worker.contract.words import Direction
 from segrelay.worker.destinations.api import NotSendable, ShapingRules
 from segrelay.worker.destinations.insider.api import InsiderApi
 from tests.nightly import NIGHTLY
+from tests.waiting import allowed
 
 FAILED = "failed"
 NOW_US = 1_793_800_000_000_000
@@ -40,7 +41,10 @@ def agreed():
         ]
         bundle = TemplateFolder(folder, LYTEMPLATES).bundle(name)
         for engine in ENGINES:
-            said = judge(engine, bundle, texts, orjson.dumps(settings or {}))
+            seconds = allowed(20)
+            said = judge(engine, bundle, texts, orjson.dumps(settings or {}), seconds=seconds)
+            told = f"{engine} died, or did not judge {len(texts)} profiles in {seconds:.0f} s"
+            assert None not in said, f"{told}: event {said.index(None)} has no answer"
             theirs = [FAILED if isinstance(s, Failure) else json.loads(s) for s in said]
             assert theirs == ours, engine
         return ours

@@ -38,17 +38,21 @@ def folder(tmp_path):
 @pytest.fixture
 def up(folder):
     """Start it, in a process group of its own, as a terminal does."""
-    process = subprocess.Popen(
-        own_command("--config", str(folder / "segrelay.toml"), "up"),
+    process = started(folder)
+    yield process
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGTERM)
+    process.communicate(timeout=SECONDS)
+
+
+def started(folder, *options):
+    return WarmProcess(
+        own_command("--config", str(folder / "segrelay.toml"), "up", *options),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         process_group=0,
     )
-    yield process
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGTERM)
-    process.communicate(timeout=SECONDS)
 
 
 def line_with(process, words):
@@ -77,11 +81,28 @@ def ctrl_c_ends(up, folder):
     assert pid_of(folder) == 0
 
 
+@pytest.fixture
+def console(folder):
+    """Return where the console is to be served; the configuration says so."""
+    port = free_port()
+    with (folder / "segrelay.toml").open("a") as file:
+        file.write(f'\n[console]\nlisten = "127.0.0.1:{port}"\n')
+    return f"http://127.0.0.1:{port}"
+
+
+def test_the_console_is_served_beside_it_and_ends_with_it(console, up, folder):
+    until(lambda: answers(f"{console}/healthz"), 60)
+    page = httpx.get(console)
+
+    assert page.status_code == 200
+    assert "Balance" in page.text
+    ctrl_c_ends(up, folder)
+    with pytest.raises(httpx.TransportError):
+        httpx.get(console)
+
+
 def test_a_cluster_for_trials_carries_the_events_and_ends_with_it(folder):
-    command = own_command("--config", str(folder / "segrelay.toml"), "up", "--cluster")
-    process = WarmProcess(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=0
-    )
+    process = started(folder, "--cluster")
     try:
         ready = line_with(process, "the Cluster is ready")
         told = shlex.split(Path(ready.rpartition(" . ")[2].strip()).read_text())
@@ -121,13 +142,7 @@ def test_a_redis_that_was_killed_is_started_again_and_ends_at_ctrl_c(up, folder)
 
 def test_a_redis_that_somebody_else_started_goes_on(folder):
     before = ensure_running(folder / ".segrelay")
-    process = WarmProcess(
-        own_command("--config", str(folder / "segrelay.toml"), "up"),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        process_group=0,
-    )
+    process = started(folder)
     told = line_with(process, "was running already")
 
     os.killpg(process.pid, signal.SIGINT)
@@ -253,17 +268,6 @@ def pids_of(parent, command):
     return [int(row[0]) for row in rows if int(row[1]) == parent and f" {command} " in row[2]]
 
 
-def test_nothing_outlives_an_up_that_is_killed(sandbox_run):
-    with running(sandbox_run, "--sandbox") as up:
-        assert line_with(up, "ready.")
-        children = children_of(up.pid)
-        assert len(children) >= 2
-
-        up.kill()
-
-        until(lambda: not any(map(lives, children)))
-
-
 def test_the_real_redis_is_refused_for_as_long_as_a_sandbox_runs(folder, sandbox_run):
     undecided = {key: sandbox_run[key] for key in sandbox_run if key != "SEGRELAY_SANDBOX"}
     payload = json.dumps({"data": {"email": "ann@example.com", "segment_events": [entrance()]}})
@@ -301,6 +305,7 @@ def test_a_reset_forgets_all_of_a_sandbox_run_that_was_killed(folder, sandbox_ru
         asked(sandbox_run, "send", "-", "--json", given=payload)
         until(lambda: asked(sandbox_run, "status", "--json")["delivered"])
         children = children_of(up.pid)
+        assert len(children) >= 2
         up.kill()
         until(lambda: not any(map(lives, children)))
     assert find(folder / ".segrelay-sandbox")
@@ -362,7 +367,9 @@ def test_a_port_in_use_is_named_before_anything_starts(folder, sandbox_run):
     assert not (folder / ".segrelay-sandbox").exists()
 
 
-@pytest.mark.parametrize(("no_color", "is_coloured"), [("", True), ("1", False)])
+@pytest.mark.parametrize(
+    ("no_color", "is_coloured"), [("", True), pytest.param("1", False, marks=pytest.mark.nightly)]
+)
 def test_up_has_colours_on_a_terminal_unless_it_wants_none(folder, no_color, is_coloured):
     mine, its = pty.openpty()
     process = WarmProcess(

@@ -11,6 +11,7 @@ import pytest
 from segrelay.ops.config.commands import init
 from segrelay.ops.embedded.lifecycle import ensure_running, free_port, stop
 from segrelay.ops.run.up import own_command
+from tests.nightly import amount
 from tests.waiting import patient, until
 
 COMMANDS = {
@@ -57,17 +58,23 @@ def called(folder, command, streams="", **environ):
     )
 
 
+BY_DAY = {
+    *(("show", streams) for streams in (">&-", ">/dev/full", ALL)),
+    *(("refused", streams) for streams in ("2>&-", "2>/dev/full")),
+    ("send", "<&-"),
+    ("status", ALL),
+}
+"""One that prints and one that does not lose each stream; the night tries all."""
 TRIED = [
     pytest.param(
         name,
         streams,
         id=f"{name}-{STREAMS[streams]}",
-        marks=() if name in {"show", "refused"} or streams == ALL else pytest.mark.nightly,
+        marks=() if (name, streams) in BY_DAY else pytest.mark.nightly,
     )
     for name in COMMANDS
     for streams in STREAMS
 ]
-"""By day, one that prints and one that does not lose each stream, and the others all of them."""
 
 
 @pytest.mark.parametrize(("name", "streams"), TRIED)
@@ -99,7 +106,9 @@ def test_a_pipe_whose_reader_has_gone_is_not_reported(folder):
     assert (found.returncode, found.stderr) == (1, b"")
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1:strict", "utf-8"])
+@pytest.mark.parametrize(
+    "encoding", amount(["iso-8859-1:strict"], nightly=["ascii", "iso-8859-1:strict", "utf-8"])
+)
 def test_a_character_that_an_encoding_lacks_is_an_escape_and_json_stays_json(folder, encoding):
     slug = "Zoë 🎈 Ω"
     event = {"slug": slug, "event": "enter", "enter": "2026-11-29T06:00:00Z"}
@@ -118,7 +127,16 @@ def test_a_character_that_an_encoding_lacks_is_an_escape_and_json_stays_json(fol
     assert slug in json.dumps(json.loads(listed.stdout.decode(name)), ensure_ascii=False)
 
 
-@pytest.mark.parametrize(("streams", "code"), [(">&-", 1), (">/dev/full", 1), ("2>&-", 0)])
+@pytest.mark.parametrize(
+    ("streams", "code"),
+    [
+        (">&-", 1),
+        *(
+            pytest.param(*one, marks=pytest.mark.nightly)
+            for one in ((">/dev/full", 1), ("2>&-", 0))
+        ),
+    ],
+)
 def test_up_without_an_output_ends_in_order(tmp_path, streams, code):
     init(tmp_path)
     process = subprocess.Popen(

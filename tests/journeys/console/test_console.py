@@ -8,7 +8,9 @@ import httpx
 import pytest
 
 from segrelay.ops.console.acts import ACTS
+from segrelay.ops.console.command import PAGES
 from segrelay.ops.dead_letters.reading import find_dead_letters
+from segrelay.ops.embedded.lifecycle import free_port
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.redis.acts import read_acts
 from tests.journeys.console.world import (
@@ -18,6 +20,7 @@ from tests.journeys.console.world import (
     REFUSED,
     Browser,
     World,
+    answers,
     event,
     words,
 )
@@ -25,10 +28,7 @@ from tests.journeys.play import status_of
 from tests.waiting import allowed, until
 
 DEAD = 12
-PAGES = (
-    *("/", "/people", "/letters", "/quarantine", "/waiting"),
-    *("/jobs", "/templates", "/tap", "/audit"),
-)
+LISTED = tuple(page.path for page in PAGES if "{" not in page.path and page.path != "/act")
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_nothing_personal_is_on_any_page_of_a_viewer(world, vic):
         record,
     )
 
-    for path in (*PAGES, *own):
+    for path in (*LISTED, *own):
         answer = vic.get(path)
         assert answer.status_code == 200, path
         assert not re.search(r"[a-z0-9]@[a-z]", answer.text), path
@@ -135,6 +135,10 @@ def test_only_a_revealer_sees_who_it_is_and_the_audit_has_it(world, ann, vic):
     dead_letter = dead_letters(world)[0]
     path = f"/letters/{dead_letter['id']}"
     email = dead_letter["profile"]["email"]
+    person = f"/people/{dead_letter['header'][1]}?partition={dead_letter['partition']}"
+    for other in (links(vic.get("/quarantine").text, "/quarantine/")[0], person):
+        answer = vic.post(other, reason="curious", do="reveal")
+        assert (answer.status_code, "revealer" in answer.text) == (403, True)
 
     refused = vic.post(path, reason="curious")
     without = ann.post(path, reason=" ")
@@ -192,6 +196,16 @@ def test_a_post_from_another_site_is_refused_for_every_act(ann, headers):
         assert ann.post("/act", headers=headers, **form).status_code == 403, command
 
 
+@pytest.mark.parametrize("path", ["/logout", *(page.path for page in PAGES if page.takes_posts)])
+def test_a_post_from_another_site_is_refused_at_every_address(ann, path):
+    there = re.sub(r"\{.*?\}", "x", path)
+
+    answer = ann.post(there, headers={"Sec-Fetch-Site": "cross-site"}, reason="no")
+
+    assert answer.status_code == 403
+    assert "Sec-Fetch-Site says cross-site" in answer.text
+
+
 def test_a_session_is_needed_and_others_posts_do_not_begin_one(world):
     browser = Browser(world.url)
     form = {"name": "ann", "password": PASSWORD}
@@ -217,7 +231,7 @@ def test_after_signing_in_nobody_is_led_to_another_site(world):
 
 
 def test_every_answer_has_the_headers_that_keep_other_sites_out(world, vic):
-    for path in (*PAGES, "/nowhere", "/static/console.css"):
+    for path in (*LISTED, "/nowhere", "/static/console.css"):
         headers = vic.get(path).headers
         policy = headers["content-security-policy"]
         assert "default-src 'none'" in policy
@@ -385,17 +399,42 @@ def test_a_console_that_was_killed_goes_on_and_sessions_with_it(world, ann):
     assert ann.get("/acts/gone").status_code == 404
 
 
+def test_two_consoles_share_sessions_and_count_tries_together(world, ann):
+    here = ann.post("/act", act="pause", name="trigger:exit", reason="a test").headers["location"]
+    ann.ended(here)
+    port = free_port()
+    world.start_beside("console", "--listen", f"127.0.0.1:{port}")
+    other = Browser(f"http://127.0.0.1:{port}")
+    other.cookies = ann.cookies
+    until(lambda: answers(f"{other.url}/healthz"))
+
+    assert "exit paused a test (by ann)" in words(other.get("/").text)
+    gone = other.get(here)
+    assert gone.status_code == 404
+    assert "does not know how that command stands" in gone.text
+    assert other.get("/audit", by="ann").text.count("a test") >= 1
+    other.act("resume", name="trigger:exit")
+    tries = [
+        Browser(each).post("/login", name="mallory", password="x")
+        for each in [world.url, other.url] * 3
+    ]
+    assert [one.status_code for one in tries] == [403] * 5 + [429]
+    assert 0 < int(tries[-1].headers["Retry-After"]) <= 300
+
+
 def test_without_redis_pages_say_so_in_time_and_come_back(world, ann):
     world.kill_redis()
     try:
         answer = until(lambda: (found := ann.get("/")).status_code == 503 and found)
         login = httpx.get(f"{world.url}/login")
+        entered = Browser(world.url).post("/login", name="ann", password=PASSWORD)
     finally:
         world.start_redis()
 
     assert "Redis can" in answer.text
     assert answer.elapsed.total_seconds() < allowed(5)
     assert login.status_code == 200
+    assert (entered.status_code, "set-cookie" in entered.headers) == (503, False)
     until(lambda: ann.get("/").status_code == 200)
 
 

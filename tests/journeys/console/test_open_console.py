@@ -1,11 +1,16 @@
 """A console without users: for this machine, masked, and it acts on nothing."""
 
+import signal
+import subprocess
+
 import httpx
 import pytest
 
 from segrelay.ops.console.acts import ACTS
+from segrelay.ops.run.up import own_command
 from tests.journeys.console.world import Browser, World, event, words
 from tests.waiting import until
+from tests.warm import WarmProcess
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +55,27 @@ def test_it_does_not_listen_for_others_without_users(world):
 
     assert answer.returncode == 2
     assert b"[console.users.NAME]" in answer.stderr
+
+
+def test_the_demo_is_shown_until_somebody_ends_it():
+    with WarmProcess(
+        own_command("demo", "--console", "--people", "200", "--events", "100"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        process_group=0,
+    ) as demo:
+        lines = iter(demo.stderr.readline, b"")
+        told = next(line for line in lines if b"The console is at" in line).decode()
+        address = told.split("at ")[1].split("/:")[0]
+        next(line for line in lines if b"The demo is over" in line)
+
+        page = words(httpx.get(address).text)
+        demo.send_signal(signal.SIGINT)
+        demo.communicate(timeout=60)
+
+    assert "All is well." in page
+    assert demo.returncode == 0
 
 
 def test_a_password_becomes_a_hash(world):

@@ -77,12 +77,13 @@ class World(Rig):
     """A rig with a console."""
 
     console_lines: str = ""
+    syncs: str = SYNC
     is_open: bool = False
 
     def __post_init__(self):
         self.port = free_port()
         section = SECTION if not self.is_open else '\n[console]\nlisten = "127.0.0.1:{port}"\n'
-        self.more += SYNC + section.format(port=self.port, hash=HASH, more=self.console_lines)
+        self.more += self.syncs + section.format(port=self.port, hash=HASH, more=self.console_lines)
         self.templates = {"insider/enter.jsonnet": TEMPLATE, **self.templates}
         self.console = None
 
@@ -94,7 +95,7 @@ class World(Rig):
         """Start the console, and wait until it answers."""
         self.console = self.start_beside("console")
         log = self.folder / "console.log"
-        until(lambda: _answers(f"{self.url}/healthz"), 30, else_show=log)
+        until(lambda: answers(f"{self.url}/healthz"), 30, else_show=log)
         return self.console
 
     def sign_in(self, name, password=PASSWORD):
@@ -112,7 +113,7 @@ class World(Rig):
         until(lambda: all(status_of(self)[name] == n for name, n in counts.items()), 60)
 
 
-def _answers(url):
+def answers(url):
     try:
         return httpx.get(url).status_code == 200
     except httpx.HTTPError:

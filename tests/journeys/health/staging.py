@@ -96,6 +96,7 @@ class Stage:
         assert message in told["text"], told
         assert command in told["text"], told
         self._named.append(name)
+        return problem
 
     def cured(self):
         well(self.rig)

@@ -44,10 +44,12 @@ def test_failures_of_secrets_and_backfills_are_named(tmp_path, monkeypatch):
         reader = rig.start_beside("backfill", "start", str(source), *job)
         until(lambda: rig.client.exists("{job:killed}"), NAMED_SECONDS)
         kill_group(reader)
-        stage.named("job_interrupted", "nobody reads it", "segrelay backfill resume killed")
+        found = stage.named("job_interrupted", "nobody reads it", "segrelay backfill resume killed")
+        assert found["since"]
         source.write_bytes(rows[:-1])
         assert rig.command("backfill", "resume", "killed").returncode != 0
-        stage.named("job_failed", "rows.ndjson", "segrelay backfill status killed")
+        found = stage.named("job_failed", "rows.ndjson", "segrelay backfill status killed")
+        assert found["since"]
         stage.run("backfill", "abort", "killed", "--yes")
         stage.run("resume", "insider")
         stage.cured()

@@ -333,3 +333,13 @@ def test_what_is_rendered_ahead_is_what_is_rendered(tmp_path):
     rows = [row_of(none={}), row_of()]
 
     assert renderer.render_ahead(template, rows) == [Rendered(b'"ann@example.com"'), None]
+
+
+def test_rendering_ahead_ends_where_an_event_takes_too_much(tmp_path):
+    (tmp_path / "t.js").write_text("function template(data) { while (data.endless) {} return 1; }")
+    renderer = Renderer(tmp_path, LYTEMPLATES)
+    template = renderer.load("t.js")
+
+    ahead = renderer.render_ahead(template, [row_of(), row_of(endless=True), row_of()])
+
+    assert ahead == [Rendered(b"1")]

@@ -16,6 +16,7 @@ from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from segrelay.worker.errors import UsageWrong
 from tests.configuration import DELETE, UPSERT, trigger
 from tests.integration.ops.relay import payload
+from tests.nightly import amount
 from tests.warm import WarmProcess
 
 EVERYBODY = [f"p{n}@example.com" for n in range(20)]
@@ -57,7 +58,9 @@ def own_triggers(relay, *slugs):
     relay.configure(text, triggers="")
 
 
-@pytest.fixture(params=["triggers for all", "triggers of their own"])
+@pytest.fixture(
+    params=amount(["triggers of their own"], nightly=["triggers for all", "triggers of their own"])
+)
 def inside(request, relay):
     """Twenty people are in the audience."""
     if request.param == "triggers of their own":

@@ -8,18 +8,9 @@ from segrelay.producer.sync.store import SyncStore
 from segrelay.sandbox.lytics.account import audience_id
 from segrelay.worker.contract import keys
 from segrelay.worker.errors import LyticsRefused, UsageWrong
-from tests.integration.producer.sync_world import CHANGE, emails, person
+from tests.integration.producer.sync_world import CHANGE, person
 
 STATE, SKIP_HOOK = 1, 2
-
-
-class DyingStore(SyncStore):
-    """Its process dies behind the first members that it has published."""
-
-    def save(self, run, *, ends=False):
-        if run.rows:
-            raise KeyboardInterrupt
-        super().save(run, ends=ends)
 
 
 class SilentStore(SyncStore):
@@ -77,35 +68,6 @@ def test_later_runs_are_newer_even_within_a_second(world):
     times = [world.run().at_us for _ in range(5)]
 
     assert times == sorted(set(times))
-
-
-def test_a_step_that_dies_behind_its_write_tells_nothing_twice(world):
-    world.people(*(person(n, "vip") for n in range(250)))
-    syncing = world.syncing(store=DyingStore(world.client, "vip", world.settings.redis))
-    with pytest.raises(KeyboardInterrupt):
-        syncing.step(forced=True)
-    assert len(world.deliveries()) == 250
-    world.client.hdel("{sync:vip}", "lock", "until")
-
-    run = world.run()
-
-    assert len(world.deliveries()) == 250
-    assert (run.phase, run.shared) == (Phase.IDLE, 0)
-
-
-def test_who_left_after_a_step_that_died_is_out_although_the_next_clock_is_behind(world):
-    world.people(person(1, "vip"), person(2, "vip"))
-    syncing = world.syncing(store=DyingStore(world.client, "vip", world.settings.redis))
-    with pytest.raises(KeyboardInterrupt):
-        syncing.step(forced=True)
-    world.client.hdel("{sync:vip}", "lock", "until")
-
-    world.move(1, "exit")
-    world.switch(date_offset_seconds=-3.0)
-    world.run()  # ends the run that died, in which the mark of who left is new
-    world.run()
-
-    assert world.inside() == emails([2])
 
 
 def test_a_step_that_was_replaced_changes_nothing(world):

@@ -1,0 +1,395 @@
+"""Failures that are found at the console, mended, and seen to end: by the mouse, and by keys only.
+
+Outside the console happens only what nobody could do in it: a machine that answers again, a key
+that is put right, a file that is mended, a worker that is started. Every act there is gets done.
+"""
+
+from urllib.parse import parse_qs, urlsplit
+
+import orjson
+import pytest
+
+from segrelay.ops.console.acts import ACTS
+from segrelay.ops.demo.rig import kill_group
+from segrelay.producer.publish import Publisher
+from segrelay.worker.contract.redis.claim import claim
+from segrelay.worker.contract.settings import load_settings
+from tests.journeys.console.world import TEMPLATE, World, event
+from tests.journeys.health.staging import MEMBERS
+from tests.journeys.play import SHORT, start_worker
+from tests.system.console_page import ConsolePage
+from tests.waiting import until
+
+FILE = "insider/enter.jsonnet"
+REASON = "somebody looked"
+SYNC = """
+[operate]
+live_within = "3s"
+
+[lytics]
+base_url = "SANDBOX"
+token = "a-token-of-nobody"
+
+[sync.vips]
+audience = "vip"
+every = "1s"
+
+[authorizations.second]
+headers = { X-PARTNER-NAME = "acme", X-REQUEST-TOKEN = "second" }
+
+[destinations.second]
+api = "insider"
+base_url = "SANDBOX"
+authorization = "second"
+rate = "600/min"
+
+[triggers.second]
+destination = "second"
+audiences = ["newsletter"]
+on = "enter"
+template = "insider/enter.jsonnet"
+url = "/api/user/v1/upsert"
+"""
+
+
+class Mouse:
+    """A person who clicks."""
+
+    name = "mouse"
+
+    def __init__(self, page):
+        self.page = page
+
+    def use(self, selector):
+        self.page.leaving()
+        self.page.click(selector)
+
+    def open(self, letter):
+        self.page.leaving()
+        self.page.click(f"nav a[data-key={letter}]")
+
+
+class Keys(Mouse):
+    """A person who has no mouse."""
+
+    name = "keys"
+
+    def use(self, selector):
+        self.page.leaving()
+        self.page.focus_on(selector)
+        if not self.page.evaluate("document.activeElement.matches('input')"):
+            self.page.press("Enter")
+
+    def open(self, letter):
+        self.page.leaving()
+        self.page.press("g", letter)
+
+
+class Person:
+    """A person at the console, with the failures that somebody stages meanwhile."""
+
+    def __init__(self, world, page, hand):
+        self.world, self.page, self.hand = world, page, hand
+        self.acts = set()
+        self._next = 0
+
+    def open(self, letter, address):
+        """Open a page of the menu."""
+        self.hand.open(letter)
+        self.page.until_at(address)
+
+    def looks(self, letter, address, text):
+        """Open a page of the menu again and again until it has a text."""
+        until(lambda: self.open(letter, address) or text in self.page.text())
+
+    def enter(self, count, **fields):
+        """Publish people who enter, each of them once."""
+        people = range(self._next, self._next + count)
+        self._next += count
+        self.world.publish([event(f"e{n}@example.com", **fields) for n in people])
+
+    def names(self):
+        """Return the problems that the first page names."""
+        return self.page.evaluate(
+            "[...document.querySelectorAll('.problems strong')].map((one) => one.innerText)"
+        )
+
+    def finds(self, problem):
+        """Look at the first page until it names a problem."""
+        self.open("n", "/")
+        until(lambda: problem in self.names())
+
+    def sees_the_end_of(self, problem):
+        """Look at the first page until it does not name the problem any more."""
+        self.open("n", "/")
+        until(lambda: problem not in self.names())
+
+    def asks(self, selector):
+        """Use a button that leads to the page of an act."""
+        self.hand.use(selector)
+        self.page.until_at("/act?")
+        self.acts |= set(parse_qs(urlsplit(self.page.path()).query)["act"])
+
+    def mends(self, selector, **fields):
+        """Use a button of an act, fill in its form, and wait for the end of the act."""
+        self.asks(selector)
+        for name, text in {"reason": REASON, **fields}.items():
+            self.hand.use(f"main #{name}")
+            self.page.type(text)
+        self.hand.use("form.ask button")
+        said = self.page.until_over()
+        assert "\ndone\n" in said.replace(" by ", "\n"), said
+        return said
+
+
+@pytest.fixture(scope="module", params=[Mouse, Keys], ids=lambda one: one.name)
+def person(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param.name)
+    with World(folder, syncs=SYNC, delivery_lines=SHORT) as world:
+        world.sandbox.post("lytics/profiles", MEMBERS)
+        claim(world.client, former(world, "destination"))
+        world.start_console()
+        with ConsolePage(folder / "profile", world) as page:
+            page.shape()
+            page.go("/")
+            yield Person(world, page, request.param(page))
+
+
+def former(world, what):
+    """Return a configuration of earlier, in which a destination or trigger had another name."""
+    text = world.settings.source.read_text()
+    if what == "destination":
+        text = text.replace("[destinations.second]", "[destinations.old]")
+        text = text.replace('destination = "second"', 'destination = "old"')
+    else:
+        text = text.replace("[triggers.enter]", "[triggers.entered]")
+    path = world.folder / f"former-{what}.toml"
+    path.write_text(text)
+    return load_settings(path, environ={})
+
+
+def test_a_destination_with_a_new_name(person):
+    person.finds("destination renamed")
+
+    person.mends(".problems a[href*='rename+destination']")
+
+    person.sees_the_end_of("destination renamed")
+    start_worker(person.world)
+    person.sees_the_end_of("no worker")
+    until(lambda: len(person.world.memberships()) == len(MEMBERS))
+
+
+def test_a_trigger_that_was_paused_and_forgotten(person):
+    person.open("n", "/")
+    person.mends("a[href*='act=pause'][href$='trigger%3Aexit']")
+    person.finds("trigger paused")
+    assert REASON in person.page.text()
+
+    person.mends(".problems a[href*='act=resume']")
+
+    person.sees_the_end_of("trigger paused")
+
+
+def test_a_destination_that_is_down(person):
+    person.world.sandbox.settings(error_shares={"503": 1.0})
+    person.enter(20)
+    person.finds("destination broken")
+
+    person.world.sandbox.settings(error_shares={})
+    person.mends("a[href*='act=resume'][href*='destination%3Ainsider']")
+
+    person.sees_the_end_of("destination broken")
+    until(lambda: person.world.waiting() == 0)
+
+
+def test_credentials_that_are_refused(person):
+    person.world.sandbox.settings(credentials_status=401)
+    person.enter(5)
+    person.finds("destination paused")
+    assert "401" in person.page.text()
+
+    person.world.sandbox.settings(credentials_status=0)
+    person.mends(".problems a[href*='act=resume']")
+
+    person.sees_the_end_of("destination paused")
+
+
+def test_a_template_that_does_not_parse(person):
+    path = person.world.folder / "templates" / FILE
+    path.write_text("{ users: [")
+    until(lambda: person.enter(1) or "template refused" in person.names())
+
+    person.hand.use(".problems a[href='/templates']")
+    person.page.until_at("/templates")
+    person.hand.use(f"th a[href$='{FILE}']")
+    person.page.until_at(f"/templates/{FILE}")
+    assert "The file was changed and is not used" in person.page.text()
+
+    path.write_text(TEMPLATE)
+    person.open("n", "/")
+    until(lambda: person.enter(1) or "template refused" not in person.names())
+
+
+def test_dead_letters_are_replayed_once_their_cause_is_gone(person):
+    person.world.sandbox.settings(failures=[{"status": 413, "contains": "users"}])
+    person.enter(30)
+    person.finds("dead letters grow")
+
+    person.world.sandbox.settings(failures=[])
+    person.hand.use(".problems a[href='/letters']")
+    person.page.until_at("/letters")
+    assert "too_large" in person.page.text()
+    person.mends("td a[href*='dlq+replay']")
+
+    person.sees_the_end_of("dead letters grow")
+    person.looks("d", "/letters", "There is no dead letter.")
+
+
+def test_dead_letters_that_nobody_needs(person):
+    person.world.sandbox.settings(failures=[{"status": 413, "contains": "users"}])
+    person.enter(3)
+    until(lambda: person.world.waiting() == 0)
+    person.world.sandbox.settings(failures=[])
+    person.looks("d", "/letters", "too_large")
+
+    said = person.mends("td a[href*='dlq+discard']", count="3")
+
+    assert "--at-most=3" in said
+    assert "discarded\n3" in said
+
+
+def test_a_canary_that_waits(person):
+    start_job(person, "first", "--canary", "5")
+    person.finds("job at canary")
+
+    person.mends(".problems a[href*='backfill+resume']")
+
+    person.sees_the_end_of("job at canary")
+    person.open("j", "/jobs")
+    person.hand.use("a[href='/jobs/first']")
+    until(lambda: "100 % settled" in person.page.text())
+
+
+def start_job(person, name, *options):
+    file = person.world.folder / f"{name}.csv"
+    file.write_text("email\n" + "".join(f"{name}{n}@example.com\n" for n in range(40)))
+    words = ("--audience", "vip", "--as-of", "now", "--job", name)
+    done = person.world.command("backfill", "start", str(file), *words, *options)
+    assert b"read: " in done.stdout, done.stderr
+
+
+def test_a_job_that_was_paused_and_one_that_is_not_wanted(person):
+    person.open("n", "/")
+    person.mends("a[href*='act=pause'][href*='destination%3Ainsider']")
+    start_job(person, "second")
+    start_job(person, "third")
+    person.open("j", "/jobs")
+    person.mends("a[href*='backfill+pause'][href*='second']")
+    person.open("j", "/jobs")
+    assert "discarded\n40" in person.mends("a[href*='backfill+abort'][href*='third']", count="40")
+    person.finds("destination paused")
+    person.mends(".problems a[href*='act=resume']")
+    person.finds("job paused")
+
+    person.mends(".problems a[href*='backfill+resume']")
+
+    person.sees_the_end_of("job paused")
+    until(lambda: person.world.waiting() == 0)
+
+
+def test_a_sync_that_lytics_refuses(person):
+    person.world.sandbox.settings(lytics={"error_shares": {"401": 1.0}})
+    person.finds("sync fails")
+
+    person.world.sandbox.settings(lytics={"error_shares": {}})
+    person.hand.use(".problems a[href='/jobs']")
+    person.page.until_at("/jobs")
+    person.hand.use("a[href='/syncs/vips']")
+    person.page.until_at("/syncs/vips")
+    person.asks("main a[href*='sync+run']")
+    person.hand.use("form.ask button")
+    person.page.until_over()
+
+    person.sees_the_end_of("sync fails")
+
+
+def test_a_sync_that_would_take_out_too_many(person):
+    moves = [{"uid": f"u{n}", "audience": "vip", "change": "exit"} for n in range(200)]
+    person.world.sandbox.post("lytics/moves", moves)
+    person.finds("sync waits")
+
+    person.hand.use(".problems a[href='/syncs/vips']")
+    person.page.until_at("/syncs/vips")
+    assert len(person.page.evaluate("[...document.querySelectorAll('.people li')]")) == 200
+    assert "@" not in person.page.text()
+    said = person.mends("main a[href*='sync+confirm']")
+
+    assert "confirmed\n200" in said
+
+    person.sees_the_end_of("sync waits")
+    until(lambda: not any(f"p{n}@example.com" in person.world.memberships() for n in range(200)))
+
+
+def test_events_of_an_audience_that_gets_known(person):
+    entry = {"id": "a7", "event": "enter", "enter": "2026-11-29T10:00:00Z"}
+    people = [{"email": f"q{n}@example.com", "segment_events": [entry]} for n in range(12)]
+    person.world.publish([orjson.dumps({"data": one}) for one in people])
+    person.finds("quarantine grows")
+    done = person.world.command("audience", "set", "a7", "newsletter")
+    assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
+
+    person.hand.use(".problems a[href='/quarantine']")
+    person.page.until_at("/quarantine")
+    said = person.mends("main a[href*='quarantine+replay']")
+
+    assert "placed\n12" in said
+
+
+def test_events_that_nobody_wants(person):
+    person.enter(4, slug="vpi")
+    person.looks("q", "/quarantine", "vpi")
+
+    assert "discarded\n4" in person.mends("main a[href*='quarantine+discard']", count="4")
+
+    person.sees_the_end_of("quarantine grows")
+
+
+def test_deliveries_whose_trigger_is_gone(person):
+    settings = former(person.world, "trigger")
+    Publisher(person.world.client, settings).publish([event("o1@example.com")])
+    person.finds("orphaned")
+    person.mends(".problems a[href*='rename+trigger']")
+    person.sees_the_end_of("orphaned")
+
+    Publisher(person.world.client, settings).publish([event("o2@example.com")])
+    person.finds("orphaned")
+    person.open("w", "/waiting")
+    assert "discarded\n1" in person.mends("td a[href*='act=discard'][href*='entered']", count="1")
+    person.sees_the_end_of("orphaned")
+
+
+def test_a_worker_that_is_gone(person):
+    kill_group(person.world.workers[0])
+    person.finds("no worker")
+
+    start_worker(person.world)
+
+    person.sees_the_end_of("no worker")
+
+
+def test_a_redis_that_came_back_empty(person):
+    world = person.world
+    world.kill_redis()
+    for file in world.settings.redis.data_dir.rglob("appendonly*"):
+        if file.is_file():
+            file.unlink()
+    world.start_redis()
+    person.finds("redis emptied")
+
+    person.mends(".problems a[href*='redis+acknowledge']")
+
+    person.sees_the_end_of("redis emptied")
+
+
+def test_no_act_was_forgotten(person):
+    assert person.acts == set(ACTS)
