@@ -217,8 +217,7 @@ class _Commands(LazyGroup):
         "Options:",
         "  --config FILE  not the usual one",
         "  --real         beside a sandbox run",
-        "  -V, --version  Print the version",
-        "  COMMAND -h     Help, with examples",
+        "  COMMAND -h     Its help; -V: version",
     )
     completed = COMPLETED
 

@@ -283,11 +283,19 @@ def _uses_token(settings: Settings, destination: Destination) -> bool:
 
 def _signatures(settings: Settings, destination: Destination) -> list[dict[str, Any]]:
     """Return the signatures of a destination's triggers; none if one of them does not sign."""
-    signs = [settings.http_of(one).sign for one in settings.triggers_of(destination.name)]
-    different = [sign for at, sign in enumerate(signs) if sign and sign not in signs[:at]]
-    if not all(signs):
+    forms = [settings.http_of(one) for one in settings.triggers_of(destination.name)]
+    if not all(form.sign for form in forms):
         return []
-    return [{**sign.model_dump(), "secret": sign.secret.value} for sign in different]
+    rules = [
+        {
+            **form.sign.model_dump(exclude={"secret_encoding"}),
+            "secret": form.sign.secret.value,
+            "id_header": form.idempotency_header,
+        }
+        for form in forms
+        if form.sign
+    ]
+    return [rule for at, rule in enumerate(rules) if rule not in rules[:at]]
 
 
 def _keys(client: Redis, settings: Settings) -> Iterator[list[bytes]]:

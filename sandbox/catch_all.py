@@ -14,7 +14,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlencode
 
 import orjson
 
@@ -28,11 +28,11 @@ from segrelay.sandbox.settings import (
     SignatureRule,
 )
 
-_GRANT: Final = "client_credentials"
+_GRANTS: Final = frozenset({"client_credentials", "refresh_token"})
 
 
 class Issuer:
-    """Issues tokens to whoever asks with a client's id and secret."""
+    """Issues tokens to whoever asks with a client's id, and a secret or refresh token."""
 
     def __init__(self) -> None:
         self.issued = 0
@@ -42,10 +42,17 @@ class Issuer:
         self, headers: Mapping[str, str], body: bytes, *, seconds: float, now: float
     ) -> Reply:
         """Issue a token, or refuse the client that asks for one."""
-        form = {name: texts[0] for name, texts in parse_qs(body.decode(errors="replace")).items()}
-        if form.get("grant_type") != _GRANT:
+        if headers.get("content-type") == "application/json":
+            given = _parsed(body, headers)
+            form = given if isinstance(given, dict) else {}
+        else:
+            text = body.decode(errors="replace")
+            form = {name: texts[0] for name, texts in parse_qs(text).items()}
+        grant = form.get("grant_type")
+        if grant not in _GRANTS:
             return json_answer(400, {"error": "unsupported_grant_type"})
-        if not all(_client(headers, form)):
+        who, secret = _client(headers, form)
+        if not who or not (form.get("refresh_token") if grant == "refresh_token" else secret):
             return json_answer(401, {"error": "invalid_client"})
         token = secrets.token_urlsafe(24)
         self.issued += 1
@@ -151,7 +158,7 @@ class CatchAll:
         texts = (*headers.values(), *came.query.values())
         if rules.token and not self.issuer.is_carried(texts, came.at):
             yield 401, "no header or parameter carries a token that is good"
-        if rules.sign and not any(_is_signed(sign, raw, headers) for sign in rules.sign):
+        if rules.sign and not any(_is_signed(sign, came, raw, headers) for sign in rules.sign):
             yield 401, "the signature is missing or wrong"
         found = came.body.get(rules.at) if rules.at and isinstance(came.body, dict) else came.body
         if rules.most and isinstance(found, list) and len(found) > rules.most:
@@ -185,16 +192,21 @@ def is_for_us(path: str) -> bool:
 def _parsed(raw: bytes, headers: Mapping[str, str]) -> Any:
     if not raw:
         return None
+    kind = headers.get("content-type", "")
     try:
+        if kind.startswith("application/x-ndjson"):
+            return [orjson.loads(line) for line in raw.splitlines() if line]
         return orjson.loads(raw)
     except orjson.JSONDecodeError:
         text = raw[:_BODY_BYTES].decode(errors="replace")
-    if headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+    if kind.startswith("application/x-www-form-urlencoded"):
         return {name: one[0] if len(one) == 1 else one for name, one in parse_qs(text).items()}
     return text
 
 
-def _is_signed(sign: SignatureRule, raw: bytes, headers: Mapping[str, str]) -> bool:
+def _is_signed(
+    sign: SignatureRule, came: CaughtRequest, raw: bytes, headers: Mapping[str, str]
+) -> bool:
     form = re.escape(sign.value)
     form = form.replace(r"\{timestamp\}", r"([0-9]+)", 1).replace(r"\{signature\}", ".+")
     given = headers.get(sign.header.lower(), "")
@@ -202,16 +214,24 @@ def _is_signed(sign: SignatureRule, raw: bytes, headers: Mapping[str, str]) -> b
     if not found:
         return False
     timestamp = found[1] if found.groups() else headers.get(sign.timestamp_header.lower(), "")
-    expected = _signature(sign, raw, timestamp)
+    query = f"?{urlencode(came.query)}" if came.query else ""
+    parts = {
+        "timestamp": timestamp.encode(),
+        "id": headers.get(sign.id_header.lower(), "").encode(),
+        "method": came.method.encode(),
+        "path": f"{PREFIX}{came.endpoint}{came.path}{query}".encode(),
+        "body": raw,
+    }
+    expected = _signature(sign, parts)
     value = sign.value.replace("{timestamp}", timestamp).replace("{signature}", expected)
     return hmac.compare_digest(given.encode(), value.encode())
 
 
-def _signature(sign: SignatureRule, body: bytes, timestamp: str) -> str:
+def _signature(sign: SignatureRule, parts: Mapping[str, bytes]) -> str:
     """Compute a signature apart from segrelay's code, which would share its own mistakes."""
     signed = re.sub(
-        rb"\{(timestamp|body)\}",
-        lambda found: body if found[1] == b"body" else timestamp.encode(),
+        rb"\{(timestamp|id|method|path|body)\}",
+        lambda found: parts[found[1].decode()],
         sign.of.encode(),
     )
     secret = sign.secret.get_secret_value().encode()

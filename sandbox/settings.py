@@ -99,9 +99,11 @@ class SignatureRule(SandboxTable):
     """The signature that a request has to carry.
 
     Attributes:
-        of: The signed text; `{timestamp}` and `{body}` stand for the request's.
+        of: The signed text; `{timestamp}`, `{id}`, `{method}`, `{path}` and `{body}` stand for the
+            request's.
         value: The value of the header; `{timestamp}` and `{signature}` stand for the request's.
         timestamp_header: The header that carries the time, in Unix seconds; "" = none does.
+        id_header: The header that carries `{id}`.
     """
 
     secret: SecretStr
@@ -111,6 +113,7 @@ class SignatureRule(SandboxTable):
     encoding: Literal["hex", "base64"] = "hex"
     value: str = "{signature}"
     timestamp_header: str = ""
+    id_header: str = "Idempotency-Key"
 
 
 class EndpointRules(SandboxTable):

@@ -61,13 +61,24 @@ def count_problems(found: Sequence[HealthProblem]) -> RowFamily:
 
 
 def workers(standing: Standing) -> Iterator[Metric]:
-    """Yield the number of workers, and of records that wait for response streams."""
+    """Yield the numbers of workers, and of records for response streams and files that wait."""
     yield number("segrelay_workers", "Workers that were seen lately.", len(standing.workers))
     yield number(
         "segrelay_responses_waiting",
         "Records that wait for response streams.",
         standing.responses_waiting,
     )
+    if standing.settings.outcomes:
+        yield number(
+            "segrelay_outcomes_waiting",
+            "Rows about ends of deliveries that Redis keeps and that are in no file.",
+            standing.outcomes.unwritten_rows,
+        )
+        yield number(
+            "segrelay_outcomes_dropped",
+            "Rows about ends of deliveries that went for want of room, and were in no file.",
+            standing.outcomes.dropped,
+        )
 
 
 def redis(standing: Standing) -> Iterator[Metric]:

@@ -14,7 +14,14 @@ from typing import Annotated, Any, BinaryIO, Final
 import typer
 
 from segrelay.ops.outcomes.files import Format, format_of, row_file
-from segrelay.ops.outcomes.reading import complete_since_ms, read_outcomes, read_recorded, rows_of
+from segrelay.ops.outcomes.reading import (
+    complete_since_ms,
+    first_ms,
+    read_outcomes,
+    read_recorded,
+    rows_of,
+    with_positions,
+)
 from segrelay.ops.state.acts import EXPORTED_FILE, Acts, Doing, Reads, perform
 from segrelay.ops.terminal.console import mention, private_file, progress
 from segrelay.ops.terminal.frame import Result
@@ -156,13 +163,15 @@ def status(*, relay: Reads) -> Result:
     wanted = _wanted(relay.settings)
     found = read_outcomes(relay.client, relay.settings)
     writing = found.writing
+    recorded = with_positions(read_recorded(relay.client, relay.settings), writing)
+    waiting_ms = first_ms(relay.client, recorded)
     document: dict[str, Any] = {
         "folder": wanted.folder,
         "files": writing.files,
         "rows_in_files": writing.rows,
         "last_file_at": _moment(writing.last_ms),
         "waiting_rows": found.unwritten_rows if wanted.folder else 0,
-        "waiting_since": _moment(found.unwritten_ms) if wanted.folder else None,
+        "waiting_since": _moment(waiting_ms) if wanted.folder else None,
         "kept_rows": found.kept_rows,
         "kept_bytes": found.kept_size,
         "complete_since": _moment(found.since_ms),

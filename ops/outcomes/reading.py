@@ -216,7 +216,6 @@ class OutcomesStanding:
     Args:
         kept_rows, kept_size: Rows in Redis, and their bytes.
         unwritten_rows: Of these, those that are in no file.
-        unwritten_ms: The time of the first of them; 0 = there is none.
         fullest: The share of its room that the rows of the fullest partition take.
         fullest_unwritten: The same, of the rows that are in no file.
         since_ms: The time from which on nothing is missing; 0 = nothing was removed yet.
@@ -227,7 +226,6 @@ class OutcomesStanding:
     kept_rows: int = 0
     kept_size: int = 0
     unwritten_rows: int = 0
-    unwritten_ms: int = 0
     fullest: float = 0.0
     fullest_unwritten: float = 0.0
     since_ms: int = 0
@@ -242,15 +240,11 @@ def read_outcomes(client: Redis, settings: Settings) -> OutcomesStanding:
     if recording is None:
         return OutcomesStanding()
     writing = WritingState.loads(store_for(client).peek())
-    found = [
-        one._replace(written=writing.positions.get(one.partition.tag, Position()))
-        for one in read_recorded(client, settings)
-    ]
+    found = with_positions(read_recorded(client, settings), writing)
     return OutcomesStanding(
         kept_rows=sum(one.rows - one.gone_rows for one in found),
         kept_size=sum(one.size - one.gone_size for one in found),
         unwritten_rows=sum(one.unwritten_rows for one in found),
-        unwritten_ms=first_ms(client, found),
         fullest=max((one.size - one.gone_size for one in found), default=0) / recording.most_bytes,
         fullest_unwritten=max((one.unwritten_size for one in found), default=0)
         / recording.most_bytes,
@@ -259,6 +253,13 @@ def read_outcomes(client: Redis, settings: Settings) -> OutcomesStanding:
         dropped_ms=max((one.dropped_ms for one in found), default=0),
         writing=writing,
     )
+
+
+def with_positions(found: Iterable[Recorded], writing: WritingState) -> list[Recorded]:
+    """Return what is recorded with the positions up to which it is written."""
+    return [
+        one._replace(written=writing.positions.get(one.partition.tag, Position())) for one in found
+    ]
 
 
 def complete_since_ms(found: Iterable[Recorded]) -> int:

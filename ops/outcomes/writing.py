@@ -30,6 +30,7 @@ from segrelay.ops.outcomes.reading import (
     read_recorded,
     rows_of,
     store_for,
+    with_positions,
 )
 from segrelay.ops.state import opened
 from segrelay.producer.steps import Step, StepStore, wait_seconds
@@ -46,8 +47,8 @@ from segrelay.worker.contract.settings.sections import OutcomesSettings
 from segrelay.worker.errors import LeaseLost, OperationsMustAct, RedisUnavailable
 
 LOG: Final = structlog.get_logger()
-FILE_BYTES: Final = 32 * 1024 * 1024
-"""The bytes of rows in Redis that one file covers at most: about 800,000 rows."""
+FILE_BYTES: Final = 8 * 1024 * 1024
+"""The bytes of rows in Redis that one file covers at most: about 200,000 rows, or 3 s of work."""
 FULL_SHARE: Final = 0.25
 """The share of a partition's room that unwritten rows may take before a file is written early."""
 LOOK_SECONDS: Final = 10.0
@@ -60,10 +61,6 @@ _PASSED_AT_ONCE: Final = 50
 _JOB: Final = "outcomes"
 
 
-class _StepOverError(Exception):
-    """The step has to end before its file is whole."""
-
-
 @dataclass(slots=True)
 class OutcomeWriting:
     """Writes the outcomes that are due, and removes those that were kept long enough."""
@@ -73,8 +70,8 @@ class OutcomeWriting:
     wanted: OutcomesSettings
     monotonic: Callable[[], float] = time.monotonic
 
-    def step(self, *, is_over: Callable[[], bool] = lambda: False) -> Step:
-        """Write one file, if one is due.
+    def step(self) -> Step:
+        """Write one file, if one is due; that takes seconds, and is not broken off for a drain.
 
         Raises:
             RedisUnavailable: A later step goes on where this one was.
@@ -89,10 +86,8 @@ class OutcomeWriting:
         try:
             if self.wanted.folder and self._plan(state, found, now_ms):
                 more = True
-                line = self._write(store, state, is_over)
+                line = self._write(store, state)
                 state.failures, state.failing_since_ms, state.problem = 0, 0, ""
-        except _StepOverError:
-            line = "the node has other work"
         except LeaseLost as error:
             return Step(error.message, taken=False)
         except RedisUnavailable:
@@ -121,7 +116,7 @@ class OutcomeWriting:
         if due is None:
             return False
         begin_ms, cut_ms = due
-        late = [one for one in self._known(state, found) if one.unwritten_rows]
+        late = [one for one in with_positions(found, state) if one.unwritten_rows]
         share = FILE_BYTES // max(1, len(late))
         parts = {}
         for one in late:
@@ -133,18 +128,11 @@ class OutcomeWriting:
         state.plan = Plan(self._name(begin_ms, parts), parts)
         return True
 
-    def _known(self, state: WritingState, found: Sequence[Recorded]) -> list[Recorded]:
-        """Return what is recorded with the positions that the state knows."""
-        return [
-            one._replace(written=state.positions.get(one.partition.tag, Position()))
-            for one in found
-        ]
-
     def _due(
         self, state: WritingState, found: Sequence[Recorded], now_ms: int
     ) -> tuple[int, int] | None:
         """Return begin and end (ms) of the time that is to be written; None = nothing is due."""
-        known = self._known(state, found)
+        known = with_positions(found, state)
         earliest_ms = first_ms(self.client, known)
         if not earliest_ms:
             return None
@@ -181,7 +169,7 @@ class OutcomeWriting:
         begin = datetime.fromtimestamp(begin_ms / 1_000, UTC)
         return f"{NAME_PREFIX}{begin:%Y%m%dT%H%M%SZ}-{short}.{self.wanted.format}"
 
-    def _write(self, store: StepStore, state: WritingState, is_over: Callable[[], bool]) -> str:
+    def _write(self, store: StepStore, state: WritingState) -> str:
         """Write the planned file, and move the positions on."""
         plan = state.plan
         assert plan is not None
@@ -193,8 +181,6 @@ class OutcomeWriting:
 
         def between() -> None:
             nonlocal hold_at
-            if is_over():
-                raise _StepOverError
             if self.monotonic() >= hold_at:
                 confirm()
                 hold_at = self.monotonic() + HOLD_SECONDS
@@ -227,6 +213,7 @@ class OutcomeWriting:
     def _pass(self, state: WritingState, found: Sequence[Recorded], now_ms: int) -> None:
         """Tell the partitions what is written, and remove what was kept long enough."""
         before_ms = now_ms - round(1_000 * self.wanted.keep_seconds)
+        numbers = self.settings.redis.numbering.numbers
         left = list(found)
         while left:
             calls = []
@@ -241,6 +228,7 @@ class OutcomeWriting:
                         bytes=written.size,
                         before=before_ms,
                         most=_PASSED_AT_ONCE,
+                        former=int(one.partition.number not in numbers),
                     )
                 )
             removed = opened.run(self.client, "outcomes_pass", calls)
@@ -267,9 +255,9 @@ def _client(node: Turns) -> Redis:
     return connect(resolve_url(redis), replicas=redis.replicas)
 
 
-def _step(node: Turns, _name: str, turn: Turn) -> tuple[str, bool]:
+def _step(node: Turns, _name: str, _turn: Turn) -> tuple[str, bool]:
     writing = writing_for(_client(node), node.settings)
     if writing is None:
         return "no outcomes are recorded", False
-    step = writing.step(is_over=turn.is_over)
+    step = writing.step()
     return step.line, step.more

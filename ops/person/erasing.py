@@ -25,6 +25,7 @@ from segrelay.ops.dead_letters.reading import dead_letter_at, find_dead_letters,
 from segrelay.ops.dead_letters.replay import discard
 from segrelay.ops.kept import Filter
 from segrelay.ops.moving.leases import HeldLease, held
+from segrelay.ops.outcomes.reading import entries, read_recorded
 from segrelay.ops.state import opened
 from segrelay.ops.state.acts import EXPORTED_FILE
 from segrelay.ops.state.identity_changes import IdentityChanges
@@ -40,7 +41,7 @@ from segrelay.ops.state.waiting import find_streams, read_entries, take_back_ent
 from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
-from segrelay.worker.contract.outcomes import Recording
+from segrelay.worker.contract.outcomes import Recording, without_people
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.people import Forward, Moving
 from segrelay.worker.contract.receivers import forget_requests
@@ -48,7 +49,7 @@ from segrelay.worker.contract.redis.acts import read_acts
 from segrelay.worker.contract.redis.claim import learn_numbering
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import scan_fields
-from segrelay.worker.contract.redis.scripts import ScriptCall
+from segrelay.worker.contract.redis.scripts import ScriptCall, script_call
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import LeaseLost, NotPermitted, OperationsMustAct, PartitionsChange
 
@@ -98,6 +99,10 @@ def _plain(text: bytes) -> str:
 
 _LONGEST: Final = 5_000
 """The longest stream, in entries, that is rewritten in one step; Redis takes 0.1 s for it."""
+
+
+_LONGEST_OUTCOMES: Final = 50_000
+"""The same for the stream of a partition's outcomes, whose entries are small."""
 
 
 def compact_streams(client: Redis, partitions: Iterable[PartitionKeys]) -> int:
@@ -186,8 +191,9 @@ class Erasing:
         self.counts["letters"] += sum(discard(self.client, self.settings, partitions, dead_letters))
         self._erase_dead_letters_on_their_way(partitions, wanted)
         self._erase_elsewhere(digests)
+        longest = self._erase_outcomes(digests)
         self._erase_stable_ids(partitions, people)
-        self.too_long = compact_streams(self.client, partitions)
+        self.too_long = compact_streams(self.client, partitions) + longest
         self.anonymize(self._keys)
         # The records of former identities go last: whoever does it again finds the person by them.
         self._see_that_it_stands(numbering)
@@ -337,6 +343,30 @@ class Erasing:
             for row in rows:
                 if self._mention.stands_in(row):
                     self.counts["bad rows"] += int(self.client.lrem(name, 0, row))
+
+    def _erase_outcomes(self, digests: Sequence[bytes]) -> int:
+        """Take the person out of rows about outcomes; return how many streams keep them."""
+        people = frozenset(digest.hex() for digest in digests)
+        too_long = 0
+        for one in read_recorded(self.client, self.settings):
+            anew: dict[bytes, bytes] = {}
+            rows = 0
+            for entry_id, fields in entries(self.client, one.partition, "-", "+"):
+                text, theirs = without_people(fields[b"r"], people)
+                if theirs:
+                    anew[entry_id] = text
+                    rows += theirs
+            if anew:
+                call = script_call(
+                    opened.source("outcomes_forget"),
+                    one.partition,
+                    longest=_LONGEST_OUTCOMES,
+                    entries={"id": list(anew), "rows": list(anew.values())},
+                )
+                (answer,) = opened.run(self.client, "outcomes_forget", [call])
+                too_long += answer < 0
+                self.counts["outcomes"] += rows if answer > 0 else 0
+        return too_long
 
     def _erase_stable_ids(
         self, partitions: Sequence[PartitionKeys], people: Sequence[KnownPerson]

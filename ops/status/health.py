@@ -115,6 +115,9 @@ CLOCK_SECONDS: Final = 5.0
 CLOCK_ILL_SECONDS: Final = 60.0
 UNSEEN_MS: Final = 30_000
 """Milliseconds after which a process counts as gone; each says every five seconds that it runs."""
+RESTART_MS: Final = 20_000
+"""Milliseconds without any worker after the last one has ended in good order: a restart takes them
+on a busy machine."""
 FOUND_AGAIN_MS: Final = 10_000
 """Milliseconds within which workers find a Redis that was started, or came back empty."""
 FILES_AT_START_MS: Final = 3_000
@@ -129,7 +132,8 @@ def workers(standing: Standing) -> Iterator[HealthProblem]:
     is_new = redis.uptime_seconds * 1_000 < FOUND_AGAIN_MS or any(
         standing.now_ms - loss.noticed_ms < FOUND_AGAIN_MS for loss in redis.losses
     )
-    if is_new or standing.now_ms - seen_ms < LIFE_MS:
+    has_ended = standing.worker_ended_ms >= seen_ms > 0
+    if is_new or standing.now_ms - seen_ms < (RESTART_MS if has_ended else LIFE_MS):
         return
     unseen = f"for {(standing.now_ms - seen_ms) // 1_000:,} s" if seen_ms else "yet"
     message = f"no worker has been seen {unseen}, so nothing is delivered"

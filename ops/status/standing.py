@@ -58,6 +58,7 @@ from segrelay.worker.contract.processes import (
     FLOWER,
     METRICS,
     WORKER,
+    WORKER_ENDED,
     Process,
     Sample,
     read_processes,
@@ -291,6 +292,7 @@ class Standing:
         companions: The times (ms) at which Flower and the metrics, if they are configured, were
             last seen.
         worker_seen_ms: The time when a worker was last seen; 0 = never.
+        worker_ended_ms: The time when one last ended in good order; 0 = never.
         alerts_fail: The reason why messages about problems are not taken; None = they are.
         stopped_renamings: Digests (hex) of people whose renaming was stopped, and since when (ms).
         unfinished: Acts that have left something half done, or are under way.
@@ -323,6 +325,7 @@ class Standing:
     samples: Sequence[Sample] = ()
     companions: Mapping[str, int] = field(default_factory=dict)
     worker_seen_ms: int = 0
+    worker_ended_ms: int = 0
     alerts_fail: AlertFailure | None = None
     stopped_renamings: Mapping[str, int] = field(default_factory=dict)
     unfinished: Sequence[Act] = ()
@@ -465,6 +468,7 @@ def read_standing(
         samples=read_samples(client, settings.redis.ids),
         companions=_companions(settings, seen),
         worker_seen_ms=seen.get(WORKER, 0),
+        worker_ended_ms=seen.get(WORKER_ENDED, 0),
         alerts_fail=read_failure(client) if settings.operate.notify else None,
         stopped_renamings=read_stopped_renamings(client, at_ms),
         unfinished=_unfinished(client),

@@ -26,6 +26,9 @@ class Came:
 
 
 Respond = Callable[[Came], tuple[int, Any]]
+"""Returns status and answer: JSON, or bytes as they are. Status 0 cuts the connection instead."""
+RETRY_AFTER_SECONDS = 1
+"""What a 429 tells in `Retry-After`."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -92,11 +95,16 @@ class Endpoint:
                     self.command, self.path, headers, _document(body), body, time.monotonic()
                 )
                 status, answer = take(came)
+                if not status:
+                    self.close_connection = True
+                    return
                 self.send_response(status)
+                if status == HTTPStatus.TOO_MANY_REQUESTS:
+                    self.send_header("Retry-After", str(RETRY_AFTER_SECONDS))
                 if status == HTTPStatus.NO_CONTENT:  # a body would be taken for the next answer
                     self.end_headers()
                     return
-                text = orjson.dumps(answer)
+                text = answer if isinstance(answer, bytes) else orjson.dumps(answer)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()

@@ -9,6 +9,7 @@ from tools.bench.draining import deliver_replicated, drain, live_events
 from tools.bench.gate import gate
 from tools.bench.intake import backfill, receive
 from tools.bench.memory import memory
+from tools.bench.recording import RECORDED, drain_recorded
 from tools.bench.rendering import render
 from tools.bench.runs import Scenario, Variant
 from tools.bench.tapping import WATCHES, drain_watched
@@ -54,6 +55,18 @@ SCENARIOS: Final[dict[str, Scenario]] = {
             Variant(f"{watch}, {what}".replace("_", " "), f"{watch}/{what}_us")
             for what in ("process", "redis", "wall")
             for watch in WATCHES
+        ),
+        events=10_000,
+        takes_long=True,
+    ),
+    "outcomes": Scenario(
+        "A drain, while outcomes are recorded",
+        _MICROSECONDS,
+        drain_recorded,
+        tuple(
+            Variant(f"{recorded}, {what}".replace("_", " "), f"{recorded}/{what}_us")
+            for what in ("process", "redis", "wall")
+            for recorded in RECORDED
         ),
         events=10_000,
         takes_long=True,

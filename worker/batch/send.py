@@ -363,7 +363,9 @@ class BatchSender:
             for delivery in request.deliveries
         )
         headers = trigger.api.headers(deliveries, request.deliveries[0].shaped.root)
-        signature = trigger.api.signature(request.body, self.batch.state.now_ms() // 1000)
+        signature = trigger.api.signature(
+            request.url, headers, request.body, self.batch.state.now_ms() // 1000
+        )
         return OutgoingRequest(
             request.url,
             {**headers, **trigger.headers, **signature},
@@ -403,7 +405,7 @@ class BatchSender:
         users = [user for person in request.people for user in person[0].users]
         people = [person[0].digest for person in request.people for _ in person[0].users]
         verdict = request.trigger.api.classify(
-            answer, users=request.users, url=request.url, people=people
+            answer, users=request.users, url=request.url, people=people, bodies=users
         )
         return quoting_nothing(verdict, _all_values(request, users), users)
 

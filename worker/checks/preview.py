@@ -27,6 +27,7 @@ from segrelay.jsonnet.rendered import (
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
 from segrelay.worker.batch.pack import row_of
+from segrelay.worker.checks.samples import sample_row
 from segrelay.worker.contract.events import Header
 from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.contract.settings.http import TemplateChoice
@@ -323,7 +324,7 @@ def preview_rendering(
     Raises:
         TemplateBroken: The template does not load.
     """
-    rows = [Row(text, settings) for _, text in profiles]
+    rows = [sample_row(text, settings) for _, text in profiles]
     results = render_apart(TemplateFolder(folder, LYTEMPLATES).bundle(template), rows)
     return [Previewed(name, one) for (name, _), one in zip(profiles, results, strict=True)]
 

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 import orjson
 
+from segrelay.jsonnet.rendered import Row
 from segrelay.templates import SAMPLES_FOLDER
 from segrelay.worker.contract.settings import Settings, SyncSchedule, Trigger
 from segrelay.worker.contract.words import Direction
@@ -20,6 +21,7 @@ ANY_ID: Final = "0" * 32
 """An id of an audience, to see whether an event without one fails for want of it."""
 _WRITTEN_AT: Final = datetime(2026, 11, 8, 9, 31, tzinfo=UTC)
 """The moment at which the shipped samples were written: no time in them is later."""
+_ANY_TIME_US: Final = 1_767_225_600_000_000
 _TIME: Final = re.compile(r"(?<=\")(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?=(?:\.\d+)?Z\")")
 
 
@@ -65,6 +67,16 @@ def entry_of(profile: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the one segment event of a profile."""
     entry = profile["segment_events"][0]
     return entry if isinstance(entry, dict) else {}
+
+
+def sample_row(profile: bytes, settings: Mapping[str, Any]) -> Row:
+    """Return a sample as a row to render.
+
+    One whose event has no time, such as a change, gets any: a delivery always has one.
+    """
+    events = orjson.loads(profile).get("segment_events") or [None]
+    entry = events[0] if isinstance(events[0], dict) else {}
+    return Row(profile, settings, 0 if entry.get(str(entry.get("event"))) else _ANY_TIME_US)
 
 
 def load_profiles(path: Path) -> list[dict[str, Any]]:

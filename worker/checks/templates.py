@@ -24,14 +24,13 @@ from segrelay.jsonnet.rendered import (
     Killed,
     Rendered,
     Result,
-    Row,
     TemplateBroken,
     TemplateFailed,
 )
 from segrelay.templates import LYTEMPLATES
 from segrelay.worker.checks.audiences import misplaced_of, warnings_of
 from segrelay.worker.checks.preview import render_apart
-from segrelay.worker.checks.samples import Finding, in_want_of_id
+from segrelay.worker.checks.samples import Finding, in_want_of_id, sample_row
 from segrelay.worker.contract.events import has_id, with_id
 from segrelay.worker.contract.settings import AUDIENCE_ATTRIBUTE, DEFAULT_AUDIENCE_ATTRIBUTE
 
@@ -180,7 +179,7 @@ def check_template(folder: Path, template: str, cases: Sequence[Case]) -> Templa
     """Load a template, render the cases, and compare with what other engines make of it."""
     try:
         bundle = TemplateFolder(folder, LYTEMPLATES).bundle(template)
-        results = render_apart(bundle, [Row(case.text, case.settings) for case in cases])
+        results = render_apart(bundle, [sample_row(case.text, case.settings) for case in cases])
     except TemplateBroken as error:
         location = (error.file, error.line, error.column)
         return TemplateReport(template, "", {}, [Finding("error", error.message, "", *location)])
@@ -216,7 +215,8 @@ def _without_ids(bundle: Bundle, rendered: Sequence[tuple[Case, Result]]) -> Ite
         for case, result in rendered
         if case.unidentified != () and isinstance(result, Rendered) and has_id(case.profile)
     ]
-    rows = [Row(orjson.dumps(with_id(dict(case.profile), "")), case.settings) for case in cases]
+    texts = [orjson.dumps(with_id(dict(case.profile), "")) for case in cases]
+    rows = [sample_row(text, case.settings) for text, case in zip(texts, cases, strict=True)]
     for case, result in zip(cases, render_apart(bundle, rows), strict=True):
         if isinstance(result, TemplateFailed):
             message = in_want_of_id(result.message, case.unidentified or ())

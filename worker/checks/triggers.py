@@ -32,7 +32,14 @@ from segrelay.worker.checks.preview import (
     sample_header,
     shape_result,
 )
-from segrelay.worker.checks.samples import Finding, Severity, entry_of, in_want_of_id, profile_for
+from segrelay.worker.checks.samples import (
+    Finding,
+    Severity,
+    entry_of,
+    in_want_of_id,
+    profile_for,
+    sample_row,
+)
 from segrelay.worker.contract.events import Header, has_id, with_id
 from segrelay.worker.contract.settings import ALL_AUDIENCES, AUDIENCE_ATTRIBUTE, Settings, Trigger
 from segrelay.worker.contract.words import AUDIENCE_ID_PATTERN, Death, Direction
@@ -198,7 +205,7 @@ def fails_where_another_renders(
     now: datetime,
 ) -> str:
     """Say why a new template fails for a sample that the old one renders; "" = it does not."""
-    rows = [Row(orjson.dumps(profile_for(settings, trigger, now)), trigger.settings)]
+    rows = [sample_row(orjson.dumps(profile_for(settings, trigger, now)), trigger.settings)]
     [before] = renders_before(rows)
     if not isinstance(before, Rendered):
         return ""
@@ -225,7 +232,7 @@ def _preview(
 ) -> Previewed:
     """Render and shape a sample as a delivery of a trigger."""
     template = renderer.load(settings.template_of(trigger))
-    [result] = renderer.render(template, [Row(orjson.dumps(profile), trigger.settings)])
+    [result] = renderer.render(template, [sample_row(orjson.dumps(profile), trigger.settings)])
     header = _header(trigger, profile)
     now_us = header.time_us  # a sample is never too old
     return shape_result("", result, header, trigger, settings, now_us=now_us)

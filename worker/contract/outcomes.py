@@ -12,17 +12,20 @@ rows and bytes that were ever added, with this entry. The time of an end is that
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Self
 
 import orjson
 
 from segrelay.worker.contract.events import Header, decode_profile
-from segrelay.worker.contract.keys import PartitionKeys, split_stream_name
+from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, split_stream_name
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import PayloadRefused
 
+_WIDTH: Final = 2 * DIGEST_BYTES
+_NOBODY: Final = "0" * _WIDTH
+"""The digest of an entry that can't be read, and of somebody who was erased."""
 FIELD_PREFIX: Final = "profile_"
 """The beginning of the names of columns that hold fields of the profile."""
 
@@ -57,7 +60,8 @@ class OutcomeRow(NamedTuple):
     Attributes:
         id: Unique: `DESTINATION_ID.PARTITION.ENTRY.NUMBER`.
         time_ms: Of the end, by Redis' clock.
-        person: The digest of the profile's key (hex); "" = the entry could not be read.
+        person: The digest of the profile's key (hex); "" = the entry could not be read, or the
+            person was erased.
         fields: Fields of the profile, by name.
     """
 
@@ -141,6 +145,23 @@ def pack(ends: Iterable[End], fields: Sequence[str]) -> bytes:
     return orjson.dumps([*packed, fields, values] if fields else packed)
 
 
+def without_people(packed: bytes, people: Collection[str]) -> tuple[bytes, int]:
+    """Return rows in which some people are not named, and how many rows were about them.
+
+    Args:
+        packed: What `pack` has returned.
+        people: Their digests (hex).
+    """
+    kinds, of, digests, times, *more = orjson.loads(packed)
+    found = [digests[at : at + _WIDTH] for at in range(0, len(digests), _WIDTH)]
+    theirs = [at for at, digest in enumerate(found) if digest in people]
+    for at in theirs:
+        found[at] = _NOBODY
+        if more:
+            more[1][at] = [None] * len(more[0])
+    return orjson.dumps([kinds, of, "".join(found), times, *more]), len(theirs)
+
+
 def unpack(
     partition: PartitionKeys, entry_id: bytes, entry: Mapping[bytes, bytes]
 ) -> Iterator[OutcomeRow]:
@@ -149,7 +170,6 @@ def unpack(
     mask = entry.get(b"m", b"")
     shown_id = entry_id.decode()
     time_ms = int(shown_id.partition("-")[0])
-    width = len(digests) // len(of) if of else 0
     for at, kind in enumerate(of):
         if mask and mask[at : at + 1] == b"0":
             continue
@@ -157,13 +177,13 @@ def unpack(
             kind
         ]
         lane, trigger = split_stream_name(stream)
-        is_readable = times[at] > 0
+        person = digests[_WIDTH * at : _WIDTH * (at + 1)]
         yield OutcomeRow(
             f"{partition.id}.{partition.number}.{shown_id}.{at}",
             time_ms,
-            digests[width * at : width * (at + 1)] if is_readable else "",
+            "" if person == _NOBODY else person,
             audience,
-            direction if is_readable else "",
+            direction if times[at] else "",
             times[at],
             partition.destination,
             trigger,

@@ -114,11 +114,13 @@ def _loads(text: bytes) -> Process:
 
 FLOWER: Final = "flower"
 METRICS: Final = "metrics"
+WORKER_ENDED: Final = "worker ended"
+"""The kind under which a worker records that it ended in good order."""
 _TELL: Final = load_script("process_seen")
 
 
 def tell_seen(client: Redis, kind: str) -> None:
-    """Record in Redis that a process of this kind runs now."""
+    """Record in Redis that a process of this kind runs now, or that a worker ended now."""
     run_script(client, _TELL, (keys.SEEN,), (kind,))
 
 

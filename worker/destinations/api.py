@@ -128,8 +128,21 @@ class Api(ABC):
         """
         return {}
 
-    def signature(self, body: bytes, unix_seconds: int) -> Mapping[str, str]:  # noqa: ARG002
-        """Return the headers that sign a request; none where it is not signed."""
+    def signature(
+        self,
+        url: str,  # noqa: ARG002
+        headers: Mapping[str, str],  # noqa: ARG002
+        body: bytes,  # noqa: ARG002
+        unix_seconds: int,  # noqa: ARG002
+    ) -> Mapping[str, str]:
+        """Return the headers that sign a request; none where it is not signed.
+
+        Args:
+            url: The request's, absolute.
+            headers: The others of the request.
+            body: As it is sent.
+            unix_seconds: Now.
+        """
         return {}
 
     @abstractmethod
@@ -174,7 +187,13 @@ class Api(ABC):
 
     @abstractmethod
     def classify(
-        self, answer: Answer, *, users: int, url: str, people: Sequence[bytes] = ()
+        self,
+        answer: Answer,
+        *,
+        users: int,
+        url: str,
+        people: Sequence[bytes] = (),
+        bodies: Sequence[bytes] = (),
     ) -> Verdict:
         """Return the meaning of an answer to a request.
 
@@ -183,6 +202,7 @@ class Api(ABC):
             users: The number of users in the request.
             url: The request's URL.
             people: For each user, the digest of the profile that it is about.
+            bodies: The users, each as JSON.
         """
 
     def tells_data(

@@ -18,6 +18,7 @@ def api_of(settings: Settings, trigger: Trigger) -> Api:
     if destination.api == "insider":
         return InsiderApi(unites=destination.unite)
     requests = settings.http_of(trigger)
+    authorization = settings.authorization_of(destination)
     return HttpApi(
         requests,
         (*destination.http.hosts, urlsplit(destination.base_url).netloc),
@@ -25,6 +26,7 @@ def api_of(settings: Settings, trigger: Trigger) -> Api:
         Parts(bool(trigger.template), bool(trigger.url.template), tuple(requests.header_templates)),
         destination.base_url,
         settings.delivery.identity,
+        authorization if authorization and authorization.signs else None,
     )
 
 

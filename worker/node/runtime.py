@@ -8,6 +8,7 @@ import gc
 import os
 import random
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -357,6 +358,7 @@ def _sender(settings: Settings, client: AsyncRedis) -> Sender:
     return AuthorizedSender(sender, tokens) if tokens else sender
 
 
-async def _ask(sender: Sender, authorization: Authorization) -> Granted | Verdict:
-    answer = await sender.send(token_request(authorization), ASKING_SECONDS)
+async def _ask(sender: Sender, authorization: Authorization, refresh: str) -> Granted | Verdict:
+    request = token_request(authorization, int(time.time()), refresh)
+    answer = await sender.send(request, ASKING_SECONDS)
     return read_grant(answer, authorization)

@@ -2,9 +2,9 @@
 -- Notes up to which row the outcomes of a partition are in files, and removes rows that are in files and old enough.
 --
 -- ARGV: the entry up to which they are written ("" = nothing is written to files, so age alone counts), the rows and bytes up to there; the
--- time before which rows may go, ms; the most entries to remove
+-- time before which rows may go, ms; the most entries to remove; 1 = nothing comes any more, since the number of partitions has changed
 --@keys outcomes recorded
---@args written rows bytes before most
+--@args written rows bytes before most former
 --
 -- Returns how many entries were removed.
 --@include _ids
@@ -24,4 +24,5 @@ for _, entry in ipairs(redis.call('XRANGE', key_outcomes, '-', '+', 'COUNT', arg
   redis.call('HSET', key_recorded, 'gone_rows', found.t, 'gone_bytes', found.b, 'since', string.format('%.0f', ms + 1))
   removed = removed + 1
 end
+if arg_former == '1' and redis.call('XLEN', key_outcomes) == 0 then redis.call('UNLINK', key_outcomes, key_recorded) end
 return removed

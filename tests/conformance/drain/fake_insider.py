@@ -108,11 +108,17 @@ class NamesNobody(InsiderApi):
     __slots__ = ()
 
     def classify(
-        self, answer: Answer, *, users: int, url: str, people: Sequence[bytes] = ()
+        self,
+        answer: Answer,
+        *,
+        users: int,
+        url: str,
+        people: Sequence[bytes] = (),
+        bodies: Sequence[bytes] = (),
     ) -> Verdict:
         if answer.status == 200 and answer.body.startswith(b'{"errors"'):
             return HttpApi().classify(answer, users=users, url=url, people=people)
-        return super().classify(answer, users=users, url=url, people=people)
+        return super().classify(answer, users=users, url=url, people=people, bodies=bodies)
 
 
 def refused(status: int, message: str = "") -> Reply:

@@ -3,6 +3,8 @@
 import signal
 import time
 
+import pytest
+
 from segrelay.producer.publish import Publisher
 from segrelay.sandbox.people import Happening, truth
 from segrelay.worker.contract import keys
@@ -78,6 +80,7 @@ def test_triggers_that_swap_their_names_make_nobody_wrong(tmp_path):
         assert (status["orphaned"], status["dead"], status["skipped"]) == (0, 0, 0)
 
 
+@pytest.mark.nightly
 def test_a_destination_that_is_renamed_makes_nobody_wrong(tmp_path):
     with (
         Rig(tmp_path, delivery_lines=SHORT, exit_events=False) as rig,

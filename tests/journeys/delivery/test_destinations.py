@@ -3,6 +3,8 @@
 import time
 from collections import Counter
 
+import pytest
+
 from segrelay.sandbox.people import AUDIENCES, Happening, truth
 from segrelay.worker.core.backoff import TRIES_ALONE
 from tests.journeys.endpoint import Endpoint
@@ -177,6 +179,7 @@ def test_both_membership_models_end_in_the_truth(tmp_path):
         assert not [name for name in str(drops).split("'") if name in FLAG_OF.values()]
 
 
+@pytest.mark.nightly
 def test_an_endpoint_that_refuses_one_event_gets_it_five_times_and_then_no_more(tmp_path):
     refused: list[str] = []
 

@@ -2,6 +2,8 @@
 
 import time
 
+import pytest
+
 from tests.journeys.delivery.test_retries import LATENCY, entrances, requests_of
 from tests.journeys.play import (
     SHORT,
@@ -22,6 +24,7 @@ OUTAGE_SECONDS = amount(4, nightly=10)
 OUTAGE_EVENTS = amount(1_000, nightly=5_000)
 
 
+@pytest.mark.nightly
 def test_a_403_of_something_in_between_buries_nobody_and_all_arrive_after_it(tmp_path):
     entered = entrances(360, seed=27)
     with Rig(tmp_path, delivery_lines=SHORT, sandbox_settings=LATENCY) as rig, watched(rig):

@@ -142,6 +142,7 @@ def test_a_template_that_always_kills_pauses_its_trigger_and_no_other(tmp_path):
         assert status["waiting"] == PEOPLE - status["dead"]
 
 
+@pytest.mark.nightly
 def test_kills_and_stops_while_rendering_make_no_letter(tmp_path):
     happened = entrances(SLOW_PEOPLE)
     slow = "std.length([1 for i in std.range(1, 3000) if i < 0])"

@@ -91,6 +91,7 @@ def test_an_orderly_stop_takes_less_than_5_seconds_and_sends_nothing_twice(tmp_p
         assert sent_twice(rig) == 0
 
 
+@pytest.mark.nightly
 def test_a_paused_trigger_blocks_no_other(tmp_path):
     happened, sent = invent(amount(1_000, nightly=5_000), amount(500, nightly=1_000), seed=6)
     with Rig(tmp_path) as rig:
@@ -112,6 +113,7 @@ def waiting_of(rig, trigger):
     return status_of(rig)["triggers"][trigger]["waiting"]
 
 
+@pytest.mark.nightly
 def test_a_trigger_that_always_fails_holds_up_no_other(tmp_path):
     happened, sent = invent(FEWER // 2, FEWER // 4, seed=8)
     failing = [{"status": 500, "path": PATH_OF_EXITS}]

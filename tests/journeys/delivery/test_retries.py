@@ -83,6 +83,7 @@ def test_who_alone_makes_the_destination_fail_dies_alone(tmp_path):
         assert status["destinations"]["insider"]["state"] == "ok"
 
 
+@pytest.mark.nightly
 def test_400s_for_everything_pause_the_trigger_and_bury_next_to_nobody(tmp_path):
     happened, sent = invent(*amount((800, 400), nightly=(3_000, 1_500)), seed=23)
     refusal = [{"status": 400, "path": PATH_OF_EXITS, "message": "unknown attribute"}]

@@ -20,7 +20,7 @@ from tests.journeys.play import (
 )
 from tests.waiting import until
 
-PAGE = Path(__file__).parents[3] / "docs/shipped-templates.md"
+PAGE = Path(__file__).parents[3] / "docs/destinations.md"
 NAMES = ("braze", "customerio", "members", "klaviyo", "meta", "segment", "slack", "hook", "ansira")
 PEOPLE = 80
 """More than Braze takes in a request; the sandbox keeps no more than 1,000 requests."""

@@ -2,6 +2,7 @@
 
 import httpx
 import orjson
+import pytest
 
 from segrelay.ops.demo.rig import kill_group
 from segrelay.ops.embedded.lifecycle import free_port
@@ -65,6 +66,7 @@ def test_metrics_equal_the_status_after_a_run_with_failures(tmp_path):
             assert page(port, token="another").status_code == 401
 
 
+@pytest.mark.nightly
 def test_metrics_that_end_are_a_problem_and_a_redis_that_ends_is_a_number(tmp_path):
     rig, (_, port) = configured(tmp_path)
     with rig:

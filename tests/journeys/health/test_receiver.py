@@ -3,6 +3,8 @@
 import os
 import signal
 
+import pytest
+
 from segrelay.ops.demo.rig import kill_group
 from tests.journeys.judging import WELL_SECONDS, entrances, glimpsed, ill_of, well
 from tests.journeys.play import SHORT, Rig, start_worker
@@ -37,6 +39,7 @@ def well_but_for(rig, names):
     until(lambda: glimpsed(rig, attention=True) <= names, WELL_SECONDS)
 
 
+@pytest.mark.nightly
 def test_a_receiver_that_stands_still_is_told_and_announces_nothing_when_it_wakes(
     tmp_path, channel, receiver
 ):

@@ -2,6 +2,8 @@
 
 import socket
 
+import pytest
+
 from segrelay.ops.embedded.lifecycle import free_port
 from tests.configuration import table
 from tests.journeys.judging import ill_of, well
@@ -22,6 +24,7 @@ def test_no_worker_is_told_though_nothing_waits(tmp_path, channel, receiver):
         ill_of(rig, "no_worker")
 
 
+@pytest.mark.nightly
 def test_no_worker_and_no_redis_are_announced_where_only_the_metrics_run_beside(tmp_path, channel):
     more = table("metrics", listen=f"127.0.0.1:{free_port()}") + channel.table()
     with Rig(tmp_path, delivery_lines=SHORT, more=more) as rig:

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from contextlib import contextmanager
 
+import pytest
+
 from segrelay.ops.demo.rig import kill_group
 from segrelay.ops.embedded import lifecycle as embedded
 from segrelay.ops.run.up import own_command
@@ -23,6 +25,7 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """Runs a module by a clock that is ten minutes ahead."""
 
 
+@pytest.mark.nightly
 def test_failures_of_a_changed_configuration_are_named(tmp_path):
     with staged(tmp_path) as stage:
         rig = stage.rig
@@ -79,6 +82,7 @@ def with_a_wrong_clock(command, **options):
     return subprocess.Popen([sys.executable, "-P", "-c", AHEAD, *command[3:]], **options)
 
 
+@pytest.mark.nightly
 def test_failures_of_machines_that_differ_are_named(tmp_path):
     with (
         staged(tmp_path, templates={TEMPLATE: SHIPPED}) as stage,

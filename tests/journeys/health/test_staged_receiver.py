@@ -4,12 +4,15 @@ import os
 import signal
 import time
 
+import pytest
+
 from tests.journeys.channel import Channel
 from tests.journeys.health.staging import QUICK, Stage, again_and_again, receive, staged
 from tests.journeys.judging import entrances
 from tests.journeys.play import SHORT, Rig, start_worker
 
 
+@pytest.mark.nightly
 def test_a_silence_is_named(tmp_path, receiver):
     with Channel() as channel:
         operate = QUICK + 'events_within = "10s"\n' + channel.table()
@@ -24,6 +27,7 @@ def test_a_silence_is_named(tmp_path, receiver):
                 stage.all_over()
 
 
+@pytest.mark.nightly
 def test_a_starved_receiver_is_named(tmp_path, receiver):
     with staged(tmp_path, receiver.table()) as stage:
         start_worker(stage.rig)

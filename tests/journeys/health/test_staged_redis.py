@@ -4,6 +4,8 @@ import shutil
 import time
 from contextlib import contextmanager
 
+import pytest
+
 from segrelay.worker.contract.processes import LIFE_MS
 from tests.journeys.health.staging import staged
 from tests.journeys.judging import NAMED_SECONDS, entrances, ill_of, judged
@@ -47,6 +49,7 @@ def test_failures_of_redis_are_named(tmp_path):
         stage.cured()
 
 
+@pytest.mark.nightly
 def test_a_redis_that_refuses_writes_for_its_disk_is_named_and_nothing_is_lost(tmp_path):
     with staged(tmp_path) as stage:
         rig = stage.rig
@@ -71,6 +74,7 @@ def test_a_redis_that_refuses_writes_for_its_disk_is_named_and_nothing_is_lost(t
         stage.cured()
 
 
+@pytest.mark.nightly
 def test_a_redis_that_is_down_is_named(tmp_path):
     with staged(tmp_path) as stage:
         rig = stage.rig

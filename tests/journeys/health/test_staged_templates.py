@@ -2,6 +2,8 @@
 
 import time
 
+import pytest
+
 from segrelay.worker.node.loading import EVERY_SECONDS
 from tests.journeys.health.staging import SHIPPED, TEMPLATE, staged
 from tests.journeys.judging import NAMED_SECONDS, entrances, ill_of, well
@@ -47,6 +49,7 @@ def write_template(rig, text):
     time.sleep(EVERY_SECONDS)  # a drain that comes sooner does not look at its templates again
 
 
+@pytest.mark.nightly
 def test_failures_of_templates_are_named(tmp_path):
     with staged(tmp_path, templates={TEMPLATE: SHIPPED}) as stage:
         rig = stage.rig

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from time import monotonic
 
 import orjson
+import pytest
 
 from segrelay.ops.demo.rig import kill_group
 from segrelay.producer.sync.store import SyncStore
@@ -75,6 +76,7 @@ def leave(rig, numbers):
     publish(rig, b"\n".join(map(orjson.dumps, told)))
 
 
+@pytest.mark.nightly
 def test_who_leaves_while_lytics_makes_its_first_page_is_out(tmp_path):
     hourly = SYNC.replace('"1s"', '"1h"')
     with Rig(tmp_path, delivery_lines=SHORT, more=hourly) as rig, ThreadPoolExecutor() as pool:

@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime
 
 import orjson
+import pytest
 
 from segrelay.ops.demo.rig import kill_group
 from segrelay.ops.state.person import Names, read_records
@@ -97,6 +98,7 @@ STANDS_STILL_SECONDS = amount(3, nightly=20)
 """Insider is away meanwhile. By night it is longer than anybody waits for a lease."""
 
 
+@pytest.mark.nightly
 def test_a_renaming_survives_an_outage_a_process_that_stands_still_and_a_restart_of_redis(tmp_path):
     everybody = range(FEW)
     file = tmp_path / "changes.csv"

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import orjson
+import pytest
 
 from tests.journeys.play import (
     SHORT,
@@ -91,6 +92,7 @@ def is_true(rig):
     return set(rig.memberships()) == {row["email"] for row in members}
 
 
+@pytest.mark.nightly
 def test_after_a_restore_a_sync_and_a_comparison_put_everything_right(tmp_path):
     with Rig(tmp_path, delivery_lines=SHORT, more=SYNC) as rig:
         rig.sandbox.post("lytics/profiles", [person(number) for number in range(60)])

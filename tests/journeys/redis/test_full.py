@@ -4,6 +4,8 @@ import resource
 import subprocess
 from contextlib import contextmanager
 
+import pytest
+
 from tests.journeys.play import (
     SHORT,
     Rig,
@@ -50,6 +52,7 @@ def test_what_fills_redis_beyond_its_memory_does_not_stop_the_workers(tmp_path):
         nothing_is_wrong(rig, happened)
 
 
+@pytest.mark.nightly
 def test_the_sweep_rings_in_a_full_redis(tmp_path):
     happened, sent = invent(EVENTS // 2, EVENTS // 6, seed=21)
     with Rig(tmp_path) as rig, watched(rig):

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 
 import orjson
+import pytest
 
 from segrelay.ops.demo.rig import DESTINATION, kill_group
 from segrelay.worker.contract import keys
@@ -128,6 +129,7 @@ def test_the_number_changes_while_nothing_runs_whatever_is_killed(tmp_path):
         all_is_in_its_partition(relay, (PARTITIONS, 5, 64))
 
 
+@pytest.mark.nightly
 def test_whoever_stands_still_across_the_change_writes_nothing_where_it_was(tmp_path):
     with relaying(tmp_path) as relay:
         rig = relay.rig

@@ -114,6 +114,7 @@ def denied(admin):
     return [(one["reason"], one["context"], one["object"]) for one in admin.acl_log()]
 
 
+@pytest.mark.nightly
 def test_a_cluster_works_by_tls_with_the_shipped_rights_and_one_more(
     tmp_path, redis_url, certificates, client_certificate
 ):

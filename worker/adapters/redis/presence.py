@@ -22,10 +22,12 @@ from segrelay.worker.contract.processes import (
     LIFE_MS,
     SAMPLE_EVERY_SECONDS,
     WORKER,
+    WORKER_ENDED,
     FilesInUse,
     Process,
     Sample,
     read_processes,
+    tell_seen,
 )
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms, now_us
@@ -127,6 +129,7 @@ class RedisPresence:
                 self._alive_file.unlink(missing_ok=True)
         if self._told:
             self._client.zrem(keys.PROCESSES, *self._told)
+            tell_seen(self._client, WORKER_ENDED)
 
     def _process(self) -> Process:
         return Process(

@@ -35,7 +35,8 @@ _NONE: Final = "0"
 _SECOND: Final = 1_000
 _INFO: Final = b"segrelay token"
 
-AskToken = Callable[[], Awaitable[Granted | Verdict]]
+AskToken = Callable[[str], Awaitable[Granted | Verdict]]
+"""Asks for a token, with the refresh token that came last; "" = with what is configured."""
 
 
 class RedisTokens:
@@ -97,13 +98,13 @@ class RedisTokens:
         """Return the token, else a verdict, or a word if the caller has to ask again."""
         asker, lasting_ms = secrets.token_hex(8), round(self._turn_seconds * _SECOND)
         answer = await self._call("token_take", refused, asker, lasting_ms)
-        word, sealed, number, ends_ms, renew_ms, unproven, turn = answer
+        word, sealed, number, ends_ms, renew_ms, unproven, turn, refresh = answer
         if word == b"refused":
             return AccessRefused(f"authorizations.{self._name}: a new token is refused as well")
         if word == b"wait":
             return "wait"
         if word == b"ask":
-            granted = await self._granted(turn)
+            granted = await self._granted(turn, refresh)
             if isinstance(granted, Granted) or not sealed:
                 return "kept" if isinstance(granted, Granted) else granted
             renew_ms = min(ends_ms, _SECOND)
@@ -114,19 +115,21 @@ class RedisTokens:
         self._good_until = self._monotonic() + max(0, min(renew_ms, ends_ms)) / _SECOND
         return self._known
 
-    async def _granted(self, turn: bytes) -> Granted | Verdict:
+    async def _granted(self, turn: bytes, refresh: bytes) -> Granted | Verdict:
         """Ask the endpoint for a token and keep it; give this process' turn back in any case."""
         granted: Granted | Verdict | None = None
         try:
-            granted = await self._ask()
+            granted = await self._ask((refresh and self._opened(refresh)) or "")
             return granted
         finally:
-            sealed, life, renewed = b"", 0.0, 0.0
+            sealed, life, renewed, next_refresh = b"", 0.0, 0.0, b""
             if isinstance(granted, Granted):
                 sealed = self._fernet.encrypt(granted.token.encode())
                 life, renewed = granted.seconds, granted.renewed_after_seconds
+                if granted.refresh_token:
+                    next_refresh = self._fernet.encrypt(granted.refresh_token.encode())
             times = (round(seconds * _SECOND) for seconds in (life, renewed, _KEPT_SECONDS))
-            await self._call("token_keep", turn, sealed, *times)
+            await self._call("token_keep", turn, sealed, *times, next_refresh)
 
     def _opened(self, sealed: bytes) -> str | None:
         from cryptography.fernet import InvalidToken  # noqa: PLC0415 - see `_fernet`
@@ -151,5 +154,6 @@ class RedisTokens:
 def _secret_of(authorization: Authorization) -> bytes:
     """Return the secret that seals a token: all values of the configuration that it depends on."""
     parts = [authorization.token_url, authorization.scope, authorization.audience]
+    parts += [authorization.grant, authorization.subject]
     parts += [secret.reveal() for _, secret in sorted(authorization.secrets())]
     return "\0".join(parts).encode()

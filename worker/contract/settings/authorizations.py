@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import orjson
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo
 
+from segrelay.worker.contract.settings.http import Hmac, key_of
 from segrelay.worker.contract.settings.problems import Problem, location_of
 from segrelay.worker.contract.settings.sections import Section
 from segrelay.worker.contract.settings.urls import refuse_reason, without_query
@@ -34,15 +35,31 @@ _HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
 _OUR_HEADERS: Final = frozenset(
     {"host", "content-length", "content-type", "content-encoding", "transfer-encoding"}
 )
-_OF_OAUTH2: Final = (
-    "token_url", "client_id", "client_secret", "scope", "audience", "extra", "credentials",
-)  # fmt: skip
-_OF_BASIC: Final = ("user", "password")
+_OWN: Final[Mapping[str, tuple[str, ...]]] = {
+    "oauth2": (
+        "token_url", "grant", "client_id", "client_secret", "refresh_token", "private_key",
+        "key_id", "subject", "scope", "audience", "extra", "credentials", "request",
+    ),
+    "basic": ("user", "password"),
+    "aws": ("access_key", "secret_key", "session_token", "region", "service"),
+}  # fmt: skip
+"""The keys that are for one type only."""
 _NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
     "headers": (),
     "basic": ("user",),
-    "oauth2": ("token_url", "client_id", "client_secret"),
+    "oauth2": ("token_url", "client_id"),
+    "aws": ("access_key", "secret_key", "region", "service"),
 }
+_OF_GRANTS: Final[Mapping[str, str]] = {
+    "client_credentials": "client_secret",
+    "refresh_token": "refresh_token",
+    "jwt": "private_key",
+}
+SECRETS: Final = (
+    "user", "password", "client_id", "client_secret", "refresh_token", "private_key",
+    "access_key", "secret_key", "session_token",
+)  # fmt: skip
+PLACEHOLDER: Final = re.compile(r"\{[^{}]*\}")
 
 
 class Certificate(NamedTuple):
@@ -83,39 +100,85 @@ def _readable(value: Any, info: ValidationInfo) -> Any:
 ReadableFile = Annotated[str, BeforeValidator(_readable)]
 
 
+class ComputedParameter(Hmac):
+    """A URL parameter that signs others."""
+
+    of: str = Field(min_length=1)
+    """The signed text; `{access_token}` stands for the parameter `access_token`, and so on."""
+
+    def text_for(self, parameters: Mapping[str, str]) -> str:
+        """Return the value of the parameter.
+
+        Args:
+            parameters: The parameters that `of` may name.
+
+        Raises:
+            ConfigurationInvalid: The secret is not set.
+        """
+        signed = PLACEHOLDER.sub(lambda found: parameters.get(found[0][1:-1], ""), self.of)
+        return self.text(signed.encode())
+
+
 class Authorization(Section):
     """The credentials that a destination asks for."""
 
     name: str
     label: str = ""
     """A name for people, shown where the credentials are refused."""
-    type: Literal["headers", "basic", "oauth2"] = "headers"
-    """`basic`: `user` and `password`; `oauth2`: a token that segrelay gets from `token_url`."""
+    type: Literal["headers", "basic", "oauth2", "aws"] = "headers"
+    """`basic`: `user` and `password`; `oauth2`: a token that segrelay gets from `token_url`; `aws`:
+    each request is signed with `access_key` and `secret_key` (Signature Version 4)."""
     headers: Mapping[str, SecretValue] = {}
     """Headers that go with every request. `{token}` stands for the token; without any header,
     `oauth2` sends `Authorization: Bearer {token}`."""
     parameters: Mapping[str, SecretValue] = {}
     """URL parameters that go with every request; they are never logged. `{token}` stands for the
     token."""
+    computed: Mapping[str, ComputedParameter] = {}
+    """URL parameters that are computed from others, such as Meta's `appsecret_proof`."""
     user: SecretValue | None = None
     """`basic`: the user's name."""
     password: SecretValue | None = None
     """`basic`: the password, if there is one."""
     token_url: Annotated[str, AfterValidator(_token_url), PlainSerializer(without_query)] = ""
-    """`oauth2`: the URL at which a token is requested, with the grant `client_credentials`."""
+    """`oauth2`: the URL at which a token is requested."""
+    grant: Literal["client_credentials", "refresh_token", "jwt"] = "client_credentials"
+    """`oauth2`: what the request for a token shows: `client_secret`, a `refresh_token` that was got
+    before, or a JWT that `private_key` signs, as for service accounts of Google."""
     client_id: SecretValue | None = None
-    """`oauth2`: the id of the client that requests a token."""
+    """`oauth2`: the id of the client that requests a token; for `jwt`, the issuer of the JWT."""
     client_secret: SecretValue | None = None
     """`oauth2`: the secret of that client."""
+    refresh_token: SecretValue | None = None
+    """`oauth2`: the token that is exchanged for tokens. If an answer brings another one, that one
+    is used from then on, until the configuration has a new one."""
+    private_key: SecretValue | None = None
+    """`oauth2`: the RSA key that signs the JWT (RS256), in PEM, such as `file:service.pem`."""
+    key_id: str = ""
+    """`oauth2`: the id of the private key, if the endpoint asks for it."""
+    subject: str = ""
+    """`oauth2`: the user for whom the JWT asks."""
     scope: str = ""
     """`oauth2`: the scope to request for the token."""
     audience: str = ""
-    """`oauth2`: the audience to request for the token."""
+    """`oauth2`: the audience to request for the token; of a JWT, if it is not `token_url`."""
     extra: Mapping[str, SecretValue] = {}
     """`oauth2`: further parameters of the request for a token."""
     credentials: Literal["body", "basic"] = "body"
     """`oauth2`: the part of the request for a token that carries `client_id` and `client_secret`:
     `body`, or the header `Authorization` (`basic`)."""
+    request: Literal["form", "json"] = "form"
+    """`oauth2`: the encoding of the request for a token."""
+    access_key: SecretValue | None = None
+    """`aws`: the id of the access key."""
+    secret_key: SecretValue | None = None
+    """`aws`: the secret of the access key."""
+    session_token: SecretValue | None = None
+    """`aws`: the token of a session, for keys that last for a while only."""
+    region: str = ""
+    """`aws`: the region, such as `eu-central-1`."""
+    service: str = ""
+    """`aws`: the name by which the service signs, such as `execute-api`."""
     certificate: ReadableFile = ""
     """A client certificate, as a PEM file, relative to the configuration."""
     key: ReadableFile = ""
@@ -129,7 +192,9 @@ class Authorization(Section):
             for key, secret in getattr(self, table).items():
                 if secret.origin != LITERAL or TOKEN not in (secret.value or ""):
                     yield location_of((table, key)), secret
-        for name in ("user", "password", "client_id", "client_secret"):
+        for name, computed in self.computed.items():
+            yield location_of(("computed", name, "secret")), computed.secret
+        for name in SECRETS:
             if getattr(self, name) is not None:
                 yield name, getattr(self, name)
 
@@ -153,6 +218,11 @@ class Authorization(Section):
         return self.type == "oauth2"
 
     @property
+    def signs(self) -> bool:
+        """Say whether each request is signed with the credentials."""
+        return self.type == "aws"
+
+    @property
     def tls(self) -> Certificate | None:
         """Return the files for TLS connections, or None if there are none."""
         files = Certificate(self.certificate, self.key, self.authority)
@@ -174,7 +244,8 @@ class Authorization(Section):
 
     def revealed_parameters(self) -> dict[str, str]:
         """Return the URL parameters with the values of their secrets; `{token}` is not replaced."""
-        return {name: secret.reveal() for name, secret in self.parameters.items()}
+        given = {name: secret.reveal() for name, secret in self.parameters.items()}
+        return given | {name: each.text_for(given) for name, each in self.computed.items()}
 
     def _templates(self) -> Iterator[str]:
         for secret in (*self.headers.values(), *self.parameters.values()):
@@ -200,17 +271,65 @@ def problems_of_authorization(authorization: Authorization) -> Iterator[Problem]
     path = ("authorizations", authorization.name)
     for header, secret in authorization.headers.items():
         yield from _of_header(location_of((*path, "headers", header)), header, secret)
-    for name in _NEEDED[authorization.type]:
+    kind = authorization.type
+    needed = _NEEDED[kind]
+    if kind == "oauth2":
+        needed += (_OF_GRANTS[authorization.grant],)
+    for name in needed:
         if not getattr(authorization, name):
-            yield Problem(
-                location_of((*path, name)), f'is needed for type = "{authorization.type}"'
-            )
-    for kind, names in (("oauth2", _OF_OAUTH2), ("basic", _OF_BASIC)):
-        for name in names if kind != authorization.type else ():
+            is_of_grant = name in _OF_GRANTS.values()
+            of = f'grant = "{authorization.grant}"' if is_of_grant else f'type = "{kind}"'
+            yield Problem(location_of((*path, name)), f"is needed for {of}")
+    for other, names in _OWN.items():
+        for name in names if other != kind else ():
             if name in authorization.model_fields_set:
-                yield Problem(location_of((*path, name)), f'is for type = "{kind}" only')
+                yield Problem(location_of((*path, name)), f'is for type = "{other}" only')
+    if kind == "aws" and (authorization.parameters or authorization.computed):
+        yield Problem(location_of((*path, "parameters")), 'can\'t be signed with type = "aws"')
+    yield from _of_computed(authorization, path)
+    yield from _of_private_key(authorization, path)
     if authorization.key and not authorization.certificate:
         yield Problem(location_of((*path, "key")), "needs a certificate")
+
+
+def _of_computed(authorization: Authorization, path: tuple[str, ...]) -> Iterator[Problem]:
+    known = [f"{{{name}}}" for name in authorization.parameters]
+    for name, each in authorization.computed.items():
+        here = (*path, "computed", name)
+        if name in authorization.parameters:
+            yield Problem(location_of(here), "stands in parameters too")
+        for unknown in dict.fromkeys(PLACEHOLDER.findall(each.of)):
+            if unknown not in known:
+                hint = f"there are {', '.join(known)}" if known else "there are no parameters"
+                yield Problem(location_of((*here, "of")), f"{unknown} stands for nothing", hint)
+        for parameter, secret in authorization.parameters.items():
+            if f"{{{parameter}}}" in each.of and TOKEN in (secret.value or ""):
+                yield Problem(location_of((*here, "of")), "can't sign a token that changes")
+        yield from problem_of_secret(each, location_of((*here, "secret")))
+
+
+def problem_of_secret(hmac: Hmac, location: str) -> Iterator[Problem]:
+    """Yield a problem if the secret of a signature is not written in its encoding."""
+    if hmac.secret.value and key_of(hmac.secret.value, hmac.secret_encoding) is None:
+        yield Problem(location, f"{hmac.secret.origin} is no {hmac.secret_encoding}")
+
+
+def _of_private_key(authorization: Authorization, path: tuple[str, ...]) -> Iterator[Problem]:
+    secret = authorization.private_key
+    if secret is None or not secret.value:
+        return
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey  # noqa: PLC0415 - slow
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
+
+    try:
+        key = load_pem_private_key(secret.value.encode(), None)
+    except (ValueError, TypeError):
+        key = None
+    if not isinstance(key, RSAPrivateKey):
+        yield Problem(location_of((*path, "private_key")),
+                      f"{secret.origin} is no private RSA key in PEM, without a password",
+                      "of Google's JSON file, write the text of private_key into a file of its own"
+                      )  # fmt: skip
 
 
 def _of_header(location: str, header: str, secret: Secret) -> Iterator[Problem]:

@@ -6,7 +6,6 @@ and secrets that more people can read than need to.
 
 from __future__ import annotations
 
-import re
 import stat
 from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,10 +14,17 @@ from urllib.parse import urlsplit
 
 from segrelay.worker.contract.settings.authorizations import (
     PARTNER_NAME,
+    PLACEHOLDER,
     REQUEST_TOKEN,
+    problem_of_secret,
     problems_of_authorization,
 )
-from segrelay.worker.contract.settings.http import HttpRequests, Signature, TemplateChoice
+from segrelay.worker.contract.settings.http import (
+    Failures,
+    HttpRequests,
+    Signature,
+    TemplateChoice,
+)
 from segrelay.worker.contract.settings.problems import Problem, did_you_mean, location_of
 from segrelay.worker.contract.settings.sections import ConsoleSettings, Destination, Trigger
 from segrelay.worker.contract.settings.urls import (
@@ -137,8 +143,9 @@ def _problems_of_http(draft: Settings, destination: Destination) -> Iterator[Pro
     if destination.api != "http":
         if destination.http.model_fields_set:
             yield Problem(location_of((*path, "http")), HTTP_ONLY)
-        if authorization and authorization.uses_token:
-            yield Problem(location_of((*path, "authorization")), f'type = "oauth2" {HTTP_ONLY}')
+        if authorization and (authorization.uses_token or authorization.signs):
+            told = f'type = "{authorization.type}" {HTTP_ONLY}'
+            yield Problem(location_of((*path, "authorization")), told)
         return
     both = {header.lower() for header in authorization.headers} if authorization else set()
     for header in destination.http.headers:
@@ -328,8 +335,8 @@ def problems_of_stable_id(
 
 
 HTTP_ONLY: Final = 'is for destinations with api = "http" only'
-_SIGNED_PARTS: Final = ("{timestamp}", "{body}")
-_PLACEHOLDER: Final = re.compile(r"\{[^{}]*\}")
+_SIGNED_PARTS: Final = ("{timestamp}", "{id}", "{method}", "{path}", "{body}")
+_CHANGING_PARTS: Final = ("{timestamp}", "{id}", "{body}")
 
 
 def problems_of_requests(trigger: Trigger, destination: Destination) -> Iterator[Problem]:
@@ -342,26 +349,46 @@ def problems_of_requests(trigger: Trigger, destination: Destination) -> Iterator
             yield Problem(location_of((*path, "url")), f"as a template {HTTP_ONLY}")
         return
     http = destination.http.changed_by(trigger.http)
-    if http.encoding != "json" and (http.results > 1 or http.envelope):
+    if http.encoding == "ndjson" and http.envelope:
+        yield Problem(location_of((*path, "http", "envelope")), "can't hold lines of JSON")
+    if http.encoding in {"form", "text"} and (http.results > 1 or http.envelope):
         yield Problem(location_of((*path, "http", "encoding")),
                       f'"{http.encoding}" holds one result: results has to be 1, without envelope'
                       )  # fmt: skip
+    if http.failures:
+        yield from _problems_of_failures(http.failures, (*path, "http", "failures"))
     if http.method == "GET" and trigger.template:
         yield Problem(location_of((*path, "template")), "makes a body, and a GET has none",
                       'leave it out, and write url = { template = "…" }')  # fmt: skip
     if http.sign:
         yield from _problems_of_signature(http.sign, (*path, "http", "sign"))
+        if "{id}" in http.sign.of and not http.idempotency_header:
+            yield Problem(location_of((*path, "http", "sign", "of")),
+                          "has {id}, but no header carries an id",
+                          'write idempotency_header = "webhook-id"')  # fmt: skip
+
+
+def _problems_of_failures(failures: Failures, path: Sequence[str]) -> Iterator[Problem]:
+    if failures.value and not failures.of:
+        yield Problem(location_of((*path, "value")), "needs the key of a result that holds it too",
+                      'write of = "email"')  # fmt: skip
+    if failures.of and "index" in failures.model_fields_set:
+        yield Problem(location_of((*path, "index")),
+                      "tells positions, but of tells values: one of them has to go")  # fmt: skip
+    if failures.succeeded and not failures.field:
+        yield Problem(location_of((*path, "succeeded")), "needs a field whose values these are")
 
 
 def _problems_of_signature(sign: Signature, path: Sequence[str]) -> Iterator[Problem]:
+    yield from problem_of_secret(sign, location_of((*path, "secret")))
     for key, text, known in (
         ("of", sign.of, _SIGNED_PARTS), ("value", sign.value, ("{signature}", "{timestamp}")),
     ):  # fmt: skip
-        for unknown in dict.fromkeys(_PLACEHOLDER.findall(text)):
+        for unknown in dict.fromkeys(PLACEHOLDER.findall(text)):
             if unknown not in known:
-                hint = f"there are {' and '.join(known)}"
+                hint = f"there are {', '.join(known)}"
                 yield Problem(location_of((*path, key)), f"{unknown} stands for nothing", hint)
-    if not any(part in sign.of for part in _SIGNED_PARTS):
+    if not any(part in sign.of for part in _CHANGING_PARTS):
         yield Problem(location_of((*path, "of")),
                       "signs the same for every request", "write {timestamp}.{body}")  # fmt: skip
     if "{signature}" not in sign.value:
@@ -409,6 +436,12 @@ _LOCATIONS: Final[tuple[tuple[str, ...], ...]] = (
     ("authorizations", _ANY, "password"),
     ("authorizations", _ANY, "client_id"),
     ("authorizations", _ANY, "client_secret"),
+    ("authorizations", _ANY, "refresh_token"),
+    ("authorizations", _ANY, "private_key"),
+    ("authorizations", _ANY, "access_key"),
+    ("authorizations", _ANY, "secret_key"),
+    ("authorizations", _ANY, "session_token"),
+    ("authorizations", _ANY, "computed", _ANY, "secret"),
     ("authorizations", _ANY, "certificate"),
     ("authorizations", _ANY, "key"),
     ("authorizations", _ANY, "authority"),
@@ -459,7 +492,7 @@ def _is_understood(path: _Path) -> bool:
 _HINT: Final = (
     'write "env:NAME" or "file:PATH", and change the secret if others have seen this file'
 )
-_NAMES: Final = (f"HEADERS.{PARTNER_NAME}", "CLIENT_ID", "USER")
+_NAMES: Final = (f"HEADERS.{PARTNER_NAME}", "CLIENT_ID", "USER", "ACCESS_KEY")
 """The keys of an authorization whose values name an account, which is no secret by itself."""
 _REDIS_URLS: Final = ("url", "broker_url")
 

@@ -5,6 +5,8 @@ The URL of a trigger is a text, a secret, or a template.
 
 from __future__ import annotations
 
+import base64
+import hmac
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -121,39 +123,84 @@ NetworkText = Annotated[Text, AfterValidator(_checked_network)]
 Scalar = Annotated[Any, AfterValidator(_checked_scalar)]
 
 
+def _several(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
 class Failures(Frozen):
     """The form in which a successful answer names the results that it refuses.
 
-    Either the answer lists what failed, each entry with the position of its result (`index`), or
-    an object has these positions as its keys; or it lists all results in their order, and a `field`
-    of each says what became of it.
+    Either the answer lists what failed: each entry with the position of its result (`index`), or
+    with a value of it (`of`); or an object has positions or values as its keys. Or it lists all
+    results, and a `field` of each says what became of it.
     """
 
     at: str = ""
     """Where the list or object is: keys of the answer, joined by dots; empty: the answer itself."""
     index: str = "index"
     """The key of an entry that holds the position, counted from 0."""
+    of: Annotated[tuple[Text, ...], BeforeValidator(_several)] = ()
+    """The key of a result that holds a value by which the answer names it, such as `email`; or a
+    list of such keys. Without it, entries are found by position."""
+    value: str = ""
+    """The key of an entry that holds this value, or a list of them, such as `context.ids`; empty:
+    the entry is the value, as in a list of addresses, or the value is the entry's key."""
     field: str = ""
     """The key of a result that says what became of it; empty: the list names what failed."""
     succeeded: tuple[Scalar, ...] = ()
     """Values of `field` that mean yes; if there are none, a result that has the field failed."""
     message: str = "message"
     """The key that holds the reason; empty: the entry is a text, or there is no reason."""
+    taken: str = ""
+    """Where the answer holds the number, or the list, of the results that were taken. If these are
+    too few, and the answer does not say which are missing, the array is halved."""
 
 
-class Signature(Frozen):
-    """The signature of a request."""
+class Hmac(Frozen):
+    """A keyed hash."""
 
-    header: HeaderName = "X-Signature"
-    """The header that carries the signature."""
     algorithm: Literal["hmac-sha256", "hmac-sha512", "hmac-sha1"] = "hmac-sha256"
     """The algorithm that computes the signature."""
     secret: SecretValue
     """The secret that both sides know."""
-    of: str = "{timestamp}.{body}"
-    """The signed text; `{timestamp}` and `{body}` stand for the request's."""
+    secret_encoding: Literal["text", "base64", "hex"] = "text"  # noqa: S105 - no secret
+    """The encoding of the secret. In front of `base64` there may be `whsec_`."""
     encoding: Literal["hex", "base64"] = "hex"
     """The encoding of the signature."""
+
+    def text(self, message: bytes) -> str:
+        """Return the signature of a message, in its encoding.
+
+        Raises:
+            ConfigurationInvalid: The secret is not set.
+        """
+        key = key_of(self.secret.reveal(), self.secret_encoding) or b""
+        digest = hmac.digest(key, message, self.algorithm.removeprefix("hmac-"))
+        return digest.hex() if self.encoding == "hex" else base64.b64encode(digest).decode()
+
+
+def key_of(secret: str, encoding: Literal["text", "base64", "hex"]) -> bytes | None:
+    """Return the bytes of a secret; None if it is not in the encoding."""
+    try:
+        match encoding:
+            case "text":
+                return secret.encode()
+            case "hex":
+                return bytes.fromhex(secret)
+            case "base64":
+                return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        return None
+
+
+class Signature(Hmac):
+    """The signature of a request."""
+
+    header: HeaderName = "X-Signature"
+    """The header that carries the signature."""
+    of: str = "{timestamp}.{body}"
+    """The signed text; `{timestamp}`, `{id}`, `{method}`, `{path}` and `{body}` stand for the
+    request's: `{id}` for the value of the idempotency header, `{path}` with the query."""
     value: str = "{signature}"
     """The value of the header, e.g. `sha256={signature}` or `t={timestamp},v1={signature}`."""
     timestamp_header: HeaderName = ""
@@ -168,9 +215,9 @@ class HttpRequests(Frozen):
     headers: Headers = {}  # noqa: RUF012 - pydantic copies it
     """Headers that go with every request, each a text or `{ template = "name.jsonnet" }`. Secrets
     belong in an authorization."""
-    encoding: Literal["json", "form", "text"] = "json"
-    """The way in which the result of the template is written: as JSON, as the fields of a form, or,
-    if it is a text, as it is."""
+    encoding: Literal["json", "ndjson", "form", "text"] = "json"
+    """The way in which the results of the template are written: as JSON, as lines of JSON, as the
+    fields of a form, or, if it is a text, as it is."""
     results: Whole = Field(default=1, ge=1, le=MOST_RESULTS)
     """The number of results that share a request, as a JSON array; 1: each goes alone."""
     envelope: TextOrTemplate = ""
@@ -183,12 +230,15 @@ class HttpRequests(Frozen):
     """Statuses that mean yes."""
     retry: tuple[Status, ...] = ()
     """Statuses that mean "not now", beside 408, 425, 429 and 5xx."""
+    refuse: tuple[Status, ...] = ()
+    """Statuses that refuse what was sent, beside most 4xx: `500` for an endpoint of SOAP, or `403`
+    where it is about a person and not about the credentials."""
     idempotency_header: HeaderName = "Idempotency-Key"
     """The header that carries the same text at each attempt of a delivery; empty: none does."""
     failures: Failures | None = None
-    """The place in a successful answer that names the results that it refuses. Without it, an
-    answer that lists errors is searched for people whom it names by their identity; if it names
-    nobody, the array is halved."""
+    """The way in which a successful answer names the results that it refuses. Without it, an answer
+    that lists errors is searched for people whom it names by their identity; if it names nobody,
+    the array is halved."""
     reason: JsonPath = ""
     """The place at which an answer says why it refuses, e.g. `errors[0].detail`; empty: one of the
     usual places."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from segrelay.worker.contract.settings.authorizations import TOKEN
+from segrelay.worker.contract.settings.authorizations import SECRETS, TOKEN
 from segrelay.worker.contract.settings.http import TargetUrl
 from segrelay.worker.contract.settings.urls import is_loopback, refuse_base_reason
 from segrelay.worker.contract.settings.values import EMBEDDED, LITERAL, Secret
@@ -135,18 +135,23 @@ def _signed(http: HttpRequests) -> dict[str, Any]:
     """Return the signature with a placeholder for its secret, or nothing if requests have none."""
     if not http.sign:
         return {}
-    return {"sign": http.sign.model_copy(update={"secret": _PLACEHOLDER})}
+    changed = {"secret": _PLACEHOLDER, "secret_encoding": "text"}
+    return {"sign": http.sign.model_copy(update=changed)}
 
 
 def _without_secrets(authorization: Authorization, url: str) -> Authorization:
     """Return an authorization of the same type whose secrets are placeholders."""
     changed: dict[str, Any] = {"certificate": "", "key": "", "authority": "", "parameters": {}}
+    changed["computed"] = {}
     for table in ("headers", "extra"):
         given = getattr(authorization, table)
         changed[table] = {name: _placeholder(secret) for name, secret in given.items()}
-    for name in ("user", "password", "client_id", "client_secret"):
+    for name in SECRETS:
         if getattr(authorization, name) is not None:
             changed[name] = _PLACEHOLDER
+    if authorization.grant == "jwt":
+        # A placeholder is no key that could sign.
+        changed |= {"grant": "client_credentials", "client_secret": _PLACEHOLDER}
     if authorization.uses_token:
         changed["token_url"] = url + TOKEN_PATH
     return authorization.model_copy(update=changed)

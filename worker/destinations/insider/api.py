@@ -161,6 +161,7 @@ class InsiderApi(Api):
         users: int,
         url: str,
         people: Sequence[bytes] = (),  # noqa: ARG002 - Insider names users by their positions
+        bodies: Sequence[bytes] = (),  # noqa: ARG002
     ) -> Verdict:
         """Say what an answer means for each user."""
         return insider_answers.classify(answer, users=users, url=url)

@@ -10,6 +10,9 @@ import pytest
 
 from segrelay.ops.main import app
 from segrelay.ops.outcomes.files import Folder
+from segrelay.ops.outcomes.writing import writing_for
+from segrelay.worker.adapters.redis.survey import RedisSchedule
+from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.errors import LeaseLost, UsageWrong
 from tests.integration.ops.outcomes.world import (
@@ -230,6 +233,66 @@ def test_a_folder_that_takes_nothing_is_a_problem_and_misses_nothing_afterwards(
     assert "outcomes_not_written" not in problems(call)
 
 
+def test_a_problem_is_ill_before_anything_is_dropped(relay, call, tmp_path):
+    recording(relay, folder="out", every="1s", max_bytes=1024 * 1024, fields=["pad"])
+    (tmp_path / "out").write_text("a file where the folder should be")
+    seen = []
+    for part in range(8):
+        people = (payload(f"p{part}-{n}@example.com", pad="x" * 2_000) for n in range(120))
+        relay.publish(*people, job="load")
+        relay.drain()
+        write(relay)
+        found = problems(call)
+        dropped = relay.status()["outcomes"]["dropped"]
+        seen.append((dropped > 0, found.get("outcomes_not_written", {}).get("severity")))
+
+    assert (False, "ill") in seen
+    assert (True, "ill") in seen
+    assert problems(call)["outcomes_dropped"]["severity"] == "ill"
+    assert relay.status()["delivered"] == 8 * 120
+    kept = sum(relay.client.memory_usage(one.outcomes) or 0 for one in relay.partitions())
+    assert kept < 2 * 1024 * 1024
+
+
+def test_a_full_redis_settles_and_records(relay, call, tmp_path):
+    recording(relay)
+    relay.publish(*(payload(f"p{n}@example.com") for n in range(20)))
+    relay.client.config_set("maxmemory", "1mb")
+    try:
+        relay.drain()
+    finally:
+        relay.client.config_set("maxmemory", 0)
+
+    call(app, "outcomes", "export", tmp_path / "all.ndjson")
+    assert counted(rows_of(tmp_path / "all.ndjson")) == {("vip-enter", "delivered", ""): 20}
+
+
+def test_files_are_due_in_a_full_redis_too(relay):
+    recording(relay, folder="out")
+    schedule = RedisSchedule(relay.client, relay.settings)
+    relay.client.config_set("maxmemory", "1")
+    try:
+        due = [job.name for job in schedule.due()]
+        again = schedule.due()
+    finally:
+        relay.client.config_set("maxmemory", 0)
+
+    assert due == ["outcomes"]
+    assert again == []
+
+
+def test_an_export_that_was_killed_left_no_file_and_is_given_again(relay, call, tmp_path):
+    recording(relay)
+    relay.publish(payload("ann@example.com"))
+    relay.drain()
+    (tmp_path / ".all.ndjson.part").write_text("the half that a killed export has written")
+
+    assert call(app, "outcomes", "export", tmp_path / "all.ndjson").exit_code == 0
+
+    assert len(rows_of(tmp_path / "all.ndjson")) == 1
+    assert not (tmp_path / ".all.ndjson.part").exists()
+
+
 def test_a_writer_that_stood_still_while_another_wrote_publishes_nothing(tmp_path):
     folder = Folder(tmp_path)
 
@@ -242,6 +305,102 @@ def test_a_writer_that_stood_still_while_another_wrote_publishes_nothing(tmp_pat
 
     assert [file.name for file in tmp_path.iterdir()] == ["a.ndjson"]
     assert (tmp_path / "a.ndjson").read_bytes() == b"whole"
+
+
+def test_a_step_that_stood_still_until_another_wrote_the_file_writes_none(relay, tmp_path):
+    recording(relay, folder="out", every="1s")
+    relay.publish(*(payload(f"p{n}@example.com") for n in range(30)))
+    relay.drain()
+    time.sleep(2.1)
+    steps = []
+
+    def stand_still():
+        """Let another step take the lock, which has lapsed, when the first row is written."""
+        if not steps and list((tmp_path / "out").glob(".*")):
+            relay.client.hset(keys.OUTCOMES, "until", 1)
+            steps.append(writing_for(relay.client, relay.settings).step())
+        return time.monotonic()
+
+    writing = writing_for(relay.client, relay.settings)
+    writing.monotonic = stand_still
+    late = writing.step()
+    write(relay)
+
+    assert steps[0].taken
+    assert not late.taken
+    rows = rows_in(tmp_path / "out")
+    assert len(rows) == len({row["id"] for row in rows}) == 30
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_a_step_that_was_killed_behind_its_file_does_not_write_it_again(relay, tmp_path):
+    recording(relay, folder="out", every="1s")
+    relay.publish(payload("ann@example.com"))
+    relay.drain()
+    time.sleep(2.1)
+    before = relay.client.hgetall(keys.OUTCOMES)
+    writing = writing_for(relay.client, relay.settings)
+    planned = []
+    writing.monotonic = lambda: planned.append(relay.client.hget(keys.OUTCOMES, "state")) or 0.0
+    writing.step()
+    assert b'"name":"outcomes-' in planned[-1]
+    relay.client.hset(keys.OUTCOMES, mapping={"state": planned[-1], **before})
+    relay.publish(payload("bob@example.com"))
+    relay.drain()
+    time.sleep(2.1)
+
+    write(relay)
+
+    rows = rows_in(tmp_path / "out")
+    assert sorted(row["person"] for row in rows) == sorted(
+        digest_of(f"email:{name}@example.com").hex() for name in ("ann", "bob")
+    )
+
+
+def test_rows_stay_and_are_written_when_the_number_of_partitions_changes(relay, call, tmp_path):
+    recording(relay, folder="out", every="1s")
+    relay.publish(*(payload(f"p{n}@example.com") for n in range(20)))
+    relay.drain()
+
+    assert call(app, "redis", "partitions", "7", "--yes").exit_code == 0
+    time.sleep(2.1)
+    write(relay)
+
+    rows = rows_in(tmp_path / "out")
+    assert counted(rows) == {("vip-enter", "delivered", ""): 20}
+    assert len({row["id"] for row in rows}) == 20
+
+
+def test_rows_about_somebody_who_is_erased_do_not_name_them(relay, call, tmp_path):
+    recording(relay, fields=["email"])
+    relay.publish(payload("ann@example.com"), payload("bob@example.com"))
+    relay.drain()
+    before = relay.status()
+
+    assert call(app, "erase", "ann@example.com", "--yes").exit_code == 0
+
+    call(app, "outcomes", "export", tmp_path / "all.ndjson")
+    rows = rows_of(tmp_path / "all.ndjson")
+    assert {row["profile_email"] for row in rows} == {None, "bob@example.com"}
+    assert {row["person"] for row in rows} == {None, digest_of("email:bob@example.com").hex()}
+    assert counted(rows) == counts_of(before)
+
+
+def test_imported_letters_are_deaths(relay, sandbox, call, tmp_path):
+    recording(relay)
+    sandbox.settings(poison="poisoned", poison_status=200)
+    relay.publish(*(payload(f"q{n}@example.com", status="poisoned") for n in range(3)))
+    relay.drain()
+    call(app, "dlq", "export", tmp_path / "letters")
+    call(app, "dlq", "discard", "--all", "--yes")
+
+    assert call(app, "dlq", "import", tmp_path / "letters").exit_code == 0
+    call(app, "dlq", "import", tmp_path / "letters")
+
+    call(app, "outcomes", "export", tmp_path / "all.ndjson")
+    rows = rows_of(tmp_path / "all.ndjson")
+    assert counted(rows) == counts_of(relay.status())
+    assert relay.status()["dead"] == 3
 
 
 def test_rows_are_removed_when_they_were_kept_long_enough(relay, call, tmp_path):

@@ -135,6 +135,17 @@ def test_the_configuration_is_checked_with_a_template_in_javascript(run, place):
     assert (broken.exit_code, "vip.js:1:" in broken.output + broken.stderr) == (2, True)
 
 
+def test_a_sample_of_a_change_has_a_time_as_its_deliveries_have(run, place):
+    (place / "vip.js").write_text(
+        "function template(data) { return { users: [], at: Date.now() }; }"
+    )
+
+    checked = run("template", "check", "vip", "--templates", place, "--json")
+
+    [report] = json.loads(checked.stdout)["templates"]
+    assert report["renders"] == dict.fromkeys(("enter", "exit", "change"), "rendered")
+
+
 def test_a_configured_template_of_another_kind_is_told_what_it_is(run, place, tmp_path):
     (place / "vip.ts").write_text("export {}")
     config = tmp_path / "segrelay.toml"

@@ -7,7 +7,14 @@ import pytest
 
 from segrelay.worker.adapters.redis.presence import RedisPresence
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.processes import LIFE_MS, Process, read_processes, read_seen
+from segrelay.worker.contract.processes import (
+    LIFE_MS,
+    WORKER,
+    WORKER_ENDED,
+    Process,
+    read_processes,
+    read_seen,
+)
 from segrelay.worker.contract.redis.connection import connect, now_ms
 
 
@@ -108,6 +115,8 @@ def test_a_worker_tells_how_many_events_needed_the_engine_and_leaves_nothing_beh
 
     assert found.engine_use == {"a.jsonnet": {"": 19, "std.exp": 1}}
     assert read_processes(client) == []
+    seen = read_seen(client)
+    assert seen[WORKER_ENDED] >= seen[WORKER] > 0
 
 
 def test_a_change_of_the_template_files_is_passed_on_twice(client):

@@ -40,9 +40,11 @@ class Issuer:
         self.seconds = seconds
         self.slow = slow
         self.answer = None
+        self.asked_with = []
 
-    async def __call__(self):
+    async def __call__(self, refresh):
         await asyncio.sleep(self.slow)
+        self.asked_with.append(refresh)
         if self.answer is not None:
             return self.answer
         self.issued += 1
@@ -64,6 +66,26 @@ def with_processes(redis_url, number, act, issuer, **more):
                 await client.aclose()
 
     return asyncio.run(run())
+
+
+def test_the_refresh_token_that_came_last_is_used_next_and_outlives_its_token(redis_url):
+    issuer = Issuer()
+
+    async def act(processes):
+        one, other = processes
+        issuer.answer = Granted("token-1", 0.3, "again-1")
+        await one.token()
+        await asyncio.sleep(0.5)
+        issuer.answer = Granted("token-2", 600.0)
+        return await other.token()
+
+    found = with_processes(redis_url, 2, act, issuer)
+
+    assert (found.text, issuer.asked_with) == ("token-2", ["", "again-1"])
+    with connect(redis_url) as client:
+        [key] = client.keys("*token*")
+        assert client.pttl(key) == -1
+        assert not [text for text in client.hgetall(key).values() if b"again" in text]
 
 
 def test_all_processes_share_one_token(redis_url):
@@ -144,7 +166,7 @@ def test_what_the_endpoint_answers_is_what_all_hear_and_a_good_token_outlives_it
 def test_an_empty_token_that_was_kept_is_replaced(redis_url):
     granted = [Granted("", 3_600.0), Granted("token", 3_600.0)]
 
-    async def issue():
+    async def issue(_):
         return granted.pop(0)
 
     async def act(processes):

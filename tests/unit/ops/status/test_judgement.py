@@ -220,6 +220,17 @@ WELL = standing()
 CASES = [
     (standing(**sync(failures=1, refused=True)), "sync_fails", ILL),
     (standing(processes=[]), "no_worker", ILL),
+    (standing(processes=[], worker_seen_ms=NOW - 11_000), "no_worker", ILL),
+    (
+        standing(processes=[], worker_seen_ms=NOW - 11_000, worker_ended_ms=NOW - 60_000),
+        "no_worker",
+        ILL,
+    ),
+    (
+        standing(processes=[], worker_seen_ms=NOW - 21_000, worker_ended_ms=NOW - 18_000),
+        "no_worker",
+        ILL,
+    ),
     (standing(**worker(config="other")), "worker_configuration", ILL),
     (standing(**worker(version="0.9")), "worker_version", ATTENTION),
     (standing(**worker(clock_ahead_seconds=-8)), "clock_differs", ATTENTION),
@@ -376,6 +387,7 @@ QUIET = [
     # Secondary problems.
     standing(**late(), processes=[], worker_seen_ms=NOW - 9_000),
     standing(processes=[], worker_seen_ms=NOW - 9_000),
+    standing(processes=[], worker_seen_ms=NOW - 19_000, worker_ended_ms=NOW - 16_000),
     standing(processes=[], **redis(uptime_seconds=9.0)),
     standing(**alerts_fail(tries=2)),
     standing(samples=growing(settled=20_000), **live(1_000)),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import hmac
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 import pytest
 
 from segrelay.worker.contract.keys import digest_of
+from segrelay.worker.contract.settings import Authorization
 from segrelay.worker.contract.settings.http import Failures, HttpRequests
 from segrelay.worker.contract.words import Death, Skip
 from segrelay.worker.core.ledger import Knowledge
@@ -125,6 +127,8 @@ def test_a_header_that_can_not_be_is_dead(text: Any) -> None:
 WRITTEN: list[tuple[str, Any, bytes | None]] = [
     ("json", {"a": 1}, b'{"a":1}'),
     ("json", "email=ann@example.com", None),
+    ("ndjson", {"a": 1}, b'{"a":1}\n'),
+    ("ndjson", "email=ann@example.com", None),
     ("form", {"email": "ann@example.com", "n": 1, "ok": True, "no": None, "tags": ["a b", "ä"]},
      b"email=ann%40example.com&n=1&ok=true&tags=a+b&tags=%C3%A4"),
     ("form", {"a": {"b": 1}}, None),
@@ -158,6 +162,13 @@ def test_the_content_type_is_that_of_the_encoding_unless_it_is_configured() -> N
     assert api(idempotency_header="").headers([], {}) == {}
 
 
+def test_lines_of_json_hold_all_results_of_a_request() -> None:
+    lines = api(encoding="ndjson", results=9, idempotency_header="")
+
+    assert lines.assemble([b'{"a":1}', b"[2]"], {}) == b'{"a":1}\n[2]\n'
+    assert lines.headers([], {}) == {"Content-Type": "application/x-ndjson"}
+
+
 def test_an_envelope_holds_one_result_or_many() -> None:
     assert api(envelope="events").assemble([b"1"], {}) == b'{"events":[1]}'
     assert api(envelope="a", results=9).assemble([b"1", b"{}"], {}) == b'{"a":[1,{}]}'
@@ -178,8 +189,72 @@ def test_an_envelope_holds_one_result_or_many() -> None:
     ],
 )
 def test_a_signature_is_of_time_and_body(sign: dict[str, Any], headers: dict[str, str]) -> None:
-    assert api(sign={"secret": "s", **sign}).signature(b'{"a":1}', 17) == headers
-    assert api().signature(b"", 0) == {}
+    assert api(sign={"secret": "s", **sign}).signature(URL, {}, b'{"a":1}', 17) == headers
+    assert api().signature(URL, {}, b"", 0) == {}
+
+
+def test_a_signature_can_cover_the_id_and_the_first_line_with_a_secret_in_base64() -> None:
+    """The key is that of the specification of Standard Webhooks."""
+    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    sign = {
+        "header": "webhook-signature",
+        "secret": secret,
+        "secret_encoding": "base64",
+        "of": "{id}.{timestamp}.{body}",
+        "encoding": "base64",
+        "value": "v1,{signature}",
+        "timestamp_header": "webhook-timestamp",
+    }
+    made = api(sign=sign, idempotency_header="webhook-id")
+    lined = api(sign={"secret": "s", "of": "{method} {path} {body}"}, method="PUT")
+
+    headers = made.signature(URL, {"webhook-id": "m1"}, b"{body}", 17)
+
+    right = base64.b64encode(hmac.digest(key, b"m1.17.{body}", "sha256")).decode()
+    assert headers == {"webhook-signature": f"v1,{right}", "webhook-timestamp": "17"}
+    line = b"PUT /in?a=1 {}"
+    assert lined.signature(URL + "?a=1", {}, b"{}", 17) == {
+        "X-Signature": hmac.digest(b"s", line, "sha256").hex()
+    }
+
+
+AWS = {
+    "name": "aws",
+    "type": "aws",
+    "access_key": "AKIDEXAMPLE",
+    "secret_key": "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
+    "region": "us-east-1",
+    "service": "service",
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "signature"),
+    [
+        ("GET", "/", "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"),
+        ("POST", "/", "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b"),
+        ("GET", "/?Param2=value2&Param1=value1",
+         "b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500"),
+    ],
+)  # fmt: skip
+def test_a_request_is_signed_as_in_the_test_suite_of_aws(
+    method: str, url: str, signature: str
+) -> None:
+    signs = HttpApi(
+        HttpRequests.model_validate({"method": method}),
+        authorization=Authorization.model_validate(AWS),
+    )
+    at = int(datetime(2015, 8, 30, 12, 36, tzinfo=UTC).timestamp())
+
+    headers = signs.signature(f"https://example.amazonaws.com:443{url}", {}, b"", at)
+
+    assert headers == {
+        "X-Amz-Date": "20150830T123600Z",
+        "Authorization": "AWS4-HMAC-SHA256"
+        " Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request,"
+        f" SignedHeaders=host;x-amz-date, Signature={signature}",
+    }
 
 
 REASONS: list[tuple[str, Any, str]] = [
@@ -301,6 +376,15 @@ def test_which_statuses_mean_yes_and_not_now_is_configured(status: int, verdict:
     assert isinstance(said, verdict)
 
 
+@pytest.mark.parametrize("status", [403, 500])
+def test_which_statuses_are_about_the_body_is_configured(status: int) -> None:
+    answer = Answer(status, b'{"message": "no plan"}')
+
+    said = api(refuse=[403, 500]).classify(answer, users=2, url=URL)
+
+    assert said == BodyRefused(f"{status}: no plan")
+
+
 def test_a_refusal_to_repeat_was_surely_not_applied() -> None:
     said = api(retry=["409"]).classify(Answer(409, b""), users=1, url=URL)
 
@@ -347,7 +431,103 @@ READ: list[tuple[dict[str, Any], int, Any, dict[int, str] | str | None]] = [
     (PRESENCE, 1, {"id": 7}, {}),
     ({"field": "ok", "succeeded": [True]}, 1, {"ok": 1}, {0: "refused"}),
     ({"field": "ok", "succeeded": [True]}, 1, {"ok": True}, {}),
-]
+    ({"at": "items", "field": "ok"}, 2, {"items": {"1": {"ok": 0}, "0": {"ok": "no"}}},
+     {0: "refused"}),
+    ({"at": "items", "field": "ok"}, 2, {"items": {"1": {"ok": 0}}}, None),
+    # That something failed is no reason to stop a destination.
+    (BY_FIELD, 2, {"items": None, "error": "p1@example.com is invalid"}, HALVED),
+    (BY_FIELD, 2, {"items": [{"status": 201}], "failed": 1}, HALVED),
+]  # fmt: skip
+TEXTS = {"at": "failedUpdates", "of": ["email", "userId"]}
+ENTRIES = {"at": "errors", "of": "id", "value": "context.ids"}
+MEMBERS = {"at": "errors", "of": "email_address", "value": "email_address", "message": "error"}
+KEYS = {"at": "errors", "of": "person.email"}
+EACH = {"at": "rows", "of": "id", "value": "key", "field": "state", "succeeded": ["ok"]}
+SENT = [
+    {"email": f"P{n}@example.com ", "userId": f"u{n}", "id": 70 + n, "vip": "gold",
+     "email_address": f"p{n}@example.com", "person": {"email": f"p{n}@example.com"}}
+    for n in range(3)
+]  # fmt: skip
+BY_VALUE: list[tuple[dict[str, Any], Any, dict[int, str] | str | None]] = [
+    (TEXTS, {"failedUpdates": {"invalidEmails": [], "invalidUserIds": []}}, {}),
+    (TEXTS, {"failedUpdates": {"invalidEmails": ["p1@example.com"], "invalidUserIds": ["u2"]}},
+     {1: "invalidEmails", 2: "invalidUserIds"}),
+    (TEXTS, {"failedUpdates": {"invalidEmails": ["p9@example.com"]}}, HALVED),
+    (TEXTS, {"failedUpdates": {"count": 0}}, {}),
+    (TEXTS, {"failedUpdates": {"count": 1}}, HALVED),
+    (TEXTS, {"failCount": 1}, HALVED),
+    (TEXTS, {"failCount": 0}, {}),
+    (ENTRIES, {"errors": [{"message": "no plan", "context": {"ids": ["70", "72"]}}]},
+     {0: "no plan", 2: "no plan"}),
+    (ENTRIES, {"errors": [{"message": "no plan", "context": {"ids": [71]}}]}, {1: "no plan"}),
+    (ENTRIES, {"errors": [{"message": "no plan", "context": {"ids": []}}]}, HALVED),
+    (ENTRIES, {"errors": [{"message": "no plan of 71"}]}, HALVED),
+    (ENTRIES, {"errors": [{"context": {"ids": ["70"]}}, {"message": "and more"}]}, HALVED),
+    (MEMBERS, {"errors": [{"email_address": "P2@example.com", "error": "fake"}], "error_count": 1},
+     {2: "fake"}),
+    (KEYS, {"errors": {"p0@example.com": "no plan", "p1@example.com": "bad"}},
+     {0: "no plan", 1: "bad"}),
+    (KEYS, {"errors": {"p0@example.com": {"message": "bad"}}}, {0: "bad"}),
+    (KEYS, {"errors": {"p0@example.com": ["bad"]}}, {0: "bad"}),
+    (KEYS, {"errors": {"p0@example.com": 1, "p9@example.com": 1}}, HALVED),
+    ({"at": "errors", "of": "vip"}, {"errors": ["gold"]}, HALVED),
+    (EACH, {"rows": [{"key": 72, "state": "ok"}, {"key": 70, "state": "ok"},
+                     {"key": "71", "state": "no", "message": "bad"}]}, {1: "bad"}),
+    (EACH, {"rows": [{"key": 72, "state": "ok"}]}, None),
+    (EACH, {"rows": {"70": {"state": "ok"}, "71": {"state": "ok"}, "72": {"state": "no"}}},
+     {2: "refused"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("failures", "document", "refused"), BY_VALUE)
+def test_an_answer_names_results_by_a_value_that_they_hold(
+    failures: dict[str, Any], document: Any, refused: dict[int, str] | str | None
+) -> None:
+    said = api(results=10, failures=failures).classify(
+        Answer(200, orjson.dumps(document)),
+        users=3,
+        url=URL,
+        bodies=[orjson.dumps(one) for one in SENT],
+    )
+
+    if isinstance(refused, dict):
+        assert said == Accepted(refused)
+    elif refused == HALVED:
+        assert isinstance(said, BodyRefused)
+        assert said.partly_applied
+    else:
+        assert isinstance(said, Unreadable)
+
+
+def test_a_result_that_is_a_text_is_the_value_by_which_it_is_named() -> None:
+    said = api(results=10, failures={"at": "errors", "of": "email"}).classify(
+        Answer(200, b'{"errors": ["b"]}'), users=2, url=URL, bodies=[b'"a"', b'"b"']
+    )
+
+    assert said == Accepted({1: "errors"})
+
+
+@pytest.mark.parametrize(
+    ("failures", "document", "verdict"),
+    [
+        ({"taken": "received"}, {"received": 3}, Accepted()),
+        ({"taken": "received"}, {"received": 2},
+         BodyRefused("200: received tells that not all were taken", partly_applied=True)),
+        ({"taken": "received"}, {"received": 0},
+         BodyRefused("200: received tells that not all were taken")),
+        ({"taken": "done", "at": "errors"}, {"done": [1, 2], "errors": [{"index": 1}]},
+         Accepted({1: "refused"})),
+        ({"taken": "done", "at": "errors"}, {"done": [1], "errors": [{"index": 1}]},
+         BodyRefused("200: done tells that not all were taken", partly_applied=True)),
+        ({"taken": "received"}, {}, Accepted()),
+        ({"at": "failCount"}, {"failCount": 0}, Accepted()),
+        ({"at": "failCount"}, {"failCount": 1}, BodyRefused("200: failCount", partly_applied=True)),
+    ],
+)  # fmt: skip
+def test_a_count_tells_that_some_are_missing(
+    failures: dict[str, Any], document: Any, verdict: Verdict
+) -> None:
+    assert read(api(results=10, failures=failures), document, 3) == verdict
 
 
 PEOPLE = [digest_of(f"email:p{n}@example.com") for n in range(10)]

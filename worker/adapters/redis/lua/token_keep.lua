@@ -4,6 +4,7 @@
 -- KEYS[1] token
 -- ARGV[1] epoch of the turn  [2] the sealed token, "" = none came  [3] how long it is good, ms
 --     [4] after which time it should be renewed, ms  [5] how long the key is kept afterwards, ms
+--     [6] the sealed refresh token that came with it, "" = none
 --
 -- Returns 1 if the turn was still held.
 --@include _lock
@@ -14,5 +15,11 @@ if ARGV[2] == '' then return 1 end
 redis.call('HINCRBY', KEYS[1], 'number', 1)
 redis.call('HSET', KEYS[1], 'sealed', ARGV[2], 'good_until', string.format('%d', now + ARGV[3]),
   'renew', string.format('%d', now + ARGV[4]))
-redis.call('PEXPIRE', KEYS[1], string.format('%d', ARGV[3] + ARGV[5]))
+if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'refresh', ARGV[6]) end
+if redis.call('HEXISTS', KEYS[1], 'refresh') == 1 then
+  -- Without it nobody could ask for a token any more.
+  redis.call('PERSIST', KEYS[1])
+else
+  redis.call('PEXPIRE', KEYS[1], string.format('%d', ARGV[3] + ARGV[5]))
+end
 return 1

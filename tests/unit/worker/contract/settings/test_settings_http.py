@@ -188,13 +188,20 @@ rate = "10/s"
         (
             "of",
             "{timestamp}.{Body}",
-            "{Body} stands for nothing — there are {timestamp} and {body}",
+            "{Body} stands for nothing — there are {timestamp}, {id}, {method}, {path}, {body}",
         ),
-        ("of", "{time}.{body}", "{time} stands for nothing — there are {timestamp} and {body}"),
+        (
+            "of",
+            "{time}.{body}",
+            "{time} stands for nothing — there are {timestamp}, {id}, {method}",
+        ),
+        ("of", "{method} {path}", "signs the same for every request"),
+        ("secret_encoding", "base64", ""),
+        ("secret_encoding", "hex", ""),
         (
             "value",
             "sha256={sig}",
-            "{sig} stands for nothing — there are {signature} and {timestamp}",
+            "{sig} stands for nothing — there are {signature}, {timestamp}",
         ),
         ("value", "t={timestamp}", "has no {signature}"),
     ],
@@ -205,7 +212,31 @@ def test_a_signature_names_only_what_it_can_hold(load, key, text, says):
     with pytest.raises(ConfigurationInvalid) as caught:
         load('method = "PUT"', f'method = "PUT"\n{sign}')
 
-    assert f".http.sign.{key}: {says}" in str(caught.value)
+    is_secret = key == "secret_encoding"
+    place = f"secret: literal is no {text}" if is_secret else f"{key}: {says}"
+    assert f".http.sign.{place}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ('failures = { at = "errors", value = "id" }',
+         'failures.value: needs the key of a result that holds it too — write of = "email"'),
+        ('failures = { of = "email", index = "at" }',
+         "failures.index: tells positions, but of tells values: one of them has to go"),
+        ('failures = { succeeded = ["ok"] }',
+         "failures.succeeded: needs a field whose values these are"),
+        ('encoding = "ndjson"\nenvelope = "events"', "envelope: can't hold lines of JSON"),
+        ('sign = { secret = "s", of = "{id}.{body}" }\nidempotency_header = ""',
+         "sign.of: has {id}, but no header carries an id"),
+        ('refuse = ["no"]', "refuse[0]: is not a status"),
+    ],
+)  # fmt: skip
+def test_contradictions_in_what_an_answer_says_and_a_request_carries_are_named(load, lines, says):
+    with pytest.raises(ConfigurationInvalid) as caught:
+        load('method = "PUT"', f'method = "PUT"\n{lines}')
+
+    assert f".http.{says}" in str(caught.value)
 
 
 def test_only_insider_is_read_back(load):

@@ -1,0 +1,176 @@
+"""Each configuration of `docs/destinations.md`, sent by a drain to a strict stand-in."""
+
+import re
+import time
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import orjson
+import pytest
+
+from segrelay.ops.dead_letters.reading import read_causes
+from segrelay.ops.status.status import read_status
+from segrelay.producer.publish import Publisher
+from segrelay.producer.publishing.published import PublishOptions
+from segrelay.producer.wakeups import SilentWaker
+from segrelay.templates import SHIPPED_FOLDER
+from segrelay.worker.batch.send import Stop
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.redis.connection import connect
+from segrelay.worker.contract.settings import load_settings
+from tests.integration.ops.relay import started
+from tests.integration.worker.destinations.stand_ins import (
+    KEY_FILE,
+    NAMES,
+    PEOPLE,
+    REFUSED,
+    STAND_INS,
+    TOKENS,
+    secret,
+)
+from tests.journeys.endpoint import Endpoint
+from tests.waiting import allowed
+
+PAGE = (Path(__file__).parents[4] / "docs/destinations.md").read_text()
+TABLES = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+TEMPLATES = re.findall(r"```jsonnet\n// templates/(\S+)\n(.*?)```", PAGE, re.DOTALL)
+NOW = (datetime.now(UTC) - timedelta(minutes=5)).isoformat().replace("+00:00", "Z")
+SECONDS = 20
+HEAD = """
+[redis]
+url = "{redis}"
+partitions = 1
+[delivery]
+late = "1s"
+[lytics]
+token = "a-token-of-nobody"
+"""
+
+
+@dataclass
+class Server:
+    """What all stand-ins were asked, and what went wrong.
+
+    Each answers its first request that there are too many, and gives no answer to the next one of
+    which it takes something.
+    """
+
+    wrong: list[str] = field(default_factory=list)
+    taken: dict[str, list[str]] = field(default_factory=dict)
+    lost: dict[str, list[str]] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
+
+    def respond(self, came):
+        _, name, rest = came.path.split("/", 2)
+        try:
+            return self._answer(name, came, f"/{rest}")
+        except (AssertionError, LookupError, TypeError, ValueError) as error:
+            self.wrong.append(f"{name}: {came.method} {came.path}: {error!r}")
+            return 418, {}
+
+    def _answer(self, name, came, rest):
+        if rest == "/token":
+            TOKENS[name](came)
+            self.tokens[name] = self.tokens.get(name, 0) + 1
+            return 200, {"access_token": f"a-token-of-{name}", "expires_in": 1_000}
+        stand_in = STAND_INS[name]
+        people = stand_in.people(came, urlsplit(rest).path)
+        if name not in self.taken:
+            self.taken[name] = []
+            return 429, {"message": "too many requests"}
+        status, answer = stand_in.answer(people)
+        if (status, answer) == stand_in.refusal:
+            return status, answer
+        here = [who for who in people if who != REFUSED]
+        self.taken[name] += here
+        if here and name not in self.lost:
+            self.lost[name] = here
+            return 0, None
+        return status, answer
+
+
+def local(name, url):
+    """Return a destination's tables as the page has them, leading to its stand-in."""
+    [text] = [one for one in TABLES if f"[destinations.{name}]" in one]
+    text = re.sub(r'base_url = "https://[^/"]+', f'base_url = "{url}/{name}', text)
+    text = re.sub(r'token_url = "[^"]*"', f'token_url = "{url}/{name}/token"', text)
+    text = re.sub(r'rate = "[^"]*"', 'rate = "60000/min"', text)
+    networks = 'networks = ["127.0.0.0/8"]\n'
+    header = f"[destinations.{name}.http]\n"
+    if header in text:
+        return text.replace(header, header + networks)
+    if f"[destinations.{name}.http." in text:
+        inner = f"[destinations.{name}.http."
+        return text.replace(inner, f"{header}{networks}\n{inner}", 1)
+    return text.replace("[triggers.", f"{header}{networks}\n[triggers.", 1)
+
+
+def payload(name, who):
+    entry = {"id": "vip" * 3, "slug": "vip", "event": "enter", "enter": NOW}
+    fields = {"email": who, "first_name": name, "last_name": "Otto", "segment_events": [entry]}
+    return orjson.dumps({"data": fields, "meta": {}, "id": "1"})
+
+
+@pytest.fixture(scope="module")
+def sent(tmp_path_factory, valkey):
+    """All configurations of the page, after a drain of each has sent six people."""
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "google.pem").write_bytes(KEY_FILE)
+    (folder / "templates").mkdir()
+    for path, text in TEMPLATES:
+        (folder / "templates" / path).write_text(text)
+    for path in SHIPPED_FOLDER.rglob("*.jsonnet"):
+        target = folder / "templates" / path.relative_to(SHIPPED_FOLDER)
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(path.read_text())
+    server = Server()
+    with Endpoint(server.respond) as endpoint, closing(connect(valkey.url)) as client:
+        client.flushall()
+        tables = "".join(local(name, endpoint.url) for name in STAND_INS)
+        environ = {name: secret(name) for name in re.findall(r'"env:([A-Z_]+)"', tables)}
+        environ["SLACK_URL"] = f"{endpoint.url}/slack/services/T00/B00/secret"
+        source = folder / "segrelay.toml"
+        source.write_text(HEAD.format(redis=valkey.url) + tables)
+        settings = load_settings(source, environ=environ)
+        people = [payload(name, who) for name, who in zip(NAMES, PEOPLE, strict=True)]
+        Publisher(client, settings, waker=SilentWaker()).publish(people, PublishOptions())
+        with closing(started(settings)) as runtime:
+            # What is left then is told by the test of its own API.
+            ends_at = time.monotonic() + allowed(SECONDS)
+            while not drained(client, runtime) and time.monotonic() < ends_at:
+                time.sleep(0.05)
+        told = {
+            name: [one.message for one in read_causes(client, [PartitionKeys(name, 0)])]
+            for name in STAND_INS
+        }
+        yield server, read_status(client, settings), told
+
+
+def drained(client, runtime):
+    """Drain what waits, and say whether nothing does."""
+    waiting = [name for name in STAND_INS if client.scard(PartitionKeys(name, 0).streams)]
+    for name in waiting:
+        runtime.drain(name, 0, Stop())
+    return not waiting
+
+
+@pytest.mark.parametrize("name", STAND_INS)
+def test_a_configuration_of_the_page_delivers_to_its_api(sent, name):
+    server, status, told = sent
+    trigger = next(each for each in status["triggers"] if re.fullmatch(rf"{name}-\w+", each))
+    found = status["triggers"][trigger]
+
+    assert not [one for one in server.wrong if one.startswith(f"{name}:")]
+    # Whoever was in the request without an answer came twice, and nobody else.
+    others = [who for who in PEOPLE if who != REFUSED]
+    assert Counter(server.taken[name]) == Counter(others + server.lost[name])
+    assert found["resent"] >= len(server.lost[name]) > 0
+    assert (found["delivered"], found["dead"], found["waiting"]) == (len(PEOPLE) - 1, 1, 0)
+    assert status["destinations"][name]["state"] in {"ok", "slowed"}
+    assert server.tokens.get(name, 0) == (name in TOKENS)
+    [message] = told[name]
+    assert STAND_INS[name].said in message

@@ -1,0 +1,447 @@
+"""The results that an answer of any endpoint refuses, as far as the configuration describes it.
+
+Without a description, an answer that lists errors is never taken for one that says yes to
+everything: who is refused is found by halving, unless each error names one person of the request by
+the identity.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+from segrelay.worker.contract.keys import digest_of, identity_text
+from segrelay.worker.contract.settings.http import Failures
+from segrelay.worker.core.compact import parsed
+from segrelay.worker.core.messages import normalise_message
+from segrelay.worker.core.verdicts import Accepted, BodyRefused, Unreadable, Verdict
+from segrelay.worker.destinations.api import Answer
+
+_SUCCESS: Final = range(200, 300)
+_POSITION_DIGITS: Final = 9
+_STEP: Final = re.compile(r"\[[0-9]+\]|[^.\[\]]+")
+_USUAL: Final = (
+    "message", "error", "error.message", "error_description", "detail", "errors[].detail",
+    "errors[].message", "errors[].error", "errors[]", "title",
+)  # fmt: skip
+_LONGEST_TEXT: Final = 300
+_NO_TEXT: Final = ("", "<")
+
+_WORDS: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_FAILURES: Final = (
+    "error errors fail fails failed failure failures invalid rejected refused unprocessed"
+)
+_FAILURE_WORDS: Final = frozenset(_FAILURES.split())
+_COUNTED: Final = (
+    "contact contacts count detail details email emails event events has id ids item items list"
+    " members message messages num number of partial profile profiles put record records result"
+    " results rows total update updates user users"
+)
+_FAILURE_KEY_WORDS: Final = _FAILURE_WORDS.union(_COUNTED.split())
+"""The words in the names of keys such as `failedUpdates`; `failed_payments` may be a person's."""
+_SUCCESS_WORDS: Final = frozenset({"ok", "success", "succeeded", "successful"})
+_LEVELS: Final = 2
+"""The most objects and lists around a list of errors; what lies deeper may be people's data."""
+
+RefusedResults = Mapping[int, str]
+
+
+class SentResults(NamedTuple):
+    """The results of a request, in their order.
+
+    Attributes:
+        number: Their number.
+        identity: The profile's field by which an answer may name people; "" = none.
+        people: For each, the digest of the profile that it is about.
+        bodies: The results, each as JSON.
+    """
+
+    number: int
+    identity: str = ""
+    people: Sequence[bytes] = ()
+    bodies: Sequence[bytes] = ()
+
+
+def is_status(status: int, listed: Sequence[str]) -> bool:
+    """Say whether a status is listed, as `404` or as one of `4xx`."""
+    return str(status) in listed or f"{status // 100}xx" in listed
+
+
+def taken(answer: Answer, failures: Failures | None, sent: SentResults) -> Verdict:
+    """Say what an answer means whose status means yes.
+
+    Args:
+        answer: The answer.
+        failures: The way in which it tells which results it refuses; None = that is not known.
+        sent: The content of the request.
+    """
+    document = None if answer.truncated else parsed(answer.body)
+    if failures is None:
+        return _undescribed(answer, document, sent)
+    if answer.truncated:
+        return Unreadable(f"{answer.status}: the answer was cut")
+    if document is None:
+        return Unreadable(f"{answer.status}: the answer is no object or list")
+    verdict = _described(answer, document, failures, sent)
+    return _counted(verdict, answer, document, failures, sent) if failures.taken else verdict
+
+
+def _described(answer: Answer, document: Any, failures: Failures, sent: SentResults) -> Verdict:
+    """Read the place of an answer that the configuration names."""
+    found = _at(document, failures.at)
+    if failures.field:
+        states = _states(found, failures, sent)
+        if states is not None:
+            return Accepted(states)
+        # It is about all results in another way: that is no reason to stop the destination.
+        told = list(_told_failures(document))
+        if told:
+            return _refused_by_name(answer, told, sent)
+        return Unreadable(
+            f"{answer.status}: it does not list one entry for each result that was sent"
+        )
+    if found is None or not (failures.at or failures.of or not failures.taken):
+        return _undescribed(answer, document, sent)
+    if failures.of:
+        refused = _by_value(found, failures, sent)
+    else:
+        refused = _by_position(found, failures, sent.number)
+    if refused is not None:
+        return Accepted(refused)
+    if _is_empty(found):
+        return Accepted()
+    return _refused_by_name(answer, [(failures.at, found)], sent, failures)
+
+
+def _counted(
+    verdict: Verdict, answer: Answer, document: Any, failures: Failures, sent: SentResults
+) -> Verdict:
+    """Take an answer for no yes to everything if fewer results were taken than it leaves over."""
+    if not isinstance(verdict, Accepted):
+        return verdict
+    found = _at(document, failures.taken)
+    count = len(found) if isinstance(found, list) else found
+    if type(count) is not int or count + len(verdict.refused) >= sent.number:
+        return verdict
+    message = f"{answer.status}: {failures.taken} tells that not all were taken"
+    return BodyRefused(message, partly_applied=sent.number > 1 and count > 0)
+
+
+def _undescribed(answer: Answer, document: Any, sent: SentResults) -> Verdict:
+    """Say what an answer means that tells nothing where the configuration says, if it does."""
+    # A status that the configuration counts as success may well come with an error's text.
+    told = list(_told_failures(document)) if answer.status in _SUCCESS else []
+    return _refused_by_name(answer, told, sent) if told else Accepted()
+
+
+def _refused_by_name(
+    answer: Answer,
+    told: Sequence[tuple[str, Any]],
+    sent: SentResults,
+    failures: Failures | None = None,
+) -> Verdict:
+    """Refuse those whom failures name; where one names nobody, the body has to be halved."""
+    refused = _by_identity(told, sent, failures)
+    if refused:
+        return Accepted(refused)
+    # A list says more than a number.
+    key, found = next((one for one in told if isinstance(one[1], list | dict | str)), told[0])
+    _, entry = next(_entries(key, found), (key, found))
+    said = _said(entry) or said_by(answer, "")
+    texts = [str(answer.status), key or "errors", *([said] if said else [])]
+    return BodyRefused(": ".join(texts), partly_applied=sent.number > 1)
+
+
+def _told_failures(value: Any, levels: int = _LEVELS) -> Iterator[tuple[str, Any]]:
+    """Yield what an answer that nobody described says of failures, each with its key."""
+    if levels < 0:
+        return
+    if isinstance(value, list):
+        for inner in value:
+            yield from _told_failures(inner, levels - 1)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if inner is False and key.lower() in _SUCCESS_WORDS:
+                yield f"{key} is false", True
+            elif not _tells_of_failures(key):
+                yield from _told_failures(inner, levels - 1)
+            elif not _is_empty(inner):
+                yield key, inner
+
+
+@lru_cache(maxsize=1_024)
+def _tells_of_failures(key: str) -> bool:
+    """Say whether a key holds failures or their number, as `failedUpdates` or `error_count` do."""
+    words = {word.lower() for word in _WORDS.findall(key)}
+    return bool(words & _FAILURE_WORDS) and words <= _FAILURE_KEY_WORDS
+
+
+def _is_empty(value: Any, levels: int = _LEVELS) -> bool:
+    """Say whether there is nothing in a list, nor in the lists of an object: `{"invalid": []}`.
+
+    A list with null for each result that was taken is empty, too.
+    """
+    if isinstance(value, dict) and levels:
+        return all(_is_empty(inner, levels - 1) for inner in value.values())
+    return all(each is None for each in value) if isinstance(value, list) else not value
+
+
+def _entries(key: str, found: Any, levels: int = _LEVELS) -> Iterator[tuple[str, Any]]:
+    """Yield single failures, and numbers of them, each with the key of the list or number."""
+    if isinstance(found, list):
+        # A number in a list is none of failures.
+        yield from (
+            (key, each if isinstance(each, dict | str) else [each])
+            for each in found
+            if each is not None
+        )
+    elif levels and isinstance(found, dict) and not _has_text(found):
+        for name, inner in found.items():
+            yield from _entries(name, inner, levels - 1)
+    elif found:
+        yield key, found
+
+
+def _by_identity(
+    told: Sequence[tuple[str, Any]], sent: SentResults, failures: Failures | None = None
+) -> RefusedResults | None:
+    """Place failures that each name one person by the identity; None = one does not.
+
+    A number says how many failed: none may be missing.
+    """
+    position_of = {digest: at for at, digest in enumerate(sent.people)}
+    refused: dict[int, str] = {}
+    most = 0.0
+    for key, entry in (each for one in told for each in _entries(*one)):
+        if isinstance(entry, bool):
+            continue
+        if isinstance(entry, int | float):
+            most = max(most, entry)
+            continue
+        digests = {_digest(text, sent.identity): text for text in (key, *_texts(entry))}
+        named = position_of.keys() & digests
+        if len(named) != 1:
+            return None
+        digest = named.pop()
+        said = _at(entry, failures.message) if failures and failures.message else None
+        said = said if isinstance(said, str) else _said(entry)
+        is_name = digests[digest] == entry
+        refused[position_of[digest]] = normalise_message(key if is_name else said or key)
+    return refused if most <= len(refused) else None
+
+
+def _digest(name: str, identity: str) -> bytes:
+    """Return the digest of the profile that a text names by the identity."""
+    return digest_of(f"{identity}:{identity_text(name, identity)}")
+
+
+def _has_text(found: dict[str, Any]) -> bool:
+    return any(isinstance(one, str) for one in found.values())
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield all texts and keys in a value, however deep."""
+    left = [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, dict):
+            left += [*each, *each.values()]
+        elif isinstance(each, list):
+            left += each
+        elif isinstance(each, str):
+            yield each
+
+
+def _said(entry: Any) -> str:
+    """Return the text of a single failure; "" where it has none."""
+    return normalise_message(entry) if isinstance(entry, str) else _usual_text(entry, _USUAL)
+
+
+def _by_position(found: Any, failures: Failures, results: int) -> RefusedResults | None:
+    """Read entries with positions, or an object by positions; None = one has no right position."""
+    refused: dict[int, str] = {}
+    for position, entry in _positions(found, failures):
+        if position is None or not 0 <= position < results:
+            return None
+        refused[position] = _message(entry, failures)
+    return refused
+
+
+def _states(found: Any, failures: Failures, sent: SentResults) -> RefusedResults | None:
+    """Read an answer with one entry for each result; None = it has not.
+
+    They stand in the order of the results, or by position or value. The answer to a single result
+    may be the entry itself.
+    """
+    entries: dict[int | None, Any]
+    if failures.of:
+        named = _named(found, failures, _held(failures, sent))
+        entries = {position: entry for position, _, entry in named}
+    elif sent.number == 1 and isinstance(found, dict) and "0" not in found:
+        entries = {0: found}
+    elif isinstance(found, dict):
+        entries = {_position(key): entry for key, entry in found.items()}
+    else:
+        entries = dict(enumerate(found)) if isinstance(found, list) else {}
+    if entries.keys() != set(range(sent.number)):
+        return None
+    if not all(isinstance(entry, dict) for entry in entries.values()):
+        return None
+    return {
+        position: _message(entry, failures)
+        for position, entry in entries.items()
+        if position is not None
+        and not _has_succeeded(_at(entry, failures.field), failures.succeeded)
+    }
+
+
+_SEVERAL: Final = -1
+
+
+def _by_value(found: Any, failures: Failures, sent: SentResults) -> RefusedResults | None:
+    """Place failures that name results by a value that was sent; None = one does not."""
+    refused: dict[int, str] = {}
+    for position, key, entry in _named(found, failures, _held(failures, sent)):
+        if position is None:
+            return None
+        refused[position] = _message(entry, failures, key or failures.at)
+    return refused
+
+
+def _held(failures: Failures, sent: SentResults) -> Mapping[str, int]:
+    """Return the positions of the results by the values that they hold at the configured keys."""
+    held: dict[str, int] = {}
+    for position, body in enumerate(sent.bodies):
+        result = parsed(body)
+        places = [_at(result, path) for path in failures.of] if isinstance(result, dict) else []
+        for name in _names([result, *places]):
+            held[name] = position if held.get(name, position) == position else _SEVERAL
+    return held
+
+
+def _names(values: Sequence[Any]) -> list[str]:
+    """Return the texts by which values are compared, without the case of their letters."""
+    return [
+        str(each).strip().casefold()
+        for each in values
+        if isinstance(each, str | int) and not isinstance(each, bool)
+    ]
+
+
+def _named(
+    found: Any, failures: Failures, held: Mapping[str, int], key: str = ""
+) -> Iterator[tuple[int | None, str, Any]]:
+    """Yield entries, each with its position and the key of its list; None = it has no position.
+
+    A value is a text in a list, the key of an entry, or stands in the entry at `value`.
+    """
+    is_name = bool(key) and key.strip().casefold() in held
+    inside = _at(found, failures.value) if failures.value and isinstance(found, dict) else None
+    if inside is not None:
+        names = _names(inside if isinstance(inside, list) else [inside])
+        for name in names or [""]:
+            yield _placed(name, held), key, found
+    elif is_name:
+        for entry in found if isinstance(found, list) else [found]:
+            yield _placed(key.strip().casefold(), held), "", entry
+    elif isinstance(found, list):
+        for each in found:
+            if each is not None:
+                yield from _named(each, failures, held, "" if isinstance(each, dict) else key)
+    elif isinstance(found, dict) and not (failures.value and _has_text(found)):
+        for name, inner in found.items():
+            yield from _named(inner, failures, held, name)
+    elif found:
+        names = _names([found])
+        yield (_placed(names[0], held) if names else None), key, None
+
+
+def _placed(name: str, held: Mapping[str, int]) -> int | None:
+    position = held.get(name, _SEVERAL)
+    return None if position == _SEVERAL else position
+
+
+def _has_succeeded(value: Any, succeeded: Sequence[Any]) -> bool:
+    if not succeeded:
+        return value in (None, False, "", [], {})
+    listed = [text for text in succeeded if isinstance(text, str)]
+    if type(value) is int and is_status(value, listed):
+        return True
+    # In Python 1 == True; in an answer they are two things.
+    return any(value == wanted and type(value) is type(wanted) for wanted in succeeded)
+
+
+def _positions(found: Any, failures: Failures) -> Iterator[tuple[int | None, Any]]:
+    if isinstance(found, dict):
+        yield from ((_position(key), entry) for key, entry in found.items())
+    elif isinstance(found, list):
+        yield from ((_position(_at(entry, failures.index)), entry) for entry in found)
+    else:
+        yield None, found
+
+
+def _position(value: Any) -> int | None:
+    if isinstance(value, str) and value.isdecimal() and len(value) <= _POSITION_DIGITS:
+        return int(value)
+    return value if type(value) is int else None
+
+
+def said_by(answer: Answer, reason: str) -> str:
+    """Return why an answer refuses, in its own words; "" where it does not say.
+
+    Args:
+        answer: Of any status.
+        reason: Its path; "" = the usual paths, where it is looked for in any case.
+    """
+    document = parsed(answer.body)
+    if document is None:
+        return _plain(answer.body)
+    paths = (reason, *_USUAL) if reason else _USUAL
+    return _usual_text(document, paths) or normalise_message(
+        document if isinstance(document, str) else ""
+    )
+
+
+def _usual_text(document: Any, paths: Sequence[str]) -> str:
+    found = (text for path in paths if isinstance(text := _at(document, path), str) and text)
+    return normalise_message(next(found, ""))
+
+
+def _plain(body: bytes) -> str:
+    """Return the text of an answer that is short and no page, else ""."""
+    text = body[:_LONGEST_TEXT].decode(errors="replace").strip()
+    return "" if text[:1] in _NO_TEXT or len(body) >= _LONGEST_TEXT else normalise_message(text)
+
+
+def _at(value: Any, path: str) -> Any:
+    """Return what lies at keys and `[indexes]`, joined by dots; None where there is nothing.
+
+    `[]` is the first entry of a list that has what follows.
+    """
+    if not path:
+        return value
+    before, _, behind = path.partition("[]")
+    if behind or path.endswith("[]"):
+        found = _at(value, before)
+        entries = found if isinstance(found, list) else ()
+        inner = (_at(entry, behind.removeprefix(".")) for entry in entries)
+        return next((each for each in inner if each is not None), None)
+    for step in _STEP.findall(path):
+        value = _step(value, step)
+    return value
+
+
+def _step(value: Any, step: str) -> Any:
+    if step.startswith("["):
+        index = int(step[1:-1])
+        return value[index] if isinstance(value, list) and index < len(value) else None
+    return value.get(step) if isinstance(value, dict) else None
+
+
+def _message(entry: Any, failures: Failures, key: str = "") -> str:
+    """Return the reason in an entry; where it has none, the name of the list that it stands in."""
+    said = _at(entry, failures.message) if failures.message else entry
+    said = entry if said is None else said
+    return normalise_message(said) if isinstance(said, str) else key or "refused"
