@@ -73,9 +73,9 @@ class TapOptions:
         if self.destination:
             configured("destination", self.destination, settings.destinations)
         fields = asdict(self)
-        kind, person = fields.pop("what"), fields.pop("person")
+        kind, person, text = fields.pop("what"), fields.pop("person"), fields.pop("text")
         people = _digests(client, settings, person) if person else frozenset()
-        return TapFilter(kind=kind, people=people, reveal=reveal, **fields)
+        return TapFilter(kind=kind, people=people, containing=text, reveal=reveal, **fields)
 
 
 def is_digest(person: str) -> bool:

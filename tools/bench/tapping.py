@@ -7,36 +7,36 @@ it counts its own processor time and that of Redis.
 from __future__ import annotations
 
 import gc
-import signal
 import statistics
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from random import Random
 from typing import Any, Final
 
 from segrelay.ops.demo.rig import Rig
-from segrelay.ops.terminal.moments import awaited
 from segrelay.producer.publish import Publisher
 from segrelay.producer.wakeups import SilentWaker
 from segrelay.sandbox.people import happenings, payloads
 from segrelay.worker.batch.send import Stop
-from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import digest_of
+from segrelay.worker.contract.redis.taps import TapWatch
+from segrelay.worker.contract.taps import TapFilter
 from segrelay.worker.node.runtime import Runtime, runtime_for
 from tools.bench.rigs import bench_rig, redis_seconds
 
-_ROUNDS: Final = 8
+_ROUNDS: Final = 12
 _PEOPLE: Final = 1_000_000
-_BEGIN_SECONDS: Final = 30.0
-WATCHES: Final[dict[str, tuple[str, ...] | None]] = {
+_RENEWED_SECONDS: Final = 5.0
+WATCHES: Final[dict[str, TapFilter | None]] = {
     "nobody": None,
-    "everything": (),
-    "one_person": ("--person", digest_of("email:nobody@example.com").hex()),
-    "one_outcome": ("--outcome", "dead"),
-    "a_text": ("--text", "not there"),
-    "a_text_revealed": ("--text", "not there", "--reveal"),
+    "nobody_again": None,
+    "everything": TapFilter(),
+    "one_person": TapFilter(people=frozenset([digest_of("email:nobody@example.com")])),
+    "one_outcome": TapFilter(outcome="dead"),
+    "a_text": TapFilter(containing="not there"),
+    "a_text_revealed": TapFilter(containing="not there", reveal=True),
 }
+"""The watch of each drain; the second drain without one shows how much is chance."""
 
 
 def drain_watched(*, events: int) -> dict[str, Any]:
@@ -55,39 +55,41 @@ def drain_watched(*, events: int) -> dict[str, Any]:
             for name in [*names[turn:], *names[:turn]]:
                 happened = happenings(chance, events=events, people=_PEOPLE)
                 publisher.publish(list(payloads(happened)))
-                with _watching(rig, WATCHES[name]):
-                    measured = drained(rig, runtime, events)
+                measured = drained(rig, runtime, events, WATCHES[name])
                 if number >= 0:  # the first round warms up
                     found[name].append(measured)
     return {name: summary(rounds, found["nobody"]) for name, rounds in found.items()}
 
 
-@contextmanager
-def _watching(rig: Rig, options: tuple[str, ...] | None) -> Iterator[None]:
-    if options is None:
-        yield
-        return
-    process = rig.start_beside("tap", "--for", "10m", "--json", *options)
-    awaited(lambda: bool(rig.client.exists(keys.TAPS)), _BEGIN_SECONDS)
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(_BEGIN_SECONDS)
+def drained(
+    rig: Rig, runtime: Runtime, events: int, wanted: TapFilter | None = None
+) -> dict[str, float]:
+    """Drain all partitions, and return what an event took, in µs.
 
-
-def drained(rig: Rig, runtime: Runtime, events: int) -> dict[str, float]:
-    """Drain all partitions, and return what an event took, in µs."""
+    Args:
+        rig: Holds the events.
+        runtime: Of the rig's configuration.
+        events: Their number.
+        wanted: The filter of somebody who watches meanwhile; None = nobody does.
+    """
+    watch = TapWatch(rig.client, wanted, "bench") if wanted else None
+    renewed = 0.0
     gc.collect()
     begun, ours, redis = time.perf_counter(), time.process_time(), redis_seconds(rig.client)
     while rig.waiting():
         for partition in rig.partitions():
+            if watch and time.perf_counter() > renewed + _RENEWED_SECONDS:
+                watch.look()
+                renewed = time.perf_counter()
             runtime.drain(partition.destination, partition.number, Stop())
-    return {
+    took = {
         "wall_us": 1e6 * (time.perf_counter() - begun) / events,
         "process_us": 1e6 * (time.process_time() - ours) / events,
         "redis_us": 1e6 * (redis_seconds(rig.client) - redis) / events,
     }
+    if watch:
+        watch.end()
+    return took
 
 
 def summary(rounds: list[dict[str, float]], plain: list[dict[str, float]]) -> dict[str, Any]:

@@ -82,7 +82,7 @@ class TapFilter:
         kind: A `TapKind`.
         outcome: One of `OUTCOMES`; with it, only records of outcomes are wanted.
         people: Digests; none = anybody.
-        text: A text in what is shown, in any case of its letters.
+        containing: A text in what is shown, in any case of its letters.
         reveal: The records hold people's data.
     """
 
@@ -92,7 +92,7 @@ class TapFilter:
     destination: str = ""
     outcome: str = ""
     people: frozenset[bytes] = frozenset()
-    text: str = ""
+    containing: str = ""
     reveal: bool = False
 
     def dumps(self) -> bytes:
@@ -196,7 +196,7 @@ class _Watch:
     ) -> Sequence[One]:
         """Return the deliveries that the filter wants."""
         found = self.filter.chosen(kind, destination, ones, outcome)
-        if not (found and self.filter.text):
+        if not (found and self.filter.containing):
             return found
         # Reading texts takes long, so it has a budget of its own. All other filters look at
         # everything: what is rare must not get lost in the sample.
@@ -213,7 +213,7 @@ class _Watch:
 
     def has_text(self, description: Description, one: Any) -> bool:
         """Say whether the filter's text, if it has one, is in what is shown."""
-        text = self.filter.text.casefold()
+        text = self.filter.containing.casefold()
         words = description.words(one, reveal=self.filter.reveal) if text else ()
         return not text or any(text in each.casefold() for each in words)
 

@@ -93,9 +93,9 @@ def test_a_filter_is_read_as_it_was_written():
         ({"destination": "other"}, 0),
         ({"kind": "render"}, 0),
         ({"outcome": "dead"}, 0),
-        ({"text": "GOL"}, 1),
-        ({"text": "secret"}, 0),
-        ({"text": "secret", "reveal": True}, 3),
+        ({"containing": "GOL"}, 1),
+        ({"containing": "secret"}, 0),
+        ({"containing": "secret", "reveal": True}, 3),
     ],
     ids=str,
 )
@@ -159,7 +159,7 @@ def test_looking_for_a_text_takes_a_small_share_of_the_time(world):
             sum(range(10_000))
             return super().words(one, reveal=reveal)
 
-    world.watch(text="vip")
+    world.watch(containing="vip")
 
     world.taps.offer(TapKind.EVENT, "insider", [Passing()] * 5_000, Slow())
 
