@@ -76,12 +76,6 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "segrelay serve",
         "segrelay serve --check --url https://relay.example.com/v1/lytics",
     ),
-    "mcp": _run(
-        "segrelay.ops.mcp.command:mcp",
-        "Let assistants look",
-        "segrelay mcp",
-        "segrelay mcp --actions",
-    ),
     "flower": _run("segrelay.ops.flower:flower", "Run Flower, for workers"),
     "console": _run(
         "segrelay.ops.console.command:app",
@@ -177,6 +171,12 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "See what goes through",
         "segrelay tap --for 15s",
         "segrelay tap --trigger vip-enter --outcome dead --json",
+    ),
+    "mcp": _operate(
+        "segrelay.ops.mcp.command:mcp",
+        "Let assistants look",
+        "segrelay mcp",
+        "segrelay mcp --actions",
     ),
     "erase": _operate(
         "segrelay.ops.person.commands:erase",

@@ -325,7 +325,7 @@ def _fitted(document: Any) -> str:
 
 
 def _cut(value: Any, most: int) -> Any:
-    """Return a value with shorter lists, each of which ends with the number of what is left out."""
+    """Return a value with shorter lists; each tells how many members it lacks."""
     if isinstance(value, Mapping):
         return {name: _cut(inner, most) for name, inner in value.items()}
     if not isinstance(value, list):
