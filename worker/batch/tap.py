@@ -109,22 +109,26 @@ class _Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """Describes deliveries that have this outcome.
+    """Describes deliveries that have ended, or will be tried again.
 
     Args:
+        outcome: Of all of them; "" = each has its own.
         remark: On all of them; "" = each has its own.
     """
 
     at: Passage
-    outcome: str
+    outcome: str = ""
     remark: str = ""
+
+    def of(self, one: Delivery) -> str:
+        return self.outcome or one.outcome
 
     def record(self, one: Delivery, *, reveal: bool) -> dict[str, Any]:
         del reveal
         return {
             **self.at.of_delivery(TapKind.OUTCOME, one),
             **_template(one),
-            "outcome": self.outcome,
+            "outcome": self.of(one),
             "reason": one.reason.value if one.reason else "",
             "status": one.answer.status if one.answer else None,
             "attempts": one.attempts,
@@ -134,7 +138,7 @@ class _Outcome:
     def words(self, one: Delivery, *, reveal: bool) -> list[str]:
         del reveal
         reason = one.reason.value if one.reason else ""
-        return [*_names(one), self.outcome, reason, self.remark or one.remark]
+        return [*_names(one), self.of(one), reason, self.remark or one.remark]
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,18 +232,14 @@ class DrainTap:
     @_harmless
     def ended(self, settled: Sequence[Delivery]) -> None:
         """Offer deliveries that Redis has settled, before they forget what they were."""
-        by_outcome: dict[str, list[Delivery]] = {}
-        for one in settled:
-            by_outcome.setdefault(one.outcome, []).append(one)
-        for outcome, ones in by_outcome.items():
-            description = _Outcome(self.at, outcome)
-            self.taps.offer(TapKind.OUTCOME, self._destination, ones, description, outcome)
+        ends = _Outcome(self.at)
+        self.taps.offer(TapKind.OUTCOME, self._destination, settled, ends, ends.of)
 
     @_harmless
     def retried(self, deliveries: Sequence[Delivery], message: str) -> None:
         """Offer deliveries whose request failed, and that will be tried again."""
-        description = _Outcome(self.at, RETRY, message)
-        self.taps.offer(TapKind.OUTCOME, self._destination, deliveries, description, RETRY)
+        tries = _Outcome(self.at, RETRY, message)
+        self.taps.offer(TapKind.OUTCOME, self._destination, deliveries, tries, tries.of)
 
     @property
     def _destination(self) -> str:
