@@ -43,7 +43,9 @@ class _Render:
         }
 
     def words(self, one: Delivery, *, reveal: bool) -> list[str]:
-        return [*_names(one), *_template(one).values(), *_text(one.body, reveal=reveal)]
+        template = one.loaded.template
+        name = template.name if template else ""
+        return [*_names(one), name, *_text(one.body, reveal=reveal)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ class _Outcome:
             **self.at.of_delivery(TapKind.OUTCOME, one),
             **_template(one),
             "outcome": self.of(one),
-            "reason": one.reason.value if one.reason else "",
+            "reason": one.reason.value if one.reason else None,
             "status": one.answer.status if one.answer else None,
             "attempts": one.attempts,
             "message": self.remark or one.remark,
@@ -254,12 +256,12 @@ def _text(content: bytes, *, reveal: bool) -> tuple[str, ...]:
     return (content.decode(errors="replace"),) if reveal else ()
 
 
-def _template(one: Delivery) -> dict[str, str]:
+def _template(one: Delivery) -> dict[str, str | None]:
     # What can't be decoded was never given its trigger.
     loaded = getattr(one, "loaded", None)
     template = loaded.template if loaded else None
     if template is None:
-        return {"template": "", "template_version": ""}
+        return {"template": None, "template_version": None}
     return {"template": template.name, "template_version": template.content_hash}
 
 
