@@ -75,7 +75,9 @@ _SAYS: Final = frozenset(
         clock the template returned what promise it async defined global that can t removed missing
         sha256 sha1 hmacSha256 toPhoneE164 read only unexpected token regular expression group
         prototype changed authConfGet getOAuth2AccessToken nothing give gets secrets put them into
-        authorization destination NaN Infinity takes more than seconds processor
+        authorization destination NaN Infinity integer repeat count initialized constructors invoked
+        digits operand right side instanceof malformed percent encoding expecting extensible URI
+        sequence char class index
         """
     )
 )
@@ -281,6 +283,8 @@ class JavaScriptTemplate:
         self._file = bundle.files[bundle.root]
         self._name = shown(self._file.name)
         self._own = threading.local()
+        if "\0" in self._file.text:
+            raise TemplateBroken(f"{self._name}: holds a zero byte, and is no text.", self._name)
         if wrong := why_unparsed(self._file.text, self._name):
             raise _broken(self._name, self._file.text, wrong)
         _Context(self._file)

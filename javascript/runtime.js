@@ -160,8 +160,10 @@
     [].values().map((one) => one), Iterator.from({ next() {} }),
   ];
 
+  const prototype = Object.getPrototypeOf(global);
   let known = new Set();
   function tidy() {
+    if (Object.getPrototypeOf(global) !== prototype) Object.setPrototypeOf(global, prototype);
     const keys = Reflect.ownKeys(global);
     if (keys.length === known.size) return;
     for (const key of keys) {

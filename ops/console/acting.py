@@ -16,10 +16,12 @@ from segrelay.ops.console.acts import ConsoleAct, StartedCommand, act_named, com
 from segrelay.ops.console.app import Asked, Console, Page, Redirect
 from segrelay.ops.console.dead_letters import chosen_dead_letters, samples_of
 from segrelay.ops.console.look import MOST_SCANNED, Look, scan
+from segrelay.ops.console.work_pages import doubted_run
 from segrelay.ops.kept import Filter, KeptOptions
 from segrelay.ops.state.acts import LONGEST_REASON
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.state.waiting import Choice, count_chosen, find_streams
+from segrelay.producer.sync.store import SyncStore
 from segrelay.worker.errors import UsageWrong
 
 _LIVE_SECONDS: Final = 1
@@ -195,8 +197,11 @@ def _orphans(look: Look, values: Values) -> Reach:
 
 
 def _leavers(look: Look, values: Values) -> Reach | None:
-    run = look.standing().syncs.get(_first(values, "sync"))
-    return Reach(max(run.gone.values(), default=0), "members") if run else None
+    name = _first(values, "sync")
+    if name not in look.settings.sync:
+        return None
+    doubted = doubted_run(SyncStore(look.client, name, look.settings.redis).peek())
+    return Reach(doubted.gone if doubted else 0, "members")
 
 
 _COUNTERS: Final[Mapping[str, Callable[[Look, Values], Reach | None]]] = {

@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import parse_qs, quote, urlencode
@@ -234,6 +235,7 @@ def _environment(prefix: str) -> Environment:
     environment.globals["url"] = lambda path, **query: address_of(prefix + path, query)
     environment.filters["count"] = lambda number: f"{number:,}"
     environment.filters["moment"] = moment
+    environment.filters["instant"] = instant
     environment.filters["pretty"] = pretty
     return environment
 
@@ -261,7 +263,21 @@ def moment(at_ms: int | None) -> Markup:
     if not at_ms:
         return Markup("-")
     text = shown_ms(at_ms, "seconds")
-    shown = text.replace("T", " ").replace("Z", " UTC")
+    return _time(text, text.replace("T", " ").replace("Z", " UTC"))
+
+
+def instant(text: str | None) -> Markup | str:
+    """Return a moment in RFC 3339 as HTML, as `moment` does; other text as it is."""
+    try:
+        at = datetime.fromisoformat(text or "")
+    except ValueError:
+        return text or "-"
+    if at.tzinfo is None:
+        return text or "-"
+    return _time(text or "", at.astimezone(UTC).isoformat(" ", "seconds").replace("+00:00", " UTC"))
+
+
+def _time(text: str, shown: str) -> Markup:
     return Markup('<time datetime="{0}" title="{1}">{1}</time>').format(text, shown)
 
 

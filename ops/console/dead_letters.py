@@ -9,22 +9,31 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from segrelay.ops.console.app import Asked, Columns, Console, Page, Sorting, pretty
-from segrelay.ops.console.look import MOST_SCANNED, Look
+from segrelay.ops.console.look import MOST_READ, Look
 from segrelay.ops.console.revealing import note_reveal
 from segrelay.ops.dead_letters.commands import LEFT_OUT, DeadLetterOptions
-from segrelay.ops.dead_letters.reading import Cause, StoredDeadLetter, digest_of, matches
+from segrelay.ops.dead_letters.reading import (
+    Cause,
+    StoredDeadLetter,
+    digest_of,
+    matches,
+    newest_deaths,
+    read_deaths,
+)
 from segrelay.ops.dead_letters.replay import candidate_of, failed_at
 from segrelay.ops.kept import Filter
+from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.terminal.console import json_or_text
 from segrelay.ops.terminal.moments import shown_ms
 from segrelay.worker.checks.preview import Previewed, preview
 from segrelay.worker.contract.masking import cut, hidden
 from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.words import Death
-from segrelay.worker.core.messages import location_in
+from segrelay.worker.core.messages import location_in, normalise_message
 from segrelay.worker.errors import UsageWrong
 
 PAGE: Final = 50
+_READ_AT_ONCE: Final = 250
 FILTERS: Final = ("trigger", "audience", "kind", "text", "since", "until")
 _COLUMNS: Final[Columns] = {
     "died": itemgetter("last_at_ms"),
@@ -48,22 +57,19 @@ def dead_letters(console: Console, asked: Asked) -> Page:
     chosen = list(asked.query.get("cause", ()))
     filters = {name: asked.get(name) for name in FILTERS}
     is_filtered = bool(chosen or any(filters.values()))
-    number = asked.number("page", 1, MOST_SCANNED // PAGE)
+    number = asked.number("page", 1, MOST_READ // PAGE)
     sorting = Sorting.of(asked, _COLUMNS, "-died")
     of_causes = Sorting.of(asked, _OF_CAUSES, "-letters", "causes")
     wanted = chosen_dead_letters(look, filters, chosen)
-    looked = _look_through(look, wanted, MOST_SCANNED if sorting.text else PAGE * number)
+    looked = _look_through(look, wanted, MOST_READ if sorting.text else PAGE * number)
     found = sorting.apply(looked.found, _COLUMNS)
-    store = look.dead_letters()
     values = {
         "causes": of_causes.apply((_cause_row(look, one) for one in causes), _OF_CAUSES),
         "kept": sum(one.count for one in causes),
         "chosen": chosen,
         "filters": filters,
         "is_filtered": is_filtered,
-        "letters": [
-            store.document(one, reveal=False) for one in found[PAGE * (number - 1) : PAGE * number]
-        ],
+        "letters": [_row(one) for one in found[PAGE * (number - 1) : PAGE * number]],
         "page": number,
         "has_more": len(found) > PAGE * number,
         "looked": looked,
@@ -94,17 +100,24 @@ class LookedThrough:
 
 def _look_through(look: Look, wanted: Filter, enough: int) -> LookedThrough:
     """Read the newest letters until more than enough match, or a page may read no more."""
-    within = Filter(since_ms=wanted.since_ms, until_ms=wanted.until_ms)
+    partitions = all_partitions(look.client, look.settings)
+    deaths, is_whole = newest_deaths(look.client, partitions, wanted, MOST_READ)
     found: list[StoredDeadLetter] = []
-    for number, one in enumerate(look.dead_letters().find(within), 1):
-        if matches(one, wanted):
-            found.append(one)
-        if number == MOST_SCANNED:
-            # Others may have died in the same millisecond: rather show some twice than none.
-            return LookedThrough(found, number, shown_ms(one["last_at_ms"] + 1))
-        if len(found) > enough:
-            return LookedThrough(found, number)
-    return LookedThrough(found, len(found))
+    looked = 0
+    while looked < len(deaths) and len(found) <= enough:
+        part = deaths[looked : looked + (_READ_AT_ONCE if looked else enough + 1)]
+        looked += len(part)
+        found += (one for one in read_deaths(look.client, part) if matches(one, wanted))
+    if looked < len(deaths) or is_whole:
+        return LookedThrough(found, looked)
+    # Others may have died in the same millisecond: rather show some twice than none.
+    return LookedThrough(found, looked, shown_ms(deaths[-1].at_ms))
+
+
+def _row(one: StoredDeadLetter) -> Mapping[str, Any]:
+    """Return what a list shows of a letter."""
+    names = ("id", "last_at_ms", "reason", "trigger", "audience", "direction")
+    return {name: one[name] for name in names} | {"message": normalise_message(one["message"])}
 
 
 def chosen_dead_letters(look: Look, filters: Mapping[str, str], causes: Sequence[str]) -> Filter:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from segrelay.ops.console.acts import act_in
 from segrelay.ops.console.app import Asked, Columns, Console, Page, Sorting, address_of
-from segrelay.ops.console.look import MOST_SCANNED, Look, Scan
+from segrelay.ops.console.look import MOST_READ, Look, Scan
 from segrelay.ops.console.revealing import note_reveal
 from segrelay.ops.kept import Filter, KeptOptions
 from segrelay.ops.quarantine import group_of, matches
@@ -207,7 +207,7 @@ def _oldest_entries(
 
     Of many streams few are read of each: the oldest of all are mostly the first of each.
     """
-    most = MOST_SCANNED if choice.audience else _MOST_LINES
+    most = MOST_READ if choice.audience else _MOST_LINES
     for_each = max(1, most // max(1, len(streams)))
     for one in read_first_entries(look.client, streams, for_each):
         if one.header and choice.audience in ("", one.header.audience):

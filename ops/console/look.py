@@ -28,6 +28,7 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.events import HistoryLine
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.processes import KEPT, RECENT_SAMPLES, Sample
+from segrelay.worker.contract.receivers import WebhookRequest, read_requests
 from segrelay.worker.contract.redis.acts import (
     MOST_ACTS,
     Act,
@@ -38,9 +39,12 @@ from segrelay.worker.contract.redis.acts import (
 from segrelay.worker.contract.redis.claim import compare
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
+from segrelay.worker.errors import RedisUnavailable
 
-MOST_SCANNED: Final = 1_000
-"""The most letters, records or entries that are read for one page."""
+MOST_SCANNED: Final = 2_000
+"""The most things that are counted before an act, and members that are looked through."""
+MOST_READ: Final = 1_000
+"""The most letters or waiting deliveries that are read for one page."""
 _OF_EACH_HISTORY: Final = 100
 """The newest lines that are read of each partition's history."""
 _MOST_RECORDS: Final = 20_000
@@ -50,6 +54,7 @@ _SHARE: Final = 0.04
 """The share of the time in which the standing is read: with very much in Redis, it is read less
 often."""
 _ASKED_WITHIN_SECONDS: Final = 120.0
+_FAILS_SECONDS: Final = 0.5
 _HOUR_FRESH_SECONDS: Final = 10.0
 _SAMPLES_APART: Final = 6
 """Samples are ten seconds apart; one a minute is enough for a plot, and has 30 KB at most."""
@@ -79,6 +84,8 @@ class Shared(Generic[Found]):
     _found: Found | None = None
     _begun_at: float = 0.0
     _asked_at: float = 0.0
+    _failure: RedisUnavailable | None = None
+    _failed_until: float = 0.0
     _reader: threading.Thread | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _over: threading.Event = field(default_factory=threading.Event)
@@ -93,7 +100,7 @@ class Shared(Generic[Found]):
             self._asked_at = time.monotonic()
             if self._found is None or self._begun_at <= self.changed_at():
                 self._found = None
-                self._take(*self._read())
+                self._take(*self._read_or_fail())
             if self._reader is None and not self._over.is_set():
                 self._reader = threading.Thread(target=self._keep_fresh, daemon=True)
                 self._reader.start()
@@ -105,6 +112,17 @@ class Shared(Generic[Found]):
         self._over.set()
         if self._reader:
             self._reader.join()
+
+    def _read_or_fail(self) -> tuple[float, Found]:
+        """Read it; who has waited for a reading that failed does not wait for the next one."""
+        if self._failure and time.monotonic() < self._failed_until:
+            raise self._failure
+        try:
+            return self._read()
+        except RedisUnavailable as error:
+            self._failure = error
+            self._failed_until = time.monotonic() + _FAILS_SECONDS
+            raise
 
     def _read(self) -> tuple[float, Found]:
         begun_at, begun = time.time(), time.monotonic()
@@ -181,6 +199,7 @@ class Look:
         self._causes = Shared(self._count_causes, _FRESH_SECONDS, changed_at)
         self._history = Shared(self._read_history, _FRESH_SECONDS, changed_at)
         self._records = Shared(self._read_records, _FRESH_SECONDS, changed_at)
+        self._requests = Shared(self._read_requests, _HOUR_FRESH_SECONDS)
         self._minutes: list[Sample] = []
         self._entries: list[tuple[str, Act]] = []
         self._entries_lock = threading.Lock()
@@ -188,7 +207,8 @@ class Look:
 
     def end(self) -> None:
         """Read nothing more."""
-        for one in (self._hour, self._judged, self._causes, self._history, self._records):
+        shared = (self._hour, self._judged, self._causes, self._history)
+        for one in (*shared, self._records, self._requests):
             one.end()
 
     @property
@@ -224,6 +244,10 @@ class Look:
     def records(self) -> Scan[QuarantineRecord]:
         """Return the records of the quarantine, in no order."""
         return self._records.value()
+
+    def requests(self) -> Sequence[WebhookRequest]:
+        """Return the newest requests to the receiver."""
+        return self._requests.value()
 
     def acts(self) -> list[Act]:
         """Return all acts that are kept, the newest first; only new ones are read."""
@@ -261,6 +285,9 @@ class Look:
 
     def _read_records(self) -> Scan[QuarantineRecord]:
         return scan(self.quarantine().find(EVERYTHING), _MOST_RECORDS)
+
+    def _read_requests(self) -> list[WebhookRequest]:
+        return list(read_requests(self.client))
 
     def _read_history(self) -> list[tuple[PartitionKeys, HistoryLine]]:
         partitions = all_partitions(self.client, self.settings)

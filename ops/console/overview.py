@@ -120,7 +120,8 @@ def _count_of(kind: str) -> Callable[[BalanceRow], int]:
 
 
 _ROWS: Final = 50
-"""The triggers that the first page shows, unless all are asked for."""
+"""The triggers that a page shows."""
+_MOST_PAGES: Final = 1_000
 _ROW_COLUMNS: Final[Columns] = {
     "need": lambda row: row.need,
     "name": attrgetter("name"),
@@ -134,7 +135,7 @@ def now(console: Console, asked: Asked) -> Page:
     judged = console.look.judged()
     standing = judged.standing
     sorting = Sorting.of(asked, _ROW_COLUMNS, "-need")
-    shows_all = asked.get("all") == "1"
+    number = asked.number("page", 1, _MOST_PAGES)
     by_trigger = sorting.apply(
         (
             BalanceRow(name, _six(one.counts), "trigger", one.condition)
@@ -150,9 +151,10 @@ def now(console: Console, asked: Asked) -> Page:
         "reasons": {kind: standing.counts.by_reason(kind) for kind in REASONED},
         "lanes": list(_by_lane(standing)),
         "by_destination": list(_by_destination(standing)),
-        "by_trigger": by_trigger if shows_all else by_trigger[:_ROWS],
+        "by_trigger": by_trigger[_ROWS * (number - 1) : _ROWS * number],
         "triggers": len(by_trigger),
-        "shows_all": shows_all,
+        "page": number,
+        "has_more": len(by_trigger) > _ROWS * number,
         "sorting": sorting,
         "plots": plots_of(standing, console.look.hour()),
         "started": console.started.latest()[:5],

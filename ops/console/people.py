@@ -11,13 +11,13 @@ import orjson
 
 from segrelay.ops.console.app import Asked, Console, Page, Redirect, address_of
 from segrelay.ops.console.dead_letters import tried_dead_letters
-from segrelay.ops.console.look import Look
+from segrelay.ops.console.look import MOST_READ, Look
 from segrelay.ops.console.revealing import note_reveal
 from segrelay.ops.dead_letters.replay import shown
 from segrelay.ops.state.person import KnownPerson
 from segrelay.ops.state.waiting import WaitingEntry
 from segrelay.ops.verify import HeldPerson, verify_person
-from segrelay.ops.why.command import ledger_of, timeline_of
+from segrelay.ops.why.command import ledger_of, timeline_of, verdict
 from segrelay.ops.why.story import MOST_ENTRIES, KnownProfile, Moment, explain_person, find_profile
 from segrelay.worker.checks.preview import Candidate, Previewed, preview
 from segrelay.worker.contract.events import decode_profile
@@ -30,8 +30,6 @@ from segrelay.worker.contract.triggers import DESTINATION, TRIGGER
 from segrelay.worker.errors import PayloadRefused, UsageWrong
 
 _DIGEST: Final = re.compile(rf"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
-_MOST_READ: Final = 2_000
-"""Waiting entries and dead letters that are read for the page; all are at a click."""
 _MOST_SEARCHED: Final = 20_000
 _TRIED: Final = 5
 _PAUSES: Final = frozenset({"pause", "resume"})
@@ -92,6 +90,7 @@ def person(console: Console, asked: Asked) -> Page:
     """Show the story of one person; what templates would make of it only if it is asked for."""
     look = console.look
     known = _known(look, asked)
+    known.requests = [one for one in look.requests() if known.person.digest in one.people]
     digest, partition = known.person.digest, known.person.partition
     does = asked.given("do") if asked.is_post else ""
     reveals = does == "reveal" or (does == "verify" and bool(asked.given("reason").strip()))
@@ -111,7 +110,7 @@ def person(console: Console, asked: Asked) -> Page:
         "partition": partition,
         "is_nothing": known.is_nothing,
         "is_whole": known.is_whole,
-        "most_read": _MOST_READ,
+        "most_read": MOST_READ,
         "ledger": list(ledger_of(known)),
         "timeline": [(moment, _dead_letter_in(moment)) for moment in timeline],
         "letters": [shown(one, reveal=reveals) for one in known.dead_letters],
@@ -124,7 +123,8 @@ def person(console: Console, asked: Asked) -> Page:
         if tries
         else {},
         "waiting": len(known.waiting),
-        "renamings": known.renamings,
+        "former": known.former,
+        "verdict": "" if known.is_nothing else verdict(timeline),
         "is_revealed": reveals,
         "held": None if held is None else [(n, _shown(h, reveals)) for n, h in held.items()],
         "shows_all": asked.get("all") == "1",
@@ -147,7 +147,7 @@ def _known(look: Look, asked: Asked) -> KnownProfile:
     digest, partition = asked.path["digest"], asked.get("partition")
     if not (_DIGEST.fullmatch(digest) and partition.isascii() and partition.isdigit()):
         raise UsageWrong("This is no person's address: search for the person.")
-    most = MOST_ENTRIES if asked.get("all") == "1" else _MOST_READ
+    most = MOST_ENTRIES if asked.get("all") == "1" else MOST_READ
     found = KnownPerson(bytes.fromhex(digest), int(partition))
     return explain_person(look.client, look.settings, found, most, look.standing())
 

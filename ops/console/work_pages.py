@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from segrelay.ops.backfill.report import read_report
 from segrelay.ops.console.app import Asked, Columns, Console, Page, Sorting
@@ -130,23 +130,40 @@ def sync(console: Console, asked: Asked) -> Page:
     """Show one sync: its run, its last result, and who would be taken out if it is confirmed."""
     look, name = console.look, asked.path["name"]
     standing = look.standing()
-    run = standing.syncs.get(name)
-    if run is None:
+    if name not in standing.syncs:
         raise UsageWrong("The configuration has no such sync.")
-    asks = run.phase is Phase.CONFIRM
+    run = SyncStore(look.client, name, look.settings.redis).peek()
+    doubted = doubted_run(run)
+    asks = doubted is not None
     values = {
         "name": name,
         "run": run,
         "schedule": standing.settings.sync[name],
         "asks": asks,
-        "leaving": _leaving(look, name, run) if asks else None,
+        "leaving": _leaving(look, name, run, doubted.number) if doubted else None,
     }
     live = 0 if asks else console.live_seconds
     return Page("sync.html", f"Sync {name}", values, live_seconds=live)
 
 
-def _leaving(look: Look, name: str, run: Run) -> Scan[tuple[str, int]]:
-    """Return the members that the run has not seen, as digests with their partitions."""
+class DoubtedRun(NamedTuple):
+    """A run of a sync that waits for a person, with the number of members it has not seen."""
+
+    number: int
+    gone: int
+
+
+def doubted_run(run: Run) -> DoubtedRun | None:
+    """Return the run that `sync confirm` would be about: the last whole one; None = none is."""
+    if run.phase is Phase.CONFIRM:
+        return DoubtedRun(run.number, max(run.gone.values(), default=0))
+    if run.phase in {Phase.SCAN, Phase.COUNT} and run.last.get("outcome") == "doubted":
+        return DoubtedRun(run.number - 1, int(run.last["gone"]))
+    return None
+
+
+def _leaving(look: Look, name: str, run: Run, number: int) -> Scan[tuple[str, int]]:
+    """Return the members that a run has not seen, nor one since, as digests with partitions."""
     store = SyncStore(look.client, name, look.settings.redis)
     marks = (
         (key, mark, partition.number)
@@ -157,7 +174,7 @@ def _leaving(look: Look, name: str, run: Run) -> Scan[tuple[str, int]]:
     looked = list(islice(marks, MOST_SCANNED + 1))
     for key, text, partition in looked:
         mark = Mark.loads(text)
-        if not mark.is_name and mark.run != run.number:
+        if not mark.is_name and mark.run < number:
             gone.setdefault(digest_of(key).hex(), partition)
     found = scan(gone.items())
     return Scan(found.found, is_whole=len(looked) <= MOST_SCANNED)

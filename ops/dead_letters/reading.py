@@ -7,7 +7,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -24,6 +24,7 @@ NUMBERS_CHANGED: Final = -2
 """The answer of the script that adds letters if the number of partitions has changed."""
 _READ_AT_ONCE: Final = 100
 """Letters read in one call: few, because a letter may hold a profile of a megabyte."""
+_MORE_THAN_ITS_SHARE: Final = 4
 _READ_FIRST: Final = 8
 """Letters of a partition that are read first: who wants the newest few reads few of each."""
 
@@ -96,6 +97,69 @@ def find_dead_letters(
             yield dead_letter
 
 
+class TimeOfDeath(NamedTuple):
+    """The place of a dead letter in the order of deaths, which is read without the letter."""
+
+    at_ms: int
+    partition: PartitionKeys
+    id: bytes
+
+
+def newest_deaths(
+    client: Redis, partitions: Sequence[PartitionKeys], wanted: Filter, most: int
+) -> tuple[list[TimeOfDeath], bool]:
+    """Return the newest deaths, the newest first, and whether there are no others.
+
+    They are read in one round trip: of each partition some more than its share. Where one has
+    still more, what is older than the last that was read of it is left out.
+
+    Args:
+        client: Redis.
+        partitions: The partitions to look in.
+        wanted: Only its times count.
+        most: The largest number of deaths that is returned.
+    """
+    of_each = -(-_MORE_THAN_ITS_SHARE * most // max(1, len(partitions)))
+    answers = ask_each(
+        client,
+        partitions,
+        lambda pipe, partition: pipe.zrevrangebyscore(
+            partition.dead_letter_times,
+            wanted.until_ms or "+inf",
+            wanted.since_ms,
+            start=0,
+            num=of_each,
+            withscores=True,
+        ),
+    )
+    horizon = max((rows[-1][1] for rows in answers if len(rows) == of_each), default=0)
+    found = [
+        TimeOfDeath(int(at_ms), partition, one_id)
+        for partition, rows in zip(partitions, answers, strict=True)
+        for one_id, at_ms in rows
+        if at_ms >= horizon
+    ]
+    found.sort(key=lambda one: -one.at_ms)
+    return found[:most], not horizon and len(found) <= most
+
+
+def read_deaths(client: Redis, deaths: Sequence[TimeOfDeath]) -> Iterator[StoredDeadLetter]:
+    """Yield the letters of these deaths in their order; gone ones are left out."""
+    groups: defaultdict[PartitionKeys, list[bytes]] = defaultdict(list)
+    for one in deaths:
+        groups[one.partition].append(one.id)
+    answers = ask_each(
+        client,
+        groups,
+        lambda pipe, partition: pipe.hmget(partition.dead_letters, groups[partition]),
+    )
+    texts = {partition: iter(answer) for partition, answer in zip(groups, answers, strict=True)}
+    for one in deaths:
+        text = next(texts[one.partition])
+        if text is not None:
+            yield dead_letter_at(one.partition, text)
+
+
 def matches(dead_letter: StoredDeadLetter, wanted: Filter) -> bool:
     """Say whether a filter matches a letter; its time was compared before."""
     return (
@@ -140,8 +204,8 @@ def _named(
 def _of_partition(
     client: Redis, partition: PartitionKeys, wanted: Filter, most: int
 ) -> Iterator[tuple[float, StoredDeadLetter]]:
-    first, at_once = 0, _READ_FIRST
     digests = [each.encode() for each in wanted.digests]
+    first, at_once = 0, _READ_AT_ONCE if digests else _READ_FIRST
     latest = wanted.until_ms or "+inf"
     while True:
         rows: Any = client.zrevrangebyscore(

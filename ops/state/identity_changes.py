@@ -11,10 +11,10 @@ from typing import Any, Final, Literal, NamedTuple
 import orjson
 
 from segrelay.ops.state import opened
-from segrelay.ops.state.person import ForwardedPerson, former_identities, read_forwards
+from segrelay.ops.state.person import ForwardedPerson, former_identities
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
-from segrelay.worker.contract.people import Moving, StableIdChange, StableRecord
+from segrelay.worker.contract.people import StableIdChange, StableRecord
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import scan_fields
 from segrelay.worker.contract.redis.scripts import ScriptCall
@@ -201,17 +201,19 @@ class PastRenaming(NamedTuple):
     trigger: str
 
 
-def read_renamings(
-    client: Redis, partitions: Iterable[PartitionKeys], digest: bytes
-) -> Iterator[PastRenaming]:
-    """Yield the renamings by which somebody got the identity that they have."""
+def renamings_in(done: Iterable[ForwardedPerson], digest: bytes) -> Iterator[PastRenaming]:
+    """Yield the renamings by which somebody got the identity that they have.
+
+    Args:
+        done: The people whose renaming has ended.
+        digest: Of the present identity.
+    """
     by_destination: defaultdict[str, list[ForwardedPerson]] = defaultdict(list)
-    for partition in partitions:
-        by_destination[partition.destination] += read_forwards(client, [partition])
+    for one in done:
+        by_destination[one.destination].append(one)
     for destination, found in by_destination.items():
-        done = [each for each in found if each.forward.moving is Moving.DONE]
-        former = {person.digest for person in former_identities(done, digest)}
-        for each in done:
+        former = {person.digest for person in former_identities(found, digest)}
+        for each in found:
             if each.person.digest in former:
                 yield PastRenaming(destination, each.forward.begun_ms, each.forward.trigger)
 

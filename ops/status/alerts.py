@@ -458,7 +458,8 @@ def _text(alert: Alert) -> str:
     problem = alert.problem
     lasted = in_short((alert.at_ms - alert.first_ms) / 1_000)
     if alert.is_over:
-        return printable(f"It lasted {lasted}. It was: {problem.message}")
+        how = f"It came and went for {lasted}" if alert.is_restless else f"It lasted {lasted}"
+        return printable(f"{how}. It was: {problem.message}")
     lasts = f"It has lasted {lasted}. " if alert.kind == REMINDER else ""
     restless = " It comes and goes: its end is told after 10 minutes without it."
     end = "" if problem.message.endswith("?") else "."

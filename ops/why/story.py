@@ -17,7 +17,7 @@ from segrelay.ops.dead_letters.reading import (
     find_dead_letters,
 )
 from segrelay.ops.kept import Filter
-from segrelay.ops.state.identity_changes import PastRenaming, read_renamings
+from segrelay.ops.state.identity_changes import PastRenaming, renamings_in
 from segrelay.ops.state.partitions import Stream, all_partitions
 from segrelay.ops.state.person import (
     ForwardedPerson,
@@ -194,6 +194,7 @@ class KnownProfile:
         orphaned: Entries of `waiting` that no trigger wants any more.
         requests: To the receiver, that brought events of this person lately.
         renamings: The renamings by which the person got the present identity.
+        former: The identities before it.
         is_whole: All that waits was looked at.
     """
 
@@ -208,6 +209,7 @@ class KnownProfile:
     obstacles: Obstacles | None = None
     requests: list[WebhookRequest] = field(default_factory=list)
     renamings: list[PastRenaming] = field(default_factory=list)
+    former: list[KnownPerson] = field(default_factory=list)
     is_whole: bool = True
 
     @property
@@ -223,7 +225,6 @@ def explain(client: Redis, settings: Settings, text: str) -> KnownProfile:
     known = find_profile(client, settings, text)
     known.quarantined = list(_quarantined(client, text))
     digest = known.person.digest
-    known.renamings = list(read_renamings(client, all_partitions(client, settings), digest))
     known.requests = [one for one in read_requests(client) if digest in one.people]
     return known
 
@@ -287,7 +288,9 @@ def explain_person(
     if key := present_key(done, person.digest):
         numbering = learn_numbering(client, settings)
         known.person = person = KnownPerson(digest_of(key), numbering.of(key))
-    people = [person, *former_identities(done, person.digest)]
+    known.former = former_identities(done, person.digest)
+    known.renamings = list(renamings_in(done, person.digest))
+    people = [person, *known.former]
     numbers = {each.partition for each in people}
     partitions = [partition for partition in everywhere if partition.number in numbers]
     for partition in (one for one in partitions if one.number == person.partition):
@@ -299,7 +302,7 @@ def explain_person(
             known.written_ms[partition.destination] = written_ms
     digests = frozenset(each.digest for each in people)
     for partition in partitions:
-        known.past += _past(client, partition, digests)
+        known.past += _past(client, partition, digests, most)
     streams = _streams_of(standing, partitions) if standing else find_streams(client, partitions)
     known.waiting, known.is_whole = _waiting(client, streams, digests, most)
     if known.waiting:
@@ -348,12 +351,18 @@ def _written_ms(
     return int(since_ms - kept_ms + left_ms)
 
 
-def _past(client: Redis, partition: PartitionKeys, digests: frozenset[bytes]) -> Iterator[Moment]:
-    """Yield the lines of a partition's history about a person: skips, refusals and retries."""
-    rows: Any = client.xrevrange(partition.history)
+def _past(
+    client: Redis, partition: PartitionKeys, digests: frozenset[bytes], most: int
+) -> Iterator[Moment]:
+    """Yield the newest lines of a history about a person: skips, refusals and retries."""
+    rows: Any = client.xrevrange(partition.history, count=most)
     wanted = {digest.hex() for digest in digests}
+    words = [each.encode() for each in wanted]
     for _, fields in rows:
-        line = HistoryLine.loads(fields[b"e"])
+        text = fields[b"e"]
+        if not any(each in text for each in words):
+            continue
+        line = HistoryLine.loads(text)
         if line.digest in wanted:
             where = (partition.destination, line.trigger, line.audience, line.direction)
             yield Moment(line.at_ms, line.outcome, *where, line.time_us, line.remark)

@@ -13,6 +13,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from segrelay.ops.console import command
 from segrelay.worker.contract import keys
 from tests.journeys.console.world import REFUSED, World, event, words
 from tests.journeys.play import status_of
@@ -96,6 +97,21 @@ def give_an_hour(world):
 def page(world, tmp_path_factory):
     with ConsolePage(tmp_path_factory.mktemp("profile"), world) as it:
         yield it
+
+
+def test_no_page_is_left_out():
+    named = {"/letters/{id}": "letter", "/people/{digest}": "person", "/quarantine/{id}": "record"}
+    named |= {
+        "/jobs/{name}": "job",
+        "/syncs/{name}": "sync",
+        "/act": "act",
+        "/acts/{key}": "started",
+    }
+    named["/templates/{name:path}"] = "template"
+    looked_at = {**PAGES, **LINKED, "started": "/acts"}
+
+    for page in command.PAGES:
+        assert page.path in PAGES.values() or named[page.path] in looked_at
 
 
 def address(page, world, name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from tools.bench.console import browse
 from tools.bench.costs import CASES, deliver, ledger_size
 from tools.bench.draining import deliver_replicated, drain, live_events
 from tools.bench.gate import gate
@@ -155,6 +156,19 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         "MB",
         memory,
         (Variant("most of any process", "most_grown_mb"),),
+        events=1_000_000,
+        takes_long=True,
+    ),
+    "console": Scenario(
+        "The console with very much in Redis",
+        "ms",
+        browse,
+        (
+            Variant("slowest page, p95", "slowest_p95_ms"),
+            Variant("processor time of Redis for a page, at most", "most_redis_ms"),
+            Variant("processor time of the console for a page, at most", "most_console_ms"),
+            Variant("the first page of all", "first_page_ms"),
+        ),
         events=1_000_000,
         takes_long=True,
     ),

@@ -69,9 +69,6 @@ class InRedis:
     def key_of(self, stable):
         return self._record(stable).key
 
-    def refused_of(self, stable):
-        return self._record(stable).refused
-
     @property
     def counts(self):
         partitions = [PartitionKeys("insider", number) for number in NUMBERING.numbers]

@@ -48,13 +48,6 @@ class Broker:
             self.client.xadd(keys.stream(name), {"h": "", "p": ""})
             self.client.sadd(keys.streams, name)
 
-    def take_work(self, *partitions):
-        for partition in partitions:
-            keys = PartitionKeys(*partition)
-            for name in self.client.smembers(keys.streams):
-                self.client.delete(keys.stream(name.decode()))
-            self.client.delete(keys.streams)
-
     def queued(self):
         return sum(self.client.llen(queue) for queue in QUEUES)
 

@@ -53,7 +53,7 @@ from pathlib import Path
 import segrelay.templates as shipped
 from tests.journeys.channel import OVER, PROBLEM, Channel
 from tests.journeys.judging import entrances, ill_of, well
-from tests.journeys.play import SHORT, Rig, publish, start_worker, stop_worker
+from tests.journeys.play import SHORT, Rig, publish
 from tests.waiting import until
 
 MEMBERS = [{"_uid": f"u{n}", "email": f"p{n}@example.com", "segments": ["vip"]} for n in range(300)]
@@ -105,13 +105,6 @@ class Stage:
         """Wait until each failure was said to be over, once."""
         for name in self._named:
             self.channel.announced(name, PROBLEM, OVER)
-
-    def start_beside_it(self, worker, *more):
-        """Start another worker in the place of one that is stopped; with files of its own."""
-        fresh = start_worker(self.rig, *more)
-        stop_worker(worker)
-        self.rig.workers.remove(worker)
-        return fresh
 
 
 def receive(stage, receiver):

@@ -82,6 +82,22 @@ def test_an_error_in_a_helper_has_the_line_of_its_call(rendered):
     assert (failed.message, failed.line) == ("TypeError: sha256 of a value that is missing", 2)
 
 
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("BigInt(1.5)", "RangeError: cannot convert to BigInt: not an integer"),
+        ("'x'.repeat(-1)", "RangeError: invalid repeat count"),
+        ("'use strict'; undefined.x = 1", "TypeError: cannot set property 'x' of undefined"),
+        ("5 in 5", "TypeError: invalid 'in' operand"),
+        ("JSON.parse(data.name)", "SyntaxError: unexpected token: '…'"),
+    ],
+)
+def test_what_the_engine_says_is_told_without_data(rendered, code, message):
+    [failed] = rendered(f"function template(data) {{ {code}; }}", row_of(name="Zoe"))
+
+    assert failed.message == message
+
+
 def test_nothing_of_a_comment_is_said(rendered):
     source = "// Ask Zoe.\nfunction template(data) { throw new Error(data.name + ' is wrong'); }"
 
@@ -104,6 +120,8 @@ def test_an_event_for_which_nothing_is_returned_is_skipped(rendered, nothing):
         ("const seen = [];", "return seen.push(1);"),
         ("", "globalThis.seen = (globalThis.seen || 0) + 1; return seen;"),
         ("", "Object.prototype.seen = 1; return {}.seen ? 2 : 1;"),
+        ("", "if (typeof x == 'number') return 2; globalThis.__proto__ = { x: 1 }; return 1;"),
+        ("", "data.__proto__.seen = 1; return {}.seen ? 2 : 1;"),
         ("", "Array.prototype.seen = 1; return [].seen ? 2 : 1;"),
         ("const f = function* () {};", "f.prototype.__proto__.seen = 1; return f().seen ? 2 : 1;"),
         ("", "JSON.parse = () => ({}); return JSON.parse('1');"),
@@ -154,6 +172,8 @@ def test_a_template_may_be_defined_in_any_way(rendered, source):
         ("function template(data) {\n  retrun 1;\n}", "t.js:2:10: SyntaxError: expecting ';'."),
         ("function tmplate() {}", "t.js: defines no function `template`"),
         ("const template = 1;", "t.js: defines no function `template`"),
+        ("", "t.js: defines no function `template`"),
+        ("function template() {} // \0", "t.js: holds a zero byte"),
         ("boom();", "t.js:1:1: ReferenceError: boom is not defined."),
         ("while (true) {}", "t.js: it takes too much time."),
         ("} function template() {", "t.js:1:1: SyntaxError"),

@@ -25,7 +25,13 @@ from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.redis.client import Pipeline, Redis
 from segrelay.worker.contract.redis.lock import take_turn
 from segrelay.worker.contract.redis.scanning import AnotherServer, read_keys, scan_parts
-from segrelay.worker.contract.redis.scripts import ScriptCall, digest, run_each
+from segrelay.worker.contract.redis.scripts import (
+    ScriptCall,
+    digest,
+    load_script,
+    run_each,
+    run_script,
+)
 from segrelay.worker.contract.settings import Destination, Settings
 from segrelay.worker.contract.triggers import label, named_audiences, parse_pauses
 from segrelay.worker.contract.words import BACKFILL, LIVE
@@ -213,6 +219,8 @@ def _partition(
     return _Partition(partition, frozenset(idle | paused), frozenset(meant))
 
 
+_IN_ANY_CASE: Final = load_script("one_command")
+"""A script that writes in a full Redis, too: what is due there may be what makes room."""
 AGAIN_MS: Final = 3_000
 """The time in ms after which an unanswered wake-up is sent again."""
 LONGEST_LOCK_MS: Final = 60_000
@@ -331,16 +339,17 @@ class RedisSchedule:
         if not kept.first_after_seconds:
             return 0
         first_ms = now_ms + round(1_000 * kept.first_after_seconds)
-        self._client.hsetnx(kept.key, "next", str(first_ms))
+        run_script(self._client, _IN_ANY_CASE, (kept.key,), ("HSETNX", "next", first_ms))
         return first_ms
 
     def _woken(self, due: Sequence[_Kept]) -> list[_Kept]:
         if not due:
             return []
-        pipe = self._client.pipeline(transaction=False)
-        for kept in due:
-            pipe.set(keys.wakeup(kept.key), "1", nx=True, px=AGAIN_MS)
-        return [kept for kept, was_set in zip(due, pipe.execute(), strict=True) if was_set]
+        marks = [
+            ScriptCall((keys.wakeup(kept.key),), ("SET", "1", "NX", "PX", AGAIN_MS)) for kept in due
+        ]
+        answers = run_each(self._client, _IN_ANY_CASE, marks)
+        return [kept for kept, was_set in zip(due, answers, strict=True) if was_set]
 
 
 _LEDGER: Final = re.compile(rb"\{([a-z0-9~-]+):(\d+)\}l.{%d}" % DIGEST_BYTES, re.DOTALL)

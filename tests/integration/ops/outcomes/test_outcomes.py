@@ -11,6 +11,7 @@ import pytest
 from segrelay.ops.main import app
 from segrelay.ops.outcomes.files import Folder
 from segrelay.ops.outcomes.writing import writing_for
+from segrelay.worker.adapters.redis.survey import RedisSchedule
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.errors import LeaseLost, UsageWrong
@@ -230,6 +231,66 @@ def test_a_folder_that_takes_nothing_is_a_problem_and_misses_nothing_afterwards(
     assert "1 ends of deliveries are in no file" in problem["message"]
     assert counted(rows_in(blocked)) == counts_of(relay.status())
     assert "outcomes_not_written" not in problems(call)
+
+
+def test_a_problem_is_ill_before_anything_is_dropped(relay, call, tmp_path):
+    recording(relay, folder="out", every="1s", max_bytes=1024 * 1024, fields=["pad"])
+    (tmp_path / "out").write_text("a file where the folder should be")
+    seen = []
+    for part in range(8):
+        people = (payload(f"p{part}-{n}@example.com", pad="x" * 2_000) for n in range(120))
+        relay.publish(*people, job="load")
+        relay.drain()
+        write(relay)
+        found = problems(call)
+        dropped = relay.status()["outcomes"]["dropped"]
+        seen.append((dropped > 0, found.get("outcomes_not_written", {}).get("severity")))
+
+    assert (False, "ill") in seen
+    assert (True, "ill") in seen
+    assert problems(call)["outcomes_dropped"]["severity"] == "ill"
+    assert relay.status()["delivered"] == 8 * 120
+    kept = sum(relay.client.memory_usage(one.outcomes) or 0 for one in relay.partitions())
+    assert kept < 2 * 1024 * 1024
+
+
+def test_a_full_redis_settles_and_records(relay, call, tmp_path):
+    recording(relay)
+    relay.publish(*(payload(f"p{n}@example.com") for n in range(20)))
+    relay.client.config_set("maxmemory", "1mb")
+    try:
+        relay.drain()
+    finally:
+        relay.client.config_set("maxmemory", 0)
+
+    call(app, "outcomes", "export", tmp_path / "all.ndjson")
+    assert counted(rows_of(tmp_path / "all.ndjson")) == {("vip-enter", "delivered", ""): 20}
+
+
+def test_files_are_due_in_a_full_redis_too(relay):
+    recording(relay, folder="out")
+    schedule = RedisSchedule(relay.client, relay.settings)
+    relay.client.config_set("maxmemory", "1")
+    try:
+        due = [job.name for job in schedule.due()]
+        again = schedule.due()
+    finally:
+        relay.client.config_set("maxmemory", 0)
+
+    assert due == ["outcomes"]
+    assert again == []
+
+
+def test_an_export_that_was_killed_left_no_file_and_is_given_again(relay, call, tmp_path):
+    recording(relay)
+    relay.publish(payload("ann@example.com"))
+    relay.drain()
+    (tmp_path / ".all.ndjson.part").write_text("the half that a killed export has written")
+
+    assert call(app, "outcomes", "export", tmp_path / "all.ndjson").exit_code == 0
+
+    assert len(rows_of(tmp_path / "all.ndjson")) == 1
+    assert not (tmp_path / ".all.ndjson.part").exists()
 
 
 def test_a_writer_that_stood_still_while_another_wrote_publishes_nothing(tmp_path):

@@ -13,11 +13,9 @@ from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from tests.integration.ops.relay import payload
-from tests.nightly import amount
 
 OLD, WHO, ELSE = "ann@example.com", "ann.lee@example.com", "bob@example.com"
 LAST = "ann.doe@example.com"
-EVERY_CALL = amount(7, nightly=1)
 
 
 @pytest.fixture(autouse=True)

@@ -212,16 +212,6 @@ def test_nothing_is_delivered_while_a_person_is_moved(relay, at_insider):
     assert relay.status()["waiting"] == 2
 
 
-def test_a_sync_takes_the_new_identity_for_the_member_it_knew(call, relay_of_a_sync):
-    relay = relay_of_a_sync
-    old, new = "p3@example.com", "q3@example.com"
-
-    rename(call, old, new)
-
-    assert not relay.client.hexists(partition_at(old).members("vip"), f"email:{old}")
-    assert relay.client.hexists(partition_at(new).members("vip"), f"email:{new}")
-
-
 def test_why_tells_of_the_person_under_the_new_identity(call, relay):
     relay.publish(payload(OLD))
     relay.drain()

@@ -66,11 +66,12 @@ def bodies(results):
     amount([RECURS, HUNGRY], nightly=[REFERS_TO_ITSELF, RECURS, GIGANTIC, TOO_WIDE, HUNGRY]),
 )
 def test_exactly_the_event_that_kills_is_found(tmp_path, source):
-    results = render_apart(tmp_path, source, 1, -1, 2, 3, -2, 4)
+    def found():
+        """Try again where a busy machine gave it no processor, as a drain does."""
+        kinds = [type(result) for result in render_apart(tmp_path, source, 1, -1, 2, 3, -2, 4)]
+        return kinds if len(kinds) == 6 else None
 
-    assert [type(r) for r in results] == [
-        Rendered, Killed, Rendered, Rendered, Killed, Rendered,
-    ]  # fmt: skip
+    assert until(found, 60) == [Rendered, Killed, Rendered, Rendered, Killed, Rendered]
 
 
 def test_what_never_ends_is_found_by_the_time_it_takes(tmp_path):

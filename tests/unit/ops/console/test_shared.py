@@ -26,6 +26,14 @@ class Source:
         return number
 
 
+def fails(value):
+    try:
+        value.value()
+    except RedisUnavailable:
+        return True
+    return False
+
+
 @pytest.fixture
 def source():
     return Source()
@@ -100,13 +108,23 @@ def test_a_reading_that_fails_is_told_to_the_next_who_asks_and_then_read_again(s
     value.value()
     source.fails = True
 
-    def fails():
-        try:
-            value.value()
-        except RedisUnavailable:
-            return True
-        return False
-
-    assert until(fails, 10)
+    assert until(lambda: fails(value), 10)
     source.fails = False
-    assert value.value() > 1
+    assert until(lambda: not fails(value), 10)
+
+
+def test_who_has_waited_for_a_reading_that_failed_does_not_wait_for_another(source, shared):
+    value = shared(60.0)
+    source.fails = True
+    source.goes.clear()
+    found = []
+    threads = [Thread(target=lambda: found.append(fails(value))) for _ in range(5)]
+    for one in threads:
+        one.start()
+    until(lambda: source.count == 1, 10)
+    source.goes.set()
+    for one in threads:
+        one.join(10)
+
+    assert found == [True] * 5
+    assert source.count == 1

@@ -78,6 +78,12 @@ def test_one_that_comes_and_goes_says_so():
     assert "It comes and goes" in body_of(alert, settings())["text"]
 
 
+def test_the_end_of_one_that_came_and_went_does_not_say_that_it_lasted():
+    text = body_of(replace(END, is_restless=True), settings())["text"]
+
+    assert "It came and went for 10 minutes. It was: everything dies" in text
+
+
 def test_a_reminder_says_how_long_it_has_lasted():
     body = body_of(Alert("reminder", 3_661_000, 61_000, False, PROBLEM), settings())
 

@@ -21,7 +21,6 @@ from segrelay.worker.errors import SegrelayError, SourceDamaged, UsageWrong
 COUNT = 1_500
 PEOPLE = [{"email": f"p{n}@example.com", "n": str(n * 7919), "city": "Köln"} for n in range(COUNT)]
 EMAILS = [person["email"] for person in PEOPLE]
-ORIGINAL = {person["email"]: person for person in PEOPLE}
 OBJECTS = [orjson.dumps(person) for person in PEOPLE]
 SKIPPABLE = b"\x5a\x2a\x4d\x18\x06\x00\x00\x00hello\n"
 """A frame of zstd that holds nothing of the file."""
