@@ -170,7 +170,7 @@ class SourceDamaged(OperationsMustAct):
 
 
 class SourceUnavailable(OperationsMustAct):
-    """What is to be read lies elsewhere, and there is no answer; it is tried again later."""
+    """A bucket or a web server does not answer; it is tried again later."""
 
 
 class LyticsUnavailable(SourceUnavailable):

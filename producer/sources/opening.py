@@ -225,7 +225,7 @@ def files_of(source: str) -> list[str]:
     return sorted(name for name in glob(pattern) if Path(name).is_file())  # noqa: PTH207 - any pattern, relative or not
 
 
-def _digest(packed: io.FileIO) -> str:
+def _digest(packed: _Packed) -> str:
     """Return the digest of a file; its position stays as it was."""
     found = os.fstat(packed.fileno())
     known_by = (found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns)

@@ -58,7 +58,7 @@ _WITHOUT_CREDENTIALS: Final = {
 
 
 class NotThere(UsageWrong):
-    """There is no such file or object."""
+    """The file or object that a URL names is not there."""
 
 
 class Found(NamedTuple):
@@ -300,7 +300,7 @@ class Bucket:
 
     @contextmanager
     def _asking(self, url: str) -> Iterator[None]:
-        """Let the exceptions of the clouds' libraries become ours; their texts may hold secrets."""
+        """Turn the exceptions of the clouds' libraries into ours; their texts may hold secrets."""
         try:
             yield
         except FileNotFoundError as error:
@@ -322,7 +322,7 @@ class Bucket:
 
 
 class _Exists(UsageWrong):
-    """There is such an object already."""
+    """An object of this name is there already."""
 
 
 def _is_hidden(name: str) -> bool:
@@ -334,7 +334,7 @@ def _nanoseconds(moment: Any) -> int:
 
 
 class _Answer(NamedTuple):
-    """What a web server says of a file before its content.
+    """A web server's answer: the file's identity, and its content.
 
     Attributes:
         begin: The position of the first byte; -1 = the whole file comes.
