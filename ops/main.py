@@ -172,6 +172,12 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "segrelay tap --for 15s",
         "segrelay tap --trigger vip-enter --outcome dead --json",
     ),
+    "mcp": _operate(
+        "segrelay.ops.mcp.command:mcp",
+        "Let assistants look",
+        "segrelay mcp",
+        "segrelay mcp --actions",
+    ),
     "erase": _operate(
         "segrelay.ops.person.commands:erase",
         "Erase one person",

@@ -138,7 +138,6 @@ class LazyGroup(TyperGroup):
                 if lazy.part == part:
                     yield f"  {name:<10} {lazy.summary}"
         if parts is self.columns[-1]:
-            yield ""
             yield from self.closing
 
 

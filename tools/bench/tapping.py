@@ -24,7 +24,7 @@ from segrelay.worker.contract.taps import TapFilter
 from segrelay.worker.node.runtime import Runtime, runtime_for
 from tools.bench.rigs import bench_rig, redis_seconds
 
-_ROUNDS: Final = 12
+_ROUNDS: Final = 6
 _PEOPLE: Final = 1_000_000
 _RENEWED_SECONDS: Final = 5.0
 WATCHES: Final[dict[str, TapFilter | None]] = {

@@ -43,7 +43,9 @@ class _Render:
         }
 
     def words(self, one: Delivery, *, reveal: bool) -> list[str]:
-        return [*_names(one), *_template(one).values(), *_text(one.body, reveal=reveal)]
+        template = one.loaded.template
+        name = template.name if template else ""
+        return [*_names(one), name, *_text(one.body, reveal=reveal)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,23 +111,27 @@ class _Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """Describes deliveries that have this outcome.
+    """Describes deliveries that have ended, or will be tried again.
 
     Args:
+        outcome: Of all of them; "" = each has its own.
         remark: On all of them; "" = each has its own.
     """
 
     at: Passage
-    outcome: str
+    outcome: str = ""
     remark: str = ""
+
+    def of(self, one: Delivery) -> str:
+        return self.outcome or one.outcome
 
     def record(self, one: Delivery, *, reveal: bool) -> dict[str, Any]:
         del reveal
         return {
             **self.at.of_delivery(TapKind.OUTCOME, one),
             **_template(one),
-            "outcome": self.outcome,
-            "reason": one.reason.value if one.reason else "",
+            "outcome": self.of(one),
+            "reason": one.reason.value if one.reason else None,
             "status": one.answer.status if one.answer else None,
             "attempts": one.attempts,
             "message": self.remark or one.remark,
@@ -134,7 +140,7 @@ class _Outcome:
     def words(self, one: Delivery, *, reveal: bool) -> list[str]:
         del reveal
         reason = one.reason.value if one.reason else ""
-        return [*_names(one), self.outcome, reason, self.remark or one.remark]
+        return [*_names(one), self.of(one), reason, self.remark or one.remark]
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,18 +234,14 @@ class DrainTap:
     @_harmless
     def ended(self, settled: Sequence[Delivery]) -> None:
         """Offer deliveries that Redis has settled, before they forget what they were."""
-        by_outcome: dict[str, list[Delivery]] = {}
-        for one in settled:
-            by_outcome.setdefault(one.outcome, []).append(one)
-        for outcome, ones in by_outcome.items():
-            description = _Outcome(self.at, outcome)
-            self.taps.offer(TapKind.OUTCOME, self._destination, ones, description, outcome)
+        ends = _Outcome(self.at)
+        self.taps.offer(TapKind.OUTCOME, self._destination, settled, ends, ends.of)
 
     @_harmless
     def retried(self, deliveries: Sequence[Delivery], message: str) -> None:
         """Offer deliveries whose request failed, and that will be tried again."""
-        description = _Outcome(self.at, RETRY, message)
-        self.taps.offer(TapKind.OUTCOME, self._destination, deliveries, description, RETRY)
+        tries = _Outcome(self.at, RETRY, message)
+        self.taps.offer(TapKind.OUTCOME, self._destination, deliveries, tries, tries.of)
 
     @property
     def _destination(self) -> str:
@@ -254,12 +256,12 @@ def _text(content: bytes, *, reveal: bool) -> tuple[str, ...]:
     return (content.decode(errors="replace"),) if reveal else ()
 
 
-def _template(one: Delivery) -> dict[str, str]:
+def _template(one: Delivery) -> dict[str, str | None]:
     # What can't be decoded was never given its trigger.
     loaded = getattr(one, "loaded", None)
     template = loaded.template if loaded else None
     if template is None:
-        return {"template": "", "template_version": ""}
+        return {"template": None, "template_version": None}
     return {"template": template.name, "template_version": template.content_hash}
 
 

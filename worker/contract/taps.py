@@ -72,6 +72,7 @@ class Passing(Protocol):
 
 
 One = TypeVar("One", bound=Passing)
+_Any = TypeVar("_Any")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +108,8 @@ class TapFilter:
         people = frozenset(map(bytes.fromhex, fields.pop("people", ())))
         return cls(people=people, **fields)
 
-    def chosen(
-        self, kind: TapKind, destination: str, ones: Sequence[One], outcome: str = ""
-    ) -> Sequence[One]:
-        """Return the deliveries that the filter wants, apart from its text.
+    def chosen(self, kind: TapKind, destination: str, ones: Sequence[One]) -> Sequence[One]:
+        """Return the deliveries that the filter wants, apart from its outcome and its text.
 
         It is asked about each delivery that goes through, so it looks at all of them by one
         criterion after the other: that takes 50 ns each.
@@ -118,7 +117,7 @@ class TapFilter:
         if (
             self.kind not in {"", kind}
             or self.destination not in {"", destination}
-            or self.outcome not in {"", outcome}
+            or (self.outcome and kind is not TapKind.OUTCOME)
         ):
             return ()
         if self.trigger:
@@ -192,30 +191,37 @@ class _Watch:
         destination: str,
         ones: Sequence[One],
         description: Description,
-        outcome: str,
+        outcome_of: Callable[[One], str],
     ) -> Sequence[One]:
         """Return the deliveries that the filter wants."""
-        found = self.filter.chosen(kind, destination, ones, outcome)
+        found = self.filter.chosen(kind, destination, ones)
+        if self.filter.outcome:
+            found = [one for one in found if outcome_of(one) == self.filter.outcome]
         if not (found and self.filter.containing):
             return found
-        # Reading texts takes long, so it has a budget of its own. All other filters look at
-        # everything: what is rare must not get lost in the sample.
         matching: list[One] = []
         for at in range(0, len(found), _READ_AT_ONCE):
-            begun = time.perf_counter()
-            if self.reading.left(begun) <= 0:
-                self.left_out += len(found) - at
-                break
-            some = found[at : at + _READ_AT_ONCE]
-            matching += [one for one in some if self.has_text(description, one)]
-            self.reading.spend(time.perf_counter() - begun)
+            matching += self.with_text(description, found[at : at + _READ_AT_ONCE])
         return matching
 
-    def has_text(self, description: Description, one: Any) -> bool:
-        """Say whether the filter's text, if it has one, is in what is shown."""
+    def with_text(self, description: Description, some: Sequence[_Any]) -> list[_Any]:
+        """Return those in which the filter's text is shown, if there is time to look for it.
+
+        Reading takes long, so it has a budget. All other filters look at everything: what is rare
+        must not get lost in the sample.
+        """
+        begun = time.perf_counter()
+        if self.reading.left(begun) <= 0:
+            self.left_out += len(some)
+            return []
+        found = [one for one in some if self._has_text(description, one)]
+        self.reading.spend(time.perf_counter() - begun)
+        return found
+
+    def _has_text(self, description: Description, one: Any) -> bool:
         text = self.filter.containing.casefold()
-        words = description.words(one, reveal=self.filter.reveal) if text else ()
-        return not text or any(text in each.casefold() for each in words)
+        words = description.words(one, reveal=self.filter.reveal)
+        return any(text in each.casefold() for each in words)
 
     def keep(self, record: Mapping[str, Any]) -> None:
         """Keep a record until it is sent; a long one without its content."""
@@ -271,7 +277,7 @@ class Taps:
         destination: str,
         ones: Sequence[One],
         description: Description,
-        outcome: str = "",
+        outcome_of: Callable[[One], str] = lambda _: "",
     ) -> None:
         """Offer deliveries, each for a record of its own.
 
@@ -280,10 +286,10 @@ class Taps:
             destination: Its name.
             ones: The deliveries.
             description: Makes their records.
-            outcome: Of all of them; "" = they have none.
+            outcome_of: Returns the outcome of one, if that is what happened.
         """
         for watch in self._watches.values():
-            found = watch.matching(kind, destination, ones, description, outcome)
+            found = watch.matching(kind, destination, ones, description, outcome_of)
             if not found:
                 continue
             room = watch.budgets[kind].take(len(found), self.clock())
@@ -297,7 +303,9 @@ class Taps:
         """Offer a request or an answer, for one record if any of its deliveries is wanted."""
         for watch in self._watches.values():
             found = watch.filter.chosen(kind, destination, ones)
-            if not found or not watch.has_text(description, found):
+            if found and watch.filter.containing:
+                found = next(iter(watch.with_text(description, [found])), ())
+            if not found:
                 continue
             if watch.budgets[kind].take(1, self.clock()):
                 watch.keep(description.record(found, reveal=watch.filter.reveal))

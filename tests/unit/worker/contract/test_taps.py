@@ -59,7 +59,7 @@ class World:
         self.taps.learn({b"w1": TapFilter(**wanted).dumps(), b"w1|until": b"9"})
 
     def offer(self, *ones, kind=TapKind.EVENT, destination="insider", outcome=""):
-        self.taps.offer(kind, destination, ones, Described(), outcome)
+        self.taps.offer(kind, destination, ones, Described(), lambda _: outcome)
 
     def taken(self):
         """Return the records for the one watch, and how many were left out."""

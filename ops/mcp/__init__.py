@@ -1,0 +1,1 @@
+"""`segrelay mcp`: for programs that ask by the Model Context Protocol, such as assistants."""

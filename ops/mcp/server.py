@@ -1,0 +1,427 @@
+"""The tools that a program may use by the Model Context Protocol: each is one of our commands.
+
+A tool runs its command with --json as a process of its own and returns what it prints, so it masks,
+refuses and records as the command does. What changes something is offered with `--actions` only,
+and is started as the console starts it: with a reason, and with a number where it can't be undone.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import mcp_types as types
+import orjson
+from anyio import to_thread
+from mcp.server import Server
+from mcp.server.stdio import stdio_server
+
+from segrelay.ops.console.acts import ACTS, ConsoleAct, StartedCommand, StartedCommands
+from segrelay.ops.console.rights import OPERATOR, Person
+from segrelay.ops.state.acts import actor
+from segrelay.worker.contract.own_processes import own_module
+from segrelay.worker.errors import SegrelayError, UsageWrong
+
+_LONGEST_TEXT: Final = 60_000
+"""The characters of an answer: a model reads it whole, and pays for it."""
+_LOOK_SECONDS: Final = 60.0
+_ACT_SECONDS: Final = 600.0
+_STEP_SECONDS: Final = 0.1
+_SHOWN_LINES: Final = 20
+_DOCUMENTS: Final = "segrelay://documents/"
+_PAYLOAD: Final = "payload"
+
+_INSTRUCTIONS: Final = (
+    "segrelay carries entrances and exits of audiences from the Lytics CDP to Insider. Begin with"
+    " `problems`, then `status`. Each problem names the command that shows or mends it. `why` tells"
+    " everything about one person. Fields of profiles are masked."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A tool that changes nothing.
+
+    Args:
+        command: The words behind `segrelay`.
+        summary: The sentence by which a model chooses it.
+        arguments: Descriptions of its arguments by their names, in order; all are needed.
+        options: Descriptions of its options by their names.
+        flags: Options that are always given.
+    """
+
+    command: str
+    summary: str
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+
+    def words(self, given: Mapping[str, Any]) -> Iterator[str]:
+        """Yield the words of the command line; a value can't be taken for an option."""
+        yield from (*self.command.split(), *self.flags, "--json")
+        for name in self.options:
+            if given.get(name) not in (None, ""):
+                yield f"--{name}={given[name]}"
+        yield "--"
+        yield from (str(given[name]) for name in self.arguments)
+
+
+_WHEN: Final = {
+    "since": "A time such as 2026-11-24T10:00:00Z, or 2h for two hours ago.",
+    "until": "A time, written like since.",
+}
+_OF_DEAD_LETTERS: Final = {
+    "cause": "A cause, as `dead_letter_causes` shows it.",
+    "trigger": "A trigger's name.",
+    "destination": "A destination's name.",
+    "audience": "An audience's slug.",
+    "job": "The name of a backfill.",
+    "text": "A text in the message or the answer.",
+    **_WHEN,
+    "limit": "The most dead letters to list.",
+    "page": "The page of them, from 1.",
+}
+LOOKS: Final[Mapping[str, Look]] = {
+    "problems": Look(
+        "status",
+        "Tell what is wrong now: each problem with its cause, since when, and the command that"
+        " shows or mends it.",
+        flags=("--check", "--attention"),
+    ),
+    "status": Look(
+        "status",
+        "Tell how everything stands: accepted = delivered + skipped + dead + discarded + waiting,"
+        " by destination, trigger and lane; workers, gate and jobs.",
+    ),
+    "why": Look(
+        "why",
+        "Tell all of one person: what was delivered, what waits and why, what died.",
+        {"profile": "An email address (the identity), FIELD:VALUE, or a digest."},
+    ),
+    "dead_letter_causes": Look("dlq causes", "Group dead letters by the cause of their death."),
+    "dead_letters": Look(
+        "dlq list", "List dead letters, the newest death first.", options=_OF_DEAD_LETTERS
+    ),
+    "dead_letter": Look(
+        "dlq show",
+        "Show one dead letter: why it died, what was sent and answered.",
+        {"id": "Its id, as `dead_letters` lists it."},
+    ),
+    "quarantine": Look(
+        "quarantine list",
+        "List events that could not be placed, with their reasons.",
+        options={"audience": "An audience's slug.", **_WHEN, "limit": "The most to list."},
+    ),
+    "jobs": Look("backfill status", "List the backfills, with their progress."),
+    "syncs": Look("sync status", "List the syncs, with what their last runs found."),
+    "acts": Look(
+        "audit",
+        "List what people did, with who, when and why.",
+        options={"what": "Only acts that begin like this, e.g. dlq.", "since": _WHEN["since"]},
+    ),
+    "preview": Look(
+        "try",
+        "Show what would become of a payload now: the rendered body, or why nothing is sent."
+        " Nothing is sent.",
+        {_PAYLOAD: "The payload of a webhook, as a JSON object."},
+        {"trigger": "The trigger to try it with; all that want it otherwise."},
+    ),
+}
+
+
+def _schema(properties: Mapping[str, Any], required: Sequence[str]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(required),
+        "additionalProperties": False,
+    }
+
+
+def _schema_of_look(look: Look) -> dict[str, Any]:
+    def kind(name: str) -> str:
+        return {_PAYLOAD: "object", "limit": "integer", "page": "integer"}.get(name, "string")
+
+    described = {**look.arguments, **look.options}
+    properties = {name: {"type": kind(name), "description": it} for name, it in described.items()}
+    return _schema(properties, list(look.arguments))
+
+
+def _schema_of_act(act: ConsoleAct) -> dict[str, Any]:
+    properties: dict[str, Any] = {}
+    for name in act.fields:
+        text = {"type": "string", "description": _OF_DEAD_LETTERS.get(name, "")}
+        is_list = name in {"ids", "cause"}
+        properties[name] = {"type": "array", "items": {"type": "string"}} if is_list else text
+    required = [name for name in act.arguments if name != "ids"]
+    if act.asks_reason:
+        properties["reason"] = {"type": "string", "description": "The reason, which is recorded."}
+        required.append("reason")
+    if act.has_dry_run:
+        properties["dry_run"] = {"type": "boolean", "description": "Only say what would be done."}
+    if act.is_destructive:
+        properties["at_most"] = {
+            "type": "integer",
+            "description": "The number that it will be, from a dry run; it does nothing if it is"
+            " more by then. Needed unless dry_run is true.",
+        }
+    return _schema(properties, required)
+
+
+def _name_of_act(act: ConsoleAct) -> str:
+    return act.command.replace(" ", "_")
+
+
+class Tools:
+    """Runs the tools that a program calls.
+
+    Args:
+        with_acts: True if it may also act.
+    """
+
+    def __init__(self, *, with_acts: bool) -> None:
+        self._acts = {_name_of_act(act): act for act in ACTS.values()} if with_acts else {}
+        self._started = StartedCommands()
+        self._person = Person(f"{actor()} by mcp", frozenset({OPERATOR}))
+
+    def listed(self) -> list[types.Tool]:
+        """Return the tools, with what they take and whether they change something."""
+        read_only = types.ToolAnnotations(read_only_hint=True, open_world_hint=False)
+        found = [
+            types.Tool(
+                name=name,
+                description=look.summary,
+                input_schema=_schema_of_look(look),
+                annotations=read_only,
+            )
+            for name, look in LOOKS.items()
+        ]
+        found.append(
+            types.Tool(
+                name="search_documents",
+                description="Find the paragraphs of segrelay's documents that hold all words.",
+                input_schema=_schema(
+                    {"words": {"type": "string", "description": "Words to look for."}}, ["words"]
+                ),
+                annotations=read_only,
+            )
+        )
+        found += [
+            types.Tool(
+                name=name,
+                description=f"{act.title}. The audit keeps who did it and why."
+                + (" Without a filter it takes all." if act.options else ""),
+                input_schema=_schema_of_act(act),
+                annotations=types.ToolAnnotations(
+                    read_only_hint=False, destructive_hint=act.is_destructive
+                ),
+            )
+            for name, act in self._acts.items()
+        ]
+        return found
+
+    def call(self, name: str, given: Mapping[str, Any]) -> str:
+        """Run a tool and return its answer, as JSON or plain text.
+
+        Raises:
+            SegrelayError: It is refused, or has failed.
+        """
+        if name in LOOKS:
+            return self._look(LOOKS[name], given)
+        if name == "search_documents":
+            return search_documents(str(given.get("words", "")))
+        if name in self._acts:
+            return self._act(self._acts[name], given)
+        raise UsageWrong(f"There is no tool {name!r}.")
+
+    def end(self) -> None:
+        """Interrupt the acts that are under way, and wait for their end."""
+        self._started.end()
+
+    @staticmethod
+    def _look(look: Look, given: Mapping[str, Any]) -> str:
+        if lacking := [name for name in look.arguments if name not in given]:
+            raise UsageWrong(f"`{lacking[0]}` is missing.")
+        with tempfile.TemporaryDirectory(prefix="segrelay-") as folder:
+            values = dict(given)
+            if _PAYLOAD in look.arguments:
+                path = Path(folder) / "payload.json"
+                path.touch(mode=0o600)
+                path.write_bytes(orjson.dumps(given[_PAYLOAD]))
+                values[_PAYLOAD] = path
+            return _printed(list(look.words(values)))
+
+    def _act(self, act: ConsoleAct, given: Mapping[str, Any]) -> str:
+        values = {
+            name: [str(one) for one in (value if isinstance(value, list) else [value])]
+            for name, value in given.items()
+            if name in act.fields
+        }
+        if lacking := [one for one in act.arguments if one != "ids" and not values.get(one)]:
+            raise UsageWrong(f"`{lacking[0]}` is missing.")
+        at_most = given.get("at_most")
+        started = self._started.start(
+            self._person,
+            act,
+            values,
+            reason=str(given.get("reason", "")),
+            is_dry_run=bool(given.get("dry_run")),
+            at_most=int(at_most) if at_most is not None else None,
+        )
+        ends_at = time.monotonic() + _ACT_SECONDS
+        while not started.is_over and time.monotonic() < ends_at:
+            time.sleep(_STEP_SECONDS)
+        return _told_of(started)
+
+
+def _told_of(started: StartedCommand) -> str:
+    lines = list(started.lines)[-_SHOWN_LINES:]
+    if started.code is None:
+        raise UsageWrong(f"`{started.command}` goes on; look at the status later.")
+    if started.code:
+        raise UsageWrong("\n".join(lines) or f"It failed with exit code {started.code}.")
+    document = {"command": started.command, "result": started.document, "said": lines}
+    return _fitted(document)
+
+
+def _printed(words: Sequence[str]) -> str:
+    """Run a command that changes nothing, and return the document that it prints.
+
+    Raises:
+        UsageWrong: It prints none; the message is the command's.
+    """
+    try:
+        done = subprocess.run(
+            own_module("segrelay.ops.main", *words),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_LOOK_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UsageWrong(f"It took more than {_LOOK_SECONDS:.0f} s: narrow it down.") from error
+    try:
+        return _fitted(orjson.loads(done.stdout))
+    except orjson.JSONDecodeError as error:
+        said = done.stderr.decode(errors="replace").strip()
+        raise UsageWrong(said or f"It ended with exit code {done.returncode}.") from error
+
+
+def _fitted(document: Any) -> str:
+    """Return a document as JSON, with its longest lists cut until a model can read it."""
+    for most in (None, 200, 50, 10, 3):
+        text = orjson.dumps(_cut(document, most) if most else document, default=str).decode()
+        if len(text) <= _LONGEST_TEXT:
+            return text
+    raise UsageWrong("The answer is too long to be read: narrow it down.")
+
+
+def _cut(value: Any, most: int) -> Any:
+    """Return a value with shorter lists; each tells how many members it lacks."""
+    if isinstance(value, Mapping):
+        return {name: _cut(inner, most) for name, inner in value.items()}
+    if not isinstance(value, list):
+        return value
+    left = [f"… and {len(value) - most} more"] if len(value) > most else []
+    return [_cut(inner, most) for inner in value[:most]] + left
+
+
+def documents() -> dict[str, str]:
+    """Return the texts of the documents by their names, such as `operating`."""
+    folder = files("segrelay") / "docs"
+    return {
+        one.name.removesuffix(".md"): one.read_text("utf-8")
+        for one in sorted(folder.iterdir(), key=lambda one: one.name)
+        if one.name.endswith(".md")
+    }
+
+
+def search_documents(words: str) -> str:
+    """Return the paragraphs that hold all words, each below the document's name."""
+    wanted = words.casefold().split()
+    if not wanted:
+        raise UsageWrong("`words` is empty.")
+    found = [
+        f"[{name}] {paragraph.strip()}"
+        for name, text in documents().items()
+        for paragraph in text.split("\n\n")
+        if all(word in paragraph.casefold() for word in wanted)
+    ]
+    text = "\n\n".join(found) or "No paragraph holds all of these words."
+    return text[:_LONGEST_TEXT]
+
+
+def build_server(tools: Tools) -> Server[Any]:
+    """Return the server, which offers the tools and the documents."""
+
+    async def list_tools(_: Any, __: Any) -> types.ListToolsResult:
+        return types.ListToolsResult(tools=tools.listed())
+
+    async def call_tool(_: Any, asked: types.CallToolRequestParams) -> types.CallToolResult:
+        return await _answered(lambda: tools.call(asked.name, asked.arguments or {}))
+
+    async def list_resources(_: Any, __: Any) -> types.ListResourcesResult:
+        return types.ListResourcesResult(
+            resources=[
+                types.Resource(name=name, uri=f"{_DOCUMENTS}{name}", mime_type="text/markdown")
+                for name in documents()
+            ]
+        )
+
+    async def read_resource(
+        _: Any, asked: types.ReadResourceRequestParams
+    ) -> types.ReadResourceResult:
+        text = documents().get(
+            str(asked.uri).removeprefix(_DOCUMENTS), "There is no such document."
+        )
+        content = types.TextResourceContents.model_validate(
+            {"uri": asked.uri, "text": text, "mimeType": "text/markdown"}
+        )
+        return types.ReadResourceResult(contents=[content])
+
+    return Server(
+        "segrelay",
+        version=version("segrelay"),
+        instructions=_INSTRUCTIONS,
+        on_list_tools=list_tools,
+        on_call_tool=call_tool,
+        on_list_resources=list_resources,
+        on_read_resource=read_resource,
+    )
+
+
+async def _answered(run: Callable[[], str]) -> types.CallToolResult:
+    """Run a tool in a thread; what it refuses is an answer too, which the model can act on."""
+    try:
+        answer, is_wrong = await to_thread.run_sync(run, abandon_on_cancel=True), False
+    except SegrelayError as error:
+        answer, is_wrong = error.message, True
+    return types.CallToolResult(
+        content=[types.TextContent.model_validate({"type": "text", "text": answer})],
+        is_error=is_wrong,
+    )
+
+
+def serve(*, with_acts: bool) -> None:
+    """Answer over stdin and stdout until the program ends the connection."""
+    tools = Tools(with_acts=with_acts)
+
+    async def run() -> None:
+        server = build_server(tools)
+        async with stdio_server() as (incoming, outgoing):
+            await server.run(incoming, outgoing, server.create_initialization_options())
+
+    try:
+        anyio.run(run)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        tools.end()

@@ -1,0 +1,143 @@
+"""A program that asks by the Model Context Protocol, beside a real worker."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+import orjson
+import pytest
+from mcp import ClientSession, StdioServerParameters
+from mcp.client.stdio import stdio_client
+
+from segrelay.ops.console.acts import ACTS
+from segrelay.worker.contract.own_processes import own_module
+from segrelay.worker.contract.redis.acts import read_acts
+from tests.journeys.console.world import MENDED, REFUSED, World, event
+from tests.journeys.play import status_of
+from tests.waiting import until
+
+DEAD = 3
+READ = {
+    *("problems", "status", "why", "dead_letter_causes", "dead_letters", "dead_letter"),
+    *("quarantine", "jobs", "syncs", "acts", "preview", "search_documents"),
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    with World(tmp_path_factory.mktemp("assistant"), syncs="") as it:
+        it.start_worker("--concurrency=1")
+        it.wait_until_ready()
+        it.publish([event("ann@example.com", first_name="Ann")])
+        it.publish([event(f"p{n}@{REFUSED}") for n in range(DEAD)])
+        it.settle(delivered=1, dead=DEAD)
+        yield it
+
+
+def asked(world, *options, question):
+    """Start the server as an assistant does, and return what a question to it brings."""
+    command, *arguments = own_module("segrelay.ops.main", "mcp", *options)
+    server = StdioServerParameters(
+        command=command, args=arguments, env=world.environment, cwd=world.folder
+    )
+
+    async def run():
+        async with AsyncExitStack() as stack:
+            streams = await stack.enter_async_context(stdio_client(server))
+            session = await stack.enter_async_context(ClientSession(*streams))
+            await session.initialize()
+            return await question(session)
+
+    return asyncio.run(asyncio.wait_for(run(), 120))
+
+
+def called(world, name, *options, **given):
+    """Return what a tool answers; a refusal is an error with its message."""
+    answer = asked(world, *options, question=lambda session: session.call_tool(name, given))
+    text = answer.content[0].text
+    return text if answer.is_error else orjson.loads(text)
+
+
+def test_without_actions_it_only_reads(world):
+    async def tools(session):
+        listed = await session.list_tools()
+        refused = await session.call_tool("dlq_replay", {"reason": "why not"})
+        return listed.tools, refused
+
+    listed, refused = asked(world, question=tools)
+
+    assert {one.name for one in listed} == READ
+    assert all(one.annotations.read_only_hint for one in listed)
+    assert refused.is_error
+    assert status_of(world)["dead"] == DEAD
+
+
+def test_it_tells_counts_people_and_causes_masked(world):
+    async def ask(session):
+        return [
+            (await session.call_tool(name, given)).content[0].text
+            for name, given in (
+                ("status", {}),
+                ("problems", {}),
+                ("why", {"profile": "ann@example.com"}),
+                ("dead_letter_causes", {}),
+                ("dead_letters", {"limit": 1}),
+                ("dead_letter", {"id": "insider.1.0-1"}),
+            )
+        ]
+
+    status, problems, why, causes, letters, refused = asked(world, question=ask)
+
+    assert orjson.loads(status)["dead"] == DEAD
+    assert "problems" in orjson.loads(problems)
+    assert '"delivered"' in why
+    assert [one["count"] for one in orjson.loads(causes)] == [DEAD]
+    assert len(orjson.loads(letters)) == 1
+    assert REFUSED not in letters
+    assert "no letter" in refused.lower()
+
+
+def test_a_preview_renders_and_sends_nothing(world):
+    payload = orjson.loads(event("bob@example.com", first_name="Bob"))
+
+    found = called(world, "preview", payload=payload, trigger="enter")
+
+    assert "Bob" in str(found)
+    assert status_of(world)["delivered"] == 1
+
+
+def test_documents_are_found_by_their_words(world):
+    async def read(session):
+        listed = (await session.list_resources()).resources
+        one = next(each for each in listed if each.name == "operating")
+        found = await session.call_tool("search_documents", {"words": "dead letters replay"})
+        return (await session.read_resource(one.uri)).contents[0].text, found.content[0].text
+
+    text, found = asked(world, question=read)
+
+    assert text.startswith("#")
+    assert "[operating]" in found
+
+
+def test_acts_need_a_reason_and_a_number_and_stand_in_the_audit(world):
+    async def act(session):
+        names = {one.name for one in (await session.list_tools()).tools}
+        without = await session.call_tool("dlq_replay", {"trigger": "enter"})
+        many = await session.call_tool(
+            "dlq_discard", {"trigger": "enter", "reason": "old", "at_most": DEAD - 1}
+        )
+        (world.folder / "templates" / "insider" / "enter.jsonnet").write_text(MENDED)
+        done = await session.call_tool(
+            "dlq_replay", {"trigger": "enter", "reason": "the template is mended"}
+        )
+        return names, without, many, done
+
+    names, without, many, done = asked(world, "--actions", question=act)
+
+    assert names == READ | {command.replace(" ", "_") for command in ACTS}
+    assert without.is_error
+    assert "reason" in without.content[0].text
+    assert many.is_error
+    assert not done.is_error, done.content[0].text
+    until(lambda: status_of(world)["delivered"] == 1 + DEAD, 60)
+    act = next(one for one in read_acts(world.client) if one.what == "dlq replay")
+    assert (act.reason, act.by.endswith("by mcp")) == ("the template is mended", True)
