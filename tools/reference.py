@@ -5,12 +5,16 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
+import pycountry
 import typer
+from babel import Locale
+from babel.core import get_global
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -64,6 +68,8 @@ def pages() -> Mapping[str, str]:
         "commands.md": commands_page(),
         "library.md": library_page(),
         "../ops/kubernetes/monitoring.yaml": monitoring_manifests(),
+        "../worker/destinations/regions.json": regions(),
+        "../ops/config/scaffold/docker-compose.yml": compose_file(),
     }
 
 
@@ -103,6 +109,87 @@ def monitoring_manifests() -> str:
     return _MONITORING + "".join(f"  {line}\n" if line else "\n" for line in groups.splitlines())
 
 
+_COMPOSE: Final = """\
+# Redis, a worker and the receiver of Lytics' webhooks, from this folder: docker compose up
+# With `--profile console` also the console, with `--profile flower` Flower, once segrelay.toml has
+# [console.users] or [flower]. `.env`, a copy of .env.example, has to set SEGRELAY_REDIS_PASSWORD
+# and SEGRELAY_WEBHOOK_SECRET. What else it can set:
+#
+#   SEGRELAY_IMAGE              segrelay; the image's name in your registry
+"""
+_ONLY_IN_THE_REPOSITORY: Final = ("metrics", "prometheus", "grafana", "secrets", "monitoring")
+
+
+def compose_file() -> str:
+    """Return the compose file of a folder of one's own: that of the repository, without a build.
+
+    Monitoring is left out, because it mounts files of the repository. The receiver always runs.
+    """
+    text = (FOLDER.parent / "docker-compose.yml").read_text("utf-8")
+    begin, end = text.index("#   SEGRELAY_VERSION"), text.index("#\n# The worker reads .env")
+    variables, rest = text[begin:end], text[text.index("name: segrelay\n") :]
+    for name in _ONLY_IN_THE_REPOSITORY:
+        rest = re.sub(rf"(?m)^( *){name}:.*\n(?:\1 +.*\n|\n(?=\1 ))*", "", rest)
+    for old, new in (
+        ("  build:\n    context: .\n    dockerfile: ops/docker/Dockerfile\n", ""),
+        ("image: segrelay:", "image: ${SEGRELAY_IMAGE:-segrelay}:"),
+        ('    profiles: ["receiver"]\n', ""),
+        ("; Prometheus and Grafana don't see it", ""),
+        ("${SEGRELAY_WEBHOOK_SECRET:-}", "${SEGRELAY_WEBHOOK_SECRET:?set it in .env}"),
+    ):
+        if rest.count(old) != 1:
+            raise ValueError(f"docker-compose.yml has {old!r} {rest.count(old)} times.")
+        rest = rest.replace(old, new)
+    return _COMPOSE + variables + re.sub(r"\n{3,}", "\n\n", rest)
+
+
+def regions() -> str:
+    """Return what is known of countries and languages, as JSON with a line for each of them.
+
+    The facts are those of ISO 3166 and 639 in `pycountry` and of CLDR in `babel`, in English.
+    """
+    countries, languages = list(pycountry.countries), list(pycountry.languages)
+    common = Locale("en").territories
+    tables: Mapping[str, Mapping[str, Any]] = {
+        "countries": {
+            country.alpha_2: [*_texts(country, _COUNTRY), common[country.alpha_2]]
+            for country in countries
+        },
+        "languages": {
+            language.alpha_2: _texts(language, _LANGUAGE)
+            for language in languages
+            if getattr(language, "alpha_2", None)
+        },
+    }
+    likely = {
+        spoken: full.rsplit("_", 1)[-1]
+        for spoken, full in get_global("likely_subtags").items()
+        if spoken.partition("_")[0] in tables["languages"] and _SPOKEN.fullmatch(spoken)
+    }
+    return _by_lines({**tables, "likely": likely})
+
+
+def _texts(found: Any, names: Sequence[str]) -> list[str]:
+    texts = (getattr(found, name, None) for name in names)
+    return [text for text in dict.fromkeys(texts) if text]
+
+
+def _by_lines(tables: Mapping[str, Mapping[str, Any]]) -> str:
+    written = (
+        f'"{name}": {{\n'
+        + ",\n".join(
+            f"  {json.dumps(key)}: {json.dumps(rows[key], ensure_ascii=False)}"
+            for key in sorted(rows)
+        )
+        + "\n}"
+        for name, rows in tables.items()
+    )
+    return "{\n" + ",\n".join(written) + "\n}\n"
+
+
+_COUNTRY: Final = ("alpha_2", "alpha_3", "numeric", "flag", "name", "official_name", "common_name")
+_LANGUAGE: Final = ("alpha_2", "alpha_3", "bibliographic", "name")
+_SPOKEN: Final = re.compile("[a-z]+(_[A-Z][a-z]{3})?")
 _KINDS: Final[Mapping[Any, str]] = {
     kinds.TemplateName: "path",
     kinds.OptionalTemplate: "path",
