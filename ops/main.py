@@ -76,7 +76,7 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "segrelay serve",
         "segrelay serve --check --url https://relay.example.com/v1/lytics",
     ),
-    "flower": _run("segrelay.ops.flower:flower", "Run Flower, for workers"),
+    "flower": _run("segrelay.ops.flower.command:flower", "Run Flower, for workers"),
     "console": _run(
         "segrelay.ops.console.command:app",
         "Serve a page for browsers",

@@ -5,12 +5,16 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
+import pycountry
 import typer
+from babel import Locale
+from babel.core import get_global
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -64,6 +68,7 @@ def pages() -> Mapping[str, str]:
         "commands.md": commands_page(),
         "library.md": library_page(),
         "../ops/kubernetes/monitoring.yaml": monitoring_manifests(),
+        "../worker/destinations/regions.json": regions(),
     }
 
 
@@ -103,6 +108,53 @@ def monitoring_manifests() -> str:
     return _MONITORING + "".join(f"  {line}\n" if line else "\n" for line in groups.splitlines())
 
 
+def regions() -> str:
+    """Return what is known of countries and languages, as JSON with a line for each of them.
+
+    The facts are those of ISO 3166 and 639 in `pycountry` and of CLDR in `babel`, in English.
+    """
+    countries, languages = list(pycountry.countries), list(pycountry.languages)
+    common = Locale("en").territories
+    tables: Mapping[str, Mapping[str, Any]] = {
+        "countries": {
+            country.alpha_2: [*_texts(country, _COUNTRY), common[country.alpha_2]]
+            for country in countries
+        },
+        "languages": {
+            language.alpha_2: _texts(language, _LANGUAGE)
+            for language in languages
+            if getattr(language, "alpha_2", None)
+        },
+    }
+    likely = {
+        spoken: full.rsplit("_", 1)[-1]
+        for spoken, full in get_global("likely_subtags").items()
+        if spoken.partition("_")[0] in tables["languages"] and _SPOKEN.fullmatch(spoken)
+    }
+    return _by_lines({**tables, "likely": likely})
+
+
+def _texts(found: Any, names: Sequence[str]) -> list[str]:
+    texts = (getattr(found, name, None) for name in names)
+    return [text for text in dict.fromkeys(texts) if text]
+
+
+def _by_lines(tables: Mapping[str, Mapping[str, Any]]) -> str:
+    written = (
+        f'"{name}": {{\n'
+        + ",\n".join(
+            f"  {json.dumps(key)}: {json.dumps(rows[key], ensure_ascii=False)}"
+            for key in sorted(rows)
+        )
+        + "\n}"
+        for name, rows in tables.items()
+    )
+    return "{\n" + ",\n".join(written) + "\n}\n"
+
+
+_COUNTRY: Final = ("alpha_2", "alpha_3", "numeric", "flag", "name", "official_name", "common_name")
+_LANGUAGE: Final = ("alpha_2", "alpha_3", "bibliographic", "name")
+_SPOKEN: Final = re.compile("[a-z]+(_[A-Z][a-z]{3})?")
 _KINDS: Final[Mapping[Any, str]] = {
     kinds.TemplateName: "path",
     kinds.OptionalTemplate: "path",

@@ -255,7 +255,9 @@ def _about(audience: str, text: str) -> str:
 
 def _shipped_templates(folder: str) -> list[Traversable]:
     found = [
-        one for one in (files("templates") / folder).iterdir() if one.name.endswith(".jsonnet")
+        one
+        for one in (files("segrelay.templates") / folder).iterdir()
+        if one.name.endswith(".jsonnet")
     ]
     return sorted(found, key=lambda one: one.name)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from segrelay.worker.errors import UsageWrong
+from segrelay.ops.terminal.options import needs_extra
 
 
 def mcp(
@@ -25,12 +25,5 @@ def mcp(
     It speaks the Model Context Protocol over stdin and stdout: give the command to the program that
     is to ask. Fields of profiles are masked, and nothing is changed unless --actions is given.
     """
-    try:
-        server = import_module("segrelay.ops.mcp.server")
-    except ModuleNotFoundError as error:
-        if error.name and error.name.startswith("segrelay"):
-            raise
-        raise UsageWrong(
-            "segrelay mcp needs an extra that is not installed: pip install 'segrelay[mcp]'."
-        ) from error
-    server.serve(with_acts=actions)
+    needs_extra("mcp", "mcp", "segrelay mcp")
+    import_module("segrelay.ops.mcp.server").serve(with_acts=actions)

@@ -38,6 +38,7 @@ from segrelay.ops.state.opened import load_for_redis
 from segrelay.ops.status.alerts import start_announcer
 from segrelay.ops.terminal.console import mention, wants_colour
 from segrelay.ops.terminal.interrupts import PARENT_VARIABLE
+from segrelay.ops.terminal.options import needs_extra
 from segrelay.ops.terminal.serving import LogFormat, LogFormatName, use_log_format
 from segrelay.worker.checks.triggers import check_triggers
 from segrelay.worker.contract.own_processes import own_module
@@ -342,6 +343,7 @@ def _start_sandbox(settings: Settings, supervisor: Supervisor, url: str) -> None
 def _refuse_taken_ports(settings: Settings, sandbox_run: str) -> None:
     """Refuse to start while another process has one of the ports."""
     if settings.flower:
+        needs_extra("flower", "flower", "[flower]")
         _refuse_taken(settings.flower.host, settings.flower.port, "set flower.listen")
     if settings.metrics:
         _refuse_taken(settings.metrics.host, settings.metrics.port, "set metrics.listen")

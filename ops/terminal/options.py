@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -88,3 +89,17 @@ def object_of(text: str, option: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UsageWrong(f"{option} has to be a JSON object.")
     return value
+
+
+def needs_extra(module: str, extra: str, what: str) -> None:
+    """Refuse what can't be done because a package of an extra is not installed.
+
+    Args:
+        module: The package's module.
+        extra: The name of the extra.
+        what: What needs it: a command or a section of the configuration.
+    """
+    if find_spec(module) is None:
+        raise UsageWrong(
+            f"{what} needs an extra that is not installed: pip install 'segrelay[{extra}]'."
+        )

@@ -40,7 +40,7 @@ class _Accepted:
 def offer_events(client: Redis, taps: Taps, draft: Draft, written: Published, now_us: int) -> None:
     """Offer the deliveries of a draft, unless a part of it had been written before.
 
-    Sending them takes a round trip; the budget of records makes that at most 20 a second.
+    Sending them takes a round trip; the budget of records makes that at most 10 a second.
     """
     if written.accepted < draft.deliveries_count:
         return

@@ -20,12 +20,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, Self
 
-import zstandard
-
 from segrelay.worker.errors import SourceChanged, SourceDamaged, UsageWrong
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
 STANDARD_INPUT: Final = "-"
-DAMAGED: Final = (EOFError, OSError, zlib.error, zstandard.ZstdError)
+DAMAGED: Final = (EOFError, OSError, zlib.error, zstd.ZstdError)
 """The exceptions that unpacking a damaged file raises."""
 _HEAD_BYTES: Final = 65_536
 _LINE_BREAK_BYTES: Final = 2
@@ -237,13 +240,11 @@ def _unzstd(stream: io.BufferedReader[Any]) -> Iterator[bytes]:
     """Yield the content of all frames, of which some may be empty or hold nothing of the file.
 
     Raises:
-        EOFError: The last frame is cut off, which a `stream_reader` of the library takes for its
-            end.
+        EOFError: The last frame is cut off.
     """
-    unpacker = zstandard.ZstdDecompressor()
     piece = b""
     while piece or (piece := stream.read(_ZSTD_STEP_BYTES)):
-        frame = unpacker.decompressobj()
+        frame = zstd.ZstdDecompressor()
         while piece and not frame.eof:
             yield frame.decompress(piece)
             piece = frame.unused_data if frame.eof else stream.read(_ZSTD_STEP_BYTES)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.house.test_rules import ROOT, sources
 
-_BINARY = {"bz2", "gzip", "lzma", "tarfile", "zipfile", "zstandard"}
+_BINARY = {"bz2", "gzip", "lzma", "tarfile", "zipfile", "zstd"}
 """Names whose `open` does not open text, unless it is told to."""
 _TEXT_PIPES = {"text", "universal_newlines"}
 _READS = {"read_text": 0, "write_text": 1}

@@ -21,13 +21,13 @@ import orjson
 from segrelay.worker.contract.events import Header
 from segrelay.worker.contract.masking import hidden
 
-PER_SECOND: Final = 20.0
-"""The records of one kind that a process makes a second for a watch; each takes about 20 µs."""
-BURST: Final = 100.0
+PER_SECOND: Final = 10.0
+"""The records of one kind that a process makes a second for a watch; each takes about 25 µs."""
+BURST: Final = 40.0
 """The records of one kind that it makes at once, where it has made few before."""
-READING_SHARE: Final = 0.005
+READING_SHARE: Final = 0.003
 """The share of a process' time in which it looks for a text in what goes through."""
-READING_SECONDS_AT_ONCE: Final = 0.02
+READING_SECONDS_AT_ONCE: Final = 0.003
 CONTENT_BYTES: Final = 4_000
 """The longest profile, body or answer that a record holds whole."""
 RECORD_BYTES: Final = 8_000

@@ -10,12 +10,11 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import Any, Final
 
+import orjson
 import phonenumbers
-import pycountry
-from babel import Locale
-from babel.core import get_global
 
 from segrelay.worker.destinations.phones import valid_e164
 
@@ -199,22 +198,31 @@ def country(value: Any) -> str | None:
 @lru_cache(_REMEMBERED)
 def _country(given: str) -> str | None:
     written = given.strip()
-    key = written.casefold()
-    if key in _country_names():
-        return _country_names()[key]
-    try:
-        return str(pycountry.countries.lookup(written).alpha_2)
-    except LookupError:
-        return None
+    return _countries().get(written.casefold())
 
 
 @cache
-def _country_names() -> Mapping[str, str]:
-    """Return country codes by names that people use beside ISO's: those of CLDR, and UK."""
-    codes = {found.alpha_2 for found in pycountry.countries}
-    names = Locale("en").territories
-    named = {name.casefold(): code for code, name in names.items() if code in codes}
+def _countries() -> Mapping[str, str]:
+    """Return country codes by all codes and names of ISO and CLDR, and by two more for Britain."""
+    named = {
+        name.casefold(): code for code, names in _tables()["countries"].items() for name in names
+    }
     return named | {"uk": "GB", "great britain": "GB", "turkey": "TR"}
+
+
+@cache
+def _languages() -> Mapping[str, str]:
+    """Return two-letter codes of languages by all their codes, and by their English names."""
+    return {
+        name.casefold(): code for code, names in _tables()["languages"].items() for name in names
+    }
+
+
+@cache
+def _tables() -> Mapping[str, Any]:
+    """Return the tables that `make docs` makes of libraries with 57 MB of translations."""
+    tables: Mapping[str, Any] = orjson.loads(Path(__file__).with_name("regions.json").read_bytes())
+    return tables
 
 
 def language(value: Any) -> str | None:
@@ -239,21 +247,16 @@ def _language(given: str) -> str | None:
     if territory is None or territory.isdecimal():
         country_code = _likely_territory(code, script)
     else:
-        named = pycountry.countries.get(alpha_2=territory.upper())
-        country_code = named.alpha_2 if named else None
+        country_code = territory.upper() if territory.upper() in _tables()["countries"] else None
     return f"{code}_{country_code}" if country_code else None
 
 
 def _language_code(spoken: str) -> str | None:
-    wanted = _OTHER_LANGUAGE_CODES.get(spoken.lower(), spoken.lower())
-    for field in ("alpha_2", "alpha_3", "bibliographic", "name"):
-        found = pycountry.languages.get(**{field: wanted.title() if field == "name" else wanted})
-        if found is not None:
-            return getattr(found, "alpha_2", None)
-    return None
+    wanted = spoken.casefold()
+    return _languages().get(_OTHER_LANGUAGE_CODES.get(wanted, wanted))
 
 
 def _likely_territory(code: str, script: str | None) -> str | None:
-    likely = get_global("likely_subtags")
+    likely = _tables()["likely"]
     found = (script and likely.get(f"{code}_{script.title()}")) or likely.get(code)
-    return found.rsplit("_", 1)[-1] if found else None
+    return str(found) if found else None

@@ -377,7 +377,7 @@ class ProducerSettings(Section):
 
 
 class FlowerSettings(ListeningSettings):
-    """Flower, behind basic authentication."""
+    """Flower, behind basic authentication. It is an extra: `pip install 'segrelay[flower]'`."""
 
     listen: Listen = "127.0.0.1:5555"
     """The address and port to listen on."""

@@ -9,9 +9,9 @@ import time
 import orjson
 import pyarrow as pa
 import pytest
-import zstandard
 from pyarrow.parquet import write_table
 
+from segrelay.producer.sources.opening import zstd
 from segrelay.producer.sync.run import Phase
 from segrelay.producer.sync.sources import FileSource
 from segrelay.worker.errors import UsageWrong
@@ -254,20 +254,20 @@ def test_an_export_that_was_rewritten_since_with_its_time_set_back_is_not_unchan
 PACKED = {
     "csv": lambda text: text,
     "csv in gzip": gzip.compress,
-    "csv in zstd": zstandard.compress,
+    "csv in zstd": zstd.compress,
     "csv in two frames of zstd": lambda text: b"".join(
-        map(zstandard.compress, (text[:999], text[999:]))
+        map(zstd.compress, (text[:999], text[999:]))
     ),
-    "csv behind a skippable frame": lambda text: SKIPPABLE + zstandard.compress(text),
+    "csv behind a skippable frame": lambda text: SKIPPABLE + zstd.compress(text),
     "lines": lambda text: b"".join(orjson.dumps(row) + b"\n" for row in rows_of(text)),
-    "lines in zstd": lambda text: zstandard.compress(PACKED["lines"](text)),
+    "lines in zstd": lambda text: zstd.compress(PACKED["lines"](text)),
     "array": lambda text: orjson.dumps(rows_of(text)),
     "array in gzip": lambda text: gzip.compress(PACKED["array"](text)),
     "objects, pretty": lambda text: b"".join(
         orjson.dumps(row, option=orjson.OPT_INDENT_2) for row in rows_of(text)
     ),
     "parquet": lambda text: parquet_of(rows_of(text)),
-    "parquet in zstd": lambda text: zstandard.compress(PACKED["parquet"](text)),
+    "parquet in zstd": lambda text: zstd.compress(PACKED["parquet"](text)),
 }
 
 

@@ -8,11 +8,10 @@ from typing import Any
 
 import orjson
 import pytest
-import zstandard
 
 from segrelay.producer.events.payloads import Payload
 from segrelay.producer.sources.blocks import BLOCK_BYTES, Block, block_times, blocks_of
-from segrelay.producer.sources.opening import Format, opened
+from segrelay.producer.sources.opening import Format, opened, zstd
 from segrelay.producer.sources.tables import Columns
 from segrelay.worker.errors import SourceDamaged, UsageWrong
 
@@ -69,8 +68,8 @@ CONTENTS = {
     "csv in quotes": CSV.replace(b"Ann", b'"Ann"'),
     "gzip": gzip.compress(LINES),
     "gzip in two members": gzip.compress(LINES[:60]) + gzip.compress(LINES[60:]),
-    "zstd": zstandard.compress(LINES),
-    "zstd csv": zstandard.compress(CSV),
+    "zstd": zstd.compress(LINES),
+    "zstd csv": zstd.compress(CSV),
     "parquet": parquet(),
 }
 

@@ -1,6 +1,6 @@
-"""`segrelay flower`: the real Flower, on the workers' broker, behind basic authentication.
+"""The real Flower, on the workers' broker, behind basic authentication.
 
-The Flower server, with a readable list of drains, all workers from the start, and a password.
+It has a readable list of drains, all workers from the start, and a password.
 
 It only shows, unless the configuration allows actions; it starts no task in any case.
 
@@ -20,10 +20,9 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, MutableMapping
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import structlog
-import typer
 from celery import Celery
 from flower.api.workers import ListWorkers
 from flower.app import Flower
@@ -40,8 +39,7 @@ from tornado.options import options
 
 from segrelay.ops.state.opened import load_for_redis, seen_as
 from segrelay.ops.status.alerts import start_announcer
-from segrelay.ops.terminal.interrupts import end_with_parent
-from segrelay.ops.terminal.serving import LogFormat, listening_at, use_log_format
+from segrelay.ops.terminal.serving import listening_at
 from segrelay.worker import logs
 from segrelay.worker.contract.celery import VERSION_KEY, broker_options
 from segrelay.worker.contract.processes import FLOWER
@@ -53,19 +51,12 @@ from segrelay.worker.node.task import NO_FREE_PERMIT
 LOG: Final = structlog.get_logger()
 
 
-def flower(
-    *,
-    listen: Annotated[
-        str, typer.Option(help="Listen here instead of at flower.listen.", metavar="HOST:PORT")
-    ] = "",
-    log_format: LogFormat = None,
-) -> None:
-    """Run Flower, to watch the workers. Some of its options are taken from FLOWER_… variables.
+def run_flower(listen: str) -> None:
+    """Run Flower until it is stopped.
 
-    It only shows, unless flower.actions is true.
+    Args:
+        listen: Where to listen instead of at `flower.listen`; "" = there.
     """
-    use_log_format(log_format)
-    end_with_parent()
     settings = load_for_redis()
     section = settings.flower
     if section is None:
