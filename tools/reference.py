@@ -69,6 +69,7 @@ def pages() -> Mapping[str, str]:
         "library.md": library_page(),
         "../ops/kubernetes/monitoring.yaml": monitoring_manifests(),
         "../worker/destinations/regions.json": regions(),
+        "../ops/config/scaffold/docker-compose.yml": compose_file(),
     }
 
 
@@ -106,6 +107,40 @@ def monitoring_manifests() -> str:
     rules = (FOLDER.parent / "ops/prometheus/rules.yml").read_text("utf-8")
     groups = rules[rules.index("groups:") :]
     return _MONITORING + "".join(f"  {line}\n" if line else "\n" for line in groups.splitlines())
+
+
+_COMPOSE: Final = """\
+# Redis, a worker and the receiver of Lytics' webhooks, from this folder: docker compose up
+# With `--profile console` also the console, with `--profile flower` Flower, once segrelay.toml has
+# [console.users] or [flower]. `.env`, a copy of .env.example, has to set SEGRELAY_REDIS_PASSWORD
+# and SEGRELAY_WEBHOOK_SECRET. What else it can set:
+#
+#   SEGRELAY_IMAGE              segrelay; the image's name in your registry
+"""
+_ONLY_IN_THE_REPOSITORY: Final = ("metrics", "prometheus", "grafana", "secrets", "monitoring")
+
+
+def compose_file() -> str:
+    """Return the compose file of a folder of one's own: that of the repository, without a build.
+
+    Monitoring is left out, because it mounts files of the repository. The receiver always runs.
+    """
+    text = (FOLDER.parent / "docker-compose.yml").read_text("utf-8")
+    begin, end = text.index("#   SEGRELAY_VERSION"), text.index("#\n# The worker reads .env")
+    variables, rest = text[begin:end], text[text.index("name: segrelay\n") :]
+    for name in _ONLY_IN_THE_REPOSITORY:
+        rest = re.sub(rf"(?m)^( *){name}:.*\n(?:\1 +.*\n|\n(?=\1 ))*", "", rest)
+    for old, new in (
+        ("  build:\n    context: .\n    dockerfile: ops/docker/Dockerfile\n", ""),
+        ("image: segrelay:", "image: ${SEGRELAY_IMAGE:-segrelay}:"),
+        ('    profiles: ["receiver"]\n', ""),
+        ("; Prometheus and Grafana don't see it", ""),
+        ("${SEGRELAY_WEBHOOK_SECRET:-}", "${SEGRELAY_WEBHOOK_SECRET:?set it in .env}"),
+    ):
+        if rest.count(old) != 1:
+            raise ValueError(f"docker-compose.yml has {old!r} {rest.count(old)} times.")
+        rest = rest.replace(old, new)
+    return _COMPOSE + variables + re.sub(r"\n{3,}", "\n\n", rest)
 
 
 def regions() -> str:

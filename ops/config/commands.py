@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -210,6 +210,13 @@ def init(
     audience: Annotated[
         str, typer.Option(help="The slug of your first audience at Lytics.", metavar="SLUG")
     ] = _EXAMPLE_AUDIENCE,
+    compose: Annotated[
+        bool,
+        typer.Option(
+            "--compose",
+            help="Also write a docker-compose.yml that runs Redis, a worker and the receiver.",
+        ),
+    ] = False,
 ) -> None:
     """Write a commented segrelay.toml, an .env.example, templates and samples into a folder.
 
@@ -220,7 +227,7 @@ def init(
         raise UsageWrong(f"--audience {audience}: a slug has letters, digits, _ and - only.")
     if folder.exists() and not folder.is_dir():
         raise UsageWrong(f"{folder} is a file; name a folder.")
-    for path, content in _files(audience):
+    for path, content in _files(audience, in_containers=compose):
         mode = _PRIVATE if path.name.startswith(".env") else _READABLE
         say(f"{_write(folder / path, content, mode)} {folder / path}")
     location = shlex.quote(str(folder))
@@ -231,12 +238,18 @@ def init(
     say("  segrelay send samples/enter.json --wait && segrelay why ann@example.com")
     say("Then the real thing, with the credentials filled into .env in between:")
     say(f"  cd {location} && cp .env.example .env && segrelay config check")
+    if compose:
+        say("or in containers, once .env has the two secrets that begin it:")
+        say(f"  cd {location} && docker compose up")
 
 
-def _files(audience: str) -> Iterator[tuple[Path, bytes]]:
+def _files(audience: str, *, in_containers: bool) -> Iterator[tuple[Path, bytes]]:
     scaffold = files("segrelay.ops.config") / "scaffold"
     for name, packaged in _SCAFFOLD.items():
-        yield Path(name), _about(audience, (scaffold / packaged).read_text("utf-8")).encode()
+        text = _about(audience, (scaffold / packaged).read_text("utf-8"))
+        yield Path(name), (_FOR_CONTAINERS[name](text) if in_containers else text).encode()
+    if in_containers:
+        yield Path(_COMPOSE), (scaffold / _COMPOSE).read_bytes()
     for folder in _TEMPLATES:
         for template in _shipped_templates(folder):
             yield Path("templates", folder, template.name), template.read_bytes()
@@ -244,6 +257,34 @@ def _files(audience: str) -> Iterator[tuple[Path, bytes]]:
     for direction in (Direction.ENTER, Direction.EXIT):
         text = _about(audience, fresh_sample(direction, now))
         yield Path("samples", f"{direction.value}.json"), text.encode()
+
+
+def _with_receiver(configuration: str) -> str:
+    """Return a scaffold's configuration with the receiver, which is a comment there."""
+    begun = configuration.replace("# [producer.webhook]\n", "[producer.webhook]\n")
+    return begun.replace('# secret = "env:SEGRELAY_WEBHOOK', 'secret = "env:SEGRELAY_WEBHOOK')
+
+
+def _with_needed(environment: str) -> str:
+    """Return the example of a `.env` with what containers can't start without in front."""
+    rest = environment.replace("SEGRELAY_WEBHOOK_SECRET=\n", "")
+    return _NEEDED + rest.replace("# SEGRELAY_REDIS_PASSWORD=\n", "")
+
+
+_COMPOSE: Final = "docker-compose.yml"
+_FOR_CONTAINERS: Final[Mapping[str, Callable[[str], str]]] = {
+    "segrelay.toml": _with_receiver,
+    ".env.example": _with_needed,
+}
+_NEEDED: Final = """\
+# What containers don't start without: letters and digits, e.g. what `openssl rand -hex 24` prints;
+# for Redis, and for Lytics to send along to the webhook. SEGRELAY_USER may read this folder: what
+# `id -u` and `id -g` say.
+SEGRELAY_REDIS_PASSWORD=
+SEGRELAY_WEBHOOK_SECRET=
+SEGRELAY_USER=1000:1000
+
+"""
 
 
 def _about(audience: str, text: str) -> str:

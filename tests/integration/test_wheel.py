@@ -1,6 +1,7 @@
 """The wheel: what `pip install` puts on somebody's machine."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -13,15 +14,23 @@ ROOT = Path(__file__).parents[2]
 STARTED = re.compile(r'own_module\(\s*"([\w.]+)"')
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
+CODE = re.compile(r"```.*?```", re.DOTALL)
+RELATIVE = re.compile(r"\]\((?!https?:|#)[^)]*\)")
+
+
+def built(folder, **environment):
     """Build the wheel; returns the texts of its modules and templates by their paths."""
-    folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    known = {name: value for name, value in os.environ.items() if name != "SEGRELAY_REPOSITORY"}
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env=known | environment)
     [path] = folder.glob("*.whl")
     with ZipFile(path) as wheel:
         return {name: wheel.read(name).decode() for name in wheel.namelist()}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return built(tmp_path_factory.mktemp("wheel"))
 
 
 def test_what_only_developers_run_is_not_installed(files):
@@ -67,3 +76,22 @@ def imported(text):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
+
+
+def test_a_package_page_has_no_link_that_leads_nowhere(files):
+    [page] = [files[name] for name in files if name.endswith(".dist-info/METADATA")]
+
+    assert "Feeding events (`docs/feeding.md`)" in page
+    assert RELATIVE.findall(CODE.sub("", page)) == []
+
+
+def test_a_package_that_knows_its_repository_links_to_its_own_version_there(tmp_path):
+    metadata = built(tmp_path, SEGRELAY_REPOSITORY="https://git.example.com/acme/segrelay")
+
+    [page] = [metadata[name] for name in metadata if name.endswith(".dist-info/METADATA")]
+    version = re.search("^Version: (.+)$", page, re.MULTILINE)[1]
+    here = "https://git.example.com/acme/segrelay"
+    assert f"Project-URL: Repository, {here}\n" in page
+    assert f"[Feeding events]({here}/blob/v{version}/docs/feeding.md)" in page
+    assert f"]({here}/raw/v{version}/docs/console-now.png)" in page
+    assert RELATIVE.findall(CODE.sub("", page)) == []

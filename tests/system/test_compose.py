@@ -1,8 +1,11 @@
 """A compose client reads docker-compose.yml; there need not be an engine."""
 
+import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,3 +88,24 @@ def test_redis_is_alone_with_segrelay_and_an_earlier_image_can_be_named(folder: 
     }
     assert list(services["redis"]["networks"]) == ["redis"]
     assert networks["redis"]["internal"] is True
+
+
+def test_a_folder_of_ones_own_runs_the_receiver_once_its_secrets_are_set(tmp_path: Path) -> None:
+    own = [sys.executable, "-m", "segrelay.ops.main", "init", str(tmp_path), "--compose"]
+    subprocess.run(own, check=True, capture_output=True)
+    example = (tmp_path / ".env.example").read_text()
+    (tmp_path / ".env").write_text(example)
+
+    without = configured(tmp_path)
+    (tmp_path / ".env").write_text(re.sub(r"(?m)^(SEGRELAY_\w+)=$", r"\1=abc", example))
+    done = configured(tmp_path, SEGRELAY_IMAGE="images.example.com/segrelay")
+
+    assert without.returncode != 0
+    assert "SEGRELAY_REDIS_PASSWORD" in without.stderr
+    assert done.returncode == 0, done.stderr
+    found = yaml.safe_load(done.stdout)["services"]
+    assert set(found) == {"redis", "worker", "receiver"}
+    assert found["receiver"]["environment"]["SEGRELAY_WEBHOOK_SECRET"] == "abc"
+    version = importlib.metadata.version("segrelay")
+    assert found["worker"]["image"] == f"images.example.com/segrelay:{version}"
+    assert not any("build" in service for service in found.values())

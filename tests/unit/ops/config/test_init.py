@@ -2,6 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import orjson
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from segrelay.ops.main import app
@@ -82,3 +83,25 @@ def test_init_names_your_own_audience_and_ends_with_a_sandbox_run(tmp_path):
     assert sample["data"]["segment_events"][0]["slug"] == "Big_Spenders"
     assert "segrelay up --sandbox" in told.stdout
     assert "segrelay send samples/enter.json --wait" in told.stdout
+
+
+def test_init_for_containers_writes_what_runs_the_receiver_too(tmp_path):
+    result = CliRunner().invoke(app, ["init", str(tmp_path), "--compose", "--audience", "gold"])
+
+    settings = load_settings(
+        tmp_path / "segrelay.toml", environ={"SEGRELAY_WEBHOOK_SECRET": "a-secret-of-nobody"}
+    )
+    services = yaml.safe_load((tmp_path / "docker-compose.yml").read_text())["services"]
+    needed = [
+        line
+        for line in (tmp_path / ".env.example").read_text().splitlines()
+        if line.startswith(("SEGRELAY_REDIS_PASSWORD", "SEGRELAY_WEBHOOK_SECRET"))
+    ]
+    assert result.exit_code == 0
+    assert settings.producer.webhook
+    assert [one.reveal() for one in settings.producer.webhook.secrets] == ["a-secret-of-nobody"]
+    assert needed == ["SEGRELAY_REDIS_PASSWORD=", "SEGRELAY_WEBHOOK_SECRET="]
+    assert {name for name, one in services.items() if "profiles" not in one} == {
+        *("redis", "worker", "receiver")
+    }
+    assert "docker compose up" in result.stdout
