@@ -88,6 +88,8 @@ test-system: setup ## Run tests that need system packages, which it installs (De
 	sh ops/test-system.sh
 	@# Only its script axe.min.js is used, so Playwright, which it names, is not needed.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt axe-playwright-python
+	@# Helm as a library, 250 MB; where it has no wheel, the tests of the chart are skipped.
+	-$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: -c constraints.txt helm-python-sdk
 	$(PYTEST) tests/system
 	$(if $(NEWEST),$(MAKE) newest)
 

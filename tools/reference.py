@@ -25,6 +25,7 @@ from segrelay.worker.contract.settings import values as kinds
 from segrelay.worker.contract.settings.authorizations import ReadableFile
 from segrelay.worker.contract.settings.http import TargetUrl, TextOrTemplate
 from segrelay.worker.contract.settings.values import format_duration
+from tools.chart import chart
 
 _WIDTH: Final = 96
 _OPENING: Final = """\
@@ -70,6 +71,7 @@ def pages() -> Mapping[str, str]:
         "../ops/kubernetes/monitoring.yaml": monitoring_manifests(),
         "../worker/destinations/regions.json": regions(),
         "../ops/config/scaffold/docker-compose.yml": compose_file(),
+        **{f"../ops/helm/segrelay/{name}": text for name, text in chart()},
     }
 
 

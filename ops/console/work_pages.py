@@ -157,7 +157,7 @@ def doubted_run(run: Run) -> DoubtedRun | None:
     """Return the run that `sync confirm` would be about: the last whole one; None = none is."""
     if run.phase is Phase.CONFIRM:
         return DoubtedRun(run.number, max(run.gone.values(), default=0))
-    if run.phase in {Phase.SCAN, Phase.COUNT} and run.last.get("outcome") == "doubted":
+    if run.asks:
         return DoubtedRun(run.number - 1, int(run.last["gone"]))
     return None
 

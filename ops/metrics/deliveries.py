@@ -13,7 +13,6 @@ from segrelay.ops.metrics.families import OTHER, bounded, counter, gauge, histog
 from segrelay.ops.status.pace import Pace
 from segrelay.ops.status.standing import Standing, TriggerStanding
 from segrelay.ops.status.totals import KINDS
-from segrelay.producer.sync.run import Phase
 from segrelay.worker.contract.processes import sample_before
 
 MOST_CAUSES: Final = 20
@@ -317,7 +316,7 @@ def syncs(standing: Standing) -> Iterator[Metric]:
         "segrelay_sync_waits_for_confirm",
         "1 while a sync waits for a person.",
         ("sync",),
-        (((name,), float(run.phase is Phase.CONFIRM)) for name, run in runs.items()),
+        (((name,), float(bool(run.asks))) for name, run in runs.items()),
     )
     yield gauge(
         "segrelay_sync_ended_timestamp_seconds",

@@ -34,7 +34,7 @@ from segrelay.ops.status.problems import (
 )
 from segrelay.ops.status.standing import Condition, Kind, Standing, TriggerStanding, read_standing
 from segrelay.ops.status.totals import largest_first
-from segrelay.producer.sync.run import Phase, Run
+from segrelay.producer.sync.run import Run
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.processes import LIFE_MS
 from segrelay.worker.contract.receivers import SEEN_WITHIN_MS
@@ -660,10 +660,10 @@ def syncs(standing: Standing) -> Iterator[HealthProblem]:
     """Yield syncs that fail, wait for a person, or are overdue."""
     for name, run in standing.syncs.items():
         show = f"segrelay sync status {name}"
-        if run.phase is Phase.CONFIRM:
-            message = f"it waits for a person: {run.doubt}"
+        if run.asks:
+            message = f"it waits for a person: {run.asks}"
             mend = f"segrelay sync confirm {name}"
-            yield HealthProblem("sync_waits", ILL, name, message, mend)
+            yield HealthProblem("sync_waits", ILL, name, message, mend, run.last["since_ms"])
         elif run.failures:
             is_ill = run.refused or run.failures >= FAILED_STEPS
             severity = ILL if is_ill else ATTENTION

@@ -369,8 +369,11 @@ class Comparison:
         run.next_partition = 0
         run.doubt = run.doubts()
         if run.doubt:
+            since_ms = run.last["since_ms"] if run.asks else self.store.now_ms()
             run.phase = Phase.CONFIRM
-            run.last = {"outcome": "doubted", **run.results()}
+            run.last = {
+                "outcome": "doubted", "doubt": run.doubt, "since_ms": since_ms, **run.results()
+            }  # fmt: skip
         elif any(run.gone.values()):
             run.phase = Phase.EXITS
         else:

@@ -128,6 +128,13 @@ class Run:
         )
 
     @property
+    def asks(self) -> str:
+        """The reason why a person has to confirm the last whole run; "" = nobody has to."""
+        is_next = self.phase in {Phase.SCAN, Phase.COUNT} and not self.allowed
+        is_open = self.phase is Phase.CONFIRM or is_next
+        return str(self.last["doubt"]) if is_open and self.last.get("doubt") else ""
+
+    @property
     def is_under_way(self) -> bool:
         """Say whether the run has steps to do now."""
         return self.phase in {Phase.SCAN, Phase.COUNT, Phase.EXITS}

@@ -76,7 +76,9 @@ def test_a_process_that_ends_finishes_the_message_that_it_sends(tmp_path, client
     with Endpoint(answer) as chat:
         announcer = announcer_of(client, settings_with(tmp_path), chat.url)
         names = ("redis_full", "no_worker")
-        announcer.book.observe([HealthProblem(name, ILL, "", "why", "do") for name in names], 1_000)
+        announcer.store.observe(
+            [HealthProblem(name, ILL, "", "why", "do") for name in names], 1_000
+        )
         thread = threading.Thread(target=announcer.round)
         thread.start()
         assert is_asked.wait(20)

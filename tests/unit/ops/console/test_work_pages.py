@@ -11,7 +11,7 @@ def test_a_run_that_waits_is_the_one_in_doubt():
 
 
 def test_while_the_next_run_is_under_way_the_last_one_is_in_doubt():
-    last = {"outcome": "doubted", "gone": 200}
+    last = {"outcome": "doubted", "doubt": "200 are gone", "gone": 200}
     run = Run(number=8, phase=Phase.SCAN, gone={"insider": 12}, last=last)
 
     assert doubted_run(run) == DoubtedRun(7, 200)

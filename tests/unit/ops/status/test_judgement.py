@@ -131,6 +131,9 @@ def alerts_fail(*, tries: int) -> dict[str, Any]:
     return notify | {"alerts_fail": AlertFailure(NOW - 60_000, tries, "it answered 404")}
 
 
+DOUBTED = {"outcome": "doubted", "doubt": "200 are gone", "since_ms": 1_000, "gone": 200}
+
+
 def sync(**changes: Any) -> dict[str, Any]:
     return {"syncs": {"vip": Run(**changes)}}
 
@@ -289,7 +292,8 @@ CASES = [
     (standing(**job("interrupted")), "job_interrupted", ILL),
     (standing(**job("paused")), "job_paused", ATTENTION),
     (standing(**job("at its canary")), "job_at_canary", ATTENTION),
-    (standing(**sync(phase=Phase.CONFIRM, doubt="200 are gone")), "sync_waits", ILL),
+    (standing(**sync(phase=Phase.CONFIRM, last=DOUBTED)), "sync_waits", ILL),
+    (standing(**sync(phase=Phase.SCAN, last=DOUBTED)), "sync_waits", ILL),
     (standing(**sync(failures=1, problem="401")), "sync_fails", ATTENTION),
     (standing(**sync(failures=3, problem="401")), "sync_fails", ILL),
     (standing(**sync(next_ms=NOW - 600_000)), "sync_overdue", ILL),
