@@ -1,5 +1,6 @@
 """A server that speaks S3 on loopback, and a small web server with ranges or without."""
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -12,6 +13,7 @@ from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
 BUCKET = "exports"
+MODIFIED = "Fri, 20 Nov 2026 06:00:00 GMT"
 
 
 @contextmanager
@@ -51,6 +53,8 @@ class Web:
         self.files: dict[str, bytes] = {}
         self.requests: list[str] = []
         self.failures = 0
+        self.broken_from = sys.maxsize
+        """The position from which no range is given."""
         self.url = ""
 
 
@@ -72,10 +76,12 @@ def web_server(*, has_ranges: bool) -> Iterator[Web]:
                 return self._answer(404, b"")
             if not web.has_ranges:
                 return self._answer(200, content)
-            tag = {"ETag": f'"{hash(content)}"'}
+            tag = {"ETag": f'"{hash(content)}"', "Last-Modified": MODIFIED}
             if not wanted:
                 return self._answer(200, content, **tag)
             first, _, last = wanted.removeprefix("bytes=").partition("-")
+            if int(first) >= web.broken_from:
+                return self._answer(503, b"")
             part = content[int(first) : int(last) + 1]
             end = int(first) + len(part) - 1
             told = {"Content-Range": f"bytes {first}-{end}/{len(content)}"}

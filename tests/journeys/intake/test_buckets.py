@@ -1,4 +1,4 @@
-"""A backfill from a bucket, killed in the middle: each person is delivered once."""
+"""Files in buckets and on web servers: whatever breaks in between, each person is there once."""
 
 import gzip
 import signal
@@ -7,9 +7,10 @@ import orjson
 import pytest
 
 from segrelay.ops.demo.rig import kill_group
+from segrelay.producer.sources.remote import RANGE_BYTES
 from tests.journeys.play import Rig, start_worker
 from tests.nightly import amount
-from tests.s3 import BUCKET, s3_bucket
+from tests.s3 import BUCKET, s3_bucket, web_server
 from tests.waiting import until
 
 PEOPLE = amount(8_000, nightly=60_000)
@@ -87,3 +88,34 @@ def test_events_are_sent_from_a_bucket(s3, tmp_path):
         missing = rig.command("send", f"s3://{BUCKET}/none.json")
         assert missing.returncode == 2
         assert b"there is no such object or bucket" in missing.stderr
+
+
+def test_a_job_goes_on_after_its_web_server_was_away(tmp_path):
+    emails = [f"person{number}@example.com" for number in range(1_500)]
+    rows = b"".join(orjson.dumps({"email": e, "pad": "x" * 8_000}) + b"\n" for e in emails)
+    assert len(rows) > RANGE_BYTES
+    with web_server(has_ranges=True) as web, Rig(tmp_path) as rig:
+        web.files["/people.json"] = rows
+        web.broken_from = RANGE_BYTES
+        start_worker(rig)
+
+        words = ("backfill", "start", f"{web.url}/people.json", *AS_OF, "--job", "load")
+        failed = rig.command(*words)
+
+        assert failed.returncode == 1
+        assert b"can't be read now: status 503" in failed.stderr
+        web.broken_from = len(rows)
+        done = rig.command("backfill", "resume", "load", "--wait", "--json")
+        assert done.returncode == 0, done.stderr.decode()
+        assert orjson.loads(done.stdout)["delivered"] == len(emails)
+        assert len(rig.memberships()) == len(emails)
+
+
+def test_a_sync_reads_a_file_on_a_web_server(tmp_path):
+    with web_server(has_ranges=True) as web:
+        web.files["/vip.csv"] = b"email\nann@example.com\nbob@example.com\n"
+        sync = f'[sync.vip]\naudience = "vip"\nevery = "1h"\nsource = "{web.url}/vip.csv"\n'
+        with Rig(tmp_path, more=sync) as rig:
+            start_worker(rig)
+
+            until(lambda: len(rig.memberships()) == 2, 60)
