@@ -20,8 +20,9 @@ SegrelayError
 │   ├── JobHeld                 this process may not read this backfill (any more)
 │   ├── SourceChanged           a file was written to while it was read
 │   ├── SourceDamaged           a file is cut off, or can't be unpacked to its end
-│   └── LyticsUnavailable       Lytics does not answer, or not in a form that we know
-│       └── ScanExpired         a scan can't go on where it stood and has to begin anew
+│   └── SourceUnavailable       a bucket or a web server does not answer
+│       └── LyticsUnavailable   Lytics does not answer, or not in a form that we know
+│           └── ScanExpired     a scan can't go on where it stood and has to begin anew
 └── Bug                         nobody can act yet: a promise of our own is broken
 
 A template that does not parse or load raises `TemplateBroken` of `segrelay.jsonnet`, which knows
@@ -168,7 +169,11 @@ class SourceDamaged(OperationsMustAct):
     """A file is cut off or can't be unpacked to its end; nobody knows what else it would say."""
 
 
-class LyticsUnavailable(OperationsMustAct):
+class SourceUnavailable(OperationsMustAct):
+    """A bucket or a web server does not answer; it is tried again later."""
+
+
+class LyticsUnavailable(SourceUnavailable):
     """Lytics does not answer, or not in a form that we know; it is tried again later."""
 
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from glob import glob
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -22,7 +21,7 @@ from segrelay.producer.lytics import PREFIX, audience_of, find_slug, look_at
 from segrelay.producer.publishing.audiences import AudienceStore, named_audience
 from segrelay.producer.publishing.drafting import routing_digest
 from segrelay.producer.sources.blocks import block_times, blocks_of
-from segrelay.producer.sources.opening import STANDARD_INPUT, opened
+from segrelay.producer.sources.opening import STANDARD_INPUT, FileState, files_of, opened
 from segrelay.producer.sources.tables import Columns
 from segrelay.producer.sync.step import columns_of
 from segrelay.worker.contract.own_processes import processors
@@ -48,7 +47,11 @@ class RowOptions:
 
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE…", help="Files, patterns in quotes, -, or lytics:SLUG."),
+        typer.Argument(
+            metavar="SOURCE…",
+            help="Files or URLs (s3://, gs://, az://, https://), patterns in quotes, -, "
+            "or lytics:SLUG.",
+        ),
     ]
     audience: Annotated[
         str,
@@ -204,8 +207,7 @@ def _files(sources: Sequence[str]) -> Iterator[str]:
         if source == STANDARD_INPUT or audience_of(source) or Path(source).exists():
             yield source
             continue
-        pattern = str(Path(source).expanduser())
-        found = sorted(name for name in glob(pattern) if Path(name).is_file())  # noqa: PTH207 - any pattern, relative or not
+        found = files_of(source)
         if not found:
             raise UsageWrong(f"{source}: there is no such file.")
         yield from found
@@ -261,7 +263,7 @@ def _time_us(as_of: str, files: Sequence[str]) -> int:
         case "now":
             return _now_us()
         case "file":
-            return min(Path(name).stat().st_mtime_ns for name in files) // 1_000
+            return min(map(_changed_us, files))
         case "name":
             return min(map(_named_us, files))
     try:
@@ -270,6 +272,14 @@ def _time_us(as_of: str, files: Sequence[str]) -> int:
         raise UsageWrong(
             f"--as-of {as_of}: {refusal.message} Write it like 2026-11-25T06:00:00Z."
         ) from refusal
+
+
+def _changed_us(file: str) -> int:
+    """Return the time at which a file was last written to, in µs since 1970."""
+    state = FileState.of(file)
+    if state is None or not state.changed_ns:
+        raise UsageWrong(f"--as-of file: nothing tells when {file} was written; write the time.")
+    return state.changed_ns // 1_000
 
 
 def _named_us(file: str) -> int:

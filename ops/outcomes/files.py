@@ -5,6 +5,7 @@ Where files go is one thing, `Target`, that `open_target` makes of a folder's pa
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -15,7 +16,9 @@ from typing import Any, BinaryIO, Final, Literal, Protocol
 import orjson
 
 from segrelay.ops.terminal.moments import shown_ms, shown_us
+from segrelay.producer.sources.remote import Bucket
 from segrelay.worker.contract.outcomes import FIELD_PREFIX, OutcomeRow
+from segrelay.worker.contract.settings.urls import BUCKETS
 from segrelay.worker.errors import LeaseLost, OperationsMustAct, UsageWrong
 
 Format = Literal["ndjson", "parquet"]
@@ -201,7 +204,37 @@ def open_target(url: str) -> Target:
         return Folder(Path(url))
     if scheme == "file":
         return Folder(Path(rest))
-    raise OperationsMustAct(f"outcomes.folder: {scheme}:// is not known; name a folder.")
+    if scheme in BUCKETS:
+        return InBucket(url)
+    raise OperationsMustAct(
+        f"outcomes.folder: {scheme}:// can't be written to; name a folder, or s3://, gs:// or az://."
+    )
+
+
+class InBucket:
+    """A place in a bucket, where an object appears as a whole.
+
+    Its content is gathered first: some 80 MB at most, see `FILE_BYTES` of `writing`.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+
+    def put(
+        self, name: str, write: Callable[[BinaryIO], None], confirm: Callable[[], None]
+    ) -> None:
+        """Write an object, unless it is there already; see `Target`."""
+        url = f"{self._url}/{name}"
+        try:
+            bucket = Bucket(url)
+            if bucket.has(url):
+                return
+            content = io.BytesIO()
+            write(content)
+            confirm()
+            bucket.put(url, content.getvalue())
+        except UsageWrong as error:
+            raise OperationsMustAct(f"Outcomes can't be written: {error.message}") from error
 
 
 class Folder:

@@ -110,8 +110,6 @@ def _unchanged(file: Opened, spec: Spec, first_rows: int) -> Iterator[Block]:
         for block in blocks_of(file, spec.columns, first_rows=first_rows, times=spec.block_times):
             _refuse_change(file, spec)
             yield block
-    except SourceChanged:
-        raise
     except SegrelayError:
         _refuse_change(file, spec)  # what is damaged may be damaged by that
         raise

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
 from segrelay.producer.events.payloads import Payload, values_of
+from segrelay.producer.sources.remote import open_remote
+from segrelay.worker.contract.settings.urls import is_remote
 from segrelay.worker.errors import UsageWrong
 
 STANDARD_INPUT: Final = "-"
@@ -54,6 +56,7 @@ class OpenedSource:
     lines: Lines
     is_live: bool
     _file: BinaryIO | None = None
+    _version: str = ""
 
     def digest(self, salt: str, times: int = 1) -> str:
         """Return a digest of the file's content; "" where the source can't be read twice.
@@ -62,11 +65,14 @@ class OpenedSource:
             salt: The rest of what decides about the deliveries that come of it.
             times: As for `batches`.
         """
-        if self._file is None:
+        if self._version:
+            content = hashlib.sha256(self._version.encode())
+        elif self._file is None:
             return ""
-        self._file.seek(0)
-        content = hashlib.file_digest(self._file, "sha256")  # type: ignore[arg-type]
-        self._file.seek(0)
+        else:
+            self._file.seek(0)
+            content = hashlib.file_digest(self._file, "sha256")  # type: ignore[arg-type]
+            self._file.seek(0)
         content.update(f"|{salt}|{times * BATCH_PAYLOADS}|{times * BATCH_BYTES}".encode())
         return content.hexdigest()[:24]
 
@@ -78,6 +84,11 @@ def opened(name: str) -> Iterator[OpenedSource]:
     Raises:
         UsageWrong: It is missing, a directory, unreadable, or no JSON.
     """
+    if is_remote(name):
+        with open_remote(name) as remote, io.BufferedReader(remote) as stream:
+            _refuse_other_formats(name, stream.peek(_SNIFFED_BYTES)[:_SNIFFED_BYTES])
+            yield OpenedSource(stream, is_live=False, _version=remote.found.digest())
+        return
     with _stream(name) as stream:
         descriptor = _descriptor(stream) if name == STANDARD_INPUT else None
         if descriptor is not None and not _is_regular(descriptor):

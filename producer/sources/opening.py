@@ -17,9 +17,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from glob import glob
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
+from segrelay.producer.sources.remote import Found, NotThere, RemoteFile, expand, open_remote
+from segrelay.worker.contract.settings.urls import is_remote
 from segrelay.worker.errors import SourceChanged, SourceDamaged, UsageWrong
 
 if sys.version_info >= (3, 14):
@@ -58,6 +61,9 @@ _FALLBACK_ENCODING: Final = "cp1252"
 _JSON: Final = ("{", "[")
 
 
+_Packed = io.FileIO | RemoteFile
+
+
 class Format(StrEnum):
     """The format of the rows in a file."""
 
@@ -78,9 +84,10 @@ class Opened:
         format: By its content.
         stream: UTF-8 without a byte order mark; for Parquet the file itself. It ends where the file
             is damaged.
-        packed: The file as it lies on the disk, to tell how far the reading is.
+        packed: The file as it lies on the disk or elsewhere, to tell how far the reading is.
         size: Of the packed file; 0 where it is not known.
-        digest: Of the packed content; "" where it can't be read twice.
+        digest: Of the packed content, or of the version of a file that lies elsewhere; "" where it
+            can't be read twice.
         encoding: The encoding of the text, e.g. `utf-8`.
         state: Of the file before anything of it was read; None for a pipe.
         is_packed: True for gzip and zstd, which tell where they end.
@@ -90,7 +97,7 @@ class Opened:
     name: str
     format: Format
     stream: io.BufferedReader[Any]
-    packed: BinaryIO
+    packed: _Packed
     size: int
     digest: str
     encoding: str
@@ -109,9 +116,11 @@ class Opened:
         """
         if self.format is not Format.CSV or not self.size or self.is_packed:
             return True
-        last = os.pread(
-            self.packed.fileno(), _LINE_BREAK_BYTES, max(0, self.size - _LINE_BREAK_BYTES)
-        )
+        begin = max(0, self.size - _LINE_BREAK_BYTES)
+        if isinstance(self.packed, RemoteFile):
+            last = self.packed.read_at(begin, _LINE_BREAK_BYTES)
+        else:
+            last = os.pread(self.packed.fileno(), _LINE_BREAK_BYTES, begin)
         return last.replace(b"\0", b"").endswith((b"\n", b"\r"))
 
     def refuse_damage(self, behind: str) -> None:
@@ -132,6 +141,9 @@ class Opened:
         Raises:
             SourceChanged: It was written to since.
         """
+        if isinstance(self.packed, RemoteFile):
+            self.packed.refuse_change()  # each range that was read is of the version of then
+            return
         now = FileState.of(self.packed.fileno())
         if self.state is None or now == self.state or self._has_only_a_new_inode_time(now):
             return
@@ -158,19 +170,26 @@ def opened(name: str, *, with_digest: bool = True) -> Iterator[Opened]:
     """Open a file or standard input.
 
     Args:
-        name: A path, or `-`.
+        name: A path, `-`, or a URL (`s3://`, `gs://`, `az://`, `https://`).
         with_digest: Read the whole file once before, to recognise it when a job goes on.
 
     Raises:
         UsageWrong: It is missing, unreadable, or nothing that holds rows.
+        SourceUnavailable: It lies elsewhere, and there is no answer.
     """
     with ExitStack() as stack:
-        packed = stack.enter_context(_packed(name))
-        state = FileState.of(packed.fileno())
+        packed: _Packed
         size, digest = 0, ""
-        if state:
-            packed.seek(0)
-            size, digest = state.size, _digest(packed) if with_digest else ""
+        if is_remote(name):
+            packed = stack.enter_context(open_remote(name))
+            state: FileState | None = FileState.elsewhere(packed.found)
+            size, digest = packed.found.size, packed.found.digest()
+        else:
+            packed = stack.enter_context(_packed(name))
+            state = FileState.of(packed.fileno())
+            if state:
+                packed.seek(0)
+                size, digest = state.size, _digest(packed) if with_digest else ""
         damages: list[str] = []
         file = io.BufferedReader(packed, _BUFFER_BYTES)
         stream = stack.enter_context(_unpacked(file, size, damages))
@@ -201,7 +220,15 @@ def _packed(name: str) -> io.FileIO:
         raise UsageWrong(f"{name} can't be opened: {why}.") from error
 
 
-def _digest(packed: BinaryIO) -> str:
+def files_of(source: str) -> list[str]:
+    """Return the files that a path, a pattern or a URL names, sorted; none where there is none."""
+    if is_remote(source):
+        return expand(source)
+    pattern = str(Path(source).expanduser())
+    return sorted(name for name in glob(pattern) if Path(name).is_file())  # noqa: PTH207 - any pattern, relative or not
+
+
+def _digest(packed: _Packed) -> str:
     """Return the digest of a file; its position stays as it was."""
     found = os.fstat(packed.fileno())
     known_by = (found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns)
@@ -347,6 +374,8 @@ class FileState(NamedTuple):
     """The identity of a file's content at one moment: inode, size and times.
 
     Attributes:
+        inode: Of a file that lies elsewhere, a number made of its version: like a file that was
+            replaced under its name, it has another one then.
         changed_ns: The time of the last write, which anybody may set.
         inode_changed_ns: The time when that, or anything else of the inode, was last changed or
             set.
@@ -359,8 +388,24 @@ class FileState(NamedTuple):
     inode_changed_ns: int
 
     @classmethod
+    def elsewhere(cls, found: Found) -> Self:
+        """Return the state of a file in a bucket or on a web server."""
+        return cls(0, int(found.digest()[:12], 16), found.size, found.changed_ns, 0)
+
+    @classmethod
     def of(cls, file: str | os.PathLike[str] | int) -> Self | None:
-        """Return the state of a path or an open descriptor; None where it is no regular file."""
+        """Return the state of a path, a URL or an open descriptor; None if it is no regular file.
+
+        Raises:
+            UsageWrong: A URL can't be read.
+            SourceUnavailable: There is no answer from where it lies.
+        """
+        if isinstance(file, str) and is_remote(file):
+            try:
+                with open_remote(file) as remote:
+                    return cls.elsewhere(remote.found)
+            except NotThere:
+                return None
         try:
             found = os.stat(file)  # noqa: PTH116 - a descriptor has no Path
         except OSError:

@@ -31,10 +31,10 @@ from segrelay.worker.contract.ledger import LastDelivered
 from segrelay.worker.contract.redis.accept import Entrant, Member
 from segrelay.worker.contract.words import BACKFILL, LIVE, Direction
 from segrelay.worker.errors import (
-    LyticsUnavailable,
     PayloadRefused,
     ScanExpired,
     SourceDamaged,
+    SourceUnavailable,
     UsageWrong,
 )
 
@@ -115,7 +115,7 @@ class Comparison:
 
         Raises:
             SourceDamaged: The source is a file, and not whole.
-            LyticsUnavailable: The source can't be read now, or its clock is wrong.
+            SourceUnavailable: The source can't be read now, or its clock is wrong.
         """
         while self.run.phase is Phase.SCAN:
             for destination in self.run.destinations:
@@ -148,7 +148,7 @@ class Comparison:
                 page = self.source.page(start)
             except ScanExpired:
                 return rows, None
-            except (LyticsUnavailable, SourceDamaged):
+            except (SourceUnavailable, SourceDamaged):
                 if last is None:
                     raise
                 break
@@ -432,7 +432,7 @@ class Comparison:
         """Publish exits until the end, or until the step is over.
 
         Raises:
-            LyticsUnavailable: It can't be asked now; what was found out is written.
+            SourceUnavailable: It can't be asked now; what was found out is written.
             ScanExpired: As `count`.
         """
         partitions = self.store.partitions(self.run.destinations)

@@ -8,7 +8,6 @@ still.
 
 from __future__ import annotations
 
-import glob
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
@@ -22,7 +21,7 @@ from segrelay.producer.events.payloads import Payload
 from segrelay.producer.events.values import ID, PROFILE_ID
 from segrelay.producer.lytics import LyticsApi, Page, Patience
 from segrelay.producer.sources.blocks import blocks_of
-from segrelay.producer.sources.opening import FileState, Opened, opened
+from segrelay.producer.sources.opening import FileState, Opened, files_of, opened
 from segrelay.producer.sources.tables import Columns
 from segrelay.worker.contract.settings import LyticsSettings
 from segrelay.worker.errors import (
@@ -237,7 +236,7 @@ class FileSource:
     def _newest(self) -> _Chosen:
         found = [
             seen
-            for name in glob.glob(self._pattern)  # noqa: PTH207 - any pattern
+            for name in files_of(self._pattern)
             if not name.endswith(_UNFINISHED)
             if (seen := _seen(name)) and self._is_calm(seen)
         ]

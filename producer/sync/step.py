@@ -35,6 +35,7 @@ from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings, SyncSchedule
 from segrelay.worker.contract.settings.problems import did_you_mean
+from segrelay.worker.contract.settings.urls import is_remote
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import (
     ConfigurationInvalid,
@@ -44,6 +45,7 @@ from segrelay.worker.errors import (
     ScanExpired,
     SegrelayError,
     SourceDamaged,
+    SourceUnavailable,
     UsageWrong,
     WeMustAct,
 )
@@ -121,7 +123,7 @@ class Syncing:
             self.store.claim(run.destinations)
             run.problem = ""
             self._go_on(run, is_over)
-        except (_Full, LyticsUnavailable, WeMustAct) as error:
+        except (_Full, SourceUnavailable, WeMustAct) as error:
             self._note_failure(run, error)
             if isinstance(error, WeMustAct):
                 raise
@@ -321,7 +323,10 @@ def _opener(
 ) -> OpenSource:
     def opened(sleep: Callable[[float], None]) -> AbstractContextManager[SyncSource]:
         if schedule.files:
-            return FileSource(str(settings.folder / schedule.files), columns_of(settings))
+            pattern = schedule.files
+            if not is_remote(pattern):
+                pattern = str(settings.folder / pattern)
+            return FileSource(pattern, columns_of(settings))
         if settings.lytics is None:
             raise ConfigurationInvalid(f"[sync.{schedule.name}] needs the table [lytics].")
         audience = find_audience()

@@ -8,6 +8,7 @@ from collections import Counter
 from datetime import datetime
 
 import duckdb
+import pytest
 
 from segrelay.ops.demo.rig import kill_group
 from segrelay.ops.outcomes.reading import read_outcomes
@@ -24,13 +25,14 @@ from tests.journeys.play import (
     status_of,
 )
 from tests.nightly import amount
+from tests.s3 import BUCKET, s3_bucket
 from tests.waiting import until
 
 EVENTS = amount(1_200, nightly=20_000)
 KILLS = amount(4, nightly=40)
 OUTCOMES = """
 [outcomes]
-folder = "outcomes"
+folder = "{}"
 every = "1s"
 format = "{}"
 """
@@ -74,7 +76,14 @@ def happened_at(happened, triggers):
     return found
 
 
-def test_kills_of_workers_and_writers_lose_no_row_and_double_none(tmp_path):
+@pytest.fixture
+def s3(monkeypatch):
+    with s3_bucket(monkeypatch) as client:
+        yield client
+
+
+@pytest.mark.parametrize("place", ["outcomes", f"s3://{BUCKET}/outcomes"])
+def test_kills_of_workers_and_writers_lose_no_row_and_double_none(place, s3, tmp_path):
     happened, sent = invent(EVENTS, EVENTS // 6, seed=11)
     rng = random.Random(11)
     parts = [sent[at :: KILLS + 1] for at in range(KILLS + 1)]
@@ -82,7 +91,7 @@ def test_kills_of_workers_and_writers_lose_no_row_and_double_none(tmp_path):
         tmp_path,
         sandbox_settings={"latency_seconds": 0.02},
         delivery_lines=SHORT,
-        more=OUTCOMES.format("ndjson"),
+        more=OUTCOMES.format(place, "ndjson"),
     ) as rig:
         worker = start_worker(rig, "--concurrency=2")
         for part in parts[:KILLS]:
@@ -100,11 +109,23 @@ def test_kills_of_workers_and_writers_lose_no_row_and_double_none(tmp_path):
         until(lambda: not read_outcomes(rig.client, rig.settings).unwritten_rows, 60)
 
         nothing_is_wrong(rig, happened)
+        files = fetched(s3, rig.folder / "outcomes")
         rows = rows_in(rig.folder / "outcomes")
         assert len({row["id"] for row in rows}) == len(rows)
         assert counted(rows) == counts_of(status_of(rig))
         assert told_of(rows) == happened_at(happened, rig.settings.triggers)
         assert len(list((rig.folder / "outcomes").glob("*.ndjson"))) > 1
+        assert bool(files) == place.startswith("s3:")
+
+
+def fetched(s3, folder):
+    """Copy the objects of the bucket into a folder; return their names."""
+    found = [one["Key"] for one in s3.list_objects_v2(Bucket=BUCKET).get("Contents", ())]
+    folder.mkdir(exist_ok=True)
+    for key in found:
+        content = s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+        (folder / key.rpartition("/")[2]).write_bytes(content)
+    return found
 
 
 def started_writer(rig):
@@ -114,7 +135,7 @@ def started_writer(rig):
 
 def test_a_query_over_the_files_agrees_with_status(tmp_path):
     happened, sent = invent(EVENTS, EVENTS // 6, seed=12)
-    with Rig(tmp_path, exit_events=False, more=OUTCOMES.format("parquet")) as rig:
+    with Rig(tmp_path, exit_events=False, more=OUTCOMES.format("outcomes", "parquet")) as rig:
         start_worker(rig)
         send(rig, lines(sent))
         rig.wait_until_empty(60)

@@ -20,7 +20,7 @@ from segrelay.worker.contract.settings.http import (
     TargetUrl,
     TriggerUrl,
 )
-from segrelay.worker.contract.settings.urls import is_loopback
+from segrelay.worker.contract.settings.urls import is_loopback, is_remote
 from segrelay.worker.contract.settings.values import (
     EMBEDDED,
     BaseUrl,
@@ -518,8 +518,9 @@ class OutcomesSettings(Section):
     """The end of each delivery, recorded as a row for a warehouse. Without the table, none is."""
 
     folder: str = ""
-    """The folder for rolling files, relative to the configuration; empty means that none are
-    written, and `segrelay outcomes export` reads what is kept in Redis."""
+    """The folder for rolling files, relative to the configuration, or a place in a bucket like
+    `s3://bucket/outcomes` (also `gs://` and `az://`). Empty means that none are written, and
+    `segrelay outcomes export` reads what is kept in Redis."""
     format: Literal["ndjson", "parquet"] = "ndjson"
     """The format of the files. `parquet` needs the extra `segrelay[parquet]`."""
     every_seconds: Annotated[Seconds, between("1s", "1d")] = Field(default=3_600.0, alias="every")
@@ -557,7 +558,8 @@ class SyncSchedule(Section):
     difference that was repaired and is still there is repaired once more; a file that was read
     already is compared again, too."""
     source: Text = SOURCE_LYTICS
-    """`lytics`, or `file:` and a pattern like `file:exports/*.csv`, relative to this file: the
+    """`lytics`, or `file:` and a pattern like `file:exports/*.csv`, relative to this file, or a URL
+    like `s3://bucket/exports/*.csv` (also `gs://`, `az://` and, of one file, `https://`): the
     newest complete one is read, and its time of modification, the end of its writing, is the time
     of its events."""
     on_change: Switch = False
@@ -566,9 +568,13 @@ class SyncSchedule(Section):
     @field_validator("source")
     @classmethod
     def _is_source(cls, source: str) -> str:
-        if source == SOURCE_LYTICS or source.removeprefix(SOURCE_FILE) not in {"", source}:
+        is_file = source.removeprefix(SOURCE_FILE) not in {"", source}
+        if source == SOURCE_LYTICS or is_file or is_remote(source):
             return source
-        raise wrong("is no source", f'write "{SOURCE_LYTICS}" or "{SOURCE_FILE}exports/*.csv"')
+        raise wrong(
+            "is no source",
+            f'write "{SOURCE_LYTICS}", "{SOURCE_FILE}exports/*.csv" or "s3://bucket/exports/*.csv"',
+        )
 
     @property
     def told_id(self) -> str:

@@ -18,6 +18,8 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
+BUCKETS: Final = ("s3", "gs", "az")
+"""The schemes of objects in buckets: of S3 and what speaks like it, Google Cloud and Azure."""
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -245,6 +247,12 @@ def _split(url: str) -> SplitResult | str:
     if parts.scheme == "http" and not is_loopback(host):
         return "http:// would send profiles and credentials in the clear; only loopback may have it"
     return parts
+
+
+def is_remote(name: str) -> bool:
+    """Say whether a file's name is the URL of one in a bucket or on a web server."""
+    scheme, separator, _ = name.partition("://")
+    return bool(separator) and scheme in {*BUCKETS, "https", "http"}
 
 
 def is_loopback(host: str) -> bool:
