@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,11 +19,11 @@ CODE = re.compile(r"```.*?```", re.DOTALL)
 RELATIVE = re.compile(r"\]\((?!https?:|#)[^)]*\)")
 
 
-def built(folder, **environment):
+def built(folder, root=ROOT, **environment):
     """Build the wheel; returns the texts of its modules and templates by their paths."""
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     known = {name: value for name, value in os.environ.items() if name != "SEGRELAY_REPOSITORY"}
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env=known | environment)
+    subprocess.run(command, cwd=root, check=True, capture_output=True, env=known | environment)
     [path] = folder.glob("*.whl")
     with ZipFile(path) as wheel:
         return {name: wheel.read(name).decode() for name in wheel.namelist()}
@@ -95,3 +96,17 @@ def test_a_package_that_knows_its_repository_links_to_its_own_version_there(tmp_
     assert f"[Feeding events]({here}/blob/v{version}/docs/feeding.md)" in page
     assert f"]({here}/raw/v{version}/docs/console-now.png)" in page
     assert RELATIVE.findall(CODE.sub("", page)) == []
+
+
+def test_the_image_is_built_of_all_that_the_wheel_needs(files, tmp_path):
+    copied = re.findall(
+        r"^COPY (?!--from)(.+) \S+$", (ROOT / "ops/docker/Dockerfile").read_text(), re.MULTILINE
+    )
+    for name in " ".join(copied).split():
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, tmp_path / "src" / name, symlinks=True)
+        else:
+            (tmp_path / "src").mkdir(exist_ok=True)
+            shutil.copy(ROOT / name, tmp_path / "src")
+
+    assert built(tmp_path, tmp_path / "src").keys() == files.keys()
