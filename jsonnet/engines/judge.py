@@ -53,6 +53,10 @@ _STD: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
 }
 
 
+_WAITS: Final = 5
+"""The longest wait for a judge, in times of its processor time: a machine may be busy."""
+
+
 def judges() -> tuple[EngineModule, ...]:
     """Return the installed engines other than `rjsonnet`, the reference implementation first."""
     engines: tuple[EngineModule, ...] = ("jsonnet", "gojsonnet")
@@ -77,7 +81,8 @@ def judge(
         bundle: The template with its imports.
         profiles: JSON texts.
         settings: JSON text of an object.
-        seconds: Time for all of them; those that are not done by then nobody can tell.
+        seconds: Processor time for all of them, and a fifth of the longest wait: those that are not
+            done by then nobody can tell.
     """
     std_file, lacks = _STD[engine]
     plain = untouched(bundle, std_file, lacks)
@@ -88,8 +93,11 @@ def judge(
         "resolve": [[*key, name] for key, name in resolutions(bundle).items()],
         "profiles": [base64.b64encode(profile).decode() for profile in profiles],
         "settings": settings.decode(),
+        "seconds": seconds,
     }
-    answers = [_read(line, plain.headed) for line in _ask(json.dumps(request).encode(), seconds)]
+    answers = [
+        _read(line, plain.headed) for line in _ask(json.dumps(request).encode(), _WAITS * seconds)
+    ]
     return [*answers, *[None] * (len(profiles) - len(answers))]
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import base64
 import importlib
 import json
+import math
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -18,6 +20,10 @@ from segrelay.jsonnet.engines.failures import HASHES, MAX_STACK, Natives
 
 def _evaluate_all(request: dict[str, Any]) -> None:
     """Evaluate the profiles and write one line for each, so that a crash loses only later ones."""
+    with suppress(ImportError):  # where processor time has no limit, whoever waits has one
+        resource = importlib.import_module("resource")
+        seconds = math.ceil(request["seconds"])
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     module = importlib.import_module(request["module"])
     imported = _importer(request, as_bytes=request["module"] != "rjsonnet")
     code = f"import {json.dumps(request['root'])}"

@@ -51,7 +51,9 @@ class Passing(http.server.BaseHTTPRequestHandler):
         path = self.path.removeprefix(PREFIX) if self.server.takes_off else self.path
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         url = self.server.upstream + (path or "/")
-        answer = httpx.request(self.command, url, headers=dict(self.headers), content=body)
+        answer = httpx.request(
+            self.command, url, headers=dict(self.headers), content=body, timeout=60
+        )
         self.send_response(answer.status_code)
         for name, value in answer.headers.multi_items():
             if name not in {"transfer-encoding", "connection", "content-length", "date", "server"}:
