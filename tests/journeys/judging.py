@@ -11,7 +11,7 @@ from tests.journeys.play import AN_HOUR_AGO_US, lines
 from tests.waiting import allowed, until
 from tools.metrics_comparison import parse_metrics, sum_metric
 
-NAMED_SECONDS = 150
+NAMED_SECONDS = 240
 WELL_SECONDS = allowed(30)
 
 
