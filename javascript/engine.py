@@ -42,16 +42,23 @@ EVENT_SECONDS: Final = 0.1
 A group of 50 events, each of which goes on for ever, stays within a drain's limit for a group.
 """
 LOAD_SECONDS: Final = 1.0
-"""The processor seconds for loading a template: what stands outside of its function."""
+"""The processor seconds for loading a template, which runs the code outside its function."""
 MEMORY_BYTES: Final = 64_000_000
 """The memory of a template and its event, in bytes."""
 STACK_BYTES: Final = 512_000
 """The stack of a template, in bytes: some thousand calls deep."""
 MOST_ROUNDS: Final = 20
-"""The number of times that an event is rendered, each with answers to what the last one asked."""
+"""The most times that one event is rendered.
+
+A template that calls a helper which Python computes, such as a digest, is rendered once more with
+the answer.
+"""
 
 _FIRST_LINE: Final = 10_000
-"""The line at which a template begins: what stands before it is ours (QuickJS knows no files)."""
+"""The line number of a template's first line.
+
+QuickJS knows no files: an error with a smaller number is in our own code.
+"""
 _BEFORE: Final = "\n" * (_FIRST_LINE - 1) + "segrelaySeal(function () {\n"
 _BEHIND: Final = "\n;return typeof template === 'undefined' ? null : template; })"
 _SEPARATOR: Final = "\x1e"
@@ -210,7 +217,7 @@ class _Context:
     def run(
         self, rows: Sequence[Row], settings: str, answers: str
     ) -> tuple[Sequence[str], ScriptFailed | None]:
-        """Render rows; return what came out, and the failure of the row behind, if one failed."""
+        """Render rows until one fails; return their bodies, and the failure of that one, if any."""
         profiles = _SEPARATOR.join([_decoded(row.profile) for row in rows])
         times = _SEPARATOR.join([str(row.time_us // 1000) for row in rows])
         try:
@@ -223,7 +230,10 @@ class _Context:
         return taken.split(_SEPARATOR) if taken else (), failed
 
     def questions(self) -> list[tuple[str, list[str]]]:
-        """Return what the last run asked of Python: a key, and the parts of the question."""
+        """Return the calls of the last run that Python has to compute, such as digests.
+
+        Each is a key, and its parts: the name of the helper, then the arguments.
+        """
         asked: list[tuple[str, list[str]]] = json.loads(self._asked())
         return asked
 
@@ -245,7 +255,7 @@ def _limited(name: str) -> Any:
 
 
 def why_unparsed(text: str, name: str = "") -> ScriptFailed | None:
-    """Return why a template does not parse as it stands, without what is put around it.
+    """Return the syntax error of a template's own text; None = it parses.
 
     What stands outside of its functions is evaluated, too.
 
@@ -334,7 +344,7 @@ class JavaScriptTemplate:
     def _rendered(
         self, rows: Sequence[Row], settings: str, answers: dict[str, str]
     ) -> Iterator[str | ScriptFailed]:
-        """Yield what came out of each row, and add answers to what was asked.
+        """Yield the body or failure of each row, and add the answers to calls of helpers.
 
         After a failure the rest is rendered in another call. A call that ran out of time or memory
         is repeated row by row, each within limits of its own.

@@ -85,7 +85,7 @@ class Language(NamedTuple):
     """A language of templates beside Jsonnet.
 
     Attributes:
-        name: As a person would write it.
+        name: The name by which people know it, such as JavaScript.
         module: The module that renders it: its `load` takes a bundle and returns a
             `segrelay.jsonnet.renderer.LoadedTemplate`. It is imported for the first template.
     """
@@ -330,7 +330,7 @@ class TemplateFolder:
         return name
 
     def _kind_problem(self, template: str) -> str:
-        """Say what a template is that is written in no language that is rendered."""
+        """Return what is wrong with a template's file ending, such as `.liquid`; "" = nothing."""
         ending = PurePosixPath(template).suffix
         if ending in {".jsonnet", ".libsonnet", *self._library.languages}:
             return ""

@@ -39,8 +39,8 @@ class Row(NamedTuple):
     Attributes:
         profile: JSON object of the profile, with exactly one entry in `segment_events`.
         settings: Of its trigger, for the template's `jobConfGet`.
-        time_us: Of the event, in µs since 1970, which is the only clock of a template; 0 = it is
-            that of its entry in `segment_events`.
+        time_us: The time of the event, in µs since 1970, the only clock of a template; 0 = the time
+            of its entry in `segment_events`.
     """
 
     profile: bytes

@@ -116,7 +116,7 @@ def newest_deaths(
     Args:
         client: Redis.
         partitions: The partitions to look in.
-        wanted: Only its times count.
+        wanted: The period to look in; its other filters are not applied.
         most: The largest number of deaths that is returned.
     """
     of_each = -(-_MORE_THAN_ITS_SHARE * most // max(1, len(partitions)))

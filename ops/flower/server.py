@@ -55,7 +55,7 @@ def run_flower(listen: str) -> None:
     """Run Flower until it is stopped.
 
     Args:
-        listen: Where to listen instead of at `flower.listen`; "" = there.
+        listen: The address, as HOST:PORT; "" = that of `flower.listen`.
     """
     settings = load_for_redis()
     section = settings.flower

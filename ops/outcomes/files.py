@@ -183,7 +183,7 @@ class Target(Protocol):
         """Write a file, unless it is there already.
 
         Args:
-            name: The same name for the same content.
+            name: The file's name, which is the same for the same content.
             write: Writes the content.
             confirm: Called before the file appears; raises `LeaseLost` if it must not.
 

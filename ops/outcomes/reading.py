@@ -215,12 +215,12 @@ class OutcomesStanding:
 
     Args:
         kept_rows, kept_size: Rows in Redis, and their bytes.
-        unwritten_rows: Of these, those that are in no file.
+        unwritten_rows: The number of these rows that are in no file.
         fullest: The share of its room that the rows of the fullest partition take.
-        fullest_unwritten: The same, of the rows that are in no file.
+        fullest_unwritten: The largest share of a partition's room that rows in no file take.
         since_ms: The time from which on nothing is missing; 0 = nothing was removed yet.
         dropped, dropped_ms: Rows that went for want of room and were in no file, and when at last.
-        writing: How far files are written.
+        writing: The state of the writing of files.
     """
 
     kept_rows: int = 0

@@ -5,6 +5,7 @@
 -- entry they are written to files (`written`, the rows up to there `written_rows`); `since`, the time from which on nothing is missing (ms);
 -- and how many rows were dropped because there was no room, without being written (`dropped`, at last at `dropped_ms`).
 local RECORD_BYTES = 150 -- of an entry, beside its rows
+local DROPPED_AT_ONCE = 100 -- entries
 
 -- drop_oldest(): removes the oldest entry; returns the bytes and the rows that were ever added up to it, or nothing if there is none.
 local function drop_oldest()
@@ -30,7 +31,9 @@ local function record(packed, taken, most)
   redis.call('HSETNX', key_recorded, 'since', (string.match(id, '^%d+')))
   local state = redis.call('HMGET', key_recorded, 'gone_bytes', 'gone_rows', 'written_rows')
   local gone_bytes, gone_rows, written = tonumber(state[1] or 0), tonumber(state[2] or 0), tonumber(state[3] or 0)
-  while all_bytes - gone_bytes > tonumber(most) do
+  -- Few at once: after `max_bytes` was made much smaller, the rest goes with the next ones.
+  for _ = 1, DROPPED_AT_ONCE do
+    if all_bytes - gone_bytes <= tonumber(most) then return end
     local bytes_then, rows_then = drop_oldest()
     if not bytes_then then return end
     local lost = rows_then - math.max(gone_rows, math.min(written, rows_then))
