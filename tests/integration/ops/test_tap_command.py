@@ -11,6 +11,7 @@ import pytest
 
 from segrelay.ops.main import app
 from segrelay.ops.run.up import own_command
+from segrelay.producer.publish import Publisher
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.redis.acts import read_acts
@@ -204,11 +205,11 @@ def test_what_is_beyond_the_budget_is_counted(relay, watch):
 def test_a_profile_that_no_record_can_hold_is_accepted_all_the_same(relay, watch):
     """JSON has a limit of nesting, and a record holds the profile one level deeper."""
     watch()
-    deep = []
-    for _ in range(252):
-        deep = [deep]
+    whole = orjson.dumps(payload("ann@example.com", deep="nested"))
+    deep = b"[" * 253 + b"]" * 253
 
-    relay.publish(payload("ann@example.com", deep=deep))
+    with closing(connect(relay.settings.redis.url)) as client:
+        Publisher(client, relay.settings).publish([whole.replace(b'"nested"', deep)])
 
     assert relay.status()["accepted"] == 1
 
