@@ -4,7 +4,7 @@ import signal
 import subprocess
 import threading
 import time
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 
 import orjson
 import pytest
@@ -88,7 +88,8 @@ def running(relay, *arguments):
     with WarmProcess(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         until(lambda: relay.client.exists(keys.TAPS))
         yield child
-        child.kill()
+        with suppress(ProcessLookupError):  # it may have ended by itself
+            child.kill()
 
 
 def kinds(records):
@@ -306,7 +307,8 @@ def test_a_reader_that_goes_away_ends_it(relay):
 
 
 def test_hostile_names_are_shown_as_text(relay):
-    with running(relay) as text, running(relay, "--json") as json:
+    long = ("--for", "5m")
+    with running(relay, *long) as text, running(relay, *long, "--json") as json:
         until(lambda: relay.client.hlen(keys.TAPS) >= 4)
         relay.publish(payload("ann@example.com", audience=HOSTILE))
         relay.drain()
