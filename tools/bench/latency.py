@@ -33,7 +33,7 @@ Beside = Literal["nothing", "drained", "read"]
 _FIELDS: Final = 30
 _PEOPLE_FOR_AN_EVENT: Final = 10
 _FIRST_LIVE_PERSON: Final = 100_000_000
-"""The number from which live people are invented; nobody of the backfill has such a number."""
+"""The number of the first live person; people of the backfill have smaller ones."""
 _PER_SECOND: Final = 15.0
 _IDLE_EVENTS: Final = 300
 _QUIET_SECONDS: Final = 1.0
@@ -168,7 +168,7 @@ def _live_event(person: int) -> tuple[str, bytes]:
 
 @contextmanager
 def _sending(sender: _LiveSender, *, live: bool) -> Iterator[_LiveSender]:
-    """Let live events come for the duration of the block."""
+    """Send live events for the duration of the block."""
     thread = threading.Thread(target=sender.run)
     if live:
         thread.start()
