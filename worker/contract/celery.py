@@ -28,7 +28,7 @@ import structlog
 from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
 from kombu.transport import TRANSPORT_ALIASES
-from kombu.transport.redis import Channel, QoS, SentinelChannel, SentinelTransport, Transport
+from kombu.transport.redis import Channel, SentinelChannel, SentinelTransport, Transport
 
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.broker import BrokerClient
@@ -253,18 +253,6 @@ def send(app: Any, message: Message, **more: Any) -> None:
 LOG: Final = structlog.get_logger()
 
 
-class _QoS(QoS):
-    def restore_unacked_once(self, stderr: Any = None) -> None:
-        """Give back messages that were fetched and not begun, unless the connection is gone.
-
-        The library runs into an error of its own then, and ends the worker. What is not given back
-        is found by the sweep.
-        """
-        connection = self.channel.connection  # a channel that was closed has none
-        if connection is not None and connection.client is not None:
-            super().restore_unacked_once(stderr)  # type: ignore[no-untyped-call]
-
-
 _refused: Final = Counter[str]()
 """The messages that this process has refused, by the reason."""
 
@@ -284,7 +272,16 @@ def _refuse(queue: str, reason: str) -> None:
 
 
 class _RefusingChannel(Channel):
-    """A channel that refuses what is no message, where the library would raise an error."""
+    """A channel that refuses what is no message, where the library would raise an error.
+
+    A message that was taken is gone: nobody writes down that it is under way, which would cost two
+    waits for Redis' disk. If its worker is killed before it begins, the sweep finds the work.
+    """
+
+    do_restore = False
+
+    def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:  # noqa: FBT001, FBT002 - the library's
+        """Do nothing, as the message is gone."""
 
     def basic_consume(self, queue: str, *arguments: Any, **options: Any) -> Any:
         """Consume from a queue; of those that hold tasks, messages are made anew."""
@@ -327,8 +324,6 @@ class _RefusingChannel(Channel):
 
 
 class _AllowOomChannel(_RefusingChannel):
-    QoS = _QoS
-
     def _get_client(self) -> type[BrokerClient]:
         return BrokerClient
 
@@ -339,8 +334,6 @@ class _AllowOomSentinelChannel(_RefusingChannel, SentinelChannel):
     `sentinels.SentinelConnection` would make a lost connection of a refused write, and with that a
     lost watch: the library would repeat the giving back of messages for ever.
     """
-
-    QoS = _QoS
 
     def _get_client(self) -> type[BrokerClient]:
         return BrokerClient
@@ -371,8 +364,6 @@ def register() -> None:
 VERSION_KEY: Final = "segrelay_version"
 """The key of a worker's Celery configuration under which Flower finds segrelay's version."""
 
-_VISIBILITY_SECONDS: Final = 60
-"""The seconds after which a message comes back that a killed worker had fetched but not begun."""
 _SOCKET_SECONDS: Final = 5.0
 _CONNECT_SECONDS: Final = 1.0
 
@@ -402,7 +393,7 @@ def broker_options(settings: Settings) -> dict[str, Any]:
 
 
 def _queue(name: str, exchange: Exchange) -> Queue:
-    return Queue(name, exchange, routing_key=name)  # type: ignore[no-untyped-call]
+    return Queue(name, exchange, routing_key=name, no_ack=True)  # type: ignore[no-untyped-call]
 
 
 _TRANSPORT: Final = {
@@ -411,7 +402,6 @@ _TRANSPORT: Final = {
     "unacked_key": "segrelay.unacked",
     "unacked_index_key": "segrelay.unacked_index",
     "unacked_mutex_key": "segrelay.unacked_mutex",
-    "visibility_timeout": _VISIBILITY_SECONDS,
     "socket_timeout": _SOCKET_SECONDS,
     "socket_connect_timeout": _CONNECT_SECONDS,
     "socket_keepalive": True,
