@@ -21,6 +21,7 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any, Final
 
+import anyio._backends._asyncio  # noqa: F401 - else the first request of each process loads it
 import httpcore
 import httpx
 
@@ -303,6 +304,7 @@ class HttpSender:
         self._connections = connections
         self._ipv4_only = ipv4_only
         self._clients: dict[ConnectionRules, httpx.AsyncClient] = {}
+        self._client((None, None))  # made here, its 30 ms are not those of a first request
 
     async def send(
         self, request: OutgoingRequest, deadline_seconds: float, permit: Permit = granted
