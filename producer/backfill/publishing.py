@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import os
 import sys
 import threading
 import time
@@ -42,6 +43,8 @@ _COLLECT_AFTER: Final = (100_000, 20, 50)
 _SWITCHED_SECONDS: Final = 0.000_5
 """The seconds between two switches of threads: a block that is written goes before one that is
 drafted, which would not yield for 5 ms otherwise."""
+_NICENESS: Final = 10
+"""Where processors are scarce, what was read goes before what is to be read, and live work too."""
 _TOLD_AGAIN_SECONDS: Final = 5.0
 STARTED_FROM: Final = multiprocessing.get_context("forkserver")
 """The way to start processes: they share the memory of the modules, which are loaded once."""
@@ -85,6 +88,7 @@ def publish_shard(  # noqa: PLR0917 - what a process is started with
     connection: Connection, config: Path, spec: Spec, epoch: int, shard: int, tally: JobTally
 ) -> None:
     """Publish the pieces that arrive, until there are no more."""
+    os.nice(_NICENESS)
     gc.freeze()  # what is shared with the other shards stays shared
     gc.set_threshold(*_COLLECT_AFTER)
     sys.setswitchinterval(_SWITCHED_SECONDS)
