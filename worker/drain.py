@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -54,7 +54,7 @@ SLICE_SECONDS: Final = 2.0
 LATE_SHARE: Final = 0.5
 """The part of a slice in which a prepared batch may still begin after the slice's end."""
 LIVE_LOOK_SECONDS: Final = 0.1
-"""The seconds of rendering a backfill between two looks for live work."""
+"""The seconds of rendering a backfill between two looks for live work that no call tells of."""
 STOP_GRACE_SECONDS: Final = 2.5
 """The seconds that a request may go on after the signal to stop; then it is cut, and in doubt."""
 RELEASE_TRIES: Final = 3
@@ -89,7 +89,11 @@ class Drain:
         read_names: Reads all numbers anew, and returns the renamed audiences; under the lease.
         read_editions: Returns the newest editions of the triggers; asked only where work waits.
         live_waits: A function that says whether live work waits elsewhere.
+        live_calls: A function that returns how many live calls for the partition this node got:
+            unlike Redis, it may be asked again and again.
         canary_shares: Its shares of the canaries of changed templates.
+        kinds: The kinds of lanes of which it may read: without a permit of the backfill lane, it
+            may not read those.
         responses: The triggers that have a stream for their outcomes.
         scopes: The scopes of triggers; what one does not want of its stream stays there.
         recognizer: Knows people by their stable ids.
@@ -113,6 +117,8 @@ class Drain:
     jitter: random.Random
     limits: Limits
     stop: Stop
+    live_calls: Callable[[], int] = lambda: 0
+    kinds: tuple[LaneKind, ...] = (LIVE, BACKFILL)
     responses: Responses = NO_RESPONSES
     canary_shares: CanaryShares = field(default_factory=CanaryShares)
     scopes: Mapping[str, Scope] = field(default_factory=dict)
@@ -196,24 +202,30 @@ class Drain:
     async def _work(self, state: State) -> bool:
         """Work off batch after batch; returns whether there was anything to do."""
         end = self.clock.seconds() + self.limits.slice_seconds
-        found = had_live = False
-        following: NextBatch | None = None
+        found = False
+        kinds = self.kinds
+        followings: dict[LaneKind, NextBatch] = {}
         while not self.stop.is_told and self.lease.is_valid():
             # 3. Read a batch, of one lane, live first.
             is_over = self.clock.seconds() >= end
-            batch = await self._next(state, following, is_over=is_over)
-            if batch is None or (had_live and batch.kind == BACKFILL):
-                # To go on with backfill, a drain needs a permit of the backfill lane.
+            batch = await self._next(state, followings, kinds, is_over=is_over)
+            if batch is None:
                 return found
-            found, had_live = True, batch.kind == LIVE
+            found = True
             following = NextBatch(batch, self.partition, self.renderer, self._most)
             progress = await self._batch(following, end)
+            if batch.kind == BACKFILL or batch.settled < len(batch.deliveries):
+                # What was prepared before knows nothing of people who have to wait since.
+                followings.clear()
+            followings[batch.kind] = following
             # 13. Go on until empty, until the slice is over, or live work waits elsewhere. A batch
             # that is prepared by then has its turn, unless the one before took too long.
             latest = end + self.limits.slice_seconds * LATE_SHARE
-            if not progress or state.yields or self.clock.seconds() >= latest:
-                return found
-            if batch.kind == BACKFILL and await self.live_waits():
+            goes_on = progress and not state.yields and self.clock.seconds() < latest
+            if batch.kind == BACKFILL and (not goes_on or await self.live_waits()):
+                # What is live here does not wait until somebody else takes the lease.
+                goes_on, kinds = not state.yields, (LIVE,)
+            if not goes_on:
                 return found
         return found
 
@@ -224,16 +236,23 @@ class Drain:
         return BATCH_ENTRIES_ONE_BY_ONE if one_by_one else self.limits.batch_entries
 
     async def _next(
-        self, state: State, following: NextBatch | None, *, is_over: bool
+        self,
+        state: State,
+        followings: Mapping[LaneKind, NextBatch],
+        kinds: Sequence[LaneKind],
+        *,
+        is_over: bool,
     ) -> Batch | None:
-        """Return the next batch, of live or of backfill lanes; None = there is none.
+        """Return the next batch, of the first kind of lanes that has one; None = none has.
 
         If the slice is over, only one that is prepared has its turn, or live work instead.
         """
+        state.live_calls = self.live_calls()
         names = await self._streams(state)
-        for kind in (LIVE, BACKFILL):
+        for kind in kinds:
             streams = self._readable(names, kind, state)
-            if following and following.present.kind == kind:
+            following = followings.get(kind)
+            if following:
                 prepared = following.turn(streams)
                 if prepared or is_over:
                     return prepared
@@ -351,9 +370,11 @@ class Drain:
             nonlocal looked
             if self.stop.is_told:
                 return True
-            if batch.kind == LIVE or self.clock.seconds() < looked + LIVE_LOOK_SECONDS:
+            calls, seconds = self.live_calls(), self.clock.seconds()
+            is_called = calls != batch.state.live_calls
+            if batch.kind == LIVE or not (is_called or seconds >= looked + LIVE_LOOK_SECONDS):
                 return False
-            looked = self.clock.seconds()
+            batch.state.live_calls, looked = calls, seconds
             return await self._live_is_due(batch.state)
 
         return ends
@@ -395,8 +416,9 @@ class Drain:
 
         Returns the queue to wake the partition on; "" = nobody needs to come.
         """
+        reads_all = BACKFILL in self.kinds
         for tries_left in reversed(range(RELEASE_TRIES)):
-            keep = not found and not self.stop.is_told and tries_left > 0
+            keep = not found and reads_all and not self.stop.is_told and tries_left > 0
             triggers = {split_stream_name(name)[1] for name in await self._streams(state)}
             release = await self.partition.release(
                 state.changed_holds,
@@ -406,7 +428,10 @@ class Drain:
                 keep_if_due=keep,
             )
             if release.released or not release.due:
-                wanted = found and not (state.yields and release.wake == BACKFILL)
+                wanted = found
+                if release.wake == BACKFILL:
+                    # What this drain may not read is for one with a permit of the backfill lane.
+                    wanted = (found or not reads_all) and not state.yields
                 return release.wake if wanted else ""
             found = await self._work(state)
         return ""

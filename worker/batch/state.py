@@ -92,6 +92,7 @@ class State:
         recognizer: Knows people by stable ids; None = the destination does not use them.
         streams: The names of the streams that are not empty, if they were read a moment ago and
             nobody has used them yet.
+        live_calls: The number of live calls of which the drain knows, see `Drain`.
         editions: By trigger, of what this drain works with.
         current: Those of them that are the newest.
         tap: Offers what is done to those who watch; None = nobody watches.
@@ -121,6 +122,7 @@ class State:
     has_forwards: bool = False
     recognizer: Recognizer | None = None
     streams: tuple[str, ...] | None = None
+    live_calls: int = 0
     editions: Mapping[str, str] = field(default_factory=dict)
     current: Mapping[str, str] = field(default_factory=dict)
     tap: DrainTap | None = None

@@ -27,6 +27,7 @@ from segrelay.worker.adapters.redis.taps import sending_records
 from segrelay.worker.adapters.redis.tokens import ASKING_SECONDS, RedisTokens
 from segrelay.worker.adapters.sender import AuthorizedSender, HttpSender
 from segrelay.worker.batch.batch import CanaryShares
+from segrelay.worker.batch.read import BATCH_ENTRIES
 from segrelay.worker.batch.responses import Responses, ResponseStream
 from segrelay.worker.batch.send import Stop
 from segrelay.worker.batch.state import Tally
@@ -44,7 +45,8 @@ from segrelay.worker.contract.redis.connection import (
 )
 from segrelay.worker.contract.settings import Authorization, Destination, Settings
 from segrelay.worker.contract.taps import Taps
-from segrelay.worker.contract.words import LIVE
+from segrelay.worker.contract.words import BACKFILL, LIVE
+from segrelay.worker.core.gate import LaneKind
 from segrelay.worker.core.verdicts import Verdict
 from segrelay.worker.destinations.oauth2 import Granted, read_grant, token_request
 from segrelay.worker.destinations.sending import Sender
@@ -54,6 +56,11 @@ from segrelay.worker.node.loading import Loaded, Upkeep, load
 
 FIRST_DRAINS: Final = 5
 """After this many drains, objects that are still alive count as permanent and are frozen."""
+QUEUED_SECONDS: Final = 0.1
+"""The seconds for which live calls are queued, as a drain sees it, after which it makes room.
+
+A call that was sent a moment ago is on its way to a process that is free.
+"""
 LOG: Final = structlog.get_logger()
 
 
@@ -93,7 +100,11 @@ class Runtime:
         destination: str,
         partition: int,
         stop: Stop,
+        *,
         live_waits: Callable[[], bool] = lambda: False,
+        live_calls: Callable[[], int] = lambda: 0,
+        kinds: tuple[LaneKind, ...] = (LIVE, BACKFILL),
+        batch_entries: int = BATCH_ENTRIES,
         adapt: Callable[[Drain], Drain] = lambda drain: drain,
     ) -> tuple[Tally, str]:
         """Drain one partition for a slice.
@@ -103,6 +114,9 @@ class Runtime:
             partition: The number of a partition.
             stop: Set from a signal's handler.
             live_waits: A function that says whether a live call waits in this node for a permit.
+            live_calls: A function that returns how many live calls for the partition it got.
+            kinds: The kinds of lanes that are drained.
+            batch_entries: The largest number of deliveries in a batch.
             adapt: Returns the drain that is run, from the one that would be.
 
         Returns:
@@ -116,7 +130,13 @@ class Runtime:
             return Tally(ended="the number of partitions has changed"), ""
         self.upkeep.look()
         try:
-            tally, queue = self.runner.run(self._drain(partition_keys, stop, live_waits, adapt))
+
+            def adapted(drain: Drain) -> Drain:
+                limits = replace(drain.limits, batch_entries=batch_entries)
+                return adapt(replace(drain, live_calls=live_calls, kinds=kinds, limits=limits))
+
+            drain = self._drain(partition_keys, stop, live_waits, adapted)
+            tally, queue = self.runner.run(drain)
         finally:
             if self.is_worker:
                 gc.collect()
@@ -185,8 +205,17 @@ class Runtime:
         live_waits_here: Callable[[], bool],
         adapt: Callable[[Drain], Drain],
     ) -> tuple[Tally, str]:
+        queued_since: float | None = None
+
         async def live_waits() -> bool:
-            return live_waits_here() or await self._live_is_queued()
+            nonlocal queued_since
+            if live_waits_here():
+                return True
+            if not await self._live_is_queued():
+                queued_since = None
+                return False
+            queued_since = queued_since or boottime_seconds()
+            return boottime_seconds() - queued_since >= QUEUED_SECONDS
 
         def may_repeat() -> bool:
             grace_ends = stop.told_at_seconds + STOP_GRACE_SECONDS

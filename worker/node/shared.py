@@ -6,13 +6,18 @@ gives back however their holder dies.
 **Permits** say how many drains of one kind a node runs at once; one is a locked byte of such a
 file. One process always stays free for other destinations: of any one, a drain less runs than there
 are processes. Of the backfill lane one less again where there are more than three, so that live
-work finds a permit of its destination free. A node does one background job at a time, instead of a
-drain of the backfill lane.
+work finds a permit of its destination free; and while live calls come, one less where there are
+more than four, so that a live call does not wait for the one before, and fewer drains of a backfill
+compete for the processors. A node does one background job at a time, instead of a drain of the
+backfill lane.
 
 **The board** has the time of a warm shutdown, which the parent writes; every drain of the node sees
 it, also one that begins later. SIGTERM may reach a child directly, e.g. where a supervisor ends a
 whole process group. A drain has its own answer to it, set while it runs: Celery's pool would end
 the process at once, in the middle of a request, and replaces what was set before the first task.
+
+**Live calls** are counted as they come, so that the drain that holds the partition hears of them
+at once.
 
 **Calls** that found no free permit wait in the order in which they came. A drain that gives its
 permit back first sends the next of them to Celery again, and only then wakes its own partition:
@@ -29,6 +34,7 @@ import signal
 import struct
 import tempfile
 import threading
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -178,14 +184,21 @@ class Permits:
     def __init__(self, processes: int, destinations: Iterable[str]) -> None:
         self._most = max(1, processes - 1)
         self._most_of_backfill = max(min(2, self._most), self._most - 1)
+        self._most_beside_live = max(min(2, self._most), self._most - 2)
         self._kinds = {name: number for number, name in enumerate(destinations, start=1)}
         self._descriptor = unnamed_file()
 
-    def take(self, call: WakeUp) -> DrainPermit | None:
-        """Take the permits that a drain needs; None where one of them is not free."""
+    def take(self, call: WakeUp, *, beside_live: bool = False) -> DrainPermit | None:
+        """Take the permits that a drain needs; None where one of them is not free.
+
+        Args:
+            call: The drain.
+            beside_live: Live calls come at present.
+        """
         kinds = [(self._kinds.get(call.destination, len(self._kinds) + 1), self._most)]
         if call.queue == BACKFILL:
-            kinds.append((_OF_BACKFILL, self._most_of_backfill))
+            most = self._most_beside_live if beside_live else self._most_of_backfill
+            kinds.append((_OF_BACKFILL, most))
         return self._take(kinds)
 
     def take_for_background_job(self) -> DrainPermit | None:
@@ -298,6 +311,43 @@ def _parsed(line: str) -> WakeUp | None:
             return WakeUp(queue, destination, int(partition))
         case _:
             return None
+
+
+_COUNTS: Final = 4_096
+_COUNT: Final = struct.Struct("Q")
+_RECENT_SECONDS: Final = 1.0
+
+
+class LiveCalls:
+    """The numbers of live calls that came to this node for each partition, seen by all processes.
+
+    It is made before they are forked. Partitions may share a number, and two processes that count
+    at once may count one: whoever sees a number change looks at Redis.
+    """
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, _COUNTS * _COUNT.size)
+        self._last = mmap.mmap(-1, _SECONDS.size)
+
+    def count(self, call: WakeUp) -> None:
+        """Count a live call."""
+        _COUNT.pack_into(self._memory, _place(call), self.number(call) + 1)
+        _SECONDS.pack_into(self._last, 0, boottime_seconds())
+
+    def are_recent(self) -> bool:
+        """Say whether any call came within the last second."""
+        last: float = _SECONDS.unpack_from(self._last)[0]
+        return boottime_seconds() - last < _RECENT_SECONDS
+
+    def number(self, call: WakeUp) -> int:
+        """Return how many calls there were for a partition."""
+        number: int = _COUNT.unpack_from(self._memory, _place(call))[0]
+        return number
+
+
+def _place(call: WakeUp) -> int:
+    name = f"{call.destination} {call.partition}"
+    return zlib.crc32(name.encode()) % _COUNTS * _COUNT.size
 
 
 _LOOKS: Final = 5
@@ -442,6 +492,7 @@ class NodeMemory:
 
     permits: Permits
     waiting: WaitingCalls = field(default_factory=WaitingCalls)
+    live_calls: LiveCalls = field(default_factory=LiveCalls)
     board: Board = field(default_factory=Board)
     stopped: StoppedTriggers = field(default_factory=StoppedTriggers)
     doubted: DoubtedTemplates = field(default_factory=DoubtedTemplates)

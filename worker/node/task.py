@@ -9,15 +9,18 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Final, Protocol
 
 import structlog
 
+from segrelay.worker.batch.read import BATCH_ENTRIES, BATCH_ENTRIES_BESIDE_LIVE
 from segrelay.worker.batch.send import Stop
 from segrelay.worker.batch.state import Tally
 from segrelay.worker.contract.celery import DRAIN_TASK, ResultLine, named_here, queue_name
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import BACKFILL, LIVE
+from segrelay.worker.core.gate import LaneKind
 from segrelay.worker.core.rounds import WakeUp
 from segrelay.worker.errors import Bug, DrainEndedBadly, SegrelayError, UsageWrong, WeMustAct
 from segrelay.worker.logs import log_bug
@@ -34,7 +37,15 @@ class Drains(Protocol):
     """Runs drains; `segrelay.worker.node.runtime.Runtime` is the real one."""
 
     def drain(
-        self, destination: str, partition: int, stop: Stop, live_waits: Callable[[], bool]
+        self,
+        destination: str,
+        partition: int,
+        stop: Stop,
+        *,
+        live_waits: Callable[[], bool],
+        live_calls: Callable[[], int],
+        kinds: tuple[LaneKind, ...],
+        batch_entries: int,
     ) -> tuple[Tally, str]:
         """Drain one partition for a slice; returns what was done, and the queue to wake on.
 
@@ -43,6 +54,9 @@ class Drains(Protocol):
             partition: The number of a partition.
             stop: Set when this process was told to stop.
             live_waits: A function that says whether a live call waits in this node for a permit.
+            live_calls: A function that returns how many live calls for the partition it got.
+            kinds: The kinds of lanes that are drained.
+            batch_entries: The largest number of deliveries in a batch.
         """
 
 
@@ -151,7 +165,10 @@ class DrainTask:
         """
         self.node.board.begin()
         self._check(call)
-        permit = self.node.permits.take(call)
+        if call.queue == LIVE:
+            self.node.live_calls.count(call)
+        beside_live = call.queue == BACKFILL and self.node.live_calls.are_recent()
+        permit = self.node.permits.take(call, beside_live=beside_live)
         if permit is None:
             self.node.waiting.add(call)
             return None
@@ -188,8 +205,16 @@ class DrainTask:
     def _drain(self, call: WakeUp, stop: Stop, again: list[WakeUp]) -> Tally:
         begun = time.monotonic()
         ready = self.get_ready()
+        is_live = call.queue == LIVE
+        beside_live = not is_live and self.node.live_calls.are_recent()
         tally, queue = ready.drains.drain(
-            call.destination, call.partition, stop, self.node.waiting.holds_live
+            call.destination,
+            call.partition,
+            stop,
+            live_waits=self.node.waiting.holds_live,
+            live_calls=partial(self.node.live_calls.number, call),
+            kinds=(LIVE,) if is_live else (LIVE, BACKFILL),
+            batch_entries=BATCH_ENTRIES_BESIDE_LIVE if beside_live else BATCH_ENTRIES,
         )
         doubted = ready.doubted()
         if doubted:

@@ -187,6 +187,7 @@ class SlowPartition(RedisPartition):
     read_error: Exception | None = None
     round_trips = 0
     """Of reading streams."""
+    streams_read: set[str] = set()  # noqa: RUF012 - each drain is given its own
 
     def renew(self) -> bool:
         """Renew the lease, as the thread of a drain does."""
@@ -195,6 +196,7 @@ class SlowPartition(RedisPartition):
     async def read(self, ranges: Sequence[ReadRange]) -> list[ReadEntries]:
         if self.read_error:
             raise self.read_error
+        self.streams_read.update(each.stream for each in ranges)
         return await super().read(ranges)
 
     async def _next_entries(self, ranges: Sequence[ReadRange], most: int) -> list[ReadEntries]:

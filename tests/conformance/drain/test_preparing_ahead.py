@@ -212,11 +212,32 @@ def test_live_work_comes_first_whatever_was_prepared(make_world) -> None:
     world.put(*(event(f"p{n}", lane="backfill") for n in range(10 * ENTRIES)))
     world.loop.call_later(ANSWER_SECONDS / 2, lambda: world.put_now(event("ada")))
 
+    tally, _ = world.drain()
+
+    assert [len(sending.positions) for sending in world.sendings[:3]] == [ENTRIES, 1, ENTRIES]
+    assert "ada@example.com" in members(world)
+    assert tally.delivered == 10 * ENTRIES + 1
+    assert world.rendered_ahead["enter"] == 9 * ENTRIES, "what was prepared still had its turn"
+
+
+def test_what_was_prepared_before_live_work_waits_for_people_who_are_in_doubt_since(
+    make_world,
+) -> None:
+    def fails_for_live_work(sending: Sending) -> Reply:
+        is_live = any(position.startswith("live|") for position in sending.positions)
+        return failed() if is_live else answers_late(sending)
+
+    world = of_batches(make_world, fails_for_live_work)
+    prepared = f"p{ENTRIES + 1}"
+    world.put(*(event(f"p{n}", lane="backfill") for n in range(2 * ENTRIES)))
+    newer = event(prepared, trigger="exit", at=2)
+    world.loop.call_later(ANSWER_SECONDS / 2, lambda: world.put_now(newer))
+
     world.drain()
 
-    assert "ada@example.com" in members(world)
-    assert len(members(world)) == ENTRIES + 1
-    assert world.store.waiting() == 9 * ENTRIES
+    assert world.rendered_ahead["enter"] == ENTRIES, "it was prepared"
+    assert f"{prepared}@example.com" not in members(world)
+    assert world.count("delivered") == 2 * ENTRIES - 1
 
 
 @pytest.mark.parametrize("live_at", [0.02, 10.0])

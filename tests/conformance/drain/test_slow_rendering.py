@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from segrelay.worker.batch.state import Tally
 from segrelay.worker.destinations.insider.api import InsiderApi
 from tests.conformance.drain.world import event, members
 
@@ -24,9 +25,56 @@ def test_a_backfill_is_rendered_no_further_when_live_work_comes(make_world) -> N
 
     tally, _ = world.drain()
 
+    first, live, *_ = world.sendings
+    assert 1 < len(first.positions) <= 700
+    assert [position.partition("|")[0] for position in live.positions] == ["live"]
+    assert tally.delivered == 1_501, "then the backfill goes on"
+    assert world.rendered.total() == 1_501, "nothing is rendered twice"
+
+
+def test_a_live_call_stops_a_backfills_rendering_before_the_next_look(make_world) -> None:
+    world = make_world()
+    world.render_seconds = 0.03
+    world.put(*(event(f"p{n}", lane="backfill") for n in range(1_500)))
+
+    def call() -> None:
+        world.put_now(event("ada"))
+        world.live_calls += 1
+
+    world.loop.call_later(0.01, call)
+
+    world.drain()
+
+    first, live, *_ = world.sendings
+    assert 1 < len(first.positions) <= 300
+    assert [position.partition("|")[0] for position in live.positions] == ["live"]
+
+
+def test_live_work_here_is_delivered_before_a_drain_ends_for_live_work_elsewhere(
+    make_world,
+) -> None:
+    world = make_world()
+    world.render_seconds = 0.06
+    world.live_waits_elsewhere = True
+    world.put(*(event(f"p{n}", lane="backfill") for n in range(1_500)))
+    world.loop.call_later(0.05, lambda: world.put_now(event("ada")))
+
+    tally, _ = world.drain()
+
     assert "ada@example.com" in members(world)
-    assert 1 < tally.delivered == world.rendered.total() <= 701
-    assert world.store.waiting() == 1_501 - tally.delivered
+    assert tally.requests == 2
+
+
+def test_a_drain_for_live_work_reads_nothing_of_a_backfill_and_wakes_for_it(make_world) -> None:
+    world = make_world()
+    world.kinds = ("live",)
+    world.put(event("ada"), *(event(f"p{n}", lane="backfill") for n in range(100)))
+
+    tally, wake = world.drain()
+
+    assert (tally.delivered, wake) == (1, "backfill")
+    assert world.streams_read == {"live|enter"}
+    assert world.drain() == (Tally(), "backfill"), "nor is it left if there is nothing live"
 
 
 def test_live_work_is_rendered_to_its_end(make_world) -> None:

@@ -38,6 +38,7 @@ from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Destination
 from segrelay.worker.contract.triggers import NO_RENAMES, Renames, label
 from segrelay.worker.contract.words import Direction, kind_of_lane
+from segrelay.worker.core.gate import LaneKind
 from segrelay.worker.destinations.api import Answer, ShapingRules
 from segrelay.worker.destinations.insider.api import InsiderApi
 from segrelay.worker.destinations.sending import NoAnswer, OutgoingRequest
@@ -129,10 +130,14 @@ class World:
         self.paused: dict[str, str] = {}
         self.streaks = FakeStreaks(self.paused)
         self.render_seconds = 0.0
+        self.live_waits_elsewhere = False
+        self.live_calls = 0
+        self.kinds: tuple[LaneKind, ...] = ("live", "backfill")
         self.note_seconds = self.book_seconds = 0.0
         self.lapses_when_connected = False
         self.look: Any = None
         self.read_error: Exception | None = None
+        self.streams_read: set[str] = set()
         self.broken: AssertionError | None = None
         self.rendered: Counter[str] = Counter()
         self.rendered_ahead: Counter[str] = Counter()
@@ -273,6 +278,7 @@ class World:
     def drain_of(self, process: Process, stop: Stop) -> Drain:
         partition = self.partition()
         partition.note_seconds, partition.read_error = self.note_seconds, self.read_error
+        partition.streams_read = self.streams_read
 
         async def read_names() -> Renames:
             await self.numbers.read()
@@ -282,7 +288,7 @@ class World:
             return self.newest
 
         async def live_waits() -> bool:
-            return False
+            return self.live_waits_elsewhere
 
         lease = FakeLease(process, partition)
 
@@ -304,6 +310,8 @@ class World:
             read_names=read_names,
             read_editions=read_editions,
             live_waits=live_waits,
+            live_calls=lambda: self.live_calls,
+            kinds=self.kinds,
             clock=FakeClock(process),
             jitter=random.Random(1),
             limits=self.limits,

@@ -39,7 +39,11 @@ class FakeDrains:
         destination: str,
         partition: int,
         stop: Stop,
+        *,
         live_waits: Callable[[], bool],  # noqa: ARG002 - the protocol's signature
+        live_calls: Callable[[], int],  # noqa: ARG002
+        kinds: tuple[str, ...],  # noqa: ARG002
+        batch_entries: int,  # noqa: ARG002
     ) -> tuple[Tally, str]:
         structlog.get_logger().info("drain.began", partition=partition)
         if partition == 13:

@@ -9,6 +9,7 @@ import pytest
 from segrelay.worker.core.rounds import WakeUp
 from segrelay.worker.node.shared import (
     Board,
+    LiveCalls,
     Permits,
     StoppedTriggers,
     WaitingCalls,
@@ -16,6 +17,7 @@ from segrelay.worker.node.shared import (
     unnamed_file,
     write_all,
 )
+from tests.waiting import until
 
 FORK = multiprocessing.get_context("fork")
 
@@ -23,9 +25,11 @@ FORK = multiprocessing.get_context("fork")
 class Holder:
     """A process of the node that holds what it takes."""
 
-    def __init__(self, permits, call):
+    def __init__(self, permits, call, options=None):
         self._pipe, theirs = FORK.Pipe()
-        self.process = FORK.Process(target=_hold, args=(permits, call, theirs), daemon=True)
+        self.process = FORK.Process(
+            target=_hold, args=(permits, call, theirs, options or {}), daemon=True
+        )
         self.process.start()
         self.has_permit = self._pipe.recv() if self._pipe.poll(10) else None
 
@@ -38,8 +42,8 @@ class Holder:
         self.process.join(10)
 
 
-def _hold(permits, call, pipe):
-    permit = permits.take(call)
+def _hold(permits, call, pipe, options):
+    permit = permits.take(call, **options)
     pipe.send(permit is not None)
     pipe.recv()
     os._exit(0)
@@ -49,8 +53,8 @@ def _hold(permits, call, pipe):
 def holders():
     found = []
 
-    def hold(permits, *calls):
-        new = [Holder(permits, call) for call in calls]
+    def hold(permits, *calls, **options):
+        new = [Holder(permits, call, options) for call in calls]
         found.extend(new)
         return new
 
@@ -98,6 +102,18 @@ def test_of_more_than_three_processes_backfills_leave_one_to_live_work_of_their_
     assert has_permit == [True] * granted + [False, processes > 3]
 
 
+@pytest.mark.parametrize(("processes", "granted"), [(1, 1), (3, 2), (4, 2), (5, 2), (9, 6)])
+def test_while_live_calls_come_backfills_leave_one_permit_more(holders, processes, granted):
+    permits = Permits(processes, ["one"])
+    left = max(1, processes - 1) - granted
+
+    backfills = [holders(permits, backfill(), beside_live=True)[0] for _ in range(granted + 1)]
+    taken = [*backfills, *holders(permits, *[live()] * (left + 1))]
+
+    has_permit = [holder.has_permit for holder in taken]
+    assert has_permit == [True] * granted + [False] + [True] * left + [False]
+
+
 def test_who_found_no_slot_in_the_lane_keeps_none_of_the_destination(holders):
     permits = Permits(2, ["one", "two"])
 
@@ -122,6 +138,18 @@ def test_a_slot_is_given_back_at_its_end(holders):
         assert not holders(permits, live())[0].has_permit
 
     assert holders(permits, live())[0].has_permit
+
+
+def test_live_calls_are_counted_for_their_partition_and_recent_for_a_moment():
+    calls = LiveCalls()
+    before = calls.are_recent(), calls.number(live())
+
+    FORK.Process(target=calls.count, args=(live(),)).start()
+
+    until(lambda: calls.number(live()) == 1)
+    assert before == (False, 0)
+    assert calls.are_recent()
+    assert calls.number(WakeUp("live", "one", 2)) == 0
 
 
 def test_calls_wait_in_their_order_and_once():
