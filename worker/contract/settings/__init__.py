@@ -42,6 +42,7 @@ from segrelay.worker.contract.settings.sections import (
     OperateSettings,
     OutcomesSettings,
     ProducerSettings,
+    ProtectionSettings,
     RedisSettings,
     SyncSchedule,
     Trigger,
@@ -70,6 +71,7 @@ __all__ = [
     "OperateSettings",
     "OutcomesSettings",
     "ProducerSettings",
+    "ProtectionSettings",
     "RedisSettings",
     "Secret",
     "Settings",
@@ -112,6 +114,7 @@ class Settings(Frozen):
     lytics: LyticsSettings | None = None
     operate: OperateSettings = OperateSettings()
     outcomes: OutcomesSettings | None = None
+    protection: ProtectionSettings | None = None
     sync: Mapping[str, SyncSchedule] = {}
     fingerprint: str
     warnings: tuple[str, ...] = ()
@@ -262,6 +265,7 @@ def _build(
         console=reader.optional(ConsoleSettings, document, "console"),
         lytics=reader.optional(LyticsSettings, document, "lytics"),
         outcomes=_outcomes(reader, document, folder),
+        protection=reader.optional(ProtectionSettings, document, "protection"),
         sync=reader.named(SyncSchedule, document, "sync"),
         fingerprint=hashlib.sha256(content.encode()).hexdigest()[:_FINGERPRINT_CHARACTERS],
     )
@@ -287,4 +291,5 @@ def _outcomes(
 _TABLES: Final = (
     *("templates", "redis", "delivery", "authorizations", "destinations", "triggers"),
     *("producer", "flower", "metrics", "console", "lytics", "operate", "outcomes", "sync"),
+    "protection",
 )
