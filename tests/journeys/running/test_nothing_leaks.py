@@ -43,10 +43,9 @@ from tests.journeys.running.leaky_world import (
 from tests.waiting import until
 from tests.warm import WarmProcess
 
-
 PROTECTED = f"""
 [protection]
-key = "{'A' * 43}="
+key = "{"A" * 43}="
 """
 
 
