@@ -20,7 +20,6 @@ from segrelay.ops.metrics.page import MetricsPage
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import broker_options
 from segrelay.worker.contract.keys import DIGEST_BYTES
-from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.taps import TapKind
 from tests.journeys.append_only_file import commands_of
 from tests.journeys.endpoint import Endpoint
@@ -59,8 +58,7 @@ def chat():
 @pytest.fixture(params=[False, True], ids=["open", "protected"])
 def is_protected(request):
     """Whether people's data is sealed."""
-    yield request.param
-    PROTECTION.off()
+    return request.param
 
 
 @pytest.fixture
