@@ -20,7 +20,6 @@ from segrelay.worker.contract.events import (
     UNREADABLE,
     decode_header,
     decode_profile,
-    open_profile,
 )
 from segrelay.worker.contract.ledger import unpack_all
 from segrelay.worker.contract.people import (
@@ -95,7 +94,7 @@ def decode_deliveries(deliveries: Sequence[Delivery], batch: Batch) -> list[Deli
             continue
         size += len(text)
         if delivery.header is UNREADABLE:
-            message = "The entry's header can't be read: it is damaged."
+            message = "The entry can't be read: it is damaged."
             batch.fail(delivery, Death.UNREADABLE, message)
             continue
         delivery.text, delivery.superseded = text, ()
@@ -107,7 +106,7 @@ def decode_deliveries(deliveries: Sequence[Delivery], batch: Batch) -> list[Deli
 
 def _why_unknown(delivery: Delivery) -> str:
     try:
-        open_profile(decode_header(delivery.header_text), delivery.profile)
+        PROTECTION.open(delivery.profile, decode_header(delivery.header_text).digest)
     except FormatUnknown as error:
         return error.message
     raise Bug(f"The entry {delivery.position} has a format that is known.")

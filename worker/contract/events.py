@@ -239,27 +239,20 @@ def decode_profile(text: bytes) -> bytes:
         raise PayloadRefused("unreadable", "An entry's profile can't be decompressed.") from error
 
 
-def open_profile(header: Header, stored: bytes) -> bytes:
-    """Return an entry's field `p` as it was before it was sealed; a damaged one stays as it is.
-
-    Raises:
-        FormatUnknown: It was sealed with the secret of another Redis.
-    """
-    try:
-        return PROTECTION.open(stored, header.digest)
-    except PayloadRefused:
-        return stored
-
-
 def read_entry(fields: Mapping[bytes, bytes]) -> tuple[bytes, Header, bytes]:
-    """Return an entry's field `h`, the header that it holds, and its field `p`, opened."""
+    """Return an entry's field `h`, the header that it holds, and its field `p`, opened.
+
+    Where the profile does not open, it stays as it is, and the header is a placeholder.
+    """
     text, profile = fields.get(b"h", b""), fields.get(b"p", b"")
     header = read_header(text)
     if PROTECTION.secret_id:
         try:
-            profile = open_profile(header, profile)
+            profile = PROTECTION.open(profile, header.digest)
         except FormatUnknown:
             header = UNKNOWN_FORMAT
+        except PayloadRefused:
+            header = UNREADABLE
     return text, header, profile
 
 

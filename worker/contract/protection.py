@@ -127,14 +127,16 @@ class Protection:
         return self._head + counter + self._own.encrypt(_PADDING + counter, text, place)
 
     def open(self, sealed: bytes, place: bytes) -> bytes:
-        """Return the text of a sealed value; a text that is none stays as it is.
+        """Return the text of a sealed value.
 
         Raises:
             FormatUnknown: It was sealed with the secret of another Redis.
-            PayloadRefused: It is damaged, or belongs to another place.
+            PayloadRefused: It is damaged, belongs to another place, or is not sealed.
         """
-        if not self._secret or sealed[:1] != MARK:
+        if not self._secret:
             return sealed
+        if sealed[:1] != MARK:
+            raise PayloadRefused("unreadable", "A value is not sealed.")
         if sealed[len(MARK) : _SALT_AT] != self.secret_id:
             raise FormatUnknown(
                 "A value was sealed with the secret of another Redis, and can't be opened here:"
