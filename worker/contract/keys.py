@@ -102,8 +102,8 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{d:p}synctokens` | hash | sync → token of the step that may change its members |
 | `{d:p}forwards` | hash | \* digest (hex) → JSON of people who are renamed: `contract.people`; |
 | | | `digest\|sync` → the mark of somebody who is moved as a member that a sync knows |
-| `{d:p}l<digest>` | string | the ledger of one profile; its time to live ends a hundred years |
-| | | behind its retention: `lapse.lua` removes it |
+| `{d:p}l<digest>` | string | the ledger of one profile; one that may lapse begins with the end of |
+| | | its retention, after which `lapse.lua` removes it |
 | `{d:p}u<digest>` | string | \* a stable id: whose it is now, see `contract.people.stable` |
 | `{d:p}i<digest>` | string | an identity: the stable ids (digests, hex) that came with it |
 | `{d:p}changes` | hash | \* digest (hex) of a stable id → its change of identity, not done yet |
