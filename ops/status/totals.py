@@ -19,6 +19,7 @@ from segrelay.worker.contract.counts import (
     ASKED,
     CARRIED,
     DELIVERY_BOUNDS,
+    EXPIRED,
     OCCURRED,
     REQUEST_BOUNDS,
     TOOK,
@@ -34,7 +35,9 @@ KINDS: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waitin
 OUTCOMES: Final = KINDS[:-1]
 REASONED: Final = ("skipped", "dead")
 OF_REQUESTS: Final = ("requests", "unanswered", "resent", "shared_identity")
-_MEASURES: Final = frozenset({ANSWERED, CARRIED.partition("|")[0], ASKED, TOOK})
+_MEASURES: Final = frozenset(
+    {ANSWERED, ASKED, TOOK, *(one.partition("|")[0] for one in (CARRIED, EXPIRED))}
+)
 _JOB: Final = "job"
 
 
