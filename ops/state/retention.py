@@ -192,38 +192,45 @@ class RetentionStanding:
 
 
 def read_retention(
-    client: Redis, settings: Settings, partitions: Sequence[PartitionKeys], now_ms: int
+    client: Redis,
+    settings: Settings,
+    partitions: Sequence[PartitionKeys],
+    now_ms: int,
+    dropped: Mapping[str, int],
 ) -> RetentionStanding:
-    """Return what goes soon, and what has gone."""
-    state, limits = RetentionState.loads(store_for(client).peek()), limits_of(settings.retention)
-    expiring: list[Expiring] = []
-    if limit := limits.get(LETTERS):
-        before_ms = limit.announced_before_ms(now_ms)
-        answers = ask_each(
-            client,
-            partitions,
-            lambda pipe, at: pipe.zcount(at.dead_letter_times, "-inf", f"({before_ms}"),
-            lambda pipe, at: pipe.zrange(at.dead_letter_times, 0, 0, withscores=True),
-        )
-        counts: Counter[str] = Counter()
-        oldest_ms: dict[str, int] = {}
-        for at, count, first in zip(partitions, answers[::2], answers[1::2], strict=True):
-            if count:
-                counts[at.destination] += count
-                known_ms = oldest_ms.get(at.destination, now_ms)
-                oldest_ms[at.destination] = min(known_ms, int(first[0][1]))
-        marks = state.marks.get(LETTERS, ())
-        expiring += (
-            Expiring.of(name, count, oldest_ms[name], marks, limit, now_ms)
-            for name, count in counts.items()
-        )
-    if limit := limits.get(RECORDS):
-        before_ms = limit.announced_before_ms(now_ms)
-        count, first_ms = Quarantine(client).seen_before(before_ms)
+    """Read which things go soon, in one round trip.
+
+    Args:
+        client: Redis.
+        settings: The configuration.
+        partitions: All of them.
+        now_ms: Redis' clock.
+        dropped: The number of those that have ever gone, by kind.
+    """
+    limits = limits_of(settings.retention)
+    letters = [(LETTERS, at.destination, at.dead_letter_times) for at in partitions]
+    asked = [one for one in (*letters, (RECORDS, "", keys.quarantine("seen"))) if one[0] in limits]
+    pipe = client.pipeline(transaction=False)
+    pipe.hget(keys.RETENTION, "state")
+    for what, _, times in asked:
+        pipe.zcount(times, "-inf", f"({limits[what].announced_before_ms(now_ms)}")
+        pipe.zrange(times, 0, 0, withscores=True)
+    stored, *answers = pipe.execute()
+    state = RetentionState.loads(stored or b"")
+    counts: Counter[tuple[str, str]] = Counter()
+    oldest_ms: dict[tuple[str, str], int] = {}
+    for (what, name, _), count, first in zip(asked, answers[::2], answers[1::2], strict=True):
         if count:
-            marks = state.marks.get(RECORDS, ())
-            expiring.append(Expiring.of("", count, first_ms, marks, limit, now_ms))
-    return RetentionStanding(expiring, ever_dropped(client, partitions), state.dropped_ms)
+            counts[what, name] += count
+            known_ms = oldest_ms.get((what, name), now_ms)
+            oldest_ms[what, name] = min(known_ms, int(first[0][1]))
+    expiring = [
+        Expiring.of(
+            name, count, oldest_ms[what, name], state.marks.get(what, ()), limits[what], now_ms
+        )
+        for (what, name), count in counts.items()
+    ]
+    return RetentionStanding(expiring, dropped, state.dropped_ms)
 
 
 def store_for(client: Redis) -> StepStore:

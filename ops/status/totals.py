@@ -141,6 +141,11 @@ class Totals:
         oldest_ms = min((one.oldest_ms for one in self.lanes.values()), default=None)
         return None if oldest_ms is None else max(0.0, (self.now_ms - oldest_ms) / 1_000)
 
+    @property
+    def expired(self) -> int:
+        """Return how many dead letters were discarded because of their age."""
+        return sum(counts.get(EXPIRED, 0) for counts in self.measures.values())
+
     def of_all(self) -> Counts:
         """Return the counts over all triggers."""
         found: Counter[str] = Counter()

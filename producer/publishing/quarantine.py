@@ -151,14 +151,6 @@ class Quarantine:
         removed: int = run_script(self._client, _REMOVE, _KEYS, (before_ms, until_ms, *ids))
         return removed
 
-    def seen_before(self, before_ms: int) -> tuple[int, int]:
-        """Return how many records came last before a time, and when the first of them did (ms)."""
-        pipe = self._client.pipeline(transaction=False)
-        pipe.zcount(_SEEN, "-inf", f"({before_ms}")
-        pipe.zrange(_SEEN, 0, 0, withscores=True)
-        count, first = pipe.execute()
-        return count, int(first[0][1]) if count else 0
-
     def _all(self) -> Iterator[QuarantineRecord]:
         known: set[bytes] = set()
         for found in scan_fields(self._client, _ABOUT):

@@ -223,7 +223,7 @@ def test_a_step_that_lost_its_time_drops_nothing(relay, sandbox):
     assert (letters(relay), relay.status()["quarantined"]) == (3, 3)
 
 
-def test_very_many_letters_go_in_steps_and_one_act_tells_of_them(relay, sandbox, call):
+def test_very_many_letters_go_in_steps_and_one_act_tells_of_them(relay, sandbox):
     configured(relay)
     refused(relay, sandbox, 1)
     partition = next(at for at in relay.partitions() if relay.client.hlen(at.dead_letters))
@@ -248,7 +248,7 @@ def test_very_many_letters_go_in_steps_and_one_act_tells_of_them(relay, sandbox,
     assert ("segrelay", LETTERS, many) in acts(relay)
 
 
-def test_the_history_goes_without_a_word(relay, sandbox, call):
+def test_the_history_goes_without_a_word(relay):
     configured(relay)
     relay.publish(payload("ann@example.com", minute=5))
     relay.drain()
@@ -325,7 +325,7 @@ def test_a_step_that_stands_still_while_another_is_done_harms_nothing(relay, red
     standing_anywhere(relay.client, redis_url, due)
 
 
-def test_a_letter_that_follows_its_person_is_not_dropped(relay, sandbox, redis_url, call):
+def test_a_letter_that_follows_its_person_is_not_dropped(relay, sandbox):
     """Read by a step that stood still, it belongs to somebody else when the step goes on."""
     configured(relay)
     refused(relay, sandbox, 1)
