@@ -253,7 +253,7 @@ def status(
 
     Problems stand on top: each with its name, its cause, and the command that shows or mends it.
     The exit code of --check is 0 if all is well, 1 if something is ill (customers notice it, or
-    will soon), 3 if Redis can't be reached. It starts nothing.
+    will soon), 3 if Redis can't be reached; --check starts no embedded Redis.
     """
     if notify_test and (check or watch):
         alone = "--check" if check else "--watch"

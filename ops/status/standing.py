@@ -357,10 +357,6 @@ class Standing:
         """Say whether a process was started with the newest configuration."""
         return process.config == self.newest_config
 
-    def starts_within(self, seconds: float) -> list[StartedProcess]:
-        """Return the processes that were started in the last seconds."""
-        return [one for one in self.started if self.now_ms - one.begun_ms < seconds * 1_000]
-
     def template_of(self, trigger: str) -> str:
         """Return the file of a trigger's template, as `template check` takes it; "" = not known."""
         known = self.settings.triggers.get(trigger)
