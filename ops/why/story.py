@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from segrelay.ops.state.person import (
     LedgerLine,
     Names,
     former_identities,
+    is_digest,
     person_named,
     present_key,
     read_forwards,
@@ -51,8 +51,12 @@ from segrelay.producer.publishing.quarantine import Quarantine, QuarantineRecord
 from segrelay.worker.adapters.redis.shared_keys import read_scopes
 from segrelay.worker.batch.partition import Intent
 from segrelay.worker.contract.events import HistoryLine, decode_profile, mark_of, seed_of
+<<<<<<< HEAD
 from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, digest_of
 from segrelay.worker.contract.ledger import lapses_at_ms
+=======
+from segrelay.worker.contract.keys import PartitionKeys, digest_of
+>>>>>>> main
 from segrelay.worker.contract.people import Moving
 from segrelay.worker.contract.receivers import WebhookRequest, read_requests
 from segrelay.worker.contract.redis.claim import learn_numbering
@@ -162,7 +166,6 @@ MOST_ENTRIES: Final = 100_000
 MOST_RECORDS: Final = 1_000
 """The number of quarantine records that are read, from the newest on."""
 
-_DIGEST: Final = re.compile(rf"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
 _MOST_DEAD_LETTERS: Final = 100
 _MOST_FOUND: Final = 1_000
 
@@ -412,7 +415,7 @@ def _orphaned(
 
 def _with_digest(client: Redis, settings: Settings, text: str, most: int) -> KnownPerson | None:
     """Find a profile by the digest that other commands print."""
-    if not _DIGEST.fullmatch(text.strip().lower()):
+    if not is_digest(text.strip().lower()):
         return None
     digest = bytes.fromhex(text.strip())
     for partition in all_partitions(client, settings):

@@ -110,6 +110,8 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{d:p}changed` | hash | `renamed`, `refused` → how many such changes; `refused_ms`: the last |
 | `{outcomes}` | hash | the writing of outcomes to files; fields as of a sync |
 | `{outcomes}:wakeup` | string | a step of it was woken and has not begun |
+| `{retention}` | hash | the dropping of what was kept for long enough; fields as of a sync |
+| `{retention}:wakeup` | string | a step of it was woken and has not begun |
 | `{changes:d}` | hash | the renaming of people whose stable id moved; fields as of a sync |
 | `{changes:d}:wakeup` | string | a step of it was woken and has not begun |
 """
@@ -158,6 +160,7 @@ PROCESSES: Final = "{segrelay}:processes"
 TAPS: Final = "{segrelay}:taps"
 JOBS: Final = "{segrelay}:jobs"
 OUTCOMES: Final = "{outcomes}"
+RETENTION: Final = "{retention}"
 
 DIGEST_BYTES: Final = 10
 """The bytes of a digest: ten million profiles in a partition collide with a chance of 4e-11."""

@@ -155,7 +155,9 @@ class World:
             "retry": {i: Wait(*orjson.loads(text)) for i, text in hashes["retry"].items()},
             "aside": {i: Backoff(*orjson.loads(text)) for i, text in hashes["aside"].items()},
             "holds": {i: _hold(text) for i, text in hashes["holds"].items()},
-            "ledgers": {digest: lasting(await client.get(keys.ledger(digest))) for digest in digests},
+            "ledgers": {
+                digest: lasting(await client.get(keys.ledger(digest))) for digest in digests
+            },
             "letters": hashes["dead_letters"],
             "causes": {i: t for i, t in hashes["causes"].items() if not i.endswith("|n")},
             "cause_counts": {
