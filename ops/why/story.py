@@ -51,12 +51,8 @@ from segrelay.producer.publishing.quarantine import Quarantine, QuarantineRecord
 from segrelay.worker.adapters.redis.shared_keys import read_scopes
 from segrelay.worker.batch.partition import Intent
 from segrelay.worker.contract.events import HistoryLine, decode_profile, mark_of, seed_of
-<<<<<<< HEAD
-from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, digest_of
-from segrelay.worker.contract.ledger import lapses_at_ms
-=======
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
->>>>>>> main
+from segrelay.worker.contract.ledger import lapses_at_ms
 from segrelay.worker.contract.people import Moving
 from segrelay.worker.contract.receivers import WebhookRequest, read_requests
 from segrelay.worker.contract.redis.claim import learn_numbering
