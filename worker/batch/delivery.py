@@ -59,6 +59,8 @@ class LoadedTrigger:
         read_back_below: The names of what is sent are kept, for reading back, of the people with a
             digest whose last byte is below this; 256 = all, 0 = nobody.
         edition: A fingerprint of all that decides what it sends: templates and configuration.
+        load_id: A name of the moment at which it was loaded, the same in all processes that were
+            forked since: only one that was loaded later may replace it, see `canary.lua`.
     """
 
     name: str
@@ -77,6 +79,7 @@ class LoadedTrigger:
     envelope: Template | None = None
     read_back_below: int = 0
     edition: str = ""
+    load_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,6 @@ from segrelay.worker.contract.ledger import Item, Record, is_newer
 from segrelay.worker.contract.words import Direction, Skip
 from segrelay.worker.core.supersede import LedgerEvent, supersedes
 
-FAR_MS: Final = 3_155_760_000_000
-"""Milliseconds that a record outlives its retention in Redis, which so never removes one itself.
-
-`lapse.lua` removes them, and `_lapsing.lua` knows the number too.
-"""
 _REPLAYS_AT_MOST: Final = 255
 _WHOLE_LIST: Final = (0, 0)
 """The key of the item that stands for all audiences; numbers of real ones begin with 1."""

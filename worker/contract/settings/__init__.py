@@ -44,6 +44,7 @@ from segrelay.worker.contract.settings.sections import (
     ProducerSettings,
     ProtectionSettings,
     RedisSettings,
+    RetentionSettings,
     SyncSchedule,
     Trigger,
     WebhookSettings,
@@ -73,6 +74,7 @@ __all__ = [
     "ProducerSettings",
     "ProtectionSettings",
     "RedisSettings",
+    "RetentionSettings",
     "Secret",
     "Settings",
     "SyncSchedule",
@@ -115,6 +117,7 @@ class Settings(Frozen):
     operate: OperateSettings = OperateSettings()
     outcomes: OutcomesSettings | None = None
     protection: ProtectionSettings | None = None
+    retention: RetentionSettings = RetentionSettings()
     sync: Mapping[str, SyncSchedule] = {}
     fingerprint: str
     warnings: tuple[str, ...] = ()
@@ -266,6 +269,7 @@ def _build(
         lytics=reader.optional(LyticsSettings, document, "lytics"),
         outcomes=_outcomes(reader, document, folder),
         protection=reader.optional(ProtectionSettings, document, "protection"),
+        retention=reader.table(RetentionSettings, document, "retention") or RetentionSettings(),
         sync=reader.named(SyncSchedule, document, "sync"),
         fingerprint=hashlib.sha256(content.encode()).hexdigest()[:_FINGERPRINT_CHARACTERS],
     )
@@ -290,6 +294,6 @@ def _outcomes(
 
 _TABLES: Final = (
     *("templates", "redis", "delivery", "authorizations", "destinations", "triggers"),
-    *("producer", "flower", "metrics", "console", "lytics", "operate", "outcomes", "sync"),
-    "protection",
+    *("producer", "flower", "metrics", "console", "lytics", "operate", "outcomes"),
+    *("protection", "retention", "sync"),
 )
