@@ -176,6 +176,8 @@ class Delivery:
         header_text: The header as it stands in the stream.
 
     Attributes:
+        position: `lane|trigger|id`.
+        digest: The digest of the delivery's profile.
         loaded: The trigger; known once the delivery is decoded, like the next two.
         text: The profile as JSON text.
         event: The event as the ledger judges it.
@@ -199,6 +201,8 @@ class Delivery:
     header: Header
     profile: bytes
     header_text: bytes = b""
+    position: str = field(init=False, repr=False, compare=False)
+    digest: bytes = field(init=False, repr=False, compare=False)
     loaded: LoadedTrigger = field(init=False, repr=False, compare=False)
     text: bytes = field(default=b"", init=False, repr=False, compare=False)
     event: LedgerEvent = field(default=_NO_EVENT, init=False, repr=False, compare=False)
@@ -218,6 +222,10 @@ class Delivery:
     answer: Answer | None = field(default=None, init=False, repr=False, compare=False)
     dead_letter: DeadLetter | None = field(default=None, init=False, repr=False, compare=False)
 
+    def __post_init__(self) -> None:
+        """Keep what is asked for often."""
+        self.position, self.digest = f"{self.stream}|{self.entry_id}", self.header.digest
+
     @classmethod
     def of(cls, stream: str, entry_id: str, header_text: bytes, profile: bytes) -> Self:
         """Return the delivery that an entry of a stream holds."""
@@ -228,16 +236,6 @@ class Delivery:
     def size(self) -> int:
         """Return the size of the delivery's entry in bytes."""
         return len(self.header_text) + len(self.profile)
-
-    @property
-    def position(self) -> str:
-        """Return the position of the delivery: `lane|trigger|id`."""
-        return f"{self.stream}|{self.entry_id}"
-
-    @property
-    def digest(self) -> bytes:
-        """Return the digest of the delivery's profile."""
-        return self.header.digest
 
     def fail(self, reason: Death, message: str, answer: Answer | None = None) -> Self:
         """Note why the delivery can't be made; it dies only once that is settled."""

@@ -13,7 +13,6 @@ stand another byte of format and the end of that time (ms, 6 bytes).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from segrelay.worker.contract.words import Direction
@@ -63,17 +62,19 @@ class Item(NamedTuple):
     tried_replays: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+_NO_ITEMS: Final[Mapping[tuple[int, int], Item]] = {}
+
+
+class Record(NamedTuple):
     """The ledger of one profile.
 
-    Args:
+    Attributes:
         data_us: Time of the newest profile data sent, by any trigger; 0 = none.
         items: By audience's and trigger's number.
     """
 
     data_us: int = 0
-    items: dict[tuple[int, int], Item] = field(default_factory=dict)
+    items: Mapping[tuple[int, int], Item] = _NO_ITEMS
 
     def about(self, audience: int) -> Iterator[tuple[int, Item]]:
         """Yield the items of one audience, each with the number of its trigger."""
