@@ -218,7 +218,7 @@ def _known_as(
         )
         for person, text in zip(part, answers, strict=True):
             digest = person.digest.hex().encode()
-            who = orjson.loads(PROTECTION.open(text, digest))[1] if text else None
+            who = orjson.loads(PROTECTION.unseal(text, digest))[1] if text else None
             if who:
                 known[person.digest] = who
     return known

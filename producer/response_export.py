@@ -128,7 +128,7 @@ class ResponseExport:
             while found := self._read(partition):
                 by_stream: defaultdict[str, dict[bytes, Any]] = defaultdict(dict)
                 for entry_id, fields in found:
-                    stream, record = orjson.loads(PROTECTION.open(fields[b"r"], RESPONSES))
+                    stream, record = orjson.loads(PROTECTION.unseal(fields[b"r"], RESPONSES))
                     by_stream[stream][entry_id] = record
                 for stream, records in by_stream.items():
                     state.rejected += api.collect(stream, list(records.values()))

@@ -276,7 +276,7 @@ class Erasing:
             field
             for sync in syncs
             for field, _ in chain.from_iterable(scan_fields(self.client, sync))
-            if digest_of(PROTECTION.open_name(field.decode())) == digest
+            if digest_of(PROTECTION.unseal_name(field.decode())) == digest
         }
         own = [PROTECTION.seal_name(key) for key in self._keys]
         call = ScriptCall(names, (lease.token, digest.hex(), *own, *known_keys))
@@ -306,7 +306,7 @@ class Erasing:
             entry_id
             for entry_id, fields in rows
             if any(
-                self._mention.stands_in(PROTECTION.open(text, RESPONSES))
+                self._mention.stands_in(PROTECTION.unseal(text, RESPONSES))
                 for text in fields.values()
             )
         ]
@@ -346,7 +346,7 @@ class Erasing:
             name = keys.job_bad_rows(job.decode())
             rows: Any = self.client.lrange(name, 0, -1)
             for row in rows:
-                if self._mention.stands_in(PROTECTION.open(row, BAD_ROWS)):
+                if self._mention.stands_in(PROTECTION.unseal(row, BAD_ROWS)):
                     self.counts["bad rows"] += int(self.client.lrem(name, 0, row))
 
     def _erase_outcomes(self, digests: Sequence[bytes]) -> int:

@@ -129,7 +129,7 @@ class Quarantine:
         packed = cast("bytes | None", self._client.hget(_TEXTS, record_id))
         if packed is None:
             return None
-        return zlib.decompress(PROTECTION.open(packed, QUARANTINE + record_id.encode()))
+        return zlib.decompress(PROTECTION.unseal(packed, QUARANTINE + record_id.encode()))
 
     def remove(self, ids: Iterable[str]) -> int:
         """Remove records; return how many there were."""
@@ -219,6 +219,6 @@ def _parts(refused: Iterable[Refused], how: HowPublished) -> Iterator[Sequence[s
 
 def _record(record_id: str, about: bytes, *, times: int, last_seen_ms: int) -> QuarantineRecord:
     first_seen_ms, reason, audience, message, *told = orjson.loads(about)
-    message = PROTECTION.open_text(message, QUARANTINE + record_id.encode())
+    message = PROTECTION.unseal_text(message, QUARANTINE + record_id.encode())
     seen = {"first_seen_ms": first_seen_ms, "last_seen_ms": last_seen_ms, "times": times}
     return QuarantineRecord(record_id, reason, audience, message, *told, **seen)

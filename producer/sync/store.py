@@ -145,7 +145,7 @@ class SyncStore:
         stored: Any = self._client.hgetall(partition.who)
         found = []
         for digest, text in stored.items():
-            known_as = orjson.loads(PROTECTION.open(text, digest))[1] or {}
+            known_as = orjson.loads(PROTECTION.unseal(text, digest))[1] or {}
             for value in known_as.get("identifiers", {}).values():
                 key = key_of({identity: value}, identity, bytes.fromhex(digest.decode()))
                 found += [key] if key else []
@@ -154,7 +154,7 @@ class SyncStore:
     def pages(self, partition: PartitionKeys) -> Iterator[dict[str, bytes]]:
         """Yield the marks of the members of one partition by key, some at a time, or twice."""
         for found in scan_fields(self._client, partition.members(self.name)):
-            yield {PROTECTION.open_name(member.decode()): mark for member, mark in found}
+            yield {PROTECTION.unseal_name(member.decode()): mark for member, mark in found}
 
     def members(self, partition: PartitionKeys) -> Iterator[tuple[str, bytes]]:
         """Yield key and mark of the members of one partition; some may come twice."""

@@ -142,7 +142,7 @@ def seal_dead_letter(dead_letter_id: str, digest: str, text: bytes) -> bytes:
     return orjson.dumps(told)
 
 
-def open_dead_letter(stored: bytes) -> bytes:
+def unseal_dead_letter(stored: bytes) -> bytes:
     """Return a dead letter that `seal_dead_letter` has sealed.
 
     Raises:
@@ -154,7 +154,7 @@ def open_dead_letter(stored: bytes) -> bytes:
     told = orjson.loads(stored)
     try:
         sealed = base64.b64decode(told["sealed"], validate=True)
-        return PROTECTION.open(sealed, DEAD_LETTERS + told["id"].encode())
+        return PROTECTION.unseal(sealed, DEAD_LETTERS + told["id"].encode())
     except (KeyError, ValueError, PayloadRefused) as error:
         raise PayloadRefused("unreadable", f"The letter {told['id']} is damaged.") from error
 

@@ -106,7 +106,7 @@ def decode_deliveries(deliveries: Sequence[Delivery], batch: Batch) -> list[Deli
 
 def _why_unknown(delivery: Delivery) -> str:
     try:
-        PROTECTION.open(delivery.profile, decode_header(delivery.header_text).digest)
+        PROTECTION.unseal(delivery.profile, decode_header(delivery.header_text).digest)
     except FormatUnknown as error:
         return error.message
     raise Bug(f"The entry {delivery.position} has a format that is known.")

@@ -248,7 +248,7 @@ def read_entry(fields: Mapping[bytes, bytes]) -> tuple[bytes, Header, bytes]:
     header = read_header(text)
     if PROTECTION.secret_id:
         try:
-            profile = PROTECTION.open(profile, header.digest)
+            profile = PROTECTION.unseal(profile, header.digest)
         except FormatUnknown:
             header = UNKNOWN_FORMAT
         except PayloadRefused:

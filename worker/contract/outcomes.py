@@ -154,7 +154,7 @@ def without_people(packed: bytes, people: Collection[str]) -> tuple[bytes, int]:
         packed: What `pack` has returned.
         people: Their digests (hex).
     """
-    kinds, of, digests, times, *more = orjson.loads(PROTECTION.open(packed, OUTCOMES))
+    kinds, of, digests, times, *more = orjson.loads(PROTECTION.unseal(packed, OUTCOMES))
     found = [digests[at : at + _WIDTH] for at in range(0, len(digests), _WIDTH)]
     theirs = [at for at, digest in enumerate(found) if digest in people]
     for at in theirs:
@@ -169,7 +169,7 @@ def unpack(
     partition: PartitionKeys, entry_id: bytes, entry: Mapping[bytes, bytes]
 ) -> Iterator[OutcomeRow]:
     """Yield the rows of an entry."""
-    kinds, of, digests, times, *more = orjson.loads(PROTECTION.open(entry[b"r"], OUTCOMES))
+    kinds, of, digests, times, *more = orjson.loads(PROTECTION.unseal(entry[b"r"], OUTCOMES))
     mask = entry.get(b"m", b"")
     shown_id = entry_id.decode()
     time_ms = int(shown_id.partition("-")[0])

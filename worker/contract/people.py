@@ -115,7 +115,7 @@ class StableIdChange:
     def loads(cls, text: bytes) -> Self:
         """Read what `stable_seen.lua` wrote: lines of trigger, time, former and new identity."""
         trigger, _, old, new = text.decode().split("\n")
-        return cls(PROTECTION.open_name(old), PROTECTION.open_name(new), trigger, text)
+        return cls(PROTECTION.unseal_name(old), PROTECTION.unseal_name(new), trigger, text)
 
 
 class StableRecord(NamedTuple):
@@ -134,7 +134,7 @@ class StableRecord(NamedTuple):
     def loads(cls, text: bytes) -> Self:
         """Read a record that `stable_seen.lua` wrote."""
         _, _, _, refused, key = text.decode().split(" ", 4)
-        return cls(refused, PROTECTION.open_name(key))
+        return cls(refused, PROTECTION.unseal_name(key))
 
 
 def stable_value(profile: dict[str, Any], field: str) -> str:
@@ -209,7 +209,7 @@ class Forward:
         stored: dict[str, Any] = orjson.loads(text)
         moving = Moving(stored["moving"])
         if moving is not Moving.ARRIVING:
-            stored["to"] = PROTECTION.open_name(stored["to"])
+            stored["to"] = PROTECTION.unseal_name(stored["to"])
         return cls(**{**stored, "moving": moving})
 
 

@@ -63,7 +63,7 @@ def _derived(secret: bytes, purpose: bytes, salt: bytes = b"", size: int = SECRE
 
 
 class Protection:
-    """What seals and opens people's data; while it is off, everything stays as it is.
+    """Seals and unseals people's data; while it is off, everything stays as it is.
 
     A process has one, because it works with one Redis: `claim` and `compare` switch it on.
 
@@ -126,7 +126,7 @@ class Protection:
         counter = next(self._counter).to_bytes(_COUNTER_BYTES)
         return self._head + counter + self._own.encrypt(_PADDING + counter, text, place)
 
-    def open(self, sealed: bytes, place: bytes) -> bytes:
+    def unseal(self, sealed: bytes, place: bytes) -> bytes:
         """Return the text of a sealed value.
 
         Raises:
@@ -155,12 +155,12 @@ class Protection:
             return text
         return base64.b64encode(self.seal(text.encode(), place)).decode()
 
-    def open_text(self, sealed: str, place: bytes) -> str:
-        """Return the text that `seal_text` has sealed; see `open`."""
+    def unseal_text(self, sealed: str, place: bytes) -> str:
+        """Return the text that `seal_text` has sealed; see `unseal`."""
         if not self._secret:
             return sealed
         try:
-            return self.open(base64.b64decode(sealed, validate=True), place).decode()
+            return self.unseal(base64.b64decode(sealed, validate=True), place).decode()
         except binascii.Error as error:
             raise PayloadRefused("unreadable", "A sealed text is damaged.") from error
 
@@ -173,7 +173,7 @@ class Protection:
         token = nonce + self._names.encrypt(nonce, text, None)
         return _NAME_MARK + base64.urlsafe_b64encode(token).decode()
 
-    def open_name(self, token: str) -> str:
+    def unseal_name(self, token: str) -> str:
         """Return the name of a token.
 
         Raises:

@@ -108,7 +108,7 @@ class TapFilter:
         """Read a stored filter."""
         fields = orjson.loads(stored)
         people = frozenset(map(bytes.fromhex, fields.pop("people", ())))
-        containing = PROTECTION.open_name(fields.pop("containing", ""))
+        containing = PROTECTION.unseal_name(fields.pop("containing", ""))
         return cls(people=people, containing=containing, **fields)
 
     def chosen(self, kind: TapKind, destination: str, ones: Sequence[One]) -> Sequence[One]:

@@ -80,7 +80,7 @@ class RedisRecognizer:
         for numbers, answer in zip(at.values(), answers, strict=True):
             for number, told in zip(numbers, answer, strict=True):
                 text = told.decode()
-                found[number] = text if text == WAITS else PROTECTION.open_name(text)
+                found[number] = text if text == WAITS else PROTECTION.unseal_name(text)
         return found
 
     def _seen(self, number: int, rows: Sequence[tuple[Sighting, str]]) -> ScriptCall:

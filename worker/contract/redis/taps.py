@@ -151,4 +151,4 @@ class TapWatch:
 
 
 def _records(entries: Sequence[Any]) -> list[Mapping[str, Any]]:
-    return [orjson.loads(PROTECTION.open(fields[1], TAPS)) for _, fields in entries]
+    return [orjson.loads(PROTECTION.unseal(fields[1], TAPS)) for _, fields in entries]

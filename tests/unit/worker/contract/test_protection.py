@@ -46,9 +46,9 @@ def test_a_sealed_value_opens_where_it_stands_and_nowhere_else(protection):
     sealed = protection.seal(b"Quetzalina", ANN)
 
     assert b"Quetzalina" not in sealed
-    assert protection.open(sealed, ANN) == b"Quetzalina"
+    assert protection.unseal(sealed, ANN) == b"Quetzalina"
     with pytest.raises(PayloadRefused, match="damaged"):
-        protection.open(sealed, BOB)
+        protection.unseal(sealed, BOB)
 
 
 @pytest.mark.parametrize("at", [6, 25, 40, -1])
@@ -57,7 +57,7 @@ def test_a_sealed_value_that_was_changed_does_not_open(protection, at):
     changed[at] ^= 1
 
     with pytest.raises(PayloadRefused, match="damaged"):
-        protection.open(bytes(changed), ANN)
+        protection.unseal(bytes(changed), ANN)
 
 
 def test_a_value_from_another_redis_is_named_and_not_damaged(protection):
@@ -65,7 +65,7 @@ def test_a_value_from_another_redis_is_named_and_not_damaged(protection):
     foreign.use(OTHER, b"another record")
 
     with pytest.raises(FormatUnknown, match="another Redis"):
-        protection.open(foreign.seal(b"Quetzalina", ANN), ANN)
+        protection.unseal(foreign.seal(b"Quetzalina", ANN), ANN)
 
 
 def test_no_two_values_share_key_and_nonce_also_behind_a_fork(protection):
@@ -86,9 +86,9 @@ def test_what_one_process_has_sealed_another_one_opens(protection):
     other = Protection()
     other.use(SECRET, b"a record")
 
-    assert other.open(protection.seal(b"Quetzalina", ANN), ANN) == b"Quetzalina"
-    assert other.open_name(protection.seal_name(NAME)) == NAME
-    assert other.open_text(protection.seal_text("Quetzalina", ANN), ANN) == "Quetzalina"
+    assert other.unseal(protection.seal(b"Quetzalina", ANN), ANN) == b"Quetzalina"
+    assert other.unseal_name(protection.seal_name(NAME)) == NAME
+    assert other.unseal_text(protection.seal_text("Quetzalina", ANN), ANN) == "Quetzalina"
 
 
 def test_a_name_has_one_token_that_lua_can_take_apart_from_others(protection):
@@ -98,16 +98,16 @@ def test_a_name_has_one_token_that_lua_can_take_apart_from_others(protection):
     assert re.fullmatch(r"~[A-Za-z0-9_=-]+", token)
     assert protection.seal_name("") == ""
     with pytest.raises(PayloadRefused):
-        protection.open_name(token[:-6] + "AAAAAA")
+        protection.unseal_name(token[:-6] + "AAAAAA")
 
 
 def test_while_it_is_off_everything_stays_as_it_is():
     off = Protection()
 
     assert not off
-    assert off.seal(b"x", ANN) == b"x" == off.open(b"x", ANN)
-    assert off.seal_name(NAME) == NAME == off.open_name(NAME)
-    assert off.seal_text("x", ANN) == "x" == off.open_text("x", ANN)
+    assert off.seal(b"x", ANN) == b"x" == off.unseal(b"x", ANN)
+    assert off.seal_name(NAME) == NAME == off.unseal_name(NAME)
+    assert off.seal_text("x", ANN) == "x" == off.unseal_text("x", ANN)
 
 
 @pytest.mark.usefixtures("_on")
