@@ -179,8 +179,11 @@
       if (String(name).startsWith("segrelay")) delete global[name];
     }
     known = new Set(Reflect.ownKeys(global));
-    const isThere = typeof make() === "function";
-    tidy();
+    // Freezing does not stop their native setters.
+    for (const name of ["prepareStackTrace", "stackTraceLimit"]) {
+      const found = Object.getOwnPropertyDescriptor(Error, name);
+      if (found) Object.defineProperty(Error, name, { get: () => undefined, set: undefined });
+    }
     for (const kind of [
       Object, Error, TypeError, RangeError, ReferenceError, SyntaxError, EvalError, URIError,
       AggregateError, InternalError,
@@ -193,6 +196,9 @@
       const fixed = "value" in found ? { writable: false } : {};
       Object.defineProperty(global, key, { configurable: false, ...fixed });
     }
+    // Only now does the template run: what it added to a prototype would outlast an event.
+    const isThere = typeof make() === "function";
+    tidy();
     return isThere;
   };
 

@@ -71,7 +71,7 @@ def status(name: MaybeName = "", *, relay: Reads) -> Result:
 
 
 @app.command()
-def run(name: Name, *, relay: Reads) -> Result:
+def run(name: Name, *, relay: Acts) -> Result:
     """Do a run now, in this terminal, to its end.
 
     It compares with the ledger, too: "repaired" counts people whose webhook got lost. If a run is
@@ -83,7 +83,7 @@ def run(name: Name, *, relay: Reads) -> Result:
         _known(settings, name)
         syncing = syncing_for(client, settings, name, Publisher(client, settings))
         syncing = replace(syncing, log=_SILENT)
-        result = _run(syncing)
+        result = perform(client, relay.act(name), lambda _: _run(syncing), is_counted=False)
         row = _document(settings, client, name)
     is_certain = result.phase is not Phase.CONFIRM and result.last.get("outcome") in CERTAIN
     return Result(row, *_lines(row), exit_code=0 if is_certain else 1)

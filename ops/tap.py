@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -15,11 +14,10 @@ import typer
 
 from segrelay.ops.state.acts import Acts
 from segrelay.ops.state.partitions import all_partitions
-from segrelay.ops.state.person import person_named, read_former_identities
+from segrelay.ops.state.person import is_digest, person_named, read_former_identities
 from segrelay.ops.terminal.console import is_all_written, mention, say, say_wrapped
 from segrelay.ops.terminal.moments import parse_seconds
 from segrelay.ops.terminal.options import DestinationName, Reveal, configured
-from segrelay.worker.contract.keys import DIGEST_BYTES
 from segrelay.worker.contract.printable import json_text, plural
 from segrelay.worker.contract.redis.acts import note_act
 from segrelay.worker.contract.redis.claim import learn_numbering
@@ -33,7 +31,6 @@ _LONGEST_SECONDS: Final = 3_600.0
 _LOOK_SECONDS: Final = 0.25
 _COUNT_SECONDS: Final = 1.0
 """The seconds between two lines about what was left out."""
-_DIGEST: Final = re.compile(rf"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
 _SHOWN_DIGEST: Final = 8
 _INDENT: Final = "    "
 
@@ -76,11 +73,6 @@ class TapOptions:
         kind, person, text = fields.pop("what"), fields.pop("person"), fields.pop("text")
         people = _digests(client, settings, person) if person else frozenset()
         return TapFilter(kind=kind, people=people, containing=text, reveal=reveal, **fields)
-
-
-def is_digest(person: str) -> bool:
-    """Say whether a text is the digest of a person, as `why` and `verify` print it."""
-    return _DIGEST.fullmatch(person) is not None
 
 
 def _digests(client: Redis, settings: Settings, person: str) -> frozenset[bytes]:

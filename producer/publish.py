@@ -256,11 +256,11 @@ class Publisher:
             self._claimed = False
             raise
         self._meter.add(written.accepted)
-        if self._meter.taps:
-            offer_events(self._client, self._meter.taps, draft, written, self._meter.now_us())
         self._seen.note(each.profile for group in draft.deliveries.values() for each in group)
         for destination, partition in written.woken:
             self._waker.wake(destination, partition, queue=kind_of_lane(draft.lane))
+        if self._meter.taps:
+            offer_events(self._client, self._meter.taps, draft, written, self._meter.now_us())
         return draft.result + written
 
     def _keep(self, refused: Sequence[Refused], now_us: int, how: HowPublished) -> None:

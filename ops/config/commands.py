@@ -387,7 +387,8 @@ def check_tokens(settings: Settings) -> Iterator[LiveFinding]:
 async def _asked(authorization: Authorization, *, ipv4_only: bool) -> Granted | Verdict:
     sender = HttpSender(ipv4_only=ipv4_only)
     try:
-        answer = await sender.send(token_request(authorization, int(time.time())), _SECONDS)
+        request = token_request(authorization, int(time.time()))
+        answer = await sender.send(request, _SECONDS)
     finally:
         await sender.close()
-    return read_grant(answer, authorization)
+    return read_grant(answer, authorization, request)

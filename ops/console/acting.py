@@ -10,10 +10,9 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from segrelay.ops.console.acts import ConsoleAct, StartedCommand, act_named, command_line
-from segrelay.ops.console.app import Asked, Console, Page, Redirect
+from segrelay.ops.console.app import Asked, Console, Page, Redirect, own_address
 from segrelay.ops.console.dead_letters import chosen_dead_letters, samples_of
 from segrelay.ops.console.look import MOST_SCANNED, Look, scan
 from segrelay.ops.console.work_pages import doubted_run
@@ -56,7 +55,7 @@ def ask(console: Console, asked: Asked) -> Page | Redirect:
     source = asked.form if asked.is_post else asked.query
     act = act_named((source.get("act") or [""])[0])
     values = _values(act, source)
-    back = _own((source.get("back") or ["/"])[0])
+    back = own_address((source.get("back") or ["/"])[0])
     if asked.is_post:
         return _start(console, asked, act, values)
     reach = _reach(console.look, act, values)
@@ -244,10 +243,3 @@ def _first_dead_letters(found: StartedCommand) -> list[str]:
         return []
     rows = found.document.get("letters", ()) if isinstance(found.document, dict) else ()
     return [str(row["id"]) for row in rows[:_SAMPLES]]
-
-
-def _own(address: str) -> str:
-    """Return an address of this console; another one becomes the first page."""
-    parts = urlsplit(address)
-    is_own = not (parts.scheme or parts.netloc) and address.startswith("/") and "\\" not in address
-    return address if is_own else "/"

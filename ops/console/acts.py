@@ -7,6 +7,7 @@ act is decided here, where the process is started, whatever page the request cam
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shlex
@@ -16,6 +17,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, Any, Final
 
@@ -39,7 +41,6 @@ class ConsoleAct:
         title: The sentence on the page that asks.
         arguments: Fields of the form that are its arguments, in order; `ids` may be several.
         options: Fields of the form that are options of the same name, as texts.
-        asks_reason: True if it takes a reason, which the audit keeps.
         flags: Options that are always given, because nobody sits at a terminal.
         has_dry_run: True if it can say beforehand what it would do.
         is_destructive: True if it can't be undone, so that the person types how many it will be.
@@ -49,7 +50,6 @@ class ConsoleAct:
     title: str
     arguments: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
-    asks_reason: bool = True
     flags: tuple[str, ...] = ()
     has_dry_run: bool = False
     is_destructive: bool = False
@@ -142,7 +142,7 @@ ACTS: Final[Mapping[str, ConsoleAct]] = {
             flags=_AGREED,
             is_destructive=True,
         ),
-        ConsoleAct("sync run", "Run a sync now", ("sync",), asks_reason=False),
+        ConsoleAct("sync run", "Run a sync now", ("sync",)),
         ConsoleAct("sync confirm", "Confirm that members have left", ("sync",)),
         ConsoleAct("redis acknowledge", "Acknowledge that Redis came back empty"),
     )
@@ -284,7 +284,7 @@ class StartedCommands:
             )
         if is_dry_run and not act.has_dry_run:
             raise UsageWrong("This command has no dry run.")
-        if not is_dry_run and act.asks_reason and not reason.strip():
+        if not is_dry_run and not reason.strip():
             raise UsageWrong("Give a reason: the audit keeps it.")
         if not is_dry_run and act.is_destructive and at_most is None:
             raise UsageWrong("Type how many it will be.")
@@ -312,15 +312,18 @@ class StartedCommands:
 
     def _run(self, started: StartedCommand, words: Sequence[str]) -> None:
         started.process = process = subprocess.Popen(
-            own_module("segrelay.ops.main", *words),
+            own_module("segrelay.ops.entry"),
             env={**os.environ, ACTOR_VARIABLE: started.by, "PYTHONIOENCODING": "utf-8"},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             encoding="utf-8",
             errors="replace",
             process_group=0,
         )
+        assert process.stdin
+        with process.stdin, suppress(BrokenPipeError):  # its exit code tells
+            process.stdin.write(json.dumps(list(words)))
         threading.Thread(target=_follow, args=(started, process), daemon=True).start()
 
     def end(self) -> None:
@@ -344,8 +347,7 @@ def _words(one: StartedCommand, reason: str) -> list[str]:
     act = one.act
     if one.is_dry_run:
         return _ordered(act, one.values, [_DRY_RUN, "--json"])
-    why = [f"--reason={reason}"] if act.asks_reason else []
-    options = [*why, *act.limit(one.at_most), *act.flags, "--json"]
+    options = [f"--reason={reason}", *act.limit(one.at_most), *act.flags, "--json"]
     return _ordered(act, one.values, options)
 
 
@@ -355,9 +357,10 @@ def _follow(started: StartedCommand, process: subprocess.Popen[str]) -> None:
     assert process.stderr
     hearing = threading.Thread(target=_keep_lines, args=(started, process.stderr), daemon=True)
     hearing.start()
-    started.document = _first_rows(_output(process.stdout))
-    hearing.join()
-    code = process.wait()
+    with process:
+        started.document = _first_rows(_output(process.stdout))
+        hearing.join()
+        code = process.wait()
     started.ended_at = time.time()
     started.code = code
 

@@ -240,6 +240,14 @@ def _environment(prefix: str) -> Environment:
     return environment
 
 
+_OWN: Final = re.compile(r"/(?![/\\])[^\\\s]*")
+
+
+def own_address(text: str) -> str:
+    """Return an address of this console; another one becomes the first page."""
+    return text if _OWN.fullmatch(text) else "/"
+
+
 def address_of(path: str, query: Mapping[str, Any]) -> str:
     """Return an address with a query; empty values are left out."""
     given = [
@@ -428,7 +436,7 @@ class _Site:
 
     async def login(self, request: Request) -> Response:
         """Show the form to sign in, or sign in."""
-        after = _own_address((_fields(request.url.query).get("next") or ["/"])[0])
+        after = own_address((_fields(request.url.query).get("next") or ["/"])[0])
         if request.method == "GET":
             return self._login_page(after)
         refused = self._rights.refuse_origin(request.headers)
@@ -528,11 +536,3 @@ async def _form_of(request: Request) -> Mapping[str, Sequence[str]]:
         if len(body) > _MOST_FORM_BYTES:
             return {}
     return _fields(body.decode(errors="replace"))
-
-
-_OWN: Final = re.compile(r"/(?![/\\])[^\\\s]*")
-
-
-def _own_address(text: str) -> str:
-    """Return an address of this console; another one becomes the first page."""
-    return text if _OWN.fullmatch(text) else "/"

@@ -50,7 +50,7 @@ _OF_EACH_HISTORY: Final = 100
 _MOST_RECORDS: Final = 20_000
 """The most records of the quarantine that are known here, without their payloads."""
 _FRESH_SECONDS: Final = 1.0
-_SHARE: Final = 0.04
+_SHARE: Final = 0.015
 """The share of the time in which the standing is read: with very much in Redis, it is read less
 often."""
 _ASKED_WITHIN_SECONDS: Final = 120.0

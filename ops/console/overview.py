@@ -23,10 +23,11 @@ from segrelay.ops.console.app import (
 )
 from segrelay.ops.console.look import Look
 from segrelay.ops.console.plots import plots_of
+from segrelay.ops.state.person import is_digest
 from segrelay.ops.status.problems import HealthProblem
 from segrelay.ops.status.standing import Standing
 from segrelay.ops.status.totals import KINDS, OUTCOMES, REASONED, Counts
-from segrelay.ops.tap import TapOptions, detail_of, is_digest
+from segrelay.ops.tap import TapOptions, detail_of
 from segrelay.worker.contract.events import HistoryLine
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.acts import MOST_ACTS, Act

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -14,14 +13,13 @@ from segrelay.ops.console.dead_letters import tried_dead_letters
 from segrelay.ops.console.look import MOST_READ, Look
 from segrelay.ops.console.revealing import note_reveal
 from segrelay.ops.dead_letters.replay import shown
-from segrelay.ops.state.person import KnownPerson
+from segrelay.ops.state.person import KnownPerson, is_digest
 from segrelay.ops.state.waiting import WaitingEntry
 from segrelay.ops.verify import HeldPerson, verify_person
 from segrelay.ops.why.command import ledger_of, timeline_of, verdict
 from segrelay.ops.why.story import MOST_ENTRIES, KnownProfile, Moment, explain_person, find_profile
 from segrelay.worker.checks.preview import Candidate, Previewed, preview
 from segrelay.worker.contract.events import decode_profile
-from segrelay.worker.contract.keys import DIGEST_BYTES
 from segrelay.worker.contract.masking import hidden
 from segrelay.worker.contract.receivers import REQUEST_ID, read_requests
 from segrelay.worker.contract.redis.claim import learn_numbering
@@ -29,7 +27,6 @@ from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.triggers import DESTINATION, TRIGGER
 from segrelay.worker.errors import PayloadRefused, UsageWrong
 
-_DIGEST: Final = re.compile(rf"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
 _MOST_SEARCHED: Final = 20_000
 _TRIED: Final = 5
 _PAUSES: Final = frozenset({"pause", "resume"})
@@ -145,7 +142,7 @@ def _shown(held: HeldPerson | None, reveals: bool) -> HeldPerson | None:  # noqa
 
 def _known(look: Look, asked: Asked) -> KnownProfile:
     digest, partition = asked.path["digest"], asked.get("partition")
-    if not (_DIGEST.fullmatch(digest) and partition.isascii() and partition.isdigit()):
+    if not (is_digest(digest) and partition.isascii() and partition.isdigit()):
         raise UsageWrong("This is no person's address: search for the person.")
     most = MOST_ENTRIES if asked.get("all") == "1" else MOST_READ
     found = KnownPerson(bytes.fromhex(digest), int(partition))

@@ -7,6 +7,7 @@ and is started as the console starts it: with a reason, and with a number where 
 
 from __future__ import annotations
 
+import json
 import subprocess
 import tempfile
 import time
@@ -162,9 +163,10 @@ def _schema_of_act(act: ConsoleAct) -> dict[str, Any]:
         is_list = name in {"ids", "cause"}
         properties[name] = {"type": "array", "items": {"type": "string"}} if is_list else text
     required = [name for name in act.arguments if name != "ids"]
-    if act.asks_reason:
-        properties["reason"] = {"type": "string", "description": "The reason, which is recorded."}
-        required.append("reason")
+    properties["reason"] = {"type": "string", "description": "The reason, which is recorded."}
+    required.append("reason")
+    if act.options:
+        properties["all"] = {"type": "boolean", "description": "Take all; no filter is given."}
     if act.has_dry_run:
         properties["dry_run"] = {"type": "boolean", "description": "Only say what would be done."}
     if act.is_destructive:
@@ -218,7 +220,7 @@ class Tools:
             types.Tool(
                 name=name,
                 description=f"{act.title}. The audit keeps who did it and why."
-                + (" Without a filter it takes all." if act.options else ""),
+                + (" Choose by a filter, or say `all`." if act.options else ""),
                 input_schema=_schema_of_act(act),
                 annotations=types.ToolAnnotations(
                     read_only_hint=False, destructive_hint=act.is_destructive
@@ -257,7 +259,11 @@ class Tools:
                 path.touch(mode=0o600)
                 path.write_bytes(orjson.dumps(given[_PAYLOAD]))
                 values[_PAYLOAD] = path
-            return _printed(list(look.words(values)))
+            try:
+                return _printed(list(look.words(values)))
+            except UsageWrong as error:
+                said = error.message.replace(str(values.get(_PAYLOAD)), _PAYLOAD)
+                raise UsageWrong(said) from None
 
     def _act(self, act: ConsoleAct, given: Mapping[str, Any]) -> str:
         values = {
@@ -267,14 +273,20 @@ class Tools:
         }
         if lacking := [one for one in act.arguments if one != "ids" and not values.get(one)]:
             raise UsageWrong(f"`{lacking[0]}` is missing.")
-        at_most = given.get("at_most")
+        if act.options and not any(values.values()) and given.get("all") is not True:
+            raise UsageWrong("Nothing is chosen: give ids or a filter, or `all`: true.")
+        at_most, is_dry_run = given.get("at_most"), bool(given.get("dry_run"))
+        if at_most is not None and type(at_most) is not int:
+            raise UsageWrong("`at_most` has to be a whole number.")
+        if act.is_destructive and at_most is None and not is_dry_run:
+            raise UsageWrong("`at_most` is missing: the number that a dry run tells.")
         started = self._started.start(
             self._person,
             act,
             values,
             reason=str(given.get("reason", "")),
-            is_dry_run=bool(given.get("dry_run")),
-            at_most=int(at_most) if at_most is not None else None,
+            is_dry_run=is_dry_run,
+            at_most=at_most,
         )
         ends_at = time.monotonic() + _ACT_SECONDS
         while not started.is_over and time.monotonic() < ends_at:
@@ -300,8 +312,8 @@ def _printed(words: Sequence[str]) -> str:
     """
     try:
         done = subprocess.run(
-            own_module("segrelay.ops.main", *words),
-            stdin=subprocess.DEVNULL,
+            own_module("segrelay.ops.entry"),
+            input=json.dumps(list(words)).encode(),
             capture_output=True,
             timeout=_LOOK_SECONDS,
             check=False,

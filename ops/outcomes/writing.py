@@ -122,7 +122,9 @@ class OutcomeWriting:
         for one in late:
             last = self._last(one, cut_ms, share)
             if last:
-                parts[one.partition.tag] = (one.written, last)
+                # What was dropped for want of room is in no file.
+                rows = max(one.written.rows, one.gone_rows)
+                parts[one.partition.tag] = (one.written._replace(rows=rows), last)
         if not parts:
             return False
         state.plan = Plan(self._name(begin_ms, parts), parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any, Final
 from segrelay.ops.state import opened
 from segrelay.producer.events.values import profile_key
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.keys import PartitionKeys, digest_of
+from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, digest_of
 from segrelay.worker.contract.ledger import AUDIENCE_NAME, Record, unpack
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.people import Forward, Moving
@@ -21,6 +22,13 @@ from segrelay.worker.contract.redis.scripts import ScriptCall
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import PayloadRefused, UsageWrong
+
+_DIGEST: Final = re.compile(rf"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
+
+
+def is_digest(text: str) -> bool:
+    """Say whether a text is the digest of a person, as `why` and `verify` print it."""
+    return _DIGEST.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.taps import offer_records
 from segrelay.worker.contract.taps import TapKind, Taps, about, record_of, shown_content
 from segrelay.worker.errors import RedisUnavailable
+from segrelay.worker.logs import harmless
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +45,10 @@ def offer_events(client: Redis, taps: Taps, draft: Draft, written: Published, no
     """
     if written.accepted < draft.deliveries_count:
         return
-    for (destination, partition), deliveries in draft.deliveries.items():
-        description = _Accepted(destination, partition, now_us // 1_000)
-        taps.offer(TapKind.EVENT, destination, deliveries, description)
+    with harmless("tap.failed", taps.forget):
+        for (destination, partition), deliveries in draft.deliveries.items():
+            description = _Accepted(destination, partition, now_us // 1_000)
+            taps.offer(TapKind.EVENT, destination, deliveries, description)
     if not taps.is_due():
         return
     try:

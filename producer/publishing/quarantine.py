@@ -22,7 +22,7 @@ from segrelay.producer.events.payloads import Refused
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import scan_fields
-from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_each
+from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_each, run_script
 from segrelay.worker.contract.words import LIVE
 
 log = structlog.get_logger()
@@ -63,11 +63,17 @@ class QuarantineRecord:
 
 @dataclass(frozen=True, slots=True)
 class QuarantineTotals:
-    """The size of the quarantine, and the number of records dropped for lack of room."""
+    """The size of the quarantine, and the number of records that it dropped.
+
+    Attributes:
+        dropped: For lack of room.
+        expired: Because they were kept for long enough.
+    """
 
     records: int
     bytes: int
     dropped: int
+    expired: int = 0
 
 
 HowPublished = tuple[str, bool, bool]
@@ -110,9 +116,9 @@ class Quarantine:
         """Return how much is kept."""
         pipe = self._client.pipeline(transaction=False)
         pipe.hlen(_ABOUT)
-        pipe.hmget(_TOTALS, ["bytes", "dropped"])
-        records, (used, dropped) = pipe.execute()
-        return QuarantineTotals(records, int(used or 0), int(dropped or 0))
+        pipe.hmget(_TOTALS, ["bytes", "dropped", "expired"])
+        records, counts = pipe.execute()
+        return QuarantineTotals(records, *(int(count or 0) for count in counts))
 
     def records(self, ids: Collection[str] = ()) -> Iterator[QuarantineRecord]:
         """Yield all records, or the named ones, in no order; some that come now may be missing."""
@@ -128,8 +134,21 @@ class Quarantine:
         removed = 0
         remaining = iter(ids)
         while part := list(islice(remaining, _IDS_A_CALL)):
-            answer = self._client.eval(_REMOVE, len(_KEYS), *_KEYS, *part)
-            removed += cast("int", answer)
+            removed += run_script(self._client, _REMOVE, _KEYS, ("", "", *part))
+        return removed
+
+    def remove_expired(self, *, before_ms: int, most: int, until_ms: int) -> int:
+        """Remove records that came last before a time; return how many there were.
+
+        Args:
+            before_ms: That time.
+            most: The largest number that is removed.
+            until_ms: The end of the permission, by Redis' clock.
+        """
+        ids = self._client.zrangebyscore(_SEEN, "-inf", f"({before_ms}", start=0, num=most)
+        if not ids:
+            return 0
+        removed: int = run_script(self._client, _REMOVE, _KEYS, (before_ms, until_ms, *ids))
         return removed
 
     def _all(self) -> Iterator[QuarantineRecord]:

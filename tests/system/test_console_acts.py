@@ -262,7 +262,8 @@ def test_dead_letters_that_nobody_needs(person):
 
 
 def test_a_canary_that_waits(person):
-    start_job(person, "first", "--canary", "5")
+    told = start_job(person, "first", "--canary", "5")
+    assert "The canary went well: 3 people read back, as sent." in told
     person.finds("job at canary")
 
     person.mends(".problems a[href*='backfill+resume']")
@@ -279,6 +280,7 @@ def start_job(person, name, *options):
     words = ("--audience", "vip", "--as-of", "now", "--job", name)
     done = person.world.command("backfill", "start", str(file), *words, *options)
     assert b"read: " in done.stdout, done.stderr
+    return done.stdout.decode()
 
 
 def test_a_job_that_was_paused_and_one_that_is_not_wanted(person):

@@ -6,9 +6,10 @@ from typing import Any, Final
 
 from tools.bench.console import browse
 from tools.bench.costs import CASES, deliver, ledger_size
-from tools.bench.draining import deliver_replicated, drain, live_events
+from tools.bench.draining import deliver_replicated, drain
 from tools.bench.gate import gate
 from tools.bench.intake import backfill, receive
+from tools.bench.latency import live_events
 from tools.bench.memory import memory
 from tools.bench.recording import RECORDED, drain_recorded
 from tools.bench.rendering import render
@@ -19,10 +20,24 @@ _RATE: Final = "events/s"
 _REQUESTS: Final = "requests"
 _MICROSECONDS: Final = "µs an event"
 _ENTER: Final = "insider/enter.jsonnet"
+_BESIDE: Final = {
+    "idle": "nothing",
+    "beside a backfill that is drained": "drained",
+    "beside a backfill that is read and drained": "read",
+}
 _LIVE: Final = tuple(
-    Variant(f"{part.replace('_', ' ')}, {percentile}", f"{part}/{percentile}_ms")
-    for part in ("idle", "beside_a_backfill")
-    for percentile in ("p50", "p99")
+    Variant(f"{label}, {percentile}", f"until_arrived/{percentile}_ms", {"beside": beside})
+    for label, beside in _BESIDE.items()
+    for percentile in ("p50", "p99", "most")
+)
+_BACKFILLS: Final = tuple(
+    Variant(
+        f"a backfill is {label}, {'beside live events' if live else 'alone'}",
+        "events_per_second",
+        {"beside": beside, "live": live},
+    )
+    for label, beside in (("drained", "drained"), ("read and drained", "read"))
+    for live in (False, True)
 )
 _REPLICATED: Final = {
     (servers, replicas): {"servers": servers, "replicas": replicas}
@@ -100,7 +115,16 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         ),
         events=1_000,
     ),
-    "latency": Scenario("From a live event to its delivery", "ms", live_events, _LIVE),
+    "latency": Scenario(
+        "From a live event's request until Insider has the person",
+        "ms",
+        live_events,
+        _LIVE,
+        events=150_000,
+    ),
+    "beside-live": Scenario(
+        "A backfill, alone and beside live events", _RATE, live_events, _BACKFILLS, events=150_000
+    ),
     "backfill": Scenario(
         "A file is read into Redis",
         "rows/s",

@@ -373,9 +373,12 @@ def _build(
     client: httpx.AsyncClient, request: OutgoingRequest, progress: _Progress
 ) -> httpx.Request:
     try:
+        url = httpx.URL(request.url)
+        if request.params:  # merging writes the query anew, and a signature may be over it
+            url = url.copy_merge_params(dict(request.params))
         return client.build_request(
             request.method,
-            httpx.URL(request.url).copy_merge_params(dict(request.params)),
+            url,
             headers=dict(request.headers),
             content=request.body,
             extensions={"trace": progress.watch},

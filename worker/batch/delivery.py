@@ -58,6 +58,8 @@ class LoadedTrigger:
         read_back_below: The names of what is sent are kept, for reading back, of the people with a
             digest whose last byte is below this; 256 = all, 0 = nobody.
         edition: A fingerprint of all that decides what it sends: templates and configuration.
+        load_id: A name of the moment at which it was loaded, the same in all processes that were
+            forked since: only one that was loaded later may replace it, see `canary.lua`.
     """
 
     name: str
@@ -76,6 +78,7 @@ class LoadedTrigger:
     envelope: Template | None = None
     read_back_below: int = 0
     edition: str = ""
+    load_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +144,8 @@ class Delivery:
         header_text: The header as it stands in the stream.
 
     Attributes:
+        position: `lane|trigger|id`.
+        digest: The digest of the delivery's profile.
         loaded: The trigger; known once the delivery is decoded, like the next two.
         text: The profile as JSON text.
         event: The event as the ledger judges it.
@@ -164,6 +169,8 @@ class Delivery:
     header: Header
     profile: bytes
     header_text: bytes = b""
+    position: str = field(init=False, repr=False, compare=False)
+    digest: bytes = field(init=False, repr=False, compare=False)
     loaded: LoadedTrigger = field(init=False, repr=False, compare=False)
     text: bytes = field(default=b"", init=False, repr=False, compare=False)
     event: LedgerEvent = field(default=_NO_EVENT, init=False, repr=False, compare=False)
@@ -183,6 +190,10 @@ class Delivery:
     answer: Answer | None = field(default=None, init=False, repr=False, compare=False)
     dead_letter: DeadLetter | None = field(default=None, init=False, repr=False, compare=False)
 
+    def __post_init__(self) -> None:
+        """Keep what is asked for often."""
+        self.position, self.digest = f"{self.stream}|{self.entry_id}", self.header.digest
+
     @classmethod
     def of(cls, stream: str, entry_id: str, header_text: bytes, profile: bytes) -> Self:
         """Return the delivery that an entry of a stream holds."""
@@ -193,16 +204,6 @@ class Delivery:
     def size(self) -> int:
         """Return the size of the delivery's entry in bytes."""
         return len(self.header_text) + len(self.profile)
-
-    @property
-    def position(self) -> str:
-        """Return the position of the delivery: `lane|trigger|id`."""
-        return f"{self.stream}|{self.entry_id}"
-
-    @property
-    def digest(self) -> bytes:
-        """Return the digest of the delivery's profile."""
-        return self.header.digest
 
     def fail(self, reason: Death, message: str, answer: Answer | None = None) -> Self:
         """Note why the delivery can't be made; it dies only once that is settled."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Concatenate, Final, ParamSpec
+from typing import Any, Final
 
 from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name
@@ -22,11 +22,10 @@ from segrelay.worker.contract.taps import (
 from segrelay.worker.core.verdicts import Accepted, SlowDown, TokenReplaced, Verdict
 from segrelay.worker.destinations.api import Answer
 from segrelay.worker.destinations.sending import NoAnswer
-from segrelay.worker.logs import log_bug
+from segrelay.worker.logs import harmless
 
 _PEOPLE: Final = 10
 """The most people of a request that its record names."""
-_Given = ParamSpec("_Given")
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,21 +176,6 @@ class Passage:
         return record_of(kind, self.now_ms(), self.keys.destination, **found_in)
 
 
-def _harmless(
-    offer: Callable[Concatenate[DrainTap, _Given], None],
-) -> Callable[Concatenate[DrainTap, _Given], None]:
-    """Turn an error in a method of a tap into the end of its offering: no drain fails of it."""
-
-    def offered(tap: DrainTap, /, *args: _Given.args, **named: _Given.kwargs) -> None:
-        try:
-            offer(tap, *args, **named)
-        except Exception as error:  # noqa: BLE001 - whoever watches must not cost a delivery
-            log_bug(error, "tap.failed")
-            tap.taps.forget()
-
-    return offered
-
-
 @dataclass(frozen=True, slots=True)
 class DrainTap:
     """Offers what one drain does to those who watch."""
@@ -199,19 +183,18 @@ class DrainTap:
     taps: Taps
     at: Passage
 
-    @_harmless
     def rendered(self, deliveries: Iterable[Delivery]) -> None:
         """Offer those of the deliveries that have a body."""
-        made = [one for one in deliveries if one.body]
-        self.taps.offer(TapKind.RENDER, self._destination, made, _Render(self.at))
+        with harmless("tap.failed", self.taps.forget):
+            made = [one for one in deliveries if one.body]
+            self.taps.offer(TapKind.RENDER, self._destination, made, _Render(self.at))
 
-    @_harmless
     def sent(self, deliveries: Sequence[Delivery], *, url: str, body: bytes, users: int) -> None:
         """Offer a request that is about to be sent."""
-        description = _Request(self.at, deliveries, url, body, users)
-        self.taps.offer_whole(TapKind.REQUEST, self._destination, deliveries, description)
+        with harmless("tap.failed", self.taps.forget):
+            description = _Request(self.at, deliveries, url, body, users)
+            self.taps.offer_whole(TapKind.REQUEST, self._destination, deliveries, description)
 
-    @_harmless
     def answered(
         self,
         deliveries: Sequence[Delivery],
@@ -220,28 +203,29 @@ class DrainTap:
         elapsed_seconds: float,
     ) -> None:
         """Offer the answer to a request, or why there is none."""
-        description = _Answer(
-            self.at,
-            deliveries,
-            answer.status if isinstance(answer, Answer) else None,
-            type(verdict).__name__,
-            _message(answer, verdict),
-            answer.body if isinstance(answer, Answer) else b"",
-            elapsed_seconds,
-        )
-        self.taps.offer_whole(TapKind.ANSWER, self._destination, deliveries, description)
+        with harmless("tap.failed", self.taps.forget):
+            description = _Answer(
+                self.at,
+                deliveries,
+                answer.status if isinstance(answer, Answer) else None,
+                type(verdict).__name__,
+                _message(answer, verdict),
+                answer.body if isinstance(answer, Answer) else b"",
+                elapsed_seconds,
+            )
+            self.taps.offer_whole(TapKind.ANSWER, self._destination, deliveries, description)
 
-    @_harmless
     def ended(self, settled: Sequence[Delivery]) -> None:
         """Offer deliveries that Redis has settled, before they forget what they were."""
-        ends = _Outcome(self.at)
-        self.taps.offer(TapKind.OUTCOME, self._destination, settled, ends, ends.of)
+        with harmless("tap.failed", self.taps.forget):
+            ends = _Outcome(self.at)
+            self.taps.offer(TapKind.OUTCOME, self._destination, settled, ends, ends.of)
 
-    @_harmless
     def retried(self, deliveries: Sequence[Delivery], message: str) -> None:
         """Offer deliveries whose request failed, and that will be tried again."""
-        tries = _Outcome(self.at, RETRY, message)
-        self.taps.offer(TapKind.OUTCOME, self._destination, deliveries, tries, tries.of)
+        with harmless("tap.failed", self.taps.forget):
+            tries = _Outcome(self.at, RETRY, message)
+            self.taps.offer(TapKind.OUTCOME, self._destination, deliveries, tries, tries.of)
 
     @property
     def _destination(self) -> str:

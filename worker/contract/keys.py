@@ -102,14 +102,16 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{d:p}synctokens` | hash | sync → token of the step that may change its members |
 | `{d:p}forwards` | hash | \* digest (hex) → JSON of people who are renamed: `contract.people`; |
 | | | `digest\|sync` → the mark of somebody who is moved as a member that a sync knows |
-| `{d:p}l<digest>` | string | the ledger of one profile; its time to live ends a hundred years |
-| | | behind its retention: `lapse.lua` removes it |
+| `{d:p}l<digest>` | string | the ledger of one profile; one that may lapse begins with the end of |
+| | | its retention, after which `lapse.lua` removes it |
 | `{d:p}u<digest>` | string | \* a stable id: whose it is now, see `contract.people.stable` |
 | `{d:p}i<digest>` | string | an identity: the stable ids (digests, hex) that came with it |
 | `{d:p}changes` | hash | \* digest (hex) of a stable id → its change of identity, not done yet |
 | `{d:p}changed` | hash | `renamed`, `refused` → how many such changes; `refused_ms`: the last |
 | `{outcomes}` | hash | the writing of outcomes to files; fields as of a sync |
 | `{outcomes}:wakeup` | string | a step of it was woken and has not begun |
+| `{retention}` | hash | the dropping of what was kept for long enough; fields as of a sync |
+| `{retention}:wakeup` | string | a step of it was woken and has not begun |
 | `{changes:d}` | hash | the renaming of people whose stable id moved; fields as of a sync |
 | `{changes:d}:wakeup` | string | a step of it was woken and has not begun |
 """
@@ -158,6 +160,7 @@ PROCESSES: Final = "{segrelay}:processes"
 TAPS: Final = "{segrelay}:taps"
 JOBS: Final = "{segrelay}:jobs"
 OUTCOMES: Final = "{outcomes}"
+RETENTION: Final = "{retention}"
 
 DIGEST_BYTES: Final = 10
 """The bytes of a digest: ten million profiles in a partition collide with a chance of 4e-11."""

@@ -42,6 +42,7 @@ _COUNTED: Final = (
 _FAILURE_KEY_WORDS: Final = _FAILURE_WORDS.union(_COUNTED.split())
 """The words in the names of keys such as `failedUpdates`; `failed_payments` may be a person's."""
 _SUCCESS_WORDS: Final = frozenset({"ok", "success", "succeeded", "successful"})
+_NOTHING: Final[tuple[Any, ...]] = (None, False, 0, "", "0", {})
 _LEVELS: Final = 2
 """The most objects and lists around a list of errors; what lies deeper may be people's data."""
 
@@ -122,11 +123,22 @@ def _counted(
     if not isinstance(verdict, Accepted):
         return verdict
     found = _at(document, failures.taken)
-    count = len(found) if isinstance(found, list) else found
-    if type(count) is not int or count + len(verdict.refused) >= sent.number:
+    count = _number(found)
+    if count is None and not verdict.refused:
+        return Unreadable(f"{answer.status}: {failures.taken} is no number")
+    if count is None or count + len(verdict.refused) >= sent.number:
         return verdict
     message = f"{answer.status}: {failures.taken} tells that not all were taken"
     return BodyRefused(message, partly_applied=sent.number > 1 and count > 0)
+
+
+def _number(found: Any) -> int | None:
+    """Return a number of results, as a list of them, a number or a text; None = it is none."""
+    if isinstance(found, list):
+        return len(found)
+    if isinstance(found, float) and found.is_integer():
+        return int(found)
+    return _position(found)
 
 
 def _undescribed(answer: Answer, document: Any, sent: SentResults) -> Verdict:
@@ -163,12 +175,19 @@ def _told_failures(value: Any, levels: int = _LEVELS) -> Iterator[tuple[str, Any
             yield from _told_failures(inner, levels - 1)
     elif isinstance(value, dict):
         for key, inner in value.items():
-            if inner is False and key.lower() in _SUCCESS_WORDS:
+            if key.lower() in _SUCCESS_WORDS and _is_no(inner):
                 yield f"{key} is false", True
             elif not _tells_of_failures(key):
                 yield from _told_failures(inner, levels - 1)
             elif not _is_empty(inner):
                 yield key, inner
+
+
+def _is_no(value: Any) -> bool:
+    """Say whether the value of a key such as `success` means that it failed."""
+    if isinstance(value, str):
+        return value.lower() == "false"
+    return value is False or (type(value) is int and value == 0)
 
 
 @lru_cache(maxsize=1_024)
@@ -185,7 +204,7 @@ def _is_empty(value: Any, levels: int = _LEVELS) -> bool:
     """
     if isinstance(value, dict) and levels:
         return all(_is_empty(inner, levels - 1) for inner in value.values())
-    return all(each is None for each in value) if isinstance(value, list) else not value
+    return all(each is None for each in value) if isinstance(value, list) else value in _NOTHING
 
 
 def _entries(key: str, found: Any, levels: int = _LEVELS) -> Iterator[tuple[str, Any]]:
@@ -307,7 +326,8 @@ def _by_value(found: Any, failures: Failures, sent: SentResults) -> RefusedResul
         if position is None:
             return None
         refused[position] = _message(entry, failures, key or failures.at)
-    return refused
+    # What tells of a failure and names nobody is no yes to everybody.
+    return refused if refused or _is_empty(found) else None
 
 
 def _held(failures: Failures, sent: SentResults) -> Mapping[str, int]:

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, Protocol
-from urllib.parse import quote_plus, urlencode
+from urllib.parse import parse_qsl, quote_plus, urlencode
 
 import orjson
 
@@ -169,8 +169,17 @@ def _base64url(text: bytes) -> str:
     return base64.urlsafe_b64encode(text).rstrip(b"=").decode()
 
 
-def read_grant(answer: Answer | NoAnswer, authorization: Authorization) -> Granted | Verdict:
-    """Return the token that was issued, or the verdict if there is none."""
+def read_grant(
+    answer: Answer | NoAnswer, authorization: Authorization, asked: OutgoingRequest | None = None
+) -> Granted | Verdict:
+    """Return the token that was issued, or the verdict if there is none.
+
+    Args:
+        answer: The answer of the endpoint.
+        authorization: Of the type `oauth2`.
+        asked: The request, whose values no message may quote; None = it holds none but secrets of
+            the configuration.
+    """
     if isinstance(answer, NoAnswer):
         return Failed(f"{_named(authorization)}: {answer.message}", possibly_applied=False)
     document = parsed(answer.body)
@@ -185,7 +194,7 @@ def read_grant(answer: Answer | NoAnswer, authorization: Authorization) -> Grant
         lacks = "an access_token that a header can carry" if token else "an access_token"
         message = f"{_named(authorization)} answers {answer.status} without {lacks}"
         return Failed(message, possibly_applied=False)
-    message = f"{_named(authorization)} answers {answer.status}{_said(told, authorization)}"
+    message = f"{_named(authorization)} answers {answer.status}{_said(told, authorization, asked)}"
     if answer.status in _OURS and answer.status not in {_TOO_MANY, _TIMEOUT}:
         return AccessRefused(message)
     return Failed(message, possibly_applied=False)
@@ -203,10 +212,15 @@ def _life(told: Any) -> float:
     return seconds if math.isfinite(seconds) and seconds > 0 else DEFAULT_LIFE_SECONDS
 
 
-def _said(told: Mapping[str, Any], authorization: Authorization) -> str:
+def _said(
+    told: Mapping[str, Any], authorization: Authorization, asked: OutgoingRequest | None
+) -> str:
     """Return what the endpoint says, without a secret that it may quote."""
     parts = [told[key] for key in ("error", "error_description") if isinstance(told.get(key), str)]
     secrets = [secret.value for _, secret in authorization.secrets() if secret.value]
+    if asked:
+        form = parsed(asked.body) or dict(parse_qsl(asked.body.decode()))
+        secrets += [form[name] for name in ("refresh_token", "assertion") if name in form]
     said = without_values(normalise_message(": ".join(parts)), orjson.dumps(secrets))
     return f" ({said})" if said else ""
 

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
+import httpx
+
 from segrelay.worker.contract.settings.authorizations import Authorization
 from segrelay.worker.contract.settings.http import Signature
 
@@ -33,8 +35,7 @@ class Signed(NamedTuple):
     @property
     def path(self) -> str:
         """Return the path with the query, as the request's first line has it."""
-        parts = urlsplit(self.url)
-        return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        return httpx.URL(self.url).raw_path.decode()
 
 
 _PLACEHOLDER: Final = re.compile(rb"\{(timestamp|id|method|path|body)\}")
@@ -119,12 +120,12 @@ def _host(request: Signed) -> str:
 
 def _path(request: Signed, authorization: Authorization) -> str:
     """Return the path; every service but S3 wants it encoded once more."""
-    path = urlsplit(request.url).path or "/"
+    path = request.path.partition("?")[0]
     return path if authorization.service == _S3 else quote(path, safe="/-_.~")
 
 
 def _query(request: Signed) -> str:
-    query = urlsplit(request.url).query
+    query = request.path.partition("?")[2]
     pairs = [part.partition("=") for part in query.split("&") if part]
     encoded = [(_encoded(name), _encoded(text)) for name, _, text in pairs]
     return "&".join(f"{name}={text}" for name, text in sorted(encoded))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import resource
+import secrets
 import signal
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -37,6 +38,7 @@ from segrelay.worker.checks.triggers import (
     kind_of,
 )
 from segrelay.worker.contract.settings import Destination, Settings, Trigger
+from segrelay.worker.contract.settings.authorizations import fingerprint_of
 from segrelay.worker.contract.settings.http import TemplateChoice
 from segrelay.worker.destinations.registry import api_of, rules_of
 from segrelay.worker.errors import WeMustAct
@@ -317,12 +319,15 @@ def _with_edition(settings: Settings, loaded: LoadedTrigger) -> LoadedTrigger:
     trigger = settings.triggers[loaded.name]
     templates = [one.content_hash for one in (loaded.template, loaded.envelope) if one]
     destination = settings.destinations[trigger.destination]
-    text = "|".join([*templates, kind_of(trigger), repr(destination)])
+    authorization = settings.authorizations.get(destination.authorization)
+    parts = (*templates, kind_of(trigger), repr(destination), repr(authorization))
+    text = "|".join([*parts, fingerprint_of(authorization)])
     edition = hashlib.blake2b(text.encode(), digest_size=_EDITION_BYTES).hexdigest()
-    return replace(loaded, edition=edition)
+    return replace(loaded, edition=edition, load_id=secrets.token_hex(_LOAD_ID_BYTES))
 
 
 _EDITION_BYTES: Final = 6
+_LOAD_ID_BYTES: Final = 4
 
 
 def warn_without_ids(

@@ -361,4 +361,4 @@ def _sender(settings: Settings, client: AsyncRedis) -> Sender:
 async def _ask(sender: Sender, authorization: Authorization, refresh: str) -> Granted | Verdict:
     request = token_request(authorization, int(time.time()), refresh)
     answer = await sender.send(request, ASKING_SECONDS)
-    return read_grant(answer, authorization)
+    return read_grant(answer, authorization, request)

@@ -7,6 +7,7 @@
 --
 -- Returns 1, or -1 if the stream is too long. The ids stay, and so does the last one.
 
+if redis.call('EXISTS', key_outcomes) == 0 or redis.call('XLEN', key_outcomes) == 0 then return 1 end
 local rows, told = redis.call('XINFO', 'STREAM', key_outcomes), {}
 for i = 1, #rows, 2 do told[rows[i]] = rows[i + 1] end
 if told.length > tonumber(arg_longest) then return -1 end

@@ -512,6 +512,7 @@ ELSEWHERE = {
     "backfill report": "it writes a file",
     "outcomes export": "it writes a file",
     "sync confirm": "it is one write",
+    "sync run": "its steps are killed in producer/sync/test_sync_interrupted.py",
     "reconcile": "the next one compares again",
     "tap": "it changes nothing that is delivered",
 }

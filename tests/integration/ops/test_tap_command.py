@@ -4,13 +4,14 @@ import signal
 import subprocess
 import threading
 import time
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 
 import orjson
 import pytest
 
 from segrelay.ops.main import app
 from segrelay.ops.run.up import own_command
+from segrelay.producer.publish import Publisher
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.redis.acts import read_acts
@@ -87,7 +88,8 @@ def running(relay, *arguments):
     with WarmProcess(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         until(lambda: relay.client.exists(keys.TAPS))
         yield child
-        child.kill()
+        with suppress(ProcessLookupError):  # it may have ended by itself
+            child.kill()
 
 
 def kinds(records):
@@ -201,6 +203,18 @@ def test_what_is_beyond_the_budget_is_counted(relay, watch):
     assert len(found.records) + found.left_out == 600
 
 
+def test_a_profile_that_no_record_can_hold_is_accepted_all_the_same(relay, watch):
+    """JSON has a limit of nesting, and a record holds the profile one level deeper."""
+    watch()
+    whole = orjson.dumps(payload("ann@example.com", deep="nested"))
+    deep = b"[" * 253 + b"]" * 253
+
+    with closing(connect(relay.settings.redis.url)) as client:
+        Publisher(client, relay.settings).publish([whole.replace(b'"nested"', deep)])
+
+    assert relay.status()["accepted"] == 1
+
+
 def test_a_watch_that_nobody_renews_leaves_nothing(relay, begin):
     gone = begin()
     relay.publish(payload("ann@example.com"))
@@ -293,7 +307,8 @@ def test_a_reader_that_goes_away_ends_it(relay):
 
 
 def test_hostile_names_are_shown_as_text(relay):
-    with running(relay) as text, running(relay, "--json") as json:
+    long = ("--for", "5m")
+    with running(relay, *long) as text, running(relay, *long, "--json") as json:
         until(lambda: relay.client.hlen(keys.TAPS) >= 4)
         relay.publish(payload("ann@example.com", audience=HOSTILE))
         relay.drain()

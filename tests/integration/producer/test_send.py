@@ -15,6 +15,7 @@ from segrelay.worker.contract.triggers import TRIGGER, Pause, field_of, set_paus
 from segrelay.worker.errors import RedisUnavailable, SourceDamaged, UsageWrong
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import ENTER, wrapped
+from tests.waiting import patient
 
 
 def person(number, **entry):
@@ -169,7 +170,7 @@ def test_waiting_for_what_is_paused_names_it_at_once(run, file, client, configur
         Act("pause", "ann"),
     )
 
-    result = run(file(lines(person(1))), "--wait", "--timeout", "1")
+    result = run(file(lines(person(1))), "--wait", "--timeout", f"{patient(3):.0f}")
 
     assert f"trigger {name} is paused: the list is being checked" in result.stderr
 

@@ -1,7 +1,9 @@
 """A program that asks by the Model Context Protocol, beside a real worker."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from threading import Event, Thread
 
 import orjson
 import pytest
@@ -96,6 +98,26 @@ def test_it_tells_counts_people_and_causes_masked(world):
     assert "no letter" in refused.lower()
 
 
+def test_nobody_on_the_machine_sees_of_whom_it_asks(world):
+    seen, asks = [], Event()
+
+    def look():
+        while not asks.is_set():
+            for one in Path("/proc").glob("[0-9]*/cmdline"):
+                with suppress(OSError):
+                    seen.append(one.read_bytes())
+
+    looker = Thread(target=look)
+    looker.start()
+    found = called(world, "why", profile="ann@example.com")
+    asks.set()
+    looker.join()
+
+    assert "delivered" in str(found)
+    assert any(b"segrelay.ops.entry" in line for line in seen)
+    assert not any(b"ann@example.com" in line for line in seen)
+
+
 def test_a_preview_renders_and_sends_nothing(world):
     payload = orjson.loads(event("bob@example.com", first_name="Bob"))
 
@@ -122,6 +144,8 @@ def test_acts_need_a_reason_and_a_number_and_stand_in_the_audit(world):
     async def act(session):
         names = {one.name for one in (await session.list_tools()).tools}
         without = await session.call_tool("dlq_replay", {"trigger": "enter"})
+        chosen = await session.call_tool("dlq_replay", {"reason": "all of them"})
+        number = await session.call_tool("dlq_discard", {"trigger": "enter", "reason": "old"})
         many = await session.call_tool(
             "dlq_discard", {"trigger": "enter", "reason": "old", "at_most": DEAD - 1}
         )
@@ -129,13 +153,15 @@ def test_acts_need_a_reason_and_a_number_and_stand_in_the_audit(world):
         done = await session.call_tool(
             "dlq_replay", {"trigger": "enter", "reason": "the template is mended"}
         )
-        return names, without, many, done
+        return names, without, chosen, number, many, done
 
-    names, without, many, done = asked(world, "--actions", question=act)
+    names, without, chosen, number, many, done = asked(world, "--actions", question=act)
 
     assert names == READ | {command.replace(" ", "_") for command in ACTS}
     assert without.is_error
     assert "reason" in without.content[0].text
+    assert "Nothing is chosen" in chosen.content[0].text
+    assert "`at_most` is missing" in number.content[0].text
     assert many.is_error
     assert not done.is_error, done.content[0].text
     until(lambda: status_of(world)["delivered"] == 1 + DEAD, 60)

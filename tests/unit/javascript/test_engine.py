@@ -128,6 +128,15 @@ def test_an_event_for_which_nothing_is_returned_is_skipped(rendered, nothing):
         ("", "get = () => 5; return get === globalThis.get ? 1 : 2;"),
         ("", "get.seen = (get.seen || 0) + 1; return get.seen || 1;"),
         ("", "jobConfGet('list').push(1); return jobConfGet('list').length - 1;"),
+        (
+            "",
+            "if (Error.prepareStackTrace) return 2; Error.prepareStackTrace = () => 2; return 1;",
+        ),
+        (
+            "",
+            "if (Error.stackTraceLimit === 3) return 2; Error.stackTraceLimit = 3; return 1;",
+        ),
+        ("String.prototype.kept = [];", "return 'kept' in String.prototype ? 2 : 1;"),
         ("", "Math.seen = (Math.seen || 0) + 1; return Math.seen || 1;"),
         ("", "Promise.resolve().then(() => { x = 2; }); return typeof x === 'number' ? 2 : 1;"),
     ],
@@ -140,16 +149,15 @@ def test_an_event_leaves_nothing_to_the_next(rendered, before, body):
 
 def test_a_frozen_prototype_does_not_stop_what_is_ordinary(rendered):
     source = """
-    String.prototype.initial = function () { return this[0]; };
     class NoEmail extends Error {}
     function template(data) {
       const error = new NoEmail("no"); error.name = "NoEmail"; error.message = "none";
       const made = {}; made.toString = () => "text"; made.constructor = 1;
       for (i = 0; i < 2; i++) {}
-      return [String(error), String(made), made.constructor, "ann".initial(), i];
+      return [String(error), String(made), made.constructor, i];
     }"""
 
-    assert rendered(source, row_of(), row_of()) == [["NoEmail: none", "text", 1, "a", 2]] * 2
+    assert rendered(source, row_of(), row_of()) == [["NoEmail: none", "text", 1, 2]] * 2
 
 
 @pytest.mark.parametrize(

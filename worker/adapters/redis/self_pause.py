@@ -203,29 +203,39 @@ class Canaries:
                 name: (version, triggers[name].edition)
                 for name, version in versions.items()
                 if name not in refused
-            }
+            },
+            triggers,
         )
         return versions
 
-    async def _adopt(self, versions: Mapping[str, tuple[str, str]]) -> None:
+    async def _adopt(
+        self, versions: Mapping[str, tuple[str, str]], triggers: Mapping[str, LoadedTrigger]
+    ) -> None:
         """Make versions and editions the newest, those that this process has not told of yet."""
         new = {name: each for name, each in versions.items() if self._told.get(name) != each}
         known = await self._versions() if new else {}
-        changed = [
+        changed = {
             name
             for name, each in new.items()
             if name not in known or (known[name].version, known[name].edition) != each
-        ]
+        }
         if changed:
             seconds, _ = await self._client.execute_command("TIME")
             counts = await self._counts(changed)
-            adoptions = [
-                self._adoption(name, new[name], known.get(name), counts[name], int(seconds) * 1_000)
-                for name in changed
-            ]
+        calls: list[tuple[str | int | bytes, ...]] = []
+        for name, each in new.items():
+            load_id = triggers[name].load_id
+            if name in changed:
+                now_ms = int(seconds) * 1_000
+                told = self._adoption(name, each, known.get(name), counts[name], now_ms)
+                calls.append((*told, load_id))
+            else:
+                calls.append((name, each[0], "load", load_id))
+        if calls:
             canary = scripts.source("canary")
-            calls = [(canary, ScriptCall(_CANARY_KEYS, args)) for args in adoptions]
-            await run_each_async(self._client, calls)
+            await run_each_async(
+                self._client, [(canary, ScriptCall(_CANARY_KEYS, args)) for args in calls]
+            )
         self._told |= new
 
     def _adoption(

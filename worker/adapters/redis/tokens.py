@@ -129,7 +129,7 @@ class RedisTokens:
                 if granted.refresh_token:
                     next_refresh = self._fernet.encrypt(granted.refresh_token.encode())
             times = (round(seconds * _SECOND) for seconds in (life, renewed, _KEPT_SECONDS))
-            await self._call("token_keep", turn, sealed, *times, next_refresh)
+            await self._call("token_keep", turn, sealed, *times, next_refresh, refresh)
 
     def _opened(self, sealed: bytes) -> str | None:
         from cryptography.fernet import InvalidToken  # noqa: PLC0415 - see `_fernet`

@@ -43,6 +43,7 @@ from segrelay.worker.contract.settings.sections import (
     OutcomesSettings,
     ProducerSettings,
     RedisSettings,
+    RetentionSettings,
     SyncSchedule,
     Trigger,
     WebhookSettings,
@@ -71,6 +72,7 @@ __all__ = [
     "OutcomesSettings",
     "ProducerSettings",
     "RedisSettings",
+    "RetentionSettings",
     "Secret",
     "Settings",
     "SyncSchedule",
@@ -112,6 +114,7 @@ class Settings(Frozen):
     lytics: LyticsSettings | None = None
     operate: OperateSettings = OperateSettings()
     outcomes: OutcomesSettings | None = None
+    retention: RetentionSettings = RetentionSettings()
     sync: Mapping[str, SyncSchedule] = {}
     fingerprint: str
     warnings: tuple[str, ...] = ()
@@ -262,6 +265,7 @@ def _build(
         console=reader.optional(ConsoleSettings, document, "console"),
         lytics=reader.optional(LyticsSettings, document, "lytics"),
         outcomes=_outcomes(reader, document, folder),
+        retention=reader.table(RetentionSettings, document, "retention") or RetentionSettings(),
         sync=reader.named(SyncSchedule, document, "sync"),
         fingerprint=hashlib.sha256(content.encode()).hexdigest()[:_FINGERPRINT_CHARACTERS],
     )
@@ -286,5 +290,6 @@ def _outcomes(
 
 _TABLES: Final = (
     *("templates", "redis", "delivery", "authorizations", "destinations", "triggers"),
-    *("producer", "flower", "metrics", "console", "lytics", "operate", "outcomes", "sync"),
+    *("producer", "flower", "metrics", "console", "lytics", "operate", "outcomes"),
+    *("retention", "sync"),
 )

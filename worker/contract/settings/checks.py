@@ -16,6 +16,7 @@ from segrelay.worker.contract.settings.authorizations import (
     PARTNER_NAME,
     PLACEHOLDER,
     REQUEST_TOKEN,
+    Authorization,
     problem_of_secret,
     problems_of_authorization,
 )
@@ -181,7 +182,8 @@ def _problems_of_trigger(
     destination = draft.destinations.get(trigger.destination)
     if destination is not None:
         yield from _problem_of_url(trigger, destination)
-        yield from problems_of_requests(trigger, destination)
+        authorization = draft.authorizations.get(destination.authorization)
+        yield from problems_of_requests(trigger, destination, authorization)
     if draft.templates_folder.is_dir():
         yield from problems_of_templates(draft.templates_folder, trigger)
     if trigger.sample and not (draft.folder / trigger.sample).is_file():
@@ -339,7 +341,9 @@ _SIGNED_PARTS: Final = ("{timestamp}", "{id}", "{method}", "{path}", "{body}")
 _CHANGING_PARTS: Final = ("{timestamp}", "{id}", "{body}")
 
 
-def problems_of_requests(trigger: Trigger, destination: Destination) -> Iterator[Problem]:
+def problems_of_requests(
+    trigger: Trigger, destination: Destination, authorization: Authorization | None
+) -> Iterator[Problem]:
     """Yield the contradictions in how the requests of a trigger are made."""
     path = ("triggers", trigger.name)
     if destination.api != "http":
@@ -366,6 +370,11 @@ def problems_of_requests(trigger: Trigger, destination: Destination) -> Iterator
             yield Problem(location_of((*path, "http", "sign", "of")),
                           "has {id}, but no header carries an id",
                           'write idempotency_header = "webhook-id"')  # fmt: skip
+        added = authorization and (authorization.parameters or authorization.computed)
+        if "{path}" in http.sign.of and added:
+            yield Problem(location_of((*path, "http", "sign", "of")),
+                          "has {path}, to which the authorization's parameters are added later",
+                          "write these as headers, or leave {path} out")  # fmt: skip
 
 
 def _problems_of_failures(failures: Failures, path: Sequence[str]) -> Iterator[Problem]:

@@ -192,6 +192,23 @@ def test_a_process_with_the_older_version_leaves_the_trigger_alone(relay, sandbo
     assert marks(sandbox)["one"] == 30
 
 
+def test_a_process_that_is_forked_anew_does_not_bring_back_what_its_node_loaded_before(
+    relay, start, change
+):
+    processes = start(canary=0, count=1)
+    one = processes.all[0]
+    inherited = {name: dict(each) for name, each in one.upkeep.triggers.items()}
+    before = trigger(relay)["version"]
+    change("two")
+    processes.drain(0)
+    newest = trigger(relay)["version"]
+
+    one.runner.run(Canaries(one.client, relay.settings).adopt(inherited["insider"], ()))
+
+    assert newest != before
+    assert trigger(relay)["version"] == newest
+
+
 def test_other_triggers_of_the_destination_go_on(relay, start, change):
     processes = start(canary=10)
     publish(relay, "new", 200)

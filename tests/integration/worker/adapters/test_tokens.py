@@ -88,6 +88,27 @@ def test_the_refresh_token_that_came_last_is_used_next_and_outlives_its_token(re
         assert not [text for text in client.hgetall(key).values() if b"again" in text]
 
 
+def test_a_refresh_token_that_came_to_a_process_that_stood_still_is_not_lost(redis_url):
+    issuer = Issuer(slow=0.6)
+
+    async def act(processes):
+        one, other, third = processes
+        issuer.answer = Granted("token-1", 0.1, "again-1")
+        late = asyncio.ensure_future(one._taken("0"))
+        await asyncio.sleep(0.3)  # its turn is over before its answer comes
+        issuer.slow, issuer.answer = 0, AccessRefused("used already")
+        await other._taken("0")
+        issuer.answer = Granted("token-1", 0.1, "again-1")
+        await late
+        await asyncio.sleep(0.3)
+        issuer.answer = Granted("token-2", 600.0)
+        return await third.token()
+
+    found = with_processes(redis_url, 3, act, issuer, turn_seconds=0.2)
+
+    assert (found.text, issuer.asked_with[-1]) == ("token-2", "again-1")
+
+
 def test_all_processes_share_one_token(redis_url):
     issuer = Issuer(slow=0.2)
 

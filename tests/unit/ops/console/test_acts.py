@@ -1,10 +1,13 @@
 """The commands behind the buttons."""
 
+from pathlib import Path
+
 import pytest
 
 from segrelay.ops.console.acts import ACTS, StartedCommands, act_in, act_named, command_line
 from segrelay.ops.console.rights import Person
 from segrelay.worker.errors import UsageWrong
+from tests.waiting import until
 
 OPERATOR = Person("ann", frozenset({"viewer", "operator"}))
 
@@ -81,3 +84,20 @@ def test_nobody_but_an_operator_starts_a_command(name, person):
 def test_an_act_needs_a_reason():
     with pytest.raises(UsageWrong, match="reason"):
         StartedCommands().start(OPERATOR, act_named("pause"), {"name": ["insider"]}, reason=" ")
+
+
+def test_other_users_of_the_machine_do_not_see_whom_a_command_is_about(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    chosen = {"text": ["ann@example.com"]}
+    started = StartedCommands().start(
+        OPERATOR, act_named("dlq discard"), chosen, reason="as ann asked", at_most=1
+    )
+    assert started.process
+
+    line = Path(f"/proc/{started.process.pid}/cmdline").read_bytes()
+
+    assert b"segrelay.ops.entry" in line
+    assert b"ann@" not in line
+    until(lambda: started.is_over, 60)
+    assert started.code == 2
+    assert "segrelay.toml" in " ".join(started.lines)

@@ -257,6 +257,18 @@ def test_a_request_is_signed_as_in_the_test_suite_of_aws(
     }
 
 
+def test_what_is_signed_is_the_path_that_is_sent() -> None:
+    sign = {"secret": "an-invented-secret", "of": "{method} {path} {body}", "header": "X-Hub"}
+    api = HttpApi(HttpRequests.model_validate({"method": "PUT", "sign": sign}))
+
+    odd, sent = (
+        api.signature(f"https://example.com{path}", {}, b"1", 1_700_000_000)
+        for path in ("/a b/ü?q=x y", "/a%20b/%C3%BC?q=x%20y")
+    )
+
+    assert odd == sent
+
+
 REASONS: list[tuple[str, Any, str]] = [
     ("", {"message": "no plan"}, "no plan"),
     ("", {"error": "no plan"}, "no plan"),
@@ -433,7 +445,8 @@ READ: list[tuple[dict[str, Any], int, Any, dict[int, str] | str | None]] = [
     ({"field": "ok", "succeeded": [True]}, 1, {"ok": True}, {}),
     ({"at": "items", "field": "ok"}, 2, {"items": {"1": {"ok": 0}, "0": {"ok": "no"}}},
      {0: "refused"}),
-    ({"at": "items", "field": "ok"}, 2, {"items": {"1": {"ok": 0}}}, None),
+    ({"at": "items", "field": "ok"}, 2, {"items": {"1": {"ok": 0}}}, HALVED),
+    ({"at": "items", "field": "ok"}, 2, {"items": {"1": {"ok": 1}}}, None),
     # That something failed is no reason to stop a destination.
     (BY_FIELD, 2, {"items": None, "error": "p1@example.com is invalid"}, HALVED),
     (BY_FIELD, 2, {"items": [{"status": 201}], "failed": 1}, HALVED),
@@ -465,6 +478,8 @@ BY_VALUE: list[tuple[dict[str, Any], Any, dict[int, str] | str | None]] = [
     (ENTRIES, {"errors": [{"context": {"ids": ["70"]}}, {"message": "and more"}]}, HALVED),
     (MEMBERS, {"errors": [{"email_address": "P2@example.com", "error": "fake"}], "error_count": 1},
      {2: "fake"}),
+    (MEMBERS, {"errors": {"count": 2}}, HALVED),
+    (MEMBERS, {"errors": {"count": 0}}, {}),
     (KEYS, {"errors": {"p0@example.com": "no plan", "p1@example.com": "bad"}},
      {0: "no plan", 1: "bad"}),
     (KEYS, {"errors": {"p0@example.com": {"message": "bad"}}}, {0: "bad"}),
@@ -519,7 +534,14 @@ def test_a_result_that_is_a_text_is_the_value_by_which_it_is_named() -> None:
          Accepted({1: "refused"})),
         ({"taken": "done", "at": "errors"}, {"done": [1], "errors": [{"index": 1}]},
          BodyRefused("200: done tells that not all were taken", partly_applied=True)),
-        ({"taken": "received"}, {}, Accepted()),
+        ({"taken": "received"}, {"received": "3"}, Accepted()),
+        ({"taken": "received"}, {"received": 3.0}, Accepted()),
+        ({"taken": "received"}, {"received": "2"},
+         BodyRefused("200: received tells that not all were taken", partly_applied=True)),
+        ({"taken": "received"}, {}, Unreadable("200: received is no number")),
+        ({"taken": "received"}, {"received": None}, Unreadable("200: received is no number")),
+        ({"taken": "received", "at": "errors"}, {"errors": [{"index": 1}]},
+         Accepted({1: "refused"})),
         ({"at": "failCount"}, {"failCount": 0}, Accepted()),
         ({"at": "failCount"}, {"failCount": 1}, BodyRefused("200: failCount", partly_applied=True)),
     ],
@@ -602,9 +624,12 @@ UNDESCRIBED: list[tuple[Any, dict[int, str] | str]] = [
     ({"data": {"add": {"userErrors": [{"message": "no plan"}]}}}, "200: userErrors: no plan"),
     ([{"success": True, "errors": []}, {"success": False}], "200: success is false"),
     ({"success": False, "message": "no plan"}, "200: success is false: no plan"),
+    ([{"success": 1}, {"success": 0}], "200: success is false"),
+    ({"ok": "false", "message": "no plan"}, "200: ok is false: no plan"),
     ({"FailedRecordCount": 1}, "200: FailedRecordCount"),
     ({"error": "no plan"}, "200: error: no plan"),
     ({"errors": [], "error": None, "failed": 0, "success": True, "hasErrors": False}, {}),
+    ({"failed": "0", "success": "true", "ok": 1}, {}),
     ({"errors": [None, None, None], "invalid": {"emails": [], "count": 0}}, {}),
     ({"id": 7, "failed_payments": 2, "error_page": "none", "warnings": ["old"]}, {}),
     ({"results": [{"properties": {"failed": "7"}}]}, {}),

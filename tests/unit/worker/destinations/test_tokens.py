@@ -163,6 +163,18 @@ def test_without_a_token_nothing_was_applied(status, document, verdict):
     assert read_grant(Answer(status, orjson.dumps(document)), authorization()) == verdict
 
 
+@pytest.mark.parametrize("request_as", ["form", "json"])
+def test_a_token_that_was_sent_is_not_quoted(request_as):
+    first = Secret("literal", "first")
+    given = authorization(grant="refresh_token", refresh_token=first, request=request_as)
+    asked = token_request(given, 1_700_000_000, "rotated-and/secret")
+    document = {"error": "invalid_grant", "error_description": "rotated-and/secret is over"}
+
+    said = read_grant(Answer(400, orjson.dumps(document)), given, asked)
+
+    assert said == AccessRefused(f"{WHERE} answers 400 (invalid_grant: … is over)")
+
+
 def test_no_answer_is_a_failure_like_another():
     none = NoAnswer(Silence.UNREACHABLE, possibly_applied=False, why="its name is not known (DNS)")
 

@@ -10,11 +10,13 @@
 --            trigger|dropped   a version whose canary was not approved when another version came
 --            trigger|approved  the version that a person has let go after its canary
 --            trigger|edition   the edition of whoever adopted last: templates and configuration, see `LoadedTrigger.edition`
+--            trigger|loads     the last ids of loads that adopted, each with a space behind it, the newest last
 -- KEYS[2]  acts
 -- ARGV[1]  trigger  [2] version of the process that asks
 -- ARGV[3]  adopt: [4] JSON of the version  [5] deliveries of its canary, 0 = none  [6] the act as JSON
---              [7] acts that are kept  [8] the edition
---              -> {1 if it was not known before}
+--              [7] acts that are kept  [8] the edition  [9] id of the load
+--              -> {1 if it was not known before}; nothing is done if a later load has adopted meanwhile
+--          load: [4] id of a load that has what is adopted already -> {0}
 --          take: [4] owner  [5] for how long (ms)  [6] the least share  [7] of how many parts a share is one
 --              -> {how many it gets, -1 = there is no limit, 0 = none now, -2 = none, its canary was
 --                  dropped: adopt it again; 1 if the canary is over}
@@ -23,6 +25,7 @@
 --          finish: -> {1 if it was not finished before}
 --
 -- A version that is proven needs no canary: whoever puts the older template back wants it to go at once.
+local MOST_LOADS = 500
 local key, trigger, version, what = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local function get(name) return redis.call('HGET', key, trigger .. name) end
 local function set(name, value) redis.call('HSET', key, trigger .. name, value) end
@@ -34,7 +37,22 @@ end
 local stored = get('')
 local is_current = stored and cjson.decode(stored).version == version
 
+-- Remembers a load the first time; returns whether none has come since.
+local function is_newest(id)
+  local loads, load = get('|loads') or '', id .. ' '
+  if string.sub(loads, -#load) == load then return true end
+  if string.find(loads, load, 1, true) then return false end
+  set('|loads', string.sub(loads .. load, -MOST_LOADS * #load))
+  return true
+end
+
+if what == 'load' then
+  is_newest(ARGV[4])
+  return {0}
+end
 if what == 'adopt' then
+  -- A process that is forked anew, or stood still, has what its node loaded once. It replaces nothing that was loaded since.
+  if not is_newest(ARGV[9]) and get('|dropped') ~= version then return {0} end
   set('|edition', ARGV[8])
   if is_current then return {0} end
   local old = stored and cjson.decode(stored)

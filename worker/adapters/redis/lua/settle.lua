@@ -179,23 +179,17 @@ end
 call_with_all('SREM', key_streams, empty)
 
 -- A request that was made is told to the ledger even if somebody took its deliveries back meanwhile.
-local first, number, lasting_texts = 1, 0, {}
+local first, number, texts, may_lapse = 1, 0, {}, lapsing(retention)
 for lasting, length in string.gmatch(arg_ledger_lengths, '(%-?)(%d+)') do
   number = number + 1
   local after = first + tonumber(length)
   if intent ~= '' or told[number] then
-    local key, text = KEYS[at_ledger + number], string.sub(arg_ledger_texts, first, after - 1)
-    if lasting == '' then
-      write_ledger(key, text, retention)
-    else
-      lasting_texts[#lasting_texts + 1], lasting_texts[#lasting_texts + 2] = key, text
-    end
+    local text = string.sub(arg_ledger_texts, first, after - 1)
+    texts[#texts + 1], texts[#texts + 2] = KEYS[at_ledger + number], lasting == '' and may_lapse .. text or text
   end
   first = after
 end
-for from = 1, #lasting_texts, MOST_VALUES do
-  redis.call('MSET', unpack(lasting_texts, from, math.min(from + MOST_VALUES - 1, #lasting_texts)))
-end
+for from = 1, #texts, MOST_VALUES do redis.call('MSET', unpack(texts, from, math.min(from + MOST_VALUES - 1, #texts))) end
 
 local till = 0
 local opens = intent ~= '' and open_for > 0

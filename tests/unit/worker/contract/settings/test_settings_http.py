@@ -50,9 +50,12 @@ def load(tmp_path):
     (tmp_path / "templates").mkdir()
     (tmp_path / "templates" / "t.jsonnet").write_text("{}")
 
-    def loaded(old="", new=""):
-        assert old in TEXT
-        (tmp_path / "segrelay.toml").write_text(TEXT.replace(old, new, 1) if old else TEXT)
+    def loaded(*changes):
+        text = TEXT
+        for old, new in zip(changes[::2], changes[1::2], strict=True):
+            assert old in text
+            text = text.replace(old, new, 1)
+        (tmp_path / "segrelay.toml").write_text(text)
         return load_settings(tmp_path / "segrelay.toml", environ={})
 
     return loaded
@@ -237,6 +240,18 @@ def test_contradictions_in_what_an_answer_says_and_a_request_carries_are_named(l
         load('method = "PUT"', f'method = "PUT"\n{lines}')
 
     assert f".http.{says}" in str(caught.value)
+
+
+def test_a_path_that_an_authorization_makes_longer_is_not_signed(load):
+    sign = 'http.sign = { secret = "s", of = "{path}{body}" }'
+    url = 'url = "/people"'
+    load(url, f"{url}\n{sign}")
+
+    bearer = 'headers = { Authorization = "Bearer x" }'
+    with pytest.raises(ConfigurationInvalid) as caught:
+        load(bearer, 'parameters = { key = "k" }', url, f"{url}\n{sign}")
+
+    assert "sign.of: has {path}, to which the authorization's parameters are" in str(caught.value)
 
 
 def test_only_insider_is_read_back(load):

@@ -1,0 +1,209 @@
+"""The time from a live event's request at the receiver until Insider has the person.
+
+It is measured idle, beside a backfill that is only drained, and beside one that is read and drained
+meanwhile; the backfill's rate is measured with live events, and without them.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from typing import Any, Final, Literal
+
+import httpx
+import orjson
+
+from segrelay.ops.demo.rig import Rig, wait_for_receiver
+from segrelay.ops.embedded.lifecycle import free_port
+from segrelay.sandbox.people import AUDIENCES, Happening, happenings, payloads
+from segrelay.worker.errors import OperationsMustAct
+from tools.bench.intake import RECEIVER, SECRET
+from tools.bench.rigs import bench_rig, processor_seconds_of, redis_seconds
+
+Beside = Literal["nothing", "drained", "read"]
+
+_FIELDS: Final = 30
+_PEOPLE_FOR_AN_EVENT: Final = 10
+_FIRST_LIVE_PERSON: Final = 100_000_000
+"""The number of the first live person; people of the backfill have smaller ones."""
+_PER_SECOND: Final = 15.0
+_IDLE_EVENTS: Final = 300
+_QUIET_SECONDS: Final = 1.0
+"""The seconds between the start of a worker and the first event."""
+_MOST_SECONDS: Final = 600.0
+_ARRIVES_SECONDS: Final = 30.0
+_SLOWEST_SHOWN: Final = 5
+
+
+def live_events(*, events: int, beside: Beside = "nothing", live: bool = True) -> dict[str, Any]:
+    """Measure live events at random moments, 15 a second on average, until a backfill is delivered.
+
+    Args:
+        events: Number of the backfill's events.
+        beside: Nothing, a backfill that was accepted before, or one that is read meanwhile.
+        live: False to measure the backfill's rate alone.
+    """
+    port = free_port()
+    with bench_rig(more=RECEIVER.format(port=port, secret=SECRET)) as rig:
+        source = _write_backfill(rig.folder, 0 if beside == "nothing" else events)
+        wait_for_receiver(port, rig.start_beside("serve"))
+        if beside == "drained":
+            _read(rig, source)
+        rig.start_worker()
+        rig.wait_until_ready()
+        time.sleep(0.0 if beside == "drained" else _QUIET_SECONDS)
+        found: dict[str, Any] = {}
+        with _sending(_LiveSender(port), live=live) as sender:
+            cpu = _processor_seconds(rig)
+            begun = time.monotonic()
+            if beside == "nothing":
+                time.sleep(_IDLE_EVENTS / _PER_SECOND)
+            else:
+                if beside == "read":
+                    _read(rig, source)
+                found["read_seconds"] = round(time.monotonic() - begun, 1)
+                rig.wait_until_empty(_MOST_SECONDS)
+                seconds = time.monotonic() - begun
+                used = {name: at - cpu[name] for name, at in _processor_seconds(rig).items()}
+                found |= {
+                    "seconds": round(seconds, 2),
+                    "events_per_second": round(events / seconds),
+                    "cpu_us_an_event": {n: round(1e6 * s / events, 1) for n, s in used.items()},
+                }
+        return found | (_summary(rig, sender.sent) if live else {})
+
+
+def _write_backfill(folder: Path, events: int) -> Path:
+    """Write rows with events of invented people, in the order of their times."""
+    chance = Random(1)  # noqa: S311 - invented people
+    path = folder / "backfill.ndjson"
+    with path.open("wb") as file:
+        happened = happenings(chance, events=events, people=max(1, _PEOPLE_FOR_AN_EVENT * events))
+        file.writelines(row + b"\n" for row in payloads(happened, fields=_FIELDS))
+    return path
+
+
+def _read(rig: Rig, source: Path) -> None:
+    """Read the backfill with `segrelay backfill start`, to its end."""
+    read = rig.command("backfill", "start", str(source), "--json", timeout=_MOST_SECONDS)
+    if read.returncode:
+        raise OperationsMustAct(read.stderr.decode())
+
+
+def _processor_seconds(rig: Rig) -> dict[str, float]:
+    """Return the processor time that Redis, the sandbox, and the workers with all theirs used."""
+    workers = sum(map(_with_children, rig.workers))
+    return {
+        "redis": redis_seconds(rig.client),
+        "sandbox": processor_seconds_of(rig.sandbox.pid),
+        "workers": workers,
+    }
+
+
+def _with_children(process: subprocess.Popen[bytes]) -> float:
+    listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text("utf-8")
+    return sum(map(processor_seconds_of, (process.pid, *map(int, listed.split()))))
+
+
+@dataclass(slots=True)
+class _LiveSender:
+    """Posts live events at random moments, each in a request of its own.
+
+    The moments are drawn beforehand: a slow answer makes no later event wait, as the sender has
+    a thread for each connection.
+
+    Attributes:
+        sent: By person, the time of the request and the seconds until it was answered.
+    """
+
+    port: int
+    sent: dict[str, tuple[float, float]] = field(default_factory=dict)
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        """Post events until it is stopped."""
+        chance = Random(2)  # noqa: S311 - invented moments
+        threads: list[threading.Thread] = []
+        with httpx.Client(headers={"X-Segrelay-Secret": SECRET}) as client:
+            due = time.monotonic()
+            person = _FIRST_LIVE_PERSON
+            while not self.stopped.wait(max(0.0, due - time.monotonic())):
+                due += chance.expovariate(_PER_SECOND)
+                person += 1
+                threads.append(threading.Thread(target=self._post, args=(client, person)))
+                threads[-1].start()
+            for thread in threads:
+                thread.join()
+
+    def _post(self, client: httpx.Client, person: int) -> None:
+        email, body = _live_event(person)
+        begun = time.time()
+        answer = client.post(f"http://127.0.0.1:{self.port}/v1/lytics", content=body)
+        answer.raise_for_status()
+        self.sent[email] = begun, time.time() - begun
+
+
+def _live_event(person: int) -> tuple[str, bytes]:
+    """Return an email and the payload of its entrance now.
+
+    It has no phone number: there are few invented ones, and people with the same are one person at
+    Insider.
+    """
+    email = f"person{person}@example.com"
+    now_us = int(datetime.now(UTC).timestamp() * 1_000_000)
+    happened = Happening(email, AUDIENCES[person % len(AUDIENCES)], is_exit=False, time_us=now_us)
+    [text] = payloads([happened], fields=_FIELDS)
+    payload = orjson.loads(text)
+    del payload["data"]["phone"]
+    return email, orjson.dumps(payload)
+
+
+@contextmanager
+def _sending(sender: _LiveSender, *, live: bool) -> Iterator[_LiveSender]:
+    """Send live events for the duration of the block."""
+    thread = threading.Thread(target=sender.run)
+    if live:
+        thread.start()
+    try:
+        yield sender
+    finally:
+        sender.stopped.set()
+        if live:
+            thread.join()
+
+
+def _summary(rig: Rig, sent: dict[str, tuple[float, float]]) -> dict[str, Any]:
+    """Return the percentiles of the seconds until Insider had the people of live events."""
+    rig.wait_until_empty(_ARRIVES_SECONDS)
+    total, answered = [], []
+    for email, (at, seconds) in sorted(sent.items(), key=lambda each: each[1]):
+        arrived = rig.sandbox.get("profile", email=email)["updated_at"]
+        total.append(arrived - at)
+        answered.append(seconds)
+    after = [whole - part for whole, part in zip(total, answered, strict=True)]
+    slowest = sorted(range(len(total)), key=lambda number: -total[number])[:_SLOWEST_SHOWN]
+    return {
+        "live_events": len(total),
+        "until_arrived": _percentiles(total),
+        "until_answered": _percentiles(answered),
+        "from_answer_to_arrival": _percentiles(after),
+        "slowest": {f"event {number}": round(1000 * total[number], 1) for number in slowest},
+    }
+
+
+def _percentiles(seconds: Sequence[float]) -> dict[str, float]:
+    percentiles = statistics.quantiles(seconds, n=100, method="inclusive")
+    return {
+        "p50_ms": round(1000 * percentiles[49], 1),
+        "p90_ms": round(1000 * percentiles[89], 1),
+        "p99_ms": round(1000 * percentiles[98], 1),
+        "most_ms": round(1000 * max(seconds), 1),
+    }
