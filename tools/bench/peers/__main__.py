@@ -86,7 +86,7 @@ class ContestResult:
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """What a contestant is measured with.
+    """The events and the conditions of all contestants.
 
     Args:
         events: Payloads, each about another person.
