@@ -69,7 +69,8 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | `{d:p}lease` | hash | token, until (ms), owner: `host:pid`, a space, its configuration; |
 | | | and what stays: `floor`, ids up to there (ms) are not given again; and |
 | | | `aged`, `aged_until`: up to this id (ms) there may be entries that |
-| | | wait since that time (ms), see `_add.lua` |
+| | | wait since that time (ms), see `_add.lua`; and `sealed`, the id of the secret with |
+| | | which the entries are sealed |
 | `{d:p}wakeup` | string | a drain was woken and has not begun |
 | `{d:p}rendering` | string | what the holder is rendering: JSON |
 | `{d:p}intents` | hash | intent id → JSON |

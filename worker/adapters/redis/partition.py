@@ -40,7 +40,12 @@ from segrelay.worker.contract.keys import (
 from segrelay.worker.contract.outcomes import End, Recording, pack
 from segrelay.worker.contract.partitions import RENUMBERED_LEASE, Numbering
 from segrelay.worker.contract.protection import PROTECTION, RESPONSES
-from segrelay.worker.contract.redis.accept import RENUMBERED, NewDelivery, accept_call
+from segrelay.worker.contract.redis.accept import (
+    OTHERWISE_SEALED,
+    RENUMBERED,
+    NewDelivery,
+    accept_call,
+)
 from segrelay.worker.contract.redis.accept import SCRIPT as ACCEPT
 from segrelay.worker.contract.redis.client import AsyncRedis
 from segrelay.worker.contract.redis.scripts import (
@@ -51,7 +56,7 @@ from segrelay.worker.contract.redis.scripts import (
     script_call,
 )
 from segrelay.worker.core.backoff import Backoff, Wait
-from segrelay.worker.errors import LeaseLost
+from segrelay.worker.errors import LeaseLost, RedisMismatch
 
 SETTLE: Final = scripts.source("settle")
 TAKE: Final = scripts.source("take")
@@ -293,8 +298,11 @@ class RedisPartition:
             length=self.lease_ms,
             owner=self._owner,
             late_ms=self._late_ms,
+            secret=PROTECTION.secret_id.hex(),
         )
         found = named_answer(TAKE, await self._call("take", call.keys, call.args))
+        if found["taken"] < 0:
+            raise self._otherwise_sealed()
         if not found["taken"]:
             return None
         hashes = {name: list(_pairs(found[name])) for name in _HASHES}
@@ -503,6 +511,8 @@ class RedisPartition:
             digests = [new.header.digest for new in deliveries]
             for partition, indices in (await partitions_of(self._client, keys, digests)).items():
                 await self._accept(partition, [deliveries[index] for index in indices])
+        if answer[0] == OTHERWISE_SEALED:
+            raise self._otherwise_sealed()
 
     async def _call(self, name: str, keys: Sequence[str | bytes], args: Sequence[Value]) -> Any:
         return await run_script_async(self._client, scripts.source(name), keys, args)
@@ -511,6 +521,12 @@ class RedisPartition:
         """Run a script whose effect a failover must not undo."""
         return await run_script_async(
             self._client, scripts.source(name), keys, args, replicated=True
+        )
+
+    def _otherwise_sealed(self) -> RedisMismatch:
+        return RedisMismatch(
+            f"The partition {self.keys.tag} is sealed with another secret than this process has:"
+            " restart it."
         )
 
     def _lost(self) -> LeaseLost:

@@ -31,6 +31,8 @@ from segrelay.worker.errors import ConfigurationInvalid, PartitionsChange, Redis
 FORMAT_NUMBER: Final = 1
 _CLAIM: Final = load_script("redis_claim")
 _GIVE: Final = load_script("destinations_give")
+_MARK: Final = "sealed"
+"""The field of a partition's lease with the id of the secret."""
 _LOOK: Final = _GIVE.replace("flags=allow-oom", "flags=no-writes", 1)
 """The same for who only looks, as `status` does: a Redis that can't write to its disk takes it."""
 
@@ -61,6 +63,7 @@ def claim(client: Redis, settings: Settings) -> None:
         pass  # the number of partitions has changed in between
     ids = {name: destination_id for name, (destination_id, _) in given.items() if destination_id}
     settings.redis.learn_ids(client.hgetall(keys.DESTINATIONS), ids)  # type: ignore[arg-type]
+    _mark_partitions(client, settings)
     for name, (_, known_as) in given.items():
         if known_as:
             raise RedisMismatch(f"{rename_hint(known_as, name)}.")
@@ -211,6 +214,26 @@ def _protect(settings: Settings, found: Mapping[str, str | None]) -> None:
         PROTECTION.use(sealed.opened(section.revealed()), record.encode())
     elif not section:
         PROTECTION.off()
+
+
+def _mark_partitions(client: Redis, settings: Settings) -> None:
+    """Write into each partition with which secret its entries are sealed, if they are.
+
+    The scripts that add entries and that take a lease compare it: a process that stood still while
+    Redis came back empty has another secret than whoever has claimed it since.
+    """
+    if not PROTECTION:
+        return
+    ids, numbering = settings.redis.ids, settings.redis.numbering
+    leases = [ids.partition(name, n).lease for name in ids.names() for n in numbering.numbers]
+    pipe = client.pipeline(transaction=False)
+    for lease in leases:
+        pipe.hget(lease, _MARK)
+    missing = [lease for lease, mark in zip(leases, pipe.execute(), strict=True) if mark is None]
+    for lease in missing:
+        pipe.hsetnx(lease, _MARK, PROTECTION.secret_id.hex())
+    if missing:
+        pipe.execute()
 
 
 def _sealed_secret(settings: Settings) -> bytes:
