@@ -1,5 +1,6 @@
 """Who may work with a Redis whose data is sealed, and with one whose data stands open."""
 
+import asyncio
 from contextlib import closing, contextmanager
 from functools import partial
 
@@ -8,13 +9,14 @@ import pytest
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions
 from segrelay.producer.wakeups import SilentWaker
+from segrelay.worker.adapters.redis.partition import RedisPartition
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.protection import PROTECTION
+from segrelay.worker.contract.protection import PROTECTION, SealedSecret
 from segrelay.worker.contract.redis.claim import claim, compare, mismatches
-from segrelay.worker.contract.redis.connection import connect
+from segrelay.worker.contract.redis.connection import connect, connect_async
 from segrelay.worker.contract.redis.instance import InstanceWatch
 from segrelay.worker.contract.settings import load_settings
-from segrelay.worker.errors import ConfigurationInvalid, RedisMismatch
+from segrelay.worker.errors import ConfigurationInvalid, PartitionsChange, RedisMismatch
 from tests.configuration import configuration, insider, table, trigger
 from tests.interruptions import InterruptedRedis
 
@@ -147,3 +149,79 @@ def test_a_redis_that_came_back_empty_gets_the_secret_of_its_processes(client, c
     PROTECTION.off()
     claim(client, settings)
     assert keys.digest_of("email:ann@example.com") == digest
+
+
+def emptied_and_claimed(client, settings):
+    """Let Redis come back empty, and another process be the first to claim it."""
+    client.flushall()
+    before = PROTECTION.record
+    PROTECTION.off()
+    claim(client, settings)
+    assert client.get(keys.PROTECTION) != before
+
+
+def entries(client):
+    streams = [name for name in client.keys("*") if b"s:live" in name]
+    return [fields for stream in streams for _, fields in client.xrange(stream)]
+
+
+def test_who_stood_still_while_redis_was_emptied_adds_nothing_with_the_former_secret(
+    client, configured
+):
+    settings = configured(KEY)
+    publisher = Publisher(client, settings, waker=SilentWaker())
+    publisher.publish([EVENT])
+    former, record = PROTECTION.secret_id.hex(), PROTECTION.record
+    secret = SealedSecret.loads(record).opened(settings.protection.revealed())
+
+    emptied_and_claimed(client, settings)
+    present = PROTECTION.secret_id.hex()
+    PROTECTION.use(secret, record)
+    with pytest.raises(PartitionsChange, match="came back empty"):
+        publisher.publish([EVENT])
+    assert entries(client) == []
+
+    publisher.publish([EVENT])  # it has claimed Redis anew, and knows its secret
+    assert PROTECTION.secret_id.hex() == present != former
+    assert len(entries(client)) == 1
+
+
+@pytest.mark.parametrize("first", [(KEY,), ()])
+def test_who_stood_still_while_redis_was_emptied_is_refused_beside_the_other_kind(
+    client, configured, first
+):
+    own, other = configured(*first), configured(*(() if first else (KEY,)))
+    publisher = Publisher(client, own, waker=SilentWaker())
+    publisher.publish([EVENT])
+    secret, record = (bytes(32), b"a record") if first else (b"", b"")
+
+    emptied_and_claimed(client, other)
+    PROTECTION.off()
+    if first:
+        PROTECTION.use(secret, record)
+    with pytest.raises(PartitionsChange):
+        publisher.publish([EVENT])
+    with pytest.raises(RedisMismatch):
+        publisher.publish([EVENT])
+    assert entries(client) == []
+
+
+def test_a_partition_that_is_sealed_with_another_secret_is_not_taken(redis_url, client, configured):
+    settings = configured(KEY)
+    publish(client, settings)
+    partition = settings.redis.ids.partition("insider", 0)
+
+    async def take():
+        own = connect_async(redis_url)
+        try:
+            return await RedisPartition(
+                own, partition, lease_seconds=1, retention_seconds=9, late_seconds=1, owner="a:1"
+            ).take()
+        finally:
+            await own.aclose()
+
+    PROTECTION.use(bytes(32), b"another record")
+    with pytest.raises(RedisMismatch, match="restart it"):
+        asyncio.run(take())
+    compare(client, settings)
+    assert asyncio.run(take())
