@@ -42,10 +42,12 @@ from segrelay.worker.contract.events import (
     decode_header,
     encode_header,
     pack_profile,
+    read_header,
 )
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name, stream_name
 from segrelay.worker.contract.masking import hidden, masked_profile
 from segrelay.worker.contract.outcomes import End, Recording
+from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.redis.scripts import ScriptCall, script_call
@@ -349,7 +351,9 @@ def _call(
                 for dead_letter in dead_letters
             ],
             "header": [header for header, _ in entries],
-            "profile": [profile for _, profile in entries],
+            "profile": [
+                PROTECTION.seal(profile, read_header(header).digest) for header, profile in entries
+            ],
         },
         expired=expiry or (),
         digests=digests,

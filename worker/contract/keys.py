@@ -6,6 +6,7 @@ that all have in common `{segrelay}`. The destination stands in a key by its id,
 not change; see `contract.destinations`.
 
 Keys that hold people's data are marked with a star (`is_personal`); all others hold digests only.
+In a Redis that is protected, the data is sealed; see `contract.protection`.
 
 | key | type | holds |
 | --- | --- | --- |
@@ -13,6 +14,8 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{segrelay}:partitions` | string | their counts so far, see `contract.partitions` |
 | `{segrelay}:renumbering` | string | the last attempt at changing their number |
 | `{segrelay}:identity` | string | what was configured at first use |
+| `{segrelay}:protection` | string | the secret that seals what has a star, sealed itself: |
+| | | `contract.protection` |
 | `{segrelay}:destinations` | hash | destination → its id, a space, and its address (host and a |
 | | | fingerprint of its credentials), see `destinations_give.lua` |
 | `{segrelay}:names` | hash | name → number, for the ledger's packed records |
@@ -125,12 +128,14 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
+from segrelay.worker.contract.protection import PROTECTION as _SECRET
 from segrelay.worker.contract.words import BACKFILL, LIVE
 
 FORMAT: Final = "{segrelay}:format"
 PARTITIONS: Final = "{segrelay}:partitions"
 RENUMBERING: Final = "{segrelay}:renumbering"
 IDENTITY: Final = "{segrelay}:identity"
+PROTECTION: Final = "{segrelay}:protection"
 DESTINATIONS: Final = "{segrelay}:destinations"
 NAMES: Final = "{segrelay}:names"
 NUMBERED: Final = "{segrelay}:numbered"
@@ -259,7 +264,8 @@ def identity_text(text: str, identity: str) -> str:
 
 def digest_of(profile_key: str) -> bytes:
     """Return the digest under which a profile is known: 10 bytes of blake2b of its key."""
-    return hashlib.blake2b(profile_key.encode(), digest_size=DIGEST_BYTES).digest()
+    key = _SECRET.digest_key
+    return hashlib.blake2b(profile_key.encode(), digest_size=DIGEST_BYTES, key=key).digest()
 
 
 def partition_of(profile_key: str, partitions: int) -> int:

@@ -29,7 +29,7 @@ from segrelay.worker.batch.partition import (
     Settlement,
     TakenPartition,
 )
-from segrelay.worker.contract.events import encode_header, read_header
+from segrelay.worker.contract.events import encode_header, read_entry
 from segrelay.worker.contract.keys import (
     PARTITIONS,
     REACHED_KEPT,
@@ -39,6 +39,7 @@ from segrelay.worker.contract.keys import (
 )
 from segrelay.worker.contract.outcomes import End, Recording, pack
 from segrelay.worker.contract.partitions import RENUMBERED_LEASE, Numbering
+from segrelay.worker.contract.protection import PROTECTION, RESPONSES
 from segrelay.worker.contract.redis.accept import RENUMBERED, NewDelivery, accept_call
 from segrelay.worker.contract.redis.accept import SCRIPT as ACCEPT
 from segrelay.worker.contract.redis.client import AsyncRedis
@@ -138,8 +139,13 @@ def settle_call(
         adds={"field": list(what.counts), "amount": list(what.counts.values())},
         lines=what.history,
         large=what.answered,
-        people={"digest": list(what.reached), "text": list(what.reached.values())},
-        records=what.responses,
+        people={
+            "digest": list(what.reached),
+            "text": list(what.reached.values())
+            if not PROTECTION
+            else [PROTECTION.seal(text, who.encode()) for who, text in what.reached.items()],
+        },
+        records=[PROTECTION.seal(record, RESPONSES) for record in what.responses],
         ends=[pack(_ends(groups, recording), recording.fields), recording.most_bytes]
         if recording and what.settled
         else (),
@@ -181,7 +187,8 @@ def carry_call(
         args += (index[old.stream], old.entry_id, len(new))
         for each in new:
             stream = stream_name(each.lane, each.trigger)
-            args += (index[stream], encode_header(each.header), each.profile)
+            profile = PROTECTION.seal(each.profile, each.header.digest)
+            args += (index[stream], encode_header(each.header), profile)
     return keys, args
 
 
@@ -533,8 +540,8 @@ def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
 
 def _deliveries(stream: str, rows: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Delivery]:
     _, trigger = split_stream_name(stream)
-    fields = ((i.decode(), each.get(b"h", b""), each.get(b"p", b"")) for i, each in rows)
-    return [Delivery(stream, trigger, i, read_header(h), p, h) for i, h, p in fields]
+    entries = ((i.decode(), *read_entry(fields)) for i, fields in rows)
+    return [Delivery(stream, trigger, i, header, p, h) for i, h, header, p in entries]
 
 
 def _hold(text: bytes) -> Hold:

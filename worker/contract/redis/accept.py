@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from segrelay.worker.contract.events import Header, encode_header
 from segrelay.worker.contract.keys import PartitionKeys, stream_name
+from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.scripts import (
     ScriptCall,
     load_script,
@@ -154,17 +155,23 @@ def accept_call(
         entry_numbers=" ".join([str(new.number) for new in deliveries]),
         stream_names=names,
         changes={
-            "field": [member.key for member in members],
+            "field": [PROTECTION.seal_name(member.key) for member in members],
             "was": [member.found for member in members],
             "becomes": [member.becomes for member in members],
         },
         names={
             "known": [number[one.sync] for one in entrants],
-            "field": [one.key for one in entrants],
+            "field": [PROTECTION.seal_name(one.key) for one in entrants],
             "value": [one.mark for one in entrants],
         },
         entries={
             "header": [encode_header(new.header) for new in deliveries],
-            "profile": [new.profile for new in deliveries],
+            "profile": _profiles(deliveries),
         },
     )
+
+
+def _profiles(deliveries: Sequence[NewDelivery]) -> list[bytes]:
+    if not PROTECTION:
+        return [new.profile for new in deliveries]
+    return [PROTECTION.seal(new.profile, new.header.digest) for new in deliveries]

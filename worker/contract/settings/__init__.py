@@ -42,6 +42,7 @@ from segrelay.worker.contract.settings.sections import (
     OperateSettings,
     OutcomesSettings,
     ProducerSettings,
+    ProtectionSettings,
     RedisSettings,
     RetentionSettings,
     SyncSchedule,
@@ -71,6 +72,7 @@ __all__ = [
     "OperateSettings",
     "OutcomesSettings",
     "ProducerSettings",
+    "ProtectionSettings",
     "RedisSettings",
     "RetentionSettings",
     "Secret",
@@ -114,6 +116,7 @@ class Settings(Frozen):
     lytics: LyticsSettings | None = None
     operate: OperateSettings = OperateSettings()
     outcomes: OutcomesSettings | None = None
+    protection: ProtectionSettings | None = None
     retention: RetentionSettings = RetentionSettings()
     sync: Mapping[str, SyncSchedule] = {}
     fingerprint: str
@@ -265,6 +268,7 @@ def _build(
         console=reader.optional(ConsoleSettings, document, "console"),
         lytics=reader.optional(LyticsSettings, document, "lytics"),
         outcomes=_outcomes(reader, document, folder),
+        protection=reader.optional(ProtectionSettings, document, "protection"),
         retention=reader.table(RetentionSettings, document, "retention") or RetentionSettings(),
         sync=reader.named(SyncSchedule, document, "sync"),
         fingerprint=hashlib.sha256(content.encode()).hexdigest()[:_FINGERPRINT_CHARACTERS],
@@ -291,5 +295,5 @@ def _outcomes(
 _TABLES: Final = (
     *("templates", "redis", "delivery", "authorizations", "destinations", "triggers"),
     *("producer", "flower", "metrics", "console", "lytics", "operate", "outcomes"),
-    *("retention", "sync"),
+    *("protection", "retention", "sync"),
 )

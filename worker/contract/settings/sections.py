@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -533,6 +534,25 @@ class OutcomesSettings(Section):
     fields: tuple[Text, ...] = ()
     """Fields of the profile that each row holds, such as `email`. Without any, a row tells a person
     by the digest of the identity alone."""
+
+
+class ProtectionSettings(Section):
+    """The keys by which people's data in Redis is sealed. Without the table, it stands open."""
+
+    keys: Annotated[tuple[SecretValue, ...], BeforeValidator(_as_list)] = Field(
+        alias="key", min_length=1
+    )
+    """The key: 32 random bytes in base64, as `openssl rand -base64 32` makes them. Of a list, for
+    rotation, each opens what it has sealed, and `segrelay protection rotate` seals with the first.
+    It has to be there before Redis is first used, and whoever loses it loses all that waits."""
+
+    def revealed(self) -> list[bytes]:
+        """Return the keys.
+
+        Raises:
+            ConfigurationInvalid: One is not set.
+        """
+        return [base64.b64decode(key.reveal()) for key in self.keys]
 
 
 class RetentionSettings(Section):
