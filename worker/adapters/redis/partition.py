@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, replace
 from typing import Any, Final, Literal
@@ -74,7 +74,7 @@ def settle_call(
     what: Settlement,
     token: str,
     retention_ms: int,
-    ended: Container[str] = (),
+    emptied: Container[str] = (),
     *,
     recording: Recording | None = None,
 ) -> ScriptCall:
@@ -85,7 +85,7 @@ def settle_call(
         what: The work to settle.
         token: Of the lease.
         retention_ms: The retention of a ledger that may lapse.
-        ended: Streams that were read to their end, so that nothing else may be in them.
+        emptied: Streams in which nothing else may be, as far as the lease's holder has read.
         recording: How outcomes are recorded; None = they are not.
     """
     backoffs = [
@@ -119,8 +119,8 @@ def settle_call(
         names=streams,
         groups={
             "stream": [stream_index[stream] for stream, _ in by_reason],
-            "may_be_all": [
-                int(stream in ended and groups_of[stream] == 1 and _are_few(group))
+            "last": [
+                _last(group, is_whole=groups_of[stream] == 1) if stream in emptied else 0
                 for (stream, _), group in by_reason.items()
             ],
             "field": [group[0].counted_as for group in groups],
@@ -197,8 +197,10 @@ def carry_call(
     return keys, args
 
 
-def _are_few(group: Sequence[Delivery]) -> bool:
-    return len(group) <= _FEW_ENTRIES and sum(delivery.size for delivery in group) <= _FEW_BYTES
+def _last(group: Sequence[Delivery], *, is_whole: bool) -> int:
+    """Return 2 for a group that may be all that is in its stream, if it is worth a look; else 1."""
+    is_few = len(group) <= _FEW_ENTRIES and sum(delivery.size for delivery in group) <= _FEW_BYTES
+    return 2 if is_whole and is_few else 1
 
 
 def _wait(wait: Wait | None) -> bytes:
@@ -288,6 +290,7 @@ class RedisPartition:
         self._may_repeat = may_repeat
         self.token = secrets.token_hex(8)
         self._ended: set[str] = set()
+        self._unsettled: defaultdict[str, set[str]] = defaultdict(set)
 
     async def take(self) -> TakenPartition | None:
         """Take the lease if it is free, and clear the wake-up."""
@@ -354,7 +357,10 @@ class RedisPartition:
         found = [(each.stream, rows.get(key, ())) for each, key in zip(ranges, keys, strict=True)]
         self._ended -= {stream for stream, _ in found}
         self._ended |= {stream for stream, some in found if len(some) < most}
-        return [ReadEntries(_deliveries(stream, some), len(some) < most) for stream, some in found]
+        read = [ReadEntries(_deliveries(stream, some), len(some) < most) for stream, some in found]
+        for each, entries in zip(ranges, read, strict=True):
+            self._unsettled[each.stream].update([one.entry_id for one in entries.entries])
+        return read
 
     async def ledgers(
         self, digests: Sequence[bytes], rendering: Iterable[str] = ()
@@ -418,7 +424,7 @@ class RedisPartition:
             settlement,
             self.token,
             self._retention_ms,
-            self._ended,
+            self._emptied_by(settlement.settled),
             recording=self._recording,
         )
         state, _, end_ms = await until_confirmed(
@@ -427,6 +433,13 @@ class RedisPartition:
         if not state:
             raise self._lost()
         return int(end_ms)
+
+    def _emptied_by(self, settled: Sequence[Delivery]) -> set[str]:
+        """Return the streams of which all that was read is settled then, up to their ends."""
+        for delivery in settled:
+            self._unsettled[delivery.stream].discard(delivery.entry_id)
+        streams = {delivery.stream for delivery in settled}
+        return {stream for stream in streams & self._ended if not self._unsettled[stream]}
 
     async def release(
         self,
