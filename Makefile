@@ -99,7 +99,7 @@ newest: ## Run the unit tests on the newest Python of this machine, in an enviro
 bench: setup ## Measure several times, all but what takes very long (SCENARIO="end-to-end triggers", ARGS="--runs 3 --events 50000 --plots docs/plots")
 	$(BIN)/python -m tools.bench $(SCENARIO) $(ARGS)
 
-bench-peers: setup ## Measure beside what a person could choose instead (ARGS="--runs 3")
+bench-peers: setup ## Measure beside what a person could choose instead, some 5 minutes (ARGS="--runs 7")
 	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r tools/bench/peers/requirements.txt
 	PEER_PYTHON=$(abspath $(PEERS)/bin/python) $(BIN)/python -m tools.bench.peers $(ARGS)

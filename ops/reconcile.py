@@ -32,6 +32,7 @@ from segrelay.producer.sync.sources import LyticsSource
 from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.ledger import LastDelivered
 from segrelay.worker.contract.printable import plural
+from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import RedisSettings, Settings
 from segrelay.worker.contract.words import Direction
@@ -216,7 +217,8 @@ def _known_as(
             ),
         )
         for person, text in zip(part, answers, strict=True):
-            who = orjson.loads(text)[1] if text else None
+            digest = person.digest.hex().encode()
+            who = orjson.loads(PROTECTION.unseal(text, digest))[1] if text else None
             if who:
                 known[person.digest] = who
     return known

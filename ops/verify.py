@@ -30,6 +30,7 @@ from segrelay.ops.terminal.tables import TableColumns, text_columns
 from segrelay.worker.contract.keys import DIGEST_BYTES, REACHED_KEPT, PartitionKeys
 from segrelay.worker.contract.ledger import is_newer
 from segrelay.worker.contract.printable import plural
+from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.settings import Destination, Settings
@@ -68,7 +69,7 @@ class ReachedPerson:
     @classmethod
     def loads(cls, partition: PartitionKeys, digest: bytes, text: bytes) -> Self:
         """Read a person from the hash, where the digest is written in hex."""
-        at_ms, who, *sent = orjson.loads(text)
+        at_ms, who, *sent = orjson.loads(PROTECTION.unseal(text, digest))
         trigger, names = sent or ("", ())
         return cls(partition, bytes.fromhex(digest.decode()), who, at_ms, trigger, names, text)
 
@@ -365,7 +366,7 @@ def verify_person(
     for destination in _destinations(settings, ""):
         partition = settings.redis.ids.partition(destination.name, number)
         text: Any = client.hget(partition.who, digest.hex())
-        who = orjson.loads(text)[1] if text else None
+        who = orjson.loads(PROTECTION.unseal(text, digest.hex().encode()))[1] if text else None
         found[destination.name] = None
         if who:
             with InsiderReader(settings, destination) as reader:

@@ -21,6 +21,7 @@ from segrelay.producer.steps import STEP_SECONDS, Step, StepStore, wait_seconds
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.printable import plural
+from segrelay.worker.contract.protection import PROTECTION, RESPONSES
 from segrelay.worker.contract.redis.claim import settled_numbering
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
@@ -127,7 +128,7 @@ class ResponseExport:
             while found := self._read(partition):
                 by_stream: defaultdict[str, dict[bytes, Any]] = defaultdict(dict)
                 for entry_id, fields in found:
-                    stream, record = orjson.loads(fields[b"r"])
+                    stream, record = orjson.loads(PROTECTION.unseal(fields[b"r"], RESPONSES))
                     by_stream[stream][entry_id] = record
                 for stream, records in by_stream.items():
                     state.rejected += api.collect(stream, list(records.values()))

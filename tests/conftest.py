@@ -14,6 +14,7 @@ import structlog
 from segrelay.jsonnet.compiled.running.limits import FRAMES
 from segrelay.ops.embedded.lifecycle import EmbeddedRedis, ensure_running, stop
 from segrelay.ops.embedded.topologies import LocalCluster
+from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.connection import connect
 from tests.nightly import NIGHTLY
 from tests.redis_user import restricted_url
@@ -46,6 +47,13 @@ def _own_log() -> Iterator[None]:
     structlog.reset_defaults()
     root = logging.getLogger()
     root.handlers = [one for one in root.handlers if type(one) is not logging.StreamHandler]
+
+
+@pytest.fixture(autouse=True)
+def _open() -> Iterator[None]:
+    """A process works with one Redis, and a test with others than the one before it."""
+    yield
+    PROTECTION.off()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ SegrelayError
 │   │   ├── NotPermitted        its user may not do what is needed
 │   │   ├── NotReplicated       written, but too few replicas have confirmed it
 │   │   └── PartitionsChange    their number is being changed, or was since the process began
-│   ├── RedisMismatch           another format, partition count or identity is in use
+│   ├── RedisMismatch           another format, count, identity or protection is in use
 │   ├── LeaseLost               somebody else holds the partition now
 │   ├── DrainEndedBadly         deliveries died, or the destination refused or failed
 │   ├── FormatUnknown           another version wrote it, and only that one can read it
@@ -134,7 +134,7 @@ class PartitionsChange(RedisUnavailable):
 
 
 class RedisMismatch(OperationsMustAct):
-    """Redis holds another format, partition count or identity than the configuration says."""
+    """Redis holds another format, count, identity or protection than the configuration says."""
 
 
 class LeaseLost(OperationsMustAct):
@@ -150,7 +150,10 @@ class DrainEndedBadly(OperationsMustAct):
 
 
 class FormatUnknown(OperationsMustAct):
-    """Something in Redis has a format that this version does not know; a newer one wrote it."""
+    """Something in Redis has a format that this version does not know; a newer one wrote it.
+
+    So has what was sealed with the secret of another Redis.
+    """
 
 
 class PortTaken(OperationsMustAct):

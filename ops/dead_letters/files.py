@@ -23,6 +23,7 @@ from segrelay.ops.state import opened
 from segrelay.ops.state.opened import insist
 from segrelay.ops.state.waiting import recorded
 from segrelay.producer.events.values import profile_key
+from segrelay.worker.batch.delivery import seal_dead_letter
 from segrelay.worker.contract.events import decode_header
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name
 from segrelay.worker.contract.keys import digest_of as profile_digest
@@ -117,7 +118,11 @@ def import_call(
         for one in dead_letters
     ]
     texts = [
-        orjson.dumps({name: value for name, value in one.items() if name != "destination"})
+        seal_dead_letter(
+            one["id"],
+            digest_of(one),
+            orjson.dumps({name: value for name, value in one.items() if name != "destination"}),
+        )
         for one in dead_letters
     ]
     letters = {

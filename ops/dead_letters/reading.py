@@ -13,6 +13,7 @@ import orjson
 
 from segrelay.ops.kept import EVERYTHING, Filter
 from segrelay.ops.state.partitions import ask_each
+from segrelay.worker.batch.delivery import unseal_dead_letter
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.words import lane_of_job
@@ -236,6 +237,7 @@ def dead_letter_at(partition: PartitionKeys, text: bytes) -> StoredDeadLetter:
 def parse_dead_letter(text: bytes) -> StoredDeadLetter:
     """Parse a letter; its profile, which stands last, is left out if it is no JSON."""
     dead_letter: StoredDeadLetter
+    text = unseal_dead_letter(text)
     try:
         dead_letter = orjson.loads(text)
     except orjson.JSONDecodeError:

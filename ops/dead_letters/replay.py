@@ -9,15 +9,21 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 import orjson
 
-from segrelay.ops.dead_letters.reading import StoredDeadLetter, find_dead_letters, is_exhausted
+from segrelay.ops.dead_letters.reading import (
+    StoredDeadLetter,
+    dead_letter_at,
+    find_dead_letters,
+    is_exhausted,
+)
 from segrelay.ops.kept import Fate, Filter, Work
 from segrelay.ops.state import opened
 from segrelay.ops.state.partitions import all_partitions
@@ -36,10 +42,12 @@ from segrelay.worker.contract.events import (
     decode_header,
     encode_header,
     pack_profile,
+    read_header,
 )
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name, stream_name
 from segrelay.worker.contract.masking import hidden, masked_profile
 from segrelay.worker.contract.outcomes import End, Recording
+from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.redis.scripts import ScriptCall, script_call
@@ -214,6 +222,48 @@ def discard(
         yield taken
 
 
+class Expiry(NamedTuple):
+    """The permission to discard letters that were kept for long enough.
+
+    Attributes:
+        before_ms: They have died before.
+        until_ms: The end of the permission, by Redis' clock.
+    """
+
+    before_ms: int
+    until_ms: int
+
+
+def discard_expired(
+    client: Redis,
+    settings: Settings,
+    partition: PartitionKeys,
+    ids: Sequence[bytes],
+    expiry: Expiry,
+) -> int:
+    """Discard letters of a partition that were kept for long enough; return how many it were.
+
+    Raises:
+        PartitionsChange: The number of partitions is being changed.
+    """
+    recording, discarded = Recording.of(settings), 0
+    for first in range(0, len(ids), _READ_AT_ONCE):
+        texts: Any = client.hmget(partition.dead_letters, ids[first : first + _READ_AT_ONCE])
+        there = [text for text in texts if text is not None]
+        digests = [hashlib.sha1(text, usedforsecurity=False).hexdigest() for text in there]
+        dead_letters = [dead_letter_at(partition, text) for text in there]
+        if not dead_letters:
+            continue
+        call = _call(
+            partition, dead_letters, recording, discards=True, expiry=expiry, digests=digests
+        )
+        ((taken, *_),) = opened.run(client, "leave", [call])
+        if taken < 0:
+            raise PartitionsChange
+        discarded += taken
+    return discarded
+
+
 def _steps(
     client: Redis,
     settings: Settings,
@@ -272,6 +322,8 @@ def _call(
     recording: Recording | None,
     *,
     discards: bool,
+    expiry: Expiry | None = None,
+    digests: Sequence[str] = (),
 ) -> ScriptCall:
     targets = [] if discards else list(dict.fromkeys(map(_target, dead_letters)))
     nothing = b"", b""
@@ -280,7 +332,9 @@ def _call(
         end
         for dead_letter in (dead_letters if recording else ())
         if recording
-        for end in _ends(dead_letter, recording, discards=discards)
+        for end in _ends(
+            dead_letter, recording, discards=discards, reason="expired" if expiry else ""
+        )
     ]
     return script_call(
         opened.source("leave"),
@@ -297,18 +351,24 @@ def _call(
                 for dead_letter in dead_letters
             ],
             "header": [header for header, _ in entries],
-            "profile": [profile for _, profile in entries],
+            "profile": [
+                PROTECTION.seal(profile, read_header(header).digest) for header, profile in entries
+            ],
         },
+        expired=expiry or (),
+        digests=digests,
         **recorded(keys, recording, ends),
     )
 
 
-def _ends(dead_letter: StoredDeadLetter, recording: Recording, *, discards: bool) -> Iterator[End]:
+def _ends(
+    dead_letter: StoredDeadLetter, recording: Recording, *, discards: bool, reason: str
+) -> Iterator[End]:
     """Yield the rows about a letter that leaves: its death is taken back, then it is discarded."""
     death = end_of(dead_letter, recording)
     yield death._replace(counts=-1)
     if discards:
-        yield death._replace(outcome="discarded", reason="")
+        yield death._replace(outcome="discarded", reason=reason)
 
 
 def end_of(dead_letter: StoredDeadLetter, recording: Recording) -> End:

@@ -22,7 +22,7 @@ _OF_LANE: Final = (*_OF_TRIGGER, "lane")
 _OUTCOMES: Final = {
     "accepted": "Deliveries that were accepted: an event for a trigger each.",
     "delivered": "Deliveries that the destination has taken.",
-    "discarded": "Deliveries that a person has taken back.",
+    "discarded": "Deliveries that a person has taken back, or dead letters of a certain age.",
 }
 _RESENT: Final = "Deliveries that were sent again because an earlier request got no sure answer."
 _REASONED: Final = {

@@ -68,6 +68,19 @@ def workers(standing: Standing) -> Iterator[Metric]:
         "Records that wait for response streams.",
         standing.responses_waiting,
     )
+    found = standing.retention.document()
+    for kind, scope in (("letters", "dead_letters"), ("records", "quarantined_records")):
+        what = scope.replace("_", " ")
+        yield number(
+            f"segrelay_{kind}_expiring",
+            f"{what.capitalize()} that will be dropped soon because of their age.",
+            found[scope]["expiring"],
+        )
+        yield number(
+            f"segrelay_{kind}_expired",
+            f"{what.capitalize()} that were dropped because of their age.",
+            found[scope]["dropped"],
+        )
     if standing.settings.outcomes:
         yield number(
             "segrelay_outcomes_waiting",

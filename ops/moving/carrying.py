@@ -16,7 +16,7 @@ from segrelay.ops.moving.leases import HeldLease
 from segrelay.ops.state.partitions import ask_each
 from segrelay.worker.batch.partition import LedgerText
 from segrelay.worker.contract.keys import PartitionKeys
-from segrelay.worker.contract.ledger import unpack
+from segrelay.worker.contract.ledger import lapses_at_ms, lasting, unpack
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import scan_keys
 from segrelay.worker.contract.redis.scripts import Value
@@ -48,32 +48,29 @@ class Carrier:
         for part in in_parts(list(dict.fromkeys(digests)), STEP):
             names: list[str | bytes] = []
             args: list[Value] = [retention_ms]
-            for digest, theirs, left_ms, ours in self._ledgers(part):
+            for digest, theirs, ours in self._ledgers(part):
                 if theirs is None or theirs == ours:
                     continue
                 if ours:
                     text, lasts = LedgerText.of(merged(unpack(ours), unpack(theirs)))
                 else:
-                    text, lasts = theirs, left_ms < 0
-                if text != ours:
+                    text, lasts = lasting(theirs), not lapses_at_ms(theirs)
+                if ours is None or text != lasting(ours):
                     names.append(self.new.partition.ledger(digest))
                     args += (text, int(lasts))
             if names:
                 self.new.run("ledgers_in", names, args)
 
-    def _ledgers(
-        self, digests: Sequence[bytes]
-    ) -> list[tuple[bytes, bytes | None, int, bytes | None]]:
-        """Read ledger records: digest, old text, its time to live (ms), new text."""
+    def _ledgers(self, digests: Sequence[bytes]) -> list[tuple[bytes, bytes | None, bytes | None]]:
+        """Read ledger records: digest, old text, new text."""
         old, new = self.old.partition, self.new.partition
         found = ask_each(
             self.client,
             digests,
             lambda pipe, digest: pipe.get(old.ledger(digest)),
-            lambda pipe, digest: pipe.pttl(old.ledger(digest)),
             lambda pipe, digest: pipe.get(new.ledger(digest)),
         )
-        return list(zip(digests, found[::3], found[1::3], found[2::3], strict=True))
+        return list(zip(digests, found[::2], found[1::2], strict=True))
 
     def carry_entries(self, name: str, target: str, ids: Sequence[str]) -> int:
         """Move these deliveries of a stream to the stream `target`; return their number."""

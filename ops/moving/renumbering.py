@@ -42,6 +42,7 @@ from segrelay.ops.state import opened
 from segrelay.ops.state.partitions import Carried, ask_each, known_destinations
 from segrelay.producer.steps import StepStore
 from segrelay.producer.sync.store import SyncStore
+from segrelay.worker.batch.delivery import seal_dead_letter, unseal_dead_letter
 from segrelay.worker.batch.partition import IntendedDelivery, Intent
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.events import decode_header
@@ -54,6 +55,7 @@ from segrelay.worker.contract.keys import (
 )
 from segrelay.worker.contract.partitions import RENUMBERED_LEASE, Numbering
 from segrelay.worker.contract.people import Forward, Moving
+from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.claim import learn_numbering
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import scan_fields, scan_keys
@@ -459,7 +461,7 @@ class Copy:
         return streams, positions
 
     def _by_profile(self, name: bytes, _: bytes) -> PartitionKeys:
-        return self._of(digest_of(name.decode()))
+        return self._of(digest_of(PROTECTION.unseal_name(name.decode())))
 
     def _copy_texts(self, texts: Mapping[bytes, PartitionKeys]) -> None:
         """Copy ledgers, records of stable ids, and lists of them, with the ends of their lives."""
@@ -731,10 +733,13 @@ def _digest_of_text(key: bytes) -> bytes:
 
 def _dead_letter_in(at: PartitionKeys, dead_letter_id: str, text: bytes) -> bytes:
     """Return the text of a dead letter in another partition; its profile may be no JSON."""
+    digest = digest_of_dead_letter(parse_dead_letter(text))
+    text = unseal_dead_letter(text)
     try:
         dead_letter, profile = orjson.loads(text), b""
     except orjson.JSONDecodeError:
         head, mark, rest = text.partition(PROFILE)
         dead_letter, profile = orjson.loads(head + b"}"), mark + rest
     there = orjson.dumps({**dead_letter, "id": dead_letter_id, "partition": at.number})
-    return there[:-1] + profile if profile else there
+    moved = there[:-1] + profile if profile else there
+    return seal_dead_letter(dead_letter_id, digest, moved)

@@ -44,6 +44,7 @@ from segrelay.worker.contract.keys import PartitionKeys, digest_of
 from segrelay.worker.contract.outcomes import Recording, without_people
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.people import Forward, Moving
+from segrelay.worker.contract.protection import BAD_ROWS, PROTECTION, RESPONSES
 from segrelay.worker.contract.receivers import forget_requests
 from segrelay.worker.contract.redis.acts import read_acts
 from segrelay.worker.contract.redis.claim import learn_numbering
@@ -275,9 +276,10 @@ class Erasing:
             field
             for sync in syncs
             for field, _ in chain.from_iterable(scan_fields(self.client, sync))
-            if digest_of(field.decode()) == digest
+            if digest_of(PROTECTION.unseal_name(field.decode())) == digest
         }
-        call = ScriptCall(names, (lease.token, digest.hex(), *self._keys, *known_keys))
+        own = [PROTECTION.seal_name(key) for key in self._keys]
+        call = ScriptCall(names, (lease.token, digest.hex(), *own, *known_keys))
         (answer,) = opened.run(self.client, "forget", [call])
         if answer[0] < 0:
             raise LeaseLost(f"The lease of {partition.tag} was taken over; run this again.")
@@ -303,7 +305,10 @@ class Erasing:
         ids = [
             entry_id
             for entry_id, fields in rows
-            if any(map(self._mention.stands_in, fields.values()))
+            if any(
+                self._mention.stands_in(PROTECTION.unseal(text, RESPONSES))
+                for text in fields.values()
+            )
         ]
         return int(self.client.xdel(stream, *ids)) if ids else 0
 
@@ -341,7 +346,7 @@ class Erasing:
             name = keys.job_bad_rows(job.decode())
             rows: Any = self.client.lrange(name, 0, -1)
             for row in rows:
-                if self._mention.stands_in(row):
+                if self._mention.stands_in(PROTECTION.unseal(row, BAD_ROWS)):
                     self.counts["bad rows"] += int(self.client.lrem(name, 0, row))
 
     def _erase_outcomes(self, digests: Sequence[bytes]) -> int:

@@ -56,6 +56,7 @@ from segrelay.worker.contract.keys import PartitionKeys, digest_of
 from segrelay.worker.contract.ledger import unpack
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.people import Forward, Moving, with_identity
+from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.claim import learn_numbering
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
@@ -383,7 +384,8 @@ class PersonRenaming:
         names = (move.left.forwards, move.left.lease, *map(move.left.members, syncs))
         text = forward.dumps()
         digest = move.old_digest.hex()
-        args: list[str | bytes] = [digest, move.text, text, move.change.old, "", *syncs]
+        name = PROTECTION.seal_name(move.change.old)
+        args: list[str | bytes] = [digest, move.text, text, name, "", *syncs]
         self._run(move, "forward", names, args)
         move.text = text
 
@@ -532,7 +534,8 @@ class PersonRenaming:
         )
         names = (partition.forwards, partition.lease, *map(partition.members, marks))
         record = b"" if ends else text
-        args: list[str | bytes] = [digest.hex(), text, record, key, *marks.values()]
+        name = PROTECTION.seal_name(key)
+        args: list[str | bytes] = [digest.hex(), text, record, name, *marks.values()]
         self._run(move, "forward_arrived", names, args)
 
     def _undo(self, move: PersonMove, message: str) -> None:

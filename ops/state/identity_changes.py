@@ -15,6 +15,7 @@ from segrelay.ops.state.person import ForwardedPerson, former_identities
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
 from segrelay.worker.contract.people import StableIdChange, StableRecord
+from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import scan_fields
 from segrelay.worker.contract.redis.scripts import ScriptCall
@@ -152,8 +153,9 @@ class IdentityChanges:
         self.refuse_changing(digest, partition)
         claims = self._at(partition).claims(digest)
         stables = self._listed(claims)
+        names = [PROTECTION.seal_name(key) for key in profile_keys]
         calls = [
-            ScriptCall((home.stable(stable), home.lease), (digest.hex(), *profile_keys))
+            ScriptCall((home.stable(stable), home.lease), (digest.hex(), *names))
             for stable in stables
             for home in (self._home(stable),)
         ]

@@ -14,7 +14,7 @@ import orjson
 from segrelay.ops.state import opened
 from segrelay.ops.state.partitions import PartitionSnapshot, Stream, ask_each, snapshots
 from segrelay.producer.backfill.jobs import Job
-from segrelay.worker.contract.events import UNREADABLE, Header, decode_header
+from segrelay.worker.contract.events import UNREADABLE, Header, decode_header, read_entry
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.outcomes import End, Recording, pack
 from segrelay.worker.contract.processes import read_processes
@@ -114,8 +114,8 @@ def read_first_entries(
 
 
 def _entry(stream: Stream, entry_id: bytes, fields: Mapping[bytes, bytes]) -> WaitingEntry:
-    header = _header(fields.get(b"h", b""))
-    return WaitingEntry(stream, entry_id.decode(), header, fields.get(b"p", b""))
+    text, _, profile = read_entry(fields)
+    return WaitingEntry(stream, entry_id.decode(), _header(text), profile)
 
 
 def _header(text: bytes) -> Header | None:

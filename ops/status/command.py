@@ -31,6 +31,7 @@ from segrelay.ops.status.standing import (
 from segrelay.ops.status.status import judged_document
 from segrelay.ops.status.totals import KINDS, Counts, largest_first
 from segrelay.ops.terminal.console import mention, print_json, print_result, say, say_wrapped, table
+from segrelay.ops.terminal.moments import shown_ms
 from segrelay.ops.terminal.options import Json
 from segrelay.ops.terminal.tables import TableColumns, count_columns, number_columns, text_columns
 from segrelay.worker.contract.patience import READY_SECONDS
@@ -102,6 +103,11 @@ def lines(standing: Standing) -> Iterator[str]:
     )
     if standing.quarantined:
         yield f"quarantined {standing.quarantined:,}: `segrelay quarantine list`"
+    for what, count in standing.retention.dropped.items():
+        if count:
+            at_ms = standing.retention.dropped_ms.get(what)
+            at = f", at last at {shown_ms(at_ms, 'seconds')}" if at_ms else ""
+            yield f"dropped {count:,} {what} that were kept for long enough{at}"
     if standing.too_large_requests:
         yield (
             f"requests refused as too large {standing.too_large_requests:,}: Lytics dropped "

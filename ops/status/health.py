@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from segrelay.ops.state.waiting import times
 from segrelay.ops.status.alert_store import UNHEARD
 from segrelay.ops.status.lateness import (
+    expiring,
     falling_behind,
     is_late,
     live_late,
@@ -710,6 +711,7 @@ RULES: Final[tuple[Callable[[Standing], Iterable[HealthProblem]], ...]] = (
     slow_answers,
     outcomes,
     quarantine,
+    expiring,
     recording,
     stopped_renamings,
     unfinished_acts,

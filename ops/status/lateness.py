@@ -342,6 +342,31 @@ def _grows_since(samples: Sequence[Sample], before: Sample, count: Callable[[Sam
     return within[0].at_ms
 
 
+def expiring(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield a problem for dead letters and quarantined records that are going to be dropped."""
+    for one in standing.retention.expiring:
+        before, at = (shown_ms(ms, "seconds") for ms in (one.before_ms, one.from_ms))
+        if one.destination:
+            chosen = f"--destination {one.destination} --until {before}"
+            limit, name, what = "dead_letters", "letters_expire", plural(one.count, "dead letter")
+            mend = (
+                f"segrelay dlq list {chosen}; dlq replay or dlq export them, or raise"
+                f" retention.{limit}"
+            )
+        else:
+            limit, name = "quarantine", "quarantine_expires"
+            what = plural(one.count, "quarantined record")
+            mend = (
+                f"segrelay quarantine list --until {before}; quarantine replay them, or raise"
+                f" retention.{limit}"
+            )
+        message = (
+            f"{what} will be dropped for good from {at} on, as retention.{limit} says; nobody has"
+            " replayed or discarded them"
+        )
+        yield HealthProblem(name, ATTENTION, one.destination, message, mend, one.since_ms)
+
+
 def quarantine(standing: Standing) -> Iterator[HealthProblem]:
     """Yield a problem if events could not be placed lately."""
     before = sample_before(standing.samples, standing.now_ms - WINDOW_MS)

@@ -35,6 +35,7 @@ from segrelay.ops.state.partitions import (
 )
 from segrelay.ops.state.person import read_stopped_renamings
 from segrelay.ops.state.read_backs import ReadBacks, read_read_backs
+from segrelay.ops.state.retention import LETTERS, RECORDS, RetentionStanding, read_retention
 from segrelay.ops.state.waiting import (
     Delays,
     mending_commands,
@@ -316,6 +317,7 @@ class Standing:
     responses_waiting: int = 0
     responses_lost: int = 0
     outcomes: OutcomesStanding = field(default_factory=OutcomesStanding)
+    retention: RetentionStanding = field(default_factory=RetentionStanding)
     template_files: Mapping[str, DifferingFile] = field(default_factory=dict)
     renamed_people: Mapping[str, RenamedPeople] = field(default_factory=dict)
     read_backs: Mapping[str, ReadBacks] = field(default_factory=dict)
@@ -420,7 +422,8 @@ def read_standing(
     destinations = dict(
         _destinations(client, settings, totals, pauses, destinations_of(partitions))
     )
-    responses = _responses(client, partitions)
+    responses, quarantine = _responses(client, partitions), Quarantine(client).totals()
+    dropped = {LETTERS: totals.expired, RECORDS: quarantine.expired}
     receivers = read_receivers(client, at_ms)
     config = _newest_config(_started(processes, receivers, at_ms), settings)
     return Standing(
@@ -448,11 +451,12 @@ def read_standing(
         if totals.orphans
         else {},
         former_names=former_names(client, settings),
-        quarantined=Quarantine(client).totals().records,
+        quarantined=quarantine.records,
         too_large_requests=too_large(client),
         responses_waiting=responses[0],
         responses_lost=responses[1],
         outcomes=read_outcomes(client, settings),
+        retention=read_retention(client, settings, partitions, at_ms, dropped),
         template_files=dict(_differing_files(processes, config)),
         renamed_people=read_renamed_people(
             client, partitions, destinations_with_stable_ids(settings)

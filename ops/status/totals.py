@@ -19,6 +19,7 @@ from segrelay.worker.contract.counts import (
     ASKED,
     CARRIED,
     DELIVERY_BOUNDS,
+    EXPIRED,
     OCCURRED,
     REQUEST_BOUNDS,
     TOOK,
@@ -34,7 +35,9 @@ KINDS: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waitin
 OUTCOMES: Final = KINDS[:-1]
 REASONED: Final = ("skipped", "dead")
 OF_REQUESTS: Final = ("requests", "unanswered", "resent", "shared_identity")
-_MEASURES: Final = frozenset({ANSWERED, CARRIED.partition("|")[0], ASKED, TOOK})
+_MEASURES: Final = frozenset(
+    {ANSWERED, ASKED, TOOK, *(one.partition("|")[0] for one in (CARRIED, EXPIRED))}
+)
 _JOB: Final = "job"
 
 
@@ -137,6 +140,11 @@ class Totals:
         """Return the age of the oldest waiting delivery; None = nothing waits."""
         oldest_ms = min((one.oldest_ms for one in self.lanes.values()), default=None)
         return None if oldest_ms is None else max(0.0, (self.now_ms - oldest_ms) / 1_000)
+
+    @property
+    def expired(self) -> int:
+        """Return how many dead letters were discarded because of their age."""
+        return sum(counts.get(EXPIRED, 0) for counts in self.measures.values())
 
     def of_all(self) -> Counts:
         """Return the counts over all triggers."""

@@ -52,13 +52,13 @@ from segrelay.worker.adapters.redis.shared_keys import read_scopes
 from segrelay.worker.batch.partition import Intent
 from segrelay.worker.contract.events import HistoryLine, decode_profile, mark_of, seed_of
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
+from segrelay.worker.contract.ledger import lapses_at_ms
 from segrelay.worker.contract.people import Moving
 from segrelay.worker.contract.receivers import WebhookRequest, read_requests
 from segrelay.worker.contract.redis.claim import learn_numbering
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import job_of_lane
-from segrelay.worker.core.ledger import FAR_MS
 from segrelay.worker.errors import PayloadRefused, UsageWrong
 
 
@@ -335,19 +335,14 @@ def _moving(forwards: Iterable[ForwardedPerson]) -> Iterator[tuple[str, bytes]]:
 def _written_ms(
     client: Redis, settings: Settings, partition: PartitionKeys, person: KnownPerson
 ) -> int:
-    """Return when a record was last written, from its expiry; each write sets that anew.
+    """Return when a record was last written, from the end of its retention.
 
     0 = nobody can tell: there is none, or its person is in an audience and it never lapses.
     """
-    pipe = client.pipeline(transaction=False)
-    pipe.time()
-    pipe.pttl(partition.ledger(person.digest))
-    (seconds, micros), left_ms = pipe.execute()
-    if left_ms < 0:
-        return 0
-    since_ms = seconds * 1000 + micros // 1000
-    kept_ms = FAR_MS + round(1000 * settings.delivery.ledger_retention_seconds)
-    return int(since_ms - kept_ms + left_ms)
+    text: Any = client.get(partition.ledger(person.digest))
+    ends_ms = lapses_at_ms(text or b"")
+    kept_ms = round(1000 * settings.delivery.ledger_retention_seconds)
+    return ends_ms - kept_ms if ends_ms else 0
 
 
 def _past(

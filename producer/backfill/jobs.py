@@ -26,6 +26,7 @@ from segrelay.producer.publishing.published import PublishOptions
 from segrelay.producer.sources.tables import Columns
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.protection import BAD_ROWS, PROTECTION
 from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
@@ -403,7 +404,7 @@ class JobStore:
         """Yield the bad rows that are kept, in the order in which they were met."""
         kept = cast("list[bytes]", self._client.lrange(keys.job_bad_rows(name), 0, -1))
         for text in kept:
-            yield BadRow(**orjson.loads(text))
+            yield BadRow(**orjson.loads(PROTECTION.unseal(text, BAD_ROWS)))
 
     def now_ms(self) -> int:
         """Return the time by Redis' clock, in ms since 1970."""
@@ -418,7 +419,7 @@ def noting(
 ) -> tuple[Value, ...]:
     """Return the command that records how far a shard has come."""
     names = (keys.job(spec.name), keys.job_bad_rows(spec.name))
-    bad: list[Value] = [orjson.dumps(asdict(row)) for row in bad_rows]
+    bad: list[Value] = [PROTECTION.seal(orjson.dumps(asdict(row)), BAD_ROWS) for row in bad_rows]
     told: tuple[Value, ...] = (epoch, shard, orjson.dumps(asdict(tally)), BAD_ROWS_KEPT, *bad)
     return ("EVAL", _NOTE, len(names), *names, *told)
 

@@ -6,7 +6,6 @@ what comes again is counted and not kept twice. Beyond 64 MiB the oldest go, and
 
 from __future__ import annotations
 
-import hashlib
 import time
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -20,9 +19,10 @@ import structlog
 
 from segrelay.producer.events.payloads import Refused
 from segrelay.worker.contract import keys
+from segrelay.worker.contract.protection import PROTECTION, QUARANTINE
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import scan_fields
-from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_each
+from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_each, run_script
 from segrelay.worker.contract.words import LIVE
 
 log = structlog.get_logger()
@@ -63,11 +63,17 @@ class QuarantineRecord:
 
 @dataclass(frozen=True, slots=True)
 class QuarantineTotals:
-    """The size of the quarantine, and the number of records dropped for lack of room."""
+    """The size of the quarantine, and the number of records that it dropped.
+
+    Attributes:
+        dropped: For lack of room.
+        expired: Because they were kept for long enough.
+    """
 
     records: int
     bytes: int
     dropped: int
+    expired: int = 0
 
 
 HowPublished = tuple[str, bool, bool]
@@ -110,9 +116,9 @@ class Quarantine:
         """Return how much is kept."""
         pipe = self._client.pipeline(transaction=False)
         pipe.hlen(_ABOUT)
-        pipe.hmget(_TOTALS, ["bytes", "dropped"])
-        records, (used, dropped) = pipe.execute()
-        return QuarantineTotals(records, int(used or 0), int(dropped or 0))
+        pipe.hmget(_TOTALS, ["bytes", "dropped", "expired"])
+        records, counts = pipe.execute()
+        return QuarantineTotals(records, *(int(count or 0) for count in counts))
 
     def records(self, ids: Collection[str] = ()) -> Iterator[QuarantineRecord]:
         """Yield all records, or the named ones, in no order; some that come now may be missing."""
@@ -121,15 +127,30 @@ class Quarantine:
     def text(self, record_id: str) -> bytes | None:
         """Return the text of a record, or None if the record does not exist."""
         packed = cast("bytes | None", self._client.hget(_TEXTS, record_id))
-        return None if packed is None else zlib.decompress(packed)
+        if packed is None:
+            return None
+        return zlib.decompress(PROTECTION.unseal(packed, QUARANTINE + record_id.encode()))
 
     def remove(self, ids: Iterable[str]) -> int:
         """Remove records; return how many there were."""
         removed = 0
         remaining = iter(ids)
         while part := list(islice(remaining, _IDS_A_CALL)):
-            answer = self._client.eval(_REMOVE, len(_KEYS), *_KEYS, *part)
-            removed += cast("int", answer)
+            removed += run_script(self._client, _REMOVE, _KEYS, ("", "", *part))
+        return removed
+
+    def remove_expired(self, *, before_ms: int, most: int, until_ms: int) -> int:
+        """Remove records that came last before a time; return how many there were.
+
+        Args:
+            before_ms: That time.
+            most: The largest number that is removed.
+            until_ms: The end of the permission, by Redis' clock.
+        """
+        ids = self._client.zrangebyscore(_SEEN, "-inf", f"({before_ms}", start=0, num=most)
+        if not ids:
+            return 0
+        removed: int = run_script(self._client, _REMOVE, _KEYS, (before_ms, until_ms, *ids))
         return removed
 
     def _all(self) -> Iterator[QuarantineRecord]:
@@ -182,9 +203,11 @@ def _parts(refused: Iterable[Refused], how: HowPublished) -> Iterator[Sequence[s
     size = 0
     for one in refused:
         text = one.content if len(one.content) <= LARGEST_TEXT_BYTES else b""
-        packed = zlib.compress(text, 1)
-        record_id = hashlib.blake2b(begin + one.content, digest_size=_ID_BYTES).hexdigest()
-        about = orjson.dumps([one.reason, one.audience, one.message, *how])[1:]
+        record_id = PROTECTION.digest(begin + one.content, _ID_BYTES).hex()
+        place = QUARANTINE + record_id.encode()
+        packed = PROTECTION.seal(zlib.compress(text, 1), place)
+        message = PROTECTION.seal_text(one.message, place)
+        about = orjson.dumps([one.reason, one.audience, message, *how])[1:]
         part += (record_id, about, packed)
         size += len(packed)
         if size > _BYTES_A_CALL or len(part) >= 3 * _RECORDS_A_CALL:
@@ -195,6 +218,7 @@ def _parts(refused: Iterable[Refused], how: HowPublished) -> Iterator[Sequence[s
 
 
 def _record(record_id: str, about: bytes, *, times: int, last_seen_ms: int) -> QuarantineRecord:
-    first_seen_ms, *told = orjson.loads(about)
+    first_seen_ms, reason, audience, message, *told = orjson.loads(about)
+    message = PROTECTION.unseal_text(message, QUARANTINE + record_id.encode())
     seen = {"first_seen_ms": first_seen_ms, "last_seen_ms": last_seen_ms, "times": times}
-    return QuarantineRecord(record_id, *told, **seen)
+    return QuarantineRecord(record_id, reason, audience, message, *told, **seen)

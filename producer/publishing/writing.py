@@ -18,6 +18,7 @@ from segrelay.worker.contract.destinations import DestinationIds
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis import accept
 from segrelay.worker.contract.redis.accept import (
+    OTHERWISE_SEALED,
     RENUMBERED,
     Entrant,
     NewDelivery,
@@ -101,6 +102,11 @@ def write(
     for address, call, answer in zip(addresses, calls, answers, strict=True):
         if answer[0] == RENUMBERED:
             raise PartitionsChange
+        if answer[0] == OTHERWISE_SEALED:
+            raise PartitionsChange(
+                "Redis came back empty, or with another protection of people's data, since this"
+                " began. Nothing was done; give the command again."
+            )
         if answer[0] == _CLOSED:
             raise JobHeld(
                 f"Job '{progress.job}' was paused, aborted, or is read by another process: "
@@ -133,6 +139,7 @@ def _call(
         epoch=progress.epoch,
         roll=roll,
         entrants=entrants,
+        claims=True,
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -17,6 +15,7 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.ledger import AUDIENCE_NAME, LastDelivered, standing, unpack_all
 from segrelay.worker.contract.people import key_of
+from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.accept import ENTRANT_DAYS
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import scan_fields
@@ -98,7 +97,8 @@ class SyncStore:
         parts = self._by_partition(destination, profile_keys)
         pipe = self._client.pipeline(transaction=False)
         for partition, members in parts.items():
-            pipe.hmget(partition.members(self.name), members)
+            names = [PROTECTION.seal_name(key) for key in members]
+            pipe.hmget(partition.members(self.name), names)
         answers = pipe.execute()
         return {
             key: mark
@@ -145,7 +145,7 @@ class SyncStore:
         stored: Any = self._client.hgetall(partition.who)
         found = []
         for digest, text in stored.items():
-            known_as = orjson.loads(text)[1] or {}
+            known_as = orjson.loads(PROTECTION.unseal(text, digest))[1] or {}
             for value in known_as.get("identifiers", {}).values():
                 key = key_of({identity: value}, identity, bytes.fromhex(digest.decode()))
                 found += [key] if key else []
@@ -154,7 +154,7 @@ class SyncStore:
     def pages(self, partition: PartitionKeys) -> Iterator[dict[str, bytes]]:
         """Yield the marks of the members of one partition by key, some at a time, or twice."""
         for found in scan_fields(self._client, partition.members(self.name)):
-            yield {member.decode(): mark for member, mark in found}
+            yield {PROTECTION.unseal_name(member.decode()): mark for member, mark in found}
 
     def members(self, partition: PartitionKeys) -> Iterator[tuple[str, bytes]]:
         """Yield key and mark of the members of one partition; some may come twice."""
@@ -234,7 +234,7 @@ class Mark(NamedTuple):
 def uid_of(row: dict[str, Any]) -> bytes:
     """Return the digest of a profile's own id."""
     uid = row.get(UID)
-    return b"%x" % zlib.crc32(str(uid).encode()) if uid is not None else NOT_KNOWN
+    return b"%x" % PROTECTION.checksum(str(uid).encode()) if uid is not None else NOT_KNOWN
 
 
 def content_hash(row: dict[str, Any], fields: Iterable[str] | None) -> bytes:
@@ -242,4 +242,4 @@ def content_hash(row: dict[str, Any], fields: Iterable[str] | None) -> bytes:
     wanted = row.keys() - {SEGMENT_EVENTS} if fields is None else fields
     content = {name: row[name] for name in wanted if name in row}
     text = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
-    return hashlib.blake2b(text, digest_size=_HASH_BYTES).hexdigest().encode()
+    return PROTECTION.digest(text, _HASH_BYTES).hex().encode()

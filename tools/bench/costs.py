@@ -22,9 +22,10 @@ from segrelay.producer.sources.blocks import block_times
 from segrelay.producer.sources.files import BATCH_PAYLOADS
 from segrelay.producer.wakeups import SilentWaker
 from segrelay.sandbox.people import AUDIENCES, happenings, payloads, truth
+from segrelay.worker.batch.partition import LedgerText
 from segrelay.worker.batch.send import Stop
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
-from segrelay.worker.contract.ledger import Record, pack
+from segrelay.worker.contract.ledger import LAPSING_FORMAT, Record
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import servers_of
 from segrelay.worker.contract.words import Direction
@@ -35,7 +36,6 @@ from segrelay.worker.node.runtime import runtime_for
 from tools.bench.rigs import audiences_of, bench_rig, redis_alone, redis_seconds, used_memory
 
 _PARTITIONS: Final = 16
-_RETENTION_MS: Final = 90 * 86_400_000
 _AT_ONCE: Final = 5_000
 _TIME_US: Final = 1_790_000_000_123_456
 _CALM_SECONDS: Final = 0.5
@@ -70,13 +70,11 @@ class Size(NamedTuple):
 
     Args:
         packed: Length of the packed text.
-        memory: Memory that Redis needs for it, with its share of the tables of keys and expiries.
-        least_left_ms: Shortest time to live of some of the ledgers.
+        memory: Memory that Redis needs for it, with its share of the table of keys.
     """
 
     packed: int
     memory: float
-    least_left_ms: int
 
 
 def ledger_size(events: int, case: str) -> dict[str, float]:
@@ -94,8 +92,7 @@ def measure(deliveries: Sequence[LedgerEntry], profiles: int) -> Size:
         before = _calm_memory(client)
         write_ledgers(client, text, profiles)
         after = _calm_memory(client)
-        left = [client.pttl(_key(n)) for n in range(0, profiles, max(1, profiles // 100))]
-    return Size(len(text), (after - before) / profiles, min(left))
+    return Size(len(text), (after - before) / profiles)
 
 
 def write_ledgers(client: Redis, text: bytes, profiles: int) -> None:
@@ -103,18 +100,20 @@ def write_ledgers(client: Redis, text: bytes, profiles: int) -> None:
     for first in range(0, profiles, _AT_ONCE):
         pipe = client.pipeline(transaction=False)
         for number in range(first, min(first + _AT_ONCE, profiles)):
-            pipe.set(_key(number), text, px=_RETENTION_MS)
+            pipe.set(_key(number), text)
         pipe.execute()
 
 
 def packed(deliveries: Sequence[LedgerEntry]) -> bytes:
-    """Return the packed ledger of a profile with these deliveries."""
+    """Return the ledger of a profile with these deliveries, as Redis keeps it."""
     record = Record()
     for number, (audience, trigger, direction) in enumerate(deliveries):
         record = with_delivered(
             record, LedgerEvent(_TIME_US + number, direction, trigger, audience)
         )
-    return pack(record)
+    text, lasts = LedgerText.of(record)
+    ends = bytes([LAPSING_FORMAT]) + (_TIME_US // 1_000).to_bytes(6, "big")
+    return text if lasts else ends + text
 
 
 def _key(number: int) -> bytes:

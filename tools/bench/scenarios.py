@@ -14,6 +14,7 @@ from tools.bench.memory import memory
 from tools.bench.recording import RECORDED, drain_recorded
 from tools.bench.rendering import render
 from tools.bench.runs import Scenario, Variant
+from tools.bench.sealing import MODES, drain_sealed
 from tools.bench.tapping import WATCHES, drain_watched
 
 _RATE: Final = "events/s"
@@ -83,6 +84,18 @@ SCENARIOS: Final[dict[str, Scenario]] = {
             Variant(f"{recorded}, {what}".replace("_", " "), f"{recorded}/{what}_us")
             for what in ("process", "redis", "wall")
             for recorded in RECORDED
+        ),
+        events=10_000,
+        takes_long=True,
+    ),
+    "sealing": Scenario(
+        "Events are published and drained, open and sealed",
+        _MICROSECONDS,
+        drain_sealed,
+        tuple(
+            Variant(f"{mode}, {what}", f"{mode}/{what}_us")
+            for what in ("process", "redis", "wall", "publishing")
+            for mode in MODES
         ),
         events=10_000,
         takes_long=True,

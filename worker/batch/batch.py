@@ -232,7 +232,7 @@ class Batch:
         trigger, shaped = delivery.trigger, delivery.shaped
         backoffs = self.state.backoffs
         backoff = backoffs.get(delivery.position) if backoffs else None
-        root = orjson.dumps(shaped.root, option=orjson.OPT_SORT_KEYS)
+        root = orjson.dumps(shaped.root, option=orjson.OPT_SORT_KEYS) if shaped.root else b"{}"
         url = shaped.url or delivery.loaded.rules.url
         alone = trigger if backoff or self.goes_alone(trigger) else ""
         api = self._api_number(delivery.loaded)

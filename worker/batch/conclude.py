@@ -71,21 +71,22 @@ def measures_of_deliveries(settled: Iterable[Delivery], now_ms: int) -> dict[str
 
     An event that a comparison made up has happened at no known time.
     """
-    by_stream: dict[str, tuple[list[float], list[float]]] = {}
+    kinds: dict[str, tuple[list[float], list[float]]] = {}
+    of_streams: dict[str, tuple[list[float], list[float]]] = {}
     for delivery in settled:
         if delivery.reason is not None:
             continue
-        times = by_stream.get(delivery.stream)
+        times = of_streams.get(delivery.stream)
         if times is None:
-            times = by_stream[delivery.stream] = ([], [])
+            kind = kind_of_lane(split_stream_name(delivery.stream)[0])
+            times = of_streams[delivery.stream] = kinds.setdefault(kind, ([], []))
         accepted, occurred = times
         header = delivery.header
         accepted.append((now_ms - header.accepted_ms) / 1_000)
         if not header.state:
             occurred.append(now_ms / 1_000 - header.time_us / 1_000_000)
     counts: Counter[str] = Counter()
-    for stream, (accepted, occurred) in by_stream.items():
-        kind = kind_of_lane(split_stream_name(stream)[0])
+    for kind, (accepted, occurred) in kinds.items():
         for since, seconds in ((ACCEPTED, accepted), (OCCURRED, occurred)):
             if seconds:
                 prefix = prefix_of_delivery(kind, since)

@@ -22,6 +22,7 @@ from segrelay.worker.contract.events import (
 )
 from segrelay.worker.contract.keys import PartitionKeys, outcome_field, split_stream_name
 from segrelay.worker.contract.ledger import Record
+from segrelay.worker.contract.protection import DEAD_LETTERS, PROTECTION
 from segrelay.worker.contract.settings.authorizations import Certificate
 from segrelay.worker.contract.words import Death, Direction, Skip
 from segrelay.worker.core.ledger import with_delivered, with_tried, with_whole_list
@@ -113,18 +114,49 @@ class DeadLetter:
     Args:
         cause: Fingerprint of reason, status and normalised message.
         sample: One line of JSON about the cause; it holds no field of a profile.
+        text: The letter itself, JSON.
+        digest: Of the profile's key, in hexadecimal.
     """
 
     dead_letter_id: str
     cause: str
     sample: bytes
     text: bytes
+    digest: str = ""
 
     def dumps(self) -> bytes:
         """Return the letter as one text, whose lines `settle.lua` takes apart."""
-        return b"\n".join(
-            (self.dead_letter_id.encode(), self.cause.encode(), self.sample, self.text)
-        )
+        text = seal_dead_letter(self.dead_letter_id, self.digest, self.text)
+        return b"\n".join((self.dead_letter_id.encode(), self.cause.encode(), self.sample, text))
+
+
+def seal_dead_letter(dead_letter_id: str, digest: str, text: bytes) -> bytes:
+    """Return a dead letter as Redis may hold it.
+
+    Its id stays open, and so does the digest by which the letters of a person are found.
+    """
+    if not PROTECTION:
+        return text
+    sealed = PROTECTION.seal(text, DEAD_LETTERS + dead_letter_id.encode())
+    told = {"id": dead_letter_id, "digest": digest, "sealed": base64.b64encode(sealed).decode()}
+    return orjson.dumps(told)
+
+
+def unseal_dead_letter(stored: bytes) -> bytes:
+    """Return a dead letter that `seal_dead_letter` has sealed.
+
+    Raises:
+        FormatUnknown: It was sealed with the secret of another Redis.
+        PayloadRefused: It is damaged, or belongs to another id.
+    """
+    if not PROTECTION:
+        return stored
+    told = orjson.loads(stored)
+    try:
+        sealed = base64.b64decode(told["sealed"], validate=True)
+        return PROTECTION.unseal(sealed, DEAD_LETTERS + told["id"].encode())
+    except (KeyError, ValueError, PayloadRefused) as error:
+        raise PayloadRefused("unreadable", f"The letter {told['id']} is damaged.") from error
 
 
 _NOTHING: Final = Shaped((), {})
@@ -144,6 +176,8 @@ class Delivery:
         header_text: The header as it stands in the stream.
 
     Attributes:
+        position: `lane|trigger|id`.
+        digest: The digest of the delivery's profile.
         loaded: The trigger; known once the delivery is decoded, like the next two.
         text: The profile as JSON text.
         event: The event as the ledger judges it.
@@ -167,6 +201,8 @@ class Delivery:
     header: Header
     profile: bytes
     header_text: bytes = b""
+    position: str = field(init=False, repr=False, compare=False)
+    digest: bytes = field(init=False, repr=False, compare=False)
     loaded: LoadedTrigger = field(init=False, repr=False, compare=False)
     text: bytes = field(default=b"", init=False, repr=False, compare=False)
     event: LedgerEvent = field(default=_NO_EVENT, init=False, repr=False, compare=False)
@@ -186,6 +222,10 @@ class Delivery:
     answer: Answer | None = field(default=None, init=False, repr=False, compare=False)
     dead_letter: DeadLetter | None = field(default=None, init=False, repr=False, compare=False)
 
+    def __post_init__(self) -> None:
+        """Keep what is asked for often."""
+        self.position, self.digest = f"{self.stream}|{self.entry_id}", self.header.digest
+
     @classmethod
     def of(cls, stream: str, entry_id: str, header_text: bytes, profile: bytes) -> Self:
         """Return the delivery that an entry of a stream holds."""
@@ -196,16 +236,6 @@ class Delivery:
     def size(self) -> int:
         """Return the size of the delivery's entry in bytes."""
         return len(self.header_text) + len(self.profile)
-
-    @property
-    def position(self) -> str:
-        """Return the position of the delivery: `lane|trigger|id`."""
-        return f"{self.stream}|{self.entry_id}"
-
-    @property
-    def digest(self) -> bytes:
-        """Return the digest of the delivery's profile."""
-        return self.header.digest
 
     def fail(self, reason: Death, message: str, answer: Answer | None = None) -> Self:
         """Note why the delivery can't be made; it dies only once that is settled."""
@@ -315,7 +345,8 @@ def _dead_letter_of(
         **_entry(delivery),
     }
     sample = _sample(delivery, failure, dead_letter_id)
-    return DeadLetter(dead_letter_id, failure.cause, sample, orjson.dumps(text))
+    digest = header.digest.hex()
+    return DeadLetter(dead_letter_id, failure.cause, sample, orjson.dumps(text), digest)
 
 
 def _dead_letter_id(keys: PartitionKeys, position: str) -> str:

@@ -6,7 +6,6 @@ identity changes wait, and those under a former identity go to the present one.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -33,6 +32,7 @@ from segrelay.worker.contract.people import (
     stable_digest,
     stable_value,
 )
+from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.words import Death, Direction, Skip
 from segrelay.worker.core.ledger import (
     is_in_doubt,
@@ -94,7 +94,7 @@ def decode_deliveries(deliveries: Sequence[Delivery], batch: Batch) -> list[Deli
             continue
         size += len(text)
         if delivery.header is UNREADABLE:
-            message = "The entry's header can't be read: it is damaged."
+            message = "The entry can't be read: it is damaged."
             batch.fail(delivery, Death.UNREADABLE, message)
             continue
         delivery.text, delivery.superseded = text, ()
@@ -106,7 +106,7 @@ def decode_deliveries(deliveries: Sequence[Delivery], batch: Batch) -> list[Deli
 
 def _why_unknown(delivery: Delivery) -> str:
     try:
-        decode_header(delivery.header_text)
+        PROTECTION.unseal(delivery.profile, decode_header(delivery.header_text).digest)
     except FormatUnknown as error:
         return error.message
     raise Bug(f"The entry {delivery.position} has a format that is known.")
@@ -149,7 +149,7 @@ def _ledger_event(delivery: Delivery, numbers: Numbers) -> LedgerEvent:
         numbers.audience(header.audience),
         state=header.state,
         repair=header.repair,
-        profile_hash=zlib.crc32(delivery.text) or 1 if is_change else 0,
+        profile_hash=PROTECTION.checksum(delivery.text) if is_change else 0,
         replays=header.replays,
         again=header.again,
     )

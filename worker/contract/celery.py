@@ -46,6 +46,7 @@ RESPONSES_TASK: Final = "segrelay.responses"
 RENAMES_TASK: Final = "segrelay.renames"
 READ_BACK_TASK: Final = "segrelay.read_back"
 OUTCOMES_TASK: Final = "segrelay.outcomes"
+RETENTION_TASK: Final = "segrelay.retention"
 EXCHANGE: Final = "segrelay"
 _PREFIX: Final = "segrelay."
 _DRAIN_TYPES: Final = (str, int, str)
@@ -57,6 +58,7 @@ _ARGUMENTS: Final = {
     RENAMES_TASK: _BACKGROUND_JOB_TYPES,
     READ_BACK_TASK: _BACKGROUND_JOB_TYPES,
     OUTCOMES_TASK: _BACKGROUND_JOB_TYPES,
+    RETENTION_TASK: _BACKGROUND_JOB_TYPES,
 }
 """The types of the arguments of each task; the last one is the id of the destination, or "".
 
@@ -156,6 +158,7 @@ TASKS_MODULES: Final = (
     "segrelay.ops.person.following",
     "segrelay.ops.read_back",
     "segrelay.ops.outcomes.writing",
+    "segrelay.ops.retention",
 )
 """The modules with tasks of background jobs, as names: the worker imports none of them."""
 

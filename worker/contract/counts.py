@@ -5,6 +5,7 @@ r"""The measures that a partition's `counts` hold beside the outcomes: times, an
 | `answered|200` | requests by status; a word in its place says why there was no answer |
 | `carried|users` | user objects of all requests |
 | `asked|n`, `asked|ms` | requests by the time until the answer, and the sum of these times |
+| `expired|letters` | dead letters that were discarded because they were kept for long enough |
 | `took|KIND|since|n`, `took|KIND|since|ms` | deliveries by the time that they took, and the sum |
 
 KIND is `live` or `backfill`. `since` is `occurred` or `accepted`: the event, or its acceptance. `n`
@@ -23,6 +24,7 @@ from typing import Any, Final, Self
 ANSWERED: Final = "answered"
 CARRIED: Final = "carried|users"
 ASKED: Final = "asked"
+EXPIRED: Final = "expired|letters"
 TOOK: Final = "took"
 OCCURRED: Final = "occurred"
 ACCEPTED: Final = "accepted"

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, Self
 import orjson
 
 from segrelay.worker.contract.keys import DIGEST_BYTES, digest_of
+from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import FormatUnknown, PayloadRefused
 
@@ -236,6 +237,23 @@ def decode_profile(text: bytes) -> bytes:
         return zlib.decompress(text)
     except zlib.error as error:
         raise PayloadRefused("unreadable", "An entry's profile can't be decompressed.") from error
+
+
+def read_entry(fields: Mapping[bytes, bytes]) -> tuple[bytes, Header, bytes]:
+    """Return an entry's field `h`, the header that it holds, and its field `p`, opened.
+
+    Where the profile does not open, it stays as it is, and the header is a placeholder.
+    """
+    text, profile = fields.get(b"h", b""), fields.get(b"p", b"")
+    header = read_header(text)
+    if PROTECTION.secret_id:
+        try:
+            profile = PROTECTION.unseal(profile, header.digest)
+        except FormatUnknown:
+            header = UNKNOWN_FORMAT
+        except PayloadRefused:
+            header = UNREADABLE
+    return text, header, profile
 
 
 def seed_of(audience: str, trigger: str) -> int:

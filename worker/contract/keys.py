@@ -6,6 +6,7 @@ that all have in common `{segrelay}`. The destination stands in a key by its id,
 not change; see `contract.destinations`.
 
 Keys that hold people's data are marked with a star (`is_personal`); all others hold digests only.
+In a Redis that is protected, the data is sealed; see `contract.protection`.
 
 | key | type | holds |
 | --- | --- | --- |
@@ -13,6 +14,8 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{segrelay}:partitions` | string | their counts so far, see `contract.partitions` |
 | `{segrelay}:renumbering` | string | the last attempt at changing their number |
 | `{segrelay}:identity` | string | what was configured at first use |
+| `{segrelay}:protection` | string | the secret that seals what has a star, sealed itself: |
+| | | `contract.protection` |
 | `{segrelay}:destinations` | hash | destination → its id, a space, and its address (host and a |
 | | | fingerprint of its credentials), see `destinations_give.lua` |
 | `{segrelay}:names` | hash | name → number, for the ledger's packed records |
@@ -66,7 +69,8 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{d:p}lease` | hash | token, until (ms), owner: `host:pid`, a space, its configuration; |
 | | | and what stays: `floor`, ids up to there (ms) are not given again; and |
 | | | `aged`, `aged_until`: up to this id (ms) there may be entries that |
-| | | wait since that time (ms), see `_add.lua` |
+| | | wait since that time (ms), see `_add.lua`; and `sealed`, the id of the secret with |
+| | | which the entries are sealed |
 | `{d:p}wakeup` | string | a drain was woken and has not begun |
 | `{d:p}rendering` | string | what the holder is rendering: JSON |
 | `{d:p}intents` | hash | intent id → JSON |
@@ -102,14 +106,16 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{d:p}synctokens` | hash | sync → token of the step that may change its members |
 | `{d:p}forwards` | hash | \* digest (hex) → JSON of people who are renamed: `contract.people`; |
 | | | `digest\|sync` → the mark of somebody who is moved as a member that a sync knows |
-| `{d:p}l<digest>` | string | the ledger of one profile; its time to live ends a hundred years |
-| | | behind its retention: `lapse.lua` removes it |
+| `{d:p}l<digest>` | string | the ledger of one profile; one that may lapse begins with the end of |
+| | | its retention, after which `lapse.lua` removes it |
 | `{d:p}u<digest>` | string | \* a stable id: whose it is now, see `contract.people.stable` |
 | `{d:p}i<digest>` | string | an identity: the stable ids (digests, hex) that came with it |
 | `{d:p}changes` | hash | \* digest (hex) of a stable id → its change of identity, not done yet |
 | `{d:p}changed` | hash | `renamed`, `refused` → how many such changes; `refused_ms`: the last |
 | `{outcomes}` | hash | the writing of outcomes to files; fields as of a sync |
 | `{outcomes}:wakeup` | string | a step of it was woken and has not begun |
+| `{retention}` | hash | the dropping of what was kept for long enough; fields as of a sync |
+| `{retention}:wakeup` | string | a step of it was woken and has not begun |
 | `{changes:d}` | hash | the renaming of people whose stable id moved; fields as of a sync |
 | `{changes:d}:wakeup` | string | a step of it was woken and has not begun |
 """
@@ -123,12 +129,14 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
+from segrelay.worker.contract.protection import PROTECTION as _SECRET
 from segrelay.worker.contract.words import BACKFILL, LIVE
 
 FORMAT: Final = "{segrelay}:format"
 PARTITIONS: Final = "{segrelay}:partitions"
 RENUMBERING: Final = "{segrelay}:renumbering"
 IDENTITY: Final = "{segrelay}:identity"
+PROTECTION: Final = "{segrelay}:protection"
 DESTINATIONS: Final = "{segrelay}:destinations"
 NAMES: Final = "{segrelay}:names"
 NUMBERED: Final = "{segrelay}:numbered"
@@ -158,6 +166,7 @@ PROCESSES: Final = "{segrelay}:processes"
 TAPS: Final = "{segrelay}:taps"
 JOBS: Final = "{segrelay}:jobs"
 OUTCOMES: Final = "{outcomes}"
+RETENTION: Final = "{retention}"
 
 DIGEST_BYTES: Final = 10
 """The bytes of a digest: ten million profiles in a partition collide with a chance of 4e-11."""
@@ -256,7 +265,8 @@ def identity_text(text: str, identity: str) -> str:
 
 def digest_of(profile_key: str) -> bytes:
     """Return the digest under which a profile is known: 10 bytes of blake2b of its key."""
-    return hashlib.blake2b(profile_key.encode(), digest_size=DIGEST_BYTES).digest()
+    key = _SECRET.digest_key
+    return hashlib.blake2b(profile_key.encode(), digest_size=DIGEST_BYTES, key=key).digest()
 
 
 def partition_of(profile_key: str, partitions: int) -> int:

@@ -5,18 +5,23 @@ audience and trigger: two numbers (LEB128), a byte of flags, the newest time del
 newest time tried without an answer (7 bytes each, if any), for a change 4 bytes of its hash, and
 how often what was tried had been replayed (a byte, if it had).
 Times are µs since 1970.
+
+Redis keeps the record of somebody who is in no audience for the retention only: in front of it
+stand another byte of format and the end of that time (ms, 6 bytes).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import FormatUnknown
 
 RECORD_FORMAT: Final = 1
+LAPSING_FORMAT: Final = 2
+"""The first byte of a record that may lapse; `_lapsing.lua` writes it."""
+_LAPSES_AT: Final = slice(1, 7)
 _DIRECTIONS: Final = (Direction.ENTER, Direction.EXIT, Direction.CHANGE)
 _NUMBER_OF: Final = {direction: number for number, direction in enumerate(_DIRECTIONS)}
 _DIRECTION_BITS: Final = 3
@@ -57,17 +62,19 @@ class Item(NamedTuple):
     tried_replays: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+_NO_ITEMS: Final[Mapping[tuple[int, int], Item]] = {}
+
+
+class Record(NamedTuple):
     """The ledger of one profile.
 
-    Args:
+    Attributes:
         data_us: Time of the newest profile data sent, by any trigger; 0 = none.
         items: By audience's and trigger's number.
     """
 
     data_us: int = 0
-    items: dict[tuple[int, int], Item] = field(default_factory=dict)
+    items: Mapping[tuple[int, int], Item] = _NO_ITEMS
 
     def about(self, audience: int) -> Iterator[tuple[int, Item]]:
         """Yield the items of one audience, each with the number of its trigger."""
@@ -128,8 +135,18 @@ def _flags(item: Item) -> int:
     )
 
 
+def lapses_at_ms(text: bytes) -> int:
+    """Return when the retention of a stored record ends (ms); 0 = it never lapses."""
+    return int.from_bytes(text[_LAPSES_AT], "big") if text[:1] == bytes([LAPSING_FORMAT]) else 0
+
+
+def lasting(text: bytes) -> bytes:
+    """Return a stored record without the time when it may lapse."""
+    return text[_LAPSES_AT.stop :] if text[:1] == bytes([LAPSING_FORMAT]) else text
+
+
 def unpack(text: bytes | None) -> Record:
-    """Read a packed record; None yields the empty record of an unknown profile.
+    """Read a stored record; None yields the empty record of an unknown profile.
 
     Raises:
         FormatUnknown: A newer version of segrelay wrote it.
@@ -137,12 +154,14 @@ def unpack(text: bytes | None) -> Record:
     """
     if not text:
         return _NOT_KNOWN
-    if text[0] > RECORD_FORMAT:
+    record = lasting(text)
+    if record[0] > RECORD_FORMAT:
         raise FormatUnknown(
-            f"A profile's ledger has format {text[0]}, and this version of segrelay knows"
-            f" {RECORD_FORMAT}: a newer version wrote it, and can go on from it."
+            f"A profile's ledger has format {record[0]}, and this version of segrelay knows"
+            f" {RECORD_FORMAT} and {LAPSING_FORMAT}: a newer version wrote it, and can go on from"
+            " it."
         )
-    return _unpacked(text)
+    return _unpacked(record)
 
 
 def unpack_all(

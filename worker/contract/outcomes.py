@@ -20,6 +20,7 @@ import orjson
 
 from segrelay.worker.contract.events import Header, decode_profile
 from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, split_stream_name
+from segrelay.worker.contract.protection import OUTCOMES, PROTECTION
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import PayloadRefused
 
@@ -142,7 +143,8 @@ def pack(ends: Iterable[End], fields: Sequence[str]) -> bytes:
         times.append(header.time_us)
         values.append(own)
     packed = [list(kinds), of, b"".join(digests).hex(), times]
-    return orjson.dumps([*packed, fields, values] if fields else packed)
+    text = orjson.dumps([*packed, fields, values] if fields else packed)
+    return PROTECTION.seal(text, OUTCOMES)
 
 
 def without_people(packed: bytes, people: Collection[str]) -> tuple[bytes, int]:
@@ -152,21 +154,22 @@ def without_people(packed: bytes, people: Collection[str]) -> tuple[bytes, int]:
         packed: What `pack` has returned.
         people: Their digests (hex).
     """
-    kinds, of, digests, times, *more = orjson.loads(packed)
+    kinds, of, digests, times, *more = orjson.loads(PROTECTION.unseal(packed, OUTCOMES))
     found = [digests[at : at + _WIDTH] for at in range(0, len(digests), _WIDTH)]
     theirs = [at for at, digest in enumerate(found) if digest in people]
     for at in theirs:
         found[at] = _NOBODY
         if more:
             more[1][at] = [None] * len(more[0])
-    return orjson.dumps([kinds, of, "".join(found), times, *more]), len(theirs)
+    text = orjson.dumps([kinds, of, "".join(found), times, *more])
+    return PROTECTION.seal(text, OUTCOMES), len(theirs)
 
 
 def unpack(
     partition: PartitionKeys, entry_id: bytes, entry: Mapping[bytes, bytes]
 ) -> Iterator[OutcomeRow]:
     """Yield the rows of an entry."""
-    kinds, of, digests, times, *more = orjson.loads(entry[b"r"])
+    kinds, of, digests, times, *more = orjson.loads(PROTECTION.unseal(entry[b"r"], OUTCOMES))
     mask = entry.get(b"m", b"")
     shown_id = entry_id.decode()
     time_ms = int(shown_id.partition("-")[0])

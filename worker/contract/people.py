@@ -33,6 +33,7 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.events import decode_profile, pack_profile
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.errors import PayloadRefused, RedisUnavailable
 
@@ -114,7 +115,7 @@ class StableIdChange:
     def loads(cls, text: bytes) -> Self:
         """Read what `stable_seen.lua` wrote: lines of trigger, time, former and new identity."""
         trigger, _, old, new = text.decode().split("\n")
-        return cls(old, new, trigger, text)
+        return cls(PROTECTION.unseal_name(old), PROTECTION.unseal_name(new), trigger, text)
 
 
 class StableRecord(NamedTuple):
@@ -133,7 +134,7 @@ class StableRecord(NamedTuple):
     def loads(cls, text: bytes) -> Self:
         """Read a record that `stable_seen.lua` wrote."""
         _, _, _, refused, key = text.decode().split(" ", 4)
-        return cls(refused, key)
+        return cls(refused, PROTECTION.unseal_name(key))
 
 
 def stable_value(profile: dict[str, Any], field: str) -> str:
@@ -194,8 +195,10 @@ class Forward:
     trigger: str = ""
 
     def dumps(self) -> bytes:
-        """Return the text that Redis keeps; older versions of segrelay know no stable ids."""
+        """Return the text that Redis keeps, the same each time."""
         row = asdict(self)
+        if self.moving is not Moving.ARRIVING:
+            row["to"] = PROTECTION.seal_name(self.to)
         if not self.stable:
             del row["stable"], row["trigger"]
         return orjson.dumps(row)
@@ -204,7 +207,10 @@ class Forward:
     def loads(cls, text: bytes) -> Self:
         """Read what `dumps` has written."""
         stored: dict[str, Any] = orjson.loads(text)
-        return cls(**{**stored, "moving": Moving(stored["moving"])})
+        moving = Moving(stored["moving"])
+        if moving is not Moving.ARRIVING:
+            stored["to"] = PROTECTION.unseal_name(stored["to"])
+        return cls(**{**stored, "moving": moving})
 
 
 def key_of(profile: dict[str, Any], identity: str, digest: bytes) -> str | None:

@@ -20,6 +20,7 @@ import orjson
 
 from segrelay.worker.contract.events import Header
 from segrelay.worker.contract.masking import hidden
+from segrelay.worker.contract.protection import PROTECTION
 
 PER_SECOND: Final = 10.0
 """The records of one kind that a process makes a second for a watch; each takes about 25 µs."""
@@ -99,6 +100,7 @@ class TapFilter:
     def dumps(self) -> bytes:
         """Return the filter as Redis keeps it."""
         fields = {**asdict(self), "people": sorted(one.hex() for one in self.people)}
+        fields["containing"] = PROTECTION.seal_name(self.containing)  # it may be a name
         return orjson.dumps({name: value for name, value in fields.items() if value})
 
     @classmethod
@@ -106,7 +108,8 @@ class TapFilter:
         """Read a stored filter."""
         fields = orjson.loads(stored)
         people = frozenset(map(bytes.fromhex, fields.pop("people", ())))
-        return cls(people=people, **fields)
+        containing = PROTECTION.unseal_name(fields.pop("containing", ""))
+        return cls(people=people, containing=containing, **fields)
 
     def chosen(self, kind: TapKind, destination: str, ones: Sequence[One]) -> Sequence[One]:
         """Return the deliveries that the filter wants, apart from its outcome and its text.

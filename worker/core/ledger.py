@@ -13,11 +13,6 @@ from segrelay.worker.contract.ledger import Item, Record, is_newer
 from segrelay.worker.contract.words import Direction, Skip
 from segrelay.worker.core.supersede import LedgerEvent, supersedes
 
-FAR_MS: Final = 3_155_760_000_000
-"""Milliseconds that a record outlives its retention in Redis, which so never removes one itself.
-
-`lapse.lua` removes them, and `_lapsing.lua` knows the number too.
-"""
 _REPLAYS_AT_MOST: Final = 255
 _WHOLE_LIST: Final = (0, 0)
 """The key of the item that stands for all audiences; numbers of real ones begin with 1."""
@@ -25,6 +20,8 @@ _WHOLE_LIST: Final = (0, 0)
 
 def judge(record: Record, event: LedgerEvent) -> Skip | None:
     """Say why an event need not be delivered, or None if it has to be."""
+    if not record.items:
+        return None
     own = record.items.get((event.audience, event.trigger))
     if own and not event.repair and not event.again and _is_duplicate(own, event):
         return Skip.DUPLICATE
@@ -94,14 +91,9 @@ def with_delivered(record: Record, event: LedgerEvent, *, data_sent: bool = True
     old = _item(record, event)
     if event.time_us < old.delivered_us:
         return record
-    is_tried_later = old.tried_us > event.time_us
-    item = Item(
-        event.direction,
-        event.time_us,
-        old.tried_us if is_tried_later else 0,
-        event.profile_hash,
-        tried_replays=old.tried_replays if is_tried_later else 0,
-    )
+    item = Item(event.direction, event.time_us, 0, event.profile_hash)
+    if old.tried_us > event.time_us:
+        item = item._replace(tried_us=old.tried_us, tried_replays=old.tried_replays)
     data_us = max(record.data_us, event.time_us) if data_sent else record.data_us
     return Record(data_us, {**record.items, (event.audience, event.trigger): item})
 

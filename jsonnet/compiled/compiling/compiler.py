@@ -7,7 +7,8 @@ it), and deep: as the JSON value that leaves the template, which needs no lazine
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -84,7 +85,7 @@ class Compiler:
             "    get = row.get",
             "    conf = settings.get",
             "    library = Lazy(lambda: library_of(row, settings))",
-            *(f"    {line}" for line in self._per_event),
+            *(f"    {line}" for line in _needed(self._per_event, body)),
             f"    return {body}",
         ]
         return "\n".join(lines) + "\n"
@@ -422,6 +423,23 @@ class Compiler:
         if self.emitter.calls > before:
             body = f"({body} if tick() else None)"
         return f"(lambda {', '.join(names.values())}: {in_front(first, body)})"
+
+
+_ASSIGNED: Final = re.compile(r"\(?([a-z][0-9]+) :?= ")
+_GENERATED: Final = re.compile(r"\b[a-z][0-9]+\b")
+
+
+def _needed(assigned: Sequence[str], body: str) -> list[str]:
+    """Return the assignments that an expression needs, itself or through others.
+
+    A template uses few of the fields of a library that it imports.
+    """
+    lines = {found[1]: line for line in assigned if (found := _ASSIGNED.match(line))}
+    needed, looked_at = set(_GENERATED.findall(body)), set[str]()
+    while more := needed - looked_at:
+        looked_at |= more
+        needed.update(*(_GENERATED.findall(lines[name]) for name in more & lines.keys()))
+    return [line for name, line in lines.items() if name in needed]
 
 
 _ARITHMETIC: Final = {"-": "minus", "*": "times", "/": "divided", "%": "remainder"}

@@ -40,10 +40,10 @@ _ESCAPES: Final = {
 def manifest(value: Any, depth: int = 0) -> Any:
     """Return the JSON value in new containers, with sorted keys."""
     kind = value.__class__
-    if kind is str or value is None or kind is bool:
-        return value
     if kind is int:
         return value if -EXACT <= value <= EXACT else manifest(float(value))
+    if kind is str or value is None or kind is bool:
+        return value
     if kind is float:
         return _number(value)
     if kind is Lazy:
@@ -53,7 +53,10 @@ def manifest(value: Any, depth: int = 0) -> Any:
     if kind is list:
         return [each if each.__class__ is str else manifest(each, depth + 1) for each in value]
     if kind is dict:
-        return {name: manifest(value[name], depth + 1) for name in sorted(value)}
+        return {
+            name: each if (each := value[name]).__class__ is str else manifest(each, depth + 1)
+            for name in sorted(value)
+        }
     if kind is Composite:
         return {name: manifest(value[name], depth + 1) for name in value.names()}
     raise Doubtful

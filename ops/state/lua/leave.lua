@@ -4,13 +4,16 @@
 -- ARGV: the names `lane|trigger` of the streams; per letter: id, cause, stream in which it died, reason, index of the stream that it goes to
 -- (0 = discard it), header, profile; and where outcomes are recorded: the rows, and the most bytes that are kept. A letter has one row that
 -- takes its death back, and a second one if it is discarded.
+-- Where nobody asked for it, and letters go because they were kept for long enough: the time (ms) before which they have died, the time
+-- until which that was allowed, and the SHA-1 of each letter: one that died anew, or is somebody else's by now, stays.
 --@keys counts streams wakeup dead_letters dead_letter_times causes lease to... outcomes? recorded?
---@args names... letters[id cause stream reason to header profile] ends...
+--@args names... letters[id cause stream reason to header profile] ends... expired... digests...
 --
 -- Returns {letters taken, wake, then per stream: id of its first and of its last new entry, "" = none}: wake is 1 if something waits
 -- now and nobody was woken yet. It is woken backfill, which 3 means.
 -- {-1, 0} if the number of partitions has changed.
 --@include _add
+--@include _clock
 --@include _outcomes
 --@include _record
 --@include _renumbered
@@ -22,10 +25,18 @@ local function forget_one_of(cause)
   if redis.call('HINCRBY', key_causes, cause .. '|n', -1) <= 0 then redis.call('HDEL', key_causes, cause, cause .. '|n') end
 end
 
+local died_before, allowed_until = tonumber(ARGV[at_expired + 1]), tonumber(ARGV[at_expired + 2])
+if allowed_until and now >= allowed_until then return {0, 0} end
+local function may_leave(i, id)
+  if not died_before then return true end
+  local died_ms, text = redis.call('ZSCORE', key_dead_letter_times, id), redis.call('HGET', key_dead_letters, id)
+  return died_ms and text and tonumber(died_ms) < died_before and redis.sha1hex(text) == ARGV[at_digests + i]
+end
+
 local count_taken, waits, taken, first, last = 0, false, {}, {}, {}
 for i = 1, n_letters do
   local id, name, to = ARGV[at_letters_id + i], ARGV[at_letters_stream + i], tonumber(ARGV[at_letters_to + i])
-  local gone = redis.call('HDEL', key_dead_letters, id)
+  local gone = may_leave(i, id) and redis.call('HDEL', key_dead_letters, id) or 0
   taken[#taken + 1] = tostring(gone)
   if to == 0 then taken[#taken + 1] = tostring(gone) end
   if gone == 1 then
@@ -35,6 +46,7 @@ for i = 1, n_letters do
     count_outcome(key_counts, 'dead', ARGV[at_letters_reason + i], name, -1)
     if to == 0 then
       count_outcome(key_counts, 'discarded', '', name, 1)
+      if died_before then redis.call('HINCRBY', key_counts, 'expired|letters', 1) end
     else
       local header = ARGV[at_letters_header + i]
       last[to] = add(KEYS[at_to + to], floor, 'h', header, 'p', ARGV[at_letters_profile + i])

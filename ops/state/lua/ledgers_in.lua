@@ -12,6 +12,6 @@
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
 for i = 2, #KEYS do
   local text, lasting = ARGV[2 * i - 1], ARGV[2 * i] == '1'
-  if lasting then redis.call('SET', KEYS[i], text) else write_ledger(KEYS[i], text, ARGV[2]) end
+  redis.call('SET', KEYS[i], lasting and text or lapsing(ARGV[2]) .. text)
 end
 return 1

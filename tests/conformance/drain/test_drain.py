@@ -1,6 +1,5 @@
 """One drain after the other, and what becomes of events, in a world without a network."""
 
-from dataclasses import replace
 from typing import Any
 
 from segrelay.worker.contract.keys import digest_of
@@ -156,7 +155,7 @@ def test_an_audience_whose_number_was_lost_stops_nobody(make_world) -> None:
     record = _record(world, "ada")
     newer = record.items[1, 2].delivered_us + 10**9
     lost = {(7_777, 2): Item(Direction.EXIT, newer), (8_888, 2): Item(Direction.ENTER, newer)}
-    text = pack(replace(record, items={**record.items, **lost}))
+    text = pack(record._replace(items={**record.items, **lost}))
     world.store.put_ledger(digest, text)
     world.put(event("ada", "new", "overwrite", at=3, segments=["new", "vip"]), event("bob"))
 

@@ -63,7 +63,7 @@ def test_a_ledger_of_another_version_pauses_the_triggers_of_its_profile(make_wor
     world.put(event("ada"))
     world.drain()
     digest = digest_of("email:ada@example.com")
-    newer = bytes([2]) + world.store.ledger(digest)[1:]
+    newer = bytes([3]) + world.store.ledger(digest)[1:]
     world.store.put_ledger(digest, newer)
     world.put(event("ada", at=5), event("bob"), event("cyd", trigger="exit"))
 
@@ -72,7 +72,7 @@ def test_a_ledger_of_another_version_pauses_the_triggers_of_its_profile(make_wor
     assert world.count("delivered") == 2
     assert world.store.waiting() == 2
     assert world.store.ledger(digest) == newer
-    assert "ledger has format 2" in world.paused["enter"]
+    assert "ledger has format 3" in world.paused["enter"]
 
 
 ERRORS = {

@@ -18,13 +18,13 @@ from segrelay.worker.batch.partition import (
 )
 from segrelay.worker.contract.events import Header, decode_header
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, stream_name
+from segrelay.worker.contract.ledger import lapses_at_ms, lasting
 from segrelay.worker.contract.outcomes import OutcomeRow, Recording, unpack
 from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.contract.redis.connection import connect_async
 from segrelay.worker.contract.redis.scripts import run_script_async
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.core.backoff import Backoff, Wait
-from segrelay.worker.core.ledger import FAR_MS
 from tests.conformance.clocked_redis import CLOCK, script_on_our_clock
 from tests.ledger_keys import digest_in
 
@@ -98,8 +98,8 @@ class World:
         self.run(self._client.xadd(stream, fields, id=f"{ahead}-0"))
 
     def ledger_lives_ms(self, digest: bytes) -> int:
-        ends_ms = self.run(self._client.pexpiretime(self.keys.ledger(digest)))
-        return -1 if ends_ms < 0 else ends_ms - FAR_MS - self.now_ms
+        ends_ms = lapses_at_ms(self.run(self._client.get(self.keys.ledger(digest))))
+        return ends_ms - self.now_ms if ends_ms else -1
 
     def remove_lapsed(self) -> int:
         """Remove the ledgers whose time is past, as the sweep does."""
@@ -155,7 +155,9 @@ class World:
             "retry": {i: Wait(*orjson.loads(text)) for i, text in hashes["retry"].items()},
             "aside": {i: Backoff(*orjson.loads(text)) for i, text in hashes["aside"].items()},
             "holds": {i: _hold(text) for i, text in hashes["holds"].items()},
-            "ledgers": {digest: await client.get(keys.ledger(digest)) for digest in digests},
+            "ledgers": {
+                digest: lasting(await client.get(keys.ledger(digest))) for digest in digests
+            },
             "letters": hashes["dead_letters"],
             "causes": {i: t for i, t in hashes["causes"].items() if not i.endswith("|n")},
             "cause_counts": {

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import orjson
 
-from segrelay.worker.contract.events import Header, decode_header, decode_profile
+from segrelay.worker.contract.events import Header, decode_profile, read_entry
 from segrelay.worker.contract.keys import PartitionKeys
 
 
@@ -23,8 +23,9 @@ def entries(client, destination="insider", partitions=16):
         for raw in sorted(client.smembers(keys.streams)):
             lane, _, trigger = raw.decode().partition("|")
             for _, fields in client.xrange(keys.stream(raw.decode())):
-                profile = orjson.loads(decode_profile(fields[b"p"]))
-                found.append(Entry(lane, trigger, number, decode_header(fields[b"h"]), profile))
+                _, header, packed = read_entry(fields)
+                profile = orjson.loads(decode_profile(packed))
+                found.append(Entry(lane, trigger, number, header, profile))
     return found
 
 

@@ -10,6 +10,7 @@ from segrelay.producer.publish import Publisher
 from segrelay.producer.sync.step import syncing_for
 from segrelay.producer.wakeups import SilentWaker
 from segrelay.worker.contract import keys
+from segrelay.worker.contract.events import read_entry
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
 from segrelay.worker.contract.ledger import Item, Record, pack, unpack
 from segrelay.worker.contract.settings import load_settings
@@ -144,8 +145,8 @@ class World:
             for partition in self.partitions(destination):
                 for name in self.client.smembers(partition.streams):
                     for _, fields in self.client.xrange(partition.stream(name.decode())):
-                        header = [name.decode(), *orjson.loads(fields[b"h"])]
-                        yield header, orjson.loads(fields[b"p"])
+                        header, _, profile = read_entry(fields)
+                        yield [name.decode(), *orjson.loads(header)], orjson.loads(profile)
 
     def partitions(self, destination="insider"):
         return self.syncing().store.partitions([destination])

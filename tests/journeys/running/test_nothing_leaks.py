@@ -4,6 +4,7 @@ They are planted in the configuration, in payloads, in what templates say and in
 answers; then everything fails in every way, and all that people and machines see is searched.
 """
 
+import hashlib
 import os
 import threading
 import time
@@ -18,6 +19,7 @@ from celery import Celery
 from segrelay.ops.metrics.page import MetricsPage
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import broker_options
+from segrelay.worker.contract.keys import DIGEST_BYTES
 from segrelay.worker.contract.taps import TapKind
 from tests.journeys.append_only_file import commands_of
 from tests.journeys.endpoint import Endpoint
@@ -40,6 +42,11 @@ from tests.journeys.running.leaky_world import (
 from tests.waiting import until
 from tests.warm import WarmProcess
 
+PROTECTED = f"""
+[protection]
+key = "{"A" * 43}="
+"""
+
 
 @pytest.fixture
 def chat():
@@ -48,9 +55,15 @@ def chat():
         yield endpoint
 
 
+@pytest.fixture(params=[False, True], ids=["open", "protected"])
+def is_protected(request):
+    """Whether people's data is sealed."""
+    return request.param
+
+
 @pytest.fixture
-def world(tmp_path: Path, chat):
-    world = LeakyWorld(tmp_path, chat.url)
+def world(tmp_path: Path, chat, is_protected):
+    world = LeakyWorld(tmp_path, chat.url, more=PROTECTED if is_protected else "")
     with world.rig:
         yield world
 
@@ -79,7 +92,7 @@ def _listen(app, told, over) -> None:
                 receiver.capture(limit=None, timeout=1, wakeup=False)
 
 
-def test_what_is_planted_comes_out_nowhere(world, celery_events, chat):
+def test_what_is_planted_comes_out_nowhere(world, celery_events, chat, is_protected):
     rig = world.rig
     refuses = {"status": 400, "contains": '"refused"', "message": f"no: {SAYS}"}
     rig.sandbox.settings(failures=[refuses], accept_anything=True)
@@ -117,13 +130,29 @@ def test_what_is_planted_comes_out_nowhere(world, celery_events, chat):
     kinds = {f'"kind":"{kind}"'.encode() for kind in TapKind}
     assert all(kind in world.seen["log tap.log"] for kind in kinds)
     all_written = b"\n".join(b" ".join(words) for words in written)
-    assert NAME.encode() in all_written
+    if is_protected:
+        markers = [*(one for one in PERSONAL if len(one) > 4), *unkeyed_digests()]
+        assert found_in({"all of Redis": all_written}, markers) == []
+    else:
+        assert NAME.encode() in all_written
     told = {
         partition: text for partition, text in world.seen.items() if not partition.startswith("try")
     }
     assert found_in(told, PERSONAL) == []
     assert all(b"a-secret-hook" not in text for text in world.seen.values())
     assert found_in(world.seen | {"all of Redis": all_written}, world.secrets) == []
+
+
+def unkeyed_digests() -> list[str]:
+    """Return the digests of people's addresses that anybody can look up in a table."""
+    texts = [f"{number}.{EMAIL}" for number in range(100)] + [f"s{n}.{EMAIL}" for n in range(20)]
+    names = [text.encode() for each in texts for text in (each, f"email:{each}")]
+    short = [hashlib.blake2b(name, digest_size=DIGEST_BYTES).hexdigest() for name in names]
+    return short + [
+        hashlib.new(kind, name).hexdigest()[:16]
+        for name in names
+        for kind in ("md5", "sha1", "sha256", "blake2b")
+    ]
 
 
 def fail_in_every_way(world) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from celery import Celery
 from celery_batches import Batches  # type: ignore[import-not-found] # of the peers
 
-from tools.bench.peers.rendering import HEADERS, client_of, rendered_together
+from tools.bench.peers.rendering import PATH, body_of, client_of
 
 BATCH: Final = 500
 app: Final = Celery("peer", broker=os.environ["PEER_REDIS"])
@@ -24,10 +24,9 @@ app.conf.update(
 
 @app.task(name="deliver", base=Batches, flush_every=BATCH, flush_interval=0.5)  # type: ignore[untyped-decorator]
 def deliver(requests: list[Any]) -> None:
-    """Render the events of a batch, and post a request for each path."""
+    """Render the events of a batch, and post one request."""
     events = [request.args[0].encode() for request in requests]
-    for path, body in rendered_together(events):
-        client_of(os.getpid()).post(path, content=body, headers=HEADERS).raise_for_status()
+    client_of(os.getpid()).post(PATH, content=body_of(events)).raise_for_status()
 
 
 def enqueue(events: list[bytes]) -> None:

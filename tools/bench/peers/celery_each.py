@@ -9,7 +9,7 @@ from typing import Final
 import httpx
 from celery import Celery
 
-from tools.bench.peers.rendering import HEADERS, client_of, rendered
+from tools.bench.peers.rendering import PATH, body_of, client_of
 
 app: Final = Celery("peer", broker=os.environ["PEER_REDIS"])
 app.conf.update(
@@ -25,8 +25,7 @@ app.conf.update(
 )
 def deliver(event: str) -> None:
     """Render one event, and post it."""
-    path, body = rendered(event.encode())
-    client_of(os.getpid()).post(path, content=body, headers=HEADERS).raise_for_status()
+    client_of(os.getpid()).post(PATH, content=body_of([event.encode()])).raise_for_status()
 
 
 def enqueue(events: list[bytes]) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 import httpx
 from taskiq_redis import RedisStreamBroker  # type: ignore[import-not-found] # of the peers
 
-from tools.bench.peers.rendering import HEADERS, rendered
+from tools.bench.peers.rendering import HEADERS, PATH, body_of
 
 _ENQUEUED_AT_ONCE: Final = 200
 broker: Final = RedisStreamBroker(url=os.environ["PEER_REDIS"])
@@ -20,8 +20,7 @@ _clients: dict[int, httpx.AsyncClient] = {}
 @broker.task(task_name="deliver", retry_on_error=True, max_retries=10)  # type: ignore[untyped-decorator]
 async def deliver(event: str) -> None:
     """Render one event, and post it."""
-    path, body = rendered(event.encode())
-    answer = await _client().post(path, content=body, headers=HEADERS)
+    answer = await _client().post(PATH, content=body_of([event.encode()]), headers=HEADERS)
     answer.raise_for_status()
 
 

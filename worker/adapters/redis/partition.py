@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, replace
 from typing import Any, Final, Literal
@@ -29,7 +29,7 @@ from segrelay.worker.batch.partition import (
     Settlement,
     TakenPartition,
 )
-from segrelay.worker.contract.events import encode_header, read_header
+from segrelay.worker.contract.events import encode_header, read_entry
 from segrelay.worker.contract.keys import (
     PARTITIONS,
     REACHED_KEPT,
@@ -39,7 +39,13 @@ from segrelay.worker.contract.keys import (
 )
 from segrelay.worker.contract.outcomes import End, Recording, pack
 from segrelay.worker.contract.partitions import RENUMBERED_LEASE, Numbering
-from segrelay.worker.contract.redis.accept import RENUMBERED, NewDelivery, accept_call
+from segrelay.worker.contract.protection import PROTECTION, RESPONSES
+from segrelay.worker.contract.redis.accept import (
+    OTHERWISE_SEALED,
+    RENUMBERED,
+    NewDelivery,
+    accept_call,
+)
 from segrelay.worker.contract.redis.accept import SCRIPT as ACCEPT
 from segrelay.worker.contract.redis.client import AsyncRedis
 from segrelay.worker.contract.redis.scripts import (
@@ -50,7 +56,7 @@ from segrelay.worker.contract.redis.scripts import (
     script_call,
 )
 from segrelay.worker.core.backoff import Backoff, Wait
-from segrelay.worker.errors import LeaseLost
+from segrelay.worker.errors import LeaseLost, RedisMismatch
 
 SETTLE: Final = scripts.source("settle")
 TAKE: Final = scripts.source("take")
@@ -68,7 +74,7 @@ def settle_call(
     what: Settlement,
     token: str,
     retention_ms: int,
-    ended: Container[str] = (),
+    emptied: Container[str] = (),
     *,
     recording: Recording | None = None,
 ) -> ScriptCall:
@@ -79,7 +85,7 @@ def settle_call(
         what: The work to settle.
         token: Of the lease.
         retention_ms: The retention of a ledger that may lapse.
-        ended: Streams that were read to their end, so that nothing else may be in them.
+        emptied: Streams in which nothing else may be, as far as the lease's holder has read.
         recording: How outcomes are recorded; None = they are not.
     """
     backoffs = [
@@ -113,8 +119,8 @@ def settle_call(
         names=streams,
         groups={
             "stream": [stream_index[stream] for stream, _ in by_reason],
-            "may_be_all": [
-                int(stream in ended and groups_of[stream] == 1 and _are_few(group))
+            "last": [
+                _last(group, is_whole=groups_of[stream] == 1) if stream in emptied else 0
                 for (stream, _), group in by_reason.items()
             ],
             "field": [group[0].counted_as for group in groups],
@@ -138,8 +144,13 @@ def settle_call(
         adds={"field": list(what.counts), "amount": list(what.counts.values())},
         lines=what.history,
         large=what.answered,
-        people={"digest": list(what.reached), "text": list(what.reached.values())},
-        records=what.responses,
+        people={
+            "digest": list(what.reached),
+            "text": list(what.reached.values())
+            if not PROTECTION
+            else [PROTECTION.seal(text, who.encode()) for who, text in what.reached.items()],
+        },
+        records=[PROTECTION.seal(record, RESPONSES) for record in what.responses],
         ends=[pack(_ends(groups, recording), recording.fields), recording.most_bytes]
         if recording and what.settled
         else (),
@@ -181,12 +192,15 @@ def carry_call(
         args += (index[old.stream], old.entry_id, len(new))
         for each in new:
             stream = stream_name(each.lane, each.trigger)
-            args += (index[stream], encode_header(each.header), each.profile)
+            profile = PROTECTION.seal(each.profile, each.header.digest)
+            args += (index[stream], encode_header(each.header), profile)
     return keys, args
 
 
-def _are_few(group: Sequence[Delivery]) -> bool:
-    return len(group) <= _FEW_ENTRIES and sum(delivery.size for delivery in group) <= _FEW_BYTES
+def _last(group: Sequence[Delivery], *, is_whole: bool) -> int:
+    """Return 2 for a group that may be all that is in its stream, if it is worth a look; else 1."""
+    is_few = len(group) <= _FEW_ENTRIES and sum(delivery.size for delivery in group) <= _FEW_BYTES
+    return 2 if is_whole and is_few else 1
 
 
 def _wait(wait: Wait | None) -> bytes:
@@ -276,6 +290,7 @@ class RedisPartition:
         self._may_repeat = may_repeat
         self.token = secrets.token_hex(8)
         self._ended: set[str] = set()
+        self._unsettled: defaultdict[str, set[str]] = defaultdict(set)
 
     async def take(self) -> TakenPartition | None:
         """Take the lease if it is free, and clear the wake-up."""
@@ -286,8 +301,11 @@ class RedisPartition:
             length=self.lease_ms,
             owner=self._owner,
             late_ms=self._late_ms,
+            secret=PROTECTION.secret_id.hex(),
         )
         found = named_answer(TAKE, await self._call("take", call.keys, call.args))
+        if found["taken"] < 0:
+            raise self._otherwise_sealed()
         if not found["taken"]:
             return None
         hashes = {name: list(_pairs(found[name])) for name in _HASHES}
@@ -339,7 +357,10 @@ class RedisPartition:
         found = [(each.stream, rows.get(key, ())) for each, key in zip(ranges, keys, strict=True)]
         self._ended -= {stream for stream, _ in found}
         self._ended |= {stream for stream, some in found if len(some) < most}
-        return [ReadEntries(_deliveries(stream, some), len(some) < most) for stream, some in found]
+        read = [ReadEntries(_deliveries(stream, some), len(some) < most) for stream, some in found]
+        for each, entries in zip(ranges, read, strict=True):
+            self._unsettled[each.stream].update([one.entry_id for one in entries.entries])
+        return read
 
     async def ledgers(
         self, digests: Sequence[bytes], rendering: Iterable[str] = ()
@@ -403,7 +424,7 @@ class RedisPartition:
             settlement,
             self.token,
             self._retention_ms,
-            self._ended,
+            self._emptied_by(settlement.settled),
             recording=self._recording,
         )
         state, _, end_ms = await until_confirmed(
@@ -412,6 +433,13 @@ class RedisPartition:
         if not state:
             raise self._lost()
         return int(end_ms)
+
+    def _emptied_by(self, settled: Sequence[Delivery]) -> set[str]:
+        """Return the streams of which all that was read is settled then, up to their ends."""
+        for delivery in settled:
+            self._unsettled[delivery.stream].discard(delivery.entry_id)
+        streams = {delivery.stream for delivery in settled}
+        return {stream for stream in streams & self._ended if not self._unsettled[stream]}
 
     async def release(
         self,
@@ -496,6 +524,8 @@ class RedisPartition:
             digests = [new.header.digest for new in deliveries]
             for partition, indices in (await partitions_of(self._client, keys, digests)).items():
                 await self._accept(partition, [deliveries[index] for index in indices])
+        if answer[0] == OTHERWISE_SEALED:
+            raise self._otherwise_sealed()
 
     async def _call(self, name: str, keys: Sequence[str | bytes], args: Sequence[Value]) -> Any:
         return await run_script_async(self._client, scripts.source(name), keys, args)
@@ -504,6 +534,12 @@ class RedisPartition:
         """Run a script whose effect a failover must not undo."""
         return await run_script_async(
             self._client, scripts.source(name), keys, args, replicated=True
+        )
+
+    def _otherwise_sealed(self) -> RedisMismatch:
+        return RedisMismatch(
+            f"The partition {self.keys.tag} is sealed with another secret than this process has:"
+            " restart it."
         )
 
     def _lost(self) -> LeaseLost:
@@ -520,8 +556,8 @@ def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
 
 def _deliveries(stream: str, rows: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Delivery]:
     _, trigger = split_stream_name(stream)
-    fields = ((i.decode(), each.get(b"h", b""), each.get(b"p", b"")) for i, each in rows)
-    return [Delivery(stream, trigger, i, read_header(h), p, h) for i, h, p in fields]
+    entries = ((i.decode(), *read_entry(fields)) for i, fields in rows)
+    return [Delivery(stream, trigger, i, header, p, h) for i, h, header, p in entries]
 
 
 def _hold(text: bytes) -> Hold:

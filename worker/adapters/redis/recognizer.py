@@ -9,7 +9,14 @@ from typing import Final
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.partitions import Numbering
-from segrelay.worker.contract.people import CLAIMS_OUTLIVE_MS, MOST_CHANGES, Sighting, time_text
+from segrelay.worker.contract.people import (
+    CLAIMS_OUTLIVE_MS,
+    MOST_CHANGES,
+    WAITS,
+    Sighting,
+    time_text,
+)
+from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.client import AsyncRedis
 from segrelay.worker.contract.redis.scripts import ScriptCall, run_each_async
 from segrelay.worker.errors import PartitionsChange
@@ -72,15 +79,17 @@ class RedisRecognizer:
         found = [""] * len(sightings)
         for numbers, answer in zip(at.values(), answers, strict=True):
             for number, told in zip(numbers, answer, strict=True):
-                found[number] = told.decode()
+                text = told.decode()
+                found[number] = text if text == WAITS else PROTECTION.unseal_name(text)
         return found
 
     def _seen(self, number: int, rows: Sequence[tuple[Sighting, str]]) -> ScriptCall:
         partition = replace(self._partition, number=number)
         args: list[str | int] = [self._retention_ms, MOST_CHANGES]
         args += [
-            f"{each.stable.hex()}\n{each.identity.hex()}\n{each.key}\n{time_text(each.time_us)}\n"
-            f"{each.lasts:d}\n{each.forward}\n{each.by_person:d}\n{trigger}"
+            f"{each.stable.hex()}\n{each.identity.hex()}\n{PROTECTION.seal_name(each.key)}\n"
+            f"{time_text(each.time_us)}\n{each.lasts:d}\n{PROTECTION.seal_name(each.forward)}\n"
+            f"{each.by_person:d}\n{trigger}"
             for each, trigger in rows
         ]
         records = [partition.stable(each.stable) for each, _ in rows]

@@ -17,6 +17,7 @@ from segrelay.worker.contract.celery import (
     READ_BACK_TASK,
     RENAMES_TASK,
     RESPONSES_TASK,
+    RETENTION_TASK,
     SYNC_TASK,
     BackgroundJob,
 )
@@ -253,7 +254,7 @@ class _Needing(NamedTuple):
 
 
 class RedisSchedule:
-    """Finds the due background jobs: of syncs, outcomes, responses, stable ids, reading back.
+    """Finds the due background jobs: of syncs, outcomes, retention, responses and more.
 
     Args:
         client: With short timeouts: whoever asks must not wait for long.
@@ -277,6 +278,7 @@ class RedisSchedule:
         ]
         if settings.outcomes:
             self._timed.append(_Kept(BackgroundJob(OUTCOMES_TASK, "outcomes"), keys.OUTCOMES))
+        self._timed.append(_Kept(BackgroundJob(RETENTION_TASK, "retention"), keys.RETENTION))
         self._needing = [
             _Needing(
                 _Kept(
@@ -303,8 +305,6 @@ class RedisSchedule:
 
     def due(self) -> list[BackgroundJob]:
         """Return the due background jobs that nobody does or was woken, and mark them as woken."""
-        if not self._timed and not self._needing:
-            return []
         return [kept.background_job for kept in self._woken(self._due())]
 
     def _due(self) -> list[_Kept]:

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 from segrelay.worker.contract.events import Header, encode_header
 from segrelay.worker.contract.keys import PartitionKeys, stream_name
+from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.scripts import (
     ScriptCall,
     load_script,
@@ -25,6 +26,8 @@ ENTRANT_DAYS: Final = 30
 """The days after which a sync forgets a name of whom nothing was delivered."""
 RENUMBERED: Final = -3
 """The answer of a partition that nobody reads any more: the number of partitions has changed."""
+OTHERWISE_SEALED: Final = -4
+"""The answer of a partition whose Redis has another secret than the caller, or has lost it."""
 
 
 class NewDelivery(NamedTuple):
@@ -112,6 +115,7 @@ def accept_call(
     epoch: int = 0,
     roll: Roll | None = None,
     entrants: Collection[Entrant] = (),
+    claims: bool = False,
 ) -> ScriptCall:
     """Return the call that adds these deliveries to one partition.
 
@@ -128,6 +132,7 @@ def accept_call(
         roll: Members that change with these deliveries, each only if it is as it was found; of the
             deliveries, those are added whose member changes. A name may have come since.
         entrants: People whose names a sync keeps from now on, unless one of its runs saw them.
+        claims: The caller has claimed Redis: where that is gone again, nothing sealed is added.
     """
     pairs = list(dict.fromkeys(new[:2] for new in deliveries))
     index = {pair: str(number) for number, pair in enumerate(pairs, start=1)}
@@ -150,21 +155,29 @@ def accept_call(
         token=roll.token if roll else "",
         accepted_ms=min((new.header.accepted_ms for new in deliveries), default=0),
         epoch=epoch or "",
+        secret=PROTECTION.secret_id.hex(),
+        claims=int(claims and bool(PROTECTION)),
         entry_streams=" ".join([index[new[:2]] for new in deliveries]),
         entry_numbers=" ".join([str(new.number) for new in deliveries]),
         stream_names=names,
         changes={
-            "field": [member.key for member in members],
+            "field": [PROTECTION.seal_name(member.key) for member in members],
             "was": [member.found for member in members],
             "becomes": [member.becomes for member in members],
         },
         names={
             "known": [number[one.sync] for one in entrants],
-            "field": [one.key for one in entrants],
+            "field": [PROTECTION.seal_name(one.key) for one in entrants],
             "value": [one.mark for one in entrants],
         },
         entries={
             "header": [encode_header(new.header) for new in deliveries],
-            "profile": [new.profile for new in deliveries],
+            "profile": _profiles(deliveries),
         },
     )
+
+
+def _profiles(deliveries: Sequence[NewDelivery]) -> list[bytes]:
+    if not PROTECTION:
+        return [new.profile for new in deliveries]
+    return [PROTECTION.seal(new.profile, new.header.digest) for new in deliveries]

@@ -1,30 +1,38 @@
-"""Claiming a Redis at first use: format, partition count and identity stay what they were then.
+"""Claiming a Redis at first use: format, partitions, identity, protection stay what they were then.
 
 The destinations of the configuration get their ids with it, see `contract.destinations`.
 
 Another partition count would put one profile into two partitions, another identity would make two
 keys of one person: both break the truth of what is delivered, so both are refused. Only `segrelay
 redis partitions` changes the count; a configuration that names a former one is still right.
+
+A process that protects people's data and one that does not must not write beside each other: the
+script that claims a Redis decides, and each process opens its secret then, or is refused.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import Final, Literal, cast
 
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.protection import PROTECTION, SECRET_BYTES, SealedSecret
 from segrelay.worker.contract.redis.acts import Act, carry_out
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_each
+from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_each, run_script
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.authorizations import fingerprint_of
 from segrelay.worker.contract.settings.urls import host_of
-from segrelay.worker.errors import PartitionsChange, RedisMismatch
+from segrelay.worker.errors import ConfigurationInvalid, PartitionsChange, RedisMismatch
 
 FORMAT_NUMBER: Final = 1
+_CLAIM: Final = load_script("redis_claim")
 _GIVE: Final = load_script("destinations_give")
+_MARK: Final = "sealed"
+"""The field of a partition's lease with the id of the secret."""
 _LOOK: Final = _GIVE.replace("flags=allow-oom", "flags=no-writes", 1)
 """The same for who only looks, as `status` does: a Redis that can't write to its disk takes it."""
 
@@ -35,26 +43,27 @@ def claim(client: Redis, settings: Settings) -> None:
     The destinations of the configuration get their ids.
 
     Raises:
-        RedisMismatch: Redis holds another format, partition count or identity, or knows one of the
-            destinations under a name that the configuration does not have.
+        ConfigurationInvalid: A key of `[protection]` is not set.
+        RedisMismatch: Redis holds another format, partition count, identity or protection, or knows
+            one of the destinations under a name that the configuration does not have.
         PartitionsChange: The number of partitions is being changed.
         RedisUnavailable: Redis can't be asked.
     """
     wanted = _wanted(settings)
     # Read first: a full Redis refuses every write, and then a worker is needed most.
-    if _is_new(client, wanted):
-        pipe = client.pipeline(transaction=False)
-        for key, value in wanted.items():
-            # A Redis that came back empty gets the partitions that its processes work with.
-            text = settings.redis.numbering.settled.dumps() if key == keys.PARTITIONS else value
-            pipe.set(key, text, nx=True)
-        pipe.execute()
-        _is_new(client, wanted)
+    if _is_new(client, settings, wanted):
+        # A Redis that came back empty gets the partitions and the secret that its processes have.
+        numbering = settings.redis.numbering.settled.dumps()
+        written = (keys.PROTECTION, keys.IDENTITY, keys.FORMAT, keys.PARTITIONS)
+        values = (_sealed_secret(settings), wanted[keys.IDENTITY], wanted[keys.FORMAT], numbering)
+        run_script(client, _CLAIM, written, values)
+        _is_new(client, settings, wanted)
     names = settings.destinations
     while (given := _give(client, settings, names, "give")) is None:
         pass  # the number of partitions has changed in between
     ids = {name: destination_id for name, (destination_id, _) in given.items() if destination_id}
     settings.redis.learn_ids(client.hgetall(keys.DESTINATIONS), ids)  # type: ignore[arg-type]
+    _mark_partitions(client, settings)
     for name, (_, known_as) in given.items():
         if known_as:
             raise RedisMismatch(f"{rename_hint(known_as, name)}.")
@@ -64,10 +73,11 @@ def compare(client: Redis, settings: Settings) -> None:
     """Compare the configuration with the values that Redis was claimed with; write nothing.
 
     Raises:
-        RedisMismatch: Redis holds another format, partition count or identity.
+        ConfigurationInvalid: A key of `[protection]` is not set.
+        RedisMismatch: Redis holds another format, partition count, identity or protection.
         RedisUnavailable: Redis can't be asked.
     """
-    _is_new(client, _wanted(settings))
+    _is_new(client, settings, _wanted(settings))
     learn_numbering(client, settings)
 
 
@@ -157,20 +167,85 @@ def mismatches(client: Redis, settings: Settings) -> list[str]:
     """
     wanted = _wanted(settings)
     former = (rename_hint(old, new) for new, old in former_names(client, settings).items())
-    return [*_complaints(_read(client, wanted), wanted), *former]
+    found = _read(client, wanted)
+    try:
+        _protect(settings, found)
+        protection = []
+    except (ConfigurationInvalid, RedisMismatch) as error:
+        protection = [error.message]
+    return [*_complaints(found, wanted), *protection, *former]
 
 
-def _is_new(client: Redis, wanted: Mapping[str, str]) -> bool:
+def _is_new(client: Redis, settings: Settings, wanted: Mapping[str, str]) -> bool:
     """Say whether Redis lacks any of the wanted values, and refuse values that do not fit.
 
     Raises:
+        ConfigurationInvalid: A key of `[protection]` is not set.
         RedisMismatch: A value in Redis does not fit.
     """
     found = _read(client, wanted)
     complaints = _complaints(found, wanted)
     if complaints:
         raise RedisMismatch(complaints[0])
-    return None in found.values()
+    _protect(settings, found)
+    is_protected = found[keys.PROTECTION] is not None or not settings.protection
+    return not is_protected or any(found[key] is None for key in wanted)
+
+
+def _protect(settings: Settings, found: Mapping[str, str | None]) -> None:
+    """Switch the protection of people's data on or off, as Redis and the configuration say.
+
+    A Redis that came back empty gets the same secret again, so it stays on.
+    """
+    record, section = found[keys.PROTECTION], settings.protection
+    if record and not section:
+        raise RedisMismatch(
+            "Redis is protected: what it holds about people is sealed. Set [protection] key to its"
+            " key; to do without, let the deliveries drain, and begin with an empty Redis."
+        )
+    if section and not record and found[keys.IDENTITY] is not None:
+        raise RedisMismatch(
+            "[protection] key is set, and Redis is in use without protection: what it holds about"
+            " people stands open. Let the deliveries drain without the key, and begin with an empty"
+            " Redis: another database or, if it is embedded, another redis.data_dir."
+        )
+    if record and section:
+        sealed = SealedSecret.loads(record.encode())
+        PROTECTION.use(sealed.opened(section.revealed()), record.encode())
+    elif not section:
+        PROTECTION.off()
+
+
+def _mark_partitions(client: Redis, settings: Settings) -> None:
+    """Write into each partition with which secret its entries are sealed, if they are.
+
+    The scripts that add entries and that take a lease compare it: a process that stood still while
+    Redis came back empty has another secret than whoever has claimed it since.
+    """
+    if not PROTECTION:
+        return
+    ids, numbering = settings.redis.ids, settings.redis.numbering
+    leases = [ids.partition(name, n).lease for name in ids.names() for n in numbering.numbers]
+    pipe = client.pipeline(transaction=False)
+    for lease in leases:
+        pipe.hget(lease, _MARK)
+    missing = [lease for lease, mark in zip(leases, pipe.execute(), strict=True) if mark is None]
+    for lease in missing:
+        pipe.hsetnx(lease, _MARK, PROTECTION.secret_id.hex())
+    if missing:
+        pipe.execute()
+
+
+def _sealed_secret(settings: Settings) -> bytes:
+    """Return the secret for a new Redis, sealed with all keys; b"" = it is not protected."""
+    if not settings.protection:
+        return b""
+    own = settings.protection.revealed()
+    try:
+        secret = SealedSecret.loads(PROTECTION.record).opened(own) if PROTECTION else b""
+    except RedisMismatch:
+        secret = b""
+    return SealedSecret.of(secret or secrets.token_bytes(SECRET_BYTES), own).dumps()
 
 
 def _wanted(settings: Settings) -> dict[str, str]:
@@ -185,7 +260,7 @@ def _complaints(found: Mapping[str, str | None], wanted: Mapping[str, str]) -> l
     return [
         _complaint(key, found=value, wanted=wanted[key])
         for key, value in found.items()
-        if value is not None and not _fits(key, value, wanted[key])
+        if key in wanted and value is not None and not _fits(key, value, wanted[key])
     ]
 
 
@@ -196,7 +271,7 @@ def _fits(key: str, found: str, wanted: str) -> bool:
 
 
 def _read(client: Redis, names: Iterable[str]) -> dict[str, str | None]:
-    names = list(names)
+    names = [*names, keys.PROTECTION]
     values = cast("list[bytes | None]", client.mget(names))
     texts = (None if value is None else value.decode() for value in values)
     return dict(zip(names, texts, strict=True))

@@ -96,7 +96,7 @@ class InstanceWatch:
             told = f"Redis{node and f' at {node}'} lost all that it held: segrelay status"
             LOG.error("redis.emptied", message=told)
         self.known.seen[key] = (name, now_ms)
-        if before != name and not node:
+        if before != name:
             claim(self.client, self.settings)
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 import orjson
 
 from segrelay.worker.contract import keys
+from segrelay.worker.contract.protection import PROTECTION, TAPS
 from segrelay.worker.contract.redis.client import AsyncRedis, Redis
 from segrelay.worker.contract.redis.scripts import (
     ScriptCall,
@@ -62,7 +63,7 @@ def _offer_call(offers: Sequence[TapOffer]) -> ScriptCall:
             "count": [len(offer.records) for offer in offers],
             "left": [offer.left_out for offer in offers],
         },
-        records=[record for offer in offers for record in offer.records],
+        records=[PROTECTION.seal(record, TAPS) for offer in offers for record in offer.records],
     )
 
 
@@ -150,4 +151,4 @@ class TapWatch:
 
 
 def _records(entries: Sequence[Any]) -> list[Mapping[str, Any]]:
-    return [orjson.loads(fields[1]) for _, fields in entries]
+    return [orjson.loads(PROTECTION.unseal(fields[1], TAPS)) for _, fields in entries]

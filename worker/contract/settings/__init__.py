@@ -42,7 +42,9 @@ from segrelay.worker.contract.settings.sections import (
     OperateSettings,
     OutcomesSettings,
     ProducerSettings,
+    ProtectionSettings,
     RedisSettings,
+    RetentionSettings,
     SyncSchedule,
     Trigger,
     WebhookSettings,
@@ -70,7 +72,9 @@ __all__ = [
     "OperateSettings",
     "OutcomesSettings",
     "ProducerSettings",
+    "ProtectionSettings",
     "RedisSettings",
+    "RetentionSettings",
     "Secret",
     "Settings",
     "SyncSchedule",
@@ -112,6 +116,8 @@ class Settings(Frozen):
     lytics: LyticsSettings | None = None
     operate: OperateSettings = OperateSettings()
     outcomes: OutcomesSettings | None = None
+    protection: ProtectionSettings | None = None
+    retention: RetentionSettings = RetentionSettings()
     sync: Mapping[str, SyncSchedule] = {}
     fingerprint: str
     warnings: tuple[str, ...] = ()
@@ -262,6 +268,8 @@ def _build(
         console=reader.optional(ConsoleSettings, document, "console"),
         lytics=reader.optional(LyticsSettings, document, "lytics"),
         outcomes=_outcomes(reader, document, folder),
+        protection=reader.optional(ProtectionSettings, document, "protection"),
+        retention=reader.table(RetentionSettings, document, "retention") or RetentionSettings(),
         sync=reader.named(SyncSchedule, document, "sync"),
         fingerprint=hashlib.sha256(content.encode()).hexdigest()[:_FINGERPRINT_CHARACTERS],
     )
@@ -286,5 +294,6 @@ def _outcomes(
 
 _TABLES: Final = (
     *("templates", "redis", "delivery", "authorizations", "destinations", "triggers"),
-    *("producer", "flower", "metrics", "console", "lytics", "operate", "outcomes", "sync"),
+    *("producer", "flower", "metrics", "console", "lytics", "operate", "outcomes"),
+    *("protection", "retention", "sync"),
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from segrelay.worker.contract.protection import key_problem
 from segrelay.worker.contract.settings.authorizations import (
     PARTNER_NAME,
     PLACEHOLDER,
@@ -85,6 +86,10 @@ def problems_of(draft: Settings, document: Mapping[str, Any]) -> Iterator[Proble
             yield Problem("operate.notify.url", f"{url.origin} can't be posted to: {reason}")
     if draft.console and draft.console.exposed:
         yield Problem("console.listen", draft.console.exposed, "add [console.users.NAME]")
+    for key in draft.protection.keys if draft.protection else ():
+        wrong_key = key_problem(key.reveal()) if key.is_set else ""
+        if wrong_key:
+            yield Problem("protection.key", f"{key.origin} {wrong_key}", "openssl rand -base64 32")
 
 
 def _problems_of_ids(draft: Settings) -> Iterator[Problem]:
@@ -286,6 +291,8 @@ def other_secrets(draft: Settings) -> Iterator[tuple[str, Secret]]:
         yield from _secrets_of_console(draft.console)
     if draft.lytics:
         yield "lytics.token", draft.lytics.token
+    for secret in draft.protection.keys if draft.protection else ():
+        yield "protection.key", secret
 
 
 def _secrets_of_console(section: ConsoleSettings) -> Iterator[tuple[str, Secret]]:
@@ -458,6 +465,8 @@ _LOCATIONS: Final[tuple[tuple[str, ...], ...]] = (
     ("triggers", _ANY, "http", "sign", "secret"),
     ("triggers", _ANY, "url"),
     ("producer", "webhook", "secret"),
+    ("protection", "key"),
+    ("protection", "key", _ANY),
     ("producer", "webhook", "secret", _ANY),
     ("flower", "password"),
     ("lytics", "token"),

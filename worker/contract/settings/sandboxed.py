@@ -37,6 +37,7 @@ _SUFFIX: Final = "-sandbox"
 _THIS_MACHINE: Final = ("127.0.0.0/8", "::1/128")
 _PLACEHOLDER: Final = Secret("sandbox", "sandbox")
 """The value in place of every secret: no real one is sent to the sandbox or needs to be set."""
+_PLACEHOLDER_KEY: Final = Secret("sandbox", f"{'A' * 43}=")
 
 
 def sandbox_url(environ: Mapping[str, str]) -> str:
@@ -96,6 +97,8 @@ def sandboxed(settings: Settings, url: str) -> Settings:
         # What becomes of invented deliveries has to stay out of the real files.
         folder = str(changed["redis"].data_dir / "outcomes")
         changed["outcomes"] = settings.outcomes.model_copy(update={"folder": folder})
+    if settings.protection:
+        changed["protection"] = settings.protection.model_copy(update={"keys": (_PLACEHOLDER_KEY,)})
     if settings.lytics:
         lytics = {"base_url": url, "token": _PLACEHOLDER}
         changed["lytics"] = settings.lytics.model_copy(update=lytics)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -166,7 +167,7 @@ class DeliverySettings(Section):
     ipv4_only: Switch = False
     """Send over IPv4 only, for an API key that is locked to IPv4 addresses."""
     dead_letters_kept: Whole = Field(default=1_000_000, ge=1)
-    """A destination pauses when it has this many dead letters; none is dropped."""
+    """A destination pauses when it has this many dead letters; none is dropped to make room."""
 
     def remembers_since_us(self, now_us: int) -> int:
         """Return the time (µs) before which the ledger may have forgotten who left.
@@ -533,6 +534,52 @@ class OutcomesSettings(Section):
     fields: tuple[Text, ...] = ()
     """Fields of the profile that each row holds, such as `email`. Without any, a row tells a person
     by the digest of the identity alone."""
+
+
+class ProtectionSettings(Section):
+    """The keys by which people's data in Redis is sealed. Without the table, it stands open."""
+
+    keys: Annotated[tuple[SecretValue, ...], BeforeValidator(_as_list)] = Field(
+        alias="key", min_length=1
+    )
+    """The key: 32 random bytes in base64, as `openssl rand -base64 32` makes them. Of a list, for
+    rotation, each opens what it has sealed, and `segrelay protection rotate` seals with the first.
+    It has to be there before Redis is first used, and whoever loses it loses all that waits."""
+
+    def revealed(self) -> list[bytes]:
+        """Return the keys.
+
+        Raises:
+            ConfigurationInvalid: One is not set.
+        """
+        return [base64.b64decode(key.reveal()) for key in self.keys]
+
+
+class RetentionSettings(Section):
+    """The times for which things are kept that nobody deals with; `0s` means for ever.
+
+    A problem of health, `letters_expire` or `quarantine_expires`, comes before anything goes.
+    """
+
+    dead_letters_seconds: Annotated[Seconds, between("0s", "3650d")] = Field(
+        default=90 * 86_400.0, alias="dead_letters"
+    )
+    """The time after its death from which a dead letter is discarded. After
+    `delivery.ledger_retention` a replay leaves it out anyway, unless it is forced."""
+    quarantine_seconds: Annotated[Seconds, between("0s", "3650d")] = Field(
+        default=90 * 86_400.0, alias="quarantine"
+    )
+    """The time for which a record stays in the quarantine after it came last."""
+    history_seconds: Annotated[Seconds, between("0s", "3650d")] = Field(
+        default=30 * 86_400.0, alias="history"
+    )
+    """The time for which `segrelay why` knows what became of a person's deliveries and of requests
+    to the receiver; their newest few thousand are kept, and no problem is told before they go."""
+    warning_seconds: Annotated[Seconds, between("1s", "365d")] = Field(
+        default=7 * 86_400.0, alias="warning"
+    )
+    """The time for which it is a problem of health before dead letters or quarantined records go.
+    It begins anew where no worker ran meanwhile, or where the times were made shorter."""
 
 
 SOURCE_LYTICS: Final = "lytics"

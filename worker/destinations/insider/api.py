@@ -10,7 +10,7 @@ That works where a later object only adds to an earlier one, or replaces single 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -168,11 +168,12 @@ class InsiderApi(Api):
 
     def tells_data(self, shaped: Shaped, header: Header, rules: ShapingRules) -> bool:
         """Say whether a body holds data of the person beside memberships and events."""
-        return any(insider_memberships.tells_data(user, header, rules) for user in shaped.users)
+        tells_data = insider_memberships.tells_data
+        return any(tells_data(user, header, rules) for user in shaped.users)
 
     def overwrites(self, shaped: Shaped) -> bool:
         """Say whether a list in a body replaces the one that Insider holds."""
-        return any(insider_shape.overwrites(user, shaped.root) for user in shaped.users)
+        return any(overwrites(user, shaped.root) for user in shaped.users)
 
     def known_by(self, shaped: Shaped) -> Mapping[str, Any]:
         """Return the identifiers of the person as they were sent."""
@@ -188,7 +189,7 @@ class InsiderApi(Api):
 
     def identifiers(self, user: Mapping[str, Any]) -> frozenset[str]:
         """Return `kind:value` of each identifier: users that share one are one person there."""
-        return frozenset(f"{kind}:{value}" for kind, value in _identifiers(user))
+        return frozenset([f"{kind}:{value}" for kind, value in _identifiers(user)])
 
     def identifies(self, body: Any, identity_value: str) -> bool:
         """Say whether a rendered body sends this value as an identifier."""
@@ -202,12 +203,12 @@ class InsiderApi(Api):
         )
 
 
-def _identifiers(user: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    if "insider_id" in user:
-        yield "insider_id", user["insider_id"]
+def _identifiers(user: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    found = [("insider_id", user["insider_id"])] if "insider_id" in user else []
     given = user.get("identifiers")
-    for kind, value in (given if isinstance(given, dict) else {}).items():
+    for kind, value in given.items() if isinstance(given, dict) else ():
         if kind == "custom" and isinstance(value, dict):
-            yield from ((f"custom.{name}", text) for name, text in value.items())
+            found += [(f"custom.{name}", text) for name, text in value.items()]
         else:
-            yield kind, value
+            found.append((kind, value))
+    return found

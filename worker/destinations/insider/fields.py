@@ -178,8 +178,9 @@ def _event(
     if moment < _oldest(now_us // _MINUTE_US, name):
         dropped.append(TOO_OLD)
         return None
-    for key in sorted(given.keys() - _EVENT_KEYS):
-        _drop(f"events.{key}", given[key], dropped)
+    if not given.keys() <= _EVENT_KEYS:
+        for key in sorted(given.keys() - _EVENT_KEYS):
+            _drop(f"events.{key}", given[key], dropped)
     right = {"event_name": name, "timestamp": normalise.timestamp(moment)}
     parameters = pruned(given.get("event_params"))
     if type(parameters) is dict:

@@ -38,6 +38,7 @@ def correct(
 ) -> Shaped | NotSendable:
     """Return a shaped body corrected by newer events. The body given is not changed."""
     dropped = list(shaped.dropped)
+    users: list[dict[str, Any] | None]
     if deletes(rules.url):
         users = [_corrected_removal(user, header, rules, knowledge) for user in shaped.users]
     else:
@@ -151,7 +152,7 @@ def _right_list(
 
 
 def _without(slugs: list[Any], gone: frozenset[str]) -> list[Any]:
-    return [slug for slug in slugs if type(slug) is not str or slug not in gone]
+    return [slug for slug in slugs if type(slug) is not str or slug not in gone] if gone else slugs
 
 
 def _outside(header: Header, knowledge: Knowledge) -> frozenset[str]:

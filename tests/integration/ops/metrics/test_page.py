@@ -17,7 +17,7 @@ from tests.configuration import trigger
 from tests.integration.ops.relay import ENTER, EXIT, payload
 from tools.metrics_comparison import differences, parse_metrics, sum_metric
 
-MOST_COMMANDS = 44
+MOST_COMMANDS = 47
 
 
 def page_of(relay):

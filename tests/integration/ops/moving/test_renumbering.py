@@ -20,7 +20,7 @@ from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.errors import OperationsMustAct, PartitionsChange, RedisMismatch
 from tests.integration.ops.moving.stock import change, drain, enrich, key_of, six
 from tests.integration.ops.relay import payload
-from tests.ledger_keys import digest_in
+from tests.ledger_keys import age_ledger, digest_in
 from tests.nightly import amount
 
 PEOPLE = 12
@@ -71,9 +71,8 @@ def age(relay, *, days):
 def age_ledgers(relay, *, days):
     for partition in all_partitions(relay.client, relay.settings):
         for name in relay.client.keys(f"{partition.tag}l*"):
-            if digest_in(name, partition) and relay.client.pttl(name) > 0:
-                ends_ms = relay.client.pexpiretime(name)
-                relay.client.pexpireat(name, ends_ms - days * 86_400_000)
+            if digest_in(name, partition):
+                age_ledger(relay.client, name, days * 86_400_000)
 
 
 def lapsed(relay):

@@ -11,7 +11,7 @@ import orjson
 
 from segrelay.ops.embedded import lifecycle as embedded
 from segrelay.ops.run.up import own_command
-from segrelay.worker.contract.events import decode_profile
+from segrelay.worker.contract.events import decode_profile, read_entry
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
@@ -85,7 +85,7 @@ class Relay:
     def _profiles(self, job: str) -> list[dict[str, Any]]:
         with self.connected() as client:
             return [
-                orjson.loads(decode_profile(entry[b"p"]))
+                orjson.loads(decode_profile(read_entry(entry)[2]))
                 for stream in _streams(job)
                 for _, entry in client.xrange(stream)
             ]

@@ -12,8 +12,8 @@ from segrelay.worker.contract.partitions import RENUMBERED_LEASE
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.contract.words import Direction
-from segrelay.worker.core.ledger import FAR_MS
 from tests.configuration import configuration, insider, trigger
+from tests.ledger_keys import lapsing_text
 
 DAY_MS = 86_400_000
 PARTITION = PartitionKeys("insider", 1)
@@ -57,7 +57,7 @@ def now_ms(client):
 def keep_ledger(client, *, over_days, partition=PARTITION, digest=ADA):
     """Keep a ledger whose retention is over since so many days."""
     over_at = now_ms(client) - round(over_days * DAY_MS)
-    client.set(partition.ledger(digest), b"out", pxat=over_at + FAR_MS)
+    client.set(partition.ledger(digest), lapsing_text(over_at))
     return partition.ledger(digest)
 
 
@@ -116,10 +116,9 @@ def test_what_was_moved_here_holds_what_its_first_place_held(client, lapsing):
 def test_no_other_key_goes(client, lapsing):
     member, plain = PARTITION.ledger(bytes(10)), PARTITION.ledger(bytes(9) + b"\n")
     client.set(member, b"in")
-    client.set(plain, b"out", px=DAY_MS)
-    client.set(PARTITION.dead_letters, b"", pxat=1_000 + FAR_MS)
+    client.set(plain, b"")
+    client.set(PARTITION.dead_letters, lapsing_text(1_000))
     client.zadd(PARTITION.dead_letter_times, {"letter": 1})
-    client.pexpireat(PARTITION.dead_letter_times, 1_000 + FAR_MS)
     keep_ledger(client, over_days=1, partition=PartitionKeys("insider", 4))
 
     assert turn(lapsing) == 0

@@ -62,8 +62,8 @@ def test_the_whole() -> None:
     assert set(DOCUMENT) == SIX | FOUR | REASONS | {
         "triggers", "jobs", "destinations", "lanes", "oldest_waiting_seconds", "in_doubt",
         "orphaned", "orphans", "former_names", "partitions", "orphans_mended_by", "quarantined",
-        "too_large_requests", "dropped_fields", "responses", "outcomes", "template_files",
-        "renamed_people", "processes", "problems",
+        "too_large_requests", "dropped_fields", "responses", "outcomes", "retention",
+        "template_files", "renamed_people", "processes", "problems",
     }  # fmt: skip
     assert DOCUMENT["lanes"] == {"live": {"waiting": 2, "oldest_seconds": 7.0}}
     assert DOCUMENT["oldest_waiting_seconds"] == 7.0

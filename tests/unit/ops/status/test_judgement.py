@@ -12,6 +12,7 @@ from segrelay.ops.outcomes.reading import OutcomesStanding, WritingState
 from segrelay.ops.state.identity_changes import RenamedPeople
 from segrelay.ops.state.partitions import NumberChange
 from segrelay.ops.state.read_backs import MissingAttribute, ReadBacks
+from segrelay.ops.state.retention import Expiring, RetentionStanding
 from segrelay.ops.status.alert_store import AlertFailure
 from segrelay.ops.status.health import problems_of
 from segrelay.ops.status.problems import ATTENTION, ILL, HealthProblem
@@ -43,6 +44,7 @@ from segrelay.worker.contract.settings import (
 from segrelay.worker.contract.triggers import DESTINATION, JOB, TRIGGER
 
 NOW = 1_800_000_000_000
+DAY_MS = 86_400_000
 SETTINGS = Settings.empty(Path("/nowhere")).model_copy(
     update={"sync": {"vip": SyncSchedule(name="vip", audience="vip", every="15m")}}
 )
@@ -91,6 +93,12 @@ def asked_for(found: ReadBacks) -> dict[str, Any]:
     )
     settings = SETTINGS.model_copy(update={"destinations": {"insider": one}})
     return {"settings": settings, "read_backs": {"insider": found}}
+
+
+def expiring(destination: str) -> dict[str, Any]:
+    """Return a standing in which three things will be dropped in two days."""
+    one = Expiring(destination, 3, NOW - 83 * DAY_MS, NOW - 5 * DAY_MS, NOW + 2 * DAY_MS)
+    return {"retention": RetentionStanding([one])}
 
 
 def recorded(problem: str = "", folder: str = "out", **changes: Any) -> dict[str, Any]:
@@ -280,6 +288,8 @@ CASES = [
     (standing(companions={"metrics": NOW - 31_000}), "metrics_down", ATTENTION),
     (standing(quarantined=2, samples=samples({}, {})), "quarantine_grows", ATTENTION),
     (standing(quarantined=20, samples=samples({}, {})), "quarantine_grows", ILL),
+    (standing(**expiring("insider")), "letters_expire", ATTENTION),
+    (standing(**expiring("")), "quarantine_expires", ATTENTION),
     (standing(**recorded(problem="it is read-only")), "outcomes_not_written", ATTENTION),
     (standing(**recorded(fullest_unwritten=0.6)), "outcomes_not_written", ILL),
     (standing(**recorded(dropped=3, dropped_ms=NOW - 60_000)), "outcomes_dropped", ILL),

@@ -1,24 +1,23 @@
-// Works on the queue: the template by hand, a request per event, many under way at once.
+// Works on the queue: the page's template by hand, one request for each job, many under way at once.
+const fs = require("node:fs");
 const { Worker } = require("bullmq");
 const { parsePhoneNumberFromString } = require("libphonenumber-js/max");
 const { Pool } = require("undici");
 const { QUEUE, connection } = require("./shared");
 
-const CONCURRENCY = 100;
+// As many events under way as pay: all of them at once would be rendered before the first is sent.
+const CONCURRENCY = process.env.PEER_TOGETHER === "1" ? 100 : 2;
 const pool = new Pool(process.env.PEER_SANDBOX, { connections: 32, pipelining: 1 });
 const headers = {
   "x-partner-name": "acme",
   "x-request-token": "demo",
   "content-type": "application/json",
 };
-const SCORES = [
-  "consistency", "frequency", "intensity", "maturity", "momentum",
-  "propensity", "quantity", "recency", "volatility",
-];
+const template = new Function(`${fs.readFileSync(process.env.PEER_TEMPLATE)}; return template;`)();
 
 const STATED = { t: true, f: false };
-const LANGUAGES = new Map();
-const COUNTRIES = new Map();
+const COUNTRIES = { "United States": "US", "Germany": "DE" };
+const LANGUAGES = { "en-us": "en_US", "de": "de_DE" };
 const REGION = "US";
 
 function phone(text) {
@@ -26,81 +25,42 @@ function phone(text) {
   return found && found.isValid() ? found.number : undefined;
 }
 
-function language(text) {
-  if (!text) return undefined;
-  if (!LANGUAGES.has(text)) {
-    const locale = new Intl.Locale(text.replace("_", "-")).maximize();
-    LANGUAGES.set(text, `${locale.language}_${locale.region}`);
+function pruned(values) {
+  const kept = {};
+  for (const name in values) {
+    const value = values[name];
+    if (value !== undefined && value !== null && value !== "") kept[name] = value;
   }
-  return LANGUAGES.get(text);
+  return kept;
 }
 
-// The codes of the countries' English names.
-const names = new Intl.DisplayNames(["en"], { type: "region", fallback: "none" });
-for (const a of "ABCDEFGHIJKLMNOPQRSTUVWXYZ") {
-  for (const b of "ABCDEFGHIJKLMNOPQRSTUVWXYZ") {
-    const name = names.of(a + b);
-    if (name) COUNTRIES.set(name, a + b).set(a + b, a + b);
-  }
-}
-
-function given(fields) {
-  return Object.fromEntries(Object.entries(fields).filter(([, v]) => v !== undefined && v !== ""));
-}
-
-function entrance(profile, details) {
-  const scores = SCORES.map((name) => [`score_${name}`, profile[`score_${name}`]]);
-  return {
-    identifiers: { email: profile.email, custom: { lytics_id: profile._id } },
-    attributes: {
-      ...given({
-        email: profile.email.trim().toLowerCase(),
-        phone_number: phone(profile.phone),
-        name: profile.first_name,
-        surname: profile.last_name,
-        gender: profile.gender,
-        age: profile.age ? Number(profile.age) : undefined,
-        language: language(profile.user_language),
-        country: COUNTRIES.get(profile.visit_country),
-        city: profile.visit_city,
-        email_optin: STATED[profile.consent_email_status],
-        gdpr_optin: STATED[profile.consent_gdpr_status],
-        sms_optin: STATED[profile.consent_sms_status],
-        whatsapp_optin: STATED[profile.consent_whatsapp_status],
-      }),
-      custom: {
-        lytics_computed_attr: [details.slug],
-        ...given({ status: profile.status, ...Object.fromEntries(scores) }),
-      },
-    },
-    events: [
-      {
-        event_name: "lytics_trigger",
-        timestamp: `${details.enter.slice(0, 19)}Z`,
-        event_params: {
-          custom: { id: details.id, audience: details.slug, trigger: "enter", origin: "Lytics" },
-        },
-      },
-    ],
-  };
-}
-
-function exit(profile, details) {
-  return {
-    identifiers: { email: profile.email, custom: { lytics_id: profile._id } },
-    custom: { partial: { lytics_computed_attr: [details.slug] } },
-  };
+// Leaves out what is empty, and converts the rest to the formats that Insider accepts.
+function corrected(user) {
+  const given = user.attributes;
+  const email = given.email.trim().toLowerCase();
+  if (!user.insider_id) delete user.insider_id;
+  user.identifiers = { email, custom: pruned(user.identifiers.custom) };
+  given.email = email;
+  given.phone_number = phone(given.phone_number);
+  given.age = given.age ? Number(given.age) : undefined;
+  given.country = COUNTRIES[given.country] ?? given.country;
+  given.language = LANGUAGES[given.language] ?? given.language;
+  given.email_optin = STATED[given.email_optin];
+  given.gdpr_optin = STATED[given.gdpr_optin];
+  given.sms_optin = STATED[given.sms_optin];
+  given.whatsapp_optin = STATED[given.whatsapp_optin];
+  given.custom = pruned(given.custom);
+  user.attributes = pruned(given);
+  return user;
 }
 
 async function deliver(job) {
-  const profile = job.data.data;
-  const details = profile.segment_events[0];
-  const enters = details.event === "enter";
+  const users = job.data.flatMap((event) => template(event.data).users.map(corrected));
   const answer = await pool.request({
     method: "POST",
-    path: enters ? "/api/user/v1/upsert" : "/api/user/v1/attribute/delete",
+    path: "/api/user/v1/upsert",
     headers,
-    body: JSON.stringify({ users: [enters ? entrance(profile, details) : exit(profile, details)] }),
+    body: JSON.stringify({ users }),
   });
   await answer.body.dump();
   if (answer.statusCode !== 200) throw new Error(`status ${answer.statusCode}`);

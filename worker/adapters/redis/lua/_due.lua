@@ -15,6 +15,7 @@ local function told_from(first)
   return paused, known
 end
 
+-- An empty stream leaves `streams`: whoever settled what was last in it may not have known that.
 -- due(streams, retry, holds, orphans, tag, paused, known, now, longest): 1 if a stream of the live lane has work that may be done now, 3 if only others have,
 -- 0 if none has: what the wake-up says.
 -- A stream is due if it is not empty, its trigger neither waits nor is paused, nor is its lane (a job's), and not all of it is on hold
@@ -44,6 +45,8 @@ local function due(streams, retry, holds, orphans, tag, paused, known, now, long
         if #redis.call('XRANGE', tag .. 's:' .. name, after and '(' .. after or '-', '+', 'COUNT', 1) > 0 then
           if live then return 1 end
           found = 3
+        elseif not after then
+          redis.call('SREM', streams, name)
         end
       end
     end

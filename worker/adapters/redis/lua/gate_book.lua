@@ -27,9 +27,12 @@ for i = at_triggers + 1, at_triggers + n_triggers do
   fields[#fields + 1] = 'ok|' .. ARGV[i]
 end
 known = values_of(fields)
+-- Only a breaker and a resumption tell one trigger from another.
+local differ = g.why == 'failing'
+for i = 1, #fields, 2 do differ = differ or known[fields[i]] end
 local apart, behind = lowered_spacing(lowest_rate(arg_rate))
 if n_triggers > 1 then
-  for i = at_triggers + 1, at_triggers + n_triggers do
+  for i = at_triggers + 1, at_triggers + (differ and n_triggers or 1) do
     if obstacle(fingerprint, ARGV[i]) or goes_first(fingerprint, ARGV[i]) then return saved(closed(rate_state(), 'apart', now)) end
   end
 end
@@ -53,5 +56,5 @@ elseif lapse_of(trigger) then
   probe = 1
 end
 local successes = {}
-for i = 1, n_triggers do successes[i] = tonumber(known['ok|' .. ARGV[at_triggers + i]] or 0) end
+for i = 1, n_triggers do successes[i] = tonumber(known[fields[2 * i]] or 0) end
 return saved(answer{open = 1, at = at, now = now, probe = probe, incident = g.incident, avoid = g.avoid, successes = successes})

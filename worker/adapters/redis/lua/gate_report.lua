@@ -128,7 +128,7 @@ end
 function hears.unsent() end
 
 for i = FIRST, LAST do
-  local ok, no, first = 'ok|' .. ARGV[i], 'no|' .. ARGV[i], 'first|' .. ARGV[i]
+  local ok, no, first = unpack(fields, 3 * (i - FIRST) + 1, 3 * (i - FIRST) + 3)
   local made = ARGV[i - at_triggers_name + at_triggers_made]
   if made ~= '0' then
     write(ok, whole(tonumber(known[ok] or 0) + tonumber(made)))

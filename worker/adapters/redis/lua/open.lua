@@ -18,7 +18,7 @@ end
 if fresh > 0 then
   for i = 4, #KEYS do
     local text, lasting = ARGV[n + 2 * i - 3], ARGV[n + 2 * i - 2] == '1'
-    if lasting then redis.call('SET', KEYS[i], text) else write_ledger(KEYS[i], text, ARGV[3]) end
+    redis.call('SET', KEYS[i], lasting and text or lapsing(ARGV[3]) .. text)
   end
 end
 return tonumber(till)

@@ -5,7 +5,7 @@
 -- ARGV: the token; the intent ("" = no request was made), and for how long it is open, ms (0 = it is closed); how long a ledger is kept
 --     that may lapse, ms; the lengths of the ledgers' texts, in the order of their keys, separated by spaces, negative where the ledger
 --     never lapses; the texts in one; the names `lane|trigger` of the streams
---   groups   of entries: index of the stream, 1 = they are few, and may be all that is in it, field of counts, ids, indices of the
+--   groups   of entries: index of the stream, 1 = they may be the last in it, 2 = so, and they are few, field of counts, ids, indices of the
 --            ledgers that tell of them (0 = none; both separated by spaces), the number of its dead letters (0, or one an entry)
 --   deaths   the dead letters of all groups
 --   waits    trigger, text ("" = forget)
@@ -17,7 +17,7 @@
 --   records  of responses                             (once per request; the oldest go, counted)
 --   ends     where outcomes are recorded: the packed rows of all entries of all groups, and the most bytes that are kept of them
 --@keys lease counts intents open dead_letters dead_letter_times causes retry aside streams history reached who rendering responses responseslost jobtimes orphans answered stream... ledger... outcomes? recorded?
---@args token intent open_ms retention ledger_lengths ledger_texts names... groups[stream may_be_all field ids tellers deaths] deaths... waits[trigger text] asides[stream id text] adds[field amount] lines... large... people[digest text] records... ends...
+--@args token intent open_ms retention ledger_lengths ledger_texts names... groups[stream last field ids tellers deaths] deaths... waits[trigger text] asides[stream id text] adds[field amount] lines... large... people[digest text] records... ends...
 -- A dead letter is: id, newline, cause, newline, sample of the cause, newline, the dead letter itself.
 --
 -- XDEL decides: what it did not remove changes no count and writes no dead letter. Streams that hold nothing but a group are removed whole,
@@ -76,6 +76,9 @@ local function settle_group(group, gone, ids)
 end
 -- By the number of each entry over all groups: '1' = it was removed, '0' = it was not there. Kept where outcomes are recorded.
 local taken, entries_before = {}, 0
+local function touch(group)
+  if group.last ~= '0' then touched[group.name] = group.stream end
+end
 local function remove_alike(group)
   local ids, gone = ids_in(group.ids), 0
   if key_outcomes then
@@ -88,13 +91,13 @@ local function remove_alike(group)
   else
     gone = call_with_all('XDEL', group.stream, ids)
   end
-  if gone > 0 then touched[group.name] = group.stream end
+  touch(group)
   settle_group(group, gone)
 end
 local few = {}
 local dead_letters_before = at_deaths
 for at = 1, n_groups do
-  local group = {field = ARGV[at_groups_field + at], ids = ARGV[at_groups_ids + at]}
+  local group = {field = ARGV[at_groups_field + at], ids = ARGV[at_groups_ids + at], last = ARGV[at_groups_last + at]}
   group.stream, group.name = stream_of(ARGV[at_groups_stream + at])
   local tellers, dead_letters = ARGV[at_groups_tellers + at], tonumber(ARGV[at_groups_deaths + at])
   if key_outcomes then
@@ -113,14 +116,14 @@ for at = 1, n_groups do
       if redis.call('XDEL', group.stream, id) == 1 then
         ids[#ids + 1] = id
         if key_outcomes then taken[group.before + entry] = '1' end
-        touched[group.name] = group.stream
+        touch(group)
         told[teller] = true
         if any_aside then redis.call('HDEL', key_aside, group.name .. '|' .. id) end
         if dead_letters > 0 then bury(ARGV[dead_letters_before + entry]) end
       end
     end
     settle_group(group, #ids, ids)
-  elseif ARGV[at_groups_may_be_all + at] == '1' then
+  elseif group.last == '2' then
     few[#few + 1] = group
   else
     remove_alike(group)
@@ -179,23 +182,17 @@ end
 call_with_all('SREM', key_streams, empty)
 
 -- A request that was made is told to the ledger even if somebody took its deliveries back meanwhile.
-local first, number, lasting_texts = 1, 0, {}
+local first, number, texts, may_lapse = 1, 0, {}, lapsing(retention)
 for lasting, length in string.gmatch(arg_ledger_lengths, '(%-?)(%d+)') do
   number = number + 1
   local after = first + tonumber(length)
   if intent ~= '' or told[number] then
-    local key, text = KEYS[at_ledger + number], string.sub(arg_ledger_texts, first, after - 1)
-    if lasting == '' then
-      write_ledger(key, text, retention)
-    else
-      lasting_texts[#lasting_texts + 1], lasting_texts[#lasting_texts + 2] = key, text
-    end
+    local text = string.sub(arg_ledger_texts, first, after - 1)
+    texts[#texts + 1], texts[#texts + 2] = KEYS[at_ledger + number], lasting == '' and may_lapse .. text or text
   end
   first = after
 end
-for from = 1, #lasting_texts, MOST_VALUES do
-  redis.call('MSET', unpack(lasting_texts, from, math.min(from + MOST_VALUES - 1, #lasting_texts)))
-end
+for from = 1, #texts, MOST_VALUES do redis.call('MSET', unpack(texts, from, math.min(from + MOST_VALUES - 1, #texts))) end
 
 local till = 0
 local opens = intent ~= '' and open_for > 0

@@ -2,11 +2,12 @@
 -- Takes the lease of a partition, if it is free, and returns all that its holder has to know.
 --
 -- KEYS: those of the partition.
--- ARGV: the token; the length of the lease, ms; its owner, for people; for how long an intent is open at most, ms.
+-- ARGV: the token; the length of the lease, ms; its owner, for people; for how long an intent is open at most, ms; the id of the secret
+--     with which entries are unsealed, "" = none.
 --@keys lease wakeup intents open rendering retry aside holds reached orphans forwards streams
---@args token length owner late_ms
+--@args token length owner late_ms secret
 --
--- Returns whether it was taken (1 or 0) and the time; if it was, also what the keys hold (hashes as flat lists), the largest digest of
+-- Returns whether it was taken (1 or 0; -1 = its entries are sealed with another secret) and the time; if it was, also what the keys hold (hashes as flat lists), the largest digest of
 -- `reached` and their number, the number of forwards, and the names of the streams that are not empty. Intents whose end is past are
 -- gone. If it was not taken, the time is that at which the lease lapses.
 --@answer taken now intents open rendering retry aside holds largest reached orphans forwards streams
@@ -15,6 +16,8 @@
 --@include _clock
 --@include _lock
 
+local sealed = redis.call('HGET', key_lease, 'sealed')
+if sealed and sealed ~= arg_secret then return answer{taken = -1, now = now} end
 local left = lock_left(key_lease)
 if left > 0 and redis.call('HGET', key_lease, 'token') ~= arg_token then
   redis.call('SET', key_wakeup, '2', 'XX')

@@ -1,18 +1,16 @@
--- How long a ledger lasts that may lapse. Redis never removes one by itself: its time to live ends far behind the retention, so that
--- it only tells when it may go, and `lapse.lua` removes it if nothing waits that may be older.
-local FAR = 3155760000000 -- a hundred years; `core.ledger.FAR_MS` is the same
+-- How long a ledger lasts that may lapse. Redis removes none by itself: the text of such a ledger begins with a byte with which no other
+-- begins, and with the time when its retention ends (ms, 6 bytes). `lapse.lua` removes it if nothing waits that may be older. Without a
+-- time to live, all ledgers of a request are written by one command.
+local LAPSING = 2 -- `contract.ledger.LAPSING_FORMAT` is the same
 -- The ledger outlasts the retention by as much as an event may be ahead of Redis' clock, and as `OLDER_THAN_ITS_ID` allows.
 local LEEWAY = 600000
 
--- write_ledger(key, text, retention): a ledger that may lapse, so many ms after `now`; the same for all of a script.
-local far_end
-local function write_ledger(key, text, retention)
-  far_end = far_end or string.format('%.0f', now + retention + FAR)
-  redis.call('SET', key, text, 'PXAT', far_end)
-end
+-- lapsing(retention): the beginning of a ledger that may lapse so many ms after `now`.
+local function lapsing(retention) return struct.pack('>BI6', LAPSING, now + retention) end
 
 -- lapses_at(key): when this ledger may lapse at the earliest (ms); false if it never does, or is not there.
 local function lapses_at(key)
-  local till = redis.call('PEXPIRETIME', key)
-  return till > FAR and till - FAR + LEEWAY
+  local head = redis.call('GETRANGE', key, 0, 6)
+  if #head < 7 or string.byte(head) ~= LAPSING then return false end
+  return struct.unpack('>I6', head, 2) + LEEWAY
 end

@@ -9,7 +9,7 @@
 --     indices of the entries' streams, and the numbers of their events within the chunk, or of their members, each separated by spaces;
 --     when the first of the entries was accepted (ms); the epoch of the job's reader ("" = it has none).
 --@keys counts streams wakeup jobs epochs lease stream... members? tokens? named...
---@args job position sync token accepted_ms epoch entry_streams entry_numbers stream_names... changes[field was becomes] names[known field value] entries[header profile]
+--@args job position sync token accepted_ms epoch secret claims entry_streams entry_numbers stream_names... changes[field was becomes] names[known field value] entries[header profile]
 --
 -- The wakeup is 1 if it was woken live work, 3 for backfill: live work does not wait for the turn of the other.
 -- `epochs` holds the epochs of jobs, `jobs` the job's position, and under `job|chunk` the numbers of the events that were added at that
@@ -20,14 +20,18 @@
 -- A name changes nobody whom a run of the sync has seen: its value begins with 0, theirs with the number of the run. A run that
 -- sees somebody changes their name also if it came, or came again, since the run looked.
 -- A reader of a job adds nothing if the partition is closed to its epoch: see `job_close.lua`.
+-- `secret` is the id of the secret with which the entries are sealed ("" = they are open), and `sealed` of the lease the one that whoever
+-- claimed this Redis has written there: others add nothing, and with `claims` 1 nobody does where it is missing, since the Redis came back
+-- empty.
 -- Returns {added, wake, then per stream: id of its first and of its last new entry, "" = none}; {-1} for such a step,
--- {-2} for such a reader; {-3} if the number of partitions is another one by now, or is being changed: nobody reads here.
+-- {-2} for such a reader; {-3} if the number of partitions is another one by now, or is being changed: nobody reads here; {-4} for another secret.
 -- wake is 1 if nobody was woken yet.
 
 --@include _add
 
-local token, floor = unpack(redis.call('HMGET', key_lease, 'token', 'floor'))
+local token, floor, sealed = unpack(redis.call('HMGET', key_lease, 'token', 'floor', 'sealed'))
 if string.find(token or '', '^renumbered:') then return {-3} end
+if (sealed or arg_claims == '1') and sealed ~= arg_secret then return {-4} end
 local function is_name(mark) return string.sub(mark, 1, 2) == '0 ' end
 local MOST_ARGUMENTS = 4000
 local job, position = arg_job, arg_position

@@ -4,7 +4,8 @@
 -- ARGV[1] acts that are kept  [2] the act as JSON  [3] the mark of this call, the same each time it
 --   is repeated  [4] the field of an unfinished act; '' = it leaves nothing half done
 --   [5] 1 = the act is done  [6] 1 = keep it only if the command changed something; then the
---   command, without its key, or `HRENAME`, a field of a hash, and its new name, which no field has
+--   command, without its key, or `HRENAME`, a field of a hash, and its new name, which no field has,
+--   or `SWAP`, the value of a string as it was found, and its new one
 -- Returns the command's answer; without one, the act's id.
 for _, row in ipairs(redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 100)) do
   if row[2][3] == 'm' and row[2][4] == ARGV[3] then return tonumber(row[2][6]) or row[1] end
@@ -14,6 +15,9 @@ if ARGV[7] == 'HRENAME' then
   local value = redis.call('HGET', KEYS[1], ARGV[8])
   answer = value and redis.call('HSETNX', KEYS[1], ARGV[9], value) or 0
   if answer == 1 then redis.call('HDEL', KEYS[1], ARGV[8]) end
+elseif ARGV[7] == 'SWAP' then
+  answer = redis.call('GET', KEYS[1]) == ARGV[8] and 1 or 0
+  if answer == 1 then redis.call('SET', KEYS[1], ARGV[9]) end
 elseif #ARGV > 6 then
   answer = redis.call(ARGV[7], KEYS[1], unpack(ARGV, 8))
 end

@@ -1,0 +1,190 @@
+"""Retention: dead letters and quarantined records are dropped after a time, and announced before.
+
+It is a background job of the workers, a step every minute. Each step notes what it announces, which
+is what health names from then on: all that is going to be old enough within `retention.warning`.
+Only what was announced for that long is dropped; see `segrelay.ops.state.retention`.
+
+Letters are discarded by the script by which a person discards them, so that the counts and the rows
+about outcomes stay right; see `leave.lua`. The history and the requests to the receiver are trimmed
+without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+import structlog
+from celery import shared_task
+
+from segrelay.ops.dead_letters.replay import Expiry, discard_expired
+from segrelay.ops.state.partitions import all_partitions, ask_each
+from segrelay.ops.state.retention import (
+    MARKS,
+    RECORDS,
+    Limit,
+    RetentionState,
+    droppable_before_ms,
+    ever_dropped,
+    limits_of,
+    marked,
+    store_for,
+)
+from segrelay.producer.publishing.quarantine import Quarantine
+from segrelay.producer.steps import LOCK_MS, Step
+from segrelay.producer.tasks import do_background_job
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.celery import RETENTION_TASK, BackgroundJob, ResultLine, Turn, Turns
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.redis.acts import Act, note_act
+from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.connection import connect, resolve_url
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.errors import LeaseLost, PartitionsChange
+
+LOG: Final = structlog.get_logger()
+DROPPED_AT_ONCE: Final = 200
+"""The most letters, and the most records, that one step drops."""
+_STEP_SECONDS: Final = 60.0
+_TOLD_AGAIN_MS: Final = 3_600_000
+"""The time between two acts in the audit: the newest thousands of them are kept."""
+
+
+@dataclass(slots=True)
+class Retention:
+    """Announces and drops what was kept for long enough, step by step."""
+
+    client: Redis
+    settings: Settings
+
+    def step(self) -> Step:
+        """Announce the things that go soon, and drop some that were announced for long enough.
+
+        Raises:
+            RedisUnavailable: A later step goes on where this one was.
+        """
+        store = store_for(self.client)
+        taken = store.take()
+        if taken is None:
+            return Step("another step of it is under way", taken=False)
+        state, now_ms = RetentionState.loads(taken[0]), taken[1]
+        limits = limits_of(self.settings.retention)
+        state.marks = {
+            what: marked(
+                state.marks.get(what, ()), limit, now_ms=now_ms, seen_ms=state.seen_ms or now_ms
+            )
+            for what, limit in limits.items()
+        }
+        state.seen_ms = now_ms
+        partitions = all_partitions(self.client, self.settings)
+        dropped = dict(self._drop(partitions, limits, state, now_ms))
+        self._trim_history(partitions, now_ms)
+        more = max(dropped.values(), default=0) >= DROPPED_AT_ONCE
+        for what, count in dropped.items():
+            if count:
+                state.dropped_ms[what] = now_ms
+                LOG.info("retention.dropped", what=what, count=count)
+        if not more:
+            self._tell(partitions, state, now_ms)
+        wait = min([_STEP_SECONDS, *(one.warning_ms / 1_000 / MARKS for one in limits.values())])
+        try:
+            store.save(
+                state.dumps(), next_ms=0 if more else now_ms + round(1_000 * wait), ends=True
+            )
+        except LeaseLost as error:
+            return Step(error.message, taken=False)
+        line = ", ".join(f"{count:,} {what}" for what, count in dropped.items() if count)
+        return Step(f"dropped: {line or 'nothing'}", more=more, wait_seconds=wait)
+
+    def _drop(
+        self,
+        partitions: Sequence[PartitionKeys],
+        limits: Mapping[str, Limit],
+        state: RetentionState,
+        now_ms: int,
+    ) -> Iterator[tuple[str, int]]:
+        """Drop some things that may go; yield the number of each kind."""
+        for what, limit in limits.items():
+            before_ms = droppable_before_ms(state.marks[what], limit, now_ms)
+            if before_ms <= 0:
+                continue
+            # The lock that this step holds has not lapsed before: nobody has read another
+            # configuration since, and keeps them for longer.
+            expiry = Expiry(before_ms, now_ms + LOCK_MS)
+            if what == RECORDS:
+                quarantine = Quarantine(self.client)
+                yield (
+                    what,
+                    quarantine.remove_expired(
+                        before_ms=before_ms, most=DROPPED_AT_ONCE, until_ms=expiry.until_ms
+                    ),
+                )
+            else:
+                yield what, self._drop_letters(partitions, expiry)
+
+    def _drop_letters(self, partitions: Sequence[PartitionKeys], expiry: Expiry) -> int:
+        """Discard some letters that have died before a time, and return how many."""
+        found = ask_each(
+            self.client,
+            partitions,
+            lambda pipe, at: pipe.zrangebyscore(
+                at.dead_letter_times, "-inf", f"({expiry.before_ms}", start=0, num=DROPPED_AT_ONCE
+            ),
+        )
+        dropped = 0
+        for partition, ids in zip(partitions, found, strict=True):
+            part = ids[: DROPPED_AT_ONCE - dropped]
+            if part:
+                try:
+                    dropped += discard_expired(self.client, self.settings, partition, part, expiry)
+                except PartitionsChange:
+                    break
+        return dropped
+
+    def _trim_history(self, partitions: Sequence[PartitionKeys], now_ms: int) -> None:
+        kept_ms = round(1_000 * self.settings.retention.history_seconds)
+        if not kept_ms:
+            return
+        names = [name for at in partitions for name in (at.history, at.answered)]
+        ask_each(
+            self.client,
+            [*names, keys.REQUESTS],
+            lambda pipe, name: pipe.xtrim(name, minid=now_ms - kept_ms, approximate=False),
+        )
+
+    def _tell(
+        self, partitions: Sequence[PartitionKeys], state: RetentionState, now_ms: int
+    ) -> None:
+        """Keep an act in the audit about what was dropped since the last one.
+
+        How many have gone ever is counted where they went, so a step that died here is told of by
+        the next one, once: the act has the number in its key.
+        """
+        for what, count in ever_dropped(self.client, partitions).items():
+            told, told_ms = state.told.get(what, 0), state.told_ms.get(what, 0)
+            if count < told:
+                state.told[what] = count  # a destination is not there any more
+            elif count > told and not 0 <= now_ms - told_ms < _TOLD_AGAIN_MS:
+                act = Act("retention", "segrelay", what, count - told, key=f"{what}|{count}")
+                note_act(self.client, act)
+                state.told[what], state.told_ms[what] = count, now_ms
+
+
+@shared_task(name=RETENTION_TASK, bind=True, ignore_result=True)
+def retain(self: Any, name: str, _: str) -> ResultLine:
+    """Announce and drop what was kept for long enough."""
+    return do_background_job(self.app.segrelay, BackgroundJob(RETENTION_TASK, name), _step)
+
+
+@cache
+def _client(node: Turns) -> Redis:
+    """Connect at the first task: a process that was forked later has its own."""
+    redis = node.settings.redis
+    return connect(resolve_url(redis), replicas=redis.replicas)
+
+
+def _step(node: Turns, _name: str, _turn: Turn) -> tuple[str, bool]:
+    step = Retention(_client(node), node.settings).step()
+    return step.line, step.more

@@ -1,0 +1,365 @@
+"""Dead letters, quarantined records and the history go when they were kept, and announced."""
+
+import orjson
+import pytest
+
+from segrelay.ops.main import app
+from segrelay.ops.metrics.page import MetricsPage
+from segrelay.ops.retention import DROPPED_AT_ONCE, Retention
+from segrelay.ops.state.retention import LETTERS, RECORDS, RetentionState
+from segrelay.worker.adapters.redis.survey import RedisSchedule
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import digest_of
+from segrelay.worker.contract.redis.acts import read_acts
+from tests.configuration import table
+from tests.integration.ops.outcomes.world import counts_of, rows_of
+from tests.integration.ops.relay import EXIT, payload
+from tests.interruptions import Case, killed_anywhere, standing_anywhere
+
+DAY_MS = 86_400_000
+QUARANTINE = (keys.quarantine("seen"), keys.quarantine("totals"), keys.quarantine("about"))
+
+
+def configured(relay, **limits):
+    """Record outcomes, with these times of retention."""
+    relay.configure(EXIT + table("outcomes", keep="30d") + table("retention", **limits))
+
+
+def refused(relay, sandbox, count, first=0):
+    """Let people die, and as many records come into the quarantine."""
+    sandbox.settings(poison="poisoned", poison_status=200)
+    people = range(first, first + count)
+    relay.publish(*(payload(f"p{n}@example.com", status="poisoned") for n in people))
+    relay.drain()
+    relay.publish(*(payload(f"q{n}@example.com", direction="change") for n in people))
+    sandbox.settings(poison="")
+
+
+def aged(relay, days):
+    """Let letters, records and the history be older by some days."""
+    client = relay.client
+    for partition in relay.partitions():
+        age(client, partition.dead_letter_times, days)
+        entries = client.xrange(partition.history)
+        client.delete(partition.history)
+        for entry_id, fields in entries:
+            at, _, number = entry_id.decode().partition("-")
+            client.xadd(partition.history, fields, id=f"{int(at) - days * DAY_MS}-{number}")
+    age(client, QUARANTINE[0], days)
+
+
+def age(client, key, days):
+    for member, score in client.zrange(key, 0, -1, withscores=True):
+        client.zadd(key, {member: score - days * DAY_MS})
+
+
+def step(relay, client=None):
+    """Do steps until one has nothing more to do; return the lines."""
+    lines = []
+    while True:
+        done = Retention(client or relay.client, relay.settings).step()
+        lines.append(done.line)
+        if not done.more:
+            return lines
+
+
+def pass_days(relay, days):
+    """Let a worker have run for some days: what was announced was announced for so much longer."""
+    state = RetentionState.loads(relay.client.hget(keys.RETENTION, "state"))
+    state.marks = {
+        what: [one._replace(at_ms=one.at_ms - days * DAY_MS) for one in marks]
+        for what, marks in state.marks.items()
+    }
+    relay.client.hset(keys.RETENTION, "state", state.dumps())
+
+
+def problems(call):
+    found = orjson.loads(call(app, "status", "--json").stdout)["problems"]
+    return {one["name"]: one for one in found}
+
+
+def letters(relay):
+    return sum(relay.client.hlen(partition.dead_letters) for partition in relay.partitions())
+
+
+def acts(relay):
+    return [(act.by, act.subject, act.count) for act in read_acts(relay.client)]
+
+
+def test_old_letters_and_records_are_announced_and_dropped_a_week_later(
+    relay, sandbox, call, tmp_path
+):
+    configured(relay)
+    refused(relay, sandbox, 5)
+    aged(relay, 84)
+    refused(relay, sandbox, 3, first=5)
+
+    step(relay)
+
+    found = problems(call)
+    assert found["letters_expire"]["subject"] == "insider"
+    assert "5 dead letters will be dropped" in found["letters_expire"]["message"]
+    command, *_ = found["letters_expire"]["command"].removeprefix("segrelay ").split(";")
+    assert len(orjson.loads(call(app, *command.split(), "--json").stdout)) == 5
+    assert "5 quarantined records" in found["quarantine_expires"]["message"]
+    assert letters(relay) == 8
+
+    aged(relay, 7)
+    pass_days(relay, 7)
+    step(relay)
+
+    status = relay.status()
+    assert (status["dead"], status["discarded"], letters(relay)) == (3, 5, 3)
+    assert status["quarantined"] == 3
+    assert status["retention"][LETTERS.replace(" ", "_")]["dropped"] == 5
+    assert status["retention"][RECORDS.replace(" ", "_")]["dropped"] == 5
+    assert not {"letters_expire", "quarantine_expires"} & problems(call).keys()
+    assert sorted(acts(relay)) == [("segrelay", LETTERS, 5), ("segrelay", RECORDS, 5)]
+    assert "dropped 5 dead letters" in call(app, "status").stdout
+    causes = orjson.loads(call(app, "dlq", "causes", "--json").stdout)
+    assert sum(one["count"] for one in causes) == 3
+    call(app, "outcomes", "export", tmp_path / "all.ndjson")
+    rows = rows_of(tmp_path / "all.ndjson")
+    sums = {}
+    for row in rows:
+        kind = row["trigger"], row["outcome"], row["reason"] if row["outcome"] == "dead" else ""
+        sums[kind] = sums.get(kind, 0) + row["counts"]
+    assert {kind: count for kind, count in sums.items() if count} == counts_of(status)
+    assert sum(row["reason"] == "expired" for row in rows) == 5
+
+
+def test_the_first_step_after_a_long_outage_announces_and_drops_nothing(relay, sandbox, call):
+    configured(relay)
+    refused(relay, sandbox, 4)
+    aged(relay, 400)
+
+    assert step(relay) == ["dropped: nothing"]
+
+    assert letters(relay) == 4
+    assert {"letters_expire", "quarantine_expires"} <= problems(call).keys()
+
+
+def test_an_outage_in_the_time_of_the_warning_is_added_to_it(relay, sandbox):
+    configured(relay)
+    refused(relay, sandbox, 4)
+    aged(relay, 100)
+    step(relay)
+    pass_days(relay, 3)
+    state = RetentionState.loads(relay.client.hget(keys.RETENTION, "state"))
+    state.seen_ms -= 20 * DAY_MS
+    state.marks = {
+        what: [one._replace(at_ms=one.at_ms - 20 * DAY_MS) for one in marks]
+        for what, marks in state.marks.items()
+    }
+    relay.client.hset(keys.RETENTION, "state", state.dumps())
+
+    step(relay)
+    pass_days(relay, 3)
+    step(relay)
+    assert letters(relay) == 4
+
+    pass_days(relay, 1)
+    step(relay)
+    assert letters(relay) == 0
+
+
+def test_what_is_kept_for_ever_is_neither_announced_nor_dropped(relay, sandbox, call):
+    configured(relay, dead_letters="0s", quarantine="0s", history="0s")
+    refused(relay, sandbox, 2)
+    aged(relay, 3_000)
+
+    step(relay)
+    pass_days(relay, 3_000)
+    step(relay)
+
+    assert (letters(relay), relay.status()["quarantined"]) == (2, 2)
+    assert not {"letters_expire", "quarantine_expires"} & problems(call).keys()
+
+
+def test_a_record_that_comes_again_is_kept_anew(relay, sandbox):
+    configured(relay)
+    refused(relay, sandbox, 1)
+    aged(relay, 100)
+    step(relay)
+    pass_days(relay, 7)
+    relay.publish(payload("q0@example.com", direction="change"))
+
+    step(relay)
+
+    assert relay.status()["quarantined"] == 1
+    assert letters(relay) == 0
+
+
+def test_a_letter_that_died_anew_is_kept_anew(relay, sandbox, call):
+    configured(relay)
+    refused(relay, sandbox, 1)
+    aged(relay, 100)
+    step(relay)
+    pass_days(relay, 7)
+    sandbox.settings(poison="poisoned", poison_status=200)
+    assert call(app, "dlq", "replay", "--all", "--yes").exit_code == 0
+    relay.drain()
+
+    step(relay)
+
+    assert letters(relay) == 1
+    assert relay.status()["discarded"] == 0
+
+
+def test_a_step_that_lost_its_time_drops_nothing(relay, sandbox):
+    """The scripts look at the time: a worker that stood still may have an older configuration."""
+    configured(relay)
+    refused(relay, sandbox, 3)
+    aged(relay, 100)
+    step(relay)
+    pass_days(relay, 7)
+
+    class Late(Retention):
+        def _drop(self, partitions, limits, state, now_ms):
+            return super()._drop(partitions, limits, state, now_ms - 21_000)
+
+    Late(relay.client, relay.settings).step()
+
+    assert (letters(relay), relay.status()["quarantined"]) == (3, 3)
+
+
+def test_very_many_letters_go_in_steps_and_one_act_tells_of_them(relay, sandbox):
+    configured(relay)
+    refused(relay, sandbox, 1)
+    partition = next(at for at in relay.partitions() if relay.client.hlen(at.dead_letters))
+    [(one_id, text)] = relay.client.hgetall(partition.dead_letters).items()
+    many = 2 * DROPPED_AT_ONCE + 50
+    for number in range(1, many):
+        other = one_id + b"-%d" % number
+        relay.client.hset(partition.dead_letters, other, text.replace(one_id, other))
+        relay.client.zadd(partition.dead_letter_times, {other: 1_000})
+    header = orjson.loads(text)
+    relay.client.hincrby(partition.causes, f"{header['cause']}|n", many - 1)
+    for kind in ("accepted|vip-enter", f"dead|vip-enter|{header['reason']}"):
+        relay.client.hincrby(partition.counts, kind, many - 1)
+    aged(relay, 100)
+    step(relay)
+    pass_days(relay, 7)
+
+    lines = step(relay)
+
+    assert len(lines) == 3
+    assert (letters(relay), relay.status()["discarded"]) == (0, many)
+    assert ("segrelay", LETTERS, many) in acts(relay)
+
+
+def test_the_history_goes_without_a_word(relay):
+    configured(relay)
+    relay.publish(payload("ann@example.com", minute=5))
+    relay.drain()
+    relay.publish(payload("ann@example.com", minute=1))
+    relay.drain()
+    aged(relay, 31)
+    relay.publish(payload("ann@example.com", minute=2))
+    relay.drain()
+
+    step(relay)
+
+    kept = sum(relay.client.xlen(partition.history) for partition in relay.partitions())
+    assert kept == 1
+    assert relay.status()["skipped"] == 2
+
+
+def test_the_sweep_wakes_retention(relay):
+    due = {job.task for job in RedisSchedule(relay.client, relay.settings).due()}
+    assert "segrelay.retention" in due
+
+    step(relay)
+    relay.client.delete(keys.wakeup(keys.RETENTION))
+
+    due = {job.task for job in RedisSchedule(relay.client, relay.settings).due()}
+    assert "segrelay.retention" not in due
+
+
+def test_metrics_count_what_goes_and_what_has_gone(relay, sandbox):
+    configured(relay)
+    refused(relay, sandbox, 2)
+    aged(relay, 100)
+    step(relay)
+
+    def told():
+        lines = MetricsPage(relay.client, relay.settings).text().decode().splitlines()
+        numbers = dict(line.split() for line in lines if line.startswith("segrelay_letters_"))
+        return [float(numbers[f"segrelay_letters_{what}"]) for what in ("expiring", "expired")]
+
+    assert told() == [2, 0]
+    pass_days(relay, 7)
+    step(relay)
+    assert told() == [0, 2]
+
+
+@pytest.fixture
+def due(relay, sandbox):
+    """Letters and records that the next step drops, and as many that it leaves."""
+    configured(relay)
+    refused(relay, sandbox, 6)
+    aged(relay, 100)
+    refused(relay, sandbox, 4, first=6)
+    step(relay)
+    pass_days(relay, 7)
+    return Case(
+        lambda client: step(relay, client),
+        lambda: (
+            {k: relay.status()[k] for k in ("accepted", "dead", "discarded", "quarantined")},
+            letters(relay),
+            sorted(acts(relay)),
+            sum(
+                int(relay.client.hget(partition.recorded, "rows") or 0)
+                for partition in relay.partitions()
+            ),
+        ),
+        holds=relay.status,
+    )
+
+
+def test_a_step_that_is_killed_anywhere_is_done_again(relay, redis_url, due):
+    killed_anywhere(relay.client, redis_url, due)
+
+
+def test_a_step_that_stands_still_while_another_is_done_harms_nothing(relay, redis_url, due):
+    standing_anywhere(relay.client, redis_url, due)
+
+
+def test_a_letter_that_follows_its_person_is_not_dropped(relay, sandbox):
+    """Read by a step that stood still, it belongs to somebody else when the step goes on."""
+    configured(relay)
+    refused(relay, sandbox, 1)
+    aged(relay, 100)
+    step(relay)
+    pass_days(relay, 7)
+
+    class Slow(Retention):
+        def _drop(self, partitions, limits, state, now_ms):
+            for partition in partitions:
+                for one_id, text in self.client.hgetall(partition.dead_letters).items():
+                    other = digest_of("email:new@example.com").hex().encode()
+                    was = digest_of("email:p0@example.com").hex().encode()
+                    self.meanwhile = (partition, one_id, text.replace(was, other))
+            yield from super()._drop(partitions, limits, state, now_ms)
+
+    slow = Slow(relay.client, relay.settings)
+    original = relay.client.hmget
+
+    class Between:
+        """A client by which the letter changes behind the reading of it."""
+
+        def __getattr__(self, name):
+            return getattr(relay.client, name)
+
+        def hmget(self, *arguments):
+            found = original(*arguments)
+            partition, one_id, text = slow.meanwhile
+            if arguments[0] == partition.dead_letters:
+                relay.client.hset(partition.dead_letters, one_id, text)
+            return found
+
+    slow.client = Between()
+    slow.step()
+
+    assert letters(relay) == 1
+    assert relay.status()["dead"] == 1

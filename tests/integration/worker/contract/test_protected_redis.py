@@ -1,0 +1,227 @@
+"""Who may work with a Redis whose data is sealed, and with one whose data stands open."""
+
+import asyncio
+from contextlib import closing, contextmanager
+from functools import partial
+
+import pytest
+
+from segrelay.producer.publish import Publisher
+from segrelay.producer.publishing.published import PublishOptions
+from segrelay.producer.wakeups import SilentWaker
+from segrelay.worker.adapters.redis.partition import RedisPartition
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.protection import PROTECTION, SealedSecret
+from segrelay.worker.contract.redis.claim import claim, compare, mismatches
+from segrelay.worker.contract.redis.connection import connect, connect_async
+from segrelay.worker.contract.redis.instance import InstanceWatch
+from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.errors import ConfigurationInvalid, PartitionsChange, RedisMismatch
+from tests.configuration import configuration, insider, table, trigger
+from tests.interruptions import InterruptedRedis
+
+KEY, OTHER = f"{'A' * 43}=", f"{'B' * 42}A="
+EVENT = (
+    b'{"data": {"email": "ann.planted@example.com", "segment_events":'
+    b' [{"slug": "vip", "event": "enter", "enter": "2026-11-24T10:00:00Z"}]}}'
+)
+
+
+@pytest.fixture
+def client(redis_url):
+    with closing(connect(redis_url)) as client:
+        yield client
+
+
+@pytest.fixture
+def configured(tmp_path, redis_url):
+    """Return the settings of a process with these keys; none = it has no table of them."""
+
+    def configured(*own):
+        (tmp_path / "templates").mkdir(exist_ok=True)
+        (tmp_path / "templates" / "any.jsonnet").write_text("{}")
+        tables = [insider(), trigger("vip-enter"), *([table("protection", key=own)] if own else ())]
+        path = tmp_path / "segrelay.toml"
+        path.write_text(configuration(*tables, redis=redis_url, partitions=2))
+        return load_settings(path, environ={})
+
+    return configured
+
+
+def publish(client, settings):
+    publisher = Publisher(client, settings, waker=SilentWaker())
+    return publisher.publish([EVENT], PublishOptions())
+
+
+def test_a_process_without_the_key_is_refused_and_writes_nothing(client, configured):
+    publish(client, configured(KEY))
+    before = client.dbsize()
+
+    for begin in (claim, compare, publish):
+        with pytest.raises(RedisMismatch, match=r"sealed. Set \[protection\] key"):
+            begin(client, configured())
+    assert client.dbsize() == before
+    assert "sealed" in mismatches(client, configured())[0]
+
+
+def test_a_redis_in_use_stays_open(client, configured):
+    publish(client, configured())
+    before = client.dbsize()
+
+    for begin in (claim, compare, publish):
+        with pytest.raises(RedisMismatch, match="begin with an empty Redis"):
+            begin(client, configured(KEY))
+    assert client.dbsize() == before
+    assert client.get(keys.PROTECTION) is None
+
+
+def test_a_wrong_key_is_refused_and_both_are_named(client, configured):
+    publish(client, configured(KEY))
+
+    with pytest.raises(RedisMismatch, match=r"with the key [0-9a-f]{8}, .* has [0-9a-f]{8}:"):
+        claim(client, configured(OTHER))
+
+
+def test_a_key_that_is_not_set_is_named(client, configured):
+    settings = configured("env:NOT_SET_ANYWHERE")
+
+    with pytest.raises(ConfigurationInvalid, match="NOT_SET_ANYWHERE"):
+        claim(client, settings)
+    assert not client.dbsize()
+
+
+def test_what_is_published_names_nobody(client, configured):
+    publish(client, configured(KEY))
+
+    (stream,) = (name for name in client.keys("*") if b"s:live" in name)
+    ((_, fields),) = client.xrange(stream)
+    assert b"planted" not in fields[b"p"]
+    assert keys.digest_of("email:ann.planted@example.com").hex().encode() in fields[b"h"]
+    PROTECTION.off()
+    assert keys.digest_of("email:ann.planted@example.com").hex().encode() not in fields[b"h"]
+
+
+@contextmanager
+def standing_before_it_claims(url, meanwhile):
+    """Give a client that looks, and then stands still until others have done something."""
+    with closing(InterruptedRedis.from_url(url, protocol=2)) as client:
+        client.at, client.before = 2, meanwhile
+        yield client
+
+
+@pytest.mark.parametrize(("first", "second"), [((KEY,), ()), ((), (KEY,))])
+def test_of_two_that_begin_at_once_the_first_write_decides(
+    client, redis_url, configured, first, second
+):
+    settings = configured(*second)
+    begin = partial(claim, client, configured(*first))
+    with standing_before_it_claims(redis_url, begin) as standing, pytest.raises(RedisMismatch):
+        claim(standing, settings)
+    assert (client.get(keys.PROTECTION) is not None) is bool(first)
+
+
+def test_two_with_the_key_that_begin_at_once_have_one_secret(client, redis_url, configured):
+    settings = configured(KEY)
+
+    def begin():
+        claim(client, settings)
+        PROTECTION.off()
+
+    with standing_before_it_claims(redis_url, begin) as standing:
+        claim(standing, settings)
+    digest = keys.digest_of("email:ann@example.com")
+
+    PROTECTION.off()
+    compare(client, settings)
+    assert keys.digest_of("email:ann@example.com") == digest
+
+
+def test_a_redis_that_came_back_empty_gets_the_secret_of_its_processes(client, configured):
+    settings = configured(KEY)
+    claim(client, settings)
+    watch = InstanceWatch(client, settings)
+    watch.look()
+    digest = keys.digest_of("email:ann@example.com")
+
+    client.flushall()
+    watch.look()
+
+    PROTECTION.off()
+    claim(client, settings)
+    assert keys.digest_of("email:ann@example.com") == digest
+
+
+def emptied_and_claimed(client, settings):
+    """Let Redis come back empty, and another process be the first to claim it."""
+    client.flushall()
+    before = PROTECTION.record
+    PROTECTION.off()
+    claim(client, settings)
+    assert client.get(keys.PROTECTION) != before
+
+
+def entries(client):
+    streams = [name for name in client.keys("*") if b"s:live" in name]
+    return [fields for stream in streams for _, fields in client.xrange(stream)]
+
+
+def test_who_stood_still_while_redis_was_emptied_adds_nothing_with_the_former_secret(
+    client, configured
+):
+    settings = configured(KEY)
+    publisher = Publisher(client, settings, waker=SilentWaker())
+    publisher.publish([EVENT])
+    former, record = PROTECTION.secret_id.hex(), PROTECTION.record
+    secret = SealedSecret.loads(record).opened(settings.protection.revealed())
+
+    emptied_and_claimed(client, settings)
+    present = PROTECTION.secret_id.hex()
+    PROTECTION.use(secret, record)
+    with pytest.raises(PartitionsChange, match="came back empty"):
+        publisher.publish([EVENT])
+    assert entries(client) == []
+
+    publisher.publish([EVENT])  # it has claimed Redis anew, and knows its secret
+    assert PROTECTION.secret_id.hex() == present != former
+    assert len(entries(client)) == 1
+
+
+@pytest.mark.parametrize("first", [(KEY,), ()])
+def test_who_stood_still_while_redis_was_emptied_is_refused_beside_the_other_kind(
+    client, configured, first
+):
+    own, other = configured(*first), configured(*(() if first else (KEY,)))
+    publisher = Publisher(client, own, waker=SilentWaker())
+    publisher.publish([EVENT])
+    secret, record = (bytes(32), b"a record") if first else (b"", b"")
+
+    emptied_and_claimed(client, other)
+    PROTECTION.off()
+    if first:
+        PROTECTION.use(secret, record)
+    with pytest.raises(PartitionsChange):
+        publisher.publish([EVENT])
+    with pytest.raises(RedisMismatch):
+        publisher.publish([EVENT])
+    assert entries(client) == []
+
+
+def test_a_partition_that_is_sealed_with_another_secret_is_not_taken(redis_url, client, configured):
+    settings = configured(KEY)
+    publish(client, settings)
+    partition = settings.redis.ids.partition("insider", 0)
+
+    async def take():
+        own = connect_async(redis_url)
+        try:
+            return await RedisPartition(
+                own, partition, lease_seconds=1, retention_seconds=9, late_seconds=1, owner="a:1"
+            ).take()
+        finally:
+            await own.aclose()
+
+    PROTECTION.use(bytes(32), b"another record")
+    with pytest.raises(RedisMismatch, match="restart it"):
+        asyncio.run(take())
+    compare(client, settings)
+    assert asyncio.run(take())

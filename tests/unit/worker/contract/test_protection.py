@@ -1,0 +1,167 @@
+"""What seals people's data in Redis, and what opens it again."""
+
+import os
+import re
+
+import pytest
+
+from segrelay.worker.contract.events import (
+    UNKNOWN_FORMAT,
+    UNREADABLE,
+    Event,
+    encode_header,
+    header_of,
+    read_entry,
+)
+from segrelay.worker.contract.keys import digest_of
+from segrelay.worker.contract.people import Forward, Moving
+from segrelay.worker.contract.protection import (
+    PROTECTION,
+    Protection,
+    SealedSecret,
+    id_of,
+    key_problem,
+)
+from segrelay.worker.contract.words import Direction
+from segrelay.worker.errors import FormatUnknown, PayloadRefused, RedisMismatch
+
+SECRET, OTHER = bytes(32), bytes(31) + b"1"
+NAME = "email:ann@example.com"
+ANN, BOB = b"digest of Ann", b"digest of Bob"
+
+
+@pytest.fixture
+def protection():
+    made = Protection()
+    made.use(SECRET, b"a record")
+    return made
+
+
+@pytest.fixture
+def _on():
+    PROTECTION.use(SECRET, b"a record")
+
+
+def test_a_sealed_value_opens_where_it_stands_and_nowhere_else(protection):
+    sealed = protection.seal(b"Quetzalina", ANN)
+
+    assert b"Quetzalina" not in sealed
+    assert protection.unseal(sealed, ANN) == b"Quetzalina"
+    with pytest.raises(PayloadRefused, match="damaged"):
+        protection.unseal(sealed, BOB)
+
+
+@pytest.mark.parametrize("at", [6, 25, 40, -1])
+def test_a_sealed_value_that_was_changed_does_not_open(protection, at):
+    changed = bytearray(protection.seal(b"Quetzalina", ANN))
+    changed[at] ^= 1
+
+    with pytest.raises(PayloadRefused, match="damaged"):
+        protection.unseal(bytes(changed), ANN)
+
+
+def test_a_value_from_another_redis_is_named_and_not_damaged(protection):
+    foreign = Protection()
+    foreign.use(OTHER, b"another record")
+
+    with pytest.raises(FormatUnknown, match="another Redis"):
+        protection.unseal(foreign.seal(b"Quetzalina", ANN), ANN)
+
+
+def test_no_two_values_share_key_and_nonce_also_behind_a_fork(protection):
+    begins = {protection.seal(b"x", ANN)[:29] for _ in range(100)}
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(writer, protection.seal(b"x", ANN)[:29])
+        os._exit(0)
+    os.waitpid(child, 0)
+    theirs = os.read(reader, 29)
+
+    assert len(begins) == 100
+    assert theirs[5:21] not in {begin[5:21] for begin in begins}
+
+
+def test_what_one_process_has_sealed_another_one_opens(protection):
+    other = Protection()
+    other.use(SECRET, b"a record")
+
+    assert other.unseal(protection.seal(b"Quetzalina", ANN), ANN) == b"Quetzalina"
+    assert other.unseal_name(protection.seal_name(NAME)) == NAME
+    assert other.unseal_text(protection.seal_text("Quetzalina", ANN), ANN) == "Quetzalina"
+
+
+def test_a_name_has_one_token_that_lua_can_take_apart_from_others(protection):
+    token = protection.seal_name(NAME)
+
+    assert token == protection.seal_name(NAME)
+    assert re.fullmatch(r"~[A-Za-z0-9_=-]+", token)
+    assert protection.seal_name("") == ""
+    with pytest.raises(PayloadRefused):
+        protection.unseal_name(token[:-6] + "AAAAAA")
+
+
+def test_while_it_is_off_everything_stays_as_it_is():
+    off = Protection()
+
+    assert not off
+    assert off.seal(b"x", ANN) == b"x" == off.unseal(b"x", ANN)
+    assert off.seal_name(NAME) == NAME == off.unseal_name(NAME)
+    assert off.seal_text("x", ANN) == "x" == off.unseal_text("x", ANN)
+
+
+@pytest.mark.usefixtures("_on")
+def test_digests_of_people_depend_on_the_secret():
+    keyed = digest_of(NAME)
+    PROTECTION.use(OTHER, b"another record")
+    other = digest_of(NAME)
+    PROTECTION.off()
+
+    assert len({keyed, other, digest_of(NAME)}) == 3
+
+
+@pytest.mark.usefixtures("_on")
+def test_an_entry_is_opened_and_a_foreign_one_waits():
+    event = Event(NAME, "vip", Direction.ENTER, 1, {"email": "ann@example.com"})
+    header = header_of(event, accepted_ms=1)
+    foreign = Protection()
+    foreign.use(OTHER, b"another record")
+
+    def read(profile):
+        return read_entry({b"h": encode_header(header), b"p": profile})[1:]
+
+    assert read(PROTECTION.seal(b"{}", header.digest)) == (header, b"{}")
+    strange = foreign.seal(b"{}", header.digest)
+    assert read(strange) == (UNKNOWN_FORMAT, strange)
+    for damaged in (PROTECTION.seal(b"{}", BOB), b"{}"):
+        assert read(damaged) == (UNREADABLE, damaged)
+
+
+@pytest.mark.usefixtures("_on")
+def test_the_record_of_a_renamed_person_names_nobody_and_is_the_same_each_time():
+    forward = Forward(Moving.BEGUN, NAME, 3, 5)
+
+    assert b"ann" not in forward.dumps()
+    assert forward.dumps() == forward.dumps()
+    assert Forward.loads(forward.dumps()) == forward
+    arriving = Forward(Moving.ARRIVING, digest_of(NAME).hex())
+    assert Forward.loads(arriving.dumps()) == arriving
+
+
+def test_a_secret_opens_with_any_of_its_keys_and_no_other():
+    first, second, third = (os.urandom(32) for _ in range(3))
+    record = SealedSecret.loads(SealedSecret.of(SECRET, [first, second]).dumps())
+
+    assert record.opened([first]) == record.opened([third, second]) == SECRET
+    assert SECRET not in record.dumps()
+    with pytest.raises(RedisMismatch, match=id_of(third).hex()):
+        record.opened([third])
+
+
+@pytest.mark.parametrize("text", ["", "a password", "A" * 43, "A" * 44, "AAAA", "é" * 44])
+def test_a_text_that_is_no_key_is_refused(text):
+    assert "32 bytes" in key_problem(text)
+
+
+def test_32_bytes_in_base64_are_a_key():
+    assert key_problem("A" * 43 + "=") == ""

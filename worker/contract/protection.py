@@ -1,0 +1,285 @@
+"""Protection of people's data in Redis: values are sealed, and digests are made with a secret.
+
+A Redis that is protected has a secret of 32 random bytes, which `{segrelay}:protection` holds
+sealed with the configured key. Three keys are derived from it:
+
+- Values (a profile, a dead letter) are sealed by AES-256-GCM with the place where they stand as
+  associated data, so that they can't be moved to another person. Each process seals with a key of
+  its own, made of a random salt, and counts its nonces: two values never share key and nonce,
+  however many there are.
+- Names (a profile's key that a script compares, or that is the field of a hash) become tokens. One
+  name has one token: the nonce is a digest of the name.
+- Digests of profiles' keys can't be made, and so not be looked up in a table, without the secret.
+
+A sealed value: a byte, 4 bytes of the secret's id, 16 of the salt, 8 of the nonce, then the text
+and 16 bytes of its tag. The secret stays the same for as long as its Redis holds anything; another
+key seals it anew.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import itertools
+import os
+import secrets
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
+
+import orjson
+
+from segrelay.worker.errors import FormatUnknown, PayloadRefused, RedisMismatch
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+SECRET_BYTES: Final = 32
+MARK: Final = b"\xa5"
+"""The first byte of a sealed value; neither JSON nor what zlib compresses begins with it."""
+_NAME_MARK: Final = "~"
+_ID_BYTES: Final = 4
+_SALT_BYTES: Final = 16
+_COUNTER_BYTES: Final = 8
+_NONCE_BYTES: Final = 12
+_SALT_AT: Final = len(MARK) + _ID_BYTES
+_COUNTER_AT: Final = _SALT_AT + _SALT_BYTES
+_TEXT_AT: Final = _COUNTER_AT + _COUNTER_BYTES
+_PADDING: Final = bytes(_NONCE_BYTES - _COUNTER_BYTES)
+_KEPT_CIPHERS: Final = 4_096
+
+
+def _cipher(key: bytes) -> AESGCM:
+    # Only who protects data pays for the import.
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
+
+    return AESGCM(key)
+
+
+def _derived(secret: bytes, purpose: bytes, salt: bytes = b"", size: int = SECRET_BYTES) -> bytes:
+    return hashlib.blake2b(key=secret, salt=salt, person=purpose, digest_size=size).digest()
+
+
+class Protection:
+    """Seals and unseals people's data; while it is off, everything stays as it is.
+
+    A process has one, because it works with one Redis: `claim` and `compare` switch it on.
+
+    Attributes:
+        secret_id: The id of the secret; b"" = it is off.
+        digest_key: The key of all digests of people's data; b"" = they have none.
+        record: The text in Redis by which it was switched on.
+    """
+
+    def __init__(self) -> None:
+        self.off()
+        if hasattr(os, "register_at_fork"):  # Windows has no fork
+            os.register_at_fork(after_in_child=self._begin)
+
+    def off(self) -> None:
+        """Leave everything as it is."""
+        self.secret_id = self.digest_key = self.record = self._secret = b""
+
+    def use(self, secret: bytes, record: bytes) -> None:
+        """Seal with a secret from now on; `record` is the text in Redis that it comes from."""
+        self.record = record
+        if secret == self._secret:
+            return
+        from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - see `_cipher`
+
+        self._broken = (InvalidTag,)
+        self._secret = secret
+        self.secret_id = id_of(secret)
+        self.digest_key = _derived(secret, b"digests")
+        self._name_key = _derived(secret, b"name nonces")
+        self._names = _cipher(_derived(secret, b"names"))
+        self._ciphers = lru_cache(_KEPT_CIPHERS)(self._cipher_of)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin to count with a key of this process' own; a fork must not share its nonces."""
+        if not self._secret:
+            return
+        salt = secrets.token_bytes(_SALT_BYTES)
+        self._own = self._cipher_of(salt)
+        self._head = MARK + self.secret_id + salt
+        self._counter = itertools.count()
+
+    def _cipher_of(self, salt: bytes) -> AESGCM:
+        return _cipher(_derived(self._secret, b"values", salt))
+
+    def __bool__(self) -> bool:
+        """Say whether values are sealed."""
+        return bool(self._secret)
+
+    def seal(self, text: bytes, place: bytes) -> bytes:
+        """Return a text as Redis may hold it; what is sealed already stays as it is.
+
+        Args:
+            text: Any bytes.
+            place: Where it stands, or whose it is; without it nobody can open it.
+        """
+        if not self._secret or text[:1] == MARK:
+            return text
+        counter = next(self._counter).to_bytes(_COUNTER_BYTES)
+        return self._head + counter + self._own.encrypt(_PADDING + counter, text, place)
+
+    def unseal(self, sealed: bytes, place: bytes) -> bytes:
+        """Return the text of a sealed value.
+
+        Raises:
+            FormatUnknown: It was sealed with the secret of another Redis.
+            PayloadRefused: It is damaged, belongs to another place, or is not sealed.
+        """
+        if not self._secret:
+            return sealed
+        if sealed[:1] != MARK:
+            raise PayloadRefused("unreadable", "A value is not sealed.")
+        if sealed[len(MARK) : _SALT_AT] != self.secret_id:
+            raise FormatUnknown(
+                "A value was sealed with the secret of another Redis, and can't be opened here:"
+                " `segrelay protection status`."
+            )
+        nonce = _PADDING + sealed[_COUNTER_AT:_TEXT_AT]
+        try:
+            cipher = self._ciphers(sealed[_SALT_AT:_COUNTER_AT])
+            return cipher.decrypt(nonce, sealed[_TEXT_AT:], place)
+        except (*self._broken, ValueError) as error:
+            raise PayloadRefused("unreadable", "A sealed value is damaged.") from error
+
+    def seal_text(self, text: str, place: bytes) -> str:
+        """Return a text as one that may stand in JSON; see `seal`."""
+        if not self._secret:
+            return text
+        return base64.b64encode(self.seal(text.encode(), place)).decode()
+
+    def unseal_text(self, sealed: str, place: bytes) -> str:
+        """Return the text that `seal_text` has sealed; see `unseal`."""
+        if not self._secret:
+            return sealed
+        try:
+            return self.unseal(base64.b64decode(sealed, validate=True), place).decode()
+        except binascii.Error as error:
+            raise PayloadRefused("unreadable", "A sealed text is damaged.") from error
+
+    def seal_name(self, name: str) -> str:
+        """Return the token of a name, the same each time; "" stays so."""
+        if not self._secret or not name:
+            return name
+        text = name.encode()
+        nonce = hashlib.blake2b(text, digest_size=_NONCE_BYTES, key=self._name_key).digest()
+        token = nonce + self._names.encrypt(nonce, text, None)
+        return _NAME_MARK + base64.urlsafe_b64encode(token).decode()
+
+    def unseal_name(self, token: str) -> str:
+        """Return the name of a token.
+
+        Raises:
+            PayloadRefused: It is none, or comes from another Redis.
+        """
+        if not self._secret or not token:
+            return token
+        try:
+            found = base64.urlsafe_b64decode(token.removeprefix(_NAME_MARK))
+            return self._names.decrypt(found[:_NONCE_BYTES], found[_NONCE_BYTES:], None).decode()
+        except (*self._broken, ValueError) as error:
+            raise PayloadRefused("unreadable", "A sealed name is damaged.") from error
+
+    def digest(self, text: bytes, size: int) -> bytes:
+        """Return a digest of people's data, which nobody can make without the secret."""
+        return hashlib.blake2b(text, digest_size=size, key=self.digest_key).digest()
+
+    def checksum(self, text: bytes) -> int:
+        """Return a number of 32 bits, not 0, by which people's data is told apart."""
+        found = int.from_bytes(self.digest(text, 4)) if self._secret else zlib.crc32(text)
+        return found or 1
+
+
+PROTECTION: Final = Protection()
+
+RESPONSES: Final = b"responses"
+OUTCOMES: Final = b"outcomes"
+BAD_ROWS: Final = b"bad rows"
+TAPS: Final = b"taps"
+QUARANTINE: Final = b"quarantine|"
+DEAD_LETTERS: Final = b"dead letters|"
+"""The places of values that are no one person's; the last two with a record's id behind them."""
+
+
+def id_of(key: bytes) -> bytes:
+    """Return the id of a key or a secret; it tells nothing about it."""
+    return _derived(key, b"id", size=_ID_BYTES)
+
+
+def key_problem(text: str) -> str:
+    """Return why a text is no key; "" if it is one."""
+    try:
+        is_key = len(base64.b64decode(text, validate=True)) == SECRET_BYTES
+    except (binascii.Error, ValueError):
+        is_key = False
+    return "" if is_key else f"is not {SECRET_BYTES} bytes in base64"
+
+
+class SealedSecret(NamedTuple):
+    """The record `{segrelay}:protection`: a Redis' secret, sealed with each of some keys.
+
+    Attributes:
+        secret_id: In hexadecimal.
+        sealed: By the id of a key, in hexadecimal.
+    """
+
+    secret_id: str
+    sealed: Mapping[str, bytes]
+
+    @classmethod
+    def of(cls, secret: bytes, keys: Iterable[bytes]) -> Self:
+        """Seal a secret with keys."""
+        return cls(id_of(secret).hex(), {id_of(key).hex(): _wrapped(key, secret) for key in keys})
+
+    def dumps(self) -> bytes:
+        """Return the text that Redis keeps."""
+        sealed = {name: base64.b64encode(text).decode() for name, text in self.sealed.items()}
+        return orjson.dumps({"secret": self.secret_id, "sealed": sealed})
+
+    @classmethod
+    def loads(cls, text: bytes) -> Self:
+        """Read what `dumps` wrote."""
+        stored = orjson.loads(text)
+        sealed = {name: base64.b64decode(one) for name, one in stored["sealed"].items()}
+        return cls(stored["secret"], sealed)
+
+    def opened(self, keys: Sequence[bytes]) -> bytes:
+        """Return the secret.
+
+        Raises:
+            RedisMismatch: None of the keys opens it.
+        """
+        for secret in self._opened(keys):
+            return secret
+        wanted, given = ", ".join(self.sealed), ", ".join(id_of(key).hex() for key in keys)
+        raise RedisMismatch(
+            f"Redis is protected with the key {wanted}, and [protection] key has {given}: nothing"
+            f" that it holds about people can be read. Put the key {wanted} into the list, behind"
+            " the new one if it is to be replaced; `segrelay protection rotate` does the rest."
+        )
+
+    def _opened(self, keys: Iterable[bytes]) -> Iterator[bytes]:
+        from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - see `_cipher`
+
+        for key in keys:
+            found = self.sealed.get(id_of(key).hex(), b"")
+            try:
+                if found:
+                    yield _cipher(key).decrypt(found[:_NONCE_BYTES], found[_NONCE_BYTES:], _SECRET)
+            except InvalidTag:
+                continue
+
+
+_SECRET: Final = b"segrelay protection"
+
+
+def _wrapped(key: bytes, secret: bytes) -> bytes:
+    nonce = secrets.token_bytes(_NONCE_BYTES)
+    return nonce + _cipher(key).encrypt(nonce, secret, _SECRET)
