@@ -10,6 +10,8 @@ from segrelay.ops.main import app
 from segrelay.worker.errors import UsageWrong
 from tests.integration.ops.relay import payload
 
+pytestmark = pytest.mark.also_sealed
+
 
 @pytest.fixture
 def why(call):
