@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, Final
@@ -108,7 +109,7 @@ def _drained(rig: Rig, rows: Path, events: int, console: int) -> dict[str, Any]:
             if now - moved_at > _STANDS_STILL_SECONDS:
                 raise OperationsMustAct(f"{done} of {events} events ended; see {rig.folder}.")
         told = reading()
-    lasted = [after - at for at, after in zip(seconds, seconds[1:], strict=False)]
+    lasted = [after - at for at, after in pairwise(seconds)]
     rates = [round(events / _PARTS / each) for each in lasted]
     return {
         "seconds": round(seconds[-1], 1),
