@@ -25,6 +25,7 @@ import orjson
 from segrelay.ops.demo.rig import Rig
 from segrelay.ops.embedded import lifecycle as embedded
 from segrelay.ops.run.up import own_command
+from segrelay.producer.sync.store import SyncStore
 from segrelay.sandbox.people import AUDIENCES, invented_person
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.errors import OperationsMustAct
@@ -33,12 +34,13 @@ from tools.bench.rigs import bench_rig, start_workers, used_memory, wait_until
 
 _EVENTS_A_PERSON: Final = 2
 _PARTS: Final = 10
+_SYNC: Final = "members"
 _SYNCED: Final = AUDIENCES[0]
 _LIMIT: Final = 1_000_000
 """Rate limit in requests a minute, higher than the workers can reach."""
 _PROCESSES: Final = 3
 _TABLES: Final = """
-[sync.night]
+[sync.members]
 audience = "{audience}"
 every = "30d"
 source = "file:export-*.ndjson"
@@ -190,6 +192,71 @@ def _grown(memory: list[dict[int, float]]) -> dict[str, Any]:
     }
 
 
+def sync_many(events: int) -> dict[str, Any]:
+    """Measure `segrelay sync run` of an audience that nobody knows yet, and then of the same again.
+
+    Nothing is delivered meanwhile.
+
+    Args:
+        events: Number of members.
+    """
+    lines = f"high_water = {2 * events}"
+    more = _TABLES.format(audience=_SYNCED, port=embedded.free_port())
+    with bench_rig(redis_lines=lines, more=more) as rig:
+        rows = rig.folder / "people.ndjson"
+        _write_people(rows, events)
+        first = _scanned(rig, rows, events, 0)
+        again = _scanned(rig, rows, events, 1)
+        members = [partition.members(_SYNC) for partition in rig.partitions()]
+        size = sum(int(rig.client.memory_usage(key, samples=0) or 0) for key in members)
+    return {"first": first, "again": again, "member_bytes": round(size / events, 1)}
+
+
+def _scanned(rig: Rig, rows: Path, people: int, number: int) -> dict[str, Any]:
+    """Run the sync with an export, and return its rate and memory after each part of the rows."""
+    _export(rig, rows, number)
+    begun = time.monotonic()
+    seconds, memory = [0.0], []
+    state = SyncStore(rig.client, _SYNC, rig.settings.redis)
+    log = rig.folder / "sync.log"
+    with subprocess.Popen(
+        own_command("sync", "run", _SYNC, "--json"),
+        env=rig.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=log.open("wb"),
+    ) as process:
+        while process.poll() is None:
+            time.sleep(_LOOK_SECONDS / _PARTS)
+            run = state.peek()
+            if run.number <= number:
+                continue  # it has not begun
+            memory.append((run.rows, bytes_of(process.pid) / _MEGABYTE))
+            while run.rows >= len(seconds) * people / _PARTS:
+                seconds.append(time.monotonic() - begun)
+    if process.returncode:
+        raise OperationsMustAct(log.read_text("utf-8")[-2_000:])
+    late = [each for done, each in memory if done >= people / 5]
+    return {
+        "seconds": round(time.monotonic() - begun, 1),
+        "members_per_second": round(people / (time.monotonic() - begun)),
+        "rate_of_each_part": [
+            round(people / _PARTS / (after - at)) for at, after in pairwise(seconds)
+        ],
+        "grown_mb": round(max(late) - late[0], 1),
+        "most_mb": round(max(late), 1),
+        "redis_peak_mb": round(int(rig.client.info("memory")["used_memory_peak"]) / _MEGABYTE),
+    }
+
+
+def _export(rig: Rig, rows: Path, number: int) -> None:
+    """Give the rows a name that the sync reads, and a time that is later than of the one before."""
+    export = rig.folder / f"export-{number}.ndjson"
+    os.link(rows, export)
+    written = time.time() - _CALM_SECONDS + number
+    os.utime(export, (written, written))
+
+
 def _memory(rig: Rig, people: int, empty: int) -> dict[str, Any]:
     """Return what Redis keeps for each person, and how many keys there are beside the ledgers."""
     wait_until(lambda: not rig.waiting(), _STANDS_STILL_SECONDS, "Deliveries still wait.")
@@ -205,12 +272,9 @@ def _memory(rig: Rig, people: int, empty: int) -> dict[str, Any]:
 
 def _synced(rig: Rig, rows: Path, people: int, number: int) -> dict[str, Any]:
     """Compare an export of all people, as `segrelay sync run` does, and drain what it publishes."""
-    export = rig.folder / f"export-{number}.ndjson"
-    os.link(rows, export)
-    written = time.time() - _CALM_SECONDS + number
-    os.utime(export, (written, written))
+    _export(rig, rows, number)
     begun = time.monotonic()
-    tree, error = _run(rig, "sync", "run", "night", "--json")
+    tree, error = _run(rig, "sync", "run", _SYNC, "--json")
     if error:
         raise OperationsMustAct(error)
     seconds = time.monotonic() - begun

@@ -11,7 +11,7 @@ from tools.bench.gate import gate
 from tools.bench.intake import backfill, receive
 from tools.bench.latency import live_events
 from tools.bench.memory import memory
-from tools.bench.millions import night
+from tools.bench.millions import night, sync_many
 from tools.bench.recording import RECORDED, drain_recorded
 from tools.bench.rendering import render
 from tools.bench.runs import Scenario, Variant
@@ -212,6 +212,20 @@ SCENARIOS: Final[dict[str, Scenario]] = {
             Variant("ms for the console's first page, p95", "answers/console/p95_ms"),
         ),
         events=10_000_000,
+        takes_long=True,
+    ),
+    "sync": Scenario(
+        "A sync of very many members, of whom nobody is known, and again",
+        "as named",
+        sync_many,
+        (
+            Variant("members/s, published", "first/members_per_second"),
+            Variant("members/s, compared", "again/members_per_second"),
+            Variant("MB by which the process grows, published", "first/grown_mb"),
+            Variant("MB by which the process grows, compared", "again/grown_mb"),
+            Variant("bytes of Redis a member", "member_bytes"),
+        ),
+        events=1_000_000,
         takes_long=True,
     ),
     "console": Scenario(

@@ -134,9 +134,9 @@ class Meddler(FileSource):
         self.__dict__ = source.__dict__
         self._call, self._meddle, self.calls = call, meddle, 0
 
-    def page(self, start):
+    def page(self, *args):
         self._meet()
-        return super().page(start)
+        return super().page(*args)
 
     def _read(self, file):
         self._meet()
