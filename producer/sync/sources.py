@@ -186,6 +186,7 @@ class FileSource:
         pattern: With `*` and the like; absolute.
         now: Seconds since 1970.
         kept_seconds: The time for which the file stays open without a step.
+        stay_seconds: The time after which the lock is kept once more on a long way to a page.
     """
 
     is_live = False
@@ -197,11 +198,13 @@ class FileSource:
         *,
         now: Callable[[], float] = time.time,
         kept_seconds: float = _KEPT_SECONDS,
+        stay_seconds: float = _STAY_SECONDS,
     ) -> None:
         self._pattern = pattern
         self._columns = columns
         self._now = now
         self._kept_seconds = kept_seconds
+        self._stay_seconds = stay_seconds
         self._stack = ExitStack()
         self._at: _Chosen | None = None
         self._file: Opened | None = None
@@ -270,12 +273,12 @@ class FileSource:
             self._file, self._at = self._open(chosen), chosen._replace(row=0)
         file, self._file = self._file, None
         assert self._at is not None
-        stays_at = time.monotonic() + _STAY_SECONDS
+        stays_at = time.monotonic() + self._stay_seconds
         for row in range(self._at.row, chosen.row, PAGE_ROWS):
             deque(islice(self._rows, min(PAGE_ROWS, chosen.row - row)), maxlen=0)
             if time.monotonic() > stays_at:
                 stay()
-                stays_at = time.monotonic() + _STAY_SECONDS
+                stays_at = time.monotonic() + self._stay_seconds
         return file
 
     def look(self, profile_key: str) -> Look:  # noqa: ARG002 - the protocol's signature
