@@ -151,9 +151,7 @@ class OneEvent:
         keep_for: Iterable[LaneKind] = (),  # noqa: ARG002 - what is due is the workers' work
     ) -> Release:
         """Give the lease of the partition back."""
-        return await self.partition.release(
-            {}, paused, suspects=suspects, labels=labels
-        )
+        return await self.partition.release({}, paused, suspects=suspects, labels=labels)
 
     async def accept(self, deliveries: Sequence[NewDelivery]) -> None:
         """Add deliveries, such as a repair after the lease was lost."""

@@ -239,9 +239,7 @@ def test_what_a_trigger_does_not_want_is_due_only_for_one_that_means_something_e
     bench.run(bench.one.set_aside(VIP, "now", found.entries[0].entry_id))
 
     assert take(bench).orphans == {f"{VIP}|now": last_id}
-    assert not bench.run(
-        bench.one.release({}, (), labels=["vip-enter|now|"])
-    ).due
+    assert not bench.run(bench.one.release({}, (), labels=["vip-enter|now|"])).due
     take(bench)
     bench.accept("cleo")
     assert bench.run(bench.one.release({}, (), labels=["vip-enter|now|"])).due

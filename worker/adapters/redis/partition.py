@@ -461,10 +461,11 @@ class RedisPartition:
             for name, hold in holds.items()
             for part in (name, " ".join(map(str, hold)).rstrip() if hold else "")
         ]
+        keeps = max((_DUE[kind] for kind in keep_for), default=0)
         released, due, wake = await self._call(
             "release",
             (k.lease, k.rendering, k.holds, k.streams, k.retry, k.wakeup, k.orphans),
-            (self.token, max(map(_DUE.__getitem__, keep_for), default=0), k.tag, kept, len(holds), *pairs, *paused, *labels),
+            (self.token, keeps, k.tag, kept, len(holds), *pairs, *paused, *labels),
         )
         return Release(bool(released), bool(due), _QUEUES[wake])
 
