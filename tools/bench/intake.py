@@ -126,21 +126,22 @@ class ProcessTree:
 
     def look(self) -> None:
         """Sample the memory and processor time once."""
-        members = list(_with_descendants(self.pid))
-        self.most_bytes = max(self.most_bytes, sum(map(_bytes_of, members)))
+        members = list(with_descendants(self.pid))
+        self.most_bytes = max(self.most_bytes, sum(map(bytes_of, members)))
         for pid in members:
             self.seconds[pid] = max(self.seconds.get(pid, 0.0), processor_seconds_of(pid))
 
 
-def _with_descendants(pid: int) -> Iterator[int]:
+def with_descendants(pid: int) -> Iterator[int]:
+    """Yield the ids of a process and of all that it and its children have started."""
     yield pid
     with suppress(OSError):
         for children in Path(f"/proc/{pid}/task").glob("*/children"):
             for child in children.read_text("utf-8").split():
-                yield from _with_descendants(int(child))
+                yield from with_descendants(int(child))
 
 
-def _bytes_of(pid: int) -> int:
+def bytes_of(pid: int) -> int:
     """Return the proportional set size of a process; 0 if it has ended."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text("utf-8").splitlines()
