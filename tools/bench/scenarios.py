@@ -8,7 +8,7 @@ from tools.bench.console import browse
 from tools.bench.costs import CASES, deliver, ledger_size
 from tools.bench.draining import deliver_replicated, drain
 from tools.bench.gate import gate
-from tools.bench.intake import backfill, receive
+from tools.bench.intake import backfill, receive, send_payloads
 from tools.bench.latency import live_events
 from tools.bench.memory import memory
 from tools.bench.millions import night, sync_many
@@ -144,10 +144,18 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         "rows/s",
         backfill,
         (
-            Variant("1 KB rows", "rows_per_second"),
-            Variant("256 partitions", "rows_per_second", {"partitions": 256}),
+            Variant("JSON lines", "rows_per_second"),
+            Variant("Parquet", "rows_per_second", {"kind": "parquet"}),
+            Variant("JSON lines, 256 partitions", "rows_per_second", {"partitions": 256}),
         ),
-        events=50_000,
+        events=200_000,
+    ),
+    "send": Scenario(
+        "A file of payloads is sent into Redis",
+        "payloads/s",
+        send_payloads,
+        (Variant("1 KB payloads", "payloads_per_second"),),
+        events=200_000,
     ),
     "webhook": Scenario(
         "Webhooks are taken into Redis",
@@ -155,6 +163,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         receive,
         (
             Variant("one event a request", "events_per_second", {"array": 1}),
+            Variant("one event a request, p99 in ms", "p99_ms", {"array": 1}),
             Variant("100 events a request", "events_per_second", {"array": 100}),
         ),
         events=50_000,
