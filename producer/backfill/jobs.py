@@ -69,6 +69,7 @@ class Spec:
         attempt: The number of times that the source was read from its beginning, because it can't
             be taken up where a reading stopped.
         older_than_ledger: Accept also events that are older than what the ledger remembers.
+        watch: The watch that began the job and goes on with it by itself; "" = a person did.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Spec:
     attempt: int = 0
     block_times: int = 1
     older_than_ledger: bool = False
+    watch: str = ""
 
     @property
     def options(self) -> PublishOptions:
@@ -187,7 +189,7 @@ class Job:
     Args:
         claimed: Somebody reads it now.
         tallies: Of each shard.
-        problem: The reason why it failed; "" = it did not.
+        problem: The reason why it failed, or why its reader gave up; "" = neither.
         since_ms: The time at which it came to its phase, or at which its reader was last known to
             read; 0 = not known.
     """
@@ -217,6 +219,8 @@ MAY_COME_FROM: Final[Mapping[JobPhase, tuple[JobPhase, ...]]] = {
     "aborted": ("reading", "canary", "paused", "read", "failed", "aborted"),
 }
 """For each phase, the phases from which a job comes to it. Nothing comes after `aborted`."""
+_OF_A_READER: Final = ("reading",)
+"""The phases from which a reader brings a job to another one."""
 _SPEC: Final = "spec"
 _PHASE: Final = "phase"
 
@@ -344,7 +348,8 @@ class JobStore:
         problem: str = "",
         spec: Spec | None = None,
     ) -> tuple[JobPhase, int, int]:
-        told = (phase, epoch, problem, spec.dumps() if spec else "", *MAY_COME_FROM[phase])
+        allowed = _OF_A_READER if epoch else MAY_COME_FROM[phase]
+        told = (phase, epoch, problem, spec.dumps() if spec else "", *allowed)
         was, new, left_ms = self._run(_MOVE, (keys.job(name), keys.job_bad_rows(name)), told)
         return cast("JobPhase", was.decode()), new, left_ms
 

@@ -21,7 +21,7 @@ from segrelay.producer.events.payloads import Payload
 from segrelay.producer.events.values import ID, PROFILE_ID
 from segrelay.producer.lytics import LyticsApi, Page, Patience
 from segrelay.producer.sources.blocks import blocks_of
-from segrelay.producer.sources.opening import FileState, Opened, files_of, opened
+from segrelay.producer.sources.opening import UNFINISHED, FileState, Opened, files_of, opened
 from segrelay.producer.sources.tables import Columns
 from segrelay.worker.contract.settings import LyticsSettings
 from segrelay.worker.errors import (
@@ -135,7 +135,6 @@ class LyticsSource:
 PAGE_ROWS: Final = 1_000
 CALM_SECONDS: Final = 30.0
 """The seconds without a write after which a file counts as complete."""
-_UNFINISHED: Final = (".part", ".partial", ".filepart", ".tmp", ".crdownload", "~")
 _NANOSECONDS: Final = 1_000_000_000
 
 
@@ -237,7 +236,7 @@ class FileSource:
         found = [
             seen
             for name in files_of(self._pattern)
-            if not name.endswith(_UNFINISHED)
+            if not name.endswith(UNFINISHED)
             if (seen := _seen(name)) and self._is_calm(seen)
         ]
         if not found:

@@ -1,0 +1,409 @@
+"""A watch of a folder on a real Redis, step by step."""
+
+import gzip
+import os
+import time
+from contextlib import closing, suppress
+from dataclasses import replace
+
+import orjson
+import pytest
+
+from segrelay.ops.backfill.watching import Watching, watching_for
+from segrelay.producer.backfill import watches
+from segrelay.producer.backfill.jobs import JobStore
+from segrelay.producer.backfill.reading import read_job
+from segrelay.producer.backfill.watches import WatchStore
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.redis.acts import read_acts
+from segrelay.worker.contract.redis.connection import connect
+from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.errors import SegrelayError
+from tests.configuration import table
+from tests.integration.producer.backfill.backfill_relay import Relay
+from tests.interruptions import Case, killed_anywhere, standing_anywhere
+
+A_MINUTE_AGO = time.time() - 60
+
+
+class Done:
+    """A reader that has ended."""
+
+    def is_alive(self):
+        return False
+
+
+class Watched:
+    """A watch of a folder, whose jobs are read within its steps."""
+
+    def __init__(self, folder, redis_url, client):
+        self.folder, self.redis_url, self.client = folder, redis_url, client
+        self.incoming = folder / "incoming"
+        self.incoming.mkdir()
+        self.reads = True
+        self.relay = None
+        self.configure()
+
+    def configure(self, **options):
+        wanted = {
+            "source": "incoming/", "audience": "vip", "as_of": "file", "settle": "0s", **options,
+        }  # fmt: skip
+        text = table("backfill.watch.drop", **wanted)
+        if self.relay is None:
+            self.relay = Relay(self.folder, self.redis_url, text)
+        else:
+            config = self.folder / "segrelay.toml"
+            config.write_text(config.read_text().partition("[backfill.watch")[0] + text)
+        self.settings = load_settings(self.folder / "segrelay.toml", environ={})
+
+    def put(self, name, *people, content=None):
+        """Put a file there as a whole, as somebody does who renames it at the end."""
+        rows = b"email\n" + b"".join(b"%s@example.com\n" % person.encode() for person in people)
+        path = self.incoming / name
+        part = self.incoming / f"{name}.part"
+        part.write_bytes(rows if content is None else content)
+        part.rename(path)
+        return path
+
+    def watching(self, client=None):
+        client = client or self.client
+        found = watching_for(client, self.settings, "drop")
+
+        def read(job):
+            if self.reads:
+                store = JobStore(client)
+                with suppress(SegrelayError):
+                    read_job(store, store.named(job), self.settings, lambda *_: None)
+            return Done()
+
+        return replace(found, start_reader=read)
+
+    def step(self, client=None, **options):
+        """Do a step, whenever it is due."""
+        with suppress(SegrelayError):
+            (client or self.client).hset(keys.watch("drop"), "next", 0)
+            state = self.state()
+            if state.next_ms:
+                self.change(next_ms=0, start_at_ms=0)
+        return self.watching(client).step(**options)
+
+    def change(self, **fields):
+        state = replace(self.state(), **fields)
+        self.client.hset(keys.watch("drop"), "state", state.dumps())
+
+    def state(self):
+        return WatchStore(self.client, "drop").peek()
+
+    def jobs(self):
+        """Return the jobs with their files and phases, in the order in which they were begun."""
+        store = JobStore(self.client)
+        found = sorted(store.found(store.names()).values(), key=lambda job: job.spec.started_at)
+        return [(job.spec.name, os.path.basename(job.spec.sources[0]), job.phase) for job in found]
+
+    def published(self):
+        """Return the names of everybody whose delivery waits, of all jobs."""
+        emails = [e for name, _, _ in self.jobs() for e in self.relay.published(name)]
+        return sorted(email.partition("@")[0] for email in emails)
+
+
+@pytest.fixture
+def watched(tmp_path, redis_url):
+    with closing(connect(redis_url)) as client:
+        yield Watched(tmp_path, redis_url, client)
+
+
+def test_what_is_there_at_the_first_look_is_left_alone(watched):
+    watched.put("old.csv", "ann")
+
+    watched.step()
+    watched.put("new.csv", "bob", "cyd")
+    watched.step()
+
+    assert watched.jobs() == [("drop-1", "new.csv", "read")]
+    assert watched.published() == ["bob", "cyd"]
+    assert (watched.state().existing, watched.state().taken) == (1, 1)
+
+
+def test_what_is_there_is_taken_where_that_is_configured(watched):
+    watched.configure(existing="take")
+    for name in ("b", "a", "c"):
+        watched.put(f"{name}.csv", name)
+
+    watched.step()
+
+    assert [file for _, file, _ in watched.jobs()] == ["a.csv", "b.csv", "c.csv"]
+    assert watched.published() == ["a", "b", "c"]
+
+
+def test_each_version_of_a_file_is_taken_once(watched):
+    watched.step()
+    watched.put("vip.csv", "ann")
+    for _ in range(3):
+        watched.step()
+    path = watched.put("vip.csv", "ann", "bob")
+    os.utime(path, (A_MINUTE_AGO, A_MINUTE_AGO))
+    for _ in range(3):
+        watched.step()
+
+    assert [job for job, _, _ in watched.jobs()] == ["drop-1", "drop-2"]
+    assert watched.published() == ["ann", "ann", "bob"]
+
+
+def test_a_file_that_grows_is_taken_when_it_has_stood_still(watched):
+    watched.configure(settle="200ms", every="1h")
+    watched.step()
+    path = watched.incoming / "vip.csv"
+    with path.open("wb", buffering=0) as file:
+        file.write(b"email\nann@example.com\n")
+        first = watched.step()
+        time.sleep(0.25)
+        file.write(b"bob@example.com\n")
+        watched.step()
+        assert watched.jobs() == []
+    assert first.wait_seconds <= 0.2
+    time.sleep(0.25)
+
+    watched.step()
+
+    assert watched.published() == ["ann", "bob"]
+
+
+@pytest.mark.parametrize("name", [".hidden.csv", "_SUCCESS", "vip.csv.part", "vip.csv.tmp"])
+def test_hidden_and_unfinished_names_are_passed_over(watched, name):
+    watched.step()
+    (watched.incoming / name).write_bytes(b"email\nann@example.com\n")
+
+    watched.step()
+
+    assert watched.jobs() == []
+
+
+def test_a_damaged_file_fails_its_job_and_the_next_one_is_taken(watched):
+    watched.step()
+    rows = b"email\n" + b"".join(b"p%d@example.com\n" % n for n in range(200_000))
+    watched.put("a.csv", content=gzip.compress(rows)[:-200_000])
+    watched.put("b.csv", "bob")
+
+    watched.step()
+
+    assert watched.jobs() == [("drop-1", "a.csv", "failed"), ("drop-2", "b.csv", "read")]
+    assert "a.csv is damaged" in JobStore(watched.client).named("drop-1").problem
+    assert "bob" in watched.published()
+
+
+def test_a_file_of_which_no_job_can_be_made_is_tried_again_and_stops_nobody(watched):
+    watched.step()
+    watched.put("a.csv", content=b"%PDF-1.7")
+    watched.put("b.csv", "bob")
+    for _ in range(2):
+        watched.step()
+    refused = watched.state().refused
+    assert watched.jobs() == [("drop-1", "b.csv", "read")]
+    watched.put("a.csv", "ann")
+
+    watched.step()
+
+    assert [(path.rpartition("/")[2], why) for path, (_, why) in refused.items()] == [
+        ("a.csv", f"{watched.incoming}/a.csv is a PDF.")
+    ]
+    assert watched.state().refused == {}
+    assert watched.published() == ["ann", "bob"]
+
+
+def test_a_folder_that_is_away_is_a_problem_until_it_is_back(watched):
+    watched.step()
+    watched.put("vip.csv", "ann")
+    away = watched.incoming.rename(watched.folder / "away")
+
+    watched.step()
+    state = watched.state()
+    away.rename(watched.incoming)
+    watched.step()
+
+    assert state.failures == 1
+    assert "can't be listed: No such file or directory" in state.problem
+    assert (watched.state().failures, watched.state().problem) == (0, "")
+    assert watched.published() == ["ann"]
+
+
+def test_a_folder_that_is_away_at_first_is_not_taken_for_an_empty_one(watched):
+    watched.put("old.csv", "ann")
+    away = watched.incoming.rename(watched.folder / "away")
+    watched.step()
+    away.rename(watched.incoming)
+
+    watched.step()
+
+    assert (watched.jobs(), watched.state().existing) == ([], 1)
+
+
+def test_what_is_forgotten_is_not_taken_again(watched, monkeypatch):
+    monkeypatch.setattr(watches, "MOST_TAKEN", 3)
+    watched.step()
+    for number in range(6):
+        path = watched.put(f"{number}.csv", f"p{number}")
+        os.utime(path, (A_MINUTE_AGO + number, A_MINUTE_AGO + number))
+        watched.step()
+
+    for _ in range(2):
+        watched.step()
+
+    assert watched.client.zcard(keys.watch_taken("drop")) == 3
+    assert len(watched.jobs()) == 6
+
+
+def test_what_still_waits_does_not_count_as_forgotten(watched, monkeypatch):
+    monkeypatch.setattr(watches, "MOST_TAKEN", 1)
+    watched.configure(existing="take")
+    for number in range(5):
+        path = watched.put(f"{number}.csv", f"p{number}")
+        os.utime(path, (A_MINUTE_AGO - number, A_MINUTE_AGO - number))
+
+    watched.step()
+
+    assert len(watched.jobs()) == 5
+    assert watched.client.zcard(keys.watch_taken("drop")) == 1
+
+
+def test_of_two_steps_at_once_the_second_does_nothing(watched):
+    watched.step()
+    watched.put("vip.csv", "ann")
+    assert WatchStore(watched.client, "drop").take()
+
+    step = watched.step()
+
+    assert not step.taken
+    assert watched.jobs() == []
+
+
+def test_a_step_that_stood_still_begins_nothing(watched):
+    watched.step()
+    watched.put("vip.csv", "ann")
+    slow = watched.watching()
+    taken = slow.store.take()
+    assert taken
+    watched.client.hset(keys.watch("drop"), "until", 1)
+    watched.step()
+    found = slow.store.find_new({}, taken[0])
+
+    assert found == []
+    assert [job for job, _, _ in watched.jobs()] == ["drop-1"]
+
+
+def test_a_job_whose_reader_ended_is_read_on(watched):
+    watched.step()
+    watched.reads = False
+    watched.put("vip.csv", "ann")
+    watched.step()
+    assert watched.jobs() == [("drop-1", "vip.csv", "reading")]
+    watched.reads = True
+
+    watched.step()
+
+    assert watched.jobs() == [("drop-1", "vip.csv", "read")]
+    assert watched.published() == ["ann"]
+
+
+def test_a_reader_that_ends_again_and_again_is_a_problem(watched):
+    watched.step()
+    watched.reads = False
+    watched.put("vip.csv", "ann")
+    for _ in range(3):
+        watched.step()
+        watched.watching().step()
+    for _ in range(3):
+        watched.change(next_ms=0)
+        watched.watching().step()
+    failed = watched.state()
+    watched.reads = True
+    watched.step()
+    watched.step()
+
+    assert failed.failures >= 3
+    assert "does not come forward" in failed.problem
+    assert watched.state().failures == 0
+    assert watched.published() == ["ann"]
+
+
+def test_a_paused_job_holds_the_next_file_back_and_an_aborted_one_does_not(watched):
+    watched.step()
+    watched.reads = False
+    watched.put("a.csv", "ann")
+    watched.step()
+    watched.relay.run("pause", "drop-1")
+    watched.put("b.csv", "bob")
+    watched.reads = True
+    watched.step()
+    assert [job for job, _, _ in watched.jobs()] == ["drop-1"]
+    watched.relay.run("abort", "drop-1", "--yes")
+
+    watched.step()
+
+    assert [phase for _, _, phase in watched.jobs()] == ["aborted", "read"]
+    assert watched.published() == ["bob"]
+
+
+def test_a_job_is_read_anew_when_triggers_have_changed(watched):
+    watched.step()
+    watched.reads = False
+    watched.put("a.csv", "ann")
+    watched.step()
+    config = watched.folder / "segrelay.toml"
+    config.write_text(config.read_text().replace('identity = "email"', 'identity = "mail"'))
+    watched.settings = load_settings(config, environ={})
+    watched.settings = watched.settings.model_copy(
+        update={"triggers": {"other": watched.settings.triggers["vip-enter"]}}
+    )
+    watched.reads = True
+
+    watched.step()
+
+    assert JobStore(watched.client).named("drop-1").spec.attempt == 1
+
+
+def test_a_job_of_the_same_name_is_not_taken_for_that_of_the_file(watched):
+    watched.step()
+    watched.put("a.csv", "ann")
+    other = watched.folder / "other.csv"
+    other.write_text("email\nzoe@example.com\n")
+    watched.relay.run("start", str(other), "--audience", "vip", "--as-of", "now", "--job", "drop-1")
+
+    watched.step()
+
+    assert [job for job, _, _ in watched.jobs()] == ["drop-1", "drop-2"]
+    assert watched.published() == ["ann", "zoe"]
+
+
+def test_the_audit_tells_of_each_job(watched):
+    watched.step()
+    watched.put("a.csv", "ann")
+    watched.step()
+
+    (act,) = read_acts(watched.client)
+
+    assert (act.what, act.by, act.subject) == ("backfill start", "segrelay", "drop-1")
+    assert act.arguments["watch"] == "drop"
+
+
+def case(watched):
+    def do(client):
+        for _ in range(3):
+            watched.step(client)
+
+    return Case(do=do, truth=lambda: (watched.jobs(), watched.published()))
+
+
+def test_a_watch_that_is_killed_anywhere_takes_each_file_once(watched, redis_url):
+    watched.step()
+    watched.put("a.csv", "ann")
+    watched.put("b.csv", "bob")
+
+    killed_anywhere(watched.client, redis_url, case(watched))
+
+
+def test_a_watch_that_stands_still_anywhere_takes_each_file_once(watched, redis_url):
+    watched.step()
+    watched.put("a.csv", "ann")
+    watched.put("b.csv", "bob")
+
+    standing_anywhere(watched.client, redis_url, case(watched), times=12)
