@@ -21,7 +21,7 @@ from celery import shared_task
 
 from segrelay.ops.backfill.job_request import RowOptions, refuse_forgotten_rows, spec_of
 from segrelay.producer.backfill.jobs import Job, JobPhase, JobStore, Spec
-from segrelay.producer.backfill.reading import start_reader
+from segrelay.producer.backfill.reader import start_reader
 from segrelay.producer.backfill.watches import Version, WatchState, WatchStore
 from segrelay.producer.publishing.drafting import routing_digest
 from segrelay.producer.sources.opening import listing_of, look_at_file
@@ -29,7 +29,6 @@ from segrelay.producer.sources.remote import Found
 from segrelay.producer.steps import STEP_SECONDS, Step, wait_seconds
 from segrelay.producer.tasks import do_background_job
 from segrelay.worker.contract.celery import WATCH_TASK, BackgroundJob, ResultLine, Turn, Turns
-from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.acts import Act, note_act
 from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis
@@ -136,8 +135,7 @@ class Watching:
         listing: Mapping[str, Found] | None = None
         while True:
             if state.job and not self._follow(state, is_over):
-                line = f"job {state.job} is {state.phase}"
-                return Step(line, wait_seconds=READ_AGAIN_SECONDS)
+                return Step(state.line(), wait_seconds=READ_AGAIN_SECONDS)
             if listing is None:
                 listing = listing_of(self._place())
                 state.looked_ms = self.store.now_ms()
@@ -145,9 +143,9 @@ class Watching:
                     self._begin(state, listing)
             if not self._take_next(state, listing, is_over):
                 wait = READ_AGAIN_SECONDS if is_over() else self._until_next_look(state)
-                return Step(_line(state), wait_seconds=min(wait, self.watch.every_seconds))
+                return Step(state.line(), wait_seconds=min(wait, self.watch.every_seconds))
             if is_over():
-                return Step(f"job {state.job} has begun", more=True)
+                return Step(state.line(), more=True)
 
     def _place(self) -> str:
         source = self.watch.source
@@ -227,6 +225,7 @@ class Watching:
             job=spec.name,
             file=file,
             spec=spec.dumps().decode(),
+            phase="reading",
             starts=0,
             position=0,
             start_at_ms=0,
@@ -351,12 +350,6 @@ class Watching:
         state.start_at_ms = now_ms + round(1_000 * wait_seconds(state.starts))
         self.store.save(state)
         return self.start_reader(state.job)
-
-
-def _line(state: WatchState) -> str:
-    if state.waiting:
-        return f"{plural(state.waiting, 'new file')} can't be taken yet"
-    return f"nothing new; {plural(state.taken, 'file')} taken so far"
 
 
 _readers: Final[dict[str, Reader]] = {}

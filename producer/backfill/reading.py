@@ -9,22 +9,17 @@ from then on does not depend on this look: see `jobs`.
 
 from __future__ import annotations
 
-import logging
 import multiprocessing.connection
-import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Final
-
-import structlog
 
 from segrelay.producer.backfill.jobs import Job, JobPhase, JobStore, JobTally, Spec
 from segrelay.producer.backfill.publishing import (
@@ -39,8 +34,7 @@ from segrelay.producer.lytics import audience_of, scan_rows
 from segrelay.producer.sources.blocks import Block, blocks_of, grouped
 from segrelay.producer.sources.opening import STANDARD_INPUT, Opened, opened
 from segrelay.producer.wakeups import BackgroundWaker
-from segrelay.worker.contract.redis.connection import connect, resolve_url
-from segrelay.worker.contract.settings import Settings, load_settings
+from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import BACKFILL
 from segrelay.worker.errors import (
     Bug,
@@ -52,10 +46,6 @@ from segrelay.worker.errors import (
     SourceUnavailable,
     UsageWrong,
 )
-from segrelay.worker.logs import configure as configure_logs
-from segrelay.worker.logs import log_bug
-
-LOG: Final = structlog.get_logger()
 
 
 def pieces_of(spec: Spec, settings: Settings) -> Generator[Piece]:
@@ -216,52 +206,6 @@ def read_job(
             with suppress(SegrelayError):
                 store.conclude(name, epoch, left, error.message)
             raise
-
-
-_LAST_SECONDS: Final = 10.0
-"""The seconds within which a reader has ended after the process that started it."""
-
-
-def start_reader(settings: Settings, name: str) -> BaseProcess:
-    """Start a process that reads a job, and ends when this one does.
-
-    It ends also when the process object is gone: the caller has to keep that.
-    """
-    process = STARTED_FROM.Process(target=_read_beside, args=(settings.source, name))
-    with _deaf_to_interrupts():
-        process.start()
-    return process
-
-
-def _read_beside(config: Path, name: str) -> None:
-    """Read a job as long as the process lives that has started this one."""
-    starter = multiprocessing.parent_process()
-    assert starter is not None, "a reader has a process of its own"
-    threading.Thread(target=_end_after, args=(starter,), daemon=True).start()
-    configure_logs(logging.INFO)
-    settings = load_settings(config)
-    redis = settings.redis
-    try:
-        with closing(connect(resolve_url(redis), replicas=redis.replicas)) as client:
-            store = JobStore(client)
-            read_job(
-                store,
-                store.named(name),
-                settings,
-                lambda *_: None,
-                is_told_to_stop=lambda: not starter.is_alive(),
-            )
-    except SegrelayError as error:
-        LOG.warning("backfill.reading_ended", job=name, reason=error.message)
-    except Exception as error:  # noqa: BLE001 - this is the edge; its message may hold a profile
-        log_bug(error, "backfill.reading_failed", job=name)
-
-
-def _end_after(starter: BaseProcess) -> None:
-    """End this process some time after another one; what it has not published is read again."""
-    starter.join()
-    time.sleep(_LAST_SECONDS)
-    os._exit(1)
 
 
 @dataclass(slots=True)

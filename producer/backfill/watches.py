@@ -16,9 +16,11 @@ from typing import Any, Final
 
 import orjson
 
+from segrelay.producer.events.values import format_time
 from segrelay.producer.sources.remote import Found
 from segrelay.producer.steps import LOCK_MS, StepStore
 from segrelay.worker.contract import keys
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import load_script, run_script, script_call
 
@@ -111,6 +113,33 @@ class WatchState:
     failing_since_ms: int = 0
     problem: str = ""
 
+    def line(self) -> str:
+        """Return how the watch stands, in a few words."""
+        if not self.since_ms:
+            return self.problem or "has not looked yet"
+        parts = [f"{plural(self.taken, 'file')} taken"]
+        parts += [f"{self.waiting:,} to be taken"] if self.waiting else []
+        parts += [f"{self.existing:,} left alone at the first look"] if self.existing else []
+        parts += [f"job {self.job} is {self.phase}"] if self.job else []
+        return ", ".join(parts)
+
+    def document(self) -> dict[str, Any]:
+        """Return how the watch stands, for machines."""
+        return {
+            "since": _shown(self.since_ms),
+            "existing": self.existing,
+            "taken": self.taken,
+            "job": self.job or None,
+            "phase": self.phase or None,
+            "file": self.file or None,
+            "waiting": self.waiting,
+            "refused": {file: why for file, (_, why) in self.refused.items()},
+            "last_look": _shown(self.looked_ms),
+            "next_step": _shown(self.next_ms),
+            "failures": self.failures,
+            "problem": self.problem or None,
+        }
+
     def dumps(self) -> bytes:
         """Return the text that Redis keeps."""
         return orjson.dumps(asdict(self))
@@ -124,16 +153,22 @@ class WatchState:
         return state
 
 
+def _shown(at_ms: int) -> str | None:
+    return format_time(1_000 * at_ms) if at_ms else None
+
+
 class WatchStore:
     """One watch in Redis.
 
     Args:
         name: Of its table in the configuration.
+        most_taken: The number of versions that it keeps.
     """
 
-    def __init__(self, client: Redis, name: str) -> None:
+    def __init__(self, client: Redis, name: str, most_taken: int = MOST_TAKEN) -> None:
         self._client = client
         self.name = name
+        self._most_taken = most_taken
         self._steps = StepStore(client, keys.watch(name), f"watch '{name}'")
 
     def take(self) -> tuple[WatchState, int] | None:
@@ -160,7 +195,7 @@ class WatchStore:
             LeaseLost: Somebody else has taken the lock.
         """
         oldest_first = sorted(existing, key=lambda one: one.changed_ms)
-        left, kept = oldest_first[:-MOST_TAKEN], oldest_first[-MOST_TAKEN:]
+        left, kept = oldest_first[: -self._most_taken], oldest_first[-self._most_taken :]
         self._keep(state, kept, floor_ms=left[-1].changed_ms if left else _NO_FLOOR_MS)
 
     def begin_job(self, state: WatchState, version: Version, waiting: Iterable[Version]) -> bool:
@@ -193,7 +228,7 @@ class WatchStore:
             epoch=self._steps.epoch,
             lasting_ms=LOCK_MS,
             state=state.dumps(),
-            most=MOST_TAKEN,
+            most=self._most_taken,
             floor_ms=floor_ms,
             waiting_ms=waiting_ms,
             is_new=int(is_new),

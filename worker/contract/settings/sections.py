@@ -655,17 +655,18 @@ class BackfillWatch(Section):
     """A file in a folder is taken when its size and its time of modification have stayed the same
     for this long. Objects of buckets appear as a whole, and are taken at once."""
     existing: Literal["skip", "take"] = "skip"
-    """Whether to take the files that are there at the first look, too."""
+    """The treatment of files that are there at the first look: left alone, or taken, too."""
     audience: str = ""
     """The audience that the people in the rows belong to, as for `segrelay backfill start`, and so
     are all that follow. Without it, the rows have to be webhook payloads."""
     audience_id: str = ""
     """The id of the audience, for templates that read it."""
     on: Literal["enter", "exit"] = "enter"
-    """Whether the rows entered or left the audience."""
+    """The direction of the rows: people who entered the audience, or who left it."""
     as_of: str = ""
-    """When the rows were true: `name` = as the file's name says, `column:NAME` = as each row says,
-    `file` = when the file was last written to, or `now`. It has to be said with an audience."""
+    """The time at which the rows were true: `name` = as the file's name says, `column:NAME` = as
+    each row says, `file` = when the file was last written to, or `now`. With an audience it has to
+    be said."""
     triggers: tuple[Text, ...] = ()
     """Deliver for these triggers only; none = for all."""
     columns: tuple[Text, ...] = ()
@@ -696,6 +697,6 @@ class BackfillWatch(Section):
 
 
 class BackfillTables(Section):
-    """What starts backfills by itself."""
+    """Backfills that start by themselves."""
 
     watch: Mapping[str, BackfillWatch] = {}

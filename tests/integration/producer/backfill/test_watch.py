@@ -5,21 +5,25 @@ import os
 import time
 from contextlib import closing, suppress
 from dataclasses import replace
+from pathlib import Path
 
-import orjson
 import pytest
 
-from segrelay.ops.backfill.watching import Watching, watching_for
-from segrelay.producer.backfill import watches
+from segrelay.ops.backfill.watching import watching_for
+from segrelay.ops.status.health import read_problems
+from segrelay.ops.status.problems import ILL
+from segrelay.ops.status.status import read_status
 from segrelay.producer.backfill.jobs import JobStore
 from segrelay.producer.backfill.reading import read_job
-from segrelay.producer.backfill.watches import WatchStore
+from segrelay.producer.backfill.watches import MOST_TAKEN, Version, WatchStore
+from segrelay.producer.sources.opening import look_at_file
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.acts import read_acts
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import load_settings
-from segrelay.worker.errors import SegrelayError
-from tests.configuration import table
+from segrelay.worker.contract.settings.sections import BackfillTables
+from segrelay.worker.errors import LeaseLost, SegrelayError
+from tests.configuration import table, trigger
 from tests.integration.producer.backfill.backfill_relay import Relay
 from tests.interruptions import Case, killed_anywhere, standing_anywhere
 
@@ -41,6 +45,7 @@ class Watched:
         self.incoming = folder / "incoming"
         self.incoming.mkdir()
         self.reads = True
+        self.most_taken = MOST_TAKEN
         self.relay = None
         self.configure()
 
@@ -76,7 +81,9 @@ class Watched:
                     read_job(store, store.named(job), self.settings, lambda *_: None)
             return Done()
 
-        return replace(found, start_reader=read)
+        watching = replace(found, start_reader=read)
+        watching.store = WatchStore(client, "drop", self.most_taken)
+        return watching
 
     def step(self, client=None, **options):
         """Do a step, whenever it is due."""
@@ -98,7 +105,7 @@ class Watched:
         """Return the jobs with their files and phases, in the order in which they were begun."""
         store = JobStore(self.client)
         found = sorted(store.found(store.names()).values(), key=lambda job: job.spec.started_at)
-        return [(job.spec.name, os.path.basename(job.spec.sources[0]), job.phase) for job in found]
+        return [(job.spec.name, Path(job.spec.sources[0]).name, job.phase) for job in found]
 
     def published(self):
         """Return the names of everybody whose delivery waits, of all jobs."""
@@ -180,8 +187,8 @@ def test_hidden_and_unfinished_names_are_passed_over(watched, name):
 
 def test_a_damaged_file_fails_its_job_and_the_next_one_is_taken(watched):
     watched.step()
-    rows = b"email\n" + b"".join(b"p%d@example.com\n" % n for n in range(200_000))
-    watched.put("a.csv", content=gzip.compress(rows)[:-200_000])
+    rows = b"email\n" + b"".join(b"p%d@example.com\n" % n for n in range(5_000))
+    watched.put("a.csv", content=gzip.compress(rows)[:-2_000])
     watched.put("b.csv", "bob")
 
     watched.step()
@@ -189,6 +196,7 @@ def test_a_damaged_file_fails_its_job_and_the_next_one_is_taken(watched):
     assert watched.jobs() == [("drop-1", "a.csv", "failed"), ("drop-2", "b.csv", "read")]
     assert "a.csv is damaged" in JobStore(watched.client).named("drop-1").problem
     assert "bob" in watched.published()
+    assert len(watched.published()) > 1
 
 
 def test_a_file_of_which_no_job_can_be_made_is_tried_again_and_stops_nobody(watched):
@@ -237,8 +245,8 @@ def test_a_folder_that_is_away_at_first_is_not_taken_for_an_empty_one(watched):
     assert (watched.jobs(), watched.state().existing) == ([], 1)
 
 
-def test_what_is_forgotten_is_not_taken_again(watched, monkeypatch):
-    monkeypatch.setattr(watches, "MOST_TAKEN", 3)
+def test_what_is_forgotten_is_not_taken_again(watched):
+    watched.most_taken = 3
     watched.step()
     for number in range(6):
         path = watched.put(f"{number}.csv", f"p{number}")
@@ -252,8 +260,8 @@ def test_what_is_forgotten_is_not_taken_again(watched, monkeypatch):
     assert len(watched.jobs()) == 6
 
 
-def test_what_still_waits_does_not_count_as_forgotten(watched, monkeypatch):
-    monkeypatch.setattr(watches, "MOST_TAKEN", 1)
+def test_what_still_waits_does_not_count_as_forgotten(watched):
+    watched.most_taken = 1
     watched.configure(existing="take")
     for number in range(5):
         path = watched.put(f"{number}.csv", f"p{number}")
@@ -276,18 +284,32 @@ def test_of_two_steps_at_once_the_second_does_nothing(watched):
     assert watched.jobs() == []
 
 
-def test_a_step_that_stood_still_begins_nothing(watched):
+def test_a_step_that_stood_still_between_looking_and_taking_takes_nothing(watched):
     watched.step()
-    watched.put("vip.csv", "ann")
-    slow = watched.watching()
-    taken = slow.store.take()
-    assert taken
+    path = watched.put("vip.csv", "ann")
+    slow = WatchStore(watched.client, "drop")
+    state, _ = slow.take()
+    (version,) = slow.find_new({str(path): look_at_file(str(path))}, state)
     watched.client.hset(keys.watch("drop"), "until", 1)
     watched.step()
-    found = slow.store.find_new({}, taken[0])
 
-    assert found == []
-    assert [job for job, _, _ in watched.jobs()] == ["drop-1"]
+    with pytest.raises(LeaseLost):
+        slow.begin_job(replace(state, job="other", spec="{}"), version, [])
+
+    assert watched.jobs() == [("drop-1", "vip.csv", "read")]
+    assert watched.state().taken == 1
+
+
+def test_a_version_that_was_taken_is_refused_by_the_write(watched):
+    watched.step()
+    path = watched.put("vip.csv", "ann")
+    watched.step()
+    store = WatchStore(watched.client, "drop")
+    state, _ = store.take()
+    version = Version.of(str(path), look_at_file(str(path)))
+
+    assert not store.begin_job(replace(state, job="other", spec="{}"), version, [])
+    assert watched.state().job == ""
 
 
 def test_a_job_whose_reader_ended_is_read_on(watched):
@@ -349,16 +371,14 @@ def test_a_job_is_read_anew_when_triggers_have_changed(watched):
     watched.put("a.csv", "ann")
     watched.step()
     config = watched.folder / "segrelay.toml"
-    config.write_text(config.read_text().replace('identity = "email"', 'identity = "mail"'))
+    config.write_text(config.read_text() + trigger("second"))
     watched.settings = load_settings(config, environ={})
-    watched.settings = watched.settings.model_copy(
-        update={"triggers": {"other": watched.settings.triggers["vip-enter"]}}
-    )
     watched.reads = True
 
     watched.step()
 
-    assert JobStore(watched.client).named("drop-1").spec.attempt == 1
+    job = JobStore(watched.client).named("drop-1")
+    assert (job.phase, job.spec.attempt, job.tally.accepted) == ("read", 1, 2)
 
 
 def test_a_job_of_the_same_name_is_not_taken_for_that_of_the_file(watched):
@@ -407,3 +427,67 @@ def test_a_watch_that_stands_still_anywhere_takes_each_file_once(watched, redis_
     watched.put("b.csv", "bob")
 
     standing_anywhere(watched.client, redis_url, case(watched), times=12)
+
+
+def test_of_many_files_that_were_there_the_oldest_are_known_by_their_time(watched):
+    watched.most_taken = 2
+    for number in range(4):
+        path = watched.put(f"{number}.csv", f"p{number}")
+        os.utime(path, (A_MINUTE_AGO + number, A_MINUTE_AGO + number))
+
+    for _ in range(2):
+        watched.step()
+    watched.put("new.csv", "ann")
+    watched.step()
+
+    assert [file for _, file, _ in watched.jobs()] == ["new.csv"]
+    assert watched.state().existing == 4
+
+
+def test_the_command_and_the_status_tell_of_a_watch(watched):
+    watched.put("old.csv", "zoe")
+    watched.step()
+    watched.put("a.csv", content=b"%PDF-1.7")
+    watched.put("b.csv", "ann")
+    for _ in range(2):
+        watched.step()
+
+    (row,) = watched.relay.document("watch")
+    text = watched.relay.run("watch", "drop").stdout.decode()
+    status = read_status(watched.client, watched.settings)["watches"]["drop"]
+    problems = {one.name: one for one in read_problems(watched.client, watched.settings)}
+    wrong = watched.relay.run("watch", "dorp")
+
+    assert (row["name"], row["taken"], row["existing"], row["waiting"]) == ("drop", 1, 1, 1)
+    assert text.startswith("drop: 1 file taken, 1 to be taken, 1 left alone at the first look\n")
+    assert "a.csv is a PDF." in text
+    assert status == {key: row[key] for key in status}
+    assert "a.csv is a PDF. Replace or remove it" in problems["watch_refused"].message
+    assert wrong.returncode == 2
+    assert b"There is no [backfill.watch.dorp]: did you mean 'drop'?" in wrong.stderr
+
+
+def test_a_watch_that_fails_or_does_not_look_is_a_problem(watched):
+    watched.step()
+    watched.change(failures=3, failing_since_ms=1, problem="The folder is away.")
+    fails = {one.name: one for one in read_problems(watched.client, watched.settings)}
+    watched.change(failures=0, next_ms=1)
+    late = {one.name for one in read_problems(watched.client, watched.settings)}
+
+    assert fails["watch_fails"].severity == ILL
+    assert "failed 3 times in a row: The folder is away." in fails["watch_fails"].message
+    assert "watch_overdue" in late
+
+
+def test_an_interrupted_job_is_no_problem_while_its_watch_goes_on_with_it(watched):
+    watched.step()
+    watched.reads = False
+    watched.put("a.csv", "ann")
+    watched.step()
+
+    names = {one.name for one in read_problems(watched.client, watched.settings)}
+    without = watched.settings.model_copy(update={"backfill": BackfillTables()})
+    left = {one.name for one in read_problems(watched.client, without)}
+
+    assert "job_interrupted" not in names
+    assert "job_interrupted" in left
