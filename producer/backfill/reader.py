@@ -82,9 +82,7 @@ def _await_end(ends: threading.Event) -> None:
 
     What it has not published by then is read again when the job goes on.
     """
-    os.read(
-        sys.stdin.fileno(), 1
-    )  # sys.stdin itself has a lock, with which the process could not end
+    os.read(sys.stdin.fileno(), 1)  # sys.stdin has a lock; a process that holds it can't end
     ends.set()
     time.sleep(_LAST_SECONDS)
     os._exit(1)
