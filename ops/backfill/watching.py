@@ -20,6 +20,7 @@ import structlog
 from celery import shared_task
 
 from segrelay.ops.backfill.job_request import RowOptions, refuse_forgotten_rows, spec_of
+from segrelay.ops.state.partitions import all_partitions
 from segrelay.producer.backfill.jobs import Job, JobPhase, JobStore, Spec
 from segrelay.producer.backfill.reader import start_reader
 from segrelay.producer.backfill.watches import Version, WatchState, WatchStore
@@ -55,6 +56,9 @@ _STARTS_IN_VAIN: Final = 2
 """The readers of a job that end without coming forward, until that is a problem."""
 _MOST_NOTED: Final = 1_000
 """The most new files of which it is kept since when they are steady, or why they are refused."""
+JOBS_KEPT: Final = 100
+"""The jobs of a watch that are kept when they are over, and as many that failed."""
+_FORGOTTEN_AT_ONCE: Final = 10
 _GOES_ON: Final[frozenset[JobPhase]] = frozenset({"read", "failed", "aborted"})
 """The phases of a job after which the next file is taken."""
 
@@ -72,12 +76,14 @@ class Watching:
 
     Args:
         start_reader: Starts a process that reads a job, given its name.
+        jobs_kept: The number of its jobs that are kept when they are over, and that failed.
     """
 
     client: Redis
     settings: Settings
     watch: BackfillWatch
     start_reader: Callable[[str], Reader]
+    jobs_kept: int = JOBS_KEPT
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     store: WatchStore = field(init=False)
@@ -298,6 +304,7 @@ class Watching:
             if job is None or job.phase in _GOES_ON:
                 LOG.info("watch.read", watch=self.watch.name, job=state.job, phase=state.phase)
                 state.job, state.starts = "", 0
+                self._forget_jobs()
                 return True
             if job.tally.position > state.position:
                 state.position, state.starts, state.start_at_ms = job.tally.position, 0, 0
@@ -308,6 +315,19 @@ class Watching:
                 if reader is None:
                     return False
             self.sleep(_LOOK_SECONDS)
+
+    def _forget_jobs(self) -> None:
+        """Forget the oldest jobs of the watch that are over, and of which nothing is left to do."""
+        found = self.jobs.found(self.jobs.names()).values()
+        own = sorted(
+            (job for job in found if job.spec.watch == self.watch.name),
+            key=lambda job: job.spec.started_at,
+        )
+        for phases in ({"failed"}, {"read", "aborted"}):
+            over = [job for job in own if job.phase in phases]
+            for job in over[: -self.jobs_kept][:_FORGOTTEN_AT_ONCE]:
+                if self.jobs.forget(job, all_partitions(self.client, self.settings)):
+                    LOG.info("watch.forgot", watch=self.watch.name, job=job.spec.name)
 
     def _create(self, state: WatchState) -> None:
         """Create the job that was taken; nothing happens if it is there already."""

@@ -37,6 +37,7 @@ from segrelay.worker.contract.redis.scripts import (
     load_script,
     run_each,
     run_script,
+    script_call,
 )
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import JobHeld, PartitionsChange, UsageWrong
@@ -233,6 +234,7 @@ _CREATE: Final = _script("create")
 _MOVE: Final = _script("move")
 _NOTE: Final = _script("note")
 _CLOSE: Final = _script("close")
+_FORGET: Final = _script("forget")
 
 
 class JobStore:
@@ -362,6 +364,26 @@ class JobStore:
         calls = [ScriptCall((each.jobs, each.lease), (name, epoch)) for each in partitions]
         if -1 in run_each(self._client, _CLOSE, calls, synced_once=True):
             raise PartitionsChange
+
+    def forget(self, job: Job, partitions: Sequence[PartitionKeys]) -> bool:
+        """Forget a job that is over; return whether nothing of it is left.
+
+        One of which deliveries wait or are dead stays. So does where its readers were: a late one
+        finds that its rows were published, for as long as that is kept.
+
+        Raises:
+            RedisUnavailable: A part of it may be gone; forgetting it again is safe.
+        """
+        name = job.spec.name
+        if job.phase == "failed":
+            self.stop(name, "aborted", partitions)  # nobody can resume it from now on
+        calls = [script_call(_FORGET, each, job=name) for each in partitions]
+        if not all(run_each(self._client, _FORGET, calls)):
+            return False
+        self._client.unlink(keys.job(name))
+        self._client.unlink(keys.job_bad_rows(name))
+        self._client.srem(keys.JOBS, name)
+        return True
 
     def partitions(self, settings: Settings) -> list[PartitionKeys]:
         """Return the partitions into which a configuration publishes at present."""

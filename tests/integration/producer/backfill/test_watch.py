@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from segrelay.ops.backfill.watching import watching_for
+from segrelay.ops.backfill.watching import JOBS_KEPT, watching_for
 from segrelay.ops.status.health import read_problems
 from segrelay.ops.status.problems import ILL
 from segrelay.ops.status.status import read_status
@@ -46,6 +46,7 @@ class Watched:
         self.incoming.mkdir()
         self.reads = True
         self.most_taken = MOST_TAKEN
+        self.jobs_kept = JOBS_KEPT
         self.relay = None
         self.configure()
 
@@ -81,7 +82,7 @@ class Watched:
                     read_job(store, store.named(job), self.settings, lambda *_: None)
             return Done()
 
-        watching = replace(found, start_reader=read)
+        watching = replace(found, start_reader=read, jobs_kept=self.jobs_kept)
         watching.store = WatchStore(client, "drop", self.most_taken)
         return watching
 
@@ -491,3 +492,77 @@ def test_an_interrupted_job_is_no_problem_while_its_watch_goes_on_with_it(watche
 
     assert "job_interrupted" not in names
     assert "job_interrupted" in left
+
+
+def settled(watched, job):
+    """Let all that waits of a job have been delivered, in its counts too."""
+    for partition in JobStore(watched.client).partitions(watched.settings):
+        accepted = watched.client.hget(partition.counts, f"job|{job}|accepted")
+        if accepted:
+            watched.client.hset(partition.counts, f"job|{job}|delivered", accepted)
+            watched.client.hset(partition.jobtimes, f"{job}|1|delivered", accepted)
+
+
+def left_of(watched, job):
+    """Return the fields and members that still name a job."""
+    found = [name for name in watched.client.smembers(keys.JOBS) if name == job.encode()]
+    for partition in JobStore(watched.client).partitions(watched.settings):
+        for key in (partition.counts, partition.jobs, partition.jobtimes):
+            fields = watched.client.hkeys(key)
+            found += [one for one in fields if job.encode() in one.split(b"|")]
+    return found
+
+
+def test_jobs_that_are_over_are_forgotten_and_what_waits_is_not(watched):
+    watched.jobs_kept = 1
+    watched.step()
+    for number in range(4):
+        watched.put(f"{number}.csv", f"p{number}")
+        watched.step()
+        if number != 1:
+            settled(watched, f"drop-{number + 1}")
+    watched.put("last.csv", "ann")
+
+    watched.step()
+
+    assert [job for job, _, _ in watched.jobs()] == ["drop-2", "drop-5"]
+    assert left_of(watched, "drop-1") == left_of(watched, "drop-3") == []
+    assert left_of(watched, "drop-2")
+    assert watched.published() == ["ann", "p1"]
+
+
+def test_a_reader_of_a_job_that_was_forgotten_publishes_nothing(watched):
+    watched.jobs_kept = 1
+    watched.step()
+    watched.put("a.csv", "ann")
+    watched.step()
+    settled(watched, "drop-1")
+    store = JobStore(watched.client)
+    late = store.named("drop-1")
+    watched.relay.drained("drop-1")
+    watched.put("b.csv", "bob")
+    watched.step()
+    assert [job for job, _, _ in watched.jobs()] == ["drop-2"]
+
+    store.create(late.spec)
+    read_job(store, store.named("drop-1"), watched.settings, lambda *_: None)
+
+    assert watched.relay.published("drop-1") == []
+
+
+def test_failed_jobs_are_kept_apart(watched):
+    watched.jobs_kept = 1
+    watched.step()
+    for number in range(3):
+        watched.put(f"{number}.csv", content=b"email\nx@example.com\n\x00")
+        watched.step()
+        JobStore(watched.client).stop(f"drop-{number + 1}", "paused", [])
+        watched.client.hset(keys.job(f"drop-{number + 1}"), "phase", "failed")
+        settled(watched, f"drop-{number + 1}")
+    watched.put("last.csv", "ann")
+
+    watched.step()
+
+    assert [(job, phase) for job, _, phase in watched.jobs()] == [
+        ("drop-3", "failed"), ("drop-4", "read"),
+    ]  # fmt: skip
