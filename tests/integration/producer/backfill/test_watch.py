@@ -476,7 +476,7 @@ def test_a_watch_that_fails_or_does_not_look_is_a_problem(watched):
     late = {one.name for one in read_problems(watched.client, watched.settings)}
 
     assert fails["watch_fails"].severity == ILL
-    assert "failed 3 times in a row: The folder is away." in fails["watch_fails"].message
+    assert "failed 3 times in a row: The folder is away" in fails["watch_fails"].message
     assert "watch_overdue" in late
 
 
