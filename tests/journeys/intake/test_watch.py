@@ -15,8 +15,8 @@ from tests.nightly import amount
 from tests.s3 import BUCKET, s3_bucket
 from tests.waiting import until
 
-PEOPLE = amount(4_000, nightly=60_000)
-HIGH_WATER = 1_000
+PEOPLE = amount(8_000, nightly=60_000)
+HIGH_WATER = 1_500
 OPTIONS = 'audience = "vip"\nas_of = "file"\nevery = "1s"\nsettle = "500ms"\n'
 FOLDER = f'[backfill.watch.drop]\nsource = "incoming/"\n{OPTIONS}'
 PREFIX = f'[backfill.watch.bucket]\nsource = "s3://{BUCKET}/in/"\n{OPTIONS}'
