@@ -388,10 +388,10 @@ def watching_for(client: Redis, settings: Settings, name: str) -> Watching:
         hint = did_you_mean(name, settings.backfill.watch) or "the configuration names none"
         raise UsageWrong(f"There is no [backfill.watch.{name}]: {hint}.")
     claim(client, settings)
+    for ended in [job for job, reader in _readers.items() if not reader.is_alive()]:
+        del _readers[ended]
 
     def start(job: str) -> Reader:
-        for ended in [job for job, reader in _readers.items() if not reader.is_alive()]:
-            del _readers[ended]
         _readers[job] = start_reader(settings, job)
         return _readers[job]
 
