@@ -82,7 +82,9 @@ class Watched:
                     read_job(store, store.named(job), self.settings, lambda *_: None)
             return Done()
 
-        watching = replace(found, start_reader=read, jobs_kept=self.jobs_kept)
+        watching = replace(
+            found, start_reader=read, jobs_kept=self.jobs_kept, monotonic=lambda: 0.0
+        )
         watching.store = WatchStore(client, "drop", self.most_taken)
         return watching
 
