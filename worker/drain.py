@@ -11,6 +11,7 @@ import contextlib
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Final
 
 from segrelay.worker.batch.batch import Batch, CanaryShares, Numbers
@@ -76,6 +77,14 @@ class Limits:
     in_flight: int
     batch_entries: int = BATCH_ENTRIES
     stop_grace_seconds: float = STOP_GRACE_SECONDS
+
+
+class Done(Enum):
+    """How much of what a drain may do it has done."""
+
+    NOTHING = "there was nothing"
+    SOME = "there may be more"
+    ALL = "all that there was"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +184,9 @@ class Drain:
                 # Redis decides: after a failover it may have lost what this process has learned.
                 state.rename(await self.read_names())
                 await self._take_over(holding, state)
-                found = await self._work(state)
+                done = await self._work(state)
                 # 14. Release the lease.
-                return state.tally, await self._release(state, found=found)
+                return state.tally, await self._release(state, done)
         except LeaseLost:
             state.end("the lease was taken over", failed=True)
             return state.tally, ""
@@ -199,10 +208,10 @@ class Drain:
         for intent in vanished:
             state.keep_open(Intent(intent.intent_id, intent.deliveries, end_ms))
 
-    async def _work(self, state: State) -> bool:
-        """Work off batch after batch; returns whether there was anything to do."""
+    async def _work(self, state: State) -> Done:
+        """Work off batch after batch."""
         end = self.clock.seconds() + self.limits.slice_seconds
-        found = False
+        done = Done.NOTHING
         kinds = self.kinds
         followings: dict[LaneKind, NextBatch] = {}
         while not self.stop.is_told and self.lease.is_valid():
@@ -210,8 +219,8 @@ class Drain:
             is_over = self.clock.seconds() >= end
             batch = await self._next(state, followings, kinds, is_over=is_over)
             if batch is None:
-                return found
-            found = True
+                return done
+            done = Done.SOME
             following = NextBatch(batch, self.partition, self.renderer, self._most)
             progress = await self._batch(following, end)
             if batch.kind == BACKFILL or batch.settled < len(batch.deliveries):
@@ -222,12 +231,19 @@ class Drain:
             # that is prepared by then has its turn, unless the one before took too long.
             latest = end + self.limits.slice_seconds * LATE_SHARE
             goes_on = progress and not state.yields and self.clock.seconds() < latest
+            if goes_on and self._is_all(batch):
+                return Done.ALL
             if batch.kind == BACKFILL and (not goes_on or await self.live_waits()):
                 # What is live here does not wait until somebody else takes the lease.
                 goes_on, kinds = not state.yields, (LIVE,)
             if not goes_on:
-                return found
-        return found
+                return done
+        return done
+
+    def _is_all(self, batch: Batch) -> bool:
+        """Say whether a batch had all that there was for this drain, and nothing of it stays."""
+        is_settled = batch.settled == len(batch.deliveries)
+        return self.kinds == (batch.kind,) and batch.is_last and is_settled
 
     @property
     def _most(self) -> int:
@@ -411,14 +427,14 @@ class Drain:
             deadline_seconds=self.limits.request_deadline_seconds,
         )
 
-    async def _release(self, state: State, *, found: bool) -> str:
-        """Give the lease back; only a drain that found nothing keeps it if work came meanwhile.
+    async def _release(self, state: State, done: Done) -> str:
+        """Give the lease back; a drain that has done all keeps it if work came meanwhile.
 
         Returns the queue to wake the partition on; "" = nobody needs to come.
         """
         reads_all = BACKFILL in self.kinds
         for tries_left in reversed(range(RELEASE_TRIES)):
-            keeps = not found and not self.stop.is_told and tries_left > 0
+            keeps = done is not Done.SOME and not self.stop.is_told and tries_left > 0
             triggers = {split_stream_name(name)[1] for name in await self._streams(state)}
             release = await self.partition.release(
                 state.changed_holds,
@@ -428,10 +444,10 @@ class Drain:
                 keep_for=self.kinds if keeps else (),
             )
             if release.released or not release.due:
-                wanted = found
+                wanted = done is not Done.NOTHING
                 if release.wake == BACKFILL:
                     # What this drain may not read is for one with a permit of the backfill lane.
-                    wanted = (found or not reads_all) and not state.yields
+                    wanted = (wanted or not reads_all) and not state.yields
                 return release.wake if wanted else ""
-            found = await self._work(state)
+            done = await self._work(state)
         return ""

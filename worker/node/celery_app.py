@@ -158,6 +158,8 @@ _HARD_LIMIT_SECONDS: Final = 120
 """The seconds after which a hanging task is ended, far above what a drain takes."""
 _PROCESSES_A_CORE: Final = 2
 """The number of processes for each core: while one waits for an answer, another one renders."""
+_PROCESSES_BESIDE: Final = 2
+"""The processes beside those: one stays free, and one is for live work, which mostly waits."""
 _WORKER_OPTIONS: Final = {
     "task_time_limit": _HARD_LIMIT_SECONDS,
     "worker_consumer": f"{PatientConsumer.__module__}:{PatientConsumer.__qualname__}",
@@ -283,7 +285,7 @@ def build_app(
     app = Celery("segrelay")
     app.conf.update(broker_options(settings) | _WORKER_OPTIONS)
     app.conf[VERSION_KEY] = version("segrelay")
-    app.conf.worker_concurrency = _PROCESSES_A_CORE * processors() + 1
+    app.conf.worker_concurrency = _PROCESSES_A_CORE * processors() + _PROCESSES_BESIDE
     edge = Edge(app, settings, build, load, silence_seconds)
     app.segrelay = edge
     register(app, edge.task)
