@@ -7,8 +7,8 @@ gives back however their holder dies.
 file. One process always stays free for other destinations: of any one, a drain less runs than there
 are processes. Of the backfill lane two less again, but two at least, so that live work finds a
 permit of its destination free; and while live calls come, a third one less, so that a live call
-does not wait for those before it, and fewer drains of a backfill compete for the processors. A node does one background job at a time, instead of a drain of the
-backfill lane.
+does not wait for those before it, and fewer drains of a backfill compete for the processors. A node
+does one background job at a time, instead of a drain of the backfill lane.
 
 **The board** has the time of a warm shutdown, which the parent writes; every drain of the node sees
 it, also one that begins later. SIGTERM may reach a child directly, e.g. where a supervisor ends a

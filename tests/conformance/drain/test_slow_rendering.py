@@ -2,10 +2,7 @@
 
 from dataclasses import replace
 
-from segrelay.worker.batch.state import Tally
 from segrelay.worker.destinations.insider.api import InsiderApi
-from tests.conformance.clocked_redis import at_once
-from tests.conformance.drain.fakes import FakeNumbers
 from tests.conformance.drain.world import event, members
 
 
@@ -65,38 +62,6 @@ def test_live_work_here_is_delivered_before_a_drain_ends_for_live_work_elsewhere
 
     assert "ada@example.com" in members(world)
     assert tally.requests == 2
-
-
-def test_a_drain_for_live_work_reads_nothing_of_a_backfill_and_wakes_for_it(make_world) -> None:
-    world = make_world()
-    world.kinds = ("live",)
-    world.put(event("ada"), *(event(f"p{n}", lane="backfill") for n in range(100)))
-
-    tally, wake = world.drain()
-
-    assert (tally.delivered, wake) == (1, "backfill")
-    assert world.streams_read == {"live|enter"}
-    assert world.drain() == (Tally(), "backfill"), "nor is it left if there is nothing live"
-
-
-def test_what_comes_while_a_drain_for_live_work_finds_nothing_is_delivered_by_it(
-    make_world,
-) -> None:
-    world = make_world()
-    world.kinds = ("live",)
-    world.put(event("bob", lane="backfill"))
-
-    class Numbers(FakeNumbers):
-        async def read(self) -> None:
-            world.put_now(event("ada"))
-            assert at_once(world.partition().take()) is None, "whom its call woke is sent away"
-
-    world.numbers = Numbers()
-
-    tally, wake = world.drain()
-
-    assert (tally.delivered, wake) == (1, "backfill")
-    assert members(world) == {"ada@example.com"}
 
 
 def test_a_backfill_comes_on_though_live_work_comes_whenever_it_was_read(make_world) -> None:
