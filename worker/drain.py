@@ -217,8 +217,10 @@ class Drain:
         while not self.stop.is_told and self.lease.is_valid():
             # 3. Read a batch, of one lane, live first.
             is_over = self.clock.seconds() >= end
-            batch = await self._next(state, followings, kinds, is_over=is_over)
+            names = await self._streams(state)
+            batch = await self._next(state, names, followings, kinds, is_over=is_over)
             if batch is None:
+                state.streams = names
                 return done
             done = Done.SOME
             following = NextBatch(batch, self.partition, self.renderer, self._most)
@@ -232,6 +234,9 @@ class Drain:
             latest = end + self.limits.slice_seconds * LATE_SHARE
             goes_on = progress and not state.yields and self.clock.seconds() < latest
             if goes_on and self._is_all(batch):
+                state.streams = (
+                    names  # if there is another by now, the release tells that it is due
+                )
                 return Done.ALL
             if batch.kind == BACKFILL and (not goes_on or await self.live_waits()):
                 # What is live here does not wait until somebody else takes the lease.
@@ -254,6 +259,7 @@ class Drain:
     async def _next(
         self,
         state: State,
+        names: Sequence[str],
         followings: Mapping[LaneKind, NextBatch],
         kinds: Sequence[LaneKind],
         *,
@@ -263,8 +269,6 @@ class Drain:
 
         If the slice is over, only one that is prepared has its turn, or live work instead.
         """
-        state.live_calls = self.live_calls()
-        names = await self._streams(state)
         for kind in kinds:
             streams = self._readable(names, kind, state)
             following = followings.get(kind)
@@ -281,12 +285,12 @@ class Drain:
                     following.hand_over(batch)
                 await decode_batch(batch, deliveries, entries=self._most)
                 return batch
-        state.streams = names
         return None
 
     async def _streams(self, state: State) -> tuple[str, ...]:
         """Return the names of the streams, from memory if they were read a moment ago."""
         names, state.streams = state.streams, None
+        state.live_calls = self.live_calls()
         return await self.partition.streams() if names is None else names
 
     def _readable(self, names: Iterable[str], kind: LaneKind, state: State) -> list[str]:

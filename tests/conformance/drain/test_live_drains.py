@@ -40,6 +40,18 @@ def test_what_comes_while_a_drain_for_live_work_finds_nothing_is_delivered_by_it
     assert members(world) == {"ada@example.com"}
 
 
+def test_a_drain_of_one_live_event_asks_for_no_streams(make_world) -> None:
+    world = make_world()
+    world.kinds = ("live",)
+    world.put(event("ada"))
+    world.redis.asked.clear()
+
+    world.drain()
+
+    assert members(world) == {"ada@example.com"}
+    assert not world.redis.asked["SMEMBERS"], "taking the partition tells them"
+
+
 def test_what_comes_while_a_drain_for_live_work_sends_is_delivered_by_it(make_world) -> None:
     def sends_another(sending: Sending) -> Reply:
         if not members(world):
