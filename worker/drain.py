@@ -80,7 +80,7 @@ class Limits:
 
 
 class Done(Enum):
-    """How much of what a drain may do it has done."""
+    """The extent to which a drain has done its work."""
 
     NOTHING = "there was nothing"
     SOME = "there may be more"
