@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -323,7 +324,8 @@ class Drain:
         await settler.stop()
         going = self.canary_shares.admit(contend(ask_ledger(known, batch)), state)
         # 5. Render, 6. shape.
-        await render_and_shape(going, batch, self.renderer, self._rendering_ends(batch))
+        ends = self._rendering_ends(batch, looked=-math.inf)  # some may have come meanwhile
+        await render_and_shape(going, batch, self.renderer, ends)
         settled = await settler.settle_unsent()
         # 7. to 12. Pack, and carry every request from its send time to its settlement.
         requests, shut = state.tally.requests, len(state.shut)
@@ -364,7 +366,7 @@ class Drain:
                 if not running:
                     return
                 if following and self.clock.seconds() < end and not self.canary_shares.shares:
-                    following.begin(self._rendering_ends(batch))
+                    following.begin(self._rendering_ends(batch, looked=self.clock.seconds()))
                 done, running = await asyncio.wait(
                     running,
                     timeout=PATIENCE_SECONDS if packer.is_patient else None,
@@ -378,13 +380,16 @@ class Drain:
             # The other requests end before the error of one is raised.
             await asyncio.gather(*running, return_exceptions=True)
 
-    def _rendering_ends(self, batch: Batch) -> Callable[[], Awaitable[bool]]:
+    def _rendering_ends(self, batch: Batch, looked: float) -> Callable[[], Awaitable[bool]]:
         """Return a function that says whether to stop rendering a batch for now, for live work.
 
         Live work would have to wait until all of a backfill's batch is rendered and sent. What has
         been rendered by then is sent in any case: so a backfill comes on, however much is live.
+
+        Args:
+            batch: The batch that is worked off, or behind which the next one is prepared.
+            looked: The time of the last look for live work.
         """
-        looked = self.clock.seconds()
 
         async def ends() -> bool:
             nonlocal looked

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from segrelay.worker.batch.render import RENDER_GROUP
 from segrelay.worker.destinations.insider.api import InsiderApi
 from tests.conformance.drain.world import event, members
 
@@ -80,6 +81,27 @@ def test_a_backfill_comes_on_though_live_work_comes_whenever_it_was_read(make_wo
         world.drain()
 
     assert world.store.waiting() == 0
+
+
+def test_live_work_that_came_while_a_backfill_was_read_waits_for_one_part_of_it(make_world) -> None:
+    world = make_world()
+    world.render_seconds = 0.01
+    world.put(*(event(f"p{n}", lane="backfill") for n in range(900)))
+
+    class Read(set):
+        def update(self, names) -> None:
+            if any(name.startswith("backfill|") for name in names) and not came:
+                came.append("ada")
+                world.put_now(event("ada"))
+
+    came: list[str] = []
+    world.streams_read = Read()
+
+    world.drain()
+
+    first, live, *_ = world.sendings
+    assert len(first.positions) == RENDER_GROUP
+    assert [position.partition("|")[0] for position in live.positions] == ["live"]
 
 
 def test_live_work_is_rendered_to_its_end(make_world) -> None:
