@@ -192,12 +192,16 @@ def skip_by_ledger(delivery: Delivery, batch: Batch) -> bool:
 
 def contend(deliveries: Sequence[Delivery]) -> list[Delivery]:
     """Return the events of the batch that no other supersedes, each with those it supersedes."""
-    if len({(d.digest, d.event.audience) for d in deliveries}) == len(deliveries):
-        return list(deliveries)
-    going = contest([((d.digest, d.event.audience), d.event, d) for d in deliveries])
-    for delivery, older in going:
-        delivery.superseded = older
-    return [delivery for delivery, _ in going]
+    rivals: dict[tuple[bytes, int], list[Delivery]] = {}
+    for delivery in deliveries:
+        rivals.setdefault((delivery.digest, delivery.event.audience), []).append(delivery)
+    superseded: set[str] = set()
+    for some in rivals.values() if len(rivals) < len(deliveries) else ():
+        if len(some) > 1:
+            for delivery, older in contest([(None, each.event, each) for each in some]):
+                delivery.superseded = older
+                superseded.update([each.position for each in older])
+    return [delivery for delivery in deliveries if delivery.position not in superseded]
 
 
 class Recognized:

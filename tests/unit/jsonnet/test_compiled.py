@@ -308,15 +308,6 @@ def test_constants_of_a_template_are_new_for_each_event(compile_text):
     assert template.render({}, {}) == {"x": {"a": [1]}, "y": {"a": [1]}, "z": [[2]]}
 
 
-def test_keys_are_sorted_also_those_of_the_profile(evaluate):
-    body = evaluate(
-        EVENT + "{ b: event.get('m'), [event.get('k')]: 1 }", {"m": {"z": 1, "y": 2}, "k": "a"}
-    )
-
-    assert list(body) == ["a", "b"]
-    assert list(body["b"]) == ["y", "z"]
-
-
 @pytest.mark.parametrize(
     ("given", "printed"), [(3.0, 3), (2**60, 1152921504606847000), (1.5, 1.5), (2**53, 2**53)]
 )
