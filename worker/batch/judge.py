@@ -81,6 +81,7 @@ def decode_deliveries(deliveries: Sequence[Delivery], batch: Batch) -> list[Deli
     """Decode deliveries. Unreadable ones die; those beyond `OPEN_BYTES` stay in their streams."""
     decoded: list[Delivery] = []
     size = 0
+    numbers, known = batch.numbers, dict[tuple[str, str], tuple[int, int]]()
     for delivery in deliveries:
         if size > OPEN_BYTES:
             break
@@ -97,9 +98,14 @@ def decode_deliveries(deliveries: Sequence[Delivery], batch: Batch) -> list[Deli
             message = "The entry can't be read: it is damaged."
             batch.fail(delivery, Death.UNREADABLE, message)
             continue
+        trigger, audience = delivery.trigger, delivery.header.audience
+        numbered = known.get((trigger, audience))
+        if numbered is None:
+            numbered = (numbers.trigger(trigger), numbers.audience(audience))
+            known[trigger, audience] = numbered
         delivery.text, delivery.superseded = text, ()
-        delivery.loaded = batch.triggers[delivery.trigger]
-        delivery.event = _ledger_event(delivery, batch.numbers)
+        delivery.loaded = batch.triggers[trigger]
+        delivery.event = _ledger_event(delivery, *numbered)
         decoded.append(delivery)
     return batch.left(decoded)
 
@@ -139,19 +145,19 @@ def unpack_ledgers(
     return batch.left(left)
 
 
-def _ledger_event(delivery: Delivery, numbers: Numbers) -> LedgerEvent:
-    header = delivery.header
-    is_change = header.direction is Direction.CHANGE
+def _ledger_event(delivery: Delivery, trigger: int, audience: int) -> LedgerEvent:
+    _, _, direction, time_us, state, _, repair, _, replays, again, _ = delivery.header
+    is_change = direction is Direction.CHANGE
     return LedgerEvent(
-        header.time_us,
-        header.direction,
-        numbers.trigger(delivery.trigger),
-        numbers.audience(header.audience),
-        state=header.state,
-        repair=header.repair,
-        profile_hash=PROTECTION.checksum(delivery.text) if is_change else 0,
-        replays=header.replays,
-        again=header.again,
+        time_us,
+        direction,
+        trigger,
+        audience,
+        state,
+        repair,
+        PROTECTION.checksum(delivery.text) if is_change else 0,
+        replays,
+        again,
     )
 
 
