@@ -16,7 +16,7 @@ from celery import shared_task
 
 from segrelay.producer.publish import Publisher
 from segrelay.producer.response_export import response_export_for
-from segrelay.producer.sync.step import syncing_for
+from segrelay.producer.sync.step import FileSources, syncing_for
 from segrelay.worker.contract.celery import (
     RESPONSES_TASK,
     SYNC_TASK,
@@ -36,11 +36,11 @@ NO_TURN: Final = "no free slot"
 
 
 @cache
-def _opened(node: Turns) -> tuple[Redis, Publisher]:
-    """Return the connection and the publisher of this process, made at its first task."""
+def _opened(node: Turns) -> tuple[Redis, Publisher, FileSources]:
+    """Return the connection, the publisher and the files of syncs that this process has open."""
     redis = node.settings.redis
     client = connect(resolve_url(redis), replicas=redis.replicas)
-    return client, Publisher(client, node.settings)
+    return client, Publisher(client, node.settings), {}
 
 
 @shared_task(name=SYNC_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
@@ -57,14 +57,15 @@ def responses(self: Any, destination: str, destination_id: str) -> ResultLine:
 
 
 def _responses_step(node: Turns, destination: str, turn: Turn) -> tuple[str, bool]:
-    client, _ = _opened(node)
+    client, *_ = _opened(node)
     step = response_export_for(client, node.settings, destination).step(is_over=turn.is_over)
     return step.line, step.more
 
 
 def _sync_step(node: Turns, name: str, turn: Turn) -> tuple[str, bool]:
-    client, publisher = _opened(node)
-    step = syncing_for(client, node.settings, name, publisher).step(is_over=turn.is_over)
+    client, publisher, files = _opened(node)
+    syncing = syncing_for(client, node.settings, name, publisher, files)
+    step = syncing.step(is_over=turn.is_over)
     return step.line, step.more
 
 

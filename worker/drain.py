@@ -165,7 +165,7 @@ class Drain:
         except Exception:
             # Whatever the error is, nobody else should have to wait until this lease lapses.
             with contextlib.suppress(SegrelayError):
-                await self.partition.release({}, (), keep_if_due=False)
+                await self.partition.release({}, ())
             raise
 
     async def _hold(self, holding: TakenPartition, state: State) -> tuple[Tally, str]:
@@ -418,14 +418,14 @@ class Drain:
         """
         reads_all = BACKFILL in self.kinds
         for tries_left in reversed(range(RELEASE_TRIES)):
-            keep = not found and reads_all and not self.stop.is_told and tries_left > 0
+            keeps = not found and not self.stop.is_told and tries_left > 0
             triggers = {split_stream_name(name)[1] for name in await self._streams(state)}
             release = await self.partition.release(
                 state.changed_holds,
                 {*state.paused, *state.shut, *(triggers - set(self.triggers))},
                 suspects=state.suspects,
                 labels=state.labels_of(triggers & self.triggers.keys()),
-                keep_if_due=keep,
+                keep_for=self.kinds if keeps else (),
             )
             if release.released or not release.due:
                 wanted = found

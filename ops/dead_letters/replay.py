@@ -42,7 +42,6 @@ from segrelay.worker.contract.events import (
     decode_header,
     encode_header,
     pack_profile,
-    read_header,
 )
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name, stream_name
 from segrelay.worker.contract.masking import hidden, masked_profile
@@ -351,9 +350,7 @@ def _call(
                 for dead_letter in dead_letters
             ],
             "header": [header for header, _ in entries],
-            "profile": [
-                PROTECTION.seal(profile, read_header(header).digest) for header, profile in entries
-            ],
+            "profile": [profile for _, profile in entries],
         },
         expired=expiry or (),
         digests=digests,
@@ -396,13 +393,15 @@ def _target(dead_letter: StoredDeadLetter) -> str:
 
 
 def _entry(dead_letter: StoredDeadLetter) -> tuple[bytes, bytes]:
+    """Return header and profile for the stream; what can't be read goes back as it was."""
     header = dead_letter_header(dead_letter)
     if header is None:
         entry = entry_of(dead_letter)
         assert entry is not None
         return entry
     again = header._replace(replays=header.replays + 1)
-    return encode_header(again), pack_profile(orjson.dumps(dead_letter["profile"]))
+    profile = pack_profile(orjson.dumps(dead_letter["profile"]))
+    return encode_header(again), PROTECTION.seal(profile, again.digest)
 
 
 def entry_of(dead_letter: StoredDeadLetter) -> tuple[bytes, bytes] | None:

@@ -85,6 +85,10 @@ class Mention:
         )
 
 
+def _response(stored: bytes) -> bytes:
+    return PROTECTION.unseal(stored, RESPONSES)
+
+
 def value_of(profile_key: str) -> str:
     """Return the value of the identity in the key of a profile."""
     return profile_key.partition(":")[2]
@@ -285,9 +289,9 @@ class Erasing:
             raise LeaseLost(f"The lease of {partition.tag} was taken over; run this again.")
         for what, count in zip(("ledgers", "verify", "sync members"), answer, strict=True):
             self.counts[what] += count
-        self.counts["history"] += self._delete(partition.history)
+        self.counts["history"] += self._delete(partition.history, bytes)
         self.client.unlink(partition.answered)  # who knows the person could find their marks
-        self.counts["responses"] += self._delete(partition.responses)
+        self.counts["responses"] += self._delete(partition.responses, _response)
 
     def _take_back(self, stream: Stream, digest: bytes) -> int:
         own = [
@@ -299,16 +303,13 @@ class Erasing:
             return 0
         return take_back_entries(self.client, stream, own, Recording.of(self.settings))
 
-    def _delete(self, stream: str) -> int:
+    def _delete(self, stream: str, text_of: Callable[[bytes], bytes]) -> int:
         """Delete the entries of a stream that mention the person."""
         rows: Any = self.client.xrange(stream)
         ids = [
             entry_id
             for entry_id, fields in rows
-            if any(
-                self._mention.stands_in(PROTECTION.unseal(text, RESPONSES))
-                for text in fields.values()
-            )
+            if any(self._mention.stands_in(text_of(stored)) for stored in fields.values())
         ]
         return int(self.client.xdel(stream, *ids)) if ids else 0
 

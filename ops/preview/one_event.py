@@ -41,7 +41,7 @@ from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.contract.words import LIVE
 from segrelay.worker.core.compact import parsed
-from segrelay.worker.core.gate import gate_id
+from segrelay.worker.core.gate import LaneKind, gate_id
 from segrelay.worker.core.verdicts import Accepted, Failed, Unreadable, Verdict
 from segrelay.worker.destinations.api import Answer, Api
 from segrelay.worker.destinations.registry import api_of
@@ -148,12 +148,10 @@ class OneEvent:
         *,
         suspects: Iterable[str] = (),
         labels: Iterable[str] = (),
-        keep_if_due: bool,  # noqa: ARG002 - what is due in Redis is the workers' work
+        keep_for: Iterable[LaneKind] = (),  # noqa: ARG002 - what is due is the workers' work
     ) -> Release:
         """Give the lease of the partition back."""
-        return await self.partition.release(
-            {}, paused, suspects=suspects, labels=labels, keep_if_due=False
-        )
+        return await self.partition.release({}, paused, suspects=suspects, labels=labels)
 
     async def accept(self, deliveries: Sequence[NewDelivery]) -> None:
         """Add deliveries, such as a repair after the lease was lost."""

@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Any, Final
 
 from segrelay.ops.state import opened
+from segrelay.ops.state.partitions import ask_each
 from segrelay.producer.events.values import profile_key
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, digest_of
@@ -76,7 +77,9 @@ class ForwardedPerson:
 
 def read_forwards(client: Redis, partitions: Iterable[PartitionKeys]) -> Iterator[ForwardedPerson]:
     """Yield the forwarding records of all people who are being renamed or were."""
-    for partition in partitions:
+    asked = list(partitions)
+    counts = ask_each(client, asked, lambda pipe, each: pipe.hlen(each.forwards))
+    for partition in (each for each, count in zip(asked, counts, strict=True) if count):
         for name, text in chain.from_iterable(scan_fields(client, partition.forwards)):
             if b"|" not in name:
                 person = KnownPerson(bytes.fromhex(name.decode()), partition.number)

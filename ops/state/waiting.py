@@ -36,6 +36,8 @@ STEP: Final = 1_000
 """Entries of one step: as many as a script may handle without holding Redis up."""
 
 _READ_AT_ONCE: Final = 200
+_READ_TOGETHER: Final = 20
+"""The most streams of one round trip: each may have grown since its length was told."""
 BESIDE: Final = (
     "The worker {} was started with another configuration and may still send these deliveries,"
     " so that they would be sent twice. Restart it with this configuration, or stop it; then move"
@@ -88,29 +90,63 @@ def find_streams(
     return [stream for stream in found if choice.holds(stream)]
 
 
-def read_entries(client: Redis, stream: Stream, last: str = "+") -> Iterator[WaitingEntry]:
-    """Yield the entries of a stream, the oldest first, also what is added meanwhile up to an id."""
-    first = "-"
+def read_entries(
+    client: Redis, stream: Stream, last: str = "+", *, behind: str = ""
+) -> Iterator[WaitingEntry]:
+    """Yield the entries of a stream, the oldest first, also what is added meanwhile up to an id.
+
+    Args:
+        client: Redis.
+        stream: The stream.
+        last: The id of the last entry that is wanted.
+        behind: The id behind which the wanted entries begin; "" = they begin with the first.
+    """
     key = stream.partition.stream(stream.name)
     while True:
-        rows: Any = client.xrange(key, first, last, count=_READ_AT_ONCE)
+        rows: Any = client.xrange(key, f"({behind}" if behind else "-", last, count=_READ_AT_ONCE)
         yield from (_entry(stream, *row) for row in rows)
         if len(rows) < _READ_AT_ONCE:
             return
-        first = f"({rows[-1][0].decode()}"
+        behind = rows[-1][0].decode()
+
+
+def read_all_entries(client: Redis, streams: Iterable[Stream]) -> Iterator[WaitingEntry]:
+    """Yield the entries of streams, one stream after the other; short ones in one round trip."""
+    for several in _read_together(streams):
+        for stream, rows in zip(several, _first_rows(client, several, _READ_AT_ONCE), strict=True):
+            yield from (_entry(stream, *row) for row in rows)
+            if len(rows) == _READ_AT_ONCE:
+                yield from read_entries(client, stream, behind=rows[-1][0].decode())
+
+
+def _read_together(streams: Iterable[Stream]) -> Iterator[list[Stream]]:
+    """Yield streams in groups, each with about as many entries as are read at once."""
+    several: list[Stream] = []
+    entries = 0
+    for stream in streams:
+        several.append(stream)
+        entries += stream.length
+        if entries >= _READ_AT_ONCE or len(several) == _READ_TOGETHER:
+            yield several
+            several, entries = [], 0
+    if several:
+        yield several
 
 
 def read_first_entries(
     client: Redis, streams: Sequence[Stream], count: int
 ) -> Iterator[WaitingEntry]:
     """Yield the first `count` entries of each stream, read in one round trip."""
-    answers = ask_each(
+    for stream, rows in zip(streams, _first_rows(client, streams, count), strict=True):
+        yield from (_entry(stream, *row) for row in rows)
+
+
+def _first_rows(client: Redis, streams: Sequence[Stream], count: int) -> list[Any]:
+    return ask_each(
         client,
         streams,
         lambda pipe, stream: pipe.xrange(stream.partition.stream(stream.name), count=count),
     )
-    for stream, rows in zip(streams, answers, strict=True):
-        yield from (_entry(stream, *row) for row in rows)
 
 
 def _entry(stream: Stream, entry_id: bytes, fields: Mapping[bytes, bytes]) -> WaitingEntry:

@@ -22,7 +22,7 @@ from segrelay.producer.sources.reading import (
     ignore_damage,
     read_payloads,
 )
-from segrelay.producer.sources.tables import Columns, read_csv, read_parquet
+from segrelay.producer.sources.tables import Columns, cut_parquet, read_csv, rows_of_part
 
 BLOCK_BYTES: Final = 1_000_000
 BLOCK_ROWS: Final = 1_000
@@ -36,7 +36,7 @@ _SPACE: Final = b" \t\r\n"
 _STEP_BYTES: Final = 1 << 20
 _LARGEST_BLOCK_BYTES: Final = 2 * LARGEST_PAYLOAD_BYTES
 _PARSED_ROW_BYTES: Final = 1_000
-"""The bytes that count for a parsed row of CSV or Parquet, of which no text is kept."""
+"""The bytes that count for a parsed row of CSV, of which no text is kept."""
 
 
 def block_times(partitions: int) -> int:
@@ -51,14 +51,19 @@ class Block(NamedTuple):
         line: Of its first row, from 1; of Parquet the row's number.
         text: JSON objects that are not parsed yet; b"" where there are rows.
         rows: Parsed.
+        part: Of a Parquet file, see `tables.cut_parquet`; b"" of others.
     """
 
     line: int
     text: bytes = b""
     rows: tuple[Payload, ...] = ()
+    part: bytes = b""
 
     def payloads(self) -> Iterator[Payload]:
         """Yield the rows, each with its line in the file."""
+        if self.part:
+            yield from rows_of_part(self.part, self.line)
+            return
         if not self.text:
             yield from self.rows
             return
@@ -101,7 +106,8 @@ def _blocks_of(opened: Opened, columns: Columns, first_rows: int, times: int) ->
         case Format.CSV:
             return grouped(read_csv(opened, columns), first_rows, times)
         case Format.PARQUET:
-            return grouped(read_parquet(opened), first_rows, times)
+            parts = cut_parquet(opened, times * BLOCK_ROWS, first_rows=first_rows)
+            return (Block(row, part=part) for row, part in parts)
         case Format.EMPTY:
             return iter(())
 

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from importlib import import_module
 from shutil import copyfileobj
@@ -22,7 +22,7 @@ from tempfile import TemporaryFile
 from typing import Any, BinaryIO, Final, Self
 from urllib.parse import unquote_plus
 
-from segrelay.producer.events.payloads import Payload
+from segrelay.producer.events.payloads import Payload, text_of
 from segrelay.producer.sources.opening import STANDARD_INPUT, Opened
 from segrelay.producer.sources.reading import LARGEST_PAYLOAD_BYTES
 from segrelay.worker.contract.printable import plural
@@ -257,13 +257,17 @@ def _text(cells: Sequence[str]) -> bytes:
     return out.getvalue().rstrip("\r\n").encode(errors="replace")
 
 
-_BATCH_ROWS: Final = 1_000
+def cut_parquet(opened: Opened, rows: int, *, first_rows: int = 0) -> Iterator[tuple[int, bytes]]:
+    """Yield the rows of a Parquet file in parts, each with the number of its first row, from 1.
 
+    A part is a stream of Arrow's IPC format, which `rows_of_part` reads: columns that go to another
+    process as they are cost nearly nothing. A file that is packed once more is unpacked into a
+    temporary one, since its end is read first.
 
-def read_parquet(opened: Opened) -> Iterator[Payload]:
-    """Yield a payload for each row; its line is the number of the row, from 1.
-
-    A file that is packed once more is unpacked into a temporary one, since its end is read first.
+    Args:
+        opened: The file.
+        rows: The number of rows of a part.
+        first_rows: The number of rows of the first part; 0 = as all.
 
     Raises:
         UsageWrong: pyarrow is not installed, or the file is a pipe.
@@ -277,7 +281,7 @@ def read_parquet(opened: Opened) -> Iterator[Payload]:
         raise UsageWrong(
             f"{opened.name} is Parquet, which needs an extra: pip install 'segrelay[parquet]'."
         ) from error
-    number = 0
+    number, held, left = 1, [], first_rows or rows
     with ExitStack() as stack:
         file: BinaryIO = opened.stream
         if opened.is_packed:
@@ -286,12 +290,134 @@ def read_parquet(opened: Opened) -> Iterator[Payload]:
         if opened.damages:
             return
         try:
-            for batch in parquet.ParquetFile(file).iter_batches(_BATCH_ROWS):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield Payload(b"", _plain(row), number)
+            for batch in parquet.ParquetFile(file).iter_batches(rows):
+                begin = 0
+                while begin < len(batch):
+                    held.append(batch.slice(begin, left))
+                    begin += len(held[-1])
+                    left -= len(held[-1])
+                    if not left:
+                        yield number, _packed_part(arrow, held)
+                        number, held, left = number + sum(map(len, held)), [], rows
         except (arrow.ArrowException, OSError) as error:
-            opened.damages.append(f"row {number + 1} can't be read ({str(error).rstrip('.')})")
+            at = number + sum(map(len, held))
+            opened.damages.append(f"row {at} can't be read ({str(error).rstrip('.')})")
+        if held:
+            yield number, _packed_part(arrow, held)
+
+
+def _packed_part(arrow: Any, batches: Sequence[Any]) -> bytes:
+    sink = arrow.BufferOutputStream()
+    with arrow.ipc.new_stream(sink, batches[0].schema) as stream:
+        for batch in batches:
+            stream.write_batch(batch)
+    part: bytes = sink.getvalue().to_pybytes()
+    return part
+
+
+def rows_of_part(part: bytes, number: int) -> Iterator[Payload]:
+    """Yield a payload for each row of a part that `cut_parquet` made; its line is its number.
+
+    A row that holds something without a form in JSON, such as a text that is no UTF-8, is a problem
+    of its own, and keeps the fields that can be read.
+    """
+    for batch in import_module("pyarrow").ipc.open_stream(part):
+        try:
+            rows = _rows_of_batch(batch)
+        except (ValueError, OverflowError):
+            for at in range(len(batch)):
+                yield _row_alone(batch.slice(at, 1), number + at)
+        else:
+            for at, row in enumerate(rows, number):
+                yield Payload(b"", row, at)
+        number += len(batch)
+
+
+def _rows_of_batch(batch: Any) -> list[dict[str, Any]]:
+    """Return the rows of a batch in the types of JSON; fields that are null are left out.
+
+    Raises:
+        ValueError, OverflowError: A value has no form in JSON.
+    """
+    last = {name: at for at, name in enumerate(batch.schema.names)}
+    columns = [_values(batch.column(at)) for at in last.values()]
+    if not any(None in values for values in columns):
+        return [dict(zip(last, values, strict=True)) for values in zip(*columns, strict=True)]
+    return [
+        {name: value for name, value in zip(last, values, strict=True) if value is not None}
+        for values in zip(*columns, strict=True)
+    ]
+
+
+def _row_alone(batch: Any, number: int) -> Payload:
+    row: dict[str, Any] = {}
+    damaged: list[str] = []
+    for at, name in enumerate(batch.schema.names):
+        try:
+            row |= _rows_of_batch(batch.select([at]))[0]
+        except (ValueError, OverflowError):
+            damaged.append(name)
+    if not damaged:
+        return Payload(b"", row, number)
+    columns = ", ".join(damaged)
+    message = f"The row holds a value that is no text, number or time, in {columns}."
+    return Payload(text_of(row), None, number, error=message)
+
+
+_MICROSECONDS: Final = "us"
+_EPOCHS: Final[Mapping[str | None, datetime]] = {
+    None: datetime(1970, 1, 1),  # noqa: DTZ001 - a time without a zone stays one
+    "UTC": datetime(1970, 1, 1, tzinfo=UTC),
+}
+
+
+def _values(column: Any) -> list[Any]:
+    """Return the values of a column in the types of JSON; None where they are null.
+
+    Whatever can be is decided for the column as a whole: asking each value for its type takes
+    longer than everything else.
+
+    Raises:
+        ValueError, OverflowError: A value has no form in JSON.
+    """
+    arrow = import_module("pyarrow")
+    kind = column.type
+    values: list[Any]
+    if arrow.types.is_date32(kind):
+        values = column.cast(arrow.string()).to_pylist()
+    elif _is_json(arrow.types, kind):
+        values = column.to_pylist()
+    elif arrow.types.is_timestamp(kind):
+        # What is finer than a microsecond is cut off, as in the times of events.
+        exact = column.cast(arrow.timestamp(_MICROSECONDS, kind.tz), safe=False)
+        epoch = _EPOCHS.get(kind.tz)
+        if epoch is None:
+            return [at and at.isoformat() for at in exact.to_pylist()]
+        values = [
+            None if at is None else (epoch + timedelta(microseconds=at)).isoformat()
+            for at in exact.cast(arrow.int64()).to_pylist()
+        ]
+    else:
+        values = [_plain(each) for each in column.to_pylist()]
+    return values
+
+
+def _is_json(types: Any, kind: Any) -> bool:
+    """Say whether all values of a type of Arrow are of JSON's types when they become Python's."""
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_dictionary(kind):
+        return _is_json(types, kind.value_type)
+    return any(
+        is_it(kind)
+        for is_it in (
+            types.is_string,
+            types.is_large_string,
+            types.is_boolean,
+            types.is_integer,
+            types.is_float32,
+            types.is_float64,
+            types.is_null,
+        )
+    )
 
 
 def _plain(value: Any) -> Any:

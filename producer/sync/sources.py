@@ -9,10 +9,12 @@ still.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from datetime import UTC, datetime
 from itertools import islice
+from threading import Lock, Timer
 from typing import Any, Final, NamedTuple, Protocol, Self
 
 import orjson
@@ -55,8 +57,12 @@ class SyncSource(Protocol):
     def is_live(self) -> bool:
         """Say whether the source answers with present data, so that its clock has to be right."""
 
-    def page(self, start: str) -> Page:
+    def page(self, start: str, stay: Callable[[], None]) -> Page:
         """Return the page to which a token leads; "" leads to the first.
+
+        Args:
+            start: The token of the page before.
+            stay: A function that keeps the step's lock; called while the way to the page is long.
 
         Raises:
             ScanExpired: The scan has to begin anew.
@@ -114,7 +120,7 @@ class LyticsSource:
     def __exit__(self, *_: object) -> None:
         self._api.__exit__()
 
-    def page(self, start: str) -> Page:
+    def page(self, start: str, stay: Callable[[], None]) -> Page:  # noqa: ARG002 - the protocol's signature
         """Return a page of the scan."""
         return self._api.scan(self._name, fields=self._fields, start=start)
 
@@ -135,6 +141,10 @@ class LyticsSource:
 PAGE_ROWS: Final = 1_000
 CALM_SECONDS: Final = 30.0
 """The seconds without a write after which a file counts as complete."""
+_KEPT_SECONDS: Final = 600.0
+"""The seconds for which a file stays open for the next step: each process of all nodes may get its
+turn before this one does again."""
+_STAY_SECONDS: Final = 3.0
 _UNFINISHED: Final = (".part", ".partial", ".filepart", ".tmp", ".crdownload", "~")
 _NANOSECONDS: Final = 1_000_000_000
 
@@ -166,33 +176,67 @@ class _Chosen(NamedTuple):
 
 
 class FileSource:
-    """Reads the newest file; used in a `with` block.
+    """Reads the newest file; used in a `with` block for each step.
+
+    Between two steps the file stays open: only a process that does its first step of a scan reads
+    through the rows that others have compared. Without that, each step would do so, and the way to
+    the millionth row takes longer than a step.
 
     Args:
         pattern: With `*` and the like; absolute.
         now: Seconds since 1970.
+        kept_seconds: The time for which the file stays open without a step.
+        stay_seconds: The time after which the lock is kept once more on a long way to a page.
     """
 
     is_live = False
 
     def __init__(
-        self, pattern: str, columns: Columns, *, now: Callable[[], float] = time.time
+        self,
+        pattern: str,
+        columns: Columns,
+        *,
+        now: Callable[[], float] = time.time,
+        kept_seconds: float = _KEPT_SECONDS,
+        stay_seconds: float = _STAY_SECONDS,
     ) -> None:
         self._pattern = pattern
         self._columns = columns
         self._now = now
+        self._kept_seconds = kept_seconds
+        self._stay_seconds = stay_seconds
         self._stack = ExitStack()
         self._at: _Chosen | None = None
         self._file: Opened | None = None
         self._rows: Iterator[Payload] = iter(())
+        # The timer's thread closes the file only while it has the lock, which a step keeps.
+        self._lock = Lock()
+        self._timer: Timer | None = None
 
     def __enter__(self) -> Self:
+        self._lock.acquire()
+        if self._timer:
+            self._timer.cancel()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        try:
+            if self._file is None:
+                self._stack.close()
+                return
+            self._timer = Timer(self._kept_seconds, self._close_if_idle, (self._at,))
+            self._timer.daemon = True
+            self._timer.start()
+        finally:
+            self._lock.release()
 
-    def page(self, start: str) -> Page:
+    def _close_if_idle(self, at: _Chosen) -> None:
+        with self._lock:
+            if self._at == at:  # no step has read since
+                self._file = None
+                self._stack.close()
+
+    def page(self, start: str, stay: Callable[[], None] = lambda: None) -> Page:
         """Return the next rows of the file.
 
         Raises:
@@ -201,24 +245,41 @@ class FileSource:
             UsageWrong: There is no complete file, or it can't be read.
         """
         chosen = _Chosen.loads(start) if start else self._newest()
-        if self._at != chosen or self._file is None:
-            self._file = self._open(chosen)
-        file, self._file = self._file, None  # its rows have no end after an error: opened anew
+        file = self._file_at(chosen, stay)
+        self._file = None  # its rows have no end after an error: opened anew
         payloads = self._read(file)
         rows: list[dict[str, Any]] = [
             payload.value
             for payload in payloads
             if not payload.error and isinstance(payload.value, dict)
         ]
-        self._at, self._file = chosen._replace(row=chosen.row + len(payloads)), file
+        is_last = len(payloads) < PAGE_ROWS
+        self._at = chosen._replace(row=chosen.row + len(payloads))
+        self._file = None if is_last else file
         return Page(
             rows=rows,
-            following=self._at.dumps() if len(payloads) == PAGE_ROWS else "",
+            following="" if is_last else self._at.dumps(),
             total=None,
             at=datetime.fromtimestamp(chosen.changed_ns / _NANOSECONDS, UTC),
             bad=len(payloads) - len(rows),
             origin=chosen._replace(row=0).dumps(),
         )
+
+    def _file_at(self, chosen: _Chosen, stay: Callable[[], None]) -> Opened:
+        """Return the file, at the row that comes next; it is opened unless it lies before that."""
+        at = self._at
+        is_behind = not at or at._replace(row=0) != chosen._replace(row=0) or at.row > chosen.row
+        if self._file is None or is_behind:
+            self._file, self._at = self._open(chosen), chosen._replace(row=0)
+        file, self._file = self._file, None
+        assert self._at is not None
+        stays_at = time.monotonic() + self._stay_seconds
+        for row in range(self._at.row, chosen.row, PAGE_ROWS):
+            deque(islice(self._rows, min(PAGE_ROWS, chosen.row - row)), maxlen=0)
+            if time.monotonic() > stays_at:
+                stay()
+                stays_at = time.monotonic() + self._stay_seconds
+        return file
 
     def look(self, profile_key: str) -> Look:  # noqa: ARG002 - the protocol's signature
         """Say that the person has left: a complete file has everybody who is in the audience."""
@@ -262,7 +323,7 @@ class FileSource:
             )
         rows = _rows(file, self._columns)
         self._stack.enter_context(closing(rows))  # what reads ends before its file is closed
-        self._rows = islice(rows, chosen.row, None)
+        self._rows = rows
         return file
 
     def _read(self, file: Opened) -> list[Payload]:

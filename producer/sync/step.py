@@ -266,8 +266,25 @@ def confirm(store: SyncStore, run: Run) -> int:
     return run.allowed
 
 
-def syncing_for(client: Redis, settings: Settings, name: str, publisher: Publisher) -> Syncing:
+FileSources = dict[str, FileSource]
+"""The files that a process reads, by the names of their syncs: they stay open between steps."""
+
+
+def syncing_for(
+    client: Redis,
+    settings: Settings,
+    name: str,
+    publisher: Publisher,
+    files: FileSources | None = None,
+) -> Syncing:
     """Return a configured sync, ready to do steps.
+
+    Args:
+        client: Redis.
+        settings: The configuration.
+        name: Of the sync.
+        publisher: Publishes what has changed.
+        files: Those that steps of this process have open; None = this one is the first.
 
     Raises:
         RedisUnavailable: Redis can't be asked, or the number of partitions is being changed.
@@ -294,7 +311,9 @@ def syncing_for(client: Redis, settings: Settings, name: str, publisher: Publish
         every_seconds=schedule.every_seconds,
         repair_every_seconds=schedule.repair_every_seconds,
         on_change=schedule.on_change,
-        open_source=_opener(settings, schedule, find_audience, publisher),
+        open_source=_opener(
+            settings, schedule, find_audience, publisher, {} if files is None else files
+        ),
     )
 
 
@@ -320,13 +339,16 @@ def _opener(
     schedule: SyncSchedule,
     find_audience: Callable[[], str],
     publisher: Publisher,
+    files: FileSources,
 ) -> OpenSource:
     def opened(sleep: Callable[[float], None]) -> AbstractContextManager[SyncSource]:
         if schedule.files:
-            pattern = schedule.files
-            if not is_remote(pattern):
-                pattern = str(settings.folder / pattern)
-            return FileSource(pattern, columns_of(settings))
+            if schedule.name not in files:
+                pattern = schedule.files
+                if not is_remote(pattern):
+                    pattern = str(settings.folder / pattern)
+                files[schedule.name] = FileSource(pattern, columns_of(settings))
+            return files[schedule.name]
         if settings.lytics is None:
             raise ConfigurationInvalid(f"[sync.{schedule.name}] needs the table [lytics].")
         audience = find_audience()

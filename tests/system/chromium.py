@@ -50,14 +50,23 @@ class Chromium:
         self._process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        self._socket = self._runner.run(self._connected(until(self._page)))
-        for domain in ("Page", "Network", "Runtime"):
-            self.ask(f"{domain}.enable")
-        self.ask("Fetch.enable", handleAuthRequests=True)
+        try:
+            self._socket = self._runner.run(self._connected(until(self._page)))
+            for domain in ("Page", "Network", "Runtime"):
+                self.ask(f"{domain}.enable")
+            self.ask("Fetch.enable", handleAuthRequests=True)
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._runner.run(self._closed())
+        try:
+            self._runner.run(self._closed())
+        finally:
+            self._end()
+
+    def _end(self) -> None:
         self._runner.close()
         self._process.kill()
         self._process.wait()

@@ -11,15 +11,20 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any, Final
 
 import orjson
+import pyarrow as pa  # type: ignore[import-untyped]
+from pyarrow import parquet
 
 from segrelay.ops.demo.rig import trigger_pairs, wait_for_receiver
 from segrelay.ops.embedded.lifecycle import free_port
 from segrelay.ops.run.up import own_command
+from segrelay.sandbox.people import AUDIENCES, happenings, invented_person, payloads
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.errors import OperationsMustAct
 from tools.bench.rigs import (
     DESTINATION,
@@ -29,49 +34,75 @@ from tools.bench.rigs import (
     redis_seconds,
 )
 
-_PEOPLE: Final = 30_000
-_PAYLOAD_BYTES: Final = 1_024
-CONFIGURATION: Final = DESTINATION + trigger_pairs(["vip"])
-
-
-def payload(number: int, chance: Random, audiences: Sequence[str]) -> bytes:
-    """Return a wrapped payload of 1 KB about an invented person."""
-    direction = chance.choice(("enter", "exit"))
-    person = chance.randrange(_PEOPLE)
-    at = chance.randrange(len(audiences))
-    stamp = f"2026-11-01T10:{number // 60 % 60:02}:{number % 60:02}.{number % 1_000_000:06}Z"
-    audience = {"id": f"{at:032}", "slug": audiences[at], "event": direction, direction: stamp}
-    data = {"email": f"person{person}@example.com", "score": person, "segment_events": [audience]}
-    body = {"id": str(person), "data": data, "meta": {"object": "user", "timestamp": stamp}}
-    missing = _PAYLOAD_BYTES - len(orjson.dumps(body))
-    for extra in range(missing // 40):
-        data[f"field_{extra:02}"] = f"value {chance.randrange(10**15):020}"
-    return orjson.dumps(body)
-
-
-_ROW_BYTES: Final = 1_024
+_PAYLOAD_BYTES: Final = 1_000
+_FIELDS: Final = 30
+_DIFFERENT_PEOPLE: Final = 5_000
+"""The number of invented people; further rows have their fields, with an identity of their own."""
+CONFIGURATION: Final = DESTINATION + trigger_pairs(AUDIENCES)
 _LOOK_SECONDS: Final = 0.1
 _COMMAND: Final = Path(sysconfig.get_path("scripts")) / "segrelay"
-_ARGUMENTS: Final = ("--audience", "vip", "--as-of", "2026-11-01T00:00:00Z", "--json")
 _TOP: Final = "[redis]\nhigh_water = 1_000_000_000\n"
 
 
-def write_rows(path: Path, rows: int) -> None:
-    """Write profiles of 1 KB as JSON lines."""
+def write_payloads(path: Path, events: int) -> None:
+    """Write webhook payloads of 30 fields and 1 KB as JSON lines."""
     with path.open("wb") as file:
-        for number in range(rows):
-            row: dict[str, Any] = {
-                "email": f"person{number}@example.com",
-                "_uid": f"{10**18 + number}",
-                "first_name": "Ann",
-                "last_name": "Archer",
-                "score": number % 100,
-                "is_mobile": "t",
-                "visit_city": "Portland",
-            }
-            missing = _ROW_BYTES - len(orjson.dumps(row)) - len('"pages":[],')
-            row["pages"] = [f"/p/{number:040}/{at:05}" for at in range(missing // 52)]
-            file.write(orjson.dumps(row) + b"\n")
+        file.writelines(text + b"\n" for text in payloads_of_people(events))
+
+
+def payloads_of_people(events: int) -> Iterator[bytes]:
+    """Yield webhook payloads of 30 fields and 1 KB, each about another person."""
+    chance = Random(1)  # noqa: S311 - invented people
+    happened = happenings(chance, events=min(events, _DIFFERENT_PEOPLE), people=_DIFFERENT_PEOPLE)
+    made = list(payloads(happened, profile_bytes=_PAYLOAD_BYTES, fields=_FIELDS))
+    emails = [f'"{each.email}"'.encode() for each in happened]
+    for number in range(events):
+        at = number % len(made)
+        yield made[at].replace(emails[at], b'"person%d@example.com"' % number)
+
+
+def people_rows(rows: int) -> Iterator[list[dict[str, Any]]]:
+    """Yield profiles of 30 fields and 1 KB, some thousand at a time, each of another person."""
+    made = []
+    for number in range(min(rows, _DIFFERENT_PEOPLE)):
+        row = invented_person(number)
+        missing = _PAYLOAD_BYTES - len(orjson.dumps(row)) - len(',"last_pages":[]')
+        made.append(row | {"last_pages": ["/p/" + "x" * 47] * (missing // 53)})
+    for begin in range(0, rows, _DIFFERENT_PEOPLE):
+        part = made[: rows - begin]
+        for number, row in enumerate(part, begin):
+            row["_id"], row["email"] = str(10**18 + number), f"person{number}@example.com"
+        yield part
+
+
+def write_rows(path: Path, rows: int) -> None:
+    """Write profiles of 30 fields and 1 KB as JSON lines, or as Parquet with columns of its types.
+
+    Birthdays are dates there, and the times of profiles are timestamps.
+    """
+    if path.suffix != ".parquet":
+        with path.open("wb") as file:
+            file.writelines(orjson.dumps(row) + b"\n" for part in people_rows(rows) for row in part)
+        return
+    writer = None
+    for part in people_rows(rows):
+        table = _typed(pa.Table.from_pylist(part))
+        writer = writer or parquet.ParquetWriter(path, table.schema, compression="zstd")
+        writer.write_table(table)
+    if writer:
+        writer.close()
+
+
+def _typed(table: Any) -> Any:
+    types = {
+        "birthday": pa.date32(),
+        "created": pa.timestamp("us", "UTC"),
+        "last_active": pa.timestamp("us", "UTC"),
+    }
+    for name, kind in types.items():
+        at = table.schema.get_field_index(name)
+        table = table.set_column(at, name, table.column(name).cast(kind))
+    return table
 
 
 @dataclass(slots=True)
@@ -95,21 +126,22 @@ class ProcessTree:
 
     def look(self) -> None:
         """Sample the memory and processor time once."""
-        members = list(_with_descendants(self.pid))
-        self.most_bytes = max(self.most_bytes, sum(map(_bytes_of, members)))
+        members = list(with_descendants(self.pid))
+        self.most_bytes = max(self.most_bytes, sum(map(bytes_of, members)))
         for pid in members:
             self.seconds[pid] = max(self.seconds.get(pid, 0.0), processor_seconds_of(pid))
 
 
-def _with_descendants(pid: int) -> Iterator[int]:
+def with_descendants(pid: int) -> Iterator[int]:
+    """Yield the ids of a process and of all that it and its children have started."""
     yield pid
     with suppress(OSError):
         for children in Path(f"/proc/{pid}/task").glob("*/children"):
             for child in children.read_text("utf-8").split():
-                yield from _with_descendants(int(child))
+                yield from with_descendants(int(child))
 
 
-def _bytes_of(pid: int) -> int:
+def bytes_of(pid: int) -> int:
     """Return the proportional set size of a process; 0 if it has ended."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text("utf-8").splitlines()
@@ -118,34 +150,49 @@ def _bytes_of(pid: int) -> int:
     return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
-def backfill(events: int, partitions: int = 16) -> dict[str, Any]:
-    """Measure `segrelay backfill start` for rows of 1 KB, with all processes that it starts.
+def backfill(events: int, kind: str = "ndjson", partitions: int = 16) -> dict[str, Any]:
+    """Measure `segrelay backfill start` for people of 30 fields, with all processes that it starts.
 
     Redis, on the same machine, writes each entry to its disk. Nothing is delivered meanwhile.
     """
     with redis_alone(f"{_TOP}partitions = {partitions}\n{CONFIGURATION}") as on:
-        write_rows(on.folder / "rows.ndjson", events)
-        return _read(on, events)
+        name = f"rows.{kind}"
+        write_rows(on.folder / name, events)
+        as_of = ("--audience", "vip", "--as-of", _yesterday())
+        return _read(on, events, ["backfill", "start", name, *as_of, "--json"], "rows")
 
 
-def _read(on: RedisAlone, rows: int) -> dict[str, Any]:
+def send_payloads(events: int, partitions: int = 16) -> dict[str, Any]:
+    """Measure `segrelay send` for payloads of 30 fields; nothing is delivered meanwhile."""
+    with redis_alone(f"{_TOP}partitions = {partitions}\n{CONFIGURATION}") as on:
+        write_payloads(on.folder / "events.ndjson", events)
+        return _read(on, events, ["send", "events.ndjson", "--json"], "payloads")
+
+
+def _yesterday() -> str:
+    return (datetime.now(UTC) - timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _read(on: RedisAlone, rows: int, arguments: Sequence[str], counted: str) -> dict[str, Any]:
     redis_before = redis_seconds(on.client)
     begun = time.perf_counter()
-    command = [str(_COMMAND), "backfill", "start", "rows.ndjson", *_ARGUMENTS]
     with subprocess.Popen(
-        command, cwd=on.folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [str(_COMMAND), *arguments],
+        cwd=on.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     ) as process:
         tree = ProcessTree(process.pid)
         tree.watch(process)
         told = orjson.loads(process.communicate()[0])
     seconds = time.perf_counter() - begun
     in_redis = redis_seconds(on.client) - redis_before
-    assert (told["rows"], told["accepted"]) == (rows, rows), told
+    assert (told[counted], told["accepted"]) == (rows, rows), told
     reading = sum(tree.seconds.values())
     return {
-        "rows": rows,
+        counted: rows,
         "seconds": round(seconds, 1),
-        "rows_per_second": round(rows / seconds),
+        f"{counted}_per_second": round(rows / seconds),
         "processes": len(tree.seconds),
         "most_memory_mb": round(tree.most_bytes / 1_000_000),
         "reading_cpu_us_a_row": round(1e6 * reading / rows, 1),
@@ -159,7 +206,6 @@ RECEIVER: Final = """
 listen = "127.0.0.1:{port}"
 secret = "{secret}"
 """
-_AUDIENCES: Final = ("vip",)
 _CONNECTIONS: Final = 32
 _STOP_SECONDS: Final = 15.0
 
@@ -231,15 +277,17 @@ def receive(events: int, array: int) -> dict[str, Any]:
     The load comes from this process: each connection sends a request as soon as the one before is
     answered.
     """
-    chance = Random(1)  # noqa: S311 - invented people
-    made = [payload(number, chance, _AUDIENCES) for number in range(events)]
+    made = list(payloads_of_people(events))
     parts = [made[at : at + array] for at in range(0, events, array)]
     bodies = [b"[%b]" % b",".join(part) if array > 1 else part[0] for part in parts]
     requests = [_request(body) for body in bodies]
-    with _receiver() as port:
+    with _receiver() as (port, pid, client):
+        before = processor_seconds_of(pid), redis_seconds(client)
         begun, cpu = time.perf_counter(), time.process_time()
         ended = asyncio.run(_send_all(port, requests))
         seconds, own = time.perf_counter() - begun, time.process_time() - cpu
+        receiving = processor_seconds_of(pid) - before[0]
+        in_redis = redis_seconds(client) - before[1]
     refused = sum(connection.refused for connection in ended)
     if refused:
         raise OperationsMustAct(f"The receiver answered {refused} requests with something else.")
@@ -252,6 +300,8 @@ def receive(events: int, array: int) -> dict[str, Any]:
         "events_per_second": round(events / seconds),
         "p50_ms": round(percentiles[49], 1),
         "p99_ms": round(percentiles[98], 1),
+        "receiver_cpu_us_an_event": round(1e6 * receiving / events, 1),
+        "redis_cpu_us_an_event": round(1e6 * in_redis / events, 1),
         "share_of_the_load_itself": round(own / seconds, 2),
     }
 
@@ -265,8 +315,8 @@ def _request(body: bytes) -> bytes:
 
 
 @contextmanager
-def _receiver() -> Iterator[int]:
-    """Run a receiver with a Redis of its own, and yield its port."""
+def _receiver() -> Iterator[tuple[int, int, Redis]]:
+    """Run a receiver with a Redis of its own; yield its port, its process id and the Redis."""
     port = free_port()
     with redis_alone(RECEIVER.format(port=port, secret=SECRET) + CONFIGURATION) as on:
         process = subprocess.Popen(
@@ -277,7 +327,7 @@ def _receiver() -> Iterator[int]:
         )
         try:
             wait_for_receiver(port, process)
-            yield port
+            yield port, process.pid, on.client
         finally:
             process.terminate()
             process.wait(_STOP_SECONDS)

@@ -8,9 +8,10 @@ from tools.bench.console import browse
 from tools.bench.costs import CASES, deliver, ledger_size
 from tools.bench.draining import deliver_replicated, drain
 from tools.bench.gate import gate
-from tools.bench.intake import backfill, receive
+from tools.bench.intake import backfill, receive, send_payloads
 from tools.bench.latency import live_events
 from tools.bench.memory import memory
+from tools.bench.millions import night, sync_many
 from tools.bench.recording import RECORDED, drain_recorded
 from tools.bench.rendering import render
 from tools.bench.runs import Scenario, Variant
@@ -143,10 +144,18 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         "rows/s",
         backfill,
         (
-            Variant("1 KB rows", "rows_per_second"),
-            Variant("256 partitions", "rows_per_second", {"partitions": 256}),
+            Variant("JSON lines", "rows_per_second"),
+            Variant("Parquet", "rows_per_second", {"kind": "parquet"}),
+            Variant("JSON lines, 256 partitions", "rows_per_second", {"partitions": 256}),
         ),
-        events=50_000,
+        events=200_000,
+    ),
+    "send": Scenario(
+        "A file of payloads is sent into Redis",
+        "payloads/s",
+        send_payloads,
+        (Variant("1 KB payloads", "payloads_per_second"),),
+        events=200_000,
     ),
     "webhook": Scenario(
         "Webhooks are taken into Redis",
@@ -154,6 +163,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         receive,
         (
             Variant("one event a request", "events_per_second", {"array": 1}),
+            Variant("one event a request, p99 in ms", "p99_ms", {"array": 1}),
             Variant("100 events a request", "events_per_second", {"array": 100}),
         ),
         events=50_000,
@@ -193,6 +203,37 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         "MB",
         memory,
         (Variant("most of any process", "most_grown_mb"),),
+        events=1_000_000,
+        takes_long=True,
+    ),
+    "millions": Scenario(
+        "A night with very many people",
+        "as named",
+        night,
+        (
+            Variant("events/s, drained while they are read", "drained/events_per_second"),
+            Variant("rate of the last part to the second", "drained/last_to_second"),
+            Variant("MB by which any process grows", "drained/most_grown_mb"),
+            Variant("bytes of Redis a person, drained", "after_the_drain/redis_bytes_a_person"),
+            Variant("bytes of Redis a person, synced", "after_the_sync/redis_bytes_a_person"),
+            Variant("seconds until Redis is back", "restart/seconds"),
+            Variant("ms for `status --json`, p95", "answers/status/p95_ms"),
+            Variant("ms for the console's first page, p95", "answers/console/p95_ms"),
+        ),
+        events=10_000_000,
+        takes_long=True,
+    ),
+    "sync": Scenario(
+        "A sync of very many members, of whom nobody is known, and again",
+        "as named",
+        sync_many,
+        (
+            Variant("members/s, published", "first/members_per_second"),
+            Variant("members/s, compared", "again/members_per_second"),
+            Variant("MB by which the process grows, published", "first/grown_mb"),
+            Variant("MB by which the process grows, compared", "again/grown_mb"),
+            Variant("bytes of Redis a member", "member_bytes"),
+        ),
         events=1_000_000,
         takes_long=True,
     ),

@@ -14,6 +14,7 @@ from segrelay.worker.contract.ledger import Record, pack
 from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.core.backoff import Backoff, Wait
+from segrelay.worker.core.gate import LaneKind
 from segrelay.worker.core.ledger import may_be_member
 
 
@@ -257,7 +258,7 @@ class Partition(Protocol):
         *,
         suspects: Iterable[str] = (),
         labels: Iterable[str] = (),
-        keep_if_due: bool,
+        keep_for: Iterable[LaneKind] = (),
     ) -> Release:
         """Give the lease back.
 
@@ -267,7 +268,7 @@ class Partition(Protocol):
             suspects: The positions of deliveries that the next holder has to render apart, too.
             labels: Of triggers, `trigger|SCOPE|EDITION`: what a scope does not want is not due, and
                 what waits because of another edition is.
-            keep_if_due: Keep the lease if some work may be done now.
+            keep_for: Kinds of lanes: keep the lease if work of one of them may be done now.
         """
 
     async def accept(self, deliveries: Sequence[NewDelivery]) -> None:

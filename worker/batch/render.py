@@ -131,9 +131,12 @@ async def _render_parts(
     render: Callable[[_Part], Awaitable[bool]],
     ends: Callable[[], Awaitable[bool]],
 ) -> None:
-    """Render deliveries part by part, until `ends` says to stop or `render` returns false."""
+    """Render deliveries part by part, until `render` returns false or `ends` says to stop.
+
+    The first part is rendered in any case: what has its turn comes on, whoever else waits.
+    """
     for part in _parts(deliveries, batch):
-        if await ends() or not await render(part):
+        if not await render(part) or await ends():
             return
 
 

@@ -71,6 +71,7 @@ class Header(NamedTuple):
         replays: The number of times that it came back from the dead letters.
         again: Deliver it although it was delivered before, or is already there.
         former: True if it is about the former slug of a renamed audience itself, and stays so.
+        damaged: True if the profile beside it is sealed and does not open. It is not written.
     """
 
     digest: bytes
@@ -84,11 +85,12 @@ class Header(NamedTuple):
     replays: int = 0
     again: bool = False
     former: bool = False
+    damaged: bool = False
 
     @property
-    def is_placeholder(self) -> bool:
-        """Say whether this header stands for one that can't be read: a real one has a time."""
-        return self.time_us == 0
+    def is_broken(self) -> bool:
+        """Say whether the entry can't be read: a header that stands for another one has no time."""
+        return self.time_us == 0 or self.damaged
 
 
 UNREADABLE: Final = Header(
@@ -151,7 +153,7 @@ def encode_header(header: Header) -> bytes:
         | _AGAIN * header.again
         | _FORMER * header.former
     )
-    _, audience, direction, time_us, _, _, _, accepted_ms, replays, _, _ = header
+    _, audience, direction, time_us, _, _, _, accepted_ms, replays, *_ = header
     rest = _behind_digest(audience, direction, time_us, flags, accepted_ms, replays)
     return b'[%d,"%b",%b' % (ENTRY_FORMAT, header.digest.hex().encode(), rest)
 
@@ -242,7 +244,8 @@ def decode_profile(text: bytes) -> bytes:
 def read_entry(fields: Mapping[bytes, bytes]) -> tuple[bytes, Header, bytes]:
     """Return an entry's field `h`, the header that it holds, and its field `p`, opened.
 
-    Where the profile does not open, it stays as it is, and the header is a placeholder.
+    Where the profile does not open, it stays as it is. If it is damaged, the header says so, and
+    whose the entry was; if it has another secret, the header is a placeholder.
     """
     text, profile = fields.get(b"h", b""), fields.get(b"p", b"")
     header = read_header(text)
@@ -252,7 +255,7 @@ def read_entry(fields: Mapping[bytes, bytes]) -> tuple[bytes, Header, bytes]:
         except FormatUnknown:
             header = UNKNOWN_FORMAT
         except PayloadRefused:
-            header = UNREADABLE
+            header = header._replace(damaged=True)
     return text, header, profile
 
 

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 from segrelay.worker.batch.state import Tally
 from segrelay.worker.destinations.insider.api import InsiderApi
+from tests.conformance.clocked_redis import at_once
+from tests.conformance.drain.fakes import FakeNumbers
 from tests.conformance.drain.world import event, members
 
 
@@ -75,6 +77,44 @@ def test_a_drain_for_live_work_reads_nothing_of_a_backfill_and_wakes_for_it(make
     assert (tally.delivered, wake) == (1, "backfill")
     assert world.streams_read == {"live|enter"}
     assert world.drain() == (Tally(), "backfill"), "nor is it left if there is nothing live"
+
+
+def test_what_comes_while_a_drain_for_live_work_finds_nothing_is_delivered_by_it(
+    make_world,
+) -> None:
+    world = make_world()
+    world.kinds = ("live",)
+    world.put(event("bob", lane="backfill"))
+
+    class Numbers(FakeNumbers):
+        async def read(self) -> None:
+            world.put_now(event("ada"))
+            assert at_once(world.partition().take()) is None, "whom its call woke is sent away"
+
+    world.numbers = Numbers()
+
+    tally, wake = world.drain()
+
+    assert (tally.delivered, wake) == (1, "backfill")
+    assert members(world) == {"ada@example.com"}
+
+
+def test_a_backfill_comes_on_though_live_work_comes_whenever_it_was_read(make_world) -> None:
+    world = make_world()
+    world.put(*(event(f"p{n}", lane="backfill") for n in range(300)))
+
+    class Read(set):
+        def update(self, names) -> None:
+            if any(name.startswith("backfill|") for name in names):
+                world.put_now(event(f"live{world.live_calls}"))
+                world.live_calls += 1
+
+    world.streams_read = Read()
+
+    for _ in range(20):
+        world.drain()
+
+    assert world.store.waiting() == 0
 
 
 def test_live_work_is_rendered_to_its_end(make_world) -> None:

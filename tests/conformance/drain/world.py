@@ -273,7 +273,7 @@ class World:
         partition = self.partition()
         labels = [label(name, None, edition) for name, edition in self.newest.items()]
         at_once(partition.take())
-        return at_once(partition.release({}, paused, labels=labels, keep_if_due=False)).wake
+        return at_once(partition.release({}, paused, labels=labels)).wake
 
     def drain_of(self, process: Process, stop: Stop) -> Drain:
         partition = self.partition()

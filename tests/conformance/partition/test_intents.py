@@ -41,10 +41,10 @@ def test_an_intent_in_doubt_is_told_to_the_next_holder_and_gone_at_its_end(bench
     intent = intent_of("n", ada)
     bench.run(bench.one.intent(intent))
     end_ms = settle(bench, Settlement(intent_id="n", open_seconds=30.0))
-    bench.run(bench.one.release({}, (), keep_if_due=False))
+    bench.run(bench.one.release({}, ()))
 
     seen = take(bench, bench.two)
-    bench.run(bench.two.release({}, (), keep_if_due=False))
+    bench.run(bench.two.release({}, ()))
     bench.pass_seconds(30)
     later = take(bench)
 
@@ -78,7 +78,7 @@ def test_a_note_that_is_held_back_is_nobodys(bench: Bench) -> None:
 
     bench.run(bench.two.hold_back(intent_of("n", ada), 30.0))
 
-    bench.run(bench.one.release({}, (), keep_if_due=False))
+    bench.run(bench.one.release({}, ()))
     intent = take(bench).intents[0]
     assert intent.open_until_ms == bench.now_ms + 30_000
     assert [(row.position, row.digest) for row in intent.deliveries] == [("", ada.header.digest)]
@@ -102,7 +102,7 @@ def test_what_was_rendered_is_forgotten_when_it_went_well(bench: Bench, way: str
         case "settle":
             settle(bench, Settlement([settled(ada)]))
         case _:
-            bench.run(bench.one.release({}, (), keep_if_due=False))
+            bench.run(bench.one.release({}, ()))
 
     assert bench.contents()["rendering"] == []
 
@@ -110,7 +110,7 @@ def test_what_was_rendered_is_forgotten_when_it_went_well(bench: Bench, way: str
 def test_suspects_are_told_to_the_next_holder(bench: Bench) -> None:
     ada = held_with(bench, "ada")[0]
 
-    bench.run(bench.one.release({}, (), suspects=[ada.position], keep_if_due=False))
+    bench.run(bench.one.release({}, (), suspects=[ada.position]))
 
     assert take(bench, bench.two).rendering == {ada.position}
 

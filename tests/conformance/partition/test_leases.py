@@ -29,7 +29,7 @@ def test_a_lapsed_lease_can_be_taken_and_then_the_old_holder_has_lost_it(bench: 
         with pytest.raises(LeaseLost):
             bench.run(lost)
     assert not bench.world.renew(bench.one)
-    assert not bench.run(bench.one.release({}, (), keep_if_due=False)).released
+    assert not bench.run(bench.one.release({}, ())).released
     assert bench.count("delivered|vip-enter") == 0
 
 
@@ -82,11 +82,11 @@ def test_a_clock_that_was_set_back_lengthens_no_intent_in_doubt(bench: Bench) ->
     ada = held_with(bench, "ada")[0]
     bench.run(bench.one.intent(intent_of("n", ada)))
     settle(bench, Settlement(intent_id="n", open_seconds=LATE_SECONDS))
-    bench.run(bench.one.release({}, (), keep_if_due=False))
+    bench.run(bench.one.release({}, ()))
     bench.pass_seconds(-3_600)
 
     seen = take(bench, bench.two)
-    bench.run(bench.two.release({}, (), keep_if_due=False))
+    bench.run(bench.two.release({}, ()))
     bench.pass_seconds(LATE_SECONDS)
 
     assert [n.open_until_ms - seen.now_ms for n in seen.intents] == [1000 * LATE_SECONDS]

@@ -78,7 +78,7 @@ def test_a_release_says_whether_there_is_more_and_rings(bench: Bench) -> None:
     held_with(bench, "ada")
     assert bench.contents()["wakeup"] == ""
 
-    release = bench.run(bench.one.release({}, (), keep_if_due=False))
+    release = bench.run(bench.one.release({}, ()))
 
     assert tuple(release) == (True, True, "live")
     assert bench.contents()["wakeup"] == "1"
@@ -90,7 +90,7 @@ def test_live_work_that_may_not_be_done_now_rings_no_live_bell(bench: Bench) -> 
     bench.accept("bob", trigger="vip-exit", lane="backfill")
     take(bench)
 
-    release = bench.run(bench.one.release({}, ("vip-enter",), keep_if_due=False))
+    release = bench.run(bench.one.release({}, ("vip-enter",)))
 
     assert tuple(release) == (True, True, "backfill")
     assert bench.contents()["wakeup"] == "3"
@@ -100,10 +100,25 @@ def test_a_release_keeps_the_lease_where_work_came_meanwhile(bench: Bench) -> No
     take(bench)
     bench.accept("ada")
 
-    release = bench.run(bench.one.release({}, (), keep_if_due=True))
+    release = bench.run(bench.one.release({}, (), keep_for=("live", "backfill")))
 
     assert tuple(release) == (False, True, "")
     assert bench.run(bench.two.take()) is None
+
+
+def test_a_release_keeps_the_lease_only_for_lanes_of_the_kinds_that_are_named(
+    bench: Bench,
+) -> None:
+    take(bench)
+    bench.accept("ada", lane="backfill")
+    take(bench)
+
+    release = bench.run(bench.one.release({}, (), keep_for=("live",)))
+
+    assert tuple(release) == (True, True, "backfill")
+    take(bench)
+    bench.accept("bob")
+    assert not bench.run(bench.one.release({}, (), keep_for=("live",))).released
 
 
 @pytest.mark.parametrize("why", ["paused", "waits", "held"])
@@ -119,12 +134,12 @@ def test_what_may_not_be_done_now_is_not_due(bench: Bench, why: str) -> None:
     else:
         holds = {VIP: Hold(ada.entry_id, bench.now_ms + 5_000)}
 
-    release = bench.run(bench.one.release(holds, paused, keep_if_due=True))
+    release = bench.run(bench.one.release(holds, paused, keep_for=("live", "backfill")))
 
     assert tuple(release) == (True, False, "")
     bench.pass_seconds(5)
     take(bench)
-    later = bench.run(bench.one.release({}, (), keep_if_due=False))
+    later = bench.run(bench.one.release({}, ()))
     assert later.due
 
 
@@ -133,22 +148,22 @@ def test_what_waits_of_a_paused_job_is_not_due(bench: Bench) -> None:
     bench.accept("ada", lane="job.load")
     take(bench)
 
-    release = bench.run(bench.one.release({}, ("job.load",), keep_if_due=True))
+    release = bench.run(bench.one.release({}, ("job.load",), keep_for=("live", "backfill")))
 
     assert tuple(release) == (True, False, "")
     take(bench)
-    assert bench.run(bench.one.release({}, ("job.other",), keep_if_due=False)).wake == "backfill"
+    assert bench.run(bench.one.release({}, ("job.other",))).wake == "backfill"
 
 
 def test_behind_a_hold_a_stream_is_due(bench: Bench) -> None:
     ada, _ = held_with(bench, "ada", "bob")
     holds = {VIP: Hold(ada.entry_id, bench.now_ms + 5_000)}
 
-    release = bench.run(bench.one.release(holds, (), keep_if_due=False))
+    release = bench.run(bench.one.release(holds, ()))
 
     assert release.due
     assert take(bench).holds == holds
-    bench.run(bench.one.release({VIP: None}, (), keep_if_due=False))
+    bench.run(bench.one.release({VIP: None}, ()))
     assert take(bench).holds == {}
 
 
@@ -156,7 +171,7 @@ def test_a_bell_that_was_rung_for_a_drain_to_come_is_not_rung_again(bench: Bench
     held_with(bench, "ada")
     bench.accept("bob")
 
-    release = bench.run(bench.one.release({}, (), keep_if_due=False))
+    release = bench.run(bench.one.release({}, ()))
 
     assert release.due
     assert not release.wake
@@ -168,7 +183,7 @@ def test_whoever_came_in_vain_is_rung_for_at_the_release(bench: Bench) -> None:
     assert bench.run(bench.two.take()) is None
     bench.accept("cyd")
 
-    release = bench.run(bench.one.release({}, (), keep_if_due=False))
+    release = bench.run(bench.one.release({}, ()))
 
     assert release.wake == "live"
     assert bench.contents()["wakeup"] == "1"
@@ -181,7 +196,7 @@ def test_a_bell_that_was_answered_in_vain_is_silent_once_all_is_done(bench: Benc
     bob = bench.deliveries()[1]
     settle(bench, Settlement([settled(ada), settled(bob)]))
 
-    bench.run(bench.one.release({}, (), keep_if_due=False))
+    bench.run(bench.one.release({}, ()))
 
     assert bench.contents()["wakeup"] == ""
 
@@ -190,7 +205,7 @@ def test_everybody_who_was_reached_is_kept_while_they_are_few(bench: Bench) -> N
     take(bench)
     settle(bench, Settlement(reached={"0b": b"[1,{}]", "0a": b"[1,{}]"}))
     settle(bench, Settlement(reached={"0a": b"[2,{}]"}))
-    bench.run(bench.one.release({}, (), keep_if_due=False))
+    bench.run(bench.one.release({}, ()))
 
     assert take(bench).reached_up_to == ""
     assert bench.contents()["reached"] == {"0a": b"[2,{}]", "0b": b"[1,{}]"}
@@ -205,7 +220,7 @@ def test_of_many_who_were_reached_an_even_sample_is_kept(bench: Bench) -> None:
         part = everybody[first : first + 500]
         settle(bench, Settlement(reached=dict.fromkeys(part, b"[1,{}]")))
 
-    bench.run(bench.one.release({}, (), keep_if_due=False))
+    bench.run(bench.one.release({}, ()))
     kept = bench.contents()["reached"]
     assert take(bench).reached_up_to == max(kept)
     assert list(kept) == sorted(everybody)[:REACHED_KEPT]
@@ -224,14 +239,12 @@ def test_what_a_trigger_does_not_want_is_due_only_for_one_that_means_something_e
     bench.run(bench.one.set_aside(VIP, "now", found.entries[0].entry_id))
 
     assert take(bench).orphans == {f"{VIP}|now": last_id}
-    assert not bench.run(
-        bench.one.release({}, (), labels=["vip-enter|now|"], keep_if_due=False)
-    ).due
+    assert not bench.run(bench.one.release({}, (), labels=["vip-enter|now|"])).due
     take(bench)
     bench.accept("cleo")
-    assert bench.run(bench.one.release({}, (), labels=["vip-enter|now|"], keep_if_due=False)).due
+    assert bench.run(bench.one.release({}, (), labels=["vip-enter|now|"])).due
     take(bench)
-    assert bench.run(bench.one.release({}, (), labels=["vip-enter|then|"], keep_if_due=False)).due
+    assert bench.run(bench.one.release({}, (), labels=["vip-enter|then|"])).due
 
 
 def test_what_was_set_aside_is_forgotten_once_another_holder_has_settled_it(bench: Bench) -> None:

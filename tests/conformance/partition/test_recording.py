@@ -99,7 +99,7 @@ def test_the_oldest_rows_go_when_there_is_no_room_and_are_counted(bench: Bench) 
         bench.world.set_clock(START_MS + 1_000 * at)
         (one,) = held_with(bench, f"person{at}")[-1:]
         settle(bench, Settlement([ended(one)]))
-        bench.run(bench.one.release({}, (), keep_if_due=False))
+        bench.run(bench.one.release({}, ()))
 
     recorded = bench.recorded()
     left = len(bench.outcomes())

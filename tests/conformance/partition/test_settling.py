@@ -157,7 +157,7 @@ def test_ids_go_on_behind_those_of_a_removed_stream_when_the_lease_was_given_bac
     take(bench)
     (ada,) = bench.deliveries()
     settle(bench, Settlement([settled(ada, Skip.DUPLICATE)]))
-    bench.run(bench.one.release({}, (), keep_if_due=False))
+    bench.run(bench.one.release({}, ()))
 
     bench.accept("bob")
     take(bench, bench.two)

@@ -56,6 +56,7 @@ from segrelay.worker.contract.redis.scripts import (
     script_call,
 )
 from segrelay.worker.core.backoff import Backoff, Wait
+from segrelay.worker.core.gate import LaneKind
 from segrelay.worker.errors import LeaseLost, RedisMismatch
 
 SETTLE: Final = scripts.source("settle")
@@ -252,6 +253,7 @@ _COUNTED_AT_ONCE: Final = 1_000
 """The most entries that one call of a script counts, so that others do not wait for long."""
 _MORE: Final = 2
 _QUEUES: Final[dict[int, Literal["live", "backfill", ""]]] = {0: "", 1: "live", 3: "backfill"}
+_DUE: Final[dict[LaneKind, int]] = {"live": 1, "backfill": 3}
 
 
 class RedisPartition:
@@ -448,7 +450,7 @@ class RedisPartition:
         *,
         suspects: Iterable[str] = (),
         labels: Iterable[str] = (),
-        keep_if_due: bool,
+        keep_for: Iterable[LaneKind] = (),
     ) -> Release:
         """Give the lease back, and say whether there is more to do."""
         k = self.keys
@@ -459,10 +461,11 @@ class RedisPartition:
             for name, hold in holds.items()
             for part in (name, " ".join(map(str, hold)).rstrip() if hold else "")
         ]
+        keeps = max((_DUE[kind] for kind in keep_for), default=0)
         released, due, wake = await self._call(
             "release",
             (k.lease, k.rendering, k.holds, k.streams, k.retry, k.wakeup, k.orphans),
-            (self.token, int(keep_if_due), k.tag, kept, len(holds), *pairs, *paused, *labels),
+            (self.token, keeps, k.tag, kept, len(holds), *pairs, *paused, *labels),
         )
         return Release(bool(released), bool(due), _QUEUES[wake])
 

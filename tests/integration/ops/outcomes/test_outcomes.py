@@ -25,6 +25,8 @@ from tests.integration.ops.outcomes.world import (
 )
 from tests.integration.ops.relay import payload
 
+pytestmark = pytest.mark.also_sealed(nightly=True)
+
 
 def lively(relay, sandbox, call):
     """Let deliveries end in every way, and take deaths back."""
@@ -277,7 +279,7 @@ def test_files_are_due_in_a_full_redis_too(relay):
     finally:
         relay.client.config_set("maxmemory", 0)
 
-    assert due == ["outcomes"]
+    assert due == ["outcomes", "retention"]
     assert again == []
 
 

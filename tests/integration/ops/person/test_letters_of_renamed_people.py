@@ -5,6 +5,7 @@ import pytest
 
 from segrelay.ops.main import app as main
 from segrelay.ops.person.renaming import IdentityChange, PersonMove, move_dead_letters
+from segrelay.worker.batch.delivery import unseal_dead_letter
 from segrelay.worker.contract.keys import digest_of, partition_of
 from segrelay.worker.contract.people import Forward, Moving
 from segrelay.worker.errors import OperationsMustAct
@@ -17,6 +18,8 @@ from tests.integration.ops.person.test_renamed_person import (
     rename,
 )
 from tests.integration.ops.relay import payload
+
+pytestmark = pytest.mark.also_sealed
 
 
 def test_letters_of_somebody_who_is_erased_meanwhile_come_nowhere(call, with_a_dead_letter):
@@ -77,7 +80,7 @@ def test_letters_move_to_the_new_identity(call, with_a_dead_letter):
 def kept_dead_letters(relay):
     """Return the letters as they are in their partitions; each names its own."""
     found = [
-        (partition, orjson.loads(text))
+        (partition, orjson.loads(unseal_dead_letter(text)))
         for partition in relay.partitions()
         for text in relay.client.hvals(partition.dead_letters)
     ]

@@ -5,6 +5,8 @@ import gzip
 import io
 import os
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import orjson
 import pyarrow as pa
@@ -12,9 +14,10 @@ import pytest
 from pyarrow.parquet import write_table
 
 from segrelay.producer.sources.opening import zstd
+from segrelay.producer.sources.tables import Columns
 from segrelay.producer.sync.run import Phase
 from segrelay.producer.sync.sources import FileSource
-from segrelay.worker.errors import UsageWrong
+from segrelay.worker.errors import ScanExpired, UsageWrong
 from tests.integration.producer.sync_world import emails
 from tests.nightly import amount
 from tests.unit.producer.sources.test_cuts import SKIPPABLE
@@ -134,9 +137,9 @@ class Meddler(FileSource):
         self.__dict__ = source.__dict__
         self._call, self._meddle, self.calls = call, meddle, 0
 
-    def page(self, start):
+    def page(self, *args):
         self._meet()
-        return super().page(start)
+        return super().page(*args)
 
     def _read(self, file):
         self._meet()
@@ -305,3 +308,103 @@ def test_an_export_that_is_cut_off_takes_nobody_out_and_a_whole_one_does(how, wo
     run = world.run()
 
     assert (run.last["outcome"], run.left, run.problem, run.failures) == ("done", 40, "", 0)
+
+
+def people_of(count):
+    return "".join(f'{{"email":"p{n}@example.com"}}\n' for n in range(count)).encode()
+
+
+def file_source(path, **options):
+    return FileSource(str(path), Columns(), now=lambda: time.time() + 60, **options)
+
+
+def is_open(path):
+    return any(os.path.realpath(each) == str(path) for each in Path("/proc/self/fd").iterdir())
+
+
+def test_a_file_stays_open_between_two_steps_until_its_last_page(tmp_path):
+    path = tmp_path / "export.ndjson"
+    path.write_bytes(people_of(2_500))
+    source = file_source(path)
+    start, open_after, rows = "", [], []
+
+    for _ in range(3):
+        with source:
+            page = source.page(start)
+        start, rows = page.following, rows + page.rows
+        open_after.append(is_open(path))
+
+    assert [row["email"] for row in rows] == [f"p{n}@example.com" for n in range(2_500)]
+    assert (open_after, start) == ([True, True, False], "")
+
+
+def test_a_file_that_no_step_reads_any_more_is_closed_and_opened_again_for_the_next(tmp_path):
+    path = tmp_path / "export.ndjson"
+    path.write_bytes(people_of(1_500))
+    source = file_source(path, kept_seconds=0.01)
+    with source:
+        first = source.page("")
+
+    until(lambda: not is_open(path), 10)
+    with source:
+        assert len(source.page(first.following).rows) == 500
+
+
+def test_a_file_that_was_rewritten_between_two_steps_has_to_be_read_anew(tmp_path):
+    path = tmp_path / "export.ndjson"
+    path.write_bytes(people_of(2_500))
+    source = file_source(path)
+    with source:
+        first = source.page("")
+    path.write_bytes(people_of(2_400))
+
+    with source, pytest.raises(ScanExpired):
+        source.page(first.following)
+
+    assert not is_open(path)
+
+
+def test_the_lock_is_kept_while_another_process_reads_up_to_where_the_scan_is(tmp_path):
+    path = tmp_path / "export.ndjson"
+    path.write_bytes(people_of(5_000))
+    with file_source(path) as source:
+        start = source.page("").following
+        for _ in range(3):
+            start = source.page(start).following
+    stayed = []
+
+    with file_source(path, stay_seconds=0.0) as other:
+        page = other.page(start, lambda: stayed.append(1))
+
+    assert len(stayed) == 4
+    assert [row["email"] for row in page.rows[:2]] == ["p4000@example.com", "p4001@example.com"]
+
+
+class Overtaken(FileSource):
+    """Another process goes on with the run while this one is on its way to a page."""
+
+    def __init__(self, path, overtake):
+        super().__init__(path, Columns(), stay_seconds=0.0)
+        self._overtake = overtake
+
+    def page(self, start, stay):
+        self._overtake()
+        return super().page(start, stay)
+
+
+def test_a_step_that_is_overtaken_on_its_way_to_a_page_changes_nothing(world, exports):
+    export = exports("1.csv", range(4_500), minutes_ago=30)
+    first, other = world.syncing(), world.syncing()
+    assert first.step(forced=True, is_over=lambda: True).more
+
+    def overtake():
+        world.lapse()
+        assert first.step(is_over=lambda: True).more
+
+    source = Overtaken(str(export), overtake)
+    step = replace(other, open_source=lambda _: source).step()
+
+    assert not step.taken
+    assert (first.store.peek().rows, len(world.inside())) == (2_000, 2_000)
+    run = world.run()
+    assert (run.rows, run.entered, world.inside()) == (4_500, 4_500, emails(range(4_500)))

@@ -2,7 +2,7 @@
 -- Gives the lease back, and says whether there is more to do.
 --
 -- KEYS[1] lease  [2] rendering  [3] holds  [4] streams  [5] retry  [6] wakeup  [7] orphans
--- ARGV[1] token  [2] 1 = keep the lease if work has become due  [3] the keys' tag  [4] what the next holder renders apart: JSON, "" = nothing
+-- ARGV[1] token  [2] keep the lease if work has become due: 0 = never, 1 = of the live lane, 3 = any  [3] the keys' tag  [4] what the next holder renders apart: JSON, "" = nothing
 --     [5] h, the number of holds; h times a name and a hold ("" = none any more)  then the triggers that are
 --     paused, or whose gate is closed, and the lanes that are paused; and the scopes and newest editions of triggers, as
 --     `trigger|SCOPE|EDITION`
@@ -21,7 +21,7 @@ for i = 6, 5 + 2 * h, 2 do
 end
 local paused, known = told_from(6 + 2 * h)
 local more = due(KEYS[4], KEYS[5], KEYS[3], KEYS[7], ARGV[3], paused, known, now, math.huge)
-if more ~= 0 and ARGV[2] == '1' then return {0, 1, 0} end
+if more ~= 0 and more <= tonumber(ARGV[2]) then return {0, 1, 0} end
 lock_free(KEYS[1])
 local wakeup, wake = redis.call('GET', KEYS[6]), 0
 if more ~= 0 and wakeup ~= '1' and wakeup ~= '3' then
