@@ -145,18 +145,18 @@ def unpack_ledgers(
 
 
 def _ledger_event(delivery: Delivery, trigger: int, audience: int) -> LedgerEvent:
-    _, _, direction, time_us, state, _, repair, _, replays, again, _ = delivery.header
-    is_change = direction is Direction.CHANGE
+    header = delivery.header
+    is_change = header.direction is Direction.CHANGE
     return LedgerEvent(
-        time_us,
-        direction,
+        header.time_us,
+        header.direction,
         trigger,
         audience,
-        state,
-        repair,
-        PROTECTION.checksum(delivery.text) if is_change else 0,
-        replays,
-        again,
+        state=header.state,
+        repair=header.repair,
+        profile_hash=PROTECTION.checksum(delivery.text) if is_change else 0,
+        replays=header.replays,
+        again=header.again,
     )
 
 
