@@ -221,6 +221,43 @@ def discard(
         yield taken
 
 
+def discard_leaving(
+    client: Redis,
+    settings: Settings,
+    partition: PartitionKeys,
+    dead_letters: Sequence[StoredDeadLetter],
+    arrived: Sequence[bool],
+) -> int:
+    """Discard letters that are on their way to another identity; return how many it were.
+
+    Those that have `arrived` stand there as well, and are counted there.
+
+    Raises:
+        PartitionsChange: The number of partitions is being changed.
+    """
+    recording = Recording.of(settings)
+    ends = [
+        end
+        for one in (dead_letters if recording else ())
+        if recording
+        for end in _ends(one, recording, discards=True, reason="")
+    ]
+    call = script_call(
+        opened.source("letters_drop"),
+        partition,
+        letters={
+            "id": [one["id"] for one in dead_letters],
+            "stream": [one["stream"] for one in dead_letters],
+            "arrived": [int(one) for one in arrived],
+        },
+        **recorded(partition, recording, ends),
+    )
+    (dropped,) = opened.run(client, "letters_drop", [call])
+    if dropped < 0:
+        raise PartitionsChange
+    return int(dropped)
+
+
 class Expiry(NamedTuple):
     """The permission to discard letters that were kept for long enough.
 

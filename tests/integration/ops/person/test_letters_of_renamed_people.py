@@ -9,6 +9,7 @@ from segrelay.worker.batch.delivery import unseal_dead_letter
 from segrelay.worker.contract.keys import digest_of, partition_of
 from segrelay.worker.contract.people import Forward, Moving
 from segrelay.worker.errors import OperationsMustAct
+from tests.integration.ops.outcomes.world import counted, counts_of, recording, rows_of
 from tests.integration.ops.person.test_renamed_person import (
     NEW,
     OLD,
@@ -54,6 +55,29 @@ def with_a_dead_letter(relay, sandbox):
     sandbox.settings(poison="", poison_status=400)
     assert relay.status()["dead"] == 1
     return relay
+
+
+@pytest.mark.parametrize("before", ["hkeys", "hdel"])
+def test_letters_that_are_erased_on_their_way_are_counted_and_recorded_as_discarded(
+    relay, sandbox, call, tmp_path, before
+):
+    """The renaming dies once a letter has left, or has arrived, and then the person is erased."""
+    recording(relay)
+    sandbox.settings(poison="poisoned", poison_status=200)
+    relay.publish(payload(OLD, status="poisoned"), job="load")
+    relay.drain()
+    begun = Forward(Moving.BEGUN, f"email:{NEW}", partition_at(NEW).number, 5).dumps()
+    relay.client.hset(partition_at(OLD).forwards, digest_of(f"email:{OLD}").hex(), begun)
+    assert dead_letters_taken_and_die(relay, NEW, MortalClient(relay.client, before=before))
+
+    receipt = orjson.loads(call(main, "erase", OLD, "--yes", "--json").stdout)
+
+    call(main, "outcomes", "export", tmp_path / "all.ndjson")
+    status = relay.status()
+    assert (status["accepted"], status["discarded"], status["dead"]) == (1, 1, 0)
+    assert status["jobs"]["load"]["discarded"] == 1
+    assert counted(rows_of(tmp_path / "all.ndjson")) == counts_of(status)
+    assert receipt["erased"]["letters"] == 1
 
 
 def dead_letters(call, *arguments):
