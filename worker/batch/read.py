@@ -208,7 +208,7 @@ async def _read(
             size += len(delivery.profile)
             if source.trigger in previews:
                 taken[source.trigger] += 1
-        if taken[source.trigger] >= PREVIEW_ENTRIES:
+        if previews and taken[source.trigger] >= PREVIEW_ENTRIES:
             source.is_exhausted = True
             continue
         if not source.entries and not source.is_exhausted:
