@@ -41,6 +41,8 @@ from segrelay.worker.contract.celery import queue_name
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.outcomes import Recording
 from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.protection import PROTECTION
+from segrelay.worker.contract.redis.claim import learn_protection
 from segrelay.worker.contract.redis.client import AsyncRedis
 from segrelay.worker.contract.redis.connection import (
     connect,
@@ -56,7 +58,7 @@ from segrelay.worker.core.verdicts import Verdict
 from segrelay.worker.destinations.oauth2 import Granted, read_grant, token_request
 from segrelay.worker.destinations.sending import Sender
 from segrelay.worker.drain import SLICE_SECONDS, STOP_GRACE_SECONDS, Drain, Limits
-from segrelay.worker.errors import RedisUnavailable, UsageWrong
+from segrelay.worker.errors import RedisMismatch, RedisUnavailable, UsageWrong
 from segrelay.worker.node.loading import Loaded, Upkeep, load
 
 FIRST_DRAINS: Final = 5
@@ -129,6 +131,7 @@ class Runtime:
 
         Raises:
             UsageWrong: There is no such destination or partition.
+            RedisMismatch: Redis is protected in another way than the configuration says.
         """
         partition_keys = self._keys_of(destination, partition)
         if partition_keys is None:
@@ -142,6 +145,13 @@ class Runtime:
 
             drain = self._drain(partition_keys, stop, live_waits, adapted)
             tally, queue = self.runner.run(drain)
+        except RedisMismatch:
+            # Another process was the first to claim a Redis that had come back empty.
+            before = PROTECTION.secret_id
+            self.runner.run(self._learn_protection())
+            if PROTECTION.secret_id == before:
+                raise
+            tally, queue = Tally(ended="Redis has another protection of people's data"), ""
         finally:
             if self.is_worker:
                 gc.collect()
@@ -172,6 +182,11 @@ class Runtime:
     async def _learn_numbering(self) -> None:
         stored = await self.client.execute_command("GET", keys.PARTITIONS)
         self.settings.redis.learn(Numbering.loads(stored) if stored else None)
+
+    async def _learn_protection(self) -> None:
+        learn_protection(
+            self.settings, await self.client.execute_command("GET", keys.PROTECTION) or b""
+        )
 
     def _keep_what_was_loaded(self) -> None:
         """Hide the objects that the first drains have loaded from the garbage collector.
