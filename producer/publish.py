@@ -11,10 +11,13 @@ From an application of your own, with the `segrelay.toml` that the commands use:
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import MappingProxyType
+from typing import Final
 
 from segrelay.producer.events.payloads import Payload, Refused, RowForm
 from segrelay.producer.publishing.audiences import AudienceStore
@@ -119,7 +122,7 @@ class Publisher:
     def draft(
         self, rows: Iterable[Payload], form: RowForm | None, options: PublishOptions
     ) -> Draft:
-        """Draft the deliveries of a block of a job's rows, for `write_draft`.
+        """Draft the deliveries of a block of rows, for `write_draft`.
 
         The next block may be drafted in another thread while one is written. What has no time of
         its own has that of its draft.
@@ -137,7 +140,7 @@ class Publisher:
         return self._drafter.draft(rows, options.resolved(), form=form)
 
     def write_draft(self, draft: Draft, progress: JobPosition) -> Published:
-        """Publish a block of a job that was drafted.
+        """Publish a block that was drafted.
 
         Raises:
             RedisUnavailable: As `publish`.
@@ -266,6 +269,26 @@ class Publisher:
     def _keep(self, refused: Sequence[Refused], now_us: int, how: HowPublished) -> None:
         cap_bytes = self._meter.quarantine_bytes(CAP_BYTES)
         self._quarantine.keep(refused, now_ms=now_us // 1_000, cap_bytes=cap_bytes, how=how)
+
+
+_COLLECT_AFTER: Final = (100_000, 20, 50)
+"""Thresholds of the garbage collector while rows are read: many objects without cycles."""
+_SWITCHED_SECONDS: Final = 0.000_5
+"""The seconds between two switches of threads: a block that is written goes before one that is
+drafted, which would not yield for 5 ms otherwise."""
+
+
+@contextmanager
+def in_bulk() -> Iterator[None]:
+    """Set up the interpreter for a thread that drafts and one that writes all the while."""
+    thresholds, switched_seconds = gc.get_threshold(), sys.getswitchinterval()
+    gc.set_threshold(*_COLLECT_AFTER)
+    sys.setswitchinterval(_SWITCHED_SECONDS)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        sys.setswitchinterval(switched_seconds)
 
 
 @contextmanager
