@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import orjson
 
-from segrelay.producer.events.payloads import SEGMENT_EVENTS, Payload, load
+from segrelay.producer.events.payloads import SEGMENT_EVENTS, Payload, load, text_of
 from segrelay.producer.events.values import loads_exactly
 from segrelay.producer.sources.files import Lines
 from segrelay.worker.contract.words import Refusal
@@ -311,7 +311,7 @@ class _PayloadReader:
             self._note_broken(number, text)
             return
         for value in values:
-            yield Payload(orjson.dumps(value), value, number, self._next_index())
+            yield Payload(text_of(value), value, number, self._next_index())
 
     def _note_broken(self, number: int, text: bytes) -> None:
         self._broken_size += len(text)
