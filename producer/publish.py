@@ -11,10 +11,11 @@ From an application of your own, with the `segrelay.toml` that the commands use:
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -281,6 +282,7 @@ drafted, which would not yield for 5 ms otherwise."""
 @contextmanager
 def in_bulk() -> Iterator[None]:
     """Set up the interpreter for a thread that drafts and one that writes all the while."""
+    _keep_freed_memory()
     thresholds, switched_seconds = gc.get_threshold(), sys.getswitchinterval()
     gc.set_threshold(*_COLLECT_AFTER)
     sys.setswitchinterval(_SWITCHED_SECONDS)
@@ -289,6 +291,21 @@ def in_bulk() -> Iterator[None]:
     finally:
         gc.set_threshold(*thresholds)
         sys.setswitchinterval(switched_seconds)
+
+
+_TRIM_THRESHOLD: Final = -1
+"""The parameter of `mallopt` that says from how many bytes on freed memory goes back."""
+_KEPT_BYTES: Final = 64 * 1024 * 1024
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library keep what a block has freed for the next one, where it can.
+
+    It would give memory back to the system behind each block, and the system has to clear it for
+    the next: a third of what drafting a row takes. There is no such setting but in glibc.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 @contextmanager
