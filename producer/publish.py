@@ -177,10 +177,10 @@ class Publisher:
             if events >= together.events or size >= together.size_bytes:
                 break
         self._carry_out(joined(drafts), JobPosition())
-        return [
-            draft.result + Published(accepted=draft.deliveries_count, people=draft.people())
-            for draft in drafts
-        ]
+        for draft in drafts:
+            draft.result.accepted = draft.deliveries_count
+            draft.result.people = draft.people()
+        return [draft.result for draft in drafts]
 
     def publish_retried(self, events: Sequence[Event], lane: str) -> Published:
         """Write the deliveries of events that were in the quarantine.

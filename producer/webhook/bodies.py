@@ -219,7 +219,7 @@ class Body:
     def advance(self, stored: Published) -> None:
         """Record that the payloads that were taken are stored."""
         self._position = self.taken
-        self.stored += stored
+        self.stored = self.stored + stored if self.stored.payloads else stored
 
     def _found(self) -> Iterator[Payload]:
         if self._spans is None and len(self.text) <= SMALL_BYTES:
