@@ -5,12 +5,13 @@ is what health names from then on: all that is going to be old enough within `re
 Only what was announced for that long is dropped; see `segrelay.ops.state.retention`.
 
 Letters are discarded by the script by which a person discards them, so that the counts and the rows
-about outcomes stay right; see `leave.lua`. The history and the requests to the receiver are trimmed
-without a word.
+about outcomes stay right; see `leave.lua`. The history, the requests to the receiver and the
+minutes of jobs are trimmed without a word.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -48,6 +49,8 @@ LOG: Final = structlog.get_logger()
 DROPPED_AT_ONCE: Final = 200
 """The most letters, and the most records, that one step drops."""
 _STEP_SECONDS: Final = 60.0
+_MINUTE_MS: Final = 60_000
+_FIELDS_AT_ONCE: Final = 1_000
 _TOLD_AGAIN_MS: Final = 3_600_000
 """The time between two acts in the audit: the newest thousands of them are kept."""
 
@@ -81,6 +84,7 @@ class Retention:
         partitions = all_partitions(self.client, self.settings)
         dropped = dict(self._drop(partitions, limits, state, now_ms))
         self._trim_history(partitions, now_ms)
+        self._trim_minutes(partitions, now_ms)
         more = max(dropped.values(), default=0) >= DROPPED_AT_ONCE
         for what, count in dropped.items():
             if count:
@@ -153,6 +157,23 @@ class Retention:
             [*names, keys.REQUESTS],
             lambda pipe, name: pipe.xtrim(name, minid=now_ms - kept_ms, approximate=False),
         )
+
+    def _trim_minutes(self, partitions: Sequence[PartitionKeys], now_ms: int) -> None:
+        """Remove the minutes of jobs, for their reports, that are older than what the ledger tells.
+
+        They are fields of one hash, which goes once no job settles anything for that long: where
+        there is a job every night, it never would. Each minute one partition has its turn.
+        """
+        if not partitions:
+            return
+        minute = now_ms // _MINUTE_MS
+        key = partitions[minute % len(partitions)].jobtimes
+        kept_seconds = self.settings.delivery.ledger_retention_seconds
+        before = minute - math.ceil(1_000 * kept_seconds / _MINUTE_MS)
+        fields: Any = self.client.hkeys(key)
+        gone = [each for each in fields if int(each.split(b"|")[1]) < before]
+        for first in range(0, len(gone), _FIELDS_AT_ONCE):
+            self.client.hdel(key, *gone[first : first + _FIELDS_AT_ONCE])
 
     def _tell(
         self, partitions: Sequence[PartitionKeys], state: RetentionState, now_ms: int

@@ -241,13 +241,13 @@ class Publisher:
     ) -> Published:
         if self._dry_run:
             return draft.result + Published(accepted=draft.deliveries_count)
-        # First what was refused: if the answer to the deliveries is lost, and by the next attempt
-        # one of the refused can be placed, its partition may be beyond this chunk.
-        if draft.kept:
-            rules = draft.reading
-            how = (draft.lane, rules.state, rules.skip_hook)
-            self._keep(draft.kept, rules.now_us, how)
         try:
+            # First what was refused: if the answer to the deliveries is lost, and by the next
+            # attempt one of the refused can be placed, its partition may be beyond this chunk.
+            if draft.kept:
+                rules = draft.reading
+                how = (draft.lane, rules.state, rules.skip_hook)
+                self._keep(draft.kept, rules.now_us, how)
             written = write(
                 self._client,
                 draft.deliveries,
@@ -255,6 +255,7 @@ class Publisher:
                 rolls,
                 draft.entrants,
                 ids=self._settings.redis.ids,
+                secret_id=draft.secret_id,
             )
         except PartitionsChange:
             self._claimed = False

@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+from tests.sealed import KEY, is_sealed
+
 INSIDER_URL = "https://unification.useinsider.com"
 NOBODY_LISTENS_URL = "http://127.0.0.1:9"
 UPSERT = "/api/user/v1/upsert"
@@ -19,6 +21,8 @@ def configuration(*tables: str, redis: str = "embedded", **redis_keys: Any) -> s
     """
     if not any(each.startswith("[delivery]") for each in tables):
         tables = (delivery(), *tables)
+    if is_sealed():
+        tables = (*tables, table("protection", key=KEY))
     return "".join([table("redis", url=redis, **redis_keys), *tables])
 
 

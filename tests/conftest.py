@@ -18,6 +18,7 @@ from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.connection import connect
 from tests.nightly import NIGHTLY
 from tests.redis_user import restricted_url
+from tests.sealed import seal_all
 from tests.slots import SlotWatch
 
 # A shell that runs tests in the background lets them ignore Ctrl-C, and so what they start.
@@ -49,9 +50,20 @@ def _own_log() -> Iterator[None]:
     root.handlers = [one for one in root.handlers if type(one) is not logging.StreamHandler]
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Let tests of some modules run with people's data open, and sealed."""
+    mark = metafunc.definition.get_closest_marker("also_sealed")
+    if mark:
+        only = [pytest.mark.nightly] if mark.kwargs.get("nightly") else []
+        ways = [pytest.param(False, id="open"), pytest.param(True, id="sealed", marks=only)]
+        metafunc.parametrize("_protection", ways, indirect=True)
+
+
 @pytest.fixture(autouse=True)
-def _open() -> Iterator[None]:
+def _protection(request: pytest.FixtureRequest) -> Iterator[None]:
     """A process works with one Redis, and a test with others than the one before it."""
+    if getattr(request, "param", False):
+        seal_all()
     yield
     PROTECTION.off()
 

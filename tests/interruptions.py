@@ -16,6 +16,7 @@ from segrelay.worker.contract.partitions import RENUMBERED_LEASE
 from segrelay.worker.contract.redis.acts import read_acts
 from segrelay.worker.contract.redis.client import Pipeline, Redis
 from segrelay.worker.errors import SegrelayError, UsageWrong
+from tests.sealed import opened
 
 OF_THE_MOMENT = (b"}lease", b"}wakeup", b"segrelay.live", b"segrelay.backfill", b"segrelay.jobs")
 """Ends of names whose values tell who works, or has to, and nothing of what is kept."""
@@ -242,6 +243,7 @@ def without_times(found):
 
 
 def _ordered(value):
+    value = opened(value)
     if isinstance(value, dict):
         return sorted(value.items())
     if isinstance(value, list) and value and isinstance(value[0][1], dict):

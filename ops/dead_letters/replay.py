@@ -42,7 +42,6 @@ from segrelay.worker.contract.events import (
     decode_header,
     encode_header,
     pack_profile,
-    read_header,
 )
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name, stream_name
 from segrelay.worker.contract.masking import hidden, masked_profile
@@ -222,6 +221,43 @@ def discard(
         yield taken
 
 
+def discard_leaving(
+    client: Redis,
+    settings: Settings,
+    partition: PartitionKeys,
+    dead_letters: Sequence[StoredDeadLetter],
+    arrived: Sequence[bool],
+) -> int:
+    """Discard letters that are on their way to another identity; return how many it were.
+
+    Those that have `arrived` stand there as well, and are counted there.
+
+    Raises:
+        PartitionsChange: The number of partitions is being changed.
+    """
+    recording = Recording.of(settings)
+    ends = [
+        end
+        for one in (dead_letters if recording else ())
+        if recording
+        for end in _ends(one, recording, discards=True, reason="")
+    ]
+    call = script_call(
+        opened.source("letters_drop"),
+        partition,
+        letters={
+            "id": [one["id"] for one in dead_letters],
+            "stream": [one["stream"] for one in dead_letters],
+            "arrived": [int(one) for one in arrived],
+        },
+        **recorded(partition, recording, ends),
+    )
+    (dropped,) = opened.run(client, "letters_drop", [call])
+    if dropped < 0:
+        raise PartitionsChange
+    return int(dropped)
+
+
 class Expiry(NamedTuple):
     """The permission to discard letters that were kept for long enough.
 
@@ -351,9 +387,7 @@ def _call(
                 for dead_letter in dead_letters
             ],
             "header": [header for header, _ in entries],
-            "profile": [
-                PROTECTION.seal(profile, read_header(header).digest) for header, profile in entries
-            ],
+            "profile": [profile for _, profile in entries],
         },
         expired=expiry or (),
         digests=digests,
@@ -396,13 +430,15 @@ def _target(dead_letter: StoredDeadLetter) -> str:
 
 
 def _entry(dead_letter: StoredDeadLetter) -> tuple[bytes, bytes]:
+    """Return header and profile for the stream; what can't be read goes back as it was."""
     header = dead_letter_header(dead_letter)
     if header is None:
         entry = entry_of(dead_letter)
         assert entry is not None
         return entry
     again = header._replace(replays=header.replays + 1)
-    return encode_header(again), pack_profile(orjson.dumps(dead_letter["profile"]))
+    profile = pack_profile(orjson.dumps(dead_letter["profile"]))
+    return encode_header(again), PROTECTION.seal(profile, again.digest)
 
 
 def entry_of(dead_letter: StoredDeadLetter) -> tuple[bytes, bytes] | None:

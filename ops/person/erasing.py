@@ -21,15 +21,21 @@ from typing import Any, Final
 
 import orjson
 
-from segrelay.ops.dead_letters.reading import dead_letter_at, find_dead_letters, matches
-from segrelay.ops.dead_letters.replay import discard
+from segrelay.ops.dead_letters.reading import (
+    StoredDeadLetter,
+    dead_letter_at,
+    find_dead_letters,
+    matches,
+)
+from segrelay.ops.dead_letters.reading import digest_of as digest_of_dead_letter
+from segrelay.ops.dead_letters.replay import discard, discard_leaving
 from segrelay.ops.kept import Filter
 from segrelay.ops.moving.leases import HeldLease, held
 from segrelay.ops.outcomes.reading import entries, read_recorded
 from segrelay.ops.state import opened
 from segrelay.ops.state.acts import EXPORTED_FILE
 from segrelay.ops.state.identity_changes import IdentityChanges
-from segrelay.ops.state.partitions import Stream, all_partitions, destinations_of
+from segrelay.ops.state.partitions import Stream, all_partitions, ask_each, destinations_of
 from segrelay.ops.state.person import (
     KnownPerson,
     end_renaming,
@@ -83,6 +89,10 @@ class Mention:
             word in hexadecimal or digest_of(f"{self.identity}:{word}") in self.digests
             for word in set(_WORD.findall(lower if self.identity == _EMAIL else plain))
         )
+
+
+def _response(stored: bytes) -> bytes:
+    return PROTECTION.unseal(stored, RESPONSES)
 
 
 def value_of(profile_key: str) -> str:
@@ -285,9 +295,9 @@ class Erasing:
             raise LeaseLost(f"The lease of {partition.tag} was taken over; run this again.")
         for what, count in zip(("ledgers", "verify", "sync members"), answer, strict=True):
             self.counts[what] += count
-        self.counts["history"] += self._delete(partition.history)
+        self.counts["history"] += self._delete(partition.history, bytes)
         self.client.unlink(partition.answered)  # who knows the person could find their marks
-        self.counts["responses"] += self._delete(partition.responses)
+        self.counts["responses"] += self._delete(partition.responses, _response)
 
     def _take_back(self, stream: Stream, digest: bytes) -> int:
         own = [
@@ -299,34 +309,47 @@ class Erasing:
             return 0
         return take_back_entries(self.client, stream, own, Recording.of(self.settings))
 
-    def _delete(self, stream: str) -> int:
+    def _delete(self, stream: str, text_of: Callable[[bytes], bytes]) -> int:
         """Delete the entries of a stream that mention the person."""
         rows: Any = self.client.xrange(stream)
         ids = [
             entry_id
             for entry_id, fields in rows
-            if any(
-                self._mention.stands_in(PROTECTION.unseal(text, RESPONSES))
-                for text in fields.values()
-            )
+            if any(self._mention.stands_in(text_of(stored)) for stored in fields.values())
         ]
         return int(self.client.xdel(stream, *ids)) if ids else 0
 
     def _erase_dead_letters_on_their_way(
-        self, partitions: Iterable[PartitionKeys], wanted: Filter
+        self, partitions: Sequence[PartitionKeys], wanted: Filter
     ) -> None:
-        """Erase letters that an interrupted renaming of the person was moving."""
+        """Erase letters that an interrupted renaming of the person was moving.
+
+        None arrives any more, since the records are gone without which none may.
+        """
         for partition in partitions:
             texts: Any = self.client.hgetall(partition.dead_letters_leaving)
-            ids = [
-                name
-                for name, text in texts.items()
-                if matches(dead_letter_at(partition, text), wanted)
-            ]
-            if ids:
-                self.counts["letters"] += int(
-                    self.client.hdel(partition.dead_letters_leaving, *ids)
+            found = [dead_letter_at(partition, text) for text in texts.values()]
+            own = [one for one in found if matches(one, wanted)]
+            if own:
+                arrived = [self._has_arrived(one, partition, partitions) for one in own]
+                self.counts["letters"] += discard_leaving(
+                    self.client, self.settings, partition, own, arrived
                 )
+
+    def _has_arrived(
+        self, one: StoredDeadLetter, left: PartitionKeys, partitions: Sequence[PartitionKeys]
+    ) -> bool:
+        """Say whether a letter stands at the new identity as well: it is counted there."""
+        digest, short = digest_of_dead_letter(one), one["id"].rpartition(".")[2]
+        there = [to for to in partitions if to.id == left.id]
+        marks = ask_each(
+            self.client,
+            there,
+            lambda pipe, to: pipe.hexists(
+                to.carried(digest), f"letter|{to.id}.{to.number}.{short}"
+            ),
+        )
+        return any(marks)
 
     def _erase_elsewhere(self, digests: Sequence[bytes]) -> None:
         """Erase from the quarantine, the bad rows of backfills, and the requests to the receiver.

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from segrelay.producer.events.payloads import ReadingRules, Refused
 from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.accept import Entrant, Member, NewDelivery
 from segrelay.worker.contract.words import (
     BACKFILL,
@@ -200,6 +201,7 @@ class Draft:
         members: the changes of a sync; its deliveries have the numbers of their members.
         entrants: the people who enter, where a sync of the audience will need their names.
         kept: the records for the quarantine.
+        secret_id: the id of the secret with which the digests are made; b"" = without one.
     """
 
     lane: str
@@ -214,6 +216,7 @@ class Draft:
     members: dict[PartitionAddress, list[Member]] = field(default_factory=dict)
     entrants: dict[PartitionAddress, set[Entrant]] = field(default_factory=dict)
     kept: list[Refused] = field(default_factory=list)
+    secret_id: bytes = field(default_factory=lambda: PROTECTION.secret_id)
 
     @property
     def deliveries_count(self) -> int:
@@ -241,7 +244,9 @@ class Draft:
 
 def joined(drafts: Sequence[Draft]) -> Draft:
     """Join one or more drafts, of no job, into one that is written at once."""
-    whole = Draft(drafts[0].lane, drafts[0].reading, drafts[0].numbering)
+    first = drafts[0]
+    # If Redis got another secret between the drafts, it refuses all of them for that of the first.
+    whole = Draft(first.lane, first.reading, first.numbering, secret_id=first.secret_id)
     for draft in drafts:
         for address, deliveries in draft.deliveries.items():
             whole.deliveries.setdefault(address, []).extend(deliveries)

@@ -2,15 +2,17 @@
 -- Keeps what could not be placed: one record per content, the oldest go when there is too much.
 --
 -- KEYS[1] texts (id -> compressed text)   KEYS[2] about (id -> JSON)   KEYS[3] seen (zset id, last seen ms)
--- KEYS[4] times (id -> how often it came)   KEYS[5] totals (bytes, dropped)
--- ARGV[1] now (ms)   ARGV[2] cap in bytes   then per record: id, about without first seen, text
+-- KEYS[4] times (id -> how often it came)   KEYS[5] totals (bytes, dropped; sealed: the id of the secret of whoever has claimed Redis)
+-- ARGV[1] now (ms)   ARGV[2] cap in bytes   ARGV[3] the id of the secret with which the records are sealed, "" = they are open
+-- then per record: id, about without first seen, text
 --
--- Returns {bytes, dropped now}. A record costs its text and a fixed 400 bytes.
+-- Returns {bytes, dropped now}, or {-1, 0} where Redis has another secret: nothing was kept. A record costs its text and a fixed 400 bytes.
 
 local OVERHEAD = 400
 local now, cap = ARGV[1], tonumber(ARGV[2])
+if (redis.call('HGET', KEYS[5], 'sealed') or '') ~= ARGV[3] then return {-1, 0} end
 
-for i = 3, #ARGV, 3 do
+for i = 4, #ARGV, 3 do
   local id, about, text = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local old = redis.call('HGET', KEYS[2], id)
   local first = now

@@ -20,6 +20,7 @@ from segrelay.worker.contract.redis import accept
 from segrelay.worker.contract.redis.accept import (
     OTHERWISE_SEALED,
     RENUMBERED,
+    SEALED_ANEW,
     Entrant,
     NewDelivery,
     Roll,
@@ -72,8 +73,11 @@ def write(
     entrants: Mapping[PartitionAddress, Collection[Entrant]] = MappingProxyType({}),
     *,
     ids: DestinationIds,
+    secret_id: bytes,
 ) -> Published:
     """Write deliveries, the changes of the members that a sync knows, and names for syncs.
+
+    The id is that of the secret with which the digests of the profiles were made.
 
     Returns:
         The scripts' answers, added up, without anything that only the draft knows.
@@ -82,7 +86,8 @@ def write(
         RedisUnavailable: Some partitions may have theirs, others not.
         LeaseLost: A later step of the sync has begun.
         JobHeld: The job was paused, aborted, or is read by somebody else.
-        PartitionsChange: Some partitions may have theirs; the others have other numbers now.
+        PartitionsChange: Some partitions may have theirs; the others have other numbers now, or
+            are sealed with another secret.
     """
     addresses = sorted({*deliveries, *rolls})
     calls = [
@@ -92,6 +97,7 @@ def write(
             progress,
             rolls.get(to),
             entrants.get(to, ()),
+            secret_id=secret_id,
         )
         for to in addresses
     ]
@@ -103,10 +109,7 @@ def write(
         if answer[0] == RENUMBERED:
             raise PartitionsChange
         if answer[0] == OTHERWISE_SEALED:
-            raise PartitionsChange(
-                "Redis came back empty, or with another protection of people's data, since this"
-                " began. Nothing was done; give the command again."
-            )
+            raise PartitionsChange(SEALED_ANEW)
         if answer[0] == _CLOSED:
             raise JobHeld(
                 f"Job '{progress.job}' was paused, aborted, or is read by another process: "
@@ -129,6 +132,8 @@ def _call(
     progress: JobPosition,
     roll: Roll | None,
     entrants: Collection[Entrant],
+    *,
+    secret_id: bytes,
 ) -> ScriptCall:
     return accept_call(
         keys,
@@ -139,7 +144,7 @@ def _call(
         epoch=progress.epoch,
         roll=roll,
         entrants=entrants,
-        claims=True,
+        claimed=secret_id,
     )
 
 

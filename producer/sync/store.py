@@ -185,8 +185,19 @@ _HASH_BYTES: Final = 6
 _DAY_MS: Final = 86_400_000
 
 
+_PACKED: Final = 0x80
+_HAS_UID, _HAS_CONTENT, _HAS_ANSWERED = 1, 2, 4
+_UID_BYTES: Final = 4
+_TIME_BYTES: Final = 7
+_VARINT_MORE: Final = 0x80
+
+
 class Mark(NamedTuple):
     """The mark of a member.
+
+    Redis keeps one for each member, packed: a byte that says what follows, the run (LEB128), and,
+    if known, id and content as bytes, and the time. That of somebody whom no run saw is a text, and
+    earlier versions wrote texts only.
 
     Attributes:
         run: The last that saw them. 0 = none did, but an entrance was accepted: if the person
@@ -216,15 +227,47 @@ class Mark(NamedTuple):
         return now_ms - accepted_ms < ENTRANT_DAYS * _DAY_MS
 
     def dumps(self) -> bytes:
-        """Return the text that Redis keeps."""
-        text = b"%d %s %s" % self[:3]
-        return text + b" %d" % self.answered_us if self.answered_us else text
+        """Return what Redis keeps."""
+        if self.is_name:
+            return b"%d %s %s" % self[:3]
+        has_uid, has_content = self.uid != NOT_KNOWN, self.content != NOT_KNOWN
+        flags = _HAS_UID * has_uid | _HAS_CONTENT * has_content
+        out = bytearray([_PACKED | flags | _HAS_ANSWERED * bool(self.answered_us)])
+        number = self.run
+        while number >= _VARINT_MORE:
+            out.append(number & 0x7F | _VARINT_MORE)
+            number >>= 7
+        out.append(number)
+        if has_uid:
+            out += int(self.uid, 16).to_bytes(_UID_BYTES, "big")
+        if has_content:
+            out += bytes.fromhex(self.content.decode())
+        if self.answered_us:
+            out += self.answered_us.to_bytes(_TIME_BYTES, "big")
+        return bytes(out)
 
     @classmethod
     def loads(cls, text: bytes) -> Mark:
         """Read the mark that `dumps` wrote."""
-        run, uid, content, *answered = text.split(b" ")
-        return cls(int(run), uid, content, *map(int, answered))
+        if text[0] < _PACKED:
+            run, uid, content, *answered = text.split(b" ")
+            return cls(int(run), uid, content, *map(int, answered))
+        flags, position = text[0], 1
+        number = shift = 0
+        while text[position] >= _VARINT_MORE:
+            number |= (text[position] & 0x7F) << shift
+            position, shift = position + 1, shift + 7
+        number |= text[position] << shift
+        uid, content = NOT_KNOWN, NOT_KNOWN
+        position += 1
+        if flags & _HAS_UID:
+            uid = b"%x" % int.from_bytes(text[position : position + _UID_BYTES], "big")
+            position += _UID_BYTES
+        if flags & _HAS_CONTENT:
+            content = text[position : position + _HASH_BYTES].hex().encode()
+            position += _HASH_BYTES
+        answered_us = int.from_bytes(text[position:], "big") if flags & _HAS_ANSWERED else 0
+        return cls(number, uid, content, answered_us)
 
     def differs(self, other: Mark) -> bool:
         """Say whether both marks have a digest of the content, and these differ."""

@@ -1,28 +1,32 @@
 """The cost of sealed data: the same events are published and drained, open and sealed, in one run.
 
-One process publishes and drains, as for `tapping`. Its protection is switched between the drains,
-each of which leaves nothing behind.
+One process publishes and drains, as for `tapping`. Each way has a Redis of its own, since a Redis
+stays as it began, and the process turns to the other one between the drains.
 """
 
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from random import Random
 from typing import Any, Final
 
 from segrelay.producer.publish import Publisher
 from segrelay.producer.wakeups import SilentWaker
 from segrelay.sandbox.people import happenings, payloads
-from segrelay.worker.contract.protection import PROTECTION, SECRET_BYTES
+from segrelay.worker.contract.protection import PROTECTION
+from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.node.runtime import runtime_for
 from tools.bench.rigs import bench_rig
 from tools.bench.tapping import drained, summary
 
 _ROUNDS: Final = 12
 _PEOPLE: Final = 1_000_000
-MODES: Final[dict[str, bytes]] = {"open": b"", "sealed": bytes(SECRET_BYTES)}
-"""The secret of each drain; none = it is open."""
+MODES: Final[dict[str, str]] = {
+    "open": "",
+    "sealed": f'[protection]\nkey = "{"A" * 43}="\n',
+}
+"""The tables of the configuration of each Redis."""
 
 
 def drain_sealed(*, events: int) -> dict[str, Any]:
@@ -34,20 +38,24 @@ def drain_sealed(*, events: int) -> dict[str, Any]:
     chance = Random(1)  # noqa: S311 - invented people
     found: dict[str, list[dict[str, float]]] = {name: [] for name in MODES}
     names = list(MODES)
-    with bench_rig() as rig, closing(runtime_for(rig.settings)) as runtime:
-        publisher = Publisher(rig.client, rig.settings, waker=SilentWaker())
-        publisher.publish([])
+    with ExitStack() as stack:
+        rigs = {name: stack.enter_context(bench_rig(more=more)) for name, more in MODES.items()}
+        runtimes = {}
+        for name, rig in rigs.items():
+            PROTECTION.off()
+            claim(rig.client, rig.settings)
+            runtimes[name] = stack.enter_context(closing(runtime_for(rig.settings)))
         for number in range(-1, _ROUNDS):
             for name in names[:: 1 if number % 2 else -1]:
-                if MODES[name]:
-                    PROTECTION.use(MODES[name], b"")
-                else:
-                    PROTECTION.off()
+                rig = rigs[name]
+                claim(rig.client, rig.settings)
+                publisher = Publisher(rig.client, rig.settings, waker=SilentWaker())
+                publisher.publish([])
                 made = list(payloads(happenings(chance, events=events, people=_PEOPLE)))
                 begun = time.process_time()
                 publisher.publish(made)
                 publishing = 1e6 * (time.process_time() - begun) / events
-                measured = drained(rig, runtime, events) | {"publishing_us": publishing}
+                measured = drained(rig, runtimes[name], events) | {"publishing_us": publishing}
                 if number >= 0:  # the first round warms up
                     found[name].append(measured)
     PROTECTION.off()

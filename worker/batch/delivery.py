@@ -151,12 +151,15 @@ def unseal_dead_letter(stored: bytes) -> bytes:
     """
     if not PROTECTION:
         return stored
-    told = orjson.loads(stored)
+    dead_letter_id = "?"
     try:
+        told = orjson.loads(stored)
+        dead_letter_id = told["id"]
         sealed = base64.b64decode(told["sealed"], validate=True)
-        return PROTECTION.unseal(sealed, DEAD_LETTERS + told["id"].encode())
-    except (KeyError, ValueError, PayloadRefused) as error:
-        raise PayloadRefused("unreadable", f"The letter {told['id']} is damaged.") from error
+        return PROTECTION.unseal(sealed, DEAD_LETTERS + dead_letter_id.encode())
+    except (LookupError, TypeError, ValueError, PayloadRefused) as error:
+        message = f"The dead letter {dead_letter_id} is damaged."
+        raise PayloadRefused("unreadable", message) from error
 
 
 _NOTHING: Final = Shaped((), {})
@@ -370,10 +373,15 @@ def _entry(delivery: Delivery) -> dict[str, Any]:
     """Return a letter's fields for the profile; if it can't be read, the entry byte for byte."""
     try:
         profile = orjson.loads(decode_profile(delivery.profile))
-        is_readable = isinstance(profile, dict) and delivery.header.time_us > 0
+        is_readable = isinstance(profile, dict) and not delivery.header.is_broken
     except (PayloadRefused, orjson.JSONDecodeError):
         is_readable = False
     if is_readable:
         return {"profile": profile}
-    fields = (delivery.header_text, delivery.profile)
+    header = delivery.header
+    # What did not open stays as it was: a replay must not seal what somebody else has written.
+    stored = (
+        delivery.profile if header.is_broken else PROTECTION.seal(delivery.profile, header.digest)
+    )
+    fields = (delivery.header_text, stored)
     return {"entry": [base64.b64encode(text).decode() for text in fields], "profile": None}

@@ -17,7 +17,6 @@ from segrelay.worker.batch.partition import Intent, LedgerText
 from segrelay.worker.batch.read import is_full
 from segrelay.worker.contract.events import (
     UNKNOWN_FORMAT,
-    UNREADABLE,
     decode_header,
     decode_profile,
 )
@@ -87,16 +86,16 @@ def decode_deliveries(deliveries: Sequence[Delivery], batch: Batch) -> list[Deli
         if delivery.header is UNKNOWN_FORMAT:
             batch.stopped[delivery.trigger] = _why_unknown(delivery)
             continue
+        if delivery.header.is_broken:
+            message = "The entry can't be read: it is damaged."
+            batch.fail(delivery, Death.UNREADABLE, message)
+            continue
         try:
             text = decode_profile(delivery.profile)
         except PayloadRefused as error:
             batch.fail(delivery, Death.UNREADABLE, error.message)
             continue
         size += len(text)
-        if delivery.header is UNREADABLE:
-            message = "The entry can't be read: it is damaged."
-            batch.fail(delivery, Death.UNREADABLE, message)
-            continue
         delivery.text, delivery.superseded = text, ()
         delivery.loaded = batch.triggers[delivery.trigger]
         delivery.event = _ledger_event(delivery, batch.numbers)
@@ -271,7 +270,7 @@ def _sighting(
 ) -> Sighting | None:
     """Return what a delivery tells of a stable id; None = nothing, or it can't be read."""
     header = delivery.header
-    if header.is_placeholder:
+    if header.is_broken:
         return None
     try:
         profile = orjson.loads(decode_profile(delivery.profile))

@@ -250,7 +250,7 @@ class State:
         What can't be read is never an orphan.
         """
         scope, header = self.scopes.get(delivery.trigger), delivery.header
-        if scope is None or header.is_placeholder or scope.wants(header):
+        if scope is None or header.is_broken or scope.wants(header):
             return False
         # What belongs to a renamed audience is carried over, or dropped after it was renamed back.
         return not (header.former or self.renames.concern(header))

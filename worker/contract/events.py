@@ -71,6 +71,7 @@ class Header(NamedTuple):
         replays: The number of times that it came back from the dead letters.
         again: Deliver it although it was delivered before, or is already there.
         former: True if it is about the former slug of a renamed audience itself, and stays so.
+        damaged: True if the profile beside it is sealed and does not open. It is not written.
     """
 
     digest: bytes
@@ -84,11 +85,12 @@ class Header(NamedTuple):
     replays: int = 0
     again: bool = False
     former: bool = False
+    damaged: bool = False
 
     @property
-    def is_placeholder(self) -> bool:
-        """Say whether this header stands for one that can't be read: a real one has a time."""
-        return self.time_us == 0
+    def is_broken(self) -> bool:
+        """Say whether the entry can't be read: a header that stands for another one has no time."""
+        return self.time_us == 0 or self.damaged
 
 
 UNREADABLE: Final = Header(
@@ -156,6 +158,7 @@ def encode_header(header: Header) -> bytes:
         replays,
         again,
         former,
+        *_,
     ) = header
     flags = (
         _STATE * state | _SKIP_HOOK * hook | _REPAIR * repair | _AGAIN * again | _FORMER * former
@@ -257,7 +260,8 @@ def decode_profile(text: bytes) -> bytes:
 def read_entry(fields: Mapping[bytes, bytes]) -> tuple[bytes, Header, bytes]:
     """Return an entry's field `h`, the header that it holds, and its field `p`, opened.
 
-    Where the profile does not open, it stays as it is, and the header is a placeholder.
+    Where the profile does not open, it stays as it is. If it is damaged, the header says so, and
+    whose the entry was; if it has another secret, the header is a placeholder.
     """
     text, profile = fields.get(b"h", b""), fields.get(b"p", b"")
     header = read_header(text)
@@ -267,7 +271,7 @@ def read_entry(fields: Mapping[bytes, bytes]) -> tuple[bytes, Header, bytes]:
         except FormatUnknown:
             header = UNKNOWN_FORMAT
         except PayloadRefused:
-            header = UNREADABLE
+            header = header._replace(damaged=True)
     return text, header, profile
 
 

@@ -1,10 +1,12 @@
 """The ledger's record of one profile: its packed form, and what it says of an audience.
 
-Packed: one byte of format, the time of the newest profile data sent (8 bytes), then an item per
+Packed: one byte of format, the time of the newest profile data sent (7 bytes), then an item per
 audience and trigger: two numbers (LEB128), a byte of flags, the newest time delivered and the
 newest time tried without an answer (7 bytes each, if any), for a change 4 bytes of its hash, and
-how often what was tried had been replayed (a byte, if it had).
-Times are µs since 1970.
+how often what was tried had been replayed (a byte, if it had). A time delivered that is the one of
+the newest profile data, as it is of most people, is a flag only: Redis keeps a record for each
+person. Times are µs since 1970. The first format had eight bytes for the first of them, and not
+that flag.
 
 Redis keeps the record of somebody who is in no audience for the retention only: in front of it
 stand another byte of format and the end of that time (ms, 6 bytes).
@@ -18,7 +20,8 @@ from typing import Final, NamedTuple
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import FormatUnknown
 
-RECORD_FORMAT: Final = 1
+_FIRST_FORMAT: Final = 1
+RECORD_FORMAT: Final = 3
 LAPSING_FORMAT: Final = 2
 """The first byte of a record that may lapse; `_lapsing.lua` writes it."""
 _LAPSES_AT: Final = slice(1, 7)
@@ -30,6 +33,8 @@ _TRIED: Final = 8
 _HASHED: Final = 16
 _RAISED: Final = 32
 _REPLAYED: Final = 64
+_DELIVERED_WITH_DATA: Final = 128
+_FIRST_ITEM_AT: Final = {_FIRST_FORMAT: 9, RECORD_FORMAT: 8}
 _TIME_BYTES: Final = 7
 _HASH_BYTES: Final = 4
 _REPLAYS_BYTES: Final = 1
@@ -108,12 +113,13 @@ def standing(record: Record, audience: int) -> LastDelivered | None:
 def pack(record: Record) -> bytes:
     """Return the packed text of a record."""
     out = bytearray([RECORD_FORMAT])
-    out += record.data_us.to_bytes(8, "big")
+    data_us = record.data_us
+    out += data_us.to_bytes(_TIME_BYTES, "big")
     for (audience, trigger), item in record.items.items():
         _put_number(out, audience)
         _put_number(out, trigger)
-        out.append(_flags(item))
-        if item.delivered_us:
+        out.append(_flags(item, data_us))
+        if item.delivered_us and item.delivered_us != data_us:
             out += item.delivered_us.to_bytes(_TIME_BYTES, "big")
         if item.tried_us:
             out += item.tried_us.to_bytes(_TIME_BYTES, "big")
@@ -124,10 +130,11 @@ def pack(record: Record) -> bytes:
     return bytes(out)
 
 
-def _flags(item: Item) -> int:
+def _flags(item: Item, data_us: int) -> int:
+    delivered = _DELIVERED_WITH_DATA if item.delivered_us == data_us else _DELIVERED
     return (
         _NUMBER_OF[item.direction]
-        | (_DELIVERED if item.delivered_us else 0)
+        | (delivered if item.delivered_us else 0)
         | (_TRIED if item.tried_us else 0)
         | (_HASHED if item.profile_hash else 0)
         | (_RAISED if item.raised else 0)
@@ -155,13 +162,13 @@ def unpack(text: bytes | None) -> Record:
     if not text:
         return _NOT_KNOWN
     record = lasting(text)
-    if record[0] > RECORD_FORMAT:
+    begin = _FIRST_ITEM_AT.get(record[0])
+    if begin is None:
         raise FormatUnknown(
             f"A profile's ledger has format {record[0]}, and this version of segrelay knows"
-            f" {RECORD_FORMAT} and {LAPSING_FORMAT}: a newer version wrote it, and can go on from"
-            " it."
+            f" {RECORD_FORMAT} and older ones: a newer version wrote it, and can go on from it."
         )
-    return _unpacked(record)
+    return _unpacked(record, begin)
 
 
 def unpack_all(
@@ -178,15 +185,18 @@ def unpack_all(
     return records, unreadable
 
 
-def _unpacked(text: bytes) -> Record:
-    position = 9
+def _unpacked(text: bytes, begin: int) -> Record:
+    data_us, position = int.from_bytes(text[1:begin], "big"), begin
     items: dict[tuple[int, int], Item] = {}
     while position < len(text):
         audience, position = _take_number(text, position)
         trigger, position = _take_number(text, position)
         flags = text[position]
         position += 1
-        delivered, position = _take(text, position, _TIME_BYTES if flags & _DELIVERED else 0)
+        if flags & _DELIVERED_WITH_DATA:
+            delivered = data_us
+        else:
+            delivered, position = _take(text, position, _TIME_BYTES if flags & _DELIVERED else 0)
         tried, position = _take(text, position, _TIME_BYTES if flags & _TRIED else 0)
         hashed, position = _take(text, position, _HASH_BYTES if flags & _HASHED else 0)
         replays, position = _take(text, position, _REPLAYS_BYTES if flags & _REPLAYED else 0)
@@ -194,7 +204,7 @@ def _unpacked(text: bytes) -> Record:
         items[audience, trigger] = Item(
             direction, delivered, tried, hashed, bool(flags & _RAISED), replays
         )
-    return Record(int.from_bytes(text[1:9], "big"), items)
+    return Record(data_us, items)
 
 
 def _take(text: bytes, position: int, size: int) -> tuple[int, int]:

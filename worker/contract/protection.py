@@ -26,7 +26,7 @@ import os
 import secrets
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 import orjson
@@ -58,8 +58,36 @@ def _cipher(key: bytes) -> AESGCM:
     return AESGCM(key)
 
 
+def _value_cipher(secret: bytes, salt: bytes) -> AESGCM:
+    return _cipher(_derived(secret, b"values", salt))
+
+
 def _derived(secret: bytes, purpose: bytes, salt: bytes = b"", size: int = SECRET_BYTES) -> bytes:
     return hashlib.blake2b(key=secret, salt=salt, person=purpose, digest_size=size).digest()
+
+
+class _Sealer(NamedTuple):
+    """The key of a process with its next nonce. Both change at once: none meets another's nonces.
+
+    Attributes:
+        head: The first bytes of each value: the mark, the secret's id and the salt of the key.
+        cipher: Of a key that no other process has.
+        counter: The next nonce.
+    """
+
+    head: bytes
+    cipher: AESGCM
+    counter: Iterator[int]
+
+    @classmethod
+    def begin(cls, secret: bytes) -> Self:
+        """Return one with a new key of a secret."""
+        salt = secrets.token_bytes(_SALT_BYTES)
+        return cls(MARK + id_of(secret) + salt, _value_cipher(secret, salt), itertools.count())
+
+    def seal(self, text: bytes, place: bytes) -> bytes:
+        counter = next(self.counter).to_bytes(_COUNTER_BYTES)
+        return self.head + counter + self.cipher.encrypt(_PADDING + counter, text, place)
 
 
 class Protection:
@@ -90,25 +118,18 @@ class Protection:
         from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - see `_cipher`
 
         self._broken = (InvalidTag,)
-        self._secret = secret
-        self.secret_id = id_of(secret)
-        self.digest_key = _derived(secret, b"digests")
+        self._sealer = _Sealer.begin(secret)
+        self._ciphers = lru_cache(_KEPT_CIPHERS)(partial(_value_cipher, secret))
         self._name_key = _derived(secret, b"name nonces")
         self._names = _cipher(_derived(secret, b"names"))
-        self._ciphers = lru_cache(_KEPT_CIPHERS)(self._cipher_of)
-        self._begin()
+        self.digest_key = _derived(secret, b"digests")
+        self.secret_id = id_of(secret)
+        self._secret = secret  # last: from here on other threads use the rest
 
     def _begin(self) -> None:
         """Begin to count with a key of this process' own; a fork must not share its nonces."""
-        if not self._secret:
-            return
-        salt = secrets.token_bytes(_SALT_BYTES)
-        self._own = self._cipher_of(salt)
-        self._head = MARK + self.secret_id + salt
-        self._counter = itertools.count()
-
-    def _cipher_of(self, salt: bytes) -> AESGCM:
-        return _cipher(_derived(self._secret, b"values", salt))
+        if self._secret:
+            self._sealer = _Sealer.begin(self._secret)
 
     def __bool__(self) -> bool:
         """Say whether values are sealed."""
@@ -123,8 +144,7 @@ class Protection:
         """
         if not self._secret or text[:1] == MARK:
             return text
-        counter = next(self._counter).to_bytes(_COUNTER_BYTES)
-        return self._head + counter + self._own.encrypt(_PADDING + counter, text, place)
+        return self._sealer.seal(text, place)
 
     def unseal(self, sealed: bytes, place: bytes) -> bytes:
         """Return the text of a sealed value.

@@ -2,7 +2,8 @@
 -- Notes up to which row the outcomes of a partition are in files, and removes rows that are in files and old enough.
 --
 -- ARGV: the entry up to which they are written ("" = nothing is written to files, so age alone counts), the rows and bytes up to there; the
--- time before which rows may go, ms; the most entries to remove; 1 = nothing comes any more, since the number of partitions has changed
+-- time before which rows may go, ms; the most entries to remove; 1 = nothing comes any more, since the number of partitions has changed:
+-- then the empty stream goes. `recorded` stays, since it says what was dropped and from when on nothing is missing.
 --@keys outcomes recorded
 --@args written rows bytes before most former
 --
@@ -24,5 +25,5 @@ for _, entry in ipairs(redis.call('XRANGE', key_outcomes, '-', '+', 'COUNT', arg
   redis.call('HSET', key_recorded, 'gone_rows', found.t, 'gone_bytes', found.b, 'since', string.format('%.0f', ms + 1))
   removed = removed + 1
 end
-if arg_former == '1' and redis.call('XLEN', key_outcomes) == 0 then redis.call('UNLINK', key_outcomes, key_recorded) end
+if arg_former == '1' and redis.call('XLEN', key_outcomes) == 0 then redis.call('UNLINK', key_outcomes) end
 return removed

@@ -15,7 +15,8 @@ from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.node.loading import load
 from segrelay.worker.node.runtime import runtime_for
-from tests.configuration import trigger
+from tests.configuration import table, trigger
+from tests.sealed import KEY, is_sealed
 
 CONFIGURATION = """
 [redis]
@@ -110,6 +111,7 @@ class Relay:
 
     def configure(self, more="", *, late='late = "1s"', triggers=ENTER, other=False, stable=""):
         more += OTHER.format(**self._urls) if other else ""
+        more += table("protection", key=KEY) if is_sealed() and "[protection]" not in more else ""
         text = CONFIGURATION.format(
             more=triggers + more,
             late=late,

@@ -27,7 +27,7 @@ from segrelay.ops.terminal.lazy import load
 from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import digest_of, partition_of
-from segrelay.worker.contract.protection import SealedSecret
+from segrelay.worker.contract.protection import PROTECTION, SealedSecret
 from segrelay.worker.contract.redis.claim import claim, compare
 from segrelay.worker.contract.settings import (
     DEFAULT_AUDIENCE_ATTRIBUTE,
@@ -73,6 +73,8 @@ from tests.interruptions import (
     without_times,
 )
 from tests.nightly import amount
+
+pytestmark = pytest.mark.also_sealed(nightly=True)
 
 EVERY = amount(7, nightly=1)
 TIMES = amount(2, nightly=60)
@@ -250,7 +252,8 @@ def with_members(world):
     world.relay.configure(EXIT + LYTICS.format(url=world.sandbox.url))
     for n in range(PEOPLE):
         email = f"p{n}@example.com"
-        world.relay.client.hset(partition_at(email).members("vip"), f"email:{email}", "1 x")
+        name = PROTECTION.seal_name(f"email:{email}")
+        world.relay.client.hset(partition_at(email).members("vip"), name, "1 x")
 
 
 def with_job(world):
@@ -351,7 +354,8 @@ def rename_person(world, new=NEW):
         world.afresh()
         relay.publish(payload(OLD))
         relay.drain()
-        client.hset(partition_at(OLD).members("vip"), f"email:{OLD}", "1 x")
+        name = PROTECTION.seal_name(f"email:{OLD}")
+        client.hset(partition_at(OLD).members("vip"), name, "1 x")
         whole = relay.shipped("enter.jsonnet")
         relay.template("enter.jsonnet", "error 'broken'")
         relay.publish(payload(OLD, "lost", minute=1))

@@ -11,11 +11,14 @@ from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.partition import Intent, Settlement
 from segrelay.worker.batch.responses import Responses, ResponseStream
 from segrelay.worker.contract.events import Header, pack_profile
+from segrelay.worker.contract.protection import PROTECTION, RESPONSES
 from segrelay.worker.contract.redis.connection import connect_async
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.destinations.api import Answer
 from tests.configuration import lytics, trigger
 from tests.integration.ops.relay import payload
+
+pytestmark = pytest.mark.also_sealed
 
 TRIGGER = trigger("vip-enter", audiences=["*"], template="enter.jsonnet", response_stream="answers")
 
@@ -172,7 +175,7 @@ def test_a_body_of_60_kb_arrives_parsed(told, sandbox):
     partition = told.partitions()[0]
     delivery.succeed(Answer(200, body))
     for record in responses.of(Settlement(settled=[delivery]), 1):
-        told.client.xadd(partition.responses, {"r": record})
+        told.client.xadd(partition.responses, {"r": PROTECTION.seal(record, RESPONSES)})
 
     response_export(told).step()
 

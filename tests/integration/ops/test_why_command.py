@@ -11,6 +11,8 @@ from segrelay.ops.state.waiting import find_streams, read_all_entries
 from segrelay.worker.errors import UsageWrong
 from tests.integration.ops.relay import payload
 
+pytestmark = pytest.mark.also_sealed
+
 
 @pytest.fixture
 def why(call):

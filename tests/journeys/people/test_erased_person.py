@@ -1,24 +1,39 @@
-"""A person who is erased from a whole installation is found in no key of Redis and in no file."""
+"""A person who is erased from a whole installation is found in no key of Redis and in no file.
+
+Where people's data is sealed, nobody is found there before either, without the key.
+"""
 
 import os
+import re
 import shutil
 import tempfile
 import time
+from collections import defaultdict
 from pathlib import Path
 
 import httpx
 import orjson
 import pytest
 
-from segrelay.ops.demo.rig import wait_for_receiver
+from segrelay.ops.demo.rig import kill_group, wait_for_receiver
 from segrelay.ops.embedded.lifecycle import free_port
 from segrelay.ops.state.identity_changes import read_renamed_people
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import digest_of
+from segrelay.worker.contract.redis.claim import claim
+from tests.configuration import table
 from tests.integration.ops.person.test_erased_person import dumps, everything
 from tests.integration.ops.person.test_erased_person import needles as needles_of
+from tests.journeys.append_only_file import commands_of
+from tests.journeys.canaries import found_in, marks_of
 from tests.journeys.play import REMEMBERS_ALL, SHORT, Rig, start_worker, status_of
+from tests.journeys.receiver import answers
+from tests.sealed import KEY, is_sealed
 from tests.waiting import until
 
+pytestmark = pytest.mark.also_sealed
 OLD, NEW, PHONE, NAME = "ann.old@example.com", "ann.new@example.org", "+14155550177", "Quetzalina"
+CITY = "Żółw-Planted"
 BESIDE, OTHERS = "bob@example.com", "+14155550188"
 SECRET = "a-secret-of-the-receiver"
 MORE = """
@@ -44,7 +59,32 @@ token = "a-token-of-nobody"
 audience = "vip"
 source = "file:members/*.ndjson"
 every = "1h"
+[outcomes]
+folder = "outcomes"
+every = "1s"
+fields = ["first_name"]
+[console]
+listen = "127.0.0.1:{console}"
 """
+REVEALING = ("letters.ndjson", "bad.ndjson", "tap.log")
+"""Files in which people's data was asked for."""
+KINDS = {
+    "deliveries": rb"s:",
+    "dead letters": rb"dead_letters$",
+    "people for verify": rb"who$",
+    "responses": rb"responses$",
+    "outcomes": rb"outcomes$",
+    "members": rb"sync:",
+    "stable ids": rb"u",
+    "changes": rb"changes$",
+    "former identities": rb"forwards$",
+    "quarantine": rb"\{quarantine\}:",
+    "bad rows": rb"\{job:load\}:bad$",
+    "taps": rb"\{segrelay\}:taps:",
+    "ledgers": rb"l",
+    "identities": rb"i",
+}
+"""The keys that are about people, those of a partition by what stands behind its tag."""
 TEMPLATE = """
 local event = import "lytemplates.libsonnet";
 assert event.get("email") != null;
@@ -56,8 +96,8 @@ else { users: [{ identifiers: { email: event.get("email") }, attributes: { name:
 class Installation:
     """A worker, a receiver, and what Lytics sends them of two people."""
 
-    def __init__(self, folder, rig, port):
-        self.folder, self.rig, self.port = folder, rig, port
+    def __init__(self, folder, rig, port, console, tap):
+        self.folder, self.rig, self.port, self.console, self.tap = folder, rig, port, console, tap
 
     def post(self, *payloads):
         answer = httpx.post(
@@ -81,7 +121,11 @@ class Installation:
 def payload(email, audience, minute=0, *, at="", **fields):
     at = at or f"2026-11-20T10:{minute:02}:00Z"
     entry = {"id": audience * 2, "slug": audience, "event": "enter", "enter": at}
-    own = {"phone": PHONE, "_uid": "u1", "first_name": NAME} if email in (OLD, NEW) else {}
+    own = (
+        {"phone": PHONE, "_uid": "u1", "first_name": NAME, "city": CITY}
+        if email in (OLD, NEW)
+        else {}
+    )
     if email == BESIDE:
         own = {"phone": OTHERS, "_uid": "u2", "first_name": "Bob"}
     data = {"email": email, **own, **fields, "segment_events": [entry]}
@@ -99,7 +143,7 @@ def installation(tmp_path, monkeypatch):
     export = tmp_path / "members/a.ndjson"
     export.write_bytes(b"\n".join(map(orjson.dumps, members)) + b"\n")
     os.utime(export, times=(time.time() - 60,) * 2)  # or it might still be written
-    port = free_port()
+    port, console = free_port(), free_port()
     rig = Rig(
         tmp_path,
         delivery_lines=f"{SHORT}\n{REMEMBERS_ALL}",
@@ -107,14 +151,19 @@ def installation(tmp_path, monkeypatch):
         enter_lines='response_stream = "answers"',
         audiences=("vip",),
         templates={"dies.jsonnet": TEMPLATE},
-        more=MORE.format(port=port, secret=SECRET),
+        more=MORE.format(port=port, secret=SECRET, console=console)
+        + (table("protection", key=KEY) if is_sealed() else ""),
         sandbox_settings={"accept_anything": True},
     )
     with rig:
         rig.client.config_set("rdbcompression", "no")  # or nobody could search the files
+        claim(rig.client, rig.settings)  # so that this process' digests are those of the others
         start_worker(rig, "--loglevel=DEBUG")
         wait_for_receiver(port, rig.start_beside("serve"))
-        yield Installation(tmp_path, rig, port)
+        rig.start_beside("console")
+        tap = rig.start_beside("tap", "--for", "9m", "--reveal", "--json")
+        until(lambda: rig.client.exists(keys.TAPS))
+        yield Installation(tmp_path, rig, port, console, tap)
     shutil.rmtree(short)
 
 
@@ -154,6 +203,10 @@ def look(at):
     check = ("template", "check", "dies.jsonnet")
     for command in (("verify", "--older-than", "0s"), ("why", NEW), check):
         at.rig.command(*command)
+    page = f"http://127.0.0.1:{at.console}"
+    until(lambda: answers(f"{page}/healthz"), 60)
+    assert httpx.post(f"{page}/people", data={"who": NEW}, timeout=60).status_code < 500
+    at.run("redis", "backup", str(at.folder / "backup.rdb"))
 
 
 def needles():
@@ -174,14 +227,63 @@ def keys_with(at, looked_for):
     return [text[:200] for text in texts if any(each in text for each in looked_for)]
 
 
+def kind_of(words):
+    """Return what a command of Redis' append-only file writes: one of `KINDS`, or the rest."""
+    key = words[1] if len(words) > 1 else b""
+    own = re.sub(rb"^\{[^{}:]+:\d+\}", b"", key)
+    return next((kind for kind, begin in KINDS.items() if re.match(begin, own)), "the rest")
+
+
+def what_names_somebody(at):
+    """Return where people are found without the key: kinds of keys that were written, and files."""
+    names = [OLD, NEW, BESIDE]
+    marks = marks_of(
+        [*names, PHONE.removeprefix("+"), OTHERS.removeprefix("+"), NAME, CITY],
+        [*names, *(f"email:{name}" for name in names), PHONE, "u1", "u2", "_uid:u1", "_uid:u2"],
+    )
+    written = defaultdict(list)
+    for words in commands_of(at.rig.settings.redis.data_dir):
+        written[kind_of(words)] += words
+    places = {kind: b"\n".join(words) for kind, words in written.items()}
+    places["Redis"] = b"\n".join(everything(at.rig.client))
+    for path in at.folder.rglob("*"):
+        name = path.relative_to(at.folder).as_posix()
+        if path.is_file() and name not in REVEALING:
+            places[name] = path.read_bytes()
+    found = {place: found_in(content, marks) for place, content in places.items()}
+    for place, what in found.items():
+        if place.startswith("outcomes/"):  # the configuration wants the name there, and no more
+            found[place] = [one for one in what if NAME not in one]
+    return {place: what for place, what in found.items() if what}
+
+
+def names_nobody(at):
+    """Assert that Redis, its files, backups and logs name nobody who reads them without the key."""
+    assert what_names_somebody(at) == {}
+    for file in REVEALING:
+        text = (at.folder / file).read_bytes()
+        assert OLD.encode() in text or NEW.encode() in text
+
+
+def names_somebody(at):
+    """Assert that where nothing is sealed, people are found in everything that can hold them."""
+    found = what_names_somebody(at)
+    assert set(KINDS) <= set(found)
+    assert {"backup.rdb", "Redis"} <= set(found)
+    assert any(name.endswith(".aof") for name in found)
+    assert any(name.startswith("outcomes/") for name in found)
+    assert not [name for name in found if name.endswith(".log")]
+
+
 def test_nobody_finds_a_person_who_was_erased(installation):
     at = installation
     fill(at)
     look(at)
-    found = files_with(at, needles())
-    assert {"letters.ndjson", "bad.ndjson"} < set(found)
-    assert any(name.endswith(".aof") for name in found)
+    (names_nobody if is_sealed() else names_somebody)(at)
     assert keys_with(at, needles())
+    (at.folder / "backup.rdb").unlink()
+    kill_group(at.tap)
+    until(lambda: not at.rig.client.keys("{segrelay}:taps:*"))
 
     receipt = orjson.loads(at.run("erase", OLD, "--yes", "--json"))
 
@@ -189,11 +291,13 @@ def test_nobody_finds_a_person_who_was_erased(installation):
     assert receipt["files_rewritten"] is True
     exported = [at.folder / name for name in ("bad.ndjson", "letters.ndjson")]
     assert receipt["exported_files"] == list(map(str, exported))
-    assert files_with(at, needles()) == ["bad.ndjson", "letters.ndjson"]
+    left = [name for name in files_with(at, needles()) if not name.startswith("outcomes/")]
+    assert left == ["bad.ndjson", "letters.ndjson", "tap.log"]
     counts = receipt["erased"]
     assert (counts["waiting"], counts["letters"], counts["quarantine"]) == (4, 1, 3)
     assert (counts["bad rows"], counts["stable ids"], counts["former identities"]) == (1, 1, 1)
     assert not any(word in str(receipt) for word in (OLD, NEW, PHONE, NAME))
     assert status_of(at.rig)["waiting"] == 4
-    assert keys_with(at, [BESIDE.encode()])
-    assert any(".rdb" in name for name in files_with(at, [BESIDE.encode()]))
+    beside = digest_of(f"email:{BESIDE}").hex().encode()
+    assert keys_with(at, [beside])
+    assert any(".rdb" in name for name in files_with(at, [beside]))

@@ -97,6 +97,7 @@ def _pruned(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None and value != ""}
 
 
+@cache
 def phone(text: str) -> str | None:
     """Return a number as `phonenumbers` writes it in E.164; None if it is not valid."""
     if not text:

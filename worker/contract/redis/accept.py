@@ -28,6 +28,10 @@ RENUMBERED: Final = -3
 """The answer of a partition that nobody reads any more: the number of partitions has changed."""
 OTHERWISE_SEALED: Final = -4
 """The answer of a partition whose Redis has another secret than the caller, or has lost it."""
+SEALED_ANEW: Final = (
+    "Redis came back empty, or with another protection of people's data, since this began. Nothing"
+    " was done; give the command again."
+)
 
 
 class NewDelivery(NamedTuple):
@@ -115,7 +119,7 @@ def accept_call(
     epoch: int = 0,
     roll: Roll | None = None,
     entrants: Collection[Entrant] = (),
-    claims: bool = False,
+    claimed: bytes | None = None,
 ) -> ScriptCall:
     """Return the call that adds these deliveries to one partition.
 
@@ -132,7 +136,9 @@ def accept_call(
         roll: Members that change with these deliveries, each only if it is as it was found; of the
             deliveries, those are added whose member changes. A name may have come since.
         entrants: People whose names a sync keeps from now on, unless one of its runs saw them.
-        claims: The caller has claimed Redis: where that is gone again, nothing sealed is added.
+        claimed: The id of the secret with which the digests were made, since Redis was claimed:
+            where it has another one by now, or has lost it, nothing is added; b"" = it was open.
+            None = the caller holds the lease, which would be gone as well.
     """
     index: dict[tuple[str, str], str] = {}
     streams: list[str] = []
@@ -162,8 +168,8 @@ def accept_call(
         token=roll.token if roll else "",
         accepted_ms=min([new.header.accepted_ms for new in deliveries], default=0),
         epoch=epoch or "",
-        secret=PROTECTION.secret_id.hex(),
-        claims=int(claims and bool(PROTECTION)),
+        secret=(PROTECTION.secret_id if claimed is None else claimed).hex(),
+        claims=int(bool(claimed)),
         entry_streams=" ".join(streams),
         entry_numbers=" ".join([str(new.number) for new in deliveries]),
         stream_names=names,

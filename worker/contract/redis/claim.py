@@ -30,9 +30,10 @@ from segrelay.worker.errors import ConfigurationInvalid, PartitionsChange, Redis
 
 FORMAT_NUMBER: Final = 1
 _CLAIM: Final = load_script("redis_claim")
+_SEAL: Final = load_script("redis_mark")
 _GIVE: Final = load_script("destinations_give")
 _MARK: Final = "sealed"
-"""The field of a partition's lease with the id of the secret."""
+"""The field with the id of the secret: of a partition's lease, and of the quarantine's totals."""
 _LOOK: Final = _GIVE.replace("flags=allow-oom", "flags=no-writes", 1)
 """The same for who only looks, as `status` does: a Redis that can't write to its disk takes it."""
 
@@ -217,23 +218,24 @@ def _protect(settings: Settings, found: Mapping[str, str | None]) -> None:
 
 
 def _mark_partitions(client: Redis, settings: Settings) -> None:
-    """Write into each partition with which secret its entries are sealed, if they are.
+    """Write into each partition, and the quarantine, with which secret they are sealed, if so.
 
-    The scripts that add entries and that take a lease compare it: a process that stood still while
-    Redis came back empty has another secret than whoever has claimed it since.
+    The scripts that add something and that take a lease compare it: a process that stood still
+    while Redis came back empty has another secret than whoever has claimed it since.
     """
     if not PROTECTION:
         return
     ids, numbering = settings.redis.ids, settings.redis.numbering
-    leases = [ids.partition(name, n).lease for name in ids.names() for n in numbering.numbers]
+    marked = [ids.partition(name, n).lease for name in ids.names() for n in numbering.numbers]
+    marked.append(keys.quarantine("totals"))
     pipe = client.pipeline(transaction=False)
-    for lease in leases:
-        pipe.hget(lease, _MARK)
-    missing = [lease for lease, mark in zip(leases, pipe.execute(), strict=True) if mark is None]
-    for lease in missing:
-        pipe.hsetnx(lease, _MARK, PROTECTION.secret_id.hex())
-    if missing:
-        pipe.execute()
+    for key in marked:
+        pipe.hget(key, _MARK)
+    marks = zip(marked, pipe.execute(), strict=True)
+    told = _MARK, PROTECTION.secret_id.hex()
+    unmarked = [ScriptCall((key,), told) for key, mark in marks if mark is None]
+    if unmarked:
+        run_each(client, _SEAL, unmarked)
 
 
 def _sealed_secret(settings: Settings) -> bytes:

@@ -10,6 +10,8 @@ from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.errors import UsageWrong
 from tests.integration.ops.relay import payload
 
+pytestmark = pytest.mark.also_sealed(nightly=True)
+
 MASK = "•••"
 
 

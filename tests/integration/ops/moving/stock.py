@@ -12,6 +12,7 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.people import Forward, Moving
+from segrelay.worker.contract.protection import PROTECTION, RESPONSES
 from segrelay.worker.contract.redis.claim import learn_numbering
 from segrelay.worker.contract.words import Direction
 from tests.integration.ops.relay import payload, started
@@ -70,8 +71,8 @@ def enrich(relay, people):
         forward = Forward(Moving.DONE, key_of("new@example.com"), 2, 5)
         client.hset(partition.forwards, digest.hex(), forward.dumps())
         client.hset(partition.forwards, f"{digest.hex()}|vip", b"mark")
-        client.hset(partition.members("vip"), key_of(person), "1 x")
-        client.hset(partition.who, digest.hex(), "{}")
+        client.hset(partition.members("vip"), PROTECTION.seal_name(key_of(person)), "1 x")
+        client.hset(partition.who, digest.hex(), PROTECTION.seal(b"{}", digest.hex().encode()))
         client.zadd(partition.reached, {digest.hex(): 0})
         client.xadd(partition.history, {"e": orjson.dumps([1, digest.hex(), "a", "t", "enter", 1])})
         for intent_id, end in ((f"open{partition.number}", 7), (f"lost{partition.number}", 0)):
@@ -93,7 +94,7 @@ def enrich(relay, people):
         client.hset(partition.jobs, "load|epoch", f"{8 + number}")
         client.hset(f"{partition.jobs}:source", mapping={"load": "9", "load|chunk": f"{number},9"})
         client.expire(f"{partition.jobs}:source", 10_000)
-        client.xadd(partition.responses, {"r": "[]"})
+        client.xadd(partition.responses, {"r": PROTECTION.seal(b"[]", RESPONSES)})
         client.incrby(partition.responseslost, 3)
         client.hset(partition.rendering, "x", "y") if number > 9 else client.set(
             partition.rendering, "[]"

@@ -29,6 +29,8 @@ from tests.integration.ops.moving.stock import six, stock
 from tests.integration.ops.relay import assert_sum, payload, started
 from tests.interruptions import everything
 
+pytestmark = pytest.mark.also_sealed(nightly=True)
+
 PEOPLE = 12
 OLD, NEW = "insider", "insider-eu"
 

@@ -12,6 +12,7 @@ from segrelay.ops.state import opened
 from segrelay.ops.state.identity_changes import IdentityChanges, read_renamed_people
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.worker.adapters.redis.recognizer import RedisRecognizer
+from segrelay.worker.batch.delivery import seal_dead_letter
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
 from segrelay.worker.contract.partitions import RENUMBERED_LEASE, Numbering
@@ -24,6 +25,8 @@ from segrelay.worker.errors import PartitionsChange
 from tests.integration.ops.moving.stock import change, drain
 from tests.integration.ops.relay import EXIT, payload
 from tests.interruptions import everything
+
+pytestmark = pytest.mark.also_sealed
 
 PEOPLE = 9
 FORMER = Numbering((4,))
@@ -121,7 +124,8 @@ def put_dead_letters_on_their_way(client):
         "header": [1, digest.hex()],
         "profile": {},
     }
-    client.hset(partition.dead_letters_leaving, dead_letter["id"], orjson.dumps(dead_letter))
+    text = seal_dead_letter(dead_letter["id"], digest.hex(), orjson.dumps(dead_letter))
+    client.hset(partition.dead_letters_leaving, dead_letter["id"], text)
     client.hset(PartitionKeys("insider", 2).carried(digest.hex()), "letter|insider.2.a1", "1")
     return digest, dead_letter
 

@@ -13,6 +13,7 @@ from segrelay.worker.contract.keys import PartitionKeys, digest_of
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.people import Forward
 from segrelay.worker.contract.processes import Process
+from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.receivers import report_receiver
 from segrelay.worker.contract.redis.claim import claim, learn_numbering
 from segrelay.worker.contract.redis.connection import now_us
@@ -22,6 +23,8 @@ from tests.integration.ops.moving.stock import change, drain, enrich, key_of, si
 from tests.integration.ops.relay import payload
 from tests.ledger_keys import age_ledger, digest_in
 from tests.nightly import amount
+
+pytestmark = pytest.mark.also_sealed
 
 PEOPLE = 12
 PROFILES = amount(8_000, nightly=1_000_000)
@@ -128,7 +131,7 @@ def test_everything_goes_where_it_belongs(used):
         forward = Forward.loads(client.hget(partition.forwards, digest.hex()))
         assert forward.partition == numbering.of(key_of("new@example.com"))
         assert client.hget(partition.forwards, f"{digest.hex()}|vip") == b"mark"
-        assert client.hget(partition.members("vip"), key) == b"1 x"
+        assert client.hget(partition.members("vip"), PROTECTION.seal_name(key)) == b"1 x"
         assert client.hexists(partition.who, digest.hex())
         assert client.zscore(partition.reached, digest.hex()) == 0
         noted = [

@@ -25,6 +25,8 @@ from tests.integration.ops.outcomes.world import (
 )
 from tests.integration.ops.relay import payload
 
+pytestmark = pytest.mark.also_sealed(nightly=True)
+
 
 def lively(relay, sandbox, call):
     """Let deliveries end in every way, and take deaths back."""
@@ -277,7 +279,7 @@ def test_files_are_due_in_a_full_redis_too(relay):
     finally:
         relay.client.config_set("maxmemory", 0)
 
-    assert due == ["outcomes"]
+    assert due == ["outcomes", "retention"]
     assert again == []
 
 
@@ -403,10 +405,8 @@ def test_imported_letters_are_deaths(relay, sandbox, call, tmp_path):
     assert relay.status()["dead"] == 3
 
 
-def test_rows_are_removed_when_they_were_kept_long_enough(relay, call, tmp_path):
-    recording(relay, folder="out", every="1s")
-    relay.publish(payload("ann@example.com"))
-    relay.drain()
+def make_old(relay):
+    """Let all rows be older than they are kept for."""
     text = relay.settings.source.read_text().replace('keep = "30d"', 'keep = "1m"')
     relay.settings.source.write_text(text)
     relay.reload()
@@ -415,6 +415,34 @@ def test_rows_are_removed_when_they_were_kept_long_enough(relay, call, tmp_path)
             relay.client.delete(partition.outcomes)
             old = int(entry_id.partition(b"-")[0]) - 120_000
             relay.client.xadd(partition.outcomes, fields, id=f"{old}-0")
+
+
+def test_what_is_gone_stays_known_when_the_number_of_partitions_changes(relay, call, tmp_path):
+    recording(relay, folder="out", every="1s")
+    relay.publish(payload("ann@example.com"))
+    relay.drain()
+    make_old(relay)
+    for partition in relay.partitions():
+        if relay.client.exists(partition.recorded):
+            relay.client.hset(partition.recorded, mapping={"dropped": 7, "dropped_ms": 5})
+    assert call(app, "redis", "partitions", "7", "--yes").exit_code == 0
+
+    write(relay)
+    result = call(app, "outcomes", "export", tmp_path / "all.ndjson", "--since", "1h")
+    told = orjson.loads(call(app, "outcomes", "status", "--json").stdout)
+
+    assert rows_of(tmp_path / "all.ndjson") == []
+    assert result.exit_code == 1
+    assert "Not all of that time is kept" in result.stderr
+    assert (told["kept_rows"], told["dropped_rows"]) == (0, 7)
+    assert told["complete_since"]
+
+
+def test_rows_are_removed_when_they_were_kept_long_enough(relay, call, tmp_path):
+    recording(relay, folder="out", every="1s")
+    relay.publish(payload("ann@example.com"))
+    relay.drain()
+    make_old(relay)
 
     write(relay)
     result = call(app, "outcomes", "export", tmp_path / "all.ndjson", "--since", "1h")

@@ -14,6 +14,8 @@ from segrelay.worker.errors import OperationsMustAct
 from tests.integration.ops.person.test_erased_person import everything, needles
 from tests.integration.ops.relay import EXIT, payload
 
+pytestmark = pytest.mark.also_sealed
+
 OLD, NEW, THIRD = "ann@example.com", "ann.lee@example.com", "ann.third@example.com"
 BOB = "bob@example.com"
 

@@ -5,9 +5,11 @@ import pytest
 
 from segrelay.ops.main import app as main
 from segrelay.ops.person.renaming import IdentityChange, PersonMove, move_dead_letters
+from segrelay.worker.batch.delivery import unseal_dead_letter
 from segrelay.worker.contract.keys import digest_of, partition_of
 from segrelay.worker.contract.people import Forward, Moving
 from segrelay.worker.errors import OperationsMustAct
+from tests.integration.ops.outcomes.world import counted, counts_of, recording, rows_of
 from tests.integration.ops.person.test_renamed_person import (
     NEW,
     OLD,
@@ -17,6 +19,8 @@ from tests.integration.ops.person.test_renamed_person import (
     rename,
 )
 from tests.integration.ops.relay import payload
+
+pytestmark = pytest.mark.also_sealed
 
 
 def test_letters_of_somebody_who_is_erased_meanwhile_come_nowhere(call, with_a_dead_letter):
@@ -53,6 +57,29 @@ def with_a_dead_letter(relay, sandbox):
     return relay
 
 
+@pytest.mark.parametrize("before", ["hkeys", "hdel"])
+def test_letters_that_are_erased_on_their_way_are_counted_and_recorded_as_discarded(
+    relay, sandbox, call, tmp_path, before
+):
+    """The renaming dies once a letter has left, or has arrived, and then the person is erased."""
+    recording(relay)
+    sandbox.settings(poison="poisoned", poison_status=200)
+    relay.publish(payload(OLD, status="poisoned"), job="load")
+    relay.drain()
+    begun = Forward(Moving.BEGUN, f"email:{NEW}", partition_at(NEW).number, 5).dumps()
+    relay.client.hset(partition_at(OLD).forwards, digest_of(f"email:{OLD}").hex(), begun)
+    assert dead_letters_taken_and_die(relay, NEW, MortalClient(relay.client, before=before))
+
+    receipt = orjson.loads(call(main, "erase", OLD, "--yes", "--json").stdout)
+
+    call(main, "outcomes", "export", tmp_path / "all.ndjson")
+    status = relay.status()
+    assert (status["accepted"], status["discarded"], status["dead"]) == (1, 1, 0)
+    assert status["jobs"]["load"]["discarded"] == 1
+    assert counted(rows_of(tmp_path / "all.ndjson")) == counts_of(status)
+    assert receipt["erased"]["letters"] == 1
+
+
 def dead_letters(call, *arguments):
     return orjson.loads(call(main, "dlq", "list", "--json", *arguments).stdout)
 
@@ -77,7 +104,7 @@ def test_letters_move_to_the_new_identity(call, with_a_dead_letter):
 def kept_dead_letters(relay):
     """Return the letters as they are in their partitions; each names its own."""
     found = [
-        (partition, orjson.loads(text))
+        (partition, orjson.loads(unseal_dead_letter(text)))
         for partition in relay.partitions()
         for text in relay.client.hvals(partition.dead_letters)
     ]

@@ -16,6 +16,8 @@ from segrelay.worker.contract.people import Forward, Moving
 from segrelay.worker.errors import UsageWrong
 from tests.integration.ops.relay import payload
 
+pytestmark = pytest.mark.also_sealed
+
 OLD, NEW = "ann@example.com", "ann.lee@example.com"
 
 

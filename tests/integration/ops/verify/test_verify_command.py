@@ -7,8 +7,11 @@ import pytest
 
 from segrelay.ops.main import app
 from segrelay.worker.contract.keys import REACHED_KEPT
+from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.errors import OperationsMustAct, UsageWrong
 from tests.integration.ops.relay import payload
+
+pytestmark = pytest.mark.also_sealed
 
 
 @pytest.fixture
@@ -59,7 +62,9 @@ def test_where_people_are_many_an_even_sample_is_said_to_be_one(relay, verify):
     chance = random.Random(3)
     for partition in relay.partitions():
         digests = sorted(chance.randbytes(10).hex() for _ in range(6_000))[:REACHED_KEPT]
-        relay.client.hset(partition.who, mapping=dict.fromkeys(digests, b'[1,{"identifiers":{}}]'))
+        text = b'[1,{"identifiers":{}}]'
+        kept = {digest: PROTECTION.seal(text, digest.encode()) for digest in digests}
+        relay.client.hset(partition.who, mapping=kept)
 
     _, found = verify("--sample", "1")
 

@@ -206,7 +206,7 @@ def test_a_file_that_was_read_is_compared_with_the_ledger_again_after_a_while(wo
 
 
 def test_a_mark_tells_which_exit_was_answered():
-    mark = Mark(3, b"1a", b"2b", answered_us=DAY_US)
+    mark = Mark(3, b"1a", b"0123456789ab", answered_us=DAY_US)
 
     assert Mark.loads(mark.dumps()) == mark
     assert Mark.loads(mark._replace(answered_us=0).dumps()) == mark._replace(answered_us=0)

@@ -4,10 +4,14 @@ import asyncio
 from contextlib import closing, contextmanager
 from functools import partial
 
+import orjson
 import pytest
 
+from segrelay.producer.events.payloads import Payload
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions
+from segrelay.producer.publishing.quarantine import Quarantine
+from segrelay.producer.publishing.writing import JobPosition
 from segrelay.producer.wakeups import SilentWaker
 from segrelay.worker.adapters.redis.partition import RedisPartition
 from segrelay.worker.contract import keys
@@ -204,6 +208,56 @@ def test_who_stood_still_while_redis_was_emptied_is_refused_beside_the_other_kin
     with pytest.raises(RedisMismatch):
         publisher.publish([EVENT])
     assert entries(client) == []
+
+
+REFUSED = b'{"data": {"email": "ann.planted@example.com", "segment_events": []}}'
+
+
+@pytest.mark.parametrize("first", [(KEY,), ()])
+def test_who_stood_still_while_redis_was_emptied_keeps_nothing_in_the_quarantine(
+    client, configured, first
+):
+    """Its records would stand open in a sealed Redis, or never open again."""
+    own, other = configured(*first), configured(*(() if first else (KEY,)))
+    publisher = Publisher(client, own, waker=SilentWaker())
+    publisher.publish([EVENT])
+
+    emptied_and_claimed(client, other)
+    PROTECTION.off()
+    if first:
+        PROTECTION.use(bytes(32), b"a record")
+    with pytest.raises(PartitionsChange, match="came back empty"):
+        publisher.publish([REFUSED])
+    with pytest.raises(RedisMismatch):
+        publisher.publish([REFUSED])
+    assert Quarantine(client).totals().records == 0
+
+
+def test_digests_that_were_made_with_another_secret_are_not_added(client, configured):
+    """Between drafting and writing, a thread beside has found that Redis has another secret."""
+    settings = configured(KEY)
+    publisher = Publisher(client, settings, waker=SilentWaker())
+    publisher.publish([EVENT])
+    PROTECTION.use(bytes(32), b"the secret of before")
+    draft = publisher.draft([Payload(EVENT, orjson.loads(EVENT))], None, PublishOptions())
+
+    claim(client, settings)
+    with pytest.raises(PartitionsChange, match="came back empty"):
+        publisher.write_draft(draft, JobPosition())
+    assert len(entries(client)) == 1
+
+
+def test_a_destination_that_is_new_is_claimed_in_a_full_redis(client, configured):
+    settings = configured(KEY)
+    claim(client, settings)
+    lease = settings.redis.ids.partition("insider", 0).lease
+    client.hdel(lease, "sealed")
+    client.config_set("maxmemory", 1)
+    try:
+        claim(client, settings)
+    finally:
+        client.config_set("maxmemory", 0)
+    assert client.hget(lease, "sealed").decode() == PROTECTION.secret_id.hex()
 
 
 def test_a_partition_that_is_sealed_with_another_secret_is_not_taken(redis_url, client, configured):

@@ -67,7 +67,11 @@ def test_what_was_accepted_is_on_the_disks_of_all_replicas(servers):
     with closing(connect(servers.url, replicas=2)) as client:
         assert (
             write(
-                client, {("insider", 0): [delivery()]}, JobPosition(), ids=DestinationIds()
+                client,
+                {("insider", 0): [delivery()]},
+                JobPosition(),
+                ids=DestinationIds(),
+                secret_id=b"",
             ).accepted
             == 1
         )
@@ -83,11 +87,21 @@ def test_what_too_few_replicas_have_confirmed_is_not_accepted(servers):
         closing(connect(servers.url, replicas=2)) as client,
         pytest.raises(NotReplicated, match="1 of 2 replicas"),
     ):
-        write(client, {("insider", 0): [delivery()]}, JobPosition(), ids=DestinationIds())
+        write(
+            client,
+            {("insider", 0): [delivery()]},
+            JobPosition(),
+            ids=DestinationIds(),
+            secret_id=b"",
+        )
     with closing(connect(servers.url, replicas=1)) as client:
         assert (
             write(
-                client, {("insider", 0): [delivery()]}, JobPosition(), ids=DestinationIds()
+                client,
+                {("insider", 0): [delivery()]},
+                JobPosition(),
+                ids=DestinationIds(),
+                secret_id=b"",
             ).accepted
             == 1
         )

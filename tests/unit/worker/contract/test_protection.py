@@ -1,13 +1,14 @@
 """What seals people's data in Redis, and what opens it again."""
 
+import itertools
 import os
 import re
+import sys
 
 import pytest
 
 from segrelay.worker.contract.events import (
     UNKNOWN_FORMAT,
-    UNREADABLE,
     Event,
     encode_header,
     header_of,
@@ -26,6 +27,8 @@ from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import FormatUnknown, PayloadRefused, RedisMismatch
 
 SECRET, OTHER = bytes(32), bytes(31) + b"1"
+_BEFORE_TEXT = 1 + 4 + 16 + 8
+"""Mark, id of the secret, salt and nonce."""
 NAME = "email:ann@example.com"
 ANN, BOB = b"digest of Ann", b"digest of Bob"
 
@@ -82,6 +85,40 @@ def test_no_two_values_share_key_and_nonce_also_behind_a_fork(protection):
     assert theirs[5:21] not in {begin[5:21] for begin in begins}
 
 
+def sealed_with_a_change_before(line):
+    """Seal while the secret changes before a line, and say whether there is such a line."""
+    changing, lines = Protection(), itertools.count()
+    changing.use(SECRET, b"")
+    changing.seal(b"before", ANN)
+
+    def traced(frame, event, _):
+        if frame.f_code.co_name == "seal" and event == "line" and next(lines) == line:
+            changing.use(OTHER, b"")
+        return traced
+
+    before = sys.gettrace()
+    sys.settrace(traced)
+    try:
+        return [changing.seal(b"x", ANN) for _ in range(4)], next(lines) > line
+    finally:
+        sys.settrace(before)
+
+
+def test_who_seals_while_the_secret_changes_mixes_no_key_with_anothers_nonces():
+    """Another thread finds that Redis came back empty, and has another secret."""
+    opening = {id_of(secret): Protection() for secret in (SECRET, OTHER)}
+    for secret in (SECRET, OTHER):
+        opening[id_of(secret)].use(secret, b"")
+
+    for line in itertools.count():
+        sealed, is_reached = sealed_with_a_change_before(line)
+        assert len({one[:_BEFORE_TEXT] for one in sealed}) == len(sealed)
+        assert [opening[one[1:5]].unseal(one, ANN) for one in sealed] == [b"x"] * 4
+        if not is_reached:
+            break
+    assert line > 3
+
+
 def test_what_one_process_has_sealed_another_one_opens(protection):
     other = Protection()
     other.use(SECRET, b"a record")
@@ -134,7 +171,8 @@ def test_an_entry_is_opened_and_a_foreign_one_waits():
     strange = foreign.seal(b"{}", header.digest)
     assert read(strange) == (UNKNOWN_FORMAT, strange)
     for damaged in (PROTECTION.seal(b"{}", BOB), b"{}"):
-        assert read(damaged) == (UNREADABLE, damaged)
+        assert read(damaged) == (header._replace(damaged=True), damaged)
+    assert read_entry({b"h": b"no header", b"p": strange})[1].is_broken
 
 
 @pytest.mark.usefixtures("_on")

@@ -23,7 +23,7 @@ from segrelay.worker.core.supersede import LedgerEvent
 ENTER, EXIT, CHANGE = Direction.ENTER, Direction.EXIT, Direction.CHANGE
 LARGEST = 2**56 - 1
 
-times = st.integers(0, LARGEST)
+times = st.integers(0, LARGEST) | st.sampled_from([0, 1, LARGEST])
 items = st.builds(
     Item,
     st.sampled_from(list(Direction)),
@@ -54,6 +54,27 @@ def leave(at: int, *, trigger: int = 2, audience: int = 1, **more: Any) -> Ledge
 
 @given(record=records)
 def test_a_record_survives_being_packed(record: Record) -> None:
+    assert unpack(pack(record)) == record
+
+
+def test_a_time_that_is_the_one_of_the_profile_data_takes_no_bytes_of_its_own() -> None:
+    at = 1_790_000_000_123_456
+    once = with_delivered(Record(), enter(at))
+    twice = with_delivered(once, enter(at + 1, audience=2))
+    left = with_delivered(once, leave(at + 1), data_sent=False)
+
+    assert [len(pack(record)) for record in (once, twice, left)] == [11, 21, 21]
+
+
+def test_a_record_of_the_first_format_can_be_read() -> None:
+    at, tried = 1_790_000_000_123_456, 1_790_000_000_123_457
+    text = bytes([1]) + at.to_bytes(8, "big")
+    text += bytes([1, 2, 4]) + at.to_bytes(7, "big")
+    text += bytes([3, 4, 1 | 8]) + tried.to_bytes(7, "big")
+
+    record = unpack(text)
+
+    assert record == Record(at, {(1, 2): Item(ENTER, at), (3, 4): Item(EXIT, 0, tried)})
     assert unpack(pack(record)) == record
 
 

@@ -20,9 +20,16 @@ const COUNTRIES = { "United States": "US", "Germany": "DE" };
 const LANGUAGES = { "en-us": "en_US", "de": "de_DE" };
 const REGION = "US";
 
+// There are fewer invented numbers than people, and segrelay remembers numbers, too.
+const phones = new Map();
+
 function phone(text) {
-  const found = text && parsePhoneNumberFromString(text, REGION);
-  return found && found.isValid() ? found.number : undefined;
+  if (!text) return undefined;
+  if (!phones.has(text)) {
+    const found = parsePhoneNumberFromString(text, REGION);
+    phones.set(text, found && found.isValid() ? found.number : undefined);
+  }
+  return phones.get(text);
 }
 
 function pruned(values) {

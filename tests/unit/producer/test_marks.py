@@ -1,0 +1,39 @@
+"""The mark of a member that a sync knows, as Redis keeps it."""
+
+import pytest
+
+from segrelay.producer.sync.store import NOT_KNOWN, Mark
+
+
+@pytest.mark.parametrize(
+    ("mark", "size"),
+    [
+        (Mark(1), 2),
+        (Mark(1, b"1a"), 6),
+        (Mark(127, b"deadbeef", b"00ff00ff00ff"), 12),
+        (Mark(128, b"deadbeef"), 7),
+        (Mark(2_000_000, NOT_KNOWN, b"0123456789ab", 1_790_000_000_123_456), 17),
+        (Mark(3, b"1a", NOT_KNOWN, 1), 13),
+    ],
+)
+def test_a_mark_survives_being_packed_and_is_short(mark, size):
+    text = mark.dumps()
+
+    assert (Mark.loads(text), len(text)) == (mark, size)
+
+
+def test_the_mark_of_somebody_whom_no_run_saw_is_a_text():
+    mark = Mark(0, b"1790000000123")
+
+    assert (mark.dumps(), Mark.loads(mark.dumps())) == (b"0 1790000000123 -", mark)
+
+
+@pytest.mark.parametrize(
+    ("text", "mark"),
+    [
+        (b"7 1a -", Mark(7, b"1a")),
+        (b"7 - 0123456789ab 12", Mark(7, NOT_KNOWN, b"0123456789ab", 12)),
+    ],
+)
+def test_a_mark_of_an_earlier_version_can_be_read(text, mark):
+    assert Mark.loads(text) == mark
