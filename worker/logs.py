@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, Final, TextIO
 
 import orjson
@@ -57,20 +57,8 @@ def configure(level: int, file: str | None = None) -> None:
     )
 
 
-_LATER: Final[list[str]] = []
-
-
-def log_often(
-    event: str, *, later: Callable[[Callable[[], None]], object] | None = None, **named: Any
-) -> None:
-    """Log a line of which there may be thousands a second: as JSON, in a tenth of the time.
-
-    Args:
-        event: The event.
-        later: A function that calls another one a moment later in the same thread, such as an event
-            loop's `call_soon`: the lines until then are written together. Only one thread may.
-        named: The values of the line.
-    """
+def log_often(event: str, **named: Any) -> None:
+    """Log a line of which there may be thousands a second: as JSON, in a tenth of the time."""
     root = logging.getLogger()
     output = root.handlers[0] if root.handlers else None
     if _is_text(None) or type(output) is not logging.StreamHandler:
@@ -78,18 +66,7 @@ def log_often(
     elif root.isEnabledFor(logging.INFO):
         at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         line = orjson.dumps({**named, "event": event, "level": "info", "timestamp": at})
-        if later is None:
-            output.stream.write(line.decode() + "\n")
-            return
-        if not _LATER:
-            later(partial(_write_later, output.stream))
-        _LATER.append(line.decode() + "\n")
-
-
-def _write_later(stream: TextIO) -> None:
-    lines = "".join(_LATER)
-    _LATER.clear()
-    stream.write(lines)
+        output.stream.write(line.decode() + "\n")
 
 
 def _is_text(file: str | None) -> bool:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Final
 
 import typer
@@ -104,10 +105,10 @@ class Sending:
         following = iter(batches)
         try:
             with in_bulk(), ThreadPoolExecutor(1) as ahead:
-                coming = ahead.submit(self._next, following)
+                look = partial(self._refuse_rows, is_live=is_live)
+                coming = ahead.submit(self._next, following, look)
                 while (drafted := coming.result()) is not None:
                     batch, draft = drafted
-                    self._refuse_rows(batch, is_live=is_live)
                     coming = ahead.submit(self._next, following)
                     self.published += self._publish(batch, draft)
                     self._position += len(batch)
@@ -118,14 +119,19 @@ class Sending:
             mention(f"Interrupted. {self._how_to_go_on()}")
             raise
 
-    def _next(self, following: Iterator[Sequence[Payload]]) -> _Drafted | None:
-        """Read and draft the next batch; None when there are no more.
+    def _next(
+        self,
+        following: Iterator[Sequence[Payload]],
+        look: Callable[[Sequence[Payload]], None] = lambda _: None,
+    ) -> _Drafted | None:
+        """Read, look at and draft the next batch; None when there are no more.
 
         There is no draft where Redis is away: that is told when it is the batch's turn.
         """
         batch = next(following, None)
         if batch is None:
             return None
+        look(batch)
         try:
             return batch, self.publisher.draft(batch, None, self.options)
         except RedisUnavailable:
@@ -133,7 +139,7 @@ class Sending:
 
     def _refuse_rows(self, batch: Sequence[Payload], *, is_live: bool) -> None:
         """Refuse a source whose first rows hold no events at all."""
-        if self._position or (is_live and len(batch) < _ROWS_BELIEVED):
+        if is_live and len(batch) < _ROWS_BELIEVED:
             return
         readable = [payload.value for payload in batch if not payload.error]
         values = [one for value in readable for one in values_of(value)]

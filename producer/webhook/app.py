@@ -332,8 +332,7 @@ def _log(*, status: int, **named: object) -> None:
     """Log an answer as one line; of refusals only the first ones, so that nobody fills the disk."""
     left_out = _THROTTLE.take(status) if status in REFUSED else 0
     if left_out is not None:
-        later = asyncio.get_running_loop().call_soon
-        log_often("webhook.answered", later=later, status=status, **named, **_told(left_out))
+        log_often("webhook.answered", status=status, **named, **_told(left_out))
 
 
 def _told(left_out: int) -> dict[str, int]:
