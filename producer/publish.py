@@ -300,7 +300,7 @@ _KEPT_BYTES: Final = 64 * 1024 * 1024
 
 
 def _keep_freed_memory() -> None:
-    """Let the C library keep what a block has freed for the next one, where it can.
+    """Keep the memory that a block has freed for the next one, where the C library can.
 
     It would give memory back to the system behind each block, and the system has to clear it for
     the next: a third of what drafting a row takes. There is no such setting but in glibc.
