@@ -226,10 +226,9 @@ class _Commands(LazyGroup):
     table = COMMANDS
     columns = (("Begin", "Run", "Feed"), ("Operate",))
     closing = (
-        "Options:",
+        "Options (COMMAND -h: help, -V version):",
         "  --config FILE  not the usual one",
         "  --real         beside a sandbox run",
-        "  COMMAND -h     Its help; -V: version",
     )
     completed = COMPLETED
 

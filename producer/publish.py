@@ -260,10 +260,11 @@ class Publisher:
         except PartitionsChange:
             self._claimed = False
             raise
-        self._meter.add(written.accepted)
-        self._seen.note(each.profile for group in draft.deliveries.values() for each in group)
+        # At once: the first of its events waits for nothing else.
         for destination, partition in written.woken:
             self._waker.wake(destination, partition, queue=kind_of_lane(draft.lane))
+        self._meter.add(written.accepted)
+        self._seen.note(each.profile for group in draft.deliveries.values() for each in group)
         if self._meter.taps:
             offer_events(self._client, self._meter.taps, draft, written, self._meter.now_us())
         return draft.result + written
