@@ -260,10 +260,11 @@ class Publisher:
         except PartitionsChange:
             self._claimed = False
             raise
-        self._meter.add(written.accepted)
-        self._seen.note(each.profile for group in draft.deliveries.values() for each in group)
+        # At once: the first of its events waits for nothing else.
         for destination, partition in written.woken:
             self._waker.wake(destination, partition, queue=kind_of_lane(draft.lane))
+        self._meter.add(written.accepted)
+        self._seen.note(each.profile for group in draft.deliveries.values() for each in group)
         if self._meter.taps:
             offer_events(self._client, self._meter.taps, draft, written, self._meter.now_us())
         return draft.result + written
@@ -300,7 +301,7 @@ _KEPT_BYTES: Final = 64 * 1024 * 1024
 
 
 def _keep_freed_memory() -> None:
-    """Let the C library keep what a block has freed for the next one, where it can.
+    """Keep the memory that a block has freed for the next one, where the C library can.
 
     It would give memory back to the system behind each block, and the system has to clear it for
     the next: a third of what drafting a row takes. There is no such setting but in glibc.

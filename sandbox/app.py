@@ -12,7 +12,7 @@ import structlog
 from segrelay.sandbox.catch_all import caught, is_for_us
 from segrelay.sandbox.exchange import AsgiScope, Exchange, Receive, Reply, Send, error
 from segrelay.sandbox.insider import api, rules
-from segrelay.sandbox.insider.api import ArrivedRequest, Insider, Write
+from segrelay.sandbox.insider.api import USERS_AT_ONCE, ArrivedRequest, Insider, Write
 from segrelay.sandbox.insider.faults import Fault
 from segrelay.sandbox.insider.journal import CLOSED, Flight, Journal
 from segrelay.sandbox.insider.rules import CHANGES, COLUMNS, IDENTITY, PROFILE, WRITES
@@ -28,6 +28,9 @@ class AdmittedWrite:
     """A write that was admitted, with the fault drawn for it.
 
     It holds the account and the journal of its arrival, which a reset may replace meanwhile.
+
+    Args:
+        turns: Large writes are applied one after the other.
     """
 
     exchange: Exchange
@@ -37,19 +40,20 @@ class AdmittedWrite:
     insider: Insider
     journal: Journal
     settings: SandboxSettings
+    turns: asyncio.Lock
 
     async def run(self, delay_seconds: float) -> None:
         """Wait half of the delay, apply the write, wait the other half, and answer."""
         await pause(delay_seconds / 2)
-        answer = self._take_effect()
+        answer = await self._take_effect()
         await pause(delay_seconds / 2)
         await self._deliver(answer)
 
-    def _take_effect(self) -> Reply | None:
+    async def _take_effect(self) -> Reply | None:
         """Apply the write now, later or never; return the answer, None if there is none."""
         match self.fault.takes_effect:
             case "now":
-                answer = self._apply()
+                answer = await self._apply_in_turn()
                 return self.fault.answer or answer
             case "never":
                 self.journal.never_takes_effect(self.flight, time.time())
@@ -61,7 +65,22 @@ class AdmittedWrite:
         return self.fault.answer
 
     def _apply(self) -> Reply:
-        answer = self.insider.apply(self.request, time.time())
+        return self._applied(self.insider.apply(self.request, time.time()))
+
+    async def _apply_in_turn(self) -> Reply:
+        """Apply the write; a small one does not wait until a large one is applied."""
+        if len(self.request.users) <= USERS_AT_ONCE:
+            return self._apply()
+        async with self.turns:
+            steps = self.insider.applying(self.request, time.time())
+            while True:
+                try:
+                    next(steps)
+                except StopIteration as end:
+                    return self._applied(end.value)
+                await asyncio.sleep(0)
+
+    def _applied(self, answer: Reply) -> Reply:
         self.journal.took_effect(self.flight, answer.failed, time.time())
         return answer
 
@@ -105,6 +124,7 @@ class Sandbox:
 
     def __init__(self, settings: SandboxSettings) -> None:
         self.state = SandboxState(settings)
+        self._turns = asyncio.Lock()
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Answer one request; other ASGI scopes are left alone."""
@@ -196,6 +216,13 @@ class Sandbox:
             request, call.body, profiles=state.insider.profiles, fault=fault.name, now=now
         )
         passage = AdmittedWrite(
-            exchange, request, fault, flight, state.insider, state.journal, state.settings
+            exchange,
+            request,
+            fault,
+            flight,
+            state.insider,
+            state.journal,
+            state.settings,
+            self._turns,
         )
         await passage.run(state.faults.delay_seconds())

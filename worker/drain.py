@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Final
 
 from segrelay.worker.batch.batch import Batch, CanaryShares, Numbers
@@ -76,6 +78,14 @@ class Limits:
     in_flight: int
     batch_entries: int = BATCH_ENTRIES
     stop_grace_seconds: float = STOP_GRACE_SECONDS
+
+
+class Done(Enum):
+    """The extent to which a drain has done its work."""
+
+    NOTHING = "there was nothing"
+    SOME = "there may be more"
+    ALL = "all that there was"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +185,9 @@ class Drain:
                 # Redis decides: after a failover it may have lost what this process has learned.
                 state.rename(await self.read_names())
                 await self._take_over(holding, state)
-                found = await self._work(state)
+                done = await self._work(state)
                 # 14. Release the lease.
-                return state.tally, await self._release(state, found=found)
+                return state.tally, await self._release(state, done)
         except LeaseLost:
             state.end("the lease was taken over", failed=True)
             return state.tally, ""
@@ -199,19 +209,21 @@ class Drain:
         for intent in vanished:
             state.keep_open(Intent(intent.intent_id, intent.deliveries, end_ms))
 
-    async def _work(self, state: State) -> bool:
-        """Work off batch after batch; returns whether there was anything to do."""
+    async def _work(self, state: State) -> Done:
+        """Work off batch after batch."""
         end = self.clock.seconds() + self.limits.slice_seconds
-        found = False
+        done = Done.NOTHING
         kinds = self.kinds
         followings: dict[LaneKind, NextBatch] = {}
         while not self.stop.is_told and self.lease.is_valid():
             # 3. Read a batch, of one lane, live first.
             is_over = self.clock.seconds() >= end
-            batch = await self._next(state, followings, kinds, is_over=is_over)
+            names = await self._streams(state)
+            batch = await self._next(state, names, followings, kinds, is_over=is_over)
             if batch is None:
-                return found
-            found = True
+                state.streams = names
+                return done
+            done = Done.SOME
             following = NextBatch(batch, self.partition, self.renderer, self._most)
             progress = await self._batch(following, end)
             if batch.kind == BACKFILL or batch.settled < len(batch.deliveries):
@@ -222,12 +234,22 @@ class Drain:
             # that is prepared by then has its turn, unless the one before took too long.
             latest = end + self.limits.slice_seconds * LATE_SHARE
             goes_on = progress and not state.yields and self.clock.seconds() < latest
+            if goes_on and self._is_all(batch):
+                state.streams = (
+                    names  # if there is another by now, the release tells that it is due
+                )
+                return Done.ALL
             if batch.kind == BACKFILL and (not goes_on or await self.live_waits()):
                 # What is live here does not wait until somebody else takes the lease.
                 goes_on, kinds = not state.yields, (LIVE,)
             if not goes_on:
-                return found
-        return found
+                return done
+        return done
+
+    def _is_all(self, batch: Batch) -> bool:
+        """Say whether a batch had all that there was for this drain, and nothing of it stays."""
+        is_settled = batch.settled == len(batch.deliveries)
+        return self.kinds == (batch.kind,) and batch.is_last and is_settled
 
     @property
     def _most(self) -> int:
@@ -238,6 +260,7 @@ class Drain:
     async def _next(
         self,
         state: State,
+        names: Sequence[str],
         followings: Mapping[LaneKind, NextBatch],
         kinds: Sequence[LaneKind],
         *,
@@ -247,8 +270,6 @@ class Drain:
 
         If the slice is over, only one that is prepared has its turn, or live work instead.
         """
-        state.live_calls = self.live_calls()
-        names = await self._streams(state)
         for kind in kinds:
             streams = self._readable(names, kind, state)
             following = followings.get(kind)
@@ -265,12 +286,12 @@ class Drain:
                     following.hand_over(batch)
                 await decode_batch(batch, deliveries, entries=self._most)
                 return batch
-        state.streams = names
         return None
 
     async def _streams(self, state: State) -> tuple[str, ...]:
         """Return the names of the streams, from memory if they were read a moment ago."""
         names, state.streams = state.streams, None
+        state.live_calls = self.live_calls()
         return await self.partition.streams() if names is None else names
 
     def _readable(self, names: Iterable[str], kind: LaneKind, state: State) -> list[str]:
@@ -303,7 +324,8 @@ class Drain:
         await settler.stop()
         going = self.canary_shares.admit(contend(ask_ledger(known, batch)), state)
         # 5. Render, 6. shape.
-        await render_and_shape(going, batch, self.renderer, self._rendering_ends(batch))
+        ends = self._rendering_ends(batch, looked=-math.inf)  # some may have come meanwhile
+        await render_and_shape(going, batch, self.renderer, ends)
         settled = await settler.settle_unsent()
         # 7. to 12. Pack, and carry every request from its send time to its settlement.
         requests, shut = state.tally.requests, len(state.shut)
@@ -344,7 +366,7 @@ class Drain:
                 if not running:
                     return
                 if following and self.clock.seconds() < end and not self.canary_shares.shares:
-                    following.begin(self._rendering_ends(batch))
+                    following.begin(self._rendering_ends(batch, looked=self.clock.seconds()))
                 done, running = await asyncio.wait(
                     running,
                     timeout=PATIENCE_SECONDS if packer.is_patient else None,
@@ -358,13 +380,16 @@ class Drain:
             # The other requests end before the error of one is raised.
             await asyncio.gather(*running, return_exceptions=True)
 
-    def _rendering_ends(self, batch: Batch) -> Callable[[], Awaitable[bool]]:
+    def _rendering_ends(self, batch: Batch, looked: float) -> Callable[[], Awaitable[bool]]:
         """Return a function that says whether to stop rendering a batch for now, for live work.
 
         Live work would have to wait until all of a backfill's batch is rendered and sent. What has
         been rendered by then is sent in any case: so a backfill comes on, however much is live.
+
+        Args:
+            batch: The batch that is worked off, or behind which the next one is prepared.
+            looked: The time of the last look for live work.
         """
-        looked = self.clock.seconds()
 
         async def ends() -> bool:
             nonlocal looked
@@ -411,14 +436,14 @@ class Drain:
             deadline_seconds=self.limits.request_deadline_seconds,
         )
 
-    async def _release(self, state: State, *, found: bool) -> str:
-        """Give the lease back; only a drain that found nothing keeps it if work came meanwhile.
+    async def _release(self, state: State, done: Done) -> str:
+        """Give the lease back; a drain that has done all keeps it if work came meanwhile.
 
         Returns the queue to wake the partition on; "" = nobody needs to come.
         """
         reads_all = BACKFILL in self.kinds
         for tries_left in reversed(range(RELEASE_TRIES)):
-            keeps = not found and not self.stop.is_told and tries_left > 0
+            keeps = done is not Done.SOME and not self.stop.is_told and tries_left > 0
             triggers = {split_stream_name(name)[1] for name in await self._streams(state)}
             release = await self.partition.release(
                 state.changed_holds,
@@ -428,10 +453,10 @@ class Drain:
                 keep_for=self.kinds if keeps else (),
             )
             if release.released or not release.due:
-                wanted = found
+                wanted = done is not Done.NOTHING
                 if release.wake == BACKFILL:
                     # What this drain may not read is for one with a permit of the backfill lane.
-                    wanted = (found or not reads_all) and not state.yields
+                    wanted = (wanted or not reads_all) and not state.yields
                 return release.wake if wanted else ""
-            found = await self._work(state)
+            done = await self._work(state)
         return ""

@@ -1,5 +1,6 @@
 """A Valkey on a clock of the test's, behind an asynchronous client that answers at once."""
 
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from functools import cache
 from typing import Any, Self
@@ -37,6 +38,9 @@ class ClockedRedis:
     Args:
         client: Connected to the Valkey.
         now_us: The present time.
+
+    Attributes:
+        asked: How often each command was asked for.
     """
 
     replicas = 0
@@ -46,11 +50,13 @@ class ClockedRedis:
         self._now_us = now_us
         self._set_us = 0
         self._known: dict[str, str] = {}
+        self.asked: Counter[str] = Counter()
 
     async def execute_command(self, *words: Any) -> Any:
         return self.call(*words)
 
     def call(self, *words: Any) -> Any:
+        self.asked[words[0]] += 1
         if words[0] == "EVAL":
             text = on_our_clock(words[1])
             self._known[digest(words[1])] = digest(text)

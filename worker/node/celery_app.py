@@ -59,10 +59,15 @@ from segrelay.worker.node.waking import NodeWaker
 MOST_BETWEEN_TRIES_SECONDS: Final = 2
 """The longest pause between two tries: Redis' restart is noticed within 10 s."""
 _REFUSED_SECONDS: Final = 1.0
+EVENTS_SECONDS: Final = 0.2
+"""The seconds after which Flower is told of a task, with what others have done meanwhile."""
 
 
 class PatientConsumer(Consumer):  # type: ignore[misc] # Celery is not typed
     """Tries to reach the broker without end, at least every two seconds.
+
+    What Flower is told of tasks is sent a few times a second: each sending waits for Redis and its
+    disk, and with it the event loop that hands messages to processes.
 
     It does not use Celery's gossip between workers: what they share stands in Redis, and gossip
     costs a second at the start and a traceback in the log whenever the broker goes away.
@@ -72,7 +77,18 @@ class PatientConsumer(Consumer):  # type: ignore[misc] # Celery is not typed
         self, *arguments: Any, worker_options: dict[str, Any] | None = None, **options: Any
     ) -> None:
         alone = {"without_gossip": True, "without_mingle": True}
+        self._flushes_at = 0.0
         super().__init__(*arguments, worker_options=(worker_options or {}) | alone, **options)
+
+    def on_send_event_buffered(self) -> None:
+        """Send what is told of tasks within a moment, together with what comes until then.
+
+        Only a time is remembered: what was planned is forgotten with a connection that is lost.
+        """
+        now = time.monotonic()
+        if now >= self._flushes_at:
+            self._flushes_at = now + EVENTS_SECONDS
+            self.timer.call_after(EVENTS_SECONDS, self._flush_events)
 
     def ensure_connected(self, conn: Any) -> Any:
         """Try to connect until that succeeds, or until the worker is told to stop."""
@@ -158,6 +174,8 @@ _HARD_LIMIT_SECONDS: Final = 120
 """The seconds after which a hanging task is ended, far above what a drain takes."""
 _PROCESSES_A_CORE: Final = 2
 """The number of processes for each core: while one waits for an answer, another one renders."""
+_PROCESSES_BESIDE: Final = 2
+"""The processes beside those: one stays free, and one is for live work, which mostly waits."""
 _WORKER_OPTIONS: Final = {
     "task_time_limit": _HARD_LIMIT_SECONDS,
     "worker_consumer": f"{PatientConsumer.__module__}:{PatientConsumer.__qualname__}",
@@ -283,7 +301,7 @@ def build_app(
     app = Celery("segrelay")
     app.conf.update(broker_options(settings) | _WORKER_OPTIONS)
     app.conf[VERSION_KEY] = version("segrelay")
-    app.conf.worker_concurrency = _PROCESSES_A_CORE * processors() + 1
+    app.conf.worker_concurrency = _PROCESSES_A_CORE * processors() + _PROCESSES_BESIDE
     edge = Edge(app, settings, build, load, silence_seconds)
     app.segrelay = edge
     register(app, edge.task)

@@ -18,7 +18,12 @@ import structlog
 
 from segrelay.worker.adapters.jsonnet import ProcessRenderer
 from segrelay.worker.adapters.redis.gate import RedisGate
-from segrelay.worker.adapters.redis.lease import SystemClock, ThreadedLease, boottime_seconds
+from segrelay.worker.adapters.redis.lease import (
+    LeaseKeeper,
+    SystemClock,
+    ThreadedLease,
+    boottime_seconds,
+)
 from segrelay.worker.adapters.redis.partition import RedisPartition
 from segrelay.worker.adapters.redis.recognizer import RedisRecognizer
 from segrelay.worker.adapters.redis.self_pause import Canaries, DeadLetterLimit, RedisStreaks
@@ -36,7 +41,7 @@ from segrelay.worker.contract.celery import queue_name
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.outcomes import Recording
 from segrelay.worker.contract.partitions import Numbering
-from segrelay.worker.contract.redis.client import AsyncRedis, Redis
+from segrelay.worker.contract.redis.client import AsyncRedis
 from segrelay.worker.contract.redis.connection import (
     connect,
     connect_async,
@@ -71,7 +76,7 @@ class Runtime:
     Args:
         runner: Owns the loop; all that is asynchronous lives in it.
         upkeep: Has the triggers.
-        lease_client: Of the renewing thread, alone.
+        lease_keeper: Has the renewing thread, and a client of its own.
         is_worker: This process does nothing but drain, so it collects its garbage after each drain.
         taps: The watches of what goes through, as the last drain found them.
     """
@@ -80,7 +85,7 @@ class Runtime:
     runner: asyncio.Runner
     client: AsyncRedis
     broker: AsyncRedis
-    lease_client: Redis
+    lease_keeper: LeaseKeeper
     renderer: ProcessRenderer
     numbers: RedisNumbers
     sender: Sender
@@ -195,7 +200,7 @@ class Runtime:
         self.runner.run(self.sender.close())
         self.runner.run(self.client.aclose())
         self.runner.run(self.broker.aclose())
-        self.lease_client.close()
+        self.lease_keeper.close()
         self.runner.close()
 
     async def _drain(
@@ -257,7 +262,7 @@ class Runtime:
             renderer=replace(self.renderer, is_told_to_stop=lambda: stop.is_told),
             numbers=self.numbers,
             streaks=streaks,
-            lease=ThreadedLease(self.lease_client, partition_keys, partition.token, lease_seconds),
+            lease=ThreadedLease(self.lease_keeper, partition_keys, partition.token, lease_seconds),
             triggers=self.upkeep.triggers[partition_keys.destination],
             paused=standing.paused,
             read_names=lambda: self.shared_keys.names(partition_keys.destination),
@@ -344,7 +349,7 @@ def runtime_for(settings: Settings, loaded: Loaded | None = None) -> Runtime:
         runner=runner,
         client=client,
         broker=connect_async(resolve_broker_url(settings.redis)),
-        lease_client=connect(url, timeout_seconds=1.0),
+        lease_keeper=LeaseKeeper(connect(url, timeout_seconds=1.0)),
         renderer=ProcessRenderer(loaded.renderer),
         numbers=numbers,
         sender=_sender(settings, client),

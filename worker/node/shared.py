@@ -5,11 +5,10 @@ gives back however their holder dies.
 
 **Permits** say how many drains of one kind a node runs at once; one is a locked byte of such a
 file. One process always stays free for other destinations: of any one, a drain less runs than there
-are processes. Of the backfill lane one less again where there are more than three, so that live
-work finds a permit of its destination free; and while live calls come, one less where there are
-more than four, so that a live call does not wait for the one before, and fewer drains of a backfill
-compete for the processors. A node does one background job at a time, instead of a drain of the
-backfill lane.
+are processes. Of the backfill lane two less again, but two at least, so that live work finds a
+permit of its destination free; and while live calls come, a third one less, so that a live call
+does not wait for those before it, and fewer drains of a backfill compete for the processors. A node
+does one background job at a time, instead of a drain of the backfill lane.
 
 **The board** has the time of a warm shutdown, which the parent writes; every drain of the node sees
 it, also one that begins later. SIGTERM may reach a child directly, e.g. where a supervisor ends a
@@ -183,8 +182,8 @@ class Permits:
 
     def __init__(self, processes: int, destinations: Iterable[str]) -> None:
         self._most = max(1, processes - 1)
-        self._most_of_backfill = max(min(2, self._most), self._most - 1)
-        self._most_beside_live = max(min(2, self._most), self._most - 2)
+        self._most_of_backfill = max(min(2, self._most), self._most - 2)
+        self._most_beside_live = max(min(2, self._most), self._most - 3)
         self._kinds = {name: number for number, name in enumerate(destinations, start=1)}
         self._descriptor = unnamed_file()
 

@@ -2,10 +2,8 @@
 
 from dataclasses import replace
 
-from segrelay.worker.batch.state import Tally
+from segrelay.worker.batch.render import RENDER_GROUP
 from segrelay.worker.destinations.insider.api import InsiderApi
-from tests.conformance.clocked_redis import at_once
-from tests.conformance.drain.fakes import FakeNumbers
 from tests.conformance.drain.world import event, members
 
 
@@ -67,38 +65,6 @@ def test_live_work_here_is_delivered_before_a_drain_ends_for_live_work_elsewhere
     assert tally.requests == 2
 
 
-def test_a_drain_for_live_work_reads_nothing_of_a_backfill_and_wakes_for_it(make_world) -> None:
-    world = make_world()
-    world.kinds = ("live",)
-    world.put(event("ada"), *(event(f"p{n}", lane="backfill") for n in range(100)))
-
-    tally, wake = world.drain()
-
-    assert (tally.delivered, wake) == (1, "backfill")
-    assert world.streams_read == {"live|enter"}
-    assert world.drain() == (Tally(), "backfill"), "nor is it left if there is nothing live"
-
-
-def test_what_comes_while_a_drain_for_live_work_finds_nothing_is_delivered_by_it(
-    make_world,
-) -> None:
-    world = make_world()
-    world.kinds = ("live",)
-    world.put(event("bob", lane="backfill"))
-
-    class Numbers(FakeNumbers):
-        async def read(self) -> None:
-            world.put_now(event("ada"))
-            assert at_once(world.partition().take()) is None, "whom its call woke is sent away"
-
-    world.numbers = Numbers()
-
-    tally, wake = world.drain()
-
-    assert (tally.delivered, wake) == (1, "backfill")
-    assert members(world) == {"ada@example.com"}
-
-
 def test_a_backfill_comes_on_though_live_work_comes_whenever_it_was_read(make_world) -> None:
     world = make_world()
     world.put(*(event(f"p{n}", lane="backfill") for n in range(300)))
@@ -115,6 +81,27 @@ def test_a_backfill_comes_on_though_live_work_comes_whenever_it_was_read(make_wo
         world.drain()
 
     assert world.store.waiting() == 0
+
+
+def test_live_work_that_came_while_a_backfill_was_read_waits_for_one_part_of_it(make_world) -> None:
+    world = make_world()
+    world.render_seconds = 0.01
+    world.put(*(event(f"p{n}", lane="backfill") for n in range(900)))
+
+    class Read(set):
+        def update(self, names) -> None:
+            if any(name.startswith("backfill|") for name in names) and not came:
+                came.append("ada")
+                world.put_now(event("ada"))
+
+    came: list[str] = []
+    world.streams_read = Read()
+
+    world.drain()
+
+    first, live, *_ = world.sendings
+    assert len(first.positions) == RENDER_GROUP
+    assert [position.partition("|")[0] for position in live.positions] == ["live"]
 
 
 def test_live_work_is_rendered_to_its_end(make_world) -> None:

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 
 from segrelay.worker.contract.celery import QUEUES
+from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.core.rounds import WakeUp
 from tests.integration.celery.nodes import Node, live, send
 from tests.waiting import allowed, until
@@ -88,6 +89,33 @@ def test_the_queue_stays_short_while_all_processes_are_busy(configuration, broke
             time.sleep(0.1)
 
     assert max(lengths) <= 2 * len(partitions)
+
+
+def test_flower_is_told_of_many_tasks_at_once(configuration, broker, app):
+    def publishes() -> int:
+        return broker.client.info("commandstats").get("cmdstat_publish", {"calls": 0})["calls"]
+
+    with Node(configuration, "--concurrency=2", behaviour={"seconds": 0.02}):
+        before = publishes()
+        send(app, *live("one", *range(12)), *live("two", *range(12)))
+        until(lambda: len(broker.drained()) >= 24)
+        until(lambda: publishes() > before)
+
+        assert publishes() - before <= 24
+
+
+def test_the_sweep_finds_what_a_worker_was_woken_for_that_was_killed(configuration, broker, app):
+    broker.put_work(("one", 13))
+    broker.client.set(PartitionKeys("one", 13).wakeup, 1)
+    with Node(configuration, "--concurrency=2", behaviour={"on_13": "hang"}) as node:
+        send(app, *live("one", 13))
+        until(lambda: node.events("drain.began"))
+        assert broker.queued() == 0
+
+    with Node(configuration, "--concurrency=2"):
+        rows = until(broker.drained, allowed(5))
+
+    assert rows[0]["partition"] == 13
 
 
 def test_a_killed_process_leaves_its_slot(configuration, broker, app):

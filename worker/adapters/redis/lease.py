@@ -1,4 +1,4 @@
-"""The lease as a drain holds it, renewed from the one thread that a drain has.
+"""The lease as a drain holds it, renewed from the one thread that its process has.
 
 Rendering holds the event loop; the thread goes on. The clock is CLOCK_BOOTTIME, which goes on while
 the process or the machine is stopped, so that a lease that lapsed meanwhile is never believed in.
@@ -26,50 +26,102 @@ def boottime_seconds() -> float:
     return time.clock_gettime(clock)
 
 
+class LeaseKeeper:
+    """The thread of a process that renews the lease at hand, whichever that is.
+
+    It lives as long as its process: a drain of one event would take longer to start it, and to wait
+    for its end, than to do anything else. While there is no lease for long, it sleeps.
+
+    Args:
+        client: Used by the thread only.
+
+    Attributes:
+        is_asleep: The thread waits until there is a lease again.
+    """
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        self._changed = threading.Condition()
+        self._lease: ThreadedLease | None = None
+        self._thread: threading.Thread | None = None
+        self.is_asleep = self._is_closed = False
+
+    def keep(self, lease: ThreadedLease | None) -> None:
+        """Renew this lease from now on, and no other; None = none."""
+        with self._changed:
+            self._lease = lease
+            if lease is None:
+                return
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
+                self._thread.start()
+            elif self.is_asleep:
+                self._changed.notify()
+
+    def close(self) -> None:
+        """End the thread, and close its client."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+        self._client.close()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self.is_asleep = self._lease is None
+                is_due = not self.is_asleep
+                if not self._is_closed:
+                    self._changed.wait(RENEW_SECONDS if is_due else None)
+                if self._is_closed:
+                    return
+                lease = self._lease
+            if lease and is_due:
+                lease.renew(self._client)
+
+
 class ThreadedLease:
     """Renews a lease from a thread; see `segrelay.worker.batch.send.Lease`.
 
     It is made before the lease is taken, and so knows a time from which the lease holds.
 
     Args:
-        client: Of its own: used by the thread only.
+        keeper: Has the thread, and a client of its own.
     """
 
     def __init__(
-        self, client: Redis, keys: PartitionKeys, token: str, lease_seconds: float
+        self, keeper: LeaseKeeper, keys: PartitionKeys, token: str, lease_seconds: float
     ) -> None:
-        self._client = client
+        self._keeper = keeper
         self._keys = keys
         self._token = token
         self._lease_seconds = lease_seconds
         self._until = boottime_seconds() + lease_seconds
         self._lost = False
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
 
     def __enter__(self) -> Self:
         """Begin to renew; the lease was taken a moment ago."""
-        self._thread.start()
+        self._keeper.keep(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop renewing; whoever holds the lease gives it back."""
-        self._ended.set()
-        self._thread.join(timeout=self._lease_seconds)
+        """Stop renewing; whoever holds the lease gives it back.
+
+        A renewal that is under way does no harm: a lease that was given back has another token.
+        """
+        self._keeper.keep(None)
 
     def is_valid(self) -> bool:
         """Say whether the lease still holds."""
         return not self._lost and boottime_seconds() < self._until
 
-    def _keep(self) -> None:
-        while not self._lost and not self._ended.wait(RENEW_SECONDS):
-            self._renew()
-
-    def _renew(self) -> None:
+    def renew(self, client: Redis) -> None:
+        """Renew the lease, unless it was lost."""
+        if self._lost:
+            return
         asked = boottime_seconds()
         try:
             now_ms = run_script(
-                self._client,
+                client,
                 scripts.source("renew"),
                 (self._keys.lease,),
                 (self._token, round(self._lease_seconds * 1000)),

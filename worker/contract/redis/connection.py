@@ -166,7 +166,7 @@ class _PacksByHiredis:
 
 
 def _make_connections(client: Redis | AsyncRedis, packing: type) -> None:
-    """Let a client make connections that pack commands in another way."""
+    """Make the connections of a client pack commands in another way."""
     pool = client.connection_pool
     kind = pool.connection_class
     pool.connection_class = type(kind.__name__, (packing, kind), {})

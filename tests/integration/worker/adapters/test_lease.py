@@ -1,30 +1,74 @@
 """The lease of a drain, which a thread renews in a real Redis."""
 
-from segrelay.worker.adapters.redis.lease import RENEW_SECONDS, ThreadedLease
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from segrelay.worker.adapters.redis.lease import RENEW_SECONDS, LeaseKeeper, ThreadedLease
 from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
 from tests.waiting import allowed, until
 
 PARTITION = PartitionKeys("insider", 0)
 
 
-def test_a_lease_that_was_just_taken_holds_unrenewed_and_lapses(redis_url: str) -> None:
+@pytest.fixture
+def client(redis_url: str) -> Iterator[Redis]:
     with connect(redis_url) as client:
         client.hset(PARTITION.lease, mapping={"token": "ours", "until": 0})
-        with ThreadedLease(client, PARTITION, "ours", RENEW_SECONDS / 2) as lease:
-            assert lease.is_valid()
-            assert client.hget(PARTITION.lease, "until") == b"0"
-
-            until(lambda: not lease.is_valid(), allowed(RENEW_SECONDS))
+        yield client
 
 
-def test_a_lease_is_renewed_until_somebody_else_has_it(redis_url: str) -> None:
-    with connect(redis_url) as client:
-        client.hset(PARTITION.lease, mapping={"token": "ours", "until": 0})
-        with ThreadedLease(client, PARTITION, "ours", 600.0) as lease:
-            until(lambda: client.hget(PARTITION.lease, "until") != b"0", allowed(2 * RENEW_SECONDS))
-            assert lease.is_valid()
+@pytest.fixture
+def keeper(redis_url: str) -> Iterator[LeaseKeeper]:
+    with closing(LeaseKeeper(connect(redis_url))) as keeper:
+        yield keeper
 
-            client.hset(PARTITION.lease, "token", "another")
 
-            until(lambda: not lease.is_valid(), allowed(2 * RENEW_SECONDS))
+def is_renewed(client: Redis) -> bool:
+    return client.hget(PARTITION.lease, "until") != b"0"
+
+
+def test_a_lease_that_was_just_taken_holds_unrenewed_and_lapses(
+    client: Redis, keeper: LeaseKeeper
+) -> None:
+    with ThreadedLease(keeper, PARTITION, "ours", RENEW_SECONDS / 2) as lease:
+        assert lease.is_valid()
+        assert not is_renewed(client)
+
+        until(lambda: not lease.is_valid(), allowed(RENEW_SECONDS))
+
+
+def test_a_lease_is_renewed_until_somebody_else_has_it(client: Redis, keeper: LeaseKeeper) -> None:
+    with ThreadedLease(keeper, PARTITION, "ours", 600.0) as lease:
+        until(lambda: is_renewed(client), allowed(2 * RENEW_SECONDS))
+        assert lease.is_valid()
+
+        client.hset(PARTITION.lease, "token", "another")
+
+        until(lambda: not lease.is_valid(), allowed(2 * RENEW_SECONDS))
+
+
+def test_of_the_leases_of_a_process_the_one_at_hand_is_renewed(
+    client: Redis, keeper: LeaseKeeper
+) -> None:
+    with ThreadedLease(keeper, PARTITION, "before", RENEW_SECONDS / 2) as before:
+        until(lambda: not before.is_valid(), allowed(RENEW_SECONDS))
+    with ThreadedLease(keeper, PARTITION, "ours", RENEW_SECONDS / 2) as lease:
+        until(lambda: is_renewed(client), allowed(2 * RENEW_SECONDS))
+        until(lease.is_valid, allowed(RENEW_SECONDS))
+
+    assert not before.is_valid()
+
+
+def test_a_lease_is_renewed_though_there_was_none_for_long(
+    client: Redis, keeper: LeaseKeeper
+) -> None:
+    with ThreadedLease(keeper, PARTITION, "before", 600.0):
+        pass
+    until(lambda: keeper.is_asleep, allowed(2 * RENEW_SECONDS))
+
+    with ThreadedLease(keeper, PARTITION, "ours", 600.0):
+        until(lambda: is_renewed(client), allowed(2 * RENEW_SECONDS))

@@ -1,0 +1,92 @@
+"""A drain for live work: what it reads, for what it keeps its lease, and how it sends one event."""
+
+from segrelay.worker.batch.state import Tally
+from segrelay.worker.core.gate import Open
+from tests.conformance.clocked_redis import at_once
+from tests.conformance.drain.fake_insider import Reply, Sending, taken
+from tests.conformance.drain.fakes import FakeNumbers
+from tests.conformance.drain.world import World, event, members
+
+
+def test_a_drain_for_live_work_reads_nothing_of_a_backfill_and_wakes_for_it(make_world) -> None:
+    world = make_world()
+    world.kinds = ("live",)
+    world.put(event("ada"), *(event(f"p{n}", lane="backfill") for n in range(100)))
+
+    tally, wake = world.drain()
+
+    assert (tally.delivered, wake) == (1, "backfill")
+    assert world.streams_read == {"live|enter"}
+    assert world.drain() == (Tally(), "backfill"), "nor is it left if there is nothing live"
+
+
+def test_what_comes_while_a_drain_for_live_work_finds_nothing_is_delivered_by_it(
+    make_world,
+) -> None:
+    world = make_world()
+    world.kinds = ("live",)
+    world.put(event("bob", lane="backfill"))
+
+    class Numbers(FakeNumbers):
+        async def read(self) -> None:
+            world.put_now(event("ada"))
+            assert at_once(world.partition().take()) is None, "whom its call woke is sent away"
+
+    world.numbers = Numbers()
+
+    tally, wake = world.drain()
+
+    assert (tally.delivered, wake) == (1, "backfill")
+    assert members(world) == {"ada@example.com"}
+
+
+def test_a_drain_of_one_live_event_asks_for_no_streams(make_world) -> None:
+    world = make_world()
+    world.kinds = ("live",)
+    world.put(event("ada"))
+    world.redis.asked.clear()
+
+    world.drain()
+
+    assert members(world) == {"ada@example.com"}
+    assert not world.redis.asked["SMEMBERS"], "taking the partition tells them"
+
+
+def test_what_comes_while_a_drain_for_live_work_sends_is_delivered_by_it(make_world) -> None:
+    def sends_another(sending: Sending) -> Reply:
+        if not members(world):
+            world.put_now(event("bob"))
+        return taken(sending)
+
+    world: World = make_world(sends_another)
+    world.kinds = ("live",)
+    world.put(event("ada"))
+
+    assert world.drain() == (Tally(delivered=2, requests=2), "")
+
+
+def test_an_intent_that_is_written_beside_a_booking_in_vain_is_removed(make_world) -> None:
+    async def finds_it_open(triggers) -> dict[str, Open]:
+        return {name: Open() for name in triggers}
+
+    world = make_world()
+    world.look = finds_it_open
+    world.put(event("ada"))
+    at_once(world.gate.pause("refused", "somebody"))
+
+    tally, _ = world.drain()
+
+    assert (tally.requests, world.sendings, world.store.waiting()) == (0, [], 1)
+    assert not world.store.client.exists(world.store.keys.intents)
+
+
+def test_a_live_event_arrives_though_its_drain_is_killed_at_any_step(make_world) -> None:
+    world = make_world()
+    world.put(event("ada"))
+
+    for step in range(1, 60):
+        world.drain(plan={step: "kill"})
+        world.pass_seconds(11)
+
+    world.drain_until_nothing_is_left()
+    assert members(world) == {"ada@example.com"}
