@@ -189,8 +189,11 @@ def is_same(ours: CompiledAnswer, theirs: CompiledAnswer) -> bool:
 
 
 def _compact(value: Any) -> bytes:
-    """Return JSON text in as little memory as it needs: orjson keeps the buffer it wrote into."""
-    return bytes(memoryview(orjson.dumps(value)))
+    """Return JSON text with sorted keys, as the engines write it, in as little memory as it needs.
+
+    What orjson returns keeps the buffer that it was written into.
+    """
+    return bytes(memoryview(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)))
 
 
 def _ordered(text: bytes) -> bytes:

@@ -256,6 +256,10 @@ def _texts(rows: Sequence[Row]) -> dict[int, bytes]:
     return {key: orjson.dumps(dict(given)) for key, given in settings.items()}
 
 
+def _input(row: Row, texts: Mapping[int, bytes]) -> Input:
+    return Input(row.profile, texts[id(row.settings)])
+
+
 def _sized(body: bytes) -> Result:
     if len(body) <= MAX_BODY_BYTES:
         return Rendered(body)
@@ -308,17 +312,18 @@ class _JsonnetTemplate:
 
     def render(self, rows: Sequence[Row], engine: Engine) -> list[Result]:
         texts = _texts(rows)
-        events = [Input(row.profile, texts[id(row.settings)]) for row in rows]
         if engine == "auto" and self.accelerator.is_trusted:
-            answers = self.accelerated(rows, events)
+            answers = self.accelerated(rows, texts)
         else:
             if engine == "auto":
-                self.accelerator.use.note_all(len(events), self.accelerator.why_off)
-            answers = self.engines.evaluate(events)
+                self.accelerator.use.note_all(len(rows), self.accelerator.why_off)
+            answers = self.engines.evaluate([_input(row, texts) for row in rows])
         locations = _Locations(self)
         return [
-            _sized(answer) if isinstance(answer, bytes) else locations.result(answer, event)
-            for answer, event in zip(answers, events, strict=True)
+            _sized(answer)
+            if isinstance(answer, bytes)
+            else locations.result(answer, _input(row, texts))
+            for answer, row in zip(answers, rows, strict=True)
         ]
 
     def render_ahead(
@@ -364,24 +369,27 @@ class _JsonnetTemplate:
         self.accelerator.differ()
         return theirs
 
-    def accelerated(self, rows: Sequence[Row], events: Sequence[Input]) -> list[CompiledAnswer]:
+    def accelerated(self, rows: Sequence[Row], texts: Mapping[int, bytes]) -> list[CompiledAnswer]:
         """Render events by the compiled form, and by the engine where it has no answer.
 
         Those that are due are given to both. Where they differ the engine is asked about all that
         the compiled form has answered in this call.
         """
         accelerator = self.accelerator
+        answer_of, is_due, note = accelerator.answer, accelerator.is_due, accelerator.use.note
         answers: list[CompiledAnswer | None] = []
         for row in rows:
-            answers.append(accelerator.answer(row.profile, row.settings))
-            accelerator.use.note(accelerator.doubt if answers[-1] is None else COMPILED)
-        both = {
+            answer = answer_of(row.profile, row.settings)
+            answers.append(answer)
+            note(accelerator.doubt if answer is None else COMPILED)
+        asked = [
             at
             for at, answer in enumerate(answers)
-            if can_be_compared(answer) and accelerator.is_due(events[at].settings, answer)
-        }
-        asked = [at for at, answer in enumerate(answers) if answer is None or at in both]
-        said = self.engines.evaluate([events[at] for at in asked]) if asked else []
+            if answer is None
+            or (can_be_compared(answer) and is_due(texts[id(rows[at].settings)], answer))
+        ]
+        events = {at: _input(rows[at], texts) for at in asked}
+        said = self.engines.evaluate(list(events.values())) if asked else []
         for at, theirs in zip(asked, said, strict=True):
             ours = answers[at]
             if ours is None or not accelerator.is_trusted:
@@ -391,7 +399,7 @@ class _JsonnetTemplate:
         if not accelerator.is_trusted:
             rest = [at for at in range(len(answers)) if at not in asked]
             again = [at for at in rest if can_be_compared(answers[at])]
-            said = self.engines.evaluate([events[at] for at in again])
+            said = self.engines.evaluate([_input(rows[at], texts) for at in again])
             answers = [
                 dict(zip(again, said, strict=True)).get(at, each) for at, each in enumerate(answers)
             ]

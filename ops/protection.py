@@ -16,6 +16,7 @@ from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import OperationsMustAct, UsageWrong
 
+_NEW: Final = "Redis is new: it is sealed once it is first used."
 app = typer.Typer(help="Show and change the key that seals people's data in Redis.")
 
 _OPEN: Final = (
@@ -36,8 +37,7 @@ def status(*, relay: Reads) -> Result:
     sealing = list(record.sealed) if record else []
     document = {"protected": record is not None, "sealed_with": sealing, "configured": configured}
     if not record:
-        text = _OPEN if not configured else "Redis is new: it is sealed once it is first used."
-        return Result(document, text)
+        return Result(document, _NEW if configured else _OPEN)
     lines = [
         f"People's data in Redis is sealed with the key {', '.join(sealing)}.",
         f"The configuration has {', '.join(configured)}.",
@@ -67,7 +67,7 @@ def rotate(*, relay: Acts) -> Result:
     client, settings = relay.client, relay.settings
     stored: Any = client.get(keys.PROTECTION)
     if not (stored and settings.protection):
-        raise UsageWrong(_OPEN)
+        raise UsageWrong(_NEW if settings.protection else _OPEN)
     record, own = SealedSecret.loads(stored), settings.protection.revealed()
     first = id_of(own[0]).hex()
     former = [name for name in record.sealed if name != first]

@@ -84,6 +84,8 @@ def jobs(console: Console, asked: Asked) -> Page:
         "has_more": len(lines) > PAGE * number,
         "syncs": standing.syncs,
         "schedules": standing.settings.sync,
+        "watches": standing.watches,
+        "places": standing.settings.backfill.watch,
     }
     return Page("jobs.html", "Jobs and syncs", values, live_seconds=console.live_seconds)
 

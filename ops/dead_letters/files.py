@@ -29,6 +29,7 @@ from segrelay.worker.contract.keys import PartitionKeys, split_stream_name
 from segrelay.worker.contract.keys import digest_of as profile_digest
 from segrelay.worker.contract.outcomes import Recording
 from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.claim import add_destinations
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import ScriptCall, script_call
@@ -39,6 +40,9 @@ from segrelay.worker.errors import FormatUnknown, PartitionsChange, PayloadRefus
 
 _STEP: Final = 200
 _LONGEST_REASON: Final = 40
+_OTHERWISE_PROTECTED: Final = (
+    "it comes from a Redis with another protection of people's data, or with another identity"
+)
 _TEXTS: Final = (
     "id", "destination", "trigger", "stream", "audience", "direction", "reason", "message",
     "cause", "template", "body", "answer",
@@ -180,7 +184,10 @@ def _foreign(dead_letter: StoredDeadLetter, settings: Settings, partitions: Numb
     if dead_letter["partition"] not in range(partitions.numbers.stop):
         return "there is no such partition here"
     if "entry" in dead_letter:
-        return "" if entry_of(dead_letter) else "its entry is not two texts in base64"
+        entry = entry_of(dead_letter)
+        if not entry:
+            return "its entry is not two texts in base64"
+        return _OTHERWISE_PROTECTED if PROTECTION.is_foreign(entry[1]) else ""
     try:
         header = decode_header(orjson.dumps(dead_letter.get("header")))
     except PayloadRefused:
@@ -195,6 +202,8 @@ def _foreign(dead_letter: StoredDeadLetter, settings: Settings, partitions: Numb
         return ""
     is_former = dead_letter["partition"] < partitions.first
     belongs = is_former or partitions.of(key) == dead_letter["partition"]
+    if PROTECTION and belongs and profile_digest(key) != header.digest:
+        return _OTHERWISE_PROTECTED
     if profile_digest(key) != header.digest or not belongs:
         return "it comes from a Redis with another identity or number of partitions"
     return ""

@@ -413,7 +413,8 @@ def reason_of_state(name: str, job: Job | None, state: str) -> str:
         case "failed":
             return job.problem if job else ""
         case "interrupted":
-            return f"nobody reads it: `segrelay backfill resume {name}`, or abort it"
+            why = (job.problem if job else "") or "nobody reads it."
+            return f"{why} `segrelay backfill resume {name}` goes on, or abort it"
         case "at its canary":
             return f"`segrelay backfill resume {name}` delivers the rest, or abort it"
         case _:

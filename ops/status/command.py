@@ -103,6 +103,8 @@ def lines(standing: Standing) -> Iterator[str]:
     )
     if standing.quarantined:
         yield f"quarantined {standing.quarantined:,}: `segrelay quarantine list`"
+    for name, watch in standing.watches.items():
+        yield f"watch {name}: {watch.line()}"
     for what, count in standing.retention.dropped.items():
         if count:
             at_ms = standing.retention.dropped_ms.get(what)

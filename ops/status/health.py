@@ -387,6 +387,8 @@ def _is_told_otherwise(standing: Standing, one: TriggerStanding, *, is_ill: bool
 def stopped_jobs(standing: Standing) -> Iterator[HealthProblem]:
     """Yield backfills that failed, were interrupted or paused, or wait at their canary."""
     for name, one in standing.jobs.items():
+        if one.condition.state == "interrupted" and one.watch in standing.watches:
+            continue  # its watch goes on with it, or has a problem of its own
         yield from _stopped(standing, name, one.condition)
 
 
@@ -677,6 +679,26 @@ def syncs(standing: Standing) -> Iterator[HealthProblem]:
             )
 
 
+def watches(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield watches that fail or are overdue, or have found files of which no job can be made."""
+    for name, one in standing.watches.items():
+        show = f"segrelay backfill watch {name}"
+        every_ms = 1_000 * standing.settings.backfill.watch[name].every_seconds
+        if one.failures:
+            severity = ILL if one.failures >= FAILED_STEPS else ATTENTION
+            message = f"failed {times(one.failures)} in a row: {one.problem}"
+            since_ms = one.failing_since_ms
+            yield HealthProblem("watch_fails", severity, name, message, show, since_ms)
+        elif one.next_ms and standing.now_ms > one.next_ms + max(OVERDUE_MS, every_ms / 2):
+            message = "a look should have begun: look at the workers' logs"
+            yield HealthProblem("watch_overdue", ILL, name, message, show, one.next_ms)
+        if one.refused:
+            _, why = next(iter(one.refused.values()))
+            count = plural(len(one.refused), "new file")
+            message = f"{count} can't be taken, and the others are: {why} Replace or remove it"
+            yield HealthProblem("watch_refused", ILL, name, message, show)
+
+
 def _is_overdue(run: Run, every_seconds: float, now_ms: int) -> bool:
     every_ms = every_seconds * 1_000
     if run.has_ended:
@@ -723,6 +745,7 @@ RULES: Final[tuple[Callable[[Standing], Iterable[HealthProblem]], ...]] = (
     refusals,
     silence,
     syncs,
+    watches,
 )
 
 

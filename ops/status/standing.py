@@ -47,6 +47,7 @@ from segrelay.ops.state.waiting import (
 from segrelay.ops.status.alert_store import AlertFailure, read_failure
 from segrelay.ops.status.totals import Counts, LaneWait, Requests, Totals, add_up, largest_first
 from segrelay.producer.backfill.jobs import Job, JobStore
+from segrelay.producer.backfill.watches import WatchState, WatchStore
 from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.producer.publishing.writing import CapacityMeter
 from segrelay.producer.sync.run import Run
@@ -223,6 +224,7 @@ class JobStanding:
 
     Args:
         at: Its counts at each destination that it delivers to.
+        watch: The watch that goes on with it by itself; "" = none does.
     """
 
     condition: Condition
@@ -230,6 +232,7 @@ class JobStanding:
     rows: int = 0
     expected_rows: int = 0
     at: Mapping[str, Counts] = field(default_factory=dict)
+    watch: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +326,7 @@ class Standing:
     read_backs: Mapping[str, ReadBacks] = field(default_factory=dict)
     redis: RedisStanding = field(default_factory=RedisStanding)
     syncs: Mapping[str, Run] = field(default_factory=dict)
+    watches: Mapping[str, WatchState] = field(default_factory=dict)
     receivers: Receivers = field(default_factory=Receivers)
     samples: Sequence[Sample] = ()
     companions: Mapping[str, int] = field(default_factory=dict)
@@ -464,6 +468,7 @@ def read_standing(
         read_backs=read_read_backs(client, settings),
         redis=_redis(client, settings, ahead_seconds),
         syncs={name: SyncStore(client, name, settings.redis).peek() for name in settings.sync},
+        watches={name: WatchStore(client, name).peek() for name in settings.backfill.watch},
         receivers=receivers,
         samples=read_samples(client, settings.redis.ids),
         companions=_companions(settings, seen),
@@ -723,7 +728,11 @@ def _jobs(client: Redis, totals: Totals, pauses: Pauses) -> Iterator[tuple[str, 
         condition = _condition_of_job(name, job, counts.waiting, pauses.jobs.get(name))
         rows = job.tally.rows if job else 0
         expected_rows = job.spec.expected_rows if job else 0
-        yield name, JobStanding(condition, counts, rows, expected_rows, totals.of_job_at(name))
+        watch = job.spec.watch if job else ""
+        yield (
+            name,
+            JobStanding(condition, counts, rows, expected_rows, totals.of_job_at(name), watch),
+        )
 
 
 def _condition_of_job(name: str, job: Job | None, waiting: int, pause: Pause | None) -> Condition:

@@ -70,6 +70,7 @@ def document_of(standing: Standing) -> dict[str, Any]:
             "written": standing.outcomes.writing.rows,
             "dropped": standing.outcomes.dropped,
         },
+        "watches": {name: one.document() for name, one in standing.watches.items()},
         "retention": standing.retention.document(),
         "template_files": {name: asdict(one) for name, one in standing.template_files.items()},
         "renamed_people": {name: asdict(one) for name, one in standing.renamed_people.items()},

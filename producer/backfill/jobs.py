@@ -37,6 +37,7 @@ from segrelay.worker.contract.redis.scripts import (
     load_script,
     run_each,
     run_script,
+    script_call,
 )
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import JobHeld, PartitionsChange, UsageWrong
@@ -69,6 +70,7 @@ class Spec:
         attempt: The number of times that the source was read from its beginning, because it can't
             be taken up where a reading stopped.
         older_than_ledger: Accept also events that are older than what the ledger remembers.
+        watch: The watch that began the job and goes on with it by itself; "" = a person did.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Spec:
     attempt: int = 0
     block_times: int = 1
     older_than_ledger: bool = False
+    watch: str = ""
 
     @property
     def options(self) -> PublishOptions:
@@ -187,7 +190,7 @@ class Job:
     Args:
         claimed: Somebody reads it now.
         tallies: Of each shard.
-        problem: The reason why it failed; "" = it did not.
+        problem: The reason why it failed, or why its reader gave up; "" = neither.
         since_ms: The time at which it came to its phase, or at which its reader was last known to
             read; 0 = not known.
     """
@@ -217,6 +220,8 @@ MAY_COME_FROM: Final[Mapping[JobPhase, tuple[JobPhase, ...]]] = {
     "aborted": ("reading", "canary", "paused", "read", "failed", "aborted"),
 }
 """For each phase, the phases from which a job comes to it. Nothing comes after `aborted`."""
+_OF_A_READER: Final = ("reading",)
+"""The phases from which a reader brings a job to another one."""
 _SPEC: Final = "spec"
 _PHASE: Final = "phase"
 
@@ -229,6 +234,7 @@ _CREATE: Final = _script("create")
 _MOVE: Final = _script("move")
 _NOTE: Final = _script("note")
 _CLOSE: Final = _script("close")
+_FORGET: Final = _script("forget")
 
 
 class JobStore:
@@ -344,7 +350,8 @@ class JobStore:
         problem: str = "",
         spec: Spec | None = None,
     ) -> tuple[JobPhase, int, int]:
-        told = (phase, epoch, problem, spec.dumps() if spec else "", *MAY_COME_FROM[phase])
+        allowed = _OF_A_READER if epoch else MAY_COME_FROM[phase]
+        told = (phase, epoch, problem, spec.dumps() if spec else "", *allowed)
         was, new, left_ms = self._run(_MOVE, (keys.job(name), keys.job_bad_rows(name)), told)
         return cast("JobPhase", was.decode()), new, left_ms
 
@@ -357,6 +364,26 @@ class JobStore:
         calls = [ScriptCall((each.jobs, each.lease), (name, epoch)) for each in partitions]
         if -1 in run_each(self._client, _CLOSE, calls, synced_once=True):
             raise PartitionsChange
+
+    def forget(self, job: Job, partitions: Sequence[PartitionKeys]) -> bool:
+        """Forget a job that is over; return whether nothing of it is left.
+
+        One of which deliveries wait or are dead stays. So does where its readers were: a late one
+        finds that its rows were published, for as long as that is kept.
+
+        Raises:
+            RedisUnavailable: A part of it may be gone; forgetting it again is safe.
+        """
+        name = job.spec.name
+        if job.phase == "failed":
+            self.stop(name, "aborted", partitions)  # nobody can resume it from now on
+        calls = [script_call(_FORGET, each, job=name) for each in partitions]
+        if not all(run_each(self._client, _FORGET, calls)):
+            return False
+        self._client.unlink(keys.job(name))
+        self._client.unlink(keys.job_bad_rows(name))
+        self._client.srem(keys.JOBS, name)
+        return True
 
     def partitions(self, settings: Settings) -> list[PartitionKeys]:
         """Return the partitions into which a configuration publishes at present."""

@@ -43,6 +43,7 @@ from segrelay.worker.errors import (
     SegrelayError,
     SourceChanged,
     SourceDamaged,
+    SourceUnavailable,
     UsageWrong,
 )
 
@@ -169,6 +170,8 @@ def read_job(
 
     Raises:
         JobHeld: Somebody else reads it.
+        SourceUnavailable: There is no answer from where a file lies. The job can go on later, and
+            has that as its problem.
         SourceChanged: A file was written to while it was read. The job is `failed` now, as with
             all that follows but Redis.
         SourceDamaged: A file is not whole; what was read of it is published.
@@ -199,8 +202,9 @@ def read_job(
         except RedisUnavailable:
             raise
         except SegrelayError as error:
+            left: JobPhase = "reading" if isinstance(error, SourceUnavailable) else "failed"
             with suppress(SegrelayError):
-                store.conclude(name, epoch, "failed", error.message)
+                store.conclude(name, epoch, left, error.message)
             raise
 
 

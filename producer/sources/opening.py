@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import stat
 import sys
 import zlib
@@ -21,7 +22,14 @@ from glob import glob
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
-from segrelay.producer.sources.remote import Found, NotThere, RemoteFile, expand, open_remote
+from segrelay.producer.sources.remote import (
+    Found,
+    RemoteFile,
+    expand,
+    list_remote,
+    look_at_remote,
+    open_remote,
+)
 from segrelay.worker.contract.settings.urls import is_remote
 from segrelay.worker.errors import SourceChanged, SourceDamaged, UsageWrong
 
@@ -228,6 +236,65 @@ def files_of(source: str) -> list[str]:
     return sorted(name for name in glob(pattern) if Path(name).is_file())  # noqa: PTH207 - any pattern, relative or not
 
 
+UNFINISHED: Final = (".part", ".partial", ".filepart", ".tmp", ".crdownload", "~")
+"""The ends of names that programs give to files that they have not finished."""
+_HIDDEN: Final = (".", "_")
+_WILD: Final = re.compile(r"[*?\[]")
+
+
+def listing_of(source: str) -> dict[str, Found]:
+    """Return the files that a place holds now, with their identities, by name; sorted.
+
+    Names that are hidden, or look unfinished, are left out.
+
+    Args:
+        source: A folder, a pattern or a URL.
+
+    Raises:
+        UsageWrong: There is no such folder or bucket, or it can't be listed.
+        SourceUnavailable: There is no answer from where it lies.
+    """
+    found = list_remote(source) if is_remote(source) else _listing_of_folder(source)
+    return {name: one for name, one in found.items() if _is_finished(name.rpartition("/")[2])}
+
+
+def _is_finished(name: str) -> bool:
+    return not name.startswith(_HIDDEN) and not name.endswith(UNFINISHED)
+
+
+def _listing_of_folder(source: str) -> dict[str, Found]:
+    path = Path(source).expanduser()
+    is_folder = source.endswith("/") or path.is_dir()
+    folder = path if is_folder else _fixed_part(path)
+    try:
+        next(folder.iterdir(), None)
+    except OSError as error:
+        raise UsageWrong(f"The folder {folder} can't be listed: {error.strerror}.") from error
+    names = files_of(str(path / "*" if is_folder else path))
+    return {name: found for name in names if (found := look_at_file(name))}
+
+
+def look_at_file(name: str) -> Found | None:
+    """Return the identity of a file, of which nothing is read; None if it is not there.
+
+    Raises:
+        UsageWrong: It lies elsewhere, and may not be read.
+        SourceUnavailable: There is no answer from where it lies.
+    """
+    if is_remote(name):
+        return look_at_remote(name)
+    state = FileState.of(name)
+    return Found(state.size, "", state.changed_ns) if state else None
+
+
+def _fixed_part(pattern: Path) -> Path:
+    """Return the folder above the first part of a pattern that may match several names."""
+    return next(
+        (one.parent for one in reversed((pattern, *pattern.parents)) if _WILD.search(one.name)),
+        pattern.parent,
+    )
+
+
 def _digest(packed: _Packed) -> str:
     """Return the digest of a file; its position stays as it was."""
     found = os.fstat(packed.fileno())
@@ -401,11 +468,8 @@ class FileState(NamedTuple):
             SourceUnavailable: There is no answer from where it lies.
         """
         if isinstance(file, str) and is_remote(file):
-            try:
-                with open_remote(file) as remote:
-                    return cls.elsewhere(remote.found)
-            except NotThere:
-                return None
+            remote = look_at_remote(file)
+            return cls.elsewhere(remote) if remote else None
         try:
             found = os.stat(file)  # noqa: PTH116 - a descriptor has no Path
         except OSError:

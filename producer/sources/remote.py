@@ -193,14 +193,44 @@ def expand(source: str) -> list[str]:
     Raises:
         UsageWrong: There is none; as `open_remote`.
     """
-    if _scheme(source) not in BUCKETS:
+    if not _names_several(source):
         return [source]
-    if not source.endswith("/") and not _WILD.search(source):
-        return [source]
-    found = Bucket(source).names(source)
+    found = Bucket(source).listing(source)
     if not found:
         raise UsageWrong(f"{source}: there is no such object.")
-    return found
+    return list(found)
+
+
+def list_remote(source: str) -> dict[str, Found]:
+    """Return the files that a URL names, with their identities, by URL; there may be none yet.
+
+    Raises:
+        UsageWrong: The bucket is not there, or can't be listed; as `open_remote`.
+        SourceUnavailable: There is no answer.
+    """
+    if _names_several(source):
+        return Bucket(source).listing(source, has_to_be_there=True)
+    found = look_at_remote(source)
+    return {source: found} if found else {}
+
+
+def look_at_remote(url: str) -> Found | None:
+    """Return the identity of a file that lies elsewhere; None if it is not there.
+
+    Raises:
+        UsageWrong: It may not be read; as `open_remote`.
+        SourceUnavailable: There is no answer.
+    """
+    try:
+        with open_remote(url) as file:
+            return file.found
+    except NotThere:
+        return None
+
+
+def _names_several(source: str) -> bool:
+    is_bucket = _scheme(source) in BUCKETS
+    return is_bucket and (source.endswith("/") or bool(_WILD.search(source)))
 
 
 def _scheme(url: str) -> str:
@@ -255,8 +285,12 @@ class Bucket:
 
         return RemoteFile(url, opened, fetch)
 
-    def names(self, source: str) -> list[str]:
-        """Return the URLs of the objects that fit a pattern, or lie below a prefix, sorted."""
+    def listing(self, source: str, *, has_to_be_there: bool = False) -> dict[str, Found]:
+        """Return the objects that fit a pattern, or lie below a prefix, by URL; sorted.
+
+        Raises:
+            NotThere: There is no such bucket, and it has to be there.
+        """
         with self._asking(source):
             try:
                 if source.endswith("/"):
@@ -265,10 +299,15 @@ class Bucket:
                 else:
                     found = self._files.glob(source, detail=True)
             except FileNotFoundError:
-                return []
-        return sorted(
-            f"{self._scheme}://{name}" for name, one in found.items() if one["type"] == "file"
-        )
+                found = {}
+            bucket = "/".join(source.split("/")[:3])
+            if not found and has_to_be_there and not self._files.exists(bucket):
+                raise FileNotFoundError
+        return {
+            f"{self._scheme}://{name}": _found(one)
+            for name, one in sorted(found.items())
+            if one["type"] == "file"
+        }
 
     def has(self, url: str) -> bool:
         """Say whether an object is there."""
@@ -294,9 +333,7 @@ class Bucket:
             info: Mapping[str, Any] = self._files.info(url)
         if info["type"] != "file":
             raise NotThere(f"{url} is a folder; name its objects: '{url.rstrip('/')}/'.")
-        version = info.get("ETag") or info.get("etag") or info.get("generation") or ""
-        changed = info.get("LastModified") or info.get("last_modified") or info.get("mtime")
-        return Found(int(info["size"]), str(version), _nanoseconds(changed))
+        return _found(info)
 
     @contextmanager
     def _asking(self, url: str) -> Iterator[None]:
@@ -323,6 +360,12 @@ class Bucket:
 
 class _Exists(UsageWrong):
     """An object of this name is there already."""
+
+
+def _found(info: Mapping[str, Any]) -> Found:
+    version = info.get("ETag") or info.get("etag") or info.get("generation") or ""
+    changed = info.get("LastModified") or info.get("last_modified") or info.get("mtime")
+    return Found(int(info["size"]), str(version), _nanoseconds(changed))
 
 
 def _is_hidden(name: str) -> bool:

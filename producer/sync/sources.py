@@ -23,7 +23,7 @@ from segrelay.producer.events.payloads import Payload
 from segrelay.producer.events.values import ID, PROFILE_ID
 from segrelay.producer.lytics import LyticsApi, Page, Patience
 from segrelay.producer.sources.blocks import blocks_of
-from segrelay.producer.sources.opening import FileState, Opened, files_of, opened
+from segrelay.producer.sources.opening import UNFINISHED, FileState, Opened, files_of, opened
 from segrelay.producer.sources.tables import Columns
 from segrelay.worker.contract.settings import LyticsSettings
 from segrelay.worker.errors import (
@@ -145,7 +145,6 @@ _KEPT_SECONDS: Final = 600.0
 """The seconds for which a file stays open for the next step: each process of all nodes may get its
 turn before this one does again."""
 _STAY_SECONDS: Final = 3.0
-_UNFINISHED: Final = (".part", ".partial", ".filepart", ".tmp", ".crdownload", "~")
 _NANOSECONDS: Final = 1_000_000_000
 
 
@@ -298,7 +297,7 @@ class FileSource:
         found = [
             seen
             for name in files_of(self._pattern)
-            if not name.endswith(_UNFINISHED)
+            if not name.endswith(UNFINISHED)
             if (seen := _seen(name)) and self._is_calm(seen)
         ]
         if not found:

@@ -167,7 +167,7 @@ class Batch:
     settled: int = 0
     before: dict[str, Delivery] = field(default_factory=dict)
     left_over: frozenset[str] = frozenset()
-    _fresh: dict[Kind, Part] = field(default_factory=dict)
+    _fresh: dict[tuple[int, str, str, bytes, int], Part] = field(default_factory=dict)
     _apis: list[Api] = field(default_factory=list)
     _api_of: dict[str, int] = field(default_factory=dict)
 
@@ -216,8 +216,11 @@ class Batch:
 
         Narrow parts come first, so that a halving comes to its end.
         """
-        kind = self._kind(delivery)
-        part = self._fresh.get(kind) or self._fresh.setdefault(kind, Part(kind))
+        traits = self._traits(delivery)
+        part = self._fresh.get(traits)
+        if part is None:
+            kind = Kind(*traits)
+            part = self._fresh[kind] = Part(kind)
         if not part.deliveries:
             wider = (at for at, other in enumerate(self.parts) if self._is_wider(other, part))
             self.parts.insert(next(wider, len(self.parts)), part)
@@ -228,23 +231,24 @@ class Batch:
         is_fresh = other is self._fresh.get(other.kind)
         return is_fresh and (other.kind.width or math.inf) > (part.kind.width or math.inf)
 
-    def _kind(self, delivery: Delivery) -> Kind:
+    def _traits(self, delivery: Delivery) -> tuple[int, str, str, bytes, int]:
+        """Return what makes up the `Kind` of a delivery, to which it is equal."""
         trigger, shaped = delivery.trigger, delivery.shaped
         backoffs = self.state.backoffs
         backoff = backoffs.get(delivery.position) if backoffs else None
         root = orjson.dumps(shaped.root, option=orjson.OPT_SORT_KEYS) if shaped.root else b"{}"
         url = shaped.url or delivery.loaded.rules.url
         alone = trigger if backoff or self.goes_alone(trigger) else ""
-        api = self._api_number(delivery.loaded)
-        return Kind(api, alone, url, root, backoff.width if backoff else 0)
+        api = self._api_of.get(trigger)
+        if api is None:
+            api = self._number_api(delivery.loaded)
+        return api, alone, url, root, backoff.width if backoff else 0
 
-    def _api_number(self, trigger: LoadedTrigger) -> int:
+    def _number_api(self, trigger: LoadedTrigger) -> int:
         """Return a number that is the same for all triggers whose APIs are equal."""
-        number = self._api_of.get(trigger.name)
-        if number is None:
-            if trigger.api not in self._apis:
-                self._apis.append(trigger.api)
-            number = self._api_of[trigger.name] = self._apis.index(trigger.api)
+        if trigger.api not in self._apis:
+            self._apis.append(trigger.api)
+        number = self._api_of[trigger.name] = self._apis.index(trigger.api)
         return number
 
     def goes_alone(self, trigger: str) -> bool:
@@ -284,7 +288,7 @@ class Batch:
     def put_back(self, deliveries: Sequence[Delivery], *, is_refused: bool) -> None:
         """Take deliveries back, to be sent before all else."""
         alone, *others = dict.fromkeys(delivery.trigger for delivery in deliveries)
-        kind = self._kind(deliveries[0])._replace(alone="" if others else alone, width=0)
+        kind = Kind(*self._traits(deliveries[0]))._replace(alone="" if others else alone, width=0)
         self.parts.insert(0, Part(kind, deque(deliveries), is_refused))
 
     def fail(
@@ -304,8 +308,9 @@ class Batch:
 
     def done(self, request: Request) -> None:
         """Free the profiles of a request that came to its end."""
+        busy = self.busy
         for delivery in request.deliveries:
-            self.busy -= delivery.names
+            busy -= delivery.names
             delivery.users = ()
         self.trying -= set(request.triggers)
 

@@ -249,11 +249,14 @@ class Conclusion:
     async def _accepted(self, request: Request, refused: Mapping[int, str]) -> Mapping[str, int]:
         is_small = len(request.deliveries) <= NAMED_IN_HISTORY
         outcomes, index = _Outcomes(self.batch.state.now_ms(), is_small), 0
+        answer = request.answered
         for person in request.people:
-            users = range(index, index + len(person[0].users))
-            index = users.stop
-            refusal = next((refused[i] for i in users if i in refused), None) if refused else None
-            self._add_outcomes(person, refusal, request.answered, outcomes)
+            refusal = None
+            if refused:
+                users = range(index, index + len(person[0].users))
+                index = users.stop
+                refusal = next((refused[i] for i in users if i in refused), None)
+            self._add_outcomes(person, refusal, answer, outcomes)
         dead = await self.settler.dead(outcomes.failed)
         waits_over = dict.fromkeys(self.batch.state.waits.keys() & set(request.triggers))
         outcomes.counts.update(measures_of_deliveries(outcomes.settled, outcomes.now_ms))
@@ -309,9 +312,8 @@ class Conclusion:
         else:
             to.mark(delivery)
         to.settled.append(delivery.succeed(answer))
-        to.settled += (
-            older.skip(Skip.SUPERSEDED, "superseded in its batch") for older in delivery.superseded
-        )
+        for older in delivery.superseded:
+            to.settled.append(older.skip(Skip.SUPERSEDED, "superseded in its batch"))
         if state.is_sampled(digest):
             api = delivery.loaded.api
             is_read_back = digest[-1] < delivery.loaded.read_back_below

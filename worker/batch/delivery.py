@@ -284,13 +284,9 @@ class Delivery:
     @property
     def outcome(self) -> str:
         """Return the word under which the outcome is counted."""
-        match self.reason:
-            case None:
-                return "delivered"
-            case Skip():
-                return "skipped"
-            case Death():
-                return "dead"
+        if self.reason is None:
+            return "delivered"
+        return "skipped" if isinstance(self.reason, Skip) else "dead"
 
     @property
     def outcome_and_reason(self) -> str:

@@ -80,6 +80,7 @@ def decode_deliveries(deliveries: Sequence[Delivery], batch: Batch) -> list[Deli
     """Decode deliveries. Unreadable ones die; those beyond `OPEN_BYTES` stay in their streams."""
     decoded: list[Delivery] = []
     size = 0
+    numbers, known = batch.numbers, dict[tuple[str, str], tuple[int, int]]()
     for delivery in deliveries:
         if size > OPEN_BYTES:
             break
@@ -96,9 +97,14 @@ def decode_deliveries(deliveries: Sequence[Delivery], batch: Batch) -> list[Deli
             batch.fail(delivery, Death.UNREADABLE, error.message)
             continue
         size += len(text)
+        trigger, audience = delivery.trigger, delivery.header.audience
+        numbered = known.get((trigger, audience))
+        if numbered is None:
+            numbered = (numbers.trigger(trigger), numbers.audience(audience))
+            known[trigger, audience] = numbered
         delivery.text, delivery.superseded = text, ()
-        delivery.loaded = batch.triggers[delivery.trigger]
-        delivery.event = _ledger_event(delivery, batch.numbers)
+        delivery.loaded = batch.triggers[trigger]
+        delivery.event = _ledger_event(delivery, *numbered)
         decoded.append(delivery)
     return batch.left(decoded)
 
@@ -138,14 +144,14 @@ def unpack_ledgers(
     return batch.left(left)
 
 
-def _ledger_event(delivery: Delivery, numbers: Numbers) -> LedgerEvent:
+def _ledger_event(delivery: Delivery, trigger: int, audience: int) -> LedgerEvent:
     header = delivery.header
     is_change = header.direction is Direction.CHANGE
     return LedgerEvent(
         header.time_us,
         header.direction,
-        numbers.trigger(delivery.trigger),
-        numbers.audience(header.audience),
+        trigger,
+        audience,
         state=header.state,
         repair=header.repair,
         profile_hash=PROTECTION.checksum(delivery.text) if is_change else 0,
@@ -191,12 +197,16 @@ def skip_by_ledger(delivery: Delivery, batch: Batch) -> bool:
 
 def contend(deliveries: Sequence[Delivery]) -> list[Delivery]:
     """Return the events of the batch that no other supersedes, each with those it supersedes."""
-    if len({(d.digest, d.event.audience) for d in deliveries}) == len(deliveries):
-        return list(deliveries)
-    going = contest([((d.digest, d.event.audience), d.event, d) for d in deliveries])
-    for delivery, older in going:
-        delivery.superseded = older
-    return [delivery for delivery, _ in going]
+    rivals: dict[tuple[bytes, int], list[Delivery]] = {}
+    for delivery in deliveries:
+        rivals.setdefault((delivery.digest, delivery.event.audience), []).append(delivery)
+    superseded: set[str] = set()
+    for some in rivals.values() if len(rivals) < len(deliveries) else ():
+        if len(some) > 1:
+            for delivery, older in contest([(None, each.event, each) for each in some]):
+                delivery.superseded = older
+                superseded.update([each.position for each in older])
+    return [delivery for delivery in deliveries if delivery.position not in superseded]
 
 
 class Recognized:

@@ -212,11 +212,18 @@ class Packer:
         builder = RequestBuilder(most, api.max_bytes - FRAME_BYTES - len(part.kind.root))
         shares = self.batch.may_share(part)
         left: deque[Delivery] = deque()
+        standings: dict[str, tuple[bool, bool]] = {}
         while part.deliveries and (shares or not builder.is_full):
             delivery = part.deliveries.popleft()
-            if not alone and self.batch.goes_alone(delivery.trigger):
+            trigger = delivery.trigger
+            standing = standings.get(trigger)
+            if standing is None:  # it does not change while one request is packed
+                is_apart = not alone and self.batch.goes_alone(trigger)
+                standing = standings[trigger] = (is_apart, self.batch.may_go(trigger))
+            is_apart, may_go = standing
+            if is_apart:
                 in_trouble.append(delivery)
-            elif not self._takes(builder, delivery, shares=shares):
+            elif not (may_go and self._takes(builder, delivery, shares=shares)):
                 left.append(delivery)
         part.deliveries.extendleft(reversed(left))
         people = builder.people()
@@ -224,11 +231,10 @@ class Packer:
         return request, in_trouble
 
     def _takes(self, builder: RequestBuilder, delivery: Delivery, *, shares: bool) -> bool:
-        """Add a delivery to a request; return whether it was added, or needs none."""
+        """Add a delivery that may go to a request; return whether it was added, or needs none."""
         if shares and builder.holds(delivery):
             return self._joins(delivery, builder)
-        may_go = not builder.is_full and self.batch.may_go(delivery.trigger)
-        if not may_go or self._is_blocked(delivery, builder.names):
+        if builder.is_full or self._is_blocked(delivery, builder.names):
             return False
         users = self._pack(delivery)
         return not users or builder.add(delivery, users)
@@ -239,7 +245,7 @@ class Packer:
         It is judged as if what is in that object was delivered already, as in a later request.
         """
         state = self.batch.state
-        if not self.batch.may_go(delivery.trigger) or state.waits_until_ms(delivery):
+        if state.waits_until_ms(delivery):
             return False
         try:
             record = builder.record(delivery, state.records[delivery.digest])
@@ -289,7 +295,7 @@ class Packer:
         if isinstance(shaped, NotSendable):
             self.batch.not_sendable(delivery, shaped)
             return None
-        users = tuple(compact_json(user) for user in shaped.users)
+        users = tuple([compact_json(user) for user in shaped.users])
         largest = delivery.loaded.api.max_bytes - FRAME_BYTES
         if sum(map(len, users)) > largest:
             message = f"Alone it has more than the {largest:,} bytes that a request may have."
@@ -309,7 +315,7 @@ class Packer:
     def _request(self, people: tuple[tuple[Delivery, ...], ...], *, is_part: bool) -> Request:
         first = people[0][0]
         users = [user for person in people for user in person[0].users]
-        triggers = tuple(dict.fromkeys(each.trigger for person in people for each in person))
+        triggers = tuple(dict.fromkeys([each.trigger for person in people for each in person]))
         request = Request(
             people,
             first.sent.url or first.loaded.rules.url,
@@ -318,9 +324,10 @@ class Packer:
             triggers,
             is_part,
         )
+        busy, failures = self.batch.busy, self.batch.state.backoffs
         for delivery in request.deliveries:
-            self.batch.busy |= delivery.names
-            delivery.attempts = self._failures(delivery) + 1
+            busy |= delivery.names
+            delivery.attempts = self._failures(delivery) + 1 if failures else 1
         self.batch.trying |= self.batch.state.waits.keys() & set(triggers)
         return request
 

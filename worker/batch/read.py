@@ -192,6 +192,7 @@ async def _read(
         _push(heads, number, source)
     batch: list[Delivery] = []
     taken: Counter[str] = Counter()
+    previews = {source.trigger for source in sources if state.is_preview(source.trigger)}
     size = passed_over = 0
     while heads and len(batch) < entries and size < BATCH_BYTES:
         _, number = heapq.heappop(heads)
@@ -205,8 +206,9 @@ async def _read(
             source.take()
             batch.append(delivery)
             size += len(delivery.profile)
-            taken[source.trigger] += 1
-        if taken[source.trigger] >= PREVIEW_ENTRIES and state.is_preview(source.trigger):
+            if source.trigger in previews:
+                taken[source.trigger] += 1
+        if previews and taken[source.trigger] >= PREVIEW_ENTRIES:
             source.is_exhausted = True
             continue
         if not source.entries and not source.is_exhausted:

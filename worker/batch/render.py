@@ -147,11 +147,17 @@ def _parts(deliveries: Iterable[Delivery], batch: Batch) -> Iterator[_Part]:
     """
     suspects = batch.state.suspects
     groups: dict[_Group, list[Delivery]] = {}
+    of_trigger: dict[tuple[str, bool], list[Delivery]] = {}
     for delivery in deliveries:
-        trigger = delivery.loaded
-        assert trigger.template is not None
         isolated = bool(suspects) and delivery.position in suspects
-        groups.setdefault(_Group(trigger.template, trigger.engine, isolated), []).append(delivery)
+        members = of_trigger.get((delivery.trigger, isolated))
+        if members is None:
+            trigger = delivery.loaded
+            assert trigger.template is not None
+            group = _Group(trigger.template, trigger.engine, isolated)
+            members = groups.setdefault(group, [])
+            of_trigger[delivery.trigger, isolated] = members
+        members.append(delivery)
     for group, members in sorted(groups.items(), key=lambda each: each[0].isolated):
         for first in range(0, len(members), RENDER_GROUP):
             part = members[first : first + RENDER_GROUP]
@@ -219,6 +225,12 @@ def _shape(
     batch: Batch,
 ) -> None:
     match result:
+        case Rendered(body):
+            not_sendable = _shaped(delivery, body, now_us)
+            if not_sendable:
+                batch.not_sendable(delivery, not_sendable)
+            else:
+                batch.add(delivery)
         case Asserted(message):
             remark = f"asserted: {normalise_message(message)}"
             batch.skipped.append(delivery.skip(Skip.ASSERTED, remark))
@@ -229,23 +241,20 @@ def _shape(
         case Killed():
             text = "Rendering this event, alone, killed the process or ran out of time or memory."
             batch.fail(delivery, Death.KILLED_WORKER, text)
-        case Rendered(body):
-            not_sendable = _shaped(delivery, body, now_us)
-            if not_sendable:
-                batch.not_sendable(delivery, not_sendable)
-            else:
-                batch.add(delivery)
         case _ as never:
             assert_never(never)
 
 
 def _shaped(delivery: Delivery, body: bytes, now_us: int) -> NotSendable | None:
     """Make the rendered body of a delivery valid, or return why it can't be."""
-    api, rules = delivery.loaded.api, delivery.loaded.rules
+    trigger = delivery.loaded
     delivery.body = body
-    shaped = api.shape(parsed(body), delivery.header, rules, now_us)
+    shaped = trigger.api.shape(parsed(body), delivery.header, trigger.rules, now_us)
     if isinstance(shaped, NotSendable):
         return shaped
     delivery.shaped = shaped
-    delivery.names = frozenset((delivery.digest,)).union(*map(api.identifiers, shaped.users))
+    names: set[bytes | str] = {delivery.digest}
+    for user in shaped.users:
+        names.update(trigger.api.identifiers(user))
+    delivery.names = frozenset(names)
     return None

@@ -67,14 +67,12 @@ class Settler:
             settlement: Without ledgers: those of the profiles that it tells of are added.
             tried: Digests of the profiles of a request without a sure answer.
         """
-        told_of = (d for d in settlement.settled if d.remark)
+        told_of = [d for d in settlement.settled if d.remark]
         lines = (*settlement.history, *(self.line(d, d.outcome, d.remark) for d in told_of))
-        told = dict.fromkeys(d.digest for d in settlement.settled if d.tells)
+        told = dict.fromkeys([d.digest for d in settlement.settled if d.tells])
         async with self._settling:
-            ledgers = {
-                digest: LedgerText.of(self.batch.state.records[digest])
-                for digest in (*told, *tried)
-            }
+            records = self.batch.state.records
+            ledgers = {digest: LedgerText.of(records[digest]) for digest in (*told, *tried)}
             whole = replace(
                 settlement,
                 ledgers=ledgers,
@@ -138,11 +136,10 @@ class Settler:
         tally = self.batch.state.tally
         for delivery in settled:
             delivery.free_memory()
-            match delivery.outcome:
-                case "delivered":
-                    tally.delivered += 1
-                case "skipped":
-                    tally.skipped += 1
-                case _:
-                    tally.dead += 1
-        self.batch.state.forget_backoffs(delivery.position for delivery in settled)
+            if delivery.reason is None:
+                tally.delivered += 1
+            elif delivery.outcome == "skipped":
+                tally.skipped += 1
+            else:
+                tally.dead += 1
+        self.batch.state.forget_backoffs([delivery.position for delivery in settled])

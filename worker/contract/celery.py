@@ -42,6 +42,7 @@ from segrelay.worker.contract.words import BACKFILL, LIVE
 
 DRAIN_TASK: Final = "segrelay.drain"
 SYNC_TASK: Final = "segrelay.sync"
+WATCH_TASK: Final = "segrelay.watch"
 RESPONSES_TASK: Final = "segrelay.responses"
 RENAMES_TASK: Final = "segrelay.renames"
 READ_BACK_TASK: Final = "segrelay.read_back"
@@ -54,6 +55,7 @@ _BACKGROUND_JOB_TYPES: Final = (str, str)
 _ARGUMENTS: Final = {
     DRAIN_TASK: _DRAIN_TYPES,
     SYNC_TASK: _BACKGROUND_JOB_TYPES,
+    WATCH_TASK: _BACKGROUND_JOB_TYPES,
     RESPONSES_TASK: _BACKGROUND_JOB_TYPES,
     RENAMES_TASK: _BACKGROUND_JOB_TYPES,
     READ_BACK_TASK: _BACKGROUND_JOB_TYPES,
@@ -155,6 +157,7 @@ def _rebuilt(task: str, args: tuple[str | int, ...], identity: str, queue: str) 
 
 TASKS_MODULES: Final = (
     "segrelay.producer.tasks",
+    "segrelay.ops.backfill.watching",
     "segrelay.ops.person.following",
     "segrelay.ops.read_back",
     "segrelay.ops.outcomes.writing",

@@ -22,6 +22,7 @@ from segrelay.worker.errors import FormatUnknown
 
 _FIRST_FORMAT: Final = 1
 RECORD_FORMAT: Final = 3
+_FORMAT_BYTE: Final = bytes([RECORD_FORMAT])
 LAPSING_FORMAT: Final = 2
 """The first byte of a record that may lapse; `_lapsing.lua` writes it."""
 _LAPSES_AT: Final = slice(1, 7)
@@ -112,34 +113,32 @@ def standing(record: Record, audience: int) -> LastDelivered | None:
 
 def pack(record: Record) -> bytes:
     """Return the packed text of a record."""
-    out = bytearray([RECORD_FORMAT])
+    out = bytearray(_FORMAT_BYTE)
     data_us = record.data_us
     out += data_us.to_bytes(_TIME_BYTES, "big")
     for (audience, trigger), item in record.items.items():
+        direction, delivered_us, tried_us, profile_hash, raised, tried_replays = item
         _put_number(out, audience)
         _put_number(out, trigger)
-        out.append(_flags(item, data_us))
-        if item.delivered_us and item.delivered_us != data_us:
-            out += item.delivered_us.to_bytes(_TIME_BYTES, "big")
-        if item.tried_us:
-            out += item.tried_us.to_bytes(_TIME_BYTES, "big")
-        if item.profile_hash:
-            out += item.profile_hash.to_bytes(_HASH_BYTES, "big")
-        if item.tried_replays:
-            out += item.tried_replays.to_bytes(_REPLAYS_BYTES, "big")
+        flags_at = len(out)
+        flags = _NUMBER_OF[direction] | (_RAISED if raised else 0)
+        out.append(flags)
+        if delivered_us == data_us:
+            flags |= _DELIVERED_WITH_DATA if delivered_us else 0
+        elif delivered_us:
+            flags |= _DELIVERED
+            out += delivered_us.to_bytes(_TIME_BYTES, "big")
+        if tried_us:
+            flags |= _TRIED
+            out += tried_us.to_bytes(_TIME_BYTES, "big")
+        if profile_hash:
+            flags |= _HASHED
+            out += profile_hash.to_bytes(_HASH_BYTES, "big")
+        if tried_replays:
+            flags |= _REPLAYED
+            out += tried_replays.to_bytes(_REPLAYS_BYTES, "big")
+        out[flags_at] = flags
     return bytes(out)
-
-
-def _flags(item: Item, data_us: int) -> int:
-    delivered = _DELIVERED_WITH_DATA if item.delivered_us == data_us else _DELIVERED
-    return (
-        _NUMBER_OF[item.direction]
-        | (delivered if item.delivered_us else 0)
-        | (_TRIED if item.tried_us else 0)
-        | (_HASHED if item.profile_hash else 0)
-        | (_RAISED if item.raised else 0)
-        | (_REPLAYED if item.tried_replays else 0)
-    )
 
 
 def lapses_at_ms(text: bytes) -> int:

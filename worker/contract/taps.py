@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -21,6 +22,7 @@ import orjson
 from segrelay.worker.contract.events import Header
 from segrelay.worker.contract.masking import hidden
 from segrelay.worker.contract.protection import PROTECTION
+from segrelay.worker.errors import PayloadRefused
 
 PER_SECOND: Final = 10.0
 """The records of one kind that a process makes a second for a watch; each takes about 25 µs."""
@@ -105,11 +107,18 @@ class TapFilter:
 
     @classmethod
     def loads(cls, stored: bytes) -> Self:
-        """Read a stored filter."""
-        fields = orjson.loads(stored)
-        people = frozenset(map(bytes.fromhex, fields.pop("people", ())))
-        containing = PROTECTION.unseal_name(fields.pop("containing", ""))
-        return cls(people=people, containing=containing, **fields)
+        """Read a stored filter.
+
+        Raises:
+            PayloadRefused: Another version wrote it, or it was sealed for another Redis.
+        """
+        try:
+            fields = orjson.loads(stored)
+            people = frozenset(map(bytes.fromhex, fields.pop("people", ())))
+            containing = PROTECTION.unseal_name(fields.pop("containing", ""))
+            return cls(people=people, containing=containing, **fields)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise PayloadRefused("unreadable", "A watch can't be read.") from error
 
     def chosen(self, kind: TapKind, destination: str, ones: Sequence[One]) -> Sequence[One]:
         """Return the deliveries that the filter wants, apart from its outcome and its text.
@@ -258,14 +267,19 @@ class Taps:
         return bool(self._watches)
 
     def learn(self, stored: Mapping[bytes, bytes]) -> None:
-        """Take over the watches that Redis has now, and forget all others."""
+        """Take over the watches that Redis has now, and forget all others.
+
+        A watch that can't be read, such as one of a newer version, gets nothing.
+        """
         if not stored and not self._watches:
             return
         known, self._watches = self._watches, {}
         for name, text in stored.items():
-            if _MARK not in name:
-                watch_id = name.decode()
-                watch = known.get(watch_id)
+            if _MARK in name:
+                continue
+            watch_id = name.decode()
+            watch = known.get(watch_id)
+            with suppress(PayloadRefused):
                 if watch is None or watch.stored != text:
                     watch = _Watch(text, TapFilter.loads(text))
                 self._watches[watch_id] = watch

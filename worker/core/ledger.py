@@ -88,13 +88,16 @@ def with_whole_list(record: Record, time_us: int) -> Record:
 
 def with_delivered(record: Record, event: LedgerEvent, *, data_sent: bool = True) -> Record:
     """Return the record after a delivery; `data_sent` if it carried profile data."""
+    time_us = event.time_us
+    item = Item(event.direction, time_us, 0, event.profile_hash)
+    data_us = max(record.data_us, time_us) if data_sent else record.data_us
+    if not record.items:
+        return Record(data_us, {(event.audience, event.trigger): item})
     old = _item(record, event)
-    if event.time_us < old.delivered_us:
+    if time_us < old.delivered_us:
         return record
-    item = Item(event.direction, event.time_us, 0, event.profile_hash)
-    if old.tried_us > event.time_us:
+    if old.tried_us > time_us:
         item = item._replace(tried_us=old.tried_us, tried_replays=old.tried_replays)
-    data_us = max(record.data_us, event.time_us) if data_sent else record.data_us
     return Record(data_us, {**record.items, (event.audience, event.trigger): item})
 
 
@@ -122,17 +125,16 @@ def may_be_member(record: Record) -> bool:
 
     An entrance that was tried without a sure answer may have taken effect.
     """
+    is_alone = len(record.items) == 1
     for (audience, _), item in record.items.items():
         if item.direction is Direction.ENTER:
             entered_us = max(item.delivered_us, item.tried_us)
-            if entered_us and not _has_left(record, audience, entered_us):
+            if entered_us and (is_alone or not _has_left(record, audience, entered_us)):
                 return True
     return False
 
 
 def _has_left(record: Record, audience: int, entered_us: int) -> bool:
-    if len(record.items) == 1:
-        return False
     return any(
         item.direction is Direction.EXIT and item.delivered_us >= entered_us
         for _, item in record.about(audience)
@@ -188,6 +190,8 @@ def knowledge(
     record: Record, event: LedgerEvent, slugs: Callable[[Iterable[int]], frozenset[str]]
 ) -> Knowledge:
     """Return the facts newer than an event; `slugs` names audiences by their numbers."""
+    if not record.items and record.data_us <= event.time_us:
+        return _NOTHING_NEWER
     since_us = max(event.time_us, 1)
     ahead = [each for each in record.items.items() if each[1].delivered_us >= since_us]
     if not ahead and record.data_us <= event.time_us:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -226,9 +226,9 @@ class Api(ABC):
         """Return the names under which the attributes of a body are read back."""
         return ()
 
-    def identifiers(self, user: Mapping[str, Any]) -> frozenset[str]:  # noqa: ARG002
+    def identifiers(self, user: Mapping[str, Any]) -> Collection[str]:  # noqa: ARG002
         """Return the identifiers of a user: two users that share one are one person there."""
-        return frozenset()
+        return ()
 
     @abstractmethod
     def identifies(self, body: Any, identity_value: str) -> bool:

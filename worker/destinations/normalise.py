@@ -19,6 +19,7 @@ import phonenumbers
 from segrelay.worker.destinations.phones import valid_e164
 
 _REGION: Final = re.compile(r"([A-Z]{2}):")
+_COLON: Final = slice(2, 3)
 _EMAIL: Final = re.compile(r".+@.+\..+")
 _LOCALE: Final = re.compile(r"([A-Za-z]{2,3})(?:[-_]([A-Za-z]{4}))?(?:[-_]([A-Za-z]{2}|[0-9]{3}))?")
 _WHOLE: Final = re.compile(r"[0-9]{1,18}")
@@ -73,6 +74,8 @@ def _pruned_object(value: dict[str, Any]) -> dict[str, Any]:
         if kind is str:
             if item:
                 kept[key] = item
+        elif item is None:
+            continue
         elif kind in _NUMBERS:
             kept[key] = item
         elif (left := pruned(item)) is not None:
@@ -110,7 +113,8 @@ def phone(value: Any, region: str) -> str | None:
     number = text(value)
     if number is None:
         return None
-    if (own := _REGION.match(number)) and own[1] in phonenumbers.SUPPORTED_REGIONS:
+    is_named = number[_COLON] == ":"
+    if is_named and (own := _REGION.match(number)) and own[1] in phonenumbers.SUPPORTED_REGIONS:
         return valid_e164(number[own.end() :], own[1])
     return valid_e164(number, region)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from segrelay.jsonnet.compiled.compiling.analysis import MANY
 from segrelay.jsonnet.compiled.compiling.emitter import (
@@ -70,6 +71,7 @@ def define(compiles: ExpressionCompiler, bind: tree.Bind, scope: Scope) -> str:
     known = scope.names[bind.name]
     assert isinstance(known, KnownFunction)
     assert isinstance(bind.value, tree.Function)
+    compiles.emitter.bodies[known.name] = Placed(bind.value.body, scope)
     return f"({known.name} := {compiles.function(bind.value, scope)})"
 
 
@@ -182,10 +184,24 @@ def _field(
 ) -> tuple[list[str], Binding]:
     if isinstance(field.value, tree.Function):
         known = known_function(compiles, field.value)
+        compiles.emitter.bodies[known.name] = Placed(field.value.body, scope)
         return [f"({known.name} := {compiles.function(field.value, scope)})"], known
     used = tree.Name(field.at, "field")
     bind = tree.Bind(field.at, "field", field.value)
-    return variable(compiles, bind, scope, [(used, False)] * MANY, deep=False)
+    assigned, binding = variable(compiles, bind, scope, [(used, False)] * MANY, deep=False)
+    if isinstance(binding, Variable) and _is_container(field.value):
+        binding = replace(binding, source=Placed(field.value, scope))
+    return assigned, binding
+
+
+def _is_container(node: tree.Node) -> bool:
+    """Say whether an expression writes out an array or an object."""
+    match node:
+        case tree.If(_, _, yes, no):
+            return _is_container(yes) or (no is not None and _is_container(no))
+        case tree.Local(_, _, body):
+            return _is_container(body)
+    return isinstance(node, tree.Array | tree.Object)
 
 
 def _knot(

@@ -11,6 +11,7 @@ from segrelay.jsonnet.compiled.compiling.emitter import (
     ExpressionCompiler,
     KnownFunction,
     Library,
+    Placed,
     Scope,
     Standard,
     left_to_jsonnet,
@@ -80,13 +81,23 @@ def looked_up(compiles: ExpressionCompiler, node: tree.Node, scope: Scope) -> Co
         case _:
             return None
     nodes = _arranged(node, entry.names)
-    if nodes is None or not isinstance(nodes[0], tree.Constant):
+    if nodes is None or nodes[0] is None:
         return None
-    field = nodes[0].value
+    named = placed(nodes[0], scope)
+    if not isinstance(named, tree.Constant):
+        return None
+    field = named.value
     if not isinstance(field, str) or not isinstance(nodes[1], tree.Constant | tree.Number | None):
         return None
     default = "None" if nodes[1] is None else compiles.value(nodes[1], scope).text
     return Code(f"{_LOOK_UPS[entry.inline]}({field!r}, {default})", total=True)
+
+
+def placed(node: tree.Node, scope: Scope) -> tree.Node:
+    """Return the expression that stands in the place of a variable."""
+    while isinstance(node, tree.Name) and isinstance(known := scope.names.get(node.name), Placed):
+        node, scope = known.node, known.scope
+    return node
 
 
 def _arranged(
@@ -158,6 +169,9 @@ def _standard(compiles: ExpressionCompiler, name: str, node: tree.Call, scope: S
     compiles.emitter.calls += native.calls
     if name == "isString" and len(codes) == 1:
         return Code(f"(({codes[0].text}).__class__ is str)", "bool", total=codes[0].total)
+    if name == "isNumber" and len(codes) == 1 and codes[0].text.isidentifier():
+        kind = f"{codes[0].text}.__class__"
+        return Code(f"({kind} is int or {kind} is float)", "bool", total=codes[0].total)
     text = f"std_{name}({', '.join(code.text for code in codes)})"
     is_question = name.startswith("is") and len(codes) == 1 and codes[0].total
     total = is_question and name in _QUESTIONS
@@ -203,11 +217,14 @@ _QUESTIONS: Final = frozenset(
 def _known(
     compiles: ExpressionCompiler, known: KnownFunction, node: tree.Call, scope: Scope
 ) -> Code:
-    compiles.emitter.calls += 1
     names = [parameter.name for parameter in known.parameters]
     nodes = _arranged(node, names, 0)
     if nodes is None:
         return _DOUBTFUL
+    written = _written_out(compiles, known, nodes, scope)
+    if written is not None:
+        return written
+    compiles.emitter.calls += 1
     given: list[str] = []
     for parameter, is_strict, each in zip(known.parameters, known.strict, nodes, strict=True):
         if each is None and parameter.default is None:
@@ -219,3 +236,37 @@ def _known(
             code = compiles.value(each, scope) if is_looked_at else compiles.handle(each, scope)
             given.append(code.text)
     return Code(f"{known.name}({', '.join(given)})")
+
+
+_WRITTEN_OUT: Final = 400
+"""The most characters of a function's code that are written out in the place of a call."""
+
+
+def _written_out(
+    compiles: ExpressionCompiler,
+    known: KnownFunction,
+    nodes: Sequence[tree.Node | None],
+    scope: Scope,
+) -> Code | None:
+    """Return the body of a function that is called with constants; None if it has to be called.
+
+    A constant may stand wherever its parameter does: it costs nothing and can't fail.
+    """
+    emitter = compiles.emitter
+    body = emitter.bodies.get(known.name)
+    is_simple = all(isinstance(each, tree.Constant) for each in nodes)
+    if body is None or not is_simple or scope.repeats or known.name in emitter.open:
+        return None
+    constants = {
+        parameter.name: Placed(each, scope)
+        for parameter, each in zip(known.parameters, nodes, strict=True)
+        if each is not None
+    }
+    before = emitter.calls
+    emitter.open.add(known.name)
+    code = compiles.value(body.node, body.scope.having(constants))
+    emitter.open.discard(known.name)
+    if len(code.text) <= _WRITTEN_OUT:
+        return code
+    emitter.calls = before
+    return None

@@ -48,6 +48,8 @@ from segrelay.jsonnet.syntax import tree
 from segrelay.jsonnet.syntax.tree import has_assert
 
 _OUTERMOST: Final = {"std": Standard()}
+_WRITTEN_OUT: Final = 2_000
+"""The most characters of code of a file's field that are written out wherever it is told whole."""
 
 
 @dataclass(slots=True)
@@ -262,6 +264,11 @@ class Compiler:
                 asked = self._asked(target, key, scope)
                 if isinstance(asked, Placed):
                     return self.deep(asked.node, asked.scope)
+                if isinstance(asked, Variable) and asked.source and not scope.repeats:
+                    # Written out, it needs neither a Lazy of each part nor a look at each.
+                    text = self.deep(asked.source.node, asked.source.scope)
+                    if len(text) <= _WRITTEN_OUT:
+                        return text
         return self._manifested(node, scope)
 
     def _deep_code(self, node: tree.Node, scope: Scope) -> Code:

@@ -42,10 +42,15 @@ class Code:
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A variable of the generated code."""
+    """A variable of the generated code.
+
+    Args:
+        source: The expression, if it is a container that a file writes out as a field.
+    """
 
     code: Code
     handle: str
+    source: Placed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +137,14 @@ class Emitter:
     Args:
         lines: Assignments that the module begins with.
         calls: the number of emitted calls that may be recursive.
+        bodies: Known functions by the names of their code, once they are defined.
+        open: Known functions whose bodies are just being written out in the place of a call.
     """
 
     lines: list[str] = field(default_factory=list)
     calls: int = 0
+    bodies: dict[str, Placed] = field(default_factory=dict)
+    open: set[str] = field(default_factory=set)
     _names: int = 0
 
     def fresh(self, letter: str) -> str:

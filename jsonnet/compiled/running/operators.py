@@ -226,7 +226,7 @@ def joined(
         if string(name) in made:
             raise Doubtful
         made[name] = make()
-    return dict(sorted(made.items()))
+    return made
 
 
 def layer_names(

@@ -38,12 +38,12 @@ _ESCAPES: Final = {
 
 
 def manifest(value: Any, depth: int = 0) -> Any:
-    """Return the JSON value in new containers, with sorted keys."""
+    """Return the JSON value in new containers; whoever writes it as text sorts the keys."""
     kind = value.__class__
-    if kind is int:
-        return value if -EXACT <= value <= EXACT else manifest(float(value))
     if kind is str or value is None or kind is bool:
         return value
+    if kind is int:
+        return value if -EXACT <= value <= EXACT else manifest(float(value))
     if kind is float:
         return _number(value)
     if kind is Lazy:
@@ -54,8 +54,8 @@ def manifest(value: Any, depth: int = 0) -> Any:
         return [each if each.__class__ is str else manifest(each, depth + 1) for each in value]
     if kind is dict:
         return {
-            name: each if (each := value[name]).__class__ is str else manifest(each, depth + 1)
-            for name in sorted(value)
+            name: each if each.__class__ is str else manifest(each, depth + 1)
+            for name, each in value.items()
         }
     if kind is Composite:
         return {name: manifest(value[name], depth + 1) for name in value.names()}

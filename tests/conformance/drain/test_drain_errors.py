@@ -7,6 +7,7 @@ import pytest
 
 from segrelay.worker.batch.send import Stop
 from segrelay.worker.contract.keys import digest_of
+from segrelay.worker.contract.ledger import RECORD_FORMAT
 from segrelay.worker.destinations.insider.api import InsiderApi
 from segrelay.worker.errors import RedisUnavailable
 from tests.conformance.drain.fake_insider import POISON, Sending, holds_poison, taken
@@ -63,7 +64,7 @@ def test_a_ledger_of_another_version_pauses_the_triggers_of_its_profile(make_wor
     world.put(event("ada"))
     world.drain()
     digest = digest_of("email:ada@example.com")
-    newer = bytes([3]) + world.store.ledger(digest)[1:]
+    newer = bytes([RECORD_FORMAT + 1]) + world.store.ledger(digest)[1:]
     world.store.put_ledger(digest, newer)
     world.put(event("ada", at=5), event("bob"), event("cyd", trigger="exit"))
 
@@ -72,7 +73,7 @@ def test_a_ledger_of_another_version_pauses_the_triggers_of_its_profile(make_wor
     assert world.count("delivered") == 2
     assert world.store.waiting() == 2
     assert world.store.ledger(digest) == newer
-    assert "ledger has format 3" in world.paused["enter"]
+    assert f"ledger has format {RECORD_FORMAT + 1}" in world.paused["enter"]
 
 
 ERRORS = {
@@ -107,7 +108,7 @@ def test_an_error_of_ours_about_one_delivery_costs_that_one(make_world, at: str)
     behave = {"behave": "stumble"} if at == "render" else {}
     world.put(*(event(f"p{n}") for n in range(250)), event("poison", **behave))
     if at == "ledger":
-        world.store.put_ledger(digest_of(f"email:{POISON}"), bytes(9) + b"\xff")
+        world.store.put_ledger(digest_of(f"email:{POISON}"), bytes([RECORD_FORMAT]) + b"\xff" * 9)
 
     tally, _ = world.drain()
 

@@ -44,6 +44,7 @@ def _rows(*values, settings=None):
         "{ n: if event.get('n') == 2 then error 'no' else 1 }",
         "{ b: event.get('n') + 0.5, a: event.jobConfGet('k') }",
         "if event.get('n') == 2 then 'a' else '/url'",
+        "{ b: 1, [if event.get('n') == 1 then 'a']: { d: event.get('n'), c: 1 } }",
     ],
 )
 def test_both_ways_give_the_same_results(loaded, source):

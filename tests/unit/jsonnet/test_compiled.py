@@ -308,13 +308,39 @@ def test_constants_of_a_template_are_new_for_each_event(compile_text):
     assert template.render({}, {}) == {"x": {"a": [1]}, "y": {"a": [1]}, "z": [[2]]}
 
 
-def test_keys_are_sorted_also_those_of_the_profile(evaluate):
-    body = evaluate(
-        EVENT + "{ b: event.get('m'), [event.get('k')]: 1 }", {"m": {"z": 1, "y": 2}, "k": "a"}
+def test_a_function_that_is_called_with_constants_has_its_body_in_the_place_of_the_call(
+    compile_text,
+):
+    template = compile_text(
+        EVENT
+        + "local of(field) = local x = event.get(field); if std.isNumber(x) then x + 1 else x;\n"
+        + "[of('a'), of('b'), of('c')]"
     )
 
-    assert list(body) == ["a", "b"]
-    assert list(body["b"]) == ["y", "z"]
+    assert template.source.count("get('") == 3
+    assert template.render({"a": 1, "b": "t"}, {}) == [2, "t", None]
+
+
+def test_functions_that_call_each_other_with_constants_end_as_those_that_call_themselves(
+    compile_text,
+):
+    template = compile_text('local f(x) = g("a"), g(x) = f("b"); f("c")')
+
+    with pytest.raises(Exhausted):
+        template.render({}, {})
+
+
+def test_what_a_file_writes_out_is_made_anew_wherever_it_is_told(compile_text):
+    helper = EVENT + "{ a: { x: [event.get('n'), { y: std.length(event.get('t')) }] } }"
+    template = compile_text(
+        "local h = import 'h'; { one: h.a, two: h.a, n: h.a.x[0] }", {"h": helper}
+    )
+
+    body = template.render({"n": 2, "t": "abc"}, {})
+
+    assert body == {"one": {"x": [2, {"y": 3}]}, "two": {"x": [2, {"y": 3}]}, "n": 2}
+    assert body["one"]["x"] is not body["two"]["x"]
+    assert "manifest(x" not in template.source
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from segrelay.worker.contract.celery import (
     RESPONSES_TASK,
     RETENTION_TASK,
     SYNC_TASK,
+    WATCH_TASK,
     BackgroundJob,
 )
 from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, split_stream_name
@@ -266,6 +267,10 @@ class RedisSchedule:
         ids = settings.redis.ids
         self._timed = [
             _Kept(BackgroundJob(SYNC_TASK, name), keys.sync(name)) for name in settings.sync
+        ]
+        self._timed += [
+            _Kept(BackgroundJob(WATCH_TASK, name), keys.watch(name))
+            for name in settings.backfill.watch
         ]
         self._timed += [
             _Kept(

@@ -30,6 +30,8 @@ from segrelay.worker.contract.settings.sections import (
     AUDIENCE_FLAG_PREFIX,
     DEFAULT_AUDIENCE_ATTRIBUTE,
     DEFAULT_FLAG_PREFIX,
+    BackfillTables,
+    BackfillWatch,
     ConsoleRole,
     ConsoleSettings,
     DeliverySettings,
@@ -60,6 +62,7 @@ __all__ = [
     "DEFAULT_AUDIENCE_ATTRIBUTE",
     "DEFAULT_FLAG_PREFIX",
     "Authorization",
+    "BackfillWatch",
     "ConsoleRole",
     "ConsoleSettings",
     "DeliverySettings",
@@ -119,6 +122,7 @@ class Settings(Frozen):
     protection: ProtectionSettings | None = None
     retention: RetentionSettings = RetentionSettings()
     sync: Mapping[str, SyncSchedule] = {}
+    backfill: BackfillTables = BackfillTables()
     fingerprint: str
     warnings: tuple[str, ...] = ()
 
@@ -271,6 +275,7 @@ def _build(
         protection=reader.optional(ProtectionSettings, document, "protection"),
         retention=reader.table(RetentionSettings, document, "retention") or RetentionSettings(),
         sync=reader.named(SyncSchedule, document, "sync"),
+        backfill=BackfillTables(watch=reader.named(BackfillWatch, document, "backfill", "watch")),
         fingerprint=hashlib.sha256(content.encode()).hexdigest()[:_FINGERPRINT_CHARACTERS],
     )
     reader.problems.extend(misplaced_references(document))
@@ -295,5 +300,5 @@ def _outcomes(
 _TABLES: Final = (
     *("templates", "redis", "delivery", "authorizations", "destinations", "triggers"),
     *("producer", "flower", "metrics", "console", "lytics", "operate", "outcomes"),
-    *("protection", "retention", "sync"),
+    *("protection", "retention", "sync", "backfill"),
 )

@@ -28,7 +28,12 @@ from segrelay.worker.contract.settings.http import (
     TemplateChoice,
 )
 from segrelay.worker.contract.settings.problems import Problem, did_you_mean, location_of
-from segrelay.worker.contract.settings.sections import ConsoleSettings, Destination, Trigger
+from segrelay.worker.contract.settings.sections import (
+    AS_OF_HINT,
+    ConsoleSettings,
+    Destination,
+    Trigger,
+)
 from segrelay.worker.contract.settings.urls import (
     INSIDER_PATHS,
     erases,
@@ -78,6 +83,16 @@ def problems_of(draft: Settings, document: Mapping[str, Any]) -> Iterator[Proble
         if "lytics" not in document and not schedule.files:
             yield Problem(location_of(("sync", schedule.name)), "needs the table [lytics]")
     yield from _problems_of_ids(draft)
+    for watch in draft.backfill.watch.values():
+        path = ("backfill", "watch", watch.name)
+        if watch.audience and not watch.as_of:
+            yield Problem(location_of((*path, "as_of")), "is missing", AS_OF_HINT)
+        if watch.as_of and not watch.audience:
+            yield Problem(location_of((*path, "as_of")), "needs an audience")
+        for at, name in enumerate(watch.triggers):
+            yield from _problem_of_name(
+                document, "triggers", name, location_of((*path, "triggers", at))
+            )
     notify = draft.operate.notify
     if notify and notify.url.is_set:
         url = notify.url
@@ -130,6 +145,12 @@ def warnings_of(draft: Settings) -> Iterator[Problem]:
         if schedule.on_change and not any(trigger.on == "change" for trigger in wanting):
             yield Problem(location_of(("sync", schedule.name, "on_change")),
                           f"no trigger wants changes of {schedule.audience!r}")  # fmt: skip
+    for watch in draft.backfill.watch.values():
+        triggers = [draft.triggers[name] for name in watch.triggers or draft.triggers]
+        names = {watch.audience, watch.audience_id} - {""}
+        if names and not any(one.on == watch.on and any(map(one.wants, names)) for one in triggers):
+            yield Problem(location_of(("backfill", "watch", watch.name, "audience")),
+                          f"no trigger wants the {watch.on} of {watch.audience!r}")  # fmt: skip
     yield from _unset_secrets(draft)
 
 

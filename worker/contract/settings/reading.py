@@ -107,13 +107,15 @@ class SectionReader:
         self.problems: list[Problem] = []
         self.locations: dict[str, str] = {}
 
-    def refuse_unknown(self, document: Mapping[str, Any], known: Iterable[str]) -> None:
-        """Add a problem for every unknown key or table at the top level of the file."""
+    def refuse_unknown(
+        self, document: Mapping[str, Any], known: Iterable[str], within: tuple[str, ...] = ()
+    ) -> None:
+        """Add a problem for every unknown key or table of the file, or of a table in it."""
         known = list(known)
         for key in document:
             if key not in known:
                 hint = did_you_mean(key, known)
-                self._add(Problem(location_of((key,)), "unknown key", hint))
+                self._add(Problem(location_of((*within, key)), "unknown key", hint))
 
     def text(self, document: Mapping[str, Any], key: str, default: str) -> str:
         """Return a text that stands at the top level of the file."""
@@ -132,18 +134,23 @@ class SectionReader:
         return self.table(model, document, key) if key in document else None
 
     def named(
-        self, model: type[_Table], document: Mapping[str, Any], key: str
-    ) -> dict[str, _Table]:  # fmt: skip
-        """Return the valid tables `[key.NAME]`, by name."""
-        rows = document.get(key, {})
-        if not isinstance(rows, dict):
-            self._add(Problem(key, "must be a table", f"write [{key}.NAME]"))
-            return {}
-        tables = {name: self._one_named(model, row, (key, name)) for name, row in rows.items()}
+        self, model: type[_Table], document: Mapping[str, Any], *path: str
+    ) -> dict[str, _Table]:
+        """Return the valid tables `[path.NAME]`, by name."""
+        rows: Any = document
+        for depth, key in enumerate(path):
+            if depth:
+                self.refuse_unknown(rows, (key,), path[:depth])
+            rows = rows.get(key, {})
+            if not isinstance(rows, dict):
+                location = location_of(path[: depth + 1])
+                self._add(Problem(location, "must be a table", f"write [{location_of(path)}.NAME]"))
+                return {}
+        tables = {name: self._one_named(model, row, (*path, name)) for name, row in rows.items()}
         return {name: table for name, table in tables.items() if table is not None}
 
-    def _one_named(self, model: type[_Table], row: Any, path: tuple[str, str]) -> _Table | None:
-        key, name = path
+    def _one_named(self, model: type[_Table], row: Any, path: tuple[str, ...]) -> _Table | None:
+        key, name = location_of(path[:-1]), path[-1]
         if not NAME_PATTERN.fullmatch(name):
             self._add(Problem(location_of(path), "is not a name",
                               "names are made of a-z, 0-9 and -"))  # fmt: skip

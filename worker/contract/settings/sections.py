@@ -633,3 +633,70 @@ class SyncSchedule(Section):
     def files(self) -> str:
         """Return the pattern of the files that the sync reads; "" if it asks Lytics."""
         return "" if self.source == SOURCE_LYTICS else self.source.removeprefix(SOURCE_FILE)
+
+
+AS_OF_COLUMN: Final = "column:"
+AS_OF_KINDS: Final = ("name", "file", "now")
+AS_OF_HINT: Final = 'write "name", "column:NAME", "file" or "now"'
+
+
+class BackfillWatch(Section):
+    """A place in which each new file starts a backfill job by itself. The workers do it."""
+
+    name: str
+    source: Text
+    """A folder (`incoming/`), a pattern (`incoming/*.csv`), both relative to this file, or a place
+    in a bucket: `s3://bucket/prefix/` or a pattern like `s3://bucket/2026-*/part-*.gz` (also `gs://`
+    and `az://`). Names that begin with `.` or `_`, or end like those of unfinished files (`.part`,
+    `.tmp`), are passed over."""
+    every_seconds: Annotated[Seconds, between("1s", "1d")] = Field(default=60.0, alias="every")
+    """The time between two looks."""
+    settle_seconds: Annotated[Seconds, between("0s", "1d")] = Field(default=30.0, alias="settle")
+    """A file in a folder is taken when its size and its time of modification have stayed the same
+    for this long. Objects of buckets appear as a whole, and are taken at once."""
+    existing: Literal["skip", "take"] = "skip"
+    """The treatment of files that are there at the first look: left alone, or taken, too."""
+    audience: str = ""
+    """The audience that the people in the rows belong to, as for `segrelay backfill start`, and so
+    are all that follow. Without it, the rows have to be webhook payloads."""
+    audience_id: str = ""
+    """The id of the audience, for templates that read it."""
+    on: Literal["enter", "exit"] = "enter"
+    """The direction of the rows: people who entered the audience, or who left it."""
+    as_of: str = ""
+    """The time at which the rows were true: `name` = as the file's name says, `column:NAME` = as
+    each row says, `file` = when the file was last written to, or `now`. With an audience it has to
+    be said."""
+    triggers: tuple[Text, ...] = ()
+    """Deliver for these triggers only; none = for all."""
+    columns: tuple[Text, ...] = ()
+    """Names for the columns of CSV files without a header."""
+    hooks: Switch = False
+    """`true`: Insider may start journeys for these people."""
+    again: Switch = False
+    """`true`: deliver also what was delivered before."""
+    older_than_ledger: Switch = False
+    """`true`: accept rows that are older than what the ledger remembers."""
+
+    @field_validator("source")
+    @classmethod
+    def _is_place(cls, source: str) -> str:
+        if source == "-" or source.startswith("lytics:"):
+            raise wrong(
+                "is no place of files", "an audience at Lytics is followed by a [sync.NAME]"
+            )
+        return source
+
+    @field_validator("as_of")
+    @classmethod
+    def _is_moment(cls, as_of: str) -> str:
+        is_column = as_of.removeprefix(AS_OF_COLUMN).strip() not in {"", as_of}
+        if is_column or as_of in {"", *AS_OF_KINDS}:
+            return as_of
+        raise wrong("is no time of each new file", AS_OF_HINT)
+
+
+class BackfillTables(Section):
+    """Backfills that start by themselves."""
+
+    watch: Mapping[str, BackfillWatch] = {}

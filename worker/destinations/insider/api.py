@@ -10,7 +10,7 @@ That works where a later object only adds to an earlier one, or replaces single 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -169,11 +169,17 @@ class InsiderApi(Api):
     def tells_data(self, shaped: Shaped, header: Header, rules: ShapingRules) -> bool:
         """Say whether a body holds data of the person beside memberships and events."""
         tells_data = insider_memberships.tells_data
-        return any(tells_data(user, header, rules) for user in shaped.users)
+        for user in shaped.users:  # noqa: SIM110 - a generator costs more than the question
+            if tells_data(user, header, rules):
+                return True
+        return False
 
     def overwrites(self, shaped: Shaped) -> bool:
         """Say whether a list in a body replaces the one that Insider holds."""
-        return any(overwrites(user, shaped.root) for user in shaped.users)
+        for user in shaped.users:  # noqa: SIM110 - a generator costs more than the question
+            if overwrites(user, shaped.root):
+                return True
+        return False
 
     def known_by(self, shaped: Shaped) -> Mapping[str, Any]:
         """Return the identifiers of the person as they were sent."""
@@ -187,9 +193,9 @@ class InsiderApi(Api):
         custom = (f"{CUSTOM}{name}" for name in attributes.get("custom", {}))
         return sorted([*default, *custom])
 
-    def identifiers(self, user: Mapping[str, Any]) -> frozenset[str]:
+    def identifiers(self, user: Mapping[str, Any]) -> Collection[str]:
         """Return `kind:value` of each identifier: users that share one are one person there."""
-        return frozenset([f"{kind}:{value}" for kind, value in _identifiers(user)])
+        return [f"{kind}:{value}" for kind, value in _identifiers(user)]
 
     def identifies(self, body: Any, identity_value: str) -> bool:
         """Say whether a rendered body sends this value as an identifier."""

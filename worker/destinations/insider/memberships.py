@@ -37,21 +37,26 @@ def correct(
     shaped: Shaped, header: Header, rules: ShapingRules, knowledge: Knowledge
 ) -> Shaped | NotSendable:
     """Return a shaped body corrected by newer events. The body given is not changed."""
-    dropped = list(shaped.dropped)
-    users: list[dict[str, Any] | None]
-    if deletes(rules.url):
-        users = [_corrected_removal(user, header, rules, knowledge) for user in shaped.users]
-    else:
-        root = shaped.root
-        users = [
-            _corrected(user, root, header, rules, knowledge=knowledge, dropped=dropped)
-            for user in shaped.users
-        ]
-    left = tuple(user for user in users if user is not None)
+    given, root, known, url = shaped
+    dropped = list(known)
+    is_removal = deletes(rules.url)
+    left: list[dict[str, Any]] = []
+    is_as_given = True
+    for user in given:
+        right = (
+            _corrected_removal(user, header, rules, knowledge)
+            if is_removal
+            else _corrected(user, root, header, rules, knowledge=knowledge, dropped=dropped)
+        )
+        is_as_given = is_as_given and right is user
+        if right is not None:
+            left.append(right)
     if not left:
         return NotSendable(Skip.EMPTY, "nothing was left that is still true")
-    options = _without_objects(shaped.root, knowledge, dropped)
-    return Shaped(left, options, tuple(dropped), shaped.url)
+    options = _without_objects(root, knowledge, dropped)
+    if is_as_given and options is root:
+        return shaped
+    return Shaped(tuple(left), options, tuple(dropped), url)
 
 
 def _without_objects(
@@ -128,7 +133,7 @@ def tells_data(user: Any, header: Header, rules: ShapingRules) -> bool:
     if not isinstance(attributes, dict) or not attributes:
         return False
     custom = attributes.get("custom")
-    if attributes.keys() != {"custom"} or not isinstance(custom, dict):
+    if len(attributes) > 1 or not isinstance(custom, dict):
         return True
     return custom.keys() != memberships_of(attributes, header, rules).keys()
 

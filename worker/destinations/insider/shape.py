@@ -37,8 +37,9 @@ def removals(user: dict[str, Any], dropped: list[str]) -> dict[str, Any]:
     if type(custom) is dict:
         if found := _parts(custom, "custom.", dropped, known=None):
             right["custom"] = found
-        ignored = sorted(custom.keys() - _PARTS)
-        dropped += [f"custom.{name}" for name in ignored if not is_empty(custom[name])]
+        if not custom.keys() <= _PARTS:
+            ignored = sorted(custom.keys() - _PARTS)
+            dropped += [f"custom.{name}" for name in ignored if not is_empty(custom[name])]
     elif not is_empty(custom):
         dropped.append("custom")
     return right
@@ -49,10 +50,11 @@ def _parts(
 ) -> dict[str, Any]:
     """Return `whole` and `partial`, with the names that may stand there."""
     right: dict[str, Any] = {}
-    whole = _names(given.get("whole"), f"{prefix}whole", dropped, known)
-    if whole:
-        right["whole"] = whole
-    partial = given.get("partial")
+    whole, partial = given.get("whole"), given.get("partial")
+    if whole is not None and (kept_names := _names(whole, f"{prefix}whole", dropped, known)):
+        right["whole"] = kept_names
+    if partial is None:
+        return right
     if type(partial) is dict:
         if kept := _partial(partial, f"{prefix}partial", dropped, known):
             right["partial"] = kept
@@ -95,6 +97,7 @@ _UPSERT_KEYS: Final = frozenset({"attributes", "events"})
 TELLING: Final = frozenset({*_UPSERT_KEYS, fields.OBJECT_ATTRIBUTES})
 _DELETE_KEYS: Final = frozenset({"whole", "partial", "custom"})
 _PERSON_KEYS: Final = frozenset({"identifiers", "insider_id"})
+_DELETE_USER_KEYS: Final = _PERSON_KEYS | _DELETE_KEYS
 _SWITCHES: Final = ("not_append", "append")
 _ROOT_SWITCHES: Final = ("skip_hook", "append")
 _URLS: Final = ("https://", "http://")
@@ -335,6 +338,7 @@ def _delete_user(
     if right is None:
         return _nobody(dropped[first:])
     found = removals(user, dropped)
-    ignored = sorted(user.keys() - _PERSON_KEYS - _DELETE_KEYS)
-    dropped += [name for name in ignored if not is_empty(user[name])]
+    if not user.keys() <= _DELETE_USER_KEYS:
+        ignored = sorted(user.keys() - _DELETE_USER_KEYS)
+        dropped += [name for name in ignored if not is_empty(user[name])]
     return right | found if found else _nothing(dropped[first:])

@@ -74,6 +74,17 @@ def world():
     return World()
 
 
+@pytest.mark.parametrize(
+    "strange",
+    [b'{"kind":"event","since":5}', b"no JSON", b"[1]", b'{"people":["not hex"]}', b'{"people":5}'],
+)
+def test_a_watch_that_cannot_be_read_stops_nothing_and_hides_no_other(world, strange):
+    world.taps.learn({b"w0": strange, b"w1": TapFilter().dumps()})
+    world.offer(Passing())
+
+    assert [record["person"] for record in world.taken()[0]] == [ANN.hex()]
+
+
 def test_a_filter_is_read_as_it_was_written():
     wanted = TapFilter("render", "enter", "vip", "insider", "", frozenset([ANN]), "x", reveal=True)
 

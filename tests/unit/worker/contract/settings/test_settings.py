@@ -228,6 +228,7 @@ def test_the_example_is_right_also_with_all_that_is_commented_out(tmp_path):
     assert crm == HttpDestination(failures=Failures(at="errors"))
     assert whole.flower is not None
     assert whole.sync["vip"].every_seconds == 900
+    assert whole.backfill.watch["vip"].as_of == "name"
 
 
 def uncommented(example: str) -> str:

@@ -57,6 +57,14 @@ CELERYS = (
 CLEAR = "http:// would send profiles and credentials in the clear; only loopback may have it"
 
 
+AS_OF = 'write "name", "column:NAME", "file" or "now"'
+
+
+def watch(*lines: str) -> str:
+    """Return a watch, in front of the table [delivery]."""
+    return "\n".join(("[backfill.watch.a]", 'source = "in/"', *lines, "[delivery]"))
+
+
 @dataclass(frozen=True)
 class Case:
     name: str
@@ -220,6 +228,26 @@ CASES = [
     case("a sync without Lytics", "[delivery]",
          '[sync.vip]\naudience = "vip"\nevery = "15m"\n[delivery]',
          "sync.vip: needs the table [lytics]"),
+    case("a list for a table within a table", "[redis]", "backfill.watch = []\n[redis]",
+         "backfill.watch: must be a table — write [backfill.watch.NAME]"),
+    case("a table within a table with a slip", "[delivery]",
+         '[backfill.wacth.a]\nsource = "in/"\n[delivery]',
+         "backfill.wacth: unknown key — did you mean 'watch'?"),
+    case("a watch that does not say when its rows are true", "[delivery]",
+         watch('audience = "vip"'),
+         f"backfill.watch.a.as_of: is missing — {AS_OF}"),
+    case("a watch with one time for all files", "[delivery]",
+         watch('audience = "vip"', 'as_of = "2026-11-25T06:00:00Z"'),
+         f"backfill.watch.a.as_of: is no time of each new file — {AS_OF}"),
+    case("a watch with a time and no audience", "[delivery]", watch('as_of = "name"'),
+         "backfill.watch.a.as_of: needs an audience"),
+    case("a watch for a trigger that is not there", "[delivery]", watch('triggers = ["vip"]'),
+         "backfill.watch.a.triggers[0]: there is no [triggers.vip]"
+         " — there is vip-enter, vip-other"),
+    case("a watch of an audience at Lytics", "[delivery]",
+         '[backfill.watch.a]\nsource = "lytics:vip"\n[delivery]',
+         "backfill.watch.a.source: is no place of files"
+         " — an audience at Lytics is followed by a [sync.NAME]"),
     case("two ids of one audience", "[delivery]", syncs("vip", "1", "vip", "2"),
          "sync.b.audience_id: the audience 'vip' has the id 1 already — an audience has one id"),
     case("two audiences of one id", "[delivery]", syncs("vip", "1", "gold", "1"),

@@ -1,0 +1,107 @@
+"""Objects of Google Cloud and of Azure, read as files of this machine are."""
+
+import gzip
+
+import orjson
+import pytest
+
+from segrelay.producer.sources.blocks import blocks_of
+from segrelay.producer.sources.opening import files_of, listing_of, look_at_file, opened
+from segrelay.producer.sources.remote import RANGE_BYTES
+from segrelay.producer.sources.tables import Columns
+from segrelay.worker.errors import SourceChanged, UsageWrong
+from tests.clouds import BUCKET, cloud
+
+ROWS = 3_000
+
+
+@pytest.fixture(params=["gs", "az"])
+def bucket(request, monkeypatch):
+    with cloud(request.param, monkeypatch) as found:
+        yield found
+
+
+def rows(padding="x" * 8_000):
+    """Return so many rows that they lie in several ranges."""
+    return b"".join(
+        orjson.dumps({"email": f"p{n}@example.com", "pad": padding}) + b"\n" for n in range(ROWS)
+    )
+
+
+def blocks(file):
+    return blocks_of(file, Columns())
+
+
+@pytest.mark.parametrize("pack", [lambda content: content, gzip.compress])
+def test_an_object_is_read_in_ranges_to_its_end(bucket, pack):
+    content = pack(rows())
+    bucket.put("people.json", content)
+
+    with opened(bucket.url("people.json")) as file:
+        found = [one.value["email"] for block in blocks(file) for one in block.payloads()]
+        file.refuse_change()
+        file.refuse_damage("somewhere")
+
+    assert found == [f"p{n}@example.com" for n in range(ROWS)]
+    assert len(bucket.ranges) == -(-len(content) // RANGE_BYTES)
+
+
+def test_an_object_that_is_replaced_while_it_is_read_is_noticed(bucket):
+    bucket.put("people.json", rows())
+    with opened(bucket.url("people.json")) as file:
+        found = blocks(file)
+        next(found)
+        bucket.put("people.json", rows("y" * 8_000))
+
+        with pytest.raises(SourceChanged, match="was written to, or removed"):
+            list(found)
+
+
+def test_an_object_that_is_removed_while_it_is_read_is_noticed(bucket):
+    bucket.put("people.json", rows())
+    with opened(bucket.url("people.json")) as file:
+        found = blocks(file)
+        next(found)
+        bucket.blobs.clear()
+
+        with pytest.raises(SourceChanged, match="was written to, or removed"):
+            list(found)
+
+
+def test_a_prefix_and_a_pattern_name_the_objects_below(bucket):
+    for name in ("in/b.csv", "in/a.csv", "in/_SUCCESS", "in/deep/c.csv", "out/d.csv"):
+        bucket.put(name, b"email\n")
+
+    def named(source):
+        return [name.removeprefix(bucket.url("")) for name in files_of(bucket.url(source))]
+
+    assert named("in/") == ["in/a.csv", "in/b.csv", "in/deep/c.csv"]
+    assert named("in/*.csv") == ["in/a.csv", "in/b.csv"]
+    assert listing_of(bucket.url("none/")) == {}
+
+
+def test_a_list_and_a_look_tell_the_same_of_an_object_and_another_of_its_next_version(bucket):
+    bucket.put("in/a.csv", b"email\n")
+    url = bucket.url("in/a.csv")
+
+    (listed,) = listing_of(bucket.url("in/")).values()
+    looked = look_at_file(url)
+    bucket.put("in/a.csv", b"email\n")
+
+    assert (listed.size, listed.version) == (looked.size, looked.version)
+    assert listed.version
+    assert listed.changed_ns // 10**9 == looked.changed_ns // 10**9
+    assert look_at_file(url).version != looked.version
+
+
+def test_what_is_not_there_is_named(bucket):
+    with pytest.raises(UsageWrong, match="there is no such object"):
+        list(files_of(bucket.url("none/")))
+    with (
+        pytest.raises(UsageWrong, match="there is no such object or bucket"),
+        opened(bucket.url("none.csv")),
+    ):
+        pass
+    other = bucket.url("in/").replace(BUCKET, "other")
+    with pytest.raises(UsageWrong, match="there is no such object or bucket"):
+        listing_of(other)

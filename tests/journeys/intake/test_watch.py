@@ -1,0 +1,180 @@
+"""Watched places with a running worker: each new file is delivered, whatever breaks in between."""
+
+import gzip
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+import orjson
+import pytest
+
+from segrelay.ops.demo.rig import kill_group
+from tests.journeys.play import Rig, start_worker, stop_worker
+from tests.nightly import amount
+from tests.s3 import BUCKET, s3_bucket
+from tests.waiting import until
+
+PEOPLE = amount(8_000, nightly=60_000)
+HIGH_WATER = 1_500
+OPTIONS = 'audience = "vip"\nas_of = "file"\nevery = "1s"\nsettle = "500ms"\n'
+FOLDER = f'[backfill.watch.drop]\nsource = "incoming/"\n{OPTIONS}'
+PREFIX = f'[backfill.watch.bucket]\nsource = "s3://{BUCKET}/in/"\n{OPTIONS}'
+
+
+@pytest.fixture
+def s3(monkeypatch):
+    with s3_bucket(monkeypatch) as client:
+        yield client
+
+
+def put(rig, name, emails):
+    """Put a file into the folder under another name, and rename it."""
+    part = rig.folder / "incoming" / f"{name}.part"
+    part.write_bytes(rows(emails))
+    part.rename(part.with_suffix(""))
+
+
+def put_object(s3, key, emails):
+    s3.put_object(Bucket=BUCKET, Key=key, Body=gzip.compress(rows(emails)))
+
+
+def rows(emails):
+    return b"".join(orjson.dumps({"email": email, "pad": "x" * 400}) + b"\n" for email in emails)
+
+
+def people(first, count):
+    return [f"person{number}@example.com" for number in range(first, first + count)]
+
+
+def watch(rig, name):
+    (row,) = (row for row in documents(rig, "watch") if row["name"] == name)
+    return row
+
+
+def documents(rig, *arguments):
+    answer = rig.command("backfill", *arguments, "--json")
+    assert answer.returncode == 0, answer.stderr.decode()
+    return orjson.loads(answer.stdout)
+
+
+def jobs(rig):
+    return {row["job"]: row for row in documents(rig, "status")}
+
+
+def problems(rig):
+    found = orjson.loads(rig.command("status", "--json").stdout)["problems"]
+    return {one["name"]: one["message"] for one in found}
+
+
+def looked(rig, name):
+    """Wait until a watch has looked for the first time."""
+    until(lambda: watch(rig, name)["since"], 60)
+
+
+def held(rig, emails):
+    return set(rig.memberships()) == set(emails)
+
+
+def test_new_files_of_a_folder_and_a_bucket_are_delivered(s3, tmp_path):
+    (tmp_path / "incoming").mkdir()
+    with Rig(tmp_path, more=FOLDER + PREFIX) as rig:
+        put(rig, "old.json", people(900, 5))
+        put_object(s3, "in/old.json.gz", people(905, 5))
+        worker = start_worker(rig)
+        looked(rig, "drop")
+        looked(rig, "bucket")
+
+        put(rig, "a.json", people(0, 10))
+        put_object(s3, "in/b.json.gz", people(10, 10))
+        until(lambda: held(rig, people(0, 20)), 60)
+        put_object(s3, "in/b.json.gz", people(15, 10))
+        until(lambda: held(rig, people(0, 25)), 60)
+
+        assert {name: row["state"] for name, row in jobs(rig).items()} == {
+            "drop-1": "done", "bucket-1": "done", "bucket-2": "done",
+        }  # fmt: skip
+        assert (watch(rig, "drop")["existing"], watch(rig, "bucket")["existing"]) == (1, 1)
+        code, _ = stop_worker(worker)
+        assert code == 0
+
+
+def test_a_damaged_object_is_named_and_does_not_hold_up_the_next(s3, tmp_path):
+    with Rig(tmp_path, more=PREFIX) as rig:
+        start_worker(rig)
+        looked(rig, "bucket")
+        noise = os.urandom(200_000).hex()
+        cut = gzip.compress(rows(people(0, 10)) + orjson.dumps({"email": "x", "pad": noise}))
+        s3.put_object(Bucket=BUCKET, Key="in/a.json.gz", Body=cut[:-50_000])
+        s3.put_object(Bucket=BUCKET, Key="in/b.json.gz", Body=b"%PDF-1.7")
+        put_object(s3, "in/c.json.gz", people(10, 10))
+
+        until(lambda: set(people(10, 10)) <= set(rig.memberships()), 60)
+
+        assert f"s3://{BUCKET}/in/a.json.gz is damaged" in problems(rig)["job_failed"]
+        assert f"s3://{BUCKET}/in/b.json.gz is a PDF" in problems(rig)["watch_refused"]
+        put_object(s3, "in/a.json.gz", people(0, 10))
+        s3.delete_object(Bucket=BUCKET, Key="in/b.json.gz")
+        until(lambda: held(rig, people(0, 20)), 60)
+        until(lambda: "watch_refused" not in problems(rig), 60)
+
+
+def test_a_worker_that_is_killed_in_the_middle_of_an_object_loses_and_repeats_nothing(s3, tmp_path):
+    with Rig(tmp_path, more=PREFIX, redis_lines=f"high_water = {HIGH_WATER}") as rig:
+        worker = start_worker(rig)
+        looked(rig, "bucket")
+        rig.command("pause", "insider", "--reason", "so that the reader has to wait")
+        put_object(s3, "in/a.json.gz", people(0, PEOPLE))
+        until(lambda: jobs(rig).get("bucket-1", {}).get("accepted", 0) >= HIGH_WATER, 90)
+
+        kill_group(worker)
+        assert worker.wait() == -signal.SIGKILL
+        assert jobs(rig)["bucket-1"]["accepted"] < PEOPLE
+        rig.command("resume", "insider")
+        start_worker(rig)
+        start_worker(rig)
+
+        until(lambda: jobs(rig)["bucket-1"]["state"] == "done", 120)
+        job = jobs(rig)["bucket-1"]
+        assert (job["accepted"], job["delivered"]) == (PEOPLE, PEOPLE)
+        assert len(rig.memberships()) == PEOPLE
+        assert list(jobs(rig)) == ["bucket-1"]
+
+
+def test_a_reader_ends_with_its_worker(tmp_path):
+    (tmp_path / "incoming").mkdir()
+    with Rig(tmp_path, more=FOLDER, redis_lines=f"high_water = {HIGH_WATER}") as rig:
+        worker = start_worker(rig)
+        looked(rig, "drop")
+        rig.command("pause", "insider", "--reason", "so that the reader has to wait")
+        put(rig, "a.json", people(0, PEOPLE))
+        until(lambda: jobs(rig).get("drop-1", {}).get("accepted", 0) >= HIGH_WATER, 90)
+        assert jobs(rig)["drop-1"]["state"] == "reading"
+        assert len(readers(rig)) == 1
+
+        stop_worker(worker)
+
+        until(lambda: jobs(rig)["drop-1"]["state"] == "interrupted", 30)
+        until(lambda: not readers(rig), 30)
+
+
+def readers(rig):
+    """Return the command lines of the processes that read a job of this rig."""
+    name = str(rig.settings.source).encode()
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            lines.append(path.read_bytes())
+    return [line for line in lines if name in line and b"backfill.reader" in line]
+
+
+def test_a_bucket_that_is_away_is_a_problem_until_it_is_back(s3, tmp_path):
+    with Rig(tmp_path, more=PREFIX.replace(BUCKET, "later")) as rig:
+        start_worker(rig)
+        until(lambda: "watch_fails" in problems(rig), 60)
+        assert "s3://later/in/: there is no such object or bucket" in problems(rig)["watch_fails"]
+
+        s3.create_bucket(Bucket="later")
+
+        until(lambda: "watch_fails" not in problems(rig), 60)
+        s3.delete_bucket(Bucket="later")
