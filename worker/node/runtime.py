@@ -9,7 +9,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
@@ -41,6 +41,8 @@ from segrelay.worker.contract.celery import queue_name
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.outcomes import Recording
 from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.protection import PROTECTION
+from segrelay.worker.contract.redis.claim import learn_protection
 from segrelay.worker.contract.redis.client import AsyncRedis
 from segrelay.worker.contract.redis.connection import (
     connect,
@@ -51,12 +53,12 @@ from segrelay.worker.contract.redis.connection import (
 from segrelay.worker.contract.settings import Authorization, Destination, Settings
 from segrelay.worker.contract.taps import Taps
 from segrelay.worker.contract.words import BACKFILL, LIVE
-from segrelay.worker.core.gate import LaneKind
+from segrelay.worker.core.gate import Closed, LaneKind, Open
 from segrelay.worker.core.verdicts import Verdict
 from segrelay.worker.destinations.oauth2 import Granted, read_grant, token_request
 from segrelay.worker.destinations.sending import Sender
 from segrelay.worker.drain import SLICE_SECONDS, STOP_GRACE_SECONDS, Drain, Limits
-from segrelay.worker.errors import RedisUnavailable, UsageWrong
+from segrelay.worker.errors import RedisMismatch, RedisUnavailable, UsageWrong
 from segrelay.worker.node.loading import Loaded, Upkeep, load
 
 FIRST_DRAINS: Final = 5
@@ -129,6 +131,7 @@ class Runtime:
 
         Raises:
             UsageWrong: There is no such destination or partition.
+            RedisMismatch: Redis is protected in another way than the configuration says.
         """
         partition_keys = self._keys_of(destination, partition)
         if partition_keys is None:
@@ -142,6 +145,13 @@ class Runtime:
 
             drain = self._drain(partition_keys, stop, live_waits, adapted)
             tally, queue = self.runner.run(drain)
+        except RedisMismatch:
+            # Another process was the first to claim a Redis that had come back empty.
+            before = PROTECTION.secret_id
+            self.runner.run(self._learn_protection())
+            if PROTECTION.secret_id == before:
+                raise
+            tally, queue = Tally(ended="Redis has another protection of people's data"), ""
         finally:
             if self.is_worker:
                 gc.collect()
@@ -172,6 +182,11 @@ class Runtime:
     async def _learn_numbering(self) -> None:
         stored = await self.client.execute_command("GET", keys.PARTITIONS)
         self.settings.redis.learn(Numbering.loads(stored) if stored else None)
+
+    async def _learn_protection(self) -> None:
+        learn_protection(
+            self.settings, await self.client.execute_command("GET", keys.PROTECTION) or b""
+        )
 
     def _keep_what_was_loaded(self) -> None:
         """Hide the objects that the first drains have loaded from the garbage collector.
@@ -232,11 +247,14 @@ class Runtime:
         shares = await self.canaries.begin(partition.token, triggers, self.upkeep.refused)
         try:
             await self.dead_letter_limit.pause_if_full(partition_keys.destination)
-            standing = await self.shared_keys.standing(partition_keys.destination)
+            standing, looks = await asyncio.gather(
+                self.shared_keys.standing(partition_keys.destination),
+                self._gate(self.settings.destinations[partition_keys.destination]).look(triggers),
+            )
             streaks = RedisStreaks(self.client, standing.streaks, may_repeat=may_repeat)
             self.taps.learn(standing.watches)
             drain = self._drain_of(
-                partition_keys, partition, standing, streaks, shares, stop, live_waits
+                partition_keys, partition, standing, looks, streaks, shares, stop, live_waits
             )
             async with sending_records(self.client, self.taps):
                 return await adapt(drain).run()
@@ -248,6 +266,7 @@ class Runtime:
         partition_keys: PartitionKeys,
         partition: RedisPartition,
         standing: Standing,
+        looks: Mapping[str, Open | Closed],
         streaks: RedisStreaks,
         shares: CanaryShares,
         stop: Stop,
@@ -265,6 +284,7 @@ class Runtime:
             lease=ThreadedLease(self.lease_keeper, partition_keys, partition.token, lease_seconds),
             triggers=self.upkeep.triggers[partition_keys.destination],
             paused=standing.paused,
+            looks=looks,
             read_names=lambda: self.shared_keys.names(partition_keys.destination),
             read_editions=lambda: self.shared_keys.editions(partition_keys.destination),
             live_waits=live_waits,

@@ -73,13 +73,30 @@ def claim(client: Redis, settings: Settings) -> None:
 def compare(client: Redis, settings: Settings) -> None:
     """Compare the configuration with the values that Redis was claimed with; write nothing.
 
+    Only a Redis that is new and is to be protected gets its secret: else whoever only looks, for as
+    long as a console does, would never learn the one that somebody gives it a moment later.
+
     Raises:
         ConfigurationInvalid: A key of `[protection]` is not set.
         RedisMismatch: Redis holds another format, partition count, identity or protection.
         RedisUnavailable: Redis can't be asked.
     """
-    _is_new(client, settings, _wanted(settings))
+    wanted = _wanted(settings)
+    if _is_new(client, settings, wanted) and settings.protection and not PROTECTION:
+        written = (keys.PROTECTION, keys.IDENTITY)
+        run_script(client, _CLAIM, written, (_sealed_secret(settings),))
+        _is_new(client, settings, wanted)
     learn_numbering(client, settings)
+
+
+def learn_protection(settings: Settings, record: bytes) -> None:
+    """Seal and unseal with the secret that a Redis in use has; b"" = it is open.
+
+    Raises:
+        ConfigurationInvalid: A key of `[protection]` is not set.
+        RedisMismatch: The configuration has no key for it, or one that it does not need.
+    """
+    _protect(settings, {keys.PROTECTION: record.decode() or None, keys.IDENTITY: ""})
 
 
 def learn_numbering(client: Redis, settings: Settings) -> Numbering:

@@ -5,6 +5,7 @@ import pytest
 
 from segrelay.ops.main import app
 from segrelay.worker.contract.protection import PROTECTION, SealedSecret
+from segrelay.worker.contract.redis.claim import claim
 from tests.configuration import table
 from tests.integration.ops.relay import ENTER, payload
 from tests.sealed import KEY
@@ -29,6 +30,24 @@ def cut_profiles(relay):
             for entry_id, fields in relay.client.xrange(stream):
                 relay.client.xdel(stream, entry_id)
                 relay.client.xadd(stream, fields | {b"p": fields[b"p"][:-3]})
+
+
+def test_a_worker_goes_on_once_another_process_has_given_an_empty_redis_another_secret(relay):
+    begin_anew(relay, ANOTHER)
+    relay.publish(payload("ann@example.com"))
+    relay.drain()
+    relay.client.flushdb()
+    PROTECTION.off()
+    claim(relay.client, relay.settings)
+    relay.publish(payload("ann@example.com"), payload("bob@example.com"))
+    present = PROTECTION.record
+    PROTECTION.use(ANOTHER, b"that of the worker")
+
+    relay.drain()
+    assert PROTECTION.record == present
+    relay.drain()
+
+    assert relay.status()["delivered"] == 2
 
 
 @pytest.mark.parametrize("first", [b"", bytes(32)], ids=["open", "sealed"])

@@ -155,6 +155,25 @@ def test_a_redis_that_came_back_empty_gets_the_secret_of_its_processes(client, c
     assert keys.digest_of("email:ann@example.com") == digest
 
 
+def test_who_looks_at_a_new_redis_knows_the_secret_that_it_gets(client, configured):
+    """A console, or a tap, that began before the first worker."""
+    settings = configured(KEY)
+    compare(client, settings)
+    digest = keys.digest_of("email:ann@example.com")
+    assert PROTECTION
+    assert not client.exists(keys.IDENTITY)
+
+    PROTECTION.off()
+    claim(client, settings)
+    assert keys.digest_of("email:ann@example.com") == digest
+
+
+def test_who_looks_at_a_new_redis_that_stays_open_writes_nothing(client, configured):
+    compare(client, configured())
+
+    assert client.dbsize() == 0
+
+
 def emptied_and_claimed(client, settings):
     """Let Redis come back empty, and another process be the first to claim it."""
     client.flushall()
