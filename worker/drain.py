@@ -42,7 +42,7 @@ from segrelay.worker.contract.people import Recognizer
 from segrelay.worker.contract.taps import Taps
 from segrelay.worker.contract.triggers import Renames, Scope
 from segrelay.worker.contract.words import BACKFILL, LIVE, kind_of_lane
-from segrelay.worker.core.gate import Closed, Gate, LaneKind
+from segrelay.worker.core.gate import Closed, Gate, LaneKind, Open
 from segrelay.worker.destinations.sending import Sender
 from segrelay.worker.errors import LeaseLost, SegrelayError
 
@@ -96,6 +96,7 @@ class Drain:
         keys: Of the partition.
         triggers: By their names; streams of others are left alone.
         paused: Names of paused triggers and lanes of paused jobs; None = the destination is paused.
+        looks: Whether the gate is open for each trigger, as it was asked together with the pauses.
         read_names: Reads all numbers anew, and returns the renamed audiences; under the lease.
         read_editions: Returns the newest editions of the triggers; asked only where work waits.
         live_waits: A function that says whether live work waits elsewhere.
@@ -120,6 +121,7 @@ class Drain:
     lease: Lease
     triggers: Mapping[str, LoadedTrigger]
     paused: frozenset[str] | None
+    looks: Mapping[str, Open | Closed]
     read_names: Callable[[], Awaitable[Renames]]
     read_editions: Callable[[], Awaitable[Mapping[str, str]]]
     live_waits: Callable[[], Awaitable[bool]]
@@ -146,7 +148,8 @@ class Drain:
         """
         # 1. Look: what is paused, or stands before a closed gate, is not read.
         paused = self.paused
-        looks = {} if paused is None else await self.gate.look(self.triggers.keys() - paused)
+        going = () if paused is None else self.triggers.keys() - paused
+        looks = {name: self.looks[name] for name in going}
         closed = [look.reason for look in looks.values() if isinstance(look, Closed)]
         if paused is None or len(closed) == len(looks):
             return Tally(ended=closed[0] if closed else "paused by a person"), ""

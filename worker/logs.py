@@ -9,7 +9,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, TextIO
 
 import orjson
 import structlog
@@ -70,7 +71,13 @@ def log_often(event: str, **named: Any) -> None:
 
 def _is_text(file: str | None) -> bool:
     chosen = os.environ.get(FORMAT_VARIABLE, "")
-    return chosen == TEXT or (chosen != JSON and not file and sys.stderr.isatty())
+    return chosen == TEXT or (chosen != JSON and not file and _is_terminal(sys.stderr))
+
+
+@lru_cache(maxsize=1)
+def _is_terminal(stream: TextIO) -> bool:
+    """Say whether a stream is a terminal; asking the system for each line lets other threads in."""
+    return stream.isatty()
 
 
 @contextmanager

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Final
 
 import typer
@@ -17,8 +19,9 @@ from segrelay.ops.terminal.console import mention, progress
 from segrelay.ops.terminal.interrupts import Interruption, interruptible_between_steps
 from segrelay.ops.terminal.options import Timeout
 from segrelay.producer.events.payloads import Payload, is_row, is_timeless, values_of
-from segrelay.producer.publish import Publisher
-from segrelay.producer.publishing.published import Published, PublishOptions
+from segrelay.producer.publish import Publisher, in_bulk
+from segrelay.producer.publishing.published import Draft, Published, PublishOptions
+from segrelay.producer.publishing.writing import JobPosition
 from segrelay.producer.sources.files import rows_hint
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.client import Redis
@@ -26,6 +29,7 @@ from segrelay.worker.contract.redis.connection import resolve_url
 from segrelay.worker.contract.redis.url import patience_seconds
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.values import parse_duration
+from segrelay.worker.contract.words import job_of_lane
 from segrelay.worker.errors import RedisUnavailable, UsageWrong
 
 _FULL_SECONDS: Final = 30.0
@@ -55,6 +59,10 @@ class Deadline:
         if self._at is not None:
             return time.monotonic() >= self._at
         return unless_given is not None and time.monotonic() >= since + unless_given
+
+
+_Drafted = tuple[Sequence[Payload], Draft | None]
+"""A batch and its draft."""
 
 
 @dataclass(slots=True)
@@ -87,26 +95,51 @@ class Sending:
     ) -> None:
         """Publish the batches of a source, and wait where Redis has no room.
 
+        While Redis writes a batch to its disk, the next one is read and drafted.
+
         Raises:
             RedisUnavailable: With what is surely in Redis, and how to go on.
             UsageWrong: The source holds rows without events.
             KeyboardInterrupt, SystemExit: It was interrupted, and has said the same.
         """
+        following = iter(batches)
         try:
-            for batch in batches:
-                self._refuse_rows(batch, is_live=is_live)
-                self.published += self._publish(batch)
-                self._position += len(batch)
-                self._last, self._in_flight = batch, ()
-                advance(len(batch))
+            with in_bulk(), ThreadPoolExecutor(1) as ahead:
+                look = partial(self._refuse_rows, is_live=is_live)
+                coming = ahead.submit(self._next, following, look)
+                while (drafted := coming.result()) is not None:
+                    batch, draft = drafted
+                    coming = ahead.submit(self._next, following)
+                    self.published += self._publish(batch, draft)
+                    self._position += len(batch)
+                    self._last, self._in_flight = batch, ()
+                    advance(len(batch))
             self.interruption.obey()
         except (KeyboardInterrupt, SystemExit):
             mention(f"Interrupted. {self._how_to_go_on()}")
             raise
 
+    def _next(
+        self,
+        following: Iterator[Sequence[Payload]],
+        look: Callable[[Sequence[Payload]], None] = lambda _: None,
+    ) -> _Drafted | None:
+        """Read, look at and draft the next batch; None when there are no more.
+
+        There is no draft where Redis is away: that is told when it is the batch's turn.
+        """
+        batch = next(following, None)
+        if batch is None:
+            return None
+        look(batch)
+        try:
+            return batch, self.publisher.draft(batch, None, self.options)
+        except RedisUnavailable:
+            return batch, None
+
     def _refuse_rows(self, batch: Sequence[Payload], *, is_live: bool) -> None:
         """Refuse a source whose first rows hold no events at all."""
-        if self._position or (is_live and len(batch) < _ROWS_BELIEVED):
+        if is_live and len(batch) < _ROWS_BELIEVED:
             return
         readable = [payload.value for payload in batch if not payload.error]
         values = [one for value in readable for one in values_of(value)]
@@ -116,33 +149,37 @@ class Sending:
                 f" are events. Nothing was sent. {rows_hint(self.source).capitalize()}"
             )
 
-    def _publish(self, batch: Sequence[Payload]) -> Published:
+    def _publish(self, batch: Sequence[Payload], draft: Draft | None) -> Published:
         """Publish a batch; repeat it while Redis is away if that is harmless.
 
         It is for a job, by its positions, and for events, since what is there twice is delivered
-        once. Changes without a time are as new each time.
+        once. Changes without a time are as new each time. A draft is as old as it was made, so that
+        there is a new one once it had to wait.
         """
         begun = time.monotonic()
         position = self._position + len(batch) if self.digest else None
+        progress = JobPosition(job_of_lane(self.options.lane), position, self.digest)
         while True:
-            self._await_capacity()
+            if self._await_capacity():
+                draft = None
             self._in_flight = batch
             try:
-                return self.publisher.publish(
-                    batch, self.options, position=position, source=self.digest
-                )
+                drafted = draft or self.publisher.draft(batch, None, self.options)
+                return self.publisher.write_draft(drafted, progress)
             except RedisUnavailable as error:
                 may_repeat = self.digest or not any(is_timeless(each.value) for each in batch)
                 if not may_repeat or self.deadline.passed(
                     since=begun, unless_given=self.away_seconds
                 ):
                     raise RedisUnavailable(f"{error.message} {self._how_to_go_on()}") from error
+            draft = None
             self._pause()
 
-    def _await_capacity(self) -> None:
-        """Wait until Redis has room, and print what is waited for."""
+    def _await_capacity(self) -> bool:
+        """Wait until Redis has room, and print what is waited for; False = it has room at once."""
         if self.dry_run:
-            return
+            return False
+        waited = False
         begun = time.monotonic()
         told_at = begun - _TOLD_AGAIN_SECONDS
         while True:
@@ -150,7 +187,7 @@ class Sending:
             try:
                 full = self.publisher.why_full(self.options.lane)
                 if full is None:
-                    return
+                    return waited
                 message = full.message
                 borne_seconds = _FULL_SECONDS if full.reason == "memory" else None
             except RedisUnavailable as error:
@@ -162,6 +199,7 @@ class Sending:
                 mention(f"waiting: {message}")
                 told_at = time.monotonic()
             self._pause()
+            waited = True
 
     def _pause(self) -> None:
         self.interruption.obey()

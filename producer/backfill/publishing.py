@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,7 +23,7 @@ from typing import Final
 
 from segrelay.producer.backfill.jobs import BAD_ROW_BYTES, BadRow, JobStore, JobTally, Spec, noting
 from segrelay.producer.events.payloads import Payload, Refused, text_of
-from segrelay.producer.publish import Publisher
+from segrelay.producer.publish import Publisher, in_bulk
 from segrelay.producer.publishing.published import Draft, PartitionAddress, Published
 from segrelay.producer.publishing.writing import JobPosition
 from segrelay.producer.sources.blocks import Block
@@ -38,11 +37,6 @@ from segrelay.worker.errors import SegrelayError
 AWAY_SECONDS: Final = 120.0
 """The longest wait for a Redis that is away or full, in seconds; then the reading ends."""
 _LOOK_SECONDS: Final = 0.2
-_COLLECT_AFTER: Final = (100_000, 20, 50)
-"""Thresholds of the garbage collector while rows are read: many objects without cycles."""
-_SWITCHED_SECONDS: Final = 0.000_5
-"""The seconds between two switches of threads: a block that is written goes before one that is
-drafted, which would not yield for 5 ms otherwise."""
 _NICENESS: Final = 10
 """Where processors are scarce, what was read goes before what is to be read, and live work too."""
 _TOLD_AGAIN_SECONDS: Final = 5.0
@@ -90,11 +84,9 @@ def publish_shard(  # noqa: PLR0917 - what a process is started with
     """Publish the pieces that arrive, until there are no more."""
     os.nice(_NICENESS)
     gc.freeze()  # what is shared with the other shards stays shared
-    gc.set_threshold(*_COLLECT_AFTER)
-    sys.setswitchinterval(_SWITCHED_SECONDS)
     settings = load_settings(config)
     redis = settings.redis
-    with closing(connect(resolve_url(redis), replicas=redis.replicas)) as client:
+    with in_bulk(), closing(connect(resolve_url(redis), replicas=redis.replicas)) as client:
         publisher = Publisher(client, settings, waker=SilentWaker())
         store = JobStore(client)
         _Publishing(connection, publisher, store, spec, epoch, shard, tally).run()

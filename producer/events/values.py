@@ -175,6 +175,7 @@ def _missing(message: str) -> PayloadRefused:
 
 LARGEST_EXACT: Final = 2**53
 _DIGITS_OF_64_BITS: Final = 19
+_ROUGH_SHAPE: Final = bytes.maketrans(b"123456789,[ \t\r\n-", b"000000000:::::::")
 _SHAPE: Final = bytes.maketrans(b"123456789,[", b"000000000::")
 _IGNORED: Final = b" \t\r\n-"
 _LONG_INTEGER: Final = b":" + b"0" * _DIGITS_OF_64_BITS
@@ -201,6 +202,9 @@ def loads_exactly(text: bytes) -> Any:
 
 def may_hold_long_integers(text: bytes) -> bool:
     """Say whether JSON, of one value or several, may hold integers that orjson reads as doubles."""
+    # The rough shape shows all of them and a few others, in half the time.
+    if _LONG_INTEGER not in text.translate(_ROUGH_SHAPE):
+        return False
     return _LONG_INTEGER in text.translate(_SHAPE, _IGNORED)
 
 

@@ -20,6 +20,7 @@ from segrelay.worker.errors import PayloadRefused, UsageWrong
 _REMEMBERED_SECONDS: Final = 60.0
 """The seconds for which slugs are remembered; then a correction in Redis takes effect here too."""
 _ASKED_AGAIN_SECONDS: Final = 1.0
+_MOST_RESOLVED: Final = 10_000
 """The seconds between two questions to Redis about an unknown id, or about one in conflict, and
 between two about slugs whose id is not known."""
 _NOTHING_TOLD: Final[Mapping[str, str]] = MappingProxyType({})
@@ -51,6 +52,7 @@ class AudienceStore:
         self._renamed: dict[str, str] = {}
         self._read_at: float | None = None
         self._asked: dict[str, float] = {}
+        self._resolved: dict[tuple[str, str], str] = {}
         self.version = 0
         """A number that grows whenever something was learned about audiences."""
 
@@ -66,6 +68,15 @@ class AudienceStore:
             raise PayloadRefused(
                 Refusal.BAD_EVENT, "A segment event names no audience: no slug, no id."
             )
+        self._refresh()
+        resolved = self._resolved.get((audience_id, slug))
+        if resolved is None:
+            resolved = self._resolve(audience_id, slug)
+            if len(self._resolved) < _MOST_RESOLVED:  # ids and slugs are made up by the sender
+                self._resolved[audience_id, slug] = resolved
+        return resolved
+
+    def _resolve(self, audience_id: str, slug: str) -> str:
         known = self._known(audience_id, slug)
         if not slug:
             return known
@@ -155,6 +166,7 @@ class AudienceStore:
             known = known or self._slugs.get(audience_id, "") or slug
         if known and self._slugs.get(audience_id) != known:
             self._slugs[audience_id] = known
+            self._resolved.clear()
             self._begin_version()
         return known
 
@@ -174,6 +186,7 @@ class AudienceStore:
 
     def _read_renames(self) -> None:
         """Read the renamed audiences, after the ids: a renaming is written before its ids."""
+        self._resolved.clear()
         answer = cast("dict[bytes, bytes]", self._client.hgetall(keys.RENAMED))
         self._renamed = {old.decode(): new.decode() for old, new in answer.items()}
 

@@ -137,7 +137,9 @@ class Drafter:
                 self._draft_event(event, draft, number)
             else:
                 row = _parsed(payload, number) if isinstance(payload, bytes) else payload
-                if not common or not self._draft_row(row, common, draft):
+                if form is None:
+                    self._draft_payload(row, draft, number)
+                elif not common or not self._draft_row(row, common, draft):
                     for one in payloads_of(row, form):
                         self._draft_payload(one, draft, number)
             if portion is not None and portion.is_full(draft):
@@ -166,7 +168,7 @@ class Drafter:
         profile = {**row.value, SEGMENT_EVENTS: sample[SEGMENT_EVENTS]}
         try:
             key = profile_key(profile, draft.reading.identity)
-            own = Header(digest_of(key), *header[1:])
+            own = Header._make((digest_of(key), *header[1:]))
             self._deliver(key, [(own, profile, triggers)], draft, draft.numbers + 1)
         except (PayloadRefused, ValueError):
             return False
@@ -396,23 +398,29 @@ class Drafter:
         """
         added: list[tuple[PartitionAddress, NewDelivery]] = []
         as_text: set[str] = set()
+        identity = draft.reading.identity
         for header, profile, triggers in parts:
             partition = draft.numbering.of(key, header.digest)
             whole = b""
             for trigger in triggers:
-                packed = b"" if trigger.export_fields else whole
+                fields = trigger.export_fields
+                packed = b"" if fields else whole
                 if not packed:
-                    identity = draft.reading.identity
-                    packed, changed = export(profile, trigger.export_fields, identity)
-                    as_text |= changed
-                    whole = whole if trigger.export_fields else packed
-                own = header
-                if trigger.skip_hook is not None and trigger.skip_hook != header.skip_hook:
-                    own = header._replace(skip_hook=trigger.skip_hook)
+                    packed, changed = export(profile, fields, identity)
+                    if changed:
+                        as_text |= changed
+                    whole = whole if fields else packed
+                own, skip_hook = header, trigger.skip_hook
+                if skip_hook is not None and skip_hook != header.skip_hook:
+                    own = header._replace(skip_hook=skip_hook)
                 delivery = NewDelivery(draft.lane, trigger.name, own, packed, number)
                 added.append(((trigger.destination, partition), delivery))
         for address, delivery in added:
-            draft.deliveries.setdefault(address, []).append(delivery)
+            others = draft.deliveries.get(address)
+            if others is None:
+                draft.deliveries[address] = [delivery]
+            else:
+                others.append(delivery)
             draft.size_bytes += len(delivery.profile)
             draft.result.without_hook += delivery.header.skip_hook
         if as_text:

@@ -155,7 +155,7 @@ def _groups(calls: Iterable[ScriptCall]) -> Iterator[list[ScriptCall]]:
     for call in calls:
         group.append(call)
         size += _ARGUMENT_BYTES * len(call.args)
-        size += sum(len(text) for text in call.args if type(text) is bytes)
+        size += sum([len(text) for text in call.args if type(text) is bytes])
         if size >= _BYTES_AT_ONCE:
             yield group
             group, size = [], 0

@@ -23,6 +23,7 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import Published
@@ -236,7 +237,28 @@ class Receiver:
         return BodyTooLarge(f"larger than {self.max_bytes:,} bytes")
 
 
-def build_app(receiver: Receiver, path: str, further: Sequence[Route] = ()) -> Starlette:
+@dataclass(frozen=True, slots=True)
+class _WebhookApp:
+    """The ASGI application: webhooks go to the receiver at once, everything else to Starlette.
+
+    The receiver answers whatever happens by itself, and the layers of Starlette would take as long
+    as it does.
+    """
+
+    receiver: Receiver
+    path: str
+    others: Starlette
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or the beginning and end of the server."""
+        if scope["type"] == "http" and scope["path"] == self.path and scope["method"] == "POST":
+            response = await self.receiver.receive(Request(scope, receive, send))
+            await response(scope, receive, send)
+        else:
+            await self.others(scope, receive, send)
+
+
+def build_app(receiver: Receiver, path: str, further: Sequence[Route] = ()) -> ASGIApp:
     """Return the ASGI application; `path` is where webhooks are posted."""
 
     @asynccontextmanager
@@ -251,11 +273,12 @@ def build_app(receiver: Receiver, path: str, further: Sequence[Route] = ()) -> S
         Route("/readyz", receiver.is_ready, methods=["GET"]),
         *further,
     ]
-    return Starlette(
+    others = Starlette(
         routes=routes,
         lifespan=lifespan,
         exception_handlers={404: _unknown_path, 405: _wrong_method, Exception: _bug},
     )
+    return _WebhookApp(receiver, path, others)
 
 
 async def _unknown_path(request: Request, _error: Exception) -> Response:

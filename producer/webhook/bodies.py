@@ -218,8 +218,8 @@ class Body:
 
     def advance(self, stored: Published) -> None:
         """Record that the payloads that were taken are stored."""
+        self.stored = self.stored + stored if self._position else stored
         self._position = self.taken
-        self.stored += stored
 
     def _found(self) -> Iterator[Payload]:
         if self._spans is None and len(self.text) <= SMALL_BYTES:

@@ -67,8 +67,9 @@ class Numbering:
 
     def of(self, profile_key: str, digest: bytes = b"") -> int:
         """Return the partition of a profile; its digest is needed after the first change only."""
-        if len(self.counts) == 1:
-            return partition_of(profile_key, self.count)
+        counts = self.counts
+        if len(counts) == 1:
+            return partition_of(profile_key, counts[0])
         return self.of_digest(digest or digest_of(profile_key))
 
     def of_digest(self, digest: bytes) -> int:

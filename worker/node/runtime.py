@@ -9,7 +9,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
@@ -53,7 +53,7 @@ from segrelay.worker.contract.redis.connection import (
 from segrelay.worker.contract.settings import Authorization, Destination, Settings
 from segrelay.worker.contract.taps import Taps
 from segrelay.worker.contract.words import BACKFILL, LIVE
-from segrelay.worker.core.gate import LaneKind
+from segrelay.worker.core.gate import Closed, LaneKind, Open
 from segrelay.worker.core.verdicts import Verdict
 from segrelay.worker.destinations.oauth2 import Granted, read_grant, token_request
 from segrelay.worker.destinations.sending import Sender
@@ -247,11 +247,14 @@ class Runtime:
         shares = await self.canaries.begin(partition.token, triggers, self.upkeep.refused)
         try:
             await self.dead_letter_limit.pause_if_full(partition_keys.destination)
-            standing = await self.shared_keys.standing(partition_keys.destination)
+            standing, looks = await asyncio.gather(
+                self.shared_keys.standing(partition_keys.destination),
+                self._gate(self.settings.destinations[partition_keys.destination]).look(triggers),
+            )
             streaks = RedisStreaks(self.client, standing.streaks, may_repeat=may_repeat)
             self.taps.learn(standing.watches)
             drain = self._drain_of(
-                partition_keys, partition, standing, streaks, shares, stop, live_waits
+                partition_keys, partition, standing, looks, streaks, shares, stop, live_waits
             )
             async with sending_records(self.client, self.taps):
                 return await adapt(drain).run()
@@ -263,6 +266,7 @@ class Runtime:
         partition_keys: PartitionKeys,
         partition: RedisPartition,
         standing: Standing,
+        looks: Mapping[str, Open | Closed],
         streaks: RedisStreaks,
         shares: CanaryShares,
         stop: Stop,
@@ -280,6 +284,7 @@ class Runtime:
             lease=ThreadedLease(self.lease_keeper, partition_keys, partition.token, lease_seconds),
             triggers=self.upkeep.triggers[partition_keys.destination],
             paused=standing.paused,
+            looks=looks,
             read_names=lambda: self.shared_keys.names(partition_keys.destination),
             read_editions=lambda: self.shared_keys.editions(partition_keys.destination),
             live_waits=live_waits,

@@ -237,7 +237,12 @@ class World:
         context = contextvars.copy_context()
         context.run(CURRENT.set, process)
         drain = self.drain_of(process, stop or Stop())
-        task = self.loop.create_task(drain.run(), context=context)
+
+        async def run() -> tuple[Tally, str]:
+            looks = await drain.gate.look(drain.triggers)
+            return await replace(drain, looks=looks).run()
+
+        task = self.loop.create_task(run(), context=context)
         await asyncio.wait({task})
         if self.broken:
             raise self.broken
@@ -307,6 +312,7 @@ class World:
             lease=lease,
             triggers=self.loaded,
             paused=frozenset(self.paused),
+            looks={},
             read_names=read_names,
             read_editions=read_editions,
             live_waits=live_waits,

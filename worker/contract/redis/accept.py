@@ -140,9 +140,16 @@ def accept_call(
             where it has another one by now, or has lost it, nothing is added; b"" = it was open.
             None = the caller holds the lease, which would be gone as well.
     """
-    pairs = list(dict.fromkeys(new[:2] for new in deliveries))
-    index = {pair: str(number) for number, pair in enumerate(pairs, start=1)}
-    names = [stream_name(*pair) for pair in pairs]
+    index: dict[tuple[str, str], str] = {}
+    streams: list[str] = []
+    headers: list[bytes] = []
+    for lane, trigger, header, _, _ in deliveries:
+        pair = (lane, trigger)
+        if pair not in index:
+            index[pair] = str(len(index) + 1)
+        streams.append(index[pair])
+        headers.append(encode_header(header))
+    names = [stream_name(*pair) for pair in index]
     syncs = list(dict.fromkeys(entrant.sync for entrant in entrants))
     number = {sync: at for at, sync in enumerate(syncs, start=1)}
     members = roll.members if roll else ()
@@ -159,11 +166,11 @@ def accept_call(
         position="" if position is None else str(position).zfill(_POSITION_DIGITS),
         sync=roll.sync if roll else "",
         token=roll.token if roll else "",
-        accepted_ms=min((new.header.accepted_ms for new in deliveries), default=0),
+        accepted_ms=min([new.header.accepted_ms for new in deliveries], default=0),
         epoch=epoch or "",
         secret=(PROTECTION.secret_id if claimed is None else claimed).hex(),
         claims=int(bool(claimed)),
-        entry_streams=" ".join([index[new[:2]] for new in deliveries]),
+        entry_streams=" ".join(streams),
         entry_numbers=" ".join([str(new.number) for new in deliveries]),
         stream_names=names,
         changes={
@@ -177,7 +184,7 @@ def accept_call(
             "value": [one.mark for one in entrants],
         },
         entries={
-            "header": [encode_header(new.header) for new in deliveries],
+            "header": headers,
             "profile": _profiles(deliveries),
         },
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from typing import Any, Final, NamedTuple, assert_never
 
@@ -77,12 +78,15 @@ def connect(
 
     def server(node: RedisNode, seconds: float) -> Redis:
         options = _options(address, seconds) | {"retry": _no_retry()}
-        return Redis(host=node.host, port=node.port, ssl=address.tls, **options)
+        one = Redis(host=node.host, port=node.port, ssl=address.tls, **options)
+        _make_connections(one, _SendsAtOnce)
+        return one
 
     client: Redis
     if address.service:
         options = _options(address, timeout_seconds) | {"retry": _no_retry()}
         client = master_client(address, options, away_seconds)
+        _make_connections(client, _SendsAtOnce)
     elif address.is_cluster:
         client = ClusterClient(
             address, server, timeout_seconds=timeout_seconds, away_seconds=away_seconds
@@ -106,14 +110,14 @@ def connect_async(
     def server(node: RedisNode, seconds: float) -> AsyncRedis:
         options = _options(address, seconds) | {"retry": _no_async_retry()}
         one = AsyncRedis(host=node.host, port=node.port, ssl=address.tls, **options)
-        _pack_by_hiredis(one)
+        _make_connections(one, _PacksByHiredis)
         return one
 
     client: AsyncRedis
     if address.service:
         options = _options(address, timeout_seconds) | {"retry": _no_async_retry()}
         client = async_master_client(address, options)
-        _pack_by_hiredis(client)
+        _make_connections(client, _PacksByHiredis)
     elif address.is_cluster:
         client = AsyncClusterClient(address, server, timeout_seconds=timeout_seconds)
     else:
@@ -126,6 +130,30 @@ def _no_async_retry() -> redis.asyncio.retry.Retry:
     return redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0)
 
 
+def _packed(words: Sequence[Any]) -> bytes:
+    """Return the bytes of a command, whose name may be two words."""
+    name, *arguments = words
+    parts = name.encode().split() if isinstance(name, str) else [name]
+    packed: bytes = hiredis.pack_command((*parts, *arguments))
+    return packed
+
+
+class _SendsAtOnce:
+    """Sends all commands of a pipeline by one call of the system, where the library makes many.
+
+    Each call lets the other threads of the process go first.
+    """
+
+    def pack_commands(self, commands: Iterable[Sequence[Any]]) -> list[bytes]:
+        """Return the bytes of all commands as one piece."""
+        commands = list(commands)
+        try:
+            return [b"".join(map(_packed, commands))]
+        except TypeError:  # a type of which the library makes bytes, or none of Redis
+            pieces: list[bytes] = super().pack_commands(commands)  # type: ignore[misc]
+            return pieces
+
+
 class _PacksByHiredis:
     """Packs commands as the library does for synchronous connections only: by hiredis.
 
@@ -133,16 +161,15 @@ class _PacksByHiredis:
     """
 
     def pack_command(self, *words: Any) -> list[bytes]:
-        """Return the bytes of a command, whose name may be two words."""
-        name, *arguments = words
-        parts = name.encode().split() if isinstance(name, str) else [name]
-        return [hiredis.pack_command((*parts, *arguments))]
+        """Return the bytes of a command."""
+        return [_packed(words)]
 
 
-def _pack_by_hiredis(client: AsyncRedis) -> None:
+def _make_connections(client: Redis | AsyncRedis, packing: type) -> None:
+    """Make the connections of a client pack commands in another way."""
     pool = client.connection_pool
     kind = pool.connection_class
-    pool.connection_class = type(kind.__name__, (_PacksByHiredis, kind), {})
+    pool.connection_class = type(kind.__name__, (packing, kind), {})
 
 
 def _options(address: RedisAddress, timeout_seconds: float) -> dict[str, Any]:

@@ -4,10 +4,16 @@ import io
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segrelay.producer.sources.reading import read_payloads
+from segrelay.producer.sources.reading import (
+    LARGEST_PAYLOAD_BYTES,
+    _PayloadReader,
+    ignore_damage,
+    read_payloads,
+)
+from tests.nightly import amount
 
 
 def person(number):
@@ -184,3 +190,34 @@ def test_the_size_of_the_pieces_changes_nothing(cuts, largest):
         assert items[0].value == values
     else:
         assert [item.value for item in items] == values
+
+
+PIECES = st.one_of(
+    st.integers(0, 3).map(compact),
+    st.integers(0, 3).map(lambda number: pretty(person(number))),
+    st.sampled_from(
+        [
+            *(b"{", b"}", b"[", b"]", b",", b'"', b"\n", b" \r\n", b"\n\n", b"\xff", b"\t", b"7"),
+            *(b"[]", b"{}", b"null", b'"a\n', b"123456789012345678901234567890", b'{"a" 1}'),
+        ]
+    ),
+)
+
+
+@settings(max_examples=amount(300, nightly=20_000))
+@given(st.lists(PIECES, max_size=12).map(b"".join))
+def test_a_line_that_is_taken_at_once_gives_what_looking_for_its_brackets_gives(text):
+    reader, by_brackets = _PayloadReader(LARGEST_PAYLOAD_BYTES), []
+    lines = io.BytesIO(text).readlines()
+    for number, line in enumerate(lines, start=1):
+        ends = line.endswith(b"\n")
+        by_brackets += reader.feed(line, number, is_line=ends, ends_line=ends)
+    by_brackets += reader.end(len(lines), ignore_damage, is_line=text.endswith(b"\n") or not text)
+
+    assert list(read_payloads(io.BytesIO(text))) == by_brackets
+
+
+def test_a_bare_integer_beyond_64_bits_is_a_payload_like_any_other():
+    text = b"5, 123456789012345678901234567890\n" + compact(0)
+
+    assert found(text) == [(1, 0, 5), (1, 0, 123456789012345678901234567890), (2, 0, "0")]

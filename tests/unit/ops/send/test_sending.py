@@ -1,0 +1,86 @@
+"""Sending: the next batch is drafted while one is written, and no draft is older than its turn."""
+
+import threading
+from dataclasses import dataclass, field
+
+import pytest
+
+from segrelay.ops.send.sending import Deadline, Sending
+from segrelay.ops.terminal.interrupts import Interruption
+from segrelay.producer.events.payloads import Payload
+from segrelay.producer.publishing.published import AS_USUAL, Published
+from segrelay.producer.publishing.writing import CapacityUsed
+from segrelay.worker.errors import RedisUnavailable
+
+SECONDS = 10
+BATCHES = [[Payload(b"%d" % n, {"segment_events": [n]}, n)] for n in (1, 2, 3)]
+FULL = CapacityUsed("high_water", "it is full")
+
+
+@dataclass
+class Recorder:
+    """A publisher that says what it was asked to do, in order."""
+
+    full: list[CapacityUsed | None] = field(default_factory=list)
+    away_at: set[int] = field(default_factory=set)
+    done: list[str] = field(default_factory=list)
+    drafted: dict[int, threading.Event] = field(
+        default_factory=lambda: {n: threading.Event() for n in (1, 2, 3)}
+    )
+    waits_for: dict[int, int] = field(default_factory=dict)
+
+    def why_full(self, _lane):
+        return self.full.pop(0) if self.full else None
+
+    def draft(self, batch, form, _options):
+        assert form is None
+        number = batch[0].line
+        if number in self.away_at:
+            self.away_at.remove(number)
+            self.done.append(f"away at {number}")
+            self.drafted[number].set()
+            raise RedisUnavailable("Redis is away.")
+        self.done.append(f"draft {number}")
+        self.drafted[number].set()
+        return number
+
+    def write_draft(self, draft, progress):
+        assert progress.position is None
+        if draft in self.waits_for:
+            assert self.drafted[self.waits_for[draft]].wait(SECONDS)
+        self.done.append(f"write {draft}")
+        return Published(accepted=1)
+
+
+def run(publisher: Recorder) -> Published:
+    sending = Sending(publisher, "-", AS_USUAL, "", False, 5, Deadline(None), Interruption())  # type: ignore[arg-type]
+    sending.run(BATCHES, lambda _: None, is_live=False)
+    return sending.published
+
+
+def test_the_next_batch_is_drafted_while_one_is_written():
+    publisher = Recorder(waits_for={1: 2, 2: 3})
+
+    published = run(publisher)
+
+    assert published.accepted == 3
+    assert publisher.done == ["draft 1", "draft 2", "write 1", "draft 3", "write 2", "write 3"]
+
+
+def test_a_draft_that_had_to_wait_for_room_is_made_anew():
+    publisher = Recorder(full=[FULL], waits_for={1: 2})
+
+    run(publisher)
+
+    before = publisher.done[: publisher.done.index("write 1")]
+    assert before.count("draft 1") == 2
+
+
+@pytest.mark.parametrize("away_at", [1, 2, 3])
+def test_a_redis_that_is_away_while_a_batch_is_drafted_ahead_costs_none(away_at):
+    publisher = Recorder(away_at={away_at})
+
+    published = run(publisher)
+
+    assert published.accepted == 3
+    assert [line for line in publisher.done if "write" in line] == ["write 1", "write 2", "write 3"]
