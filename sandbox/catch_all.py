@@ -11,7 +11,7 @@ import re
 import secrets
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qs, urlencode
@@ -132,7 +132,8 @@ class CatchAll:
             if _fits(rule, came, raw) and (not rule.times or self._used[at] < rule.times):
                 self._used[at] += 1
                 return self.kept(came, _reply(rule), "")
-        return self.kept(came, json_answer(200, {}), "")
+        taken = {rules.taken: len(_results(came, rules))} if rules.taken else {}
+        return self.kept(came, json_answer(200, taken), "")
 
     def shown(self, last: int, endpoint: str = "") -> dict[str, Any]:
         """Return counts by endpoint and status, and the last requests, the newest last."""
@@ -160,8 +161,7 @@ class CatchAll:
             yield 401, "no header or parameter carries a token that is good"
         if rules.sign and not any(_is_signed(sign, came, raw, headers) for sign in rules.sign):
             yield 401, "the signature is missing or wrong"
-        found = came.body.get(rules.at) if rules.at and isinstance(came.body, dict) else came.body
-        if rules.most and isinstance(found, list) and len(found) > rules.most:
+        if rules.most and len(_results(came, rules)) > rules.most:
             yield 413, f"at most {rules.most} results are taken in one request"
 
     def kept(self, came: CaughtRequest, answer: Reply, problem: str) -> Reply:
@@ -171,6 +171,13 @@ class CatchAll:
         )
         self.counts[came.endpoint, answer.status] += 1
         return answer
+
+
+def _results(came: CaughtRequest, rules: EndpointRules) -> Sequence[Any]:
+    """Return the results of a request; a body without the array is one result."""
+    body = came.body
+    found = body.get(rules.at) if rules.at and isinstance(body, dict) else body
+    return found if isinstance(found, list) else [found]
 
 
 def caught(

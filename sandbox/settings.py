@@ -125,6 +125,7 @@ class EndpointRules(SandboxTable):
         per_minute: More requests in a minute are answered 429; 0 = there is no limit.
         most: More results in a request are answered 413; 0 = there is no limit.
         at: The key of the array of results; "" = the body is the array.
+        taken: The key of an answer under which the number of results stands; "" = it has none.
     """
 
     token: bool = False
@@ -132,6 +133,7 @@ class EndpointRules(SandboxTable):
     per_minute: int = Field(default=0, ge=0)
     most: int = Field(default=0, ge=0)
     at: str = ""
+    taken: str = ""
 
 
 MAX_CUSTOM_ATTRIBUTES: Final = 80

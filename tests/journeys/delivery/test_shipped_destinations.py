@@ -81,7 +81,7 @@ def rig(tmp_path_factory):
     limits = {name: {"per_minute": 1_000} for name in NAMES}
     limits["braze"] |= {"most": 75, "at": "attributes"}
     limits["customerio"] |= {"most": 1_000, "at": "ids"}
-    limits["meta"] |= {"most": 1_000, "at": "data"}
+    limits["meta"] |= {"most": 1_000, "at": "data", "taken": "events_received"}
     limits["segment"] |= {"most": 100, "at": "batch"}
     sign = {"secret": "a-secret-of-nobody", "timestamp_header": "X-Timestamp"}
     limits["hook"] |= {"sign": [sign]}
