@@ -100,7 +100,8 @@ class ProcessRenderer:
             try:
                 with _limited(AHEAD_SECONDS, self.group_bytes, _give_up):
                     goes_on = self._take_turn(template, engine, rows, results, compares)
-            except (_TookTooLongError, MemoryError):
+            except (_TookTooLongError, MemoryError, SystemError):
+                # Deep in a recursion CPython may lose what a handler raised: SystemError.
                 break
             await asyncio.sleep(0)
         return results
