@@ -149,8 +149,7 @@ def test_a_reader_ends_with_its_worker(tmp_path):
         rig.command("pause", "insider", "--reason", "so that the reader has to wait")
         put(rig, "a.json", people(0, PEOPLE))
         until(lambda: jobs(rig).get("drop-1", {}).get("accepted", 0) >= HIGH_WATER, 90)
-        assert jobs(rig)["drop-1"]["state"] == "reading"
-        assert len(readers(rig)) == 1
+        until(lambda: jobs(rig)["drop-1"]["state"] == "reading" and len(readers(rig)) == 1)
 
         stop_worker(worker)
 
