@@ -275,9 +275,10 @@ def test_a_canary_that_waits(person):
 
 
 def start_job(person, name, *options):
+    """Bring people into an audience that no sync follows: it would take them out again."""
     file = person.world.folder / f"{name}.csv"
     file.write_text("email\n" + "".join(f"{name}{n}@example.com\n" for n in range(40)))
-    words = ("--audience", "vip", "--as-of", "now", "--job", name)
+    words = ("--audience", "cart-abandoners", "--as-of", "now", "--job", name)
     done = person.world.command("backfill", "start", str(file), *words, *options)
     assert b"read: " in done.stdout, done.stderr
     return done.stdout.decode()
