@@ -53,6 +53,8 @@ _FRESH_SECONDS: Final = 1.0
 _SHARE: Final = 0.015
 """The share of the time in which the standing is read: with very much in Redis, it is read less
 often."""
+_OLDEST_SECONDS: Final = 10.0
+"""The longest time between two readings, also on a machine that is too busy to read it sooner."""
 _ASKED_WITHIN_SECONDS: Final = 120.0
 _FAILS_SECONDS: Final = 0.5
 _HOUR_FRESH_SECONDS: Final = 10.0
@@ -127,7 +129,8 @@ class Shared(Generic[Found]):
     def _read(self) -> tuple[float, Found]:
         begun_at, begun = time.time(), time.monotonic()
         found = self.read()
-        self.seconds = max(self.fresh_seconds, (time.monotonic() - begun) / _SHARE)
+        by_share = min(_OLDEST_SECONDS, (time.monotonic() - begun) / _SHARE)
+        self.seconds = max(self.fresh_seconds, by_share)
         return begun_at, found
 
     def _take(self, begun_at: float, found: Found) -> None:

@@ -100,7 +100,7 @@ def test_what_takes_long_is_read_less_often(source, shared):
 
     value.value()
 
-    assert value.seconds >= 0.2 / 0.05
+    assert 0.2 / 0.05 <= value.seconds <= 10, "on a busy machine it is not old for minutes"
 
 
 def test_a_reading_that_fails_is_told_to_the_next_who_asks_and_then_read_again(source, shared):
