@@ -280,14 +280,14 @@ class Drain:
                 prepared = following.turn(streams)
                 if prepared or is_over:
                     return prepared
-            deliveries = await read_and_carry(
+            reading = await read_and_carry(
                 self.partition, state, streams, self.numbers, entries=self._most
             )
-            if deliveries:
-                batch = Batch(state, self.numbers, self.triggers, kind, streams)
+            if reading.deliveries:
+                batch = Batch(state, self.numbers, self.triggers, kind, streams, reading)
                 if following:
                     following.hand_over(batch)
-                await decode_batch(batch, deliveries, entries=self._most)
+                await decode_batch(batch, reading.deliveries, entries=self._most)
                 return batch
         return None
 

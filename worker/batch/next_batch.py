@@ -14,7 +14,7 @@ from typing import Self
 
 from segrelay.worker.batch.batch import Batch
 from segrelay.worker.batch.judge import decode_batch, decode_deliveries
-from segrelay.worker.batch.read import StreamReader, order_of, read_on
+from segrelay.worker.batch.read import StreamReader, order_of
 from segrelay.worker.batch.renames import is_concerned
 from segrelay.worker.batch.render import RowRenderer, render_ahead
 from segrelay.worker.errors import SegrelayError
@@ -75,10 +75,10 @@ class NextBatch:
             log_bug(error, "preparing.failed")
 
     async def _read_and_render(self, ends: Callable[[], Awaitable[bool]]) -> None:
-        this = self.present
-        deliveries = await read_on(
-            self.reader, this.state, this.streams, this.deliveries, entries=self.entries
-        )
+        this, reading = self.present, self.present.reading
+        if reading is None:
+            return
+        deliveries = await reading.read_on(this.streams, this.deliveries)
         if not deliveries or await ends():
             return
         renames = this.state.renames
@@ -86,7 +86,7 @@ class NextBatch:
             return  # Its turn carries them over before anything is rendered.
         if await is_concerned(deliveries, self.reader, this.state):
             return  # Its turn hands them on, or holds them back.
-        batch = Batch(this.state, this.numbers, this.triggers, this.kind, this.streams)
+        batch = Batch(this.state, this.numbers, this.triggers, this.kind, this.streams, reading)
         await decode_batch(batch, deliveries, entries=self.entries)
         await render_ahead(batch, self.renderer, ends)
         self.prepared = batch
