@@ -19,7 +19,7 @@ from segrelay.ops.terminal.moments import shown_ms, shown_us
 from segrelay.producer.sources.remote import Bucket
 from segrelay.worker.contract.outcomes import FIELD_PREFIX, OutcomeRow
 from segrelay.worker.contract.settings.urls import BUCKETS
-from segrelay.worker.errors import LeaseLost, OperationsMustAct, UsageWrong
+from segrelay.worker.errors import LeaseLost, OperationsMustAct, SourceUnavailable, UsageWrong
 
 Format = Literal["ndjson", "parquet"]
 SUFFIXES: Final[dict[str, Format]] = {
@@ -235,6 +235,11 @@ class InBucket:
             bucket.put(url, content.getvalue())
         except UsageWrong as error:
             raise OperationsMustAct(f"Outcomes can't be written: {error.message}") from error
+        except SourceUnavailable as error:
+            kind = type(error.__cause__).__name__
+            raise OperationsMustAct(
+                f"Outcomes can't be written: {url} can't be reached ({kind})."
+            ) from error
 
 
 class Folder:

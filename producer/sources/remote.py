@@ -41,11 +41,16 @@ _OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "gs": {},
     "az": {"anon": False},
 }
+LOOK_SECONDS: Final = 20.0
+"""The seconds for a look at an object; Azure's library alone would try for 84."""
+_PUT_SECONDS: Final = 120.0
 _CREDENTIALS: Final = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the machine's role",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS, or the machine's service account",
     "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or the machine's identity",
 }
+_NOT_THERE: Final = {"ResourceNotFoundError"}
+"""What adlfs lets through of Azure's library when it writes."""
 _WITHOUT_CREDENTIALS: Final = {
     "NoCredentialsError",
     "PartialCredentialsError",
@@ -321,7 +326,7 @@ class Bucket:
         """Write an object, which appears as a whole; one that is there already stays."""
         try:
             with self._asking(url):
-                self._files.pipe_file(url, content, mode="create")
+                self._files.pipe_file(url, content, mode="create", timeout=_PUT_SECONDS)
         except _Exists:
             return
         except OperationsMustAct:
@@ -330,7 +335,7 @@ class Bucket:
 
     def _look(self, url: str) -> Found:
         with self._asking(url):
-            info: Mapping[str, Any] = self._files.info(url)
+            info: Mapping[str, Any] = self._files.info(url, timeout=LOOK_SECONDS)
         if info["type"] != "file":
             raise NotThere(f"{url} is a folder; name its objects: '{url.rstrip('/')}/'.")
         return _found(info)
@@ -351,6 +356,8 @@ class Bucket:
             ) from error
         except Exception as error:  # each cloud's library has its own
             kind = type(error).__name__
+            if kind in _NOT_THERE:
+                raise NotThere(f"{url}: there is no such object or bucket.") from error
             if kind in _WITHOUT_CREDENTIALS:
                 raise UsageWrong(
                     f"{url}: there are no credentials. Set {_CREDENTIALS[self._scheme]}."
