@@ -6,7 +6,8 @@ Only what was announced for that long is dropped; see `segrelay.ops.state.retent
 
 Letters are discarded by the script by which a person discards them, so that the counts and the rows
 about outcomes stay right; see `leave.lua`. The history, the requests to the receiver and the
-minutes of jobs are trimmed without a word.
+minutes of jobs are trimmed without a word. Backfills that are over are forgotten once they are as
+old as the history, by the scripts by which a watch forgets its own; see `JobStore.forget`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -22,6 +24,7 @@ from celery import shared_task
 from segrelay.ops.dead_letters.replay import Expiry, discard_expired
 from segrelay.ops.state.partitions import all_partitions, ask_each
 from segrelay.ops.state.retention import (
+    JOBS,
     MARKS,
     RECORDS,
     Limit,
@@ -32,6 +35,7 @@ from segrelay.ops.state.retention import (
     marked,
     store_for,
 )
+from segrelay.producer.backfill.jobs import JobStore
 from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.producer.steps import LOCK_MS, Step
 from segrelay.producer.tasks import client_of, do_background_job
@@ -41,11 +45,14 @@ from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.acts import Act, note_act
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.triggers import read_pauses
 from segrelay.worker.errors import LeaseLost, PartitionsChange, SegrelayError
 
 LOG: Final = structlog.get_logger()
 DROPPED_AT_ONCE: Final = 200
 """The most letters, and the most records, that one step drops."""
+JOBS_AT_ONCE: Final = 10
+"""The most backfills that one step forgets."""
 _STEP_SECONDS: Final = 60.0
 _MINUTE_MS: Final = 60_000
 _FIELDS_AT_ONCE: Final = 1_000
@@ -83,6 +90,7 @@ class Retention:
         dropped = dict(self._drop(partitions, limits, state, now_ms))
         self._trim_history(partitions, now_ms)
         self._trim_minutes(partitions, now_ms)
+        self._reopen(partitions, now_ms)
         more = max(dropped.values(), default=0) >= DROPPED_AT_ONCE
         for what, count in dropped.items():
             if count:
@@ -123,8 +131,33 @@ class Retention:
                         before_ms=before_ms, most=DROPPED_AT_ONCE, until_ms=expiry.until_ms
                     ),
                 )
+            elif what == JOBS:
+                yield what, self._forget_jobs(partitions, expiry)
             else:
                 yield what, self._drop_letters(partitions, expiry)
+
+    def _forget_jobs(self, partitions: Sequence[PartitionKeys], expiry: Expiry) -> int:
+        """Forget some backfills that are over since before a time, and return how many."""
+        store, forgotten = JobStore(self.client), 0
+        paused = read_pauses(self.client, self.settings.redis.ids).jobs
+        for job in store.ended(expiry.before_ms):
+            name = job.spec.name
+            if name in paused:
+                continue
+            act = Act("retention", "segrelay", f"backfill {name}", key=f"{name}|{job.since_ms}")
+            try:
+                forgotten += store.forget(
+                    job,
+                    partitions,
+                    before_ms=expiry.before_ms,
+                    until_ms=expiry.until_ms,
+                    note=partial(note_act, self.client, act),
+                )
+            except PartitionsChange:
+                break
+            if forgotten == JOBS_AT_ONCE:
+                break
+        return forgotten
 
     def _drop_letters(self, partitions: Sequence[PartitionKeys], expiry: Expiry) -> int:
         """Discard some letters that have died before a time, and return how many."""
@@ -173,6 +206,17 @@ class Retention:
         gone = [each for each in fields if int(each.split(b"|")[1]) < before]
         for first in range(0, len(gone), _FIELDS_AT_ONCE):
             self.client.hdel(key, *gone[first : first + _FIELDS_AT_ONCE])
+
+    def _reopen(self, partitions: Sequence[PartitionKeys], now_ms: int) -> None:
+        """Forget that partitions are closed to backfills that were forgotten long ago.
+
+        Each minute one partition has its turn. What a reader writes that stood still for longer
+        has a time that the ledger does not remember any more.
+        """
+        if partitions:
+            kept_ms = round(1_000 * self.settings.delivery.ledger_retention_seconds)
+            partition = partitions[now_ms // _MINUTE_MS % len(partitions)]
+            JobStore(self.client).reopen(partition, now_ms - kept_ms)
 
     def _tell(
         self, partitions: Sequence[PartitionKeys], state: RetentionState, now_ms: int

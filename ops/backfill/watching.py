@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
+from itertools import count
 from typing import Any, Final, Protocol
 
 import structlog
@@ -282,11 +283,8 @@ class Watching:
             again=wanted.again,
             older_than_ledger=wanted.older_than_ledger,
         )
-        known = set(self.jobs.names())
-        number = state.taken + 1
-        while f"{wanted.name}-{number}" in known:
-            number += 1
-        spec = spec_of(options, self.settings, self.client, name=f"{wanted.name}-{number}")
+        name = self.jobs.free_name(f"{wanted.name}-{at}" for at in count(state.taken + 1))
+        spec = spec_of(options, self.settings, self.client, name=name)
         refuse_forgotten_rows(spec, self.settings, 1_000 * self.jobs.now_ms())
         return replace(spec, watch=wanted.name)
 
@@ -335,7 +333,7 @@ class Watching:
             self.jobs.create(spec)
         except UsageWrong:
             found = self.jobs.find(spec.name)
-            if found and found.spec != spec:  # somebody else has made one of this name meanwhile
+            if found is None or found.spec != spec:  # there was one of this name meanwhile
                 other = f"{spec.name}-{spec.digests[0][:8]}"
                 state.job, state.spec = other, replace(spec, name=other).dumps().decode()
                 self._create(state)

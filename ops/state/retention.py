@@ -25,6 +25,7 @@ from segrelay.worker.contract.settings import RetentionSettings, Settings
 
 LETTERS: Final = "dead letters"
 RECORDS: Final = "quarantined records"
+JOBS: Final = "backfills"
 LONGEST_PAUSE_MS: Final = 600_000
 """The longest time between two steps that counts as a time in which health could be asked."""
 MARKS: Final = 16
@@ -118,7 +119,11 @@ class RetentionState:
 
 def limits_of(settings: RetentionSettings) -> dict[str, Limit]:
     """Return the limits of the things that are dropped after a time, by kind."""
-    kept = {LETTERS: settings.dead_letters_seconds, RECORDS: settings.quarantine_seconds}
+    kept = {
+        LETTERS: settings.dead_letters_seconds,
+        RECORDS: settings.quarantine_seconds,
+        JOBS: settings.history_seconds,
+    }
     return {what: Limit.of(seconds, settings) for what, seconds in kept.items() if seconds}
 
 

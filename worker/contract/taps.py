@@ -295,6 +295,7 @@ class Taps:
         ones: Sequence[One],
         description: Description,
         outcome_of: Callable[[One], str] = lambda _: "",
+        *,
         has: Callable[[One], bool] = lambda _: True,
     ) -> None:
         """Offer deliveries, each for a record of its own.
