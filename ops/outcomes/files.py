@@ -217,8 +217,9 @@ class InBucket:
     Its content is gathered first: some 80 MB at most, see `FILE_BYTES` of `writing`.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, bucket: Callable[[str], Bucket] = Bucket) -> None:
         self._url = url.rstrip("/")
+        self._bucket = bucket
 
     def put(
         self, name: str, write: Callable[[BinaryIO], None], confirm: Callable[[], None]
@@ -226,7 +227,7 @@ class InBucket:
         """Write an object, unless it is there already; see `Target`."""
         url = f"{self._url}/{name}"
         try:
-            bucket = Bucket(url)
+            bucket = self._bucket(url)
             if bucket.has(url):
                 return
             content = io.BytesIO()

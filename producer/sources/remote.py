@@ -41,7 +41,7 @@ _OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "gs": {},
     "az": {"anon": False},
 }
-LOOK_SECONDS: Final = 20.0
+_LOOK_SECONDS: Final = 20.0
 """The seconds for a look at an object; Azure's library alone would try for 84."""
 _PUT_SECONDS: Final = 120.0
 _CREDENTIALS: Final = {
@@ -50,7 +50,7 @@ _CREDENTIALS: Final = {
     "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or the machine's identity",
 }
 _NOT_THERE: Final = {"ResourceNotFoundError"}
-"""What adlfs lets through of Azure's library when it writes."""
+"""The exceptions that say the same as FileNotFoundError: adlfs lets them through when it writes."""
 _WITHOUT_CREDENTIALS: Final = {
     "NoCredentialsError",
     "PartialCredentialsError",
@@ -247,12 +247,14 @@ class Bucket:
 
     Args:
         url: Of anything in it.
+        look_seconds: The time for a look at an object.
 
     Raises:
         UsageWrong: An extra is not installed.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, look_seconds: float = _LOOK_SECONDS) -> None:
+        self._look_seconds = look_seconds
         self._scheme = _scheme(url)
         if "@" in url.split("/")[2]:
             raise UsageWrong(
@@ -335,7 +337,7 @@ class Bucket:
 
     def _look(self, url: str) -> Found:
         with self._asking(url):
-            info: Mapping[str, Any] = self._files.info(url, timeout=LOOK_SECONDS)
+            info: Mapping[str, Any] = self._files.info(url, timeout=self._look_seconds)
         if info["type"] != "file":
             raise NotThere(f"{url} is a folder; name its objects: '{url.rstrip('/')}/'.")
         return _found(info)

@@ -205,7 +205,7 @@ def _why_not(error: OSError, host: str, port: int, hint: str) -> str:
 
 
 def _tune_interpreter() -> None:
-    """Let threads take turns often, and the garbage collector leave alone what is loaded by now."""
+    """Switch threads often, and keep the garbage collector away from all that is loaded by now."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_COLLECT_AFTER)

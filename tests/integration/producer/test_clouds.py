@@ -1,15 +1,15 @@
 """Objects of Google Cloud and of Azure, read as files of this machine are."""
 
 import gzip
+from functools import partial
 
 import orjson
 import pytest
 
-from segrelay.ops.outcomes.files import open_target
-from segrelay.producer.sources import remote
+from segrelay.ops.outcomes.files import InBucket, open_target
 from segrelay.producer.sources.blocks import blocks_of
 from segrelay.producer.sources.opening import files_of, listing_of, look_at_file, opened
-from segrelay.producer.sources.remote import RANGE_BYTES
+from segrelay.producer.sources.remote import RANGE_BYTES, Bucket
 from segrelay.producer.sources.tables import Columns
 from segrelay.worker.errors import OperationsMustAct, SourceChanged, UsageWrong
 from tests.clouds import BUCKET, cloud
@@ -141,11 +141,11 @@ def test_a_writer_that_stood_still_overwrites_no_object(bucket):
     assert bucket.blobs["outcomes/one.ndjson"].content == b"whole\n"
 
 
-def test_outcomes_need_a_bucket_that_is_there_and_answers(bucket, monkeypatch):
-    monkeypatch.setattr(remote, "LOOK_SECONDS", 1)
+def test_outcomes_need_a_bucket_that_is_there_and_answers(bucket):
     other = open_target(bucket.url("outcomes").replace(BUCKET, "other"))
     with pytest.raises(OperationsMustAct, match="there is no such object or bucket"):
         other.put("one.ndjson", lambda stream: stream.write(b"x"), lambda: None)
     bucket.is_away = True
+    impatient = InBucket(bucket.url("outcomes"), partial(Bucket, look_seconds=1.0))
     with pytest.raises(OperationsMustAct, match=r"outcomes/one.ndjson can't be reached \(\w+\)\.$"):
-        open_target(bucket.url("outcomes")).put("one.ndjson", lambda _: None, lambda: None)
+        impatient.put("one.ndjson", lambda _: None, lambda: None)
