@@ -238,9 +238,8 @@ class Drain:
             latest = end + self.limits.slice_seconds * LATE_SHARE
             goes_on = progress and not state.yields and self.clock.seconds() < latest
             if goes_on and self._is_all(batch):
-                state.streams = (
-                    names  # if there is another by now, the release tells that it is due
-                )
+                # If there is another by now, the release tells that it is due.
+                state.streams = names
                 return Done.ALL
             if batch.kind == BACKFILL and (not goes_on or await self.live_waits()):
                 # What is live here does not wait until somebody else takes the lease.
