@@ -15,7 +15,6 @@ import orjson
 
 from segrelay.worker.batch.delivery import Delivery, LoadedTrigger
 from segrelay.worker.batch.partition import Intent
-from segrelay.worker.batch.read import Reading
 from segrelay.worker.batch.state import State
 from segrelay.worker.contract.words import LIVE, Death, Skip
 from segrelay.worker.core.gate import LaneKind, SendTime
@@ -135,7 +134,6 @@ class Batch:
         triggers: By their names.
         kind: Of the lanes that it was read from.
         streams: All of this kind that could be read.
-        reading: The reading of them, which goes on behind the batch; None = nothing does.
         decoded: The deliveries that could be decoded.
         is_last: True if nothing is behind it.
         skipped: Deliveries that need no request, until they are settled.
@@ -156,7 +154,6 @@ class Batch:
     triggers: Mapping[str, LoadedTrigger] = field(default_factory=dict)
     kind: LaneKind = LIVE
     streams: Sequence[str] = ()
-    reading: Reading | None = None
     deliveries: Sequence[Delivery] = ()
     decoded: Sequence[Delivery] = ()
     is_last: bool = False

@@ -185,6 +185,11 @@ class Reading:
     deliveries: list[Delivery] = field(default_factory=list)
     _is_whole: bool = True
 
+    @property
+    def reader(self) -> StreamReader:
+        """Return the partition that is read."""
+        return self.streams.reader
+
     async def read_on(self, streams: Sequence[str], behind: Iterable[Delivery]) -> list[Delivery]:
         """Read the next batch, and store no holds.
 
