@@ -6,7 +6,8 @@ Only what was announced for that long is dropped; see `segrelay.ops.state.retent
 
 Letters are discarded by the script by which a person discards them, so that the counts and the rows
 about outcomes stay right; see `leave.lua`. The history, the requests to the receiver and the
-minutes of jobs are trimmed without a word.
+minutes of jobs are trimmed without a word. Backfills that are over are forgotten once they are as
+old as the history, by the scripts by which a watch forgets its own; see `JobStore.forget`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -23,6 +24,7 @@ from celery import shared_task
 from segrelay.ops.dead_letters.replay import Expiry, discard_expired
 from segrelay.ops.state.partitions import all_partitions, ask_each
 from segrelay.ops.state.retention import (
+    JOBS,
     MARKS,
     RECORDS,
     Limit,
@@ -33,21 +35,24 @@ from segrelay.ops.state.retention import (
     marked,
     store_for,
 )
+from segrelay.producer.backfill.jobs import JobStore
 from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.producer.steps import LOCK_MS, Step
-from segrelay.producer.tasks import do_background_job
+from segrelay.producer.tasks import client_of, do_background_job
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import RETENTION_TASK, BackgroundJob, ResultLine, Turn, Turns
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.acts import Act, note_act
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.connection import connect, resolve_url
 from segrelay.worker.contract.settings import Settings
-from segrelay.worker.errors import LeaseLost, PartitionsChange
+from segrelay.worker.contract.triggers import read_pauses
+from segrelay.worker.errors import LeaseLost, PartitionsChange, SegrelayError
 
 LOG: Final = structlog.get_logger()
 DROPPED_AT_ONCE: Final = 200
 """The most letters, and the most records, that one step drops."""
+JOBS_AT_ONCE: Final = 10
+"""The most backfills that one step forgets."""
 _STEP_SECONDS: Final = 60.0
 _MINUTE_MS: Final = 60_000
 _FIELDS_AT_ONCE: Final = 1_000
@@ -57,7 +62,7 @@ _TOLD_AGAIN_MS: Final = 3_600_000
 
 @dataclass(slots=True)
 class Retention:
-    """Announces and drops what was kept for long enough, step by step."""
+    """Drops old dead letters and quarantined records, a step at a time, after announcing them."""
 
     client: Redis
     settings: Settings
@@ -85,6 +90,7 @@ class Retention:
         dropped = dict(self._drop(partitions, limits, state, now_ms))
         self._trim_history(partitions, now_ms)
         self._trim_minutes(partitions, now_ms)
+        self._reopen(partitions, now_ms)
         more = max(dropped.values(), default=0) >= DROPPED_AT_ONCE
         for what, count in dropped.items():
             if count:
@@ -125,8 +131,33 @@ class Retention:
                         before_ms=before_ms, most=DROPPED_AT_ONCE, until_ms=expiry.until_ms
                     ),
                 )
+            elif what == JOBS:
+                yield what, self._forget_jobs(partitions, expiry)
             else:
                 yield what, self._drop_letters(partitions, expiry)
+
+    def _forget_jobs(self, partitions: Sequence[PartitionKeys], expiry: Expiry) -> int:
+        """Forget some backfills that are over since before a time, and return how many."""
+        store, forgotten = JobStore(self.client), 0
+        paused = read_pauses(self.client, self.settings.redis.ids).jobs
+        for job in store.ended(expiry.before_ms):
+            name = job.spec.name
+            if name in paused:
+                continue
+            act = Act("retention", "segrelay", f"backfill {name}", key=f"{name}|{job.since_ms}")
+            try:
+                forgotten += store.forget(
+                    job,
+                    partitions,
+                    before_ms=expiry.before_ms,
+                    until_ms=expiry.until_ms,
+                    note=partial(note_act, self.client, act),
+                )
+            except PartitionsChange:
+                break
+            if forgotten == JOBS_AT_ONCE:
+                break
+        return forgotten
 
     def _drop_letters(self, partitions: Sequence[PartitionKeys], expiry: Expiry) -> int:
         """Discard some letters that have died before a time, and return how many."""
@@ -159,10 +190,11 @@ class Retention:
         )
 
     def _trim_minutes(self, partitions: Sequence[PartitionKeys], now_ms: int) -> None:
-        """Remove the minutes of jobs, for their reports, that are older than what the ledger tells.
+        """Remove from Redis how many deliveries a job settled in minutes that are long over.
 
-        They are fields of one hash, which goes once no job settles anything for that long: where
-        there is a job every night, it never would. Each minute one partition has its turn.
+        Reports of jobs tell it for as long as the ledger is kept. The minutes are fields of one
+        hash, which goes once no job settles anything for that long: where there is a job every
+        night, it never would. Each minute one partition has its turn.
         """
         if not partitions:
             return
@@ -175,13 +207,24 @@ class Retention:
         for first in range(0, len(gone), _FIELDS_AT_ONCE):
             self.client.hdel(key, *gone[first : first + _FIELDS_AT_ONCE])
 
+    def _reopen(self, partitions: Sequence[PartitionKeys], now_ms: int) -> None:
+        """Forget that partitions are closed to backfills that were forgotten long ago.
+
+        Each minute one partition has its turn. What a reader writes that stood still for longer
+        has a time that the ledger does not remember any more.
+        """
+        if partitions:
+            kept_ms = round(1_000 * self.settings.delivery.ledger_retention_seconds)
+            partition = partitions[now_ms // _MINUTE_MS % len(partitions)]
+            JobStore(self.client).reopen(partition, now_ms - kept_ms)
+
     def _tell(
         self, partitions: Sequence[PartitionKeys], state: RetentionState, now_ms: int
     ) -> None:
-        """Keep an act in the audit about what was dropped since the last one.
+        """Note in the audit how many things were dropped since its last act about them.
 
-        How many have gone ever is counted where they went, so a step that died here is told of by
-        the next one, once: the act has the number in its key.
+        All that were ever dropped are counted by the scripts that drop them. So if a step dies
+        here, the next one tells of it, once: the act has the number in its key.
         """
         for what, count in ever_dropped(self.client, partitions).items():
             told, told_ms = state.told.get(what, 0), state.told_ms.get(what, 0)
@@ -193,19 +236,12 @@ class Retention:
                 state.told[what], state.told_ms[what] = count, now_ms
 
 
-@shared_task(name=RETENTION_TASK, bind=True, ignore_result=True)
+@shared_task(name=RETENTION_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
 def retain(self: Any, name: str, _: str) -> ResultLine:
-    """Announce and drop what was kept for long enough."""
+    """Do one step of retention, as a Celery task."""
     return do_background_job(self.app.segrelay, BackgroundJob(RETENTION_TASK, name), _step)
 
 
-@cache
-def _client(node: Turns) -> Redis:
-    """Connect at the first task: a process that was forked later has its own."""
-    redis = node.settings.redis
-    return connect(resolve_url(redis), replicas=redis.replicas)
-
-
 def _step(node: Turns, _name: str, _turn: Turn) -> tuple[str, bool]:
-    step = Retention(_client(node), node.settings).step()
+    step = Retention(client_of(node), node.settings).step()
     return step.line, step.more

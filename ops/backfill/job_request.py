@@ -34,6 +34,7 @@ from segrelay.worker.errors import PayloadRefused, UsageWrong
 _NOT_IN_NAMES: Final = re.compile(r"[^a-z0-9]+")
 _MOST_SHARDS: Final = 8
 _COLUMN: Final = "column:"
+_SECOND_US: Final = 1_000_000
 _TIME_IN_NAME: Final = re.compile(
     r"(?<!\d)(20\d\d)[-_.]?(\d\d)[-_.]?(\d\d)"
     r"(?:[T _.-]?(\d\d)[-_.:]?(\d\d)(?:[-_.:]?(\d\d))?Z?)?(?!\d)",
@@ -110,8 +111,9 @@ def spec_of(
     names = (each.strip() for each in wanted.columns.split(","))
     columns = replace(columns_of(settings), names=tuple(filter(None, names)))
     measured = [_measured(name, columns, membership) for name in files]
+    now_us = _now_us()
     return Spec(
-        name=_name(name, wanted.audience, files, store.names()),
+        name=_name(name, wanted.audience, files, store),
         sources=tuple(files),
         digests=tuple(digest for digest, _ in measured),
         size=sum(size for _, size in measured),
@@ -124,7 +126,8 @@ def spec_of(
         canary=canary,
         shards=min(_MOST_SHARDS, processors()),
         routing=routing_digest(settings),
-        started_at=format_time(_now_us()),
+        attempt=now_us // _SECOND_US,
+        started_at=format_time(now_us),
         block_times=block_times(settings.redis.partitions),
         older_than_ledger=wanted.older_than_ledger,
     )
@@ -324,15 +327,14 @@ def _someone_wants(wanted: RowOptions, settings: Settings) -> bool:
     )
 
 
-def _name(wanted: str, audience: str, files: Sequence[str], taken: Sequence[str]) -> str:
+def _name(wanted: str, audience: str, files: Sequence[str], store: JobStore) -> str:
     if wanted:
         if NAME_PATTERN.fullmatch(wanted):
             return wanted
         raise UsageWrong(f"A job's name has only a to z, 0 to 9 and -; '{wanted}' has others.")
     first = "input" if files[0] == STANDARD_INPUT else Path(files[0]).name.partition(".")[0]
     stem = _NOT_IN_NAMES.sub("-", (audience or first).lower()).strip("-") or "job"
-    free = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
-    return next(name for name in free if name not in taken)
+    return store.free_name(stem if number == 1 else f"{stem}-{number}" for number in count(1))
 
 
 def _now_us() -> int:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
-from functools import cache
+from itertools import count
 from typing import Any, Final, Protocol
 
 import structlog
@@ -28,12 +28,11 @@ from segrelay.producer.publishing.drafting import routing_digest
 from segrelay.producer.sources.opening import listing_of, look_at_file
 from segrelay.producer.sources.remote import Found
 from segrelay.producer.steps import STEP_SECONDS, Step, wait_seconds
-from segrelay.producer.tasks import do_background_job
+from segrelay.producer.tasks import client_of, do_background_job
 from segrelay.worker.contract.celery import WATCH_TASK, BackgroundJob, ResultLine, Turn, Turns
 from segrelay.worker.contract.redis.acts import Act, note_act
 from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.connection import connect, resolve_url
 from segrelay.worker.contract.settings import BackfillWatch, Settings
 from segrelay.worker.contract.settings.problems import did_you_mean
 from segrelay.worker.contract.settings.urls import is_remote
@@ -161,7 +160,7 @@ class Watching:
         return f"{place}/" if source.endswith("/") else place
 
     def _begin(self, state: WatchState, listing: Mapping[str, Found]) -> None:
-        """Keep what is there at the first look, or at the first after the place was changed."""
+        """Note the files of the first look, at the source that is configured now."""
         versions = [Version.of(file, found) for file, found in listing.items()]
         left = versions if self.watch.existing == "skip" else []
         state.source, state.since_ms = self.watch.source, state.looked_ms
@@ -284,11 +283,8 @@ class Watching:
             again=wanted.again,
             older_than_ledger=wanted.older_than_ledger,
         )
-        known = set(self.jobs.names())
-        number = state.taken + 1
-        while f"{wanted.name}-{number}" in known:
-            number += 1
-        spec = spec_of(options, self.settings, self.client, name=f"{wanted.name}-{number}")
+        name = self.jobs.free_name(f"{wanted.name}-{at}" for at in count(state.taken + 1))
+        spec = spec_of(options, self.settings, self.client, name=name)
         refuse_forgotten_rows(spec, self.settings, 1_000 * self.jobs.now_ms())
         return replace(spec, watch=wanted.name)
 
@@ -337,7 +333,7 @@ class Watching:
             self.jobs.create(spec)
         except UsageWrong:
             found = self.jobs.find(spec.name)
-            if found and found.spec != spec:  # somebody else has made one of this name meanwhile
+            if found is None or found.spec != spec:  # there was one of this name meanwhile
                 other = f"{spec.name}-{spec.digests[0][:8]}"
                 state.job, state.spec = other, replace(spec, name=other).dumps().decode()
                 self._create(state)
@@ -373,7 +369,7 @@ class Watching:
 
 
 _readers: Final[dict[str, Reader]] = {}
-"""The readers that this process has started, by job: they end with what is kept here."""
+"""The processes that read jobs for this one, by job; a reader ends when it is dropped from here."""
 
 
 def watching_for(client: Redis, settings: Settings, name: str) -> Watching:
@@ -404,13 +400,6 @@ def watch(self: Any, name: str, _: str) -> ResultLine:
     return do_background_job(self.app.segrelay, BackgroundJob(WATCH_TASK, name), _step)
 
 
-@cache
-def _client(node: Turns) -> Redis:
-    """Connect at the first task: a process that was forked later has its own."""
-    redis = node.settings.redis
-    return connect(resolve_url(redis), replicas=redis.replicas)
-
-
 def _step(node: Turns, name: str, turn: Turn) -> tuple[str, bool]:
-    step = watching_for(_client(node), node.settings, name).step(is_over=turn.is_over)
+    step = watching_for(client_of(node), node.settings, name).step(is_over=turn.is_over)
     return step.line, step.more

@@ -14,7 +14,7 @@ was killed loses nothing and repeats nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, cast
@@ -25,7 +25,7 @@ from segrelay.producer.events.payloads import RowForm
 from segrelay.producer.publishing.published import PublishOptions
 from segrelay.producer.sources.tables import Columns
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.keys import PartitionKeys, stream_name, without_lane
 from segrelay.worker.contract.protection import BAD_ROWS, PROTECTION
 from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis
@@ -40,6 +40,7 @@ from segrelay.worker.contract.redis.scripts import (
     script_call,
 )
 from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.words import lane_of_job
 from segrelay.worker.errors import JobHeld, PartitionsChange, UsageWrong
 
 JobPhase = Literal["reading", "canary", "paused", "read", "failed", "aborted"]
@@ -48,6 +49,7 @@ resumes it. `failed`: the source can't be read to its end. `MAY_COME_FROM` has t
 another."""
 
 BAD_ROW_BYTES: Final = 65_536
+_MINUTE_MS: Final = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,9 @@ class Spec:
         routing: Digest of what decides which deliveries come of a row, see `routing_digest`.
         started_at: RFC 3339.
         block_times: The factor by which its blocks are larger than usual, see `blocks.block_times`.
-        attempt: The number of times that the source was read from its beginning, because it can't
-            be taken up where a reading stopped.
+        attempt: A number that tells this reading of the source from all others of jobs of this
+            name: the second in which the job was made, and one more each time that the source is
+            read from its beginning, because it can't be taken up where a reading stopped.
         older_than_ledger: Accept also events that are older than what the ledger remembers.
         watch: The watch that began the job and goes on with it by itself; "" = a person did.
     """
@@ -193,6 +196,7 @@ class Job:
         problem: The reason why it failed, or why its reader gave up; "" = neither.
         since_ms: The time at which it came to its phase, or at which its reader was last known to
             read; 0 = not known.
+        spec_text: The specification as Redis has it.
     """
 
     spec: Spec
@@ -201,6 +205,7 @@ class Job:
     tallies: tuple[JobTally, ...] = field(default=())
     problem: str = ""
     since_ms: int = 0
+    spec_text: bytes = b""
 
     @property
     def tally(self) -> JobTally:
@@ -211,6 +216,8 @@ class Job:
 CLAIM_MS: Final = 15_000
 """The ms after which a reader that does not renew its claim loses its job."""
 BAD_ROWS_KEPT: Final = 10_000
+_NAMELESS_MS: Final = 86_400_000
+"""The ms for which a job that was forgotten gets no successor of its name."""
 MAY_COME_FROM: Final[Mapping[JobPhase, tuple[JobPhase, ...]]] = {
     "reading": ("reading", "canary", "paused", "failed"),
     "canary": ("reading",),
@@ -234,7 +241,12 @@ _CREATE: Final = _script("create")
 _MOVE: Final = _script("move")
 _NOTE: Final = _script("note")
 _CLOSE: Final = _script("close")
+_END: Final = _script("end")
 _FORGET: Final = _script("forget")
+_REMOVE: Final = _script("remove")
+_REOPEN: Final = _script("reopen")
+_ENDED: Final = frozenset({"read", "aborted"})
+"""The phases from which a job is never read again."""
 
 
 class JobStore:
@@ -277,6 +289,15 @@ class JobStore:
             raise UsageWrong(f"There is no job '{name}'; known are: {known}.")
         return found
 
+    def free_name(self, wanted: Iterable[str]) -> str:
+        """Return the first of these names that a new job can get now."""
+        taken = set(self.names())
+        return next(
+            name
+            for name in wanted
+            if name not in taken and not self._client.exists(keys.job_forgotten(name))
+        )
+
     def create(self, spec: Spec) -> None:
         """Add a new job to Redis.
 
@@ -284,10 +305,18 @@ class JobStore:
         would be found by nobody.
 
         Raises:
-            UsageWrong: There is one of that name.
+            UsageWrong: There is one of that name, or was until lately.
         """
         self._client.sadd(keys.JOBS, spec.name)
-        if not self._run(_CREATE, (keys.job(spec.name),), (spec.dumps(),)):
+        names = (keys.job(spec.name), keys.job_forgotten(spec.name))
+        created = self._run(_CREATE, names, (spec.dumps(),))
+        if created < 0:
+            self._client.srem(keys.JOBS, spec.name)
+            raise UsageWrong(
+                f"The record of a former job '{spec.name}' was dropped within the last day, and its"
+                " name is not free before that is over: choose another --job."
+            )
+        if not created:
             raise UsageWrong(
                 f"There is a job '{spec.name}' already: `segrelay backfill status {spec.name}` "
                 "tells how it stands. Choose another --job, or resume that one."
@@ -365,25 +394,115 @@ class JobStore:
         if -1 in run_each(self._client, _CLOSE, calls, synced_once=True):
             raise PartitionsChange
 
-    def forget(self, job: Job, partitions: Sequence[PartitionKeys]) -> bool:
+    def ended(self, before_ms: int) -> list[Job]:
+        """Return the jobs that are over since before a time, by Redis' clock.
+
+        Names without a job, which a process has left that was killed, are removed.
+        """
+        names = self.names()
+        pipe = self._client.pipeline(transaction=False)
+        for name in names:
+            pipe.hmget(keys.job(name), _PHASE, "moved")
+        over = []
+        for name, (phase, moved) in zip(names, pipe.execute(), strict=True):
+            if phase is None:
+                self._remove(name, b"")
+            elif phase.decode() in _ENDED and int(moved or 0) < before_ms:
+                over.append(name)
+        return list(self.found(over).values())
+
+    def forget(
+        self,
+        job: Job,
+        partitions: Sequence[PartitionKeys],
+        *,
+        before_ms: int | None = None,
+        until_ms: int | None = None,
+        note: Callable[[], object] = lambda: None,
+    ) -> bool:
         """Forget a job that is over; return whether nothing of it is left.
 
-        One of which deliveries wait or are dead stays. So does where its readers were: a late one
-        finds that its rows were published, for as long as that is kept.
+        One of which deliveries wait or are dead stays. So does where its readers were: what a late
+        one writes is refused, for as long as that is kept (`reopen`).
+
+        Args:
+            job: The job, as it was read.
+            partitions: All of them.
+            before_ms: The time before which it must have been read or aborted, and its last
+                delivery must have been settled; None = whenever that was.
+            until_ms: The time after which nothing of it is forgotten; None = it is never too late.
+            note: Called before the last of it goes, perhaps more than once.
 
         Raises:
+            PartitionsChange: They have other numbers by now, or are about to.
             RedisUnavailable: A part of it may be gone; forgetting it again is safe.
         """
         name = job.spec.name
+        limits = ("" if before_ms is None else before_ms, "" if until_ms is None else until_ms)
+        if not self._forget(name, partitions, "", *limits):  # all of it stays where a part would
+            return False
         if job.phase == "failed":
             self.stop(name, "aborted", partitions)  # nobody can resume it from now on
-        calls = [script_call(_FORGET, each, job=name) for each in partitions]
-        if not all(run_each(self._client, _FORGET, calls)):
+        epoch = self._run(_END, (keys.job(name),), (job.spec_text, *limits))
+        if not (epoch and self._forget(name, partitions, epoch, *limits)):
             return False
-        self._client.unlink(keys.job(name))
-        self._client.unlink(keys.job_bad_rows(name))
-        self._client.srem(keys.JOBS, name)
+        note()
+        self._remove(name, job.spec_text)
         return True
+
+    def _remove(self, name: str, spec_text: bytes) -> None:
+        names = (keys.job(name), keys.job_bad_rows(name), keys.job_forgotten(name))
+        if self._run(_REMOVE, names, (spec_text, _NAMELESS_MS)):
+            self._client.srem(keys.JOBS, name)
+
+    def _forget(
+        self,
+        name: str,
+        partitions: Sequence[PartitionKeys],
+        epoch: int | str,
+        before_ms: int | str,
+        until_ms: int | str,
+    ) -> bool:
+        """Forget a job in all partitions, or see whether that may be where the epoch is ""."""
+        minute = int(before_ms) // _MINUTE_MS if before_ms != "" else ""
+        values = {"job": name, "epoch": epoch, "before_minute": minute, "until_ms": until_ms}
+        streams = self._streams(name, partitions) if epoch else [[] for _ in partitions]
+        calls = [
+            script_call(_FORGET, each, stream=found, **values)
+            for each, found in zip(partitions, streams, strict=True)
+        ]
+        answers = run_each(self._client, _FORGET, calls)
+        if -1 in answers:
+            raise PartitionsChange
+        return all(answers)
+
+    def _streams(self, name: str, partitions: Sequence[PartitionKeys]) -> Iterator[list[str]]:
+        """Yield the streams that a job may have in each partition, by what was ever accepted."""
+        pipe = self._client.pipeline(transaction=False)
+        for each in partitions:
+            pipe.hkeys(each.counts)
+        for each, fields in zip(partitions, pipe.execute(), strict=True):
+            counted = (without_lane(one.decode())[1].split("|") for one in fields)
+            triggers = {trigger for kind, trigger, *_ in counted if kind == "accepted"}
+            lane = lane_of_job(name)
+            yield [each.stream(stream_name(lane, trigger)) for trigger in sorted(triggers)]
+
+    def reopen(self, partition: PartitionKeys, before_ms: int) -> None:
+        """Forget that a partition is closed to readers of jobs that were forgotten before a time.
+
+        Args:
+            partition: The partition.
+            before_ms: By Redis' clock; epochs begin with it.
+        """
+        closed: Any = self._client.hgetall(partition.jobs)
+        known = set(self.names())
+        old: list[str | bytes] = []
+        for field_name, epoch in closed.items():
+            name, _, what = field_name.decode().rpartition("|")
+            if what == "epoch" and name not in known and int(epoch) < before_ms:
+                old += [name, epoch]
+        if old:
+            self._run(_REOPEN, (partition.jobs,), old)
 
     def partitions(self, settings: Settings) -> list[PartitionKeys]:
         """Return the partitions into which a configuration publishes at present."""
@@ -462,6 +581,7 @@ def _job(record: Mapping[bytes, bytes], now_ms: int) -> Job:
         tuple(_tally(record.get(f"shard|{number}".encode())) for number in range(spec.shards)),
         record.get(b"problem", b"").decode(),
         until_ms - CLAIM_MS if phase == "reading" and until_ms else moved_ms,
+        record[_SPEC.encode()],
     )
 
 

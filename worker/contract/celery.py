@@ -32,8 +32,9 @@ from kombu.transport.redis import Channel, SentinelChannel, SentinelTransport, T
 
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.broker import BrokerClient
-from segrelay.worker.contract.redis.client import RedisError
+from segrelay.worker.contract.redis.client import Redis, RedisError
 from segrelay.worker.contract.redis.connection import resolve_broker_url
+from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_each
 from segrelay.worker.contract.redis.url import RedisAddress, broker_url_of, parse_redis_url
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.sections import RedisSettings
@@ -198,37 +199,28 @@ class Turns(Hashable, Protocol):
         """Send messages for background jobs; for those that get lost the sweep sends others."""
 
 
-_TIMEOUT_SECONDS: Final = 1.0
-IMPATIENT: Final[dict[str, float]] = {
-    "socket_timeout": _TIMEOUT_SECONDS,
-    "socket_connect_timeout": _TIMEOUT_SECONDS,
-    "max_retries": 0,
-}
-"""The transport's options for connections that only wake: short timeouts, and no retries."""
+SEND_SECONDS: Final = 1.0
+"""The seconds that whoever sends a message waits for the broker, of which nothing depends."""
 
 
 class Message(NamedTuple):
-    """The message for one call of a Celery task.
-
-    Attributes:
-        shown: The arguments as Flower shows them.
-    """
+    """The message for one call of a Celery task."""
 
     task: str
     args: tuple[str | int, ...]
     queue: str
-    shown: str
 
 
 def drain_message(partition: PartitionKeys, kind: str) -> Message:
     """Return the message that asks for a drain, of `live` or `backfill` work."""
-    return _message(DRAIN_TASK, (partition.destination, partition.number, partition.id), kind)
+    args = (partition.destination, partition.number, partition.id)
+    return Message(DRAIN_TASK, args, queue_name(kind))
 
 
 def background_job_message(background_job: BackgroundJob) -> Message:
     """Return the message that asks for a background job, behind all live work."""
     args = (background_job.name, background_job.destination_id)
-    return _message(background_job.task, args, BACKFILL)
+    return Message(background_job.task, args, queue_name(BACKFILL))
 
 
 def named_here(settings: Settings, name: str, destination_id: str) -> str:
@@ -237,23 +229,34 @@ def named_here(settings: Settings, name: str, destination_id: str) -> str:
     return own if own in settings.destinations else name
 
 
-def _message(task: str, args: tuple[str | int, ...], kind: str) -> Message:
-    queue = queue_name(kind)
-    return Message(task, args, queue, shown_arguments(task, args, queue))
+_IN_ANY_CASE: Final = load_script("one_command")
+_AT_ONCE: Final = 500
+"""The most messages that one call of a script writes: it has them on Lua's stack."""
 
 
-def send(app: Any, message: Message, **more: Any) -> None:
-    """Send a message once; `more` goes to Celery's `send_task`."""
-    app.send_task(
-        message.task,
-        args=list(message.args),
-        queue=message.queue,
-        argsrepr=message.shown,
-        kwargsrepr="",
-        ignore_result=True,
-        retry=False,
-        **more,
-    )
+def send_messages(client: Redis, messages: Iterable[Message]) -> None:
+    """Put messages into their queues, in one round trip; a full Redis takes them.
+
+    Those of a queue are read in this order. Celery's own producers wait for Redis' disk once for
+    each message; whoever reads these makes the rest of what such a producer writes.
+
+    Args:
+        client: Of the broker.
+        messages: The messages, of any queues.
+
+    Raises:
+        RedisUnavailable: Some of them may have been sent.
+    """
+    texts: dict[str, list[bytes]] = {}
+    for task, args, queue in messages:
+        message = _rebuilt(task, args, str(uuid4()), queue)
+        texts.setdefault(queue, []).append(orjson.dumps(message))
+    calls = [
+        ScriptCall([queue], ["LPUSH", *every[first : first + _AT_ONCE]])
+        for queue, every in texts.items()
+        for first in range(0, len(every), _AT_ONCE)
+    ]
+    run_each(client, _IN_ANY_CASE, calls)
 
 
 LOG: Final = structlog.get_logger()

@@ -51,6 +51,7 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | `{segrelay}:jobs` | set | names of the backfills |
 | `{job:NAME}` | hash | a backfill: spec, phase, `moved` (ms), problem, `shard\|n`, and a lock |
 | `{job:NAME}:bad` | list | \* its rows that could not be placed, at most 10,000 |
+| `{job:NAME}:forgotten` | string | the job was forgotten lately: no other one gets its name yet |
 | `{watch:NAME}` | hash | a watch of a place: fields as of a sync, and `floor` (ms), see |
 | | | `watch_take.lua` |
 | `{watch:NAME}:wakeup` | string | a step of the watch was woken and has not begun |
@@ -224,6 +225,11 @@ def console_tries(address: str, name: str = "") -> str:
 def job_bad_rows(name: str) -> str:
     """Return the key of the rows of a backfill that could not be placed."""
     return f"{{job:{name}}}:bad"
+
+
+def job_forgotten(name: str) -> str:
+    """Return the key that is there for some time after a backfill was forgotten."""
+    return f"{{job:{name}}}:forgotten"
 
 
 def sync(name: str) -> str:

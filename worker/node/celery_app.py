@@ -207,8 +207,8 @@ class Edge:
     _task: DrainTask | None = None
 
     def __post_init__(self) -> None:
-        """Make the ringer, which connects when it is first used."""
-        self.waker = NodeWaker(self.app, self.settings)
+        """Make the waker, which connects when it is first used."""
+        self.waker = NodeWaker(self.settings)
 
     def begin(self, processes: int) -> None:
         """Make the state that all processes share, before the first of them is forked."""
@@ -232,7 +232,7 @@ class Edge:
     def sweep(self, pool: Any) -> Sweep:
         """Return the sweep of this node."""
         assert self.node is not None
-        sweep = sweep_of(self.settings, self.node, NodeWaker(self.app, self.settings), pool)
+        sweep = sweep_of(self.settings, self.node, NodeWaker(self.settings), pool)
         sweep.silence_seconds = self.silence_seconds
         return sweep
 

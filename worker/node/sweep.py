@@ -1,11 +1,14 @@
 """The sweep: a timer in the worker's own event loop that wakes forgotten partitions.
 
 A wake-up can get lost with its message, its sender or its Redis. So once a second one worker looks
-at all partitions, and wakes those that have due work, no lease and an open gate. The sweep has no
-thread or process of its own whose death could stop delivery.
+at all partitions, and wakes those that have due work, no lease and an open gate.
 
-An event loop that hangs can't end itself: after two minutes without a sweep a watchdog ends the
-process, and the log has where it stood. Whoever supervises the worker starts it again.
+A round waits for Redis and its disk some dozen times. The event loop that hands messages to
+processes would stand still meanwhile, so it begins each round in a thread, which ends with its
+round. There is no thread or process that has to live on for delivery to go on.
+
+An event loop or a round that hangs can't end itself: after two minutes without a sweep a watchdog
+ends the process, and the log has where it stood. Whoever supervises the worker starts it again.
 """
 
 from __future__ import annotations
@@ -14,7 +17,9 @@ import faulthandler
 import os
 import signal
 import socket
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,7 +61,9 @@ _QUIET_SECONDS: Final = 2.0
 """Seconds to wait after Redis did not answer, as each try holds up the event loop."""
 EXIT_CODE: Final = 1
 HUNG_SECONDS: Final = 120.0
-"""The seconds without a sweep after which the event loop counts as hung."""
+"""The seconds without a sweep after which the event loop, or a round of it, counts as hung."""
+LEAVE_SECONDS: Final = 5.0
+"""The seconds for which the end of a worker waits for a round that is under way."""
 SUPERVISOR_VARIABLE: Final = "NOTIFY_SOCKET"
 """Names the socket of systemd that is told that the worker is ready, and that it sweeps."""
 END_SECONDS: Final = 10
@@ -175,6 +182,29 @@ def queue_length(client: Redis) -> int:
     return sum(int(client.llen(queue)) for queue in QUEUES)
 
 
+_ROUND: Final = threading.RLock()
+"""Held by a round in its thread. A process is forked between two rounds: it would inherit the locks
+that the thread holds at that moment, and nobody who gives them back."""
+os.register_at_fork(
+    before=_ROUND.acquire, after_in_parent=_ROUND.release, after_in_child=_ROUND.release
+)
+
+
+def begin_aside(work: Callable[[], bool]) -> Future[bool]:
+    """Do some work in a thread of its own, and return its result to come."""
+    ended: Future[bool] = Future()
+
+    def run() -> None:
+        with _ROUND:
+            try:
+                ended.set_result(work())
+            except BaseException as error:  # noqa: BLE001 - raised by whoever asks for the result
+                ended.set_exception(error)
+
+    threading.Thread(target=run, name="sweep", daemon=True).start()
+    return ended
+
+
 class SweepStep(bootsteps.StartStopStep):
     """Runs the sweep while the worker is connected to its broker; a step of Celery's consumer."""
 
@@ -186,6 +216,7 @@ class SweepStep(bootsteps.StartStopStep):
     def __init__(self, consumer: Any, **options: Any) -> None:
         self._timer: Any = None
         self._sweep: Sweep | None = None
+        self._round: Future[bool] | None = None
         self._watches = False
         super().__init__(consumer, **options)
 
@@ -209,6 +240,9 @@ class SweepStep(bootsteps.StartStopStep):
     def shutdown(self, consumer: Any) -> None:
         """Stop sweeping; Celery calls it at the end of the worker."""
         self.stop(consumer)
+        if self._round is not None:
+            # Else it could announce this node once more, after the announcement was taken back.
+            wait((self._round,), LEAVE_SECONDS)
         if self._sweep is not None:
             self._sweep.end()
 
@@ -217,10 +251,13 @@ class SweepStep(bootsteps.StartStopStep):
             watch_for_hanging(self.hung_seconds)
 
     def _tick(self) -> None:
-        assert self._sweep is not None
+        """Begin a round, unless one is under way, and obey what the one before has found."""
+        if self._round is not None and not self._round.done():
+            return  # The watchdog waits for it as it waits for the event loop.
+        before, self._round = self._round, self._begin()
         tell_supervisor("WATCHDOG=1")
         self._beat()
-        if self._sweep.tick():
+        if before is not None and before.result():
             LOG.error(
                 "worker.broken",
                 message="Nobody takes a lease though this worker wakes and has an idle process: "
@@ -228,6 +265,15 @@ class SweepStep(bootsteps.StartStopStep):
             )
             signal.alarm(END_SECONDS)
             raise WorkerShutdown(EXIT_CODE)
+
+    def _begin(self) -> Future[bool]:
+        assert self._sweep is not None
+        if self._watches:
+            return begin_aside(self._sweep.tick)
+        # A drain in this process takes locks of the node that keep only other processes out.
+        ended: Future[bool] = Future()
+        ended.set_result(self._sweep.tick())
+        return ended
 
 
 def watch_for_hanging(seconds: float) -> None:

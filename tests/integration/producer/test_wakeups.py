@@ -8,7 +8,7 @@ import pytest
 from celery.app.defaults import DEFAULTS
 from kombu.transport.redis import Channel
 
-from segrelay.producer.wakeups import CeleryWaker
+from segrelay.producer.wakeups import CeleryWaker, Woken
 from segrelay.worker.contract.celery import broker_options
 from tests.waiting import allowed
 
@@ -27,6 +27,33 @@ def test_ringing_leaves_a_message_in_the_queue(configure, client):
         "insider, partition 4, live",
     )
     assert headers["ignore_result"] is True
+
+
+def test_partitions_that_are_woken_together_share_a_round_trip_and_keep_their_order(
+    configure, client
+):
+    waker = CeleryWaker(configure())
+    waker.wake("insider", 0, queue="live")
+    before = client.info("commandstats")["cmdstat_evalsha"]["calls"]
+
+    waker.wake_all([Woken("insider", number, "live") for number in range(1, 700)])
+
+    messages = [orjson.loads(each) for each in client.lrange("segrelay.live", 0, -1)]
+    shown = [each["headers"]["argsrepr"] for each in reversed(messages)]
+    assert shown == [f"insider, partition {number}, live" for number in range(700)]
+    assert client.info("commandstats")["cmdstat_evalsha"]["calls"] == before + 2
+
+
+def test_a_full_redis_takes_wake_ups(configure, client):
+    waker = CeleryWaker(configure())
+    client.config_set("maxmemory", 1)
+
+    try:
+        waker.wake("insider", 1, queue="live")
+    finally:
+        client.config_set("maxmemory", 0)
+
+    assert client.llen("segrelay.live") == 1
 
 
 def test_a_dead_broker_costs_one_timeout_and_raises_nothing(configure):

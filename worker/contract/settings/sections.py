@@ -574,7 +574,8 @@ class RetentionSettings(Section):
         default=30 * 86_400.0, alias="history"
     )
     """The time for which `segrelay why` knows what became of a person's deliveries and of requests
-    to the receiver; their newest few thousand are kept, and no problem is told before they go."""
+    to the receiver, of which the newest few thousand are kept, and for which a backfill is kept
+    that was read or aborted and of which nothing waits or is dead. No problem is told before."""
     warning_seconds: Annotated[Seconds, between("1s", "365d")] = Field(
         default=7 * 86_400.0, alias="warning"
     )

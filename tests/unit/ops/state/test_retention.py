@@ -124,7 +124,7 @@ def test_nothing_goes_that_was_not_announced_for_as_long_by_steps(history, age_d
 
 
 def test_a_time_that_is_shorter_than_the_warning_is_announced_from_the_beginning():
-    limits = limits_of(RetentionSettings(dead_letters="1d", quarantine="0s"))
+    limits = limits_of(RetentionSettings(dead_letters="1d", quarantine="0s", history="0s"))
 
     assert limits == {"dead letters": Limit(DAY, DAY)}
     assert limits["dead letters"].announced_before_ms(NOW) == NOW

@@ -206,13 +206,18 @@ class Quick(SweepStep):
 def hang():
     time.sleep(float(sys.argv[3]))
 
+def sweep():
+    if sys.argv[1] == "round":
+        hang()
+    return False
+
 def call_repeatedly(_, tick):
     ticks.append(tick)
     return SimpleNamespace(cancel=bool)
 
 ticks = []
 consumer = SimpleNamespace(
-    app=SimpleNamespace(segrelay=SimpleNamespace(sweep=lambda _: SimpleNamespace(tick=bool))),
+    app=SimpleNamespace(segrelay=SimpleNamespace(sweep=lambda _: SimpleNamespace(tick=sweep))),
     pool=object.__new__(Solo if sys.argv[1] == "solo" else Prefork),
     timer=SimpleNamespace(call_repeatedly=call_repeatedly),
 )
@@ -220,7 +225,7 @@ step = Quick(consumer)
 step.start(consumer)
 for _ in range(int(sys.argv[2])):
     ticks[0]()
-    hang()
+    time.sleep(0.1) if sys.argv[1] == "round" else hang()
 if len(sys.argv) > 4:
     step.stop(consumer)
     hang()
@@ -239,8 +244,15 @@ def hanging(pool, turns, seconds, *stops):
     )
 
 
-def test_what_hangs_is_ended_and_the_log_has_where_it_stood():
-    ended = hanging("prefork", 1, 50)
+@pytest.mark.parametrize(
+    ("what", "turns"),
+    [
+        pytest.param("prefork", 1, id="the event loop"),
+        pytest.param("round", 500, id="a round beside the event loop"),
+    ],
+)
+def test_what_hangs_is_ended_and_the_log_has_where_it_stood(what, turns):
+    ended = hanging(what, turns, 50)
 
     assert (ended.returncode, ended.stdout) == (1, "")
     assert "in hang" in ended.stderr
@@ -252,9 +264,64 @@ def test_what_hangs_is_ended_and_the_log_has_where_it_stood():
         pytest.param("prefork", 15, 0.1, (), id="it sweeps in time"),
         pytest.param("prefork", 0, 2.0, ("stops",), id="it waits for its broker"),
         pytest.param("solo", 1, 2.0, (), id="it drains by itself"),
+        pytest.param("round", 15, 0.3, (), id="a round lasts longer than it should"),
     ],
 )
 def test_what_does_not_hang_goes_on(pool, turns, seconds, stops):
     ended = hanging(pool, turns, seconds, *stops)
 
     assert (ended.returncode, ended.stdout) == (0, "went on\n")
+
+
+BESIDE = """
+import os, sys, threading, time
+from types import SimpleNamespace
+from celery.concurrency.prefork import TaskPool as Prefork
+from celery.exceptions import WorkerShutdown
+from segrelay.worker.node.sweep import SweepStep
+
+rounds, may_end, ended = [], threading.Event(), threading.Event()
+
+def sweep():
+    rounds.append(threading.current_thread())
+    may_end.wait(30)
+    ended.set()
+    return True
+
+ticks = []
+consumer = SimpleNamespace(
+    app=SimpleNamespace(segrelay=SimpleNamespace(sweep=lambda _: SimpleNamespace(tick=sweep))),
+    pool=object.__new__(Prefork),
+    timer=SimpleNamespace(call_repeatedly=lambda _, tick: ticks.append(tick)),
+)
+step = SweepStep(consumer)
+step.start(consumer)
+ticks[0]()
+ticks[0]()
+print(len(rounds), ended.is_set(), flush=True)
+threading.Timer(0.3, may_end.set).start()
+if os.fork() == 0:
+    os._exit(0 if ended.is_set() else 1)
+print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
+rounds[0].join()
+try:
+    ticks[0]()
+except WorkerShutdown:
+    print("shut down", flush=True)
+os._exit(0)
+"""
+
+
+def test_the_event_loop_goes_on_while_a_round_is_under_way_and_obeys_it_afterwards():
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", BESIDE],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    one_round, forked_behind_it, *_, obeyed = done.stdout.splitlines()
+    assert one_round == "1 False"
+    assert forked_behind_it == "0"
+    assert obeyed == "shut down"

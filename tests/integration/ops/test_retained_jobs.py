@@ -1,0 +1,353 @@
+"""What Redis keeps of backfills that are over goes once the history is older."""
+
+import orjson
+import pytest
+
+from segrelay.ops.main import app
+from segrelay.ops.retention import Retention
+from segrelay.producer.backfill.jobs import JobStore
+from segrelay.worker.batch.send import Stop
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.redis.acts import read_acts
+from segrelay.worker.errors import PartitionsChange, UsageWrong
+from tests.configuration import table
+from tests.integration.ops.relay import EXIT, started
+from tests.integration.ops.test_retention import DAY_MS, pass_days, step
+from tests.interruptions import Case, killed_anywhere, standing_anywhere
+
+COUNTS = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
+
+
+class Jobs:
+    """Backfills of a small segrelay, which are over for as long as a test says."""
+
+    def __init__(self, relay, call, folder):
+        self.relay, self.call, self.folder = relay, call, folder
+        self.store = JobStore(relay.client)
+
+    def read(self, name, *people, days=0, file="", drains=True, job="--job"):
+        """Read a file of people to its end, and let that and its deliveries be some days ago."""
+        path = self.folder / f"{file or name}.ndjson"
+        path.write_bytes(
+            b"".join(orjson.dumps({"email": f"{one}@example.com"}) + b"\n" for one in people)
+        )
+        options = ("--audience", "vip", "--as-of", "now")
+        named = (job, name) if job else ()
+        result = self.call(app, "backfill", "start", path, *options, *named, "--again")
+        assert result.exit_code == 0, result.output
+        if drains:
+            self.relay.drain()
+        self.age(name, days)
+
+    def age(self, name, days):
+        client = self.relay.client
+        moved = int(client.hget(keys.job(name), "moved"))
+        client.hset(keys.job(name), "moved", moved - days * DAY_MS)
+        for at in self.relay.partitions():
+            for field, count in client.hgetall(at.jobtimes).items():
+                job, minute, kind = field.decode().split("|")
+                if job == name:
+                    client.hdel(at.jobtimes, field)
+                    client.hset(at.jobtimes, f"{job}|{int(minute) - days * 1_440}|{kind}", count)
+
+    def left(self, name):
+        """Return the fields, members and keys that still name a job, but its closed partitions."""
+        client = self.relay.client
+        found = client.keys(f"*job.{name}|*")
+        found += [one for one in client.smembers(keys.JOBS) if one == name.encode()]
+        found += client.keys(keys.job(name)) + client.keys(keys.job_bad_rows(name))
+        for at in self.relay.partitions():
+            for key in (at.counts, at.jobs, at.jobtimes):
+                fields = client.hkeys(key)
+                found += [one for one in fields if name.encode() in one.split(b"|")]
+        return [one for one in found if not one.endswith(b"|epoch")]
+
+
+@pytest.fixture
+def jobs(relay, call, tmp_path):
+    relay.configure(EXIT + table("retention"))
+    return Jobs(relay, call, tmp_path)
+
+
+def announced(relay):
+    """Let a week pass in which a worker announces what goes."""
+    step(relay)
+    pass_days(relay, 7)
+
+
+def test_a_backfill_that_ended_before_the_history_is_forgotten_and_the_sums_stay(jobs, relay):
+    jobs.read("old", "ann", "bob", days=31)
+    jobs.read("young", "cid", days=29)
+    before = {kind: relay.status()[kind] for kind in COUNTS}
+    announced(relay)
+
+    lines = step(relay)
+
+    assert lines == ["dropped: 1 backfills"]
+    assert jobs.left("old") == []
+    status = relay.status()
+    assert {kind: status[kind] for kind in COUNTS} == before
+    assert status["jobs"].keys() == {"young"}
+    assert [act.subject for act in read_acts(relay.client) if act.what == "retention"] == [
+        "backfill old"
+    ]
+
+
+def test_a_backfill_is_kept_until_the_week_of_the_warning_is_over(jobs, relay):
+    jobs.read("old", "ann", days=400)
+
+    step(relay)
+    pass_days(relay, 6)
+    step(relay)
+
+    assert jobs.left("old")
+
+
+def test_backfills_are_kept_for_ever_with_the_history(jobs, relay):
+    relay.configure(EXIT + table("retention", history="0s"))
+    jobs.read("old", "ann", days=3_000)
+    step(relay)
+    pass_days(relay, 3_000)
+
+    step(relay)
+
+    assert jobs.left("old")
+
+
+@pytest.mark.parametrize("phase", ["reading", "canary", "paused", "failed"])
+def test_a_backfill_that_somebody_may_go_on_with_is_kept(jobs, relay, phase):
+    jobs.read("old", "ann", days=400)
+    relay.client.hset(keys.job("old"), "phase", phase)
+    announced(relay)
+
+    step(relay)
+
+    assert relay.client.hget(keys.job("old"), "phase") == phase.encode()
+    assert relay.status()["jobs"]["old"]["delivered"] == 1
+
+
+def test_a_backfill_whose_deliveries_wait_is_kept_as_a_whole(jobs, relay):
+    jobs.read("old", *(f"p{n}" for n in range(20)), drains=False, days=400)
+    runtime = started(relay.settings)
+    runtime.drain("insider", 0, Stop())  # in one partition, nothing waits
+    runtime.close()
+    assert 0 < relay.status()["jobs"]["old"]["waiting"] < 20
+    announced(relay)
+
+    step(relay)
+
+    assert relay.status()["jobs"]["old"]["accepted"] == 20
+
+    relay.drain()
+    step(relay)
+    assert relay.status()["jobs"]["old"]["delivered"] == 20  # the last of them a moment ago
+
+    jobs.age("old", 31)
+    step(relay)
+    assert jobs.left("old") == []
+
+
+def test_a_backfill_with_a_dead_letter_is_kept_until_that_is_gone(jobs, relay, sandbox, call):
+    sandbox.settings(poison="poisoned", poison_status=200)
+    path = jobs.folder / "old.ndjson"
+    rows = [
+        {"email": f"p{n}@example.com", "status": "poisoned" if n == 3 else ""} for n in range(9)
+    ]
+    path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    call(app, "backfill", "start", path, "--audience", "vip", "--as-of", "now", "--job", "old")
+    relay.drain()
+    jobs.age("old", 31)
+    announced(relay)
+
+    step(relay)
+
+    found = relay.status()["jobs"]["old"]
+    assert (found["accepted"], found["delivered"], found["dead"]) == (9, 8, 1)
+
+    call(app, "dlq", "discard", "--all", "--yes")
+    jobs.age("old", 31)
+    step(relay)
+    assert jobs.left("old") == []
+
+
+def test_a_backfill_that_a_person_has_paused_is_kept(jobs, relay):
+    jobs.read("old", "ann", days=31)
+    at = '{"reason": "wait", "by": "ann", "at": "2026-01-01T00:00:00+00:00"}'
+    relay.client.hset(keys.PAUSED, "job|old", at)
+    announced(relay)
+
+    step(relay)
+
+    assert jobs.left("old")
+
+
+def test_a_step_that_lost_its_time_forgets_no_backfill(jobs, relay):
+    jobs.read("old", "ann", days=31)
+    announced(relay)
+
+    class Late(Retention):
+        def _drop(self, partitions, limits, state, now_ms):
+            return super()._drop(partitions, limits, state, now_ms - 21_000)
+
+    Late(relay.client, relay.settings).step()
+
+    assert relay.status()["jobs"]["old"]["delivered"] == 1
+
+
+def test_a_backfill_that_ended_at_a_time_that_nobody_knows_is_kept_from_now_on(jobs, relay):
+    jobs.read("old", "ann", days=400)
+    relay.client.hdel(keys.job("old"), "moved")
+    announced(relay)
+
+    step(relay)
+
+    assert relay.status()["jobs"]["old"]["delivered"] == 1
+    assert relay.client.hget(keys.job("old"), "moved")
+
+
+def test_a_file_is_read_again_under_the_name_of_a_backfill_that_was_forgotten(jobs, relay, call):
+    """Where its readers were is kept for longer, and is not that of the new one."""
+    jobs.read("vip", "ann", "bob", days=31, job="", file="people")
+    announced(relay)
+    step(relay)
+    assert jobs.left("vip") == []
+    start = ("--audience", "vip", "--as-of", "now", "--job", "vip")
+
+    with pytest.raises(UsageWrong, match="within the last day"):
+        call(app, "backfill", "start", jobs.folder / "people.ndjson", *start)
+    jobs.read("vip-2", "ann", "bob", job="", file="people")
+    relay.client.delete(keys.job_forgotten("vip"))
+    jobs.read("vip", "ann", "bob", job="", file="people")
+
+    found = relay.status()["jobs"]
+    assert [found[name]["delivered"] for name in ("vip", "vip-2")] == [2, 2]
+
+
+def test_a_reader_of_an_aborted_backfill_that_was_forgotten_writes_nothing(jobs, relay):
+    """It stood still all the time, and its epoch is refused in all partitions."""
+    jobs.read("old", "ann", days=31)
+    client = relay.client
+    jobs.store.stop("old", "aborted", relay.partitions())
+    jobs.age("old", 31)
+    epoch = int(client.hget(keys.job("old"), "epoch"))
+    announced(relay)
+    step(relay)
+    assert jobs.left("old") == []
+
+    for at in relay.partitions():
+        assert int(client.hget(at.jobs, "old|epoch")) > epoch
+
+    now = int(client.time()[0]) * 1_000
+    for at in relay.partitions():
+        jobs.store.reopen(at, now - DAY_MS)
+        assert client.hget(at.jobs, "old|epoch")
+        jobs.store.reopen(at, now + DAY_MS)
+        assert not client.hget(at.jobs, "old|epoch")
+
+
+def test_partitions_stay_closed_to_backfills_that_are_there(jobs, relay):
+    jobs.read("young", "ann")
+    now = int(relay.client.time()[0]) * 1_000
+
+    for at in relay.partitions():
+        jobs.store.reopen(at, now + DAY_MS)
+
+    assert all(relay.client.hget(at.jobs, "young|epoch") for at in relay.partitions())
+
+
+def test_a_name_without_a_backfill_is_removed(jobs, relay):
+    """The process that made or forgot the backfill was killed."""
+    relay.client.sadd(keys.JOBS, "nobody")
+    announced(relay)
+
+    step(relay)
+
+    assert jobs.store.names() == []
+
+
+def test_another_backfill_of_the_name_is_not_forgotten_by_who_stood_still(jobs, relay):
+    jobs.read("old", "ann", days=31)
+    found = jobs.store.named("old")
+    jobs.store.forget(found, relay.partitions())
+    relay.client.delete(keys.job_forgotten("old"))
+    jobs.read("old", "bob")
+
+    assert not jobs.store.forget(found, relay.partitions())
+
+    assert relay.status()["jobs"]["old"]["delivered"] == 1
+
+
+def test_nothing_is_forgotten_while_the_number_of_partitions_changes(jobs, relay):
+    jobs.read("old", "ann", days=31)
+    for at in relay.partitions():
+        relay.client.hset(at.lease, "token", "renumbered:1")
+
+    with pytest.raises(PartitionsChange):
+        jobs.store.forget(jobs.store.named("old"), relay.partitions())
+
+    assert relay.status()["jobs"]["old"]["delivered"] == 1
+
+
+def test_no_id_is_given_again_that_was_in_a_stream_of_a_forgotten_backfill(jobs, relay):
+    """Also where the clock was set back: a late settlement would remove a new entry."""
+    jobs.read("old", *(f"p{n}" for n in range(40)), days=31)
+    streams = {at: at.stream("job.old|vip-enter") for at in relay.partitions()}
+    ahead_ms = (int(relay.client.time()[0]) + 3_600) * 1_000
+    for at, stream in streams.items():
+        relay.client.hset(at.lease, "floor", 1)
+        relay.client.xadd(stream, {"h": "", "p": ""}, id=f"{ahead_ms}-5")
+        relay.client.xdel(stream, f"{ahead_ms}-5")
+    announced(relay)
+
+    step(relay)
+
+    assert not any(map(relay.client.exists, streams.values()))
+    assert {int(relay.client.hget(at.lease, "floor")) for at in streams} == {ahead_ms}
+
+
+def test_bad_rows_go_with_their_backfill(jobs, relay):
+    jobs.read("old", "ann", days=31)
+    relay.client.rpush(keys.job_bad_rows("old"), b"row")
+    announced(relay)
+
+    step(relay)
+
+    assert not relay.client.exists(keys.job_bad_rows("old"))
+
+
+@pytest.fixture
+def due(jobs, relay):
+    """Three backfills that the next step forgets, and one that it leaves."""
+    for number in range(3):
+        jobs.read(f"old-{number}", f"p{number}", "ann", days=31)
+    jobs.read("young", "bob", days=1)
+    announced(relay)
+
+    def sums():
+        status = relay.status()
+        return {kind: status[kind] for kind in COUNTS}
+
+    before = sums()
+
+    def holds():
+        assert sums() == before
+
+    return Case(
+        lambda client: step(relay, client),
+        lambda: (
+            before,
+            sums(),
+            relay.status()["jobs"].keys(),
+            [jobs.left(f"old-{number}") for number in range(3)],
+            sorted(act.subject for act in read_acts(relay.client) if act.what == "retention"),
+        ),
+        holds=holds,
+    )
+
+
+def test_a_step_that_forgets_backfills_is_killed_anywhere_and_done_again(relay, redis_url, due):
+    killed_anywhere(relay.client, redis_url, due)
+
+
+def test_a_step_that_forgets_backfills_stands_still_while_another_is_done(relay, redis_url, due):
+    standing_anywhere(relay.client, redis_url, due, times=8)
