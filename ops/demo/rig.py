@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,25 +85,32 @@ url = "/api/user/v1/upsert"
 """
 
 _PAIR: Final = """
-[triggers.{audience}-enter]
+[triggers.{name}-enter]
 destination = "insider"
-audiences = ["{audience}"]
+audiences = {audiences}
 on = "enter"
 template = "insider/enter.jsonnet"
 url = "/api/user/v1/upsert"
 
-[triggers.{audience}-exit]
+[triggers.{name}-exit]
 destination = "insider"
-audiences = ["{audience}"]
+audiences = {audiences}
 on = "exit"
 template = "insider/exit.jsonnet"
 url = "/api/user/v1/attribute/delete"
 """
 
 
-def trigger_pairs(audiences: Iterable[str]) -> str:
-    """Return TOML tables: a trigger for entrances and a trigger for exits of each audience."""
-    return "".join(_PAIR.format(audience=audience) for audience in audiences)
+def trigger_pairs(audiences: Sequence[str], pairs: int = 0) -> str:
+    """Return TOML tables: triggers for entrances and triggers for exits of audiences.
+
+    Args:
+        audiences: The slugs, which are shared out evenly; a pair has the name of its first one.
+        pairs: The number of pairs; 0 = one for each audience.
+    """
+    pairs = pairs or len(audiences)
+    shares = [list(audiences[first::pairs]) for first in range(pairs)]
+    return "".join(_PAIR.format(name=share[0], audiences=share) for share in shares)
 
 
 DESTINATION: Final = "insider"

@@ -34,6 +34,7 @@ def drain(
     events: int,
     people: int = 1_000_000,
     triggers: int = 0,
+    audiences: int = 0,
     exit_events: bool = False,
     profile_bytes: int = 1_000,
     fields: int = 0,
@@ -46,19 +47,21 @@ def drain(
         events: Number of events.
         people: Number of people, among whom the events are spread.
         triggers: Number of triggers over which the events are spread evenly; 0 for the rig's own.
+        audiences: Number of audiences over which they are spread; 0 for one for each pair of
+            triggers, or the rig's own.
         exit_events: A third trigger makes two deliveries of an exit.
         profile_bytes: Size of a profile.
         fields: Least number of fields of a profile.
         partitions: Of the destination.
         while_draining: Start the worker first; otherwise it starts when all events are accepted.
     """
-    audiences = audiences_of(triggers) or AUDIENCES
+    slugs = audiences_of(2 * audiences or triggers) or AUDIENCES
     chance = Random(1)  # noqa: S311 - invented people
-    happened = happenings(chance, events=events, people=people, audiences=audiences)
+    happened = happenings(chance, events=events, people=people, audiences=slugs)
     with bench_rig(
         exit_events=exit_events,
         redis_lines=f"partitions = {partitions}",
-        more=trigger_pairs(audiences_of(triggers)),
+        more=trigger_pairs(slugs, triggers // 2) if triggers else "",
     ) as rig:
         rows = payloads(happened, profile_bytes=profile_bytes, fields=fields)
         return accepted_and_drained(rig, happened, rows, while_draining=while_draining)

@@ -21,6 +21,9 @@ from tools.bench.tapping import WATCHES, drain_watched
 _RATE: Final = "events/s"
 _REQUESTS: Final = "requests"
 _MICROSECONDS: Final = "µs an event"
+_AUDIENCES: Final = 200
+"""The number of audiences where triggers are compared: whoever enters one and leaves another needs
+a request for each, one after the other, however few triggers there are."""
 _ENTER: Final = "insider/enter.jsonnet"
 _BESIDE: Final = {
     "idle": "nothing",
@@ -105,7 +108,10 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         "The number of triggers",
         _RATE,
         drain,
-        tuple(_drained(f"{count} triggers", triggers=count) for count in (2, 40, 400)),
+        tuple(
+            _drained(f"{count} triggers", triggers=count, audiences=_AUDIENCES)
+            for count in (2, 40, 400)
+        ),
         events=50_000,
     ),
     "requests": Scenario(
@@ -113,7 +119,12 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         _REQUESTS,
         drain,
         tuple(
-            _drained(f"{count} triggers", "requests_per_1000_events", triggers=count)
+            _drained(
+                f"{count} triggers",
+                "requests_per_1000_events",
+                triggers=count,
+                audiences=_AUDIENCES,
+            )
             for count in (2, 40, 400)
         ),
         events=50_000,

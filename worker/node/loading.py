@@ -290,11 +290,16 @@ def load(settings: Settings, ask: Ask = answers_apart) -> Loaded:
     fit = [each for each in settings.triggers.values() if templates[settings.template_of(each)][0]]
     problems = _problems(settings, fit, renderer, ask)
     triggers: dict[str, dict[str, LoadedTrigger]] = {name: {} for name in settings.destinations}
+    given: dict[bytes, Mapping[str, Any]] = {}
     for trigger in settings.triggers.values():
         template, broken = templates[settings.template_of(trigger)]
         envelope, torn = _envelope(settings, trigger, renderer)
         stopped = broken or torn or problems.get(trigger.name, "")
-        loaded = replace(_loaded_trigger(settings, trigger, template, stopped), envelope=envelope)
+        # Rendering writes the settings of its events as JSON once for each object that holds them.
+        same = given.setdefault(orjson.dumps(trigger.settings), trigger.settings)
+        loaded = replace(
+            _loaded_trigger(settings, trigger, template, stopped), envelope=envelope, settings=same
+        )
         triggers[trigger.destination][trigger.name] = _with_edition(settings, loaded)
         if loaded.stopped:
             LOG.error("trigger.stopped", trigger=trigger.name, reason=loaded.stopped)
