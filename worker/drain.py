@@ -379,7 +379,9 @@ class Drain:
         rendering = (
             p for delivery in batch.decoded if (p := delivery.position) not in batch.before
         )
-        texts = await self.partition.ledgers(digests, rendering)
+        # Of live work that comes while this drain goes on with a backfill, it has to hear.
+        hears = batch.kind == LIVE and BACKFILL in self.kinds
+        texts = await self.partition.ledgers(digests, rendering, hears=hears)
         by_digest = dict(zip(digests, texts, strict=True))
         known = unpack_ledgers(batch.decoded, by_digest, batch)
         await settler.stop()
