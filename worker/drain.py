@@ -442,7 +442,8 @@ class Drain:
                     packer.lose_patience()
                 await asyncio.gather(*done)
                 if batch.kind == BACKFILL and batch.parts and not yields:
-                    yields = await self._live_is_due(batch.state)
+                    known = batch.state.live_is_due
+                    yields = known or await self._live_is_due(batch.state)
         finally:
             # The other requests end before the error of one is raised.
             await asyncio.gather(*running, return_exceptions=True)

@@ -200,3 +200,28 @@ def test_a_drain_of_a_backfill_hears_of_live_work_after_that_which_it_has_delive
 
     assert wakeup == [b"1"], "somebody is woken"
     assert tally.delivered == 1_502
+
+
+def test_live_work_that_is_known_to_wait_is_not_asked_for_again(make_world) -> None:
+    asked: list[int] = []
+
+    def counts(sending: Sending) -> Reply:
+        asked.append(world.redis.asked["SMEMBERS"])
+        return taken(sending)
+
+    world = make_world(counts, api=replace(InsiderApi(), max_users=50))
+    world.render_seconds = 0.03
+    world.limits = replace(world.limits, in_flight=1)
+    world.put(*(event(f"p{n}", lane="backfill") for n in range(1_500)))
+
+    def call() -> None:
+        world.put_now(event("ada"))
+        world.live_calls += 1
+
+    world.loop.call_later(0.01, call)
+
+    world.drain()
+
+    first, second, *_ = world.sendings
+    assert [each.positions[0].partition("|")[0] for each in (first, second)] == ["backfill", "live"]
+    assert asked[1] == asked[0] + 1, "only what is to be read next"
