@@ -387,7 +387,9 @@ class Drain:
         rendering = (
             p for delivery in batch.decoded if (p := delivery.position) not in batch.before
         )
-        texts = await self.partition.ledgers(digests, rendering)
+        # Of live work that comes while this drain goes on with a backfill, it has to hear.
+        hears = batch.kind == LIVE and BACKFILL in self.kinds
+        texts = await self.partition.ledgers(digests, rendering, hears=hears)
         by_digest = dict(zip(digests, texts, strict=True))
         known = unpack_ledgers(batch.decoded, by_digest, batch)
         await settler.stop()
@@ -448,7 +450,8 @@ class Drain:
                     packer.lose_patience()
                 await asyncio.gather(*done)
                 if batch.kind == BACKFILL and batch.parts and not yields:
-                    yields = await self._live_is_due(batch.state)
+                    known = batch.state.live_is_due
+                    yields = known or await self._live_is_due(batch.state)
         finally:
             # The other requests end before the error of one is raised.
             await asyncio.gather(*running, return_exceptions=True)
