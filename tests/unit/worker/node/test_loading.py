@@ -70,9 +70,9 @@ def test_triggers_that_differ_in_name_and_audiences_only_are_tried_once(tmp_path
 
 def test_triggers_with_equal_settings_share_the_object_that_holds_them(tmp_path) -> None:
     settings = settings_with(tmp_path, [("one", "enter"), ("two", "enter")], enter=ENTER)
-    other = settings.triggers["two"].model_copy(update={"name": "three"})
-    other.settings = {**other.settings, "limit": 1}
-    settings.triggers["three"] = other
+    two = settings.triggers["two"]
+    update = {"name": "three", "settings": {**two.settings, "limit": 1}}
+    other = settings.triggers["three"] = two.model_copy(update=update)
 
     triggers = load(settings).triggers["insider"]
 
