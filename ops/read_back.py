@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Final
 
 import structlog
@@ -26,18 +25,17 @@ from segrelay.ops.state.person import Names, read_records
 from segrelay.ops.state.read_backs import ReadBacks
 from segrelay.ops.verify import Membership, ReachedPerson, expected
 from segrelay.producer.steps import Step, StepStore, wait_seconds
-from segrelay.producer.tasks import do_background_job
+from segrelay.producer.tasks import client_of, do_background_job
 from segrelay.worker.adapters.redis.gate import read_state
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import READ_BACK_TASK, BackgroundJob, ResultLine, Turn, Turns
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.claim import settled_numbering
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.connection import connect, resolve_url
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.core.gate import gate_id
 from segrelay.worker.destinations.insider.api import CUSTOM
-from segrelay.worker.errors import OperationsMustAct
+from segrelay.worker.errors import OperationsMustAct, SegrelayError
 
 LOG: Final = structlog.get_logger()
 PEOPLE_A_PARTITION: Final = 20
@@ -164,19 +162,12 @@ def reading_back_for(client: Redis, settings: Settings, destination: str) -> Rea
     return ReadingBack(client, settings, destination, opened)
 
 
-@shared_task(name=READ_BACK_TASK, bind=True, ignore_result=True)
+@shared_task(name=READ_BACK_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
 def read_back(self: Any, destination: str, destination_id: str) -> ResultLine:
     """Read one person of a destination back."""
     job = BackgroundJob(READ_BACK_TASK, destination, destination_id)
     return do_background_job(self.app.segrelay, job, _step)
 
 
-@cache
-def _client(node: Turns) -> Redis:
-    """Connect at the first task: a process that was forked later has its own."""
-    redis = node.settings.redis
-    return connect(resolve_url(redis), replicas=redis.replicas)
-
-
 def _step(node: Turns, destination: str, _turn: Turn) -> tuple[str, bool]:
-    return reading_back_for(_client(node), node.settings, destination).step().line, False
+    return reading_back_for(client_of(node), node.settings, destination).step().line, False

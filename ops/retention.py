@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -38,16 +38,15 @@ from segrelay.ops.state.retention import (
 from segrelay.producer.backfill.jobs import JobStore
 from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.producer.steps import LOCK_MS, Step
-from segrelay.producer.tasks import do_background_job
+from segrelay.producer.tasks import client_of, do_background_job
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import RETENTION_TASK, BackgroundJob, ResultLine, Turn, Turns
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.acts import Act, note_act
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.connection import connect, resolve_url
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import read_pauses
-from segrelay.worker.errors import LeaseLost, PartitionsChange
+from segrelay.worker.errors import LeaseLost, PartitionsChange, SegrelayError
 
 LOG: Final = structlog.get_logger()
 DROPPED_AT_ONCE: Final = 200
@@ -63,7 +62,7 @@ _TOLD_AGAIN_MS: Final = 3_600_000
 
 @dataclass(slots=True)
 class Retention:
-    """Announces and drops what was kept for long enough, step by step."""
+    """Drops old dead letters and quarantined records, a step at a time, after announcing them."""
 
     client: Redis
     settings: Settings
@@ -191,10 +190,11 @@ class Retention:
         )
 
     def _trim_minutes(self, partitions: Sequence[PartitionKeys], now_ms: int) -> None:
-        """Remove the minutes of jobs, for their reports, that are older than what the ledger tells.
+        """Remove from Redis how many deliveries a job settled in minutes that are long over.
 
-        They are fields of one hash, which goes once no job settles anything for that long: where
-        there is a job every night, it never would. Each minute one partition has its turn.
+        Reports of jobs tell it for as long as the ledger is kept. The minutes are fields of one
+        hash, which goes once no job settles anything for that long: where there is a job every
+        night, it never would. Each minute one partition has its turn.
         """
         if not partitions:
             return
@@ -221,10 +221,10 @@ class Retention:
     def _tell(
         self, partitions: Sequence[PartitionKeys], state: RetentionState, now_ms: int
     ) -> None:
-        """Keep an act in the audit about what was dropped since the last one.
+        """Note in the audit how many things were dropped since its last act about them.
 
-        How many have gone ever is counted where they went, so a step that died here is told of by
-        the next one, once: the act has the number in its key.
+        All that were ever dropped are counted by the scripts that drop them. So if a step dies
+        here, the next one tells of it, once: the act has the number in its key.
         """
         for what, count in ever_dropped(self.client, partitions).items():
             told, told_ms = state.told.get(what, 0), state.told_ms.get(what, 0)
@@ -236,19 +236,12 @@ class Retention:
                 state.told[what], state.told_ms[what] = count, now_ms
 
 
-@shared_task(name=RETENTION_TASK, bind=True, ignore_result=True)
+@shared_task(name=RETENTION_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
 def retain(self: Any, name: str, _: str) -> ResultLine:
-    """Announce and drop what was kept for long enough."""
+    """Do one step of retention, as a Celery task."""
     return do_background_job(self.app.segrelay, BackgroundJob(RETENTION_TASK, name), _step)
 
 
-@cache
-def _client(node: Turns) -> Redis:
-    """Connect at the first task: a process that was forked later has its own."""
-    redis = node.settings.redis
-    return connect(resolve_url(redis), replicas=redis.replicas)
-
-
 def _step(node: Turns, _name: str, _turn: Turn) -> tuple[str, bool]:
-    step = Retention(_client(node), node.settings).step()
+    step = Retention(client_of(node), node.settings).step()
     return step.line, step.more

@@ -36,10 +36,19 @@ NO_TURN: Final = "no free slot"
 
 
 @cache
+def client_of(node: Turns) -> Redis:
+    """Return this process' connection for background jobs, opened by the first of them.
+
+    A process that is forked later has its own.
+    """
+    redis = node.settings.redis
+    return connect(resolve_url(redis), replicas=redis.replicas)
+
+
+@cache
 def _opened(node: Turns) -> tuple[Redis, Publisher, FileSources]:
     """Return the connection, the publisher and the files of syncs that this process has open."""
-    redis = node.settings.redis
-    client = connect(resolve_url(redis), replicas=redis.replicas)
+    client = client_of(node)
     return client, Publisher(client, node.settings), {}
 
 

@@ -1,8 +1,9 @@
-"""Stand-ins on loopback for the storage of Google Cloud and of Azure, as far as files are read."""
+"""Stand-ins on loopback for the storage of Google Cloud and of Azure, as far as files need it."""
 
 import base64
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ class Cloud:
         scheme: Of its URLs: `gs` or `az`.
         ranges: The ranges that were read.
         broken_from: The position from which no range is given; None = all are.
+        parts: What was sent of objects that are not whole yet, by object and part.
     """
 
     scheme: str
@@ -44,6 +46,7 @@ class Cloud:
     ranges: list[str] = field(default_factory=list)
     broken_from: int | None = None
     is_away: bool = False
+    parts: dict[str, bytes] = field(default_factory=dict)
     _number: int = 0
 
     def put(self, name: str, content: bytes) -> None:
@@ -74,6 +77,54 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self.do_GET()
+
+    def do_POST(self) -> None:
+        """Take an object of Google's: `upload/storage/v1/b/BUCKET/o`, whole or in parts."""
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        parts = urlsplit(self.path)
+        query = {name: found[0] for name, found in parse_qs(parts.query).items()}
+        if self.cloud.is_away:
+            return self._answer(503, b"")
+        if parts.path != f"/upload/storage/v1/b/{BUCKET}/o":
+            return self._answer(404, b"{}")
+        if query["uploadType"] == "multipart":
+            _, described, content = content.split(b"\n\n", 2)
+            query["name"] = json.loads(described.partition(b"\n--==0==")[0])["name"]
+            content = content.removesuffix(b"\n--==0==--")
+        name = query["name"]
+        if query.get("ifGenerationMatch") == "0" and name in self.cloud.blobs:
+            return self._answer(412, b"{}")
+        if query["uploadType"] == "resumable":
+            here = f"http://{self.headers['Host']}{self.path}"
+            return self._answer(200, b"", Location=here.replace("resumable", "part"))
+        if query["uploadType"] == "part":
+            content = self.cloud.parts.pop(name, b"") + content
+            if len(content) < int(self.headers["Content-Range"].rpartition("/")[2]):
+                self.cloud.parts[name] = content
+                return self._answer(308, b"", Range=f"bytes=0-{len(content) - 1}")
+        self.cloud.put(name, content)
+        return self._json(_google_info(name, self.cloud.blobs[name]))
+
+    def do_PUT(self) -> None:
+        """Take an object of Azure's: `ACCOUNT/CONTAINER/NAME`, whole or in blocks."""
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        parts = urlsplit(self.path)
+        query = {name: found[0] for name, found in parse_qs(parts.query).items()}
+        _, container, name = unquote(parts.path).strip("/").split("/", 2)
+        if self.cloud.is_away:
+            return self._answer(503, b"")
+        if container != BUCKET:
+            return self._answer(404, b"", **{"x-ms-error-code": "ContainerNotFound"})
+        if query.get("comp") == "block":
+            self.cloud.parts[query["blockid"]] = content
+            return self._answer(201, b"")
+        if self.headers.get("If-None-Match") == "*" and name in self.cloud.blobs:
+            return self._answer(409, b"", **{"x-ms-error-code": "BlobAlreadyExists"})
+        if query.get("comp") == "blocklist":
+            blocks = re.findall("<Latest>(.+?)</Latest>", content.decode())
+            content = b"".join(self.cloud.parts.pop(block) for block in blocks)
+        self.cloud.put(name, content)
+        return self._answer(201, b"", ETag='"0x1"', **_modified(datetime.now(UTC)))
 
     def _google(self, steps: list[str], query: dict[str, str]) -> None:
         """Answer `storage/v1/b/BUCKET`, `…/o`, `…/o/NAME` and `download/storage/v1/…/o/NAME`."""

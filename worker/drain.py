@@ -238,9 +238,8 @@ class Drain:
             latest = end + self.limits.slice_seconds * LATE_SHARE
             goes_on = progress and not state.yields and self.clock.seconds() < latest
             if goes_on and self._is_all(batch):
-                state.streams = (
-                    names  # if there is another by now, the release tells that it is due
-                )
+                # If there is another by now, the release tells that it is due.
+                state.streams = names
                 return Done.ALL
             if batch.kind == BACKFILL and (not goes_on or await self.live_waits()):
                 # What is live here does not wait until somebody else takes the lease.
@@ -294,7 +293,7 @@ class Drain:
     async def _streams(self, state: State) -> tuple[str, ...]:
         """Return the names of the streams, from memory if they were read a moment ago."""
         names, state.streams = state.streams, None
-        state.live_calls = self.live_calls()
+        state.live_calls, state.live_is_due = self.live_calls(), False
         return await self.partition.streams() if names is None else names
 
     def _readable(self, names: Iterable[str], kind: LaneKind, state: State) -> list[str]:
@@ -368,7 +367,7 @@ class Drain:
                 await sender.settler.settle_unsent()
                 if not running:
                     return
-                if following and self.clock.seconds() < end and not self.canary_shares.shares:
+                if following and self._prepares(batch) and self.clock.seconds() < end:
                     following.begin(self._rendering_ends(batch, looked=self.clock.seconds()))
                 done, running = await asyncio.wait(
                     running,
@@ -378,10 +377,16 @@ class Drain:
                 if not done:
                     packer.lose_patience()
                 await asyncio.gather(*done)
-                yields = batch.kind == BACKFILL and await self._live_is_due(batch.state)
+                if batch.kind == BACKFILL and batch.parts and not yields:
+                    yields = await self._live_is_due(batch.state)
         finally:
             # The other requests end before the error of one is raised.
             await asyncio.gather(*running, return_exceptions=True)
+
+    def _prepares(self, batch: Batch) -> bool:
+        """Say whether the next batch is prepared behind one; not if live work has its turn next."""
+        is_next = batch.kind == LIVE or not batch.state.live_is_due
+        return is_next and not self.canary_shares.shares
 
     def _rendering_ends(self, batch: Batch, looked: float) -> Callable[[], Awaitable[bool]]:
         """Return a function that says whether to stop rendering a batch for now, for live work.
@@ -414,7 +419,8 @@ class Drain:
     async def _live_is_due(self, state: State) -> bool:
         """Say whether live work waits, in this partition or elsewhere."""
         live = self._readable(await self.partition.streams(), LIVE, state)
-        return await is_any_due(self.partition, state, live) or await self.live_waits()
+        state.live_is_due = await is_any_due(self.partition, state, live) or await self.live_waits()
+        return state.live_is_due
 
     def _sender(self, batch: Batch, settler: Settler, refusals: Refusals) -> BatchSender:
         conclusion = Conclusion(

@@ -234,9 +234,9 @@ def watch(
     *,
     relay: Reads,
 ) -> Result:
-    """List the watched places; with a name, show what that watch has taken, and what it can't.
+    """Show the watches, or one of them: which files it took, and which it can't read.
 
-    The workers do the watching: each new file below a [backfill.watch.NAME] becomes a job.
+    Workers look for files: each new one at the source of a [backfill.watch.NAME] becomes a job.
     """
     tables = relay.settings.backfill.watch
     if name and name not in tables:

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
-from functools import cache
 from itertools import count
 from typing import Any, Final, Protocol
 
@@ -29,12 +28,11 @@ from segrelay.producer.publishing.drafting import routing_digest
 from segrelay.producer.sources.opening import listing_of, look_at_file
 from segrelay.producer.sources.remote import Found
 from segrelay.producer.steps import STEP_SECONDS, Step, wait_seconds
-from segrelay.producer.tasks import do_background_job
+from segrelay.producer.tasks import client_of, do_background_job
 from segrelay.worker.contract.celery import WATCH_TASK, BackgroundJob, ResultLine, Turn, Turns
 from segrelay.worker.contract.redis.acts import Act, note_act
 from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.connection import connect, resolve_url
 from segrelay.worker.contract.settings import BackfillWatch, Settings
 from segrelay.worker.contract.settings.problems import did_you_mean
 from segrelay.worker.contract.settings.urls import is_remote
@@ -162,7 +160,7 @@ class Watching:
         return f"{place}/" if source.endswith("/") else place
 
     def _begin(self, state: WatchState, listing: Mapping[str, Found]) -> None:
-        """Keep what is there at the first look, or at the first after the place was changed."""
+        """Note the files of the first look, at the source that is configured now."""
         versions = [Version.of(file, found) for file, found in listing.items()]
         left = versions if self.watch.existing == "skip" else []
         state.source, state.since_ms = self.watch.source, state.looked_ms
@@ -371,7 +369,7 @@ class Watching:
 
 
 _readers: Final[dict[str, Reader]] = {}
-"""The readers that this process has started, by job: they end with what is kept here."""
+"""The processes that read jobs for this one, by job; a reader ends when it is dropped from here."""
 
 
 def watching_for(client: Redis, settings: Settings, name: str) -> Watching:
@@ -402,13 +400,6 @@ def watch(self: Any, name: str, _: str) -> ResultLine:
     return do_background_job(self.app.segrelay, BackgroundJob(WATCH_TASK, name), _step)
 
 
-@cache
-def _client(node: Turns) -> Redis:
-    """Connect at the first task: a process that was forked later has its own."""
-    redis = node.settings.redis
-    return connect(resolve_url(redis), replicas=redis.replicas)
-
-
 def _step(node: Turns, name: str, turn: Turn) -> tuple[str, bool]:
-    step = watching_for(_client(node), node.settings, name).step(is_over=turn.is_over)
+    step = watching_for(client_of(node), node.settings, name).step(is_over=turn.is_over)
     return step.line, step.more

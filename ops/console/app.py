@@ -228,6 +228,7 @@ def _environment(prefix: str) -> Environment:
         loader=FileSystemLoader(HERE / "html"),
         autoescape=True,
         undefined=StrictUndefined,
+        auto_reload=False,
         finalize=_safe,
         trim_blocks=True,
         lstrip_blocks=True,

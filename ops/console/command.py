@@ -39,7 +39,6 @@ from segrelay.worker.errors import ConfigurationInvalid, UsageWrong
 
 LOG: Final = structlog.get_logger()
 _TIMEOUT_SECONDS: Final = 3.0
-_SWITCH_SECONDS: Final = 0.000_5
 
 MENU: Final = (
     MenuEntry("/", "Now", "n"),
@@ -104,9 +103,6 @@ def console(
 
 
 def _serve(settings: Settings, section: ConsoleSettings) -> None:
-    # A page takes the interpreter some thirty times: beside a thread that reads the standing, each
-    # time would be 5 ms otherwise.
-    sys.setswitchinterval(_SWITCH_SECONDS)
     rights = Rights.of(section)
     with closing(connect(resolve_url(settings.redis), timeout_seconds=_TIMEOUT_SECONDS)) as client:
         commands = StartedCommands()

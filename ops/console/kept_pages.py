@@ -168,10 +168,10 @@ def _parts(streams: Iterable[Stream], standing: Standing) -> Iterator[WaitingPar
     orphaned: set[tuple[str, str, str]] = set()
     for stream in streams:
         key = (stream.partition.destination, stream.trigger, stream.lane)
+        if key not in counts and is_orphan(standing.settings, stream.partition, stream.trigger):
+            orphaned.add(key)
         counts[key] += stream.length
         oldest[key] = min(oldest.get(key, stream.since_ms), stream.since_ms)
-        if is_orphan(standing.settings, stream.partition, stream.trigger):
-            orphaned.add(key)
     for key, count in counts.most_common():
         destination, trigger, lane = key
         stops = list(standing.stops([trigger], job_of_lane(lane)))

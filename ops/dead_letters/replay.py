@@ -430,7 +430,10 @@ def _target(dead_letter: StoredDeadLetter) -> str:
 
 
 def _entry(dead_letter: StoredDeadLetter) -> tuple[bytes, bytes]:
-    """Return header and profile for the stream; what can't be read goes back as it was."""
+    """Return header and profile of a dead letter as an entry of a stream.
+
+    An entry that could not be read goes back as it was.
+    """
     header = dead_letter_header(dead_letter)
     if header is None:
         entry = entry_of(dead_letter)

@@ -19,7 +19,7 @@ from segrelay.ops.terminal.moments import shown_ms, shown_us
 from segrelay.producer.sources.remote import Bucket
 from segrelay.worker.contract.outcomes import FIELD_PREFIX, OutcomeRow
 from segrelay.worker.contract.settings.urls import BUCKETS
-from segrelay.worker.errors import LeaseLost, OperationsMustAct, UsageWrong
+from segrelay.worker.errors import LeaseLost, OperationsMustAct, SourceUnavailable, UsageWrong
 
 Format = Literal["ndjson", "parquet"]
 SUFFIXES: Final[dict[str, Format]] = {
@@ -217,8 +217,9 @@ class InBucket:
     Its content is gathered first: some 80 MB at most, see `FILE_BYTES` of `writing`.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, bucket: Callable[[str], Bucket] = Bucket) -> None:
         self._url = url.rstrip("/")
+        self._bucket = bucket
 
     def put(
         self, name: str, write: Callable[[BinaryIO], None], confirm: Callable[[], None]
@@ -226,7 +227,7 @@ class InBucket:
         """Write an object, unless it is there already; see `Target`."""
         url = f"{self._url}/{name}"
         try:
-            bucket = Bucket(url)
+            bucket = self._bucket(url)
             if bucket.has(url):
                 return
             content = io.BytesIO()
@@ -235,6 +236,11 @@ class InBucket:
             bucket.put(url, content.getvalue())
         except UsageWrong as error:
             raise OperationsMustAct(f"Outcomes can't be written: {error.message}") from error
+        except SourceUnavailable as error:
+            kind = type(error.__cause__).__name__
+            raise OperationsMustAct(
+                f"Outcomes can't be written: {url} can't be reached ({kind})."
+            ) from error
 
 
 class Folder:

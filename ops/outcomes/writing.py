@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any, BinaryIO, Final
 
 import orjson
@@ -34,17 +33,16 @@ from segrelay.ops.outcomes.reading import (
 )
 from segrelay.ops.state import opened
 from segrelay.producer.steps import Step, StepStore, wait_seconds
-from segrelay.producer.tasks import do_background_job
+from segrelay.producer.tasks import client_of, do_background_job
 from segrelay.worker.contract.celery import OUTCOMES_TASK, BackgroundJob, ResultLine, Turn, Turns
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.outcomes import Recording
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.connection import connect, resolve_url
 from segrelay.worker.contract.redis.scripts import script_call
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.sections import OutcomesSettings
-from segrelay.worker.errors import LeaseLost, OperationsMustAct, RedisUnavailable
+from segrelay.worker.errors import LeaseLost, OperationsMustAct, RedisUnavailable, SegrelayError
 
 LOG: Final = structlog.get_logger()
 FILE_BYTES: Final = 8 * 1024 * 1024
@@ -244,21 +242,14 @@ def writing_for(client: Redis, settings: Settings) -> OutcomeWriting | None:
     return OutcomeWriting(client, settings, settings.outcomes) if settings.outcomes else None
 
 
-@shared_task(name=OUTCOMES_TASK, bind=True, ignore_result=True)
+@shared_task(name=OUTCOMES_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
 def write_outcomes(self: Any, name: str, _: str) -> ResultLine:
     """Write a file of outcomes, if one is due."""
     return do_background_job(self.app.segrelay, BackgroundJob(OUTCOMES_TASK, name), _step)
 
 
-@cache
-def _client(node: Turns) -> Redis:
-    """Connect at the first task: a process that was forked later has its own."""
-    redis = node.settings.redis
-    return connect(resolve_url(redis), replicas=redis.replicas)
-
-
 def _step(node: Turns, _name: str, _turn: Turn) -> tuple[str, bool]:
-    writing = writing_for(_client(node), node.settings)
+    writing = writing_for(client_of(node), node.settings)
     if writing is None:
         return "no outcomes are recorded", False
     step = writing.step()

@@ -129,12 +129,13 @@ def erase(
             "insider": said,
             "files_rewritten": is_rewritten,
             "streams_too_long": erasing.too_long,
+            "damaged": dict(+erasing.damaged),
             "exported_files": files,
         },
         f"erased the digests {', '.join(digests)}",
         *(f"  {what}: {count:,}" for what, count in counts.items() if count),
         *(f"  {destination}: {answer}" for destination, answer in said.items()),
-        notes=_what_remains(files, erasing.too_long, is_rewritten=is_rewritten),
+        notes=_what_remains(files, erasing.too_long, +erasing.damaged, is_rewritten=is_rewritten),
         exit_code=1 if any(answer != "anonymized" for answer in said.values()) else 0,
     )
 
@@ -153,7 +154,9 @@ def _insiders(settings: Settings, stack: ExitStack, rate: float) -> dict[str, In
     }
 
 
-def _what_remains(files: Sequence[str], too_long: int, *, is_rewritten: bool) -> Iterator[str]:
+def _what_remains(
+    files: Sequence[str], too_long: int, damaged: Mapping[str, int], *, is_rewritten: bool
+) -> Iterator[str]:
     """Yield where the person may still be."""
     if not is_rewritten:
         yield "Redis' own file still has it: this user may not run BGREWRITEAOF, so have it run."
@@ -161,6 +164,11 @@ def _what_remains(files: Sequence[str], too_long: int, *, is_rewritten: bool) ->
         yield (
             f"In {plural(too_long, 'stream')} too much waits to write them anew: Redis'"
             " memory and files keep bytes of deleted entries. Run this again once less waits."
+        )
+    for where, count in sorted(damaged.items()):
+        yield (
+            f"{where}: {plural(count, 'record')} can't be read, being damaged, so nobody knows"
+            " whom they are about: they stay."
         )
     for file in files:
         yield f"{file} was exported and still has the person: delete it."

@@ -58,7 +58,13 @@ from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import scan_fields
 from segrelay.worker.contract.redis.scripts import ScriptCall, script_call
 from segrelay.worker.contract.settings import Settings
-from segrelay.worker.errors import LeaseLost, NotPermitted, OperationsMustAct, PartitionsChange
+from segrelay.worker.errors import (
+    LeaseLost,
+    NotPermitted,
+    OperationsMustAct,
+    PartitionsChange,
+    PayloadRefused,
+)
 
 _WORD: Final = re.compile(r"[^\s\"',;:<>|{}\[\]()\\\\=&]+")
 _EMAIL: Final = "email"
@@ -89,10 +95,6 @@ class Mention:
             word in hexadecimal or digest_of(f"{self.identity}:{word}") in self.digests
             for word in set(_WORD.findall(lower if self.identity == _EMAIL else plain))
         )
-
-
-def _response(stored: bytes) -> bytes:
-    return PROTECTION.unseal(stored, RESPONSES)
 
 
 def value_of(profile_key: str) -> str:
@@ -159,6 +161,7 @@ class Erasing:
         anonymize: Takes the keys under which others may know the person, the present one first.
             It is called once nothing waits any more that would tell them of the person anew.
         too_long: Streams that may still hold bytes of deleted entries, see `traces`.
+        damaged: The records that can't be read, so whether they are about the person is not known.
     """
 
     client: Redis
@@ -168,6 +171,7 @@ class Erasing:
     sleep: Callable[[float], None] = time.sleep
     counts: Counter[str] = field(default_factory=Counter)
     too_long: int = field(default=0, init=False)
+    damaged: Counter[str] = field(default_factory=Counter, init=False)
     _keys: Sequence[str] = field(default=(), init=False)
     _mention: Mention = field(init=False)
     _coming: Sequence[bytes] = field(default=(), init=False)
@@ -297,7 +301,9 @@ class Erasing:
             self.counts[what] += count
         self.counts["history"] += self._delete(partition.history, bytes)
         self.client.unlink(partition.answered)  # who knows the person could find their marks
-        self.counts["responses"] += self._delete(partition.responses, _response)
+        self.counts["responses"] += self._delete(
+            partition.responses, lambda stored: self._opened(stored, RESPONSES)
+        )
 
     def _take_back(self, stream: Stream, digest: bytes) -> int:
         own = [
@@ -360,7 +366,7 @@ class Erasing:
         ids = [
             record.id
             for record in quarantine.records()
-            if self._mention.stands_in(quarantine.text(record.id) or b"")
+            if self._mention.stands_in(self._quarantined(quarantine, record.id))
         ]
         self.counts["quarantine"] += quarantine.remove(ids)
         self.counts["requests"] += forget_requests(self.client, digests)
@@ -369,8 +375,20 @@ class Erasing:
             name = keys.job_bad_rows(job.decode())
             rows: Any = self.client.lrange(name, 0, -1)
             for row in rows:
-                if self._mention.stands_in(PROTECTION.unseal(row, BAD_ROWS)):
+                if self._mention.stands_in(self._opened(row, BAD_ROWS)):
                     self.counts["bad rows"] += int(self.client.lrem(name, 0, row))
+
+    def _opened(self, sealed: bytes, place: bytes) -> bytes:
+        try:
+            return PROTECTION.unseal(sealed, place)
+        except PayloadRefused:
+            self.damaged[place.decode()] += 1
+            return b""
+
+    def _quarantined(self, quarantine: Quarantine, record_id: str) -> bytes:
+        text = quarantine.text(record_id)
+        self.damaged["quarantine"] += text is None
+        return text or b""
 
     def _erase_outcomes(self, digests: Sequence[bytes]) -> int:
         """Take the person out of rows about outcomes; return how many streams keep them."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from typing import Any, Final
 
 import orjson
@@ -29,7 +28,7 @@ from segrelay.ops.state.identity_changes import (
     destinations_with_stable_ids,
 )
 from segrelay.producer.steps import STEP_SECONDS, Step, StepStore, wait_seconds
-from segrelay.producer.tasks import do_background_job
+from segrelay.producer.tasks import client_of, do_background_job
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import (
     RENAMES_TASK,
@@ -44,7 +43,6 @@ from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.acts import DONE, Act, note_act
 from segrelay.worker.contract.redis.claim import settled_numbering
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.connection import connect, resolve_url
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import read_pauses
 from segrelay.worker.errors import LeaseLost, OperationsMustAct, SegrelayError
@@ -279,13 +277,6 @@ def renames(self: Any, destination: str, destination_id: str) -> ResultLine:
     return do_background_job(self.app.segrelay, job, _step)
 
 
-@cache
-def _client(node: Turns) -> Redis:
-    """Connect at the first task: a process that was forked later has its own."""
-    redis = node.settings.redis
-    return connect(resolve_url(redis), replicas=redis.replicas)
-
-
 def _step(node: Turns, destination: str, turn: Turn) -> tuple[str, bool]:
-    step = following_for(_client(node), node.settings, destination).step(is_over=turn.is_over)
+    step = following_for(client_of(node), node.settings, destination).step(is_over=turn.is_over)
     return step.line, step.more

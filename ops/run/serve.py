@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import logging
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
@@ -109,7 +107,6 @@ def _serve(settings: Settings, webhook: WebhookSettings) -> None:
         # Its wake-ups are sent by a thread, never by a request.
         publisher = Publisher(client, settings, waker=BackgroundWaker(settings))
         receiver = _receiver(settings, webhook, publisher, quick[:3])
-        _tune_interpreter()
         serve_app(
             build_app(receiver, webhook.path, _metrics(settings, quick[3])),
             webhook.host,
@@ -118,20 +115,6 @@ def _serve(settings: Settings, webhook: WebhookSettings) -> None:
                 "receiver.ready", message=f"receiving at {url}{webhook.path}"
             ),
         )
-
-
-_COLLECT_AFTER: Final = (10_000, 20, 50)
-"""Thresholds of the garbage collector: hardly anything of a request is left to it."""
-_SWITCHED_SECONDS: Final = 0.000_5
-"""The seconds between two switches of threads: the one that stores and the one that answers work
-in turns, and each would wait for 5 ms otherwise."""
-
-
-def _tune_interpreter() -> None:
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_COLLECT_AFTER)
-    sys.setswitchinterval(_SWITCHED_SECONDS)
 
 
 def _receiver(

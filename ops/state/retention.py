@@ -26,8 +26,6 @@ from segrelay.worker.contract.settings import RetentionSettings, Settings
 LETTERS: Final = "dead letters"
 RECORDS: Final = "quarantined records"
 JOBS: Final = "backfills"
-
-
 LONGEST_PAUSE_MS: Final = 600_000
 """The longest time between two steps that counts as a time in which health could be asked."""
 MARKS: Final = 16
@@ -95,10 +93,10 @@ class RetentionState:
 
     Args:
         seen_ms: The time of the last step.
-        marks: What was announced, by what goes.
-        told: How many of them have gone as the audit has it.
-        told_ms: The time of its last act about them.
-        dropped_ms: The time when a step has dropped some of them at last.
+        marks: The announcements, by kind of thing.
+        told: The number of dropped things that the audit tells of, by kind.
+        told_ms: The time of the audit's last act about them, by kind.
+        dropped_ms: The time of the last step that dropped some, by kind.
     """
 
     seen_ms: int = 0
@@ -143,8 +141,10 @@ class Expiring:
     """Things that go soon, unless somebody deals with them.
 
     Args:
-        what: Their kind: dead letters, quarantined records, or the bad rows of a backfill.
-        subject: The destination of dead letters, or the backfill; "" = of records.
+        what: The kind: dead letters, quarantined records, or the bad rows of a backfill.
+        subject: The destination's name of dead letters, or the backfill's of bad rows; "" for
+            quarantined records.
+        count: The number of things.
         before_ms: All that is from before this time.
         since_ms: The time since which it is announced that the oldest of them goes.
         from_ms: The time when it is dropped at the earliest, if a worker runs until then.
@@ -179,8 +179,9 @@ class RetentionStanding:
     """The things that go soon, and those that have gone, because of their age.
 
     Args:
-        dropped: How many have ever gone, of dead letters and of quarantined records.
-        dropped_ms: The time when some of them went at last.
+        expiring: The things that go soon.
+        dropped: The number of things ever dropped, by kind.
+        dropped_ms: The time of the last step that dropped some, by kind.
     """
 
     expiring: Sequence[Expiring] = ()

@@ -39,7 +39,7 @@ class Version:
     """A file in one state.
 
     Args:
-        file: As its job names it.
+        file: The path or address by which a job names the file.
         print: The digest of its identity; another one if it is replaced or written to.
         changed_ms: The time of its last change.
     """
@@ -80,8 +80,8 @@ class WatchState:
         spec: Its specification, until it is known to exist; "" = it does.
         file: The file of the last job.
         phase: The phase of the last job; "" = there was none.
-        starts: How often a reader was started since it has last come forward.
-        position: The block up to which it had come then.
+        starts: The number of readers started since one has last read a block.
+        position: The number of the last block that was read by then.
         start_at_ms: The time before which none is started again.
         steady: For each new file in a folder, its print and since when it is that (ms).
         refused: For each file of which no job could be made, its print, and why.
@@ -161,7 +161,7 @@ class WatchStore:
     """One watch in Redis.
 
     Args:
-        name: Of its table in the configuration.
+        name: The NAME of its table `[backfill.watch.NAME]`.
         most_taken: The number of versions that it keeps.
     """
 

@@ -25,7 +25,7 @@ from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import scan_fields
 from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_each, run_script
 from segrelay.worker.contract.words import LIVE
-from segrelay.worker.errors import PartitionsChange
+from segrelay.worker.errors import PartitionsChange, PayloadRefused
 
 log = structlog.get_logger()
 
@@ -131,11 +131,14 @@ class Quarantine:
         return self._named(ids) if ids else self._all()
 
     def text(self, record_id: str) -> bytes | None:
-        """Return the text of a record, or None if the record does not exist."""
+        """Return the text of a record, or None if it does not exist or is damaged."""
         packed = cast("bytes | None", self._client.hget(_TEXTS, record_id))
         if packed is None:
             return None
-        return zlib.decompress(PROTECTION.unseal(packed, QUARANTINE + record_id.encode()))
+        try:
+            return zlib.decompress(PROTECTION.unseal(packed, QUARANTINE + record_id.encode()))
+        except (PayloadRefused, zlib.error):
+            return None
 
     def remove(self, ids: Iterable[str]) -> int:
         """Remove records; return how many there were."""

@@ -48,10 +48,10 @@ class Block(NamedTuple):
     """A piece of one file.
 
     Attributes:
-        line: Of its first row, from 1; of Parquet the row's number.
+        line: The line of its first row, from 1; of Parquet the row's number.
         text: JSON objects that are not parsed yet; b"" where there are rows.
         rows: Parsed.
-        part: Of a Parquet file, see `tables.cut_parquet`; b"" of others.
+        part: A part of a Parquet file, see `tables.cut_parquet`; b"" for other files.
     """
 
     line: int

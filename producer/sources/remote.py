@@ -41,11 +41,16 @@ _OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "gs": {},
     "az": {"anon": False},
 }
+_LOOK_SECONDS: Final = 20.0
+"""The seconds for a look at an object; Azure's library alone would try for 84."""
+_PUT_SECONDS: Final = 120.0
 _CREDENTIALS: Final = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the machine's role",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS, or the machine's service account",
     "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or the machine's identity",
 }
+_NOT_THERE: Final = {"ResourceNotFoundError"}
+"""The exceptions that say the same as FileNotFoundError: adlfs lets them through when it writes."""
 _WITHOUT_CREDENTIALS: Final = {
     "NoCredentialsError",
     "PartialCredentialsError",
@@ -242,12 +247,14 @@ class Bucket:
 
     Args:
         url: Of anything in it.
+        look_seconds: The time for a look at an object.
 
     Raises:
         UsageWrong: An extra is not installed.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, look_seconds: float = _LOOK_SECONDS) -> None:
+        self._look_seconds = look_seconds
         self._scheme = _scheme(url)
         if "@" in url.split("/")[2]:
             raise UsageWrong(
@@ -321,7 +328,7 @@ class Bucket:
         """Write an object, which appears as a whole; one that is there already stays."""
         try:
             with self._asking(url):
-                self._files.pipe_file(url, content, mode="create")
+                self._files.pipe_file(url, content, mode="create", timeout=_PUT_SECONDS)
         except _Exists:
             return
         except OperationsMustAct:
@@ -330,7 +337,7 @@ class Bucket:
 
     def _look(self, url: str) -> Found:
         with self._asking(url):
-            info: Mapping[str, Any] = self._files.info(url)
+            info: Mapping[str, Any] = self._files.info(url, timeout=self._look_seconds)
         if info["type"] != "file":
             raise NotThere(f"{url} is a folder; name its objects: '{url.rstrip('/')}/'.")
         return _found(info)
@@ -351,6 +358,8 @@ class Bucket:
             ) from error
         except Exception as error:  # each cloud's library has its own
             kind = type(error).__name__
+            if kind in _NOT_THERE:
+                raise NotThere(f"{url}: there is no such object or bucket.") from error
             if kind in _WITHOUT_CREDENTIALS:
                 raise UsageWrong(
                     f"{url}: there are no credentials. Set {_CREDENTIALS[self._scheme]}."

@@ -71,7 +71,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         drain_watched,
         tuple(
             Variant(f"{watch}, {what}".replace("_", " "), f"{watch}/{what}_us")
-            for what in ("process", "redis", "wall")
+            for what in ("for_watches", "process", "redis", "wall")
             for watch in WATCHES
         ),
         events=10_000,

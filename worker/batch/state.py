@@ -93,6 +93,7 @@ class State:
         streams: The names of the streams that are not empty, if they were read a moment ago and
             nobody has used them yet.
         live_calls: The number of live calls of which the drain knows, see `Drain`.
+        live_is_due: Live work was found to wait, here or elsewhere, since streams were last read.
         editions: By trigger, of what this drain works with.
         current: Those of them that are the newest.
         tap: Offers what is done to those who watch; None = nobody watches.
@@ -123,6 +124,7 @@ class State:
     recognizer: Recognizer | None = None
     streams: tuple[str, ...] | None = None
     live_calls: int = 0
+    live_is_due: bool = False
     editions: Mapping[str, str] = field(default_factory=dict)
     current: Mapping[str, str] = field(default_factory=dict)
     tap: DrainTap | None = None

@@ -5,8 +5,9 @@ A drain makes none while nobody watches. An error in here ends the offering, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Final
 
 from segrelay.worker.batch.delivery import Delivery
@@ -183,11 +184,11 @@ class DrainTap:
     taps: Taps
     at: Passage
 
-    def rendered(self, deliveries: Iterable[Delivery]) -> None:
+    def rendered(self, deliveries: Sequence[Delivery]) -> None:
         """Offer those of the deliveries that have a body."""
         with harmless("tap.failed", self.taps.forget):
-            made = [one for one in deliveries if one.body]
-            self.taps.offer(TapKind.RENDER, self._destination, made, _Render(self.at))
+            render, has = _Render(self.at), attrgetter("body")
+            self.taps.offer(TapKind.RENDER, self._destination, deliveries, render, has=has)
 
     def sent(self, deliveries: Sequence[Delivery], *, url: str, body: bytes, users: int) -> None:
         """Offer a request that is about to be sent."""

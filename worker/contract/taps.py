@@ -295,6 +295,8 @@ class Taps:
         ones: Sequence[One],
         description: Description,
         outcome_of: Callable[[One], str] = lambda _: "",
+        *,
+        has: Callable[[One], bool] = lambda _: True,
     ) -> None:
         """Offer deliveries, each for a record of its own.
 
@@ -304,11 +306,16 @@ class Taps:
             ones: The deliveries.
             description: Makes their records.
             outcome_of: Returns the outcome of one, if that is what happened.
+            has: Says whether there is anything to show of one.
         """
         for watch in self._watches.values():
             found = watch.matching(kind, destination, ones, description, outcome_of)
             if not found:
                 continue
+            if watch.budgets[kind].left(self.clock()) < 1.0:
+                watch.left_out += len(found)  # to look at each would take longer than the records
+                continue
+            found = [one for one in found if has(one)]
             room = watch.budgets[kind].take(len(found), self.clock())
             watch.left_out += len(found) - room
             for one in found[:room]:

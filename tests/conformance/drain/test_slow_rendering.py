@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from segrelay.worker.batch.render import RENDER_GROUP
 from segrelay.worker.destinations.insider.api import InsiderApi
+from tests.conformance.drain.fake_insider import Reply, Sending, taken
 from tests.conformance.drain.world import event, members
 
 
@@ -124,3 +125,49 @@ def test_where_people_go_alone_little_is_rendered_before_the_first_is_sent(make_
     world.drain()
 
     assert world.sendings[0].at - begun < 2 * world.render_seconds
+
+
+def test_nothing_more_of_a_backfill_is_prepared_while_live_work_has_its_turn_next(
+    make_world,
+) -> None:
+    ahead: dict[str, int] = {}
+
+    def answers_late(sending: Sending) -> Reply:
+        for position in sending.positions:
+            ahead.setdefault(position.partition("|")[0], world.rendered_ahead.total())
+        reply = taken(sending)
+        reply.answer_seconds = 0.1
+        return reply
+
+    world = make_world(answers_late)
+    world.render_seconds = 0.03
+    world.limits = replace(world.limits, batch_entries=300, slice_seconds=60.0)
+    world.put(*(event(f"p{n}", lane="backfill") for n in range(900)))
+
+    def call() -> None:
+        world.put_now(event("ada"))
+        world.live_calls += 1
+
+    world.loop.call_later(0.01, call)
+
+    world.drain()
+
+    assert ahead == {"backfill": 0, "live": 0}
+    assert world.rendered_ahead.total() > 0, "afterwards the backfill's next batches are prepared"
+
+
+def test_while_all_of_a_backfills_batch_is_under_way_live_work_is_not_asked_for(
+    make_world,
+) -> None:
+    world = make_world()
+    world.put(*(event(f"p{n}", lane="backfill") for n in range(50)))
+    world.put(*(event(f"q{n}", lane="backfill", trigger="exit") for n in range(50)))
+    world.drain()
+    world.put(*(event(f"r{n}", lane="backfill") for n in range(50)))
+    world.put(*(event(f"s{n}", lane="backfill", trigger="exit") for n in range(50)))
+    world.redis.asked.clear()
+
+    tally, _ = world.drain()
+
+    assert tally.requests == 2
+    assert world.redis.asked["SMEMBERS"] == 2, "once while it is rendered, once behind it"

@@ -21,6 +21,7 @@ SWITCHES = {
         "hub": {"sign": [{"secret": "s", "value": "t={timestamp},v1={signature}"}]},
         "few": {"per_minute": 2},
         "small": {"most": 2, "at": "events"},
+        "counts": {"at": "events", "taken": "received"},
     },
     "token_seconds": 1.0,
 }
@@ -94,6 +95,14 @@ def test_an_endpoint_has_limits(client):
     assert often == [200, 200, 429]
     assert large.status_code == 413
     assert client.post("/to/small", json={"events": [1, 2]}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "count"),
+    [({"events": [1, 2]}, 2), ({"events": []}, 0), ({"event": 1}, 1), ([1, 2], 2)],
+)
+def test_an_endpoint_says_how_many_results_it_took(client, body, count):
+    assert client.post("/to/counts", json=body).json() == {"received": count}
 
 
 def test_what_came_is_kept_with_its_refusals_and_without_credentials(client, run):

@@ -13,6 +13,7 @@ import pytest
 from segrelay.ops.demo.rig import kill_group
 from segrelay.ops.outcomes.reading import read_outcomes
 from segrelay.worker.contract.keys import digest_of
+from tests.clouds import cloud
 from tests.integration.ops.outcomes.world import counted, counts_of, rows_in
 from tests.journeys.play import (
     SHORT,
@@ -77,13 +78,38 @@ def happened_at(happened, triggers):
 
 
 @pytest.fixture
-def s3(monkeypatch):
-    with s3_bucket(monkeypatch) as client:
-        yield client
+def objects(request, monkeypatch):
+    """Return a function that gives the objects of the place by name; of a folder, none."""
+    scheme = request.param
+    if scheme == "s3":
+        with s3_bucket(monkeypatch) as client:
+            yield lambda: objects_of(client)
+    elif scheme:
+        with cloud(scheme, monkeypatch) as stored:
+            yield lambda: {name: blob.content for name, blob in stored.blobs.items()}
+    else:
+        yield dict
 
 
-@pytest.mark.parametrize("place", ["outcomes", f"s3://{BUCKET}/outcomes"])
-def test_kills_of_workers_and_writers_lose_no_row_and_double_none(place, s3, tmp_path):
+def objects_of(s3):
+    """Return the objects of a bucket, by name."""
+    found = s3.list_objects_v2(Bucket=BUCKET).get("Contents", ())
+    return {
+        one["Key"]: s3.get_object(Bucket=BUCKET, Key=one["Key"])["Body"].read() for one in found
+    }
+
+
+@pytest.mark.parametrize(
+    ("objects", "place"),
+    [
+        ("", "outcomes"),
+        ("s3", f"s3://{BUCKET}/outcomes"),
+        pytest.param("gs", f"gs://{BUCKET}/outcomes", marks=pytest.mark.nightly),
+        pytest.param("az", f"az://{BUCKET}/outcomes", marks=pytest.mark.nightly),
+    ],
+    indirect=["objects"],
+)
+def test_kills_of_workers_and_writers_lose_no_row_and_double_none(place, objects, tmp_path):
     happened, sent = invent(EVENTS, EVENTS // 6, seed=11)
     rng = random.Random(11)
     parts = [sent[at :: KILLS + 1] for at in range(KILLS + 1)]
@@ -109,23 +135,16 @@ def test_kills_of_workers_and_writers_lose_no_row_and_double_none(place, s3, tmp
         until(lambda: not read_outcomes(rig.client, rig.settings).unwritten_rows, 60)
 
         nothing_is_wrong(rig, happened)
-        files = fetched(s3, rig.folder / "outcomes")
+        files = objects()
+        (rig.folder / "outcomes").mkdir(exist_ok=True)
+        for name, content in files.items():
+            (rig.folder / "outcomes" / name.rpartition("/")[2]).write_bytes(content)
         rows = rows_in(rig.folder / "outcomes")
         assert len({row["id"] for row in rows}) == len(rows)
         assert counted(rows) == counts_of(status_of(rig))
         assert told_of(rows) == happened_at(happened, rig.settings.triggers)
         assert len(list((rig.folder / "outcomes").glob("*.ndjson"))) > 1
-        assert bool(files) == place.startswith("s3:")
-
-
-def fetched(s3, folder):
-    """Copy the objects of the bucket into a folder; return their names."""
-    found = [one["Key"] for one in s3.list_objects_v2(Bucket=BUCKET).get("Contents", ())]
-    folder.mkdir(exist_ok=True)
-    for key in found:
-        content = s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
-        (folder / key.rpartition("/")[2]).write_bytes(content)
-    return found
+        assert bool(files) == ("://" in place)
 
 
 def started_writer(rig):

@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from segrelay.ops.demo.rig import kill_group
+from segrelay.worker.contract import keys
 from tests.journeys.judging import WELL_SECONDS, entrances, glimpsed, ill_of, well
 from tests.journeys.play import SHORT, Rig, start_worker
 from tests.waiting import until
@@ -24,6 +25,8 @@ def test_requests_that_are_too_large_are_told_until_the_limit_is_raised(
         assert receiver.post(entrances(1_000)) == 413
         assert "max_bytes" in ill_of(rig, "receiver_too_large")["command"]
         channel.announced("receiver_too_large", "problem")
+        # A sender that is killed before it noted that would leave the message to be sent again.
+        until(lambda: not rig.client.hlen(keys.ALERTS_OUTBOX))
 
         kill_group(process)
         source = rig.settings.source

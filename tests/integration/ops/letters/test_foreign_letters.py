@@ -5,7 +5,6 @@ import pytest
 
 from segrelay.ops.main import app
 from segrelay.worker.contract.protection import PROTECTION, SealedSecret
-from segrelay.worker.contract.redis.claim import claim
 from tests.configuration import table
 from tests.integration.ops.relay import ENTER, payload
 from tests.sealed import KEY
@@ -22,34 +21,6 @@ def begin_anew(relay, secret):
     relay.configure(table("protection", key=KEY) if secret else "", triggers=ENTER)
 
 
-def cut_profiles(relay):
-    """Let what waits lack its end."""
-    for partition in relay.partitions():
-        for name in relay.client.smembers(partition.streams):
-            stream = partition.stream(name.decode())
-            for entry_id, fields in relay.client.xrange(stream):
-                relay.client.xdel(stream, entry_id)
-                relay.client.xadd(stream, fields | {b"p": fields[b"p"][:-3]})
-
-
-def test_a_worker_goes_on_once_another_process_has_given_an_empty_redis_another_secret(relay):
-    begin_anew(relay, ANOTHER)
-    relay.publish(payload("ann@example.com"))
-    relay.drain()
-    relay.client.flushdb()
-    PROTECTION.off()
-    claim(relay.client, relay.settings)
-    relay.publish(payload("ann@example.com"), payload("bob@example.com"))
-    present = PROTECTION.record
-    PROTECTION.use(ANOTHER, b"that of the worker")
-
-    relay.drain()
-    assert PROTECTION.record == present
-    relay.drain()
-
-    assert relay.status()["delivered"] == 2
-
-
 @pytest.mark.parametrize("first", [b"", bytes(32)], ids=["open", "sealed"])
 @pytest.mark.parametrize("second", [b"", ANOTHER], ids=["open", "sealed"])
 def test_letters_of_a_redis_with_another_protection_are_refused(
@@ -58,7 +29,7 @@ def test_letters_of_a_redis_with_another_protection_are_refused(
     """Their digests are others here, so that a person would have two ledgers."""
     begin_anew(relay, first)
     relay.publish(payload("ann@example.com"))
-    cut_profiles(relay)
+    relay.spoil_profiles()
     relay.drain()
     relay.template("enter.jsonnet", "error 'broken'")
     relay.publish(payload("bob@example.com"))

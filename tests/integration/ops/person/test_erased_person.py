@@ -7,7 +7,9 @@ import pytest
 
 from segrelay.ops.main import app
 from segrelay.ops.person.erasing import Erasing
+from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
+from segrelay.worker.contract.protection import BAD_ROWS, PROTECTION
 from segrelay.worker.contract.receivers import WebhookRequest, keep_requests
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
@@ -17,6 +19,7 @@ from tests.sealed import is_sealed
 
 pytestmark = pytest.mark.also_sealed
 
+QUARANTINE_TEXTS = keys.quarantine("texts")
 OLD, WHO, ELSE = "ann@example.com", "ann.lee@example.com", "bob@example.com"
 LAST = "ann.doe@example.com"
 
@@ -154,6 +157,28 @@ def test_nothing_is_left_of_a_person_and_of_nobody_else_anything_is_gone(call, k
     assert receipt["erased"]["ledgers"] == 1
     assert receipt["erased"]["quarantine"] == 2
     known.status()
+
+
+def test_what_is_damaged_stops_nothing_and_is_told(call, known):
+    damage(known.client, QUARANTINE_TEXTS)
+    known.client.sadd(keys.JOBS, "job")
+    known.client.rpush(keys.job_bad_rows("job"), PROTECTION.seal(WHO.encode(), BAD_ROWS), b"spoilt")
+
+    listed = call(app, "quarantine", "list", "--json")
+    replayed = call(app, "quarantine", "replay", "--all", "--json")
+    told = call(app, "why", WHO, "--json")
+    receipt = erase(call, WHO)
+
+    assert (listed.exit_code, replayed.exit_code, told.exit_code) == (0, 0, 0)
+    assert receipt["erased"]["quarantine"] == 1
+    assert receipt["erased"]["bad rows"] == 1
+    assert receipt["damaged"] == {"quarantine": 1} | ({"bad rows": 1} if is_sealed() else {})
+
+
+def damage(client, name):
+    """Damage one of the values of a hash, as a disk does."""
+    (field, value), *_ = client.hgetall(name).items()
+    client.hset(name, field, value[:-6] + bytes(6))
 
 
 @pytest.mark.usefixtures("known")
