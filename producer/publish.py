@@ -32,7 +32,6 @@ from segrelay.producer.publishing.published import (
     Portion,
     Published,
     PublishOptions,
-    joined,
 )
 from segrelay.producer.publishing.quarantine import CAP_BYTES, HowPublished, Quarantine
 from segrelay.producer.publishing.writing import CapacityMeter, CapacityUsed, JobPosition, write
@@ -168,19 +167,9 @@ class Publisher:
             RedisUnavailable: As `publish`; of some groups a part may be written.
         """
         self._prepare()
-        drafts: list[Draft] = []
-        events = size = 0
-        for group in groups:
-            drafts.append(self._drafter.draft(group, AS_USUAL, portion=portion))
-            events += drafts[-1].numbers
-            size += drafts[-1].size_bytes
-            if events >= together.events or size >= together.size_bytes:
-                break
-        self._carry_out(joined(drafts), JobPosition())
-        for draft in drafts:
-            draft.result.accepted = draft.deliveries_count
-            draft.result.people = draft.people()
-        return [draft.result for draft in drafts]
+        draft, results = self._drafter.draft_each(groups, portion=portion, together=together)
+        self._carry_out(draft, JobPosition())
+        return results
 
     def publish_retried(self, events: Sequence[Event], lane: str) -> Published:
         """Write the deliveries of events that were in the quarantine.

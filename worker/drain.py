@@ -13,6 +13,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from typing import Final
 
 from segrelay.worker.batch.batch import Batch, CanaryShares, Numbers
@@ -55,8 +56,10 @@ SLICE_SECONDS: Final = 2.0
 """The seconds that a drain works before others get their turn."""
 LATE_SHARE: Final = 0.5
 """The part of a slice in which a prepared batch may still begin after the slice's end."""
-LIVE_LOOK_SECONDS: Final = 0.1
+LIVE_LOOK_SECONDS: Final = 0.05
 """The seconds of rendering a backfill between two looks for live work that no call tells of."""
+_TURNS: Final = 3
+"""The turns of the event loop, between two parts that are rendered, in which answers come in."""
 STOP_GRACE_SECONDS: Final = 2.5
 """The seconds that a request may go on after the signal to stop; then it is cut, and in doubt."""
 RELEASE_TRIES: Final = 3
@@ -86,6 +89,55 @@ class Done(Enum):
     NOTHING = "there was nothing"
     SOME = "there may be more"
     ALL = "all that there was"
+
+
+@dataclass(slots=True, eq=False)
+class LiveLook:
+    """Looks for live work while a backfill is rendered, which does not wait for Redis meanwhile.
+
+    Args:
+        ask: A function that says whether live work waits.
+    """
+
+    ask: Callable[[], Awaitable[bool]]
+    clock: Clock
+    _asked_seconds: float = -math.inf
+    _asking: asyncio.Future[bool] | None = None
+
+    def begin(self) -> None:
+        """Ask, unless that is under way."""
+        if self._asking is None:
+            self._asked_seconds = self.clock.seconds()
+            self._asking = asyncio.ensure_future(self.ask())
+
+    async def found(self) -> bool:
+        """Say whether live work is known to wait by now; ask again from time to time."""
+        if self._asking is None:
+            if self.clock.seconds() >= self._asked_seconds + LIVE_LOOK_SECONDS:
+                self.begin()
+            return False
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+        return self._asking.done() and await self._answer()
+
+    async def finds(self) -> bool:
+        """Ask for what has come by now, and wait for the answer."""
+        await self.end()
+        self.begin()
+        return await self._answer()
+
+    async def end(self) -> None:
+        """Wait until nothing is under way any more."""
+        if self._asking is not None:
+            await asyncio.wait({self._asking})
+            # Redis that has gone away is met by the batch, too.
+            with contextlib.suppress(SegrelayError):
+                await self._answer()
+
+    async def _answer(self) -> bool:
+        assert self._asking is not None
+        asking, self._asking = self._asking, None
+        return await asking
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +359,13 @@ class Drain:
 
     async def _batch(self, following: NextBatch, end: float) -> bool:
         """Work off one batch; returns whether anything changed."""
+        look = LiveLook(partial(self._live_is_due, following.present.state), self.clock)
+        try:
+            return await self._work_off(following, end, look)
+        finally:
+            await look.end()
+
+    async def _work_off(self, following: NextBatch, end: float, look: LiveLook) -> bool:
         batch = following.present
         state = batch.state
         settler = Settler(
@@ -326,22 +385,25 @@ class Drain:
         await settler.stop()
         going = self.canary_shares.admit(contend(ask_ledger(known, batch)), state)
         # 5. Render, 6. shape.
-        ends = self._rendering_ends(batch, looked=-math.inf)  # some may have come meanwhile
-        await render_and_shape(going, batch, self.renderer, ends)
+        if batch.kind == BACKFILL and going:
+            look.begin()  # some may have come while it was read
+        await render_and_shape(going, batch, self.renderer, self._rendering_ends(batch, look))
         settled = await settler.settle_unsent()
         # 7. to 12. Pack, and carry every request from its send time to its settlement.
         requests, shut = state.tally.requests, len(state.shut)
         async with sender.watch, following:
             # What has had enough is not read again in this drain: it must not be left.
             more = not state.enough and not batch.is_last
-            await self._deliver(sender, end, following if more else None)
+            await self._deliver(sender, end, following if more else None, look)
         await refusals.finish()
         if sender.closed:
             state.end(sender.closed.reason, failed=sender.closed.state in {"paused", "broken"})
         did = settled or batch.stopped or state.tally.requests > requests
         return bool(did) or len(state.shut) > shut
 
-    async def _deliver(self, sender: BatchSender, end: float, following: NextBatch | None) -> None:
+    async def _deliver(
+        self, sender: BatchSender, end: float, following: NextBatch | None, look: LiveLook
+    ) -> None:
         """Keep up to `in_flight` requests of different profiles under way.
 
         While there is more to read in this slice, what would be a small request is left to be
@@ -368,7 +430,7 @@ class Drain:
                 if not running:
                     return
                 if following and self._prepares(batch) and self.clock.seconds() < end:
-                    following.begin(self._rendering_ends(batch, looked=self.clock.seconds()))
+                    following.begin(self._rendering_ends(batch, look))
                 done, running = await asyncio.wait(
                     running,
                     timeout=PATIENCE_SECONDS if packer.is_patient else None,
@@ -388,7 +450,7 @@ class Drain:
         is_next = batch.kind == LIVE or not batch.state.live_is_due
         return is_next and not self.canary_shares.shares
 
-    def _rendering_ends(self, batch: Batch, looked: float) -> Callable[[], Awaitable[bool]]:
+    def _rendering_ends(self, batch: Batch, look: LiveLook) -> Callable[[], Awaitable[bool]]:
         """Return a function that says whether to stop rendering a batch for now, for live work.
 
         Live work would have to wait until all of a backfill's batch is rendered and sent. What has
@@ -396,19 +458,19 @@ class Drain:
 
         Args:
             batch: The batch that is worked off, or behind which the next one is prepared.
-            looked: The time of the last look for live work.
+            look: The look for live work during this batch.
         """
 
         async def ends() -> bool:
-            nonlocal looked
             if self.stop.is_told:
                 return True
-            calls, seconds = self.live_calls(), self.clock.seconds()
-            is_called = calls != batch.state.live_calls
-            if batch.kind == LIVE or not (is_called or seconds >= looked + LIVE_LOOK_SECONDS):
+            if batch.kind == LIVE:
                 return False
-            batch.state.live_calls, looked = calls, seconds
-            return await self._live_is_due(batch.state)
+            calls = self.live_calls()
+            if calls == batch.state.live_calls:
+                return await look.found()
+            batch.state.live_calls = calls
+            return await look.finds()
 
         return ends
 

@@ -9,7 +9,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any, Final, TextIO
 
 import orjson
@@ -35,11 +34,17 @@ _SHARED: Final[list[Any]] = [
 ]
 
 
+class _JsonLines(logging.StreamHandler[TextIO]):
+    """Writes lines of JSON to a stream, which `log_often` may write to as well."""
+
+
 def configure(level: int, file: str | None = None) -> None:
     """Send everything that is logged in this process to one place."""
-    output = logging.FileHandler(file) if file else logging.StreamHandler(sys.stderr)
+    is_text = _is_text(file)
+    stream = logging.StreamHandler if is_text else _JsonLines
+    output = logging.FileHandler(file) if file else stream(sys.stderr)
     is_terminal = not file and sys.stderr.isatty()
-    output.setFormatter(_formatter(is_text=_is_text(file), is_terminal=is_terminal))
+    output.setFormatter(_formatter(is_text=is_text, is_terminal=is_terminal))
     output.addFilter(_is_worth_reading)
     root = logging.getLogger()
     root.handlers = [output]
@@ -61,7 +66,7 @@ def log_often(event: str, **named: Any) -> None:
     """Log a line of which there may be thousands a second: as JSON, in a tenth of the time."""
     root = logging.getLogger()
     output = root.handlers[0] if root.handlers else None
-    if _is_text(None) or type(output) is not logging.StreamHandler:
+    if type(output) is not _JsonLines:
         LOG.info(event, **named)
     elif root.isEnabledFor(logging.INFO):
         at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
@@ -71,13 +76,7 @@ def log_often(event: str, **named: Any) -> None:
 
 def _is_text(file: str | None) -> bool:
     chosen = os.environ.get(FORMAT_VARIABLE, "")
-    return chosen == TEXT or (chosen != JSON and not file and _is_terminal(sys.stderr))
-
-
-@lru_cache(maxsize=1)
-def _is_terminal(stream: TextIO) -> bool:
-    """Say whether a stream is a terminal; asking the system for each line lets other threads in."""
-    return stream.isatty()
+    return chosen == TEXT or (chosen != JSON and not file and sys.stderr.isatty())
 
 
 @contextmanager

@@ -32,10 +32,12 @@ from segrelay.producer.events.payloads import (
 from segrelay.producer.events.values import PROFILE_ID, dumps_exactly, identity_field, profile_key
 from segrelay.producer.publishing.audiences import AudienceStore
 from segrelay.producer.publishing.published import (
+    AS_USUAL,
     Draft,
     MemberChange,
     PartitionAddress,
     Portion,
+    Published,
     PublishOptions,
 )
 from segrelay.producer.publishing.writing import CapacityMeter
@@ -118,7 +120,6 @@ class Drafter:
         options: PublishOptions,
         *,
         form: RowForm | None = None,
-        portion: Portion | None = None,
     ) -> Draft:
         """Draft payloads or events.
 
@@ -126,7 +127,6 @@ class Drafter:
             payloads: as `Publisher.publish` takes them.
             options: the way in which they are published.
             form: the event of payloads that are profiles without any; None = they are refused.
-            portion: the limits behind which no more are taken; None = all are.
         """
         draft = self._empty(options)
         common = self._common(form, draft)
@@ -142,9 +142,34 @@ class Drafter:
                 elif not common or not self._draft_row(row, common, draft):
                     for one in payloads_of(row, form):
                         self._draft_payload(one, draft, number)
-            if portion is not None and portion.is_full(draft):
-                break
         return draft
+
+    def draft_each(
+        self, groups: Iterable[Iterable[Payload]], *, portion: Portion, together: Portion
+    ) -> tuple[Draft, list[Published]]:
+        """Draft groups of payloads as usual, as one draft, and return the result of each group.
+
+        Args:
+            groups: the groups.
+            portion: the limit of one group, behind which no more of it is taken.
+            together: the limit of all, behind which no further group is taken.
+        """
+        draft, results = self._empty(AS_USUAL), list[Published]()
+        begun = Portion.of(draft)
+        for group in groups:
+            held, first = Portion.of(draft), draft.deliveries_count
+            draft.result = Published()
+            for number, payload in enumerate(group, start=1):
+                self._draft_payload(payload, draft, number)
+                if portion.is_reached(draft, held):
+                    break
+            draft.result.accepted = draft.deliveries_count - first
+            draft.result.people = draft.people(first)
+            results.append(draft.result)
+            if together.is_reached(draft, begun):
+                break
+        draft.result = Published()
+        return draft, results
 
     def _common(self, form: RowForm | None, draft: Draft) -> Sequence[_Part]:
         """Return the deliveries of somebody in a row, of which only the person differs from others.
@@ -421,6 +446,7 @@ class Drafter:
                 draft.deliveries[address] = [delivery]
             else:
                 others.append(delivery)
+            draft.digests.append(delivery.header.digest)
             draft.size_bytes += len(delivery.profile)
             draft.result.without_hook += delivery.header.skip_hook
         if as_text:

@@ -202,6 +202,7 @@ class Draft:
         entrants: the people who enter, where a sync of the audience will need their names.
         kept: the records for the quarantine.
         secret_id: the id of the secret with which the digests are made; b"" = without one.
+        digests: of the profile of each delivery, in the order in which they were added.
     """
 
     lane: str
@@ -217,16 +218,16 @@ class Draft:
     entrants: dict[PartitionAddress, set[Entrant]] = field(default_factory=dict)
     kept: list[Refused] = field(default_factory=list)
     secret_id: bytes = field(default_factory=lambda: PROTECTION.secret_id)
+    digests: list[bytes] = field(default_factory=list)
 
     @property
     def deliveries_count(self) -> int:
         """Return how many deliveries there are."""
-        return sum(map(len, self.deliveries.values()))
+        return len(self.digests)
 
-    def people(self) -> tuple[bytes, ...]:
-        """Return the digests of the profiles in the deliveries, each once."""
-        found = (one.header.digest for each in self.deliveries.values() for one in each)
-        return tuple(dict.fromkeys(found))
+    def people(self, since: int) -> tuple[bytes, ...]:
+        """Return the digests of the profiles in all deliveries but the first ones, each once."""
+        return tuple(dict.fromkeys(self.digests[since:]))
 
     def keep(self, one: Refused) -> None:
         """Add what is to be kept in the quarantine."""
@@ -242,29 +243,24 @@ class Draft:
             self.keep(one)
 
 
-def joined(drafts: Sequence[Draft]) -> Draft:
-    """Join one or more drafts, of no job, into one that is written at once."""
-    first = drafts[0]
-    # If Redis got another secret between the drafts, it refuses all of them for that of the first.
-    whole = Draft(first.lane, first.reading, first.numbering, secret_id=first.secret_id)
-    for draft in drafts:
-        for address, deliveries in draft.deliveries.items():
-            whole.deliveries.setdefault(address, []).extend(deliveries)
-        for address, entrants in draft.entrants.items():
-            whole.entrants.setdefault(address, set()).update(entrants)
-        whole.kept.extend(draft.kept)
-    return whole
-
-
 class Portion(NamedTuple):
-    """The limits of one draft; the event that passes a limit is the last."""
+    """A number of events, where refusals count as events do, and the bytes that they take.
+
+    As a limit, it lets in the event that passes it.
+    """
 
     events: int
     size_bytes: int
 
-    def is_full(self, draft: Draft) -> bool:
-        """Say whether a draft should take no more events; refusals count as events do."""
-        return draft.numbers >= self.events or draft.size_bytes >= self.size_bytes
+    @classmethod
+    def of(cls, draft: Draft) -> Portion:
+        """Return how much a draft holds."""
+        return cls(draft.numbers, draft.size_bytes)
+
+    def is_reached(self, draft: Draft, since: Portion) -> bool:
+        """Say whether a draft has taken as much since it held less."""
+        events, size_bytes = draft.numbers - since.events, draft.size_bytes - since.size_bytes
+        return events >= self.events or size_bytes >= self.size_bytes
 
 
 class MemberChange(NamedTuple):

@@ -20,6 +20,7 @@ from typing import Any, Final
 import orjson
 import structlog
 from starlette.applications import Starlette
+from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -56,12 +57,77 @@ BODY_SECONDS: Final = 60.0
 RETRY_AFTER_SECONDS: Final = 5
 SECRET_HEADER: Final = "x-segrelay-secret"  # noqa: S105 - the name of the header
 SECRET_PARAMETER: Final = "secret"  # noqa: S105 - the name of the parameter
-_GZIP: Final = frozenset({"gzip", "x-gzip"})
+_GZIP: Final = frozenset({b"gzip", b"x-gzip"})
 CHECK_HEADER: Final = "x-segrelay-check"
 """The header of a check: its request is authenticated and read, and nothing is stored."""
+_CHECK: Final = CHECK_HEADER.encode()
+_SECRET: Final = SECRET_HEADER.encode()
 REQUEST_HEADER: Final = "x-request-id"
 """The header of each answer with the id of its request, as the log and `segrelay why` have it."""
 LOG: Final = structlog.get_logger()
+
+
+class _Answer(Response):
+    """An answer of JSON with the id of its request, if it has one."""
+
+    def __init__(self, status: int, value: Mapping[str, object], name: str = "") -> None:
+        # Nothing of what Starlette's own would do for any content.
+        self.status_code, self.background = status, None
+        self.body = orjson.dumps(value)
+        self.raw_headers = [
+            (b"content-length", b"%d" % len(self.body)),
+            (b"content-type", b"application/json"),
+        ]
+        if status in _LATER:
+            self.raw_headers.append((b"retry-after", b"%d" % RETRY_AFTER_SECONDS))
+        if name:
+            self.raw_headers.append((REQUEST_HEADER.encode(), name.encode()))
+
+
+_LATER: Final = frozenset({408, 503})
+"""The statuses after which a request should be sent again in a while."""
+
+
+class _Request:
+    """A request to the webhook, as the server hands it over.
+
+    Attributes:
+        headers: Their names are in lower case; of those that came twice, the first one.
+    """
+
+    __slots__ = ("_receive", "_scope", "headers")
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.headers: Mapping[bytes, bytes] = dict(reversed(scope["headers"]))
+        self._scope = scope
+        self._receive = receive
+
+    @property
+    def is_check(self) -> bool:
+        """Say whether nothing of it is to be stored."""
+        return _CHECK in self.headers
+
+    @property
+    def is_gzip(self) -> bool:
+        """Say whether its body is packed."""
+        return self.headers.get(b"content-encoding", b"").strip().lower() in _GZIP
+
+    @property
+    def secret(self) -> str:
+        """Return the secret that was sent; "" = none was."""
+        sent = self.headers.get(_SECRET, b"").decode("latin-1")
+        return sent or QueryParams(self._scope["query_string"]).get(SECRET_PARAMETER, "")
+
+    async def next_chunk(self) -> tuple[bytes, bool]:
+        """Return the next piece of its body, and whether there is more.
+
+        Raises:
+            ClientDisconnect: The client went away.
+        """
+        message = await self._receive()
+        if message["type"] != "http.request":
+            raise ClientDisconnect
+        return message.get("body", b""), message.get("more_body", False)
 
 
 class _Refused(Exception):  # noqa: N818 - an answer, no error of ours
@@ -101,61 +167,61 @@ class Receiver:
     _memory: BodyMemory = field(default_factory=BodyMemory)
     _large_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def receive(self, request: Request) -> Response:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a webhook, and log it as one line: never its content, nor its URL."""
         begun = time.monotonic()
         name = new_request_id()
+        request = _Request(scope, receive)
         try:
-            response, stored = await self._answer(request, name)
+            answer, stored = await self._answer(request, name)
         except Exception as error:  # noqa: BLE001 - this is the edge
-            response, stored = _failed(error, name), Published()
-        response.headers[REQUEST_HEADER] = name
-        is_check = CHECK_HEADER in request.headers
+            answer, stored = _failed(error, name), Published()
+        status, is_check = answer.status_code, request.is_check
         _log(
             request=name,
-            status=response.status_code,
+            status=status,
             accepted=stored.accepted,
             quarantined=stored.quarantined,
             check=is_check,
             elapsed_seconds=round(time.monotonic() - begun, 4),
         )
         if self.record is not None and not is_check:
-            counts = (response.status_code, stored.accepted, stored.quarantined)
+            counts = (status, stored.accepted, stored.quarantined)
             self.record.note(WebhookRequest(name, *counts, stored.people))
-        return response
+        await answer(scope, receive, send)
 
-    async def _answer(self, request: Request, name: str) -> tuple[Response, Published]:
+    async def _answer(self, request: _Request, name: str) -> tuple[Response, Published]:
         """Return the answer to a webhook, and what was stored."""
         try:
             self._authenticate(request)
             with self._memory.held() as memory:
                 body = await self._read(request, memory)
-                if CHECK_HEADER in request.headers:
-                    return _json(200, {"check": True, **await self._checked(body)}), Published()
-                is_gzip = request.headers.get("content-encoding", "").strip().lower() in _GZIP
-                stored = await self._stored(body, memory, is_gzip=is_gzip)
+                if request.is_check:
+                    checked = {"check": True, **await self._checked(body)}
+                    return _Answer(200, checked, name), Published()
+                stored = await self._stored(body, memory, is_gzip=request.is_gzip)
         except BodyTooLarge as too_large:
             return await self._too_large(too_large, name), Published()
         except NoMemory:
             error = "Too many large requests are under way; send it again."
-            return _json(503, {"error": error}), Published()
+            return _Answer(503, {"error": error}, name), Published()
         except _Refused as refused:
-            return _json(refused.status, {"error": refused.message}), Published()
+            return _Answer(refused.status, {"error": refused.message}, name), Published()
         except ClientDisconnect:
-            return Response(status_code=499), Published()
+            return Response(status_code=499, headers={REQUEST_HEADER: name}), Published()
         except (RedisUnavailable, RedisMismatch) as error:
             LOG.warning("webhook.unavailable", request=name, message=error.message)
-            return _json(503, {"error": error.message}), Published()
+            return _Answer(503, {"error": error.message}, name), Published()
         if stored.problems:
             first = stored.problems[0]
             why = f"{first.reason}: {first.message}"
             LOG.info("webhook.quarantined", request=name, count=stored.quarantined, first=why)
         counts = {"accepted": stored.accepted, "quarantined": stored.quarantined}
-        return _json(200, counts), stored
+        return _Answer(200, counts, name), stored
 
     async def is_alive(self, _request: Request) -> Response:
         """Answer that the process is alive."""
-        return _json(200, {"alive": True})
+        return _Answer(200, {"alive": True})
 
     async def is_ready(self, _request: Request) -> Response:
         """Answer whether events can be stored now."""
@@ -163,11 +229,11 @@ class Receiver:
         # Only names: whoever can reach the receiver may ask.
         problems = [] if problem else list(await asyncio.to_thread(self.problems))
         document = {"ready": not problem, "problem": problem, "problems": problems}
-        return _json(503 if problem else 200, document)
+        return _Answer(503 if problem else 200, document)
 
-    def _authenticate(self, request: Request) -> None:
-        given = request.headers.get(SECRET_HEADER) or request.query_params.get(SECRET_PARAMETER)
-        given_bytes = (given or "").encode()
+    def _authenticate(self, request: _Request) -> None:
+        given = request.secret
+        given_bytes = given.encode()
         # All are compared, so that the time tells nothing about which is near.
         valid = [hmac.compare_digest(given_bytes, secret) for secret in self.secrets]
         if not given or not any(valid):
@@ -177,14 +243,16 @@ class Receiver:
                 "or the URL parameter `secret`.",
             )
 
-    async def _read(self, request: Request, memory: HeldMemory) -> bytes:
-        announced = request.headers.get("content-length", "")
-        if announced.isdecimal() and int(announced[:20]) > self.max_bytes:
+    async def _read(self, request: _Request, memory: HeldMemory) -> bytes:
+        announced = request.headers.get(b"content-length", b"")
+        if announced.isdigit() and int(announced[:20]) > self.max_bytes:
             raise self._larger()
         chunks: list[bytes] = []
+        more = True
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                async for chunk in request.stream():
+                while more:
+                    chunk, more = await request.next_chunk()
                     chunks.append(chunk)
                     memory.take(len(chunk))
                     if memory.size > self.max_bytes:
@@ -229,9 +297,8 @@ class Receiver:
             await asyncio.to_thread(self.count_too_large)
         except RedisUnavailable as error:
             LOG.warning("webhook.unavailable", message=error.message)
-        return _json(
-            413, {"error": f"The body is {too_large.what}; make the job's batches smaller."}
-        )
+        told = f"The body is {too_large.what}; make the job's batches smaller."
+        return _Answer(413, {"error": told}, name)
 
     def _larger(self) -> BodyTooLarge:
         return BodyTooLarge(f"larger than {self.max_bytes:,} bytes")
@@ -252,8 +319,7 @@ class _WebhookApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or the beginning and end of the server."""
         if scope["type"] == "http" and scope["path"] == self.path and scope["method"] == "POST":
-            response = await self.receiver.receive(Request(scope, receive, send))
-            await response(scope, receive, send)
+            await self.receiver(scope, receive, send)
         else:
             await self.others(scope, receive, send)
 
@@ -268,7 +334,7 @@ def build_app(receiver: Receiver, path: str, further: Sequence[Route] = ()) -> A
             await receiver.intake.close()
 
     routes = [
-        Route(path, receiver.receive, methods=["POST"]),
+        Route(path, receiver, methods=["POST"]),
         Route("/healthz", receiver.is_alive, methods=["GET"]),
         Route("/readyz", receiver.is_ready, methods=["GET"]),
         *further,
@@ -298,7 +364,7 @@ def _elsewhere(status: int, message: str) -> Response:
     """Answer a request that is no webhook, and log it as one line."""
     name = new_request_id()
     _log(request=name, status=status)
-    return _json(status, {"error": message}, name)
+    return _Answer(status, {"error": message}, name)
 
 
 REFUSED: Final = frozenset({401, 405, 421})
@@ -343,7 +409,7 @@ def _failed(error: Exception, name: str) -> Response:
     message = error.message if isinstance(error, SegrelayError) else type(error).__name__
     LOG.error("webhook.failed", request=name, error=message)
     told = {"error": "The body could not be stored; it is safe to send it again."}
-    return _json(500, told, name)
+    return _Answer(500, told, name)
 
 
 def _body(sent: bytes, unpacked: Unpacked) -> Body:
@@ -351,13 +417,6 @@ def _body(sent: bytes, unpacked: Unpacked) -> Body:
     if unpacked.rest and not unpacked.text:
         return Body(sent)
     return Body(unpacked.text, unpacked.rest)
-
-
-def _json(status: int, value: Mapping[str, object], name: str = "") -> Response:
-    headers = {"retry-after": str(RETRY_AFTER_SECONDS)} if status in {408, 503} else {}
-    if name:
-        headers[REQUEST_HEADER] = name
-    return Response(orjson.dumps(value), status, headers, media_type="application/json")
 
 
 @dataclass(slots=True)

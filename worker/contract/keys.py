@@ -333,20 +333,20 @@ class PartitionKeys:
     Args:
         destination: The destination's name, for people; it may change.
         id: The destination's id, which stands in the keys; "" = the same as its name.
+
+    Attributes:
+        tag: The hash tag with which all keys of this partition begin.
     """
 
     destination: str = field(compare=False)
     number: int
     id: str = ""
+    tag: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.id:
             object.__setattr__(self, "id", self.destination)
-
-    @property
-    def tag(self) -> str:
-        """Return the hash tag with which all keys of this partition begin."""
-        return f"{{{self.id}:{self.number}}}"
+        object.__setattr__(self, "tag", f"{{{self.id}:{self.number}}}")
 
     def stream(self, name: str) -> str:
         """Return the key of the stream `lane|trigger`."""

@@ -246,11 +246,13 @@ class Runtime:
         # The pauses are read after it, since it pauses a trigger whose canary is over.
         shares = await self.canaries.begin(partition.token, triggers, self.upkeep.refused)
         try:
-            await self.dead_letter_limit.pause_if_full(partition_keys.destination)
-            standing, looks = await asyncio.gather(
+            standing, looks, is_full = await asyncio.gather(
                 self.shared_keys.standing(partition_keys.destination),
                 self._gate(self.settings.destinations[partition_keys.destination]).look(triggers),
+                self.dead_letter_limit.pause_if_full(partition_keys.destination),
             )
+            if is_full:
+                standing = await self.shared_keys.standing(partition_keys.destination)
             streaks = RedisStreaks(self.client, standing.streaks, may_repeat=may_repeat)
             self.taps.learn(standing.watches)
             drain = self._drain_of(

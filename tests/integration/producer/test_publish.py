@@ -3,8 +3,9 @@
 import orjson
 import pytest
 
+from segrelay.producer.events.payloads import Payload
 from segrelay.producer.publish import Publisher, open_publisher
-from segrelay.producer.publishing.published import PublishOptions
+from segrelay.producer.publishing.published import Portion, PublishOptions
 from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
@@ -348,3 +349,35 @@ def test_a_script_that_redis_has_forgotten_is_sent_again(publisher, client):
 
     assert published.accepted == 50
     assert counts(client) == {"accepted|vip-enter": 100}
+
+
+def parsed(*payloads):
+    return [Payload(text, orjson.loads(text)) for text in payloads]
+
+
+def test_groups_that_are_published_together_have_a_result_each(publisher, client):
+    groups = [
+        parsed(payload(0), b'{"data": 1}'),
+        parsed(b"[]"),
+        parsed(payload(1), payload(0), payload(1, segment_events=[])),
+    ]
+
+    found = publisher.publish_each(groups, portion=Portion(9, 10**6), together=Portion(99, 10**6))
+
+    digests = [digest_of(f"email:person{number}@example.com") for number in range(2)]
+    assert [(one.accepted, one.refused, one.people) for one in found] == [
+        (1, 1, (digests[0],)),
+        (0, 1, ()),
+        (2, 1, (digests[1], digests[0])),
+    ]
+    assert [[problem.line for problem in one.problems] for one in found] == [[2], [1], [3]]
+    assert len(entries(client)) == 3
+
+
+def test_a_group_is_taken_up_to_its_own_limit_and_groups_up_to_that_of_all(publisher, client):
+    groups = [parsed(*(payload(10 * group + n) for n in range(3))) for group in range(3)]
+
+    found = publisher.publish_each(groups, portion=Portion(2, 10**6), together=Portion(3, 10**6))
+
+    assert [one.accepted for one in found] == [2, 2]
+    assert len(entries(client)) == 4

@@ -347,18 +347,21 @@ class DeadLetterLimit:
         self._kept = kept
         self._next_look: dict[str, float] = {}
 
-    async def pause_if_full(self, destination: str) -> None:
-        """Pause a destination whose letters have reached the limit."""
+    async def pause_if_full(self, destination: str) -> bool:
+        """Pause a destination whose letters have reached the limit; say whether they have.
+
+        It looks every few seconds, and else knows of none that has.
+        """
         now = boottime_seconds()
         if now < self._next_look.get(destination, 0.0):
-            return
+            return False
         self._next_look[destination] = now + LOOK_SECONDS
         pipe = self._client.pipeline(transaction=False)
         for partition in self._settings.numbering.numbers:
             pipe.hlen(self._settings.ids.partition(destination, partition).dead_letters)
         dead_letters = sum(await pipe.execute())
         if dead_letters < self._kept:
-            return
+            return False
         reason = (
             f"{dead_letters:,} dead letters lie there, as many as delivery.dead_letters_kept"
             " allows:"
@@ -370,3 +373,4 @@ class DeadLetterLimit:
         is_new = await run_script_async(self._client, scripts.source("pause"), (keys.PAUSED,), args)
         if is_new:
             LOG.error("destination.paused", destination=destination, reason=reason)
+        return True
