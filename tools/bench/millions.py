@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, Final
@@ -28,6 +28,7 @@ from segrelay.ops.run.up import own_command
 from segrelay.producer.sync.store import SyncStore
 from segrelay.sandbox.people import AUDIENCES, invented_person
 from segrelay.worker.contract.redis.connection import connect
+from segrelay.worker.contract.redis.scanning import scan_keys
 from segrelay.worker.errors import OperationsMustAct
 from tools.bench.intake import ProcessTree, bytes_of, with_descendants
 from tools.bench.rigs import bench_rig, start_workers, used_memory, wait_until
@@ -274,20 +275,20 @@ def _memory(rig: Rig, people: int, empty: int) -> dict[str, Any]:
 
 
 def _by_kind(rig: Rig, people: int) -> dict[str, float]:
-    """Return how much of Redis' memory each kind of key takes, in bytes a person.
+    """Return how much of Redis' memory each kind of a partition's keys takes, in bytes a person.
 
     Of ledgers some are measured. The table of keys is in none of them, and neither is what Redis
     needs for itself.
     """
-    names: dict[str, list[bytes]] = {}
-    for key in rig.client.scan_iter(count=10_000):
+    names: dict[str, set[bytes]] = {}
+    for key in chain.from_iterable(scan_keys(rig.client, rig.partitions(), "*")):
         part = key.partition(b"}")[2]
         kind = "ledger" if part[:1] == b"l" and part != b"lease" else part.split(b":")[0].decode()
-        names.setdefault(kind or "other", []).append(key)
+        names.setdefault(kind, set()).add(key)
     sizes = {}
     for kind, found in names.items():
         pipe = rig.client.pipeline(transaction=False)
-        measured = found[:_MEASURED]
+        measured = list(found)[:_MEASURED]
         for key in measured:
             pipe.memory_usage(key, samples=0)
         size = sum(one or 0 for one in pipe.execute()) * len(found) / len(measured)
