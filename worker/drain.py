@@ -30,7 +30,12 @@ from segrelay.worker.batch.judge import (
 from segrelay.worker.batch.next_batch import NextBatch
 from segrelay.worker.batch.pack import Packer
 from segrelay.worker.batch.partition import Intent, Partition, TakenPartition
-from segrelay.worker.batch.read import BATCH_ENTRIES, BATCH_ENTRIES_ONE_BY_ONE, is_any_due
+from segrelay.worker.batch.read import (
+    BATCH_ENTRIES,
+    BATCH_ENTRIES_ONE_BY_ONE,
+    Reading,
+    is_any_due,
+)
 from segrelay.worker.batch.renames import read_and_carry
 from segrelay.worker.batch.render import RowRenderer, forget_doubted, render_and_shape
 from segrelay.worker.batch.responses import NO_RESPONSES, Responses
@@ -274,12 +279,13 @@ class Drain:
             # 3. Read a batch, of one lane, live first.
             is_over = self.clock.seconds() >= end
             names = await self._streams(state)
-            batch = await self._next(state, names, followings, kinds, is_over=is_over)
-            if batch is None:
+            found = await self._next(state, names, followings, kinds, is_over=is_over)
+            if found is None:
                 state.streams = names
                 return done
             done = Done.SOME
-            following = NextBatch(batch, self.partition, self.renderer, self._most)
+            batch, reading = found
+            following = NextBatch(batch, reading, self.renderer, self._most)
             progress = await self._batch(following, end)
             if batch.kind == BACKFILL or batch.settled < len(batch.deliveries):
                 # What was prepared before knows nothing of people who have to wait since.
@@ -319,8 +325,10 @@ class Drain:
         kinds: Sequence[LaneKind],
         *,
         is_over: bool,
-    ) -> Batch | None:
-        """Return the next batch, of the first kind of lanes that has one; None = none has.
+    ) -> tuple[Batch, Reading] | None:
+        """Return the next batch, of the first kind of lanes that has one, and its reading.
+
+        None = no kind of lanes has one.
 
         If the slice is over, only one that is prepared has its turn, or live work instead.
         """
@@ -330,16 +338,16 @@ class Drain:
             if following:
                 prepared = following.turn(streams)
                 if prepared or is_over:
-                    return prepared
-            deliveries = await read_and_carry(
+                    return (prepared, following.reading) if prepared else None
+            reading = await read_and_carry(
                 self.partition, state, streams, self.numbers, entries=self._most
             )
-            if deliveries:
+            if reading.deliveries:
                 batch = Batch(state, self.numbers, self.triggers, kind, streams)
                 if following:
                     following.hand_over(batch)
-                await decode_batch(batch, deliveries, entries=self._most)
-                return batch
+                await decode_batch(batch, reading.deliveries, entries=self._most)
+                return batch, reading
         return None
 
     async def _streams(self, state: State) -> tuple[str, ...]:
@@ -379,7 +387,9 @@ class Drain:
         rendering = (
             p for delivery in batch.decoded if (p := delivery.position) not in batch.before
         )
-        texts = await self.partition.ledgers(digests, rendering)
+        # Of live work that comes while this drain goes on with a backfill, it has to hear.
+        hears = batch.kind == LIVE and BACKFILL in self.kinds
+        texts = await self.partition.ledgers(digests, rendering, hears=hears)
         by_digest = dict(zip(digests, texts, strict=True))
         known = unpack_ledgers(batch.decoded, by_digest, batch)
         await settler.stop()
@@ -440,7 +450,8 @@ class Drain:
                     packer.lose_patience()
                 await asyncio.gather(*done)
                 if batch.kind == BACKFILL and batch.parts and not yields:
-                    yields = await self._live_is_due(batch.state)
+                    known = batch.state.live_is_due
+                    yields = known or await self._live_is_due(batch.state)
         finally:
             # The other requests end before the error of one is raised.
             await asyncio.gather(*running, return_exceptions=True)

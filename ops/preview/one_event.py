@@ -82,6 +82,8 @@ class OneEvent:
         self,
         digests: Sequence[bytes],
         rendering: Iterable[str] = (),  # noqa: ARG002 - no other worker could find it
+        *,
+        hears: bool = False,  # noqa: ARG002 - it has one event
     ) -> list[bytes | None]:
         """Read the packed ledger records of these profiles."""
         return await self.partition.ledgers(digests)

@@ -14,7 +14,7 @@ from typing import Self
 
 from segrelay.worker.batch.batch import Batch
 from segrelay.worker.batch.judge import decode_batch, decode_deliveries
-from segrelay.worker.batch.read import StreamReader, order_of, read_on
+from segrelay.worker.batch.read import Reading, order_of
 from segrelay.worker.batch.renames import is_concerned
 from segrelay.worker.batch.render import RowRenderer, render_ahead
 from segrelay.worker.errors import SegrelayError
@@ -26,11 +26,12 @@ class NextBatch:
     """The next batch, prepared while the present one is delivered.
 
     Args:
+        reading: The reading of the present batch, which goes on behind it.
         entries: The largest number of entries in a batch.
     """
 
     present: Batch
-    reader: StreamReader
+    reading: Reading
     renderer: RowRenderer
     entries: int
     prepared: Batch | None = None
@@ -76,15 +77,13 @@ class NextBatch:
 
     async def _read_and_render(self, ends: Callable[[], Awaitable[bool]]) -> None:
         this = self.present
-        deliveries = await read_on(
-            self.reader, this.state, this.streams, this.deliveries, entries=self.entries
-        )
+        deliveries = await self.reading.read_on(this.streams, this.deliveries)
         if not deliveries or await ends():
             return
         renames = this.state.renames
         if any(renames.concern(d.header) or renames.undid(d.header) for d in deliveries):
             return  # Its turn carries them over before anything is rendered.
-        if await is_concerned(deliveries, self.reader, this.state):
+        if await is_concerned(deliveries, self.reading.reader, this.state):
             return  # Its turn hands them on, or holds them back.
         batch = Batch(this.state, this.numbers, this.triggers, this.kind, this.streams)
         await decode_batch(batch, deliveries, entries=self.entries)

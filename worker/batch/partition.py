@@ -214,9 +214,16 @@ class Partition(Protocol):
         """
 
     async def ledgers(
-        self, digests: Sequence[bytes], rendering: Iterable[str] = ()
+        self, digests: Sequence[bytes], rendering: Iterable[str] = (), *, hears: bool = False
     ) -> list[bytes | None]:
-        """Read packed records, and write down which deliveries will be rendered."""
+        """Read packed records, and write down which deliveries will be rendered.
+
+        Args:
+            digests: Of the profiles.
+            rendering: The positions of those deliveries.
+            hears: True if what is live and accepted from now on wakes somebody again, so that the
+                holder hears of it, although it has not given the lease back.
+        """
 
     async def peek(self, digests: Sequence[bytes]) -> list[bytes | None]:
         """Read packed records without holding the lease."""

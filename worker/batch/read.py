@@ -1,13 +1,14 @@
-"""Read a batch from the streams that are due, merged by entry id, in small steps.
+"""Read batches from the streams that are due, merged by entry id, in small steps.
 
 Entries that have to wait are passed over; up to which id everything in a stream waits is noted.
+The steps read more than a batch takes where streams are many: the rest is for the next batch.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -149,7 +150,7 @@ def order_of(entry_id: str) -> tuple[int, int]:
 
 async def read_batch(
     reader: StreamReader, state: State, streams: Sequence[str], *, entries: int
-) -> list[Delivery]:
+) -> Reading:
     """Read deliveries in the order of their arrival, up to a number of them or 8 MB.
 
     Args:
@@ -158,63 +159,92 @@ async def read_batch(
         streams: `lane|trigger`, of triggers that are due.
         entries: The largest number of entries.
     """
-    sources = [_source(state, stream) for stream in streams]
-    batch = await _read(reader, state, sources, entries)
-    for source in sources:
+    sources = {stream: _source(state, stream) for stream in streams}
+    reading = Reading(state, _BatchReader(reader, entries), sources)
+    await reading.take_batch()
+    for source in sources.values():
         _store_hold(state, source)
         await _store_orphans(reader, state, source)
-    return batch
+    return reading
 
 
-async def read_on(
-    reader: StreamReader,
-    state: State,
-    streams: Sequence[str],
-    behind: Iterable[Delivery],
-    *,
-    entries: int,
-) -> list[Delivery]:
-    """Read as `read_batch` does, but only entries behind these deliveries, and store no holds."""
-    read = {delivery.stream: delivery.entry_id for delivery in behind}
-    sources = [_source(state, name) for name in streams]
-    for source in sources:
-        source.after_id = read.get(source.stream, source.after_id)
-    return await _read(reader, state, sources, entries)
+@dataclass(slots=True, eq=False)
+class Reading:
+    """A reading of streams, batch after batch.
 
+    Args:
+        sources: By the names of the streams.
 
-async def _read(
-    reader: StreamReader, state: State, sources: Sequence[_Source], entries: int
-) -> list[Delivery]:
-    streams = _BatchReader(reader, entries)
-    await streams.fill(sources)
-    heads: list[tuple[tuple[int, int], int]] = []
-    for number, source in enumerate(sources):
-        _push(heads, number, source)
-    batch: list[Delivery] = []
-    taken: Counter[str] = Counter()
-    previews = {source.trigger for source in sources if state.is_preview(source.trigger)}
-    size = passed_over = 0
-    while heads and len(batch) < entries and size < BATCH_BYTES:
-        _, number = heapq.heappop(heads)
-        source = sources[number]
-        delivery = source.entries.popleft()
-        if _is_left(state, source, delivery):
-            passed_over += 1
-            if passed_over >= PASSED_OVER_AT_MOST:
-                break
-        else:
-            source.take()
-            batch.append(delivery)
-            size += len(delivery.profile)
-            if source.trigger in previews:
-                taken[source.trigger] += 1
-        if previews and taken[source.trigger] >= PREVIEW_ENTRIES:
-            source.is_exhausted = True
-            continue
-        if not source.entries and not source.is_exhausted:
-            await streams.fill(sources)
-        _push(heads, number, source)
-    return batch
+    Attributes:
+        deliveries: The batch that was read last.
+    """
+
+    state: State
+    streams: _BatchReader
+    sources: dict[str, _Source]
+    deliveries: list[Delivery] = field(default_factory=list)
+    _is_whole: bool = True
+
+    @property
+    def reader(self) -> StreamReader:
+        """Return the partition that is read."""
+        return self.streams.reader
+
+    async def read_on(self, streams: Sequence[str], behind: Iterable[Delivery]) -> list[Delivery]:
+        """Read the next batch, and store no holds.
+
+        What was passed over may be due by now. So where anything was, all that is behind the
+        present batch is read again; else what was read and did not fit into it comes first.
+
+        Args:
+            streams: The names of those that may be read now.
+            behind: The deliveries of the present batch.
+        """
+        read = {delivery.stream: delivery.entry_id for delivery in behind}
+        known = self.sources if self._is_whole else {}
+        self.sources = {
+            name: known.get(name) or _source_behind(self.state, name, read) for name in streams
+        }
+        for source in self.sources.values():
+            # More may have come by now.
+            source.is_exhausted, source.step = False, 0
+        self._is_whole = True
+        await self.take_batch()
+        return self.deliveries
+
+    async def take_batch(self) -> None:
+        """Take the first entries of all streams that need not wait, as far as a batch goes."""
+        sources, state = list(self.sources.values()), self.state
+        await self.streams.fill(sources)
+        heads: list[tuple[tuple[int, int], int]] = []
+        for number, source in enumerate(sources):
+            _push(heads, number, source)
+        batch: list[Delivery] = []
+        self.deliveries = batch
+        taken: Counter[str] = Counter()
+        previews = {source.trigger for source in sources if state.is_preview(source.trigger)}
+        size = passed_over = 0
+        while heads and len(batch) < self.streams.entries and size < BATCH_BYTES:
+            _, number = heapq.heappop(heads)
+            source = sources[number]
+            delivery = source.entries.popleft()
+            if _is_left(state, source, delivery):
+                self._is_whole = False
+                passed_over += 1
+                if passed_over >= PASSED_OVER_AT_MOST:
+                    break
+            else:
+                source.take()
+                batch.append(delivery)
+                size += len(delivery.profile)
+                if source.trigger in previews:
+                    taken[source.trigger] += 1
+            if previews and taken[source.trigger] >= PREVIEW_ENTRIES:
+                source.is_exhausted = True
+                continue
+            if not source.entries and not source.is_exhausted:
+                await self.streams.fill(sources)
+            _push(heads, number, source)
 
 
 def _is_left(state: State, source: _Source, delivery: Delivery) -> bool:
@@ -249,6 +279,13 @@ def _source(state: State, stream: str) -> _Source:
     if hold and (not unwanted or order_of(hold.last_id) > order_of(unwanted)):
         return _Source(stream, trigger, hold.last_id, hold, unwanted, edition, only_orphans=False)
     return _Source(stream, trigger, unwanted, hold, unwanted, edition, only_orphans=True)
+
+
+def _source_behind(state: State, stream: str, read: Mapping[str, str]) -> _Source:
+    """Return a stream that is read from behind the entry that was read last, by its name."""
+    source = _source(state, stream)
+    source.after_id = read.get(stream, source.after_id)
+    return source
 
 
 def _push(heads: list[tuple[tuple[int, int], int]], number: int, source: _Source) -> None:

@@ -19,7 +19,7 @@ from segrelay.worker.batch.batch import Numbers
 from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.judge import Recognized, recognize
 from segrelay.worker.batch.partition import Partition, Replacement
-from segrelay.worker.batch.read import StreamReader, read_batch
+from segrelay.worker.batch.read import Reading, StreamReader, read_batch
 from segrelay.worker.batch.state import State
 from segrelay.worker.contract.events import (
     Header,
@@ -124,18 +124,18 @@ def _handed_on(delivery: Delivery, key: str) -> NewDelivery | None:
 
 async def read_and_carry(
     partition: Partition, state: State, streams: Sequence[str], numbers: Numbers, *, entries: int
-) -> Sequence[Delivery]:
+) -> Reading:
     """Read a batch, moving events of renamed audiences and people until it holds none of them.
 
     Raises:
         LeaseLost: What was carried over until then stays so.
     """
     while True:
-        deliveries = await read_batch(partition, state, streams, entries=entries)
-        if await hand_on(deliveries, partition, state):
+        reading = await read_batch(partition, state, streams, entries=entries)
+        if await hand_on(reading.deliveries, partition, state):
             continue
-        if not await _carry_over(deliveries, state.renames, partition, numbers):
-            return deliveries
+        if not await _carry_over(reading.deliveries, state.renames, partition, numbers):
+            return reading
 
 
 async def _carry_over(

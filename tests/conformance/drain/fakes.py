@@ -187,6 +187,7 @@ class SlowPartition(RedisPartition):
     read_error: Exception | None = None
     round_trips = 0
     """Of reading streams."""
+    entries_read = 0
     streams_read: set[str] = set()  # noqa: RUF012 - each drain is given its own
 
     def renew(self) -> bool:
@@ -197,7 +198,9 @@ class SlowPartition(RedisPartition):
         if self.read_error:
             raise self.read_error
         self.streams_read.update(each.stream for each in ranges)
-        return await super().read(ranges)
+        found = await super().read(ranges)
+        self.entries_read += sum(len(each.entries) for each in found)
+        return found
 
     async def _next_entries(self, ranges: Sequence[ReadRange], most: int) -> list[ReadEntries]:
         self.round_trips += 1

@@ -56,7 +56,7 @@ async def read_all(world: World, renames: Renames) -> list[Delivery]:
     state.renames = renames
     streams = list(await partition.streams())
     world.sum_is_due = True
-    return await read_and_carry(partition, state, streams, numbers, entries=100)
+    return (await read_and_carry(partition, state, streams, numbers, entries=100)).deliveries
 
 
 def _told(delivery: Delivery) -> tuple[str, str, str, str, bool]:

@@ -3,7 +3,7 @@
 import random
 
 from segrelay.worker.batch.delivery import Delivery
-from segrelay.worker.batch.read import order_of, read_batch
+from segrelay.worker.batch.read import Reading, order_of, read_batch
 from segrelay.worker.batch.state import State
 from tests.conformance.clocked_redis import at_once
 from tests.conformance.drain.fakes import SlowPartition
@@ -20,14 +20,15 @@ class NoClock:
         raise NotImplementedError
 
 
-def read(partition: SlowPartition, entries: int) -> list[Delivery]:
-    async def once() -> list[Delivery]:
-        holding = await partition.take()
-        assert holding is not None
-        state = State.of(holding, NoClock(), 30.0)
-        return await read_batch(partition, state, list(await partition.streams()), entries=entries)
+async def begin(partition: SlowPartition, entries: int) -> Reading:
+    holding = await partition.take()
+    assert holding is not None
+    state = State.of(holding, NoClock(), 30.0)
+    return await read_batch(partition, state, list(await partition.streams()), entries=entries)
 
-    return at_once(once())
+
+def read(partition: SlowPartition, entries: int) -> list[Delivery]:
+    return at_once(begin(partition, entries)).deliveries
 
 
 def partition_with(make_world, triggers: list[str]) -> SlowPartition:
@@ -65,3 +66,67 @@ def test_one_stream_alone_is_read_to_its_end(make_world) -> None:
     batch = read(partition_with(make_world, ["enter"] * 700), 1_000)
 
     assert len(batch) == 700
+
+
+def ids(deliveries: list[Delivery]) -> list[tuple[int, int]]:
+    return [order_of(delivery.entry_id) for delivery in deliveries]
+
+
+def test_what_did_not_fit_into_a_batch_is_not_read_again_for_the_next_one(make_world) -> None:
+    rng = random.Random(3)
+    partition = partition_with(make_world, [rng.choice(TRIGGERS) for _ in range(3_000)])
+
+    async def both() -> tuple[list[Delivery], list[Delivery], list[Delivery]]:
+        reading, streams = await begin(partition, 1_000), list(await partition.streams())
+        first = reading.deliveries
+        second = await reading.read_on(streams, first)
+        return first, second, await reading.read_on(streams, second)
+
+    first, second, third = at_once(both())
+
+    assert [len(first), len(second), len(third)] == [1_000, 1_000, 1_000]
+    assert ids([*first, *second, *third]) == sorted(ids([*first, *second, *third]))
+    assert partition.entries_read == 3_000
+
+
+def test_reading_on_finds_what_came_meanwhile_to_old_and_new_streams(make_world) -> None:
+    world = make_world()
+    world.put(event("a"), event("b"))
+    partition = world.partition()
+
+    async def both() -> list[Delivery]:
+        reading = await begin(partition, 100)
+        world.put(event("c"), event("d", trigger="exit"))
+        return await reading.read_on(list(await partition.streams()), reading.deliveries)
+
+    assert [delivery.stream for delivery in at_once(both())] == ["live|enter", "live|exit"]
+
+
+def test_what_was_read_of_a_stream_that_may_not_be_read_any_more_is_left(make_world) -> None:
+    partition = partition_with(make_world, ["enter", "exit", "enter", "exit"])
+
+    async def both() -> list[Delivery]:
+        reading = await begin(partition, 2)
+        return await reading.read_on(["live|exit"], reading.deliveries)
+
+    assert [delivery.stream for delivery in at_once(both())] == ["live|exit"]
+
+
+def test_whoever_was_passed_over_is_read_again_once_nobody_waits(make_world) -> None:
+    partition = partition_with(make_world, ["enter"] * 4)
+
+    async def both() -> tuple[list[Delivery], list[Delivery]]:
+        everything = (await begin(partition, 4)).deliveries
+        reading = await begin(partition, 100)
+        reading.state.waiting[everything[2].digest] = [
+            (reading.state.now_ms() + 1_000, frozenset())
+        ]
+        reading = await read_batch(partition, reading.state, ["live|enter"], entries=2)
+        reading.sources["live|enter"].hold = None
+        await reading.read_on(["live|enter"], reading.deliveries)
+        reading.state.waiting.clear()
+        return everything, await reading.read_on(["live|enter"], everything[:2])
+
+    everything, found = at_once(both())
+
+    assert ids(found) == ids(everything[2:])

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from segrelay.worker.batch.render import RENDER_GROUP
 from segrelay.worker.destinations.insider.api import InsiderApi
+from tests.conformance.clocked_redis import at_once
 from tests.conformance.drain.fake_insider import Reply, Sending, taken
 from tests.conformance.drain.world import event, members
 
@@ -171,3 +172,56 @@ def test_while_all_of_a_backfills_batch_is_under_way_live_work_is_not_asked_for(
 
     assert tally.requests == 2
     assert world.redis.asked["SMEMBERS"] == 2, "once while it is rendered, once behind it"
+
+
+def test_a_drain_of_a_backfill_hears_of_live_work_after_that_which_it_has_delivered(
+    make_world,
+) -> None:
+    wakeup: list[bytes | None] = []
+
+    def puts_another(sending: Sending) -> Reply:
+        if members(world) and not wakeup:
+            world.put_now(event("bob"))
+            wakeup.append(world.store.client.get(world.store.keys.wakeup))
+        return taken(sending)
+
+    world = make_world(puts_another)
+    world.render_seconds = 0.03
+    world.put(*(event(f"p{n}", lane="backfill") for n in range(1_500)))
+
+    def call() -> None:
+        world.put_now(event("ada"))
+        assert at_once(world.partition().take()) is None, "whom its call woke is sent away"
+        world.live_calls += 1
+
+    world.loop.call_later(0.01, call)
+
+    tally, _ = world.drain()
+
+    assert wakeup == [b"1"], "somebody is woken"
+    assert tally.delivered == 1_502
+
+
+def test_live_work_that_is_known_to_wait_is_not_asked_for_again(make_world) -> None:
+    asked: list[int] = []
+
+    def counts(sending: Sending) -> Reply:
+        asked.append(world.redis.asked["SMEMBERS"])
+        return taken(sending)
+
+    world = make_world(counts, api=replace(InsiderApi(), max_users=50))
+    world.render_seconds = 0.03
+    world.limits = replace(world.limits, in_flight=1)
+    world.put(*(event(f"p{n}", lane="backfill") for n in range(1_500)))
+
+    def call() -> None:
+        world.put_now(event("ada"))
+        world.live_calls += 1
+
+    world.loop.call_later(0.01, call)
+
+    world.drain()
+
+    first, second, *_ = world.sendings
+    assert [each.positions[0].partition("|")[0] for each in (first, second)] == ["backfill", "live"]
+    assert asked[1] == asked[0] + 1, "only what is to be read next"

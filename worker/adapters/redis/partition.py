@@ -365,15 +365,14 @@ class RedisPartition:
         return read
 
     async def ledgers(
-        self, digests: Sequence[bytes], rendering: Iterable[str] = ()
+        self, digests: Sequence[bytes], rendering: Iterable[str] = (), *, hears: bool = False
     ) -> list[bytes | None]:
         """Read packed records, and write down which deliveries will be rendered."""
         partitions = list(rendering)
-        keys: list[str | bytes] = [self.keys.lease, self.keys.rendering]
+        keys: list[str | bytes] = [self.keys.lease, self.keys.rendering, self.keys.wakeup]
         keys += map(self.keys.ledger, digests)
-        answer = await self._call(
-            "ledger", keys, (self.token, orjson.dumps(partitions) if partitions else b"")
-        )
+        written = orjson.dumps(partitions) if partitions else b""
+        answer = await self._call("ledger", keys, (self.token, written, int(hears)))
         if not answer[0]:
             raise self._lost()
         return list(answer[1:])
