@@ -34,7 +34,7 @@ from segrelay.worker.errors import PayloadRefused, UsageWrong
 _NOT_IN_NAMES: Final = re.compile(r"[^a-z0-9]+")
 _MOST_SHARDS: Final = 8
 _COLUMN: Final = "column:"
-_SECOND_US: Final = 1_000_000
+_MILLISECOND_US: Final = 1_000
 _TIME_IN_NAME: Final = re.compile(
     r"(?<!\d)(20\d\d)[-_.]?(\d\d)[-_.]?(\d\d)"
     r"(?:[T _.-]?(\d\d)[-_.:]?(\d\d)(?:[-_.:]?(\d\d))?Z?)?(?!\d)",
@@ -126,7 +126,7 @@ def spec_of(
         canary=canary,
         shards=min(_MOST_SHARDS, processors()),
         routing=routing_digest(settings),
-        attempt=now_us // _SECOND_US,
+        attempt=now_us // _MILLISECOND_US,
         started_at=format_time(now_us),
         block_times=block_times(settings.redis.partitions),
         older_than_ledger=wanted.older_than_ledger,

@@ -141,14 +141,17 @@ class Expiring:
     """Things that go soon, unless somebody deals with them.
 
     Args:
-        destination: The destination's name of dead letters; "" for quarantined records.
+        what: The kind: dead letters, quarantined records, or the bad rows of a backfill.
+        subject: The destination's name of dead letters, or the backfill's of bad rows; "" for
+            quarantined records.
         count: The number of things.
         before_ms: All that is from before this time.
         since_ms: The time since which it is announced that the oldest of them goes.
         from_ms: The time when it is dropped at the earliest, if a worker runs until then.
     """
 
-    destination: str
+    what: str
+    subject: str
     count: int
     before_ms: int
     since_ms: int
@@ -157,7 +160,8 @@ class Expiring:
     @classmethod
     def of(  # noqa: PLR0917 - one thing's numbers
         cls,
-        destination: str,
+        what: str,
+        subject: str,
         count: int,
         oldest_ms: int,
         marks: Sequence[Mark],
@@ -167,7 +171,7 @@ class Expiring:
         """Return the things of which the oldest is from a time."""
         since_ms = next((one.at_ms for one in marks if one.before_ms > oldest_ms), now_ms)
         from_ms = max(oldest_ms + limit.kept_ms, since_ms + limit.warning_ms)
-        return cls(destination, count, limit.announced_before_ms(now_ms), since_ms, from_ms)
+        return cls(what, subject, count, limit.announced_before_ms(now_ms), since_ms, from_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,11 +192,11 @@ class RetentionStanding:
         """Return it for JSON documents."""
         return {
             what.replace(" ", "_"): {
-                "expiring": sum(one.count for one in self.expiring if bool(one.destination) == of),
+                "expiring": sum(one.count for one in self.expiring if one.what == what),
                 "dropped": self.dropped.get(what, 0),
                 "dropped_at": shown_ms(at) if (at := self.dropped_ms.get(what)) else None,
             }
-            for what, of in ((LETTERS, True), (RECORDS, False))
+            for what in (LETTERS, RECORDS)
         }
 
 
@@ -201,7 +205,9 @@ def read_retention(
     settings: Settings,
     partitions: Sequence[PartitionKeys],
     now_ms: int,
+    *,
     dropped: Mapping[str, int],
+    bad_rows: Mapping[str, tuple[int, int]],
 ) -> RetentionStanding:
     """Read which things go soon, in one round trip.
 
@@ -211,6 +217,7 @@ def read_retention(
         partitions: All of them.
         now_ms: Redis' clock.
         dropped: The number of those that have ever gone, by kind.
+        bad_rows: The number of bad rows, and when it ended (ms), of backfills that are over.
     """
     limits = limits_of(settings.retention)
     letters = [(LETTERS, at.destination, at.dead_letter_times) for at in partitions]
@@ -229,9 +236,18 @@ def read_retention(
             counts[what, name] += count
             known_ms = oldest_ms.get((what, name), now_ms)
             oldest_ms[what, name] = min(known_ms, int(first[0][1]))
+    for name, (count, ended_ms) in bad_rows.items() if JOBS in limits else ():
+        if ended_ms < limits[JOBS].announced_before_ms(now_ms):
+            counts[JOBS, name], oldest_ms[JOBS, name] = count, ended_ms
     expiring = [
         Expiring.of(
-            name, count, oldest_ms[what, name], state.marks.get(what, ()), limits[what], now_ms
+            what,
+            name,
+            count,
+            oldest_ms[what, name],
+            state.marks.get(what, ()),
+            limits[what],
+            now_ms,
         )
         for (what, name), count in counts.items()
     ]

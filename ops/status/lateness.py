@@ -8,6 +8,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Final
 
+from segrelay.ops.state.retention import JOBS, LETTERS
 from segrelay.ops.status.pace import Pace
 from segrelay.ops.status.problems import ATTENTION, ILL, HealthProblem, in_short
 from segrelay.ops.status.standing import Standing, TriggerStanding
@@ -343,11 +344,24 @@ def _grows_since(samples: Sequence[Sample], before: Sample, count: Callable[[Sam
 
 
 def expiring(standing: Standing) -> Iterator[HealthProblem]:
-    """Yield a problem for dead letters and quarantined records that are going to be dropped."""
+    """Yield a problem for letters, records and bad rows that are going to be dropped."""
     for one in standing.retention.expiring:
         before, at = (shown_ms(ms, "seconds") for ms in (one.before_ms, one.from_ms))
-        if one.destination:
-            chosen = f"--destination {one.destination} --until {before}"
+        if one.what == JOBS:
+            message = (
+                f"the backfill will be dropped from {at} on, as retention.history says, and with it"
+                f" {plural(one.count, 'row')} that could not be placed"
+            )
+            mend = (
+                f"segrelay backfill report {one.subject} --bad-rows rows.ndjson; or raise"
+                " retention.history"
+            )
+            yield HealthProblem(
+                "bad_rows_expire", ATTENTION, one.subject, message, mend, one.since_ms
+            )
+            continue
+        if one.what == LETTERS:
+            chosen = f"--destination {one.subject} --until {before}"
             limit, name, what = "dead_letters", "letters_expire", plural(one.count, "dead letter")
             mend = (
                 f"segrelay dlq list {chosen}; dlq replay or dlq export them, or raise"
@@ -364,7 +378,7 @@ def expiring(standing: Standing) -> Iterator[HealthProblem]:
             f"{what} will be dropped for good from {at} on, as retention.{limit} says; nobody has"
             " replayed or discarded them"
         )
-        yield HealthProblem(name, ATTENTION, one.destination, message, mend, one.since_ms)
+        yield HealthProblem(name, ATTENTION, one.subject, message, mend, one.since_ms)
 
 
 def quarantine(standing: Standing) -> Iterator[HealthProblem]:

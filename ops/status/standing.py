@@ -224,6 +224,7 @@ class JobStanding:
 
     Args:
         at: Its counts at each destination that it delivers to.
+        refused: Rows and events that could not be placed.
         watch: The watch that goes on with it by itself; "" = none does.
     """
 
@@ -233,6 +234,13 @@ class JobStanding:
     expected_rows: int = 0
     at: Mapping[str, Counts] = field(default_factory=dict)
     watch: str = ""
+    refused: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Say whether it is never read again, and nothing of it waits or is dead."""
+        ended = self.condition.state in {"done", "aborted"}
+        return ended and not self.counts.waiting and not self.counts.dead
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,6 +434,7 @@ def read_standing(
     destinations = dict(
         _destinations(client, settings, totals, pauses, destinations_of(partitions))
     )
+    jobs = dict(_jobs(client, totals, pauses))
     responses, quarantine = _responses(client, partitions), Quarantine(client).totals()
     dropped = {LETTERS: totals.expired, RECORDS: quarantine.expired}
     receivers = read_receivers(client, at_ms)
@@ -447,7 +456,7 @@ def read_standing(
                 delayed=_waits_of_failing(destinations) | dict(_delayed(found, delays)),
             )
         ),
-        dict(_jobs(client, totals, pauses)),
+        jobs,
         delays,
         processes,
         partitions=number_change(settings.redis.numbering),
@@ -460,7 +469,18 @@ def read_standing(
         responses_waiting=responses[0],
         responses_lost=responses[1],
         outcomes=read_outcomes(client, settings),
-        retention=read_retention(client, settings, partitions, at_ms, dropped),
+        retention=read_retention(
+            client,
+            settings,
+            partitions,
+            at_ms,
+            dropped=dropped,
+            bad_rows={
+                name: (one.refused, one.condition.since_ms or at_ms)
+                for name, one in jobs.items()
+                if one.refused and one.is_over
+            },
+        ),
         template_files=dict(_differing_files(processes, config)),
         renamed_people=read_renamed_people(
             client, partitions, destinations_with_stable_ids(settings)
@@ -729,10 +749,9 @@ def _jobs(client: Redis, totals: Totals, pauses: Pauses) -> Iterator[tuple[str, 
         rows = job.tally.rows if job else 0
         expected_rows = job.spec.expected_rows if job else 0
         watch = job.spec.watch if job else ""
-        yield (
-            name,
-            JobStanding(condition, counts, rows, expected_rows, totals.of_job_at(name), watch),
-        )
+        refused = job.tally.refused if job else 0
+        at = totals.of_job_at(name)
+        yield name, JobStanding(condition, counts, rows, expected_rows, at, watch, refused)
 
 
 def _condition_of_job(name: str, job: Job | None, waiting: int, pause: Pause | None) -> Condition:

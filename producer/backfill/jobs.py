@@ -70,7 +70,7 @@ class Spec:
         started_at: RFC 3339.
         block_times: The factor by which its blocks are larger than usual, see `blocks.block_times`.
         attempt: A number that tells this reading of the source from all others of jobs of this
-            name: the second in which the job was made, and one more each time that the source is
+            name: the time at which the job was made (ms), and one more each time that the source is
             read from its beginning, because it can't be taken up where a reading stopped.
         older_than_ledger: Accept also events that are older than what the ledger remembers.
         watch: The watch that began the job and goes on with it by itself; "" = a person did.

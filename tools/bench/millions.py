@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, Final
@@ -28,6 +28,7 @@ from segrelay.ops.run.up import own_command
 from segrelay.producer.sync.store import SyncStore
 from segrelay.sandbox.people import AUDIENCES, invented_person
 from segrelay.worker.contract.redis.connection import connect
+from segrelay.worker.contract.redis.scanning import scan_keys
 from segrelay.worker.errors import OperationsMustAct
 from tools.bench.intake import ProcessTree, bytes_of, with_descendants
 from tools.bench.rigs import bench_rig, start_workers, used_memory, wait_until
@@ -56,6 +57,8 @@ _STANDS_STILL_SECONDS: Final = 120.0
 _CALM_SECONDS: Final = 40.0
 """The age of an export, longer than that of one that may still be written."""
 _MEGABYTE: Final = 1_000_000
+_MEASURED: Final = 5_000
+"""The most keys of a kind whose memory is measured."""
 
 
 def night(events: int) -> dict[str, Any]:
@@ -267,7 +270,30 @@ def _memory(rig: Rig, people: int, empty: int) -> dict[str, Any]:
         "redis_mb": round(int(told["used_memory"]) / _MEGABYTE, 1),
         "redis_peak_mb": round(int(told["used_memory_peak"]) / _MEGABYTE, 1),
         "other_keys": int(keyspace["db0"]["keys"]) - people,
+        "bytes_a_person_of": _by_kind(rig, people),
     }
+
+
+def _by_kind(rig: Rig, people: int) -> dict[str, float]:
+    """Return how much of Redis' memory each kind of a partition's keys takes, in bytes a person.
+
+    Of ledgers some are measured. The table of keys is in none of them, and neither is what Redis
+    needs for itself.
+    """
+    names: dict[str, set[bytes]] = {}
+    for key in chain.from_iterable(scan_keys(rig.client, rig.partitions(), "*")):
+        part = key.partition(b"}")[2]
+        kind = "ledger" if part[:1] == b"l" and part != b"lease" else part.split(b":")[0].decode()
+        names.setdefault(kind, set()).add(key)
+    sizes = {}
+    for kind, found in names.items():
+        pipe = rig.client.pipeline(transaction=False)
+        measured = list(found)[:_MEASURED]
+        for key in measured:
+            pipe.memory_usage(key, samples=0)
+        size = sum(one or 0 for one in pipe.execute()) * len(found) / len(measured)
+        sizes[kind] = round(size / people, 1)
+    return {kind: size for kind, size in sorted(sizes.items(), key=lambda one: -one[1]) if size}
 
 
 def _synced(rig: Rig, rows: Path, people: int, number: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from segrelay.worker.contract.redis.acts import read_acts
 from segrelay.worker.errors import PartitionsChange, UsageWrong
 from tests.configuration import table
 from tests.integration.ops.relay import EXIT, started
-from tests.integration.ops.test_retention import DAY_MS, pass_days, step
+from tests.integration.ops.test_retention import DAY_MS, pass_days, problems, step
 from tests.interruptions import Case, killed_anywhere, standing_anywhere
 
 COUNTS = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
@@ -305,14 +305,29 @@ def test_no_id_is_given_again_that_was_in_a_stream_of_a_forgotten_backfill(jobs,
     assert {int(relay.client.hget(at.lease, "floor")) for at in streams} == {ahead_ms}
 
 
-def test_bad_rows_go_with_their_backfill(jobs, relay):
-    jobs.read("old", "ann", days=31)
-    relay.client.rpush(keys.job_bad_rows("old"), b"row")
-    announced(relay)
-
+def test_bad_rows_are_announced_and_go_with_their_backfill(jobs, relay, call, monkeypatch):
+    monkeypatch.chdir(jobs.folder)
+    path = jobs.folder / "old.ndjson"
+    path.write_bytes(b'{"email": "ann@example.com"}\n{"name": "nobody"}\n')
+    call(app, "backfill", "start", path, "--audience", "vip", "--as-of", "now", "--job", "old")
+    relay.drain()
+    jobs.read("clean", "bob", days=25)
+    assert "bad_rows_expire" not in problems(call)
+    jobs.age("old", 24)
     step(relay)
 
+    found = problems(call)["bad_rows_expire"]
+
+    assert found["subject"] == "old"
+    assert "1 row that could not be placed" in found["message"]
+    command, *_ = found["command"].removeprefix("segrelay ").split(";")
+    assert call(app, *command.split()).exit_code == 0
+
+    jobs.age("old", 7)
+    pass_days(relay, 7)
+    step(relay)
     assert not relay.client.exists(keys.job_bad_rows("old"))
+    assert "bad_rows_expire" not in problems(call)
 
 
 @pytest.fixture

@@ -558,7 +558,8 @@ class ProtectionSettings(Section):
 class RetentionSettings(Section):
     """The times for which things are kept that nobody deals with; `0s` means for ever.
 
-    A problem of health, `letters_expire` or `quarantine_expires`, comes before anything goes.
+    A problem of health, `letters_expire`, `quarantine_expires` or `bad_rows_expire`, comes before
+    any of these goes.
     """
 
     dead_letters_seconds: Annotated[Seconds, between("0s", "3650d")] = Field(
@@ -575,11 +576,11 @@ class RetentionSettings(Section):
     )
     """The time for which `segrelay why` knows what became of a person's deliveries and of requests
     to the receiver, of which the newest few thousand are kept, and for which a backfill is kept
-    that was read or aborted and of which nothing waits or is dead. No problem is told before."""
+    that was read or aborted and of which nothing waits or is dead. Only bad rows are announced."""
     warning_seconds: Annotated[Seconds, between("1s", "365d")] = Field(
         default=7 * 86_400.0, alias="warning"
     )
-    """The time for which it is a problem of health before dead letters or quarantined records go.
+    """The time for which it is a problem of health before letters, records or bad rows go.
     It begins anew where no worker ran meanwhile, or where the times were made shorter."""
 
 

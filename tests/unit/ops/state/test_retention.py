@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segrelay.ops.state.retention import (
+    LETTERS,
     LONGEST_PAUSE_MS,
     MARKS,
     Expiring,
@@ -133,9 +134,9 @@ def test_a_time_that_is_shorter_than_the_warning_is_announced_from_the_beginning
 def test_what_goes_soon_says_since_when_and_from_when_on():
     marks = [Mark(NOW - 2 * DAY, NOW - 85 * DAY)]
 
-    known = Expiring.of("insider", 3, NOW - 86 * DAY, marks, LIMIT, NOW)
-    late = Expiring.of("insider", 3, NOW - 200 * DAY, marks, LIMIT, NOW)
-    new = Expiring.of("insider", 3, NOW - 84 * DAY, marks, LIMIT, NOW)
+    known = Expiring.of(LETTERS, "insider", 3, NOW - 86 * DAY, marks, LIMIT, NOW)
+    late = Expiring.of(LETTERS, "insider", 3, NOW - 200 * DAY, marks, LIMIT, NOW)
+    new = Expiring.of(LETTERS, "insider", 3, NOW - 84 * DAY, marks, LIMIT, NOW)
 
     assert (known.since_ms, known.from_ms) == (NOW - 2 * DAY, NOW + 5 * DAY)
     assert (late.since_ms, late.from_ms) == (NOW - 2 * DAY, NOW + 5 * DAY)

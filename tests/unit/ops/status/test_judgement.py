@@ -12,7 +12,7 @@ from segrelay.ops.outcomes.reading import OutcomesStanding, WritingState
 from segrelay.ops.state.identity_changes import RenamedPeople
 from segrelay.ops.state.partitions import NumberChange
 from segrelay.ops.state.read_backs import MissingAttribute, ReadBacks
-from segrelay.ops.state.retention import Expiring, RetentionStanding
+from segrelay.ops.state.retention import JOBS, LETTERS, RECORDS, Expiring, RetentionStanding
 from segrelay.ops.status.alert_store import AlertFailure
 from segrelay.ops.status.health import problems_of
 from segrelay.ops.status.problems import ATTENTION, ILL, HealthProblem
@@ -95,9 +95,9 @@ def asked_for(found: ReadBacks) -> dict[str, Any]:
     return {"settings": settings, "read_backs": {"insider": found}}
 
 
-def expiring(destination: str) -> dict[str, Any]:
+def expiring(what: str, subject: str) -> dict[str, Any]:
     """Return a standing in which three things will be dropped in two days."""
-    one = Expiring(destination, 3, NOW - 83 * DAY_MS, NOW - 5 * DAY_MS, NOW + 2 * DAY_MS)
+    one = Expiring(what, subject, 3, NOW - 83 * DAY_MS, NOW - 5 * DAY_MS, NOW + 2 * DAY_MS)
     return {"retention": RetentionStanding([one])}
 
 
@@ -288,8 +288,9 @@ CASES = [
     (standing(companions={"metrics": NOW - 31_000}), "metrics_down", ATTENTION),
     (standing(quarantined=2, samples=samples({}, {})), "quarantine_grows", ATTENTION),
     (standing(quarantined=20, samples=samples({}, {})), "quarantine_grows", ILL),
-    (standing(**expiring("insider")), "letters_expire", ATTENTION),
-    (standing(**expiring("")), "quarantine_expires", ATTENTION),
+    (standing(**expiring(LETTERS, "insider")), "letters_expire", ATTENTION),
+    (standing(**expiring(RECORDS, "")), "quarantine_expires", ATTENTION),
+    (standing(**expiring(JOBS, "night")), "bad_rows_expire", ATTENTION),
     (standing(**recorded(problem="it is read-only")), "outcomes_not_written", ATTENTION),
     (standing(**recorded(fullest_unwritten=0.6)), "outcomes_not_written", ILL),
     (standing(**recorded(dropped=3, dropped_ms=NOW - 60_000)), "outcomes_dropped", ILL),
