@@ -9,7 +9,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
@@ -206,9 +206,17 @@ class Runtime:
         self.upkeep.look()  # a process that is forked later inherits what was loaded at the start
         with contextlib.suppress(RedisUnavailable):
             self.runner.run(self._live_is_queued())
-            self.runner.run(self.numbers.read())
-            for triggers in self.upkeep.triggers.values():
+            for destination, triggers in self.upkeep.triggers.items():
+                self.runner.run(self._ask_as_a_drain(destination, triggers))
                 self.runner.run(self.canaries.adopt(triggers, self.upkeep.refused))
+
+    async def _ask_as_a_drain(self, destination: str, triggers: Iterable[str]) -> None:
+        """Ask side by side what a drain asks, so that its first one finds as many connections."""
+        await asyncio.gather(
+            self.shared_keys.standing(destination),
+            self.shared_keys.names(destination),
+            self._gate(self.settings.destinations[destination]).look(triggers),
+        )
 
     def close(self) -> None:
         """Close all connections, for callers that live longer than this runtime."""

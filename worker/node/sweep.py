@@ -17,6 +17,7 @@ import faulthandler
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -62,6 +63,9 @@ _QUIET_SECONDS: Final = 2.0
 EXIT_CODE: Final = 1
 HUNG_SECONDS: Final = 120.0
 """The seconds without a sweep after which the event loop, or a round of it, counts as hung."""
+SWITCHED_SECONDS: Final = 0.000_5
+"""The seconds between two switches of threads: an event loop that hands out a message would wait
+for 5 ms wherever a round computes."""
 LEAVE_SECONDS: Final = 5.0
 """The seconds for which the end of a worker waits for a round that is under way."""
 SUPERVISOR_VARIABLE: Final = "NOTIFY_SOCKET"
@@ -227,6 +231,8 @@ class SweepStep(bootsteps.StartStopStep):
         tell_supervisor("READY=1")
         # Without a pool the event loop itself drains, and stands still meanwhile.
         self._watches = not isinstance(consumer.pool, Solo)
+        if self._watches:
+            sys.setswitchinterval(SWITCHED_SECONDS)
         self._beat()
         self._timer = consumer.timer.call_repeatedly(EVERY_SECONDS, self._tick)
 

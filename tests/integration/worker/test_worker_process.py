@@ -12,6 +12,7 @@ import pytest
 
 from segrelay.worker.batch.send import Stop
 from segrelay.worker.contract.own_processes import processors
+from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import Settings, load_settings
 from segrelay.worker.node.loading import load
 from segrelay.worker.node.runtime import runtime_for
@@ -53,6 +54,25 @@ def test_a_worker_collects_its_garbage_after_each_drain_and_nobody_else(configur
 
     assert is_collected(settings, in_worker=True)
     assert not is_collected(settings, in_worker=False)
+
+
+def test_a_process_has_all_connections_of_a_drain_before_its_first_one(
+    configuration: Path, redis_url: str
+):
+    settings = load_settings(configuration)
+    loaded = load(settings, lambda questions: [ask() for ask in questions])
+
+    client = connect(redis_url)
+
+    def opened() -> int:
+        return client.info("stats")["total_connections_received"]
+
+    with closing(client), closing(runtime_for(settings, loaded)) as runtime:
+        runtime.connect()
+        before = opened()
+        runtime.drain("d", 0, Stop())
+
+        assert opened() == before
 
 
 def test_there_are_two_processes_for_each_core_and_two_more(configuration: Path):

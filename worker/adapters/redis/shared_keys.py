@@ -102,11 +102,6 @@ class RedisNumbers:
             self._numbers[name] = int(number)
             self._names[int(number)] = name
 
-    async def read(self) -> None:
-        """Read all numbers from Redis, in place of those known so far."""
-        known = (await self._client.execute_command("HGETALL", keys.NAMES)).items()
-        self.replace(dict(known))
-
     def replace(self, known: Mapping[bytes, bytes]) -> None:
         """Replace all known numbers by those that Redis holds, given by name."""
         self._numbers = {name.decode(): int(number) for name, number in known.items()}
