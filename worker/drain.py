@@ -126,8 +126,10 @@ class LiveLook:
         return self._asking.done() and await self._answer()
 
     async def finds(self) -> bool:
-        """Ask for what has come by now, and wait for the answer."""
-        await self.end()
+        """Say whether live work waits by now, and wait for the answer."""
+        if self._asking is not None and await self._answer():
+            return True
+        # It may have come after that was asked.
         self.begin()
         return await self._answer()
 

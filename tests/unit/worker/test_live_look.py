@@ -88,6 +88,19 @@ def test_what_came_after_a_question_is_asked_for_anew(redis, clock):
     assert asyncio.run(play()) is True
 
 
+def test_what_a_question_under_way_finds_is_not_asked_for_anew(redis, clock):
+    async def play():
+        look = LiveLook(redis.ask, clock)
+        look.begin()
+        await turn()
+        called = asyncio.ensure_future(look.finds())
+        redis.questions[0].set_result(True)
+        return await called
+
+    assert asyncio.run(play()) is True
+    assert len(redis.questions) == 1
+
+
 def test_the_end_waits_for_the_answer_and_an_unreachable_redis_is_left_to_others(redis, clock):
     async def play():
         look = LiveLook(redis.ask, clock)
