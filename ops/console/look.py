@@ -58,8 +58,8 @@ _OLDEST_SECONDS: Final = 10.0
 _ASKED_WITHIN_SECONDS: Final = 120.0
 _FAILS_SECONDS: Final = 0.5
 _HOUR_FRESH_SECONDS: Final = 10.0
-_LINES_FRESH_SECONDS: Final = 2.0
-"""As often as a page that shows lines of the history asks."""
+LINES_FRESH_SECONDS: Final = 4
+"""The seconds between two times that a page asks that shows lines as they come."""
 _SAMPLES_APART: Final = 6
 """Samples are ten seconds apart; one a minute is enough for a plot, and has 30 KB at most."""
 _MINUTE_MS: Final = 60_000
@@ -201,8 +201,8 @@ class Look:
         self._file = WatchedFile(settings)
         self._judged = Shared(self._judge, _FRESH_SECONDS, changed_at)
         self._hour = Shared(self._read_hour, _HOUR_FRESH_SECONDS)
-        self._causes = Shared(self._count_causes, _FRESH_SECONDS, changed_at)
-        self._history = Shared(self._read_history, _LINES_FRESH_SECONDS, changed_at)
+        self._causes = Shared(self._count_causes, 2 * _FRESH_SECONDS, changed_at)
+        self._history = Shared(self._read_history, LINES_FRESH_SECONDS, changed_at)
         self._records = Shared(self._read_records, _FRESH_SECONDS, changed_at)
         self._requests = Shared(self._read_requests, _HOUR_FRESH_SECONDS)
         self._minutes: list[Sample] = []

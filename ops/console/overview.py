@@ -13,7 +13,6 @@ from typing import Any, Final
 from segrelay.ops.audit import ActOptions
 from segrelay.ops.console.acts import act_in
 from segrelay.ops.console.app import (
-    LIVE_SECONDS,
     Asked,
     Columns,
     Console,
@@ -21,7 +20,7 @@ from segrelay.ops.console.app import (
     Sorting,
     address_of,
 )
-from segrelay.ops.console.look import Look
+from segrelay.ops.console.look import LINES_FRESH_SECONDS, Look
 from segrelay.ops.console.plots import plots_of
 from segrelay.ops.state.person import is_digest
 from segrelay.ops.status.problems import HealthProblem
@@ -216,7 +215,7 @@ def tap(console: Console, asked: Asked) -> Page:
         "whats": list(TapKind),
         "outcomes": TAP_OUTCOMES,
     }
-    return Page("tap.html", "Tap", values, live_seconds=LIVE_SECONDS)
+    return Page("tap.html", "Tap", values, live_seconds=LINES_FRESH_SECONDS)
 
 
 def _feed(look: Look, filters: Mapping[str, str]) -> tuple[TapLook | None, str]:
