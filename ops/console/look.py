@@ -201,7 +201,7 @@ class Look:
         self._file = WatchedFile(settings)
         self._judged = Shared(self._judge, _FRESH_SECONDS, changed_at)
         self._hour = Shared(self._read_hour, _HOUR_FRESH_SECONDS)
-        self._causes = Shared(self._count_causes, 2 * _FRESH_SECONDS, changed_at)
+        self._causes = Shared(self._count_causes, _FRESH_SECONDS, changed_at)
         self._history = Shared(self._read_history, LINES_FRESH_SECONDS, changed_at)
         self._records = Shared(self._read_records, _FRESH_SECONDS, changed_at)
         self._requests = Shared(self._read_requests, _HOUR_FRESH_SECONDS)
