@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 import structlog
 
-from segrelay.worker.contract.celery import SEND_SECONDS, drain_message, send_messages
+from segrelay.worker.contract.celery import SEND_SECONDS, Message, drain_message, send_messages
 from segrelay.worker.contract.redis.client import Redis, RedisError
 from segrelay.worker.contract.redis.connection import connect, resolve_broker_url
 from segrelay.worker.contract.settings import Settings
@@ -34,14 +34,6 @@ class Waker(Protocol):
         """Ask for a drain of the number. Takes at most about a second, never fails."""
 
 
-class Woken(NamedTuple):
-    """A partition that is to be drained, by its number, and the kind of lane that has work."""
-
-    destination: str
-    number: int
-    queue: str
-
-
 class CeleryWaker:
     """Wakes by a Celery message."""
 
@@ -53,14 +45,16 @@ class CeleryWaker:
 
     def wake(self, destination: str, number: int, *, queue: str) -> None:
         """Send the message `drain`, unless the broker failed a moment ago."""
-        self.wake_all([Woken(destination, number, queue)])
+        self.send([self.message(destination, number, queue)])
 
-    def wake_all(self, calls: Iterable[Woken]) -> None:
-        """Send the messages of several partitions in one round trip, as `wake` does."""
+    def message(self, destination: str, number: int, queue: str) -> Message:
+        """Return the message that asks for a drain of a partition."""
+        return drain_message(self._settings.redis.ids.partition(destination, number), queue)
+
+    def send(self, messages: Iterable[Message]) -> None:
+        """Send several messages in one round trip, unless the broker failed a moment ago."""
         if self._now() < self._quiet_until:
             return
-        ids = self._settings.redis.ids
-        messages = [drain_message(ids.partition(to, number), queue) for to, number, queue in calls]
         try:
             send_messages(self._connected(), messages)
         except (RedisUnavailable, RedisError) as error:
@@ -77,25 +71,25 @@ class CeleryWaker:
 class BackgroundWaker:
     """Wakes from a thread of its own, so that whoever accepts events never waits for a broker.
 
-    What is to be woken while a message is under way goes with the next one.
+    Messages that come while others are being sent go together with the next ones.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._waker = CeleryWaker(settings)
-        self._calls: SimpleQueue[Woken] = SimpleQueue()
+        self._messages: SimpleQueue[Message] = SimpleQueue()
         threading.Thread(target=self._run, name="wakeup", daemon=True).start()
 
     def wake(self, destination: str, number: int, *, queue: str) -> None:
         """Hand a wake-up to the thread and return at once."""
-        self._calls.put(Woken(destination, number, queue))
+        self._messages.put(self._waker.message(destination, number, queue))
 
     def _run(self) -> None:
         while True:
-            calls = [self._calls.get()]
+            messages = [self._messages.get()]
             with suppress(Empty):
                 while True:
-                    calls.append(self._calls.get_nowait())
-            self._waker.wake_all(calls)
+                    messages.append(self._messages.get_nowait())
+            self._waker.send(messages)
 
 
 class SilentWaker:

@@ -59,7 +59,7 @@ _ASKED_WITHIN_SECONDS: Final = 120.0
 _FAILS_SECONDS: Final = 0.5
 _HOUR_FRESH_SECONDS: Final = 10.0
 LINES_FRESH_SECONDS: Final = 4
-"""The seconds between two times that a page asks that shows lines as they come."""
+"""The seconds between two refreshes of a page that shows the newest lines."""
 _SAMPLES_APART: Final = 6
 """Samples are ten seconds apart; one a minute is enough for a plot, and has 30 KB at most."""
 _MINUTE_MS: Final = 60_000

@@ -477,7 +477,7 @@ class JobStore:
         return all(answers)
 
     def _streams(self, name: str, partitions: Sequence[PartitionKeys]) -> Iterator[list[str]]:
-        """Yield the streams that a job may have in each partition, by what was ever accepted."""
+        """Yield the names of a job's streams, one list for each partition."""
         pipe = self._client.pipeline(transaction=False)
         for each in partitions:
             pipe.hkeys(each.counts)

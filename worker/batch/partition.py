@@ -219,8 +219,8 @@ class Partition(Protocol):
         """Read packed records, and write down which deliveries will be rendered.
 
         Args:
-            digests: Of the profiles.
-            rendering: The positions of those deliveries.
+            digests: The digests of the profiles.
+            rendering: The positions of the deliveries that will be rendered.
             hears: True if what is live and accepted from now on wakes somebody again, so that the
                 holder hears of it, although it has not given the lease back.
         """

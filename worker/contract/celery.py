@@ -200,7 +200,7 @@ class Turns(Hashable, Protocol):
 
 
 SEND_SECONDS: Final = 1.0
-"""The seconds that whoever sends a message waits for the broker, of which nothing depends."""
+"""The longest wait of a sender for the broker. What it can't send, the sweep makes up for."""
 
 
 class Message(NamedTuple):
@@ -237,12 +237,12 @@ _AT_ONCE: Final = 500
 def send_messages(client: Redis, messages: Iterable[Message]) -> None:
     """Put messages into their queues, in one round trip; a full Redis takes them.
 
-    Those of a queue are read in this order. Celery's own producers wait for Redis' disk once for
-    each message; whoever reads these makes the rest of what such a producer writes.
+    Those of a queue are read in this order. Celery's own producer would wait for Redis' disk once
+    for each message. It also writes headers that no worker of ours reads: those are left out.
 
     Args:
-        client: Of the broker.
-        messages: The messages, of any queues.
+        client: The broker's client, with a short timeout.
+        messages: The messages, for any queues.
 
     Raises:
         RedisUnavailable: Some of them may have been sent.

@@ -211,7 +211,7 @@ class Runtime:
                 self.runner.run(self.canaries.adopt(triggers, self.upkeep.refused))
 
     async def _ask_as_a_drain(self, destination: str, triggers: Iterable[str]) -> None:
-        """Ask side by side what a drain asks, so that its first one finds as many connections."""
+        """Open as many connections as a drain uses at once, by asking what it asks."""
         await asyncio.gather(
             self.shared_keys.standing(destination),
             self.shared_keys.names(destination),

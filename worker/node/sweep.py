@@ -257,7 +257,7 @@ class SweepStep(bootsteps.StartStopStep):
             watch_for_hanging(self.hung_seconds)
 
     def _tick(self) -> None:
-        """Begin a round, unless one is under way, and obey what the one before has found."""
+        """Begin a round unless one runs, and end the worker if the last one found it broken."""
         if self._round is not None and not self._round.done():
             return  # The watchdog waits for it as it waits for the event loop.
         before, self._round = self._round, self._begin()

@@ -6,7 +6,17 @@ from segrelay.worker.batch.render import RENDER_GROUP
 from segrelay.worker.destinations.insider.api import InsiderApi
 from tests.conformance.clocked_redis import at_once
 from tests.conformance.drain.fake_insider import Reply, Sending, taken
-from tests.conformance.drain.world import event, members
+from tests.conformance.drain.world import World, event, members
+
+
+def call_live_soon(world: World) -> None:
+    """Let a live event of ada come 10 ms after the drain has begun, with a call for it."""
+
+    def call() -> None:
+        world.put_now(event("ada"))
+        world.live_calls += 1
+
+    world.loop.call_later(0.01, call)
 
 
 def test_what_took_long_to_render_is_sent_nevertheless(make_world) -> None:
@@ -39,11 +49,7 @@ def test_a_live_call_stops_a_backfills_rendering_before_the_next_look(make_world
     world.render_seconds = 0.03
     world.put(*(event(f"p{n}", lane="backfill") for n in range(1_500)))
 
-    def call() -> None:
-        world.put_now(event("ada"))
-        world.live_calls += 1
-
-    world.loop.call_later(0.01, call)
+    call_live_soon(world)
 
     world.drain()
 
@@ -145,11 +151,7 @@ def test_nothing_more_of_a_backfill_is_prepared_while_live_work_has_its_turn_nex
     world.limits = replace(world.limits, batch_entries=300, slice_seconds=60.0)
     world.put(*(event(f"p{n}", lane="backfill") for n in range(900)))
 
-    def call() -> None:
-        world.put_now(event("ada"))
-        world.live_calls += 1
-
-    world.loop.call_later(0.01, call)
+    call_live_soon(world)
 
     world.drain()
 
@@ -214,11 +216,7 @@ def test_live_work_that_is_known_to_wait_is_not_asked_for_again(make_world) -> N
     world.limits = replace(world.limits, in_flight=1)
     world.put(*(event(f"p{n}", lane="backfill") for n in range(1_500)))
 
-    def call() -> None:
-        world.put_now(event("ada"))
-        world.live_calls += 1
-
-    world.loop.call_later(0.01, call)
+    call_live_soon(world)
 
     world.drain()
 

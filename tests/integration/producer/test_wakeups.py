@@ -8,12 +8,12 @@ import pytest
 from celery.app.defaults import DEFAULTS
 from kombu.transport.redis import Channel
 
-from segrelay.producer.wakeups import CeleryWaker, Woken
+from segrelay.producer.wakeups import CeleryWaker
 from segrelay.worker.contract.celery import broker_options
 from tests.waiting import allowed
 
 
-def test_ringing_leaves_a_message_in_the_queue(configure, client):
+def test_a_wake_up_leaves_a_message_in_the_queue(configure, client):
     waker = CeleryWaker(configure())
 
     waker.wake("insider", 3, queue="backfill")
@@ -36,7 +36,7 @@ def test_partitions_that_are_woken_together_share_a_round_trip_and_keep_their_or
     waker.wake("insider", 0, queue="live")
     before = client.info("commandstats")["cmdstat_evalsha"]["calls"]
 
-    waker.wake_all([Woken("insider", number, "live") for number in range(1, 700)])
+    waker.send([waker.message("insider", number, "live") for number in range(1, 700)])
 
     messages = [orjson.loads(each) for each in client.lrange("segrelay.live", 0, -1)]
     shown = [each["headers"]["argsrepr"] for each in reversed(messages)]

@@ -44,6 +44,14 @@ async def turn():
     await asyncio.sleep(0)
 
 
+async def asking(redis, clock):
+    """Return a look that has begun to ask."""
+    look = LiveLook(redis.ask, clock)
+    look.begin()
+    await turn()
+    return look
+
+
 def test_whoever_renders_does_not_wait_for_the_answer(redis, clock):
     async def play():
         look = LiveLook(redis.ask, clock)
@@ -57,9 +65,7 @@ def test_whoever_renders_does_not_wait_for_the_answer(redis, clock):
 
 def test_it_asks_again_after_a_while_only(redis, clock):
     async def play():
-        look = LiveLook(redis.ask, clock)
-        look.begin()
-        await turn()
+        look = await asking(redis, clock)
         redis.questions[0].set_result(False)
         for passed in (0.0, 0.5, 0.4):
             clock.now += passed * LIVE_LOOK_SECONDS
@@ -75,9 +81,7 @@ def test_it_asks_again_after_a_while_only(redis, clock):
 
 def test_what_came_after_a_question_is_asked_for_anew(redis, clock):
     async def play():
-        look = LiveLook(redis.ask, clock)
-        look.begin()
-        await turn()
+        look = await asking(redis, clock)
         called = asyncio.ensure_future(look.finds())
         redis.questions[0].set_result(False)
         while len(redis.questions) == 1:
@@ -90,9 +94,7 @@ def test_what_came_after_a_question_is_asked_for_anew(redis, clock):
 
 def test_what_a_question_under_way_finds_is_not_asked_for_anew(redis, clock):
     async def play():
-        look = LiveLook(redis.ask, clock)
-        look.begin()
-        await turn()
+        look = await asking(redis, clock)
         called = asyncio.ensure_future(look.finds())
         redis.questions[0].set_result(True)
         return await called
@@ -103,9 +105,7 @@ def test_what_a_question_under_way_finds_is_not_asked_for_anew(redis, clock):
 
 def test_the_end_waits_for_the_answer_and_an_unreachable_redis_is_left_to_others(redis, clock):
     async def play():
-        look = LiveLook(redis.ask, clock)
-        look.begin()
-        await turn()
+        look = await asking(redis, clock)
         ending = asyncio.ensure_future(look.end())
         await turn()
         assert not ending.done()
