@@ -8,9 +8,9 @@ import pytest
 from celery.app.defaults import DEFAULTS
 from kombu.transport.redis import Channel
 
-from segrelay.producer.wakeups import CeleryWaker
+from segrelay.producer.wakeups import BackgroundWaker, CeleryWaker
 from segrelay.worker.contract.celery import broker_options
-from tests.waiting import allowed
+from tests.waiting import allowed, until
 
 
 def test_a_wake_up_leaves_a_message_in_the_queue(configure, client):
@@ -104,3 +104,12 @@ def test_every_transport_option_is_one_that_kombu_knows(configure):
 @pytest.mark.parametrize("queue", ["segrelay.live", "segrelay.backfill"])
 def test_both_queues_are_declared(configure, queue):
     assert queue in [declared.name for declared in broker_options(configure())["task_queues"]]
+
+
+def test_a_receiver_that_wakes_many_at_once_loses_none(configure, client):
+    waker = BackgroundWaker(configure())
+
+    for number in range(50):
+        waker.wake("insider", number, queue="live")
+
+    until(lambda: client.llen("segrelay.live") == 50)

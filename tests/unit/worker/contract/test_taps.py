@@ -259,3 +259,15 @@ def test_counts_alone_are_due_once_a_second(world):
 )
 def test_a_content_is_shown_masked_revealed_or_cut(text, reveal, content):
     assert shown_content(text, reveal=reveal) == {"bytes": len(text), "content": content}
+
+
+def test_what_has_nothing_to_show_makes_no_record_and_is_not_left_out(world):
+    world.watch()
+    ones = [Passing("enter"), Passing("exit")]
+
+    world.taps.offer(
+        TapKind.RENDER, "insider", ones, Described(), has=lambda one: one.trigger == "exit"
+    )
+
+    records, left_out = world.taken()
+    assert ([each["trigger"] for each in records], left_out) == (["exit"], 0)
