@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from segrelay.ops.status import capacity
+
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("worker", "producer", "ops", "templates", "tests")
 ROOMS = ("worker", "producer", "ops", "jsonnet", "javascript", "sandbox", "tools")
@@ -65,6 +67,16 @@ def test_the_readme_tells_the_speed_that_the_benchmarks_gave() -> None:
 
     assert told
     assert [figure for figure in told if f"{figure} events/s" not in results] == []
+
+
+def test_what_the_capacity_is_reckoned_with_is_what_the_benchmarks_gave() -> None:
+    results = (ROOT / "tools/bench/results.md").read_text()
+    reckoned = (ROOT / "docs/capacity.md").read_text()
+
+    assert f"{capacity.BENCHMARK_PER_SECOND:,} events/s" in results
+    assert f"{1_000 / capacity.BENCHMARK_USERS:.1f} requests for 1,000 events" in results
+    assert f"At {capacity.BENCHMARK_PER_SECOND:,} events a second" in reckoned
+    assert f"benchmarks had {capacity.BENCHMARK_USERS:.0f} users a request" in reckoned
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
