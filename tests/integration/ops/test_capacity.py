@@ -20,7 +20,6 @@ from tests.integration.ops.relay import payload
 from tools.bench.costs import CASES, packed
 
 
-
 def asked(call):
     return orjson.loads(call(app, "status", "--capacity", "--json").stdout)
 
