@@ -243,7 +243,7 @@ class Conclusion:
     def _may_have_been_sent(self, delivery: Delivery) -> bool:
         """Say whether an earlier request of a delivery got no sure answer."""
         event = delivery.event
-        item = self.batch.state.records[delivery.digest].items.get((event.audience, event.trigger))
+        item = self.batch.records[delivery.digest].items.get((event.audience, event.trigger))
         return item is not None and item.tried_us == event.time_us
 
     async def _accepted(self, request: Request, refused: Mapping[int, str]) -> Mapping[str, int]:
@@ -269,7 +269,7 @@ class Conclusion:
             history=outcomes.history,
             answered=outcomes.answered(request.answered),
         )
-        self.batch.state.records.update(outcomes.records)
+        self.batch.records.update(outcomes.records)
         await self.settler.write(closing)
         if outcomes.apart:
             self.batch.put_back(outcomes.apart, is_refused=True)
@@ -301,7 +301,7 @@ class Conclusion:
     def _add_delivered(self, delivery: Delivery, answer: Answer | None, to: _Outcomes) -> None:
         """Add a delivery that the destination accepted, and those that it supersedes."""
         state, trigger, digest = self.batch.state, delivery.trigger, delivery.digest
-        before = to.records.get(digest) or state.records[digest]
+        before = to.records.get(digest) or self.batch.records[digest]
         to.records[digest] = delivery.delivered_in(before)
         to.delivered[trigger] += 1
         for name in delivery.sent.dropped:
@@ -411,9 +411,9 @@ class Conclusion:
         counts = self._counts(request, unanswered=int(possibly_applied))
         tried: dict[bytes, Record] = {}
         for delivery in request.deliveries if possibly_applied else ():
-            before = tried.get(delivery.digest) or self.batch.state.records[delivery.digest]
+            before = tried.get(delivery.digest) or self.batch.records[delivery.digest]
             tried[delivery.digest] = delivery.tried_in(before)
-        self.batch.state.records.update(tried)
+        self.batch.records.update(tried)
         end_ms = await self.settler.write(
             replace(
                 base,
