@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from segrelay.worker.destinations.insider.api import InsiderApi
 from tests.conformance.drain.fake_insider import Reply, Sending, failed, taken
 from tests.conformance.drain.processes import LEASE_SECONDS
 from tests.conformance.drain.world import World, event, members
@@ -69,6 +70,24 @@ def test_a_live_event_of_a_person_of_the_backfill_waits_for_their_request(make_w
     assert "p3@example.com" not in members(world)
 
 
+def test_a_live_event_of_a_person_whose_backfill_is_not_sent_yet_waits_for_it(make_world) -> None:
+    def answers_the_first_soon(sending: Sending) -> Reply:
+        reply = answers_a_backfill_late(sending)
+        reply.answer_seconds = 1.0 if len(world.sendings) == 1 else ANSWER_SECONDS
+        return reply
+
+    world = make_world(answers_the_first_soon, api=replace(InsiderApi(), max_users=5))
+    world.limits = replace(world.limits, in_flight=2, slice_seconds=60.0)
+    world.put(*(event(f"p{n}", lane="backfill") for n in range(PEOPLE)))
+    last = f"p{PEOPLE - 1}"
+    world.loop.call_later(0.5, lambda: world.put_now(event(last, trigger="exit", at=2)))
+
+    world.drain_until_nothing_is_left()
+
+    assert f"{last}@example.com" not in members(world)
+    assert len(members(world)) == PEOPLE - 1
+
+
 def test_people_who_are_one_person_there_are_not_sent_at_once(make_world) -> None:
     world = with_a_backfill(make_world)
     first, other = event("p3"), event("ada")
@@ -119,20 +138,30 @@ def test_a_backfill_goes_on_behind_live_work(make_world) -> None:
 
 
 def test_what_was_prepared_is_read_anew_where_live_work_is_left(make_world) -> None:
-    def fails_once(sending: Sending) -> Reply:
-        fails = is_live(sending) and not any(map(is_live, world.sendings[:-1]))
-        return failed() if fails else answers_a_backfill_late(sending)
+    def fails(sending: Sending) -> Reply:
+        is_down = is_live(sending) and not world.tallies
+        return failed() if is_down else answers_a_backfill_late(sending)
 
-    world = with_a_backfill(make_world, fails_once)
+    class Read(set):
+        def update(self, names) -> None:
+            reads.update((len(world.sendings), name) for name in names)
+
+    reads: set[tuple[int, str]] = set()
+    world = with_a_backfill(make_world, fails)
+    world.streams_read = Read()
     world.limits = replace(world.limits, batch_entries=PEOPLE, slice_seconds=60.0)
-    # The ledger would not know of the exit, which is in doubt, what the entrance is older than.
-    world.put(*(event(f"q{n}", lane="backfill") for n in range(PEOPLE)))
+    world.put(*(event(f"q{n}", lane="backfill") for n in range(PEOPLE // 2)))
     comes(world, event("q3", trigger="exit", at=2))
 
-    world.drain_until_nothing_is_left()
+    world.drain()
 
+    sizes = [len(sending.positions) for sending in world.sendings]
+    then = sizes.index(PEOPLE // 2 - 1)
+    assert world.rendered_ahead["enter"] == PEOPLE // 2, "it was prepared"
+    assert any((sent, "backfill|enter") in reads for sent in range(2, then + 1)), "and read anew"
+    world.drain_until_nothing_is_left()
     assert "q3@example.com" not in members(world)
-    assert len(members(world)) == 2 * PEOPLE - 1
+    assert len(members(world)) == PEOPLE + PEOPLE // 2 - 1
 
 
 @pytest.mark.parametrize("what", ["kill", LEASE_SECONDS + 2.0])
