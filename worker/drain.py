@@ -438,7 +438,7 @@ class Drain:
             while True:
                 hears = batch.kind == BACKFILL and not (yields or sender.watch.is_over)
                 if hears and await self._live_is_known(batch.state, asks=asks):
-                    yields = not await self._live_turn(batch, following, len(running), end)
+                    yields = not await self._live_turn(batch, len(running), end)
                 while len(running) < self.limits.in_flight - batch.beside:
                     # What was rendered by then is sent, so a backfill comes on in any case.
                     over = (yields and has_begun) or self._is_over(sender, over_at)
@@ -476,14 +476,11 @@ class Drain:
             return True
         return asks and await self._live_is_due(state)
 
-    async def _live_turn(
-        self, present: Batch, following: NextBatch | None, running: int, end: float
-    ) -> bool:
+    async def _live_turn(self, present: Batch, running: int, end: float) -> bool:
         """Deliver what is live in this partition while a backfill's requests are under way.
 
         Args:
             present: The backfill's batch.
-            following: Prepares the one behind it.
             running: The number of its requests that are under way.
             end: The end of the slice.
 
@@ -508,11 +505,7 @@ class Drain:
         await self._batch(NextBatch(batch, reading, self.renderer, self._most), end)
         await self._live_is_due(state)
         is_whole = batch.settled == len(batch.deliveries)
-        if is_whole and state.is_untroubled([*present.streams, *streams]):
-            return True
-        if following:
-            following.forget()
-        return False
+        return is_whole and state.is_untroubled([*present.streams, *streams])
 
     def _prepares(self, batch: Batch) -> bool:
         """Say whether the next batch is prepared behind one; not if live work has its turn next."""

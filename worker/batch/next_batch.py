@@ -43,7 +43,6 @@ class NextBatch:
     prepared: Batch | None = None
     _has_begun: bool = False
     _is_over: bool = False
-    _is_forgotten: bool = False
     _preparing: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -92,14 +91,10 @@ class NextBatch:
         await render_ahead(batch, self.renderer, ends)
         self.prepared = batch
 
-    def forget(self) -> None:
-        """Have what is prepared read anew, as some of its people may have to wait by now."""
-        self._is_over = self._is_forgotten = True
-
     def turn(self, streams: Sequence[str]) -> Batch | None:
         """Return the prepared batch, preceded by what the present one left; None = read it anew."""
         present, prepared = self.present, self.prepared
-        if prepared is None or self._is_forgotten:
+        if prepared is None:
             return None
         left = sorted(present.unread(), key=lambda delivery: order_of(delivery.entry_id))
         # What is neither settled nor left stays for a reason of its own, and has to come first.
@@ -135,7 +130,8 @@ async def live_batch(
     Args:
         present: A backfill's batch, of which requests are under way.
         reading: The reading of live streams.
-        streams: Their names.
+        renderer: Renders their deliveries.
+        streams: The names of the live streams.
         entries: The largest number of entries in a batch.
 
     Returns:
