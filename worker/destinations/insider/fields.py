@@ -167,8 +167,9 @@ def events(value: Any, *, time_us: int, now_us: int, dropped: list[str]) -> list
 def _event(
     given: dict[str, Any], time_us: int, now_us: int, dropped: list[str]
 ) -> dict[str, Any] | None:
-    name = normalise.text(given.get("event_name"))
-    if name is None or not _EVENT_NAME.fullmatch(name := name.lower()):
+    written = normalise.text(given.get("event_name"))
+    name = written and _event_name(written)
+    if not name:
         dropped.append("events.event_name")
         return None
     moment = _moment(given.get("timestamp"), time_us)
@@ -189,6 +190,12 @@ def _event(
     elif parameters is not None:
         dropped.append("events.event_params")
     return right
+
+
+@lru_cache(maxsize=1_024)
+def _event_name(written: str) -> str | None:
+    name = written.lower()
+    return name if _EVENT_NAME.fullmatch(name) else None
 
 
 def _drop_wrong_custom(parameters: dict[str, Any], dropped: list[str]) -> None:
