@@ -255,8 +255,8 @@ def _shaped(delivery: Delivery, rendered: Rendered, now_us: int) -> NotSendable 
     if isinstance(shaped, NotSendable):
         return shaped
     delivery.shaped = shaped
-    names: set[bytes | str] = {delivery.digest}
+    names: list[bytes | str] = [delivery.digest]
     for user in shaped.users:
-        names.update(trigger.api.identifiers(user))
+        names += trigger.api.identifiers(user)
     delivery.names = frozenset(names)
     return None
