@@ -30,3 +30,13 @@ def marks_of(client, partition, sync):
         if number.isdigit()
         for name, mark in unpack_members(text)
     }
+
+
+def as_an_earlier_version_has_them(client, partition, sync):
+    """Let the members stand where an earlier version wrote them, and the tokens of its steps."""
+    marks = {PROTECTION.seal_name(k): mark for k, mark in marks_of(client, partition, sync).items()}
+    if marks:
+        client.hset(partition.former_members(sync), mapping=marks)
+    client.delete(partition.members(sync))
+    client.hset(partition.synctokens, sync, "step 1")
+    client.hdel(partition.synctokens, f"{sync}|members")
