@@ -12,20 +12,21 @@
 local MEMBERS_EACH = 16
 local MOST_AT_ONCE = 2000
 local EMAIL = 'email:'
+local byte, find, sub = string.byte, string.find, string.sub
 
 -- token_field(sync): the field of the tokens of syncs that names the step which may change the members.
 local function token_field(sync) return sync .. '|members' end
 
 local function short_name(key)
-  if string.sub(key, 1, #EMAIL) == EMAIL and #key > #EMAIL and string.byte(key, #EMAIL + 1) ~= 0 then
-    return string.sub(key, #EMAIL + 1)
+  if sub(key, 1, #EMAIL) == EMAIL and #key > #EMAIL and byte(key, #EMAIL + 1) ~= 0 then
+    return sub(key, #EMAIL + 1)
   end
   return '\0' .. key
 end
 
 -- bucket_of(roll, name): the number of the text in which a member is, if they are one.
 local function bucket_of(roll, name)
-  local bucket = tonumber(string.sub(redis.sha1hex(name), 1, 8), 16) % (2 * roll.level)
+  local bucket = tonumber(sub(redis.sha1hex(name), 1, 8), 16) % (2 * roll.level)
   return bucket < roll.buckets and bucket or bucket - roll.level
 end
 
@@ -36,19 +37,25 @@ end
 
 -- sizes_at(text, at): size of the name and of the mark of the member that begins there, and where the name begins.
 local function sizes_at(text, at)
-  local name, mark, high, low = string.byte(text, at, at + 3)
+  local name, mark, high, low = byte(text, at, at + 3)
   if name < 255 then return name, mark, at + 2 end
   return 256 * high + low, mark, at + 4
 end
 
--- find_member(text, name): where a member begins, where the mark does, and where the next member does; nil if they are not there.
+-- find_member(text, name): where a member begins, where the next one does, and where the mark does; nil if they are not there.
 local function find_member(text, name)
-  local at, length = 1, #name
-  while at <= #text do
-    local name_size, mark_size, begins = sizes_at(text, at)
-    local ends = begins + name_size
-    if name_size == length and string.sub(text, begins, ends - 1) == name then return at, ends, ends + mark_size end
-    at = ends + mark_size
+  -- Where the name stands, a member need not begin: it may be a part of another name, or of a mark.
+  local found, at = find(text, name, 1, true), 1
+  while found do
+    local begins, ends, following
+    repeat
+      local name_size, mark_size, name_at = sizes_at(text, at)
+      begins, ends = at, name_at + name_size
+      following = ends + mark_size
+      if name_at == found and name_size == #name then return begins, following, ends end
+      at = following
+    until following > found
+    found = find(text, name, following, true)
   end
 end
 
@@ -59,23 +66,25 @@ local function packed_member(name, mark)
 end
 
 -- is_name(mark): whether no run of the sync has seen the person yet.
-local function is_name(mark) return string.sub(mark, 1, 2) == '0 ' end
+local function is_name(mark) return sub(mark, 1, 2) == '0 ' end
 
 -- member_mark(roll, key): the mark of somebody; nil if they are no member.
 local function member_mark(roll, key)
   local text = roll.texts[roll.bucket[key]]
-  local _, mark, ends = find_member(text, roll.name[key])
-  return mark and string.sub(text, mark, ends - 1)
+  local begins, ends, mark = find_member(text, roll.name[key])
+  roll.found_key, roll.found_text, roll.found_begins, roll.found_ends = key, text, begins, ends
+  return mark and sub(text, mark, ends - 1)
 end
 
 -- set_member(roll, key, mark): gives somebody a mark; with false, they are no member any more.
 local function set_member(roll, key, mark)
   local name, bucket = roll.name[key], roll.bucket[key]
   local text = roll.texts[bucket]
-  local begins, _, ends = find_member(text, name)
+  local begins, ends = roll.found_begins, roll.found_ends
+  if roll.found_key ~= key or roll.found_text ~= text then begins, ends = find_member(text, name) end
   local becomes = mark and packed_member(name, mark) or ''
   if begins then
-    text = string.sub(text, 1, begins - 1) .. becomes .. string.sub(text, ends)
+    text = sub(text, 1, begins - 1) .. becomes .. sub(text, ends)
   else
     text = text .. becomes
   end
@@ -134,8 +143,8 @@ local function split_text(roll)
   while at <= #text do
     local name_size, mark_size, begins = sizes_at(text, at)
     local following = begins + name_size + mark_size
-    local half = bucket_of(roll, string.sub(text, begins, begins + name_size - 1)) == from and stay or go
-    half[#half + 1] = string.sub(text, at, following - 1)
+    local half = bucket_of(roll, sub(text, begins, begins + name_size - 1)) == from and stay or go
+    half[#half + 1] = sub(text, at, following - 1)
     at = following
   end
   roll.texts[from], roll.texts[into] = table.concat(stay), table.concat(go)
