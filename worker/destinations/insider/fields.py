@@ -172,7 +172,8 @@ def _event(
     if not name:
         dropped.append("events.event_name")
         return None
-    moment = _moment(given.get("timestamp"), time_us)
+    told = given.get("timestamp")
+    moment = _moment(told, time_us)
     if moment is None:
         dropped.append("events.timestamp")
         return None
@@ -182,7 +183,7 @@ def _event(
     if not given.keys() <= _EVENT_KEYS:
         for key in sorted(given.keys() - _EVENT_KEYS):
             _drop(f"events.{key}", given[key], dropped)
-    right = {"event_name": name, "timestamp": normalise.timestamp(moment)}
+    right = {"event_name": name, "timestamp": normalise.timestamp(moment, told)}
     parameters = pruned(given.get("event_params"))
     if type(parameters) is dict:
         _drop_wrong_custom(parameters, dropped)
