@@ -242,8 +242,11 @@ class Conclusion:
 
     def _may_have_been_sent(self, delivery: Delivery) -> bool:
         """Say whether an earlier request of a delivery got no sure answer."""
+        items = self.batch.records[delivery.digest].items
+        if not items:
+            return False
         event = delivery.event
-        item = self.batch.records[delivery.digest].items.get((event.audience, event.trigger))
+        item = items.get((event.audience, event.trigger))
         return item is not None and item.tried_us == event.time_us
 
     async def _accepted(self, request: Request, refused: Mapping[int, str]) -> Mapping[str, int]:
@@ -271,6 +274,7 @@ class Conclusion:
         )
         self.batch.records.update(outcomes.records)
         await self.settler.write(closing)
+        self.batch.state.reach(outcomes.reached)
         if outcomes.apart:
             self.batch.put_back(outcomes.apart, is_refused=True)
         self.batch.state.went_through(request.triggers)

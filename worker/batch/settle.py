@@ -142,4 +142,4 @@ class Settler:
                 tally.skipped += 1
             else:
                 tally.dead += 1
-        self.batch.state.forget_backoffs([delivery.position for delivery in settled])
+        self.batch.state.forget_backoffs(delivery.position for delivery in settled)
