@@ -196,7 +196,7 @@ def _rows_of_text(
     """
     loads = loads_exactly if may_hold_long_integers(text) else orjson.loads
     yielded = 0
-    for number, each in enumerate(text.split(b"\n"), line):
+    for number, each in enumerate(_lines_of(text), line):
         row = each.strip(_SPACE)
         if not row:
             continue
@@ -208,6 +208,15 @@ def _rows_of_text(
     else:
         return
     yield from islice(_payloads(io.BytesIO(text), line, on_damage), yielded, None)
+
+
+def _lines_of(text: bytes) -> Iterator[bytes]:
+    """Yield the lines of a text, of which only one is in memory at a time."""
+    begin = 0
+    while (end := text.find(b"\n", begin)) >= 0:
+        yield text[begin:end]
+        begin = end + 1
+    yield text[begin:]
 
 
 def _object_of(row: bytes, loads: Callable[[bytes], Any]) -> dict[str, Any] | None:
