@@ -185,9 +185,7 @@ def grouped(payloads: Iterable[Payload], first_rows: int = 0, times: int = 1) ->
         yield Block(rows[0].line, rows=tuple(rows))
 
 
-def _rows_of_text(
-    text: bytes, line: int, on_damage: OnDamage = ignore_damage
-) -> Iterator[Payload]:
+def _rows_of_text(text: bytes, line: int, on_damage: OnDamage = ignore_damage) -> Iterator[Payload]:
     """Yield the rows of a text, parsing each only when it is asked for.
 
     So what becomes of a row, and the row itself, are gone from the processor's cache before the
