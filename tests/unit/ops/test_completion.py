@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 import typer
 
 from segrelay.ops.terminal.lazy import LazyCommand, LazyGroup
