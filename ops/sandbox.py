@@ -155,6 +155,7 @@ class SandboxProcess:
 
 _PATTERNS: Final = (
     ("l*", "string"),  # ledgers
+    ("members:*", "hash"),
     ("sync:*", "hash"),
     ("who", "hash"),
     ("reached", "zset"),

@@ -41,7 +41,7 @@ from segrelay.ops.moving.leases import (
 from segrelay.ops.state import opened
 from segrelay.ops.state.partitions import Carried, ask_each, known_destinations
 from segrelay.producer.steps import StepStore
-from segrelay.producer.sync.store import SyncStore
+from segrelay.producer.sync.store import SyncStore, unpack_members
 from segrelay.worker.batch.delivery import seal_dead_letter, unseal_dead_letter
 from segrelay.worker.batch.partition import IntendedDelivery, Intent
 from segrelay.worker.contract import keys
@@ -85,6 +85,7 @@ _LEASE: Final = "lease"
 """The part of a former partition that stays for good."""
 _STAYING: Final = frozenset({"", _LEASE, "outcomes", "recorded"})
 """Parts that stay in a former partition; outcomes do until they are written and old enough."""
+_MEMBERS: Final = "members:"
 _TEXTS: Final = (b"l", b"u", b"i")
 """The beginnings of the keys of ledgers, stable ids and lists of these; a digest follows."""
 _SUMS: Final = ("counts", "jobtimes", "changed")
@@ -261,11 +262,15 @@ class Copies:
             self.flush()
 
     def put(
-        self, at: PartitionKeys, key: str | bytes, fields: Iterable[tuple[Value, Value]]
+        self,
+        at: PartitionKeys,
+        key: str | bytes,
+        fields: Iterable[tuple[Value, Value]],
+        command: str = "HSET",
     ) -> None:
-        """Add fields of a hash."""
+        """Add fields of a hash, or by the command MEMBERS those whom a sync knows."""
         for part in in_parts(list(fields), _MOST_PAIRS):
-            self.write(at, key, "HSET", *chain.from_iterable(part))
+            self.write(at, key, command, *chain.from_iterable(part))
 
     def flush(self) -> None:
         """Send what was collected.
@@ -448,6 +453,8 @@ class Copy:
                     streams.add(part.removeprefix("s:"))
                 elif part.startswith("jobs:"):
                     positions.add(part)
+                elif part.startswith(_MEMBERS):
+                    self._copy_members(key.decode())
                 elif part.startswith("sync:"):
                     self._copy_hash(key.decode(), self._by_profile)
                 elif _OF_PERSON.fullmatch(part):
@@ -459,6 +466,16 @@ class Copy:
                     )
             self._copy_texts(texts)
         return streams, positions
+
+    def _copy_members(self, key: str) -> None:
+        """Copy the members that a sync knows."""
+        for texts in scan_fields(self.client, key):
+            into: defaultdict[PartitionKeys, list[tuple[Value, Value]]] = defaultdict(list)
+            for number, text in texts:
+                for name, mark in unpack_members(text) if number.isdigit() else ():
+                    into[self._by_profile(name.encode(), mark)].append((name, mark))
+            for at, members in into.items():
+                self.copies.put(at, at.tag + key.partition("}")[2], members, "MEMBERS")
 
     def _by_profile(self, name: bytes, _: bytes) -> PartitionKeys:
         return self._of(digest_of(PROTECTION.unseal_name(name.decode())))

@@ -45,6 +45,7 @@ from segrelay.ops.state.person import (
 )
 from segrelay.ops.state.waiting import find_streams, read_entries, take_back_entries
 from segrelay.producer.publishing.quarantine import Quarantine
+from segrelay.producer.sync.store import SyncStore
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
 from segrelay.worker.contract.outcomes import Recording, without_people
@@ -282,18 +283,20 @@ class Erasing:
     def _erase_in(self, partition: PartitionKeys, lease: HeldLease, digest: bytes) -> None:
         for stream in find_streams(self.client, [partition]):
             self.counts["waiting"] += self._take_back(stream, digest)
-        syncs = [partition.members(name) for name in self.settings.sync]
-        known = [partition.reached, partition.who, *syncs]
+        syncs = [SyncStore(self.client, name, self.settings.redis) for name in self.settings.sync]
+        members = [
+            key
+            for sync in syncs
+            for key in (partition.members(sync.name), partition.former_members(sync.name))
+        ]
+        known = [partition.reached, partition.who, *members]
         names: list[str | bytes] = [partition.lease, partition.ledger(digest), *known]
         # The key of a former identity may be known to nobody but a sync: it is found by its digest.
         known_keys = {
-            field
-            for sync in syncs
-            for field, _ in chain.from_iterable(scan_fields(self.client, sync))
-            if digest_of(PROTECTION.unseal_name(field.decode())) == digest
+            key for sync in syncs for key, _ in sync.members(partition) if digest_of(key) == digest
         }
-        own = [PROTECTION.seal_name(key) for key in self._keys]
-        call = ScriptCall(names, (lease.token, digest.hex(), *own, *known_keys))
+        own = map(PROTECTION.seal_name, {*self._keys, *known_keys})
+        call = ScriptCall(names, (lease.token, digest.hex(), *own))
         (answer,) = opened.run(self.client, "forget", [call])
         if answer[0] < 0:
             raise LeaseLost(f"The lease of {partition.tag} was taken over; run this again.")

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from segrelay.ops.state.partitions import all_partitions, ask_each
 from segrelay.ops.status.standing import Standing
+from segrelay.producer.sync.store import count_members
 from segrelay.worker.contract.keys import DIGEST_BYTES
 from segrelay.worker.contract.processes import Sample
 from segrelay.worker.contract.redis.client import Redis
@@ -140,8 +141,20 @@ def _measured(client: Redis, found: Sequence[bytes], share: float, typical: floa
 def _members(client: Redis, settings: Settings) -> RedisObjects:
     """Return the number and the size of the members that syncs know."""
     partitions = all_partitions(client, settings)
-    names = [partition.members(sync) for partition in partitions for sync in settings.sync]
-    return _sized(client, names, "hlen", TYPICAL["member"])
+    count = sum(count_members(client, sync, partitions) for sync in settings.sync)
+    names = [
+        name
+        for partition in partitions
+        for sync in settings.sync
+        for name in (partition.members(sync), partition.former_members(sync))
+    ]
+    sizes = ask_each(
+        client, names, lambda pipe, name: pipe.memory_usage(name, samples=_MEMBER_SAMPLES)
+    )
+    size = sum(one or 0 for one in sizes)
+    if not count:
+        return RedisObjects(0, TYPICAL["member"], measured=False)
+    return RedisObjects(count, size / count)
 
 
 def _waiting(client: Redis, settings: Settings, count: int) -> RedisObjects:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -24,7 +24,10 @@ from segrelay.worker.contract.settings import RedisSettings
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import PartitionsChange
 
-_CLAIM: Final = load_script("claim", Path(__file__).parent)
+_CLAIM, _TAKE_OVER, _MARKS = (
+    load_script(name, Path(__file__).parent) for name in ("claim", "take_over", "marks")
+)
+_TEXTS_AT_ONCE: Final = 64
 
 
 class SyncStore:
@@ -75,7 +78,15 @@ class SyncStore:
     def _claim(self, destinations: Sequence[str], *, forgets: bool = False) -> None:
         args = (self.name, self._steps.epoch, int(forgets))
         calls = [
-            ScriptCall((partition.synctokens, partition.members(self.name), partition.lease), args)
+            ScriptCall(
+                (
+                    partition.synctokens,
+                    partition.members(self.name),
+                    partition.lease,
+                    partition.former_members(self.name),
+                ),
+                args,
+            )
             for partition in self.partitions(destinations)
         ]
         answers = run_each(self._client, _CLAIM, calls)
@@ -83,6 +94,30 @@ class SyncStore:
             raise PartitionsChange
         if not all(answers):
             raise self._steps.lost()
+
+    def take_over(self, destinations: Sequence[str], is_over: Callable[[], bool]) -> bool:
+        """Take over members that an earlier version has written; the partitions must be claimed.
+
+        Until all are there, nobody can tell who has left. It may end anywhere: whoever was taken
+        over is gone where they were, and the next step goes on with the others.
+
+        Returns:
+            Whether all are taken over; False = the step is over before.
+
+        Raises:
+            PartitionsChange: They have other numbers by now, or are about to.
+        """
+        for partition in self.partitions(destinations):
+            former = partition.former_members(self.name)
+            names = (partition.members(self.name), former, partition.lease)
+            while self._client.exists(former):
+                for found in scan_fields(self._client, former):
+                    fields = [field for field, _ in found]
+                    if -1 in run_each(self._client, _TAKE_OVER, [ScriptCall(names, fields)]):
+                        raise PartitionsChange
+                    if is_over():
+                        return False
+        return True
 
     def partitions(self, destinations: Sequence[str]) -> list[PartitionKeys]:
         """Return the partitions of these destinations."""
@@ -95,11 +130,14 @@ class SyncStore:
     def marks(self, destination: str, profile_keys: Sequence[str]) -> dict[str, bytes]:
         """Return the marks of those of these people who are members, by profile key."""
         parts = self._by_partition(destination, profile_keys)
-        pipe = self._client.pipeline(transaction=False)
-        for partition, members in parts.items():
-            names = [PROTECTION.seal_name(key) for key in members]
-            pipe.hmget(partition.members(self.name), names)
-        answers = pipe.execute()
+        calls = [
+            ScriptCall(
+                (partition.members(self.name), partition.former_members(self.name)),
+                list(map(PROTECTION.seal_name, members)),
+            )
+            for partition, members in parts.items()
+        ]
+        answers = run_each(self._client, _MARKS, calls)
         return {
             key: mark
             for members, marks in zip(parts.values(), answers, strict=True)
@@ -153,8 +191,24 @@ class SyncStore:
 
     def pages(self, partition: PartitionKeys) -> Iterator[dict[str, bytes]]:
         """Yield the marks of the members of one partition by key, some at a time, or twice."""
-        for found in scan_fields(self._client, partition.members(self.name)):
+        # Those of an earlier version come first: who is taken over meanwhile is found behind them.
+        for found in scan_fields(self._client, partition.former_members(self.name)):
             yield {PROTECTION.unseal_name(member.decode()): mark for member, mark in found}
+        key, begin = partition.members(self.name), 0
+        while begin < self._texts(key):
+            end = begin + _TEXTS_AT_ONCE
+            texts: Any = self._client.hmget(key, list(map(str, range(begin, end))))
+            yield {
+                PROTECTION.unseal_name(member): mark
+                for text in filter(None, texts)
+                for member, mark in unpack_members(text)
+            }
+            begin = end
+
+    def _texts(self, key: str) -> int:
+        """Return how many texts of members there are now; more may come behind them."""
+        buckets: Any = self._client.hget(key, "buckets")
+        return int(buckets or 0)
 
     def members(self, partition: PartitionKeys) -> Iterator[tuple[str, bytes]]:
         """Yield key and mark of the members of one partition; some may come twice."""
@@ -163,10 +217,7 @@ class SyncStore:
 
     def count(self, destination: str) -> int:
         """Return how many members are known at a destination."""
-        pipe = self._client.pipeline(transaction=False)
-        for partition in self.partitions([destination]):
-            pipe.hlen(partition.members(self.name))
-        return sum(pipe.execute())
+        return count_members(self._client, self.name, self.partitions([destination]))
 
     def forget(self, destinations: Sequence[str]) -> None:
         """Delete state and members of the sync: its next run is the first. The lock must be held.
@@ -178,6 +229,35 @@ class SyncStore:
         self._steps.save(b"", next_ms=0, ends=True)
 
 
+def count_members(client: Redis, sync: str, partitions: Iterable[PartitionKeys]) -> int:
+    """Return how many members a sync knows in some partitions."""
+    pipe = client.pipeline(transaction=False)
+    for partition in partitions:
+        pipe.hget(partition.members(sync), "members")
+        pipe.hlen(partition.former_members(sync))
+    return sum(int(count or 0) for count in pipe.execute())
+
+
+_EMAIL: Final = "email:"
+_LONG: Final = 255
+
+
+def unpack_members(text: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield the names, as Redis has them, and the marks of the members in a text.
+
+    `_members.lua` packs them.
+    """
+    at = 0
+    while at < len(text):
+        size, mark_size = text[at], text[at + 1]
+        at += 2
+        if size == _LONG:
+            size, at = int.from_bytes(text[at : at + 2], "big"), at + 2
+        name, mark = text[at : at + size], text[at + size : at + size + mark_size]
+        at += size + mark_size
+        yield name[1:].decode() if not name[0] else _EMAIL + name.decode(), mark
+
+
 UID: Final = "_uid"
 NOT_KNOWN: Final = b"-"
 """A digest in a mark that nobody has made."""
@@ -186,8 +266,10 @@ _DAY_MS: Final = 86_400_000
 
 
 _PACKED: Final = 0x80
-_HAS_UID, _HAS_CONTENT, _HAS_ANSWERED = 1, 2, 4
-_UID_BYTES: Final = 4
+_HAS_LONG_UID, _HAS_CONTENT, _HAS_ANSWERED, _HAS_UID = 1, 2, 4, 8
+_UID_BYTES: Final = 2
+_LONG_UID_BYTES: Final = 4
+"""Those that earlier versions wrote."""
 _TIME_BYTES: Final = 7
 _VARINT_MORE: Final = 0x80
 
@@ -239,7 +321,7 @@ class Mark(NamedTuple):
             number >>= 7
         out.append(number)
         if has_uid:
-            out += int(self.uid, 16).to_bytes(_UID_BYTES, "big")
+            out += _short_uid(int(self.uid, 16)).to_bytes(_UID_BYTES, "big")
         if has_content:
             out += bytes.fromhex(self.content.decode())
         if self.answered_us:
@@ -260,9 +342,10 @@ class Mark(NamedTuple):
         number |= text[position] << shift
         uid, content = NOT_KNOWN, NOT_KNOWN
         position += 1
-        if flags & _HAS_UID:
-            uid = b"%x" % int.from_bytes(text[position : position + _UID_BYTES], "big")
-            position += _UID_BYTES
+        if flags & (_HAS_UID | _HAS_LONG_UID):
+            size = _UID_BYTES if flags & _HAS_UID else _LONG_UID_BYTES
+            uid = b"%x" % _short_uid(int.from_bytes(text[position : position + size], "big"))
+            position += size
         if flags & _HAS_CONTENT:
             content = text[position : position + _HASH_BYTES].hex().encode()
             position += _HASH_BYTES
@@ -275,9 +358,18 @@ class Mark(NamedTuple):
 
 
 def uid_of(row: dict[str, Any]) -> bytes:
-    """Return the digest of a profile's own id."""
+    """Return the digest of a profile's own id.
+
+    It has 16 bits: of profiles with one identity, one in 65,536 is not told from the one before.
+    """
     uid = row.get(UID)
-    return b"%x" % PROTECTION.checksum(str(uid).encode()) if uid is not None else NOT_KNOWN
+    if uid is None:
+        return NOT_KNOWN
+    return b"%x" % _short_uid(PROTECTION.checksum(str(uid).encode()))
+
+
+def _short_uid(checksum: int) -> int:
+    return checksum & 0xFFFF or 1
 
 
 def content_hash(row: dict[str, Any], fields: Iterable[str] | None) -> bytes:

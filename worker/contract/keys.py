@@ -106,9 +106,12 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | `{d:p}jobs` | hash | job → position; `job\|chunk` → numbers of the events added there; |
 | | | `job\|epoch` → the earliest reader of the job that may still write |
 | `{d:p}jobs:SOURCE` | hash | position and numbers for one source of a job, for 90 days |
-| `{d:p}sync:NAME` | hash | \* profile key → mark of a member that a sync knows, or of somebody |
-| | | who has entered since, and whose name it may need |
-| `{d:p}synctokens` | hash | sync → token of the step that may change its members |
+| `{d:p}members:NAME` | hash | \* the members that a sync knows, some in each field, with their |
+| | | marks: `_members.lua`. Or somebody who has entered since, and whose name it may need |
+| `{d:p}sync:NAME` | hash | \* profile key → mark of a member, as an earlier version wrote it: |
+| | | whoever is there is taken over into `members:NAME` |
+| `{d:p}synctokens` | hash | `sync\|members` → token of the step that may change its members; |
+| | | `sync` → one by which steps of an earlier version are refused |
 | `{d:p}forwards` | hash | \* digest (hex) → JSON of people who are renamed: `contract.people`; |
 | | | `digest\|sync` → the mark of somebody who is moved as a member that a sync knows |
 | `{d:p}l<digest>` | string | the ledger of one profile; one that may lapse begins with the end of |
@@ -130,6 +133,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -187,7 +191,7 @@ _OF_BACKFILL: Final = f"{BACKFILL}."
 
 _PERSONAL: Final = re.compile(
     rb"\{quarantine\}:|\{job:[^{}]+\}:bad$|\{segrelay\}:taps:|\{[^{}]+:\d+\}(s:"
-    rb"|dead_letters$|dead_letters_leaving$|who$|responses$|outcomes$|sync:|u|changes$|forwards$)"
+    rb"|dead_letters$|dead_letters_leaving$|who$|responses$|outcomes$|members:|sync:|u|changes$|forwards$)"
 )
 
 
@@ -354,6 +358,10 @@ class PartitionKeys:
 
     def members(self, sync: str) -> str:
         """Return the key of the members that a sync knows."""
+        return f"{self.tag}members:{sync}"
+
+    def former_members(self, sync: str) -> str:
+        """Return the key of members that an earlier version wrote, until they are taken over."""
         return f"{self.tag}sync:{sync}"
 
     def carried(self, source: str) -> str:
@@ -363,6 +371,11 @@ class PartitionKeys:
     def ledger(self, digest: bytes) -> bytes:
         """Return the key of one profile's ledger; the digest stands in it as raw bytes."""
         return self.tag.encode() + b"l" + digest
+
+    def ledgers(self, digests: Iterable[bytes]) -> list[bytes]:
+        """Return the keys of the ledgers of several profiles."""
+        begin = self.ledger(b"")
+        return [begin + digest for digest in digests]
 
     def stable(self, digest: bytes) -> bytes:
         """Return the key of the record of a stable id."""

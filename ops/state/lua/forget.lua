@@ -1,15 +1,21 @@
 #!lua flags=allow-oom
 -- Forgets a person in one partition: ledger, what `verify` chooses from, and the members that syncs know.
 --
--- KEYS[1] lease  [2] ledger  [3] reached  [4] who  [5..] members, one hash per sync
+-- KEYS[1] lease  [2] ledger  [3] reached  [4] who  [5..] per sync its members, and those of an earlier version
 -- ARGV[1] token  [2] digest (hex)  [3..] keys of profiles
 --
 -- Returns {ledgers, of `verify`, members} that were there; {-1} if somebody else holds the lease: a drain would write the ledger anew.
+--@include _members
 
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return {-1} end
 local members = 0
-for i = 5, #KEYS do
-  for j = 3, #ARGV do members = members + redis.call('HDEL', KEYS[i], ARGV[j]) end
+local keys = {unpack(ARGV, 3)}
+for i = 5, #KEYS, 2 do
+  local roll = open_members(KEYS[i], KEYS[i + 1], keys)
+  local before = roll.count
+  for _, key in ipairs(keys) do set_member(roll, key, false) end
+  members = members + before - roll.count
+  close_members(roll)
 end
 redis.call('ZREM', KEYS[3], ARGV[2])
 return {redis.call('DEL', KEYS[2]), redis.call('HDEL', KEYS[4], ARGV[2]), members}

@@ -1,11 +1,12 @@
 #!lua flags=allow-oom
 -- Lets syncs know a person as a member under the identity that they arrive with; without a record from now on, what waits goes on.
 --
--- KEYS[1] forwards  [2] lease  [3..] members, one hash per mark
+-- KEYS[1] forwards  [2] lease  [3..] per mark the members of its sync, and those of an earlier version
 -- ARGV[1] digest (hex)  [2] the record as it was found  [3] the record from now on ("" = none)  [4] the profile's key  [5..] marks
 --
 -- With no record from now on, the arrival is counted: see `forward`.
 -- Returns 1, or 0 if the record is another one by now; 3 if the number of partitions has changed.
+--@include _members
 --@include _renumbered
 
 if is_renumbered(KEYS[2]) then return 3 end
@@ -14,5 +15,10 @@ if ARGV[3] == '' then
   redis.call('HDEL', KEYS[1], ARGV[1])
   redis.call('HINCRBY', KEYS[2], 'arrived', 1)
 end
-for i = 3, #KEYS do redis.call('HSETNX', KEYS[i], ARGV[4], ARGV[2 + i]) end
+for i = 5, #ARGV do
+  local at = 3 + 2 * (i - 5)
+  local roll = open_members(KEYS[at], KEYS[at + 1], {ARGV[4]})
+  if not member_mark(roll, ARGV[4]) then set_member(roll, ARGV[4], ARGV[i]) end
+  close_members(roll)
+end
 return 1

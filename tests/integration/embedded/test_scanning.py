@@ -10,6 +10,7 @@ import pytest
 from segrelay.ops.audiences.membership import Count, count_all, standings
 from segrelay.ops.embedded.lifecycle import ensure_running, stop
 from segrelay.ops.embedded.topologies import LocalCluster
+from segrelay.ops.moving.carrying import in_parts
 from segrelay.ops.state.partitions import snapshots
 from segrelay.producer.sync.store import SyncStore
 from segrelay.worker.batch.partition import LedgerText
@@ -24,6 +25,7 @@ from segrelay.worker.contract.words import Direction
 from segrelay.worker.core.ledger import with_delivered
 from segrelay.worker.core.supersede import LedgerEvent
 from tests.configuration import configuration, insider
+from tests.members import set_marks
 
 PARTITION = PartitionKeys("insider", 0)
 SLOT = key_slot(PARTITION.tag.encode())
@@ -96,7 +98,8 @@ class MovingSlots(threading.Thread):
 
 def test_members_of_a_sync_are_read_whole_though_their_slot_is_moved_meanwhile(cluster, client):
     everybody = {f"person{number}@example.com" for number in range(MANY)}
-    client.hset(PARTITION.members("vip"), mapping=dict.fromkeys(everybody, b"mark"))
+    for some in in_parts(sorted(everybody), 1_000):
+        set_marks(client, PARTITION, "vip", dict.fromkeys(some, b"mark"))
     reading = SyncStore(client, "vip", RedisSettings(partitions=16)).members(PARTITION)
     begun = {key for key, _ in islice(reading, 9_500)}
 

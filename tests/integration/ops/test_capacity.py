@@ -17,6 +17,7 @@ from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import DESTINATION
 from segrelay.worker.errors import UsageWrong
 from tests.integration.ops.relay import payload
+from tests.members import set_marks
 from tools.bench.costs import CASES, packed
 
 
@@ -88,10 +89,8 @@ def test_beyond_a_number_of_keys_profiles_are_estimated(call, relay):
 
 
 def test_more_profiles_need_more_memory_by_what_each_takes(call, relay):
-    relay.client.hset(
-        PartitionKeys("insider", 0).members("vips"),
-        mapping={f"email:m{n}@example.com": "1" for n in range(100)},
-    )
+    marks = {f"email:m{n}@example.com": "1" for n in range(100)}
+    set_marks(relay.client, PartitionKeys("insider", 0), "vips", marks)
     ledgers(relay.client, 200)
 
     memory = asked(call)["memory"]

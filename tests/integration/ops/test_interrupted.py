@@ -27,7 +27,7 @@ from segrelay.ops.terminal.lazy import load
 from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import digest_of, partition_of
-from segrelay.worker.contract.protection import PROTECTION, SealedSecret
+from segrelay.worker.contract.protection import SealedSecret
 from segrelay.worker.contract.redis.claim import claim, compare
 from segrelay.worker.contract.settings import (
     DEFAULT_AUDIENCE_ATTRIBUTE,
@@ -72,6 +72,7 @@ from tests.interruptions import (
     standing_anywhere,
     without_times,
 )
+from tests.members import marks_of, set_marks
 from tests.nightly import amount
 
 pytestmark = pytest.mark.also_sealed(nightly=True)
@@ -252,8 +253,7 @@ def with_members(world):
     world.relay.configure(EXIT + LYTICS.format(url=world.sandbox.url))
     for n in range(PEOPLE):
         email = f"p{n}@example.com"
-        name = PROTECTION.seal_name(f"email:{email}")
-        world.relay.client.hset(partition_at(email).members("vip"), name, "1 x")
+        set_marks(world.relay.client, partition_at(email), "vip", {f"email:{email}": "1 x"})
 
 
 def with_job(world):
@@ -354,8 +354,7 @@ def rename_person(world, new=NEW):
         world.afresh()
         relay.publish(payload(OLD))
         relay.drain()
-        name = PROTECTION.seal_name(f"email:{OLD}")
-        client.hset(partition_at(OLD).members("vip"), name, "1 x")
+        set_marks(client, partition_at(OLD), "vip", {f"email:{OLD}": "1 x"})
         whole = relay.shipped("enter.jsonnet")
         relay.template("enter.jsonnet", "error 'broken'")
         relay.publish(payload(OLD, "lost", minute=1))
@@ -374,7 +373,7 @@ def rename_person(world, new=NEW):
         relay.publish(payload(new, "silver", minute=2))
         relay.drain()
         dead = [(letter["header"][1], letter["partition"]) for letter in kept_dead_letters(relay)]
-        marks = [client.hgetall(partition_at(email).members("vip")) for email in (OLD, new)]
+        marks = [marks_of(client, partition_at(email), "vip") for email in (OLD, new)]
         ledgers = [ledger_of(client, email) for email in (OLD, new)]
         under_way = [client.keys("*}carried:*"), client.exists(keys.RENAMING)]
         return world.at_insider(), ledgers, dead, marks, under_way, world.sum()["waiting"]

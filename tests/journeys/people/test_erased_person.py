@@ -74,7 +74,7 @@ KINDS = {
     "people for verify": rb"who$",
     "responses": rb"responses$",
     "outcomes": rb"outcomes$",
-    "members": rb"sync:",
+    "members": rb"members:",
     "stable ids": rb"u",
     "changes": rb"changes$",
     "former identities": rb"forwards$",

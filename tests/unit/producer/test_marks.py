@@ -9,17 +9,21 @@ from segrelay.producer.sync.store import NOT_KNOWN, Mark
     ("mark", "size"),
     [
         (Mark(1), 2),
-        (Mark(1, b"1a"), 6),
-        (Mark(127, b"deadbeef", b"00ff00ff00ff"), 12),
-        (Mark(128, b"deadbeef"), 7),
+        (Mark(1, b"1a"), 4),
+        (Mark(127, b"beef", b"00ff00ff00ff"), 10),
+        (Mark(128, b"beef"), 5),
         (Mark(2_000_000, NOT_KNOWN, b"0123456789ab", 1_790_000_000_123_456), 17),
-        (Mark(3, b"1a", NOT_KNOWN, 1), 13),
+        (Mark(3, b"1a", NOT_KNOWN, 1), 11),
     ],
 )
 def test_a_mark_survives_being_packed_and_is_short(mark, size):
     text = mark.dumps()
 
     assert (Mark.loads(text), len(text)) == (mark, size)
+
+
+def test_of_a_mark_with_a_longer_id_its_last_two_bytes_are_read():
+    assert Mark.loads(b"\x81\x05\xde\xad\xbe\xef") == Mark(5, b"beef")
 
 
 def test_the_mark_of_somebody_whom_no_run_saw_is_a_text():

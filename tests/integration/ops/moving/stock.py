@@ -16,6 +16,7 @@ from segrelay.worker.contract.protection import PROTECTION, RESPONSES
 from segrelay.worker.contract.redis.claim import learn_numbering
 from segrelay.worker.contract.words import Direction
 from tests.integration.ops.relay import payload, started
+from tests.members import set_marks
 
 
 def stock(relay, people):
@@ -71,7 +72,7 @@ def enrich(relay, people):
         forward = Forward(Moving.DONE, key_of("new@example.com"), 2, 5)
         client.hset(partition.forwards, digest.hex(), forward.dumps())
         client.hset(partition.forwards, f"{digest.hex()}|vip", b"mark")
-        client.hset(partition.members("vip"), PROTECTION.seal_name(key_of(person)), "1 x")
+        set_marks(client, partition, "vip", {key_of(person): "1 x"})
         client.hset(partition.who, digest.hex(), PROTECTION.seal(b"{}", digest.hex().encode()))
         client.zadd(partition.reached, {digest.hex(): 0})
         client.xadd(partition.history, {"e": orjson.dumps([1, digest.hex(), "a", "t", "enter", 1])})

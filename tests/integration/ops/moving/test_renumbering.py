@@ -13,7 +13,6 @@ from segrelay.worker.contract.keys import PartitionKeys, digest_of
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.people import Forward
 from segrelay.worker.contract.processes import Process
-from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.receivers import report_receiver
 from segrelay.worker.contract.redis.claim import claim, learn_numbering
 from segrelay.worker.contract.redis.connection import now_us
@@ -22,6 +21,7 @@ from segrelay.worker.errors import OperationsMustAct, PartitionsChange, RedisMis
 from tests.integration.ops.moving.stock import change, drain, enrich, key_of, six
 from tests.integration.ops.relay import payload
 from tests.ledger_keys import age_ledger, digest_in
+from tests.members import marks_of
 from tests.nightly import amount
 
 pytestmark = pytest.mark.also_sealed
@@ -131,7 +131,7 @@ def test_everything_goes_where_it_belongs(used):
         forward = Forward.loads(client.hget(partition.forwards, digest.hex()))
         assert forward.partition == numbering.of(key_of("new@example.com"))
         assert client.hget(partition.forwards, f"{digest.hex()}|vip") == b"mark"
-        assert client.hget(partition.members("vip"), PROTECTION.seal_name(key)) == b"1 x"
+        assert marks_of(client, partition, "vip")[key] == b"1 x"
         assert client.hexists(partition.who, digest.hex())
         assert client.zscore(partition.reached, digest.hex()) == 0
         noted = [

@@ -17,6 +17,7 @@ from tests.integration.producer.sync_world import (
     partition_of,
     person,
 )
+from tests.members import marks_of, set_marks
 
 EVERYBODY = range(50)
 DAY_US = 86_400_000_000
@@ -35,7 +36,7 @@ def members(world):
 
 def mark_of(world, number, destination="insider"):
     key = f"email:p{number}@example.com"
-    return world.client.hget(partition_of(world, key, destination).members("vip"), key)
+    return marks_of(world.client, partition_of(world, key, destination), "vip").get(key)
 
 
 def told(world):
@@ -110,7 +111,8 @@ def test_a_name_whose_entrance_waits_is_kept_for_a_month(world, members):
     world.run()
     kept = mark_of(world, 100)
     old_ms = members // 1_000 - ENTRANT_DAYS * 86_400_000
-    world.client.hset(partition.members("vip"), "email:p100@example.com", b"0 %d -" % old_ms)
+    mark = b"0 %d -" % old_ms
+    set_marks(world.client, partition, "vip", {"email:p100@example.com": mark})
     run = world.run()
 
     assert kept

@@ -2,13 +2,13 @@
 -- Adds deliveries to one partition: entries, their count, the job's position. All or nothing.
 --
 -- KEYS: `members` is what the sync of this call knows, `tokens` the tokens of syncs; `named` is what each sync
---     knows that will need names.
+--     knows that will need names. `former` and `formers` are the same as an earlier version has written it.
 -- ARGV: the job ("" = none) and the position in its source (a decimal string of 20 digits, "" = none); of the sync ("" = none) the
 --     token of its step, and for each of its members the value as it was found ("" = there was none) and the one that it becomes
 --     ("" = it goes); for each name that a sync will need the index of its key in `named`; the names `lane|trigger` of the streams; the
 --     indices of the entries' streams, and the numbers of their events within the chunk, or of their members, each separated by spaces;
 --     when the first of the entries was accepted (ms); the epoch of the job's reader ("" = it has none).
---@keys counts streams wakeup jobs epochs lease stream... members? tokens? named...
+--@keys counts streams wakeup jobs epochs lease stream... members? former? tokens? named... formers...
 --@args job position sync token accepted_ms epoch secret claims entry_streams entry_numbers stream_names... changes[field was becomes] names[known field value] entries[header profile]
 --
 -- The wakeup is 1 if it was woken live work, 3 for backfill: live work does not wait for the turn of the other.
@@ -28,11 +28,11 @@
 -- wake is 1 if nobody was woken yet.
 
 --@include _add
+--@include _members
 
 local token, floor, sealed = unpack(redis.call('HMGET', key_lease, 'token', 'floor', 'sealed'))
 if string.find(token or '', '^renumbered:') then return {-3} end
 if (sealed or arg_claims == '1') and sealed ~= arg_secret then return {-4} end
-local function is_name(mark) return string.sub(mark, 1, 2) == '0 ' end
 local MOST_ARGUMENTS = 4000
 local job, position = arg_job, arg_position
 if arg_epoch ~= '' then
@@ -52,29 +52,46 @@ if position ~= '' then
   end
 end
 
+local rolls = {}
 if key_members then
-  local known = key_members
-  if redis.call('HGET', key_tokens, arg_sync) ~= arg_token then return {-1} end
+  if redis.call('HGET', key_tokens, token_field(arg_sync)) ~= arg_token then return {-1} end
+end
+if key_members or n_names > 0 then
+  local keys_of, former_of = {}, {}
+  local function look_up(key, former, field)
+    if not keys_of[key] then keys_of[key], former_of[key] = {}, former end
+    local keys = keys_of[key]
+    keys[#keys + 1] = field
+  end
+  for i = 1, n_changes do look_up(key_members, key_former, ARGV[at_changes_field + i]) end
+  for i = 1, n_names do
+    local sync = ARGV[at_names_known + i]
+    look_up(KEYS[at_named + sync], KEYS[at_formers + sync], ARGV[at_names_field + i])
+  end
+  for key, keys in pairs(keys_of) do rolls[key] = open_members(key, former_of[key], keys) end
+end
+
+if n_changes > 0 then
+  local roll = rolls[key_members]
   for number = 1, n_changes do
     local field = ARGV[at_changes_field + number]
     local was, becomes = ARGV[at_changes_was + number], ARGV[at_changes_becomes + number]
-    local is = redis.call('HGET', known, field) or ''
+    local is = member_mark(roll, field) or ''
     local sees_a_name = is_name(is) and (was == '' or is_name(was)) and becomes ~= '' and not is_name(becomes)
     if is ~= was and not sees_a_name then
       placed[tostring(number)] = true
-    elseif becomes == '' then
-      redis.call('HDEL', known, field)
     else
-      redis.call('HSET', known, field, becomes)
+      set_member(roll, field, becomes ~= '' and becomes)
     end
   end
 end
 
 for i = 1, is_behind and 0 or n_names do
-  local known, field = KEYS[at_named + ARGV[at_names_known + i]], ARGV[at_names_field + i]
-  local was = redis.call('HGET', known, field)
-  if not was or is_name(was) then redis.call('HSET', known, field, ARGV[at_names_value + i]) end
+  local roll, field = rolls[KEYS[at_named + ARGV[at_names_known + i]]], ARGV[at_names_field + i]
+  local was = member_mark(roll, field)
+  if not was or is_name(was) then set_member(roll, field, ARGV[at_names_value + i]) end
 end
+for _, roll in pairs(rolls) do close_members(roll) end
 
 local added, total, live, first, last = {}, 0, false, {}, {}
 local next_stream, next_number = string.gmatch(arg_entry_streams, '%d+'), string.gmatch(arg_entry_numbers, '%d+')
