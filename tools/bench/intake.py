@@ -42,8 +42,8 @@ _DIFFERENT_PEOPLE: Final = 5_000
 CONFIGURATION: Final = DESTINATION + trigger_pairs(AUDIENCES)
 _LOOK_SECONDS: Final = 0.1
 _LOOKS_FOR_MEMORY: Final = 5
-"""One look among so many asks for memory, too: the kernel goes through all pages for that, which
-took a twentieth of the two processors."""
+"""The number of looks of which one asks for the memory, too: the kernel goes through all pages for
+that, which took a twentieth of two processors."""
 _COMMAND: Final = Path(sysconfig.get_path("scripts")) / "segrelay"
 _TOP: Final = "[redis]\nhigh_water = 1_000_000_000\n"
 
