@@ -71,7 +71,7 @@ class Settler:
         lines = (*settlement.history, *(self.line(d, d.outcome, d.remark) for d in told_of))
         told = dict.fromkeys([d.digest for d in settlement.settled if d.tells])
         async with self._settling:
-            records = self.batch.state.records
+            records = self.batch.records
             ledgers = {digest: LedgerText.of(records[digest]) for digest in (*told, *tried)}
             whole = replace(
                 settlement,

@@ -12,7 +12,6 @@ from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.partition import Hold, Intent, TakenPartition
 from segrelay.worker.batch.tap import DrainTap
 from segrelay.worker.contract.keys import REACHED_KEPT, split_stream_name
-from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.people import Recognizer
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.triggers import NO_RENAMES, Renames, Scope, label
@@ -70,11 +69,10 @@ class Tally:
 class State:
     """The state that one holder of the lease keeps.
 
-    Apart from the ledgers, it is changed only after Redis has confirmed the change.
+    It is changed only after Redis has confirmed the change.
 
     Args:
         offset_ms: Redis' clock minus ours.
-        records: Ledgers of the profiles of the batch at hand, as the next settlement writes them.
         waiting: By digest: until when (ms), and the positions that may go on before.
         suspects: Places that a vanished holder was rendering, and that are not cleared yet.
         reached_up_to: See `TakenPartition`; or what this drain has found out since.
@@ -106,7 +104,6 @@ class State:
     backoffs: dict[str, Backoff]
     holds: dict[str, Hold]
     suspects: set[str]
-    records: dict[bytes, Record] = field(default_factory=dict)
     waiting: dict[bytes, list[tuple[int, frozenset[str]]]] = field(default_factory=dict)
     changed_holds: dict[str, Hold | None] = field(default_factory=dict)
     paused: set[str] = field(default_factory=set)
