@@ -98,7 +98,7 @@ _SET_VARIABLES: Final = {
 
 A call of a script has thousands of arguments, each with a piece of memory of its own. By default
 glibc keeps 7 pieces of each size at hand, and a third of the server's time is spent on the search
-for others. Keeping more costs some 4 MB."""
+for others. Keeping more costs some 8 MB."""
 _PORTS: Final = range(20_000, 32_000)
 _TRIES: Final = 50
 _PORT_SECONDS: Final = 1.0
