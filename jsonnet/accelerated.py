@@ -1,7 +1,7 @@
 """The decision whether the compiled form of a template may answer in the place of an engine.
 
 The compiled form answers what it is sure of; the rest goes to the engine. The first event with each
-trigger's settings (when a worker starts, that is the trigger's sample), and then four of 2,000, are
+trigger's settings (when a worker starts, that is the trigger's sample), and then four of 4,000, are
 rendered by both. If they differ, the other engines are asked. Unless all of them agree with the
 compiled form, the engine's value counts, and the compiled form is turned off.
 """
@@ -26,6 +26,7 @@ from segrelay.jsonnet.compiled.running.limits import TOO_LARGE, TOO_LONG
 from segrelay.jsonnet.engines.failures import MAX_MESSAGE, Failure, is_same_assert
 from segrelay.jsonnet.engines.judge import EngineModule
 from segrelay.jsonnet.files import Bundle, shown
+from segrelay.jsonnet.rendered import Rendered
 
 LAST_EVENTS: Final = 1_000
 """The number of recent events of each template for which a process remembers engine use."""
@@ -52,7 +53,7 @@ class EngineUse:
         return dict(sorted(Counter(self._recent).items()))
 
 
-BOTH_EVERY: Final = 2_000
+BOTH_EVERY: Final = 4_000
 """The number of events of which `BOTH_TOGETHER` are rendered by the compiled form and the engine.
 
 Often enough to find a difference within minutes; it is 1 % of a drain's work.
@@ -64,7 +65,7 @@ BOTH_EVERY_SLOW: Final = 200_000
 COSTLY: Final = frozenset({TOO_LARGE, TOO_LONG})
 """Messages of failures about which no engine is asked: it would run out of time or memory."""
 
-CompiledAnswer = bytes | Failure
+CompiledAnswer = Rendered | Failure
 """The body of a request, or the failure of the template."""
 
 
@@ -111,7 +112,8 @@ class Accelerator:
         """Render a profile; return None where only the engine can tell: `doubt` says why."""
         assert self._form is not None
         try:
-            return _compact(self._form.render(orjson.loads(profile), settings))
+            value = self._form.render(orjson.loads(profile), settings)
+            return Rendered(_compact(value), value)
         except AssertFailed as failed:
             return Failure(failed.message.strip()[:MAX_MESSAGE], asserted=True)
         except Exhausted as exhausted:
@@ -127,7 +129,7 @@ class Accelerator:
         if settings not in self._seen:
             self._seen.add(settings)
             return True
-        if self._owed and isinstance(answer, bytes):
+        if self._owed and isinstance(answer, Rendered):
             self._owed -= 1
             return True
         return self._is_one_of_few()
@@ -172,7 +174,7 @@ def reason(form: NotCompiled) -> str:
 
 def can_be_compared(answer: CompiledAnswer | None) -> bool:
     """Say whether the engine may be asked, too: an evaluation that does not end might kill it."""
-    return isinstance(answer, bytes) or (isinstance(answer, Failure) and answer.asserted)
+    return isinstance(answer, Rendered) or (isinstance(answer, Failure) and answer.asserted)
 
 
 def is_same(ours: CompiledAnswer, theirs: CompiledAnswer) -> bool:
@@ -185,7 +187,7 @@ def is_same(ours: CompiledAnswer, theirs: CompiledAnswer) -> bool:
             and theirs.asserted
             and is_same_assert(ours, theirs)
         )
-    return ours == theirs or _ordered(ours) == _ordered(theirs)
+    return ours == theirs or _ordered(ours.body) == _ordered(theirs.body)
 
 
 def _compact(value: Any) -> bytes:

@@ -247,7 +247,7 @@ class _Mixed:
                 assert value is not None
                 return value
             bodies.append(orjson.dumps(name) + b":" + value.body)
-        return _sized(b"{" + b",".join(bodies) + b"}")
+        return _sized(Rendered(b"{" + b",".join(bodies) + b"}"))
 
 
 def _texts(rows: Sequence[Row]) -> dict[int, bytes]:
@@ -260,9 +260,9 @@ def _input(row: Row, texts: Mapping[int, bytes]) -> Input:
     return Input(row.profile, texts[id(row.settings)])
 
 
-def _sized(body: bytes) -> Result:
-    if len(body) <= MAX_BODY_BYTES:
-        return Rendered(body)
+def _sized(answer: Rendered) -> Result:
+    if len(answer.body) <= MAX_BODY_BYTES:
+        return answer
     return TemplateFailed(f"the body has more than {MAX_BODY_BYTES} bytes", "", 0)
 
 
@@ -321,7 +321,7 @@ class _JsonnetTemplate:
         locations = _Locations(self)
         return [
             _sized(answer)
-            if isinstance(answer, bytes)
+            if isinstance(answer, Rendered)
             else locations.result(answer, _input(row, texts))
             for answer, row in zip(answers, rows, strict=True)
         ]
@@ -339,14 +339,14 @@ class _JsonnetTemplate:
             if isinstance(answer, Failure) and not answer.asserted:
                 break
             result: Rendered | None = None
-            if isinstance(answer, bytes) and len(answer) <= MAX_BODY_BYTES:
+            if isinstance(answer, Rendered) and len(answer.body) <= MAX_BODY_BYTES:
                 settings = texts[id(row.settings)]
                 if compares and accelerator.is_due(settings, answer):
                     event = Input(row.profile, settings)
                     [theirs] = self.engines.evaluate([event])
                     answer = self.compared(answer, theirs, event)
-                if isinstance(answer, bytes) and (compares or accelerator.is_free(settings)):
-                    result = Rendered(answer)
+                if isinstance(answer, Rendered) and (compares or accelerator.is_free(settings)):
+                    result = answer
                     accelerator.use.note()
             results.append(result)
         return results

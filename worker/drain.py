@@ -27,7 +27,7 @@ from segrelay.worker.batch.judge import (
     ledgers_after,
     unpack_ledgers,
 )
-from segrelay.worker.batch.next_batch import NextBatch
+from segrelay.worker.batch.next_batch import NextBatch, live_batch
 from segrelay.worker.batch.pack import Packer
 from segrelay.worker.batch.partition import Intent, Partition, TakenPartition
 from segrelay.worker.batch.read import (
@@ -35,6 +35,7 @@ from segrelay.worker.batch.read import (
     BATCH_ENTRIES_ONE_BY_ONE,
     Reading,
     is_any_due,
+    read_batch,
 )
 from segrelay.worker.batch.renames import read_and_carry
 from segrelay.worker.batch.render import RowRenderer, forget_doubted, render_and_shape
@@ -63,6 +64,8 @@ LATE_SHARE: Final = 0.5
 """The part of a slice in which a prepared batch may still begin after the slice's end."""
 LIVE_LOOK_SECONDS: Final = 0.05
 """The seconds of rendering a backfill between two looks for live work that no call tells of."""
+LIVE_CALL_SECONDS: Final = 0.01
+"""The seconds between two looks for a live call while a backfill's requests are under way."""
 _TURNS: Final = 3
 """The turns of the event loop, between two parts that are rendered, in which answers come in."""
 STOP_GRACE_SECONDS: Final = 2.5
@@ -422,41 +425,87 @@ class Drain:
         shared with it; but nobody waits for a request that hangs. What there is to read is prepared
         meanwhile.
 
-        What was rendered is sent for a slice at least, however long the rendering took; of the
-        backfill lane, only until live work waits.
+        What was rendered is sent for a slice at least, however long the rendering took. Live work
+        that comes to a backfill's partition has its turn meanwhile; where it can't, or waits
+        elsewhere, nothing more of the backfill is sent.
         """
         over_at = max(end, self.clock.seconds()) + self.limits.slice_seconds
         running: set[asyncio.Task[None]] = set()
-        batch, packer, yields = sender.batch, sender.packer, False
+        batch, packer = sender.batch, sender.packer
+        yields = has_begun = asks = False
+        answered_at = self.clock.seconds()
         try:
             while True:
-                while len(running) < self.limits.in_flight:
-                    over = yields or self._is_over(sender, over_at)
+                hears = batch.kind == BACKFILL and not (yields or sender.watch.is_over)
+                if hears and await self._live_is_known(batch.state, asks=asks):
+                    yields = not await self._live_turn(batch, len(running), end)
+                while len(running) < self.limits.in_flight - batch.beside:
+                    # What was rendered by then is sent, so a backfill comes on in any case.
+                    over = (yields and has_begun) or self._is_over(sender, over_at)
                     may_leave = following is not None and self.clock.seconds() < end
                     request = None if over else packer.next_request(may_leave=may_leave)
                     if request is None:
                         break
                     running.add(asyncio.ensure_future(sender.send(request)))
+                has_begun = True
                 # Packing may have found deliveries that need no request.
                 await sender.settler.settle_unsent()
                 if not running:
                     return
                 if following and self._prepares(batch) and self.clock.seconds() < end:
                     following.begin(self._rendering_ends(batch, look))
+                patience = PATIENCE_SECONDS if packer.is_patient else None
                 done, running = await asyncio.wait(
                     running,
-                    timeout=PATIENCE_SECONDS if packer.is_patient else None,
+                    timeout=LIVE_CALL_SECONDS if hears and not yields else patience,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
-                if not done:
+                if done:
+                    answered_at = self.clock.seconds()
+                elif self.clock.seconds() - answered_at >= PATIENCE_SECONDS:
                     packer.lose_patience()
                 await asyncio.gather(*done)
-                if batch.kind == BACKFILL and batch.parts and not yields:
-                    known = batch.state.live_is_due
-                    yields = known or await self._live_is_due(batch.state)
+                asks = bool(done and batch.parts)
         finally:
             # The other requests end before the error of one is raised.
             await asyncio.gather(*running, return_exceptions=True)
+
+    async def _live_is_known(self, state: State, *, asks: bool) -> bool:
+        """Say whether live work may wait: a call came, or it was found; ask Redis if asked to."""
+        if state.live_is_due or self.live_calls() != state.live_calls:
+            return True
+        return asks and await self._live_is_due(state)
+
+    async def _live_turn(self, present: Batch, running: int, end: float) -> bool:
+        """Deliver what is live in this partition while a backfill's requests are under way.
+
+        Args:
+            present: The backfill's batch.
+            running: The number of its requests that are under way.
+            end: The end of the slice.
+
+        Returns:
+            Whether the backfill may go on: nothing of the live work has to wait for its end.
+        """
+        state = present.state
+        streams = self._readable(await self._streams(state), LIVE, state)
+        reading = await read_batch(self.partition, state, streams, entries=self._most)
+        if not reading.deliveries:
+            state.live_is_due = await self.live_waits()
+            return not state.live_is_due
+        state.live_is_due = True
+        if running >= self.limits.in_flight or self.canary_shares.shares:
+            return False
+        batch = await live_batch(
+            present, reading, self.renderer, streams=streams, entries=self._most
+        )
+        if batch is None:
+            return False
+        batch.beside = running
+        await self._batch(NextBatch(batch, reading, self.renderer, self._most), end)
+        await self._live_is_due(state)
+        is_whole = batch.settled == len(batch.deliveries)
+        return is_whole and state.is_untroubled([*present.streams, *streams])
 
     def _prepares(self, batch: Batch) -> bool:
         """Say whether the next batch is prepared behind one; not if live work has its turn next."""

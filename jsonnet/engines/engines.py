@@ -27,7 +27,7 @@ from segrelay.jsonnet.engines.rows_evaluator import (
     rewrite,
 )
 from segrelay.jsonnet.files import Bundle, SourceFile, resolutions, shown
-from segrelay.jsonnet.rendered import TemplateBroken
+from segrelay.jsonnet.rendered import Rendered, TemplateBroken
 from segrelay.jsonnet.syntax import tree
 from segrelay.jsonnet.syntax.tokens import Token, TokenKind, indent_of, location
 from segrelay.jsonnet.syntax.tree import room, walk
@@ -160,7 +160,7 @@ def _is_arithmetic(node: tree.Node) -> bool:
             return False
 
 
-EngineAnswer = bytes | Failure
+EngineAnswer = Rendered | Failure
 _GROUP: Final = 50
 """The most events that share a call. A call costs 200 µs; beyond 100 events the engine's collector
 costs more, and the interpreter lock is held all the time: a lease's renewal would wait."""
@@ -197,7 +197,7 @@ class TemplateEngines:
                 said = self._by_reference(events)
             case "gojsonnet":
                 said = list(map(self._apart, events))
-        return [each.encode() if isinstance(each, str) else each for each in said]
+        return [Rendered(each.encode()) if isinstance(each, str) else each for each in said]
 
     def others(self, event: Input) -> Iterator[EngineAnswer]:
         """Yield the answers of the other engines to an event, each from a process of its own."""
@@ -207,7 +207,7 @@ class TemplateEngines:
                     engine, self._bundle, [event.profile], event.settings, seconds=_SECONDS
                 )
                 if said is not None:
-                    yield said.encode() if isinstance(said, str) else self._marked(said)
+                    yield Rendered(said.encode()) if isinstance(said, str) else self._marked(said)
 
     def distrust(self) -> None:
         """Render with another engine from now on, because rjsonnet was found to be wrong."""

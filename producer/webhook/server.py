@@ -10,7 +10,6 @@ import logging
 import resource
 import signal
 import socket
-import sys
 from asyncio import TimerHandle
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -18,6 +17,7 @@ from typing import Any, Final
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from segrelay.worker.contract.own_processes import switch_threads_often
 from segrelay.worker.errors import PortTaken
 
 KEEP_ALIVE_SECONDS: Final = 75
@@ -42,9 +42,6 @@ _MOST_CONNECTIONS: Final = 65_536
 _COLLECT_AFTER: Final = (10_000, 20, 50)
 """Thresholds of the garbage collector: hardly anything of a request is left to it, and where the
 process keeps much, looking through all of it holds every request up for 0.1 s."""
-_SWITCHED_SECONDS: Final = 0.000_5
-"""The seconds between two switches of threads: those that answer work in turns with those that
-read or store, and each would wait for 5 ms otherwise."""
 
 
 def serve(
@@ -209,7 +206,7 @@ def _tune_interpreter() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_COLLECT_AFTER)
-    sys.setswitchinterval(_SWITCHED_SECONDS)
+    switch_threads_often()
 
 
 def _raise_file_limit() -> None:

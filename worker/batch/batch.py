@@ -16,6 +16,7 @@ import orjson
 from segrelay.worker.batch.delivery import Delivery, LoadedTrigger
 from segrelay.worker.batch.partition import Intent
 from segrelay.worker.batch.state import State
+from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.words import LIVE, Death, Skip
 from segrelay.worker.core.gate import LaneKind, SendTime
 from segrelay.worker.destinations.api import Answer, Api, NotSendable
@@ -146,6 +147,8 @@ class Batch:
         trying: Triggers that wait, while the one delivery that tries them is in flight.
         settled: The number of its deliveries that have got their outcome.
         before: By position, what was rendered before this batch's turn.
+        records: Ledgers of its profiles, as the next settlement writes them.
+        beside: The number of requests of another batch that are under way meanwhile.
         left_over: The positions of those that the batch before has read, but left.
     """
 
@@ -166,6 +169,8 @@ class Batch:
     trying: set[str] = field(default_factory=set)
     settled: int = 0
     before: dict[str, Delivery] = field(default_factory=dict)
+    records: dict[bytes, Record] = field(default_factory=dict)
+    beside: int = 0
     left_over: frozenset[str] = frozenset()
     _fresh: dict[tuple[int, str, str, bytes, int], Part] = field(default_factory=dict)
     _apis: list[Api] = field(default_factory=list)

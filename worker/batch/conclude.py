@@ -242,8 +242,11 @@ class Conclusion:
 
     def _may_have_been_sent(self, delivery: Delivery) -> bool:
         """Say whether an earlier request of a delivery got no sure answer."""
+        items = self.batch.records[delivery.digest].items
+        if not items:
+            return False
         event = delivery.event
-        item = self.batch.state.records[delivery.digest].items.get((event.audience, event.trigger))
+        item = items.get((event.audience, event.trigger))
         return item is not None and item.tried_us == event.time_us
 
     async def _accepted(self, request: Request, refused: Mapping[int, str]) -> Mapping[str, int]:
@@ -269,8 +272,9 @@ class Conclusion:
             history=outcomes.history,
             answered=outcomes.answered(request.answered),
         )
-        self.batch.state.records.update(outcomes.records)
+        self.batch.records.update(outcomes.records)
         await self.settler.write(closing)
+        self.batch.state.reach(outcomes.reached)
         if outcomes.apart:
             self.batch.put_back(outcomes.apart, is_refused=True)
         self.batch.state.went_through(request.triggers)
@@ -301,7 +305,7 @@ class Conclusion:
     def _add_delivered(self, delivery: Delivery, answer: Answer | None, to: _Outcomes) -> None:
         """Add a delivery that the destination accepted, and those that it supersedes."""
         state, trigger, digest = self.batch.state, delivery.trigger, delivery.digest
-        before = to.records.get(digest) or state.records[digest]
+        before = to.records.get(digest) or self.batch.records[digest]
         to.records[digest] = delivery.delivered_in(before)
         to.delivered[trigger] += 1
         for name in delivery.sent.dropped:
@@ -411,9 +415,9 @@ class Conclusion:
         counts = self._counts(request, unanswered=int(possibly_applied))
         tried: dict[bytes, Record] = {}
         for delivery in request.deliveries if possibly_applied else ():
-            before = tried.get(delivery.digest) or self.batch.state.records[delivery.digest]
+            before = tried.get(delivery.digest) or self.batch.records[delivery.digest]
             tried[delivery.digest] = delivery.tried_in(before)
-        self.batch.state.records.update(tried)
+        self.batch.records.update(tried)
         end_ms = await self.settler.write(
             replace(
                 base,

@@ -126,7 +126,7 @@ def unpack_ledgers(
 
     If another version wrote one, the triggers of its profile's events are stopped.
     """
-    batch.state.records, unreadable = unpack_all(texts)
+    batch.records, unreadable = unpack_all(texts)
     damaged: dict[bytes, str] = {}
     for digest, error in unreadable.items():
         if not isinstance(error, FormatUnknown):
@@ -147,16 +147,16 @@ def unpack_ledgers(
 def _ledger_event(delivery: Delivery, trigger: int, audience: int) -> LedgerEvent:
     header = delivery.header
     is_change = header.direction is Direction.CHANGE
-    return LedgerEvent(
+    return LedgerEvent(  # called for each event: names would take a quarter of its time
         header.time_us,
         header.direction,
         trigger,
         audience,
-        state=header.state,
-        repair=header.repair,
-        profile_hash=PROTECTION.checksum(delivery.text) if is_change else 0,
-        replays=header.replays,
-        again=header.again,
+        header.state,
+        header.repair,
+        PROTECTION.checksum(delivery.text) if is_change else 0,
+        header.replays,
+        header.again,
     )
 
 
@@ -169,7 +169,7 @@ def ask_ledger(deliveries: Sequence[Delivery], batch: Batch) -> list[Delivery]:
     for delivery in deliveries:
         if skip_by_ledger(delivery, batch):
             continue
-        record = batch.state.records[delivery.digest]
+        record = batch.records[delivery.digest]
         if delivery.loaded.on_ambiguous == "dead_letter" and is_in_doubt(record, delivery.event):
             batch.fail(delivery, Death.AMBIGUOUS, _IN_DOUBT)
         else:
@@ -183,7 +183,7 @@ def skip_by_ledger(delivery: Delivery, batch: Batch) -> bool:
     A state event that says what is known already raises the ledger's time. It does so at once,
     because the events that are judged after it have to be compared with that time.
     """
-    records = batch.state.records
+    records = batch.records
     record = records[delivery.digest]
     reason = judge(record, delivery.event)
     if reason is None:

@@ -248,7 +248,7 @@ class Packer:
         if state.waits_until_ms(delivery):
             return False
         try:
-            record = builder.record(delivery, state.records[delivery.digest])
+            record = builder.record(delivery, self.batch.records[delivery.digest])
             if judge(record, delivery.event):
                 return False
             shaped = self._shaped(delivery, record)
@@ -291,7 +291,7 @@ class Packer:
             return None
 
     def _corrected(self, delivery: Delivery) -> tuple[bytes, ...] | None:
-        shaped = self._shaped(delivery, self.batch.state.records[delivery.digest])
+        shaped = self._shaped(delivery, self.batch.records[delivery.digest])
         if isinstance(shaped, NotSendable):
             self.batch.not_sendable(delivery, shaped)
             return None

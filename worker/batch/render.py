@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator,
 from typing import Final, NamedTuple, Protocol, assert_never
 
 from segrelay.jsonnet.rendered import (
+    UNREAD,
     Asserted,
     Engine,
     Killed,
@@ -116,7 +117,7 @@ async def render_ahead(
         now_us = batch.state.now_ms() * 1000
         for delivery, result in zip(part.deliveries, results, strict=False):
             with contextlib.suppress(Exception):  # the batch's turn tells of it
-                if result and _shaped(delivery, result.body, now_us) is None:
+                if result and _shaped(delivery, result, now_us) is None:
                     batch.before[delivery.position] = delivery
         if batch.state.tap:
             batch.state.tap.rendered(part.deliveries)
@@ -225,8 +226,8 @@ def _shape(
     batch: Batch,
 ) -> None:
     match result:
-        case Rendered(body):
-            not_sendable = _shaped(delivery, body, now_us)
+        case Rendered():
+            not_sendable = _shaped(delivery, result, now_us)
             if not_sendable:
                 batch.not_sendable(delivery, not_sendable)
             else:
@@ -245,16 +246,17 @@ def _shape(
             assert_never(never)
 
 
-def _shaped(delivery: Delivery, body: bytes, now_us: int) -> NotSendable | None:
+def _shaped(delivery: Delivery, rendered: Rendered, now_us: int) -> NotSendable | None:
     """Make the rendered body of a delivery valid, or return why it can't be."""
     trigger = delivery.loaded
-    delivery.body = body
-    shaped = trigger.api.shape(parsed(body), delivery.header, trigger.rules, now_us)
+    body = delivery.body = rendered.body
+    value = parsed(body) if rendered.value is UNREAD else rendered.value
+    shaped = trigger.api.shape(value, delivery.header, trigger.rules, now_us)
     if isinstance(shaped, NotSendable):
         return shaped
     delivery.shaped = shaped
-    names: set[bytes | str] = {delivery.digest}
+    names: list[bytes | str] = [delivery.digest]
     for user in shaped.users:
-        names.update(trigger.api.identifiers(user))
+        names += trigger.api.identifiers(user)
     delivery.names = frozenset(names)
     return None

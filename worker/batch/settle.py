@@ -71,7 +71,7 @@ class Settler:
         lines = (*settlement.history, *(self.line(d, d.outcome, d.remark) for d in told_of))
         told = dict.fromkeys([d.digest for d in settlement.settled if d.tells])
         async with self._settling:
-            records = self.batch.state.records
+            records = self.batch.records
             ledgers = {digest: LedgerText.of(records[digest]) for digest in (*told, *tried)}
             whole = replace(
                 settlement,
@@ -142,4 +142,4 @@ class Settler:
                 tally.skipped += 1
             else:
                 tally.dead += 1
-        self.batch.state.forget_backoffs([delivery.position for delivery in settled])
+        self.batch.state.forget_backoffs(delivery.position for delivery in settled)

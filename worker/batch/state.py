@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, Protocol, TypeVar
@@ -11,8 +11,7 @@ from typing import Final, Protocol, TypeVar
 from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.partition import Hold, Intent, TakenPartition
 from segrelay.worker.batch.tap import DrainTap
-from segrelay.worker.contract.keys import split_stream_name
-from segrelay.worker.contract.ledger import Record
+from segrelay.worker.contract.keys import REACHED_KEPT, split_stream_name
 from segrelay.worker.contract.people import Recognizer
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.triggers import NO_RENAMES, Renames, Scope, label
@@ -70,14 +69,14 @@ class Tally:
 class State:
     """The state that one holder of the lease keeps.
 
-    Apart from the ledgers, it is changed only after Redis has confirmed the change.
+    It is changed only after Redis has confirmed the change.
 
     Args:
         offset_ms: Redis' clock minus ours.
-        records: Ledgers of the profiles of the batch at hand, as the next settlement writes them.
         waiting: By digest: until when (ms), and the positions that may go on before.
         suspects: Places that a vanished holder was rendering, and that are not cleared yet.
-        reached_up_to: See `TakenPartition`.
+        reached_up_to: See `TakenPartition`; or what this drain has found out since.
+        reached: The digests (hex) from which it is found out.
         paused: Triggers of which nothing is read: a person, or they themselves, paused them; and
             lanes of jobs that a person paused.
         enough: Triggers of whose canary this drain has worked off its share: no more is read.
@@ -105,7 +104,6 @@ class State:
     backoffs: dict[str, Backoff]
     holds: dict[str, Hold]
     suspects: set[str]
-    records: dict[bytes, Record] = field(default_factory=dict)
     waiting: dict[bytes, list[tuple[int, frozenset[str]]]] = field(default_factory=dict)
     changed_holds: dict[str, Hold | None] = field(default_factory=dict)
     paused: set[str] = field(default_factory=set)
@@ -115,6 +113,7 @@ class State:
     yields: bool = False
     wait_set_ms: dict[str, int] = field(default_factory=dict)
     reached_up_to: str = ""
+    reached: Sequence[str] = ()
     tally: Tally = field(default_factory=Tally)
     identities_shared: Counter[str] = field(default_factory=Counter)
     renames: Renames = NO_RENAMES
@@ -214,6 +213,18 @@ class State:
     def is_sampled(self, digest: bytes) -> bool:
         """Say whether a delivered profile is among those from which `verify` chooses."""
         return not self.reached_up_to or digest.hex() <= self.reached_up_to
+
+    def reach(self, digests: Iterable[str]) -> None:
+        """Remember the profiles (hex) that Redis was told of as reached, until it keeps no more.
+
+        It keeps those with the smallest digests. So nobody is kept who comes after as many as it
+        keeps of those that this drain has told it.
+        """
+        if self.reached_up_to:
+            return
+        self.reached = sorted({*self.reached, *digests})[:REACHED_KEPT]
+        if len(self.reached) == REACHED_KEPT:
+            self.reached_up_to = self.reached[-1]
 
     def now_ms(self) -> int:
         """Return now by Redis' clock."""

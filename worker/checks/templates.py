@@ -266,7 +266,7 @@ def _is_said(answer: CompiledAnswer, theirs: str | Failure) -> bool:
     """Say whether an engine's answer is the same; it may not tell an assert from an error."""
     if isinstance(answer, Failure) and isinstance(theirs, Failure):
         return is_same_assert(answer, theirs)
-    return is_same(answer, theirs if isinstance(theirs, Failure) else theirs.encode())
+    return is_same(answer, theirs if isinstance(theirs, Failure) else Rendered(theirs.encode()))
 
 
 def _judged(bundle: Bundle, cases: Sequence[Case]) -> dict[Case, dict[EngineModule, Said]]:

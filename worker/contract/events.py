@@ -180,6 +180,12 @@ def _json_text(audience: str) -> bytes:
     return orjson.dumps(audience)
 
 
+_ALL_FLAGS: Final = _STATE | _SKIP_HOOK | _REPAIR | _AGAIN | _FORMER
+_FLAGS: Final = tuple(
+    tuple(bool(flags & flag) for flag in (_STATE, _SKIP_HOOK, _REPAIR, _AGAIN, _FORMER))
+    for flags in range(_ALL_FLAGS + 1)
+)
+"""The meanings of a header's flags, by their number."""
 _DIRECTIONS: Final = {direction.value: direction for direction in Direction}
 
 
@@ -198,18 +204,19 @@ def decode_header(text: bytes) -> Header:
                 " another version wrote it, and can deliver it."
             )
         digest, audience, direction, time_us, flags, accepted_ms, replays = rest
+        state, skip_hook, repair, again, former = _FLAGS[flags & _ALL_FLAGS]
         return Header(
             bytes.fromhex(digest),
             audience,
             _DIRECTIONS[direction],
             time_us,
-            bool(flags & _STATE),
-            bool(flags & _SKIP_HOOK),
-            bool(flags & _REPAIR),
+            state,
+            skip_hook,
+            repair,
             accepted_ms,
             replays,
-            bool(flags & _AGAIN),
-            bool(flags & _FORMER),
+            again,
+            former,
         )
     except (ValueError, TypeError, KeyError) as error:
         raise PayloadRefused("unreadable", "An entry's header can't be read.") from error

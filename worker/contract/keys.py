@@ -133,6 +133,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -370,6 +371,11 @@ class PartitionKeys:
     def ledger(self, digest: bytes) -> bytes:
         """Return the key of one profile's ledger; the digest stands in it as raw bytes."""
         return self.tag.encode() + b"l" + digest
+
+    def ledgers(self, digests: Iterable[bytes]) -> list[bytes]:
+        """Return the keys of the ledgers of several profiles."""
+        begin = self.ledger(b"")
+        return [begin + digest for digest in digests]
 
     def stable(self, digest: bytes) -> bytes:
         """Return the key of the record of a stable id."""

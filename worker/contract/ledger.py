@@ -15,6 +15,7 @@ stand another byte of format and the end of that time (ms, 6 bytes).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from segrelay.worker.contract.words import Direction
@@ -40,6 +41,7 @@ _TIME_BYTES: Final = 7
 _HASH_BYTES: Final = 4
 _REPLAYS_BYTES: Final = 1
 _VARINT_MORE: Final = 0x80
+_KEYS_REMEMBERED: Final = 4_096
 
 AUDIENCE_NAME: Final = "a|"
 """The prefix of slugs among the names to which the ledger's numbers belong."""
@@ -113,32 +115,30 @@ def standing(record: Record, audience: int) -> LastDelivered | None:
 
 def pack(record: Record) -> bytes:
     """Return the packed text of a record."""
-    out = bytearray(_FORMAT_BYTE)
     data_us = record.data_us
-    out += data_us.to_bytes(_TIME_BYTES, "big")
-    for (audience, trigger), item in record.items.items():
+    text = _FORMAT_BYTE + data_us.to_bytes(_TIME_BYTES, "big")
+    for key, item in record.items.items():
         direction, delivered_us, tried_us, profile_hash, raised, tried_replays = item
-        _put_number(out, audience)
-        _put_number(out, trigger)
-        flags_at = len(out)
-        flags = _NUMBER_OF[direction] | (_RAISED if raised else 0)
-        out.append(flags)
-        if delivered_us == data_us:
-            flags |= _DELIVERED_WITH_DATA if delivered_us else 0
+        flags, values = _NUMBER_OF[direction], b""
+        if delivered_us != data_us:
+            if delivered_us:
+                flags |= _DELIVERED
+                values = delivered_us.to_bytes(_TIME_BYTES, "big")
         elif delivered_us:
-            flags |= _DELIVERED
-            out += delivered_us.to_bytes(_TIME_BYTES, "big")
+            flags |= _DELIVERED_WITH_DATA
         if tried_us:
             flags |= _TRIED
-            out += tried_us.to_bytes(_TIME_BYTES, "big")
+            values += tried_us.to_bytes(_TIME_BYTES, "big")
         if profile_hash:
             flags |= _HASHED
-            out += profile_hash.to_bytes(_HASH_BYTES, "big")
+            values += profile_hash.to_bytes(_HASH_BYTES, "big")
+        if raised:
+            flags |= _RAISED
         if tried_replays:
             flags |= _REPLAYED
-            out += tried_replays.to_bytes(_REPLAYS_BYTES, "big")
-        out[flags_at] = flags
-    return bytes(out)
+            values += tried_replays.to_bytes(_REPLAYS_BYTES, "big")
+        text += _packed_key(key) + _BYTES[flags] + values
+    return text
 
 
 def lapses_at_ms(text: bytes) -> int:
@@ -208,6 +208,18 @@ def _unpacked(text: bytes, begin: int) -> Record:
 
 def _take(text: bytes, position: int, size: int) -> tuple[int, int]:
     return int.from_bytes(text[position : position + size], "big"), position + size
+
+
+_BYTES: Final = tuple(bytes([number]) for number in range(256))
+
+
+@lru_cache(_KEYS_REMEMBERED)
+def _packed_key(key: tuple[int, int]) -> bytes:
+    """Return the packed numbers of an audience and a trigger, which most people share."""
+    out = bytearray()
+    for number in key:
+        _put_number(out, number)
+    return bytes(out)
 
 
 def _put_number(out: bytearray, number: int) -> None:

@@ -30,12 +30,16 @@ _STATED: Final = {
     **dict.fromkeys(("f", "false", "0", "no", "n", "off"), False),
 }
 _OLDEST_AGE: Final = 150
+_SECONDS_END: Final = len("2026-01-02T03:04:05")
+_FRACTION_END: Final = len("2026-01-02T03:04:05.000006")
 _OTHER_LANGUAGE_CODES: Final = {"iw": "he", "in": "id", "ji": "yi", "fil": "tl"}
 """The two-letter codes that Insider takes, for older codes and for Filipino's three letters."""
 _LATIN_AMERICA: Final = "419"
 _LATIN_AMERICAN: Final = {"es": "MX"}
 """The country with most speakers, for the Latin American form of a language from elsewhere."""
 _REMEMBERED: Final = 8_192
+_EMAILS_REMEMBERED: Final = 64
+"""Most bodies have the same address twice, as an identifier and as an attribute."""
 
 
 def load_tables() -> None:
@@ -96,9 +100,12 @@ def text(value: Any) -> str | None:
 
 def email(value: Any) -> str | None:
     """Return a trimmed address in lower case."""
-    if type(value) is not str:
-        return None
-    address = value.strip().lower()
+    return _address(value) if type(value) is str else None
+
+
+@lru_cache(_EMAILS_REMEMBERED)
+def _address(written: str) -> str | None:
+    address = written.strip().lower()
     return address if _EMAIL.fullmatch(address) else None
 
 
@@ -180,9 +187,29 @@ def instant(value: Any) -> datetime | None:
         return None
 
 
-def timestamp(moment: datetime) -> str:
-    """Write a UTC time as RFC 3339, with as many fraction digits as it has, ending in Z."""
+def timestamp(moment: datetime, written: Any = None) -> str:
+    """Write a UTC time as RFC 3339, with six fraction digits or none, ending in Z.
+
+    Args:
+        moment: The time.
+        written: What `instant` has read it from; None = nothing. Most of it has the right form and
+            at most too many digits, which are cut in less time than the moment is written.
+    """
+    if moment.microsecond and type(written) is str and _is_in_full(written):
+        return f"{written[:_FRACTION_END]}Z"
     return moment.isoformat()[:-6] + "Z"
+
+
+def _is_in_full(written: str) -> bool:
+    """Say whether the text of a valid time is like `2026-01-02T03:04:05.000006Z`, or longer."""
+    return (
+        len(written) > _FRACTION_END
+        and written[4] == written[7] == "-"
+        and written[10] == "T"
+        and written[13] == written[16] == ":"
+        and written[_SECONDS_END] == "."
+        and written[-1] == "Z"
+    )
 
 
 def boolean(value: Any) -> bool | None:

@@ -32,6 +32,7 @@ from segrelay.jsonnet.compiled.compiling.emitter import (
     left_to_jsonnet,
     literal,
     parameter,
+    taken,
 )
 from segrelay.jsonnet.compiled.compiling.literals import (
     array_of,
@@ -42,7 +43,7 @@ from segrelay.jsonnet.compiled.compiling.literals import (
     object_of,
 )
 from segrelay.jsonnet.compiled.running import values
-from segrelay.jsonnet.compiled.running.values import number
+from segrelay.jsonnet.compiled.running.values import EXACT, number
 from segrelay.jsonnet.files import Bundle, LibraryFunction
 from segrelay.jsonnet.syntax import tree
 from segrelay.jsonnet.syntax.tree import has_assert
@@ -282,7 +283,8 @@ class Compiler:
         if code.kind in ("object", "array", "number"):
             return f"manifest({code.text})"
         name = self.emitter.fresh("v")
-        is_plain = f"({name} := {code.text}).__class__ is str or {name} is None"
+        is_whole = f"{name}.__class__ is int and {-EXACT} <= {name} <= {EXACT}"
+        is_plain = f"({name} := {code.text}).__class__ is str or {name} is None or {is_whole}"
         return f"({name} if {is_plain} else manifest({name}))"
 
     def _untouched(self, node: tree.Node, scope: Scope) -> Code | None:
@@ -381,7 +383,7 @@ class Compiler:
         untouched = self._untouched(node, scope)
         if untouched is not None:
             name = self.emitter.fresh("v")
-            text = f"({name} if ({name} := {untouched.text}).__class__ is str else take({name}))"
+            text = taken(name, untouched.text)
             return Code(text, total=untouched.total)
         if isinstance(node, tree.Call):
             return called(self, node, scope)

@@ -203,10 +203,20 @@ _MISSES: Final = left_to_jsonnet("a field that an object does not have")
 NO_FIELD: Final = Variable(Code(_MISSES), f"Lazy(lambda: {_MISSES})")
 
 
+def taken(name: str, raw: str = "") -> str:
+    """Return the code of a value as `take` returns it, without the call where it has no effect.
+
+    Args:
+        name: A variable.
+        raw: The code of what is assigned to it first; "" = it has its value.
+    """
+    given = f"({name} := {raw})" if raw else name
+    return f"({name} if {given}.__class__ is str or {name} is None else take({name}))"
+
+
 def parameter(name: str) -> Variable:
     """Return the variable for a parameter or element: a value, a Lazy or a profile's raw value."""
-    text = f"({name} if {name}.__class__ is str else take({name}))"
-    return Variable(Code(text), name)
+    return Variable(Code(taken(name)), name)
 
 
 def tupled(parts: Iterable[str]) -> str:

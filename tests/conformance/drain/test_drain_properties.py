@@ -153,7 +153,7 @@ class History:
         self.breaks = self.rng.choice([0, 0, 2, 6])
         self.happened = {}
         self.waiting = []
-        for number in range(self.rng.randint(1, 3)):
+        for number in range(self.rng.choice([1, 2, 3, 5])):
             happened, deliveries = deliveries_of(self.rng, f"p{number}", enters)
             self.happened[f"p{number}@example.com"] = happened
             self.waiting += deliveries
@@ -173,6 +173,8 @@ class History:
             some = self.rng.randint(1, 6)
             arriving, self.waiting = self.waiting[:some], self.waiting[some:]
             self.world.put_now(*arriving)
+            # A drain hears at once of some live work, and not of other.
+            self.world.live_calls += self.rng.choice([0, 1])
             await asyncio.sleep(self.rng.choice([0.0, 0.1, 3.0, 40.0]))
 
     async def _person(self) -> None:

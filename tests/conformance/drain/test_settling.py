@@ -40,17 +40,17 @@ async def _a_settlement_that_waits_for_another(world: World) -> tuple[Record, Re
     [([skipped], _)] = await partition.read([ReadRange("live|enter", "", 2)])
     digest = skipped.header.digest
     known = with_delivered(Record(), LedgerEvent(3, Direction.ENTER, 1, 1))
-    state.records[digest] = with_raised(known, LedgerEvent(5, Direction.ENTER, 1, 1))
+    batch.records[digest] = with_raised(known, LedgerEvent(5, Direction.ENTER, 1, 1))
     other = asyncio.ensure_future(settler.write(Settlement()))
     await asyncio.sleep(0)
     batch.skipped.append(skipped.skip(Skip.ALREADY_THERE, "", tells=True))
     waiting = asyncio.ensure_future(settler.settle_unsent())
     await asyncio.sleep(0)
-    state.records[digest] = with_delivered(
-        state.records[digest], LedgerEvent(9, Direction.ENTER, 1, 2)
+    batch.records[digest] = with_delivered(
+        batch.records[digest], LedgerEvent(9, Direction.ENTER, 1, 2)
     )
     await asyncio.gather(other, waiting)
-    return unpack(world.store.ledger(digest)), state.records[digest]
+    return unpack(world.store.ledger(digest)), batch.records[digest]
 
 
 def test_what_is_settled_late_writes_the_ledger_as_it_is_by_then(make_world) -> None:

@@ -147,16 +147,16 @@ def test_a_failed_assert_is_skipped_with_its_message(loaded):
 @pytest.mark.parametrize(
     ("ours", "theirs", "same"),
     [
-        (b'{"a":1}', b'{"a":1}', True),
-        (b'{"b":1,"a":2}', b'{ "a": 2, "b": 1 }', True),
-        (b'{"a":1}', b'{"a":true}', False),
-        (b'{"a":1}', b'{"a":2}', False),
-        (b"[1,2]", b"[2,1]", False),
-        (b"1", Failure("no"), False),
+        (Rendered(b'{"a":1}'), Rendered(b'{"a":1}'), True),
+        (Rendered(b'{"b":1,"a":2}'), Rendered(b'{ "a": 2, "b": 1 }'), True),
+        (Rendered(b'{"a":1}'), Rendered(b'{"a":true}'), False),
+        (Rendered(b'{"a":1}'), Rendered(b'{"a":2}'), False),
+        (Rendered(b"[1,2]"), Rendered(b"[2,1]"), False),
+        (Rendered(b"1"), Failure("no"), False),
         (Failure("x", asserted=True), Failure("x", asserted=True), True),
         (Failure("x", asserted=True), Failure("y", asserted=True), False),
         (Failure("x", asserted=True), Failure("x"), False),
-        (Failure("x", asserted=True), b"1", False),
+        (Failure("x", asserted=True), Rendered(b"1"), False),
     ],
 )
 def test_what_is_the_same(ours, theirs, same):

@@ -108,7 +108,7 @@ def settle_call(
         SETTLE,
         k,
         stream=[k.stream(name) for name in streams],
-        ledger=[k.ledger(digest) for digest in ledgers],
+        ledger=k.ledgers(ledgers),
         outcomes=k.outcomes if records else None,
         recorded=k.recorded if records else None,
         token=token,
@@ -370,7 +370,7 @@ class RedisPartition:
         """Read packed records, and write down which deliveries will be rendered."""
         partitions = list(rendering)
         keys: list[str | bytes] = [self.keys.lease, self.keys.rendering, self.keys.wakeup]
-        keys += map(self.keys.ledger, digests)
+        keys += self.keys.ledgers(digests)
         written = orjson.dumps(partitions) if partitions else b""
         answer = await self._call("ledger", keys, (self.token, written, int(hears)))
         if not answer[0]:

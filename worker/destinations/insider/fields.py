@@ -167,11 +167,13 @@ def events(value: Any, *, time_us: int, now_us: int, dropped: list[str]) -> list
 def _event(
     given: dict[str, Any], time_us: int, now_us: int, dropped: list[str]
 ) -> dict[str, Any] | None:
-    name = normalise.text(given.get("event_name"))
-    if name is None or not _EVENT_NAME.fullmatch(name := name.lower()):
+    written = normalise.text(given.get("event_name"))
+    name = written and _event_name(written)
+    if not name:
         dropped.append("events.event_name")
         return None
-    moment = _moment(given.get("timestamp"), time_us)
+    told = given.get("timestamp")
+    moment = _moment(told, time_us)
     if moment is None:
         dropped.append("events.timestamp")
         return None
@@ -181,7 +183,7 @@ def _event(
     if not given.keys() <= _EVENT_KEYS:
         for key in sorted(given.keys() - _EVENT_KEYS):
             _drop(f"events.{key}", given[key], dropped)
-    right = {"event_name": name, "timestamp": normalise.timestamp(moment)}
+    right = {"event_name": name, "timestamp": normalise.timestamp(moment, told)}
     parameters = pruned(given.get("event_params"))
     if type(parameters) is dict:
         _drop_wrong_custom(parameters, dropped)
@@ -189,6 +191,12 @@ def _event(
     elif parameters is not None:
         dropped.append("events.event_params")
     return right
+
+
+@lru_cache(maxsize=1_024)
+def _event_name(written: str) -> str | None:
+    name = written.lower()
+    return name if _EVENT_NAME.fullmatch(name) else None
 
 
 def _drop_wrong_custom(parameters: dict[str, Any], dropped: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from segrelay.worker.batch.partition import Hold, TakenPartition
 from segrelay.worker.batch.state import State
+from segrelay.worker.contract.keys import REACHED_KEPT
 from segrelay.worker.core.backoff import Backoff, Wait
 
 NOW_MS = 1_764_000_000_000
@@ -46,3 +47,26 @@ def test_what_waits_by_a_clock_that_was_set_back_is_due_and_keeps_its_history() 
     assert state.waits == {"vip": Wait(3, 0, 7)}
     assert state.backoffs == {"live|vip|1-0": Backoff(8, 2, 1, 0, 7)}
     assert state.holds == {}
+
+
+def test_a_drain_learns_who_is_not_kept_as_reached() -> None:
+    state = state_with(NOW_MS)
+    digests = [at.to_bytes(10, "big") for at in range(1, 2 * REACHED_KEPT, 2)]
+
+    state.reach(digest.hex() for digest in digests[1:])
+    few = state.is_sampled(digests[-1]), state.is_sampled(b"\xff" * 10)
+    state.reach([digests[0].hex()])
+
+    assert few == (True, True)
+    assert state.is_sampled(digests[-1])
+    assert not state.is_sampled(b"\xff" * 10)
+
+
+def test_the_same_people_reached_again_drive_out_nobody() -> None:
+    state = state_with(NOW_MS)
+    digests = [at.to_bytes(10, "big").hex() for at in range(REACHED_KEPT - 1)]
+
+    state.reach(digests)
+    state.reach(digests)
+
+    assert state.is_sampled(b"\xff" * 10)

@@ -7,8 +7,8 @@ from segrelay.worker.core.compact import compact_json
 USER = {"identifiers": {"email": "ada@example.com"}, "attributes": {"plan": "premium"}}
 
 
-def test_it_is_the_text_that_orjson_writes() -> None:
-    assert compact_json(USER) == orjson.dumps(USER)
+def test_it_is_the_text_that_orjson_writes_with_sorted_keys() -> None:
+    assert compact_json(USER) == orjson.dumps(USER, option=orjson.OPT_SORT_KEYS)
 
 
 def test_it_keeps_no_more_memory_than_it_needs() -> None:
