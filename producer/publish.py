@@ -182,24 +182,17 @@ class Publisher:
         draft = self._drafter.draft_as_they_are(events, lane)
         return self._carry_out(draft, JobPosition(job_of_lane(lane)))
 
-    def draft_members(self, destination: str, changes: Sequence[MemberChange], lane: str) -> Draft:
-        """Draft the changes of members at a destination; `publish_members` writes them.
-
-        Raises:
-            RedisUnavailable: As `publish`.
-        """
-        self._prepare()
-        return self._drafter.draft_members(destination, changes, lane)
-
-    def publish_members(self, draft: Draft, sync: str, token: str) -> Published:
+    def publish_members(
+        self, destination: str, changes: Sequence[MemberChange], lane: str, sync: str, token: str
+    ) -> Published:
         """Write the members that a step of a sync has changed, together with their deliveries.
-
-        Another thread may draft the next ones meanwhile.
 
         Raises:
             RedisUnavailable: As `publish`; comparing and publishing it again is safe.
             LeaseLost: A later step of the sync has begun.
         """
+        self._prepare()
+        draft = self._drafter.draft_members(destination, changes, lane)
         rolls = {to: Roll(sync, token, members) for to, members in draft.members.items()}
         return self._carry_out(draft, JobPosition(), rolls)
 

@@ -257,21 +257,17 @@ class Drafter:
         member changes all the same.
         """
         draft = self._empty(PublishOptions(lane))
-        wanting: dict[tuple[str, Direction], Sequence[Trigger]] = {}
-        for member, event in changes:
-            address = (destination, draft.numbering.of(member.key))
+        for change in changes:
+            address = (destination, draft.numbering.of(change.member.key))
             members = draft.members.setdefault(address, [])
-            members.append(member)
+            members.append(change.member)
             draft.numbers = len(members)
+            event = change.event
             if event is None:
                 continue
+            wanted = self.triggers_for(event.audience, event.direction)
             try:
-                kind = event.audience, event.direction
-                triggers = wanting.get(kind)
-                if triggers is None:
-                    triggers = wanting[kind] = [
-                        each for each in self.triggers_for(*kind) if each.destination == destination
-                    ]
+                triggers = [each for each in wanted if each.destination == destination]
                 parts = self._parts([(event, triggers)], draft)
                 self._deliver(event.profile_key, parts, draft, draft.numbers)
                 draft.result.events += 1

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -23,7 +22,7 @@ from segrelay.producer.events.values import (
 )
 from segrelay.producer.lytics import Page, begun_us
 from segrelay.producer.publish import Publisher
-from segrelay.producer.publishing.published import Draft, MemberChange
+from segrelay.producer.publishing.published import MemberChange
 from segrelay.producer.sync.run import Phase, Run
 from segrelay.producer.sync.sources import Look, SyncSource
 from segrelay.producer.sync.store import NOT_KNOWN, Mark, SyncStore, content_hash, uid_of
@@ -35,7 +34,6 @@ from segrelay.worker.contract.words import BACKFILL, LIVE, Direction
 from segrelay.worker.errors import (
     PayloadRefused,
     ScanExpired,
-    SegrelayError,
     SourceDamaged,
     SourceUnavailable,
     UsageWrong,
@@ -118,32 +116,6 @@ _COMPARED_AT_ONCE: Final = 50
 
 
 @dataclass(slots=True)
-class ComparedGroup:
-    """Some pages of a scan with what they change; the run counts them once that is written.
-
-    Args:
-        people: The rows by profile key; of several with one key the last.
-        last: The last page; None = the scan expired behind the rows.
-        rows: How many rows came.
-        shared: How many of them were of another profile with the same identity.
-        refused: Those without an identity.
-        changes: By destination.
-        drafts: What is published of them.
-    """
-
-    people: dict[str, dict[str, Any]]
-    last: Page | None
-    rows: int
-    shared: int
-    refused: list[Refused]
-    changes: dict[str, list[MemberChange]] = field(default_factory=dict)
-    drafts: list[Draft] = field(default_factory=list)
-
-
-_Written = tuple[ComparedGroup, Future[None]]
-
-
-@dataclass(slots=True)
 class Comparison:
     """Compares a source with the members that a sync knows, for one step of a run.
 
@@ -161,80 +133,45 @@ class Comparison:
     on_change: bool
     _hashed: dict[str, frozenset[str] | None] = field(default_factory=dict)
     _looks: dict[str, Look] = field(default_factory=dict)
-    _entries: dict[tuple[Direction, int], dict[str, Any]] = field(default_factory=dict)
 
     def scan(self, is_over: Callable[[], bool]) -> None:
         """Scan until the end, or until the step is over; what was compared is saved.
-
-        While one group of rows is written, the next one is read and compared.
 
         Raises:
             SourceDamaged: The source is a file, and not whole.
             SourceUnavailable: The source can't be read now, or its clock is wrong.
         """
-        with ThreadPoolExecutor(1, "sync-writer") as writer:
-            while self.run.phase is Phase.SCAN:
-                if not self._scan_on(writer, is_over):
-                    return
-
-    def _scan_on(self, writer: Executor, is_over: Callable[[], bool]) -> bool:
-        """Scan until the end, or until the step is over; False = it is over, or the run is."""
-        written: _Written | None = None
-        start = self.run.start
-        while True:
-            try:
-                group = self._group(start, is_over)
-                if group and written and not written[0].people.keys().isdisjoint(group.people):
-                    self._settle(written)  # the marks of who is in both are not there before
-                    written = None
-                if group:
-                    self._compare(group)
-            except SegrelayError:
-                self._settle(written)
-                raise
-            self._settle(written)
-            if group is None:
+        while self.run.phase is Phase.SCAN:
+            for destination in self.run.destinations:
+                self.check_capacity(self._lane(destination))
+            rows, last = self._group(is_over)
+            if self.run.has_ended:
                 self.store.save(self.run)
-                return False
-            written = group, writer.submit(self._write, group)
-            start = group.last.following if group.last else ""
-            if not start or is_over():
-                self._settle(written)
-                if group.last is None:
-                    self.scan_anew()
-                return self.run.phase is Phase.SCAN and group.last is None
+                return
+            self._compare(rows)
+            if last is None:
+                self.scan_anew()
+                continue
+            self.run.rows += len(rows)
+            self.run.start, self.run.origin = last.following, last.origin
+            if not last.following:
+                self.run.phase, self.run.next_partition = Phase.COUNT, 0
+                self.run.seen = dict.fromkeys(self.run.destinations, 0)
+                self.run.gone = dict.fromkeys(self.run.destinations, 0)
+            self.store.save(self.run)
+            if is_over():
+                return
 
-    def _settle(self, written: _Written | None) -> None:
-        """Wait until a group is written; then count it, and save how far the scan has come."""
-        if written is None:
-            return
-        group, writing = written
-        writing.result()
-        self.run.unplaced += len(group.refused)
-        self.run.shared += group.shared
-        for destination, changes in group.changes.items():
-            self._count(changes, is_first=destination == self.run.destinations[0])
-        if group.last is None:
-            return
-        self.run.rows += group.rows
-        self.run.start, self.run.origin = group.last.following, group.last.origin
-        if not group.last.following:
-            self.run.phase, self.run.next_partition = Phase.COUNT, 0
-            self.run.seen = dict.fromkeys(self.run.destinations, 0)
-            self.run.gone = dict.fromkeys(self.run.destinations, 0)
-        self.store.save(self.run)
-
-    def _group(self, start: str, is_over: Callable[[], bool]) -> ComparedGroup | None:
-        """Gather some pages; returns None if the run has ended with the first one."""
-        for destination in self.run.destinations:
-            self.check_capacity(self._lane(destination))
+    def _group(self, is_over: Callable[[], bool]) -> tuple[list[dict[str, Any]], Page | None]:
+        """Gather some pages; returns their rows and the last page, None if the scan expired."""
         rows: list[dict[str, Any]] = []
         last: Page | None = None
+        start = self.run.start
         while last is None or (start and len(rows) < GROUP_ROWS and not is_over()):
             try:
                 page = self.source.page(start, self._stay)
             except ScanExpired:
-                return self._keyed(rows, None)
+                return rows, None
             except (SourceUnavailable, SourceDamaged):
                 if last is None:
                     raise
@@ -242,14 +179,14 @@ class Comparison:
             if not start:
                 self._begin(page)
             if self.run.has_ended:
-                return None
+                break
             if not start:
                 # Before anything has this time: the next scan must be newer, also if this one dies.
                 self.store.save(self.run)
             self._hear(page)
             rows += page.rows
             last, start = page, page.following
-        return self._keyed(rows, last)
+        return rows, last
 
     def _stay(self) -> None:
         """Keep the lock."""
@@ -306,44 +243,40 @@ class Comparison:
             self.run.end(self.store.now_ms(), outcome="expired")
         self.store.save(self.run)
 
-    def _keyed(self, rows: Sequence[dict[str, Any]], last: Page | None) -> ComparedGroup:
-        group = ComparedGroup({}, last, len(rows), 0, [])
-        people, identity = group.people, self.identity
-        for row in rows:
-            try:
-                key = profile_key(row, identity)
-            except PayloadRefused as refusal:
-                group.refused.append(Refused.of(refusal, text_of(row), self.run.audience))
-                continue
-            before = people.get(key)
-            group.shared += before is not None and uid_of(before) != uid_of(row)
-            people[key] = row
-        return group
-
-    def _compare(self, group: ComparedGroup) -> None:
-        people = group.people
+    def _compare(self, rows: Iterable[dict[str, Any]]) -> None:
+        people = self._keyed(rows)
         for destination in self.run.destinations:
             found = self.store.marks(destination, list(people))
             ledger = self._ledger(destination)
             delivered = self._delivered(destination, people) if ledger.enters else {}
             missing = {key: last[1] for key, last in delivered.items() if ledger.is_missing(last)}
-            changes = list(self._changes(destination, group, found, missing))
-            if changes:
-                group.changes[destination] = changes
-                lane = self._lane(destination)
-                group.drafts.append(self.publisher.draft_members(destination, changes, lane))
+            changes = list(self._changes(destination, people, found, missing))
+            if not changes:
+                continue
+            self._publish(destination, changes, self._lane(destination))
+            self._count(changes, is_first=destination == self.run.destinations[0])
 
-    def _write(self, group: ComparedGroup) -> None:
-        """Write what has changed, and keep some of the rows without an identity as samples."""
-        kept = max(0, UNPLACED_KEPT - self.run.unplaced)
-        self.publisher.keep_rows(group.refused[:kept])
-        for draft in group.drafts:
-            self.publisher.publish_members(draft, self.store.name, self.store.token)
+    def _keyed(self, rows: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        people: dict[str, dict[str, Any]] = {}
+        refused: list[Refused] = []
+        for row in rows:
+            try:
+                key = profile_key(row, self.identity)
+            except PayloadRefused as refusal:
+                self.run.unplaced += 1
+                if self.run.unplaced <= UNPLACED_KEPT:
+                    refused.append(Refused.of(refusal, text_of(row), self.run.audience))
+                continue
+            before = people.get(key)
+            self.run.shared += before is not None and uid_of(before) != uid_of(row)
+            people[key] = row
+        self.publisher.keep_rows(refused)
+        return people
 
     def _changes(
         self,
         destination: str,
-        group: ComparedGroup,
+        people: Mapping[str, dict[str, Any]],
         found: Mapping[str, bytes],
         missing: Mapping[str, int],
     ) -> Iterable[MemberChange]:
@@ -354,7 +287,7 @@ class Comparison:
         telling it again would not change.
         """
         is_first = destination == self.run.destinations[0]
-        for key, row in group.people.items():
+        for key, row in people.items():
             content = self._content(destination, row)
             mark = Mark(self.run.number, uid_of(row), content, missing.get(key, 0))
             text = found.get(key, b"")
@@ -364,7 +297,7 @@ class Comparison:
                 continue
             old = Mark.loads(text)
             if old.run >= self.run.number:
-                group.shared += is_first and old.uid != mark.uid
+                self.run.shared += is_first and old.uid != mark.uid
                 continue
             event = None
             if key in missing and (self.run.repairs_again or missing[key] != old.answered_us):
@@ -392,18 +325,15 @@ class Comparison:
     def _event(
         self, destination: str, direction: Direction, key: str, profile: dict[str, Any]
     ) -> Event:
-        at = direction, self.run.at_us
-        if at not in self._entries:
-            entry: dict[str, Any] = {"slug": self.run.audience, "event": direction.value}
-            if direction is not Direction.CHANGE:
-                entry[direction.value] = format_time(self.run.at_us)
-            self._entries[at] = entry
+        entry: dict[str, Any] = {"slug": self.run.audience, "event": direction.value}
+        if direction is not Direction.CHANGE:
+            entry[direction.value] = format_time(self.run.at_us)
         return Event(
             key,
             self.run.audience,
             direction,
             self.run.at_us,
-            {**profile, SEGMENT_EVENTS: [self._entries[at]]},
+            {**profile, SEGMENT_EVENTS: [entry]},
             state=direction is not Direction.CHANGE,  # a change that was told is no longer there
             skip_hook=direction is not Direction.EXIT and destination not in self.run.known,
         )
@@ -421,8 +351,9 @@ class Comparison:
 
     def _publish(self, destination: str, changes: Sequence[MemberChange], lane: str) -> None:
         if changes:
-            draft = self.publisher.draft_members(destination, changes, lane)
-            self.publisher.publish_members(draft, self.store.name, self.store.token)
+            self.publisher.publish_members(
+                destination, changes, lane, self.store.name, self.store.token
+            )
 
     def _lane(self, destination: str) -> str:
         """Return the lane for events: backfill until the destination has had a whole run."""
@@ -464,9 +395,8 @@ class Comparison:
         """Return how many members of a partition came in this run, and how many did not."""
         seen, gone = DistinctCount(), DistinctCount()
         for marks in self.store.pages(partition):
-            found = {key: Mark.loads(mark) for key, mark in marks.items()}
-            gone.add(self._unseen(partition, marks, found))
-            seen.add(key for key, mark in found.items() if mark.run >= self.run.number)
+            gone.add(self._unseen(partition, marks))
+            seen.add(k for k, mark in marks.items() if Mark.loads(mark).run >= self.run.number)
         return seen.count(), gone.count()
 
     def _decide(self) -> None:
@@ -502,15 +432,14 @@ class Comparison:
         ]
         self._publish(destination, list(map(MemberChange, learned)), LIVE)
 
-    def _unseen(
-        self, partition: PartitionKeys, marks: Mapping[str, bytes], found: Mapping[str, Mark]
-    ) -> dict[str, bytes]:
+    def _unseen(self, partition: PartitionKeys, marks: Mapping[str, bytes]) -> dict[str, bytes]:
         """Return the marks of the members who did not come in this run.
 
         Of people whom no run ever saw, those count who are stale by the ledger. Names that are not
         needed any more are forgotten.
         """
         destination = partition.destination
+        found = {key: Mark.loads(mark) for key, mark in marks.items()}
         names = [key for key, mark in found.items() if mark.is_name]
         ledger, delivered = self._ledger(destination), self._delivered(destination, names)
         others = {key for key in names if not ledger.is_stale(delivered.get(key))}
@@ -570,8 +499,7 @@ class Comparison:
     def _missing(self, partition: PartitionKeys) -> Iterator[tuple[str, bytes]]:
         looked: set[str] = set()
         for marks in self.store.pages(partition):
-            found = {key: Mark.loads(mark) for key, mark in marks.items()}
-            for key, mark in self._unseen(partition, marks, found).items():
+            for key, mark in self._unseen(partition, marks).items():
                 if key not in looked:
                     looked.add(key)
                     yield key, mark

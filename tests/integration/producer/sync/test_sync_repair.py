@@ -125,10 +125,10 @@ def test_who_enters_again_while_a_run_stands_still_keeps_their_name(world, membe
     publisher = world.publisher
 
     class Standing(type(publisher)):
-        def publish_members(self, draft, *rest):
-            if any(one.becomes == b"" for roll in draft.members.values() for one in roll):
+        def publish_members(self, destination, changes, *rest):
+            if any(change.member.becomes == b"" for change in changes):
                 enter_by_webhook(world, [100], members + 40_000_000)
-            return super().publish_members(draft, *rest)
+            return super().publish_members(destination, changes, *rest)
 
     standing = Standing(world.client, world.settings, waker=publisher._waker)
     world.run(publisher=standing)
@@ -226,10 +226,10 @@ def test_who_is_in_a_file_stays_in_although_a_late_webhook_comes_between_look_an
     exports("3.csv", range(52), minutes_ago=30)
 
     class Standing(type(publisher)):
-        def publish_members(self, draft, *rest):
-            if draft.deliveries:
+        def publish_members(self, destination, changes, *rest):
+            if any(change.event for change in changes):
                 enter_by_webhook(world, [51], early_us)
-            return super().publish_members(draft, *rest)
+            return super().publish_members(destination, changes, *rest)
 
     standing = Standing(world.client, world.settings, waker=publisher._waker)
     run = world.run(publisher=standing)
