@@ -37,6 +37,7 @@ from segrelay.producer.publishing.quarantine import CAP_BYTES, HowPublished, Qua
 from segrelay.producer.publishing.writing import CapacityMeter, CapacityUsed, JobPosition, write
 from segrelay.producer.wakeups import CeleryWaker, Waker
 from segrelay.worker.contract.events import Event
+from segrelay.worker.contract.own_processes import switch_threads_often
 from segrelay.worker.contract.people import SeenFields
 from segrelay.worker.contract.redis.accept import Roll
 from segrelay.worker.contract.redis.claim import claim
@@ -265,9 +266,6 @@ class Publisher:
 
 _COLLECT_AFTER: Final = (100_000, 20, 50)
 """Thresholds of the garbage collector while rows are read: many objects without cycles."""
-_SWITCHED_SECONDS: Final = 0.000_5
-"""The seconds between two switches of threads: a block that is written goes before one that is
-drafted, which would not yield for 5 ms otherwise."""
 
 
 @contextmanager
@@ -276,7 +274,7 @@ def in_bulk() -> Iterator[None]:
     _keep_freed_memory()
     thresholds, switched_seconds = gc.get_threshold(), sys.getswitchinterval()
     gc.set_threshold(*_COLLECT_AFTER)
-    sys.setswitchinterval(_SWITCHED_SECONDS)
+    switch_threads_often()
     try:
         yield
     finally:

@@ -17,7 +17,6 @@ import faulthandler
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -37,6 +36,7 @@ from segrelay.worker.adapters.redis.lease import boottime_seconds
 from segrelay.worker.adapters.redis.presence import RedisPresence, RedisProgress
 from segrelay.worker.adapters.redis.survey import RedisLapsing, RedisSchedule, RedisSurvey
 from segrelay.worker.contract.celery import QUEUES, BackgroundJob, count_refused
+from segrelay.worker.contract.own_processes import switch_threads_often
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import (
     connect,
@@ -63,9 +63,6 @@ _QUIET_SECONDS: Final = 2.0
 EXIT_CODE: Final = 1
 HUNG_SECONDS: Final = 120.0
 """The seconds without a sweep after which the event loop, or a round of it, counts as hung."""
-SWITCHED_SECONDS: Final = 0.000_5
-"""The seconds between two switches of threads: an event loop that hands out a message would wait
-for 5 ms wherever a round computes."""
 LEAVE_SECONDS: Final = 5.0
 """The seconds for which the end of a worker waits for a round that is under way."""
 SUPERVISOR_VARIABLE: Final = "NOTIFY_SOCKET"
@@ -232,7 +229,7 @@ class SweepStep(bootsteps.StartStopStep):
         # Without a pool the event loop itself drains, and stands still meanwhile.
         self._watches = not isinstance(consumer.pool, Solo)
         if self._watches:
-            sys.setswitchinterval(SWITCHED_SECONDS)
+            switch_threads_often()
         self._beat()
         self._timer = consumer.timer.call_repeatedly(EVERY_SECONDS, self._tick)
 
