@@ -141,8 +141,11 @@ class Intake:
 
 
 def _log(group: Iterable[_Waiting]) -> None:
+    """Log the bodies that are stored; they are answered also where the disk of the log is full."""
     stored = [each for each in group if each.body.is_ended and each.body.refusal is None]
-    log_often("webhook.answered", [one.line(one.body.stored) for one in stored if one.line])
+    lines = [one.line(one.body.stored) for one in stored if one.line]
+    with suppress(OSError):
+        log_often("webhook.answered", lines)
 
 
 def _fail(answer: asyncio.Future[Published], error: Exception) -> None:
