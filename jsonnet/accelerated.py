@@ -26,12 +26,10 @@ from segrelay.jsonnet.compiled.running.limits import TOO_LARGE, TOO_LONG
 from segrelay.jsonnet.engines.failures import MAX_MESSAGE, Failure, is_same_assert
 from segrelay.jsonnet.engines.judge import EngineModule
 from segrelay.jsonnet.files import Bundle, shown
-from segrelay.jsonnet.rendered import Rendered
+from segrelay.jsonnet.rendered import COMPILED, Rendered
 
 LAST_EVENTS: Final = 1_000
 """The number of recent events of each template for which a process remembers engine use."""
-COMPILED: Final = ""
-"""Stands in the place of a reason if the compiled form rendered the event."""
 
 
 class EngineUse:

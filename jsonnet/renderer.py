@@ -22,7 +22,6 @@ from typing import Final, Protocol
 import orjson
 
 from segrelay.jsonnet.accelerated import (
-    COMPILED,
     COSTLY,
     Accelerator,
     CompiledAnswer,
@@ -35,6 +34,7 @@ from segrelay.jsonnet.engines.failures import Failure
 from segrelay.jsonnet.engines.rows_evaluator import Input
 from segrelay.jsonnet.files import Bundle, Library, TemplateFolder, shown
 from segrelay.jsonnet.rendered import (
+    COMPILED,
     Asserted,
     Engine,
     Rendered,

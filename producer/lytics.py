@@ -15,17 +15,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import quote
 
-import httpx
 import orjson
 
 from segrelay.producer.events.payloads import Payload
 from segrelay.producer.events.values import FUTURE_TOLERANCE_US, MICROSECONDS
 from segrelay.worker.contract.connections import why_no_answer
+from segrelay.worker.contract.deferred import deferred
 from segrelay.worker.contract.settings import LyticsSettings, Settings
 from segrelay.worker.errors import LyticsRefused, LyticsUnavailable, ScanExpired, UsageWrong
+
+if TYPE_CHECKING:
+    import httpx
+else:
+    httpx = deferred("httpx")
 
 PAGE_ROWS: Final = 100
 """The largest number of rows in a page of a scan (lytics.md, section 3)."""

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
@@ -62,16 +62,21 @@ def configure(level: int, file: str | None = None) -> None:
     )
 
 
-def log_often(event: str, **named: Any) -> None:
-    """Log a line of which there may be thousands a second: as JSON, in a tenth of the time."""
+def log_often(event: str, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Log lines of which there may be thousands a second: as JSON, in a tenth of the time.
+
+    All are written at once: each write lets another thread go first.
+    """
     root = logging.getLogger()
     output = root.handlers[0] if root.handlers else None
     if type(output) is not _JsonLines:
-        LOG.info(event, **named)
-    elif root.isEnabledFor(logging.INFO):
+        for named in lines:
+            LOG.info(event, **named)
+    elif lines and root.isEnabledFor(logging.INFO):
         at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-        line = orjson.dumps({**named, "event": event, "level": "info", "timestamp": at})
-        output.stream.write(line.decode() + "\n")
+        common = {"event": event, "level": "info", "timestamp": at}
+        texts = [orjson.dumps({**named, **common}) for named in lines]
+        output.stream.write(b"\n".join([*texts, b""]).decode())
 
 
 def _is_text(file: str | None) -> bool:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from segrelay.ops.backfill.job_request import RowOptions, read_anew, refuse_forgotten_rows, spec_of
-from segrelay.ops.backfill.planning import FirstPerson, plan, read_first_people
 from segrelay.ops.backfill.report import read_all, read_view, report
 from segrelay.ops.send.sending import Deadline, wait_for_deliveries
 from segrelay.ops.state.acts import Acts, Asks, Doing, Reads, actor, perform
@@ -24,9 +23,10 @@ from segrelay.ops.terminal.moments import parse_seconds
 from segrelay.ops.terminal.options import AtMost, Timeout
 from segrelay.ops.terminal.tables import TableColumns, count_columns, number_columns, text_columns
 from segrelay.producer.backfill.jobs import Job, JobPhase, JobStore, JobTally
-from segrelay.producer.backfill.reading import read_job
+from segrelay.producer.backfill.reading import prepare_shards, read_job
 from segrelay.producer.backfill.watches import WatchState, WatchStore
 from segrelay.producer.publishing.drafting import routing_digest
+from segrelay.worker.contract.deferred import deferred
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.acts import note_act
 from segrelay.worker.contract.settings import BackfillWatch, Settings
@@ -34,6 +34,11 @@ from segrelay.worker.contract.settings.problems import did_you_mean
 from segrelay.worker.contract.settings.values import format_duration
 from segrelay.worker.contract.triggers import JOB, Pause, clear_pause, field_of, set_pause
 from segrelay.worker.errors import UsageWrong
+
+if TYPE_CHECKING:
+    from segrelay.ops.backfill import planning
+else:  # what renders and checks is half of what there is to load
+    planning = deferred("segrelay.ops.backfill.planning")
 
 _TOLD_AGAIN_SECONDS: Final = 10.0
 _COUNTS: Final = ("accepted", "delivered", "skipped", "dead", "waiting")
@@ -46,7 +51,16 @@ Wait = Annotated[
 ]
 
 
-app.command()(plan)
+@app.command()
+def plan(options: RowOptions, *, relay: Reads) -> Result:
+    """Read the rows and say what a backfill would do; nothing is written and nothing is sent.
+
+    It counts rows, events and bad rows, asks the ledger what is known already, renders a few rows
+    of each trigger, and reckons requests, duration at the allowed rate, and Redis' memory.
+    """
+    return planning.plan(options, relay)
+
+
 app.command()(report)
 
 
@@ -73,6 +87,7 @@ def start(
     are read back from Insider, and the job waits until it is resumed. Rows that are older than what
     the ledger remembers are accepted with --older-than-ledger only.
     """
+    prepare_shards()
     client = relay.client
     store = JobStore(client)
     spec = spec_of(options, relay.settings, client, name=job, canary=canary)
@@ -309,7 +324,9 @@ def _run(
         if wait or phase == "canary":
             is_settled = wait_for_deliveries(client, settings, name, deadline, interruption)
     view = insist(lambda: read_view(client, settings, store.named(name)))
-    people = list(read_first_people(client, settings, view.job.spec)) if phase == "canary" else []
+    people: list[planning.FirstPerson] = []
+    if phase == "canary":
+        people += planning.read_first_people(client, settings, view.job.spec)
     document = view.document()
     failed = False
     verdict = []
@@ -330,7 +347,7 @@ def _run(
     )
 
 
-def _verdict(people: Sequence[FirstPerson], dead: int) -> str:
+def _verdict(people: Sequence[planning.FirstPerson], dead: int) -> str:
     """Return the line that says whether the canary went well."""
     wrong = sum(not each.is_there for each in people)
     people = [each for each in people if each.is_judged]
@@ -345,7 +362,7 @@ def _verdict(people: Sequence[FirstPerson], dead: int) -> str:
     return f"The canary went well: {plural(len(people), 'person', 'people')} read back, as sent."
 
 
-def _read_back_lines(people: Sequence[FirstPerson], *, reveal: bool) -> Iterator[str]:
+def _read_back_lines(people: Sequence[planning.FirstPerson], *, reveal: bool) -> Iterator[str]:
     if people:
         yield "read back from Insider:"
     for number, each in enumerate(people, start=1):

@@ -307,12 +307,8 @@ _MEGABYTE: Final = 1_000_000
 _MINUTE: Final = 60
 
 
-def plan(options: RowOptions, *, relay: Reads) -> Result:
-    """Read the rows and say what a backfill would do; nothing is written and nothing is sent.
-
-    It counts rows, events and bad rows, asks the ledger what is known already, renders a few rows
-    of each trigger, and reckons requests, duration at the allowed rate, and Redis' memory.
-    """
+def plan(options: RowOptions, relay: Reads) -> Result:
+    """Return what the command prints."""
     found = _planned(options, relay.settings, relay.client)
     problems = (
         f"{name}: {count:,} of {len(one.sample):,} would be dead: {problem}"

@@ -22,7 +22,7 @@ BENCHMARK_PER_SECOND: Final = 7_349
 """Events delivered a second while more came in, all on 2 cores: tools/bench/results.md."""
 BENCHMARK_USERS: Final = 1_000 / 5.4
 """Users in a request in the benchmark of `BENCHMARK_PER_SECOND`."""
-TYPICAL: Final = {"ledger": 62.6, "member": 59.4, "delivery": 1_210.0, "stable": 99.4}
+TYPICAL: Final = {"ledger": 62.6, "member": 34.5, "delivery": 1_210.0, "stable": 99.4}
 """Bytes of an object, assumed if Redis has none: tools/bench/results.md, docs/production.md."""
 TABLE_BYTES: Final = 15.6
 EXPIRY_BYTES: Final = 15.3

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 
-from segrelay.jsonnet.accelerated import COMPILED
+from segrelay.jsonnet.rendered import COMPILED
 from segrelay.ops.outcomes.reading import OutcomesStanding, read_outcomes
 from segrelay.ops.state.identity_changes import (
     RenamedPeople,

@@ -164,12 +164,12 @@ class _Publishing:
         piece = self._pieces.get()
         if piece is None:
             return None
-        rows = list(piece.block.payloads())
+        rows = piece.block.payloads
         draft = insisting(
-            lambda: self.publisher.draft(rows, self.spec.membership, self.spec.options),
+            lambda: self.publisher.draft(rows(), self.spec.membership, self.spec.options),
             self._wait,
         )
-        bad_rows = tuple(bad_rows_of(piece.file, rows, draft.result.problems))
+        bad_rows = tuple(bad_rows_of(piece.file, rows(), draft.result.problems))
         return piece.number, draft, bad_rows
 
     def _publish(self, drafted: _Drafted) -> BlockPublished:

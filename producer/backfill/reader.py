@@ -19,7 +19,7 @@ from typing import Final
 import structlog
 
 from segrelay.producer.backfill.jobs import JobStore
-from segrelay.producer.backfill.reading import read_job
+from segrelay.producer.backfill.reading import prepare_shards, read_job
 from segrelay.worker.contract.own_processes import own_module
 from segrelay.worker.contract.redis.connection import connect, resolve_url
 from segrelay.worker.contract.settings import Settings, load_settings
@@ -63,6 +63,7 @@ def read(config: Path, name: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group
     configure(logging.INFO)
     ends = threading.Event()
+    prepare_shards()
     threading.Thread(target=_await_end, args=(ends,), daemon=True).start()
     settings = load_settings(config)
     redis = settings.redis

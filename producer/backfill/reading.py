@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -373,6 +373,12 @@ def _claimed(store: JobStore, job: Job, watch: ReadingWatcher) -> Iterator[tuple
         if epoch:
             with suppress(SegrelayError):
                 store.release(name, epoch)
+
+
+def prepare_shards() -> None:
+    """Start the process that shards are forked from: it loads while this one does other work."""
+    with _deaf_to_interrupts():
+        forkserver.ensure_running()
 
 
 @contextmanager

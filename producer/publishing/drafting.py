@@ -257,18 +257,20 @@ class Drafter:
         member changes all the same.
         """
         draft = self._empty(PublishOptions(lane))
-        for change in changes:
-            address = (destination, draft.numbering.of(change.member.key))
+        wanting: dict[tuple[str, Direction], Sequence[Trigger]] = {}
+        for member, event in changes:
+            address = (destination, draft.numbering.of(member.key))
             members = draft.members.setdefault(address, [])
-            members.append(change.member)
+            members.append(member)
             draft.numbers = len(members)
-            event = change.event
             if event is None:
                 continue
-            wanted = self.triggers_for(event.audience, event.direction)
+            kind = event.audience, event.direction
+            if kind not in wanting:
+                wanted = self.triggers_for(*kind)
+                wanting[kind] = [each for each in wanted if each.destination == destination]
             try:
-                triggers = [each for each in wanted if each.destination == destination]
-                parts = self._parts([(event, triggers)], draft)
+                parts = self._parts([(event, wanting[kind])], draft)
                 self._deliver(event.profile_key, parts, draft, draft.numbers)
                 draft.result.events += 1
             except Exception as error:  # noqa: BLE001 - as above

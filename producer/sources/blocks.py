@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 from collections import deque
-from collections.abc import Iterable, Iterator
-from typing import BinaryIO, Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import orjson
 
@@ -63,12 +64,10 @@ class Block(NamedTuple):
         """Yield the rows, each with its line in the file."""
         if self.part:
             yield from rows_of_part(self.part, self.line)
-            return
-        if not self.text:
+        elif self.text:
+            yield from _rows_of_text(self.text, self.line)
+        else:
             yield from self.rows
-            return
-        lines = _objects_of_lines(self.text, self.line)
-        yield from _payloads(io.BytesIO(self.text), self.line) if lines is None else lines
 
 
 def blocks_of(
@@ -145,8 +144,7 @@ def _cut(stream: BinaryIO, first_rows: int, times: int, on_damage: OnDamage) -> 
 
 def _check_end(text: bytes, line: int, on_damage: OnDamage) -> None:
     """Tell if the last block of a file ends within a row."""
-    if _objects_of_lines(text, line) is None:
-        deque(_payloads(io.BytesIO(text), line, on_damage), maxlen=0)
+    deque(_rows_of_text(text, line, on_damage), maxlen=0)
 
 
 def _behind_line(stream: BinaryIO) -> bytes:
@@ -187,25 +185,45 @@ def grouped(payloads: Iterable[Payload], first_rows: int = 0, times: int = 1) ->
         yield Block(rows[0].line, rows=tuple(rows))
 
 
-def _objects_of_lines(text: bytes, line: int) -> list[Payload] | None:
-    """Return the rows of a text in which each line is an object; None if a line is not.
+def _rows_of_text(text: bytes, line: int, on_damage: OnDamage = ignore_damage) -> Iterator[Payload]:
+    """Yield the rows of a text, parsing each only when it is asked for.
 
-    It gives what `_payloads` would, in a third of the time.
+    So what becomes of a row, and the row itself, are gone from the processor's cache before the
+    next one is parsed: many rows at once take half as long again. Lines that are objects, as nearly
+    all are, take a third of the time of others.
     """
-    rows: list[Payload] = []
     loads = loads_exactly if may_hold_long_integers(text) else orjson.loads
-    for number, each in enumerate(text.split(b"\n"), line):
+    yielded = 0
+    for number, each in enumerate(_lines_of(text), line):
         row = each.strip(_SPACE)
         if not row:
             continue
-        try:
-            value = loads(row)
-        except orjson.JSONDecodeError:
-            return None
-        if type(value) is not dict or len(row) > LARGEST_PAYLOAD_BYTES:
-            return None
-        rows.append(Payload(row, value, number))
-    return rows
+        value = _object_of(row, loads)
+        if value is None:
+            break
+        yield Payload(row, value, number)
+        yielded += 1
+    else:
+        return
+    yield from islice(_payloads(io.BytesIO(text), line, on_damage), yielded, None)
+
+
+def _lines_of(text: bytes) -> Iterator[bytes]:
+    """Yield the lines of a text, of which only one is in memory at a time."""
+    begin = 0
+    while (end := text.find(b"\n", begin)) >= 0:
+        yield text[begin:end]
+        begin = end + 1
+    yield text[begin:]
+
+
+def _object_of(row: bytes, loads: Callable[[bytes], Any]) -> dict[str, Any] | None:
+    """Return the object that a line is; None if it is none, or has to be refused."""
+    try:
+        value = loads(row)
+    except orjson.JSONDecodeError:
+        return None
+    return value if type(value) is dict and len(row) <= LARGEST_PAYLOAD_BYTES else None
 
 
 def _payloads(

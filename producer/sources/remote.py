@@ -18,19 +18,24 @@ from email.utils import parsedate_to_datetime
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, BinaryIO, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, TypeVar
 
-import httpx
-
+from segrelay.worker.contract.deferred import deferred
 from segrelay.worker.contract.settings.urls import BUCKETS, is_loopback
 from segrelay.worker.errors import OperationsMustAct, SourceChanged, SourceUnavailable, UsageWrong
+
+if TYPE_CHECKING:
+    import httpx
+else:
+    httpx = deferred("httpx")
 
 T = TypeVar("T")
 RANGE_BYTES: Final = 8 * 1024 * 1024
 """The bytes of one request; as many are held in memory."""
 _WAITS_SECONDS: Final = (0.25, 0.5, 1.0, 2.0)
 """The waits between the tries to reach a web server; fsspec's libraries have their own."""
-_TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0)
+_ANSWER_SECONDS: Final = 30.0
+_CONNECT_SECONDS: Final = 5.0
 _WILD: Final = re.compile(r"[*?\[]")
 _HIDDEN: Final = ("_", ".")
 """The beginnings of names that writers give to what is no data, such as `_SUCCESS`."""
@@ -423,7 +428,7 @@ class _WebFile:
         self._stack = stack
         self._client = stack.enter_context(
             httpx.Client(
-                timeout=_TIMEOUT,
+                timeout=httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS),
                 follow_redirects=True,
                 headers={"Accept-Encoding": "identity"},
                 auth=_netrc(),

@@ -333,8 +333,10 @@ def rows_of_part(part: bytes, number: int) -> Iterator[Payload]:
         number += len(batch)
 
 
-def _rows_of_batch(batch: Any) -> list[dict[str, Any]]:
+def _rows_of_batch(batch: Any) -> Iterator[dict[str, Any]]:
     """Return the rows of a batch in the types of JSON; fields that are null are left out.
+
+    A row is made when it is asked for; whether all can be is known before the first.
 
     Raises:
         ValueError, OverflowError: A value has no form in JSON.
@@ -342,11 +344,11 @@ def _rows_of_batch(batch: Any) -> list[dict[str, Any]]:
     last = {name: at for at, name in enumerate(batch.schema.names)}
     columns = [_values(batch.column(at)) for at in last.values()]
     if not any(None in values for values in columns):
-        return [dict(zip(last, values, strict=True)) for values in zip(*columns, strict=True)]
-    return [
+        return (dict(zip(last, values, strict=True)) for values in zip(*columns, strict=True))
+    return (
         {name: value for name, value in zip(last, values, strict=True) if value is not None}
         for values in zip(*columns, strict=True)
-    ]
+    )
 
 
 def _row_alone(batch: Any, number: int) -> Payload:
@@ -354,7 +356,7 @@ def _row_alone(batch: Any, number: int) -> Payload:
     damaged: list[str] = []
     for at, name in enumerate(batch.schema.names):
         try:
-            row |= _rows_of_batch(batch.select([at]))[0]
+            row |= next(_rows_of_batch(batch.select([at])))
         except (ValueError, OverflowError):
             damaged.append(name)
     if not damaged:

@@ -133,6 +133,7 @@ class Comparison:
     on_change: bool
     _hashed: dict[str, frozenset[str] | None] = field(default_factory=dict)
     _looks: dict[str, Look] = field(default_factory=dict)
+    _entries: dict[tuple[Direction, int], dict[str, Any]] = field(default_factory=dict)
 
     def scan(self, is_over: Callable[[], bool]) -> None:
         """Scan until the end, or until the step is over; what was compared is saved.
@@ -325,15 +326,18 @@ class Comparison:
     def _event(
         self, destination: str, direction: Direction, key: str, profile: dict[str, Any]
     ) -> Event:
-        entry: dict[str, Any] = {"slug": self.run.audience, "event": direction.value}
-        if direction is not Direction.CHANGE:
-            entry[direction.value] = format_time(self.run.at_us)
+        at = direction, self.run.at_us
+        if at not in self._entries:
+            entry: dict[str, Any] = {"slug": self.run.audience, "event": direction.value}
+            if direction is not Direction.CHANGE:
+                entry[direction.value] = format_time(self.run.at_us)
+            self._entries[at] = entry
         return Event(
             key,
             self.run.audience,
             direction,
             self.run.at_us,
-            {**profile, SEGMENT_EVENTS: [entry]},
+            {**profile, SEGMENT_EVENTS: [self._entries[at]]},
             state=direction is not Direction.CHANGE,  # a change that was told is no longer there
             skip_hook=direction is not Direction.EXIT and destination not in self.run.known,
         )
@@ -395,8 +399,9 @@ class Comparison:
         """Return how many members of a partition came in this run, and how many did not."""
         seen, gone = DistinctCount(), DistinctCount()
         for marks in self.store.pages(partition):
-            gone.add(self._unseen(partition, marks))
-            seen.add(k for k, mark in marks.items() if Mark.loads(mark).run >= self.run.number)
+            found = {key: Mark.loads(mark) for key, mark in marks.items()}
+            gone.add(self._unseen(partition, marks, found))
+            seen.add(key for key, mark in found.items() if mark.run >= self.run.number)
         return seen.count(), gone.count()
 
     def _decide(self) -> None:
@@ -432,14 +437,15 @@ class Comparison:
         ]
         self._publish(destination, list(map(MemberChange, learned)), LIVE)
 
-    def _unseen(self, partition: PartitionKeys, marks: Mapping[str, bytes]) -> dict[str, bytes]:
+    def _unseen(
+        self, partition: PartitionKeys, marks: Mapping[str, bytes], found: Mapping[str, Mark]
+    ) -> dict[str, bytes]:
         """Return the marks of the members who did not come in this run.
 
         Of people whom no run ever saw, those count who are stale by the ledger. Names that are not
         needed any more are forgotten.
         """
         destination = partition.destination
-        found = {key: Mark.loads(mark) for key, mark in marks.items()}
         names = [key for key, mark in found.items() if mark.is_name]
         ledger, delivered = self._ledger(destination), self._delivered(destination, names)
         others = {key for key in names if not ledger.is_stale(delivered.get(key))}
@@ -499,7 +505,8 @@ class Comparison:
     def _missing(self, partition: PartitionKeys) -> Iterator[tuple[str, bytes]]:
         looked: set[str] = set()
         for marks in self.store.pages(partition):
-            for key, mark in self._unseen(partition, marks).items():
+            found = {key: Mark.loads(mark) for key, mark in marks.items()}
+            for key, mark in self._unseen(partition, marks, found).items():
                 if key not in looked:
                     looked.add(key)
                     yield key, mark

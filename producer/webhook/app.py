@@ -92,12 +92,15 @@ class _Request:
     """A request to the webhook, as the server hands it over.
 
     Attributes:
+        name: The id under which the log has it.
         headers: Their names are in lower case; of those that came twice, the first one.
     """
 
-    __slots__ = ("_receive", "_scope", "headers")
+    __slots__ = ("_begun_at", "_receive", "_scope", "headers", "name")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.name = new_request_id()
+        self._begun_at = time.monotonic()
         self.headers: Mapping[bytes, bytes] = dict(reversed(scope["headers"]))
         self._scope = scope
         self._receive = receive
@@ -117,6 +120,17 @@ class _Request:
         """Return the secret that was sent; "" = none was."""
         sent = self.headers.get(_SECRET, b"").decode("latin-1")
         return sent or QueryParams(self._scope["query_string"]).get(SECRET_PARAMETER, "")
+
+    def line(self, stored: Published, status: int = 200) -> dict[str, object]:
+        """Return what the log says of its answer: never its content, nor its URL."""
+        return {
+            "status": status,
+            "request": self.name,
+            "accepted": stored.accepted,
+            "quarantined": stored.quarantined,
+            "check": self.is_check,
+            "elapsed_seconds": round(time.monotonic() - self._begun_at, 4),
+        }
 
     async def next_chunk(self) -> tuple[bytes, bool]:
         """Return the next piece of its body, and whether there is more.
@@ -168,50 +182,44 @@ class Receiver:
     _large_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a webhook, and log it as one line: never its content, nor its URL."""
-        begun = time.monotonic()
-        name = new_request_id()
+        """Answer a webhook, and log it as one line; the intake logs what it has stored."""
         request = _Request(scope, receive)
         try:
-            answer, stored = await self._answer(request, name)
+            answer, stored = await self._answer(request)
         except Exception as error:  # noqa: BLE001 - this is the edge
-            answer, stored = _failed(error, name), Published()
-        status, is_check = answer.status_code, request.is_check
-        _log(
-            request=name,
-            status=status,
-            accepted=stored.accepted,
-            quarantined=stored.quarantined,
-            check=is_check,
-            elapsed_seconds=round(time.monotonic() - begun, 4),
-        )
-        if self.record is not None and not is_check:
+            answer, stored = _failed(error, request.name), None
+        status = answer.status_code
+        if stored is None:
+            stored = Published()
+            _log(status, request.line(stored, status))
+        if self.record is not None and not request.is_check:
             counts = (status, stored.accepted, stored.quarantined)
-            self.record.note(WebhookRequest(name, *counts, stored.people))
+            self.record.note(WebhookRequest(request.name, *counts, stored.people))
         await answer(scope, receive, send)
 
-    async def _answer(self, request: _Request, name: str) -> tuple[Response, Published]:
-        """Return the answer to a webhook, and what was stored."""
+    async def _answer(self, request: _Request) -> tuple[Response, Published | None]:
+        """Return the answer to a webhook, and what was stored; None = it is not logged yet."""
+        name = request.name
         try:
             self._authenticate(request)
             with self._memory.held() as memory:
                 body = await self._read(request, memory)
                 if request.is_check:
                     checked = {"check": True, **await self._checked(body)}
-                    return _Answer(200, checked, name), Published()
-                stored = await self._stored(body, memory, is_gzip=request.is_gzip)
+                    return _Answer(200, checked, name), None
+                stored = await self._stored(body, memory, request)
         except BodyTooLarge as too_large:
-            return await self._too_large(too_large, name), Published()
+            return await self._too_large(too_large, name), None
         except NoMemory:
             error = "Too many large requests are under way; send it again."
-            return _Answer(503, {"error": error}, name), Published()
+            return _Answer(503, {"error": error}, name), None
         except _Refused as refused:
-            return _Answer(refused.status, {"error": refused.message}, name), Published()
+            return _Answer(refused.status, {"error": refused.message}, name), None
         except ClientDisconnect:
-            return Response(status_code=499, headers={REQUEST_HEADER: name}), Published()
+            return Response(status_code=499, headers={REQUEST_HEADER: name}), None
         except (RedisUnavailable, RedisMismatch) as error:
             LOG.warning("webhook.unavailable", request=name, message=error.message)
-            return _Answer(503, {"error": error.message}, name), Published()
+            return _Answer(503, {"error": error.message}, name), None
         if stored.problems:
             first = stored.problems[0]
             why = f"{first.reason}: {first.message}"
@@ -261,21 +269,22 @@ class Receiver:
             raise _Refused(408, f"The body did not arrive within {BODY_SECONDS:.0f} s.") from None
         return b"".join(chunks)
 
-    async def _stored(self, sent: bytes, memory: HeldMemory, *, is_gzip: bool) -> Published:
+    async def _stored(self, sent: bytes, memory: HeldMemory, request: _Request) -> Published:
         """Store a body; large ones are unpacked and stored one at a time, small ones don't wait."""
+        is_gzip = request.is_gzip
         unpacked: Unpacked | None = Unpacked(sent, b"")
         if is_gzip:
             unpacked = await self._unpacked(sent, SMALL_BYTES)
         if unpacked is not None and len(unpacked.text) <= SMALL_BYTES:
             memory.take(len(unpacked.text) if is_gzip else 0)
-            return await self.intake.take(_body(sent, unpacked))
+            return await self.intake.take(_body(sent, unpacked), request.line)
         async with self._large_turn:
             if is_gzip:
                 unpacked = await asyncio.to_thread(unpack, sent, self.max_bytes)
             assert unpacked is not None
             body = _body(sent, unpacked)
             await asyncio.to_thread(body.prepare)
-            return await self.intake.take(body)
+            return await self.intake.take(body, request.line)
 
     async def _unpacked(self, sent: bytes, most: int) -> Unpacked | None:
         """Return what a gzip body holds; None where that is more than `most` bytes."""
@@ -363,7 +372,7 @@ async def _bug(_request: Request, error: Exception) -> Response:
 def _elsewhere(status: int, message: str) -> Response:
     """Answer a request that is no webhook, and log it as one line."""
     name = new_request_id()
-    _log(request=name, status=status)
+    _log(status, {"status": status, "request": name})
     return _Answer(status, {"error": message}, name)
 
 
@@ -394,11 +403,11 @@ class RefusalThrottle:
 _THROTTLE: Final = RefusalThrottle()
 
 
-def _log(*, status: int, **named: object) -> None:
+def _log(status: int, line: Mapping[str, object]) -> None:
     """Log an answer as one line; of refusals only the first ones, so that nobody fills the disk."""
     left_out = _THROTTLE.take(status) if status in REFUSED else 0
     if left_out is not None:
-        log_often("webhook.answered", status=status, **named, **_told(left_out))
+        log_often("webhook.answered", [{**line, **_told(left_out)}])
 
 
 def _told(left_out: int) -> dict[str, int]:

@@ -3,6 +3,7 @@
 While one write is under way, what arrives waits for the next. So a receiver under load makes few
 large writes, and an idle one writes at once. A body that is more than one write's share is stored
 in portions: each write takes a portion of one of these, and then the bodies that have just come.
+The log's lines about the requests of one write are written together, before any is answered.
 The answers, and how late the receiver's timers are, are kept for `segrelay status`.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from segrelay.producer.publishing.published import Portion, Published
 from segrelay.producer.webhook.bodies import Body
 from segrelay.worker.contract.receivers import MOST_REQUESTS, WebhookRequest
 from segrelay.worker.errors import RedisMismatch, RedisUnavailable, SegrelayError
+from segrelay.worker.logs import log_often
 
 GROUP_BODIES: Final = 1_000
 GROUP_BYTES: Final = 4 * 1024 * 1024
@@ -37,11 +39,16 @@ away; some of the portions may be stored.
 """
 
 
+LineOf = Callable[[Published], Mapping[str, object]]
+"""A function that returns the log's line about a request from what was stored of it."""
+
+
 class _Waiting(NamedTuple):
-    """A body, and the answer that its request waits for."""
+    """A body, the answer that its request waits for, and the log's line about it."""
 
     body: Body
     answer: asyncio.Future[Published]
+    line: LineOf | None
 
 
 @dataclass(slots=True)
@@ -56,15 +63,19 @@ class Intake:
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="intake")
     )
 
-    async def take(self, body: Body) -> Published:
+    async def take(self, body: Body, line: LineOf | None = None) -> Published:
         """Store one body together with those that arrive meanwhile.
+
+        Args:
+            body: Of the request.
+            line: Returns what is logged of it once it is stored; None = nothing is.
 
         Raises:
             RedisUnavailable: Not all of it may be stored; the sender should send it again.
             BodyTooLarge: It holds more payloads than are taken; nothing of it is stored.
         """
         answer: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
-        self._fresh.append(_Waiting(body, answer))
+        self._fresh.append(_Waiting(body, answer, line))
         if self._writing is None:
             self._writing = asyncio.ensure_future(self._write_all())
         return await answer
@@ -92,10 +103,10 @@ class Intake:
 
     async def _write(self, group: list[_Waiting]) -> None:
         try:
-            reached = await self._store([body for body, _ in group])
+            reached = await self._store([each.body for each in group])
         except SegrelayError as error:
-            for _, answer in group:
-                _fail(answer, error)
+            for each in group:
+                _fail(each.answer, error)
         except Exception as error:  # noqa: BLE001 - one body must not cost its neighbours anything
             LOG.error(  # noqa: TRY400 - a traceback may hold a profile
                 "webhook.failed", bodies=len(group), error=type(error).__name__
@@ -103,11 +114,12 @@ class Intake:
             await self._write_alone(group, error)
         else:
             self._fresh.extendleft(reversed(group[reached:]))
+            _log(group[:reached])
             for each in group[:reached]:
                 self._conclude(each)
 
     def _conclude(self, waiting: _Waiting) -> None:
-        body, answer = waiting
+        body, answer, _ = waiting
         if not body.is_ended:
             self._begun.append(waiting)
         elif body.refusal is not None:
@@ -126,6 +138,14 @@ class Intake:
     async def _store(self, bodies: list[Body]) -> int:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self.store, bodies)
+
+
+def _log(group: Iterable[_Waiting]) -> None:
+    """Log the bodies that are stored; they are answered also where the disk of the log is full."""
+    stored = [each for each in group if each.body.is_ended and each.body.refusal is None]
+    lines = [one.line(one.body.stored) for one in stored if one.line]
+    with suppress(OSError):
+        log_often("webhook.answered", lines)
 
 
 def _fail(answer: asyncio.Future[Published], error: Exception) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from segrelay.worker.contract.own_processes import switch_threads_often
 from segrelay.worker.errors import PortTaken
@@ -80,6 +80,7 @@ class PromptProtocol(HttpToolsProtocol):
 
     _waiting: TimerHandle | None = None
     _header_bytes = 0
+    _has_headers = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for headers."""
@@ -88,29 +89,34 @@ class PromptProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; too many of them without a whole header end the connection."""
-        if self._waiting is None and self.timeout_keep_alive_task is not None:
-            self._wait()
+        begins = self._waiting is None and self.timeout_keep_alive_task is not None
         if self._waiting is not None:
             if self._header_bytes > LARGEST_HEADERS_BYTES:
                 self._close()
                 return
             self._header_bytes += len(data)
+        self._has_headers = False
         super().data_received(data)
+        if begins and not self._has_headers:  # nearly always all headers come at once
+            self._wait(len(data))
 
     def on_headers_complete(self) -> None:
         """Stop waiting for headers; a server that ends closes the connection with its answer."""
+        self._has_headers = True
         self._wait_no_longer()
         super().on_headers_complete()
-        if getattr(self.config, "is_stopping", False) and self.cycle is not None:
-            self.cycle.keep_alive = False
+        if self.cycle is not None:
+            self.cycle.transport = _WholeAnswers(self.cycle)  # type: ignore[assignment]
+            if getattr(self.config, "is_stopping", False):
+                self.cycle.keep_alive = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting for headers."""
         self._wait_no_longer()
         super().connection_lost(exc)
 
-    def _wait(self) -> None:
-        self._header_bytes = 0
+    def _wait(self, header_bytes: int = 0) -> None:
+        self._header_bytes = header_bytes
         self._waiting = self.loop.call_later(HEADER_SECONDS, self._close)
 
     def _wait_no_longer(self) -> None:
@@ -121,6 +127,50 @@ class PromptProtocol(HttpToolsProtocol):
     def _close(self) -> None:
         if not self.transport.is_closing():
             self.transport.close()
+
+
+class _WholeAnswers:
+    """The transport of one request, which sends its answer's head with the beginning of its body.
+
+    Two writes would be two packets, and wake the client twice.
+    """
+
+    __slots__ = ("_cycle", "_end", "_head", "_transport")
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+        self._transport = cycle.transport
+        self._head: bytes | None = None
+        self._end = cycle.on_response
+        cycle.on_response = self._ended
+
+    def write(self, data: bytes) -> None:
+        """Write data; the head, which comes first once the answer has begun, is held back."""
+        if self._head is None and self._cycle.response_started:
+            self._head = data
+        elif self._head:
+            data, self._head = self._head + data, b""
+            self._transport.write(data)
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Write what is held back, and close the connection."""
+        self._flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Say whether the connection is being closed."""
+        return self._transport.is_closing()
+
+    def _ended(self) -> None:
+        self._flush()  # an answer to HEAD has no body
+        self._end()
+
+    def _flush(self) -> None:
+        if self._head:
+            self._transport.write(self._head)
+            self._head = b""
 
 
 class _Config(uvicorn.Config):

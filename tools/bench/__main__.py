@@ -76,6 +76,8 @@ _WARM_UP_EVENTS: Final = 5_000
 def main() -> None:
     """Run the chosen benchmarks, print their results as one JSON document, and write the plots."""
     asked = _arguments()
+    # An installed package has its bytecode; compiling it at each start would be measured, too.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if asked.warm_up:
         measured_apart(drain, {"events": _WARM_UP_EVENTS})
     runs = Runs(asked.runs, asked.events, say=_say)

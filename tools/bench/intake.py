@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -40,6 +41,9 @@ _DIFFERENT_PEOPLE: Final = 5_000
 """The number of invented people; further rows have their fields, with an identity of their own."""
 CONFIGURATION: Final = DESTINATION + trigger_pairs(AUDIENCES)
 _LOOK_SECONDS: Final = 0.1
+_LOOKS_FOR_MEMORY: Final = 5
+"""The number of looks of which one asks for the memory, too: the kernel goes through all pages for
+that, which took a twentieth of two processors."""
 _COMMAND: Final = Path(sysconfig.get_path("scripts")) / "segrelay"
 _TOP: Final = "[redis]\nhigh_water = 1_000_000_000\n"
 
@@ -120,14 +124,17 @@ class ProcessTree:
 
     def watch(self, process: subprocess.Popen[bytes]) -> None:
         """Sample the memory and processor time until the process has ended."""
-        while process.poll() is None:
-            self.look()
+        for number in count():
+            if process.poll() is not None:
+                break
+            self.look(memory=number % _LOOKS_FOR_MEMORY == 0)
             time.sleep(_LOOK_SECONDS)
 
-    def look(self) -> None:
-        """Sample the memory and processor time once."""
+    def look(self, *, memory: bool = True) -> None:
+        """Sample the processor time once, and the memory if wanted."""
         members = list(with_descendants(self.pid))
-        self.most_bytes = max(self.most_bytes, sum(map(bytes_of, members)))
+        if memory:
+            self.most_bytes = max(self.most_bytes, sum(map(bytes_of, members)))
         for pid in members:
             self.seconds[pid] = max(self.seconds.get(pid, 0.0), processor_seconds_of(pid))
 

@@ -11,12 +11,16 @@ import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import httpx
-
+from segrelay.worker.contract.deferred import deferred
 from segrelay.worker.contract.settings.authorizations import Certificate
 from segrelay.worker.errors import ConfigurationInvalid
+
+if TYPE_CHECKING:
+    import httpx
+else:
+    httpx = deferred("httpx")
 
 CONNECT_SECONDS: Final = 5.0
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 import typer
 
 from segrelay.ops.terminal.lazy import LazyCommand, LazyGroup
@@ -35,6 +36,20 @@ def test_the_name_of_a_command_is_completed_without_loading_any_command() -> Non
 def test_the_help_loads_no_library_that_only_commands_need() -> None:
     heavy = ("celery", "httpx", "pydantic", "redis", "rich", "structlog")
     script = f"import sys, segrelay.ops.main; print([one for one in {heavy} if one in sys.modules])"
+
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("module", ["backfill.commands", "send.command", "status.command"])
+def test_a_command_that_renders_nothing_loads_nothing_for_it(module: str) -> None:
+    heavy = ("celery", "httpx", "phonenumbers", "segrelay.jsonnet.engines", "segrelay.worker.batch")
+    script = (
+        f"import sys, segrelay.ops.{module}; print([one for one in {heavy} if one in sys.modules])"
+    )
 
     done = subprocess.run(
         [sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True

@@ -58,7 +58,7 @@ def test_the_form_of_the_log_is_chosen_for_all_lines(kind, chosen, is_json, monk
         logs.configure(logging.INFO)
         structlog.get_logger().info("drain.ended", delivered=1)
         logging.getLogger("celery").warning("received")
-        logs.log_often("webhook.answered", status=200)
+        logs.log_often("webhook.answered", [{"status": 200}])
     root.handlers, root.level = before[0], before[1]
     structlog.configure(**before[2])
 
@@ -72,3 +72,29 @@ def test_the_form_of_the_log_is_chosen_for_all_lines(kind, chosen, is_json, monk
     else:
         assert "webhook.answered" in written
         assert not written.startswith("{")
+
+
+class Pieces(io.StringIO):
+    """Counts how often it is written to."""
+
+    writes = 0
+
+    def write(self, text: str) -> int:
+        self.writes += 1
+        return super().write(text)
+
+
+def test_many_lines_that_are_logged_together_are_one_write(monkeypatch):
+    monkeypatch.setenv("SEGRELAY_LOG_FORMAT", "json")
+    root = logging.getLogger()
+    before = (root.handlers, root.level, structlog.get_config())
+    with redirect_stderr(Pieces()) as output:
+        logs.configure(logging.INFO)
+        logs.log_often("webhook.answered", [{"status": 200}, {"status": 503}])
+        logs.log_often("webhook.answered", [])
+    root.handlers, root.level = before[0], before[1]
+    structlog.configure(**before[2])
+
+    lines = [json.loads(line) for line in output.getvalue().splitlines()]
+    assert [line["status"] for line in lines] == [200, 503]
+    assert output.writes == 1

@@ -1,6 +1,7 @@
 """What the receiver answers, over ASGI, without a network."""
 
 import asyncio
+import errno
 import gzip
 import io
 import json
@@ -297,3 +298,22 @@ def test_refused_requests_do_not_fill_the_log():
     assert [one for one in logged if one is not None] == [0] * 10
     assert after == [990, 0]
     assert throttle.take(421) == 0
+
+
+class FullDisk(io.StringIO):
+    """A log that can't be written."""
+
+    def write(self, _text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_what_is_stored_is_answered_while_the_disk_of_the_log_is_full() -> None:
+    root = logging.getLogger()
+    before = (root.handlers, root.level, structlog.get_config())
+    with redirect_stderr(FullDisk()):
+        logs.configure(logging.INFO)
+        answer = ask(Shelf(), headers=SECRET, content=BODY)
+    root.handlers, root.level = before[0], before[1]
+    structlog.configure(**before[2])
+
+    assert (answer.status_code, answer.json()["accepted"]) == (200, 1)

@@ -1,0 +1,112 @@
+"""The receiver's connections, over a wire in memory: what is sent when, and in how many pieces."""
+
+import asyncio
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from segrelay.producer.webhook.server import PLAIN, PromptProtocol
+
+POST = b"POST /v1/lytics HTTP/1.1\r\nHost: relay.example.com\r\nContent-Length: 2\r\n"
+
+
+class Wire(asyncio.Transport):
+    """A transport that remembers what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+        self.is_closed = False
+
+    def write(self, data: Any) -> None:
+        self.writes.append(bytes(data))
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def pause_reading(self) -> None:
+        """Nothing is read by itself."""
+
+    def resume_reading(self) -> None:
+        """Nothing is read by itself."""
+
+
+async def answer(scope: Any, receive: Any, send: Any) -> None:
+    """Answer a request with its body; a wrong path with an error after the answer's head."""
+    body = (await receive()).get("body", b"")
+    headers = [(b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    if scope["path"] == "/wrong":
+        raise ValueError(scope["path"])
+    await send({"type": "http.response.body", "body": body})
+
+
+async def talk(*pieces: bytes) -> Wire:
+    """Send the pieces of a request one after the other, with time to answer after each."""
+    config = uvicorn.Config(answer, lifespan="off", **PLAIN)
+    config.load()
+    protocol = PromptProtocol(config, ServerState(), {}, asyncio.get_running_loop())
+    wire = Wire()
+    protocol.connection_made(wire)
+    for piece in pieces:
+        protocol.data_received(piece)
+        for _ in range(5):
+            await asyncio.sleep(0)
+    protocol.connection_lost(None)
+    return wire
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        pytest.param((POST + b"\r\n{}",), id="at once"),
+        pytest.param((POST, b"\r\n{}"), id="in the middle of the headers"),
+        pytest.param((POST + b"\r\n", b"{}"), id="before the body"),
+    ],
+)
+def test_an_answer_is_one_write_however_its_request_comes(pieces) -> None:
+    wire = asyncio.run(talk(*pieces))
+
+    (whole,) = wire.writes
+    assert whole.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert whole.endswith(b"\r\n\r\n{}")
+
+
+def test_each_of_several_requests_of_a_connection_has_its_own_answer() -> None:
+    wire = asyncio.run(talk(POST + b"\r\n[]", POST + b"\r\n{}"))
+
+    assert [each[-2:] for each in wire.writes] == [b"[]", b"{}"]
+
+
+def test_requests_that_come_in_one_piece_are_answered_one_after_the_other() -> None:
+    wire = asyncio.run(talk(POST + b"\r\n[]" + POST + b"\r\n{}"))
+
+    assert [each[-2:] for each in wire.writes] == [b"[]", b"{}"]
+
+
+def test_who_waits_to_be_asked_for_the_body_is_asked_at_once() -> None:
+    wire = asyncio.run(talk(POST + b"Expect: 100-continue\r\n\r\n", b"{}"))
+
+    asked, whole = wire.writes
+    assert asked == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert whole.endswith(b"\r\n\r\n{}")
+
+
+def test_an_answer_without_a_body_is_sent() -> None:
+    wire = asyncio.run(talk(b"HEAD / HTTP/1.1\r\nHost: relay.example.com\r\n\r\n"))
+
+    (head,) = wire.writes
+    assert head.endswith(b"\r\n\r\n")
+
+
+def test_an_answer_that_fails_behind_its_head_ends_the_connection() -> None:
+    wire = asyncio.run(talk(POST.replace(b"/v1/lytics", b"/wrong") + b"\r\n{}"))
+
+    (head,) = wire.writes
+    assert head.endswith(b"\r\n\r\n")
+    assert wire.is_closed
