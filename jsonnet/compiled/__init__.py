@@ -111,7 +111,8 @@ class Compiled:
             return self.run(profile, settings)
         except RecursionError:
             raise Exhausted(ENDLESS) from None
-        except MemoryError:
+        except (MemoryError, SystemError):
+            # CPython raises the second where there is no memory for the frame of a call.
             raise Exhausted(TOO_LARGE) from None
         except _UNSURE as error:
             raise Doubtful(reason_of(error)) from error

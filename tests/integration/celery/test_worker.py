@@ -5,6 +5,7 @@ import signal
 import socket
 import time
 from collections import Counter
+from functools import partial
 
 from segrelay.worker.contract.celery import QUEUES
 from segrelay.worker.contract.keys import PartitionKeys
@@ -205,7 +206,7 @@ def test_a_bug_is_told_without_the_message_that_may_hold_a_profile(configuration
 def test_a_worker_that_rings_in_vain_ends_itself(configuration, broker, app):
     with Node(configuration, "--concurrency=2", silence=3.0) as node:
         for queue in QUEUES:
-            app.control.cancel_consumer(queue, reply=True, timeout=2)
+            until(partial(app.control.cancel_consumer, queue, reply=True, timeout=2))
         broker.put_work(("one", 1))
         code = node.process.wait(120)
 

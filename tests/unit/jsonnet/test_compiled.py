@@ -233,6 +233,15 @@ def test_recursion_that_rjsonnet_manages_is_managed(evaluate):
     assert evaluate(source) == 498 * 499 / 2
 
 
+@pytest.mark.parametrize("error", [MemoryError, SystemError])
+def test_a_lack_of_memory_ends_the_event_however_python_tells_it(error):
+    def runs_out(_profile, _settings):
+        raise error("error return without exception set")
+
+    with pytest.raises(Exhausted, match="too large for memory"):
+        Compiled("", runs_out).render({}, {})
+
+
 def test_an_event_that_fails_leaves_nothing_behind(compile_text):
     template = compile_text(
         EVENT + "local t = import 'h'; t[event.get('key')]",
