@@ -474,9 +474,7 @@ class Drain:
     async def _live_is_known(self, state: State, *, yields: bool, asks: bool) -> bool:
         """Say whether live work may have a turn: a call came, or it was found.
 
-        Args:
-            yields: What was found has had its turn, or waits: only what comes is new.
-            asks: Redis is asked.
+        Where the batch `yields` already, only a call tells of anything new; `asks` asks Redis, too.
         """
         if self.live_calls() != state.live_calls:
             return True
