@@ -427,7 +427,7 @@ class Drain:
 
         What was rendered is sent for a slice at least, however long the rendering took. Live work
         that comes to a backfill's partition has its turn meanwhile; where it can't, or waits
-        elsewhere, nothing more of the backfill is sent, but what comes later has its turn.
+        elsewhere, nothing more of the backfill is sent.
         """
         over_at = max(end, self.clock.seconds()) + self.limits.slice_seconds
         running: set[asyncio.Task[None]] = set()
@@ -436,10 +436,9 @@ class Drain:
         answered_at = self.clock.seconds()
         try:
             while True:
-                hears = batch.kind == BACKFILL and not sender.watch.is_over
-                if hears and await self._live_is_known(batch.state, yields=yields, asks=asks):
-                    goes_on = await self._live_turn(batch, len(running), end)
-                    yields = not goes_on or (yields and batch.state.live_is_due)
+                hears = batch.kind == BACKFILL and not (yields or sender.watch.is_over)
+                if hears and await self._live_is_known(batch.state, asks=asks):
+                    yields = not await self._live_turn(batch, len(running), end)
                 while len(running) < self.limits.in_flight - batch.beside:
                     # What was rendered by then is sent, so a backfill comes on in any case.
                     over = (yields and has_begun) or self._is_over(sender, over_at)
@@ -458,7 +457,7 @@ class Drain:
                 patience = PATIENCE_SECONDS if packer.is_patient else None
                 done, running = await asyncio.wait(
                     running,
-                    timeout=LIVE_CALL_SECONDS if hears else patience,
+                    timeout=LIVE_CALL_SECONDS if hears and not yields else patience,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 if done:
@@ -471,14 +470,11 @@ class Drain:
             # The other requests end before the error of one is raised.
             await asyncio.gather(*running, return_exceptions=True)
 
-    async def _live_is_known(self, state: State, *, yields: bool, asks: bool) -> bool:
-        """Say whether live work may have a turn: a call came, or it was found.
-
-        Where the batch `yields` already, only a call tells of anything new; `asks` asks Redis, too.
-        """
-        if self.live_calls() != state.live_calls:
+    async def _live_is_known(self, state: State, *, asks: bool) -> bool:
+        """Say whether live work may wait: a call came, or it was found; ask Redis if asked to."""
+        if state.live_is_due or self.live_calls() != state.live_calls:
             return True
-        return not yields and (state.live_is_due or (asks and await self._live_is_due(state)))
+        return asks and await self._live_is_due(state)
 
     async def _live_turn(self, present: Batch, running: int, end: float) -> bool:
         """Deliver what is live in this partition while a backfill's requests are under way.

@@ -115,25 +115,6 @@ def test_what_could_end_the_process_is_not_rendered_beside_requests(
     assert len(world.by_position) == sum(map(len, world.by_position.values())), "nobody twice"
 
 
-def test_what_comes_here_has_its_turn_though_live_work_waits_elsewhere(make_world) -> None:
-    def answers_the_first_soon(sending: Sending) -> Reply:
-        reply = answers_a_backfill_late(sending)
-        reply.answer_seconds = 0.5 if len(world.sendings) == 1 else reply.answer_seconds
-        return reply
-
-    world = make_world(answers_the_first_soon, api=replace(InsiderApi(), max_users=PEOPLE // 2))
-    world.limits = replace(world.limits, in_flight=2, batch_entries=PEOPLE, slice_seconds=60.0)
-    world.put(*(event(f"p{n}", lane="backfill") for n in range(2 * PEOPLE)))
-    world.live_waits_elsewhere = True
-    comes(world, event("ada"))
-
-    world.drain()
-
-    sizes = [len(sending.positions) for sending in world.sendings]
-    assert sizes == [PEOPLE // 2, PEOPLE // 2, 1]
-    assert 1.0 <= seconds_until_sent(world, 2) < 1.1
-
-
 def test_no_more_requests_are_under_way_than_a_drain_may_have(make_world) -> None:
     world = with_a_backfill(make_world)
     world.limits = replace(world.limits, in_flight=1)
