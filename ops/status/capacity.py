@@ -18,9 +18,9 @@ from segrelay.worker.contract.redis.scanning import scan_keys
 from segrelay.worker.contract.settings import Settings
 
 PROFILES: Final = (10_000_000, 100_000_000)
-BENCHMARK_PER_SECOND: Final = 7_349
+BENCHMARK_PER_SECOND: Final = 7_800
 """Events delivered a second while more came in, all on 2 cores: tools/bench/results.md."""
-BENCHMARK_USERS: Final = 1_000 / 5.4
+BENCHMARK_USERS: Final = 1_000 / 4.7
 """Users in a request in the benchmark of `BENCHMARK_PER_SECOND`."""
 TYPICAL: Final = {"ledger": 62.6, "member": 34.5, "delivery": 1_210.0, "stable": 99.4}
 """Bytes of an object, assumed if Redis has none: tools/bench/results.md, docs/production.md."""
