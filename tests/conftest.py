@@ -28,6 +28,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.setrecursionlimit(FRAMES)
 
 OTHER_REDIS = "SEGRELAY_TEST_REDIS_URL"
+_OURS = "SEGRELAY_"
 
 hypothesis.settings.register_profile("default", deadline=None, max_examples=50)
 hypothesis.settings.register_profile("nightly", deadline=None, max_examples=1_000)
@@ -42,9 +43,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(autouse=True)
-def _own_log() -> Iterator[None]:
-    """A command that a test calls sets up its log; the next test has one of its own."""
+def _own_process() -> Iterator[None]:
+    """A command that a test calls sets up log and environment; the next test has its own."""
+    before = {name: value for name, value in os.environ.items() if name.startswith(_OURS)}
     yield
+    for name in [name for name in os.environ if name.startswith(_OURS)]:
+        del os.environ[name]
+    os.environ.update(before)
     structlog.reset_defaults()
     root = logging.getLogger()
     root.handlers = [one for one in root.handlers if type(one) is not logging.StreamHandler]

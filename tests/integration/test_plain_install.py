@@ -81,6 +81,14 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "venv/bin/segrelay"
 
 
+@pytest.fixture
+def folder(installed: Path, tmp_path: Path) -> Iterator[Path]:
+    """An empty folder; the Redis that a command starts in it ends with the test."""
+    yield tmp_path
+    for configuration in tmp_path.rglob("segrelay.toml"):
+        run(installed, configuration.parent, "redis", "stop")
+
+
 def run(command: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [command, *arguments],
@@ -93,11 +101,11 @@ def run(command: Path, folder: Path, *arguments: str) -> subprocess.CompletedPro
     )
 
 
-def test_the_first_steps_work_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
-    demo = run(installed, tmp_path, "demo", "--events", "200", "--people", "300", "--json")
-    init = run(installed, tmp_path, "init", "my-relay", "--audience", "vip")
+def test_the_first_steps_work_in_an_empty_folder(installed: Path, folder: Path) -> None:
+    demo = run(installed, folder, "demo", "--events", "200", "--people", "300", "--json")
+    init = run(installed, folder, "init", "my-relay", "--audience", "vip")
     checks = [
-        run(installed, tmp_path / "my-relay", *words)
+        run(installed, folder / "my-relay", *words)
         for words in (("config", "check"), ("template", "check"))
     ]
 
@@ -107,13 +115,13 @@ def test_the_first_steps_work_in_an_empty_folder(installed: Path, tmp_path: Path
 
 
 def test_an_extra_that_is_missing_is_named_with_the_command_that_installs_it(
-    installed: Path, tmp_path: Path
+    installed: Path, folder: Path
 ) -> None:
-    assert run(installed, tmp_path, "init", ".").returncode == 0
-    with (tmp_path / "segrelay.toml").open("a") as file:
+    assert run(installed, folder, "init", ".").returncode == 0
+    with (folder / "segrelay.toml").open("a") as file:
         file.write(FLOWER)
-    (tmp_path / "rows.parquet").write_bytes(b"PAR1" + bytes(100) + b"PAR1")
-    (tmp_path / "templates/vip.js").write_text(JAVASCRIPT)
+    (folder / "rows.parquet").write_bytes(b"PAR1" + bytes(100) + b"PAR1")
+    (folder / "templates/vip.js").write_text(JAVASCRIPT)
 
     for extra, words in (
         ("flower", ("flower",)),
@@ -122,7 +130,7 @@ def test_an_extra_that_is_missing_is_named_with_the_command_that_installs_it(
         ("js", ("template", "check", "vip.js")),
         ("parquet", ("backfill", "start", "rows.parquet", "--audience", "vip", "--as-of", AS_OF)),
     ):
-        done = run(installed, tmp_path, *words)
+        done = run(installed, folder, *words)
 
         assert done.returncode == 2, (words, done.stdout, done.stderr)
         assert f"pip install 'segrelay[{extra}]'" in done.stderr + done.stdout, (words, done.stderr)
