@@ -109,10 +109,10 @@ class Compiled:
     def _value(self, profile: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
         try:
             return self.run(profile, settings)
-        except RecursionError:
+        except (RecursionError, SystemError):
+            # At the end of a recursion CPython may lose the first, which is then the second.
             raise Exhausted(ENDLESS) from None
-        except (MemoryError, SystemError):
-            # CPython raises the second where there is no memory for the frame of a call.
+        except MemoryError:
             raise Exhausted(TOO_LARGE) from None
         except _UNSURE as error:
             raise Doubtful(reason_of(error)) from error

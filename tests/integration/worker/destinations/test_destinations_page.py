@@ -165,6 +165,7 @@ def test_a_configuration_of_the_page_delivers_to_its_api(sent, name):
     found = status["triggers"][trigger]
 
     assert not [one for one in server.wrong if one.startswith(f"{name}:")]
+    assert name in server.taken, (found, told[name], status["destinations"][name])
     # Whoever was in the request without an answer came twice, and nobody else.
     others = [who for who in PEOPLE if who != REFUSED]
     assert Counter(server.taken[name]) == Counter(others + server.lost[name])
