@@ -63,8 +63,7 @@ class Rendered:
 
     Args:
         body: Minified JSON: an object, or a string where the template yields a URL.
-        value: What the body says, if it was made from that, so that nobody has to read it again.
-            The order of its keys is any.
+        value: The parsed body, with its keys in any order; `UNREAD` if only its text is known.
     """
 
     body: bytes

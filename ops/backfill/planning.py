@@ -308,7 +308,7 @@ _MINUTE: Final = 60
 
 
 def plan(options: RowOptions, relay: Reads) -> Result:
-    """Return what the command prints."""
+    """Return the plan of a backfill, as `segrelay backfill plan` prints it."""
     found = _planned(options, relay.settings, relay.client)
     problems = (
         f"{name}: {count:,} of {len(one.sample):,} would be dead: {problem}"

@@ -122,7 +122,7 @@ class _Request:
         return sent or QueryParams(self._scope["query_string"]).get(SECRET_PARAMETER, "")
 
     def line(self, stored: Published, status: int = 200) -> dict[str, object]:
-        """Return what the log says of its answer: never its content, nor its URL."""
+        """Return the line of the log about this request, without its content and its URL."""
         return {
             "status": status,
             "request": self.name,
@@ -182,7 +182,7 @@ class Receiver:
     _large_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a webhook, and log it as one line; the intake logs what it has stored."""
+        """Answer a webhook, and log it, unless the intake did when it stored the body."""
         request = _Request(scope, receive)
         try:
             answer, stored = await self._answer(request)
@@ -198,7 +198,7 @@ class Receiver:
         await answer(scope, receive, send)
 
     async def _answer(self, request: _Request) -> tuple[Response, Published | None]:
-        """Return the answer to a webhook, and what was stored; None = it is not logged yet."""
+        """Return the answer to a webhook, and what was stored of it; None = nothing."""
         name = request.name
         try:
             self._authenticate(request)

@@ -40,7 +40,7 @@ away; some of the portions may be stored.
 
 
 LineOf = Callable[[Published], Mapping[str, object]]
-"""A function that returns the log's line about a request from what was stored of it."""
+"""A function that makes the line of the log about one request, given what was stored."""
 
 
 class _Waiting(NamedTuple):
@@ -67,8 +67,8 @@ class Intake:
         """Store one body together with those that arrive meanwhile.
 
         Args:
-            body: Of the request.
-            line: Returns what is logged of it once it is stored; None = nothing is.
+            body: The body of one request.
+            line: The function that makes its line of the log; None = it is not logged.
 
         Raises:
             RedisUnavailable: Not all of it may be stored; the sender should send it again.

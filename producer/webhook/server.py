@@ -155,7 +155,7 @@ class _WholeAnswers:
             self._transport.write(data)
 
     def close(self) -> None:
-        """Write what is held back, and close the connection."""
+        """Write the head if it is still held back, and close the connection."""
         self._flush()
         self._transport.close()
 

@@ -200,7 +200,7 @@ class Turns(Hashable, Protocol):
 
 
 SEND_SECONDS: Final = 1.0
-"""The longest wait of a sender for the broker. What it can't send, the sweep makes up for."""
+"""The seconds after which a sender gives a broker up; the sweep wakes what it could not send."""
 
 
 class Message(NamedTuple):

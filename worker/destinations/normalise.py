@@ -192,8 +192,8 @@ def timestamp(moment: datetime, written: Any = None) -> str:
 
     Args:
         moment: The time.
-        written: What `instant` has read it from; None = nothing. Most of it has the right form and
-            at most too many digits, which are cut in less time than the moment is written.
+        written: The text of which `instant` made it; None = there is none. Cutting a text of the
+            right form after six digits takes less time than writing the moment.
     """
     if moment.microsecond and type(written) is str and _is_in_full(written):
         return f"{written[:_FRACTION_END]}Z"
