@@ -7,7 +7,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from segrelay.producer.webhook.server import PLAIN, PromptProtocol
+from segrelay.producer.webhook.server import HEADER_SECONDS, PLAIN, PromptProtocol
 
 POST = b"POST /v1/lytics HTTP/1.1\r\nHost: relay.example.com\r\nContent-Length: 2\r\n"
 
@@ -46,9 +46,18 @@ async def answer(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-async def talk(*pieces: bytes) -> Wire:
+class SkippingLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock can be put forward."""
+
+    skipped = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.skipped
+
+
+async def talk(*pieces: bytes, then_waits: float = 0.0) -> Wire:
     """Send the pieces of a request one after the other, with time to answer after each."""
-    config = uvicorn.Config(answer, lifespan="off", **PLAIN)
+    config = uvicorn.Config(answer, lifespan="off", timeout_keep_alive=60, **PLAIN)
     config.load()
     protocol = PromptProtocol(config, ServerState(), {}, asyncio.get_running_loop())
     wire = Wire()
@@ -57,7 +66,11 @@ async def talk(*pieces: bytes) -> Wire:
         protocol.data_received(piece)
         for _ in range(5):
             await asyncio.sleep(0)
-    protocol.connection_lost(None)
+    if then_waits:
+        asyncio.get_running_loop().skipped += then_waits  # type: ignore[attr-defined]
+        for _ in range(3):
+            await asyncio.sleep(0)
+    protocol.connection_lost(ConnectionResetError())  # so it does not close the wire itself
     return wire
 
 
@@ -110,3 +123,12 @@ def test_an_answer_that_fails_behind_its_head_ends_the_connection() -> None:
     (head,) = wire.writes
     assert head.endswith(b"\r\n\r\n")
     assert wire.is_closed
+
+
+@pytest.mark.parametrize("before", [(), (POST + b"\r\n{}",)], ids=["the first", "a later one"])
+@pytest.mark.parametrize("sent", [POST, POST + b"\r\n"], ids=["in part", "whole"])
+def test_headers_that_do_not_come_end_the_connection(before, sent) -> None:
+    with asyncio.Runner(loop_factory=SkippingLoop) as runner:
+        wire = runner.run(talk(*before, sent, then_waits=HEADER_SECONDS + 1))
+
+    assert wire.is_closed == (sent is POST)
