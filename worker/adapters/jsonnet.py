@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from segrelay.jsonnet.isolated import DiedAt, render_isolated
@@ -33,7 +34,7 @@ One row takes half a millisecond, or 0.1 s if its compiled template does not end
 process that hangs lapses sooner; this limit frees the process itself.
 """
 GROUP_BYTES: Final = 2_000_000_000
-"""Bytes of memory that a worker's process may hold; more than ten times what it needs."""
+"""Bytes of memory that a group of rows may take, beside what the process holds already."""
 ISOLATED_SECONDS: Final = 5.0
 """Processor seconds of one throw-away process, for all of its rows."""
 ISOLATED_BYTES: Final = 1_000_000_000
@@ -52,6 +53,10 @@ AHEAD_SLOW_SECONDS: Final = 0.01
 AHEAD_SECONDS: Final = 0.2
 """Processor seconds after which `render_safely` breaks a row off."""
 
+_OWN_SIZES: Final = Path("/proc/self/statm")
+_DATA_AND_STACK: Final = 5
+"""The column of `_OWN_SIZES` with data and stack, in pages."""
+
 
 class _TookTooLongError(Exception):
     """A row took more processor time than it may."""
@@ -64,7 +69,7 @@ class ProcessRenderer:
     Args:
         is_told_to_stop: Once it says yes, rendering in a throw-away process is given up.
         group_seconds: Processor time after which the kernel ends a process amid a group.
-        group_bytes: The memory that a process may hold amid a group.
+        group_bytes: The memory that a group may take, beside what the process holds already.
         isolated_seconds: Processor time of a throw-away process.
         isolated_bytes: The memory that a throw-away process may hold.
     """
@@ -165,6 +170,28 @@ class ProcessRenderer:
             return DiedAt(0, "crash", (), by_others=True)
 
 
+def limit_memory(more_bytes: int) -> tuple[int, int]:
+    """Let this process hold so many bytes more than it does; return the limits before.
+
+    A library may have reserved gigabytes, which count: within a limit below what is held, not even
+    the frame of a call has room.
+    """
+    soft, hard = limits = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = (_held_bytes() + more_bytes, soft, hard)
+    most = min(limit for limit in wanted if limit != resource.RLIM_INFINITY)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+    return limits
+
+
+def _held_bytes() -> int:
+    """Return what of this process counts against `RLIMIT_DATA`."""
+    try:
+        sizes = _OWN_SIZES.read_bytes().split()
+    except FileNotFoundError:  # not Linux: others do not hold to the limit
+        return 0
+    return int(sizes[_DATA_AND_STACK]) * resource.getpagesize()
+
+
 def _give_up(*_: object) -> None:
     raise _TookTooLongError
 
@@ -183,9 +210,7 @@ def _limited(
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    most = min(limit for limit in (most_bytes, soft, hard) if limit != resource.RLIM_INFINITY)
-    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+    limits = limit_memory(most_bytes)
     before = signal.signal(signal.SIGPROF, too_long)
     # It comes again: the interpreter drops what a handler raises amid the end of an object.
     signal.setitimer(signal.ITIMER_PROF, seconds, seconds)
@@ -196,4 +221,4 @@ def _limited(
             signal.setitimer(signal.ITIMER_PROF, 0)
         finally:
             signal.signal(signal.SIGPROF, before)
-            resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+            resource.setrlimit(resource.RLIMIT_DATA, limits)

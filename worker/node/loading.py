@@ -29,6 +29,7 @@ from segrelay.jsonnet.files import FolderStamp, TemplateFolder, stamp_of
 from segrelay.jsonnet.rendered import Template, TemplateBroken
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
+from segrelay.worker.adapters.jsonnet import limit_memory
 from segrelay.worker.batch.delivery import LoadedTrigger
 from segrelay.worker.checks.preview import IsolatedSampleRenderer
 from segrelay.worker.checks.triggers import (
@@ -200,7 +201,7 @@ class _Versions:
 ANSWER_SECONDS: Final = 10
 """The processor seconds for one question."""
 MEMORY_BYTES: Final = 2_000_000_000
-"""The memory limit of the copy, in bytes."""
+"""Bytes of memory that the copy may take, beside what it holds already."""
 
 
 def answers_apart(
@@ -240,9 +241,7 @@ def _forked(questions: Sequence[Callable[[], Any]], seconds: float) -> list[Any]
 
 def _answer(questions: Sequence[Callable[[], Any]], writing: int, seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    most = MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(MEMORY_BYTES, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+    limit_memory(MEMORY_BYTES)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     with os.fdopen(writing, "wb", buffering=0) as answers:
         for ask in questions:

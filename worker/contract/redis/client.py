@@ -37,11 +37,12 @@ __all__ = [
     "ResponseError",
     "key_slot",
     "redis_errors",
+    "why_to_leave",
 ]
 
 
 class NoMaster(exceptions.ConnectionError):
-    """The Sentinels name no master that is up; its message says why, as a part of a sentence."""
+    """There is no master, or not where it was; its message says why, as a part of a sentence."""
 
 
 class NoReplicas(exceptions.ConnectionError):
@@ -188,9 +189,17 @@ _REFUSALS: Final[Mapping[str, str]] = {
 }
 """Messages for the error words of Redis that mean: not now, or not with this Redis."""
 _NO_LONGER_MASTER: Final = "cannot be used with replica instances"
-"""The error text of WAITAOF on a server that was the master when the write was sent to it."""
+"""The error text of WAITAOF on a server that is a replica, or has become one since the write."""
 _NO_MULTI: Final = "EXEC without MULTI"
 """The error text after a MULTI that the Redis user may not send."""
+
+
+def why_to_leave(error: ResponseError) -> NoMaster | NoReplicas | None:
+    """Return the error of a server that is the master no longer; None where it may still be."""
+    why = _refusal(error)
+    if why == _REFUSALS["UNBLOCKED"]:
+        return NoMaster(why)
+    return NoReplicas(why) if why == _REFUSALS["NOREPLICAS"] else None
 
 
 @contextmanager

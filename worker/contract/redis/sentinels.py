@@ -17,6 +17,7 @@ from segrelay.worker.contract.redis.client import (
     NoReplicas,
     Pipeline,
     Redis,
+    why_to_leave,
 )
 from segrelay.worker.contract.redis.url import RedisAddress
 
@@ -33,7 +34,6 @@ READS: Final = frozenset(
 )
 """Commands that change no data, so they may be repeated on a new master; not SCAN with its cursor.
 A MULTI holds nothing that is not named here itself."""
-_NO_REPLICAS: Final = "NOREPLICAS"
 
 
 class _Finding:
@@ -83,16 +83,20 @@ class _AsyncSentinels(_Finding, redis.asyncio.sentinel.Sentinel):
 
 
 class _Leaving:
-    """Leaves a master without replicas, as the library leaves one that became a replica."""
+    """Leaves a server that is the master no longer, as the library does after a refused write.
+
+    A server that has become a replica refuses no script that finds everything written already.
+    """
 
     def read_response(self, *arguments: Any, **options: Any) -> Any:
         try:
             return super().read_response(*arguments, **options)  # type: ignore[misc]
         except redis.exceptions.ResponseError as error:
-            if not str(error).startswith(_NO_REPLICAS):
+            gone = why_to_leave(error)
+            if gone is None:
                 raise
             self.disconnect()  # type: ignore[attr-defined]
-            raise NoReplicas(_NO_REPLICAS) from None
+            raise gone from None
 
 
 class _AsyncLeaving:
@@ -102,10 +106,11 @@ class _AsyncLeaving:
         try:
             return await super().read_response(*arguments, **options)  # type: ignore[misc]
         except redis.exceptions.ResponseError as error:
-            if not str(error).startswith(_NO_REPLICAS):
+            gone = why_to_leave(error)
+            if gone is None:
                 raise
             await self.disconnect()  # type: ignore[attr-defined]
-            raise NoReplicas(_NO_REPLICAS) from None
+            raise gone from None
 
 
 class SentinelConnection(_Leaving, redis.sentinel.SentinelManagedConnection):
@@ -175,7 +180,6 @@ class BehindSentinels(Redis):
 
     Attributes:
         away_seconds: The time for which a connection is tried, while there is no master.
-            replicas has refused.
     """
 
     away_seconds = 0.0

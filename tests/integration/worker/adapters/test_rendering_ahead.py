@@ -15,6 +15,7 @@ from tests.integration.worker.adapters.test_rendering_apart import LIBRARY, MB, 
 
 COUNTS = LIBRARY + "std.length([1 for i in std.range(1, n)])"
 HUNGRY = LIBRARY + "if n > 0 then [std.repeat('a', 40000000) + i for i in std.range(1, n)] else n"
+NESTED = LIBRARY + "local f(x) = if x > 0 then 1 + f(x - 1) else 0;\nf(n)"
 HASHES = LIBRARY + "if n > 0 then [std.md5(std.repeat('a', 40000000)) for i in std.range(1, n)]"
 
 
@@ -79,6 +80,24 @@ def test_what_takes_too_much_is_given_up_and_the_process_lives(tmp_path, source,
         assert more * 1024 < {500 * MB}, more
         again = asyncio.run(renders.render(template, "auto", rows(0), isolated=False))
         assert again[0].body in (b"0", b"null"), again
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+
+
+def test_what_a_process_has_reserved_is_no_fault_of_what_it_renders(tmp_path):
+    (tmp_path / "t.jsonnet").write_text(NESTED)
+    code = f"""
+        import asyncio, mmap
+        from pathlib import Path
+        from tests.integration.worker.adapters.test_rendering_ahead import compared, rows
+        from segrelay.worker.adapters.jsonnet import ProcessRenderer
+        folder = Path({str(tmp_path)!r})
+        renderer, template = compared(folder, (folder / "t.jsonnet").read_text())
+        reserved = mmap.mmap(-1, {500 * MB}, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        renders = ProcessRenderer(renderer, group_bytes={400 * MB})
+        [ahead] = asyncio.run(renders.render_safely(template, "auto", rows(90)))
+        [result] = asyncio.run(renders.render(template, "auto", rows(90), isolated=False))
+        assert ahead.body == result.body == b"90", (ahead, result)
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
 
