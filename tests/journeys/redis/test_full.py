@@ -1,8 +1,10 @@
 """A Redis whose memory or disk is full: it says so, nothing is lost, it works itself empty."""
 
+import os
 import resource
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -70,14 +72,40 @@ def test_the_sweep_rings_in_a_full_redis(tmp_path):
 
 
 @contextmanager
-def files_of_at_most(size):
-    """Let what is started meanwhile write no file beyond so many bytes: a full disk."""
-    old = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
+def full_disk(rig):
+    """Let Redis' next write of its log fail, and that of whichever is started meanwhile.
+
+    Workers start Redis again too, as this process does; there is room again at the end.
+    """
+    size = max(file.stat().st_size for file in rig.settings.redis.data_dir.rglob("*.aof"))
+    ours = [os.getpid(), *(pid for worker in rig.workers for pid in group_of(worker.pid))]
+    for pid in (*ours, rig.redis_pid()):
+        limit_files(pid, size // 2)
     try:
+        until(lambda: not rig.redis_pid(), 20)
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+        for pid in (*ours, rig.redis_pid()):
+            limit_files(pid, resource.RLIM_INFINITY)
+
+
+def group_of(leader):
+    """Return the processes of a group."""
+    found = [int(one.name) for one in Path("/proc").iterdir() if one.name.isdigit()]
+    return [pid for pid in found if is_in_group(pid, leader)]
+
+
+def is_in_group(pid, leader):
+    with suppress(ProcessLookupError):
+        return os.getpgid(pid) == leader
+    return False
+
+
+def limit_files(pid, size):
+    """Let a process write no file beyond so many bytes, and what it starts; 0 = no process."""
+    if pid:
+        with suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
 @contextmanager
@@ -97,10 +125,9 @@ def test_a_full_disk_ends_redis_and_loses_nothing(tmp_path):
         send(rig, lines(accepted, **PROFILE))
         start_worker(rig)
         until(lambda: status_of(rig)["delivered"] > 100, 20)
-        size = fill_the_disk(rig)
 
         # What starts Redis again has to inherit the limit from here, not from a warm server.
-        with files_of_at_most(size), started_by(rig, subprocess.Popen):
+        with full_disk(rig), started_by(rig, subprocess.Popen):
             said = refusal(rig, lines(sent[EVENTS // 3 : EVENTS * 2 // 3], **PROFILE))
         assert rig.workers[0].poll() is None
 
@@ -111,12 +138,3 @@ def test_a_full_disk_ends_redis_and_loses_nothing(tmp_path):
         assert "Redis" in said
         nothing_is_wrong(rig, happened)
         assert rig.workers[0].poll() is None
-
-
-def fill_the_disk(rig):
-    """Let Redis' next write of its log fail, wait for its end; returns what is left of a disk."""
-    size = max(file.stat().st_size for file in rig.settings.redis.data_dir.rglob("*.aof"))
-    pid = rig.redis_pid()
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size // 2, resource.RLIM_INFINITY))
-    until(lambda: not rig.redis_pid(), 20)
-    return size // 2
