@@ -171,7 +171,7 @@ class ProcessRenderer:
 
 
 def limit_memory(more_bytes: int) -> tuple[int, int]:
-    """Let this process hold so many bytes more than it does; return the limits before.
+    """Limit the memory of this process to what it holds and some more; return the limits before.
 
     A library may have reserved gigabytes, which count: within a limit below what is held, not even
     the frame of a call has room.
