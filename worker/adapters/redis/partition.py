@@ -267,7 +267,7 @@ _Entry = tuple[bytes, Mapping[bytes, bytes]]
 class _Ahead:
     """All live deliveries of a partition, as they were found when its lease was taken.
 
-    They are used once, before anything else is read: what comes later is newer.
+    They are used once, before anything else is read or written: what comes later is newer.
 
     Args:
         entries: By the names of the streams; {} = there were none, or too many.
@@ -426,7 +426,8 @@ class RedisPartition:
         """Read packed records, and write down which deliveries will be rendered."""
         partitions = list(rendering)
         ahead, self._ahead.ledgers = self._ahead.ledgers, {}
-        if not hears and self._ahead.marked.issuperset(partitions) and ahead.keys() >= {*digests}:
+        is_marked = bool(partitions) and self._ahead.marked.issuperset(partitions)
+        if is_marked and not hears and ahead.keys() >= {*digests}:
             return [ahead[digest] for digest in digests]
         keys: list[str | bytes] = [self.keys.lease, self.keys.rendering, self.keys.wakeup]
         keys += self.keys.ledgers(digests)
@@ -461,6 +462,7 @@ class RedisPartition:
     ) -> int:
         """Open the intents of a lease holder that vanished; return the time of their end (ms)."""
         k = self.keys
+        self._ahead = _Ahead()
         end_ms = await self._write(
             "open",
             (k.lease, k.intents, k.open, *map(k.ledger, records)),
@@ -479,6 +481,7 @@ class RedisPartition:
 
     async def settle(self, settlement: Settlement) -> int:
         """Write outcomes by an idempotent script, repeated until Redis has confirmed it."""
+        self._ahead = _Ahead()
         call = settle_call(
             self.keys,
             settlement,
@@ -529,6 +532,7 @@ class RedisPartition:
 
     async def carry_over(self, replacements: Sequence[Replacement]) -> None:
         """Replace deliveries by others, except those that are not there any more."""
+        self._ahead = _Ahead()
         for first in range(0, len(replacements), _REPLACED_AT_ONCE):
             keys, args = carry_call(self.keys, replacements[first : first + _REPLACED_AT_ONCE])
             (replaced,) = await self._write("carry_over", keys, (self.token, *args))
