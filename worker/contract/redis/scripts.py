@@ -269,11 +269,11 @@ async def run_script_async(
     Raises:
         NotReplicated: It was run, and too few replicas have confirmed it.
     """
-    shared = _SHARED.get()
-    if shared is not None:
-        return await shared.run(client, (text, ScriptCall(keys, args)), replicated=replicated)
     if replicated and client.replicas:
         return (await run_each_async(client, [(text, ScriptCall(keys, args))], replicated=True))[0]
+    shared = _SHARED.get()
+    if shared is not None:
+        return await shared.run(client, (text, ScriptCall(keys, args)))
     try:
         return await client.execute_command("EVALSHA", digest(text), len(keys), *keys, *args)
     except NoScriptError:
@@ -364,7 +364,7 @@ def one_round_trip() -> Iterator[None]:
 
     Those go together that begin in the same turn of the event loop. Over two connections, the
     second one would wait until Redis' disk has what the first one has written, and then for its
-    own. If a call fails, all that went with it do.
+    own. If a call fails, all that went with it do. What waits for replicas goes alone.
     """
     token = _SHARED.set(_SharedRoundTrip())
     try:
@@ -378,16 +378,12 @@ class _SharedRoundTrip:
     """The calls of scripts that have begun since the last ones went to Redis."""
 
     _calls: list[tuple[tuple[str, ScriptCall], asyncio.Future[Any]]] = field(default_factory=list)
-    _is_replicated: bool = False
     _sending: asyncio.Task[None] | None = None
 
-    async def run(
-        self, client: AsyncRedis, call: tuple[str, ScriptCall], *, replicated: bool
-    ) -> Any:
+    async def run(self, client: AsyncRedis, call: tuple[str, ScriptCall]) -> Any:
         """Run a script together with the others of this turn; see `run_script_async`."""
         answer = asyncio.get_running_loop().create_future()
         self._calls.append((call, answer))
-        self._is_replicated |= replicated
         if len(self._calls) == 1:
             # It has its turn behind all tasks that are ready by now.
             self._sending = asyncio.ensure_future(self._send(client))
@@ -395,12 +391,9 @@ class _SharedRoundTrip:
 
     async def _send(self, client: AsyncRedis) -> None:
         calls, self._calls = self._calls, []
-        replicated, self._is_replicated = self._is_replicated, False
         waiting = [answer for _, answer in calls]
         try:
-            answers = await run_each_async(
-                client, [call for call, _ in calls], replicated=replicated
-            )
+            answers = await run_each_async(client, [call for call, _ in calls])
         except asyncio.CancelledError:
             for answer in waiting:
                 answer.cancel()
