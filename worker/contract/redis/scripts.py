@@ -360,7 +360,7 @@ async def run_each_async(
 
 @contextmanager
 def one_round_trip() -> Iterator[None]:
-    """Let scripts that are run by the tasks of this block share a round trip.
+    """Send the scripts that the tasks of this block run in one round trip.
 
     Those go together that begin in the same turn of the event loop. Over two connections, the
     second one would wait until Redis' disk has what the first one has written, and then for its
