@@ -39,7 +39,7 @@ from segrelay.producer.wakeups import CeleryWaker, Waker
 from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.own_processes import switch_threads_often
 from segrelay.worker.contract.people import SeenFields
-from segrelay.worker.contract.redis.accept import Roll
+from segrelay.worker.contract.redis.accept import Roll, WakeUpText
 from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
@@ -231,6 +231,11 @@ class Publisher:
     ) -> Published:
         if self._dry_run:
             return draft.result + Published(accepted=draft.deliveries_count)
+        queue = kind_of_lane(draft.lane)
+
+        def wakeup(to: PartitionAddress) -> WakeUpText | None:
+            return self._waker.text(*to, queue=queue)
+
         try:
             # First what was refused: if the answer to the deliveries is lost, and by the next
             # attempt one of the refused can be placed, its partition may be beyond this chunk.
@@ -246,13 +251,14 @@ class Publisher:
                 draft.entrants,
                 ids=self._settings.redis.ids,
                 secret_id=draft.secret_id,
+                wakeup=wakeup,
             )
         except PartitionsChange:
             self._claimed = False
             raise
         # At once: the first of its events waits for nothing else.
         for destination, partition in written.woken:
-            self._waker.wake(destination, partition, queue=kind_of_lane(draft.lane))
+            self._waker.wake(destination, partition, queue=queue)
         self._meter.add(written.accepted)
         self._seen.note(each.profile for group in draft.deliveries.values() for each in group)
         if self._meter.taps:

@@ -15,7 +15,14 @@ from typing import Final, Protocol
 
 import structlog
 
-from segrelay.worker.contract.celery import SEND_SECONDS, Message, drain_message, send_messages
+from segrelay.worker.contract.celery import (
+    SEND_SECONDS,
+    Message,
+    drain_message,
+    message_text,
+    send_messages,
+)
+from segrelay.worker.contract.redis.accept import WakeUpText
 from segrelay.worker.contract.redis.client import Redis, RedisError
 from segrelay.worker.contract.redis.connection import connect, resolve_broker_url
 from segrelay.worker.contract.settings import Settings
@@ -33,6 +40,12 @@ class Waker(Protocol):
     def wake(self, destination: str, number: int, *, queue: str) -> None:
         """Ask for a drain of the number. Takes at most about a second, never fails."""
 
+    def text(self, destination: str, number: int, *, queue: str) -> WakeUpText | None:
+        """Return the wake-up for a write that leaves it in its queue itself.
+
+        None = it can't, as the broker is another Redis: what was not woken is woken afterwards.
+        """
+
 
 class CeleryWaker:
     """Wakes by a Celery message."""
@@ -46,6 +59,13 @@ class CeleryWaker:
     def wake(self, destination: str, number: int, *, queue: str) -> None:
         """Send the message `drain`, unless the broker failed a moment ago."""
         self.send([self.message(destination, number, queue)])
+
+    def text(self, destination: str, number: int, *, queue: str) -> WakeUpText | None:
+        """Return the wake-up for a write that leaves it in its queue itself; see `Waker.text`."""
+        if not self._settings.redis.carries_messages:
+            return None
+        message = self.message(destination, number, queue)
+        return WakeUpText(message.queue, message_text(message))
 
     def message(self, destination: str, number: int, queue: str) -> Message:
         """Return the message that asks for a drain of a partition."""
@@ -83,6 +103,10 @@ class BackgroundWaker:
         """Hand a wake-up to the thread and return at once."""
         self._messages.put(self._waker.message(destination, number, queue))
 
+    def text(self, destination: str, number: int, *, queue: str) -> WakeUpText | None:
+        """Return the wake-up for a write that leaves it in its queue itself; see `Waker.text`."""
+        return self._waker.text(destination, number, queue=queue)
+
     def _run(self) -> None:
         while True:
             messages = [self._messages.get()]
@@ -101,3 +125,6 @@ class SilentWaker:
     def wake(self, destination: str, number: int, *, queue: str) -> None:
         """Remember the call."""
         self.woken.append((destination, number, queue))
+
+    def text(self, destination: str, number: int, *, queue: str) -> None:
+        """Return nothing: the write wakes nobody, either."""

@@ -70,6 +70,7 @@ def config_text(launch: Launch, files: EmbeddedFiles) -> bytes:
         ("aof-load-truncated", "yes"),
         ("auto-aof-rewrite-min-size", "256mb"),  # not again and again during a backfill
         ("rdbcompression", "no"),  # of what is rewritten; long profiles are compressed already
+        ("hash-max-listpack-entries", "64"),  # up to there, each look-up is a search
         ("save", ""),
         ("maxmemory", launch.max_memory or "0"),
         ("maxmemory-policy", "noeviction"),

@@ -72,6 +72,7 @@ dir "{folder}"
 logfile "{folder}/log"
 appendonly yes
 appendfsync always
+hash-max-listpack-entries 64
 save ""
 maxmemory-policy noeviction
 repl-diskless-sync-delay 0
@@ -296,6 +297,7 @@ user {user} on ">{password}" ~* &* +@all
 primaryauth "{password}"
 appendonly yes
 appendfsync always
+hash-max-listpack-entries 64
 save ""
 repl-diskless-sync-delay 0
 repl-timeout 5

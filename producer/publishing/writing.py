@@ -24,6 +24,7 @@ from segrelay.worker.contract.redis.accept import (
     Entrant,
     NewDelivery,
     Roll,
+    WakeUpText,
     accept_call,
 )
 from segrelay.worker.contract.redis.client import Redis
@@ -74,10 +75,19 @@ def write(
     *,
     ids: DestinationIds,
     secret_id: bytes,
+    wakeup: Callable[[PartitionAddress], WakeUpText | None] = lambda _: None,
 ) -> Published:
     """Write deliveries, the changes of the members that a sync knows, and names for syncs.
 
-    The id is that of the secret with which the digests of the profiles were made.
+    Args:
+        client: Redis.
+        deliveries: By partition.
+        progress: The position in the job's source.
+        rolls: By partition, the members that change.
+        entrants: By partition, the people whose names a sync will need.
+        ids: Of the destinations.
+        secret_id: Of the secret with which the digests of the profiles were made.
+        wakeup: Returns the wake-up of a partition that the write leaves in its queue.
 
     Returns:
         The scripts' answers, added up, without anything that only the draft knows.
@@ -98,6 +108,7 @@ def write(
             rolls.get(to),
             entrants.get(to, ()),
             secret_id=secret_id,
+            wakeup=wakeup(to),
         )
         for to in addresses
     ]
@@ -134,6 +145,7 @@ def _call(
     entrants: Collection[Entrant],
     *,
     secret_id: bytes,
+    wakeup: WakeUpText | None,
 ) -> ScriptCall:
     return accept_call(
         keys,
@@ -145,6 +157,7 @@ def _call(
         roll=roll,
         entrants=entrants,
         claimed=secret_id,
+        wakeup=wakeup,
     )
 
 

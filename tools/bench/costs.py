@@ -38,6 +38,8 @@ from tools.bench.rigs import audiences_of, bench_rig, redis_alone, redis_seconds
 _PARTITIONS: Final = 16
 _AT_ONCE: Final = 5_000
 _TIME_US: Final = 1_790_000_000_123_456
+_APART_US: Final = 30 * 86_400_000_000
+"""Between two deliveries of a ledger: times that are close to each other would take less."""
 _CALM_SECONDS: Final = 0.5
 _CALM_AT_MOST_SECONDS: Final = 30.0
 
@@ -47,6 +49,7 @@ ENTER, EXIT, EXIT_EVENT = range(1, 4)
 """The numbers that the triggers of the cases have in the ledger."""
 CASES: Final[dict[str, Sequence[LedgerEntry]]] = {
     "one audience entered": [(1, ENTER, Direction.ENTER)],
+    "two audiences entered": [(a, ENTER, Direction.ENTER) for a in (1, 2)],
     "three audiences entered": [(a, ENTER, Direction.ENTER) for a in (1, 2, 3)],
     "one audience entered and left, three triggers": [
         (1, ENTER, Direction.ENTER),
@@ -109,7 +112,7 @@ def packed(deliveries: Sequence[LedgerEntry]) -> bytes:
     record = Record()
     for number, (audience, trigger, direction) in enumerate(deliveries):
         record = with_delivered(
-            record, LedgerEvent(_TIME_US + number, direction, trigger, audience)
+            record, LedgerEvent(_TIME_US + number * _APART_US, direction, trigger, audience)
         )
     text, lasts = LedgerText.of(record)
     ends = bytes([LAPSING_FORMAT]) + (_TIME_US // 1_000).to_bytes(6, "big")

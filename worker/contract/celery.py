@@ -19,6 +19,7 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache
 from queue import Empty
 from typing import Any, Final, NamedTuple, Protocol
 from uuid import uuid4
@@ -114,7 +115,8 @@ def rebuild_message(received: Any, queue: str) -> dict[str, Any]:
         raise ValueError("there is no such task")
     if not _ID.fullmatch(identity):
         raise ValueError("its id is not one")
-    return _rebuilt(task, _arguments(task, body), identity, queue)
+    # A new tag: that of another message would be acknowledged together with this one.
+    return _rebuilt(task, _arguments(task, body), identity, queue, str(uuid4()))
 
 
 def _arguments(task: str, body: str) -> tuple[str | int, ...]:
@@ -131,7 +133,9 @@ def _arguments(task: str, body: str) -> tuple[str | int, ...]:
             raise ValueError("its body does not hold the task's arguments")
 
 
-def _rebuilt(task: str, args: tuple[str | int, ...], identity: str, queue: str) -> dict[str, Any]:
+def _rebuilt(
+    task: str, args: tuple[str | int, ...], identity: str, queue: str, tag: str
+) -> dict[str, Any]:
     body = json.dumps([args, {}, _NO_CALLBACKS]).encode()
     return {
         "body": base64.b64encode(body).decode(),
@@ -149,8 +153,7 @@ def _rebuilt(task: str, args: tuple[str | int, ...], identity: str, queue: str) 
         "properties": {
             "body_encoding": "base64",
             "correlation_id": identity,
-            # A new one: that of another message would be acknowledged together with this one.
-            "delivery_tag": str(uuid4()),
+            "delivery_tag": tag,
             "delivery_info": {"exchange": EXCHANGE, "routing_key": queue},
         },
     }
@@ -229,6 +232,19 @@ def named_here(settings: Settings, name: str, destination_id: str) -> str:
     return own if own in settings.destinations else name
 
 
+_NO_ID: Final = "00000000-0000-0000-0000-000000000000"
+
+
+def message_text(message: Message) -> bytes:
+    """Return a new message as it stands in its queue."""
+    return _unnamed_text(message).replace(_NO_ID.encode(), str(uuid4()).encode())
+
+
+@lru_cache(maxsize=4_096)
+def _unnamed_text(message: Message) -> bytes:
+    return orjson.dumps(_rebuilt(message.task, message.args, _NO_ID, message.queue, _NO_ID))
+
+
 _IN_ANY_CASE: Final = load_script("one_command")
 _AT_ONCE: Final = 500
 """The most messages that one call of a script writes: it has them on Lua's stack."""
@@ -248,9 +264,8 @@ def send_messages(client: Redis, messages: Iterable[Message]) -> None:
         RedisUnavailable: Some of them may have been sent.
     """
     texts: dict[str, list[bytes]] = {}
-    for task, args, queue in messages:
-        message = _rebuilt(task, args, str(uuid4()), queue)
-        texts.setdefault(queue, []).append(orjson.dumps(message))
+    for message in messages:
+        texts.setdefault(message.queue, []).append(message_text(message))
     calls = [
         ScriptCall([queue], ["LPUSH", *every[first : first + _AT_ONCE]])
         for queue, every in texts.items()

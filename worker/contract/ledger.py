@@ -1,12 +1,28 @@
 """The ledger's record of one profile: its packed form, and what it says of an audience.
 
-Packed: one byte of format, the time of the newest profile data sent (7 bytes), then an item per
-audience and trigger: two numbers (LEB128), a byte of flags, the newest time delivered and the
-newest time tried without an answer (7 bytes each, if any), for a change 4 bytes of its hash, and
-how often what was tried had been replayed (a byte, if it had). A time delivered that is the one of
-the newest profile data, as it is of most people, is a flag only: Redis keeps a record for each
-person. Times are µs since 1970. The first format had eight bytes for the first of them, and not
-that flag.
+Packed: the time of the newest profile data sent (7 bytes; their first bit is set and names the
+format), then an item per audience and trigger:
+
+- a number (LEB128). Its lowest three bits are the size of the time that follows (bytes), the next
+  two the direction, the next one says that this time was raised, and the others are the numbers of
+  audience and trigger, paired to one.
+- the newest time delivered, less that of the newest profile data (signed). It takes no byte where
+  both are the same, as for most people: Redis keeps a record for each person.
+
+An item that holds more has 3 as its direction. Behind its time stand a byte of flags with the
+direction, the newest time tried without an answer (7 bytes), for a change 4 bytes of its hash, and
+how often what was tried had been replayed (a byte); each if there is any. Times are µs since 1970,
+and before the year 3111.
+
+The record of somebody who entered audience 1 by trigger 2, and a second later audience 3:
+
+    86 5b fe da 35 22 40   1_790_000_001_000_000, the time of the newest profile data
+    83 04 f0 bd c0         (1, 2) paired to 8, enter, 3 bytes: 1_000_000 µs before that time
+    c0 08                  (3, 2) paired to 17, enter, no byte: at that time
+
+A record of an earlier format begins with a byte below 4; versions that wrote it refuse this format.
+It is still read. The first format had eight bytes for the time of the newest data, the third had
+seven; their items had two numbers (LEB128), a byte of flags, and whole times.
 
 Redis keeps the record of somebody who is in no audience for the retention only: in front of it
 stand another byte of format and the end of that time (ms, 6 bytes).
@@ -16,32 +32,44 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from math import isqrt
 from typing import Final, NamedTuple
 
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import FormatUnknown
 
-_FIRST_FORMAT: Final = 1
-RECORD_FORMAT: Final = 3
-_FORMAT_BYTE: Final = bytes([RECORD_FORMAT])
+RECORD_FORMAT: Final = 4
 LAPSING_FORMAT: Final = 2
 """The first byte of a record that may lapse; `_lapsing.lua` writes it."""
 _LAPSES_AT: Final = slice(1, 7)
+_MARKED: Final = 0x80
+_TIME_BYTES: Final = 7
+_MARK: Final = _MARKED << 8 * (_TIME_BYTES - 1)
+"""The first bit of a record. The time of the newest profile data has the others."""
+_FIRST_ITEM_AT_IN_OLDER: Final = {1: 9, 3: 8}
 _DIRECTIONS: Final = (Direction.ENTER, Direction.EXIT, Direction.CHANGE)
 _NUMBER_OF: Final = {direction: number for number, direction in enumerate(_DIRECTIONS)}
-_DIRECTION_BITS: Final = 3
+_SIZE_BITS: Final = 0b111
+_DIRECTION_AT: Final = 3
+_DIRECTION_BITS: Final = 0b11
+_HOLDS_MORE: Final = 3
+"""Stands for the direction of an item that holds more."""
+_RAISED_AT: Final = 5
+_KEY_AT: Final = 6
 _DELIVERED: Final = 4
 _TRIED: Final = 8
 _HASHED: Final = 16
-_RAISED: Final = 32
+_RAISED_IN_OLDER: Final = 32
 _REPLAYED: Final = 64
-_DELIVERED_WITH_DATA: Final = 128
-_FIRST_ITEM_AT: Final = {_FIRST_FORMAT: 9, RECORD_FORMAT: 8}
-_TIME_BYTES: Final = 7
+_DELIVERED_WITH_DATA_IN_OLDER: Final = 128
 _HASH_BYTES: Final = 4
 _REPLAYS_BYTES: Final = 1
 _VARINT_MORE: Final = 0x80
-_KEYS_REMEMBERED: Final = 4_096
+_VARINT_BITS: Final = 7
+_HEADS_REMEMBERED: Final = 8_192
+_BYTES: Final = tuple(bytes([number]) for number in range(256))
+_NO_TIME: Final = "A time of a ledger is negative, or after the year 3110."
+_TOO_SHORT: Final = "A ledger ends within an item."
 
 AUDIENCE_NAME: Final = "a|"
 """The prefix of slugs among the names to which the ledger's numbers belong."""
@@ -114,31 +142,78 @@ def standing(record: Record, audience: int) -> LastDelivered | None:
 
 
 def pack(record: Record) -> bytes:
-    """Return the packed text of a record."""
+    """Return the packed text of a record.
+
+    Raises:
+        OverflowError: A time is negative, or after the year 3110.
+    """
     data_us = record.data_us
-    text = _FORMAT_BYTE + data_us.to_bytes(_TIME_BYTES, "big")
+    if not 0 <= data_us < _MARK:
+        raise OverflowError(_NO_TIME)
+    text = (_MARK | data_us).to_bytes(_TIME_BYTES, "big")
     for key, item in record.items.items():
         direction, delivered_us, tried_us, profile_hash, raised, tried_replays = item
-        flags, values = _NUMBER_OF[direction], b""
-        if delivered_us != data_us:
-            if delivered_us:
-                flags |= _DELIVERED
-                values = delivered_us.to_bytes(_TIME_BYTES, "big")
-        elif delivered_us:
-            flags |= _DELIVERED_WITH_DATA
-        if tried_us:
-            flags |= _TRIED
-            values += tried_us.to_bytes(_TIME_BYTES, "big")
-        if profile_hash:
-            flags |= _HASHED
-            values += profile_hash.to_bytes(_HASH_BYTES, "big")
-        if raised:
-            flags |= _RAISED
-        if tried_replays:
-            flags |= _REPLAYED
-            values += tried_replays.to_bytes(_REPLAYS_BYTES, "big")
-        text += _packed_key(key) + _BYTES[flags] + values
+        difference_us = delivered_us - data_us
+        if tried_us or profile_hash or tried_replays or not delivered_us:
+            text += _packed_with_more(key, item, difference_us)
+        elif difference_us:
+            size = (difference_us.bit_length() >> 3) + 1
+            text += _head(key, direction, raised, size)
+            text += difference_us.to_bytes(size, "big", signed=True)
+        else:
+            text += _head(key, direction, raised, 0)
     return text
+
+
+def _packed_with_more(key: tuple[int, int], item: Item, difference_us: int) -> bytes:
+    flags, time, values = _NUMBER_OF[item.direction], b"", b""
+    if item.delivered_us:
+        flags |= _DELIVERED
+        if difference_us:
+            size = (difference_us.bit_length() >> 3) + 1
+            time = difference_us.to_bytes(size, "big", signed=True)
+    if item.tried_us:
+        flags |= _TRIED
+        values += item.tried_us.to_bytes(_TIME_BYTES, "big")
+    if item.profile_hash:
+        flags |= _HASHED
+        values += item.profile_hash.to_bytes(_HASH_BYTES, "big")
+    if item.tried_replays:
+        flags |= _REPLAYED
+        values += item.tried_replays.to_bytes(_REPLAYS_BYTES, "big")
+    return _head(key, None, item.raised, len(time)) + time + _BYTES[flags] + values
+
+
+@lru_cache(_HEADS_REMEMBERED)
+def _head(
+    key: tuple[int, int],
+    direction: Direction | None,
+    raised: bool,  # noqa: FBT001 - called for each item: names would take a tenth of the time
+    size: int,
+) -> bytes:
+    """Return the number with which an item begins; it holds more if its direction is None."""
+    if size > _TIME_BYTES:
+        raise OverflowError(_NO_TIME)
+    number = _HOLDS_MORE if direction is None else _NUMBER_OF[direction]
+    number = _paired(*key) << _KEY_AT | raised << _RAISED_AT | number << _DIRECTION_AT | size
+    out = bytearray()
+    while number >= _VARINT_MORE:
+        out.append(number & 0x7F | _VARINT_MORE)
+        number >>= _VARINT_BITS
+    out.append(number)
+    return bytes(out)
+
+
+def _paired(audience: int, trigger: int) -> int:
+    """Return one number for two (Cantor's pairing), which is small if both are."""
+    total = audience + trigger
+    return total * (total + 1) // 2 + trigger
+
+
+def _unpaired(number: int) -> tuple[int, int]:
+    total = (isqrt(8 * number + 1) - 1) // 2
+    trigger = number - total * (total + 1) // 2
+    return total - trigger, trigger
 
 
 def lapses_at_ms(text: bytes) -> int:
@@ -161,13 +236,16 @@ def unpack(text: bytes | None) -> Record:
     if not text:
         return _NOT_KNOWN
     record = lasting(text)
-    begin = _FIRST_ITEM_AT.get(record[0])
+    first = record[0]
+    if first >= _MARKED:
+        return _unpacked(record)
+    begin = _FIRST_ITEM_AT_IN_OLDER.get(first)
     if begin is None:
         raise FormatUnknown(
-            f"A profile's ledger has format {record[0]}, and this version of segrelay knows"
+            f"A profile's ledger has format {first}, and this version of segrelay knows"
             f" {RECORD_FORMAT} and older ones: a newer version wrote it, and can go on from it."
         )
-    return _unpacked(record, begin)
+    return _unpacked_older(record, begin)
 
 
 def unpack_all(
@@ -184,7 +262,41 @@ def unpack_all(
     return records, unreadable
 
 
-def _unpacked(text: bytes, begin: int) -> Record:
+def _unpacked(text: bytes) -> Record:
+    data_us = int.from_bytes(text[:_TIME_BYTES], "big") - _MARK
+    position, end = _TIME_BYTES, len(text)
+    items: dict[tuple[int, int], Item] = {}
+    while position < end:
+        number, position = _take_number(text, position)
+        key, direction, raised, size = _read_head(number)
+        delivered_us = data_us
+        if size:
+            begin, position = position, position + size
+            delivered_us += int.from_bytes(text[begin:position], "big", signed=True)
+        if direction is None:
+            flags = text[position]
+            known = delivered_us if flags & _DELIVERED else 0
+            items[key], position = _take_more(text, position + 1, flags, known, raised=raised)
+        else:
+            items[key] = Item(direction, delivered_us, 0, 0, raised)
+    if position != end:
+        raise IndexError(_TOO_SHORT)
+    return Record(data_us, items)
+
+
+@lru_cache(_HEADS_REMEMBERED)
+def _read_head(number: int) -> tuple[tuple[int, int], Direction | None, bool, int]:
+    """Return what the number says with which an item begins, see `_head`."""
+    direction = number >> _DIRECTION_AT & _DIRECTION_BITS
+    return (
+        _unpaired(number >> _KEY_AT),
+        None if direction == _HOLDS_MORE else _DIRECTIONS[direction],
+        bool(number >> _RAISED_AT & 1),
+        number & _SIZE_BITS,
+    )
+
+
+def _unpacked_older(text: bytes, begin: int) -> Record:
     data_us, position = int.from_bytes(text[1:begin], "big"), begin
     items: dict[tuple[int, int], Item] = {}
     while position < len(text):
@@ -192,41 +304,30 @@ def _unpacked(text: bytes, begin: int) -> Record:
         trigger, position = _take_number(text, position)
         flags = text[position]
         position += 1
-        if flags & _DELIVERED_WITH_DATA:
+        if flags & _DELIVERED_WITH_DATA_IN_OLDER:
             delivered = data_us
         else:
             delivered, position = _take(text, position, _TIME_BYTES if flags & _DELIVERED else 0)
-        tried, position = _take(text, position, _TIME_BYTES if flags & _TRIED else 0)
-        hashed, position = _take(text, position, _HASH_BYTES if flags & _HASHED else 0)
-        replays, position = _take(text, position, _REPLAYS_BYTES if flags & _REPLAYED else 0)
-        direction = _DIRECTIONS[flags & _DIRECTION_BITS]
-        items[audience, trigger] = Item(
-            direction, delivered, tried, hashed, bool(flags & _RAISED), replays
+        raised = bool(flags & _RAISED_IN_OLDER)
+        items[audience, trigger], position = _take_more(
+            text, position, flags, delivered, raised=raised
         )
     return Record(data_us, items)
 
 
+def _take_more(
+    text: bytes, position: int, flags: int, delivered_us: int, *, raised: bool
+) -> tuple[Item, int]:
+    """Return an item with the values that its flags announce, and the position behind them."""
+    tried, position = _take(text, position, _TIME_BYTES if flags & _TRIED else 0)
+    hashed, position = _take(text, position, _HASH_BYTES if flags & _HASHED else 0)
+    replays, position = _take(text, position, _REPLAYS_BYTES if flags & _REPLAYED else 0)
+    direction = _DIRECTIONS[flags & _DIRECTION_BITS]
+    return Item(direction, delivered_us, tried, hashed, raised, replays), position
+
+
 def _take(text: bytes, position: int, size: int) -> tuple[int, int]:
     return int.from_bytes(text[position : position + size], "big"), position + size
-
-
-_BYTES: Final = tuple(bytes([number]) for number in range(256))
-
-
-@lru_cache(_KEYS_REMEMBERED)
-def _packed_key(key: tuple[int, int]) -> bytes:
-    """Return the packed numbers of an audience and a trigger, which most people share."""
-    out = bytearray()
-    for number in key:
-        _put_number(out, number)
-    return bytes(out)
-
-
-def _put_number(out: bytearray, number: int) -> None:
-    while number >= _VARINT_MORE:
-        out.append(number & 0x7F | _VARINT_MORE)
-        number >>= 7
-    out.append(number)
 
 
 def _take_number(text: bytes, position: int) -> tuple[int, int]:
@@ -237,4 +338,4 @@ def _take_number(text: bytes, position: int) -> tuple[int, int]:
         number |= (byte & 0x7F) << shift
         if byte < _VARINT_MORE:
             return number, position
-        shift += 7
+        shift += _VARINT_BITS

@@ -108,7 +108,7 @@ def test_an_error_of_ours_about_one_delivery_costs_that_one(make_world, at: str)
     behave = {"behave": "stumble"} if at == "render" else {}
     world.put(*(event(f"p{n}") for n in range(250)), event("poison", **behave))
     if at == "ledger":
-        world.store.put_ledger(digest_of(f"email:{POISON}"), bytes([RECORD_FORMAT]) + b"\xff" * 9)
+        world.store.put_ledger(digest_of(f"email:{POISON}"), b"\xff" * 10)
 
     tally, _ = world.drain()
 

@@ -11,7 +11,7 @@ from segrelay.worker.contract.celery import QUEUES
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.core.rounds import WakeUp
 from tests.integration.celery.nodes import Node, live, send
-from tests.waiting import allowed, until
+from tests.waiting import allowed, patient, until
 
 
 def test_the_sweep_rings_for_work_that_nobody_rang_for(configuration, broker):
@@ -55,7 +55,7 @@ def test_live_messages_are_taken_before_backfill(configuration, broker, app):
 
 
 def test_one_process_stays_free_of_any_one_destination(configuration, broker, app):
-    with Node(configuration, "--concurrency=3", behaviour={"seconds": 0.5}) as node:
+    with Node(configuration, "--concurrency=3", behaviour={"seconds": patient(0.5)}) as node:
         send(app, *live("one", *range(6)))
         until(lambda: len(node.events("drain.began")) >= 2)
         send(app, *live("two", 1))

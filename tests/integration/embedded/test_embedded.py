@@ -288,6 +288,17 @@ def test_what_it_acknowledges_is_on_the_disk_and_nothing_is_thrown_away(data_dir
     assert wait_ready(server.url) == ()
 
 
+def test_a_hash_with_the_counts_of_many_triggers_is_not_searched_field_by_field(data_dir: Path):
+    server = ensure_running(data_dir)
+    counts = {f"accepted|trigger-{number}": number for number in range(100)}
+
+    with connect(server.url) as client:
+        client.hset("counts", mapping=counts)
+        encoding = client.object("encoding", "counts")
+
+    assert encoding == b"hashtable"
+
+
 def test_a_server_that_is_loading_is_waited_for(data_dir: Path):
     server = ensure_running(data_dir)
     ask(server.url, "SET", "key", "value")

@@ -14,6 +14,7 @@ from segrelay.ops.main import app
 from segrelay.worker.contract.redis.connection import connect
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import wrapped
+from tests.waiting import allowed
 
 PAYLOADS = 20_000
 KILLS = 3
@@ -33,7 +34,7 @@ def test_a_job_goes_on_exactly_where_redis_was_killed(own_redis, tmp_path, confi
     people = (orjson.dumps(wrapped(email=f"{n}@example.com")) for n in range(PAYLOADS))
     file.write_bytes(b"\n".join(people))
     results = []
-    arguments = ["send", str(file), "--job", "load", "--timeout", "20s"]
+    arguments = ["send", str(file), "--job", "load", "--timeout", f"{allowed(20):.0f}s"]
     sending = threading.Thread(
         target=lambda: results.append(CliRunner().invoke(app, arguments)), daemon=True
     )
@@ -43,7 +44,7 @@ def test_a_job_goes_on_exactly_where_redis_was_killed(own_redis, tmp_path, confi
         time.sleep(0.15)
         os.kill(ensure_running(own_redis).pid, signal.SIGKILL)
         assert ensure_running(own_redis).url == server.url
-    sending.join(120)
+    sending.join(allowed(40))
 
     assert [result.exception for result in results] == [None]
     with connect(ensure_running(own_redis).url) as client:

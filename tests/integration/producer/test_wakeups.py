@@ -8,8 +8,12 @@ import pytest
 from celery.app.defaults import DEFAULTS
 from kombu.transport.redis import Channel
 
+from segrelay.producer.publish import Publisher
 from segrelay.producer.wakeups import BackgroundWaker, CeleryWaker
-from segrelay.worker.contract.celery import broker_options
+from segrelay.worker.contract.celery import broker_options, rebuild_message
+from segrelay.worker.contract.settings import load_settings
+from tests.integration.producer.redis_contents import counts
+from tests.unit.producer.payload_samples import wrapped
 from tests.waiting import allowed, until
 
 
@@ -42,6 +46,59 @@ def test_partitions_that_are_woken_together_share_a_round_trip_and_keep_their_or
     shown = [each["headers"]["argsrepr"] for each in reversed(messages)]
     assert shown == [f"insider, partition {number}, live" for number in range(700)]
     assert client.info("commandstats")["cmdstat_evalsha"]["calls"] == before + 2
+
+
+def publish(client, settings, *people):
+    publisher = Publisher(client, settings, waker=CeleryWaker(settings))
+    return publisher.publish([orjson.dumps(wrapped(email=person)) for person in people])
+
+
+def rebuilt(client, queue="segrelay.live"):
+    return [rebuild_message(orjson.loads(each), queue) for each in client.lrange(queue, 0, -1)]
+
+
+def test_what_is_accepted_leaves_its_wake_up_with_the_same_write(configure, client):
+    settings = configure()
+    publish(client, settings, "ann@example.com")  # it also claims this Redis
+    client.delete(*client.keys("*wakeup"), "segrelay.live")
+    before = client.info("commandstats")["cmdstat_exec"]["calls"]
+
+    published = publish(client, settings, *(f"person{n}@example.com" for n in range(200)))
+
+    assert published.woken == ()
+    assert client.info("commandstats")["cmdstat_exec"]["calls"] == before + 1
+    messages = rebuilt(client)
+    shown = {each["headers"]["argsrepr"] for each in messages}
+    assert shown == {f"insider, partition {number}, live" for number in range(16)}
+    assert len({each["headers"]["id"] for each in messages}) == len(messages) == 16
+
+
+def test_what_was_woken_before_is_not_woken_again_by_a_write(configure, client):
+    settings = configure()
+
+    publish(client, settings, "ann@example.com")
+    publish(client, settings, "ann@example.com")
+
+    assert len(rebuilt(client)) == 1
+
+
+def test_a_queue_that_takes_no_message_undoes_nothing_of_what_was_accepted(configure, client):
+    client.set("segrelay.live", "no list")
+
+    published = publish(client, configure(), "ann@example.com")
+
+    assert (published.accepted, len(published.woken)) == (1, 1)
+    assert counts(client) == {"accepted|vip-enter": 1}
+
+
+def test_a_write_leaves_no_wake_up_where_another_redis_is_the_broker(configure, client):
+    elsewhere = {"SEGRELAY_BROKER_URL": "redis://127.0.0.1:1/0"}
+    settings = load_settings(configure().source, environ=elsewhere)
+
+    published = publish(client, settings, "ann@example.com")
+
+    assert (published.accepted, len(published.woken)) == (1, 1)
+    assert client.llen("segrelay.live") == 0
 
 
 def test_a_full_redis_takes_wake_ups(configure, client):

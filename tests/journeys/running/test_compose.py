@@ -244,6 +244,7 @@ def test_the_redis_of_the_containers_keeps_every_write_behind_a_password(
     wanted = {
         "appendonly": "yes",
         "appendfsync": "always",
+        "hash-max-listpack-entries": "64",
         "save": "",
         "maxmemory-policy": "noeviction",
         "maxmemory": str(64 * 1024 * 1024),

@@ -196,15 +196,15 @@ def test_drains_that_found_no_free_slot_do_not_bury_the_others(configuration):
 
 
 def test_a_port_in_use_is_named_at_once(configuration):
-    settings = load_settings(configuration, environ={"FLOWER_TEST_PASSWORD": PASSWORD})
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", settings.flower.port))
-        taken.listen()
+    listen = load_settings(configuration, environ={"FLOWER_TEST_PASSWORD": PASSWORD}).flower.listen
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        its_listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        configuration.write_text(configuration.read_text().replace(listen, its_listen))
         with running(configuration, "flower") as flower:
             assert flower.wait(120) == 1
 
     said = configuration.with_name("flower.log").read_text()
-    assert f"Something listens on {settings.flower.listen} already" in said
+    assert f"Something listens on {its_listen} already" in said
     assert "Traceback" not in said
 
 

@@ -10,7 +10,7 @@ import asyncio
 import secrets
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any, Final, Literal
 
 import orjson
@@ -248,12 +248,49 @@ _READ_BYTES: Final = 4_000_000
 """The bytes after which only one entry of each further stream is read."""
 _READ_AT_FIRST: Final = 100
 """The most entries of several streams in the first round trip, doubled in each further one."""
+_STREAMS_AHEAD: Final = 4
+_ENTRIES_AHEAD: Final = 8
+"""The most live streams, and one more than the most entries of each, that come with the lease."""
 _REPLACED_AT_ONCE: Final = 500
 _COUNTED_AT_ONCE: Final = 1_000
 """The most entries that one call of a script counts, so that others do not wait for long."""
 _MORE: Final = 2
 _QUEUES: Final[dict[int, Literal["live", "backfill", ""]]] = {0: "", 1: "live", 3: "backfill"}
 _DUE: Final[dict[LaneKind, int]] = {"live": 1, "backfill": 3}
+
+
+_Entry = tuple[bytes, Mapping[bytes, bytes]]
+"""An entry of a stream: its id and its fields."""
+
+
+@dataclass(slots=True)
+class _Ahead:
+    """All live deliveries of a partition, as they were found when its lease was taken.
+
+    They are used once, before anything else is read or written: what comes later is newer.
+
+    Args:
+        entries: By the names of the streams; {} = there were none, or too many.
+        ledgers: Their ledger records, by the digests of their profiles.
+        marked: Their positions, if they are written down as what will be rendered.
+    """
+
+    entries: Mapping[str, Sequence[_Entry]] = field(default_factory=dict)
+    ledgers: Mapping[bytes, bytes | None] = field(default_factory=dict)
+    marked: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any]) -> _Ahead:
+        """Read the answer of the script that takes the lease."""
+        digests = [bytes.fromhex(digest.decode()) for digest in found["digests"]]
+        return cls(
+            {
+                name.decode(): [(entry_id, dict(_pairs(fields))) for entry_id, fields in entries]
+                for name, entries in _pairs(found["ahead"])
+            },
+            dict(zip(digests, found["ledgers"], strict=True)),
+            frozenset(position.decode() for position in found["marked"]),
+        )
 
 
 class RedisPartition:
@@ -291,6 +328,7 @@ class RedisPartition:
         self._owner = owner
         self._may_repeat = may_repeat
         self.token = secrets.token_hex(8)
+        self._ahead = _Ahead()
         self._ended: set[str] = set()
         self._unsettled: defaultdict[str, set[str]] = defaultdict(set)
 
@@ -304,12 +342,16 @@ class RedisPartition:
             owner=self._owner,
             late_ms=self._late_ms,
             secret=PROTECTION.secret_id.hex(),
+            tag=self.keys.tag,
+            streams_ahead=_STREAMS_AHEAD,
+            entries_ahead=_ENTRIES_AHEAD,
         )
         found = named_answer(TAKE, await self._call("take", call.keys, call.args))
         if found["taken"] < 0:
             raise self._otherwise_sealed()
         if not found["taken"]:
             return None
+        self._ahead = _Ahead.of(found)
         hashes = {name: list(_pairs(found[name])) for name in _HASHES}
         ends = {intent: int(end) for intent, end in hashes["open"]}
         rendering, largest = found["rendering"], found["largest"]
@@ -335,6 +377,9 @@ class RedisPartition:
 
     async def read(self, ranges: Sequence[ReadRange]) -> list[ReadEntries]:
         """Read the next entries of several streams; many streams share a round trip."""
+        ahead, self._ahead.entries = self._ahead.entries, {}
+        if all(each.stream in ahead and not each.after_id for each in ranges):
+            return self._read_of(ranges, [(ahead[each.stream], True) for each in ranges])
         found: dict[ReadRange, ReadEntries] = {}
         left, at_once = _READ_BYTES, _READ_AT_FIRST
         wanted = deque(sorted(ranges, key=lambda each: each.most))
@@ -356,12 +401,23 @@ class RedisPartition:
             "XREAD", "COUNT", most, "STREAMS", *keys, *after
         )
         rows = dict(answer)  # a stream with nothing behind the id is missing
-        found = [(each.stream, rows.get(key, ())) for each, key in zip(ranges, keys, strict=True)]
-        self._ended -= {stream for stream, _ in found}
-        self._ended |= {stream for stream, some in found if len(some) < most}
-        read = [ReadEntries(_deliveries(stream, some), len(some) < most) for stream, some in found]
-        for each, entries in zip(ranges, read, strict=True):
-            self._unsettled[each.stream].update([one.entry_id for one in entries.entries])
+        found = [rows.get(key, ()) for key in keys]
+        return self._read_of(ranges, [(some, len(some) < most) for some in found])
+
+    def _read_of(
+        self, ranges: Sequence[ReadRange], found: Iterable[tuple[Sequence[_Entry], bool]]
+    ) -> list[ReadEntries]:
+        """Return the entries that were found in each range, and remember them.
+
+        Args:
+            ranges: The ranges.
+            found: For each, its entries, and whether its stream ends with them.
+        """
+        read: list[ReadEntries] = []
+        for (stream, _, _), (some, is_all) in zip(ranges, found, strict=True):
+            (self._ended.add if is_all else self._ended.discard)(stream)
+            read.append(ReadEntries(_deliveries(stream, some), is_all))
+            self._unsettled[stream].update([one.entry_id for one in read[-1].entries])
         return read
 
     async def ledgers(
@@ -369,6 +425,10 @@ class RedisPartition:
     ) -> list[bytes | None]:
         """Read packed records, and write down which deliveries will be rendered."""
         partitions = list(rendering)
+        ahead, self._ahead.ledgers = self._ahead.ledgers, {}
+        is_marked = bool(partitions) and self._ahead.marked.issuperset(partitions)
+        if is_marked and not hears and ahead.keys() >= {*digests}:
+            return [ahead[digest] for digest in digests]
         keys: list[str | bytes] = [self.keys.lease, self.keys.rendering, self.keys.wakeup]
         keys += self.keys.ledgers(digests)
         written = orjson.dumps(partitions) if partitions else b""
@@ -402,6 +462,7 @@ class RedisPartition:
     ) -> int:
         """Open the intents of a lease holder that vanished; return the time of their end (ms)."""
         k = self.keys
+        self._ahead = _Ahead()
         end_ms = await self._write(
             "open",
             (k.lease, k.intents, k.open, *map(k.ledger, records)),
@@ -420,6 +481,7 @@ class RedisPartition:
 
     async def settle(self, settlement: Settlement) -> int:
         """Write outcomes by an idempotent script, repeated until Redis has confirmed it."""
+        self._ahead = _Ahead()
         call = settle_call(
             self.keys,
             settlement,
@@ -470,6 +532,7 @@ class RedisPartition:
 
     async def carry_over(self, replacements: Sequence[Replacement]) -> None:
         """Replace deliveries by others, except those that are not there any more."""
+        self._ahead = _Ahead()
         for first in range(0, len(replacements), _REPLACED_AT_ONCE):
             keys, args = carry_call(self.keys, replacements[first : first + _REPLACED_AT_ONCE])
             (replaced,) = await self._write("carry_over", keys, (self.token, *args))
@@ -552,11 +615,11 @@ def _sorted(names: Iterable[bytes]) -> tuple[str, ...]:
     return tuple(sorted([name.decode() for name in names]))
 
 
-def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+def _pairs(flat: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
     return zip(flat[::2], flat[1::2], strict=True)
 
 
-def _deliveries(stream: str, rows: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Delivery]:
+def _deliveries(stream: str, rows: Iterable[_Entry]) -> list[Delivery]:
     _, trigger = split_stream_name(stream)
     entries = ((i.decode(), *read_entry(fields)) for i, fields in rows)
     return [Delivery(stream, trigger, i, header, p, h) for i, h, header, p in entries]

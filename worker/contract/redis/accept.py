@@ -80,6 +80,18 @@ class Roll:
     members: Sequence[Member]
 
 
+class WakeUpText(NamedTuple):
+    """A wake-up for the queue of a broker that is the same Redis as the deliveries'.
+
+    Attributes:
+        queue: The name of the queue.
+        text: The message, as Celery reads it.
+    """
+
+    queue: str
+    text: bytes
+
+
 class Entrant(NamedTuple):
     """Somebody of whom an entrance is accepted, whose name a sync will need.
 
@@ -120,6 +132,7 @@ def accept_call(
     roll: Roll | None = None,
     entrants: Collection[Entrant] = (),
     claimed: bytes | None = None,
+    wakeup: WakeUpText | None = None,
 ) -> ScriptCall:
     """Return the call that adds these deliveries to one partition.
 
@@ -139,6 +152,8 @@ def accept_call(
         claimed: The id of the secret with which the digests were made, since Redis was claimed:
             where it has another one by now, or has lost it, nothing is added; b"" = it was open.
             None = the caller holds the lease, which would be gone as well.
+        wakeup: The wake-up that is left in its queue if nobody was woken yet; None = the caller
+            sends it.
     """
     index: dict[tuple[str, str], str] = {}
     streams: list[str] = []
@@ -160,6 +175,7 @@ def accept_call(
         members=keys.members(roll.sync) if roll else None,
         former=keys.former_members(roll.sync) if roll else None,
         tokens=keys.synctokens if roll else None,
+        queue=wakeup.queue if wakeup else None,
         named=[keys.members(sync) for sync in syncs],
         formers=[keys.former_members(sync) for sync in syncs],
         job=job,
@@ -170,6 +186,7 @@ def accept_call(
         epoch=epoch or "",
         secret=(PROTECTION.secret_id if claimed is None else claimed).hex(),
         claims=int(bool(claimed)),
+        message=wakeup.text if wakeup else b"",
         entry_streams=" ".join(streams),
         entry_numbers=" ".join([str(new.number) for new in deliveries]),
         stream_names=names,

@@ -112,6 +112,11 @@ class RedisSettings(Section):
         self._numbering = numbering
 
     @property
+    def carries_messages(self) -> bool:
+        """Say whether the Redis that holds the deliveries is Celery's broker, too."""
+        return self.broker_url in {"", self.url}
+
+    @property
     def ids(self) -> DestinationIds:
         """Return the ids of destinations, as Redis was last known to have them."""
         return self._ids

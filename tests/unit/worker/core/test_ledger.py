@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segrelay.worker.contract.ledger import Item, Record, pack, unpack
+from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.words import Direction, Skip
 from segrelay.worker.core.ledger import (
     is_in_doubt,
@@ -21,20 +21,6 @@ from segrelay.worker.core.ledger import (
 from segrelay.worker.core.supersede import LedgerEvent
 
 ENTER, EXIT, CHANGE = Direction.ENTER, Direction.EXIT, Direction.CHANGE
-LARGEST = 2**56 - 1
-
-times = st.integers(0, LARGEST) | st.sampled_from([0, 1, LARGEST])
-items = st.builds(
-    Item,
-    st.sampled_from(list(Direction)),
-    times,
-    times,
-    st.integers(0, 2**32 - 1),
-    st.booleans(),
-    st.integers(0, 255),
-)
-numbers = st.integers(0, 2**21)
-records = st.builds(Record, times, st.dictionaries(st.tuples(numbers, numbers), items, max_size=6))
 events = st.builds(
     LedgerEvent,
     st.integers(1, 9),
@@ -50,36 +36,6 @@ def enter(at: int, *, trigger: int = 1, audience: int = 1, **more: Any) -> Ledge
 
 def leave(at: int, *, trigger: int = 2, audience: int = 1, **more: Any) -> LedgerEvent:
     return LedgerEvent(at, EXIT, trigger, audience, **more)
-
-
-@given(record=records)
-def test_a_record_survives_being_packed(record: Record) -> None:
-    assert unpack(pack(record)) == record
-
-
-def test_a_time_that_is_the_one_of_the_profile_data_takes_no_bytes_of_its_own() -> None:
-    at = 1_790_000_000_123_456
-    once = with_delivered(Record(), enter(at))
-    twice = with_delivered(once, enter(at + 1, audience=2))
-    left = with_delivered(once, leave(at + 1), data_sent=False)
-
-    assert [len(pack(record)) for record in (once, twice, left)] == [11, 21, 21]
-
-
-def test_a_record_of_the_first_format_can_be_read() -> None:
-    at, tried = 1_790_000_000_123_456, 1_790_000_000_123_457
-    text = bytes([1]) + at.to_bytes(8, "big")
-    text += bytes([1, 2, 4]) + at.to_bytes(7, "big")
-    text += bytes([3, 4, 1 | 8]) + tried.to_bytes(7, "big")
-
-    record = unpack(text)
-
-    assert record == Record(at, {(1, 2): Item(ENTER, at), (3, 4): Item(EXIT, 0, tried)})
-    assert unpack(pack(record)) == record
-
-
-def test_an_unknown_profile_has_an_empty_record() -> None:
-    assert unpack(None) == Record()
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@
 --     token of its step, and for each of its members the value as it was found ("" = there was none) and the one that it becomes
 --     ("" = it goes); for each name that a sync will need the index of its key in `named`; the names `lane|trigger` of the streams; the
 --     indices of the entries' streams, and the numbers of their events within the chunk, or of their members, each separated by spaces;
---     when the first of the entries was accepted (ms); the epoch of the job's reader ("" = it has none).
---@keys counts streams wakeup jobs epochs lease stream... members? former? tokens? named... formers...
---@args job position sync token accepted_ms epoch secret claims entry_streams entry_numbers stream_names... changes[field was becomes] names[known field value] entries[header profile]
+--     when the first of the entries was accepted (ms); the epoch of the job's reader ("" = it has none); the wake-up to leave in `queue`.
+--@keys counts streams wakeup jobs epochs lease stream... members? former? tokens? queue? named... formers...
+--@args job position sync token accepted_ms epoch secret claims message entry_streams entry_numbers stream_names... changes[field was becomes] names[known field value] entries[header profile]
 --
 -- The wakeup is 1 if it was woken live work, 3 for backfill: live work does not wait for the turn of the other.
 -- `epochs` holds the epochs of jobs, `jobs` the job's position, and under `job|chunk` the numbers of the events that were added at that
@@ -25,7 +25,8 @@
 -- empty.
 -- Returns {added, wake, then per stream: id of its first and of its last new entry, "" = none}; {-1} for such a step,
 -- {-2} for such a reader; {-3} if the number of partitions is another one by now, or is being changed: nobody reads here; {-4} for another secret.
--- wake is 1 if nobody was woken yet.
+-- wake is 1 if nobody was woken yet, and the caller has to: where this Redis is Celery's broker as well, `queue` is the queue in which the
+-- wake-up is left with the write, and the worker has it as soon as the disk has what was added.
 
 --@include _add
 --@include _members
@@ -144,7 +145,8 @@ if total > 0 then
   local wakeup = redis.call('GET', key_wakeup)
   if not wakeup or (live and wakeup == '3') then
     redis.call('SET', key_wakeup, live and '1' or '3')
-    wake = 1
+    -- What was added stays added, also where nothing can be pushed to the queue.
+    wake = key_queue and type(redis.pcall('LPUSH', key_queue, arg_message)) == 'number' and 0 or 1
   end
 end
 local told = {total, wake}
