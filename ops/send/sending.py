@@ -15,7 +15,7 @@ import typer
 from segrelay.ops.terminal.console import mention, progress
 from segrelay.ops.terminal.interrupts import Interruption, interruptible_between_steps
 from segrelay.ops.terminal.options import Timeout
-from segrelay.producer.events.payloads import Payload, is_row, is_timeless, values_of
+from segrelay.producer.events.payloads import Payload, is_row, is_timeless, reread, values_of
 from segrelay.producer.publish import Publisher, in_bulk
 from segrelay.producer.publishing.published import Draft, Published, PublishOptions
 from segrelay.producer.publishing.writing import JobPosition
@@ -59,7 +59,7 @@ class Deadline:
 
 
 _Drafted = tuple[Sequence[Payload], Draft | None]
-"""A batch and its draft."""
+"""A batch, whose values may have been dropped, and its draft."""
 
 
 @dataclass(slots=True)
@@ -88,7 +88,7 @@ class Sending:
     _in_flight: Sequence[Payload] = ()
 
     def run(
-        self, batches: Iterable[Sequence[Payload]], advance: Callable[[int], None], *, is_live: bool
+        self, batches: Iterable[Iterable[Payload]], advance: Callable[[int], None], *, is_live: bool
     ) -> None:
         """Publish the batches of a source, and wait where Redis has no room.
 
@@ -102,11 +102,11 @@ class Sending:
         following = iter(batches)
         try:
             with in_bulk(), ThreadPoolExecutor(1) as ahead:
-                look = partial(self._refuse_rows, is_live=is_live)
-                coming = ahead.submit(self._next, following, look)
+                read = partial(self._next, following, is_live=is_live)
+                coming = ahead.submit(read, is_first=True)
                 while (drafted := coming.result()) is not None:
                     batch, draft = drafted
-                    coming = ahead.submit(self._next, following)
+                    coming = ahead.submit(read)
                     self.published += self._publish(batch, draft)
                     self._position += len(batch)
                     self._last, self._in_flight = batch, ()
@@ -117,21 +117,26 @@ class Sending:
             raise
 
     def _next(
-        self,
-        following: Iterator[Sequence[Payload]],
-        look: Callable[[Sequence[Payload]], None] = lambda _: None,
+        self, following: Iterator[Iterable[Payload]], *, is_live: bool, is_first: bool = False
     ) -> _Drafted | None:
         """Read, look at and draft the next batch; None when there are no more.
 
         There is no draft where Redis is away: that is told when it is the batch's turn.
         """
-        batch = next(following, None)
-        if batch is None:
+        coming = next(following, None)
+        if coming is None:
             return None
-        look(batch)
+        if is_live or is_first:
+            # A draft has the time of its beginning: by then all that came by a pipe has to be here.
+            coming = list(coming)
+            if is_first:
+                self._refuse_rows(coming, is_live=is_live)
+        batch: list[Payload] = []
+        rest = iter(coming)
         try:
-            return batch, self.publisher.draft(batch, None, self.options)
+            return batch, self.publisher.draft(_kept(rest, batch), None, self.options)
         except RedisUnavailable:
+            batch += rest
             return batch, None
 
     def _refuse_rows(self, batch: Sequence[Payload], *, is_live: bool) -> None:
@@ -161,10 +166,10 @@ class Sending:
                 draft = None
             self._in_flight = batch
             try:
-                drafted = draft or self.publisher.draft(batch, None, self.options)
+                drafted = draft or self.publisher.draft(map(reread, batch), None, self.options)
                 return self.publisher.write_draft(drafted, progress)
             except RedisUnavailable as error:
-                may_repeat = self.digest or not any(is_timeless(each.value) for each in batch)
+                may_repeat = self.digest or not _has_timeless(batch)
                 if not may_repeat or self.deadline.passed(
                     since=begun, unless_given=self.away_seconds
                 ):
@@ -215,7 +220,7 @@ class Sending:
         if not self._in_flight:
             sure += ", and nothing behind that line" if self._last else ": nothing was written"
         unsure = [payload for payload in self._last if payload.line >= line]
-        if any(is_timeless(payload.value) for payload in (*unsure, *self._in_flight)):
+        if _has_timeless((*unsure, *self._in_flight)):
             return (
                 f"{sure}. Among what may be there twice, if all from line {line} on is sent again, "
                 "are changes without a time: these would be delivered twice."
@@ -224,6 +229,19 @@ class Sending:
             f"{sure}. Sending all from line {line} on again is safe: what is there twice is "
             "delivered once."
         )
+
+
+def _kept(payloads: Iterable[Payload], kept: list[Payload]) -> Iterator[Payload]:
+    """Yield payloads and keep them, each without its value once that was dealt with."""
+    for payload in payloads:
+        kept.append(payload)
+        yield payload
+        payload.value = None
+
+
+def _has_timeless(payloads: Iterable[Payload]) -> bool:
+    """Say whether there are changes without a time, each of which is new whenever it is sent."""
+    return any(is_timeless(payload.value) for payload in map(reread, payloads))
 
 
 def seconds_of(text: str) -> float | None:

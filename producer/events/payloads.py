@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
@@ -101,6 +101,13 @@ class Payload:
     error: str = ""
     reason: Refusal = Refusal.UNREADABLE
     state: bool = False
+
+
+def reread(payload: Payload) -> Payload:
+    """Return a payload with its value, which is parsed again if it was dropped."""
+    if payload.error or payload.value is not None:
+        return payload
+    return replace(payload, value=load(payload.text))
 
 
 class ReadingRules(NamedTuple):

@@ -11,7 +11,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Self
 
 import orjson
 
@@ -64,16 +64,17 @@ def routing_digest(settings: Settings) -> str:
 
 
 def export(
-    profile: dict[str, Any], fields: tuple[str, ...], identity: str
+    profile: dict[str, Any], fields: tuple[str, ...], identity: str, ending: bytes = b""
 ) -> tuple[bytes, frozenset[str]]:
     """Return the packed profile of a delivery: all of it, or only these fields.
 
     The second result names the fields whose integers above 2^53 are carried as text.
 
     Args:
-        profile: With its one segment event.
+        profile: With its one segment event, or with the identity alone where that is the ending.
         fields: Beside the identity and `segment_events`, which are always carried; () = all.
         identity: The configured identity field.
+        ending: The text behind the last field of a profile that has no segment event itself.
 
     Raises:
         PayloadRefused: `unreadable` (nested too deep, or no JSON) or `too_large`.
@@ -87,6 +88,8 @@ def export(
         is_deep = isinstance(error, RecursionError) or "Recursion" in str(error)
         why = "is nested deeper than 254 levels" if is_deep else "holds what JSON has no form for"
         raise PayloadRefused(Refusal.UNREADABLE, f"The profile {why}.") from error
+    if ending:
+        text = text[:-1] + ending
     if len(text) > LARGEST_PROFILE_BYTES:
         raise PayloadRefused(
             Refusal.TOO_LARGE,
@@ -100,6 +103,38 @@ _Matched = Sequence[tuple[Event, Sequence[Trigger]]]
 """An event with the triggers that want it; with two pairs, under its former and its new slug."""
 _Part = tuple[Header, dict[str, Any], Sequence[Trigger]]
 """The header and profile of deliveries, and the triggers that they are for."""
+
+
+class _RowEvent(NamedTuple):
+    """The event of all rows of a block that are profiles without events: only people differ.
+
+    Attributes:
+        ending: The JSON text that follows the last field of a profile: its segment event.
+        header: Of somebody.
+        deliveries: Of each trigger that wants it: the destination, the trigger's name and export
+            fields, and the header without the digest.
+        triggers: All of them.
+    """
+
+    ending: bytes
+    header: Header
+    deliveries: Sequence[tuple[str, str, tuple[str, ...], tuple[Any, ...]]]
+    triggers: Sequence[Trigger]
+
+    @classmethod
+    def of(cls, header: Header, profile: dict[str, Any], triggers: Sequence[Trigger]) -> Self:
+        """Return it from the deliveries of somebody."""
+        events = orjson.dumps({SEGMENT_EVENTS: profile[SEGMENT_EVENTS]})
+        headers = [_header_for(header, trigger)[1:] for trigger in triggers]
+        return cls(
+            b"," + events[1:],
+            header,
+            [
+                (trigger.destination, trigger.name, trigger.export_fields, own)
+                for trigger, own in zip(triggers, headers, strict=True)
+            ],
+            triggers,
+        )
 
 
 class Drafter:
@@ -129,7 +164,7 @@ class Drafter:
             form: the event of payloads that are profiles without any; None = they are refused.
         """
         draft = self._empty(options)
-        common = self._common(form, draft)
+        common = self._row_event(form, draft)
         for number, payload in enumerate(payloads, start=1):
             if isinstance(payload, Event):
                 draft.result.payloads += 1
@@ -139,7 +174,7 @@ class Drafter:
                 row = _parsed(payload, number) if isinstance(payload, bytes) else payload
                 if form is None:
                     self._draft_payload(row, draft, number)
-                elif not common or not self._draft_row(row, common, draft):
+                elif common is None or not self._draft_row(row, common, draft):
                     for one in payloads_of(row, form):
                         self._draft_payload(one, draft, number)
         return draft
@@ -171,37 +206,54 @@ class Drafter:
         draft.result = Published()
         return draft, results
 
-    def _common(self, form: RowForm | None, draft: Draft) -> Sequence[_Part]:
-        """Return the deliveries of somebody in a row, of which only the person differs from others.
+    def _row_event(self, form: RowForm | None, draft: Draft) -> _RowEvent | None:
+        """Return the event that profiles without events get.
 
-        Making them once takes a third of what making them for each row would. There are none if
-        the rows' events differ in more than the person, or if nobody wants them.
+        Making it once takes a third of what making it for each row would. There is none if the
+        rows' events differ in more than the person, or if nobody wants them.
         """
         if form is None or form.column:
-            return ()
+            return None
         profile = {draft.reading.identity: "x", PROFILE_ID: "x", SEGMENT_EVENTS: [form.entry({})]}
         (event,) = events_of(profile, draft.reading._replace(state=True))
         if isinstance(event, Refused) or self._store.now_called(event.audience) != event.audience:
-            return ()
-        return self._parts(self._matched(event, draft), draft)
+            return None
+        parts = self._parts(self._matched(event, draft), draft)
+        return _RowEvent.of(*parts[0]) if parts else None
 
-    def _draft_row(self, row: Payload, common: Sequence[_Part], draft: Draft) -> bool:
+    def _draft_row(self, row: Payload, common: _RowEvent, draft: Draft) -> bool:
         """Add the deliveries of a profile without events; in any doubt, return False instead."""
-        if row.error or type(row.value) is not dict or has_own_events(row.value):
+        profile = row.value
+        if row.error or type(profile) is not dict or has_own_events(profile):
             return False
-        ((header, sample, triggers),) = common
-        profile = {**row.value, SEGMENT_EVENTS: sample[SEGMENT_EVENTS]}
+        identity, lane, number = draft.reading.identity, draft.lane, draft.numbers + 1
+        added: list[tuple[str, NewDelivery]] = []
+        as_text: set[str] = set()
+        whole = b""
         try:
-            key = profile_key(profile, draft.reading.identity)
-            own = Header._make((digest_of(key), *header[1:]))
-            self._deliver(key, [(own, profile, triggers)], draft, draft.numbers + 1)
+            key = profile_key(profile, identity)
+            digest = digest_of(key)
+            for destination, trigger, fields, header in common.deliveries:
+                packed = b"" if fields else whole
+                if not packed:
+                    packed, changed = export(profile, fields, identity, common.ending)
+                    if changed:
+                        as_text |= changed
+                    whole = whole if fields else packed
+                own = Header._make((digest, *header))
+                added.append((destination, NewDelivery(lane, trigger, own, packed, number)))
         except (PayloadRefused, ValueError):
             return False
-        draft.numbers += 1
+        partition = draft.numbering.of(key, digest)
+        for destination, delivery in added:
+            draft.add((destination, partition), delivery)
+        if as_text:
+            draft.result.as_text.update(as_text)
+        draft.numbers = number
         draft.result.payloads += 1
         draft.result.events += 1
         if self._settings.sync:
-            self._add_entrants(key, header, triggers, draft)
+            self._add_entrants(key, common.header._replace(digest=digest), common.triggers, draft)
         return True
 
     def _draft_payload(self, payload: Payload, draft: Draft, number: int) -> None:
@@ -437,22 +489,21 @@ class Drafter:
                     if changed:
                         as_text |= changed
                     whole = whole if fields else packed
-                own, skip_hook = header, trigger.skip_hook
-                if skip_hook is not None and skip_hook != header.skip_hook:
-                    own = header._replace(skip_hook=skip_hook)
+                own = _header_for(header, trigger)
                 delivery = NewDelivery(draft.lane, trigger.name, own, packed, number)
                 added.append(((trigger.destination, partition), delivery))
         for address, delivery in added:
-            others = draft.deliveries.get(address)
-            if others is None:
-                draft.deliveries[address] = [delivery]
-            else:
-                others.append(delivery)
-            draft.digests.append(delivery.header.digest)
-            draft.size_bytes += len(delivery.profile)
-            draft.result.without_hook += delivery.header.skip_hook
+            draft.add(address, delivery)
         if as_text:
             draft.result.as_text.update(as_text)
+
+
+def _header_for(header: Header, trigger: Trigger) -> Header:
+    """Return the header of an event's delivery for one trigger, which may overrule the hook."""
+    skip_hook = trigger.skip_hook
+    if skip_hook is None or skip_hook == header.skip_hook:
+        return header
+    return header._replace(skip_hook=skip_hook)
 
 
 def _parsed(text: bytes, number: int) -> Payload:

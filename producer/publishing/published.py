@@ -225,6 +225,19 @@ class Draft:
         """Return how many deliveries there are."""
         return len(self.digests)
 
+    def add(self, address: PartitionAddress, delivery: NewDelivery) -> None:
+        """Add a delivery for a partition."""
+        others = self.deliveries.get(address)
+        if others is None:
+            self.deliveries[address] = [delivery]
+        else:
+            others.append(delivery)
+        header = delivery.header
+        self.digests.append(header.digest)
+        self.size_bytes += len(delivery.profile)
+        if header.skip_hook:
+            self.result.without_hook += 1
+
     def people(self, since: int) -> tuple[bytes, ...]:
         """Return the digests of the profiles in all deliveries but the first ones, each once."""
         return tuple(dict.fromkeys(self.digests[since:]))

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
@@ -148,34 +149,41 @@ def batches(
     is_live: bool = False,
     times: int = 1,
     stops: Callable[[], bool] = lambda: False,
-) -> Iterator[list[Payload]]:
-    """Yield payloads in batches of a thousand or 4 MB; a source always gives the same batches.
+) -> Iterator[Iterator[Payload]]:
+    """Yield batches of a thousand payloads or 4 MB; a source always gives the same batches.
+
+    A batch is read while it is gone through, which has to be done before the next one: so each
+    payload can be dealt with, and its value dropped, while it is in the processor's cache.
 
     Args:
         payloads: None where none came for a while.
-        is_live: Yield also what came in the last second, however little it is.
+        is_live: End a batch also with what came in the last second, however little it is.
         times: The factor by which the batches are larger than usual, see `blocks.block_times`.
-        stops: A function that says whether to stop reading; what was read is yielded before.
+        stops: A function that says whether to stop reading; the batch ends with what was read.
     """
-    batch: list[Payload] = []
-    count = size = 0
-    begun = time.monotonic()
-    for payload in payloads:
-        if payload is not None:
-            begun = begun if batch else time.monotonic()
-            batch.append(payload)
-            count += len(values_of(payload.value))
-            size += len(payload.text)
-        waited = is_live and (payload is None or time.monotonic() - begun >= LIVE_SECONDS)
-        stopped = stops()
-        is_full = count >= times * BATCH_PAYLOADS or size >= times * BATCH_BYTES
-        if batch and (is_full or waited or stopped):
-            yield batch
-            batch, count, size = [], 0, 0
-        if stopped:
+    coming = iter(payloads)
+    stopped = False
+
+    def batch(first: Payload) -> Iterator[Payload]:
+        nonlocal stopped
+        count = size = 0
+        begun = time.monotonic()
+        for payload in chain((first,), coming):
+            if payload is not None:
+                count += len(values_of(payload.value))
+                size += len(payload.text)
+                yield payload
+            waited = is_live and (payload is None or time.monotonic() - begun >= LIVE_SECONDS)
+            stopped = stops()
+            is_full = count >= times * BATCH_PAYLOADS or size >= times * BATCH_BYTES
+            if is_full or waited or stopped:
+                return
+
+    for first in coming:
+        if first is not None:
+            yield batch(first)
+        if stopped or stops():
             return
-    if batch:
-        yield batch
 
 
 @contextmanager

@@ -7,7 +7,8 @@ of the profile: a JSON object with exactly one entry in `segment_events`, compre
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from binascii import hexlify
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, Self
@@ -146,8 +147,31 @@ def with_direction(profile: dict[str, Any], direction: Direction) -> dict[str, A
 
 def encode_header(header: Header) -> bytes:
     """Return a header as the text of an entry's field `h`."""
+    return encode_headers((header,))[0]
+
+
+def encode_headers(headers: Iterable[Header]) -> list[bytes]:
+    """Return the texts of headers.
+
+    Of headers that follow each other and differ only in the person, as those of a backfill do, the
+    rest is written once.
+    """
+    texts: list[bytes] = []
+    shared: tuple[Any, ...] = ()
+    begin = end = b""
+    for header in headers:
+        others = header[1:]
+        if others != shared:
+            shared = others
+            begin, end = _around_digest(header)
+        texts.append(begin + hexlify(header[0]) + end)
+    return texts
+
+
+def _around_digest(header: Header) -> tuple[bytes, bytes]:
+    """Return the text of a header before and behind the digest."""
     (
-        digest,
+        _,
         audience,
         direction,
         time_us,
@@ -163,9 +187,7 @@ def encode_header(header: Header) -> bytes:
     flags = (
         _STATE * state | _SKIP_HOOK * hook | _REPAIR * repair | _AGAIN * again | _FORMER * former
     )
-    return b'[%d,"%b",%b,"%b",%d,%d,%d,%d]' % (
-        ENTRY_FORMAT,
-        digest.hex().encode(),
+    return b'[%d,"' % ENTRY_FORMAT, b'",%b,"%b",%d,%d,%d,%d]' % (
         _json_text(audience),
         direction.encode(),
         time_us,

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from segrelay.worker.contract.events import Header, encode_header
+from segrelay.worker.contract.events import Header, encode_headers
 from segrelay.worker.contract.keys import PartitionKeys, stream_name
 from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.scripts import (
@@ -157,13 +157,11 @@ def accept_call(
     """
     index: dict[tuple[str, str], str] = {}
     streams: list[str] = []
-    headers: list[bytes] = []
-    for lane, trigger, header, _, _ in deliveries:
+    for lane, trigger, _, _, _ in deliveries:
         pair = (lane, trigger)
         if pair not in index:
             index[pair] = str(len(index) + 1)
         streams.append(index[pair])
-        headers.append(encode_header(header))
     names = [stream_name(*pair) for pair in index]
     syncs = list(dict.fromkeys(entrant.sync for entrant in entrants))
     number = {sync: at for at, sync in enumerate(syncs, start=1)}
@@ -203,7 +201,7 @@ def accept_call(
             "value": [one.mark for one in entrants],
         },
         entries={
-            "header": headers,
+            "header": encode_headers([new.header for new in deliveries]),
             "profile": _profiles(deliveries),
         },
     )

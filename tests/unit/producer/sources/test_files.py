@@ -1,10 +1,11 @@
 """Sources that a person names."""
 
 import os
+from dataclasses import replace
 
 import pytest
 
-from segrelay.producer.events.payloads import Payload
+from segrelay.producer.events.payloads import Payload, reread
 from segrelay.producer.sources.files import PipeLines, batches, opened
 
 
@@ -53,7 +54,49 @@ def test_what_was_read_is_yielded_before_reading_stops():
             read.append(payload)
             yield payload
 
-    (batch,) = batches(reading(), stops=lambda: len(read) == 3)
+    (batch,) = map(list, batches(reading(), stops=lambda: len(read) == 3))
 
     assert batch == payloads[:3]
     assert read == payloads[:3]
+
+
+def test_a_batch_ends_with_what_came_in_the_last_second_or_before_a_pause():
+    payloads = [Payload(b"{}", {}, line) for line in range(1, 5)]
+
+    def reading():
+        yield None
+        yield from payloads[:3]
+        yield None
+        yield None
+        yield payloads[3]
+
+    parts = map(list, batches(reading(), is_live=True))
+
+    assert list(parts) == [payloads[:3], payloads[3:]]
+
+
+def test_batches_of_a_source_are_whole_thousands_whether_values_are_kept_or_not():
+    def sizes(drops):
+        payloads = [Payload(b"[]", [{}] * (line % 3), line) for line in range(1, 2_501)]
+        for batch in batches(iter(payloads)):
+            found = []
+            for payload in batch:
+                found.append(payload.line)
+                payload.value = None if drops else payload.value
+            yield found
+
+    kept = list(sizes(drops=False))
+
+    assert [len(lines) for lines in kept] == [750, 750, 750, 250]
+    assert list(sizes(drops=True)) == kept
+
+
+def test_a_payload_whose_value_was_dropped_is_read_again_from_its_text():
+    whole = Payload(b'{"a": 36893488147419103232}', {"a": 2**65}, 7, 2)
+    dropped = replace(whole, value=None)
+    broken = Payload(b"{", None, 8, error="Not JSON.")
+
+    assert reread(dropped) == whole
+    assert reread(whole) is whole
+    assert reread(broken) is broken
+    assert reread(Payload(b"null", None)).value is None
