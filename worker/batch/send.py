@@ -23,6 +23,7 @@ from segrelay.worker.batch.partition import IntendedDelivery, Intent, Partition,
 from segrelay.worker.batch.render import RowRenderer
 from segrelay.worker.batch.settle import Settler
 from segrelay.worker.batch.state import Clock
+from segrelay.worker.contract.redis.scripts import one_round_trip
 from segrelay.worker.contract.words import LIVE, Death
 from segrelay.worker.core.gate import APART, LIVE_FIRST, Closed, Gate, Open, SendTime
 from segrelay.worker.core.verdicts import (
@@ -266,11 +267,12 @@ class BatchSender:
     async def _send_at_once(self, permit: SendPermit, request: Request) -> None:
         """Book a send time and write the intent in one round trip, and send the request."""
         request.intent = _intent_of(request)
-        booking = asyncio.ensure_future(permit.book())
-        try:
-            permit.intent_ms = await self.partition.intent(request.intent)
-        finally:
-            [booked] = await asyncio.gather(booking, return_exceptions=True)
+        with one_round_trip():
+            booking = asyncio.ensure_future(permit.book())
+            try:
+                permit.intent_ms = await self.partition.intent(request.intent)
+            finally:
+                [booked] = await asyncio.gather(booking, return_exceptions=True)
         if isinstance(booked, BaseException):
             raise booked
         if booked is None:

@@ -165,6 +165,22 @@ def test_ids_go_on_behind_those_of_a_removed_stream_when_the_lease_was_given_bac
     assert order_of(ada.entry_id) < order_of(bench.deliveries()[0].entry_id)
 
 
+def test_removing_another_stream_does_not_set_back_the_ids_behind_a_removed_one(
+    bench: Bench,
+) -> None:
+    bench.accept("eve", trigger="gold-enter")
+    bench.world.accept_ahead(new("ada"), 3_600)
+    take(bench)
+    (ada,) = bench.deliveries()
+    (eve,) = bench.deliveries("live|gold-enter")
+    settle(bench, Settlement([settled(ada, Skip.DUPLICATE)]))
+
+    settle(bench, Settlement([settled(eve, Skip.DUPLICATE)]))
+    bench.accept("bob")
+
+    assert order_of(ada.entry_id) < order_of(bench.deliveries()[0].entry_id)
+
+
 def test_a_repeated_settlement_tells_the_end_of_the_note_that_it_opened(bench: Bench) -> None:
     ada = held_with(bench, "ada")[0]
     bench.run(bench.one.intent(intent_of("n", ada)))

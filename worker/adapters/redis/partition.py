@@ -63,11 +63,9 @@ SETTLE: Final = scripts.source("settle")
 TAKE: Final = scripts.source("take")
 _HASHES: Final = ("intents", "open", "retry", "aside", "holds", "orphans")
 _FEW_ENTRIES: Final = 2
-_FEW_BYTES: Final = 4_000
-"""The most entries and bytes of a stream that are read again to see whether all of it may go.
+"""The most entries that are settled of a stream at once for it to be removed if that empties it.
 
-Reading costs time by their bytes: beyond two entries, removing them by name costs less.
-"""
+Others get work again soon: an empty stream takes a few hundred bytes, a new one some time."""
 
 
 def settle_call(
@@ -199,9 +197,8 @@ def carry_call(
 
 
 def _last(group: Sequence[Delivery], *, is_whole: bool) -> int:
-    """Return 2 for a group that may be all that is in its stream, if it is worth a look; else 1."""
-    is_few = len(group) <= _FEW_ENTRIES and sum(delivery.size for delivery in group) <= _FEW_BYTES
-    return 2 if is_whole and is_few else 1
+    """Return 2 for a group after which its stream is removed if it is empty; else 1."""
+    return 2 if is_whole and len(group) <= _FEW_ENTRIES else 1
 
 
 def _wait(wait: Wait | None) -> bytes:

@@ -19,11 +19,14 @@ lose digits of it.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -268,6 +271,9 @@ async def run_script_async(
     """
     if replicated and client.replicas:
         return (await run_each_async(client, [(text, ScriptCall(keys, args))], replicated=True))[0]
+    shared = _SHARED.get()
+    if shared is not None:
+        return await shared.run(client, (text, ScriptCall(keys, args)))
     try:
         return await client.execute_command("EVALSHA", digest(text), len(keys), *keys, *args)
     except NoScriptError:
@@ -350,6 +356,59 @@ async def run_each_async(
     if unknown:
         _fill(answers, unknown, await ask([_by_text(calls[at]) for at in unknown]))
     return _first_raised(answers)
+
+
+@contextmanager
+def one_round_trip() -> Iterator[None]:
+    """Send the scripts that the tasks of this block run in one round trip.
+
+    Those go together that begin in the same turn of the event loop. Over two connections, the
+    second one would wait until Redis' disk has what the first one has written, and then for its
+    own. If a call fails, all that went with it do. What waits for replicas goes alone.
+    """
+    token = _SHARED.set(_SharedRoundTrip())
+    try:
+        yield
+    finally:
+        _SHARED.reset(token)
+
+
+@dataclass(slots=True, eq=False)
+class _SharedRoundTrip:
+    """The calls of scripts that have begun since the last ones went to Redis."""
+
+    _calls: list[tuple[tuple[str, ScriptCall], asyncio.Future[Any]]] = field(default_factory=list)
+    _sending: asyncio.Task[None] | None = None
+
+    async def run(self, client: AsyncRedis, call: tuple[str, ScriptCall]) -> Any:
+        """Run a script together with the others of this turn; see `run_script_async`."""
+        answer = asyncio.get_running_loop().create_future()
+        self._calls.append((call, answer))
+        if len(self._calls) == 1:
+            # It has its turn behind all tasks that are ready by now.
+            self._sending = asyncio.ensure_future(self._send(client))
+        return await answer
+
+    async def _send(self, client: AsyncRedis) -> None:
+        calls, self._calls = self._calls, []
+        waiting = [answer for _, answer in calls]
+        try:
+            answers = await run_each_async(client, [call for call, _ in calls])
+        except asyncio.CancelledError:
+            for answer in waiting:
+                answer.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001 - whoever waits for it raises it
+            for answer in waiting:
+                if not answer.done():
+                    answer.set_exception(error)
+            return
+        for answer, found in zip(waiting, answers, strict=True):
+            if not answer.done():
+                answer.set_result(found)
+
+
+_SHARED: Final = ContextVar[_SharedRoundTrip | None]("shared_round_trip", default=None)
 
 
 _Words = Sequence[Value]

@@ -20,10 +20,9 @@
 --@args token intent open_ms retention ledger_lengths ledger_texts names... groups[stream last field ids tellers deaths] deaths... waits[trigger text] asides[stream id text] adds[field amount] lines... large... people[digest text] records... ends...
 -- A dead letter is: id, newline, cause, newline, sample of the cause, newline, the dead letter itself.
 --
--- XDEL decides: what it did not remove changes no count and writes no dead letter. Streams that hold nothing but a group are removed whole,
--- all by one command, and what was in them counts as removed; no id is given again that was in one, see `_add`. A ledger is written
--- once, as its one text says: if a request was made, or an entry that it tells of was removed. Of a request whose intent is gone or
--- open already, nothing is written again.
+-- XDEL decides: what it did not remove changes no count and writes no dead letter. A stream that a group of few entries leaves empty is
+-- removed, and no id is given again that was in one, see `_add`. A ledger is written once, as its one text says: if a request was made, or
+-- an entry that it tells of was removed. Of a request whose intent is gone or open already, nothing is written again.
 -- Returns {1, removed, end of the intent (ms, 0 = closed)}; {2, 0, that end} if it had been settled already; {0, 0, 0} if somebody
 -- else holds the lease.
 --@include _calls
@@ -94,7 +93,9 @@ local function remove_alike(group)
   touch(group)
   settle_group(group, gone)
 end
-local few = {}
+-- The names of streams of which few entries are settled: if that leaves them empty they are removed, and no id up to this floor is given
+-- again. It never goes back, though the clock may.
+local few, floor_now = {}, math.max(now, tonumber(floor or now))
 local dead_letters_before = at_deaths
 for at = 1, n_groups do
   local group = {field = ARGV[at_groups_field + at], ids = ARGV[at_groups_ids + at], last = ARGV[at_groups_last + at]}
@@ -123,62 +124,39 @@ for at = 1, n_groups do
       end
     end
     settle_group(group, #ids, ids)
-  elseif group.last == '2' then
-    few[#few + 1] = group
   else
     remove_alike(group)
+    if group.last == '2' then
+      few[group.name] = true
+      for ms in string.gmatch(group.ids, '(%d+)%-%d+') do floor_now = math.max(floor_now, tonumber(ms)) end
+    end
   end
   dead_letters_before = dead_letters_before + dead_letters
 end
 
--- entries_at_most(most, streams): the first entries of each stream that has any, by its key.
-local function entries_at_most(most, streams)
+-- heads_of(streams): the first entry of each stream that has any, by its key.
+local function heads_of(streams)
   local found = {}
   for first = 1, #streams, MOST_VALUES / 2 do
     local words = {unpack(streams, first, math.min(first + MOST_VALUES / 2 - 1, #streams))}
     for i = 1, #words do words[#words + 1] = '0' end
-    for _, row in ipairs(redis.call('XREAD', 'COUNT', most, 'STREAMS', unpack(words)) or {}) do found[row[1]] = row[2] end
+    for _, row in ipairs(redis.call('XREAD', 'COUNT', 1, 'STREAMS', unpack(words)) or {}) do found[row[1]] = row[2] end
   end
   return found
 end
-local empty, whole = {}, {}
-local function remove_few()
-  local streams, most = {}, 1
-  for i, group in ipairs(few) do
-    streams[i] = group.stream
-    group.wanted = {}
-    for n, id in ipairs(ids_in(group.ids)) do
-      group.wanted[id] = n
-      most = math.max(most, n + 1)
-      floor = math.max(tonumber(floor or now), tonumber(string.match(id, '^%d+')))
-    end
-  end
-  local found = entries_at_most(most, streams)
-  for _, group in ipairs(few) do
-    local entries, is_whole = found[group.stream] or {}, true
-    for _, entry in ipairs(entries) do is_whole = is_whole and group.wanted[entry[1]] end
-    if not is_whole then
-      remove_alike(group)
-    elseif #entries > 0 then
-      whole[#whole + 1], empty[#empty + 1] = group.stream, group.name
-      settle_group(group, #entries)
-      if key_outcomes then
-        for _, entry in ipairs(entries) do taken[group.before + group.wanted[entry[1]]] = '1' end
-      end
-    end
-  end
-end
-if #few > 0 then remove_few() end
-if #whole > 0 then
-  for first = 1, #whole, MOST_VALUES do redis.call('UNLINK', unpack(whole, first, math.min(first + MOST_VALUES - 1, #whole))) end
-  redis.call('HSET', key_lease, 'floor', string.format('%.0f', math.max(now, floor)))
-end
 local names, streams = {}, {}
 for name, stream in pairs(touched) do names[#names + 1], streams[#streams + 1] = name, stream end
-local left = entries_at_most(1, streams)
+local left, empty, unneeded = heads_of(streams), {}, {}
 for i, stream in ipairs(streams) do
-  if not left[stream] then empty[#empty + 1] = names[i] end
+  if not left[stream] then
+    empty[#empty + 1] = names[i]
+    if few[names[i]] then unneeded[#unneeded + 1] = stream end
+  end
 end
+for first = 1, #unneeded, MOST_VALUES do
+  redis.call('UNLINK', unpack(unneeded, first, math.min(first + MOST_VALUES - 1, #unneeded)))
+end
+if #unneeded > 0 then redis.call('HSET', key_lease, 'floor', string.format('%.0f', floor_now)) end
 call_with_all('SREM', key_streams, empty)
 
 -- A request that was made is told to the ledger even if somebody took its deliveries back meanwhile.
