@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from segrelay.ops.main import app
 from segrelay.ops.sandbox import SandboxProcess
 from segrelay.producer.publish import Publisher
+from segrelay.producer.wakeups import SilentWaker
 from segrelay.templates import SHIPPED_FOLDER
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.people import seen_fields
@@ -112,7 +113,7 @@ def test_an_event_is_explained_as_a_delivery(run):
 def test_what_waits_is_rendered_and_compared_and_its_fields_are_known(run, folder):
     settings = load_settings()
     with connect(settings.redis.url) as client:
-        Publisher(client, settings, waker=Silent()).publish([SAMPLE.read_bytes()])
+        Publisher(client, settings, waker=SilentWaker()).publish([SAMPLE.read_bytes()])
         names = seen_fields(client)
     (folder / "other.jsonnet").write_text(
         TEMPLATE.replace("first_name", "frst_name").replace("city: ''", "gender: 'F'")
@@ -131,11 +132,6 @@ def test_what_waits_is_rendered_and_compared_and_its_fields_are_known(run, folde
     assert "Ann" not in str(differs)
     assert "other.jsonnet:4:33: warning:" in checked.output
     assert "did you mean first_name?" in checked.output
-
-
-class Silent:
-    def wake(self, destination, partition, *, queue):
-        """Nobody is to come."""
 
 
 def git(folder, *words):
