@@ -13,6 +13,7 @@ from segrelay.ops.main import app
 from segrelay.templates import SAMPLES_FOLDER, SHIPPED_FOLDER
 from segrelay.worker.errors import UsageWrong
 from tests.configuration import configuration, endpoint, trigger
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -127,12 +128,18 @@ def test_rendering_tells_a_skip_from_a_failure(run, tmp_path):
         "assert e.isEnter() : 'no entrance';\n{ a: e.get('none').x }"
     )
 
-    skipped = run("render", "t.jsonnet", SAMPLES_FOLDER / "exit.json", "--templates", tmp_path)
-    failed = run("render", "t.jsonnet", SAMPLES_FOLDER / "enter.json", "--templates", tmp_path)
+    def failure_with_its_line():
+        """Try again where a busy machine gave the engine that knows the line no processor."""
+        failed = run("render", "t.jsonnet", SAMPLES_FOLDER / "enter.json", "--templates", tmp_path)
+        assert failed.exit_code == 2
+        assert "failed: " in failed.output
+        return "failed: t.jsonnet:3: " in failed.output
 
-    assert (skipped.exit_code, failed.exit_code) == (0, 2)
+    skipped = run("render", "t.jsonnet", SAMPLES_FOLDER / "exit.json", "--templates", tmp_path)
+
+    assert skipped.exit_code == 0
     assert "skipped: no entrance" in skipped.output
-    assert "failed: t.jsonnet:3: " in failed.output
+    assert until(failure_with_its_line)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import threading
 from dataclasses import dataclass, field
 
+import orjson
 import pytest
 
 from segrelay.ops.send.sending import Deadline, Sending
@@ -13,7 +14,7 @@ from segrelay.producer.publishing.writing import CapacityUsed
 from segrelay.worker.errors import RedisUnavailable
 
 SECONDS = 10
-BATCHES = [[Payload(b"%d" % n, {"segment_events": [n]}, n)] for n in (1, 2, 3)]
+TEXT = b'{"segment_events": []}'
 FULL = CapacityUsed("high_water", "it is full")
 
 
@@ -34,7 +35,8 @@ class Recorder:
 
     def draft(self, batch, form, _options):
         assert form is None
-        number = batch[0].line
+        [payload] = batch
+        number = payload.line
         if number in self.away_at:
             self.away_at.remove(number)
             self.done.append(f"away at {number}")
@@ -54,7 +56,8 @@ class Recorder:
 
 def run(publisher: Recorder) -> Published:
     sending = Sending(publisher, "-", AS_USUAL, "", False, 5, Deadline(None), Interruption())  # type: ignore[arg-type]
-    sending.run(BATCHES, lambda _: None, is_live=False)
+    batches = [[Payload(TEXT, orjson.loads(TEXT), number)] for number in (1, 2, 3)]
+    sending.run(batches, lambda _: None, is_live=False)
     return sending.published
 
 
