@@ -110,7 +110,7 @@ class Compiled:
         try:
             return self.run(profile, settings)
         except (RecursionError, SystemError):
-            # At the end of a recursion CPython may lose the first, which is then the second.
+            # CPython raises the second where a call's frame finds no memory: deep in a recursion.
             raise Exhausted(ENDLESS) from None
         except MemoryError:
             raise Exhausted(TOO_LARGE) from None

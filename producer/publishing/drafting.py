@@ -110,10 +110,10 @@ class _RowEvent(NamedTuple):
 
     Attributes:
         ending: The JSON text that follows the last field of a profile: its segment event.
-        header: Of somebody.
-        deliveries: Of each trigger that wants it: the destination, the trigger's name and export
-            fields, and the header without the digest.
-        triggers: All of them.
+        header: The header of an example, whose digest is nobody's.
+        deliveries: The destination, name and export fields of each trigger that wants the event,
+            and its header without the digest.
+        triggers: The triggers that want the event.
     """
 
     ending: bytes
@@ -123,7 +123,7 @@ class _RowEvent(NamedTuple):
 
     @classmethod
     def of(cls, header: Header, profile: dict[str, Any], triggers: Sequence[Trigger]) -> Self:
-        """Return it from the deliveries of somebody."""
+        """Return the event of all rows, made from the parts of an example."""
         events = orjson.dumps({SEGMENT_EVENTS: profile[SEGMENT_EVENTS]})
         headers = [_header_for(header, trigger)[1:] for trigger in triggers]
         return cls(

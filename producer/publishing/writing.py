@@ -85,8 +85,8 @@ def write(
         progress: The position in the job's source.
         rolls: By partition, the members that change.
         entrants: By partition, the people whose names a sync will need.
-        ids: Of the destinations.
-        secret_id: Of the secret with which the digests of the profiles were made.
+        ids: The ids of the destinations.
+        secret_id: The id of the secret that the digests of the profiles were made with.
         wakeup: Returns the wake-up of a partition that the write leaves in its queue.
 
     Returns:

@@ -34,7 +34,7 @@ One row takes half a millisecond, or 0.1 s if its compiled template does not end
 process that hangs lapses sooner; this limit frees the process itself.
 """
 GROUP_BYTES: Final = 2_000_000_000
-"""Bytes of memory that a group of rows may take, beside what the process holds already."""
+"""The bytes by which a process may grow while it renders a group of rows."""
 ISOLATED_SECONDS: Final = 5.0
 """Processor seconds of one throw-away process, for all of its rows."""
 ISOLATED_BYTES: Final = 1_000_000_000
@@ -69,7 +69,7 @@ class ProcessRenderer:
     Args:
         is_told_to_stop: Once it says yes, rendering in a throw-away process is given up.
         group_seconds: Processor time after which the kernel ends a process amid a group.
-        group_bytes: The memory that a group may take, beside what the process holds already.
+        group_bytes: The bytes by which the process may grow amid a group.
         isolated_seconds: Processor time of a throw-away process.
         isolated_bytes: The memory that a throw-away process may hold.
     """
@@ -171,7 +171,7 @@ class ProcessRenderer:
 
 
 def limit_memory(more_bytes: int) -> tuple[int, int]:
-    """Limit the memory of this process to what it holds and some more; return the limits before.
+    """Limit the growth of this process, in bytes; return the limits of `RLIMIT_DATA` before.
 
     A library may have reserved gigabytes, which count: within a limit below what is held, not even
     the frame of a call has room.
@@ -184,7 +184,7 @@ def limit_memory(more_bytes: int) -> tuple[int, int]:
 
 
 def _held_bytes() -> int:
-    """Return what of this process counts against `RLIMIT_DATA`."""
+    """Return the size of this process as `RLIMIT_DATA` counts it: data and stack, in bytes."""
     try:
         sizes = _OWN_SIZES.read_bytes().split()
     except FileNotFoundError:  # not Linux: others do not hold to the limit

@@ -203,7 +203,7 @@ class Turns(Hashable, Protocol):
 
 
 SEND_SECONDS: Final = 1.0
-"""The seconds after which a sender gives a broker up; the sweep wakes what it could not send."""
+"""The longest wait for a broker, in seconds; then the sweep wakes the partition instead."""
 
 
 class Message(NamedTuple):

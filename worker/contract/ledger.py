@@ -286,7 +286,7 @@ def _unpacked(text: bytes) -> Record:
 
 @lru_cache(_HEADS_REMEMBERED)
 def _read_head(number: int) -> tuple[tuple[int, int], Direction | None, bool, int]:
-    """Return what the number says with which an item begins, see `_head`."""
+    """Return an item's key, direction, raised flag and size of its time, as `_head` packs them."""
     direction = number >> _DIRECTION_AT & _DIRECTION_BITS
     return (
         _unpaired(number >> _KEY_AT),

@@ -201,7 +201,7 @@ class _Versions:
 ANSWER_SECONDS: Final = 10
 """The processor seconds for one question."""
 MEMORY_BYTES: Final = 2_000_000_000
-"""Bytes of memory that the copy may take, beside what it holds already."""
+"""The bytes by which the copy may grow."""
 
 
 def answers_apart(
