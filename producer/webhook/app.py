@@ -198,7 +198,7 @@ class Receiver:
         await answer(scope, receive, send)
 
     async def _answer(self, request: _Request) -> tuple[Response, Published | None]:
-        """Return the answer to a webhook, and the counts of what it stored; None = nothing."""
+        """Return the answer to a webhook, and the counts of its events; None = none was stored."""
         name = request.name
         try:
             self._authenticate(request)

@@ -40,7 +40,7 @@ away; some of the portions may be stored.
 
 
 LineOf = Callable[[Published], Mapping[str, object]]
-"""A function that returns a request's line for the log from the counts of what it stored."""
+"""A function that returns a request's line for the log from the counts of its events."""
 
 
 class _Waiting(NamedTuple):
