@@ -286,13 +286,12 @@ def decode_profile(text: bytes) -> bytes:
         raise PayloadRefused("unreadable", "An entry's profile can't be decompressed.") from error
 
 
-def read_entry(fields: Mapping[bytes, bytes]) -> tuple[bytes, Header, bytes]:
-    """Return an entry's field `h`, the header that it holds, and its field `p`, opened.
+def read_entry(text: bytes, profile: bytes) -> tuple[Header, bytes]:
+    """Return the header that an entry's field `h` holds, and its field `p`, opened.
 
     Where the profile does not open, it stays as it is. If it is damaged, the header says so, and
     whose the entry was; if it has another secret, the header is a placeholder.
     """
-    text, profile = fields.get(b"h", b""), fields.get(b"p", b"")
     header = read_header(text)
     if PROTECTION.secret_id:
         try:
@@ -301,7 +300,7 @@ def read_entry(fields: Mapping[bytes, bytes]) -> tuple[bytes, Header, bytes]:
             header = UNKNOWN_FORMAT
         except PayloadRefused:
             header = header._replace(damaged=True)
-    return text, header, profile
+    return header, profile
 
 
 def seed_of(audience: str, trigger: str) -> int:

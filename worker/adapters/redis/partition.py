@@ -90,14 +90,14 @@ def settle_call(
     backoffs = [
         (*partition.rpartition("|")[::2], value) for partition, value in what.backoffs.items()
     ]
-    named = (*(s.stream for s in what.settled), *(stream for stream, _, _ in backoffs))
-    streams = list(dict.fromkeys(named))
-    stream_index = {name: number for number, name in enumerate(streams, start=1)}
-    ledgers = {digest: number for number, digest in enumerate(what.ledgers, start=1)}
-    texts = what.ledgers.values()
     by_reason: dict[tuple[str, str | None], list[Delivery]] = {}
     for d in what.settled:
         by_reason.setdefault((d.stream, d.reason), []).append(d)
+    named = (*(stream for stream, _ in by_reason), *(stream for stream, _, _ in backoffs))
+    stream_index = {name: number for number, name in enumerate(dict.fromkeys(named), start=1)}
+    # A request tells all of its ledgers; what was settled without one tells those of its entries.
+    told = {} if what.intent_id else {d: n for n, d in enumerate(what.ledgers, start=1)}
+    texts = what.ledgers.values()
     groups_of = Counter(stream for stream, _ in by_reason)
     groups = by_reason.values()
     dead_letters = [[d.dead_letter.dumps() for d in group if d.dead_letter] for group in groups]
@@ -105,8 +105,8 @@ def settle_call(
     return script_call(
         SETTLE,
         k,
-        stream=[k.stream(name) for name in streams],
-        ledger=k.ledgers(ledgers),
+        stream=[k.stream(name) for name in stream_index],
+        ledger=k.ledgers(what.ledgers),
         outcomes=k.outcomes if records else None,
         recorded=k.recorded if records else None,
         token=token,
@@ -115,20 +115,18 @@ def settle_call(
         retention=retention_ms,
         ledger_lengths=" ".join([str(-len(text) if lasts else len(text)) for text, lasts in texts]),
         ledger_texts=b"".join([text for text, _ in texts]),
-        names=streams,
+        tag=k.tag,
         groups={
-            "stream": [stream_index[stream] for stream, _ in by_reason],
-            "last": [
-                _last(group, is_whole=groups_of[stream] == 1) if stream in emptied else 0
-                for (stream, _), group in by_reason.items()
+            "about": [
+                f"{stream_index[stream]}"
+                f" {_last(group, is_whole=groups_of[stream] == 1) if stream in emptied else 0}"
+                f" {len(some)} {group[0].counted_as}"
+                for ((stream, _), group), some in zip(by_reason.items(), dead_letters, strict=True)
             ],
-            "field": [group[0].counted_as for group in groups],
-            "ids": [" ".join([each.entry_id for each in group]) for group in groups],
-            "tellers": [
-                " ".join([str(ledgers[each.digest]) if each.tells else "0" for each in group])
+            "ids": [
+                " ".join([_told_id(d, told) if told and d.tells else d.entry_id for d in group])
                 for group in groups
             ],
-            "deaths": list(map(len, dead_letters)),
         },
         deaths=[dead_letter for some in dead_letters for dead_letter in some],
         waits={
@@ -196,6 +194,11 @@ def carry_call(
     return keys, args
 
 
+def _told_id(delivery: Delivery, told: Mapping[bytes, int]) -> str:
+    """Return the id of an entry, and the number of the ledger that tells of it."""
+    return f"{delivery.entry_id}={told[delivery.digest]}"
+
+
 def _last(group: Sequence[Delivery], *, is_whole: bool) -> int:
     """Return 2 for a group after which its stream is removed if it is empty; else 1."""
     return 2 if is_whole and len(group) <= _FEW_ENTRIES else 1
@@ -256,8 +259,8 @@ _QUEUES: Final[dict[int, Literal["live", "backfill", ""]]] = {0: "", 1: "live", 
 _DUE: Final[dict[LaneKind, int]] = {"live": 1, "backfill": 3}
 
 
-_Entry = tuple[bytes, Mapping[bytes, bytes]]
-"""An entry of a stream: its id and its fields."""
+_Entry = Sequence[Any]
+"""An entry of a stream, as Redis gives it: its id, and a list of its fields and their values."""
 
 
 @dataclass(slots=True)
@@ -282,8 +285,7 @@ class _Ahead:
         digests = [bytes.fromhex(digest.decode()) for digest in found["digests"]]
         return cls(
             {
-                name.decode(): [(entry_id, dict(_pairs(fields))) for entry_id, fields in entries]
-                for name, entries in _pairs(found["ahead"])
+                name.decode(): entries for name, entries in _pairs(found["ahead"])
             },
             dict(zip(digests, found["ledgers"], strict=True)),
             frozenset(position.decode() for position in found["marked"]),
@@ -397,7 +399,7 @@ class RedisPartition:
         answer = await self._client.execute_command(
             "XREAD", "COUNT", most, "STREAMS", *keys, *after
         )
-        rows = dict(answer)  # a stream with nothing behind the id is missing
+        rows = dict(answer or ())  # a stream with nothing behind the id is missing
         found = [rows.get(key, ()) for key in keys]
         return self._read_of(ranges, [(some, len(some) < most) for some in found])
 
@@ -618,8 +620,17 @@ def _pairs(flat: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
 
 def _deliveries(stream: str, rows: Iterable[_Entry]) -> list[Delivery]:
     _, trigger = split_stream_name(stream)
-    entries = ((i.decode(), *read_entry(fields)) for i, fields in rows)
-    return [Delivery(stream, trigger, i, header, p, h) for i, h, header, p in entries]
+    deliveries: list[Delivery] = []
+    for entry_id, fields in rows:
+        match fields:
+            case [b"h", text, b"p", stored]:
+                pass
+            case _:
+                by_name = dict(_pairs(fields))
+                text, stored = by_name.get(b"h", b""), by_name.get(b"p", b"")
+        header, profile = read_entry(text, stored)
+        deliveries.append(Delivery(stream, trigger, entry_id.decode(), header, profile, text))
+    return deliveries
 
 
 def _hold(text: bytes) -> Hold:

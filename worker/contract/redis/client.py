@@ -150,10 +150,18 @@ class AsyncPipeline(redis.asyncio.client.Pipeline):
 
 
 class AsyncRedis(redis.asyncio.Redis):
-    """An asynchronous client of one server; see `Redis`."""
+    """An asynchronous client of one server; see `Redis`.
+
+    It returns the answer to XREAD as Redis gives it: the library would make a dict of each entry,
+    of which a drain reads thousands.
+    """
 
     replicas: int = 0
     where: str = ""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        del self.response_callbacks["XREAD"]
 
     async def execute_command(self, *words: Any, **options: Any) -> Any:
         """Run a command at most once; see `Redis.execute_command`."""
