@@ -284,9 +284,7 @@ class _Ahead:
         """Read the answer of the script that takes the lease."""
         digests = [bytes.fromhex(digest.decode()) for digest in found["digests"]]
         return cls(
-            {
-                name.decode(): entries for name, entries in _pairs(found["ahead"])
-            },
+            {name.decode(): entries for name, entries in _pairs(found["ahead"])},
             dict(zip(digests, found["ledgers"], strict=True)),
             frozenset(position.decode() for position in found["marked"]),
         )
