@@ -247,7 +247,9 @@ _ACCEPT_IN_ANY_CASE: Final = ACCEPT.replace("#!lua\n", "#!lua flags=allow-oom\n"
 _READ_BYTES: Final = 4_000_000
 """The bytes after which only one entry of each further stream is read."""
 _READ_AT_FIRST: Final = 100
-"""The most entries of several streams in the first round trip, doubled in each further one."""
+"""The most entries of several streams in the first round trip, while their sizes are not known."""
+_READ_GROWTH: Final = 4
+"""How many times as many may come in the next round trip, as far as `_READ_BYTES` go by then."""
 _STREAMS_AHEAD: Final = 4
 _ENTRIES_AHEAD: Final = 8
 """The most live streams, and one more than the most entries of each, that come with the lease."""
@@ -328,6 +330,7 @@ class RedisPartition:
         self._ahead = _Ahead()
         self._ended: set[str] = set()
         self._unsettled: defaultdict[str, set[str]] = defaultdict(set)
+        self._read_at_once = _READ_AT_FIRST
 
     async def take(self) -> TakenPartition | None:
         """Take the lease if it is free, and clear the wake-up."""
@@ -378,17 +381,21 @@ class RedisPartition:
         if all(each.stream in ahead and not each.after_id for each in ranges):
             return self._read_of(ranges, [(ahead[each.stream], True) for each in ranges])
         found: dict[ReadRange, ReadEntries] = {}
-        left, at_once = _READ_BYTES, _READ_AT_FIRST
+        left = _READ_BYTES
         wanted = deque(sorted(ranges, key=lambda each: each.most))
         while wanted:
             most = wanted[0].most
             group = [wanted.popleft()]
-            while wanted and wanted[0].most == most and (len(group) + 1) * most <= at_once:
+            most_streams = self._read_at_once // most
+            while wanted and wanted[0].most == most and len(group) < most_streams:
                 group.append(wanted.popleft())
             rows = await self._next_entries(group, most if left > 0 else 1)
             found.update(zip(group, rows, strict=True))
-            left -= sum(e.size for each in rows for e in each.entries)
-            at_once *= 2
+            sizes = [entry.size for each in rows for entry in each.entries]
+            left -= sum(sizes)
+            if sizes:
+                fitting = _READ_BYTES * len(sizes) // max(1, sum(sizes))
+                self._read_at_once = min(_READ_GROWTH * self._read_at_once, fitting)
         return [found[wanted] for wanted in ranges]
 
     async def _next_entries(self, ranges: Sequence[ReadRange], most: int) -> list[ReadEntries]:
