@@ -164,7 +164,8 @@ async def read_batch(
     await reading.take_batch()
     for source in sources.values():
         _store_hold(state, source)
-        await _store_orphans(reader, state, source)
+        if source.unwanted_up_to != state.unwanted_up_to(source.stream):
+            await _store_orphans(reader, state, source)
     return reading
 
 
@@ -297,7 +298,7 @@ def _source_behind(state: State, stream: str, read: Mapping[str, str]) -> _Sourc
 
 async def _store_orphans(reader: StreamReader, state: State, source: _Source) -> None:
     scope = state.scopes.get(source.trigger)
-    if scope and source.unwanted_up_to != state.unwanted_up_to(source.stream):
+    if scope:
         await reader.set_aside(source.stream, scope.digest, source.unwanted_up_to)
         state.orphans[f"{source.stream}|{scope.digest}"] = source.unwanted_up_to
 

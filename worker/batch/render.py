@@ -174,14 +174,14 @@ def _take_in(going: Sequence[Delivery], batch: Batch, positions: Collection[str]
 
 def forget_doubted(batch: Batch, renderer: RowRenderer) -> None:
     """Forget what was rendered ahead if a template's compiled form is no longer trusted."""
-    doubted = {
-        name
-        for name, trigger in batch.triggers.items()
-        if trigger.template and renderer.doubts(trigger.template)
-    }
     ahead = batch.before.keys() - batch.left_over
-    for position in [p for p in ahead if batch.before[p].trigger in doubted]:
-        del batch.before[position]
+    if not ahead:
+        return
+    templates = {trigger.template for trigger in batch.triggers.values() if trigger.template}
+    doubted = {template for template in templates if renderer.doubts(template)}
+    for position in ahead if doubted else ():
+        if batch.before[position].loaded.template in doubted:
+            del batch.before[position]
 
 
 async def _rendered(
