@@ -108,7 +108,7 @@ class Redis(redis.Redis):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        del self.response_callbacks["XREAD"]
+        self.response_callbacks.pop("XREAD")
 
     def execute_command(self, *words: Any, **options: Any) -> Any:
         """Run a command at most once, and return its answer.
@@ -164,7 +164,7 @@ class AsyncRedis(redis.asyncio.Redis):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        del self.response_callbacks["XREAD"]
+        self.response_callbacks.pop("XREAD")
 
     async def execute_command(self, *words: Any, **options: Any) -> Any:
         """Run a command at most once; see `Redis.execute_command`."""
