@@ -204,6 +204,7 @@ class Runtime:
         What an older template or configuration has let wait becomes due by it.
         """
         self.upkeep.look()  # a process that is forked later inherits what was loaded at the start
+        self.lease_keeper.begin()
         with contextlib.suppress(RedisUnavailable):
             self.runner.run(self._live_is_queued())
             for destination, triggers in self.upkeep.triggers.items():

@@ -241,6 +241,12 @@ def digest(text: str) -> str:
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
+def prepare(text: str) -> None:
+    """Find out what the first call of a script would have to: its digest, and what it declares."""
+    digest(text)
+    _layout(text)
+
+
 def run_script(client: Redis, text: str, keys: Sequence[str | bytes], args: Sequence[Value]) -> Any:
     """Run a script by its digest, or by its text if Redis does not know it."""
     try:
