@@ -75,7 +75,6 @@ MOST_SECONDS: Final = 0.1
 """The seconds after which a warm-up begins no further sample."""
 MOST_SAMPLES: Final = 5
 """The most templates whose samples are drained."""
-_KEYS: Final = PartitionKeys("", 0)
 _ENTRY_ID: Final = "0-1"
 _OK: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 _LIMITS: Final = Limits(
@@ -86,8 +85,13 @@ _LIMITS: Final = Limits(
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A trigger, and an event for it that nobody sent."""
+    """An event that nobody sent, for a trigger.
 
+    Args:
+        keys: Of a partition, for the request's own headers.
+    """
+
+    keys: PartitionKeys
     trigger: LoadedTrigger
     header: Header
     profile: bytes
@@ -129,12 +133,12 @@ class WarmUp:
         return cls(renderer, tuple(islice(filter(None, found), MOST_SAMPLES)))
 
     def run(self, *, most_seconds: float = MOST_SECONDS) -> int:
-        """Drain the samples; after so many seconds, no further one is begun.
+        """Drain the samples, and return the number of requests that it took.
 
         No event needs it, so that an error of it is logged and forgotten.
 
-        Returns:
-            The number of requests that were made, and answered by nobody.
+        Args:
+            most_seconds: The seconds after which it begins no further sample.
         """
         until = time.monotonic() + most_seconds
         senders: list[_LeadingNowhere] = []
@@ -150,7 +154,7 @@ class WarmUp:
 
     async def _drain(self, sample: Sample, sender: _LeadingNowhere) -> None:
         drain = Drain(
-            keys=_KEYS,
+            keys=sample.keys,
             partition=_SamplePartition(sample),
             gate=_SampleGate(),
             sender=sender,
@@ -183,7 +187,8 @@ def _sample_of(settings: Settings, renderer: Renderer, loaded: LoadedTrigger) ->
         slug = str(entry_of(profile).get("slug") or "sample")
         header = sample_header(slug, Direction(trigger.on), int(1_000_000 * now.timestamp()))
         header = header._replace(digest=digest_of("sample"))
-        sample = Sample(loaded, header, orjson.dumps(profile))
+        keys = settings.redis.ids.partition(trigger.destination, 0)
+        sample = Sample(keys, loaded, header, orjson.dumps(profile))
         assert loaded.template is not None
         row = Row(sample.profile, loaded.settings, header.time_us)
         return sample if all(renderer.try_out(loaded.template, [row])) else None

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final, TypeVar
 
-from segrelay.worker.contract.redis.scripts import load_script, prepare
+from segrelay.worker.contract.redis.scripts import load_script, names_of_scripts, prepare
 from segrelay.worker.core.gate import POLICY
 from segrelay.worker.errors import RedisUnavailable
 
@@ -27,8 +27,8 @@ def source(name: str) -> str:
 
 def load_all() -> None:
     """Read all scripts: a process that is forked afterwards has them before its first drain."""
-    for path in FOLDER.glob("[!_]*.lua"):
-        prepare(source(path.stem))
+    for name in names_of_scripts(FOLDER):
+        prepare(source(name))
 
 
 _Answer = TypeVar("_Answer")

@@ -58,6 +58,11 @@ def load_script(name: str, folder: Path = FOLDER) -> str:
     return _DECLARED.sub(lambda found: f"{found[0]}\n{code[found[1]]}", text)
 
 
+def names_of_scripts(folder: Path) -> list[str]:
+    """Return the names of the scripts in a folder, without those of parts of scripts."""
+    return [path.stem for path in folder.glob("[!_]*.lua")]
+
+
 def _lines_with_parts(name: str, folder: Path, included: set[str]) -> Iterator[str]:
     path = folder / f"{name}.lua"
     for line in (path if path.exists() else FOLDER / path.name).read_text("utf-8").splitlines():
@@ -242,7 +247,7 @@ def digest(text: str) -> str:
 
 
 def prepare(text: str) -> None:
-    """Find out what the first call of a script would have to: its digest, and what it declares."""
+    """Compute the digest and the layout of a script, which its first call would have to compute."""
     digest(text)
     _layout(text)
 
