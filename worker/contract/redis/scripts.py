@@ -348,6 +348,26 @@ def run_each(
     return _first_raised(answers)
 
 
+async def run_script_then(
+    client: AsyncRedis, text: str, call: ScriptCall, commands: Sequence[Sequence[Value]]
+) -> list[Any]:
+    """Run a script and, after it, commands in the same round trip; return the answers in order.
+
+    The client has to keep their order.
+    """
+
+    async def ask(words: _Words) -> list[Any]:
+        async with client.pipeline(transaction=False) as pipe:
+            for each in (words, *commands):
+                pipe.execute_command(*each)
+            return await pipe.execute(raise_on_error=False)
+
+    answers = await ask(_by_digest((text, call)))
+    if isinstance(answers[0], NoScriptError):
+        answers = await ask(_by_text((text, call)))
+    return _first_raised(answers)
+
+
 async def run_each_async(
     client: AsyncRedis, calls: Sequence[tuple[str, ScriptCall]], *, replicated: bool = False
 ) -> list[Any]:
