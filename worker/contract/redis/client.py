@@ -157,10 +157,15 @@ class AsyncPipeline(redis.asyncio.client.Pipeline):
 
 
 class AsyncRedis(redis.asyncio.Redis):
-    """An asynchronous client of one server; see `Redis`."""
+    """An asynchronous client of one server; see `Redis`.
+
+    Attributes:
+        keeps_order: The commands of a pipeline are run one after the other, whatever their keys.
+    """
 
     replicas: int = 0
     where: str = ""
+    keeps_order: bool = True
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
