@@ -250,7 +250,7 @@ _READ_BYTES: Final = 4_000_000
 _READ_AT_FIRST: Final = 100
 """The most entries of several streams in the first round trip, while their sizes are not known."""
 _READ_GROWTH: Final = 4
-"""How many times as many may come in the next round trip, as far as `_READ_BYTES` go by then."""
+"""The factor by which more may come in the next round trip, as far as `_READ_BYTES` allow it."""
 _STREAMS_AHEAD: Final = 4
 _ENTRIES_AHEAD: Final = 8
 """The most live streams, and one more than the most entries of each, that come with the lease."""
