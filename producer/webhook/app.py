@@ -457,7 +457,7 @@ class Inspector:
         """
         with self._lock:
             publisher = Publisher(self.client, self.settings, dry_run=True)
-            (published,) = publisher.publish_each(
+            _, (published,) = publisher.draft_each(
                 [body.payloads()], portion=PORTION, together=PORTION
             )
             if body.refusal is not None:

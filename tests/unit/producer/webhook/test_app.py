@@ -6,8 +6,9 @@ import gzip
 import io
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import redirect_stderr
+from functools import partial
 
 import httpx
 import pytest
@@ -35,16 +36,18 @@ class Shelf:
         self.is_full = is_full
         self.too_large = 0
 
-    def store(self, bodies: Sequence[Body]) -> int:
+    def draft(self, bodies: Iterable[Body]) -> Callable[[], None]:
+        drafted = [(body, len(list(body.payloads()))) for body in bodies]
+        return partial(self.store, drafted)
+
+    def store(self, drafted: Sequence[tuple[Body, int]]) -> None:
         if self.is_full:
             raise RedisUnavailable("Redis is full.")
-        for body in bodies:
-            payloads = list(body.payloads())
-            body.advance(Published(accepted=len(payloads)))
+        for body, count in drafted:
+            body.advance(Published(accepted=count))
             if body.refusal is None:
                 self.bodies.append(body.text)
                 self.rests.append(body.rest)
-        return len(bodies)
 
     def count_too_large(self) -> None:
         self.too_large += 1
@@ -66,7 +69,7 @@ def logged() -> Iterator[Callable[[], list[dict[str, object]]]]:
 def ask(shelf: Shelf, method: str = "POST", path: str = PATH, **request: object) -> httpx.Response:
     receiver = Receiver(
         secrets=[b"new", b"old"],
-        intake=Intake(shelf.store),
+        intake=Intake(shelf.draft),
         ready=lambda: "Redis is full." if shelf.is_full else "",
         inspect=lambda body: {"bytes": len(body.text)},
         count_too_large=shelf.count_too_large,
