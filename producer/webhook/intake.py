@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Condition
 from typing import Final, NamedTuple, Protocol
 
@@ -29,7 +30,7 @@ from segrelay.producer.publishing.writing import JobPosition
 from segrelay.producer.webhook.bodies import Body
 from segrelay.worker.contract.receivers import MOST_REQUESTS, WebhookRequest
 from segrelay.worker.errors import RedisMismatch, RedisUnavailable, SegrelayError
-from segrelay.worker.logs import log_often
+from segrelay.worker.logs import log_bug, log_often
 
 GROUP_BODIES: Final = 1_000
 GROUP_BYTES: Final = 4 * 1024 * 1024
@@ -51,15 +52,19 @@ LineOf = Callable[[Published], Mapping[str, object]]
 """A function that returns a request's line for the log from the counts of its events."""
 
 
+Outcome = Callable[[Published | Exception], None]
+"""A function that is told what became of a body, or why it may not be stored, in the event loop."""
+
+
 class _Waiting(NamedTuple):
-    """A body, the answer that its request waits for, and the log's line about it.
+    """A body, who waits for its outcome, and the log's line about it.
 
     Attributes:
         is_alone: True if it shares its write with no other, because a group with it has failed.
     """
 
     body: Body
-    answer: asyncio.Future[Published]
+    tell: Outcome
     line: LineOf | None
     is_alone: bool = False
 
@@ -96,24 +101,30 @@ class Intake:
     )
 
     async def take(self, body: Body, line: LineOf | None = None) -> Published:
-        """Store one body together with those that arrive meanwhile.
-
-        Args:
-            body: The body of one request.
-            line: The function that makes its line of the log; None = it is not logged.
+        """Store one body together with those that arrive meanwhile; see `put`.
 
         Raises:
             RedisUnavailable: Not all of it may be stored; the sender should send it again.
             BodyTooLarge: It holds more payloads than are taken; nothing of it is stored.
         """
-        self._loop = loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Published] = loop.create_future()
+        answer: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
+        self.put(body, partial(_resolve, answer), line)
+        return await answer
+
+    def put(self, body: Body, tell: Outcome, line: LineOf | None = None) -> None:
+        """Have one body stored together with those that arrive meanwhile.
+
+        Args:
+            body: The body of one request.
+            tell: The function that is told the outcome; an error is one that `take` raises.
+            line: The function that makes its line of the log; None = it is not logged.
+        """
+        self._loop = asyncio.get_running_loop()
         with self._changed:
-            self._fresh.append(_Waiting(body, answer, line))
+            self._fresh.append(_Waiting(body, tell, line))
             if len(self._fresh) >= _WORTH_A_TURN:
                 self._changed.notify()
         self._begin_group()
-        return await answer
 
     async def close(self) -> None:
         """Store what still waits."""
@@ -197,10 +208,10 @@ class Intake:
         if error is None:
             _log(members)
             for each in members:
-                _answer(each.answer, each.body)
+                _tell(each, each.body.refusal or each.body.stored)
         elif isinstance(error, SegrelayError) or len(members) == 1:
             for each in members:
-                _fail(each.answer, error)
+                _tell(each, error)
         else:  # one body must not cost its neighbours anything
             LOG.error("webhook.failed", bodies=len(members), error=type(error).__name__)
             with self._changed:
@@ -216,16 +227,20 @@ def _log(members: Iterable[_Waiting]) -> None:
         log_often("webhook.answered", lines)
 
 
-def _answer(answer: asyncio.Future[Published], body: Body) -> None:
-    if body.refusal is not None:
-        _fail(answer, body.refusal)
-    elif not answer.done():
-        answer.set_result(body.stored)
+def _tell(waiting: _Waiting, outcome: Published | Exception) -> None:
+    try:
+        waiting.tell(outcome)
+    except Exception as error:  # noqa: BLE001 - one body must not cost its neighbours anything
+        log_bug(error, "webhook.failed")
 
 
-def _fail(answer: asyncio.Future[Published], error: Exception) -> None:
-    if not answer.done():
-        answer.set_exception(error)
+def _resolve(answer: asyncio.Future[Published], outcome: Published | Exception) -> None:
+    if answer.done():
+        return
+    if isinstance(outcome, Exception):
+        answer.set_exception(outcome)
+    else:
+        answer.set_result(outcome)
 
 
 PORTION: Final = Portion(1_000, 4 * 1024 * 1024)
