@@ -95,7 +95,8 @@ class Intake:
     _is_drafting: bool = False
     _is_writing: bool = False
     _loop: asyncio.AbstractEventLoop | None = None
-    _groups: set[asyncio.Future[_Group]] = field(default_factory=set)
+    _groups: int = 0
+    _ended: asyncio.Future[None] | None = None
     _threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="intake")
     )
@@ -128,19 +129,23 @@ class Intake:
 
     async def close(self) -> None:
         """Store what still waits."""
-        while self._groups:
-            await asyncio.wait(self._groups)
+        if self._groups:
+            self._ended = asyncio.get_running_loop().create_future()
+            await self._ended
         self._threads.shutdown()
 
     def _begin_group(self) -> None:
         """Have a thread begin a group, unless one is drafting, or nothing waits."""
         if self._is_drafting or not (self._fresh or self._begun):
             return
-        assert self._loop is not None
         self._is_drafting = True
-        group = self._loop.run_in_executor(self._threads, self._store_group)
-        self._groups.add(group)
-        group.add_done_callback(self._conclude)
+        self._groups += 1
+        self._threads.submit(self._run_group)
+
+    def _run_group(self) -> None:
+        group = self._store_group()
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._conclude, group)
 
     def _store_group(self) -> _Group:
         """Draft a group until no other one is being written, and write it. In a thread."""
@@ -201,10 +206,10 @@ class Intake:
             self._is_drafting = False
         return _Group(members, error)
 
-    def _conclude(self, job: asyncio.Future[_Group]) -> None:
+    def _conclude(self, group: _Group) -> None:
         """Answer the requests of a group."""
-        self._groups.discard(job)
-        members, error = job.result()
+        self._groups -= 1
+        members, error = group
         if error is None:
             _log(members)
             for each in members:
@@ -217,6 +222,8 @@ class Intake:
             with self._changed:
                 self._fresh.extendleft(each._replace(is_alone=True) for each in reversed(members))
         self._begin_group()
+        if self._ended is not None and not (self._groups or self._ended.done()):
+            self._ended.set_result(None)
 
 
 def _log(members: Iterable[_Waiting]) -> None:
