@@ -150,8 +150,7 @@ def _first_rows(client: Redis, streams: Sequence[Stream], count: int) -> list[An
 
 
 def _entry(stream: Stream, entry_id: bytes, fields: Mapping[bytes, bytes]) -> WaitingEntry:
-    text = fields.get(b"h", b"")
-    _, profile = read_entry(text, fields.get(b"p", b""))
+    text, _, profile = read_entry(fields)
     return WaitingEntry(stream, entry_id.decode(), _header(text), profile)
 
 

@@ -286,7 +286,13 @@ def decode_profile(text: bytes) -> bytes:
         raise PayloadRefused("unreadable", "An entry's profile can't be decompressed.") from error
 
 
-def read_entry(text: bytes, profile: bytes) -> tuple[Header, bytes]:
+def read_entry(fields: Mapping[bytes, bytes]) -> tuple[bytes, Header, bytes]:
+    """Return an entry's field `h`, the header that it holds, and its field `p`, opened."""
+    text = fields.get(b"h", b"")
+    return text, *open_entry(text, fields.get(b"p", b""))
+
+
+def open_entry(text: bytes, profile: bytes) -> tuple[Header, bytes]:
     """Return the header that an entry's field `h` holds, and its field `p`, opened.
 
     Where the profile does not open, it stays as it is. If it is damaged, the header says so, and

@@ -145,8 +145,7 @@ class World:
             for partition in self.partitions(destination):
                 for name in self.client.smembers(partition.streams):
                     for _, fields in self.client.xrange(partition.stream(name.decode())):
-                        header = fields[b"h"]
-                        _, profile = read_entry(header, fields[b"p"])
+                        header, _, profile = read_entry(fields)
                         yield [name.decode(), *orjson.loads(header)], orjson.loads(profile)
 
     def partitions(self, destination="insider"):

@@ -29,7 +29,7 @@ from segrelay.worker.batch.partition import (
     Settlement,
     TakenPartition,
 )
-from segrelay.worker.contract.events import encode_header, read_entry
+from segrelay.worker.contract.events import encode_header, open_entry, read_entry
 from segrelay.worker.contract.keys import (
     PARTITIONS,
     REACHED_KEPT,
@@ -645,11 +645,9 @@ def _deliveries(stream: str, rows: Iterable[_Entry]) -> list[Delivery]:
     for entry_id, fields in rows:
         match fields:
             case [b"h", text, b"p", stored]:
-                pass
+                header, profile = open_entry(text, stored)
             case _:
-                by_name = dict(_pairs(fields))
-                text, stored = by_name.get(b"h", b""), by_name.get(b"p", b"")
-        header, profile = read_entry(text, stored)
+                text, header, profile = read_entry(dict(_pairs(fields)))
         deliveries.append(Delivery(stream, trigger, entry_id.decode(), header, profile, text))
     return deliveries
 
