@@ -223,7 +223,8 @@ _NEXT: Final = 0
 """The request for the next batch; any other one is the number of a batch that is drafted again."""
 _AHEAD: Final = 1
 """The number of batches that are asked for before the one that is to be written has come."""
-_END_SECONDS: Final = 10.0
+_END_SECONDS: Final = 2.0
+"""The seconds within which the process ends by itself: nothing is lost with it."""
 
 
 def _draft_beside(connection: Connection, config: Path, choice: Choice, file_id: object) -> None:
@@ -231,22 +232,29 @@ def _draft_beside(connection: Connection, config: Path, choice: Choice, file_id:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends with the one that writes, behind it
     gc.freeze()
     log_to_stderr()
-    settings = load_settings(config)
-    redis = settings.redis
-    with (
-        in_bulk(),
-        closing(connect(resolve_url(redis), replicas=redis.replicas)) as client,
-        opened(choice.source) as file,
-    ):
-        if file.file_id != file_id:
-            connection.send((_NEXT, UsageWrong(f"{choice.source} was replaced as this began.")))
-            return
-        publisher = Publisher(client, settings, dry_run=choice.dry_run)
-        drafter = drafter_of(file, publisher, choice, block_times(redis.partitions))
-        with suppress(EOFError, ConnectionError):
-            while True:
-                request = connection.recv()
-                connection.send((request, _answer(drafter, request)))
+    with suppress(EOFError, ConnectionError):
+        try:
+            settings = load_settings(config)
+            redis = settings.redis
+            with (
+                in_bulk(),
+                closing(connect(resolve_url(redis), replicas=redis.replicas)) as client,
+                opened(choice.source) as file,
+            ):
+                if file.file_id != file_id:
+                    raise UsageWrong(f"{choice.source} was replaced as this began.")
+                publisher = Publisher(client, settings, dry_run=choice.dry_run)
+                _serve(
+                    connection, drafter_of(file, publisher, choice, block_times(redis.partitions))
+                )
+        except SegrelayError as error:
+            connection.send((_NEXT, error))
+
+
+def _serve(connection: Connection, drafter: BatchDrafter) -> None:
+    while True:
+        request = connection.recv()
+        connection.send((request, _answer(drafter, request)))
 
 
 def _answer(drafter: BatchDrafter, request: int) -> Batch | LaidOut | list[str] | Exception:
