@@ -149,10 +149,11 @@ class Publisher:
         return self._drafter.draft(rows, options.resolved(), form=form)
 
     def write_draft(self, draft: Draft, progress: JobPosition) -> Published:
-        """Publish a block that was drafted.
+        """Publish what was drafted.
 
         Raises:
             RedisUnavailable: As `publish`.
+            RedisMismatch: As `publish`.
             JobHeld: The job was paused, aborted, or is read by somebody else.
         """
         self._prepare()
@@ -217,10 +218,12 @@ class Publisher:
         self._prepare()
         return self._carry_out(laid_out, progress)
 
-    def publish_each(
+    def draft_each(
         self, groups: Iterable[Iterable[Payload]], *, portion: Portion, together: Portion
-    ) -> list[Published]:
-        """Publish groups of payloads with one write; return the outcome of each group.
+    ) -> tuple[Draft, list[Published]]:
+        """Draft groups of payloads for one `write_draft`, and return the result of each group.
+
+        The next groups may be drafted in another thread while these are written.
 
         Args:
             groups: For example the bodies of requests that arrived together.
@@ -229,15 +232,15 @@ class Publisher:
                 looked at.
 
         Returns:
-            For each group that was looked at, what became of the payloads that were taken.
+            The draft, and for each group that was looked at what becomes of the payloads that were
+            taken, once the draft is written.
 
         Raises:
-            RedisUnavailable: As `publish`; of some groups a part may be written.
+            RedisUnavailable: Redis can't be asked.
+            RedisMismatch: As `publish`.
         """
-        self._prepare()
-        draft, results = self._drafter.draft_each(groups, portion=portion, together=together)
-        self._carry_out(self.lay_out(draft, JobPosition()), JobPosition())
-        return results
+        self._claim()
+        return self._drafter.draft_each(groups, portion=portion, together=together)
 
     def publish_retried(self, events: Sequence[Event], lane: str) -> Published:
         """Write the deliveries of events that were in the quarantine.

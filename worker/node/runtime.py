@@ -27,7 +27,12 @@ from segrelay.worker.adapters.redis.lease import (
 from segrelay.worker.adapters.redis.partition import RedisPartition
 from segrelay.worker.adapters.redis.recognizer import RedisRecognizer
 from segrelay.worker.adapters.redis.self_pause import Canaries, DeadLetterLimit, RedisStreaks
-from segrelay.worker.adapters.redis.shared_keys import RedisNumbers, SharedKeys, Standing
+from segrelay.worker.adapters.redis.shared_keys import (
+    ASK_NAMES,
+    RedisNumbers,
+    SharedKeys,
+    Standing,
+)
 from segrelay.worker.adapters.redis.taps import sending_records
 from segrelay.worker.adapters.redis.tokens import ASKING_SECONDS, RedisTokens
 from segrelay.worker.adapters.sender import AuthorizedSender, HttpSender
@@ -52,6 +57,7 @@ from segrelay.worker.contract.redis.connection import (
 )
 from segrelay.worker.contract.settings import Authorization, Destination, Settings
 from segrelay.worker.contract.taps import Taps
+from segrelay.worker.contract.triggers import Renames
 from segrelay.worker.contract.words import BACKFILL, LIVE
 from segrelay.worker.core.gate import Closed, LaneKind, Open
 from segrelay.worker.core.verdicts import Verdict
@@ -204,6 +210,7 @@ class Runtime:
         What an older template or configuration has let wait becomes due by it.
         """
         self.upkeep.look()  # a process that is forked later inherits what was loaded at the start
+        self.lease_keeper.begin()
         with contextlib.suppress(RedisUnavailable):
             self.runner.run(self._live_is_queued())
             for destination, triggers in self.upkeep.triggers.items():
@@ -295,7 +302,7 @@ class Runtime:
             triggers=self.upkeep.triggers[partition_keys.destination],
             paused=standing.paused,
             looks=looks,
-            read_names=lambda: self.shared_keys.names(partition_keys.destination),
+            read_names=lambda: self._names(partition),
             read_editions=lambda: self.shared_keys.editions(partition_keys.destination),
             live_waits=live_waits,
             clock=SystemClock(),
@@ -308,6 +315,13 @@ class Runtime:
             recognizer=self._recognizer(partition_keys),
             taps=self.taps or None,
         )
+
+    async def _names(self, partition: RedisPartition) -> Renames:
+        """Return the renamed audiences as of a lease, and learn all numbers."""
+        destination, answers = partition.keys.destination, partition.read_along
+        if not answers:
+            return await self.shared_keys.names(destination)
+        return await self.shared_keys.names_of(destination, answers)
 
     def _partition(
         self, partition_keys: PartitionKeys, may_repeat: Callable[[], bool]
@@ -322,6 +336,7 @@ class Runtime:
             owner=f"{socket.gethostname()}:{os.getpid()} {self.settings.fingerprint}",
             may_repeat=may_repeat,
             recording=Recording.of(self.settings),
+            reads_along=ASK_NAMES if self.client.keeps_order else (),
         )
 
     def _limits(self) -> Limits:

@@ -6,18 +6,22 @@ import subprocess
 import sys
 import weakref
 from contextlib import closing
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
 
+from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.batch.send import Stop
+from segrelay.worker.contract import keys
 from segrelay.worker.contract.own_processes import processors
 from segrelay.worker.contract.redis.connection import connect
+from segrelay.worker.contract.redis.scripts import digest
 from segrelay.worker.contract.settings import Settings, load_settings
 from segrelay.worker.node.loading import load
 from segrelay.worker.node.runtime import runtime_for
 from tests.configuration import configuration as tables
-from tests.configuration import endpoint
+from tests.configuration import endpoint, trigger
 
 ROOT = Path(__file__).parents[3]
 
@@ -32,8 +36,9 @@ class Knot:
 @pytest.fixture
 def configuration(tmp_path: Path, redis_url: str) -> Path:
     (tmp_path / "templates").mkdir()
+    (tmp_path / "templates/any.jsonnet").write_text("{ a: 1 }")
     path = tmp_path / "segrelay.toml"
-    path.write_text(tables(endpoint("d"), redis=redis_url))
+    path.write_text(tables(endpoint("d"), trigger("t", destination="d"), redis=redis_url))
     return path
 
 
@@ -73,6 +78,26 @@ def test_a_process_has_all_connections_of_a_drain_before_its_first_one(
         runtime.drain("d", 0, Stop())
 
         assert opened() == before
+
+
+def test_the_names_of_the_ledger_are_read_once_after_the_lease_was_taken(
+    configuration: Path, redis_url: str
+):
+    settings = load_settings(configuration)
+    loaded = load(settings, lambda questions: [ask() for ask in questions])
+
+    with closing(connect(redis_url)) as client, closing(runtime_for(settings, loaded)) as runtime:
+        runtime.connect()
+        runtime.drain("d", 0, Stop())  # Redis knows the scripts
+        with client.monitor() as monitor:
+            runtime.drain("d", 0, Stop())
+            client.echo("over")
+            told = list(takewhile(lambda one: one["command"] != "ECHO over", monitor.listen()))
+
+    take = f"EVALSHA {digest(scripts.source('take'))}"
+    asked = [" ".join(one["command"].split(" ")[:2]) for one in told if one["client_type"] != "lua"]
+    found = [one for one in asked if one in {take, f"HGETALL {keys.NAMES}"}]
+    assert found == [take, f"HGETALL {keys.NAMES}"]
 
 
 def test_there_are_two_processes_for_each_core_and_two_more(configuration: Path):

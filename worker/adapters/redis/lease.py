@@ -50,13 +50,20 @@ class LeaseKeeper:
         """Renew this lease from now on, and no other; None = none."""
         with self._changed:
             self._lease = lease
-            if lease is None:
-                return
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
-                self._thread.start()
-            elif self.is_asleep:
-                self._changed.notify()
+            if lease is not None:
+                self._wake()
+
+    def begin(self) -> None:
+        """Start the thread before there is a lease; otherwise the first one starts it."""
+        with self._changed:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
+            self._thread.start()
+        elif self.is_asleep:
+            self._changed.notify()
 
     def close(self) -> None:
         """End the thread, and close its client."""

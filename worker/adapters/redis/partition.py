@@ -53,6 +53,7 @@ from segrelay.worker.contract.redis.scripts import (
     Value,
     named_answer,
     run_script_async,
+    run_script_then,
     script_call,
 )
 from segrelay.worker.core.backoff import Backoff, Wait
@@ -302,6 +303,11 @@ class RedisPartition:
         may_repeat: A function that says whether a settle that Redis did not confirm should still
             be repeated.
         recording: How outcomes are recorded; None = they are not.
+        reads_along: Commands that are run right after the lease was taken; the client has to keep
+            their order.
+
+    Attributes:
+        read_along: Their answers, as of the last lease; () = there are none.
     """
 
     def __init__(
@@ -315,9 +321,12 @@ class RedisPartition:
         owner: str,
         may_repeat: Callable[[], bool] = lambda: True,
         recording: Recording | None = None,
+        reads_along: Sequence[Sequence[str]] = (),
     ) -> None:
         self._client = client
         self._recording = recording
+        self._reads_along = reads_along
+        self.read_along: Sequence[Any] = ()
         self.keys = keys
         self.lease_ms = round(lease_seconds * 1000)
         self._retention_ms = round(retention_seconds * 1000)
@@ -343,7 +352,7 @@ class RedisPartition:
             streams_ahead=_STREAMS_AHEAD,
             entries_ahead=_ENTRIES_AHEAD,
         )
-        found = named_answer(TAKE, await self._call("take", call.keys, call.args))
+        found = named_answer(TAKE, await self._taken(call))
         if found["taken"] < 0:
             raise self._otherwise_sealed()
         if not found["taken"]:
@@ -366,6 +375,13 @@ class RedisPartition:
             orphans={i.decode(): to.decode() for i, to in hashes["orphans"] if i[-2:] != b"|n"},
             has_forwards=found["forwards"] > 0,
         )
+
+    async def _taken(self, call: ScriptCall) -> Any:
+        """Take the lease, read what is to be read along, and return the script's answer."""
+        if not self._reads_along:
+            return await self._call("take", call.keys, call.args)
+        taken, *self.read_along = await run_script_then(self._client, TAKE, call, self._reads_along)
+        return taken
 
     async def streams(self) -> tuple[str, ...]:
         """Return the names of the streams that are not empty, now."""

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final, TypeVar
 
-from segrelay.worker.contract.redis.scripts import load_script
+from segrelay.worker.contract.redis.scripts import load_script, names_of_scripts, prepare
 from segrelay.worker.core.gate import POLICY
 from segrelay.worker.errors import RedisUnavailable
 
@@ -23,6 +23,12 @@ def source(name: str) -> str:
     """Return a script's text, with numbers in place of `policy.NAME`."""
     text = load_script(name, FOLDER)
     return _POLICY.sub(lambda found: str(getattr(POLICY, found[1])), text)
+
+
+def load_all() -> None:
+    """Read all scripts: a process that is forked afterwards has them before its first drain."""
+    for name in names_of_scripts(FOLDER):
+        prepare(source(name))
 
 
 _Answer = TypeVar("_Answer")

@@ -149,11 +149,16 @@ class Standing:
     watches: Mapping[bytes, bytes] = field(default_factory=dict)
 
 
+ASK_NAMES: Final = (("HGETALL", keys.NAMES), ("HGETALL", keys.RENAMED))
+"""The commands whose answers `SharedKeys.names_of` takes."""
+
+
 class SharedKeys:
     """A reader of the keys that all partitions have in common.
 
     In a Cluster one node has all of these keys, and every drain asks it: so a drain reads them in
-    two round trips, one before it takes its lease, and one under the lease.
+    two round trips, one before it takes its lease, and one under the lease. One server answers the
+    second one together with the lease.
 
     Args:
         numbers: The numbers; they are replaced by what Redis has.
@@ -218,9 +223,13 @@ class SharedKeys:
         As a rule, none is.
         """
         pipe = self._client.pipeline(transaction=False)
-        pipe.hgetall(keys.NAMES)
-        pipe.hgetall(keys.RENAMED)
-        numbers, renamed = await pipe.execute()
+        for words in ASK_NAMES:
+            pipe.execute_command(*words)
+        return await self.names_of(destination, await pipe.execute())
+
+    async def names_of(self, destination: str, answers: Sequence[Mapping[bytes, bytes]]) -> Renames:
+        """Return the renamed audiences and learn all numbers, both from answers to `ASK_NAMES`."""
+        numbers, renamed = answers
         # They may be thousands.
         slugs = (
             (await self._client.execute_command("HGETALL", keys.AUDIENCES)).items()

@@ -150,10 +150,15 @@ class AsyncPipeline(redis.asyncio.client.Pipeline):
 
 
 class AsyncRedis(redis.asyncio.Redis):
-    """An asynchronous client of one server; see `Redis`."""
+    """An asynchronous client of one server; see `Redis`.
+
+    Attributes:
+        keeps_order: The commands of a pipeline are run one after the other, whatever their keys.
+    """
 
     replicas: int = 0
     where: str = ""
+    keeps_order: bool = True
 
     async def execute_command(self, *words: Any, **options: Any) -> Any:
         """Run a command at most once; see `Redis.execute_command`."""

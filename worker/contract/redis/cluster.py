@@ -515,6 +515,8 @@ class _AsyncClusterPipeline(AsyncPipeline):
 class AsyncClusterClient(AsyncRedis):
     """An asynchronous client of all masters of a Cluster; see `ClusterClient`."""
 
+    keeps_order = False
+
     def __init__(
         self,
         address: RedisAddress,

@@ -58,6 +58,11 @@ def load_script(name: str, folder: Path = FOLDER) -> str:
     return _DECLARED.sub(lambda found: f"{found[0]}\n{code[found[1]]}", text)
 
 
+def names_of_scripts(folder: Path) -> list[str]:
+    """Return the names of the scripts in a folder, without those of parts of scripts."""
+    return [path.stem for path in folder.glob("[!_]*.lua")]
+
+
 def _lines_with_parts(name: str, folder: Path, included: set[str]) -> Iterator[str]:
     path = folder / f"{name}.lua"
     for line in (path if path.exists() else FOLDER / path.name).read_text("utf-8").splitlines():
@@ -241,6 +246,12 @@ def digest(text: str) -> str:
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
+def prepare(text: str) -> None:
+    """Compute the digest and the layout of a script, which its first call would have to compute."""
+    digest(text)
+    _layout(text)
+
+
 def run_script(client: Redis, text: str, keys: Sequence[str | bytes], args: Sequence[Value]) -> Any:
     """Run a script by its digest, or by its text if Redis does not know it."""
     try:
@@ -334,6 +345,26 @@ def run_each(
     unknown = _unknown(answers)
     if unknown:
         _fill(answers, unknown, ask([_by_text(pairs[at]) for at in unknown]))
+    return _first_raised(answers)
+
+
+async def run_script_then(
+    client: AsyncRedis, text: str, call: ScriptCall, commands: Sequence[Sequence[Value]]
+) -> list[Any]:
+    """Run a script and, after it, commands in the same round trip; return the answers in order.
+
+    The client has to keep their order.
+    """
+
+    async def ask(words: _Words) -> list[Any]:
+        async with client.pipeline(transaction=False) as pipe:
+            for each in (words, *commands):
+                pipe.execute_command(*each)
+            return await pipe.execute(raise_on_error=False)
+
+    answers = await ask(_by_digest((text, call)))
+    if isinstance(answers[0], NoScriptError):
+        answers = await ask(_by_text((text, call)))
     return _first_raised(answers)
 
 

@@ -5,8 +5,14 @@ from contextlib import aclosing
 
 import pytest
 
+from segrelay.worker.contract.redis.client import ResponseError
 from segrelay.worker.contract.redis.connection import connect_async
-from segrelay.worker.contract.redis.scripts import one_round_trip, run_script_async
+from segrelay.worker.contract.redis.scripts import (
+    ScriptCall,
+    one_round_trip,
+    run_script_async,
+    run_script_then,
+)
 
 WRITES = "redis.call('SET', KEYS[1], ARGV[1]); return ARGV[1]"
 FAILS = "return redis.call('HSET', KEYS[1], 'a', 'b')"
@@ -83,3 +89,31 @@ def test_who_does_not_wait_any_more_takes_no_answer_from_the_others(redis_url):
             return await stays
 
     assert on(redis_url, work) == b"2"
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_what_is_read_after_a_script_tells_what_the_script_has_written(redis_url, is_known):
+    async def work(client):
+        await client.script_flush()
+        if is_known:
+            await client.script_load(WRITES)
+        await client.set("{t}then", "before")
+        call = ScriptCall(["{t}then"], ["after"])
+        before = await reads(client)
+        found = await run_script_then(client, WRITES, call, [("GET", "{t}then")])
+        return found, await reads(client) - before
+
+    found, read = on(redis_url, work)
+
+    assert found == [b"after", b"after"]
+    # One of them is the question for the number.
+    assert read == (2 if is_known else 3)
+
+
+def test_an_error_of_what_is_read_after_a_script_is_raised(redis_url):
+    async def work(client):
+        call = ScriptCall(["{t}then"], ["text"])
+        with pytest.raises(ResponseError, match="WRONGTYPE"):
+            await run_script_then(client, WRITES, call, [("HGETALL", "{t}then")])
+
+    on(redis_url, work)
