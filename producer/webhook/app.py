@@ -30,6 +30,7 @@ from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import Published
 from segrelay.producer.publishing.writing import CapacityMeter
 from segrelay.producer.webhook.bodies import (
+    MOST_PAYLOADS,
     SMALL_BYTES,
     Body,
     BodyMemory,
@@ -40,6 +41,7 @@ from segrelay.producer.webhook.bodies import (
     unpack,
 )
 from segrelay.producer.webhook.intake import PORTION, AnswerRecord, Intake
+from segrelay.producer.webhook.server import Respond, WholeRequests
 from segrelay.worker.contract.receivers import (
     WebhookRequest,
     count_too_large,
@@ -55,6 +57,9 @@ LARGEST_CHECK_BYTES: Final = 64 * 1024
 BODY_SECONDS: Final = 60.0
 """The seconds in which a body has to arrive; a slower sender is asked to send it again."""
 RETRY_AFTER_SECONDS: Final = 5
+WHOLE_BYTES: Final = MOST_PAYLOADS
+"""The largest body that needs no task of its own: one of a few events, which can't hold more
+payloads than are taken, as each has a byte at least."""
 SECRET_HEADER: Final = "x-segrelay-secret"  # noqa: S105 - the name of the header
 SECRET_PARAMETER: Final = "secret"  # noqa: S105 - the name of the parameter
 _GZIP: Final = frozenset({b"gzip", b"x-gzip"})
@@ -69,6 +74,8 @@ LOG: Final = structlog.get_logger()
 
 class _Answer(Response):
     """An answer of JSON with the id of its request, if it has one."""
+
+    body: bytes
 
     def __init__(self, status: int, value: Mapping[str, object], name: str = "") -> None:
         # Nothing of what Starlette's own would do for any content.
@@ -98,7 +105,7 @@ class _Request:
 
     __slots__ = ("_begun_at", "_receive", "_scope", "headers", "name")
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
+    def __init__(self, scope: Scope, receive: Receive | None = None) -> None:
         self.name = new_request_id()
         self._begun_at = time.monotonic()
         self.headers: Mapping[bytes, bytes] = dict(reversed(scope["headers"]))
@@ -138,6 +145,7 @@ class _Request:
         Raises:
             ClientDisconnect: The client went away.
         """
+        assert self._receive is not None
         message = await self._receive()
         if message["type"] != "http.request":
             raise ClientDisconnect
@@ -181,51 +189,69 @@ class Receiver:
     _memory: BodyMemory = field(default_factory=BodyMemory)
     _large_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a webhook, and log it, unless the intake did when it stored the body."""
-        request = _Request(scope, receive)
-        try:
-            answer, stored = await self._answer(request)
-        except Exception as error:  # noqa: BLE001 - this is the edge
-            answer, stored = _failed(error, request.name), None
-        status = answer.status_code
-        if stored is None:
-            stored = Published()
-            _log(status, request.line(stored, status))
-        if self.record is not None and not request.is_check:
-            counts = (status, stored.accepted, stored.quarantined)
-            self.record.note(WebhookRequest(request.name, *counts, stored.people))
-        await answer(scope, receive, send)
+    def take(self, scope: Scope, body: bytes, respond: Respond) -> bool:
+        """Have a webhook of which everything has come stored, and respond then.
 
-    async def _answer(self, request: _Request) -> tuple[Response, Published | None]:
-        """Return the answer to a webhook, and the counts of its events; None = none was stored."""
-        name = request.name
+        Returns False, and does nothing, where more has to be done than to store a few payloads.
+        """
+        request = _Request(scope)
+        is_plain = not (request.is_check or request.is_gzip) and self._is_authentic(request)
+        if not is_plain or len(body) > min(WHOLE_BYTES, self.max_bytes):
+            return False
+        memory = HeldMemory(self._memory)
         try:
-            self._authenticate(request)
-            with self._memory.held() as memory:
-                body = await self._read(request, memory)
-                if request.is_check:
-                    checked = {"check": True, **await self._checked(body)}
-                    return _Answer(200, checked, name), None
-                stored = await self._stored(body, memory, request)
-        except BodyTooLarge as too_large:
-            return await self._too_large(too_large, name), None
+            memory.take(len(body))
         except NoMemory:
-            error = "Too many large requests are under way; send it again."
-            return _Answer(503, {"error": error}, name), None
-        except _Refused as refused:
-            return _Answer(refused.status, {"error": refused.message}, name), None
-        except ClientDisconnect:
-            return Response(status_code=499, headers={REQUEST_HEADER: name}), None
-        except (RedisUnavailable, RedisMismatch) as error:
-            LOG.warning("webhook.unavailable", request=name, message=error.message)
-            return _Answer(503, {"error": error.message}, name), None
-        if stored.problems:
-            first = stored.problems[0]
-            why = f"{first.reason}: {first.message}"
-            LOG.info("webhook.quarantined", request=name, count=stored.quarantined, first=why)
-        counts = {"accepted": stored.accepted, "quarantined": stored.quarantined}
-        return _Answer(200, counts, name), stored
+            memory.release()
+            return False
+
+        def conclude(outcome: Published | Exception) -> None:
+            memory.release()
+            answer = self._conclude(request, outcome)
+            respond(answer.status_code, answer.raw_headers, answer.body)
+
+        self.intake.put(Body(body), conclude, request.line)
+        return True
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a webhook in a task of its own."""
+        request = _Request(scope, receive)
+        outcome: Published | _Answer | Exception
+        try:
+            outcome = await self._outcome(request)
+        except Exception as error:  # noqa: BLE001 - this is the edge
+            outcome = error
+        if isinstance(outcome, BodyTooLarge):
+            await self._report(outcome, request.name)
+        await self._conclude(request, outcome)(scope, receive, send)
+
+    async def _outcome(self, request: _Request) -> Published | _Answer:
+        """Return what became of the events of a webhook, or the answer to a check."""
+        if not self._is_authentic(request):
+            raise _Refused(
+                401,
+                "The secret is missing or wrong: send it in the header X-Segrelay-Secret "
+                "or the URL parameter `secret`.",
+            )
+        with self._memory.held() as memory:
+            body = await self._read(request, memory)
+            if request.is_check:
+                checked = {"check": True, **await self._checked(body)}
+                return _Answer(200, checked, request.name)
+            return await self._stored(body, memory, request)
+
+    def _conclude(self, request: _Request, outcome: Published | _Answer | Exception) -> _Answer:
+        """Return the answer to a webhook; log it, unless the intake did when it stored the body."""
+        if isinstance(outcome, Published):
+            stored, answer = outcome, _stored(outcome, request.name)
+        else:
+            stored = Published()
+            answer = outcome if isinstance(outcome, _Answer) else _refused(outcome, request.name)
+            _log(answer.status_code, request.line(stored, answer.status_code))
+        if self.record is not None and not request.is_check:
+            counts = (answer.status_code, stored.accepted, stored.quarantined)
+            self.record.note(WebhookRequest(request.name, *counts, stored.people))
+        return answer
 
     async def is_alive(self, _request: Request) -> Response:
         """Answer that the process is alive."""
@@ -239,17 +265,11 @@ class Receiver:
         document = {"ready": not problem, "problem": problem, "problems": problems}
         return _Answer(503 if problem else 200, document)
 
-    def _authenticate(self, request: _Request) -> None:
-        given = request.secret
-        given_bytes = given.encode()
+    def _is_authentic(self, request: _Request) -> bool:
+        given = request.secret.encode()
         # All are compared, so that the time tells nothing about which is near.
-        valid = [hmac.compare_digest(given_bytes, secret) for secret in self.secrets]
-        if not given or not any(valid):
-            raise _Refused(
-                401,
-                "The secret is missing or wrong: send it in the header X-Segrelay-Secret "
-                "or the URL parameter `secret`.",
-            )
+        valid = [hmac.compare_digest(given, secret) for secret in self.secrets]
+        return bool(given) and any(valid)
 
     async def _read(self, request: _Request, memory: HeldMemory) -> bytes:
         announced = request.headers.get(b"content-length", b"")
@@ -298,23 +318,50 @@ class Receiver:
             raise _Refused(413, f"A check has at most {LARGEST_CHECK_BYTES:,} bytes.")
         return await asyncio.to_thread(self.inspect, Body(sent))
 
-    async def _too_large(self, too_large: BodyTooLarge, name: str) -> Response:
-        """Answer 413, and report it to the operators, because Lytics drops the events."""
+    async def _report(self, too_large: BodyTooLarge, name: str) -> None:
+        """Report a request that is answered 413 to the operators: Lytics drops the events."""
         message = f"A request was refused: it is {too_large.what}."
         LOG.error("webhook.too_large", request=name, message=message)
         try:
             await asyncio.to_thread(self.count_too_large)
         except RedisUnavailable as error:
             LOG.warning("webhook.unavailable", message=error.message)
-        told = f"The body is {too_large.what}; make the job's batches smaller."
-        return _Answer(413, {"error": told}, name)
 
     def _larger(self) -> BodyTooLarge:
         return BodyTooLarge(f"larger than {self.max_bytes:,} bytes")
 
 
+def _stored(stored: Published, name: str) -> _Answer:
+    """Return the answer to a request whose events are stored."""
+    if stored.problems:
+        first = stored.problems[0]
+        why = f"{first.reason}: {first.message}"
+        LOG.info("webhook.quarantined", request=name, count=stored.quarantined, first=why)
+    return _Answer(200, {"accepted": stored.accepted, "quarantined": stored.quarantined}, name)
+
+
+def _refused(error: Exception, name: str) -> _Answer:
+    """Return the answer to a request whose events are not stored."""
+    match error:
+        case _Refused():
+            return _Answer(error.status, {"error": error.message}, name)
+        case BodyTooLarge():
+            told = f"The body is {error.what}; make the job's batches smaller."
+            return _Answer(413, {"error": told}, name)
+        case NoMemory():
+            told = "Too many large requests are under way; send it again."
+            return _Answer(503, {"error": told}, name)
+        case ClientDisconnect():
+            return _Answer(499, {}, name)
+        case RedisUnavailable() | RedisMismatch():
+            LOG.warning("webhook.unavailable", request=name, message=error.message)
+            return _Answer(503, {"error": error.message}, name)
+        case _:
+            return _failed(error, name)
+
+
 @dataclass(frozen=True, slots=True)
-class _WebhookApp:
+class _WebhookApp(WholeRequests):
     """The ASGI application: webhooks go to the receiver at once, everything else to Starlette.
 
     The receiver answers whatever happens by itself, and the layers of Starlette would take as long
@@ -325,9 +372,16 @@ class _WebhookApp:
     path: str
     others: Starlette
 
+    def take(self, scope: Scope, body: bytes, respond: Respond) -> bool:
+        """Take a webhook of which everything has come; see `Receiver.take`."""
+        return self._is_webhook(scope) and self.receiver.take(scope, body, respond)
+
+    def _is_webhook(self, scope: Scope) -> bool:
+        return bool(scope["path"] == self.path and scope["method"] == "POST")
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or the beginning and end of the server."""
-        if scope["type"] == "http" and scope["path"] == self.path and scope["method"] == "POST":
+        if scope["type"] == "http" and self._is_webhook(scope):
             await self.receiver(scope, receive, send)
         else:
             await self.others(scope, receive, send)
@@ -414,7 +468,7 @@ def _told(left_out: int) -> dict[str, int]:
     return {"left_out": left_out} if left_out else {}
 
 
-def _failed(error: Exception, name: str) -> Response:
+def _failed(error: Exception, name: str) -> _Answer:
     message = error.message if isinstance(error, SegrelayError) else type(error).__name__
     LOG.error("webhook.failed", request=name, error=message)
     told = {"error": "The body could not be stored; it is safe to send it again."}
@@ -457,7 +511,7 @@ class Inspector:
         """
         with self._lock:
             publisher = Publisher(self.client, self.settings, dry_run=True)
-            (published,) = publisher.publish_each(
+            _, (published,) = publisher.draft_each(
                 [body.payloads()], portion=PORTION, together=PORTION
             )
             if body.refusal is not None:

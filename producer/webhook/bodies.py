@@ -316,7 +316,7 @@ class BodyMemory:
         try:
             yield own
         finally:
-            self.used -= own.size
+            own.release()
 
 
 @dataclass(slots=True)
@@ -337,3 +337,8 @@ class HeldMemory:
         most = ALL_BODIES_BYTES if self.size <= SMALL_BYTES else LARGE_BODIES_BYTES
         if self.memory.used - self.size > most:
             raise NoMemory
+
+    def release(self) -> None:
+        """Count the request no more: it is answered."""
+        self.memory.used -= self.size
+        self.size = 0

@@ -1,10 +1,11 @@
 """The intake: bodies that arrive together share one write, and each gets its own answer.
 
-While one write is under way, what arrives waits for the next. So a receiver under load makes few
-large writes, and an idle one writes at once. A body that is more than one write's share is stored
-in portions: each write takes a portion of one of these, and then the bodies that have just come.
-The log's lines about the requests of one write are written together, before any is answered.
-The answers, and how late the receiver's timers are, are kept for `segrelay status`.
+While one write is under way, what arrives is drafted for the next. So a receiver under load makes
+few large writes, and Redis hardly waits for them; an idle one writes at once. A body that is more
+than one write's share is stored in portions: each write takes a portion of one of these, and the
+bodies that have just come. The log's lines about the requests of one write are written together,
+before any is answered. The answers, and how late the receiver's timers are, are kept for
+`segrelay status`.
 """
 
 from __future__ import annotations
@@ -12,30 +13,38 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
+from threading import Condition
 from typing import Final, NamedTuple, Protocol
 
 import structlog
 
+from segrelay.producer.events.payloads import Payload
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import Portion, Published
+from segrelay.producer.publishing.writing import JobPosition
 from segrelay.producer.webhook.bodies import Body
 from segrelay.worker.contract.receivers import MOST_REQUESTS, WebhookRequest
 from segrelay.worker.errors import RedisMismatch, RedisUnavailable, SegrelayError
-from segrelay.worker.logs import log_often
+from segrelay.worker.logs import log_bug, log_often
 
 GROUP_BODIES: Final = 1_000
 GROUP_BYTES: Final = 4 * 1024 * 1024
+_WORTH_A_TURN: Final = 8
+"""The bodies for which the drafting thread is woken while it waits for the write to end: each turn
+of it costs the event loop as much as drafting a body."""
 LOG: Final = structlog.get_logger()
 
-StoreBodies = Callable[[Sequence[Body]], int]
-"""A function that stores a portion of each of the first bodies, and returns their number (≥ 1).
+DraftBodies = Callable[[Iterable[Body]], Callable[[], None]]
+"""A function that drafts a portion of each body, and returns the function that stores the draft.
 
-Each body knows afterwards how much of it is stored. Raises RedisUnavailable if Redis is full or
-away; some of the portions may be stored.
+It may stop before the last body. Those that it took know after storing how much of them is stored.
+Both raise RedisUnavailable if Redis is full or away; some of the portions may be stored then. They
+run in different threads if another group is drafted while one is stored.
 """
 
 
@@ -43,114 +52,202 @@ LineOf = Callable[[Published], Mapping[str, object]]
 """A function that returns a request's line for the log from the counts of its events."""
 
 
+Outcome = Callable[[Published | Exception], None]
+"""A function that is told what became of a body, or why it may not be stored, in the event loop."""
+
+
 class _Waiting(NamedTuple):
-    """A body, the answer that its request waits for, and the log's line about it."""
+    """A body, who waits for its outcome, and the log's line about it.
+
+    Attributes:
+        is_alone: True if it shares its write with no other, because a group with it has failed.
+    """
 
     body: Body
-    answer: asyncio.Future[Published]
+    tell: Outcome
     line: LineOf | None
+    is_alone: bool = False
+
+
+class _Group(NamedTuple):
+    """A group whose turn is over.
+
+    Attributes:
+        members: If nothing failed, the bodies of which all is stored, or nothing can be; else all.
+        error: Why it failed.
+    """
+
+    members: list[_Waiting]
+    error: Exception | None = None
 
 
 @dataclass(slots=True)
 class Intake:
-    """Groups bodies and has them stored, one group at a time, in a thread of its own."""
+    """Groups bodies and has them stored, in two threads that take turns.
 
-    store: StoreBodies
+    One thread drafts what arrives, as long as the other one writes a group; then it writes that.
+    """
+
+    draft: DraftBodies
     _fresh: deque[_Waiting] = field(default_factory=deque)
     _begun: deque[_Waiting] = field(default_factory=deque)
-    _writing: asyncio.Task[None] | None = None
-    _thread: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="intake")
+    _changed: Condition = field(default_factory=Condition)
+    _is_drafting: bool = False
+    _is_writing: bool = False
+    _loop: asyncio.AbstractEventLoop | None = None
+    _groups: int = 0
+    _ended: asyncio.Future[None] | None = None
+    _threads: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="intake")
     )
 
     async def take(self, body: Body, line: LineOf | None = None) -> Published:
-        """Store one body together with those that arrive meanwhile.
-
-        Args:
-            body: The body of one request.
-            line: The function that makes its line of the log; None = it is not logged.
+        """Store one body together with those that arrive meanwhile; see `put`.
 
         Raises:
             RedisUnavailable: Not all of it may be stored; the sender should send it again.
             BodyTooLarge: It holds more payloads than are taken; nothing of it is stored.
         """
         answer: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
-        self._fresh.append(_Waiting(body, answer, line))
-        if self._writing is None:
-            self._writing = asyncio.ensure_future(self._write_all())
+        self.put(body, partial(_resolve, answer), line)
         return await answer
+
+    def put(self, body: Body, tell: Outcome, line: LineOf | None = None) -> None:
+        """Have one body stored together with those that arrive meanwhile.
+
+        Args:
+            body: The body of one request.
+            tell: The function that is told the outcome; an error is one that `take` raises.
+            line: The function that makes its line of the log; None = it is not logged.
+        """
+        self._loop = asyncio.get_running_loop()
+        with self._changed:
+            self._fresh.append(_Waiting(body, tell, line))
+            if len(self._fresh) >= _WORTH_A_TURN:
+                self._changed.notify()
+        self._begin_group()
 
     async def close(self) -> None:
         """Store what still waits."""
-        while self._writing is not None:
-            await asyncio.wait({self._writing})
-        self._thread.shutdown()
+        if self._groups:
+            self._ended = asyncio.get_running_loop().create_future()
+            await self._ended
+        self._threads.shutdown()
 
-    async def _write_all(self) -> None:
-        try:
-            while self._fresh or self._begun:
-                await self._write(self._next_group())
-        finally:
-            self._writing = None
-
-    def _next_group(self) -> list[_Waiting]:
-        group = [self._begun.popleft()] if self._begun else []
-        size = 0
-        while self._fresh and len(group) < GROUP_BODIES and size < GROUP_BYTES:
-            group.append(self._fresh.popleft())
-            size += len(group[-1].body.text)
-        return group
-
-    async def _write(self, group: list[_Waiting]) -> None:
-        try:
-            reached = await self._store([each.body for each in group])
-        except SegrelayError as error:
-            for each in group:
-                _fail(each.answer, error)
-        except Exception as error:  # noqa: BLE001 - one body must not cost its neighbours anything
-            LOG.error(  # noqa: TRY400 - a traceback may hold a profile
-                "webhook.failed", bodies=len(group), error=type(error).__name__
-            )
-            await self._write_alone(group, error)
-        else:
-            self._fresh.extendleft(reversed(group[reached:]))
-            _log(group[:reached])
-            for each in group[:reached]:
-                self._conclude(each)
-
-    def _conclude(self, waiting: _Waiting) -> None:
-        body, answer, _ = waiting
-        if not body.is_ended:
-            self._begun.append(waiting)
-        elif body.refusal is not None:
-            _fail(answer, body.refusal)
-        elif not answer.done():
-            answer.set_result(body.stored)
-
-    async def _write_alone(self, group: list[_Waiting], error: Exception) -> None:
-        """Store the bodies of a failed group one by one, so that only the bad ones fail."""
-        if len(group) == 1:
-            _fail(group[0].answer, error)
+    def _begin_group(self) -> None:
+        """Have a thread begin a group, unless one is drafting, or nothing waits."""
+        if self._is_drafting or not (self._fresh or self._begun):
             return
-        for each in group:
-            await self._write([each])
+        self._is_drafting = True
+        self._groups += 1
+        self._threads.submit(self._run_group)
 
-    async def _store(self, bodies: list[Body]) -> int:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self.store, bodies)
+    def _run_group(self) -> None:
+        group = self._store_group()
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._conclude, group)
+
+    def _store_group(self) -> _Group:
+        """Draft a group until no other one is being written, and write it. In a thread."""
+        members: list[_Waiting] = []
+        try:
+            store = self.draft(self._bodies(members))
+        except Exception as error:  # noqa: BLE001 - whoever waits for it is answered
+            return self._undrafted(members, error)
+        self._begin_to_write()
+        begun: list[_Waiting] = []
+        try:
+            store()
+            begun = [each for each in members if not each.body.is_ended]
+            return _Group([each for each in members if each.body.is_ended])
+        except Exception as error:  # noqa: BLE001 - likewise
+            return _Group(members, error)
+        finally:
+            with self._changed:
+                self._is_writing = False
+                self._begun.extend(begun)
+                self._changed.notify()
+
+    def _bodies(self, members: list[_Waiting]) -> Iterator[Body]:
+        """Yield bodies for the group that is drafted, and add them to its members."""
+        size, has_begun = 0, False
+        while len(members) < GROUP_BODIES and size < GROUP_BYTES:
+            with self._changed:
+                while self._is_writing and not (self._fresh or self._begun):
+                    self._changed.wait()
+                if self._begun and not has_begun:
+                    waiting, has_begun = self._begun.popleft(), True
+                elif self._fresh and not (members and self._fresh[0].is_alone):
+                    waiting = self._fresh.popleft()
+                    size += len(waiting.body.text)
+                else:
+                    return
+            members.append(waiting)
+            yield waiting.body
+            if waiting.is_alone:
+                return
+
+    def _begin_to_write(self) -> None:
+        """Wait until the other group is written, and let the next one be drafted."""
+        with self._changed:
+            while self._is_writing:
+                self._changed.wait()
+            self._is_writing, self._is_drafting = True, False
+            if self._fresh or self._begun:
+                assert self._loop is not None
+                self._loop.call_soon_threadsafe(self._begin_group)
+
+    def _undrafted(self, members: list[_Waiting], error: Exception) -> _Group:
+        """Return a group that could not be drafted; where Redis is away, with all that waits."""
+        with self._changed:
+            if isinstance(error, SegrelayError):
+                while self._fresh and len(members) < GROUP_BODIES:
+                    members.append(self._fresh.popleft())
+            self._is_drafting = False
+        return _Group(members, error)
+
+    def _conclude(self, group: _Group) -> None:
+        """Answer the requests of a group."""
+        self._groups -= 1
+        members, error = group
+        if error is None:
+            _log(members)
+            for each in members:
+                _tell(each, each.body.refusal or each.body.stored)
+        elif isinstance(error, SegrelayError) or len(members) == 1:
+            for each in members:
+                _tell(each, error)
+        else:  # one body must not cost its neighbours anything
+            LOG.error("webhook.failed", bodies=len(members), error=type(error).__name__)
+            with self._changed:
+                self._fresh.extendleft(each._replace(is_alone=True) for each in reversed(members))
+        self._begin_group()
+        if self._ended is not None and not (self._groups or self._ended.done()):
+            self._ended.set_result(None)
 
 
-def _log(group: Iterable[_Waiting]) -> None:
+def _log(members: Iterable[_Waiting]) -> None:
     """Log the bodies that are stored; they are answered also where the disk of the log is full."""
-    stored = [each for each in group if each.body.is_ended and each.body.refusal is None]
+    stored = [each for each in members if each.body.refusal is None]
     lines = [one.line(one.body.stored) for one in stored if one.line]
     with suppress(OSError):
         log_often("webhook.answered", lines)
 
 
-def _fail(answer: asyncio.Future[Published], error: Exception) -> None:
-    if not answer.done():
-        answer.set_exception(error)
+def _tell(waiting: _Waiting, outcome: Published | Exception) -> None:
+    try:
+        waiting.tell(outcome)
+    except Exception as error:  # noqa: BLE001 - one body must not cost its neighbours anything
+        log_bug(error, "webhook.failed")
+
+
+def _resolve(answer: asyncio.Future[Published], outcome: Published | Exception) -> None:
+    if answer.done():
+        return
+    if isinstance(outcome, Exception):
+        answer.set_exception(outcome)
+    else:
+        answer.set_result(outcome)
 
 
 PORTION: Final = Portion(1_000, 4 * 1024 * 1024)
@@ -159,14 +256,23 @@ _TOGETHER: Final = Portion(2_000, 8 * 1024 * 1024)
 """The events and bytes of all bodies in one write."""
 
 
-def store_bodies(publisher: Publisher, bodies: Sequence[Body]) -> int:
-    """Publish a portion of each body; see `StoreBodies`."""
-    published = publisher.publish_each(
-        (body.payloads() for body in bodies), portion=PORTION, together=_TOGETHER
-    )
-    for body, each in zip(bodies, published, strict=False):
-        body.advance(each)
-    return len(published)
+def draft_bodies(publisher: Publisher, bodies: Iterable[Body]) -> Callable[[], None]:
+    """Draft a portion of each body for a publisher; see `DraftBodies`."""
+    taken: list[Body] = []
+
+    def payloads() -> Iterator[Iterator[Payload]]:
+        for body in bodies:
+            taken.append(body)
+            yield body.payloads()
+
+    draft, published = publisher.draft_each(payloads(), portion=PORTION, together=_TOGETHER)
+
+    def store() -> None:
+        publisher.write_draft(draft, JobPosition())
+        for body, each in zip(taken, published, strict=True):
+            body.advance(each)
+
+    return store
 
 
 EVERY_SECONDS: Final = 5.0

@@ -22,7 +22,6 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from queue import Empty
 from typing import Any, Final, NamedTuple, Protocol
-from uuid import uuid4
 
 import orjson
 import structlog
@@ -32,6 +31,7 @@ from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport.redis import Channel, SentinelChannel, SentinelTransport, Transport
 
 from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.own_processes import random_bits
 from segrelay.worker.contract.redis.broker import BrokerClient
 from segrelay.worker.contract.redis.client import Redis, RedisError
 from segrelay.worker.contract.redis.connection import resolve_broker_url
@@ -116,7 +116,7 @@ def rebuild_message(received: Any, queue: str) -> dict[str, Any]:
     if not _ID.fullmatch(identity):
         raise ValueError("its id is not one")
     # A new tag: that of another message would be acknowledged together with this one.
-    return _rebuilt(task, _arguments(task, body), identity, queue, str(uuid4()))
+    return _rebuilt(task, _arguments(task, body), identity, queue, _new_id())
 
 
 def _arguments(task: str, body: str) -> tuple[str | int, ...]:
@@ -233,11 +233,18 @@ def named_here(settings: Settings, name: str, destination_id: str) -> str:
 
 
 _NO_ID: Final = "00000000-0000-0000-0000-000000000000"
+_NO_ID_BYTES: Final = _NO_ID.encode()
 
 
 def message_text(message: Message) -> bytes:
     """Return a new message as it stands in its queue."""
-    return _unnamed_text(message).replace(_NO_ID.encode(), str(uuid4()).encode())
+    return _unnamed_text(message).replace(_NO_ID_BYTES, _new_id().encode())
+
+
+def _new_id() -> str:
+    """Return an id in the form in which Celery has them."""
+    digits = f"{random_bits(128):032x}"
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
 @lru_cache(maxsize=4_096)

@@ -1,8 +1,10 @@
-"""Our own processes: their command lines, their processors, and how their threads take turns."""
+"""Our own processes: their command lines and processors, how their threads take turns, and ids."""
 
 from __future__ import annotations
 
 import os
+import random
+import secrets
 import sys
 from collections.abc import Iterator
 from math import ceil
@@ -98,3 +100,15 @@ def switch_threads_often() -> None:
     those 5 ms wherever it needs the interpreter.
     """
     sys.setswitchinterval(_SWITCHED_SECONDS)
+
+
+_RANDOM: Final = random.Random(secrets.token_bytes(32))  # noqa: S311 - ids need not be secret
+os.register_at_fork(after_in_child=_RANDOM.seed)
+
+
+def random_bits(count: int) -> int:
+    """Return bits for an id that no other process draws, and that need not be secret.
+
+    Asking the system for each would let the other threads of the process go first.
+    """
+    return _RANDOM.getrandbits(count)

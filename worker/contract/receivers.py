@@ -7,9 +7,7 @@ people, and `segrelay why PERSON` leads to the line.
 from __future__ import annotations
 
 import os
-import random
 import re
-import secrets
 import socket
 import time
 from collections import Counter
@@ -20,6 +18,7 @@ from typing import Any, Final, cast
 
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import DIGEST_BYTES
+from segrelay.worker.contract.own_processes import random_bits
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import load_script, run_script
 
@@ -205,14 +204,9 @@ class WebhookRequest:
     at_ms: int = 0
 
 
-_IDS: Final = random.Random(secrets.token_bytes(32))  # noqa: S311 - ids need not be secret
-"""The source of ids, which begins at random: asking the system for each lets other threads in."""
-os.register_at_fork(after_in_child=_IDS.seed)
-
-
 def new_request_id() -> str:
     """Return an id that no other request has."""
-    return f"req-{_IDS.getrandbits(64):016x}"
+    return f"req-{random_bits(64):016x}"
 
 
 def keep_requests(client: Redis, requests: Iterable[WebhookRequest]) -> None:

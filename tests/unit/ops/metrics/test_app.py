@@ -1,6 +1,7 @@
 """Who may read the metrics, over ASGI, without a network."""
 
 import asyncio
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -15,14 +16,14 @@ TOKEN = "a-token-of-nobody"
 class NoShelf:
     """Stores nothing."""
 
-    def store(self, bodies: object) -> int:
+    def draft(self, bodies: object) -> Callable[[], None]:
         raise AssertionError(bodies)
 
 
 def receiver(*routes: object) -> object:
     nothing = Receiver(
         secrets=[b"a secret"],
-        intake=Intake(NoShelf()),
+        intake=Intake(NoShelf().draft),
         ready=str,
         inspect=lambda _: {},
         count_too_large=lambda: None,

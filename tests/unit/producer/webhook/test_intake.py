@@ -1,8 +1,10 @@
 """The intake: grouping, and that no body costs its neighbours anything."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import islice
+from threading import Event
 
 import pytest
 
@@ -10,8 +12,9 @@ from segrelay.producer.publishing.published import Published
 from segrelay.producer.webhook.bodies import Body, BodyTooLarge
 from segrelay.producer.webhook.intake import GROUP_BODIES, Intake
 from segrelay.worker.errors import RedisUnavailable
+from tests.waiting import allowed
 
-POISON = b"poison"
+POISON, UNWRITABLE = b"poison", b"unwritable"
 
 
 class Shelf:
@@ -25,18 +28,44 @@ class Shelf:
         self.is_closed = False
         self.most = most
         self.writes_until_it_closes = 1_000_000
+        self.refusals = 0
+        self.drafted: list[bytes] = []
+        self.is_storing = False
+        self.may_store = Event()
+        self.may_store.set()
 
-    def store(self, bodies: Sequence[Body]) -> int:
-        if self.is_closed or self.writes_until_it_closes == 0:
+    def draft(self, bodies: Iterable[Body]) -> Callable[[], None]:
+        if self.is_closed:
+            self.refusals += 1
             raise RedisUnavailable("It is closed.")
-        if POISON in [body.text for body in bodies]:
-            raise ValueError("A bug that this body meets.")
+        taken: list[tuple[Body, int]] = []
+        for body in islice(bodies, self.most):
+            if body.text == POISON:
+                raise ValueError("A bug that this body meets.")
+            taken.append((body, len(list(islice(body.payloads(), 3)))))
+            self.drafted.append(body.text)
+        return partial(self.store, taken)
+
+    def store(self, taken: Sequence[tuple[Body, int]]) -> None:
+        assert not self.is_storing
+        self.is_storing = True
+        self.may_store.wait(allowed(5))
+        self.is_storing = False
+        texts = [body.text for body, _ in taken]
+        if self.writes_until_it_closes == 0:
+            raise RedisUnavailable("It is closed.")
+        if UNWRITABLE in texts:
+            raise ValueError("A bug that this body meets when it is written.")
         self.writes_until_it_closes -= 1
-        self.groups.append([body.text for body in bodies[: self.most]])
-        for body in bodies[: self.most]:
-            taken = list(islice(body.payloads(), 3))
-            body.advance(Published(accepted=len(taken)))
-        return min(self.most, len(bodies))
+        self.groups.append(texts)
+        for body, count in taken:
+            body.advance(Published(accepted=count))
+
+
+async def until(is_true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(allowed(5)):
+        while not is_true():  # noqa: ASYNC110 - a thread changes it
+            await asyncio.sleep(0.001)
 
 
 async def take_all(intake: Intake, bodies: Sequence[bytes]) -> list[Published | BaseException]:
@@ -44,16 +73,32 @@ async def take_all(intake: Intake, bodies: Sequence[bytes]) -> list[Published | 
     return await asyncio.gather(*taken, return_exceptions=True)
 
 
-def test_what_arrives_together_shares_a_write() -> None:
-    shelf = Shelf()
+def groups_of(shelf: Shelf, count: int, drafted: int) -> list[list[bytes]]:
+    """Return the groups of bodies that come while another one is written, which lasts until some
+    of them are drafted.
+    """
 
-    asyncio.run(take_all(Intake(shelf.store), [b"x"] * 50))
+    async def play() -> None:
+        intake = Intake(shelf.draft)
+        answers = [asyncio.ensure_future(intake.take(Body(b"1")))]
+        await until(lambda: shelf.is_storing)
+        answers += [asyncio.ensure_future(intake.take(Body(b"2"))) for _ in range(count)]
+        await until(lambda: len(shelf.drafted) >= 1 + drafted)
+        assert not answers[0].done()
+        shelf.may_store.set()
+        await asyncio.gather(*answers)
 
-    assert len(shelf.groups) <= 2
+    shelf.may_store.clear()
+    asyncio.run(play())
+    return shelf.groups
+
+
+def test_what_comes_while_a_group_is_written_is_drafted_meanwhile_and_shares_a_write() -> None:
+    assert groups_of(Shelf(), 20, drafted=8) == [[b"1"], [b"2"] * 20]
 
 
 def test_each_body_gets_its_own_answer() -> None:
-    answers = asyncio.run(take_all(Intake(Shelf().store), [b"1", b"[1, 2]", b"[1, 2, 3]"]))
+    answers = asyncio.run(take_all(Intake(Shelf().draft), [b"1", b"[1, 2]", b"[1, 2, 3]"]))
 
     assert answers == [Published(accepted=1), Published(accepted=2), Published(accepted=3)]
 
@@ -61,7 +106,7 @@ def test_each_body_gets_its_own_answer() -> None:
 def test_a_body_of_many_portions_is_answered_when_all_of_them_are_stored() -> None:
     many = b"[" + b",".join([b"1"] * 100) + b"]"
 
-    answers = asyncio.run(take_all(Intake(Shelf().store), [many, b"1", many]))
+    answers = asyncio.run(take_all(Intake(Shelf().draft), [many, b"1", many]))
 
     assert answers == [Published(accepted=100), Published(accepted=1), Published(accepted=100)]
 
@@ -71,24 +116,28 @@ def test_what_comes_while_a_large_body_is_stored_waits_for_one_portion_only() ->
     many = b"[" + b",".join([b"1"] * 99) + b"]"
 
     async def play() -> None:
-        intake = Intake(shelf.store)
+        intake = Intake(shelf.draft)
         large = asyncio.ensure_future(intake.take(Body(many)))
-        await asyncio.sleep(0)  # the first write begins
+        await until(lambda: shelf.is_storing)
+        small = asyncio.ensure_future(intake.take(Body(b"2")))
         await asyncio.sleep(0)
-        await intake.take(Body(b"2"))
+        shelf.may_store.set()
+        await small
         assert not large.done()
         await large
 
+    shelf.may_store.clear()
     asyncio.run(play())
 
-    assert [group for group in shelf.groups if b"2" in group] == [[many, b"2"]]
+    (group,) = [group for group in shelf.groups if b"2" in group]
+    assert sorted(group) == sorted([many, b"2"])
 
 
 def test_a_body_whose_later_portion_can_not_be_stored_is_to_be_sent_again() -> None:
     shelf = Shelf()
     shelf.writes_until_it_closes = 2
 
-    (answer,) = asyncio.run(take_all(Intake(shelf.store), [b"[1, 2, 3, 4, 5, 6, 7, 8, 9]"]))
+    (answer,) = asyncio.run(take_all(Intake(shelf.draft), [b"[1, 2, 3, 4, 5, 6, 7, 8, 9]"]))
 
     assert isinstance(answer, RedisUnavailable)
     assert len(shelf.groups) == 2
@@ -97,7 +146,7 @@ def test_a_body_whose_later_portion_can_not_be_stored_is_to_be_sent_again() -> N
 def test_bodies_that_a_write_did_not_reach_come_with_the_next_in_their_order() -> None:
     shelf = Shelf(most=2)
 
-    asyncio.run(take_all(Intake(shelf.store), [b"1", b"2", b"3", b"4", b"5"]))
+    asyncio.run(take_all(Intake(shelf.draft), [b"1", b"2", b"3", b"4", b"5"]))
 
     assert [text for group in shelf.groups for text in group] == [b"1", b"2", b"3", b"4", b"5"]
 
@@ -105,30 +154,39 @@ def test_bodies_that_a_write_did_not_reach_come_with_the_next_in_their_order() -
 def test_a_body_of_too_many_payloads_is_refused_alone() -> None:
     many = b"[" + b",".join([b"{}"] * 101) + b"]"
 
-    answers = asyncio.run(take_all(Intake(Shelf().store), [b"1", many, b"2"]))
+    answers = asyncio.run(take_all(Intake(Shelf().draft), [b"1", many, b"2"]))
 
     assert [type(answer) for answer in answers] == [Published, BodyTooLarge, Published]
 
 
 def test_a_group_is_bounded() -> None:
-    shelf = Shelf()
+    groups = groups_of(Shelf(), GROUP_BODIES + 1, drafted=GROUP_BODIES)
 
-    asyncio.run(take_all(Intake(shelf.store), [b"x"] * (GROUP_BODIES + 1)))
-
-    assert max(map(len, shelf.groups)) == GROUP_BODIES
+    assert [len(group) for group in groups] == [1, GROUP_BODIES, 1]
 
 
-def test_a_body_that_meets_a_bug_fails_alone() -> None:
-    answers = asyncio.run(take_all(Intake(Shelf().store), [b"a", POISON, b"bb"]))
+@pytest.mark.parametrize("bad", [POISON, UNWRITABLE])
+def test_a_body_that_meets_a_bug_fails_alone(bad: bytes) -> None:
+    answers = asyncio.run(take_all(Intake(Shelf().draft), [b"a", bad, b"bb"]))
 
     assert [type(answer) for answer in answers] == [Published, ValueError, Published]
+
+
+def test_who_waits_while_nothing_can_be_drafted_is_told_at_once() -> None:
+    shelf = Shelf()
+    shelf.is_closed = True
+
+    answers = asyncio.run(take_all(Intake(shelf.draft), [b"1"] * 50))
+
+    assert {type(answer) for answer in answers} == {RedisUnavailable}
+    assert shelf.refusals <= 2
 
 
 def test_when_nothing_can_be_stored_everybody_is_told() -> None:
     shelf = Shelf()
     shelf.is_closed = True
 
-    answers = asyncio.run(take_all(Intake(shelf.store), [b"1", b"2"]))
+    answers = asyncio.run(take_all(Intake(shelf.draft), [b"1", b"2"]))
 
     assert [type(answer) for answer in answers] == [RedisUnavailable, RedisUnavailable]
 
@@ -137,7 +195,7 @@ def test_closing_stores_what_still_waits() -> None:
     shelf = Shelf()
 
     async def play() -> None:
-        intake = Intake(shelf.store)
+        intake = Intake(shelf.draft)
         waiting = [asyncio.ensure_future(intake.take(Body(b"1"))) for _ in range(3)]
         await asyncio.sleep(0)
         await intake.close()
@@ -152,7 +210,7 @@ def test_an_intake_that_has_failed_goes_on() -> None:
     shelf = Shelf()
 
     async def play() -> Published:
-        intake = Intake(shelf.store)
+        intake = Intake(shelf.draft)
         shelf.is_closed = True
         with pytest.raises(RedisUnavailable):
             await intake.take(Body(b"1"))

@@ -7,7 +7,13 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from segrelay.producer.webhook.server import HEADER_SECONDS, PLAIN, PromptProtocol
+from segrelay.producer.webhook.server import (
+    HEADER_SECONDS,
+    PLAIN,
+    PromptProtocol,
+    Respond,
+    WholeRequests,
+)
 
 POST = b"POST /v1/lytics HTTP/1.1\r\nHost: relay.example.com\r\nContent-Length: 2\r\n"
 
@@ -55,16 +61,37 @@ class SkippingLoop(asyncio.SelectorEventLoop):
         return super().time() + self.skipped
 
 
-async def talk(*pieces: bytes, then_waits: float = 0.0) -> Wire:
+class Taking(WholeRequests):
+    """Takes requests with a body, and answers them with it once the event loop has its turn."""
+
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+
+    def take(self, scope: Any, body: bytes, respond: Respond) -> bool:
+        if scope["method"] != "POST":
+            return False
+        self.taken.append(body)
+        headers = [(b"content-length", b"%d" % len(body))]
+        asyncio.get_running_loop().call_soon(respond, 200, headers, body)
+        return True
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await answer(scope, receive, send)
+
+
+async def talk(
+    *pieces: bytes, then_waits: float = 0.0, app: Any = answer, is_stopping: bool = False
+) -> Wire:
     """Send the pieces of a request one after the other, with time to answer after each."""
-    config = uvicorn.Config(answer, lifespan="off", timeout_keep_alive=60, **PLAIN)
+    config = uvicorn.Config(app, lifespan="off", timeout_keep_alive=60, **PLAIN)
+    config.is_stopping = is_stopping  # type: ignore[attr-defined]
     config.load()
     protocol = PromptProtocol(config, ServerState(), {}, asyncio.get_running_loop())
     wire = Wire()
     protocol.connection_made(wire)
     for piece in pieces:
         protocol.data_received(piece)
-        for _ in range(5):
+        for _ in range(100):
             await asyncio.sleep(0)
     if then_waits:
         asyncio.get_running_loop().skipped += then_waits  # type: ignore[attr-defined]
@@ -132,3 +159,73 @@ def test_headers_that_do_not_come_end_the_connection(before, sent) -> None:
         wire = runner.run(talk(*before, sent, then_waits=HEADER_SECONDS + 1))
 
     assert wire.is_closed == (sent is POST)
+
+
+def test_a_request_that_comes_whole_needs_no_task() -> None:
+    app = Taking()
+
+    wire = asyncio.run(talk(POST + b"\r\n[]", POST + b"\r\n{}", app=app))
+
+    assert app.taken == [b"[]", b"{}"]
+    assert wire.writes == [
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n" + body for body in app.taken
+    ]
+    assert not wire.is_closed
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        pytest.param((POST + b"\r\n{", b"}"), id="in the middle of the body"),
+        pytest.param((POST.replace(b"POST", b"PUT") + b"\r\n{}",), id="not taken"),
+    ],
+)
+def test_a_request_that_is_not_taken_whole_gets_a_task(pieces) -> None:
+    app = Taking()
+
+    wire = asyncio.run(talk(*pieces, app=app))
+
+    assert app.taken == []
+    assert wire.writes[-1].startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_whole_requests_that_come_in_one_piece_are_taken_one_after_the_other() -> None:
+    app = Taking()
+
+    wire = asyncio.run(talk((POST + b"\r\n[]" + POST + b"\r\n{}") * 40, app=app))
+
+    assert app.taken == [b"[]", b"{}"] * 40
+    assert [each[-2:] for each in wire.writes] == app.taken
+
+
+@pytest.mark.parametrize(
+    ("request_", "is_stopping"),
+    [
+        pytest.param(POST + b"\r\n{}", True, id="the server stops"),
+        pytest.param(POST + b"Connection: close\r\n\r\n{}", False, id="the client wants it"),
+    ],
+)
+def test_the_last_answer_of_a_connection_closes_it(request_, is_stopping) -> None:
+    wire = asyncio.run(talk(request_, app=Taking(), is_stopping=is_stopping))
+
+    (whole,) = wire.writes
+    assert whole.endswith(b"\r\nconnection: close\r\n\r\n{}")
+    assert wire.is_closed
+
+
+def test_a_client_that_has_gone_gets_no_answer() -> None:
+    app = Taking()
+
+    async def play() -> Wire:
+        config = uvicorn.Config(app, lifespan="off", **PLAIN)
+        config.load()
+        protocol = PromptProtocol(config, ServerState(), {}, asyncio.get_running_loop())
+        wire = Wire()
+        protocol.connection_made(wire)
+        protocol.data_received(POST + b"\r\n{}")
+        protocol.connection_lost(None)
+        await asyncio.sleep(0)
+        return wire
+
+    assert asyncio.run(play()).writes == []
+    assert app.taken == [b"{}"]
