@@ -27,6 +27,7 @@ from segrelay.producer.publishing.offering import offer_events
 from segrelay.producer.publishing.published import (
     AS_USUAL,
     Draft,
+    LaidOut,
     MemberChange,
     PartitionAddress,
     Portion,
@@ -34,7 +35,13 @@ from segrelay.producer.publishing.published import (
     PublishOptions,
 )
 from segrelay.producer.publishing.quarantine import CAP_BYTES, HowPublished, Quarantine
-from segrelay.producer.publishing.writing import CapacityMeter, CapacityUsed, JobPosition, write
+from segrelay.producer.publishing.writing import (
+    CapacityMeter,
+    CapacityUsed,
+    JobPosition,
+    lay_out,
+    write,
+)
 from segrelay.producer.wakeups import CeleryWaker, Waker
 from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.own_processes import switch_threads_often
@@ -118,7 +125,8 @@ class Publisher:
         options = options.resolved()
         self._prepare()
         draft = self._drafter.draft(payloads, options)
-        return self._carry_out(draft, JobPosition(job_of_lane(options.lane), position, source))
+        progress = JobPosition(job_of_lane(options.lane), position, source)
+        return self._carry_out(self.lay_out(draft, progress), progress)
 
     def draft(
         self, rows: Iterable[Payload], form: RowForm | None, options: PublishOptions
@@ -149,7 +157,66 @@ class Publisher:
             JobHeld: The job was paused, aborted, or is read by somebody else.
         """
         self._prepare()
-        return self._carry_out(draft, progress)
+        return self._carry_out(self.lay_out(draft, progress), progress)
+
+    def lay_out(
+        self,
+        draft: Draft,
+        progress: JobPosition,
+        rolls: Mapping[PartitionAddress, Roll] = MappingProxyType({}),
+    ) -> LaidOut:
+        """Return a draft as the calls that write it, for `write_laid_out`; asks Redis nothing.
+
+        Args:
+            draft: the draft.
+            progress: the position in the job's source at which it ends.
+            rolls: by partition, the members that change with it.
+        """
+        queue = kind_of_lane(draft.lane)
+
+        def wakeup(to: PartitionAddress) -> WakeUpText | None:
+            return self._waker.text(*to, queue=queue)
+
+        calls = (
+            {}
+            if self._dry_run
+            else lay_out(
+                draft.deliveries,
+                progress,
+                rolls,
+                draft.entrants,
+                ids=self._settings.redis.ids,
+                secret_id=draft.secret_id,
+                wakeup=wakeup,
+            )
+        )
+        groups = draft.deliveries.values()
+        return LaidOut(
+            draft.lane,
+            draft.result,
+            calls,
+            draft.deliveries_count,
+            draft.kept,
+            draft.reading.state,
+            draft.reading.skip_hook,
+            draft.reading.now_us,
+            example=next((one.profile for group in groups for one in group), b""),
+            deliveries=draft.deliveries if self._meter.taps else {},
+        )
+
+    def write_laid_out(self, laid_out: LaidOut, progress: JobPosition) -> Published:
+        """Publish a block that was drafted and laid out, be it in another process.
+
+        Args:
+            laid_out: the block.
+            progress: the position with which it was laid out.
+
+        Raises:
+            RedisUnavailable: As `publish`.
+            JobHeld: The job was paused, aborted, or is read by somebody else.
+        """
+        self._prepare()
+        return self._carry_out(laid_out, progress)
 
     def draft_each(
         self, groups: Iterable[Iterable[Payload]], *, portion: Portion, together: Portion
@@ -183,7 +250,8 @@ class Publisher:
         """
         self._prepare()
         draft = self._drafter.draft_as_they_are(events, lane)
-        return self._carry_out(draft, JobPosition(job_of_lane(lane)))
+        progress = JobPosition(job_of_lane(lane))
+        return self._carry_out(self.lay_out(draft, progress), progress)
 
     def publish_members(
         self, destination: str, changes: Sequence[MemberChange], lane: str, sync: str, token: str
@@ -197,7 +265,7 @@ class Publisher:
         self._prepare()
         draft = self._drafter.draft_members(destination, changes, lane)
         rolls = {to: Roll(sync, token, members) for to, members in draft.members.items()}
-        return self._carry_out(draft, JobPosition(), rolls)
+        return self._carry_out(self.lay_out(draft, JobPosition(), rolls), JobPosition())
 
     def keep_rows(self, refused: Sequence[Refused]) -> None:
         """Put rows of a source that hold no event of their own into the quarantine."""
@@ -226,47 +294,31 @@ class Publisher:
             claim(self._client, self._settings)
             self._claimed = True
 
-    def _carry_out(
-        self,
-        draft: Draft,
-        progress: JobPosition,
-        rolls: Mapping[PartitionAddress, Roll] = MappingProxyType({}),
-    ) -> Published:
+    def _carry_out(self, laid_out: LaidOut, progress: JobPosition) -> Published:
+        count = laid_out.deliveries_count
         if self._dry_run:
-            return draft.result + Published(accepted=draft.deliveries_count)
-        queue = kind_of_lane(draft.lane)
-
-        def wakeup(to: PartitionAddress) -> WakeUpText | None:
-            return self._waker.text(*to, queue=queue)
-
+            return laid_out.result + Published(accepted=count)
         try:
             # First what was refused: if the answer to the deliveries is lost, and by the next
             # attempt one of the refused can be placed, its partition may be beyond this chunk.
-            if draft.kept:
-                rules = draft.reading
-                how = (draft.lane, rules.state, rules.skip_hook)
-                self._keep(draft.kept, rules.now_us, how)
-            written = write(
-                self._client,
-                draft.deliveries,
-                progress,
-                rolls,
-                draft.entrants,
-                ids=self._settings.redis.ids,
-                secret_id=draft.secret_id,
-                wakeup=wakeup,
-            )
+            if laid_out.kept:
+                how = (laid_out.lane, laid_out.state, laid_out.skip_hook)
+                self._keep(laid_out.kept, laid_out.now_us, how)
+            written = write(self._client, laid_out.calls, progress)
         except PartitionsChange:
             self._claimed = False
             raise
+        written.repeated = count - written.accepted
         # At once: the first of its events waits for nothing else.
+        queue = kind_of_lane(laid_out.lane)
         for destination, partition in written.woken:
             self._waker.wake(destination, partition, queue=queue)
         self._meter.add(written.accepted)
-        self._seen.note(each.profile for group in draft.deliveries.values() for each in group)
+        if laid_out.example:
+            self._seen.note(laid_out.example)
         if self._meter.taps:
-            offer_events(self._client, self._meter.taps, draft, written, self._meter.now_us())
-        return draft.result + written
+            offer_events(self._client, self._meter.taps, laid_out, written, self._meter.now_us())
+        return laid_out.result + written
 
     def _keep(self, refused: Sequence[Refused], now_us: int, how: HowPublished) -> None:
         cap_bytes = self._meter.quarantine_bytes(CAP_BYTES)

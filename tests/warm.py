@@ -57,6 +57,7 @@ ALSO_LOADED = (
     "segrelay.ops.run.worker",
     "segrelay.sandbox.lytics.api",
     "segrelay.worker.checks.preview",
+    "segrelay.ops.send.run",
     "segrelay.producer.tasks",
     "segrelay.ops.person.following",
     "uvicorn.lifespan.on",

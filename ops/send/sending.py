@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,28 +12,23 @@ from typing import Annotated, Final
 
 import typer
 
+from segrelay.ops.send.drafting import Batch, BatchDrafter, Choice
 from segrelay.ops.terminal.console import mention, progress
 from segrelay.ops.terminal.interrupts import Interruption, interruptible_between_steps
 from segrelay.ops.terminal.options import Timeout
-from segrelay.producer.events.payloads import Payload, is_row, is_timeless, reread, values_of
 from segrelay.producer.publish import Publisher, in_bulk
-from segrelay.producer.publishing.published import Draft, Published, PublishOptions
-from segrelay.producer.publishing.writing import JobPosition
-from segrelay.producer.sources.files import rows_hint
+from segrelay.producer.publishing.published import LaidOut, Published
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import resolve_url
 from segrelay.worker.contract.redis.url import patience_seconds
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.values import parse_duration
-from segrelay.worker.contract.words import job_of_lane
-from segrelay.worker.errors import RedisUnavailable, UsageWrong
+from segrelay.worker.errors import Bug, RedisUnavailable, UsageWrong
 
 _FULL_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.2
 _TOLD_AGAIN_SECONDS: Final = 10.0
-_ROWS_BELIEVED: Final = 10
-"""The rows of a live pipe after which it is refused if none of them holds an event."""
 
 
 class Deadline:
@@ -58,38 +53,24 @@ class Deadline:
         return unless_given is not None and time.monotonic() >= since + unless_given
 
 
-_Drafted = tuple[Sequence[Payload], Draft | None]
-"""A batch, whose values may have been dropped, and its draft."""
-
-
 @dataclass(slots=True)
 class Sending:
     """One run over the payloads of a source.
 
     Args:
-        source: The source, as it was named.
-        digest: The digest of the source, with which an interrupted job goes on where it stopped;
-            "" = it can't.
-        dry_run: True if nothing is written, so that there need be no room.
         away_seconds: The longest wait for a Redis that is away.
     """
 
     publisher: Publisher
-    source: str
-    options: PublishOptions
-    digest: str
-    dry_run: bool
+    choice: Choice
     away_seconds: float
     deadline: Deadline
     interruption: Interruption
     published: Published = field(default_factory=Published)
-    _position: int = 0
-    _last: Sequence[Payload] = ()
-    _in_flight: Sequence[Payload] = ()
+    _last: Batch | None = None
+    _in_flight: Batch | None = None
 
-    def run(
-        self, batches: Iterable[Iterable[Payload]], advance: Callable[[int], None], *, is_live: bool
-    ) -> None:
+    def run(self, drafter: BatchDrafter, advance: Callable[[int], None]) -> None:
         """Publish the batches of a source, and wait where Redis has no room.
 
         While Redis writes a batch to its disk, the next one is read and drafted.
@@ -99,87 +80,52 @@ class Sending:
             UsageWrong: The source holds rows without events.
             KeyboardInterrupt, SystemExit: It was interrupted, and has said the same.
         """
-        following = iter(batches)
         try:
             with in_bulk(), ThreadPoolExecutor(1) as ahead:
-                read = partial(self._next, following, is_live=is_live)
-                coming = ahead.submit(read, is_first=True)
-                while (drafted := coming.result()) is not None:
-                    batch, draft = drafted
-                    coming = ahead.submit(read)
-                    self.published += self._publish(batch, draft)
-                    self._position += len(batch)
-                    self._last, self._in_flight = batch, ()
-                    advance(len(batch))
+                coming = ahead.submit(drafter.next)
+                while (batch := coming.result()) is not None:
+                    coming = ahead.submit(drafter.next)
+                    self.published += self._publish(batch, partial(drafter.again, batch.number))
+                    self._last, self._in_flight = batch, None
+                    advance(batch.payloads)
             self.interruption.obey()
         except (KeyboardInterrupt, SystemExit):
             mention(f"Interrupted. {self._how_to_go_on()}")
             raise
+        except Bug as error:
+            raise Bug(f"{error.message} {self._how_to_go_on()}") from error
 
-    def _next(
-        self, following: Iterator[Iterable[Payload]], *, is_live: bool, is_first: bool = False
-    ) -> _Drafted | None:
-        """Read, look at and draft the next batch; None when there are no more.
-
-        There is no draft where Redis is away: that is told when it is the batch's turn.
-        """
-        coming = next(following, None)
-        if coming is None:
-            return None
-        if is_live or is_first:
-            # A draft has the time of its beginning: by then all that came by a pipe has to be here.
-            coming = list(coming)
-            if is_first:
-                self._refuse_rows(coming, is_live=is_live)
-        batch: list[Payload] = []
-        rest = iter(coming)
-        try:
-            return batch, self.publisher.draft(_kept(rest, batch), None, self.options)
-        except RedisUnavailable:
-            batch += rest
-            return batch, None
-
-    def _refuse_rows(self, batch: Sequence[Payload], *, is_live: bool) -> None:
-        """Refuse a source whose first rows hold no events at all."""
-        if is_live and len(batch) < _ROWS_BELIEVED:
-            return
-        readable = [payload.value for payload in batch if not payload.error]
-        values = [one for value in readable for one in values_of(value)]
-        if values and all(map(is_row, values)):
-            raise UsageWrong(
-                f"{self.source} holds profiles without `segment_events`: what `segrelay send` takes"
-                f" are events. Nothing was sent. {rows_hint(self.source).capitalize()}"
-            )
-
-    def _publish(self, batch: Sequence[Payload], draft: Draft | None) -> Published:
+    def _publish(self, batch: Batch, again: Callable[[], LaidOut]) -> Published:
         """Publish a batch; repeat it while Redis is away if that is harmless.
 
         It is for a job, by its positions, and for events, since what is there twice is delivered
         once. Changes without a time are as new each time. A draft is as old as it was made, so that
         there is a new one once it had to wait.
+
+        Args:
+            batch: The batch.
+            again: Drafts it once more.
         """
         begun = time.monotonic()
-        position = self._position + len(batch) if self.digest else None
-        progress = JobPosition(job_of_lane(self.options.lane), position, self.digest)
+        laid_out = batch.laid_out
         while True:
             if self._await_capacity():
-                draft = None
+                laid_out = None
             self._in_flight = batch
             try:
-                drafted = draft or self.publisher.draft(map(reread, batch), None, self.options)
-                return self.publisher.write_draft(drafted, progress)
+                return self.publisher.write_laid_out(laid_out or again(), batch.progress)
             except RedisUnavailable as error:
-                may_repeat = self.digest or not _has_timeless(batch)
+                may_repeat = self.choice.digest or not batch.has_timeless
                 if not may_repeat or self.deadline.passed(
                     since=begun, unless_given=self.away_seconds
                 ):
                     raise RedisUnavailable(f"{error.message} {self._how_to_go_on()}") from error
-            draft = None
+            laid_out = None
             self._pause()
 
     def _await_capacity(self) -> bool:
         """Wait until Redis has room, and print what is waited for; False = it has room at once."""
-        if self.dry_run:
+        if self.choice.dry_run:
             return False
         waited = False
         begun = time.monotonic()
@@ -187,7 +133,7 @@ class Sending:
         while True:
             borne_seconds: float | None = None
             try:
-                full = self.publisher.why_full(self.options.lane)
+                full = self.publisher.why_full(self.choice.options.lane)
                 if full is None:
                     return waited
                 message = full.message
@@ -213,14 +159,14 @@ class Sending:
         The last line that was published may hold more payloads, or be the first of many that
         belong to one: it is named as the first one to send again.
         """
-        line = self._last[-1].line if self._last else 1
-        sure = f"Everything before line {line} is in Redis" if self._last else "Nothing is sure yet"
-        if self.digest:
+        last, in_flight = self._last, self._in_flight
+        line = last.last_line if last else 1
+        sure = f"Everything before line {line} is in Redis" if last else "Nothing is sure yet"
+        if self.choice.digest:
             return f"{sure}; the same command goes on exactly where it stopped."
-        if not self._in_flight:
-            sure += ", and nothing behind that line" if self._last else ": nothing was written"
-        unsure = [payload for payload in self._last if payload.line >= line]
-        if _has_timeless((*unsure, *self._in_flight)):
+        if not in_flight:
+            sure += ", and nothing behind that line" if last else ": nothing was written"
+        if (last and last.ends_timeless) or (in_flight and in_flight.has_timeless):
             return (
                 f"{sure}. Among what may be there twice, if all from line {line} on is sent again, "
                 "are changes without a time: these would be delivered twice."
@@ -229,19 +175,6 @@ class Sending:
             f"{sure}. Sending all from line {line} on again is safe: what is there twice is "
             "delivered once."
         )
-
-
-def _kept(payloads: Iterable[Payload], kept: list[Payload]) -> Iterator[Payload]:
-    """Yield payloads and keep them, each without its value once that was dealt with."""
-    for payload in payloads:
-        kept.append(payload)
-        yield payload
-        payload.value = None
-
-
-def _has_timeless(payloads: Iterable[Payload]) -> bool:
-    """Say whether there are changes without a time, each of which is new whenever it is sent."""
-    return any(is_timeless(payload.value) for payload in map(reread, payloads))
 
 
 def seconds_of(text: str) -> float | None:

@@ -23,6 +23,7 @@ from typing import Final
 
 from segrelay.producer.backfill.jobs import BAD_ROW_BYTES, BadRow, JobStore, JobTally, Spec, noting
 from segrelay.producer.events.payloads import Payload, Refused, text_of
+from segrelay.producer.processes import STARTED_FROM
 from segrelay.producer.publish import Publisher, in_bulk
 from segrelay.producer.publishing.published import Draft, PartitionAddress, Published
 from segrelay.producer.publishing.writing import JobPosition
@@ -40,8 +41,6 @@ _LOOK_SECONDS: Final = 0.2
 _NICENESS: Final = 10
 """Where processors are scarce, what was read goes before what is to be read, and live work too."""
 _TOLD_AGAIN_SECONDS: Final = 5.0
-STARTED_FROM: Final = multiprocessing.get_context("forkserver")
-"""The way to start processes: they share the memory of the modules, which are loaded once."""
 STARTED_FROM.set_forkserver_preload([__name__])
 
 

@@ -10,12 +10,10 @@ from then on does not depend on this look: see `jobs`.
 from __future__ import annotations
 
 import multiprocessing.connection
-import signal
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -23,7 +21,6 @@ from typing import Final
 
 from segrelay.producer.backfill.jobs import Job, JobPhase, JobStore, JobTally, Spec
 from segrelay.producer.backfill.publishing import (
-    STARTED_FROM,
     BlockPublished,
     Piece,
     insisting,
@@ -31,6 +28,7 @@ from segrelay.producer.backfill.publishing import (
 )
 from segrelay.producer.events.payloads import RowForm, has_own_events
 from segrelay.producer.lytics import audience_of, scan_rows
+from segrelay.producer.processes import STARTED_FROM, deaf_to_interrupts, prepare_processes
 from segrelay.producer.sources.blocks import Block, blocks_of, grouped
 from segrelay.producer.sources.opening import STANDARD_INPUT, Opened, opened
 from segrelay.producer.wakeups import BackgroundWaker
@@ -377,8 +375,7 @@ def _claimed(store: JobStore, job: Job, watch: ReadingWatcher) -> Iterator[tuple
 
 def prepare_shards() -> None:
     """Start the process that shards are forked from: it loads while this one does other work."""
-    with _deaf_to_interrupts():
-        forkserver.ensure_running()
+    prepare_processes(publish_shard.__module__)
 
 
 @contextmanager
@@ -393,7 +390,7 @@ def _started(
     process = STARTED_FROM.Process(
         target=publish_shard, args=(theirs, config, spec, epoch, number, tally), daemon=True
     )
-    with _deaf_to_interrupts():
+    with deaf_to_interrupts():
         process.start()
     theirs.close()
     shard = _Shard(number, process, ours, replace(tally))
@@ -408,14 +405,3 @@ def _started(
         if process.is_alive():
             process.kill()
             process.join()
-
-
-@contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Block Ctrl-C; processes that are started meanwhile inherit that from the beginning."""
-    resource_tracker.ensure_running()  # it would lift the block if it began within it
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

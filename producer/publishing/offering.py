@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from segrelay.producer.publishing.published import Draft, Published
+from segrelay.producer.publishing.published import LaidOut, Published
 from segrelay.worker.contract.events import decode_profile
 from segrelay.worker.contract.masking import masked_profile
 from segrelay.worker.contract.redis.accept import NewDelivery
@@ -38,15 +38,17 @@ class _Accepted:
         return [one.trigger, one.header.audience, one.lane, *profile]
 
 
-def offer_events(client: Redis, taps: Taps, draft: Draft, written: Published, now_us: int) -> None:
+def offer_events(
+    client: Redis, taps: Taps, laid_out: LaidOut, written: Published, now_us: int
+) -> None:
     """Offer the deliveries of a draft, unless a part of it had been written before.
 
     Sending them takes a round trip; the budget of records makes that at most 10 a second.
     """
-    if written.accepted < draft.deliveries_count:
+    if written.accepted < laid_out.deliveries_count:
         return
     with harmless("tap.failed", taps.forget):
-        for (destination, partition), deliveries in draft.deliveries.items():
+        for (destination, partition), deliveries in laid_out.deliveries.items():
             description = _Accepted(destination, partition, now_us // 1_000)
             taps.offer(TapKind.EVENT, destination, deliveries, description)
     if not taps.is_due():

@@ -1,4 +1,8 @@
-"""The options, the input and the result of publishing: `PublishOptions`, `Draft`, `Published`."""
+"""The options, the input and the result of publishing.
+
+`PublishOptions` says how payloads are published, `Draft` is what becomes of them, `LaidOut` the
+same as calls of Redis, and `Published` the result.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.accept import Entrant, Member, NewDelivery
+from segrelay.worker.contract.redis.scripts import ScriptCall
 from segrelay.worker.contract.words import (
     BACKFILL,
     JOB_PREFIX,
@@ -254,6 +259,37 @@ class Draft:
         self.result.problems.append(replace(one, content=b"", line=line, index=index))
         if one.content:
             self.keep(one)
+
+
+@dataclass(slots=True)
+class LaidOut:
+    """A draft as the calls that write it: nothing is left but to send them.
+
+    Another process than the one that writes can make it.
+
+    Args:
+        lane: the lane of the deliveries.
+        result: what is known of the result before anything is written.
+        calls: by partition.
+        deliveries_count: the number of deliveries in these calls.
+        kept: the records for the quarantine.
+        state: the payloads in them were made up by comparison.
+        skip_hook: the destination should not start journeys for them.
+        now_us: Redis' clock, by which they were read.
+        example: the packed profile of one of the deliveries; b"" = there are none.
+        deliveries: by partition, where somebody watches what goes through; else none.
+    """
+
+    lane: str
+    result: Published
+    calls: Mapping[PartitionAddress, ScriptCall]
+    deliveries_count: int
+    kept: Sequence[Refused]
+    state: bool
+    skip_hook: bool
+    now_us: int
+    example: bytes
+    deliveries: Mapping[PartitionAddress, Sequence[NewDelivery]]
 
 
 class Portion(NamedTuple):

@@ -66,8 +66,7 @@ class JobPosition:
     epoch: int = 0
 
 
-def write(
-    client: Redis,
+def lay_out(
     deliveries: Mapping[PartitionAddress, Sequence[NewDelivery]],
     progress: JobPosition,
     rolls: Mapping[PartitionAddress, Roll] = MappingProxyType({}),
@@ -76,11 +75,10 @@ def write(
     ids: DestinationIds,
     secret_id: bytes,
     wakeup: Callable[[PartitionAddress], WakeUpText | None] = lambda _: None,
-) -> Published:
-    """Write deliveries, the changes of the members that a sync knows, and names for syncs.
+) -> dict[PartitionAddress, ScriptCall]:
+    """Return the calls that write deliveries, changes of members, and names for syncs.
 
     Args:
-        client: Redis.
         deliveries: By partition.
         progress: The position in the job's source.
         rolls: By partition, the members that change.
@@ -88,6 +86,30 @@ def write(
         ids: The ids of the destinations.
         secret_id: The id of the secret that the digests of the profiles were made with.
         wakeup: Returns the wake-up of a partition that the write leaves in its queue.
+    """
+    return {
+        to: _call(
+            ids.partition(*to),
+            deliveries.get(to, ()),
+            progress,
+            rolls.get(to),
+            entrants.get(to, ()),
+            secret_id=secret_id,
+            wakeup=wakeup(to),
+        )
+        for to in sorted({*deliveries, *rolls})
+    }
+
+
+def write(
+    client: Redis, calls: Mapping[PartitionAddress, ScriptCall], progress: JobPosition
+) -> Published:
+    """Write what was laid out.
+
+    Args:
+        client: Redis.
+        calls: By partition.
+        progress: The position with which they were laid out.
 
     Returns:
         The scripts' answers, added up, without anything that only the draft knows.
@@ -99,24 +121,12 @@ def write(
         PartitionsChange: Some partitions may have theirs; the others have other numbers now, or
             are sealed with another secret.
     """
-    addresses = sorted({*deliveries, *rolls})
-    calls = [
-        _call(
-            ids.partition(*to),
-            deliveries.get(to, ()),
-            progress,
-            rolls.get(to),
-            entrants.get(to, ()),
-            secret_id=secret_id,
-            wakeup=wakeup(to),
-        )
-        for to in addresses
-    ]
     accepted = 0
     woken: list[PartitionAddress] = []
     entries: dict[str, Entries] = {}
-    answers = [answer for group in _groups(calls) for answer in _run(client, group, progress)]
-    for address, call, answer in zip(addresses, calls, answers, strict=True):
+    groups = _groups(calls.values())
+    answers = [answer for group in groups for answer in _run(client, group, progress)]
+    for (address, call), answer in zip(calls.items(), answers, strict=True):
         if answer[0] == RENUMBERED:
             raise PartitionsChange
         if answer[0] == OTHERWISE_SEALED:
@@ -133,8 +143,7 @@ def write(
         if wake:
             woken.append(address)
         entries |= _entries(call, entry_ids)
-    repeated = sum(map(len, deliveries.values())) - accepted
-    return Published(accepted=accepted, repeated=repeated, woken=tuple(woken), entries=entries)
+    return Published(accepted=accepted, woken=tuple(woken), entries=entries)
 
 
 def _call(

@@ -59,6 +59,14 @@ class OpenedSource:
     _file: BinaryIO | None = None
     _version: str = ""
 
+    @property
+    def file_id(self) -> tuple[int, int] | None:
+        """Return the device and the inode of a file that was named; None for other sources."""
+        if self._file is None:
+            return None
+        found = os.fstat(self._file.fileno())
+        return found.st_dev, found.st_ino
+
     def digest(self, salt: str, times: int = 1) -> str:
         """Return a digest of the file's content; "" where the source can't be read twice.
 
@@ -159,7 +167,8 @@ def batches(
         payloads: None where none came for a while.
         is_live: End a batch also with what came in the last second, however little it is.
         times: The factor by which the batches are larger than usual, see `blocks.block_times`.
-        stops: A function that says whether to stop reading; the batch ends with what was read.
+        stops: A function that says whether to stop reading. Of a live source, a batch ends with
+            what was read; of others it is read to its end: a job goes on behind whole batches.
     """
     coming = iter(payloads)
     stopped = False
@@ -174,7 +183,7 @@ def batches(
                 size += len(payload.text)
                 yield payload
             waited = is_live and (payload is None or time.monotonic() - begun >= LIVE_SECONDS)
-            stopped = stops()
+            stopped = is_live and stops()
             is_full = count >= times * BATCH_PAYLOADS or size >= times * BATCH_BYTES
             if is_full or waited or stopped:
                 return

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -262,20 +262,18 @@ class SeenFields:
         self._clock = clock
         self._next_at = float("-inf")
 
-    def note(self, packed: Iterable[bytes]) -> None:
-        """Note the field names of the first profile, at most once a second; failures are ignored.
+    def note(self, packed: bytes) -> None:
+        """Note the field names of a profile, at most once a second; failures are ignored.
 
         Args:
-            packed: As the deliveries carry them, see `events.decode_profile`.
+            packed: As its delivery carries it, see `events.decode_profile`.
         """
         now = self._clock()
         if now < self._next_at:
             return
-        for each in packed:
-            self._next_at = now + EVERY_SECONDS
-            with suppress(RedisUnavailable, PayloadRefused, orjson.JSONDecodeError):
-                self._write(orjson.loads(decode_profile(each)))
-            return
+        self._next_at = now + EVERY_SECONDS
+        with suppress(RedisUnavailable, PayloadRefused, orjson.JSONDecodeError):
+            self._write(orjson.loads(decode_profile(packed)))
 
     def _write(self, profile: dict[str, Any]) -> None:
         now_ms = time.time_ns() // 1_000_000

@@ -27,11 +27,15 @@ def own_redis(tmp_path):
     stop(data_dir)
 
 
-def test_a_job_goes_on_exactly_where_redis_was_killed(own_redis, tmp_path, configure, monkeypatch):
+@pytest.mark.parametrize("pad", [0, 1_000], ids=["alone", "beside"])
+def test_a_job_goes_on_exactly_where_redis_was_killed(
+    own_redis, tmp_path, configure, monkeypatch, pad
+):
     server = ensure_running(own_redis)
     monkeypatch.setenv("SEGRELAY_CONFIG", str(configure(url=server.url).source))
     file = tmp_path / "events.ndjson"
-    people = (orjson.dumps(wrapped(email=f"{n}@example.com")) for n in range(PAYLOADS))
+    about = "x" * pad  # the larger file is read by another process
+    people = (orjson.dumps(wrapped(email=f"{n}@example.com", about=about)) for n in range(PAYLOADS))
     file.write_bytes(b"\n".join(people))
     results = []
     arguments = ["send", str(file), "--job", "load", "--timeout", f"{allowed(20):.0f}s"]

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from segrelay.ops.embedded.topologies import PASSWORD, Sentinels
-from segrelay.producer.publishing.writing import JobPosition, write
+from segrelay.producer.publishing.writing import JobPosition, lay_out, write
 from segrelay.worker.contract.destinations import DestinationIds
 from segrelay.worker.contract.events import Header
 from segrelay.worker.contract.keys import PartitionKeys
@@ -64,18 +64,14 @@ def delivery():
     return NewDelivery("live", "enter", header, b"{}")
 
 
+def calls():
+    deliveries = {("insider", 0): [delivery()]}
+    return lay_out(deliveries, JobPosition(), ids=DestinationIds(), secret_id=b"")
+
+
 def test_what_was_accepted_is_on_the_disks_of_all_replicas(servers):
     with closing(connect(servers.url, replicas=2)) as client:
-        assert (
-            write(
-                client,
-                {("insider", 0): [delivery()]},
-                JobPosition(),
-                ids=DestinationIds(),
-                secret_id=b"",
-            ).accepted
-            == 1
-        )
+        assert write(client, calls(), JobPosition()).accepted == 1
 
         for port in servers.servers:
             with closing(connect(url_of(port))) as one:
@@ -88,24 +84,9 @@ def test_what_too_few_replicas_have_confirmed_is_not_accepted(servers):
         closing(connect(servers.url, replicas=2)) as client,
         pytest.raises(NotReplicated, match="1 of 2 replicas"),
     ):
-        write(
-            client,
-            {("insider", 0): [delivery()]},
-            JobPosition(),
-            ids=DestinationIds(),
-            secret_id=b"",
-        )
+        write(client, calls(), JobPosition())
     with closing(connect(servers.url, replicas=1)) as client:
-        assert (
-            write(
-                client,
-                {("insider", 0): [delivery()]},
-                JobPosition(),
-                ids=DestinationIds(),
-                secret_id=b"",
-            ).accepted
-            == 1
-        )
+        assert write(client, calls(), JobPosition()).accepted == 1
 
 
 @pytest.mark.usefixtures("hanging_replica")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import orjson
 import pytest
 
+from segrelay.ops.send.drafting import Choice, SourceDrafter
 from segrelay.ops.send.sending import Deadline, Sending
 from segrelay.ops.terminal.interrupts import Interruption
 from segrelay.producer.events.payloads import Payload
@@ -46,7 +47,11 @@ class Recorder:
         self.drafted[number].set()
         return number
 
-    def write_draft(self, draft, progress):
+    def lay_out(self, draft, progress):
+        assert progress.position is None
+        return draft
+
+    def write_laid_out(self, draft, progress):
         assert progress.position is None
         if draft in self.waits_for:
             assert self.drafted[self.waits_for[draft]].wait(SECONDS)
@@ -55,9 +60,10 @@ class Recorder:
 
 
 def run(publisher: Recorder) -> Published:
-    sending = Sending(publisher, "-", AS_USUAL, "", False, 5, Deadline(None), Interruption())  # type: ignore[arg-type]
+    choice = Choice("-", AS_USUAL, digest="", dry_run=False)
     batches = [[Payload(TEXT, orjson.loads(TEXT), number)] for number in (1, 2, 3)]
-    sending.run(batches, lambda _: None, is_live=False)
+    sending = Sending(publisher, choice, 5, Deadline(None), Interruption())  # type: ignore[arg-type]
+    sending.run(SourceDrafter(publisher, choice, iter(batches), is_live=False), lambda _: None)  # type: ignore[arg-type]
     return sending.published
 
 

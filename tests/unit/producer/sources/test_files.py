@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from segrelay.producer.events.payloads import Payload, reread
-from segrelay.producer.sources.files import PipeLines, batches, opened
+from segrelay.producer.sources.files import BATCH_PAYLOADS, PipeLines, batches, opened
 
 
 def test_the_digest_and_the_rows_of_a_file_come_from_one_opening(tmp_path):
@@ -45,8 +45,9 @@ def test_a_pipe_gives_its_lines_and_none_while_nothing_comes(pipe):
     assert (lines.readline(3), lines.readline(100), lines.readline(100)) == (b"{re", b"st", b"")
 
 
-def test_what_was_read_is_yielded_before_reading_stops():
-    payloads = [Payload(b"{}", {}, line) for line in range(1, 10)]
+@pytest.mark.parametrize(("is_live", "taken"), [(True, 3), (False, BATCH_PAYLOADS)])
+def test_what_was_read_is_yielded_before_reading_stops(is_live, taken):
+    payloads = [Payload(b"{}", {}, line) for line in range(1, BATCH_PAYLOADS + 10)]
     read = []
 
     def reading():
@@ -54,10 +55,11 @@ def test_what_was_read_is_yielded_before_reading_stops():
             read.append(payload)
             yield payload
 
-    (batch,) = map(list, batches(reading(), stops=lambda: len(read) == 3))
+    found = batches(reading(), is_live=is_live, stops=lambda: len(read) >= 3)
+    (batch,) = map(list, found)
 
-    assert batch == payloads[:3]
-    assert read == payloads[:3]
+    assert batch == payloads[:taken]
+    assert read == payloads[:taken]
 
 
 def test_a_batch_ends_with_what_came_in_the_last_second_or_before_a_pause():

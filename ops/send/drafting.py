@@ -1,0 +1,354 @@
+"""Reading a source and drafting it, a batch at a time, ahead of the writing.
+
+Where a file is large, a process does that beside the one that writes: `start_drafting`. It reads
+the file itself, hands over what it has drafted as calls of Redis, and ends with whoever started it.
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol
+
+from segrelay.ops.terminal.console import log_to_stderr
+from segrelay.producer.events.payloads import Payload, is_row, is_timeless, reread, values_of
+from segrelay.producer.processes import STARTED_FROM, deaf_to_interrupts
+from segrelay.producer.publish import Publisher, in_bulk
+from segrelay.producer.publishing.published import LaidOut, PublishOptions
+from segrelay.producer.publishing.writing import JobPosition
+from segrelay.producer.sources.blocks import block_times
+from segrelay.producer.sources.files import OpenedSource, batches, opened, rows_hint
+from segrelay.producer.sources.reading import read_payloads
+from segrelay.worker.contract.redis.connection import connect, resolve_url
+from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.contract.words import job_of_lane
+from segrelay.worker.errors import Bug, RedisUnavailable, SegrelayError, UsageWrong
+
+_ROWS_BELIEVED: Final = 10
+"""The rows of a live pipe after which it is refused if none of them holds an event."""
+_KEPT_BATCHES: Final = 4
+"""The batches that may be drafted again: one that is written, and those that are ahead of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The source of a sending, and the way in which it is published.
+
+    Args:
+        source: As it was named.
+        digest: The digest of the source, with which an interrupted job goes on where it stopped;
+            "" = it can't.
+        dry_run: True if nothing is written.
+    """
+
+    source: str
+    options: PublishOptions
+    digest: str
+    dry_run: bool
+
+    def progress(self, position: int) -> JobPosition:
+        """Return the position in the job's source at which a batch ends."""
+        job = job_of_lane(self.options.lane)
+        return JobPosition(job, position if self.digest else None, self.digest)
+
+
+class Batch(NamedTuple):
+    """Payloads that are written together.
+
+    Attributes:
+        number: From 1.
+        payloads: How many there are.
+        progress: The position in the job's source at which they end.
+        last_line: The line of the last one.
+        has_timeless: One of them holds a change without a time, which is new whenever it is sent.
+        ends_timeless: One of the last line does.
+        laid_out: What becomes of them; None = Redis could not be asked.
+    """
+
+    number: int
+    payloads: int
+    progress: JobPosition
+    last_line: int
+    has_timeless: bool
+    ends_timeless: bool
+    laid_out: LaidOut | None
+
+
+class BatchDrafter(Protocol):
+    """Reads a source, and drafts its batches.
+
+    One thread asks for the next batch, and another one may have a former one drafted again.
+
+    Attributes:
+        damages: Why the source is not whole, once it was read to its end.
+    """
+
+    damages: list[str]
+
+    def next(self) -> Batch | None:
+        """Read and draft the next batch; None when there are no more.
+
+        Raises:
+            UsageWrong: The source holds rows without events.
+        """
+
+    def again(self, number: int) -> LaidOut:
+        """Draft a batch once more, which was returned a moment ago.
+
+        Raises:
+            RedisUnavailable: Redis can't be asked.
+        """
+
+
+@dataclass(slots=True)
+class SourceDrafter:
+    """Reads a source in this process.
+
+    Args:
+        following: The batches of the source.
+        is_live: More of it may come at any time.
+        damages: See `BatchDrafter`; whoever reads the source fills it.
+    """
+
+    publisher: Publisher
+    choice: Choice
+    following: Iterator[Iterable[Payload]]
+    is_live: bool
+    damages: list[str] = field(default_factory=list)
+    _number: int = 0
+    _position: int = 0
+    _drafted: dict[int, tuple[list[Payload], JobPosition]] = field(default_factory=dict)
+
+    def next(self) -> Batch | None:
+        """See `BatchDrafter`.
+
+        Nothing is laid out where Redis is away: that is told when it is the batch's turn.
+        """
+        coming = next(self.following, None)
+        if coming is None:
+            return None
+        self._number += 1
+        is_first = self._number == 1
+        if self.is_live or is_first:
+            # A draft has the time of its beginning: by then all that came by a pipe has to be here.
+            coming = list(coming)
+            if is_first:
+                self._refuse_rows(coming)
+        payloads: list[Payload] = []
+        timeless: list[Payload] = []
+        rest = _kept(iter(coming), payloads, timeless)
+        try:
+            draft = self.publisher.draft(rest, None, self.choice.options)
+        except RedisUnavailable:
+            draft = None
+            deque(rest, maxlen=0)
+        self._position += len(payloads)
+        progress = self.choice.progress(self._position)
+        self._drafted[self._number] = payloads, progress
+        self._drafted.pop(self._number - _KEPT_BATCHES, None)
+        last_line = payloads[-1].line
+        return Batch(
+            self._number,
+            len(payloads),
+            progress,
+            last_line,
+            has_timeless=bool(timeless),
+            ends_timeless=any(payload.line >= last_line for payload in timeless),
+            laid_out=self.publisher.lay_out(draft, progress) if draft else None,
+        )
+
+    def again(self, number: int) -> LaidOut:
+        """See `BatchDrafter`."""
+        payloads, progress = self._drafted[number]
+        draft = self.publisher.draft(map(reread, payloads), None, self.choice.options)
+        return self.publisher.lay_out(draft, progress)
+
+    def _refuse_rows(self, batch: Sequence[Payload]) -> None:
+        """Refuse a source whose first rows hold no events at all."""
+        if self.is_live and len(batch) < _ROWS_BELIEVED:
+            return
+        readable = [payload.value for payload in batch if not payload.error]
+        values = [one for value in readable for one in values_of(value)]
+        source = self.choice.source
+        if values and all(map(is_row, values)):
+            raise UsageWrong(
+                f"{source} holds profiles without `segment_events`: what `segrelay send` takes"
+                f" are events. Nothing was sent. {rows_hint(source).capitalize()}"
+            )
+
+
+def _kept(
+    payloads: Iterator[Payload], kept: list[Payload], timeless: list[Payload]
+) -> Iterator[Payload]:
+    """Yield payloads and keep them, each without its value once that was dealt with.
+
+    Those that hold a change without a time are noted.
+    """
+    for payload in payloads:
+        kept.append(payload)
+        if _may_hold_change(payload.text) and not payload.error and is_timeless(payload.value):
+            timeless.append(payload)
+        yield payload
+        payload.value = None
+
+
+def _may_hold_change(text: bytes) -> bool:
+    """Say whether a JSON text may hold the text `change`, which it may write with escapes."""
+    return b'"change"' in text or b"\\u" in text
+
+
+def drafter_of(
+    file: OpenedSource,
+    publisher: Publisher,
+    choice: Choice,
+    times: int,
+    stops: Callable[[], bool] = lambda: False,
+) -> SourceDrafter:
+    """Return what drafts an opened source in this process; see `batches`."""
+    damages: list[str] = []
+    payloads = read_payloads(file.lines, on_damage=damages.append)
+    parts = batches(payloads, is_live=file.is_live, times=times, stops=stops)
+    return SourceDrafter(publisher, choice, parts, file.is_live, damages)
+
+
+_NEXT: Final = 0
+"""The request for the next batch; any other one is the number of a batch that is drafted again."""
+_AHEAD: Final = 1
+"""The number of batches that are asked for before the one that is to be written has come."""
+_END_SECONDS: Final = 2.0
+"""The seconds within which the process ends by itself: nothing is lost with it."""
+
+
+def _draft_beside(connection: Connection, config: Path, choice: Choice, file_id: object) -> None:
+    """Draft a file for another process, until that has ended or asks for nothing more."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends with the one that writes, behind it
+    gc.freeze()
+    log_to_stderr()
+    with suppress(EOFError, ConnectionError):
+        try:
+            settings = load_settings(config)
+            redis = settings.redis
+            with (
+                in_bulk(),
+                closing(connect(resolve_url(redis), replicas=redis.replicas)) as client,
+                opened(choice.source) as file,
+            ):
+                if file.file_id != file_id:
+                    raise UsageWrong(f"{choice.source} was replaced as this began.")
+                publisher = Publisher(client, settings, dry_run=choice.dry_run)
+                _serve(
+                    connection, drafter_of(file, publisher, choice, block_times(redis.partitions))
+                )
+        except SegrelayError as error:
+            connection.send((_NEXT, error))
+
+
+def _serve(connection: Connection, drafter: BatchDrafter) -> None:
+    while True:
+        request = connection.recv()
+        connection.send((request, _answer(drafter, request)))
+
+
+def _answer(drafter: BatchDrafter, request: int) -> Batch | LaidOut | list[str] | Exception:
+    try:
+        return drafter.again(request) if request else drafter.next() or drafter.damages
+    except (SegrelayError, OSError) as error:
+        return error
+
+
+@contextmanager
+def start_drafting(
+    config: Path, choice: Choice, file: OpenedSource, stops: Callable[[], bool]
+) -> Iterator[BatchDrafter]:
+    """Draft a file in a process, and end that at the end of the `with` block.
+
+    Args:
+        config: The path of the configuration.
+        choice: The name of the file, and how it is published.
+        file: The file.
+        stops: A function that says whether to draft no more.
+    """
+    ours, theirs = STARTED_FROM.Pipe()
+    process = STARTED_FROM.Process(
+        target=_draft_beside, args=(theirs, config, choice, file.file_id), daemon=True
+    )
+    with deaf_to_interrupts():
+        process.start()
+    theirs.close()
+    try:
+        yield _DrafterBeside(choice.source, process, ours, stops)
+    finally:
+        ours.close()
+        process.join(_END_SECONDS)
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
+class _DrafterBeside:
+    """Has a source drafted by another process, which is always some batches ahead."""
+
+    def __init__(
+        self, source: str, process: BaseProcess, connection: Connection, stops: Callable[[], bool]
+    ) -> None:
+        self.damages: list[str] = []
+        self._source = source
+        self._process = process
+        self._connection = connection
+        self._stops = stops
+        self._early: deque[Any] = deque()
+        self._speaks = threading.Lock()
+        for _ in range(_AHEAD):
+            self._ask(_NEXT)
+
+    def next(self) -> Batch | None:
+        """See `BatchDrafter`."""
+        if self._stops():
+            return None
+        with self._speaks:
+            self._ask(_NEXT)
+            found = self._early.popleft() if self._early else self._answer_to(_NEXT)
+        if isinstance(found, Exception):
+            raise found
+        if isinstance(found, Batch):
+            return found
+        self.damages = found
+        return None
+
+    def again(self, number: int) -> LaidOut:
+        """See `BatchDrafter`."""
+        with self._speaks:
+            self._ask(number)
+            found = self._answer_to(number)
+        if isinstance(found, Exception):
+            raise found
+        assert isinstance(found, LaidOut)
+        return found
+
+    def _ask(self, request: int) -> None:
+        # A process that has ended is noticed when its answer is waited for.
+        with suppress(OSError):
+            self._connection.send(request)
+
+    def _answer_to(self, request: int) -> Any:
+        """Return the answer to a request; batches that come before it are kept for their turn."""
+        while True:
+            try:
+                answered, answer = self._connection.recv()
+            except (EOFError, OSError):
+                self._process.join(_END_SECONDS)
+                raise Bug(
+                    f"The process that reads {self._source} ended "
+                    f"(exit code {self._process.exitcode})."
+                ) from None
+            if answered == request:
+                return answer
+            self._early.append(answer)

@@ -1,0 +1,181 @@
+"""A large file is read by a process beside the one that writes, and nobody sees a difference."""
+
+import os
+import re
+import signal
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+import orjson
+import pytest
+
+from segrelay.ops.run.up import own_command
+from segrelay.worker.contract.keys import PartitionKeys
+from tests.integration.producer.redis_contents import counts, entries
+from tests.unit.producer.payload_samples import ENTER, wrapped
+from tests.waiting import until
+from tests.warm import WarmProcess
+
+LIMIT_SECONDS = 120.0
+PAYLOADS = 12_000
+ROOM = 3_000
+PAD = "x" * 1_400
+"""What makes a file of so many payloads larger than 16 MB."""
+
+
+def line(number, **more):
+    profile = {"email": f"person{number}@example.com", "about": PAD, **more}
+    return orjson.dumps(wrapped(segment_events=[{**ENTER, "id": None}], **profile))
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "events.ndjson"
+    path.write_bytes(b"\n".join(map(line, range(PAYLOADS))))
+    assert path.stat().st_size > 16_000_000
+    return path
+
+
+@pytest.fixture
+def sending(configure):
+    processes = []
+
+    def start(*arguments, stdin=subprocess.DEVNULL, room=10**9):
+        """Start the command, which waits once so many deliveries of a job are in Redis."""
+        process = WarmProcess(
+            own_command("send", *map(str, arguments)),
+            env={**os.environ, "SEGRELAY_CONFIG": str(configure(high_water=room).source)},
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            process_group=0,
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def children(pid):
+    with suppress(OSError):
+        for each in Path(f"/proc/{pid}/task").glob("*/children"):
+            for child in map(int, each.read_text().split()):
+                yield child
+                yield from children(child)
+
+
+def drafting(process):
+    """Return the process that reads the file: the one that was forked from another child."""
+    (found,) = [grandchild for child in children(process.pid) for grandchild in children(child)]
+    return found
+
+
+def amid(process, client):
+    """Wait until a process with `room=ROOM` has no more of it; return the one that reads for it."""
+    until(lambda: accepted(client) == ROOM)
+    return drafting(process)
+
+
+def accepted(client):
+    return counts(client).get("job|load|accepted", 0)
+
+
+def make_room(client):
+    """Take away what waits, as workers do."""
+    for number in range(16):
+        keys = PartitionKeys("insider", number)
+        for name in client.smembers(keys.streams):
+            client.xtrim(keys.stream(name.decode()), maxlen=0)
+
+
+def is_there_whole(client):
+    people = [entry.header.digest for entry in entries(client)]
+    return accepted(client) == len(people) == len(set(people)) == PAYLOADS
+
+
+def test_it_tells_the_same_as_a_pipe_of_the_same_lines(sending, file, client):
+    broken = [b'{"segment_events": [', line(1, email=None), line(2, age=2**60), b"7"]
+    text = b"\n".join([*map(line, range(PAYLOADS)), *broken, line(3), b'{"cut'])
+    file.write_bytes(text)
+
+    beside = sending(file, "--json")
+    told_beside = beside.communicate(timeout=LIMIT_SECONDS)
+    pipe = sending("-", "--json", stdin=subprocess.PIPE)
+    told = pipe.communicate(text, LIMIT_SECONDS)
+
+    assert orjson.loads(told_beside[0]) == orjson.loads(told[0])
+    assert len(orjson.loads(told[0])["problems"]) == 4
+    assert beside.returncode == pipe.returncode == 1
+    assert b"has no end" in told_beside[1]
+    assert len(entries(client)) == 2 * (PAYLOADS + 2)
+
+
+def test_small_files_are_read_by_the_command_itself(sending, file, client):
+    file.write_bytes(b"\n".join(map(line, range(100))))
+    process = sending(file, "--job", "load")
+
+    started = []
+    while process.poll() is None:
+        started += children(process.pid)
+
+    assert accepted(client) == 100
+    assert started == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_job_goes_on_where_all_its_processes_were_interrupted(
+    sending, file, client, number, code
+):
+    process = sending(file, "--job", "load", room=ROOM)
+    amid(process, client)
+
+    os.killpg(process.pid, number)
+    told = process.communicate(timeout=LIMIT_SECONDS)[1]
+
+    assert process.returncode == code
+    assert f"Everything before line {ROOM} is in Redis".encode() in told
+    assert sending(file, "--job", "load").wait(LIMIT_SECONDS) == 0
+    assert is_there_whole(client)
+
+
+def test_a_job_goes_on_where_the_process_that_reads_was_killed(sending, file, client):
+    process = sending(file, "--job", "load", room=ROOM)
+
+    os.kill(amid(process, client), signal.SIGKILL)
+    make_room(client)
+    told = process.communicate(timeout=LIMIT_SECONDS)[1].decode()
+
+    assert process.returncode == 1
+    assert f"The process that reads {file} ended (exit code -9)." in told
+    line = int(re.search(r"Everything before line (\d+) is in Redis; the same", told)[1])
+    assert line == accepted(client) < PAYLOADS
+    assert sending(file, "--job", "load").wait(LIMIT_SECONDS) == 0
+    assert accepted(client) == ROOM + len(entries(client)) == PAYLOADS
+
+
+def test_a_job_goes_on_where_the_process_that_writes_was_killed(sending, file, client):
+    process = sending(file, "--job", "load", room=ROOM)
+    reading = amid(process, client)
+
+    process.kill()
+    process.communicate()
+
+    until(lambda: not Path(f"/proc/{reading}").exists())
+    assert sending(file, "--job", "load").wait(LIMIT_SECONDS) == 0
+    assert is_there_whole(client)
+
+
+def test_what_waited_for_room_is_drafted_again_by_the_process_that_reads(sending, file, client):
+    process = sending(file, "--job", "load", room=ROOM)
+    amid(process, client)
+    before_ms = 1_000 * client.time()[0]
+
+    make_room(client)
+    until(lambda: accepted(client) > ROOM)
+    taken_up = {each.profile["email"]: each.header.accepted_ms for each in entries(client)}
+
+    assert taken_up[f"person{ROOM}@example.com"] >= before_ms
