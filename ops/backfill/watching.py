@@ -1,9 +1,9 @@
 """Watching a place for new files: a background job of the workers, one step at a time.
 
 A step lists the place, takes one new version of a file, and has the job of it read by a process
-beside the worker's, which ends with that one. The next steps look after the job until it is read,
-and start its reader again where it ended before; then they take the next file. A file of which no
-job can be made stays, and is tried again with each look.
+beside the worker's, which ends with that one and reads one file after the other. The next steps
+look after the job until it is read, and have it read again where that ended before; then they take
+the next file. A file of which no job can be made stays, and is tried again with each look.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from celery import shared_task
 from segrelay.ops.backfill.job_request import RowOptions, refuse_forgotten_rows, spec_of
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.producer.backfill.jobs import Job, JobPhase, JobStore, Spec
-from segrelay.producer.backfill.reader import start_reader
+from segrelay.producer.backfill.reader import JobReader
 from segrelay.producer.backfill.watches import Version, WatchState, WatchStore
 from segrelay.producer.publishing.drafting import routing_digest
 from segrelay.producer.sources.opening import listing_of, look_at_file
@@ -63,7 +63,7 @@ _GOES_ON: Final[frozenset[JobPhase]] = frozenset({"read", "failed", "aborted"})
 
 
 class Reader(Protocol):
-    """A process that reads a job."""
+    """The reading of a job by another process."""
 
     def is_alive(self) -> bool:
         """Say whether it still reads."""
@@ -74,7 +74,7 @@ class Watching:
     """Does the steps of one watch.
 
     Args:
-        start_reader: Starts a process that reads a job, given its name.
+        start_reader: Has a process read a job, given its name.
         jobs_kept: The number of its jobs that are kept when they are over, and that failed.
     """
 
@@ -368,8 +368,8 @@ class Watching:
         return self.start_reader(state.job)
 
 
-_readers: Final[dict[str, Reader]] = {}
-"""The processes that read jobs for this one, by job; a reader ends when it is dropped from here."""
+_readers: Final[list[JobReader]] = []
+"""The processes that read jobs for this one; a reader ends when it is dropped from here."""
 
 
 def watching_for(client: Redis, settings: Settings, name: str) -> Watching:
@@ -384,12 +384,14 @@ def watching_for(client: Redis, settings: Settings, name: str) -> Watching:
         hint = did_you_mean(name, settings.backfill.watch) or "the configuration names none"
         raise UsageWrong(f"There is no [backfill.watch.{name}]: {hint}.")
     claim(client, settings)
-    for ended in [job for job, reader in _readers.items() if not reader.is_alive()]:
-        del _readers[ended]
+    _readers[:] = [reader for reader in _readers if reader.is_alive()]
 
     def start(job: str) -> Reader:
-        _readers[job] = start_reader(settings, job)
-        return _readers[job]
+        for reader in _readers:
+            if reader.config == settings.source and reader.is_idle():
+                return reader.read(job)
+        _readers.append(JobReader(settings))
+        return _readers[-1].read(job)
 
     return Watching(client, settings, watch, start)
 

@@ -231,10 +231,9 @@ class Conclusion:
             for delivery in request.deliveries
             if self._may_have_been_sent(delivery)
         )
-        for trigger in request.triggers:
-            counts[f"shared_identity|{trigger}"] = self.batch.state.identities_shared.pop(
-                trigger, 0
-            )
+        shared = self.batch.state.identities_shared
+        for trigger in shared.keys() & set(request.triggers) if shared else ():
+            counts[f"shared_identity|{trigger}"] = shared.pop(trigger)
         counts.update({f"{name}|{request.triggers[0]}": n for name, n in more.items()})
         counts[f"requests|{request.triggers[0]}"] = 1
         counts.update(measures_of_request(request))

@@ -164,7 +164,8 @@ async def read_batch(
     await reading.take_batch()
     for source in sources.values():
         _store_hold(state, source)
-        await _store_orphans(reader, state, source)
+        if source.unwanted_up_to != state.unwanted_up_to(source.stream):
+            await _store_orphans(reader, state, source)
     return reading
 
 
@@ -216,16 +217,19 @@ class Reading:
         """Take the first entries of all streams that need not wait, as far as a batch goes."""
         sources, state = list(self.sources.values()), self.state
         await self.streams.fill(sources)
-        heads: list[tuple[tuple[int, int], int]] = []
-        for number, source in enumerate(sources):
-            _push(heads, number, source)
+        heads = [
+            (order_of(source.entries[0].entry_id), number)
+            for number, source in enumerate(sources)
+            if source.entries
+        ]
+        heapq.heapify(heads)
         batch: list[Delivery] = []
         self.deliveries = batch
         taken: Counter[str] = Counter()
         previews = {source.trigger for source in sources if state.is_preview(source.trigger)}
         size = passed_over = 0
         while heads and len(batch) < self.streams.entries and size < BATCH_BYTES:
-            _, number = heapq.heappop(heads)
+            number = heads[0][1]
             source = sources[number]
             delivery = source.entries.popleft()
             if _is_left(state, source, delivery):
@@ -237,14 +241,18 @@ class Reading:
                 source.take()
                 batch.append(delivery)
                 size += len(delivery.profile)
-                if source.trigger in previews:
+                if previews and source.trigger in previews:
                     taken[source.trigger] += 1
             if previews and taken[source.trigger] >= PREVIEW_ENTRIES:
                 source.is_exhausted = True
+                heapq.heappop(heads)
                 continue
             if not source.entries and not source.is_exhausted:
                 await self.streams.fill(sources)
-            _push(heads, number, source)
+            if source.entries:
+                heapq.heapreplace(heads, (order_of(source.entries[0].entry_id), number))
+            else:
+                heapq.heappop(heads)
 
 
 def _is_left(state: State, source: _Source, delivery: Delivery) -> bool:
@@ -288,14 +296,9 @@ def _source_behind(state: State, stream: str, read: Mapping[str, str]) -> _Sourc
     return source
 
 
-def _push(heads: list[tuple[tuple[int, int], int]], number: int, source: _Source) -> None:
-    if source.entries:
-        heapq.heappush(heads, (order_of(source.entries[0].entry_id), number))
-
-
 async def _store_orphans(reader: StreamReader, state: State, source: _Source) -> None:
     scope = state.scopes.get(source.trigger)
-    if scope and source.unwanted_up_to != state.unwanted_up_to(source.stream):
+    if scope:
         await reader.set_aside(source.stream, scope.digest, source.unwanted_up_to)
         state.orphans[f"{source.stream}|{scope.digest}"] = source.unwanted_up_to
 

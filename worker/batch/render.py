@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol, assert_never
 
@@ -116,9 +115,8 @@ async def render_ahead(
         results = await renderer.render_safely(group.template, group.engine, part.rows)
         now_us = batch.state.now_ms() * 1000
         for delivery, result in zip(part.deliveries, results, strict=False):
-            with contextlib.suppress(Exception):  # the batch's turn tells of it
-                if result and _shaped(delivery, result, now_us) is None:
-                    batch.before[delivery.position] = delivery
+            if result and _is_shaped(delivery, result, now_us):
+                batch.before[delivery.position] = delivery
         if batch.state.tap:
             batch.state.tap.rendered(part.deliveries)
         return len(results) == len(part.rows)
@@ -174,14 +172,14 @@ def _take_in(going: Sequence[Delivery], batch: Batch, positions: Collection[str]
 
 def forget_doubted(batch: Batch, renderer: RowRenderer) -> None:
     """Forget what was rendered ahead if a template's compiled form is no longer trusted."""
-    doubted = {
-        name
-        for name, trigger in batch.triggers.items()
-        if trigger.template and renderer.doubts(trigger.template)
-    }
     ahead = batch.before.keys() - batch.left_over
-    for position in [p for p in ahead if batch.before[p].trigger in doubted]:
-        del batch.before[position]
+    if not ahead:
+        return
+    templates = {trigger.template for trigger in batch.triggers.values() if trigger.template}
+    doubted = {template for template in templates if renderer.doubts(template)}
+    for position in ahead if doubted else ():
+        if batch.before[position].loaded.template in doubted:
+            del batch.before[position]
 
 
 async def _rendered(
@@ -244,6 +242,14 @@ def _shape(
             batch.fail(delivery, Death.KILLED_WORKER, text)
         case _ as never:
             assert_never(never)
+
+
+def _is_shaped(delivery: Delivery, rendered: Rendered, now_us: int) -> bool:
+    """Make the rendered body of a delivery valid; returns whether that was possible."""
+    try:
+        return _shaped(delivery, rendered, now_us) is None
+    except Exception:  # noqa: BLE001 - the batch's turn tells of it
+        return False
 
 
 def _shaped(delivery: Delivery, rendered: Rendered, now_us: int) -> NotSendable | None:

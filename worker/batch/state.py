@@ -274,6 +274,8 @@ class State:
 
     def unwanted_up_to(self, stream: str) -> str:
         """Return the id up to which a stream's trigger wants nothing of it; "" = unknown."""
+        if not self.orphans:
+            return ""
         scope = self.scopes.get(split_stream_name(stream)[1])
         return self.orphans.get(f"{stream}|{scope.digest}", "") if scope else ""
 

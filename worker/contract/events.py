@@ -287,12 +287,17 @@ def decode_profile(text: bytes) -> bytes:
 
 
 def read_entry(fields: Mapping[bytes, bytes]) -> tuple[bytes, Header, bytes]:
-    """Return an entry's field `h`, the header that it holds, and its field `p`, opened.
+    """Return an entry's field `h`, the header that it holds, and its field `p`, opened."""
+    text = fields.get(b"h", b"")
+    return text, *open_entry(text, fields.get(b"p", b""))
+
+
+def open_entry(text: bytes, profile: bytes) -> tuple[Header, bytes]:
+    """Return the header that an entry's field `h` holds, and its field `p`, opened.
 
     Where the profile does not open, it stays as it is. If it is damaged, the header says so, and
     whose the entry was; if it has another secret, the header is a placeholder.
     """
-    text, profile = fields.get(b"h", b""), fields.get(b"p", b"")
     header = read_header(text)
     if PROTECTION.secret_id:
         try:
@@ -301,7 +306,7 @@ def read_entry(fields: Mapping[bytes, bytes]) -> tuple[bytes, Header, bytes]:
             header = UNKNOWN_FORMAT
         except PayloadRefused:
             header = header._replace(damaged=True)
-    return text, header, profile
+    return header, profile
 
 
 def seed_of(audience: str, trigger: str) -> int:

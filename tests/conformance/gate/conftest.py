@@ -26,7 +26,7 @@ from segrelay.worker.core.gate import (
     SendTime,
 )
 from segrelay.worker.core.verdicts import Accepted, Verdict
-from tests.conformance.gate.record import DELIVERED, FIRST, NO, WENT, GateRecord
+from tests.conformance.gate.record import DELIVERED, WENT, GateRecord
 
 START_US = 1_764_000_000_123_456
 CLOCK = "clock"
@@ -88,12 +88,10 @@ class World:
 
     def put(self, record: GateRecord) -> None:
         stored = asdict(record)
-        for prefix, name in (
-            (DELIVERED, "delivered"),
-            (FIRST, "firsts"),
-            (WENT, "went"),
-            (NO, "noes"),
-        ):
+        for name in ("firsts", "noes"):
+            marks = stored.pop(name).items()
+            stored[name] = ",".join(f"{trigger}@{mark}" for trigger, mark in marks)
+        for prefix, name in ((DELIVERED, "delivered"), (WENT, "went")):
             stored |= {f"{prefix}{trigger}": n for trigger, n in stored.pop(name).items()}
         self._commands.hset(self._key, mapping=stored)
 

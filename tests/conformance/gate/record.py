@@ -9,9 +9,7 @@ from typing import Final, Self
 from segrelay.worker.core.gate import WHOLE
 
 DELIVERED: Final = "ok|"
-FIRST: Final = "first|"
 WENT: Final = "went|"
-NO: Final = "no|"
 
 
 @dataclass(slots=True)
@@ -87,17 +85,20 @@ class GateRecord:
     def loads(cls, stored: Mapping[str, str]) -> Self:
         """Return the record that stands in a hash."""
         record = cls()
-        for position in fields(cls):
+        kept = [each for each in fields(cls) if each.type in {"int", "str"}]
+        for position in kept:
             text = stored.get(position.name)
             if text is not None:
                 setattr(record, position.name, text if position.type == "str" else int(text))
         record.delivered = _by_trigger(stored, DELIVERED)
-        record.firsts = _by_trigger(stored, FIRST)
+        record.firsts = {name: int(mark) for name, mark in _marks(stored.get("firsts", ""))}
         record.went = _by_trigger(stored, WENT)
-        record.noes = {
-            name.removeprefix(NO): text for name, text in stored.items() if name.startswith(NO)
-        }
+        record.noes = dict(_marks(stored.get("noes", "")))
         return record
+
+
+def _marks(text: str) -> list[list[str]]:
+    return [each.split("@") for each in text.split(",") if each]
 
 
 def _by_trigger(stored: Mapping[str, str], prefix: str) -> dict[str, int]:

@@ -299,6 +299,25 @@ def test_a_hash_with_the_counts_of_many_triggers_is_not_searched_field_by_field(
     assert encoding == b"hashtable"
 
 
+def test_memory_of_what_has_gone_is_used_again(data_dir: Path):
+    """Streams that are filled and emptied share the memory with ledgers, which stay."""
+    block, kept = 500, 40
+    profile = os.urandom(1_100)
+    with closing(connect(ensure_running(data_dir).url)) as client:
+        client.config_set("appendfsync", "no")
+        for number in range(200):
+            pipe = client.pipeline(transaction=False)
+            for entry in range(block * number, block * (number + 1)):
+                pipe.xadd(f"s{number % 32}", {"profile": profile[: 600 + entry * 7919 % 500]})
+                pipe.set(f"ledger of {10**18 + entry}", profile[:17])
+            if number >= kept:
+                pipe.xtrim(f"s{(number - kept) % 32}", maxlen=block, approximate=False)
+            pipe.execute()
+        memory = client.info("memory")
+
+    assert memory["used_memory_rss"] < 2 * memory["used_memory"]
+
+
 def test_a_server_that_is_loading_is_waited_for(data_dir: Path):
     server = ensure_running(data_dir)
     ask(server.url, "SET", "key", "value")

@@ -16,6 +16,7 @@ from tests.s3 import BUCKET, s3_bucket
 from tests.waiting import until
 
 PEOPLE = amount(8_000, nightly=60_000)
+FILES = amount(24, nightly=300)
 HIGH_WATER = 1_500
 OPTIONS = 'audience = "vip"\nas_of = "file"\nevery = "1s"\nsettle = "500ms"\n'
 FOLDER = f'[backfill.watch.drop]\nsource = "incoming/"\n{OPTIONS}'
@@ -158,13 +159,32 @@ def test_a_reader_ends_with_its_worker(tmp_path):
 
 
 def readers(rig):
-    """Return the command lines of the processes that read a job of this rig."""
+    """Return the ids of the processes that read jobs of this rig."""
     name = str(rig.settings.source).encode()
-    lines = []
+    lines = {}
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
-            lines.append(path.read_bytes())
-    return [line for line in lines if name in line and b"backfill.reader" in line]
+            lines[path.parent.name] = path.read_bytes()
+    return {pid for pid, line in lines.items() if name in line and b"backfill.reader" in line}
+
+
+def test_small_files_are_read_by_few_processes_and_each_is_delivered(tmp_path):
+    (tmp_path / "incoming").mkdir()
+    with Rig(tmp_path, more=FOLDER) as rig:
+        start_worker(rig)
+        looked(rig, "drop")
+        for number in range(FILES):
+            put(rig, f"{number:03}.json", people(10 * number, 10))
+        seen = set()
+
+        def all_held():
+            seen.update(readers(rig))
+            return held(rig, people(0, 10 * FILES))
+
+        until(all_held, 3 * FILES)
+
+        assert len(jobs(rig)) == watch(rig, "drop")["taken"] == FILES
+        assert 1 <= len(seen) <= FILES // 4
 
 
 def test_a_bucket_that_is_away_is_a_problem_until_it_is_back(s3, tmp_path):

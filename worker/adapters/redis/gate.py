@@ -37,7 +37,6 @@ from segrelay.worker.core.gate import (
 )
 from segrelay.worker.core.verdicts import Verdict
 
-_FIRST: Final = "first|"
 LOOK: Final = "gate_look"
 BOOK: Final = "gate_book"
 
@@ -100,7 +99,7 @@ class RedisGate:
             kind=kind,
             horizon=round(horizon_seconds * MICROSECONDS),
             probe=int(probe),
-            triggers=triggers,
+            triggers=" ".join(triggers),
         )
         if not answer[0]:
             return _closed(answer)
@@ -129,7 +128,7 @@ class RedisGate:
     async def answers(self, triggers: Iterable[str]) -> dict[str, TriggerAnswers]:
         """Return how the last requests of each trigger were answered."""
         names = list(triggers)
-        found = await self._call("gate_answers", triggers=names)
+        found = await self._call("gate_answers", triggers=" ".join(names))
         return {
             name: TriggerAnswers(None if age < 0 else age / MICROSECONDS, refused.decode())
             for name, (age, refused) in zip(names, found, strict=True)
@@ -152,10 +151,8 @@ class RedisGate:
             probe=int(send_time.probe),
             batch=batch,
             fingerprint=self.fingerprint,
-            triggers={
-                "name": list(send_time.successes),
-                "made": [delivered.get(name, 0) for name in send_time.successes],
-            },
+            triggers=" ".join(send_time.successes),
+            made=" ".join([str(delivered.get(name, 0)) for name in send_time.successes]),
         )
         state, reason, message = (text.decode() for text in answer)
         return GateState(state, reason, message)
@@ -192,10 +189,10 @@ def ask_look(
 
 def looks(triggers: Sequence[str], answers: Sequence[Any]) -> dict[str, Open | Closed]:
     """Return for each trigger whether the gate is open, from the answer to `ask_look`."""
-    return {
-        trigger: _open(answer) if answer[0] else _closed(answer)
-        for trigger, answer in zip(triggers, answers, strict=True)
-    }
+    found = [_open(answer) if answer[0] else _closed(answer) for answer in answers]
+    if len(found) == 1:
+        return dict.fromkeys(triggers, found[0])
+    return dict(zip(triggers, found, strict=True))
 
 
 def read_state(
@@ -249,9 +246,9 @@ def read_probes(client: Redis, name: str) -> Probes:
     return Probes(
         for_all=any(stored.get(field, b"0") != b"0" for field in (b"first", b"probing")),
         triggers=frozenset(
-            field.decode().removeprefix(_FIRST)
-            for field in stored
-            if field.startswith(_FIRST.encode())
+            each.partition("@")[0]
+            for each in stored.get(b"firsts", b"").decode().split(",")
+            if each
         ),
     )
 
@@ -268,7 +265,7 @@ def _look(rate: float, fingerprint: str, triggers: Sequence[str]) -> dict[str, A
         "rate": repr(rate),
         "fingerprint": fingerprint,
         "worth_waiting": round(WORTH_WAITING_SECONDS * MICROSECONDS),
-        "triggers": triggers,
+        "triggers": " ".join(triggers),
     }
 
 

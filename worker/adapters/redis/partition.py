@@ -29,7 +29,7 @@ from segrelay.worker.batch.partition import (
     Settlement,
     TakenPartition,
 )
-from segrelay.worker.contract.events import encode_header, read_entry
+from segrelay.worker.contract.events import encode_header, open_entry, read_entry
 from segrelay.worker.contract.keys import (
     PARTITIONS,
     REACHED_KEPT,
@@ -91,14 +91,14 @@ def settle_call(
     backoffs = [
         (*partition.rpartition("|")[::2], value) for partition, value in what.backoffs.items()
     ]
-    named = (*(s.stream for s in what.settled), *(stream for stream, _, _ in backoffs))
-    streams = list(dict.fromkeys(named))
-    stream_index = {name: number for number, name in enumerate(streams, start=1)}
-    ledgers = {digest: number for number, digest in enumerate(what.ledgers, start=1)}
-    texts = what.ledgers.values()
     by_reason: dict[tuple[str, str | None], list[Delivery]] = {}
     for d in what.settled:
         by_reason.setdefault((d.stream, d.reason), []).append(d)
+    named = (*(stream for stream, _ in by_reason), *(stream for stream, _, _ in backoffs))
+    stream_index = {name: number for number, name in enumerate(dict.fromkeys(named), start=1)}
+    # A request tells all of its ledgers; what was settled without one tells those of its entries.
+    told = {} if what.intent_id else {d: n for n, d in enumerate(what.ledgers, start=1)}
+    texts = what.ledgers.values()
     groups_of = Counter(stream for stream, _ in by_reason)
     groups = by_reason.values()
     dead_letters = [[d.dead_letter.dumps() for d in group if d.dead_letter] for group in groups]
@@ -106,8 +106,8 @@ def settle_call(
     return script_call(
         SETTLE,
         k,
-        stream=[k.stream(name) for name in streams],
-        ledger=k.ledgers(ledgers),
+        stream=[k.stream(name) for name in stream_index],
+        ledger=k.ledgers(what.ledgers),
         outcomes=k.outcomes if records else None,
         recorded=k.recorded if records else None,
         token=token,
@@ -116,20 +116,18 @@ def settle_call(
         retention=retention_ms,
         ledger_lengths=" ".join([str(-len(text) if lasts else len(text)) for text, lasts in texts]),
         ledger_texts=b"".join([text for text, _ in texts]),
-        names=streams,
+        tag=k.tag,
         groups={
-            "stream": [stream_index[stream] for stream, _ in by_reason],
-            "last": [
-                _last(group, is_whole=groups_of[stream] == 1) if stream in emptied else 0
-                for (stream, _), group in by_reason.items()
+            "about": [
+                f"{stream_index[stream]}"
+                f" {_last(group, is_whole=groups_of[stream] == 1) if stream in emptied else 0}"
+                f" {len(some)} {group[0].counted_as}"
+                for ((stream, _), group), some in zip(by_reason.items(), dead_letters, strict=True)
             ],
-            "field": [group[0].counted_as for group in groups],
-            "ids": [" ".join([each.entry_id for each in group]) for group in groups],
-            "tellers": [
-                " ".join([str(ledgers[each.digest]) if each.tells else "0" for each in group])
+            "ids": [
+                " ".join([_told_id(d, told) if told and d.tells else d.entry_id for d in group])
                 for group in groups
             ],
-            "deaths": list(map(len, dead_letters)),
         },
         deaths=[dead_letter for some in dead_letters for dead_letter in some],
         waits={
@@ -197,6 +195,11 @@ def carry_call(
     return keys, args
 
 
+def _told_id(delivery: Delivery, told: Mapping[bytes, int]) -> str:
+    """Return the id of an entry, and the number of the ledger that tells of it."""
+    return f"{delivery.entry_id}={told[delivery.digest]}"
+
+
 def _last(group: Sequence[Delivery], *, is_whole: bool) -> int:
     """Return 2 for a group after which its stream is removed if it is empty; else 1."""
     return 2 if is_whole and len(group) <= _FEW_ENTRIES else 1
@@ -245,7 +248,9 @@ _ACCEPT_IN_ANY_CASE: Final = ACCEPT.replace("#!lua\n", "#!lua flags=allow-oom\n"
 _READ_BYTES: Final = 4_000_000
 """The bytes after which only one entry of each further stream is read."""
 _READ_AT_FIRST: Final = 100
-"""The most entries of several streams in the first round trip, doubled in each further one."""
+"""The most entries of several streams in the first round trip, while their sizes are not known."""
+_READ_GROWTH: Final = 4
+"""The factor by which more may come in the next round trip, as far as `_READ_BYTES` allow it."""
 _STREAMS_AHEAD: Final = 4
 _ENTRIES_AHEAD: Final = 8
 """The most live streams, and one more than the most entries of each, that come with the lease."""
@@ -257,8 +262,8 @@ _QUEUES: Final[dict[int, Literal["live", "backfill", ""]]] = {0: "", 1: "live", 
 _DUE: Final[dict[LaneKind, int]] = {"live": 1, "backfill": 3}
 
 
-_Entry = tuple[bytes, Mapping[bytes, bytes]]
-"""An entry of a stream: its id and its fields."""
+_Entry = Sequence[Any]
+"""An entry of a stream, as Redis gives it: its id, and a list of its fields and their values."""
 
 
 @dataclass(slots=True)
@@ -282,10 +287,7 @@ class _Ahead:
         """Read the answer of the script that takes the lease."""
         digests = [bytes.fromhex(digest.decode()) for digest in found["digests"]]
         return cls(
-            {
-                name.decode(): [(entry_id, dict(_pairs(fields))) for entry_id, fields in entries]
-                for name, entries in _pairs(found["ahead"])
-            },
+            {name.decode(): entries for name, entries in _pairs(found["ahead"])},
             dict(zip(digests, found["ledgers"], strict=True)),
             frozenset(position.decode() for position in found["marked"]),
         )
@@ -337,6 +339,7 @@ class RedisPartition:
         self._ahead = _Ahead()
         self._ended: set[str] = set()
         self._unsettled: defaultdict[str, set[str]] = defaultdict(set)
+        self._read_at_once = _READ_AT_FIRST
 
     async def take(self) -> TakenPartition | None:
         """Take the lease if it is free, and clear the wake-up."""
@@ -394,17 +397,21 @@ class RedisPartition:
         if all(each.stream in ahead and not each.after_id for each in ranges):
             return self._read_of(ranges, [(ahead[each.stream], True) for each in ranges])
         found: dict[ReadRange, ReadEntries] = {}
-        left, at_once = _READ_BYTES, _READ_AT_FIRST
+        left = _READ_BYTES
         wanted = deque(sorted(ranges, key=lambda each: each.most))
         while wanted:
             most = wanted[0].most
             group = [wanted.popleft()]
-            while wanted and wanted[0].most == most and (len(group) + 1) * most <= at_once:
+            most_streams = self._read_at_once // most
+            while wanted and wanted[0].most == most and len(group) < most_streams:
                 group.append(wanted.popleft())
             rows = await self._next_entries(group, most if left > 0 else 1)
             found.update(zip(group, rows, strict=True))
-            left -= sum(e.size for each in rows for e in each.entries)
-            at_once *= 2
+            sizes = [entry.size for each in rows for entry in each.entries]
+            left -= sum(sizes)
+            if sizes:
+                fitting = _READ_BYTES * len(sizes) // max(1, sum(sizes))
+                self._read_at_once = min(_READ_GROWTH * self._read_at_once, fitting)
         return [found[wanted] for wanted in ranges]
 
     async def _next_entries(self, ranges: Sequence[ReadRange], most: int) -> list[ReadEntries]:
@@ -413,7 +420,7 @@ class RedisPartition:
         answer = await self._client.execute_command(
             "XREAD", "COUNT", most, "STREAMS", *keys, *after
         )
-        rows = dict(answer)  # a stream with nothing behind the id is missing
+        rows = dict(answer or ())  # a stream with nothing behind the id is missing
         found = [rows.get(key, ()) for key in keys]
         return self._read_of(ranges, [(some, len(some) < most) for some in found])
 
@@ -634,8 +641,15 @@ def _pairs(flat: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
 
 def _deliveries(stream: str, rows: Iterable[_Entry]) -> list[Delivery]:
     _, trigger = split_stream_name(stream)
-    entries = ((i.decode(), *read_entry(fields)) for i, fields in rows)
-    return [Delivery(stream, trigger, i, header, p, h) for i, h, header, p in entries]
+    deliveries: list[Delivery] = []
+    for entry_id, fields in rows:
+        match fields:
+            case [b"h", text, b"p", stored]:
+                header, profile = open_entry(text, stored)
+            case _:
+                text, header, profile = read_entry(dict(_pairs(fields)))
+        deliveries.append(Delivery(stream, trigger, entry_id.decode(), header, profile, text))
+    return deliveries
 
 
 def _hold(text: bytes) -> Hold:

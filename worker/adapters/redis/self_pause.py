@@ -213,7 +213,10 @@ class Canaries:
     ) -> None:
         """Make versions and editions the newest, those that this process has not told of yet."""
         new = {name: each for name, each in versions.items() if self._told.get(name) != each}
-        known = await self._versions() if new else {}
+        if not new:
+            return
+        stored = await self._client.execute_command("HGETALL", keys.VERSIONS)
+        known = parse_versions(stored)
         changed = {
             name
             for name, each in new.items()
@@ -229,7 +232,7 @@ class Canaries:
                 now_ms = int(seconds) * 1_000
                 told = self._adoption(name, each, known.get(name), counts[name], now_ms)
                 calls.append((*told, load_id))
-            else:
+            elif f"{load_id} ".encode() not in stored.get(f"{name}|loads".encode(), b""):
                 calls.append((name, each[0], "load", load_id))
         if calls:
             canary = scripts.source("canary")
@@ -307,7 +310,7 @@ class Canaries:
             LOG.warning("trigger.canary_over", trigger=name, reason=reason)
 
     async def _versions(self) -> dict[str, TemplateVersion]:
-        return parse_versions(dict(await self._client.execute_command("HGETALL", keys.VERSIONS)))
+        return parse_versions(await self._client.execute_command("HGETALL", keys.VERSIONS))
 
     async def _counts(self, names: Collection[str]) -> dict[str, dict[str, int]]:
         """Return the counts of each trigger's outcomes, over all partitions."""

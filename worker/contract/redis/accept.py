@@ -162,7 +162,6 @@ def accept_call(
         if pair not in index:
             index[pair] = str(len(index) + 1)
         streams.append(index[pair])
-    names = [stream_name(*pair) for pair in index]
     syncs = list(dict.fromkeys(entrant.sync for entrant in entrants))
     number = {sync: at for at, sync in enumerate(syncs, start=1)}
     members = roll.members if roll else ()
@@ -171,7 +170,7 @@ def accept_call(
         keys,
         jobs=f"{keys.jobs}:{source}" if source else keys.jobs,
         epochs=keys.jobs,
-        stream=[keys.stream(name) for name in names],
+        stream=[keys.stream(stream_name(*pair)) for pair in index],
         members=keys.members(roll.sync) if roll else None,
         former=keys.former_members(roll.sync) if roll else None,
         tokens=keys.synctokens if roll else None,
@@ -189,7 +188,7 @@ def accept_call(
         message=wakeup.text if wakeup else b"",
         entry_streams=" ".join(streams),
         entry_numbers=" ".join([str(new.number) for new in deliveries]),
-        stream_names=names,
+        tag=keys.tag,
         changes={
             "field": [PROTECTION.seal_name(member.key) for member in members],
             "was": [member.found for member in members],

@@ -130,7 +130,7 @@ def files(world, exports, *, in_the_middle):
     def prepare():
         afresh(world, source="file:exports/*.csv")
         for name in ("1.csv", "2.csv", "3.csv", "4.csv"):
-            exports(name, range(0), minutes_ago=0)  # too new to be read
+            exports(name, range(0), minutes_ago=-60)  # never old enough to be read
         exports("1.csv", range(1_200), minutes_ago=90)
         world.run()
         exports("2.csv", range(100, 1_300), minutes_ago=60)

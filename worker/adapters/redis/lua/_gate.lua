@@ -29,19 +29,21 @@
 --   about       for a person: what led to the pause
 --   refused     fingerprints of credentials that were refused, with commas
 --   rates       `rate@seen` of all workers, with semicolons
---   ok|TRIGGER     how many deliveries it has made
---   went|TRIGGER   when something of it was taken last
---   no|TRIGGER     the place of the only delivery in whose requests bodies were refused since then, or * for several; gone = none
---   first|TRIGGER  it was resumed, and a probe of it goes first; as `probing`
+--   firsts      the triggers that were resumed, of each of which a probe goes first: `trigger@until`, as `probing`, with commas
+--   noes        the triggers of which bodies were refused since something of them was taken: `trigger@place` of the only delivery in whose
+--               requests that was, or * for several; with commas
+--   ok|TRIGGER  how many deliveries it has made
+--   went|TRIGGER  when something of it was taken last
 --@include _clock_us
 local WHOLE, MOST_SUSPECTS, MOST_VALUES = 1000000, 20, 4000
 -- Numbers come first.
 local NAMES, NUMBERS = {'seen', 'tat', 'live', 'factor', 'incident', 'good', 'lowered_at', 'failed', 'failed_at', 'closed', 'closes',
   'first', 'probing', 'failures', 'unread', 'since',
-  'why', 'suspects', 'avoid', 'said', 'pause', 'scope', 'by', 'about', 'refused', 'rates'}, 16
+  'why', 'suspects', 'avoid', 'said', 'pause', 'scope', 'by', 'about', 'refused', 'rates', 'firsts', 'noes'}, 16
 local g = {seen = 0, tat = 0, live = 0, factor = WHOLE, incident = 0, good = 1, lowered_at = 0, failed = 0, failed_at = 0, closed = 0,
   closes = 0, first = 0, probing = 0, failures = 0, unread = 0, since = 0,
-  why = '', suspects = '', avoid = '', said = '', pause = '', scope = '', by = '', about = '', refused = '', rates = ''}
+  why = '', suspects = '', avoid = '', said = '', pause = '', scope = '', by = '', about = '', refused = '', rates = '', firsts = '',
+  noes = ''}
 
 -- What `g` holds as it is stored; false = it is not. All of it is written at once, so that it stands before the fields of triggers, where
 -- Redis finds it soonest.
@@ -67,15 +69,36 @@ local function save(fields, call)
   end
 end
 
--- values_of(fields): what the hash has under these fields, by field; false = nothing.
-local function values_of(fields)
+-- words_of(text): its words. A request has hundreds of triggers, and each argument takes Redis longer than a word of one.
+local function words_of(text)
+  local words = {}
+  for word in string.gmatch(text, '%S+') do words[#words + 1] = word end
+  return words
+end
+
+-- values_of(prefix, triggers): what the hash has of each trigger under the field with this prefix, in their order; false = nothing.
+local function values_of(prefix, triggers)
   local found = {}
-  for first = 1, #fields, MOST_VALUES do
-    local values = redis.call('HMGET', key_gate, unpack(fields, first, math.min(first + MOST_VALUES - 1, #fields)))
-    for i = 1, #values do found[fields[first + i - 1]] = values[i] end
+  for first = 1, #triggers, MOST_VALUES do
+    local fields = {}
+    for i = first, math.min(first + MOST_VALUES - 1, #triggers) do fields[#fields + 1] = prefix .. triggers[i] end
+    for _, value in ipairs(redis.call('HMGET', key_gate, unpack(fields))) do found[#found + 1] = value end
   end
   return found
 end
+
+-- marks_of(list): by trigger, what stands behind it in `firsts` or `noes`; `list_of` puts it together again. As a rule, both are empty.
+local function marks_of(list)
+  local marks = {}
+  for trigger, mark in string.gmatch(list, '([^@,]+)@([^,]+)') do marks[trigger] = mark end
+  return marks
+end
+local function list_of(marks)
+  local all = {}
+  for trigger, mark in pairs(marks) do all[#all + 1] = trigger .. '@' .. mark end
+  return table.concat(all, ',')
+end
+local firsts = marks_of(g.firsts)
 
 -- Outlives a clock that was set back: all that was written down by it moves with it. A script that only reads
 -- can't write that; the next one does.
@@ -85,15 +108,11 @@ if step > 0 then
   for _, name in ipairs({'tat', 'live', 'lowered_at', 'failed_at', 'closed', 'probing', 'since'}) do
     if g[name] > 0 then g[name] = g[name] - step end
   end
-  local moved = {}
-  for _, name in ipairs(redis.call('HKEYS', key_gate)) do
-    local till = string.sub(name, 1, 6) == 'first|' and tonumber(redis.call('HGET', key_gate, name)) or 0
-    if till > 0 then
-      moved[#moved + 1] = name
-      moved[#moved + 1] = whole(till - step)
-    end
+  for trigger, till in pairs(firsts) do
+    if till + 0 > 0 then firsts[trigger] = whole(till - step) end
   end
-  save(moved, redis.pcall)
+  g.firsts = list_of(firsts)
+  save({}, redis.pcall)
 end
 
 local function has(list, name) return string.find(',' .. list .. ',', ',' .. name .. ',', 1, true) ~= nil end

@@ -21,12 +21,7 @@ local function probe_is_due(fingerprint, trigger)
 end
 
 -- Until when a probe of a resumed trigger is on its way; 0 = it may go, nil = none has to go first.
--- `known` holds it of the triggers that the script is about, as `first|TRIGGER`.
-local known = {}
-local function lapse_of(trigger)
-  local lapse = known['first|' .. trigger]
-  return lapse and tonumber(lapse) or nil
-end
+local function lapse_of(trigger) return tonumber(firsts[trigger]) end
 
 -- Whether the next request of a trigger is a probe.
 local function goes_first(fingerprint, trigger) return probe_is_due(fingerprint, trigger) or lapse_of(trigger) ~= nil end

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
 -- Books the next send time of a gate, or says why not.
 --
--- ARGV: the rate, a minute; the fingerprint of the credentials; live or backfill; the horizon, us; 1 = as a probe; the triggers that
---     share the request.
+-- ARGV: the rate, a minute; the fingerprint of the credentials; live or backfill; the horizon, us; 1 = as a probe; the names of
+--     the triggers that share the request, separated by spaces.
 --@keys gate
---@args rate fingerprint kind horizon probe triggers...
+--@args rate fingerprint kind horizon probe triggers
 --
 -- Returns {0, state, reason, until (-1 = when a person resumes), message}, or the send time and the time, us, whether it is a probe's,
 -- the incident, the batch to avoid, and the successes of each trigger:
@@ -14,26 +14,20 @@
 --@include _gate_obstacles
 
 local fingerprint, kind, horizon = arg_fingerprint, arg_kind, tonumber(arg_horizon)
-local trigger, written = ARGV[at_triggers + 1], {}
+local triggers = words_of(arg_triggers)
+local trigger = triggers[1]
 
 local function saved(what)
-  save(written)
+  save({})
   return what
 end
 
-local fields = {}
-for i = at_triggers + 1, at_triggers + n_triggers do
-  fields[#fields + 1] = 'first|' .. ARGV[i]
-  fields[#fields + 1] = 'ok|' .. ARGV[i]
-end
-known = values_of(fields)
 -- Only a breaker and a resumption tell one trigger from another.
-local differ = g.why == 'failing'
-for i = 1, #fields, 2 do differ = differ or known[fields[i]] end
+local differ = g.why == 'failing' or next(firsts) ~= nil
 local apart, behind = lowered_spacing(lowest_rate(arg_rate))
-if n_triggers > 1 then
-  for i = at_triggers + 1, at_triggers + (differ and n_triggers or 1) do
-    if obstacle(fingerprint, ARGV[i]) or goes_first(fingerprint, ARGV[i]) then return saved(closed(rate_state(), 'apart', now)) end
+if #triggers > 1 then
+  for i = 1, differ and #triggers or 1 do
+    if obstacle(fingerprint, triggers[i]) or goes_first(fingerprint, triggers[i]) then return saved(closed(rate_state(), 'apart', now)) end
   end
 end
 local no = obstacle(fingerprint, trigger)
@@ -52,9 +46,10 @@ if probe_is_due(fingerprint, trigger) then
   g.probing = at + policy.lapse
   probe = 1
 elseif lapse_of(trigger) then
-  written = {'first|' .. trigger, whole(at + policy.lapse)}
+  firsts[trigger] = whole(at + policy.lapse)
+  g.firsts = list_of(firsts)
   probe = 1
 end
 local successes = {}
-for i = 1, n_triggers do successes[i] = tonumber(known[fields[2 * i]] or 0) end
+for i, made in ipairs(values_of('ok|', triggers)) do successes[i] = tonumber(made or 0) end
 return saved(answer{open = 1, at = at, now = now, probe = probe, incident = g.incident, avoid = g.avoid, successes = successes})

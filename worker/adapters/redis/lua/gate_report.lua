@@ -2,35 +2,19 @@
 -- Tells a gate what came of a send time.
 --
 -- ARGV: works, body, unreadable, slow, refused, failed or unsent; about, for a person; Retry-After, us (0 = none); the incident at the
---     booking; 1 = it was a probe; the batch; the fingerprint of the credentials; each trigger of the request, and how many deliveries of
---     it were made.
+--     booking; 1 = it was a probe; the batch; the fingerprint of the credentials; the names of the request's triggers, and how
+--     many deliveries of each were made, both separated by spaces.
 --@keys gate
---@args what about wait incident probe batch fingerprint triggers[name made]
+--@args what about wait incident probe batch fingerprint triggers made
 --
 --@answer state reason message
 --@include _gate
 --@include _gate_changes
---@include _calls
 
 local what, about, wait, probe, batch, fingerprint = arg_what, arg_about, tonumber(arg_wait), arg_probe == '1', arg_batch, arg_fingerprint
 local current = tonumber(arg_incident) == g.incident
 local MOST_DOUBLINGS = 10
-local FIRST, LAST = at_triggers_name + 1, at_triggers_name + n_triggers
-
--- Fields that are removed, and then those that are written, each with its value.
-local gone, written = {}, {}
-local function write(field, value)
-  written[#written + 1] = field
-  written[#written + 1] = value
-end
-
-local fields = {}
-for i = FIRST, LAST do
-  fields[#fields + 1] = 'ok|' .. ARGV[i]
-  fields[#fields + 1] = 'no|' .. ARGV[i]
-  fields[#fields + 1] = 'first|' .. ARGV[i]
-end
-local known = values_of(fields)
+local triggers, made_of, noes = words_of(arg_triggers), words_of(arg_made), marks_of(g.noes)
 
 local function added(list, name)
   local all = {}
@@ -61,10 +45,9 @@ end
 -- The body was refused; the rest is as if it had been taken.
 function hears.body()
   hears.works()
-  for i = FIRST, LAST do
-    local field = 'no|' .. ARGV[i]
-    local no = known[field]
-    if no ~= '*' and no ~= batch then write(field, no and '*' or batch) end
+  for _, trigger in ipairs(triggers) do
+    local no = noes[trigger]
+    if no ~= batch then noes[trigger] = no and '*' or batch end
   end
 end
 
@@ -112,9 +95,9 @@ end
 function hears.failed(is_probe)
   g.avoid, g.said = batch, about
   if not current and g.why ~= 'failing' then return end
-  for i = FIRST, LAST do
-    if g.suspects == '' or (not has(g.suspects, ARGV[i]) and number_of(g.suspects) < MOST_SUSPECTS) then
-      g.suspects = added(g.suspects, ARGV[i])
+  for _, trigger in ipairs(triggers) do
+    if g.suspects == '' or (not has(g.suspects, trigger) and number_of(g.suspects) < MOST_SUSPECTS) then
+      g.suspects = added(g.suspects, trigger)
     end
   end
   if not current then return end
@@ -127,22 +110,21 @@ end
 
 function hears.unsent() end
 
-for i = FIRST, LAST do
-  local ok, no, first = unpack(fields, 3 * (i - FIRST) + 1, 3 * (i - FIRST) + 3)
-  local made = ARGV[i - at_triggers_name + at_triggers_made]
-  if made ~= '0' then
-    write(ok, whole(tonumber(known[ok] or 0) + tonumber(made)))
-    write('went|' .. ARGV[i], whole(now))
-    if known[no] then gone[#gone + 1], known[no] = no, false end
+local written = {}
+for i, known in ipairs(values_of('ok|', triggers)) do
+  local trigger, made = triggers[i], made_of[i] + 0
+  if made > 0 then
+    local at = #written
+    written[at + 1], written[at + 2] = 'ok|' .. trigger, whole((known or 0) + made)
+    written[at + 3], written[at + 4] = 'went|' .. trigger, whole(now)
+    noes[trigger] = nil
   end
   -- The probe of a resumed trigger is back; another one has to go first, unless it was taken.
-  if probe and known[first] then
-    if what == 'works' or what == 'body' then gone[#gone + 1] = first else write(first, '0') end
-  end
+  if probe and firsts[trigger] then firsts[trigger] = what ~= 'works' and what ~= 'body' and '0' or nil end
 end
 local is_probe = probe and current and g.probing > 0
 if is_probe then g.probing = 0 end
 hears[what](is_probe)
-call_with_all('HDEL', key_gate, gone)
+g.firsts, g.noes = list_of(firsts), list_of(noes)
 save(written)
 return {state_of()}

@@ -8,7 +8,9 @@
 --@include _gate_changes
 
 if arg_trigger ~= '' then
-  save({'first|' .. arg_trigger, '0'})
+  firsts[arg_trigger] = '0'
+  g.firsts = list_of(firsts)
+  save({})
   return redis.status_reply('OK')
 end
 unpause()

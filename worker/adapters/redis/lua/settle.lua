@@ -4,9 +4,11 @@
 -- KEYS: those of the partition, then the streams and the ledgers that it is about.
 -- ARGV: the token; the intent ("" = no request was made), and for how long it is open, ms (0 = it is closed); how long a ledger is kept
 --     that may lapse, ms; the lengths of the ledgers' texts, in the order of their keys, separated by spaces, negative where the ledger
---     never lapses; the texts in one; the names `lane|trigger` of the streams
---   groups   of entries: index of the stream, 1 = they may be the last in it, 2 = so, and they are few, field of counts, ids, indices of the
---            ledgers that tell of them (0 = none; both separated by spaces), the number of its dead letters (0, or one an entry)
+--     never lapses; the texts in one; the keys' tag
+--   groups   of entries: index of the stream; 1 = they may be the last in it, 2 = so, and they are few; the number of its dead letters (0, or
+--            one an entry); field of counts (separated by spaces), and the ids, separated by spaces. If there is no intent, `=` and the index
+--            of the ledger that tells of an entry stand behind its id, where one does. They are few arguments, since each takes Redis longer
+--            than to take a text apart
 --   deaths   the dead letters of all groups
 --   waits    trigger, text ("" = forget)
 --   asides   index of the stream, id, text           (what is not there any more is not remembered)
@@ -17,7 +19,7 @@
 --   records  of responses                             (once per request; the oldest go, counted)
 --   ends     where outcomes are recorded: the packed rows of all entries of all groups, and the most bytes that are kept of them
 --@keys lease counts intents open dead_letters dead_letter_times causes retry aside streams history reached who rendering responses responseslost jobtimes orphans answered stream... ledger... outcomes? recorded?
---@args token intent open_ms retention ledger_lengths ledger_texts names... groups[stream last field ids tellers deaths] deaths... waits[trigger text] asides[stream id text] adds[field amount] lines... large... people[digest text] records... ends...
+--@args token intent open_ms retention ledger_lengths ledger_texts tag groups[about ids] deaths... waits[trigger text] asides[stream id text] adds[field amount] lines... large... people[digest text] records... ends...
 -- A dead letter is: id, newline, cause, newline, sample of the cause, newline, the dead letter itself.
 --
 -- XDEL decides: what it did not remove changes no count and writes no dead letter. A stream that a group of few entries leaves empty is
@@ -39,7 +41,12 @@ local intent, open_for, retention = arg_intent, tonumber(arg_open_ms), arg_reten
 local opened = intent ~= '' and redis.call('HGET', key_open, intent)
 if intent ~= '' and (opened or redis.call('HEXISTS', key_intents, intent) == 0) then return {2, 0, tonumber(opened or 0)} end
 
-local function stream_of(index) return KEYS[at_stream + index], ARGV[at_names + index] end
+-- stream_of(index): the key of a stream, and its name `lane|trigger`.
+local name_at = #arg_tag + #'s:' + 1
+local function stream_of(index)
+  local key = KEYS[at_stream + index]
+  return key, string.sub(key, name_at)
+end
 
 local removed, touched, told = 0, {}, {}
 local any_aside, any_orphans = redis.call('EXISTS', key_aside) == 1, redis.call('EXISTS', key_orphans) == 1
@@ -57,8 +64,8 @@ local function count_for_job(job, kind, reason, gone)
   redis.call('PEXPIRE', key_jobtimes, retention)
 end
 -- Whether it does not matter which entries of a group were there, only how many.
-local function are_alike(tellers, dead_letters)
-  return dead_letters == 0 and not any_aside and not any_orphans and (intent ~= '' or not string.find(tellers, '[1-9]'))
+local function are_alike(ids, dead_letters)
+  return dead_letters == 0 and not any_aside and not any_orphans and not string.find(ids, '=', 1, true)
 end
 local function ids_in(text)
   local ids = {}
@@ -98,9 +105,10 @@ end
 local few, floor_now = {}, math.max(now, tonumber(floor or now))
 local dead_letters_before = at_deaths
 for at = 1, n_groups do
-  local group = {field = ARGV[at_groups_field + at], ids = ARGV[at_groups_ids + at], last = ARGV[at_groups_last + at]}
-  group.stream, group.name = stream_of(ARGV[at_groups_stream + at])
-  local tellers, dead_letters = ARGV[at_groups_tellers + at], tonumber(ARGV[at_groups_deaths + at])
+  local index, last, deaths, field = string.match(ARGV[at_groups_about + at], '^(%d+) (%d) (%d+) (.*)$')
+  local stream, name = stream_of(index)
+  local group = {stream = stream, name = name, field = field, last = last, ids = ARGV[at_groups_ids + at]}
+  local dead_letters = tonumber(deaths)
   if key_outcomes then
     local _, spaces = string.gsub(group.ids, ' ', ' ')
     group.before = entries_before
@@ -109,16 +117,15 @@ for at = 1, n_groups do
       taken[entries_before] = '0'
     end
   end
-  if not are_alike(tellers, dead_letters) then
-    local index, entry, ids = string.gmatch(tellers, '%d+'), 0, {}
-    for id in string.gmatch(group.ids, '%S+') do
+  if not are_alike(group.ids, dead_letters) then
+    local entry, ids = 0, {}
+    for id, teller in string.gmatch(group.ids, '([%d-]+)=?(%d*)') do
       entry = entry + 1
-      local teller = tonumber(index())
       if redis.call('XDEL', group.stream, id) == 1 then
         ids[#ids + 1] = id
         if key_outcomes then taken[group.before + entry] = '1' end
         touch(group)
-        told[teller] = true
+        if teller ~= '' then told[tonumber(teller)] = true end
         if any_aside then redis.call('HDEL', key_aside, group.name .. '|' .. id) end
         if dead_letters > 0 then bury(ARGV[dead_letters_before + entry]) end
       end

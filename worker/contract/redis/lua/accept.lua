@@ -5,11 +5,11 @@
 --     knows that will need names. `former` and `formers` are the same as an earlier version has written it.
 -- ARGV: the job ("" = none) and the position in its source (a decimal string of 20 digits, "" = none); of the sync ("" = none) the
 --     token of its step, and for each of its members the value as it was found ("" = there was none) and the one that it becomes
---     ("" = it goes); for each name that a sync will need the index of its key in `named`; the names `lane|trigger` of the streams; the
+--     ("" = it goes); for each name that a sync will need the index of its key in `named`; the keys' tag; the
 --     indices of the entries' streams, and the numbers of their events within the chunk, or of their members, each separated by spaces;
 --     when the first of the entries was accepted (ms); the epoch of the job's reader ("" = it has none); the wake-up to leave in `queue`.
 --@keys counts streams wakeup jobs epochs lease stream... members? former? tokens? queue? named... formers...
---@args job position sync token accepted_ms epoch secret claims message entry_streams entry_numbers stream_names... changes[field was becomes] names[known field value] entries[header profile]
+--@args job position sync token accepted_ms epoch secret claims message entry_streams entry_numbers tag changes[field was becomes] names[known field value] entries[header profile]
 --
 -- The wakeup is 1 if it was woken live work, 3 for backfill: live work does not wait for the turn of the other.
 -- `epochs` holds the epochs of jobs, `jobs` the job's position, and under `job|chunk` the numbers of the events that were added at that
@@ -114,8 +114,9 @@ write_age(key_lease)
 
 -- What was added is counted in few commands, however many streams there are.
 local names, fields, count_of = {}, {}, {}
+local name_at = #arg_tag + #'s:' + 1
 for s, count in pairs(added) do
-  local name = ARGV[at_stream_names + s]
+  local name = string.sub(KEYS[at_stream + s], name_at)
   local is_live = string.sub(name, 1, 5) == 'live|'
   local field = (is_live and 'accepted|' or 'backfill.accepted|') .. string.match(name, '|(.*)$')
   names[#names + 1] = name

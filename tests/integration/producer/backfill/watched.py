@@ -1,0 +1,101 @@
+"""A watch of a folder on a real Redis, whose steps a test does."""
+
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from segrelay.ops.backfill.watching import JOBS_KEPT, watching_for
+from segrelay.producer.backfill.jobs import JobStore
+from segrelay.producer.backfill.reading import read_job
+from segrelay.producer.backfill.watches import MOST_TAKEN, WatchStore
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.errors import SegrelayError
+from tests.configuration import table
+from tests.integration.producer.backfill.backfill_relay import Relay
+
+
+class Done:
+    """A reader that has ended."""
+
+    def is_alive(self):
+        return False
+
+
+class Watched:
+    """A watch of a folder, whose jobs are read within its steps."""
+
+    def __init__(self, folder, redis_url, client):
+        self.folder, self.redis_url, self.client = folder, redis_url, client
+        self.incoming = folder / "incoming"
+        self.incoming.mkdir()
+        self.reads = True
+        self.most_taken = MOST_TAKEN
+        self.jobs_kept = JOBS_KEPT
+        self.relay = None
+        self.configure()
+
+    def configure(self, **options):
+        wanted = {
+            "source": "incoming/", "audience": "vip", "as_of": "file", "settle": "0s", **options,
+        }  # fmt: skip
+        text = table("backfill.watch.drop", **wanted)
+        if self.relay is None:
+            self.relay = Relay(self.folder, self.redis_url, text)
+        else:
+            config = self.folder / "segrelay.toml"
+            config.write_text(config.read_text().partition("[backfill.watch")[0] + text)
+        self.settings = load_settings(self.folder / "segrelay.toml", environ={})
+
+    def put(self, name, *people, content=None):
+        """Put a file there as a whole, as somebody does who renames it at the end."""
+        rows = b"email\n" + b"".join(b"%s@example.com\n" % person.encode() for person in people)
+        path = self.incoming / name
+        part = self.incoming / f"{name}.part"
+        part.write_bytes(rows if content is None else content)
+        part.rename(path)
+        return path
+
+    def watching(self, client=None):
+        client = client or self.client
+        found = watching_for(client, self.settings, "drop")
+
+        def read(job):
+            if self.reads:
+                store = JobStore(client)
+                with suppress(SegrelayError):
+                    read_job(store, store.named(job), self.settings, lambda *_: None)
+            return Done()
+
+        watching = replace(
+            found, start_reader=read, jobs_kept=self.jobs_kept, monotonic=lambda: 0.0
+        )
+        watching.store = WatchStore(client, "drop", self.most_taken)
+        return watching
+
+    def step(self, client=None, **options):
+        """Do a step, whenever it is due."""
+        with suppress(SegrelayError):
+            (client or self.client).hset(keys.watch("drop"), "next", 0)
+            state = self.state()
+            if state.next_ms:
+                self.change(next_ms=0, start_at_ms=0)
+        return self.watching(client).step(**options)
+
+    def change(self, **fields):
+        state = replace(self.state(), **fields)
+        self.client.hset(keys.watch("drop"), "state", state.dumps())
+
+    def state(self):
+        return WatchStore(self.client, "drop").peek()
+
+    def jobs(self):
+        """Return the jobs with their files and phases, in the order in which they were begun."""
+        store = JobStore(self.client)
+        found = sorted(store.found(store.names()).values(), key=lambda job: job.spec.started_at)
+        return [(job.spec.name, Path(job.spec.sources[0]).name, job.phase) for job in found]
+
+    def published(self):
+        """Return the names of everybody whose delivery waits, of all jobs."""
+        emails = [e for name, _, _ in self.jobs() for e in self.relay.published(name)]
+        return sorted(email.partition("@")[0] for email in emails)
