@@ -13,9 +13,9 @@ from segrelay.worker.contract.own_processes import processors
 from segrelay.worker.contract.words import LIVE
 
 STANDARD_INPUT: Final = "-"
-_LARGE_BYTES: Final = 16_000_000
-"""The size from which on a file is read by a process of its own: to start one takes half a second
-of a processor, which is then saved."""
+_LARGE_BYTES: Final = 128_000_000
+"""The size from which on a file is read by a process of its own. To start one takes half a second
+of a processor, and where none is idle, that is lost."""
 
 
 def send(

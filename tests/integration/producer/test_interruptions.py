@@ -27,7 +27,7 @@ def own_redis(tmp_path):
     stop(data_dir)
 
 
-@pytest.mark.parametrize("pad", [0, 1_000], ids=["alone", "beside"])
+@pytest.mark.parametrize("pad", [0, 6_500], ids=["alone", "beside"])
 def test_a_job_goes_on_exactly_where_redis_was_killed(
     own_redis, tmp_path, configure, monkeypatch, pad
 ):

@@ -5,12 +5,14 @@ import re
 import signal
 import subprocess
 from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
 
 import orjson
 import pytest
 
 from segrelay.ops.run.up import own_command
+from segrelay.producer.sources.files import BATCH_BYTES
 from segrelay.worker.contract.keys import PartitionKeys
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import ENTER, wrapped
@@ -19,9 +21,8 @@ from tests.warm import WarmProcess
 
 LIMIT_SECONDS = 120.0
 PAYLOADS = 12_000
-ROOM = 3_000
-PAD = "x" * 1_400
-"""What makes a file of so many payloads larger than 16 MB."""
+PAD = "x" * 10_700
+"""What makes a file of so many payloads larger than 128 MB."""
 
 
 def line(number, **more):
@@ -29,12 +30,17 @@ def line(number, **more):
     return orjson.dumps(wrapped(segment_events=[{**ENTER, "id": None}], **profile))
 
 
+ROOM = 1 + sum(size < BATCH_BYTES for size in accumulate(len(line(n)) for n in range(1_000)))
+"""The deliveries of the first batch."""
+
+
 @pytest.fixture
 def file(tmp_path):
     path = tmp_path / "events.ndjson"
     path.write_bytes(b"\n".join(map(line, range(PAYLOADS))))
-    assert path.stat().st_size > 16_000_000
-    return path
+    assert path.stat().st_size > 128_000_000
+    yield path
+    path.unlink()
 
 
 @pytest.fixture
