@@ -319,10 +319,6 @@ class JavaScriptTemplate:
             results.append(result if isinstance(result, Rendered) else None)
         return results
 
-    def try_out(self, rows: Sequence[Row]) -> list[Rendered | None]:
-        """Render samples; None for one that did not simply render."""
-        return [each if isinstance(each, Rendered) else None for each in self.render(rows)]
-
     def render(self, rows: Sequence[Row], engine: Engine = "auto") -> list[Result]:
         """Render events, those with the same settings in one call."""
         del engine

@@ -164,14 +164,6 @@ class Renderer:
         """
         return self._loaded[template].render_ahead(rows, engine, compares=compares)
 
-    def try_out(self, template: Template, rows: Sequence[Row]) -> list[Rendered | None]:
-        """Render samples in every way that events may be; return None for what does not render.
-
-        It counts nowhere, and decides nothing about the template: neither is its compiled form
-        compared, nor does a sample stand for the first event that is to be.
-        """
-        return self._loaded[template].try_out(rows)
-
 
 class LoadedTemplate(Protocol):
     """A template that is ready to render, in whichever language."""
@@ -193,9 +185,6 @@ class LoadedTemplate(Protocol):
         self, rows: Sequence[Row], engine: Engine, *, compares: bool
     ) -> list[Rendered | None]:
         """See `Renderer.render_ahead`."""
-
-    def try_out(self, rows: Sequence[Row]) -> list[Rendered | None]:
-        """See `Renderer.try_out`."""
 
 
 def load(name: str, bundle: Bundle, *, compiles: bool) -> LoadedTemplate:
@@ -248,13 +237,6 @@ class _Mixed:
             each.render_ahead(rows, engine, compares=compares) for each in self._fields.values()
         ]
         joined = (self._joined(values) for values in zip(*of_fields, strict=False) if all(values))
-        return [each if isinstance(each, Rendered) else None for each in joined]
-
-    def try_out(self, rows: Sequence[Row]) -> list[Rendered | None]:
-        of_fields = [each.try_out(rows) for each in self._fields.values()]
-        joined = [
-            self._joined(values) if all(values) else None for values in zip(*of_fields, strict=True)
-        ]
         return [each if isinstance(each, Rendered) else None for each in joined]
 
     def _joined(self, values: Sequence[Result | None]) -> Result:
@@ -367,21 +349,6 @@ class _JsonnetTemplate:
                     result = answer
                     accelerator.use.note()
             results.append(result)
-        return results
-
-    def try_out(self, rows: Sequence[Row]) -> list[Rendered | None]:
-        """Render samples by the compiled form, and what it has rendered by rjsonnet, too.
-
-        Another engine would take too long; and only the compiled form tells what comes to an end.
-        """
-        accelerator, texts = self.accelerator, _texts(rows)
-        if not accelerator.is_trusted:
-            return [None] * len(rows)
-        answers = [accelerator.answer(row.profile, row.settings) for row in rows]
-        results = [each if isinstance(each, Rendered) else None for each in answers]
-        if self.engines.name == "rjsonnet":
-            pairs = zip(rows, results, strict=True)
-            self.engines.evaluate([_input(row, texts) for row, result in pairs if result])
         return results
 
     def compared(

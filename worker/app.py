@@ -18,7 +18,6 @@ from segrelay.worker.node.celery_app import build_app, refuse
 from segrelay.worker.node.loading import Loaded, load, warn_without_ids
 from segrelay.worker.node.runtime import runtime_for
 from segrelay.worker.node.task import Ready
-from segrelay.worker.node.warming import WarmUp
 
 COLLECT_AFTER: Final = (100_000, 20, 50)
 """Thresholds of the garbage collector during a drain: a batch has many objects and hardly a cycle.
@@ -35,7 +34,6 @@ class _Worker:
 
     settings: Settings
     loaded: Loaded | None = None
-    warm_up: WarmUp | None = None
 
     def load(self) -> Mapping[str, str]:
         """Load templates and tables; returns the triggers that can't be worked on, and why."""
@@ -43,8 +41,6 @@ class _Worker:
         warn_without_ids(self.settings, self.loaded, self._identified())
         load_tables()
         scripts.load_all()
-        self.warm_up = WarmUp.of(self.settings, self.loaded.renderer, self.loaded.triggers)
-        self.warm_up.run()
         gc.collect()
         gc.freeze()
         return self.loaded.stopped
@@ -61,8 +57,6 @@ class _Worker:
         """Open the clients and templates with which this process drains."""
         runtime = runtime_for(self.settings, self.loaded)
         runtime.connect()
-        if self.warm_up:
-            self.warm_up.run()
         gc.set_threshold(*COLLECT_AFTER)
         gc.collect()
         gc.freeze()

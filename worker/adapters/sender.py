@@ -291,7 +291,6 @@ class HttpSender:
             deadline.
         ipv4_only: For keys that are locked to addresses, which are IPv4 at Insider.
         resolve: The resolver of names, where addresses have to be looked at.
-        network: Makes the connections where no addresses have to be looked at; None = real ones.
     """
 
     def __init__(
@@ -300,9 +299,7 @@ class HttpSender:
         connections: int = 16,
         ipv4_only: bool = False,
         resolve: Resolve = resolved_by_the_system,
-        network: httpcore.AsyncNetworkBackend | None = None,
     ) -> None:
-        self._network = network
         self._resolve = resolve
         self._connections = connections
         self._ipv4_only = ipv4_only
@@ -356,9 +353,9 @@ class HttpSender:
         ssl_context = tls_context(tls)
         local_address = "0.0.0.0" if self._ipv4_only else None  # noqa: S104 - any, of IPv4
         transport = httpx.AsyncHTTPTransport(verify=ssl_context, trust_env=False)
-        network = self._network
+        guarded = None
         if networks is not None:
-            network = GuardedNetwork(networks, ipv4_only=self._ipv4_only, resolve=self._resolve)
+            guarded = GuardedNetwork(networks, ipv4_only=self._ipv4_only, resolve=self._resolve)
         # httpx hands no network backend on to the pool that it makes, so this one is ours.
         transport._pool = httpcore.AsyncConnectionPool(  # noqa: SLF001
             ssl_context=ssl_context,
@@ -369,7 +366,7 @@ class HttpSender:
             http2=False,
             retries=0,
             local_address=local_address,
-            network_backend=CancellableNetwork(network),
+            network_backend=CancellableNetwork(guarded),
         )
         return transport
 

@@ -102,42 +102,6 @@ def test_the_first_event_of_each_settings_is_rendered_by_both(loaded):
     assert logs[0]["log_level"] == "error"
 
 
-def test_what_is_tried_out_counts_nowhere_and_stands_for_no_first_event(loaded):
-    renderer, template = loaded(DIFFERS)
-
-    assert isinstance(renderer.try_out(template, _rows(1))[0], Rendered)
-    assert not renderer.doubted
-    assert renderer.engine_use == {}
-
-    assert isinstance(renderer.render(template, _rows(1))[0], TemplateFailed)
-    assert renderer.doubted == {"t.jsonnet": 1}
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        "assert event.get('n') != 2 : 'two'; { n: event.get('n') }",
-        "{ n: if event.get('n') == 2 then error 'no' else 1 }",
-        "local f(n) = if n == 2 then f(n) else n; { n: f(event.get('n')) }",
-        "local a = [a]; if event.get('n') == 2 then a else 1",
-    ],
-)
-def test_what_does_not_render_is_none_where_it_is_tried_out(loaded, source):
-    renderer, template = loaded(LIBRARY + source)
-
-    one, two, three = renderer.try_out(template, _rows(1, 2, 3))
-
-    assert isinstance(one, Rendered)
-    assert two is None
-    assert isinstance(three, Rendered)
-
-
-def test_a_template_that_is_not_compiled_is_not_tried_out(loaded):
-    renderer, template = loaded(LIBRARY + "{ n: event.get('n') }", compiles=False)
-
-    assert renderer.try_out(template, _rows(1)) == [None]
-
-
 def test_a_few_events_of_many_are_rendered_by_both_and_a_difference_turns_the_compiled_form_off(
     loaded,
 ):
