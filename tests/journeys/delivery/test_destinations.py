@@ -20,7 +20,7 @@ from tests.journeys.play import (
     watched,
 )
 from tests.nightly import amount
-from tests.waiting import until
+from tests.waiting import patient, until
 
 REFUSED = "person7@example.com"
 ENDPOINTS = """\
@@ -129,7 +129,10 @@ def _each_attempt_of_a_delivery_has_one_key(endpoint):
     keys = {(came.body["id"], came.headers["idempotency-key"]) for came, _ in hooks}
     put_off = {came.body["id"] for came, status in hooks if status == 503}
     assert put_off
-    assert {each for each, times in tries.items() if times > 1} == put_off
+    repeated = {each for each, times in tries.items() if times > 1}
+    assert put_off <= repeated
+    # A process that gets no turn for longer than its lease has sent what another one sends again.
+    assert len(repeated - put_off) <= patient(1) - 1
     assert len(keys) == len(tries) == len({key for _, key in keys})
 
 
