@@ -149,7 +149,7 @@ class Publisher:
         return self._drafter.draft(rows, options.resolved(), form=form)
 
     def write_draft(self, draft: Draft, progress: JobPosition) -> Published:
-        """Publish what was drafted.
+        """Write a draft to Redis, and return the counts of its events.
 
         Raises:
             RedisUnavailable: As `publish`.

@@ -74,7 +74,7 @@ class Watching:
     """Does the steps of one watch.
 
     Args:
-        start_reader: Has a process read a job, given its name.
+        start_reader: A function that gives a job, by its name, to a process that reads it.
         jobs_kept: The number of its jobs that are kept when they are over, and that failed.
     """
 

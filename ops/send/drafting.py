@@ -43,7 +43,7 @@ class Choice:
     """The source of a sending, and the way in which it is published.
 
     Args:
-        source: As it was named.
+        source: The path or address of the source, as the command has it; "-" = standard input.
         digest: The digest of the source, with which an interrupted job goes on where it stopped;
             "" = it can't.
         dry_run: True if nothing is written.
@@ -65,12 +65,12 @@ class Batch(NamedTuple):
 
     Attributes:
         number: From 1.
-        payloads: How many there are.
+        payloads: The number of them.
         progress: The position in the job's source at which they end.
         last_line: The line of the last one.
         has_timeless: One of them holds a change without a time, which is new whenever it is sent.
         ends_timeless: One of the last line does.
-        laid_out: What becomes of them; None = Redis could not be asked.
+        laid_out: Their draft, as calls of Redis; None = Redis could not be asked.
     """
 
     number: int
@@ -212,7 +212,7 @@ def drafter_of(
     times: int,
     stops: Callable[[], bool] = lambda: False,
 ) -> SourceDrafter:
-    """Return what drafts an opened source in this process; see `batches`."""
+    """Return a drafter that reads an opened source in this process, in the parts of `batches`."""
     damages: list[str] = []
     payloads = read_payloads(file.lines, on_damage=damages.append)
     parts = batches(payloads, is_live=file.is_live, times=times, stops=stops)

@@ -1,4 +1,4 @@
-"""Carrying out `segrelay send`: what it opens, sends, waits for and prints."""
+"""The run of `segrelay send`: it opens the source, sends it, waits, and prints the counts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Order:
 
 
 def run(order: Order) -> None:
-    """Send a source, say what became of it, and exit as the command promises."""
+    """Send a source and print the counts; raise `typer.Exit` if the command is to exit with 1."""
     deadline = Deadline(seconds_of(order.timeout))
     options = PublishOptions(
         order.lane,
@@ -158,7 +158,7 @@ def _say_summary(published: Published, *, dry_run: bool) -> None:
 
 
 def _journeys(published: Published) -> str:
-    """Say for what Insider may start no journeys; "" = it may start them as always."""
+    """Return a sentence on events that start no journeys at Insider; "" = all of them may."""
     total, without = published.accepted + published.repeated, published.without_hook
     if not without:
         return ""

@@ -104,12 +104,12 @@ def lay_out(
 def write(
     client: Redis, calls: Mapping[PartitionAddress, ScriptCall], progress: JobPosition
 ) -> Published:
-    """Write what was laid out.
+    """Run the scripts that accept a draft, one call for each partition.
 
     Args:
         client: Redis.
-        calls: By partition.
-        progress: The position with which they were laid out.
+        calls: The script calls, by partition.
+        progress: The position in the source that stands in the calls.
 
     Returns:
         The scripts' answers, added up, without anything that only the draft knows.

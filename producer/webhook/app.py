@@ -226,7 +226,7 @@ class Receiver:
         await self._conclude(request, outcome)(scope, receive, send)
 
     async def _outcome(self, request: _Request) -> Published | _Answer:
-        """Return what became of the events of a webhook, or the answer to a check."""
+        """Store the events of a webhook and return their counts; for a check, return the answer."""
         if not self._is_authentic(request):
             raise _Refused(
                 401,

@@ -53,7 +53,7 @@ LineOf = Callable[[Published], Mapping[str, object]]
 
 
 Outcome = Callable[[Published | Exception], None]
-"""A function that is told what became of a body, or why it may not be stored, in the event loop."""
+"""A function that is called, in the event loop, with a body's counts or the error that it met."""
 
 
 class _Waiting(NamedTuple):
@@ -73,7 +73,7 @@ class _Group(NamedTuple):
     """A group whose turn is over.
 
     Attributes:
-        members: If nothing failed, the bodies of which all is stored, or nothing can be; else all.
+        members: The bodies that are stored or refused; after an error, all of the group.
         error: Why it failed.
     """
 
