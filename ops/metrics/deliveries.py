@@ -273,7 +273,7 @@ def receivers(standing: Standing) -> Iterator[Metric]:
         yield gauge(f"segrelay_receiver_{name}_timestamp_seconds", scope, (), rows)
     yield number(
         "segrelay_receiver_lag_seconds",
-        "How late the timers of a receiver are: a starved one is late.",
+        "How late the last two timers of a receiver were at least: a starved one is late.",
         max((one.lag_ms for one in found.running.values()), default=0) / 1_000,
     )
     yield counter(

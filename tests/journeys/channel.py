@@ -31,6 +31,12 @@ class Channel(Endpoint):
         """Return what was announced about a problem, or about all."""
         return [one["event"] for one in self.messages(name)]
 
+    def told(self):
+        """Return what was said of problems, each in a line."""
+        return [
+            f"{each['problem']['name']}: {each['problem']['message']}" for each in self.messages()
+        ]
+
     def announced(self, name, *events):
         """Wait until these messages about a problem have come, and no other."""
         until(lambda: self.events(name) == list(events), NAMED_SECONDS)

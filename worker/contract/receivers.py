@@ -36,7 +36,7 @@ class RunningReceiver:
 
     Args:
         seen_ms, begun_ms: By Redis' clock.
-        lag_ms: The delay of its timers.
+        lag_ms: The delay that its last two timers had at least.
         clock_ahead_seconds: Of its machine's clock before Redis' clock.
         config: `Settings.fingerprint` of what it was started with.
     """
@@ -103,7 +103,7 @@ def report_receiver(
         client: Redis.
         answers: Counts by status.
         since_taken: The part of them since a request was last taken.
-        lag_ms: The delay of its timers; -1 = it ends.
+        lag_ms: The delay that its last two timers had at least; -1 = it ends.
         events: Something was stored.
         max_bytes: The largest request that it takes.
         config: The fingerprint of its configuration.

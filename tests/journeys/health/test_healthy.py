@@ -33,13 +33,13 @@ def test_a_healthy_mixed_load_sends_no_message(tmp_path, channel, receiver):
             rig.sandbox.post("lytics/moves", [{"uid": "u7", "audience": "vip", "change": change}])
             send(rig, entrances(30, first=turn * 30, audience="newsletter"))
             assert receiver.post(entrances(1)) == 200
-            assert channel.messages() == []
+            assert channel.told() == []
             time.sleep(0.5)
         rig.wait_until_empty(60)
         well(rig)
         status = status_of(rig)
 
-    assert channel.messages() == []
+    assert channel.told() == []
     assert (status["dead"], status["quarantined"]) == (0, 0)
     assert {one["state"] for one in status["jobs"].values()} == {"done"}
 
@@ -77,4 +77,4 @@ def test_deploys_edits_of_templates_and_restarts_send_no_message(tmp_path, chann
                 workers = [start_worker(rig), start_worker(rig)]
         rig.wait_until_empty(60)
 
-    assert channel.messages() == []
+    assert channel.told() == []

@@ -1,6 +1,7 @@
 """What the receiver tells about itself, every few seconds."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Mapping
 
@@ -18,6 +19,7 @@ class Told:
         self.answers: Counter[int] = Counter()
         self.since_taken: Counter[int] = Counter()
         self.looks = 0
+        self.lags_ms: list[int] = []
         self.error: Exception | None = None
 
     def look(self) -> None:
@@ -35,6 +37,7 @@ class Told:
     ) -> None:
         assert lag_ms >= -1
         assert events is bool(answers.get(200))
+        self.lags_ms.append(lag_ms)
         self.answers.update(answers)
         self.since_taken.update(since_taken)
 
@@ -83,3 +86,27 @@ def test_refusals_before_a_request_that_was_taken_are_told_apart(error: Exceptio
 
     assert told.answers == {401: 3, 200: 1}
     assert told.since_taken == {401: 1}
+
+
+@pytest.mark.parametrize(("late_timers", "is_late"), [(1, False), (2, True)])
+def test_one_late_timer_is_no_starved_receiver(late_timers: int, *, is_late: bool) -> None:
+    told = Told()
+    record = AnswerRecord(told.tell, told.look, every_seconds=0.1)
+
+    async def until_told(times: int) -> None:
+        for _ in range(3_000):
+            if len(told.lags_ms) >= times:
+                return
+            await asyncio.sleep(0.01)
+
+    async def play() -> None:
+        async with record.kept():
+            for number in range(late_timers):
+                await until_told(number + 1)
+                await asyncio.sleep(0.05)  # until the next timer is set
+                time.sleep(1)  # noqa: ASYNC251 - this is what makes it late
+            await until_told(late_timers + 3)
+
+    asyncio.run(play())
+
+    assert any(lag_ms >= 500 for lag_ms in told.lags_ms) is is_late
