@@ -104,7 +104,8 @@ class _BatchReader:
 
     Args:
         entries: The largest number of entries in a batch.
-        low: Whoever has no more than so many is read on when another one has none left.
+        low: Whoever has no more than so many is read on when another one has none left: as many as
+            were read of it at once, since of hundreds of streams one runs dry again and again.
     """
 
     reader: StreamReader
@@ -122,7 +123,7 @@ class _BatchReader:
         # Streams without entries come first: something is read of them in any case.
         wanted.sort(key=lambda source: len(source.entries))
         step = self._step(len(longer))
-        self.low = step // 4
+        self.low = step
         # A stream that runs dry alone has more than the others: its steps become longer.
         longest = self._step(len(wanted))
         for source in wanted:

@@ -68,6 +68,26 @@ def test_one_stream_alone_is_read_to_its_end(make_world) -> None:
     assert len(batch) == 700
 
 
+def test_streams_that_run_dry_one_after_the_other_are_read_on_together(make_world) -> None:
+    rng = random.Random(4)
+    world, fields = make_world(), {"note": "x" * 1_000}
+    events = [event(str(n), trigger=rng.choice(TRIGGERS), **fields) for n in range(6_000)]
+    for first in range(0, len(events), 1_000):
+        world.put(*events[first : first + 1_000])
+    partition = world.partition()
+
+    async def three() -> list[int]:
+        reading, streams = await begin(partition, 2_000), list(await partition.streams())
+        first = reading.deliveries
+        second = await reading.read_on(streams, first)
+        third = await reading.read_on(streams, second)
+        return [len(first), len(second), len(third)]
+
+    assert at_once(three()) == [2_000, 2_000, 2_000]
+    assert partition.round_trips <= 20
+    assert partition.entries_read == 6_000
+
+
 def ids(deliveries: list[Delivery]) -> list[tuple[int, int]]:
     return [order_of(delivery.entry_id) for delivery in deliveries]
 
