@@ -33,6 +33,8 @@ from tools.bench.rigs import (
     processor_seconds_of,
     redis_alone,
     redis_seconds,
+    write_down,
+    write_lines,
 )
 
 _PAYLOAD_BYTES: Final = 1_000
@@ -50,8 +52,7 @@ _TOP: Final = "[redis]\nhigh_water = 1_000_000_000\n"
 
 def write_payloads(path: Path, events: int) -> None:
     """Write webhook payloads of 30 fields and 1 KB as JSON lines."""
-    with path.open("wb") as file:
-        file.writelines(text + b"\n" for text in payloads_of_people(events))
+    write_lines(path, payloads_of_people(events))
 
 
 def payloads_of_people(events: int) -> Iterator[bytes]:
@@ -85,8 +86,7 @@ def write_rows(path: Path, rows: int) -> None:
     Birthdays are dates there, and the times of profiles are timestamps.
     """
     if path.suffix != ".parquet":
-        with path.open("wb") as file:
-            file.writelines(orjson.dumps(row) + b"\n" for part in people_rows(rows) for row in part)
+        write_lines(path, (orjson.dumps(row) for part in people_rows(rows) for row in part))
         return
     writer = None
     for part in people_rows(rows):
@@ -95,6 +95,7 @@ def write_rows(path: Path, rows: int) -> None:
         writer.write_table(table)
     if writer:
         writer.close()
+        write_down(path)
 
 
 def _typed(table: Any) -> Any:

@@ -6,6 +6,7 @@ meanwhile; the backfill's rate is measured with live events, and without them.
 
 from __future__ import annotations
 
+import queue
 import statistics
 import subprocess
 import threading
@@ -14,11 +15,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http import HTTPStatus
+from http.client import HTTPConnection
 from pathlib import Path
 from random import Random
 from typing import Any, Final, Literal
 
-import httpx
 import orjson
 
 from segrelay.ops.demo.rig import Rig, wait_for_receiver
@@ -26,7 +28,7 @@ from segrelay.ops.embedded.lifecycle import free_port
 from segrelay.sandbox.people import AUDIENCES, Happening, happenings, payloads
 from segrelay.worker.errors import OperationsMustAct
 from tools.bench.intake import RECEIVER, SECRET
-from tools.bench.rigs import bench_rig, processor_seconds_of, redis_seconds
+from tools.bench.rigs import bench_rig, processor_seconds_of, redis_seconds, write_lines
 
 Beside = Literal["nothing", "drained", "read"]
 
@@ -35,9 +37,12 @@ _PEOPLE_FOR_AN_EVENT: Final = 10
 _FIRST_LIVE_PERSON: Final = 100_000_000
 """The number of the first live person; people of the backfill have smaller ones."""
 _PER_SECOND: Final = 15.0
-_IDLE_EVENTS: Final = 300
+_IDLE_EVENTS: Final = 900
 _QUIET_SECONDS: Final = 1.0
 """The seconds between the start of a worker and the first event."""
+_UNDER_WAY_SECONDS: Final = 2.0
+"""The seconds for which a backfill is drained before the first live event: what the start of a
+worker's processes takes is measured idle, not beside a backfill."""
 _MOST_SECONDS: Final = 600.0
 _ARRIVES_SECONDS: Final = 30.0
 _SLOWEST_SHOWN: Final = 5
@@ -59,11 +64,13 @@ def live_events(*, events: int, beside: Beside = "nothing", live: bool = True) -
             _read(rig, source)
         rig.start_worker()
         rig.wait_until_ready()
-        time.sleep(0.0 if beside == "drained" else _QUIET_SECONDS)
         found: dict[str, Any] = {}
+        cpu = _processor_seconds(rig)
+        begun = time.monotonic()
+        time.sleep(_UNDER_WAY_SECONDS if beside == "drained" else _QUIET_SECONDS)
         with _sending(_LiveSender(port), live=live) as sender:
-            cpu = _processor_seconds(rig)
-            begun = time.monotonic()
+            if beside != "drained":
+                begun = time.monotonic()
             if beside == "nothing":
                 time.sleep(_IDLE_EVENTS / _PER_SECOND)
             else:
@@ -85,9 +92,8 @@ def _write_backfill(folder: Path, events: int) -> Path:
     """Write rows with events of invented people, in the order of their times."""
     chance = Random(1)  # noqa: S311 - invented people
     path = folder / "backfill.ndjson"
-    with path.open("wb") as file:
-        happened = happenings(chance, events=events, people=max(1, _PEOPLE_FOR_AN_EVENT * events))
-        file.writelines(row + b"\n" for row in payloads(happened, fields=_FIELDS))
+    happened = happenings(chance, events=events, people=max(1, _PEOPLE_FOR_AN_EVENT * events))
+    write_lines(path, payloads(happened, fields=_FIELDS))
     return path
 
 
@@ -117,8 +123,9 @@ def _with_children(process: subprocess.Popen[bytes]) -> float:
 class _LiveSender:
     """Posts live events at random moments, each in a request of its own.
 
-    The moments are drawn beforehand: a slow answer makes no later event wait, as the sender has
-    a thread for each connection.
+    The moments are drawn beforehand: a slow answer makes no later event wait, as each has a thread
+    and a connection. Connections are used again, as Lytics' are, and the client is a lean one: what
+    it does is counted, and competes with what is measured.
 
     Attributes:
         sent: By person, the time of the request and the seconds until it was answered.
@@ -127,28 +134,39 @@ class _LiveSender:
     port: int
     sent: dict[str, tuple[float, float]] = field(default_factory=dict)
     stopped: threading.Event = field(default_factory=threading.Event)
+    _unused: queue.LifoQueue[HTTPConnection] = field(default_factory=queue.LifoQueue)
 
     def run(self) -> None:
         """Post events until it is stopped."""
         chance = Random(2)  # noqa: S311 - invented moments
         threads: list[threading.Thread] = []
-        with httpx.Client(headers={"X-Segrelay-Secret": SECRET}) as client:
-            due = time.monotonic()
-            person = _FIRST_LIVE_PERSON
-            while not self.stopped.wait(max(0.0, due - time.monotonic())):
-                due += chance.expovariate(_PER_SECOND)
-                person += 1
-                threads.append(threading.Thread(target=self._post, args=(client, person)))
-                threads[-1].start()
-            for thread in threads:
-                thread.join()
+        due = time.monotonic()
+        person = _FIRST_LIVE_PERSON
+        while not self.stopped.wait(max(0.0, due - time.monotonic())):
+            due += chance.expovariate(_PER_SECOND)
+            person += 1
+            threads.append(threading.Thread(target=self._post, args=(person,)))
+            threads[-1].start()
+        for thread in threads:
+            thread.join()
+        while not self._unused.empty():
+            self._unused.get().close()
 
-    def _post(self, client: httpx.Client, person: int) -> None:
+    def _post(self, person: int) -> None:
         email, body = _live_event(person)
+        try:
+            connection = self._unused.get_nowait()
+        except queue.Empty:
+            connection = HTTPConnection("127.0.0.1", self.port)
         begun = time.time()
-        answer = client.post(f"http://127.0.0.1:{self.port}/v1/lytics", content=body)
-        answer.raise_for_status()
-        self.sent[email] = begun, time.time() - begun
+        connection.request("POST", "/v1/lytics", body, {"X-Segrelay-Secret": SECRET})
+        answer = connection.getresponse()
+        seconds = time.time() - begun
+        answer.read()
+        if answer.status != HTTPStatus.OK:
+            raise OperationsMustAct(f"The receiver answered a live event with {answer.status}.")
+        self.sent[email] = begun, seconds
+        self._unused.put(connection)
 
 
 def _live_event(person: int) -> tuple[str, bytes]:

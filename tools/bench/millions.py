@@ -31,7 +31,7 @@ from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.redis.scanning import scan_keys
 from segrelay.worker.errors import OperationsMustAct
 from tools.bench.intake import ProcessTree, bytes_of, with_descendants
-from tools.bench.rigs import bench_rig, start_workers, used_memory, wait_until
+from tools.bench.rigs import bench_rig, start_workers, used_memory, wait_until, write_lines
 
 _EVENTS_A_PERSON: Final = 2
 _PARTS: Final = 10
@@ -93,10 +93,8 @@ def night(events: int) -> dict[str, Any]:
 
 def _write_people(path: Path, people: int) -> None:
     """Write the profiles of invented people as JSON lines."""
-    with path.open("wb") as file:
-        for number in range(people):
-            row = {"_uid": f"{10**18 + number}", **invented_person(number)}
-            file.write(orjson.dumps(row) + b"\n")
+    rows = ({"_uid": f"{10**18 + number}", **invented_person(number)} for number in range(people))
+    write_lines(path, map(orjson.dumps, rows))
 
 
 def _drained(rig: Rig, rows: Path, events: int, console: int) -> dict[str, Any]:
