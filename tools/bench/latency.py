@@ -76,7 +76,7 @@ def live_events(*, events: int, beside: Beside = "nothing", live: bool = True) -
             else:
                 if beside == "read":
                     _read(rig, source)
-                found["read_seconds"] = round(time.monotonic() - begun, 1)
+                    found["read_seconds"] = round(time.monotonic() - begun, 1)
                 rig.wait_until_empty(_MOST_SECONDS)
                 seconds = time.monotonic() - begun
                 used = {name: at - cpu[name] for name, at in _processor_seconds(rig).items()}
