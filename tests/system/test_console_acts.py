@@ -289,7 +289,7 @@ def test_a_job_that_was_paused_and_one_that_is_not_wanted(person):
     person.mends("a[href*='act=pause'][href*='destination%3Ainsider']")
     start_job(person, "second")
     start_job(person, "third")
-    person.open("j", "/jobs")
+    person.looks("j", "/jobs", "third")
     person.mends("a[href*='backfill+pause'][href*='second']")
     person.open("j", "/jobs")
     assert "discarded\n40" in person.mends("a[href*='backfill+abort'][href*='third']", count="40")
