@@ -32,7 +32,7 @@ class Channel(Endpoint):
         return [one["event"] for one in self.messages(name)]
 
     def told(self):
-        """Return what was said of problems, each in a line."""
+        """Return each message as a line: the problem's name, and its cause in words."""
         return [
             f"{each['problem']['name']}: {each['problem']['message']}" for each in self.messages()
         ]

@@ -30,10 +30,10 @@ from segrelay.worker.errors import OperationsMustAct
 from tools.bench.rigs import (
     DESTINATION,
     RedisAlone,
+    flush_to_disk,
     processor_seconds_of,
     redis_alone,
     redis_seconds,
-    write_down,
     write_lines,
 )
 
@@ -95,7 +95,7 @@ def write_rows(path: Path, rows: int) -> None:
         writer.write_table(table)
     if writer:
         writer.close()
-        write_down(path)
+        flush_to_disk(path)
 
 
 def _typed(table: Any) -> Any:

@@ -40,9 +40,8 @@ _PER_SECOND: Final = 15.0
 _IDLE_EVENTS: Final = 900
 _QUIET_SECONDS: Final = 1.0
 """The seconds between the start of a worker and the first event."""
-_UNDER_WAY_SECONDS: Final = 2.0
-"""The seconds for which a backfill is drained before the first live event: what the start of a
-worker's processes takes is measured idle, not beside a backfill."""
+_STARTING_SECONDS: Final = 2.0
+"""The seconds of draining before the first live event, in which the worker's processes start."""
 _MOST_SECONDS: Final = 600.0
 _ARRIVES_SECONDS: Final = 30.0
 _SLOWEST_SHOWN: Final = 5
@@ -65,12 +64,10 @@ def live_events(*, events: int, beside: Beside = "nothing", live: bool = True) -
         rig.start_worker()
         rig.wait_until_ready()
         found: dict[str, Any] = {}
-        cpu = _processor_seconds(rig)
-        begun = time.monotonic()
-        time.sleep(_UNDER_WAY_SECONDS if beside == "drained" else _QUIET_SECONDS)
+        time.sleep(0.0 if beside == "drained" else _QUIET_SECONDS)
+        cpu, begun = _processor_seconds(rig), time.monotonic()
+        time.sleep(_STARTING_SECONDS if beside == "drained" else 0.0)
         with _sending(_LiveSender(port), live=live) as sender:
-            if beside != "drained":
-                begun = time.monotonic()
             if beside == "nothing":
                 time.sleep(_IDLE_EVENTS / _PER_SECOND)
             else:
@@ -124,8 +121,8 @@ class _LiveSender:
     """Posts live events at random moments, each in a request of its own.
 
     The moments are drawn beforehand: a slow answer makes no later event wait, as each has a thread
-    and a connection. Connections are used again, as Lytics' are, and the client is a lean one: what
-    it does is counted, and competes with what is measured.
+    and a connection. Connections are used again in turn, so none is idle until the receiver closes
+    it. The client does little, since its time is part of what is measured.
 
     Attributes:
         sent: By person, the time of the request and the seconds until it was answered.
@@ -134,7 +131,7 @@ class _LiveSender:
     port: int
     sent: dict[str, tuple[float, float]] = field(default_factory=dict)
     stopped: threading.Event = field(default_factory=threading.Event)
-    _unused: queue.LifoQueue[HTTPConnection] = field(default_factory=queue.LifoQueue)
+    _unused: queue.SimpleQueue[HTTPConnection] = field(default_factory=queue.SimpleQueue)
 
     def run(self) -> None:
         """Post events until it is stopped."""
@@ -199,7 +196,13 @@ def _sending(sender: _LiveSender, *, live: bool) -> Iterator[_LiveSender]:
 
 
 def _summary(rig: Rig, sent: dict[str, tuple[float, float]]) -> dict[str, Any]:
-    """Return the percentiles of the seconds until Insider had the people of live events."""
+    """Return the percentiles of the seconds until Insider had the people of live events.
+
+    Raises:
+        OperationsMustAct: The backfill was over before there were two live events.
+    """
+    if len(sent) < 2:  # noqa: PLR2004 - percentiles need two
+        raise OperationsMustAct("The backfill was over too soon; give more --events.")
     rig.wait_until_empty(_ARRIVES_SECONDS)
     total, answered = [], []
     for email, (at, seconds) in sorted(sent.items(), key=lambda each: each[1]):

@@ -115,17 +115,14 @@ def start_workers(rig: Rig, workers: int = _WORKERS, processes: int = _PROCESSES
 
 
 def write_lines(path: Path, lines: Iterable[bytes]) -> None:
-    """Write a file of lines, down to the disk."""
+    """Write lines to a file, and flush it to the disk."""
     with path.open("wb") as file:
         file.writelines(line + b"\n" for line in lines)
-    write_down(path)
+    flush_to_disk(path)
 
 
-def write_down(path: Path) -> None:
-    """Wait until a file is on the disk: else it gets there while something is measured.
-
-    Redis' own writes would wait for that, up to 200 ms each.
-    """
+def flush_to_disk(path: Path) -> None:
+    """Flush a file to the disk: else the kernel does it later, and Redis' writes wait for it."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 

@@ -104,8 +104,9 @@ class _BatchReader:
 
     Args:
         entries: The largest number of entries in a batch.
-        low: Whoever has no more than so many is read on when another one has none left: as many as
-            were read of it at once, since of hundreds of streams one runs dry again and again.
+        low: The number of entries in memory up to which a stream is read on when another one has
+            none left. It is the last step: of hundreds of streams one runs dry again and again, and
+            a round trip for each would take longer than reading ahead.
     """
 
     reader: StreamReader

@@ -5,7 +5,7 @@ import time
 from segrelay.sandbox.people import Happening
 from tests.journeys.play import Rig, lines, send, start_worker, status_of, watched
 from tests.nightly import amount
-from tests.waiting import until
+from tests.waiting import patient, until
 
 ENTER = "insider/enter.jsonnet"
 PEOPLE = amount(400, nightly=3_000)
@@ -92,9 +92,9 @@ def test_a_template_is_changed_broken_mended_and_canaried_without_a_restart(tmp_
         time.sleep(1.5)
         send(rig, lines(entrances(3 * PEOPLE)))
         canaried = until(paused, 90)
-        # A busy machine checks it for longer than a drain waits for it.
+        # On a busy machine a check outlasts the drain's wait for it; some go as before until then.
         older = canaried["canary"]["outcomes_before"]["delivered"]
-        assert 3 * PEOPLE <= older <= 4 * PEOPLE - CANARY
+        assert older == 3 * PEOPLE or (older <= 4 * PEOPLE - CANARY and patient(1) > 1)
         assert canaried["version"] != kept["version"]
         assert canaried["canary"] == {
             "of": CANARY,

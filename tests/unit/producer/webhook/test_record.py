@@ -89,7 +89,10 @@ def test_refusals_before_a_request_that_was_taken_are_told_apart(error: Exceptio
 
 
 def lags_of(told: Told, blocked_seconds: list[float], enough_ms: float = 60_000) -> list[int]:
-    """Return what is told of the timers of a loop that is held up, until so much is told."""
+    """Block the event loop for some times, and return the delays that are reported meanwhile.
+
+    It is not blocked any more once a delay of `enough_ms` was reported.
+    """
     record = AnswerRecord(told.tell, told.look, every_seconds=0.1)
 
     async def play() -> None:
