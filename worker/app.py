@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from segrelay.worker.destinations.normalise import load_tables
 from segrelay.worker.errors import SegrelayError
 from segrelay.worker.node.celery_app import build_app, refuse
 from segrelay.worker.node.loading import Loaded, load, warn_without_ids
-from segrelay.worker.node.runtime import runtime_for
+from segrelay.worker.node.runtime import adopt, runtime_for
 from segrelay.worker.node.task import Ready
 
 COLLECT_AFTER: Final = (100_000, 20, 50)
@@ -41,6 +42,8 @@ class _Worker:
         warn_without_ids(self.settings, self.loaded, self._identified())
         load_tables()
         scripts.load_all()
+        with suppress(SegrelayError):  # else each process does it
+            asyncio.run(adopt(self.settings, self.loaded))
         gc.collect()
         gc.freeze()
         return self.loaded.stopped

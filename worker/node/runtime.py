@@ -411,6 +411,19 @@ def runtime_for(settings: Settings, loaded: Loaded | None = None) -> Runtime:
     )
 
 
+async def adopt(settings: Settings, loaded: Loaded) -> None:
+    """Adopt what was loaded before its processes are forked, so that none of them has to.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    url = resolve_url(settings.redis)
+    async with contextlib.aclosing(connect_async(url, replicas=settings.redis.replicas)) as client:
+        canaries = Canaries(client, settings)
+        for triggers in loaded.triggers.values():
+            await canaries.adopt(triggers, ())
+
+
 def _responses(settings: Settings) -> Responses:
     streams = {
         trigger.name: ResponseStream(
