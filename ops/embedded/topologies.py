@@ -73,6 +73,7 @@ logfile "{folder}/log"
 appendonly yes
 appendfsync always
 hash-max-listpack-entries 64
+stream-node-max-bytes 8192
 save ""
 maxmemory-policy noeviction
 repl-diskless-sync-delay 0
@@ -298,6 +299,7 @@ primaryauth "{password}"
 appendonly yes
 appendfsync always
 hash-max-listpack-entries 64
+stream-node-max-bytes 8192
 save ""
 repl-diskless-sync-delay 0
 repl-timeout 5

@@ -288,6 +288,16 @@ def test_what_it_acknowledges_is_on_the_disk_and_nothing_is_thrown_away(data_dir
     assert wait_ready(server.url) == ()
 
 
+def test_a_piece_of_a_stream_holds_more_than_a_few_people(data_dir: Path):
+    server = ensure_running(data_dir)
+
+    with connect(server.url) as client:
+        for _ in range(6):
+            client.xadd("a stream", {"p": "x" * 1_100})
+
+        assert client.xinfo_stream("a stream")["radix-tree-keys"] == 1
+
+
 def test_a_hash_with_the_counts_of_many_triggers_is_not_searched_field_by_field(data_dir: Path):
     server = ensure_running(data_dir)
     counts = {f"accepted|trigger-{number}": number for number in range(100)}

@@ -245,6 +245,7 @@ def test_the_redis_of_the_containers_keeps_every_write_behind_a_password(
         "appendonly": "yes",
         "appendfsync": "always",
         "hash-max-listpack-entries": "64",
+        "stream-node-max-bytes": "8192",
         "save": "",
         "maxmemory-policy": "noeviction",
         "maxmemory": str(64 * 1024 * 1024),
