@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from random import Random
 from typing import Any, Final, Literal
@@ -126,10 +126,12 @@ class _LiveSender:
 
     Attributes:
         sent: By person, the time of the request and the seconds until it was answered.
+        failed: Why events were not accepted.
     """
 
     port: int
     sent: dict[str, tuple[float, float]] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
     stopped: threading.Event = field(default_factory=threading.Event)
     _unused: queue.SimpleQueue[HTTPConnection] = field(default_factory=queue.SimpleQueue)
 
@@ -142,12 +144,18 @@ class _LiveSender:
         while not self.stopped.wait(max(0.0, due - time.monotonic())):
             due += chance.expovariate(_PER_SECOND)
             person += 1
-            threads.append(threading.Thread(target=self._post, args=(person,)))
+            threads.append(threading.Thread(target=self._try, args=(person,)))
             threads[-1].start()
         for thread in threads:
             thread.join()
         while not self._unused.empty():
             self._unused.get().close()
+
+    def _try(self, person: int) -> None:
+        try:
+            self._post(person)
+        except (OSError, HTTPException, OperationsMustAct) as error:
+            self.failed.append(str(error))
 
     def _post(self, person: int) -> None:
         email, body = _live_event(person)
@@ -183,7 +191,11 @@ def _live_event(person: int) -> tuple[str, bytes]:
 
 @contextmanager
 def _sending(sender: _LiveSender, *, live: bool) -> Iterator[_LiveSender]:
-    """Send live events for the duration of the block."""
+    """Send live events for the duration of the block.
+
+    Raises:
+        OperationsMustAct: Some were not accepted, so the others would not be measured beside them.
+    """
     thread = threading.Thread(target=sender.run)
     if live:
         thread.start()
@@ -193,6 +205,8 @@ def _sending(sender: _LiveSender, *, live: bool) -> Iterator[_LiveSender]:
         sender.stopped.set()
         if live:
             thread.join()
+    if sender.failed:
+        raise OperationsMustAct(f"{len(sender.failed)} live events failed: {sender.failed[0]}")
 
 
 def _summary(rig: Rig, sent: dict[str, tuple[float, float]]) -> dict[str, Any]:
