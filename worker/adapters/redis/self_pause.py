@@ -3,9 +3,9 @@
 - A trigger whose deliveries all die of one cause (`RedisStreaks`).
 - A destination whose dead letters reach the limit, so that none is lost (`DeadLetterLimit`).
 - A trigger whose new template has sent its first deliveries (`Canaries`). Every process adopts the
-  version that it works with; the first to bring a new one begins the canary. While it lasts, each
-  drain takes a share of what is left, and gives back what had no outcome. Processes that have
-  another version leave the trigger alone meanwhile.
+  version that it works with, a worker before it forks its processes; the first to bring a new one
+  begins the canary. While it lasts, each drain takes a share of what is left, and gives back what
+  had no outcome. Processes that have another version leave the trigger alone meanwhile.
 """
 
 from __future__ import annotations
