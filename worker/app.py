@@ -42,7 +42,7 @@ class _Worker:
         warn_without_ids(self.settings, self.loaded, self._identified())
         load_tables()
         scripts.load_all()
-        with suppress(SegrelayError):  # else each process does it
+        with suppress(Exception):  # each process tries it again, and says what is wrong
             asyncio.run(adopt(self.settings, self.loaded))
         gc.collect()
         gc.freeze()

@@ -71,7 +71,7 @@ def config_text(launch: Launch, files: EmbeddedFiles) -> bytes:
         ("auto-aof-rewrite-min-size", "256mb"),  # not again and again during a backfill
         ("rdbcompression", "no"),  # of what is rewritten; long profiles are compressed already
         ("hash-max-listpack-entries", "64"),  # up to there, each look-up is a search
-        ("stream-node-max-bytes", "8192"),  # by default 4 KB, so three people of 30 fields
+        ("stream-node-max-bytes", "8192"),  # seven people of 30 fields, not three as by default
         ("save", ""),
         ("maxmemory", launch.max_memory or "0"),
         ("maxmemory-policy", "noeviction"),

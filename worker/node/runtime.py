@@ -412,7 +412,9 @@ def runtime_for(settings: Settings, loaded: Loaded | None = None) -> Runtime:
 
 
 async def adopt(settings: Settings, loaded: Loaded) -> None:
-    """Adopt what was loaded before its processes are forked, so that none of them has to.
+    """Make the versions of the loaded templates the newest; see `Canaries.adopt`.
+
+    A worker does so before it forks its processes, so that each of them finds it done.
 
     Raises:
         RedisUnavailable: Redis can't be asked.

@@ -4,6 +4,7 @@ from itertools import takewhile
 
 from segrelay.ops.demo.rig import trigger_pairs
 from segrelay.worker.adapters.redis import scripts
+from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.scripts import digest
 from tests.journeys.play import Rig, start_worker
 
@@ -21,3 +22,12 @@ def test_a_node_adopts_its_templates_once_however_many_processes_it_has(tmp_path
 
     adopted = [words[5] for words in told if words[1:2] == [digest(scripts.source("canary"))]]
     assert sorted(adopted) == sorted(rig.settings.triggers)
+
+
+def test_a_damaged_version_of_a_template_keeps_no_worker_from_starting(tmp_path):
+    with Rig(tmp_path) as rig:
+        rig.client.hset(keys.VERSIONS, "enter", "{")
+
+        worker = start_worker(rig)
+
+        assert worker.poll() is None
