@@ -156,7 +156,6 @@ class SandboxProcess:
 _PATTERNS: Final = (
     ("l*", "string"),  # ledgers
     ("members:*", "hash"),
-    ("sync:*", "hash"),
     ("who", "hash"),
     ("reached", "zset"),
 )

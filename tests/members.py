@@ -9,7 +9,7 @@ from segrelay.worker.contract.redis.scripts import load_script
 _CHANGE = """
 local keys = {}
 for i = 1, #ARGV, 2 do keys[#keys + 1] = ARGV[i] end
-local roll = open_members(KEYS[1], nil, keys)
+local roll = open_members(KEYS[1], keys)
 for i = 1, #ARGV, 2 do set_member(roll, ARGV[i], ARGV[i + 1] ~= '' and ARGV[i + 1]) end
 close_members(roll)
 """
@@ -30,13 +30,3 @@ def marks_of(client, partition, sync):
         if number.isdigit()
         for name, mark in unpack_members(text)
     }
-
-
-def as_an_earlier_version_has_them(client, partition, sync):
-    """Let the members stand where an earlier version wrote them, and the tokens of its steps."""
-    marks = {PROTECTION.seal_name(k): mark for k, mark in marks_of(client, partition, sync).items()}
-    if marks:
-        client.hset(partition.former_members(sync), mapping=marks)
-    client.delete(partition.members(sync))
-    client.hset(partition.synctokens, sync, "step 1")
-    client.hdel(partition.synctokens, f"{sync}|members")

@@ -455,8 +455,6 @@ class Copy:
                     positions.add(part)
                 elif part.startswith(_MEMBERS):
                     self._copy_members(key.decode())
-                elif part.startswith("sync:"):
-                    self._copy_hash(key.decode(), self._by_profile)
                 elif _OF_PERSON.fullmatch(part):
                     self._copy_arrival_marks(part, key.decode())
                 elif not part.startswith("carried:"):

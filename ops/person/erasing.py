@@ -284,11 +284,7 @@ class Erasing:
         for stream in find_streams(self.client, [partition]):
             self.counts["waiting"] += self._take_back(stream, digest)
         syncs = [SyncStore(self.client, name, self.settings.redis) for name in self.settings.sync]
-        members = [
-            key
-            for sync in syncs
-            for key in (partition.members(sync.name), partition.former_members(sync.name))
-        ]
+        members = [partition.members(sync.name) for sync in syncs]
         known = [partition.reached, partition.who, *members]
         names: list[str | bytes] = [partition.lease, partition.ledger(digest), *known]
         # The key of a former identity may be known to nobody but a sync: it is found by its digest.

@@ -381,7 +381,7 @@ class PersonRenaming:
 
     def _set(self, move: PersonMove, forward: Forward, *, takes_members: bool = False) -> None:
         syncs = list(self.settings.sync) if takes_members else []
-        names = (move.left.forwards, move.left.lease, *_members(move.left, syncs))
+        names = (move.left.forwards, move.left.lease, *map(move.left.members, syncs))
         text = forward.dumps()
         digest = move.old_digest.hex()
         name = PROTECTION.seal_name(move.change.old)
@@ -532,7 +532,7 @@ class PersonRenaming:
             if back
             else (move.arrives, move.new_digest, move.arriving, move.change.new)
         )
-        names = (partition.forwards, partition.lease, *_members(partition, marks))
+        names = (partition.forwards, partition.lease, *map(partition.members, marks))
         record = b"" if ends else text
         name = PROTECTION.seal_name(key)
         args: list[str | bytes] = [digest.hex(), text, record, name, *marks.values()]
@@ -563,12 +563,6 @@ class _Asking:
 
     def holds(self) -> bool:
         return self.renaming.boottime() < self._until
-
-
-def _members(partition: PartitionKeys, syncs: Iterable[str]) -> Iterator[str]:
-    """Yield the keys of the members of syncs, each with that of an earlier version."""
-    for sync in syncs:
-        yield from (partition.members(sync), partition.former_members(sync))
 
 
 def _arriving(move: PersonMove) -> bytes:

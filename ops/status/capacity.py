@@ -142,12 +142,7 @@ def _members(client: Redis, settings: Settings) -> RedisObjects:
     """Return the number and the size of the members that syncs know."""
     partitions = all_partitions(client, settings)
     count = sum(count_members(client, sync, partitions) for sync in settings.sync)
-    names = [
-        name
-        for partition in partitions
-        for sync in settings.sync
-        for name in (partition.members(sync), partition.former_members(sync))
-    ]
+    names = [partition.members(sync) for partition in partitions for sync in settings.sync]
     sizes = ask_each(
         client, names, lambda pipe, name: pipe.memory_usage(name, samples=_MEMBER_SAMPLES)
     )

@@ -10,9 +10,5 @@
 local spec, phase, moved = unpack(redis.call('HMGET', KEYS[1], 'spec', 'phase', 'moved'))
 if spec ~= ARGV[1] or (phase ~= 'read' and phase ~= 'aborted') or lock_left(KEYS[1]) > 0 then return 0 end
 if ARGV[3] ~= '' and now > tonumber(ARGV[3]) then return 0 end
-if ARGV[2] ~= '' and not moved then
-  redis.call('HSET', KEYS[1], 'moved', string.format('%.0f', now)) -- an earlier version ended it, nobody knows when
-  return 0
-end
 if ARGV[2] ~= '' and tonumber(moved) >= tonumber(ARGV[2]) then return 0 end
 return tonumber(lock_new_epoch(KEYS[1]))

@@ -1,19 +1,15 @@
 #!lua
 -- Lets a step of a sync change the members of one partition, if no later step has claimed it.
 --
--- KEYS[1] the tokens of syncs   KEYS[2] the members that the sync knows   KEYS[3] lease   KEYS[4] members of an earlier version
+-- KEYS[1] the tokens of syncs   KEYS[2] the members that the sync knows   KEYS[3] lease
 -- ARGV[1] the sync   ARGV[2] the step's epoch, see `_lock.lua`   ARGV[3] 1 = the members are forgotten
 --
--- Steps of an earlier version have their token under the sync's name. They find none of the members that were taken over, and would write
--- others where nobody looks: so from the first claim on, that token is one of a step that no other follows, and they are refused.
 -- Returns 1, or 0 if a later step has claimed it; -1 if the number of partitions has changed.
---@include _members
 --@include _renumbered
 
-local NO_LATER_ONE = 9007199254740991
 if is_renumbered(KEYS[3]) then return -1 end
-local epoch = string.match(redis.call('HGET', KEYS[1], token_field(ARGV[1])) or '', '^step (%d+)$')
+local epoch = string.match(redis.call('HGET', KEYS[1], ARGV[1]) or '', '^step (%d+)$')
 if epoch and tonumber(epoch) > tonumber(ARGV[2]) then return 0 end
-redis.call('HSET', KEYS[1], token_field(ARGV[1]), 'step ' .. ARGV[2], ARGV[1], string.format('step %.0f', NO_LATER_ONE))
-if ARGV[3] == '1' then redis.call('UNLINK', KEYS[2], KEYS[4]) end
+redis.call('HSET', KEYS[1], ARGV[1], 'step ' .. ARGV[2])
+if ARGV[3] == '1' then redis.call('UNLINK', KEYS[2]) end
 return 1

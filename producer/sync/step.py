@@ -121,9 +121,6 @@ class Syncing:
             if not run.is_under_way:
                 run = self._following(run, now_ms)
             self.store.claim(run.destinations)
-            if not self.store.take_over(run.destinations, is_over):
-                self.store.save(run, ends=True)
-                return Step("taking over the members of an earlier version", more=True)
             run.problem = ""
             self._go_on(run, is_over)
         except (_Full, SourceUnavailable, WeMustAct) as error:

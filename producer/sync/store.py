@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -18,15 +18,12 @@ from segrelay.worker.contract.people import key_of
 from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.accept import ENTRANT_DAYS
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.scanning import scan_fields
 from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_each
 from segrelay.worker.contract.settings import RedisSettings
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import PartitionsChange
 
-_CLAIM, _TAKE_OVER, _MARKS = (
-    load_script(name, Path(__file__).parent) for name in ("claim", "take_over", "marks")
-)
+_CLAIM, _MARKS = (load_script(name, Path(__file__).parent) for name in ("claim", "marks"))
 _TEXTS_AT_ONCE: Final = 64
 
 
@@ -78,15 +75,7 @@ class SyncStore:
     def _claim(self, destinations: Sequence[str], *, forgets: bool = False) -> None:
         args = (self.name, self._steps.epoch, int(forgets))
         calls = [
-            ScriptCall(
-                (
-                    partition.synctokens,
-                    partition.members(self.name),
-                    partition.lease,
-                    partition.former_members(self.name),
-                ),
-                args,
-            )
+            ScriptCall((partition.synctokens, partition.members(self.name), partition.lease), args)
             for partition in self.partitions(destinations)
         ]
         answers = run_each(self._client, _CLAIM, calls)
@@ -94,30 +83,6 @@ class SyncStore:
             raise PartitionsChange
         if not all(answers):
             raise self._steps.lost()
-
-    def take_over(self, destinations: Sequence[str], is_over: Callable[[], bool]) -> bool:
-        """Take over members that an earlier version has written; the partitions must be claimed.
-
-        Until all are there, nobody can tell who has left. It may end anywhere: whoever was taken
-        over is gone where they were, and the next step goes on with the others.
-
-        Returns:
-            Whether all are taken over; False = the step is over before.
-
-        Raises:
-            PartitionsChange: They have other numbers by now, or are about to.
-        """
-        for partition in self.partitions(destinations):
-            former = partition.former_members(self.name)
-            names = (partition.members(self.name), former, partition.lease)
-            while self._client.exists(former):
-                for found in scan_fields(self._client, former):
-                    fields = [field for field, _ in found]
-                    if -1 in run_each(self._client, _TAKE_OVER, [ScriptCall(names, fields)]):
-                        raise PartitionsChange
-                    if is_over():
-                        return False
-        return True
 
     def partitions(self, destinations: Sequence[str]) -> list[PartitionKeys]:
         """Return the partitions of these destinations."""
@@ -131,10 +96,7 @@ class SyncStore:
         """Return the marks of those of these people who are members, by profile key."""
         parts = self._by_partition(destination, profile_keys)
         calls = [
-            ScriptCall(
-                (partition.members(self.name), partition.former_members(self.name)),
-                list(map(PROTECTION.seal_name, members)),
-            )
+            ScriptCall((partition.members(self.name),), list(map(PROTECTION.seal_name, members)))
             for partition, members in parts.items()
         ]
         answers = run_each(self._client, _MARKS, calls)
@@ -191,9 +153,6 @@ class SyncStore:
 
     def pages(self, partition: PartitionKeys) -> Iterator[dict[str, bytes]]:
         """Yield the marks of the members of one partition by key, some at a time, or twice."""
-        # Those of an earlier version come first: who is taken over meanwhile is found behind them.
-        for found in scan_fields(self._client, partition.former_members(self.name)):
-            yield {PROTECTION.unseal_name(member.decode()): mark for member, mark in found}
         key, begin = partition.members(self.name), 0
         while begin < self._texts(key):
             end = begin + _TEXTS_AT_ONCE
@@ -234,7 +193,6 @@ def count_members(client: Redis, sync: str, partitions: Iterable[PartitionKeys])
     pipe = client.pipeline(transaction=False)
     for partition in partitions:
         pipe.hget(partition.members(sync), "members")
-        pipe.hlen(partition.former_members(sync))
     return sum(int(count or 0) for count in pipe.execute())
 
 
@@ -266,10 +224,8 @@ _DAY_MS: Final = 86_400_000
 
 
 _PACKED: Final = 0x80
-_HAS_LONG_UID, _HAS_CONTENT, _HAS_ANSWERED, _HAS_UID = 1, 2, 4, 8
+_HAS_CONTENT, _HAS_ANSWERED, _HAS_UID = 2, 4, 8
 _UID_BYTES: Final = 2
-_LONG_UID_BYTES: Final = 4
-"""Those that earlier versions wrote."""
 _TIME_BYTES: Final = 7
 _VARINT_MORE: Final = 0x80
 
@@ -278,8 +234,7 @@ class Mark(NamedTuple):
     """The mark of a member.
 
     Redis keeps one for each member, packed: a byte that says what follows, the run (LEB128), and,
-    if known, id and content as bytes, and the time. That of somebody whom no run saw is a text, and
-    earlier versions wrote texts only.
+    if known, id and content as bytes, and the time. That of somebody whom no run saw is a text.
 
     Attributes:
         run: The last that saw them. 0 = none did, but an entrance was accepted: if the person
@@ -332,8 +287,8 @@ class Mark(NamedTuple):
     def loads(cls, text: bytes) -> Mark:
         """Read the mark that `dumps` wrote."""
         if text[0] < _PACKED:
-            run, uid, content, *answered = text.split(b" ")
-            return cls(int(run), uid, content, *map(int, answered))
+            run, uid, content = text.split(b" ")
+            return cls(int(run), uid, content)
         flags, position = text[0], 1
         number = shift = 0
         while text[position] >= _VARINT_MORE:
@@ -342,10 +297,9 @@ class Mark(NamedTuple):
         number |= text[position] << shift
         uid, content = NOT_KNOWN, NOT_KNOWN
         position += 1
-        if flags & (_HAS_UID | _HAS_LONG_UID):
-            size = _UID_BYTES if flags & _HAS_UID else _LONG_UID_BYTES
-            uid = b"%x" % _short_uid(int.from_bytes(text[position : position + size], "big"))
-            position += size
+        if flags & _HAS_UID:
+            uid = b"%x" % int.from_bytes(text[position : position + _UID_BYTES], "big")
+            position += _UID_BYTES
         if flags & _HAS_CONTENT:
             content = text[position : position + _HASH_BYTES].hex().encode()
             position += _HASH_BYTES

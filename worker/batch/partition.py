@@ -100,24 +100,19 @@ class Intent:
         return tuple(dict.fromkeys(split_stream_name(name)[1] if name else "" for name in streams))
 
     def dumps(self) -> bytes:
-        """Return the text that Redis keeps.
-
-        If there is only one trigger, its name comes first, where earlier versions read it.
-        """
+        """Return the text that Redis keeps."""
         rows = [
             [d.position, d.digest.hex(), d.audience, d.direction.value, d.time_us, d.replays]
             for d in self.deliveries
         ]
-        first, *others = self.triggers or ("",)
-        return orjson.dumps(["" if others else first, rows])
+        return orjson.dumps(rows)
 
     @classmethod
     def loads(cls, intent_id: str, text: bytes, open_until_ms: int) -> Intent:
         """Read an intent from the text that `dumps` returned."""
-        _, rows = orjson.loads(text)
         deliveries = tuple(
             IntendedDelivery(position, bytes.fromhex(digest), audience, Direction(direction), *more)
-            for position, digest, audience, direction, *more in rows
+            for position, digest, audience, direction, *more in orjson.loads(text)
         )
         return cls(intent_id, deliveries, open_until_ms)
 

@@ -108,10 +108,7 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | `{d:p}jobs:SOURCE` | hash | position and numbers for one source of a job, for 90 days |
 | `{d:p}members:NAME` | hash | \* the members that a sync knows, some in each field, with their |
 | | | marks: `_members.lua`. Or somebody who has entered since, and whose name it may need |
-| `{d:p}sync:NAME` | hash | \* profile key → mark of a member, as an earlier version wrote it: |
-| | | whoever is there is taken over into `members:NAME` |
-| `{d:p}synctokens` | hash | `sync\|members` → token of the step that may change its members; |
-| | | `sync` → one by which steps of an earlier version are refused |
+| `{d:p}synctokens` | hash | sync → token of the step that may change its members |
 | `{d:p}forwards` | hash | \* digest (hex) → JSON of people who are renamed: `contract.people`; |
 | | | `digest\|sync` → the mark of somebody who is moved as a member that a sync knows |
 | `{d:p}l<digest>` | string | the ledger of one profile; one that may lapse begins with the end of |
@@ -191,7 +188,7 @@ _OF_BACKFILL: Final = f"{BACKFILL}."
 
 _PERSONAL: Final = re.compile(
     rb"\{quarantine\}:|\{job:[^{}]+\}:bad$|\{segrelay\}:taps:|\{[^{}]+:\d+\}(s:"
-    rb"|dead_letters$|dead_letters_leaving$|who$|responses$|outcomes$|members:|sync:|u|changes$|forwards$)"
+    rb"|dead_letters$|dead_letters_leaving$|who$|responses$|outcomes$|members:|u|changes$|forwards$)"
 )
 
 
@@ -359,10 +356,6 @@ class PartitionKeys:
     def members(self, sync: str) -> str:
         """Return the key of the members that a sync knows."""
         return f"{self.tag}members:{sync}"
-
-    def former_members(self, sync: str) -> str:
-        """Return the key of members that an earlier version wrote, until they are taken over."""
-        return f"{self.tag}sync:{sync}"
 
     def carried(self, source: str) -> str:
         """Return the key of the record about what came from a destination, or an identity."""

@@ -20,10 +20,6 @@ The record of somebody who entered audience 1 by trigger 2, and a second later a
     83 04 f0 bd c0         (1, 2) paired to 8, enter, 3 bytes: 1_000_000 µs before that time
     c0 08                  (3, 2) paired to 17, enter, no byte: at that time
 
-A record of an earlier format begins with a byte below 4; versions that wrote it refuse this format.
-It is still read. The first format had eight bytes for the time of the newest data, the third had
-seven; their items had two numbers (LEB128), a byte of flags, and whole times.
-
 Redis keeps the record of somebody who is in no audience for the retention only: in front of it
 stand another byte of format and the end of that time (ms, 6 bytes).
 """
@@ -46,7 +42,6 @@ _MARKED: Final = 0x80
 _TIME_BYTES: Final = 7
 _MARK: Final = _MARKED << 8 * (_TIME_BYTES - 1)
 """The first bit of a record. The time of the newest profile data has the others."""
-_FIRST_ITEM_AT_IN_OLDER: Final = {1: 9, 3: 8}
 _DIRECTIONS: Final = (Direction.ENTER, Direction.EXIT, Direction.CHANGE)
 _NUMBER_OF: Final = {direction: number for number, direction in enumerate(_DIRECTIONS)}
 _SIZE_BITS: Final = 0b111
@@ -59,9 +54,7 @@ _KEY_AT: Final = 6
 _DELIVERED: Final = 4
 _TRIED: Final = 8
 _HASHED: Final = 16
-_RAISED_IN_OLDER: Final = 32
 _REPLAYED: Final = 64
-_DELIVERED_WITH_DATA_IN_OLDER: Final = 128
 _HASH_BYTES: Final = 4
 _REPLAYS_BYTES: Final = 1
 _VARINT_MORE: Final = 0x80
@@ -230,22 +223,18 @@ def unpack(text: bytes | None) -> Record:
     """Read a stored record; None yields the empty record of an unknown profile.
 
     Raises:
-        FormatUnknown: A newer version of segrelay wrote it.
+        FormatUnknown: Another version of segrelay wrote it.
         IndexError: It is damaged.
     """
     if not text:
         return _NOT_KNOWN
     record = lasting(text)
-    first = record[0]
-    if first >= _MARKED:
-        return _unpacked(record)
-    begin = _FIRST_ITEM_AT_IN_OLDER.get(first)
-    if begin is None:
+    if record[0] < _MARKED:
         raise FormatUnknown(
-            f"A profile's ledger has format {first}, and this version of segrelay knows"
-            f" {RECORD_FORMAT} and older ones: a newer version wrote it, and can go on from it."
+            f"A profile's ledger has format {record[0]}, and this version of segrelay knows"
+            f" {RECORD_FORMAT}: another version wrote it, and can go on from it."
         )
-    return _unpacked_older(record, begin)
+    return _unpacked(record)
 
 
 def unpack_all(
@@ -294,25 +283,6 @@ def _read_head(number: int) -> tuple[tuple[int, int], Direction | None, bool, in
         bool(number >> _RAISED_AT & 1),
         number & _SIZE_BITS,
     )
-
-
-def _unpacked_older(text: bytes, begin: int) -> Record:
-    data_us, position = int.from_bytes(text[1:begin], "big"), begin
-    items: dict[tuple[int, int], Item] = {}
-    while position < len(text):
-        audience, position = _take_number(text, position)
-        trigger, position = _take_number(text, position)
-        flags = text[position]
-        position += 1
-        if flags & _DELIVERED_WITH_DATA_IN_OLDER:
-            delivered = data_us
-        else:
-            delivered, position = _take(text, position, _TIME_BYTES if flags & _DELIVERED else 0)
-        raised = bool(flags & _RAISED_IN_OLDER)
-        items[audience, trigger], position = _take_more(
-            text, position, flags, delivered, raised=raised
-        )
-    return Record(data_us, items)
 
 
 def _take_more(

@@ -19,7 +19,7 @@ while i <= #ARGV do
   if command == 'MEMBERS' then
     local people = {}
     for at = i + 3, last, 2 do people[#people + 1] = ARGV[at] end
-    local roll = open_members(key, nil, people)
+    local roll = open_members(key, people)
     for at = i + 3, last, 2 do set_member(roll, ARGV[at], ARGV[at + 1]) end
     close_members(roll)
   else

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Forgets a person in one partition: ledger, what `verify` chooses from, and the members that syncs know.
 --
--- KEYS[1] lease  [2] ledger  [3] reached  [4] who  [5..] per sync its members, and those of an earlier version
+-- KEYS[1] lease  [2] ledger  [3] reached  [4] who  [5..] per sync its members
 -- ARGV[1] token  [2] digest (hex)  [3..] keys of profiles
 --
 -- Returns {ledgers, of `verify`, members} that were there; {-1} if somebody else holds the lease: a drain would write the ledger anew.
@@ -10,8 +10,8 @@
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return {-1} end
 local members = 0
 local keys = {unpack(ARGV, 3)}
-for i = 5, #KEYS, 2 do
-  local roll = open_members(KEYS[i], KEYS[i + 1], keys)
+for i = 5, #KEYS do
+  local roll = open_members(KEYS[i], keys)
   local before = roll.count
   for _, key in ipairs(keys) do set_member(roll, key, false) end
   members = members + before - roll.count

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Changes the record of a person who is renamed, if it is as it was found; members that syncs know go, and their marks are kept.
 --
--- KEYS[1] forwards  [2] lease  [3..] per sync its members, and those of an earlier version
+-- KEYS[1] forwards  [2] lease  [3..] per sync its members
 -- ARGV[1] digest (hex)  [2] the record as it was found ("" = none)  [3] the record from now on ("" = none)  [4] the profile's key
 --     [5] how many people had arrived in this partition before the record was looked at ("" = any number)  [6..] names of the syncs
 --
@@ -16,8 +16,7 @@ if found ~= ARGV[2] then return 0 end
 if ARGV[5] ~= '' and (redis.call('HGET', KEYS[2], 'arrived') or '0') ~= ARGV[5] then return 0 end
 if ARGV[3] == '' then redis.call('HDEL', KEYS[1], ARGV[1]) else redis.call('HSET', KEYS[1], ARGV[1], ARGV[3]) end
 for i = 6, #ARGV do
-  local at = 3 + 2 * (i - 6)
-  local roll = open_members(KEYS[at], KEYS[at + 1], {ARGV[4]})
+  local roll = open_members(KEYS[i - 3], {ARGV[4]})
   local mark = member_mark(roll, ARGV[4])
   if mark then
     redis.call('HSET', KEYS[1], ARGV[1] .. '|' .. ARGV[i], mark)

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Lets syncs know a person as a member under the identity that they arrive with; without a record from now on, what waits goes on.
 --
--- KEYS[1] forwards  [2] lease  [3..] per mark the members of its sync, and those of an earlier version
+-- KEYS[1] forwards  [2] lease  [3..] per mark the members of its sync
 -- ARGV[1] digest (hex)  [2] the record as it was found  [3] the record from now on ("" = none)  [4] the profile's key  [5..] marks
 --
 -- With no record from now on, the arrival is counted: see `forward`.
@@ -16,8 +16,7 @@ if ARGV[3] == '' then
   redis.call('HINCRBY', KEYS[2], 'arrived', 1)
 end
 for i = 5, #ARGV do
-  local at = 3 + 2 * (i - 5)
-  local roll = open_members(KEYS[at], KEYS[at + 1], {ARGV[4]})
+  local roll = open_members(KEYS[i - 2], {ARGV[4]})
   if not member_mark(roll, ARGV[4]) then set_member(roll, ARGV[4], ARGV[i]) end
   close_members(roll)
 end

@@ -1,6 +1,5 @@
 """Notes, and what else the next holder is told."""
 
-import orjson
 import pytest
 
 from segrelay.worker.batch.partition import (
@@ -145,24 +144,6 @@ def test_a_setback_of_what_was_taken_back_meanwhile_is_not_kept(bench: Bench) ->
     settle(bench, Settlement([settled(ada)], intent_id="n", backoffs=backoffs))
 
     assert bench.contents()["aside"] == {bob.position: Backoff(4)}
-
-
-def test_a_note_of_an_earlier_version_is_read_with_its_one_trigger() -> None:
-    rows = [["live|vip-enter|1-0", "00" * 10, "vip", "enter", 7]]
-
-    intent = Intent.loads("n1", orjson.dumps(["vip-enter", rows]), 0)
-
-    assert intent.triggers == ("vip-enter",)
-    assert (intent.deliveries[0].time_us, intent.deliveries[0].replays) == (7, 0)
-
-
-def test_a_note_of_one_trigger_is_written_as_earlier_versions_read_it() -> None:
-    row = IntendedDelivery("live|vip-enter|1-0", b"\1" * 10, "vip", Direction.ENTER, 7, 2)
-
-    assert orjson.loads(Intent("n1", (row,)).dumps()) == [
-        "vip-enter",
-        [["live|vip-enter|1-0", "01" * 10, "vip", "enter", 7, 2]],
-    ]
 
 
 def test_a_note_holds_the_trigger_of_each_delivery(bench: Bench) -> None:

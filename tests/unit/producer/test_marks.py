@@ -22,22 +22,7 @@ def test_a_mark_survives_being_packed_and_is_short(mark, size):
     assert (Mark.loads(text), len(text)) == (mark, size)
 
 
-def test_of_a_mark_with_a_longer_id_its_last_two_bytes_are_read():
-    assert Mark.loads(b"\x81\x05\xde\xad\xbe\xef") == Mark(5, b"beef")
-
-
 def test_the_mark_of_somebody_whom_no_run_saw_is_a_text():
     mark = Mark(0, b"1790000000123")
 
     assert (mark.dumps(), Mark.loads(mark.dumps())) == (b"0 1790000000123 -", mark)
-
-
-@pytest.mark.parametrize(
-    ("text", "mark"),
-    [
-        (b"7 1a -", Mark(7, b"1a")),
-        (b"7 - 0123456789ab 12", Mark(7, NOT_KNOWN, b"0123456789ab", 12)),
-    ],
-)
-def test_a_mark_of_an_earlier_version_can_be_read(text, mark):
-    assert Mark.loads(text) == mark

@@ -42,7 +42,7 @@ class Act:
         outcome: `done`, `begun`, or `broken off`.
         ends: The id of the entry about its begin.
         at_ms: Its time by Redis' clock; of one of many steps, its begin.
-        key: Tells it from all other acts; "" = it was kept by an earlier version.
+        key: Tells it from all other acts; "" = `note_act` makes one.
     """
 
     what: str

@@ -10,7 +10,6 @@ from segrelay.producer.wakeups import SilentWaker
 from segrelay.worker.contract.words import Direction
 from tests.integration.producer.sync_world import deliver, emails, enter_by_webhook, person
 from tests.interruptions import Case, killed_anywhere, standing_anywhere
-from tests.members import as_an_earlier_version_has_them
 from tests.nightly import amount
 
 EVERY = amount(5, nightly=1)
@@ -95,35 +94,6 @@ def repair(world, _):
     return Case(steps(world), truth, prepare, others_go_on)
 
 
-def earlier_version(world, _):
-    """An earlier version knows 60 members, of whom three leave, and three more meanwhile."""
-
-    def prepare():
-        afresh(world, *(person(n, "vip") for n in range(60)))
-        at_us = world.run().at_us
-        deliver(world, Direction.ENTER, range(60), at_us)
-        world.clear()
-        for partition in world.partitions():
-            as_an_earlier_version_has_them(world.client, partition, "vip")
-        for number in range(3):
-            world.move(number, "exit")
-        world.switch(date_offset_seconds=60.0)
-
-    def others_go_on():
-        for number in range(3, 6):
-            world.move(number, "exit")
-        world.switch(date_offset_seconds=120.0)
-        world.run()
-
-    def truth():
-        world.switch(date_offset_seconds=180.0)
-        run = world.run()
-        events = {(direction, email) for direction, email in world.deliveries()}
-        return run.last["outcome"], world.known(), events, world.client.keys("*}sync:*")
-
-    return Case(steps(world), truth, prepare, others_go_on)
-
-
 def files(world, exports, *, in_the_middle):
     """Two exports follow; others read the later one, or are in the middle of it."""
 
@@ -158,7 +128,6 @@ CASES = {
     "first run": first_run,
     "who leaves meanwhile": leaver,
     "repair": repair,
-    "members of an earlier version": earlier_version,
     "files": lambda world, exports: files(world, exports, in_the_middle=False),
 }
 STANDING = CASES | {

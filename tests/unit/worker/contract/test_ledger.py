@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from segrelay.worker.contract.ledger import RECORD_FORMAT, Item, Record, pack, unpack, unpack_all
 from segrelay.worker.contract.words import Direction
-from segrelay.worker.core.ledger import may_be_member, with_delivered, with_raised
+from segrelay.worker.core.ledger import with_delivered, with_raised
 from segrelay.worker.core.supersede import LedgerEvent
 from segrelay.worker.errors import FormatUnknown
 
@@ -36,38 +36,6 @@ keys = st.tuples(numbers, numbers)
 records = st.builds(Record, times, st.dictionaries(keys, items | delivered, max_size=8))
 
 
-def number(value: int) -> bytes:
-    out = b""
-    while value >= 128:
-        out += bytes([value & 127 | 128])
-        value >>= 7
-    return out + bytes([value])
-
-
-def packed_before(record: Record, record_format: int) -> bytes:
-    """Return a record in format 1 or 3, as earlier versions wrote it."""
-    text = bytes([record_format]) + record.data_us.to_bytes(8 if record_format == 1 else 7, "big")
-    for (audience, trigger), item in record.items.items():
-        flags, values = [ENTER, EXIT, CHANGE].index(item.direction), b""
-        if item.delivered_us and item.delivered_us == record.data_us and record_format != 1:
-            flags |= 128
-        elif item.delivered_us:
-            flags |= 4
-            values += item.delivered_us.to_bytes(7, "big")
-        if item.tried_us:
-            flags |= 8
-            values += item.tried_us.to_bytes(7, "big")
-        if item.profile_hash:
-            flags |= 16
-            values += item.profile_hash.to_bytes(4, "big")
-        if item.tried_replays:
-            flags |= 64
-            values += bytes([item.tried_replays])
-        flags |= 32 * item.raised
-        text += number(audience) + number(trigger) + bytes([flags]) + values
-    return text
-
-
 def entered(*at: int, trigger: int = 2) -> Record:
     """Return the record of somebody who entered an audience at each of these times."""
     record = Record()
@@ -81,41 +49,12 @@ def test_a_record_survives_being_packed(record: Record) -> None:
     assert unpack(pack(record)) == record
 
 
-@given(record=records, record_format=st.sampled_from([1, 3]))
-def test_a_record_of_an_earlier_format_is_the_same_in_this_one(
-    record: Record, record_format: int
-) -> None:
-    read = unpack(packed_before(record, record_format))
-
-    assert read == record
-    assert unpack(pack(read)) == record
-    assert may_be_member(unpack(pack(read))) is may_be_member(record)
-
-
-@given(record=records)
-def test_no_version_before_takes_a_record_for_one_of_its_own(record: Record) -> None:
-    known_before = {1, 2, 3}
-
-    assert pack(record)[0] not in known_before
-
-
 def test_a_time_keeps_each_microsecond_however_far_it_is_from_the_newest_data() -> None:
     for edge in EDGES:
         base = 0 if edge > 0 else LARGEST
         record = Record(base, {(1, 2): Item(EXIT, base + edge), (3, 4): Item(ENTER, base or 1)})
 
         assert unpack(pack(record)) == record
-
-
-@given(
-    record=st.builds(
-        Record,
-        times,
-        st.dictionaries(st.tuples(st.integers(0, 127), st.integers(0, 127)), delivered, max_size=8),
-    )
-)
-def test_what_was_delivered_is_never_longer_than_before(record: Record) -> None:
-    assert len(pack(record)) < len(packed_before(record, 3))
 
 
 @pytest.mark.parametrize("apart_us", [1, 3_600_000_000, YEAR_US, 40 * YEAR_US])

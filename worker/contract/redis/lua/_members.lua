@@ -6,16 +6,10 @@
 --
 -- Whenever texts have more than MEMBERS_EACH members on average, the next text is split in two, and its second half becomes the last
 -- one (linear hashing). So texts are read in the order of their numbers: whoever moves meanwhile moves to a text that is still to come.
---
--- An earlier version had a hash `{d:p}sync:SYNC` of profiles' keys and marks. Whoever is looked up is taken over from it, and a step of a
--- sync takes over everybody before it compares anything: see `take_over.lua`.
 local MEMBERS_EACH = 16
 local MOST_AT_ONCE = 2000
 local EMAIL = 'email:'
 local byte, find, sub = string.byte, string.find, string.sub
-
--- token_field(sync): the field of the tokens of syncs that names the step which may change the members.
-local function token_field(sync) return sync .. '|members' end
 
 local function short_name(key)
   if sub(key, 1, #EMAIL) == EMAIL and #key > #EMAIL and byte(key, #EMAIL + 1) ~= 0 then
@@ -92,14 +86,6 @@ local function set_member(roll, key, mark)
   roll.texts[bucket], roll.changed[bucket] = text, true
 end
 
--- take_over_member(roll, key, mark): of two marks that of a run holds, and of those of runs the one of the earlier version, which is newer:
--- once a step of this version has claimed the partition, none of that version writes one.
-local function take_over_member(roll, key, mark)
-  local known = member_mark(roll, key)
-  if not known or not is_name(mark) then set_member(roll, key, mark) end
-  roll.former[#roll.former + 1] = key
-end
-
 local function load_texts(roll, buckets)
   for from = 1, #buckets, MOST_AT_ONCE do
     local till = math.min(#buckets, from + MOST_AT_ONCE - 1)
@@ -108,10 +94,10 @@ local function load_texts(roll, buckets)
   end
 end
 
--- open_members(key, former_key, keys): returns the roll in which these people can be looked up and changed. `keys` are profiles' keys.
-local function open_members(key, former_key, keys)
+-- open_members(key, keys): returns the roll in which these people can be looked up and changed. `keys` are profiles' keys.
+local function open_members(key, keys)
   local buckets, count = unpack(redis.call('HMGET', key, 'buckets', 'members'))
-  local roll = {key = key, former_key = former_key, former = {}, name = {}, bucket = {}, texts = {}, changed = {}, level = 1}
+  local roll = {key = key, name = {}, bucket = {}, texts = {}, changed = {}, level = 1}
   roll.count = tonumber(count) or 0
   size_roll(roll, tonumber(buckets) or 1)
   local wanted, asked = {}, {}
@@ -125,12 +111,6 @@ local function open_members(key, former_key, keys)
     end
   end
   load_texts(roll, wanted)
-  if former_key and redis.call('EXISTS', former_key) == 1 then
-    for _, each in ipairs(keys) do
-      local mark = redis.call('HGET', former_key, each)
-      if mark then take_over_member(roll, each, mark) end
-    end
-  end
   return roll
 end
 
@@ -153,9 +133,6 @@ end
 
 -- close_members(roll): writes what has changed.
 local function close_members(roll)
-  for from = 1, #roll.former, MOST_AT_ONCE do
-    redis.call('HDEL', roll.former_key, unpack(roll.former, from, math.min(#roll.former, from + MOST_AT_ONCE - 1)))
-  end
   if not next(roll.changed) then return end
   if roll.count == 0 then
     redis.call('UNLINK', roll.key)

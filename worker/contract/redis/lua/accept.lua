@@ -2,13 +2,13 @@
 -- Adds deliveries to one partition: entries, their count, the job's position. All or nothing.
 --
 -- KEYS: `members` is what the sync of this call knows, `tokens` the tokens of syncs; `named` is what each sync
---     knows that will need names. `former` and `formers` are the same as an earlier version has written it.
+--     knows that will need names.
 -- ARGV: the job ("" = none) and the position in its source (a decimal string of 20 digits, "" = none); of the sync ("" = none) the
 --     token of its step, and for each of its members the value as it was found ("" = there was none) and the one that it becomes
 --     ("" = it goes); for each name that a sync will need the index of its key in `named`; the keys' tag; the
 --     indices of the entries' streams, and the numbers of their events within the chunk, or of their members, each separated by spaces;
 --     when the first of the entries was accepted (ms); the epoch of the job's reader ("" = it has none); the wake-up to leave in `queue`.
---@keys counts streams wakeup jobs epochs lease stream... members? former? tokens? queue? named... formers...
+--@keys counts streams wakeup jobs epochs lease stream... members? tokens? queue? named...
 --@args job position sync token accepted_ms epoch secret claims message entry_streams entry_numbers tag changes[field was becomes] names[known field value] entries[header profile]
 --
 -- The wakeup is 1 if it was woken live work, 3 for backfill: live work does not wait for the turn of the other.
@@ -55,21 +55,20 @@ end
 
 local rolls = {}
 if key_members then
-  if redis.call('HGET', key_tokens, token_field(arg_sync)) ~= arg_token then return {-1} end
+  if redis.call('HGET', key_tokens, arg_sync) ~= arg_token then return {-1} end
 end
 if key_members or n_names > 0 then
-  local keys_of, former_of = {}, {}
-  local function look_up(key, former, field)
-    if not keys_of[key] then keys_of[key], former_of[key] = {}, former end
+  local keys_of = {}
+  local function look_up(key, field)
+    keys_of[key] = keys_of[key] or {}
     local keys = keys_of[key]
     keys[#keys + 1] = field
   end
-  for i = 1, n_changes do look_up(key_members, key_former, ARGV[at_changes_field + i]) end
+  for i = 1, n_changes do look_up(key_members, ARGV[at_changes_field + i]) end
   for i = 1, n_names do
-    local sync = ARGV[at_names_known + i]
-    look_up(KEYS[at_named + sync], KEYS[at_formers + sync], ARGV[at_names_field + i])
+    look_up(KEYS[at_named + ARGV[at_names_known + i]], ARGV[at_names_field + i])
   end
-  for key, keys in pairs(keys_of) do rolls[key] = open_members(key, former_of[key], keys) end
+  for key, keys in pairs(keys_of) do rolls[key] = open_members(key, keys) end
 end
 
 if n_changes > 0 then
