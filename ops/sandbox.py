@@ -270,7 +270,7 @@ def endpoints_of(settings: Settings) -> dict[str, dict[str, Any]]:
     They are the sandbox's switches `endpoints`; secrets are the placeholders of a sandbox run.
     """
     return {
-        name: {"token": _uses_token(settings, one), "sign": _signatures(settings, one)}
+        name: {"token": _uses_token(settings, one)}
         for name, one in settings.destinations.items()
         if one.api == "http"
     }
@@ -279,23 +279,6 @@ def endpoints_of(settings: Settings) -> dict[str, dict[str, Any]]:
 def _uses_token(settings: Settings, destination: Destination) -> bool:
     authorization = settings.authorization_of(destination)
     return authorization is not None and authorization.uses_token
-
-
-def _signatures(settings: Settings, destination: Destination) -> list[dict[str, Any]]:
-    """Return the signatures of a destination's triggers; none if one of them does not sign."""
-    forms = [settings.http_of(one) for one in settings.triggers_of(destination.name)]
-    if not all(form.sign for form in forms):
-        return []
-    rules = [
-        {
-            **form.sign.model_dump(exclude={"secret_encoding"}),
-            "secret": form.sign.secret.value,
-            "id_header": form.idempotency_header,
-        }
-        for form in forms
-        if form.sign
-    ]
-    return [rule for at, rule in enumerate(rules) if rule not in rules[:at]]
 
 
 def _keys(client: Redis, settings: Settings) -> Iterator[list[bytes]]:

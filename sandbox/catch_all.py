@@ -6,15 +6,13 @@ The first part of a path below `/to/` is the name of the destination.
 from __future__ import annotations
 
 import base64
-import hmac
-import re
 import secrets
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs
 
 import orjson
 
@@ -25,14 +23,11 @@ from segrelay.sandbox.settings import (
     AnswerRule,
     EndpointRules,
     SandboxSettings,
-    SignatureRule,
 )
-
-_GRANTS: Final = frozenset({"client_credentials", "refresh_token"})
 
 
 class Issuer:
-    """Issues tokens to whoever asks with a client's id, and a secret or refresh token."""
+    """Issues tokens to whoever asks with a client's id and secret."""
 
     def __init__(self) -> None:
         self.issued = 0
@@ -48,11 +43,10 @@ class Issuer:
         else:
             text = body.decode(errors="replace")
             form = {name: texts[0] for name, texts in parse_qs(text).items()}
-        grant = form.get("grant_type")
-        if grant not in _GRANTS:
+        if form.get("grant_type") != "client_credentials":
             return json_answer(400, {"error": "unsupported_grant_type"})
         who, secret = _client(headers, form)
-        if not who or not (form.get("refresh_token") if grant == "refresh_token" else secret):
+        if not (who and secret):
             return json_answer(401, {"error": "invalid_client"})
         token = secrets.token_urlsafe(24)
         self.issued += 1
@@ -124,7 +118,7 @@ class CatchAll:
     ) -> Reply:
         """Check a request by the rules of its endpoint, keep it, and answer it."""
         rules = settings.endpoints.get(came.endpoint, _NO_RULES)
-        refused = next(self._refusals(came, raw, headers, rules), None)
+        refused = next(self._refusals(came, headers, rules), None)
         if refused:
             status, problem = refused
             return self.kept(came, json_answer(status, {"error": problem}), problem)
@@ -148,7 +142,7 @@ class CatchAll:
         }
 
     def _refusals(
-        self, came: CaughtRequest, raw: bytes, headers: Mapping[str, str], rules: EndpointRules
+        self, came: CaughtRequest, headers: Mapping[str, str], rules: EndpointRules
     ) -> Iterator[tuple[int, str]]:
         if rules.per_minute:
             window = self._windows.setdefault(came.endpoint, SlidingWindow())
@@ -159,8 +153,6 @@ class CatchAll:
         texts = (*headers.values(), *came.query.values())
         if rules.token and not self.issuer.is_carried(texts, came.at):
             yield 401, "no header or parameter carries a token that is good"
-        if rules.sign and not any(_is_signed(sign, came, raw, headers) for sign in rules.sign):
-            yield 401, "the signature is missing or wrong"
         if rules.most and len(_results(came, rules)) > rules.most:
             yield 413, f"at most {rules.most} results are taken in one request"
 
@@ -209,41 +201,6 @@ def _parsed(raw: bytes, headers: Mapping[str, str]) -> Any:
     if kind.startswith("application/x-www-form-urlencoded"):
         return {name: one[0] if len(one) == 1 else one for name, one in parse_qs(text).items()}
     return text
-
-
-def _is_signed(
-    sign: SignatureRule, came: CaughtRequest, raw: bytes, headers: Mapping[str, str]
-) -> bool:
-    form = re.escape(sign.value)
-    form = form.replace(r"\{timestamp\}", r"([0-9]+)", 1).replace(r"\{signature\}", ".+")
-    given = headers.get(sign.header.lower(), "")
-    found = re.fullmatch(form, given)
-    if not found:
-        return False
-    timestamp = found[1] if found.groups() else headers.get(sign.timestamp_header.lower(), "")
-    query = f"?{urlencode(came.query)}" if came.query else ""
-    parts = {
-        "timestamp": timestamp.encode(),
-        "id": headers.get(sign.id_header.lower(), "").encode(),
-        "method": came.method.encode(),
-        "path": f"{PREFIX}{came.endpoint}{came.path}{query}".encode(),
-        "body": raw,
-    }
-    expected = _signature(sign, parts)
-    value = sign.value.replace("{timestamp}", timestamp).replace("{signature}", expected)
-    return hmac.compare_digest(given.encode(), value.encode())
-
-
-def _signature(sign: SignatureRule, parts: Mapping[str, bytes]) -> str:
-    """Compute a signature apart from segrelay's code, which would share its own mistakes."""
-    signed = re.sub(
-        rb"\{(timestamp|id|method|path|body)\}",
-        lambda found: parts[found[1].decode()],
-        sign.of.encode(),
-    )
-    secret = sign.secret.get_secret_value().encode()
-    digest = hmac.digest(secret, signed, sign.algorithm.removeprefix("hmac-"))
-    return digest.hex() if sign.encoding == "hex" else base64.b64encode(digest).decode()
 
 
 def _fits(rule: AnswerRule, came: CaughtRequest, raw: bytes) -> bool:

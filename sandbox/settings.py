@@ -95,33 +95,11 @@ class AnswerRule(SandboxTable):
     times: int = Field(default=0, ge=0)
 
 
-class SignatureRule(SandboxTable):
-    """The signature that a request has to carry.
-
-    Attributes:
-        of: The signed text; `{timestamp}`, `{id}`, `{method}`, `{path}` and `{body}` stand for the
-            request's.
-        value: The value of the header; `{timestamp}` and `{signature}` stand for the request's.
-        timestamp_header: The header that carries the time, in Unix seconds; "" = none does.
-        id_header: The header that carries `{id}`.
-    """
-
-    secret: SecretStr
-    header: str = "X-Signature"
-    algorithm: Literal["hmac-sha256", "hmac-sha512", "hmac-sha1"] = "hmac-sha256"
-    of: str = "{timestamp}.{body}"
-    encoding: Literal["hex", "base64"] = "hex"
-    value: str = "{signature}"
-    timestamp_header: str = ""
-    id_header: str = "Idempotency-Key"
-
-
 class EndpointRules(SandboxTable):
     """The demands of an endpoint on its requests.
 
     Attributes:
         token: A header or parameter has to carry a token that the sandbox issued.
-        sign: A request has to carry one of these signatures; none = it needs no signature.
         per_minute: More requests in a minute are answered 429; 0 = there is no limit.
         most: More results in a request are answered 413; 0 = there is no limit.
         at: The key of the array of results; "" = the body is the array.
@@ -129,7 +107,6 @@ class EndpointRules(SandboxTable):
     """
 
     token: bool = False
-    sign: tuple[SignatureRule, ...] = ()
     per_minute: int = Field(default=0, ge=0)
     most: int = Field(default=0, ge=0)
     at: str = ""

@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 import shlex
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -367,12 +366,9 @@ _SECONDS: Final = 10.0
 
 
 def check_tokens(settings: Settings) -> Iterator[LiveFinding]:
-    """Yield a finding for each authorization that gets no token; the tokens are not kept.
-
-    A refresh token is not tried: it may be good for one request only, which is a worker's.
-    """
+    """Yield a finding for each authorization that gets no token; the tokens are not kept."""
     for authorization in settings.authorizations.values():
-        if not authorization.uses_token or authorization.grant == "refresh_token":
+        if not authorization.uses_token:
             continue
         location = f"authorizations.{authorization.name}"
         try:
@@ -387,8 +383,7 @@ def check_tokens(settings: Settings) -> Iterator[LiveFinding]:
 async def _asked(authorization: Authorization, *, ipv4_only: bool) -> Granted | Verdict:
     sender = HttpSender(ipv4_only=ipv4_only)
     try:
-        request = token_request(authorization, int(time.time()))
-        answer = await sender.send(request, _SECONDS)
+        answer = await sender.send(token_request(authorization), _SECONDS)
     finally:
         await sender.close()
-    return read_grant(answer, authorization, request)
+    return read_grant(answer, authorization)

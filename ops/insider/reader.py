@@ -286,7 +286,7 @@ def _client(authorization: Authorization | None, *, ipv4_only: bool) -> httpx.Cl
             trust_env=False,
             follow_redirects=False,
             transport=httpx.HTTPTransport(
-                verify=tls_context(authorization.tls if authorization else None),
+                verify=tls_context(authorization.authority if authorization else ""),
                 trust_env=False,
                 local_address="0.0.0.0" if ipv4_only else None,  # noqa: S104 - any address, of IPv4
             ),

@@ -13,6 +13,14 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 BUDGET_BYTES = 150_000_000
+AWS = """
+[authorizations.gateway]
+type = "aws"
+access_key = "env:A"
+secret_key = "env:B"
+region = "eu-central-1"
+service = "execute-api"
+"""
 FLOWER = """
 [flower]
 password = "env:SEGRELAY_FLOWER_PASSWORD"
@@ -135,3 +143,19 @@ def test_an_extra_that_is_missing_is_named_with_the_command_that_installs_it(
         assert done.returncode == 2, (words, done.stdout, done.stderr)
         assert f"pip install 'segrelay[{extra}]'" in done.stderr + done.stdout, (words, done.stderr)
         assert "Traceback" not in done.stderr
+
+
+def test_a_configuration_that_signs_for_aws_names_the_extra_at_its_check_and_at_the_start(
+    installed: Path, folder: Path
+) -> None:
+    assert run(installed, folder, "init", ".").returncode == 0
+    with (folder / "segrelay.toml").open("a") as file:
+        file.write(AWS)
+
+    for words in (("config", "check"), ("worker",)):
+        done = run(installed, folder, *words)
+
+        assert done.returncode != 0
+        said = done.stderr + done.stdout
+        assert 'authorizations.gateway.type: "aws" needs an extra that is not installed' in said
+        assert "pip install 'segrelay[s3]'" in said

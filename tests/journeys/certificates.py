@@ -1,4 +1,4 @@
-"""Certificates of nobody: an authority, a server on this machine, and a client."""
+"""Certificates of nobody: an authority, and a server on this machine."""
 
 import datetime as dt
 import ipaddress
@@ -13,7 +13,7 @@ DAY = dt.timedelta(days=1)
 
 
 def write_certificates(folder, *, server_valid=(-DAY, DAY), server_signs_itself=False):
-    """Write `authority.pem`, `server.pem` and `client.pem`, the last two with their keys.
+    """Write `authority.pem`, and `server.pem` with its key.
 
     Args:
         server_valid: The begin and end of the server's certificate, from now.
@@ -21,27 +21,23 @@ def write_certificates(folder, *, server_valid=(-DAY, DAY), server_signs_itself=
     authority_key, name = ec.generate_private_key(ec.SECP256R1()), _name("An authority of nobody")
     authority = _signed(name, authority_key, name, authority_key, is_authority=True)
     (folder / "authority.pem").write_bytes(_pem(authority))
-    for who in ("server", "client"):
-        key = ec.generate_private_key(ec.SECP256R1())
-        issuer, issuer_key = (name, authority_key)
-        if who == "server" and server_signs_itself:
-            issuer, issuer_key = _name(who), key
-        valid = server_valid if who == "server" else (-DAY, DAY)
-        certificate = _signed(_name(who), key, issuer, issuer_key, is_authority=False, valid=valid)
-        text = key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        (folder / f"{who}.pem").write_bytes(_pem(certificate) + text)
+    key = ec.generate_private_key(ec.SECP256R1())
+    issuer, issuer_key = (_name("server"), key) if server_signs_itself else (name, authority_key)
+    certificate = _signed(
+        _name("server"), key, issuer, issuer_key, is_authority=False, valid=server_valid
+    )
+    text = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    (folder / "server.pem").write_bytes(_pem(certificate) + text)
 
 
 def server_context(folder):
-    """Return what secures a server that wants a certificate of its clients."""
+    """Return what secures a server."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "server.pem")
-    context.load_verify_locations(folder / "authority.pem")
-    context.verify_mode = ssl.CERT_REQUIRED
     return context
 
 

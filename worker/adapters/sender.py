@@ -26,15 +26,14 @@ import httpcore
 import httpx
 
 from segrelay.worker.contract.connections import CONNECT_SECONDS, tls_context, why_no_answer
-from segrelay.worker.contract.settings.authorizations import Certificate
 from segrelay.worker.contract.settings.urls import (
     literal_address,
     refuse_address_reason,
     refuse_reason,
 )
-from segrelay.worker.core.verdicts import TokenReplaced
+from segrelay.worker.core.verdicts import TokenReplaced, Verdict
 from segrelay.worker.destinations.api import Answer
-from segrelay.worker.destinations.oauth2 import AccessToken, Tokens, with_token
+from segrelay.worker.destinations.oauth2 import Granted, with_token
 from segrelay.worker.destinations.sending import (
     NoAnswer,
     NoToken,
@@ -47,6 +46,63 @@ from segrelay.worker.destinations.sending import (
 from segrelay.worker.errors import ConfigurationInvalid
 
 _UNAUTHORIZED: Final = 401
+_ASK_AGAIN_SECONDS: Final = 1.0
+"""The least time between two requests for a token after one that brought none."""
+
+
+AskToken = Callable[[], Awaitable[Granted | Verdict]]
+"""Asks the endpoint of an authorization for a token."""
+
+
+class ProcessToken:
+    """The token of one authorization in the memory of this process.
+
+    Args:
+        ask: Asks for a token.
+        monotonic: Seconds that never go back.
+    """
+
+    def __init__(self, ask: AskToken, monotonic: Callable[[], float]) -> None:
+        self._ask = ask
+        self._monotonic = monotonic
+        self._turn = asyncio.Lock()
+        self._answer: str | Verdict = ""
+        self._ask_at = self._ends_at = 0.0
+        self._replaces_refused = False
+
+    async def token(self) -> str | Verdict:
+        """Return the token, or why there is none; one request at a time asks for the next."""
+        async with self._turn:
+            if self._monotonic() < self._ask_at:
+                return self._answer
+            granted, now = await self._ask(), self._monotonic()
+            self._ask_at = now + _ASK_AGAIN_SECONDS
+            if isinstance(granted, Granted):
+                self._answer = granted.token
+                self._ask_at, self._ends_at = (
+                    now + granted.renewed_after_seconds,
+                    now + granted.seconds,
+                )
+            elif now >= self._ends_at:
+                self._answer = granted
+            return self._answer
+
+    def refused(self, token: str) -> bool:
+        """Forget a token that was refused; return whether another one is worth a try.
+
+        One that replaced a refused token and was never accepted is the last: a revoked client would
+        ask for tokens for ever.
+        """
+        if token != self._answer:
+            return True
+        self._answer, self._ask_at, self._ends_at = "", 0.0, 0.0
+        is_worth_it, self._replaces_refused = not self._replaces_refused, True
+        return is_worth_it
+
+    def accepted(self, token: str) -> None:
+        """Remember that a request with a token was taken."""
+        if token == self._answer:
+            self._replaces_refused = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +117,7 @@ class AuthorizedSender:
     """
 
     sender: Sender
-    tokens: Mapping[str, Tokens]
+    tokens: Mapping[str, ProcessToken]
 
     async def send(
         self, request: OutgoingRequest, deadline_seconds: float, permit: Permit = granted
@@ -71,20 +127,20 @@ class AuthorizedSender:
             return await self.sender.send(request, deadline_seconds, permit)
         tokens = self.tokens[request.authorization]
         token = await tokens.token()
-        if not isinstance(token, AccessToken):
+        if not isinstance(token, str):
             return NoToken(Silence.TOKEN, possibly_applied=False, means=token)
         complete = replace(
             request,
-            headers=with_token(request.headers, token.text),
-            params=with_token(request.params, token.text),
+            headers=with_token(request.headers, token),
+            params=with_token(request.params, token),
         )
         answer = await self.sender.send(complete, deadline_seconds, permit)
-        if isinstance(answer, Answer) and answer.status == _UNAUTHORIZED:
-            if await tokens.refused(token):
-                return NoToken(Silence.TOKEN, possibly_applied=False, means=TokenReplaced())
+        if not isinstance(answer, Answer):
             return answer
-        if isinstance(answer, Answer) and answer.status in _SUCCESS:
-            await tokens.accepted(token)
+        if answer.status == _UNAUTHORIZED and tokens.refused(token):
+            return NoToken(Silence.TOKEN, possibly_applied=False, means=TokenReplaced())
+        if answer.status in _SUCCESS:
+            tokens.accepted(token)
         return answer
 
     async def close(self) -> None:
@@ -275,14 +331,14 @@ _HEADERS: Final = {
 }
 
 
-ConnectionRules = tuple[tuple[str, ...] | None, Certificate | None]
-"""The networks that are allowed beside public addresses, and the files for TLS connections."""
+ConnectionRules = tuple[tuple[str, ...] | None, str]
+"""The networks that are allowed beside public addresses, and the file of a private authority."""
 
 
 class HttpSender:
     """Sends requests over HTTP from one event loop; see `worker.destinations.sending.Sender`.
 
-    Each rule about addresses, and each certificate, has connections of its own.
+    Each rule about addresses, and each private authority, has connections of its own.
 
     Proxies and credentials that the environment names are not used, and redirects not followed.
 
@@ -304,7 +360,7 @@ class HttpSender:
         self._connections = connections
         self._ipv4_only = ipv4_only
         self._clients: dict[ConnectionRules, httpx.AsyncClient] = {}
-        self._client((None, None))  # made here, its 30 ms are not those of a first request
+        self._client((None, ""))  # made here, its 30 ms are not those of a first request
 
     async def send(
         self, request: OutgoingRequest, deadline_seconds: float, permit: Permit = granted
@@ -312,7 +368,7 @@ class HttpSender:
         """Send one request and read its answer; see `Sender.send`."""
         refuse(request)
         progress = _Progress(permit)
-        client = self._client((request.networks, request.tls))
+        client = self._client((request.networks, request.authority))
         outgoing = _build(client, request, progress)
         try:
             await _exchange_in_time(client, outgoing, progress, deadline_seconds)
@@ -349,8 +405,8 @@ class HttpSender:
         return self._clients[connection]
 
     def _transport(self, connection: ConnectionRules) -> httpx.AsyncHTTPTransport:
-        networks, tls = connection
-        ssl_context = tls_context(tls)
+        networks, authority = connection
+        ssl_context = tls_context(authority)
         local_address = "0.0.0.0" if self._ipv4_only else None  # noqa: S104 - any, of IPv4
         transport = httpx.AsyncHTTPTransport(verify=ssl_context, trust_env=False)
         guarded = None

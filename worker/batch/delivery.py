@@ -23,7 +23,6 @@ from segrelay.worker.contract.events import (
 from segrelay.worker.contract.keys import PartitionKeys, outcome_field, split_stream_name
 from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.protection import DEAD_LETTERS, PROTECTION
-from segrelay.worker.contract.settings.authorizations import Certificate
 from segrelay.worker.contract.words import Death, Direction, Skip
 from segrelay.worker.core.ledger import with_delivered, with_tried, with_whole_list
 from segrelay.worker.core.messages import normalise_message
@@ -55,7 +54,7 @@ class LoadedTrigger:
             "" = it can.
         token_of: The authorization whose token requests carry; "" = none.
         envelope: Makes a whole body of its array of results; None = no template does.
-        tls: The files with which connections are secured.
+        authority: The file of the private authority that the endpoint's certificate is signed by.
         read_back_below: The names of what is sent are kept, for reading back, of the people with a
             digest whose last byte is below this; 256 = all, 0 = nobody.
         edition: A fingerprint of all that decides what it sends: templates and configuration.
@@ -75,7 +74,7 @@ class LoadedTrigger:
     engine: Engine = "auto"
     stopped: str = ""
     token_of: str = ""
-    tls: Certificate | None = None
+    authority: str = ""
     envelope: Template | None = None
     read_back_below: int = 0
     edition: str = ""

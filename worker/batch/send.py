@@ -393,19 +393,20 @@ class BatchSender:
             for delivery in request.deliveries
         )
         headers = trigger.api.headers(deliveries, request.deliveries[0].shaped.root)
-        signature = trigger.api.signature(
-            request.url, headers, request.body, self.batch.state.now_ms() // 1000
-        )
         return OutgoingRequest(
             request.url,
-            {**headers, **trigger.headers, **signature},
+            {
+                **headers,
+                **trigger.headers,
+                **trigger.api.signature(request.url, request.body),
+            },
             trigger.params,
             request.body,
             trigger.api_name,
             trigger.api.method,
             trigger.api.networks,
             trigger.token_of,
-            trigger.tls,
+            trigger.authority,
         )
 
     def _refuse_unsent(self, request: Request, message: str) -> None:

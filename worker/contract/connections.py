@@ -1,7 +1,7 @@
 """HTTP connections: what secures them, and in words why one failed.
 
-Every client of ours takes its TLS context from here, so that the files of an authorization count
-wherever something is sent with it.
+Every client of ours takes its TLS context from here, so that the authority of an authorization
+counts wherever something is sent with it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from segrelay.worker.contract.deferred import deferred
-from segrelay.worker.contract.settings.authorizations import Certificate
 from segrelay.worker.errors import ConfigurationInvalid
 
 if TYPE_CHECKING:
@@ -42,10 +41,6 @@ _TLS_REASONS: Final[Mapping[str, str]] = {
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it asks for a client certificate",
     "SSLV3_ALERT_HANDSHAKE_FAILURE": "it refuses the TLS handshake (a client certificate?)",
     "UNEXPECTED_EOF_WHILE_READING": "it closed the connection in TLS (a client certificate?)",
-    "TLSV1_ALERT_UNKNOWN_CA": "it does not trust our client certificate",
-    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "our client certificate has expired",
-    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "it does not accept our client certificate",
-    "SSLV3_ALERT_BAD_CERTIFICATE": "it does not accept our client certificate",
     "TLSV1_ALERT_PROTOCOL_VERSION": "it speaks no version of TLS that we do",
 }
 _SYSTEM_ERRORS: Final[Mapping[int, str]] = {
@@ -59,26 +54,24 @@ _SYSTEM_ERRORS: Final[Mapping[int, str]] = {
 
 
 @cache
-def tls_context(tls: Certificate | None = None) -> ssl.SSLContext:
+def tls_context(authority: str = "") -> ssl.SSLContext:
     """Return the TLS context of connections; it takes 10 ms to make.
 
+    Args:
+        authority: The file of a private authority that is trusted too; "" = there is none.
+
     Raises:
-        ConfigurationInvalid: The files hold no certificate or key, or do not belong together.
+        ConfigurationInvalid: The file holds no certificate.
     """
     context = httpx.create_ssl_context(trust_env=False)
-    if tls is None:
-        return context
-    try:
-        if tls.authority:
-            context.load_verify_locations(tls.authority)
-        if tls.certificate:
-            context.load_cert_chain(tls.certificate, tls.key or None, password="")
-    except (OSError, ValueError) as error:
-        raise ConfigurationInvalid(
-            f"Not sent: the certificate, key or authority of the authorization can't be used"
-            f" ({getattr(error, 'reason', None) or type(error).__name__}); each has to be PEM, and"
-            " the key without a password."
-        ) from None
+    if authority:
+        try:
+            context.load_verify_locations(authority)
+        except (OSError, ValueError) as error:
+            raise ConfigurationInvalid(
+                "Not sent: the authority of the authorization can't be used"
+                f" ({getattr(error, 'reason', None) or type(error).__name__}); it has to be PEM."
+            ) from None
     return context
 
 

@@ -62,7 +62,6 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | `{responses:d}:wakeup` | string | a step of it was woken and has not begun |
 | `{readback:d}` | hash | reading people back from Insider; fields as of a sync |
 | `{readback:d}:wakeup` | string | a step of it was woken and has not begun |
-| `{token:NAME:PRINT}` | hash | the token of an authorization, sealed; see `token_take.lua` |
 | `{console}:tries:DIGEST` | string | tries to sign in from an address; see `sign_in_try.lua` |
 | `{gate:ID}` | hash | the gate of one host and authorization; see `_gate.lua` |
 | `{quarantine}:…` | | \* what could not be placed |
@@ -266,11 +265,6 @@ def read_back(destination_id: str) -> str:
 def wakeup(key: str) -> str:
     """Return the key of the wake-up for the steps of a sync, a response export or a renaming."""
     return f"{key}:wakeup"
-
-
-def token(authorization: str, fingerprint: str) -> str:
-    """Return the key of the token of an authorization with certain credentials."""
-    return f"{{token:{authorization}:{fingerprint}}}"
 
 
 def quarantine(part: str) -> str:

@@ -131,17 +131,13 @@ class Api(ABC):
     def signature(
         self,
         url: str,  # noqa: ARG002
-        headers: Mapping[str, str],  # noqa: ARG002
         body: bytes,  # noqa: ARG002
-        unix_seconds: int,  # noqa: ARG002
     ) -> Mapping[str, str]:
         """Return the headers that sign a request; none where it is not signed.
 
         Args:
             url: The request's, absolute.
-            headers: The others of the request.
             body: As it is sent.
-            unix_seconds: Now.
         """
         return {}
 

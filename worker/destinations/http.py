@@ -30,7 +30,7 @@ from segrelay.worker.destinations.api import (
     ShapingRules,
     classify_status,
 )
-from segrelay.worker.destinations.signing import Signed, signed, signed_for_aws
+from segrelay.worker.destinations.signing import signed_for_aws
 
 _HASHES: Final = ("md5", "sha1", "sha256")
 """The digests under which endpoints take identifiers."""
@@ -161,20 +161,11 @@ class HttpApi(Api):
         key = hashlib.sha256("\n".join(deliveries).encode()).hexdigest()[:_KEY_CHARACTERS]
         return {**headers, self.requests.idempotency_header: key}
 
-    def signature(
-        self, url: str, headers: Mapping[str, str], body: bytes, unix_seconds: int
-    ) -> Mapping[str, str]:
+    def signature(self, url: str, body: bytes) -> Mapping[str, str]:
         """Return the headers that sign a request."""
-        if not (self.requests.sign or self.authorization):
+        if not self.authorization:
             return {}
-        key = headers.get(self.requests.idempotency_header, "")
-        request = Signed(self.method, url, body, key, unix_seconds)
-        made: dict[str, str] = {}
-        if self.requests.sign:
-            made |= signed(self.requests.sign, request)
-        if self.authorization:
-            made |= signed_for_aws(self.authorization, request)
-        return made
+        return signed_for_aws(self.authorization, self.method, url, body)
 
     def shape(
         self,

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from segrelay.worker.contract.settings.authorizations import Certificate
 from segrelay.worker.core.verdicts import Failed, Verdict
 from segrelay.worker.destinations.api import Answer
 
@@ -25,7 +24,8 @@ class OutgoingRequest:
         networks: The networks that may be connected to beside public addresses; None = any.
         authorization: The authorization whose token stands for `{token}` in headers and
             parameters; "" = none does.
-        tls: The files with which the connection is secured.
+        authority: The file with the certificate of the private authority that signed the
+            endpoint's; "" = none did.
     """
 
     url: str = field(repr=False)
@@ -36,7 +36,7 @@ class OutgoingRequest:
     method: str = "POST"
     networks: tuple[str, ...] | None = None
     authorization: str = ""
-    tls: Certificate | None = None
+    authority: str = ""
 
 
 class Silence(StrEnum):

@@ -418,6 +418,6 @@ def _loaded_trigger(
         engine=trigger.engine,
         stopped=stopped,
         token_of=authorization.name if authorization and authorization.uses_token else "",
-        tls=authorization.tls if authorization else None,
+        authority=authorization.authority if authorization else "",
         read_back_below=_read_back_below(destination),
     )

@@ -8,7 +8,6 @@ import gc
 import os
 import random
 import socket
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -34,8 +33,7 @@ from segrelay.worker.adapters.redis.shared_keys import (
     Standing,
 )
 from segrelay.worker.adapters.redis.taps import sending_records
-from segrelay.worker.adapters.redis.tokens import ASKING_SECONDS, RedisTokens
-from segrelay.worker.adapters.sender import AuthorizedSender, HttpSender
+from segrelay.worker.adapters.sender import AuthorizedSender, HttpSender, ProcessToken
 from segrelay.worker.batch.batch import CanaryShares
 from segrelay.worker.batch.read import BATCH_ENTRIES
 from segrelay.worker.batch.responses import Responses, ResponseStream
@@ -74,6 +72,8 @@ QUEUED_SECONDS: Final = 0.1
 
 A call that was sent a moment ago is on its way to a process that is free.
 """
+_ASKING_SECONDS: Final = 5.0
+"""Seconds within which the endpoint for tokens has to answer."""
 LOG: Final = structlog.get_logger()
 
 
@@ -397,7 +397,7 @@ def runtime_for(settings: Settings, loaded: Loaded | None = None) -> Runtime:
         lease_keeper=LeaseKeeper(connect(url, timeout_seconds=1.0)),
         renderer=ProcessRenderer(loaded.renderer),
         numbers=numbers,
-        sender=_sender(settings, client),
+        sender=_sender(settings),
         dead_letter_limit=DeadLetterLimit(
             client,
             settings=settings.redis,
@@ -437,22 +437,19 @@ def _responses(settings: Settings) -> Responses:
     return Responses(streams, settings.delivery.identity)
 
 
-def _sender(settings: Settings, client: AsyncRedis) -> Sender:
+def _sender(settings: Settings) -> Sender:
     """Return the sender; it gets a token first where an authorization needs one."""
     sender = HttpSender(
         connections=max(16, settings.delivery.in_flight), ipv4_only=settings.delivery.ipv4_only
     )
     tokens = {
-        name: RedisTokens(
-            client, authorization, partial(_ask, sender, authorization), monotonic=boottime_seconds
-        )
+        name: ProcessToken(partial(_ask, sender, authorization), boottime_seconds)
         for name, authorization in settings.authorizations.items()
         if authorization.uses_token and authorization.is_set
     }
     return AuthorizedSender(sender, tokens) if tokens else sender
 
 
-async def _ask(sender: Sender, authorization: Authorization, refresh: str) -> Granted | Verdict:
-    request = token_request(authorization, int(time.time()), refresh)
-    answer = await sender.send(request, ASKING_SECONDS)
-    return read_grant(answer, authorization, request)
+async def _ask(sender: Sender, authorization: Authorization) -> Granted | Verdict:
+    answer = await sender.send(token_request(authorization), _ASKING_SECONDS)
+    return read_grant(answer, authorization)

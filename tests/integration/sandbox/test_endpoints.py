@@ -1,6 +1,5 @@
 """The sandbox as every destination: what it checks, what it answers, and its commands."""
 
-import hmac
 import json
 import time
 
@@ -13,12 +12,9 @@ from segrelay.ops.main import app
 from segrelay.ops.sandbox import SandboxProcess
 from segrelay.worker.contract.settings import load_settings
 
-SIGN = {"secret": "s", "timestamp_header": "X-Timestamp"}
 SWITCHES = {
     "endpoints": {
         "crm": {"token": True},
-        "hook": {"sign": [SIGN]},
-        "hub": {"sign": [{"secret": "s", "value": "t={timestamp},v1={signature}"}]},
         "few": {"per_minute": 2},
         "small": {"most": 2, "at": "events"},
         "counts": {"at": "events", "taken": "received"},
@@ -70,22 +66,6 @@ def test_an_endpoint_takes_only_a_token_that_the_sandbox_issued_and_that_is_good
     assert statuses == [200, 200, 401, 401]
     assert token(client, client_secret="").status_code == 401
     assert token(client, grant_type="password").json() == {"error": "unsupported_grant_type"}
-
-
-@pytest.mark.parametrize("name", ["hook", "hub"])
-def test_an_endpoint_takes_only_what_is_signed(client, name):
-    body = b'{"a":1}'
-    right = hmac.digest(b"s", b"17." + body, "sha256").hex()
-
-    def sent(signature):
-        headers = {"X-Signature": signature, "X-Timestamp": "17"}
-        if name == "hub":
-            headers = {"X-Signature": f"t=17,v1={signature}"}
-        return client.post(f"/to/{name}", content=body, headers=headers).status_code
-
-    assert sent(right) == 200
-    assert sent(right.replace(right[0], "0" if right[0] != "0" else "1")) == 401
-    assert client.post(f"/to/{name}", content=body).status_code == 401
 
 
 def test_an_endpoint_has_limits(client):

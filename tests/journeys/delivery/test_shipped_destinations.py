@@ -21,7 +21,7 @@ from tests.journeys.play import (
 from tests.waiting import until
 
 PAGE = Path(__file__).parents[3] / "docs/destinations.md"
-NAMES = ("braze", "customerio", "members", "klaviyo", "meta", "segment", "slack", "hook", "ansira")
+NAMES = ("braze", "customerio", "members", "klaviyo", "meta", "segment", "slack", "ansira")
 PEOPLE = 80
 """More than Braze takes in a request; the sandbox keeps no more than 1,000 requests."""
 BLOCK = re.compile(r"```toml\n(.*?)```", re.DOTALL)
@@ -70,7 +70,6 @@ REFUSALS = {
     "meta": (400, {"error": {"message": "the plan is unknown", "code": 100}}),
     "segment": (400, {"message": "the plan is unknown"}),
     "slack": (400, "the plan is unknown"),
-    "hook": (422, {"detail": "the plan is unknown"}),
     "ansira": (422, {"error": "x", "message": "the plan is unknown"}),
 }
 
@@ -83,8 +82,6 @@ def rig(tmp_path_factory):
     limits["customerio"] |= {"most": 1_000, "at": "ids"}
     limits["meta"] |= {"most": 1_000, "at": "data", "taken": "events_received"}
     limits["segment"] |= {"most": 100, "at": "batch"}
-    sign = {"secret": "a-secret-of-nobody", "timestamp_header": "X-Timestamp"}
-    limits["hook"] |= {"sign": [sign]}
     limits["ansira"] |= {"token": True}
     with Rig(
         tmp_path_factory.mktemp("shipped"),
@@ -139,7 +136,7 @@ def _people_are_in_arrays(came):
     assert len(_each(came, "segment", "batch")) == PEOPLE + PEOPLE // 8
     assert len(came["klaviyo"]) == PEOPLE + PEOPLE // 8
     assert {one["headers"]["revision"] for one in came["klaviyo"]} == {"2025-01-15"}
-    assert len(came["slack"]) == len(came["hook"]) == len(came["ansira"]) == PEOPLE
+    assert len(came["slack"]) == len(came["ansira"]) == PEOPLE
 
 
 def _each(came, name, key):

@@ -168,10 +168,8 @@ class Settings(Frozen):
         authorization = self.authorization_of(self.destinations[trigger.destination])
         if authorization:
             authorization.reveal()
-        sign = self.http_of(trigger).sign
-        for secret in (trigger.url.secret, sign and sign.secret):
-            if secret:
-                secret.reveal()
+        if trigger.url.secret:
+            trigger.url.secret.reveal()
 
     def template_of(self, trigger: Trigger) -> str:
         """Return the name of the template, or templates, of a trigger.

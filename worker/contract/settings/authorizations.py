@@ -6,13 +6,13 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal
 
 import orjson
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, ValidationInfo
 
-from segrelay.worker.contract.settings.http import Hmac, key_of
 from segrelay.worker.contract.settings.problems import Problem, location_of
 from segrelay.worker.contract.settings.sections import Section
 from segrelay.worker.contract.settings.urls import refuse_reason, without_query
@@ -37,8 +37,8 @@ _OUR_HEADERS: Final = frozenset(
 )
 _OWN: Final[Mapping[str, tuple[str, ...]]] = {
     "oauth2": (
-        "token_url", "grant", "client_id", "client_secret", "refresh_token", "private_key",
-        "key_id", "subject", "scope", "audience", "extra", "credentials", "request",
+        "token_url", "client_id", "client_secret", "scope", "audience", "extra", "credentials",
+        "request",
     ),
     "basic": ("user", "password"),
     "aws": ("access_key", "secret_key", "session_token", "region", "service"),
@@ -47,33 +47,12 @@ _OWN: Final[Mapping[str, tuple[str, ...]]] = {
 _NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
     "headers": (),
     "basic": ("user",),
-    "oauth2": ("token_url", "client_id"),
+    "oauth2": ("token_url", "client_id", "client_secret"),
     "aws": ("access_key", "secret_key", "region", "service"),
 }
-_OF_GRANTS: Final[Mapping[str, str]] = {
-    "client_credentials": "client_secret",
-    "refresh_token": "refresh_token",
-    "jwt": "private_key",
-}
 SECRETS: Final = (
-    "user", "password", "client_id", "client_secret", "refresh_token", "private_key",
-    "access_key", "secret_key", "session_token",
+    "user", "password", "client_id", "client_secret", "access_key", "secret_key", "session_token",
 )  # fmt: skip
-PLACEHOLDER: Final = re.compile(r"\{[^{}]*\}")
-
-
-class Certificate(NamedTuple):
-    """The files for the TLS connections of an authorization; an empty name means none.
-
-    Attributes:
-        certificate: The proof of who we are.
-        key: Its private key.
-        authority: The signer of the other side's certificate.
-    """
-
-    certificate: str = ""
-    key: str = ""
-    authority: str = ""
 
 
 def _token_url(value: str) -> str:
@@ -100,25 +79,6 @@ def _readable(value: Any, info: ValidationInfo) -> Any:
 ReadableFile = Annotated[str, BeforeValidator(_readable)]
 
 
-class ComputedParameter(Hmac):
-    """A URL parameter that signs others."""
-
-    of: str = Field(min_length=1)
-    """The signed text; `{access_token}` stands for the parameter `access_token`, and so on."""
-
-    def text_for(self, parameters: Mapping[str, str]) -> str:
-        """Return the value of the parameter.
-
-        Args:
-            parameters: The parameters that `of` may name.
-
-        Raises:
-            ConfigurationInvalid: The secret is not set.
-        """
-        signed = PLACEHOLDER.sub(lambda found: parameters.get(found[0][1:-1], ""), self.of)
-        return self.text(signed.encode())
-
-
 class Authorization(Section):
     """The credentials that a destination asks for."""
 
@@ -134,34 +94,20 @@ class Authorization(Section):
     parameters: Mapping[str, SecretValue] = {}
     """URL parameters that go with every request; they are never logged. `{token}` stands for the
     token."""
-    computed: Mapping[str, ComputedParameter] = {}
-    """URL parameters that are computed from others, such as Meta's `appsecret_proof`."""
     user: SecretValue | None = None
     """`basic`: the user's name."""
     password: SecretValue | None = None
     """`basic`: the password, if there is one."""
     token_url: Annotated[str, AfterValidator(_token_url), PlainSerializer(without_query)] = ""
     """`oauth2`: the URL at which a token is requested."""
-    grant: Literal["client_credentials", "refresh_token", "jwt"] = "client_credentials"
-    """`oauth2`: what the request for a token shows: `client_secret`, a `refresh_token` that was got
-    before, or a JWT that `private_key` signs, as for service accounts of Google."""
     client_id: SecretValue | None = None
-    """`oauth2`: the id of the client that requests a token; for `jwt`, the issuer of the JWT."""
+    """`oauth2`: the id of the client that requests a token."""
     client_secret: SecretValue | None = None
     """`oauth2`: the secret of that client."""
-    refresh_token: SecretValue | None = None
-    """`oauth2`: the token that is exchanged for tokens. If an answer brings another one, that one
-    is used from then on, until the configuration has a new one."""
-    private_key: SecretValue | None = None
-    """`oauth2`: the RSA key that signs the JWT (RS256), in PEM, such as `file:service.pem`."""
-    key_id: str = ""
-    """`oauth2`: the id of the private key, if the endpoint asks for it."""
-    subject: str = ""
-    """`oauth2`: the user for whom the JWT asks."""
     scope: str = ""
     """`oauth2`: the scope to request for the token."""
     audience: str = ""
-    """`oauth2`: the audience to request for the token; of a JWT, if it is not `token_url`."""
+    """`oauth2`: the audience to request for the token."""
     extra: Mapping[str, SecretValue] = {}
     """`oauth2`: further parameters of the request for a token."""
     credentials: Literal["body", "basic"] = "body"
@@ -179,12 +125,9 @@ class Authorization(Section):
     """`aws`: the region, such as `eu-central-1`."""
     service: str = ""
     """`aws`: the name by which the service signs, such as `execute-api`."""
-    certificate: ReadableFile = ""
-    """A client certificate, as a PEM file, relative to the configuration."""
-    key: ReadableFile = ""
-    """The private key of the certificate, unless the same file holds it."""
     authority: ReadableFile = ""
-    """The certificate of the authority that signed the endpoint's certificate, if it is private."""
+    """The certificate of the authority that signed the endpoint's certificate, if it is private: a
+    PEM file, relative to the configuration."""
 
     def secrets(self) -> Iterator[tuple[str, Secret]]:
         """Yield every secret with its place in the table, except values that hold `{token}`."""
@@ -192,8 +135,6 @@ class Authorization(Section):
             for key, secret in getattr(self, table).items():
                 if secret.origin != LITERAL or TOKEN not in (secret.value or ""):
                     yield location_of((table, key)), secret
-        for name, computed in self.computed.items():
-            yield location_of(("computed", name, "secret")), computed.secret
         for name in SECRETS:
             if getattr(self, name) is not None:
                 yield name, getattr(self, name)
@@ -222,12 +163,6 @@ class Authorization(Section):
         """Say whether each request is signed with the credentials."""
         return self.type == "aws"
 
-    @property
-    def tls(self) -> Certificate | None:
-        """Return the files for TLS connections, or None if there are none."""
-        files = Certificate(self.certificate, self.key, self.authority)
-        return files if any(files) else None
-
     def revealed_headers(self) -> dict[str, str]:
         """Return the headers with the values of their secrets; `{token}` is not replaced yet.
 
@@ -244,8 +179,7 @@ class Authorization(Section):
 
     def revealed_parameters(self) -> dict[str, str]:
         """Return the URL parameters with the values of their secrets; `{token}` is not replaced."""
-        given = {name: secret.reveal() for name, secret in self.parameters.items()}
-        return given | {name: each.text_for(given) for name, each in self.computed.items()}
+        return {name: secret.reveal() for name, secret in self.parameters.items()}
 
     def _templates(self) -> Iterator[str]:
         for secret in (*self.headers.values(), *self.parameters.values()):
@@ -272,64 +206,18 @@ def problems_of_authorization(authorization: Authorization) -> Iterator[Problem]
     for header, secret in authorization.headers.items():
         yield from _of_header(location_of((*path, "headers", header)), header, secret)
     kind = authorization.type
-    needed = _NEEDED[kind]
-    if kind == "oauth2":
-        needed += (_OF_GRANTS[authorization.grant],)
-    for name in needed:
+    for name in _NEEDED[kind]:
         if not getattr(authorization, name):
-            is_of_grant = name in _OF_GRANTS.values()
-            of = f'grant = "{authorization.grant}"' if is_of_grant else f'type = "{kind}"'
-            yield Problem(location_of((*path, name)), f"is needed for {of}")
+            yield Problem(location_of((*path, name)), f'is needed for type = "{kind}"')
     for other, names in _OWN.items():
         for name in names if other != kind else ():
             if name in authorization.model_fields_set:
                 yield Problem(location_of((*path, name)), f'is for type = "{other}" only')
-    if kind == "aws" and (authorization.parameters or authorization.computed):
+    if kind == "aws" and authorization.parameters:
         yield Problem(location_of((*path, "parameters")), 'can\'t be signed with type = "aws"')
-    yield from _of_computed(authorization, path)
-    yield from _of_private_key(authorization, path)
-    if authorization.key and not authorization.certificate:
-        yield Problem(location_of((*path, "key")), "needs a certificate")
-
-
-def _of_computed(authorization: Authorization, path: tuple[str, ...]) -> Iterator[Problem]:
-    known = [f"{{{name}}}" for name in authorization.parameters]
-    for name, each in authorization.computed.items():
-        here = (*path, "computed", name)
-        if name in authorization.parameters:
-            yield Problem(location_of(here), "stands in parameters too")
-        for unknown in dict.fromkeys(PLACEHOLDER.findall(each.of)):
-            if unknown not in known:
-                hint = f"there are {', '.join(known)}" if known else "there are no parameters"
-                yield Problem(location_of((*here, "of")), f"{unknown} stands for nothing", hint)
-        for parameter, secret in authorization.parameters.items():
-            if f"{{{parameter}}}" in each.of and TOKEN in (secret.value or ""):
-                yield Problem(location_of((*here, "of")), "can't sign a token that changes")
-        yield from problem_of_secret(each, location_of((*here, "secret")))
-
-
-def problem_of_secret(hmac: Hmac, location: str) -> Iterator[Problem]:
-    """Yield a problem if the secret of a signature is not written in its encoding."""
-    if hmac.secret.value and key_of(hmac.secret.value, hmac.secret_encoding) is None:
-        yield Problem(location, f"{hmac.secret.origin} is no {hmac.secret_encoding}")
-
-
-def _of_private_key(authorization: Authorization, path: tuple[str, ...]) -> Iterator[Problem]:
-    secret = authorization.private_key
-    if secret is None or not secret.value:
-        return
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey  # noqa: PLC0415 - slow
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
-
-    try:
-        key = load_pem_private_key(secret.value.encode(), None)
-    except (ValueError, TypeError):
-        key = None
-    if not isinstance(key, RSAPrivateKey):
-        yield Problem(location_of((*path, "private_key")),
-                      f"{secret.origin} is no private RSA key in PEM, without a password",
-                      "of Google's JSON file, write the text of private_key into a file of its own"
-                      )  # fmt: skip
+    if kind == "aws" and find_spec("botocore") is None:
+        yield Problem(location_of((*path, "type")), '"aws" needs an extra that is not installed',
+                      "pip install 'segrelay[s3]'")  # fmt: skip
 
 
 def _of_header(location: str, header: str, secret: Secret) -> Iterator[Problem]:

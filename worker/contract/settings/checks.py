@@ -15,16 +15,12 @@ from urllib.parse import urlsplit
 from segrelay.worker.contract.protection import key_problem
 from segrelay.worker.contract.settings.authorizations import (
     PARTNER_NAME,
-    PLACEHOLDER,
     REQUEST_TOKEN,
-    Authorization,
-    problem_of_secret,
     problems_of_authorization,
 )
 from segrelay.worker.contract.settings.http import (
     Failures,
     HttpRequests,
-    Signature,
     TemplateChoice,
 )
 from segrelay.worker.contract.settings.problems import Problem, did_you_mean, location_of
@@ -208,8 +204,7 @@ def _problems_of_trigger(
     destination = draft.destinations.get(trigger.destination)
     if destination is not None:
         yield from _problem_of_url(trigger, destination)
-        authorization = draft.authorizations.get(destination.authorization)
-        yield from problems_of_requests(trigger, destination, authorization)
+        yield from problems_of_requests(trigger, destination)
     if draft.templates_folder.is_dir():
         yield from problems_of_templates(draft.templates_folder, trigger)
     if trigger.sample and not (draft.folder / trigger.sample).is_file():
@@ -294,10 +289,6 @@ def sending_secrets(draft: Settings) -> Iterator[tuple[str, Secret]]:
     for trigger in draft.triggers.values():
         if trigger.url.secret:
             yield location_of(("triggers", trigger.name, "url")), trigger.url.secret
-    for table, rows in (("destinations", draft.destinations), ("triggers", draft.triggers)):
-        for name, row in rows.items():
-            if row.http.sign:
-                yield location_of((table, name, "http", "sign", "secret")), row.http.sign.secret
 
 
 def other_secrets(draft: Settings) -> Iterator[tuple[str, Secret]]:
@@ -365,13 +356,9 @@ def problems_of_stable_id(
 
 
 HTTP_ONLY: Final = 'is for destinations with api = "http" only'
-_SIGNED_PARTS: Final = ("{timestamp}", "{id}", "{method}", "{path}", "{body}")
-_CHANGING_PARTS: Final = ("{timestamp}", "{id}", "{body}")
 
 
-def problems_of_requests(
-    trigger: Trigger, destination: Destination, authorization: Authorization | None
-) -> Iterator[Problem]:
+def problems_of_requests(trigger: Trigger, destination: Destination) -> Iterator[Problem]:
     """Yield the contradictions in how the requests of a trigger are made."""
     path = ("triggers", trigger.name)
     if destination.api != "http":
@@ -392,17 +379,6 @@ def problems_of_requests(
     if http.method == "GET" and trigger.template:
         yield Problem(location_of((*path, "template")), "makes a body, and a GET has none",
                       'leave it out, and write url = { template = "…" }')  # fmt: skip
-    if http.sign:
-        yield from _problems_of_signature(http.sign, (*path, "http", "sign"))
-        if "{id}" in http.sign.of and not http.idempotency_header:
-            yield Problem(location_of((*path, "http", "sign", "of")),
-                          "has {id}, but no header carries an id",
-                          'write idempotency_header = "webhook-id"')  # fmt: skip
-        added = authorization and (authorization.parameters or authorization.computed)
-        if "{path}" in http.sign.of and added:
-            yield Problem(location_of((*path, "http", "sign", "of")),
-                          "has {path}, to which the authorization's parameters are added later",
-                          "write these as headers, or leave {path} out")  # fmt: skip
 
 
 def _problems_of_failures(failures: Failures, path: Sequence[str]) -> Iterator[Problem]:
@@ -414,22 +390,6 @@ def _problems_of_failures(failures: Failures, path: Sequence[str]) -> Iterator[P
                       "tells positions, but of tells values: one of them has to go")  # fmt: skip
     if failures.succeeded and not failures.field:
         yield Problem(location_of((*path, "succeeded")), "needs a field whose values these are")
-
-
-def _problems_of_signature(sign: Signature, path: Sequence[str]) -> Iterator[Problem]:
-    yield from problem_of_secret(sign, location_of((*path, "secret")))
-    for key, text, known in (
-        ("of", sign.of, _SIGNED_PARTS), ("value", sign.value, ("{signature}", "{timestamp}")),
-    ):  # fmt: skip
-        for unknown in dict.fromkeys(PLACEHOLDER.findall(text)):
-            if unknown not in known:
-                hint = f"there are {', '.join(known)}"
-                yield Problem(location_of((*path, key)), f"{unknown} stands for nothing", hint)
-    if not any(part in sign.of for part in _CHANGING_PARTS):
-        yield Problem(location_of((*path, "of")),
-                      "signs the same for every request", "write {timestamp}.{body}")  # fmt: skip
-    if "{signature}" not in sign.value:
-        yield Problem(location_of((*path, "value")), "has no {signature}")
 
 
 def problems_of_templates(folder: Path, trigger: Trigger) -> Iterator[Problem]:
@@ -473,17 +433,10 @@ _LOCATIONS: Final[tuple[tuple[str, ...], ...]] = (
     ("authorizations", _ANY, "password"),
     ("authorizations", _ANY, "client_id"),
     ("authorizations", _ANY, "client_secret"),
-    ("authorizations", _ANY, "refresh_token"),
-    ("authorizations", _ANY, "private_key"),
     ("authorizations", _ANY, "access_key"),
     ("authorizations", _ANY, "secret_key"),
     ("authorizations", _ANY, "session_token"),
-    ("authorizations", _ANY, "computed", _ANY, "secret"),
-    ("authorizations", _ANY, "certificate"),
-    ("authorizations", _ANY, "key"),
     ("authorizations", _ANY, "authority"),
-    ("destinations", _ANY, "http", "sign", "secret"),
-    ("triggers", _ANY, "http", "sign", "secret"),
     ("triggers", _ANY, "url"),
     ("producer", "webhook", "secret"),
     ("protection", "key"),

@@ -5,8 +5,6 @@ The URL of a trigger is a text, a secret, or a template.
 
 from __future__ import annotations
 
-import base64
-import hmac
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +23,6 @@ from segrelay.worker.contract.settings.urls import host_problem, network
 from segrelay.worker.contract.settings.values import (
     Frozen,
     Secret,
-    SecretValue,
     TemplateName,
     Text,
     Whole,
@@ -156,57 +153,6 @@ class Failures(Frozen):
     too few, and the answer does not say which are missing, the array is halved."""
 
 
-class Hmac(Frozen):
-    """A keyed hash."""
-
-    algorithm: Literal["hmac-sha256", "hmac-sha512", "hmac-sha1"] = "hmac-sha256"
-    """The algorithm that computes the signature."""
-    secret: SecretValue
-    """The secret that both sides know."""
-    secret_encoding: Literal["text", "base64", "hex"] = "text"  # noqa: S105 - no secret
-    """The encoding of the secret. In front of `base64` there may be `whsec_`."""
-    encoding: Literal["hex", "base64"] = "hex"
-    """The encoding of the signature."""
-
-    def text(self, message: bytes) -> str:
-        """Return the signature of a message, in its encoding.
-
-        Raises:
-            ConfigurationInvalid: The secret is not set.
-        """
-        key = key_of(self.secret.reveal(), self.secret_encoding) or b""
-        digest = hmac.digest(key, message, self.algorithm.removeprefix("hmac-"))
-        return digest.hex() if self.encoding == "hex" else base64.b64encode(digest).decode()
-
-
-def key_of(secret: str, encoding: Literal["text", "base64", "hex"]) -> bytes | None:
-    """Return the bytes of a secret; None if it is not in the encoding."""
-    try:
-        match encoding:
-            case "text":
-                return secret.encode()
-            case "hex":
-                return bytes.fromhex(secret)
-            case "base64":
-                return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
-    except ValueError:
-        return None
-
-
-class Signature(Hmac):
-    """The signature of a request."""
-
-    header: HeaderName = "X-Signature"
-    """The header that carries the signature."""
-    of: str = "{timestamp}.{body}"
-    """The signed text; `{timestamp}`, `{id}`, `{method}`, `{path}` and `{body}` stand for the
-    request's: `{id}` for the value of the idempotency header, `{path}` with the query."""
-    value: str = "{signature}"
-    """The value of the header, e.g. `sha256={signature}` or `t={timestamp},v1={signature}`."""
-    timestamp_header: HeaderName = ""
-    """The header that carries the time, in Unix seconds; empty: none does."""
-
-
 class HttpRequests(Frozen):
     """The form of requests and of their answers; a trigger may change it for its own."""
 
@@ -242,8 +188,6 @@ class HttpRequests(Frozen):
     reason: JsonPath = ""
     """The place at which an answer says why it refuses, e.g. `errors[0].detail`; empty: one of the
     usual places."""
-    sign: Signature | None = None
-    """The signature that requests carry; without it they carry none."""
 
     @property
     def fixed_headers(self) -> dict[str, str]:

@@ -20,7 +20,7 @@ from segrelay.worker.errors import ConfigurationInvalid
 
 if TYPE_CHECKING:
     from segrelay.worker.contract.settings import Authorization, FlowerSettings, Settings, Trigger
-    from segrelay.worker.contract.settings.http import HttpDestination, HttpRequests
+    from segrelay.worker.contract.settings.http import HttpDestination
     from segrelay.worker.contract.settings.sections import Destination
 
 SANDBOX_VARIABLE: Final = "SEGRELAY_SANDBOX"
@@ -120,7 +120,7 @@ def _root(destination: Destination, url: str) -> str:
 
 def _below(trigger: Trigger, destination: Destination, url: str) -> Trigger:
     """Return a trigger whose URL, if it is absolute or a secret, leads to the sandbox too."""
-    changed: dict[str, Any] = {"http": trigger.http.model_copy(update=_signed(trigger.http))}
+    changed: dict[str, Any] = {}
     parts = urlsplit(trigger.url.text)
     if trigger.url.secret:
         changed["url"] = TargetUrl(_IN_PLACE_OF_SECRETS)
@@ -131,30 +131,18 @@ def _below(trigger: Trigger, destination: Destination, url: str) -> Trigger:
 
 
 def _on_this_machine(http: HttpDestination) -> HttpDestination:
-    return http.model_copy(update={"hosts": (), "networks": _THIS_MACHINE, **_signed(http)})
-
-
-def _signed(http: HttpRequests) -> dict[str, Any]:
-    """Return the signature with a placeholder for its secret, or nothing if requests have none."""
-    if not http.sign:
-        return {}
-    changed = {"secret": _PLACEHOLDER, "secret_encoding": "text"}
-    return {"sign": http.sign.model_copy(update=changed)}
+    return http.model_copy(update={"hosts": (), "networks": _THIS_MACHINE})
 
 
 def _without_secrets(authorization: Authorization, url: str) -> Authorization:
     """Return an authorization of the same type whose secrets are placeholders."""
-    changed: dict[str, Any] = {"certificate": "", "key": "", "authority": "", "parameters": {}}
-    changed["computed"] = {}
+    changed: dict[str, Any] = {"authority": "", "parameters": {}}
     for table in ("headers", "extra"):
         given = getattr(authorization, table)
         changed[table] = {name: _placeholder(secret) for name, secret in given.items()}
     for name in SECRETS:
         if getattr(authorization, name) is not None:
             changed[name] = _PLACEHOLDER
-    if authorization.grant == "jwt":
-        # A placeholder is no key that could sign.
-        changed |= {"grant": "client_credentials", "client_secret": _PLACEHOLDER}
     if authorization.uses_token:
         changed["token_url"] = url + TOKEN_PATH
     return authorization.model_copy(update=changed)

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from segrelay.worker.adapters.sender import HttpSender
-from segrelay.worker.contract.settings.authorizations import Certificate
 from segrelay.worker.destinations.api import Answer
 from segrelay.worker.destinations.sending import OutgoingRequest
 from tests.journeys.certificates import server_context, write_certificates
@@ -39,8 +38,10 @@ async def send_and_cut(folder, networks, connections, at_once):
     rng = random.Random(1)
     server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=server_context(folder))
     url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/x"
-    tls = Certificate(str(folder / "client.pem"), "", str(folder / "authority.pem"))
-    request = OutgoingRequest(url, {}, {}, b"{}", api="http", networks=networks, tls=tls)
+    authority = str(folder / "authority.pem")
+    request = OutgoingRequest(
+        url, {}, {}, b"{}", api="http", networks=networks, authority=authority
+    )
     sender = HttpSender(connections=connections)
     for _ in range(ROUNDS):
         await asyncio.gather(*(sender.send(request, rng.random() * 0.03) for _ in range(at_once)))

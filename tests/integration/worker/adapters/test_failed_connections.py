@@ -9,7 +9,6 @@ import struct
 import pytest
 
 from segrelay.worker.adapters.sender import HttpSender
-from segrelay.worker.contract.settings.authorizations import Certificate
 from segrelay.worker.destinations.sending import OutgoingRequest, Silence
 from tests.integration.worker.adapters.sending import run
 from tests.journeys.certificates import DAY, server_context, write_certificates
@@ -18,8 +17,8 @@ HERE = ("127.0.0.0/8",)
 
 
 def to(url, folder=None, **fields):
-    tls = folder and Certificate(authority=str(folder / "authority.pem"))
-    fields = {"api": "http", "networks": HERE, "tls": tls, **fields}
+    authority = str(folder / "authority.pem") if folder else ""
+    fields = {"api": "http", "networks": HERE, "authority": authority, **fields}
     return OutgoingRequest(url, {}, {}, b"{}", **fields)
 
 
@@ -62,12 +61,6 @@ async def failure_over_tls(context, folder=None, host="127.0.0.1"):
         return await failure(to(f"https://{host}:{port}/x", folder))
 
 
-def open_context(folder):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "server.pem")
-    return context
-
-
 @pytest.mark.parametrize(
     ("made", "host", "is_trusted", "message"),
     [
@@ -102,7 +95,7 @@ def test_a_certificate_that_is_refused(tmp_path, made, host, is_trusted, message
     write_certificates(tmp_path, **made)
 
     async def test():
-        context = open_context(tmp_path)
+        context = server_context(tmp_path)
         assert await failure_over_tls(context, tmp_path if is_trusted else None, host) == message
 
     run(test())
@@ -113,6 +106,8 @@ def test_a_client_certificate_that_is_missing(tmp_path):
 
     async def test():
         context = server_context(tmp_path)
+        context.load_verify_locations(tmp_path / "authority.pem")
+        context.verify_mode = ssl.CERT_REQUIRED
         # TLS 1.3 would tell only after the handshake, beside what is being written.
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         message = await failure_over_tls(context, tmp_path)

@@ -16,10 +16,6 @@ from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 import orjson
-from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.journeys.endpoint import Came
 
@@ -29,14 +25,10 @@ REFUSED = PEOPLE[2]
 WORDS = "the plan is unknown"
 """Why somebody is refused."""
 
-KEY = generate_private_key(65537, 2048)
-KEY_FILE = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-STANDARD_KEY = b"a key that nobody else has here."
 SECRETS = {
     "BRAZE_AUTHORIZATION": "Bearer a-key-of-braze",
     "KLAVIYO_AUTHORIZATION": "Klaviyo-API-Key a-key-of-klaviyo",
-    "STANDARD_SECRET": "whsec_" + base64.b64encode(STANDARD_KEY).decode(),
-    "GOOGLE_SERVICE_ACCOUNT": "segrelay@project.iam.example.com",
+    "HUBSPOT_AUTHORIZATION": "Bearer a-token-of-hubspot",
 }
 """Values of variables; each other variable has its own name in small letters as its value."""
 
@@ -118,15 +110,6 @@ def _form(came: Came) -> dict[str, str]:
     return {name: text for name, [text] in parse_qs(came.raw.decode()).items()}
 
 
-def _hubspot_token(came: Came) -> None:
-    assert _form(came) == {
-        "grant_type": "refresh_token",
-        "refresh_token": "hubspot-refresh-token",
-        "client_id": "hubspot-client-id",
-        "client_secret": "hubspot-client-secret",
-    }
-
-
 def _sfmc_token(came: Came) -> None:
     assert came.headers["content-type"] == "application/json"
     assert came.body == {
@@ -143,29 +126,9 @@ def _ansira_token(came: Came) -> None:
     assert form["client_secret"] == "ansira-client-secret"
 
 
-def _google_token(came: Came) -> None:
-    form = _form(came)
-    assert form.keys() == {"grant_type", "assertion"}
-    assert form["grant_type"] == "urn:ietf:params:oauth:grant-type:jwt-bearer"
-    signed, _, signature = form["assertion"].rpartition(".")
-    KEY.public_key().verify(_decoded(signature), signed.encode(), PKCS1v15(), SHA256())
-    claims = orjson.loads(_decoded(signed.split(".")[1]))
-    assert claims["iss"] == SECRETS["GOOGLE_SERVICE_ACCOUNT"]
-    assert claims["scope"] == "https://www.googleapis.com/auth/datamanager"
-    assert claims["aud"].endswith("/google/token")
-    assert abs(claims["iat"] - time.time()) < 60
-    assert claims["exp"] - claims["iat"] <= 3_600
-
-
-def _decoded(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-
-
 TOKENS = {
-    "hubspot": _hubspot_token,
     "sfmc": _sfmc_token,
     "ansira": _ansira_token,
-    "google": _google_token,
 }
 
 
@@ -239,8 +202,10 @@ def _mailchimp(came: Came) -> list[Any]:
 
 def _meta(came: Came) -> list[Any]:
     query = parse_qs(urlsplit(came.path).query)
-    proof = hmac.digest(b"meta-app-secret", b"meta-access-token", "sha256").hex()
-    assert query == {"access_token": ["meta-access-token"], "appsecret_proof": [proof]}
+    assert query == {
+        "access_token": ["meta-access-token"],
+        "appsecret_proof": ["meta-appsecret-proof"],
+    }
     assert all(abs(one["event_time"] - time.time()) < 7 * 86_400 for one in came.body["data"])
     return list(came.body["data"])
 
@@ -248,34 +213,6 @@ def _meta(came: Came) -> list[Any]:
 def _segment(came: Came) -> list[Any]:
     assert all(one["type"] in {"track", "identify"} for one in came.body["batch"])
     return list(came.body["batch"])
-
-
-def _google(came: Came) -> list[Any]:
-    body = came.body
-    assert body["encoding"] == "HEX"
-    assert body["termsOfService"] == {"customerMatchTermsOfServiceStatus": "ACCEPTED"}
-    assert body["destinations"][0]["operatingAccount"]["accountType"] == "GOOGLE_ADS"
-    return [
-        one["userData"]["userIdentifiers"][0]["emailAddress"] for one in body["audienceMembers"]
-    ]
-
-
-def _hook(came: Came) -> list[Any]:
-    timestamp = came.headers["x-timestamp"]
-    assert abs(int(timestamp) - time.time()) < 300
-    signed = hmac.digest(b"hook-secret", f"{timestamp}.".encode() + came.raw, "sha256").hex()
-    assert came.headers["x-signature"] == signed
-    return [came.body]
-
-
-def _standard(came: Came) -> list[Any]:
-    found, timestamp = came.headers["webhook-id"], came.headers["webhook-timestamp"]
-    assert found
-    assert abs(int(timestamp) - time.time()) < 300
-    signed = f"{found}.{timestamp}.".encode() + came.raw
-    right = base64.b64encode(hmac.digest(STANDARD_KEY, signed, "sha256")).decode()
-    assert f"v1,{right}" in came.headers["webhook-signature"].split(" ")
-    return [came.body]
 
 
 def _gateway(came: Came) -> list[Any]:
@@ -382,7 +319,7 @@ STAND_INS = {
         "/crm/v3/objects/contacts/batch/upsert",
         _array("inputs"),
         lambda item: item["id"] if item["idProperty"] == "email" else "",
-        headers=bearer("hubspot"),
+        headers={"authorization": SECRETS["HUBSPOT_AUTHORIZATION"]},
         some=_hubspot,
         taken=lambda number: (200, {"status": "COMPLETE", "results": [{}] * number}),
         most=100,
@@ -436,15 +373,6 @@ STAND_INS = {
         taken=lambda number: (200, {"events_received": number, "messages": []}),
         most=1_000,
     ),
-    "google": StandIn(
-        "/v1/audienceMembers:ingest",
-        _google,
-        _itself,
-        headers=bearer("google"),
-        refusal=(400, {"error": {"code": 400, "message": WORDS, "status": "INVALID_ARGUMENT"}}),
-        taken=lambda _: (200, {"requestId": "r-1"}),
-        most=10_000,
-    ),
     "ansira": StandIn(
         "/v1/people",
         _one,
@@ -461,8 +389,6 @@ STAND_INS = {
         taken=lambda _: (200, {"rejected": {}}),
         most=500,
     ),
-    "hook": StandIn("/audiences", _hook, lambda item: item["person"]["email"]),
-    "standard": StandIn("/audiences", _standard, lambda item: item["person"]["email"]),
     "soap": StandIn(
         "/services/audience",
         _soap,

@@ -24,7 +24,6 @@ from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import load_settings
 from tests.integration.ops.relay import started
 from tests.integration.worker.destinations.stand_ins import (
-    KEY_FILE,
     NAMES,
     PEOPLE,
     REFUSED,
@@ -119,7 +118,6 @@ def payload(name, who):
 def sent(tmp_path_factory, valkey):
     """All configurations of the page, after a drain of each has sent six people."""
     folder = tmp_path_factory.mktemp("page")
-    (folder / "google.pem").write_bytes(KEY_FILE)
     (folder / "templates").mkdir()
     for path, text in TEMPLATES:
         (folder / "templates" / path).write_text(text)

@@ -186,41 +186,6 @@ rate = "10/s"
 
 
 @pytest.mark.parametrize(
-    ("key", "text", "says"),
-    [
-        (
-            "of",
-            "{timestamp}.{Body}",
-            "{Body} stands for nothing — there are {timestamp}, {id}, {method}, {path}, {body}",
-        ),
-        (
-            "of",
-            "{time}.{body}",
-            "{time} stands for nothing — there are {timestamp}, {id}, {method}",
-        ),
-        ("of", "{method} {path}", "signs the same for every request"),
-        ("secret_encoding", "base64", ""),
-        ("secret_encoding", "hex", ""),
-        (
-            "value",
-            "sha256={sig}",
-            "{sig} stands for nothing — there are {signature}, {timestamp}",
-        ),
-        ("value", "t={timestamp}", "has no {signature}"),
-    ],
-)
-def test_a_signature_names_only_what_it_can_hold(load, key, text, says):
-    sign = f'sign = {{ secret = "an-invented-secret", {key} = "{text}" }}'
-
-    with pytest.raises(ConfigurationInvalid) as caught:
-        load('method = "PUT"', f'method = "PUT"\n{sign}')
-
-    is_secret = key == "secret_encoding"
-    place = f"secret: literal is no {text}" if is_secret else f"{key}: {says}"
-    assert f".http.sign.{place}" in str(caught.value)
-
-
-@pytest.mark.parametrize(
     ("lines", "says"),
     [
         ('failures = { at = "errors", value = "id" }',
@@ -230,8 +195,6 @@ def test_a_signature_names_only_what_it_can_hold(load, key, text, says):
         ('failures = { succeeded = ["ok"] }',
          "failures.succeeded: needs a field whose values these are"),
         ('encoding = "ndjson"\nenvelope = "events"', "envelope: can't hold lines of JSON"),
-        ('sign = { secret = "s", of = "{id}.{body}" }\nidempotency_header = ""',
-         "sign.of: has {id}, but no header carries an id"),
         ('refuse = ["no"]', "refuse[0]: is not a status"),
     ],
 )  # fmt: skip
@@ -240,18 +203,6 @@ def test_contradictions_in_what_an_answer_says_and_a_request_carries_are_named(l
         load('method = "PUT"', f'method = "PUT"\n{lines}')
 
     assert f".http.{says}" in str(caught.value)
-
-
-def test_a_path_that_an_authorization_makes_longer_is_not_signed(load):
-    sign = 'http.sign = { secret = "s", of = "{path}{body}" }'
-    url = 'url = "/people"'
-    load(url, f"{url}\n{sign}")
-
-    bearer = 'headers = { Authorization = "Bearer x" }'
-    with pytest.raises(ConfigurationInvalid) as caught:
-        load(bearer, 'parameters = { key = "k" }', url, f"{url}\n{sign}")
-
-    assert "sign.of: has {path}, to which the authorization's parameters are" in str(caught.value)
 
 
 def test_only_insider_is_read_back(load):
