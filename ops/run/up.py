@@ -344,18 +344,19 @@ def _refuse_taken_ports(settings: Settings, sandbox_run: str) -> None:
     """Refuse to start while another process has one of the ports."""
     if settings.flower:
         needs_extra("flower", "flower", "[flower]")
-        _refuse_taken(settings.flower.host, settings.flower.port, "set flower.listen")
+        refuse_taken(settings.flower.host, settings.flower.port, "set flower.listen")
     if settings.metrics:
-        _refuse_taken(settings.metrics.host, settings.metrics.port, "set metrics.listen")
+        refuse_taken(settings.metrics.host, settings.metrics.port, "set metrics.listen")
     if settings.console:
-        _refuse_taken(settings.console.host, settings.console.port, "set console.listen")
+        refuse_taken(settings.console.host, settings.console.port, "set console.listen")
     if sandbox_run:
         parts = urlsplit(sandbox_run)
         hint = f"name another one, e.g. {SANDBOX_VARIABLE}=http://127.0.0.1:8901"
-        _refuse_taken(parts.hostname or "", parts.port or 80, hint)
+        refuse_taken(parts.hostname or "", parts.port or 80, hint)
 
 
-def _refuse_taken(host: str, port: int, hint: str) -> None:
+def refuse_taken(host: str, port: int, hint: str) -> None:
+    """Refuse to start while another process has the port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

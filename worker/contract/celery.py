@@ -392,9 +392,6 @@ def register() -> None:
         TRANSPORT_ALIASES[scheme] = f"{transport.__module__}:{transport.__qualname__}"
 
 
-VERSION_KEY: Final = "segrelay_version"
-"""The key of a worker's Celery configuration under which Flower finds segrelay's version."""
-
 _SOCKET_SECONDS: Final = 5.0
 _CONNECT_SECONDS: Final = 1.0
 

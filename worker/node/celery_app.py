@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.metadata import version
 from typing import Any, Final, NoReturn
 
 import billiard
@@ -31,7 +30,6 @@ from segrelay.worker import logs
 from segrelay.worker.batch.send import Stop
 from segrelay.worker.contract.celery import (
     TASKS_MODULES,
-    VERSION_KEY,
     BackgroundJob,
     Turn,
     broker_options,
@@ -300,7 +298,6 @@ def build_app(
         import_module(name)
     app = Celery("segrelay")
     app.conf.update(broker_options(settings) | _WORKER_OPTIONS)
-    app.conf[VERSION_KEY] = version("segrelay")
     app.conf.worker_concurrency = _PROCESSES_A_CORE * processors() + _PROCESSES_BESIDE
     edge = Edge(app, settings, build, load, silence_seconds)
     app.segrelay = edge

@@ -101,14 +101,14 @@ def test_drains_are_watched_with_flower_and_only_with_its_password(configuration
     ):
         until(lambda: read_processes(client))
         until(lambda: ask("/task/types"))
-        workers = ask("/workers")
+        workers = ask("/workers?refresh=1")
         Publisher(client, settings).publish([PAYLOAD])
         drain = until(lambda: next((one for one in ended() if "skipped 1" in one["result"]), None))
 
         assert api.get("/workers").status_code == 401
         metrics = api.base_url.copy_with(path="/metrics")
         assert api.get(metrics).status_code == 401
-        assert "flower_events" in api.get(metrics, auth=("ops", PASSWORD)).text
+        assert api.get(metrics, auth=("ops", PASSWORD)).status_code == 403
         assert answers(api)
         assert api.get("/tasks", auth=("ops", "a")).status_code == 401
         assert api.post("/worker/shutdown/any").status_code == 401
@@ -119,19 +119,6 @@ def test_drains_are_watched_with_flower_and_only_with_its_password(configuration
         assert "somebody" not in str(ask("/tasks"))
         assert PASSWORD not in command_line(flower)
     assert not (configuration.parent / "executed").exists()
-
-
-def test_the_page_of_workers_lists_them_at_the_first_look(configuration, redis_url):
-    settings = load_settings(configuration, environ={"FLOWER_TEST_PASSWORD": PASSWORD})
-    page = httpx.Client(base_url=f"http://{settings.flower.listen}", trust_env=False)
-
-    with page, running(configuration, "worker", "--concurrency=2"), connect(redis_url) as client:
-        until(lambda: read_processes(client))
-        with running(configuration, "flower"):
-            until(lambda: answers(page))
-            listed = page.get("/", auth=("ops", PASSWORD)).text
-
-    assert re.search(r"segrelay [0-9.]+: celery@", listed)
 
 
 def test_a_first_look_without_workers_is_no_warning(configuration):
@@ -152,7 +139,7 @@ def test_a_drain_whose_deliveries_die_stands_out(configuration, redis_url):
         FlowerClient(configuration) as flower,
     ):
         until(lambda: read_processes(client))
-        until(lambda: flower.http.get("/api/workers").json())
+        until(lambda: flower.http.get("/api/workers?refresh=1").json())
         Publisher(client, settings).publish([PAYLOAD])
 
         def failed():
@@ -285,7 +272,7 @@ def test_nobody_can_act_with_flower_unless_it_is_settings_text(configuration, re
         FlowerClient(configuration) as flower,
     ):
         until(lambda: read_processes(client))
-        (name,) = until(lambda: list(flower.http.get("/api/workers").json()))
+        (name,) = until(lambda: list(flower.http.get("/api/workers?refresh=1").json()))
         routes = flower.routes()
         for action in ACTIONS:
             assert any(action in route for route in routes)
@@ -310,7 +297,7 @@ def test_with_actions_flower_stops_workers_and_still_starts_no_task(configuratio
         FlowerClient(configuration) as flower,
     ):
         until(lambda: read_processes(client))
-        (name,) = until(lambda: list(flower.http.get("/api/workers").json()))
+        (name,) = until(lambda: list(flower.http.get("/api/workers?refresh=1").json()))
 
         for way in ("apply", "async-apply", "send-task"):
             assert flower.post(f"/api/task/{way}/(.+)", "segrelay.drain") == 403
@@ -324,18 +311,19 @@ def queues_of(flower, name):
 
 
 MISLEADING = {
-    "FLOWER_AUTH": (".*", "flower.password"),
-    "FLOWER_BASIC_AUTH": ("other:password", "flower.password"),
-    "FLOWER_URL_PREFIX": ("watch", "host name of its own"),
-    "FLOWER_PORT": ("tcp://10.0.0.1:5555", "flower.listen"),
-    "FLOWER_UNIX_SOCKET": ("flower.sock", "flower.listen"),
-    "FLOWER_READ_ONLY": ("false", "flower.actions"),
-    "FLOWER_FORMAT_TASK": ("x", "does not use"),
+    "FLOWER_AUTH": ".*",
+    "FLOWER_BASIC_AUTH": "other:password",
+    "FLOWER_URL_PREFIX": "watch",
+    "FLOWER_PORT": "tcp://10.0.0.1:5555",
+    "FLOWER_UNIX_SOCKET": "flower.sock",
+    "FLOWER_READ_ONLY": "false",
+    "FLOWER_FORMAT_TASK": "x",
+    "FLOWER_UNAUTHENTICATED_API": "true",
 }
 
 
 def test_variables_that_would_break_flower_are_named_and_ignored(configuration, monkeypatch):
-    for variable, (value, _) in MISLEADING.items():
+    for variable, value in MISLEADING.items():
         monkeypatch.setenv(variable, value)
     with running(configuration, "flower"), FlowerClient(configuration) as flower:
         assert flower.http.get("/tasks").status_code == 200
@@ -345,10 +333,7 @@ def test_variables_that_would_break_flower_are_named_and_ignored(configuration, 
     said = map(json.loads, configuration.with_name("flower.log").read_text().splitlines())
     ignored = [line for line in said if "ignored" in line["event"]]
     assert {line["level"] for line in ignored} == {"warning"}
-    messages = {line["message"].partition(" is ignored: ")[0]: line["message"] for line in ignored}
-    assert messages.keys() == MISLEADING.keys()
-    for variable, (_, advice) in MISLEADING.items():
-        assert advice in messages[variable]
+    assert {line["message"].partition(" is ignored")[0] for line in ignored} == MISLEADING.keys()
 
 
 def test_a_variable_with_a_wrong_value_is_named(configuration, monkeypatch):
@@ -357,5 +342,5 @@ def test_a_variable_with_a_wrong_value_is_named(configuration, monkeypatch):
         assert flower.wait(120) == 2
 
     said = configuration.with_name("flower.log").read_text()
-    assert "FLOWER_MAX_TASKS" in said
+    assert "can't read a FLOWER_… variable" in said
     assert "Traceback" not in said
