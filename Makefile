@@ -3,7 +3,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PRODUCT := $(VENV)/.product
 READY := $(VENV)/.ready
+# Each package is shown when it is collected; what goes wrong stands on stderr.
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 PEERS := .venv-peers
 NEWEST := $(shell for minor in 13 12; do \
   python3.$$minor -c "import ensurepip" 2>/dev/null && echo python3.$$minor && break; done)
@@ -24,19 +27,27 @@ BUSY := awk '/^cpu /{print int(($$2+$$3+$$4+$$7+$$8)/100)}' /proc/stat 2>/dev/nu
 # Tests start hundreds of processes of ours, and each would compile our modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo up docs check style ruff types layers house collect unit test nightly test-system newest bench bench-peers chaos fuzz clean
+.PHONY: help setup dev demo up docs check style ruff types layers house collect unit test nightly test-system newest bench bench-peers chaos fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY) ## Install everything into .venv; again only if something changed
+setup: $(PRODUCT) ## Install segrelay into .venv; again only if something changed
 
-$(READY): pyproject.toml constraints.txt
+dev: $(READY) ## Install what the tests and checks need, too
+
+$(PRODUCT): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "segrelay needs Python 3.11 or newer; this is `$(PYTHON) --version`. Try: make PYTHON=python3.13"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@echo "Installing segrelay and what it needs into $(VENV): about 150 MB, a minute or less."
+	@$(PIP) -e '.[flower]'
+	@touch $(PRODUCT)
+
+$(READY): $(PRODUCT)
+	@echo "Installing what tests and checks need into $(VENV): about 600 MB more."
+	@$(PIP) -e '.[dev]'
 	@touch $(READY)
 
 demo: setup ## Backfill, receive and sync invented people against stand-ins, and compare
@@ -45,11 +56,11 @@ demo: setup ## Backfill, receive and sync invented people against stand-ins, and
 up: setup ## Run Redis, a worker, and the receiver and Flower if configured
 	$(BIN)/segrelay up
 
-docs: setup ## Write the pages in docs/ that are made from the code anew
+docs: dev ## Write the pages in docs/ that are made from the code anew
 	$(BIN)/python -m tools.reference
 
 CHECKED := ruff types layers house
-check: setup ## Check style, types, imports and rules about the code, and that all tests can be collected
+check: dev ## Check style, types, imports and rules about the code, and that all tests can be collected
 	@$(MAKE) --no-print-directory --jobs 5 $(CHECKED) collect
 
 ruff:
@@ -67,10 +78,10 @@ house:
 
 style: check
 
-unit: setup ## Run the unit tests (no services)
+unit: dev ## Run the unit tests (no services)
 	$(PYTEST) $(SIDE_BY_SIDE) tests/unit
 
-test: setup ## Check everything and run all tests; each service that they need is started by itself
+test: dev ## Check everything and run all tests; each service that they need is started by itself
 	@$(MAKE) --no-print-directory collect
 	@checked=$$(mktemp); computed=$$(mktemp); begun=`$(BUSY)`; \
 	$(IN_IDLE_TIME) $(MAKE) --no-print-directory --jobs 4 --keep-going $(CHECKED) >$$checked 2>&1 & checking=$$!; \
@@ -87,7 +98,7 @@ collect:
 nightly: ## Run all tests with the full number of examples, kills and events: hours
 	SEGRELAY_TESTS=nightly $(MAKE) test
 
-test-system: setup ## Run tests that need system packages, which it installs (Debian, as root)
+test-system: dev ## Run tests that need system packages, which it installs (Debian, as root)
 	sh ops/test-system.sh
 	@# Only its script axe.min.js is used, so Playwright, which it names, is not needed.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt axe-playwright-python
@@ -99,18 +110,18 @@ test-system: setup ## Run tests that need system packages, which it installs (De
 newest: ## Run the unit tests on the newest Python of this machine, in an environment of its own
 	$(MAKE) unit PYTHON=$(or $(NEWEST),$(PYTHON)) VENV=.venv-newest
 
-bench: setup ## Measure several times, all but what takes very long (SCENARIO="end-to-end triggers", ARGS="--runs 3 --events 50000 --plots docs/plots")
+bench: dev ## Measure several times, all but what takes very long (SCENARIO="end-to-end triggers", ARGS="--runs 3 --events 50000 --plots docs/plots")
 	$(BIN)/python -m tools.bench $(SCENARIO) $(ARGS)
 
-bench-peers: setup ## Measure beside what a person could choose instead, some 5 minutes (ARGS="--runs 7")
+bench-peers: dev ## Measure beside what a person could choose instead, some 5 minutes (ARGS="--runs 7")
 	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r tools/bench/peers/requirements.txt
 	PEER_PYTHON=$(abspath $(PEERS)/bin/python) $(BIN)/python -m tools.bench.peers $(ARGS)
 
-chaos: setup ## Kill, stop and break everything, and count what is wrong (ARGS="--events 100000")
+chaos: dev ## Kill, stop and break everything, and count what is wrong (ARGS="--events 100000")
 	$(BIN)/python -m tools.chaos $(ARGS)
 
-fuzz: setup ## Compare compiled templates with the engines on random ones (ARGS="--seed 1 --seconds 60")
+fuzz: dev ## Compare compiled templates with the engines on random ones (ARGS="--seed 1 --seconds 60")
 	$(BIN)/python -m tools.fuzz $(ARGS)
 
 clean: ## Remove .venv and caches
