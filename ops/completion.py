@@ -126,7 +126,6 @@ COMPLETED: Final[Mapping[str, Completion]] = {
     "rename destination old": _destinations,
     "rename destination new": _destinations,
     "rename trigger new": _triggers,
-    "rename audience old": _audiences,
 }
 """Functions by the name of the argument or option that they complete. A key such as `pause names`
 holds only for the commands of the section `pause`."""

@@ -215,16 +215,9 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "Give something a new name",
         "segrelay rename destination insider insider-eu",
         "segrelay rename trigger vip-enter vips-enter",
-        "segrelay rename audience vip gold --people lytics:vip",
         "segrelay rename person ann@example.com ann.lee@example.com",
         "segrelay rename person --file changes.csv --json",
     ),
-}
-
-
-INSTEAD: Final[Mapping[str, str]] = {
-    "reconcile": "Try 'segrelay sync run NAME --dry-run', and 'segrelay verify' for Insider.",
-    "rename": "Names are fixed: docs/limits.md says what to do instead.",
 }
 
 
@@ -237,7 +230,6 @@ class _Commands(LazyGroup):
         "  --real         beside a sandbox run",
     )
     completed = COMPLETED
-    instead = INSTEAD
 
 
 app = typer.Typer(

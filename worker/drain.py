@@ -47,7 +47,7 @@ from segrelay.worker.batch.tap import DrainTap, Passage
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name
 from segrelay.worker.contract.people import Recognizer
 from segrelay.worker.contract.taps import Taps
-from segrelay.worker.contract.triggers import Renames, Scope
+from segrelay.worker.contract.triggers import Scope
 from segrelay.worker.contract.words import BACKFILL, LIVE, kind_of_lane
 from segrelay.worker.core.gate import Closed, Gate, LaneKind, Open
 from segrelay.worker.destinations.sending import Sender
@@ -159,7 +159,7 @@ class Drain:
         triggers: By their names; streams of others are left alone.
         paused: Names of paused triggers and lanes of paused jobs; None = the destination is paused.
         looks: Whether the gate is open for each trigger, as it was asked together with the pauses.
-        read_names: Reads all numbers anew, and returns the renamed audiences; under the lease.
+        read_names: Reads all numbers anew, under the lease.
         read_editions: Returns the newest editions of the triggers; asked only where work waits.
         live_waits: A function that says whether live work waits elsewhere.
         live_calls: A function that returns how many live calls for the partition this node got:
@@ -184,7 +184,7 @@ class Drain:
     triggers: Mapping[str, LoadedTrigger]
     paused: frozenset[str] | None
     looks: Mapping[str, Open | Closed]
-    read_names: Callable[[], Awaitable[Renames]]
+    read_names: Callable[[], Awaitable[None]]
     read_editions: Callable[[], Awaitable[Mapping[str, str]]]
     live_waits: Callable[[], Awaitable[bool]]
     clock: Clock
@@ -248,7 +248,7 @@ class Drain:
         try:
             with self.lease:
                 # Redis decides: after a failover it may have lost what this process has learned.
-                state.rename(await self.read_names())
+                await self.read_names()
                 await self._take_over(holding, state)
                 done = await self._work(state)
                 # 14. Release the lease.
@@ -344,9 +344,7 @@ class Drain:
                 prepared = following.turn(streams)
                 if prepared or is_over:
                     return (prepared, following.reading) if prepared else None
-            reading = await read_and_carry(
-                self.partition, state, streams, self.numbers, entries=self._most
-            )
+            reading = await read_and_carry(self.partition, state, streams, entries=self._most)
             if reading.deliveries:
                 batch = Batch(state, self.numbers, self.triggers, kind, streams)
                 if following:

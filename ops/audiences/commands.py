@@ -1,4 +1,4 @@
-"""`segrelay audience`: list, rename and retire audiences, and set the slugs of ids."""
+"""`segrelay audience`: list and retire audiences, and set the slugs of ids."""
 
 from __future__ import annotations
 
@@ -18,29 +18,21 @@ from segrelay.ops.audiences.membership import (
     remembered,
     row_of,
     slugs,
-    standings,
     waiting_in,
 )
 from segrelay.ops.audiences.renaming import (
     LeavingGroup,
     LeavingPeople,
     by_digest,
-    check_follows,
     check_wanted,
-    declare,
     destinations_of,
     find_leaving,
-    give_syncs,
-    moved,
     publish_all,
-    renamed_slugs,
     state_event,
     syncs_of,
 )
-from segrelay.ops.moving.leases import await_holders
 from segrelay.ops.state.acts import Acts, Asks, Doing, Reads, perform
 from segrelay.ops.state.opened import insist
-from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.terminal.console import counted, mention, progress
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.tables import TableColumns, count_columns, number_columns, text_columns
@@ -55,7 +47,7 @@ from segrelay.worker.contract.settings.problems import did_you_mean
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import UsageWrong
 
-app = typer.Typer(help="See, rename or retire audiences, and say what ids stand for.")
+app = typer.Typer(help="See or retire audiences, and say what ids stand for.")
 
 _RETRY: Final = (
     "Programs that are sending now learn of it within a minute. What was refused stays in the"
@@ -139,14 +131,12 @@ def retire(
     now_us = publisher.now_us()
     waiting = by_digest(waiting_in(client, settings, slug))
     found = _look(client, settings, leaving, slug, named, waiting=waiting)
-    former = slug in renamed_slugs(client)
 
     def leave(doing: Doing) -> None:
         doing.count = 0
         for group in found.groups:
             events = (
-                state_event(person, slug, Direction.EXIT, now_us, former=former)
-                for person, _ in group.people
+                state_event(person, slug, Direction.EXIT, now_us) for person, _ in group.people
             )
             _publish(publisher, group, len(group.people), events)
             doing.count += len(group.people)
@@ -160,55 +150,6 @@ def retire(
     return _moved({"audience": slug}, found, [still] if syncs else [])
 
 
-def rename(
-    old: Annotated[str, typer.Argument(metavar="OLD", help="The slug until now.")],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="The slug from now on.")],
-    *,
-    people: People = None,
-    relay: Asks,
-) -> Result:
-    """Move everybody to a new slug: publish exits from the old slug and entrances into the new one.
-
-    From then on, whatever still comes or waits under the old slug counts for the new one, until
-    `segrelay audience forget OLD`. Ids that stood for the old slug stand for the new one, and syncs
-    keep whom they know. The triggers have to name both until this is done. For names see `segrelay
-    audience retire`. A command that was interrupted is given again.
-    """
-    old, new = _word("OLD", old), _word("NEW", new)
-    if old == new:
-        raise UsageWrong(f"'{old}' is its name already.")
-    client, settings = relay.client, relay.settings
-    publisher = Publisher(client, settings)
-    check_follows(publisher, old, new)
-    named = _named(client, settings, publisher, old, people)
-    for person in remembered(client, settings, new):
-        named.setdefault(person.digest, person._replace(as_of_us=0))
-    entering = destinations_of(publisher, new, Direction.ENTER)
-    both = [e for e in destinations_of(publisher, old, Direction.EXIT) if e in entering]
-    found = _look(client, settings, both, old, named)
-    _ask(
-        relay, found, f"Move {plural(found.published, 'person', 'people')} from '{old}' to '{new}'?"
-    )
-
-    def move(doing: Doing) -> tuple[LeavingPeople, int, list[str]]:
-        doing.count = 0
-        ids = declare(client, old, new)
-        await_holders(client, all_partitions(client, settings))
-        found = _look(client, settings, both, old, named)
-        elsewhere = standings(client, settings, new)
-        for group in found.groups:
-            events = moved(group.people, old, new, elsewhere.get(group.destination, {}))
-            _publish(publisher, group, 2 * len(group.people), events)
-            doing.count += len(group.people)
-        given = give_syncs(client, settings, old, new)
-        return found, ids, given
-
-    found, ids, syncs = perform(client, relay.act(old, to=new), move, stands=True)
-    write = f'Write audience = "{new}" into [sync.{"], [sync.".join(syncs)}], and restart.'
-    document = {"audience": old, "renamed": new, "ids": ids, "syncs": syncs}
-    return _moved(document, found, [write] if syncs else [])
-
-
 @app.command("set")
 def set_slug(
     audience_id: Id,
@@ -218,7 +159,7 @@ def set_slug(
 ) -> Result:
     """Set the slug that an id stands for; payloads that carry the id with another slug are refused.
 
-    Nothing that was delivered under the former slug is changed.
+    Nothing that was delivered under the slug until now is changed.
     """
     audience_id, slug = _word("The id", audience_id), _word("The slug", slug)
     client = relay.client
@@ -235,26 +176,21 @@ def set_slug(
 
 @app.command()
 def forget(audience_id: Id, *, relay: Acts) -> Result:
-    """Forget an id: the next payload that carries it with a slug says what it stands for.
-
-    A former slug is forgotten, too: what comes under it then is an audience of its own again.
-    """
+    """Forget an id: the next payload that carries it with a slug says what it stands for."""
     client = relay.client
-    known, renamed = known_ids(client), renamed_slugs(client)
-    was = known.get(audience_id) or renamed.get(audience_id)
+    known = known_ids(client)
+    was = known.get(audience_id)
     if was is None:
-        raise UsageWrong(_unknown(audience_id, {**known, **renamed}))
+        hint = did_you_mean(audience_id, known) or "no id is known yet"
+        raise UsageWrong(f"No audience is known by the id {audience_id}: {hint}.")
     act = relay.act(audience_id, was=was)
-
-    def forgotten() -> None:
-        for key in (keys.AUDIENCES, keys.RENAMED):
-            carry_out(client, act, key, "HDEL", audience_id, only_if_changed=True)
-
-    insist(forgotten)
+    insist(
+        lambda: carry_out(client, act, keys.AUDIENCES, "HDEL", audience_id, only_if_changed=True)
+    )
     return Result(
         {"id": audience_id, "was": was},
         f"{audience_id} is forgotten; it stood for '{was}'.",
-        notes=[_RETRY.format(kind="audience_conflict")] if audience_id in known else (),
+        notes=[_RETRY.format(kind="audience_conflict")],
     )
 
 
@@ -344,8 +280,3 @@ def _word(what: str, written: str) -> str:
     if not word:
         raise UsageWrong(f"{what} is empty.")
     return word
-
-
-def _unknown(audience_id: str, known: Mapping[str, str]) -> str:
-    hint = did_you_mean(audience_id, known) or "no id is known yet"
-    return f"No audience is known by the id {audience_id}: {hint}."

@@ -1,4 +1,4 @@
-"""Moving people out of an audience or into another one: the people and their events."""
+"""Moving people out of an audience: the people and their events."""
 
 from __future__ import annotations
 
@@ -10,22 +10,18 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from segrelay.ops.audiences.membership import Advance, Person, standings
-from segrelay.ops.state import opened
 from segrelay.ops.state.opened import insist
-from segrelay.ops.terminal.moments import awaited
 from segrelay.producer.events.payloads import SEGMENT_EVENTS
 from segrelay.producer.events.values import format_time
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions
 from segrelay.producer.sync.store import SyncStore
-from segrelay.worker.contract import keys
 from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.ledger import LastDelivered
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.scripts import ScriptCall
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import BACKFILL, Direction
-from segrelay.worker.errors import OperationsMustAct, UsageWrong
+from segrelay.worker.errors import UsageWrong
 
 _EVENTS_A_CALL: Final = 1_000
 """The number of events in one call: even, so that a person's exit and entrance go together."""
@@ -143,9 +139,7 @@ def _group(
     )
 
 
-def state_event(
-    person: Person, audience: str, direction: Direction, time_us: int, *, former: bool = False
-) -> Event:
+def state_event(person: Person, audience: str, direction: Direction, time_us: int) -> Event:
     """Return an event that states a person's membership at a time."""
     entry: dict[str, Any] = {
         "slug": audience,
@@ -153,27 +147,7 @@ def state_event(
         direction.value: format_time(time_us),
     }
     profile = {**person.row, SEGMENT_EVENTS: [entry]}
-    return Event(
-        person.key, audience, direction, time_us, profile, state=True, skip_hook=True, former=former
-    )
-
-
-def moved(
-    people: Iterable[tuple[Person, int]],
-    old: str,
-    new: str,
-    elsewhere: Mapping[bytes, LastDelivered],
-) -> Iterator[Event]:
-    """Yield, for each person, the exit of the former slug and the entrance of the new one.
-
-    Both have the time of the entrance that they replace, so that whatever is newer still counts. An
-    exit of the new slug at the very same time is what an earlier renaming, back to the former slug,
-    has left: it is older.
-    """
-    for person, at_us in people:
-        is_mark = elsewhere.get(person.digest) == (Direction.EXIT, at_us)
-        yield state_event(person, old, Direction.EXIT, at_us, former=True)
-        yield state_event(person, new, Direction.ENTER, at_us + is_mark)
+    return Event(person.key, audience, direction, time_us, profile, state=True, skip_hook=True)
 
 
 def destinations_of(publisher: Publisher, audience: str, direction: Direction) -> list[str]:
@@ -184,25 +158,10 @@ def destinations_of(publisher: Publisher, audience: str, direction: Direction) -
 def check_wanted(publisher: Publisher, audience: str, direction: Direction) -> None:
     """Refuse an audience that no trigger delivers in this direction."""
     if not publisher.triggers_for(audience, direction):
-        raise _unwanted("No trigger", audience, direction)
-
-
-def check_follows(publisher: Publisher, old: str, new: str) -> None:
-    """Refuse a renaming if a destination has triggers for the former slug only."""
-    check_wanted(publisher, old, Direction.EXIT)
-    check_wanted(publisher, new, Direction.ENTER)
-    for direction in (Direction.ENTER, Direction.EXIT):
-        served = destinations_of(publisher, new, direction)
-        for destination in destinations_of(publisher, old, direction):
-            if destination not in served:
-                raise _unwanted(f"No trigger of '{destination}'", new, direction)
-
-
-def _unwanted(nobody: str, audience: str, direction: Direction) -> UsageWrong:
-    return UsageWrong(
-        f"{nobody} wants the {direction} of audience '{audience}': name it in the audiences"
-        f' of a trigger with on = "{direction}" until this is done.'
-    )
+        raise UsageWrong(
+            f"No trigger wants the {direction} of audience '{audience}': name it in the audiences"
+            f' of a trigger with on = "{direction}" until this is done.'
+        )
 
 
 def publish_all(
@@ -237,39 +196,6 @@ def _triggers(publisher: Publisher, events: Iterable[Event], destination: str) -
     )
 
 
-_LOCK_LOOK_SECONDS: Final = 0.1
-_LOCK_SECONDS: Final = 30.0
-
-
-def renamed_slugs(client: Redis) -> dict[str, str]:
-    """Return the new slug of each former slug."""
-    answer: Any = client.hgetall(keys.RENAMED)
-    return {former.decode(): slug.decode() for former, slug in answer.items()}
-
-
-def declare(client: Redis, old: str, new: str) -> int:
-    """Make a new slug take over the events and ids of an old one; return the number of ids.
-
-    Whoever takes the lease of a partition afterwards carries over what comes under the former slug.
-    Once everybody has gone who held a lease before, the ledger says of the former slug what it will
-    say for good, so that nobody's membership changes between reading and moving it.
-    """
-    opened.run(client, "rename", [ScriptCall([keys.RENAMED], [old, new])])
-    known: Any = client.hgetall(keys.AUDIENCES)
-    ids = [audience_id for audience_id, slug in known.items() if slug.decode() == old]
-    if ids:
-        client.hset(keys.AUDIENCES, mapping=dict.fromkeys(ids, new))
-    return len(ids)
-
-
-def give_syncs(client: Redis, settings: Settings, old: str, new: str) -> list[str]:
-    """Give the members that syncs know of one slug to another; return the syncs' names."""
-    given = syncs_of(client, settings, old)
-    for name in given:
-        _give(SyncStore(client, name, settings.redis), new)
-    return given
-
-
 def syncs_of(client: Redis, settings: Settings, audience: str) -> list[str]:
     """Return the names of the syncs whose last run was about an audience."""
     return [
@@ -277,13 +203,3 @@ def syncs_of(client: Redis, settings: Settings, audience: str) -> list[str]:
         for name in settings.sync
         if SyncStore(client, name, settings.redis).peek().audience == audience
     ]
-
-
-def _give(store: SyncStore, audience: str) -> None:
-    """Give a sync's members to another slug; a run in progress starts again."""
-    taken = awaited(store.take, _LOCK_SECONDS, _LOCK_LOOK_SECONDS)
-    if taken is None:
-        raise OperationsMustAct(f"A step of sync '{store.name}' does not end; try again.")
-    run, _ = taken
-    run.give_to(audience)
-    store.save(run, ends=True)

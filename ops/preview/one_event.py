@@ -111,18 +111,7 @@ class OneEvent:
         return end_ms
 
     async def carry_over(self, replacements: Sequence[Replacement]) -> None:
-        """Continue with the event under the new slug of its renamed audience."""
-        for new in (new for each in replacements for new in each.new):
-            if new.trigger == self.delivery.trigger:
-                stream, entry_id = self.delivery.stream, self.delivery.entry_id
-                header = encode_header(new.header)
-                self.delivery = Delivery.of(stream, entry_id, header, new.profile)
-                return
-        former, trigger = replacements[0].old.header.audience, self.delivery.trigger
-        raise UsageWrong(
-            f"'{former}' was renamed, and '{trigger}' does not want its new name: try the event"
-            " with a trigger that does."
-        )
+        """Do nothing: `accept_in` has refused the event before."""
 
     async def forwards(self, digests: Sequence[bytes]) -> list[bytes | None]:
         """Return the record of the person, if they are being renamed or were."""

@@ -168,7 +168,6 @@ def perform(
     steps: Callable[[Doing], Answered],
     *,
     is_counted: bool = True,
-    stands: bool = False,
 ) -> Answered:
     """Do an act of many steps; record it before the first one, and at the end with its count.
 
@@ -178,8 +177,6 @@ def perform(
         steps: Does all of it; called again if Redis was away meanwhile, so that it has to go on
             from wherever it was interrupted.
         is_counted: The act says to how many it was done.
-        stands: True if it leaves something half done when it is broken off; health names it until
-            it is done.
 
     Raises:
         RedisUnavailable: Redis was away for too long; the message says what to do.
@@ -187,12 +184,12 @@ def perform(
     """
     if act.what != RENUMBERING_ACT:
         insist(lambda: _refuse_during_a_change(client))
-    name = insist(lambda: note_act(client, replace(act, outcome=BEGUN), stands=stands))
+    name = insist(lambda: note_act(client, replace(act, outcome=BEGUN)))
     doing = Doing()
 
     def end(outcome: str) -> None:
         count = doing.count if is_counted else None
-        note_act(client, replace(act, outcome=outcome, count=count, ends=name), stands=stands)
+        note_act(client, replace(act, outcome=outcome, count=count, ends=name))
 
     try:
         result = insist(lambda: steps(doing), also=(LeaseLost,))

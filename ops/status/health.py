@@ -39,7 +39,6 @@ from segrelay.producer.sync.run import Run
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.processes import LIFE_MS
 from segrelay.worker.contract.receivers import SEEN_WITHIN_MS
-from segrelay.worker.contract.redis.acts import BEGUN
 from segrelay.worker.contract.redis.claim import rename_hint
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
@@ -473,8 +472,6 @@ def orphans(standing: Standing) -> Iterator[HealthProblem]:
 
 LACKING: Final = 2
 """People in a row who lack an attribute that was sent, until that is a problem."""
-UNFINISHED_MS: Final = 60_000
-"""Milliseconds after which an act that was begun is named; an ordinary one has ended by then."""
 NOT_RENAMED_MS: Final = 86_400_000
 """Milliseconds for which it stays a problem that a person could not be renamed."""
 
@@ -492,20 +489,6 @@ def stopped_renamings(standing: Standing) -> Iterator[HealthProblem]:
     )
     mend = "segrelay rename person OLD NEW, or --file CSV"
     yield HealthProblem("rename_stopped", ATTENTION, "", message, mend, since_ms)
-
-
-def unfinished_acts(standing: Standing) -> Iterator[HealthProblem]:
-    """Yield the renamings of audiences that were begun and not finished."""
-    for act in standing.unfinished:
-        if act.outcome == BEGUN and standing.now_ms - act.at_ms < UNFINISHED_MS:
-            continue
-        new = act.arguments["to"]
-        message = (
-            f"its renaming to '{new}' was begun by {act.by} and is not finished, so that a part of"
-            " it stands under either name; unless somebody is at it now, give the command again"
-        )
-        mend = f"segrelay {act.what} {act.subject} {new}"
-        yield HealthProblem("rename_unfinished", ATTENTION, act.subject, message, mend, act.at_ms)
 
 
 def aborted_jobs(standing: Standing) -> Iterator[HealthProblem]:
@@ -736,7 +719,6 @@ RULES: Final[tuple[Callable[[Standing], Iterable[HealthProblem]], ...]] = (
     expiring,
     recording,
     stopped_renamings,
-    unfinished_acts,
     aborted_jobs,
     not_renamed,
     renaming_waits,

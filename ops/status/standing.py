@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from segrelay.jsonnet.rendered import COMPILED
 from segrelay.ops.outcomes.reading import OutcomesStanding, read_outcomes
@@ -54,7 +54,6 @@ from segrelay.producer.sync.run import Run
 from segrelay.producer.sync.store import SyncStore
 from segrelay.worker.adapters.redis.gate import read_looks, read_state
 from segrelay.worker.adapters.redis.shared_keys import read_scopes
-from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.processes import (
     FLOWER,
@@ -73,7 +72,6 @@ from segrelay.worker.contract.receivers import (
     read_receivers,
     too_large,
 )
-from segrelay.worker.contract.redis.acts import Act, read_unfinished
 from segrelay.worker.contract.redis.claim import former_names
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import (
@@ -307,7 +305,6 @@ class Standing:
         worker_ended_ms: The time when one last ended in good order; 0 = never.
         alerts_fail: The reason why messages about problems are not taken; None = they are.
         stopped_renamings: Digests (hex) of people whose renaming was stopped, and since when (ms).
-        unfinished: Acts that have left something half done, or are under way.
         streams: What waits, by partition, lane and trigger.
     """
 
@@ -342,7 +339,6 @@ class Standing:
     worker_ended_ms: int = 0
     alerts_fail: AlertFailure | None = None
     stopped_renamings: Mapping[str, int] = field(default_factory=dict)
-    unfinished: Sequence[Act] = ()
     streams: Sequence[Stream] = ()
 
     @property
@@ -496,7 +492,6 @@ def read_standing(
         worker_ended_ms=seen.get(WORKER_ENDED, 0),
         alerts_fail=read_failure(client) if settings.operate.notify else None,
         stopped_renamings=read_stopped_renamings(client, at_ms),
-        unfinished=_unfinished(client),
         streams=tuple(stream for one in found for stream in one.waiting),
     )
 
@@ -792,16 +787,6 @@ _DISK: Final = {
     "aof_last_bgrewrite_status": "the last rewrite of the append-only file failed",
     "rdb_last_bgsave_status": "the last snapshot failed",
 }
-
-
-def _unfinished(client: Redis) -> list[Act]:
-    """Return the unfinished acts whose new slugs still hold: one may have been taken back."""
-    slugs: Any = client.hgetall(keys.RENAMED)
-    return [
-        act
-        for act in read_unfinished(client)
-        if slugs.get(act.subject.encode(), b"").decode() == act.arguments["to"]
-    ]
 
 
 def _companions(settings: Settings, seen: Mapping[str, int]) -> dict[str, int]:

@@ -1,6 +1,5 @@
 """Audiences: named by their slug; ids are aliases, learned from payloads that carry both.
 
-A former slug is an alias, too: `segrelay rename audience` says for which slug its events count.
 What was learned stands in Redis and is remembered here, so that a payload costs no question.
 """
 
@@ -49,7 +48,6 @@ class AudienceStore:
         self._now = now
         self._slugs: dict[str, str] = {}
         self._ids: dict[str, str] | None = None
-        self._renamed: dict[str, str] = {}
         self._read_at: float | None = None
         self._asked: dict[str, float] = {}
         self._resolved: dict[tuple[str, str], str] = {}
@@ -78,10 +76,8 @@ class AudienceStore:
 
     def _resolve(self, audience_id: str, slug: str) -> str:
         known = self._known(audience_id, slug)
-        if not slug:
+        if not slug or known == slug:
             return known
-        if self.now_called(known) == self.now_called(slug):
-            return slug
         raise PayloadRefused(
             Refusal.AUDIENCE_CONFLICT,
             f"Audience {audience_id} is known as '{known}' and comes as '{slug}' now;"
@@ -103,7 +99,7 @@ class AudienceStore:
         return with_id(profile, known) if known else profile
 
     def id_of(self, slug: str) -> str:
-        """Return the id of an audience by its slug, also a former one; "" = not known.
+        """Return the id of an audience by its slug; "" = not known.
 
         Of several that were learned it is always the same one.
         """
@@ -115,7 +111,7 @@ class AudienceStore:
     def _known_id(self, slug: str) -> str:
         if self._ids is None:
             self._ids = self._ids_by_slug()
-        return self._ids.get(slug) or self._ids.get(self._renamed.get(slug, slug), "")
+        return self._ids.get(slug, "")
 
     def _ids_by_slug(self) -> dict[str, str]:
         ids = {slug: learned for learned, slug in sorted(self._slugs.items(), reverse=True)}
@@ -123,11 +119,6 @@ class AudienceStore:
             ids[self._slugs.get(told, slug)] = told
         ids.pop("", None)
         return ids
-
-    def now_called(self, slug: str) -> str:
-        """Return the present slug of an audience that may have been renamed."""
-        self._refresh()
-        return self._renamed.get(slug, slug)
 
     def _known(self, audience_id: str, slug: str) -> str:
         self._refresh()
@@ -159,8 +150,6 @@ class AudienceStore:
         if slug and self._learns:
             self._client.hsetnx(keys.AUDIENCES, audience_id, slug)
         answer = self._client.hget(keys.AUDIENCES, audience_id)
-        if slug:
-            self._read_renames()
         known = answer.decode() if isinstance(answer, bytes) else ""
         if not self._learns:
             known = known or self._slugs.get(audience_id, "") or slug
@@ -180,15 +169,9 @@ class AudienceStore:
             return
         answer = cast("dict[bytes, bytes]", self._client.hgetall(keys.AUDIENCES))
         self._slugs = {key.decode(): value.decode() for key, value in answer.items()}
-        self._read_renames()
+        self._resolved.clear()
         self._read_at = now
         self._begin_version()
-
-    def _read_renames(self) -> None:
-        """Read the renamed audiences, after the ids: a renaming is written before its ids."""
-        self._resolved.clear()
-        answer = cast("dict[bytes, bytes]", self._client.hgetall(keys.RENAMED))
-        self._renamed = {old.decode(): new.decode() for old, new in answer.items()}
 
 
 def named_audience(
@@ -198,7 +181,7 @@ def named_audience(
     *,
     look_up: Callable[[str], str] = lambda _: "",
 ) -> tuple[str, str]:
-    """Return slug and id of the audience that is named by its slug, a former slug, or its id.
+    """Return slug and id of the audience that is named by its slug or its id.
 
     The id is "" where the person neither told it nor named the audience by it.
 
@@ -227,4 +210,4 @@ def named_audience(
             store.resolve(audience_id, slug)
     except PayloadRefused as refusal:
         raise UsageWrong(refusal.message) from refusal
-    return store.now_called(slug), audience_id
+    return slug, audience_id

@@ -99,8 +99,6 @@ def export(
     return pack_profile(text), as_text
 
 
-_Matched = Sequence[tuple[Event, Sequence[Trigger]]]
-"""An event with the triggers that want it; with two pairs, under its former and its new slug."""
 _Part = tuple[Header, dict[str, Any], Sequence[Trigger]]
 """The header and profile of deliveries, and the triggers that they are for."""
 
@@ -216,10 +214,10 @@ class Drafter:
             return None
         profile = {draft.reading.identity: "x", PROFILE_ID: "x", SEGMENT_EVENTS: [form.entry({})]}
         (event,) = events_of(profile, draft.reading._replace(state=True))
-        if isinstance(event, Refused) or self._store.now_called(event.audience) != event.audience:
+        if isinstance(event, Refused):
             return None
-        parts = self._parts(self._matched(event, draft), draft)
-        return _RowEvent.of(*parts[0]) if parts else None
+        triggers = self._wanted(event, draft)
+        return _RowEvent.of(*self._part(event, triggers, draft)) if triggers else None
 
     def _draft_row(self, row: Payload, common: _RowEvent, draft: Draft) -> bool:
         """Add the deliveries of a profile without events; in any doubt, return False instead."""
@@ -278,22 +276,21 @@ class Drafter:
 
     def _draft_event(self, event: Event, draft: Draft, line: int, index: int = 0) -> None:
         draft.numbers += 1
-        matched = self._matched(event, draft)
-        if not matched:
+        triggers = self._wanted(event, draft)
+        if not triggers:
             draft.result.events += 1
             draft.result.unmatched += 1
             draft.keep(_unwanted(event, content_of(event)))
             return
         try:
-            parts = self._parts(matched, draft)
-            self._deliver(event.profile_key, parts, draft, draft.numbers)
+            part = self._part(event, triggers, draft)
+            self._deliver(event.profile_key, part, draft, draft.numbers)
         except Exception as error:  # noqa: BLE001 - one event must not cost the others anything
             draft.refuse(_refused(event, error), line, index)
             return
         draft.result.events += 1
         if self._settings.sync:
-            for header, _, triggers in parts:
-                self._add_entrants(event.profile_key, header, triggers, draft)
+            self._add_entrants(event.profile_key, part[0], triggers, draft)
 
     def draft_as_they_are(self, events: Iterable[Event], lane: str) -> Draft:
         """Draft events that were judged good a moment ago."""
@@ -322,8 +319,8 @@ class Drafter:
                 wanted = self.triggers_for(*kind)
                 wanting[kind] = [each for each in wanted if each.destination == destination]
             try:
-                parts = self._parts([(event, wanting[kind])], draft)
-                self._deliver(event.profile_key, parts, draft, draft.numbers)
+                part = self._part(event, wanting[kind], draft)
+                self._deliver(event.profile_key, part, draft, draft.numbers)
                 draft.result.events += 1
             except Exception as error:  # noqa: BLE001 - as above
                 draft.refuse(_refused(event, error), line=0, index=0)
@@ -346,11 +343,11 @@ class Drafter:
 
     def _judged(self, event: Event) -> Event | Refused:
         draft = self._empty(PublishOptions())
-        matched = self._matched(event, draft)
-        if not matched:
+        triggers = self._wanted(event, draft)
+        if not triggers:
             return _unwanted(event)
         try:
-            self._deliver(event.profile_key, self._parts(matched, draft), draft, 1)
+            self._deliver(event.profile_key, self._part(event, triggers, draft), draft, 1)
         except Exception as error:  # noqa: BLE001 - as above
             return Refused.of(as_refusal(error), b"", event.audience)
         return event
@@ -428,31 +425,14 @@ class Drafter:
         exits = self.triggers_for(header.audience, Direction.EXIT)
         found = self._syncs.get(header.audience)
         if found is None:
-            now_called, slug_of = self._store.now_called, self._store.slug_of
-            slug = now_called(header.audience)
             names = [
-                each.name
-                for each in self._settings.sync.values()
-                if now_called(slug_of(each.audience) or each.audience) == slug
+                sync.name
+                for sync in self._settings.sync.values()
+                if (self._store.slug_of(sync.audience) or sync.audience) == header.audience
             ]
             found = {exit_.destination: names for exit_ in exits} if names else {}
             self._syncs[header.audience] = found
         return found
-
-    def _matched(self, event: Event, draft: Draft) -> _Matched:
-        """Return the event with the triggers that want it; nothing if none do.
-
-        What comes under a former slug goes to the triggers that name it; the drain carries it over
-        to the new slug. A destination without any gets it under the new slug at once.
-        """
-        triggers = self._wanted(event, draft)
-        slug = event.audience if event.former else self._store.now_called(event.audience)
-        if slug == event.audience:
-            return [(event, triggers)] if triggers else []
-        renamed = event.about(slug)
-        served = {trigger.destination for trigger in triggers}
-        others = tuple(t for t in self._wanted(renamed, draft) if t.destination not in served)
-        return [pair for pair in ((event, triggers), (renamed, others)) if pair[1]]
 
     def _wanted(self, event: Event, draft: Draft) -> tuple[Trigger, ...]:
         triggers = self.triggers_for(event.audience, event.direction)
@@ -460,38 +440,34 @@ class Drafter:
             return tuple(trigger for trigger in triggers if trigger.name in draft.triggers)
         return triggers
 
-    def _parts(self, matched: _Matched, draft: Draft) -> list[_Part]:
-        parts = []
-        for event, triggers in matched:
-            header = header_of(event, accepted_ms=draft.reading.now_us // 1_000)
-            if draft.again:
-                header = header._replace(again=True)
-            parts.append((header, self._store.identified(event.profile, event.audience), triggers))
-        return parts
+    def _part(self, event: Event, triggers: Sequence[Trigger], draft: Draft) -> _Part:
+        header = header_of(event, accepted_ms=draft.reading.now_us // 1_000)
+        if draft.again:
+            header = header._replace(again=True)
+        return header, self._store.identified(event.profile, event.audience), triggers
 
-    def _deliver(self, key: str, parts: Iterable[_Part], draft: Draft, number: int) -> None:
+    def _deliver(self, key: str, part: _Part, draft: Draft, number: int) -> None:
         """Add the deliveries of one event to the draft: all or, if one can't be packed, none.
 
         Raises:
             PayloadRefused: One can't be packed.
         """
+        header, profile, triggers = part
         added: list[tuple[PartitionAddress, NewDelivery]] = []
         as_text: set[str] = set()
-        identity = draft.reading.identity
-        for header, profile, triggers in parts:
-            partition = draft.numbering.of(key, header.digest)
-            whole = b""
-            for trigger in triggers:
-                fields = trigger.export_fields
-                packed = b"" if fields else whole
-                if not packed:
-                    packed, changed = export(profile, fields, identity)
-                    if changed:
-                        as_text |= changed
-                    whole = whole if fields else packed
-                own = _header_for(header, trigger)
-                delivery = NewDelivery(draft.lane, trigger.name, own, packed, number)
-                added.append(((trigger.destination, partition), delivery))
+        partition = draft.numbering.of(key, header.digest)
+        whole = b""
+        for trigger in triggers:
+            fields = trigger.export_fields
+            packed = b"" if fields else whole
+            if not packed:
+                packed, changed = export(profile, fields, draft.reading.identity)
+                if changed:
+                    as_text |= changed
+                whole = whole if fields else packed
+            own = _header_for(header, trigger)
+            delivery = NewDelivery(draft.lane, trigger.name, own, packed, number)
+            added.append(((trigger.destination, partition), delivery))
         for address, delivery in added:
             draft.add(address, delivery)
         if as_text:

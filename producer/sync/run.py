@@ -182,11 +182,6 @@ class Run:
             last=self.last,
         )
 
-    def give_to(self, audience: str) -> None:
-        """Assign the members to another slug from now on; a run under way is given up."""
-        self.audience, self.phase, self.start = audience, Phase.IDLE, ""
-        self.doubt, self.next_ms = "", 0
-
     def give_up(self) -> None:
         """Give up a run under way: the next one begins at once."""
         if self.is_under_way:

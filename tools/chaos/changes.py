@@ -1,10 +1,10 @@
-"""The changes of operators during a run: backfills are aborted, and an audience is renamed.
+"""The changes of operators during a run: backfills are aborted.
 
 They do it one after the other in a thread of their own. The disruptions go on meanwhile, so each
 command is given until it succeeds. The readers of backfills that are aborted wait for room: their
 own configuration has a low mark. Whatever of a job was not accepted when `segrelay backfill abort`
 returned must never be delivered, even by a reader that was stopped (SIGSTOP) before and goes on
-after it. The audience is renamed while exits from it wait, and events of it still come.
+after it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -26,12 +26,9 @@ import orjson
 
 from segrelay.ops.demo.rig import Rig, kill_group, trigger_pairs
 from segrelay.ops.run.up import own_command
-from segrelay.ops.state.partitions import all_partitions
-from segrelay.ops.state.waiting import find_streams, read_entries
 from segrelay.producer.publishing.writing import count_waiting
-from segrelay.sandbox.people import AUDIENCES, Happening
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.words import BACKFILL, Direction
+from segrelay.worker.contract.words import BACKFILL
 from segrelay.worker.errors import OperationsMustAct, SegrelayError
 from tools.chaos.plan import Plan
 from tools.chaos.syncing import RewrittenFile
@@ -235,89 +232,13 @@ class AbortedJobs:
         raise OperationsMustAct("Redis never came back.")
 
 
-OLD: Final = AUDIENCES[2]
-NEW: Final = "abandoned-carts"
-_EXIT_TRIGGER: Final = "trigger:exit"
-_EXITS_SECONDS: Final = 20.0
-_BEFORE_ALL_SECONDS: Final = 3 * 86_400
-_DELIVERIES_OF_A_MOVE: Final = 3
-"""Deliveries for each moved person: an exit and its event under the old name, and an entrance under
-the new name."""
-
-
-def names_of(audience: str) -> tuple[str, ...]:
-    """Return the names under which something that happened in an audience may be known."""
-    return (OLD, NEW) if audience in {OLD, NEW} else (audience,)
-
-
-@dataclass(slots=True)
-class RenamedAudience:
-    """Renames an audience once, while exits from it wait.
-
-    Args:
-        happened: All that happens; the people of these events are named to the command.
-        is_renamed: True once the command has succeeded.
-        published: Deliveries that the command has published.
-    """
-
-    rig: Rig
-    operator: PatientOperator
-    happened: Iterable[Happening]
-    is_renamed: bool = False
-    published: int = 0
-    problems: list[str] = field(default_factory=list)
-
-    def rename(self) -> None:
-        """Pause the exits, rename the audience when one waits, and resume the exits."""
-        people = self._people()
-        self.operator.insist("pause", _EXIT_TRIGGER)
-        gives_up_at = time.monotonic() + _EXITS_SECONDS
-        while (
-            not (waits := self.rig.ask_redis(self._exit_waits, away=False))
-            and time.monotonic() < gives_up_at
-        ):
-            self.operator.pause()
-        if not waits:
-            self.problems.append(f"no exit of {OLD} waited when it was renamed")
-        command = ("rename", "audience", OLD, NEW, "--people", str(people), "--yes")
-        self.published = _DELIVERIES_OF_A_MOVE * self.operator.document(*command)["published"]
-        self.is_renamed = True
-        self.operator.insist("resume", _EXIT_TRIGGER, "--no-wait")
-
-    def in_new_words(self, happened: Iterable[Happening]) -> list[Happening]:
-        """Return the events under the new name of the audience, if it was renamed."""
-        if not self.is_renamed:
-            return list(happened)
-        return [
-            replace(event, audience=NEW) if event.audience == OLD else event for event in happened
-        ]
-
-    def _people(self) -> Path:
-        """Write the file of people whom the audience's events concern, dated before all events."""
-        path = self.rig.folder / "people-of-the-renamed-audience.ndjson"
-        emails = sorted({event.email for event in self.happened if event.audience == OLD})
-        path.write_bytes(b"".join(orjson.dumps({"email": email}) + b"\n" for email in emails))
-        before = time.time() - _BEFORE_ALL_SECONDS
-        os.utime(path, (before, before))
-        return path
-
-    def _exit_waits(self, client: Redis) -> bool:
-        return any(
-            entry.header is not None
-            and entry.header.audience == OLD
-            and entry.header.direction is Direction.EXIT
-            for stream in find_streams(client, all_partitions(client, self.rig.settings))
-            for entry in read_entries(client, stream)
-        )
-
-
 _COMMAND_SECONDS: Final = 130.0
 """Seconds to wait for the last command, longer than any should take; see `Rig.command`."""
 
 
 @dataclass(slots=True)
 class Histories:
-    """The aborts, the renaming and the rewriting of one run.
+    """The aborts and the rewriting of one run.
 
     Args:
         rng: Puts them into a random order; nobody else uses it.
@@ -327,13 +248,12 @@ class Histories:
     rng: random.Random
     operator: PatientOperator
     aborted: AbortedJobs
-    renamed: RenamedAudience
     rewritten: RewrittenFile
     _problems: list[str] = field(default_factory=list)
     _thread: threading.Thread | None = None
 
     @classmethod
-    def of(cls, rig: Rig, plan: Plan, happened: list[Happening], stop_at: float) -> Histories:
+    def of(cls, rig: Rig, plan: Plan, stop_at: float) -> Histories:
         """Prepare the histories of a plan."""
         rng = random.Random(plan.seed + 3)  # noqa: S311 - repeatable on purpose
         operator = PatientOperator(rig, stop_at)
@@ -342,14 +262,13 @@ class Histories:
             rng,
             operator,
             AbortedJobs(rig, operator, plan.aborted_rows),
-            RenamedAudience(rig, operator, happened),
             RewrittenFile(rig, random.Random(plan.seed + 4), plan.exported, plan.rewrites),  # noqa: S311
         )
 
     @property
     def problems(self) -> list[str]:
         """Return the problems of the histories, such as a command that never succeeded."""
-        own = (self.operator, self.aborted, self.renamed)
+        own = (self.operator, self.aborted)
         return [*self._problems, *(problem for each in own for problem in each.problems)]
 
     def start(self) -> None:
@@ -375,7 +294,7 @@ class Histories:
 
     def published(self) -> int:
         """Return the number of deliveries that the histories have published."""
-        return self.aborted.accepted() + self.renamed.published + self.rewritten.accepted()
+        return self.aborted.accepted() + self.rewritten.accepted()
 
     def _run(self) -> None:
         try:
@@ -389,6 +308,5 @@ class Histories:
             partial(self.aborted.abort_one, is_frozen=bool(number % 2))
             for number in range(self.plan.aborts)
         ]
-        steps.append(self.renamed.rename)
         self.rng.shuffle(steps)
         return steps

@@ -26,7 +26,7 @@ from segrelay.sandbox.people import (
     snapshots,
 )
 from segrelay.worker.contract.settings.values import EMBEDDED
-from tools.chaos.changes import ABORTED_TRIGGERS, NEW, Histories
+from tools.chaos.changes import ABORTED_TRIGGERS, Histories
 from tools.chaos.feeding import RECEIVER, Bringer, Feeder, Readers
 from tools.chaos.injector import ClusterMasters, FaultInjector, Masters, SentinelMasters
 from tools.chaos.plan import (
@@ -147,7 +147,7 @@ class ChaosRun:
             sandbox_settings=self.plan.sandbox_settings(),
             templates={_EXIT: (_OWN / "exit.jsonnet").read_text("utf-8")},
             more=RECEIVER.format(port=self._port) + CONFIGURATION + ABORTED_TRIGGERS,
-            audiences=(*AUDIENCES, *MANY_AUDIENCES, NEW),
+            audiences=(*AUDIENCES, *MANY_AUDIENCES),
             launch=self.launch,
         )
 
@@ -167,7 +167,7 @@ class ChaosRun:
         injector.start_receiver()
         watch.start()
         feeder.start()
-        histories = Histories.of(rig, self.plan, self.happened, self._stop_at)
+        histories = Histories.of(rig, self.plan, self._stop_at)
         histories.start()
         try:
             course = Course(rig, injector, watch, self.plan.disruption_count())

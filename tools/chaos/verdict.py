@@ -15,7 +15,7 @@ from segrelay.ops.status.status import read_status
 from segrelay.producer.events.values import parse_time
 from segrelay.sandbox.people import Happening, newest_of, truth
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
-from tools.chaos.changes import ABORTED, NEW, OLD, Histories, names_of
+from tools.chaos.changes import ABORTED, Histories
 from tools.chaos.feeding import Feeder
 from tools.chaos.injector import FaultInjector
 from tools.chaos.plan import Plan
@@ -59,8 +59,7 @@ class LoggedEvent(NamedTuple):
 def missing_events(rig: Rig, happened: list[Happening]) -> list[Happening]:
     """Return the newest events of people and audiences that Insider's log lacks.
 
-    An event under the other name of a renamed audience stands for it. People of whom the sandbox
-    keeps only the last events are passed over.
+    People of whom the sandbox keeps only the last events are passed over.
     """
     newest = newest_of(happened)
     emails = {email for email, _ in newest}
@@ -81,20 +80,16 @@ def is_told(
 
     A state event that told the same later stands for it, if it was delivered. If it was not,
     because Insider had it already, the ledger's time was raised, and the newest event that the log
-    has under the same name is an earlier one of the same direction. A renaming leaves an exit under
-    the former name, at the time of the entrance under the new one.
+    has is an earlier one of the same direction.
     """
-    names = names_of(event.audience)
-    own = [each for each in logged if each.audience in names]
+    own = sorted(each for each in logged if each.audience == event.audience)
     if any(each.is_exit == event.is_exit and each.time_us >= event.time_us for each in own):
         return True
-    raised = {
-        line.audience
+    is_raised = any(
+        line.raised and line.audience == event.audience and line.delivered_us >= event.time_us
         for line in ledger
-        if line.raised and line.audience in names and line.delivered_us >= event.time_us
-    }
-    newest = {each.audience: each for each in sorted(own)}
-    return any(newest[name].is_exit == event.is_exit for name in raised & newest.keys())
+    )
+    return is_raised and bool(own) and own[-1].is_exit == event.is_exit
 
 
 def _logged(rig: Rig, emails: Collection[str]) -> Mapping[str, list[LoggedEvent] | None]:
@@ -131,7 +126,6 @@ _ZEROS: Final = (
     "wrong_memberships",
     "overlaps_of_different_events",
     "delivered_after_an_abort",
-    "wrong_in_renamed_audience",
     "wrong_in_rewritten_export",
     "events_missing_in_log",
 )
@@ -161,7 +155,6 @@ class ChaosVerdict:
         lost: Deliveries that were accepted and came to no end, and newest events that the ledger
             does not know as delivered.
         delivered_after_an_abort: Deliveries of aborted jobs, accepted or delivered after the abort.
-        wrong_in_renamed_audience: People who are wrong in it, under either name.
         wrong_in_rewritten_export: People who are wrong in the audience of the export, or were taken
             out of it at any time though every version has them.
         events_missing_in_log: Newest events that Insider's log does not have.
@@ -183,7 +176,6 @@ class ChaosVerdict:
     wrong_memberships: int
     overlaps_of_different_events: int
     delivered_after_an_abort: int
-    wrong_in_renamed_audience: int
     wrong_in_rewritten_export: int
     events_missing_in_log: int
     requests_with_events_sent_twice: dict[str, int]
@@ -258,7 +250,6 @@ def judge(
     everybody = rig.memberships()
     after_abort, undelivered = histories.aborted.judged(everybody)
     held = {e: names for e, names in everybody.items() if names != [ABORTED]}
-    happened = histories.renamed.in_new_words(happened)
     should = truth(happened) | regulars.truth() | histories.rewritten.truth()
     differ = _differences(held, should)
     missing_in_log = missing_events(rig, happened)
@@ -275,7 +266,6 @@ def judge(
         wrong_memberships=len(differ),
         overlaps_of_different_events=summary["overlaps"]["different"],
         delivered_after_an_abort=after_abort,
-        wrong_in_renamed_audience=sum(bool(names & {OLD, NEW}) for names in differ.values()),
         wrong_in_rewritten_export=exported + _taken_out(rig, histories.rewritten.stayers),
         events_missing_in_log=len(missing_in_log),
         requests_with_events_sent_twice=_by_fate(repeats["events"]),
@@ -315,8 +305,6 @@ def _facts(histories: Histories, summary: Mapping[str, Any]) -> dict[str, int]:
     return {
         "jobs_aborted": len(histories.aborted.jobs),
         "accepted_of_aborted_jobs": sum(job.accepted for job in histories.aborted.jobs),
-        "audiences_renamed": int(histories.renamed.is_renamed),
-        "moved_by_the_renaming": histories.renamed.published,
         "exports_written": histories.rewritten.written,
         "exports_rewritten_while_read": histories.rewritten.met,
         "user_objects_with_several_events": summary["repeats"]["users_with_several_events"],
@@ -362,7 +350,7 @@ def _not_delivered(rig: Rig, happened: list[Happening]) -> list[tuple[Happening,
         for trigger in _TRIGGERS[event.is_exit]
         if not any(
             line.trigger == trigger
-            and line.audience in names_of(event.audience)
+            and line.audience == event.audience
             and line.delivered_us >= event.time_us
             for line in ledgers[event.email]
         )

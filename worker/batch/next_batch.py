@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Self
 
 from segrelay.worker.batch.batch import Batch
-from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.judge import decode_batch, decode_deliveries
 from segrelay.worker.batch.read import Reading, order_of
 from segrelay.worker.batch.renames import is_concerned
@@ -84,7 +83,11 @@ class NextBatch:
     async def _read_and_render(self, ends: Callable[[], Awaitable[bool]]) -> None:
         this = self.present
         deliveries = await self.reading.read_on(this.streams, this.deliveries)
-        if not deliveries or await ends() or await _have_to_move(deliveries, self.reading):
+        if (
+            not deliveries
+            or await ends()
+            or await is_concerned(deliveries, self.reading.reader, self.reading.state)
+        ):
             return
         batch = Batch(this.state, this.numbers, this.triggers, this.kind, this.streams)
         await decode_batch(batch, deliveries, entries=self.entries)
@@ -111,14 +114,6 @@ class NextBatch:
         batch.follow(self.present, self.prepared)
 
 
-async def _have_to_move(deliveries: Sequence[Delivery], reading: Reading) -> bool:
-    """Say whether any delivery is carried over, handed on or held back before it is rendered."""
-    renames = reading.state.renames
-    if any(renames.concern(d.header) or renames.undid(d.header) for d in deliveries):
-        return True
-    return await is_concerned(deliveries, reading.reader, reading.state)
-
-
 async def live_batch(
     present: Batch, reading: Reading, renderer: RowRenderer, *, streams: Sequence[str], entries: int
 ) -> Batch | None:
@@ -143,7 +138,7 @@ async def live_batch(
         return None
     if not state.is_untroubled([*present.streams, *streams]):
         return None
-    if await _have_to_move(deliveries, reading):
+    if await is_concerned(deliveries, reading.reader, state):
         return None
     batch = Batch(state, present.numbers, present.triggers, LIVE, streams)
     await decode_batch(batch, deliveries, entries=entries)

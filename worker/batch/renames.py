@@ -1,11 +1,9 @@
-"""Events that wait under a former name: of a renamed audience, and of a renamed person.
+"""Events that wait under a former identity of a renamed person.
 
 Whoever holds the lease moves them, with what it reads: so it does not matter when the events were
-accepted, or by which producer, nor whether they were dead or orphaned for a while.
-
-Those of an audience are carried over to its new slug. Those of a person are added where the new
-identity belongs before they are taken out here: a process that dies in between leaves an event
-twice, and the ledger knows the second one as a duplicate.
+accepted, or by which producer, nor whether they were dead or orphaned for a while. They are added
+where the new identity belongs before they are taken out here: a process that dies in between leaves
+an event twice, and the ledger knows the second one as a duplicate.
 """
 
 from __future__ import annotations
@@ -13,27 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import orjson
-
-from segrelay.worker.batch.batch import Numbers
 from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.judge import Recognized, recognize
 from segrelay.worker.batch.partition import Partition, Replacement
 from segrelay.worker.batch.read import Reading, StreamReader, read_batch
 from segrelay.worker.batch.state import State
-from segrelay.worker.contract.events import (
-    Header,
-    decode_profile,
-    pack_profile,
-    with_audience,
-    with_direction,
-)
 from segrelay.worker.contract.keys import digest_of, split_stream_name
-from segrelay.worker.contract.ledger import Record, unpack_all
 from segrelay.worker.contract.people import Forward, Moving, profile_about
 from segrelay.worker.contract.redis.accept import NewDelivery
-from segrelay.worker.contract.triggers import Renames
-from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import PayloadRefused
 
 HELD_MS: Final = 2_000
@@ -123,91 +108,14 @@ def _handed_on(delivery: Delivery, key: str) -> NewDelivery | None:
 
 
 async def read_and_carry(
-    partition: Partition, state: State, streams: Sequence[str], numbers: Numbers, *, entries: int
+    partition: Partition, state: State, streams: Sequence[str], *, entries: int
 ) -> Reading:
-    """Read a batch, moving events of renamed audiences and people until it holds none of them.
+    """Read a batch, moving events of renamed people until it holds none of them.
 
     Raises:
         LeaseLost: What was carried over until then stays so.
     """
     while True:
         reading = await read_batch(partition, state, streams, entries=entries)
-        if await hand_on(reading.deliveries, partition, state):
-            continue
-        if not await _carry_over(reading.deliveries, state.renames, partition, numbers):
+        if not await hand_on(reading.deliveries, partition, state):
             return reading
-
-
-async def _carry_over(
-    deliveries: Sequence[Delivery], renames: Renames, partition: Partition, numbers: Numbers
-) -> bool:
-    """Carry over the deliveries about renamed audiences; returns whether there were any."""
-    concerned = [delivery for delivery in deliveries if renames.concern(delivery.header)]
-    undone = [Replacement(each, ()) for each in deliveries if renames.undid(each.header)]
-    if not (concerned or undone):
-        return False
-    await numbers.learn({delivery.header.audience for delivery in concerned}, ())
-    digests = list(dict.fromkeys(delivery.header.digest for delivery in concerned))
-    texts = await partition.ledgers(digests)
-    records, _ = unpack_all(dict(zip(digests, texts, strict=True)))
-    replacements = [
-        Replacement(delivery, tuple(new))
-        for delivery in concerned
-        if (new := _replaced(delivery, renames, records, numbers))
-    ]
-    replacements += undone
-    if replacements:
-        await partition.carry_over(replacements)
-    return bool(replacements)
-
-
-def _replaced(
-    delivery: Delivery, renames: Renames, records: Mapping[bytes, Record], numbers: Numbers
-) -> list[NewDelivery]:
-    """Return the deliveries that replace one about a renamed audience; [] = it stays.
-
-    An entrance stays under the former slug if the ledger knows an exit that supersedes it. What
-    leaves the audience has to leave the former slug too, if the person still has it at the
-    destination. So does what may have entered it by a request without a sure answer. A delivery
-    whose profile can't be read stays.
-    """
-    header, former = delivery.header, delivery.header.audience
-    record = records.get(header.digest, Record())
-    if header.direction is Direction.ENTER and _has_left(record, header, numbers.audience(former)):
-        return []
-    slug = renames.slugs[former]
-    lane, _ = split_stream_name(delivery.stream)
-    try:
-        profile = orjson.loads(decode_profile(delivery.profile))
-        told = pack_profile(orjson.dumps(with_audience(profile, slug)))
-        left = pack_profile(orjson.dumps(with_direction(profile, Direction.EXIT)))
-    except (PayloadRefused, ValueError, TypeError, KeyError, IndexError, AttributeError):
-        return []
-    new = header._replace(audience=slug)
-    replaced = [
-        NewDelivery(lane, trigger, new, told) for trigger in renames.wanting[slug, header.direction]
-    ]
-    if header.direction is Direction.EXIT:
-        own = header._replace(former=True)
-        replaced.append(NewDelivery(lane, delivery.trigger, own, delivery.profile))
-    elif _was_tried(record, header, numbers.audience(former)):
-        gone = header._replace(direction=Direction.EXIT, former=True, state=True, skip_hook=True)
-        replaced += [
-            NewDelivery(lane, trigger, gone, left)
-            for trigger in renames.wanting.get((former, Direction.EXIT), ())
-        ]
-    return replaced
-
-
-def _has_left(record: Record, header: Header, audience: int) -> bool:
-    return any(
-        item.delivered_us >= header.time_us and item.direction is Direction.EXIT
-        for _, item in record.about(audience)
-    )
-
-
-def _was_tried(record: Record, header: Header, audience: int) -> bool:
-    return any(
-        item.tried_us >= header.time_us and item.direction is header.direction
-        for _, item in record.about(audience)
-    )

@@ -14,7 +14,7 @@ from segrelay.worker.batch.tap import DrainTap
 from segrelay.worker.contract.keys import REACHED_KEPT, split_stream_name
 from segrelay.worker.contract.people import Recognizer
 from segrelay.worker.contract.printable import plural
-from segrelay.worker.contract.triggers import NO_RENAMES, Renames, Scope, label
+from segrelay.worker.contract.triggers import Scope, label
 from segrelay.worker.core.backoff import AfterFailure, Backoff, Wait, after_failure, longest_ms
 from segrelay.worker.core.gate import Closed, Open, SendTime
 
@@ -84,7 +84,6 @@ class State:
         probing: Triggers whose next request will be a probe.
         yields: Live work waits for its permit: the gate lets nothing of a backfill lane pass.
         wait_set_ms: By trigger: when its wait was set.
-        renames: Audiences that were renamed before the lease was taken.
         scopes: By trigger; one that has none wants whatever stands in its streams.
         orphans: By `lane|trigger|SCOPE`, see `TakenPartition`.
         has_forwards: People of this partition are being renamed, or were.
@@ -116,7 +115,6 @@ class State:
     reached: Sequence[str] = ()
     tally: Tally = field(default_factory=Tally)
     identities_shared: Counter[str] = field(default_factory=Counter)
-    renames: Renames = NO_RENAMES
     scopes: Mapping[str, Scope] = field(default_factory=dict)
     orphans: dict[str, str] = field(default_factory=dict)
     has_forwards: bool = False
@@ -198,10 +196,6 @@ class State:
                 state.keep_open(intent)
         return state
 
-    def rename(self, renames: Renames) -> None:
-        """Remember which audiences were renamed before the lease was taken."""
-        self.renames = renames
-
     def yield_to_live(self) -> None:
         """Remember that live work waits for its permit: nothing of a backfill lane goes on."""
         self.yields = True
@@ -263,10 +257,7 @@ class State:
         What can't be read is never an orphan.
         """
         scope, header = self.scopes.get(delivery.trigger), delivery.header
-        if scope is None or header.is_broken or scope.wants(header):
-            return False
-        # What belongs to a renamed audience is carried over, or dropped after it was renamed back.
-        return not (header.former or self.renames.concern(header))
+        return scope is not None and not header.is_broken and not scope.wants(header)
 
     def labels_of(self, triggers: Iterable[str]) -> list[str]:
         """Return the scopes and the newest editions of triggers, as scripts know them."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from binascii import hexlify
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, Self
 
@@ -27,7 +27,6 @@ _STATE: Final = 1
 _SKIP_HOOK: Final = 2
 _REPAIR: Final = 4
 _AGAIN: Final = 8
-_FORMER: Final = 16
 _SEGMENT_EVENTS: Final = "segment_events"
 
 
@@ -44,7 +43,6 @@ class Event:
         state: True if it was made up by comparison (a row of a backfill, a sync).
         skip_hook: The destination should not start journeys for it.
         repair: True if it restores what a late request may have overwritten; never a duplicate.
-        former: True if it is about the former slug of a renamed audience itself, and stays so.
     """
 
     profile_key: str
@@ -55,11 +53,6 @@ class Event:
     state: bool = False
     skip_hook: bool = False
     repair: bool = False
-    former: bool = False
-
-    def about(self, audience: str) -> Event:
-        """Return the same event of another audience."""
-        return replace(self, audience=audience, profile=with_audience(self.profile, audience))
 
 
 class Header(NamedTuple):
@@ -71,7 +64,6 @@ class Header(NamedTuple):
         accepted_ms: The time when its producer took it up, by Redis' clock; kept over a replay.
         replays: The number of times that it came back from the dead letters.
         again: Deliver it although it was delivered before, or is already there.
-        former: True if it is about the former slug of a renamed audience itself, and stays so.
         damaged: True if the profile beside it is sealed and does not open. It is not written.
     """
 
@@ -85,7 +77,6 @@ class Header(NamedTuple):
     accepted_ms: int
     replays: int = 0
     again: bool = False
-    former: bool = False
     damaged: bool = False
 
     @property
@@ -115,13 +106,7 @@ def header_of(event: Event, *, accepted_ms: int) -> Header:
         event.skip_hook,
         event.repair,
         accepted_ms,
-        former=event.former,
     )
-
-
-def with_audience(profile: dict[str, Any], audience: str) -> dict[str, Any]:
-    """Return a profile whose one segment event is of another audience."""
-    return {**profile, _SEGMENT_EVENTS: [{**profile[_SEGMENT_EVENTS][0], "slug": audience}]}
 
 
 def has_id(profile: Mapping[str, Any]) -> bool:
@@ -170,23 +155,8 @@ def encode_headers(headers: Iterable[Header]) -> list[bytes]:
 
 def _around_digest(header: Header) -> tuple[bytes, bytes]:
     """Return the text of a header before and behind the digest."""
-    (
-        _,
-        audience,
-        direction,
-        time_us,
-        state,
-        hook,
-        repair,
-        accepted_ms,
-        replays,
-        again,
-        former,
-        *_,
-    ) = header
-    flags = (
-        _STATE * state | _SKIP_HOOK * hook | _REPAIR * repair | _AGAIN * again | _FORMER * former
-    )
+    _, audience, direction, time_us, state, hook, repair, accepted_ms, replays, again, _ = header
+    flags = _STATE * state | _SKIP_HOOK * hook | _REPAIR * repair | _AGAIN * again
     return b'[%d,"' % ENTRY_FORMAT, b'",%b,"%b",%d,%d,%d,%d]' % (
         _json_text(audience),
         direction.encode(),
@@ -202,9 +172,9 @@ def _json_text(audience: str) -> bytes:
     return orjson.dumps(audience)
 
 
-_ALL_FLAGS: Final = _STATE | _SKIP_HOOK | _REPAIR | _AGAIN | _FORMER
+_ALL_FLAGS: Final = _STATE | _SKIP_HOOK | _REPAIR | _AGAIN
 _FLAGS: Final = tuple(
-    tuple(bool(flags & flag) for flag in (_STATE, _SKIP_HOOK, _REPAIR, _AGAIN, _FORMER))
+    tuple(bool(flags & flag) for flag in (_STATE, _SKIP_HOOK, _REPAIR, _AGAIN))
     for flags in range(_ALL_FLAGS + 1)
 )
 """The meanings of a header's flags, by their number."""
@@ -226,7 +196,7 @@ def decode_header(text: bytes) -> Header:
                 " another version wrote it, and can deliver it."
             )
         digest, audience, direction, time_us, flags, accepted_ms, replays = rest
-        state, skip_hook, repair, again, former = _FLAGS[flags & _ALL_FLAGS]
+        state, skip_hook, repair, again = _FLAGS[flags & _ALL_FLAGS]
         return Header(
             bytes.fromhex(digest),
             audience,
@@ -238,7 +208,6 @@ def decode_header(text: bytes) -> Header:
             accepted_ms,
             replays,
             again,
-            former,
         )
     except (ValueError, TypeError, KeyError) as error:
         raise PayloadRefused("unreadable", "An entry's header can't be read.") from error

@@ -21,7 +21,6 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | `{segrelay}:names` | hash | name → number, for the ledger's packed records |
 | `{segrelay}:numbered` | hash | the last of these numbers, and the process of Redis that gave it |
 | `{segrelay}:audiences` | hash | audience id → slug, learned from payloads |
-| `{segrelay}:renamed` | hash | former slug of an audience → the slug for which its events count |
 | `{segrelay}:renaming` | sorted set | digests (hex) of people who are being renamed, by when the |
 | | | command that does it was last seen (ms) |
 | `{segrelay}:fields` | sorted set | names of the fields that profiles had, by when (ms) |
@@ -41,7 +40,6 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | `{segrelay}:alerts:lock` | hash | the problems were looked at lately: see `lock_turn.lua` |
 | `{segrelay}:requests` | stream | requests to the receiver: ids, counts, people (digests); capped |
 | `{segrelay}:acts` | stream | JSON of what people did, see `contract.redis.acts`, capped |
-| `{segrelay}:unfinished` | hash | acts that left something half done, see `contract.redis.acts` |
 | `{segrelay}:configuration` | string | table → digest (JSON), as at the last start of a process |
 | `{segrelay}:seen` | hash | `worker`, `flower`, `metrics` → when one was last seen (ms) |
 | `{segrelay}:sweep:CONFIG` | hash | the lock of the sweep: see `lock_turn.lua` |
@@ -146,7 +144,6 @@ DESTINATIONS: Final = "{segrelay}:destinations"
 NAMES: Final = "{segrelay}:names"
 NUMBERED: Final = "{segrelay}:numbered"
 AUDIENCES: Final = "{segrelay}:audiences"
-RENAMED: Final = "{segrelay}:renamed"
 RENAMING: Final = "{segrelay}:renaming"
 PAUSED: Final = "{segrelay}:paused"
 FIELDS: Final = "{segrelay}:fields"
@@ -163,7 +160,6 @@ ALERTS_OUTBOX: Final = "{segrelay}:alerts:outbox"
 ALERTS_LOCK: Final = "{segrelay}:alerts:lock"
 REQUESTS: Final = "{segrelay}:requests"
 ACTS: Final = "{segrelay}:acts"
-UNFINISHED: Final = "{segrelay}:unfinished"
 CONFIGURATION: Final = "{segrelay}:configuration"
 SEEN: Final = "{segrelay}:seen"
 SWEEP: Final = "{segrelay}:sweep"

@@ -1,4 +1,4 @@
-"""The state of triggers in Redis: scope, versions of templates, renamed audiences, pauses.
+"""The state of triggers in Redis: scope, versions of templates, pauses.
 
 The scope of a trigger is the events that it delivers; orphaned deliveries are recognised by it.
 What is paused keeps accepting; its streams are not read.
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal
 
 import orjson
 
@@ -43,23 +43,18 @@ class Scope:
     audiences: frozenset[str] | None
 
     @classmethod
-    def of(
-        cls, trigger: Trigger, slugs: Mapping[str, str], renamed: Mapping[str, str] | None = None
-    ) -> Scope:
+    def of(cls, trigger: Trigger, slugs: Mapping[str, str]) -> Scope:
         """Return the scope of a trigger.
 
         Args:
             trigger: As configured.
             slugs: The slugs that are known, by the ids of audiences.
-            renamed: The new slugs of renamed audiences, by the former ones: whoever wants the new
-                one gets what still waits under the former.
         """
         if ALL_AUDIENCES in trigger.audiences:
             return cls(trigger.name, Direction(trigger.on), None)
         known = {slugs[name] for name in trigger.audiences if name in slugs}
-        wanted = {*trigger.audiences, *known}
-        former = {old for old, new in (renamed or {}).items() if new in wanted}
-        return cls(trigger.name, Direction(trigger.on), frozenset(wanted | former))
+        wanted = frozenset({*trigger.audiences, *known})
+        return cls(trigger.name, Direction(trigger.on), wanted)
 
     def wants(self, header: Header) -> bool:
         """Say whether the trigger delivers an event."""
@@ -221,55 +216,6 @@ def summary(trigger: str, one: TemplateVersion) -> str:
         f"{over}; version {one.before} before it: {in_words(one.did)}. {go_on}; to undo it put the"
         " older template back first."
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Renames:
-    """The renamed audiences, with the triggers of one destination that they concern.
-
-    Args:
-        slugs: The new slug by the former one.
-        wanting: Names of the triggers by slug and direction, for former slugs and new ones.
-    """
-
-    slugs: Mapping[str, str] = field(default_factory=dict)
-    wanting: Mapping[tuple[str, Direction], Sequence[str]] = field(default_factory=dict)
-
-    @classmethod
-    def of(
-        cls, slugs: Mapping[str, str], triggers: Sequence[Trigger], ids: Mapping[str, str]
-    ) -> Self:
-        """Return the renames as they concern the triggers of a destination."""
-
-        def wants(trigger: Trigger, slug: str) -> bool:
-            return trigger.wants(slug) or any(ids.get(name) == slug for name in trigger.audiences)
-
-        wanting = {
-            (slug, direction): tuple(
-                each.name for each in triggers if each.on == direction and wants(each, slug)
-            )
-            for slug in {*slugs, *slugs.values()}
-            for direction in Direction
-        }
-        return cls(slugs, wanting)
-
-    def concern(self, header: Header) -> bool:
-        """Say whether an event is carried over to the new slug.
-
-        A repair is not: it puts right what was delivered under the former slug itself. Where no
-        trigger wants the event under its new slug, it stays as it is.
-        """
-        slug = self.slugs.get(header.audience) if self.slugs else None
-        if slug is None or header.former or header.repair:
-            return False
-        return bool(self.wanting.get((slug, header.direction)))
-
-    def undid(self, header: Header) -> bool:
-        """Say whether an event was part of a renaming of its audience that was undone later."""
-        return header.former and bool(self.slugs) and header.audience not in self.slugs
-
-
-NO_RENAMES: Final = Renames()
 
 
 Paused = Literal["destination", "trigger", "job"]

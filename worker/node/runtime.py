@@ -55,7 +55,6 @@ from segrelay.worker.contract.redis.connection import (
 )
 from segrelay.worker.contract.settings import Authorization, Destination, Settings
 from segrelay.worker.contract.taps import Taps
-from segrelay.worker.contract.triggers import Renames
 from segrelay.worker.contract.words import BACKFILL, LIVE
 from segrelay.worker.core.gate import Closed, LaneKind, Open
 from segrelay.worker.core.verdicts import Verdict
@@ -221,7 +220,7 @@ class Runtime:
         """Open as many connections as a drain uses at once, by asking what it asks."""
         await asyncio.gather(
             self.shared_keys.standing(destination),
-            self.shared_keys.names(destination),
+            self.numbers.read(),
             self._gate(self.settings.destinations[destination]).look(triggers),
         )
 
@@ -316,12 +315,12 @@ class Runtime:
             taps=self.taps or None,
         )
 
-    async def _names(self, partition: RedisPartition) -> Renames:
-        """Return the renamed audiences as of a lease, and learn all numbers."""
-        destination, answers = partition.keys.destination, partition.read_along
-        if not answers:
-            return await self.shared_keys.names(destination)
-        return await self.shared_keys.names_of(destination, answers)
+    async def _names(self, partition: RedisPartition) -> None:
+        """Learn all numbers, which one server has told together with the lease."""
+        if partition.read_along:
+            self.numbers.replace(partition.read_along[0])
+        else:
+            await self.numbers.read()
 
     def _partition(
         self, partition_keys: PartitionKeys, may_repeat: Callable[[], bool]
@@ -403,7 +402,7 @@ def runtime_for(settings: Settings, loaded: Loaded | None = None) -> Runtime:
             settings=settings.redis,
             kept=settings.delivery.dead_letters_kept,
         ),
-        shared_keys=SharedKeys(client, settings, numbers),
+        shared_keys=SharedKeys(client, settings),
         responses=_responses(settings),
         upkeep=Upkeep.of(settings, loaded.renderer, loaded.triggers),
         canaries=Canaries(client, settings),

@@ -36,7 +36,7 @@ from segrelay.worker.contract.keys import gate as gate_key
 from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Destination
-from segrelay.worker.contract.triggers import NO_RENAMES, Renames, label
+from segrelay.worker.contract.triggers import label
 from segrelay.worker.contract.words import Direction, kind_of_lane
 from segrelay.worker.core.gate import LaneKind
 from segrelay.worker.destinations.api import Answer, ShapingRules
@@ -285,10 +285,6 @@ class World:
         partition.note_seconds, partition.read_error = self.note_seconds, self.read_error
         partition.streams_read = self.streams_read
 
-        async def read_names() -> Renames:
-            await self.numbers.read()
-            return NO_RENAMES
-
         async def read_editions() -> dict[str, str]:
             return self.newest
 
@@ -313,7 +309,7 @@ class World:
             triggers=self.loaded,
             paused=frozenset(self.paused),
             looks={},
-            read_names=read_names,
+            read_names=self.numbers.read,
             read_editions=read_editions,
             live_waits=live_waits,
             live_calls=lambda: self.live_calls,

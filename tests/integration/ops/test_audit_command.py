@@ -13,7 +13,6 @@ from segrelay.worker.contract.redis.acts import (
     carry_out,
     note_act,
     read_acts,
-    read_unfinished,
 )
 from segrelay.worker.contract.triggers import read_pauses
 from segrelay.worker.errors import RedisUnavailable, UsageWrong
@@ -115,16 +114,9 @@ def test_an_act_that_redis_keeps_from_its_end_says_what_to_do(relay):
     def broken(_):
         raise RedisUnavailable("Redis is away.", FAILOVER_SECONDS)
 
-    act = act_of("rename audience", "vip", arguments={"to": "club"})
-    with pytest.raises(RedisUnavailable, match="`segrelay rename audience vip` is not finished"):
-        perform(relay.client, act, broken, stands=True)
+    with pytest.raises(RedisUnavailable, match="`segrelay audience retire vip` is not finished"):
+        perform(relay.client, act_of("audience retire", "vip"), broken)
     assert newest(relay).outcome == "begun"
-    assert [one.subject for one in read_unfinished(relay.client)] == ["vip"]
-
-    perform(
-        relay.client, act_of("rename audience", "vip", arguments={"to": "club"}), str, stands=True
-    )
-    assert read_unfinished(relay.client) == []
 
 
 def test_an_act_whose_answer_was_lost_is_neither_kept_nor_carried_out_again(relay):

@@ -143,7 +143,6 @@ WORDS = {
     waiting.discard: "discard",
     people.rename: "rename person",
     people.erase: "erase",
-    audiences.rename: "rename audience",
     audiences.retire: "audience retire",
     audiences.set_slug: "audience set",
     audiences.forget: "audience forget",
@@ -441,30 +440,26 @@ def erase_renamed(world, who):
     return Case(do, truth, prepare, again=again, act="rename person", holds=world.sum)
 
 
-def of_an_audience(command, *names):
-    """Return a case in which ten of twenty people leave an audience while a command moves it."""
+def retire_audience(world):
+    """Ten of twenty people leave an audience while it is retired."""
+    relay = world.relay
+    file = relay.settings.folder / "people.ndjson"
+    file.write_text("".join(f'{{"email": "p{n}@example.com"}}\n' for n in range(20)))
 
-    def case(world):
-        relay = world.relay
-        file = relay.settings.folder / "people.ndjson"
-        file.write_text("".join(f'{{"email": "p{n}@example.com"}}\n' for n in range(20)))
+    def prepare():
+        world.afresh()
+        relay.publish(*(payload(f"p{n}@example.com") for n in range(20)))
+        relay.drain()
+        leave = [payload(f"p{n}@example.com", direction="exit", minute=5) for n in range(10)]
+        relay.publish(*leave)
 
-        def prepare():
-            world.afresh()
-            relay.publish(*(payload(f"p{n}@example.com") for n in range(20)))
-            relay.drain()
-            leave = [payload(f"p{n}@example.com", direction="exit", minute=5) for n in range(10)]
-            relay.publish(*leave)
+    def truth():
+        relay.drain()
+        relay.drain()
+        return world.at_insider(), world.sum()["waiting"]
 
-        def truth():
-            relay.drain()
-            relay.drain()
-            return world.at_insider(), world.sum()["waiting"]
-
-        do = world.given(command, *names, people=[str(file)])
-        return Case(do, truth, prepare, relay.drain, act=WORDS[command], holds=world.sum)
-
-    return case
+    do = world.given(audiences.retire, "vip", people=[str(file)])
+    return Case(do, truth, prepare, relay.drain, act="audience retire", holds=world.sum)
 
 
 CASES = {
@@ -484,8 +479,7 @@ CASES = {
     "a person within a partition": partial(rename_person, new=WITHIN),
     "a person who is followed": follow_person,
     "an erased person": erase,
-    "an audience": of_an_audience(audiences.rename, "vip", "gold"),
-    "a retired audience": of_an_audience(audiences.retire, "vip"),
+    "a retired audience": retire_audience,
     "what waits": of_redis(
         with_waiting, waiting.discard, options=waiting.WaitingOptions(), extent=ALL
     ),

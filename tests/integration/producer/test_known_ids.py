@@ -133,15 +133,6 @@ def test_an_id_that_stands_for_another_audience_is_not_used(publisher_of, told, 
     assert ids(client) == {"ann@example.com": None}
 
 
-def test_a_former_slug_has_the_id_of_the_new_one(publisher_of, told, client):
-    client.hset(keys.AUDIENCES, VIP, "gold")
-    client.hset(keys.RENAMED, "vip", "gold")
-
-    publisher_of(told()).publish([payload("ann@example.com")])
-
-    assert ids(client) == {"ann@example.com": VIP}
-
-
 def test_an_id_that_was_learned_elsewhere_is_known_a_second_later(client):
     now = 0.0
     store = AudienceStore(client, now=lambda: now)
@@ -160,14 +151,11 @@ def test_an_id_that_was_learned_elsewhere_is_known_a_second_later(client):
         ("vip", OTHER, ("vip", OTHER)),
         (VIP, "", ("gold", VIP)),
         (VIP, VIP, ("gold", VIP)),
-        ("former", "", ("gold", "")),
-        ("former", VIP, ("gold", VIP)),
         (OTHER, "", ("silver", OTHER)),
     ],
 )
-def test_an_audience_is_named_by_slug_former_slug_or_id(client, name, told_id, expected):
+def test_an_audience_is_named_by_slug_or_id(client, name, told_id, expected):
     client.hset(keys.AUDIENCES, VIP, "gold")
-    client.hset(keys.RENAMED, "former", "gold")
 
     found = named_audience(AudienceStore(client), name, told_id, look_up=lambda _: "silver")
 

@@ -20,8 +20,6 @@ from segrelay.worker.contract.redis.scripts import (
 from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.contract.triggers import (
     EDITION,
-    NO_RENAMES,
-    Renames,
     Scope,
     named_audiences,
     parse_pauses,
@@ -32,7 +30,6 @@ def scopes(
     triggers: Sequence[Trigger],
     names: Sequence[str],
     slugs: Sequence[bytes | None],
-    renamed: Mapping[bytes, bytes],
 ) -> dict[str, Scope]:
     """Return the scopes of triggers, by the triggers' names.
 
@@ -40,11 +37,9 @@ def scopes(
         triggers: As configured.
         names: The audiences that they name.
         slugs: The slug of each, if it is an id that is known.
-        renamed: The new slugs of renamed audiences, by the former ones.
     """
     known = {name: slug.decode() for name, slug in zip(names, slugs, strict=True) if slug}
-    moved = {former.decode(): slug.decode() for former, slug in renamed.items()}
-    return {trigger.name: Scope.of(trigger, known, moved) for trigger in triggers}
+    return {trigger.name: Scope.of(trigger, known) for trigger in triggers}
 
 
 def read_scopes(client: Redis, settings: Settings) -> dict[str, Scope]:
@@ -52,17 +47,13 @@ def read_scopes(client: Redis, settings: Settings) -> dict[str, Scope]:
     triggers = list(settings.triggers.values())
     names = named_audiences(triggers)
     slugs: Any = client.hmget(keys.AUDIENCES, names) if names else []
-    renamed: Any = client.hgetall(keys.RENAMED)
-    return scopes(triggers, names, slugs, renamed)
+    return scopes(triggers, names, slugs)
 
 
 def read_identified(client: Redis) -> frozenset[str]:
-    """Return the slugs of which an id is known, former ones too, and these ids."""
+    """Return the slugs of which an id is known, and these ids."""
     slugs: Any = client.hgetall(keys.AUDIENCES)
-    renamed: Any = client.hgetall(keys.RENAMED)
-    found = {*slugs, *slugs.values()}
-    former = {old for old, new in renamed.items() if new in found}
-    return frozenset(name.decode() for name in found | former)
+    return frozenset(name.decode() for name in {*slugs, *slugs.values()})
 
 
 def ask_editions(pipe: AsyncPipeline | Pipeline, triggers: Iterable[str]) -> None:
@@ -101,6 +92,11 @@ class RedisNumbers:
         for name, number in zip(unknown, numbers, strict=True):
             self._numbers[name] = int(number)
             self._names[int(number)] = name
+
+    async def read(self) -> None:
+        """Read the numbers of all audiences and triggers anew."""
+        (ask,) = ASK_NAMES
+        self.replace(await self._client.execute_command(*ask))
 
     def replace(self, known: Mapping[bytes, bytes]) -> None:
         """Replace all known numbers by those that Redis holds, given by name."""
@@ -149,25 +145,20 @@ class Standing:
     watches: Mapping[bytes, bytes] = field(default_factory=dict)
 
 
-ASK_NAMES: Final = (("HGETALL", keys.NAMES), ("HGETALL", keys.RENAMED))
-"""The commands whose answers `SharedKeys.names_of` takes."""
+ASK_NAMES: Final = (("HGETALL", keys.NAMES),)
+"""The command whose answer `RedisNumbers.replace` takes."""
 
 
 class SharedKeys:
     """A reader of the keys that all partitions have in common.
 
     In a Cluster one node has all of these keys, and every drain asks it: so a drain reads them in
-    two round trips, one before it takes its lease, and one under the lease. One server answers the
-    second one together with the lease.
-
-    Args:
-        numbers: The numbers; they are replaced by what Redis has.
+    one round trip before it takes its lease; the numbers follow under the lease.
     """
 
-    def __init__(self, client: AsyncRedis, settings: Settings, numbers: RedisNumbers) -> None:
+    def __init__(self, client: AsyncRedis, settings: Settings) -> None:
         self._client = client
         self._settings = settings
-        self._numbers = numbers
         self._triggers = {name: settings.triggers_of(name) for name in settings.destinations}
         self._audiences = {name: named_audiences(each) for name, each in self._triggers.items()}
         self._known: dict[str, tuple[Any, Mapping[str, Scope]]] = {}
@@ -178,36 +169,31 @@ class SharedKeys:
         pipe = self._client.pipeline(transaction=False)
         pipe.hgetall(keys.PAUSED)
         pipe.hkeys(keys.STREAKS)
-        pipe.hgetall(keys.RENAMED)
         pipe.hgetall(keys.TAPS)
         if audiences:
             pipe.hmget(keys.AUDIENCES, audiences)
-        paused, streaks, renamed, watches, *slugs = await pipe.execute()
+        paused, streaks, watches, *slugs = await pipe.execute()
         pauses = parse_pauses(paused, self._settings.redis.ids)
         idle = frozenset({*pauses.triggers, *pauses.lanes})
         return Standing(
             None if destination in pauses.destinations else idle,
-            self._scopes(destination, slugs[0] if slugs else [], renamed),
+            self._scopes(destination, slugs[0] if slugs else []),
             frozenset(name.decode() for name in streaks),
             watches,
         )
 
-    def _scopes(
-        self, destination: str, slugs: list[bytes | None], renamed: dict[bytes, bytes]
-    ) -> Mapping[str, Scope]:
+    def _scopes(self, destination: str, slugs: list[bytes | None]) -> Mapping[str, Scope]:
         """Return the scopes of a destination's triggers; they are built anew only after a change.
 
         Args:
             destination: The destination's name.
             slugs: The slugs that Redis has for the audiences that the triggers name.
-            renamed: The new slugs of renamed audiences, by the former ones.
         """
-        answer = (slugs, renamed)
         known = self._known.get(destination)
-        if known is None or known[0] != answer:
+        if known is None or known[0] != slugs:
             triggers, audiences = self._triggers[destination], self._audiences[destination]
-            found = scopes(triggers, audiences, slugs, renamed)
-            known = self._known[destination] = (answer, found)
+            found = scopes(triggers, audiences, slugs)
+            known = self._known[destination] = (slugs, found)
         return known[1]
 
     async def editions(self, destination: str) -> dict[str, str]:
@@ -216,31 +202,3 @@ class SharedKeys:
         pipe = self._client.pipeline(transaction=False)
         ask_editions(pipe, names)
         return newest_editions(names, (await pipe.execute())[0])
-
-    async def names(self, destination: str) -> Renames:
-        """Read the numbers of all audiences and triggers, and return the renamed audiences.
-
-        As a rule, none is.
-        """
-        pipe = self._client.pipeline(transaction=False)
-        for words in ASK_NAMES:
-            pipe.execute_command(*words)
-        return await self.names_of(destination, await pipe.execute())
-
-    async def names_of(self, destination: str, answers: Sequence[Mapping[bytes, bytes]]) -> Renames:
-        """Return the renamed audiences and learn all numbers, both from answers to `ASK_NAMES`."""
-        numbers, renamed = answers
-        # They may be thousands.
-        slugs = (
-            (await self._client.execute_command("HGETALL", keys.AUDIENCES)).items()
-            if renamed
-            else []
-        )
-        self._numbers.replace(numbers)
-        if not renamed:
-            return NO_RENAMES
-        return Renames.of(
-            {former.decode(): slug.decode() for former, slug in renamed.items()},
-            self._triggers[destination],
-            {audience.decode(): slug.decode() for audience, slug in slugs},
-        )

@@ -100,11 +100,11 @@ class RedisSurvey:
             for number in self._settings.redis.numbering.numbers
         ]
         answers = self._asked(destinations, all_keys)
-        numbering, (seconds, rest), stored, slugs, renamed, editions, *looked = answers
+        numbering, (seconds, rest), stored, slugs, editions, *looked = answers
         self._settings.redis.learn(Numbering.loads(numbering) if numbering else None)
         now_us = seconds * MICROSECONDS + rest
         pauses = parse_pauses(stored, self._settings.redis.ids)
-        labels = self._labels(slugs, renamed, editions)
+        labels = self._labels(slugs, editions)
         gates, streams = looked[: len(destinations)], looked[len(destinations) :]
         paused = {*pauses.triggers, *self._stopped()}
         ready = {
@@ -129,7 +129,6 @@ class RedisSurvey:
         pipe.time()
         pipe.hgetall(keys.PAUSED)
         pipe.hmget(keys.AUDIENCES, self._audiences or [""])
-        pipe.hgetall(keys.RENAMED)
         ask_editions(pipe, self._settings.triggers)
         for destination in destinations:
             authorization = self._settings.authorization_of(destination)
@@ -139,14 +138,11 @@ class RedisSurvey:
         return pipe.execute()[1:]
 
     def _labels(
-        self,
-        slugs: Sequence[bytes | None],
-        renamed: Mapping[bytes, bytes],
-        editions: Sequence[bytes | None],
+        self, slugs: Sequence[bytes | None], editions: Sequence[bytes | None]
     ) -> dict[str, str]:
         """Return the labels `trigger|SCOPE|EDITION` of all triggers, by trigger."""
         triggers = list(self._settings.triggers.values())
-        found = scopes(triggers, self._audiences, slugs if self._audiences else (), renamed)
+        found = scopes(triggers, self._audiences, slugs if self._audiences else ())
         newest = newest_editions(self._settings.triggers, editions)
         return {name: label(name, scope, newest.get(name, "")) for name, scope in found.items()}
 

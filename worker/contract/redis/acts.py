@@ -3,9 +3,6 @@
 An act that is one command of Redis is kept by the script that carries it out. One of many steps is
 kept before its first step, and again at its end with what came of it. Both may be repeated where
 the answer was lost: what is kept already is neither kept nor carried out again.
-
-Acts that leave something half done if they are broken off stand in a hash of their own until they
-are done.
 """
 
 from __future__ import annotations
@@ -57,42 +54,13 @@ class Act:
     key: str = ""
 
 
-def note_act(client: Redis, act: Act, *, stands: bool = False) -> str:
+def note_act(client: Redis, act: Act) -> str:
     """Keep an act; returns its id.
-
-    Args:
-        client: Redis.
-        act: The act.
-        stands: True if it leaves something half done until it is done.
 
     Raises:
         RedisUnavailable: Redis can't be asked; keeping it again is safe.
     """
-    field_name = "|".join((act.what, act.subject, *act.arguments.values())) if stands else ""
-    return str(_carried_out(client, act, keys.ACTS, unfinished=field_name).decode())
-
-
-def read_unfinished(client: Redis) -> list[Act]:
-    """Return the acts that have left something half done, or are under way; the oldest first."""
-    stored: Any = client.hvals(keys.UNFINISHED)
-    found = [text.partition(b"|")[::2] for text in stored]
-    acts = [replace(Act(**orjson.loads(text)), at_ms=_ms(entry_id)) for entry_id, text in found]
-    return sorted(acts, key=lambda act: act.at_ms)
-
-
-def _carried_out(
-    client: Redis,
-    act: Act,
-    key: str,
-    *command: Value,
-    unfinished: str = "",
-    only_if_changed: bool = False,
-) -> Any:
-    mark = f"{act.key or secrets.token_hex(8)}|{act.outcome}|{key}"
-    is_done = int(act.outcome == DONE)
-    names = (key, keys.ACTS, keys.UNFINISHED)
-    args = (MOST_ACTS, orjson.dumps(asdict(act)), mark, unfinished, is_done, int(only_if_changed))
-    return run_script(client, _CARRY_OUT, names, (*args, *command))
+    return str(carry_out(client, act, keys.ACTS).decode())
 
 
 def carry_out(
@@ -104,13 +72,16 @@ def carry_out(
         client: Redis.
         act: The act.
         key: That the command changes.
-        command: Its name, and the words behind its key.
+        command: Its name, and the words behind its key; () = there is none, and the answer is the
+            act's id.
         only_if_changed: Keep nothing if the answer is 0.
 
     Raises:
         RedisUnavailable: Redis can't be asked; carrying it out again is safe.
     """
-    return _carried_out(client, act, key, *command, only_if_changed=only_if_changed)
+    mark = f"{act.key or secrets.token_hex(8)}|{act.outcome}|{key}"
+    args = (MOST_ACTS, orjson.dumps(asdict(act)), mark, int(only_if_changed))
+    return run_script(client, _CARRY_OUT, (key, keys.ACTS), (*args, *command))
 
 
 _READ_AT_ONCE: Final = 500

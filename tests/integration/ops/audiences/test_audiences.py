@@ -1,4 +1,4 @@
-"""Audiences as a whole: counted by the ledger, renamed, retired."""
+"""Audiences as a whole: counted by the ledger, and retired."""
 
 import orjson
 import pytest
@@ -48,40 +48,6 @@ def test_who_is_in_an_audience_that_is_retired_leaves_it(relay_of_a_sync, call, 
     assert "take [sync.vip] out of the configuration" in " ".join(answer.stderr.split())
     assert members(sandbox, "vip") == set()
     assert listed(call, "vip")["destinations"]["insider"]["members"] == 0
-
-
-def test_a_renamed_audience_has_the_same_members(relay_of_a_sync, call, sandbox):
-    everybody = members(sandbox, "vip")
-
-    told = orjson.loads(call(app, "rename", "audience", "vip", "gold", "--yes", "--json").stdout)
-    relay_of_a_sync.drain()
-
-    assert len(everybody) == COUNT
-    assert told["syncs"] == ["vip"]
-    assert (members(sandbox, "vip"), members(sandbox, "gold")) == (set(), everybody)
-
-
-def test_ids_stand_for_the_new_slug(relay, call):
-    relay.publish(payload("ann@example.com"))
-    relay.drain()
-    relay_people(relay)
-
-    told = orjson.loads(
-        call(
-            app,
-            "rename",
-            "audience",
-            "vip",
-            "gold",
-            "--people",
-            people_file(relay),
-            "--yes",
-            "--json",
-        ).stdout
-    )
-
-    assert told["ids"] == 1
-    assert listed(call, "gold")["ids"] == ["vipvipvip"]
 
 
 def test_for_whom_there_is_no_name_nothing_is_published(relay, call):

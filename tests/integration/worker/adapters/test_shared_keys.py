@@ -12,8 +12,6 @@ from segrelay.worker.adapters.redis.shared_keys import RedisNumbers, SharedKeys
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.connection import connect_async
 from segrelay.worker.contract.settings import load_settings
-from segrelay.worker.contract.triggers import NO_RENAMES
-from segrelay.worker.contract.words import Direction
 from tests.configuration import configuration, insider, trigger
 
 NOBODY = "redis://127.0.0.1:1/0"
@@ -48,23 +46,23 @@ def play(url: str, tmp_path: Path) -> Callable[[Told], None]:
     def run(story: Told) -> None:
         async def told() -> None:
             async with connect_async(url) as client:
-                for name in (keys.PAUSED, keys.STREAKS, keys.AUDIENCES, keys.RENAMED, keys.NAMES):
+                for name in (keys.PAUSED, keys.STREAKS, keys.AUDIENCES, keys.NAMES):
                     await client.delete(name)
                 numbers = RedisNumbers(client)
-                await story(client, SharedKeys(client, settings, numbers), numbers)
+                await story(client, SharedKeys(client, settings), numbers)
 
         asyncio.run(told())
 
     return run
 
 
-def test_nothing_is_paused_renamed_or_numbered_in_an_empty_redis(play: Any) -> None:
+def test_nothing_is_paused_or_numbered_in_an_empty_redis(play: Any) -> None:
     async def story(_: Any, ours: SharedKeys, numbers: RedisNumbers) -> None:
         standing = await ours.standing("insider")
 
         assert (standing.paused, standing.streaks) == (frozenset(), frozenset())
         assert standing.scopes["enter"].audiences == {"vip", "4711"}
-        assert await ours.names("insider") == NO_RENAMES
+        await numbers.read()
         assert numbers.triggers() == {}
 
     play(story)
@@ -85,43 +83,38 @@ def test_a_destination_is_paused_or_triggers_and_jobs_are(play: Any) -> None:
     play(story)
 
 
-def test_meanings_follow_the_slugs_of_ids_and_renamed_audiences(play: Any) -> None:
+def test_meanings_follow_the_slugs_of_ids(play: Any) -> None:
     async def story(client: Any, ours: SharedKeys, _: RedisNumbers) -> None:
         before = (await ours.standing("insider")).scopes
         again = (await ours.standing("insider")).scopes
         await client.hset(keys.AUDIENCES, mapping={"4711": "silver", "12": "bronze"})
-        await client.hset(keys.RENAMED, "brass", "silver")
         after = (await ours.standing("insider")).scopes
 
         assert again is before
-        assert after["enter"].audiences == {"vip", "4711", "silver", "brass"}
+        assert after["enter"].audiences == {"vip", "4711", "silver"}
         assert after["gold"].audiences == {"gold"}
         assert (await ours.standing("other")).scopes["all"].audiences is None
 
     play(story)
 
 
-def test_renames_concern_the_triggers_that_want_the_new_slug(play: Any) -> None:
-    async def story(client: Any, ours: SharedKeys, numbers: RedisNumbers) -> None:
-        await client.hset(keys.AUDIENCES, mapping={"4711": "silver"})
-        await client.hset(keys.RENAMED, "brass", "silver")
+def test_the_numbers_that_redis_has_are_learned(play: Any) -> None:
+    async def story(client: Any, _: SharedKeys, numbers: RedisNumbers) -> None:
         await client.hset(keys.NAMES, mapping={"a|silver": 1, "t|enter": 2})
 
-        renames = await ours.names("insider")
+        await numbers.read()
 
-        assert renames.slugs == {"brass": "silver"}
-        assert renames.wanting["silver", Direction.ENTER] == ("enter",)
         assert (numbers.audience("silver"), numbers.trigger("enter")) == (1, 2)
 
     play(story)
 
 
 def test_numbers_that_redis_has_lost_are_forgotten(play: Any) -> None:
-    async def story(client: Any, ours: SharedKeys, numbers: RedisNumbers) -> None:
+    async def story(client: Any, _: SharedKeys, numbers: RedisNumbers) -> None:
         await numbers.learn(["vip"], ["enter"])
         await client.hdel(keys.NAMES, "t|enter")
 
-        await ours.names("insider")
+        await numbers.read()
 
         assert numbers.slugs([numbers.audience("vip")]) == {"vip"}
         assert numbers.triggers() == {}

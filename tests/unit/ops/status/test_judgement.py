@@ -29,7 +29,6 @@ from segrelay.ops.status.totals import Counts, Totals
 from segrelay.producer.sync.run import Phase, Run
 from segrelay.worker.contract.processes import WORKER, Process, Sample
 from segrelay.worker.contract.receivers import Receivers, RunningReceiver
-from segrelay.worker.contract.redis.acts import BEGUN, BROKEN_OFF, Act
 from segrelay.worker.contract.redis.instance import Loss
 from segrelay.worker.contract.settings import (
     Destination,
@@ -223,9 +222,6 @@ ALL_SKIPPED = samples(
 )
 SOME_SKIPPED = samples({"skipped|vip|asserted": 277, "delivered|vip": 1}, {"settled": 0})
 STILL = samples(*[{"waits": 9, "settled": 4, "waits|load": 5, "job|load": 3}] * 4)
-RENAME = Act(
-    "rename audience", "ann", "vip", arguments={"to": "club"}, outcome=BEGUN, at_ms=NOW - 61_000
-)
 WELL = standing()
 
 CASES = [
@@ -277,8 +273,6 @@ CASES = [
     (standing(samples=answers((104, 23_200), *[USUAL[0]] * 3, *USUAL)), "answers_slow", ATTENTION),
     (standing(samples=answers((3, 9_000), (0, 0), (0, 0), (0, 0))), "answers_slow", ILL),
     (standing(stopped_renamings={"0a": NOW - 130_000}), "rename_stopped", ATTENTION),
-    (standing(unfinished=[RENAME]), "rename_unfinished", ATTENTION),
-    (standing(unfinished=[replace(RENAME, outcome=BROKEN_OFF)]), "rename_unfinished", ATTENTION),
     (standing(**job("aborted")), "abort_unfinished", ATTENTION),
     (standing(**renamed(refused=1, refused_ms=NOW - 1_000)), "not_renamed", ATTENTION),
     (standing(**renamed(waiting=1, problem="401")), "renaming_waits", ATTENTION),

@@ -3,8 +3,6 @@
 from collections import defaultdict
 from pathlib import Path
 
-from segrelay.sandbox.people import Happening
-from tools.chaos.changes import NEW, OLD, RenamedAudience
 from tools.chaos.plan import MANY_AUDIENCES, Plan
 from tools.chaos.run import ChaosRun
 
@@ -22,13 +20,3 @@ def test_a_quarter_of_the_people_enter_and_leave_ten_audiences():
     assert len({email for email, _ in directions}) == plan.people // 4
     assert len(directions) == 10 * plan.people // 4
     assert sum(each == {True, False} for each in directions.values()) > len(directions) / 2
-
-
-def test_what_happened_in_a_renamed_audience_counts_for_its_new_name():
-    event = Happening("a@example.com", OLD, is_exit=False, time_us=1)
-    other = Happening("a@example.com", "vip", is_exit=False, time_us=2)
-    renamed = RenamedAudience(None, None, [event, other])
-
-    assert renamed.in_new_words([event, other]) == [event, other]
-    renamed.is_renamed = True
-    assert [each.audience for each in renamed.in_new_words([event, other])] == [NEW, "vip"]

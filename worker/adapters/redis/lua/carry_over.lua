@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Puts other entries in the place of entries that wait, e.g. those of a renamed audience. XDEL decides: what is not there any more
+-- Puts other entries in the place of entries that wait. XDEL decides: what is not there any more
 -- is replaced by nothing.
 --
 -- KEYS[1] lease  [2] counts  [3] streams  [4] aside  [5] orphans  then s streams

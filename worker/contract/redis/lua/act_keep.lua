@@ -1,34 +1,28 @@
 #!lua flags=allow-oom
 -- Carries a command out and keeps the act, also in a full Redis; once, however often it is called.
--- KEYS[1] what the command changes; no matter without one  [2] acts  [3] unfinished acts
+-- KEYS[1] what the command changes; no matter without one  [2] acts
 -- ARGV[1] acts that are kept  [2] the act as JSON  [3] the mark of this call, the same each time it
---   is repeated  [4] the field of an unfinished act; '' = it leaves nothing half done
---   [5] 1 = the act is done  [6] 1 = keep it only if the command changed something; then the
---   command, without its key, or `HRENAME`, a field of a hash, and its new name, which no field has,
---   or `SWAP`, the value of a string as it was found, and its new one
+--   is repeated  [4] 1 = keep it only if the command changed something; then the command, without
+--   its key, or `HRENAME`, a field of a hash, and its new name, which no field has, or `SWAP`, the
+--   value of a string as it was found, and its new one
 -- Returns the command's answer; without one, the act's id.
 for _, row in ipairs(redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 100)) do
   if row[2][3] == 'm' and row[2][4] == ARGV[3] then return tonumber(row[2][6]) or row[1] end
 end
 local answer = ''
-if ARGV[7] == 'HRENAME' then
-  local value = redis.call('HGET', KEYS[1], ARGV[8])
-  answer = value and redis.call('HSETNX', KEYS[1], ARGV[9], value) or 0
-  if answer == 1 then redis.call('HDEL', KEYS[1], ARGV[8]) end
-elseif ARGV[7] == 'SWAP' then
-  answer = redis.call('GET', KEYS[1]) == ARGV[8] and 1 or 0
-  if answer == 1 then redis.call('SET', KEYS[1], ARGV[9]) end
-elseif #ARGV > 6 then
-  answer = redis.call(ARGV[7], KEYS[1], unpack(ARGV, 8))
+if ARGV[5] == 'HRENAME' then
+  local value = redis.call('HGET', KEYS[1], ARGV[6])
+  answer = value and redis.call('HSETNX', KEYS[1], ARGV[7], value) or 0
+  if answer == 1 then redis.call('HDEL', KEYS[1], ARGV[6]) end
+elseif ARGV[5] == 'SWAP' then
+  answer = redis.call('GET', KEYS[1]) == ARGV[6] and 1 or 0
+  if answer == 1 then redis.call('SET', KEYS[1], ARGV[7]) end
+elseif #ARGV > 4 then
+  answer = redis.call(ARGV[5], KEYS[1], unpack(ARGV, 6))
 end
 local id = ''
-if ARGV[6] == '0' or answer ~= 0 then
+if ARGV[4] == '0' or answer ~= 0 then
   id = redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[1], '*',
     'a', ARGV[2], 'm', ARGV[3], 'r', answer)
-end
-if ARGV[4] ~= '' and ARGV[5] == '1' then
-  redis.call('HDEL', KEYS[3], ARGV[4])
-elseif ARGV[4] ~= '' then
-  redis.call('HSET', KEYS[3], ARGV[4], id .. '|' .. ARGV[2])
 end
 return answer == '' and id or answer

@@ -2,14 +2,13 @@
 
 from segrelay.ops.state.person import LedgerLine
 from segrelay.sandbox.people import Happening
-from tools.chaos.changes import NEW, OLD
 from tools.chaos.verdict import LoggedEvent, is_told
 
 ENTER = Happening("a@example.com", "vip", is_exit=False, time_us=10)
 
 
-def line(at_us, *, raised=True, audience="vip"):
-    return LedgerLine(audience, "enter", "enter", at_us, 0, raised=raised)
+def line(at_us, *, raised=True):
+    return LedgerLine("vip", "enter", "enter", at_us, 0, raised=raised)
 
 
 def test_an_event_that_is_in_the_log_is_told():
@@ -27,18 +26,3 @@ def test_an_older_event_stands_for_it_only_where_the_ledger_was_raised():
     assert is_told(ENTER, older, [line(11)])
     assert not is_told(ENTER, older, [line(11, raised=False)])
     assert not is_told(ENTER, [*older, LoggedEvent(6, "vip", is_exit=True)], [line(11)])
-
-
-def test_an_event_under_the_new_name_of_its_audience_stands_for_it():
-    event = Happening("a@example.com", NEW, is_exit=True, time_us=10)
-
-    assert is_told(event, [LoggedEvent(10, OLD, is_exit=True)], [])
-
-
-def test_an_exit_that_a_renaming_left_under_the_former_name_hides_no_entrance_under_the_new_one():
-    event = Happening("a@example.com", NEW, is_exit=False, time_us=10)
-    entered = LoggedEvent(5, NEW, is_exit=False)
-    left = LoggedEvent(5, OLD, is_exit=True)
-
-    assert is_told(event, [entered, left], [line(11, audience=NEW)])
-    assert not is_told(event, [left], [line(11, audience=NEW)])

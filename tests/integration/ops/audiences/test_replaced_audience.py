@@ -1,0 +1,166 @@
+"""An audience gets another slug: the id is set, the new one is filled, the old one is retired."""
+
+import os
+import pty
+from contextlib import suppress
+
+import orjson
+import pytest
+
+from segrelay.ops.main import app
+from segrelay.ops.run.up import own_command
+from segrelay.worker.contract.keys import digest_of
+from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
+from tests.configuration import DELETE, UPSERT, trigger
+from tests.integration.ops.relay import payload
+from tests.nightly import amount
+from tests.warm import WarmProcess
+
+OLD, NEW = "vip", "gold"
+OLD_ID = OLD * 3
+EVERYBODY = [f"p{n}@example.com" for n in range(20)]
+LEAVERS, STAYERS = EVERYBODY[:10], EVERYBODY[10:]
+URLS = {"enter": UPSERT, "exit": DELETE}
+
+
+def members(sandbox, slug):
+    held = sandbox.get("memberships", attribute=DEFAULT_AUDIENCE_ATTRIBUTE)
+    return {email for email, slugs in held.items() if slug in slugs}
+
+
+def people(relay, emails=EVERYBODY):
+    file = relay.settings.folder / "people.ndjson"
+    file.write_text("".join(f'{{"email": "{email}"}}\n' for email in emails))
+    return file
+
+
+def told(email, slug, direction="enter", minute=10, audience_id=OLD_ID):
+    """Return a payload of the audience under either slug; "" = without its id."""
+    whole = payload(email, slug, direction, minute)
+    whole["data"]["segment_events"][0]["id"] = audience_id
+    return whole
+
+
+def own_triggers(relay, *slugs):
+    """Give each slug triggers of its own."""
+    text = "".join(
+        trigger(f"{slug}-{on}", audiences=[slug], on=on, template=f"{on}.jsonnet", url=url)
+        for slug in slugs
+        for on, url in URLS.items()
+    )
+    relay.configure(text, triggers="")
+
+
+@pytest.fixture(
+    params=amount(["triggers of their own"], nightly=["triggers for all", "triggers of their own"])
+)
+def inside(request, relay):
+    """Twenty people are in the audience."""
+    if request.param == "triggers of their own":
+        own_triggers(relay, OLD, NEW)
+    relay.publish(*(payload(email) for email in EVERYBODY))
+    relay.drain()
+    return relay
+
+
+def drain_all(relay):
+    for _ in range(3):
+        relay.drain()
+    assert relay.status()["waiting"] == 0
+
+
+def retire(relay, call, emails=EVERYBODY):
+    command = ("audience", "retire", OLD, "--people", people(relay, emails), "--yes", "--json")
+    return call(app, *command)
+
+
+def test_an_id_that_comes_with_another_slug_is_refused_until_a_person_says_which_holds(
+    inside, call, sandbox
+):
+    refused = inside.publish(told("new@example.com", NEW))
+    call(app, "audience", "set", OLD_ID, NEW)
+    still_refused = inside.publish(payload("late@example.com"))
+    replayed = call(app, "quarantine", "replay", "--kind", "audience_conflict")
+    inside.drain()
+
+    assert (refused.refused, still_refused.refused, replayed.exit_code) == (1, 1, 0)
+    assert members(sandbox, NEW) == {"new@example.com"}
+    assert members(sandbox, OLD) == set(EVERYBODY)
+
+
+def test_in_the_end_everybody_is_in_the_new_audience_only_and_nobody_who_left_is_in_either(
+    inside, call, sandbox
+):
+    exits = (inside.settings.folder / "templates" / "exit.jsonnet").read_text()
+    inside.template("exit.jsonnet", "error 'broken'")
+    inside.publish(*(payload(email, OLD, "exit", minute=5) for email in LEAVERS[:5]))
+    inside.drain()
+    inside.template("exit.jsonnet", exits)
+    inside.publish(*(payload(email, OLD, "exit", minute=5) for email in LEAVERS[5:]))
+    inside.publish(payload("waits@example.com", minute=5))
+
+    call(app, "audience", "set", OLD_ID, NEW)
+    rows = people(inside, [*STAYERS, "waits@example.com"])
+    started = call(app, "backfill", "start", rows, "--audience", NEW, "--as-of", "now")
+    inside.publish(told(STAYERS[0], NEW, "exit", minute=62))
+    inside.drain()
+    assert members(sandbox, NEW) == {*STAYERS[1:], "waits@example.com"}
+    inside.publish(told("last@example.com", OLD, minute=6, audience_id=""))
+    retired = retire(inside, call, [*EVERYBODY, "waits@example.com"])
+    replayed = call(app, "dlq", "replay", "--all", "--yes")
+    drain_all(inside)
+
+    assert (started.exit_code, retired.exit_code, replayed.exit_code) == (0, 0, 0)
+    assert inside.status()["dead"] == 0
+    assert members(sandbox, NEW) == {*STAYERS[1:], "waits@example.com"}
+    assert members(sandbox, OLD) == set()
+
+
+def test_who_enters_while_it_is_asked_whether_to_retire_leaves_too(inside, sandbox):
+    def entered_meanwhile():
+        inside.publish(payload("new@example.com"))
+
+    asked(inside, entered_meanwhile, "audience", "retire", OLD, "--people", str(people(inside)))
+    drain_all(inside)
+
+    assert members(sandbox, OLD) == set()
+
+
+def asked(relay, meanwhile, *arguments):
+    """Give a command in a pseudo-terminal; do something while it asks, and say yes."""
+    environment = {**os.environ, "SEGRELAY_CONFIG": str(relay.settings.source), "TERM": "dumb"}
+    mine, its = pty.openpty()
+    command = own_command(*arguments)
+    with WarmProcess(command, stdin=its, stdout=its, stderr=its, env=environment) as process:
+        os.close(its)
+        shown = b""
+        while b"[y/N]" not in shown:
+            shown += os.read(mine, 4096)
+        meanwhile()
+        os.write(mine, b"y\n")
+        with suppress(OSError):
+            while os.read(mine, 4096):
+                pass
+        os.close(mine)
+        assert process.wait(timeout=120) == 0, shown
+
+
+def test_who_is_named_leaves_a_retired_audience_whether_the_ledger_is_known_or_not(
+    inside, call, sandbox
+):
+    for partition in inside.partitions():
+        for email in EVERYBODY[:18]:
+            inside.client.delete(partition.ledger(digest_of(f"email:{email}")))
+
+    retired = retire(inside, call)
+    drain_all(inside)
+
+    counts = orjson.loads(retired.stdout)
+    assert {name: counts[name] for name in ("held", "named", "known", "unknown", "published")} == {
+        "held": 2,
+        "named": 20,
+        "known": 2,
+        "unknown": 18,
+        "published": 20,
+    }
+    assert members(sandbox, OLD) == set()
