@@ -216,7 +216,7 @@ def _token(section: MetricsSettings, file: str) -> str:
 
 
 PATH: Final = "/metrics"
-_SCHEME: Final = "Bearer "
+_SCHEME: Final = "bearer"
 
 
 def metrics_route(text: Callable[[], bytes], token: str) -> Route:
@@ -250,7 +250,7 @@ def build_metrics_app(text: Callable[[], bytes], token: str) -> Starlette:
 
 
 def _knows(request: Request, token: str) -> bool:
-    given = request.headers.get("authorization", "")
-    if not given.startswith(_SCHEME):
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != _SCHEME:
         return False
-    return hmac.compare_digest(given.removeprefix(_SCHEME).strip().encode(), token.encode())
+    return hmac.compare_digest(given.strip().encode(), token.encode())

@@ -401,7 +401,7 @@ def _values(column: Any) -> list[Any]:
             return _texts_of_times(arrow, exact)
         values = [at and at.isoformat() for at in exact.to_pylist()]
     else:
-        values = [_plain(each) for each in column.to_pylist()]
+        values = [_plain(each) for each in column.to_pylist(maps_as_pydicts="lossy")]
     return values
 
 

@@ -14,7 +14,10 @@ from segrelay.worker.contract.printable import plural
 
 MOST_GONE: Final = 100
 MOST_GONE_SHARE: Final = 0.1
-"""The share of members that may leave between two runs without a confirmation."""
+"""The share of members, or the number if it is smaller, that may leave between two runs without a
+confirmation: a file that was cut at the end of a row looks whole."""
+NEVER_ASKED: Final = 9
+"""The number of members whose leaving is believed in any audience."""
 CERTAIN: Final = frozenset({"done", "unchanged"})
 """Outcomes of runs after which it is known who is in the audience."""
 TOLERANCE_SHARE: Final = 0.01
@@ -210,7 +213,7 @@ class Run:
                 f" {gone:,} missing"
             )
         members = gone + max(self.seen.values(), default=0)
-        most = max(MOST_GONE, int(MOST_GONE_SHARE * members))
+        most = max(NEVER_ASKED, min(MOST_GONE, int(MOST_GONE_SHARE * members)))
         if gone > most:
             return f"{gone:,} of {plural(members, 'member')} gone, at most {most:,} believed"
         return ""

@@ -25,6 +25,7 @@ import anyio._backends._asyncio  # noqa: F401 - else the first request of each p
 import httpcore
 import httpx
 
+from segrelay.worker.adapters.connection_pool import drop_remains, pooled_transport
 from segrelay.worker.contract.connections import CONNECT_SECONDS, tls_context, why_no_answer
 from segrelay.worker.contract.settings.urls import (
     literal_address,
@@ -406,25 +407,16 @@ class HttpSender:
 
     def _transport(self, connection: ConnectionRules) -> httpx.AsyncHTTPTransport:
         networks, authority = connection
-        ssl_context = tls_context(authority)
-        local_address = "0.0.0.0" if self._ipv4_only else None  # noqa: S104 - any, of IPv4
-        transport = httpx.AsyncHTTPTransport(verify=ssl_context, trust_env=False)
         guarded = None
         if networks is not None:
             guarded = GuardedNetwork(networks, ipv4_only=self._ipv4_only, resolve=self._resolve)
-        # httpx hands no network backend on to the pool that it makes, so this one is ours.
-        transport._pool = httpcore.AsyncConnectionPool(  # noqa: SLF001
-            ssl_context=ssl_context,
-            max_connections=self._connections,
-            max_keepalive_connections=self._connections,
-            keepalive_expiry=_KEEP_ALIVE_SECONDS,
-            http1=True,
-            http2=False,
-            retries=0,
-            local_address=local_address,
-            network_backend=CancellableNetwork(guarded),
+        return pooled_transport(
+            CancellableNetwork(guarded),
+            ssl_context=tls_context(authority),
+            connections=self._connections,
+            keepalive_seconds=_KEEP_ALIVE_SECONDS,
+            local_address="0.0.0.0" if self._ipv4_only else None,  # noqa: S104 - any, of IPv4
         )
-        return transport
 
 
 def _build(
@@ -453,7 +445,7 @@ async def _exchange_in_time(
         async with asyncio.timeout(deadline_seconds):
             await _exchange(client, outgoing, progress)
     except BaseException:
-        await _drop_remains(client, progress)
+        await drop_remains(client, progress.watch)
         raise
 
 
@@ -474,31 +466,6 @@ async def _exchange(
         # httpx ties an answer and its stream to each other, and the body of the request would stay
         # in memory with them until the garbage collector comes.
         response.stream = _NO_STREAM
-
-
-async def _drop_remains(client: httpx.AsyncClient, progress: _Progress) -> None:
-    """Remove a request that was cut off, and its connection, from the connection pool.
-
-    httpcore 1.0.9 keeps a connection whose request was cancelled before it began to connect, right
-    after it was connected, or while its answer was closed. Nobody gets that connection any more,
-    and it counts: a pool that is full of them sends nothing until the process ends.
-    """
-    pool: Any = client._transport._pool  # type: ignore[attr-defined] # noqa: SLF001
-    own = [each for each in pool._requests if _belongs(each, progress)]  # noqa: SLF001
-    for each in own:
-        pool._requests.remove(each)  # noqa: SLF001
-    used = {id(each.connection) for each in pool._requests}  # noqa: SLF001
-    unused = [each for each in pool.connections if id(each) not in used]
-    unused = [each for each in unused if not (each.is_idle() or each.is_closed())]
-    for connection in unused:
-        pool._connections.remove(connection)  # noqa: SLF001
-    ended = pool._assign_requests_to_connections()  # noqa: SLF001
-    for connection in (*unused, *ended):
-        await connection.aclose()
-
-
-def _belongs(pooled: Any, progress: _Progress) -> bool:
-    return bool(pooled.request.extensions.get("trace") == progress.watch)
 
 
 def refuse(request: OutgoingRequest) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from segrelay.producer.sync.run import Phase
+from segrelay.producer.sync.run import Phase, Run
 from segrelay.producer.sync.step import confirm
 from segrelay.worker.errors import UsageWrong
 from tests.integration.producer.sync_world import person
@@ -56,6 +56,31 @@ def test_an_implausible_shrinking_waits_for_a_word(world):
 
     assert len(world.deliveries()) == 101
     assert syncing.store.count("insider") == 199
+
+
+def test_an_audience_of_a_hundred_is_not_emptied_without_a_word(world):
+    world.people(*(person(n, "vip") for n in range(100)))
+    world.run()
+    world.clear()
+    for number in range(100):
+        world.move(number, "exit")
+
+    run = world.run()
+
+    assert (run.phase, world.deliveries()) == (Phase.CONFIRM, [])
+
+
+@pytest.mark.parametrize(
+    ("members", "gone", "asks"),
+    [
+        (9, 9, False), (10, 10, True), (12, 9, False), (50, 10, True), (100, 10, False),
+        (100, 11, True), (1_000, 100, False), (100_000, 100, False), (100_000, 101, True),
+    ],
+)  # fmt: skip
+def test_a_tenth_of_the_members_or_a_hundred_may_be_gone_and_always_nine(members, gone, asks):
+    run = Run(gone={"insider": gone}, seen={"insider": members - gone}, rows=members)
+
+    assert bool(run.doubts()) is asks
 
 
 def test_a_word_that_comes_during_the_next_scan_counts(world):

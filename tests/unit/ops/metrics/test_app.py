@@ -47,10 +47,15 @@ APPS = {
 }
 
 
+SCHEMES = ("Bearer", "bearer", "BEARER")
+
+
 @pytest.mark.parametrize("name", APPS)
 def test_with_the_token_the_metrics_are_read(name: str) -> None:
-    answer = ask(APPS[name], authorization=f"Bearer {TOKEN}")
+    ask_with = {scheme: ask(APPS[name], authorization=f"{scheme} {TOKEN}") for scheme in SCHEMES}
+    answer = ask_with["Bearer"]
 
+    assert {each.status_code for each in ask_with.values()} == {200}
     assert (answer.status_code, answer.text) == (200, "segrelay_up 1.0\n")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
 

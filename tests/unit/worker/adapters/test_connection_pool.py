@@ -1,0 +1,44 @@
+"""The private parts of httpx and httpcore that we use are there, in the versions that we allow."""
+
+import re
+import ssl
+import tomllib
+from pathlib import Path
+
+import httpcore
+import httpx
+from httpcore._async.connection import AsyncHTTPConnection
+from httpcore._async.connection_pool import AsyncPoolRequest
+
+from segrelay.worker.adapters import connection_pool
+
+SOURCE = Path(connection_pool.__file__).read_text()
+PROJECT = tomllib.loads((Path(__file__).parents[4] / "pyproject.toml").read_text())["project"]
+
+
+def test_each_private_part_is_there():
+    transport = connection_pool.pooled_transport(
+        httpcore.AnyIOBackend(),
+        ssl_context=ssl.create_default_context(),
+        connections=3,
+        keepalive_seconds=4.0,
+        local_address=None,
+    )
+    pool = httpx.AsyncClient(transport=transport, trust_env=False)._transport._pool
+    pooled = AsyncPoolRequest(httpcore.Request("GET", "http://example.com", extensions={"a": 1}))
+
+    assert type(pool) is httpcore.AsyncConnectionPool
+    assert (pool._requests, pool._connections, pool.connections) == ([], [], [])
+    assert pool._assign_requests_to_connections() == []
+    assert (pooled.request.extensions, pooled.connection) == ({"a": 1}, None)
+    assert {"is_idle", "is_closed", "aclose"} <= set(dir(AsyncHTTPConnection))
+    assert set(re.findall(r"\.(_[a-z]\w+)", SOURCE)) == {
+        "_transport", "_pool", "_requests", "_connections", "_assign_requests_to_connections",
+    }  # fmt: skip
+
+
+def test_both_libraries_are_bounded():
+    bounded = [one for one in PROJECT["dependencies"] if re.match(r"httpx|httpcore", one)]
+
+    assert len(bounded) == 2
+    assert all("<" in one for one in bounded)
