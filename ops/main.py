@@ -135,7 +135,7 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "segrelay.ops.outcomes.commands:app",
         "Get ends of deliveries",
         "segrelay outcomes export hour.parquet --since 1h",
-        "segrelay outcomes status",
+        "segrelay outcomes export hour-17.parquet --cursor warehouse",
     ),
     "audit": _operate(
         "segrelay.ops.audit:audit",

@@ -22,6 +22,7 @@ import structlog
 from celery import shared_task
 
 from segrelay.ops.dead_letters.replay import Expiry, discard_expired
+from segrelay.ops.state import opened
 from segrelay.ops.state.partitions import all_partitions, ask_each
 from segrelay.ops.state.retention import (
     JOBS,
@@ -44,6 +45,7 @@ from segrelay.worker.contract.celery import RETENTION_TASK, BackgroundJob, Resul
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.acts import Act, note_act
 from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.scripts import script_call
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import read_pauses
 from segrelay.worker.errors import LeaseLost, PartitionsChange, SegrelayError
@@ -56,6 +58,7 @@ JOBS_AT_ONCE: Final = 10
 _STEP_SECONDS: Final = 60.0
 _MINUTE_MS: Final = 60_000
 _FIELDS_AT_ONCE: Final = 1_000
+"""The most fields, or entries of the outcome log, that one call removes."""
 _TOLD_AGAIN_MS: Final = 3_600_000
 """The time between two acts in the audit: the newest thousands of them are kept."""
 
@@ -188,6 +191,9 @@ class Retention:
             [*names, keys.REQUESTS],
             lambda pipe, name: pipe.xtrim(name, minid=now_ms - kept_ms, approximate=False),
         )
+        script, before = opened.source("outcomes_trim"), now_ms - kept_ms
+        calls = [script_call(script, at, before=before, most=_FIELDS_AT_ONCE) for at in partitions]
+        opened.run(self.client, "outcomes_trim", calls)
 
     def _trim_minutes(self, partitions: Sequence[PartitionKeys], now_ms: int) -> None:
         """Remove from Redis how many deliveries a job settled in minutes that are long over.

@@ -23,7 +23,6 @@ from typing import Final
 from segrelay.producer.events.payloads import Payload, Refused, RowForm
 from segrelay.producer.publishing.audiences import AudienceStore
 from segrelay.producer.publishing.drafting import Drafter
-from segrelay.producer.publishing.offering import offer_events
 from segrelay.producer.publishing.published import (
     AS_USUAL,
     Draft,
@@ -201,7 +200,6 @@ class Publisher:
             draft.reading.skip_hook,
             draft.reading.now_us,
             example=next((one.profile for group in groups for one in group), b""),
-            deliveries=draft.deliveries if self._meter.taps else {},
         )
 
     def write_laid_out(self, laid_out: LaidOut, progress: JobPosition) -> Published:
@@ -316,8 +314,6 @@ class Publisher:
         self._meter.add(written.accepted)
         if laid_out.example:
             self._seen.note(laid_out.example)
-        if self._meter.taps:
-            offer_events(self._client, self._meter.taps, laid_out, written, self._meter.now_us())
         return laid_out.result + written
 
     def _keep(self, refused: Sequence[Refused], now_us: int, how: HowPublished) -> None:

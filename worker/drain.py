@@ -43,10 +43,8 @@ from segrelay.worker.batch.responses import NO_RESPONSES, Responses
 from segrelay.worker.batch.send import BatchSender, InterruptWatch, Lease, Stop
 from segrelay.worker.batch.settle import Settler, Streaks
 from segrelay.worker.batch.state import Clock, State, Tally
-from segrelay.worker.batch.tap import DrainTap, Passage
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name
 from segrelay.worker.contract.people import Recognizer
-from segrelay.worker.contract.taps import Taps
 from segrelay.worker.contract.triggers import Scope
 from segrelay.worker.contract.words import BACKFILL, LIVE, kind_of_lane
 from segrelay.worker.core.gate import Closed, Gate, LaneKind, Open
@@ -170,7 +168,6 @@ class Drain:
         responses: The triggers that have a stream for their outcomes.
         scopes: The scopes of triggers; what one does not want of its stream stays there.
         recognizer: Knows people by their stable ids.
-        taps: The watches of what goes through; None = there are none.
     """
 
     keys: PartitionKeys
@@ -197,7 +194,6 @@ class Drain:
     canary_shares: CanaryShares = field(default_factory=CanaryShares)
     scopes: Mapping[str, Scope] = field(default_factory=dict)
     recognizer: Recognizer | None = None
-    taps: Taps | None = None
 
     async def run(self) -> tuple[Tally, str]:
         """Drain the partition for one slice of time.
@@ -233,8 +229,6 @@ class Drain:
                 editions={name: one.edition for name, one in self.triggers.items()},
                 newest=await self.read_editions() if is_delayed else {},
             )
-            if self.taps:
-                state.tap = DrainTap(self.taps, Passage(self.keys, state.now_ms))
             state.obey(looks)
             return await self._hold(holding, state)
         except Exception:

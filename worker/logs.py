@@ -6,8 +6,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
@@ -82,21 +81,6 @@ def log_often(event: str, lines: Sequence[Mapping[str, Any]]) -> None:
 def _is_text(file: str | None) -> bool:
     chosen = os.environ.get(FORMAT_VARIABLE, "")
     return chosen == TEXT or (chosen != JSON and not file and sys.stderr.isatty())
-
-
-@contextmanager
-def harmless(event: str, end: Callable[[], None]) -> Iterator[None]:
-    """Log an error in a side task instead of raising it, and end the task.
-
-    Args:
-        event: The event that is logged.
-        end: A function that sees to it that it is not tried again at once.
-    """
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001 - whatever it is, the delivery goes on
-        log_bug(error, event)
-        end()
 
 
 def log_bug(error: Exception, event: str, **named: Any) -> str:

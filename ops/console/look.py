@@ -18,15 +18,15 @@ import orjson
 from segrelay.ops.dead_letters.reading import Cause, count_causes
 from segrelay.ops.dead_letters.replay import DeadLetters
 from segrelay.ops.kept import EVERYTHING, Filter
+from segrelay.ops.outcomes.reading import newest_rows
 from segrelay.ops.quarantine import QuarantinedRecords
-from segrelay.ops.state.partitions import all_partitions, ask_each
+from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.status.health import problems_of
 from segrelay.ops.status.problems import HealthProblem
 from segrelay.ops.status.standing import Standing, WatchedFile, read_newest
 from segrelay.producer.publishing.quarantine import QuarantineRecord
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.events import HistoryLine
-from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.outcomes import OutcomeRow
 from segrelay.worker.contract.processes import KEPT, RECENT_SAMPLES, Sample
 from segrelay.worker.contract.receivers import WebhookRequest, read_requests
 from segrelay.worker.contract.redis.acts import (
@@ -45,8 +45,8 @@ MOST_SCANNED: Final = 2_000
 """The most things that are counted before an act, and members that are looked through."""
 MOST_READ: Final = 1_000
 """The most letters or waiting deliveries that are read for one page."""
-_OF_EACH_HISTORY: Final = 100
-"""The newest lines that are read of each partition's history."""
+_MOST_ROWS: Final = 2_000
+"""The most of the newest rows of the outcome log that are known here."""
 _MOST_RECORDS: Final = 20_000
 """The most records of the quarantine that are known here, without their payloads."""
 _FRESH_SECONDS: Final = 1.0
@@ -202,7 +202,7 @@ class Look:
         self._judged = Shared(self._judge, _FRESH_SECONDS, changed_at)
         self._hour = Shared(self._read_hour, _HOUR_FRESH_SECONDS)
         self._causes = Shared(self._count_causes, _FRESH_SECONDS, changed_at)
-        self._history = Shared(self._read_history, LINES_FRESH_SECONDS, changed_at)
+        self._outcomes = Shared(self._read_outcomes, LINES_FRESH_SECONDS, changed_at)
         self._records = Shared(self._read_records, _FRESH_SECONDS, changed_at)
         self._requests = Shared(self._read_requests, _HOUR_FRESH_SECONDS)
         self._minutes: list[Sample] = []
@@ -212,7 +212,7 @@ class Look:
 
     def end(self) -> None:
         """Read nothing more."""
-        shared = (self._hour, self._judged, self._causes, self._history)
+        shared = (self._hour, self._judged, self._causes, self._outcomes)
         for one in (*shared, self._records, self._requests):
             one.end()
 
@@ -242,9 +242,9 @@ class Look:
         """Return the causes of all dead letters, the most frequent first."""
         return self._causes.value()
 
-    def history(self) -> Sequence[tuple[PartitionKeys, HistoryLine]]:
-        """Return the newest lines of all histories, the newest first."""
-        return self._history.value()
+    def outcomes(self) -> Sequence[OutcomeRow]:
+        """Return the newest rows of the outcome log, the newest first."""
+        return self._outcomes.value()
 
     def records(self) -> Scan[QuarantineRecord]:
         """Return the records of the quarantine, in no order."""
@@ -294,19 +294,9 @@ class Look:
     def _read_requests(self) -> list[WebhookRequest]:
         return list(read_requests(self.client))
 
-    def _read_history(self) -> list[tuple[PartitionKeys, HistoryLine]]:
-        partitions = all_partitions(self.client, self.settings)
-        answers = ask_each(
-            self.client,
-            partitions,
-            lambda pipe, partition: pipe.xrevrange(partition.history, count=_OF_EACH_HISTORY),
-        )
-        lines = [
-            (partition, HistoryLine.loads(fields[b"e"]))
-            for partition, rows in zip(partitions, answers, strict=True)
-            for _, fields in rows
-        ]
-        return sorted(lines, key=lambda one: -one[1].at_ms)
+    def _read_outcomes(self) -> list[OutcomeRow]:
+        rows = newest_rows(self.client, all_partitions(self.client, self.settings))
+        return list(islice(rows, _MOST_ROWS))
 
     def _read_hour(self) -> list[Sample]:
         """Add the samples of the standing to those that were read before: a few, not an hour."""

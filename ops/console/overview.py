@@ -1,8 +1,7 @@
-"""The pages Now, Tap and Audit: how everything stands, what goes through, and who did what."""
+"""The pages Now, Tap and Audit: how everything stands, how deliveries ended, and who did what."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -20,20 +19,17 @@ from segrelay.ops.console.app import (
     Sorting,
     address_of,
 )
-from segrelay.ops.console.look import LINES_FRESH_SECONDS, Look
+from segrelay.ops.console.look import LINES_FRESH_SECONDS
 from segrelay.ops.console.plots import plots_of
 from segrelay.ops.state.person import is_digest
 from segrelay.ops.status.problems import HealthProblem
 from segrelay.ops.status.standing import Standing
 from segrelay.ops.status.totals import KINDS, OUTCOMES, REASONED, Counts
+from segrelay.ops.tap import OUTCOMES as TAP_OUTCOMES
 from segrelay.ops.tap import TapOptions, detail_of
-from segrelay.worker.contract.events import HistoryLine
-from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.outcomes import OutcomeRow
 from segrelay.worker.contract.redis.acts import MOST_ACTS, Act
 from segrelay.worker.contract.redis.connection import now_ms
-from segrelay.worker.contract.redis.taps import TapLook, TapWatch
-from segrelay.worker.contract.taps import OUTCOMES as TAP_OUTCOMES
-from segrelay.worker.contract.taps import TapKind
 from segrelay.worker.errors import UsageWrong
 
 _WHERE: Final[Mapping[str, str]] = {
@@ -192,59 +188,23 @@ def _by_destination(standing: Standing) -> Iterator[BalanceRow]:
 _SHOWN: Final = 100
 
 
-@dataclass(frozen=True, slots=True)
-class TapLine:
-    """One outcome of the newest, about a person who stands there as a digest."""
-
-    partition: PartitionKeys
-    line: HistoryLine
-
-
 def tap(console: Console, asked: Asked) -> Page:
-    """Show what goes through now, and what the history of `why` holds: skips, retries, deaths."""
+    """Show the newest rows of the outcome log."""
     filters = {field.name: asked.get(field.name) for field in fields(TapOptions)}
-    feed, problem = _feed(console.look, filters)
-    records = feed.records if feed else ()
-    lines = (TapLine(*one) for one in console.look.history())
-    values = {
-        "feed": feed,
-        "records": [(one, " · ".join(detail_of(one))) for one in reversed(records)],
-        "problem": problem,
-        "lines": list(islice((one for one in lines if _is_wanted(one, filters)), _SHOWN)),
-        "filters": filters,
-        "whats": list(TapKind),
-        "outcomes": TAP_OUTCOMES,
-    }
-    return Page("tap.html", "Tap", values, live_seconds=LINES_FRESH_SECONDS)
-
-
-def _feed(look: Look, filters: Mapping[str, str]) -> tuple[TapLook | None, str]:
-    """Return the newest records, or why there are none.
-
-    All who look with the same filter share a watch, which lapses when they have gone: there is
-    nothing to end.
-    """
+    rows: list[tuple[OutcomeRow, str]] = []
+    problem = ""
     if filters["person"] and not is_digest(filters["person"]):
-        return None, "A person is a digest here: the page of a person shows it."
-    try:
-        wanted = TapOptions(**filters).chosen(look.client, look.settings)
-        name = hashlib.blake2b(wanted.dumps(), digest_size=6).hexdigest()
-        return TapWatch(look.client, wanted, f"console-{name}").newest(_SHOWN), ""
-    except UsageWrong as error:
-        return None, error.message
-
-
-def _is_wanted(one: TapLine, filters: Mapping[str, str]) -> bool:
-    line, text = one.line, filters["text"].casefold()
-    return (
-        line.outcome.startswith(filters["outcome"])
-        and filters["what"] in {"", TapKind.OUTCOME}
-        and filters["trigger"] in {"", line.trigger}
-        and filters["audience"] in {"", line.audience}
-        and filters["destination"] in {"", one.partition.destination}
-        and filters["person"] in {"", line.digest}
-        and (not text or any(text in each.casefold() for each in (line.audience, line.remark)))
-    )
+        problem = "A person is a digest here: the page of a person shows it."
+    else:
+        try:
+            wanted = TapOptions(**filters).chosen(console.look.client, console.look.settings)
+        except UsageWrong as error:
+            problem = error.message
+        else:
+            found = (row for row in console.look.outcomes() if wanted.wants(row))
+            rows = [(row, detail_of(row)) for row in islice(found, _SHOWN)]
+    values = {"rows": rows, "problem": problem, "filters": filters, "outcomes": TAP_OUTCOMES}
+    return Page("tap.html", "Tap", values, live_seconds=LINES_FRESH_SECONDS)
 
 
 _ACTS: Final[Columns] = {

@@ -21,13 +21,12 @@ from segrelay.ops.dead_letters.reading import (
 from segrelay.ops.dead_letters.replay import end_of, entry_of
 from segrelay.ops.state import opened
 from segrelay.ops.state.opened import insist
-from segrelay.ops.state.waiting import recorded
 from segrelay.producer.events.values import profile_key
 from segrelay.worker.batch.delivery import seal_dead_letter
 from segrelay.worker.contract.events import decode_header
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name
 from segrelay.worker.contract.keys import digest_of as profile_digest
-from segrelay.worker.contract.outcomes import Recording
+from segrelay.worker.contract.outcomes import log_bytes, pack
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.claim import add_destinations
@@ -94,11 +93,11 @@ def _write(
         for one in dead_letters:
             partition = settings.redis.ids.partition(name, one["partition"])
             partitions[partition].append({**one, "id": dead_letter_id_in(partition, one["id"])})
-    recording = Recording.of(settings)
+    most_bytes = log_bytes(settings)
     calls = []
     for partition, dead_letters in partitions.items():
-        ends = [end_of(one, recording) for one in dead_letters] if recording else []
-        calls.append(import_call(partition, dead_letters, **recorded(partition, recording, ends)))
+        ends = [pack(map(end_of, dead_letters)), most_bytes]
+        calls.append(import_call(partition, dead_letters, ends=ends))
     added = opened.run(client, "import", calls)
     if NUMBERS_CHANGED in added:
         raise PartitionsChange

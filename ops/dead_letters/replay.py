@@ -27,7 +27,6 @@ from segrelay.ops.dead_letters.reading import (
 from segrelay.ops.kept import Fate, Filter, Work
 from segrelay.ops.state import opened
 from segrelay.ops.state.partitions import all_partitions
-from segrelay.ops.state.waiting import recorded
 from segrelay.ops.terminal.console import json_or_text
 from segrelay.ops.terminal.moments import shown_ms, shown_us
 from segrelay.producer.events.payloads import SEGMENT_EVENTS
@@ -45,7 +44,7 @@ from segrelay.worker.contract.events import (
 )
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name, stream_name
 from segrelay.worker.contract.masking import hidden, masked_profile
-from segrelay.worker.contract.outcomes import End, Recording
+from segrelay.worker.contract.outcomes import End, log_bytes, pack
 from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
@@ -235,13 +234,7 @@ def discard_leaving(
     Raises:
         PartitionsChange: The number of partitions is being changed.
     """
-    recording = Recording.of(settings)
-    ends = [
-        end
-        for one in (dead_letters if recording else ())
-        if recording
-        for end in _ends(one, recording, discards=True, reason="")
-    ]
+    ends = [end for one in dead_letters for end in _ends(one, discards=True, reason="")]
     call = script_call(
         opened.source("letters_drop"),
         partition,
@@ -250,7 +243,7 @@ def discard_leaving(
             "stream": [one["stream"] for one in dead_letters],
             "arrived": [int(one) for one in arrived],
         },
-        **recorded(partition, recording, ends),
+        ends=[pack(ends), log_bytes(settings)],
     )
     (dropped,) = opened.run(client, "letters_drop", [call])
     if dropped < 0:
@@ -282,7 +275,7 @@ def discard_expired(
     Raises:
         PartitionsChange: The number of partitions is being changed.
     """
-    recording, discarded = Recording.of(settings), 0
+    most_bytes, discarded = log_bytes(settings), 0
     for first in range(0, len(ids), _READ_AT_ONCE):
         texts: Any = client.hmget(partition.dead_letters, ids[first : first + _READ_AT_ONCE])
         there = [text for text in texts if text is not None]
@@ -291,7 +284,7 @@ def discard_expired(
         if not dead_letters:
             continue
         call = _call(
-            partition, dead_letters, recording, discards=True, expiry=expiry, digests=digests
+            partition, dead_letters, most_bytes, discards=True, expiry=expiry, digests=digests
         )
         ((taken, *_),) = opened.run(client, "leave", [call])
         if taken < 0:
@@ -308,7 +301,7 @@ def _steps(
     audiences: AudienceStore | None,
 ) -> Iterator[tuple[int, list[PartitionKeys], dict[str, Entries]]]:
     """Replay letters, or discard them where no audiences are given."""
-    recording = Recording.of(settings)
+    most_bytes = log_bytes(settings)
     remaining = iter(ids)
     while part := list(islice(remaining, STEP)):
         known_partitions = {
@@ -321,7 +314,7 @@ def _steps(
             groups[partition].append(known)
         for keys, dead_letters in groups.items():
             for chunk in _chunks(dead_letters):
-                call = _call(keys, chunk, recording, discards=audiences is None)
+                call = _call(keys, chunk, most_bytes, discards=audiences is None)
                 ((taken, wake, *added),) = opened.run(client, "leave", [call])
                 if taken < 0:
                     raise PartitionsChange
@@ -355,7 +348,7 @@ def _chunks(dead_letters: Sequence[StoredDeadLetter]) -> Iterator[list[StoredDea
 def _call(
     keys: PartitionKeys,
     dead_letters: Sequence[StoredDeadLetter],
-    recording: Recording | None,
+    most_bytes: int,
     *,
     discards: bool,
     expiry: Expiry | None = None,
@@ -366,11 +359,8 @@ def _call(
     entries = [nothing if discards else _entry(dead_letter) for dead_letter in dead_letters]
     ends = [
         end
-        for dead_letter in (dead_letters if recording else ())
-        if recording
-        for end in _ends(
-            dead_letter, recording, discards=discards, reason="expired" if expiry else ""
-        )
+        for dead_letter in dead_letters
+        for end in _ends(dead_letter, discards=discards, reason="expired" if expiry else "")
     ]
     return script_call(
         opened.source("leave"),
@@ -391,21 +381,19 @@ def _call(
         },
         expired=expiry or (),
         digests=digests,
-        **recorded(keys, recording, ends),
+        ends=[pack(ends), most_bytes],
     )
 
 
-def _ends(
-    dead_letter: StoredDeadLetter, recording: Recording, *, discards: bool, reason: str
-) -> Iterator[End]:
+def _ends(dead_letter: StoredDeadLetter, *, discards: bool, reason: str) -> Iterator[End]:
     """Yield the rows about a letter that leaves: its death is taken back, then it is discarded."""
-    death = end_of(dead_letter, recording)
+    death = end_of(dead_letter)
     yield death._replace(counts=-1)
     if discards:
         yield death._replace(outcome="discarded", reason=reason)
 
 
-def end_of(dead_letter: StoredDeadLetter, recording: Recording) -> End:
+def end_of(dead_letter: StoredDeadLetter) -> End:
     """Return the row about the death of a letter."""
     return End(
         dead_letter_header(dead_letter) or UNREADABLE,
@@ -415,11 +403,11 @@ def end_of(dead_letter: StoredDeadLetter, recording: Recording) -> End:
         dead_letter["template"],
         dead_letter["status"],
         dead_letter["attempts"],
-        recording.fields_in(dead_letter["profile"]),
+        normalise_message(dead_letter["message"]),
     )
 
 
-_FIXED_KEYS: Final = 7
+_FIXED_KEYS: Final = 9
 """The keys of the script before those of the streams."""
 
 

@@ -81,17 +81,6 @@ def workers(standing: Standing) -> Iterator[Metric]:
             f"{what.capitalize()} that were dropped because of their age.",
             found[scope]["dropped"],
         )
-    if standing.settings.outcomes:
-        yield number(
-            "segrelay_outcomes_waiting",
-            "Rows about ends of deliveries that Redis keeps and that are in no file.",
-            standing.outcomes.unwritten_rows,
-        )
-        yield number(
-            "segrelay_outcomes_dropped",
-            "Rows about ends of deliveries that went for want of room, and were in no file.",
-            standing.outcomes.dropped,
-        )
 
 
 def redis(standing: Standing) -> Iterator[Metric]:

@@ -1,73 +1,40 @@
-"""`segrelay outcomes`: export rows about ends of deliveries, and show how far they are written."""
+"""`segrelay outcomes`: export the rows of the outcome log."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
-from shutil import copyfileobj
-from tempfile import TemporaryFile
-from typing import Annotated, Any, BinaryIO, Final
+from typing import Annotated, BinaryIO, Final
 
 import typer
 
-from segrelay.ops.outcomes.files import Format, format_of, row_file
-from segrelay.ops.outcomes.reading import (
-    complete_since_ms,
-    first_ms,
-    read_outcomes,
-    read_recorded,
-    rows_of,
-    with_positions,
-)
-from segrelay.ops.state.acts import EXPORTED_FILE, Acts, Doing, Reads, perform
-from segrelay.ops.terminal.console import mention, private_file, progress
-from segrelay.ops.terminal.frame import Result
+from segrelay.ops.outcomes.files import format_of, put, refuse_existing, row_file
+from segrelay.ops.outcomes.reading import Cursor, Range, complete_since_ms, last_ids, rows_of
+from segrelay.ops.state.acts import EXPORTED_FILE, Acts, Doing, perform
+from segrelay.ops.state.partitions import all_partitions
+from segrelay.ops.terminal.console import mention, progress
 from segrelay.ops.terminal.moments import parse_moment_ms, shown_ms
+from segrelay.producer.steps import StepStore
+from segrelay.worker.contract.keys import PartitionKeys, outcome_cursor
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
-from segrelay.worker.contract.settings import Settings
-from segrelay.worker.contract.settings.sections import OutcomesSettings
-from segrelay.worker.errors import UsageWrong
+from segrelay.worker.contract.words import NAME_PATTERN
+from segrelay.worker.errors import LeaseLost, UsageWrong
 
 app = typer.Typer(help="Read how deliveries ended, as rows for a warehouse.")
 
 _STANDARD_OUTPUT: Final = "-"
-_OFF: Final = (
-    "Outcomes are not recorded: add the table [outcomes] to {}, and restart the workers. What ended"
-    " before that is not known one by one."
-)
+_HOLD_SECONDS: Final = 2.0
+"""The seconds after which an export that writes extends its lock."""
 
 
-@dataclass(frozen=True, slots=True)
-class TimeOptions:
-    """The time that an export covers."""
-
-    since: Annotated[
-        str, typer.Option(help="Since 2026-11-24T10:00:00Z, or 2h for two hours ago.")
-    ] = ""
-    until: Annotated[str, typer.Option(help="Until then, without that moment itself.")] = ""
-
-    def chosen(self, now: int) -> tuple[int, int]:
-        """Return the begin and the end in ms.
-
-        Raises:
-            UsageWrong: The end is not behind the begin.
-        """
-        since_ms = parse_moment_ms(self.since, "--since", now_ms=now)
-        until_ms = min(parse_moment_ms(self.until, "--until", now_ms=now) or now, now)
-        if since_ms >= until_ms:
-            raise UsageWrong("--until has to be later than --since, and both before now.")
-        return since_ms, until_ms
-
-
-def _wanted(settings: Settings) -> OutcomesSettings:
-    if settings.outcomes is None:
-        raise UsageWrong(_OFF.format(settings.source.name))
-    return settings.outcomes
+@app.callback()
+def outcomes() -> None:
+    """Read how deliveries ended, as rows for a warehouse."""
 
 
 @app.command()
@@ -76,131 +43,172 @@ def export(
         str,
         typer.Argument(
             metavar="FILE|-",
-            help="The file to write, .ndjson or .parquet; it must not exist. - writes NDJSON to"
-            " standard output.",
+            help="The file to write, .ndjson or .parquet, also s3://, gs:// or az://; it must not"
+            " exist. - writes NDJSON to standard output.",
         ),
     ],
     *,
-    options: TimeOptions,
+    since: Annotated[
+        str, typer.Option(help="Since 2026-11-24T10:00:00Z, or 2h for two hours ago.")
+    ] = "",
+    until: Annotated[str, typer.Option(help="Until then, without that moment itself.")] = "",
+    cursor: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="All that has not left under this name yet; each row leaves once."
+        ),
+    ] = "",
     relay: Acts,
 ) -> None:
     """Write the ends of deliveries that Redis keeps to a file, each once.
 
     A row has `counts` 1. A dead letter that was replayed or discarded has a row more, with -1: the
     sums of `counts` by outcome are the counts of `segrelay status`. The file appears when it is
-    complete. Exits with 1 if rows of that time are not kept any more.
+    complete. Exits with 1 if rows of that time, or since the last export of that name, are gone.
     """
     client, settings = relay.client, relay.settings
-    wanted = _wanted(settings)
-    since_ms, until_ms = options.chosen(now_ms(client))
-    kind: Format = "ndjson" if file == _STANDARD_OUTPUT else format_of(file)
-    where = "" if file == _STANDARD_OUTPUT else str(Path(file).resolve())
+    if cursor and (since or until or file == _STANDARD_OUTPUT):
+        raise UsageWrong("--cursor takes a file, and neither --since nor --until.")
+    if file != _STANDARD_OUTPUT:
+        format_of(file)
+    where = str(Path(file).resolve()) if "://" not in file and file != _STANDARD_OUTPUT else file
+    act = relay.act(since=since, until=until, cursor=cursor, **{EXPORTED_FILE: where})
+    partitions = all_partitions(client, settings)
+    missing_before_ms = 0
 
     def written(doing: Doing) -> int:
-        with _appearing(file) as stream:
-            doing.count = _export(client, settings, stream, kind, wanted.fields, since_ms, until_ms)
+        nonlocal missing_before_ms
+        if cursor:
+            export_ = CursorExport(client, partitions, cursor)
+            doing.count = export_.write(file)
+            missing_before_ms = export_.missing_before_ms
+            return doing.count
+        now = now_ms(client)
+        since_ms = parse_moment_ms(since, "--since", now_ms=now)
+        until_ms = min(parse_moment_ms(until, "--until", now_ms=now) or now, now)
+        if since_ms >= until_ms:
+            raise UsageWrong("--until has to be later than --since, and both before now.")
+        ranges = [Range(at, str(since_ms), str(until_ms - 1)) for at in partitions]
+        if file == _STANDARD_OUTPUT:
+            doing.count = _write_rows(client, ranges, file, sys.stdout.buffer)
+        else:
+            refuse_existing(file)
+            doing.count = _put_rows(client, ranges, file)
+        complete_ms = max(complete_since_ms(client, partitions), default=0)
+        missing_before_ms = complete_ms if since_ms and complete_ms > since_ms else 0
         return doing.count
 
-    act = relay.act(since=options.since, until=options.until, **{EXPORTED_FILE: where})
     count = perform(client, act, written)
     mention(f"{plural(count, 'row')} written")
-    complete_ms = complete_since_ms(read_recorded(client, settings))
-    if since_ms and complete_ms > since_ms:
+    if missing_before_ms:
         mention(
-            f"Not all of that time is kept: rows from before {shown_ms(complete_ms)} are gone"
-            " (outcomes.keep, outcomes.max_bytes)."
+            f"Not all of it is kept: rows from before {shown_ms(missing_before_ms)} are gone"
+            " (outcomes.max_bytes, retention.history)."
         )
         raise typer.Exit(1)
 
 
-def _export(  # noqa: PLR0917 - one call
-    client: Redis,
-    settings: Settings,
-    stream: BinaryIO,
-    kind: Format,
-    fields: tuple[str, ...],
-    since_ms: int,
-    until_ms: int,
+class CursorExport:
+    """An export of all that has not left yet under a name.
+
+    What a file covers is kept in Redis before it is written, and the cursor moves on only when the
+    file stands: an export that was killed in between is finished by the next one of that name.
+    """
+
+    def __init__(self, client: Redis, partitions: list[PartitionKeys], name: str) -> None:
+        if not NAME_PATTERN.fullmatch(name):
+            raise UsageWrong(f"--cursor {name}: write small letters, digits and hyphens.")
+        self._client = client
+        self._partitions = partitions
+        self._store = StepStore(client, outcome_cursor(name), f"the export '{name}'")
+        self.missing_before_ms = 0
+
+    def write(self, file: str) -> int:
+        """Write the rows that have not left yet to a file, if there are any; return how many.
+
+        Raises:
+            UsageWrong: The file is there already, or another export has the name now.
+        """
+        if Cursor.loads(self._store.peek()).file != file:
+            refuse_existing(file)
+        taken = self._store.take()
+        if taken is None:
+            raise UsageWrong("Another export under this name is under way; wait until it ends.")
+        cursor = Cursor.loads(taken[0])
+        begun, unfinished = cursor.rows, cursor.file
+        try:
+            if unfinished:
+                self._finish(cursor)
+            if unfinished != file:
+                self._begin(cursor, file)
+        finally:
+            # Whoever has taken the lock over writes the same rows to the same file.
+            with suppress(LeaseLost):
+                self._store.save(cursor.dumps(), next_ms=0, ends=True)
+        return cursor.rows - begun
+
+    def _begin(self, cursor: Cursor, file: str) -> None:
+        last = last_ids(self._client, self._partitions)
+        newest = {at.tag: entry_id for at, entry_id in last.items() if entry_id != "0-0"}
+        cursor.until = {
+            tag: entry_id for tag, entry_id in newest.items() if cursor.after.get(tag) != entry_id
+        }
+        if cursor.until:
+            cursor.file = file
+            self._store.save(cursor.dumps(), next_ms=0)
+            try:
+                self._finish(cursor)
+            except UsageWrong:  # nothing can be there
+                cursor.until, cursor.file = {}, ""
+                raise
+
+    def _finish(self, cursor: Cursor) -> None:
+        hold_at = time.monotonic() + _HOLD_SECONDS
+
+        def hold() -> None:
+            nonlocal hold_at
+            if time.monotonic() >= hold_at:
+                self._store.save(cursor.dumps(), next_ms=0)
+                hold_at = time.monotonic() + _HOLD_SECONDS
+
+        ranges = cursor.ranges(self._partitions)
+        cursor.rows += _put_rows(self._client, ranges, cursor.file, hold)
+        since = complete_since_ms(self._client, self._partitions)
+        missed = [ms for at, ms in zip(self._partitions, since, strict=True)
+                  if cursor.has_missed(at, ms)]  # fmt: skip
+        self.missing_before_ms = max([self.missing_before_ms, *missed])
+        cursor.after |= cursor.until
+        cursor.until, cursor.file = {}, ""
+        self._store.save(cursor.dumps(), next_ms=0)
+
+
+def _put_rows(
+    client: Redis, ranges: Iterable[Range], file: str, between: Callable[[], None] = lambda: None
 ) -> int:
-    """Write the rows of a time, and return their number."""
-    found = read_recorded(client, settings)
-    ranges = [(one.partition, str(since_ms), str(until_ms - 1)) for one in found]
-    writer, count = row_file(kind, stream, fields), 0
-    with progress("exported") as shown:
-        for rows in rows_of(client, ranges):
-            writer.write(rows)
-            count += len(rows)
-            shown.advance(len(rows))
-    writer.close()
+    count = 0
+
+    def write(stream: BinaryIO) -> None:
+        nonlocal count
+        count = _write_rows(client, ranges, file, stream, between)
+
+    put(file, write)
     return count
 
 
-@contextmanager
-def _appearing(file: str) -> Iterator[BinaryIO]:
-    """Open a new file that only its owner may read, and that appears when all of it is written."""
-    if file == _STANDARD_OUTPUT:
-        with TemporaryFile() as whole_output:
-            yield whole_output
-            whole_output.seek(0)
-            copyfileobj(whole_output, sys.stdout.buffer)
-        return
-    whole = Path(file)
-    if whole.exists():
-        raise UsageWrong(f"{file}: is there already; name a new file.")
-    part = whole.with_name(f".{whole.name}.part")
-    try:
-        with private_file(part) as stream:
-            yield stream
-        part.rename(whole)
-    finally:
-        with suppress(FileNotFoundError):
-            part.unlink()
-
-
-@app.command()
-def status(*, relay: Reads) -> Result:
-    """Show how far outcomes are written to files, what Redis keeps, and what was dropped."""
-    wanted = _wanted(relay.settings)
-    found = read_outcomes(relay.client, relay.settings)
-    writing = found.writing
-    recorded = with_positions(read_recorded(relay.client, relay.settings), writing)
-    waiting_ms = first_ms(relay.client, recorded)
-    document: dict[str, Any] = {
-        "folder": wanted.folder,
-        "files": writing.files,
-        "rows_in_files": writing.rows,
-        "last_file_at": _moment(writing.last_ms),
-        "waiting_rows": found.unwritten_rows if wanted.folder else 0,
-        "waiting_since": _moment(waiting_ms) if wanted.folder else None,
-        "kept_rows": found.kept_rows,
-        "kept_bytes": found.kept_size,
-        "complete_since": _moment(found.since_ms),
-        "fullest_share": round(found.fullest, 3),
-        "dropped_rows": found.dropped,
-        "dropped_at": _moment(found.dropped_ms),
-        "problem": writing.problem,
-    }
-    kept = f"{plural(found.kept_rows, 'row')}, {found.kept_size:,} bytes"
-    lines = [
-        f"kept in Redis: {kept}; the fullest partition uses {found.fullest:.0%} of its room",
-    ]
-    if found.since_ms:
-        lines.append(f"nothing is missing since {shown_ms(found.since_ms)}")
-    if wanted.folder:
-        lines += [
-            f"written: {plural(writing.rows, 'row')} in {plural(writing.files, 'file')}",
-            f"folder: {wanted.folder}",
-            f"not yet in a file: {plural(found.unwritten_rows, 'row')}",
-        ]
-    if found.dropped:
-        lines.append(
-            f"dropped for want of room: {plural(found.dropped, 'row')}, at last at"
-            f" {shown_ms(found.dropped_ms)}"
-        )
-    if writing.problem:
-        lines.append(f"problem: {writing.problem}")
-    return Result(document, *lines, exit_code=1 if writing.problem else 0)
-
-
-def _moment(at_ms: int) -> str | None:
-    return shown_ms(at_ms) if at_ms else None
+def _write_rows(
+    client: Redis,
+    ranges: Iterable[Range],
+    file: str,
+    stream: BinaryIO,
+    between: Callable[[], None] = lambda: None,
+) -> int:
+    kind = "ndjson" if file == _STANDARD_OUTPUT else format_of(file)
+    writer, count = row_file(kind, stream), 0
+    with progress("exported") as shown:
+        for rows in rows_of(client, ranges, between):
+            ends = [row for row in rows if row.counts]
+            writer.write(ends)
+            count += len(ends)
+            shown.advance(len(ends))
+    writer.close()
+    return count

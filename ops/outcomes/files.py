@@ -1,25 +1,22 @@
-"""Files of outcomes: rows as NDJSON or Parquet, and the folder that a file appears in as a whole.
-
-Where files go is one thing, `Target`, that `open_target` makes of a folder's path or a URL.
-"""
+"""Files of outcomes: rows as NDJSON or Parquet, each file whole or not there."""
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, Protocol
 
 import orjson
 
+from segrelay.ops.terminal.console import private_file
 from segrelay.ops.terminal.moments import shown_ms, shown_us
 from segrelay.producer.sources.remote import Bucket
-from segrelay.worker.contract.outcomes import FIELD_PREFIX, OutcomeRow
+from segrelay.worker.contract.outcomes import OutcomeRow
 from segrelay.worker.contract.settings.urls import BUCKETS
-from segrelay.worker.errors import LeaseLost, OperationsMustAct, SourceUnavailable, UsageWrong
+from segrelay.worker.errors import OperationsMustAct, UsageWrong
 
 Format = Literal["ndjson", "parquet"]
 SUFFIXES: Final[dict[str, Format]] = {
@@ -27,8 +24,6 @@ SUFFIXES: Final[dict[str, Format]] = {
     ".jsonl": "ndjson",
     ".parquet": "parquet",
 }
-NAME_PREFIX: Final = "outcomes-"
-_MODE: Final = 0o640
 _GROUP_ROWS: Final = 50_000
 """The rows of a row group of Parquet; as many are held in memory."""
 
@@ -55,27 +50,21 @@ class RowFile(Protocol):
         """Write the rows that are still held back; the stream stays open."""
 
 
-def row_file(kind: Format, stream: BinaryIO, fields: Sequence[str]) -> RowFile:
+def row_file(kind: Format, stream: BinaryIO) -> RowFile:
     """Return a writer of rows.
-
-    Args:
-        kind: The format.
-        stream: Open for writing.
-        fields: The fields of the profile that the rows hold.
 
     Raises:
         OperationsMustAct: It needs an extra that is not installed.
     """
-    return _ParquetFile(stream, fields) if kind == "parquet" else _NdjsonFile(stream, fields)
+    return _ParquetFile(stream) if kind == "parquet" else _NdjsonFile(stream)
 
 
 class _NdjsonFile:
-    def __init__(self, stream: BinaryIO, fields: Sequence[str]) -> None:
+    def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
-        self._fields = fields
 
     def write(self, rows: Sequence[OutcomeRow]) -> None:
-        lines = [orjson.dumps(document_of(row, self._fields)) for row in rows]
+        lines = [orjson.dumps(document_of(row)) for row in rows]
         if lines:
             self._stream.write(b"\n".join([*lines, b""]))
 
@@ -83,9 +72,9 @@ class _NdjsonFile:
         self._stream.flush()
 
 
-def document_of(row: OutcomeRow, fields: Sequence[str] = ()) -> dict[str, Any]:
-    """Return a row as a document, with fields of its profile; null is what there is none of."""
-    document = {
+def document_of(row: OutcomeRow) -> dict[str, Any]:
+    """Return a row as a document; null is what there is none of."""
+    return {
         "id": row.id,
         "time": shown_ms(row.time_ms),
         "person": row.person or None,
@@ -100,15 +89,13 @@ def document_of(row: OutcomeRow, fields: Sequence[str] = ()) -> dict[str, Any]:
         "reason": row.reason or None,
         "status": row.status or None,
         "attempts": row.attempts,
+        "message": row.message or None,
         "counts": row.counts,
     }
-    return document | {FIELD_PREFIX + name: row.fields.get(name) for name in fields}
 
 
 class _ParquetFile:
-    """A Parquet file; fields of the profile are texts in it, those that are none as JSON."""
-
-    def __init__(self, stream: BinaryIO, fields: Sequence[str]) -> None:
+    def __init__(self, stream: BinaryIO) -> None:
         try:
             self._arrow: Any = import_module("pyarrow")
             parquet: Any = import_module("pyarrow.parquet")
@@ -118,7 +105,7 @@ class _ParquetFile:
             ) from error
         arrow = self._arrow
         text, code = arrow.string(), arrow.dictionary(arrow.int32(), arrow.string())
-        kinds = {
+        self._kinds = {
             "id": text,
             "time": arrow.timestamp("ms", tz="UTC"),
             "person": text,
@@ -133,10 +120,9 @@ class _ParquetFile:
             "reason": code,
             "status": arrow.int16(),
             "attempts": arrow.int32(),
+            "message": code,
             "counts": arrow.int8(),
         }
-        self._fields = fields
-        self._kinds = kinds | {FIELD_PREFIX + name: text for name in fields}
         self._schema = arrow.schema(list(self._kinds.items()))
         self._writer = parquet.ParquetWriter(stream, self._schema, compression="zstd")
         self._rows: list[OutcomeRow] = []
@@ -153,10 +139,9 @@ class _ParquetFile:
     def _write(self) -> None:
         if not self._rows:
             return
-        *columns, profiles = zip(*self._rows, strict=True)
+        columns = list(zip(*self._rows, strict=True))
         values = [[each or None for each in column] for column in columns]
         values[_ATTEMPTS] = list(columns[_ATTEMPTS])
-        values += [[_as_text(own.get(name)) for own in profiles] for name in self._fields]
         arrays = [
             self._arrow.array(column, kind)
             for column, kind in zip(values, self._kinds.values(), strict=True)
@@ -168,137 +153,52 @@ class _ParquetFile:
 _ATTEMPTS: Final = OutcomeRow._fields.index("attempts")
 
 
-def _as_text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return orjson.dumps(value).decode()
-
-
-class Target(Protocol):
-    """A place in which a file appears as a whole, or not at all."""
-
-    def put(
-        self, name: str, write: Callable[[BinaryIO], None], confirm: Callable[[], None]
-    ) -> None:
-        """Write a file, unless it is there already.
-
-        Args:
-            name: The file's name, which is the same for the same content.
-            write: Writes the content.
-            confirm: Called before the file appears; raises `LeaseLost` if it must not.
-
-        Raises:
-            LeaseLost: Somebody else writes it by now.
-            OperationsMustAct: It can't be written.
-        """
-
-
-def open_target(url: str) -> Target:
-    """Return the place that a path or a URL names.
+def refuse_existing(address: str) -> None:
+    """Refuse to write to an address at which something is.
 
     Raises:
-        OperationsMustAct: There is no such kind of place.
+        UsageWrong: There is, or nothing can be written there.
     """
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return Folder(Path(url))
-    if scheme == "file":
-        return Folder(Path(rest))
-    if scheme in BUCKETS:
-        return InBucket(url)
-    raise OperationsMustAct(
-        f"outcomes.folder: {scheme}:// can't be written to; name a folder, or s3://, gs:// or az://."
-    )
+    if Bucket(address).has(address) if _is_bucket(address) else Path(address).exists():
+        raise UsageWrong(f"{address}: is there already; name a new file.")
 
 
-class InBucket:
-    """A place in a bucket, where an object appears as a whole.
+def put(address: str, write: Callable[[BinaryIO], None]) -> None:
+    """Write a file that appears as a whole, unless it is there already.
 
-    Its content is gathered first: some 80 MB at most, see `FILE_BYTES` of `writing`.
+    Args:
+        address: A path, or a URL of a bucket; the content of an object is gathered in memory.
+        write: Writes the content.
+
+    Raises:
+        UsageWrong: It can't be written there, and is not there.
+        SourceUnavailable: The bucket can't be reached; the object may be there.
     """
-
-    def __init__(self, url: str, bucket: Callable[[str], Bucket] = Bucket) -> None:
-        self._url = url.rstrip("/")
-        self._bucket = bucket
-
-    def put(
-        self, name: str, write: Callable[[BinaryIO], None], confirm: Callable[[], None]
-    ) -> None:
-        """Write an object, unless it is there already; see `Target`."""
-        url = f"{self._url}/{name}"
-        try:
-            bucket = self._bucket(url)
-            if bucket.has(url):
-                return
+    if _is_bucket(address):
+        bucket = Bucket(address)
+        if not bucket.has(address):
             content = io.BytesIO()
             write(content)
-            confirm()
-            bucket.put(url, content.getvalue())
-        except UsageWrong as error:
-            raise OperationsMustAct(f"Outcomes can't be written: {error.message}") from error
-        except SourceUnavailable as error:
-            kind = type(error.__cause__).__name__
-            raise OperationsMustAct(
-                f"Outcomes can't be written: {url} can't be reached ({kind})."
-            ) from error
+            bucket.put(address, content.getvalue())
+        return
+    whole = Path(address)
+    if whole.exists():
+        return
+    part = whole.with_name(f".{whole.name}.part")
+    try:
+        with private_file(part) as stream:
+            write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.rename(whole)
+    except OSError as error:
+        raise UsageWrong(f"{address} can't be written ({error.strerror or error}).") from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
-class Folder:
-    """A folder on this machine, or a mounted one.
-
-    A file is written under a temporary name and renamed. Whoever writes it again, because the
-    writer before seems dead, removes that temporary file first: so one that only stood still can't
-    rename it any more.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def put(
-        self, name: str, write: Callable[[BinaryIO], None], confirm: Callable[[], None]
-    ) -> None:
-        """Write a file, unless it is there already; see `Target`."""
-        try:
-            self._put(name, write, confirm)
-        except OSError as error:
-            raise OperationsMustAct(
-                f"Outcomes can't be written to {self._path} ({error.strerror or error})."
-            ) from error
-
-    def _put(
-        self, name: str, write: Callable[[BinaryIO], None], confirm: Callable[[], None]
-    ) -> None:
-        self._path.mkdir(parents=True, exist_ok=True)
-        self._remove(self._path.glob(f".{name}.*"))
-        whole = self._path / name
-        if whole.exists():
-            return
-        part = self._path / f".{name}.{os.getpid()}-{os.urandom(4).hex()}"
-        try:
-            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)
-            with os.fdopen(descriptor, "wb") as stream:
-                write(stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            confirm()
-            try:
-                part.rename(whole)
-            except FileNotFoundError:
-                raise LeaseLost("Another worker writes this file of outcomes by now.") from None
-        finally:
-            self._remove([part])
-        self._sync()
-
-    @staticmethod
-    def _remove(files: Iterable[Path]) -> None:
-        for file in files:
-            with suppress(FileNotFoundError):
-                file.unlink()
-
-    def _sync(self) -> None:
-        """Write the name of the file to the disk, too."""
-        descriptor = os.open(self._path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def _is_bucket(address: str) -> bool:
+    scheme, separator, _ = address.partition("://")
+    if separator and scheme not in BUCKETS:
+        raise UsageWrong(f"{scheme}:// can't be written to; name a file, or s3://, gs:// or az://.")
+    return bool(separator)

@@ -1,125 +1,38 @@
-"""Reading the rows about outcomes that Redis keeps, and how far they are written to files."""
+"""Reading the outcome log, and the cursors of those who export from it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, NamedTuple, Self
 
 import orjson
 
-from segrelay.ops.state.partitions import ask_each, known_destinations
-from segrelay.producer.steps import StepStore
-from segrelay.worker.contract import keys
+from segrelay.ops.state.partitions import all_partitions, ask_each
 from segrelay.worker.contract.keys import PartitionKeys
-from segrelay.worker.contract.outcomes import OutcomeRow, Recording, unpack
+from segrelay.worker.contract.outcomes import OutcomeRow, unpack
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 
 _READ_AT_ONCE: Final = 20
 """Entries read in one call: one holds the rows of up to some thousand deliveries."""
+_NEWEST: Final = 5
+"""The newest entries of each partition among which the newest rows are."""
 
 
-class Position(NamedTuple):
-    """A position in a partition's stream of outcomes: an entry, and what was added up to it.
-
-    Attributes:
-        size: In bytes.
-    """
-
-    entry_id: str = "0-0"
-    rows: int = 0
-    size: int = 0
-
-    @classmethod
-    def of(cls, entry: tuple[bytes, Mapping[bytes, bytes]]) -> Position:
-        """Return the position of an entry."""
-        entry_id, fields = entry
-        return cls(entry_id.decode(), int(fields[b"t"]), int(fields[b"b"]))
-
-
-class Recorded(NamedTuple):
-    """The counts and times of the rows of one partition.
-
-    Attributes:
-        rows, size: All rows that were ever added, and their bytes.
-        gone_rows, gone_size: Of these, those that are not there any more.
-        since_ms: The time from which on nothing is missing; 0 = nothing was ever recorded.
-        dropped: Rows that went for want of room, and were in no file.
-        dropped_ms: The time when the last of them went.
-        written: The position up to which the rows are in files.
-    """
+class Range(NamedTuple):
+    """A part of the log of one partition, from one id to another, as XRANGE takes them."""
 
     partition: PartitionKeys
-    rows: int
-    size: int
-    gone_rows: int
-    gone_size: int
-    since_ms: int
-    dropped: int
-    dropped_ms: int
-    written: Position
-
-    @property
-    def unwritten_rows(self) -> int:
-        """Return how many rows are there and in no file."""
-        return self.rows - max(self.written.rows, self.gone_rows)
-
-    @property
-    def unwritten_size(self) -> int:
-        """Return how many bytes of rows are there and in no file."""
-        return self.size - max(self.written.size, self.gone_size)
+    first: str
+    last: str
 
 
-_FIELDS: Final = (
-    "rows", "bytes", "gone_rows", "gone_bytes", "since", "dropped", "dropped_ms",
-    "written", "written_rows", "written_bytes",
-)  # fmt: skip
-
-
-def read_recorded(client: Redis, settings: Settings) -> list[Recorded]:
-    """Return what each partition has recorded; also former ones, whose rows stay where they are."""
-    names = known_destinations(client, settings)
-    numbers = range(settings.redis.numbering.numbers.stop)
-    partitions = [
-        settings.redis.ids.partition(name, number) for name in names for number in numbers
-    ]
-    answers = ask_each(client, partitions, lambda pipe, at: pipe.hmget(at.recorded, _FIELDS))
-    return [
-        _recorded(at, answer) for at, answer in zip(partitions, answers, strict=True) if answer[0]
-    ]
-
-
-def _recorded(partition: PartitionKeys, answer: Sequence[bytes | None]) -> Recorded:
-    written = Position((answer[-3] or b"0-0").decode(), int(answer[-2] or 0), int(answer[-1] or 0))
-    rows, size, gone_rows, gone_size, since_ms, dropped, dropped_ms = (
-        int(count or 0) for count in answer[:-3]
-    )
-    return Recorded(
-        partition, rows, size, gone_rows, gone_size, since_ms, dropped, dropped_ms, written
-    )
-
-
-def first_ms(client: Redis, found: Iterable[Recorded]) -> int:
-    """Return the time of the first row that is in no file, in ms; 0 = there is none."""
-    late = [one for one in found if one.unwritten_rows]
-    answers = ask_each(
-        client,
-        late,
-        lambda pipe, one: pipe.xrange(
-            one.partition.outcomes, f"({one.written.entry_id}", "+", count=1
-        ),
-    )
-    times = [int(rows[0][0].partition(b"-")[0]) for rows in answers if rows]
-    return min(times, default=0)
-
-
-def entries(
-    client: Redis, partition: PartitionKeys, first: str, last: str
-) -> Iterator[tuple[bytes, Mapping[bytes, bytes]]]:
-    """Yield the entries of a partition from one id to another, as XRANGE takes them."""
+def entries(client: Redis, one: Range) -> Iterator[tuple[bytes, Mapping[bytes, bytes]]]:
+    """Yield the entries of a range."""
+    first = one.first
     while True:
-        found: Any = client.xrange(partition.outcomes, first, last, count=_READ_AT_ONCE)
+        found: Any = client.xrange(one.partition.outcomes, first, one.last, count=_READ_AT_ONCE)
         yield from found
         if len(found) < _READ_AT_ONCE:
             return
@@ -127,141 +40,113 @@ def entries(
 
 
 def rows_of(
-    client: Redis,
-    ranges: Iterable[tuple[PartitionKeys, str, str]],
-    between: Callable[[], None] = lambda: None,
+    client: Redis, ranges: Iterable[Range], between: Callable[[], None] = lambda: None
 ) -> Iterator[list[OutcomeRow]]:
-    """Yield the rows of ranges of partitions, those of an entry at once.
+    """Yield the rows of ranges, those of each entry in one list.
 
     Args:
-        client: Redis.
-        ranges: Partitions, each with a first and a last id.
-        between: Called before each entry is handed out.
+        client: Of the log.
+        ranges: The parts of the log.
+        between: Called before each entry.
     """
-    for partition, first, last in ranges:
-        for entry_id, fields in entries(client, partition, first, last):
+    for one in ranges:
+        for entry_id, entry in entries(client, one):
             between()
-            yield list(unpack(partition, entry_id, fields))
+            yield list(unpack(one.partition, entry_id, entry))
+
+
+def newest_rows(client: Redis, partitions: Sequence[PartitionKeys]) -> Iterator[OutcomeRow]:
+    """Yield the newest rows of partitions, the newest first."""
+    answers = ask_each(
+        client, partitions, lambda pipe, at: pipe.xrevrange(at.outcomes, count=_NEWEST)
+    )
+    found = [
+        (entry_id, at, entry)
+        for at, rows in zip(partitions, answers, strict=True)
+        for entry_id, entry in rows
+    ]
+    for entry_id, at, entry in sorted(found, key=lambda one: -int(one[0].partition(b"-")[0])):
+        yield from reversed(list(unpack(at, entry_id, entry)))
+
+
+def complete_since_ms(client: Redis, partitions: Sequence[PartitionKeys]) -> list[int]:
+    """Return, of each partition, the time (ms) from which on no row is gone; 0 = none is."""
+    answers = ask_each(client, partitions, lambda pipe, at: pipe.hget(at.recorded, "since"))
+    return [int(since or 0) for since in answers]
 
 
 @dataclass(slots=True)
-class Plan:
-    """A file that is being written.
+class LogFollower:
+    """Reads what is added to the log, from the moment of its first look on."""
 
-    Args:
-        parts: By tag of the partition, the position behind which it begins and its last one.
-    """
+    client: Redis
+    settings: Settings
+    _after: dict[PartitionKeys, str] = field(default_factory=dict)
 
-    name: str
-    parts: dict[str, tuple[Position, Position]]
+    def look(self) -> list[OutcomeRow]:
+        """Return the rows that have come since the last look, by time; some wait for the next."""
+        partitions = all_partitions(self.client, self.settings)
+        if not self._after:
+            self._after = last_ids(self.client, partitions)
+            return []
+        answers = ask_each(
+            self.client,
+            partitions,
+            lambda pipe, at: pipe.xrange(
+                at.outcomes, f"({self._after.get(at, '0-0')}", count=_READ_AT_ONCE
+            ),
+        )
+        rows: list[OutcomeRow] = []
+        for at, found in zip(partitions, answers, strict=True):
+            for entry_id, entry in found:
+                rows += unpack(at, entry_id, entry)
+                self._after[at] = entry_id.decode()
+        return sorted(rows, key=lambda row: row.time_ms)
 
-    @property
-    def rows(self) -> int:
-        """Return the number of rows between the positions."""
-        return sum(last.rows - first.rows for first, last in self.parts.values())
+
+def last_ids(client: Redis, partitions: Sequence[PartitionKeys]) -> dict[PartitionKeys, str]:
+    """Return the id of the last entry of each partition's log; `0-0` = there is none."""
+    answers = ask_each(client, partitions, lambda pipe, at: pipe.xrevrange(at.outcomes, count=1))
+    return {
+        at: rows[0][0].decode() if rows else "0-0"
+        for at, rows in zip(partitions, answers, strict=True)
+    }
 
 
 @dataclass(slots=True)
-class WritingState:
-    """The progress of writing outcomes to files.
+class Cursor:
+    """The progress of the exports under a name.
 
     Args:
-        positions: By tag of the partition, the last entry that is in a file.
-        plan: The file that is being written; None = none is.
-        files, rows: All that were written.
-        last_ms: The time when the last file was written.
-        failures: Steps in a row that came to nothing.
-        failing_since_ms: The time of the first of them.
-        problem: The problem that stopped the last of them.
+        after: By a partition's tag, the id of the last entry that left.
+        until: The same, of the file that is being written.
+        file: Its address; "" = none is.
+        rows: The rows that have left.
     """
 
-    positions: dict[str, Position] = field(default_factory=dict)
-    plan: Plan | None = None
-    files: int = 0
+    after: dict[str, str] = field(default_factory=dict)
+    until: dict[str, str] = field(default_factory=dict)
+    file: str = ""
     rows: int = 0
-    last_ms: int = 0
-    failures: int = 0
-    failing_since_ms: int = 0
-    problem: str = ""
 
     def dumps(self) -> bytes:
         """Return the text that Redis keeps."""
-        return orjson.dumps(self, default=tuple)
+        return orjson.dumps(asdict(self))
+
+    def has_missed(self, partition: PartitionKeys, since_ms: int) -> bool:
+        """Say whether rows of a partition are gone that have not left."""
+        after = self.after.get(partition.tag)
+        return after is not None and since_ms > int(after.partition("-")[0]) + 1
 
     @classmethod
     def loads(cls, text: bytes) -> Self:
-        """Read what `dumps` wrote; b"" = nothing was written yet."""
-        stored: dict[str, Any] = orjson.loads(text or b"{}")
-        state = cls(**stored)
-        state.positions = {tag: Position(*each) for tag, each in state.positions.items()}
-        if state.plan:
-            plan: Any = state.plan
-            parts = {
-                tag: (Position(*first), Position(*last))
-                for tag, (first, last) in plan["parts"].items()
-            }
-            state.plan = Plan(plan["name"], parts)
-        return state
+        """Read what `dumps` wrote; b"" = nothing has left yet."""
+        return cls(**orjson.loads(text or b"{}"))
 
-
-def store_for(client: Redis) -> StepStore:
-    """Return the state and the lock of the writing of outcomes."""
-    return StepStore(client, keys.OUTCOMES, "the writing of outcomes")
-
-
-@dataclass(frozen=True, slots=True)
-class OutcomesStanding:
-    """The state of the recording and writing of outcomes.
-
-    Args:
-        kept_rows, kept_size: Rows in Redis, and their bytes.
-        unwritten_rows: The number of these rows that are in no file.
-        fullest: The share of its room that the rows of the fullest partition take.
-        fullest_unwritten: The largest share of a partition's room that rows in no file take.
-        since_ms: The time from which on nothing is missing; 0 = nothing was removed yet.
-        dropped, dropped_ms: Rows that went for want of room and were in no file, and when at last.
-        writing: The state of the writing of files.
-    """
-
-    kept_rows: int = 0
-    kept_size: int = 0
-    unwritten_rows: int = 0
-    fullest: float = 0.0
-    fullest_unwritten: float = 0.0
-    since_ms: int = 0
-    dropped: int = 0
-    dropped_ms: int = 0
-    writing: WritingState = field(default_factory=WritingState)
-
-
-def read_outcomes(client: Redis, settings: Settings) -> OutcomesStanding:
-    """Return how the recording and writing of outcomes stands."""
-    recording = Recording.of(settings)
-    if recording is None:
-        return OutcomesStanding()
-    writing = WritingState.loads(store_for(client).peek())
-    found = with_positions(read_recorded(client, settings), writing)
-    return OutcomesStanding(
-        kept_rows=sum(one.rows - one.gone_rows for one in found),
-        kept_size=sum(one.size - one.gone_size for one in found),
-        unwritten_rows=sum(one.unwritten_rows for one in found),
-        fullest=max((one.size - one.gone_size for one in found), default=0) / recording.most_bytes,
-        fullest_unwritten=max((one.unwritten_size for one in found), default=0)
-        / recording.most_bytes,
-        since_ms=complete_since_ms(found),
-        dropped=sum(one.dropped for one in found),
-        dropped_ms=max((one.dropped_ms for one in found), default=0),
-        writing=writing,
-    )
-
-
-def with_positions(found: Iterable[Recorded], writing: WritingState) -> list[Recorded]:
-    """Return what is recorded with the positions up to which it is written."""
-    return [
-        one._replace(written=writing.positions.get(one.partition.tag, Position())) for one in found
-    ]
-
-
-def complete_since_ms(found: Iterable[Recorded]) -> int:
-    """Return the time from which on no row is missing, in ms; 0 = none was removed."""
-    return max((one.since_ms for one in found if one.gone_rows), default=0)
+    def ranges(self, partitions: Collection[PartitionKeys]) -> list[Range]:
+        """Return the parts of the log that the file covers."""
+        return [
+            Range(at, f"({self.after.get(at.tag, '0-0')}", self.until[at.tag])
+            for at in partitions
+            if at.tag in self.until
+        ]

@@ -31,7 +31,7 @@ from segrelay.ops.dead_letters.reading import digest_of as digest_of_dead_letter
 from segrelay.ops.dead_letters.replay import discard, discard_leaving
 from segrelay.ops.kept import Filter
 from segrelay.ops.moving.leases import HeldLease, held
-from segrelay.ops.outcomes.reading import entries, read_recorded
+from segrelay.ops.outcomes.reading import Range, entries
 from segrelay.ops.state import opened
 from segrelay.ops.state.acts import EXPORTED_FILE
 from segrelay.ops.state.identity_changes import IdentityChanges
@@ -48,7 +48,7 @@ from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.producer.sync.store import SyncStore
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
-from segrelay.worker.contract.outcomes import Recording, without_people
+from segrelay.worker.contract.outcomes import log_bytes, without_people
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.people import Forward, Moving
 from segrelay.worker.contract.protection import BAD_ROWS, PROTECTION, RESPONSES
@@ -312,7 +312,7 @@ class Erasing:
         ]
         if not own:
             return 0
-        return take_back_entries(self.client, stream, own, Recording.of(self.settings))
+        return take_back_entries(self.client, stream, own, log_bytes(self.settings))
 
     def _delete(self, stream: str, text_of: Callable[[bytes], bytes]) -> int:
         """Delete the entries of a stream that mention the person."""
@@ -393,10 +393,10 @@ class Erasing:
         """Take the person out of rows about outcomes; return how many streams keep them."""
         people = frozenset(digest.hex() for digest in digests)
         too_long = 0
-        for one in read_recorded(self.client, self.settings):
+        for partition in all_partitions(self.client, self.settings):
             anew: dict[bytes, bytes] = {}
             rows = 0
-            for entry_id, fields in entries(self.client, one.partition, "-", "+"):
+            for entry_id, fields in entries(self.client, Range(partition, "-", "+")):
                 text, theirs = without_people(fields[b"r"], people)
                 if theirs:
                     anew[entry_id] = text
@@ -404,7 +404,7 @@ class Erasing:
             if anew:
                 call = script_call(
                     opened.source("outcomes_forget"),
-                    one.partition,
+                    partition,
                     longest=_LONGEST_OUTCOMES,
                     entries={"id": list(anew), "rows": list(anew.values())},
                 )

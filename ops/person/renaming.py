@@ -48,7 +48,6 @@ from segrelay.ops.moving.leases import HeldLease, await_holders, held
 from segrelay.ops.state import opened
 from segrelay.ops.state.partitions import ask_each, known_destinations
 from segrelay.ops.state.person import end_renaming, tell_renaming
-from segrelay.ops.state.waiting import recorded
 from segrelay.worker.adapters.redis.lease import boottime_seconds
 from segrelay.worker.batch.partition import LedgerText
 from segrelay.worker.contract.events import encode_header
@@ -203,7 +202,7 @@ def _arrive(client: Redis, dead_letters: Sequence[tuple[StoredDeadLetter, Person
             carried=_marks(move),
             forwards=move.arrives.forwards,
             person=[move.new_digest.hex(), move.arriving],
-            **recorded(move.arrives, None, ()),
+            ends=(),
         )
         for dead_letter, move in dead_letters
     ]

@@ -16,7 +16,7 @@ from segrelay.ops.state.partitions import PartitionSnapshot, Stream, ask_each, s
 from segrelay.producer.backfill.jobs import Job
 from segrelay.worker.contract.events import UNREADABLE, Header, decode_header, read_entry
 from segrelay.worker.contract.keys import PartitionKeys
-from segrelay.worker.contract.outcomes import End, Recording, pack
+from segrelay.worker.contract.outcomes import End, log_bytes, pack
 from segrelay.worker.contract.processes import read_processes
 from segrelay.worker.contract.redis.claim import former_names
 from segrelay.worker.contract.redis.client import Redis
@@ -206,56 +206,30 @@ def take_back(
     Raises:
         RedisUnavailable: The steps before were taken.
     """
-    recording = Recording.of(settings)
+    most_bytes = log_bytes(settings)
     for stream in streams:
-        if not choice.audience and not recording:
-            yield take_back_entries(client, stream, (), None)
-            continue
         for part in _parts(client, stream, choice):
-            yield take_back_entries(client, stream, part, recording)
+            yield take_back_entries(client, stream, part, most_bytes)
 
 
 def take_back_entries(
-    client: Redis, stream: Stream, entries: Sequence[WaitingEntry], recording: Recording | None
+    client: Redis, stream: Stream, entries: Sequence[WaitingEntry], most_bytes: int
 ) -> int:
-    """Take back entries of a stream, or all up to its last id if none is named; return how many.
-
-    Where outcomes are recorded, they have to be named.
-    """
+    """Take back entries of a stream; return how many were there."""
     k = stream.partition
-    ends = [
-        End(
-            entry.header or UNREADABLE,
-            stream.name,
-            "discarded",
-            fields=recording.fields_of(entry.profile),
-        )
-        for entry in (entries if recording else ())
-        if recording
-    ]
+    ends = [End(entry.header or UNREADABLE, stream.name, "discarded") for entry in entries]
     call = script_call(
         opened.source("take_back"),
         k,
         waiting=k.stream(stream.name),
         name=stream.name,
-        last=stream.last_id,
         ids=[entry.entry_id for entry in entries],
-        **recorded(k, recording, ends),
+        ends=[pack(ends), most_bytes],
     )
     (taken,) = opened.run(client, "take_back", [call])
     if taken < 0:
         raise PartitionsChange
     return int(taken)
-
-
-def recorded(
-    partition: PartitionKeys, recording: Recording | None, ends: Sequence[End]
-) -> dict[str, Any]:
-    """Return the keys and arguments by which a script records ends of deliveries, or does not."""
-    if recording is None or not ends:
-        return {"outcomes": None, "recorded": None, "ends": ()}
-    packed = [pack(ends, recording.fields), recording.most_bytes]
-    return {"outcomes": partition.outcomes, "recorded": partition.recorded, "ends": packed}
 
 
 def _parts(client: Redis, stream: Stream, choice: Choice) -> Iterator[list[WaitingEntry]]:

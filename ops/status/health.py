@@ -253,47 +253,6 @@ def messages(standing: Standing) -> Iterator[HealthProblem]:
             yield HealthProblem("messages_refused", ATTENTION, process, message, mend)
 
 
-OUTCOMES_FULL: Final = 0.5
-"""Share of a partition's room for outcomes from which it is ill that they are in no file."""
-OUTCOMES_SHORT: Final = 0.9
-"""Share of a partition's room for outcomes from which they are kept for less than meant."""
-_DROPPED_MS: Final = 3_600_000
-"""The time for which rows that were dropped are a problem, after the last of them."""
-
-
-def recording(standing: Standing) -> Iterator[HealthProblem]:
-    """Yield a problem if outcomes are recorded and not written, or do not find room in Redis."""
-    wanted, found = standing.settings.outcomes, standing.outcomes
-    if wanted is None:
-        return
-    show = "segrelay outcomes status"
-    writing = found.writing
-    is_full = found.fullest_unwritten >= OUTCOMES_FULL
-    if wanted.folder and (writing.problem or is_full) and found.unwritten_rows:
-        why = (writing.problem or "the workers write more slowly than they deliver").rstrip(".")
-        message = (
-            f"{found.unwritten_rows:,} ends of deliveries are in no file: {why}. They wait in"
-            f" Redis, {found.fullest_unwritten:.0%} of the room is used; beyond it"
-            " (outcomes.max_bytes) the oldest are dropped"
-        )
-        severity = ILL if is_full else ATTENTION
-        since_ms = writing.failing_since_ms or None
-        mend = f"make {wanted.folder} writable, or raise outcomes.max_bytes; {show}"
-        yield HealthProblem("outcomes_not_written", severity, "", message, mend, since_ms)
-    if wanted.folder and found.dropped and standing.now_ms - found.dropped_ms < _DROPPED_MS:
-        message = (
-            f"{found.dropped:,} ends of deliveries were dropped before they were in a file; the"
-            " files do not agree with the counts"
-        )
-        yield HealthProblem("outcomes_dropped", ILL, "", message, show, found.dropped_ms)
-    meant_ms = standing.now_ms - round(1_000 * wanted.keep_seconds)
-    if not wanted.folder and found.fullest >= OUTCOMES_SHORT and found.since_ms > meant_ms:
-        since = datetime.fromtimestamp(found.since_ms / 1_000, UTC).isoformat(timespec="seconds")
-        message = f"ends of deliveries have room since {since} only, not for outcomes.keep"
-        mend = "raise outcomes.max_bytes, or name a folder"
-        yield HealthProblem("outcomes_kept_shorter", ATTENTION, "", message, mend)
-
-
 class StopRule(NamedTuple):
     """The problem that a state of a destination, trigger or job is.
 
@@ -717,7 +676,6 @@ RULES: Final[tuple[Callable[[Standing], Iterable[HealthProblem]], ...]] = (
     outcomes,
     quarantine,
     expiring,
-    recording,
     stopped_renamings,
     aborted_jobs,
     not_renamed,

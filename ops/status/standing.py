@@ -17,7 +17,6 @@ from datetime import datetime
 from typing import Final, Literal, NamedTuple
 
 from segrelay.jsonnet.rendered import COMPILED
-from segrelay.ops.outcomes.reading import OutcomesStanding, read_outcomes
 from segrelay.ops.state.identity_changes import (
     RenamedPeople,
     destinations_with_stable_ids,
@@ -324,7 +323,6 @@ class Standing:
     too_large_requests: int = 0
     responses_waiting: int = 0
     responses_lost: int = 0
-    outcomes: OutcomesStanding = field(default_factory=OutcomesStanding)
     retention: RetentionStanding = field(default_factory=RetentionStanding)
     template_files: Mapping[str, DifferingFile] = field(default_factory=dict)
     renamed_people: Mapping[str, RenamedPeople] = field(default_factory=dict)
@@ -464,7 +462,6 @@ def read_standing(
         too_large_requests=too_large(client),
         responses_waiting=responses[0],
         responses_lost=responses[1],
-        outcomes=read_outcomes(client, settings),
         retention=read_retention(
             client,
             settings,

@@ -64,12 +64,6 @@ def document_of(standing: Standing) -> dict[str, Any]:
         **_some(standing.counts, OF_REQUESTS),
         "dropped_fields": largest_first(totals.dropped_fields),
         "responses": {"waiting": standing.responses_waiting, "lost": standing.responses_lost},
-        "outcomes": {
-            "kept": standing.outcomes.kept_rows,
-            "waiting": standing.outcomes.unwritten_rows,
-            "written": standing.outcomes.writing.rows,
-            "dropped": standing.outcomes.dropped,
-        },
         "watches": {name: one.document() for name, one in standing.watches.items()},
         "retention": standing.retention.document(),
         "template_files": {name: asdict(one) for name, one in standing.template_files.items()},

@@ -277,7 +277,6 @@ class LaidOut:
         skip_hook: the destination should not start journeys for them.
         now_us: Redis' clock, by which they were read.
         example: the packed profile of one of the deliveries; b"" = there are none.
-        deliveries: by partition, where somebody watches what goes through; else none.
     """
 
     lane: str
@@ -289,7 +288,6 @@ class LaidOut:
     skip_hook: bool
     now_us: int
     example: bytes
-    deliveries: Mapping[PartitionAddress, Sequence[NewDelivery]]
 
 
 class Portion(NamedTuple):

@@ -30,7 +30,6 @@ from segrelay.worker.contract.redis.accept import (
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import ScriptCall, Value, run_each
 from segrelay.worker.contract.settings import Settings
-from segrelay.worker.contract.taps import Taps
 from segrelay.worker.contract.words import BACKFILL, kind_of_lane
 from segrelay.worker.errors import JobHeld, LeaseLost, PartitionsChange
 
@@ -215,11 +214,7 @@ class CapacityUsed:
 
 
 class CapacityMeter:
-    """The memory that is left in Redis, its clock, and who watches, read at most once a second.
-
-    Attributes:
-        taps: The watches of what goes through.
-    """
+    """The memory that is left in Redis, and its clock, read at most once a second."""
 
     def __init__(
         self, client: Redis, settings: Settings, *, now: Callable[[], float] = time.monotonic
@@ -233,7 +228,6 @@ class CapacityMeter:
         self._used = 0
         self._most = 0
         self._waiting = 0
-        self.taps = Taps()
 
     def now_us(self) -> int:
         """Return Redis' time in µs since 1970, to about a millisecond."""
@@ -282,9 +276,7 @@ class CapacityMeter:
         pipe = self._client.pipeline(transaction=False)
         pipe.info("memory")
         pipe.time()
-        pipe.hgetall(keys.TAPS)
-        memory, (seconds, micros), watches = pipe.execute()
-        self.taps.learn(watches)
+        memory, (seconds, micros) = pipe.execute()
         self._looked_at = now = self._now()
         self._ahead_us = seconds * _MICROSECONDS + micros - int(now * _MICROSECONDS)
         self._used, self._most = int(memory["used_memory"]), int(memory["maxmemory"])

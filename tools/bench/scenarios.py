@@ -12,11 +12,9 @@ from tools.bench.intake import backfill, receive, send_payloads
 from tools.bench.latency import live_events
 from tools.bench.memory import memory
 from tools.bench.millions import night, sync_many
-from tools.bench.recording import RECORDED, drain_recorded
 from tools.bench.rendering import render
 from tools.bench.runs import Scenario, Variant
 from tools.bench.sealing import MODES, drain_sealed
-from tools.bench.tapping import WATCHES, drain_watched
 
 _RATE: Final = "events/s"
 _REQUESTS: Final = "requests"
@@ -67,30 +65,6 @@ SCENARIOS: Final[dict[str, Scenario]] = {
             _drained("few people", people=20_000),
         ),
         events=50_000,
-    ),
-    "tap": Scenario(
-        "A drain, while somebody watches",
-        _MICROSECONDS,
-        drain_watched,
-        tuple(
-            Variant(f"{watch}, {what}".replace("_", " "), f"{watch}/{what}_us")
-            for what in ("for_watches", "process", "redis", "wall")
-            for watch in WATCHES
-        ),
-        events=10_000,
-        takes_long=True,
-    ),
-    "outcomes": Scenario(
-        "A drain, while outcomes are recorded",
-        _MICROSECONDS,
-        drain_recorded,
-        tuple(
-            Variant(f"{recorded}, {what}".replace("_", " "), f"{recorded}/{what}_us")
-            for what in ("process", "redis", "wall")
-            for recorded in RECORDED
-        ),
-        events=10_000,
-        takes_long=True,
     ),
     "sealing": Scenario(
         "Events are published and drained, open and sealed",

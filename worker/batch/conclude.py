@@ -375,9 +375,6 @@ class Conclusion:
             possibly_applied=possibly_applied,
         )
         self.batch.state.backoffs.update(backoffs)
-        if self.batch.state.tap:
-            again = [each for each, outcome in outcomes if outcome.backoff]
-            self.batch.state.tap.retried(again, message)
         self._wait(waits)
 
     def _wait(self, waits: Mapping[str, Wait | None]) -> None:

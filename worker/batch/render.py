@@ -117,8 +117,6 @@ async def render_ahead(
         for delivery, result in zip(part.deliveries, results, strict=False):
             if result and _is_shaped(delivery, result, now_us):
                 batch.before[delivery.position] = delivery
-        if batch.state.tap:
-            batch.state.tap.rendered(part.deliveries)
         return len(results) == len(part.rows)
 
     await _render_parts(batch.decoded, batch, render, ends)
@@ -213,8 +211,6 @@ def _shape_all(
         except Exception as error:  # noqa: BLE001 - it costs this one delivery
             message = log_bug(error, "shaping.failed", trigger=delivery.trigger)
             batch.fail(delivery, Death.INVALID, message)
-    if batch.state.tap:
-        batch.state.tap.rendered(part.deliveries)
 
 
 def _shape(

@@ -284,8 +284,6 @@ class BatchSender:
     async def _send_with(self, permit: SendPermit, request: Request, send_time: SendTime) -> None:
         """Send a request whose intent is written, and do what follows from the answer."""
         clock = self.batch.state.clock
-        if tap := self.batch.state.tap:
-            tap.sent(request.deliveries, url=request.url, body=request.body, users=request.users)
         request.begun_seconds = clock.seconds()
         try:
             verdict = await self._exchange(request, permit)
@@ -308,8 +306,6 @@ class BatchSender:
         """Settle a request that was sent, answered or not, and report the verdict to the gate."""
         self.batch.state.tally.requests += 1
         self._log(request, verdict)
-        if tap := self.batch.state.tap:
-            tap.answered(request.deliveries, request.answer, verdict, request.elapsed_seconds)
         delivered = await self.conclusion.obey(request, verdict)
         first = request.deliveries[0].position
         await self.gate.report(request.send_time, verdict, delivered=delivered, batch=first)

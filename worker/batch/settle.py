@@ -80,8 +80,6 @@ class Settler:
                 responses=self.responses.of(settlement, self.batch.state.now_ms()),
             )
             end_ms = await self.partition.settle(whole)
-        if self.batch.state.tap:
-            self.batch.state.tap.ended(settlement.settled)
         self._count(settlement.settled)
         return end_ms
 

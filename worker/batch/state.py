@@ -10,7 +10,6 @@ from typing import Final, Protocol, TypeVar
 
 from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.partition import Hold, Intent, TakenPartition
-from segrelay.worker.batch.tap import DrainTap
 from segrelay.worker.contract.keys import REACHED_KEPT, split_stream_name
 from segrelay.worker.contract.people import Recognizer
 from segrelay.worker.contract.printable import plural
@@ -94,7 +93,6 @@ class State:
         live_is_due: Live work was found to wait, here or elsewhere, since streams were last read.
         editions: By trigger, of what this drain works with.
         current: Those of them that are the newest.
-        tap: Offers what is done to those who watch; None = nobody watches.
     """
 
     clock: Clock
@@ -124,7 +122,6 @@ class State:
     live_is_due: bool = False
     editions: Mapping[str, str] = field(default_factory=dict)
     current: Mapping[str, str] = field(default_factory=dict)
-    tap: DrainTap | None = None
 
     @classmethod
     def of(

@@ -48,7 +48,6 @@ WATCH_TASK: Final = "segrelay.watch"
 RESPONSES_TASK: Final = "segrelay.responses"
 RENAMES_TASK: Final = "segrelay.renames"
 READ_BACK_TASK: Final = "segrelay.read_back"
-OUTCOMES_TASK: Final = "segrelay.outcomes"
 RETENTION_TASK: Final = "segrelay.retention"
 EXCHANGE: Final = "segrelay"
 _PREFIX: Final = "segrelay."
@@ -61,7 +60,6 @@ _ARGUMENTS: Final = {
     RESPONSES_TASK: _BACKGROUND_JOB_TYPES,
     RENAMES_TASK: _BACKGROUND_JOB_TYPES,
     READ_BACK_TASK: _BACKGROUND_JOB_TYPES,
-    OUTCOMES_TASK: _BACKGROUND_JOB_TYPES,
     RETENTION_TASK: _BACKGROUND_JOB_TYPES,
 }
 """The types of the arguments of each task; the last one is the id of the destination, or "".
@@ -164,7 +162,6 @@ TASKS_MODULES: Final = (
     "segrelay.ops.backfill.watching",
     "segrelay.ops.person.following",
     "segrelay.ops.read_back",
-    "segrelay.ops.outcomes.writing",
     "segrelay.ops.retention",
 )
 """The modules with tasks of background jobs, as names: the worker imports none of them."""

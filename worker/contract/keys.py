@@ -44,8 +44,6 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | `{segrelay}:seen` | hash | `worker`, `flower`, `metrics` → when one was last seen (ms) |
 | `{segrelay}:sweep:CONFIG` | hash | the lock of the sweep: see `lock_turn.lua` |
 | `{segrelay}:processes` | sorted set | JSON of a worker that runs, by when it was last seen (ms) |
-| `{segrelay}:taps` | hash | who watches what goes through: see `_tap.lua` |
-| `{segrelay}:taps:ID` | stream | \* the records for one of them; capped, and gone soon after |
 | `{segrelay}:jobs` | set | names of the backfills |
 | `{job:NAME}` | hash | a backfill: spec, phase, `moved` (ms), problem, `shard\|n`, and a lock |
 | `{job:NAME}:bad` | list | \* its rows that could not be placed, at most 10,000 |
@@ -97,7 +95,7 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | `{d:p}who` | hash | \* digest → JSON: see `segrelay.ops.verify` |
 | `{d:p}responses` | stream | \* outcomes for response streams: JSON of stream and record, capped |
 | `{d:p}outcomes` | stream | \* rows about the ends of deliveries: see `contract.outcomes` |
-| `{d:p}recorded` | hash | how many of them there were, are gone and are written: `_record.lua` |
+| `{d:p}recorded` | hash | how many bytes of them are kept, and since when: `_record.lua` |
 | `{d:p}responseslost` | string | how many of them went because there were too many |
 | `{d:p}jobtimes` | hash | `job\|minute since 1970\|kind` → how many were settled then |
 | `{d:p}jobs` | hash | job → position; `job\|chunk` → numbers of the events added there; |
@@ -114,8 +112,7 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | `{d:p}i<digest>` | string | an identity: the stable ids (digests, hex) that came with it |
 | `{d:p}changes` | hash | \* digest (hex) of a stable id → its change of identity, not done yet |
 | `{d:p}changed` | hash | `renamed`, `refused` → how many such changes; `refused_ms`: the last |
-| `{outcomes}` | hash | the writing of outcomes to files; fields as of a sync |
-| `{outcomes}:wakeup` | string | a step of it was woken and has not begun |
+| `{outcomes:NAME}` | hash | the cursor of an export of outcomes; fields as of a sync |
 | `{retention}` | hash | the dropping of what was kept for long enough; fields as of a sync |
 | `{retention}:wakeup` | string | a step of it was woken and has not begun |
 | `{changes:d}` | hash | the renaming of people whose stable id moved; fields as of a sync |
@@ -164,9 +161,7 @@ CONFIGURATION: Final = "{segrelay}:configuration"
 SEEN: Final = "{segrelay}:seen"
 SWEEP: Final = "{segrelay}:sweep"
 PROCESSES: Final = "{segrelay}:processes"
-TAPS: Final = "{segrelay}:taps"
 JOBS: Final = "{segrelay}:jobs"
-OUTCOMES: Final = "{outcomes}"
 RETENTION: Final = "{retention}"
 
 DIGEST_BYTES: Final = 10
@@ -182,7 +177,7 @@ They are an even sample. `settle.lua` knows the number too. A person takes about
 _OF_BACKFILL: Final = f"{BACKFILL}."
 
 _PERSONAL: Final = re.compile(
-    rb"\{quarantine\}:|\{job:[^{}]+\}:bad$|\{segrelay\}:taps:|\{[^{}]+:\d+\}(s:"
+    rb"\{quarantine\}:|\{job:[^{}]+\}:bad$|\{[^{}]+:\d+\}(s:"
     rb"|dead_letters$|dead_letters_leaving$|who$|responses$|outcomes$|members:|u|changes$|forwards$)"
 )
 
@@ -197,9 +192,9 @@ def gate(gate_id: str) -> str:
     return f"{{gate:{gate_id}}}"
 
 
-def tap(watch_id: str) -> str:
-    """Return the key of the records for a watch."""
-    return f"{TAPS}:{watch_id}"
+def outcome_cursor(name: str) -> str:
+    """Return the key of the cursor of an export of outcomes."""
+    return f"{{outcomes:{name}}}"
 
 
 def node_instance_id(number: int) -> str:

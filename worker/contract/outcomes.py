@@ -1,34 +1,29 @@
-"""Outcomes as data: the end of each delivery as a row, packed in Redis and read back from there.
+"""The outcome log: the end of each delivery as a row, packed in a capped stream of its partition.
 
-The script that moves a count adds the rows to a stream of its partition, so that counts and rows
-never differ. `counts` is 1 in the row of an end. A dead letter that is replayed, discarded or moved
-takes its death back: that row is the death once more, with -1. So the sums of `counts` by
-outcome are the counts of `segrelay status`.
+The script that moves a count adds the rows, so that counts and rows never differ. `counts` is 1 in
+the row of an end. A dead letter that is replayed or discarded takes its death back: that row is
+the death once more, with -1. So the sums of `counts` by outcome are the counts of `segrelay
+status`, as far back as rows are kept.
 
-An entry of the stream holds the rows of one settlement: `r` is what `pack` returned, `n` their
-number, `m` a mask with `1` for each row that counts (absent = all do), `t` and `b` the numbers of
-rows and bytes that were ever added, with this entry. The time of an end is that of its entry.
+An entry of the stream holds the rows of one settlement: `r` is what `pack` returned, `m` a mask
+with `1` for each row that counts (absent = all do). The time of an end is that of its entry.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Self
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
 
 import orjson
 
-from segrelay.worker.contract.events import Header, decode_profile
+from segrelay.worker.contract.events import Header
 from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, split_stream_name
 from segrelay.worker.contract.protection import OUTCOMES, PROTECTION
 from segrelay.worker.contract.settings import Settings
-from segrelay.worker.errors import PayloadRefused
 
 _WIDTH: Final = 2 * DIGEST_BYTES
 _NOBODY: Final = "0" * _WIDTH
 """The digest of an entry that can't be read, and of somebody who was erased."""
-FIELD_PREFIX: Final = "profile_"
-"""The beginning of the names of columns that hold fields of the profile."""
 
 
 class End(NamedTuple):
@@ -41,7 +36,7 @@ class End(NamedTuple):
         template: The digest of the template that rendered it; "" = none did.
         status: Of the answer to its last request; 0 = there was none.
         attempts: The requests that carried it.
-        fields: The values of the configured fields of the profile.
+        message: What is said about the outcome; "" = nothing.
     """
 
     header: Header
@@ -51,19 +46,18 @@ class End(NamedTuple):
     template: str = ""
     status: int = 0
     attempts: int = 0
-    fields: Sequence[Any] = ()
+    message: str = ""
     counts: int = 1
 
 
 class OutcomeRow(NamedTuple):
-    """A row as a warehouse gets it, its columns in this order; the profile's fields come behind.
+    """A row as a warehouse gets it, its columns in this order.
 
     Attributes:
         id: Unique: `DESTINATION_ID.PARTITION.ENTRY.NUMBER`.
         time_ms: Of the end, by Redis' clock.
         person: The digest of the profile's key (hex); "" = the entry could not be read, or the
             person was erased.
-        fields: Fields of the profile, by name.
     """
 
     id: str
@@ -80,71 +74,35 @@ class OutcomeRow(NamedTuple):
     reason: str
     status: int
     attempts: int
+    message: str
     counts: int
-    fields: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Recording:
-    """The manner in which ends are recorded.
-
-    Args:
-        fields: The fields of the profile in each row.
-        most_bytes: The most bytes that one partition keeps.
-    """
-
-    fields: tuple[str, ...]
-    most_bytes: int
-
-    @classmethod
-    def of(cls, settings: Settings) -> Self | None:
-        """Return it as the configuration wants it; None = nothing is recorded."""
-        wanted = settings.outcomes
-        if wanted is None:
-            return None
-        parts = settings.redis.numbering.count * max(1, len(settings.destinations))
-        return cls(wanted.fields, wanted.max_bytes // parts)
-
-    def fields_of(self, profile: bytes) -> Sequence[Any]:
-        """Return the values of the fields of a profile, given as JSON, maybe compressed."""
-        if not self.fields:
-            return ()
-        try:
-            found = orjson.loads(decode_profile(profile))
-        except (PayloadRefused, orjson.JSONDecodeError):
-            found = None
-        return self.fields_in(found)
-
-    def fields_in(self, profile: Any) -> Sequence[Any]:
-        """Return the values of the fields of a profile; null for what it lacks."""
-        known = profile if isinstance(profile, dict) else {}
-        return [known.get(name) for name in self.fields]
+def log_bytes(settings: Settings) -> int:
+    """Return the most bytes of the log of one partition."""
+    parts = settings.redis.numbering.count * max(1, len(settings.destinations))
+    return settings.outcomes.max_bytes // parts
 
 
-def pack(ends: Iterable[End], fields: Sequence[str]) -> bytes:
-    """Return rows as one text; what many of them have in common stands in it once.
-
-    Args:
-        ends: The rows.
-        fields: The names of their fields of the profile.
-    """
+def pack(ends: Iterable[End]) -> bytes:
+    """Return rows as one text; what many of them have in common stands in it once."""
     kinds: dict[tuple[Any, ...], int] = {}
     of: list[int] = []
     digests: list[bytes] = []
     times: list[int] = []
-    values: list[Sequence[Any]] = []
-    for header, stream, outcome, reason, template, status, attempts, own, counts in ends:
+    for header, stream, outcome, reason, template, status, attempts, message, counts in ends:
         common = (
-            stream, outcome, reason, header.audience, header.direction.value, template, status,
-            attempts, counts,
+            header.audience, header.direction.value, stream, template, outcome, reason, status,
+            attempts, message, counts,
         )  # fmt: skip
         of.append(kinds.setdefault(common, len(kinds)))
         digests.append(header.digest)
         times.append(header.time_us)
-        values.append(own)
-    packed = [list(kinds), of, b"".join(digests).hex(), times]
-    text = orjson.dumps([*packed, fields, values] if fields else packed)
-    return PROTECTION.seal(text, OUTCOMES)
+    return _sealed(kinds, of, b"".join(digests).hex(), times)
+
+
+def _sealed(kinds: Iterable[Any], *more: Any) -> bytes:
+    return PROTECTION.seal(orjson.dumps([list(kinds), *more]), OUTCOMES)
 
 
 def without_people(packed: bytes, people: Collection[str]) -> tuple[bytes, int]:
@@ -154,31 +112,34 @@ def without_people(packed: bytes, people: Collection[str]) -> tuple[bytes, int]:
         packed: What `pack` has returned.
         people: Their digests (hex).
     """
-    kinds, of, digests, times, *more = orjson.loads(PROTECTION.unseal(packed, OUTCOMES))
+    kinds, of, digests, times = orjson.loads(PROTECTION.unseal(packed, OUTCOMES))
     found = [digests[at : at + _WIDTH] for at in range(0, len(digests), _WIDTH)]
     theirs = [at for at, digest in enumerate(found) if digest in people]
     for at in theirs:
         found[at] = _NOBODY
-        if more:
-            more[1][at] = [None] * len(more[0])
-    text = orjson.dumps([kinds, of, "".join(found), times, *more])
-    return PROTECTION.seal(text, OUTCOMES), len(theirs)
+        # A message may quote what is the person's own.
+        *about, _, counts = kinds[of[at]]
+        of[at] = len(kinds)
+        kinds.append([*about, "", counts])
+    left = sorted(set(of))
+    return (
+        _sealed((kinds[at] for at in left), [left.index(at) for at in of], "".join(found), times),
+        len(theirs),
+    )
 
 
 def unpack(
     partition: PartitionKeys, entry_id: bytes, entry: Mapping[bytes, bytes]
 ) -> Iterator[OutcomeRow]:
     """Yield the rows of an entry."""
-    kinds, of, digests, times, *more = orjson.loads(PROTECTION.unseal(entry[b"r"], OUTCOMES))
+    kinds, of, digests, times = orjson.loads(PROTECTION.unseal(entry[b"r"], OUTCOMES))
     mask = entry.get(b"m", b"")
     shown_id = entry_id.decode()
     time_ms = int(shown_id.partition("-")[0])
     for at, kind in enumerate(of):
-        if mask and mask[at : at + 1] == b"0":
+        if mask[at : at + 1] == b"0":
             continue
-        stream, outcome, reason, audience, direction, template, status, attempts, counts = kinds[
-            kind
-        ]
+        audience, direction, stream, *about = kinds[kind]
         lane, trigger = split_stream_name(stream)
         person = digests[_WIDTH * at : _WIDTH * (at + 1)]
         yield OutcomeRow(
@@ -191,11 +152,5 @@ def unpack(
             partition.destination,
             trigger,
             lane,
-            template,
-            outcome,
-            reason,
-            status,
-            attempts,
-            counts,
-            dict(zip(more[0], more[1][at], strict=True)) if more else {},
+            *about,
         )

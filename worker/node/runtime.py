@@ -32,7 +32,6 @@ from segrelay.worker.adapters.redis.shared_keys import (
     SharedKeys,
     Standing,
 )
-from segrelay.worker.adapters.redis.taps import sending_records
 from segrelay.worker.adapters.sender import AuthorizedSender, HttpSender, ProcessToken
 from segrelay.worker.batch.batch import CanaryShares
 from segrelay.worker.batch.read import BATCH_ENTRIES
@@ -42,7 +41,7 @@ from segrelay.worker.batch.state import Tally
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import queue_name
 from segrelay.worker.contract.keys import PartitionKeys
-from segrelay.worker.contract.outcomes import Recording
+from segrelay.worker.contract.outcomes import log_bytes
 from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.claim import learn_protection
@@ -54,7 +53,6 @@ from segrelay.worker.contract.redis.connection import (
     resolve_url,
 )
 from segrelay.worker.contract.settings import Authorization, Destination, Settings
-from segrelay.worker.contract.taps import Taps
 from segrelay.worker.contract.words import BACKFILL, LIVE
 from segrelay.worker.core.gate import Closed, LaneKind, Open
 from segrelay.worker.core.verdicts import Verdict
@@ -85,7 +83,6 @@ class Runtime:
         upkeep: Has the triggers.
         lease_keeper: Has the renewing thread, and a client of its own.
         is_worker: This process does nothing but drain, so it collects its garbage after each drain.
-        taps: The watches of what goes through, as the last drain found them.
     """
 
     settings: Settings
@@ -102,7 +99,6 @@ class Runtime:
     canaries: Canaries
     responses: Responses
     is_worker: bool = False
-    taps: Taps = field(default_factory=Taps)
     gates: dict[str, RedisGate] = field(default_factory=dict)
     jitter: random.Random = field(default_factory=random.SystemRandom)
     _first_drains: int = FIRST_DRAINS
@@ -268,12 +264,10 @@ class Runtime:
             if is_full:
                 standing = await self.shared_keys.standing(partition_keys.destination)
             streaks = RedisStreaks(self.client, standing.streaks, may_repeat=may_repeat)
-            self.taps.learn(standing.watches)
             drain = self._drain_of(
                 partition_keys, partition, standing, looks, streaks, shares, stop, live_waits
             )
-            async with sending_records(self.client, self.taps):
-                return await adapt(drain).run()
+            return await adapt(drain).run()
         finally:
             await self.canaries.end(partition.token, triggers, shares)
 
@@ -312,7 +306,6 @@ class Runtime:
             canary_shares=shares,
             scopes=standing.scopes,
             recognizer=self._recognizer(partition_keys),
-            taps=self.taps or None,
         )
 
     async def _names(self, partition: RedisPartition) -> None:
@@ -334,7 +327,7 @@ class Runtime:
             late_seconds=delivery.late_seconds,
             owner=f"{socket.gethostname()}:{os.getpid()} {self.settings.fingerprint}",
             may_repeat=may_repeat,
-            recording=Recording.of(self.settings),
+            most_bytes=log_bytes(self.settings),
             reads_along=ASK_NAMES if self.client.keeps_order else (),
         )
 

@@ -4,8 +4,8 @@
 -- KEYS: those of the partition; what has come from elsewhere (absent: all letters may come); and forwards, if a person's letters come
 -- ARGV: per letter: id, the letter, time of death (ms), cause, sample of the cause, stream in which it died, reason;
 --     for a person's letters, the digest (hex) and the record without which they may not come;
---     and where outcomes are recorded: the rows of the letters, and the most bytes that are kept
---@keys counts dead_letters dead_letter_times causes lease carried? forwards? outcomes? recorded?
+--     the rows of the letters for the outcome log, none for a person's, and the most bytes that are kept of it
+--@keys counts dead_letters dead_letter_times causes lease outcomes recorded carried? forwards?
 --@args letters[id text died cause sample stream reason] person... ends...
 --
 -- Returns how many were not there; -1 if the person's record is another one by now, -2 if the number of partitions has changed.
@@ -30,5 +30,5 @@ for i = 1, n_letters do
     count_outcome(key_counts, 'dead', ARGV[at_letters_reason + i], name, 1)
   end
 end
-if key_outcomes then record(ARGV[at_ends + 1], taken, ARGV[at_ends + 2]) end
+if n_ends > 0 then record(ARGV[at_ends + 1], taken, ARGV[at_ends + 2]) end
 return added

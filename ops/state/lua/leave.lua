@@ -2,11 +2,11 @@
 -- Takes dead letters away: back into a stream, or for good. What is not there any more changes nothing.
 --
 -- ARGV: the names `lane|trigger` of the streams; per letter: id, cause, stream in which it died, reason, index of the stream that it goes to
--- (0 = discard it), header, profile; and where outcomes are recorded: the rows, and the most bytes that are kept. A letter has one row that
--- takes its death back, and a second one if it is discarded.
+-- (0 = discard it), header, profile; the rows for the outcome log, and the most bytes that are kept of it. A letter has one row that takes its
+-- death back, and a second one if it is discarded.
 -- Where nobody asked for it, and letters go because they were kept for long enough: the time (ms) before which they have died, the time
 -- until which that was allowed, and the SHA-1 of each letter: one that died anew, or is somebody else's by now, stays.
---@keys counts streams wakeup dead_letters dead_letter_times causes lease to... outcomes? recorded?
+--@keys counts streams wakeup dead_letters dead_letter_times causes lease outcomes recorded to...
 --@args names... letters[id cause stream reason to header profile] ends... expired... digests...
 --
 -- Returns {letters taken, wake, then per stream: id of its first and of its last new entry, "" = none}: wake is 1 if something waits
@@ -59,7 +59,7 @@ for i = 1, n_letters do
   end
 end
 write_age(key_lease)
-if key_outcomes then record(ARGV[at_ends + 1], taken, ARGV[at_ends + 2]) end
+record(ARGV[at_ends + 1], taken, ARGV[at_ends + 2])
 local wake = 0
 if waits and redis.call('SET', key_wakeup, '3', 'NX') then wake = 1 end
 local told = {count_taken, wake}

@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
 -- Discards letters that are on their way to another identity of their person. They have left the counts, and come back as discarded.
 --
--- ARGV: per letter: id, stream in which it died, 1 = it has arrived and only its copy is left here; and where outcomes are recorded: the
--- rows, of which a letter has one that takes its death back and one that discards it, and the most bytes that are kept.
---@keys counts lease dead_letters_leaving outcomes? recorded?
+-- ARGV: per letter: id, stream in which it died, 1 = it has arrived and only its copy is left here; the rows for the
+-- outcome log, of which a letter has one that takes its death back and one that discards it, and the most bytes that are kept of it.
+--@keys counts lease dead_letters_leaving outcomes recorded
 --@args letters[id stream arrived] ends...
 --
 -- Returns how many there were that had not arrived; -1 if the number of partitions has changed. What is not there any more changes
@@ -24,5 +24,5 @@ for i = 1, n_letters do
     count_outcome(key_counts, 'discarded', '', ARGV[at_letters_stream + i], 1)
   end
 end
-if key_outcomes then record(ARGV[at_ends + 1], taken, ARGV[at_ends + 2]) end
+record(ARGV[at_ends + 1], taken, ARGV[at_ends + 2])
 return dropped

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Writes the outcomes of a partition anew, some entries with other rows: those without a person who is erased.
+-- Writes the outcome log of a partition anew, some entries with other rows: those without a person who is erased.
 --
 -- ARGV: the longest stream that is written anew, since Redis does nothing else meanwhile; the entries' ids and new rows
---@keys outcomes
+--@keys outcomes recorded
 --@args longest entries[id rows]
 --
 -- Returns 1, or -1 if the stream is too long. The ids stay, and so does the last one.
@@ -17,9 +17,9 @@ local entries = redis.call('XRANGE', key_outcomes, '-', '+')
 redis.call('UNLINK', key_outcomes)
 for _, entry in ipairs(entries) do
   local id, fields = entry[1], entry[2]
-  for i = 1, #fields, 2 do
-    if fields[i] == 'r' and anew[id] then fields[i + 1] = anew[id] end
-  end
+  local rows_then = fields[2]
+  fields[2] = anew[id] or rows_then
+  redis.call('HINCRBY', key_recorded, 'bytes', #fields[2] - #rows_then)
   redis.call('XADD', key_outcomes, id, unpack(fields))
 end
 redis.call(

@@ -19,7 +19,7 @@ from segrelay.worker.batch.partition import (
 from segrelay.worker.contract.events import Header, decode_header
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, stream_name
 from segrelay.worker.contract.ledger import lapses_at_ms, lasting
-from segrelay.worker.contract.outcomes import OutcomeRow, Recording, unpack
+from segrelay.worker.contract.outcomes import OutcomeRow, unpack
 from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.contract.redis.connection import connect_async
 from segrelay.worker.contract.redis.scripts import run_script_async
@@ -60,7 +60,7 @@ class World:
         self.run(client.flushdb())
         self.set_clock(START_MS)
 
-    def partition(self, recording: Recording | None = None) -> RedisPartition:
+    def partition(self, most_bytes: int = 1_000_000) -> RedisPartition:
         return OnOurClock(
             self._client,
             self.keys,
@@ -68,7 +68,7 @@ class World:
             retention_seconds=RETENTION_SECONDS,
             late_seconds=LATE_SECONDS,
             owner="a test",
-            recording=recording,
+            most_bytes=most_bytes,
         )
 
     def run(self, waiting: Coroutine[Any, Any, Any]) -> Any:
@@ -212,9 +212,9 @@ class Bench:
     def deliveries(self, stream: str = "live|vip-enter") -> list[Delivery]:
         return self.run(self.one.read([ReadRange(stream, "", 1_000)]))[0].entries
 
-    def record(self, *fields: str, most_bytes: int = 1_000_000) -> None:
-        """Let outcomes be recorded from now on."""
-        self.one = self.world.partition(Recording(fields, most_bytes))
+    def limit_log(self, most_bytes: int) -> None:
+        """Let the outcome log take no more than this from now on."""
+        self.one = self.world.partition(most_bytes)
 
     def outcomes(self) -> list[OutcomeRow]:
         return self.world.outcomes()

@@ -1,6 +1,7 @@
 """What tests of a partition do again and again."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 from segrelay.worker.batch.delivery import DeadLetter, Delivery
@@ -42,4 +43,5 @@ def settled(
     fresh = replace(delivery)
     fresh.reason, fresh.tells = reason, tells
     fresh.dead_letter, fresh.remark = dead_letter, remark
+    fresh.loaded = SimpleNamespace(template=SimpleNamespace(content_hash="f00d"))  # type: ignore[assignment]
     return fresh

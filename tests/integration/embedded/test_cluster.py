@@ -31,9 +31,7 @@ from segrelay.worker.contract.redis.scripts import (
     run_script,
     run_script_async,
 )
-from segrelay.worker.contract.redis.taps import TapWatch, offer_records, offer_records_async
 from segrelay.worker.contract.settings import load_settings
-from segrelay.worker.contract.taps import TapFilter, TapOffer, Taps
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import RedisMismatch, RedisUnavailable
 from tests.configuration import configuration, insider, table, trigger
@@ -66,28 +64,6 @@ def test_scripts_and_commands_reach_the_masters_of_their_keys(client):
     assert client.dbsize() == 16
     assert len(client.masters()) == 3
     assert min(one.dbsize() for _, one in client.masters()) > 0
-
-
-def test_a_watch_and_its_records_are_in_one_slot(cluster, client):
-    watch = TapWatch(client, TapFilter(trigger="enter"))
-    watch.look()
-
-    async def offering() -> bool:
-        served = connect_async(cluster.url)
-        try:
-            taps = Taps()
-            taps.learn(await served.execute_command("HGETALL", keys.TAPS))
-            assert taps
-            return await offer_records_async(served, [TapOffer(watch.watch_id, [b'{"a": 1}'], 2)])
-        finally:
-            await served.aclose()
-
-    assert asyncio.run(offering())
-    assert offer_records(client, [TapOffer(watch.watch_id, [b'{"a": 2}'], 3)])
-    found = watch.look()
-    assert ([one["a"] for one in found.records], found.left_out) == ([1, 2], 5)
-    watch.end()
-    assert client.dbsize() == 0
 
 
 def test_an_asynchronous_client_does_the_same(cluster, client):

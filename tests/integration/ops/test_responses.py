@@ -103,7 +103,13 @@ async def _settled(relay, records):
     client = connect_async(relay.settings.redis.url)
     partition = relay.partitions()[0]
     partition = RedisPartition(
-        client, partition, lease_seconds=10, late_seconds=1, retention_seconds=60, owner="me:1 x"
+        client,
+        partition,
+        lease_seconds=10,
+        late_seconds=1,
+        retention_seconds=60,
+        owner="me:1 x",
+        most_bytes=10_000,
     )
     assert await partition.take()
     intent = Intent("n", ())

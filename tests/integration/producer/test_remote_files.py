@@ -10,14 +10,13 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from segrelay.ops.outcomes.files import open_target
+from segrelay.ops.outcomes import files
 from segrelay.producer.sources.blocks import blocks_of
 from segrelay.producer.sources.opening import FileState, files_of, opened
 from segrelay.producer.sources.remote import RANGE_BYTES
 from segrelay.producer.sources.tables import Columns
 from segrelay.producer.sync.sources import FileSource
 from segrelay.worker.errors import (
-    OperationsMustAct,
     ScanExpired,
     SourceChanged,
     SourceUnavailable,
@@ -254,35 +253,17 @@ def test_urls_that_are_refused_say_why_and_hide_what_is_secret():
 
 
 def test_an_object_of_outcomes_is_written_once_and_as_a_whole(s3):
-    target = open_target(f"s3://{BUCKET}/outcomes/")
-    confirmed = []
+    def slow(stream):
+        s3.put_object(Bucket=BUCKET, Key="two.ndjson", Body=b"whole\n")
+        stream.write(b"half")
 
-    def write(content):
-        return lambda stream: stream.write(content)
+    for content in (b"{}\n", b"other\n"):
+        files.put(
+            f"s3://{BUCKET}/one.ndjson", lambda stream, content=content: stream.write(content)
+        )
+    files.put(f"s3://{BUCKET}/two.ndjson", slow)
 
-    target.put("one.ndjson", write(b"{}\n"), lambda: confirmed.append(1))
-    target.put("one.ndjson", write(b"other\n"), lambda: confirmed.append(2))
-
-    found = s3.get_object(Bucket=BUCKET, Key="outcomes/one.ndjson")["Body"].read()
-    assert (found, confirmed) == (b"{}\n", [1])
-
-
-def test_a_writer_that_stood_still_overwrites_no_object(s3):
-    target = open_target(f"s3://{BUCKET}/outcomes")
-
-    def written_by_another():
-        s3.put_object(Bucket=BUCKET, Key="outcomes/one.ndjson", Body=b"whole\n")
-
-    target.put("one.ndjson", lambda stream: stream.write(b"half"), written_by_another)
-
-    found = s3.get_object(Bucket=BUCKET, Key="outcomes/one.ndjson")["Body"].read()
-    assert found == b"whole\n"
-
-
-@pytest.mark.usefixtures("s3")
-def test_outcomes_need_a_bucket_that_is_there():
-    target = open_target("s3://no-such-bucket/outcomes")
-    with pytest.raises(OperationsMustAct, match="there is no such object or bucket"):
-        target.put("one.ndjson", lambda stream: stream.write(b"x"), lambda: None)
-    with pytest.raises(OperationsMustAct, match="can't be written to"):
-        open_target("https://example.com/outcomes")
+    found = [s3.get_object(Bucket=BUCKET, Key=f"{name}.ndjson") for name in ("one", "two")]
+    assert [one["Body"].read() for one in found] == [b"{}\n", b"whole\n"]
+    with pytest.raises(UsageWrong, match="can't be written to"):
+        files.put("https://example.com/outcomes", slow)

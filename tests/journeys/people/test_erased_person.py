@@ -18,7 +18,6 @@ import pytest
 from segrelay.ops.demo.rig import kill_group, wait_for_receiver
 from segrelay.ops.embedded.lifecycle import free_port
 from segrelay.ops.state.identity_changes import read_renamed_people
-from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.redis.claim import claim
 from tests.configuration import table
@@ -161,8 +160,7 @@ def installation(tmp_path, monkeypatch):
         start_worker(rig, "--loglevel=DEBUG")
         wait_for_receiver(port, rig.start_beside("serve"))
         rig.start_beside("console")
-        tap = rig.start_beside("tap", "--for", "9m", "--reveal", "--json")
-        until(lambda: rig.client.exists(keys.TAPS))
+        tap = rig.start_beside("tap", "--for", "9m", "--json")
         yield Installation(tmp_path, rig, port, console, tap)
     shutil.rmtree(short)
 

@@ -37,7 +37,7 @@ from segrelay.worker.contract.keys import (
     split_stream_name,
     stream_name,
 )
-from segrelay.worker.contract.outcomes import End, Recording, pack
+from segrelay.worker.contract.outcomes import End, pack
 from segrelay.worker.contract.partitions import RENUMBERED_LEASE, Numbering
 from segrelay.worker.contract.protection import PROTECTION, RESPONSES
 from segrelay.worker.contract.redis.accept import (
@@ -76,7 +76,7 @@ def settle_call(
     retention_ms: int,
     emptied: Container[str] = (),
     *,
-    recording: Recording | None = None,
+    most_bytes: int,
 ) -> ScriptCall:
     """Return the call of the script that settles.
 
@@ -86,7 +86,7 @@ def settle_call(
         token: Of the lease.
         retention_ms: The retention of a ledger that may lapse.
         emptied: Streams in which nothing else may be, as far as the lease's holder has read.
-        recording: How outcomes are recorded; None = they are not.
+        most_bytes: The most bytes of the outcome log.
     """
     backoffs = [
         (*partition.rpartition("|")[::2], value) for partition, value in what.backoffs.items()
@@ -102,14 +102,11 @@ def settle_call(
     groups_of = Counter(stream for stream, _ in by_reason)
     groups = by_reason.values()
     dead_letters = [[d.dead_letter.dumps() for d in group if d.dead_letter] for group in groups]
-    records = bool(recording and what.settled)
     return script_call(
         SETTLE,
         k,
         stream=[k.stream(name) for name in stream_index],
         ledger=k.ledgers(what.ledgers),
-        outcomes=k.outcomes if records else None,
-        recorded=k.recorded if records else None,
         token=token,
         intent=what.intent_id,
         open_ms=round(what.open_seconds * 1000),
@@ -149,13 +146,11 @@ def settle_call(
             else [PROTECTION.seal(text, who.encode()) for who, text in what.reached.items()],
         },
         records=[PROTECTION.seal(record, RESPONSES) for record in what.responses],
-        ends=[pack(_ends(groups, recording), recording.fields), recording.most_bytes]
-        if recording and what.settled
-        else (),
+        ends=[pack(_ends(groups)), most_bytes] if what.settled else (),
     )
 
 
-def _ends(groups: Iterable[Sequence[Delivery]], recording: Recording) -> Iterator[End]:
+def _ends(groups: Iterable[Sequence[Delivery]]) -> Iterator[End]:
     """Yield the rows about deliveries that are settled, group after group."""
     for group in groups:
         outcome, reason = group[0].outcome, group[0].reason
@@ -168,7 +163,7 @@ def _ends(groups: Iterable[Sequence[Delivery]], recording: Recording) -> Iterato
                 d.template_hash,
                 d.answer.status if d.answer else 0,
                 d.attempts,
-                recording.fields_of(d.text or d.profile),
+                d.remark,
             )
 
 
@@ -304,7 +299,7 @@ class RedisPartition:
         owner: The holder of the lease: `host:pid`, a space, the fingerprint of its configuration.
         may_repeat: A function that says whether a settle that Redis did not confirm should still
             be repeated.
-        recording: How outcomes are recorded; None = they are not.
+        most_bytes: The most bytes of the outcome log.
         reads_along: Commands that are run right after the lease was taken; the client has to keep
             their order.
 
@@ -322,11 +317,11 @@ class RedisPartition:
         late_seconds: float,
         owner: str,
         may_repeat: Callable[[], bool] = lambda: True,
-        recording: Recording | None = None,
+        most_bytes: int,
         reads_along: Sequence[Sequence[str]] = (),
     ) -> None:
         self._client = client
-        self._recording = recording
+        self._most_bytes = most_bytes
         self._reads_along = reads_along
         self.read_along: Sequence[Any] = ()
         self.keys = keys
@@ -508,7 +503,7 @@ class RedisPartition:
             self.token,
             self._retention_ms,
             self._emptied_by(settlement.settled),
-            recording=self._recording,
+            most_bytes=self._most_bytes,
         )
         state, _, end_ms = await until_confirmed(
             lambda: self._write("settle", call.keys, call.args), self._may_repeat

@@ -7,7 +7,7 @@ audiences and triggers in the ledger (given once and for ever).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from segrelay.worker.adapters.redis import scripts
@@ -136,13 +136,11 @@ class Standing:
             is paused.
         scopes: The scopes of its triggers, by their names.
         streaks: Names of triggers that have a streak, of whichever destination.
-        watches: Those who watch what goes through, as `Taps.learn` takes them.
     """
 
     paused: frozenset[str] | None
     scopes: Mapping[str, Scope]
     streaks: frozenset[str]
-    watches: Mapping[bytes, bytes] = field(default_factory=dict)
 
 
 ASK_NAMES: Final = (("HGETALL", keys.NAMES),)
@@ -164,22 +162,20 @@ class SharedKeys:
         self._known: dict[str, tuple[Any, Mapping[str, Scope]]] = {}
 
     async def standing(self, destination: str) -> Standing:
-        """Read the pauses, scopes and streaks of a destination, and who watches."""
+        """Read the pauses, scopes and streaks of a destination."""
         audiences = self._audiences[destination]
         pipe = self._client.pipeline(transaction=False)
         pipe.hgetall(keys.PAUSED)
         pipe.hkeys(keys.STREAKS)
-        pipe.hgetall(keys.TAPS)
         if audiences:
             pipe.hmget(keys.AUDIENCES, audiences)
-        paused, streaks, watches, *slugs = await pipe.execute()
+        paused, streaks, *slugs = await pipe.execute()
         pauses = parse_pauses(paused, self._settings.redis.ids)
         idle = frozenset({*pauses.triggers, *pauses.lanes})
         return Standing(
             None if destination in pauses.destinations else idle,
             self._scopes(destination, slugs[0] if slugs else []),
             frozenset(name.decode() for name in streaks),
-            watches,
         )
 
     def _scopes(self, destination: str, slugs: list[bytes | None]) -> Mapping[str, Scope]:

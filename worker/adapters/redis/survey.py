@@ -13,7 +13,6 @@ from segrelay.worker.adapters.redis.gate import LOOK, ask_look, looks
 from segrelay.worker.adapters.redis.shared_keys import ask_editions, newest_editions, scopes
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import (
-    OUTCOMES_TASK,
     READ_BACK_TASK,
     RENAMES_TASK,
     RESPONSES_TASK,
@@ -251,7 +250,7 @@ class _Needing(NamedTuple):
 
 
 class RedisSchedule:
-    """Finds the due background jobs: of syncs, outcomes, retention, responses and more.
+    """Finds the due background jobs: of syncs, retention, responses and more.
 
     Args:
         client: With short timeouts: whoever asks must not wait for long.
@@ -277,8 +276,6 @@ class RedisSchedule:
             for name, destination in settings.destinations.items()
             if destination.is_read_back
         ]
-        if settings.outcomes:
-            self._timed.append(_Kept(BackgroundJob(OUTCOMES_TASK, "outcomes"), keys.OUTCOMES))
         self._timed.append(_Kept(BackgroundJob(RETENTION_TASK, "retention"), keys.RETENTION))
         self._needing = [
             _Needing(

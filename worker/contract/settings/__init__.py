@@ -118,7 +118,7 @@ class Settings(Frozen):
     console: ConsoleSettings | None = None
     lytics: LyticsSettings | None = None
     operate: OperateSettings = OperateSettings()
-    outcomes: OutcomesSettings | None = None
+    outcomes: OutcomesSettings = OutcomesSettings()
     protection: ProtectionSettings | None = None
     retention: RetentionSettings = RetentionSettings()
     sync: Mapping[str, SyncSchedule] = {}
@@ -269,7 +269,7 @@ def _build(
         metrics=reader.optional(MetricsSettings, document, "metrics"),
         console=reader.optional(ConsoleSettings, document, "console"),
         lytics=reader.optional(LyticsSettings, document, "lytics"),
-        outcomes=_outcomes(reader, document, folder),
+        outcomes=reader.table(OutcomesSettings, document, "outcomes") or OutcomesSettings(),
         protection=reader.optional(ProtectionSettings, document, "protection"),
         retention=reader.table(RetentionSettings, document, "retention") or RetentionSettings(),
         sync=reader.named(SyncSchedule, document, "sync"),
@@ -283,16 +283,6 @@ def _build(
     exposed = exposures(settings, document.get("redis", {}), reader.locations)
     warnings = [problem.line(source.name) for problem in (*warnings_of(settings), *exposed)]
     return settings.model_copy(update={"warnings": tuple(warnings)})
-
-
-def _outcomes(
-    reader: SectionReader, document: dict[str, Any], folder: Path
-) -> OutcomesSettings | None:
-    """Return the table with its folder as an absolute path; a URL stays as it is."""
-    section = reader.optional(OutcomesSettings, document, "outcomes")
-    if section is None or not section.folder or "://" in section.folder:
-        return section
-    return section.model_copy(update={"folder": str(folder / Path(section.folder).expanduser())})
 
 
 _TABLES: Final = (

@@ -93,10 +93,6 @@ def sandboxed(settings: Settings, url: str) -> Settings:
         "operate": settings.operate.model_copy(update={"notify": None}),
         "warnings": (*settings.warnings, *_said(url)),
     }
-    if settings.outcomes and settings.outcomes.folder:
-        # What becomes of invented deliveries has to stay out of the real files.
-        folder = str(changed["redis"].data_dir / "outcomes")
-        changed["outcomes"] = settings.outcomes.model_copy(update={"folder": folder})
     if settings.protection:
         changed["protection"] = settings.protection.model_copy(update={"keys": (_PLACEHOLDER_KEY,)})
     if settings.lytics:

@@ -521,24 +521,12 @@ class OperateSettings(Section):
 
 
 class OutcomesSettings(Section):
-    """The end of each delivery, recorded as a row for a warehouse. Without the table, none is."""
+    """The outcome log: the end of each delivery as a row in Redis."""
 
-    folder: str = ""
-    """The folder for rolling files, relative to the configuration, or a place in a bucket like
-    `s3://bucket/outcomes` (also `gs://` and `az://`). Empty means that none are written, and
-    `segrelay outcomes export` reads what is kept in Redis."""
-    format: Literal["ndjson", "parquet"] = "ndjson"
-    """The format of the files. `parquet` needs the extra `segrelay[parquet]`."""
-    every_seconds: Annotated[Seconds, between("1s", "1d")] = Field(default=3_600.0, alias="every")
-    """The time that one file covers. A file ends sooner when there are very many rows."""
-    keep_seconds: Annotated[Seconds, between("1m", "30d")] = Field(default=86_400.0, alias="keep")
-    """The time for which rows stay in Redis, for `segrelay outcomes export`."""
-    max_bytes: Whole = Field(default=256 * 1024 * 1024, ge=1024 * 1024)
-    """The most bytes of rows in Redis, in equal parts for all partitions of all destinations. The
-    oldest rows of a partition go when its part is full, written or not."""
-    fields: tuple[Text, ...] = ()
-    """Fields of the profile that each row holds, such as `email`. Without any, a row tells a person
-    by the digest of the identity alone."""
+    max_bytes: Whole = Field(default=64 * 1024 * 1024, ge=1024 * 1024)
+    """The most bytes of rows in Redis, in equal parts for all partitions of all destinations; a row
+    takes some 50. The oldest rows of a partition go when its part is full, and all of them after
+    `retention.history`."""
 
 
 class ProtectionSettings(Section):

@@ -150,6 +150,7 @@ async def slept(settings, partition, step, repair):
         retention_seconds=1_000.0,
         late_seconds=1.0,
         owner="slept",
+        most_bytes=10_000,
     )
     header = repair.header
     row = IntendedDelivery("live|vip-enter|1-1", header.digest, "vip", Direction.ENTER, 5, 0)

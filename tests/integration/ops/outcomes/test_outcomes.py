@@ -1,29 +1,22 @@
-"""Outcomes as data: rows whose sums are the counts of `status`, in an export and in files."""
+"""Exports of the outcome log: rows whose sums are the counts of `status`, each once."""
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import duckdb
 import orjson
-import pyarrow.parquet
 import pytest
 
 from segrelay.ops.main import app
-from segrelay.ops.outcomes.files import Folder
-from segrelay.ops.outcomes.writing import writing_for
-from segrelay.worker.adapters.redis.survey import RedisSchedule
+from segrelay.ops.outcomes.reading import Cursor
+from segrelay.producer.steps import StepStore
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import digest_of
-from segrelay.worker.errors import LeaseLost, UsageWrong
-from tests.integration.ops.outcomes.world import (
-    counted,
-    counts_of,
-    recording,
-    rows_in,
-    rows_of,
-    write,
-)
+from segrelay.worker.errors import UsageWrong
+from tests.integration.ops.outcomes.world import counted, counts_of, rows_of
 from tests.integration.ops.relay import payload
+from tests.s3 import BUCKET, s3_bucket
 
 pytestmark = pytest.mark.also_sealed(nightly=True)
 
@@ -52,23 +45,7 @@ def lively(relay, sandbox, call):
     )
 
 
-def problems(call):
-    found = orjson.loads(call(app, "status", "--json").stdout)["problems"]
-    return {one["name"]: one for one in found}
-
-
-def test_nothing_is_recorded_unless_it_is_configured(relay, call):
-    relay.publish(payload("ann@example.com"))
-    relay.drain()
-
-    with pytest.raises(UsageWrong, match="add the table"):
-        call(app, "outcomes", "status")
-
-    assert not [key for key in relay.client.keys("*") if b"outcomes" in key or b"recorded" in key]
-
-
 def test_the_sums_of_an_export_are_the_counts_of_status(relay, sandbox, call, tmp_path):
-    recording(relay)
     lively(relay, sandbox, call)
 
     result = call(app, "outcomes", "export", tmp_path / "all.ndjson")
@@ -84,8 +61,7 @@ def test_the_sums_of_an_export_are_the_counts_of_status(relay, sandbox, call, tm
 
 
 def test_a_row_says_how_a_delivery_ended(relay, call):
-    recording(relay, fields=["email", "plan"])
-    relay.publish(payload("ann@example.com", plan={"level": 2}))
+    relay.publish(payload("ann@example.com"))
     relay.drain()
 
     result = call(app, "outcomes", "export", "-", "--since", "1h")
@@ -98,11 +74,9 @@ def test_a_row_says_how_a_delivery_ended(relay, call):
     assert (row["outcome"], row["reason"], row["status"]) == ("delivered", None, 200)
     assert (row["attempts"], row["lane"], row["destination"]) == (1, "live", "insider")
     assert len(row["template_version"]) > 5
-    assert (row["profile_email"], row["profile_plan"]) == ("ann@example.com", {"level": 2})
 
 
-def test_without_fields_no_personal_data_is_recorded(relay, call):
-    recording(relay)
+def test_no_personal_data_is_recorded(relay, call):
     relay.publish(payload("ann@example.com", first_name="Secretina"))
     relay.drain()
 
@@ -115,7 +89,6 @@ def test_without_fields_no_personal_data_is_recorded(relay, call):
 
 
 def test_an_export_covers_the_time_that_is_asked_for(relay, call, tmp_path):
-    recording(relay)
     relay.publish(payload("ann@example.com"))
     relay.drain()
     time.sleep(0.01)
@@ -143,10 +116,13 @@ def test_an_export_covers_the_time_that_is_asked_for(relay, call, tmp_path):
         (("there.ndjson",), "is there already"),
         (("all.ndjson", "--since", "yesterday"), "write a moment"),
         (("all.ndjson", "--since", "1h", "--until", "2h"), "--until has to be later"),
+        (("all.ndjson", "--cursor", "a", "--since", "1h"), "neither --since"),
+        (("all.ndjson", "--cursor", "A b"), "small letters"),
+        (("there.ndjson", "--cursor", "a"), "is there already"),
     ],
 )
-def test_an_export_says_what_is_wrong(relay, call, tmp_path, arguments, message):
-    recording(relay)
+@pytest.mark.usefixtures("relay")
+def test_an_export_says_what_is_wrong(call, tmp_path, arguments, message):
     (tmp_path / "there.ndjson").write_text("")
     name, *options = arguments
 
@@ -156,108 +132,7 @@ def test_an_export_says_what_is_wrong(relay, call, tmp_path, arguments, message)
     assert not (tmp_path / "all.ndjson").exists()
 
 
-def test_files_hold_each_row_once(relay, sandbox, call, tmp_path):
-    recording(relay, folder="out", every="1s")
-    lively(relay, sandbox, call)
-    time.sleep(2.1)
-
-    write(relay)
-    write(relay)
-
-    rows = rows_in(tmp_path / "out")
-    assert counted(rows) == counts_of(relay.status())
-    assert len({row["id"] for row in rows}) == len(rows)
-    document = orjson.loads(call(app, "outcomes", "status", "--json").stdout)
-    assert (document["rows_in_files"], document["waiting_rows"]) == (len(rows), 0)
-    assert relay.status()["outcomes"]["written"] == len(rows)
-
-
-def test_a_query_over_parquet_files_agrees_with_status(relay, sandbox, call, tmp_path):
-    recording(relay, folder="out", every="1s", format="parquet", fields=["email"])
-    lively(relay, sandbox, call)
-    time.sleep(2.1)
-    write(relay)
-    call(app, "outcomes", "export", tmp_path / "all.parquet", "--since", "1h")
-
-    for files in (tmp_path / "out" / "*.parquet", tmp_path / "all.parquet"):
-        rows = duckdb.read_parquet(str(files))  # noqa: F841 - the query names it
-        found = duckdb.sql(
-            """SELECT "trigger", outcome, coalesce(reason, ''), sum(counts)::INT AS n
-            FROM rows GROUP BY ALL HAVING n <> 0"""
-        ).fetchall()
-        assert {tuple(key): n for *key, n in found} == counts_of(relay.status())
-    kept = pyarrow.parquet.read_table(tmp_path / "all.parquet").to_pylist()
-    assert {"p1@example.com", "q1@example.com"} <= {row["profile_email"] for row in kept}
-
-
-def test_a_file_is_written_when_its_time_is_over(relay, tmp_path):
-    recording(relay, folder="out")
-    relay.publish(payload("ann@example.com"))
-    relay.drain()
-
-    assert write(relay) == ["no file is due"]
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_file_is_written_early_where_there_is_much(relay, tmp_path):
-    recording(relay, folder="out", max_bytes=1024 * 1024)
-    relay.publish(*(payload(f"p{n}@example.com") for n in range(8_000)), job="load")
-    relay.drain()
-
-    write(relay)
-
-    assert len(list((tmp_path / "out").iterdir())) >= 1
-    assert relay.status()["outcomes"]["dropped"] == 0
-
-
-def test_a_folder_that_takes_nothing_is_a_problem_and_misses_nothing_afterwards(
-    relay, call, tmp_path
-):
-    recording(relay, folder="out", every="1s")
-    blocked = tmp_path / "out"
-    blocked.write_text("a file where the folder should be")
-    relay.publish(payload("ann@example.com"))
-    relay.drain()
-    time.sleep(2.1)
-
-    (line,) = write(relay)
-    problem = problems(call)["outcomes_not_written"]
-    relay.publish(payload("bob@example.com"))
-    relay.drain()
-    blocked.unlink()
-    time.sleep(2.1)
-    write(relay)
-
-    assert "can't be written" in line
-    assert problem["severity"] == "attention"
-    assert "1 ends of deliveries are in no file" in problem["message"]
-    assert counted(rows_in(blocked)) == counts_of(relay.status())
-    assert "outcomes_not_written" not in problems(call)
-
-
-def test_a_problem_is_ill_before_anything_is_dropped(relay, call, tmp_path):
-    recording(relay, folder="out", every="1s", max_bytes=1024 * 1024, fields=["pad"])
-    (tmp_path / "out").write_text("a file where the folder should be")
-    seen = []
-    for part in range(8):
-        people = (payload(f"p{part}-{n}@example.com", pad="x" * 2_000) for n in range(120))
-        relay.publish(*people, job="load")
-        relay.drain()
-        write(relay)
-        found = problems(call)
-        dropped = relay.status()["outcomes"]["dropped"]
-        seen.append((dropped > 0, found.get("outcomes_not_written", {}).get("severity")))
-
-    assert (False, "ill") in seen
-    assert (True, "ill") in seen
-    assert problems(call)["outcomes_dropped"]["severity"] == "ill"
-    assert relay.status()["delivered"] == 8 * 120
-    kept = sum(relay.client.memory_usage(one.outcomes) or 0 for one in relay.partitions())
-    assert kept < 2 * 1024 * 1024
-
-
 def test_a_full_redis_settles_and_records(relay, call, tmp_path):
-    recording(relay)
     relay.publish(*(payload(f"p{n}@example.com") for n in range(20)))
     relay.client.config_set("maxmemory", "1mb")
     try:
@@ -269,22 +144,7 @@ def test_a_full_redis_settles_and_records(relay, call, tmp_path):
     assert counted(rows_of(tmp_path / "all.ndjson")) == {("vip-enter", "delivered", ""): 20}
 
 
-def test_files_are_due_in_a_full_redis_too(relay):
-    recording(relay, folder="out")
-    schedule = RedisSchedule(relay.client, relay.settings)
-    relay.client.config_set("maxmemory", "1")
-    try:
-        due = [job.name for job in schedule.due()]
-        again = schedule.due()
-    finally:
-        relay.client.config_set("maxmemory", 0)
-
-    assert due == ["outcomes", "retention"]
-    assert again == []
-
-
 def test_an_export_that_was_killed_left_no_file_and_is_given_again(relay, call, tmp_path):
-    recording(relay)
     relay.publish(payload("ann@example.com"))
     relay.drain()
     (tmp_path / ".all.ndjson.part").write_text("the half that a killed export has written")
@@ -295,86 +155,7 @@ def test_an_export_that_was_killed_left_no_file_and_is_given_again(relay, call, 
     assert not (tmp_path / ".all.ndjson.part").exists()
 
 
-def test_a_writer_that_stood_still_while_another_wrote_publishes_nothing(tmp_path):
-    folder = Folder(tmp_path)
-
-    def slow(stream):
-        stream.write(b"half")
-        folder.put("a.ndjson", lambda other: other.write(b"whole") and None, lambda: None)
-
-    with pytest.raises(LeaseLost):
-        folder.put("a.ndjson", slow, lambda: None)
-
-    assert [file.name for file in tmp_path.iterdir()] == ["a.ndjson"]
-    assert (tmp_path / "a.ndjson").read_bytes() == b"whole"
-
-
-def test_a_step_that_stood_still_until_another_wrote_the_file_writes_none(relay, tmp_path):
-    recording(relay, folder="out", every="1s")
-    relay.publish(*(payload(f"p{n}@example.com") for n in range(30)))
-    relay.drain()
-    time.sleep(2.1)
-    steps = []
-
-    def stand_still():
-        """Let another step take the lock, which has lapsed, when the first row is written."""
-        if not steps and list((tmp_path / "out").glob(".*")):
-            relay.client.hset(keys.OUTCOMES, "until", 1)
-            steps.append(writing_for(relay.client, relay.settings).step())
-        return time.monotonic()
-
-    writing = writing_for(relay.client, relay.settings)
-    writing.monotonic = stand_still
-    late = writing.step()
-    write(relay)
-
-    assert steps[0].taken
-    assert not late.taken
-    rows = rows_in(tmp_path / "out")
-    assert len(rows) == len({row["id"] for row in rows}) == 30
-    assert not list((tmp_path / "out").glob(".*"))
-
-
-def test_a_step_that_was_killed_behind_its_file_does_not_write_it_again(relay, tmp_path):
-    recording(relay, folder="out", every="1s")
-    relay.publish(payload("ann@example.com"))
-    relay.drain()
-    time.sleep(2.1)
-    before = relay.client.hgetall(keys.OUTCOMES)
-    writing = writing_for(relay.client, relay.settings)
-    planned = []
-    writing.monotonic = lambda: planned.append(relay.client.hget(keys.OUTCOMES, "state")) or 0.0
-    writing.step()
-    assert b'"name":"outcomes-' in planned[-1]
-    relay.client.hset(keys.OUTCOMES, mapping={"state": planned[-1], **before})
-    relay.publish(payload("bob@example.com"))
-    relay.drain()
-    time.sleep(2.1)
-
-    write(relay)
-
-    rows = rows_in(tmp_path / "out")
-    assert sorted(row["person"] for row in rows) == sorted(
-        digest_of(f"email:{name}@example.com").hex() for name in ("ann", "bob")
-    )
-
-
-def test_rows_stay_and_are_written_when_the_number_of_partitions_changes(relay, call, tmp_path):
-    recording(relay, folder="out", every="1s")
-    relay.publish(*(payload(f"p{n}@example.com") for n in range(20)))
-    relay.drain()
-
-    assert call(app, "redis", "partitions", "7", "--yes").exit_code == 0
-    time.sleep(2.1)
-    write(relay)
-
-    rows = rows_in(tmp_path / "out")
-    assert counted(rows) == {("vip-enter", "delivered", ""): 20}
-    assert len({row["id"] for row in rows}) == 20
-
-
 def test_rows_about_somebody_who_is_erased_do_not_name_them(relay, call, tmp_path):
-    recording(relay, fields=["email"])
     relay.publish(payload("ann@example.com"), payload("bob@example.com"))
     relay.drain()
     before = relay.status()
@@ -383,13 +164,11 @@ def test_rows_about_somebody_who_is_erased_do_not_name_them(relay, call, tmp_pat
 
     call(app, "outcomes", "export", tmp_path / "all.ndjson")
     rows = rows_of(tmp_path / "all.ndjson")
-    assert {row["profile_email"] for row in rows} == {None, "bob@example.com"}
     assert {row["person"] for row in rows} == {None, digest_of("email:bob@example.com").hex()}
     assert counted(rows) == counts_of(before)
 
 
 def test_imported_letters_are_deaths(relay, sandbox, call, tmp_path):
-    recording(relay)
     sandbox.settings(poison="poisoned", poison_status=200)
     relay.publish(*(payload(f"q{n}@example.com", status="poisoned") for n in range(3)))
     relay.drain()
@@ -405,49 +184,126 @@ def test_imported_letters_are_deaths(relay, sandbox, call, tmp_path):
     assert relay.status()["dead"] == 3
 
 
-def make_old(relay):
-    """Let all rows be older than they are kept for."""
-    text = relay.settings.source.read_text().replace('keep = "30d"', 'keep = "1m"')
-    relay.settings.source.write_text(text)
-    relay.reload()
+def test_a_query_over_parquet_agrees_with_status(relay, sandbox, call, tmp_path):
+    lively(relay, sandbox, call)
+    call(app, "outcomes", "export", tmp_path / "all.parquet", "--since", "1h")
+
+    rows = duckdb.read_parquet(str(tmp_path / "all.parquet"))  # noqa: F841 - the query names it
+    found = duckdb.sql(
+        """SELECT "trigger", outcome, coalesce(reason, ''), sum(counts)::INT AS n
+        FROM rows GROUP BY ALL HAVING n <> 0"""
+    ).fetchall()
+
+    assert {tuple(key): n for *key, n in found} == counts_of(relay.status())
+
+
+def lose_the_oldest(relay):
+    """Let all rows that are kept be gone, as if there were no room for them any more."""
     for partition in relay.partitions():
-        for entry_id, fields in relay.client.xrange(partition.outcomes):
-            relay.client.delete(partition.outcomes)
-            old = int(entry_id.partition(b"-")[0]) - 120_000
-            relay.client.xadd(partition.outcomes, fields, id=f"{old}-0")
+        for entry_id, _ in relay.client.xrange(partition.outcomes):
+            relay.client.xdel(partition.outcomes, entry_id)
+            gone_ms = int(entry_id.partition(b"-")[0]) + 1
+            relay.client.hset(partition.recorded, "since", gone_ms)
 
 
-def test_what_is_gone_stays_known_when_the_number_of_partitions_changes(relay, call, tmp_path):
-    recording(relay, folder="out", every="1s")
+def test_an_export_says_that_rows_of_its_time_are_gone(relay, call, tmp_path):
     relay.publish(payload("ann@example.com"))
     relay.drain()
-    make_old(relay)
-    for partition in relay.partitions():
-        if relay.client.exists(partition.recorded):
-            relay.client.hset(partition.recorded, mapping={"dropped": 7, "dropped_ms": 5})
-    assert call(app, "redis", "partitions", "7", "--yes").exit_code == 0
+    lose_the_oldest(relay)
 
-    write(relay)
     result = call(app, "outcomes", "export", tmp_path / "all.ndjson", "--since", "1h")
-    told = orjson.loads(call(app, "outcomes", "status", "--json").stdout)
 
     assert rows_of(tmp_path / "all.ndjson") == []
     assert result.exit_code == 1
-    assert "Not all of that time is kept" in result.stderr
-    assert (told["kept_rows"], told["dropped_rows"]) == (0, 7)
-    assert told["complete_since"]
+    assert "Not all of it is kept" in result.stderr
 
 
-def test_rows_are_removed_when_they_were_kept_long_enough(relay, call, tmp_path):
-    recording(relay, folder="out", every="1s")
+def exported(call, file, *, name="warehouse"):
+    return call(app, "outcomes", "export", file, "--cursor", name)
+
+
+def test_under_a_name_each_row_leaves_once(relay, sandbox, call, tmp_path):
+    files = [tmp_path / f"{number}.ndjson" for number in range(3)]
     relay.publish(payload("ann@example.com"))
     relay.drain()
-    make_old(relay)
+    assert "1 row written" in exported(call, files[0]).stderr
+    lively(relay, sandbox, call)
 
-    write(relay)
-    result = call(app, "outcomes", "export", tmp_path / "all.ndjson", "--since", "1h")
+    assert exported(call, files[1]).exit_code == 0
+    assert "0 rows written" in exported(call, files[2]).stderr
+    exported(call, tmp_path / "other.ndjson", name="other")
 
-    assert len(rows_in(tmp_path / "out")) == 1
-    assert rows_of(tmp_path / "all.ndjson") == []
-    assert result.exit_code == 1
-    assert "Not all of that time is kept" in result.stderr
+    assert not files[2].exists()
+    rows = rows_of(*files[:2])
+    assert len({row["id"] for row in rows}) == len(rows)
+    assert counted(rows) == counts_of(relay.status())
+    assert sorted(map(str, rows_of(tmp_path / "other.ndjson"))) == sorted(map(str, rows))
+
+
+def test_an_export_that_was_killed_before_or_behind_its_file_is_finished_by_the_next(
+    relay, call, tmp_path
+):
+    first, second = tmp_path / "first.ndjson", tmp_path / "second.ndjson"
+    store = StepStore(relay.client, keys.outcome_cursor("warehouse"), "a test")
+    for minute, stands in enumerate((False, True)):
+        relay.publish(payload(f"p{minute}@example.com"))
+        relay.drain()
+        before = Cursor.loads(store.peek())
+        exported(call, first)
+        planned = replace(before, until=Cursor.loads(store.peek()).after, file=str(first))
+        store.take()
+        store.save(planned.dumps(), next_ms=0, ends=True)
+        if not stands:
+            first.unlink()
+        relay.publish(payload(f"q{minute}@example.com"))
+        relay.drain()
+
+        exported(call, second)
+
+        assert [row["person"] for row in rows_of(first, second)] == [
+            digest_of(f"email:{name}{minute}@example.com").hex() for name in "pq"
+        ]
+        first.unlink()
+        second.unlink()
+
+
+def test_of_two_exports_under_one_name_at_once_the_second_is_refused(relay, call, tmp_path):
+    relay.publish(payload("ann@example.com"))
+    relay.drain()
+    StepStore(relay.client, keys.outcome_cursor("warehouse"), "a test").take()
+
+    with pytest.raises(UsageWrong, match="is under way"):
+        exported(call, tmp_path / "all.ndjson")
+
+    assert exported(call, tmp_path / "all.ndjson", name="other").exit_code == 0
+
+
+def test_an_export_under_a_name_says_what_is_gone_that_has_not_left(relay, call, tmp_path):
+    relay.publish(payload("ann@example.com"))
+    relay.drain()
+    exported(call, tmp_path / "0.ndjson")
+    lose_the_oldest(relay)
+    for number in range(1, 3):
+        relay.publish(payload("ann@example.com", minute=number))
+        relay.drain()
+        result = exported(call, tmp_path / f"{number}.ndjson")
+        assert result.exit_code == number - 1
+        time.sleep(0.01)
+        relay.publish(payload("ann@example.com", minute=number + 5))
+        relay.drain()
+        lose_the_oldest(relay)
+
+    assert "Not all of it is kept" in result.stderr
+
+
+def test_an_address_that_takes_nothing_holds_no_later_export_up(relay, call, monkeypatch):
+    with s3_bucket(monkeypatch) as s3:
+        relay.publish(payload("ann@example.com"))
+        relay.drain()
+        with pytest.raises(UsageWrong, match="there is no such object or bucket"):
+            exported(call, "s3://no-such-bucket/all.ndjson")
+
+        exported(call, f"s3://{BUCKET}/all.ndjson")
+
+        content = s3.get_object(Bucket=BUCKET, Key="all.ndjson")["Body"].read()
+    assert [orjson.loads(line)["outcome"] for line in content.splitlines()] == ["delivered"]

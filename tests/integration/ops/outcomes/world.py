@@ -5,17 +5,6 @@ from pathlib import Path
 
 import orjson
 
-from segrelay.ops.outcomes.writing import writing_for
-from tests.configuration import table
-from tests.integration.ops.relay import EXIT
-
-YEARS = "30d"
-
-
-def recording(relay, **keys):
-    """Let outcomes be recorded."""
-    relay.configure(EXIT + table("outcomes", keep=YEARS, **keys))
-
 
 def counted(rows):
     """Return the sums of rows as `status` counts them, by trigger, outcome and reason."""
@@ -37,23 +26,6 @@ def counts_of(status):
     return {key: count for key, count in found.items() if count}
 
 
-def rows_in(folder: Path):
-    """Return the rows of all files of a folder."""
-    return [
-        orjson.loads(line)
-        for file in sorted(folder.glob("*.ndjson"))
-        for line in file.read_bytes().splitlines()
-    ]
-
-
-def rows_of(file: Path):
-    return [orjson.loads(line) for line in file.read_bytes().splitlines()]
-
-
-def write(relay):
-    """Do steps of the writing until none is due; return their lines."""
-    writing = writing_for(relay.client, relay.settings)
-    lines = []
-    while (step := writing.step()).more:
-        lines.append(step.line)
-    return [*lines, step.line]
+def rows_of(*files: Path):
+    """Return the rows of files."""
+    return [orjson.loads(line) for file in files for line in file.read_bytes().splitlines()]

@@ -9,7 +9,7 @@ from segrelay.worker.batch.delivery import unseal_dead_letter
 from segrelay.worker.contract.keys import digest_of, partition_of
 from segrelay.worker.contract.people import Forward, Moving
 from segrelay.worker.errors import OperationsMustAct
-from tests.integration.ops.outcomes.world import counted, counts_of, recording, rows_of
+from tests.integration.ops.outcomes.world import counted, counts_of, rows_of
 from tests.integration.ops.person.test_renamed_person import (
     NEW,
     OLD,
@@ -62,7 +62,6 @@ def test_letters_that_are_erased_on_their_way_are_counted_and_recorded_as_discar
     relay, sandbox, call, tmp_path, before
 ):
     """The renaming dies once a letter has left, or has arrived, and then the person is erased."""
-    recording(relay)
     sandbox.settings(poison="poisoned", poison_status=200)
     relay.publish(payload(OLD, status="poisoned"), job="load")
     relay.drain()

@@ -288,7 +288,13 @@ def test_a_partition_that_is_sealed_with_another_secret_is_not_taken(redis_url, 
         own = connect_async(redis_url)
         try:
             return await RedisPartition(
-                own, partition, lease_seconds=1, retention_seconds=9, late_seconds=1, owner="a:1"
+                own,
+                partition,
+                lease_seconds=1,
+                retention_seconds=9,
+                late_seconds=1,
+                owner="a:1",
+                most_bytes=10_000,
             ).take()
         finally:
             await own.aclose()

@@ -90,8 +90,6 @@ def test_the_documents_show_the_rights_as_they_are_shipped():
         (keys.PartitionKeys("insider", 3).changed, False),
         (keys.PartitionKeys("insider", 3).causes, False),
         (keys.PartitionKeys("insider", 3).history, False),
-        (keys.tap("a1"), True),
-        (keys.TAPS, False),
         (keys.job("load"), False),
         (keys.sync("vips"), False),
     ],
@@ -103,7 +101,7 @@ def test_the_keys_that_hold_peoples_data_are_told_from_others(key, is_personal):
 def test_the_list_of_keys_marks_those_that_hold_peoples_data():
     marked = re.findall(r"^\| `([^`]+)` \| \w* ?\| \\\*", keys.__doc__, re.MULTILINE)
 
-    assert len(marked) == 13
+    assert len(marked) == 12
     for name in marked:
         key = name.replace("{d:p}", "{insider:3}").replace("\\|", "|").replace("…", "records")
         assert keys.is_personal(key.encode()), name

@@ -62,7 +62,7 @@ def test_the_whole() -> None:
     assert set(DOCUMENT) == SIX | FOUR | REASONS | {
         "triggers", "jobs", "destinations", "lanes", "oldest_waiting_seconds", "in_doubt",
         "orphaned", "orphans", "former_names", "partitions", "orphans_mended_by", "quarantined",
-        "too_large_requests", "dropped_fields", "responses", "outcomes", "retention", "watches",
+        "too_large_requests", "dropped_fields", "responses", "retention", "watches",
         "template_files", "renamed_people", "processes", "problems",
     }  # fmt: skip
     assert DOCUMENT["lanes"] == {"live": {"waiting": 2, "oldest_seconds": 7.0}}

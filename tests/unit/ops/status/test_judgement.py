@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from segrelay.ops.outcomes.reading import OutcomesStanding, WritingState
 from segrelay.ops.state.identity_changes import RenamedPeople
 from segrelay.ops.state.partitions import NumberChange
 from segrelay.ops.state.read_backs import MissingAttribute, ReadBacks
@@ -33,7 +32,6 @@ from segrelay.worker.contract.redis.instance import Loss
 from segrelay.worker.contract.settings import (
     Destination,
     NotifySettings,
-    OutcomesSettings,
     Secret,
     Settings,
     SyncSchedule,
@@ -98,14 +96,6 @@ def expiring(what: str, subject: str) -> dict[str, Any]:
     """Return a standing in which three things will be dropped in two days."""
     one = Expiring(what, subject, 3, NOW - 83 * DAY_MS, NOW - 5 * DAY_MS, NOW + 2 * DAY_MS)
     return {"retention": RetentionStanding([one])}
-
-
-def recorded(problem: str = "", folder: str = "out", **changes: Any) -> dict[str, Any]:
-    """Return a standing in which some outcomes are in no file."""
-    writing = WritingState(failures=int(bool(problem)), problem=problem)
-    outcomes = OutcomesStanding(unwritten_rows=5, writing=writing, **changes)
-    wanted = OutcomesSettings(folder=folder)
-    return {"settings": SETTINGS.model_copy(update={"outcomes": wanted}), "outcomes": outcomes}
 
 
 def job(state: str) -> dict[str, Any]:
@@ -285,14 +275,6 @@ CASES = [
     (standing(**expiring(LETTERS, "insider")), "letters_expire", ATTENTION),
     (standing(**expiring(RECORDS, "")), "quarantine_expires", ATTENTION),
     (standing(**expiring(JOBS, "night")), "bad_rows_expire", ATTENTION),
-    (standing(**recorded(problem="it is read-only")), "outcomes_not_written", ATTENTION),
-    (standing(**recorded(fullest_unwritten=0.6)), "outcomes_not_written", ILL),
-    (standing(**recorded(dropped=3, dropped_ms=NOW - 60_000)), "outcomes_dropped", ILL),
-    (
-        standing(**recorded(folder="", fullest=0.95, since_ms=NOW - 3_600_000)),
-        "outcomes_kept_shorter",
-        ATTENTION,
-    ),
     (standing(**job("failed")), "job_failed", ILL),
     (standing(**job("interrupted")), "job_interrupted", ILL),
     (standing(**job("paused")), "job_paused", ATTENTION),

@@ -17,8 +17,8 @@
 --   large    JSON and marks of a request with many deliveries, if it is one
 --   people   that were reached: digest (hex), text
 --   records  of responses                             (once per request; the oldest go, counted)
---   ends     where outcomes are recorded: the packed rows of all entries of all groups, and the most bytes that are kept of them
---@keys lease counts intents open dead_letters dead_letter_times causes retry aside streams history reached who rendering responses responseslost jobtimes orphans answered stream... ledger... outcomes? recorded?
+--   ends     the packed rows of all entries of all groups for the outcome log, and the most bytes that are kept of it
+--@keys lease counts intents open dead_letters dead_letter_times causes retry aside streams history reached who rendering responses responseslost jobtimes orphans answered outcomes recorded stream... ledger...
 --@args token intent open_ms retention ledger_lengths ledger_texts tag groups[about ids] deaths... waits[trigger text] asides[stream id text] adds[field amount] lines... large... people[digest text] records... ends...
 -- A dead letter is: id, newline, cause, newline, sample of the cause, newline, the dead letter itself.
 --
@@ -80,22 +80,18 @@ local function settle_group(group, gone, ids)
   local job = job_of(group.name)
   if job then count_for_job(job, string.match(group.field, '(%a+)|'), string.match(group.field, '^[^|]*|[^|]*|(.+)$'), gone) end
 end
--- By the number of each entry over all groups: '1' = it was removed, '0' = it was not there. Kept where outcomes are recorded.
+-- By the number of each entry over all groups: '1' = it was removed, '0' = it was not there.
 local taken, entries_before = {}, 0
 local function touch(group)
   if group.last ~= '0' then touched[group.name] = group.stream end
 end
 local function remove_alike(group)
-  local ids, gone = ids_in(group.ids), 0
-  if key_outcomes then
-    for n, id in ipairs(ids) do
-      if redis.call('XDEL', group.stream, id) == 1 then
-        gone = gone + 1
-        taken[group.before + n] = '1'
-      end
+  local gone = 0
+  for n, id in ipairs(ids_in(group.ids)) do
+    if redis.call('XDEL', group.stream, id) == 1 then
+      gone = gone + 1
+      taken[group.before + n] = '1'
     end
-  else
-    gone = call_with_all('XDEL', group.stream, ids)
   end
   touch(group)
   settle_group(group, gone)
@@ -109,13 +105,11 @@ for at = 1, n_groups do
   local stream, name = stream_of(index)
   local group = {stream = stream, name = name, field = field, last = last, ids = ARGV[at_groups_ids + at]}
   local dead_letters = tonumber(deaths)
-  if key_outcomes then
-    local _, spaces = string.gsub(group.ids, ' ', ' ')
-    group.before = entries_before
-    for _ = 0, spaces do
-      entries_before = entries_before + 1
-      taken[entries_before] = '0'
-    end
+  local _, spaces = string.gsub(group.ids, ' ', ' ')
+  group.before = entries_before
+  for _ = 0, spaces do
+    entries_before = entries_before + 1
+    taken[entries_before] = '0'
   end
   if not are_alike(group.ids, dead_letters) then
     local entry, ids = 0, {}
@@ -123,7 +117,7 @@ for at = 1, n_groups do
       entry = entry + 1
       if redis.call('XDEL', group.stream, id) == 1 then
         ids[#ids + 1] = id
-        if key_outcomes then taken[group.before + entry] = '1' end
+        taken[group.before + entry] = '1'
         touch(group)
         if teller ~= '' then told[tonumber(teller)] = true end
         if any_aside then redis.call('HDEL', key_aside, group.name .. '|' .. id) end
@@ -192,7 +186,7 @@ for i = 1, n_asides do
 end
 for i = 1, (intent ~= '' or removed > 0) and n_adds or 0 do count(ARGV[at_adds_field + i], tonumber(ARGV[at_adds_amount + i])) end
 write_counts(key_counts)
-if key_outcomes then record(ARGV[at_ends + 1], taken, ARGV[at_ends + 2]) end
+if n_ends > 0 then record(ARGV[at_ends + 1], taken, ARGV[at_ends + 2]) end
 for i = 1, n_lines do redis.call('XADD', key_history, 'MAXLEN', '~', 5000, '*', 'e', ARGV[at_lines + i]) end
 if n_large > 0 then redis.call('XADD', key_answered, 'MAXLEN', '~', 100, '*', 'e', ARGV[at_large + 1], 'm', ARGV[at_large + 2]) end
 
