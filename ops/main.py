@@ -204,12 +204,6 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "Take back what waits",
         "segrelay discard --job november",
     ),
-    "protection": _operate(
-        "segrelay.ops.protection:app",
-        "See, change the data's key",
-        "segrelay protection status",
-        "segrelay protection rotate",
-    ),
     "rename": _operate(
         "segrelay.ops.renaming:app",
         "Give something a new name",

@@ -14,7 +14,7 @@ from segrelay.worker.errors import PayloadRefused
 
 KEY = f"{'A' * 43}="
 _SECRET = bytes(range(SECRET_BYTES))
-_RECORD = SealedSecret.of(_SECRET, [bytes(SECRET_BYTES)]).dumps()
+_RECORD = SealedSecret.of(_SECRET, bytes(SECRET_BYTES)).dumps()
 
 
 def seal_all():

@@ -12,8 +12,7 @@ sealed with the configured key. Three keys are derived from it:
 - Digests of profiles' keys can't be made, and so not be looked up in a table, without the secret.
 
 A sealed value: a byte, 4 bytes of the secret's id, 16 of the salt, 8 of the nonce, then the text
-and 16 bytes of its tag. The secret stays the same for as long as its Redis holds anything; another
-key seals it anew.
+and 16 bytes of its tag. The secret stays the same for as long as its Redis holds anything.
 """
 
 from __future__ import annotations
@@ -25,7 +24,8 @@ import itertools
 import os
 import secrets
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
@@ -159,8 +159,7 @@ class Protection:
             raise PayloadRefused("unreadable", "A value is not sealed.")
         if sealed[len(MARK) : _SALT_AT] != self.secret_id:
             raise FormatUnknown(
-                "A value was sealed with the secret of another Redis, and can't be opened here:"
-                " `segrelay protection status`."
+                "A value was sealed with the secret of another Redis, and can't be opened here."
             )
         nonce = _PADDING + sealed[_COUNTER_AT:_TEXT_AT]
         try:
@@ -248,63 +247,52 @@ def key_problem(text: str) -> str:
 
 
 class SealedSecret(NamedTuple):
-    """The record `{segrelay}:protection`: a Redis' secret, sealed with each of some keys.
+    """The record `{segrelay}:protection`: a Redis' secret, sealed with the configured key.
 
     Attributes:
         secret_id: In hexadecimal.
-        sealed: By the id of a key, in hexadecimal.
+        key_id: That of the key, in hexadecimal.
+        sealed: The secret, sealed.
     """
 
     secret_id: str
-    sealed: Mapping[str, bytes]
+    key_id: str
+    sealed: bytes
 
     @classmethod
-    def of(cls, secret: bytes, keys: Iterable[bytes]) -> Self:
-        """Seal a secret with keys."""
-        return cls(id_of(secret).hex(), {id_of(key).hex(): _wrapped(key, secret) for key in keys})
+    def of(cls, secret: bytes, key: bytes) -> Self:
+        """Seal a secret with a key."""
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        sealed = nonce + _cipher(key).encrypt(nonce, secret, _SECRET)
+        return cls(id_of(secret).hex(), id_of(key).hex(), sealed)
 
     def dumps(self) -> bytes:
         """Return the text that Redis keeps."""
-        sealed = {name: base64.b64encode(text).decode() for name, text in self.sealed.items()}
-        return orjson.dumps({"secret": self.secret_id, "sealed": sealed})
+        return orjson.dumps([self.secret_id, self.key_id, base64.b64encode(self.sealed).decode()])
 
     @classmethod
     def loads(cls, text: bytes) -> Self:
         """Read what `dumps` wrote."""
-        stored = orjson.loads(text)
-        sealed = {name: base64.b64decode(one) for name, one in stored["sealed"].items()}
-        return cls(stored["secret"], sealed)
+        secret_id, key_id, sealed = orjson.loads(text)
+        return cls(secret_id, key_id, base64.b64decode(sealed))
 
-    def opened(self, keys: Sequence[bytes]) -> bytes:
+    def opened(self, key: bytes) -> bytes:
         """Return the secret.
 
         Raises:
-            RedisMismatch: None of the keys opens it.
+            RedisMismatch: The key does not open it.
         """
-        for secret in self._opened(keys):
-            return secret
-        wanted, given = ", ".join(self.sealed), ", ".join(id_of(key).hex() for key in keys)
-        raise RedisMismatch(
-            f"Redis is protected with the key {wanted}, and [protection] key has {given}: nothing"
-            f" that it holds about people can be read. Put the key {wanted} into the list, behind"
-            " the new one if it is to be replaced; `segrelay protection rotate` does the rest."
-        )
-
-    def _opened(self, keys: Iterable[bytes]) -> Iterator[bytes]:
         from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - see `_cipher`
 
-        for key in keys:
-            found = self.sealed.get(id_of(key).hex(), b"")
-            try:
-                if found:
-                    yield _cipher(key).decrypt(found[:_NONCE_BYTES], found[_NONCE_BYTES:], _SECRET)
-            except InvalidTag:
-                continue
+        with suppress(InvalidTag):
+            return _cipher(key).decrypt(
+                self.sealed[:_NONCE_BYTES], self.sealed[_NONCE_BYTES:], _SECRET
+            )
+        raise RedisMismatch(
+            f"Redis is protected with the key {self.key_id}, and [protection] key has"
+            f" {id_of(key).hex()}: nothing that it holds about people can be read. Set the key with"
+            " which this Redis was first used; a new one needs an empty Redis."
+        )
 
 
 _SECRET: Final = b"segrelay protection"
-
-
-def _wrapped(key: bytes, secret: bytes) -> bytes:
-    nonce = secrets.token_bytes(_NONCE_BYTES)
-    return nonce + _cipher(key).encrypt(nonce, secret, _SECRET)

@@ -9,11 +9,10 @@ from functools import partial
 
 import pytest
 
-from segrelay.ops import protection, quarantine, sync, waiting
+from segrelay.ops import quarantine, sync, waiting
 from segrelay.ops.audiences import commands as audiences
 from segrelay.ops.backfill import commands as backfills
 from segrelay.ops.dead_letters import commands as letters
-from segrelay.ops.dead_letters.reading import find_dead_letters
 from segrelay.ops.kept import ExtentOptions, KeptOptions
 from segrelay.ops.main import COMMANDS, app
 from segrelay.ops.moving import commands as moving
@@ -22,20 +21,16 @@ from segrelay.ops.person import commands as people
 from segrelay.ops.person.following import following_for
 from segrelay.ops.send.sending import WaitOptions
 from segrelay.ops.state.acts import Asks
-from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.terminal.lazy import load
 from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import digest_of, partition_of
-from segrelay.worker.contract.protection import SealedSecret
 from segrelay.worker.contract.redis.claim import claim, compare
 from segrelay.worker.contract.settings import (
     DEFAULT_AUDIENCE_ATTRIBUTE,
-    ProtectionSettings,
     load_settings,
 )
 from segrelay.worker.core.gate import gate_id
-from tests.configuration import table
 from tests.integration.ops.moving.stock import drain, enrich, six, stock
 from tests.integration.ops.moving.test_renumbered_people import (
     people_who_change,
@@ -84,7 +79,6 @@ WITHIN = in_partition(partition_of(f"email:{OLD}", 4))
 """Somebody else in the partition of who is renamed."""
 EXPORTED = "exported.ndjson"
 ALL = ExtentOptions(everything=True)
-FORMER_KEY, KEY = f"{'A' * 43}=", f"{'B' * 42}A="
 
 
 class Commands:
@@ -155,7 +149,6 @@ WORDS = {
     backfills.resume: "backfill resume",
     pause: "pause",
     resume: "resume",
-    protection.rotate: "protection rotate",
 }
 
 
@@ -223,29 +216,8 @@ def with_another(world):
     world.relay.reload()
 
 
-def with_two_keys(world):
-    """What waits and is dead was sealed with the key that stands second by now."""
-    for keys_in_order in ([FORMER_KEY], [KEY, FORMER_KEY]):
-        world.relay.configure(EXIT + table("protection", key=keys_in_order))
-        if keys_in_order[0] == FORMER_KEY:
-            with_dead(world)
-            with_quarantined_beside(world)
-
-
 def with_quarantined_beside(world):
     world.relay.publish(payload("q@example.com", "vip", id=1) | {"data": {}})
-
-
-def sealed(world):
-    """Return which keys seal, and that all that is stored opens without the former one."""
-    only = {"protection": ProtectionSettings(key=[KEY])}
-    compare(world.relay.client, world.relay.settings.model_copy(update=only))
-    record = SealedSecret.loads(world.relay.client.get(keys.PROTECTION))
-    partitions = all_partitions(world.relay.client, world.relay.settings)
-    found = [one["profile"] for one in find_dead_letters(world.relay.client, partitions)]
-    store = Quarantine(world.relay.client)
-    texts = [store.text(one.id) for one in store.records()]
-    return list(record.sealed), len(found), texts, world.sum()["dead"]
 
 
 def with_members(world):
@@ -515,7 +487,6 @@ CASES = {
     "a gate that opens": of_redis(
         paused_by_itself, resume, ["insider"], truth=standing, wait=False
     ),
-    "another key": of_redis(with_two_keys, protection.rotate, truth=sealed),
     "a slug": of_redis(stocked, audiences.set_slug, "4f5a", "vip"),
     "a forgotten slug": of_redis(stocked, audiences.forget, "vipvipvip"),
 }

@@ -256,7 +256,7 @@ def _mark_partitions(client: Redis, settings: Settings) -> None:
 
 
 def _sealed_secret(settings: Settings) -> bytes:
-    """Return the secret for a new Redis, sealed with all keys; b"" = it is not protected."""
+    """Return the secret for a new Redis, sealed with the key; b"" = it is not protected."""
     if not settings.protection:
         return b""
     own = settings.protection.revealed()

@@ -97,8 +97,8 @@ def problems_of(draft: Settings, document: Mapping[str, Any]) -> Iterator[Proble
             yield Problem("operate.notify.url", f"{url.origin} can't be posted to: {reason}")
     if draft.console and draft.console.exposed:
         yield Problem("console.listen", draft.console.exposed, "add [console.users.NAME]")
-    for key in draft.protection.keys if draft.protection else ():
-        wrong_key = key_problem(key.reveal()) if key.is_set else ""
+    if draft.protection and (key := draft.protection.key).is_set:
+        wrong_key = key_problem(key.reveal())
         if wrong_key:
             yield Problem("protection.key", f"{key.origin} {wrong_key}", "openssl rand -base64 32")
 
@@ -303,8 +303,8 @@ def other_secrets(draft: Settings) -> Iterator[tuple[str, Secret]]:
         yield from _secrets_of_console(draft.console)
     if draft.lytics:
         yield "lytics.token", draft.lytics.token
-    for secret in draft.protection.keys if draft.protection else ():
-        yield "protection.key", secret
+    if draft.protection:
+        yield "protection.key", draft.protection.key
 
 
 def _secrets_of_console(section: ConsoleSettings) -> Iterator[tuple[str, Secret]]:
@@ -440,7 +440,6 @@ _LOCATIONS: Final[tuple[tuple[str, ...], ...]] = (
     ("triggers", _ANY, "url"),
     ("producer", "webhook", "secret"),
     ("protection", "key"),
-    ("protection", "key", _ANY),
     ("producer", "webhook", "secret", _ANY),
     ("flower", "password"),
     ("lytics", "token"),

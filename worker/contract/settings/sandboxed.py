@@ -94,7 +94,7 @@ def sandboxed(settings: Settings, url: str) -> Settings:
         "warnings": (*settings.warnings, *_said(url)),
     }
     if settings.protection:
-        changed["protection"] = settings.protection.model_copy(update={"keys": (_PLACEHOLDER_KEY,)})
+        changed["protection"] = settings.protection.model_copy(update={"key": _PLACEHOLDER_KEY})
     if settings.lytics:
         lytics = {"base_url": url, "token": _PLACEHOLDER}
         changed["lytics"] = settings.lytics.model_copy(update=lytics)

@@ -530,22 +530,20 @@ class OutcomesSettings(Section):
 
 
 class ProtectionSettings(Section):
-    """The keys by which people's data in Redis is sealed. Without the table, it stands open."""
+    """The key by which people's data in Redis is sealed. Without the table, it stands open."""
 
-    keys: Annotated[tuple[SecretValue, ...], BeforeValidator(_as_list)] = Field(
-        alias="key", min_length=1
-    )
-    """The key: 32 random bytes in base64, as `openssl rand -base64 32` makes them. Of a list, for
-    rotation, each opens what it has sealed, and `segrelay protection rotate` seals with the first.
-    It has to be there before Redis is first used, and whoever loses it loses all that waits."""
+    key: SecretValue
+    """The key: 32 random bytes in base64, as `openssl rand -base64 32` makes them.
+    It has to be there before Redis is first used, and stays; whoever loses it loses all that
+    waits."""
 
-    def revealed(self) -> list[bytes]:
-        """Return the keys.
+    def revealed(self) -> bytes:
+        """Return the key.
 
         Raises:
-            ConfigurationInvalid: One is not set.
+            ConfigurationInvalid: It is not set.
         """
-        return [base64.b64decode(key.reveal()) for key in self.keys]
+        return base64.b64decode(self.key.reveal())
 
 
 class RetentionSettings(Section):

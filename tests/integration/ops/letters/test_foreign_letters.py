@@ -17,7 +17,7 @@ def begin_anew(relay, secret):
     relay.client.flushdb()
     PROTECTION.off()
     if secret:
-        PROTECTION.use(secret, SealedSecret.of(secret, [bytes(32)]).dumps())
+        PROTECTION.use(secret, SealedSecret.of(secret, bytes(32)).dumps())
     relay.configure(table("protection", key=KEY) if secret else "", triggers=ENTER)
 
 

@@ -39,12 +39,12 @@ def client(redis_url):
 
 @pytest.fixture
 def configured(tmp_path, redis_url):
-    """Return the settings of a process with these keys; none = it has no table of them."""
+    """Return the settings of a process with this key; "" = it has no table of it."""
 
-    def configured(*own):
+    def configured(key=""):
         (tmp_path / "templates").mkdir(exist_ok=True)
         (tmp_path / "templates" / "any.jsonnet").write_text("{}")
-        tables = [insider(), trigger("vip-enter"), *([table("protection", key=own)] if own else ())]
+        tables = [insider(), trigger("vip-enter"), *([table("protection", key=key)] if key else ())]
         path = tmp_path / "segrelay.toml"
         path.write_text(configuration(*tables, redis=redis_url, partitions=2))
         return load_settings(path, environ={})
