@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal, NamedTuple
 
@@ -201,13 +202,14 @@ class Bundle:
 
 
 def dumped(bundle: Bundle) -> dict[str, Any]:
-    """Return a bundle as values that `orjson` can write; its library keeps only the files."""
-    library = bundle.library
+    """Return a bundle as values that `orjson` can write; its library loses its samples."""
+    library, functions = bundle.library, bundle.library.functions
     return {
         "root": bundle.root,
         "files": bundle.files,
         "content_hash": bundle.content_hash,
         "library": [str(library.folder), library.event_file, library.inner_file],
+        "functions": [functions.__module__, functions.__name__],
         "languages": {ending: list(each) for ending, each in library.languages.items()},
         "parts": dict(bundle.parts),
     }
@@ -221,7 +223,9 @@ def loads(dumped: Mapping[str, Any]) -> Bundle:
     }
     folder, event_file, inner_file = dumped["library"]
     languages = {ending: Language(*each) for ending, each in dumped["languages"].items()}
-    library = Library(Path(folder), event_file, inner_file, languages=languages)
+    module, name = dumped["functions"]
+    functions = getattr(import_module(module), name)
+    library = Library(Path(folder), event_file, inner_file, functions, languages=languages)
     return Bundle(dumped["root"], files, dumped["content_hash"], library, dumped["parts"])
 
 

@@ -28,6 +28,7 @@ from segrelay.jsonnet.engines.judge import own_command
 from segrelay.jsonnet.files import Bundle, dumped, loads, shown
 from segrelay.jsonnet.rendered import (
     Asserted,
+    Engine,
     Rendered,
     Result,
     Row,
@@ -47,6 +48,8 @@ _WALL_FACTOR: Final = 4
 
 On a busy machine it gets only a part of a processor; after this it is ended.
 """
+_OUTPUT: Final = sys.stdout.buffer
+"""Bytes, as everywhere between processes: a stream of text has the encoding of the locale."""
 _LOOK_SECONDS: Final = 0.2
 _FROM_OUTSIDE: Final = frozenset(
     {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
@@ -75,6 +78,7 @@ class DiedAt:
 def render_isolated(
     bundle: Bundle,
     rows: Sequence[Row],
+    engine: Engine = "auto",
     *,
     seconds: float,
     memory_bytes: int,
@@ -85,6 +89,7 @@ def render_isolated(
     Args:
         bundle: The template, as it was when it was read.
         rows: The events.
+        engine: As of `Renderer.render`.
         seconds: Processor time for all rows, rounded up to whole ones.
         memory_bytes: Address space of the process; 256 MB are enough to begin with.
         gives_up: Asked all the time; once it says yes the process is ended, by others.
@@ -99,6 +104,7 @@ def render_isolated(
                 [base64.b64encode(row.profile).decode(), dict(row.settings), row.time_us]
                 for row in rows
             ],
+            "engine": engine,
             "seconds": seconds,
             "memory_bytes": memory_bytes,
         }
@@ -188,26 +194,28 @@ def _limit(seconds: float, memory_bytes: int) -> None:
 
 def _render_all(request: dict[str, Any]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own waits for the engine to return
+    sys.stdout = sys.stderr  # only results go to the standard output, and no line of a log
     _limit(request["seconds"], request["memory_bytes"])
     bundle = loads(request["bundle"])
-    renderer = Renderer(bundle.library.folder, bundle.library, compiles=False)
+    renderer = Renderer(bundle.library.folder, bundle.library)
     try:
         template = renderer.take_in(shown(bundle.root), bundle)
     except TemplateBroken as error:
         _write(list(error.args))
         return _BROKEN_TEMPLATE
-    sys.stdout.buffer.write(_READY)
-    sys.stdout.buffer.flush()
+    _OUTPUT.write(_READY)
+    _OUTPUT.flush()
     for profile, *rest in request["rows"]:
-        [result] = renderer.render(template, [Row(base64.b64decode(profile), *rest)])
+        [result] = renderer.render(
+            template, [Row(base64.b64decode(profile), *rest)], request["engine"]
+        )
         _write(_encoded(result))
     return 0
 
 
 def _write(line: list[Any]) -> None:
-    # Bytes, as everywhere between processes: a stream of text has the encoding of the locale.
-    sys.stdout.buffer.write(json.dumps(line).encode() + b"\n")
-    sys.stdout.buffer.flush()
+    _OUTPUT.write(json.dumps(line).encode() + b"\n")
+    _OUTPUT.flush()
 
 
 if __name__ == "__main__":

@@ -295,7 +295,7 @@ class _JsonnetTemplate:
             return
         answers = [(each, accelerator.answer(each, {})) for each in self.bundle.library.samples()]
         compared = [(Input(each, b"{}"), ours) for each, ours in answers if can_be_compared(ours)]
-        said = self.engines.evaluate([event for event, _ in compared])
+        said = self.engines.evaluate([event for event, _ in compared], compares=True)
         for (event, ours), theirs in zip(compared, said, strict=True):
             if accelerator.is_trusted and ours is not None:
                 self.compared(ours, theirs, event)
@@ -343,7 +343,7 @@ class _JsonnetTemplate:
                 settings = texts[id(row.settings)]
                 if compares and accelerator.is_due(settings, answer):
                     event = Input(row.profile, settings)
-                    [theirs] = self.engines.evaluate([event])
+                    [theirs] = self.engines.evaluate([event], compares=True)
                     answer = self.compared(answer, theirs, event)
                 if isinstance(answer, Rendered) and (compares or accelerator.is_free(settings)):
                     result = answer
@@ -367,7 +367,7 @@ class _JsonnetTemplate:
             self.accelerator.compare_with(self.engines.name)
             return ours
         self.accelerator.differ()
-        return theirs
+        return self.engines.evaluate([event])[0]
 
     def accelerated(self, rows: Sequence[Row], texts: Mapping[int, bytes]) -> list[CompiledAnswer]:
         """Render events by the compiled form, and by the engine where it has no answer.
@@ -382,28 +382,28 @@ class _JsonnetTemplate:
             answer = answer_of(row.profile, row.settings)
             answers.append(answer)
             note(accelerator.doubt if answer is None else COMPILED)
+        events = [_input(row, texts) for row in rows]
+        due = [
+            at
+            for at, answer in enumerate(answers)
+            if can_be_compared(answer) and is_due(events[at].settings, answer)
+        ]
+        said = self.engines.evaluate([events[at] for at in due], compares=True) if due else []
+        for at, theirs in zip(due, said, strict=True):
+            ours = answers[at]
+            if ours is not None and accelerator.is_trusted:
+                answers[at] = self.compared(ours, theirs, events[at])
         asked = [
             at
             for at, answer in enumerate(answers)
-            if answer is None
-            or (can_be_compared(answer) and is_due(texts[id(rows[at].settings)], answer))
+            if answer is None or (not accelerator.is_trusted and can_be_compared(answer))
         ]
-        events = {at: _input(rows[at], texts) for at in asked}
-        said = self.engines.evaluate(list(events.values())) if asked else []
-        for at, theirs in zip(asked, said, strict=True):
-            ours = answers[at]
-            if ours is None or not accelerator.is_trusted:
-                answers[at] = theirs
-            else:
-                answers[at] = self.compared(ours, theirs, events[at])
-        if not accelerator.is_trusted:
-            rest = [at for at in range(len(answers)) if at not in asked]
-            again = [at for at in rest if can_be_compared(answers[at])]
-            said = self.engines.evaluate([_input(rows[at], texts) for at in again])
-            answers = [
-                dict(zip(again, said, strict=True)).get(at, each) for at, each in enumerate(answers)
-            ]
-        return [answer for answer in answers if answer is not None]
+        said = self.engines.evaluate([events[at] for at in asked]) if asked else []
+        sure = dict(zip(asked, said, strict=True))
+        return [
+            sure[at] if answer is None or at in sure else answer
+            for at, answer in enumerate(answers)
+        ]
 
     def said(self, failure: Failure) -> str:
         """Return the message without data: a template may say whatever it knows of a person."""

@@ -3,8 +3,8 @@
 The compiled form never invents an error: where it is not sure it raises `Doubtful`, and the engine
 of record is asked.
 
-What compiles is imported by the first template that is compiled: a throw-away process renders by
-the engine alone, and starts sooner without it.
+What compiles is imported by the first template that is compiled: a process that renders by the
+engine alone starts sooner without it.
 """
 
 from __future__ import annotations

@@ -121,14 +121,15 @@ MAX_STACK: Final = 500
 Natives = dict[str, tuple[tuple[str, ...], Callable[..., Any]]]
 
 
-def sha1(text: str) -> str:
-    """Return the SHA-1 of a text in hexadecimal; the library calls it."""
-    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+def _digest(name: str) -> Callable[[str], str]:
+    return lambda text: hashlib.new(name, text.encode(), usedforsecurity=False).hexdigest()
 
 
-def sha256(text: str) -> str:
-    """Return the SHA-256 of a text in hexadecimal; the library calls it."""
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-HASHES: Final[Natives] = {"sha1": (("text",), sha1), "sha256": (("text",), sha256)}
+HASHES: Final[Natives] = {
+    name: (("text",), _digest(algorithm))
+    for name, algorithm in {
+        **{each: each for each in ("sha1", "sha256", "sha512")},
+        "sha3": "sha3_512",
+    }.items()
+}
+"""Digests of texts in hexadecimal, which the reference implementation lacks."""

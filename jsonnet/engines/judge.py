@@ -13,6 +13,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.util import find_spec
 from typing import Final, Literal
 
@@ -57,6 +58,7 @@ _WAITS: Final = 5
 """The longest wait for a judge, in times of its processor time: a machine may be busy."""
 
 
+@cache
 def judges() -> tuple[EngineModule, ...]:
     """Return the installed engines other than `rjsonnet`, the reference implementation first."""
     engines: tuple[EngineModule, ...] = ("jsonnet", "gojsonnet")

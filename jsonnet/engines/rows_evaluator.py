@@ -60,7 +60,10 @@ RJSONNET_LACKS: Final = frozenset(
 REFERENCE_STD: Final = "std-for-jsonnet.libsonnet"
 """The file that adds functions of go-jsonnet to the `std` of the reference implementation."""
 REFERENCE_LACKS: Final = frozenset(
-    {"manifestJson", "manifestJsonEx", "manifestJsonMinified", "sha1", "sha256", "trim"}
+    {
+        *("manifestJson", "manifestJsonEx", "manifestJsonMinified"),
+        *("sha1", "sha256", "sha3", "sha512", "trim"),
+    }
 )
 
 

@@ -1,8 +1,10 @@
-"""Compare compiled templates with rjsonnet on random ones; gojsonnet judges differences.
+"""Compare compiled templates with the worker's engines on random ones; gojsonnet judges.
+
+What only the engines answer must be what jsonnet or gojsonnet makes of the untouched files.
 
     python -m tools.fuzz [--seed 1] [--seconds 60] [--renders 1000000] [--report FOLDER]
 
-The exit code is 1 if gojsonnet contradicts a compiled template. The report has all differences.
+The exit code is 1 if that contradicts what would be sent. The report has all differences.
 """
 
 from __future__ import annotations
@@ -23,7 +25,6 @@ import orjson
 
 from segrelay.jsonnet.compiled import Compiled, compile_template
 from segrelay.jsonnet.compiled.running.limits import AssertFailed, Doubtful, Exhausted
-from segrelay.jsonnet.engines.engines import is_beyond_rjsonnet
 from segrelay.jsonnet.files import TemplateFolder
 from segrelay.jsonnet.rendered import TemplateBroken
 from segrelay.templates import LYTEMPLATES
@@ -83,7 +84,7 @@ class Findings:
     """The results of a run of the fuzzer so far.
 
     Args:
-        counts: Renders by compiled outcome, rjsonnet's outcome, and the judge's verdict if any.
+        counts: Renders by compiled outcome, the engines' outcome, and the judge's verdict if any.
         asked: Events with a value or a failed assert that were left to the engine, by the reason.
         refused: Templates that were not compiled, by the reason.
         wrong: Differences in which the judge contradicts the compiled template.
@@ -123,18 +124,12 @@ class Fuzzer:
             self.findings.refused[made.what] += 1
             return
         profiles = [orjson.dumps(each) for each in people]
-        is_judged = is_beyond_rjsonnet(bundle)
-        render = judged if is_judged else self.engine.render
-        said = render(self.folder, _TEMPLATE, profiles, orjson.dumps(settings))
-        if said[0][0] == "error" and said[0][1].startswith("syntax error"):
+        said = self.engine.render(self.folder, _TEMPLATE, profiles, orjson.dumps(settings))
+        if said[0][0] == "broken":
             self.findings.refused["(rjsonnet does not parse it: never loaded)"] += 1
             return
         for profile, theirs in zip(profiles, said, strict=True):
-            ours = _ours(made, profile, settings)
-            if is_judged and agrees(ours, theirs):
-                self.findings.counts[f"{ours[0]} / {theirs[0]} of the judge (same)"] += 1
-            else:
-                self._compare(ours, theirs, profile, settings, texts)
+            self._compare(_ours(made, profile, settings), theirs, profile, settings, texts)
 
     def _compare(
         self,
@@ -147,16 +142,24 @@ class Fuzzer:
         key = f"{ours[0]} / {theirs[0]}"
         if ours[0] == "unsure" and theirs[0] in ("value", "assert"):
             self.findings.asked[ours[1]] += 1
-        if ours[0] == "unsure" or (ours[0] == theirs[0] and _same(ours[1], theirs[1])):
-            self.findings.counts[key + (" (same)" if ours[0] == theirs[0] else "")] += 1
+        is_unsure = ours[0] == "unsure"
+        is_same = ours[0] == theirs[0] and _same(ours[1], theirs[1])
+        if is_same or (is_unsure and theirs[0] != "value"):
+            self.findings.counts[key + (" (same)" if is_same else "")] += 1
             return
-        [verdict] = judged(self.folder, _TEMPLATE, [profile], orjson.dumps(settings))
-        is_ours = agrees(ours, verdict)
+        asked = (self.folder, _TEMPLATE, [profile], orjson.dumps(settings))
+        [verdict] = judged(*asked)
+        is_ours = agrees(theirs if is_unsure else ours, verdict)
+        if is_unsure and not is_ours:
+            [verdict] = judged(*asked, "jsonnet")
+            is_ours = agrees(theirs, verdict)
         self.findings.counts[f"{key}: judge {'agrees' if is_ours else f'says {verdict[0]}'}"] += 1
+        if is_unsure and is_ours:
+            return
         case = {
             "ours": ours,
-            "rjsonnet": theirs,
-            "gojsonnet": verdict,
+            "engines": theirs,
+            "judge": verdict,
             "profile": orjson.loads(profile),
             "settings": settings,
             "files": texts,

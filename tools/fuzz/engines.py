@@ -15,20 +15,21 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from segrelay.jsonnet.engines.engines import TemplateEngines
 from segrelay.jsonnet.engines.failures import Failure
-from segrelay.jsonnet.engines.judge import judge
-from segrelay.jsonnet.engines.rows_evaluator import Input, RowsEvaluator, rewrite
-from segrelay.jsonnet.files import TemplateFolder, resolutions
+from segrelay.jsonnet.engines.judge import EngineModule, judge
+from segrelay.jsonnet.engines.rows_evaluator import Input
+from segrelay.jsonnet.files import TemplateFolder
+from segrelay.jsonnet.rendered import Rendered, TemplateBroken
 from segrelay.templates import LYTEMPLATES
 
-EngineOutcome = tuple[Literal["value", "assert", "error", "died"], Any]
+EngineOutcome = tuple[Literal["value", "assert", "error", "died", "broken"], Any]
 _SECONDS: Final = 20.0
-_GROUP: Final = 50
 
 
 @dataclass(slots=True)
 class FuzzEngine:
-    """rjsonnet in a process, in batches as the worker renders; it is started again if it died."""
+    """The engines of a worker in a process of their own, which is started again if it died."""
 
     _process: SpawnProcess | None = None
     _pipe: Connection | None = field(default=None, repr=False)
@@ -70,19 +71,28 @@ def _serve(pipe: Connection) -> None:
     while True:
         folder, template, profiles, settings = pipe.recv()
         bundle = TemplateFolder(Path(folder), LYTEMPLATES).bundle(template)
-        evaluator = RowsEvaluator(rewrite(bundle), resolutions(bundle), LYTEMPLATES)
-        events = [Input(profile, settings) for profile in profiles]
-        pipe.send([_outcome(said) for said in evaluator.evaluate(events, _GROUP)])
+        try:
+            engines = TemplateEngines(bundle)
+        except TemplateBroken as broken:
+            pipe.send([("broken", str(broken))] * len(profiles))
+            continue
+        answers = engines.evaluate([Input(profile, settings) for profile in profiles])
+        said = [each.body.decode() if isinstance(each, Rendered) else each for each in answers]
+        pipe.send([_outcome(each) for each in said])
 
 
 def judged(
-    folder: Path, template: str, profiles: Sequence[bytes], settings: bytes
+    folder: Path,
+    template: str,
+    profiles: Sequence[bytes],
+    settings: bytes,
+    engine: EngineModule = "gojsonnet",
 ) -> list[EngineOutcome]:
-    """Return gojsonnet's outcome for each profile, rendered event by event."""
+    """Return an engine's outcome for each profile, rendered event by event."""
     bundle = TemplateFolder(folder, LYTEMPLATES).bundle(template)
     return [
         ("died", None) if said is None else _outcome(said)
-        for said in judge("gojsonnet", bundle, profiles, settings, seconds=_SECONDS)
+        for said in judge(engine, bundle, profiles, settings, seconds=_SECONDS)
     ]
 
 

@@ -86,7 +86,8 @@ class ProcessRenderer:
     ) -> list[Result | Killed]:
         """Render rows of one template, in order."""
         if isolated:
-            return await asyncio.to_thread(self._isolated, template, list(rows))
+            engine = "jsonnet" if self.doubts(template) else engine
+            return await asyncio.to_thread(self._isolated, template, engine, list(rows))
         results: list[Result | Killed] = []
         for first in range(0, len(rows), GROUP):
             group = rows[first : first + GROUP]
@@ -134,19 +135,21 @@ class ProcessRenderer:
         """Say whether a template's compiled form has differed from the Jsonnet engine."""
         return self.renderer.doubts(template)
 
-    def _isolated(self, template: Template, rows: list[Row]) -> list[Result | Killed]:
+    def _isolated(
+        self, template: Template, engine: Engine, rows: list[Row]
+    ) -> list[Result | Killed]:
         """Render rows in throw-away processes; a row that kills one even alone is `Killed`."""
         results: list[Result | Killed] = []
         killed = 0
         ends_at = time.monotonic() + ISOLATED_AT_MOST_SECONDS
         while len(results) < len(rows) and killed < KILLED_AT_MOST and time.monotonic() < ends_at:
-            came_out = self._apart(template, rows[len(results) :])
+            came_out = self._apart(template, engine, rows[len(results) :])
             if not isinstance(came_out, DiedAt):
                 return results + list(came_out)
             results += came_out.results
             if came_out.by_others:
                 return results
-            alone = self._apart(template, [rows[len(results)]])
+            alone = self._apart(template, engine, [rows[len(results)]])
             if not isinstance(alone, DiedAt):
                 results += alone
             elif alone.by_others:
@@ -156,11 +159,12 @@ class ProcessRenderer:
                 results.append(Killed())
         return results
 
-    def _apart(self, template: Template, rows: list[Row]) -> list[Result] | DiedAt:
+    def _apart(self, template: Template, engine: Engine, rows: list[Row]) -> list[Result] | DiedAt:
         try:
             return render_isolated(
                 self.renderer.bundle_of(template),
                 rows,
+                engine,
                 seconds=self.isolated_seconds,
                 memory_bytes=self.isolated_bytes,
                 gives_up=self.is_told_to_stop,

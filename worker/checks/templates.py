@@ -14,9 +14,8 @@ from typing import Any, Final, assert_never
 
 import orjson
 
-from segrelay.jsonnet.accelerated import Accelerator, CompiledAnswer, can_be_compared, is_same
-from segrelay.jsonnet.engines.engines import engine_for
-from segrelay.jsonnet.engines.failures import Failure, is_same_assert
+from segrelay.jsonnet.accelerated import Accelerator
+from segrelay.jsonnet.engines.failures import Failure
 from segrelay.jsonnet.engines.judge import EngineModule, judge, judges
 from segrelay.jsonnet.files import Bundle, TemplateFolder
 from segrelay.jsonnet.rendered import (
@@ -58,8 +57,9 @@ def disagreements(
     }
     is_confirmed = said.get(_LYTICS) is not None and different.keys() == {_REFERENCE}
     for engine, difference in different.items():
-        who = "the untouched files" if engine == "rjsonnet" else f"the engine {engine}"
-        message = f"the worker and {who} disagree about the sample ({label}): {difference}"
+        message = (
+            f"the worker and the engine {engine} disagree about the sample ({label}): {difference}"
+        )
         if is_confirmed:
             confirmed = f"; {_LYTICS}, which is what Lytics runs, agrees with the worker."
             yield Finding("warning", message + confirmed)
@@ -197,7 +197,6 @@ def check_template(folder: Path, template: str, cases: Sequence[Case]) -> Templa
     for case, result in rendered:
         findings += disagreements(case.label, result, said[case])
     accelerator = Accelerator.of(template, bundle)
-    findings += _doubts(accelerator, cases, said, engine_for(bundle))
     return TemplateReport(
         template,
         bundle.content_hash,
@@ -233,46 +232,10 @@ def _needed_engine(accelerator: Accelerator, cases: Sequence[Case]) -> dict[str,
     }
 
 
-def _doubts(
-    accelerator: Accelerator,
-    cases: Sequence[Case],
-    said: Mapping[Case, Mapping[EngineModule, Said]],
-    engine: EngineModule,
-) -> Iterator[Finding]:
-    """Yield warnings about samples that the compiled form renders differently from its engine.
-
-    Where all the other engines say what it says, it is the engine that is wrong.
-    """
-    for case in cases if accelerator.is_trusted else ():
-        answer = accelerator.answer(case.text, case.settings)
-        if answer is None or not can_be_compared(answer):
-            continue
-        agrees = {
-            name: _is_said(answer, theirs)
-            for name, theirs in said[case].items()
-            if theirs is not None
-        }
-        is_right = agrees.pop(engine, True) or (agrees and all(agrees.values()))
-        if not is_right:
-            yield Finding(
-                "warning",
-                f"compiled to Python it gives something else for the sample ({case.label});"
-                ' Jsonnet counts, and the worker uses nothing else then. `engine = "jsonnet"` does'
-                " so from the start. Please report it.",
-            )
-
-
-def _is_said(answer: CompiledAnswer, theirs: str | Failure) -> bool:
-    """Say whether an engine's answer is the same; it may not tell an assert from an error."""
-    if isinstance(answer, Failure) and isinstance(theirs, Failure):
-        return is_same_assert(answer, theirs)
-    return is_same(answer, theirs if isinstance(theirs, Failure) else Rendered(theirs.encode()))
-
-
 def _judged(bundle: Bundle, cases: Sequence[Case]) -> dict[Case, dict[EngineModule, Said]]:
     """Return the answer of each engine to each case."""
     said: dict[Case, dict[EngineModule, Said]] = {case: {} for case in cases}
-    for engine in dict.fromkeys((engine_for(bundle), *judges())):
+    for engine in judges():
         for settings, group in _by_settings(cases).items():
             values = judge(engine, bundle, [case.text for case in group], settings)
             for case, value in zip(group, values, strict=True):

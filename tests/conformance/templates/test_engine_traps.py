@@ -11,6 +11,7 @@ from segrelay.worker.checks.templates import Case, check_template
 from tests.waiting import until
 
 LIBRARY = "local event = import 'lytemplates.libsonnet';\nlocal n = event.get('n');\n"
+NOT_COMPILED = "if (function(s) false)(std) then 0 else "
 ROWS = [Row(b'{"n": 1}'), Row(b'{"n": 1000000000000}'), Row(b'{"n": 2}')]
 
 
@@ -46,13 +47,13 @@ def rendered(tmp_path):
 @pytest.mark.parametrize(
     "source",
     [
-        LIBRARY + "if n > 9 then (local a = [a]; a) else n",
-        LIBRARY + "std.length(std.repeat('a', n))",
-        LIBRARY + "std.length(('%' + n + 'd') % 1)",
+        "if n > 9 then (local a = [a]; a) else n",
+        "std.length(std.repeat('a', n))",
+        "std.length(('%' + n + 'd') % 1)",
     ],
 )
 def test_the_event_that_kills_is_known_and_those_before_are_rendered(isolated, source):
-    outcome = isolated(source)
+    outcome = isolated(LIBRARY + NOT_COMPILED + source)
 
     assert isinstance(outcome, DiedAt)
     assert (outcome.row, outcome.cause) == (1, "crash")
@@ -63,7 +64,9 @@ def test_what_hangs_is_ended_in_time(isolated):
     long = "std.foldl(function(a, b) a + b, std.range(0, 999999), 0)"
 
     source = (
-        LIBRARY + f"if n > 9 then std.length([x for i in std.range(0, 9999) for x in [{long}]"
+        LIBRARY
+        + NOT_COMPILED
+        + f"if n > 9 then std.length([x for i in std.range(0, 9999) for x in [{long}]"
         " if x > 0]) else n"
     )
 
@@ -91,7 +94,7 @@ def test_a_broken_template_is_broken_there_too(isolated):
 
 @pytest.mark.parametrize("source", ["local a = [a]; a", "std.repeat('a', 1e12)"])
 def test_the_check_survives_a_template_that_kills(checked, source):
-    report = checked(source)
+    report = checked(NOT_COMPILED + source)
 
     assert not report.is_fit
     assert "ends or hangs the process" in report.findings[0].message
@@ -121,9 +124,8 @@ def test_a_number_that_json_lacks_is_refused(rendered, number):
     assert isinstance(results[1], Rendered)
 
 
-@pytest.mark.parametrize("source", ["{ a: '%5s' % 'é' }", "{ a: '' + 0.1 }"])
-def test_a_value_on_which_the_engines_differ_is_named_by_the_check(checked, source):
-    report = checked(source)
+def test_a_value_on_which_the_engines_differ_is_named_by_the_check(checked):
+    report = checked("{ a: std.member('abc', '') }")
 
     assert not report.is_fit
     assert all("the engine" in finding.message for finding in report.findings)
@@ -159,9 +161,7 @@ def test_a_template_that_skips_every_sample_is_fit_with_a_warning(checked):
     assert [finding.severity for finding in report.findings] == ["warning"]
 
 
-def test_what_only_the_reference_lacks_is_fit_with_a_warning(checked):
-    report = checked("{ a: std.sha512('x') }")
+def test_digests_are_those_of_go_jsonnet(checked):
+    report = checked("[std.sha1('x'), std.sha256('x'), std.sha3('x'), std.sha512('x')]")
 
-    assert report.is_fit
-    assert [finding.severity for finding in report.findings] == ["warning"]
-    assert "gojsonnet, which is what Lytics runs, agrees" in report.findings[0].message
+    assert (report.is_fit, list(report.findings)) == (True, [])

@@ -92,4 +92,4 @@ def test_a_body_that_no_request_can_hold_fails_that_event(folder, compiles):
 
     assert isinstance(large, TemplateFailed)
     assert "bytes" in large.message
-    assert small.body == b'{"a":1}'
+    assert small.body.replace(b" ", b"") == b'{"a":1}'
