@@ -12,6 +12,7 @@ import base64
 import contextlib
 import json
 import math
+import os
 import resource
 import signal
 import subprocess
@@ -20,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from io import FileIO, RawIOBase
 from typing import Any, Final, Literal
 
 import orjson
@@ -48,8 +50,6 @@ _WALL_FACTOR: Final = 4
 
 On a busy machine it gets only a part of a processor; after this it is ended.
 """
-_OUTPUT: Final = sys.stdout.buffer
-"""Bytes, as everywhere between processes: a stream of text has the encoding of the locale."""
 _LOOK_SECONDS: Final = 0.2
 _FROM_OUTSIDE: Final = frozenset(
     {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
@@ -192,31 +192,27 @@ def _limit(seconds: float, memory_bytes: int) -> None:
             resource.setrlimit(limit, values)
 
 
-def _render_all(request: dict[str, Any]) -> int:
+def _render_all(request: dict[str, Any], results: RawIOBase) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own waits for the engine to return
-    sys.stdout = sys.stderr  # only results go to the standard output, and no line of a log
     _limit(request["seconds"], request["memory_bytes"])
     bundle = loads(request["bundle"])
     renderer = Renderer(bundle.library.folder, bundle.library)
     try:
         template = renderer.take_in(shown(bundle.root), bundle)
     except TemplateBroken as error:
-        _write(list(error.args))
+        results.write(json.dumps(error.args).encode() + b"\n")
         return _BROKEN_TEMPLATE
-    _OUTPUT.write(_READY)
-    _OUTPUT.flush()
+    results.write(_READY)
     for profile, *rest in request["rows"]:
         [result] = renderer.render(
             template, [Row(base64.b64decode(profile), *rest)], request["engine"]
         )
-        _write(_encoded(result))
+        results.write(json.dumps(_encoded(result)).encode() + b"\n")
     return 0
 
 
-def _write(line: list[Any]) -> None:
-    _OUTPUT.write(json.dumps(line).encode() + b"\n")
-    _OUTPUT.flush()
-
-
 if __name__ == "__main__":
-    sys.exit(_render_all(json.load(sys.stdin.buffer)))
+    # Bytes, as everywhere between processes: a stream of text has the encoding of the locale.
+    output = FileIO(os.dup(1), "w")
+    os.dup2(2, 1)  # whoever writes a line of a log writes it elsewhere
+    sys.exit(_render_all(json.load(sys.stdin.buffer), output))
