@@ -24,11 +24,10 @@ from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.status.health import problems_of
 from segrelay.ops.status.problems import HealthProblem
 from segrelay.ops.status.standing import Standing, WatchedFile, read_newest
-from segrelay.producer.publishing.quarantine import QuarantineRecord
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.outcomes import OutcomeRow
 from segrelay.worker.contract.processes import KEPT, RECENT_SAMPLES, Sample
-from segrelay.worker.contract.receivers import WebhookRequest, read_requests
+from segrelay.worker.contract.receivers import read_requests
 from segrelay.worker.contract.redis.acts import (
     MOST_ACTS,
     Act,
@@ -94,7 +93,7 @@ class Shared(Generic[Found]):
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _over: threading.Event = field(default_factory=threading.Event)
 
-    def value(self) -> Found:
+    def __call__(self) -> Found:
         """Return the value.
 
         Raises:
@@ -188,6 +187,14 @@ def scan(things: Iterable[Found], most: int = MOST_SCANNED) -> Scan[Found]:
 class Look:
     """The Redis of a console.
 
+    Attributes:
+        judged: The standing and its problems.
+        hour: A sample for each minute of the last hour, the oldest first.
+        causes: The causes of all dead letters, the most frequent first.
+        outcomes: The newest rows of the outcome log, the newest first.
+        records: The records of the quarantine, in no order.
+        requests: The newest requests to the receiver.
+
     Args:
         client: With short timeouts: a page waits for it.
         settings: The configuration, until workers or receivers are started with a newer one.
@@ -199,12 +206,16 @@ class Look:
     ) -> None:
         self.client = client
         self._file = WatchedFile(settings)
-        self._judged = Shared(self._judge, _FRESH_SECONDS, changed_at)
-        self._hour = Shared(self._read_hour, _HOUR_FRESH_SECONDS)
-        self._causes = Shared(self._count_causes, _FRESH_SECONDS, changed_at)
-        self._outcomes = Shared(self._read_outcomes, LINES_FRESH_SECONDS, changed_at)
-        self._records = Shared(self._read_records, _FRESH_SECONDS, changed_at)
-        self._requests = Shared(self._read_requests, _HOUR_FRESH_SECONDS)
+        self.judged = Shared(self._judge, _FRESH_SECONDS, changed_at)
+        self.hour = Shared(self._read_hour, _HOUR_FRESH_SECONDS)
+        self.causes = Shared(self._count_causes, _FRESH_SECONDS, changed_at)
+        self.outcomes = Shared(self._read_outcomes, LINES_FRESH_SECONDS, changed_at)
+        self.records = Shared(
+            lambda: scan(self.quarantine().find(EVERYTHING), _MOST_RECORDS),
+            _FRESH_SECONDS,
+            changed_at,
+        )
+        self.requests = Shared(lambda: list(read_requests(client)), _HOUR_FRESH_SECONDS)
         self._minutes: list[Sample] = []
         self._entries: list[tuple[str, Act]] = []
         self._entries_lock = threading.Lock()
@@ -212,8 +223,8 @@ class Look:
 
     def end(self) -> None:
         """Read nothing more."""
-        shared = (self._hour, self._judged, self._causes, self._outcomes)
-        for one in (*shared, self._records, self._requests):
+        shared = (self.hour, self.judged, self.causes, self.outcomes, self.records, self.requests)
+        for one in shared:
             one.end()
 
     @property
@@ -224,35 +235,11 @@ class Look:
     @property
     def fresh_seconds(self) -> float:
         """Return the time between two readings of the standing."""
-        return self._judged.seconds or _FRESH_SECONDS
-
-    def judged(self) -> Judged:
-        """Return the standing and its problems, as they were read last."""
-        return self._judged.value()
+        return self.judged.seconds or _FRESH_SECONDS
 
     def standing(self) -> Standing:
         """Return the standing, as it was read last."""
         return self.judged().standing
-
-    def hour(self) -> Sequence[Sample]:
-        """Return a sample for each minute of the last hour, the oldest first."""
-        return self._hour.value()
-
-    def causes(self) -> Sequence[Cause]:
-        """Return the causes of all dead letters, the most frequent first."""
-        return self._causes.value()
-
-    def outcomes(self) -> Sequence[OutcomeRow]:
-        """Return the newest rows of the outcome log, the newest first."""
-        return self._outcomes.value()
-
-    def records(self) -> Scan[QuarantineRecord]:
-        """Return the records of the quarantine, in no order."""
-        return self._records.value()
-
-    def requests(self) -> Sequence[WebhookRequest]:
-        """Return the newest requests to the receiver."""
-        return self._requests.value()
 
     def acts(self) -> list[Act]:
         """Return all acts that are kept, the newest first; only new ones are read."""
@@ -287,12 +274,6 @@ class Look:
 
     def _count_causes(self) -> list[Cause]:
         return count_causes(self.client, all_partitions(self.client, self.settings))
-
-    def _read_records(self) -> Scan[QuarantineRecord]:
-        return scan(self.quarantine().find(EVERYTHING), _MOST_RECORDS)
-
-    def _read_requests(self) -> list[WebhookRequest]:
-        return list(read_requests(self.client))
 
     def _read_outcomes(self) -> list[OutcomeRow]:
         rows = newest_rows(self.client, all_partitions(self.client, self.settings))

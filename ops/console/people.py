@@ -17,7 +17,15 @@ from segrelay.ops.state.person import KnownPerson, is_digest
 from segrelay.ops.state.waiting import WaitingEntry
 from segrelay.ops.verify import HeldPerson, verify_person
 from segrelay.ops.why.command import ledger_of, timeline_of, verdict
-from segrelay.ops.why.story import MOST_ENTRIES, KnownProfile, Moment, explain_person, find_profile
+from segrelay.ops.why.story import (
+    MOST_ENTRIES,
+    KnownProfile,
+    Moment,
+    explain_person,
+    find_profile,
+    quarantined,
+)
+from segrelay.producer.publishing.quarantine import QuarantineRecord
 from segrelay.worker.checks.preview import Candidate, Previewed, preview
 from segrelay.worker.contract.events import decode_profile
 from segrelay.worker.contract.masking import hidden
@@ -44,14 +52,23 @@ def people(console: Console, asked: Asked) -> Page | Redirect:
     look = console.look
     if REQUEST_ID.fullmatch(text):
         return _request(look, text)
+    wrong = "Nothing is known of this person: no delivery, nothing waiting, no letter."
     try:
         known = find_profile(look.client, look.settings, text, _MOST_SEARCHED)
+        known.quarantined = list(_records_about(look, known.person.digest))
+        if not (known.is_nothing and known.is_whole):
+            return Redirect(address_of_person(known.person.digest.hex(), known.person.partition))
     except UsageWrong as error:
-        return Page("people.html", "A person", {"wrong": error.message}, 404)
-    if known.is_nothing and known.is_whole:
-        wrong = "Nothing is known of this person: no delivery, nothing waiting, no letter."
-        return Page("people.html", "A person", {"wrong": wrong}, 404)
-    return Redirect(address_of_person(known.person.digest.hex(), known.person.partition))
+        wrong = error.message
+    record = next(_records_about(look, b"", text), None)
+    if record:
+        return Redirect(f"/quarantine/{record.id}")
+    return Page("people.html", "A person", {"wrong": wrong}, 404)
+
+
+def _records_about(look: Look, digest: bytes, text: str = "") -> Iterator[QuarantineRecord]:
+    identity = look.settings.delivery.identity
+    return quarantined(look.client, look.records().found, identity, digest, text)
 
 
 def _request(look: Look, name: str) -> Page:
@@ -87,6 +104,7 @@ def person(console: Console, asked: Asked) -> Page:
     """Show the story of one person; what templates would make of it only if it is asked for."""
     look = console.look
     known = _known(look, asked)
+    known.quarantined = list(_records_about(look, known.person.digest))
     known.requests = [one for one in look.requests() if known.person.digest in one.people]
     digest, partition = known.person.digest, known.person.partition
     does = asked.given("do") if asked.is_post else ""
@@ -121,7 +139,7 @@ def person(console: Console, asked: Asked) -> Page:
         else {},
         "waiting": len(known.waiting),
         "former": known.former,
-        "verdict": "" if known.is_nothing else verdict(timeline),
+        "verdict": "" if known.is_nothing else verdict(known, timeline),
         "is_revealed": reveals,
         "held": None if held is None else [(n, _shown(h, reveals)) for n, h in held.items()],
         "shows_all": asked.get("all") == "1",

@@ -1,14 +1,12 @@
 """The tools that a program may use by the Model Context Protocol: each is one of our commands.
 
-A tool runs its command with --json as a process of its own and returns what it prints, so it masks,
-refuses and records as the command does. What changes something is offered with `--actions` only,
-and is started as the console starts it: with a reason, and with a number where it can't be undone.
+A tool that looks runs its command here and returns the document of its result, so it masks and
+refuses as the command does. What changes something is offered with `--actions` only, and is
+started as the console starts it: with a reason, and with a number where it can't be undone.
 """
 
 from __future__ import annotations
 
-import json
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,19 +22,20 @@ import orjson
 from anyio import to_thread
 from mcp.server import Server
 from mcp.server.stdio import stdio_server
+from typer.exceptions import TyperException
 
 from segrelay.ops.console.acts import ACTS, ConsoleAct, StartedCommand, StartedCommands
 from segrelay.ops.console.rights import OPERATOR, Person
+from segrelay.ops.main import app
 from segrelay.ops.state.acts import actor
-from segrelay.worker.contract.own_processes import own_module
+from segrelay.ops.terminal.console import TAKEN
+from segrelay.worker.contract.printable import json_text
 from segrelay.worker.errors import SegrelayError, UsageWrong
 
 _LONGEST_TEXT: Final = 60_000
 """The characters of an answer: a model reads it whole, and pays for it."""
-_LOOK_SECONDS: Final = 60.0
 _ACT_SECONDS: Final = 600.0
-_STEP_SECONDS: Final = 0.1
-_SHOWN_LINES: Final = 20
+_LOOK_SECONDS: Final = 60.0
 _DOCUMENTS: Final = "segrelay://documents/"
 _PAYLOAD: Final = "payload"
 
@@ -253,16 +252,13 @@ class Tools:
         if lacking := [name for name in look.arguments if name not in given]:
             raise UsageWrong(f"`{lacking[0]}` is missing.")
         with tempfile.TemporaryDirectory(prefix="segrelay-") as folder:
-            values = dict(given)
-            if _PAYLOAD in look.arguments:
-                path = Path(folder) / "payload.json"
-                path.touch(mode=0o600)
-                path.write_bytes(orjson.dumps(given[_PAYLOAD]))
-                values[_PAYLOAD] = path
+            path = Path(folder) / "payload.json"  # the folder is for its owner only
+            path.write_bytes(orjson.dumps(given.get(_PAYLOAD)))
+            values = {**given, _PAYLOAD: path}
             try:
-                return _printed(list(look.words(values)))
+                return _fitted(_document(list(look.words(values))))
             except UsageWrong as error:
-                said = error.message.replace(str(values.get(_PAYLOAD)), _PAYLOAD)
+                said = error.message.replace(str(path), _PAYLOAD)
                 raise UsageWrong(said) from None
 
     def _act(self, act: ConsoleAct, given: Mapping[str, Any]) -> str:
@@ -290,12 +286,12 @@ class Tools:
         )
         ends_at = time.monotonic() + _ACT_SECONDS
         while not started.is_over and time.monotonic() < ends_at:
-            time.sleep(_STEP_SECONDS)
+            time.sleep(0.1)
         return _told_of(started)
 
 
 def _told_of(started: StartedCommand) -> str:
-    lines = list(started.lines)[-_SHOWN_LINES:]
+    lines = list(started.lines)[-20:]
     if started.code is None:
         raise UsageWrong(f"`{started.command}` goes on; look at the status later.")
     if started.code:
@@ -304,33 +300,23 @@ def _told_of(started: StartedCommand) -> str:
     return _fitted(document)
 
 
-def _printed(words: Sequence[str]) -> str:
-    """Run a command that changes nothing, and return the document that it prints.
-
-    Raises:
-        UsageWrong: It prints none; the message is the command's.
-    """
+def _document(words: Sequence[str]) -> Any:
+    """Run a command here, and return the document that it would print."""
+    taken: list[Any] = []
+    token = TAKEN.set(taken)
     try:
-        done = subprocess.run(
-            own_module("segrelay.ops.entry"),
-            input=json.dumps(list(words)).encode(),
-            capture_output=True,
-            timeout=_LOOK_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise UsageWrong(f"It took more than {_LOOK_SECONDS:.0f} s: narrow it down.") from error
-    try:
-        return _fitted(orjson.loads(done.stdout))
-    except orjson.JSONDecodeError as error:
-        said = done.stderr.decode(errors="replace").strip()
-        raise UsageWrong(said or f"It ended with exit code {done.returncode}.") from error
+        app(words, standalone_mode=False)
+        return taken[0]
+    except TyperException as error:
+        raise UsageWrong(error.format_message()) from error
+    finally:
+        TAKEN.reset(token)
 
 
 def _fitted(document: Any) -> str:
     """Return a document as JSON, with its longest lists cut until a model can read it."""
     for most in (None, 200, 50, 10, 3):
-        text = orjson.dumps(_cut(document, most) if most else document, default=str).decode()
+        text = json_text(orjson.dumps(_cut(document, most) if most else document))
         if len(text) <= _LONGEST_TEXT:
             return text
     raise UsageWrong("The answer is too long to be read: narrow it down.")
@@ -378,7 +364,8 @@ def build_server(tools: Tools) -> Server[Any]:
         return types.ListToolsResult(tools=tools.listed())
 
     async def call_tool(_: Any, asked: types.CallToolRequestParams) -> types.CallToolResult:
-        return await _answered(lambda: tools.call(asked.name, asked.arguments or {}))
+        seconds = _LOOK_SECONDS if asked.name in LOOKS else None
+        return await _answered(lambda: tools.call(asked.name, asked.arguments or {}), seconds)
 
     async def list_resources(_: Any, __: Any) -> types.ListResourcesResult:
         return types.ListResourcesResult(
@@ -410,10 +397,13 @@ def build_server(tools: Tools) -> Server[Any]:
     )
 
 
-async def _answered(run: Callable[[], str]) -> types.CallToolResult:
+async def _answered(run: Callable[[], str], seconds: float | None) -> types.CallToolResult:
     """Run a tool in a thread; what it refuses is an answer too, which the model can act on."""
     try:
-        answer, is_wrong = await to_thread.run_sync(run, abandon_on_cancel=True), False
+        with anyio.fail_after(seconds):
+            answer, is_wrong = await to_thread.run_sync(run, abandon_on_cancel=True), False
+    except TimeoutError:
+        answer, is_wrong = f"It took more than {seconds:.0f} s: narrow it down.", True
     except SegrelayError as error:
         answer, is_wrong = error.message, True
     return types.CallToolResult(

@@ -18,6 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, NoReturn, Protocol, TextIO
 
@@ -165,11 +166,17 @@ def _failure_of(stream: TextIO) -> OSError | None:
     return None
 
 
+TAKEN: Final[ContextVar[list[Any] | None]] = ContextVar("taken", default=None)
+"""The list that takes documents instead of stdout, where a command runs for a program here."""
+
+
 def print_json(document: Any) -> None:
     """Print exactly one JSON document on stdout."""
-    import orjson  # noqa: PLC0415 - `--help` has to be quick
-
-    sys.stdout.write(json_text(orjson.dumps(document, option=orjson.OPT_INDENT_2)) + "\n")
+    taken = TAKEN.get()
+    if taken is None:
+        sys.stdout.write(json_text(orjson.dumps(document, option=orjson.OPT_INDENT_2)) + "\n")
+    else:
+        taken.append(document)
 
 
 def print_result(document: Any, *lines: str, as_json: bool) -> None:

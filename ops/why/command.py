@@ -34,6 +34,7 @@ _SAME_MS: Final = 10_000
 """A death and its letter are written in one step, by the clocks of a worker and of Redis."""
 _SAID_ALREADY: Final = (Skip.DUPLICATE.value, Skip.SUPERSEDED.value)
 """Remarks on skipped events of which another event tells the same, or more."""
+_ENDS: Final = frozenset({"delivered", "skipped", "dead", "dead letter", "quarantined"})
 _ORPHANED: Final = "its trigger is gone, or does not want it any more: `segrelay rename trigger`"
 
 
@@ -111,7 +112,7 @@ def _past(known: KnownProfile) -> Iterator[Moment]:
             yield moment
 
 
-def verdict(timeline: Sequence[Moment]) -> str:
+def verdict(known: KnownProfile, timeline: Sequence[Moment]) -> str:
     """Return the last sentence: about the deliveries that wait, else about the last outcome."""
     waiting = [moment for moment in timeline if moment.what in ("waits", "orphaned")]
     if waiting:
@@ -121,13 +122,16 @@ def verdict(timeline: Sequence[Moment]) -> str:
             f"{plural(len(waiting), 'delivery', 'deliveries')} {wait} since"
             f" {shown_ms(first.at_ms)} {first.detail}."
         )
-    ended = [one for one in timeline if one.what in ("delivered", "skipped", "dead", "dead letter")]
+    ended = [one for one in timeline if one.what in _ENDS]
     ended = [one for one in ended if not one.detail.startswith(_SAID_ALREADY)] or ended
     if not ended:
-        return (
-            "Nothing waits. What was delivered stands in the ledger; when it was is not known now."
-        )
+        delivered = any(one.delivered_us for lines in known.ledger.values() for one in lines)
+        ledger = "What was delivered stands in the ledger; when it was is not known now."
+        return f"Nothing waits. {ledger if delivered else 'Nothing was delivered.'}"
     last = max(ended, key=lambda moment: moment.at_ms)
+    if last.what == "quarantined":
+        of = last.audience or "no audience"
+        return f"The last event (of {of}) is in the quarantine: {last.detail}."
     what = f"The last event ({last.direction} of {last.audience}, for {last.trigger})"
     if last.what != "delivered":
         return f"{what} is {last.what.removesuffix(' letter')}: {last.detail}."
@@ -223,7 +227,7 @@ def _document(known: KnownProfile, timeline: list[Moment]) -> dict[str, Any]:
         "letters": [dead_letter["id"] for dead_letter in known.dead_letters],
         "quarantined": [record.id for record in known.quarantined],
         "timeline": [_row_of(moment) for moment in timeline],
-        "verdict": "" if known.is_nothing else verdict(timeline),
+        "verdict": "" if known.is_nothing else verdict(known, timeline),
     }
 
 
@@ -266,7 +270,7 @@ def _text(known: KnownProfile, timeline: list[Moment]) -> Iterator[str | Table]:
         rows = [tuple(value or "-" for value in _row_of(moment).values()) for moment in timeline]
         yield Table((*names, *text_columns("detail")), rows)
     yield ""
-    yield fit_screen(verdict(timeline))
+    yield fit_screen(verdict(known, timeline))
 
 
 def _ledger_text(ledger: list[dict[str, Any]]) -> Iterator[str | Table]:

@@ -47,6 +47,8 @@ from segrelay.ops.status.standing import (
     read_standing,
 )
 from segrelay.ops.terminal.moments import shown_ms
+from segrelay.producer.events.payloads import load, opened
+from segrelay.producer.events.values import profile_key
 from segrelay.producer.publishing.quarantine import Quarantine, QuarantineRecord
 from segrelay.worker.adapters.redis.shared_keys import read_scopes
 from segrelay.worker.batch.partition import Intent
@@ -222,8 +224,9 @@ class KnownProfile:
 def explain(client: Redis, settings: Settings, text: str) -> KnownProfile:
     """Find a profile by what was typed, and return all that is known of it."""
     known = find_profile(client, settings, text)
-    known.quarantined = list(_quarantined(client, text))
-    digest = known.person.digest
+    digest, identity = known.person.digest, settings.delivery.identity
+    records = Quarantine(client).records()
+    known.quarantined = list(quarantined(client, records, identity, digest, text))
     known.requests = [one for one in read_requests(client) if digest in one.people]
     return known
 
@@ -385,10 +388,6 @@ def _answered(
             yield Moment(at_ms, "delivered", *where, one.delivered_us, detail)
 
 
-def _all_waiting(client: Redis, partitions: Sequence[PartitionKeys]) -> Iterator[WaitingEntry]:
-    return read_all_entries(client, find_streams(client, partitions))
-
-
 def _waiting(
     client: Redis, streams: Iterable[Stream], digests: frozenset[bytes], most: int
 ) -> tuple[list[WaitingEntry], bool]:
@@ -430,7 +429,7 @@ def _with_digest(client: Redis, settings: Settings, text: str, most: int) -> Kno
 def _with_field(client: Redis, settings: Settings, text: str, most: int) -> KnownPerson | None:
     """Find a profile by any field, in waiting deliveries and dead letters."""
     partitions = all_partitions(client, settings)
-    for entry in islice(_all_waiting(client, partitions), most):
+    for entry in islice(read_all_entries(client, find_streams(client, partitions)), most):
         if entry.header and _has(profile_of(entry), text):
             return KnownPerson(entry.header.digest, entry.stream.partition.number)
     for dead_letter in islice(find_dead_letters(client, partitions), most):
@@ -459,12 +458,26 @@ def _has(profile: Any, text: str) -> bool:
     return False
 
 
-def _quarantined(client: Redis, text: str) -> Iterator[QuarantineRecord]:
-    """Yield records of the quarantine that hold the text."""
+def quarantined(
+    client: Redis,
+    records: Iterable[QuarantineRecord],
+    identity: str,
+    digest: bytes,
+    text: str = "",
+) -> Iterator[QuarantineRecord]:
+    """Yield the newest records of the quarantine about a person, and those that hold the text."""
     quarantine = Quarantine(client)
     wanted = text.strip().casefold().encode()
-    newest = sorted(quarantine.records(), key=lambda record: -record.last_seen_ms)
+    newest = sorted(records, key=lambda record: -record.last_seen_ms)
     for record in newest[:MOST_RECORDS]:
-        content = quarantine.text(record.id)
-        if content and wanted in content.lower():
+        content = quarantine.text(record.id) or b""
+        if (wanted and wanted in content.lower()) or _digest_in(content, identity) == digest:
             yield record
+
+
+def _digest_in(content: bytes, identity: str) -> bytes | None:
+    """Return the digest of the person in a payload; None = it has none, or can't be read."""
+    try:
+        return digest_of(profile_key(opened(load(content))[0], identity))
+    except PayloadRefused:
+        return None

@@ -151,7 +151,7 @@ def values_of(value: Any) -> list[Any]:
 def events_of(payload: Any, rules: ReadingRules) -> Iterator[Event | Refused]:
     """Yield the events of one parsed payload."""
     try:
-        profile, change_time = _open(payload)
+        profile, change_time = opened(payload)
         entries = _entries(profile)
         if len(entries) > FEW_EVENTS:
             refuse_heavy(len(entries), len(text_of(profile)))
@@ -174,7 +174,7 @@ def is_timeless(value: Any) -> bool:
     if isinstance(value, list):
         return any(is_timeless(element) for element in value)
     try:
-        profile, change_time = _open(value)
+        profile, change_time = opened(value)
         entries = _entries(profile)
     except PayloadRefused:
         return False
@@ -202,7 +202,7 @@ def content_of(event: Event) -> bytes:
     return text_of(event.profile)
 
 
-def _open(payload: Any, *, within_cloud_event: bool = False) -> tuple[dict[str, Any], object]:
+def opened(payload: Any, *, within_cloud_event: bool = False) -> tuple[dict[str, Any], object]:
     """Return the profile that a payload carries, and the time of a change (None = it has none).
 
     The payload's own id is put into the profile, where that has none. A CloudEvent's `id` names the
@@ -226,7 +226,7 @@ def _open(payload: Any, *, within_cloud_event: bool = False) -> tuple[dict[str, 
             Refusal.UNREADABLE, f"`data` should be a profile, but is {_kind_of(profile)}."
         )
     if "specversion" in payload and not within_cloud_event:
-        profile, change_time = _open(profile, within_cloud_event=True)
+        profile, change_time = opened(profile, within_cloud_event=True)
         return profile, payload.get("time") if change_time is None else change_time
     meta = payload.get("meta")
     change_time = meta.get("timestamp") if isinstance(meta, dict) else None

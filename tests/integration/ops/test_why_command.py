@@ -107,6 +107,16 @@ def test_what_is_in_the_quarantine_is_found(relay, why):
     assert [moment["what"] for moment in found["timeline"]] == ["quarantined"]
     assert found["timeline"][0]["audience"] == "typo"
     assert found["known"]
+    assert found["verdict"].startswith("The last event (of typo) is in the quarantine: ")
+
+
+def test_of_whom_nothing_was_delivered_it_does_not_point_to_the_ledger(relay, why, sandbox, call):
+    sandbox.settings(error_shares={"503": 1.0})
+    relay.publish(payload("ann@example.com"))
+    relay.drain()
+    call(app, "discard", "--all", "--yes")
+
+    assert why("ann@example.com")["verdict"] == "Nothing waits. Nothing was delivered."
 
 
 def test_what_waits_says_why(relay, why, sandbox, call):

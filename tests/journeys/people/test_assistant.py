@@ -114,7 +114,7 @@ def test_nobody_on_the_machine_sees_of_whom_it_asks(world):
     looker.join()
 
     assert "delivered" in str(found)
-    assert any(b"segrelay.ops.entry" in line for line in seen)
+    assert any(b"segrelay.ops.main" in line for line in seen)
     assert not any(b"ann@example.com" in line for line in seen)
 
 

@@ -28,7 +28,7 @@ class Source:
 
 def fails(value):
     try:
-        value.value()
+        value()
     except RedisUnavailable:
         return True
     return False
@@ -59,7 +59,7 @@ def test_all_who_ask_at_once_share_one_reading(source, shared):
 
     def ask():
         begin.wait(5)
-        found.append(value.value())
+        found.append(value())
 
     threads = [Thread(target=ask) for _ in range(5)]
     for one in threads:
@@ -73,12 +73,12 @@ def test_all_who_ask_at_once_share_one_reading(source, shared):
 
 def test_nobody_waits_for_a_reading_that_takes_long(source, shared):
     value = shared()
-    first = value.value()
+    first = value()
     source.goes.clear()
     until(lambda: source.count > 1, 10)
 
     begun = time.monotonic()
-    again = value.value()
+    again = value()
 
     assert time.monotonic() - begun < 1
     assert again >= first
@@ -87,10 +87,10 @@ def test_nobody_waits_for_a_reading_that_takes_long(source, shared):
 def test_a_change_made_here_is_seen_at_once(shared):
     changes = [0.0]
     value = shared(60.0, changed_at=lambda: changes[0])
-    value.value()
+    value()
     changes[0] = time.time()
 
-    assert value.value() == 2
+    assert value() == 2
 
 
 def test_what_takes_long_is_read_less_often(source, shared):
@@ -98,14 +98,14 @@ def test_what_takes_long_is_read_less_often(source, shared):
     source.goes.clear()
     Thread(target=lambda: (time.sleep(0.2), source.goes.set())).start()
 
-    value.value()
+    value()
 
     assert 0.2 / 0.05 <= value.seconds <= 10, "on a busy machine it is not old for minutes"
 
 
 def test_a_reading_that_fails_is_told_to_the_next_who_asks_and_then_read_again(source, shared):
     value = shared()
-    value.value()
+    value()
     source.fails = True
 
     assert until(lambda: fails(value), 10)

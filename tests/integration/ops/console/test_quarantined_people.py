@@ -1,0 +1,34 @@
+"""People of whom only the quarantine knows."""
+
+import pytest
+
+from tests.integration.ops.relay import payload
+from tests.journeys.console.world import words
+
+
+@pytest.fixture(autouse=True)
+def quarantined(relay):
+    relay.configure(triggers="")
+    relay.publish(payload("ann@example.com", audience="typo", user_id="u-17"))
+    relay.publish(payload("", user_id="u-18"))
+
+
+def test_whoever_stands_in_the_quarantine_has_a_page(console):
+    found = console.post("/people", data={"person": "Ann@example.com"})
+
+    page = words(console.get(found.headers["location"]).text)
+
+    assert "Nothing is known" not in page
+    assert "quarantined typo" in page
+    assert "The last event (of typo) is in the quarantine" in page
+    assert "ann@" not in page
+
+
+def test_whoever_has_no_identity_there_is_found_as_a_record(console):
+    found = console.post("/people", data={"person": "u-18"})
+
+    assert "no_identity" in words(console.get(found.headers["location"]).text)
+
+
+def test_nothing_is_known_of_others(console):
+    assert console.post("/people", data={"person": "ben@example.com"}).status_code == 404

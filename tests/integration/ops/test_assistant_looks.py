@@ -1,0 +1,51 @@
+"""What an assistant is told, beside what the command prints."""
+
+import orjson
+import pytest
+
+from segrelay.ops.main import app
+from segrelay.ops.mcp.server import LOOKS, Tools
+from segrelay.worker.errors import UsageWrong
+from tests.integration.ops.relay import payload
+
+
+@pytest.fixture
+def given(relay, sandbox, call):
+    """Return the arguments of each look about a person who was delivered, died and was refused."""
+    sandbox.settings(poison="poisoned", poison_status=200)
+    relay.publish(payload("ann@example.com"), payload("ben@example.com", status="poisoned"))
+    relay.drain()
+    call(app, "pause", "vip-exit", "--reason", "a test")
+    (letter,) = orjson.loads(call(app, "dlq", "list", "--json").stdout)
+    return {
+        "why": {"profile": "ann@example.com"},
+        "dead_letters": {"audience": "vip", "limit": 5},
+        "dead_letter": {"id": letter["id"]},
+        "acts": {"what": "pause"},
+        "preview": {"payload": payload("eva@example.com")},
+    }
+
+
+CHANGING = {"problems", "status"}
+"""Looks with times of now in them."""
+
+
+@pytest.mark.parametrize("name", sorted(LOOKS))
+def test_a_look_tells_what_its_command_prints(name, given, call, capsys, tmp_path):
+    look, arguments = LOOKS[name], given.get(name, {})
+
+    told = orjson.loads(Tools(with_acts=False).call(name, arguments))
+
+    assert not capsys.readouterr().out
+    (tmp_path / "payload.json").write_bytes(orjson.dumps(arguments.get("payload")))
+    values = {**arguments, "payload": tmp_path / "payload.json"}
+    printed = orjson.loads(call(app, *look.words(values)).stdout)
+    if name in CHANGING:
+        told, printed = set(told), set(printed)
+    assert told == printed
+
+
+def test_a_wrong_value_is_refused_with_the_commands_words(given, call):
+    del given, call
+    with pytest.raises(UsageWrong, match="limit"):
+        Tools(with_acts=False).call("dead_letters", {"limit": "many"})
