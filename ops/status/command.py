@@ -14,11 +14,10 @@ import typer
 
 from segrelay.ops.state.opened import already_there, opened
 from segrelay.ops.state.waiting import times
-from segrelay.ops.status.alert_store import forget_failure
 from segrelay.ops.status.capacity import capacity_lines, read_capacity
 from segrelay.ops.status.health import problems_of, read_problems
 from segrelay.ops.status.pace import LOOKS, ProgressMeter
-from segrelay.ops.status.problems import ILL, HealthProblem, counted
+from segrelay.ops.status.problems import ILL, HealthProblem, OpenProblem, counted, forget_failure
 from segrelay.ops.status.screen import StatusScreen
 from segrelay.ops.status.standing import (
     Condition,
@@ -290,7 +289,7 @@ def status(
 
 def _test_messages(*, as_json: bool) -> None:
     """Send a test message to operate.notify.url."""
-    from segrelay.ops.status.alerts import TEST, post  # noqa: PLC0415 - needs an HTTP client
+    from segrelay.ops.status.alerts import post  # noqa: PLC0415 - needs an HTTP client
 
     settings = load_settings()
     notify = settings.operate.notify
@@ -302,7 +301,11 @@ def _test_messages(*, as_json: bool) -> None:
         raise ConfigurationInvalid(
             f'{settings.source.name} has no [operate.notify]; add it, with url = "env:NAME".'
         )
-    failure = post(TEST, notify, settings.operate.docs_url).failure
+    message = "this is a test: messages about problems arrive here"
+    test = HealthProblem("test", ILL, "", message, "segrelay status")
+    now_ms = round(time.time() * 1_000)
+    alert = OpenProblem(test, now_ms, now_ms)
+    failure = post("problem", alert, notify, settings.operate.docs_url).failure
     if as_json:
         print_json({"sent": not failure, "reason": failure})
     if not failure:

@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from segrelay.ops.state.waiting import times
-from segrelay.ops.status.alert_store import UNHEARD
 from segrelay.ops.status.lateness import (
     expiring,
     falling_behind,
@@ -29,6 +28,7 @@ from segrelay.ops.status.lateness import (
 from segrelay.ops.status.problems import (
     ATTENTION,
     ILL,
+    UNHEARD,
     HealthProblem,
     ProblemSeverity,
     counted,

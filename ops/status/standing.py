@@ -43,7 +43,7 @@ from segrelay.ops.state.waiting import (
     state_of,
     times,
 )
-from segrelay.ops.status.alert_store import AlertFailure, read_failure
+from segrelay.ops.status.problems import AlertFailure, read_failure
 from segrelay.ops.status.totals import Counts, LaneWait, Requests, Totals, add_up, largest_first
 from segrelay.producer.backfill.jobs import Job, JobStore
 from segrelay.producer.backfill.watches import WatchState, WatchStore

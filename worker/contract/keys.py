@@ -34,9 +34,8 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | `{segrelay}:progress` | list | JSON of counts and times, newest first, for an hour |
 | `{segrelay}:progress:lock` | hash | a sample of it was taken lately: see `lock_turn.lua` |
 | `{segrelay}:receiver` | hash | what the receivers answered, see `contract.receivers` |
-| `{segrelay}:alerts` | hash | problems that were announced, see `alerts_observe.lua`; |
-| | | `failing`: why messages are not taken; and the lock of who sends |
-| `{segrelay}:alerts:outbox` | hash | number → JSON: a message to people that is still to be sent |
+| `{segrelay}:alerts` | hash | `open`: JSON of the open problems by name and subject; `failing`: |
+| | | why messages are not taken; and the lock of who sends |
 | `{segrelay}:alerts:lock` | hash | the problems were looked at lately: see `lock_turn.lua` |
 | `{segrelay}:requests` | stream | requests to the receiver: ids, counts, people (digests); capped |
 | `{segrelay}:acts` | stream | JSON of what people did, see `contract.redis.acts`, capped |
@@ -153,7 +152,6 @@ PROGRESS: Final = "{segrelay}:progress"
 PROGRESS_LOCK: Final = "{segrelay}:progress:lock"
 RECEIVER: Final = "{segrelay}:receiver"
 ALERTS: Final = "{segrelay}:alerts"
-ALERTS_OUTBOX: Final = "{segrelay}:alerts:outbox"
 ALERTS_LOCK: Final = "{segrelay}:alerts:lock"
 REQUESTS: Final = "{segrelay}:requests"
 ACTS: Final = "{segrelay}:acts"

@@ -1,26 +1,37 @@
-"""What a process beside deliveries does about messages."""
+"""How processes agree on who sends messages, and what each machine does while Redis is away."""
 
 import threading
 import time
 from contextlib import closing
+from dataclasses import replace
+from itertools import pairwise
 
+import orjson
 import pytest
 from structlog.testing import capture_logs
 
-from segrelay.ops.status.alert_store import SENT, AlertStore
-from segrelay.ops.status.alerts import Announcer, OutageAnnouncer, start_announcer
-from segrelay.ops.status.problems import ILL, HealthProblem
+from segrelay.ops.status.alerts import Announcer, start_announcer
+from segrelay.ops.status.problems import (
+    ILL,
+    OPEN,
+    AlertTable,
+    HealthProblem,
+    OpenProblem,
+    read_failure,
+)
 from segrelay.ops.status.standing import WatchedFile
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.processes import WORKER, Process
+from segrelay.worker.contract.processes import WORKER, Process, tell_seen
 from segrelay.worker.contract.redis.connection import connect, now_us
 from segrelay.worker.contract.settings import NotifySettings, Secret, load_settings
+from segrelay.worker.contract.triggers import Pause, field_of, set_pause
 from tests.configuration import configuration, endpoint, table, trigger
 from tests.journeys.endpoint import Endpoint
+from tests.waiting import until
 
 
 def settings_with(tmp_path, *tables):
-    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates").mkdir(exist_ok=True)
     (tmp_path / "templates" / "any.jsonnet").write_text("{}")
     path = tmp_path / "segrelay.toml"
     path.write_text(configuration(endpoint("one"), trigger("vip", destination="one"), *tables))
@@ -56,16 +67,64 @@ def client(redis_url):
 def announcer_of(client, settings, address):
     notify = NotifySettings(url=Secret("env:CHAT_URL", address), after_seconds=0.0)
     operate = settings.operate.model_copy(update={"notify": notify})
-    settings = settings.model_copy(update={"operate": operate})
-    outage = OutageAnnouncer(
-        lambda *_: SENT, lambda: True, lambda: None, 5.0, now_seconds=lambda: 0.0, now_ms=lambda: 0
-    )
-    file = WatchedFile(settings, may_change=False)
-    return Announcer(client, file, AlertStore(client, notify), outage)
+    file = WatchedFile(settings.model_copy(update={"operate": operate}), may_change=False)
+    return Announcer(client, file, notify, AlertTable(notify, least_ms=5_000))
+
+
+def pause_the_trigger(client):
+    """Make an ill problem: a trigger that a person has paused."""
+    tell_seen(client, WORKER)
+    set_pause(client, field_of("trigger", "vip"), Pause("too many", "ops"))
+
+
+def look_again(client):
+    """Let it be a process' turn to look."""
+    client.delete(keys.ALERTS_LOCK)
+
+
+def open_problems(client):
+    return orjson.loads(client.hget(keys.ALERTS, OPEN) or b"{}")
+
+
+def test_many_processes_tell_a_problem_once(tmp_path, client):
+    settings = settings_with(tmp_path)
+    pause_the_trigger(client)
+    with Endpoint(lambda _: (200, {})) as chat:
+        processes = [announcer_of(client, settings, chat.url) for _ in range(3)]
+        for one in processes * 2:
+            look_again(client)
+            one.round()
+
+        assert [came.body["problem"]["name"] for came, _ in chat.came] == ["trigger_paused"]
+
+
+def test_nobody_sends_while_another_process_does(tmp_path, client):
+    settings = settings_with(tmp_path)
+    pause_the_trigger(client)
+    is_asked, may_answer = threading.Event(), threading.Event()
+
+    def answer(_):
+        is_asked.set()
+        may_answer.wait(20)
+        return 200, {}
+
+    with Endpoint(answer) as chat:
+        first, second = (announcer_of(client, settings, chat.url) for _ in range(2))
+        thread = threading.Thread(target=first.round)
+        thread.start()
+        assert is_asked.wait(20)
+
+        look_again(client)
+        second.round()
+        may_answer.set()
+        thread.join(20)
+
+        assert len(chat.came) == 1
 
 
 def test_a_process_that_ends_finishes_the_message_that_it_sends(tmp_path, client):
-    """Else it would be claimed by nobody who lives, and come a minute late."""
+    settings = settings_with(tmp_path)
+    pause_the_trigger(client)
     is_asked = threading.Event()
 
     def answer(_):
@@ -74,22 +133,59 @@ def test_a_process_that_ends_finishes_the_message_that_it_sends(tmp_path, client
         return 200, {}
 
     with Endpoint(answer) as chat:
-        announcer = announcer_of(client, settings_with(tmp_path), chat.url)
-        names = ("redis_full", "no_worker")
-        announcer.store.observe(
-            [HealthProblem(name, ILL, "", "why", "do") for name in names], 1_000
-        )
-        thread = threading.Thread(target=announcer.round)
-        thread.start()
+        announcer = announcer_of(client, settings, chat.url)
+        threading.Thread(target=announcer.run, daemon=True).start()
         assert is_asked.wait(20)
 
         announcer.end()
 
-        left = client.hvals(keys.ALERTS_OUTBOX)
-        assert any(b"no_worker" in each for each in left)
-        assert not any(b'"token"' in each for each in left), "nobody has claimed it"
-        thread.join(20)
-        assert len(chat.came) == 1
+        assert open_problems(client)["trigger_paused|vip"]["told_ms"] > 0
+        assert not client.hexists(keys.ALERTS, "lock")
+
+
+def test_why_messages_are_not_taken_is_known_until_one_is(tmp_path, client):
+    settings = settings_with(tmp_path)
+    pause_the_trigger(client)
+    status = [404]
+    with Endpoint(lambda _: (status[0], {})) as chat:
+        announcer = announcer_of(client, settings, chat.url)
+        announcer.round()
+        assert read_failure(client).reason == "it answered 404"
+        status[0] = 200
+
+        def is_taken():
+            look_again(client)
+            announcer.round()
+            return read_failure(client) is None
+
+        until(is_taken, 20)
+
+
+def test_a_full_redis_still_announces(tmp_path, client):
+    settings = settings_with(tmp_path)
+    pause_the_trigger(client)
+    with Endpoint(lambda _: (200, {})) as chat:
+        client.config_set("maxmemory", 1)
+        try:
+            announcer_of(client, settings, chat.url).round()
+        finally:
+            client.config_set("maxmemory", 0)
+
+        assert "redis_full" in {came.body["problem"]["name"] for came, _ in chat.came}
+
+
+def test_an_entry_that_cannot_be_read_is_left_out(tmp_path, client):
+    settings = settings_with(tmp_path)
+    pause_the_trigger(client)
+    problem = HealthProblem("job_failed", ILL, "nightly", "it broke off", "segrelay status")
+    known = orjson.loads(orjson.dumps(OpenProblem(problem, 1_000, 1_000, told_ms=1_000)))
+    entries = {"job_failed|nightly": known | {"newer": 1}, "cut|": "?"}
+    client.hset(keys.ALERTS, OPEN, orjson.dumps(entries))
+    with Endpoint(lambda _: (200, {})) as chat:
+        announcer_of(client, settings, chat.url).round()
+
+        told = {(came.body["event"], came.body["problem"]["name"]) for came, _ in chat.came}
+        assert told == {("problem_over", "job_failed"), ("problem", "trigger_paused")}
 
 
 def test_a_process_with_an_older_configuration_leaves_it_to_the_others_to_judge(tmp_path, client):
@@ -99,8 +195,67 @@ def test_a_process_with_an_older_configuration_leaves_it_to_the_others_to_judge(
     client.zadd(keys.PROCESSES, {worker.dumps(): now_us(client)})
     with Endpoint(lambda _: (200, {})) as chat:
         announcer_of(client, older, chat.url).round()
-        assert not client.hexists(keys.ALERTS, "observed")
+        assert not client.hexists(keys.ALERTS, OPEN)
 
-        client.delete(keys.ALERTS_LOCK)
+        look_again(client)
         announcer_of(client, newer, chat.url).round()
-        assert client.hexists(keys.ALERTS, "observed")
+        assert client.hexists(keys.ALERTS, OPEN)
+
+
+WHY = "Redis at 127.0.0.1:6379 can't be reached."
+
+
+def pass_time(seconds, *processes, failure=""):
+    """Let the processes of a machine look, as if time had passed since their last look."""
+    for one in processes:
+        shifted = {
+            key: replace(
+                entry,
+                since_ms=entry.since_ms - 1_000 * seconds,
+                seen_ms=entry.seen_ms - 1_000 * seconds,
+            )
+            for key, entry in one.outage.problems.items()
+        }
+        one.outage.problems = shifted
+        one.look_for_redis(failure)
+
+
+def test_one_of_the_processes_of_a_machine_tells_of_an_outage_and_its_end(tmp_path, client):
+    settings = settings_with(tmp_path)
+    with Endpoint(lambda _: (200, {})) as chat:
+        processes = [announcer_of(client, settings, chat.url) for _ in range(3)]
+        pass_time(0, *processes, failure=WHY)
+        pass_time(4, *processes, failure=WHY)
+        assert chat.came == []
+        pass_time(2, *processes, failure=WHY)
+        pass_time(2, *processes, failure=WHY)
+        pass_time(2, *processes)
+        pass_time(12, *processes)
+
+        assert [came.body["event"] for came, _ in chat.came] == ["problem", "problem_over"]
+
+
+def test_another_process_goes_on_after_the_one_that_told_it_is_gone(tmp_path, client):
+    settings = settings_with(tmp_path)
+    with Endpoint(lambda _: (200, {})) as chat:
+        first, second = (announcer_of(client, settings, chat.url) for _ in range(2))
+        for _ in range(2):
+            pass_time(6, first, second, failure=WHY)
+        first._unlock()  # as the end of its process does
+        pass_time(6, second, failure=WHY)
+        pass_time(2, second)
+        pass_time(12, second)
+
+        events = [came.body["event"] for came, _ in chat.came]
+        assert events == ["problem", "problem", "problem_over"]
+
+
+def test_without_a_file_to_lock_it_is_told_all_the_same(tmp_path, client):
+    settings = settings_with(tmp_path)
+    settings.source.unlink()
+    with Endpoint(lambda _: (200, {})) as chat:
+        one = announcer_of(client, settings, chat.url)
+        for before, _ in pairwise(range(3)):
+            pass_time(6 * before, one, failure=WHY)
+
+        assert [came.body["problem"]["name"] for came, _ in chat.came] == ["redis_unreachable"]

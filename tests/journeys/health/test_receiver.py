@@ -26,7 +26,7 @@ def test_requests_that_are_too_large_are_told_until_the_limit_is_raised(
         assert "max_bytes" in ill_of(rig, "receiver_too_large")["command"]
         channel.announced("receiver_too_large", "problem")
         # A sender that is killed before it noted that would leave the message to be sent again.
-        until(lambda: not rig.client.hlen(keys.ALERTS_OUTBOX))
+        until(lambda: b'told_ms":0' not in rig.client.hget(keys.ALERTS, "open"))
 
         kill_group(process)
         source = rig.settings.source

@@ -12,9 +12,8 @@ from segrelay.ops.state.identity_changes import RenamedPeople
 from segrelay.ops.state.partitions import NumberChange
 from segrelay.ops.state.read_backs import MissingAttribute, ReadBacks
 from segrelay.ops.state.retention import JOBS, LETTERS, RECORDS, Expiring, RetentionStanding
-from segrelay.ops.status.alert_store import AlertFailure
 from segrelay.ops.status.health import problems_of
-from segrelay.ops.status.problems import ATTENTION, ILL, HealthProblem
+from segrelay.ops.status.problems import ATTENTION, ILL, AlertFailure, HealthProblem
 from segrelay.ops.status.standing import (
     Condition,
     DestinationStanding,

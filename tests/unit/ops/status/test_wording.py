@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from segrelay.ops.status.alert_store import Alert
 from segrelay.ops.status.alerts import body_of
-from segrelay.ops.status.problems import ILL, HealthProblem
+from segrelay.ops.status.problems import ILL, HealthProblem, OpenProblem
 from segrelay.worker.contract.settings import NotifySettings, Secret
 
 PROBLEM = HealthProblem(
@@ -17,8 +16,8 @@ PROBLEM = HealthProblem(
     "segrelay resume vip",
     1_793_527_200_000,
 )
-BEGIN = Alert("begin", at_ms=61_000, first_ms=1_000, is_restless=False, problem=PROBLEM)
-END = Alert("end", at_ms=601_000, first_ms=1_000, is_restless=False, problem=PROBLEM)
+BEGIN = ("problem", OpenProblem(PROBLEM, since_ms=1_000, seen_ms=61_000))
+END = ("problem_over", OpenProblem(PROBLEM, since_ms=1_000, seen_ms=601_000))
 
 
 def settings(**keys):
@@ -26,7 +25,7 @@ def settings(**keys):
 
 
 def test_slack_gets_one_text_whose_signs_are_escaped():
-    body = body_of(BEGIN, settings(format="slack", name="production"))
+    body = body_of(*BEGIN, settings(format="slack", name="production"))
 
     assert body == {
         "text": "*segrelay (production): ill: trigger_paused vip*\n"
@@ -35,13 +34,13 @@ def test_slack_gets_one_text_whose_signs_are_escaped():
 
 
 def test_a_question_ends_with_its_own_mark():
-    asked = replace(BEGIN, problem=replace(PROBLEM, message="Was it changed?"))
+    asked = OpenProblem(replace(PROBLEM, message="Was it changed?"), 1, 1)
 
-    assert body_of(asked, settings())["text"].splitlines()[1] == "Was it changed?"
+    assert body_of("problem", asked, settings())["text"].splitlines()[1] == "Was it changed?"
 
 
 def test_teams_gets_an_adaptive_card():
-    (attachment,) = body_of(BEGIN, settings(format="teams"))["attachments"]
+    (attachment,) = body_of(*BEGIN, settings(format="teams"))["attachments"]
 
     assert attachment["contentType"] == "application/vnd.microsoft.card.adaptive"
     texts = [block["text"] for block in attachment["content"]["body"]]
@@ -50,7 +49,7 @@ def test_teams_gets_an_adaptive_card():
 
 
 def test_a_program_gets_the_problem_as_status_has_it():
-    body = body_of(BEGIN, settings(name="production"))
+    body = body_of(*BEGIN, settings(name="production"))
 
     assert body["event"] == "problem"
     assert body["problem"] == PROBLEM.document()
@@ -58,7 +57,7 @@ def test_a_program_gets_the_problem_as_status_has_it():
 
 
 def test_the_end_says_how_long_it_lasted_and_what_it_was():
-    body = body_of(END, settings())
+    body = body_of(*END, settings())
 
     assert body["event"] == "problem_over"
     assert "over: trigger_paused vip" in body["text"]
@@ -67,25 +66,13 @@ def test_the_end_says_how_long_it_lasted_and_what_it_was():
 
 @pytest.mark.parametrize("kind", ["slack", "teams", "json"])
 def test_what_a_terminal_would_obey_is_written_as_its_escape(kind):
-    alert = Alert("begin", 1, 1, False, replace(PROBLEM, message="red \x1b[31m"))
+    alert = OpenProblem(replace(PROBLEM, message="red \x1b[31m"), 1, 1)
 
-    assert "\x1b" not in str(body_of(alert, settings(format=kind)).get("text", ""))
-
-
-def test_one_that_comes_and_goes_says_so():
-    alert = Alert("begin", 1, 1, True, PROBLEM)
-
-    assert "It comes and goes" in body_of(alert, settings())["text"]
-
-
-def test_the_end_of_one_that_came_and_went_does_not_say_that_it_lasted():
-    text = body_of(replace(END, is_restless=True), settings())["text"]
-
-    assert "It came and went for 10 minutes. It was: everything dies" in text
+    assert "\x1b" not in str(body_of("problem", alert, settings(format=kind)).get("text", ""))
 
 
 def test_a_reminder_says_how_long_it_has_lasted():
-    body = body_of(Alert("reminder", 3_661_000, 61_000, False, PROBLEM), settings())
+    body = body_of("problem_lasts", OpenProblem(PROBLEM, 61_000, 3_661_000), settings())
 
     assert body["event"] == "problem_lasts"
     assert body["text"].startswith("segrelay: still ill: trigger_paused vip\nIt has lasted 60 min")
@@ -96,6 +83,6 @@ def test_a_message_links_to_its_entry_where_the_documentation_has_an_address(kin
     link = "https://docs.example.com/operating.md#trigger_paused"
     documentation = "https://docs.example.com/operating.md"
 
-    assert link in str(body_of(BEGIN, settings(format=kind), documentation))
-    assert link not in str(body_of(END, settings(format=kind), documentation))
-    assert "#trigger_paused" not in str(body_of(BEGIN, settings(format=kind)))
+    assert link in str(body_of(*BEGIN, settings(format=kind), documentation))
+    assert link not in str(body_of(*END, settings(format=kind), documentation))
+    assert "#trigger_paused" not in str(body_of(*BEGIN, settings(format=kind)))
