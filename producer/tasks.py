@@ -86,7 +86,7 @@ def do_background_job(
     """Do one step of a background job in the node's turn; return the result line."""
     more = False
     try:
-        with node.turn() as turn:
+        with node.turn(background_job) as turn:
             if turn is None:
                 return ResultLine(NO_TURN)
             _, name, destination_id = background_job

@@ -184,7 +184,7 @@ class Turn(Protocol):
     """The permission to do one background job."""
 
     def is_over(self) -> bool:
-        """Say whether the job should end: the node was told to stop, or a drain waits."""
+        """Say whether the job should end: the node was told to stop, or live work waits."""
 
 
 class Turns(Hashable, Protocol):
@@ -192,8 +192,8 @@ class Turns(Hashable, Protocol):
 
     settings: Settings
 
-    def turn(self) -> AbstractContextManager[Turn | None]:
-        """Return the node's turn for background jobs; None if it is taken, or no permit is free."""
+    def turn(self, background_job: BackgroundJob) -> AbstractContextManager[Turn | None]:
+        """Return the node's turn for a background job; None if the job has to wait for it."""
 
     def wake(self, background_jobs: Iterable[BackgroundJob]) -> Any:
         """Send messages for background jobs; for those that get lost the sweep sends others."""

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Final, NoReturn
@@ -235,29 +235,29 @@ class Edge:
         return sweep
 
     @contextlib.contextmanager
-    def turn(self) -> Iterator[Turn | None]:
-        """Yield this node's turn for a background job, or None if it is not free; see `Turns`.
+    def turn(self, background_job: BackgroundJob) -> Iterator[Turn | None]:
+        """Yield this node's turn for a background job; None if it has to wait for it.
 
-        When the turn ends, a drain that waits for the permit is woken.
+        Whoever gives a permit back wakes what waits for it.
         """
         assert self.node is not None
         permit = self.node.permits.take_for_background_job()
         if permit is None:
+            self.node.waiting.add(background_job)
             yield None
             return
-        with (
-            permit,
-            listening(self.node.board) as stop,
-            node_turn(self.settings, self.node, stop) as turn,
-        ):
-            yield turn
-        waiting = self.node.waiting.next_after(WakeUp(BACKFILL, "", 0))
-        if waiting:
-            self.waker.wake([waiting])
+        broker = connect(resolve_broker_url(self.settings.redis), timeout_seconds=_TIMEOUT_SECONDS)
+        try:
+            with permit, closing(broker), listening(self.node.board) as stop:
+                yield NodeTurn(self.node, stop, broker)
+        finally:
+            waiting = self.node.waiting.next_after(WakeUp(BACKFILL, "", 0))
+            if waiting:
+                self.waker.wake([waiting])
 
     def wake(self, background_jobs: Iterable[BackgroundJob]) -> None:
         """Send messages for background jobs."""
-        self.waker.wake_background_jobs(background_jobs)
+        self.waker.wake(background_jobs)
 
     def tell_to_stop(self, **_: Any) -> None:
         """Tell all drains of this node; called within a signal's handler."""
@@ -317,14 +317,6 @@ def _set_up_logging(loglevel: int, logfile: str | None, **_: Any) -> None:
 _TIMEOUT_SECONDS: Final = 1.0
 
 
-@contextmanager
-def node_turn(settings: Settings, node: NodeMemory, stop: Stop) -> Iterator[NodeTurn]:
-    """Yield the turn of one background job."""
-    url = resolve_broker_url(settings.redis)
-    with closing(connect(url, timeout_seconds=_TIMEOUT_SECONDS)) as broker:
-        yield NodeTurn(node, stop, broker)
-
-
 @dataclass(frozen=True, slots=True)
 class NodeTurn:
     """The turn of one background job in a node; see `segrelay.worker.contract.celery.Turn`."""
@@ -334,8 +326,8 @@ class NodeTurn:
     broker: Redis
 
     def is_over(self) -> bool:
-        """Say whether the background job should end, because the node stops or a drain waits."""
-        return self.stop.is_told or self.node.waiting.holds_any() or self._live_is_queued()
+        """Say whether the job should end its step, because the node stops or live work waits."""
+        return self.stop.is_told or self.node.waiting.holds_live() or self._live_is_queued()
 
     def _live_is_queued(self) -> bool:
         try:

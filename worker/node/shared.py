@@ -8,7 +8,7 @@ file. One process always stays free for other destinations: of any one, a drain 
 are processes. Of the backfill lane two less again, but two at least, so that live work finds a
 permit of its destination free; and while live calls come, a third one less, so that a live call
 does not wait for those before it, and fewer drains of a backfill compete for the processors. A node
-does one background job at a time, instead of a drain of the backfill lane.
+does one background job at a time, with a permit of the backfill lane.
 
 **The board** has the time of a warm shutdown, which the parent writes; every drain of the node sees
 it, also one that begins later. SIGTERM may reach a child directly, e.g. where a supervisor ends a
@@ -18,9 +18,9 @@ the process at once, in the middle of a request, and replaces what was set befor
 **Live calls** are counted as they come, so that the drain that holds the partition hears of them
 at once.
 
-**Calls** that found no free permit wait in the order in which they came. A drain that gives its
-permit back first sends the next of them to Celery again, and only then wakes its own partition:
-else one busy partition would keep all others waiting.
+**Calls** for drains and background jobs that found no free permit wait in the order in which they
+came. Whoever gives a permit back first sends the next of them to Celery again, and only then wakes
+its own partition or job: else one busy partition would keep all others waiting.
 """
 
 from __future__ import annotations
@@ -35,13 +35,14 @@ import tempfile
 import threading
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 from segrelay.worker.adapters.redis.lease import boottime_seconds
 from segrelay.worker.batch.send import Stop
+from segrelay.worker.contract.celery import BackgroundJob
 from segrelay.worker.contract.redis.instance import KnownInstances
 from segrelay.worker.contract.words import BACKFILL, LIVE
 from segrelay.worker.core.rounds import WakeUp
@@ -215,6 +216,13 @@ class Permits:
             offsets.append(offset)
         return permit
 
+    def background_job_runs(self) -> bool:
+        """Say whether another process of the node does a background job."""
+        permit = self._take([(len(self._kinds) + 2, 1)])
+        if permit:
+            permit.__exit__()
+        return permit is None
+
     def are_free(self) -> bool:
         """Say whether no process of the node drains; not to be asked by one that does."""
         for kind in range(1, len(self._kinds) + 2):
@@ -237,6 +245,7 @@ class Permits:
         return None
 
 
+Call = WakeUp | BackgroundJob
 _MOST: Final = 10_000
 """The largest number of calls that are kept; for a lost one, the sweep sends another."""
 
@@ -251,42 +260,50 @@ class WaitingCalls:
     def __init__(self, descriptor: int | None = None) -> None:
         self._descriptor = unnamed_file() if descriptor is None else descriptor
 
-    def add(self, call: WakeUp) -> None:
+    def add(self, call: Call) -> None:
         """Put a call at the end, if it does not wait already."""
         with self._all() as calls:
             if call not in calls and len(calls) < _MOST:
                 calls.append(call)
 
-    def next_after(self, freed: WakeUp) -> WakeUp | None:
-        """Take the first call that can use the permits of the ended drain; live calls first."""
+    def next_after(
+        self, freed: WakeUp, *, job_runs: Callable[[], bool] = lambda: False
+    ) -> Call | None:
+        """Take the first call that can use the permits of the ended drain; live calls first.
+
+        Args:
+            freed: The drain, or any of the backfill lane after a background job.
+            job_runs: A function that says whether the node does a background job meanwhile.
+        """
         with self._all() as calls:
-            fitting = [call for call in calls if _fits(call, freed)]
+            fitting = [
+                call
+                for call in calls
+                if (call[0] == freed.queue == BACKFILL or call[1] == freed.destination)
+                or (isinstance(call, BackgroundJob) and freed.queue == BACKFILL and not job_runs())
+            ]
             if not fitting:
                 return None
-            found = min(fitting, key=lambda call: call.queue != LIVE)
+            found = min(fitting, key=lambda call: call[0] != LIVE)
             calls.remove(found)
             return found
 
     def next_live(self, destination: str) -> WakeUp | None:
         """Take the first live call of a destination."""
         with self._all() as calls:
-            found = next((c for c in calls if c[:2] == (LIVE, destination)), None)
-            if found:
-                calls.remove(found)
-            return found
-
-    def holds_any(self) -> bool:
-        """Say whether any call waits."""
-        with self._all() as calls:
-            return bool(calls)
+            for call in calls:
+                if isinstance(call, WakeUp) and call[:2] == (LIVE, destination):
+                    calls.remove(call)
+                    return call
+        return None
 
     def holds_live(self) -> bool:
         """Say whether a live call waits."""
         with self._all() as calls:
-            return any(call.queue == LIVE for call in calls)
+            return any(call[0] == LIVE for call in calls)
 
     @contextmanager
-    def _all(self) -> Iterator[list[WakeUp]]:
+    def _all(self) -> Iterator[list[Call]]:
         with locked(self._descriptor):
             lines = read_all(self._descriptor).splitlines()
             calls = [call for line in lines if (call := _parsed(line))]
@@ -296,18 +313,16 @@ class WaitingCalls:
                 write_all(self._descriptor, "".join(map(_written, calls)))
 
 
-def _fits(call: WakeUp, freed: WakeUp) -> bool:
-    return call.destination == freed.destination or call.queue == freed.queue == BACKFILL
+def _written(call: Call) -> str:
+    return " ".join(map(str, call)) + "\n"
 
 
-def _written(call: WakeUp) -> str:
-    return f"{call.queue} {call.destination} {call.partition}\n"
-
-
-def _parsed(line: str) -> WakeUp | None:
+def _parsed(line: str) -> Call | None:
     match line.split(" "):
-        case [queue, destination, partition] if partition.isdecimal():
+        case [("live" | "backfill") as queue, destination, partition] if partition.isdecimal():
             return WakeUp(queue, destination, int(partition))
+        case [task, name, destination_id] if task.startswith("segrelay."):
+            return BackgroundJob(task, name, destination_id)
         case _:
             return None
 

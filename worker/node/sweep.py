@@ -18,7 +18,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -49,7 +49,7 @@ from segrelay.worker.contract.settings.http import TemplateChoice
 from segrelay.worker.contract.words import LIVE
 from segrelay.worker.core.rounds import Rounds, Sight, WakeUp
 from segrelay.worker.errors import RedisUnavailable
-from segrelay.worker.node.shared import Board, NodeMemory
+from segrelay.worker.node.shared import Board, Call, NodeMemory
 from segrelay.worker.node.waking import NodeWaker
 
 EVERY_SECONDS: Final = 1.0
@@ -104,22 +104,20 @@ class Sweep:
     """Wakes forgotten partitions and background jobs, and notices if no drain begins.
 
     Args:
-        ring_errands: Sends messages for background jobs.
         note_progress: Keeps a sample of what was done, if none was kept lately.
         remove_lapsed: Removes some ledgers that have lapsed.
         queued: Returns how many messages wait in the broker.
-        wake: Sends messages for calls.
+        wake: Sends messages for drains and background jobs.
         has_idle_process: A function that says whether this node has one now.
     """
 
     survey: Survey
     queued: Callable[[], int]
-    wake: Callable[[list[WakeUp]], Any]
+    wake: Callable[[Sequence[Call]], Any]
     has_idle_process: Callable[[], bool]
     board: Board
     presence: Presence
     schedule: Schedule
-    wake_background_jobs: Callable[[list[BackgroundJob]], Any]
     note_progress: Callable[[], None] = lambda: None
     remove_lapsed: Callable[[], object] = lambda: None
     silence_seconds: float = SILENCE_SECONDS
@@ -160,7 +158,7 @@ class Sweep:
             self.wake(calls)
         background_jobs = self.schedule.due()
         if background_jobs:
-            self.wake_background_jobs(background_jobs)
+            self.wake(background_jobs)
         self.remove_lapsed()
 
     def _is_broken(self, now: float) -> bool:
@@ -305,7 +303,6 @@ def sweep_of(settings: Settings, node: NodeMemory, waker: NodeWaker, pool: Any) 
         queued=lambda: queue_length(broker),
         wake=waker.wake,
         schedule=RedisSchedule(client, settings),
-        wake_background_jobs=waker.wake_background_jobs,
         note_progress=RedisProgress(client, settings, node.stopped.read).note,
         remove_lapsed=RedisLapsing(client, settings).step,
         has_idle_process=lambda: len(worker_state.active_requests) < pool.num_processes,

@@ -247,5 +247,6 @@ class DrainTask:
 
     def _hand_over(self, call: WakeUp, again: list[WakeUp]) -> None:
         """Wake the first call that waited for the permit, and only then for this partition."""
-        waiting = self.node.waiting.next_after(call)
+        job_runs = self.node.permits.background_job_runs
+        waiting = self.node.waiting.next_after(call, job_runs=job_runs)
         self.waker.wake([*([waiting] if waiting else []), *again])

@@ -22,8 +22,8 @@ from segrelay.worker.contract.celery import (
 from segrelay.worker.contract.redis.client import Redis, RedisError
 from segrelay.worker.contract.redis.connection import connect, resolve_broker_url
 from segrelay.worker.contract.settings import Settings
-from segrelay.worker.core.rounds import WakeUp
 from segrelay.worker.errors import RedisUnavailable
+from segrelay.worker.node.shared import Call
 
 LOG: Final = structlog.get_logger()
 
@@ -36,23 +36,18 @@ class NodeWaker:
         self._client: Redis | None = None
         self._pid = 0
 
-    def wake(self, calls: Iterable[WakeUp]) -> None:
-        """Send messages for drains, all of them in one round trip."""
-        ids = self._settings.redis.ids
-        self._send(
-            drain_message(ids.partition(call.destination, call.partition), call.queue)
-            for call in calls
-        )
-
-    def wake_background_jobs(self, background_jobs: Iterable[BackgroundJob]) -> None:
-        """Send messages for background jobs, behind all live work."""
-        self._send(map(background_job_message, background_jobs))
-
-    def _send(self, messages: Iterable[Message]) -> None:
+    def wake(self, calls: Iterable[Call]) -> None:
+        """Send messages for drains and background jobs, all of them in one round trip."""
         try:
-            send_messages(self._connected(), messages)
+            send_messages(self._connected(), map(self._message, calls))
         except (RedisUnavailable, RedisError) as error:
             LOG.debug("wakeup.failed", error=type(error).__name__)
+
+    def _message(self, call: Call) -> Message:
+        if isinstance(call, BackgroundJob):
+            return background_job_message(call)
+        ids = self._settings.redis.ids
+        return drain_message(ids.partition(call.destination, call.partition), call.queue)
 
     def _connected(self) -> Redis:
         if self._client is None or self._pid != os.getpid():

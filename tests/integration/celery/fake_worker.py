@@ -65,7 +65,7 @@ class FakeDrains:
             self._client.rpush("drained", json.dumps(row))
         except redis.RedisError as error:
             raise RedisUnavailable("Redis is not there.") from error
-        return Tally(delivered=1, requests=1), "live" if BEHAVIOUR.get("again") else ""
+        return Tally(delivered=1, requests=1), BEHAVIOUR.get("again", "")
 
     def _clear_wakeup(self, destination: str, partition: int) -> None:
         try:

@@ -7,7 +7,8 @@ import time
 from collections import Counter
 from functools import partial
 
-from segrelay.worker.contract.celery import QUEUES
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.celery import QUEUES, RETENTION_TASK, queue_name
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.core.rounds import WakeUp
 from tests.integration.celery.nodes import Node, live, send
@@ -54,6 +55,19 @@ def test_live_messages_are_taken_before_backfill(configuration, broker, app):
     assert destinations[1:7].count("two") >= 5
 
 
+def test_a_background_job_gets_its_turn_while_drains_of_backfills_take_all_permits(
+    configuration, broker, app
+):
+    busy = {"seconds": 1, "again": "backfill"}
+    with Node(configuration, "--concurrency=3", behaviour=busy) as node:
+        send(app, *(WakeUp("backfill", name, p) for name in ("one", "two") for p in range(6)))
+        until(lambda: len(node.events("drain.began")) >= 4)
+
+        app.send_task(RETENTION_TASK, args=["retention", ""], queue=queue_name("backfill"))
+
+        until(lambda: broker.client.hexists(keys.RETENTION, "next"), allowed(15))
+
+
 def test_one_process_stays_free_of_any_one_destination(configuration, broker, app):
     with Node(configuration, "--concurrency=3", behaviour={"seconds": patient(0.5)}) as node:
         send(app, *live("one", *range(6)))
@@ -69,7 +83,7 @@ def test_one_process_stays_free_of_any_one_destination(configuration, broker, ap
 
 
 def test_all_partitions_of_a_busy_destination_get_their_turn(configuration, broker, app):
-    with Node(configuration, "--concurrency=3", behaviour={"seconds": 0.1, "again": True}):
+    with Node(configuration, "--concurrency=3", behaviour={"seconds": 0.1, "again": "live"}):
         send(app, *live("one", *range(8)))
         until(lambda: len(broker.drained()) >= 48)
 
@@ -144,7 +158,7 @@ def test_a_drain_that_hangs_is_ended(configuration, broker, app):
 
 
 def test_told_to_stop_it_ends_within_5_seconds_with_code_0(configuration, broker, app):
-    with Node(configuration, "--concurrency=3", behaviour={"seconds": 30, "again": True}) as node:
+    with Node(configuration, "--concurrency=3", behaviour={"seconds": 30, "again": "live"}) as node:
         send(app, *live("one", *range(8)))
         until(lambda: len(node.events("drain.began")) == 2)
         code, seconds = node.stop()

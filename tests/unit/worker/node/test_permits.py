@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from segrelay.worker.contract.celery import BackgroundJob
 from segrelay.worker.core.rounds import WakeUp
 from segrelay.worker.node.shared import (
     Board,
@@ -185,6 +186,29 @@ def test_a_call_waits_for_a_slot_that_is_good_for_it(call, freed, fits):
     waiting.add(call)
 
     assert (waiting.next_after(freed) == call) is fits
+
+
+SYNC = BackgroundJob("segrelay.sync", "vips", "")
+
+
+def test_a_background_job_waits_in_turn_with_the_drains_of_backfills():
+    waiting = WaitingCalls()
+    for call in (backfill("one"), SYNC, backfill("two"), SYNC):
+        waiting.add(call)
+
+    found = [waiting.next_after(backfill()) for _ in range(4)]
+
+    assert found == [backfill("one"), SYNC, backfill("two"), None]
+
+
+def test_a_background_job_waits_while_another_one_runs_and_drains_go_on():
+    waiting = WaitingCalls()
+    waiting.add(SYNC)
+    waiting.add(backfill())
+
+    assert waiting.next_after(backfill(), job_runs=lambda: True) == backfill()
+    assert waiting.next_after(live()) is None
+    assert waiting.next_after(backfill()) == SYNC
 
 
 def test_waiting_calls_survive_what_a_killed_process_left_half_written():

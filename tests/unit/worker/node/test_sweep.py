@@ -67,11 +67,10 @@ class World:
     survey: FakeSurvey = field(default_factory=FakeSurvey)
     now: float = 1_000.0
     idle: bool = True
-    woken: list[WakeUp] = field(default_factory=list)
+    woken: list[WakeUp | BackgroundJob] = field(default_factory=list)
     board: Board = field(default_factory=Board)
     presence: FakePresence = field(default_factory=FakePresence)
     schedule: FakeSchedule = field(default_factory=FakeSchedule)
-    background_jobs: list[BackgroundJob] = field(default_factory=list)
     lapsings: list[float] = field(default_factory=list)
 
     def __post_init__(self):
@@ -83,7 +82,6 @@ class World:
             board=self.board,
             presence=self.presence,
             schedule=self.schedule,
-            wake_background_jobs=self.background_jobs.extend,
             remove_lapsed=lambda: self.lapsings.append(self.now),
             clock=lambda: self.now,
         )
@@ -103,7 +101,7 @@ def test_what_is_scheduled_is_rung_for():
 
     world.pass_seconds(3)
 
-    assert world.background_jobs == [background_job]
+    assert world.woken.count(background_job) == 1
 
 
 def test_only_whose_round_it_is_looks():
