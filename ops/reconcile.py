@@ -30,6 +30,7 @@ from segrelay.producer.publishing.audiences import named_audience
 from segrelay.producer.sync.comparing import LedgerComparison
 from segrelay.producer.sync.sources import LyticsSource
 from segrelay.worker.contract.events import Event
+from segrelay.worker.contract.keys import partition_of
 from segrelay.worker.contract.ledger import LastDelivered
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.protection import PROTECTION
@@ -212,7 +213,7 @@ def _known_as(
             client,
             part,
             lambda pipe, person: pipe.hget(
-                redis.ids.partition(destination, redis.numbering.of(person.key)).who,
+                redis.ids.partition(destination, partition_of(person.key, redis.partitions)).who,
                 person.digest.hex(),
             ),
         )

@@ -48,7 +48,7 @@ from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import script_call
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import read_pauses
-from segrelay.worker.errors import LeaseLost, PartitionsChange, SegrelayError
+from segrelay.worker.errors import LeaseLost, SegrelayError
 
 LOG: Final = structlog.get_logger()
 DROPPED_AT_ONCE: Final = 200
@@ -148,16 +148,13 @@ class Retention:
             if name in paused:
                 continue
             act = Act("retention", "segrelay", f"backfill {name}", key=f"{name}|{job.since_ms}")
-            try:
-                forgotten += store.forget(
-                    job,
-                    partitions,
-                    before_ms=expiry.before_ms,
-                    until_ms=expiry.until_ms,
-                    note=partial(note_act, self.client, act),
-                )
-            except PartitionsChange:
-                break
+            forgotten += store.forget(
+                job,
+                partitions,
+                before_ms=expiry.before_ms,
+                until_ms=expiry.until_ms,
+                note=partial(note_act, self.client, act),
+            )
             if forgotten == JOBS_AT_ONCE:
                 break
         return forgotten
@@ -175,10 +172,7 @@ class Retention:
         for partition, ids in zip(partitions, found, strict=True):
             part = ids[: DROPPED_AT_ONCE - dropped]
             if part:
-                try:
-                    dropped += discard_expired(self.client, self.settings, partition, part, expiry)
-                except PartitionsChange:
-                    break
+                dropped += discard_expired(self.client, self.settings, partition, part, expiry)
         return dropped
 
     def _trim_history(self, partitions: Sequence[PartitionKeys], now_ms: int) -> None:

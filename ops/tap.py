@@ -22,7 +22,6 @@ from segrelay.ops.terminal.moments import parse_seconds, shown_ms
 from segrelay.ops.terminal.options import DestinationName, configured
 from segrelay.worker.contract.outcomes import OutcomeRow
 from segrelay.worker.contract.printable import json_text, plural
-from segrelay.worker.contract.redis.claim import learn_numbering
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import RedisUnavailable, UsageWrong
@@ -86,7 +85,7 @@ class TapFilter:
 def _digests(client: Redis, settings: Settings, person: str) -> frozenset[str]:
     if is_digest(person):
         return frozenset([person.lower()])
-    known = person_named(person, settings, learn_numbering(client, settings))
+    known = person_named(person, settings)
     former = read_former_identities(client, all_partitions(client, settings), known.digest)
     return frozenset(one.digest.hex() for one in (known, *former))
 

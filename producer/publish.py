@@ -51,7 +51,7 @@ from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
 from segrelay.worker.contract.settings import Settings, Trigger, load_settings
 from segrelay.worker.contract.words import LIVE, Direction, job_of_lane, kind_of_lane
-from segrelay.worker.errors import PartitionsChange, RedisUnavailable
+from segrelay.worker.errors import RedisUnavailable, SealedAnew
 
 
 class Publisher:
@@ -303,7 +303,7 @@ class Publisher:
                 how = (laid_out.lane, laid_out.state, laid_out.skip_hook)
                 self._keep(laid_out.kept, laid_out.now_us, how)
             written = write(self._client, laid_out.calls, progress)
-        except PartitionsChange:
+        except SealedAnew:
             self._claimed = False
             raise
         written.repeated = count - written.accepted

@@ -22,7 +22,6 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.protection import PROTECTION, RESPONSES
-from segrelay.worker.contract.redis.claim import settled_numbering
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import ConfigurationInvalid, LeaseLost, LyticsRefused, LyticsUnavailable
@@ -147,9 +146,8 @@ def response_export_for(client: Redis, settings: Settings, destination: str) -> 
     """Return the export of a destination's responses to Lytics, ready to do steps.
 
     Raises:
-        RedisUnavailable: Redis can't be asked, or the number of partitions is being changed.
+        RedisUnavailable: Redis can't be asked.
     """
-    numbering = settled_numbering(client, settings)
 
     def opened() -> LyticsApi:
         if settings.lytics is None:
@@ -159,5 +157,6 @@ def response_export_for(client: Redis, settings: Settings, destination: str) -> 
             settings.lytics, timeout_seconds=_REQUEST_SECONDS, patience=Patience(tries=1)
         )
 
-    partitions = [settings.redis.ids.partition(destination, number) for number in numbering.numbers]
+    partition, numbers = settings.redis.ids.partition, range(settings.redis.partitions)
+    partitions = [partition(destination, number) for number in numbers]
     return ResponseExport(client, partitions, opened)

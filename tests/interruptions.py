@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from segrelay.worker.contract.keys import ACTS
-from segrelay.worker.contract.partitions import RENUMBERED_LEASE
 from segrelay.worker.contract.redis.acts import read_acts
 from segrelay.worker.contract.redis.client import Pipeline, Redis
 from segrelay.worker.errors import SegrelayError, UsageWrong
@@ -180,7 +179,7 @@ def undisturbed(client, url, case, begin):
 def lapse(client):
     """Let what a process held lapse, as it does after some seconds."""
     for name in client.scan_iter(match="*}lease", count=1_000):
-        if client.hget(name, "token") not in {None, RENUMBERED_LEASE.encode()}:
+        if client.hexists(name, "token"):
             client.hset(name, "until", 1)
     for name in client.scan_iter(count=1_000, _type="hash"):
         if client.hexists(name, "lock"):

@@ -5,14 +5,14 @@ SegrelayError
 │   └── PayloadRefused          an event that can't be placed; the others still are
 ├── WeMustAct                   exit code 2: a template or the configuration is wrong
 │   ├── ConfigurationInvalid    one or more problems, each with its place and a hint
+│   ├── RedisMismatch           Redis was first used with something else that must not change
 │   ├── UsageWrong              a command was called with something it can't do
 │   └── LyticsRefused           Lytics refuses the token, or knows nothing of what is asked for
 ├── OperationsMustAct           exit code 1: something outside is not as it must be
 │   ├── RedisUnavailable        not there, loading, read-only, full
 │   │   ├── NotPermitted        its user may not do what is needed
 │   │   ├── NotReplicated       written, but too few replicas have confirmed it
-│   │   └── PartitionsChange    their number is being changed, or was since the process began
-│   ├── RedisMismatch           another format, count, identity or protection is in use
+│   │   └── SealedAnew          Redis has another secret than when the process began
 │   ├── LeaseLost               somebody else holds the partition now
 │   ├── DrainEndedBadly         deliveries died, or the destination refused or failed
 │   ├── FormatUnknown           another version wrote it, and only that one can read it
@@ -76,6 +76,10 @@ class ConfigurationInvalid(WeMustAct):
     """The configuration has problems; the message lists all of them, a line each."""
 
 
+class RedisMismatch(WeMustAct):
+    """Redis holds another format, count, identity or protection than the configuration says."""
+
+
 class UsageWrong(WeMustAct):
     """A command was called with something that it can't do."""
 
@@ -120,21 +124,17 @@ class NotReplicated(RedisUnavailable):
     """Redis has written something, but too few of its replicas have confirmed it."""
 
 
-class PartitionsChange(RedisUnavailable):
-    """The number of partitions is being changed, or has changed since the caller looked."""
+class SealedAnew(RedisUnavailable):
+    """Redis seals people's data with another secret than the caller, or came back empty."""
 
     def __init__(
         self,
         message: str = (
-            "The number of partitions is being changed, or was since this began. Nothing was"
-            " done; give the command again once `segrelay redis partitions` shows that it is done."
+            "Redis came back empty, or with another protection of people's data, since this began."
+            " Nothing was done; give the command again."
         ),
     ) -> None:
         super().__init__(message)
-
-
-class RedisMismatch(OperationsMustAct):
-    """Redis holds another format, count, identity or protection than the configuration says."""
 
 
 class LeaseLost(OperationsMustAct):

@@ -31,7 +31,7 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.events import decode_profile
 from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, digest_of
 from segrelay.worker.contract.ledger import LastDelivered, Record, standing, unpack_all
-from segrelay.worker.contract.redis.claim import learn_numbering
+from segrelay.worker.contract.redis.claim import learn_destinations
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import ScanPart, read_keys, scan_parts, until_whole
 from segrelay.worker.contract.settings import ALL_AUDIENCES, Settings
@@ -245,7 +245,7 @@ def remembered(client: Redis, settings: Settings, audience: str) -> Iterator[Per
 
     Of whom no run has seen yet, it is not said that they are members.
     """
-    learn_numbering(client, settings)
+    learn_destinations(client, settings)
     for name in settings.sync:
         store = SyncStore(client, name, settings.redis)
         state = store.peek()

@@ -376,7 +376,7 @@ def watching_for(client: Redis, settings: Settings, name: str) -> Watching:
     """Return a configured watch, ready to do steps.
 
     Raises:
-        RedisUnavailable: Redis can't be asked, or the number of partitions is being changed.
+        RedisUnavailable: Redis can't be asked.
         UsageWrong: There is no such watch.
     """
     watch = settings.backfill.watch.get(name)

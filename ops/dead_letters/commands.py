@@ -42,7 +42,7 @@ from segrelay.ops.terminal.options import DestinationName, Force, Ids, Reveal
 from segrelay.ops.terminal.tables import TableColumns, number_columns, text_columns
 from segrelay.producer.sources.files import opened_bytes as opened_file
 from segrelay.worker.contract.printable import plural
-from segrelay.worker.contract.redis.claim import claim, learn_numbering
+from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import Death, Refusal
@@ -83,7 +83,7 @@ class DeadLetterOptions(KeptOptions):
         digests: frozenset[str] = frozenset()
         numbers: frozenset[int] = frozenset()
         if self.profile:
-            person = person_named(self.profile, settings, learn_numbering(client, settings))
+            person = person_named(self.profile, settings)
             partitions = all_partitions(client, settings)
             people = [person, *read_former_identities(client, partitions, person.digest)]
             numbers = frozenset(each.partition for each in people)
@@ -209,10 +209,9 @@ def import_file(
     client, settings = relay.client, relay.settings
     with opened_file(file) as stream:
         claim(client, settings)
-        count = learn_numbering(client, settings)
 
         def added(doing: Doing) -> Imported:
-            imported = import_dead_letters(client, stream, settings, count)
+            imported = import_dead_letters(client, stream, settings)
             doing.count = imported.added
             return imported
 

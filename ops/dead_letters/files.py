@@ -12,11 +12,10 @@ from typing import Any, Final
 import orjson
 
 from segrelay.ops.dead_letters.reading import (
-    NUMBERS_CHANGED,
     StoredDeadLetter,
     dead_letter_id_in,
     digest_of,
-    partition_of,
+    place_of,
 )
 from segrelay.ops.dead_letters.replay import end_of, entry_of
 from segrelay.ops.state import opened
@@ -24,10 +23,9 @@ from segrelay.ops.state.opened import insist
 from segrelay.producer.events.values import profile_key
 from segrelay.worker.batch.delivery import seal_dead_letter
 from segrelay.worker.contract.events import decode_header
-from segrelay.worker.contract.keys import PartitionKeys, split_stream_name
+from segrelay.worker.contract.keys import PartitionKeys, partition_of, split_stream_name
 from segrelay.worker.contract.keys import digest_of as profile_digest
 from segrelay.worker.contract.outcomes import log_bytes, pack
-from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.claim import add_destinations
 from segrelay.worker.contract.redis.client import Redis
@@ -35,7 +33,7 @@ from segrelay.worker.contract.redis.scripts import ScriptCall, script_call
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import NAME_PATTERN, Death
 from segrelay.worker.core.messages import normalise_message
-from segrelay.worker.errors import FormatUnknown, PartitionsChange, PayloadRefused
+from segrelay.worker.errors import FormatUnknown, PayloadRefused
 
 _STEP: Final = 200
 _LONGEST_REASON: Final = 40
@@ -60,9 +58,7 @@ class Imported:
     problems: list[dict[str, Any]]
 
 
-def import_dead_letters(
-    client: Redis, lines: Iterable[bytes], settings: Settings, partitions: Numbering
-) -> Imported:
+def import_dead_letters(client: Redis, lines: Iterable[bytes], settings: Settings) -> Imported:
     """Put letters back into their partitions; importing them again changes nothing.
 
     Raises:
@@ -73,7 +69,7 @@ def import_dead_letters(
     while part := list(islice(numbered, _STEP)):
         groups: defaultdict[str, list[StoredDeadLetter]] = defaultdict(list)
         for number, line in part:
-            dead_letter = _read(line, settings, partitions)
+            dead_letter = _read(line, settings)
             if isinstance(dead_letter, str):
                 imported.problems.append({"line": number, "reason": dead_letter})
             else:
@@ -98,10 +94,7 @@ def _write(
     for partition, dead_letters in partitions.items():
         ends = [pack(map(end_of, dead_letters)), most_bytes]
         calls.append(import_call(partition, dead_letters, ends=ends))
-    added = opened.run(client, "import", calls)
-    if NUMBERS_CHANGED in added:
-        raise PartitionsChange
-    return sum(added)
+    return sum(opened.run(client, "import", calls))
 
 
 def import_call(
@@ -141,7 +134,7 @@ def import_call(
     return script_call(opened.source("import"), place, letters=letters, **values)
 
 
-def _read(line: bytes, settings: Settings, partitions: Numbering) -> StoredDeadLetter | str:
+def _read(line: bytes, settings: Settings) -> StoredDeadLetter | str:
     """Return the letter of a line, or why the line holds none."""
     try:
         dead_letter: Any = orjson.loads(line)
@@ -153,20 +146,11 @@ def _read(line: bytes, settings: Settings, partitions: Numbering) -> StoredDeadL
     wrong += [name for name in _NUMBERS if type(dead_letter.get(name)) is not int]
     if wrong:
         return f"it lacks {', '.join(wrong)}, or has something else in their place"
-    return _misplaced(dead_letter, settings, partitions) or _placed(dead_letter, partitions)
+    return _misplaced(dead_letter, settings) or dead_letter
 
 
-def _placed(dead_letter: StoredDeadLetter, partitions: Numbering) -> StoredDeadLetter:
-    """Return a letter with the present partition of its profile, wherever it was exported from."""
-    if dead_letter["partition"] >= partitions.first:
-        return dead_letter
-    digest = digest_of(dead_letter)
-    number = partitions.of_digest(bytes.fromhex(digest)) if digest else partitions.first
-    return {**dead_letter, "partition": number}
-
-
-def _misplaced(dead_letter: StoredDeadLetter, settings: Settings, partitions: Numbering) -> str:
-    if (partition_of(dead_letter["id"]) or ("", -1))[1] != dead_letter["partition"]:
+def _misplaced(dead_letter: StoredDeadLetter, settings: Settings) -> str:
+    if (place_of(dead_letter["id"]) or ("", -1))[1] != dead_letter["partition"]:
         return "its id does not begin with a destination and its partition"
     names = (dead_letter["destination"], dead_letter["trigger"])
     if not all(map(NAME_PATTERN.fullmatch, names)):
@@ -175,12 +159,12 @@ def _misplaced(dead_letter: StoredDeadLetter, settings: Settings, partitions: Nu
         return "its stream is not its trigger's"
     if dead_letter["reason"] not in {death.value for death in Death}:
         return f"there is no reason '{dead_letter['reason'][:_LONGEST_REASON]}'"
-    return _foreign(dead_letter, settings, partitions)
+    return _foreign(dead_letter, settings)
 
 
-def _foreign(dead_letter: StoredDeadLetter, settings: Settings, partitions: Numbering) -> str:
+def _foreign(dead_letter: StoredDeadLetter, settings: Settings) -> str:
     """Return the reason why a letter can't be put into this Redis; "" if it can."""
-    if dead_letter["partition"] not in range(partitions.numbers.stop):
+    if dead_letter["partition"] not in range(settings.redis.partitions):
         return "there is no such partition here"
     if "entry" in dead_letter:
         entry = entry_of(dead_letter)
@@ -199,8 +183,7 @@ def _foreign(dead_letter: StoredDeadLetter, settings: Settings, partitions: Numb
         key = profile_key(dead_letter["profile"], settings.delivery.identity)
     except PayloadRefused:
         return ""
-    is_former = dead_letter["partition"] < partitions.first
-    belongs = is_former or partitions.of(key) == dead_letter["partition"]
+    belongs = partition_of(key, settings.redis.partitions) == dead_letter["partition"]
     if PROTECTION and belongs and profile_digest(key) != header.digest:
         return _OTHERWISE_PROTECTED
     if profile_digest(key) != header.digest or not belongs:

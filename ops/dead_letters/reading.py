@@ -21,8 +21,6 @@ from segrelay.worker.core.messages import normalise_message
 
 REPLAYS_IN_VAIN: Final = 3
 """Replays in vain after which a letter is replayed only if its id is named."""
-NUMBERS_CHANGED: Final = -2
-"""The answer of the script that adds letters if the number of partitions has changed."""
 _READ_AT_ONCE: Final = 100
 """Letters read in one call: few, because a letter may hold a profile of a megabyte."""
 _MORE_THAN_ITS_SHARE: Final = 4
@@ -53,7 +51,7 @@ def digest_of(dead_letter: StoredDeadLetter) -> str:
     return str(header[1]) if header else ""
 
 
-def partition_of(dead_letter_id: str) -> tuple[str, int] | None:
+def place_of(dead_letter_id: str) -> tuple[str, int] | None:
     """Return the destination's id and the partition with which a letter's id begins.
 
     None for what is no id of a letter.
@@ -187,14 +185,9 @@ def _named(
     known = {(partition.id, partition.number): partition for partition in partitions}
     groups: defaultdict[PartitionKeys, list[str]] = defaultdict(list)
     for dead_letter_id in sorted(wanted.ids):
-        destination_id, number = partition_of(dead_letter_id) or ("", -1)
+        destination_id, number = place_of(dead_letter_id) or ("", -1)
         if (destination_id, number) in known:
             groups[known[destination_id, number]].append(dead_letter_id)
-            continue
-        # Its partition may have a former number: then the letter is in any of the present ones.
-        for partition in partitions:
-            if partition.id == destination_id and number < partition.number:
-                groups[partition].append(dead_letter_id_in(partition, dead_letter_id))
     for partition, ids in groups.items():
         for first in range(0, len(ids), _READ_AT_ONCE):
             part = ids[first : first + _READ_AT_ONCE]

@@ -54,7 +54,7 @@ from segrelay.worker.contract.triggers import Scope
 from segrelay.worker.contract.words import BACKFILL, Death, Refusal, job_of_lane
 from segrelay.worker.core.messages import location_in, normalise_message
 from segrelay.worker.destinations.api import NotSendable
-from segrelay.worker.errors import FormatUnknown, PartitionsChange, PayloadRefused
+from segrelay.worker.errors import FormatUnknown, PayloadRefused
 
 STEP: Final = 200
 """Letters of one step: few, because a letter may hold a profile of a megabyte."""
@@ -230,9 +230,6 @@ def discard_leaving(
     """Discard letters that are on their way to another identity; return how many it were.
 
     Those that have `arrived` stand there as well, and are counted there.
-
-    Raises:
-        PartitionsChange: The number of partitions is being changed.
     """
     ends = [end for one in dead_letters for end in _ends(one, discards=True, reason="")]
     call = script_call(
@@ -246,8 +243,6 @@ def discard_leaving(
         ends=[pack(ends), log_bytes(settings)],
     )
     (dropped,) = opened.run(client, "letters_drop", [call])
-    if dropped < 0:
-        raise PartitionsChange
     return int(dropped)
 
 
@@ -270,11 +265,7 @@ def discard_expired(
     ids: Sequence[bytes],
     expiry: Expiry,
 ) -> int:
-    """Discard letters of a partition that were kept for long enough; return how many it were.
-
-    Raises:
-        PartitionsChange: The number of partitions is being changed.
-    """
+    """Discard letters of a partition that were kept for long enough; return how many it were."""
     most_bytes, discarded = log_bytes(settings), 0
     for first in range(0, len(ids), _READ_AT_ONCE):
         texts: Any = client.hmget(partition.dead_letters, ids[first : first + _READ_AT_ONCE])
@@ -287,8 +278,6 @@ def discard_expired(
             partition, dead_letters, most_bytes, discards=True, expiry=expiry, digests=digests
         )
         ((taken, *_),) = opened.run(client, "leave", [call])
-        if taken < 0:
-            raise PartitionsChange
         discarded += taken
     return discarded
 
@@ -316,8 +305,6 @@ def _steps(
             for chunk in _chunks(dead_letters):
                 call = _call(keys, chunk, most_bytes, discards=audiences is None)
                 ((taken, wake, *added),) = opened.run(client, "leave", [call])
-                if taken < 0:
-                    raise PartitionsChange
                 streams = call.keys[_FIXED_KEYS : _FIXED_KEYS + len(added) // 2]
                 yield taken, [keys] if wake else [], entries_of(map(str, streams), added)
 

@@ -27,7 +27,6 @@ from segrelay.ops.state.waiting import find_streams
 from segrelay.ops.terminal.moments import awaited
 from segrelay.sandbox.people import AUDIENCES
 from segrelay.worker.contract.keys import PartitionKeys, without_lane
-from segrelay.worker.contract.redis.claim import learn_numbering
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.redis.url import patience_seconds
@@ -332,7 +331,7 @@ class Rig:
 
     def partitions(self) -> Sequence[PartitionKeys]:
         """Return the partitions of the destination, as Redis has them now."""
-        numbers = learn_numbering(self.client, self.settings).numbers
+        numbers = range(self.settings.redis.partitions)
         return [self.settings.redis.ids.partition(DESTINATION, p) for p in numbers]
 
     def waiting(self) -> int:

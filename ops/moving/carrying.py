@@ -6,25 +6,20 @@ partitions. So it can be repeated from wherever it was interrupted.
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from segrelay.ops.moving.leases import HeldLease
 from segrelay.ops.state.partitions import ask_each
 from segrelay.worker.batch.partition import LedgerText
-from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.ledger import lapses_at_ms, lasting, unpack
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.scanning import scan_keys
 from segrelay.worker.contract.redis.scripts import Value
 from segrelay.worker.core.ledger import merged
 
 _T = TypeVar("_T")
 STEP: Final = 500
-_MARKS: Final = re.compile(rb"\{([a-z0-9~-]+):(\d+)\}carried:([a-z0-9~-]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,35 +105,6 @@ def remove_entries(lease: HeldLease, name: str, ids: Sequence[str]) -> int:
     old = lease.partition
     out = [old.counts, old.streams, old.holds, old.aside, old.orphans, old.stream(name)]
     return lease.run("entries_out", out, [name, *ids])
-
-
-def end_halves(client: Redis, leases: Mapping[PartitionKeys, HeldLease]) -> None:
-    """Complete interrupted moves: remove what has arrived at another destination from its source.
-
-    Args:
-        client: Redis.
-        leases: Of all partitions, held, so that the broken command does nothing more even if its
-            process only stood still.
-    """
-    sources = {(partition.id, partition.number): lease for partition, lease in leases.items()}
-    for names in scan_keys(client, list(leases), "carried:*"):
-        for name in names:
-            match = _MARKS.fullmatch(name)
-            source = match and sources.get((match[3].decode(), int(match[2])))
-            if match and source and match[1] != match[3]:
-                _end(client, source, name)
-
-
-def _end(client: Redis, source: HeldLease, arrived: bytes) -> None:
-    marks: Any = client.hkeys(arrived)
-    entries: defaultdict[str, list[str]] = defaultdict(list)
-    for mark in marks:
-        name, _, entry_id = mark.decode().rpartition("|")
-        entries[name].append(entry_id)
-    for name, ids in entries.items():
-        for part in in_parts(ids, STEP):
-            remove_entries(source, name, part)
-    client.unlink(arrived)
 
 
 def in_parts(rows: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:

@@ -7,24 +7,21 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Final
 
 from segrelay.ops.state import opened
 from segrelay.ops.state.partitions import ask_each
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import ScriptCall, Value
-from segrelay.worker.errors import LeaseLost, OperationsMustAct, PartitionsChange, RedisUnavailable
+from segrelay.worker.errors import LeaseLost, OperationsMustAct, RedisUnavailable
 
 PATIENCE_SECONDS: Final = 40.0
 """Seconds to wait for a worker to end its slice and give its lease back, or for the lease of a
 command that lost Redis to lapse."""
-FOR_EVER_MS: Final = 10 * 365 * 24 * 3_600_000
 STEP_MS: Final = 30_000
 """Duration of a command's lease in ms: longer than any step, and workers go on after a crash."""
 _LOOK_SECONDS: Final = 0.02
-_TURN_SECONDS: Final = 30.0
-Taken = TypeVar("Taken")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +89,6 @@ class HeldLease:
         return int(answer)
 
 
-def hold_all(client: Redis, leases: Sequence[HeldLease]) -> None:
-    """Take or renew leases in one round trip, and wait for those that somebody else has."""
-    answers = opened.run(client, "hold", [lease.call for lease in leases], replicated=True)
-    for lease, (is_ours, _) in zip(leases, answers, strict=True):
-        if not is_ours:
-            lease.hold()
-
-
 _COUNTING: Final = frozenset({"entries_in", "entries_out"})
 """Scripts that return a count; without the lease they return -1."""
 
@@ -118,31 +107,12 @@ def giving_back(let_go: Callable[[], None]) -> Iterator[None]:
     is_away = False
     try:
         yield
-    except PartitionsChange:
-        raise
     except RedisUnavailable:
         is_away = True
         raise
     finally:
         if not is_away:
             let_go()
-
-
-def taken_turn(take: Callable[[], Taken | None], shown: str, renew: Callable[[], None]) -> Taken:
-    """Take the lock of work that is done in steps, once the step in progress has ended.
-
-    Args:
-        take: Returns what the turn begins with; None = a step is under way.
-        shown: The work in words, for messages.
-        renew: Keeps the leases meanwhile.
-    """
-    ends_at = time.monotonic() + _TURN_SECONDS
-    while (taken := take()) is None:
-        if time.monotonic() > ends_at:
-            raise OperationsMustAct(f"A step of {shown} does not end; run this again.")
-        renew()
-        time.sleep(_LOOK_SECONDS)
-    return taken
 
 
 _HOLDER_LOOK_SECONDS: Final = 0.1

@@ -47,14 +47,12 @@ from segrelay.ops.state.waiting import find_streams, read_entries, take_back_ent
 from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.producer.sync.store import SyncStore
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.keys import PartitionKeys, digest_of
+from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
 from segrelay.worker.contract.outcomes import log_bytes, without_people
-from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.people import Forward, Moving
 from segrelay.worker.contract.protection import BAD_ROWS, PROTECTION, RESPONSES
 from segrelay.worker.contract.receivers import forget_requests
 from segrelay.worker.contract.redis.acts import read_acts
-from segrelay.worker.contract.redis.claim import learn_numbering
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import scan_fields
 from segrelay.worker.contract.redis.scripts import ScriptCall, script_call
@@ -63,7 +61,6 @@ from segrelay.worker.errors import (
     LeaseLost,
     NotPermitted,
     OperationsMustAct,
-    PartitionsChange,
     PayloadRefused,
 )
 
@@ -183,10 +180,8 @@ class Erasing:
         Raises:
             OperationsMustAct: A request about the person is unanswered, or they are being renamed
                 by a worker; do it again.
-            PartitionsChange: Some of it went to other partitions meanwhile; do it again.
             RedisUnavailable: Do it again.
         """
-        numbering = self._numbering
         partitions = all_partitions(self.client, self.settings)
         people = self._people(partitions)
         for changes in self._identity_changes(partitions):
@@ -212,10 +207,8 @@ class Erasing:
         self.too_long = compact_streams(self.client, partitions) + longest
         self.anonymize(self._keys)
         # The records of former identities go last: whoever does it again finds the person by them.
-        self._see_that_it_stands(numbering)
         end_renaming(self.client, [*digests, *self._coming])
         self._erase_forwards(partitions, digests)
-        self._see_that_it_stands(numbering)
         return sorted(digest.hex() for digest in digests)
 
     def files(self) -> list[str]:
@@ -238,7 +231,7 @@ class Erasing:
         found = list(read_forwards(self.client, partitions))
         forwards = [each for each in found if each.forward.moving is not Moving.ARRIVING]
         last = present_key(forwards, digest_of(self.key)) or self.key
-        own = KnownPerson(digest_of(last), self._numbering.of(last))
+        own = KnownPerson(digest_of(last), partition_of(last, self.settings.redis.partitions))
         people = [*reversed(former_identities(forwards, own.digest)), own]
         digests = {person.digest for person in people}
         told = {each.forward.to for each in forwards if each.person.digest in digests}
@@ -254,14 +247,6 @@ class Erasing:
             if each.forward.moving is Moving.ARRIVING and each.person.digest in digests
         ]
         return people
-
-    @property
-    def _numbering(self) -> Numbering:
-        return learn_numbering(self.client, self.settings)
-
-    def _see_that_it_stands(self, numbering: Numbering) -> None:
-        if self._numbering != numbering:
-            raise PartitionsChange
 
     def _await_answers(self, partition: PartitionKeys, digest: bytes) -> None:
         """Wait until no request about the person is open: its answer would write the ledger."""

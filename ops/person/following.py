@@ -37,11 +37,10 @@ from segrelay.worker.contract.celery import (
     Turn,
     Turns,
 )
-from segrelay.worker.contract.keys import digest_of
+from segrelay.worker.contract.keys import digest_of, partition_of
 from segrelay.worker.contract.people import Forward, Moving, StableIdChange
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.acts import DONE, Act, note_act
-from segrelay.worker.contract.redis.claim import settled_numbering
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import read_pauses
@@ -103,7 +102,6 @@ class FollowingSteps:
         self._destination = destination
         self._open_insider = open_insider
         self._monotonic = monotonic
-        self._numbering = settled_numbering(client, settings)
         self.changes = IdentityChanges(client, settings.redis, destination)
         self.store = StepStore(
             client,
@@ -219,7 +217,9 @@ class FollowingSteps:
         return IdentityChange(old, change.new, stable=stable.hex(), trigger=change.trigger)
 
     def _forward(self, key: str) -> Forward | None:
-        partition = self._settings.redis.ids.partition(self._destination, self._numbering.of(key))
+        redis = self._settings.redis
+        number = partition_of(key, redis.partitions)
+        partition = redis.ids.partition(self._destination, number)
         text: Any = self._client.hget(partition.forwards, digest_of(key).hex())
         return Forward.loads(text) if text else None
 

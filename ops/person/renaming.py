@@ -34,7 +34,6 @@ import orjson
 
 from segrelay.ops.dead_letters.files import import_call
 from segrelay.ops.dead_letters.reading import (
-    NUMBERS_CHANGED,
     StoredDeadLetter,
     find_dead_letters,
     parse_dead_letter,
@@ -51,18 +50,16 @@ from segrelay.ops.state.person import end_renaming, tell_renaming
 from segrelay.worker.adapters.redis.lease import boottime_seconds
 from segrelay.worker.batch.partition import LedgerText
 from segrelay.worker.contract.events import encode_header
-from segrelay.worker.contract.keys import PartitionKeys, digest_of
+from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
 from segrelay.worker.contract.ledger import unpack
-from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.people import Forward, Moving, with_identity
 from segrelay.worker.contract.protection import PROTECTION
-from segrelay.worker.contract.redis.claim import learn_numbering
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.redis.scripts import ScriptCall, Value
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.core.ledger import merged
-from segrelay.worker.errors import OperationsMustAct, PartitionsChange
+from segrelay.worker.errors import OperationsMustAct
 
 Outcome = Literal["renamed", "already", "refused"]
 
@@ -207,8 +204,6 @@ def _arrive(client: Redis, dead_letters: Sequence[tuple[StoredDeadLetter, Person
         for dead_letter, move in dead_letters
     ]
     answers = opened.run(client, "import", calls)
-    if NUMBERS_CHANGED in answers:
-        raise PartitionsChange
     if _REFUSED in answers:
         raise OperationsMustAct(
             "Somebody else renames or erases the same people at this moment; run this again once"
@@ -280,10 +275,8 @@ class PersonRenaming:
     refused: list[IdentityChange] = field(default_factory=list, init=False)
     _going: list[PersonMove] = field(default_factory=list, init=False)
     _told_at: float = field(default=0.0, init=False)
-    _numbering: Numbering = field(init=False)
 
     def __post_init__(self) -> None:
-        self._numbering = learn_numbering(self.client, self.settings)
         self.destinations = self.destinations or known_destinations(self.client, self.settings)
 
     def run(self, changes: Sequence[IdentityChange]) -> list[Receipt]:
@@ -326,8 +319,9 @@ class PersonRenaming:
         self.tells()
 
     def _move_of(self, change: IdentityChange, destination: str) -> PersonMove:
+        redis = self.settings.redis
         left, arrives = (
-            self.settings.redis.ids.partition(destination, self._numbering.of(key))
+            redis.ids.partition(destination, partition_of(key, redis.partitions))
             for key in (change.old, change.new)
         )
         return PersonMove(change, left, arrives)
@@ -404,8 +398,6 @@ class PersonRenaming:
             )
         if answer == 2:  # noqa: PLR2004 - what the script says
             raise _unanswered()
-        if answer == 3:  # noqa: PLR2004 - what the script says
-            raise PartitionsChange
 
     def _await_answers(self, moves: Sequence[PersonMove]) -> None:
         """Wait until no request is open that may still tell the ledger of a former identity."""

@@ -25,6 +25,7 @@ from segrelay.worker.checks.preview import Candidate, Previewed, preview
 from segrelay.worker.checks.samples import ANY_ID, in_want_of_id
 from segrelay.worker.checks.triggers import audiences_without_id
 from segrelay.worker.contract.events import Event, has_id, with_id
+from segrelay.worker.contract.keys import partition_of
 from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.settings import Settings, Trigger, load_settings
 from segrelay.worker.destinations.api import Shaped
@@ -182,7 +183,7 @@ def _sent(file: Path, trigger: Trigger) -> tuple[dict[str, Any], bool]:
         document = _document(event, previewed, trigger, settings)
         if previewed.shaped is None:
             return document | {"outcome": "not_sent"}, False
-        partition = settings.redis.numbering.of(event.profile_key)
+        partition = partition_of(event.profile_key, settings.redis.partitions)
         result = send(candidate, partition, settings, client, CeleryWaker(settings))
     if isinstance(result, NotSent):
         return document | {

@@ -1,4 +1,4 @@
-"""`segrelay redis`: run and inspect the embedded Redis, back Redis up, change its partitions."""
+"""`segrelay redis`: run and inspect the embedded Redis, and back Redis up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from segrelay.ops.embedded.backup import back_up
 from segrelay.ops.embedded.backup import restore as restore_file
 from segrelay.ops.embedded.lifecycle import EmbeddedRedis, ensure_running, find
 from segrelay.ops.embedded.lifecycle import stop as stop_server
-from segrelay.ops.moving.commands import add_destination, partitions
+from segrelay.ops.moving.commands import add_destination
 from segrelay.ops.state.acts import EXPORTED_FILE, Acts, Reason, act_of, perform
 from segrelay.ops.state.opened import already_there, insist, load_for_redis
 from segrelay.ops.terminal.console import confirmed, progress, say
@@ -28,7 +28,6 @@ from segrelay.worker.contract.settings.values import EMBEDDED
 from segrelay.worker.errors import RedisUnavailable, UsageWrong
 
 app = typer.Typer(help="Start, find or stop the embedded Redis.")
-app.command()(partitions)
 app.command()(add_destination)
 
 _STATUS_SECONDS: Final = 1.0

@@ -20,15 +20,13 @@ from segrelay.ops.state.opened import FOLDER, insist, opened
 from segrelay.ops.terminal.console import confirmed, counted
 from segrelay.ops.terminal.options import Yes
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.keys import PARTITIONS
-from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.patience import Answered
 from segrelay.worker.contract.printable import printable
 from segrelay.worker.contract.redis.acts import BEGUN, BROKEN_OFF, DONE, MOST_ACTS, Act, note_act
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import load_script, run_script
 from segrelay.worker.contract.settings import Settings
-from segrelay.worker.errors import LeaseLost, PartitionsChange, RedisUnavailable, UsageWrong
+from segrelay.worker.errors import LeaseLost, RedisUnavailable, SealedAnew, UsageWrong
 
 EXPORTED_FILE: Final = "exported to"
 """Name of the argument of an act that holds the path of an export with people's data."""
@@ -37,8 +35,6 @@ LONGEST_ACTOR: Final = 100
 LONGEST_REASON: Final = 500
 """Largest number of characters of a reason, which is shown in messages and in tables."""
 _MASK: Final = "•••"
-RENUMBERING_ACT: Final = "redis partitions"
-"""The act that changes the number of partitions, the only one of many steps allowed meanwhile."""
 _ADDRESS: Final = re.compile(r"[^\s@<>,;:=\"']+@[^\s@<>,;\"']+|\+\d[\d ()/-]{5,}\d")
 _MAIL: Final = re.compile(r"([^\s@<>,;:=\"']+)@[^\s@<>,;\"']+")
 _PERSONAL: Final = frozenset({"profile", "person"})
@@ -180,10 +176,7 @@ def perform(
 
     Raises:
         RedisUnavailable: Redis was away for too long; the message says what to do.
-        PartitionsChange: The number of partitions is being changed by another act.
     """
-    if act.what != RENUMBERING_ACT:
-        insist(lambda: _refuse_during_a_change(client))
     name = insist(lambda: note_act(client, replace(act, outcome=BEGUN)))
     doing = Doing()
 
@@ -194,7 +187,7 @@ def perform(
     try:
         result = insist(lambda: steps(doing), also=(LeaseLost,))
     except RedisUnavailable as error:
-        if isinstance(error, PartitionsChange):
+        if isinstance(error, SealedAnew):
             end(BROKEN_OFF)
             raise
         # It stays as begun: keeping more would wait for Redis as long again.
@@ -212,12 +205,6 @@ def perform(
 
 def _shown(act: Act) -> str:
     return f"segrelay {act.what} {act.subject}".rstrip()
-
-
-def _refuse_during_a_change(client: Redis) -> None:
-    stored: Any = client.get(PARTITIONS)
-    if stored and Numbering.loads(stored).target:
-        raise PartitionsChange
 
 
 def masked(text: str) -> str:

@@ -6,27 +6,26 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
 from segrelay.ops.state import opened
 from segrelay.ops.state.person import ForwardedPerson, former_identities
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.keys import PartitionKeys, digest_of
+from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of, stable_partition
 from segrelay.worker.contract.people import StableIdChange, StableRecord
 from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import scan_fields
 from segrelay.worker.contract.redis.scripts import ScriptCall
 from segrelay.worker.contract.settings import RedisSettings, Settings
-from segrelay.worker.errors import OperationsMustAct, PartitionsChange
+from segrelay.worker.errors import OperationsMustAct
 
 Ending = Literal["renamed", "refused", "left"]
 """The endings of a change. `left`: somebody else has the former identity now; late events under it
 go to the new one."""
 ChangeVerdict = Literal["go", "wait", "refused", "left"]
-_RENUMBERED: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ class IdentityChanges:
         return dict(islice(self._all(), most))
 
     def _all(self) -> Iterator[tuple[bytes, StableIdChange]]:
-        for number in self.redis.numbering.numbers:
+        for number in range(self.redis.partitions):
             partition = self._at(number)
             for name, text in chain.from_iterable(scan_fields(self.client, partition.changes)):
                 yield bytes.fromhex(name.decode()), StableIdChange.loads(text)
@@ -123,7 +122,6 @@ class IdentityChanges:
         """End a change, and return False if it was ended or replaced meanwhile.
 
         Raises:
-            PartitionsChange: It may have ended.
             RedisUnavailable: It may have ended.
         """
         home = self._home(stable)
@@ -148,7 +146,6 @@ class IdentityChanges:
 
         Raises:
             OperationsMustAct: The person is to be renamed, or to get this identity.
-            PartitionsChange: Do it again.
         """
         self.refuse_changing(digest, partition)
         claims = self._at(partition).claims(digest)
@@ -175,16 +172,13 @@ class IdentityChanges:
                 )
 
     def _run(self, name: str, calls: Sequence[ScriptCall]) -> list[Any]:
-        answers = opened.run(self.client, name, calls)
-        if _RENUMBERED in answers:
-            raise PartitionsChange
-        return answers
+        return opened.run(self.client, name, calls)
 
     def _home(self, stable: bytes) -> PartitionKeys:
-        return self._at(self.redis.numbering.of_stable(stable))
+        return self._at(stable_partition(stable, self.redis.partitions))
 
     def _partition(self, key: str) -> PartitionKeys:
-        return self._at(self.redis.numbering.of(key))
+        return self._at(partition_of(key, self.redis.partitions))
 
     def _at(self, number: int) -> PartitionKeys:
         return self.redis.ids.partition(self.destination, number)

@@ -121,7 +121,6 @@ def insist(
 
     Raises:
         RedisUnavailable: It was away for a minute.
-        PartitionsChange: The number of partitions is being changed.
     """
     told_at = -math.inf
 

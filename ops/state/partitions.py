@@ -13,9 +13,7 @@ import orjson
 
 from segrelay.ops.state import opened
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name, stream_name
-from segrelay.worker.contract.partitions import Numbering
-from segrelay.worker.contract.printable import plural
-from segrelay.worker.contract.redis.claim import learn_numbering
+from segrelay.worker.contract.redis.claim import learn_destinations
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import digest
 from segrelay.worker.contract.settings import Settings
@@ -25,7 +23,7 @@ _Asked = TypeVar("_Asked")
 
 def known_destinations(client: Redis, settings: Settings) -> list[str]:
     """Return the destinations that are configured or that Redis knows, each once."""
-    learn_numbering(client, settings)
+    learn_destinations(client, settings)
     return sorted({*settings.destinations, *settings.redis.ids.names()})
 
 
@@ -33,10 +31,10 @@ def all_partitions(
     client: Redis, settings: Settings, destinations: Iterable[str] = ()
 ) -> list[PartitionKeys]:
     """Return every partition of these destinations, or of all."""
-    numbering = learn_numbering(client, settings)
+    learn_destinations(client, settings)
     names = list(destinations) or known_destinations(client, settings)
-    partition = settings.redis.ids.partition
-    return [partition(name, number) for name in names for number in numbering.numbers]
+    partition, numbers = settings.redis.ids.partition, range(settings.redis.partitions)
+    return [partition(name, number) for name in names for number in numbers]
 
 
 def ask_each(
@@ -53,46 +51,6 @@ def ask_each(
 def destinations_of(partitions: Iterable[PartitionKeys]) -> list[str]:
     """Return the destinations of partitions, in their order."""
     return list(dict.fromkeys(partition.destination for partition in partitions))
-
-
-@dataclass(slots=True)
-class Carried:
-    """Counts of profiles, deliveries and dead letters that were moved to other partitions."""
-
-    profiles: int = 0
-    deliveries: int = 0
-    dead_letters: int = 0
-
-    def __str__(self) -> str:
-        """Return the counts in words."""
-        return (
-            f"{plural(self.profiles, 'profile')},"
-            f" {plural(self.deliveries, 'waiting delivery', 'waiting deliveries')},"
-            f" {plural(self.dead_letters, 'dead letter')}"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class NumberChange:
-    """The number of partitions, and that to which it is being changed.
-
-    Args:
-        target: The number to which it is being changed; 0 = it is not.
-    """
-
-    count: int = 0
-    first: int = 0
-    target: int = 0
-
-    def document(self) -> dict[str, Any]:
-        """Return it for JSON documents."""
-        document = {"count": self.count, "first": self.first}
-        return document | ({"changing_to": self.target} if self.target else {})
-
-
-def number_change(numbering: Numbering) -> NumberChange:
-    """Return the number of partitions, and that to which it is being changed."""
-    return NumberChange(numbering.count, numbering.first, numbering.target)
 
 
 _LOOKED_AT_ONCE: Final = 4

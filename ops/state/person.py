@@ -13,9 +13,8 @@ from segrelay.ops.state import opened
 from segrelay.ops.state.partitions import ask_each
 from segrelay.producer.events.values import profile_key
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, digest_of
+from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, digest_of, partition_of
 from segrelay.worker.contract.ledger import AUDIENCE_NAME, Record, unpack
-from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.people import Forward, Moving
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import scan_fields
@@ -44,10 +43,10 @@ class KnownPerson:
     partition: int
 
 
-def person_named(text: str, settings: Settings, partitions: Numbering) -> KnownPerson:
+def person_named(text: str, settings: Settings) -> KnownPerson:
     """Resolve a value of the identity field, or `field:value` of it, to a profile."""
     key = key_named(text, settings)
-    return KnownPerson(digest_of(key), partitions.of(key))
+    return KnownPerson(digest_of(key), partition_of(key, settings.redis.partitions))
 
 
 def key_named(text: str, settings: Settings) -> str:

@@ -28,7 +28,6 @@ from segrelay.worker.core.backoff import Backoff, Wait
 from segrelay.worker.errors import (
     FormatUnknown,
     OperationsMustAct,
-    PartitionsChange,
     PayloadRefused,
 )
 
@@ -227,8 +226,6 @@ def take_back_entries(
         ends=[pack(ends), most_bytes],
     )
     (taken,) = opened.run(client, "take_back", [call])
-    if taken < 0:
-        raise PartitionsChange
     return int(taken)
 
 

@@ -114,12 +114,6 @@ def lines(standing: Standing) -> Iterator[str]:
             f"requests refused as too large {standing.too_large_requests:,}: Lytics dropped "
             "their events; make its batches smaller, or raise producer.webhook.max_bytes"
         )
-    change = standing.partitions
-    if change.target:
-        yield (
-            f"partitions {change.count:,}, being changed to {change.target:,}: nothing is accepted"
-            f" or delivered before `segrelay redis partitions {change.target}` has ended"
-        )
     for name, people in standing.renamed_people.items():
         yield (
             f"people of {name} renamed by themselves {people.renamed:,}, waiting"

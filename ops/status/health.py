@@ -204,19 +204,6 @@ def companions(standing: Standing) -> Iterator[HealthProblem]:
             yield HealthProblem(f"{kind}_down", ATTENTION, "", message, mend, seen_ms)
 
 
-def partitions(standing: Standing) -> Iterator[HealthProblem]:
-    """Yield a problem while the number of partitions is changed: all has to stand still."""
-    change = standing.partitions
-    if not change.target:
-        return
-    message = (
-        f"being changed from {change.count:,} to {change.target:,}; nothing is delivered until the"
-        " command that does it has ended"
-    )
-    mend = f"segrelay redis partitions {change.target}"
-    yield HealthProblem("partitions_change", ILL, "", message, mend)
-
-
 def clocks(standing: Standing) -> Iterator[HealthProblem]:
     """Yield machines whose clock differs from that of Redis.
 
@@ -659,7 +646,6 @@ RULES: Final[tuple[Callable[[Standing], Iterable[HealthProblem]], ...]] = (
     deploys,
     too_few_workers,
     companions,
-    partitions,
     clocks,
     messages,
     messages_fail,

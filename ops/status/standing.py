@@ -23,13 +23,11 @@ from segrelay.ops.state.identity_changes import (
     read_renamed_people,
 )
 from segrelay.ops.state.partitions import (
-    NumberChange,
     PartitionSnapshot,
     Stream,
     all_partitions,
     ask_each,
     destinations_of,
-    number_change,
     snapshots,
 )
 from segrelay.ops.state.person import read_stopped_renamings
@@ -316,7 +314,6 @@ class Standing:
     jobs: Mapping[str, JobStanding] = field(default_factory=dict)
     delays: Mapping[PartitionKeys, Delays] = field(default_factory=dict)
     processes: Sequence[Process] = ()
-    partitions: NumberChange = field(default_factory=NumberChange)
     orphans_mended_by: Mapping[str, str] = field(default_factory=dict)
     former_names: Mapping[str, str] = field(default_factory=dict)
     quarantined: int = 0
@@ -387,8 +384,6 @@ class Standing:
         if not any(one.config == self.settings.fingerprint for one in workers):
             names = ", ".join(f"{one.host}:{one.pid}" for one in workers)
             return f"all workers were started with another configuration ({names}): restart them"
-        if self.partitions.target:
-            return "the number of partitions is being changed: `segrelay redis partitions`"
         return ""
 
     def stops(self, triggers: Iterable[str], job: str = "") -> Iterator[str]:
@@ -453,7 +448,6 @@ def read_standing(
         jobs,
         delays,
         processes,
-        partitions=number_change(settings.redis.numbering),
         orphans_mended_by=mending_commands(client, settings, found, scopes)
         if totals.orphans
         else {},
@@ -521,7 +515,6 @@ class WatchedFile:
                 self._read = load_settings(self.settings.source)
         if self._read is None or self._read.fingerprint != newest_config:
             return False
-        self._read.redis.learn(self.settings.redis.numbering)
         self.settings = self._read
         return True
 

@@ -57,7 +57,6 @@ def document_of(standing: Standing) -> dict[str, Any]:
         "orphaned": totals.orphans.total(),
         "orphans": largest_first(totals.orphans),
         "former_names": dict(standing.former_names),
-        "partitions": standing.partitions.document(),
         "orphans_mended_by": dict(standing.orphans_mended_by),
         "quarantined": standing.quarantined,
         "too_large_requests": standing.too_large_requests,

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from segrelay.ops.dead_letters.reading import find_dead_letters, partition_of
+from segrelay.ops.dead_letters.reading import find_dead_letters, place_of
 from segrelay.ops.dead_letters.replay import candidate_of as candidate_of_dead_letter
 from segrelay.ops.kept import Filter
 from segrelay.ops.state.opened import opened
@@ -37,7 +37,6 @@ from segrelay.worker.checks.preview import (
 )
 from segrelay.worker.checks.samples import entry_of, load_profiles
 from segrelay.worker.contract.events import Event, decode_profile, header_of
-from segrelay.worker.contract.redis.claim import learn_numbering
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.errors import UsageWrong
@@ -98,7 +97,7 @@ def _of_redis(
     with opened() as (settings, client):
         found = (
             [of_dead_letter(client, settings, what)]
-            if partition_of(what)
+            if place_of(what)
             else of_person(client, settings, what)
         )
     outcomes: list[Previewed] = []
@@ -181,7 +180,7 @@ def of_dead_letter(client: Redis, settings: Settings, dead_letter_id: str) -> Ca
 
 def of_person(client: Redis, settings: Settings, text: str) -> list[Candidate]:
     """Return the events that wait for a person, named by the identity."""
-    person = person_named(text, settings, learn_numbering(client, settings))
+    person = person_named(text, settings)
     partitions = [one for one in all_partitions(client, settings) if one.number == person.partition]
     found = [
         candidate

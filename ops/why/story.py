@@ -53,11 +53,10 @@ from segrelay.producer.publishing.quarantine import Quarantine, QuarantineRecord
 from segrelay.worker.adapters.redis.shared_keys import read_scopes
 from segrelay.worker.batch.partition import Intent
 from segrelay.worker.contract.events import HistoryLine, decode_profile, mark_of, seed_of
-from segrelay.worker.contract.keys import PartitionKeys, digest_of
+from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
 from segrelay.worker.contract.ledger import lapses_at_ms
 from segrelay.worker.contract.people import Moving
 from segrelay.worker.contract.receivers import WebhookRequest, read_requests
-from segrelay.worker.contract.redis.claim import learn_numbering
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import job_of_lane
@@ -249,7 +248,7 @@ def find_profile(
         UsageWrong: It can be nobody's identity, and nobody was found who has it in a field.
     """
     try:
-        named = person_named(text, settings, learn_numbering(client, settings))
+        named = person_named(text, settings)
         known = explain_person(client, settings, named, most)
     except UsageWrong:
         known = None
@@ -288,8 +287,8 @@ def explain_person(
     forwards = list(islice(read_forwards(client, everywhere), most))
     done = [each for each in forwards if each.forward.moving is Moving.DONE]
     if key := present_key(done, person.digest):
-        numbering = learn_numbering(client, settings)
-        known.person = person = KnownPerson(digest_of(key), numbering.of(key))
+        number = partition_of(key, settings.redis.partitions)
+        known.person = person = KnownPerson(digest_of(key), number)
     known.former = former_identities(done, person.digest)
     known.renamings = list(renamings_in(done, person.digest))
     people = [person, *known.former]

@@ -1,10 +1,9 @@
 #!lua flags=allow-oom
 -- Closes a partition to what earlier readers of a job still write; `accept.lua` refuses it.
 --
--- KEYS[1] jobs   KEYS[2] lease   ARGV[1] job   ARGV[2] the epoch from which on writing is allowed
--- Returns 1 if it was open to earlier ones; -1 if the number of partitions has changed.
+-- KEYS[1] jobs   ARGV[1] job   ARGV[2] the epoch from which on writing is allowed
+-- Returns 1 if it was open to earlier ones.
 
-if string.find(redis.call('HGET', KEYS[2], 'token') or '', '^renumbered:') then return -1 end
 local field = ARGV[1] .. '|epoch'
 if tonumber(redis.call('HGET', KEYS[1], field) or 0) >= tonumber(ARGV[2]) then return 0 end
 redis.call('HSET', KEYS[1], field, ARGV[2])

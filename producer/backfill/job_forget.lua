@@ -4,13 +4,11 @@
 -- KEYS: of the partition; its streams of the job, of which those that are empty go.
 -- ARGV: the job; the epoch from which on writing is allowed, see `job_end.lua` ("" = this only looks, and changes nothing); only if its
 --   last delivery was settled before this minute ("" = whenever that was); only until this time (ms, "" = whenever this is).
--- Returns 1; 0 if some of its deliveries wait, are dead, or were settled later: then nothing changes; -1 if the number of partitions has
--- changed.
+-- Returns 1; 0 if some of its deliveries wait, are dead, or were settled later: then nothing changes.
 --@keys counts jobs jobtimes lease stream...
 --@args job epoch before_minute until_ms
 --@include _clock
 
-if string.find(redis.call('HGET', key_lease, 'token') or '', '^renumbered:') then return -1 end
 if arg_until_ms ~= '' and now > tonumber(arg_until_ms) then return 0 end
 local prefix = 'job|' .. arg_job .. '|'
 local open = 0

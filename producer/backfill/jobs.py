@@ -41,7 +41,7 @@ from segrelay.worker.contract.redis.scripts import (
 )
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import lane_of_job
-from segrelay.worker.errors import JobHeld, PartitionsChange, UsageWrong
+from segrelay.worker.errors import JobHeld, UsageWrong
 
 JobPhase = Literal["reading", "canary", "paused", "read", "failed", "aborted"]
 """The phase of a job. `canary`: the first rows are published, and the job waits until a person
@@ -385,14 +385,9 @@ class JobStore:
         return cast("JobPhase", was.decode()), new, left_ms
 
     def close(self, name: str, epoch: int, partitions: Sequence[PartitionKeys]) -> None:
-        """Close partitions to the readers of earlier epochs.
-
-        Raises:
-            PartitionsChange: Some of them have other numbers now.
-        """
-        calls = [ScriptCall((each.jobs, each.lease), (name, epoch)) for each in partitions]
-        if -1 in run_each(self._client, _CLOSE, calls, synced_once=True):
-            raise PartitionsChange
+        """Close partitions to the readers of earlier epochs."""
+        calls = [ScriptCall((each.jobs,), (name, epoch)) for each in partitions]
+        run_each(self._client, _CLOSE, calls, synced_once=True)
 
     def ended(self, before_ms: int) -> list[Job]:
         """Return the jobs that are over since before a time, by Redis' clock.
@@ -434,7 +429,6 @@ class JobStore:
             note: Called before the last of it goes, perhaps more than once.
 
         Raises:
-            PartitionsChange: They have other numbers by now, or are about to.
             RedisUnavailable: A part of it may be gone; forgetting it again is safe.
         """
         name = job.spec.name
@@ -471,10 +465,7 @@ class JobStore:
             script_call(_FORGET, each, stream=found, **values)
             for each, found in zip(partitions, streams, strict=True)
         ]
-        answers = run_each(self._client, _FORGET, calls)
-        if -1 in answers:
-            raise PartitionsChange
-        return all(answers)
+        return all(run_each(self._client, _FORGET, calls))
 
     def _streams(self, name: str, partitions: Sequence[PartitionKeys]) -> Iterator[list[str]]:
         """Yield the names of a job's streams, one list for each partition."""
@@ -508,7 +499,7 @@ class JobStore:
         """Return the partitions into which a configuration publishes at present."""
         claim(self._client, settings)  # a destination that is new gets its id
         redis = settings.redis
-        numbers = redis.numbering.numbers
+        numbers = range(redis.partitions)
         return [redis.ids.partition(name, at) for name in settings.destinations for at in numbers]
 
     def take(self, name: str) -> tuple[JobPhase, int, float]:

@@ -42,7 +42,7 @@ from segrelay.producer.publishing.published import (
 )
 from segrelay.producer.publishing.writing import CapacityMeter
 from segrelay.worker.contract.events import Event, Header, header_of, pack_profile
-from segrelay.worker.contract.keys import digest_of
+from segrelay.worker.contract.keys import digest_of, partition_of
 from segrelay.worker.contract.redis.accept import Entrant, NewDelivery
 from segrelay.worker.contract.settings import ALL_AUDIENCES, Settings, Trigger
 from segrelay.worker.contract.words import Direction, Refusal
@@ -59,7 +59,7 @@ def routing_digest(settings: Settings) -> str:
         [one.name, ids.of(one.destination), one.audiences, one.on, one.export_fields]
         for _, one in sorted(settings.triggers.items())
     ]
-    text = orjson.dumps([settings.delivery.identity, settings.redis.numbering.counts[0], triggers])
+    text = orjson.dumps([settings.delivery.identity, settings.redis.partitions, triggers])
     return hashlib.sha256(text).hexdigest()[:12]
 
 
@@ -242,7 +242,7 @@ class Drafter:
                 added.append((destination, NewDelivery(lane, trigger, own, packed, number)))
         except (PayloadRefused, ValueError):
             return False
-        partition = draft.numbering.of(key, digest)
+        partition = partition_of(key, draft.partitions)
         for destination, delivery in added:
             draft.add((destination, partition), delivery)
         if as_text:
@@ -308,7 +308,7 @@ class Drafter:
         draft = self._empty(PublishOptions(lane))
         wanting: dict[tuple[str, Direction], Sequence[Trigger]] = {}
         for member, event in changes:
-            address = (destination, draft.numbering.of(member.key))
+            address = (destination, partition_of(member.key, draft.partitions))
             members = draft.members.setdefault(address, [])
             members.append(member)
             draft.numbers = len(members)
@@ -382,7 +382,7 @@ class Drafter:
         return Draft(
             options.lane,
             self._rules(options),
-            self._settings.redis.numbering,
+            self._settings.redis.partitions,
             options.triggers,
             options.again,
         )
@@ -410,7 +410,7 @@ class Drafter:
         """
         syncs = self._syncs_for(header)
         for trigger in triggers if syncs else ():
-            address = (trigger.destination, draft.numbering.of(key, header.digest))
+            address = (trigger.destination, partition_of(key, draft.partitions))
             for sync in syncs.get(trigger.destination, ()):
                 entrant = Entrant(sync, key, draft.reading.now_us // 1_000)
                 draft.entrants.setdefault(address, set()).add(entrant)
@@ -455,7 +455,7 @@ class Drafter:
         header, profile, triggers = part
         added: list[tuple[PartitionAddress, NewDelivery]] = []
         as_text: set[str] = set()
-        partition = draft.numbering.of(key, header.digest)
+        partition = partition_of(key, draft.partitions)
         whole = b""
         for trigger in triggers:
             fields = trigger.export_fields

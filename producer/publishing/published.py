@@ -13,7 +13,6 @@ from typing import Any, Final, NamedTuple
 
 from segrelay.producer.events.payloads import ReadingRules, Refused
 from segrelay.worker.contract.events import Event
-from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.accept import Entrant, Member, NewDelivery
 from segrelay.worker.contract.redis.scripts import ScriptCall
@@ -198,7 +197,7 @@ class Draft:
     """Everything that one call will write, built before it is written.
 
     Args:
-        numbering: the numbering of partitions by which the deliveries were placed.
+        partitions: the number of partitions.
         triggers: the only triggers that get deliveries; none = all that want the events.
         result: what is known of the result before anything is written.
         numbers: how many events and refusals were read: the number of the next.
@@ -212,7 +211,7 @@ class Draft:
 
     lane: str
     reading: ReadingRules
-    numbering: Numbering
+    partitions: int
     triggers: tuple[str, ...] = ()
     again: bool = False
     result: Published = field(default_factory=Published)

@@ -20,12 +20,11 @@ import structlog
 from segrelay.producer.events.payloads import Refused
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.protection import PROTECTION, QUARANTINE
-from segrelay.worker.contract.redis.accept import SEALED_ANEW
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import scan_fields
 from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_each, run_script
 from segrelay.worker.contract.words import LIVE
-from segrelay.worker.errors import PartitionsChange, PayloadRefused
+from segrelay.worker.errors import PayloadRefused, SealedAnew
 
 log = structlog.get_logger()
 
@@ -108,14 +107,14 @@ class Quarantine:
 
         Raises:
             RedisUnavailable: Some may be kept and some not; keeping them again is harmless.
-            PartitionsChange: Redis has another secret, or lost it, since the caller claimed it.
+            SealedAnew: Redis has another secret, or lost it, since the caller claimed it.
         """
         secret = PROTECTION.secret_id.hex()
         for part in _parts(refused, how):
             call = ScriptCall(_KEYS, (now_ms, cap_bytes, secret, *part))
             ((used, dropped),) = run_each(self._client, _KEEP, [call], replicated=True)
             if used < 0:
-                raise PartitionsChange(SEALED_ANEW)
+                raise SealedAnew
             self._warn(used, dropped, cap_bytes)
 
     def totals(self) -> QuarantineTotals:

@@ -19,8 +19,6 @@ from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis import accept
 from segrelay.worker.contract.redis.accept import (
     OTHERWISE_SEALED,
-    RENUMBERED,
-    SEALED_ANEW,
     Entrant,
     NewDelivery,
     Roll,
@@ -31,7 +29,7 @@ from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import ScriptCall, Value, run_each
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import BACKFILL, kind_of_lane
-from segrelay.worker.errors import JobHeld, LeaseLost, PartitionsChange
+from segrelay.worker.errors import JobHeld, LeaseLost, SealedAnew
 
 _SOURCE_REMEMBERED_SECONDS: Final = 90 * 24 * 3600
 """The seconds during which an interrupted job can be resumed where it stopped."""
@@ -117,8 +115,7 @@ def write(
         RedisUnavailable: Some partitions may have theirs, others not.
         LeaseLost: A later step of the sync has begun.
         JobHeld: The job was paused, aborted, or is read by somebody else.
-        PartitionsChange: Some partitions may have theirs; the others have other numbers now, or
-            are sealed with another secret.
+        SealedAnew: Some partitions may have theirs; the others are sealed with another secret.
     """
     accepted = 0
     woken: list[PartitionAddress] = []
@@ -126,10 +123,8 @@ def write(
     groups = _groups(calls.values())
     answers = [answer for group in groups for answer in _run(client, group, progress)]
     for (address, call), answer in zip(calls.items(), answers, strict=True):
-        if answer[0] == RENUMBERED:
-            raise PartitionsChange
         if answer[0] == OTHERWISE_SEALED:
-            raise PartitionsChange(SEALED_ANEW)
+            raise SealedAnew
         if answer[0] == _CLOSED:
             raise JobHeld(
                 f"Job '{progress.job}' was paused, aborted, or is read by another process: "
@@ -300,7 +295,7 @@ def count_waiting(client: Redis, settings: Settings, *, kind: str = "") -> int:
     partitions = [
         ids.partition(name, number)
         for name in ids.names()
-        for number in settings.redis.numbering.numbers
+        for number in range(settings.redis.partitions)
     ]
     pipe = client.pipeline(transaction=False)
     for stream in _streams_of(client, partitions, kind):

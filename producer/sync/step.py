@@ -287,7 +287,7 @@ def syncing_for(
         files: Those that steps of this process have open; None = this one is the first.
 
     Raises:
-        RedisUnavailable: Redis can't be asked, or the number of partitions is being changed.
+        RedisUnavailable: Redis can't be asked.
         UsageWrong: There is no such sync.
     """
     schedule = settings.sync.get(name)

@@ -12,7 +12,7 @@ from segrelay.producer.events.payloads import SEGMENT_EVENTS
 from segrelay.producer.steps import StepStore
 from segrelay.producer.sync.run import Run
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.keys import PartitionKeys, partition_of
 from segrelay.worker.contract.ledger import AUDIENCE_NAME, LastDelivered, standing, unpack_all
 from segrelay.worker.contract.people import key_of
 from segrelay.worker.contract.protection import PROTECTION
@@ -21,7 +21,6 @@ from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_each
 from segrelay.worker.contract.settings import RedisSettings
 from segrelay.worker.contract.words import Direction
-from segrelay.worker.errors import PartitionsChange
 
 _CLAIM, _MARKS = (load_script(name, Path(__file__).parent) for name in ("claim", "marks"))
 _TEXTS_AT_ONCE: Final = 64
@@ -34,7 +33,6 @@ class SyncStore:
         self._client = client
         self.name = name
         self._settings = settings
-        self._numbering = settings.numbering
         self._steps = StepStore(client, keys.sync(name), f"sync '{name}'")
 
     def take(self) -> tuple[Run, int] | None:
@@ -68,19 +66,16 @@ class SyncStore:
 
         Raises:
             LeaseLost: A later step has claimed one of the partitions.
-            PartitionsChange: They have other numbers by now, or are about to.
         """
         self._claim(destinations)
 
     def _claim(self, destinations: Sequence[str], *, forgets: bool = False) -> None:
         args = (self.name, self._steps.epoch, int(forgets))
         calls = [
-            ScriptCall((partition.synctokens, partition.members(self.name), partition.lease), args)
+            ScriptCall((partition.synctokens, partition.members(self.name)), args)
             for partition in self.partitions(destinations)
         ]
         answers = run_each(self._client, _CLAIM, calls)
-        if -1 in answers:
-            raise PartitionsChange
         if not all(answers):
             raise self._steps.lost()
 
@@ -89,7 +84,7 @@ class SyncStore:
         return [
             self._settings.ids.partition(destination, number)
             for destination in destinations
-            for number in self._numbering.numbers
+            for number in range(self._settings.partitions)
         ]
 
     def marks(self, destination: str, profile_keys: Sequence[str]) -> dict[str, bytes]:
@@ -133,7 +128,7 @@ class SyncStore:
     ) -> dict[PartitionKeys, list[str]]:
         parts: dict[int, list[str]] = {}
         for key in profile_keys:
-            parts.setdefault(self._numbering.of(key), []).append(key)
+            parts.setdefault(partition_of(key, self._settings.partitions), []).append(key)
         partition = self._settings.ids.partition
         return {partition(destination, number): people for number, people in parts.items()}
 

@@ -16,7 +16,7 @@ from segrelay.worker.batch.judge import Recognized, recognize
 from segrelay.worker.batch.partition import Partition, Replacement
 from segrelay.worker.batch.read import Reading, StreamReader, read_batch
 from segrelay.worker.batch.state import State
-from segrelay.worker.contract.keys import digest_of, split_stream_name
+from segrelay.worker.contract.keys import digest_of, partition_of, split_stream_name
 from segrelay.worker.contract.people import Forward, Moving, profile_about
 from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.errors import PayloadRefused
@@ -88,7 +88,7 @@ def _belongs_to(
     """
     key = recognized.key_for(delivery)
     if key and state.recognizer:
-        return key, state.recognizer.numbering.of(key)
+        return key, partition_of(key, state.recognizer.partitions)
     if forward is None or forward.moving is not Moving.DONE:
         return "", 0
     stable = recognized.stable_of(delivery)

@@ -11,8 +11,7 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | key | type | holds |
 | --- | --- | --- |
 | `{segrelay}:format` | string | the format's number, written once |
-| `{segrelay}:partitions` | string | their counts so far, see `contract.partitions` |
-| `{segrelay}:renumbering` | string | the last attempt at changing their number |
+| `{segrelay}:partitions` | string | their number, written once |
 | `{segrelay}:identity` | string | what was configured at first use |
 | `{segrelay}:protection` | string | the secret that seals what has a star, sealed itself: |
 | | | `contract.protection` |
@@ -133,7 +132,6 @@ from segrelay.worker.contract.words import BACKFILL, LIVE
 
 FORMAT: Final = "{segrelay}:format"
 PARTITIONS: Final = "{segrelay}:partitions"
-RENUMBERING: Final = "{segrelay}:renumbering"
 IDENTITY: Final = "{segrelay}:identity"
 PROTECTION: Final = "{segrelay}:protection"
 DESTINATIONS: Final = "{segrelay}:destinations"
@@ -274,11 +272,13 @@ def digest_of(profile_key: str) -> bytes:
 
 
 def partition_of(profile_key: str, partitions: int) -> int:
-    """Return the partition of a profile: `crc32(profile key) mod partitions`.
-
-    This holds until the number of partitions is changed; see `contract.partitions`.
-    """
+    """Return the partition of a profile: `crc32(profile key) mod partitions`."""
     return zlib.crc32(profile_key.encode()) % partitions
+
+
+def stable_partition(digest: bytes, partitions: int) -> int:
+    """Return the partition in which a stable id is kept, by its digest."""
+    return int.from_bytes(digest[:4]) % partitions
 
 
 def stream_name(lane: str, trigger: str) -> str:

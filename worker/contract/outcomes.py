@@ -80,7 +80,7 @@ class OutcomeRow(NamedTuple):
 
 def log_bytes(settings: Settings) -> int:
     """Return the most bytes of the log of one partition."""
-    parts = settings.redis.numbering.count * max(1, len(settings.destinations))
+    parts = settings.redis.partitions * max(1, len(settings.destinations))
     return settings.outcomes.max_bytes // parts
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from segrelay.worker.errors import OperationsMustAct, PartitionsChange, RedisUnavailable
+from segrelay.worker.errors import OperationsMustAct, RedisUnavailable, SealedAnew
 
 READY_SECONDS: Final = 10.0
 """Seconds that a command waits for a Redis that is starting or loading."""
@@ -38,7 +38,7 @@ def repeat_until_confirmed(
 
     Raises:
         RedisUnavailable: It was away for too long.
-        PartitionsChange: Another attempt would meet the same.
+        SealedAnew: Another attempt would meet the same.
     """
     errors: tuple[type[OperationsMustAct], ...] = (RedisUnavailable, *also)
     away_since = math.inf
@@ -51,7 +51,7 @@ def repeat_until_confirmed(
             waited = error.waited_seconds if isinstance(error, RedisUnavailable) else 0.0
             has_worked = now - begun - waited > away_seconds
             away_since = now - waited if has_worked else min(away_since, now - waited)
-            if isinstance(error, PartitionsChange):
+            if isinstance(error, SealedAnew):
                 raise
             if now - away_since >= away_seconds:
                 if isinstance(error, RedisUnavailable):

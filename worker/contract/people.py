@@ -32,7 +32,6 @@ import orjson
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.events import decode_profile, pack_profile
 from segrelay.worker.contract.keys import digest_of
-from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.errors import PayloadRefused, RedisUnavailable
@@ -80,12 +79,12 @@ class Recognizer(Protocol):
     Attributes:
         field: The profile's field with the stable id.
         identity: The profile's field with the identity.
-        numbering: The numbers of the partitions.
+        partitions: The number of partitions.
     """
 
     field: str
     identity: str
-    numbering: Numbering
+    partitions: int
 
     async def see(self, sightings: Sequence[Sighting], triggers: Sequence[str]) -> list[str]:
         """Remember sightings, each with a trigger, and return what becomes of the events of each.

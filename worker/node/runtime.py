@@ -42,7 +42,6 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import queue_name
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.outcomes import log_bytes
-from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.claim import learn_protection
 from segrelay.worker.contract.redis.client import AsyncRedis
@@ -135,8 +134,6 @@ class Runtime:
             RedisMismatch: Redis is protected in another way than the configuration says.
         """
         partition_keys = self._keys_of(destination, partition)
-        if partition_keys is None:
-            return Tally(ended="the number of partitions has changed"), ""
         self.upkeep.look()
         try:
 
@@ -160,29 +157,21 @@ class Runtime:
             self._keep_what_was_loaded()
         return tally, queue
 
-    def _keys_of(self, destination: str, partition: int) -> PartitionKeys | None:
-        """Return the keys of a partition; None if its number is a former one.
+    def _keys_of(self, destination: str, partition: int) -> PartitionKeys:
+        """Return the keys of a partition.
 
         Raises:
-            UsageWrong: There never was such a destination or partition.
+            UsageWrong: There is no such destination or partition.
         """
         if destination not in self.settings.destinations:
             known = ", ".join(self.settings.destinations)
             raise UsageWrong(f"There is no destination `{destination}`; known are: {known}.")
-        if partition not in self.settings.redis.numbering.numbers:
-            self.runner.run(self._learn_numbering())
-        numbers = self.settings.redis.numbering.numbers
-        if not 0 <= partition < numbers.stop:
+        if not 0 <= partition < self.settings.redis.partitions:
             raise UsageWrong(
-                f"There is no partition {partition}: they go from {numbers.start} to "
-                f"{numbers.stop - 1}."
+                f"There is no partition {partition}: they go from 0 to "
+                f"{self.settings.redis.partitions - 1}."
             )
-        ids = self.settings.redis.ids
-        return ids.partition(destination, partition) if partition in numbers else None
-
-    async def _learn_numbering(self) -> None:
-        stored = await self.client.execute_command("GET", keys.PARTITIONS)
-        self.settings.redis.learn(Numbering.loads(stored) if stored else None)
+        return self.settings.redis.ids.partition(destination, partition)
 
     async def _learn_protection(self) -> None:
         learn_protection(
@@ -349,7 +338,7 @@ class Runtime:
             partition_keys,
             field=field,
             identity=self.settings.delivery.identity,
-            numbering=self.settings.redis.numbering,
+            partitions=self.settings.redis.partitions,
             retention_seconds=self.settings.delivery.ledger_retention_seconds,
         )
 

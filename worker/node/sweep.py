@@ -328,8 +328,7 @@ def _one_call_each(settings: Settings) -> list[WakeUp]:
     A drain looks at its templates before anything else, so a change of theirs is taken over, or
     refused, though nothing waits.
     """
-    number = settings.redis.numbering.numbers[0]
-    return [WakeUp(LIVE, name, number) for name in settings.destinations]
+    return [WakeUp(LIVE, name, 0) for name in settings.destinations]
 
 
 def _template_names(settings: Settings) -> set[str]:

@@ -6,11 +6,9 @@
 --     [5] how many people had arrived in this partition before the record was looked at ("" = any number)  [6..] names of the syncs
 --
 -- A record that was there and has gone again is found as if it had never been: the number tells it.
--- Returns 1, or 0 if the record is another one by now, or somebody has arrived; 3 if the number of partitions has changed.
+-- Returns 1, or 0 if the record is another one by now, or somebody has arrived.
 --@include _members
---@include _renumbered
 
-if is_renumbered(KEYS[2]) then return 3 end
 local found = redis.call('HGET', KEYS[1], ARGV[1]) or ''
 if found ~= ARGV[2] then return 0 end
 if ARGV[5] ~= '' and (redis.call('HGET', KEYS[2], 'arrived') or '0') ~= ARGV[5] then return 0 end

@@ -5,11 +5,9 @@
 -- ARGV[1] digest (hex)  [2] the record as it was found  [3] the record from now on ("" = none)  [4] the profile's key  [5..] marks
 --
 -- With no record from now on, the arrival is counted: see `forward`.
--- Returns 1, or 0 if the record is another one by now; 3 if the number of partitions has changed.
+-- Returns 1, or 0 if the record is another one by now.
 --@include _members
---@include _renumbered
 
-if is_renumbered(KEYS[2]) then return 3 end
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 if ARGV[3] == '' then
   redis.call('HDEL', KEYS[1], ARGV[1])

@@ -5,10 +5,8 @@
 -- ARGV[1] digest (hex)  [2] the record as it was found  [3] the record from now on  then the fields of the marks that were kept
 --
 -- Returns 1; 0 if the record is another one by now; 2 if a request for this person was not answered yet: its intent tells the ledger;
--- 3 if the number of partitions has changed.
---@include _renumbered
+-- .
 
-if is_renumbered(KEYS[2]) then return 3 end
 if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then return 0 end
 for _, intent in ipairs(redis.call('HVALS', KEYS[4])) do
   if string.find(intent, ARGV[1], 1, true) then return 2 end

@@ -5,15 +5,13 @@
 -- ARGV: per letter: id, the letter, time of death (ms), cause, sample of the cause, stream in which it died, reason;
 --     for a person's letters, the digest (hex) and the record without which they may not come;
 --     the rows of the letters for the outcome log, none for a person's, and the most bytes that are kept of it
---@keys counts dead_letters dead_letter_times causes lease outcomes recorded carried? forwards?
+--@keys counts dead_letters dead_letter_times causes outcomes recorded carried? forwards?
 --@args letters[id text died cause sample stream reason] person... ends...
 --
--- Returns how many were not there; -1 if the person's record is another one by now, -2 if the number of partitions has changed.
+-- Returns how many were not there; -1 if the person's record is another one by now.
 --@include _outcomes
 --@include _record
---@include _renumbered
 
-if is_renumbered(key_lease) then return -2 end
 if key_forwards and redis.call('HGET', key_forwards, ARGV[at_person + 1]) ~= ARGV[at_person + 2] then return -1 end
 local added, taken = 0, {}
 for i = 1, n_letters do

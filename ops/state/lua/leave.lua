@@ -11,14 +11,11 @@
 --
 -- Returns {letters taken, wake, then per stream: id of its first and of its last new entry, "" = none}: wake is 1 if something waits
 -- now and nobody was woken yet. It is woken backfill, which 3 means.
--- {-1, 0} if the number of partitions has changed.
 --@include _add
 --@include _clock
 --@include _outcomes
 --@include _record
---@include _renumbered
 
-if is_renumbered(key_lease) then return {-1, 0} end
 local floor = redis.call('HGET', key_lease, 'floor')
 
 local function forget_one_of(cause)

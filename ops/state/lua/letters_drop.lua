@@ -6,13 +6,11 @@
 --@keys counts lease dead_letters_leaving outcomes recorded
 --@args letters[id stream arrived] ends...
 --
--- Returns how many there were that had not arrived; -1 if the number of partitions has changed. What is not there any more changes
+-- Returns how many there were that had not arrived. What is not there any more changes
 -- nothing.
 --@include _outcomes
 --@include _record
---@include _renumbered
 
-if is_renumbered(key_lease) then return -1 end
 local dropped, taken = 0, {}
 for i = 1, n_letters do
   local gone = redis.call('HDEL', key_dead_letters_leaving, ARGV[at_letters_id + i]) == 1

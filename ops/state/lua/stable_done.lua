@@ -5,11 +5,9 @@
 -- ARGV[1] digest of the stable id (hex)  [2] the change as it was found  [3] `renamed`, `refused`, or `left`: others have the former one  [4] digests (hex) of the former
 --   identity  [5] and of the new one  [6] for how long a record is kept, ms, where there is none any more
 --
--- Returns 1, or 0 if it is another change by now, or none: somebody else has ended it; -1 if the number of partitions has changed.
+-- Returns 1, or 0 if it is another change by now, or none: somebody else has ended it.
 --@include _clock
---@include _renumbered
 
-if is_renumbered(KEYS[4]) then return -1 end
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 redis.call('HDEL', KEYS[1], ARGV[1])
 local _, time, _, new = string.match(ARGV[2], '^([^\n]*)\n([^\n]*)\n([^\n]*)\n(.*)$')

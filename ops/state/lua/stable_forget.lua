@@ -4,10 +4,8 @@
 -- KEYS[1] the record, see stable_seen.lua  [2] lease
 -- ARGV[1] digest of the identity (hex)  [2..] keys of the profile
 --
--- Returns 1 if the record is gone, 2 if the identity was only refused in it, else 0; -1 if the number of partitions has changed.
---@include _renumbered
+-- Returns 1 if the record is gone, 2 if the identity was only refused in it, else 0.
 
-if is_renumbered(KEYS[2]) then return -1 end
 local time, changes, since, refused, key = string.match(redis.call('GET', KEYS[1]) or '', '^(%d+) (%d+) (%d+) (%S+) (.*)$')
 if not time then return 0 end
 for i = 2, #ARGV do

@@ -2,16 +2,14 @@
 -- Takes back entries that wait in one stream. XDEL decides: what a drain has settled is not counted.
 --
 -- ARGV: the stream's name `lane|trigger`; the entries' ids; their rows for the outcome log, and the most bytes that are kept of it
---@keys counts streams aside holds waiting orphans lease outcomes recorded
+--@keys counts streams aside holds waiting orphans outcomes recorded
 --@args name ids... ends...
 --
--- Returns how many were taken back; -1 if the number of partitions has changed.
+-- Returns how many were taken back.
 --@include _orphans
 --@include _outcomes
 --@include _record
---@include _renumbered
 
-if is_renumbered(key_lease) then return -1 end
 local name, count_taken, ids, taken = arg_name, 0, {}, {}
 for i = 1, n_ids do
   local id = ARGV[at_ids + i]

@@ -4,10 +4,8 @@
 -- KEYS[1] the list  [2] lease
 -- ARGV[1] digest of the stable id (hex)
 --
--- Returns 1, or -1 if the number of partitions has changed.
---@include _renumbered
+-- Returns 1.
 
-if is_renumbered(KEYS[2]) then return -1 end
 local left = {}
 for stable in string.gmatch(redis.call('GET', KEYS[1]) or '', '%S+') do
   if stable ~= ARGV[1] then left[#left + 1] = stable end

@@ -7,13 +7,12 @@ import pytest
 from segrelay.ops.state.identity_changes import IdentityChanges
 from segrelay.worker.adapters.redis.recognizer import RedisRecognizer
 from segrelay.worker.batch.renames import HELD_MS
-from segrelay.worker.contract.keys import digest_of
-from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.keys import digest_of, partition_of
 from segrelay.worker.contract.people import Forward, Moving, stable_digest
 from segrelay.worker.contract.settings.sections import RedisSettings
 from tests.conformance.drain.world import RETENTION_SECONDS, event, members
 
-NUMBERING = Numbering((16,))
+PARTITIONS = 16
 ADA, LOVELACE = "email:ada@example.com", "email:lovelace@example.com"
 
 
@@ -33,15 +32,14 @@ def world(make_world) -> Any:
         world.store.keys,
         field="_uid",
         identity="email",
-        numbering=NUMBERING,
+        partitions=PARTITIONS,
         retention_seconds=RETENTION_SECONDS,
     )
     return world
 
 
 def changes(world) -> IdentityChanges:
-    redis = RedisSettings()
-    redis.learn(NUMBERING)
+    redis = RedisSettings(partitions=PARTITIONS)
     return IdentityChanges(world.store.client, redis, world.store.keys.destination)
 
 
@@ -89,7 +87,7 @@ def test_a_late_event_goes_to_the_present_identity(world) -> None:
 
     world.drain()
 
-    (moved,) = world.store.elsewhere[NUMBERING.of(LOVELACE)]
+    (moved,) = world.store.elsewhere[partition_of(LOVELACE, PARTITIONS)]
     assert moved.header.digest == digest_of(LOVELACE)
     assert members(world) == {"lovelace@example.com"}
 

@@ -4,8 +4,7 @@ import pytest
 
 from segrelay.ops.state.identity_changes import IdentityChanges
 from segrelay.worker.adapters.redis.recognizer import RedisRecognizer
-from segrelay.worker.contract.keys import PartitionKeys, digest_of
-from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.keys import PartitionKeys, digest_of, stable_partition
 from segrelay.worker.contract.people import (
     MOST_CHANGES,
     WAITS,
@@ -16,7 +15,7 @@ from segrelay.worker.contract.people import (
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import RedisSettings
 
-NUMBERING = Numbering((4,))
+COUNT = 4
 RETENTION_SECONDS = 1_000.0
 ANN = stable_digest("_uid", "ann")
 PEOPLE = [stable_digest("_uid", name) for name in ("ann", "bob")]
@@ -38,13 +37,11 @@ class InRedis:
             PARTITION,
             field="_uid",
             identity="email",
-            numbering=NUMBERING,
+            partitions=COUNT,
             retention_seconds=RETENTION_SECONDS,
         )
         self.sync = connect(url)
-        redis = RedisSettings()
-        redis.learn(NUMBERING)
-        self._changes = IdentityChanges(self.sync, redis, "insider")
+        self._changes = IdentityChanges(self.sync, RedisSettings(partitions=COUNT), "insider")
 
     def see(self, *sightings):
         return self._runner.run(self._recognizer.see(sightings, ["vip-enter"] * len(sightings)))
@@ -56,11 +53,11 @@ class InRedis:
         return self._changes.end(stable, change, ending, round(1_000 * RETENTION_SECONDS))
 
     def _record(self, stable):
-        partition = PartitionKeys("insider", NUMBERING.of_stable(stable))
+        partition = PartitionKeys("insider", stable_partition(stable, COUNT))
         return StableRecord.loads(self.sync.get(partition.stable(stable)))
 
     def lives_ms(self, stable):
-        partition = PartitionKeys("insider", NUMBERING.of_stable(stable))
+        partition = PartitionKeys("insider", stable_partition(stable, COUNT))
         return self.sync.pttl(partition.stable(stable))
 
     def claims(self, key):
@@ -71,7 +68,7 @@ class InRedis:
 
     @property
     def counts(self):
-        partitions = [PartitionKeys("insider", number) for number in NUMBERING.numbers]
+        partitions = [PartitionKeys("insider", number) for number in range(COUNT)]
         rows = [
             self.sync.hmget(partition.changed, "renamed", "refused") for partition in partitions
         ]

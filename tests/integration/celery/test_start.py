@@ -50,7 +50,7 @@ def test_another_partition_count_than_the_one_in_use_is_refused(start, configura
 
     code, said = start(configuration)
 
-    assert code == 1
+    assert code == 2
     assert "Redis is in use with 4 partitions" in said
     assert "Traceback" not in said
 

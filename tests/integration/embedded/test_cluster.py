@@ -295,7 +295,7 @@ def test_a_sync_finds_names_and_the_ledger_on_all_masters(cluster, client, tmp_p
     known = [f"email:{each}" for each in people]
     client.hset(keys.NAMES, "a|vip", 1)
     for key in known:
-        partition = PartitionKeys("insider", settings.redis.numbering.of(key))
+        partition = PartitionKeys("insider", keys.partition_of(key, settings.redis.partitions))
         record = Record(1, {(1, 2): Item(Direction.ENTER, 7)})
         client.set(partition.ledger(keys.digest_of(key)), pack(record))
 

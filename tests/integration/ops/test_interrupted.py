@@ -31,11 +31,7 @@ from segrelay.worker.contract.settings import (
     load_settings,
 )
 from segrelay.worker.core.gate import gate_id
-from tests.integration.ops.moving.stock import drain, enrich, six, stock
-from tests.integration.ops.moving.test_renumbered_people import (
-    people_who_change,
-    put_dead_letters_on_their_way,
-)
+from tests.integration.ops.moving.stock import drain, six, stock
 from tests.integration.ops.person.test_erased_person import (
     ELSE,
     LAST,
@@ -63,7 +59,6 @@ from tests.interruptions import (
     Case,
     everything,
     killed_anywhere,
-    lapse,
     standing_anywhere,
     without_times,
 )
@@ -128,7 +123,6 @@ def world(relay, sandbox, call):
 
 
 WORDS = {
-    moving.partitions: "redis partitions",
     moving.rename: "rename destination",
     moving.add_destination: "redis add-destination",
     letters.import_file: "dlq import",
@@ -162,12 +156,6 @@ def leaving(world):
     stocked(world)
     world.relay.configure(EXIT, triggers=MOVED, other=True)
     claim(world.relay.client, world.relay.settings)
-
-
-def renumbered(world, count):
-    """Change the number of partitions, as nobody else is at work."""
-    lapse(world.relay.client)
-    world.given(moving.partitions, count)(world.relay.client)
 
 
 def nobody_is_wrong(world):
@@ -234,18 +222,6 @@ def with_job(world):
     world.call(app, "backfill", "start", str(rows), *named)
 
 
-def with_changing_people(world):
-    """Some people are known by a stable id, and renamed, or about to be; letters are on the way."""
-    world.relay.configure(EXIT, stable="_uid")
-    people_who_change(world.relay)
-    put_dead_letters_on_their_way(world.relay.client)
-
-
-def kept_of_people(world):
-    """Return all that is kept but the time of the last step."""
-    return {name: value for name, value in world.kept().items() if name != "{changes:insider}"}
-
-
 def paused_by_itself(world):
     insider = world.relay.settings.destinations["insider"]
     gate = keys.gate(gate_id(insider.base_url, insider.gate_scope))
@@ -273,12 +249,8 @@ def standing(world):
     return {name: each["state"] for name, each in world.sum()["destinations"].items()}
 
 
-def of_redis(prepare, command, *names, truth=Commands.kept, then=None, **options):
-    """Return a case that changes Redis only; by default, it ends with the same bytes in it.
-
-    Args:
-        then: The number of partitions to which others change when it was killed.
-    """
+def of_redis(prepare, command, *names, truth=Commands.kept, **options):
+    """Return a case that changes Redis only; by default, it ends with the same bytes in it."""
     words = WORDS[command]
 
     def case(world):
@@ -286,7 +258,6 @@ def of_redis(prepare, command, *names, truth=Commands.kept, then=None, **options
         return Case(
             world.given(command, *names, **options),
             lambda: truth(world),
-            meanwhile=lambda: then and renumbered(world, then),
             act=words,
             holds=world.sum,
         )
@@ -300,11 +271,6 @@ MOVED = ENTER.replace("vip-enter", "moved").replace('"insider"', '"other"')
 def import_letters(world):
     file = str(world.relay.settings.folder / EXPORTED)
     return of_redis(with_exported, letters.import_file, file)(world)
-
-
-def enriched(world):
-    stocked(world)
-    enrich(world.relay, PEOPLE)
 
 
 def renamed_trigger(world):
@@ -435,17 +401,10 @@ def retire_audience(world):
 
 
 CASES = {
-    "partitions": of_redis(enriched, moving.partitions, 3),
-    "partitions, with people who change": of_redis(
-        with_changing_people, moving.partitions, 3, truth=kept_of_people
-    ),
     "a destination": of_redis(stocked, moving.rename, "insider", "insider-eu"),
     "a trigger": of_redis(renamed_trigger, waiting.move, "vip-enter", "renamed"),
     "a trigger elsewhere": of_redis(
         leaving, waiting.move, "vip-enter", "moved", truth=nobody_is_wrong
-    ),
-    "a trigger elsewhere, then partitions": of_redis(
-        leaving, waiting.move, "vip-enter", "moved", truth=nobody_is_wrong, then=3
     ),
     "a person": rename_person,
     "a person within a partition": partial(rename_person, new=WITHIN),

@@ -161,7 +161,7 @@ class World:
 
 
 def partition_of(world, key, destination="insider"):
-    return PartitionKeys(destination, world.settings.redis.numbering.of(key))
+    return PartitionKeys(destination, keys.partition_of(key, world.settings.redis.partitions))
 
 
 def deliver(world, direction, numbers, at_us, destination="insider"):

@@ -43,7 +43,7 @@ def ledgers(rig):
     partitions = [
         PartitionKeys(name, number)
         for name in rig.settings.destinations
-        for number in rig.settings.redis.numbering.numbers
+        for number in range(rig.settings.redis.partitions)
     ]
     names = rig.client.keys("*")
     return [name for partition in partitions for name in names if digest_in(name, partition)]

@@ -49,11 +49,6 @@ def test_commands_that_act_go_on_by_themselves_when_a_replica_takes_over(rig, tm
     for name in ("load", "again"):
         succeeds(beside(rig, "backfill", "start", rows, *job, "--job", name))
 
-    in_a_failover(rig, ("redis", "partitions"), "24", "--yes")
-    status = status_of(rig)
-    assert (status["waiting"], status["partitions"]["count"]) == (2 * PEOPLE, 24)
-    assert "changing_to" not in status["partitions"]
-
     in_a_failover(rig, ("backfill", "abort"), "again", "--yes")
     status = status_of(rig)
     assert (status["waiting"], status["discarded"]) == (PEOPLE, PEOPLE)

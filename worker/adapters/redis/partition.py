@@ -1,12 +1,7 @@
-"""`RedisPartition`: a partition as Redis keeps it; the scripts' arguments are put together here.
-
-A worker that stood still while the number of partitions was changed may still have to repair what
-its last request did: it finds the present partition of a profile.
-"""
+"""`RedisPartition`: a partition as Redis keeps it; the scripts' arguments are put together here."""
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -31,18 +26,15 @@ from segrelay.worker.batch.partition import (
 )
 from segrelay.worker.contract.events import encode_header, open_entry, read_entry
 from segrelay.worker.contract.keys import (
-    PARTITIONS,
     REACHED_KEPT,
     PartitionKeys,
     split_stream_name,
     stream_name,
 )
 from segrelay.worker.contract.outcomes import End, pack
-from segrelay.worker.contract.partitions import RENUMBERED_LEASE, Numbering
 from segrelay.worker.contract.protection import PROTECTION, RESPONSES
 from segrelay.worker.contract.redis.accept import (
     OTHERWISE_SEALED,
-    RENUMBERED,
     NewDelivery,
     accept_call,
 )
@@ -214,30 +206,6 @@ _OF_AN_OUTAGE: Final = 5
 """The fields of a backoff that say how wide a request may be, and what has failed."""
 
 
-async def partitions_of(
-    client: AsyncRedis, keys: PartitionKeys, digests: Sequence[bytes]
-) -> Mapping[PartitionKeys, list[int]]:
-    """Return the present partitions of a partition's profiles, with their indices in `digests`.
-
-    While the number of partitions is being changed, wait: a repair must not be lost.
-    """
-    token = await client.execute_command("HGET", keys.lease, "token")
-    if not (token or b"").startswith(RENUMBERED_LEASE.encode()):
-        return {keys: list(range(len(digests)))}
-    while (numbering := await _numbering(client)).target:  # noqa: ASYNC110 - Redis sends no event
-        await asyncio.sleep(_LOOK_SECONDS)
-    found: dict[PartitionKeys, list[int]] = {}
-    for index, digest in enumerate(digests):
-        partition = replace(keys, number=numbering.of_digest(digest))
-        found.setdefault(partition, []).append(index)
-    return found
-
-
-async def _numbering(client: AsyncRedis) -> Numbering:
-    return Numbering.loads(await client.execute_command("GET", PARTITIONS))
-
-
-_LOOK_SECONDS: Final = 0.5
 _ACCEPT_IN_ANY_CASE: Final = ACCEPT.replace("#!lua\n", "#!lua flags=allow-oom\n", 1)
 """The script that accepts deliveries even in a full Redis: a repair must not be refused."""
 _READ_BYTES: Final = 4_000_000
@@ -454,13 +422,7 @@ class RedisPartition:
 
     async def peek(self, digests: Sequence[bytes]) -> list[bytes | None]:
         """Read packed records without holding the lease."""
-        found: list[bytes | None] = [None] * len(digests)
-        for partition, indices in (await partitions_of(self._client, self.keys, digests)).items():
-            names = [partition.ledger(digests[index]) for index in indices]
-            texts = await self._client.execute_command("MGET", *names)
-            for index, text in zip(indices, texts, strict=True):
-                found[index] = text
-        return found
+        return list(await self._client.execute_command("MGET", *self.keys.ledgers(digests)))
 
     async def intent(self, intent: Intent) -> int:
         """Write an intent and renew the lease; return the present time (ms, Redis' clock)."""
@@ -584,12 +546,7 @@ class RedisPartition:
 
     async def _hold_back(self, keys: PartitionKeys, intent: Intent, seconds: float) -> None:
         args = (intent.intent_id, intent.dumps(), round(seconds * 1000))
-        end_ms = await self._write("hold_back", (keys.intents, keys.open, keys.lease), args)
-        if end_ms < 0:
-            digests = [delivery.digest for delivery in intent.deliveries]
-            for partition, indices in (await partitions_of(self._client, keys, digests)).items():
-                own = tuple(intent.deliveries[index] for index in indices)
-                await self._hold_back(partition, Intent(intent.intent_id, own), seconds)
+        await self._write("hold_back", (keys.intents, keys.open), args)
 
     async def accept(self, deliveries: Sequence[NewDelivery]) -> None:
         """Add deliveries, e.g. repairs; needs no lease."""
@@ -600,10 +557,6 @@ class RedisPartition:
         answer = await run_script_async(
             self._client, _ACCEPT_IN_ANY_CASE, call.keys, call.args, replicated=True
         )
-        if answer[0] == RENUMBERED:
-            digests = [new.header.digest for new in deliveries]
-            for partition, indices in (await partitions_of(self._client, keys, digests)).items():
-                await self._accept(partition, [deliveries[index] for index in indices])
         if answer[0] == OTHERWISE_SEALED:
             raise self._otherwise_sealed()
 

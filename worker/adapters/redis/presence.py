@@ -176,7 +176,7 @@ class RedisProgress:
         partitions = [
             self._settings.redis.ids.partition(name, number)
             for name in self._settings.destinations
-            for number in self._settings.redis.numbering.numbers
+            for number in range(self._settings.redis.partitions)
         ]
         calls = [
             ScriptCall((partition.counts, partition.streams, partition.retry), (partition.tag,))

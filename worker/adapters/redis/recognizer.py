@@ -7,8 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from segrelay.worker.adapters.redis import scripts
-from segrelay.worker.contract.keys import PartitionKeys
-from segrelay.worker.contract.partitions import Numbering
+from segrelay.worker.contract.keys import PartitionKeys, stable_partition
 from segrelay.worker.contract.people import (
     CLAIMS_OUTLIVE_MS,
     MOST_CHANGES,
@@ -19,11 +18,9 @@ from segrelay.worker.contract.people import (
 from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.client import AsyncRedis
 from segrelay.worker.contract.redis.scripts import ScriptCall, run_each_async
-from segrelay.worker.errors import PartitionsChange
 
 SEEN: Final = scripts.source("stable_seen")
 CLAIMS: Final = scripts.source("stable_claims")
-_RENUMBERED: Final = -1
 
 
 class RedisRecognizer:
@@ -42,14 +39,14 @@ class RedisRecognizer:
         *,
         field: str,
         identity: str,
-        numbering: Numbering,
+        partitions: int,
         retention_seconds: float,
     ) -> None:
         self._client = client
         self._partition = partition
         self.field = field
         self.identity = identity
-        self.numbering = numbering
+        self.partitions = partitions
         self._retention_ms = round(1_000 * retention_seconds)
 
     async def see(self, sightings: Sequence[Sighting], triggers: Sequence[str]) -> list[str]:
@@ -60,22 +57,19 @@ class RedisRecognizer:
             triggers: Of each the trigger of its newest event.
 
         Raises:
-            PartitionsChange: Some may be remembered, and are carried over.
             RedisUnavailable: Some may be remembered.
         """
         at: dict[int, list[int]] = {}
         for number, each in enumerate(sightings):
-            at.setdefault(self.numbering.of_stable(each.stable), []).append(number)
+            at.setdefault(stable_partition(each.stable, self.partitions), []).append(number)
         calls = [
             (SEEN, self._seen(partition, [(sightings[i], triggers[i]) for i in numbers]))
             for partition, numbers in at.items()
         ]
         # Who erases a person finds their stable ids by the lists: they are written first.
-        listed, *answers = await run_each_async(
+        _, *answers = await run_each_async(
             self._client, [(CLAIMS, self._claims(sightings)), *calls]
         )
-        if _RENUMBERED in (listed, *answers):
-            raise PartitionsChange
         found = [""] * len(sightings)
         for numbers, answer in zip(at.values(), answers, strict=True):
             for number, told in zip(numbers, answer, strict=True):

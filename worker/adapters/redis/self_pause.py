@@ -316,7 +316,7 @@ class Canaries:
         """Return the counts of each trigger's outcomes, over all partitions."""
         totals: dict[str, Counter[str]] = {name: Counter() for name in names}
         for destination in {self._settings.triggers[name].destination for name in names}:
-            for number in self._settings.redis.numbering.numbers:
+            for number in range(self._settings.redis.partitions):
                 partition = self._settings.redis.ids.partition(destination, number)
                 for key, count in (
                     await self._client.execute_command("HGETALL", partition.counts)
@@ -360,7 +360,7 @@ class DeadLetterLimit:
             return False
         self._next_look[destination] = now + LOOK_SECONDS
         pipe = self._client.pipeline(transaction=False)
-        for partition in self._settings.numbering.numbers:
+        for partition in range(self._settings.partitions):
             pipe.hlen(self._settings.ids.partition(destination, partition).dead_letters)
         dead_letters = sum(await pipe.execute())
         if dead_letters < self._kept:

@@ -22,7 +22,6 @@ from segrelay.worker.contract.celery import (
     BackgroundJob,
 )
 from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, split_stream_name
-from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.redis.client import Pipeline, Redis
 from segrelay.worker.contract.redis.lock import take_turn
 from segrelay.worker.contract.redis.scanning import AnotherServer, read_keys, scan_parts
@@ -96,11 +95,10 @@ class RedisSurvey:
         all_keys = [
             self._settings.redis.ids.partition(destination.name, number)
             for destination in destinations
-            for number in self._settings.redis.numbering.numbers
+            for number in range(self._settings.redis.partitions)
         ]
         answers = self._asked(destinations, all_keys)
-        numbering, (seconds, rest), stored, slugs, editions, *looked = answers
-        self._settings.redis.learn(Numbering.loads(numbering) if numbering else None)
+        (seconds, rest), stored, slugs, editions, *looked = answers
         now_us = seconds * MICROSECONDS + rest
         pauses = parse_pauses(stored, self._settings.redis.ids)
         labels = self._labels(slugs, editions)
@@ -124,7 +122,6 @@ class RedisSurvey:
         """Read the shared keys, each destination's gate, and each partition's stream names."""
         pipe = self._client.pipeline(transaction=False)
         pipe.script_load(scripts.source(LOOK))
-        pipe.get(keys.PARTITIONS)
         pipe.time()
         pipe.hgetall(keys.PAUSED)
         pipe.hmget(keys.AUDIENCES, self._audiences or [""])
@@ -311,7 +308,7 @@ class RedisSchedule:
         pipe.time()
         for kept in everything:
             pipe.hmget(kept.key, "next", "until")
-        numbers, ids = self._settings.redis.numbering.numbers, self._settings.redis.ids
+        numbers, ids = range(self._settings.redis.partitions), self._settings.redis.ids
         for one in self._needing:
             for number in numbers:
                 key = getattr(ids.partition(one.destination, number), one.part)
@@ -364,7 +361,7 @@ class RedisLapsing:
 
     Args:
         client: With short timeouts.
-        settings: Its numbering tells which partitions are there; the others are being moved.
+        settings: The settings, which know the number of partitions.
     """
 
     def __init__(self, client: Redis, settings: Settings) -> None:
@@ -389,7 +386,7 @@ class RedisLapsing:
         ids = self._settings.redis.ids
         for name in names or ():
             match = _LEDGER.fullmatch(name)
-            if match and int(match[2]) in self._settings.redis.numbering.numbers:
+            if match and int(match[2]) in range(self._settings.redis.partitions):
                 found[ids.partition_of(match[1].decode(), int(match[2]))].append(name)
         return found
 
@@ -399,7 +396,7 @@ class RedisLapsing:
         partitions = [
             ids.partition(name, number)
             for name in ids.names()
-            for number in self._settings.redis.numbering.numbers
+            for number in range(self._settings.redis.partitions)
         ]
         for part in scan_parts(self._client, partitions, "l*"):
             try:

@@ -24,14 +24,8 @@ SCRIPT: Final = load_script("accept")
 _POSITION_DIGITS: Final = 20
 ENTRANT_DAYS: Final = 30
 """The days after which a sync forgets a name of whom nothing was delivered."""
-RENUMBERED: Final = -3
-"""The answer of a partition that nobody reads any more: the number of partitions has changed."""
-OTHERWISE_SEALED: Final = -4
+OTHERWISE_SEALED: Final = -3
 """The answer of a partition whose Redis has another secret than the caller, or has lost it."""
-SEALED_ANEW: Final = (
-    "Redis came back empty, or with another protection of people's data, since this began. Nothing"
-    " was done; give the command again."
-)
 
 
 class NewDelivery(NamedTuple):

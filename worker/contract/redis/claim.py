@@ -3,8 +3,7 @@
 The destinations of the configuration get their ids with it, see `contract.destinations`.
 
 Another partition count would put one profile into two partitions, another identity would make two
-keys of one person: both break the truth of what is delivered, so both are refused. Only `segrelay
-redis partitions` changes the count; a configuration that names a former one is still right.
+keys of one person: both break the truth of what is delivered, so both are refused.
 
 A process that protects people's data and one that does not must not write beside each other: the
 script that claims a Redis decides, and each process opens its secret then, or is refused.
@@ -18,7 +17,6 @@ from itertools import chain
 from typing import Final, Literal, cast
 
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.protection import PROTECTION, SECRET_BYTES, SealedSecret
 from segrelay.worker.contract.redis.acts import Act, carry_out
 from segrelay.worker.contract.redis.client import Redis
@@ -26,7 +24,7 @@ from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.authorizations import fingerprint_of
 from segrelay.worker.contract.settings.urls import host_of
-from segrelay.worker.errors import ConfigurationInvalid, PartitionsChange, RedisMismatch
+from segrelay.worker.errors import ConfigurationInvalid, RedisMismatch
 
 FORMAT_NUMBER: Final = 1
 _CLAIM: Final = load_script("redis_claim")
@@ -47,21 +45,17 @@ def claim(client: Redis, settings: Settings) -> None:
         ConfigurationInvalid: A key of `[protection]` is not set.
         RedisMismatch: Redis holds another format, partition count, identity or protection, or knows
             one of the destinations under a name that the configuration does not have.
-        PartitionsChange: The number of partitions is being changed.
         RedisUnavailable: Redis can't be asked.
     """
     wanted = _wanted(settings)
     # Read first: a full Redis refuses every write, and then a worker is needed most.
     if _is_new(client, settings, wanted):
-        # A Redis that came back empty gets the partitions and the secret that its processes have.
-        numbering = settings.redis.numbering.settled.dumps()
-        written = (keys.PROTECTION, keys.IDENTITY, keys.FORMAT, keys.PARTITIONS)
-        values = (_sealed_secret(settings), wanted[keys.IDENTITY], wanted[keys.FORMAT], numbering)
-        run_script(client, _CLAIM, written, values)
+        # A Redis that came back empty gets the secret that its processes have.
+        values: list[str | bytes] = [_sealed_secret(settings), *wanted.values()]
+        run_script(client, _CLAIM, (keys.PROTECTION, *wanted), values)
         _is_new(client, settings, wanted)
     names = settings.destinations
-    while (given := _give(client, settings, names, "give")) is None:
-        pass  # the number of partitions has changed in between
+    given = _give(client, settings, names, "give")
     ids = {name: destination_id for name, (destination_id, _) in given.items() if destination_id}
     settings.redis.learn_ids(client.hgetall(keys.DESTINATIONS), ids)  # type: ignore[arg-type]
     _mark_partitions(client, settings)
@@ -86,7 +80,7 @@ def compare(client: Redis, settings: Settings) -> None:
         written = (keys.PROTECTION, keys.IDENTITY)
         run_script(client, _CLAIM, written, (_sealed_secret(settings),))
         _is_new(client, settings, wanted)
-    learn_numbering(client, settings)
+    learn_destinations(client, settings)
 
 
 def learn_protection(settings: Settings, record: bytes) -> None:
@@ -99,44 +93,23 @@ def learn_protection(settings: Settings, record: bytes) -> None:
     _protect(settings, {keys.PROTECTION: record.decode() or None, keys.IDENTITY: ""})
 
 
-def learn_numbering(client: Redis, settings: Settings) -> Numbering:
-    """Read the partitions and destinations that Redis has, and remember them in the settings.
+def learn_destinations(client: Redis, settings: Settings) -> None:
+    """Read the destinations that Redis has, and remember them in the settings.
 
     Raises:
         RedisUnavailable: Redis can't be asked.
     """
-    pipe = client.pipeline(transaction=False)
-    pipe.get(keys.PARTITIONS)
-    pipe.hgetall(keys.DESTINATIONS)
-    stored, destinations = pipe.execute()
-    settings.redis.learn(Numbering.loads(stored) if stored else None)
-    settings.redis.learn_ids(destinations)
-    return settings.redis.numbering
-
-
-def settled_numbering(client: Redis, settings: Settings) -> Numbering:
-    """Read the partitions that Redis has, and refuse while their number is being changed.
-
-    Raises:
-        PartitionsChange: Their number is being changed.
-        RedisUnavailable: Redis can't be asked.
-    """
-    numbering = learn_numbering(client, settings)
-    if numbering.target:
-        raise PartitionsChange
-    return numbering
+    settings.redis.learn_ids(client.hgetall(keys.DESTINATIONS))  # type: ignore[arg-type]
 
 
 def add_destinations(client: Redis, settings: Settings, names: Iterable[str]) -> None:
     """Give ids to destinations of which a person says what they are, where they have none.
 
     Raises:
-        PartitionsChange: The number of partitions is being changed, or is another one by now.
         RedisUnavailable: Redis can't be asked.
     """
-    if _give(client, settings, names, "new") is None:
-        raise PartitionsChange
-    learn_numbering(client, settings)
+    _give(client, settings, names, "new")
+    learn_destinations(client, settings)
 
 
 def rename_destination(client: Redis, act: Act, old: str, new: str) -> bool:
@@ -152,7 +125,7 @@ def rename_destination(client: Redis, act: Act, old: str, new: str) -> bool:
 
 def former_names(client: Redis, settings: Settings) -> dict[str, str]:
     """Return the configured destinations that Redis seems to know under another name: that name."""
-    found = _give(client, settings, settings.destinations, "look") or {}
+    found = _give(client, settings, settings.destinations, "look")
     return {name: known_as for name, (_, known_as) in found.items() if known_as}
 
 
@@ -242,8 +215,8 @@ def _mark_partitions(client: Redis, settings: Settings) -> None:
     """
     if not PROTECTION:
         return
-    ids, numbering = settings.redis.ids, settings.redis.numbering
-    marked = [ids.partition(name, n).lease for name in ids.names() for n in numbering.numbers]
+    ids, numbers = settings.redis.ids, range(settings.redis.partitions)
+    marked = [ids.partition(name, n).lease for name in ids.names() for n in numbers]
     marked.append(keys.quarantine("totals"))
     pipe = client.pipeline(transaction=False)
     for key in marked:
@@ -279,14 +252,8 @@ def _complaints(found: Mapping[str, str | None], wanted: Mapping[str, str]) -> l
     return [
         _complaint(key, found=value, wanted=wanted[key])
         for key, value in found.items()
-        if key in wanted and value is not None and not _fits(key, value, wanted[key])
+        if key in wanted and value not in {None, wanted[key]}
     ]
-
-
-def _fits(key: str, found: str, wanted: str) -> bool:
-    if key == keys.PARTITIONS:
-        return int(wanted) in Numbering.loads(found).counts
-    return found == wanted
 
 
 def _read(client: Redis, names: Iterable[str]) -> dict[str, str | None]:
@@ -298,23 +265,13 @@ def _read(client: Redis, names: Iterable[str]) -> dict[str, str | None]:
 
 def _give(
     client: Redis, settings: Settings, names: Iterable[str], how: Literal["give", "look", "new"]
-) -> dict[str, tuple[str, str]] | None:
-    """Return the id of each destination, or the name under which it seems to be known.
-
-    None if the number of partitions has changed in between.
-    """
-    look = learn_numbering if how == "look" else settled_numbering
-    numbering, addresses, own = (
-        look(client, settings),
-        _addresses(settings),
-        settings.redis.ids.own,
-    )
+) -> dict[str, tuple[str, str]]:
+    """Return the id of each destination, or the name under which it seems to be known."""
+    learn_destinations(client, settings)
+    addresses, own = _addresses(settings), settings.redis.ids.own
     rows = [(name, addresses.get(name, ""), own.get(name, "")) for name in names]
-    args = (numbering.dumps(), how, *chain.from_iterable(rows))
-    call = ScriptCall((keys.PARTITIONS, keys.DESTINATIONS), args)
+    call = ScriptCall((keys.DESTINATIONS,), (how, *chain.from_iterable(rows)))
     (answer,) = run_each(client, _LOOK if how == "look" else _GIVE, [call])
-    if answer is None:
-        return None
     texts = [text.decode() for text in answer]
     return dict(zip(names, zip(texts[::2], texts[1::2], strict=True), strict=True))
 
@@ -326,11 +283,9 @@ def _complaint(key: str, *, found: str, wanted: str) -> str:
             "Use the version that wrote it, or another Redis database."
         )
     if key == keys.PARTITIONS:
-        count = Numbering.loads(found).count
         return (
-            f"Redis is in use with {count} partitions, the configuration says {wanted}: profiles "
-            f"would change their partition. Set redis.partitions = {count}, and change it by "
-            f"`segrelay redis partitions {wanted}`."
+            f"Redis is in use with {found} partitions, the configuration says {wanted}: profiles "
+            f"would change their partition. Set redis.partitions = {found}, or use another Redis."
         )
     return (
         f"Redis is in use with the identity `{found}`, the configuration says `{wanted}`: one "

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, field_validator
 
 from segrelay.worker.contract.destinations import DestinationIds
-from segrelay.worker.contract.partitions import Numbering
 from segrelay.worker.contract.settings.http import (
     HeaderName,
     HttpDestination,
@@ -92,24 +91,11 @@ class RedisSettings(Section):
     loses nothing that was acknowledged; while one of them is away, nothing is accepted or sent. See
     [production.md](production.md#redis-behind-sentinels)."""
     partitions: Whole = Field(default=16, ge=1, le=MOST_PARTITIONS)
-    """The number of shares of the profiles that a new Redis begins with. `segrelay redis partitions
-    N` changes that of one in use; see [production.md](production.md#more-or-fewer-partitions)."""
+    """The number of shares into which the profiles of a destination are divided. It is written into
+    Redis at first use, and stays; see [production.md](production.md#the-number-of-partitions)."""
     high_water: Whole = Field(default=1_000_000, ge=1)
     """A backfill waits while this many of its deliveries are waiting."""
-    _numbering: Numbering | None = PrivateAttr(default=None)
     _ids: DestinationIds = PrivateAttr(default_factory=DestinationIds)
-
-    @property
-    def numbering(self) -> Numbering:
-        """Return the partitions that Redis was last known to have, else those configured."""
-        return self._numbering or Numbering((self.partitions,))
-
-    def learn(self, numbering: Numbering | None) -> None:
-        """Remember the partitions that Redis has; None = it is new, and has none yet.
-
-        A process keeps its settings for as long as it lives, and the count may change meanwhile.
-        """
-        self._numbering = numbering
 
     @property
     def carries_messages(self) -> bool:

@@ -20,7 +20,7 @@ from segrelay.worker.contract.processes import read_samples
 from segrelay.worker.contract.redis.claim import (
     claim,
     former_names,
-    learn_numbering,
+    learn_destinations,
 )
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.errors import RedisMismatch, UsageWrong
@@ -297,19 +297,6 @@ def test_a_person_who_was_renamed_before_is_followed_afterwards(stocked, call):
     assert "gold" in orjson.dumps(why).decode()
 
 
-def test_the_number_of_partitions_changes_under_a_new_name(stocked, call):
-    run(call)
-    configure(stocked)
-
-    call(app, "redis", "partitions", "3", "--yes")
-
-    drain(stocked)
-    found = stocked.status()
-    assert_sum(found)
-    assert (found["waiting"], found["skipped_by_reason"]) == (0, {"superseded": PEOPLE})
-    assert not [name for name in stocked.client.keys("{insider:[0-3]}*") if b"lease" not in name]
-
-
 def test_what_a_sync_knows_is_the_same_for_processes_with_either_name(stocked, call):
     settings, _ = older(stocked)
     store = SyncStore(stocked.client, "vip", settings.redis)
@@ -317,7 +304,7 @@ def test_what_a_sync_knows_is_the_same_for_processes_with_either_name(stocked, c
     store.save(Run("vip", destinations=[OLD], known=[OLD], seen={OLD: 3}), ends=True)
     run(call)
     configure(stocked)
-    learn_numbering(stocked.client, stocked.settings)
+    learn_destinations(stocked.client, stocked.settings)
 
     new = SyncStore(stocked.client, "vip", stocked.settings.redis).peek()
 
@@ -330,7 +317,7 @@ def test_a_backfill_goes_on_where_it_was_after_a_rename(stocked, call):
     before = routing_digest(settings)
     run(call)
     configure(stocked)
-    learn_numbering(stocked.client, stocked.settings)
+    learn_destinations(stocked.client, stocked.settings)
 
     assert routing_digest(stocked.settings) == before
 
@@ -340,7 +327,7 @@ def test_rates_are_known_over_a_rename(stocked, call):
     RedisProgress(stocked.client, settings).note()
     run(call)
     configure(stocked)
-    learn_numbering(stocked.client, stocked.settings)
+    learn_destinations(stocked.client, stocked.settings)
 
     (sample,) = read_samples(stocked.client, stocked.settings.redis.ids)
 

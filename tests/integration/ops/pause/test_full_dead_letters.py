@@ -12,7 +12,7 @@ def test_the_drain_that_finds_the_limit_reached_sends_nothing_more(relay):
     relay.publish(payload("ada@example.com"), payload("bob@example.com"))
     partitions = [
         relay.settings.redis.ids.partition("insider", number)
-        for number in relay.settings.redis.numbering.numbers
+        for number in range(relay.settings.redis.partitions)
     ]
     for partition in partitions[:2]:
         relay.client.hset(partition.dead_letters, "live|vip-enter|1-1", b"{}")

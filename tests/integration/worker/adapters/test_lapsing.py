@@ -8,7 +8,6 @@ from segrelay.worker.adapters.redis.survey import RedisLapsing
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.events import Header, encode_header
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
-from segrelay.worker.contract.partitions import RENUMBERED_LEASE
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.contract.words import Direction
@@ -120,12 +119,5 @@ def test_no_other_key_goes(client, lapsing):
     client.set(PARTITION.dead_letters, lapsing_text(1_000))
     client.zadd(PARTITION.dead_letter_times, {"letter": 1})
     keep_ledger(client, over_days=1, partition=PartitionKeys("insider", 4))
-
-    assert turn(lapsing) == 0
-
-
-def test_a_partition_that_is_left_keeps_what_is_carried_over(client, lapsing):
-    keep_ledger(client, over_days=1)
-    client.hset(PARTITION.lease, "token", f"{RENUMBERED_LEASE}x")
 
     assert turn(lapsing) == 0

@@ -20,7 +20,7 @@ from segrelay.worker.contract.redis.claim import claim, compare, mismatches
 from segrelay.worker.contract.redis.connection import connect, connect_async
 from segrelay.worker.contract.redis.instance import InstanceWatch
 from segrelay.worker.contract.settings import load_settings
-from segrelay.worker.errors import ConfigurationInvalid, PartitionsChange, RedisMismatch
+from segrelay.worker.errors import ConfigurationInvalid, RedisMismatch, SealedAnew
 from tests.configuration import configuration, insider, table, trigger
 from tests.interruptions import InterruptedRedis
 
@@ -200,7 +200,7 @@ def test_who_stood_still_while_redis_was_emptied_adds_nothing_with_the_former_se
     emptied_and_claimed(client, settings)
     present = PROTECTION.secret_id.hex()
     PROTECTION.use(secret, record)
-    with pytest.raises(PartitionsChange, match="came back empty"):
+    with pytest.raises(SealedAnew, match="came back empty"):
         publisher.publish([EVENT])
     assert entries(client) == []
 
@@ -222,7 +222,7 @@ def test_who_stood_still_while_redis_was_emptied_is_refused_beside_the_other_kin
     PROTECTION.off()
     if first:
         PROTECTION.use(secret, record)
-    with pytest.raises(PartitionsChange):
+    with pytest.raises(SealedAnew):
         publisher.publish([EVENT])
     with pytest.raises(RedisMismatch):
         publisher.publish([EVENT])
@@ -245,7 +245,7 @@ def test_who_stood_still_while_redis_was_emptied_keeps_nothing_in_the_quarantine
     PROTECTION.off()
     if first:
         PROTECTION.use(bytes(32), b"a record")
-    with pytest.raises(PartitionsChange, match="came back empty"):
+    with pytest.raises(SealedAnew, match="came back empty"):
         publisher.publish([REFUSED])
     with pytest.raises(RedisMismatch):
         publisher.publish([REFUSED])
@@ -261,7 +261,7 @@ def test_digests_that_were_made_with_another_secret_are_not_added(client, config
     draft = publisher.draft([Payload(EVENT, orjson.loads(EVENT))], None, PublishOptions())
 
     claim(client, settings)
-    with pytest.raises(PartitionsChange, match="came back empty"):
+    with pytest.raises(SealedAnew, match="came back empty"):
         publisher.write_draft(draft, JobPosition())
     assert len(entries(client)) == 1
 

@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from segrelay.ops.dead_letters.reading import matches, partition_of
+from segrelay.ops.dead_letters.reading import matches, place_of
 from segrelay.ops.dead_letters.replay import obstacle
 from segrelay.ops.kept import Filter
 from segrelay.worker.contract.events import Header, encode_header
@@ -87,7 +87,7 @@ def test_filters_narrow_each_other(wanted, holds):
     ],
 )
 def test_a_letters_id_begins_with_its_place(dead_letter_id, partition):
-    assert partition_of(dead_letter_id) == partition
+    assert place_of(dead_letter_id) == partition
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from segrelay.ops.state.identity_changes import RenamedPeople
-from segrelay.ops.state.partitions import NumberChange
 from segrelay.ops.status.problems import ILL, HealthProblem
 from segrelay.ops.status.standing import (
     Condition,
@@ -49,7 +48,6 @@ STANDING = Standing(
     },
     {"load": JobStanding(Condition(JOB, "reading"), rows=1, expected_rows=9)},
     processes=[Process("one", 7, WORKER, "aaa")],
-    partitions=NumberChange(16, 0, 64),
     template_files={"enter.jsonnet": DifferingFile({"aa": ["one:7"], "": ["two:8"]}, NOW)},
     renamed_people={"insider": RenamedPeople()},
 )
@@ -61,14 +59,13 @@ DOCUMENT = judged_document(
 def test_the_whole() -> None:
     assert set(DOCUMENT) == SIX | FOUR | REASONS | {
         "triggers", "jobs", "destinations", "lanes", "oldest_waiting_seconds", "in_doubt",
-        "orphaned", "orphans", "former_names", "partitions", "orphans_mended_by", "quarantined",
+        "orphaned", "orphans", "former_names", "orphans_mended_by", "quarantined",
         "too_large_requests", "dropped_fields", "responses", "retention", "watches",
         "template_files", "renamed_people", "processes", "problems",
     }  # fmt: skip
     assert DOCUMENT["lanes"] == {"live": {"waiting": 2, "oldest_seconds": 7.0}}
     assert DOCUMENT["oldest_waiting_seconds"] == 7.0
     assert DOCUMENT["responses"] == {"waiting": 0, "lost": 0}
-    assert DOCUMENT["partitions"] == {"count": 16, "first": 0, "changing_to": 64}
     assert set(DOCUMENT["template_files"]["enter.jsonnet"]) == {"workers_by_digest", "since_ms"}
     assert set(DOCUMENT["renamed_people"]["insider"]) == {
         "renamed", "refused", "refused_ms", "waiting", "problem",

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from segrelay.ops.state.identity_changes import RenamedPeople
-from segrelay.ops.state.partitions import NumberChange
 from segrelay.ops.state.read_backs import MissingAttribute, ReadBacks
 from segrelay.ops.state.retention import JOBS, LETTERS, RECORDS, Expiring, RetentionStanding
 from segrelay.ops.status.health import problems_of
@@ -266,7 +265,6 @@ CASES = [
     (standing(**renamed(refused=1, refused_ms=NOW - 1_000)), "not_renamed", ATTENTION),
     (standing(**renamed(waiting=1, problem="401")), "renaming_waits", ATTENTION),
     (standing(**operate(workers=2), samples=few_workers(121)), "too_few_workers", ATTENTION),
-    (standing(partitions=NumberChange(16, 0, 64)), "partitions_change", ILL),
     (standing(companions={"flower": NOW - 31_000}), "flower_down", ATTENTION),
     (standing(companions={"metrics": NOW - 31_000}), "metrics_down", ATTENTION),
     (standing(quarantined=2, samples=samples({}, {})), "quarantine_grows", ATTENTION),

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from segrelay.ops.state.partitions import NumberChange
 from segrelay.ops.status.standing import (
     Condition,
     DestinationStanding,
@@ -78,7 +77,6 @@ def test_what_stops_others_is_not_told():
         ({"processes": [replace(ONE, config="older")]}, "another configuration (one:7)"),
         ({"processes": [ONE, replace(ONE, config="older")]}, ""),
         ({"redis": RedisStanding(takes_writes=False)}, "refuses writes"),
-        ({"partitions": NumberChange(16, 0, 64)}, "number of partitions is being changed"),
     ],
 )
 def test_what_stops_everything_is_told(changes, words):

@@ -3,7 +3,7 @@
 import pytest
 
 from segrelay.worker.contract.patience import repeat_until_confirmed
-from segrelay.worker.errors import LeaseLost, PartitionsChange, RedisUnavailable
+from segrelay.worker.errors import LeaseLost, RedisUnavailable, SealedAnew
 
 
 def away(waited_seconds: float = 0.0) -> RedisUnavailable:
@@ -48,8 +48,8 @@ def test_who_repeats_all_of_it_ends_when_a_part_has_been_given_up() -> None:
 
 def test_a_change_of_the_partitions_ends_it_at_once() -> None:
     told: list[str] = []
-    with pytest.raises(PartitionsChange):
-        repeat_until_confirmed(Action(PartitionsChange(), PartitionsChange()), told.append)
+    with pytest.raises(SealedAnew):
+        repeat_until_confirmed(Action(SealedAnew(), SealedAnew()), told.append)
     assert told == []
 
 

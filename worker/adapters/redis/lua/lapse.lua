@@ -11,9 +11,7 @@
 -- Returns how many were removed.
 --@include _clock
 --@include _lapsing
---@include _renumbered
 
-if is_renumbered(KEYS[1]) then return 0 end
 local past, ends = {}, {}
 for i = 3, #KEYS do
   local at = lapses_at(KEYS[i])

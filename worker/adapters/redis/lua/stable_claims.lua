@@ -5,10 +5,8 @@
 -- ARGV[1] for how long a list is kept, ms  [2] per sighting: digest of the stable id (20 hex digits), and 1 = kept without an end, else 0
 --
 -- Of an identity that many have in common, the first ones are enough to show it.
--- Returns 1, or -1 if the number of partitions has changed.
---@include _renumbered
+-- Returns 1.
 
-if is_renumbered(KEYS[1]) then return -1 end
 local MOST, DIGITS = 8, 20
 for i = 2, #KEYS do
   local at = (DIGITS + 1) * (i - 2) + 1

@@ -11,11 +11,8 @@
 -- digest of an identity with which it goes on as another person ("-" = none; behind "<" one that others have, and whose late events
 -- belong to the key); the profile's key.
 -- Returns per sighting: "" = its events go on as they are; "w" = they wait for a change; else the key of the profile to which they belong.
--- -1 if the number of partitions has changed.
 --@include _clock
---@include _renumbered
 
-if is_renumbered(KEYS[3]) then return -1 end
 local DAY, FIXED = 86400000, 3
 local kept, most = ARGV[1], tonumber(ARGV[2])
 local answer = {}

@@ -24,16 +24,15 @@
 -- claimed this Redis has written there: others add nothing, and with `claims` 1 nobody does where it is missing, since the Redis came back
 -- empty.
 -- Returns {added, wake, then per stream: id of its first and of its last new entry, "" = none}; {-1} for such a step,
--- {-2} for such a reader; {-3} if the number of partitions is another one by now, or is being changed: nobody reads here; {-4} for another secret.
+-- {-2} for such a reader; {-3} for another secret.
 -- wake is 1 if nobody was woken yet, and the caller has to: where this Redis is Celery's broker as well, `queue` is the queue in which the
 -- wake-up is left with the write, and the worker has it as soon as the disk has what was added.
 
 --@include _add
 --@include _members
 
-local token, floor, sealed = unpack(redis.call('HMGET', key_lease, 'token', 'floor', 'sealed'))
-if string.find(token or '', '^renumbered:') then return {-3} end
-if (sealed or arg_claims == '1') and sealed ~= arg_secret then return {-4} end
+local floor, sealed = unpack(redis.call('HMGET', key_lease, 'floor', 'sealed'))
+if (sealed or arg_claims == '1') and sealed ~= arg_secret then return {-3} end
 local MOST_ARGUMENTS = 4000
 local job, position = arg_job, arg_position
 if arg_epoch ~= '' then

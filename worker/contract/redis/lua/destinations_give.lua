@@ -2,23 +2,21 @@
 -- Gives an id to each destination that has none, unless it seems to be a known one under another name: then only a person can say
 -- whether it is. So two processes that start with an old and a new configuration at the same moment are decided here.
 --
--- KEYS[1] partitions  [2] destinations
--- ARGV[1] the numbering as the caller knows it  [2] `give`: these are all that the configuration names; `look`: the same, and nothing
+-- KEYS[1] destinations
+-- ARGV[1] `give`: these are all that the configuration names; `look`: the same, and nothing
 --     is written; `new`: a person says that they are others than all that are known
 --     then per destination: its name; its address: host, `|`, fingerprint of the credentials ("" = not known); the id that the caller
 --     was given before ("" = none), which it keeps, whatever the destination is called by now
 --
--- Returns per destination its id, "" = none, and then the known name; nothing if the numbering is another one by now: a change of it
--- closes the partitions of all destinations that are there when it begins.
+-- Returns per destination its id, "" = none, and then the known name.
 
-if (redis.call('GET', KEYS[1]) or ARGV[1]) ~= ARGV[1] then return false end
 local ids, addresses, taken, named = {}, {}, {}, {}
-local stored = redis.call('HGETALL', KEYS[2])
+local stored = redis.call('HGETALL', KEYS[1])
 for i = 1, #stored, 2 do
   local id, address = string.match(stored[i + 1], '^(%S+) (.*)$')
   ids[stored[i]], addresses[stored[i]], taken[id] = id, address, true
 end
-for i = 3, #ARGV, 3 do named[ARGV[i]] = true end
+for i = 2, #ARGV, 3 do named[ARGV[i]] = true end
 
 local function split(address) return string.match(address, '^(.*)|(.*)$') end
 
@@ -30,7 +28,7 @@ local function is_same(one, other)
 end
 
 local function known_as(address)
-  if ARGV[2] == 'new' then return false end
+  if ARGV[1] == 'new' then return false end
   local found = false
   for name in pairs(ids) do
     if not named[name] and is_same(address, addresses[name]) and (not found or name < found) then found = name end
@@ -50,7 +48,7 @@ local function new_id(name, given)
 end
 
 local answer = {}
-for i = 3, #ARGV, 3 do
+for i = 2, #ARGV, 3 do
   local name, address, given = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local goes_on = given ~= '' and taken[given] and ids[name] ~= given
   local known = not goes_on and not ids[name] and known_as(address)
@@ -59,8 +57,8 @@ for i = 3, #ARGV, 3 do
     local before = addresses[name]
     -- A process without the secrets knows the host only, and takes nothing away.
     local is_less = address == '' or (string.sub(address, -1) == '|' and is_same(address, before or ''))
-    if ARGV[2] ~= 'look' and (not before or (before ~= address and not is_less)) then
-      redis.call('HSET', KEYS[2], name, ids[name] .. ' ' .. address)
+    if ARGV[1] ~= 'look' and (not before or (before ~= address and not is_less)) then
+      redis.call('HSET', KEYS[1], name, ids[name] .. ' ' .. address)
     end
   end
   answer[#answer + 1] = known and '' or goes_on and given or ids[name]
