@@ -215,6 +215,12 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
 }
 
 
+INSTEAD: Final[Mapping[str, str]] = {
+    "reconcile": "Try 'segrelay sync run NAME --dry-run', and 'segrelay verify' for Insider.",
+    "rename": "Names are fixed: docs/limits.md says what to do instead.",
+}
+
+
 class _Commands(LazyGroup):
     table = COMMANDS
     columns = (("Begin", "Run", "Feed"), ("Operate",))
@@ -224,6 +230,7 @@ class _Commands(LazyGroup):
         "  --real         beside a sandbox run",
     )
     completed = COMPLETED
+    instead = INSTEAD
 
 
 app = typer.Typer(

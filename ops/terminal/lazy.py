@@ -95,12 +95,14 @@ class LazyGroup(TyperGroup):
         columns: The parts of the table in the left and in the right column of the help.
         closing: The last lines of the help.
         completed: The completions; see above.
+        instead: Advice for the names of commands that people look for and that there are not.
     """
 
     table: Mapping[str, LazyCommand] = {}
     columns: tuple[Sequence[str], Sequence[str]] = ((), ())
     closing: Sequence[str] = ()
     completed: Completed = MappingProxyType({})
+    instead: Mapping[str, str] = {}
     _only_names: bool = False
 
     def __init__(self, **attributes: Any) -> None:
@@ -114,6 +116,12 @@ class LazyGroup(TyperGroup):
             return self.commands.get(cmd_name)
         log_to_stderr()
         return _loaded(type(self), cmd_name) if cmd_name in self.table else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that the first word names, or say what to do instead of it."""
+        if args[0] in self.instead and args[0] not in self.table:
+            ctx.fail(f"No such command '{args[0]}'. {self.instead[args[0]]}")
+        return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
         """Complete the name of a command, without loading anything."""

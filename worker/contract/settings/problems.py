@@ -28,6 +28,14 @@ _MESSAGES: Final[Mapping[str, str]] = {
 }
 
 
+_INSTEAD: Final[Mapping[str, str]] = {
+    "stable": "nobody is followed: use an identity that stays (docs/limits.md)",
+    "canary": "`segrelay template diff` shows what changes (docs/limits.md)",
+    "read_back_every": "`segrelay verify` compares with Insider (docs/limits.md)",
+}
+"""Hints for keys that people look for and that there are not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Something that is wrong, or, as a warning, looks wrong.
@@ -77,7 +85,8 @@ def problem_of(
     location = location_of((*path, *error["loc"]))
     context = error.get("ctx", {})
     if error["type"] == "extra_forbidden":
-        return Problem(location, "unknown key", did_you_mean(str(error["loc"][-1]), known))
+        key = str(error["loc"][-1])
+        return Problem(location, "unknown key", _INSTEAD.get(key) or did_you_mean(key, known))
     if error["type"] == "literal_error":
         return Problem(location, f"must be {context['expected']}", _near_literal(error))
     known_message = _MESSAGES.get(error["type"])
