@@ -25,7 +25,6 @@ import orjson
 from segrelay.ops.demo.rig import Rig
 from segrelay.ops.embedded import lifecycle as embedded
 from segrelay.ops.run.up import own_command
-from segrelay.producer.sync.store import SyncStore
 from segrelay.sandbox.people import AUDIENCES, invented_person
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.redis.scanning import scan_keys
@@ -190,63 +189,6 @@ def _grown(memory: list[dict[int, float]]) -> dict[str, Any]:
         "memory_mb": [[round(one.get(pid, 0.0), 1) for one in memory] for pid in lasting],
         "most_grown_mb": round(max(grown), 1),
         "replaced": len(memory[2].keys() - memory[-1].keys()),
-    }
-
-
-def sync_many(events: int) -> dict[str, Any]:
-    """Measure `segrelay sync run` of an audience that nobody knows yet, and then of the same again.
-
-    Nothing is delivered meanwhile.
-
-    Args:
-        events: Number of members.
-    """
-    lines = f"high_water = {2 * events}"
-    more = _TABLES.format(audience=_SYNCED, port=embedded.free_port())
-    with bench_rig(redis_lines=lines, more=more) as rig:
-        rows = rig.folder / "people.ndjson"
-        _write_people(rows, events)
-        first = _scanned(rig, rows, events, 0)
-        again = _scanned(rig, rows, events, 1)
-        members = [partition.members(_SYNC) for partition in rig.partitions()]
-        size = sum(int(rig.client.memory_usage(key, samples=0) or 0) for key in members)
-    return {"first": first, "again": again, "member_bytes": round(size / events, 1)}
-
-
-def _scanned(rig: Rig, rows: Path, people: int, number: int) -> dict[str, Any]:
-    """Run the sync with an export, and return its rate and memory after each part of the rows."""
-    _export(rig, rows, number)
-    begun = time.monotonic()
-    seconds, memory = [0.0], []
-    state = SyncStore(rig.client, _SYNC, rig.settings.redis)
-    log = rig.folder / "sync.log"
-    with subprocess.Popen(
-        own_command("sync", "run", _SYNC, "--json"),
-        env=rig.environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=log.open("wb"),
-    ) as process:
-        while process.poll() is None:
-            time.sleep(_LOOK_SECONDS / _PARTS)
-            run = state.peek()
-            if run.number <= number:
-                continue  # it has not begun
-            memory.append((run.rows, bytes_of(process.pid) / _MEGABYTE))
-            while run.rows >= len(seconds) * people / _PARTS:
-                seconds.append(time.monotonic() - begun)
-    if process.returncode:
-        raise OperationsMustAct(log.read_text("utf-8")[-2_000:])
-    late = [each for done, each in memory if done >= people / 5]
-    return {
-        "seconds": round(time.monotonic() - begun, 1),
-        "members_per_second": round(people / (time.monotonic() - begun)),
-        "rate_of_each_part": [
-            round(people / _PARTS / (after - at)) for at, after in pairwise(seconds)
-        ],
-        "grown_mb": round(max(late) - late[0], 1),
-        "most_mb": round(max(late), 1),
-        "redis_peak_mb": round(int(rig.client.info("memory")["used_memory_peak"]) / _MEGABYTE),
     }
 
 

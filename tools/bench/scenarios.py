@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from tools.bench.console import browse
 from tools.bench.costs import CASES, deliver, ledger_size
-from tools.bench.draining import deliver_replicated, drain
+from tools.bench.draining import drain
 from tools.bench.gate import gate
 from tools.bench.intake import backfill, receive, send_payloads
 from tools.bench.latency import live_events
-from tools.bench.memory import memory
-from tools.bench.millions import night, sync_many
+from tools.bench.millions import night
 from tools.bench.rendering import render
 from tools.bench.runs import Scenario, Variant
 from tools.bench.sealing import MODES, drain_sealed
@@ -42,11 +40,6 @@ _BACKFILLS: Final = tuple(
     for label, beside in (("drained", "drained"), ("read and drained", "read"))
     for live in (False, True)
 )
-_REPLICATED: Final = {
-    (servers, replicas): {"servers": servers, "replicas": replicas}
-    for servers in ("sentinel", "cluster")
-    for replicas in (0, 1)
-}
 
 
 def _drained(label: str, figure: str = "events_per_second", **arguments: Any) -> Variant:
@@ -183,14 +176,6 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         events=1_000_000,
         takes_long=True,
     ),
-    "memory": Scenario(
-        "Growth of a worker's process over a backfill",
-        "MB",
-        memory,
-        (Variant("most of any process", "most_grown_mb"),),
-        events=1_000_000,
-        takes_long=True,
-    ),
     "millions": Scenario(
         "A night with very many people",
         "as named",
@@ -208,33 +193,6 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         events=10_000_000,
         takes_long=True,
     ),
-    "sync": Scenario(
-        "A sync of very many members, of whom nobody is known, and again",
-        "as named",
-        sync_many,
-        (
-            Variant("members/s, published", "first/members_per_second"),
-            Variant("members/s, compared", "again/members_per_second"),
-            Variant("MB by which the process grows, published", "first/grown_mb"),
-            Variant("MB by which the process grows, compared", "again/grown_mb"),
-            Variant("bytes of Redis a member", "member_bytes"),
-        ),
-        events=1_000_000,
-        takes_long=True,
-    ),
-    "console": Scenario(
-        "The console with very much in Redis",
-        "ms",
-        browse,
-        (
-            Variant("slowest page, p95", "slowest_p95_ms"),
-            Variant("processor time of Redis for a page, at most", "most_redis_ms"),
-            Variant("processor time of the console for a page, at most", "most_console_ms"),
-            Variant("the first page of all", "first_page_ms"),
-        ),
-        events=1_000_000,
-        takes_long=True,
-    ),
     "nodes": Scenario(
         "Processor time of Redis, on one server and on three masters of a Cluster",
         _MICROSECONDS,
@@ -244,21 +202,6 @@ SCENARIOS: Final[dict[str, Scenario]] = {
             Variant("three masters, the sum", "us_per_event", {"masters": 3}),
             Variant("three masters, the busiest", "us_per_event_of_the_busiest", {"masters": 3}),
             Variant("three masters, the idlest", "us_per_event_of_the_idlest", {"masters": 3}),
-        ),
-        events=50_000,
-        takes_long=True,
-    ),
-    "replicas": Scenario(
-        "Accepting and draining while a replica has to confirm, or none",
-        _RATE,
-        deliver_replicated,
-        tuple(
-            Variant(f"{servers}, replicas = {replicas}, {part}", figure, arguments)
-            for (servers, replicas), arguments in _REPLICATED.items()
-            for part, figure in (
-                ("accepted", "accepted_per_second"),
-                ("drained", "events_per_second"),
-            )
         ),
         events=50_000,
         takes_long=True,
