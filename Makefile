@@ -21,6 +21,8 @@ WAITING_SIDE_BY_SIDE := -n 10 --dist loadfile --no-loadscope-reorder
 # Each process collects only the files of its kind: collecting all takes 5 processor seconds.
 COMPUTING := tests/conformance tests/unit
 IN_IDLE_TIME := nice -n 10
+# Seconds for which the processors of this machine have been busy, where the system tells.
+BUSY := awk '/^cpu /{print int(($$2+$$3+$$4+$$7+$$8)/100)}' /proc/stat 2>/dev/null
 
 # Tests start hundreds of processes of ours, and each would compile our modules anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -81,12 +83,13 @@ unit: dev ## Run the unit tests (no services)
 
 test: dev ## Check everything and run all tests; each service that they need is started by itself
 	@$(MAKE) --no-print-directory collect
-	@checked=$$(mktemp); computed=$$(mktemp); \
+	@checked=$$(mktemp); computed=$$(mktemp); begun=`$(BUSY)`; \
 	$(IN_IDLE_TIME) $(MAKE) --no-print-directory --jobs 4 --keep-going $(CHECKED) >$$checked 2>&1 & checking=$$!; \
 	$(IN_IDLE_TIME) $(PYTEST) $(SIDE_BY_SIDE) --dist loadfile $(COMPUTING) >$$computed 2>&1 & computing=$$!; \
 	$(PYTEST) $(WAITING_SIDE_BY_SIDE) $(WAITING); failed=$$?; \
 	wait $$checking || failed=1; wait $$computing || failed=1; \
-	cat $$checked $$computed; rm $$checked $$computed; exit $$failed
+	cat $$checked $$computed; rm $$checked $$computed; \
+	echo "processor time of the whole machine: $$((`$(BUSY) || echo 0` - $${begun:-0})) s"; exit $$failed
 
 # It also compiles all tests once, so that not each of the processes that run them does it anew.
 collect:

@@ -17,6 +17,10 @@ from segrelay.ops.embedded.topologies import LocalCluster
 from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.connection import connect
 from tests.nightly import NIGHTLY
+from tests.processor_time import (  # noqa: F401 - hooks
+    pytest_runtest_makereport,
+    pytest_terminal_summary,
+)
 from tests.redis_user import restricted_url
 from tests.sealed import seal_all
 from tests.slots import SlotWatch

@@ -30,6 +30,7 @@ from segrelay.jsonnet.renderer import Renderer
 from segrelay.ops.main import COMMANDS
 from segrelay.templates import LYTEMPLATES, SHIPPED_FOLDER
 from segrelay.worker.destinations.normalise import load_tables
+from tests import processor_time
 
 LENGTH = struct.Struct("!I")
 ADDRESS = f"\0segrelay-tests-{os.environ.get('PYTEST_XDIST_TESTRUNUID') or secrets.token_hex(16)}"
@@ -143,7 +144,9 @@ class WarmProcess:
         if self.returncode is None:
             if not select.select([self._state], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired(self.args, timeout)
-            self.returncode = int(self._told.readline())
+            code, seconds = self._told.readline().split()
+            self.returncode = int(code)
+            processor_time.add(float(seconds))
             self._told.close()
             self._state.close()
         return self.returncode
@@ -324,11 +327,12 @@ class _Server:
             while self.woken.recv(1_024):
                 pass
         with suppress(ChildProcessError):
-            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                pid, status = ended
+            while (ended := os.wait4(-1, os.WNOHANG))[0]:
+                pid, status, use = ended
+                seconds = use.ru_utime + use.ru_stime
                 state = self.states.pop(pid)
                 with suppress(BrokenPipeError):
-                    os.write(state, f"{os.waitstatus_to_exitcode(status)}\n".encode())
+                    os.write(state, f"{os.waitstatus_to_exitcode(status)} {seconds}\n".encode())
                 os.close(state)
 
 
