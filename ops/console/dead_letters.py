@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import islice
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
@@ -15,16 +16,15 @@ from segrelay.ops.dead_letters.commands import LEFT_OUT, DeadLetterOptions
 from segrelay.ops.dead_letters.reading import (
     Cause,
     StoredDeadLetter,
+    dead_letter_at,
     digest_of,
     matches,
-    newest_deaths,
-    read_deaths,
+    walk_deaths,
 )
 from segrelay.ops.dead_letters.replay import candidate_of, failed_at
 from segrelay.ops.kept import Filter
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.terminal.console import json_or_text
-from segrelay.ops.terminal.moments import shown_ms
 from segrelay.worker.checks.preview import Previewed, preview
 from segrelay.worker.contract.masking import cut, hidden
 from segrelay.worker.contract.redis.connection import now_ms
@@ -33,7 +33,7 @@ from segrelay.worker.core.messages import location_in, normalise_message
 from segrelay.worker.errors import UsageWrong
 
 PAGE: Final = 50
-_READ_AT_ONCE: Final = 250
+_CURSOR: Final = re.compile(r"\d{1,15}\.\S{1,300}")
 FILTERS: Final = ("trigger", "audience", "kind", "text", "since", "until")
 _COLUMNS: Final[Columns] = {
     "died": itemgetter("last_at_ms"),
@@ -61,7 +61,8 @@ def dead_letters(console: Console, asked: Asked) -> Page:
     sorting = Sorting.of(asked, _COLUMNS, "-died")
     of_causes = Sorting.of(asked, _OF_CAUSES, "-letters", "causes")
     wanted = chosen_dead_letters(look, filters, chosen)
-    looked = _look_through(look, wanted, MOST_READ if sorting.text else PAGE * number)
+    behind = asked.get("behind") if _CURSOR.fullmatch(asked.get("behind")) else ""
+    looked = _look_through(look, wanted, MOST_READ if sorting.text else PAGE * number, behind)
     found = sorting.apply(looked.found, _COLUMNS)
     values = {
         "causes": of_causes.apply((_cause_row(look, one) for one in causes), _OF_CAUSES),
@@ -69,7 +70,10 @@ def dead_letters(console: Console, asked: Asked) -> Page:
         "chosen": chosen,
         "filters": filters,
         "is_filtered": is_filtered,
-        "letters": [_row(one) for one in found[PAGE * (number - 1) : PAGE * number]],
+        "letters": [
+            one | {"message": normalise_message(one["message"])}
+            for one in found[PAGE * (number - 1) : PAGE * number]
+        ],
         "page": number,
         "has_more": len(found) > PAGE * number,
         "looked": looked,
@@ -78,46 +82,39 @@ def dead_letters(console: Console, asked: Asked) -> Page:
         "triggers": sorted(look.standing().triggers),
         "reasons": sorted(Death),
         "fields": {"cause": chosen, **filters},
-        "orders": {"sort": sorting.text, "causes": of_causes.text},
+        "orders": {"sort": sorting.text, "causes": of_causes.text, "behind": behind},
     }
     return Page("letters.html", "Dead letters", values)
 
 
-@dataclass(frozen=True, slots=True)
-class LookedThrough:
+class LookedThrough(NamedTuple):
     """The letters that match among the newest, as far as a page may read.
 
     Args:
-        count: The number of letters that were read.
-        further: The value of `until` with which the older ones are looked through; "" = all that
-            there are were read, or enough were found.
+        read: The number of letters that were read.
+        further: The cursor behind which the older ones are looked through; "" = all that there are
+            were read, or enough were found.
     """
 
     found: Sequence[StoredDeadLetter]
-    count: int
+    read: int
     further: str = ""
 
 
-def _look_through(look: Look, wanted: Filter, enough: int) -> LookedThrough:
+def _look_through(look: Look, wanted: Filter, enough: int, behind: str) -> LookedThrough:
     """Read the newest letters until more than enough match, or a page may read no more."""
     partitions = all_partitions(look.client, look.settings)
-    deaths, is_whole = newest_deaths(look.client, partitions, wanted, MOST_READ)
+    deaths = walk_deaths(look.client, partitions, wanted, behind)
     found: list[StoredDeadLetter] = []
-    looked = 0
-    while looked < len(deaths) and len(found) <= enough:
-        part = deaths[looked : looked + (_READ_AT_ONCE if looked else enough + 1)]
-        looked += len(part)
-        found += (one for one in read_deaths(look.client, part) if matches(one, wanted))
-    if looked < len(deaths) or is_whole:
-        return LookedThrough(found, looked)
-    # Others may have died in the same millisecond: rather show some twice than none.
-    return LookedThrough(found, looked, shown_ms(deaths[-1].at_ms))
-
-
-def _row(one: StoredDeadLetter) -> Mapping[str, Any]:
-    """Return what a list shows of a letter."""
-    names = ("id", "last_at_ms", "reason", "trigger", "audience", "direction")
-    return {name: one[name] for name in names} | {"message": normalise_message(one["message"])}
+    looked, last = 0, behind
+    for death, text in islice(deaths, MOST_READ):
+        looked, last = looked + 1, death.cursor
+        one = None if text is None else dead_letter_at(death.partition, text)
+        if one and matches(one, wanted):
+            found.append(one)
+            if len(found) > enough:
+                return LookedThrough(found, looked)
+    return LookedThrough(found, looked, last if next(deaths, None) else "")
 
 
 def chosen_dead_letters(look: Look, filters: Mapping[str, str], causes: Sequence[str]) -> Filter:
@@ -210,8 +207,7 @@ def beside(before: Any, after: Any, *, reveals: bool) -> tuple[list[MarkedLine],
 def _lines(value: Any) -> list[str]:
     if value is None:
         return []
-    text = value if isinstance(value, str) else pretty(value)
-    return text.splitlines()[:_MOST_LINES]
+    return (value if isinstance(value, str) else pretty(value)).splitlines()[:_MOST_LINES]
 
 
 class TriedDeadLetter(NamedTuple):

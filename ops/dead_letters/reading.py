@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import heapq
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -23,9 +23,8 @@ REPLAYS_IN_VAIN: Final = 3
 """Replays in vain after which a letter is replayed only if its id is named."""
 _READ_AT_ONCE: Final = 100
 """Letters read in one call: few, because a letter may hold a profile of a megabyte."""
-_MORE_THAN_ITS_SHARE: Final = 4
 _READ_FIRST: Final = 8
-"""Letters of a partition that are read first: who wants the newest few reads few of each."""
+"""Deaths of a partition that are read first: who wants the newest few reads few of each."""
 
 PROFILE: Final = b',"profile":'
 
@@ -79,84 +78,111 @@ def find_dead_letters(
     wanted: Filter = EVERYTHING,
     most: int = sys.maxsize,
 ) -> Iterator[StoredDeadLetter]:
-    """Yield letters, the newest death first; letters that are added meanwhile may be missing.
+    """Yield letters, the newest death first; those that are added meanwhile may be missing.
 
     Args:
         client: Redis.
         partitions: The partitions to look in.
         wanted: The letters that are yielded.
-        most: The number of letters of each partition that are looked at; ids are all looked up.
+        most: The number of letters that are looked at; ids are all looked up.
     """
     if wanted.ids:
         yield from _named(client, partitions, wanted)
         return
-    streams = [_of_partition(client, partition, wanted, most) for partition in partitions]
-    for _, dead_letter in heapq.merge(*streams, key=lambda found: -found[0]):
-        if matches(dead_letter, wanted):
-            yield dead_letter
+    digests = [each.encode() for each in wanted.digests]
+    for death, text in islice(walk_deaths(client, partitions, wanted), most):
+        # Most letters are of others: what can't be of one of them is not parsed.
+        if text is not None and (not digests or any(each in text for each in digests)):
+            dead_letter = dead_letter_at(death.partition, text)
+            if matches(dead_letter, wanted):
+                yield dead_letter
 
 
 class TimeOfDeath(NamedTuple):
-    """The place of a dead letter in the order of deaths, which is read without the letter."""
+    """The place of a dead letter in the order of deaths, which is read without the letter.
+
+    Of those who died in one millisecond, the one with the greater id comes first.
+    """
 
     at_ms: int
-    partition: PartitionKeys
     id: bytes
+    partition: PartitionKeys
+
+    @property
+    def cursor(self) -> str:
+        """Return the text with which a walk goes on behind this letter."""
+        return f"{self.at_ms}.{self.id.decode()}"
 
 
-def newest_deaths(
-    client: Redis, partitions: Sequence[PartitionKeys], wanted: Filter, most: int
-) -> tuple[list[TimeOfDeath], bool]:
-    """Return the newest deaths, the newest first, and whether there are no others.
-
-    They are read in one round trip: of each partition some more than its share. Where one has
-    still more, what is older than the last that was read of it is left out.
+def walk_deaths(
+    client: Redis, partitions: Sequence[PartitionKeys], wanted: Filter, behind: str = ""
+) -> Iterator[tuple[TimeOfDeath, bytes | None]]:
+    """Yield all deaths, the newest first, each with its letter's text; None = it has gone.
 
     Args:
         client: Redis.
         partitions: The partitions to look in.
         wanted: The period to look in; its other filters are not applied.
-        most: The largest number of deaths that is returned.
+        behind: The cursor of the last death that is known already; "" = none is.
     """
-    of_each = -(-_MORE_THAN_ITS_SHARE * most // max(1, len(partitions)))
+    last, most = behind, _READ_FIRST
+    while True:
+        deaths, is_whole = _deaths(client, partitions, wanted, last, most)
+        for first in range(0, len(deaths), _READ_AT_ONCE):
+            part = deaths[first : first + _READ_AT_ONCE]
+            yield from zip(part, _texts(client, part), strict=True)
+        if is_whole:
+            return
+        last, most = deaths[-1].cursor, min(_READ_AT_ONCE, 2 * most)
+
+
+def _deaths(
+    client: Redis, partitions: Sequence[PartitionKeys], wanted: Filter, behind: str, most: int
+) -> tuple[list[TimeOfDeath], bool]:
+    """Return the next deaths behind a cursor, the newest first, and whether these are all.
+
+    Where a partition has more than `most`, what is older than the last that was read of it is left
+    out.
+    """
+    behind_ms, _, behind_id = behind.partition(".")
+    found = []
+    if behind:  # of this very millisecond, however many they are
+        same = ask_each(
+            client,
+            partitions,
+            lambda pipe, one: pipe.zrangebyscore(one.dead_letter_times, behind_ms, behind_ms),
+        )
+        found = [
+            TimeOfDeath(int(behind_ms), name, partition)
+            for partition, names in zip(partitions, same, strict=True)
+            for name in names
+            if name < behind_id.encode()
+        ]
+    latest = f"({behind_ms}" if behind else wanted.until_ms or "+inf"
     answers = ask_each(
         client,
         partitions,
-        lambda pipe, partition: pipe.zrevrangebyscore(
-            partition.dead_letter_times,
-            wanted.until_ms or "+inf",
-            wanted.since_ms,
-            start=0,
-            num=of_each,
-            withscores=True,
+        lambda pipe, one: pipe.zrevrangebyscore(
+            one.dead_letter_times, latest, wanted.since_ms, start=0, num=most, withscores=True
         ),
     )
-    horizon = max((rows[-1][1] for rows in answers if len(rows) == of_each), default=0)
-    found = [
-        TimeOfDeath(int(at_ms), partition, one_id)
-        for partition, rows in zip(partitions, answers, strict=True)
-        for one_id, at_ms in rows
-        if at_ms >= horizon
-    ]
-    found.sort(key=lambda one: -one.at_ms)
-    return found[:most], not horizon and len(found) <= most
+    horizon: TimeOfDeath | None = None
+    for partition, rows in zip(partitions, answers, strict=True):
+        deaths = [TimeOfDeath(int(at_ms), name, partition) for name, at_ms in rows]
+        found += deaths
+        if len(deaths) == most:
+            horizon = max(horizon or deaths[-1], deaths[-1])
+    found.sort(reverse=True)
+    return [one for one in found if horizon is None or one >= horizon], horizon is None
 
 
-def read_deaths(client: Redis, deaths: Sequence[TimeOfDeath]) -> Iterator[StoredDeadLetter]:
-    """Yield the letters of these deaths in their order; gone ones are left out."""
+def _texts(client: Redis, deaths: Sequence[TimeOfDeath]) -> Iterator[bytes | None]:
     groups: defaultdict[PartitionKeys, list[bytes]] = defaultdict(list)
     for one in deaths:
         groups[one.partition].append(one.id)
-    answers = ask_each(
-        client,
-        groups,
-        lambda pipe, partition: pipe.hmget(partition.dead_letters, groups[partition]),
-    )
+    answers = ask_each(client, groups, lambda pipe, one: pipe.hmget(one.dead_letters, groups[one]))
     texts = {partition: iter(answer) for partition, answer in zip(groups, answers, strict=True)}
-    for one in deaths:
-        text = next(texts[one.partition])
-        if text is not None:
-            yield dead_letter_at(one.partition, text)
+    return (next(texts[one.partition]) for one in deaths)
 
 
 def matches(dead_letter: StoredDeadLetter, wanted: Filter) -> bool:
@@ -193,32 +219,6 @@ def _named(
             part = ids[first : first + _READ_AT_ONCE]
             texts: Any = client.hmget(partition.dead_letters, part)
             yield from (dead_letter_at(partition, text) for text in texts if text is not None)
-
-
-def _of_partition(
-    client: Redis, partition: PartitionKeys, wanted: Filter, most: int
-) -> Iterator[tuple[float, StoredDeadLetter]]:
-    digests = [each.encode() for each in wanted.digests]
-    first, at_once = 0, _READ_AT_ONCE if digests else _READ_FIRST
-    latest = wanted.until_ms or "+inf"
-    while True:
-        rows: Any = client.zrevrangebyscore(
-            partition.dead_letter_times,
-            latest,
-            wanted.since_ms,
-            start=first,
-            num=at_once,
-            withscores=True,
-        )
-        texts: Any = client.hmget(partition.dead_letters, [row[0] for row in rows]) if rows else ()
-        for (_, died_ms), text in zip(rows, texts, strict=True):
-            # Most letters are of others: what can't be of one of them is not parsed.
-            if text is not None and (not digests or any(each in text for each in digests)):
-                yield died_ms, dead_letter_at(partition, text)
-        first += len(rows)
-        if len(rows) < at_once or first >= most:
-            return
-        at_once = min(_READ_AT_ONCE, 2 * at_once, most - first)
 
 
 def dead_letter_at(partition: PartitionKeys, text: bytes) -> StoredDeadLetter:

@@ -317,7 +317,7 @@ def explain_person(
     wanted = Filter(digests=frozenset(digest.hex() for digest in digests))
     found = find_dead_letters(client, partitions, wanted, most)
     known.dead_letters = list(islice(found, _MOST_DEAD_LETTERS))
-    known.is_whole &= max(dead_letters_kept(client, partitions), default=0) <= most
+    known.is_whole &= sum(dead_letters_kept(client, partitions)) <= most
     return known
 
 

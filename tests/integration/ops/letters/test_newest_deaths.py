@@ -1,8 +1,9 @@
-"""The newest dead letters as a page reads them: bounded, however many there are."""
+"""The walk from the newest dead letter to the oldest, which goes on behind any of them."""
 
+import orjson
 import pytest
 
-from segrelay.ops.dead_letters.reading import newest_deaths, read_deaths
+from segrelay.ops.dead_letters.reading import walk_deaths
 from segrelay.ops.kept import EVERYTHING, Filter
 from segrelay.ops.state.partitions import all_partitions
 
@@ -27,45 +28,52 @@ def die(relay, partitions):
     return make
 
 
-def times(deaths):
-    return [one.at_ms for one in deaths]
+def walked(relay, partitions, wanted=EVERYTHING, behind=""):
+    return list(walk_deaths(relay.client, partitions, wanted, behind))
+
+
+def times(walk):
+    return [death.at_ms for death, _ in walk]
 
 
 def test_the_newest_of_all_partitions_come_in_order(relay, partitions, die):
     die(0, [1, 4, 5])
     die(1, [2, 3, 6])
 
-    deaths, is_whole = newest_deaths(relay.client, partitions, EVERYTHING, 4)
+    walk = walked(relay, partitions)
 
-    assert times(deaths) == [6, 5, 4, 3]
-    assert not is_whole
-    assert [one["last_at_ms"] for one in read_deaths(relay.client, deaths)] == [6, 5, 4, 3]
+    assert times(walk) == [6, 5, 4, 3, 2, 1]
+    assert [orjson.loads(text)["last_at_ms"] for _, text in walk] == [6, 5, 4, 3, 2, 1]
 
 
 def test_a_partition_with_very_many_hides_no_newer_one_of_another(relay, partitions, die):
-    die(0, range(100, 200))
+    die(0, range(100, 400))
     die(1, range(1, 50))
 
-    deaths, is_whole = newest_deaths(relay.client, partitions, EVERYTHING, len(partitions))
-
-    assert times(deaths) == sorted(times(deaths), reverse=True)
-    assert times(deaths) == list(range(199, 199 - len(deaths), -1))
-    assert deaths
-    assert not is_whole
+    assert times(walked(relay, partitions)) == [*range(399, 99, -1), *range(49, 0, -1)]
 
 
-def test_all_that_there_are_are_whole_and_times_choose(relay, partitions, die):
+def test_times_choose(relay, partitions, die):
     die(0, [1, 2, 3])
     die(1, [4])
 
-    assert newest_deaths(relay.client, partitions, EVERYTHING, 10)[1]
-    deaths, is_whole = newest_deaths(relay.client, partitions, Filter(since_ms=2, until_ms=3), 10)
-    assert (times(deaths), is_whole) == ([3, 2], True)
+    assert times(walked(relay, partitions, Filter(since_ms=2, until_ms=3))) == [3, 2]
 
 
-def test_a_letter_that_has_gone_meanwhile_is_left_out(relay, partitions, die):
+def test_a_cursor_goes_on_where_a_walk_ended_also_if_that_letter_has_gone(relay, partitions, die):
+    for number in range(3):
+        die(number, range(1, 9))
+    whole = walked(relay, partitions)
+
+    for place, (death, _) in enumerate(whole):
+        assert walked(relay, partitions, behind=death.cursor) == whole[place + 1 :]
+    gone = whole[4][0]
+    relay.client.zrem(gone.partition.dead_letter_times, gone.id)
+    assert walked(relay, partitions, behind=gone.cursor) == whole[5:]
+
+
+def test_a_letter_that_has_gone_meanwhile_has_no_text(relay, partitions, die):
     die(0, [1, 2])
-    deaths, _ = newest_deaths(relay.client, partitions, EVERYTHING, 10)
-    relay.client.hdel(partitions[0].dead_letters, deaths[0].id)
+    relay.client.hdel(partitions[0].dead_letters, walked(relay, partitions)[0][0].id)
 
-    assert [one["last_at_ms"] for one in read_deaths(relay.client, deaths)] == [1]
+    assert [text is None for _, text in walked(relay, partitions)] == [True, False]
