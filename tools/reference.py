@@ -25,7 +25,6 @@ from segrelay.worker.contract.settings import values as kinds
 from segrelay.worker.contract.settings.authorizations import ReadableFile
 from segrelay.worker.contract.settings.http import TargetUrl, TextOrTemplate
 from segrelay.worker.contract.settings.values import format_duration
-from tools.chart import chart
 
 _WIDTH: Final = 96
 _OPENING: Final = """\
@@ -68,47 +67,9 @@ def pages() -> Mapping[str, str]:
         "configuration.md": configuration_page(),
         "commands.md": commands_page(),
         "library.md": library_page(),
-        "../ops/kubernetes/monitoring.yaml": monitoring_manifests(),
         "../worker/destinations/regions.json": regions(),
         "../ops/config/scaffold/docker-compose.yml": compose_file(),
-        **{f"../ops/helm/segrelay/{name}": text for name, text in chart()},
     }
-
-
-_MONITORING: Final = """\
-# For the Prometheus operator: what to scrape, and our alerts. The metrics need the token of the
-# secret `segrelay`. `make docs` writes this file: the rules are those of ops/prometheus/rules.yml.
-apiVersion: monitoring.coreos.com/v1
-kind: ServiceMonitor
-metadata:
-  name: segrelay
-  labels: {app.kubernetes.io/name: segrelay}
-spec:
-  selector:
-    matchLabels:
-      app.kubernetes.io/name: segrelay
-      app.kubernetes.io/component: metrics
-  endpoints:
-    - port: metrics
-      interval: 15s
-      authorization:
-        type: Bearer
-        credentials: {name: segrelay, key: metrics-token}
----
-apiVersion: monitoring.coreos.com/v1
-kind: PrometheusRule
-metadata:
-  name: segrelay
-  labels: {app.kubernetes.io/name: segrelay}
-spec:
-"""
-
-
-def monitoring_manifests() -> str:
-    """Return the manifests for the Prometheus operator, with the rules of our alerts."""
-    rules = (FOLDER.parent / "ops/prometheus/rules.yml").read_text("utf-8")
-    groups = rules[rules.index("groups:") :]
-    return _MONITORING + "".join(f"  {line}\n" if line else "\n" for line in groups.splitlines())
 
 
 _COMPOSE: Final = """\

@@ -1,11 +1,18 @@
-"""Helm renders the chart: to the plain manifests, and to what other values say."""
+"""The Helm chart: valid by the schemas of Kubernetes, and a configuration that segrelay takes."""
 
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
+
+from segrelay.worker.checks.triggers import check_triggers
+from segrelay.worker.contract.settings import load_settings
 
 helm = pytest.importorskip("helm_python")
 
@@ -36,18 +43,15 @@ def rendered(values: dict[str, Any]) -> dict[str, Any]:
     return {f"{one['kind']} {one['metadata']['name']}": one for one in found}
 
 
-def test_the_chart_renders_to_the_plain_manifests() -> None:
-    plain = [
-        one
-        for path in (ROOT / "ops/kubernetes").glob("*.yaml")
-        for one in yaml.safe_load_all(path.read_text())
-    ]
-
-    assert rendered(ALL_OF_IT) == {f"{one['kind']} {one['metadata']['name']}": one for one in plain}
+ALL = rendered(ALL_OF_IT)
+DEPLOYMENTS = [one for one in ALL.values() if one["kind"] == "Deployment"]
 
 
 def test_the_chart_is_well_formed() -> None:
+    about = yaml.safe_load((CHART / "Chart.yaml").read_text())
+
     assert helm.lint(CHART)["errors"] == []
+    assert {about["version"], about["appVersion"]} == {version("segrelay")}
 
 
 @pytest.mark.parametrize("values", [{}, ALL_OF_IT, MINE], ids=["none", "all", "mine"])
@@ -55,6 +59,13 @@ def test_what_is_rendered_is_valid_by_the_schemas(values: dict[str, Any]) -> Non
     for one in rendered(values).values():
         if one["apiVersion"] not in OPERATORS:
             kubernetes_validate.validate(one, "1.33", strict=True)
+
+
+def test_the_schemas_refuse_a_key_that_is_mistyped() -> None:
+    wrong = {**DEPLOYMENTS[0], "spec": {**DEPLOYMENTS[0]["spec"], "replica": 2}}
+
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, "1.33", strict=True)
 
 
 def test_values_of_ones_own_take_the_place_of_the_examples() -> None:
@@ -80,3 +91,125 @@ def test_values_of_ones_own_take_the_place_of_the_examples() -> None:
     assert found["Ingress segrelay-receiver"]["spec"]["rules"][0]["host"] == "hooks.example.com"
     assert not {name.partition(" ")[0] for name in found} & {"Secret", "NetworkPolicy"}
     assert "Deployment segrelay-metrics" not in found
+
+
+def pod_of(deployment: dict[str, Any]) -> dict[str, Any]:
+    pod: dict[str, Any] = deployment["spec"]["template"]["spec"]
+    return pod
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda one: one["metadata"]["name"])
+def test_a_pod_can_change_nothing_and_gain_no_rights(deployment: dict[str, Any]) -> None:
+    pod = pod_of(deployment)
+    [container] = pod["containers"]
+
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert container["resources"]["limits"]["memory"]
+    assert "livenessProbe" in container
+    assert re.search(r":\d+\.\d+", container["image"])
+
+
+def test_a_worker_has_more_time_to_stop_than_it_needs_and_a_budget() -> None:
+    worker = ALL["Deployment segrelay-worker"]
+    budget = ALL["PodDisruptionBudget segrelay-worker"]["spec"]
+
+    assert pod_of(worker)["terminationGracePeriodSeconds"] > 15
+    assert budget["selector"]["matchLabels"] == worker["spec"]["selector"]["matchLabels"]
+
+
+@pytest.mark.parametrize("name", ["receiver", "metrics"])
+def test_a_service_finds_its_pods_and_their_port(name: str) -> None:
+    deployment, service = ALL[f"Deployment segrelay-{name}"], ALL[f"Service segrelay-{name}"]
+    [container] = pod_of(deployment)["containers"]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+
+    assert service["spec"]["selector"] == deployment["spec"]["template"]["metadata"]["labels"]
+    assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports.keys()
+    assert container["args"][-1].endswith(f":{next(iter(ports.values()))}")
+
+
+def test_prometheus_finds_the_metrics_with_their_token_and_has_our_rules() -> None:
+    monitor = ALL["ServiceMonitor segrelay"]["spec"]
+    service = ALL["Service segrelay-metrics"]
+    [endpoint] = monitor["endpoints"]
+    credentials = endpoint["authorization"]["credentials"]
+    rules = yaml.safe_load((ROOT / "ops/prometheus/rules.yml").read_text())
+
+    assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
+    assert credentials["key"] in ALL["Secret segrelay"]["stringData"]
+    assert ALL["PrometheusRule segrelay"]["spec"] == rules
+
+
+def policies_for(labels: dict[str, str]) -> list[dict[str, Any]]:
+    found = [one["spec"] for one in ALL.values() if one["kind"] == "NetworkPolicy"]
+    return [one for one in found if one["podSelector"]["matchLabels"].items() <= labels.items()]
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda one: one["metadata"]["name"])
+def test_a_pod_is_reached_only_where_it_listens_and_reaches_no_private_address(
+    deployment: dict[str, Any],
+) -> None:
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    [container] = pod_of(deployment)["containers"]
+    policies = policies_for(labels)
+    let_in = [port["port"] for one in policies for rule in one["ingress"] for port in rule["ports"]]
+    let_out = [rule for one in policies for rule in one.get("egress", ())]
+
+    assert let_in == [port["name"] for port in container.get("ports", ())]
+    assert all("from" in rule for one in policies for rule in one["ingress"])
+    [https] = [rule for rule in let_out if {"port": 443, "protocol": "TCP"} in rule["ports"]]
+    assert "10.0.0.0/8" in https["to"][0]["ipBlock"]["except"]
+
+
+def test_what_scales_the_workers_scales_those_that_are_there() -> None:
+    scaled = ALL["ScaledObject segrelay-worker"]["spec"]
+
+    assert f"Deployment {scaled['scaleTargetRef']['name']}" in ALL
+    assert 0 < scaled["minReplicaCount"] < scaled["maxReplicaCount"]
+
+
+def projected(pod: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the path and the text of each file that a pod finds in its folder."""
+    [source] = [one["projected"] for one in pod["volumes"] if one["name"] == "configuration"]
+    for one in source["sources"]:
+        kind, key = ("ConfigMap", "data") if "configMap" in one else ("Secret", "stringData")
+        about = one.get("configMap") or one["secret"]
+        texts = ALL[f"{kind} {about['name']}"][key]
+        for item in about["items"]:
+            yield item["path"], texts[item["key"]]
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda one: one["metadata"]["name"])
+def test_segrelay_takes_the_configuration_that_a_pod_finds(
+    deployment: dict[str, Any], tmp_path: Path
+) -> None:
+    for path, text in projected(pod_of(deployment)):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+
+    settings = load_settings(tmp_path / "segrelay.toml", environ={})
+
+    assert settings.redis.url.startswith("redis://")
+    assert settings.metrics is not None
+    assert settings.metrics.token is not None
+    assert settings.metrics.token.is_set
+    is_worker = deployment["metadata"]["name"] == "segrelay-worker"
+    assert settings.authorizations["insider"].headers["X-REQUEST-TOKEN"].is_set is is_worker
+
+
+def test_the_template_of_the_configuration_passes_its_check(tmp_path: Path) -> None:
+    for path, text in projected(pod_of(ALL["Deployment segrelay-worker"])):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+    settings = load_settings(tmp_path / "segrelay.toml", environ={})
+
+    findings = check_triggers(settings, datetime.now(UTC))
+
+    assert [one.message for one in findings if one.severity == "error"] == []
