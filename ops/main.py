@@ -188,12 +188,6 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "Try one person's event",
         "segrelay try samples/enter.json --trigger vip-enter",
     ),
-    "reconcile": _operate(
-        "segrelay.ops.reconcile:reconcile",
-        "Compare with Lytics",
-        "segrelay reconcile vip --insider",
-        "segrelay reconcile vip --repair",
-    ),
     "verify": _operate(
         "segrelay.ops.verify:verify",
         "Compare with Insider",

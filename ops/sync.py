@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import islice
 from typing import Annotated, Any, Final
 
 import structlog
@@ -18,22 +19,28 @@ from segrelay.ops.terminal.console import mention
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.interrupts import interrupted_once
 from segrelay.ops.terminal.moments import awaited, shown_ms, shown_us
+from segrelay.ops.terminal.options import DryRun
 from segrelay.ops.terminal.tables import TableColumns, number_columns, text_columns
+from segrelay.producer.events.values import profile_key
+from segrelay.producer.lytics import begun_us
 from segrelay.producer.publish import Publisher
+from segrelay.producer.sync.comparing import LedgerComparison
 from segrelay.producer.sync.run import CERTAIN, Phase, Run
 from segrelay.producer.sync.step import Syncing, confirm, syncing_for
-from segrelay.producer.sync.store import SyncStore
+from segrelay.producer.sync.store import Mark, SyncStore
+from segrelay.worker.contract.ledger import LastDelivered
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.problems import did_you_mean
 from segrelay.worker.contract.settings.values import format_duration
-from segrelay.worker.contract.words import NAME_PATTERN
-from segrelay.worker.errors import OperationsMustAct, UsageWrong
+from segrelay.worker.contract.words import NAME_PATTERN, Direction
+from segrelay.worker.errors import OperationsMustAct, PayloadRefused, UsageWrong
 
 app = typer.Typer(help="Compare audiences with Lytics again and again.")
 
 _LOOK_SECONDS: Final = 0.2
+_PEOPLE_A_CALL: Final = 1_000
 _LOCK_SECONDS: Final = 30.0
 """Seconds to wait for a sync's lock; a step of a worker has ended by then."""
 
@@ -71,17 +78,21 @@ def status(name: MaybeName = "", *, relay: Reads) -> Result:
 
 
 @app.command()
-def run(name: Name, *, relay: Acts) -> Result:
+def run(name: Name, *, dry_run: DryRun = False, relay: Acts) -> Result:
     """Do a run now, in this terminal, to its end.
 
     It compares with the ledger, too: "repaired" counts people whose webhook got lost. If a run is
     under way, it is taken up where it stands; workers may do some of its steps. Exits
-    with 1 if the run could not tell who has left: the message says why.
+    with 1 if the run could not tell who has left: the message says why. With --dry-run it counts
+    the entrances and exits by which the ledger differs from the source now, and exits with 1 if
+    there are any.
     """
     client, settings = relay.client, relay.settings
     with interrupted_once():
         _known(settings, name)
         syncing = syncing_for(client, settings, name, Publisher(client, settings))
+        if dry_run:
+            return _differences(syncing)
         syncing = replace(syncing, log=_SILENT)
         result = perform(client, relay.act(name), lambda _: _run(syncing), is_counted=False)
         row = _document(settings, client, name)
@@ -133,6 +144,63 @@ def reset(name: Name, *, relay: Asks) -> Result:
     perform(relay.client, relay.act(name), forget)
     document = {"name": name, "forgotten": members}
     return Result(document, f"Forgotten: {plural(members, 'member')}.")
+
+
+def _differences(syncing: Syncing) -> Result:
+    """Count the people of whom the ledger differs from the source, by destination."""
+    store, publisher, audience = syncing.store, syncing.publisher, syncing.find_audience()
+    keys, at_us = _read_source(syncing)
+    wanted = {
+        trigger.destination
+        for direction in (Direction.ENTER, Direction.EXIT)
+        for trigger in publisher.triggers_for(audience, direction)
+    }
+    rows = []
+    for destination in sorted(wanted):
+        ledger = LedgerComparison.of(publisher, destination, audience, at_us)
+        members = {
+            key
+            for partition in store.partitions([destination])
+            for key, mark in store.members(partition)
+            if not Mark.loads(mark).is_name
+        }
+        delivered: dict[str, LastDelivered] = {}
+        remaining = iter(keys | members)
+        while part := list(islice(remaining, _PEOPLE_A_CALL)):
+            delivered |= store.last_delivered(destination, audience, part)
+        # A member of whom the ledger knows nothing was told of: that event waits, or has ended.
+        entering = sum(
+            ledger.is_missing(delivered.get(key)) and (key in delivered or key not in members)
+            for key in keys
+        )
+        leaving = sum(ledger.is_stale(delivered.get(key)) for key in members - keys)
+        rows.append({"destination": destination, "entrances": entering, "exits": leaving})
+    document = {"audience": audience, "source": len(keys), "destinations": rows}
+    return Result(
+        document,
+        f"{plural(len(keys), 'person', 'people')} in the source of '{audience}'; a run publishes:",
+        Table(
+            ("destination", *number_columns("entrances", "exits")),
+            [tuple(row.values()) for row in rows],
+        ),
+        exit_code=int(any(row["entrances"] or row["exits"] for row in rows)),
+    )
+
+
+def _read_source(syncing: Syncing) -> tuple[set[str], int]:
+    """Return the keys of the people in the source, and the time (µs) for which that is true."""
+    keys: set[str] = set()
+    at_us, following = 0, ""
+    with syncing.open_source(time.sleep) as source:
+        while True:
+            page = source.page(following, lambda: None)
+            at_us = at_us or begun_us(page, 1_000 * syncing.store.now_ms())
+            for row in page.rows:
+                with suppress(PayloadRefused):
+                    keys.add(profile_key(row, syncing.identity))
+            following = page.following
+            if not following:
+                return keys, at_us
 
 
 def _run(syncing: Syncing) -> Run:

@@ -48,30 +48,23 @@ _LARGEST: Final = "f" * 2 * DIGEST_BYTES
 class ReachedPerson:
     """A person to whom something was delivered.
 
-    Redis has them in `PartitionKeys.who` as `[at_ms, who]`; where people are read back, the trigger
-    and the names of the attributes that were sent follow.
+    Redis has them in `PartitionKeys.who` as `[at_ms, who]`.
 
     Args:
         who: `identifiers` or `insider_id`, as they were sent.
         at_ms: The time of the last delivery; Redis' clock.
-        trigger: The trigger of that delivery; "" = not kept.
-        text: The record, as Redis has it; another one is written with each delivery.
     """
 
     partition: PartitionKeys
     digest: bytes
     who: Mapping[str, Any] = field(repr=False)
     at_ms: int = 0
-    trigger: str = ""
-    names: Sequence[str] = ()
-    text: bytes = field(default=b"", repr=False)
 
     @classmethod
     def loads(cls, partition: PartitionKeys, digest: bytes, text: bytes) -> Self:
         """Read a person from the hash, where the digest is written in hex."""
-        at_ms, who, *sent = orjson.loads(PROTECTION.unseal(text, digest))
-        trigger, names = sent or ("", ())
-        return cls(partition, bytes.fromhex(digest.decode()), who, at_ms, trigger, names, text)
+        at_ms, who = orjson.loads(PROTECTION.unseal(text, digest))
+        return cls(partition, bytes.fromhex(digest.decode()), who, at_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,6 +309,11 @@ def _destinations(settings: Settings, name: str) -> list[Destination]:
     return found
 
 
+def lists_of(settings: Settings, destination: str) -> dict[str, str]:
+    """Return the attribute in which each trigger of a destination lists audiences."""
+    return {one.name: list_of(settings, one) for one in settings.triggers_of(destination)}
+
+
 def _verified(
     client: Redis,
     settings: Settings,
@@ -327,11 +325,7 @@ def _verified(
 ) -> Iterator[Verified]:
     if not people:
         return
-    lists = {
-        trigger.name: list_of(settings, trigger)
-        for trigger in settings.triggers.values()
-        if trigger.destination == destination.name
-    }
+    lists = lists_of(settings, destination.name)
     with InsiderReader(settings, destination) as reader:
         verifier = Verifier(
             client, reader, lists, until_us=1000 * until_ms, again_seconds=again_seconds
@@ -384,7 +378,7 @@ def _held(
     until_us: int,
 ) -> HeldPerson:
     triggers = settings.triggers_of(person.partition.destination)
-    lists = {trigger.name: list_of(settings, trigger) for trigger in triggers}
+    lists = lists_of(settings, person.partition.destination)
     names = frozenset(CUSTOM + each for each in lists.values() if each)
     sent = frozenset(name for trigger in triggers for name in sample_attributes(settings, trigger))
     verifier = Verifier(client, reader, lists, until_us=until_us, again_seconds=0.0)

@@ -165,11 +165,9 @@ def check_wanted(publisher: Publisher, audience: str, direction: Direction) -> N
 
 
 def publish_all(
-    publisher: Publisher, events: Iterable[Event], *, destination: str = "", again: bool = False
+    publisher: Publisher, events: Iterable[Event], *, destination: str
 ) -> Iterator[int]:
-    """Publish events into the backfill lane whenever it has room; yield the size of each portion.
-
-    If no destination is named, each one gets the events that its triggers want.
+    """Publish events for a destination whenever the backfill lane has room; yield each portion.
 
     Raises:
         RedisUnavailable: It was away for too long. Some may be published; doing it again is safe.
@@ -180,8 +178,8 @@ def publish_all(
         def publish(part: Sequence[Event] = part) -> None:
             while publisher.why_full(BACKFILL):
                 time.sleep(_LOOK_SECONDS)
-            triggers = _triggers(publisher, part, destination) if destination else ()
-            publisher.publish(part, PublishOptions(BACKFILL, triggers=triggers, again=again))
+            triggers = _triggers(publisher, part, destination)
+            publisher.publish(part, PublishOptions(BACKFILL, triggers=triggers))
 
         insist(publish)
         yield len(part)

@@ -416,8 +416,6 @@ def orphans(standing: Standing) -> Iterator[HealthProblem]:
         yield HealthProblem("destination_renamed", ILL, new, rename_hint(old, new), mend)
 
 
-LACKING: Final = 2
-"""People in a row who lack an attribute that was sent, until that is a problem."""
 NOT_RENAMED_MS: Final = 86_400_000
 """Milliseconds for which it stays a problem that a person could not be renamed."""
 
@@ -462,28 +460,19 @@ def not_renamed(standing: Standing) -> Iterator[HealthProblem]:
             yield HealthProblem("not_renamed", ATTENTION, name, message, mend, since_ms)
 
 
-def read_backs(standing: Standing) -> Iterator[HealthProblem]:
-    """Yield destinations where people who were read back lack attributes that were sent."""
-    for name, one in standing.read_backs.items():
-        known = standing.settings.destinations.get(name)
-        is_asked_for = known is not None and known.has_to_be_readable
-        lacking = {what: each for what, each in one.missing.items() if each.people >= LACKING}
-        if lacking and (one.is_proven or is_asked_for):
-            listed = ", ".join(
-                f"{what.removeprefix('c_')} (of {each.trigger})" if what else "the whole person"
-                for what, each in sorted(lacking.items())
-            )
+def verified(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield destinations that hold something else than was delivered, as a worker has read."""
+    for name, one in standing.verified.items():
+        if one.differences:
             message = (
-                f"it took deliveries and does not hold what they sent: {listed}. Insider drops what"
-                " its panel does not define: define it there, or leave it out of the template"
+                f"of {plural(one.people, 'person', 'people')} who were read back,"
+                f" {plural(one.differences, 'membership')} differ from what was delivered"
             )
-            since_ms = min(each.since_ms for each in lacking.values())
-            mend = "segrelay config check --live"
-            yield HealthProblem("attributes_dropped", ILL, name, message, mend, since_ms)
-        if is_asked_for and one.failures >= FAILED_STEPS:
+            yield HealthProblem("insider_differs", ILL, name, message, "segrelay verify", one.at_ms)
+        if one.failures >= FAILED_STEPS:
             message = f"nobody can be read back from it: {one.problem}"
             mend = "segrelay config check --live"
-            yield HealthProblem("read_back_fails", ATTENTION, name, message, mend)
+            yield HealthProblem("verify_fails", ATTENTION, name, message, mend)
 
 
 def renaming_waits(standing: Standing) -> Iterator[HealthProblem]:
@@ -666,7 +655,7 @@ RULES: Final[tuple[Callable[[Standing], Iterable[HealthProblem]], ...]] = (
     aborted_jobs,
     not_renamed,
     renaming_waits,
-    read_backs,
+    verified,
     receivers,
     refusals,
     silence,

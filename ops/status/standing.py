@@ -31,8 +31,8 @@ from segrelay.ops.state.partitions import (
     snapshots,
 )
 from segrelay.ops.state.person import read_stopped_renamings
-from segrelay.ops.state.read_backs import ReadBacks, read_read_backs
 from segrelay.ops.state.retention import LETTERS, RECORDS, RetentionStanding, read_retention
+from segrelay.ops.state.verified import VerifyState, read_verified
 from segrelay.ops.state.waiting import (
     Delays,
     mending_commands,
@@ -323,7 +323,7 @@ class Standing:
     retention: RetentionStanding = field(default_factory=RetentionStanding)
     template_files: Mapping[str, DifferingFile] = field(default_factory=dict)
     renamed_people: Mapping[str, RenamedPeople] = field(default_factory=dict)
-    read_backs: Mapping[str, ReadBacks] = field(default_factory=dict)
+    verified: Mapping[str, VerifyState] = field(default_factory=dict)
     redis: RedisStanding = field(default_factory=RedisStanding)
     syncs: Mapping[str, Run] = field(default_factory=dict)
     watches: Mapping[str, WatchState] = field(default_factory=dict)
@@ -472,7 +472,7 @@ def read_standing(
         renamed_people=read_renamed_people(
             client, partitions, destinations_with_stable_ids(settings)
         ),
-        read_backs=read_read_backs(client, settings),
+        verified=read_verified(client, settings),
         redis=_redis(client, settings, ahead_seconds),
         syncs={name: SyncStore(client, name, settings.redis).peek() for name in settings.sync},
         watches={name: WatchStore(client, name).peek() for name in settings.backfill.watch},

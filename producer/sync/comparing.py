@@ -1,7 +1,7 @@
 """The work of a run: compare the source's pages with the known members, then find who has left.
 
-Both parts compare with the members that are known, and with the ledger, as `segrelay reconcile`
-does. What the ledger knows to be newer than the scan is no difference: it has changed since.
+Both parts compare with the members that are known, and with the ledger. What the ledger knows to be
+newer than the scan is no difference: it has changed since.
 """
 
 from __future__ import annotations

@@ -319,10 +319,7 @@ class Conclusion:
             to.settled.append(older.skip(Skip.SUPERSEDED, "superseded in its batch"))
         if state.is_sampled(digest):
             api = delivery.loaded.api
-            is_read_back = digest[-1] < delivery.loaded.read_back_below
-            sent = [trigger, api.sent_names(delivery.shaped)] if is_read_back else []
-            told = [to.now_ms, api.known_by(delivery.shaped), *sent]
-            to.reached[digest.hex()] = orjson.dumps(told)
+            to.reached[digest.hex()] = orjson.dumps([to.now_ms, api.known_by(delivery.shaped)])
 
     def _shared(self, person: tuple[Delivery, ...]) -> bytes:
         """Return the line of history that says which deliveries shared a user object."""

@@ -55,8 +55,6 @@ class LoadedTrigger:
         token_of: The authorization whose token requests carry; "" = none.
         envelope: Makes a whole body of its array of results; None = no template does.
         authority: The file of the private authority that the endpoint's certificate is signed by.
-        read_back_below: The names of what is sent are kept, for reading back, of the people with a
-            digest whose last byte is below this; 256 = all, 0 = nobody.
         edition: A fingerprint of all that decides what it sends: templates and configuration.
         load_id: A name of the moment at which it was loaded, the same in all processes that were
             forked since: only one that was loaded later may replace it, see `canary.lua`.
@@ -76,7 +74,6 @@ class LoadedTrigger:
     token_of: str = ""
     authority: str = ""
     envelope: Template | None = None
-    read_back_below: int = 0
     edition: str = ""
     load_id: str = ""
 

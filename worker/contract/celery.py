@@ -47,7 +47,7 @@ SYNC_TASK: Final = "segrelay.sync"
 WATCH_TASK: Final = "segrelay.watch"
 RESPONSES_TASK: Final = "segrelay.responses"
 RENAMES_TASK: Final = "segrelay.renames"
-READ_BACK_TASK: Final = "segrelay.read_back"
+VERIFY_TASK: Final = "segrelay.verify"
 RETENTION_TASK: Final = "segrelay.retention"
 EXCHANGE: Final = "segrelay"
 _PREFIX: Final = "segrelay."
@@ -59,7 +59,7 @@ _ARGUMENTS: Final = {
     WATCH_TASK: _BACKGROUND_JOB_TYPES,
     RESPONSES_TASK: _BACKGROUND_JOB_TYPES,
     RENAMES_TASK: _BACKGROUND_JOB_TYPES,
-    READ_BACK_TASK: _BACKGROUND_JOB_TYPES,
+    VERIFY_TASK: _BACKGROUND_JOB_TYPES,
     RETENTION_TASK: _BACKGROUND_JOB_TYPES,
 }
 """The types of the arguments of each task; the last one is the id of the destination, or "".
@@ -161,7 +161,7 @@ TASKS_MODULES: Final = (
     "segrelay.producer.tasks",
     "segrelay.ops.backfill.watching",
     "segrelay.ops.person.following",
-    "segrelay.ops.read_back",
+    "segrelay.ops.verifying",
     "segrelay.ops.retention",
 )
 """The modules with tasks of background jobs, as names: the worker imports none of them."""

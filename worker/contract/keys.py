@@ -244,9 +244,9 @@ def changes(destination_id: str) -> str:
     return f"{{changes:{destination_id}}}"
 
 
-def read_back(destination_id: str) -> str:
-    """Return the key of the findings when people are read back from a destination."""
-    return f"{{readback:{destination_id}}}"
+def verify(destination_id: str) -> str:
+    """Return the key of the scheduled `verify` of a destination."""
+    return f"{{verify:{destination_id}}}"
 
 
 def wakeup(key: str) -> str:

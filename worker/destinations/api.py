@@ -218,10 +218,6 @@ class Api(ABC):
         """Return the person's identifiers at the destination, to read the profile back."""
         return {}
 
-    def sent_names(self, shaped: Shaped) -> Sequence[str]:  # noqa: ARG002
-        """Return the names under which the attributes of a body are read back."""
-        return ()
-
     def identifiers(self, user: Mapping[str, Any]) -> Collection[str]:  # noqa: ARG002
         """Return the identifiers of a user: two users that share one are one person there."""
         return ()

@@ -38,7 +38,7 @@ from segrelay.worker.checks.triggers import (
     fails_where_another_renders,
     kind_of,
 )
-from segrelay.worker.contract.settings import Destination, Settings, Trigger
+from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.contract.settings.authorizations import fingerprint_of
 from segrelay.worker.contract.settings.http import TemplateChoice
 from segrelay.worker.destinations.registry import api_of, rules_of
@@ -305,19 +305,6 @@ def load(settings: Settings, ask: Ask = answers_apart) -> Loaded:
     return Loaded(renderer, triggers)
 
 
-def _read_back_below(destination: Destination) -> int:
-    """Return the bound of `LoadedTrigger.read_back_below`: an eighth of the people by default.
-
-    That costs a drain next to nothing.
-    """
-    if not destination.is_read_back:
-        return 0
-    return _EVERYBODY if destination.has_to_be_readable else _EVERYBODY // 8
-
-
-_EVERYBODY: Final = 256
-
-
 def _with_edition(settings: Settings, loaded: LoadedTrigger) -> LoadedTrigger:
     """Return a trigger with the fingerprint of its templates and of its configuration."""
     trigger = settings.triggers[loaded.name]
@@ -419,5 +406,4 @@ def _loaded_trigger(
         stopped=stopped,
         token_of=authorization.name if authorization and authorization.uses_token else "",
         authority=authorization.authority if authorization else "",
-        read_back_below=_read_back_below(destination),
     )

@@ -476,7 +476,6 @@ ELSEWHERE = {
     "outcomes export": "its process is killed in ops/outcomes/test_outcomes.py",
     "sync confirm": "it is one write",
     "sync run": "its steps are killed in producer/sync/test_sync_interrupted.py",
-    "reconcile": "the next one compares again",
 }
 
 

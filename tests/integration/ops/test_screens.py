@@ -28,7 +28,6 @@ COMMANDS = {
     "sync status": ("sync", "status"),
     "template list": ("template", "list"),
     "verify": ("verify", "--older-than", "0s", "--again-after", "0s"),
-    "reconcile": ("reconcile", AUDIENCE),
 }
 
 

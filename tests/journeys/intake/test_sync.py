@@ -149,13 +149,13 @@ def test_members_whose_webhook_got_lost_are_repaired_by_the_next_run(tmp_path):
         start_worker(rig)
         second = rig.command("sync", "run", "vips")
         until(lambda: not rig.waiting(), 60)
-        told = rig.command("reconcile", "vip", "--json")
+        told = rig.command("sync", "run", "vips", "--dry-run", "--json")
 
         assert b"0 entered, 0 left, 20 repaired" in first.stdout, first
         assert b"0 entered, 0 left\n" in second.stdout, second
         assert set(rig.memberships()) == emails(range(100))
         assert told.returncode == 0, told
         assert {
-            (each["destination"], each["missing"], each["stale"])
+            (each["destination"], each["entrances"], each["exits"])
             for each in orjson.loads(told.stdout)["destinations"]
         } == {("insider", 0, 0), ("leavers", 0, 0)}

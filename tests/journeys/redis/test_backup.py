@@ -115,8 +115,6 @@ def test_after_a_restore_a_sync_and_a_comparison_put_everything_right(tmp_path):
         rig.wait_until_empty(60)
         run(rig, "sync", "run", "vips")
         rig.wait_until_empty(60)
-        run(rig, "reconcile", "vip", "--repair", "--yes")
-        rig.wait_until_empty(60)
 
         until(lambda: is_true(rig), 30)
-        run(rig, "reconcile", "vip")
+        run(rig, "sync", "run", "vips", "--dry-run")

@@ -83,7 +83,8 @@ LOOKING = (
     ("quarantine", "list", "--json"), ("audience", "list"), ("audience", "list", "--json"),
     ("config", "show"), ("config", "show", "--json"), ("config", "check", "--live"),
     ("verify", "--older-than", "0s"), ("sync", "status"), ("sync", "status", "--json"),
-    ("reconcile", "vip"), ("backfill", "status", "load"), ("backfill", "report", "load"),
+    ("sync", "run", "vips", "--dry-run"),
+    ("backfill", "status", "load"), ("backfill", "report", "load"),
     ("redis", "status"), ("serve", "--check"), ("audit",), ("audit", "--json"),
 )  # fmt: skip
 ACTING = (

@@ -13,11 +13,11 @@ from segrelay.worker.adapters.redis.gate import LOOK, ask_look, looks
 from segrelay.worker.adapters.redis.shared_keys import ask_editions, newest_editions, scopes
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import (
-    READ_BACK_TASK,
     RENAMES_TASK,
     RESPONSES_TASK,
     RETENTION_TASK,
     SYNC_TASK,
+    VERIFY_TASK,
     WATCH_TASK,
     BackgroundJob,
 )
@@ -30,7 +30,6 @@ from segrelay.worker.contract.redis.scripts import (
     digest,
     load_script,
     run_each,
-    run_script,
 )
 from segrelay.worker.contract.settings import Destination, Settings
 from segrelay.worker.contract.triggers import label, named_audiences, parse_pauses
@@ -222,15 +221,10 @@ LONGEST_LOCK_MS: Final = 60_000
 
 
 class _Kept(NamedTuple):
-    """A background job, and the key of its state.
-
-    Attributes:
-        first_after_seconds: Its first step is due so long after it was first looked for.
-    """
+    """A background job, and the key of its state."""
 
     background_job: BackgroundJob
     key: str
-    first_after_seconds: float = 0.0
 
 
 class _Needing(NamedTuple):
@@ -265,13 +259,9 @@ class RedisSchedule:
             for name in settings.backfill.watch
         ]
         self._timed += [
-            _Kept(
-                BackgroundJob(READ_BACK_TASK, name, ids.of(name)),
-                keys.read_back(ids.of(name)),
-                destination.read_back_after_seconds,  # nobody can be read back before that
-            )
+            _Kept(BackgroundJob(VERIFY_TASK, name, ids.of(name)), keys.verify(ids.of(name)))
             for name, destination in settings.destinations.items()
-            if destination.is_read_back
+            if destination.verify_every_seconds
         ]
         self._timed.append(_Kept(BackgroundJob(RETENTION_TASK, "retention"), keys.RETENTION))
         self._needing = [
@@ -316,10 +306,6 @@ class RedisSchedule:
         (seconds, micros), *answers = pipe.execute()
         now_ms = int(seconds) * 1_000 + int(micros) // 1_000
         rows, lengths = answers[: len(everything)], iter(answers[len(everything) :])
-        rows = [
-            (self._first_at(kept, now_ms) if next_ms is None else next_ms, until_ms)
-            for kept, (next_ms, until_ms) in zip(everything, rows, strict=True)
-        ]
         empty = {one.kept for one in self._needing if not sum(next(lengths) for _ in numbers)}
         return [
             kept
@@ -328,14 +314,6 @@ class RedisSchedule:
             and int(next_ms or 0) <= now_ms
             and not now_ms < int(until_ms or 0) <= now_ms + LONGEST_LOCK_MS
         ]
-
-    def _first_at(self, kept: _Kept, now_ms: int) -> int:
-        """Return the time of the first step of a job that had none yet, and keep it."""
-        if not kept.first_after_seconds:
-            return 0
-        first_ms = now_ms + round(1_000 * kept.first_after_seconds)
-        run_script(self._client, _IN_ANY_CASE, (kept.key,), ("HSETNX", "next", first_ms))
-        return first_ms
 
     def _woken(self, due: Sequence[_Kept]) -> list[_Kept]:
         if not due:

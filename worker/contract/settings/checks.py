@@ -69,9 +69,8 @@ def problems_of(draft: Settings, document: Mapping[str, Any]) -> Iterator[Proble
         )  # fmt: skip
         yield from _problems_of_http(draft, destination)
         yield from problems_of_stable_id(destination, draft.triggers, draft.delivery.identity)
-        is_set = "read_back_every_seconds" in destination.model_fields_set
-        if is_set and destination.read_back_every_seconds and destination.api != "insider":
-            yield Problem(location_of(("destinations", destination.name, "read_back_every")),
+        if destination.verify_every_seconds and destination.api != "insider":
+            yield Problem(location_of(("destinations", destination.name, "verify_every")),
                           'is for destinations with api = "insider" only')  # fmt: skip
     for trigger in draft.triggers.values():
         yield from _problems_of_trigger(draft, document, trigger)

@@ -200,29 +200,13 @@ class Destination(Section):
     """Insider only: the field of a profile that stays the same when the identity changes, such as
     `_uid`. When an event brings another identity for a value of it, the person is renamed, at
     Insider and in Redis: [how](operating.md#people-are-renamed-by-themselves)."""
-    read_back_every_seconds: Annotated[Seconds, between("0s", "1d")] = Field(
-        default=3_600.0, alias="read_back_every"
+    verify_every_seconds: Annotated[Seconds, between("0s", "30d")] = Field(
+        default=0.0, alias="verify_every"
     )
-    """Insider only: every so often one person is [read back](operating.md#people-are-read-back), to
-    see whether the attributes that were sent are there; `0s`: nobody is. Each costs 2.5 of the
-    1,000 units that Insider allows a minute for reading. Where this is set, it is also a problem if
-    nobody can be read, as with a key that may only write."""
-    read_back_after_seconds: Annotated[Seconds, between("0s", "1d")] = Field(
-        default=21_600.0, alias="read_back_after"
-    )
-    """The time after a delivery from which its person may be read back: Insider may show a write
-    only hours later."""
+    """Insider only: every so often a worker [reads some people back](feeding.md#compare-and-repair)
+    as `segrelay verify` does, and a difference is a problem of health; `0s`: it does not. A run
+    costs 50 of the 1,000 units that Insider allows a minute for reading."""
     http: HttpDestination = HttpDestination()
-
-    @property
-    def is_read_back(self) -> bool:
-        """Say whether people are read back from it."""
-        return self.api == "insider" and self.read_back_every_seconds > 0
-
-    @property
-    def has_to_be_readable(self) -> bool:
-        """Say whether reading people back was asked for, and is not only the default."""
-        return self.is_read_back and "read_back_every_seconds" in self.model_fields_set
 
     @property
     def gate_scope(self) -> str:

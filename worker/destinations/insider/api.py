@@ -113,8 +113,6 @@ MAX_BYTES: Final = 5_000_000
 
 CUSTOM: Final = "c_"
 """The prefix of custom attributes in the reading API (Insider's documentation)."""
-_READ_AS: Final = {"gdpr_optin": "gdpr"}
-"""The names of attributes that the reading API calls otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,13 +183,6 @@ class InsiderApi(Api):
         """Return the identifiers of the person as they were sent."""
         user = shaped.users[0]
         return {key: user[key] for key in ("identifiers", "insider_id") if key in user}
-
-    def sent_names(self, shaped: Shaped) -> Sequence[str]:
-        """Return the names under which the attributes of a body are read back."""
-        attributes = shaped.users[0].get("attributes", {})
-        default = (_READ_AS.get(name, name) for name in attributes if name != "custom")
-        custom = (f"{CUSTOM}{name}" for name in attributes.get("custom", {}))
-        return sorted([*default, *custom])
 
     def identifiers(self, user: Mapping[str, Any]) -> Collection[str]:
         """Return `kind:value` of each identifier: users that share one are one person there."""

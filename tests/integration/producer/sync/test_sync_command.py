@@ -94,3 +94,18 @@ def test_a_reset_whose_lock_was_taken_meanwhile_forgets_nobody(world):
 
     assert world.syncing().store.count("insider") == 121
     assert world.syncing().store.peek().number == 2
+
+
+def test_a_dry_run_counts_what_a_run_would_publish_and_changes_nothing(world, command):
+    world.people(*(person(n, "vip") for n in range(30)))
+    first = command("run", "vip", "--dry-run", "--json")
+    assert orjson.loads(first.stdout)["destinations"][0]["entrances"] == 30
+    assert (first.exit_code, world.deliveries()) == (1, [])
+    command("run", "vip")
+    world.clear()
+
+    told = command("run", "vip", "--dry-run", "--json")
+
+    assert orjson.loads(told.stdout)["source"] == 30
+    assert (told.exit_code, world.deliveries()) == (0, [])
+    assert "known: 30 members" in command("status", "vip").stdout

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from segrelay.ops.state.identity_changes import RenamedPeople
-from segrelay.ops.state.read_backs import MissingAttribute, ReadBacks
 from segrelay.ops.state.retention import JOBS, LETTERS, RECORDS, Expiring, RetentionStanding
+from segrelay.ops.state.verified import VerifyState
 from segrelay.ops.status.health import problems_of
 from segrelay.ops.status.problems import ATTENTION, ILL, AlertFailure, HealthProblem
 from segrelay.ops.status.standing import (
@@ -70,24 +70,6 @@ def trigger(
 
 def renamed(**changes: Any) -> dict[str, Any]:
     return {"renamed_people": {"insider": RenamedPeople(**changes)}}
-
-
-def lacking(people: int, *, is_proven: bool = True) -> ReadBacks:
-    missing = {"c_status": MissingAttribute("vip", people, NOW - 70_000)}
-    return ReadBacks(5, missing, is_proven=is_proven)
-
-
-def asked_for(found: ReadBacks) -> dict[str, Any]:
-    """Return what was read back from a destination whose configuration asks for it."""
-    one = Destination(
-        name="insider",
-        api="insider",
-        base_url="https://insider.example.com",
-        rate="1000/min",
-        read_back_every="1h",
-    )
-    settings = SETTINGS.model_copy(update={"destinations": {"insider": one}})
-    return {"settings": settings, "read_backs": {"insider": found}}
 
 
 def expiring(what: str, subject: str) -> dict[str, Any]:
@@ -254,9 +236,8 @@ CASES = [
     (standing(samples=ALL_DEAD), "dead_letters_grow", ILL),
     (standing(samples=FEW_DEAD), "dead_letters_grow", ATTENTION),
     (standing(samples=ALL_SKIPPED), "assert_skips_all", ATTENTION),
-    (standing(read_backs={"insider": lacking(2)}), "attributes_dropped", ILL),
-    (standing(**asked_for(lacking(2, is_proven=False))), "attributes_dropped", ILL),
-    (standing(**asked_for(ReadBacks(failures=3))), "read_back_fails", ATTENTION),
+    (standing(verified={"insider": VerifyState(NOW, 20, 2)}), "insider_differs", ILL),
+    (standing(verified={"insider": VerifyState(failures=3)}), "verify_fails", ATTENTION),
     (standing(samples=answers((104, 40_000), *[USUAL[0]] * 3, *USUAL)), "answers_slow", ILL),
     (standing(samples=answers((104, 23_200), *[USUAL[0]] * 3, *USUAL)), "answers_slow", ATTENTION),
     (standing(samples=answers((3, 9_000), (0, 0), (0, 0), (0, 0))), "answers_slow", ILL),
@@ -545,15 +526,6 @@ def test_a_lot_of_old_deliveries_do_not_hide_that_all_new_ones_die() -> None:
 
 def test_an_assert_that_lets_some_pass_is_no_problem():
     assert problems_of(standing(samples=SOME_SKIPPED)) == []
-
-
-def test_what_one_person_lacks_is_no_problem_yet():
-    assert problems_of(standing(read_backs={"insider": lacking(1)})) == []
-
-
-@pytest.mark.parametrize("found", [lacking(2, is_proven=False), ReadBacks(failures=3)])
-def test_what_is_not_proven_is_no_problem_unless_reading_was_asked_for(found: ReadBacks) -> None:
-    assert problems_of(standing(read_backs={"insider": found})) == []
 
 
 def test_a_trigger_that_waits_is_not_told_beside_its_destination_or_at_once() -> None:

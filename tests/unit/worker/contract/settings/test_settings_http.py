@@ -205,9 +205,9 @@ def test_contradictions_in_what_an_answer_says_and_a_request_carries_are_named(l
     assert f".http.{says}" in str(caught.value)
 
 
-def test_only_insider_is_read_back(load):
+def test_only_insider_is_verified(load):
     with pytest.raises(ConfigurationInvalid) as caught:
-        load("[destinations.crm]", '[destinations.crm]\nread_back_every = "5m"')
+        load("[destinations.crm]", '[destinations.crm]\nverify_every = "5m"')
 
-    location = "destinations.crm.read_back_every"
+    location = "destinations.crm.verify_every"
     assert f'{location}: is for destinations with api = "insider" only' in str(caught.value)
