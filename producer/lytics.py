@@ -22,6 +22,7 @@ import orjson
 
 from segrelay.producer.events.payloads import Payload
 from segrelay.producer.events.values import FUTURE_TOLERANCE_US, MICROSECONDS
+from segrelay.worker.contract.answer_words import with_known_words
 from segrelay.worker.contract.connections import why_no_answer
 from segrelay.worker.contract.deferred import deferred
 from segrelay.worker.contract.settings import LyticsSettings, Settings
@@ -449,7 +450,7 @@ def _refusal(answer: httpx.Response, path: str) -> LyticsRefused:
     except orjson.JSONDecodeError:
         body = {}
     said = str(body.get("message", ""))[:_MESSAGE_CHARACTERS] if isinstance(body, dict) else ""
-    told = f": {said}" if said else ""
+    told = f": {with_known_words(said)}" if said else ""
     return LyticsRefused(f"Lytics refuses {path} (status {status}){told}.", status)
 
 

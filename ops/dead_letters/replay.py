@@ -43,7 +43,7 @@ from segrelay.worker.contract.events import (
     pack_profile,
 )
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name, stream_name
-from segrelay.worker.contract.masking import hidden, masked_profile
+from segrelay.worker.contract.masking import MASK, hidden, masked_profile
 from segrelay.worker.contract.outcomes import End, log_bytes, pack
 from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.client import Redis
@@ -180,7 +180,7 @@ def shown(dead_letter: StoredDeadLetter, *, reveal: bool) -> dict[str, Any]:
     return public | {
         "message": normalise_message(dead_letter["message"]),
         "body": hidden(body) if body else body,
-        "answer": normalise_message(dead_letter["answer"]),
+        "answer": MASK if dead_letter["answer"] else "",
         "profile": masked_profile(dead_letter["profile"]),
     }
 

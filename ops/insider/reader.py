@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol, Self
 import httpx
 import orjson
 
+from segrelay.worker.contract.answer_words import with_known_words
 from segrelay.worker.contract.connections import tls_context, why_no_answer
 from segrelay.worker.contract.settings import Authorization, Destination, Settings
 from segrelay.worker.contract.settings.urls import join
@@ -254,7 +255,7 @@ def message_of(answer: Any) -> str:
     if not isinstance(answer, dict):
         return ""
     text = next((answer[key] for key in _MESSAGES if isinstance(answer.get(key), str)), "")
-    return normalise_message(text)
+    return with_known_words(normalise_message(text))
 
 
 def _attributes(answer: Any) -> dict[str, Any] | None:

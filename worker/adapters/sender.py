@@ -12,6 +12,7 @@ the authorization is asked for anew, once.
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -550,17 +551,27 @@ class _Progress:
         return NoAnswer(silence, possibly_applied=self.is_written, why=why)
 
 
+_RESET: Final = "x-ratelimit-reset"
+"""The header in which Braze and others tell the end of a limit."""
+_UNIX_SECONDS: Final = re.compile(r"[1-9][0-9]{9}")
+
+
 def resolved_retry_after(headers: Mapping[str, str], *, now_at: datetime) -> str:
     """Return `Retry-After` in seconds; a date is counted from the answer's own `Date`.
+
+    Without it, the end of the rate limit is taken, if the answer tells it in Unix seconds.
 
     Args:
         headers: Of the answer, found in any case of their names' letters.
         now_at: Our clock, for an answer without `Date`.
     """
     text = headers.get("retry-after", "").strip()
-    if not text or text.replace(".", "", 1).isdigit():
+    if text.replace(".", "", 1).isdigit():
         return text
     until_at = _date(text)
+    reset = headers.get(_RESET, "").strip()
+    if not text and _UNIX_SECONDS.fullmatch(reset):
+        until_at = datetime.fromtimestamp(int(reset), UTC)
     if until_at is None:
         return ""
     said_at = _date(headers.get("date", "")) or now_at

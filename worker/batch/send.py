@@ -31,7 +31,7 @@ from segrelay.worker.core.verdicts import (
     AccessRefused,
     Unreadable,
     Verdict,
-    quoting_nothing,
+    quoting_nobody,
 )
 from segrelay.worker.destinations.api import Answer
 from segrelay.worker.destinations.sending import NoAnswer, OutgoingRequest, Sender, Silence
@@ -434,7 +434,8 @@ class BatchSender:
         verdict = request.trigger.api.classify(
             answer, users=request.users, url=request.url, people=people, bodies=users
         )
-        return quoting_nothing(verdict, _all_values(request, users), users)
+        words = request.trigger.api.words
+        return quoting_nobody(verdict, words, _all_values(request, users), users)
 
     def _log(self, request: Request, verdict: Verdict) -> None:
         answer = request.answer

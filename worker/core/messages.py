@@ -30,11 +30,7 @@ _PHONE: Final = re.compile(r"\+?[0-9][0-9 ()./-]{5,}[0-9]")
 _NUMBER: Final = re.compile(r"(?:(?<![A-Za-z0-9])[0-9]+|[0-9]{4,})(?:[.,][0-9]+)*")
 """The form of numbers; the digits of a name such as `sha256` are none."""
 _SPACE: Final = re.compile(r"\s+")
-_WORD: Final = re.compile(rf"{_PLACEHOLDER}|\w+")
 _HIDDEN: Final = "…"
-_SHORTEST_VALUE: Final = 2
-_ENDS_A_NAME: Final = b'":'
-_RUN: Final = re.compile(rf"{_HIDDEN}(?:[^\w<>]*{_HIDDEN})+")
 
 
 def location_in(text: str) -> str:
@@ -49,7 +45,7 @@ def normalise_message(text: str) -> str:
     Emails, numbers, hashes and what stands in quotes are replaced; a field's name in quotes stays,
     and so does the place in a template or the HTTP status that the message begins with. A value
     that stands bare in the text can't be told from it: the Jsonnet engine takes them out of what a
-    template says, and `without_values` out of what a destination says. Normalising twice changes
+    template says, and `with_known_words` out of what a destination says. Normalising twice changes
     nothing.
     """
     kept = _STAYS.match(text)
@@ -62,37 +58,6 @@ def normalise_message(text: str) -> str:
     said = _PHONE.sub("<number>", said)
     said = _NUMBER.sub(_HIDDEN, said)
     return (begin + _SPACE.sub(" ", said).strip())[:MESSAGE_CHARACTERS]
-
-
-def without_values(text: str, sent: bytes) -> str:
-    """Remove the words from a destination's message that are values in what it was sent.
-
-    Args:
-        text: A normalised message.
-        sent: JSON; the names of its fields stay.
-    """
-    low = sent.lower()
-    said = _WORD.sub(lambda found: _HIDDEN if _is_value(found[0], low) else found[0], text)
-    return _RUN.sub(_HIDDEN, said)
-
-
-def _is_value(word: str, sent: bytes) -> bool:
-    """Say whether a word stands in lower-case JSON other than as the name of a field."""
-    if word.startswith("<") or word.isdigit() or len(word) < _SHORTEST_VALUE:
-        return False
-    wanted = word.lower().encode()
-    at = sent.find(wanted)
-    while at >= 0:
-        end = at + len(wanted)
-        is_whole = not (_is_in_word(sent[at - 1 : at]) or _is_in_word(sent[end : end + 1]))
-        if is_whole and sent[end : end + 2] != _ENDS_A_NAME:
-            return True
-        at = sent.find(wanted, end)
-    return False
-
-
-def _is_in_word(byte: bytes) -> bool:
-    return byte.isalnum() or byte == b"_"
 
 
 def _unless_name(found: re.Match[str]) -> str:

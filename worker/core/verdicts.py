@@ -6,10 +6,10 @@ effect all the same, because then its intent stays open.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from segrelay.worker.core.messages import without_values
+from segrelay.worker.contract.answer_words import with_known_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +94,23 @@ Verdict = (
 )
 
 
-def quoting_nothing(verdict: Verdict, body: bytes, users: Sequence[bytes]) -> Verdict:
-    """Return a verdict whose messages quote no values of the request."""
+def quoting_nobody(
+    verdict: Verdict, words: Collection[str], body: bytes, users: Sequence[bytes]
+) -> Verdict:
+    """Return a verdict whose messages hold known words only; see `with_known_words`.
+
+    Args:
+        verdict: With the destination's words as they came.
+        words: The destination's own, which are known too.
+        body: What was sent, as JSON.
+        users: The same for each user.
+    """
     match verdict:
         case Accepted(refused):
-            return Accepted({at: without_values(why, users[at]) for at, why in refused.items()})
+            return Accepted(
+                {at: with_known_words(why, words, users[at]) for at, why in refused.items()}
+            )
         case SlowDown() | TokenReplaced():
             return verdict
         case _:
-            return replace(verdict, message=without_values(verdict.message, body))
+            return replace(verdict, message=with_known_words(verdict.message, words, body))

@@ -115,6 +115,11 @@ class Api(ABC):
     def networks(self) -> tuple[str, ...] | None:
         """Return the networks that may be connected to beside public addresses; None = all."""
 
+    @property
+    def words(self) -> Collection[str]:
+        """Return the destination's own words that are kept of its answers, in lower case."""
+        return ()
+
     def headers(
         self,
         deliveries: Iterable[str],  # noqa: ARG002

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import unquote, urlencode
@@ -149,6 +149,11 @@ class HttpApi(Api):
     def method(self) -> str:
         """Return the method of every request."""
         return self.requests.method
+
+    @property
+    def words(self) -> Collection[str]:
+        """Return the configured words that are kept of answers."""
+        return {word.lower() for word in self.requests.words}
 
     def headers(self, deliveries: Iterable[str], root: Mapping[str, Any]) -> Mapping[str, str]:
         """Return the headers of a request; an idempotency key stays the same at each attempt."""

@@ -10,9 +10,10 @@ from urllib.parse import quote_plus, urlencode
 
 import orjson
 
+from segrelay.worker.contract.answer_words import with_known_words
 from segrelay.worker.contract.settings.authorizations import TOKEN, Authorization, basic
 from segrelay.worker.core.compact import parsed
-from segrelay.worker.core.messages import normalise_message, without_values
+from segrelay.worker.core.messages import normalise_message
 from segrelay.worker.core.verdicts import AccessRefused, Failed, Verdict
 from segrelay.worker.destinations.api import Answer
 from segrelay.worker.destinations.sending import NoAnswer, OutgoingRequest
@@ -122,7 +123,7 @@ def _said(told: Mapping[str, Any], authorization: Authorization) -> str:
     """Return what the endpoint says, without a secret that it may quote."""
     parts = [told[key] for key in ("error", "error_description") if isinstance(told.get(key), str)]
     secrets = [secret.value for _, secret in authorization.secrets() if secret.value]
-    said = without_values(normalise_message(": ".join(parts)), orjson.dumps(secrets))
+    said = with_known_words(normalise_message(": ".join(parts)), sent=orjson.dumps(secrets))
     return f" ({said})" if said else ""
 
 

@@ -297,7 +297,6 @@ SHIPPED = {
     "braze/track": BOTH,
     "customerio/ids": ("enter",),
     "customerio/member": BOTH,
-    "customerio/member-url": BOTH,
     "http/event": ("enter", "exit", "change"),
     "insider/change": ("change",),
     "insider/enter": ("enter",),

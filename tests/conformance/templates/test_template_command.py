@@ -33,7 +33,6 @@ def test_the_shipped_templates_are_fit_and_compiled(run):
         "ansira/enrich.jsonnet",
         "braze/track.jsonnet",
         "customerio/ids.jsonnet",
-        "customerio/member-url.jsonnet",
         "customerio/member.jsonnet",
         "http/event.jsonnet",
         "insider/change.jsonnet",

@@ -31,6 +31,7 @@ rate = "60000/min"
 networks = ["127.0.0.0/8"]
 results = 100
 envelope = "people"
+words = ["plan", "ours"]
 {more}
 [triggers.{name}-enter]
 destination = "{name}"

@@ -60,7 +60,7 @@ api = "http"
 base_url = "{url}"
 authorization = "token"
 rate = "60000/min"
-http = {{ networks = ["127.0.0.0/8"], reason = "problems[0].text" }}
+http = {{ networks = ["127.0.0.0/8"], reason = "problems[0].text", words = ["plan"] }}
 [triggers.put]
 destination = "people"
 audiences = ["vip"]
@@ -100,6 +100,7 @@ networks = ["127.0.0.0/8"]
 results = 50
 envelope = "events"
 failures = {{ at = "refused" }}
+words = ["ours"]
 [triggers.batch-enter]
 destination = "batches"
 audiences = ["*"]

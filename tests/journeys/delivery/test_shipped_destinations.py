@@ -25,10 +25,11 @@ NAMES = ("braze", "customerio", "members", "klaviyo", "meta", "segment", "slack"
 PEOPLE = 80
 """More than Braze takes in a request; the sandbox keeps no more than 1,000 requests."""
 BLOCK = re.compile(r"```toml\n(.*?)```", re.DOTALL)
+TEMPLATE = re.compile(r"```jsonnet\n// templates/(\S+)\n(.*?)```", re.DOTALL)
 BASE = re.compile(r'base_url = "https://[^/"]+')
 SECRET = re.compile(r'"env:[A-Z_]+"')
 LYTICS = '[lytics]\nbase_url = "SANDBOX"\ntoken = "a-token-of-nobody"\n'
-LOCAL = 'networks = ["127.0.0.0/8"]'
+LOCAL = 'networks = ["127.0.0.0/8"]\nwords = ["plan"]'
 
 
 def tables_of(name):
@@ -88,6 +89,7 @@ def rig(tmp_path_factory):
         more=tables,
         delivery_lines=SHORT,
         redis_lines="partitions = 2",
+        templates=dict(TEMPLATE.findall(PAGE.read_text())),
         sandbox_settings={"endpoints": limits},
     ) as rig:
         start_worker(rig)
@@ -119,10 +121,10 @@ def test_every_destination_gets_what_its_page_says(rig):
     assert methods == {"PUT": PEOPLE, "DELETE": len(left)}
     assert {one["body"] for one in came["members"]} == {None}
     paths = {one["path"] for one in came["members"]}
-    assert "/api/v1/segments/7/members/person3@example.com" in paths  # as a server decodes it
+    assert "/lists/7/members/person3@example.com" in paths  # as a server decodes it
     assert report["tokens"] == 1
     assert all(len(one["user_data"]["em"][0]) == 64 for one in _each(came, "meta", "data"))
-    until(lambda: _told(rig) == PEOPLE, 60)
+    until(lambda: _told(rig) == PEOPLE + PEOPLE // 8, 60)
 
 
 def _people_are_in_arrays(came):
@@ -135,8 +137,8 @@ def _people_are_in_arrays(came):
     assert min(_each(came, "customerio", "ids")) == "person0@example.com"
     assert len(_each(came, "segment", "batch")) == PEOPLE + PEOPLE // 8
     assert len(came["klaviyo"]) == PEOPLE + PEOPLE // 8
-    assert {one["headers"]["revision"] for one in came["klaviyo"]} == {"2025-01-15"}
-    assert len(came["slack"]) == len(came["ansira"]) == PEOPLE
+    assert {one["headers"]["revision"] for one in came["klaviyo"]} == {"2026-10-15"}
+    assert len(came["slack"]) == len(came["ansira"]) == PEOPLE + PEOPLE // 8
 
 
 def _each(came, name, key):

@@ -189,6 +189,10 @@ class HttpRequests(Frozen):
     """The place at which an answer says why it refuses, e.g. `errors[0].detail`; empty: one of the
     usual places."""
 
+    words: tuple[Text, ...] = ()
+    """The endpoint's own words that are kept of its answers, such as `plan`, beside words that are
+    common where something is wrong; all others are hidden, because they may name a person."""
+
     @property
     def fixed_headers(self) -> dict[str, str]:
         """Return the headers that no template makes."""

@@ -149,6 +149,10 @@ def test_no_sender_sends_to_what_erases_profiles(kind: str, path: str, api: str)
         ({"retry-after": "Wed, 25 Nov 2026 09:00:10 GMT"}, "10"),
         ({"retry-after": "Wed, 25 Nov 2026 08:00:00 GMT"}, "0"),
         ({"retry-after": "Wed, 25 Nov 2026 09:00:10 GMT", "date": "broken"}, "10"),
+        ({"x-ratelimit-reset": "1795597217"}, "17"),
+        ({"x-ratelimit-reset": "1795597217", "retry-after": "3"}, "3"),
+        ({"x-ratelimit-reset": "1795597217", "date": "Wed, 25 Nov 2026 09:00:10 GMT"}, "7"),
+        ({"x-ratelimit-reset": "17"}, ""),
     ],
 )
 def test_a_retry_date_is_counted_from_the_answers_own_date(

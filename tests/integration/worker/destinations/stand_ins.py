@@ -171,25 +171,10 @@ def _hubspot(position: int, number: int) -> Answer:
         "status": "error",
         "category": "VALIDATION_ERROR",
         "message": WORDS,
-        "context": {"id": [PEOPLE_IN[position]]},
+        "context": {"objectWriteTraceId": [PEOPLE_IN[position]]},
     }
     done = [{"id": str(n)} for n in range(number - 1)]
     return 207, {"status": "COMPLETE", "results": done, "numErrors": 1, "errors": [error]}
-
-
-def _mailchimp_batch(came: Came) -> list[Any]:
-    assert came.body["update_existing"] is True
-    return list(came.body["members"])
-
-
-def _mailchimp_some(position: int, number: int) -> Answer:
-    error = {"email_address": PEOPLE_IN[position], "error": WORDS, "error_code": "ERROR_GENERIC"}
-    return 200, {
-        "new_members": [],
-        "updated_members": [{"status": "subscribed"}] * (number - 1),
-        "errors": [error],
-        "error_count": 1,
-    }
 
 
 def _mailchimp(came: Came) -> list[Any]:
@@ -294,7 +279,7 @@ STAND_INS = {
         "/api/profile-import",
         _klaviyo,
         _email,
-        headers={"authorization": SECRETS["KLAVIYO_AUTHORIZATION"], "revision": "2025-01-15"},
+        headers={"authorization": SECRETS["KLAVIYO_AUTHORIZATION"], "revision": "2026-10-15"},
         refusal=(400, {"errors": [{"status": 400, "code": "invalid", "detail": WORDS}]}),
     ),
     "customerio": StandIn(
@@ -316,7 +301,7 @@ STAND_INS = {
         said="invalidEmails",
     ),
     "hubspot": StandIn(
-        "/crm/v3/objects/contacts/batch/upsert",
+        "/crm/objects/2026-03/contacts/batch/upsert",
         _array("inputs"),
         lambda item: item["id"] if item["idProperty"] == "email" else "",
         headers={"authorization": SECRETS["HUBSPOT_AUTHORIZATION"]},
@@ -341,15 +326,6 @@ STAND_INS = {
         refusal=(400, {"title": "Invalid Resource", "status": 400, "detail": WORDS}),
         method="PUT",
     ),
-    "mailchimp-batch": StandIn(
-        "/3.0/lists/a1b2c3d4e5",
-        _mailchimp_batch,
-        lambda item: item["email_address"],
-        headers={"authorization": basic("segrelay", "mailchimp-key")},
-        some=_mailchimp_some,
-        taken=lambda number: (200, {"errors": [], "total_updated": number, "error_count": 0}),
-        most=500,
-    ),
     "slack": StandIn(
         "/services/T00/B00/secret",
         _one,
@@ -366,7 +342,7 @@ STAND_INS = {
         most=2_500,
     ),
     "meta": StandIn(
-        "/v21.0/0000000000/events",
+        "/v26.0/0000000000/events",
         _meta,
         lambda item: item["user_data"]["em"][0],
         refusal=(400, {"error": {"message": WORDS, "type": "OAuthException", "code": 100}}),

@@ -98,7 +98,7 @@ def local(name, url):
     text = re.sub(r'base_url = "https://[^/"]+', f'base_url = "{url}/{name}', text)
     text = re.sub(r'token_url = "[^"]*"', f'token_url = "{url}/{name}/token"', text)
     text = re.sub(r'rate = "[^"]*"', 'rate = "60000/min"', text)
-    networks = 'networks = ["127.0.0.0/8"]\n'
+    networks = 'networks = ["127.0.0.0/8"]\nwords = ["plan"]\n'
     header = f"[destinations.{name}.http]\n"
     if header in text:
         return text.replace(header, header + networks)

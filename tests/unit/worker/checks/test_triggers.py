@@ -19,7 +19,6 @@ from tests.unit.worker.checks.trigger_findings import (
     NOW,
     OTHER_LIST,
     PAGE,
-    SHIPPED,
     findings,
     settings_of,
     the_one,
@@ -117,11 +116,11 @@ def test_a_message_about_nobody_and_a_hashed_identity_are_no_warning(
 
 
 def test_an_identity_in_the_url_is_sent(tmp_path: Path) -> None:
-    fields = {**CRM, "url": {"template": "customerio/member-url.jsonnet"}}
+    fields = {**CRM, "url": {"template": "member-url.jsonnet"}}
     template = '{uid: (import "lytemplates.libsonnet").get("_id")}'
-    (tmp_path / "templates" / "customerio").mkdir(parents=True)
-    name = "customerio/member-url.jsonnet"
-    (tmp_path / "templates" / name).write_text((SHIPPED / name).read_text())
+    (tmp_path / "templates").mkdir()
+    url = '"/members/" + (import "lytemplates.libsonnet").get("email")'
+    (tmp_path / "templates/member-url.jsonnet").write_text(url)
 
     assert findings(tmp_path, template, **fields) == []
 

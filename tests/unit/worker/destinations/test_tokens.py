@@ -89,7 +89,7 @@ def test_a_token_is_renewed_before_it_ends(life, seconds, renewed_after):
     [
         (401, {"error": "invalid_client"}, AccessRefused(f"{WHERE} answers 401 (invalid_client)")),
         (400, {"error": "x", "error_description": "the pass is wrong"},
-         AccessRefused(f"{WHERE} answers 400 (x: the … is wrong)")),
+         AccessRefused(f"{WHERE} answers 400 (…: the … is wrong)")),
         (404, None, AccessRefused(f"{WHERE} answers 404")),
         (200, {"token": "t"}, WITHOUT),
         (200, {"access_token": None}, WITHOUT),
