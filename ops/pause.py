@@ -31,8 +31,6 @@ from segrelay.worker.contract.triggers import (
     Paused,
     clear_pause,
     field_of,
-    has_canary,
-    let_go,
     read_pauses,
     set_pause,
 )
@@ -187,15 +185,14 @@ def resume(
 
     It waits for the answer to that request and says what it was. For a destination this also ends
     what it has paused itself for: refused credentials, answers that can't be read, failures in a
-    row. A trigger that its canary has paused goes on without a limit; one whose canary is still
-    going, too. The exit code is 1 if the first request failed.
+    row. The exit code is 1 if the first request failed.
     """
     timeout_seconds = parse_seconds(timeout, "--timeout")
     client, settings = relay.client, relay.settings
     known = known_names(client, settings)
     targets = chosen(known, names, kinds=_KINDS, everything=everything)
     since_ms = now_ms(client)
-    done = {one: _resumed(relay, one, is_named=not everything) for one in targets}
+    done = {one: _resumed(relay, one) for one in targets}
     probes = {
         target: Probe(client, settings, target.kind, target.name, since_ms)
         for target, was_held in done.items()
@@ -323,13 +320,11 @@ def _unknown(known: dict[Paused, list[str]], kinds: Sequence[Paused], written: s
     return f"There is no {' or '.join(kinds or _KINDS)} {written}. {hint}"
 
 
-def _resumed(relay: Acts, target: PauseTarget, *, is_named: bool) -> bool:
-    """Resume a target; return whether a pause, its gate or its canary had stopped it.
+def _resumed(relay: Acts, target: PauseTarget) -> bool:
+    """Resume a target; return whether a pause or its gate had stopped it.
 
-    The gate is opened first, so that no request overtakes the probe.
-
-    A canary that is going is ended only where its trigger is named. The act is kept before, because
-    the gate is in another slot than the acts.
+    The gate is opened first, so that no request overtakes the probe. The act is kept before,
+    because the gate is in another slot than the acts.
     """
     client, settings = relay.client, relay.settings
     field_name = field_of(target.kind, target.name, settings.redis.ids)
@@ -340,23 +335,18 @@ def _resumed(relay: Acts, target: PauseTarget, *, is_named: bool) -> bool:
         nonlocal was_held
         if target.kind == DESTINATION:
             was_held |= _open_gate(client, settings.destinations.get(target.name))
-        else:
-            if is_paused:
-                _probe_trigger(client, settings, target.name)
-            may_go = is_named or is_paused
-            was_held |= may_go and let_go(client, target.name, was_paused=is_paused)
+        elif is_paused:
+            _probe_trigger(client, settings, target.name)
         return clear_pause(client, field_name) or is_paused or was_held
 
-    if is_paused or _is_held(client, settings, target, is_named=is_named):
+    if is_paused or _is_held(client, settings, target):
         return perform(client, relay.act(str(target)), lambda _: resumed(), is_counted=False)
     return insist(resumed)
 
 
-def _is_held(client: Redis, settings: Settings, target: PauseTarget, *, is_named: bool) -> bool:
-    """Say whether a gate holds a destination, or a canary holds a trigger that was named."""
-    if target.kind == TRIGGER:
-        return is_named and has_canary(client, target.name)
-    destination = settings.destinations.get(target.name)
+def _is_held(client: Redis, settings: Settings, target: PauseTarget) -> bool:
+    """Say whether a gate holds a destination."""
+    destination = settings.destinations.get(target.name) if target.kind == DESTINATION else None
     return destination is not None and _is_shut(client, destination)
 
 

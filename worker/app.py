@@ -17,7 +17,7 @@ from segrelay.worker.destinations.normalise import load_tables
 from segrelay.worker.errors import SegrelayError
 from segrelay.worker.node.celery_app import build_app, refuse
 from segrelay.worker.node.loading import Loaded, load, warn_without_ids
-from segrelay.worker.node.runtime import adopt, runtime_for
+from segrelay.worker.node.runtime import announce, runtime_for
 from segrelay.worker.node.task import Ready
 
 COLLECT_AFTER: Final = (100_000, 20, 50)
@@ -43,7 +43,7 @@ class _Worker:
         load_tables()
         scripts.load_all()
         with suppress(Exception):  # each process tries it again, and says what is wrong
-            asyncio.run(adopt(self.settings, self.loaded))
+            asyncio.run(announce(self.settings, self.loaded))
         gc.collect()
         gc.freeze()
         return self.loaded.stopped

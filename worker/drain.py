@@ -16,7 +16,7 @@ from enum import Enum
 from functools import partial
 from typing import Final
 
-from segrelay.worker.batch.batch import Batch, CanaryShares, Numbers
+from segrelay.worker.batch.batch import Batch, Numbers
 from segrelay.worker.batch.conclude import Conclusion
 from segrelay.worker.batch.delivery import LoadedTrigger
 from segrelay.worker.batch.halve import Refusals
@@ -162,7 +162,6 @@ class Drain:
         live_waits: A function that says whether live work waits elsewhere.
         live_calls: A function that returns how many live calls for the partition this node got:
             unlike Redis, it may be asked again and again.
-        canary_shares: Its shares of the canaries of changed templates.
         kinds: The kinds of lanes of which it may read: without a permit of the backfill lane, it
             may not read those.
         responses: The triggers that have a stream for their outcomes.
@@ -191,7 +190,6 @@ class Drain:
     live_calls: Callable[[], int] = lambda: 0
     kinds: tuple[LaneKind, ...] = (LIVE, BACKFILL)
     responses: Responses = NO_RESPONSES
-    canary_shares: CanaryShares = field(default_factory=CanaryShares)
     scopes: Mapping[str, Scope] = field(default_factory=dict)
     recognizer: Recognizer | None = None
 
@@ -217,7 +215,7 @@ class Drain:
             if holding is None:
                 return Tally(ended="held by another worker"), ""
             stopped = {name for name, trigger in self.triggers.items() if trigger.stopped}
-            held = {*paused, *stopped, *self.canary_shares.held}
+            held = {*paused, *stopped}
             is_delayed = holding.waits or holding.backoffs or holding.holds
             state = State.of(
                 holding,
@@ -373,9 +371,7 @@ class Drain:
     async def _work_off(self, following: NextBatch, end: float, look: LiveLook) -> bool:
         batch = following.present
         state = batch.state
-        settler = Settler(
-            batch, self.partition, self.streaks, self.keys, self.responses, self.canary_shares
-        )
+        settler = Settler(batch, self.partition, self.streaks, self.keys, self.responses)
         refusals = Refusals(batch, settler, self.gate, self.jitter)
         sender = self._sender(batch, settler, refusals)
         # 4. Ask the ledger. Of the rest, only what no other of the batch supersedes goes on.
@@ -390,7 +386,7 @@ class Drain:
         by_digest = dict(zip(digests, texts, strict=True))
         known = unpack_ledgers(batch.decoded, by_digest, batch)
         await settler.stop()
-        going = self.canary_shares.admit(contend(ask_ledger(known, batch)), state)
+        going = contend(ask_ledger(known, batch))
         # 5. Render, 6. shape.
         if batch.kind == BACKFILL and going:
             look.begin()  # some may have come while it was read
@@ -399,9 +395,7 @@ class Drain:
         # 7. to 12. Pack, and carry every request from its send time to its settlement.
         requests, shut = state.tally.requests, len(state.shut)
         async with sender.watch, following:
-            # What has had enough is not read again in this drain: it must not be left.
-            more = not state.enough and not batch.is_last
-            await self._deliver(sender, end, following if more else None, look)
+            await self._deliver(sender, end, None if batch.is_last else following, look)
         await refusals.finish()
         if sender.closed:
             state.end(sender.closed.reason, failed=sender.closed.state in {"paused", "broken"})
@@ -486,7 +480,7 @@ class Drain:
             state.live_is_due = await self.live_waits()
             return not state.live_is_due
         state.live_is_due = True
-        if running >= self.limits.in_flight or self.canary_shares.shares:
+        if running >= self.limits.in_flight:
             return False
         batch = await live_batch(
             present, reading, self.renderer, streams=streams, entries=self._most
@@ -501,8 +495,7 @@ class Drain:
 
     def _prepares(self, batch: Batch) -> bool:
         """Say whether the next batch is prepared behind one; not if live work has its turn next."""
-        is_next = batch.kind == LIVE or not batch.state.live_is_due
-        return is_next and not self.canary_shares.shares
+        return batch.kind == LIVE or not batch.state.live_is_due
 
     def _rendering_ends(self, batch: Batch, look: LiveLook) -> Callable[[], Awaitable[bool]]:
         """Return a function that says whether to stop rendering a batch for now, for live work.

@@ -47,8 +47,7 @@ class TemplateLine:
     @property
     def versions(self) -> list[str]:
         """Return the versions at work."""
-        used = (one.template.version for one in self.triggers.values() if one.template)
-        return sorted(set(used))
+        return sorted({each for one in self.triggers.values() for each in one.versions})
 
     @property
     def refused(self) -> str:

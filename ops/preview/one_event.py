@@ -17,7 +17,6 @@ from typing import Final, Literal
 from segrelay.ops.terminal.moments import awaited
 from segrelay.producer.wakeups import Waker
 from segrelay.worker.adapters.redis.gate import read_state
-from segrelay.worker.batch.batch import CanaryShares
 from segrelay.worker.batch.delivery import Delivery, Failure
 from segrelay.worker.batch.partition import (
     Hold,
@@ -295,7 +294,6 @@ class _Preview:
             partition=one,
             sender=recording,
             streaks=NoStreaks(),
-            canary_shares=CanaryShares(),
             paused=frozenset(),
             scopes={},
         )

@@ -186,17 +186,12 @@ def _config(standing: Standing, process: Process) -> str:
 
 
 def _template(trigger: TriggerStanding) -> str:
-    """Describe a trigger's template: its version, other versions, canary, and refused changes."""
-    template, use = trigger.template, trigger.engine_use
-    text = template.version if template else "-"
-    for worker, versions in trigger.other_versions.items():
-        text += f"; {worker} still has {', '.join(versions)}"
+    """Describe a trigger's template: its versions at work, and refused changes."""
+    use = trigger.engine_use
+    text = " and ".join(trigger.versions) or "-"
     if use.asked:
         share = f"{100 * use.asked / use.events:.0f} % of the last {plural(use.events, 'event')}"
         text += f"; {share} needed the Jsonnet engine, mostly for {next(iter(use.by_reason))}"
-    if template and template.canary and template.left:
-        gone = template.canary - template.left
-        text += f"; its canary goes: {gone:,} of {template.canary:,}"
     if trigger.refused:
         text += f"; the file was changed and is broken, so this one is kept: {trigger.refused}"
     return text

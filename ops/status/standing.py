@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from segrelay.jsonnet.rendered import COMPILED
 from segrelay.ops.state.identity_changes import (
@@ -51,6 +51,7 @@ from segrelay.producer.sync.run import Run
 from segrelay.producer.sync.store import SyncStore
 from segrelay.worker.adapters.redis.gate import read_looks, read_state
 from segrelay.worker.adapters.redis.shared_keys import read_scopes
+from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.processes import (
     FLOWER,
@@ -87,9 +88,7 @@ from segrelay.worker.contract.triggers import (
     Pause,
     Pauses,
     Scope,
-    TemplateVersion,
     read_pauses,
-    read_versions,
 )
 from segrelay.worker.core.backoff import TRIES_ALONE
 from segrelay.worker.core.gate import Closed, gate_id
@@ -195,8 +194,7 @@ class TriggerStanding:
         by_lane: Outcomes by kind of lane.
         waits: By kind of lane.
         oldest_live_ms: Its oldest live delivery; None = none waits.
-        template: The version; None = none was used yet.
-        other_versions: By worker that uses other ones.
+        versions: Of its template, those with which workers' processes say that they work.
         refused: The reason why a change of the template is not used; "" = there is none.
     """
 
@@ -207,8 +205,7 @@ class TriggerStanding:
     waits: Mapping[str, LaneWait] = field(default_factory=dict)
     orphaned: int = 0
     oldest_live_ms: int | None = None
-    template: TemplateVersion | None = None
-    other_versions: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    versions: Sequence[str] = ()
     engine_use: EngineUse = field(default_factory=EngineUse)
     refused: str = ""
 
@@ -414,8 +411,8 @@ def read_standing(
     scopes = _scopes(client, settings, found)
     totals = add_up(found, settings, scopes)
     pauses, processes = read_pauses(client, settings.redis.ids), read_processes(client)
-    versions = read_versions(client)
-    editions = {name: one.edition for name, one in versions.items() if one.edition}
+    stored: Any = client.hgetall(keys.FINGERPRINTS)
+    editions = {name.decode(): edition.decode() for name, edition in stored.items()}
     delays = {
         partition: one.without_former(editions)
         for partition, one in zip(partitions, read_delays(client, partitions), strict=True)
@@ -441,7 +438,6 @@ def read_standing(
                 pauses,
                 processes=processes,
                 config=config,
-                versions=versions,
                 delayed=_waits_of_failing(destinations) | dict(_delayed(found, delays)),
             )
         ),
@@ -630,7 +626,6 @@ def _triggers(
     *,
     processes: Sequence[Process],
     config: str,
-    versions: Mapping[str, TemplateVersion],
     delayed: Mapping[str, Condition],
 ) -> Iterator[tuple[str, TriggerStanding]]:
     stopped = {
@@ -640,7 +635,7 @@ def _triggers(
         for name, reason in process.stopped.items()
     }
     for name in sorted({*settings.triggers, *totals.by_trigger}):
-        trigger, version = settings.triggers.get(name), versions.get(name)
+        trigger = settings.triggers.get(name)
         if trigger is None:
             condition = Condition(TRIGGER, "orphaned", _UNNAMED)
         elif pause := pauses.triggers.get(name):
@@ -659,8 +654,7 @@ def _triggers(
                 totals.waits.get(name, {}),
                 totals.orphans[name],
                 totals.oldest_live_ms.get(name),
-                version,
-                dict(_other_versions(name, version.version if version else "", processes)),
+                sorted({each for one in processes for each in one.versions.get(name, ())}),
                 _engine_use(trigger, processes),
                 next((one.refused[name] for one in processes if name in one.refused), ""),
             ),
@@ -704,15 +698,6 @@ def _condition_of_delayed(trigger: str, here: Sequence[Delays]) -> Condition | N
         since_ms = min(each.since_ms for each in waits) or None
         return Condition(TRIGGER, "waits", reason, since_ms=since_ms)
     return None
-
-
-def _other_versions(
-    trigger: str, version: str, processes: Iterable[Process]
-) -> Iterator[tuple[str, list[str]]]:
-    for one in processes:
-        others = [each for each in one.versions.get(trigger, ()) if each != version]
-        if others:
-            yield f"{one.host}:{one.pid}", others
 
 
 def _engine_use(trigger: Trigger | None, processes: Iterable[Process]) -> EngineUse:

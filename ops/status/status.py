@@ -21,7 +21,6 @@ from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.processes import Process
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
-from segrelay.worker.contract.triggers import UNMADE, TemplateVersion
 
 
 def read_status(
@@ -123,32 +122,17 @@ def _trigger(one: TriggerStanding) -> dict[str, Any]:
         "destination": one.destination,
         "oldest_live_ms": one.oldest_live_ms,
         **_condition(one.condition),
-        "version": one.template.version if one.template else "",
-        "other_versions": {worker: list(found) for worker, found in one.other_versions.items()},
+        "versions": list(one.versions),
         "engine_use": {
             "events": one.engine_use.events,
             "asked": one.engine_use.asked,
             "by_reason": dict(one.engine_use.by_reason),
         },
-        "canary": _canary(one.template),
         "refused": one.refused,
     }
     if one.condition.state in {"refused", "waits"}:
         document["lasting"] = one.condition.is_lasting
     return document
-
-
-def _canary(one: TemplateVersion | None) -> dict[str, Any] | None:
-    """Return the state of the canary of a trigger's version; None = it has none."""
-    if one is None or not one.canary:
-        return None
-    return {
-        "of": one.canary,
-        "left": one.left,
-        "outcomes": dict(one.outcomes),
-        "before": one.before,
-        "outcomes_before": {name: n for name, n in one.did.items() if name not in UNMADE},
-    }
 
 
 def _job(one: JobStanding) -> dict[str, Any]:

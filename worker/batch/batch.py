@@ -1,12 +1,9 @@
-"""A batch and its requests: the two objects that the steps of a drain share.
-
-Also the share of the canaries of changed templates that one drain may use.
-"""
+"""A batch and its requests: the two objects that the steps of a drain share."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -345,48 +342,3 @@ class Batch:
         for part in self.parts:
             if part.is_refused:
                 yield from ((delivery, len(part.deliveries)) for delivery in part.deliveries)
-
-
-@dataclass(slots=True)
-class CanaryShares:
-    """One drain's share of the canaries, and the outcomes so far.
-
-    What is left to be rendered beyond a trigger's share stays in its stream, and nothing more of
-    that trigger is read in this drain; other triggers go on.
-
-    Args:
-        held: Triggers that it leaves alone: the canary goes with another version of the template
-            than this process has, or others have all that is left of it.
-        shares: By trigger, how many deliveries may be rendered. Other triggers have no limit.
-        outcomes: By trigger, how the deliveries of its canary ended, e.g. `skipped|asserted`.
-    """
-
-    held: frozenset[str] = frozenset()
-    shares: Mapping[str, int] = field(default_factory=dict)
-    outcomes: dict[str, Counter[str]] = field(default_factory=dict)
-    _admitted: dict[str, set[str]] = field(default_factory=dict)
-
-    def admit(self, going: Sequence[Delivery], state: State) -> list[Delivery]:
-        """Return the deliveries within their triggers' shares; beyond it, a trigger is not read."""
-        if not self.shares:
-            return list(going)
-        return [each for each in going if self._may_go(each, state)]
-
-    def _may_go(self, delivery: Delivery, state: State) -> bool:
-        trigger, position = delivery.trigger, delivery.position
-        share = self.shares.get(trigger)
-        if share is None:
-            return True
-        admitted = self._admitted.setdefault(trigger, set())
-        if position not in admitted and len(admitted) >= share:
-            state.enough.add(trigger)
-            return False
-        admitted.add(position)
-        return True
-
-    def count(self, settled: Iterable[Delivery]) -> None:
-        """Count outcomes that Redis has confirmed."""
-        for delivery in settled if self.shares else ():
-            if delivery.position in self._admitted.get(delivery.trigger, ()):
-                outcomes = self.outcomes.setdefault(delivery.trigger, Counter())
-                outcomes[delivery.outcome_and_reason] += 1

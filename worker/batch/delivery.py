@@ -56,8 +56,6 @@ class LoadedTrigger:
         envelope: Makes a whole body of its array of results; None = no template does.
         authority: The file of the private authority that the endpoint's certificate is signed by.
         edition: A fingerprint of all that decides what it sends: templates and configuration.
-        load_id: A name of the moment at which it was loaded, the same in all processes that were
-            forked since: only one that was loaded later may replace it, see `canary.lua`.
     """
 
     name: str
@@ -75,7 +73,6 @@ class LoadedTrigger:
     authority: str = ""
     envelope: Template | None = None
     edition: str = ""
-    load_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

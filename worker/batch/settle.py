@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from segrelay.worker.batch.batch import Batch, CanaryShares
+from segrelay.worker.batch.batch import Batch
 from segrelay.worker.batch.delivery import Delivery, Failure
 from segrelay.worker.batch.partition import LedgerText, Partition, Settlement
 from segrelay.worker.batch.responses import NO_RESPONSES, Responses
@@ -45,7 +45,6 @@ class Settler:
     streaks: Streaks
     keys: PartitionKeys
     responses: Responses = NO_RESPONSES
-    canary_shares: CanaryShares = field(default_factory=CanaryShares)
     _settling: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def settle_unsent(self) -> bool:
@@ -129,7 +128,6 @@ class Settler:
         ).dumps()
 
     def _count(self, settled: Sequence[Delivery]) -> None:
-        self.canary_shares.count(settled)
         self.batch.settled += len(settled)
         tally = self.batch.state.tally
         for delivery in settled:

@@ -78,7 +78,6 @@ class State:
         reached: The digests (hex) from which it is found out.
         paused: Triggers of which nothing is read: a person, or they themselves, paused them; and
             lanes of jobs that a person paused.
-        enough: Triggers of whose canary this drain has worked off its share: no more is read.
         shut: Triggers of which the gate lets nothing pass now; nothing of them is read either.
         probing: Triggers whose next request will be a probe.
         yields: Live work waits for its permit: the gate lets nothing of a backfill lane pass.
@@ -104,7 +103,6 @@ class State:
     waiting: dict[bytes, list[tuple[int, frozenset[str]]]] = field(default_factory=dict)
     changed_holds: dict[str, Hold | None] = field(default_factory=dict)
     paused: set[str] = field(default_factory=set)
-    enough: set[str] = field(default_factory=set)
     shut: set[str] = field(default_factory=set)
     probing: set[str] = field(default_factory=set)
     yields: bool = False
@@ -289,7 +287,7 @@ class State:
     def may_read(self, stream: str) -> bool:
         """Say whether a stream may be read now: its lane is not paused, and its trigger is due."""
         lane, trigger = split_stream_name(stream)
-        is_read = lane not in self.paused and trigger not in self.enough
+        is_read = lane not in self.paused
         return is_read and self.is_due(trigger)
 
     def is_preview(self, trigger: str) -> bool:

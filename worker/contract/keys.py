@@ -23,7 +23,7 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | `{segrelay}:renaming` | sorted set | digests (hex) of people who are being renamed, by when the |
 | | | command that does it was last seen (ms) |
 | `{segrelay}:fields` | sorted set | names of the fields that profiles had, by when (ms) |
-| `{segrelay}:versions` | hash | trigger → JSON: its template's version, see `contract.triggers` |
+| `{segrelay}:fingerprints` | hash | trigger → its newest `LoadedTrigger.edition` |
 | `{segrelay}:paused` | hash | `KIND\|name`, see `contract.triggers` → JSON: by whom, why, since |
 | `{segrelay}:streaks` | hash | trigger → `cause\|n`: deaths of one cause in a row |
 | `{segrelay}:refusals` | hash | `too_large` → how many requests were refused for good |
@@ -141,7 +141,7 @@ AUDIENCES: Final = "{segrelay}:audiences"
 RENAMING: Final = "{segrelay}:renaming"
 PAUSED: Final = "{segrelay}:paused"
 FIELDS: Final = "{segrelay}:fields"
-VERSIONS: Final = "{segrelay}:versions"
+FINGERPRINTS: Final = "{segrelay}:fingerprints"
 STREAKS: Final = "{segrelay}:streaks"
 REFUSALS: Final = "{segrelay}:refusals"
 INSTANCE_ID: Final = "{segrelay}:instance"

@@ -7,9 +7,8 @@ What is paused keeps accepting; its streams are not read.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, Literal
 
@@ -20,9 +19,8 @@ from segrelay.worker.contract.destinations import DestinationIds
 from segrelay.worker.contract.events import Header
 from segrelay.worker.contract.redis.acts import Act, carry_out
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.scripts import load_script
 from segrelay.worker.contract.settings import ALL_AUDIENCES, Trigger
-from segrelay.worker.contract.words import Death, Direction, Skip, lane_of_job
+from segrelay.worker.contract.words import Direction, lane_of_job
 
 _DIGEST_CHARACTERS: Final = 12
 
@@ -81,141 +79,10 @@ def label(trigger: str, scope: Scope | None, edition: str = "") -> str:
     return f"{trigger}|{scope.digest if scope else ''}|{edition}"
 
 
-EDITION: Final = "|edition"
-"""The end of the field of `{segrelay}:versions` that holds a trigger's newest edition."""
-
-
 def named_audiences(triggers: Iterable[Trigger]) -> list[str]:
     """Return the audiences that triggers name: slugs, and ids whose slugs have to be looked up."""
     names = {name for trigger in triggers for name in trigger.audiences} - {ALL_AUDIENCES}
     return sorted(names)
-
-
-KINDS: Final = ("delivered", "skipped", "dead")
-UNMADE: Final = frozenset(
-    {
-        f"skipped|{Skip.DUPLICATE}",
-        f"skipped|{Skip.SUPERSEDED}",
-        f"skipped|{Skip.ALREADY_THERE}",
-        f"dead|{Death.AMBIGUOUS}",
-        f"dead|{Death.UNREADABLE}",
-    }
-)
-"""Outcomes that say nothing about a template, since they do not depend on its result."""
-
-_LET_GO: Final = load_script("canary_end")
-
-
-@dataclass(frozen=True, slots=True)
-class TemplateVersion:
-    """The version of a trigger's template.
-
-    Outcomes are counted by name and reason, e.g. `delivered`, `skipped|asserted`.
-
-    Args:
-        version: The content hash.
-        since_ms: The time of its first use; Redis' clock.
-        base: Counts of outcomes by then.
-        before: The one before it; "" = none is known.
-        did: Counts of outcomes of the one before.
-        canary: The number of deliveries that go first; 0 = it has none.
-        left: The number of these that have no outcome yet, where the canary goes on.
-        outcomes: Of the deliveries of its canary.
-        edition: The newest one of the trigger, see `LoadedTrigger.edition`.
-    """
-
-    version: str
-    since_ms: int = 0
-    base: Mapping[str, int] = field(default_factory=dict)
-    before: str = ""
-    did: Mapping[str, int] = field(default_factory=dict)
-    canary: int = 0
-    left: int = 0
-    outcomes: Mapping[str, int] = field(default_factory=dict)
-    edition: str = ""
-
-    def dumps(self) -> bytes:
-        """Return the version as Redis keeps it; its canary's counts and its edition are beside."""
-        stored = asdict(self)
-        del stored["left"], stored["outcomes"], stored["edition"]
-        return orjson.dumps(stored)
-
-    def since(self, now: Mapping[str, int]) -> dict[str, int]:
-        """Return the outcomes since the version was first used.
-
-        Args:
-            now: Counts of outcomes by now.
-        """
-        grown = {name: count - self.base.get(name, 0) for name, count in now.items()}
-        return {name: count for name, count in sorted(grown.items()) if count > 0}
-
-
-def parse_versions(stored: Mapping[bytes, bytes]) -> dict[str, TemplateVersion]:
-    """Return the versions of templates that the hash in Redis holds, by trigger."""
-    found: dict[str, TemplateVersion] = {}
-    for name, text in stored.items():
-        if b"|" in name:
-            continue
-        one = TemplateVersion(**orjson.loads(text))
-        shares = orjson.loads(stored.get(name + b"|out", b"{}"))
-        out = sum(share[0] for share in shares.values())
-        found[name.decode()] = replace(
-            one,
-            left=int(stored.get(name + b"|left", 0)) + out,
-            outcomes=orjson.loads(stored.get(name + b"|outcomes", b"{}")),
-            edition=stored.get(name + EDITION.encode(), b"").decode(),
-        )
-    return found
-
-
-def read_versions(client: Redis) -> dict[str, TemplateVersion]:
-    """Read the versions of templates from Redis, by trigger."""
-    stored: Any = client.hgetall(keys.VERSIONS)
-    return parse_versions(stored)
-
-
-def has_canary(client: Redis, trigger: str) -> bool:
-    """Say whether the canary of a trigger's version goes on."""
-    return bool(client.hexists(keys.VERSIONS, f"{trigger}|left"))
-
-
-def let_go(client: Redis, trigger: str, *, was_paused: bool) -> bool:
-    """Release a trigger's version from its canary's limit; return whether there was one.
-
-    Of a trigger that was paused for another reason in the midst of its canary, the canary goes on.
-    """
-    return bool(client.eval(_LET_GO, 1, keys.VERSIONS, trigger, int(was_paused)))
-
-
-def in_words(outcomes: Mapping[str, int]) -> str:
-    """Describe outcomes in words: their shares in percent, and the reasons."""
-    made = {name: count for name, count in outcomes.items() if name not in UNMADE and count}
-    total = sum(made.values())
-    if not total:
-        return "nothing yet"
-    kinds: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
-    for name, count in made.items():
-        kind, _, reason = name.partition("|")
-        kinds[kind][reason] += count
-    told = (_kind_in_words(kind, reasons, total) for kind, reasons in kinds.items())
-    return f"{', '.join(told)} of {total:,}"
-
-
-def _kind_in_words(kind: str, reasons: Counter[str], total: int) -> str:
-    named = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common() if reason)
-    return f"{reasons.total() / total:.1%} {kind}" + (f" ({named})" if named else "")
-
-
-def summary(trigger: str, one: TemplateVersion) -> str:
-    """Return why a trigger is paused after its canary."""
-    over = f"the canary of version {one.version} is over: {in_words(one.outcomes)}"
-    go_on = f"`segrelay resume {trigger}` lets the rest go"
-    if not one.before:
-        return f"{over}; no version was before it. {go_on}."
-    return (
-        f"{over}; version {one.before} before it: {in_words(one.did)}. {go_on}; to undo it put the"
-        " older template back first."
-    )
 
 
 Paused = Literal["destination", "trigger", "job"]

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import os
 import resource
-import secrets
 import signal
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -104,7 +103,7 @@ class Upkeep:
         )
 
     def look(self) -> None:
-        """Look at the templates folder if it is time, and adopt valid templates that changed."""
+        """Look at the templates folder if it is time; take over valid templates that changed."""
         now = self.clock()
         if now < self._next_at:
             return
@@ -116,7 +115,7 @@ class Upkeep:
         self._looked_at = now
 
     def _take_over(self, until: float) -> bool:
-        """Adopt all changed templates that are valid; return whether all triggers were checked."""
+        """Take over all changed templates that are valid; return whether all were checked."""
         found = _Versions(TemplateFolder(self.settings.templates_folder, LYTEMPLATES))
         for trigger in self.settings.triggers.values():
             if self.clock() > until:
@@ -126,7 +125,7 @@ class Upkeep:
         return True
 
     def _follow(self, trigger: Trigger, found: _Versions) -> bool:
-        """Adopt a trigger's template if it changed; return False if it changed again meanwhile."""
+        """Take over a trigger's changed template; return False if it changed again meanwhile."""
         loaded = self.triggers[trigger.destination][trigger.name]
         version = found.of(self.settings.template_of(trigger))
         if isinstance(version, TemplateBroken):
@@ -265,10 +264,12 @@ class Loaded:
 
     Args:
         triggers: By destination and trigger.
+        told: The fingerprints of triggers that Redis was told of, by their names.
     """
 
     renderer: Renderer
     triggers: Mapping[str, Mapping[str, LoadedTrigger]]
+    told: dict[str, str] = field(default_factory=dict)
 
     @property
     def stopped(self) -> dict[str, str]:
@@ -314,11 +315,10 @@ def _with_edition(settings: Settings, loaded: LoadedTrigger) -> LoadedTrigger:
     parts = (*templates, kind_of(trigger), repr(destination), repr(authorization))
     text = "|".join([*parts, fingerprint_of(authorization)])
     edition = hashlib.blake2b(text.encode(), digest_size=_EDITION_BYTES).hexdigest()
-    return replace(loaded, edition=edition, load_id=secrets.token_hex(_LOAD_ID_BYTES))
+    return replace(loaded, edition=edition)
 
 
 _EDITION_BYTES: Final = 6
-_LOAD_ID_BYTES: Final = 4
 
 
 def warn_without_ids(

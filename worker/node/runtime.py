@@ -25,15 +25,15 @@ from segrelay.worker.adapters.redis.lease import (
 )
 from segrelay.worker.adapters.redis.partition import RedisPartition
 from segrelay.worker.adapters.redis.recognizer import RedisRecognizer
-from segrelay.worker.adapters.redis.self_pause import Canaries, DeadLetterLimit, RedisStreaks
+from segrelay.worker.adapters.redis.self_pause import DeadLetterLimit, RedisStreaks
 from segrelay.worker.adapters.redis.shared_keys import (
     ASK_NAMES,
     RedisNumbers,
     SharedKeys,
     Standing,
+    tell_newest,
 )
 from segrelay.worker.adapters.sender import AuthorizedSender, HttpSender, ProcessToken
-from segrelay.worker.batch.batch import CanaryShares
 from segrelay.worker.batch.read import BATCH_ENTRIES
 from segrelay.worker.batch.responses import Responses, ResponseStream
 from segrelay.worker.batch.send import Stop
@@ -81,6 +81,7 @@ class Runtime:
         runner: Owns the loop; all that is asynchronous lives in it.
         upkeep: Has the triggers.
         lease_keeper: Has the renewing thread, and a client of its own.
+        told: The fingerprints of triggers that this process knows to be told, by their names.
         is_worker: This process does nothing but drain, so it collects its garbage after each drain.
     """
 
@@ -95,7 +96,7 @@ class Runtime:
     dead_letter_limit: DeadLetterLimit
     shared_keys: SharedKeys
     upkeep: Upkeep
-    canaries: Canaries
+    told: dict[str, str]
     responses: Responses
     is_worker: bool = False
     gates: dict[str, RedisGate] = field(default_factory=dict)
@@ -199,7 +200,7 @@ class Runtime:
             self.runner.run(self._live_is_queued())
             for destination, triggers in self.upkeep.triggers.items():
                 self.runner.run(self._ask_as_a_drain(destination, triggers))
-                self.runner.run(self.canaries.adopt(triggers, self.upkeep.refused))
+                self.runner.run(tell_newest(self.client, triggers, self.told))
 
     async def _ask_as_a_drain(self, destination: str, triggers: Iterable[str]) -> None:
         """Open as many connections as a drain uses at once, by asking what it asks."""
@@ -242,23 +243,19 @@ class Runtime:
 
         partition = self._partition(partition_keys, may_repeat)
         triggers = self.upkeep.triggers[partition_keys.destination]
-        # The pauses are read after it, since it pauses a trigger whose canary is over.
-        shares = await self.canaries.begin(partition.token, triggers, self.upkeep.refused)
-        try:
-            standing, looks, is_full = await asyncio.gather(
-                self.shared_keys.standing(partition_keys.destination),
-                self._gate(self.settings.destinations[partition_keys.destination]).look(triggers),
-                self.dead_letter_limit.pause_if_full(partition_keys.destination),
-            )
-            if is_full:
-                standing = await self.shared_keys.standing(partition_keys.destination)
-            streaks = RedisStreaks(self.client, standing.streaks, may_repeat=may_repeat)
-            drain = self._drain_of(
-                partition_keys, partition, standing, looks, streaks, shares, stop, live_waits
-            )
-            return await adapt(drain).run()
-        finally:
-            await self.canaries.end(partition.token, triggers, shares)
+        await tell_newest(self.client, triggers, self.told)
+        standing, looks, is_full = await asyncio.gather(
+            self.shared_keys.standing(partition_keys.destination),
+            self._gate(self.settings.destinations[partition_keys.destination]).look(triggers),
+            self.dead_letter_limit.pause_if_full(partition_keys.destination),
+        )
+        if is_full:
+            standing = await self.shared_keys.standing(partition_keys.destination)
+        streaks = RedisStreaks(self.client, standing.streaks, may_repeat=may_repeat)
+        drain = self._drain_of(
+            partition_keys, partition, standing, looks, streaks, stop, live_waits
+        )
+        return await adapt(drain).run()
 
     def _drain_of(  # noqa: PLR0917 - what is made for this drain; the rest is the process'
         self,
@@ -267,7 +264,6 @@ class Runtime:
         standing: Standing,
         looks: Mapping[str, Open | Closed],
         streaks: RedisStreaks,
-        shares: CanaryShares,
         stop: Stop,
         live_waits: Callable[[], Awaitable[bool]],
     ) -> Drain:
@@ -292,7 +288,6 @@ class Runtime:
             limits=self._limits(),
             stop=stop,
             responses=self.responses,
-            canary_shares=shares,
             scopes=standing.scopes,
             recognizer=self._recognizer(partition_keys),
         )
@@ -387,13 +382,13 @@ def runtime_for(settings: Settings, loaded: Loaded | None = None) -> Runtime:
         shared_keys=SharedKeys(client, settings),
         responses=_responses(settings),
         upkeep=Upkeep.of(settings, loaded.renderer, loaded.triggers),
-        canaries=Canaries(client, settings),
+        told=dict(loaded.told),
         is_worker=is_worker,
     )
 
 
-async def adopt(settings: Settings, loaded: Loaded) -> None:
-    """Make the versions of the loaded templates the newest; see `Canaries.adopt`.
+async def announce(settings: Settings, loaded: Loaded) -> None:
+    """Make the fingerprints of the loaded triggers the newest; see `tell_newest`.
 
     A worker does so before it forks its processes, so that each of them finds it done.
 
@@ -402,9 +397,8 @@ async def adopt(settings: Settings, loaded: Loaded) -> None:
     """
     url = resolve_url(settings.redis)
     async with contextlib.aclosing(connect_async(url, replicas=settings.redis.replicas)) as client:
-        canaries = Canaries(client, settings)
         for triggers in loaded.triggers.values():
-            await canaries.adopt(triggers, ())
+            await tell_newest(client, triggers, loaded.told)
 
 
 def _responses(settings: Settings) -> Responses:

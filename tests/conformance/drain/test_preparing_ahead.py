@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
-from segrelay.worker.batch.batch import CanaryShares
 from segrelay.worker.batch.judge import OPEN_BYTES
 from segrelay.worker.batch.read import order_of
 from segrelay.worker.batch.render import RENDER_GROUP
@@ -339,17 +338,6 @@ def test_a_profile_that_kills_does_so_only_while_no_request_is_under_way(make_wo
 
     assert len(members(world)) == ENTRIES + 1
     assert world.count("dead") == 1
-
-
-def test_of_a_canary_nothing_is_prepared(make_world) -> None:
-    world = of_batches(make_world)
-    world.canary_shares = CanaryShares(shares={"enter": ENTRIES + 10})
-    world.put(*(event(f"p{n}") for n in range(3 * ENTRIES)))
-
-    tally, _ = world.drain()
-
-    assert tally.delivered == ENTRIES + 10
-    assert not world.rendered_ahead
 
 
 @pytest.mark.parametrize("error", [RedisUnavailable("Redis is away."), IndexError("a bug")])

@@ -21,7 +21,6 @@ import orjson
 from segrelay.jsonnet.rendered import Template
 from segrelay.worker.adapters.redis.gate import RedisGate, read_state
 from segrelay.worker.adapters.redis.recognizer import RedisRecognizer
-from segrelay.worker.batch.batch import CanaryShares
 from segrelay.worker.batch.delivery import LoadedTrigger
 from segrelay.worker.batch.send import Stop
 from segrelay.worker.batch.state import Tally
@@ -146,7 +145,6 @@ class World:
         self.sendings: list[Sending] = []
         self.by_position: dict[str, list[Sending]] = defaultdict(list)
         self.tallies: list[Tally] = []
-        self.canary_shares = CanaryShares()
         self.recognizer: RedisRecognizer | None = None
         self.limits = Limits(1.0, DEADLINE_SECONDS, LATE_SECONDS, in_flight=4)
         self.api = api or InsiderApi()
@@ -262,6 +260,7 @@ class World:
             retention_seconds=RETENTION_SECONDS,
             late_seconds=LATE_SECONDS,
             owner="a test",
+            most_bytes=1_000_000,
         )
 
     def gate_fields(self) -> dict[str, str]:
@@ -318,7 +317,6 @@ class World:
             jitter=random.Random(1),
             limits=self.limits,
             stop=stop,
-            canary_shares=self.canary_shares,
             recognizer=self.recognizer,
         )
 

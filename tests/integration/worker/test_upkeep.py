@@ -1,15 +1,19 @@
 """Templates that change while a process works: what it takes over, and what it keeps."""
 
+import asyncio
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import pytest
 
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
+from segrelay.worker.batch.send import Stop
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import load_settings
-from segrelay.worker.node.loading import EVERY_SECONDS, Upkeep
-from segrelay.worker.node.runtime import runtime_for
+from segrelay.worker.node.loading import EVERY_SECONDS, Upkeep, load
+from segrelay.worker.node.runtime import announce, runtime_for
 from tests.configuration import configuration, endpoint, trigger
 
 
@@ -73,7 +77,7 @@ def test_a_changed_import_is_taken_over(folder, upkeep):
         ("{ a: ", "t.jsonnet:1"),
         ("{ a: import 'none.libsonnet' }", "none.libsonnet"),
         ("{ a: import '/etc/hostname' }", "absolute path"),
-        ("local a = [a]; a", "kills the process"),
+        ("local a = [a]; a", "endless recursion"),
         ("{ a: std.extVar('event').none }", "fails for the sample that the version before renders"),
         ("{ a: 1 / 0 }", "t.jsonnet:1"),
     ],
@@ -126,3 +130,20 @@ def test_a_template_is_read_once_however_many_triggers_it_has(folder, redis_url)
     many = seconds_of_a_first_look(folder, redis_url, triggers=40)
 
     assert many < 10 * one
+
+
+def test_what_a_process_takes_over_is_the_newest_and_what_it_inherited_is_not(folder, redis_url):
+    settings = load_settings(folder.parent / "segrelay.toml")
+    loaded = load(settings)
+    asyncio.run(announce(settings, loaded))
+    with connect(redis_url) as client, ExitStack() as stack:
+        first, second = (stack.enter_context(closing(runtime_for(settings, loaded))) for _ in "ab")
+        newest = [client.hget(keys.FINGERPRINTS, "t")]
+        (folder / "t.jsonnet").write_text("{ a: 2 }")
+        first.drain("d", 0, Stop())
+        newest.append(client.hget(keys.FINGERPRINTS, "t"))
+
+        second.upkeep.clock = lambda: 0.0  # it does not look again
+        second.drain("d", 0, Stop())
+
+        assert newest[0] != newest[1] == client.hget(keys.FINGERPRINTS, "t")

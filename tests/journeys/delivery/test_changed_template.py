@@ -1,15 +1,14 @@
-"""A template changed under load, broken, mended, canaried: nothing is lost, nobody restarted."""
+"""A template changed under load, broken, mended: nothing is lost, and nobody restarted."""
 
 import time
 
 from segrelay.sandbox.people import Happening
 from tests.journeys.play import Rig, lines, send, start_worker, status_of, watched
 from tests.nightly import amount
-from tests.waiting import patient, until
+from tests.waiting import until
 
 ENTER = "insider/enter.jsonnet"
 PEOPLE = amount(400, nightly=3_000)
-CANARY = 100
 
 
 def template(mark):
@@ -54,7 +53,7 @@ def write(rig, text):
     (rig.settings.templates_folder / ENTER).write_text(text)
 
 
-def test_a_template_is_changed_broken_mended_and_canaried_without_a_restart(tmp_path):
+def test_a_template_is_changed_broken_and_mended_without_a_restart(tmp_path):
     with (
         Rig(
             tmp_path,
@@ -63,20 +62,12 @@ def test_a_template_is_changed_broken_mended_and_canaried_without_a_restart(tmp_
                 "latency_seconds": 0.02,
                 "panel_attributes": {"lytics_computed_attr": "array", "mark": "array"},
             },
-            enter_lines=f"canary = {CANARY}",
         ) as rig,
         watched(rig),
     ):
         workers = [start_worker(rig, "--concurrency=2") for _ in range(2)]
 
-        def paused():
-            found = trigger(rig)
-            return found if found["state"] == "paused" else None
-
         send(rig, lines(entrances(0)))
-        until(paused, 60)
-        assert marked(rig) == {"one": CANARY}
-        assert rig.command("resume", "enter", "--json").returncode == 0
         write(rig, "{ users: [ }")
         send(rig, lines(entrances(PEOPLE)))
         until(lambda: "enter.jsonnet:1" in trigger(rig)["refused"], 30)
@@ -91,27 +82,11 @@ def test_a_template_is_changed_broken_mended_and_canaried_without_a_restart(tmp_
         write(rig, template("two"))
         time.sleep(1.5)
         send(rig, lines(entrances(3 * PEOPLE)))
-        canaried = until(paused, 90)
-        # On a busy machine a check outlasts the drain's wait for it; some go as before until then.
-        older = canaried["canary"]["outcomes_before"]["delivered"]
-        assert older == 3 * PEOPLE or (older <= 4 * PEOPLE - CANARY and patient(1) > 1)
-        assert canaried["version"] != kept["version"]
-        assert canaried["canary"] == {
-            "of": CANARY,
-            "left": 0,
-            "outcomes": {"delivered": CANARY},
-            "before": kept["version"],
-            "outcomes_before": {"delivered": older},
-        }
-        assert f"100.0% delivered, 0.0% skipped, 0.0% dead of {CANARY}" in canaried["reason"]
-        assert marked(rig) == {"one": older, "two": CANARY}
-
-        assert rig.command("resume", "enter", "--json").returncode == 0
         rig.wait_until_empty(60)
         until(lambda: trigger(rig)["delivered"] == 4 * PEOPLE, 30)
         mended = trigger(rig)
         assert (mended["state"], mended["dead"]) == ("ok", 0)
-        assert marked(rig) == {"one": older, "two": 4 * PEOPLE - older}
-        # A process that has had nothing to drain since says later what it works with.
-        assert all(set(each) == {kept["version"]} for each in mended["other_versions"].values())
+        # On a busy machine a check outlasts the drain's wait for it; some go as before until then.
+        assert marked(rig).keys() == {"one", "two"}
+        assert sum(marked(rig).values()) == 4 * PEOPLE
         assert [worker.poll() for worker in workers] == [None, None]

@@ -4,15 +4,14 @@ from itertools import takewhile
 
 from segrelay.ops.demo.rig import trigger_pairs
 from segrelay.worker.adapters.redis import scripts
-from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.scripts import digest
 from tests.journeys.play import Rig, start_worker
 
 PAIRS = 150
-"""So many that each process would find some that none of the others had adopted by then."""
+"""So many that each process would find some that none of the others had told of by then."""
 
 
-def test_a_node_adopts_its_templates_once_however_many_processes_it_has(tmp_path):
+def test_a_node_tells_of_its_templates_once_however_many_processes_it_has(tmp_path):
     pairs = trigger_pairs([f"audience-{n}" for n in range(PAIRS)])
     with Rig(tmp_path, more=pairs) as rig, rig.client.monitor() as monitor:
         start_worker(rig, "--concurrency=8")
@@ -20,14 +19,5 @@ def test_a_node_adopts_its_templates_once_however_many_processes_it_has(tmp_path
         commands = (each["command"] for each in monitor.listen())
         told = [each.split() for each in takewhile(lambda one: one != "ECHO over", commands)]
 
-    adopted = [words[5] for words in told if words[1:2] == [digest(scripts.source("canary"))]]
-    assert sorted(adopted) == sorted(rig.settings.triggers)
-
-
-def test_a_damaged_version_of_a_template_keeps_no_worker_from_starting(tmp_path):
-    with Rig(tmp_path) as rig:
-        rig.client.hset(keys.VERSIONS, "enter", "{")
-
-        worker = start_worker(rig)
-
-        assert worker.poll() is None
+    calls = [words[4:] for words in told if words[1:2] == [digest(scripts.source("tell"))]]
+    assert sorted(name for words in calls for name in words[::2]) == sorted(rig.settings.triggers)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from segrelay.worker.adapters.redis import scripts
+from segrelay.worker.batch.delivery import LoadedTrigger
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.ledger import AUDIENCE_NAME
 from segrelay.worker.contract.redis.client import AsyncPipeline, AsyncRedis, Pipeline, Redis
@@ -19,7 +20,6 @@ from segrelay.worker.contract.redis.scripts import (
 )
 from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.contract.triggers import (
-    EDITION,
     Scope,
     named_audiences,
     parse_pauses,
@@ -58,7 +58,26 @@ def read_identified(client: Redis) -> frozenset[str]:
 
 def ask_editions(pipe: AsyncPipeline | Pipeline, triggers: Iterable[str]) -> None:
     """Ask for the newest editions of triggers, whose answer `newest_editions` reads."""
-    pipe.hmget(keys.VERSIONS, [name + EDITION for name in triggers] or [""])
+    pipe.hmget(keys.FINGERPRINTS, list(triggers) or [""])
+
+
+async def tell_newest(
+    client: AsyncRedis, triggers: Mapping[str, LoadedTrigger], told: dict[str, str]
+) -> None:
+    """Make the fingerprints of triggers the newest, those that were not told before.
+
+    A process that is forked anew inherits what its node has told: what it loaded then may be older
+    by now than what others use.
+    """
+    changed = {
+        name: one.edition
+        for name, one in triggers.items()
+        if not one.stopped and told.get(name) != one.edition
+    }
+    if changed:
+        words = [word for each in changed.items() for word in each]
+        await run_script_async(client, scripts.source("tell"), (keys.FINGERPRINTS,), words)
+        told |= changed
 
 
 def newest_editions(triggers: Iterable[str], answer: Sequence[bytes | None]) -> dict[str, str]:

@@ -252,8 +252,6 @@ class Trigger(Section):
     """`true`: Insider starts no journeys. Without it, only backfills start none."""
     engine: Literal["auto", "jsonnet"] = "auto"
     """`jsonnet` renders without the faster form that is compiled to Python."""
-    canary: Whole = Field(default=0, ge=0, le=1_000_000)
-    """The number of deliveries that try a new or changed template before the trigger pauses."""
     response_stream: str = ""
     """A stream of Lytics that is told what became of each delivery, with the answer; needs
     `[lytics]`."""

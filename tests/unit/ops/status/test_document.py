@@ -16,7 +16,7 @@ from segrelay.ops.status.status import judged_document
 from segrelay.ops.status.totals import Counts, LaneWait, Totals
 from segrelay.worker.contract.processes import WORKER, Process
 from segrelay.worker.contract.settings import Settings
-from segrelay.worker.contract.triggers import DESTINATION, JOB, TRIGGER, Pause, TemplateVersion
+from segrelay.worker.contract.triggers import DESTINATION, JOB, TRIGGER, Pause
 
 NOW = 1_800_000_000_000
 SIX = {"accepted", "delivered", "skipped", "dead", "discarded", "waiting"}
@@ -43,7 +43,7 @@ STANDING = Standing(
             "insider",
             by_lane={"live": Counts()},
             waits={"live": LaneWait(2, NOW)},
-            template=TemplateVersion("v2", canary=100, left=50),
+            versions=["v2"],
         )
     },
     {"load": JobStanding(Condition(JOB, "reading"), rows=1, expected_rows=9)},
@@ -94,12 +94,11 @@ def test_a_trigger() -> None:
 
     assert set(found) == SIX | FOUR | REASONS | {
         "by_lane", "waits", "orphaned", "destination", "oldest_live_ms", "state", "reason",
-        "lasting", "version", "other_versions", "engine_use", "canary", "refused",
+        "lasting", "versions", "engine_use", "refused",
     }  # fmt: skip
     assert set(found["by_lane"]["live"]) == (SIX - {"waiting"}) | REASONS
     assert found["waits"] == {"live": {"deliveries": 2, "oldest_ms": NOW}}
     assert set(found["engine_use"]) == {"events", "asked", "by_reason"}
-    assert set(found["canary"]) == {"of", "left", "outcomes", "before", "outcomes_before"}
 
 
 def test_a_job_and_a_process() -> None:

@@ -327,7 +327,7 @@ QUIET = [
     WELL,
     standing(**trigger(oldest_live_ms=NOW - 59_000)),
     standing(template_files={"a": DifferingFile({"aa": [], "": []}, NOW - 5_000)}),
-    standing(**trigger(other_versions={"two:8": ["v1", "v2"]})),
+    standing(**trigger(versions=["v1", "v2"])),
     standing(samples=samples(*[{"waits": 9, "settled": n} for n in range(9, 0, -1)])),
     standing(samples=[replace(one, stopped=["trigger|vip"]) for one in STILL]),
     standing(samples=samples(*[{"waits": 0, "settled": 4}] * 9)),
