@@ -52,7 +52,7 @@ def audit(
     limit: Annotated[int, typer.Option(help="Show at most this many.", min=1)] = _SHOWN,
     relay: Reads,
 ) -> Result:
-    """List the acts of people, such as pauses, replays and renamings, with who, when and why.
+    """List the acts of people, such as pauses and replays, with who, when and why.
 
     The newest comes first.
 

@@ -203,8 +203,6 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "Give something a new name",
         "segrelay rename destination insider insider-eu",
         "segrelay rename trigger vip-enter vips-enter",
-        "segrelay rename person ann@example.com ann.lee@example.com",
-        "segrelay rename person --file changes.csv --json",
     ),
 }
 

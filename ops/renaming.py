@@ -5,10 +5,8 @@ from __future__ import annotations
 import typer
 
 from segrelay.ops.moving.commands import rename as rename_destination
-from segrelay.ops.person.commands import rename as rename_person
 from segrelay.ops.waiting import move as rename_trigger
 
-app = typer.Typer(help="Give a destination, trigger or person another name.")
+app = typer.Typer(help="Give a destination or trigger another name.")
 app.command("destination")(rename_destination)
 app.command("trigger")(rename_trigger)
-app.command("person")(rename_person)

@@ -15,14 +15,12 @@ import typer
 from segrelay.ops.outcomes.files import document_of
 from segrelay.ops.outcomes.reading import LogFollower
 from segrelay.ops.state.acts import Reads
-from segrelay.ops.state.partitions import all_partitions
-from segrelay.ops.state.person import is_digest, person_named, read_former_identities
+from segrelay.ops.state.person import is_digest, person_named
 from segrelay.ops.terminal.console import is_all_written, mention, say_wrapped
 from segrelay.ops.terminal.moments import parse_seconds, shown_ms
 from segrelay.ops.terminal.options import DestinationName, configured
 from segrelay.worker.contract.outcomes import OutcomeRow
 from segrelay.worker.contract.printable import json_text, plural
-from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import RedisUnavailable, UsageWrong
 
@@ -47,7 +45,7 @@ class TapOptions:
     ] = ""
     text: Annotated[str, typer.Option(help="Only with this text in what is shown.")] = ""
 
-    def chosen(self, client: Redis, settings: Settings) -> TapFilter:
+    def chosen(self, settings: Settings) -> TapFilter:
         """Return the filter that these options stand for.
 
         Raises:
@@ -59,15 +57,18 @@ class TapOptions:
             configured("trigger", self.trigger, settings.triggers)
         if self.destination:
             configured("destination", self.destination, settings.destinations)
-        return TapFilter(self, _digests(client, settings, self.person) if self.person else None)
+        person = self.person.lower()
+        if person and not is_digest(person):
+            person = person_named(self.person, settings).digest.hex()
+        return TapFilter(self, person)
 
 
 @dataclass(frozen=True, slots=True)
 class TapFilter:
-    """The choice of rows; `people` are digests (hex), None = anybody."""
+    """The choice of rows; `person` is a digest (hex), "" = anybody."""
 
     options: TapOptions
-    people: frozenset[str] | None
+    person: str
 
     def wants(self, row: OutcomeRow) -> bool:
         """Say whether a row is shown."""
@@ -77,17 +78,9 @@ class TapFilter:
             and wanted.audience in {"", row.audience}
             and wanted.destination in {"", row.destination}
             and wanted.outcome in {"", row.outcome}
-            and (self.people is None or row.person in self.people)
+            and self.person in {"", row.person}
             and wanted.text.casefold() in line_of(row).casefold()
         )
-
-
-def _digests(client: Redis, settings: Settings, person: str) -> frozenset[str]:
-    if is_digest(person):
-        return frozenset([person.lower()])
-    known = person_named(person, settings)
-    former = read_former_identities(client, all_partitions(client, settings), known.digest)
-    return frozenset(one.digest.hex() for one in (known, *former))
 
 
 def tap(
@@ -108,7 +101,7 @@ def tap(
     seconds = parse_seconds(for_, "--for")
     if not 0 < seconds <= _LONGEST_SECONDS:
         raise UsageWrong(f"--for {for_}: write up to 1h, such as 15s or 5m.")
-    wanted = options.chosen(relay.client, relay.settings)
+    wanted = options.chosen(relay.settings)
     count = 0
     with suppress(KeyboardInterrupt):
         for row in _followed(LogFollower(relay.client, relay.settings), seconds):

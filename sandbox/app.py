@@ -15,7 +15,7 @@ from segrelay.sandbox.insider import api, rules
 from segrelay.sandbox.insider.api import USERS_AT_ONCE, ArrivedRequest, Insider, Write
 from segrelay.sandbox.insider.faults import Fault
 from segrelay.sandbox.insider.journal import CLOSED, Flight, Journal
-from segrelay.sandbox.insider.rules import CHANGES, COLUMNS, IDENTITY, PROFILE, WRITES
+from segrelay.sandbox.insider.rules import CHANGES, COLUMNS, PROFILE, WRITES
 from segrelay.sandbox.lytics.api import API_PREFIXES
 from segrelay.sandbox.settings import TOKEN_PATH, SandboxSettings
 from segrelay.sandbox.state import PREFIX, SandboxState, inspect
@@ -171,7 +171,7 @@ class Sandbox:
             await exchange.answer(state.catch_all.take(came, body, headers, settings))
 
     async def _act(self, exchange: Exchange, call: ArrivedRequest) -> None:
-        if exchange.method != ("PATCH" if call.path == IDENTITY else "POST"):
+        if exchange.method != "POST":
             await self._turn_away(exchange, call, error(405, "method not allowed"))
         elif call.path in WRITES:
             await self._write(exchange, call)
@@ -192,8 +192,6 @@ class Sandbox:
                 return refusal or insider.read_profile(call, now)
             case rules.COLUMNS:
                 return refusal or insider.read_columns(call)
-            case rules.IDENTITY:
-                return refusal or api.rename(insider, call)
             case rules.ANONYMIZE:
                 return refusal or api.anonymize(insider, call)
         answer = refusal or insider.erase(call)

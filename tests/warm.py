@@ -60,7 +60,6 @@ ALSO_LOADED = (
     "segrelay.worker.checks.preview",
     "segrelay.ops.send.run",
     "segrelay.producer.tasks",
-    "segrelay.ops.person.following",
     "uvicorn.lifespan.on",
     "uvicorn.loops.auto",
     "uvicorn.loops.uvloop",

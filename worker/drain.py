@@ -37,14 +37,12 @@ from segrelay.worker.batch.read import (
     is_any_due,
     read_batch,
 )
-from segrelay.worker.batch.renames import read_and_carry
 from segrelay.worker.batch.render import RowRenderer, forget_doubted, render_and_shape
 from segrelay.worker.batch.responses import NO_RESPONSES, Responses
 from segrelay.worker.batch.send import BatchSender, InterruptWatch, Lease, Stop
 from segrelay.worker.batch.settle import Settler, Streaks
 from segrelay.worker.batch.state import Clock, State, Tally
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name
-from segrelay.worker.contract.people import Recognizer
 from segrelay.worker.contract.triggers import Scope
 from segrelay.worker.contract.words import BACKFILL, LIVE, kind_of_lane
 from segrelay.worker.core.gate import Closed, Gate, LaneKind, Open
@@ -166,7 +164,6 @@ class Drain:
             may not read those.
         responses: The triggers that have a stream for their outcomes.
         scopes: The scopes of triggers; what one does not want of its stream stays there.
-        recognizer: Knows people by their stable ids.
     """
 
     keys: PartitionKeys
@@ -191,7 +188,6 @@ class Drain:
     kinds: tuple[LaneKind, ...] = (LIVE, BACKFILL)
     responses: Responses = NO_RESPONSES
     scopes: Mapping[str, Scope] = field(default_factory=dict)
-    recognizer: Recognizer | None = None
 
     async def run(self) -> tuple[Tally, str]:
         """Drain the partition for one slice of time.
@@ -223,7 +219,6 @@ class Drain:
                 self.limits.late_seconds,
                 held,
                 self.scopes,
-                recognizer=self.recognizer,
                 editions={name: one.edition for name, one in self.triggers.items()},
                 newest=await self.read_editions() if is_delayed else {},
             )
@@ -336,7 +331,7 @@ class Drain:
                 prepared = following.turn(streams)
                 if prepared or is_over:
                     return (prepared, following.reading) if prepared else None
-            reading = await read_and_carry(self.partition, state, streams, entries=self._most)
+            reading = await read_batch(self.partition, state, streams, entries=self._most)
             if reading.deliveries:
                 batch = Batch(state, self.numbers, self.triggers, kind, streams)
                 if following:

@@ -197,7 +197,7 @@ def tap(console: Console, asked: Asked) -> Page:
         problem = "A person is a digest here: the page of a person shows it."
     else:
         try:
-            wanted = TapOptions(**filters).chosen(console.look.client, console.look.settings)
+            wanted = TapOptions(**filters).chosen(console.look.settings)
         except UsageWrong as error:
             problem = error.message
         else:

@@ -134,7 +134,6 @@ def person(console: Console, asked: Asked) -> Page:
         if tries
         else {},
         "waiting": len(known.waiting),
-        "former": known.former,
         "verdict": "" if known.is_nothing else verdict(known, timeline),
         "is_revealed": reveals,
         "held": None if held is None else [(n, _shown(h, reveals)) for n, h in held.items()],

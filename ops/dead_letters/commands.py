@@ -34,7 +34,7 @@ from segrelay.ops.samples import Payload, keep_payload
 from segrelay.ops.send.sending import WaitOptions
 from segrelay.ops.state.acts import EXPORTED_FILE, Acts, Asks, Doing, Reads, perform
 from segrelay.ops.state.partitions import all_partitions
-from segrelay.ops.state.person import person_named, read_former_identities
+from segrelay.ops.state.person import person_named
 from segrelay.ops.terminal.console import mention, private_file
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import shown_ms
@@ -68,10 +68,7 @@ class DeadLetterOptions(KeptOptions):
     ] = ""
     profile: Annotated[
         str,
-        typer.Option(
-            help="Only letters about this person, also those from before a renaming: a value of the"
-            " identity field."
-        ),
+        typer.Option(help="Only letters about this person: a value of the identity field."),
     ] = ""
 
     reasons: ClassVar[type[StrEnum]] = Death
@@ -84,10 +81,8 @@ class DeadLetterOptions(KeptOptions):
         numbers: frozenset[int] = frozenset()
         if self.profile:
             person = person_named(self.profile, settings)
-            partitions = all_partitions(client, settings)
-            people = [person, *read_former_identities(client, partitions, person.digest)]
-            numbers = frozenset(each.partition for each in people)
-            digests = frozenset(each.digest.hex() for each in people)
+            numbers = frozenset({person.partition})
+            digests = frozenset({person.digest.hex()})
         return with_fields(
             KeptOptions.chosen(self, client, settings, ids, force=force),
             causes=frozenset(self.cause or ()),

@@ -93,14 +93,13 @@ def _write(
     calls = []
     for partition, dead_letters in partitions.items():
         ends = [pack(map(end_of, dead_letters)), most_bytes]
-        calls.append(import_call(partition, dead_letters, ends=ends))
+        calls.append(_import_call(partition, dead_letters, ends))
     return sum(opened.run(client, "import", calls))
 
 
-def import_call(
-    place: PartitionKeys, dead_letters: Sequence[StoredDeadLetter], **more: Any
+def _import_call(
+    place: PartitionKeys, dead_letters: Sequence[StoredDeadLetter], ends: Sequence[object]
 ) -> ScriptCall:
-    """Return the call of the script that adds letters; `more` are its further keys and values."""
     samples = [
         orjson.dumps(
             {
@@ -130,8 +129,7 @@ def import_call(
         "stream": [one["stream"] for one in dead_letters],
         "reason": [one["reason"] for one in dead_letters],
     }
-    values = {"carried": None, "forwards": None, "person": ()} | more
-    return script_call(opened.source("import"), place, letters=letters, **values)
+    return script_call(opened.source("import"), place, letters=letters, ends=ends)
 
 
 def _read(line: bytes, settings: Settings) -> StoredDeadLetter | str:

@@ -220,32 +220,6 @@ def discard(
         yield taken
 
 
-def discard_leaving(
-    client: Redis,
-    settings: Settings,
-    partition: PartitionKeys,
-    dead_letters: Sequence[StoredDeadLetter],
-    arrived: Sequence[bool],
-) -> int:
-    """Discard letters that are on their way to another identity; return how many it were.
-
-    Those that have `arrived` stand there as well, and are counted there.
-    """
-    ends = [end for one in dead_letters for end in _ends(one, discards=True, reason="")]
-    call = script_call(
-        opened.source("letters_drop"),
-        partition,
-        letters={
-            "id": [one["id"] for one in dead_letters],
-            "stream": [one["stream"] for one in dead_letters],
-            "arrived": [int(one) for one in arrived],
-        },
-        ends=[pack(ends), log_bytes(settings)],
-    )
-    (dropped,) = opened.run(client, "letters_drop", [call])
-    return int(dropped)
-
-
 class Expiry(NamedTuple):
     """The permission to discard letters that were kept for long enough.
 

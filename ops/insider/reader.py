@@ -1,8 +1,8 @@
-"""The requests to Insider that deliver nothing: reading, renaming people, making them anonymous.
+"""The requests to Insider that deliver nothing: reading, and making people anonymous.
 
 Reading asks two paths only, both by POST: one profile's attributes, and what the panel defines.
-People are renamed and made anonymous only at an operator's command. Deleting a whole profile is not
-among it, and never will be.
+People are made anonymous only at an operator's command. Deleting a whole profile is not among it,
+and never will be.
 """
 
 from __future__ import annotations
@@ -34,8 +34,6 @@ _LONGEST_WAIT_SECONDS: Final = 65.0
 _OK, _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _TOO_MANY = 200, 400, 401, 403, 404, 429
 _SERVER_ERROR: Final = 500
 _MESSAGES: Final = ("error", "message")
-_BYTES_GO: Final = ("send_request_headers.started", "send_request_body.started")
-"""The events of httpcore just before the headers and the body of a request are sent."""
 
 
 class InsiderUnreadable(OperationsMustAct):
@@ -51,22 +49,6 @@ class ProfileReader(Protocol):
 
     def profile(self, who: Mapping[str, Any], attributes: Sequence[str]) -> dict[str, Any] | None:
         """Return attributes of a profile; None if Insider does not know it."""
-        ...
-
-
-class RequestClaim(Protocol):
-    """The right to make a request that must not be sent once another process has taken over."""
-
-    def renew(self) -> None:
-        """Extend the claim by some seconds.
-
-        Raises:
-            OperationsMustAct: Somebody else has gone on.
-        """
-        ...
-
-    def holds(self) -> bool:
-        """Say whether the claim to make a request has not run out yet."""
         ...
 
 
@@ -143,17 +125,11 @@ class InsiderReader:
         columns = [_column(row) for row in rows if isinstance(row, dict) and "key" in row]
         return {column.key: column for column in columns}
 
-    def _ask(
-        self,
-        path: str,
-        body: Mapping[str, Any],
-        method: str = "POST",
-        claim: RequestClaim | None = None,
-    ) -> tuple[int, Any]:
-        status, answer = self._once(path, body, method, claim)
+    def _ask(self, path: str, body: Mapping[str, Any]) -> tuple[int, Any]:
+        status, answer = self._once(path, body)
         if status == _TOO_MANY:
             self._sleep(_LONGEST_WAIT_SECONDS)
-            status, answer = self._once(path, body, method, claim)
+            status, answer = self._once(path, body)
         if status in (_UNAUTHORIZED, _FORBIDDEN) or (
             status == _BAD_REQUEST and "partner" in message_of(answer).lower()
         ):
@@ -165,19 +141,14 @@ class InsiderReader:
             )
         return status, answer
 
-    def _once(
-        self, path: str, body: Mapping[str, Any], method: str, claim: RequestClaim | None
-    ) -> tuple[int, Any]:
+    def _once(self, path: str, body: Mapping[str, Any]) -> tuple[int, Any]:
         self._pace()
-        if claim:
-            claim.renew()
         try:
             with self._client.stream(
-                method,
+                "POST",
                 self._url(path),
                 content=orjson.dumps(body),
                 headers={"Content-Type": "application/json", "Accept": "application/json"},
-                extensions={"trace": _guard(claim)} if claim else None,
             ) as response:
                 content = bytearray()
                 for chunk in response.iter_bytes():
@@ -227,19 +198,6 @@ def _advice(status: int, destination: str) -> str:
     if status == _TOO_MANY:
         return "somebody else uses up the quota for reading; try again in some minutes"
     return f"check destinations.{destination}.base_url, and whether a proxy answers in its place"
-
-
-def _guard(claim: RequestClaim) -> Callable[[str, object], None]:
-    """Return a trace function for httpcore that stops a request once its claim has run out."""
-
-    def trace(event: str, _: object) -> None:
-        if event.endswith(_BYTES_GO) and not claim.holds():
-            raise InsiderUnreadable(
-                "This process stood still just before it asked Insider, and asks no more. Run this"
-                " again."
-            )
-
-    return trace
 
 
 def json_or_none(content: bytes) -> Any:
@@ -299,47 +257,25 @@ def _client(authorization: Authorization | None, *, ipv4_only: bool) -> httpx.Cl
         ) from None
 
 
-IDENTITY_PATH: Final = "/api/user/v1/identity"
 ANONYMIZE_PATH: Final = "/api/user/v1/anonymize"
-RENAMES_A_MINUTE: Final = 1_800
-"""Renamings a minute: Insider allows 2,000, by a summary of its documentation."""
 ANONYMIZED_A_MINUTE: Final = 450
 """People made anonymous a minute: Insider allows 500, by a summary of its documentation."""
 
 _IDENTITIES_OK: Final = 200
-_IDENTITIES_NOT_FOUND: Final = 404
 _CLIENT_ERRORS: Final = range(400, 500)
 _TRIES: Final = 4
 _PAUSE_SECONDS: Final = 1.0
 
 
 class InsiderIdentities(InsiderReader):
-    """Client that renames people at Insider or makes them anonymous, at a limited rate.
-
-    To be closed.
-    """
-
-    def rename(
-        self, old: Mapping[str, Any], new: Mapping[str, Any], claim: RequestClaim | None = None
-    ) -> str | None:
-        """Rename a person; returns None, or what Insider said to refuse it."""
-        body = {"old_identifier": dict(old), "new_identifier": dict(new)}
-        return self._done(IDENTITY_PATH, body, "PATCH", claim)
+    """Client that makes people anonymous at Insider, at a limited rate; to be closed."""
 
     def anonymize(self, who: Mapping[str, Any]) -> str | None:
         """Make a person anonymous; returns None, or what Insider said to refuse it."""
-        return self._done(ANONYMIZE_PATH, {"identifiers": dict(who)}, "POST")
-
-    def is_known(self, who: Mapping[str, Any]) -> bool:
-        """Say whether Insider has a profile with this identifier."""
-        return self.profile({"identifiers": dict(who)}, ["email"]) is not None
-
-    def _done(
-        self, path: str, body: Mapping[str, Any], method: str, claim: RequestClaim | None = None
-    ) -> str | None:
+        body = {"identifiers": dict(who)}
         for tries_left in reversed(range(_TRIES)):
             try:
-                status, answer = self._ask(path, body, method, claim)
+                status, answer = self._ask(ANONYMIZE_PATH, body)
             except InsiderUnreadable:
                 if not tries_left:
                     raise
@@ -349,6 +285,6 @@ class InsiderIdentities(InsiderReader):
                 if status in _CLIENT_ERRORS:
                     return f"{status}: {message_of(answer) or 'without a reason'}"
                 if not tries_left:
-                    raise self._unreadable(path, status, answer)
+                    raise self._unreadable(ANONYMIZE_PATH, status, answer)
             time.sleep(_PAUSE_SECONDS)
-        raise AssertionError(path)
+        raise AssertionError(ANONYMIZE_PATH)

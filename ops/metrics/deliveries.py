@@ -96,27 +96,6 @@ def times(standing: Standing) -> Iterator[Metric]:
     )
 
 
-def renamed_people(standing: Standing) -> Iterator[Metric]:
-    """Yield the numbers of people who were renamed automatically, could not be, or still wait."""
-    found = standing.renamed_people
-    yield counter(
-        "segrelay_people_renamed",
-        "People whose stable id came with another identity, by what became of it.",
-        ("destination", "outcome"),
-        (
-            ((name, outcome), count)
-            for name, one in found.items()
-            for outcome, count in (("renamed", one.renamed), ("refused", one.refused))
-        ),
-    )
-    yield gauge(
-        "segrelay_people_to_rename",
-        "People who are still to be renamed; their deliveries wait.",
-        ("destination",),
-        (((name,), one.waiting) for name, one in found.items()),
-    )
-
-
 def dead_letters(standing: Standing, causes: list[Cause]) -> Iterator[Metric]:
     """Yield the dead letters, by destination and by cause."""
     yield gauge(

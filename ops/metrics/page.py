@@ -112,7 +112,6 @@ def families_of(standing: Standing, causes: list[Cause]) -> Iterator[Metric]:
         deliveries.waiting,
         deliveries.times,
         deliveries.left_out,
-        deliveries.renamed_people,
         deliveries.answers,
         deliveries.rates,
         deliveries.states,

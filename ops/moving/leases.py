@@ -1,4 +1,4 @@
-"""Leases of partitions: held by a command, so that no worker drains them, and awaited."""
+"""Leases of partitions: held by a command, so that no worker drains them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from segrelay.ops.state import opened
-from segrelay.ops.state.partitions import ask_each
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import ScriptCall, Value
@@ -113,34 +112,3 @@ def giving_back(let_go: Callable[[], None]) -> Iterator[None]:
     finally:
         if not is_away:
             let_go()
-
-
-_HOLDER_LOOK_SECONDS: Final = 0.1
-_HELD_SECONDS: Final = 300.0
-"""Seconds to wait for a lease to lapse; a drain with hanging requests ends at their deadline."""
-
-
-def await_holders(
-    client: Redis, partitions: Sequence[PartitionKeys], sleep: Callable[[float], None] = time.sleep
-) -> None:
-    """Wait until all present holders of leases of these partitions have given them back."""
-    tokens = ask_each(
-        client, partitions, lambda pipe, partition: pipe.hget(partition.lease, "token")
-    )
-    left = [
-        (partition, token)
-        for partition, token in zip(partitions, tokens, strict=True)
-        if token is not None
-    ]
-    ends_at = time.monotonic() + _HELD_SECONDS
-    while left:
-        calls = [ScriptCall([partition.lease], [token]) for partition, token in left]
-        gone = opened.run(client, "has_gone", calls)
-        left = [held for held, has_gone in zip(left, gone, strict=True) if not has_gone]
-        if left and time.monotonic() > ends_at:
-            raise OperationsMustAct(
-                f"A worker does not give back the lease of {left[0][0].tag}; give the command again"
-                " once it has ended. Nothing is lost: what was declared holds for all who follow."
-            )
-        if left:
-            sleep(_HOLDER_LOOK_SECONDS)

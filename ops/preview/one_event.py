@@ -26,7 +26,6 @@ from segrelay.worker.batch.partition import (
     ReadEntries,
     ReadRange,
     Release,
-    Replacement,
     Settlement,
     TakenPartition,
 )
@@ -46,7 +45,7 @@ from segrelay.worker.destinations.api import Answer, Api
 from segrelay.worker.destinations.registry import api_of
 from segrelay.worker.destinations.sending import NoAnswer, OutgoingRequest, Permit, Sender, granted
 from segrelay.worker.drain import Drain
-from segrelay.worker.errors import FormatUnknown, LeaseLost, UsageWrong
+from segrelay.worker.errors import FormatUnknown, LeaseLost
 from segrelay.worker.node.runtime import Runtime, runtime_for
 
 
@@ -108,21 +107,6 @@ class OneEvent:
         self.settled = next(iter(settlement.settled), self.settled)
         self._is_over = self._is_over or self.settled is not None
         return end_ms
-
-    async def carry_over(self, replacements: Sequence[Replacement]) -> None:
-        """Do nothing: `accept_in` has refused the event before."""
-
-    async def forwards(self, digests: Sequence[bytes]) -> list[bytes | None]:
-        """Return the record of the person, if they are being renamed or were."""
-        return await self.partition.forwards(digests)
-
-    async def accept_in(self, partition: int, deliveries: Sequence[NewDelivery]) -> None:
-        """Raise: the person was renamed, and the event has to be tried under the new identity."""
-        del partition, deliveries
-        raise UsageWrong(
-            "This person was renamed, so nothing is sent under the former identity any more: try"
-            " the event with the new one."
-        )
 
     async def set_aside(self, stream: str, scope: str, last_id: str) -> None:
         """Do nothing: the event stands in no stream."""

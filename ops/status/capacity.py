@@ -22,11 +22,10 @@ BENCHMARK_PER_SECOND: Final = 7_800
 """Events delivered a second while more came in, all on 2 cores: tools/bench/results.md."""
 BENCHMARK_USERS: Final = 1_000 / 4.7
 """Users in a request in the benchmark of `BENCHMARK_PER_SECOND`."""
-TYPICAL: Final = {"ledger": 62.6, "member": 34.5, "delivery": 1_210.0, "stable": 99.4}
+TYPICAL: Final = {"ledger": 62.6, "member": 34.5, "delivery": 1_210.0}
 """Bytes of an object, assumed if Redis has none: tools/bench/results.md, docs/production.md."""
 TABLE_BYTES: Final = 15.6
-EXPIRY_BYTES: Final = 15.3
-"""Bytes of a key in Redis' tables of keys and of expiries, which MEMORY USAGE leaves out. Measured
+"""Bytes of a key in Redis' table of keys, which MEMORY USAGE leaves out. Measured
 with 300,000 ledgers on Valkey 9. A table that has just doubled has up to twice of it."""
 SAFETY: Final = 1.25
 """Factor from needed memory to `maxmemory`: producers stop at 80 % of it."""
@@ -34,7 +33,6 @@ _SAMPLED: Final = 1_000
 _COUNTED: Final = 20_000
 """Up to this number of keys, ledgers are counted and not estimated."""
 _MEMBER_SAMPLES: Final = 50
-_STABLE: Final = re.compile(rb"\{[^{}]+:\d+\}[ui].{%d}" % DIGEST_BYTES, re.DOTALL)
 _LEDGER: Final = re.compile(rb"\{[^{}]+:\d+\}l.{%d}" % DIGEST_BYTES, re.DOTALL)
 
 
@@ -70,20 +68,17 @@ def read_capacity(client: Redis, standing: Standing) -> dict[str, Any]:
     """Return the document of `segrelay status --capacity`."""
     settings = standing.settings
     used: Any = client.info("memory")
-    ledgers, stable = _keyed(client, settings)
+    ledgers = _ledgers(client, settings)
     members = _members(client, settings)
     waiting = _waiting(client, settings, standing.counts.waiting)
-    known = ledgers.total + members.total + stable.total
-    rest = max(0.0, used["used_memory"] - known - waiting.total)
-    beside = members.total + stable.total
-    a_profile = ledgers.bytes_each + (beside / ledgers.count if ledgers.count else 0.0)
+    rest = max(0.0, used["used_memory"] - ledgers.total - members.total - waiting.total)
+    a_profile = ledgers.bytes_each + (members.total / ledgers.count if ledgers.count else 0.0)
     if not ledgers.count and settings.sync:
         a_profile += members.bytes_each
     backlog = settings.redis.high_water * waiting.bytes_each
     return {
         "profiles": ledgers.document(),
         "sync_members": members.document(),
-        "stable_ids": stable.document(),
         "waiting": waiting.document(),
         "memory": {
             "used_bytes": used["used_memory"],
@@ -100,41 +95,22 @@ def read_capacity(client: Redis, standing: Standing) -> dict[str, Any]:
     }
 
 
-def _keyed(client: Redis, settings: Settings) -> tuple[RedisObjects, RedisObjects]:
-    """Return the ledgers, and the stable ids with their identities.
-
-    They are counted where there are few keys, else estimated from random ones.
-    """
+def _ledgers(client: Redis, settings: Settings) -> RedisObjects:
+    """Return the ledgers: counted where there are few keys, else estimated from random ones."""
     keys = int(client.dbsize())
     if keys <= _COUNTED:
         partitions = all_partitions(client, settings)
-        parts = scan_keys(client, partitions, "[liu]*", "string")
+        parts = scan_keys(client, partitions, "l*", "string")
         found, share = list({*chain.from_iterable(parts)}), 1.0
     else:
         drawn = ask_each(client, range(_SAMPLED), lambda pipe, _: pipe.randomkey())
         found, share = list(filter(None, drawn)), keys / _SAMPLED
-    one, other = (
-        _measured(client, [key for key in found if pattern.fullmatch(key)], share, typical)
-        for pattern, typical in ((_LEDGER, TYPICAL["ledger"]), (_STABLE, TYPICAL["stable"]))
-    )
-    return one, other
-
-
-def _measured(client: Redis, found: Sequence[bytes], share: float, typical: float) -> RedisObjects:
-    told = ask_each(
-        client,
-        found[:_SAMPLED],
-        lambda pipe, key: pipe.memory_usage(key),
-        lambda pipe, key: pipe.pttl(key),
-    )
-    sizes = [
-        size + TABLE_BYTES + EXPIRY_BYTES * (left > 0)
-        for size, left in zip(told[::2], told[1::2], strict=True)
-        if size
-    ]
-    count = round(len(found) * share)
+    ledgers = [key for key in found if _LEDGER.fullmatch(key)]
+    told = ask_each(client, ledgers[:_SAMPLED], lambda pipe, key: pipe.memory_usage(key))
+    sizes = [size + TABLE_BYTES for size in told if size]
+    count = round(len(ledgers) * share)
     if not sizes:
-        return RedisObjects(count, typical + TABLE_BYTES, measured=False)
+        return RedisObjects(count, TYPICAL["ledger"] + TABLE_BYTES, measured=False)
     return RedisObjects(count, sum(sizes) / len(sizes), counted=share == 1.0)
 
 
@@ -228,7 +204,6 @@ def capacity_lines(found: Mapping[str, Any]) -> Iterator[str]:
     for name, title in (
         ("profiles", "profiles with a ledger"),
         ("sync_members", "members that syncs know"),
-        ("stable_ids", "keys about stable ids, two a person"),
         ("waiting", "waiting deliveries"),
     ):
         one = found[name]

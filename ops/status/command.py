@@ -114,11 +114,6 @@ def lines(standing: Standing) -> Iterator[str]:
             f"requests refused as too large {standing.too_large_requests:,}: Lytics dropped "
             "their events; make its batches smaller, or raise producer.webhook.max_bytes"
         )
-    for name, people in standing.renamed_people.items():
-        yield (
-            f"people of {name} renamed by themselves {people.renamed:,}, waiting"
-            f" {people.waiting:,}, refused {people.refused:,}"
-        )
     if totals.dropped_fields:
         yield f"fields left out: {counted(largest_first(totals.dropped_fields))}"
 

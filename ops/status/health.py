@@ -416,25 +416,6 @@ def orphans(standing: Standing) -> Iterator[HealthProblem]:
         yield HealthProblem("destination_renamed", ILL, new, rename_hint(old, new), mend)
 
 
-NOT_RENAMED_MS: Final = 86_400_000
-"""Milliseconds for which it stays a problem that a person could not be renamed."""
-
-
-def stopped_renamings(standing: Standing) -> Iterator[HealthProblem]:
-    """Yield a problem if a command that renames people was stopped before its end."""
-    found = standing.stopped_renamings
-    if not found:
-        return
-    since_ms = min(found.values())
-    first = min(found, key=lambda digest: (found[digest], digest))
-    message = (
-        f"a command that gives people another identity was stopped: {len(found):,} are on their"
-        f" way, and nothing is delivered to them ({first} is one); give the same command again"
-    )
-    mend = "segrelay rename person OLD NEW, or --file CSV"
-    yield HealthProblem("rename_stopped", ATTENTION, "", message, mend, since_ms)
-
-
 def aborted_jobs(standing: Standing) -> Iterator[HealthProblem]:
     """Yield aborted jobs of which deliveries still wait: the command broke off in between."""
     for job, one in standing.jobs.items():
@@ -445,19 +426,6 @@ def aborted_jobs(standing: Standing) -> Iterator[HealthProblem]:
             )
             mend = f"segrelay backfill abort {job}"
             yield HealthProblem("abort_unfinished", ATTENTION, job, message, mend)
-
-
-def not_renamed(standing: Standing) -> Iterator[HealthProblem]:
-    """Yield destinations where people could not be renamed in the last day."""
-    for name, one in standing.renamed_people.items():
-        since_ms = one.refused_ms
-        if standing.now_ms - since_ms < NOT_RENAMED_MS:
-            message = (
-                f"{one.refused:,} people came with an identity that they could not get: another"
-                " person has it, or their stable id changes too often; each goes on as two people"
-            )
-            mend = "segrelay audit, and segrelay rename person OLD NEW"
-            yield HealthProblem("not_renamed", ATTENTION, name, message, mend, since_ms)
 
 
 def verified(standing: Standing) -> Iterator[HealthProblem]:
@@ -473,15 +441,6 @@ def verified(standing: Standing) -> Iterator[HealthProblem]:
             message = f"nobody can be read back from it: {one.problem}"
             mend = "segrelay config check --live"
             yield HealthProblem("verify_fails", ATTENTION, name, message, mend)
-
-
-def renaming_waits(standing: Standing) -> Iterator[HealthProblem]:
-    """Yield destinations where nobody is renamed although somebody should be."""
-    for name, one in standing.renamed_people.items():
-        if one.waiting and one.problem:
-            message = f"{one.waiting:,} people wait to be renamed: {one.problem}"
-            mend = "segrelay config check --live"
-            yield HealthProblem("renaming_waits", ATTENTION, name, message, mend)
 
 
 LAG_MS: Final = 1_000
@@ -651,10 +610,7 @@ RULES: Final[tuple[Callable[[Standing], Iterable[HealthProblem]], ...]] = (
     outcomes,
     quarantine,
     expiring,
-    stopped_renamings,
     aborted_jobs,
-    not_renamed,
-    renaming_waits,
     verified,
     receivers,
     refusals,

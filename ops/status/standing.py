@@ -17,11 +17,6 @@ from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 
 from segrelay.jsonnet.rendered import COMPILED
-from segrelay.ops.state.identity_changes import (
-    RenamedPeople,
-    destinations_with_stable_ids,
-    read_renamed_people,
-)
 from segrelay.ops.state.partitions import (
     PartitionSnapshot,
     Stream,
@@ -30,7 +25,6 @@ from segrelay.ops.state.partitions import (
     destinations_of,
     snapshots,
 )
-from segrelay.ops.state.person import read_stopped_renamings
 from segrelay.ops.state.retention import LETTERS, RECORDS, RetentionStanding, read_retention
 from segrelay.ops.state.verified import VerifyState, read_verified
 from segrelay.ops.state.waiting import (
@@ -298,7 +292,6 @@ class Standing:
         worker_seen_ms: The time when a worker was last seen; 0 = never.
         worker_ended_ms: The time when one last ended in good order; 0 = never.
         alerts_fail: The reason why messages about problems are not taken; None = they are.
-        stopped_renamings: Digests (hex) of people whose renaming was stopped, and since when (ms).
         streams: What waits, by partition, lane and trigger.
     """
 
@@ -319,7 +312,6 @@ class Standing:
     responses_lost: int = 0
     retention: RetentionStanding = field(default_factory=RetentionStanding)
     template_files: Mapping[str, DifferingFile] = field(default_factory=dict)
-    renamed_people: Mapping[str, RenamedPeople] = field(default_factory=dict)
     verified: Mapping[str, VerifyState] = field(default_factory=dict)
     redis: RedisStanding = field(default_factory=RedisStanding)
     syncs: Mapping[str, Run] = field(default_factory=dict)
@@ -330,7 +322,6 @@ class Standing:
     worker_seen_ms: int = 0
     worker_ended_ms: int = 0
     alerts_fail: AlertFailure | None = None
-    stopped_renamings: Mapping[str, int] = field(default_factory=dict)
     streams: Sequence[Stream] = ()
 
     @property
@@ -465,9 +456,6 @@ def read_standing(
             },
         ),
         template_files=dict(_differing_files(processes, config)),
-        renamed_people=read_renamed_people(
-            client, partitions, destinations_with_stable_ids(settings)
-        ),
         verified=read_verified(client, settings),
         redis=_redis(client, settings, ahead_seconds),
         syncs={name: SyncStore(client, name, settings.redis).peek() for name in settings.sync},
@@ -478,7 +466,6 @@ def read_standing(
         worker_seen_ms=seen.get(WORKER, 0),
         worker_ended_ms=seen.get(WORKER_ENDED, 0),
         alerts_fail=read_failure(client) if settings.operate.notify else None,
-        stopped_renamings=read_stopped_renamings(client, at_ms),
         streams=tuple(stream for one in found for stream in one.waiting),
     )
 

@@ -65,7 +65,6 @@ def document_of(standing: Standing) -> dict[str, Any]:
         "watches": {name: one.document() for name, one in standing.watches.items()},
         "retention": standing.retention.document(),
         "template_files": {name: asdict(one) for name, one in standing.template_files.items()},
-        "renamed_people": {name: asdict(one) for name, one in standing.renamed_people.items()},
         "processes": [
             _process(one, is_current=standing.is_current(one)) for one in standing.processes
         ],

@@ -10,7 +10,6 @@ import typer
 from segrelay.ops.dead_letters.reading import StoredDeadLetter
 from segrelay.ops.samples import Payload, keep_payload
 from segrelay.ops.state.acts import Reads
-from segrelay.ops.state.identity_changes import PastRenaming
 from segrelay.ops.state.waiting import WaitingEntry
 from segrelay.ops.terminal.console import fit_screen, json_or_text
 from segrelay.ops.terminal.frame import Result, Table
@@ -92,7 +91,6 @@ def _moments(known: KnownProfile) -> Iterator[Moment]:
     yield from (_of_entry(entry, known) for entry in known.waiting)
     yield from map(_of_record, known.quarantined)
     yield from map(_of_request, known.requests)
-    yield from map(_of_renaming, known.renamings)
     told = {moment.destination for moment in known.past if moment.what == "delivered"}
     for destination, at_ms in known.written_ms.items():
         if destination not in told:
@@ -187,11 +185,6 @@ def _of_record(record: QuarantineRecord) -> Moment:
 def _of_request(request: WebhookRequest) -> Moment:
     detail = f"by the webhook request {request.name}, which the receiver's log names too"
     return Moment(request.at_ms, "received", detail=detail)
-
-
-def _of_renaming(one: PastRenaming) -> Moment:
-    how = "its event brought another identity for the stable id" if one.trigger else "by a command"
-    return Moment(one.at_ms, "renamed", one.destination, one.trigger, detail=how)
 
 
 def _request(client: Redis, name: str) -> Result:

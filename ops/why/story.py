@@ -16,18 +16,13 @@ from segrelay.ops.dead_letters.reading import (
     find_dead_letters,
 )
 from segrelay.ops.kept import Filter
-from segrelay.ops.state.identity_changes import PastRenaming, renamings_in
 from segrelay.ops.state.partitions import Stream, all_partitions
 from segrelay.ops.state.person import (
-    ForwardedPerson,
     KnownPerson,
     LedgerLine,
     Names,
-    former_identities,
     is_digest,
     person_named,
-    present_key,
-    read_forwards,
     read_records,
 )
 from segrelay.ops.state.waiting import (
@@ -53,9 +48,8 @@ from segrelay.producer.publishing.quarantine import Quarantine, QuarantineRecord
 from segrelay.worker.adapters.redis.shared_keys import read_scopes
 from segrelay.worker.batch.partition import Intent
 from segrelay.worker.contract.events import HistoryLine, decode_profile, mark_of, seed_of
-from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
+from segrelay.worker.contract.keys import PartitionKeys, digest_of
 from segrelay.worker.contract.ledger import lapses_at_ms
-from segrelay.worker.contract.people import Moving
 from segrelay.worker.contract.receivers import WebhookRequest, read_requests
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
@@ -65,17 +59,10 @@ from segrelay.worker.errors import PayloadRefused, UsageWrong
 
 @dataclass(slots=True)
 class Obstacles:
-    """The reasons why deliveries of a person wait: the standing, and intents in doubt.
-
-    Args:
-        person: The digest of the person; entries under another one are those of a former identity.
-        renaming: The digests of those who are being renamed, by destination.
-    """
+    """The reasons why deliveries of a person wait: the standing, and intents in doubt."""
 
     standing: Standing
     intents: Mapping[PartitionKeys, Sequence[Intent]]
-    person: bytes
-    renaming: frozenset[tuple[str, bytes]]
 
     def of(self, entry: WaitingEntry) -> str:
         """Return the reason why an entry waits; "" = it is due."""
@@ -86,7 +73,6 @@ class Obstacles:
         job = job_of_lane(entry.stream.lane)
         if is_orphan(self.standing.settings, partition, trigger):
             yield "the configuration has no such trigger for this destination"
-        yield from self._identity(entry)
         if self.standing.is_closed(partition.destination, trigger):
             yield from _stopped(self.standing.destinations.get(partition.destination))
         yield from _stopped(self.standing.triggers.get(trigger))
@@ -95,13 +81,6 @@ class Obstacles:
         yield from self._intents(entry)
         if self.standing.idle:
             yield self.standing.idle
-
-    def _identity(self, entry: WaitingEntry) -> Iterator[str]:
-        digest = entry.header.digest if entry.header else self.person
-        if (entry.stream.partition.destination, digest) in self.renaming:
-            yield "the person is being renamed; if that was stopped, give the same command again"
-        elif digest != self.person:
-            yield "it came under a former identity, and goes to the present one when its turn comes"
 
     def _delays(self, entry: WaitingEntry) -> Iterator[str]:
         delays = self.standing.delays.get(entry.stream.partition, Delays())
@@ -193,8 +172,6 @@ class KnownProfile:
         written_ms: The last write of each record that lapses, by destination.
         orphaned: Entries of `waiting` that no trigger wants any more.
         requests: To the receiver, that brought events of this person lately.
-        renamings: The renamings by which the person got the present identity.
-        former: The identities before it.
         is_whole: All that waits was looked at.
     """
 
@@ -208,8 +185,6 @@ class KnownProfile:
     quarantined: list[QuarantineRecord] = field(default_factory=list)
     obstacles: Obstacles | None = None
     requests: list[WebhookRequest] = field(default_factory=list)
-    renamings: list[PastRenaming] = field(default_factory=list)
-    former: list[KnownPerson] = field(default_factory=list)
     is_whole: bool = True
 
     @property
@@ -217,7 +192,7 @@ class KnownProfile:
         """Say whether nothing is known of the profile."""
         delivered = any(self.ledger.values())
         stored = self.waiting or self.dead_letters or self.past or self.quarantined
-        return not (delivered or stored or self.requests or self.renamings)
+        return not (delivered or stored or self.requests)
 
 
 def explain(client: Redis, settings: Settings, text: str) -> KnownProfile:
@@ -278,43 +253,31 @@ def explain_person(
         client: Redis.
         settings: The configuration.
         person: The profile.
-        most: The number of waiting entries, of dead letters and of renamed people that are read.
+        most: The number of waiting entries, and of dead letters that are read.
         standing: As it was read already; None = it is read if something waits.
     """
     known = KnownProfile(person)
     names = Names(client)
     everywhere = all_partitions(client, settings)
-    forwards = list(islice(read_forwards(client, everywhere), most))
-    done = [each for each in forwards if each.forward.moving is Moving.DONE]
-    if key := present_key(done, person.digest):
-        number = partition_of(key, settings.redis.partitions)
-        known.person = person = KnownPerson(digest_of(key), number)
-    known.former = former_identities(done, person.digest)
-    known.renamings = list(renamings_in(done, person.digest))
-    people = [person, *known.former]
-    numbers = {each.partition for each in people}
-    partitions = [partition for partition in everywhere if partition.number in numbers]
-    for partition in (one for one in partitions if one.number == person.partition):
+    partitions = [each for each in everywhere if each.number == person.partition]
+    digest_hex = person.digest.hex()
+    for partition in partitions:
         (record,) = read_records(client, partition, [person.digest])
         lines = known.ledger[partition.destination] = list(names.lines(record))
         known.past += _answered(client, partition, person.digest, lines)
         written_ms = _written_ms(client, settings, partition, person)
         if written_ms:
             known.written_ms[partition.destination] = written_ms
-    digests = frozenset(each.digest for each in people)
-    for partition in partitions:
-        known.past += _past(client, partition, digests, most)
+        known.past += _past(client, partition, digest_hex, most)
     streams = _streams_of(standing, partitions) if standing else find_streams(client, partitions)
-    known.waiting, known.is_whole = _waiting(client, streams, digests, most)
+    known.waiting, known.is_whole = _waiting(client, streams, person.digest, most)
     if known.waiting:
         known.obstacles = Obstacles(
             standing or read_standing(client, settings),
             {partition: list(_intents_in_doubt(client, partition)) for partition in partitions},
-            person.digest,
-            frozenset(_moving(forwards)),
         )
     known.orphaned = list(_orphaned(client, settings, known.waiting))
-    wanted = Filter(digests=frozenset(digest.hex() for digest in digests))
+    wanted = Filter(digests=frozenset({digest_hex}))
     found = find_dead_letters(client, partitions, wanted, most)
     known.dead_letters = list(islice(found, _MOST_DEAD_LETTERS))
     known.is_whole &= sum(dead_letters_kept(client, partitions)) <= most
@@ -331,14 +294,6 @@ def _streams_of(standing: Standing, partitions: Sequence[PartitionKeys]) -> list
     ]
 
 
-def _moving(forwards: Iterable[ForwardedPerson]) -> Iterator[tuple[str, bytes]]:
-    return (
-        (each.destination, each.person.digest)
-        for each in forwards
-        if each.forward.moving is not Moving.DONE
-    )
-
-
 def _written_ms(
     client: Redis, settings: Settings, partition: PartitionKeys, person: KnownPerson
 ) -> int:
@@ -352,19 +307,15 @@ def _written_ms(
     return ends_ms - kept_ms if ends_ms else 0
 
 
-def _past(
-    client: Redis, partition: PartitionKeys, digests: frozenset[bytes], most: int
-) -> Iterator[Moment]:
+def _past(client: Redis, partition: PartitionKeys, digest: str, most: int) -> Iterator[Moment]:
     """Yield the newest lines of a history about a person: skips, refusals and retries."""
     rows: Any = client.xrevrange(partition.history, count=most)
-    wanted = {digest.hex() for digest in digests}
-    words = [each.encode() for each in wanted]
     for _, fields in rows:
         text = fields[b"e"]
-        if not any(each in text for each in words):
+        if digest.encode() not in text:
             continue
         line = HistoryLine.loads(text)
-        if line.digest in wanted:
+        if line.digest == digest:
             where = (partition.destination, line.trigger, line.audience, line.direction)
             yield Moment(line.at_ms, line.outcome, *where, line.time_us, line.remark)
 
@@ -388,14 +339,14 @@ def _answered(
 
 
 def _waiting(
-    client: Redis, streams: Iterable[Stream], digests: frozenset[bytes], most: int
+    client: Redis, streams: Iterable[Stream], digest: bytes, most: int
 ) -> tuple[list[WaitingEntry], bool]:
-    """Return the deliveries that wait under these digests, and whether all entries were read."""
+    """Return the deliveries that wait of a person, and whether all entries were read."""
     found: list[WaitingEntry] = []
     for number, entry in enumerate(read_all_entries(client, streams)):
         if number == most or len(found) == _MOST_FOUND:
             return found, False
-        if entry.header and entry.header.digest in digests:
+        if entry.header and entry.header.digest == digest:
             found.append(entry)
     return found, True
 

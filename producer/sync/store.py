@@ -12,9 +12,8 @@ from segrelay.producer.events.payloads import SEGMENT_EVENTS
 from segrelay.producer.steps import StepStore
 from segrelay.producer.sync.run import Run
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.keys import PartitionKeys, partition_of
+from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
 from segrelay.worker.contract.ledger import AUDIENCE_NAME, LastDelivered, standing, unpack_all
-from segrelay.worker.contract.people import key_of
 from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.accept import ENTRANT_DAYS
 from segrelay.worker.contract.redis.client import Redis
@@ -141,9 +140,10 @@ class SyncStore:
         found = []
         for digest, text in stored.items():
             known_as = orjson.loads(PROTECTION.unseal(text, digest))[1] or {}
-            for value in known_as.get("identifiers", {}).values():
-                key = key_of({identity: value}, identity, bytes.fromhex(digest.decode()))
-                found += [key] if key else []
+            texts = [str(value).strip() for value in known_as.get("identifiers", {}).values()]
+            spelled = (f"{identity}:{text}" for given in texts for text in (given, given.lower()))
+            known = (key for key in spelled if digest_of(key).hex().encode() == digest)
+            found += [key] if (key := next(known, "")) else []
         return found
 
     def pages(self, partition: PartitionKeys) -> Iterator[dict[str, bytes]]:

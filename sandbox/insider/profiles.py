@@ -110,19 +110,6 @@ class Profiles:
             index.update(dict.fromkeys(new, owner))
         return owner
 
-    def rename(self, old: str, new: str) -> bool:
-        """Replace an identifier of a profile; return False if no profile has it."""
-        profile = self._index.pop(old, None)
-        if profile is None:
-            return False
-        profile.keys = tuple(new if key == old else key for key in profile.keys)
-        self._index[new] = profile
-        default, custom = profile.attributes()
-        kind, _, value = new.partition(":")
-        if kind in default:
-            profile.replace({**default, kind: value}, custom)
-        return True
-
     def anonymize(self, keys: Sequence[str]) -> bool:
         """Remove identifiers and default attributes; false if there is no profile with them."""
         profile = self.find(keys)

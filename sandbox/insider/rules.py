@@ -14,12 +14,11 @@ UPSERT: Final = "/api/user/v1/upsert"
 ATTRIBUTE_DELETE: Final = "/api/user/v1/attribute/delete"
 ERASE: Final = "/api/user/v1/delete"
 PROFILE: Final = "/api/user/v1/profile"
-IDENTITY: Final = "/api/user/v1/identity"
 ANONYMIZE: Final = "/api/user/v1/anonymize"
 COLUMNS: Final = "/api/user/v3/metadata/columns"
 OBJECT_ATTRIBUTES: Final = "object_attributes"
 WRITES: Final = frozenset({UPSERT, ATTRIBUTE_DELETE})
-CHANGES: Final = frozenset({IDENTITY, ANONYMIZE, ERASE})
+CHANGES: Final = frozenset({ANONYMIZE, ERASE})
 
 _EMAIL: Final = re.compile(r"^.+@.+\..+$")
 _PHONE: Final = re.compile(r"^\+[1-9]\d{6,14}$")

@@ -181,7 +181,7 @@ def test_lua_is_loaded_in_one_place() -> None:
 
 
 @pytest.mark.parametrize(
-    "script", ["take", "renew", "ledger", "intent", "open", "settle", "carry_over", "release"]
+    "script", ["take", "renew", "ledger", "intent", "open", "settle", "release"]
 )
 def test_scripts_that_drain_work_in_a_full_redis(script: str) -> None:
     text = (ROOT / f"worker/adapters/redis/lua/{script}.lua").read_text()

@@ -19,7 +19,6 @@ from typing import Self
 from segrelay.worker.batch.batch import Batch
 from segrelay.worker.batch.judge import decode_batch, decode_deliveries
 from segrelay.worker.batch.read import Reading, order_of
-from segrelay.worker.batch.renames import is_concerned
 from segrelay.worker.batch.render import RowRenderer, render_ahead
 from segrelay.worker.contract.words import LIVE
 from segrelay.worker.errors import SegrelayError
@@ -83,11 +82,7 @@ class NextBatch:
     async def _read_and_render(self, ends: Callable[[], Awaitable[bool]]) -> None:
         this = self.present
         deliveries = await self.reading.read_on(this.streams, this.deliveries)
-        if (
-            not deliveries
-            or await ends()
-            or await is_concerned(deliveries, self.reading.reader, self.reading.state)
-        ):
+        if not deliveries or await ends():
             return
         batch = Batch(this.state, this.numbers, this.triggers, this.kind, this.streams)
         await decode_batch(batch, deliveries, entries=self.entries)
@@ -137,8 +132,6 @@ async def live_batch(
     if not people.isdisjoint(delivery.header.digest for delivery in deliveries):
         return None
     if not state.is_untroubled([*present.streams, *streams]):
-        return None
-    if await is_concerned(deliveries, reading.reader, state):
         return None
     batch = Batch(state, present.numbers, present.triggers, LIVE, streams)
     await decode_batch(batch, deliveries, entries=entries)

@@ -53,13 +53,6 @@ class ReadEntries(NamedTuple):
     is_all: bool
 
 
-class Replacement(NamedTuple):
-    """A delivery that waits, and the deliveries that take its place in the same partition."""
-
-    old: Delivery
-    new: Sequence[NewDelivery]
-
-
 class IntendedDelivery(NamedTuple):
     """One delivery as an intent stores it.
 
@@ -145,7 +138,6 @@ class TakenPartition:
             `settle`; "" = all are told.
         orphans: By `lane|trigger|SCOPE`: up to which id nothing is wanted in a stream by a
             trigger that means this.
-        has_forwards: People of this partition are being renamed, or were.
     """
 
     now_ms: int
@@ -157,7 +149,6 @@ class TakenPartition:
     holds: Mapping[str, Hold]
     reached_up_to: str = ""
     orphans: Mapping[str, str] = field(default_factory=dict)
-    has_forwards: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,15 +228,6 @@ class Partition(Protocol):
         Returns:
             The end of the intent in doubt (ms of Redis' clock); 0 if none is.
         """
-
-    async def carry_over(self, replacements: Sequence[Replacement]) -> None:
-        """Replace deliveries that are still in their streams by others; this needs the lease."""
-
-    async def forwards(self, digests: Sequence[bytes]) -> list[bytes | None]:
-        """Return the records of people who are being renamed, or were."""
-
-    async def accept_in(self, partition: int, deliveries: Sequence[NewDelivery]) -> None:
-        """Add deliveries to another partition of the destination; this needs no lease."""
 
     async def set_aside(self, stream: str, scope: str, last_id: str) -> None:
         """Store the id up to which a trigger with this scope wants nothing of its stream."""

@@ -46,9 +46,6 @@ class StreamReader(Protocol):
     async def set_aside(self, stream: str, scope: str, last_id: str) -> None:
         """Store the id up to which a trigger with this scope wants nothing of its stream."""
 
-    async def forwards(self, digests: Sequence[bytes]) -> list[bytes | None]:
-        """Return the records of people who are being renamed, or were."""
-
 
 @dataclass(slots=True, eq=False)
 class _Source:

@@ -11,7 +11,6 @@ from typing import Final, Protocol, TypeVar
 from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.partition import Hold, Intent, TakenPartition
 from segrelay.worker.contract.keys import REACHED_KEPT, split_stream_name
-from segrelay.worker.contract.people import Recognizer
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.triggers import Scope, label
 from segrelay.worker.core.backoff import AfterFailure, Backoff, Wait, after_failure, longest_ms
@@ -84,8 +83,6 @@ class State:
         wait_set_ms: By trigger: when its wait was set.
         scopes: By trigger; one that has none wants whatever stands in its streams.
         orphans: By `lane|trigger|SCOPE`, see `TakenPartition`.
-        has_forwards: People of this partition are being renamed, or were.
-        recognizer: Knows people by stable ids; None = the destination does not use them.
         streams: The names of the streams that are not empty, if they were read a moment ago and
             nobody has used them yet.
         live_calls: The number of live calls of which the drain knows, see `Drain`.
@@ -113,8 +110,6 @@ class State:
     identities_shared: Counter[str] = field(default_factory=Counter)
     scopes: Mapping[str, Scope] = field(default_factory=dict)
     orphans: dict[str, str] = field(default_factory=dict)
-    has_forwards: bool = False
-    recognizer: Recognizer | None = None
     streams: tuple[str, ...] | None = None
     live_calls: int = 0
     live_is_due: bool = False
@@ -130,7 +125,6 @@ class State:
         paused: Iterable[str] = (),
         scopes: Mapping[str, Scope] = MappingProxyType({}),
         *,
-        recognizer: Recognizer | None = None,
         editions: Mapping[str, str] = MappingProxyType({}),
         newest: Mapping[str, str] = MappingProxyType({}),
     ) -> State:
@@ -180,8 +174,6 @@ class State:
             scopes=scopes,
             reached_up_to=holding.reached_up_to,
             orphans=dict(holding.orphans),
-            has_forwards=holding.has_forwards,
-            recognizer=recognizer,
             streams=holding.streams,
             editions=editions,
             current=current,
@@ -226,10 +218,6 @@ class State:
             positions.setdefault(delivery.digest, []).append(delivery.position)
         for digest, own in positions.items():
             self.waiting.setdefault(digest, []).append((intent.open_until_ms, frozenset(own)))
-
-    def hold_back(self, digest: bytes, for_ms: int) -> None:
-        """Make all events of a profile wait."""
-        self.waiting.setdefault(digest, []).append((self.now_ms() + for_ms, frozenset()))
 
     def waits_until_ms(self, delivery: Delivery) -> int:
         """Return until when a delivery has to step aside; 0 = it may go on."""

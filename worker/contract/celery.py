@@ -46,7 +46,6 @@ DRAIN_TASK: Final = "segrelay.drain"
 SYNC_TASK: Final = "segrelay.sync"
 WATCH_TASK: Final = "segrelay.watch"
 RESPONSES_TASK: Final = "segrelay.responses"
-RENAMES_TASK: Final = "segrelay.renames"
 VERIFY_TASK: Final = "segrelay.verify"
 RETENTION_TASK: Final = "segrelay.retention"
 EXCHANGE: Final = "segrelay"
@@ -58,7 +57,6 @@ _ARGUMENTS: Final = {
     SYNC_TASK: _BACKGROUND_JOB_TYPES,
     WATCH_TASK: _BACKGROUND_JOB_TYPES,
     RESPONSES_TASK: _BACKGROUND_JOB_TYPES,
-    RENAMES_TASK: _BACKGROUND_JOB_TYPES,
     VERIFY_TASK: _BACKGROUND_JOB_TYPES,
     RETENTION_TASK: _BACKGROUND_JOB_TYPES,
 }
@@ -160,7 +158,6 @@ def _rebuilt(
 TASKS_MODULES: Final = (
     "segrelay.producer.tasks",
     "segrelay.ops.backfill.watching",
-    "segrelay.ops.person.following",
     "segrelay.ops.verifying",
     "segrelay.ops.retention",
 )

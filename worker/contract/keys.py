@@ -20,8 +20,6 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | `{segrelay}:names` | hash | name → number, for the ledger's packed records |
 | `{segrelay}:numbered` | hash | the last of these numbers, and the process of Redis that gave it |
 | `{segrelay}:audiences` | hash | audience id → slug, learned from payloads |
-| `{segrelay}:renaming` | sorted set | digests (hex) of people who are being renamed, by when the |
-| | | command that does it was last seen (ms) |
 | `{segrelay}:fields` | sorted set | names of the fields that profiles had, by when (ms) |
 | `{segrelay}:fingerprints` | hash | trigger → its newest `LoadedTrigger.edition` |
 | `{segrelay}:paused` | hash | `KIND\|name`, see `contract.triggers` → JSON: by whom, why, since |
@@ -54,8 +52,8 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | `{sync:NAME}:wakeup` | string | a step of the sync was woken and has not begun |
 | `{responses:d}` | hash | the export of responses; fields as of a sync |
 | `{responses:d}:wakeup` | string | a step of it was woken and has not begun |
-| `{readback:d}` | hash | reading people back from Insider; fields as of a sync |
-| `{readback:d}:wakeup` | string | a step of it was woken and has not begun |
+| `{verify:d}` | hash | the scheduled `verify` of a destination; fields as of a sync |
+| `{verify:d}:wakeup` | string | a step of it was woken and has not begun |
 | `{console}:tries:DIGEST` | string | tries to sign in from an address; see `sign_in_try.lua` |
 | `{gate:ID}` | hash | the gate of one host and authorization; see `_gate.lua` |
 | `{quarantine}:…` | | \* what could not be placed |
@@ -79,11 +77,9 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | `{d:p}holds` | hash | `lane\|trigger` → up to which id everything waits, until when, and the |
 | | | trigger's edition, separated by spaces |
 | `{d:p}orphans` | hash | `lane\|trigger\|SCOPE` → unwanted up to this id; and `\|n`: how many |
-| `{d:p}carried:OLD` | hash | what came from the partition of another destination (its id), or |
-| | | letters from a person's former identity (its digest), until they are |
-| | | gone there |
+| `{d:p}carried:OLD` | hash | what came from the partition of another destination (its id), until |
+| | | it is gone there |
 | `{d:p}dead_letters` | hash | \* dead letter id → the dead letter |
-| `{d:p}dead_letters_leaving` | hash | \* those on their way to the new identity of a person |
 | `{d:p}dead_letter_times` | sorted set | dead letter id by time of death (ms) |
 | `{d:p}causes` | hash | cause → JSON sample; `cause\|n` → count |
 | `{d:p}history` | stream | recent skips, refusals, retries and small deliveries, capped |
@@ -102,19 +98,11 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | `{d:p}members:NAME` | hash | \* the members that a sync knows, some in each field, with their |
 | | | marks: `_members.lua`. Or somebody who has entered since, and whose name it may need |
 | `{d:p}synctokens` | hash | sync → token of the step that may change its members |
-| `{d:p}forwards` | hash | \* digest (hex) → JSON of people who are renamed: `contract.people`; |
-| | | `digest\|sync` → the mark of somebody who is moved as a member that a sync knows |
 | `{d:p}l<digest>` | string | the ledger of one profile; one that may lapse begins with the end of |
 | | | its retention, after which `lapse.lua` removes it |
-| `{d:p}u<digest>` | string | \* a stable id: whose it is now, see `contract.people.stable` |
-| `{d:p}i<digest>` | string | an identity: the stable ids (digests, hex) that came with it |
-| `{d:p}changes` | hash | \* digest (hex) of a stable id → its change of identity, not done yet |
-| `{d:p}changed` | hash | `renamed`, `refused` → how many such changes; `refused_ms`: the last |
 | `{outcomes:NAME}` | hash | the cursor of an export of outcomes; fields as of a sync |
 | `{retention}` | hash | the dropping of what was kept for long enough; fields as of a sync |
 | `{retention}:wakeup` | string | a step of it was woken and has not begun |
-| `{changes:d}` | hash | the renaming of people whose stable id moved; fields as of a sync |
-| `{changes:d}:wakeup` | string | a step of it was woken and has not begun |
 """
 
 from __future__ import annotations
@@ -138,7 +126,6 @@ DESTINATIONS: Final = "{segrelay}:destinations"
 NAMES: Final = "{segrelay}:names"
 NUMBERED: Final = "{segrelay}:numbered"
 AUDIENCES: Final = "{segrelay}:audiences"
-RENAMING: Final = "{segrelay}:renaming"
 PAUSED: Final = "{segrelay}:paused"
 FIELDS: Final = "{segrelay}:fields"
 FINGERPRINTS: Final = "{segrelay}:fingerprints"
@@ -174,7 +161,7 @@ _OF_BACKFILL: Final = f"{BACKFILL}."
 
 _PERSONAL: Final = re.compile(
     rb"\{quarantine\}:|\{job:[^{}]+\}:bad$|\{[^{}]+:\d+\}(s:"
-    rb"|dead_letters$|dead_letters_leaving$|who$|responses$|outcomes$|members:|u|changes$|forwards$)"
+    rb"|dead_letters$|who$|responses$|outcomes$|members:)"
 )
 
 
@@ -239,18 +226,13 @@ def responses(destination_id: str) -> str:
     return f"{{responses:{destination_id}}}"
 
 
-def changes(destination_id: str) -> str:
-    """Return the key of the progress of renaming people whose stable id has moved."""
-    return f"{{changes:{destination_id}}}"
-
-
 def verify(destination_id: str) -> str:
     """Return the key of the scheduled `verify` of a destination."""
     return f"{{verify:{destination_id}}}"
 
 
 def wakeup(key: str) -> str:
-    """Return the key of the wake-up for the steps of a sync, a response export or a renaming."""
+    """Return the key of the wake-up for the steps of a sync or a response export."""
     return f"{key}:wakeup"
 
 
@@ -274,11 +256,6 @@ def digest_of(profile_key: str) -> bytes:
 def partition_of(profile_key: str, partitions: int) -> int:
     """Return the partition of a profile: `crc32(profile key) mod partitions`."""
     return zlib.crc32(profile_key.encode()) % partitions
-
-
-def stable_partition(digest: bytes, partitions: int) -> int:
-    """Return the partition in which a stable id is kept, by its digest."""
-    return int.from_bytes(digest[:4]) % partitions
 
 
 def stream_name(lane: str, trigger: str) -> str:
@@ -341,7 +318,7 @@ class PartitionKeys:
         return f"{self.tag}members:{sync}"
 
     def carried(self, source: str) -> str:
-        """Return the key of the record about what came from a destination, or an identity."""
+        """Return the key of the record about what came from a destination."""
         return f"{self.tag}carried:{source}"
 
     def ledger(self, digest: bytes) -> bytes:
@@ -352,14 +329,6 @@ class PartitionKeys:
         """Return the keys of the ledgers of several profiles."""
         begin = self.ledger(b"")
         return [begin + digest for digest in digests]
-
-    def stable(self, digest: bytes) -> bytes:
-        """Return the key of the record of a stable id."""
-        return self.tag.encode() + b"u" + digest
-
-    def claims(self, digest: bytes) -> bytes:
-        """Return the key of the stable ids that came with an identity."""
-        return self.tag.encode() + b"i" + digest
 
     def __getattr__(self, part: str) -> str:
         """Return the key of one of the parts that are named in this module's docstring."""
@@ -373,7 +342,6 @@ _PARTS: Final = frozenset(
         "streams", "counts", "lease", "wakeup", "rendering", "intents", "open", "retry", "aside",
         "holds", "dead_letters", "dead_letter_times", "causes", "history", "reached", "who", "jobs",
         "answered", "responses", "responseslost", "outcomes", "recorded", "jobtimes",
-        "synctokens", "orphans", "forwards", "dead_letters_leaving",
-        "changes", "changed",
+        "synctokens", "orphans",
     }
 )  # fmt: skip

@@ -24,7 +24,6 @@ from segrelay.worker.adapters.redis.lease import (
     boottime_seconds,
 )
 from segrelay.worker.adapters.redis.partition import RedisPartition
-from segrelay.worker.adapters.redis.recognizer import RedisRecognizer
 from segrelay.worker.adapters.redis.self_pause import DeadLetterLimit, RedisStreaks
 from segrelay.worker.adapters.redis.shared_keys import (
     ASK_NAMES,
@@ -289,7 +288,6 @@ class Runtime:
             stop=stop,
             responses=self.responses,
             scopes=standing.scopes,
-            recognizer=self._recognizer(partition_keys),
         )
 
     async def _names(self, partition: RedisPartition) -> None:
@@ -322,19 +320,6 @@ class Runtime:
             request_deadline_seconds=delivery.request_deadline_seconds,
             late_seconds=delivery.late_seconds,
             in_flight=delivery.in_flight,
-        )
-
-    def _recognizer(self, partition_keys: PartitionKeys) -> RedisRecognizer | None:
-        field = self.settings.destinations[partition_keys.destination].stable
-        if not field:
-            return None
-        return RedisRecognizer(
-            self.client,
-            partition_keys,
-            field=field,
-            identity=self.settings.delivery.identity,
-            partitions=self.settings.redis.partitions,
-            retention_seconds=self.settings.delivery.ledger_retention_seconds,
         )
 
     async def _live_is_queued(self) -> bool:

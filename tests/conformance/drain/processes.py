@@ -7,7 +7,7 @@ from typing import Any, Self
 
 LEASE_SECONDS = 10.0
 
-CHANGES_THE_SUM = {"settle", "accept", "carry_over"}
+CHANGES_THE_SUM = {"settle", "accept"}
 
 CURRENT: contextvars.ContextVar["Process"] = contextvars.ContextVar("process")
 INTENT: contextvars.ContextVar[Any] = contextvars.ContextVar("intent")

@@ -92,12 +92,6 @@ class Store:
     def put_ledger(self, digest: bytes, text: bytes) -> None:
         self.client.set(self.keys.ledger(digest), text)
 
-    def put_forward(self, digest: bytes, record: bytes) -> None:
-        self.client.hset(self.keys.forwards, digest.hex(), record)
-
-    def end_forwards(self) -> None:
-        self.client.delete(self.keys.forwards)
-
     def end_lease(self) -> None:
         self.client.hset(self.keys.lease, "until", 0)
 

@@ -20,7 +20,6 @@ import orjson
 
 from segrelay.jsonnet.rendered import Template
 from segrelay.worker.adapters.redis.gate import RedisGate, read_state
-from segrelay.worker.adapters.redis.recognizer import RedisRecognizer
 from segrelay.worker.batch.delivery import LoadedTrigger
 from segrelay.worker.batch.send import Stop
 from segrelay.worker.batch.state import Tally
@@ -145,7 +144,6 @@ class World:
         self.sendings: list[Sending] = []
         self.by_position: dict[str, list[Sending]] = defaultdict(list)
         self.tallies: list[Tally] = []
-        self.recognizer: RedisRecognizer | None = None
         self.limits = Limits(1.0, DEADLINE_SECONDS, LATE_SECONDS, in_flight=4)
         self.api = api or InsiderApi()
         self.loaded = {
@@ -317,7 +315,6 @@ class World:
             jitter=random.Random(1),
             limits=self.limits,
             stop=stop,
-            recognizer=self.recognizer,
         )
 
     # Insider.

@@ -81,14 +81,6 @@ class World:
     def renew(self, partition: Any) -> bool:
         return bool(self.run(partition.renewed()))
 
-    def forward(self, digest: bytes, record: bytes) -> None:
-        self.run(self._client.hset(self.keys.forwards, digest.hex(), record))
-
-    async def removed(self, *names: Any) -> None:
-        """Remove keys, whoever holds the lease."""
-        for name in names:
-            await self._client.delete(name)
-
     def waiting_in(self, partition: int) -> int:
         stream = PartitionKeys(self.keys.destination, partition).stream("live|vip-enter")
         return self.run(self._client.xlen(stream))

@@ -2,9 +2,8 @@
 
 import pytest
 
-from segrelay.worker.batch.partition import LedgerText, Replacement, Settlement
+from segrelay.worker.batch.partition import LedgerText, Settlement
 from segrelay.worker.contract.ledger import lapses_at_ms
-from segrelay.worker.contract.redis.accept import NewDelivery
 from tests.conformance.partition.conftest import RETENTION_SECONDS, Bench, intent_of, new
 from tests.conformance.partition.steps import held_with, settle, settled, take
 from tests.ledger_keys import lapsing_text
@@ -165,21 +164,5 @@ def test_a_clock_that_was_set_back_lets_nothing_lapse_too_early(bench: Bench) ->
     settle(bench, Settlement([settled(first)]))
     bench.pass_seconds(3 * LASTS_SECONDS)
 
-    assert bench.world.remove_lapsed() == 0
-    assert known(bench, digests) == 1
-
-
-def test_what_is_put_in_the_place_of_another_waits_since_that_one_was_accepted(
-    bench: Bench,
-) -> None:
-    accept(bench, "ada")
-    digests = left(bench, "ada")
-    bench.pass_seconds(2 * LASTS_SECONDS)
-    take(bench)
-    (old,) = bench.deliveries()
-    replaced = Replacement(old, [NewDelivery("live", "gold-enter", old.header, b"{}")])
-    bench.run(bench.one.carry_over([replaced]))
-
-    bench.pass_seconds(2 * LASTS_SECONDS)
     assert bench.world.remove_lapsed() == 0
     assert known(bench, digests) == 1

@@ -111,10 +111,10 @@ def test_members_of_a_sync_are_read_whole_though_their_slot_is_moved_meanwhile(c
 def test_fields_are_read_whole_though_a_replica_takes_over_meanwhile(cluster, client):
     everything = {f"field{number}".encode() for number in range(MANY)}
     pipe = client.pipeline(transaction=False)
-    pipe.hset(PARTITION.forwards, mapping=dict.fromkeys(everything, b"text"))
+    pipe.hset(PARTITION.who, mapping=dict.fromkeys(everything, b"text"))
     pipe.execute_command("WAITAOF", 0, 1, 5_000)
     pipe.execute()
-    reading = chain.from_iterable(scan_fields(client, PARTITION.forwards))
+    reading = chain.from_iterable(scan_fields(client, PARTITION.who))
     begun = {name for name, _ in islice(reading, 9_500)}
 
     port = cluster.owner(SLOT)
@@ -201,8 +201,8 @@ def test_fields_of_a_single_redis_are_read_whole_though_it_is_started_again(tmp_
     everything = {f"field{number}".encode() for number in range(MANY)}
     try:
         with closing(connect(ensure_running(tmp_path).url)) as one:
-            one.hset(PARTITION.forwards, mapping=dict.fromkeys(everything, b"text"))
-            reading = chain.from_iterable(scan_fields(one, PARTITION.forwards))
+            one.hset(PARTITION.who, mapping=dict.fromkeys(everything, b"text"))
+            reading = chain.from_iterable(scan_fields(one, PARTITION.who))
             begun = {name for name, _ in islice(reading, 9_500)}
 
             stop(tmp_path)

@@ -32,7 +32,6 @@ api = "insider"
 base_url = "{sandbox}"
 authorization = "insider"
 rate = "25000/min"
-{stable}
 {more}
 """
 ENTER = trigger("vip-enter", audiences=["*"], template="enter.jsonnet")
@@ -109,13 +108,12 @@ class Relay:
         (self._folder / "templates" / name).write_text(text)
         self.close()
 
-    def configure(self, more="", *, late='late = "1s"', triggers=ENTER, other=False, stable=""):
+    def configure(self, more="", *, late='late = "1s"', triggers=ENTER, other=False):
         more += OTHER.format(**self._urls) if other else ""
         more += table("protection", key=KEY) if is_sealed() and "[protection]" not in more else ""
         text = CONFIGURATION.format(
             more=triggers + more,
             late=late,
-            stable=f'stable = "{stable}"' if stable else "",
             **self._urls,
         )
         path = self._folder / "segrelay.toml"

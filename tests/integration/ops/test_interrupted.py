@@ -5,7 +5,6 @@ again, it ends as if nothing had happened, also beside another process that did 
 """
 
 import inspect
-from functools import partial
 
 import pytest
 
@@ -18,13 +17,12 @@ from segrelay.ops.main import COMMANDS, app
 from segrelay.ops.moving import commands as moving
 from segrelay.ops.pause import pause, resume
 from segrelay.ops.person import commands as people
-from segrelay.ops.person.following import following_for
 from segrelay.ops.send.sending import WaitOptions
 from segrelay.ops.state.acts import Asks
 from segrelay.ops.terminal.lazy import load
 from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.keys import digest_of, partition_of
+from segrelay.worker.contract.keys import PartitionKeys, partition_of
 from segrelay.worker.contract.redis.claim import claim, compare
 from segrelay.worker.contract.settings import (
     DEFAULT_AUDIENCE_ATTRIBUTE,
@@ -34,25 +32,11 @@ from segrelay.worker.core.gate import gate_id
 from tests.integration.ops.moving.stock import drain, six, stock
 from tests.integration.ops.person.test_erased_person import (
     ELSE,
-    LAST,
     WHO,
     everything_of_a_person,
     left_of,
     plain_dumps,
     traces,
-)
-from tests.integration.ops.person.test_erased_person import OLD as FIRST
-from tests.integration.ops.person.test_followed_person import of_ann, settle, told
-from tests.integration.ops.person.test_letters_of_renamed_people import (
-    in_partition,
-    kept_dead_letters,
-)
-from tests.integration.ops.person.test_renamed_person import (
-    NEW,
-    OLD,
-    ledger_of,
-    partition_at,
-    wait_out_holds,
 )
 from tests.integration.ops.relay import ENTER, EXIT, LYTICS, payload
 from tests.interruptions import (
@@ -62,7 +46,7 @@ from tests.interruptions import (
     standing_anywhere,
     without_times,
 )
-from tests.members import marks_of, set_marks
+from tests.members import set_marks
 from tests.nightly import amount
 
 pytestmark = pytest.mark.also_sealed(nightly=True)
@@ -70,8 +54,6 @@ pytestmark = pytest.mark.also_sealed(nightly=True)
 EVERY = amount(7, nightly=1)
 TIMES = amount(2, nightly=60)
 PEOPLE = 12
-WITHIN = in_partition(partition_of(f"email:{OLD}", 4))
-"""Somebody else in the partition of who is renamed."""
 EXPORTED = "exported.ndjson"
 ALL = ExtentOptions(everything=True)
 
@@ -129,7 +111,6 @@ WORDS = {
     sync.reset: "sync reset",
     waiting.move: "rename trigger",
     waiting.discard: "discard",
-    people.rename: "rename person",
     people.erase: "erase",
     audiences.retire: "audience retire",
     audiences.set_slug: "audience set",
@@ -211,8 +192,9 @@ def with_quarantined_beside(world):
 def with_members(world):
     world.relay.configure(EXIT + LYTICS.format(url=world.sandbox.url))
     for n in range(PEOPLE):
-        email = f"p{n}@example.com"
-        set_marks(world.relay.client, partition_at(email), "vip", {f"email:{email}": "1 x"})
+        key = f"email:p{n}@example.com"
+        partition = PartitionKeys("insider", partition_of(key, 4))
+        set_marks(world.relay.client, partition, "vip", {key: "1 x"})
 
 
 def with_job(world):
@@ -282,100 +264,14 @@ def paused(world):
     world.call(app, "pause", "insider")
 
 
-def rename_person(world, new=NEW):
-    """Somebody is inside, known to a sync, has a letter, and something that waits."""
-    relay, client = world.relay, world.relay.client
-    relay.configure(EXIT + LYTICS.format(url=world.sandbox.url))
-
-    def prepare():
-        world.afresh()
-        relay.publish(payload(OLD))
-        relay.drain()
-        set_marks(client, partition_at(OLD), "vip", {f"email:{OLD}": "1 x"})
-        whole = relay.shipped("enter.jsonnet")
-        relay.template("enter.jsonnet", "error 'broken'")
-        relay.publish(payload(OLD, "lost", minute=1))
-        relay.drain()
-        relay.template("enter.jsonnet", whole)
-        relay.publish(payload(OLD, "waits", minute=1))
-
-    def meanwhile():
-        relay.publish(payload(OLD, "gold", minute=2))
-        if client.hexists(partition_at(OLD).forwards, digest_of(f"email:{OLD}").hex()):
-            relay.publish(payload(new, "silver", minute=2))
-        relay.drain()
-
-    def truth():
-        wait_out_holds(relay)
-        relay.publish(payload(new, "silver", minute=2))
-        relay.drain()
-        dead = [(letter["header"][1], letter["partition"]) for letter in kept_dead_letters(relay)]
-        marks = [marks_of(client, partition_at(email), "vip") for email in (OLD, new)]
-        ledgers = [ledger_of(client, email) for email in (OLD, new)]
-        under_way = [client.keys("*}carried:*"), client.exists(keys.RENAMING)]
-        return world.at_insider(), ledgers, dead, marks, under_way, world.sum()["waiting"]
-
-    do = world.given(people.rename, OLD, new)
-    return Case(do, truth, prepare, meanwhile, act="rename person", holds=world.sum)
-
-
-def follow_person(world):
-    """The same by an event that came with another identity, as a step of a worker."""
-    relay = world.relay
-    relay.configure(EXIT, stable="_uid")
-
-    def prepare():
-        world.afresh()
-        relay.publish(of_ann(OLD))
-        relay.drain()
-        relay.publish(of_ann(NEW, "gold", minute=1))
-        relay.drain()
-
-    def meanwhile():
-        relay.publish(of_ann(OLD, "silver", minute=0.5), of_ann(NEW, "bronze", minute=2))
-
-    def truth():
-        settle(relay)
-        ledgers = [ledger_of(relay.client, email) for email in (OLD, NEW)]
-        return world.at_insider(), ledgers, told(relay).renamed, relay.client.exists(keys.RENAMING)
-
-    def do(client):
-        following_for(client, load_settings(relay.settings.source, environ={}), "insider").step()
-
-    return Case(do, truth, prepare, meanwhile, holds=world.sum)
-
-
 def erase(world):
-    everything_of_a_person(world.call, world.relay)
-    world.call(app, "rename", "person", WHO, LAST)
+    everything_of_a_person(world.relay)
 
     def truth():
         client = world.relay.client
-        return left_of(client, LAST, WHO, FIRST), sorted(traces(client, ELSE))
+        return left_of(client, WHO), sorted(traces(client, ELSE))
 
-    return Case(world.given(people.erase, LAST), truth, act="erase", holds=world.sum)
-
-
-def erase_renamed(world, who):
-    """Somebody is erased, by either name, whose renaming was killed."""
-    relay = world.relay
-
-    def prepare():
-        world.afresh()
-        relay.publish(payload(OLD), payload(ELSE))
-        relay.drain()
-
-    def truth():
-        left = left_of(relay.client, who)
-        relay.publish(payload(NEW, "gold", minute=9))
-        wait_out_holds(relay)
-        relay.drain()
-        of_others = ELSE in world.at_insider() and len(traces(relay.client, ELSE))
-        half_done = who == OLD and relay.client.exists(keys.RENAMING)
-        return left, of_others, half_done, world.sum()["waiting"]
-
-    do, again = world.given(people.rename, OLD, NEW), world.given(people.erase, who)
-    return Case(do, truth, prepare, again=again, act="rename person", holds=world.sum)
+    return Case(world.given(people.erase, WHO), truth, act="erase", holds=world.sum)
 
 
 def retire_audience(world):
@@ -406,9 +302,6 @@ CASES = {
     "a trigger elsewhere": of_redis(
         leaving, waiting.move, "vip-enter", "moved", truth=nobody_is_wrong
     ),
-    "a person": rename_person,
-    "a person within a partition": partial(rename_person, new=WITHIN),
-    "a person who is followed": follow_person,
     "an erased person": erase,
     "a retired audience": retire_audience,
     "what waits": of_redis(
@@ -451,15 +344,9 @@ CASES = {
 }
 
 
-ONLY_KILLED = {
-    f"an erased person who was renamed, by {name}": partial(erase_renamed, who=who)
-    for name, who in (("former name", OLD), ("new name", NEW))
-}
-
-
-@pytest.mark.parametrize("name", CASES | ONLY_KILLED)
+@pytest.mark.parametrize("name", CASES)
 def test_a_command_that_is_killed_anywhere_is_given_again(world, redis_url, name):
-    case = (CASES | ONLY_KILLED)[name](world)
+    case = CASES[name](world)
     killed_anywhere(world.relay.client, redis_url, case, every=EVERY)
 
 

@@ -67,6 +67,20 @@ def test_a_sync_keeps_insider_true_in_the_background(tmp_path):
         assert "sync.ended" in "".join(rig.worker_log(n).read_text() for n in range(len(workers)))
 
 
+def test_a_changed_address_is_out_and_the_new_one_in_with_the_next_run(tmp_path):
+    with Rig(tmp_path, delivery_lines=SHORT, more=SYNC) as rig:
+        rig.sandbox.post("lytics/profiles", people(range(20)))
+        start_worker(rig)
+        until(lambda: len(rig.memberships()) == 20, 60)
+
+        moved = {"_uid": "u00003", "email": "changed@example.com", "segments": ["vip"]}
+        rig.sandbox.post("lytics/profiles", [moved])
+
+        everybody = {f"p{n}@example.com" for n in range(20)}
+        wanted = (everybody - {"p3@example.com"}) | {"changed@example.com"}
+        until(lambda: set(rig.memberships()) == wanted, 60)
+
+
 def leave(rig, numbers):
     """Let people leave at Lytics, whose webhook tells of it."""
     rig.sandbox.post("lytics/moves", moves(numbers, "exit"))

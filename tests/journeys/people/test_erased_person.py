@@ -17,7 +17,6 @@ import pytest
 
 from segrelay.ops.demo.rig import kill_group, wait_for_receiver
 from segrelay.ops.embedded.lifecycle import free_port
-from segrelay.ops.state.identity_changes import read_renamed_people
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.redis.claim import claim
 from tests.configuration import table
@@ -31,7 +30,7 @@ from tests.sealed import KEY, is_sealed
 from tests.waiting import until
 
 pytestmark = pytest.mark.also_sealed
-OLD, NEW, PHONE, NAME = "ann.old@example.com", "ann.new@example.org", "+14155550177", "Quetzalina"
+WHO, PHONE, NAME = "ann.old@example.com", "+14155550177", "Quetzalina"
 CITY = "Żółw-Planted"
 BESIDE, OTHERS = "bob@example.com", "+14155550188"
 SECRET = "a-secret-of-the-receiver"
@@ -58,14 +57,10 @@ token = "a-token-of-nobody"
 audience = "vip"
 source = "file:members/*.ndjson"
 every = "1h"
-[outcomes]
-folder = "outcomes"
-every = "1s"
-fields = ["first_name"]
 [console]
 listen = "127.0.0.1:{console}"
 """
-REVEALING = ("letters.ndjson", "bad.ndjson", "tap.log")
+REVEALING = ("letters.ndjson", "bad.ndjson")
 """Files in which people's data was asked for."""
 KINDS = {
     "deliveries": rb"s:",
@@ -74,14 +69,9 @@ KINDS = {
     "responses": rb"responses$",
     "outcomes": rb"outcomes$",
     "members": rb"members:",
-    "stable ids": rb"u",
-    "changes": rb"changes$",
-    "former identities": rb"forwards$",
     "quarantine": rb"\{quarantine\}:",
     "bad rows": rb"\{job:load\}:bad$",
-    "taps": rb"\{segrelay\}:taps:",
     "ledgers": rb"l",
-    "identities": rb"i",
 }
 """The keys that are about people, those of a partition by what stands behind its tag."""
 TEMPLATE = """
@@ -112,19 +102,11 @@ class Installation:
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout
 
-    def renamed(self):
-        partitions = self.rig.partitions()
-        return read_renamed_people(self.rig.client, partitions, ["insider"])["insider"].renamed
-
 
 def payload(email, audience, minute=0, *, at="", **fields):
     at = at or f"2026-11-20T10:{minute:02}:00Z"
     entry = {"id": audience * 2, "slug": audience, "event": "enter", "enter": at}
-    own = (
-        {"phone": PHONE, "_uid": "u1", "first_name": NAME, "city": CITY}
-        if email in (OLD, NEW)
-        else {}
-    )
+    own = {"phone": PHONE, "_uid": "u1", "first_name": NAME, "city": CITY} if email == WHO else {}
     if email == BESIDE:
         own = {"phone": OTHERS, "_uid": "u2", "first_name": "Bob"}
     data = {"email": email, **own, **fields, "segment_events": [entry]}
@@ -138,7 +120,7 @@ def installation(tmp_path, monkeypatch):
     short = Path(tempfile.mkdtemp())
     (short / "t").symlink_to(tmp_path / "tmp")  # names of sockets have a limit of 107 bytes
     monkeypatch.setenv("TMPDIR", str(short / "t"))
-    members = [{"email": email, "_uid": uid} for email, uid in ((OLD, "u1"), (BESIDE, "u2"))]
+    members = [{"email": email, "_uid": uid} for email, uid in ((WHO, "u1"), (BESIDE, "u2"))]
     export = tmp_path / "members/a.ndjson"
     export.write_bytes(b"\n".join(map(orjson.dumps, members)) + b"\n")
     os.utime(export, times=(time.time() - 60,) * 2)  # or it might still be written
@@ -146,7 +128,6 @@ def installation(tmp_path, monkeypatch):
     rig = Rig(
         tmp_path,
         delivery_lines=f"{SHORT}\n{REMEMBERS_ALL}",
-        destination_lines='stable = "_uid"',
         enter_lines='response_stream = "answers"',
         audiences=("vip",),
         templates={"dies.jsonnet": TEMPLATE},
@@ -169,19 +150,17 @@ def fill(at):
     """Let everything be known of a person that can be known: delivered, waiting, dead, refused."""
     rig = at.rig
     at.run("pause", "waits", "--reason", "to see what waits")
-    for minute, email in enumerate((OLD, BESIDE)):
+    for minute, email in enumerate((WHO, BESIDE)):
         dies = payload(email, "cart-abandoners", minute, fate="dies")
         at.post(payload(email, "vip", minute), dies)
     until(lambda: status_of(rig)["dead"] == 2)
     until(lambda: any(rig.client.hlen(partition.members("file")) for partition in rig.partitions()))
-    at.post(payload(NEW, "vip", 9), payload(BESIDE, "vip", 9))
-    until(lambda: at.renamed() == 1)
-    for email in (BESIDE, OLD, NEW, BESIDE):
+    for email in (BESIDE, WHO, WHO, BESIDE):
         at.post(payload(email, "newsletter", 10), payload(email, "vip", at="no time"))
         at.post(payload(email, "newsletter", 11, about="what she says of herself " * 200))
     rows = at.folder / "rows.ndjson"
     rows.write_bytes(
-        orjson.dumps({"email": NEW}) + b'\n{"email": "' + NEW.encode() + b'", broken\n'
+        orjson.dumps({"email": WHO}) + b'\n{"email": "' + WHO.encode() + b'", broken\n'
     )
     options = ("--audience", "vip", "--as-of", "now", "--job", "load")
     started = rig.command("backfill", "start", str(rows), *options)
@@ -199,16 +178,16 @@ def look(at):
     at.run("backfill", "report", "load", "--html", str(at.folder / "page.html"))
     at.run("config", "check")
     check = ("template", "check", "dies.jsonnet")
-    for command in (("verify", "--older-than", "0s"), ("why", NEW), check):
+    for command in (("verify", "--older-than", "0s"), ("why", WHO), check):
         at.rig.command(*command)
     page = f"http://127.0.0.1:{at.console}"
     until(lambda: answers(f"{page}/healthz"), 60)
-    assert httpx.post(f"{page}/people", data={"who": NEW}, timeout=60).status_code < 500
+    assert httpx.post(f"{page}/people", data={"who": WHO}, timeout=60).status_code < 500
     at.run("redis", "backup", str(at.folder / "backup.rdb"))
 
 
 def needles():
-    return [*needles_of(OLD, NEW), PHONE.removeprefix("+").encode(), NAME.encode()]
+    return [*needles_of(WHO), PHONE.removeprefix("+").encode(), NAME.encode()]
 
 
 def files_with(at, looked_for):
@@ -234,7 +213,7 @@ def kind_of(words):
 
 def what_names_somebody(at):
     """Return where people are found without the key: kinds of keys that were written, and files."""
-    names = [OLD, NEW, BESIDE]
+    names = [WHO, BESIDE]
     marks = marks_of(
         [*names, PHONE.removeprefix("+"), OTHERS.removeprefix("+"), NAME, CITY],
         [*names, *(f"email:{name}" for name in names), PHONE, "u1", "u2", "_uid:u1", "_uid:u2"],
@@ -249,9 +228,6 @@ def what_names_somebody(at):
         if path.is_file() and name not in REVEALING:
             places[name] = path.read_bytes()
     found = {place: found_in(content, marks) for place, content in places.items()}
-    for place, what in found.items():
-        if place.startswith("outcomes/"):  # the configuration wants the name there, and no more
-            found[place] = [one for one in what if NAME not in one]
     return {place: what for place, what in found.items() if what}
 
 
@@ -260,7 +236,7 @@ def names_nobody(at):
     assert what_names_somebody(at) == {}
     for file in REVEALING:
         text = (at.folder / file).read_bytes()
-        assert OLD.encode() in text or NEW.encode() in text
+        assert WHO.encode() in text
 
 
 def names_somebody(at):
@@ -269,7 +245,6 @@ def names_somebody(at):
     assert set(KINDS) <= set(found)
     assert {"backup.rdb", "Redis"} <= set(found)
     assert any(name.endswith(".aof") for name in found)
-    assert any(name.startswith("outcomes/") for name in found)
     assert not [name for name in found if name.endswith(".log")]
 
 
@@ -281,20 +256,18 @@ def test_nobody_finds_a_person_who_was_erased(installation):
     assert keys_with(at, needles())
     (at.folder / "backup.rdb").unlink()
     kill_group(at.tap)
-    until(lambda: not at.rig.client.keys("{segrelay}:taps:*"))
 
-    receipt = orjson.loads(at.run("erase", OLD, "--yes", "--json"))
+    receipt = orjson.loads(at.run("erase", WHO, "--yes", "--json"))
 
     assert keys_with(at, needles()) == []
     assert receipt["files_rewritten"] is True
     exported = [at.folder / name for name in ("bad.ndjson", "letters.ndjson")]
     assert receipt["exported_files"] == list(map(str, exported))
-    left = [name for name in files_with(at, needles()) if not name.startswith("outcomes/")]
-    assert left == ["bad.ndjson", "letters.ndjson", "tap.log"]
+    assert files_with(at, needles()) == ["bad.ndjson", "letters.ndjson", "tap.log"]
     counts = receipt["erased"]
-    assert (counts["waiting"], counts["letters"], counts["quarantine"]) == (4, 1, 3)
-    assert (counts["bad rows"], counts["stable ids"], counts["former identities"]) == (1, 1, 1)
-    assert not any(word in str(receipt) for word in (OLD, NEW, PHONE, NAME))
+    assert (counts["waiting"], counts["letters"], counts["quarantine"]) == (4, 1, 2)
+    assert counts["bad rows"] == 1
+    assert not any(word in str(receipt) for word in (WHO, PHONE, NAME))
     assert status_of(at.rig)["waiting"] == 4
     beside = digest_of(f"email:{BESIDE}").hex().encode()
     assert keys_with(at, [beside])

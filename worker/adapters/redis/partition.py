@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import astuple, dataclass, field
 from typing import Any, Final, Literal
 
 import orjson
@@ -20,16 +20,14 @@ from segrelay.worker.batch.partition import (
     ReadEntries,
     ReadRange,
     Release,
-    Replacement,
     Settlement,
     TakenPartition,
 )
-from segrelay.worker.contract.events import encode_header, open_entry, read_entry
+from segrelay.worker.contract.events import open_entry, read_entry
 from segrelay.worker.contract.keys import (
     REACHED_KEPT,
     PartitionKeys,
     split_stream_name,
-    stream_name,
 )
 from segrelay.worker.contract.outcomes import End, pack
 from segrelay.worker.contract.protection import PROTECTION, RESPONSES
@@ -157,29 +155,6 @@ def _ends(groups: Iterable[Sequence[Delivery]]) -> Iterator[End]:
                 d.attempts,
                 d.remark,
             )
-
-
-def carry_call(
-    k: PartitionKeys, replacements: Sequence[Replacement]
-) -> tuple[list[str | bytes], list[str | bytes | int]]:
-    """Return keys and arguments of the script that replaces deliveries."""
-    names = dict.fromkeys(
-        name
-        for old, new in replacements
-        for name in (old.stream, *(stream_name(each.lane, each.trigger) for each in new))
-    )
-    index = {name: number for number, name in enumerate(names, start=1)}
-    keys: list[str | bytes] = [
-        k.lease, k.counts, k.streams, k.aside, k.orphans, *map(k.stream, names),
-    ]  # fmt: skip
-    args: list[str | bytes | int] = [len(names), *names]
-    for old, new in replacements:
-        args += (index[old.stream], old.entry_id, len(new))
-        for each in new:
-            stream = stream_name(each.lane, each.trigger)
-            profile = PROTECTION.seal(each.profile, each.header.digest)
-            args += (index[stream], encode_header(each.header), profile)
-    return keys, args
 
 
 def _told_id(delivery: Delivery, told: Mapping[bytes, int]) -> str:
@@ -339,7 +314,6 @@ class RedisPartition:
             holds={i.decode(): _hold(text) for i, text in hashes["holds"]},
             reached_up_to=largest.decode() if found["reached"] >= REACHED_KEPT else "",
             orphans={i.decode(): to.decode() for i, to in hashes["orphans"] if i[-2:] != b"|n"},
-            has_forwards=found["forwards"] > 0,
         )
 
     async def _taken(self, call: ScriptCall) -> Any:
@@ -506,24 +480,6 @@ class RedisPartition:
             (self.token, keeps, k.tag, kept, len(holds), *pairs, *paused, *labels),
         )
         return Release(bool(released), bool(due), _QUEUES[wake])
-
-    async def carry_over(self, replacements: Sequence[Replacement]) -> None:
-        """Replace deliveries by others, except those that are not there any more."""
-        self._ahead = _Ahead()
-        for first in range(0, len(replacements), _REPLACED_AT_ONCE):
-            keys, args = carry_call(self.keys, replacements[first : first + _REPLACED_AT_ONCE])
-            (replaced,) = await self._write("carry_over", keys, (self.token, *args))
-            if replaced < 0:
-                raise self._lost()
-
-    async def forwards(self, digests: Sequence[bytes]) -> list[bytes | None]:
-        """Return for each digest the record of a person who is or was renamed, or None."""
-        names = [digest.hex() for digest in digests]
-        return list(await self._client.execute_command("HMGET", self.keys.forwards, *names))
-
-    async def accept_in(self, partition: int, deliveries: Sequence[NewDelivery]) -> None:
-        """Add deliveries to another partition of the destination; needs no lease."""
-        await self._accept(replace(self.keys, number=partition), deliveries)
 
     async def set_aside(self, stream: str, scope: str, last_id: str) -> None:
         """Record the entry of a stream up to which its trigger, with this scope, wants none."""

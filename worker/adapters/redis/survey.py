@@ -13,7 +13,6 @@ from segrelay.worker.adapters.redis.gate import LOOK, ask_look, looks
 from segrelay.worker.adapters.redis.shared_keys import ask_editions, newest_editions, scopes
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import (
-    RENAMES_TASK,
     RESPONSES_TASK,
     RETENTION_TASK,
     SYNC_TASK,
@@ -276,16 +275,6 @@ class RedisSchedule:
             for name in sorted(
                 {each.destination for each in settings.triggers.values() if each.response_stream}
             )
-        ]
-        self._needing += [
-            _Needing(
-                _Kept(BackgroundJob(RENAMES_TASK, name, ids.of(name)), keys.changes(ids.of(name))),
-                "HLEN",
-                name,
-                "changes",
-            )
-            for name, destination in settings.destinations.items()
-            if destination.stable
         ]
 
     def due(self) -> list[BackgroundJob]:

@@ -68,7 +68,6 @@ def problems_of(draft: Settings, document: Mapping[str, Any]) -> Iterator[Proble
             location_of(("destinations", destination.name, "authorization")),
         )  # fmt: skip
         yield from _problems_of_http(draft, destination)
-        yield from problems_of_stable_id(destination, draft.triggers, draft.delivery.identity)
         if destination.verify_every_seconds and destination.api != "insider":
             yield Problem(location_of(("destinations", destination.name, "verify_every")),
                           'is for destinations with api = "insider" only')  # fmt: skip
@@ -312,46 +311,6 @@ def _secrets_of_console(section: ConsoleSettings) -> Iterator[tuple[str, Secret]
     for name, user in section.users.items():
         if user.password:
             yield location_of(("console", "users", name, "password")), user.password
-
-
-RENAMED_KINDS: Final = ("email", "phone_number", "uuid")
-"""Identifiers that Insider renames and that a profile's field of the same name holds."""
-
-
-def problems_of_stable_id(
-    destination: Destination, triggers: Mapping[str, Trigger], identity: str
-) -> Iterator[Problem]:
-    """Yield the problems that keep a destination from renaming people by their stable id."""
-    field = destination.stable
-    if not field:
-        return
-    location = location_of(("destinations", destination.name, "stable"))
-    if destination.api != "insider":
-        yield Problem(
-            location, 'is for destinations with api = "insider" only: others can\'t rename anybody'
-        )
-        return
-    if field == identity:
-        yield Problem(
-            location,
-            f"is {field}, like delivery.identity: it changes together with the identity",
-            "name a field that stays the same for a person, such as _uid",
-        )
-    elif identity not in RENAMED_KINDS:
-        yield Problem(
-            location,
-            f"needs an identity that Insider can rename, and delivery.identity is {identity}",
-            f"with {', '.join(RENAMED_KINDS)} as the identity it works; else use"
-            " `segrelay rename person --identifier`",
-        )
-    for trigger in triggers.values():
-        fields = trigger.export_fields
-        if trigger.destination == destination.name and fields and field not in fields:
-            yield Problem(
-                location_of(("triggers", trigger.name, "export_fields")),
-                f"{field}, by which {destination.name} knows people, is not kept",
-                f'add "{field}"',
-            )
 
 
 HTTP_ONLY: Final = 'is for destinations with api = "http" only'

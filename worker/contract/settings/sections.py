@@ -196,10 +196,6 @@ class Destination(Section):
     or ask a person."""
     unite: Switch = True
     """Insider only: deliveries of one person that meet in a batch share one user object."""
-    stable: str = ""
-    """Insider only: the field of a profile that stays the same when the identity changes, such as
-    `_uid`. When an event brings another identity for a value of it, the person is renamed, at
-    Insider and in Redis: [how](operating.md#people-are-renamed-by-themselves)."""
     verify_every_seconds: Annotated[Seconds, between("0s", "30d")] = Field(
         default=0.0, alias="verify_every"
     )

@@ -284,19 +284,6 @@ def test_an_erased_person_leaves_nothing_behind_under_either_name(stocked, call)
     assert_sum(stocked.status())
 
 
-def test_a_person_who_was_renamed_before_is_followed_afterwards(stocked, call):
-    call(app, "rename", "person", "p1@example.com", "q1@example.com")
-    run(call)
-    configure(stocked)
-
-    stocked.publish(payload("p1@example.com", "gold", minute=10))
-    drain(stocked)
-
-    assert stocked.status()["waiting"] == 0
-    why = orjson.loads(call(app, "why", "q1@example.com", "--json").stdout)
-    assert "gold" in orjson.dumps(why).decode()
-
-
 def test_what_a_sync_knows_is_the_same_for_processes_with_either_name(stocked, call):
     settings, _ = older(stocked)
     store = SyncStore(stocked.client, "vip", settings.redis)

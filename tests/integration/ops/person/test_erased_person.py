@@ -6,7 +6,6 @@ import orjson
 import pytest
 
 from segrelay.ops.main import app
-from segrelay.ops.person.erasing import Erasing
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
 from segrelay.worker.contract.protection import BAD_ROWS, PROTECTION
@@ -20,8 +19,7 @@ from tests.sealed import is_sealed
 pytestmark = pytest.mark.also_sealed
 
 QUARANTINE_TEXTS = keys.quarantine("texts")
-OLD, WHO, ELSE = "ann@example.com", "ann.lee@example.com", "bob@example.com"
-LAST = "ann.doe@example.com"
+WHO, ELSE = "ann.lee@example.com", "bob@example.com"
 
 
 @pytest.fixture(autouse=True)
@@ -107,59 +105,56 @@ def erase(call, *arguments, code=0):
 
 
 @pytest.fixture
-def known(call, relay):
-    return everything_of_a_person(call, relay)
+def known(relay):
+    return everything_of_a_person(relay)
 
 
-def everything_of_a_person(call, relay):
-    """Let somebody be renamed of whom there is everything that there can be of a person."""
-    relay.publish(payload(OLD), payload(ELSE))
+def everything_of_a_person(relay):
+    """Let there be everything that there can be of a person."""
+    relay.publish(payload(WHO), payload(ELSE))
     relay.drain()
-    call(app, "rename", "person", OLD, WHO)
     relay.publish(payload(WHO, "gold", minute=1))
     relay.drain()
     relay.publish(payload(WHO, minute=-5))  # superseded: a line of history
     relay.publish(payload(WHO, "silver", minute=2))
     relay.spoil_profiles()
     relay.drain()
-    relay.publish(payload(OLD, "late", minute=3), payload(WHO, "waits", minute=4))
-    for who in (WHO, OLD):
-        broken = payload(who)
-        broken["data"]["segment_events"][0]["enter"] = "no time"
-        relay.publish(broken)
-    people = [digest_of(f"email:{email}") for email in (OLD, WHO)]
+    relay.publish(payload(WHO, "late", minute=3), payload(WHO, "waits", minute=4))
+    broken = payload(WHO)
+    broken["data"]["segment_events"][0]["enter"] = "no time"
+    relay.publish(broken)
     keep_requests(
         relay.client,
         [
-            WebhookRequest("req-0000000000000001", 200, people=people),
+            WebhookRequest("req-0000000000000001", 200, people=[digest_of(f"email:{WHO}")]),
             WebhookRequest("req-0000000000000002", 200, people=[digest_of(f"email:{ELSE}")]),
         ],
     )
     return relay
 
 
-@pytest.mark.parametrize("who", [WHO, OLD])
-def test_nothing_is_left_of_a_person_and_of_nobody_else_anything_is_gone(call, known, who):
-    assert traces(known.client, WHO, OLD)
+def test_nothing_is_left_of_a_person_and_of_nobody_else_anything_is_gone(call, known):
+    assert traces(known.client, WHO)
     of_others = traces(known.client, ELSE)
 
-    receipt = erase(call, who)
+    receipt = erase(call, WHO)
 
-    assert left_of(known.client, WHO, OLD) == []
+    assert left_of(known.client, WHO) == []
     assert traces(known.client, ELSE) == of_others
     assert WHO not in str(receipt)
-    assert sorted(receipt["digests"]) == sorted(
-        digest_of(f"email:{email}").hex() for email in (OLD, WHO)
-    )
+    assert receipt["digest"] == digest_of(f"email:{WHO}").hex()
     assert receipt["erased"]["waiting"] == 2
     # One of the two that are damaged is superseded; what is sealed and damaged is dead before that.
     assert receipt["erased"]["letters"] == 1 + is_sealed()
     assert receipt["erased"]["ledgers"] == 1
-    assert receipt["erased"]["quarantine"] == 2
+    assert receipt["erased"]["quarantine"] == 1
     known.status()
 
 
 def test_what_is_damaged_stops_nothing_and_is_told(call, known):
+    unread = payload(WHO)
+    del unread["data"]["segment_events"][0]["enter"]
+    known.publish(unread)
     damage(known.client, QUARANTINE_TEXTS)
     known.client.sadd(keys.JOBS, "job")
     known.client.rpush(keys.job_bad_rows("job"), PROTECTION.seal(WHO.encode(), BAD_ROWS), b"spoilt")
@@ -200,14 +195,6 @@ def test_a_person_is_anonymous_at_insider_only_if_that_is_asked_for(call, sandbo
     assert sandbox.get("summary")["profiles"]["erased"] == 0
 
 
-@pytest.mark.usefixtures("known")
-def test_a_former_identity_is_anonymous_under_the_one_that_insider_knows(call, sandbox):
-    receipt = erase(call, OLD, "--anonymize")
-
-    assert receipt["insider"] == {"insider": "anonymized"}
-    assert WHO not in sandbox.get("memberships", attribute=DEFAULT_AUDIENCE_ATTRIBUTE)
-
-
 @pytest.mark.usefixtures("relay")
 def test_somebody_whom_insider_does_not_know_is_told(call):
     receipt = erase(call, WHO, "--anonymize", code=1)
@@ -221,41 +208,6 @@ def test_members_that_syncs_know_are_erased(call, relay_of_a_sync):
     assert erase(call, who)["erased"]["sync members"] == 1
 
     assert left_of(relay.client, who) == []
-
-
-def test_what_is_handed_on_while_a_person_is_erased_is_erased_too(call, relay):
-    """The former identity lies in a later partition than the new one."""
-    emails = (f"p{n}@example.com" for n in range(100))
-    old = next(email for email in emails if partition_of(f"email:{email}", 4) == 3)
-    new = next(email for email in emails if partition_of(f"email:{email}", 4) == 0)
-    relay.publish(payload(old))
-    relay.drain()
-    call(app, "rename", "person", old, new)
-    relay.publish(payload(old, "late", minute=3))
-
-    class BesideWorkers(Erasing):
-        def _erase_in(self, partition, *arguments):
-            super()._erase_in(partition, *arguments)
-            relay.drain()
-
-    BesideWorkers(relay.client, relay.settings, f"email:{new}").run()
-
-    assert left_of(relay.client, old, new) == []
-
-
-@pytest.mark.parametrize("who", [OLD, "b@example.com", WHO])
-def test_all_identities_of_somebody_who_was_renamed_twice_are_erased(call, relay, who):
-    relay.publish(payload(OLD))
-    relay.drain()
-    call(app, "rename", "person", OLD, "b@example.com")
-    call(app, "rename", "person", "b@example.com", WHO)
-    relay.publish(payload(OLD, "late", minute=3))
-
-    receipt = erase(call, who)
-
-    assert left_of(relay.client, WHO, OLD, "b@example.com") == []
-    assert receipt["erased"]["waiting"] == 1
-    assert receipt["erased"]["former identities"] == 2
 
 
 def test_entries_that_were_deleted_before_leave_no_bytes(call, relay):

@@ -63,7 +63,6 @@ def test_a_problems_command_becomes_a_button(command, act, values):
 @pytest.mark.parametrize(
     "command",
     [
-        "segrelay rename person OLD NEW, or --file CSV",
         "segrelay backfill start …; segrelay redis acknowledge",
         "segrelay resume",
         "segrelay resume --all",

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from segrelay.ops.state.identity_changes import RenamedPeople
 from segrelay.ops.status.problems import ILL, HealthProblem
 from segrelay.ops.status.standing import (
     Condition,
@@ -49,7 +48,6 @@ STANDING = Standing(
     {"load": JobStanding(Condition(JOB, "reading"), rows=1, expected_rows=9)},
     processes=[Process("one", 7, WORKER, "aaa")],
     template_files={"enter.jsonnet": DifferingFile({"aa": ["one:7"], "": ["two:8"]}, NOW)},
-    renamed_people={"insider": RenamedPeople()},
 )
 DOCUMENT = judged_document(
     STANDING, [HealthProblem("destination_paused", ILL, "insider", "?", "!")]
@@ -61,15 +59,12 @@ def test_the_whole() -> None:
         "triggers", "jobs", "destinations", "lanes", "oldest_waiting_seconds", "in_doubt",
         "orphaned", "orphans", "former_names", "orphans_mended_by", "quarantined",
         "too_large_requests", "dropped_fields", "responses", "retention", "watches",
-        "template_files", "renamed_people", "processes", "problems",
+        "template_files", "processes", "problems",
     }  # fmt: skip
     assert DOCUMENT["lanes"] == {"live": {"waiting": 2, "oldest_seconds": 7.0}}
     assert DOCUMENT["oldest_waiting_seconds"] == 7.0
     assert DOCUMENT["responses"] == {"waiting": 0, "lost": 0}
     assert set(DOCUMENT["template_files"]["enter.jsonnet"]) == {"workers_by_digest", "since_ms"}
-    assert set(DOCUMENT["renamed_people"]["insider"]) == {
-        "renamed", "refused", "refused_ms", "waiting", "problem",
-    }  # fmt: skip
     (problem,) = DOCUMENT["problems"]
     assert set(problem) == {"name", "severity", "subject", "since", "message", "command"}
 

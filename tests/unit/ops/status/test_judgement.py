@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from segrelay.ops.state.identity_changes import RenamedPeople
 from segrelay.ops.state.retention import JOBS, LETTERS, RECORDS, Expiring, RetentionStanding
 from segrelay.ops.state.verified import VerifyState
 from segrelay.ops.status.health import problems_of
@@ -66,10 +65,6 @@ def trigger(
 ) -> dict[str, Any]:
     condition = Condition(TRIGGER, state, since_ms=since_ms, is_lasting=is_lasting)
     return {"triggers": {"vip": TriggerStanding(condition, "insider", **changes)}}
-
-
-def renamed(**changes: Any) -> dict[str, Any]:
-    return {"renamed_people": {"insider": RenamedPeople(**changes)}}
 
 
 def expiring(what: str, subject: str) -> dict[str, Any]:
@@ -241,10 +236,7 @@ CASES = [
     (standing(samples=answers((104, 40_000), *[USUAL[0]] * 3, *USUAL)), "answers_slow", ILL),
     (standing(samples=answers((104, 23_200), *[USUAL[0]] * 3, *USUAL)), "answers_slow", ATTENTION),
     (standing(samples=answers((3, 9_000), (0, 0), (0, 0), (0, 0))), "answers_slow", ILL),
-    (standing(stopped_renamings={"0a": NOW - 130_000}), "rename_stopped", ATTENTION),
     (standing(**job("aborted")), "abort_unfinished", ATTENTION),
-    (standing(**renamed(refused=1, refused_ms=NOW - 1_000)), "not_renamed", ATTENTION),
-    (standing(**renamed(waiting=1, problem="401")), "renaming_waits", ATTENTION),
     (standing(**operate(workers=2), samples=few_workers(121)), "too_few_workers", ATTENTION),
     (standing(companions={"flower": NOW - 31_000}), "flower_down", ATTENTION),
     (standing(companions={"metrics": NOW - 31_000}), "metrics_down", ATTENTION),

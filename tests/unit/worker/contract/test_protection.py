@@ -15,7 +15,6 @@ from segrelay.worker.contract.events import (
     read_entry,
 )
 from segrelay.worker.contract.keys import digest_of
-from segrelay.worker.contract.people import Forward, Moving
 from segrelay.worker.contract.protection import (
     PROTECTION,
     Protection,
@@ -173,17 +172,6 @@ def test_an_entry_is_opened_and_a_foreign_one_waits():
     for damaged in (PROTECTION.seal(b"{}", BOB), b"{}"):
         assert read(damaged) == (header._replace(damaged=True), damaged)
     assert read_entry({b"h": b"no header", b"p": strange})[1].is_broken
-
-
-@pytest.mark.usefixtures("_on")
-def test_the_record_of_a_renamed_person_names_nobody_and_is_the_same_each_time():
-    forward = Forward(Moving.BEGUN, NAME, 3, 5)
-
-    assert b"ann" not in forward.dumps()
-    assert forward.dumps() == forward.dumps()
-    assert Forward.loads(forward.dumps()) == forward
-    arriving = Forward(Moving.ARRIVING, digest_of(NAME).hex())
-    assert Forward.loads(arriving.dumps()) == arriving
 
 
 def test_a_secret_opens_with_its_key_and_no_other():
