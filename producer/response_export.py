@@ -22,6 +22,7 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.protection import PROTECTION, RESPONSES
+from segrelay.worker.contract.records import read_record
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import ConfigurationInvalid, LeaseLost, LyticsRefused, LyticsUnavailable
@@ -55,8 +56,8 @@ class ExportState:
 
     @classmethod
     def loads(cls, text: bytes) -> ExportState:
-        """Read the progress that `dumps` wrote; b"" = nothing was sent yet."""
-        return cls(**orjson.loads(text or b"{}"))
+        """Read the progress that `dumps` wrote; what can't be read begins anew."""
+        return read_record(cls, text or b"{}") or cls()
 
 
 OpenApi = Callable[[], AbstractContextManager[LyticsApi]]

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
-import orjson
-
 from segrelay.ops.dead_letters.reading import Cause, count_causes
 from segrelay.ops.dead_letters.replay import DeadLetters
 from segrelay.ops.kept import EVERYTHING, Filter
@@ -28,6 +26,7 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.outcomes import OutcomeRow
 from segrelay.worker.contract.processes import KEPT, RECENT_SAMPLES, Sample
 from segrelay.worker.contract.receivers import read_requests
+from segrelay.worker.contract.records import read_records
 from segrelay.worker.contract.redis.acts import (
     MOST_ACTS,
     Act,
@@ -298,4 +297,4 @@ class Look:
         for number in range(0, KEPT, _SAMPLES_APART):
             pipe.lindex(keys.PROGRESS, number)
         texts: list[Any] = pipe.execute()
-        return [Sample(**orjson.loads(text)) for text in reversed(texts) if text]
+        return read_records(Sample, filter(None, reversed(texts)), "a sample of progress")

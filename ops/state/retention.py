@@ -20,6 +20,7 @@ from segrelay.producer.steps import StepStore
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.counts import EXPIRED
 from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.records import read_record
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import RetentionSettings, Settings
 
@@ -110,11 +111,9 @@ class RetentionState:
         return orjson.dumps(self, default=tuple)
 
     @classmethod
-    def loads(cls, text: bytes) -> Self:
-        """Read what `dumps` wrote; b"" = no step was done yet."""
-        state = cls(**orjson.loads(text or b"{}"))
-        state.marks = {what: [Mark(*one) for one in rows] for what, rows in state.marks.items()}
-        return state
+    def loads(cls, text: bytes, unreadable: list[str] | None = None) -> Self:
+        """Read what `dumps` wrote; what can't be read is announced anew. See `read_record`."""
+        return read_record(cls, text or b"{}", "the state of retention", unreadable) or cls()
 
 
 def limits_of(settings: RetentionSettings) -> dict[str, Limit]:
@@ -208,6 +207,7 @@ def read_retention(
     *,
     dropped: Mapping[str, int],
     bad_rows: Mapping[str, tuple[int, int]],
+    unreadable: list[str],
 ) -> RetentionStanding:
     """Read which things go soon, in one round trip.
 
@@ -218,6 +218,7 @@ def read_retention(
         now_ms: Redis' clock.
         dropped: The number of those that have ever gone, by kind.
         bad_rows: The number of bad rows, and when it ended (ms), of backfills that are over.
+        unreadable: See `read_record`.
     """
     limits = limits_of(settings.retention)
     letters = [(LETTERS, at.destination, at.dead_letter_times) for at in partitions]
@@ -228,7 +229,7 @@ def read_retention(
         pipe.zcount(times, "-inf", f"({limits[what].announced_before_ms(now_ms)}")
         pipe.zrange(times, 0, 0, withscores=True)
     stored, *answers = pipe.execute()
-    state = RetentionState.loads(stored or b"")
+    state = RetentionState.loads(stored or b"", unreadable)
     counts: Counter[tuple[str, str]] = Counter()
     oldest_ms: dict[tuple[str, str], int] = {}
     for (what, name, _), count, first in zip(asked, answers[::2], answers[1::2], strict=True):

@@ -44,6 +44,7 @@ from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import DESTINATION, JOB, TRIGGER
 from segrelay.worker.errors import RedisUnavailable
+from segrelay.worker.logs import log_bug
 
 NEARLY_FULL: Final = 0.7
 """Share of `maxmemory` from which Redis is nearly full; producers stop at 0.8."""
@@ -122,6 +123,17 @@ FOUND_AGAIN_MS: Final = 10_000
 """Milliseconds within which workers find a Redis that was started, or came back empty."""
 FILES_AT_START_MS: Final = 3_000
 """Milliseconds within which a worker that was started has read its templates."""
+
+
+def unreadable(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield a problem for each record in Redis that can't be read; all else goes on without it."""
+    for name in standing.unreadable:
+        message = (
+            f"what Redis keeps of {name} can't be read: it is damaged, or a newer version of"
+            " segrelay has written it. All else goes on without it"
+        )
+        mend = "use the newest version of segrelay everywhere"
+        yield HealthProblem("record_unreadable", ATTENTION, name, message, mend)
 
 
 def workers(standing: Standing) -> Iterator[HealthProblem]:
@@ -590,6 +602,7 @@ RULES: Final[tuple[Callable[[Standing], Iterable[HealthProblem]], ...]] = (
     emptied,
     memory,
     durability,
+    unreadable,
     workers,
     deploys,
     too_few_workers,
@@ -658,4 +671,7 @@ class ProblemNames:
             found = read_problems(self.client, self.settings)
         except RedisUnavailable:
             return (UNREACHABLE,)
+        except Exception as error:  # noqa: BLE001 - the receiver is ready, whatever health says
+            log_bug(error, "health.failed")
+            return ()
         return sorted({problem.name for problem in found if problem.severity == ILL})

@@ -86,7 +86,7 @@ from segrelay.worker.contract.triggers import (
 )
 from segrelay.worker.core.backoff import TRIES_ALONE
 from segrelay.worker.core.gate import Closed, gate_id
-from segrelay.worker.errors import SegrelayError
+from segrelay.worker.errors import FormatUnknown, SegrelayError
 
 Kind = Literal["destination", "trigger", "job"]
 _UNNAMED: Final = "the configuration does not name it any more"
@@ -293,6 +293,7 @@ class Standing:
         worker_ended_ms: The time when one last ended in good order; 0 = never.
         alerts_fail: The reason why messages about problems are not taken; None = they are.
         streams: What waits, by partition, lane and trigger.
+        unreadable: Records that can't be read, in words; see `read_record`.
     """
 
     settings: Settings
@@ -323,6 +324,7 @@ class Standing:
     worker_ended_ms: int = 0
     alerts_fail: AlertFailure | None = None
     streams: Sequence[Stream] = ()
+    unreadable: Sequence[str] = ()
 
     @property
     def workers(self) -> list[Process]:
@@ -395,13 +397,14 @@ def read_standing(
     client: Redis, settings: Settings, partitions: Sequence[PartitionKeys] = ()
 ) -> Standing:
     """Read how everything stands; `partitions` are all partitions, if they are known already."""
+    unreadable: list[str] = []
     at_us, seen = now_us(client), read_seen(client)
     ahead_seconds, at_ms = time.time() - at_us / 1_000_000, at_us // 1_000
     partitions = partitions or all_partitions(client, settings)
     found = snapshots(client, partitions)
     scopes = _scopes(client, settings, found)
     totals = add_up(found, settings, scopes)
-    pauses, processes = read_pauses(client, settings.redis.ids), read_processes(client)
+    pauses, processes = read_pauses(client, settings.redis.ids), read_processes(client, unreadable)
     stored: Any = client.hgetall(keys.FINGERPRINTS)
     editions = {name.decode(): edition.decode() for name, edition in stored.items()}
     delays = {
@@ -411,10 +414,10 @@ def read_standing(
     destinations = dict(
         _destinations(client, settings, totals, pauses, destinations_of(partitions))
     )
-    jobs = dict(_jobs(client, totals, pauses))
+    jobs = dict(_jobs(client, totals, pauses, unreadable))
     responses, quarantine = _responses(client, partitions), Quarantine(client).totals()
     dropped = {LETTERS: totals.expired, RECORDS: quarantine.expired}
-    receivers = read_receivers(client, at_ms)
+    receivers = read_receivers(client, at_ms, unreadable)
     config = _newest_config(_started(processes, receivers, at_ms), settings)
     return Standing(
         settings,
@@ -454,20 +457,30 @@ def read_standing(
                 for name, one in jobs.items()
                 if one.refused and one.is_over
             },
+            unreadable=unreadable,
         ),
         template_files=dict(_differing_files(processes, config)),
         verified=read_verified(client, settings),
         redis=_redis(client, settings, ahead_seconds),
-        syncs={name: SyncStore(client, name, settings.redis).peek() for name in settings.sync},
+        syncs=dict(_syncs(client, settings, unreadable)),
         watches={name: WatchStore(client, name).peek() for name in settings.backfill.watch},
         receivers=receivers,
-        samples=read_samples(client, settings.redis.ids),
+        samples=read_samples(client, settings.redis.ids, unreadable),
         companions=_companions(settings, seen),
         worker_seen_ms=seen.get(WORKER, 0),
         worker_ended_ms=seen.get(WORKER_ENDED, 0),
         alerts_fail=read_failure(client) if settings.operate.notify else None,
         streams=tuple(stream for one in found for stream in one.waiting),
+        unreadable=unreadable,
     )
+
+
+def _syncs(client: Redis, settings: Settings, unreadable: list[str]) -> Iterator[tuple[str, Run]]:
+    for name in settings.sync:
+        try:
+            yield name, SyncStore(client, name, settings.redis).peek()
+        except FormatUnknown:
+            unreadable.append(f"sync {name}")
 
 
 @dataclass(slots=True)
@@ -696,10 +709,12 @@ def _engine_use(trigger: Trigger | None, processes: Iterable[Process]) -> Engine
     return EngineUse(events, largest_first(counts))
 
 
-def _jobs(client: Redis, totals: Totals, pauses: Pauses) -> Iterator[tuple[str, JobStanding]]:
+def _jobs(
+    client: Redis, totals: Totals, pauses: Pauses, unreadable: list[str]
+) -> Iterator[tuple[str, JobStanding]]:
     store = JobStore(client)
     names = sorted({*totals.by_job, *pauses.jobs, *store.names()})
-    known = store.found(names)
+    known = store.found(names, unreadable)
     for name in names:
         job, counts = known.get(name), totals.of_job(name)
         condition = _condition_of_job(name, job, counts.waiting, pauses.jobs.get(name))

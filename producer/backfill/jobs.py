@@ -27,6 +27,7 @@ from segrelay.producer.sources.tables import Columns
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, stream_name, without_lane
 from segrelay.worker.contract.protection import BAD_ROWS, PROTECTION
+from segrelay.worker.contract.records import read_record, read_records
 from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
@@ -41,7 +42,7 @@ from segrelay.worker.contract.redis.scripts import (
 )
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import lane_of_job
-from segrelay.worker.errors import JobHeld, UsageWrong
+from segrelay.worker.errors import FormatUnknown, JobHeld, UsageWrong
 
 JobPhase = Literal["reading", "canary", "paused", "read", "failed", "aborted"]
 """The phase of a job. `canary`: the first rows are published, and the job waits until a person
@@ -122,20 +123,15 @@ class Spec:
 
     @classmethod
     def loads(cls, text: bytes) -> Spec:
-        """Read the specification that `dumps` wrote."""
-        found = orjson.loads(text)
-        membership, columns = found["membership"], found["columns"]
-        lists = {name: tuple(found[name]) for name in ("sources", "digests", "triggers")}
-        return cls(
-            **found
-            | lists
-            | {
-                "membership": RowForm(**membership) if membership else None,
-                "columns": Columns(
-                    **columns | {n: tuple(columns[n]) for n in ("names", "lists", "maps")}
-                ),
-            }
-        )
+        """Read the specification that `dumps` wrote.
+
+        Raises:
+            FormatUnknown: It can't be read.
+        """
+        found = read_record(cls, text)
+        if found is None:
+            raise FormatUnknown("What Redis keeps of a backfill can't be read.")
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,18 +260,19 @@ class JobStore:
         """Return a job, or None where there is none of that name."""
         return self.found([name]).get(name)
 
-    def found(self, names: Sequence[str]) -> dict[str, Job]:
-        """Return the jobs that exist among these names."""
+    def found(self, names: Sequence[str], unreadable: list[str] | None = None) -> dict[str, Job]:
+        """Return the jobs that exist among these names; see `read_record`."""
         pipe = self._client.pipeline(transaction=False)
         for name in names:
             pipe.hgetall(keys.job(name))
         records = cast("list[dict[bytes, bytes]]", pipe.execute())
         at_ms = self.now_ms()
-        return {
-            name: _job(record, at_ms)
+        jobs = {
+            name: _job(record, at_ms, f"job {name}", unreadable)
             for name, record in zip(names, records, strict=True)
             if _SPEC.encode() in record
         }
+        return {name: job for name, job in jobs.items() if job}
 
     def named(self, name: str) -> Job:
         """Return a job.
@@ -561,20 +558,24 @@ def noting(
     return ("EVAL", _NOTE, len(names), *names, *told)
 
 
-def _job(record: Mapping[bytes, bytes], now_ms: int) -> Job:
-    spec = Spec.loads(record[_SPEC.encode()])
+def _job(
+    record: Mapping[bytes, bytes], now_ms: int, name: str, unreadable: list[str] | None
+) -> Job | None:
+    spec = read_record(Spec, record[_SPEC.encode()], name, unreadable)
+    if spec is None:
+        return None
+    texts = (record.get(f"shard|{n}".encode(), b"{}") for n in range(spec.shards))
+    tallies = read_records(JobTally, texts, name, unreadable)
+    if len(tallies) < spec.shards:
+        return None
     phase = cast("JobPhase", record.get(_PHASE.encode(), b"reading").decode())
     until_ms, moved_ms = int(record.get(b"until", 0)), int(record.get(b"moved", 0))
     return Job(
         spec,
         phase,
         now_ms < until_ms,
-        tuple(_tally(record.get(f"shard|{number}".encode())) for number in range(spec.shards)),
+        tuple(tallies),
         record.get(b"problem", b"").decode(),
         until_ms - CLAIM_MS if phase == "reading" and until_ms else moved_ms,
         record[_SPEC.encode()],
     )
-
-
-def _tally(text: bytes | None) -> JobTally:
-    return JobTally(**orjson.loads(text)) if text else JobTally()

@@ -11,6 +11,7 @@ import orjson
 
 from segrelay.worker.contract.destinations import DestinationIds
 from segrelay.worker.contract.printable import plural
+from segrelay.worker.contract.records import read_record
 
 MOST_GONE: Final = 100
 MOST_GONE_SHARE: Final = 0.1
@@ -112,16 +113,16 @@ class Run:
 
     def dumps(self, ids: DestinationIds) -> bytes:
         """Return the text that Redis keeps; destinations stand in it by their ids."""
-        return orjson.dumps(asdict(self._with_destinations(ids.of)))
+        return orjson.dumps(asdict(self.with_destinations(ids.of)))
 
     @classmethod
-    def loads(cls, text: bytes, ids: DestinationIds) -> Self:
-        """Read the state that `dumps` wrote; b"" = the sync has never run."""
-        run = cls(**orjson.loads(text or b"{}"))
-        run.phase = Phase(run.phase)
-        return run._with_destinations(ids.name_of)
+    def loads(cls, text: bytes, ids: DestinationIds) -> Self | None:
+        """Read the state that `dumps` wrote; b"" = the sync has never run; see `read_record`."""
+        run = read_record(cls, text or b"{}")
+        return run and run.with_destinations(ids.name_of)
 
-    def _with_destinations(self, name: Callable[[str], str]) -> Self:
+    def with_destinations(self, name: Callable[[str], str]) -> Self:
+        """Return the run with other names of its destinations."""
         return replace(
             self,
             destinations=list(map(name, self.destinations)),

@@ -20,6 +20,7 @@ from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_each
 from segrelay.worker.contract.settings import RedisSettings
 from segrelay.worker.contract.words import Direction
+from segrelay.worker.errors import FormatUnknown
 
 _CLAIM, _MARKS = (load_script(name, Path(__file__).parent) for name in ("claim", "marks"))
 _TEXTS_AT_ONCE: Final = 64
@@ -35,9 +36,13 @@ class SyncStore:
         self._steps = StepStore(client, keys.sync(name), f"sync '{name}'")
 
     def take(self) -> tuple[Run, int] | None:
-        """Take the lock; returns the state and Redis' clock (ms), None if a step is under way."""
+        """Take the lock; returns the state and Redis' clock (ms), None if a step is under way.
+
+        Raises:
+            FormatUnknown: The state can't be read.
+        """
         taken = self._steps.take()
-        return (Run.loads(taken[0], self._settings.ids), taken[1]) if taken else None
+        return (self._read(taken[0]), taken[1]) if taken else None
 
     def save(self, run: Run, *, ends: bool = False) -> None:
         """Write the state; extend the lock, or give it back if the step ends.
@@ -48,8 +53,21 @@ class SyncStore:
         self._steps.save(run.dumps(self._settings.ids), next_ms=run.next_ms, ends=ends)
 
     def peek(self) -> Run:
-        """Return the state as it is now."""
-        return Run.loads(self._steps.peek(), self._settings.ids)
+        """Return the state as it is now.
+
+        Raises:
+            FormatUnknown: It can't be read.
+        """
+        return self._read(self._steps.peek())
+
+    def _read(self, text: bytes) -> Run:
+        run = Run.loads(text, self._settings.ids)
+        if run is None:
+            raise FormatUnknown(
+                f"The state of sync '{self.name}' in Redis can't be read: it is damaged, or a newer"
+                " version of segrelay has written it. Use that version."
+            )
+        return run
 
     def now_ms(self) -> int:
         """Return the time by Redis' clock, in ms since 1970."""

@@ -15,6 +15,7 @@ import orjson
 
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.destinations import DestinationIds
+from segrelay.worker.contract.records import read_records
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import load_script, run_script
 from segrelay.worker.contract.triggers import named_field
@@ -78,14 +79,15 @@ class Process:
         return orjson.dumps(asdict(self))
 
 
-def read_processes(client: Redis) -> list[Process]:
-    """Return the processes that run, each as it was last seen."""
+def read_processes(client: Redis, unreadable: list[str] | None = None) -> list[Process]:
+    """Return the processes that run, each as it was last seen; see `read_record`."""
     pipe = client.pipeline(transaction=False)
     pipe.time()
     pipe.zrange(keys.PROCESSES, 0, -1, withscores=True)
     (seconds, rest), members = cast("tuple[tuple[int, int], Sequence[Any]]", pipe.execute())
     since_us = seconds * 1_000_000 + rest - LIFE_MS * 1_000
-    seen = [_loads(text) for text, score in members if score > since_us]
+    texts = (text for text, score in members if score > since_us)
+    seen = read_records(Process, texts, "a worker", unreadable)
     return sorted(
         {(one.host, one.pid): one for one in seen}.values(), key=lambda one: (one.host, one.pid)
     )
@@ -105,11 +107,6 @@ def _lives(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _loads(text: bytes) -> Process:
-    stored = orjson.loads(text)
-    return Process(**{**stored, "files": FilesInUse(**stored["files"])})
 
 
 FLOWER: Final = "flower"
@@ -167,10 +164,13 @@ def sample_before(samples: Sequence[Sample], at_ms: float) -> Sample | None:
     return next((sample for sample in samples if sample.at_ms <= at_ms), oldest)
 
 
-def read_samples(client: Redis, ids: DestinationIds) -> list[Sample]:
+def read_samples(
+    client: Redis, ids: DestinationIds, unreadable: list[str] | None = None
+) -> list[Sample]:
     """Return the samples of two minutes, some of a quarter of an hour ago, and the oldest.
 
-    The newest stands first. Their destinations have today's names; Redis has the ids.
+    The newest stands first. Their destinations have today's names; Redis has the ids. See
+    `read_record`.
     """
     pipe = client.pipeline(transaction=False)
     pipe.lrange(keys.PROGRESS, 0, RECENT_SAMPLES - 1)
@@ -178,7 +178,7 @@ def read_samples(client: Redis, ids: DestinationIds) -> list[Sample]:
         pipe.lindex(keys.PROGRESS, position)
     newest, *older = pipe.execute()
     texts = dict.fromkeys(text for text in (*newest, *older) if text)
-    samples = [Sample(**orjson.loads(text)) for text in texts]
+    samples = read_records(Sample, texts, "a sample of progress", unreadable)
     return [
         replace(
             one,

@@ -12,13 +12,14 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Final, cast
 
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import DIGEST_BYTES
 from segrelay.worker.contract.own_processes import random_bits
+from segrelay.worker.contract.records import read_record
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import load_script, run_script
 
@@ -48,10 +49,12 @@ class RunningReceiver:
     config: str = ""
 
     @classmethod
-    def read(cls, text: bytes) -> RunningReceiver:
-        """Return the receiver of a field in Redis."""
-        seen, lag, ahead, begun, config = text.decode().split("|")
-        return cls(int(seen), int(lag), int(ahead) / 1_000, int(begun), config)
+    def read(cls, text: bytes, unreadable: list[str] | None) -> RunningReceiver | None:
+        """Return the receiver of a field in Redis; see `read_record`."""
+        names = ("seen_ms", "lag_ms", "clock_ahead_seconds", "begun_ms", "config")
+        stored = dict(zip(names, text.decode(errors="replace").split("|"), strict=False))
+        found = read_record(cls, stored, "a receiver", unreadable)
+        return found and replace(found, clock_ahead_seconds=found.clock_ahead_seconds / 1_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +125,8 @@ def report_receiver(
     run_script(client, _TELL, (keys.RECEIVER,), (*head, *flat))
 
 
-def read_receivers(client: Redis, now_ms: int) -> Receivers:
-    """Return the answers that the receivers have reported."""
+def read_receivers(client: Redis, now_ms: int, unreadable: list[str] | None = None) -> Receivers:
+    """Return the answers that the receivers have reported; see `read_record`."""
     stored: Any = client.hgetall(keys.RECEIVER)
     bucket = now_ms // BUCKET_MS
     answers, running = Counter[int](), dict[str, RunningReceiver]()
@@ -131,8 +134,8 @@ def read_receivers(client: Redis, now_ms: int) -> Receivers:
     for name, value in stored.items():
         head, _, rest = name.decode().partition("|")
         if head == "up":
-            receiver = RunningReceiver.read(value)
-            if receiver.seen_ms > now_ms - BUCKET_MS:
+            receiver = RunningReceiver.read(value, unreadable)
+            if receiver and receiver.seen_ms > now_ms - BUCKET_MS:
                 running[rest] = receiver
         elif head.startswith("last:"):
             last[int(head.removeprefix("last:"))] = int(value.partition(b"|")[0])

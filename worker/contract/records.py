@@ -1,31 +1,46 @@
-"""Records that processes keep in Redis as JSON for others, which may run another version."""
+"""Records that processes keep in Redis as JSON for others, which may run another version.
+
+Whoever reads one ignores the fields that its version does not know. One that can't be read is
+absent for its own subject only, and the status names it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any, Final, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
 _R = TypeVar("_R")
-
-
 _ADAPTERS: Final[Callable[[Any], TypeAdapter[Any]]] = cache(TypeAdapter)
 
 
-def read_record(kind: type[_R], stored: Any) -> _R | None:
-    """Return a record without the fields that this version does not know; None = unreadable.
+def read_record(
+    kind: type[_R], stored: Any, name: str = "", unreadable: list[str] | None = None
+) -> _R | None:
+    """Return a record; None = it can't be read.
 
     Args:
         kind: A dataclass.
         stored: Its JSON, or what is in it.
+        name: The record, in words.
+        unreadable: Gets the name of a record that can't be read.
     """
     adapter = _ADAPTERS(kind)
     is_text = isinstance(stored, bytes | str)
     try:
-        return cast(
-            "_R", adapter.validate_json(stored) if is_text else adapter.validate_python(stored)
-        )
+        found = adapter.validate_json(stored) if is_text else adapter.validate_python(stored)
     except ValidationError:
+        if unreadable is not None and name not in unreadable:
+            unreadable.append(name)
         return None
+    return cast("_R", found)
+
+
+def read_records(
+    kind: type[_R], texts: Iterable[bytes], name: str, unreadable: list[str] | None = None
+) -> list[_R]:
+    """Return those of some records that can be read; see `read_record`."""
+    found = (read_record(kind, text, name, unreadable) for text in texts)
+    return [record for record in found if record is not None]

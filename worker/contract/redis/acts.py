@@ -15,6 +15,7 @@ from typing import Any, Final
 import orjson
 
 from segrelay.worker.contract import keys
+from segrelay.worker.contract.records import read_record
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import Value, load_script, run_script
 
@@ -122,7 +123,12 @@ def read_acts_since(client: Redis, entry_id: str) -> list[tuple[str, Act]] | Non
 
 
 def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> tuple[str, Act]:
-    return entry_id.decode(), replace(Act(**orjson.loads(fields[b"a"])), at_ms=_ms(entry_id))
+    return entry_id.decode(), _act(entry_id, fields[b"a"])
+
+
+def _act(entry_id: bytes, text: bytes) -> Act:
+    found = read_record(Act, text) or Act("an act that can't be read", "")
+    return replace(found, at_ms=_ms(entry_id))
 
 
 def newest_acts(entries: Iterable[tuple[str, Act]]) -> Iterator[Act]:

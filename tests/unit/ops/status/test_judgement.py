@@ -240,6 +240,7 @@ CASES = [
     (standing(**operate(workers=2), samples=few_workers(121)), "too_few_workers", ATTENTION),
     (standing(companions={"flower": NOW - 31_000}), "flower_down", ATTENTION),
     (standing(companions={"metrics": NOW - 31_000}), "metrics_down", ATTENTION),
+    (standing(unreadable=["sync vip"]), "record_unreadable", ATTENTION),
     (standing(quarantined=2, samples=samples({}, {})), "quarantine_grows", ATTENTION),
     (standing(quarantined=20, samples=samples({}, {})), "quarantine_grows", ILL),
     (standing(**expiring(LETTERS, "insider")), "letters_expire", ATTENTION),

@@ -1,0 +1,173 @@
+"""A record of a newer version, or a damaged one, stops nothing but what it is about."""
+
+import orjson
+import pytest
+
+from segrelay.ops.main import app
+from segrelay.ops.metrics.page import MetricsPage
+from segrelay.ops.retention import Retention
+from segrelay.ops.status.health import ProblemNames
+from segrelay.ops.status.standing import read_standing
+from segrelay.producer.backfill.jobs import JobStore
+from segrelay.producer.response_export import ExportState
+from segrelay.worker.adapters.redis.presence import RedisProgress
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.processes import WORKER, Process
+from segrelay.worker.contract.receivers import report_receiver
+from segrelay.worker.contract.redis.acts import Act, note_act, read_acts
+from segrelay.worker.contract.redis.connection import now_us
+
+
+def newer(text):
+    """Return a record as a newer version writes it: with a field more."""
+    return orjson.dumps(orjson.loads(text) | {"of_a_newer_version": 1})
+
+
+def cut(text):
+    return text[: len(text) // 2]
+
+
+class Sample:
+    name = "a sample of progress"
+
+    def write(self, relay, change):
+        RedisProgress(relay.client, relay.settings).note()
+        relay.client.lset(keys.PROGRESS, 0, change(relay.client.lindex(keys.PROGRESS, 0)))
+
+    def is_read(self, standing):
+        return len(standing.samples) == 1
+
+
+class Worker:
+    name = "a worker"
+
+    def write(self, relay, change):
+        text = Process("one", 7, WORKER, relay.settings.fingerprint).dumps()
+        relay.client.zadd(keys.PROCESSES, {change(text): now_us(relay.client)})
+
+    def is_read(self, standing):
+        return len(standing.processes) == 1
+
+
+class Receiver:
+    name = "a receiver"
+
+    def write(self, relay, change):
+        report_receiver(relay.client, {200: 1}, {}, lag_ms=0, events=True)
+        [field] = [one for one in relay.client.hkeys(keys.RECEIVER) if one.startswith(b"up|")]
+        text = relay.client.hget(keys.RECEIVER, field)
+        changed = text + b"|1" if change is newer else b"?" + text
+        relay.client.hset(keys.RECEIVER, field, changed)
+
+    def is_read(self, standing):
+        return len(standing.receivers.running) == 1
+
+
+class Sync:
+    name = "sync vip"
+
+    def write(self, relay, change):
+        text = relay.client.hget(keys.sync("vip"), "state")
+        relay.client.hset(keys.sync("vip"), "state", change(text))
+
+    def is_read(self, standing):
+        return standing.syncs["vip"].number == 1 if standing.syncs else False
+
+
+class Job:
+    name = "job load"
+
+    def write(self, relay, change):
+        rows = relay.settings.folder / "rows.ndjson"
+        rows.write_text('{"email": "ann@example.com"}\n')
+        relay.call(
+            app,
+            "backfill",
+            "start",
+            str(rows),
+            "--audience",
+            "vip",
+            "--as-of",
+            "now",
+            "--job",
+            "load",
+        )
+        text = relay.client.hget(keys.job("load"), "spec")
+        relay.client.hset(keys.job("load"), "spec", change(text))
+
+    def is_read(self, standing):
+        return standing.jobs["load"].rows == 1
+
+
+class RetentionState:
+    name = "the state of retention"
+
+    def write(self, relay, change):
+        Retention(relay.client, relay.settings).step()
+        text = relay.client.hget(keys.RETENTION, "state")
+        relay.client.hset(keys.RETENTION, "state", change(text))
+
+    def is_read(self, standing):
+        return not standing.unreadable
+
+
+RECORDS = [Sample(), Worker(), Receiver(), Sync(), Job(), RetentionState()]
+
+
+@pytest.fixture
+def site(relay_of_a_sync, call):
+    relay_of_a_sync.call = call
+    return relay_of_a_sync
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda one: one.name)
+def test_fields_that_this_version_does_not_know_are_ignored(site, record):
+    record.write(site, newer)
+
+    standing = read_standing(site.client, site.settings)
+
+    assert record.is_read(standing)
+    assert standing.unreadable == []
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda one: one.name)
+def test_a_damaged_record_is_named_and_stops_nothing_else(site, record):
+    record.write(site, cut)
+
+    document = orjson.loads(site.call(app, "status", "--json").stdout)
+
+    named = [one["subject"] for one in document["problems"] if one["name"] == "record_unreadable"]
+    assert named == [record.name]
+    assert document["delivered"] == 12
+    assert b"segrelay_deliveries" in MetricsPage(site.client, site.settings).text()
+    assert isinstance(ProblemNames(site.client, site.settings).read(), list)
+
+
+@pytest.mark.parametrize("change", [newer, cut])
+def test_an_act_of_another_version_does_not_hide_the_others(relay, call, change):
+    relay.configure()
+    note_act(relay.client, Act("pause", "ops"))
+    [(_, fields)] = relay.client.xrange(keys.ACTS)
+    relay.client.xadd(keys.ACTS, {**fields, b"a": change(fields[b"a"])})
+    note_act(relay.client, Act("resume", "ops"))
+
+    assert call(app, "audit").exit_code == 0
+    assert len(list(read_acts(relay.client))) == 3
+
+
+def test_the_progress_of_responses_that_cannot_be_read_begins_anew():
+    assert ExportState.loads(b'{"shipped": 3, "newer": 1}').shipped == 3
+    assert ExportState.loads(b'{"shi') == ExportState()
+
+
+def test_readiness_does_not_depend_on_what_health_can_read(relay):
+    relay.configure()
+    relay.client.set(keys.PROGRESS, "not a list")
+
+    assert ProblemNames(relay.client, relay.settings).read() == ()
+
+
+def test_a_job_that_cannot_be_read_is_not_found(site):
+    Job().write(site, cut)
+
+    assert JobStore(site.client).find("load") is None
