@@ -241,7 +241,10 @@ class LyticsApi:
         missed = _Missed("")
         for number in range(self._patience.tries):
             if number:
-                self._patience.sleep(self._wait_seconds(number, missed.retry_after_seconds))
+                try:
+                    self._patience.sleep(self._wait_seconds(number, missed.retry_after_seconds))
+                except LyticsUnavailable as error:
+                    raise LyticsUnavailable(f"{error.message} {path}: {missed.problem}.") from None
             result = self._try(request)
             if isinstance(result, httpx.Response):
                 return result

@@ -19,6 +19,7 @@ from segrelay.ops.state.opened import already_there, insist, load_for_redis
 from segrelay.ops.terminal.console import confirmed, progress, say
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.options import Yes
+from segrelay.producer.publishing.writing import CapacityMeter
 from segrelay.worker.contract.redis.acts import note_act
 from segrelay.worker.contract.redis.connection import connect, wait_ready
 from segrelay.worker.contract.redis.instance import forget_losses
@@ -55,10 +56,15 @@ def stop() -> Result:
 
 @app.command()
 def status() -> Result:
-    """Say whether Redis can be used; the exit code is 1 if not. Starts nothing."""
-    settings = load_for_redis().redis
-    if settings.url == EMBEDDED:
+    """Say whether Redis can be used; the exit code is 1 if not, or if it is full.
+
+    It starts nothing.
+    """
+    loaded = load_for_redis()
+    settings, url = loaded.redis, loaded.redis.url
+    if url == EMBEDDED:
         server = _running(settings)
+        url = server.url
         warnings = wait_ready(server.url, _STATUS_SECONDS)
         document = _document(settings, server)
         line = f"The embedded Redis runs: {_shown(server.url)}, process {server.pid}."
@@ -66,8 +72,12 @@ def status() -> Result:
         warnings = wait_ready(settings.url, _STATUS_SECONDS, replicas=settings.replicas)
         document = {"embedded": False, "address": _shown(settings.url)}
         line = f"Redis at {_shown(settings.url)} can be used."
+    with closing(connect(url, timeout_seconds=_STATUS_SECONDS)) as client:
+        full = CapacityMeter(client, loaded).memory()
+    line = full.message if full else line
     notes = [f"warning: {warning}" for warning in warnings]
-    return Result(document | {"warnings": list(warnings)}, line, notes=notes)
+    document |= {"full": bool(full), "warnings": list(warnings)}
+    return Result(document, line, notes=notes, exit_code=1 if full else 0)
 
 
 @app.command()

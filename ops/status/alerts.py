@@ -23,7 +23,7 @@ import httpx
 import structlog
 
 from segrelay.ops.embedded.lifecycle import why_full
-from segrelay.ops.status.health import FOUND_AGAIN_MS, UNREACHABLE, problems_of
+from segrelay.ops.status.health import AFTER_REDIS_MS, FOUND_AGAIN_MS, UNREACHABLE, problems_of
 from segrelay.ops.status.problems import (
     ILL,
     OPEN,
@@ -134,6 +134,8 @@ class Announcer:
         try:
             self.round()
         except RedisUnavailable as error:
+            # Others may have been silent because of it, and need a moment to be heard again.
+            self._stands_back_until = time.monotonic() + AFTER_REDIS_MS / 1_000
             redis = self.file.settings.redis
             return (redis.url == EMBEDDED and why_full(redis.data_dir)) or error.message
         except SegrelayError as error:

@@ -75,7 +75,20 @@ def memory(standing: Standing) -> Iterator[HealthProblem]:
     """Yield a problem if Redis is full, or nearly."""
     redis = standing.redis
     if redis.full:
-        yield HealthProblem("redis_full", ILL, "", redis.full, _SHOW)
+        counts = standing.counts
+        held = ", ".join(
+            f"{count:,} {what}"
+            for what, count in (
+                ("waiting deliveries (workers drain them)", counts.waiting),
+                ("dead letters (dlq replay, dlq discard)", counts.dead),
+                ("quarantined records (quarantine discard)", standing.quarantined),
+            )
+            if count
+        )
+        frees = f"It holds {held}" if held else "Nothing waits, so only more memory helps"
+        message = f"{redis.full} {frees}"
+        mend = "raise maxmemory, see segrelay status --capacity; segrelay redis status"
+        yield HealthProblem("redis_full", ILL, "", message, mend)
     elif redis.most and redis.used >= NEARLY_FULL * redis.most:
         message = (
             f"Redis uses {redis.used // 1_000_000:,} of {redis.most // 1_000_000:,} MB; producers"
@@ -121,6 +134,8 @@ RESTART_MS: Final = 20_000
 on a busy machine."""
 FOUND_AGAIN_MS: Final = 10_000
 """Milliseconds within which workers find a Redis that was started, or came back empty."""
+AFTER_REDIS_MS: Final = 20_000
+"""Milliseconds after which other processes have found a Redis that is back."""
 FILES_AT_START_MS: Final = 3_000
 """Milliseconds within which a worker that was started has read its templates."""
 
@@ -206,14 +221,39 @@ def too_few_workers(standing: Standing) -> Iterator[HealthProblem]:
         yield HealthProblem("too_few_workers", ATTENTION, "", message, mend, since_ms)
 
 
+def _is_of_redis(standing: Standing) -> bool:
+    """Say whether processes are silent because of Redis, or were until seconds ago."""
+    redis = standing.redis
+    return not redis.takes_writes or redis.uptime_seconds * 1_000 < AFTER_REDIS_MS
+
+
 def companions(standing: Standing) -> Iterator[HealthProblem]:
     """Yield a problem if Flower or the metrics are down; one that has never run is not missed."""
-    for kind, seen_ms in standing.companions.items():
+    for kind, seen_ms in standing.companions.items() if not _is_of_redis(standing) else ():
         unseen_ms = standing.now_ms - seen_ms
         if unseen_ms > UNSEEN_MS:
             message = f"configured, but not seen for {unseen_ms // 1_000:,} s"
             mend = f"segrelay {kind}"
             yield HealthProblem(f"{kind}_down", ATTENTION, "", message, mend, seen_ms)
+
+
+def killed_processes(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield workers of which processes were killed lately."""
+    for one in standing.processes:
+        if one.killed and standing.now_ms - one.killed_ms < KILLED_LATELY_MS:
+            severity = ILL if one.killed >= MANY_KILLED else ATTENTION
+            message = (
+                f"{plural(one.killed, 'process', 'processes')} of it ended without being told to,"
+                " since it was started: by the system for want of memory, or by a template or"
+                " library that crashed. Nothing is lost; see its log and the system's"
+            )
+            name = f"{one.host}:{one.pid}"
+            mend = "give the worker more memory, or segrelay dlq causes"
+            yield HealthProblem("processes_killed", severity, name, message, mend, one.killed_ms)
+
+
+KILLED_LATELY_MS: Final = 900_000
+MANY_KILLED: Final = 10
 
 
 def clocks(standing: Standing) -> Iterator[HealthProblem]:
@@ -472,7 +512,7 @@ _UNAUTHORIZED, _TOO_LARGE, _UNAVAILABLE = 401, 413, 503
 def receivers(standing: Standing) -> Iterator[HealthProblem]:
     """Yield a problem if no receiver runs, or one gets too little of a processor."""
     found = standing.receivers
-    if not standing.settings.producer.webhook or not found.seen_ms:
+    if not standing.settings.producer.webhook or not found.seen_ms or _is_of_redis(standing):
         return
     unseen_ms = standing.now_ms - found.seen_ms
     if unseen_ms > SEEN_WITHIN_MS:
@@ -510,7 +550,8 @@ def refusals(standing: Standing) -> Iterator[HealthProblem]:
         mend = "raise producer.webhook.max_bytes, or make Lytics' batches smaller"
         yield HealthProblem("receiver_too_large", severity, "", message, mend)
     count = found.answers.get(_UNAVAILABLE)
-    if count and not _is_over(standing, _UNAVAILABLE):
+    is_of_redis = _is_of_redis(standing) or standing.redis.full
+    if count and not is_of_redis and not _is_over(standing, _UNAVAILABLE):
         is_ill = _takes_none(standing, _UNAVAILABLE)
         message = (
             f"503 for {plural(count, 'request')} in the last hour: Redis could not store what came"
@@ -562,10 +603,13 @@ def syncs(standing: Standing) -> Iterator[HealthProblem]:
             message = f"failed {times(run.failures)} in a row: {run.problem}"
             yield HealthProblem("sync_fails", severity, name, message, show)
         elif _is_overdue(run, standing.settings.sync[name].every_seconds, standing.now_ms):
-            message = "a run should have begun, or lasts for too long: look at the workers' logs"
-            yield HealthProblem(
-                "sync_overdue", ILL, name, message, show, run.next_ms or run.begun_ms
+            message = (
+                "a run has not begun in time, or lasts for too long: see whether workers run and"
+                " what their logs say"
             )
+            mend = f"segrelay sync run {name}; {show}"
+            since_ms = run.next_ms or run.begun_ms
+            yield HealthProblem("sync_overdue", ILL, name, message, mend, since_ms)
 
 
 def watches(standing: Standing) -> Iterator[HealthProblem]:
@@ -589,10 +633,14 @@ def watches(standing: Standing) -> Iterator[HealthProblem]:
 
 
 def _is_overdue(run: Run, every_seconds: float, now_ms: int) -> bool:
+    """Say whether a run has not begun in time; one that began late is overdue until it ends."""
     every_ms = every_seconds * 1_000
+    grace_ms = max(OVERDUE_MS, every_ms / 2)
     if run.has_ended:
-        return bool(run.next_ms) and now_ms > run.next_ms + max(OVERDUE_MS, every_ms / 2)
-    return bool(run.begun_ms) and now_ms > run.begun_ms + max(LONGEST_RUN_MS, 2 * every_ms)
+        return bool(run.next_ms) and now_ms > run.next_ms + grace_ms
+    due_ms = run.last.get("begun_ms", run.begun_ms) + every_ms
+    is_long = now_ms > run.begun_ms + max(LONGEST_RUN_MS, 2 * every_ms)
+    return bool(run.begun_ms) and (is_long or run.begun_ms > due_ms + grace_ms)
 
 
 UNREACHABLE: Final = "redis_unreachable"
@@ -608,6 +656,7 @@ RULES: Final[tuple[Callable[[Standing], Iterable[HealthProblem]], ...]] = (
     too_few_workers,
     companions,
     clocks,
+    killed_processes,
     messages,
     messages_fail,
     stopped_destinations,

@@ -57,6 +57,8 @@ class Process:
         files: Those that its templates use, as they lie in its folder.
         refused_messages: The number of messages in the broker that were none of ours, since it
             began; each was thrown away.
+        killed: The number of its processes that ended without being told to, since it began.
+        killed_ms: The time when the last of them was replaced.
     """
 
     host: str
@@ -73,6 +75,8 @@ class Process:
     engine_use: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     files: FilesInUse = field(default_factory=FilesInUse)
     refused_messages: int = 0
+    killed: int = 0
+    killed_ms: int = 0
 
     def dumps(self) -> bytes:
         """Return the text that Redis keeps; an unchanged process has the same text."""

@@ -220,10 +220,11 @@ class Edge:
         return self._task
 
     def get_ready(self, **_: Any) -> None:
-        """Open clients and templates as a process begins, so that no event waits for them.
+        """Count a process that begins, and open its clients and templates, so that no event waits.
 
         If it can't be built, the first task tries again and reports the error.
         """
+        self.task().node.count_process()
         with contextlib.suppress(SegrelayError):
             self.task().get_ready()
 

@@ -33,6 +33,7 @@ import signal
 import struct
 import tempfile
 import threading
+import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -512,12 +513,28 @@ class NodeMemory:
     doubted: DoubtedTemplates = field(default_factory=DoubtedTemplates)
     templates: TemplateVersions = field(default_factory=TemplateVersions)
     known_instances: KnownInstances = field(default_factory=KnownInstances)
+    processes: int = 1
+    begun: int = field(default_factory=unnamed_file)
+
+    def count_process(self) -> None:
+        """Count a process that begins: each beyond the first ones replaces one that was killed."""
+        with locked(self.begun):
+            begun = _stored(self.begun).get("begun", 0) + 1
+            told = {"killed": begun - self.processes, "killed_ms": round(time.time() * 1_000)}
+            write_all(self.begun, json.dumps({"begun": begun} | told))
+
+    def killed(self) -> dict[str, int]:
+        """Return how many processes were replaced, and when the last, as fields of `Process`."""
+        with locked(self.begun):
+            stored = _stored(self.begun)
+        names = ("killed", "killed_ms") if stored.get("killed", 0) > 0 else ()
+        return {name: stored[name] for name in names}
 
     def about_templates(self) -> dict[str, Any]:
-        """Return the fields of `Process` that describe the templates of this node."""
-        return {"doubted": self.doubted.read(), **self.templates.in_use()}
+        """Return the fields of `Process` that describe the templates and processes of this node."""
+        return {"doubted": self.doubted.read(), **self.templates.in_use(), **self.killed()}
 
     @classmethod
     def of(cls, processes: int, destinations: Iterable[str]) -> Self:
         """Return the memory of a new node; call it before any process is forked."""
-        return cls(Permits(processes, destinations))
+        return cls(Permits(processes, destinations), processes=processes)

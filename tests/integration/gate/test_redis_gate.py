@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import pytest
+from structlog.testing import capture_logs
 
 from segrelay.worker.adapters.redis.gate import RedisGate, read_state, resume_gate
 from segrelay.worker.contract.redis.connection import connect, connect_async
@@ -158,3 +159,21 @@ def test_a_fingerprint_tells_credentials_apart_and_hides_them():
     assert len(one) == 8
     assert fingerprint_of(None) == "none"
     assert fingerprint_of(Authorization(name="a", headers={"X": Secret("env:X")})) == "none"
+
+
+def test_a_destination_that_breaks_and_one_that_recovers_are_one_warning_each(redis_url):
+    async def act(gate):
+        for number in range(12):
+            send_time = await booked(gate)
+            if isinstance(send_time, SendTime):
+                await gate.report(send_time, Failed("503"), delivered={}, batch=str(number))
+        while not isinstance(send_time := await booked(gate, probe=True), SendTime):  # noqa: ASYNC110 - Redis has the clock
+            await asyncio.sleep(0.1)
+        await gate.report(send_time, Accepted(), delivered={"vip": 1})
+        await gate.report(await booked(gate), Accepted(), delivered={"vip": 1})
+
+    with capture_logs() as said:
+        with_gate(redis_url, act)
+
+    told = [(one["event"], one["destination"]) for one in said if one["log_level"] == "warning"]
+    assert told == [("destination.broken", "insider"), ("destination.recovered", "insider")]

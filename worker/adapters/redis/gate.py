@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import structlog
+
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.client import AsyncRedis, Pipeline, Redis
@@ -54,6 +56,9 @@ class Probes:
     triggers: frozenset[str]
 
 
+LOG: Final = structlog.get_logger()
+
+
 class RedisGate:
     """Keeps a gate in Redis; see `segrelay.worker.core.gate.Gate`.
 
@@ -73,6 +78,7 @@ class RedisGate:
         self.gate_id = gate_id(destination.base_url, destination.gate_scope)
         self._client = client
         self._key = keys.gate(self.gate_id)
+        self._name = destination.name
         self._rate = destination.rate_per_minute
         self._label = authorization.label or authorization.name if authorization else ""
         self.fingerprint = fingerprint_of(authorization)
@@ -154,7 +160,10 @@ class RedisGate:
             triggers=" ".join(send_time.successes),
             made=" ".join([str(delivered.get(name, 0)) for name in send_time.successes]),
         )
-        state, reason, message = (text.decode() for text in answer)
+        state, reason, message, before = (text.decode() for text in answer)
+        if (state == "broken") != (before == "broken"):
+            event = "destination.broken" if state == "broken" else "destination.recovered"
+            LOG.warning(event, destination=self._name, reason=message)
         return GateState(state, reason, message)
 
     async def pause(self, reason: str, by: str) -> None:

@@ -110,6 +110,11 @@ def sync(**changes: Any) -> dict[str, Any]:
     return {"syncs": {"vip": Run(**changes)}}
 
 
+BEGAN_LATE = sync(
+    phase=Phase.SCAN, begun_ms=NOW - 9_000, last={"begun_ms": NOW - 86_400_000, "outcome": "done"}
+)
+
+
 def operate(**changes: Any) -> dict[str, Any]:
     """Return what `[operate]` says."""
     operate = SETTINGS.operate.model_copy(update=changes)
@@ -256,6 +261,9 @@ CASES = [
     (standing(**sync(failures=3, problem="401")), "sync_fails", ILL),
     (standing(**sync(next_ms=NOW - 600_000)), "sync_overdue", ILL),
     (standing(**sync(phase=Phase.SCAN, begun_ms=NOW - 3_700_000)), "sync_overdue", ILL),
+    (standing(**BEGAN_LATE), "sync_overdue", ILL),
+    (standing(processes=[replace(ONE, killed=2, killed_ms=NOW)]), "processes_killed", ATTENTION),
+    (standing(processes=[replace(ONE, killed=193, killed_ms=NOW)]), "processes_killed", ILL),
     (standing(**redis(full="Redis is full")), "redis_full", ILL),
     (standing(**redis(used=75, most=100)), "redis_nearly_full", ATTENTION),
     (standing(**redis(weak=["appendonly is off: …"])), "redis_not_durable", ILL),
@@ -359,6 +367,10 @@ QUIET = [
     standing(**sync(next_ms=NOW - 30_000)),
     standing(**sync(phase=Phase.SCAN, begun_ms=NOW - 60_000)),
     standing(**redis(used=60, most=100)),
+    standing(processes=[replace(ONE, killed=193, killed_ms=NOW - 900_000)]),
+    standing(companions={"metrics": NOW - 40_000}, **redis(uptime_seconds=19.0)),
+    standing(**receiver(seen_ms=NOW - 60_000), **redis(uptime_seconds=19.0)),
+    standing(**refused(503, ago_ms=1_000), **redis(uptime_seconds=19.0)),
     standing(receivers=Receivers(seen_ms=1)),
     standing(**receiver(seen_ms=0)),
     standing(**receiver(answers={200: 5}, taken_ms=1, event_ms=1)),

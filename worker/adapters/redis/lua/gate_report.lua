@@ -7,10 +7,11 @@
 --@keys gate
 --@args what about wait incident probe batch fingerprint triggers made
 --
---@answer state reason message
+--@answer state reason message before
 --@include _gate
 --@include _gate_changes
 
+local before = state_of()
 local what, about, wait, probe, batch, fingerprint = arg_what, arg_about, tonumber(arg_wait), arg_probe == '1', arg_batch, arg_fingerprint
 local current = tonumber(arg_incident) == g.incident
 local MOST_DOUBLINGS = 10
@@ -127,4 +128,5 @@ if is_probe then g.probing = 0 end
 hears[what](is_probe)
 g.firsts, g.noes = list_of(firsts), list_of(noes)
 save(written)
-return {state_of()}
+local state, reason, message = state_of()
+return {state, reason, message, before}
