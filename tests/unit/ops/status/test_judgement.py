@@ -302,10 +302,21 @@ CASES = [
 ]
 
 
-def test_a_message_that_was_a_sentence_goes_on_with_the_command() -> None:
-    (found,) = problems_of(standing(**redis(full="Redis is full. Raise its maxmemory.")))
+def test_a_full_redis_says_what_makes_room() -> None:
+    held = {"counts": Counts(waiting=1_200, dead=30), "quarantined": 4}
 
-    assert "maxmemory; segrelay" in found.line
+    (full,) = problems_of(standing(**held, **redis(full="Redis is full.")))
+    (only,) = problems_of(standing(**redis(full="Redis is full.")))
+
+    assert "1,200 waiting deliveries" in full.message
+    assert "30 dead letters (dlq replay, dlq discard), 4 quarantined" in full.message
+    assert "only more memory helps" in only.message
+
+
+def test_a_message_that_was_a_sentence_goes_on_with_the_command() -> None:
+    (found,) = problems_of(standing(**redis(weak=["It may lose events. Set appendfsync."])))
+
+    assert "appendfsync; segrelay" in found.line
 
 
 def test_a_node_that_came_back_empty_is_named() -> None:
