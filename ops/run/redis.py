@@ -61,23 +61,20 @@ def status() -> Result:
     It starts nothing.
     """
     loaded = load_for_redis()
-    settings, url = loaded.redis, loaded.redis.url
+    url = loaded.redis.url
+    document: dict[str, object] = {"embedded": False, "address": _shown(url)}
+    line = f"Redis at {_shown(url)} can be used."
     if url == EMBEDDED:
-        server = _running(settings)
-        url = server.url
-        warnings = wait_ready(server.url, _STATUS_SECONDS)
-        document = _document(settings, server)
-        line = f"The embedded Redis runs: {_shown(server.url)}, process {server.pid}."
-    else:
-        warnings = wait_ready(settings.url, _STATUS_SECONDS, replicas=settings.replicas)
-        document = {"embedded": False, "address": _shown(settings.url)}
-        line = f"Redis at {_shown(settings.url)} can be used."
+        server = _running(loaded.redis)
+        url, document = server.url, _document(loaded.redis, server)
+        line = f"The embedded Redis runs: {_shown(url)}, process {server.pid}."
+    warnings = wait_ready(url, _STATUS_SECONDS, replicas=loaded.redis.replicas)
     with closing(connect(url, timeout_seconds=_STATUS_SECONDS)) as client:
         full = CapacityMeter(client, loaded).memory()
-    line = full.message if full else line
-    notes = [f"warning: {warning}" for warning in warnings]
     document |= {"full": bool(full), "warnings": list(warnings)}
-    return Result(document, line, notes=notes, exit_code=1 if full else 0)
+    notes = [f"warning: {warning}" for warning in warnings]
+    line = full.message if full else line
+    return Result(document, line, notes=notes, exit_code=int(full is not None))
 
 
 @app.command()
@@ -104,7 +101,8 @@ def backup(
 
     It has the state of one moment. Of a Cluster, each master has to be backed up by its own means.
     """
-    address = parse_redis_url(relay.settings.redis.url) if not _is_embedded(relay) else None
+    url = relay.settings.redis.url
+    address = parse_redis_url(url) if url != EMBEDDED else None
     if address and address.is_cluster:
         raise UsageWrong(
             f"{address.shown} is a Cluster: back up its masters, at the same time, by the means of"
@@ -120,10 +118,6 @@ def backup(
     size = perform(relay.client, act, written, is_counted=False)
     document = {"file": str(file), "bytes": size, "seconds": round(time.monotonic() - begun, 1)}
     return Result(document, f"{file}: {size:,} bytes")
-
-
-def _is_embedded(relay: Acts) -> bool:
-    return relay.settings.redis.url == EMBEDDED
 
 
 @app.command()

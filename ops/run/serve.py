@@ -45,8 +45,6 @@ from segrelay.worker.contract.settings import Settings, WebhookSettings, load_se
 from segrelay.worker.errors import ConfigurationInvalid, OperationsMustAct
 
 LOG: Final = structlog.get_logger()
-_INSPECTOR_SECONDS: Final = 2.0
-_CHECK_SECONDS: Final = 10.0
 _HINT: Final = """\
 [producer.webhook]
 listen = "127.0.0.1:8080"
@@ -98,8 +96,7 @@ def _serve(settings: Settings, webhook: WebhookSettings) -> None:
     with ExitStack() as ending:
         client = ending.enter_context(closing(connect(address, replicas=settings.redis.replicas)))
         quick = [
-            ending.enter_context(closing(connect(address, timeout_seconds=_INSPECTOR_SECONDS)))
-            for _ in range(4)
+            ending.enter_context(closing(connect(address, timeout_seconds=2.0))) for _ in range(4)
         ]
         claim(client, settings)
         note_configuration(client, settings)
@@ -167,7 +164,7 @@ def _check(webhook: WebhookSettings, url: str, *, as_json: bool) -> None:
     """Post a sample to the receiver and show its outcome; nothing is stored."""
     headers = {SECRET_HEADER: webhook.secrets[0].reveal(), CHECK_HEADER: "1"}
     try:
-        answer = httpx.post(url, content=_sample(), headers=headers, timeout=_CHECK_SECONDS)
+        answer = httpx.post(url, content=_sample(), headers=headers, timeout=10.0)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise OperationsMustAct(
             f"{url} does not answer ({why_no_answer(error)}): is `segrelay serve` running there, "
