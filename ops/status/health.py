@@ -17,7 +17,6 @@ from typing import Final, NamedTuple
 from segrelay.ops.state.waiting import times
 from segrelay.ops.status.lateness import (
     expiring,
-    falling_behind,
     is_late,
     live_late,
     outcomes,
@@ -666,7 +665,6 @@ RULES: Final[tuple[Callable[[Standing], Iterable[HealthProblem]], ...]] = (
     template_files,
     orphans,
     live_late,
-    falling_behind,
     standing_still,
     slow_answers,
     outcomes,

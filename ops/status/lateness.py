@@ -10,7 +10,7 @@ from typing import Final
 
 from segrelay.ops.state.retention import JOBS, LETTERS
 from segrelay.ops.status.pace import Pace
-from segrelay.ops.status.problems import ATTENTION, ILL, HealthProblem, in_short
+from segrelay.ops.status.problems import ATTENTION, ILL, HealthProblem
 from segrelay.ops.status.standing import Standing, TriggerStanding
 from segrelay.ops.terminal.moments import shown_ms
 from segrelay.worker.contract.printable import plural
@@ -101,57 +101,6 @@ def _why_slow(standing: Standing, destination: str) -> tuple[str, str]:
     if pace.requests and pace.mean_seconds >= SLOW_ILL_SECONDS:
         return f"an answer takes {pace.mean_seconds:,.1f} s", f"look at {destination}; {show}"
     return "the workers are too few for what comes", f"segrelay worker, here or elsewhere; {show}"
-
-
-STEP_MS: Final = 20_000
-STEPS: Final = 3
-"""Steps of `STEP_MS` in each of which a queue grew if it is falling behind."""
-LEAST_GROWN: Final = 100
-TOLD_BEFORE_SECONDS: Final = 3_600.0
-"""The longest time before `operate.live_within` will be broken at which that is told."""
-
-
-def falling_behind(standing: Standing) -> Iterator[HealthProblem]:
-    """Yield destinations whose live queue grows faster than it drains, before it is late."""
-    samples = standing.samples
-    if not samples or standing.now_ms - samples[0].at_ms > OLD_SAMPLE_MS or not standing.workers:
-        return
-    at_steps = [sample_before(samples, samples[0].at_ms - STEP_MS * n) for n in range(STEPS + 1)]
-    points = [one for one in at_steps if one is not None]
-    span_ms = points[0].at_ms - points[-1].at_ms
-    if not 2 * STEP_MS < span_ms < 2 * STEPS * STEP_MS:
-        return
-    for destination in samples[0].counts:
-        own = [one for one in standing.triggers.values() if one.destination == destination]
-        waits = [one.counts.get(destination, {}).get("waits", 0) for one in points]
-        is_told = standing.is_closed(destination) or any(is_late(standing, one) for one in own)
-        was_closed = any(field_of(DESTINATION, destination) in one.stopped for one in points)
-        grows = all(newer > older for newer, older in pairwise(waits))
-        if is_told or was_closed or not grows or waits[0] - waits[-1] < LEAST_GROWN:
-            continue
-        yield from _late_soon(standing, destination, points, waits)
-
-
-def _late_soon(
-    standing: Standing, destination: str, points: Sequence[Sample], waits: Sequence[int]
-) -> Iterator[HealthProblem]:
-    seconds = (points[0].at_ms - points[-1].at_ms) / 1_000
-    done = [_live_settled(one.counts.get(destination, {})) for one in (points[0], points[-1])]
-    drains, grows = (done[0] - done[1]) / seconds, (waits[0] - waits[-1]) / seconds
-    if drains <= 0:
-        return  # it stands still, which is told as such
-    # What comes at that moment waits for `live_within`: so long takes what is before it.
-    left = (standing.settings.operate.live_within_seconds * drains - waits[0]) / grows
-    if left > TOLD_BEFORE_SECONDS:
-        return
-    at = shown_ms(standing.now_ms + round(left * 1_000), "seconds")
-    moment = f"what comes at {at}, in {in_short(left)}," if left > 0 else "what comes now"
-    why, mend = _why_slow(standing, destination)
-    message = (
-        f"{waits[0]:,} live deliveries wait; {drains + grows:,.0f} a second come and {drains:,.0f}"
-        f" are settled: {moment} will wait for longer than operate.live_within: {why}"
-    )
-    yield HealthProblem("falling_behind", ATTENTION, destination, message, mend, points[-1].at_ms)
 
 
 STANDS_STILL_MS: Final = 120_000

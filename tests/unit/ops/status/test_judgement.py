@@ -91,12 +91,6 @@ def live(waiting: int, **changes: Any) -> dict[str, Any]:
     return trigger(counts=Counts(waiting=waiting), oldest_live_ms=NOW - 9_000, **changes)
 
 
-def growing(*, settled: int, grown: int = 200) -> list[Sample]:
-    """Return samples of ten seconds each, in which so many are settled and more come."""
-    counts = [{"waits": 3_000 - n * grown, "settled": 900 - n * settled} for n in range(9)]
-    return samples(*counts, every_ms=10_000)
-
-
 def alerts_fail(*, tries: int) -> dict[str, Any]:
     url = Secret("env:CHAT_URL", "https://chat.example.com/hook")
     notify = operate(notify=NotifySettings(url=url))
@@ -276,7 +270,6 @@ CASES = [
     (standing(**receives(config="older")), "worker_configuration", ILL),
     (standing(processes=[replace(ONE, config="started")]), "worker_configuration", ATTENTION),
     (standing(**alerts_fail(tries=3)), "notify_fails", ATTENTION),
-    (standing(samples=growing(settled=50), **live(1_000)), "falling_behind", ATTENTION),
     (standing(**receiver(answers={401: 9}, since_taken={401: 9})), "receiver_unauthorized", ILL),
     (
         standing(**receiver(answers={401: 9, 200: 4}, since_taken={401: 2}, taken_ms=NOW - 60_000)),
@@ -371,9 +364,6 @@ QUIET = [
     standing(processes=[], worker_seen_ms=NOW - 19_000, worker_ended_ms=NOW - 16_000),
     standing(processes=[], **redis(uptime_seconds=9.0)),
     standing(**alerts_fail(tries=2)),
-    standing(samples=growing(settled=20_000), **live(1_000)),
-    standing(samples=growing(settled=50, grown=-200), **live(1_000)),
-    standing(samples=growing(settled=50, grown=1), **live(1_000)),
     standing(companions={"flower": NOW - 29_000, "metrics": NOW}),
     standing(**sync(next_ms=NOW - 30_000)),
     standing(**sync(phase=Phase.SCAN, begun_ms=NOW - 60_000)),
@@ -489,23 +479,6 @@ def test_a_low_rate_is_used_up_though_a_request_of_it_is_not() -> None:
     found = standing(**late(), destinations=slow, samples=samples(*counts, every_ms=12_000))
 
     assert "its rate is used up (10 of 12" in problems_of(found)[0].message
-
-
-@pytest.mark.parametrize(
-    ("settled", "said"),
-    [
-        # It grows by 20 a second. 100 a second are settled: 6,000 would take the 60 s.
-        (
-            1_000,
-            "120 a second come and 100 are settled: what comes at 2027-01-15T08:02:30Z, in 2 m",
-        ),
-        (100, "30 a second come and 10 are settled: what comes now will wait for longer"),
-    ],
-)
-def test_the_time_at_which_a_queue_will_be_late_is_said(settled: int, said: str) -> None:
-    (told,) = problems_of(standing(samples=growing(settled=settled), **live(3_000)))
-
-    assert f"3,000 live deliveries wait; {said}" in told.message
 
 
 def test_a_problem_that_grows_began_when_it_began() -> None:
