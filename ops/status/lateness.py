@@ -245,17 +245,51 @@ def outcomes(standing: Standing) -> Iterator[HealthProblem]:
         skipped, delivered = counts.get(_ASSERTED, 0), counts.get(("delivered", ""), 0)
         if dead:
             yield _dying(standing, before, trigger, dead, delivered)
-        elif skipped >= MANY_SKIPPED and not delivered:
+            continue
+        since_change = max(
+            (_all_skipped(standing, at, trigger) for at in _changes(standing, trigger)), default=0
+        )
+        if since_change or (skipped >= MANY_SKIPPED and not delivered):
+            when = (
+                "since its template or configuration changed"
+                if since_change
+                else "in the last quarter of an hour"
+            )
             message = (
-                f"an assert of its template skipped all of the {skipped:,} events that were due in"
-                " the last quarter of an hour: is it right, and do they have the fields that it"
-                " asks for?"
+                f"an assert of its template skipped all of the {since_change or skipped:,} events"
+                f" that were due {when}: is it right, and do they have the fields that it asks"
+                " for? Nothing is kept of them to replay: once it is right, send them again by a"
+                " backfill"
             )
             mend = f"segrelay template check {standing.template_of(trigger)}".rstrip()
             since_ms = _grows_since(
                 standing.samples, before, partial(_sum_of, f"skipped|{trigger}|")
             )
-            yield HealthProblem("assert_skips_all", ATTENTION, trigger, message, mend, since_ms)
+            severity = ILL if since_change else ATTENTION
+            yield HealthProblem("assert_skips_all", severity, trigger, message, mend, since_ms)
+
+
+def _changes(standing: Standing, trigger: str) -> Iterator[Sample]:
+    """Yield the first sample since a trigger is as it is now, and the one before; none = long ago.
+
+    What came between both belongs to either.
+    """
+    samples = standing.samples
+    for newer, older in pairwise(samples):
+        if newer.fingerprints.get(trigger) != older.fingerprints.get(trigger):
+            yield from (newer, older)
+            return
+    if standing.now_ms - samples[-1].at_ms < WINDOW_MS:
+        yield samples[-1]
+
+
+def _all_skipped(standing: Standing, before: Sample, trigger: str) -> int:
+    """Return how many an assert has skipped since a sample, if nothing else was done; else 0."""
+    grown = _outcomes_of(standing.samples[0])
+    grown.subtract(_outcomes_of(before))
+    own = {name: count for name, count in grown.items() if count and name.split("|")[1] == trigger}
+    skipped = own.pop(f"skipped|{trigger}|asserted", 0)
+    return skipped if skipped >= MANY_SKIPPED and not own else 0
 
 
 def _outcomes_of(sample: Sample) -> Counter[str]:

@@ -153,6 +153,7 @@ class Sample:
         quarantined: Records in the quarantine.
         workers: The number of those that ran.
         stopped: Destinations and triggers that were stopped, by `field_of`.
+        fingerprints: Of each trigger, what stands for its template and configuration.
     """
 
     at_ms: int
@@ -160,6 +161,7 @@ class Sample:
     quarantined: int = 0
     workers: int = 0
     stopped: Sequence[str] = ()
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
 
 
 def sample_before(samples: Sequence[Sample], at_ms: float) -> Sample | None:

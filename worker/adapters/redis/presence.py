@@ -192,8 +192,11 @@ class RedisProgress:
         stopped = sorted({*self._closed(), *_waiting(counts)})
         pipe = self._client.pipeline(transaction=False)
         pipe.hlen(keys.quarantine("about"))
-        (quarantined,) = pipe.execute()
-        sample = Sample(now_ms(self._client), counts, quarantined, workers, stopped)
+        pipe.hgetall(keys.FINGERPRINTS)
+        quarantined, stored = pipe.execute()
+        fingerprints = {name.decode(): stored[name].decode()[:8] for name in stored}
+        at_ms = now_ms(self._client)
+        sample = Sample(at_ms, counts, quarantined, workers, stopped, fingerprints)
         run_script(
             self._client, scripts.source("sample"), [keys.PROGRESS], [orjson.dumps(sample), KEPT]
         )

@@ -184,6 +184,31 @@ FEW_DEAD = samples(
 ALL_SKIPPED = samples(
     {"skipped|vip|asserted": 277, "delivered|vip": 5}, {"delivered|vip": 5, "settled": 5}
 )
+LATELY_SKIPPED = [*ALL_SKIPPED, replace(ALL_SKIPPED[1], at_ms=NOW - 3_600_000)]
+
+
+def changed(*counts: dict[str, int]) -> list[Sample]:
+    """Return samples of ten seconds each, in the last but two of which a template was changed."""
+    found = samples(*counts, every_ms=10_000)
+    return [
+        replace(one, fingerprints={"vip": "old" if number >= len(found) - 2 else "new"})
+        for number, one in enumerate(found)
+    ]
+
+
+SKIPPED_SINCE_A_CHANGE = changed(
+    {"skipped|vip|asserted": 90, "delivered|vip": 905},
+    {"skipped|vip|asserted": 60, "delivered|vip": 905},
+    {"skipped|vip|asserted": 30, "delivered|vip": 905},
+    {"delivered|vip": 900},
+    {"delivered|vip": 100},
+)
+SKIPPED_AT_A_CHANGE = changed(
+    {"skipped|vip|asserted": 888, "delivered|vip": 900},
+    {"skipped|vip|asserted": 888, "delivered|vip": 900},
+    {"delivered|vip": 900},
+    {"delivered|vip": 100},
+)
 SOME_SKIPPED = samples({"skipped|vip|asserted": 277, "delivered|vip": 1}, {"settled": 0})
 STILL = samples(*[{"waits": 9, "settled": 4, "waits|load": 5, "job|load": 3}] * 4)
 WELL = standing()
@@ -229,7 +254,10 @@ CASES = [
     (standing(**job("delivering"), samples=STILL), "job_stands_still", ILL),
     (standing(samples=ALL_DEAD), "dead_letters_grow", ILL),
     (standing(samples=FEW_DEAD), "dead_letters_grow", ATTENTION),
-    (standing(samples=ALL_SKIPPED), "assert_skips_all", ATTENTION),
+    (standing(samples=ALL_SKIPPED), "assert_skips_all", ILL),
+    (standing(samples=LATELY_SKIPPED), "assert_skips_all", ATTENTION),
+    (standing(samples=SKIPPED_SINCE_A_CHANGE), "assert_skips_all", ILL),
+    (standing(samples=SKIPPED_AT_A_CHANGE), "assert_skips_all", ILL),
     (standing(verified={"insider": VerifyState(NOW, 20, 2)}), "insider_differs", ILL),
     (standing(verified={"insider": VerifyState(failures=3)}), "verify_fails", ATTENTION),
     (standing(samples=answers((104, 40_000), *[USUAL[0]] * 3, *USUAL)), "answers_slow", ILL),
