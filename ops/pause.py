@@ -10,16 +10,17 @@ from typing import Annotated, Final, Literal
 
 import typer
 
+from segrelay.ops.outcomes.reading import newest_rows
 from segrelay.ops.state.acts import Acts, actor, perform
 from segrelay.ops.state.opened import insist
-from segrelay.ops.state.partitions import all_partitions, ask_each, known_destinations
+from segrelay.ops.state.partitions import all_partitions, known_destinations
 from segrelay.ops.state.waiting import find_streams
 from segrelay.ops.status.standing import read_standing
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.moments import awaited, parse_seconds
 from segrelay.ops.terminal.options import Timeout
 from segrelay.worker.adapters.redis.gate import read_probes, read_state, resume_gate
-from segrelay.worker.contract.events import HistoryLine
+from segrelay.worker.contract.outcomes import RETRY
 from segrelay.worker.contract.redis.claim import former_names, rename_hint
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
@@ -38,9 +39,7 @@ from segrelay.worker.core.gate import gate_id
 from segrelay.worker.errors import UsageWrong
 
 _LOOK_SECONDS: Final = 0.1
-_FAILED: Final = frozenset({"retry", "dead"})
-_NEWEST: Final = 50
-"""The newest lines of each partition's history that are searched for a failure."""
+_FAILED: Final = frozenset({RETRY, "dead"})
 
 ProbeOutcome = Literal["taken", "failed", "not_sent"]
 
@@ -115,19 +114,12 @@ class Probe:
         return self._failure(destination)
 
     def _failure(self, destination: Destination) -> ProbeResult | None:
-        """Search the history for a failure of the trigger."""
-        answers = ask_each(
-            self.client,
-            all_partitions(self.client, self.settings, [destination.name]),
-            lambda pipe, partition: pipe.xrevrange(
-                partition.history, "+", self.since_ms, count=_NEWEST
-            ),
-        )
-        for rows in answers:
-            for _, fields in rows:
-                line = HistoryLine.loads(fields[b"e"])
-                if line.trigger == self.name and line.outcome in _FAILED:
-                    return ProbeResult("failed", line.remark)
+        """Search the outcome log for a failure of the trigger."""
+        partitions = all_partitions(self.client, self.settings, [destination.name])
+        for row in newest_rows(self.client, partitions):
+            is_new = row.time_ms >= self.since_ms
+            if is_new and row.trigger == self.name and row.outcome in _FAILED:
+                return ProbeResult("failed", row.message)
         return None
 
 

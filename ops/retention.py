@@ -91,7 +91,7 @@ class Retention:
         state.seen_ms = now_ms
         partitions = all_partitions(self.client, self.settings)
         dropped = dict(self._drop(partitions, limits, state, now_ms))
-        self._trim_history(partitions, now_ms)
+        self._trim_logs(partitions, now_ms)
         self._trim_minutes(partitions, now_ms)
         self._reopen(partitions, now_ms)
         more = max(dropped.values(), default=0) >= DROPPED_AT_ONCE
@@ -175,16 +175,11 @@ class Retention:
                 dropped += discard_expired(self.client, self.settings, partition, part, expiry)
         return dropped
 
-    def _trim_history(self, partitions: Sequence[PartitionKeys], now_ms: int) -> None:
+    def _trim_logs(self, partitions: Sequence[PartitionKeys], now_ms: int) -> None:
         kept_ms = round(1_000 * self.settings.retention.history_seconds)
         if not kept_ms:
             return
-        names = [name for at in partitions for name in (at.history, at.answered)]
-        ask_each(
-            self.client,
-            [*names, keys.REQUESTS],
-            lambda pipe, name: pipe.xtrim(name, minid=now_ms - kept_ms, approximate=False),
-        )
+        self.client.xtrim(keys.REQUESTS, minid=now_ms - kept_ms, approximate=False)
         script, before = opened.source("outcomes_trim"), now_ms - kept_ms
         calls = [script_call(script, at, before=before, most=_FIELDS_AT_ONCE) for at in partitions]
         opened.run(self.client, "outcomes_trim", calls)

@@ -19,12 +19,12 @@ from segrelay.ops.state.person import is_digest, person_named
 from segrelay.ops.terminal.console import is_all_written, mention, say_wrapped
 from segrelay.ops.terminal.moments import parse_seconds, shown_ms
 from segrelay.ops.terminal.options import DestinationName, configured
-from segrelay.worker.contract.outcomes import OutcomeRow
+from segrelay.worker.contract.outcomes import RETRY, OutcomeRow
 from segrelay.worker.contract.printable import json_text, plural
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import RedisUnavailable, UsageWrong
 
-OUTCOMES: Final = ("delivered", "skipped", "dead", "discarded")
+OUTCOMES: Final = ("delivered", "skipped", "dead", "discarded", RETRY)
 _LONGEST_SECONDS: Final = 3_600.0
 _LOOK_SECONDS: Final = 0.25
 _SHOWN_DIGEST: Final = 8

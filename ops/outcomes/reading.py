@@ -69,6 +69,14 @@ def newest_rows(client: Redis, partitions: Sequence[PartitionKeys]) -> Iterator[
         yield from reversed(list(unpack(at, entry_id, entry)))
 
 
+def rows_about(
+    client: Redis, partition: PartitionKeys, people: Collection[str]
+) -> Iterator[OutcomeRow]:
+    """Yield the rows of a partition about people, by their digests (hex), the oldest first."""
+    for entry_id, entry in entries(client, Range(partition, "-", "+")):
+        yield from unpack(partition, entry_id, entry, people)
+
+
 def complete_since_ms(client: Redis, partitions: Sequence[PartitionKeys]) -> list[int]:
     """Return, of each partition, the time (ms) from which on no row is gone; 0 = none is."""
     answers = ask_each(client, partitions, lambda pipe, at: pipe.hget(at.recorded, "since"))

@@ -80,7 +80,7 @@ def compact_streams(client: Redis, partitions: Iterable[PartitionKeys]) -> int:
     """
     partitions = list(partitions)
     waiting = [one.partition.stream(one.name) for one in find_streams(client, partitions)]
-    logs = [name for partition in partitions for name in (partition.history, partition.responses)]
+    logs = [partition.responses for partition in partitions]
     too_long = 0
     for name in (*waiting, *logs, keys.REQUESTS):
         (answer,) = opened.run(client, "stream_compact", [ScriptCall((name,), (_LONGEST,))])
@@ -186,8 +186,6 @@ class Erasing:
             raise LeaseLost(f"The lease of {partition.tag} was taken over; run this again.")
         for what, count in zip(("ledgers", "verify", "sync members"), answer, strict=True):
             self.counts[what] += count
-        self.counts["history"] += self._delete(partition.history, bytes)
-        self.client.unlink(partition.answered)  # who knows the person could find their marks
         self.counts["responses"] += self._delete(
             partition.responses, lambda stored: self._opened(stored, RESPONSES)
         )

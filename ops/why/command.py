@@ -99,7 +99,7 @@ def _moments(known: KnownProfile) -> Iterator[Moment]:
 
 
 def _past(known: KnownProfile) -> Iterator[Moment]:
-    """Yield the history without deaths whose letters are there: they are told by the letters."""
+    """Yield the past without deaths whose letters are there: they are told by the letters."""
     dead_letters = {
         (each["trigger"], each["audience"], each["time_us"], each["last_at_ms"] // _SAME_MS)
         for each in known.dead_letters

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -16,6 +15,7 @@ from segrelay.ops.dead_letters.reading import (
     find_dead_letters,
 )
 from segrelay.ops.kept import Filter
+from segrelay.ops.outcomes.reading import rows_about
 from segrelay.ops.state.partitions import Stream, all_partitions
 from segrelay.ops.state.person import (
     KnownPerson,
@@ -47,7 +47,7 @@ from segrelay.producer.events.values import profile_key
 from segrelay.producer.publishing.quarantine import Quarantine, QuarantineRecord
 from segrelay.worker.adapters.redis.shared_keys import read_scopes
 from segrelay.worker.batch.partition import Intent
-from segrelay.worker.contract.events import HistoryLine, decode_profile, mark_of, seed_of
+from segrelay.worker.contract.events import decode_profile
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
 from segrelay.worker.contract.ledger import lapses_at_ms
 from segrelay.worker.contract.receivers import WebhookRequest, read_requests
@@ -263,12 +263,11 @@ def explain_person(
     digest_hex = person.digest.hex()
     for partition in partitions:
         (record,) = read_records(client, partition, [person.digest])
-        lines = known.ledger[partition.destination] = list(names.lines(record))
-        known.past += _answered(client, partition, person.digest, lines)
+        known.ledger[partition.destination] = list(names.lines(record))
         written_ms = _written_ms(client, settings, partition, person)
         if written_ms:
             known.written_ms[partition.destination] = written_ms
-        known.past += _past(client, partition, digest_hex, most)
+        known.past += _past(client, partition, digest_hex)
     streams = _streams_of(standing, partitions) if standing else find_streams(client, partitions)
     known.waiting, known.is_whole = _waiting(client, streams, person.digest, most)
     if known.waiting:
@@ -307,35 +306,14 @@ def _written_ms(
     return ends_ms - kept_ms if ends_ms else 0
 
 
-def _past(client: Redis, partition: PartitionKeys, digest: str, most: int) -> Iterator[Moment]:
-    """Yield the newest lines of a history about a person: skips, refusals and retries."""
-    rows: Any = client.xrevrange(partition.history, count=most)
-    for _, fields in rows:
-        text = fields[b"e"]
-        if digest.encode() not in text:
-            continue
-        line = HistoryLine.loads(text)
-        if line.digest == digest:
-            where = (partition.destination, line.trigger, line.audience, line.direction)
-            yield Moment(line.at_ms, line.outcome, *where, line.time_us, line.remark)
-
-
-def _answered(
-    client: Redis, partition: PartitionKeys, digest: bytes, lines: Sequence[LedgerLine]
-) -> Iterator[Moment]:
-    """Yield when a person's newest events were delivered in requests with many others."""
-    marks = {
-        mark_of(seed_of(one.audience, one.trigger), digest, one.delivered_us): one for one in lines
-    }
-    rows: Any = client.xrevrange(partition.answered) if marks else ()
-    for _, fields in rows:
-        kept = array("I", fields[b"m"])
-        for mark in marks.keys() & set(kept):
-            one = marks.pop(mark)
-            at_ms, status = orjson.loads(fields[b"e"])
-            where = (partition.destination, one.trigger, one.audience, one.direction.value)
-            detail = f"answered {status}, in a request of {len(kept):,} deliveries"
-            yield Moment(at_ms, "delivered", *where, one.delivered_us, detail)
+def _past(client: Redis, partition: PartitionKeys, digest: str) -> Iterator[Moment]:
+    """Yield what the outcome log says about a person: ends and tries."""
+    for row in rows_about(client, partition, [digest]):
+        if row.counts >= 0:  # a death that is taken back is told by what became of it
+            where = (partition.destination, row.trigger, row.audience, row.direction)
+            answered = f"answered {row.status}" if row.status else ""
+            detail = row.message or answered
+            yield Moment(row.time_ms, row.outcome, *where, row.event_time_us, detail)
 
 
 def _waiting(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import random
-from array import array
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,7 +34,6 @@ from segrelay.worker.contract.counts import (
     label_of_status,
     prefix_of_delivery,
 )
-from segrelay.worker.contract.events import mark_of, seed_of
 from segrelay.worker.contract.keys import split_stream_name
 from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.words import Death, Skip, kind_of_lane
@@ -94,10 +92,8 @@ def measures_of_deliveries(settled: Iterable[Delivery], now_ms: int) -> dict[str
     return counts
 
 
-NAMED_IN_HISTORY: Final = 5
-"""The largest number of deliveries of a request of which each has a line in the history."""
 SHARED_NAMED: Final = 20
-"""At most this many of the deliveries that shared a user object are named in the history."""
+"""At most this many of the deliveries that shared a user object are named in the outcome log."""
 
 
 @dataclass(slots=True)
@@ -109,14 +105,9 @@ class _Outcomes:
         counts: Additions to the counts: fields that were left out, and measures.
         delivered: Deliveries by trigger.
         apart: Deliveries that shared a user object which was refused.
-        names: True if each delivery gets a line of the history, as in a small request. The lines of
-            large ones would drive out what was refused; those of deliveries that failed before are
-            written there, too. Large ones keep a mark of each delivery instead.
-        history: Lines about deliveries that were accepted, and user objects that were shared.
     """
 
     now_ms: int
-    names: bool = False
     settled: list[Delivery] = field(default_factory=list)
     failed: list[Delivery] = field(default_factory=list)
     records: dict[bytes, Record] = field(default_factory=dict)
@@ -124,25 +115,6 @@ class _Outcomes:
     counts: Counter[str] = field(default_factory=Counter)
     delivered: Counter[str] = field(default_factory=Counter)
     apart: list[Delivery] = field(default_factory=list)
-    history: list[bytes] = field(default_factory=list)
-    seeds: dict[tuple[str, str], int] = field(default_factory=dict)
-    marks: array[int] = field(default_factory=lambda: array("I"))
-
-    def mark(self, delivery: Delivery) -> None:
-        """Keep the mark of a delivery that was accepted with many others."""
-        header = delivery.header
-        about = (header.audience, delivery.trigger)
-        seed = self.seeds.get(about)
-        if seed is None:
-            seed = self.seeds[about] = seed_of(*about)
-        self.marks.append(mark_of(seed, header.digest, header.time_us))
-
-    def answered(self, answer: Answer | None) -> tuple[bytes, bytes] | tuple[()]:
-        """Return the time and the status of a large request, and the marks of its deliveries."""
-        if not self.marks:
-            return ()
-        status = answer.status if answer else 0
-        return orjson.dumps([self.now_ms, status]), self.marks.tobytes()
 
 
 @dataclass(slots=True)
@@ -249,8 +221,7 @@ class Conclusion:
         return item is not None and item.tried_us == event.time_us
 
     async def _accepted(self, request: Request, refused: Mapping[int, str]) -> Mapping[str, int]:
-        is_small = len(request.deliveries) <= NAMED_IN_HISTORY
-        outcomes, index = _Outcomes(self.batch.state.now_ms(), is_small), 0
+        outcomes, index = _Outcomes(self.batch.state.now_ms()), 0
         answer = request.answered
         for person in request.people:
             refusal = None
@@ -268,8 +239,6 @@ class Conclusion:
             counts=outcomes.counts,
             waits=waits_over,
             reached=outcomes.reached,
-            history=outcomes.history,
-            answered=outcomes.answered(request.answered),
         )
         self.batch.records.update(outcomes.records)
         await self.settler.write(closing)
@@ -291,10 +260,10 @@ class Conclusion:
     ) -> None:
         """Add the outcomes of the deliveries that went to one person."""
         if refusal is None:
-            if len(person) > 1:
-                to.history.append(self._shared(person))
             for delivery in person:
                 self._add_delivered(delivery, answer, to)
+            if len(person) > 1:
+                person[-1].remark = _shared(person)
         elif len(person) > 1:
             # It is not known yet which of them Insider refuses.
             to.apart += person
@@ -309,24 +278,12 @@ class Conclusion:
         to.delivered[trigger] += 1
         for name in delivery.sent.dropped:
             to.counts[f"dropped|{trigger}|{name}"] += 1
-        if to.names or delivery.attempts > 1:
-            status = f"answered {answer.status}" if answer else ""
-            to.history.append(self.settler.line(delivery, "delivered", status))
-        else:
-            to.mark(delivery)
         to.settled.append(delivery.succeed(answer))
         for older in delivery.superseded:
             to.settled.append(older.skip(Skip.SUPERSEDED, "superseded in its batch"))
         if state.is_sampled(digest):
             api = delivery.loaded.api
             to.reached[digest.hex()] = orjson.dumps([to.now_ms, api.known_by(delivery.shaped)])
-
-    def _shared(self, person: tuple[Delivery, ...]) -> bytes:
-        """Return the line of history that says which deliveries shared a user object."""
-        named = ", ".join(f"{d.header.audience} ({d.trigger})" for d in person[:SHARED_NAMED])
-        more = ", ..." if len(person) > SHARED_NAMED else ""
-        remark = f"{len(person)} deliveries shared one user object: {named}{more}"
-        return self.settler.line(person[-1], "delivered", remark)
 
     async def _partly_refused(self, request: Request, message: str) -> None:
         """Halve a request of which some users were taken, if these may be sent again.
@@ -360,14 +317,14 @@ class Conclusion:
         failed = [
             each.fail(Death.FAILED, message) for each, outcome in outcomes if not outcome.backoff
         ]
-        remark = f"retry: {message}"
         await self._settle_open(
             request,
             Settlement(
                 settled=await self.settler.dead(failed),
                 waits=waits,
                 backoffs=backoffs,
-                history=[self.settler.line(each, "retry", remark) for each in request.deliveries],
+                retried=request.deliveries,
+                retry_message=message,
             ),
             possibly_applied=possibly_applied,
         )
@@ -423,3 +380,10 @@ class Conclusion:
         if stays_open and end_ms:
             opened = Intent(intent.intent_id, intent.deliveries, end_ms)
             self.batch.state.keep_open(opened)
+
+
+def _shared(person: tuple[Delivery, ...]) -> str:
+    """Return the message that says which deliveries shared a user object."""
+    named = ", ".join(f"{d.header.audience} ({d.trigger})" for d in person[:SHARED_NAMED])
+    more = ", ..." if len(person) > SHARED_NAMED else ""
+    return f"{len(person)} deliveries shared one user object: {named}{more}"

@@ -187,7 +187,7 @@ class Delivery:
         failure: The reason why it can't be delivered, if it is to die of that.
         reason: The reason why it was skipped or is dead; None = it was delivered.
         tells: The profile's ledger tells of its outcome; see `Settlement.ledgers`.
-        remark: The history's remark on its outcome; "" = none.
+        remark: What the outcome log says about its outcome; "" = nothing more.
         answer: The destination's answer to its request; None = nothing, or there was none.
     """
 

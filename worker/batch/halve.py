@@ -146,13 +146,13 @@ class Refusals:
             else:
                 message = _failure(suspect).message
                 backoffs[delivery.position] = self._alone(outcome.backoff, message)
-        remark = f"retry: {_failure(suspects[0]).message}"
         await self.settler.write(
             Settlement(
                 settled=await self.settler.dead(failed),
                 waits={trigger: wait},
                 backoffs=backoffs,
-                history=[self.settler.line(_delivery(s), "retry", remark) for s in suspects],
+                retried=[_delivery(suspect) for suspect in suspects],
+                retry_message=_failure(suspects[0]).message,
             )
         )
         self.batch.state.backoffs.update(backoffs)

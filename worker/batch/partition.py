@@ -164,9 +164,8 @@ class Settlement:
         waits: By trigger; None = it waits no longer.
         backoffs: By position. Backoffs of deliveries that are gone are not kept.
         counts: Additions to further fields of `counts`.
-        history: Lines about deliveries that were skipped, are dead, or are tried again.
-        answered: The time (ms) and the status of a large request, and its deliveries' marks; () =
-            there is none.
+        retried: Deliveries that have failed, and are tried again or settled as dead.
+        retry_message: The reason.
         reached: For `verify`, by digest (hex) of each person to whom something was delivered: JSON
             of now (ms) and of the identifiers by which the destination knows the person.
     """
@@ -178,8 +177,8 @@ class Settlement:
     waits: Mapping[str, Wait | None] = field(default_factory=dict)
     backoffs: Mapping[str, Backoff] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
-    history: Sequence[bytes] = ()
-    answered: tuple[bytes, bytes] | tuple[()] = ()
+    retried: Sequence[Delivery] = ()
+    retry_message: str = ""
     reached: Mapping[str, bytes] = field(default_factory=dict)
     responses: Sequence[bytes] = ()
 

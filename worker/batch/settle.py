@@ -11,7 +11,6 @@ from segrelay.worker.batch.batch import Batch
 from segrelay.worker.batch.delivery import Delivery, Failure
 from segrelay.worker.batch.partition import LedgerText, Partition, Settlement
 from segrelay.worker.batch.responses import NO_RESPONSES, Responses
-from segrelay.worker.contract.events import HistoryLine
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.words import Death
 
@@ -57,7 +56,7 @@ class Settler:
         return bool(settled)
 
     async def write(self, settlement: Settlement, *, tried: Iterable[bytes] = ()) -> int:
-        """Write a settlement with ledgers and history; return the intent's end in doubt (ms), or 0.
+        """Write a settlement with ledgers; return the intent's end in doubt (ms), or 0.
 
         Ledgers are written as they are once all settlements before this one are written, so that
         none goes back.
@@ -66,8 +65,6 @@ class Settler:
             settlement: Without ledgers: those of the profiles that it tells of are added.
             tried: Digests of the profiles of a request without a sure answer.
         """
-        told_of = [d for d in settlement.settled if d.remark]
-        lines = (*settlement.history, *(self.line(d, d.outcome, d.remark) for d in told_of))
         told = dict.fromkeys([d.digest for d in settlement.settled if d.tells])
         async with self._settling:
             records = self.batch.records
@@ -75,7 +72,6 @@ class Settler:
             whole = replace(
                 settlement,
                 ledgers=ledgers,
-                history=lines,
                 responses=self.responses.of(settlement, self.batch.state.now_ms()),
             )
             end_ms = await self.partition.settle(whole)
@@ -112,20 +108,6 @@ class Settler:
         for trigger, reason in self.batch.stopped.items():
             await self.streaks.stop(trigger, reason)
             self.batch.leave(trigger)
-
-    def line(self, delivery: Delivery, outcome: str, remark: str) -> bytes:
-        """Return a line of the history."""
-        h = delivery.header
-        return HistoryLine(
-            self.batch.state.now_ms(),
-            h.digest.hex(),
-            h.audience,
-            delivery.trigger,
-            h.direction.value,
-            h.time_us,
-            outcome,
-            remark,
-        ).dumps()
 
     def _count(self, settled: Sequence[Delivery]) -> None:
         self.batch.settled += len(settled)

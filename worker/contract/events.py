@@ -11,7 +11,7 @@ from binascii import hexlify
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -276,45 +276,3 @@ def open_entry(text: bytes, profile: bytes) -> tuple[Header, bytes]:
         except PayloadRefused:
             header = header._replace(damaged=True)
     return header, profile
-
-
-def seed_of(audience: str, trigger: str) -> int:
-    """Return what the marks of all deliveries of one audience and trigger begin with."""
-    return zlib.crc32(f"{audience}|{trigger}".encode())
-
-
-def mark_of(seed: int, digest: bytes, time_us: int) -> int:
-    """Return the mark of a delivery: four bytes by which it is found among those of a request.
-
-    Of the 100,000 deliveries that are remembered of a partition, another one has the same mark once
-    in 40,000 times.
-    """
-    return zlib.crc32(b"%d" % time_us, zlib.crc32(digest, seed))
-
-
-class HistoryLine(NamedTuple):
-    """A line of a partition's history: a delivery that was skipped, is dead, or is tried again.
-
-    Attributes:
-        at_ms: The time of its outcome, by Redis' clock.
-        digest: Of the profile's key, in hexadecimal.
-        outcome: As the delivery's `outcome`, or `retry`.
-    """
-
-    at_ms: int
-    digest: str
-    audience: str
-    trigger: str
-    direction: str
-    time_us: int
-    outcome: str
-    remark: str
-
-    def dumps(self) -> bytes:
-        """Return the line as Redis keeps it."""
-        return orjson.dumps(tuple(self))
-
-    @classmethod
-    def loads(cls, text: bytes) -> Self:
-        """Read a line that `dumps` wrote."""
-        return cls(*orjson.loads(text))

@@ -82,9 +82,6 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | `{d:p}dead_letters` | hash | \* dead letter id → the dead letter |
 | `{d:p}dead_letter_times` | sorted set | dead letter id by time of death (ms) |
 | `{d:p}causes` | hash | cause → JSON sample; `cause\|n` → count |
-| `{d:p}history` | stream | recent skips, refusals, retries and small deliveries, capped |
-| `{d:p}answered` | stream | recent large requests that were accepted, capped: JSON of the time |
-| | | (ms) and the status, and the marks of their deliveries, see `contract.events` |
 | `{d:p}reached` | sorted set | the smallest digests (hex) of people who were reached |
 | `{d:p}who` | hash | \* digest → JSON: see `segrelay.ops.verify` |
 | `{d:p}responses` | stream | \* outcomes for response streams: JSON of stream and record, capped |
@@ -340,8 +337,8 @@ class PartitionKeys:
 _PARTS: Final = frozenset(
     {
         "streams", "counts", "lease", "wakeup", "rendering", "intents", "open", "retry", "aside",
-        "holds", "dead_letters", "dead_letter_times", "causes", "history", "reached", "who", "jobs",
-        "answered", "responses", "responseslost", "outcomes", "recorded", "jobtimes",
+        "holds", "dead_letters", "dead_letter_times", "causes", "reached", "who", "jobs",
+        "responses", "responseslost", "outcomes", "recorded", "jobtimes",
         "synctokens", "orphans",
     }
 )  # fmt: skip

@@ -1,9 +1,9 @@
 """The outcome log: the end of each delivery as a row, packed in a capped stream of its partition.
 
 The script that moves a count adds the rows, so that counts and rows never differ. `counts` is 1 in
-the row of an end. A dead letter that is replayed or discarded takes its death back: that row is
-the death once more, with -1. So the sums of `counts` by outcome are the counts of `segrelay
-status`, as far back as rows are kept.
+the row of an end, and 0 in that of a failed try. A dead letter that is replayed or discarded takes
+its death back: that row is the death once more, with -1. So the sums of `counts` by outcome are the
+counts of `segrelay status`, as far back as rows are kept.
 
 An entry of the stream holds the rows of one settlement: `r` is what `pack` returned, `m` a mask
 with `1` for each row that counts (absent = all do). The time of an end is that of its entry.
@@ -26,12 +26,16 @@ _NOBODY: Final = "0" * _WIDTH
 """The digest of an entry that can't be read, and of somebody who was erased."""
 
 
+RETRY: Final = "retry"
+"""The outcome of an attempt after which the delivery is tried again; it counts 0."""
+
+
 class End(NamedTuple):
     """The end of one delivery, or where it counts -1, what takes a death back.
 
     Attributes:
         stream: `lane|trigger`.
-        outcome: `delivered`, `skipped`, `dead` or `discarded`.
+        outcome: `delivered`, `skipped`, `dead`, `discarded` or `RETRY`.
         reason: Of a skipped or a dead delivery; "" = there is none.
         template: The digest of the template that rendered it; "" = none did.
         status: Of the answer to its last request; 0 = there was none.
@@ -117,10 +121,10 @@ def without_people(packed: bytes, people: Collection[str]) -> tuple[bytes, int]:
     theirs = [at for at, digest in enumerate(found) if digest in people]
     for at in theirs:
         found[at] = _NOBODY
-        # A message may quote what is the person's own.
-        *about, _, counts = kinds[of[at]]
-        of[at] = len(kinds)
-        kinds.append([*about, "", counts])
+        *about, message, counts = kinds[of[at]]
+        if message:  # it may quote what is the person's own
+            of[at] = len(kinds)
+            kinds.append([*about, "", counts])
     left = sorted(set(of))
     return (
         _sealed((kinds[at] for at in left), [left.index(at) for at in of], "".join(found), times),
@@ -129,10 +133,15 @@ def without_people(packed: bytes, people: Collection[str]) -> tuple[bytes, int]:
 
 
 def unpack(
-    partition: PartitionKeys, entry_id: bytes, entry: Mapping[bytes, bytes]
+    partition: PartitionKeys,
+    entry_id: bytes,
+    entry: Mapping[bytes, bytes],
+    people: Collection[str] | None = None,
 ) -> Iterator[OutcomeRow]:
-    """Yield the rows of an entry."""
+    """Yield the rows of an entry, or those about these people (digests, in hex)."""
     kinds, of, digests, times = orjson.loads(PROTECTION.unseal(entry[b"r"], OUTCOMES))
+    if people is not None and not any(digest in digests for digest in people):
+        return
     mask = entry.get(b"m", b"")
     shown_id = entry_id.decode()
     time_ms = int(shown_id.partition("-")[0])
@@ -142,6 +151,8 @@ def unpack(
         audience, direction, stream, *about = kinds[kind]
         lane, trigger = split_stream_name(stream)
         person = digests[_WIDTH * at : _WIDTH * (at + 1)]
+        if people is not None and person not in people:
+            continue
         yield OutcomeRow(
             f"{partition.id}.{partition.number}.{shown_id}.{at}",
             time_ms,

@@ -9,6 +9,7 @@ from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.partition import Hold
 from segrelay.worker.contract.events import read_header
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name
+from segrelay.worker.contract.outcomes import OutcomeRow, unpack
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.core.backoff import Backoff, Wait
 
@@ -74,8 +75,9 @@ class Store:
         return (self.client.hget(self.keys.lease, "token") or b"").decode()
 
     @property
-    def history(self) -> list[bytes]:
-        return [row[b"e"] for _, row in self.client.xrange(self.keys.history)]
+    def outcomes(self) -> list[OutcomeRow]:
+        entries = self.client.xrange(self.keys.outcomes)
+        return [row for entry in entries for row in unpack(self.keys, *entry)]
 
     def waiting(self) -> int:
         """Return how many deliveries wait."""

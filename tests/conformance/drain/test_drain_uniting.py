@@ -233,14 +233,14 @@ def test_a_request_has_no_more_bytes_than_it_may_have_alone(redis: Redis) -> Non
         assert len(world.sendings) > 1
 
 
-def test_the_history_tells_which_deliveries_shared_a_user_object(redis: Redis) -> None:
+def test_the_log_tells_which_deliveries_shared_a_user_object(redis: Redis) -> None:
     with World(redis) as world:
         world.put(entering("a1"), entering("a2"))
 
         world.drain()
 
-        (line,) = [text for text in world.store.history if b"shared" in text]
-        assert b"2 deliveries shared one user object: a1 (enter), a2 (enter)" in line
+        messages = [row.message for row in world.store.outcomes]
+        assert messages == ["", "2 deliveries shared one user object: a1 (enter), a2 (enter)"]
 
 
 def happened(rng: random.Random) -> list[Any]:

@@ -162,7 +162,6 @@ class World:
                 for i, t in hashes["causes"].items()
                 if i.endswith("|n")
             },
-            "history": [row[b"e"] for _, row in await client.xrange(keys.history)],
             "responses": [row[b"r"] for _, row in await client.xrange(keys.responses)],
             "reached": {
                 digest.decode(): await client.hget(keys.who, digest)

@@ -74,3 +74,26 @@ def test_the_oldest_rows_go_when_there_is_no_room_and_it_is_known_since_when(
     assert recorded["bytes"] <= 1_000
     assert rows[0].time_ms - 1_000 < recorded["since"] <= rows[0].time_ms
     assert bench.count("delivered|vip-enter") == 10
+
+
+def test_a_try_is_a_row_that_counts_nothing_beside_ends(bench: Bench) -> None:
+    ada, bob = held_with(bench, "ada", "bob")
+    bench.run(bench.one.intent(intent_of("n", ada, bob)))
+    retried = Settlement(
+        [settled(bob, Death.FAILED, dead_letter=DEAD_LETTER)],
+        intent_id="n",
+        retried=[ada, bob],
+        retry_message="503",
+    )
+
+    settle(bench, retried)
+    settle(bench, retried)
+    bench.run(bench.one.intent(intent_of("m", ada)))
+    settle(bench, Settlement(intent_id="m", retried=[ada], retry_message="504"))
+
+    assert [(row.person, row.outcome, row.message, row.counts) for row in bench.outcomes()] == [
+        (bob.digest.hex(), "dead", "", 1),
+        (ada.digest.hex(), "retry", "503", 0),
+        (bob.digest.hex(), "retry", "503", 0),
+        (ada.digest.hex(), "retry", "504", 0),
+    ]

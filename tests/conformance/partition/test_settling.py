@@ -24,7 +24,6 @@ def test_settling_counts_once_however_often_it_is_called(bench: Bench) -> None:
         intent_id="n",
         ledgers={ada.header.digest: LedgerText(b"record")},
         counts={"requests|vip-enter": 1},
-        history=[b"line"],
         reached={"aa": b"[1,{}]"},
         responses=[b"record"],
     )

@@ -1,4 +1,4 @@
-"""Dead letters, quarantined records and the history go when they were kept, and announced."""
+"""Dead letters, quarantined records and the outcome log go when they were kept, and announced."""
 
 import orjson
 import pytest
@@ -249,20 +249,19 @@ def test_very_many_letters_go_in_steps_and_one_act_tells_of_them(relay, sandbox)
     assert ("segrelay", LETTERS, many) in acts(relay)
 
 
-def test_the_history_goes_without_a_word(relay):
+def test_the_outcome_log_goes_without_a_word(relay):
     configured(relay)
     relay.publish(payload("ann@example.com", minute=5))
     relay.drain()
     relay.publish(payload("ann@example.com", minute=1))
     relay.drain()
-    aged(relay, 31, "history", "outcomes")
+    aged(relay, 31, "outcomes")
     relay.publish(payload("ann@example.com", minute=2))
     relay.drain()
 
     step(relay)
 
-    for log in ("history", "outcomes"):
-        assert sum(relay.client.xlen(getattr(at, log)) for at in relay.partitions()) == 1
+    assert sum(relay.client.xlen(partition.outcomes) for partition in relay.partitions()) == 1
     assert relay.status()["skipped"] == 2
 
 

@@ -29,7 +29,7 @@ from segrelay.worker.contract.keys import (
     PartitionKeys,
     split_stream_name,
 )
-from segrelay.worker.contract.outcomes import End, pack
+from segrelay.worker.contract.outcomes import RETRY, End, pack
 from segrelay.worker.contract.protection import PROTECTION, RESPONSES
 from segrelay.worker.contract.redis.accept import (
     OTHERWISE_SEALED,
@@ -127,8 +127,6 @@ def settle_call(
             "text": [_backoff(value) for _, _, value in backoffs],
         },
         adds={"field": list(what.counts), "amount": list(what.counts.values())},
-        lines=what.history,
-        large=what.answered,
         people={
             "digest": list(what.reached),
             "text": list(what.reached.values())
@@ -136,12 +134,12 @@ def settle_call(
             else [PROTECTION.seal(text, who.encode()) for who, text in what.reached.items()],
         },
         records=[PROTECTION.seal(record, RESPONSES) for record in what.responses],
-        ends=[pack(_ends(groups)), most_bytes] if what.settled else (),
+        ends=[pack(_ends(groups, what)), most_bytes] if what.settled or what.retried else (),
     )
 
 
-def _ends(groups: Iterable[Sequence[Delivery]]) -> Iterator[End]:
-    """Yield the rows about deliveries that are settled, group after group."""
+def _ends(groups: Iterable[Sequence[Delivery]], what: Settlement) -> Iterator[End]:
+    """Yield rows about deliveries that are settled, group after group, then about tries."""
     for group in groups:
         outcome, reason = group[0].outcome, group[0].reason
         for d in group:
@@ -155,6 +153,10 @@ def _ends(groups: Iterable[Sequence[Delivery]]) -> Iterator[End]:
                 d.attempts,
                 d.remark,
             )
+    for d in what.retried:
+        yield End(
+            d.header, d.stream, RETRY, attempts=d.attempts, message=what.retry_message, counts=0
+        )
 
 
 def _told_id(delivery: Delivery, told: Mapping[bytes, int]) -> str:

@@ -111,11 +111,12 @@ def known(relay):
 
 def everything_of_a_person(relay):
     """Let there be everything that there can be of a person."""
-    relay.publish(payload(WHO), payload(ELSE))
-    relay.drain()
+    for who in (WHO, ELSE):  # apart: an entry of the outcome log is written anew as a whole
+        relay.publish(payload(who))
+        relay.drain()
     relay.publish(payload(WHO, "gold", minute=1))
     relay.drain()
-    relay.publish(payload(WHO, minute=-5))  # superseded: a line of history
+    relay.publish(payload(WHO, minute=-5))  # superseded: a row of the log
     relay.publish(payload(WHO, "silver", minute=2))
     relay.spoil_profiles()
     relay.drain()
@@ -238,10 +239,10 @@ def test_streams_that_are_too_long_to_write_anew_are_told(call, relay):
     partition = PartitionKeys("insider", partition_of(f"email:{WHO}", 4))
     with relay.client.pipeline() as pipe:
         for number in range(5_001):
-            pipe.xadd(partition.history, {"h": f"[{number}]"})
+            pipe.xadd(partition.responses, {"r": f"[{number}]"})
         pipe.execute()
-    relay.client.xdel(partition.history, relay.client.xrange(partition.history, count=1)[0][0])
-    relay.client.xadd(partition.history, {"h": "[0]"})
+    relay.client.xdel(partition.responses, relay.client.xrange(partition.responses, count=1)[0][0])
+    relay.client.xadd(partition.responses, {"r": "[0]"})
 
     receipt = erase(call, WHO)
 

@@ -85,7 +85,6 @@ def test_the_documents_show_the_rights_as_they_are_shipped():
         (keys.PartitionKeys("insider", 3).streams, False),
         (keys.PartitionKeys("insider", 3).synctokens, False),
         (keys.PartitionKeys("insider", 3).causes, False),
-        (keys.PartitionKeys("insider", 3).history, False),
         (keys.job("load"), False),
         (keys.sync("vips"), False),
     ],

@@ -13,13 +13,11 @@
 --   waits    trigger, text ("" = forget)
 --   asides   index of the stream, id, text           (what is not there any more is not remembered)
 --   adds     field of counts, amount                  (once per request)
---   lines    of the history
---   large    JSON and marks of a request with many deliveries, if it is one
 --   people   that were reached: digest (hex), text
 --   records  of responses                             (once per request; the oldest go, counted)
---   ends     the packed rows of all entries of all groups for the outcome log, and the most bytes that are kept of it
---@keys lease counts intents open dead_letters dead_letter_times causes retry aside streams history reached who rendering responses responseslost jobtimes orphans answered outcomes recorded stream... ledger...
---@args token intent open_ms retention ledger_lengths ledger_texts tag groups[about ids] deaths... waits[trigger text] asides[stream id text] adds[field amount] lines... large... people[digest text] records... ends...
+--   ends     the packed rows of all entries of all groups for the outcome log, then those about tries, and the most bytes that are kept of it
+--@keys lease counts intents open dead_letters dead_letter_times causes retry aside streams reached who rendering responses responseslost jobtimes orphans outcomes recorded stream... ledger...
+--@args token intent open_ms retention ledger_lengths ledger_texts tag groups[about ids] deaths... waits[trigger text] asides[stream id text] adds[field amount] people[digest text] records... ends...
 -- A dead letter is: id, newline, cause, newline, sample of the cause, newline, the dead letter itself.
 --
 -- XDEL decides: what it did not remove changes no count and writes no dead letter. A stream that a group of few entries leaves empty is
@@ -187,8 +185,6 @@ end
 for i = 1, (intent ~= '' or removed > 0) and n_adds or 0 do count(ARGV[at_adds_field + i], tonumber(ARGV[at_adds_amount + i])) end
 write_counts(key_counts)
 if n_ends > 0 then record(ARGV[at_ends + 1], taken, ARGV[at_ends + 2]) end
-for i = 1, n_lines do redis.call('XADD', key_history, 'MAXLEN', '~', 5000, '*', 'e', ARGV[at_lines + i]) end
-if n_large > 0 then redis.call('XADD', key_answered, 'MAXLEN', '~', 100, '*', 'e', ARGV[at_large + 1], 'm', ARGV[at_large + 2]) end
 
 -- Digests are random: the smallest of all that were ever reached are an even sample of them.
 local REACHED_KEPT = 1000

@@ -16,11 +16,11 @@ local function drop_oldest(before)
   return redis.call('HINCRBY', key_recorded, 'bytes', -(#entry[2][2] + RECORD_BYTES))
 end
 
--- record(packed, taken, most): the rows that `taken` has a '1' for; no more than `most` bytes stay.
+-- record(packed, taken, most): the rows that `taken` has a '1' for, and those behind; no more than `most` bytes stay.
 local function record(packed, taken, most)
   local rows = 0
   for _, one in ipairs(taken) do rows = rows + (one == '1' and 1 or 0) end
-  if rows == 0 then return end
+  if rows == 0 and #taken > 0 then return end
   local entry = {'r', packed}
   if rows < #taken then entry = {'r', packed, 'm', table.concat(taken)} end
   redis.call('XADD', key_outcomes, '*', unpack(entry))
