@@ -43,8 +43,8 @@ from segrelay.producer.publishing.writing import (
 )
 from segrelay.producer.wakeups import CeleryWaker, Waker
 from segrelay.worker.contract.events import Event
+from segrelay.worker.contract.fields import SeenFields
 from segrelay.worker.contract.own_processes import switch_threads_often
-from segrelay.worker.contract.people import SeenFields
 from segrelay.worker.contract.redis.accept import Roll, WakeUpText
 from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import chain
-from types import MappingProxyType
 from typing import Annotated, Any, Final
 
 import typer
@@ -18,17 +17,17 @@ from segrelay.ops.audiences.membership import (
     remembered,
     row_of,
     slugs,
+    standings,
     waiting_in,
 )
-from segrelay.ops.audiences.renaming import (
-    LeavingGroup,
+from segrelay.ops.audiences.retiring import (
     LeavingPeople,
     by_digest,
-    check_wanted,
-    destinations_of,
+    count_leaving,
+    exit_event,
+    exits_by_destination,
     find_leaving,
     publish_all,
-    state_event,
     syncs_of,
 )
 from segrelay.ops.state.acts import Acts, Asks, Doing, Reads, perform
@@ -38,13 +37,9 @@ from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.tables import TableColumns, count_columns, number_columns, text_columns
 from segrelay.producer.publish import Publisher
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.acts import carry_out
-from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.problems import did_you_mean
-from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import UsageWrong
 
 app = typer.Typer(help="See or retire audiences, and say what ids stand for.")
@@ -118,36 +113,43 @@ def retire(
     """
     client, settings = relay.client, relay.settings
     publisher = Publisher(client, settings)
-    check_wanted(publisher, slug, Direction.EXIT)
-    named = _named(client, settings, publisher, slug, people)
-    leaving = destinations_of(publisher, slug, Direction.EXIT)
-    found = _look(client, settings, leaving, slug, named)
-    _ask(
-        relay,
-        found,
-        f"Publish exits from '{slug}' for {plural(found.published, 'person', 'people')}?",
-    )
+    exits = exits_by_destination(publisher, slug)
+    named = by_digest(chain(remembered(client, settings, slug), named_in(settings, people or ())))
+
+    def look(waiting: Mapping[bytes, Person]) -> dict[str, LeavingPeople]:
+        with progress("ledgers read") as shown:
+            found = standings(client, settings, slug, shown.advance)
+        return {each: find_leaving(found.get(each, {}), named, waiting) for each in exits}
+
+    _ask(relay, slug, count_leaving(look({}).values()))
     # Whoever enters after this moment is in; who entered before it is in the ledger, or waits.
     now_us = publisher.now_us()
-    waiting = by_digest(waiting_in(client, settings, slug))
-    found = _look(client, settings, leaving, slug, named, waiting=waiting)
+    leaving = look(by_digest(waiting_in(client, settings, slug)))
 
     def leave(doing: Doing) -> None:
         doing.count = 0
-        for group in found.groups:
-            events = (
-                state_event(person, slug, Direction.EXIT, now_us) for person, _ in group.people
-            )
-            _publish(publisher, group, len(group.people), events)
-            doing.count += len(group.people)
+        for destination, group in leaving.items():
+            found = [*group.known, *group.unknown]
+            events = (exit_event(person, slug, now_us) for person in found)
+            steps = publish_all(publisher, events, exits[destination])
+            counted(f"published for {destination}", steps, len(found))
+            doing.count += len(found)
 
     perform(client, relay.act(slug), leave)
+    counts = count_leaving(leaving.values())
     syncs = syncs_of(client, settings, slug)
     still = (
         f"The next run of a sync enters whoever is still in '{slug}' at Lytics: take"
         f" [sync.{'], [sync.'.join(syncs)}] out of the configuration now, and restart."
     )
-    return _moved({"audience": slug}, found, [still] if syncs else [])
+    return Result(
+        {"audience": slug, "named": len(named), **counts},
+        f"{plural(counts['published'], 'person', 'people')}: exits published",
+        f"{counts['held']:,} were in it by the ledger, {counts['known']:,} of them named;"
+        f" {counts['unknown']:,} were named and unknown to it",
+        notes=[still] if syncs else (),
+        exit_code=1 if counts["held"] > counts["known"] else 0,
+    )
 
 
 @app.command("set")
@@ -213,65 +215,19 @@ def _cells(row: dict[str, Any]) -> Iterator[tuple[object, ...]]:
         )
 
 
-def _named(
-    client: Redis, settings: Settings, publisher: Publisher, slug: str, sources: list[str] | None
-) -> dict[bytes, Person]:
-    told = named_in(settings, sources or (), publisher.now_us())
-    return by_digest(chain(remembered(client, settings, slug), told))
-
-
-def _look(
-    client: Redis,
-    settings: Settings,
-    destinations: list[str],
-    slug: str,
-    named: Mapping[bytes, Person],
-    *,
-    waiting: Mapping[bytes, Person] = MappingProxyType({}),
-) -> LeavingPeople:
-    """Show progress while reading the ledgers; return the people to remove from an audience."""
-    with progress("ledgers read") as shown:
-        return find_leaving(
-            client, settings, slug, destinations, named, waiting=waiting, advance=shown.advance
-        )
-
-
-def _ask(relay: Asks, found: LeavingPeople, question: str) -> None:
-    mention(f"{found.held:,} people are in it by the ledger, {found.known:,} of them are named.")
-    if found.unknown:
-        mention(f"{found.unknown:,} are named, and the ledger knows nothing of them: they go, too.")
-    if found.unnamed:
+def _ask(relay: Asks, slug: str, counts: Mapping[str, int]) -> None:
+    held, known, unknown = counts["held"], counts["known"], counts["unknown"]
+    mention(f"{held:,} people are in it by the ledger, {known:,} of them are named.")
+    if unknown:
+        mention(f"{unknown:,} are named, and the ledger knows nothing of them: they go, too.")
+    if held > known:
         mention(
-            f"{found.unnamed:,} are known by a digest only, and stay as they are: name them by"
+            f"{held - known:,} are known by a digest only, and stay as they are: name them by"
             " --people lytics:SLUG, or by a file."
         )
-    if found.published:
-        relay.confirm(question)
-
-
-def _publish(
-    publisher: Publisher, group: LeavingGroup, count: int, events: Iterable[Event]
-) -> None:
-    steps = publish_all(publisher, events, destination=group.destination)
-    counted(f"published for {group.destination}", steps, count)
-
-
-def _moved(document: dict[str, Any], found: LeavingPeople, notes: list[str]) -> Result:
-    counts = {
-        "held": found.held,
-        "named": found.named,
-        "known": found.known,
-        "unknown": found.unknown,
-        "published": found.published,
-    }
-    return Result(
-        document | counts,
-        f"{plural(found.published, 'person', 'people')}: events published",
-        f"{found.held:,} were in it by the ledger, {found.known:,} of them named;"
-        f" {found.unknown:,} were named and unknown to it",
-        notes=notes,
-        exit_code=1 if found.unnamed else 0,
-    )
+    if counts["published"]:
+        people = plural(counts["published"], "person", "people")
+        relay.confirm(f"Publish exits from '{slug}' for {people}?")
 
 
 def _word(what: str, written: str) -> str:

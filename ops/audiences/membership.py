@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
 import orjson
@@ -22,7 +21,7 @@ from segrelay.ops.state.person import Names
 from segrelay.ops.state.waiting import find_streams, read_entries
 from segrelay.ops.terminal.moments import shown_us
 from segrelay.producer.events.values import ID, PAYLOAD_ID, profile_key
-from segrelay.producer.lytics import audience_of, look_at, scan_rows
+from segrelay.producer.lytics import audience_of, scan_rows
 from segrelay.producer.sources.blocks import blocks_of
 from segrelay.producer.sources.opening import opened
 from segrelay.producer.sync.step import columns_of
@@ -226,13 +225,14 @@ class Person(NamedTuple):
 
     Attributes:
         row: The profile as the source has it; of a sync's member the identity alone.
-        as_of_us: The time for which the source was right: the person was in the audience then; 0 =
-            the source does not say that, only who the person is.
+        is_member: The source says that the person is in the audience, and not only who it is.
+        entered_us: The time of an entrance that waits to be delivered; 0 = none does.
     """
 
     key: str
     row: dict[str, Any]
-    as_of_us: int = 0
+    is_member: bool = True
+    entered_us: int = 0
 
     @property
     def digest(self) -> bytes:
@@ -250,10 +250,9 @@ def remembered(client: Redis, settings: Settings, audience: str) -> Iterator[Per
         store = SyncStore(client, name, settings.redis)
         state = store.peek()
         if state.audience == audience:
-            as_of_us = int(state.last.get("at_us") or 0)
             for partition in store.partitions(state.known or state.destinations):
                 for key, mark in store.members(partition):
-                    yield Person(key, alone(key), 0 if Mark.loads(mark).is_name else as_of_us)
+                    yield Person(key, alone(key), not Mark.loads(mark).is_name)
 
 
 def waiting_in(client: Redis, settings: Settings, audience: str) -> Iterator[Person]:
@@ -265,7 +264,7 @@ def waiting_in(client: Redis, settings: Settings, audience: str) -> Iterator[Per
                 with suppress(PayloadRefused, orjson.JSONDecodeError):
                     row = orjson.loads(decode_profile(entry.profile))
                     key = profile_key(row, settings.delivery.identity)
-                    yield Person(key, row, header.time_us)
+                    yield Person(key, row, entered_us=header.time_us)
 
 
 def alone(key: str) -> dict[str, Any]:
@@ -274,33 +273,12 @@ def alone(key: str) -> dict[str, Any]:
     return {PAYLOAD_ID if field == ID else field: value}
 
 
-def named_in(settings: Settings, sources: Sequence[str], now_us: int = 0) -> Iterator[Person]:
-    """Yield the people in files or scans; rows without an identity are skipped.
-
-    Args:
-        settings: The configuration.
-        sources: `lytics:SLUG`, or files.
-        now_us: Redis' clock, if the sources say who is in the audience: a scan is right as of its
-            begin, a file as of its last change. 0 = they say only who people are.
-    """
+def named_in(settings: Settings, sources: Sequence[str]) -> Iterator[Person]:
+    """Yield the people in files, or in scans (`lytics:SLUG`); skip rows without an identity."""
     for source in sources:
-        as_of_us = _as_of_us(settings, source, now_us) if now_us else 0
         for row in _rows(settings, source):
-            try:
-                key = profile_key(row, settings.delivery.identity)
-            except PayloadRefused:
-                continue
-            yield Person(key, row, as_of_us)
-
-
-def _as_of_us(settings: Settings, source: str, now_us: int) -> int:
-    audience = audience_of(source)
-    if audience:
-        return look_at(settings, audience, now_us)[0]
-    try:
-        return min(now_us, Path(source).expanduser().stat().st_mtime_ns // 1_000)
-    except OSError:
-        return now_us
+            with suppress(PayloadRefused):
+                yield Person(profile_key(row, settings.delivery.identity), row)
 
 
 def _rows(settings: Settings, source: str) -> Iterator[dict[str, Any]]:

@@ -39,7 +39,7 @@ from segrelay.templates import LYTEMPLATES
 from segrelay.worker.adapters.redis.shared_keys import read_identified
 from segrelay.worker.checks.samples import Finding
 from segrelay.worker.checks.templates import TemplateReport, check_template
-from segrelay.worker.contract.people import seen_fields
+from segrelay.worker.contract.fields import seen_fields
 from segrelay.worker.contract.settings import Trigger
 from segrelay.worker.errors import SegrelayError, UsageWrong
 

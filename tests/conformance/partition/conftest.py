@@ -81,6 +81,11 @@ class World:
     def renew(self, partition: Any) -> bool:
         return bool(self.run(partition.renewed()))
 
+    async def removed(self, *names: Any) -> None:
+        """Remove keys, whoever holds the lease."""
+        for name in names:
+            await self._client.delete(name)
+
     def waiting_in(self, partition: int) -> int:
         stream = PartitionKeys(self.keys.destination, partition).stream("live|vip-enter")
         return self.run(self._client.xlen(stream))

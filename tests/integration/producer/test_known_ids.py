@@ -4,14 +4,13 @@ import orjson
 import pytest
 
 from segrelay.ops.audiences.membership import Person
-from segrelay.ops.audiences.renaming import state_event
+from segrelay.ops.audiences.retiring import exit_event
 from segrelay.ops.config.commands import look_at_redis
 from segrelay.producer.events.payloads import Payload, RowForm
 from segrelay.producer.publishing.audiences import AudienceStore, named_audience
 from segrelay.producer.publishing.published import PublishOptions
 from segrelay.producer.publishing.writing import JobPosition
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import UsageWrong
 from tests.configuration import lytics, table, trigger
 from tests.integration.producer.redis_contents import entries
@@ -66,7 +65,7 @@ def publish_everything(publisher):
     draft = publisher.draft([row, own], ROW, PublishOptions(job="rows"))
     publisher.write_draft(draft, JobPosition("rows", 1, "s"))
     person = Person("email:gone@example.com", {"email": "gone@example.com"})
-    publisher.publish([state_event(person, "vip", Direction.EXIT, TIME_US)])
+    publisher.publish([exit_event(person, "vip", TIME_US)])
 
 
 EVERYBODY = {"payload@example.com", "row@example.com", "array@example.com", "gone@example.com"}

@@ -13,7 +13,7 @@ from segrelay.producer.publish import Publisher
 from segrelay.producer.wakeups import SilentWaker
 from segrelay.templates import SHIPPED_FOLDER
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.people import seen_fields
+from segrelay.worker.contract.fields import seen_fields
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.errors import UsageWrong
