@@ -7,14 +7,13 @@ import sys
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import orjson
 import typer
 
 from segrelay.ops.state.opened import already_there, opened
 from segrelay.ops.state.waiting import times
-from segrelay.ops.status.capacity import capacity_lines, read_capacity
 from segrelay.ops.status.health import problems_of, read_problems
 from segrelay.ops.status.pace import LOOKS, ProgressMeter
 from segrelay.ops.status.problems import ILL, HealthProblem, OpenProblem, counted, forget_failure
@@ -226,13 +225,6 @@ def status(
         bool,
         typer.Option("--notify-test", help="Send a test message to operate.notify.url, and end."),
     ] = False,
-    capacity: Annotated[
-        bool,
-        typer.Option(
-            "--capacity",
-            help="Reckon how long the backlog takes, and the memory that more people need.",
-        ),
-    ] = False,
 ) -> None:
     """Show how everything stands: accepted = delivered + skipped + dead + discarded + waiting.
 
@@ -250,8 +242,6 @@ def status(
     if notify_test:
         _test_messages(as_json=as_json)
         return
-    if capacity and (check or watch):
-        raise UsageWrong("--capacity looks once; leave out --check and --watch.")
     if check:
         raise typer.Exit(_checked(as_json=as_json, attention=attention))
     with opened(ready_seconds=READY_SECONDS, patient=False) as (settings, client):
@@ -260,9 +250,7 @@ def status(
         def read() -> Standing:
             return read_newest(client, file) if watch else read_standing(client, settings)
 
-        if capacity:
-            _tell_capacity(read_capacity(client, read()), as_json=as_json)
-        elif watch:
+        if watch:
             _watch(read, as_json=as_json)
         elif as_json:
             standing = read()
@@ -302,14 +290,6 @@ def _test_messages(*, as_json: bool) -> None:
         )
     if not as_json:
         say("The test message was taken.")
-
-
-def _tell_capacity(found: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        print_json(found)
-        return
-    for line in capacity_lines(found):
-        say_wrapped(line)
 
 
 def _checked(*, as_json: bool, attention: bool) -> int:

@@ -86,7 +86,7 @@ def memory(standing: Standing) -> Iterator[HealthProblem]:
         )
         frees = f"It holds {held}" if held else "Nothing waits, so only more memory helps"
         message = f"{redis.full} {frees}"
-        mend = "raise maxmemory, see segrelay status --capacity; segrelay redis status"
+        mend = "raise maxmemory; segrelay redis status"
         yield HealthProblem("redis_full", ILL, "", message, mend)
     elif redis.most and redis.used >= NEARLY_FULL * redis.most:
         message = (
