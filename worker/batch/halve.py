@@ -185,6 +185,7 @@ class Refusals:
             jitter=self.jitter.random(),
             reason=_failure(suspect).message,
             others_are_taken=is_to_blame,
+            is_refused=True,
         )
 
     def _alone(self, backoff: Backoff, refusal: str) -> Backoff:

@@ -299,6 +299,7 @@ class State:
         jitter: float,
         reason: str,
         others_are_taken: bool = False,
+        is_refused: bool = False,
     ) -> AfterFailure:
         """Decide whether and when a delivery is tried again after its request failed."""
         backoff, wait = self.backoffs.get(delivery.position), self.waits.get(delivery.trigger)
@@ -311,6 +312,7 @@ class State:
             jitter=jitter,
             reason=reason,
             others_are_taken=others_are_taken,
+            is_refused=is_refused,
             edition=self.editions.get(delivery.trigger, ""),
         )
         # A request that was under way when the trigger began to wait does not make it wait longer.

@@ -110,6 +110,7 @@ def after_failure(
     jitter: float,
     reason: str = "",
     others_are_taken: bool = False,
+    is_refused: bool = False,
     edition: str = "",
 ) -> AfterFailure:
     """Decide what happens to the deliveries of a failed request.
@@ -123,10 +124,12 @@ def after_failure(
         jitter: In [0, 1).
         reason: The reason why it failed, for a person.
         others_are_taken: True if the last answers say so, see `is_to_blame`.
+        is_refused: The answer refused the body, as a 400 does: it did not fail.
         edition: Of the trigger whose template made the request.
 
     A request is halved, and a delivery alone is counted towards its death, only if others of the
-    trigger went through since the last failure. Otherwise the trigger waits and nothing dies.
+    trigger went through since the last failure. Otherwise the trigger waits and nothing dies. A
+    delivery is dead if it is then refused alone again, or fails alone for the fifth time.
     """
     last = backoff.successes if backoff else (wait.successes if wait else -1)
     others_go_through = others_are_taken or 0 <= last < successes
@@ -145,7 +148,9 @@ def after_failure(
             kept, Wait(attempts, until_ms, successes, reason, edition, waits_since_ms)
         )
     tries_alone = (backoff.tries_alone if backoff else 0) + (users == 1)
-    if users == 1 and tries_alone >= TRIES_ALONE:
+    # Refused alone before and now, while others were taken in between: that is about this one.
+    is_refused_twice = bool(is_refused and backoff and backoff.refusal and 0 <= last < successes)
+    if users == 1 and (is_refused_twice or tries_alone >= TRIES_ALONE):
         return AfterFailure(None, None)
     until_ms = now_ms + round(1000 * delay_seconds(max(1, tries_alone), jitter))
     width = max(1, users // 2)

@@ -58,6 +58,26 @@ def test_with_others_going_through_it_is_halved_down_to_one() -> None:
     assert widths == [500, 250, 125, 62, 31, 15, 7, 3, 1, 1]
 
 
+@pytest.mark.parametrize(
+    ("before", "taken", "is_dead"),
+    [
+        (Backoff(1, 1, successes=5, refusal="400: no"), 6, True),
+        (Backoff(1, 1, successes=5, refusal="400: no"), 5, False),
+        (Backoff(1, 1, successes=5), 6, False),
+        (None, 6, False),
+    ],
+    ids=["others were taken", "nobody was taken", "it failed before", "the first time"],
+)
+def test_who_is_refused_alone_twice_dies_if_others_were_taken_in_between(
+    before: Backoff | None, taken: int, *, is_dead: bool
+) -> None:
+    again = after_failure(
+        before, None, users=1, successes=taken, now_ms=NOW_MS, jitter=0.5, is_refused=True
+    )
+
+    assert (again.backoff is None) is is_dead
+
+
 def test_alone_it_dies_at_the_fifth_try_while_others_go_through() -> None:
     backoff: Backoff | None = Backoff(1, successes=0)
     tries = 0
