@@ -19,7 +19,7 @@ from segrelay.ops.terminal.console import mention
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.interrupts import interrupted_once
 from segrelay.ops.terminal.moments import awaited, shown_ms, shown_us
-from segrelay.ops.terminal.options import DryRun
+from segrelay.ops.terminal.options import AtMost, DryRun
 from segrelay.ops.terminal.tables import TableColumns, number_columns, text_columns
 from segrelay.producer.events.values import profile_key
 from segrelay.producer.lytics import begun_us
@@ -101,20 +101,30 @@ def run(name: Name, *, dry_run: DryRun = False, relay: Acts) -> Result:
 
 
 @app.command("confirm")
-def confirm_exits(name: Name, *, relay: Acts) -> Result:
+def confirm_exits(
+    name: Name,
+    *,
+    number: Annotated[
+        int | None,
+        typer.Option("--run", help="Do nothing if another run waits than this.", metavar="N"),
+    ] = None,
+    at_most: AtMost = None,
+    relay: Acts,
+) -> Result:
     """Confirm that the missing members have really left, so that their exits are published.
 
-    Each of them is looked up once more: who is still in the audience stays.
+    Each of them is looked up once more: who is still in the audience stays. The run and the number
+    of missing members stand in `sync status NAME`.
     """
     _known(relay.settings, name)
     store = SyncStore(relay.client, name, relay.settings.redis)
 
     def follow(doing: Doing) -> int:
         with _locked(store) as found:
-            doing.count = confirm(store, found)
+            doing.count = confirm(store, found, number=number, at_most=at_most)
         return doing.count
 
-    gone = perform(relay.client, relay.act(name), follow)
+    gone = perform(relay.client, relay.act(name, run=number, at_most=at_most), follow)
     exits = plural(gone, "exit")
     told = f"Up to {exits} of sync '{name}' will be published; a worker goes on with it."
     return Result({"name": name, "confirmed": gone}, told)

@@ -15,7 +15,6 @@ from segrelay.ops.console.acts import ConsoleAct, StartedCommand, act_named, com
 from segrelay.ops.console.app import Asked, Console, Page, Redirect, own_address
 from segrelay.ops.console.dead_letters import chosen_dead_letters, samples_of
 from segrelay.ops.console.look import MOST_SCANNED, Look, scan
-from segrelay.ops.console.work_pages import doubted_run
 from segrelay.ops.kept import Filter, KeptOptions
 from segrelay.ops.state.acts import LONGEST_REASON
 from segrelay.ops.state.partitions import all_partitions
@@ -86,7 +85,7 @@ def _values(act: ConsoleAct, source: Values) -> dict[str, list[str]]:
     found = {
         name: [text.strip() for text in source.get(name, ()) if text.strip()] for name in act.fields
     }
-    missing = [name for name in act.arguments if name != "ids" and not found[name]]
+    missing = [name for name in act.needed if not found[name]]
     if missing:
         raise UsageWrong(f"This act needs {' and '.join(missing)}.")
     return {name: texts for name, texts in found.items() if texts}
@@ -199,8 +198,10 @@ def _leavers(look: Look, values: Values) -> Reach | None:
     name = _first(values, "sync")
     if name not in look.settings.sync:
         return None
-    doubted = doubted_run(SyncStore(look.client, name, look.settings.redis).peek())
-    return Reach(doubted.gone if doubted else 0, "members")
+    waiting, gone = SyncStore(look.client, name, look.settings.redis).peek().doubted or (0, 0)
+    if _first(values, "run") != str(waiting):
+        raise UsageWrong("Another run of this sync waits by now, or none: look at it anew.")
+    return Reach(gone, "members")
 
 
 _COUNTERS: Final[Mapping[str, Callable[[Look, Values], Reach | None]]] = {

@@ -41,6 +41,7 @@ class ConsoleAct:
         title: The sentence on the page that asks.
         arguments: Fields of the form that are its arguments, in order; `ids` may be several.
         options: Fields of the form that are options of the same name, as texts.
+        bound: Options without which nothing is done: what the person has seen.
         flags: Options that are always given, because nobody sits at a terminal.
         has_dry_run: True if it can say beforehand what it would do.
         is_destructive: True if it can't be undone, so that the person types how many it will be.
@@ -50,6 +51,7 @@ class ConsoleAct:
     title: str
     arguments: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    bound: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     has_dry_run: bool = False
     is_destructive: bool = False
@@ -57,7 +59,12 @@ class ConsoleAct:
     @property
     def fields(self) -> tuple[str, ...]:
         """Return the names of the form's fields."""
-        return self.arguments + self.options
+        return self.arguments + self.options + self.bound
+
+    @property
+    def needed(self) -> list[str]:
+        """Return the names of the fields without which nothing is done."""
+        return [name for name in (*self.arguments, *self.bound) if name != "ids"]
 
     def limit(self, count: int | None) -> list[str]:
         """Return the option by which the command takes no more than a person has agreed to."""
@@ -72,7 +79,7 @@ class ConsoleAct:
         chosen = {name: [text for text in values.get(name, ()) if text] for name in self.fields}
         if self.options and not any(chosen.values()):
             yield "--all"
-        for name in self.options:
+        for name in (*self.options, *self.bound):
             yield from (f"--{name}={text}" for text in chosen[name])
         arguments = [text for name in self.arguments for text in chosen[name]]
         if arguments:
@@ -143,7 +150,13 @@ ACTS: Final[Mapping[str, ConsoleAct]] = {
             is_destructive=True,
         ),
         ConsoleAct("sync run", "Run a sync now", ("sync",)),
-        ConsoleAct("sync confirm", "Confirm that members have left", ("sync",)),
+        ConsoleAct(
+            "sync confirm",
+            "Confirm that members have left",
+            ("sync",),
+            bound=("run",),
+            is_destructive=True,
+        ),
         ConsoleAct("redis acknowledge", "Acknowledge that Redis came back empty"),
     )
 }

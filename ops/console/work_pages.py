@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from segrelay.ops.backfill.report import read_report
 from segrelay.ops.console.app import Asked, Columns, Console, Page, Sorting
@@ -15,7 +15,7 @@ from segrelay.ops.console.plots import Plot
 from segrelay.ops.status.standing import JobStanding
 from segrelay.ops.status.totals import KINDS
 from segrelay.producer.backfill.jobs import JobStore
-from segrelay.producer.sync.run import Phase, Run
+from segrelay.producer.sync.run import Run
 from segrelay.producer.sync.store import Mark, SyncStore
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.processes import Sample
@@ -135,33 +135,16 @@ def sync(console: Console, asked: Asked) -> Page:
     if name not in standing.syncs:
         raise UsageWrong("The configuration has no such sync.")
     run = SyncStore(look.client, name, look.settings.redis).peek()
-    doubted = doubted_run(run)
-    asks = doubted is not None
+    asks = bool(run.asks)
     values = {
         "name": name,
         "run": run,
         "schedule": standing.settings.sync[name],
         "asks": asks,
-        "leaving": _leaving(look, name, run, doubted.number) if doubted else None,
+        "leaving": _leaving(look, name, run, run.doubted[0]) if asks and run.doubted else None,
     }
     live = 0 if asks else console.live_seconds
     return Page("sync.html", f"Sync {name}", values, live_seconds=live)
-
-
-class DoubtedRun(NamedTuple):
-    """A run of a sync that waits for a person, with the number of members it has not seen."""
-
-    number: int
-    gone: int
-
-
-def doubted_run(run: Run) -> DoubtedRun | None:
-    """Return the run that `sync confirm` would be about: the last whole one; None = none is."""
-    if run.phase is Phase.CONFIRM:
-        return DoubtedRun(run.number, max(run.gone.values(), default=0))
-    if run.asks:
-        return DoubtedRun(run.number - 1, int(run.last["gone"]))
-    return None
 
 
 def _leaving(look: Look, name: str, run: Run, number: int) -> Scan[tuple[str, int]]:

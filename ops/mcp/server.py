@@ -161,7 +161,7 @@ def _schema_of_act(act: ConsoleAct) -> dict[str, Any]:
         text = {"type": "string", "description": _OF_DEAD_LETTERS.get(name, "")}
         is_list = name in {"ids", "cause"}
         properties[name] = {"type": "array", "items": {"type": "string"}} if is_list else text
-    required = [name for name in act.arguments if name != "ids"]
+    required = act.needed
     properties["reason"] = {"type": "string", "description": "The reason, which is recorded."}
     required.append("reason")
     if act.options:
@@ -171,8 +171,8 @@ def _schema_of_act(act: ConsoleAct) -> dict[str, Any]:
     if act.is_destructive:
         properties["at_most"] = {
             "type": "integer",
-            "description": "The number that it will be, from a dry run; it does nothing if it is"
-            " more by then. Needed unless dry_run is true.",
+            "description": "The number that it will be, as a dry run or the status tells; it does"
+            " nothing if it is more by then. Needed unless dry_run is true.",
         }
     return _schema(properties, required)
 
@@ -267,7 +267,7 @@ class Tools:
             for name, value in given.items()
             if name in act.fields
         }
-        if lacking := [one for one in act.arguments if one != "ids" and not values.get(one)]:
+        if lacking := [one for one in act.needed if not values.get(one)]:
             raise UsageWrong(f"`{lacking[0]}` is missing.")
         if act.options and not any(values.values()) and given.get("all") is not True:
             raise UsageWrong("Nothing is chosen: give ids or a filter, or `all`: true.")

@@ -139,6 +139,13 @@ class Run:
         return str(self.last["doubt"]) if is_open and self.last.get("doubt") else ""
 
     @property
+    def doubted(self) -> tuple[int, int] | None:
+        """The number of the run that a person may confirm, and of the members that it lacks."""
+        is_open = self.phase is Phase.CONFIRM or self.is_under_way
+        is_doubted = is_open and self.last.get("outcome") == "doubted"
+        return (int(self.last["run"]), int(self.last["gone"])) if is_doubted else None
+
+    @property
     def is_under_way(self) -> bool:
         """Say whether the run has steps to do now."""
         return self.phase in {Phase.SCAN, Phase.COUNT, Phase.EXITS}

@@ -31,6 +31,7 @@ from segrelay.producer.sync.sources import (
     SyncSource,
 )
 from segrelay.producer.sync.store import SyncStore
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings, SyncSchedule
@@ -246,22 +247,36 @@ class Syncing:
         return max(run.begun_ms + round(1000 * every), self.store.now_ms())
 
 
-def confirm(store: SyncStore, run: Run) -> int:
+def confirm(
+    store: SyncStore, run: Run, *, number: int | None = None, at_most: int | None = None
+) -> int:
     """Confirm that the missing members have left; the lock must be held.
+
+    Saving is refused if another step has taken the lock, so it is about the run that was read.
+
+    Args:
+        store: The sync.
+        run: Its state, as it was when the lock was taken.
+        number: The run that a person has looked at; None = the one that waits.
+        at_most: The number of missing members that they have agreed to; None = those that are.
 
     Returns:
         How many may be missing: now, or at the end of the scan that has begun meanwhile.
 
     Raises:
-        UsageWrong: Nobody is in doubt.
+        UsageWrong: Nobody is in doubt, or another run or more members are.
     """
-    if run.phase is Phase.CONFIRM:
-        run.allowed, run.doubt = max(run.gone.values(), default=0), ""
-        run.phase, run.next_partition, run.next_ms = Phase.EXITS, 0, 0
-    elif run.is_under_way and run.last.get("outcome") == "doubted":
-        run.allowed = int(run.last["gone"])
-    else:
+    if run.doubted is None:
         raise UsageWrong(f"Sync '{store.name}' waits for nobody's word: {run.line()}.")
+    waiting, gone = run.doubted
+    if number not in (None, waiting) or (at_most is not None and gone > at_most):
+        raise UsageWrong(
+            f"It is run {waiting} that waits, with {plural(gone, 'member')} missing: look at it"
+            " anew. Nothing was done."
+        )
+    run.allowed = gone
+    if run.phase is Phase.CONFIRM:
+        run.phase, run.next_partition, run.next_ms, run.doubt = Phase.EXITS, 0, 0, ""
     store.save(run, ends=True)
     return run.allowed
 

@@ -331,7 +331,7 @@ def test_a_sync_that_would_take_out_too_many(person):
     person.page.until_at("/syncs/vips")
     until(lambda: person.page.evaluate(LEAVERS) == 200 or person.page.go("/syncs/vips") != 200)
     assert "@" not in person.page.text()
-    said = person.mends("main a[href*='sync+confirm']")
+    said = person.mends("main a[href*='sync+confirm']", count="200")
 
     assert "confirmed\n200" in said
 

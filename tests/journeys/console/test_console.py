@@ -164,7 +164,7 @@ FORMS = {
     "backfill resume": {"job": "november"},
     "backfill abort": {"job": "november", "count": 0},
     "sync run": {"sync": "vip"},
-    "sync confirm": {"sync": "vip"},
+    "sync confirm": {"sync": "vip", "run": 1, "count": 0},
 }
 
 

@@ -49,6 +49,30 @@ def test_a_run_in_doubt_exits_with_one_and_a_person_confirms_it(world, command):
     assert len(world.deliveries()) == 150
 
 
+def test_a_word_for_one_run_and_its_number_takes_nobody_else_out(world, command):
+    world.people(*(person(n, "vip") for n in range(300)))
+    command("run", "vip")
+    world.clear()
+    for number in range(150):
+        world.move(number, "exit")
+    command("run", "vip")
+    shown = orjson.loads(command("status", "vip", "--json").stdout)["last"]
+    for number in range(150, 170):
+        world.move(number, "exit")
+    command("run", "vip")
+    now = orjson.loads(command("status", "vip", "--json").stdout)["last"]
+
+    assert (shown["gone"], now["gone"]) == (150, 170)
+    for words in (("--run", shown["run"]), ("--at-most", shown["gone"])):
+        with pytest.raises(
+            UsageWrong, match=f"run {now['run']} .* 170 members .* Nothing was done"
+        ):
+            command("confirm", "vip", *map(str, words))
+    assert orjson.loads(command("status", "vip", "--json").stdout)["phase"] == "confirm"
+    bound = ("--run", str(now["run"]), "--at-most", "170")
+    assert orjson.loads(command("confirm", "vip", *bound, "--json").stdout)["confirmed"] == 170
+
+
 def test_a_reset_forgets_and_a_confirmation_without_doubt_is_refused(world, command):
     world.people(person(1, "vip"))
     command("run", "vip")
