@@ -211,6 +211,7 @@ _MOST_LINES: Final = 200
 _MOST_OUTPUT: Final = 64_000_000
 _MOST_ROWS: Final = 100
 _MOST_AT_ONCE: Final = 4
+"""The dry runs, and the acts, that are under way at once: what only looks stops no act."""
 _END_SECONDS: Final = 10.0
 
 
@@ -305,10 +306,8 @@ class StartedCommands:
             for one in self._known.values():
                 if once and one.once == once and one.by == person.name:
                     return one
-            if (
-                self._has_ended
-                or sum(not one.is_over for one in self._known.values()) >= _MOST_AT_ONCE
-            ):
+            alike = (one for one in self._known.values() if one.is_dry_run == is_dry_run)
+            if self._has_ended or sum(not one.is_over for one in alike) >= _MOST_AT_ONCE:
                 raise OperationsMustAct("Several commands are under way here: wait for one to end.")
             key = secrets.token_urlsafe(12)
             started = StartedCommand(key, once, act, values, person.name, is_dry_run, at_most)

@@ -6,6 +6,7 @@ a redirection or a refusal, and this module makes an answer of it.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 import time
@@ -22,13 +23,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from segrelay.ops.console.acts import StartedCommands
 from segrelay.ops.console.look import Look
-from segrelay.ops.console.rights import Person, Rights, Tries
+from segrelay.ops.console.rights import Epochs, Person, Rights, Tries
 from segrelay.ops.terminal.moments import shown_ms
 from segrelay.worker.contract.printable import LAYOUT, printable
 from segrelay.worker.contract.settings import ConsoleSettings, Settings
@@ -39,6 +41,7 @@ HERE: Final = Path(__file__).parent
 LIVE_SECONDS: Final = 2
 _MOST_FORM_BYTES: Final = 512 * 1024
 _MOST_FIELDS: Final = 1_000
+_FORM_SECONDS: Final = 8.0
 _TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 HEADERS: Final[Mapping[str, str]] = {
     "Content-Security-Policy": (
@@ -372,12 +375,16 @@ class _Site:
         self._console = console
         self._rights = console.rights
         self._tries = Tries(console.look.client)
+        self._epochs = Epochs(console.look.client)
 
     def page(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         """Return the endpoint of a page."""
 
         async def endpoint(request: Request) -> Response:
-            person = self._person(request)
+            try:
+                person = await run_in_threadpool(self._person, request)
+            except RedisUnavailable as error:
+                return self._refusal(error.message, None, 503, path=request.scope["path"])
             if person is None:
                 return self._to_login(request)
             form: Mapping[str, Sequence[str]] = {}
@@ -423,9 +430,15 @@ class _Site:
         page = Page("refusal.html", title, {"message": message, "status": status}, status, live)
         return self._html(page, person, path)
 
-    def _person(self, request: Request) -> Person | None:
+    def _named(self, request: Request) -> Person | None:
         address = request.client.host if request.client else ""
         return self._rights.person(address, request.headers, request.cookies)
+
+    def _person(self, request: Request) -> Person | None:
+        """Return the person of a request, if their session was not ended; it asks Redis."""
+        found = self._named(request)
+        is_over = found and found.epoch is not None and found.epoch != self._epochs.of(found.name)
+        return None if is_over else found
 
     def _to_login(self, request: Request) -> Response:
         if not self._rights.has_passwords:
@@ -447,11 +460,14 @@ class _Site:
         form = await _form_of(request)
         name, password = ((form.get(each) or [""])[0] for each in ("name", "password"))
         address = request.client.host if request.client else ""
+        address = self._rights.client(address, request.headers)
         try:
             wait_seconds = await run_in_threadpool(self._tries.count, address, name)
             if wait_seconds:
                 return self._wait_page(after, wait_seconds)
-            cookie = await run_in_threadpool(self._rights.sign_in, name, password)
+            cookie = await run_in_threadpool(
+                self._rights.sign_in, name, password, self._epochs.begun
+            )
             if cookie:
                 await run_in_threadpool(self._tries.forget, address, name)
         except RedisUnavailable as error:
@@ -475,10 +491,16 @@ class _Site:
         )
 
     async def logout(self, request: Request) -> Response:
-        """End the session of this browser."""
+        """End the sessions of this person."""
         refused = self._rights.refuse_origin(request.headers)
         if refused:
             return self._refusal(refused, None, 403)
+        try:
+            person = await run_in_threadpool(self._person, request)
+            if person and person.epoch is not None:
+                await run_in_threadpool(self._epochs.end, person.name)
+        except RedisUnavailable as error:
+            return self._refusal(f"The session goes on: {error.message}", None, 503)
         answer = RedirectResponse(f"{self._rights.prefix}/login", 303)
         self._set_cookie(answer, "", 0)
         return answer
@@ -510,12 +532,12 @@ class _Site:
     async def missing(self, request: Request, error: Exception) -> Response:
         """Answer for an address that there is not."""
         del error
-        return self._refusal("There is no such page.", self._person(request), 404)
+        return self._refusal("There is no such page.", self._named(request), 404)
 
     async def broken(self, request: Request, error: Exception) -> Response:
         """Answer after a defect of our own."""
         LOG.error("console.failed", message="a page could not be made", exc_info=error)
-        return self._refusal("This page failed: see the console's log.", self._person(request), 500)
+        return self._refusal("This page failed: see the console's log.", self._named(request), 500)
 
 
 def _fields(text: str) -> Mapping[str, Sequence[str]]:
@@ -526,10 +548,20 @@ def _fields(text: str) -> Mapping[str, Sequence[str]]:
 
 
 async def _form_of(request: Request) -> Mapping[str, Sequence[str]]:
-    """Return the fields of a posted form; too large a one has none."""
+    """Return the fields of a posted form; too large a one, and a broken one, has none.
+
+    Raises:
+        HTTPException: It does not come in time.
+    """
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MOST_FORM_BYTES:
-            return {}
+    try:
+        async with asyncio.timeout(_FORM_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > _MOST_FORM_BYTES:
+                    return {}
+    except ClientDisconnect:
+        return {}
+    except TimeoutError:
+        raise HTTPException(408, "This took too long.", {"Connection": "close"}) from None
     return _fields(body.decode(errors="replace"))

@@ -12,11 +12,12 @@ import hashlib
 import hmac
 import ipaddress
 import os
+import secrets
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import orjson
@@ -90,10 +91,15 @@ def _key(password: str, salt: bytes, cost: int, block: int, lanes: int) -> bytes
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """The person who looks; "" = nobody has to sign in here."""
+    """The person who looks; "" = nobody has to sign in here.
+
+    Args:
+        epoch: The epoch that the cookie of the session has; None = no cookie has named the person.
+    """
 
     name: str = ""
     roles: frozenset[ConsoleRole] = frozenset({VIEWER})
+    epoch: str | None = field(default=None, compare=False)
 
     @property
     def acts(self) -> bool:
@@ -133,6 +139,27 @@ class Tries:
         self.client.delete(keys.console_tries(address, name))
 
 
+@dataclass(frozen=True, slots=True)
+class Epochs:
+    """The epochs of sessions in Redis, one a person: signing out ends it, and all with it."""
+
+    client: Redis
+
+    def begun(self, name: str) -> str:
+        """Return the epoch of a person's sessions, which begins with the first of them."""
+        self.client.set(keys.console_epoch(name), secrets.token_hex(8), nx=True)
+        return self.of(name)
+
+    def of(self, name: str) -> str:
+        """Return the epoch of a person's sessions; "" = there is no session."""
+        text: Any = self.client.get(keys.console_epoch(name))
+        return (text or b"").decode()
+
+    def end(self, name: str) -> None:
+        """End the sessions of a person."""
+        self.client.delete(keys.console_epoch(name))
+
+
 class Sessions:
     """Seals and reads the cookies of sessions."""
 
@@ -141,22 +168,22 @@ class Sessions:
         self._fernet = Fernet(base64.urlsafe_b64encode(hashlib.sha256(secret).digest()))
         self._section = section
 
-    def seal(self, name: str) -> str:
+    def seal(self, name: str, epoch: str) -> str:
         """Return the cookie of a person who has signed in."""
-        content = orjson.dumps([name, _mark(self._section.users[name])])
+        content = orjson.dumps([name, _mark(self._section.users[name]), epoch])
         return self._fernet.encrypt(content).decode().rstrip("=")
 
-    def name_in(self, cookie: str) -> str:
-        """Return the person of a cookie; "" if it is not ours, has ended, or its password has."""
+    def opened(self, cookie: str) -> tuple[str, str]:
+        """Return the person and the epoch of a cookie; "" = it is not ours, or has ended."""
         try:
             seconds = round(self._section.session_seconds)
-            name, mark = orjson.loads(
+            name, mark, epoch = orjson.loads(
                 self._fernet.decrypt(cookie + "=" * (-len(cookie) % 4), ttl=seconds)
             )
         except (InvalidToken, ValueError, TypeError):
-            return ""
+            return "", ""
         user = self._section.users.get(name)
-        return name if user and user.password and mark == _mark(user) else ""
+        return (name, epoch) if user and user.password and mark == _mark(user) else ("", "")
 
 
 def _mark(user: ConsoleUser) -> str:
@@ -221,23 +248,41 @@ class Rights:
         proxy = self.section.proxy
         if proxy and _is_in(address, proxy.addresses):
             name = headers.get(proxy.header.lower(), "").strip()
-            return self._named(name, proxy.roles) if name else None
-        name = self.sessions.name_in(cookies.get(self.cookie, ""))
-        return self._named(name, ()) if name else None
+            if name or proxy.header:
+                return self._named(name, proxy.roles) if name else None
+        name, epoch = self.sessions.opened(cookies.get(self.cookie, ""))
+        return self._named(name, (), epoch) if name else None
 
-    def _named(self, name: str, otherwise: tuple[ConsoleRole, ...]) -> Person | None:
+    def _named(
+        self, name: str, otherwise: tuple[ConsoleRole, ...], epoch: str | None = None
+    ) -> Person | None:
         user = self.section.users.get(name)
         roles = user.roles if user else otherwise
-        return Person(name, frozenset({VIEWER, *roles})) if roles else None
+        return Person(name, frozenset({VIEWER, *roles}), epoch) if roles else None
 
-    def sign_in(self, name: str, password: str) -> str:
-        """Return the cookie of a new session; "" if name or password is wrong."""
+    def client(self, address: str, headers: Mapping[str, str]) -> str:
+        """Return the address of whoever asks: behind a trusted proxy, the one that it names."""
+        addresses = self.section.proxy.addresses if self.section.proxy else ()
+        for named in reversed(headers.get("x-forwarded-for", "").split(",")):
+            if not _is_in(address, addresses):
+                break
+            address = named.strip() or address
+        return address
+
+    def sign_in(self, name: str, password: str, epoch: Callable[[str], str] = str) -> str:
+        """Return the cookie of a new session; "" if name or password is wrong.
+
+        Args:
+            name: That was typed.
+            password: That was typed.
+            epoch: A function that returns the epoch of a person's sessions.
+        """
         user = self.section.users.get(name)
         hashed = user.password.reveal() if user and user.password else _nobodys()
         is_right = is_password(password, hashed)
         if not (is_right and user and user.password):
             return ""
-        return self.sessions.seal(name)
+        return self.sessions.seal(name, epoch(name))
 
     def is_our_host(self, host: str) -> bool:
         """Say whether a `Host` header names this console.

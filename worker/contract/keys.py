@@ -54,6 +54,7 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | `{responses:d}:wakeup` | string | a step of it was woken and has not begun |
 | `{verify:d}` | hash | the scheduled `verify` of a destination; fields as of a sync |
 | `{verify:d}:wakeup` | string | a step of it was woken and has not begun |
+| `{console}:epoch:DIGEST` | string | the cookies of a person have it; signing out deletes it |
 | `{console}:tries:DIGEST` | string | tries to sign in from an address; see `sign_in_try.lua` |
 | `{gate:ID}` | hash | the gate of one host and authorization; see `_gate.lua` |
 | `{quarantine}:…` | | \* what could not be placed |
@@ -185,6 +186,11 @@ def node_instance_id(number: int) -> str:
 def job(name: str) -> str:
     """Return the key of a backfill's record."""
     return f"{{job:{name}}}"
+
+
+def console_epoch(name: str) -> str:
+    """Return the key of the epoch of a person's sessions at the console."""
+    return f"{{console}}:epoch:{digest_of(name).hex()}"
 
 
 def console_tries(address: str, name: str = "") -> str:

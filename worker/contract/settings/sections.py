@@ -383,12 +383,14 @@ class ConsoleUser(Section):
 
 
 class ConsoleProxy(Section):
-    """A proxy that has signed people in, and names them in a header."""
+    """A proxy in front of the console, which may have signed people in and name them."""
 
-    header: str = Field(default="X-Forwarded-User", pattern=r"^[A-Za-z0-9-]{1,64}$")
-    """The header that holds the person's name. It is believed only if `addresses` has the proxy."""
+    header: str = Field(default="X-Forwarded-User", pattern=r"^[A-Za-z0-9-]{0,64}$")
+    """The header that holds the person's name. It is believed only if `addresses` has the proxy.
+    `""`: the proxy signs nobody in, and only its `X-Forwarded-For` is believed."""
     addresses: tuple[NetworkText, ...] = Field(min_length=1)
-    """The addresses of the proxy, such as `10.0.0.7` or `10.1.0.0/24`."""
+    """The addresses of the proxy, such as `10.0.0.7` or `10.1.0.0/24`. Behind it, tries to sign in
+    are counted by the client that its `X-Forwarded-For` names last."""
     roles: tuple[ConsoleRole, ...] = ("viewer",)
     """The roles of people whom `users` does not name; none = they are refused."""
 

@@ -6,7 +6,7 @@ import pytest
 
 from segrelay.ops.console.acts import ACTS, StartedCommands, act_in, act_named, command_line
 from segrelay.ops.console.rights import Person
-from segrelay.worker.errors import UsageWrong
+from segrelay.worker.errors import OperationsMustAct, UsageWrong
 from tests.waiting import until
 
 OPERATOR = Person("ann", frozenset({"viewer", "operator"}))
@@ -101,3 +101,16 @@ def test_other_users_of_the_machine_do_not_see_whom_a_command_is_about(tmp_path,
     until(lambda: started.is_over, 60)
     assert started.code == 2
     assert "segrelay.toml" in " ".join(started.lines)
+
+
+def test_dry_runs_of_viewers_stop_no_act(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    commands, viewer = StartedCommands(), Person("vic")
+    replay = act_named("dlq replay")
+    for _ in range(4):
+        commands.start(viewer, replay, {}, is_dry_run=True)
+    with pytest.raises(OperationsMustAct, match="under way"):
+        commands.start(viewer, replay, {}, is_dry_run=True)
+
+    commands.start(OPERATOR, act_named("pause"), {"name": ["insider"]}, reason="at once")
+    commands.end()

@@ -158,3 +158,26 @@ def test_of_two_hosts_neither_counts(hosts, status):
     asyncio.run(guard(scope, receive, send))
 
     assert sent[0]["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("address", "named", "client"),
+    [
+        ("10.1.0.7", "203.0.113.5", "203.0.113.5"),
+        ("10.1.0.7", "198.51.100.9, 203.0.113.5, 10.1.0.8", "203.0.113.5"),
+        ("10.1.0.7", "", "10.1.0.7"),
+        ("203.0.113.5", "198.51.100.9", "203.0.113.5"),
+    ],
+)
+def test_a_client_is_the_one_that_the_trusted_proxy_names(address, named, client):
+    ours = rights(proxy={"addresses": ["10.1.0.0/24"]})
+
+    assert ours.client(address, {"x-forwarded-for": named}) == client
+
+
+def test_a_proxy_that_signs_nobody_in_is_believed_no_name():
+    ours = rights(secret="a long secret", proxy={"addresses": ["10.1.0.7"], "header": ""})
+    cookie = {ours.cookie: ours.sign_in("vic", PASSWORD)}
+
+    assert ours.person("10.1.0.7", {"x-forwarded-user": "ann"}, {}) is None
+    assert ours.person("10.1.0.7", {"x-forwarded-user": "ann"}, cookie) == Person("vic")
