@@ -84,7 +84,7 @@ _SAYS: Final = frozenset(
         prototype changed authConfGet getOAuth2AccessToken nothing give gets secrets put them into
         authorization destination NaN Infinity integer repeat count initialized constructors invoked
         digits operand right side instanceof malformed percent encoding expecting extensible URI
-        sequence char class index
+        sequence char class index Function
         """
     )
 )
@@ -100,6 +100,9 @@ _ASKS_ON: Final = f"it needs more than {MOST_ROUNDS} digests that depend on one 
 NOTHING_RETURNED: Final = "the template returned nothing"
 """The message of an event that is skipped."""
 _REPLACEMENT: Final = rb"\1\\ufffd"
+_MODULE: Final = re.compile(
+    r"^[ \t]*(?:import|export|await)\b|\brequire\(|\bmodule\.exports\b", re.MULTILINE
+)
 _JSONNET: Final = re.compile(r"^\s*local\s+\w+\s*=|lytemplates\.libsonnet", re.MULTILINE)
 
 
@@ -167,6 +170,8 @@ def _broken(name: str, text: str, failed: ScriptFailed) -> TemplateBroken:
         message += (
             " This looks like Jsonnet; its files end in .jsonnet, those of JavaScript in .js."
         )
+    elif _MODULE.search(text):
+        message += " Modules are not supported: a template is one file without import or await."
     return TemplateBroken(message, name, failed.line, failed.column)
 
 
@@ -200,7 +205,8 @@ class _Context:
 
     def __init__(self, file: SourceFile) -> None:
         name = shown(file.name)
-        context = _limited(name)
+        context = self._context = _limited(name)
+        self.runs = 0
         functions = ("segrelayRun", "segrelayTaken", "segrelayAsked")
         self._run, self._taken, self._asked = map(context.get, functions)
         try:
@@ -218,6 +224,7 @@ class _Context:
         self, rows: Sequence[Row], settings: str, answers: str
     ) -> tuple[Sequence[str], ScriptFailed | None]:
         """Render rows until one fails; return their bodies, and the failure of that one, if any."""
+        self.runs += 1
         profiles = _SEPARATOR.join([_decoded(row.profile) for row in rows])
         times = _SEPARATOR.join([str(row.time_us // 1000) for row in rows])
         try:
@@ -228,6 +235,13 @@ class _Context:
             return (), failed
         taken = self._taken()
         return taken.split(_SEPARATOR) if taken else (), failed
+
+    def has_jobs(self) -> bool:
+        """Say whether promises of events wait in the context, which hold memory."""
+        try:
+            return bool(self._context.execute_pending_job())
+        except _quickjs("").JSException:
+            return True
 
     def questions(self) -> list[tuple[str, list[str]]]:
         """Return the calls of the last run that Python has to compute, such as digests.
@@ -255,18 +269,17 @@ def _limited(name: str) -> Any:
 
 
 def why_unparsed(text: str, name: str = "") -> ScriptFailed | None:
-    """Return the syntax error of a template's own text; None = it parses.
-
-    What stands outside of its functions is evaluated, too.
+    """Return the syntax error of a template's own text, which is not evaluated; None = it parses.
 
     Raises:
         TemplateBroken: QuickJS is not installed.
     """
     context = _limited(name)
     try:
-        context.eval("\n" * _FIRST_LINE + text)
+        context.eval("throw '';" + "\n" * _FIRST_LINE + text)
     except _quickjs(name).JSException as error:
-        return _read_error(error)
+        failed = _read_error(error)
+        return failed if failed.message.startswith("SyntaxError") else None
     return None
 
 
@@ -347,19 +360,21 @@ class JavaScriptTemplate:
         """Yield the body or failure of each row, and add the answers to calls of helpers.
 
         After a failure the rest is rendered in another call. A call that ran out of time or memory
-        is repeated row by row, each within limits of its own.
+        is repeated row by row, each within limits of its own: none pays for what others left.
         """
         while rows:
             context = self._context()
             came_out, failed = context.run(rows, settings, json.dumps(list(answers.items())))
             if failed is not None and failed.is_ended:
                 self._own.context = None
-                if len(rows) > 1:
+                if len(rows) > 1 or context.runs > 1:
                     for row in rows:
                         yield from self._rendered([row], settings, answers)
                     return
             else:
                 answers |= {key: _answer(*asked) for key, asked in context.questions()}
+                if context.has_jobs():
+                    self._own.context = None
             yield from came_out
             if failed is not None:
                 yield failed

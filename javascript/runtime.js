@@ -21,6 +21,7 @@
   const SEPARATOR = "\u001e";
   const NOTHING = "\u001d";
   const ASKED = "\u001c";
+  const MOST_SAID = 1000; // characters of what is thrown
 
   const NativeDate = Date;
   const global = globalThis;
@@ -37,6 +38,23 @@
     "queueMicrotask",
   ]) {
     delete global[name];
+  }
+  const NoFunction = function Function() { throw new TypeError("Function is not defined"); };
+  NoFunction.prototype = Function.prototype;
+  for (const kind of [
+    function () {}, function* () {}, async function () {}, async function* () {},
+  ]) {
+    Object.defineProperty(Object.getPrototypeOf(kind), "constructor", { value: NoFunction });
+  }
+  global.Function = NoFunction;
+  const silent = () => {};
+  global.console = { log: silent, info: silent, warn: silent, error: silent, debug: silent };
+
+  // What is thrown becomes a text here, within the limits of the call: whoever reads it has none.
+  const stackOf = Object.getOwnPropertyDescriptor(Error.prototype, "stack")?.get ?? (() => "");
+  function told(thrown) {
+    const stack = thrown instanceof Object ? Reflect.apply(stackOf, thrown, []) ?? "" : "";
+    return `${String(thrown).slice(0, MOST_SAID)}\n${stack}`;
   }
 
   // The time of the event, in milliseconds: a render can be repeated. The time zone is UTC.
@@ -197,9 +215,13 @@
       Object.defineProperty(global, key, { configurable: false, ...fixed });
     }
     // Only now does the template run: what it added to a prototype would outlast an event.
-    const isThere = typeof make() === "function";
-    tidy();
-    return isThere;
+    try {
+      return typeof make() === "function";
+    } catch (error) {
+      throw told(error);
+    } finally {
+      tidy();
+    }
   };
 
   // JSON has no such numbers, and would say null.
@@ -250,7 +272,11 @@
     answers = new Map(JSON.parse(given));
     const all = times.split(SEPARATOR);
     for (const [at, text] of rows.split(SEPARATOR).entries()) {
-      done.push(rendered(text, settings, all[at]));
+      try {
+        done.push(rendered(text, settings, all[at]));
+      } catch (error) {
+        throw told(error);
+      }
     }
     return done.join(SEPARATOR);
   };

@@ -12,6 +12,7 @@ _COMMENT_OR_TEXT: Final = re.compile(
 _PROFILE: Final = re.compile(r"\btemplate\s*=?\s*(?:function\s*\w*\s*)?\(\s*(\w+)\s*[,)]")
 _GET: Final = r"\bget(?:FirstField)?\(\s*[\"'](\w+)[\"']"
 _NO_FIELD: Final = frozenset({"hasOwnProperty", "toString", "valueOf", "constructor"})
+_LOCALE: Final = re.compile(r"\.(toLocale\w*String|localeCompare)\b")
 _KEY: Final = re.compile(r"[{,]\s*[\"']?(\w+)[\"']?\s*:")
 
 
@@ -35,6 +36,12 @@ def fields_read(text: str) -> Iterator[tuple[str, int]]:
         for found in re.finditer(pattern, code):
             if found[1] not in _NO_FIELD:
                 yield found[1], found.start(1)
+
+
+def calls_by_locale(text: str) -> Iterator[tuple[str, int]]:
+    """Yield the calls whose result depends on a locale, and where; QuickJS knows no locales."""
+    for found in _LOCALE.finditer(without_comments(text)):
+        yield found[1], found.start(1)
 
 
 def fields_written(text: str) -> Iterator[tuple[str, int]]:

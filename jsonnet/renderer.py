@@ -457,7 +457,9 @@ class _Locations:
 MAX_SHOWN: Final = 200
 """The characters of a message that are kept: enough for one sentence."""
 _WORD: Final = re.compile(r"\w+")
-_EMAIL: Final = re.compile(r"[^\s\"'<>(),;:]+@[^\s\"'<>(),;:]+")
+_MOST_READ: Final = 1_000
+"""The characters of a message that are read: a pattern may look at each from each one before it."""
+_EMAIL: Final = re.compile(r"[^\s\"'<>(),;:@]++@[^\s\"'<>(),;:]+")
 _TAG: Final = re.compile(r"(?!<email>)<[^<>]*>")
 _EMAIL_OR_WORD: Final = re.compile(r"<email>|\w+")
 _SPACE: Final = re.compile(r"\s+")
@@ -504,7 +506,7 @@ def without_data(text: str, words: AbstractSet[str]) -> str:
 
     A template's message may quote whatever the template knows of a person.
     """
-    shown = "".join(each if each.isprintable() else " " for each in text)
+    shown = "".join(each if each.isprintable() else " " for each in text[:_MOST_READ])
     shown = _EMAIL.sub("<email>", shown)
     shown = _EMAIL_OR_WORD.sub(lambda found: _known(found[0], words), shown)
     shown = _TAG.sub(" ", _HIDDEN_RUN.sub(_HIDDEN, shown))

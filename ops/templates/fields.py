@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from segrelay.javascript.engine import why_unparsed
-from segrelay.javascript.source import fields_read
+from segrelay.javascript.source import calls_by_locale, fields_read
 from segrelay.jsonnet.files import Bundle, SourceFile, shown
 from segrelay.jsonnet.rendered import TemplateBroken
 from segrelay.jsonnet.syntax import tree
@@ -149,7 +149,14 @@ def _members() -> dict[str, tuple[str, ...]]:
 
 
 def wrong_calls(bundle: Bundle) -> Iterator[Finding]:
-    """Yield a finding for each unknown member or wrong argument of a shipped library."""
+    """Yield a finding for each unknown member or wrong argument of a shipped library.
+
+    In JavaScript, for each call that does not know the locale that it is given.
+    """
+    file = bundle.files[bundle.root]
+    for name, at in calls_by_locale(file.text) if bundle.language else ():
+        message = f"{name} knows no locale here: it gives what it gives without one."
+        yield Finding("warning", message, "", shown(file.name), *location(file.text, at))
     for file in _own_files(bundle):
         root = tree_of(file)
         if root is not None:

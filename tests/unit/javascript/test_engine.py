@@ -44,6 +44,13 @@ ROWS = (row_of(), row_of(email="ben@example.com"), row_of(email="cay@example.com
         ("fetch('http://127.0.0.1');", "ReferenceError: fetch is not defined"),
         ("setTimeout(() => 1, 1);", "ReferenceError: setTimeout is not defined"),
         ("eval('1');", "ReferenceError: eval is not defined"),
+        ("new Function('return 1')();", "TypeError: Function is not defined"),
+        ("(() => 1).constructor('return 1')();", "TypeError: Function is not defined"),
+        ("(async () => 1).constructor('return 1')();", "TypeError: Function is not defined"),
+        ("throw { toString() { for (;;) {} } };", "it takes too much time"),
+        ("throw new Proxy({}, { get() { for (;;) {} } });", "it takes too much time"),
+        ("throw Object.defineProperty(new Error(), 'stack', { get() { for (;;) {} } });", "Error"),
+        ("throw new Error('x'.repeat(1e5));", "Error: …"),
         ("Atomics.wait();", "ReferenceError: Atomics is not defined"),
         ("return data.a.b;", "TypeError: cannot read property 'b' of undefined"),
         ("throw new Error('no name of ' + data.email);", "Error: no name of <email>"),
@@ -68,6 +75,28 @@ def test_an_event_that_harms_costs_only_itself(rendered, harm, message):
     assert isinstance(ben, TemplateFailed)
     assert message in ben.message
     assert (first, last) == ({"a": "ann@example.com"}, {"a": "cay@example.com"})
+
+
+def test_what_a_template_logs_goes_nowhere(rendered):
+    source = "function template(data) { console.log(data); return { a: data.email }; }"
+
+    assert rendered(source) == [{"a": "ann@example.com"}]
+
+
+LEAVES_A_PROMISE = """
+async function helper(text) { await 1; return text; }
+function template(data) { helper(data.large + data.n); return { n: data.n }; }
+"""
+
+
+def test_promises_of_events_that_nobody_awaits_make_no_later_event_fail(tmp_path):
+    (tmp_path / "t.js").write_text(LEAVES_A_PROMISE)
+    renderer = Renderer(tmp_path, LYTEMPLATES)
+    template = renderer.load("t.js")
+
+    for number in range(40):
+        [result] = renderer.render(template, [row_of(n=number, large="x" * 4_000_000)])
+        assert isinstance(result, Rendered)
 
 
 def test_an_error_has_its_line_in_the_template(rendered):
@@ -182,6 +211,12 @@ def test_a_template_may_be_defined_in_any_way(rendered, source):
         ("const template = 1;", "t.js: defines no function `template`"),
         ("", "t.js: defines no function `template`"),
         ("function template() {} // \0", "t.js: holds a zero byte"),
+        ("throw { toString() { for (;;) {} } };", "it takes too much time"),
+        ("import { a } from 'a';\nfunction template() {}", "Modules are not supported"),
+        ("export function template() {}", "Modules are not supported"),
+        ("module.exports = function template() {};", "Modules are not supported"),
+        ("const a = require('a');\nfunction template() {}", "Modules are not supported"),
+        ("await 1;\nfunction template() {}", "Modules are not supported"),
         ("boom();", "t.js:1:1: ReferenceError: boom is not defined."),
         ("while (true) {}", "t.js: it takes too much time."),
         ("} function template() {", "t.js:1:1: SyntaxError"),

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,3 +34,12 @@ def test_nothing_but_known_words_and_signs_comes_out(text: str) -> None:
 
     assert "Quetzalcoatl" not in said
     assert said.isprintable() or not text.isprintable()
+
+
+@pytest.mark.parametrize("piece", ["x", "@", "x@", "<", "< ", "…", "'"])
+def test_a_message_of_any_length_takes_no_time(piece: str) -> None:
+    begun = time.process_time()
+
+    without_data(piece * 100_000, WORDS)
+
+    assert time.process_time() - begun < 1
