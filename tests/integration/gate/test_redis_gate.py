@@ -177,3 +177,26 @@ def test_a_destination_that_breaks_and_one_that_recovers_are_one_warning_each(re
 
     told = [(one["event"], one["destination"]) for one in said if one["log_level"] == "warning"]
     assert told == [("destination.broken", "insider"), ("destination.recovered", "insider")]
+
+
+def test_a_destination_is_paused_since_it_was_paused_first_whatever_resumption_failed(redis_url):
+    async def refuse(gate):
+        await gate.report(await booked(gate), AccessRefused("Access Denied"), delivered={})
+
+    async def answer(gate):
+        await gate.report(await booked(gate), Accepted(), delivered={"vip": 1})
+
+    def paused_since():
+        resume_gate(client, GATE)
+        with_gate(redis_url, refuse)
+        return read_state(client, GATE).since_ms
+
+    with connect(redis_url) as client:
+        first, again = paused_since(), paused_since()
+        resume_gate(client, GATE)
+        open_since = read_state(client, GATE).since_ms
+        with_gate(redis_url, answer)
+        anew = paused_since()
+
+    assert (again, open_since) == (first, 0)
+    assert anew > first

@@ -6,8 +6,10 @@ local function transport_works()
 end
 
 local function put_pause(reason, by, about)
-  g.pause, g.scope, g.by, g.about, g.since = reason, 'all', by, about, now
+  g.pause, g.scope, g.by, g.about = reason, 'all', by, about
+  if g.since == 0 then g.since = now end
   g.incident = g.incident + 1
 end
 
-local function unpause() g.pause, g.scope, g.by, g.about, g.since = '', '', '', '', 0 end
+-- `since` stays until a request succeeds: a resumption that fails has ended nothing.
+local function unpause() g.pause, g.scope, g.by, g.about = '', '', '', '' end

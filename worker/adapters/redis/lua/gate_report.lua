@@ -41,6 +41,7 @@ function hears.works()
   g.closed, g.closes, g.why, g.first, g.probing = 0, 0, '', 0, 0
   g.good = 1
   if g.pause ~= '' and g.scope == 'access' and not is_refused(fingerprint) then unpause() end
+  if g.pause == '' then g.since = 0 end
 end
 
 -- The body was refused; the rest is as if it had been taken.
@@ -89,7 +90,10 @@ function hears.refused()
   if not current then return end
   if not is_refused(fingerprint) then g.refused = added(g.refused, fingerprint) end
   g.incident = g.incident + 1
-  if g.pause == '' then g.pause, g.scope, g.since = 'access_refused', 'access', now end
+  if g.pause == '' then
+    g.pause, g.scope = 'access_refused', 'access'
+    if g.since == 0 then g.since = now end
+  end
   if g.scope == 'access' then g.about = about end
 end
 

@@ -18,4 +18,4 @@ local no = obstacle('', '')
 local till = no and no[4] > 0 and no[4] or 0
 local rate = limit == math.huge and 0 or in_force_of(limit)
 return answer{state = state, reason = reason, message = message, rate = string.format('%.17g', rate), factor = factor_now(),
-  is_open = (no or g.pause ~= '') and 0 or 1, until_us = till, by = g.by, since = g.since}
+  is_open = (no or g.pause ~= '') and 0 or 1, until_us = till, by = g.by, since = g.pause ~= '' and g.since or 0}
