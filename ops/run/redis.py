@@ -11,11 +11,11 @@ import typer
 
 from segrelay.ops.embedded.backup import back_up
 from segrelay.ops.embedded.backup import restore as restore_file
-from segrelay.ops.embedded.lifecycle import EmbeddedRedis, ensure_running, find
+from segrelay.ops.embedded.lifecycle import EmbeddedRedis, ensure_running
 from segrelay.ops.embedded.lifecycle import stop as stop_server
 from segrelay.ops.moving.commands import add_destination
 from segrelay.ops.state.acts import EXPORTED_FILE, Acts, Reason, act_of, perform
-from segrelay.ops.state.opened import already_there, insist, load_for_redis
+from segrelay.ops.state.opened import already_there, insist, load_for_redis, running_server
 from segrelay.ops.terminal.console import confirmed, progress, say
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.options import Yes
@@ -26,7 +26,7 @@ from segrelay.worker.contract.redis.instance import forget_losses
 from segrelay.worker.contract.redis.url import parse_redis_url
 from segrelay.worker.contract.settings.sections import RedisSettings
 from segrelay.worker.contract.settings.values import EMBEDDED
-from segrelay.worker.errors import RedisUnavailable, UsageWrong
+from segrelay.worker.errors import UsageWrong
 
 app = typer.Typer(help="Start, find or stop the embedded Redis.")
 app.command()(add_destination)
@@ -62,12 +62,13 @@ def status() -> Result:
     """
     loaded = load_for_redis()
     url = loaded.redis.url
-    document: dict[str, object] = {"embedded": False, "address": _shown(url)}
-    line = f"Redis at {_shown(url)} can be used."
     if url == EMBEDDED:
-        server = _running(loaded.redis)
+        server = running_server(loaded.redis.data_dir)
         url, document = server.url, _document(loaded.redis, server)
         line = f"The embedded Redis runs: {_shown(url)}, process {server.pid}."
+    else:
+        document = {"embedded": False, "address": _shown(url)}
+        line = f"Redis at {_shown(url)} can be used."
     warnings = wait_ready(url, _STATUS_SECONDS, replicas=loaded.redis.replicas)
     with closing(connect(url, timeout_seconds=_STATUS_SECONDS)) as client:
         full = CapacityMeter(client, loaded).memory()
@@ -80,7 +81,7 @@ def status() -> Result:
 @app.command()
 def url() -> None:
     """Print the URL of Redis, with the password, e.g. for `redis-cli -u`."""
-    say(_running(_embedded()).url)
+    say(running_server(_embedded().data_dir).url)
 
 
 @app.command()
@@ -153,16 +154,6 @@ def _embedded() -> RedisSettings:
             f' (redis.url = "{EMBEDDED}") is started, stopped and shown by this command.'
         )
     return settings
-
-
-def _running(settings: RedisSettings) -> EmbeddedRedis:
-    server = find(settings.data_dir)
-    if server is None:
-        raise RedisUnavailable(
-            f"The embedded Redis of {settings.data_dir} is not running, or not ready yet;"
-            " `segrelay redis start` starts it, and waits for it."
-        )
-    return server
 
 
 def _document(settings: RedisSettings, server: EmbeddedRedis) -> dict[str, object]:

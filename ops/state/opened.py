@@ -15,7 +15,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from segrelay.ops.embedded.lifecycle import find
+from segrelay.ops.embedded.lifecycle import (
+    LEAST_FREE_BYTES,
+    EmbeddedRedis,
+    find,
+    why_full,
+)
 from segrelay.ops.terminal.console import mention
 from segrelay.worker.contract.patience import Answered, repeat_until_confirmed
 from segrelay.worker.contract.processes import tell_seen
@@ -140,17 +145,28 @@ def already_there() -> Iterator[tuple[Settings, Redis]]:
     settings = load_for_redis()
     url = settings.redis.url
     if url == EMBEDDED:
-        server = find(settings.redis.data_dir)
-        if server is None:
-            raise RedisUnavailable(
-                f"The embedded Redis of {settings.redis.data_dir} is not running, or not ready yet;"
-                " `segrelay up` starts it with everything else, `segrelay redis start` alone."
-            )
-        url = server.url
+        url = running_server(settings.redis.data_dir).url
     wait_ready(url, _LOOK_SECONDS)
     with closing(connect(url, timeout_seconds=_LOOK_SECONDS)) as client:
         compare(client, settings)
         yield settings, client
+
+
+def running_server(data_dir: Path, least_free_bytes: int = LEAST_FREE_BYTES) -> EmbeddedRedis:
+    """Return the embedded Redis that runs.
+
+    Raises:
+        RedisUnavailable: None does; a full disk is named, because it ends the server.
+    """
+    server = find(data_dir)
+    if server is None:
+        full = why_full(data_dir, least_free_bytes)
+        raise RedisUnavailable(
+            f"The embedded Redis of {data_dir} is not running, or not ready yet"
+            + (f": {full}." if full else "; `segrelay up` starts it with everything else,")
+            + ("" if full else " `segrelay redis start` alone.")
+        )
+    return server
 
 
 EVERY_SECONDS: Final = 5.0

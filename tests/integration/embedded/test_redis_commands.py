@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from segrelay.ops.embedded.lifecycle import find, stop
 from segrelay.ops.main import app
+from segrelay.ops.state.opened import running_server
 from segrelay.worker.errors import RedisUnavailable, UsageWrong
 
 
@@ -73,3 +74,11 @@ def test_a_redis_of_somebody_else_is_left_alone(
 
     assert "secret" not in found.value.message
     assert not data_dir.exists()
+
+
+def test_a_server_that_a_full_disk_has_ended_is_told_with_the_disk(tmp_path):
+    with pytest.raises(RedisUnavailable, match=r"not ready yet: the disk of .* is full"):
+        running_server(tmp_path, least_free_bytes=10**18)
+
+    with pytest.raises(RedisUnavailable, match="`segrelay redis start` alone"):
+        running_server(tmp_path, least_free_bytes=0)
