@@ -123,8 +123,6 @@ COMPLETED: Final[Mapping[str, Completion]] = {
     "sync name": _completing(lambda: _settings().sync),
     "template names": _template,
     "template before": _template,
-    "rename destination old": _destinations,
-    "rename destination new": _destinations,
     "rename trigger new": _triggers,
 }
 """Functions by the name of the argument or option that they complete. A key such as `pause names`

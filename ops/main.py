@@ -201,7 +201,6 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
     "rename": _operate(
         "segrelay.ops.renaming:app",
         "Give something a new name",
-        "segrelay rename destination insider insider-eu",
         "segrelay rename trigger vip-enter vips-enter",
     ),
 }

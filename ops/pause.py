@@ -21,7 +21,7 @@ from segrelay.ops.terminal.moments import awaited, parse_seconds
 from segrelay.ops.terminal.options import Timeout
 from segrelay.worker.adapters.redis.gate import read_probes, read_state, resume_gate
 from segrelay.worker.contract.outcomes import RETRY
-from segrelay.worker.contract.redis.claim import former_names, rename_hint
+from segrelay.worker.contract.redis.claim import read_refused, refusal
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.settings import Destination, Settings
@@ -212,10 +212,11 @@ def resume(
 def _paused(relay: Acts, target: PauseTarget, why: Pause) -> bool:
     """Pause a target; return False if it was paused already."""
     client, settings, act = relay.client, relay.settings, relay.act(str(target))
-    former = former_names(client, settings) if target.kind == DESTINATION else {}
-    if target.name in former:
-        raise UsageWrong(f"{rename_hint(former[target.name], target.name)}.")
-    field_name = field_of(target.kind, target.name, settings.redis.ids)
+    refused = read_refused(client, settings) if target.kind == DESTINATION else {}
+    known_as = refused.get(target.name, target.name)
+    if known_as != target.name:
+        raise UsageWrong(f"{refusal(target.name, known_as)}.")
+    field_name = field_of(target.kind, target.name)
     return insist(lambda: set_pause(client, field_name, why, act))
 
 
@@ -269,7 +270,7 @@ def _what_stops(client: Redis, settings: Settings, target: PauseTarget) -> str:
 
 def known_names(client: Redis, settings: Settings) -> dict[Paused, list[str]]:
     """Return the names of all destinations and triggers: configured, waiting, or paused."""
-    pauses = read_pauses(client, settings.redis.ids)
+    pauses = read_pauses(client)
     waiting = find_streams(client, all_partitions(client, settings))
     destinations = {*known_destinations(client, settings), *pauses.destinations}
     triggers = {*settings.triggers, *pauses.triggers, *(stream.trigger for stream in waiting)}
@@ -319,8 +320,8 @@ def _resumed(relay: Acts, target: PauseTarget) -> bool:
     because the gate is in another slot than the acts.
     """
     client, settings = relay.client, relay.settings
-    field_name = field_of(target.kind, target.name, settings.redis.ids)
-    is_paused = target.name in read_pauses(client, settings.redis.ids).of(target.kind)
+    field_name = field_of(target.kind, target.name)
+    is_paused = target.name in read_pauses(client).of(target.kind)
     was_held = False
 
     def resumed() -> bool:

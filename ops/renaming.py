@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from segrelay.ops.moving.commands import rename as rename_destination
 from segrelay.ops.waiting import move as rename_trigger
 
-app = typer.Typer(help="Give a destination or trigger another name.")
-app.command("destination")(rename_destination)
+app = typer.Typer(help="Give a trigger another name.")
 app.command("trigger")(rename_trigger)

@@ -142,7 +142,7 @@ class Retention:
     def _forget_jobs(self, partitions: Sequence[PartitionKeys], expiry: Expiry) -> int:
         """Forget some backfills that are over since before a time, and return how many."""
         store, forgotten = JobStore(self.client), 0
-        paused = read_pauses(self.client, self.settings.redis.ids).jobs
+        paused = read_pauses(self.client).jobs
         for job in store.ended(expiry.before_ms):
             name = job.spec.name
             if name in paused:
@@ -232,7 +232,7 @@ class Retention:
 
 
 @shared_task(name=RETENTION_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
-def retain(self: Any, name: str, _: str) -> ResultLine:
+def retain(self: Any, name: str) -> ResultLine:
     """Do one step of retention, as a Celery task."""
     return do_background_job(self.app.segrelay, BackgroundJob(RETENTION_TASK, name), _step)
 

@@ -358,7 +358,7 @@ def verify_person(
     until_us = 1_000 * now_ms(client)
     found: dict[str, HeldPerson | None] = {}
     for destination in _destinations(settings, ""):
-        partition = settings.redis.ids.partition(destination.name, number)
+        partition = PartitionKeys(destination.name, number)
         text: Any = client.hget(partition.who, digest.hex())
         who = orjson.loads(PROTECTION.unseal(text, digest.hex().encode()))[1] if text else None
         found[destination.name] = None

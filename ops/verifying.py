@@ -51,8 +51,9 @@ class ScheduledVerify:
 
     def step(self) -> Step:
         """Compare some people, keep the result, and set the time of the next step."""
-        destination_id = self.settings.redis.ids.of(self.destination)
-        store = StepStore(self.client, keys.verify(destination_id), f"verify '{self.destination}'")
+        store = StepStore(
+            self.client, keys.verify(self.destination), f"verify '{self.destination}'"
+        )
         taken = store.take()
         if taken is None:
             return Step("another step of it is under way", taken=False)
@@ -107,9 +108,9 @@ def scheduled_verify(client: Redis, settings: Settings, destination: str) -> Sch
 
 
 @shared_task(name=VERIFY_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
-def verify_some(self: Any, destination: str, destination_id: str) -> ResultLine:
+def verify_some(self: Any, destination: str) -> ResultLine:
     """Compare some people of a destination with the ledger."""
-    job = BackgroundJob(VERIFY_TASK, destination, destination_id)
+    job = BackgroundJob(VERIFY_TASK, destination)
     return do_background_job(self.app.segrelay, job, _step)
 
 

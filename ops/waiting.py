@@ -128,11 +128,11 @@ class Waiting:
     def _step(self, stream: Stream, target: Trigger, entries: Sequence[WaitingEntry]) -> int:
         refuse_other_configurations(self.client, self.settings)
         name = stream_name(stream.lane, target.name)
-        if self.settings.redis.ids.of(target.destination) == stream.partition.id:
+        if target.destination == stream.partition.destination:
             return self._within(stream, name, [entry.entry_id for entry in entries])
         return self._beyond(
             stream,
-            self.settings.redis.ids.partition(target.destination, stream.partition.number),
+            PartitionKeys(target.destination, stream.partition.number),
             name,
             entries,
         )

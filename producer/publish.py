@@ -184,7 +184,6 @@ class Publisher:
                 progress,
                 rolls,
                 draft.entrants,
-                ids=self._settings.redis.ids,
                 secret_id=draft.secret_id,
                 wakeup=wakeup,
             )

@@ -84,7 +84,7 @@ class ResponseExport:
         self._monotonic = monotonic
         self.store = StepStore(
             client,
-            keys.responses(partitions[0].id),
+            keys.responses(partitions[0].destination),
             f"the responses of '{partitions[0].destination}'",
         )
 
@@ -158,6 +158,6 @@ def response_export_for(client: Redis, settings: Settings, destination: str) -> 
             settings.lytics, timeout_seconds=_REQUEST_SECONDS, patience=Patience(tries=1)
         )
 
-    partition, numbers = settings.redis.ids.partition, range(settings.redis.partitions)
-    partitions = [partition(destination, number) for number in numbers]
+    numbers = range(settings.redis.partitions)
+    partitions = [PartitionKeys(destination, number) for number in numbers]
     return ResponseExport(client, partitions, opened)

@@ -24,7 +24,6 @@ from segrelay.worker.contract.celery import (
     ResultLine,
     Turn,
     Turns,
-    named_here,
 )
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url
@@ -53,15 +52,15 @@ def _opened(node: Turns) -> tuple[Redis, Publisher, FileSources]:
 
 
 @shared_task(name=SYNC_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
-def sync(self: Any, name: str, _: str) -> ResultLine:
+def sync(self: Any, name: str) -> ResultLine:
     """Do one step of a sync, and wake the next."""
     return do_background_job(self.app.segrelay, BackgroundJob(SYNC_TASK, name), _sync_step)
 
 
 @shared_task(name=RESPONSES_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
-def responses(self: Any, destination: str, destination_id: str) -> ResultLine:
+def responses(self: Any, destination: str) -> ResultLine:
     """Ship some of a destination's responses, and wake the next step."""
-    job = BackgroundJob(RESPONSES_TASK, destination, destination_id)
+    job = BackgroundJob(RESPONSES_TASK, destination)
     return do_background_job(self.app.segrelay, job, _responses_step)
 
 
@@ -89,9 +88,7 @@ def do_background_job(
         with node.turn(background_job) as turn:
             if turn is None:
                 return ResultLine(NO_TURN)
-            _, name, destination_id = background_job
-            here = named_here(node.settings, name, destination_id)
-            line, more = do_step(node, here, turn)
+            line, more = do_step(node, background_job.name, turn)
     except SegrelayError as error:
         LOG.warning("background_job.failed", **background_job._asdict(), message=error.message)
         raise

@@ -22,6 +22,7 @@ from segrelay.worker.contract.celery import (
     message_text,
     send_messages,
 )
+from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.accept import WakeUpText
 from segrelay.worker.contract.redis.client import Redis, RedisError
 from segrelay.worker.contract.redis.connection import connect, resolve_broker_url
@@ -69,7 +70,7 @@ class CeleryWaker:
 
     def message(self, destination: str, number: int, queue: str) -> Message:
         """Return the message that asks for a drain of a partition."""
-        return drain_message(self._settings.redis.ids.partition(destination, number), queue)
+        return drain_message(PartitionKeys(destination, number), queue)
 
     def send(self, messages: Iterable[Message]) -> None:
         """Send several messages in one round trip, unless the broker failed a moment ago."""

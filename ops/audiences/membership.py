@@ -30,7 +30,6 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.events import decode_profile
 from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, digest_of
 from segrelay.worker.contract.ledger import LastDelivered, Record, standing, unpack_all
-from segrelay.worker.contract.redis.claim import learn_destinations
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import ScanPart, read_keys, scan_parts, until_whole
 from segrelay.worker.contract.settings import ALL_AUDIENCES, Settings
@@ -97,26 +96,24 @@ def every_record(
     Some may come twice. What is delivered meanwhile may be missing.
     """
     for part in scan_parts(client, all_partitions(client, settings), _PATTERN):
-        yield from until_whole(partial(_records, client, settings, part, advance))
+        yield from until_whole(partial(_records, client, part, advance))
 
 
-def _records(
-    client: Redis, settings: Settings, part: ScanPart, advance: Advance
-) -> Iterator[FoundRecord]:
+def _records(client: Redis, part: ScanPart, advance: Advance) -> Iterator[FoundRecord]:
     # A key of another kind may look like a ledger's, but is no string.
     for names in read_keys(client, part, "string"):
-        yield from _read(client, settings, names)
+        yield from _read(client, names)
         advance(len(names))
 
 
-def _read(client: Redis, settings: Settings, names: list[bytes]) -> Iterator[FoundRecord]:
+def _read(client: Redis, names: list[bytes]) -> Iterator[FoundRecord]:
     texts = ask_each(client, names, lambda pipe, name: pipe.get(name))
     known = {name: text for name, text in zip(names, texts, strict=True) if text}
     records, _ = unpack_all(known)
     for name in known:
         match = _KEY.fullmatch(name)
         if match:
-            partition = settings.redis.ids.partition_of(match[1].decode(), int(match[2]))
+            partition = PartitionKeys(match[1].decode(), int(match[2]))
             yield partition, match[3], records.get(name)
 
 
@@ -127,17 +124,17 @@ def count_all(
     names = Names(client)
     counts = AudienceCounts()
     for part in scan_parts(client, all_partitions(client, settings), _PATTERN):
-        for counted in until_whole(partial(_counted, client, settings, part, names, advance)):
+        for counted in until_whole(partial(_counted, client, part, names, advance)):
             counts.add(counted)
     return counts
 
 
 def _counted(
-    client: Redis, settings: Settings, part: ScanPart, names: Names, advance: Advance
+    client: Redis, part: ScanPart, names: Names, advance: Advance
 ) -> Iterator[AudienceCounts]:
     """Yield the counts of one part of a scan once it was read whole: nobody is counted twice."""
     counts = AudienceCounts()
-    for partition, _, record in _records(client, settings, part, advance):
+    for partition, _, record in _records(client, part, advance):
         if record is None:
             counts.unreadable += 1
             continue
@@ -245,7 +242,6 @@ def remembered(client: Redis, settings: Settings, audience: str) -> Iterator[Per
 
     Of whom no run has seen yet, it is not said that they are members.
     """
-    learn_destinations(client, settings)
     for name in settings.sync:
         store = SyncStore(client, name, settings.redis)
         state = store.peek()

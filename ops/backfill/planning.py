@@ -196,7 +196,7 @@ class Planner:
         room = BAD_ROWS_SHOWN - len(plan.bad_rows)
         plan.bad_rows += islice(bad_rows_of(piece.file, rows, result.problems), max(0, room))
         for (destination, number), deliveries in draft.deliveries.items():
-            partition = self._settings.redis.ids.partition(destination, number)
+            partition = PartitionKeys(destination, number)
             self._ask_ledger(partition, deliveries, plan)
 
     def _draft(self, rows: Sequence[Any], spec: Spec) -> Draft:

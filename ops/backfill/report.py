@@ -127,7 +127,7 @@ def read_view(client: Redis, settings: Settings, job: Job) -> JobView:
     for one in found:
         own = (each for each in one.waiting if each.lane == lane_of_job(name))
         counts["waiting"] += sum(each.length for each in own)
-    pause = read_pauses(client, settings.redis.ids).jobs.get(name)
+    pause = read_pauses(client).jobs.get(name)
     return JobView(job, {kind: counts[kind] for kind in KINDS}, reasons, pause)
 
 

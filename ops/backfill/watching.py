@@ -397,7 +397,7 @@ def watching_for(client: Redis, settings: Settings, name: str) -> Watching:
 
 
 @shared_task(name=WATCH_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
-def watch(self: Any, name: str, _: str) -> ResultLine:
+def watch(self: Any, name: str) -> ResultLine:
     """Look after a watched place, and wake the next step."""
     return do_background_job(self.app.segrelay, BackgroundJob(WATCH_TASK, name), _step)
 

@@ -137,9 +137,6 @@ ACTS: Final[Mapping[str, ConsoleAct]] = {
             is_destructive=True,
         ),
         ConsoleAct("rename trigger", "Move orphaned deliveries", ("old", "new"), flags=_AGREED),
-        ConsoleAct(
-            "rename destination", "Give a destination its new name", ("old", "new"), flags=_AGREED
-        ),
         ConsoleAct("backfill pause", "Pause a job", ("job",)),
         ConsoleAct("backfill resume", "Go on with a job", ("job",)),
         ConsoleAct(

@@ -13,7 +13,6 @@ import orjson
 
 from segrelay.ops.dead_letters.reading import (
     StoredDeadLetter,
-    dead_letter_id_in,
     digest_of,
     place_of,
 )
@@ -27,7 +26,7 @@ from segrelay.worker.contract.keys import PartitionKeys, partition_of, split_str
 from segrelay.worker.contract.keys import digest_of as profile_digest
 from segrelay.worker.contract.outcomes import log_bytes, pack
 from segrelay.worker.contract.protection import PROTECTION
-from segrelay.worker.contract.redis.claim import add_destinations
+from segrelay.worker.contract.redis.claim import add_names
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import ScriptCall, script_call
 from segrelay.worker.contract.settings import Settings
@@ -82,13 +81,12 @@ def import_dead_letters(client: Redis, lines: Iterable[bytes], settings: Setting
 def _write(
     client: Redis, settings: Settings, groups: Mapping[str, Sequence[StoredDeadLetter]]
 ) -> int:
-    """Add letters, given by the names of their destinations, which may be unknown here."""
-    add_destinations(client, settings, groups)
+    """Add letters of destinations, which may be unknown here."""
+    add_names(client, settings, groups)
     partitions: defaultdict[PartitionKeys, list[StoredDeadLetter]] = defaultdict(list)
     for name, dead_letters in groups.items():
         for one in dead_letters:
-            partition = settings.redis.ids.partition(name, one["partition"])
-            partitions[partition].append({**one, "id": dead_letter_id_in(partition, one["id"])})
+            partitions[PartitionKeys(name, one["partition"])].append(one)
     most_bytes = log_bytes(settings)
     calls = []
     for partition, dead_letters in partitions.items():

@@ -51,20 +51,15 @@ def digest_of(dead_letter: StoredDeadLetter) -> str:
 
 
 def place_of(dead_letter_id: str) -> tuple[str, int] | None:
-    """Return the destination's id and the partition with which a letter's id begins.
+    """Return the destination and the partition with which a letter's id begins.
 
     None for what is no id of a letter.
     """
-    destination_id, _, rest = dead_letter_id.partition(".")
+    destination, _, rest = dead_letter_id.partition(".")
     number, _, short = rest.partition(".")
-    if not (destination_id and short and number.isascii() and number.isdigit()):
+    if not (destination and short and number.isascii() and number.isdigit()):
         return None
-    return destination_id, int(number)
-
-
-def dead_letter_id_in(partition: PartitionKeys, dead_letter_id: str) -> str:
-    """Return the id that a letter has in another partition: an id begins with its place."""
-    return f"{partition.id}.{partition.number}.{dead_letter_id.split('.', 2)[2]}"
+    return destination, int(number)
 
 
 def is_exhausted(dead_letter: StoredDeadLetter) -> bool:
@@ -207,12 +202,12 @@ def _has(dead_letter: StoredDeadLetter, text: str) -> bool:
 def _named(
     client: Redis, partitions: Sequence[PartitionKeys], wanted: Filter
 ) -> Iterator[StoredDeadLetter]:
-    known = {(partition.id, partition.number): partition for partition in partitions}
+    known = {(partition.destination, partition.number): partition for partition in partitions}
     groups: defaultdict[PartitionKeys, list[str]] = defaultdict(list)
     for dead_letter_id in sorted(wanted.ids):
-        destination_id, number = place_of(dead_letter_id) or ("", -1)
-        if (destination_id, number) in known:
-            groups[known[destination_id, number]].append(dead_letter_id)
+        partition = known.get(place_of(dead_letter_id) or ("", -1))
+        if partition:
+            groups[partition].append(dead_letter_id)
     for partition, ids in groups.items():
         for first in range(0, len(ids), _READ_AT_ONCE):
             part = ids[first : first + _READ_AT_ONCE]

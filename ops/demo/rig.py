@@ -332,7 +332,7 @@ class Rig:
     def partitions(self) -> Sequence[PartitionKeys]:
         """Return the partitions of the destination, as Redis has them now."""
         numbers = range(self.settings.redis.partitions)
-        return [self.settings.redis.ids.partition(DESTINATION, p) for p in numbers]
+        return [PartitionKeys(DESTINATION, p) for p in numbers]
 
     def waiting(self) -> int:
         """Return the number of waiting deliveries."""

@@ -13,7 +13,7 @@ from segrelay.ops.embedded.backup import back_up
 from segrelay.ops.embedded.backup import restore as restore_file
 from segrelay.ops.embedded.lifecycle import EmbeddedRedis, ensure_running
 from segrelay.ops.embedded.lifecycle import stop as stop_server
-from segrelay.ops.moving.commands import add_destination
+from segrelay.ops.moving.commands import confirm_destination
 from segrelay.ops.state.acts import EXPORTED_FILE, Acts, Reason, act_of, perform
 from segrelay.ops.state.opened import already_there, insist, load_for_redis, running_server
 from segrelay.ops.terminal.console import confirmed, progress, say
@@ -29,7 +29,7 @@ from segrelay.worker.contract.settings.values import EMBEDDED
 from segrelay.worker.errors import UsageWrong
 
 app = typer.Typer(help="Start, find or stop the embedded Redis.")
-app.command()(add_destination)
+app.command()(confirm_destination)
 
 _STATUS_SECONDS: Final = 1.0
 

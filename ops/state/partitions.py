@@ -13,7 +13,7 @@ import orjson
 
 from segrelay.ops.state import opened
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name, stream_name
-from segrelay.worker.contract.redis.claim import learn_destinations
+from segrelay.worker.contract.redis.claim import read_names
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import digest
 from segrelay.worker.contract.settings import Settings
@@ -23,18 +23,16 @@ _Asked = TypeVar("_Asked")
 
 def known_destinations(client: Redis, settings: Settings) -> list[str]:
     """Return the destinations that are configured or that Redis knows, each once."""
-    learn_destinations(client, settings)
-    return sorted({*settings.destinations, *settings.redis.ids.names()})
+    return sorted({*settings.destinations, *read_names(client)})
 
 
 def all_partitions(
     client: Redis, settings: Settings, destinations: Iterable[str] = ()
 ) -> list[PartitionKeys]:
     """Return every partition of these destinations, or of all."""
-    learn_destinations(client, settings)
     names = list(destinations) or known_destinations(client, settings)
-    partition, numbers = settings.redis.ids.partition, range(settings.redis.partitions)
-    return [partition(name, number) for name in names for number in numbers]
+    numbers = range(settings.redis.partitions)
+    return [PartitionKeys(name, number) for name in names for number in numbers]
 
 
 def ask_each(

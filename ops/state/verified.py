@@ -46,6 +46,6 @@ def read_verified(client: Redis, settings: Settings) -> Mapping[str, VerifyState
     names = [name for name, one in settings.destinations.items() if one.verify_every_seconds]
     pipe = client.pipeline(transaction=False)
     for name in names:
-        pipe.hget(keys.verify(settings.redis.ids.of(name)), "state")
+        pipe.hget(keys.verify(name), "state")
     texts: list[Any] = pipe.execute() if names else []
     return {name: VerifyState.loads(text) for name, text in zip(names, texts, strict=True)}

@@ -18,7 +18,6 @@ from segrelay.worker.contract.events import UNREADABLE, Header, decode_header, r
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.outcomes import End, log_bytes, pack
 from segrelay.worker.contract.processes import read_processes
-from segrelay.worker.contract.redis.claim import former_names
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import script_call
 from segrelay.worker.contract.settings import Settings
@@ -276,20 +275,14 @@ def mending_commands(
     scopes: Mapping[str, Scope],
 ) -> dict[str, str]:
     """Return the command that moves or discards orphaned deliveries, by trigger."""
-    names = {old: new for new, old in former_names(client, settings).items()}
     samples: dict[str, Stream] = {}
     for stream in (stream for one in found for stream in one.waiting):
         if count_orphans(settings, stream, scopes):
             samples.setdefault(stream.trigger, stream)
-    commands = {}
-    for trigger, stream in samples.items():
-        former = stream.partition.destination
-        commands[trigger] = (
-            f"segrelay rename destination {former} {names[former]}"
-            if former in names
-            else _command(trigger, _first_header(client, stream), scopes)
-        )
-    return commands
+    return {
+        trigger: _command(trigger, _first_header(client, stream), scopes)
+        for trigger, stream in samples.items()
+    }
 
 
 def _first_header(client: Redis, stream: Stream) -> Header | None:

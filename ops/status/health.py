@@ -38,7 +38,7 @@ from segrelay.producer.sync.run import Run
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.processes import LIFE_MS
 from segrelay.worker.contract.receivers import SEEN_WITHIN_MS
-from segrelay.worker.contract.redis.claim import rename_hint
+from segrelay.worker.contract.redis.claim import refusal
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import DESTINATION, JOB, TRIGGER
@@ -452,7 +452,7 @@ def template_files(standing: Standing) -> Iterator[HealthProblem]:
 
 
 def orphans(standing: Standing) -> Iterator[HealthProblem]:
-    """Yield a problem for orphaned deliveries, and one for each destination that seems renamed."""
+    """Yield a problem for orphaned deliveries, and one for each refused destination."""
     found = standing.totals.orphans
     if found:
         message = (
@@ -462,9 +462,9 @@ def orphans(standing: Standing) -> Iterator[HealthProblem]:
         )
         commands = dict.fromkeys(standing.orphans_mended_by.values())
         yield HealthProblem("orphaned", ILL, "", message, "; ".join(commands) or "segrelay status")
-    for new, old in standing.former_names.items():
-        mend = f"segrelay rename destination {old} {new}"
-        yield HealthProblem("destination_renamed", ILL, new, rename_hint(old, new), mend)
+    for name, known_as in standing.refused_destinations.items():
+        mend = f"segrelay redis confirm-destination {name}"
+        yield HealthProblem("destination_refused", ILL, name, refusal(name, known_as), mend)
 
 
 def aborted_jobs(standing: Standing) -> Iterator[HealthProblem]:

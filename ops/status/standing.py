@@ -64,7 +64,7 @@ from segrelay.worker.contract.receivers import (
     read_receivers,
     too_large,
 )
-from segrelay.worker.contract.redis.claim import former_names
+from segrelay.worker.contract.redis.claim import read_refused
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import (
     ServerState,
@@ -284,7 +284,7 @@ class Standing:
         counts: Over all triggers.
         delays: By partition.
         orphans_mended_by: Commands that move or discard orphans, by trigger.
-        former_names: Old names of destinations that seem renamed, by the new ones.
+        refused_destinations: See `read_refused`.
         quarantined: Records in the quarantine.
         too_large_requests: Requests that receivers refused for their size.
         companions: The times (ms) at which Flower and the metrics, if they are configured, were
@@ -306,7 +306,7 @@ class Standing:
     delays: Mapping[PartitionKeys, Delays] = field(default_factory=dict)
     processes: Sequence[Process] = ()
     orphans_mended_by: Mapping[str, str] = field(default_factory=dict)
-    former_names: Mapping[str, str] = field(default_factory=dict)
+    refused_destinations: Mapping[str, str] = field(default_factory=dict)
     quarantined: int = 0
     too_large_requests: int = 0
     responses_waiting: int = 0
@@ -404,7 +404,7 @@ def read_standing(
     found = snapshots(client, partitions)
     scopes = _scopes(client, settings, found)
     totals = add_up(found, settings, scopes)
-    pauses, processes = read_pauses(client, settings.redis.ids), read_processes(client, unreadable)
+    pauses, processes = read_pauses(client), read_processes(client, unreadable)
     stored: Any = client.hgetall(keys.FINGERPRINTS)
     editions = {name.decode(): edition.decode() for name, edition in stored.items()}
     delays = {
@@ -441,7 +441,7 @@ def read_standing(
         orphans_mended_by=mending_commands(client, settings, found, scopes)
         if totals.orphans
         else {},
-        former_names=former_names(client, settings),
+        refused_destinations=read_refused(client, settings),
         quarantined=quarantine.records,
         too_large_requests=too_large(client),
         responses_waiting=responses[0],
@@ -465,7 +465,7 @@ def read_standing(
         syncs=dict(_syncs(client, settings, unreadable)),
         watches={name: WatchStore(client, name).peek() for name in settings.backfill.watch},
         receivers=receivers,
-        samples=read_samples(client, settings.redis.ids, unreadable),
+        samples=read_samples(client, unreadable),
         companions=_companions(settings, seen),
         worker_seen_ms=seen.get(WORKER, 0),
         worker_ended_ms=seen.get(WORKER_ENDED, 0),

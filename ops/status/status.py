@@ -55,7 +55,7 @@ def document_of(standing: Standing) -> dict[str, Any]:
         "in_doubt": totals.intents_in_doubt,
         "orphaned": totals.orphans.total(),
         "orphans": largest_first(totals.orphans),
-        "former_names": dict(standing.former_names),
+        "refused_destinations": dict(standing.refused_destinations),
         "orphans_mended_by": dict(standing.orphans_mended_by),
         "quarantined": standing.quarantined,
         "too_large_requests": standing.too_large_requests,

@@ -497,7 +497,7 @@ class JobStore:
         claim(self._client, settings)  # a destination that is new gets its id
         redis = settings.redis
         numbers = range(redis.partitions)
-        return [redis.ids.partition(name, at) for name in settings.destinations for at in numbers]
+        return [PartitionKeys(name, at) for name in settings.destinations for at in numbers]
 
     def take(self, name: str) -> tuple[JobPhase, int, float]:
         """Claim a job, to read it; nothing changes if it may not be read.

@@ -54,9 +54,8 @@ LARGEST_PROFILE_BYTES: Final = 4 * 1024 * 1024
 
 def routing_digest(settings: Settings) -> str:
     """Return a digest that changes when the same payloads would become other deliveries."""
-    ids = settings.redis.ids
     triggers = [
-        [one.name, ids.of(one.destination), one.audiences, one.on, one.export_fields]
+        [one.name, one.destination, one.audiences, one.on, one.export_fields]
         for _, one in sorted(settings.triggers.items())
     ]
     text = orjson.dumps([settings.delivery.identity, settings.redis.partitions, triggers])

@@ -14,7 +14,6 @@ from typing import Any, Final, Literal, cast
 
 from segrelay.producer.publishing.published import Entries, PartitionAddress, Published, entries_of
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.destinations import DestinationIds
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis import accept
 from segrelay.worker.contract.redis.accept import (
@@ -25,6 +24,7 @@ from segrelay.worker.contract.redis.accept import (
     WakeUpText,
     accept_call,
 )
+from segrelay.worker.contract.redis.claim import read_names
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import ScriptCall, Value, run_each
 from segrelay.worker.contract.settings import Settings
@@ -69,7 +69,6 @@ def lay_out(
     rolls: Mapping[PartitionAddress, Roll] = MappingProxyType({}),
     entrants: Mapping[PartitionAddress, Collection[Entrant]] = MappingProxyType({}),
     *,
-    ids: DestinationIds,
     secret_id: bytes,
     wakeup: Callable[[PartitionAddress], WakeUpText | None] = lambda _: None,
 ) -> dict[PartitionAddress, ScriptCall]:
@@ -80,13 +79,12 @@ def lay_out(
         progress: The position in the job's source.
         rolls: By partition, the members that change.
         entrants: By partition, the people whose names a sync will need.
-        ids: The ids of the destinations.
         secret_id: The id of the secret that the digests of the profiles were made with.
         wakeup: Returns the wake-up of a partition that the write leaves in its queue.
     """
     return {
         to: _call(
-            ids.partition(*to),
+            PartitionKeys(*to),
             deliveries.get(to, ()),
             progress,
             rolls.get(to),
@@ -290,11 +288,9 @@ def count_waiting(client: Redis, settings: Settings, *, kind: str = "") -> int:
 
     The kind is `live` or `backfill`; "" means both.
     """
-    settings.redis.learn_ids(cast("dict[bytes, bytes]", client.hgetall(keys.DESTINATIONS)))
-    ids = settings.redis.ids
     partitions = [
-        ids.partition(name, number)
-        for name in ids.names()
+        PartitionKeys(name, number)
+        for name in read_names(client)
         for number in range(settings.redis.partitions)
     ]
     pipe = client.pipeline(transaction=False)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Final, Self
 
 import orjson
 
-from segrelay.worker.contract.destinations import DestinationIds
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.records import read_record
 
@@ -111,25 +109,14 @@ class Run:
     next_ms: int = 0
     last: dict[str, Any] = field(default_factory=dict)
 
-    def dumps(self, ids: DestinationIds) -> bytes:
-        """Return the text that Redis keeps; destinations stand in it by their ids."""
-        return orjson.dumps(asdict(self.with_destinations(ids.of)))
+    def dumps(self) -> bytes:
+        """Return the text that Redis keeps."""
+        return orjson.dumps(asdict(self))
 
     @classmethod
-    def loads(cls, text: bytes, ids: DestinationIds) -> Self | None:
+    def loads(cls, text: bytes) -> Self | None:
         """Read the state that `dumps` wrote; b"" = the sync has never run; see `read_record`."""
-        run = read_record(cls, text or b"{}")
-        return run and run.with_destinations(ids.name_of)
-
-    def with_destinations(self, name: Callable[[str], str]) -> Self:
-        """Return the run with other names of its destinations."""
-        return replace(
-            self,
-            destinations=list(map(name, self.destinations)),
-            known=list(map(name, self.known)),
-            seen={name(each): count for each, count in self.seen.items()},
-            gone={name(each): count for each, count in self.gone.items()},
-        )
+        return read_record(cls, text or b"{}")
 
     @property
     def asks(self) -> str:

@@ -50,7 +50,7 @@ class SyncStore:
         Raises:
             LeaseLost: Somebody else has taken the lock.
         """
-        self._steps.save(run.dumps(self._settings.ids), next_ms=run.next_ms, ends=ends)
+        self._steps.save(run.dumps(), next_ms=run.next_ms, ends=ends)
 
     def peek(self) -> Run:
         """Return the state as it is now.
@@ -61,7 +61,7 @@ class SyncStore:
         return self._read(self._steps.peek())
 
     def _read(self, text: bytes) -> Run:
-        run = Run.loads(text, self._settings.ids)
+        run = Run.loads(text)
         if run is None:
             raise FormatUnknown(
                 f"The state of sync '{self.name}' in Redis can't be read: it is damaged, or a newer"
@@ -99,7 +99,7 @@ class SyncStore:
     def partitions(self, destinations: Sequence[str]) -> list[PartitionKeys]:
         """Return the partitions of these destinations."""
         return [
-            self._settings.ids.partition(destination, number)
+            PartitionKeys(destination, number)
             for destination in destinations
             for number in range(self._settings.partitions)
         ]
@@ -146,8 +146,7 @@ class SyncStore:
         parts: dict[int, list[str]] = {}
         for key in profile_keys:
             parts.setdefault(partition_of(key, self._settings.partitions), []).append(key)
-        partition = self._settings.ids.partition
-        return {partition(destination, number): people for number, people in parts.items()}
+        return {PartitionKeys(destination, number): people for number, people in parts.items()}
 
     def reached(self, partition: PartitionKeys, identity: str) -> list[str]:
         """Return the keys of the people of a partition that Redis knows from delivering to them.

@@ -90,15 +90,6 @@ def test_keys_have_one_home() -> None:
     assert [p.name for p in sources() if p != home and pattern.search(p.read_text())] == []
 
 
-def test_whoever_needs_the_keys_of_a_partition_asks_for_the_id_of_the_destination() -> None:
-    product = (
-        p for p in sources() if p.relative_to(ROOT).parts[0] in {"worker", "producer", "ops"}
-    )
-    makers = {str(p.relative_to(ROOT)) for p in product if "PartitionKeys(" in p.read_text()}
-
-    assert makers == {"worker/contract/destinations.py"}
-
-
 def test_cursors_have_one_home() -> None:
     calls = (".scan_iter(", ".hscan(", ".hscan_iter(", "client.scan(", ".sscan(", ".zscan(")
 

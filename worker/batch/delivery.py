@@ -342,9 +342,9 @@ def _dead_letter_of(
 
 
 def _dead_letter_id(keys: PartitionKeys, position: str) -> str:
-    whole = f"{keys.id}|{keys.number}|{position}"
+    whole = f"{keys.destination}|{keys.number}|{position}"
     short = hashlib.blake2b(whole.encode(), digest_size=_ID_BYTES).hexdigest()
-    return f"{keys.id}.{keys.number}.{short}"
+    return f"{keys.destination}.{keys.number}.{short}"
 
 
 def _sample(delivery: Delivery, failure: Failure, dead_letter_id: str) -> bytes:

@@ -383,9 +383,9 @@ class BatchSender:
 
     def _outgoing(self, request: Request) -> OutgoingRequest:
         trigger = request.trigger
-        destination_id = self.settler.keys.id
+        destination = self.settler.keys.destination
         deliveries = (
-            f"{destination_id}|{delivery.position}|{delivery.digest.hex()}"
+            f"{destination}|{delivery.position}|{delivery.digest.hex()}"
             for delivery in request.deliveries
         )
         headers = trigger.api.headers(deliveries, request.deliveries[0].shaped.root)

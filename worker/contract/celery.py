@@ -50,8 +50,8 @@ VERIFY_TASK: Final = "segrelay.verify"
 RETENTION_TASK: Final = "segrelay.retention"
 EXCHANGE: Final = "segrelay"
 _PREFIX: Final = "segrelay."
-_DRAIN_TYPES: Final = (str, int, str)
-_BACKGROUND_JOB_TYPES: Final = (str, str)
+_DRAIN_TYPES: Final = (str, int)
+_BACKGROUND_JOB_TYPES: Final = (str,)
 _ARGUMENTS: Final = {
     DRAIN_TASK: _DRAIN_TYPES,
     SYNC_TASK: _BACKGROUND_JOB_TYPES,
@@ -60,10 +60,7 @@ _ARGUMENTS: Final = {
     VERIFY_TASK: _BACKGROUND_JOB_TYPES,
     RETENTION_TASK: _BACKGROUND_JOB_TYPES,
 }
-"""The types of the arguments of each task; the last one is the id of the destination, or "".
-
-A process that knows the destination by another name finds it by its id.
-"""
+"""The types of the arguments of each task."""
 _MAX_BYTES: Final = 10_000
 """The longest body that is read: ours have some hundred bytes."""
 _ID: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -169,12 +166,10 @@ class BackgroundJob(NamedTuple):
 
     Attributes:
         name: The thing whose step it is; it stands in Flower.
-        destination_id: The id of the destination; "" = the thing is not one.
     """
 
     task: str
     name: str
-    destination_id: str = ""
 
 
 class Turn(Protocol):
@@ -210,20 +205,13 @@ class Message(NamedTuple):
 
 def drain_message(partition: PartitionKeys, kind: str) -> Message:
     """Return the message that asks for a drain, of `live` or `backfill` work."""
-    args = (partition.destination, partition.number, partition.id)
+    args = (partition.destination, partition.number)
     return Message(DRAIN_TASK, args, queue_name(kind))
 
 
 def background_job_message(background_job: BackgroundJob) -> Message:
     """Return the message that asks for a background job, behind all live work."""
-    args = (background_job.name, background_job.destination_id)
-    return Message(background_job.task, args, queue_name(BACKFILL))
-
-
-def named_here(settings: Settings, name: str, destination_id: str) -> str:
-    """Return the name that this configuration has for a destination; a message may have another."""
-    own = settings.redis.ids.name_of(destination_id)
-    return own if own in settings.destinations else name
+    return Message(background_job.task, (background_job.name,), queue_name(BACKFILL))
 
 
 _NO_ID: Final = "00000000-0000-0000-0000-000000000000"

@@ -2,8 +2,7 @@ r"""Every key in Redis, and nothing else.
 
 In a Cluster, a script or a transaction may touch one slot only. So the keys of a partition carry
 the hash tag `{destination:partition}`, those of a job, a sync or a gate one of its own, and the few
-that all have in common `{segrelay}`. The destination stands in a key by its id, which a rename does
-not change; see `contract.destinations`.
+that all have in common `{segrelay}`. A destination stands in them by its name.
 
 Keys that hold people's data are marked with a star (`is_personal`); all others hold digests only.
 In a Redis that is protected, the data is sealed; see `contract.protection`.
@@ -15,8 +14,8 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | `{segrelay}:identity` | string | what was configured at first use |
 | `{segrelay}:protection` | string | the secret that seals what has a star, sealed itself: |
 | | | `contract.protection` |
-| `{segrelay}:destinations` | hash | destination → its id, a space, and its address (host and a |
-| | | fingerprint of its credentials), see `destinations_give.lua` |
+| `{segrelay}:destinations` | hash | destination → its address, authorization, and fingerprint of |
+| | | credentials, see `destinations_register.lua` |
 | `{segrelay}:names` | hash | name → number, for the ledger's packed records |
 | `{segrelay}:numbered` | hash | the last of these numbers, and the process of Redis that gave it |
 | `{segrelay}:audiences` | hash | audience id → slug, learned from payloads |
@@ -66,8 +65,8 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | `{d:p}lease` | hash | token, until (ms), owner: `host:pid`, a space, its configuration; |
 | | | and what stays: `floor`, ids up to there (ms) are not given again; and |
 | | | `aged`, `aged_until`: up to this id (ms) there may be entries that |
-| | | wait since that time (ms), see `_add.lua`; and `sealed`, the id of the secret with |
-| | | which the entries are sealed |
+| | | wait since that time (ms), see `_add.lua`; `sealed`, the id of the secret with which |
+| | | the entries are sealed; and `address`, where the destination got another one |
 | `{d:p}wakeup` | string | a drain was woken and has not begun |
 | `{d:p}rendering` | string | what the holder is rendering: JSON |
 | `{d:p}intents` | hash | intent id → JSON |
@@ -224,14 +223,14 @@ def watch_taken(name: str) -> str:
     return f"{watch(name)}:taken"
 
 
-def responses(destination_id: str) -> str:
+def responses(destination: str) -> str:
     """Return the key of the progress of a destination's response export."""
-    return f"{{responses:{destination_id}}}"
+    return f"{{responses:{destination}}}"
 
 
-def verify(destination_id: str) -> str:
+def verify(destination: str) -> str:
     """Return the key of the scheduled `verify` of a destination."""
-    return f"{{verify:{destination_id}}}"
+    return f"{{verify:{destination}}}"
 
 
 def wakeup(key: str) -> str:
@@ -292,25 +291,18 @@ def without_lane(field: str) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class PartitionKeys:
-    """The keys of one partition of one destination; `contract.destinations` makes them.
-
-    Args:
-        destination: The destination's name, for people; it may change.
-        id: The destination's id, which stands in the keys; "" = the same as its name.
+    """The keys of one partition of one destination.
 
     Attributes:
         tag: The hash tag with which all keys of this partition begin.
     """
 
-    destination: str = field(compare=False)
+    destination: str
     number: int
-    id: str = ""
     tag: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not self.id:
-            object.__setattr__(self, "id", self.destination)
-        object.__setattr__(self, "tag", f"{{{self.id}:{self.number}}}")
+        object.__setattr__(self, "tag", f"{{{self.destination}:{self.number}}}")
 
     def stream(self, name: str) -> str:
         """Return the key of the stream `lane|trigger`."""

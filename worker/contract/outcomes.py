@@ -154,7 +154,7 @@ def unpack(
         if people is not None and person not in people:
             continue
         yield OutcomeRow(
-            f"{partition.id}.{partition.number}.{shown_id}.{at}",
+            f"{partition.destination}.{partition.number}.{shown_id}.{at}",
             time_ms,
             "" if person == _NOBODY else person,
             audience,

@@ -8,17 +8,15 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, cast
 
 import orjson
 
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.destinations import DestinationIds
 from segrelay.worker.contract.records import read_records
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import load_script, run_script
-from segrelay.worker.contract.triggers import named_field
 
 LIFE_MS: Final = 10_000
 """The time in ms after which a silent process counts as ended or hanging."""
@@ -170,13 +168,10 @@ def sample_before(samples: Sequence[Sample], at_ms: float) -> Sample | None:
     return next((sample for sample in samples if sample.at_ms <= at_ms), oldest)
 
 
-def read_samples(
-    client: Redis, ids: DestinationIds, unreadable: list[str] | None = None
-) -> list[Sample]:
+def read_samples(client: Redis, unreadable: list[str] | None = None) -> list[Sample]:
     """Return the samples of two minutes, some of a quarter of an hour ago, and the oldest.
 
-    The newest stands first. Their destinations have today's names; Redis has the ids. See
-    `read_record`.
+    The newest stands first. See `read_record`.
     """
     pipe = client.pipeline(transaction=False)
     pipe.lrange(keys.PROGRESS, 0, RECENT_SAMPLES - 1)
@@ -184,12 +179,4 @@ def read_samples(
         pipe.lindex(keys.PROGRESS, position)
     newest, *older = pipe.execute()
     texts = dict.fromkeys(text for text in (*newest, *older) if text)
-    samples = read_records(Sample, texts, "a sample of progress", unreadable)
-    return [
-        replace(
-            one,
-            counts={ids.name_of(each): counts for each, counts in one.counts.items()},
-            stopped=[named_field(field_name, ids) for field_name in one.stopped],
-        )
-        for one in samples
-    ]
+    return read_records(Sample, texts, "a sample of progress", unreadable)

@@ -15,7 +15,6 @@ from typing import Any, Final, Literal
 import orjson
 
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.destinations import DestinationIds
 from segrelay.worker.contract.events import Header
 from segrelay.worker.contract.redis.acts import Act, carry_out
 from segrelay.worker.contract.redis.client import Redis
@@ -130,15 +129,9 @@ class Pauses:
                 return self.jobs
 
 
-def field_of(kind: Paused, name: str, ids: DestinationIds | None = None) -> str:
-    """Return the field under which a pause stands; a destination is named by its id there."""
-    return f"{kind}|{ids.of(name) if ids and kind == DESTINATION else name}"
-
-
-def named_field(field_name: str, ids: DestinationIds) -> str:
-    """Return the field of a pause with the name of the destination in place of its id."""
-    kind, _, name = field_name.partition("|")
-    return f"{kind}|{ids.name_of(name)}" if kind == DESTINATION else field_name
+def field_of(kind: Paused, name: str) -> str:
+    """Return the field under which a pause stands."""
+    return f"{kind}|{name}"
 
 
 def dumps(pause: Pause) -> bytes:
@@ -146,14 +139,13 @@ def dumps(pause: Pause) -> bytes:
     return orjson.dumps(pause)
 
 
-def parse_pauses(stored: Mapping[bytes, bytes], ids: DestinationIds) -> Pauses:
+def parse_pauses(stored: Mapping[bytes, bytes]) -> Pauses:
     """Return the pauses that the hash in Redis holds; one that can't be read still pauses."""
     found: dict[str, dict[str, Pause]] = {DESTINATION: {}, TRIGGER: {}, JOB: {}}
     for which, text in stored.items():
         kind, _, name = which.decode().partition("|")
         if kind in found and name:
-            shown = ids.name_of(name) if kind == DESTINATION else name
-            found[kind][shown] = _loads(text)
+            found[kind][name] = _loads(text)
     return Pauses(found[DESTINATION], found[TRIGGER], found[JOB])
 
 
@@ -167,10 +159,10 @@ def _loads(text: bytes) -> Pause:
     return Pause(*(str(document.get(part) or "") for part in ("reason", "by", "at")))
 
 
-def read_pauses(client: Redis, ids: DestinationIds) -> Pauses:
+def read_pauses(client: Redis) -> Pauses:
     """Read from Redis which destinations, triggers and jobs are paused."""
     stored: Any = client.hgetall(keys.PAUSED)
-    return parse_pauses(stored, ids)
+    return parse_pauses(stored)
 
 
 def set_pause(client: Redis, field_name: str, pause: Pause, act: Act | None = None) -> bool:

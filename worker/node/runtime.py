@@ -42,7 +42,7 @@ from segrelay.worker.contract.celery import queue_name
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.outcomes import log_bytes
 from segrelay.worker.contract.protection import PROTECTION
-from segrelay.worker.contract.redis.claim import learn_protection
+from segrelay.worker.contract.redis.claim import learn_protection, place_of
 from segrelay.worker.contract.redis.client import AsyncRedis
 from segrelay.worker.contract.redis.connection import (
     connect,
@@ -171,7 +171,7 @@ class Runtime:
                 f"There is no partition {partition}: they go from 0 to "
                 f"{self.settings.redis.partitions - 1}."
             )
-        return self.settings.redis.ids.partition(destination, partition)
+        return PartitionKeys(destination, partition)
 
     async def _learn_protection(self) -> None:
         learn_protection(
@@ -308,6 +308,7 @@ class Runtime:
             retention_seconds=delivery.ledger_retention_seconds,
             late_seconds=delivery.late_seconds,
             owner=f"{socket.gethostname()}:{os.getpid()} {self.settings.fingerprint}",
+            address=place_of(self.settings.destinations[partition_keys.destination]),
             may_repeat=may_repeat,
             most_bytes=log_bytes(self.settings),
             reads_along=ASK_NAMES if self.client.keeps_order else (),

@@ -322,8 +322,8 @@ def _parsed(line: str) -> Call | None:
     match line.split(" "):
         case [("live" | "backfill") as queue, destination, partition] if partition.isdecimal():
             return WakeUp(queue, destination, int(partition))
-        case [task, name, destination_id] if task.startswith("segrelay."):
-            return BackgroundJob(task, name, destination_id)
+        case [task, name] if task.startswith("segrelay."):
+            return BackgroundJob(task, name)
         case _:
             return None
 

@@ -17,7 +17,7 @@ import structlog
 from segrelay.worker.batch.read import BATCH_ENTRIES, BATCH_ENTRIES_BESIDE_LIVE
 from segrelay.worker.batch.send import Stop
 from segrelay.worker.batch.state import Tally
-from segrelay.worker.contract.celery import DRAIN_TASK, ResultLine, named_here, queue_name
+from segrelay.worker.contract.celery import DRAIN_TASK, ResultLine, queue_name
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import BACKFILL, LIVE
 from segrelay.worker.core.gate import LaneKind
@@ -113,13 +113,11 @@ def register(app: Any, task: Callable[[], DrainTask]) -> None:
     """Make `drain` a task of the app, under its name and the former one."""
 
     @app.task(name=DRAIN_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
-    def drain(self: Any, destination: str, partition: int, destination_id: str) -> ResultLine:
+    def drain(self: Any, destination: str, partition: int) -> ResultLine:
         """Drain one partition of one destination for a slice."""
         info = self.request.delivery_info or {}
         queue = BACKFILL if info.get("routing_key") == queue_name(BACKFILL) else LIVE
-        ours = task()
-        name = named_here(ours.settings, destination, destination_id)
-        result = _run(ours, WakeUp(queue, name, partition))
+        result = _run(task(), WakeUp(queue, destination, partition))
         if result is None:
             return ResultLine(NO_FREE_PERMIT)
         if result.is_bad:

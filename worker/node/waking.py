@@ -19,6 +19,7 @@ from segrelay.worker.contract.celery import (
     drain_message,
     send_messages,
 )
+from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.client import Redis, RedisError
 from segrelay.worker.contract.redis.connection import connect, resolve_broker_url
 from segrelay.worker.contract.settings import Settings
@@ -46,8 +47,7 @@ class NodeWaker:
     def _message(self, call: Call) -> Message:
         if isinstance(call, BackgroundJob):
             return background_job_message(call)
-        ids = self._settings.redis.ids
-        return drain_message(ids.partition(call.destination, call.partition), call.queue)
+        return drain_message(PartitionKeys(call.destination, call.partition), call.queue)
 
     def _connected(self) -> Redis:
         if self._client is None or self._pid != os.getpid():

@@ -108,7 +108,7 @@ def send(app, *calls):
     for call in calls:
         app.send_task(
             DRAIN_TASK,
-            args=[call.destination, call.partition, call.destination],
+            args=[call.destination, call.partition],
             queue=queue_name(call.queue),
         )
 

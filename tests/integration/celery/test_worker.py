@@ -63,7 +63,7 @@ def test_a_background_job_gets_its_turn_while_drains_of_backfills_take_all_permi
         send(app, *(WakeUp("backfill", name, p) for name in ("one", "two") for p in range(6)))
         until(lambda: len(node.events("drain.began")) >= 4)
 
-        app.send_task(RETENTION_TASK, args=["retention", ""], queue=queue_name("backfill"))
+        app.send_task(RETENTION_TASK, args=["retention"], queue=queue_name("backfill"))
 
         until(lambda: broker.client.hexists(keys.RETENTION, "next"), allowed(15))
 

@@ -10,7 +10,6 @@ from segrelay.ops.main import app
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.worker.adapters.redis.gate import RedisGate, read_state
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.destinations import DestinationIds
 from segrelay.worker.contract.redis.acts import Act
 from segrelay.worker.contract.redis.connection import connect, connect_async
 from segrelay.worker.contract.settings import load_settings
@@ -66,7 +65,7 @@ async def booked(gate, trigger="vip-enter"):
 
 def test_a_trigger_is_paused_with_a_reason_and_resumed(client):
     paused = run("pause", "vip-enter", "--reason", "the template is wrong")
-    pauses = read_pauses(client, DestinationIds())
+    pauses = read_pauses(client)
     resumed = run("resume", "vip-enter")
 
     assert paused.stdout == "trigger vip-enter is paused\n"
@@ -74,7 +73,7 @@ def test_a_trigger_is_paused_with_a_reason_and_resumed(client):
     assert "@" in pauses.triggers["vip-enter"].by
     assert pauses.triggers["vip-enter"].at
     assert resumed.stdout == f"trigger vip-enter is resumed: {NOTHING}\n"
-    assert not read_pauses(client, DestinationIds()).triggers
+    assert not read_pauses(client).triggers
 
 
 @pytest.mark.usefixtures("client")
@@ -96,7 +95,7 @@ def test_all_pauses_every_destination_and_resumes_everything(client):
     set_pause(client, field_of("trigger", "vip-enter"), Pause("everything dies", "segrelay"), ACT)
 
     run("pause", "--all")
-    destinations = set(read_pauses(client, DestinationIds()).destinations)
+    destinations = set(read_pauses(client).destinations)
     resumed = run("resume", "--all")
 
     assert destinations == {"both", "insider"}
@@ -208,7 +207,7 @@ def test_a_pause_that_cannot_be_read_still_pauses(client):
     client.hset(keys.PAUSED, "destination|insider", "[1]")
     client.hset(keys.PAUSED, "nonsense", "{}")
 
-    pauses = read_pauses(client, DestinationIds())
+    pauses = read_pauses(client)
 
     assert pauses.triggers == {"vip-enter": Pause()}
     assert pauses.destinations == {"insider": Pause()}

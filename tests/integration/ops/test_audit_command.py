@@ -171,7 +171,7 @@ def test_a_reason_that_is_too_long_is_refused_before_anything_is_done(relay, cal
     with pytest.raises(UsageWrong, match="501 characters; at most 500"):
         call(app, "pause", "insider", "--reason", "r" * 501)
 
-    assert read_pauses(relay.client, relay.settings.redis.ids).destinations == {}
+    assert read_pauses(relay.client).destinations == {}
     assert list(read_acts(relay.client)) == []
 
 
@@ -181,10 +181,7 @@ def test_a_reason_shows_no_address_wherever_it_is_told(relay, call):
     told += [call(app, *words).stdout for words in (["status"], ["status", "--json"], ["audit"])]
 
     assert "bob@example.com" not in "".join(told)
-    assert (
-        read_pauses(relay.client, relay.settings.redis.ids).destinations["insider"].reason
-        == "asked by •••"
-    )
+    assert read_pauses(relay.client).destinations["insider"].reason == "asked by •••"
 
 
 def test_a_name_is_one_short_line(relay, call, monkeypatch):
@@ -208,7 +205,7 @@ def test_of_a_persons_own_address_only_the_name_is_kept(relay, call, monkeypatch
     call(app, "pause", "insider")
 
     assert newest(relay).by == kept
-    assert read_pauses(relay.client, relay.settings.redis.ids).destinations["insider"].by == kept
+    assert read_pauses(relay.client).destinations["insider"].by == kept
     assert '"what": "pause"' in call(app, "audit", "--by", named, "--json").stdout
     assert "example.com" not in str(relay.client.xrange(keys.ACTS))
 
@@ -233,4 +230,4 @@ def test_the_abort_of_a_paused_job_is_one_act(relay, call, tmp_path):
     assert told == [("backfill abort", 1), ("backfill pause", None), ("backfill start", None)]
     (*_, started) = read_acts(relay.client)
     assert (started.subject, started.arguments["from"]) == ("load", str(rows))
-    assert read_pauses(relay.client, relay.settings.redis.ids).jobs == {}
+    assert read_pauses(relay.client).jobs == {}

@@ -37,11 +37,11 @@ def test_nothing_is_accepted_by_a_full_redis(relay):
 def test_a_full_redis_is_paused_and_resumed(relay, ask):
     with full(relay.client):
         ask("pause", "insider", "vip-enter")
-        paused = read_pauses(relay.client, relay.settings.redis.ids)
+        paused = read_pauses(relay.client)
         ask("resume", "insider", "vip-enter")
 
         assert (set(paused.destinations), set(paused.triggers)) == ({"insider"}, {"vip-enter"})
-        assert not read_pauses(relay.client, relay.settings.redis.ids).triggers
+        assert not read_pauses(relay.client).triggers
 
 
 def test_what_waits_in_a_full_redis_is_discarded_or_moved(relay, ask):

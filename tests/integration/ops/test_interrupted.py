@@ -105,8 +105,7 @@ def world(relay, sandbox, call):
 
 
 WORDS = {
-    moving.rename: "rename destination",
-    moving.add_destination: "redis add-destination",
+    moving.confirm_destination: "redis confirm-destination",
     letters.import_file: "dlq import",
     sync.reset: "sync reset",
     waiting.move: "rename trigger",
@@ -182,6 +181,14 @@ def with_another(world):
     path = world.relay.settings.source
     text = path.read_text().replace("[destinations.insider]", "[destinations.new]")
     path.write_text(text.replace('destination = "insider"', 'destination = "new"'))
+    world.relay.reload()
+
+
+def with_moved(world):
+    """A destination has a new address."""
+    stocked(world)
+    path = world.relay.settings.source
+    path.write_text(path.read_text().replace("http://127.0.0.1", "http://localhost"))
     world.relay.reload()
 
 
@@ -297,7 +304,6 @@ def retire_audience(world):
 
 
 CASES = {
-    "a destination": of_redis(stocked, moving.rename, "insider", "insider-eu"),
     "a trigger": of_redis(renamed_trigger, waiting.move, "vip-enter", "renamed"),
     "a trigger elsewhere": of_redis(
         leaving, waiting.move, "vip-enter", "moved", truth=nobody_is_wrong
@@ -329,7 +335,8 @@ CASES = {
         waiting=WaitOptions(),
     ),
     "imported letters": import_letters,
-    "another destination": of_redis(with_another, moving.add_destination, "new"),
+    "a new destination": of_redis(with_another, moving.confirm_destination, "new"),
+    "a destination that has moved": of_redis(with_moved, moving.confirm_destination, "insider"),
     "a sync that begins anew": of_redis(with_members, sync.reset, "vip"),
     "an aborted job": of_redis(with_job, backfills.abort, "load"),
     "a paused job": of_redis(with_job, backfills.pause, "load"),

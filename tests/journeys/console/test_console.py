@@ -159,7 +159,6 @@ FORMS = {
     "quarantine discard": {"count": 2},
     "discard": {"count": 0},
     "rename trigger": {"old": "enter", "new": "exit"},
-    "rename destination": {"old": "insider", "new": "other"},
     "backfill pause": {"job": "november"},
     "backfill resume": {"job": "november"},
     "backfill abort": {"job": "november", "count": 0},

@@ -185,6 +185,7 @@ _OF_AN_OUTAGE: Final = 5
 
 _ACCEPT_IN_ANY_CASE: Final = ACCEPT.replace("#!lua\n", "#!lua flags=allow-oom\n", 1)
 """The script that accepts deliveries even in a full Redis: a repair must not be refused."""
+_OTHERWISE_ADDRESSED: Final = -2
 _READ_BYTES: Final = 4_000_000
 """The bytes after which only one entry of each further stream is read."""
 _READ_AT_FIRST: Final = 100
@@ -242,6 +243,7 @@ class RedisPartition:
             its last write.
         late_seconds: The time for which an intent is open.
         owner: The holder of the lease: `host:pid`, a space, the fingerprint of its configuration.
+        address: The destination's address and authorization, as `place_of` has them.
         may_repeat: A function that says whether a settle that Redis did not confirm should still
             be repeated.
         most_bytes: The most bytes of the outcome log.
@@ -261,6 +263,7 @@ class RedisPartition:
         retention_seconds: float,
         late_seconds: float,
         owner: str,
+        address: str = "",
         may_repeat: Callable[[], bool] = lambda: True,
         most_bytes: int,
         reads_along: Sequence[Sequence[str]] = (),
@@ -274,6 +277,7 @@ class RedisPartition:
         self._retention_ms = round(retention_seconds * 1000)
         self._late_ms = round(late_seconds * 1000)
         self._owner = owner
+        self._address = address
         self._may_repeat = may_repeat
         self.token = secrets.token_hex(8)
         self._ahead = _Ahead()
@@ -291,11 +295,17 @@ class RedisPartition:
             owner=self._owner,
             late_ms=self._late_ms,
             secret=PROTECTION.secret_id.hex(),
+            address=self._address,
             tag=self.keys.tag,
             streams_ahead=_STREAMS_AHEAD,
             entries_ahead=_ENTRIES_AHEAD,
         )
         found = named_answer(TAKE, await self._taken(call))
+        if found["taken"] == _OTHERWISE_ADDRESSED:
+            raise RedisMismatch(
+                f"The destination {self.keys.destination} has another address or authorization"
+                " since this process was started: restart it with the present configuration."
+            )
         if found["taken"] < 0:
             raise self._otherwise_sealed()
         if not found["taken"]:

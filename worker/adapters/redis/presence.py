@@ -17,6 +17,7 @@ import orjson
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.adapters.redis.gate import read_state
 from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.processes import (
     KEPT,
     LIFE_MS,
@@ -174,7 +175,7 @@ class RedisProgress:
         if not take_turn(self._client, keys.PROGRESS_LOCK, _LOCK_MS):
             return
         partitions = [
-            self._settings.redis.ids.partition(name, number)
+            PartitionKeys(name, number)
             for name in self._settings.destinations
             for number in range(self._settings.redis.partitions)
         ]
@@ -185,7 +186,7 @@ class RedisProgress:
         answers = run_each(self._client, scripts.source("progress"), calls)
         counts: dict[str, Counter[str]] = {}
         for partition, flat in zip(partitions, answers, strict=True):
-            of_destination = counts.setdefault(partition.id, Counter())
+            of_destination = counts.setdefault(partition.destination, Counter())
             for name, count in zip(flat[::2], flat[1::2], strict=True):
                 of_destination[name.decode()] += int(count)
         workers = sum(one.kind == WORKER for one in read_processes(self._client))
@@ -203,11 +204,11 @@ class RedisProgress:
 
     def _closed(self) -> Iterator[str]:
         """Yield the destinations and triggers that are stopped, as fields of pauses."""
-        pauses = read_pauses(self._client, self._settings.redis.ids)
+        pauses = read_pauses(self._client)
         for name, one in self._settings.destinations.items():
             gate = read_state(self._client, gate_id(one.base_url, one.gate_scope))
             if name in pauses.destinations or gate.state in {"paused", "broken"}:
-                yield field_of(DESTINATION, name, self._settings.redis.ids)
+                yield field_of(DESTINATION, name)
         for name in {*pauses.triggers, *self._stopped()}:
             yield field_of(TRIGGER, name)
 

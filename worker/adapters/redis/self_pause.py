@@ -18,6 +18,7 @@ from segrelay.worker.adapters.redis.lease import boottime_seconds
 from segrelay.worker.adapters.redis.scripts import until_confirmed
 from segrelay.worker.batch.delivery import Failure
 from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.client import AsyncRedis
 from segrelay.worker.contract.redis.scripts import run_script_async
 from segrelay.worker.contract.settings.sections import RedisSettings
@@ -156,7 +157,7 @@ class DeadLetterLimit:
         self._next_look[destination] = now + LOOK_SECONDS
         pipe = self._client.pipeline(transaction=False)
         for partition in range(self._settings.partitions):
-            pipe.hlen(self._settings.ids.partition(destination, partition).dead_letters)
+            pipe.hlen(PartitionKeys(destination, partition).dead_letters)
         dead_letters = sum(await pipe.execute())
         if dead_letters < self._kept:
             return False
@@ -166,7 +167,7 @@ class DeadLetterLimit:
             " see `segrelay dlq causes`, replay or discard some, then resume"
         )
         pause = Pause(reason, "segrelay", datetime.now(UTC).isoformat(timespec="seconds"))
-        field = field_of(DESTINATION, self._settings.ids.of(destination))
+        field = field_of(DESTINATION, destination)
         args = (field, dumps(pause))
         is_new = await run_script_async(self._client, scripts.source("pause"), (keys.PAUSED,), args)
         if is_new:

@@ -189,7 +189,7 @@ class SharedKeys:
         if audiences:
             pipe.hmget(keys.AUDIENCES, audiences)
         paused, streaks, *slugs = await pipe.execute()
-        pauses = parse_pauses(paused, self._settings.redis.ids)
+        pauses = parse_pauses(paused)
         idle = frozenset({*pauses.triggers, *pauses.lanes})
         return Standing(
             None if destination in pauses.destinations else idle,

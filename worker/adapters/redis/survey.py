@@ -21,6 +21,7 @@ from segrelay.worker.contract.celery import (
     BackgroundJob,
 )
 from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, split_stream_name
+from segrelay.worker.contract.redis.claim import read_names
 from segrelay.worker.contract.redis.client import Pipeline, Redis
 from segrelay.worker.contract.redis.lock import take_turn
 from segrelay.worker.contract.redis.scanning import AnotherServer, read_keys, scan_parts
@@ -91,14 +92,14 @@ class RedisSurvey:
         """Read clock, pauses, gates and the names of streams, in one round trip."""
         destinations = list(self._settings.destinations.values())
         all_keys = [
-            self._settings.redis.ids.partition(destination.name, number)
+            PartitionKeys(destination.name, number)
             for destination in destinations
             for number in range(self._settings.redis.partitions)
         ]
         answers = self._asked(destinations, all_keys)
         (seconds, rest), stored, slugs, editions, *looked = answers
         now_us = seconds * MICROSECONDS + rest
-        pauses = parse_pauses(stored, self._settings.redis.ids)
+        pauses = parse_pauses(stored)
         labels = self._labels(slugs, editions)
         gates, streams = looked[: len(destinations)], looked[len(destinations) :]
         paused = {*pauses.triggers, *self._stopped()}
@@ -249,7 +250,6 @@ class RedisSchedule:
     def __init__(self, client: Redis, settings: Settings) -> None:
         self._client = client
         self._settings = settings
-        ids = settings.redis.ids
         self._timed = [
             _Kept(BackgroundJob(SYNC_TASK, name), keys.sync(name)) for name in settings.sync
         ]
@@ -258,16 +258,14 @@ class RedisSchedule:
             for name in settings.backfill.watch
         ]
         self._timed += [
-            _Kept(BackgroundJob(VERIFY_TASK, name, ids.of(name)), keys.verify(ids.of(name)))
+            _Kept(BackgroundJob(VERIFY_TASK, name), keys.verify(name))
             for name, destination in settings.destinations.items()
             if destination.verify_every_seconds
         ]
         self._timed.append(_Kept(BackgroundJob(RETENTION_TASK, "retention"), keys.RETENTION))
         self._needing = [
             _Needing(
-                _Kept(
-                    BackgroundJob(RESPONSES_TASK, name, ids.of(name)), keys.responses(ids.of(name))
-                ),
+                _Kept(BackgroundJob(RESPONSES_TASK, name), keys.responses(name)),
                 "XLEN",
                 name,
                 "responses",
@@ -287,10 +285,10 @@ class RedisSchedule:
         pipe.time()
         for kept in everything:
             pipe.hmget(kept.key, "next", "until")
-        numbers, ids = range(self._settings.redis.partitions), self._settings.redis.ids
+        numbers = range(self._settings.redis.partitions)
         for one in self._needing:
             for number in numbers:
-                key = getattr(ids.partition(one.destination, number), one.part)
+                key = getattr(PartitionKeys(one.destination, number), one.part)
                 pipe.execute_command(one.length, key)
         (seconds, micros), *answers = pipe.execute()
         now_ms = int(seconds) * 1_000 + int(micros) // 1_000
@@ -350,19 +348,16 @@ class RedisLapsing:
         if names is None:
             self._found = self._all()
         found: defaultdict[PartitionKeys, list[bytes]] = defaultdict(list)
-        ids = self._settings.redis.ids
         for name in names or ():
             match = _LEDGER.fullmatch(name)
             if match and int(match[2]) in range(self._settings.redis.partitions):
-                found[ids.partition_of(match[1].decode(), int(match[2]))].append(name)
+                found[PartitionKeys(match[1].decode(), int(match[2]))].append(name)
         return found
 
     def _all(self) -> Iterator[list[bytes]]:
-        self._settings.redis.learn_ids(self._client.hgetall(keys.DESTINATIONS))  # type: ignore[arg-type]
-        ids = self._settings.redis.ids
         partitions = [
-            ids.partition(name, number)
-            for name in ids.names()
+            PartitionKeys(name, number)
+            for name in read_names(self._client)
             for number in range(self._settings.redis.partitions)
         ]
         for part in scan_parts(self._client, partitions, "l*"):

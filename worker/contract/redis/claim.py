@@ -1,6 +1,7 @@
 """Claiming a Redis at first use: format, partitions, identity, protection stay what they were then.
 
-The destinations of the configuration get their ids with it, see `contract.destinations`.
+The destinations of the configuration are registered with it, and a name means the same destination
+from then on: another one with that name, or that one with another name, is refused.
 
 Another partition count would put one profile into two partitions, another identity would make two
 keys of one person: both break the truth of what is delivered, so both are refused.
@@ -11,40 +12,43 @@ script that claims a Redis decides, and each process opens its secret then, or i
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import Final, Literal, cast
 
 from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.protection import PROTECTION, SECRET_BYTES, SealedSecret
-from segrelay.worker.contract.redis.acts import Act, carry_out
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_each, run_script
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.authorizations import fingerprint_of
-from segrelay.worker.contract.settings.urls import host_of
+from segrelay.worker.contract.settings.sections import Destination
 from segrelay.worker.errors import ConfigurationInvalid, RedisMismatch
 
 FORMAT_NUMBER: Final = 1
 _CLAIM: Final = load_script("redis_claim")
 _SEAL: Final = load_script("redis_mark")
-_GIVE: Final = load_script("destinations_give")
+_REGISTER: Final = load_script("destinations_register")
+_MOVE: Final = load_script("destination_move")
+_ADDRESS_DIGITS: Final = 16
 _MARK: Final = "sealed"
 """The field with the id of the secret: of a partition's lease, and of the quarantine's totals."""
-_LOOK: Final = _GIVE.replace("flags=allow-oom", "flags=no-writes", 1)
+_LOOK: Final = _REGISTER.replace("flags=allow-oom", "flags=no-writes", 1)
 """The same for who only looks, as `status` does: a Redis that can't write to its disk takes it."""
 
 
 def claim(client: Redis, settings: Settings) -> None:
     """Write format, partitions and identity to a new Redis, or compare them in one in use.
 
-    The destinations of the configuration get their ids.
+    The destinations of the configuration are registered.
 
     Raises:
         ConfigurationInvalid: A key of `[protection]` is not set.
         RedisMismatch: Redis holds another format, partition count, identity or protection, or knows
-            one of the destinations under a name that the configuration does not have.
+            one of the destinations under another name, or with another address.
         RedisUnavailable: Redis can't be asked.
     """
     wanted = _wanted(settings)
@@ -54,14 +58,10 @@ def claim(client: Redis, settings: Settings) -> None:
         values: list[str | bytes] = [_sealed_secret(settings), *wanted.values()]
         run_script(client, _CLAIM, (keys.PROTECTION, *wanted), values)
         _is_new(client, settings, wanted)
-    names = settings.destinations
-    given = _give(client, settings, names, "give")
-    ids = {name: destination_id for name, (destination_id, _) in given.items() if destination_id}
-    settings.redis.learn_ids(client.hgetall(keys.DESTINATIONS), ids)  # type: ignore[arg-type]
+    refused = _register(client, settings, settings.destinations, "register")
     _mark_partitions(client, settings)
-    for name, (_, known_as) in given.items():
-        if known_as:
-            raise RedisMismatch(f"{rename_hint(known_as, name)}.")
+    for name, known_as in refused.items():
+        raise RedisMismatch(f"{refusal(name, known_as)}.")
 
 
 def compare(client: Redis, settings: Settings) -> None:
@@ -80,7 +80,6 @@ def compare(client: Redis, settings: Settings) -> None:
         written = (keys.PROTECTION, keys.IDENTITY)
         run_script(client, _CLAIM, written, (_sealed_secret(settings),))
         _is_new(client, settings, wanted)
-    learn_destinations(client, settings)
 
 
 def learn_protection(settings: Settings, record: bytes) -> None:
@@ -93,61 +92,69 @@ def learn_protection(settings: Settings, record: bytes) -> None:
     _protect(settings, {keys.PROTECTION: record.decode() or None, keys.IDENTITY: ""})
 
 
-def learn_destinations(client: Redis, settings: Settings) -> None:
-    """Read the destinations that Redis has, and remember them in the settings.
+def read_names(client: Redis) -> list[str]:
+    """Read the names of the destinations that Redis knows.
 
     Raises:
         RedisUnavailable: Redis can't be asked.
     """
-    settings.redis.learn_ids(client.hgetall(keys.DESTINATIONS))  # type: ignore[arg-type]
+    return sorted(name.decode() for name in cast("list[bytes]", client.hkeys(keys.DESTINATIONS)))
 
 
-def add_destinations(client: Redis, settings: Settings, names: Iterable[str]) -> None:
-    """Give ids to destinations of which a person says what they are, where they have none.
+def add_names(client: Redis, settings: Settings, names: Iterable[str]) -> None:
+    """Register destinations that may be unknown, as those of letters that are put back.
 
     Raises:
         RedisUnavailable: Redis can't be asked.
     """
-    _give(client, settings, names, "new")
-    learn_destinations(client, settings)
+    unknown = set(names) - set(read_names(client))
+    _register(client, settings, unknown, "confirm")
 
 
-def rename_destination(client: Redis, act: Act, old: str, new: str) -> bool:
-    """Give a destination another name, and keep the act; False if the names have changed meanwhile.
+def confirm_destination(client: Redis, settings: Settings, name: str) -> None:
+    """Register a destination as it is configured, because a person says so.
+
+    Processes with its former address or authorization are kept from its partitions first, so that
+    they send nothing that comes from now on: their drains lose the leases.
 
     Raises:
         RedisUnavailable: Redis can't be asked; doing it again is safe.
     """
-    return bool(
-        carry_out(client, act, keys.DESTINATIONS, "HRENAME", old, new, only_if_changed=True)
-    )
+    place = place_of(settings.destinations[name])
+    partitions = [PartitionKeys(name, number) for number in range(settings.redis.partitions)]
+    run_each(client, _MOVE, [ScriptCall((each.lease,), (place,)) for each in partitions])
+    _register(client, settings, [name], "confirm")
 
 
-def former_names(client: Redis, settings: Settings) -> dict[str, str]:
-    """Return the configured destinations that Redis seems to know under another name: that name."""
-    found = _give(client, settings, settings.destinations, "look")
-    return {name: known_as for name, (_, known_as) in found.items() if known_as}
+def read_refused(client: Redis, settings: Settings) -> dict[str, str]:
+    """Return the destinations that can't be registered, each with the name that it would take over.
+
+    That is its own name, if Redis knows it with another address or authorization.
+    """
+    return _register(client, settings, settings.destinations, "look")
 
 
-def rename_hint(old: str, new: str) -> str:
-    """Return the advice for a destination that was recognised under another name."""
+def refusal(name: str, known_as: str) -> str:
+    """Return why a destination is refused, and what to do."""
+    if name == known_as:
+        return (
+            f"Redis knows the destination {name} with another address or authorization: two"
+            f" destinations would share a ledger. Put them back, or if it has moved,"
+            f" `segrelay redis confirm-destination {name}` says so; what waits goes to the new"
+            " address"
+        )
     return (
-        f"destination {new} has the host and the credentials of {old}, which the configuration does"
-        f" not name: nothing is written or delivered under the new name. If it is the same one,"
-        f" `segrelay rename destination {old} {new}` says so; if it is another one, `segrelay"
-        f" redis add-destination {new}`"
+        f"destination {name} has the address and the authorization of {known_as}, which the"
+        f" configuration no longer says of it: one destination would have two ledgers. Call it"
+        f" {known_as} (`title` is what screens show), or if it is another one, `segrelay redis"
+        f" confirm-destination {name}` says so"
     )
 
 
-def _addresses(settings: Settings) -> dict[str, str]:
-    """Return each destination's host and fingerprint of its credentials, "" if one is not set."""
-    found = {}
-    for name, destination in settings.destinations.items():
-        authorization = settings.authorization_of(destination)
-        is_known = authorization is None or authorization.is_set
-        fingerprint = fingerprint_of(authorization) if is_known else ""
-        found[name] = f"{host_of(destination.base_url)}|{fingerprint}"
-    return found
+def place_of(destination: Destination) -> str:
+    """Return the address of a destination, as a digest, and the name of its authorization."""
+    url = hashlib.sha256(destination.base_url.encode()).hexdigest()[:_ADDRESS_DIGITS]
+    return f"{url} {destination.authorization}"
 
 
 def mismatches(client: Redis, settings: Settings) -> list[str]:
@@ -157,14 +164,14 @@ def mismatches(client: Redis, settings: Settings) -> list[str]:
         RedisUnavailable: Redis can't be asked.
     """
     wanted = _wanted(settings)
-    former = (rename_hint(old, new) for new, old in former_names(client, settings).items())
+    refused = (refusal(*names) for names in read_refused(client, settings).items())
     found = _read(client, wanted)
     try:
         _protect(settings, found)
         protection = []
     except (ConfigurationInvalid, RedisMismatch) as error:
         protection = [error.message]
-    return [*_complaints(found, wanted), *protection, *former]
+    return [*_complaints(found, wanted), *protection, *refused]
 
 
 def _is_new(client: Redis, settings: Settings, wanted: Mapping[str, str]) -> bool:
@@ -215,8 +222,8 @@ def _mark_partitions(client: Redis, settings: Settings) -> None:
     """
     if not PROTECTION:
         return
-    ids, numbers = settings.redis.ids, range(settings.redis.partitions)
-    marked = [ids.partition(name, n).lease for name in ids.names() for n in numbers]
+    numbers = range(settings.redis.partitions)
+    marked = [PartitionKeys(name, n).lease for name in read_names(client) for n in numbers]
     marked.append(keys.quarantine("totals"))
     pipe = client.pipeline(transaction=False)
     for key in marked:
@@ -263,17 +270,31 @@ def _read(client: Redis, names: Iterable[str]) -> dict[str, str | None]:
     return dict(zip(names, texts, strict=True))
 
 
-def _give(
-    client: Redis, settings: Settings, names: Iterable[str], how: Literal["give", "look", "new"]
-) -> dict[str, tuple[str, str]]:
-    """Return the id of each destination, or the name under which it seems to be known."""
-    learn_destinations(client, settings)
-    addresses, own = _addresses(settings), settings.redis.ids.own
-    rows = [(name, addresses.get(name, ""), own.get(name, "")) for name in names]
+def _register(
+    client: Redis,
+    settings: Settings,
+    names: Iterable[str],
+    how: Literal["register", "look", "confirm"],
+) -> dict[str, str]:
+    """Register destinations, and return those that were refused, as `read_refused` does."""
+    rows = []
+    for name in names:
+        known = settings.destinations.get(name)
+        url, _, authorization = place_of(known).partition(" ") if known else ("", "", "")
+        rows.append((name, url, authorization, _fingerprint(settings, name)))
     call = ScriptCall((keys.DESTINATIONS,), (how, *chain.from_iterable(rows)))
-    (answer,) = run_each(client, _LOOK if how == "look" else _GIVE, [call])
-    texts = [text.decode() for text in answer]
-    return dict(zip(names, zip(texts[::2], texts[1::2], strict=True), strict=True))
+    (answer,) = run_each(client, _LOOK if how == "look" else _REGISTER, [call])
+    known_as = zip(rows, answer, strict=True)
+    return {name: found.decode() for (name, *_), found in known_as if found}
+
+
+def _fingerprint(settings: Settings, name: str) -> str:
+    """Return the fingerprint of a destination's credentials, "" if they are not known here."""
+    destination = settings.destinations.get(name)
+    authorization = settings.authorization_of(destination) if destination else None
+    if not destination or (authorization and not authorization.is_set):
+        return ""
+    return fingerprint_of(authorization)
 
 
 def _complaint(key: str, *, found: str, wanted: str) -> str:

@@ -63,7 +63,7 @@ def scan_parts(
         for partition in partitions:
             yield ScanPart(partition.tag, partition.tag + pattern)
         return
-    ids = {partition.id for partition in partitions}
+    ids = {partition.destination for partition in partitions}
     part = ids.pop() if len(ids) == 1 else "*"
     yield ScanPart(keys.FORMAT, f"{{{part}:*}}{pattern}")
 

@@ -6,12 +6,10 @@ import base64
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from segrelay.worker.contract.destinations import DestinationIds
 from segrelay.worker.contract.settings.http import (
     HeaderName,
     HttpDestination,
@@ -95,23 +93,11 @@ class RedisSettings(Section):
     Redis at first use, and stays; see [production.md](production.md#the-number-of-partitions)."""
     high_water: Whole = Field(default=1_000_000, ge=1)
     """A backfill waits while this many of its deliveries are waiting."""
-    _ids: DestinationIds = PrivateAttr(default_factory=DestinationIds)
 
     @property
     def carries_messages(self) -> bool:
         """Say whether the Redis that holds the deliveries is Celery's broker, too."""
         return self.broker_url in {"", self.url}
-
-    @property
-    def ids(self) -> DestinationIds:
-        """Return the ids of destinations, as Redis was last known to have them."""
-        return self._ids
-
-    def learn_ids(
-        self, stored: Mapping[bytes, bytes], given: Mapping[str, str] = MappingProxyType({})
-    ) -> None:
-        """Remember the ids that Redis has, and those that were given to this process."""
-        self._ids = DestinationIds.loads(stored, {**self._ids.own, **given})
 
     @field_validator("url")
     @classmethod
@@ -185,6 +171,8 @@ class Destination(Section):
     name: str
     api: Literal["insider", "http"]
     """`insider`, or `http` for any other endpoint that takes JSON."""
+    title: str = ""
+    """A name for people, which screens show beside the destination's name; that one has to stay."""
     base_url: BaseUrl
     """The beginning of the URLs of triggers. `http://` is allowed for this machine only."""
     authorization: str = ""

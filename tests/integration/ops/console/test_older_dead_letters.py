@@ -18,7 +18,9 @@ def killed(relay):
     """Letters that all died in the same millisecond, and the oldest, of another cause, in each."""
     partitions = all_partitions(relay.client, relay.settings)[:3]
     for partition in partitions:
-        names = [f"{partition.id}.{partition.number}.{number:05}" for number in range(KILLED)]
+        names = [
+            f"{partition.destination}.{partition.number}.{number:05}" for number in range(KILLED)
+        ]
         texts = {
             name: f'{{"id":"{name}","last_at_ms":{DIED_MS},"cause":"{"rare" if not n else "often"}"'
             ',"reason":"refused","trigger":"vip-enter","audience":"vip","direction":"enter"'

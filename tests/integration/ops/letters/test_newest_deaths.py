@@ -20,7 +20,7 @@ def die(relay, partitions):
     def make(number, times):
         partition = partitions[number]
         for at_ms in times:
-            name = f"{partition.id}.{partition.number}.{at_ms}"
+            name = f"{partition.destination}.{partition.number}.{at_ms}"
             text = f'{{"id":"{name}","last_at_ms":{at_ms},"profile":{{}}}}'
             relay.client.hset(partition.dead_letters, name, text)
             relay.client.zadd(partition.dead_letter_times, {name: at_ms})

@@ -4,7 +4,7 @@ from contextlib import closing
 
 from segrelay.ops.status.totals import KINDS
 from segrelay.worker.batch.send import Stop
-from segrelay.worker.contract.redis.claim import learn_destinations
+from segrelay.worker.contract.keys import PartitionKeys
 from tests.integration.ops.relay import payload, started
 
 
@@ -28,11 +28,10 @@ def key_of(email):
 
 def drain(relay, destination="insider"):
     """Drain all there is, in a new process."""
-    learn_destinations(relay.client, relay.settings)
     numbers = range(relay.settings.redis.partitions)
     with closing(started(relay.settings)) as runtime:
         for number in (*numbers, *numbers):
-            if relay.client.scard(relay.settings.redis.ids.partition(destination, number).streams):
+            if relay.client.scard(PartitionKeys(destination, number).streams):
                 runtime.drain(destination, number, Stop())
 
 

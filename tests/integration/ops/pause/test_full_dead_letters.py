@@ -4,6 +4,7 @@ from contextlib import closing
 
 from segrelay.worker.batch.send import Stop
 from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import PartitionKeys
 from tests.integration.ops.relay import EXIT, payload, started
 
 
@@ -11,8 +12,7 @@ def test_the_drain_that_finds_the_limit_reached_sends_nothing_more(relay):
     relay.configure(EXIT, late='late = "1s"\ndead_letters_kept = 2')
     relay.publish(payload("ada@example.com"), payload("bob@example.com"))
     partitions = [
-        relay.settings.redis.ids.partition("insider", number)
-        for number in range(relay.settings.redis.partitions)
+        PartitionKeys("insider", number) for number in range(relay.settings.redis.partitions)
     ]
     for partition in partitions[:2]:
         relay.client.hset(partition.dead_letters, "live|vip-enter|1-1", b"{}")

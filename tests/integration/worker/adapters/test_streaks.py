@@ -7,7 +7,6 @@ import pytest
 
 from segrelay.worker.adapters.redis.self_pause import DEATHS_IN_A_ROW, RedisStreaks
 from segrelay.worker.batch.delivery import Failure
-from segrelay.worker.contract.destinations import DestinationIds
 from segrelay.worker.contract.redis.connection import connect, connect_async
 from segrelay.worker.contract.triggers import read_pauses
 from segrelay.worker.contract.words import Death
@@ -48,11 +47,11 @@ def asked(url: str, counts: list[int], *, lost: int = 0, may_repeat: bool = True
 def test_a_question_whose_answer_is_lost_is_asked_again_and_counts_once(redis_url: str) -> None:
     assert asked(redis_url, [DEATHS_IN_A_ROW - 1], lost=3) == [DEATHS_IN_A_ROW - 1]
     with connect(redis_url) as client:
-        assert not read_pauses(client, DestinationIds()).triggers
+        assert not read_pauses(client).triggers
 
     assert asked(redis_url, [5, 1]) == [1, 0]
     with connect(redis_url) as client:
-        assert list(read_pauses(client, DestinationIds()).triggers) == ["vip"]
+        assert list(read_pauses(client).triggers) == ["vip"]
 
 
 def test_once_time_is_up_it_is_not_repeated(redis_url: str) -> None:

@@ -15,6 +15,7 @@ from segrelay.producer.publishing.writing import JobPosition
 from segrelay.producer.wakeups import SilentWaker
 from segrelay.worker.adapters.redis.partition import RedisPartition
 from segrelay.worker.contract import keys
+from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.protection import PROTECTION, SealedSecret
 from segrelay.worker.contract.redis.claim import claim, compare, mismatches
 from segrelay.worker.contract.redis.connection import connect, connect_async
@@ -269,7 +270,7 @@ def test_digests_that_were_made_with_another_secret_are_not_added(client, config
 def test_a_destination_that_is_new_is_claimed_in_a_full_redis(client, configured):
     settings = configured(KEY)
     claim(client, settings)
-    lease = settings.redis.ids.partition("insider", 0).lease
+    lease = PartitionKeys("insider", 0).lease
     client.hdel(lease, "sealed")
     client.config_set("maxmemory", 1)
     try:
@@ -282,7 +283,7 @@ def test_a_destination_that_is_new_is_claimed_in_a_full_redis(client, configured
 def test_a_partition_that_is_sealed_with_another_secret_is_not_taken(redis_url, client, configured):
     settings = configured(KEY)
     publish(client, settings)
-    partition = settings.redis.ids.partition("insider", 0)
+    partition = PartitionKeys("insider", 0)
 
     async def take():
         own = connect_async(redis_url)

@@ -11,7 +11,6 @@ import pytest
 
 from segrelay.ops.embedded.topologies import PASSWORD, Sentinels
 from segrelay.producer.publishing.writing import JobPosition, lay_out, write
-from segrelay.worker.contract.destinations import DestinationIds
 from segrelay.worker.contract.events import Header
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.accept import NewDelivery
@@ -66,7 +65,7 @@ def delivery():
 
 def calls():
     deliveries = {("insider", 0): [delivery()]}
-    return lay_out(deliveries, JobPosition(), ids=DestinationIds(), secret_id=b"")
+    return lay_out(deliveries, JobPosition(), secret_id=b"")
 
 
 def test_what_was_accepted_is_on_the_disks_of_all_replicas(servers):

@@ -247,7 +247,7 @@ CASES = [
     (standing(**worker(refused_messages=3)), "messages_refused", ATTENTION),
     (standing(**worker(doubted={"enter.jsonnet": 1})), "template_doubted", ATTENTION),
     (standing(totals=Totals(orphans=Counter(old=3))), "orphaned", ILL),
-    (standing(former_names={"new": "old"}), "destination_renamed", ILL),
+    (standing(refused_destinations={"new": "old"}), "destination_refused", ILL),
     (standing(**trigger(oldest_live_ms=NOW - 61_000)), "live_late", ILL),
     (standing(**trigger(oldest_live_ms=NOW - 61_000), samples=going(15)), "live_late", ILL),
     (standing(samples=STILL), "live_stands_still", ILL),

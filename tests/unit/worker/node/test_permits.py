@@ -188,7 +188,7 @@ def test_a_call_waits_for_a_slot_that_is_good_for_it(call, freed, fits):
     assert (waiting.next_after(freed) == call) is fits
 
 
-SYNC = BackgroundJob("segrelay.sync", "vips", "")
+SYNC = BackgroundJob("segrelay.sync", "vips")
 
 
 def test_a_background_job_waits_in_turn_with_the_drains_of_backfills():

@@ -3,11 +3,11 @@
 --
 -- KEYS: those of the partition.
 -- ARGV: the token; the length of the lease, ms; its owner, for people; for how long an intent is open at most, ms; the id of the secret
---     with which entries are unsealed, "" = none; the keys' tag; the most live streams and entries of each that are read ahead.
+--     with which entries are unsealed, "" = none; the address of the destination, see `destination_move.lua`; the keys' tag; the most live streams and entries of each that are read ahead.
 --@keys lease wakeup intents open rendering retry aside holds reached orphans streams
---@args token length owner late_ms secret tag streams_ahead entries_ahead
+--@args token length owner late_ms secret address tag streams_ahead entries_ahead
 --
--- Returns whether it was taken (1 or 0; -1 = its entries are sealed with another secret) and the time; if it was, also what the keys hold (hashes as flat lists), the largest digest of
+-- Returns whether it was taken (1 or 0; -1 = its entries are sealed with another secret; -2 = the destination has another address) and the time; if it was, also what the keys hold (hashes as flat lists), the largest digest of
 -- `reached` and their number and the names of the streams that are not empty. Intents whose end is past are
 -- gone. If it was not taken, the time is that at which the lease lapses.
 --@answer taken now intents open rendering retry aside holds largest reached orphans streams ahead marked digests ledgers
@@ -19,7 +19,8 @@
 --@include _clock
 --@include _lock
 
-local sealed = redis.call('HGET', key_lease, 'sealed')
+local sealed, address = unpack(redis.call('HMGET', key_lease, 'sealed', 'address'))
+if address and address ~= arg_address then return answer{taken = -2, now = now} end
 if sealed and sealed ~= arg_secret then return answer{taken = -1, now = now} end
 local left = lock_left(key_lease)
 if left > 0 and redis.call('HGET', key_lease, 'token') ~= arg_token then
