@@ -365,9 +365,12 @@ def test_the_tap_shows_how_deliveries_ended_without_anybodys_data(world, vic):
     digest = digest_of("email:q@example.com").hex()
     world.publish([event("q@example.com", first_name=HOSTILE)])
 
-    shown = until(lambda: "delivered" in (page := vic.get("/tap", person=digest).text) and page)
+    def shown_ends():
+        page = vic.get("/tap", person=digest).text
+        return "delivered 200" in words(page) and page
 
-    assert "delivered 200" in words(shown)
+    shown = until(shown_ends)
+
     assert links(shown, f"/people/{digest}?partition=")
     assert not re.search(r"[a-z0-9]@[a-z]|<script>alert", shown)
     assert "no trigger nobody" in vic.get("/tap", trigger="nobody").text
