@@ -194,17 +194,6 @@ def test_a_step_that_lost_its_time_forgets_no_backfill(jobs, relay):
     assert relay.status()["jobs"]["old"]["delivered"] == 1
 
 
-def test_a_backfill_that_ended_at_a_time_that_nobody_knows_is_kept_from_now_on(jobs, relay):
-    jobs.read("old", "ann", days=400)
-    relay.client.hdel(keys.job("old"), "moved")
-    announced(relay)
-
-    step(relay)
-
-    assert relay.status()["jobs"]["old"]["delivered"] == 1
-    assert relay.client.hget(keys.job("old"), "moved")
-
-
 def test_a_file_is_read_again_under_the_name_of_a_backfill_that_was_forgotten(jobs, relay, call):
     """Where its readers were is kept for longer, and is not that of the new one."""
     jobs.read("vip", "ann", "bob", days=31, job="", file="people")

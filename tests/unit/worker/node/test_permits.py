@@ -11,6 +11,7 @@ from segrelay.worker.core.rounds import WakeUp
 from segrelay.worker.node.shared import (
     Board,
     LiveCalls,
+    NodeMemory,
     Permits,
     StoppedTriggers,
     WaitingCalls,
@@ -218,6 +219,21 @@ def test_waiting_calls_survive_what_a_killed_process_left_half_written():
 
     assert waiting.next_after(live()) == WakeUp("live", "one", 3)
     assert waiting.next_after(live()) is None
+
+
+def test_processes_beyond_the_first_ones_replace_some_that_were_killed():
+    node = NodeMemory.of(3, ["one"])
+    for _ in range(3):
+        node.count_process()
+    assert node.killed() == {}
+
+    for _ in range(2):
+        process = FORK.Process(target=node.count_process)
+        process.start()
+        process.join(10)
+
+    assert node.killed()["killed"] == 2
+    assert node.about_templates()["killed_ms"] > 0
 
 
 def test_all_processes_see_when_the_node_is_told_to_stop():
