@@ -53,7 +53,7 @@ RJSONNET_LACKS: Final = frozenset(
         *("atan2", "deg2rad", "escapeStringJson", "flattenDeepArray", "foldl", "foldr", "hypot"),
         *("isNull", "isOdd", "log10", "log2", "manifestJson", "manifestJsonEx"),
         *("manifestJsonMinified", "mantissa", "objectRemoveKey", "pi", "rad2deg", "slice"),
-        *("split", "splitLimit", "trim"),
+        *("escapeStringPython", "setInter", "setMember", "split", "splitLimit", "trim", "uniq"),
     }
 )
 """The functions of `std` that rjsonnet lacks or gets wrong; a file with one gets `RJSONNET_STD`."""
@@ -212,7 +212,8 @@ local of = std.native('of');
 %(more)s
 [
   local row = std.parseJson(pull(i));
-  emit(%(printed)s(template(libraries[of(i)](row, %(argument)s))))
+  local made = template(libraries[of(i)](row, %(argument)s));
+  emit(%(printed)s(if std.isFunction(made) then made() else made))
   for i in std.range(%(first)d, %(last)d)
 ]
 """

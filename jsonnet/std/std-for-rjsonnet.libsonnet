@@ -29,6 +29,10 @@ local bound(value, length, default) =
     else super.splitLimit(str, c, maxsplits),
   foldl(func, arr, init):: super.foldl(func, elements(arr), init),
   foldr(func, arr, init):: super.foldr(func, elements(arr), init),
+  setInter(a, b, keyF=function(x) x):: super.setInter(elements(a), elements(b), keyF),
+  setMember(x, arr, keyF=function(x) x):: super.setMember(x, elements(arr), keyF),
+  uniq(arr, keyF=function(x) x):: super.uniq(elements(arr), keyF),
+  escapeStringPython(str):: super.escapeStringPython(std.toString(str)),
   slice(indexable, index, end, step)::
     local length = std.length(indexable);
     super.slice(indexable, bound(index, length, 0), bound(end, length, length), step),

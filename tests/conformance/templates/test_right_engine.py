@@ -54,6 +54,11 @@ RIGHT = {
     "std.foldl(function(a, b) a + b, 'abc', '')": "abc",
     "std.foldr(function(a, b) b + a, 'abc', '')": "cba",
     "std.length(std.thisFile) > 0": True,
+    "std.setInter(event.get('text'), 'bcd')": ["b", "c"],
+    "std.setMember('a', event.get('text'))": True,
+    "std.uniq('aab')": ["a", "b"],
+    "std.escapeStringPython(7)": '"7"',
+    "std.manifestYamlDoc({ a: event.get('n') }, quote_keys=false)": "a: -1",
 }
 """By snippet; None where only the engines are asked."""
 FAILING = (
@@ -135,6 +140,12 @@ def test_a_template_is_rendered_apart_by_the_same_engine(template):
     results = render_isolated(bundle, [Row(PROFILE)], seconds=10, memory_bytes=1 << 29)
 
     assert [json.loads(one.body) for one in results] == [{"a": [3], "b": [3]}]
+
+
+def test_a_template_that_is_a_function_with_defaults_is_what_that_gives(tmp_path):
+    (tmp_path / "t.jsonnet").write_text("function(x=1) { a: x }")
+
+    assert json.loads(rendered(tmp_path, compiles=True).body) == {"a": 1}
 
 
 SKIPPING = """
