@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -24,14 +25,13 @@ from segrelay.ops.terminal.options import AtMost, Timeout
 from segrelay.ops.terminal.tables import TableColumns, count_columns, number_columns, text_columns
 from segrelay.producer.backfill.jobs import Job, JobPhase, JobStore, JobTally
 from segrelay.producer.backfill.reading import prepare_shards, read_job
-from segrelay.producer.backfill.watches import WatchState, WatchStore
+from segrelay.producer.backfill.watches import read_watch
 from segrelay.producer.publishing.drafting import routing_digest
 from segrelay.worker.contract.deferred import deferred
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.acts import note_act
-from segrelay.worker.contract.settings import BackfillWatch, Settings
+from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.problems import did_you_mean
-from segrelay.worker.contract.settings.values import format_duration
 from segrelay.worker.contract.triggers import JOB, Pause, clear_pause, field_of, set_pause
 from segrelay.worker.errors import UsageWrong
 
@@ -257,33 +257,22 @@ def watch(
     if name and name not in tables:
         hint = did_you_mean(name, tables) or "the configuration names none"
         raise UsageWrong(f"There is no [backfill.watch.{name}]: {hint}.")
-    states = {one: WatchStore(relay.client, one).peek() for one in ([name] if name else tables)}
+    states = {one: read_watch(relay.client, one) for one in ([name] if name else tables)}
     rows = [
-        {"name": one, "source": tables[one].source, **state.document()}
+        {"name": one, "source": tables[one].source, **asdict(state)}
         for one, state in states.items()
     ]
-    if name:
-        return Result(rows[0], *_watch_lines(tables[name], states[name]))
-    columns: TableColumns = ("watch", *text_columns("source", "state", "last look"))
-    cells = [
-        (one, tables[one].source, state.line(), row["last_look"] or "-")
-        for (one, state), row in zip(states.items(), rows, strict=True)
+    columns: TableColumns = ("watch", *text_columns("source", "state"))
+    cells = [(one, tables[one].source, state.line()) for one, state in states.items()]
+    details = [
+        line
+        for state in states.values()
+        for line in (
+            *(f"can't be taken: {file}: {why}" for file, why in state.refused.items()),
+            *([f"problem: {state.problem}"] if state.problem else ()),
+        )
     ]
-    return Result(rows, Table(columns, cells))
-
-
-def _watch_lines(table: BackfillWatch, state: WatchState) -> Iterator[str]:
-    row = state.document()
-    yield f"{table.name}: {state.line()}"
-    yield f"  from {table.source}, every {format_duration(table.every_seconds)}"
-    if row["since"]:
-        yield f"  since {row['since']}; last look {row['last_look']}, next {row['next_step']}"
-    if row["file"]:
-        yield f"  last file: {row['file']}"
-    for file, why in row["refused"].items():
-        yield f"  can't be taken: {file}: {why}"
-    if row["problem"]:
-        yield f"  problem: {row['problem']}"
+    return Result(rows[0] if name else rows, Table(columns, cells), *details)
 
 
 def _refuse_to_pause(job: str, phase: JobPhase, *, reading_only: bool) -> None:

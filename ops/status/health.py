@@ -625,7 +625,7 @@ def watches(standing: Standing) -> Iterator[HealthProblem]:
             message = "a look should have begun: look at the workers' logs"
             yield HealthProblem("watch_overdue", ILL, name, message, show, one.next_ms)
         if one.refused:
-            _, why = next(iter(one.refused.values()))
+            why = next(iter(one.refused.values()))
             count = plural(len(one.refused), "new file")
             message = f"{count} can't be taken, and the others are: {why} Replace or remove it"
             yield HealthProblem("watch_refused", ILL, name, message, show)

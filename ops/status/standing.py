@@ -38,7 +38,7 @@ from segrelay.ops.state.waiting import (
 from segrelay.ops.status.problems import AlertFailure, read_failure
 from segrelay.ops.status.totals import Counts, LaneWait, Requests, Totals, add_up, largest_first
 from segrelay.producer.backfill.jobs import Job, JobStore
-from segrelay.producer.backfill.watches import WatchState, WatchStore
+from segrelay.producer.backfill.watches import WatchState, read_watch
 from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.producer.publishing.writing import CapacityMeter
 from segrelay.producer.sync.run import Run
@@ -463,7 +463,7 @@ def read_standing(
         verified=read_verified(client, settings),
         redis=_redis(client, settings, ahead_seconds),
         syncs=dict(_syncs(client, settings, unreadable)),
-        watches={name: WatchStore(client, name).peek() for name in settings.backfill.watch},
+        watches={name: read_watch(client, name) for name in settings.backfill.watch},
         receivers=receivers,
         samples=read_samples(client, unreadable),
         companions=_companions(settings, seen),

@@ -62,7 +62,7 @@ def document_of(standing: Standing) -> dict[str, Any]:
         **_some(standing.counts, OF_REQUESTS),
         "dropped_fields": largest_first(totals.dropped_fields),
         "responses": {"waiting": standing.responses_waiting, "lost": standing.responses_lost},
-        "watches": {name: one.document() for name, one in standing.watches.items()},
+        "watches": {name: asdict(one) for name, one in standing.watches.items()},
         "retention": standing.retention.document(),
         "template_files": {name: asdict(one) for name, one in standing.template_files.items()},
         "processes": [

@@ -214,6 +214,8 @@ CLAIM_MS: Final = 15_000
 BAD_ROWS_KEPT: Final = 10_000
 _NAMELESS_MS: Final = 86_400_000
 """The ms for which a job that was forgotten gets no successor of its name."""
+_TAKEN_MS: Final = 90 * _NAMELESS_MS
+"""The same for a version of a file that a watch has taken, since that was last listed."""
 MAY_COME_FROM: Final[Mapping[JobPhase, tuple[JobPhase, ...]]] = {
     "reading": ("reading", "canary", "paused", "failed"),
     "canary": ("reading",),
@@ -294,6 +296,25 @@ class JobStore:
             for name in wanted
             if name not in taken and not self._client.exists(keys.job_forgotten(name))
         )
+
+    def known(self, names: Sequence[str]) -> set[str]:
+        """Return those of these names of a watch' jobs that there are, or were.
+
+        That is known for longer with each look.
+        """
+        pipe = self._client.pipeline(transaction=False)
+        for name in names:
+            pipe.exists(keys.job(name))
+            pipe.pexpire(keys.job_forgotten(name), _TAKEN_MS)
+        answers = iter(pipe.execute())
+        return {name for name in names if next(answers) + next(answers)}
+
+    def name_as_forgotten(self, names: Sequence[str]) -> None:
+        """Let a watch know these names of jobs, as if there had been some."""
+        pipe = self._client.pipeline(transaction=False)
+        for name in names:
+            pipe.set(keys.job_forgotten(name), "1", px=_TAKEN_MS)
+        pipe.execute()
 
     def create(self, spec: Spec) -> None:
         """Add a new job to Redis.
@@ -438,12 +459,12 @@ class JobStore:
         if not (epoch and self._forget(name, partitions, epoch, *limits)):
             return False
         note()
-        self._remove(name, job.spec_text)
+        self._remove(name, job.spec_text, _TAKEN_MS if job.spec.watch else _NAMELESS_MS)
         return True
 
-    def _remove(self, name: str, spec_text: bytes) -> None:
+    def _remove(self, name: str, spec_text: bytes, nameless_ms: int = _NAMELESS_MS) -> None:
         names = (keys.job(name), keys.job_bad_rows(name), keys.job_forgotten(name))
-        if self._run(_REMOVE, names, (spec_text, _NAMELESS_MS)):
+        if self._run(_REMOVE, names, (spec_text, nameless_ms)):
             self._client.srem(keys.JOBS, name)
 
     def _forget(

@@ -43,10 +43,8 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | `{job:NAME}` | hash | a backfill: spec, phase, `moved` (ms), problem, `shard\|n`, and a lock |
 | `{job:NAME}:bad` | list | \* its rows that could not be placed, at most 10,000 |
 | `{job:NAME}:forgotten` | string | the job was forgotten lately: no other one gets its name yet |
-| `{watch:NAME}` | hash | a watch of a place: fields as of a sync, and `floor` (ms), see |
-| | | `watch_take.lua` |
+| `{watch:NAME}` | hash | a watch of a place: fields as of a sync |
 | `{watch:NAME}:wakeup` | string | a step of the watch was woken and has not begun |
-| `{watch:NAME}:taken` | sorted set | versions of files that it has taken, by time of change (ms) |
 | `{sync:NAME}` | hash | a sync: `state` (JSON), `next` (ms), and a lock, see `_lock.lua` |
 | `{sync:NAME}:wakeup` | string | a step of the sync was woken and has not begun |
 | `{responses:d}` | hash | the export of responses; fields as of a sync |
@@ -216,11 +214,6 @@ def sync(name: str) -> str:
 def watch(name: str) -> str:
     """Return the key of the state of a watch."""
     return f"{{watch:{name}}}"
-
-
-def watch_taken(name: str) -> str:
-    """Return the key of the versions of files that a watch has taken."""
-    return f"{watch(name)}:taken"
 
 
 def responses(destination: str) -> str:

@@ -7,7 +7,15 @@ import pytest
 
 from segrelay.ops.demo.rig import kill_group
 from tests.clouds import cloud
-from tests.journeys.intake.test_watch import HIGH_WATER, OPTIONS, PEOPLE, jobs, looked, people, rows
+from tests.journeys.intake.test_watch import (
+    HIGH_WATER,
+    OPTIONS,
+    PEOPLE,
+    job_of,
+    looked,
+    people,
+    rows,
+)
 from tests.journeys.play import Rig, start_worker
 from tests.waiting import until
 
@@ -22,15 +30,15 @@ def test_an_object_is_taken_read_and_after_a_kill_read_on(scheme, monkeypatch, t
             looked(rig, "bucket")
             rig.command("pause", "insider", "--reason", "so that the reader has to wait")
             bucket.put("in/a.json.gz", gzip.compress(rows(emails)))
-            until(lambda: jobs(rig).get("bucket-1", {}).get("accepted", 0) >= HIGH_WATER, 90)
+            until(lambda: job_of(rig).get("accepted", 0) >= HIGH_WATER, 90)
 
             kill_group(worker)
             assert worker.wait() == -signal.SIGKILL
-            assert jobs(rig)["bucket-1"]["accepted"] < PEOPLE
+            assert job_of(rig)["accepted"] < PEOPLE
             rig.command("resume", "insider")
             start_worker(rig)
 
-            until(lambda: jobs(rig)["bucket-1"]["state"] == "done", 120)
-            job = jobs(rig)["bucket-1"]
+            until(lambda: job_of(rig)["state"] == "done", 120)
+            job = job_of(rig)
             assert (job["accepted"], job["delivered"]) == (PEOPLE, PEOPLE)
             assert len(rig.memberships()) == PEOPLE

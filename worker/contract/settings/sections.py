@@ -599,8 +599,8 @@ class BackfillWatch(Section):
     every_seconds: Annotated[Seconds, between("1s", "1d")] = Field(default=60.0, alias="every")
     """The time between two looks."""
     settle_seconds: Annotated[Seconds, between("0s", "1d")] = Field(default=30.0, alias="settle")
-    """A file in a folder is taken when its size and its time of modification have stayed the same
-    for this long. Objects of buckets appear as a whole, and are taken at once."""
+    """A file in a folder is taken when its time of modification is so long ago. Objects of buckets
+    appear as a whole, and are taken at once."""
     existing: Literal["skip", "take"] = "skip"
     """The treatment of files that are there at the first look: left alone, or taken, too."""
     audience: str = ""

@@ -32,7 +32,7 @@ def taken(watched, name, *people):
     """Put a file there, and return the job that the watch makes of it."""
     watched.put(name, *people)
     watched.step()
-    return watched.state().job
+    return watched.job(name).spec.name
 
 
 def ended(reading):
@@ -65,7 +65,7 @@ def test_jobs_that_fail_or_are_gone_do_not_end_it(watched, reader):
     ended(reader.read(damaged))
     ended(reader.read("gone"))
     watched.step()
-    whole = watched.state().job or taken(watched, "b.csv", "bob")
+    whole = watched.job("a.csv").spec.name
     ended(reader.read(whole))
 
     assert phase(watched, damaged) == "failed"

@@ -7,7 +7,7 @@ from pathlib import Path
 from segrelay.ops.backfill.watching import JOBS_KEPT, watching_for
 from segrelay.producer.backfill.jobs import JobStore
 from segrelay.producer.backfill.reading import read_job
-from segrelay.producer.backfill.watches import MOST_TAKEN, WatchStore
+from segrelay.producer.backfill.watches import read_watch
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.errors import SegrelayError
@@ -30,7 +30,6 @@ class Watched:
         self.incoming = folder / "incoming"
         self.incoming.mkdir()
         self.reads = True
-        self.most_taken = MOST_TAKEN
         self.jobs_kept = JOBS_KEPT
         self.relay = None
         self.configure()
@@ -67,11 +66,7 @@ class Watched:
                     read_job(store, store.named(job), self.settings, lambda *_: None)
             return Done()
 
-        watching = replace(
-            found, start_reader=read, jobs_kept=self.jobs_kept, monotonic=lambda: 0.0
-        )
-        watching.store = WatchStore(client, "drop", self.most_taken)
-        return watching
+        return replace(found, start_reader=read, jobs_kept=self.jobs_kept, monotonic=lambda: 0.0)
 
     def step(self, client=None, **options):
         """Do a step, whenever it is due."""
@@ -87,15 +82,23 @@ class Watched:
         self.client.hset(keys.watch("drop"), "state", state.dumps())
 
     def state(self):
-        return WatchStore(self.client, "drop").peek()
+        return read_watch(self.client, "drop")
 
     def jobs(self):
-        """Return the jobs with their files and phases, in the order in which they were begun."""
+        """Return the files of the jobs with their phases, in the order in which they were begun."""
+        return [(Path(job.spec.sources[0]).name, job.phase) for job in self.found_jobs()]
+
+    def found_jobs(self):
         store = JobStore(self.client)
-        found = sorted(store.found(store.names()).values(), key=lambda job: job.spec.started_at)
-        return [(job.spec.name, Path(job.spec.sources[0]).name, job.phase) for job in found]
+        return sorted(store.found(store.names()).values(), key=lambda job: job.spec.started_at)
+
+    def job(self, file):
+        """Return the newest job of a file."""
+        return next(
+            job for job in reversed(self.found_jobs()) if job.spec.sources[0].endswith(file)
+        )
 
     def published(self):
         """Return the names of everybody whose delivery waits, of all jobs."""
-        emails = [e for name, _, _ in self.jobs() for e in self.relay.published(name)]
+        emails = [e for job in self.found_jobs() for e in self.relay.published(job.spec.name)]
         return sorted(email.partition("@")[0] for email in emails)

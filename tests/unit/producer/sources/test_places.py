@@ -1,16 +1,11 @@
-"""What a place holds that is watched, and how its files are told apart."""
+"""What a place holds that is watched."""
 
 import os
-from datetime import UTC, datetime
 
 import pytest
 
-from segrelay.producer.backfill.watches import Version
 from segrelay.producer.sources.opening import listing_of, look_at_file
-from segrelay.producer.sources.remote import Found
 from segrelay.worker.errors import UsageWrong
-
-AT_NS = 1_795_900_000_123_456_789
 
 
 @pytest.fixture
@@ -45,29 +40,3 @@ def test_a_place_holds_the_finished_files_of_a_folder_or_a_pattern(place, source
 def test_a_folder_that_is_not_there_is_not_an_empty_one(place, source):
     with pytest.raises(UsageWrong, match=f"The folder {place}/none can't be listed"):
         listing_of(f"{place}{source}")
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        Found(8, "", AT_NS),
-        Found(7, "", AT_NS + 1),
-        Found(7, "etag", AT_NS),
-    ],
-)
-def test_another_size_time_or_tag_is_another_version(other):
-    assert Version.of("a.csv", other) != Version.of("a.csv", Found(7, "", AT_NS))
-
-
-def test_a_file_of_another_name_is_another_version():
-    found = Found(7, "", AT_NS)
-
-    assert Version.of("a.csv", found).name != Version.of("b.csv", found).name
-
-
-def test_of_an_object_the_parts_of_a_second_do_not_count():
-    at = datetime(2026, 11, 25, 6, tzinfo=UTC)
-    listed = Found(7, '"etag"', int(at.timestamp()) * 1_000_000_000 + 123_000_000)
-    looked = Found(7, '"etag"', int(at.timestamp()) * 1_000_000_000)
-
-    assert Version.of("s3://b/a", listed) == Version.of("s3://b/a", looked)
