@@ -93,7 +93,7 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "segrelay.ops.run.redis:app",
         "Run the embedded Redis",
         "segrelay redis status",
-        "segrelay redis backup /backup/today.rdb",
+        "segrelay redis stop",
     ),
     "send": _feed(
         "segrelay.ops.send.command:send",

@@ -1,26 +1,20 @@
-"""`segrelay redis`: run and inspect the embedded Redis, and back Redis up."""
+"""`segrelay redis`: run and inspect the embedded Redis."""
 
 from __future__ import annotations
 
-import time
 from contextlib import closing
-from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
 import typer
 
-from segrelay.ops.embedded.backup import back_up
-from segrelay.ops.embedded.backup import restore as restore_file
 from segrelay.ops.embedded.lifecycle import EmbeddedRedis, ensure_running
 from segrelay.ops.embedded.lifecycle import stop as stop_server
 from segrelay.ops.moving.commands import confirm_destination
-from segrelay.ops.state.acts import EXPORTED_FILE, Acts, Reason, act_of, perform
+from segrelay.ops.state.acts import Reason, act_of
 from segrelay.ops.state.opened import already_there, insist, load_for_redis, running_server
-from segrelay.ops.terminal.console import confirmed, progress, say
+from segrelay.ops.terminal.console import say
 from segrelay.ops.terminal.frame import Result
-from segrelay.ops.terminal.options import Yes
 from segrelay.producer.publishing.writing import CapacityMeter
-from segrelay.worker.contract.redis.acts import note_act
 from segrelay.worker.contract.redis.connection import connect, wait_ready
 from segrelay.worker.contract.redis.instance import forget_losses
 from segrelay.worker.contract.redis.url import parse_redis_url
@@ -92,58 +86,6 @@ def acknowledge(*, reason: Reason = "") -> Result:
         count = insist(lambda: forget_losses(client, act))
     told = "It is acknowledged." if count else "Redis did not come back empty."
     return Result({"acknowledged": count}, told)
-
-
-@app.command()
-def backup(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file.")], *, relay: Acts
-) -> Result:
-    """Write all that Redis holds into a file, while everything runs: with people's data.
-
-    It has the state of one moment. Of a Cluster, each master has to be backed up by its own means.
-    """
-    url = relay.settings.redis.url
-    address = parse_redis_url(url) if url != EMBEDDED else None
-    if address and address.is_cluster:
-        raise UsageWrong(
-            f"{address.shown} is a Cluster: back up its masters, at the same time, by the means of"
-            " those who run it."
-        )
-    begun = time.monotonic()
-    act = relay.act(**{EXPORTED_FILE: str(file.resolve())})
-
-    def written(_: object) -> int:
-        with progress("backup, bytes") as shown:
-            return back_up(relay.client, file, shown.advance)
-
-    size = perform(relay.client, act, written, is_counted=False)
-    document = {"file": str(file), "bytes": size, "seconds": round(time.monotonic() - begun, 1)}
-    return Result(document, f"{file}: {size:,} bytes")
-
-
-@app.command()
-def restore(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `backup` wrote.")],
-    *,
-    reason: Reason = "",
-    yes: Yes = False,
-) -> Result:
-    """Start the embedded Redis, which must not run, with what a backup holds.
-
-    What it held before is kept in a folder beside it.
-    """
-    settings = _embedded()
-    confirmed(f"Put what {file} holds into the place of what {settings.data_dir} holds?", yes=yes)
-    server, replaced = restore_file(file, settings.data_dir)
-    with closing(connect(server.url)) as client:
-        note_act(client, act_of("redis restore", reason=reason))
-    kept = f"What it held before is in {replaced}." if replaced else "It held nothing before."
-    return Result(
-        _document(settings, server) | {"replaced": str(replaced) if replaced else None},
-        f"The embedded Redis runs with what {file} holds. {kept}",
-        "Now start the workers, resume what was paused, and bring back what came after the backup:"
-        " docs/production.md, Backup and restore, says how.",
-    )
 
 
 def _embedded() -> RedisSettings:

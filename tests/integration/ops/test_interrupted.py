@@ -364,7 +364,6 @@ def test_a_command_that_stands_still_while_another_does_it_harms_nothing(world, 
 
 ELSEWHERE = {
     "backfill start": "its processes are killed in producer/backfill/test_backfill.py",
-    "redis backup": "its process is killed in embedded/test_backup.py",
     "dlq export": "it writes a file",
     "backfill report": "it writes a file",
     "outcomes export": "its process is killed in ops/outcomes/test_outcomes.py",

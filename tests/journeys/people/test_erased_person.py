@@ -183,7 +183,6 @@ def look(at):
     page = f"http://127.0.0.1:{at.console}"
     until(lambda: answers(f"{page}/healthz"), 60)
     assert httpx.post(f"{page}/people", data={"who": WHO}, timeout=60).status_code < 500
-    at.run("redis", "backup", str(at.folder / "backup.rdb"))
 
 
 def needles():
@@ -232,7 +231,7 @@ def what_names_somebody(at):
 
 
 def names_nobody(at):
-    """Assert that Redis, its files, backups and logs name nobody who reads them without the key."""
+    """Assert that Redis, its files and logs name nobody who reads them without the key."""
     assert what_names_somebody(at) == {}
     for file in REVEALING:
         text = (at.folder / file).read_bytes()
@@ -243,7 +242,7 @@ def names_somebody(at):
     """Assert that where nothing is sealed, people are found in everything that can hold them."""
     found = what_names_somebody(at)
     assert set(KINDS) <= set(found)
-    assert {"backup.rdb", "Redis"} <= set(found)
+    assert "Redis" in found
     assert any(name.endswith(".aof") for name in found)
     # Without protection a digest can be made from an address, and tap shows digests.
     assert [name for name in found if name.endswith(".log")] == ["tap.log"]
@@ -255,7 +254,6 @@ def test_nobody_finds_a_person_who_was_erased(installation):
     look(at)
     (names_nobody if is_sealed() else names_somebody)(at)
     assert keys_with(at, needles())
-    (at.folder / "backup.rdb").unlink()
     kill_group(at.tap)
 
     receipt = orjson.loads(at.run("erase", WHO, "--yes", "--json"))
