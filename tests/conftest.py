@@ -13,7 +13,6 @@ import structlog
 
 from segrelay.jsonnet.compiled.running.limits import FRAMES
 from segrelay.ops.embedded.lifecycle import EmbeddedRedis, ensure_running, stop
-from segrelay.ops.embedded.topologies import LocalCluster
 from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.connection import connect
 from tests.nightly import NIGHTLY
@@ -24,6 +23,7 @@ from tests.processor_time import (  # noqa: F401 - hooks
 from tests.redis_user import restricted_url
 from tests.sealed import seal_all
 from tests.slots import SlotWatch
+from tests.topologies import LocalCluster
 
 # A shell that runs tests in the background lets them ignore Ctrl-C, and so what they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

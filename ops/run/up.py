@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shlex
 import signal
 import socket
 import subprocess
@@ -30,9 +29,7 @@ from segrelay.ops.embedded.lifecycle import (
     LEAST_FREE_BYTES,
     ensure_running,
     stop,
-    write_private,
 )
-from segrelay.ops.embedded.topologies import LocalCluster
 from segrelay.ops.sandbox import forget_people, marked_as_sandbox_run
 from segrelay.ops.state.opened import load_for_redis
 from segrelay.ops.status.alerts import start_announcer
@@ -46,10 +43,7 @@ from segrelay.worker.contract.printable import printable
 from segrelay.worker.contract.processes import WORKER, processes_here
 from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
 from segrelay.worker.contract.settings import (
-    BROKER_VARIABLE,
-    REDIS_VARIABLE,
     Settings,
-    load_settings,
 )
 from segrelay.worker.contract.settings.sandboxed import (
     DEFAULT_SANDBOX,
@@ -57,7 +51,7 @@ from segrelay.worker.contract.settings.sandboxed import (
     sandbox_url,
 )
 from segrelay.worker.contract.settings.values import EMBEDDED
-from segrelay.worker.errors import ConfigurationInvalid, OperationsMustAct, PortTaken, UsageWrong
+from segrelay.worker.errors import ConfigurationInvalid, OperationsMustAct, PortTaken
 from segrelay.worker.logs import FORMAT_VARIABLE
 
 RESTARTS: Final = 5
@@ -211,7 +205,6 @@ class Supervisor:
 
 _COLOURS = ("36", "33", "35", "32", "34")
 _LOCK = threading.Lock()
-_CLUSTER_FOLDER = "cluster"
 _OF_DRAINS: Final = ("request.answered", "drain.ended")
 _LOUD: Final = ("[warning", "[error", '"level": "warning"', '"level": "error"')
 
@@ -227,27 +220,15 @@ def up(
             f" {SANDBOX_VARIABLE}=1 in their environment; without it they are refused.",
         ),
     ] = False,
-    cluster: Annotated[
-        bool,
-        typer.Option(
-            "--cluster",
-            help="Try a Redis Cluster: start three masters and three replicas on this machine for"
-            " the events. The embedded Redis carries Celery's messages.",
-        ),
-    ] = False,
     log_format: LogFormat = None,
 ) -> None:
     """Run Redis, a worker and what else is configured; Ctrl-C ends it cleanly."""
-    if cluster and (sandbox or sandbox_url(os.environ)):
-        raise UsageWrong("--cluster can't be combined with a sandbox run: leave --sandbox out.")
     if sandbox and not sandbox_url(os.environ):
         os.environ[SANDBOX_VARIABLE] = DEFAULT_SANDBOX
     if sys.stdout.isatty() and FORMAT_VARIABLE not in os.environ:
         log_format = log_format or LogFormatName.TEXT
     use_log_format(log_format)
     settings = load_for_redis(stays=True)
-    if cluster and settings.redis.url != EMBEDDED:
-        raise UsageWrong(f'--cluster needs redis.url = "{EMBEDDED}".')
     sandbox_run = sandbox_url(os.environ)
     _check(settings)
     _refuse_taken_ports(settings, sandbox_run)
@@ -257,8 +238,6 @@ def up(
         if sandbox_run:
             ending.enter_context(marked_as_sandbox_run(settings, sandbox_run))
         look = _redis(settings, supervisor, ending)
-        if cluster:
-            settings = _in_cluster(settings, ending)
         _name_left_over(settings)
         ending.enter_context(supervisor)
         if sandbox_run:
@@ -393,20 +372,6 @@ def _redis(settings: Settings, supervisor: Supervisor, ending: ExitStack) -> Cal
     ending.callback(_stop_redis, data_dir)
     _line("redis", "ready")
     return RedisWatch(data_dir)
-
-
-def _in_cluster(settings: Settings, ending: ExitStack) -> Settings:
-    """Start a Cluster for the events, and return the configuration that names it."""
-    folder = settings.redis.data_dir / _CLUSTER_FOLDER
-    _line("redis", "starting a Cluster of three masters and three replicas")
-    started = ending.enter_context(LocalCluster(folder))
-    named = {BROKER_VARIABLE: resolve_url(settings.redis), REDIS_VARIABLE: started.url}
-    os.environ.update(named)
-    file = folder / "environment"
-    lines = (f"export {name}={shlex.quote(url)}\n" for name, url in named.items())
-    write_private(file, "".join(lines).encode())
-    _line("redis", f"the Cluster is ready; for commands in another terminal: . {file}")
-    return load_settings()
 
 
 def _stop_redis(data_dir: Path) -> None:

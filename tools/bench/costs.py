@@ -16,7 +16,6 @@ from random import Random
 from typing import Any, Final, NamedTuple
 
 from segrelay.ops.demo.rig import DESTINATION, Rig, trigger_pairs
-from segrelay.ops.embedded.topologies import LocalCluster
 from segrelay.producer.publish import Publisher
 from segrelay.producer.sources.blocks import block_times
 from segrelay.producer.sources.files import BATCH_PAYLOADS
@@ -33,6 +32,7 @@ from segrelay.worker.core.ledger import with_delivered
 from segrelay.worker.core.supersede import LedgerEvent
 from segrelay.worker.errors import OperationsMustAct
 from segrelay.worker.node.runtime import runtime_for
+from tests.topologies import LocalCluster
 from tools.bench.rigs import audiences_of, bench_rig, redis_alone, redis_seconds, used_memory
 
 _PARTITIONS: Final = 16

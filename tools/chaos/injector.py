@@ -18,8 +18,8 @@ from typing import Final, Protocol
 
 from segrelay.ops.demo.rig import WORKER_READY, Rig, kill_group
 from segrelay.ops.embedded import lifecycle as embedded
-from segrelay.ops.embedded.topologies import LocalCluster, Sentinels
 from segrelay.worker.contract.redis.client import key_slot
+from tests.topologies import LocalCluster, Sentinels
 from tools.chaos.feeding import Readers
 from tools.chaos.plan import (
     LIMITS_PER_MINUTE,

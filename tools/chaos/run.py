@@ -14,7 +14,6 @@ from typing import Final
 from segrelay.ops.demo.rig import DESTINATION, Rig
 from segrelay.ops.embedded import lifecycle as embedded
 from segrelay.ops.embedded.lifecycle import free_port
-from segrelay.ops.embedded.topologies import LocalCluster, Sentinels
 from segrelay.ops.sandbox import ProcessStarter
 from segrelay.sandbox.people import (
     AUDIENCES,
@@ -26,6 +25,7 @@ from segrelay.sandbox.people import (
     snapshots,
 )
 from segrelay.worker.contract.settings.values import EMBEDDED
+from tests.topologies import LocalCluster, Sentinels
 from tools.chaos.changes import ABORTED_TRIGGERS, Histories
 from tools.chaos.feeding import RECEIVER, Bringer, Feeder, Readers
 from tools.chaos.injector import ClusterMasters, FaultInjector, Masters, SentinelMasters

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from segrelay.ops.embedded.topologies import LocalCluster
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.adapters.redis.gate import RedisGate, read_state
 from segrelay.worker.contract import keys
@@ -27,6 +26,7 @@ from segrelay.worker.core.gate import (
 )
 from segrelay.worker.core.verdicts import Accepted, Verdict
 from tests.conformance.gate.record import DELIVERED, WENT, GateRecord
+from tests.topologies import LocalCluster
 
 START_US = 1_764_000_000_123_456
 CLOCK = "clock"

@@ -7,7 +7,6 @@ from typing import Any
 import orjson
 import pytest
 
-from segrelay.ops.embedded.topologies import LocalCluster
 from segrelay.worker.adapters.redis.partition import RedisPartition
 from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.partition import (
@@ -27,6 +26,7 @@ from segrelay.worker.contract.words import Direction
 from segrelay.worker.core.backoff import Backoff, Wait
 from tests.conformance.clocked_redis import CLOCK, script_on_our_clock
 from tests.ledger_keys import digest_in
+from tests.topologies import LocalCluster
 
 START_MS = 1_764_000_000_000
 LEASE_SECONDS = 10.0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from segrelay.ops.embedded.topologies import LocalCluster
+from tests.topologies import LocalCluster
 
 
 @pytest.fixture(scope="module")

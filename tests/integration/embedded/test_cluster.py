@@ -9,7 +9,6 @@ import orjson
 import pytest
 
 from segrelay.ops.embedded.lifecycle import ensure_running, stop
-from segrelay.ops.embedded.topologies import LocalCluster
 from segrelay.producer.publish import Publisher
 from segrelay.producer.sync.store import Mark, SyncStore
 from segrelay.producer.wakeups import SilentWaker
@@ -35,6 +34,7 @@ from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import RedisMismatch, RedisUnavailable
 from tests.configuration import configuration, insider, table, trigger
+from tests.topologies import LocalCluster
 from tests.waiting import allowed
 
 COUNT_UP = "#!lua\nreturn redis.call('INCRBY', KEYS[1], ARGV[1])"

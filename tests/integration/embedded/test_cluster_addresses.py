@@ -6,7 +6,6 @@ from urllib.parse import urlencode
 
 import pytest
 
-from segrelay.ops.embedded.topologies import LocalCluster
 from segrelay.worker.contract.redis.client import key_slot
 from segrelay.worker.contract.redis.connection import (
     connect,
@@ -16,6 +15,7 @@ from segrelay.worker.contract.redis.connection import (
 from segrelay.worker.contract.redis.scripts import ScriptCall, run_each
 from segrelay.worker.errors import RedisUnavailable
 from tests.tls import Certificates, TlsRelay
+from tests.topologies import LocalCluster
 from tests.waiting import until
 
 COUNT_UP = "#!lua\nreturn redis.call('INCRBY', KEYS[1], ARGV[1])"

@@ -9,7 +9,6 @@ import pytest
 
 from segrelay.ops.audiences.membership import Count, count_all, standings
 from segrelay.ops.embedded.lifecycle import ensure_running, stop
-from segrelay.ops.embedded.topologies import LocalCluster
 from segrelay.ops.moving.carrying import in_parts
 from segrelay.ops.state.partitions import snapshots
 from segrelay.producer.sync.store import SyncStore
@@ -26,6 +25,7 @@ from segrelay.worker.core.ledger import with_delivered
 from segrelay.worker.core.supersede import LedgerEvent
 from tests.configuration import configuration, insider
 from tests.members import set_marks
+from tests.topologies import LocalCluster
 
 PARTITION = PartitionKeys("insider", 0)
 SLOT = key_slot(PARTITION.tag.encode())

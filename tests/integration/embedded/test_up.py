@@ -3,14 +3,12 @@
 import json
 import os
 import pty
-import shlex
 import signal
 import socket
 import subprocess
 import threading
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
 
 import httpx
 import pytest
@@ -18,9 +16,6 @@ import pytest
 from segrelay.ops.config.commands import init
 from segrelay.ops.embedded.lifecycle import ensure_running, find, free_port, stop
 from segrelay.ops.run.up import own_command
-from segrelay.worker.contract.processes import read_processes
-from segrelay.worker.contract.redis.connection import connect
-from segrelay.worker.errors import RedisUnavailable
 from tests.journeys.receiver import answers
 from tests.waiting import until
 from tests.warm import WarmProcess, run
@@ -99,25 +94,6 @@ def test_the_console_is_served_beside_it_and_ends_with_it(console, up, folder):
     ctrl_c_ends(up, folder)
     with pytest.raises(httpx.TransportError):
         httpx.get(console)
-
-
-def test_a_cluster_for_trials_carries_the_events_and_ends_with_it(folder):
-    process = started(folder, "--cluster")
-    try:
-        ready = line_with(process, "the Cluster is ready")
-        told = shlex.split(Path(ready.rpartition(" . ")[2].strip()).read_text())
-        named = dict(word.split("=", 1) for word in told if "=" in word)
-        assert line_with(process, "ready.")
-        with connect(named["SEGRELAY_REDIS_URL"]) as client:
-            until(lambda: [one.kind for one in read_processes(client)] == ["worker"])
-            assert len(client.masters()) == 3
-    finally:
-        os.killpg(process.pid, signal.SIGINT)
-        rest, _ = process.communicate(timeout=SECONDS)
-
-    assert process.returncode == 0, rest
-    with pytest.raises(RedisUnavailable), connect(named["SEGRELAY_REDIS_URL"]) as client:
-        client.ping()
 
 
 def test_ctrl_c_while_redis_starts_leaves_none_behind(up, folder):

@@ -5,7 +5,6 @@ from contextlib import suppress
 
 import pytest
 
-from segrelay.ops.embedded.topologies import LocalCluster
 from segrelay.ops.state.opened import compared
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.client import key_slot
@@ -18,6 +17,7 @@ from tests.journeys.intake.test_backfill import AS_OF, rows_as_happenings, write
 from tests.journeys.play import SHORT, Rig, invent, lines, nothing_is_wrong, start_worker
 from tests.journeys.redis.test_sentinel import beside, succeeds
 from tests.nightly import amount
+from tests.topologies import LocalCluster
 from tests.waiting import until
 
 LATENCY = {"latency_seconds": 0.02}

@@ -3,12 +3,12 @@
 import orjson
 import pytest
 
-from segrelay.ops.embedded.topologies import Sentinels
 from segrelay.worker.contract.redis.acts import DONE, read_acts
 from tests.journeys.intake.test_backfill import AS_OF, write_rows
 from tests.journeys.play import SHORT, Rig, start_worker, status_of
 from tests.journeys.redis.test_sentinel import REPLICAS, beside, succeeds, take_over
 from tests.nightly import amount
+from tests.topologies import Sentinels
 from tests.waiting import until
 
 PEOPLE = amount(1_500, nightly=6_000)

@@ -7,11 +7,11 @@ import httpx
 import pytest
 
 from segrelay.ops.embedded.lifecycle import free_port
-from segrelay.ops.embedded.topologies import Sentinels
 from segrelay.sandbox.people import payloads
 from tests.journeys.intake.test_backfill import AS_OF, rows_as_happenings, write_rows
 from tests.journeys.play import SHORT, Rig, invent, lines, nothing_is_wrong, start_worker
 from tests.nightly import amount
+from tests.topologies import Sentinels
 from tests.waiting import until
 
 LATENCY = {"latency_seconds": 0.02}

@@ -8,7 +8,6 @@ import pytest
 from celery import Celery
 
 from segrelay.ops.embedded.lifecycle import ensure_running, free_port, stop
-from segrelay.ops.embedded.topologies import LocalCluster
 from segrelay.worker.contract.celery import broker_options
 from segrelay.worker.contract.redis.connection import connect, wait_ready
 from segrelay.worker.contract.settings import load_settings
@@ -16,6 +15,7 @@ from segrelay.worker.errors import RedisUnavailable
 from tests.journeys.play import SHORT, Rig, invent, lines, nothing_is_wrong, send, start_worker
 from tests.redis_user import PASSWORD, make_user
 from tests.tls import Certificates, TlsRelay
+from tests.topologies import LocalCluster
 from tests.waiting import until
 
 HERE = "IP:127.0.0.1"

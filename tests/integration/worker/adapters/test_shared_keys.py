@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from segrelay.ops.embedded.topologies import LocalCluster
 from segrelay.worker.adapters.redis.shared_keys import RedisNumbers, SharedKeys
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.connection import connect_async
 from segrelay.worker.contract.settings import load_settings
 from tests.configuration import configuration, insider, trigger
+from tests.topologies import LocalCluster
 
 NOBODY = "redis://127.0.0.1:1/0"
 """A broker that is asked for nothing: a Cluster can not be one."""

@@ -9,7 +9,6 @@ from urllib.parse import quote
 
 import pytest
 
-from segrelay.ops.embedded.topologies import PASSWORD, Sentinels
 from segrelay.producer.publishing.writing import JobPosition, lay_out, write
 from segrelay.worker.contract.events import Header
 from segrelay.worker.contract.keys import PartitionKeys
@@ -22,6 +21,7 @@ from segrelay.worker.contract.redis.connection import (
 from segrelay.worker.contract.redis.scripts import run_script_async
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import NotReplicated, RedisUnavailable
+from tests.topologies import PASSWORD, Sentinels
 
 KEYS = PartitionKeys("insider", 0)
 WRITES = "return redis.call('SET', KEYS[1], ARGV[1])"

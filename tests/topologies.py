@@ -1,6 +1,6 @@
 """A Redis Cluster, and three Sentinels with a master and two replicas, on this machine.
 
-All are of the embedded server's binary, for trying out and for tests.
+All are of the embedded server's binary.
 """
 
 from __future__ import annotations
@@ -282,7 +282,7 @@ class LocalCluster:
 
 SERVICE: Final = "main"
 USER: Final = "events"
-PASSWORD: Final = "s3cret:/@"  # noqa: S105 - of servers that live as long as a test
+PASSWORD: Final = "s3cret:/@"
 GUARD: Final = "gu?rd"
 DOWN_MS: Final = 1_000
 _WAIT_SECONDS: Final = 30.0
