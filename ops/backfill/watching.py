@@ -234,7 +234,7 @@ class Watching:
             time.sleep(_LOOK_SECONDS)
 
     def _read_anew(self, job: Job) -> None:
-        """Let a job begin again if its rows would become other deliveries than before."""
+        """Begin a job again if its rows would become other deliveries than before."""
         routing = routing_digest(self.settings)
         if job.spec.routing != routing:
             anew = replace(job.spec, routing=routing, attempt=job.spec.attempt + 1)

@@ -310,7 +310,7 @@ class JobStore:
         return {name for name in names if next(answers) + next(answers)}
 
     def name_as_forgotten(self, names: Sequence[str]) -> None:
-        """Let a watch know these names of jobs, as if there had been some."""
+        """Refuse these names to new jobs of a watch, as if they had been forgotten."""
         pipe = self._client.pipeline(transaction=False)
         for name in names:
             pipe.set(keys.job_forgotten(name), "1", px=_TAKEN_MS)
