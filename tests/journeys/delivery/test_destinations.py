@@ -188,7 +188,7 @@ def test_an_endpoint_that_refuses_one_event_gets_it_five_times_and_then_no_more(
 
     def respond(came):
         if came.body["person"]["email"] in refused:
-            return 400, {"error": "unknown plan"}
+            return 400, {"error": "unknown value"}
         return 200, {}
 
     with (
@@ -204,7 +204,7 @@ def test_an_endpoint_that_refuses_one_event_gets_it_five_times_and_then_no_more(
         waiting = until(lambda: _refused_hook(rig), 60)
         until(lambda: status_of(rig)["triggers"]["hook"]["dead"] == 1, 120)
 
-        assert "400: unknown plan" in waiting["reason"]
+        assert "400: unknown value" in waiting["reason"]
         hooks = [came for came, _ in endpoint.came if came.path == "/hook"]
         tried = [came for came in hooks if came.body["person"]["email"] in refused]
         assert len(tried) == TRIES_ALONE
