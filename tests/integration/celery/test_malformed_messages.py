@@ -17,7 +17,7 @@ def body(*args):
 
 def message(**changes):
     return {
-        "body": body("one", 1, "one"),
+        "body": body("one", 1),
         "content-encoding": "utf-8",
         "content-type": "application/json",
         "headers": {"task": DRAIN_TASK, "id": "0b1c"},
@@ -98,20 +98,20 @@ def test_a_header_from_outside_does_nothing(configuration, broker, headers):
 def test_a_callback_from_outside_is_not_called(configuration, broker):
     callback = {
         "task": DRAIN_TASK,
-        "args": ["two", 2, "two"],
+        "args": ["two", 2],
         "kwargs": {},
         "options": {},
         "subtask_type": None,
         "immutable": True,
     }
     embed = {"callbacks": [callback], "chain": [callback], "chord": None, "errbacks": [callback]}
-    parts = json.dumps([["one", 1, "one"], {}, embed]).encode()
+    parts = json.dumps([["one", 1], {}, embed]).encode()
     hostile = message(body=base64.b64encode(parts).decode())
     broker.client.lpush(QUEUES[0], json.dumps(hostile))
 
     with Node(configuration, "--concurrency=2"):
         until(broker.drained)
-        broker.client.lpush(QUEUES[0], json.dumps(message(body=body("one", 4, "one"))))
+        broker.client.lpush(QUEUES[0], json.dumps(message(body=body("one", 4))))
         until(lambda: len(broker.drained()) == 2)
 
     assert [row["destination"] for row in broker.drained()] == ["one", "one"]
