@@ -60,7 +60,7 @@ def test_a_list_that_the_panel_does_not_define_is_a_problem_until_it_does(verifi
 
 
 def test_the_next_run_is_due_a_day_later(verified):
-    job = BackgroundJob(VERIFY_TASK, "insider", "insider")
+    job = BackgroundJob(VERIFY_TASK, "insider")
     schedule = RedisSchedule(verified.client, verified.settings)
     deliver(verified)
 
