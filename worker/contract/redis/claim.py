@@ -146,7 +146,7 @@ def refusal(name: str, known_as: str) -> str:
     return (
         f"destination {name} has the address and the authorization of {known_as}, which the"
         f" configuration no longer says of it: one destination would have two ledgers. Call it"
-        f" {known_as} (`title` is what screens show), or if it is another one, `segrelay redis"
+        f" {known_as}, or if it is another one, `segrelay redis"
         f" confirm-destination {name}` says so"
     )
 

@@ -171,8 +171,6 @@ class Destination(Section):
     name: str
     api: Literal["insider", "http"]
     """`insider`, or `http` for any other endpoint that takes JSON."""
-    title: str = ""
-    """A name for people, which screens show beside the destination's name; that one has to stay."""
     base_url: BaseUrl
     """The beginning of the URLs of triggers. `http://` is allowed for this machine only."""
     authorization: str = ""
