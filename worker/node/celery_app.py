@@ -27,6 +27,7 @@ from celery.worker.consumer import Consumer
 from celery.worker.state import maybe_shutdown
 
 from segrelay.worker import logs
+from segrelay.worker.adapters.redis.gate import forget_rates
 from segrelay.worker.batch.send import Stop
 from segrelay.worker.contract.celery import (
     TASKS_MODULES,
@@ -149,6 +150,7 @@ def check_redis(settings: Settings) -> None:
         LOG.warning("redis.weak", message=warning)
     with closing(connect(url)) as client:
         claim(client, settings)
+        forget_rates(client, settings.destinations.values())
 
 
 def refuse(error: SegrelayError) -> NoReturn:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from segrelay.worker.adapters.redis import scripts
-from segrelay.worker.adapters.redis.gate import RedisGate, read_state
+from segrelay.worker.adapters.redis.gate import RedisGate, forget_rates, read_state
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.connection import connect, connect_async
 from segrelay.worker.contract.settings import Authorization, Destination
@@ -73,6 +73,10 @@ class World:
 
     def resume_trigger(self, trigger: str) -> None:
         self._runner.run(self.gate().resume(trigger))
+
+    def forget_rates(self) -> None:
+        """Do what a worker does when it starts."""
+        forget_rates(self._commands, [_asked(600.0, "", self._name)[0]])
 
     def record(self) -> GateRecord:
         stored = self._runner.run(self._client.hgetall(self._key))

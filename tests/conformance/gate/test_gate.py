@@ -98,6 +98,19 @@ def test_of_two_rates_the_lower_holds_for_a_while(bench):
     assert len(set(again)) == 1
 
 
+def test_a_rate_that_was_raised_holds_once_a_worker_has_started_with_it(bench):
+    slow = bench.world.gate(rate=60.0)
+    bench.book(gate=slow)
+
+    bench.world.forget_rates()
+    raised = [bench.book(horizon_seconds=60.0).at_ms for _ in range(2)]
+    bench.book(gate=slow, horizon_seconds=60.0)
+    again = [bench.book(horizon_seconds=60.0).at_ms for _ in range(2)]
+
+    assert raised[1] - raised[0] < 200
+    assert again[1] - again[0] > 1000
+
+
 def test_successes_of_a_trigger_are_counted_over_all(bench):
     bench.send(Accepted(), delivered=1000)
     bench.send(Accepted(), delivered=20, trigger="other")

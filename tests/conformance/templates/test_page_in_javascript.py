@@ -37,8 +37,13 @@ def people(random, direction, fields):
 
 def bodies(folder, name, rows):
     renderer = Renderer(folder, LYTEMPLATES)
-    results = renderer.render(renderer.load(name), rows)
-    assert results == render_apart(TemplateFolder(folder, LYTEMPLATES).bundle(name), rows)
+    here = values(renderer.render(renderer.load(name), rows))
+    assert here == values(render_apart(TemplateFolder(folder, LYTEMPLATES).bundle(name), rows))
+    return here
+
+
+def values(results):
+    """Return bodies as values: which engine rendered one shows in its spaces."""
     return [orjson.loads(each.body) if isinstance(each, Rendered) else each for each in results]
 
 
@@ -51,6 +56,15 @@ def pair(here, tmp_path):
         (tmp_path / f"{name}.jsonnet").write_text(text)
         (tmp_path / f"{name}.js").write_text((here / f"page_{name}.js").read_text())
     return tmp_path
+
+
+def test_a_missing_field_is_written_as_the_documents_quote_the_page(here):
+    document = (here.parents[2] / "docs/templates.md").read_text()
+    text = (here / "page_entrance.js").read_text()
+
+    assert 'data.age || ""' in document
+    assert '"age": data.age || "",' in text
+    assert "??" not in text
 
 
 @pytest.mark.parametrize(("name", "direction"), [("entrance", "enter"), ("exit", "exit")])

@@ -262,6 +262,16 @@ def read_probes(client: Redis, name: str) -> Probes:
     )
 
 
+def forget_rates(client: Redis, destinations: Iterable[Destination]) -> None:
+    """Let the rates of a configuration that has just been loaded hold at once.
+
+    A process that still runs with a lower rate tells it again with its next request.
+    """
+    for destination in destinations:
+        key = keys.gate(gate_id(destination.base_url, destination.gate_scope))
+        client.hdel(key, "rates")
+
+
 def resume_gate(client: Redis, name: str, *, trigger: str = "") -> None:
     """Open a gate, a probe first; with a trigger, only let a probe of that one go first."""
     text = scripts.source("gate_resume")
