@@ -263,7 +263,7 @@ def read_probes(client: Redis, name: str) -> Probes:
 
 
 def forget_rates(client: Redis, destinations: Iterable[Destination]) -> None:
-    """Let the rates of a configuration that has just been loaded hold at once.
+    """Forget the rates that workers were given before, so that one just loaded holds at once.
 
     A process that still runs with a lower rate tells it again with its next request.
     """
