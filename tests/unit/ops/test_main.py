@@ -112,3 +112,11 @@ def test_one_word_means_one_thing_in_all_commands():
     words = {command[-1] for command in commands()}
 
     assert not words & {"drop", "delete", "remove", "purge", "retry", "resend", "ls"}
+
+
+def test_whoever_looks_for_a_command_that_there_is_not_reads_what_to_do_instead():
+    told = run("reconcile", "vip")
+
+    assert told.exit_code == 2
+    assert "No such command 'reconcile'" in told.output
+    assert "segrelay sync run NAME --dry-run" in told.output

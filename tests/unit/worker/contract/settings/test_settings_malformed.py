@@ -125,6 +125,9 @@ CASES = [
     case("a key of nothing near", 'url = "embedded"', "zzz = 1",
          "redis.zzz: unknown key — there is broker_url, data_dir, description, high_water,"
          " partitions, replicas, url"),
+    case("a key that people look for", 'on = "enter"', 'on = "enter"\ncanary = 100',
+         "triggers.vip-enter.canary: unknown key — `segrelay template diff` shows what changes"
+         " (docs/limits.md)"),
     case("a name within the table", 'on = "enter"', 'on = "enter"\nname = "x"',
          "triggers.vip-enter.name: unknown key — the name stands in the table's header:"
          " [triggers.NAME]"),
