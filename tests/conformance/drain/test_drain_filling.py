@@ -10,11 +10,11 @@ from tests.conformance.drain.world import World, event, members
 AUDIENCES = [f"audience-{number}" for number in range(20)]
 
 
-def of_few_people(events: int, people: int, *, lane: str = "live") -> Iterator[NewDelivery]:
+def of_few_people(events: int, people: int) -> Iterator[NewDelivery]:
     rng = random.Random(1)
     for at in range(events):
         trigger = rng.choice(("enter", "exit"))
-        yield event(f"p{rng.randrange(people)}", rng.choice(AUDIENCES), trigger, at=at, lane=lane)
+        yield event(f"p{rng.randrange(people)}", rng.choice(AUDIENCES), trigger, at=at)
 
 
 def deletes(world: World) -> list[int]:

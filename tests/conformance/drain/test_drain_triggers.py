@@ -16,12 +16,12 @@ def exits_fail(sending: Sending) -> Reply:
     return failed(500) if sending.url.endswith("delete") else taken(sending)
 
 
-def open_the_breaker(world: World, trigger: str = "exit") -> None:
+def open_the_breaker(world: World) -> None:
     """Let it fail in other partitions."""
 
     async def fail() -> None:
         for _ in range(POLICY.failures):
-            send_time = await world.gate.book(kind="live", triggers=[trigger], horizon_seconds=1.0)
+            send_time = await world.gate.book(kind="live", triggers=["exit"], horizon_seconds=1.0)
             await world.gate.report(send_time, Failed("500"), delivered={})
 
     world.run(fail())

@@ -10,10 +10,10 @@ def refuses_everything(_: Sending) -> Reply:
     return refused(400, "users.attributes.age must be a number")
 
 
-def mend(world: World, trigger: str = "enter") -> None:
+def mend(world: World) -> None:
     """Let everything be taken from now on, by a new edition of the trigger."""
     world.responds = taken
-    world.adopt(trigger, "new")
+    world.adopt("enter", "new")
 
 
 def wait_long(world: World) -> None:

@@ -86,10 +86,6 @@ class World:
         for name in names:
             await self._client.delete(name)
 
-    def waiting_in(self, partition: int) -> int:
-        stream = PartitionKeys(self.keys.destination, partition).stream("live|vip-enter")
-        return self.run(self._client.xlen(stream))
-
     def accept_ahead(self, delivery: NewDelivery, seconds: float) -> None:
         """Accept as if the clock by which ids are given were ahead, and was set back since."""
         self.run(self.partition().accept([delivery]))

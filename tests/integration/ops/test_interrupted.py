@@ -192,10 +192,6 @@ def with_moved(world):
     world.relay.reload()
 
 
-def with_quarantined_beside(world):
-    world.relay.publish(payload("q@example.com", "vip", id=1) | {"data": {}})
-
-
 def with_members(world):
     world.relay.configure(EXIT + LYTICS.format(url=world.sandbox.url))
     for n in range(PEOPLE):

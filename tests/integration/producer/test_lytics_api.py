@@ -40,8 +40,8 @@ def calm(sandbox: SandboxProcess) -> Iterator[None]:
     sandbox.settings(lytics={**CALM, "token": ""})
 
 
-def api(sandbox: SandboxProcess, *, tries: int = 8, token: str = TOKEN) -> LyticsApi:
-    settings = LyticsSettings(base_url=sandbox.url, token=Secret("literal", token))
+def api(sandbox: SandboxProcess, *, tries: int = 8) -> LyticsApi:
+    settings = LyticsSettings(base_url=sandbox.url, token=Secret("literal", TOKEN))
     return LyticsApi(settings, patience=Patience(tries=tries, sleep=lambda _: None))
 
 

@@ -23,9 +23,9 @@ def payload(number=0, **profile):
     return orjson.dumps(wrapped(email=f"person{number}@example.com", **profile))
 
 
-def exit_of(number=0):
+def exit_of():
     entry = {"slug": "vip", "event": "exit", "exit": "2026-11-01T10:00:00Z"}
-    return payload(number, segment_events=[entry])
+    return payload(segment_events=[entry])
 
 
 def test_an_event_becomes_one_delivery_in_its_partition(publisher, client):

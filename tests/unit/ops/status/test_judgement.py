@@ -87,10 +87,6 @@ def receives(**changes: Any) -> dict[str, Any]:
     return receiver(running={"two:8": RunningReceiver(**(known | changes))})
 
 
-def live(waiting: int, **changes: Any) -> dict[str, Any]:
-    return trigger(counts=Counts(waiting=waiting), oldest_live_ms=NOW - 9_000, **changes)
-
-
 def alerts_fail(*, tries: int) -> dict[str, Any]:
     url = Secret("env:CHAT_URL", "https://chat.example.com/hook")
     notify = operate(notify=NotifySettings(url=url))

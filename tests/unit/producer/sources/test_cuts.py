@@ -44,7 +44,6 @@ def in_two(pack: Callable[[bytes], bytes], text: bytes) -> bytes:
 
 
 LINES = b"".join(text + b"\n" for text in OBJECTS)
-CHECKSUM = {zstd.CompressionParameter.checksum_flag: 1}
 TEXTS = {
     "lines": LINES,
     "lines of Windows": LINES.replace(b"\n", b"\r\n"),

@@ -13,8 +13,6 @@ from segrelay.worker.core.verdicts import (
     Unreadable,
 )
 
-NOW = 1_764_000_000_000_000
-
 
 @pytest.mark.parametrize(
     ("base_url", "name", "expected"),
