@@ -4,18 +4,18 @@ The library has such clients too. They send again what a lost connection may hav
 nothing wait for replicas on the connection that wrote, and refuse scripts in a pipeline.
 
 `ClusterExchange` decides which node gets which command, and what is sent again, without input or
-output; the clients send what it says, and tell it the answers.
+output; `ClusterRouter` sends what it says, and tells it the answers.
 """
 
 from __future__ import annotations
 
-import asyncio
+import inspect
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import redis.exceptions
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
@@ -40,11 +40,12 @@ HOME: Final = key_slot(FORMAT.encode())
 _WAIT: Final = "WAITAOF"
 _LOAD: Final = "SCRIPT LOAD"
 _TO_ALL: Final = frozenset({"DBSIZE", "FLUSHALL", "FLUSHDB", "INFO", "KEYS", _LOAD})
-_KEYLESS: Final = frozenset({"CONFIG GET", "CONFIG SET", "PING", "TIME", "CLUSTER"})
+_KEYLESS: Final = frozenset({"CONFIG GET", "CONFIG SET", "PING", "TIME"})
 _SCRIPTS: Final = frozenset({"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO"})
 _SCRIPT_KEY: Final = 3
 _UNKNOWN_HOSTS: Final = ("", "?")
 
+_T = TypeVar("_T")
 Command = tuple[tuple[Any, ...], Mapping[str, Any]]
 """The words of a command, and the client library's options for its answer."""
 
@@ -274,118 +275,209 @@ class ClusterExchange:
         return [call.answer for call in self.calls]
 
 
-class ClusterNodes:
-    """The nodes that a client knows, and the order in which it asks them for the slots.
-
-    Args:
-        address: Of the Cluster.
-        away_seconds: The time for which what surely had no effect is tried, while a master is away.
-    """
-
-    def __init__(self, address: RedisAddress, away_seconds: float) -> None:
-        self.address = address
-        self.away_seconds = away_seconds
-        self.known: SlotMap | None = None
-        self.silence: Exception = NoOwner("names no node")
-        self._seen: tuple[RedisNode, ...] = ()
-        self._failed: RedisNode | None = None
-
-    def to_ask(self) -> list[RedisNode]:
-        """Return the nodes that can tell the slots, in the order in which they are asked."""
-        seen = random.sample(self._seen, len(self._seen))
-        nodes = dict.fromkeys((*seen, *self.address.hosts))
-        return sorted(nodes, key=lambda node: node == self._failed)
-
-    def told(self, answer: Iterable[Any], asked: RedisNode) -> SlotMap:
-        """Keep the slots that a node has told, and return them."""
-        self.known = read_slots(answer, asked, self.address.outside)
-        self._seen = self.known.nodes
-        return self.known
-
-    def lost(self, node: RedisNode) -> None:
-        """Note that a node does not answer, so that the slots are asked for anew."""
-        self.known, self._failed = None, node
-
-    @contextmanager
-    def asking(self, node: RedisNode) -> Iterator[None]:
-        """Guard a question to a node for the slots; the error of a lost one becomes `silence`.
-
-        Raises:
-            RedisMismatch: It is a server that knows no slots.
-        """
-        try:
-            yield
-        except redis.exceptions.AuthenticationError:
-            raise
-        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
-            self.silence = error
-        except redis.exceptions.ResponseError as error:
-            if "cluster support disabled" not in str(error):
-                raise
-            raise RedisMismatch(
-                f"Redis at {node} can't be used: it is no Cluster; write redis:// in redis.url."
-            ) from None
-
-
 NODE_SECONDS: Final = 1.0
 """Seconds in which a node has to tell the slots; then another one is asked."""
 _REFERRED_SECONDS: Final = 5.0
 """Seconds for which commands that no node has run are tried again, while a slot moves."""
 _PAUSE_SECONDS: Final = 0.05
 _LOOK_SECONDS: Final = 0.2
-_LOST: Final = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, NoOwner)
+_LOST: Final = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)
 
 _ASKING: Final = ("ASKING",)
 _NO_TRANSACTION: Final = "A Cluster has no transactions over keys of several slots: use a script."
 _NO_SCAN: Final = "A cursor counts in one server only: see worker/contract/redis/scanning.py."
 
 
+@dataclass(slots=True, eq=False)
+class ClusterRouter:
+    """The exchange of commands with the nodes, which both clients share.
+
+    It is written as coroutines. With synchronous connections nothing in them waits for an event
+    loop, so that `_run_through` runs them like functions.
+
+    Args:
+        address: Of the Cluster.
+        connect: Makes a client of one node; with how long its answers may take.
+        sleep: Waits so many seconds.
+        away_seconds: The time for which what surely had no effect is tried, while a master is away.
+    """
+
+    address: RedisAddress
+    connect: Callable[[RedisNode, float], Any]
+    timeout_seconds: float
+    sleep: Callable[[float], Any]
+    away_seconds: float = 0.0
+    _servers: dict[RedisNode, Any] = field(default_factory=dict)
+    _known: SlotMap | None = None
+    _seen: tuple[RedisNode, ...] = ()
+    _failed: RedisNode | None = None
+
+    async def run(self, commands: Sequence[Command]) -> list[Any]:
+        """Run commands and return their answers, refusals among them.
+
+        Raises:
+            ConnectionError: A node was lost; whether it has run what it was sent, nobody knows.
+        """
+        gives_up_at = time.monotonic() + self.away_seconds
+        only_reads = all(words[0] in READS for words, _ in commands)
+        while True:
+            exchange = ClusterExchange.of(SlotMap([]), commands)
+            try:
+                return await self._exchanged(exchange)
+            except redis.exceptions.AuthenticationError:
+                raise
+            except (*_LOST, NoOwner):
+                harmless = only_reads or not exchange.has_begun
+                if not harmless or time.monotonic() >= gives_up_at:
+                    raise
+            await _done(self.sleep(_LOOK_SECONDS))
+
+    async def _exchanged(self, exchange: ClusterExchange) -> list[Any]:
+        ends_at = time.monotonic() + _REFERRED_SECONDS
+        exchange.known = await self.slots()
+        while True:
+            await self._send_round(exchange)
+            if not exchange.end_round():
+                return exchange.answers()
+            if time.monotonic() >= ends_at:
+                exchange.give_up()
+                return exchange.answers()
+            if exchange.must_pause:
+                await _done(self.sleep(_PAUSE_SECONDS))
+            if exchange.is_down:
+                exchange.known = await self.ask_slots()
+
+    async def _send_round(self, exchange: ClusterExchange) -> None:
+        """Send the commands to all nodes first, and then read the answers of each."""
+        groups = exchange.groups()
+        links: dict[RedisNode, Any] = {}
+        at = None
+        try:
+            for at in groups:
+                links[at] = await _done(self.server(at).connection_pool.get_connection())
+            exchange.has_begun = True
+            for at, calls in groups.items():
+                packed = links[at].pack_commands(_words(calls))
+                await _done(links[at].send_packed_command(packed))
+            for at, calls in groups.items():
+                await self._read(exchange, at, calls, links[at])
+                await _done(self.server(at).connection_pool.release(links.pop(at)))
+        except _LOST:
+            self._known, self._failed = None, at
+            raise
+        finally:
+            for node, link in links.items():
+                await _done(link.disconnect(nowait=True))
+                await _done(self.server(node).connection_pool.release(link))
+
+    async def _read(
+        self, exchange: ClusterExchange, node: RedisNode, calls: Iterable[RoutedCall], link: Any
+    ) -> None:
+        server = self.server(node)
+        for call in calls:
+            try:
+                if call.asking:
+                    await _done(link.read_response())
+                answer = await _done(server.parse_response(link, call.words[0], **call.options))
+            except redis.exceptions.ResponseError as error:
+                answer = error
+            exchange.take(node, call, answer)
+
+    def server(self, node: RedisNode) -> Any:
+        """Return the client of one node."""
+        if node not in self._servers:
+            self._servers.setdefault(node, self.connect(node, self.timeout_seconds))
+        return self._servers[node]
+
+    async def slots(self) -> SlotMap:
+        """Return the slots as last seen, or ask for them anew if a node was lost since."""
+        return self._known or await self.ask_slots()
+
+    async def ask_slots(self) -> SlotMap:
+        """Ask one node after the other for the slots, last the one that was lost."""
+        silence: Exception = NoOwner("names no node")
+        seen = random.sample(self._seen, len(self._seen))
+        nodes = dict.fromkeys((*seen, *self.address.hosts))
+        for node in sorted(nodes, key=lambda node: node == self._failed):
+            quick = self.connect(node, min(NODE_SECONDS, self.timeout_seconds))
+            try:
+                answer = await _done(quick.run_command("CLUSTER", "SLOTS"))
+            except redis.exceptions.AuthenticationError:
+                raise
+            except _LOST as error:
+                silence = error
+                continue
+            except redis.exceptions.ResponseError as error:
+                if "cluster support disabled" not in str(error):
+                    raise
+                raise RedisMismatch(
+                    f"Redis at {node} can't be used: it is no Cluster; write redis:// in redis.url."
+                ) from None
+            finally:
+                await _close(quick)
+            self._known = known = read_slots(answer, node, self.address.outside)
+            self._seen = known.nodes
+            return known
+        raise silence
+
+    async def close(self) -> None:
+        """Close the connections to all nodes."""
+        for server in self._servers.values():
+            with suppress(redis.exceptions.RedisError):
+                await _close(server)
+
+
+async def _done(answer: Any) -> Any:
+    """Return what a synchronous or an asynchronous client answers."""
+    return await answer if inspect.isawaitable(answer) else answer
+
+
+async def _close(client: Redis | AsyncRedis) -> None:
+    if isinstance(client, AsyncRedis):
+        await client.aclose()
+    else:
+        client.close()
+
+
+def _run_through(steps: Coroutine[Any, Any, _T]) -> _T:
+    """Run a coroutine that waits for nothing, since its connections are synchronous."""
+    try:
+        steps.send(None)
+    except StopIteration as end:
+        answer: _T = end.value
+        return answer
+    raise AssertionError("a synchronous client has waited for an event loop")
+
+
 class _ClusterPipeline(Pipeline):
     """A pipeline over several nodes, each of which gets its own commands together."""
 
-    def __init__(self, client: ClusterClient) -> None:
-        super().__init__(client.connection_pool, client.response_callbacks, False, None)  # noqa: FBT003 - as in the library
-        self._client = client
+    router: ClusterRouter
 
     def run(self, *, raise_on_error: bool) -> list[Any]:
-        answers = self._client.run(self.command_stack)
+        answers = _run_through(self.router.run(self.command_stack))
         self.reset()
         return _first_raised(answers) if raise_on_error else answers
 
 
 class ClusterClient(Redis):
-    """A client of all masters of a Cluster.
+    """A client of all masters of a Cluster."""
 
-    Args:
-        address: Of the Cluster.
-        server: Makes a client of one node; with how long its answers may take.
-        away_seconds: The time for which what surely had no effect is tried, while a master is away.
-    """
-
-    def __init__(
-        self,
-        address: RedisAddress,
-        server: Callable[[RedisNode, float], Redis],
-        *,
-        timeout_seconds: float,
-        away_seconds: float = 0.0,
-    ) -> None:
-        first = server(address.hosts[0], timeout_seconds)
-        super().__init__(connection_pool=first.connection_pool)
-        self._server = server
-        self._timeout_seconds = timeout_seconds
-        self._nodes = ClusterNodes(address, away_seconds)
-        self._servers: dict[RedisNode, Redis] = {}
+    def __init__(self, router: ClusterRouter) -> None:
+        super().__init__(connection_pool=router.server(router.address.hosts[0]).connection_pool)
+        self._router = router
 
     def run_command(self, *words: Any, **options: Any) -> Any:
         """Run a command on the master of its key, or on all masters if it is about all."""
-        return _first_raised(self.run([(words, options)]))[0]
+        return _first_raised(_run_through(self._router.run([(words, options)])))[0]
 
-    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> _ClusterPipeline:  # noqa: ARG002, FBT001, FBT002 - as in the library
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> _ClusterPipeline:  # noqa: FBT001, FBT002 - as in the library
         """Return a pipeline over all masters."""
         if transaction:
             raise NotImplementedError(_NO_TRANSACTION)
-        return _ClusterPipeline(self)
+        pipe = _ClusterPipeline(self.connection_pool, self.response_callbacks, False, shard_hint)  # noqa: FBT003 - as in the library
+        pipe.router = self._router
+        return pipe
 
     def scan(self, *_words: Any, **_options: Any) -> Any:
         """Refuse to scan, since a cursor is valid on one server only."""
@@ -394,120 +486,26 @@ class ClusterClient(Redis):
     def masters(self) -> list[tuple[RedisNode, Redis]]:
         """Return all masters as they are now, each with a client of its own."""
         with redis_errors(self.where):
-            return [(node, self.server(node)) for node in self._asked_slots().masters]
-
-    def run(self, commands: Sequence[Any]) -> list[Any]:
-        """Run commands and return their answers, refusals among them.
-
-        Raises:
-            ConnectionError: A node was lost; whether it has run what it was sent, nobody knows.
-        """
-        gives_up_at = time.monotonic() + self._nodes.away_seconds
-        only_reads = all(words[0] in READS for words, _ in commands)
-        while True:
-            exchange = ClusterExchange.of(SlotMap([]), commands)
-            try:
-                return self._exchanged(exchange)
-            except redis.exceptions.AuthenticationError:
-                raise
-            except _LOST:
-                harmless = only_reads or not exchange.has_begun
-                if not harmless or time.monotonic() >= gives_up_at:
-                    raise
-            time.sleep(_LOOK_SECONDS)
-
-    def _exchanged(self, exchange: ClusterExchange) -> list[Any]:
-        ends_at = time.monotonic() + _REFERRED_SECONDS
-        exchange.known = self._known_slots()
-        while True:
-            self._send_round(exchange)
-            if not exchange.end_round():
-                return exchange.answers()
-            if time.monotonic() >= ends_at:
-                exchange.give_up()
-                return exchange.answers()
-            if exchange.must_pause:
-                time.sleep(_PAUSE_SECONDS)
-            if exchange.is_down:
-                exchange.known = self._asked_slots()
-
-    def _send_round(self, exchange: ClusterExchange) -> None:
-        """Send the commands to all nodes first, and then read the answers of each."""
-        groups = exchange.groups()
-        links: dict[RedisNode, Any] = {}
-        at = None
-        try:
-            for at in groups:
-                links[at] = self.server(at).connection_pool.get_connection()
-            exchange.has_begun = True
-            for at, calls in groups.items():
-                links[at].send_packed_command(links[at].pack_commands(_words(calls)))
-            for at in tuple(links):
-                self._read(exchange, at, groups[at], links[at])
-                self.server(at).connection_pool.release(links.pop(at))
-        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
-            if at is not None:
-                self._nodes.lost(at)
-            raise
-        finally:
-            for node, link in links.items():
-                link.disconnect()
-                self.server(node).connection_pool.release(link)
-
-    def _read(
-        self, exchange: ClusterExchange, node: RedisNode, calls: Iterable[RoutedCall], link: Any
-    ) -> None:
-        server = self.server(node)
-        for call in calls:
-            try:
-                if call.asking:
-                    link.read_response()
-                answer = server.parse_response(link, call.words[0], **call.options)  # type: ignore[no-untyped-call]
-            except redis.exceptions.ResponseError as error:
-                answer = error
-            exchange.take(node, call, answer)
-
-    def server(self, node: RedisNode) -> Redis:
-        """Return the client of one node."""
-        found = self._servers.get(node)
-        if found is None:
-            found = self._servers.setdefault(node, self._server(node, self._timeout_seconds))
-        return found
+            known = _run_through(self._router.ask_slots())
+        return [(node, self._router.server(node)) for node in known.masters]
 
     def slots(self) -> SlotMap:
         """Return the slots as last seen, or ask for them anew if a node was lost since."""
         with redis_errors(self.where):
-            return self._known_slots()
-
-    def _known_slots(self) -> SlotMap:
-        return self._nodes.known or self._asked_slots()
-
-    def _asked_slots(self) -> SlotMap:
-        for node in self._nodes.to_ask():
-            with (
-                closing(self._server(node, min(NODE_SECONDS, self._timeout_seconds))) as quick,
-                self._nodes.asking(node),
-            ):
-                answer = quick.run_command("CLUSTER", "SLOTS")
-                return self._nodes.told(answer, node)
-        raise self._nodes.silence
+            return _run_through(self._router.slots())
 
     def close(self) -> None:
         """Close the connections to all nodes."""
-        super().close()
-        for server in self._servers.values():
-            server.close()
+        _run_through(self._router.close())
 
 
 class _AsyncClusterPipeline(AsyncPipeline):
     """The asynchronous form of `_ClusterPipeline`."""
 
-    def __init__(self, client: AsyncClusterClient) -> None:
-        super().__init__(client.connection_pool, client.response_callbacks, False, None)  # noqa: FBT003 - as in the library
-        self._client = client
+    router: ClusterRouter
 
     async def run(self, *, raise_on_error: bool) -> list[Any]:
-        answers = await self._client.run(self.command_stack)
+        answers = await self.router.run(self.command_stack)
         await self.reset()  # type: ignore[no-untyped-call]
         return _first_raised(answers) if raise_on_error else answers
 
@@ -517,112 +515,31 @@ class AsyncClusterClient(AsyncRedis):
 
     keeps_order = False
 
-    def __init__(
-        self,
-        address: RedisAddress,
-        server: Callable[[RedisNode, float], AsyncRedis],
-        *,
-        timeout_seconds: float,
-    ) -> None:
-        first = server(address.hosts[0], timeout_seconds)
-        super().__init__(connection_pool=first.connection_pool)
-        self._server = server
-        self._timeout_seconds = timeout_seconds
-        self._nodes = ClusterNodes(address, 0.0)
-        self._servers: dict[RedisNode, AsyncRedis] = {}
+    def __init__(self, router: ClusterRouter) -> None:
+        super().__init__(connection_pool=router.server(router.address.hosts[0]).connection_pool)
+        self._router = router
 
     async def run_command(self, *words: Any, **options: Any) -> Any:
         """Run a command; see `ClusterClient.run_command`."""
-        return _first_raised(await self.run([(words, options)]))[0]
+        return _first_raised(await self._router.run([(words, options)]))[0]
 
-    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> _AsyncClusterPipeline:  # noqa: ARG002, FBT001, FBT002 - as in the library
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> _AsyncClusterPipeline:  # noqa: FBT001, FBT002 - as in the library
         """Return a pipeline over all masters."""
         if transaction:
             raise NotImplementedError(_NO_TRANSACTION)
-        return _AsyncClusterPipeline(self)
-
-    async def run(self, commands: Sequence[Any]) -> list[Any]:
-        """Run commands as `ClusterClient.run` does, without waiting for a master that is away."""
-        known = self._nodes.known or await self._asked_slots()
-        exchange = ClusterExchange.of(known, commands)
-        ends_at = time.monotonic() + _REFERRED_SECONDS
-        while True:
-            await self._send_round(exchange)
-            if not exchange.end_round():
-                return exchange.answers()
-            if time.monotonic() >= ends_at:
-                exchange.give_up()
-                return exchange.answers()
-            if exchange.must_pause:
-                await asyncio.sleep(_PAUSE_SECONDS)
-            if exchange.is_down:
-                exchange.known = await self._asked_slots()
-
-    async def _send_round(self, exchange: ClusterExchange) -> None:
-        groups = exchange.groups()
-        talks = [self._talk(exchange, node, calls) for node, calls in groups.items()]
-        if len(talks) == 1:
-            await talks[0]
-            return
-        for lost in await asyncio.gather(*talks, return_exceptions=True):
-            if lost:
-                raise lost
-
-    async def _talk(
-        self, exchange: ClusterExchange, node: RedisNode, calls: Sequence[RoutedCall]
-    ) -> None:
-        """Send a node its commands, and read its answers."""
-        pool = self.server(node).connection_pool
-        link: Any = None
-        done = False
-        try:
-            link = await pool.get_connection()  # type: ignore[no-untyped-call]
-            await link.send_packed_command(link.pack_commands(_words(calls)))
-            await self._read(exchange, node, calls, link)
-            done = True
-        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
-            self._nodes.lost(node)
-            raise
-        finally:
-            if link:
-                if not done:
-                    await link.disconnect(nowait=True)
-                await pool.release(link)
-
-    async def _read(
-        self, exchange: ClusterExchange, node: RedisNode, calls: Iterable[RoutedCall], link: Any
-    ) -> None:
-        server = self.server(node)
-        for call in calls:
-            try:
-                if call.asking:
-                    await link.read_response()
-                answer = await server.parse_response(link, call.words[0], **call.options)
-            except redis.exceptions.ResponseError as error:
-                answer = error
-            exchange.take(node, call, answer)
-
-    def server(self, node: RedisNode) -> AsyncRedis:
-        """Return the client of one node."""
-        found = self._servers.get(node)
-        if found is None:
-            found = self._servers[node] = self._server(node, self._timeout_seconds)
-        return found
-
-    async def _asked_slots(self) -> SlotMap:
-        for node in self._nodes.to_ask():
-            async with self._server(node, min(NODE_SECONDS, self._timeout_seconds)) as quick:
-                with self._nodes.asking(node):
-                    answer = await quick.run_command("CLUSTER", "SLOTS")
-                    return self._nodes.told(answer, node)
-        raise self._nodes.silence
+        pipe = _AsyncClusterPipeline(
+            self.connection_pool,
+            self.response_callbacks,
+            False,  # noqa: FBT003 - as in the library
+            shard_hint,
+        )
+        pipe.router = self._router
+        return pipe
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:  # noqa: FBT001 - as in the library
         """Close the connections to all nodes."""
         await super().aclose(close_connection_pool)
-        for server in self._servers.values():
-            with suppress(redis.exceptions.RedisError):
-                await server.aclose()
+        await self._router.close()
 
 
 def _words(calls: Iterable[RoutedCall]) -> list[tuple[Any, ...]]:

@@ -6,6 +6,7 @@ written, so that a failover loses nothing acknowledged.
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import time
 from collections.abc import Iterable, Sequence
@@ -27,7 +28,7 @@ from segrelay.worker.contract.redis.client import (
     ResponseError,
     redis_errors,
 )
-from segrelay.worker.contract.redis.cluster import AsyncClusterClient, ClusterClient
+from segrelay.worker.contract.redis.cluster import AsyncClusterClient, ClusterClient, ClusterRouter
 from segrelay.worker.contract.redis.fitness import NotYet, Unfit, Usable, judge
 from segrelay.worker.contract.redis.sentinels import (
     async_master_client,
@@ -88,9 +89,8 @@ def connect(
         client = master_client(address, options, away_seconds)
         _make_connections(client, _SendsAtOnce)
     elif address.is_cluster:
-        client = ClusterClient(
-            address, server, timeout_seconds=timeout_seconds, away_seconds=away_seconds
-        )
+        router = ClusterRouter(address, server, timeout_seconds, time.sleep, away_seconds)
+        client = ClusterClient(router)
     else:
         client = server(address.hosts[0], timeout_seconds)
     client.replicas = replicas
@@ -119,7 +119,8 @@ def connect_async(
         client = async_master_client(address, options)
         _make_connections(client, _PacksByHiredis)
     elif address.is_cluster:
-        client = AsyncClusterClient(address, server, timeout_seconds=timeout_seconds)
+        router = ClusterRouter(address, server, timeout_seconds, asyncio.sleep)
+        client = AsyncClusterClient(router)
     else:
         client = server(address.hosts[0], timeout_seconds)
     client.replicas = replicas
