@@ -90,15 +90,3 @@ def test_an_alert_fires_while_no_worker_runs_and_ends_afterwards(
 
             start_worker(rig)
             until(lambda: not firing(url), 120)
-
-
-def test_without_the_token_prometheus_gets_nothing(tmp_path: Path) -> None:
-    port = free_port()
-    text = f'[metrics]\nlisten = "127.0.0.1:{port}"\ntoken = "{TOKEN}"\n'
-    with Rig(tmp_path, delivery_lines=SHORT, more=text) as rig:
-        rig.start_beside("metrics")
-        log = tmp_path / "metrics.log"
-        until(log.read_bytes, 60)
-        with prometheus(tmp_path / "prometheus", f"127.0.0.1:{port}", "another") as url:
-            until(lambda: asked(url, 'up{job="segrelay"} == 0'), 60)
-            assert not asked(url, "segrelay_up")

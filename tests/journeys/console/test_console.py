@@ -179,22 +179,6 @@ def test_a_viewers_crafted_post_is_refused_for_every_act(world, vic):
     assert not [act for act in read_acts(world.client) if act.by == "vic"]
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"Sec-Fetch-Site": "cross-site"},
-        {"Sec-Fetch-Site": ""},
-        {"Origin": "https://evil.example"},
-        {"Origin": "null"},
-    ],
-    ids=str,
-)
-def test_a_post_from_another_site_is_refused_for_every_act(ann, headers):
-    for command in ACTS:
-        form = {"act": command, "reason": "no"} | FORMS.get(command, {})
-        assert ann.post("/act", headers=headers, **form).status_code == 403, command
-
-
 @pytest.mark.parametrize("path", ["/logout", *(page.path for page in PAGES if page.takes_posts)])
 def test_a_post_from_another_site_is_refused_at_every_address(ann, path):
     there = re.sub(r"\{.*?\}", "x", path)
@@ -240,12 +224,6 @@ def test_every_answer_has_the_headers_that_keep_other_sites_out(world, vic):
     cookie = Browser(world.url).post("/login", name="vic", password=PASSWORD).headers["set-cookie"]
     assert "HttpOnly" in cookie
     assert "samesite=strict" in cookie.lower()
-
-
-def test_another_host_is_answered_nothing(world):
-    answer = httpx.get(world.url, headers={"Host": "evil.example"})
-
-    assert answer.status_code == 421 or "Sign in" not in answer.text
 
 
 def test_pausing_and_resuming_is_done_by_the_command_and_is_in_the_audit(world, ann):
@@ -427,10 +405,3 @@ def test_without_redis_pages_say_so_in_time_and_come_back(world, ann):
     assert login.status_code == 200
     assert (entered.status_code, "set-cookie" in entered.headers) == (503, False)
     until(lambda: ann.get("/").status_code == 200)
-
-
-def test_too_many_tries_have_to_wait(world):
-    browser = Browser(world.url)
-    answers = [browser.post("/login", name="eve", password=str(n)).status_code for n in range(6)]
-
-    assert answers == [403] * 5 + [429]

@@ -43,13 +43,6 @@ def test_it_acts_on_nothing(world):
             assert answer.status_code == 403, command
 
 
-def test_a_name_that_leads_to_this_machine_is_not_enough(world):
-    answer = httpx.get(world.url, headers={"Host": "evil.example"})
-
-    assert answer.status_code == 421
-    assert "waiting" not in answer.text
-
-
 def test_it_does_not_listen_for_others_without_users(world):
     answer = world.command("console", "--listen", "0.0.0.0:0")
 

@@ -3,12 +3,8 @@
 import random
 import time
 
-import pytest
-
 from segrelay.ops.demo.rig import kill_group
-from segrelay.sandbox.people import truth
 from tests.journeys.play import (
-    PATH_OF_EXITS,
     SHORT,
     Rig,
     await_ready,
@@ -89,77 +85,6 @@ def test_an_orderly_stop_takes_less_than_5_seconds_and_sends_nothing_twice(tmp_p
         assert [code for code, _ in stops] == [0] * STOPS
         assert max(seconds for _, seconds in stops) < allowed(5)
         assert sent_twice(rig) == 0
-
-
-@pytest.mark.nightly
-def test_a_paused_trigger_blocks_no_other(tmp_path):
-    happened, sent = invent(amount(1_000, nightly=5_000), amount(500, nightly=1_000), seed=6)
-    with Rig(tmp_path) as rig:
-        assert rig.command("pause", "trigger:exit-event").returncode == 0
-        send(rig, lines(sent))
-        start_worker(rig)
-
-        until(lambda: status_of(rig)["waiting"] == waiting_of(rig, "exit-event"), 40)
-
-        paused = status_of(rig)["triggers"]["exit-event"]
-        assert paused["waiting"] == paused["accepted"] > 0
-        assert rig.memberships() == truth(happened)
-        assert rig.command("resume", "trigger:exit-event").returncode == 0
-        rig.wait_until_empty(30)
-        nothing_is_wrong(rig, happened)
-
-
-def waiting_of(rig, trigger):
-    return status_of(rig)["triggers"][trigger]["waiting"]
-
-
-@pytest.mark.nightly
-def test_a_trigger_that_always_fails_holds_up_no_other(tmp_path):
-    happened, sent = invent(FEWER // 2, FEWER // 4, seed=8)
-    failing = [{"status": 500, "path": PATH_OF_EXITS}]
-    with Rig(
-        tmp_path, delivery_lines=SHORT, sandbox_settings=LATENCY | {"failures": failing}
-    ) as rig:
-        send(rig, lines(sent))
-        start_worker(rig)
-
-        # What happened to the people of a failed request waits until that can't take effect.
-        until(lambda: not waiting_of(rig, "enter") + waiting_of(rig, "exit-event"), 40)
-
-        assert status_of(rig)["dead"] == 0
-        assert waiting_of(rig, "exit") > 0
-        rig.sandbox.settings(failures=[])
-        assert rig.command("resume", "--all").returncode == 0
-        rig.wait_until_empty(60)
-        nothing_is_wrong(rig, happened)
-
-
-@pytest.mark.nightly
-def test_a_full_redis_says_so_and_works_itself_empty(tmp_path):
-    happened, sent = invent(12_000, 3_000, seed=9)
-    accepted = []
-    with Rig(tmp_path, max_memory="12mb") as rig:
-        refusal = None
-        for at in range(0, len(sent), 1_000):
-            part = lines(sent[at : at + 1_000], profile_bytes=2_000)
-            answer = rig.command("send", "-", "--json", "--timeout", "2s", given=part)
-            if answer.returncode:
-                refusal = answer.stderr.decode()
-                break
-            accepted += sent[at : at + 1_000]
-        assert refusal is not None
-        assert "full" in refusal.lower()
-        assert "Traceback" not in refusal
-        before = status_of(rig)
-        assert before["accepted"] == before["waiting"] >= len(accepted)
-
-        start_worker(rig)
-        rig.wait_until_empty(60)
-        for at in range(len(accepted), len(sent), 1_000):
-            send(rig, lines(sent[at : at + 1_000], profile_bytes=2_000))
-            rig.wait_until_empty(60)
-
-        nothing_is_wrong(rig, happened)
 
 
 def test_a_killed_redis_delivers_within_10_seconds_each_time(tmp_path):

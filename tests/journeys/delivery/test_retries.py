@@ -14,7 +14,6 @@ from tests.journeys.play import (
     Rig,
     invent,
     lines,
-    nothing_is_wrong,
     publish,
     send,
     start_worker,
@@ -81,27 +80,6 @@ def test_who_alone_makes_the_destination_fail_dies_alone(tmp_path):
         assert status["dead_by_reason"] == {"failed": 1}
         assert len(rig.memberships()) == status["delivered"] == status["accepted"] - 1
         assert status["destinations"]["insider"]["state"] == "ok"
-
-
-@pytest.mark.nightly
-def test_400s_for_everything_pause_the_trigger_and_bury_next_to_nobody(tmp_path):
-    happened, sent = invent(*amount((800, 400), nightly=(3_000, 1_500)), seed=23)
-    refusal = [{"status": 400, "path": PATH_OF_EXITS, "message": "unknown attribute"}]
-    with Rig(tmp_path, sandbox_settings=LATENCY | {"failures": refusal}) as rig, watched(rig):
-        send(rig, lines(sent))
-        start_worker(rig, "--concurrency=2")
-        until(lambda: status_of(rig)["triggers"]["exit"]["state"] == "paused", 60)
-        until(lambda: status_of(rig)["waiting"] == waiting_of(rig, "exit"), 60)
-
-        status = status_of(rig)
-        assert status["dead"] <= 16
-        assert "unknown attribute" in status["triggers"]["exit"]["reason"]
-
-        rig.sandbox.settings(failures=[])
-        assert rig.command("dlq", "replay", "--all", "--yes").returncode == 0
-        assert rig.command("resume", "trigger:exit").returncode == 0
-        rig.wait_until_empty(60)
-        nothing_is_wrong(rig, happened)
 
 
 def waiting_of(rig, trigger):

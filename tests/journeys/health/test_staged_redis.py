@@ -8,7 +8,7 @@ import pytest
 
 from segrelay.worker.contract.processes import LIFE_MS
 from tests.journeys.health.staging import staged
-from tests.journeys.judging import NAMED_SECONDS, entrances, ill_of, judged
+from tests.journeys.judging import entrances, ill_of, judged
 from tests.journeys.play import start_worker
 from tests.waiting import until
 
@@ -71,18 +71,4 @@ def test_a_redis_that_refuses_writes_for_its_disk_is_named_and_nothing_is_lost(t
         rig.client.bgsave()
         stage.cured()
         assert rig.command("send", "-", given=entrances(5, 100)).returncode == 0
-        stage.cured()
-
-
-@pytest.mark.nightly
-def test_a_redis_that_is_down_is_named(tmp_path):
-    with staged(tmp_path) as stage:
-        rig = stage.rig
-        start_worker(rig)
-        stage.cured()
-
-        rig.kill_redis()
-        until(lambda: judged(rig)[0] == 3, NAMED_SECONDS)
-        assert b"is not running" in rig.command("status", "--check").stdout
-        rig.start_redis()
         stage.cured()

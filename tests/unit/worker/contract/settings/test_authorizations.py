@@ -51,12 +51,6 @@ def test_a_name_and_a_password_go_into_a_basic_header(load):
     assert found.revealed_headers() == {"Authorization": "Basic dXM6YTpi"}
 
 
-def test_a_secret_that_is_not_set_is_named(load):
-    said = " ".join(load(OAUTH2).warnings)
-
-    assert "authorizations.crm.client_secret: env:CRM_SECRET is not set" in said
-
-
 AWS = """
 [authorizations.crm]
 type = "aws"
