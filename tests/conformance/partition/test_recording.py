@@ -44,6 +44,16 @@ def test_what_was_taken_back_meanwhile_has_no_second_end(bench: Bench) -> None:
     assert bench.count("delivered|vip-enter") == 2
 
 
+def test_a_settlement_that_removes_nothing_takes_no_room_in_the_outcome_log(bench: Bench) -> None:
+    settlement = Settlement([settled(one) for one in held_with(bench, "ada", "bob")])
+    settle(bench, settlement)
+    recorded = bench.recorded()
+
+    settle(bench, settlement)
+
+    assert bench.recorded() == recorded
+
+
 def test_rows_of_streams_that_are_removed_whole_are_those_that_were_there(bench: Bench) -> None:
     for trigger in ("a", "b", "c"):
         bench.accept("ada", "bob", trigger=trigger)
