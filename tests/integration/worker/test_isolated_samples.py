@@ -9,12 +9,14 @@ from segrelay.worker.checks.triggers import check_triggers
 from segrelay.worker.contract.settings import load_settings
 from tests.configuration import configuration, insider, trigger
 
-CONFIGURATION = configuration(insider(), trigger("deadly", template="deadly.jsonnet"))
+CONFIGURATION = configuration(
+    insider(), trigger("deadly", template="deadly.jsonnet", engine="jsonnet")
+)
 
 
-def test_a_template_that_refers_to_itself_is_an_error_of_its_trigger(tmp_path: Path) -> None:
+def test_a_template_that_recurs_without_end_is_an_error_of_its_trigger(tmp_path: Path) -> None:
     (tmp_path / "templates").mkdir()
-    (tmp_path / "templates/deadly.jsonnet").write_text("local a = [a]; a")
+    (tmp_path / "templates/deadly.jsonnet").write_text("local f(x) = f(x + 1) tailstrict; f(0)")
     (tmp_path / "segrelay.toml").write_text(CONFIGURATION)
 
     found = check_triggers(load_settings(tmp_path / "segrelay.toml", environ={}), datetime.now(UTC))
