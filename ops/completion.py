@@ -123,7 +123,6 @@ COMPLETED: Final[Mapping[str, Completion]] = {
     "sync name": _completing(lambda: _settings().sync),
     "template names": _template,
     "template before": _template,
-    "rename trigger new": _triggers,
 }
 """Functions by the name of the argument or option that they complete. A key such as `pause names`
 holds only for the commands of the section `pause`."""

@@ -198,11 +198,6 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "Take back what waits",
         "segrelay discard --job november",
     ),
-    "rename": _operate(
-        "segrelay.ops.renaming:app",
-        "Give something a new name",
-        "segrelay rename trigger vip-enter vips-enter",
-    ),
 }
 
 

@@ -41,7 +41,7 @@ from segrelay.worker.batch.render import RowRenderer, forget_doubted, render_and
 from segrelay.worker.batch.responses import NO_RESPONSES, Responses
 from segrelay.worker.batch.send import BatchSender, InterruptWatch, Lease, Stop
 from segrelay.worker.batch.settle import Settler, Streaks
-from segrelay.worker.batch.state import Clock, State, Tally
+from segrelay.worker.batch.state import Clock, ReadWants, State, Tally
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name
 from segrelay.worker.contract.triggers import Scope
 from segrelay.worker.contract.words import BACKFILL, LIVE, kind_of_lane
@@ -156,14 +156,15 @@ class Drain:
         paused: Names of paused triggers and lanes of paused jobs; None = the destination is paused.
         looks: Whether the gate is open for each trigger, as it was asked together with the pauses.
         read_names: Reads all numbers anew, under the lease.
-        read_editions: Returns the newest editions of the triggers; asked only where work waits.
+        read_wants: Reads the scopes and the newest editions of the triggers anew; asked only where
+            work waits, or a trigger seems not to want what was read.
         live_waits: A function that says whether live work waits elsewhere.
         live_calls: A function that returns how many live calls for the partition this node got:
             unlike Redis, it may be asked again and again.
         kinds: The kinds of lanes of which it may read: without a permit of the backfill lane, it
             may not read those.
         responses: The triggers that have a stream for their outcomes.
-        scopes: The scopes of triggers; what one does not want of its stream stays there.
+        scopes: The scopes of triggers; what one does not want becomes a dead letter.
     """
 
     keys: PartitionKeys
@@ -178,7 +179,7 @@ class Drain:
     paused: frozenset[str] | None
     looks: Mapping[str, Open | Closed]
     read_names: Callable[[], Awaitable[None]]
-    read_editions: Callable[[], Awaitable[Mapping[str, str]]]
+    read_wants: ReadWants
     live_waits: Callable[[], Awaitable[bool]]
     clock: Clock
     jitter: random.Random
@@ -220,7 +221,8 @@ class Drain:
                 held,
                 self.scopes,
                 editions={name: one.edition for name, one in self.triggers.items()},
-                newest=await self.read_editions() if is_delayed else {},
+                newest=(await self.read_wants())[1] if is_delayed else {},
+                read_wants=self.read_wants,
             )
             state.obey(looks)
             return await self._hold(holding, state)

@@ -190,10 +190,6 @@ def _of_job(look: Look, values: Values) -> Reach:
     return Reach(one.counts.waiting if one else 0, _WAIT, drifts=True)
 
 
-def _orphans(look: Look, values: Values) -> Reach:
-    return Reach(look.standing().totals.orphans[_first(values, "old")], "orphaned deliveries")
-
-
 def _leavers(look: Look, values: Values) -> Reach | None:
     name = _first(values, "sync")
     if name not in look.settings.sync:
@@ -211,7 +207,6 @@ _COUNTERS: Final[Mapping[str, Callable[[Look, Values], Reach | None]]] = {
     "quarantine discard": _records,
     "discard": _waiting,
     "backfill abort": _of_job,
-    "rename trigger": _orphans,
     "sync confirm": _leavers,
 }
 

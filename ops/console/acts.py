@@ -136,7 +136,6 @@ ACTS: Final[Mapping[str, ConsoleAct]] = {
             has_dry_run=True,
             is_destructive=True,
         ),
-        ConsoleAct("rename trigger", "Move orphaned deliveries", ("old", "new"), flags=_AGREED),
         ConsoleAct("backfill pause", "Pause a job", ("job",)),
         ConsoleAct("backfill resume", "Go on with a job", ("job",)),
         ConsoleAct(

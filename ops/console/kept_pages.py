@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final
 
-from segrelay.ops.console.acts import act_in
-from segrelay.ops.console.app import Asked, Columns, Console, Page, Sorting, address_of
+from segrelay.ops.console.app import Asked, Columns, Console, Page, Sorting
 from segrelay.ops.console.look import MOST_READ, Look, Scan
 from segrelay.ops.console.revealing import note_reveal
 from segrelay.ops.kept import Filter, KeptOptions
@@ -19,12 +18,10 @@ from segrelay.ops.state.waiting import (
     Choice,
     WaitingEntry,
     is_orphan,
-    is_unwanted,
     read_first_entries,
 )
 from segrelay.ops.status.standing import Standing
 from segrelay.producer.publishing.quarantine import QuarantineRecord
-from segrelay.worker.adapters.redis.shared_keys import read_scopes
 from segrelay.worker.contract.words import Refusal, job_of_lane
 from segrelay.worker.errors import UsageWrong
 
@@ -101,7 +98,6 @@ class WaitingPart:
 
     Args:
         stops: The reason why it stands still, in words.
-        move: The address of the act that mends orphans; "" = nothing mends them here.
     """
 
     destination: str
@@ -111,7 +107,6 @@ class WaitingPart:
     oldest_ms: int
     is_orphaned: bool
     stops: Sequence[str]
-    move: str = ""
 
     @property
     def job(self) -> str:
@@ -124,7 +119,7 @@ class WaitingLine:
     """A waiting delivery, about a person who stands there as a digest."""
 
     entry: WaitingEntry
-    is_unwanted: bool
+    is_orphaned: bool
 
 
 _PARTS: Final[Columns] = {
@@ -175,29 +170,15 @@ def _parts(streams: Iterable[Stream], standing: Standing) -> Iterator[WaitingPar
     for key, count in counts.most_common():
         destination, trigger, lane = key
         stops = list(standing.stops([trigger], job_of_lane(lane)))
-        is_orphaned = key in orphaned or trigger in standing.totals.orphans
-        move = _move(standing.orphans_mended_by.get(trigger, "")) if is_orphaned else ""
-        yield WaitingPart(
-            *(destination, trigger, lane, count, oldest[key], is_orphaned, stops, move)
-        )
-
-
-def _move(command: str) -> str:
-    found = act_in(command)
-    if found is None:
-        return ""
-    act, values = found
-    return address_of("/act", {"act": act.command, **values, "back": "/waiting"})
+        yield WaitingPart(destination, trigger, lane, count, oldest[key], key in orphaned, stops)
 
 
 def _lines(look: Look, streams: Sequence[Stream], choice: Choice) -> Iterator[WaitingLine]:
     """Yield the oldest deliveries, as far as a page may read."""
     oldest = sorted(streams, key=lambda one: one.since_ms)[:PAGE]
     entries = _oldest_entries(look, oldest, choice)
-    scopes = read_scopes(look.client, look.settings) if oldest else {}
     for one in sorted(entries, key=lambda each: each.since_ms):
-        is_gone = is_orphan(look.settings, one.stream.partition, one.stream.trigger)
-        yield WaitingLine(one, is_unwanted(one, None if is_gone else scopes[one.stream.trigger]))
+        yield WaitingLine(one, is_orphan(look.settings, one.stream.partition, one.stream.trigger))
 
 
 def _oldest_entries(

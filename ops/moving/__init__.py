@@ -1,1 +1,1 @@
-"""The commands that move or discard what waits: `trigger`, `destination`, `discard`."""
+"""Confirming a destination, and leases of partitions that a command holds."""

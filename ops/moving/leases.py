@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -12,8 +12,8 @@ from typing import Final
 from segrelay.ops.state import opened
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.scripts import ScriptCall, Value
-from segrelay.worker.errors import LeaseLost, OperationsMustAct, RedisUnavailable
+from segrelay.worker.contract.redis.scripts import ScriptCall
+from segrelay.worker.errors import OperationsMustAct, RedisUnavailable
 
 PATIENCE_SECONDS: Final = 40.0
 """Seconds to wait for a worker to end its slice and give its lease back, or for the lease of a
@@ -67,29 +67,6 @@ class HeldLease:
     def let_go(self) -> None:
         """Give the lease of the partition back to the workers."""
         opened.run(self.client, "let_go", [ScriptCall((self.partition.lease,), (self.token,))])
-
-    def run(self, name: str, keys: Sequence[str | bytes], args: Sequence[Value]) -> int:
-        """Run a script that checks the lease, and return its answer.
-
-        What was copied is on the disks of as many replicas as are demanded before it is removed: a
-        failover between the two would lose it otherwise.
-
-        Raises:
-            LeaseLost: The lease was taken over, or has lapsed.
-            NotReplicated: It was run, and too few replicas have confirmed it.
-        """
-        call = ScriptCall((self.partition.lease, *keys), (self.token, *args))
-        (answer,) = opened.run(self.client, name, [call], replicated=True)
-        if answer == -1 or (answer == 0 and name not in _COUNTING):
-            raise LeaseLost(
-                f"The lease of {self.partition.tag} was taken over. Run this again: what is done"
-                " stays done."
-            )
-        return int(answer)
-
-
-_COUNTING: Final = frozenset({"entries_in", "entries_out"})
-"""Scripts that return a count; without the lease they return -1."""
 
 
 @contextmanager

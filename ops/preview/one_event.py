@@ -108,9 +108,6 @@ class OneEvent:
         self._is_over = self._is_over or self.settled is not None
         return end_ms
 
-    async def set_aside(self, stream: str, scope: str, last_id: str) -> None:
-        """Do nothing: the event stands in no stream."""
-
     async def hold_back(self, intent: Intent, seconds: float) -> None:
         """Open an intent without holding the lease."""
         await self.partition.hold_back(intent, seconds)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
 from operator import add
-from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
 
 import orjson
@@ -64,8 +63,6 @@ class Stream(NamedTuple):
     Attributes:
         since_ms: The time of its first entry, by Redis' clock.
         last_id: The id of the last entry that had come when it was measured; "" = it was not.
-        unwanted: By the digest of a scope: how many entries a trigger that means this does not
-            want, as far as a worker has looked.
     """
 
     partition: PartitionKeys
@@ -73,7 +70,6 @@ class Stream(NamedTuple):
     trigger: str
     length: int
     since_ms: int = 0
-    unwanted: Mapping[str, int] = MappingProxyType({})
     last_id: str = ""
 
     @property
@@ -113,7 +109,7 @@ def _snapshots(client: Redis, partitions: Sequence[PartitionKeys]) -> list[Parti
     pipe = client.pipeline(transaction=False)
     pipe.script_load(text)
     for k in partitions:
-        keys = (k.streams, k.open, k.dead_letters, k.orphans)
+        keys = (k.streams, k.open, k.dead_letters)
         look = ("EVALSHA_RO", digest(text), len(keys), *keys, k.tag)
         # A script would have to copy the counts twice, which takes Redis four times as long.
         for words in (("MULTI",), ("HGETALL", k.counts), look, ("EXEC",)):
@@ -147,21 +143,14 @@ def sum_counts(found: Iterable[PartitionSnapshot]) -> dict[str, dict[str, int]]:
 def _snapshot(
     partition: PartitionKeys, counts: Sequence[bytes], answer: Sequence[Any]
 ) -> PartitionSnapshot:
-    now_ms, intents_in_doubt, dead_letters, orphans, *streams = answer
-    waiting = tuple(_waiting(partition, streams, orphans))
+    now_ms, intents_in_doubt, dead_letters, *streams = answer
+    waiting = tuple(_waiting(partition, streams))
     return PartitionSnapshot(partition, now_ms, counts, waiting, intents_in_doubt, dead_letters)
 
 
-def _waiting(
-    partition: PartitionKeys, streams: Sequence[Any], orphans: Sequence[Any]
-) -> Iterator[Stream]:
-    unwanted: dict[str, dict[str, int]] = {}
-    for field_name, count in zip(orphans[::2], orphans[1::2], strict=True):
-        name, _, digest = field_name.decode().removesuffix("|n").rpartition("|")
-        if field_name.endswith(b"|n"):
-            unwanted.setdefault(name, {})[digest] = int(count)
+def _waiting(partition: PartitionKeys, streams: Sequence[Any]) -> Iterator[Stream]:
     for stored, length, first in zip(streams[::3], streams[1::3], streams[2::3], strict=True):
         name = stored.decode()
         since_ms = int(first.partition(b"-")[0] or 0)
         lane, trigger = split_stream_name(name)
-        yield Stream(partition, lane, trigger, length, since_ms, unwanted.get(name, {}))
+        yield Stream(partition, lane, trigger, length, since_ms)

@@ -12,21 +12,19 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from segrelay.ops.state import opened
-from segrelay.ops.state.partitions import PartitionSnapshot, Stream, ask_each, snapshots
+from segrelay.ops.state.partitions import Stream, ask_each, snapshots
 from segrelay.producer.backfill.jobs import Job
 from segrelay.worker.contract.events import UNREADABLE, Header, decode_header, read_entry
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.outcomes import End, log_bytes, pack
-from segrelay.worker.contract.processes import read_processes
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import script_call
 from segrelay.worker.contract.settings import Settings
-from segrelay.worker.contract.triggers import Pause, Scope
+from segrelay.worker.contract.triggers import Pause
 from segrelay.worker.contract.words import lane_of_job
 from segrelay.worker.core.backoff import Backoff, Wait
 from segrelay.worker.errors import (
     FormatUnknown,
-    OperationsMustAct,
     PayloadRefused,
 )
 
@@ -36,11 +34,6 @@ STEP: Final = 1_000
 _READ_AT_ONCE: Final = 200
 _READ_TOGETHER: Final = 20
 """The most streams of one round trip: each may have grown since its length was told."""
-BESIDE: Final = (
-    "The worker {} was started with another configuration and may still send these deliveries,"
-    " so that they would be sent twice. Restart it with this configuration, or stop it; then move"
-    " them."
-)
 
 
 class WaitingEntry(NamedTuple):
@@ -241,62 +234,10 @@ def _parts(client: Redis, stream: Stream, choice: Choice) -> Iterator[list[Waiti
         yield part
 
 
-def is_unwanted(entry: WaitingEntry, scope: Scope | None) -> bool:
-    """Say whether no worker delivers an entry; `scope` is None if none knows its trigger."""
-    return scope is None or (entry.header is not None and not scope.wants(entry.header))
-
-
-def refuse_other_configurations(client: Redis, settings: Settings) -> None:
-    """Refuse to move deliveries while a worker runs that may still deliver them."""
-    others = [one for one in read_processes(client) if one.config != settings.fingerprint]
-    if others:
-        raise OperationsMustAct(BESIDE.format(", ".join(f"{o.host}:{o.pid}" for o in others)))
-
-
 def is_orphan(settings: Settings, partition: PartitionKeys, trigger: str) -> bool:
     """Say whether no worker would deliver anything of this trigger's streams in a partition."""
     known = settings.triggers.get(trigger)
     return known is None or known.destination != partition.destination
-
-
-def count_orphans(settings: Settings, stream: Stream, scopes: Mapping[str, Scope]) -> int:
-    """Return the number of entries of a stream that no worker delivers, as far as is known."""
-    if is_orphan(settings, stream.partition, stream.trigger):
-        return stream.length
-    if not stream.unwanted:
-        return 0
-    return min(stream.length, stream.unwanted.get(scopes[stream.trigger].digest, 0))
-
-
-def mending_commands(
-    client: Redis,
-    settings: Settings,
-    found: Iterable[PartitionSnapshot],
-    scopes: Mapping[str, Scope],
-) -> dict[str, str]:
-    """Return the command that moves or discards orphaned deliveries, by trigger."""
-    samples: dict[str, Stream] = {}
-    for stream in (stream for one in found for stream in one.waiting):
-        if count_orphans(settings, stream, scopes):
-            samples.setdefault(stream.trigger, stream)
-    return {
-        trigger: _command(trigger, _first_header(client, stream), scopes)
-        for trigger, stream in samples.items()
-    }
-
-
-def _first_header(client: Redis, stream: Stream) -> Header | None:
-    rows: Any = client.xrange(stream.partition.stream(stream.name), count=1)
-    return _header(rows[0][1].get(b"h", b"")) if rows else None
-
-
-def _command(trigger: str, header: Header | None, scopes: Mapping[str, Scope]) -> str:
-    """Return the command that moves or discards a trigger's orphans, by the header of one."""
-    wanting = [one.trigger for one in scopes.values() if header and one.wants(header)]
-    if not wanting:
-        return f"segrelay discard --trigger {trigger}"
-    target = trigger if trigger in wanting else wanting[0]
-    return f"segrelay rename trigger {trigger} {target}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -455,13 +455,13 @@ def orphans(standing: Standing) -> Iterator[HealthProblem]:
     """Yield a problem for orphaned deliveries, and one for each refused destination."""
     found = standing.totals.orphans
     if found:
+        commands = [f"segrelay discard --trigger {name}" for name in found]
         message = (
             f"the trigger of"
-            f" {plural(found.total(), 'waiting delivery', 'waiting deliveries')} is gone,"
-            f" or means something else now ({counted(largest_first(found))})"
+            f" {plural(found.total(), 'waiting delivery', 'waiting deliveries')} is gone"
+            f" ({counted(largest_first(found))})"
         )
-        commands = dict.fromkeys(standing.orphans_mended_by.values())
-        yield HealthProblem("orphaned", ILL, "", message, "; ".join(commands) or "segrelay status")
+        yield HealthProblem("orphaned", ILL, "", message, "; ".join(commands))
     for name, known_as in standing.refused_destinations.items():
         mend = f"segrelay redis confirm-destination {name}"
         yield HealthProblem("destination_refused", ILL, name, refusal(name, known_as), mend)

@@ -29,7 +29,6 @@ from segrelay.ops.state.retention import LETTERS, RECORDS, RetentionStanding, re
 from segrelay.ops.state.verified import VerifyState, read_verified
 from segrelay.ops.state.waiting import (
     Delays,
-    mending_commands,
     read_delays,
     reason_of_state,
     state_of,
@@ -44,7 +43,6 @@ from segrelay.producer.publishing.writing import CapacityMeter
 from segrelay.producer.sync.run import Run
 from segrelay.producer.sync.store import SyncStore
 from segrelay.worker.adapters.redis.gate import read_looks, read_state
-from segrelay.worker.adapters.redis.shared_keys import read_scopes
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.processes import (
@@ -81,7 +79,6 @@ from segrelay.worker.contract.triggers import (
     TRIGGER,
     Pause,
     Pauses,
-    Scope,
     read_pauses,
 )
 from segrelay.worker.core.backoff import TRIES_ALONE
@@ -283,7 +280,6 @@ class Standing:
         now_ms: Redis' clock.
         counts: Over all triggers.
         delays: By partition.
-        orphans_mended_by: Commands that move or discard orphans, by trigger.
         refused_destinations: See `read_refused`.
         quarantined: Records in the quarantine.
         too_large_requests: Requests that receivers refused for their size.
@@ -305,7 +301,6 @@ class Standing:
     jobs: Mapping[str, JobStanding] = field(default_factory=dict)
     delays: Mapping[PartitionKeys, Delays] = field(default_factory=dict)
     processes: Sequence[Process] = ()
-    orphans_mended_by: Mapping[str, str] = field(default_factory=dict)
     refused_destinations: Mapping[str, str] = field(default_factory=dict)
     quarantined: int = 0
     too_large_requests: int = 0
@@ -402,8 +397,7 @@ def read_standing(
     ahead_seconds, at_ms = time.time() - at_us / 1_000_000, at_us // 1_000
     partitions = partitions or all_partitions(client, settings)
     found = snapshots(client, partitions)
-    scopes = _scopes(client, settings, found)
-    totals = add_up(found, settings, scopes)
+    totals = add_up(found, settings)
     pauses, processes = read_pauses(client), read_processes(client, unreadable)
     stored: Any = client.hgetall(keys.FINGERPRINTS)
     editions = {name.decode(): edition.decode() for name, edition in stored.items()}
@@ -438,9 +432,6 @@ def read_standing(
         jobs,
         delays,
         processes,
-        orphans_mended_by=mending_commands(client, settings, found, scopes)
-        if totals.orphans
-        else {},
         refused_destinations=read_refused(client, settings),
         quarantined=quarantine.records,
         too_large_requests=too_large(client),
@@ -549,14 +540,7 @@ def _newest_config(started: Sequence[StartedProcess], settings: Settings) -> str
 def read_counts(client: Redis, settings: Settings) -> Counts:
     """Read only the counts over all triggers."""
     found = snapshots(client, all_partitions(client, settings))
-    return add_up(found, settings, _scopes(client, settings, found)).of_all()
-
-
-def _scopes(
-    client: Redis, settings: Settings, found: Sequence[PartitionSnapshot]
-) -> Mapping[str, Scope]:
-    """Return what triggers want; only what waits can be an orphan."""
-    return read_scopes(client, settings) if any(one.waiting for one in found) else {}
+    return add_up(found, settings).of_all()
 
 
 def _destinations(

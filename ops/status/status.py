@@ -56,7 +56,6 @@ def document_of(standing: Standing) -> dict[str, Any]:
         "orphaned": totals.orphans.total(),
         "orphans": largest_first(totals.orphans),
         "refused_destinations": dict(standing.refused_destinations),
-        "orphans_mended_by": dict(standing.orphans_mended_by),
         "quarantined": standing.quarantined,
         "too_large_requests": standing.too_large_requests,
         **_some(standing.counts, OF_REQUESTS),

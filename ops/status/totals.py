@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from segrelay.ops.state.partitions import PartitionSnapshot, Stream, sum_counts
-from segrelay.ops.state.waiting import count_orphans
+from segrelay.ops.state.waiting import is_orphan
 from segrelay.worker.contract.counts import (
     ACCEPTED,
     ANSWERED,
@@ -28,7 +28,6 @@ from segrelay.worker.contract.counts import (
 )
 from segrelay.worker.contract.keys import without_lane
 from segrelay.worker.contract.settings import Settings
-from segrelay.worker.contract.triggers import Scope
 from segrelay.worker.contract.words import BACKFILL, LIVE, job_of_lane, kind_of_lane
 
 KINDS: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
@@ -222,9 +221,7 @@ def _counts(tally: Mapping[str, int]) -> Counts:
     return Counts(**plain, skipped_by_reason=skipped, dead_by_reason=dead)
 
 
-def add_up(
-    found: Sequence[PartitionSnapshot], settings: Settings, scopes: Mapping[str, Scope]
-) -> Totals:
+def add_up(found: Sequence[PartitionSnapshot], settings: Settings) -> Totals:
     """Add up the counts and the waiting deliveries of partitions."""
     totals = Totals()
     for destination, counts in sum_counts(found).items():
@@ -235,7 +232,8 @@ def add_up(
         totals.intents_in_doubt += one.intents_in_doubt
         totals.dead_letters[one.partition.destination] += one.dead_letters
         for stream in one.waiting:
-            _add_waiting(totals, stream, count_orphans(settings, stream, scopes))
+            is_gone = is_orphan(settings, stream.partition, stream.trigger)
+            _add_waiting(totals, stream, stream.length if is_gone else 0)
     return totals
 
 

@@ -34,7 +34,6 @@ _SAME_MS: Final = 10_000
 _SAID_ALREADY: Final = (Skip.DUPLICATE.value, Skip.SUPERSEDED.value)
 """Remarks on skipped events of which another event tells the same, or more."""
 _ENDS: Final = frozenset({"delivered", "skipped", "dead", "dead letter", "quarantined"})
-_ORPHANED: Final = "its trigger is gone, or does not want it any more: `segrelay rename trigger`"
 
 
 def why(
@@ -163,7 +162,6 @@ def _of_entry(entry: WaitingEntry, known: KnownProfile) -> Moment:
     assert header is not None
     is_orphaned = entry in known.orphaned
     why = known.obstacles.of(entry) if known.obstacles else ""
-    why = _ORPHANED if is_orphaned else why
     return Moment(
         entry.since_ms,
         "orphaned" if is_orphaned else "waits",

@@ -30,7 +30,6 @@ from segrelay.ops.state.waiting import (
     WaitingEntry,
     find_streams,
     is_orphan,
-    is_unwanted,
     read_all_entries,
     times,
 )
@@ -45,7 +44,6 @@ from segrelay.ops.terminal.moments import shown_ms
 from segrelay.producer.events.payloads import load, opened
 from segrelay.producer.events.values import profile_key
 from segrelay.producer.publishing.quarantine import Quarantine, QuarantineRecord
-from segrelay.worker.adapters.redis.shared_keys import read_scopes
 from segrelay.worker.batch.partition import Intent
 from segrelay.worker.contract.events import decode_profile
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
@@ -170,7 +168,7 @@ class KnownProfile:
 
     Args:
         written_ms: The last write of each record that lapses, by destination.
-        orphaned: Entries of `waiting` that no trigger wants any more.
+        orphaned: Entries of `waiting` whose trigger is gone.
         requests: To the receiver, that brought events of this person lately.
         is_whole: All that waits was looked at.
     """
@@ -275,7 +273,11 @@ def explain_person(
             standing or read_standing(client, settings),
             {partition: list(_intents_in_doubt(client, partition)) for partition in partitions},
         )
-    known.orphaned = list(_orphaned(client, settings, known.waiting))
+    known.orphaned = [
+        one
+        for one in known.waiting
+        if is_orphan(settings, one.stream.partition, one.stream.trigger)
+    ]
     wanted = Filter(digests=frozenset({digest_hex}))
     found = find_dead_letters(client, partitions, wanted, most)
     known.dead_letters = list(islice(found, _MOST_DEAD_LETTERS))
@@ -327,16 +329,6 @@ def _waiting(
         if entry.header and entry.header.digest == digest:
             found.append(entry)
     return found, True
-
-
-def _orphaned(
-    client: Redis, settings: Settings, waiting: Sequence[WaitingEntry]
-) -> Iterator[WaitingEntry]:
-    scopes = read_scopes(client, settings) if waiting else {}
-    for entry in waiting:
-        partition, trigger = entry.stream.partition, entry.stream.trigger
-        if is_orphan(settings, partition, trigger) or is_unwanted(entry, scopes[trigger]):
-            yield entry
 
 
 def _with_digest(client: Redis, settings: Settings, text: str, most: int) -> KnownPerson | None:

@@ -186,6 +186,7 @@ class Delivery:
         attempts: The number of requests that failed with it, and the one that carries it.
         failure: The reason why it can't be delivered, if it is to die of that.
         reason: The reason why it was skipped or is dead; None = it was delivered.
+        is_unwanted: Its trigger had another scope when it was read.
         tells: The profile's ledger tells of its outcome; see `Settlement.ledgers`.
         remark: What the outcome log says about its outcome; "" = nothing more.
         answer: The destination's answer to its request; None = nothing, or there was none.
@@ -213,6 +214,7 @@ class Delivery:
     attempts: int = field(default=0, init=False, compare=False)
     failure: Failure | None = field(default=None, init=False, compare=False)
     reason: Skip | Death | None = field(default=None, init=False, compare=False)
+    is_unwanted: bool = field(default=False, init=False, compare=False)
     tells: bool = field(default=False, init=False, compare=False)
     remark: str = field(default="", init=False, compare=False)
     answer: Answer | None = field(default=None, init=False, repr=False, compare=False)

@@ -30,6 +30,7 @@ from segrelay.worker.logs import log_bug
 
 OPEN_BYTES: Final = 32_000_000
 """The bytes of profiles, decompressed, that a batch may hold; the rest stays in its streams."""
+_NOT_WANTED: Final = "Its trigger has another direction or other audiences now."
 _IN_DOUBT: Final = "An earlier request got no sure answer: this event may have been delivered."
 
 
@@ -74,6 +75,9 @@ def decode_deliveries(deliveries: Sequence[Delivery], batch: Batch) -> list[Deli
         if delivery.header.is_broken:
             message = "The entry can't be read: it is damaged."
             batch.fail(delivery, Death.UNREADABLE, message)
+            continue
+        if delivery.is_unwanted:
+            batch.fail(delivery, Death.UNWANTED, _NOT_WANTED)
             continue
         try:
             text = decode_profile(delivery.profile)

@@ -136,8 +136,6 @@ class TakenPartition:
         holds: By stream.
         reached_up_to: People who are reached and have a larger digest (hex) are not told to
             `settle`; "" = all are told.
-        orphans: By `lane|trigger|SCOPE`: up to which id nothing is wanted in a stream by a
-            trigger that means this.
     """
 
     now_ms: int
@@ -148,7 +146,6 @@ class TakenPartition:
     backoffs: Mapping[str, Backoff]
     holds: Mapping[str, Hold]
     reached_up_to: str = ""
-    orphans: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,9 +225,6 @@ class Partition(Protocol):
             The end of the intent in doubt (ms of Redis' clock); 0 if none is.
         """
 
-    async def set_aside(self, stream: str, scope: str, last_id: str) -> None:
-        """Store the id up to which a trigger with this scope wants nothing of its stream."""
-
     async def hold_back(self, intent: Intent, seconds: float) -> None:
         """Open an intent without the lease, so that its profiles wait for this time."""
 
@@ -249,8 +243,7 @@ class Partition(Protocol):
             holds: Those that have changed; None = it is over.
             paused: Triggers of which nothing may be done now, and lanes that are paused.
             suspects: The positions of deliveries that the next holder has to render apart, too.
-            labels: Of triggers, `trigger|SCOPE|EDITION`: what a scope does not want is not due, and
-                what waits because of another edition is.
+            labels: Of triggers, `trigger|EDITION`: what waits because of another edition is due.
             keep_for: Kinds of lanes: keep the lease if work of one of them may be done now.
         """
 

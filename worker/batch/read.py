@@ -25,6 +25,8 @@ BATCH_ENTRIES_ONE_BY_ONE: Final = 100
 """The size of a batch where a request carries one user, so that a slice can send it."""
 BATCH_BYTES: Final = 8_000_000
 PASSED_OVER_AT_MOST: Final = 50_000
+HELD_BACK_MS: Final = 60_000
+"""The time in ms for which an older configuration holds back what it does not want."""
 PREVIEW_ENTRIES: Final = 100
 """The number of deliveries that are read of a trigger whose next request carries only one.
 
@@ -43,27 +45,20 @@ class StreamReader(Protocol):
     async def read(self, ranges: Sequence[ReadRange]) -> list[ReadEntries]:
         """Read the next entries of several streams; of many in one round trip."""
 
-    async def set_aside(self, stream: str, scope: str, last_id: str) -> None:
-        """Store the id up to which a trigger with this scope wants nothing of its stream."""
-
 
 @dataclass(slots=True, eq=False)
 class _Source:
     """One stream while it is being read.
 
     Args:
-        unwanted_up_to: The id up to which its trigger wants nothing of it.
         edition: Of the trigger.
-        only_orphans: True if nothing else was read of it.
     """
 
     stream: str
     trigger: str
     after_id: str
     hold: Hold | None
-    unwanted_up_to: str = ""
     edition: str = ""
-    only_orphans: bool = True
     entries: deque[Delivery] = field(default_factory=deque)
     is_exhausted: bool = False
     only_waiting: bool = True
@@ -78,21 +73,13 @@ class _Source:
 
     def pass_over(self, entry_id: str, until_ms: int) -> None:
         """Pass over an entry that waits; the hold grows while all entries before it wait."""
-        self.only_orphans = False
         if self.only_waiting:
             earliest = min(self.hold.until_ms, until_ms) if self.hold else until_ms
             self.hold = Hold(entry_id, earliest, self.edition)
 
-    def set_aside(self, entry_id: str) -> None:
-        """Leave an entry that the trigger does not want."""
-        if self.only_orphans:
-            self.unwanted_up_to = entry_id
-        elif self.only_waiting and self.hold:
-            self.hold = self.hold._replace(last_id=entry_id)
-
     def take(self) -> None:
         """Remember that an entry of the stream went into the batch."""
-        self.only_waiting = self.only_orphans = False
+        self.only_waiting = False
 
 
 @dataclass(slots=True)
@@ -104,6 +91,8 @@ class _BatchReader:
         low: The number of entries in memory up to which a stream is read on when another one has
             none left. It is the last step: of hundreds of streams one runs dry again and again, and
             a round trip for each would take longer than reading ahead.
+        is_judged: What triggers want was asked for since the last entries were read: an id that
+            they name may have got its slug just before an entry was accepted.
     """
 
     reader: StreamReader
@@ -111,6 +100,7 @@ class _BatchReader:
     low: int = 0
     seen: int = 0
     seen_bytes: int = 0
+    is_judged: bool = False
 
     async def fill(self, sources: Iterable[_Source]) -> None:
         """Read more of the streams of which few entries are left in memory."""
@@ -127,6 +117,7 @@ class _BatchReader:
         for source in wanted:
             source.step = min(longest, max(step, 2 * source.step))
         ranges = [ReadRange(source.stream, source.after_id, source.step) for source in wanted]
+        self.is_judged = False
         for source, found in zip(wanted, await self.reader.read(ranges), strict=True):
             source.take_in(found)
             self.seen += len(found.entries)
@@ -163,8 +154,6 @@ async def read_batch(
     await reading.take_batch()
     for source in sources.values():
         _store_hold(state, source)
-        if source.unwanted_up_to != state.unwanted_up_to(source.stream):
-            await _store_orphans(reader, state, source)
     return reading
 
 
@@ -231,6 +220,9 @@ class Reading:
             number = heads[0][1]
             source = sources[number]
             delivery = source.entries.popleft()
+            if not self.streams.is_judged and state.is_unwanted(delivery):
+                await state.judge_anew()
+                self.streams.is_judged = True
             if _is_left(state, source, delivery):
                 self._is_whole = False
                 passed_over += 1
@@ -255,11 +247,14 @@ class Reading:
 
 
 def _is_left(state: State, source: _Source, delivery: Delivery) -> bool:
-    """Say whether an entry stays in its stream: it has to wait, or its trigger does not want it."""
-    if state.is_orphan(delivery):
-        source.set_aside(delivery.entry_id)
-        return True
+    """Say whether an entry stays in its stream, because it has to wait.
+
+    What the trigger of an older configuration does not want waits for a process with the newest.
+    """
     until_ms = state.waits_until_ms(delivery)
+    delivery.is_unwanted = not until_ms and state.is_unwanted(delivery)
+    if delivery.is_unwanted and not state.is_current(delivery.trigger):
+        until_ms = state.now_ms() + HELD_BACK_MS
     if until_ms:
         source.pass_over(delivery.entry_id, until_ms)
     return bool(until_ms)
@@ -282,10 +277,8 @@ def _source(state: State, stream: str) -> _Source:
     if hold and hold.until_ms <= state.now_ms():
         hold = None
     trigger = split_stream_name(stream)[1]
-    unwanted, edition = state.unwanted_up_to(stream), state.editions.get(trigger, "")
-    if hold and (not unwanted or order_of(hold.last_id) > order_of(unwanted)):
-        return _Source(stream, trigger, hold.last_id, hold, unwanted, edition, only_orphans=False)
-    return _Source(stream, trigger, unwanted, hold, unwanted, edition, only_orphans=True)
+    after_id, edition = hold.last_id if hold else "", state.editions.get(trigger, "")
+    return _Source(stream, trigger, after_id, hold, edition)
 
 
 def _source_behind(state: State, stream: str, read: Mapping[str, str]) -> _Source:
@@ -293,13 +286,6 @@ def _source_behind(state: State, stream: str, read: Mapping[str, str]) -> _Sourc
     source = _source(state, stream)
     source.after_id = read.get(stream, source.after_id)
     return source
-
-
-async def _store_orphans(reader: StreamReader, state: State, source: _Source) -> None:
-    scope = state.scopes.get(source.trigger)
-    if scope:
-        await reader.set_aside(source.stream, scope.digest, source.unwanted_up_to)
-        state.orphans[f"{source.stream}|{scope.digest}"] = source.unwanted_up_to
 
 
 def _store_hold(state: State, source: _Source) -> None:

@@ -91,9 +91,9 @@ class Settler:
         dead: list[Delivery] = []
         for (trigger, _), group in groups.items():
             failure = group[0][1]
-            # However many are in doubt, it is not the trigger's fault.
+            # However many are in doubt or not wanted, it is not the trigger's fault.
             may = len(group)
-            if failure.reason is not Death.AMBIGUOUS:
+            if failure.reason not in {Death.AMBIGUOUS, Death.UNWANTED}:
                 may = await self.streaks.may_die(trigger, failure, len(group))
             now_ms = self.batch.state.now_ms()
             for delivery, own in group[:may]:

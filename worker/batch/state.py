@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, Protocol, TypeVar
@@ -16,6 +16,8 @@ from segrelay.worker.contract.triggers import Scope, label
 from segrelay.worker.core.backoff import AfterFailure, Backoff, Wait, after_failure, longest_ms
 from segrelay.worker.core.gate import Closed, Open, SendTime
 
+ReadWants = Callable[[], Awaitable[tuple[Mapping[str, Scope], Mapping[str, str]]]]
+"""A function that reads the scopes of triggers and their newest editions, by their names."""
 _SHOWN_WAIT_SECONDS: Final = 0.05
 _Delay = TypeVar("_Delay", Wait, Backoff)
 
@@ -82,7 +84,7 @@ class State:
         yields: Live work waits for its permit: the gate lets nothing of a backfill lane pass.
         wait_set_ms: By trigger: when its wait was set.
         scopes: By trigger; one that has none wants whatever stands in its streams.
-        orphans: By `lane|trigger|SCOPE`, see `TakenPartition`.
+        read_wants: Reads the scopes and the newest editions anew.
         streams: The names of the streams that are not empty, if they were read a moment ago and
             nobody has used them yet.
         live_calls: The number of live calls of which the drain knows, see `Drain`.
@@ -109,7 +111,7 @@ class State:
     tally: Tally = field(default_factory=Tally)
     identities_shared: Counter[str] = field(default_factory=Counter)
     scopes: Mapping[str, Scope] = field(default_factory=dict)
-    orphans: dict[str, str] = field(default_factory=dict)
+    read_wants: ReadWants | None = None
     streams: tuple[str, ...] | None = None
     live_calls: int = 0
     live_is_due: bool = False
@@ -127,6 +129,7 @@ class State:
         *,
         editions: Mapping[str, str] = MappingProxyType({}),
         newest: Mapping[str, str] = MappingProxyType({}),
+        read_wants: ReadWants | None = None,
     ) -> State:
         """Return the state of a new holder.
 
@@ -135,7 +138,7 @@ class State:
         (`newest`). Another drain lets it wait: two that differ would else end each other's waits.
         """
         latest_ms = holding.now_ms + longest_ms(late_seconds)
-        current = {name: one for name, one in editions.items() if newest.get(name) == one}
+        current = _current(editions, newest)
 
         def is_former(trigger: str, edition: str) -> bool:
             return bool(edition) and current.get(trigger, edition) != edition
@@ -173,7 +176,7 @@ class State:
             paused=set(paused),
             scopes=scopes,
             reached_up_to=holding.reached_up_to,
-            orphans=dict(holding.orphans),
+            read_wants=read_wants,
             streams=holding.streams,
             editions=editions,
             current=current,
@@ -234,24 +237,27 @@ class State:
             ends.append(backoff.not_before_ms)
         return max(ends, default=0)
 
-    def is_orphan(self, delivery: Delivery) -> bool:
-        """Say whether a delivery is an orphan: its trigger has another scope now.
+    def is_unwanted(self, delivery: Delivery) -> bool:
+        """Say whether the trigger of a delivery has a scope that does not hold it.
 
-        What can't be read is never an orphan.
+        What can't be read is never unwanted.
         """
         scope, header = self.scopes.get(delivery.trigger), delivery.header
         return scope is not None and not header.is_broken and not scope.wants(header)
 
-    def labels_of(self, triggers: Iterable[str]) -> list[str]:
-        """Return the scopes and the newest editions of triggers, as scripts know them."""
-        return [label(name, self.scopes.get(name), self.current.get(name, "")) for name in triggers]
+    def is_current(self, trigger: str) -> bool:
+        """Say whether this drain works with the newest edition of a trigger."""
+        return trigger in self.current
 
-    def unwanted_up_to(self, stream: str) -> str:
-        """Return the id up to which a stream's trigger wants nothing of it; "" = unknown."""
-        if not self.orphans:
-            return ""
-        scope = self.scopes.get(split_stream_name(stream)[1])
-        return self.orphans.get(f"{stream}|{scope.digest}", "") if scope else ""
+    async def judge_anew(self) -> None:
+        """Read what triggers want, and which of their editions are the newest."""
+        if self.read_wants:
+            self.scopes, newest = await self.read_wants()
+            self.current = _current(self.editions, newest)
+
+    def labels_of(self, triggers: Iterable[str]) -> list[str]:
+        """Return the newest editions of triggers, as scripts know them."""
+        return [label(name, self.current.get(name, "")) for name in triggers]
 
     def is_due(self, trigger: str) -> bool:
         """Say whether a trigger's streams may be read now."""
@@ -345,3 +351,7 @@ def _ending(delays: Mapping[str, _Delay], latest_ms: int) -> dict[str, _Delay]:
         name: delay if delay.not_before_ms <= latest_ms else replace(delay, not_before_ms=0)
         for name, delay in delays.items()
     }
+
+
+def _current(editions: Mapping[str, str], newest: Mapping[str, str]) -> dict[str, str]:
+    return {name: one for name, one in editions.items() if newest.get(name) == one}

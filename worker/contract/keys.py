@@ -74,8 +74,6 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | | | wait for an outage only, the first fields |
 | `{d:p}holds` | hash | `lane\|trigger` → up to which id everything waits, until when, and the |
 | | | trigger's edition, separated by spaces |
-| `{d:p}orphans` | hash | `lane\|trigger\|SCOPE` → unwanted up to this id; and `\|n`: how many |
-| `{d:p}carried:OLD` | hash | what came from the partition of another destination (its id), until |
 | | | it is gone there |
 | `{d:p}dead_letters` | hash | \* dead letter id → the dead letter |
 | `{d:p}dead_letter_times` | sorted set | dead letter id by time of death (ms) |
@@ -305,10 +303,6 @@ class PartitionKeys:
         """Return the key of the members that a sync knows."""
         return f"{self.tag}members:{sync}"
 
-    def carried(self, source: str) -> str:
-        """Return the key of the record about what came from a destination."""
-        return f"{self.tag}carried:{source}"
-
     def ledger(self, digest: bytes) -> bytes:
         """Return the key of one profile's ledger; the digest stands in it as raw bytes."""
         return self.tag.encode() + b"l" + digest
@@ -330,6 +324,6 @@ _PARTS: Final = frozenset(
         "streams", "counts", "lease", "wakeup", "rendering", "intents", "open", "retry", "aside",
         "holds", "dead_letters", "dead_letter_times", "causes", "reached", "who", "jobs",
         "responses", "responseslost", "outcomes", "recorded", "jobtimes",
-        "synctokens", "orphans",
+        "synctokens",
     }
 )  # fmt: skip

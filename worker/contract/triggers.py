@@ -1,15 +1,13 @@
 """The state of triggers in Redis: scope, versions of templates, pauses.
 
-The scope of a trigger is the events that it delivers; orphaned deliveries are recognised by it.
+The scope of a trigger is the events that it delivers; what waits is judged by it once more.
 What is paused keeps accepting; its streams are not read.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Final, Literal
 
 import orjson
@@ -21,15 +19,12 @@ from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import ALL_AUDIENCES, Trigger
 from segrelay.worker.contract.words import Direction, lane_of_job
 
-_DIGEST_CHARACTERS: Final = 12
-
 
 @dataclass(frozen=True)
 class Scope:
     """The direction and the audiences of a trigger.
 
-    An entry that its trigger does not want is *orphaned*: it stays where it is until a person moves
-    or discards it, or the trigger wants it again.
+    An entry that its trigger does not want when it is drained becomes a dead letter.
 
     Args:
         audiences: Slugs, also those that stand for the ids that the trigger names; None = all.
@@ -59,23 +54,10 @@ class Scope:
             self.audiences is None or header.audience in self.audiences
         )
 
-    @cached_property
-    def digest(self) -> str:
-        """Return a digest of the scope."""
-        audiences = None if self.audiences is None else sorted(self.audiences)
-        text = orjson.dumps([self.on.value, audiences])
-        return hashlib.sha256(text).hexdigest()[:_DIGEST_CHARACTERS]
 
-
-def label(trigger: str, scope: Scope | None, edition: str = "") -> str:
-    """Return `trigger|SCOPE|EDITION`, by which scripts know a trigger; what is not known is "".
-
-    Args:
-        trigger: Its name.
-        scope: Its scope.
-        edition: The newest one, see `LoadedTrigger.edition`.
-    """
-    return f"{trigger}|{scope.digest if scope else ''}|{edition}"
+def label(trigger: str, edition: str) -> str:
+    """Return `trigger|EDITION`, by which scripts know a trigger and its newest edition."""
+    return f"{trigger}|{edition}"
 
 
 def named_audiences(triggers: Iterable[Trigger]) -> list[str]:

@@ -59,6 +59,8 @@ class Death(StrEnum):
     """One user alone is larger than a request may be."""
     UNREADABLE = "unreadable"
     """The entry can't be decoded."""
+    UNWANTED = "unwanted"
+    """The trigger has another direction or other audiences now."""
 
 
 class Refusal(StrEnum):

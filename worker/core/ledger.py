@@ -141,26 +141,6 @@ def _has_left(record: Record, audience: int, entered_us: int) -> bool:
     )
 
 
-def merged(record: Record, other: Record) -> Record:
-    """Merge two records of one profile, keeping the newer facts of each audience and trigger.
-
-    Merging again changes nothing.
-    """
-    items = dict(record.items)
-    for key, item in other.items.items():
-        known = items.get(key)
-        items[key] = _merged(known, item) if known else item
-    return Record(max(record.data_us, other.data_us), items)
-
-
-def _merged(one: Item, other: Item) -> Item:
-    if one.direction is not other.direction:
-        return max(one, other, key=lambda item: max(item.delivered_us, item.tried_us))
-    newer = max(one, other, key=lambda item: item.delivered_us)
-    tried = max(one, other, key=lambda item: (item.tried_us, item.tried_replays))
-    return newer._replace(tried_us=tried.tried_us, tried_replays=tried.tried_replays)
-
-
 def _item(record: Record, event: LedgerEvent) -> Item:
     old = record.items.get((event.audience, event.trigger))
     return old if old and old.direction is event.direction else Item(event.direction)

@@ -312,7 +312,13 @@ def _with_edition(settings: Settings, loaded: LoadedTrigger) -> LoadedTrigger:
     templates = [one.content_hash for one in (loaded.template, loaded.envelope) if one]
     destination = settings.destinations[trigger.destination]
     authorization = settings.authorizations.get(destination.authorization)
-    parts = (*templates, kind_of(trigger), repr(destination), repr(authorization))
+    parts = (
+        *templates,
+        kind_of(trigger),
+        repr(sorted(trigger.audiences)),
+        repr(destination),
+        repr(authorization),
+    )
     text = "|".join([*parts, fingerprint_of(authorization)])
     edition = hashlib.blake2b(text.encode(), digest_size=_EDITION_BYTES).hexdigest()
     return replace(loaded, edition=edition)

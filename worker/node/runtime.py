@@ -280,7 +280,7 @@ class Runtime:
             paused=standing.paused,
             looks=looks,
             read_names=lambda: self._names(partition),
-            read_editions=lambda: self.shared_keys.editions(partition_keys.destination),
+            read_wants=lambda: self.shared_keys.wants(partition_keys.destination),
             live_waits=live_waits,
             clock=SystemClock(),
             jitter=self.jitter,

@@ -1,10 +1,10 @@
 #!lua flags=no-writes
 -- Reads what waits in one partition, at one moment.
 --
--- KEYS[1] streams  [2] open  [3] letters  [4] orphans
+-- KEYS[1] streams  [2] open  [3] letters
 -- ARGV[1] the keys' tag
 --
--- Returns {now (ms), number of intents in doubt, number of letters, orphans as a flat list, name, length and first id of each stream …}.
+-- Returns {now (ms), number of intents in doubt, number of letters, name, length and first id of each stream …}.
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
@@ -12,7 +12,7 @@ local open = 0
 for _, till in ipairs(redis.call('HVALS', KEYS[2])) do
   if tonumber(till) > now then open = open + 1 end
 end
-local answer = {now, open, redis.call('HLEN', KEYS[3]), redis.call('HGETALL', KEYS[4])}
+local answer = {now, open, redis.call('HLEN', KEYS[3])}
 for _, name in ipairs(redis.call('SMEMBERS', KEYS[1])) do
   local stream = ARGV[1] .. 's:' .. name
   local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]

@@ -2,26 +2,23 @@
 -- Takes back entries that wait in one stream. XDEL decides: what a drain has settled is not counted.
 --
 -- ARGV: the stream's name `lane|trigger`; the entries' ids; their rows for the outcome log, and the most bytes that are kept of it
---@keys counts streams aside holds waiting orphans outcomes recorded
+--@keys counts streams aside holds waiting outcomes recorded
 --@args name ids... ends...
 --
 -- Returns how many were taken back.
---@include _orphans
 --@include _outcomes
 --@include _record
 
-local name, count_taken, ids, taken = arg_name, 0, {}, {}
+local name, count_taken, taken = arg_name, 0, {}
 for i = 1, n_ids do
   local id = ARGV[at_ids + i]
   local gone = redis.call('XDEL', key_waiting, id)
   taken[i] = tostring(gone)
   if gone == 1 then
     count_taken = count_taken + 1
-    ids[count_taken] = id
     redis.call('HDEL', key_aside, name .. '|' .. id)
   end
 end
-count_down(key_orphans, name, ids)
 if redis.call('XLEN', key_waiting) == 0 then
   redis.call('SREM', key_streams, name)
   redis.call('HDEL', key_holds, name)

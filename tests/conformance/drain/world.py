@@ -34,7 +34,7 @@ from segrelay.worker.contract.keys import gate as gate_key
 from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Destination
-from segrelay.worker.contract.triggers import label
+from segrelay.worker.contract.triggers import Scope, label
 from segrelay.worker.contract.words import Direction, kind_of_lane
 from segrelay.worker.core.gate import LaneKind
 from segrelay.worker.destinations.api import Answer, ShapingRules
@@ -152,6 +152,8 @@ class World:
         }
         self.explains = {"refused"} if on_ambiguous == "dead_letter" else {"refused", "unsure"}
         self.newest: dict[str, str] = {}
+        self.scopes: dict[str, Scope] = {}
+        self.scopes_anew: dict[str, Scope] = {}
         self.pending_effects = 0
         self.sum_is_due = True
         self.loop.set_task_factory(task_of_a_process)
@@ -273,7 +275,7 @@ class World:
     def due(self, *paused: str) -> str:
         """Return of which lane something may be done now, as a drain that ends says it."""
         partition = self.partition()
-        labels = [label(name, None, edition) for name, edition in self.newest.items()]
+        labels = [label(name, edition) for name, edition in self.newest.items()]
         at_once(partition.take())
         return at_once(partition.release({}, paused, labels=labels)).wake
 
@@ -282,8 +284,8 @@ class World:
         partition.note_seconds, partition.read_error = self.note_seconds, self.read_error
         partition.streams_read = self.streams_read
 
-        async def read_editions() -> dict[str, str]:
-            return self.newest
+        async def read_wants() -> tuple[dict[str, Scope], dict[str, str]]:
+            return self.scopes_anew or self.scopes, self.newest
 
         async def live_waits() -> bool:
             return self.live_waits_elsewhere
@@ -307,7 +309,7 @@ class World:
             paused=frozenset(self.paused),
             looks={},
             read_names=self.numbers.read,
-            read_editions=read_editions,
+            read_wants=read_wants,
             live_waits=live_waits,
             live_calls=lambda: self.live_calls,
             kinds=self.kinds,
@@ -315,6 +317,7 @@ class World:
             jitter=random.Random(1),
             limits=self.limits,
             stop=stop,
+            scopes=self.scopes,
         )
 
     # Insider.

@@ -7,8 +7,7 @@ import pytest
 from segrelay.worker.batch.partition import Hold, ReadEntries, ReadRange, Settlement
 from segrelay.worker.contract.keys import REACHED_KEPT
 from segrelay.worker.core.backoff import Wait
-from segrelay.worker.errors import LeaseLost
-from tests.conformance.partition.conftest import LEASE_SECONDS, Bench, intent_of, new
+from tests.conformance.partition.conftest import Bench, intent_of, new
 from tests.conformance.partition.steps import VIP, held_with, settle, settled, take
 
 EMPTY_STREAMS = pytest.mark.parametrize("beside", [0, 300], ids=["few streams", "many"])
@@ -226,42 +225,3 @@ def test_of_many_who_were_reached_an_even_sample_is_kept(bench: Bench) -> None:
     assert list(kept) == sorted(everybody)[:REACHED_KEPT]
     firsts = sum(everybody.index(one) < REACHED_KEPT for one in kept)
     assert 0.4 < firsts / REACHED_KEPT < 0.6
-
-
-def test_what_a_trigger_does_not_want_is_due_only_for_one_that_means_something_else(
-    bench: Bench,
-) -> None:
-    held_with(bench, "ada", "ben")
-    (found,) = bench.run(bench.one.read([ReadRange(VIP, "", 9)]))
-    last_id = found.entries[-1].entry_id
-
-    bench.run(bench.one.set_aside(VIP, "now", last_id))
-    bench.run(bench.one.set_aside(VIP, "now", found.entries[0].entry_id))
-
-    assert take(bench).orphans == {f"{VIP}|now": last_id}
-    assert not bench.run(bench.one.release({}, (), labels=["vip-enter|now|"])).due
-    take(bench)
-    bench.accept("cleo")
-    assert bench.run(bench.one.release({}, (), labels=["vip-enter|now|"])).due
-    take(bench)
-    assert bench.run(bench.one.release({}, (), labels=["vip-enter|then|"])).due
-
-
-def test_what_was_set_aside_is_forgotten_once_another_holder_has_settled_it(bench: Bench) -> None:
-    first, second = held_with(bench, "ada", "ben")
-    bench.run(bench.one.set_aside(VIP, "now", second.entry_id))
-
-    settle(bench, Settlement([settled(first)]))
-    assert take(bench).orphans == {f"{VIP}|now": second.entry_id}
-    settle(bench, Settlement([settled(second)]))
-
-    assert take(bench).orphans == {}
-
-
-def test_only_the_holder_sets_aside(bench: Bench) -> None:
-    (delivery,) = held_with(bench, "ada")
-    bench.pass_seconds(LEASE_SECONDS)
-    take(bench, bench.two)
-
-    with pytest.raises(LeaseLost):
-        bench.run(bench.one.set_aside(VIP, "now", delivery.entry_id))

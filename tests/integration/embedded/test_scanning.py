@@ -3,13 +3,12 @@
 import signal
 import threading
 from contextlib import closing
-from itertools import chain, cycle, islice
+from itertools import batched, chain, cycle, islice
 
 import pytest
 
 from segrelay.ops.audiences.membership import Count, count_all, standings
 from segrelay.ops.embedded.lifecycle import ensure_running, stop
-from segrelay.ops.moving.carrying import in_parts
 from segrelay.ops.state.partitions import snapshots
 from segrelay.producer.sync.store import SyncStore
 from segrelay.worker.batch.partition import LedgerText
@@ -98,7 +97,7 @@ class MovingSlots(threading.Thread):
 
 def test_members_of_a_sync_are_read_whole_though_their_slot_is_moved_meanwhile(cluster, client):
     everybody = {f"person{number}@example.com" for number in range(MANY)}
-    for some in in_parts(sorted(everybody), 1_000):
+    for some in batched(sorted(everybody), 1_000):
         set_marks(client, PARTITION, "vip", dict.fromkeys(some, b"mark"))
     reading = SyncStore(client, "vip", RedisSettings(partitions=16)).members(PARTITION)
     begun = {key for key, _ in islice(reading, 9_500)}

@@ -8,7 +8,7 @@ import pytest
 from segrelay.ops.main import app
 from segrelay.worker.contract.triggers import read_pauses
 from segrelay.worker.errors import RedisUnavailable
-from tests.integration.ops.relay import ENTER, EXIT, payload
+from tests.integration.ops.relay import payload
 
 
 @contextmanager
@@ -44,16 +44,14 @@ def test_a_full_redis_is_paused_and_resumed(relay, ask):
         assert not read_pauses(relay.client).triggers
 
 
-def test_what_waits_in_a_full_redis_is_discarded_or_moved(relay, ask):
+def test_what_waits_in_a_full_redis_is_discarded(relay, ask):
     relay.publish(payload("ann@example.com"), payload("ben@example.com", audience="gold"))
     relay.publish(payload("dan@example.com", direction="exit"), job="load")
-    relay.configure(EXIT, triggers=ENTER.replace("vip-enter", "renamed"))
     with full(relay.client):
         assert ask("discard", "--audience", "gold", "--yes") == {"discarded": 1}
         assert ask("discard", "--job", "load", "--yes") == {"discarded": 1}
-        assert ask("rename", "trigger", "vip-enter", "renamed", "--yes") == {"moved": 1, "left": 0}
 
-    assert relay.status()["triggers"]["renamed"]["waiting"] == 1
+    assert relay.status()["waiting"] == 1
 
 
 @pytest.fixture

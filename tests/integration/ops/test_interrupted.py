@@ -23,13 +23,13 @@ from segrelay.ops.terminal.lazy import load
 from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, partition_of
-from segrelay.worker.contract.redis.claim import claim, compare
+from segrelay.worker.contract.redis.claim import compare
 from segrelay.worker.contract.settings import (
     DEFAULT_AUDIENCE_ATTRIBUTE,
     load_settings,
 )
 from segrelay.worker.core.gate import gate_id
-from tests.integration.ops.moving.stock import drain, six, stock
+from tests.integration.ops.moving.stock import stock
 from tests.integration.ops.person.test_erased_person import (
     ELSE,
     WHO,
@@ -38,7 +38,7 @@ from tests.integration.ops.person.test_erased_person import (
     plain_dumps,
     traces,
 )
-from tests.integration.ops.relay import ENTER, EXIT, LYTICS, payload
+from tests.integration.ops.relay import EXIT, LYTICS, payload
 from tests.interruptions import (
     Case,
     everything,
@@ -108,7 +108,6 @@ WORDS = {
     moving.confirm_destination: "redis confirm-destination",
     letters.import_file: "dlq import",
     sync.reset: "sync reset",
-    waiting.move: "rename trigger",
     waiting.discard: "discard",
     people.erase: "erase",
     audiences.retire: "audience retire",
@@ -129,21 +128,6 @@ WORDS = {
 def stocked(world):
     stock(world.relay, PEOPLE)
     world.relay.close()
-
-
-def leaving(world):
-    """What waits has to go to another destination, which knows nobody."""
-    stocked(world)
-    world.relay.configure(EXIT, triggers=MOVED, other=True)
-    claim(world.relay.client, world.relay.settings)
-
-
-def nobody_is_wrong(world):
-    """Return what became of everybody behind a drain of both destinations."""
-    drain(world.relay)
-    drain(world.relay, "other")
-    found = world.sum()
-    return found["skipped_by_reason"], found["waiting"], six(found)
 
 
 def with_waiting(world):
@@ -250,17 +234,9 @@ def of_redis(prepare, command, *names, truth=Commands.kept, **options):
     return case
 
 
-MOVED = ENTER.replace("vip-enter", "moved").replace('"insider"', '"other"')
-
-
 def import_letters(world):
     file = str(world.relay.settings.folder / EXPORTED)
     return of_redis(with_exported, letters.import_file, file)(world)
-
-
-def renamed_trigger(world):
-    with_waiting(world)
-    world.relay.configure(EXIT, triggers=ENTER.replace("vip-enter", "renamed"))
 
 
 def paused(world):
@@ -300,10 +276,6 @@ def retire_audience(world):
 
 
 CASES = {
-    "a trigger": of_redis(renamed_trigger, waiting.move, "vip-enter", "renamed"),
-    "a trigger elsewhere": of_redis(
-        leaving, waiting.move, "vip-enter", "moved", truth=nobody_is_wrong
-    ),
     "an erased person": erase,
     "a retired audience": retire_audience,
     "what waits": of_redis(

@@ -158,7 +158,6 @@ FORMS = {
     "dlq discard": {"count": DEAD},
     "quarantine discard": {"count": 2},
     "discard": {"count": 0},
-    "rename trigger": {"old": "enter", "new": "exit"},
     "backfill pause": {"job": "november"},
     "backfill resume": {"job": "november"},
     "backfill abort": {"job": "november", "count": 0},

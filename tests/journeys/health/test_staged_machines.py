@@ -41,9 +41,9 @@ def test_failures_of_a_changed_configuration_are_named(tmp_path):
         stage.named(
             "orphaned",
             "the trigger of 2 waiting deliveries is gone",
-            "segrelay rename trigger enter entered",
+            "segrelay discard --trigger enter",
         )
-        stage.run("rename", "trigger", "enter", "entered", "--yes")
+        stage.run("discard", "--trigger", "enter", "--yes")
         stage.cured()
         assert fresh.poll() is None
 

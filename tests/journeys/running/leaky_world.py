@@ -90,7 +90,7 @@ LOOKING = (
 ACTING = (
     ("pause", "other", "--reason", "looked at"), ("resume", "other"), ("redis", "acknowledge"),
     ("discard", "--trigger", "other", "--yes"), ("sync", "confirm", "vips"),
-    ("dlq", "replay", "--all", "--yes"), ("rename", "trigger", "a", "b"),
+    ("dlq", "replay", "--all", "--yes"),
     ("audience", "set", "a1", "vip"), ("rename", "destination", "a", "b"),
     ("dlq", "discard", "--profile", f"1.{EMAIL}", "--reason", f"<{EMAIL}> {PHONE} {ORDERS}", "-y"),
 )  # fmt: skip

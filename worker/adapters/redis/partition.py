@@ -52,7 +52,7 @@ from segrelay.worker.errors import LeaseLost, RedisMismatch
 
 SETTLE: Final = scripts.source("settle")
 TAKE: Final = scripts.source("take")
-_HASHES: Final = ("intents", "open", "retry", "aside", "holds", "orphans")
+_HASHES: Final = ("intents", "open", "retry", "aside", "holds")
 _FEW_ENTRIES: Final = 2
 """The most entries that are settled of a stream at once for it to be removed if that empties it.
 
@@ -196,9 +196,6 @@ _STREAMS_AHEAD: Final = 4
 _ENTRIES_AHEAD: Final = 8
 """The most live streams, and one more than the most entries of each, that come with the lease."""
 _REPLACED_AT_ONCE: Final = 500
-_COUNTED_AT_ONCE: Final = 1_000
-"""The most entries that one call of a script counts, so that others do not wait for long."""
-_MORE: Final = 2
 _QUEUES: Final[dict[int, Literal["live", "backfill", ""]]] = {0: "", 1: "live", 3: "backfill"}
 _DUE: Final[dict[LaneKind, int]] = {"live": 1, "backfill": 3}
 
@@ -325,7 +322,6 @@ class RedisPartition:
             backoffs={i.decode(): Backoff(*orjson.loads(text)) for i, text in hashes["aside"]},
             holds={i.decode(): _hold(text) for i, text in hashes["holds"]},
             reached_up_to=largest.decode() if found["reached"] >= REACHED_KEPT else "",
-            orphans={i.decode(): to.decode() for i, to in hashes["orphans"] if i[-2:] != b"|n"},
         )
 
     async def _taken(self, call: ScriptCall) -> Any:
@@ -488,22 +484,10 @@ class RedisPartition:
         keeps = max((_DUE[kind] for kind in keep_for), default=0)
         released, due, wake = await self._call(
             "release",
-            (k.lease, k.rendering, k.holds, k.streams, k.retry, k.wakeup, k.orphans),
+            (k.lease, k.rendering, k.holds, k.streams, k.retry, k.wakeup),
             (self.token, keeps, k.tag, kept, len(holds), *pairs, *paused, *labels),
         )
         return Release(bool(released), bool(due), _QUEUES[wake])
-
-    async def set_aside(self, stream: str, scope: str, last_id: str) -> None:
-        """Record the entry of a stream up to which its trigger, with this scope, wants none."""
-        names = (self.keys.lease, self.keys.orphans, self.keys.stream(stream))
-        field = f"{stream}|{scope}"
-        left = _MORE
-        while left == _MORE:
-            left = await self._call(
-                "set_aside", names, (self.token, field, last_id, _COUNTED_AT_ONCE)
-            )
-            if not left:
-                raise self._lost()
 
     async def hold_back(self, intent: Intent, seconds: float) -> None:
         """Open an intent without holding the lease; the profiles in it wait until its end."""

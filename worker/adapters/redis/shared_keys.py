@@ -211,9 +211,12 @@ class SharedKeys:
             known = self._known[destination] = (slugs, found)
         return known[1]
 
-    async def editions(self, destination: str) -> dict[str, str]:
-        """Read the newest editions of a destination's triggers, by their names."""
+    async def wants(self, destination: str) -> tuple[Mapping[str, Scope], Mapping[str, str]]:
+        """Read the scopes and the newest editions of a destination's triggers, by their names."""
         names = [one.name for one in self._triggers[destination]]
         pipe = self._client.pipeline(transaction=False)
+        pipe.hmget(keys.AUDIENCES, self._audiences[destination] or [""])
         ask_editions(pipe, names)
-        return newest_editions(names, (await pipe.execute())[0])
+        slugs, editions = await pipe.execute()
+        found = self._scopes(destination, slugs if self._audiences[destination] else [])
+        return found, newest_editions(names, editions)

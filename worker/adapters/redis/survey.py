@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.adapters.redis.gate import LOOK, ask_look, looks
-from segrelay.worker.adapters.redis.shared_keys import ask_editions, newest_editions, scopes
+from segrelay.worker.adapters.redis.shared_keys import ask_editions, newest_editions
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import (
     RESPONSES_TASK,
@@ -32,7 +32,7 @@ from segrelay.worker.contract.redis.scripts import (
     run_each,
 )
 from segrelay.worker.contract.settings import Destination, Settings
-from segrelay.worker.contract.triggers import label, named_audiences, parse_pauses
+from segrelay.worker.contract.triggers import label, parse_pauses
 from segrelay.worker.contract.words import BACKFILL, LIVE
 from segrelay.worker.core.backoff import longest_ms
 from segrelay.worker.core.gate import MICROSECONDS, Open
@@ -49,7 +49,7 @@ class _Partition:
 
     Args:
         idle: Its triggers of which nothing may be done now, and the lanes that are paused.
-        labels: Of the others, as `trigger|SCOPE|EDITION`.
+        labels: Of the others, as `trigger|EDITION`.
     """
 
     keys: PartitionKeys
@@ -78,7 +78,6 @@ class RedisSurvey:
         self._stopped = stopped
         self._lock = f"{keys.SWEEP}:{settings.fingerprint}"
         self._script = scripts.source("due")
-        self._audiences = named_audiences(settings.triggers.values())
 
     def may_sweep(self) -> bool:
         """Say whether this node does the round: one node of each configuration does."""
@@ -97,10 +96,11 @@ class RedisSurvey:
             for number in range(self._settings.redis.partitions)
         ]
         answers = self._asked(destinations, all_keys)
-        (seconds, rest), stored, slugs, editions, *looked = answers
+        (seconds, rest), stored, editions, *looked = answers
         now_us = seconds * MICROSECONDS + rest
         pauses = parse_pauses(stored)
-        labels = self._labels(slugs, editions)
+        newest = newest_editions(self._settings.triggers, editions)
+        labels = {name: label(name, newest.get(name, "")) for name in self._settings.triggers}
         gates, streams = looked[: len(destinations)], looked[len(destinations) :]
         paused = {*pauses.triggers, *self._stopped()}
         ready = {
@@ -123,7 +123,6 @@ class RedisSurvey:
         pipe.script_load(scripts.source(LOOK))
         pipe.time()
         pipe.hgetall(keys.PAUSED)
-        pipe.hmget(keys.AUDIENCES, self._audiences or [""])
         ask_editions(pipe, self._settings.triggers)
         for destination in destinations:
             authorization = self._settings.authorization_of(destination)
@@ -131,15 +130,6 @@ class RedisSurvey:
         for partition in partitions:
             pipe.smembers(partition.streams)
         return pipe.execute()[1:]
-
-    def _labels(
-        self, slugs: Sequence[bytes | None], editions: Sequence[bytes | None]
-    ) -> dict[str, str]:
-        """Return the labels `trigger|SCOPE|EDITION` of all triggers, by trigger."""
-        triggers = list(self._settings.triggers.values())
-        found = scopes(triggers, self._audiences, slugs if self._audiences else ())
-        newest = newest_editions(self._settings.triggers, editions)
-        return {name: label(name, scope, newest.get(name, "")) for name, scope in found.items()}
 
     def _triggers_of(self, destination: Destination) -> list[str]:
         return [each.name for each in self._settings.triggers_of(destination.name)]
@@ -179,13 +169,12 @@ class RedisSurvey:
         at = partition.keys
         pipe.evalsha(
             digest(self._script),
-            6,
+            5,
             at.lease,
             at.holds,
             at.streams,
             at.retry,
             at.wakeup,
-            at.orphans,
             at.tag,
             longest_ms(self._settings.delivery.late_seconds),
             *sorted(partition.idle | partition.labels),

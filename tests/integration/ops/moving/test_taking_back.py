@@ -1,22 +1,13 @@
-"""`segrelay discard` and `segrelay rename trigger` as a person calls them."""
-
-import time
-from contextlib import closing
+"""`segrelay discard` as a person calls it, and what triggers that mean something else leave."""
 
 import orjson
 import pytest
 
 from segrelay.ops.kept import Filter
 from segrelay.ops.main import app
-from segrelay.ops.state.waiting import Choice, find_streams
 from segrelay.ops.waiting import Waiting
-from segrelay.producer.wakeups import SilentWaker
-from segrelay.worker.adapters.redis.presence import RedisPresence
-from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.acts import read_acts
-from segrelay.worker.contract.redis.claim import claim
-from segrelay.worker.contract.redis.connection import connect
-from segrelay.worker.errors import OperationsMustAct, UsageWrong
+from segrelay.worker.errors import UsageWrong
 from tests.integration.ops.relay import ENTER, EXIT, payload
 
 
@@ -133,135 +124,6 @@ def test_what_comes_after_the_count_is_not_taken_back(waiting, wanted):
     assert waiting.status()["delivered"] == 35 - work.count
 
 
-def moved(call, *arguments):
-    return orjson.loads(call(app, "rename", "trigger", *arguments, "--yes", "--json").stdout)
-
-
-RENAMED = ENTER.replace("vip-enter", "renamed")
-
-
-def test_what_a_lost_trigger_left_moves_with_its_count(waiting, call):
-    waiting.configure(EXIT, triggers=RENAMED)
-    assert waiting.status()["orphaned"] == 4
-
-    assert moved(call, "vip-enter", "renamed") == {"moved": 4, "left": 0}
-
-    found = waiting.status()
-    assert found["orphaned"] == 0
-    assert found["triggers"]["renamed"]["accepted"] == 4
-    assert found["triggers"]["vip-enter"]["accepted"] == 0
-    assert found["jobs"]["load"]["waiting"] == 2
-    waiting.drain()
-    assert waiting.status()["delivered"] == 5
-
-
-def test_a_lost_destination_is_left_with_the_trigger(waiting, call):
-    waiting.configure(EXIT.replace('"insider"', '"other"'), other=True)
-    assert waiting.status()["orphans"] == {"vip-exit": 1}
-
-    assert moved(call, "vip-exit", "vip-exit") == {"moved": 1, "left": 0}
-
-    found = waiting.status()
-    assert found["orphaned"] == 0
-    assert found["accepted"] == 5
-
-
-def test_events_of_another_direction_stay(waiting, call):
-    waiting.configure()
-
-    assert moved(call, "vip-exit", "vip-enter") == {"moved": 0, "left": 1}
-    assert waiting.status()["orphaned"] == 1
-
-
-def test_only_what_nobody_delivers_is_moved(waiting, call):
-    with pytest.raises(UsageWrong, match="vip-enter is configured"):
-        moved(call, "vip-enter", "vip-exit")
-    with pytest.raises(UsageWrong, match="no trigger nowhere"):
-        moved(call, "vip-enter", "nowhere")
-    assert waiting.status()["waiting"] == 5
-
-
-def appears(relay, config):
-    presence = RedisPresence(relay.client, config, stopped=dict, clock=time.monotonic)
-    presence.announce()
-    return presence
-
-
-def test_nothing_moves_beside_a_worker_with_the_old_configuration(waiting, call):
-    old = appears(waiting, waiting.settings.fingerprint)
-    waiting.configure(EXIT, triggers=RENAMED)
-
-    with pytest.raises(OperationsMustAct, match=r":\d+ .*another configuration"):
-        moved(call, "vip-enter", "renamed")
-
-    assert waiting.status()["orphaned"] == 4
-    old.leave()
-    appears(waiting, waiting.settings.fingerprint)
-    assert moved(call, "vip-enter", "renamed")["moved"] == 4
-
-
-def test_nothing_moves_from_a_partition_that_an_unseen_worker_drains(waiting, call):
-    old = waiting.settings.fingerprint
-    waiting.configure(EXIT, triggers=RENAMED)
-    streams = find_streams(waiting.client, waiting.partitions(), Choice(trigger="vip-enter"))
-    partition = streams[0].partition
-    far = 2 * round(time.time() * 1000)
-    waiting.client.hset(
-        partition.lease, mapping={"token": "t", "until": far, "owner": f"elsewhere:17 {old}"}
-    )
-
-    with pytest.raises(OperationsMustAct, match="elsewhere:17"):
-        moved(call, "vip-enter", "renamed")
-
-    waiting.client.hset(partition.lease, "owner", f"here:18 {waiting.settings.fingerprint}")
-    moved(call, "vip-enter", "renamed")
-    assert waiting.status()["orphaned"] == 0
-
-
-def test_the_new_destination_is_rung_for_the_lane_that_moved(waiting, redis_url):
-    waiting.configure(EXIT.replace('"insider"', '"other"'), other=True)
-    waiting.client.flushdb()
-    waiting.configure(EXIT)
-    gone = payload("ann@example.com", direction="exit")
-    waiting.publish(gone, job="load")
-    (job_stream,) = find_streams(waiting.client, waiting.partitions())
-    waiting.client.delete(job_stream.partition.wakeup)
-    waiting.configure(EXIT.replace('"insider"', '"other"'), other=True)
-    claim(waiting.client, waiting.settings)
-    wakeup = PartitionKeys("other", job_stream.partition.number).wakeup
-    waker = SilentWaker()
-
-    with closing(connect(redis_url)) as client:
-        target = waiting.settings.triggers["vip-exit"]
-        store = Waiting(client, waiting.settings, target, waker)
-        assert list(store.replay(Filter()).steps()) == [1]
-
-        assert waker.woken == [("other", job_stream.partition.number, "backfill")]
-        assert client.get(wakeup) == b"3"
-        waiting.configure(EXIT)
-        waiting.publish(gone)
-        waiting.configure(EXIT.replace('"insider"', '"other"'), other=True)
-        moving = Waiting(client, waiting.settings, target, waker).replay(Filter())
-        assert list(moving.steps()) == [1]
-
-        assert waker.woken[1:] == [("other", job_stream.partition.number, "live")]
-        assert client.get(wakeup) == b"1"
-
-
-def test_what_moves_leaves_no_trace_of_its_failures(waiting, call):
-    waiting.configure(EXIT, triggers=RENAMED)
-    stream = find_streams(waiting.client, waiting.partitions(), Choice(trigger="vip-enter"))[0]
-    (first, *_) = waiting.client.xrange(stream.partition.stream(stream.name))
-    waiting.client.hset(
-        stream.partition.aside, f"{stream.name}|{first[0].decode()}", "[1, 1, 0, 0, 0]"
-    )
-
-    moved(call, "vip-enter", "renamed")
-
-    assert not waiting.client.exists(stream.partition.aside)
-
-
-ENTER_OF_GOLD = ENTER.replace('["*"]', '["gold"]')
 ENTER_AS_EXIT = EXIT.replace("vip-exit", "vip-enter")
 EXIT_AS_ENTER = ENTER.replace("vip-enter", "vip-exit")
 
@@ -276,86 +138,29 @@ def enters_and_exits(relay, people=5):
     relay.publish(*(payload(f"out{n}@example.com", direction="exit") for n in range(people)))
 
 
-def test_triggers_that_swapped_their_names_deliver_nothing_of_each_other(relay, call):
+def test_what_a_trigger_no_longer_wants_dies_and_is_replayed_once_it_wants_it_again(relay, call):
     enters_and_exits(relay)
     swapped(relay)
 
     relay.drain()
 
     found = relay.status()
-    assert (found["delivered"], found["skipped"], found["waiting"]) == (0, 0, 10)
-    assert found["orphans"] == {"vip-enter": 5, "vip-exit": 5}
-    assert found["orphans_mended_by"] == {
-        "vip-enter": "segrelay rename trigger vip-enter vip-exit",
-        "vip-exit": "segrelay rename trigger vip-exit vip-enter",
-    }
-    assert moved(call, "vip-enter", "vip-exit") == {"moved": 5, "left": 0}
-    assert moved(call, "vip-exit", "vip-enter") == {"moved": 5, "left": 0}
-    relay.drain()
-    found = relay.status()
-    assert (found["delivered"], found["waiting"], found["orphaned"]) == (10, 0, 0)
-    assert {name: each["delivered"] for name, each in found["triggers"].items()} == {
-        "vip-enter": 5,
-        "vip-exit": 5,
-    }
-
-
-def test_what_is_orphaned_is_delivered_once_its_trigger_wants_it_again(relay):
-    enters_and_exits(relay)
-    swapped(relay)
-    relay.drain()
-
+    assert (found["delivered"], found["skipped"], found["waiting"], found["dead"]) == (0, 0, 0, 10)
+    assert found["dead_by_reason"] == {"unwanted": 10}
+    replay = ("dlq", "replay", "--all", "--yes", "--json")
+    answer = orjson.loads(call(app, *replay).stdout)
+    assert (answer["replayed"], answer["left_out"]) == (0, {"unwanted": 10})
     relay.configure(EXIT)
-
-    assert relay.status()["orphaned"] == 0
+    assert orjson.loads(call(app, *replay).stdout)["replayed"] == 10
     relay.drain()
-    assert relay.status()["delivered"] == 10
-
-
-def test_an_audience_that_a_trigger_no_longer_names_is_orphaned(relay, discard):
-    relay.publish(payload("ann@example.com"), payload("ben@example.com", audience="gold"))
-    relay.configure(triggers=ENTER_OF_GOLD)
-
-    relay.drain()
-
     found = relay.status()
-    assert (found["delivered"], found["orphans"]) == (1, {"vip-enter": 1})
-    assert found["orphans_mended_by"] == {"vip-enter": "segrelay discard --trigger vip-enter"}
-    assert discard("--trigger", "vip-enter") == 1
-    assert relay.status()["orphaned"] == 0
+    assert (found["delivered"], found["waiting"], found["dead"]) == (10, 0, 0)
 
 
-def test_an_audience_named_by_its_id_is_no_orphan(relay):
+def test_an_audience_named_by_its_id_is_wanted(relay):
     relay.publish(payload("ann@example.com"))
     relay.configure(triggers=ENTER.replace('["*"]', '["vipvipvip"]'))
 
     relay.drain()
 
     assert relay.status()["delivered"] == 1
-
-
-def test_new_events_are_read_behind_many_orphans(relay, call):
-    many = 3_000
-    relay.publish(*(payload(f"p{number}@example.com", "old") for number in range(many)))
-    relay.configure(triggers=ENTER_OF_GOLD)
-    relay.drain()
-    assert relay.status()["orphaned"] == many
-    relay.publish(payload("ann@example.com", "gold"), payload("ben@example.com", "gold"))
-
-    relay.drain()
-
-    found = relay.status()
-    assert (found["delivered"], found["orphaned"], found["waiting"]) == (2, many, many)
-    relay.configure(ENTER.replace("vip-enter", "all-enter"), triggers=ENTER_OF_GOLD)
-    assert moved(call, "vip-enter", "all-enter") == {"moved": many, "left": 0}
-    assert relay.status()["orphaned"] == 0
-
-
-def test_why_says_that_a_delivery_is_orphaned(relay, call):
-    enters_and_exits(relay, people=1)
-    swapped(relay)
-
-    (line,) = orjson.loads(call(app, "why", "in0@example.com", "--json").stdout)["waiting"]
-
-    assert line["what"] == "orphaned"
-    assert "rename trigger" in line["detail"]

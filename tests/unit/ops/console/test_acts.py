@@ -51,7 +51,6 @@ def test_a_value_is_never_taken_for_an_option():
     [
         ("segrelay resume insider", "resume", {"name": "insider"}),
         ("segrelay backfill resume november", "backfill resume", {"job": "november"}),
-        ("segrelay rename trigger vip vips", "rename trigger", {"old": "vip", "new": "vips"}),
         ("segrelay sync confirm vip", "sync confirm", {"sync": "vip"}),
         ("segrelay redis acknowledge", "redis acknowledge", {}),
     ],

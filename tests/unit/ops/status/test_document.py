@@ -57,7 +57,7 @@ DOCUMENT = judged_document(
 def test_the_whole() -> None:
     assert set(DOCUMENT) == SIX | FOUR | REASONS | {
         "triggers", "jobs", "destinations", "lanes", "oldest_waiting_seconds", "in_doubt",
-        "orphaned", "orphans", "refused_destinations", "orphans_mended_by", "quarantined",
+        "orphaned", "orphans", "refused_destinations", "quarantined",
         "too_large_requests", "dropped_fields", "responses", "retention", "watches",
         "template_files", "processes", "problems",
     }  # fmt: skip

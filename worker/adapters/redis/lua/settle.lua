@@ -16,7 +16,7 @@
 --   people   that were reached: digest (hex), text
 --   records  of responses                             (once per request; the oldest go, counted)
 --   ends     the packed rows of all entries of all groups for the outcome log, then those about tries, and the most bytes that are kept of it
---@keys lease counts intents open dead_letters dead_letter_times causes retry aside streams reached who rendering responses responseslost jobtimes orphans outcomes recorded stream... ledger...
+--@keys lease counts intents open dead_letters dead_letter_times causes retry aside streams reached who rendering responses responseslost jobtimes outcomes recorded stream... ledger...
 --@args token intent open_ms retention ledger_lengths ledger_texts tag groups[about ids] deaths... waits[trigger text] asides[stream id text] adds[field amount] people[digest text] records... ends...
 -- A dead letter is: id, newline, cause, newline, sample of the cause, newline, the dead letter itself.
 --
@@ -29,7 +29,6 @@
 --@include _clock
 --@include _counts
 --@include _lapsing
---@include _orphans
 --@include _outcomes
 --@include _record
 
@@ -47,7 +46,7 @@ local function stream_of(index)
 end
 
 local removed, touched, told = 0, {}, {}
-local any_aside, any_orphans = redis.call('EXISTS', key_aside) == 1, redis.call('EXISTS', key_orphans) == 1
+local any_aside = redis.call('EXISTS', key_aside) == 1
 local function bury(text)
   local id, cause, sample, dead_letter = string.match(text, '^([^\n]*)\n([^\n]*)\n([^\n]*)\n(.*)$')
   redis.call('HSET', key_dead_letters, id, dead_letter)
@@ -63,16 +62,15 @@ local function count_for_job(job, kind, reason, gone)
 end
 -- Whether it does not matter which entries of a group were there, only how many.
 local function are_alike(ids, dead_letters)
-  return dead_letters == 0 and not any_aside and not any_orphans and not string.find(ids, '=', 1, true)
+  return dead_letters == 0 and not any_aside and not string.find(ids, '=', 1, true)
 end
 local function ids_in(text)
   local ids = {}
   for id in string.gmatch(text, '%S+') do ids[#ids + 1] = id end
   return ids
 end
-local function settle_group(group, gone, ids)
+local function settle_group(group, gone)
   if gone == 0 then return end
-  if any_orphans then count_down(key_orphans, group.name, ids) end
   removed = removed + gone
   count(group.field, gone)
   local job = job_of(group.name)
@@ -110,11 +108,11 @@ for at = 1, n_groups do
     taken[entries_before] = '0'
   end
   if not are_alike(group.ids, dead_letters) then
-    local entry, ids = 0, {}
+    local entry, gone = 0, 0
     for id, teller in string.gmatch(group.ids, '([%d-]+)=?(%d*)') do
       entry = entry + 1
       if redis.call('XDEL', group.stream, id) == 1 then
-        ids[#ids + 1] = id
+        gone = gone + 1
         taken[group.before + entry] = '1'
         touch(group)
         if teller ~= '' then told[tonumber(teller)] = true end
@@ -122,7 +120,7 @@ for at = 1, n_groups do
         if dead_letters > 0 then bury(ARGV[dead_letters_before + entry]) end
       end
     end
-    settle_group(group, #ids, ids)
+    settle_group(group, gone)
   else
     remove_alike(group)
     if group.last == '2' then

@@ -4,13 +4,13 @@
 -- KEYS: those of the partition.
 -- ARGV: the token; the length of the lease, ms; its owner, for people; for how long an intent is open at most, ms; the id of the secret
 --     with which entries are unsealed, "" = none; the address of the destination, see `destination_move.lua`; the keys' tag; the most live streams and entries of each that are read ahead.
---@keys lease wakeup intents open rendering retry aside holds reached orphans streams
+--@keys lease wakeup intents open rendering retry aside holds reached streams
 --@args token length owner late_ms secret address tag streams_ahead entries_ahead
 --
 -- Returns whether it was taken (1 or 0; -1 = its entries are sealed with another secret; -2 = the destination has another address) and the time; if it was, also what the keys hold (hashes as flat lists), the largest digest of
 -- `reached` and their number and the names of the streams that are not empty. Intents whose end is past are
 -- gone. If it was not taken, the time is that at which the lease lapses.
---@answer taken now intents open rendering retry aside holds largest reached orphans streams ahead marked digests ledgers
+--@answer taken now intents open rendering retry aside holds largest reached streams ahead marked digests ledgers
 -- `ahead` is all that live streams hold (a name, its entries, ...), if that is little and nothing is left of an earlier holder; else it is
 -- empty. It is written down here as what will be rendered, as `ledger.lua` does, by the positions that are `marked`; `ledgers` are those of
 -- the profiles with these digests. So few live deliveries are rendered without a further look.
@@ -73,5 +73,5 @@ end
 return answer{taken = 1, now = now, intents = intents, open = redis.call('HGETALL', key_open),
   rendering = rendering, retry = redis.call('HGETALL', key_retry), aside = redis.call('HGETALL', key_aside),
   holds = redis.call('HGETALL', key_holds), largest = redis.call('ZRANGE', key_reached, -1, -1)[1] or '',
-  reached = redis.call('ZCARD', key_reached), orphans = redis.call('HGETALL', key_orphans),
+  reached = redis.call('ZCARD', key_reached),
   streams = streams, ahead = ahead, marked = marked, digests = digests, ledgers = ledgers}
