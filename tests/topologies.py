@@ -16,11 +16,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
+import redis.connection
+
 from segrelay.ops.embedded.lifecycle import LOOPBACK, find_server, free_port, write_private
 from segrelay.ops.terminal.moments import awaited
-from segrelay.worker.contract.redis.client import RedisError
+from segrelay.worker.contract.redis.client import RedisError, redis_errors
 from segrelay.worker.contract.redis.cluster import SLOTS
-from segrelay.worker.contract.redis.connection import ask_server
+from segrelay.worker.contract.redis.connection import TIMEOUT_SECONDS
 from segrelay.worker.errors import RedisUnavailable
 
 
@@ -34,6 +36,24 @@ def start(config: Path, *options: str) -> subprocess.Popen[bytes]:
         start_new_session=True,
         umask=0o077,
     )
+
+
+def ask_server(port: int, password: str, *words: str | int) -> Any:
+    """Ask a server on this machine, and return the answer as it comes, which a client converts."""
+    connection: Any = redis.connection.Connection(  # type: ignore[no-untyped-call]
+        LOOPBACK,
+        port,
+        password=password,
+        socket_timeout=TIMEOUT_SECONDS,
+        protocol=2,
+        driver_info=None,
+    )
+    try:
+        with redis_errors():
+            connection.send_command(*words)
+            return connection.read_response()
+    finally:
+        connection.disconnect()
 
 
 def answers(port: int, password: str) -> bool:

@@ -188,17 +188,13 @@ def check(
     )
 
 
-def _no_source(_: str) -> str:
-    return ""
-
-
 def _notes(
     found: Sequence[Checked],
     workspace: Workspace,
     asked: LiveCheck | None,
     compared_with: Collection[str],
 ) -> Iterator[str]:
-    source = source_below(workspace.folder) if sys.stderr.isatty() else _no_source
+    source = source_below(workspace.folder) if sys.stderr.isatty() else lambda _: ""
     for finding in (each for one in found for each in one.report.findings):
         yield from lines_of(finding, source)
     if not compared_with and any(_is_jsonnet(one.report) for one in found):

@@ -134,7 +134,7 @@ def write(
         accepted += added
         if wake:
             woken.append(address)
-        entries |= _entries(call, entry_ids)
+        entries |= entries_of(cast("Sequence[str]", accept.streams_of(call)), entry_ids)
     return Published(accepted=accepted, woken=tuple(woken), entries=entries)
 
 
@@ -186,10 +186,6 @@ def _run(client: Redis, calls: Sequence[ScriptCall], progress: JobPosition) -> l
     if progress.noted:
         then.append(progress.noted)
     return run_each(client, accept.SCRIPT, calls, then=then, synced_once=True, replicated=True)
-
-
-def _entries(call: ScriptCall, ids: Sequence[bytes]) -> dict[str, Entries]:
-    return entries_of(cast("Sequence[str]", accept.streams_of(call)), ids)
 
 
 MEMORY_SHARE: Final = 0.8

@@ -284,11 +284,6 @@ class Delivery:
         return "skipped" if isinstance(self.reason, Skip) else "dead"
 
     @property
-    def outcome_and_reason(self) -> str:
-        """Return the word of the count and the reason, e.g. `skipped|asserted`."""
-        return f"{self.outcome}|{self.reason.value}" if self.reason else self.outcome
-
-    @property
     def counted_as(self) -> str:
         """Return the field of `counts` that the outcome adds to."""
         return outcome_field(self.outcome, self.stream, self.reason or "")

@@ -54,9 +54,7 @@ _RUN: Final = re.compile(rf"{_HIDDEN}(?:[^\w<>]*{_HIDDEN})+")
 _ENDS_A_NAME: Final = b'":'
 
 
-def with_known_words(
-    text: str, words: Collection[str] = (), sent: bytes = b"", ours: Collection[str] = COMMON
-) -> str:
+def with_known_words(text: str, words: Collection[str] = (), sent: bytes = b"") -> str:
     """Return a message of another service with all words hidden that may be about a person.
 
     Its status stays, and the words that are known, unless they are values of what was sent, and the
@@ -66,7 +64,6 @@ def with_known_words(
         text: A normalised message.
         words: The destination's own words, in lower case.
         sent: JSON.
-        ours: Words that every service uses.
     """
     low = sent.lower()
     status = _STATUS.match(text)
@@ -74,17 +71,17 @@ def with_known_words(
 
     def kept(found: re.Match[str]) -> str:
         word = found[0]
-        known = word.startswith("<") or _is_known(word, words, ours) or _is_name(word, low)
+        known = word.startswith("<") or _is_known(word, words) or _is_name(word, low)
         return word if known and not _is_value(word, low) else _HIDDEN
 
     return begin + _RUN.sub(_HIDDEN, _WORD.sub(kept, text[len(begin) :]))
 
 
-def _is_known(word: str, words: Collection[str], ours: Collection[str]) -> bool:
+def _is_known(word: str, words: Collection[str]) -> bool:
     parts = [part.lower() for part in _PART.findall(word)]
     is_whole = "".join(parts) == word.replace("_", "").lower()
     return word.lower() in words or (
-        is_whole and all(part in ours or part in words for part in parts)
+        is_whole and all(part in COMMON or part in words for part in parts)
     )
 
 

@@ -122,14 +122,6 @@ def with_id(profile: dict[str, Any], audience_id: str) -> dict[str, Any]:
     return {**profile, _SEGMENT_EVENTS: [told | entry]}
 
 
-def with_direction(profile: dict[str, Any], direction: Direction) -> dict[str, Any]:
-    """Return a profile whose one segment event, at the same time, has another direction."""
-    entry = dict(profile[_SEGMENT_EVENTS][0])
-    at = entry.pop(entry["event"], None)
-    entry |= {"event": direction.value, direction.value: at}
-    return {**profile, _SEGMENT_EVENTS: [entry]}
-
-
 def encode_header(header: Header) -> bytes:
     """Return a header as the text of an entry's field `h`."""
     return encode_headers((header,))[0]

@@ -327,9 +327,7 @@ def _with_edition(settings: Settings, loaded: LoadedTrigger) -> LoadedTrigger:
 _EDITION_BYTES: Final = 6
 
 
-def warn_without_ids(
-    settings: Settings, loaded: Loaded, identified: Collection[str], ask: Ask = answers_apart
-) -> None:
+def warn_without_ids(settings: Settings, loaded: Loaded, identified: Collection[str]) -> None:
     """Log which triggers can't deliver events without an id, and may get some."""
     fit = {n: each for n, each in settings.triggers.items() if n not in loaded.stopped}
     able = settings.model_copy(update={"triggers": fit})
@@ -338,7 +336,7 @@ def warn_without_ids(
         findings = check_without_ids(able, identified, datetime.now(UTC), loaded.renderer)
         return [(finding.trigger, finding.message) for finding in findings]
 
-    for trigger, reason in ask([found])[0] or ():
+    for trigger, reason in answers_apart([found])[0] or ():
         LOG.warning("trigger.needs_id", trigger=trigger, reason=reason)
 
 

@@ -195,7 +195,6 @@ _READ_GROWTH: Final = 4
 _STREAMS_AHEAD: Final = 4
 _ENTRIES_AHEAD: Final = 8
 """The most live streams, and one more than the most entries of each, that come with the lease."""
-_REPLACED_AT_ONCE: Final = 500
 _QUEUES: Final[dict[int, Literal["live", "backfill", ""]]] = {0: "", 1: "live", 3: "backfill"}
 _DUE: Final[dict[LaneKind, int]] = {"live": 1, "backfill": 3}
 

@@ -128,7 +128,7 @@ def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> tuple[str, Act]:
 
 def _act(entry_id: bytes, text: bytes) -> Act:
     found = read_record(Act, text) or Act("an act that can't be read", "")
-    return replace(found, at_ms=_ms(entry_id))
+    return replace(found, at_ms=int(entry_id.partition(b"-")[0]))
 
 
 def newest_acts(entries: Iterable[tuple[str, Act]]) -> Iterator[Act]:
@@ -142,7 +142,3 @@ def newest_acts(entries: Iterable[tuple[str, Act]]) -> Iterator[Act]:
             yield replace(act, count=end.count, outcome=end.outcome)
         else:
             yield act
-
-
-def _ms(entry_id: bytes) -> int:
-    return int(entry_id.partition(b"-")[0])

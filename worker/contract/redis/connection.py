@@ -49,7 +49,6 @@ TIMEOUT_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 1.0
 _LOOK_EVERY_SECONDS: Final = 0.05
 _START_SECONDS: Final = 30.0
-_HERE: Final = "127.0.0.1"
 _DRIVER: Final = DriverInfo()  # the library would look its version up for each client
 _RESP: Final = 2
 """The protocol's version: the third would add a handshake and notifications that move timeouts."""
@@ -351,24 +350,6 @@ def _started(files: EmbeddedFiles) -> str:
     if done.returncode:
         raise RedisUnavailable(done.stderr.decode(errors="replace").strip() or f"See {files.log}.")
     return done.stdout.decode().strip()
-
-
-def ask_server(port: int, password: str, *words: str | int) -> Any:
-    """Ask a server on this machine, and return the answer as it comes, which a client converts."""
-    connection: Any = redis.connection.Connection(  # type: ignore[no-untyped-call]
-        _HERE,
-        port,
-        password=password,
-        socket_timeout=TIMEOUT_SECONDS,
-        protocol=_RESP,
-        driver_info=None,
-    )
-    try:
-        with redis_errors():
-            connection.send_command(*words)
-            return connection.read_response()
-    finally:
-        connection.disconnect()
 
 
 def now_us(client: Redis) -> int:

@@ -110,22 +110,15 @@ def scan_keys(
         yield from until_whole(partial(read_keys, client, part, kind))
 
 
-def scan_fields(
-    client: Redis, key: str, count: int = _FIELDS_A_CALL
-) -> Iterator[list[tuple[bytes, bytes]]]:
+def scan_fields(client: Redis, key: str) -> Iterator[list[tuple[bytes, bytes]]]:
     """Yield the fields of a hash with their values, some at a time; some may come twice.
-
-    Args:
-        client: Redis.
-        key: Of the hash.
-        count: About how many come at a time.
 
     Raises:
         RedisUnavailable: Redis can't be asked.
     """
 
     def ask(cursor: bytes) -> ScanAnswer:
-        args = ("HSCAN", cursor, count)
+        args = ("HSCAN", cursor, _FIELDS_A_CALL)
         answer: ScanAnswer = read_by_script(client, _SCAN, (key,), args)
         return answer
 

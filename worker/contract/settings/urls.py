@@ -288,7 +288,7 @@ def erases(url: str) -> bool:
         return True
     words = [_bare(word) for word in plain.split("/")]
     words = [word for word in words if word not in {"", "."}]
-    return _holds(words, _ERASES) or _holds(_resolved(words), _ERASES)
+    return _erases(words) or _erases(_resolved(words))
 
 
 def _decoded(path: str) -> str | None:
@@ -314,6 +314,6 @@ def _resolved(words: list[str]) -> list[str]:
     return resolved
 
 
-def _holds(words: list[str], wanted: tuple[str, ...]) -> bool:
-    size = len(wanted)
-    return any(tuple(words[at : at + size]) == wanted for at in range(len(words) - size + 1))
+def _erases(words: list[str]) -> bool:
+    size = len(_ERASES)
+    return any(tuple(words[at : at + size]) == _ERASES for at in range(len(words) - size + 1))
