@@ -42,8 +42,10 @@ _SECONDS_AT_MOST: Final = 120.0
 """Seconds the demo may take: it needs twenty on two idle cores, and more on a busy machine."""
 _LOOK_SECONDS: Final = 0.25
 _MOVES_AT_ONCE: Final = 200
-_JOINS = _LEAVES = 40
-"""People who join, and who leave; a sync asks a person only about more than 100."""
+_MOST_MOVES: Final = 40
+"""People who join, and as many who leave, at most."""
+_PEOPLE_A_MOVE: Final = 30
+"""A sync asks a person about more than a tenth of an audience, which has two thirds of all."""
 _SYNCED, *_TOLD = AUDIENCES
 """The audience of backfill and sync, and the audiences of the webhooks."""
 _TABLES: Final = """\
@@ -179,6 +181,11 @@ class _Play:
     webhook_port: int
     problems: list[str] = field(default_factory=list)
 
+    @property
+    def moves(self) -> int:
+        """Return how many people join while nobody tells of it, and how many leave."""
+        return min(_MOST_MOVES, self.people // _PEOPLE_A_MOVE)
+
     def run(self) -> _Outcome:
         """Play the demo, and compare Insider with Lytics at its end."""
         begun = time.monotonic()
@@ -194,7 +201,7 @@ class _Play:
             self._backfill()
             self._sync("Sync learns who is in it:")
             self._join_and_leave()
-            self._sync(f"{_JOINS} joined and {_LEAVES} left meanwhile; sync finds them:")
+            self._sync(f"{self.moves} joined and {self.moves} left meanwhile; sync finds them:")
             moving.join(_SECONDS_AT_MOST)
             self._work_off(begun)
         except OperationsMustAct as error:
@@ -242,8 +249,8 @@ class _Play:
     def _join_and_leave(self) -> None:
         """Change the first audience at Lytics; no webhook tells of it."""
         first_outside = self.people * 2 // 3
-        joins = self.rng.sample(range(first_outside, self.people), _JOINS)
-        leaves = self.rng.sample(range(first_outside), _LEAVES)
+        joins = self.rng.sample(range(first_outside, self.people), self.moves)
+        leaves = self.rng.sample(range(first_outside), self.moves)
         self.rig.sandbox.post(
             "lytics/moves",
             [{"uid": f"u{n}", "audience": _SYNCED, "change": "enter"} for n in joins]
