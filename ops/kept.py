@@ -188,17 +188,17 @@ class Kept(Protocol):
         """Return the word for one of them, and for several."""
         ...
 
-    def replay(self, wanted: Filter) -> Work:
-        """Return the work of giving the matching things to the workers again."""
-        ...
-
     def discard(self, wanted: Filter) -> Work:
         """Return the work of removing the matching things for good."""
         ...
 
 
 class Shown(Kept, Protocol[Item]):
-    """A store whose things a person can look at one by one."""
+    """A store whose things a person can look at one by one, and have delivered after all."""
+
+    def replay(self, wanted: Filter) -> Work:
+        """Return the work of giving the matching things to the workers again."""
+        ...
 
     def find(self, wanted: Filter) -> Iterator[Item]:
         """Yield the things that match; what comes meanwhile may be missing."""
