@@ -46,4 +46,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         name = getattr(report, "nodeid", "").partition("::")[0]
         files[name] += dict(getattr(report, "user_properties", ())).get(_NAME, 0.0)
     for name, seconds in files.most_common(_SHOWN):
-        terminalreporter.write_line(f"{seconds:8.1f} s  {name}")
+        if seconds:
+            terminalreporter.write_line(f"{seconds:8.1f} s  {name}")
