@@ -67,7 +67,7 @@ def test_each_end_is_seen_once_in_its_order(relay, sandbox, log):
 def test_filters_narrow_each_other(relay, sandbox, log, wanted, outcomes):
     deliver(relay, sandbox)
 
-    chosen = TapOptions(**wanted).chosen(relay.client, relay.settings)
+    chosen = TapOptions(**wanted).chosen(relay.settings)
 
     assert sorted(row.outcome for row in log.look() if chosen.wants(row)) == outcomes
 

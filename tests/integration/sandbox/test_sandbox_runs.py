@@ -53,7 +53,6 @@ ON_REDIS = {
     "verify": ("verify",),
     "discard": ("discard", "--all"),
     "redis": ("redis", "status"),
-    "partitions": ("redis", "partitions"),
     "up": ("up",),
     "worker": ("worker",),
     "serve": ("serve",),

@@ -27,7 +27,7 @@ def test_a_redis_of_a_newer_version_is_refused_and_left_as_it_is(rig, words):
 
     done = rig.command(*words)
 
-    assert done.returncode == 1
+    assert done.returncode == 2
     said = done.stderr.decode()
     assert "Redis holds format 2, this segrelay knows 1. Use the version that wrote it" in said
     assert {key: rig.client.dump(key) for key in rig.client.keys("*")} == before

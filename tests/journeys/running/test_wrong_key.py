@@ -58,7 +58,7 @@ def refused(rig):
         configure(rig, key)
         for command in (("status",), ("worker",), ("send", "-"), ("why", "a@example.com")):
             done = rig.command(*command)
-            assert done.returncode == 1, (command, done.stdout)
+            assert done.returncode == 2, (command, done.stdout)
             assert says in done.stderr, (command, done.stderr)
             assert b"Traceback" not in done.stderr
     configure(rig, KEY)
