@@ -174,9 +174,10 @@ class Announcer:
 
     def round(self) -> None:
         """Judge health, if it is this process' turn, and send the messages that are due."""
-        is_turn = time.monotonic() >= self._stands_back_until and take_turn(
-            self.client, keys.ALERTS_LOCK, LOOK_MS
-        )
+        if time.monotonic() < self._stands_back_until:
+            self.client.ping()  # whether Redis answers, each process sees for itself
+            return
+        is_turn = take_turn(self.client, keys.ALERTS_LOCK, LOOK_MS)
         if not is_turn or not self._may_judge(standing := read_newest(self.client, self.file)):
             return
         lock = Lock(self.client, keys.ALERTS, CLAIM_MS, OPEN)
