@@ -12,7 +12,6 @@ import pytest
 from segrelay.ops.console.acts import ACTS
 from segrelay.ops.demo.rig import kill_group
 from segrelay.producer.publish import Publisher
-from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.settings import load_settings
 from tests.journeys.console.world import TEMPLATE, World, event
 from tests.journeys.health.staging import MEMBERS
@@ -151,7 +150,6 @@ def person(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param.name)
     with World(folder, syncs=SYNC, delivery_lines=SHORT) as world:
         world.sandbox.post("lytics/profiles", MEMBERS)
-        claim(world.client, former(world, "destination"))
         world.start_console()
         with ConsolePage(folder / "profile", world) as page:
             page.shape()
@@ -159,26 +157,11 @@ def person(request, tmp_path_factory):
             yield Person(world, page, request.param(page))
 
 
-def former(world, what):
-    """Return a configuration of earlier, in which a destination or trigger had another name."""
-    text = world.settings.source.read_text()
-    if what == "destination":
-        text = text.replace("[destinations.second]", "[destinations.old]")
-        text = text.replace('destination = "second"', 'destination = "old"')
-    else:
-        text = text.replace("[triggers.enter]", "[triggers.entered]")
-    path = world.folder / f"former-{what}.toml"
-    path.write_text(text)
-    return load_settings(path, environ={})
+def test_a_worker_that_is_missing(person):
+    person.finds("no worker")
 
-
-def test_a_destination_with_a_new_name(person):
-    person.finds("destination renamed")
-
-    person.mends(".problems a[href*='rename+destination']")
-
-    person.sees_the_end_of("destination renamed")
     start_worker(person.world)
+
     person.sees_the_end_of("no worker")
     until(lambda: len(person.world.memberships()) == len(MEMBERS))
 
@@ -364,7 +347,10 @@ def test_events_that_nobody_wants(person):
 
 
 def test_deliveries_whose_trigger_is_gone(person):
-    settings = former(person.world, "trigger")
+    former = person.world.folder / "former.toml"
+    text = person.world.settings.source.read_text()
+    former.write_text(text.replace("[triggers.enter]", "[triggers.entered]"))
+    settings = load_settings(former, environ={})
     Publisher(person.world.client, settings).publish([event("o1@example.com")])
     person.finds("orphaned")
     person.open("w", "/waiting")
