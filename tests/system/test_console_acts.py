@@ -305,6 +305,15 @@ def test_a_sync_that_lytics_refuses(person):
     person.sees_the_end_of("sync fails")
 
 
+def confirms(person):
+    person.page.go("/syncs/vips")
+    try:
+        return "confirmed\n200" in person.mends("main a[href*='sync+confirm']", count="200")
+    except AssertionError:
+        assert "look at it anew" in person.page.text()
+        return False
+
+
 def test_a_sync_that_would_take_out_too_many(person):
     moves = [{"uid": f"u{n}", "audience": "vip", "change": "exit"} for n in range(200)]
     person.world.sandbox.post("lytics/moves", moves)
@@ -314,9 +323,8 @@ def test_a_sync_that_would_take_out_too_many(person):
     person.page.until_at("/syncs/vips")
     until(lambda: person.page.evaluate(LEAVERS) == 200 or person.page.go("/syncs/vips") != 200)
     assert "@" not in person.page.text()
-    said = person.mends("main a[href*='sync+confirm']", count="200")
-
-    assert "confirmed\n200" in said
+    # A run that begins meanwhile is another one: whoever has seen the one before looks anew.
+    until(lambda: confirms(person), 60)
 
     person.sees_the_end_of("sync waits")
     until(lambda: not any(f"p{n}@example.com" in person.world.memberships() for n in range(200)))
