@@ -89,7 +89,7 @@ def render_isolated(
     Args:
         bundle: The template, as it was when it was read.
         rows: The events.
-        engine: As of `Renderer.render`.
+        engine: The engine, see `Renderer.render`.
         seconds: Processor time for all rows, rounded up to whole ones.
         memory_bytes: Address space of the process; 256 MB are enough to begin with.
         gives_up: Asked all the time; once it says yes the process is ended, by others.

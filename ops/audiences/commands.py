@@ -178,7 +178,7 @@ def set_slug(
 
 @app.command()
 def forget(audience_id: Id, *, relay: Acts) -> Result:
-    """Forget an id: the next payload that carries it with a slug says what it stands for."""
+    """Forget the slug of an id; it is learned anew from the next payload that has both."""
     client = relay.client
     known = known_ids(client)
     was = known.get(audience_id)

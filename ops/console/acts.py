@@ -207,7 +207,7 @@ _MOST_LINES: Final = 200
 _MOST_OUTPUT: Final = 64_000_000
 _MOST_ROWS: Final = 100
 _MOST_AT_ONCE: Final = 4
-"""The dry runs, and the acts, that are under way at once: what only looks stops no act."""
+"""The most dry runs, and the most acts, at once: dry runs never keep an act waiting."""
 _END_SECONDS: Final = 10.0
 
 

@@ -1,4 +1,4 @@
-"""The pages Now, Tap and Audit: how everything stands, how deliveries ended, and who did what."""
+"""The pages Now, Tap and Audit: the present state, the latest outcomes, and the acts."""
 
 from __future__ import annotations
 

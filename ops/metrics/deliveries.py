@@ -135,7 +135,7 @@ def _labels(name: str, trigger: TriggerStanding) -> tuple[str, str]:
     return trigger.destination, name
 
 
-STATES: Final = ("ok", "slowed", "broken", "paused", "renamed", "orphaned")
+STATES: Final = ("ok", "slowed", "broken", "paused", "orphaned")
 _USED_MS: Final = 60_000
 _OF: Final = ("destination",)
 

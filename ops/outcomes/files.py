@@ -73,7 +73,7 @@ class _NdjsonFile:
 
 
 def document_of(row: OutcomeRow) -> dict[str, Any]:
-    """Return a row as a document; null is what there is none of."""
+    """Return a row as a document, with null for the fields that it does not have."""
     return {
         "id": row.id,
         "time": shown_ms(row.time_ms),

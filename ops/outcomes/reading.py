@@ -11,6 +11,7 @@ import orjson
 from segrelay.ops.state.partitions import all_partitions, ask_each
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.outcomes import OutcomeRow, unpack
+from segrelay.worker.contract.records import require_record
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 
@@ -45,7 +46,7 @@ def rows_of(
     """Yield the rows of ranges, those of each entry in one list.
 
     Args:
-        client: Of the log.
+        client: A connection to the Redis of the log.
         ranges: The parts of the log.
         between: Called before each entry.
     """
@@ -85,7 +86,7 @@ def complete_since_ms(client: Redis, partitions: Sequence[PartitionKeys]) -> lis
 
 @dataclass(slots=True)
 class LogFollower:
-    """Reads what is added to the log, from the moment of its first look on."""
+    """Reads the rows that are added to the log after its first look."""
 
     client: Redis
     settings: Settings
@@ -127,7 +128,7 @@ class Cursor:
 
     Args:
         after: By a partition's tag, the id of the last entry that left.
-        until: The same, of the file that is being written.
+        until: By a partition's tag, the id of the last entry of the file that is being written.
         file: Its address; "" = none is.
         rows: The rows that have left.
     """
@@ -148,8 +149,12 @@ class Cursor:
 
     @classmethod
     def loads(cls, text: bytes) -> Self:
-        """Read what `dumps` wrote; b"" = nothing has left yet."""
-        return cls(**orjson.loads(text or b"{}"))
+        """Read the progress that `dumps` wrote; b"" = no row has left yet.
+
+        Raises:
+            FormatUnknown: It can't be read.
+        """
+        return require_record(cls, text or b"{}", "an export of outcomes")
 
     def ranges(self, partitions: Collection[PartitionKeys]) -> list[Range]:
         """Return the parts of the log that the file covers."""

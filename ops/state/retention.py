@@ -112,7 +112,7 @@ class RetentionState:
 
     @classmethod
     def loads(cls, text: bytes, unreadable: list[str] | None = None) -> Self:
-        """Read what `dumps` wrote; what can't be read is announced anew. See `read_record`."""
+        """Read the state that `dumps` wrote; a damaged one begins anew. See `read_record`."""
         return read_record(cls, text or b"{}", "the state of retention", unreadable) or cls()
 
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 import orjson
 
 from segrelay.worker.contract import keys
+from segrelay.worker.contract.records import read_record
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 
@@ -36,16 +37,21 @@ class VerifyState:
         return orjson.dumps(asdict(self))
 
     @classmethod
-    def loads(cls, text: bytes) -> Self:
-        """Read the result that `dumps` wrote; b"" = there is none yet."""
-        return cls(**orjson.loads(text or b"{}"))
+    def loads(cls, text: bytes, name: str = "", unreadable: list[str] | None = None) -> Self:
+        """Read the result that `dumps` wrote; b"" = there is none yet. See `read_record`."""
+        return read_record(cls, text or b"{}", name, unreadable) or cls()
 
 
-def read_verified(client: Redis, settings: Settings) -> Mapping[str, VerifyState]:
+def read_verified(
+    client: Redis, settings: Settings, unreadable: list[str]
+) -> Mapping[str, VerifyState]:
     """Return the result at each destination that is verified on a schedule."""
     names = [name for name, one in settings.destinations.items() if one.verify_every_seconds]
     pipe = client.pipeline(transaction=False)
     for name in names:
         pipe.hget(keys.verify(name), "state")
     texts: list[Any] = pipe.execute() if names else []
-    return {name: VerifyState.loads(text) for name, text in zip(names, texts, strict=True)}
+    return {
+        name: VerifyState.loads(text or b"", f"verify {name}", unreadable)
+        for name, text in zip(names, texts, strict=True)
+    }

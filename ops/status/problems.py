@@ -1,4 +1,4 @@
-"""Problems of health, and the table of open ones, which decides what is told about them."""
+"""A problem of health, and the table of open problems, which decides when a message is sent."""
 
 from __future__ import annotations
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Literal, NamedTuple
+from functools import partial
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 from segrelay.jsonnet.rendered import COMPILED
 from segrelay.ops.state.partitions import (
@@ -85,10 +86,11 @@ from segrelay.worker.core.backoff import TRIES_ALONE
 from segrelay.worker.core.gate import Closed, gate_id
 from segrelay.worker.errors import FormatUnknown, SegrelayError
 
+_S = TypeVar("_S")
 Kind = Literal["destination", "trigger", "job"]
 _UNNAMED: Final = "the configuration does not name it any more"
 _STOPPING: Final[Mapping[Kind, frozenset[str]]] = {
-    DESTINATION: frozenset({"paused", "broken", "renamed", "orphaned"}),
+    DESTINATION: frozenset({"paused", "broken", "orphaned"}),
     TRIGGER: frozenset({"paused", "stopped", "refused", "waits", "orphaned"}),
     JOB: frozenset({"paused", "failed", "interrupted", "at its canary", "aborted"}),
 }
@@ -185,7 +187,7 @@ class TriggerStanding:
         by_lane: Outcomes by kind of lane.
         waits: By kind of lane.
         oldest_live_ms: Its oldest live delivery; None = none waits.
-        versions: Of its template, those with which workers' processes say that they work.
+        versions: The versions of its template that workers' processes have reported.
         refused: The reason why a change of the template is not used; "" = there is none.
     """
 
@@ -409,6 +411,10 @@ def read_standing(
         _destinations(client, settings, totals, pauses, destinations_of(partitions))
     )
     jobs = dict(_jobs(client, totals, pauses, unreadable))
+
+    def run_of(name: str) -> Run:
+        return SyncStore(client, name, settings.redis).peek()
+
     responses, quarantine = _responses(client, partitions), Quarantine(client).totals()
     dropped = {LETTERS: totals.expired, RECORDS: quarantine.expired}
     receivers = read_receivers(client, at_ms, unreadable)
@@ -451,10 +457,12 @@ def read_standing(
             unreadable=unreadable,
         ),
         template_files=dict(_differing_files(processes, config)),
-        verified=read_verified(client, settings),
+        verified=read_verified(client, settings, unreadable),
         redis=_redis(client, settings, ahead_seconds),
-        syncs=dict(_syncs(client, settings, unreadable)),
-        watches={name: read_watch(client, name) for name in settings.backfill.watch},
+        syncs=dict(_readable("sync", settings.sync, run_of, unreadable)),
+        watches=dict(
+            _readable("watch", settings.backfill.watch, partial(read_watch, client), unreadable)
+        ),
         receivers=receivers,
         samples=read_samples(client, unreadable),
         companions=_companions(settings, seen),
@@ -466,12 +474,14 @@ def read_standing(
     )
 
 
-def _syncs(client: Redis, settings: Settings, unreadable: list[str]) -> Iterator[tuple[str, Run]]:
-    for name in settings.sync:
+def _readable(
+    kind: str, names: Iterable[str], read: Callable[[str], _S], unreadable: list[str]
+) -> Iterator[tuple[str, _S]]:
+    for name in names:
         try:
-            yield name, SyncStore(client, name, settings.redis).peek()
+            yield name, read(name)
         except FormatUnknown:
-            unreadable.append(f"sync {name}")
+            unreadable.append(f"{kind} {name}")
 
 
 @dataclass(slots=True)

@@ -27,7 +27,7 @@ from segrelay.producer.sources.tables import Columns
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, stream_name, without_lane
 from segrelay.worker.contract.protection import BAD_ROWS, PROTECTION
-from segrelay.worker.contract.records import read_record, read_records
+from segrelay.worker.contract.records import read_record, read_records, require_record
 from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
@@ -42,7 +42,7 @@ from segrelay.worker.contract.redis.scripts import (
 )
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import lane_of_job
-from segrelay.worker.errors import FormatUnknown, JobHeld, UsageWrong
+from segrelay.worker.errors import JobHeld, UsageWrong
 
 JobPhase = Literal["reading", "canary", "paused", "read", "failed", "aborted"]
 """The phase of a job. `canary`: the first rows are published, and the job waits until a person
@@ -128,10 +128,7 @@ class Spec:
         Raises:
             FormatUnknown: It can't be read.
         """
-        found = read_record(cls, text)
-        if found is None:
-            raise FormatUnknown("What Redis keeps of a backfill can't be read.")
-        return found
+        return require_record(cls, text, "a backfill")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import orjson
 from segrelay.producer.steps import StepStore
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.printable import plural
+from segrelay.worker.contract.records import require_record
 from segrelay.worker.contract.redis.client import Redis
 
 
@@ -57,8 +58,12 @@ class WatchState:
 
     @classmethod
     def loads(cls, text: bytes) -> WatchState:
-        """Read the state that `dumps` wrote; b"" = it has never looked."""
-        return cls(**orjson.loads(text or b"{}"))
+        """Read the state that `dumps` wrote; b"" = it has never looked.
+
+        Raises:
+            FormatUnknown: It can't be read. To begin anew would leave new files alone for good.
+        """
+        return require_record(cls, text or b"{}", "a watch")
 
 
 def steps_of(client: Redis, watch: str) -> StepStore:

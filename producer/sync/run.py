@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import orjson
 
 from segrelay.worker.contract.printable import plural
-from segrelay.worker.contract.records import read_record
 
 MOST_GONE: Final = 100
 MOST_GONE_SHARE: Final = 0.1
@@ -112,11 +111,6 @@ class Run:
     def dumps(self) -> bytes:
         """Return the text that Redis keeps."""
         return orjson.dumps(asdict(self))
-
-    @classmethod
-    def loads(cls, text: bytes) -> Self | None:
-        """Read the state that `dumps` wrote; b"" = the sync has never run; see `read_record`."""
-        return read_record(cls, text or b"{}")
 
     @property
     def asks(self) -> str:

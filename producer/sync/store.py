@@ -15,12 +15,12 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
 from segrelay.worker.contract.ledger import AUDIENCE_NAME, LastDelivered, standing, unpack_all
 from segrelay.worker.contract.protection import PROTECTION
+from segrelay.worker.contract.records import require_record
 from segrelay.worker.contract.redis.accept import ENTRANT_DAYS
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_each
 from segrelay.worker.contract.settings import RedisSettings
 from segrelay.worker.contract.words import Direction
-from segrelay.worker.errors import FormatUnknown
 
 _CLAIM, _MARKS = (load_script(name, Path(__file__).parent) for name in ("claim", "marks"))
 _TEXTS_AT_ONCE: Final = 64
@@ -61,13 +61,7 @@ class SyncStore:
         return self._read(self._steps.peek())
 
     def _read(self, text: bytes) -> Run:
-        run = Run.loads(text)
-        if run is None:
-            raise FormatUnknown(
-                f"The state of sync '{self.name}' in Redis can't be read: it is damaged, or a newer"
-                " version of segrelay has written it. Use that version."
-            )
-        return run
+        return require_record(Run, text or b"{}", f"sync '{self.name}'")
 
     def now_ms(self) -> int:
         """Return the time by Redis' clock, in ms since 1970."""

@@ -70,7 +70,7 @@ def drained(rig: Rig, runtime: Runtime, events: int) -> dict[str, float]:
 
     Args:
         rig: Holds the events.
-        runtime: Of the rig's configuration.
+        runtime: The runtime of the rig's configuration.
         events: Their number.
     """
     gc.collect()

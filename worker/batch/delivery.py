@@ -186,9 +186,9 @@ class Delivery:
         attempts: The number of requests that failed with it, and the one that carries it.
         failure: The reason why it can't be delivered, if it is to die of that.
         reason: The reason why it was skipped or is dead; None = it was delivered.
-        is_unwanted: Its trigger had another scope when it was read.
+        is_unwanted: Its trigger did not want it any more when it was read.
         tells: The profile's ledger tells of its outcome; see `Settlement.ledgers`.
-        remark: What the outcome log says about its outcome; "" = nothing more.
+        remark: The message in its row of the outcome log; "" = none.
         answer: The destination's answer to its request; None = nothing, or there was none.
     """
 

@@ -114,7 +114,7 @@ class Hold(NamedTuple):
     """A hold: all entries of a stream up to `last_id` wait until `until_ms`, by Redis' clock.
 
     Attributes:
-        edition: Of its trigger, see `LoadedTrigger.edition`; "" = not known.
+        edition: The edition of its trigger, see `LoadedTrigger.edition`; "" = not known.
     """
 
     last_id: str
@@ -243,7 +243,7 @@ class Partition(Protocol):
             holds: Those that have changed; None = it is over.
             paused: Triggers of which nothing may be done now, and lanes that are paused.
             suspects: The positions of deliveries that the next holder has to render apart, too.
-            labels: Of triggers, `trigger|EDITION`: what waits because of another edition is due.
+            labels: Texts `trigger|EDITION`; what waits because of another edition is due.
             keep_for: Kinds of lanes: keep the lease if work of one of them may be done now.
         """
 

@@ -51,7 +51,7 @@ class _Source:
     """One stream while it is being read.
 
     Args:
-        edition: Of the trigger.
+        edition: The edition of the trigger.
     """
 
     stream: str

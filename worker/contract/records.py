@@ -12,6 +12,8 @@ from typing import Any, Final, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
+from segrelay.worker.errors import FormatUnknown
+
 _R = TypeVar("_R")
 _ADAPTERS: Final[Callable[[Any], TypeAdapter[Any]]] = cache(TypeAdapter)
 
@@ -36,6 +38,21 @@ def read_record(
             unreadable.append(name)
         return None
     return cast("_R", found)
+
+
+def require_record(kind: type[_R], stored: Any, name: str) -> _R:
+    """Return a record without which its subject can't go on; see `read_record`.
+
+    Raises:
+        FormatUnknown: It can't be read.
+    """
+    found = read_record(kind, stored)
+    if found is None:
+        raise FormatUnknown(
+            f"What Redis keeps of {name} can't be read: it is damaged, or a newer version of"
+            " segrelay has written it. Use that version."
+        )
+    return found
 
 
 def read_records(

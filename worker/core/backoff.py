@@ -33,7 +33,7 @@ class Backoff:
         successes: Deliveries that its trigger had made when it failed last.
         refusal: The reason why its body was refused last, with nobody else in the request; "" = it
             was not.
-        edition: Of its trigger when it failed last, see `LoadedTrigger.edition`; "" = not kept.
+        edition: The `LoadedTrigger.edition` at its last failure; "" = not kept.
         since_ms: The time of the first of these failures; 0 = not kept.
     """
 
@@ -56,7 +56,7 @@ class Wait:
         not_before_ms: Its streams are not due until then (Redis' clock).
         successes: Deliveries that it had made, anywhere, when its last request failed.
         reason: The reason why the last one failed, for a person.
-        edition: Of the trigger when it failed last, see `LoadedTrigger.edition`; "" = not kept.
+        edition: The `LoadedTrigger.edition` at its last failure; "" = not kept.
         since_ms: The time of the first of these failures; 0 = not kept.
     """
 
@@ -125,7 +125,7 @@ def after_failure(
         reason: The reason why it failed, for a person.
         others_are_taken: True if the last answers say so, see `is_to_blame`.
         is_refused: The answer refused the body, as a 400 does: it did not fail.
-        edition: Of the trigger whose template made the request.
+        edition: The edition of the trigger whose template made the request.
 
     A request is halved, and a delivery alone is counted towards its death, only if others of the
     trigger went through since the last failure. Otherwise the trigger waits and nothing dies. A

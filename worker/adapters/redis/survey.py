@@ -49,7 +49,7 @@ class _Partition:
 
     Args:
         idle: Its triggers of which nothing may be done now, and the lanes that are paused.
-        labels: Of the others, as `trigger|EDITION`.
+        labels: The editions of all other triggers, as `trigger|EDITION`.
     """
 
     keys: PartitionKeys

@@ -5,10 +5,13 @@ import pytest
 
 from segrelay.ops.main import app
 from segrelay.ops.metrics.page import MetricsPage
+from segrelay.ops.outcomes.reading import Cursor
 from segrelay.ops.retention import Retention
+from segrelay.ops.state.verified import VerifyState
 from segrelay.ops.status.health import ProblemNames
 from segrelay.ops.status.standing import read_standing
 from segrelay.producer.backfill.jobs import JobStore
+from segrelay.producer.backfill.watches import WatchState
 from segrelay.producer.response_export import ExportState
 from segrelay.worker.adapters.redis.presence import RedisProgress
 from segrelay.worker.contract import keys
@@ -16,6 +19,8 @@ from segrelay.worker.contract.processes import WORKER, Process
 from segrelay.worker.contract.receivers import report_receiver
 from segrelay.worker.contract.redis.acts import Act, note_act, read_acts
 from segrelay.worker.contract.redis.connection import now_us
+from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.errors import FormatUnknown
 
 
 def newer(text):
@@ -111,7 +116,42 @@ class RetentionState:
         return not standing.unreadable
 
 
-RECORDS = [Sample(), Worker(), Receiver(), Sync(), Job(), RetentionState()]
+class Watch:
+    name = "watch drop"
+    table = '[backfill.watch.drop]\nsource = "drop-*.ndjson"\naudience = "vip"\nas_of = "now"\n'
+
+    def write(self, relay, change):
+        configured_also(relay, self.table)
+        text = WatchState(existing=3).dumps()
+        relay.client.hset(keys.watch("drop"), "state", change(text))
+
+    def is_read(self, standing):
+        return standing.watches["drop"].existing == 3
+
+
+class Verify:
+    name = "verify insider"
+
+    def write(self, relay, change):
+        source = relay.settings.source
+        text = source.read_text()
+        head = "[destinations.insider]\n"
+        assert head in text
+        source.write_text(text.replace(head, f'{head}verify_every = "1h"\n'))
+        relay.settings = load_settings(source, environ={})
+        relay.client.hset(keys.verify("insider"), "state", change(VerifyState(people=3).dumps()))
+
+    def is_read(self, standing):
+        return standing.verified["insider"].people == 3
+
+
+def configured_also(relay, table):
+    source = relay.settings.source
+    source.write_text(f"{source.read_text()}\n{table}")
+    relay.settings = load_settings(source, environ={})
+
+
+RECORDS = [Sample(), Worker(), Receiver(), Sync(), Job(), RetentionState(), Watch(), Verify()]
 
 
 @pytest.fixture
@@ -158,6 +198,15 @@ def test_an_act_of_another_version_does_not_hide_the_others(relay, call, change)
 def test_the_progress_of_responses_that_cannot_be_read_begins_anew():
     assert ExportState.loads(b'{"shipped": 3, "newer": 1}').shipped == 3
     assert ExportState.loads(b'{"shi') == ExportState()
+
+
+@pytest.mark.parametrize("kind", [Cursor, WatchState])
+def test_what_would_lose_something_if_it_began_anew_is_refused_where_it_cannot_be_read(kind):
+    text = kind().dumps()
+
+    assert kind.loads(newer(text)) == kind()
+    with pytest.raises(FormatUnknown, match="damaged, or a newer version"):
+        kind.loads(cut(text))
 
 
 def test_readiness_does_not_depend_on_what_health_can_read(relay):
