@@ -3,6 +3,7 @@
 import os
 import pty
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 
 import orjson
 import pytest
@@ -12,7 +13,7 @@ from segrelay.ops.run.up import own_command
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from tests.configuration import DELETE, UPSERT, trigger
-from tests.integration.ops.relay import payload
+from tests.integration.ops.relay import BEGUN_AT, payload
 from tests.nightly import amount
 from tests.warm import WarmProcess
 
@@ -102,7 +103,8 @@ def test_in_the_end_everybody_is_in_the_new_audience_only_and_nobody_who_left_is
     call(app, "audience", "set", OLD_ID, NEW)
     rows = people(inside, [*STAYERS, "waits@example.com"])
     started = call(app, "backfill", "start", rows, "--audience", NEW, "--as-of", "now")
-    inside.publish(told(STAYERS[0], NEW, "exit", minute=62))
+    now = (datetime.now(UTC) - BEGUN_AT) / timedelta(minutes=1)
+    inside.publish(told(STAYERS[0], NEW, "exit", minute=now + 2))
     inside.drain()
     assert members(sandbox, NEW) == {*STAYERS[1:], "waits@example.com"}
     inside.publish(told("last@example.com", OLD, minute=6, audience_id=""))
