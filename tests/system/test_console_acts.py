@@ -4,6 +4,7 @@ Outside the console happens only what nobody could do in it: a machine that answ
 that is put right, a file that is mended, a worker that is started. Every act there is gets done.
 """
 
+import itertools
 from urllib.parse import parse_qs, urlsplit
 
 import orjson
@@ -31,7 +32,7 @@ token = "a-token-of-nobody"
 
 [sync.vips]
 audience = "vip"
-every = "3s"
+every = "8s"
 
 [authorizations.second]
 headers = { X-PARTNER-NAME = "acme", X-REQUEST-TOKEN = "second" }
@@ -94,7 +95,7 @@ class Person:
     def __init__(self, world, page, hand):
         self.world, self.page, self.hand = world, page, hand
         self.acts = set()
-        self._next = 0
+        self._numbers = itertools.count()
 
     def open(self, letter, address):
         """Open a page of the menu."""
@@ -106,10 +107,10 @@ class Person:
         until(lambda: self.open(letter, address) or text in self.page.text())
 
     def enter(self, count, **fields):
-        """Publish people who enter, each of them once."""
-        people = range(self._next, self._next + count)
-        self._next += count
-        self.world.publish([event(f"e{n}@example.com", **fields) for n in people])
+        """Publish people who enter, each of them once, into an audience that no sync follows."""
+        people = [next(self._numbers) for _ in range(count)]
+        some = {"slug": "cart-abandoners"} | fields
+        self.world.publish([event(f"e{n}@example.com", **some) for n in people])
 
     def names(self):
         """Return the problems that the first page names."""
@@ -378,10 +379,10 @@ def test_a_worker_that_is_gone(person):
 def test_a_redis_that_came_back_empty(person):
     world = person.world
     world.kill_redis()
-    for file in world.settings.redis.data_dir.rglob("appendonly*"):
-        if file.is_file():
-            file.unlink()
+    for file in world.settings.redis.data_dir.rglob("appendonly*.*"):
+        file.unlink()
     world.start_redis()
+    person.page.sign_in_here()  # who was signed in is forgotten, too
     person.finds("redis emptied")
 
     person.mends(".problems a[href*='redis+acknowledge']")

@@ -73,7 +73,7 @@ class Watched:
         with suppress(SegrelayError):
             (client or self.client).hset(keys.watch("drop"), "next", 0)
             state = self.state()
-            if state.next_ms:
+            if state.next_ms or state.start_at_ms:
                 self.change(next_ms=0, start_at_ms=0)
         return self.watching(client).step(**options)
 
