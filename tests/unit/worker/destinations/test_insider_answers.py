@@ -28,6 +28,10 @@ EMAIL_RULE = r"identifiers.email.regexp(^.+@.+\..+$)"
 UNKNOWN = "no such user for these identifiers: no data"
 DENIED = {"success": False, "message": "Unauthorized"}
 PARTNER = {"success": False, "message": "Partner is invalid."}
+SHAPE = Unreadable("200: the body has another shape than known")
+SUM = Unreadable("200: the counts do not add up to the users sent")
+NAMES_NOBODY = Unreadable("200: an error names no user that was sent")
+HTML = b"<!DOCTYPE html><html><head><title>Just a moment...</title></head></html>"
 OVERSIZED = {"error": "body is bigger than maximum allowed size"}
 
 
@@ -38,14 +42,13 @@ def read(
     return InsiderApi().classify(Answer(status, content, **answer), users=users, url=url)
 
 
-def counted(successful: Any, fail: Any, errors: Any = None) -> dict[str, Any]:
+def sides(successful: Any, fail: Any) -> dict[str, Any]:
+    return {"data": {"successful": successful, "fail": fail}}
+
+
+def counted(successful: int, fail: int, errors: Any = None) -> dict[str, Any]:
     failing = {"count": fail, "errors": errors} if errors is not None else {"count": fail}
-    return {
-        "data": {
-            "successful": {"count": successful} if successful else {},
-            "fail": failing if fail or errors else {},
-        }
-    }
+    return sides({"count": successful} if successful else {}, failing if fail or errors else {})
 
 
 @pytest.mark.parametrize(
@@ -57,8 +60,10 @@ def counted(successful: Any, fail: Any, errors: Any = None) -> dict[str, Any]:
         (counted(8, 2, {"users.3.a": "x", "users.3.b": "y"}), {3}),
         (counted(8, 2, {"users.3.a": ["x", "y"]}), {3}),
         (counted(8, 2, {"users.0": "x", "users.9.b": None}), {0, 9}),
+        (counted(10, 0, {"users.3": "bad", "users.4": "bad"}), {3, 4}),
         (counted(0, 10, {f"users.{index}.a": "x" for index in range(10)}), set(range(10))),
         ({"data": {"successful": {"count": 10}}}, set()),
+        (b'{"data": {}, "data": {"successful": {"count": 10}}}', set()),
     ],
 )
 def test_a_200_whose_counts_add_up_refuses_the_named_and_takes_the_others(
@@ -70,40 +75,77 @@ def test_a_200_whose_counts_add_up_refuses_the_named_and_takes_the_others(
     assert set(verdict.refused) == refused
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"{",
-        b"<html>200 OK</html>",
-        b"null",
-        b"[]",
-        b"{}",
-        {"success": True},
-        {"data": {}},
-        {"data": []},
-        {"data": {"successful": 10, "fail": {}}},
-        {"data": {"successful": {"count": "10"}, "fail": {}}},
-        {"data": {"successful": {"count": True}, "fail": {}}},
-        {"data": {"successful": {"count": 10}, "fail": {"count": 0, "errors": ["x"]}}},
-        counted(9, 0),
-        counted(11, 0),
-        counted(-1, 11),
-        counted(8, 2),
-        counted(8, 2, {"users.3.a": "x"}),
-        counted(9, 1, {"users.10.a": "x"}),
-        counted(9, 1, {"user.3.a": "x"}),
-        counted(9, 1, {"users.x.a": "x"}),
-        counted(9, 1, {"users.-1.a": "x"}),
-        counted(0, 10),
-    ],
-)
-def test_a_200_that_leaves_a_doubt_is_unreadable(body: Any) -> None:
-    assert isinstance(read(body), Unreadable)
+NOBODY_FAILED = orjson.dumps(counted(10, 0))
+UNREADABLE: dict[str, tuple[Any, Unreadable]] = {
+    "nothing": (b"", SHAPE),
+    "spaces": (b" \r\n\t", SHAPE),
+    "half an object": (b'{"data": {"successful": {"count": 1', SHAPE),
+    "two objects": (b'{"data": {}} {"data": {}}', SHAPE),
+    "rest behind it": (NOBODY_FAILED + b"x", SHAPE),
+    "a page": (HTML, SHAPE),
+    "XML": (b"<?xml version='1.0'?><ok/>", SHAPE),
+    "text": (b"OK", SHAPE),
+    "zeros": (bytes(64), SHAPE),
+    "no UTF-8": (b'{"data": "\xff\xfe"}', SHAPE),
+    "UTF-16": ('{"data": {}}'.encode("utf-16"), SHAPE),
+    "a byte order mark": (b"\xef\xbb\xbf" + NOBODY_FAILED, SHAPE),
+    "gzip undeclared": (b"\x1f\x8b\x08\x00\x00\x00", SHAPE),
+    "nested without end": (b"[" * 5_000 + b"]" * 5_000, SHAPE),
+    "NaN": (b'{"data": {"successful": {"count": NaN}}}', SHAPE),
+    "null": (b"null", SHAPE),
+    "true": (b"true", SHAPE),
+    "a number": (b"10", SHAPE),
+    "a text": (b'"successful"', SHAPE),
+    "an array": ([counted(10, 0)], SHAPE),
+    "an empty object": ({}, SHAPE),
+    "the shape of an error": ({"success": False, "message": "oops"}, SHAPE),
+    "success and no counts": ({"success": True}, SHAPE),
+    "data is null": ({"data": None}, SHAPE),
+    "data is an array": ({"data": []}, SHAPE),
+    "data is empty": ({"data": {}}, SHAPE),
+    "data comes twice, the last is empty": (NOBODY_FAILED[:-1] + b', "data": {}}', SHAPE),
+    "other words": ({"data": {"succeeded": {"count": 10}}}, SHAPE),
+    "other case": ({"Data": {"Successful": {"Count": 10}}}, SHAPE),
+    "a side is a number": (sides(10, {}), SHAPE),
+    "a side is null": (sides({"count": 10}, None), SHAPE),
+    "a side is an array": (sides({"count": 10}, []), SHAPE),
+    "a count is a text": (sides({"count": "10"}, {}), SHAPE),
+    "a count is a fraction": (sides({"count": 10.0}, {}), SHAPE),
+    "a count is true": (sides({"count": True}, {}), SHAPE),
+    "a count is null": (sides({"count": None}, {}), SHAPE),
+    "a count is below zero": (counted(11, -1), SHAPE),
+    "a count of taken ones is below zero": (counted(-1, 11), SHAPE),
+    "a count beyond 64 bits": (b'{"data": {"successful": {"count": 1e999}}}', SHAPE),
+    "errors are an array": (counted(9, 1, ["users.3"]), SHAPE),
+    "errors are a text": (counted(9, 1, "users.3"), SHAPE),
+    "errors are null": (sides({"count": 10}, {"count": 0, "errors": None}), SHAPE),
+    "too few": (counted(9, 0), SUM),
+    "too many": (counted(11, 0), SUM),
+    "none at all": (sides({}, {}), SUM),
+    "one failed, nobody says who": (counted(9, 1), SUM),
+    "two failed, one is named": (counted(8, 2, {"users.3.email": "bad"}), SUM),
+    "all failed, nobody is named": (counted(0, 10), SUM),
+    "a user beyond the last": (counted(9, 1, {"users.10.email": "bad"}), NAMES_NOBODY),
+    "a user far beyond": (counted(9, 1, {"users.99999999999999999999": "bad"}), NAMES_NOBODY),
+    "a user below zero": (counted(9, 1, {"users.-1.email": "bad"}), NAMES_NOBODY),
+    "a user by name": (counted(9, 1, {"users.first.email": "bad"}), NAMES_NOBODY),
+    "a user in other digits": (counted(9, 1, {"users.٣.email": "bad"}), NAMES_NOBODY),
+    "an error of no user": (counted(9, 1, {"email": "bad"}), NAMES_NOBODY),
+    "an error without a name": (counted(9, 1, {"": "bad"}), NAMES_NOBODY),
+}
 
 
-def test_a_200_that_was_cut_is_unreadable() -> None:
-    assert isinstance(read(counted(10, 0), truncated=True), Unreadable)
+@pytest.mark.parametrize(("body", "verdict"), UNREADABLE.values(), ids=UNREADABLE)
+def test_a_200_that_leaves_a_doubt_is_unreadable_and_says_why(
+    body: Any, verdict: Unreadable
+) -> None:
+    assert read(body) == verdict
+
+
+@pytest.mark.parametrize("body", [b"", NOBODY_FAILED, b"{}", HTML])
+@pytest.mark.parametrize("url", [UPSERT, DELETE])
+def test_a_200_that_was_cut_is_believed_nothing(body: bytes, url: str) -> None:
+    assert read(body, url=url, truncated=True) == Unreadable("200: the body was cut")
 
 
 def test_an_attribute_delete_may_answer_an_empty_object() -> None:
@@ -150,7 +192,13 @@ def test_an_unknown_attribute_is_not_an_unknown_person(said: str) -> None:
     [
         (400, {"error": "users is required"}, BodyRefused("400: users is required")),
         (400, {"success": False, "message": "bad"}, BodyRefused("400: bad")),
-        (400, b"<html>", BodyRefused("400")),
+        (400, HTML, BodyRefused("400")),
+        (400, b'{"error": "us', BodyRefused("400")),
+        (400, b"[1]", BodyRefused("400")),
+        (400, {"error": {"code": 7}}, BodyRefused("400")),
+        (400, {"error": None}, BodyRefused("400")),
+        (400, {"error": "ann@example.com is no email"}, BodyRefused("400: <email> is no email")),
+        (400, {"error": "x" * 100_000}, BodyRefused("400: " + "x" * 200)),
         (400, OVERSIZED, TooLarge("400: body is bigger than maximum allowed size")),
         (400, PARTNER, AccessRefused("400: Partner is invalid.")),
         (401, DENIED, AccessRefused("401: Unauthorized")),
@@ -162,6 +210,7 @@ def test_an_unknown_attribute_is_not_an_unknown_person(said: str) -> None:
         (401, {"error": "Invalid api key"}, AccessRefused("401: Invalid api key")),
         (403, b"<html><title>Access Denied</title></html>", BodyRefused("403")),
         (403, {"message": "Forbidden"}, BodyRefused("403: Forbidden")),
+        (403, {"success": "false", "message": "no"}, BodyRefused("403: no")),
         (403, {"success": False, "message": "Request Limit Exceeded"}, SlowDown()),
         (403, b"Request limit exceeded", SlowDown()),
         (403, {"success": False, "message": "Too many attempts, try later"}, SlowDown()),
@@ -169,19 +218,21 @@ def test_an_unknown_attribute_is_not_an_unknown_person(said: str) -> None:
         (403, b"<html><h1>Too many requests</h1></html>", SlowDown()),
         (404, b"", BodyRefused("404")),
         (405, b"", BodyRefused("405")),
+        (407, HTML, Failed("407")),
         (408, b"", Failed("408")),
         (413, b"<html>", TooLarge("413")),
         (415, b"", BodyRefused("415")),
         (422, {"error": "x"}, BodyRefused("422: x")),
         (425, b"", Failed("425")),
         (429, {"error": "rejected: too many requests"}, SlowDown()),
-        (500, b"<html>", Failed("500")),
+        (500, NOBODY_FAILED, Failed("500")),
         (502, b"", Failed("502")),
         (503, b"", Failed("503")),
         (504, b"", Failed("504")),
         (520, b"", Failed("520")),
         (302, b"", Failed("302", possibly_applied=False)),
         (304, b"", Failed("304", possibly_applied=False)),
+        (599, b"", Failed("599")),
         (600, b"", Failed("600")),
     ],
 )
@@ -191,7 +242,8 @@ def test_every_other_status_has_its_verdict(status: int, body: Any, verdict: Ver
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("", None), ("7", 7.0), ("1.5", 1.5), ("-3", None), ("soon", None), ("nan", None)],
+    [("7", 7.0), ("1.5", 1.5)]
+    + [(text, None) for text in ("", "soon", "-3", "nan", "1e999", "0x10", "1,5")],
 )
 def test_retry_after_is_read_in_seconds(text: str, seconds: float | None) -> None:
     assert read(b"", 429, retry_after=text) == SlowDown(seconds)
