@@ -50,12 +50,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _own_process() -> Iterator[None]:
     """A command that a test calls sets up log and environment; the next test has its own."""
     before = {name: value for name, value in os.environ.items() if name.startswith(_OURS)}
+    root = logging.getLogger()
+    level = root.level
     yield
     for name in [name for name in os.environ if name.startswith(_OURS)]:
         del os.environ[name]
     os.environ.update(before)
     structlog.reset_defaults()
-    root = logging.getLogger()
+    root.setLevel(level)
     root.handlers = [one for one in root.handlers if type(one) is not logging.StreamHandler]
 
 

@@ -1,4 +1,4 @@
-"""What a drain works with in its world: numbers, deaths in a row, templates, disk and gate."""
+"""What a drain works with in its world: deaths in a row, templates, disk and gate."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -23,40 +23,6 @@ from tests.conformance.drain.fake_insider import ATTRIBUTE
 from tests.conformance.drain.processes import Process
 
 DEATHS_IN_A_ROW = 500
-
-
-class FakeNumbers:
-    """One worker's numbers; `given` is what Redis has of them."""
-
-    def __init__(self) -> None:
-        self.given: dict[tuple[str, str], int] = {}
-        self._last = 0
-        self._known: dict[tuple[str, str], int] = {}
-
-    async def read(self) -> None:
-        self._known = dict(self.given)
-
-    async def learn(self, audiences: Iterable[str], triggers: Iterable[str]) -> None:
-        for name in [("a", a) for a in audiences] + [("t", t) for t in triggers]:
-            if name not in self._known and name not in self.given:
-                self._last += 1
-                self.given[name] = self._last
-            self._known.setdefault(name, self.given.get(name, 0))
-
-    def audience(self, slug: str) -> int:
-        return self._known["a", slug]
-
-    def trigger(self, name: str) -> int:
-        return self._known["t", name]
-
-    def slugs(self, numbers: Iterable[int]) -> frozenset[str]:
-        wanted = set(numbers)
-        return frozenset(
-            slug for (kind, slug), n in self._known.items() if kind == "a" and n in wanted
-        )
-
-    def triggers(self) -> dict[int, str]:
-        return {n: name for (kind, name), n in self._known.items() if kind == "t"}
 
 
 class FakeStreaks:

