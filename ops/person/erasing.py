@@ -7,9 +7,11 @@ given again.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +21,6 @@ import orjson
 from segrelay.ops.dead_letters.reading import find_dead_letters
 from segrelay.ops.dead_letters.replay import discard
 from segrelay.ops.kept import Filter
-from segrelay.ops.moving.leases import HeldLease, held
 from segrelay.ops.outcomes.reading import Range, entries
 from segrelay.ops.state import opened
 from segrelay.ops.state.acts import EXPORTED_FILE
@@ -40,6 +41,7 @@ from segrelay.worker.errors import (
     NotPermitted,
     OperationsMustAct,
     PayloadRefused,
+    RedisUnavailable,
 )
 
 
@@ -97,8 +99,42 @@ def _mentions(path: Path, mention: Mention) -> bool:
 
 
 _OWNER: Final = "segrelay erase"
+_LEASE_MS: Final = 30_000
+"""Duration of a command's lease in ms: longer than any step, and workers go on after a crash."""
+_PATIENCE_SECONDS: Final = 40.0
+"""Seconds to wait for a worker to end its slice and give its lease back, or for the lease of a
+command that lost Redis to lapse."""
+_LOOK_AT_LEASE_SECONDS: Final = 0.02
 _ANSWER_SECONDS: Final = 120.0
 _LOOK_SECONDS: Final = 0.2
+
+
+@contextmanager
+def held(client: Redis, partition: PartitionKeys) -> Iterator[str]:
+    """Hold the lease of a partition, so that no worker drains it; yield its token.
+
+    Every script that writes compares the token. Where Redis is away at the end, the lease lapses.
+    """
+    token, is_away = secrets.token_hex(8), False
+    call = ScriptCall((partition.lease,), (token, _LEASE_MS, _OWNER))
+    gives_up_at = time.monotonic() + _PATIENCE_SECONDS
+    while not (answer := opened.run(client, "hold", [call], replicated=True)[0])[0]:
+        if time.monotonic() > gives_up_at:
+            who, _, _ = answer[1].decode().partition(" ")
+            raise OperationsMustAct(
+                f"{who or 'Somebody'} goes on working on partition {partition.number} of"
+                f" {partition.destination}. Stop it, or restart it with this"
+                " configuration; then run this again: what is done stays done."
+            )
+        time.sleep(_LOOK_AT_LEASE_SECONDS)
+    try:
+        yield token
+    except RedisUnavailable:
+        is_away = True
+        raise
+    finally:
+        if not is_away:
+            opened.run(client, "let_go", [ScriptCall((partition.lease,), (token,))])
 
 
 @dataclass(slots=True)
@@ -117,7 +153,6 @@ class Erasing:
     settings: Settings
     key: str
     anonymize: Callable[[], None] = lambda: None
-    sleep: Callable[[float], None] = time.sleep
     counts: Counter[str] = field(default_factory=Counter)
     too_long: int = field(default=0, init=False)
     damaged: Counter[str] = field(default_factory=Counter, init=False)
@@ -143,8 +178,8 @@ class Erasing:
         for partition in partitions:
             if partition.number == number:
                 self._await_answers(partition)
-                with held(HeldLease(self.client, partition, _OWNER)) as lease:
-                    self._erase_in(partition, lease)
+                with held(self.client, partition) as token:
+                    self._erase_in(partition, token)
         wanted = Filter(digests=frozenset({self.digest.hex()}))
         dead_letters = [
             dead_letter["id"] for dead_letter in find_dead_letters(self.client, partitions, wanted)
@@ -172,15 +207,15 @@ class Erasing:
                     "A request about this person has got no sure answer yet. A worker has to run;"
                     " run this again in a minute."
                 )
-            self.sleep(_LOOK_SECONDS)
+            time.sleep(_LOOK_SECONDS)
 
-    def _erase_in(self, partition: PartitionKeys, lease: HeldLease) -> None:
+    def _erase_in(self, partition: PartitionKeys, token: str) -> None:
         for stream in find_streams(self.client, [partition]):
             self.counts["waiting"] += self._take_back(stream)
         members = map(partition.members, self.settings.sync)
         known = [partition.reached, partition.who, *members]
         names: list[str | bytes] = [partition.lease, partition.ledger(self.digest), *known]
-        call = ScriptCall(names, (lease.token, self.digest.hex(), PROTECTION.seal_name(self.key)))
+        call = ScriptCall(names, (token, self.digest.hex(), PROTECTION.seal_name(self.key)))
         (answer,) = opened.run(self.client, "forget", [call])
         if answer[0] < 0:
             raise LeaseLost(f"The lease of {partition.tag} was taken over; run this again.")

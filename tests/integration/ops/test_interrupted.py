@@ -14,9 +14,9 @@ from segrelay.ops.backfill import commands as backfills
 from segrelay.ops.dead_letters import commands as letters
 from segrelay.ops.kept import ExtentOptions, KeptOptions
 from segrelay.ops.main import COMMANDS, app
-from segrelay.ops.moving import commands as moving
 from segrelay.ops.pause import pause, resume
 from segrelay.ops.person import commands as people
+from segrelay.ops.run import redis as redis
 from segrelay.ops.send.sending import WaitOptions
 from segrelay.ops.state.acts import Asks
 from segrelay.ops.terminal.lazy import load
@@ -29,7 +29,6 @@ from segrelay.worker.contract.settings import (
     load_settings,
 )
 from segrelay.worker.core.gate import gate_id
-from tests.integration.ops.moving.stock import stock
 from tests.integration.ops.person.test_erased_person import (
     ELSE,
     WHO,
@@ -39,6 +38,7 @@ from tests.integration.ops.person.test_erased_person import (
     traces,
 )
 from tests.integration.ops.relay import EXIT, LYTICS, payload
+from tests.integration.ops.stock import stock
 from tests.interruptions import (
     Case,
     everything,
@@ -105,7 +105,7 @@ def world(relay, sandbox, call):
 
 
 WORDS = {
-    moving.confirm_destination: "redis confirm-destination",
+    redis.confirm_destination: "redis confirm-destination",
     letters.import_file: "dlq import",
     sync.reset: "sync reset",
     waiting.discard: "discard",
@@ -303,8 +303,8 @@ CASES = {
         waiting=WaitOptions(),
     ),
     "imported letters": import_letters,
-    "a new destination": of_redis(with_another, moving.confirm_destination, "new"),
-    "a destination that has moved": of_redis(with_moved, moving.confirm_destination, "insider"),
+    "a new destination": of_redis(with_another, redis.confirm_destination, "new"),
+    "a destination that has moved": of_redis(with_moved, redis.confirm_destination, "insider"),
     "a sync that begins anew": of_redis(with_members, sync.reset, "vip"),
     "an aborted job": of_redis(with_job, backfills.abort, "load"),
     "a paused job": of_redis(with_job, backfills.pause, "load"),

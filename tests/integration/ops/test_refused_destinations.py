@@ -11,8 +11,8 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.errors import RedisMismatch
-from tests.integration.ops.moving.stock import stock
 from tests.integration.ops.relay import payload, started
+from tests.integration.ops.stock import stock
 from tests.interruptions import everything
 
 pytestmark = pytest.mark.also_sealed(nightly=True)

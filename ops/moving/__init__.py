@@ -1,1 +1,0 @@
-"""Confirming a destination, and leases of partitions that a command holds."""
