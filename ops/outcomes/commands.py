@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, BinaryIO, Final
+from typing import Annotated, Final
 
 import typer
 
-from segrelay.ops.outcomes.files import format_of, put, refuse_existing, row_file
+from segrelay.ops.outcomes.files import format_of, put, refuse_existing, write_rows
 from segrelay.ops.outcomes.reading import Cursor, Range, complete_since_ms, last_ids, rows_of
 from segrelay.ops.state.acts import EXPORTED_FILE, Acts, Doing, perform
 from segrelay.ops.state.partitions import all_partitions
@@ -19,6 +19,7 @@ from segrelay.ops.terminal.console import mention, progress
 from segrelay.ops.terminal.moments import parse_moment_ms, shown_ms
 from segrelay.producer.steps import StepStore
 from segrelay.worker.contract.keys import PartitionKeys, outcome_cursor
+from segrelay.worker.contract.outcomes import OutcomeRow
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
@@ -89,11 +90,9 @@ def export(
         if since_ms >= until_ms:
             raise UsageWrong("--until has to be later than --since, and both before now.")
         ranges = [Range(at, str(since_ms), str(until_ms - 1)) for at in partitions]
-        if file == _STANDARD_OUTPUT:
-            doing.count = _write_rows(client, ranges, file, sys.stdout.buffer)
-        else:
+        if file != _STANDARD_OUTPUT:
             refuse_existing(file)
-            doing.count = _put_rows(client, ranges, file)
+        doing.count = _write_rows(client, ranges, file)
         complete_ms = max(complete_since_ms(client, partitions), default=0)
         missing_before_ms = complete_ms if since_ms and complete_ms > since_ms else 0
         return doing.count
@@ -172,7 +171,7 @@ class CursorExport:
                 hold_at = time.monotonic() + _HOLD_SECONDS
 
         ranges = cursor.ranges(self._partitions)
-        cursor.rows += _put_rows(self._client, ranges, cursor.file, hold)
+        cursor.rows += _write_rows(self._client, ranges, cursor.file, hold)
         since = complete_since_ms(self._client, self._partitions)
         missed = [ms for at, ms in zip(self._partitions, since, strict=True)
                   if cursor.has_missed(at, ms)]  # fmt: skip
@@ -182,33 +181,23 @@ class CursorExport:
         self._store.save(cursor.dumps(), next_ms=0)
 
 
-def _put_rows(
+def _write_rows(
     client: Redis, ranges: Iterable[Range], file: str, between: Callable[[], None] = lambda: None
 ) -> int:
+    """Write the rows of ranges to a file or to standard output; return how many."""
     count = 0
 
-    def write(stream: BinaryIO) -> None:
+    def ends() -> Iterator[OutcomeRow]:
         nonlocal count
-        count = _write_rows(client, ranges, file, stream, between)
+        with progress("exported") as shown:
+            for rows in rows_of(client, ranges, between):
+                found = [row for row in rows if row.counts]
+                count += len(found)
+                shown.advance(len(found))
+                yield from found
 
-    put(file, write)
-    return count
-
-
-def _write_rows(
-    client: Redis,
-    ranges: Iterable[Range],
-    file: str,
-    stream: BinaryIO,
-    between: Callable[[], None] = lambda: None,
-) -> int:
-    kind = "ndjson" if file == _STANDARD_OUTPUT else format_of(file)
-    writer, count = row_file(kind, stream), 0
-    with progress("exported") as shown:
-        for rows in rows_of(client, ranges, between):
-            ends = [row for row in rows if row.counts]
-            writer.write(ends)
-            count += len(ends)
-            shown.advance(len(ends))
-    writer.close()
+    if file == _STANDARD_OUTPUT:
+        write_rows("ndjson", sys.stdout.buffer, ends())
+    else:
+        put(file, lambda stream: write_rows(format_of(file), stream, ends()))
     return count

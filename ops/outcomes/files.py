@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal, Protocol
+from typing import Any, BinaryIO, Final, Literal
 
 import orjson
 
@@ -40,36 +41,19 @@ def format_of(name: str) -> Format:
     return found
 
 
-class RowFile(Protocol):
-    """A file that takes rows."""
-
-    def write(self, rows: Sequence[OutcomeRow]) -> None:
-        """Write some rows."""
-
-    def close(self) -> None:
-        """Write the rows that are still held back; the stream stays open."""
-
-
-def row_file(kind: Format, stream: BinaryIO) -> RowFile:
-    """Return a writer of rows.
+def write_rows(kind: Format, stream: BinaryIO, rows: Iterable[OutcomeRow]) -> None:
+    """Write rows to a stream, which stays open.
 
     Raises:
         OperationsMustAct: It needs an extra that is not installed.
     """
-    return _ParquetFile(stream) if kind == "parquet" else _NdjsonFile(stream)
-
-
-class _NdjsonFile:
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-
-    def write(self, rows: Sequence[OutcomeRow]) -> None:
-        lines = [orjson.dumps(document_of(row)) for row in rows]
-        if lines:
-            self._stream.write(b"\n".join([*lines, b""]))
-
-    def close(self) -> None:
-        self._stream.flush()
+    if kind == "parquet":
+        _write_parquet(stream, rows)
+        return
+    stream.writelines(
+        orjson.dumps(document_of(row), option=orjson.OPT_APPEND_NEWLINE) for row in rows
+    )
+    stream.flush()
 
 
 def document_of(row: OutcomeRow) -> dict[str, Any]:
@@ -94,60 +78,41 @@ def document_of(row: OutcomeRow) -> dict[str, Any]:
     }
 
 
-class _ParquetFile:
-    def __init__(self, stream: BinaryIO) -> None:
-        try:
-            self._arrow: Any = import_module("pyarrow")
-            parquet: Any = import_module("pyarrow.parquet")
-        except ImportError as error:
-            raise OperationsMustAct(
-                "Parquet needs an extra that is not installed: pip install 'segrelay[parquet]'."
-            ) from error
-        arrow = self._arrow
-        text, code = arrow.string(), arrow.dictionary(arrow.int32(), arrow.string())
-        self._kinds = {
-            "id": text,
-            "time": arrow.timestamp("ms", tz="UTC"),
-            "person": text,
-            "audience": code,
-            "direction": code,
-            "event_time": arrow.timestamp("us", tz="UTC"),
-            "destination": code,
-            "trigger": code,
-            "lane": code,
-            "template_version": code,
-            "outcome": code,
-            "reason": code,
-            "status": arrow.int16(),
-            "attempts": arrow.int32(),
-            "message": code,
-            "counts": arrow.int8(),
-        }
-        self._schema = arrow.schema(list(self._kinds.items()))
-        self._writer = parquet.ParquetWriter(stream, self._schema, compression="zstd")
-        self._rows: list[OutcomeRow] = []
-
-    def write(self, rows: Sequence[OutcomeRow]) -> None:
-        self._rows += rows
-        if len(self._rows) >= _GROUP_ROWS:
-            self._write()
-
-    def close(self) -> None:
-        self._write()
-        self._writer.close()
-
-    def _write(self) -> None:
-        if not self._rows:
-            return
-        columns = list(zip(*self._rows, strict=True))
-        values = [[each or None for each in column] for column in columns]
-        values[_ATTEMPTS] = list(columns[_ATTEMPTS])
-        arrays = [
-            self._arrow.array(column, kind)
-            for column, kind in zip(values, self._kinds.values(), strict=True)
-        ]
-        self._writer.write_table(self._arrow.Table.from_arrays(arrays, schema=self._schema))
-        self._rows = []
+def _write_parquet(stream: BinaryIO, rows: Iterable[OutcomeRow]) -> None:
+    try:
+        arrow: Any = import_module("pyarrow")
+        parquet: Any = import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise OperationsMustAct(
+            "Parquet needs an extra that is not installed: pip install 'segrelay[parquet]'."
+        ) from error
+    text, code = arrow.string(), arrow.dictionary(arrow.int32(), arrow.string())
+    kinds = {
+        "id": text,
+        "time": arrow.timestamp("ms", tz="UTC"),
+        "person": text,
+        "audience": code,
+        "direction": code,
+        "event_time": arrow.timestamp("us", tz="UTC"),
+        "destination": code,
+        "trigger": code,
+        "lane": code,
+        "template_version": code,
+        "outcome": code,
+        "reason": code,
+        "status": arrow.int16(),
+        "attempts": arrow.int32(),
+        "message": code,
+        "counts": arrow.int8(),
+    }
+    schema, remaining = arrow.schema(list(kinds.items())), iter(rows)
+    with parquet.ParquetWriter(stream, schema, compression="zstd") as writer:
+        while group := list(islice(remaining, _GROUP_ROWS)):
+            columns = list(zip(*group, strict=True))
+            values = [[each or None for each in column] for column in columns]
+            values[_ATTEMPTS] = list(columns[_ATTEMPTS])
+            arrays = map(arrow.array, values, kinds.values())
+            writer.write_table(arrow.Table.from_arrays(list(arrays), schema=schema))
 
 
 _ATTEMPTS: Final = OutcomeRow._fields.index("attempts")
