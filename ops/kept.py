@@ -10,16 +10,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Final, NamedTuple, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
 import typer
 
-from segrelay.ops.state.acts import Acts, Asks, perform
+from segrelay.ops.samples import keep_payload
+from segrelay.ops.send.sending import WaitOptions
+from segrelay.ops.state.acts import Acts, Asks, Reads, perform
 from segrelay.ops.terminal.console import fields_of, mention
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import parse_moment_ms
 from segrelay.ops.terminal.options import All, AtMost, DryRun, FilterOptions
 from segrelay.ops.terminal.tables import text_columns
+from segrelay.producer.publishing.published import Published
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
@@ -175,52 +178,77 @@ class Work:
 Item = TypeVar("Item")
 
 
-class Kept(Protocol):
-    """A store of things that wait for a person."""
+@dataclass
+class Kept:
+    """A store of things that wait for a person.
 
-    @property
-    def command(self) -> str:
-        """Return the command that deals with them."""
-        ...
+    Attributes:
+        command: The command that deals with them.
+        nouns: The word for one of them, and for several.
+    """
 
-    @property
-    def nouns(self) -> tuple[str, str]:
-        """Return the word for one of them, and for several."""
-        ...
+    client: Redis
+    settings: Settings
+    command: ClassVar[str]
+    nouns: ClassVar[tuple[str, str]]
 
     def discard(self, wanted: Filter) -> Work:
         """Return the work of removing the matching things for good."""
-        ...
+        raise NotImplementedError
 
 
-class Shown(Kept, Protocol[Item]):
-    """A store whose things a person can look at one by one, and have delivered after all."""
+@dataclass
+class Refusals(Kept, Generic[Item]):
+    """A store whose things a person can look at one by one, and have delivered after all.
 
-    def replay(self, wanted: Filter) -> Work:
-        """Return the work of giving the matching things to the workers again."""
-        ...
+    Attributes:
+        verb: The word for a thing that was replayed.
+        why_left_out: The reasons why things stay in words, where their name does not say it.
+        published: The result of its replays.
+    """
+
+    verb: ClassVar[str]
+    why_left_out: ClassVar[Mapping[str, str]]
+    published: Published = field(default_factory=Published, init=False)
 
     def find(self, wanted: Filter) -> Iterator[Item]:
         """Yield the things that match; what comes meanwhile may be missing."""
-        ...
+        raise NotImplementedError
 
     def document(self, one: Item, *, reveal: bool) -> dict[str, Any]:
         """Return all that is known of one thing, masked unless revealed."""
-        ...
+        raise NotImplementedError
+
+    def payload(self, one: Item) -> Any:
+        """Return what was received, whole."""
+        raise NotImplementedError
+
+    def replay(self, wanted: Filter) -> Work:
+        """Return the work of giving the matching things to the workers again."""
+        raise NotImplementedError
+
+    def result(self, work: Work, done: int) -> Result:
+        """Return what a replay has done."""
+        raise NotImplementedError
 
 
-def show_one(store: Shown[Item], one_id: str, *, reveal: bool) -> Result:
-    """Return one thing with all that is known.
+def show_one(
+    relay: Reads, store: Refusals[Item], one_id: str, *, reveal: bool, payload: bool
+) -> Result:
+    """Return one thing with all that is known, or write its payload to a file.
 
     Raises:
         UsageWrong: There is none with this id.
     """
     refuse_unknown(store, [one_id])
-    document = store.document(next(store.find(Filter.of_id(one_id))), reveal=reveal)
+    found = next(store.find(Filter.of_id(one_id)))
+    if payload:
+        return keep_payload(relay, one_id, store.payload(found))
+    document = store.document(found, reveal=reveal)
     return Result(document, *fields_of(document))
 
 
-def refuse_unknown(store: Shown[Item], ids: Iterable[str] | None) -> None:
+def refuse_unknown(store: Refusals[Item], ids: Iterable[str] | None) -> None:
     """Refuse ids of which none is there; where some are, name the others.
 
     A command that was interrupted may be given again: what it has done already is not there.
@@ -261,6 +289,37 @@ def carry_out(
     )
 
 
+def replay_chosen(
+    relay: Acts,
+    store: Refusals[Item],
+    options: ChoosingOptions,
+    extent: ExtentOptions,
+    ids: list[str] | None,
+    *,
+    force: bool,
+    waiting: WaitOptions,
+) -> Result:
+    """Replay the chosen things, or say what would become of them; a person may be asked before."""
+    options.refuse_accidental_all(ids, everything=extent.everything or extent.dry_run)
+    refuse_unknown(store, ids)
+    waiting.refuse_wrong(dry_run=extent.dry_run)
+    work = store.replay(options.chosen(relay.client, relay.settings, ids, force=force))
+    left_out = [
+        f"{count:,} left out: {store.why_left_out.get(why, why)}"
+        for why, count in work.left_out.items()
+    ]
+    if extent.dry_run:
+        return preview_of(store, work, left_out)
+    extent.refuse_more(work.count, store.nouns)
+    for line in left_out:  # before the question
+        mention(line)
+    question = f"Replay {plural(work.count, *store.nouns)}?"
+    done = carry_out(relay, work, store.verb, question=question, **asdict(options), ids=ids)
+    result = store.result(work, done)
+    result.exit_code = 0 if waiting.wait(relay.client, relay.settings, store.published) else 1
+    return result
+
+
 def discard_chosen(
     relay: Asks,
     store: Kept,
@@ -269,6 +328,8 @@ def discard_chosen(
     ids: list[str] | None = None,
 ) -> Result:
     """Discard the chosen things, and return how many that were."""
+    if isinstance(store, Refusals):
+        refuse_unknown(store, ids)
     options.refuse_accidental_all(ids, everything=extent.everything)
     work = store.discard(options.chosen(relay.client, relay.settings, ids))
     if extent.dry_run:
@@ -280,7 +341,7 @@ def discard_chosen(
     return Result({"discarded": done}, f"{plural(done, *store.nouns)} discarded")
 
 
-def preview_of(store: Kept, work: Work, notes: Iterable[str] = ()) -> Result:
+def preview_of(store: Kept, work: Work, notes: Iterable[str]) -> Result:
     """Return what would become of the chosen things."""
     previewed = list(work.preview())
     counts = Counter(one.fate for one in previewed)
@@ -296,8 +357,3 @@ def preview_of(store: Kept, work: Work, notes: Iterable[str] = ()) -> Result:
         ", ".join(f"{counts[fate]:,} would be {fate}" for fate in work.fates),
         notes=notes,
     )
-
-
-def left_out_lines(work: Work, reasons: Mapping[str, str]) -> list[str]:
-    """Return how many things stay, and why."""
-    return [f"{count:,} left out: {reasons.get(why, why)}" for why, count in work.left_out.items()]

@@ -5,10 +5,9 @@ from __future__ import annotations
 import difflib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import groupby, islice
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, Final
 
 import orjson
 import typer
@@ -18,14 +17,13 @@ from segrelay.ops.kept import (
     Fate,
     Filter,
     KeptOptions,
+    Refusals,
     Work,
-    carry_out,
     discard_chosen,
-    preview_of,
-    refuse_unknown,
+    replay_chosen,
     show_one,
 )
-from segrelay.ops.samples import Payload, keep_payload
+from segrelay.ops.samples import Payload
 from segrelay.ops.send.sending import WaitOptions
 from segrelay.ops.state.acts import Acts, Asks, Reads
 from segrelay.ops.terminal.frame import Result, Table
@@ -34,18 +32,16 @@ from segrelay.ops.terminal.options import Force, Ids, Reveal
 from segrelay.ops.terminal.tables import TableColumns, number_columns, text_columns
 from segrelay.producer.events.payloads import Refused
 from segrelay.producer.publish import Publisher
-from segrelay.producer.publishing.published import Published, PublishOptions
+from segrelay.producer.publishing.published import PublishOptions
 from segrelay.producer.publishing.quarantine import Quarantine, QuarantineRecord
 from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.masking import MASK, masked_payload
 from segrelay.worker.contract.printable import plural
-from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import ALL_AUDIENCES, Settings
 from segrelay.worker.contract.words import Refusal
 
 app = typer.Typer(help="See, replay or discard events that could not be placed.")
 
-FATES: Final = ("placed", "kept")
 _RECORDS_A_CALL: Final = 500
 _WHY: Final = {
     Refusal.OLDER_THAN_LEDGER.value: "they are older than what the ledger remembers; --force takes"
@@ -53,19 +49,13 @@ _WHY: Final = {
 }
 
 
-@dataclass
-class QuarantinedRecords:
-    """The records of the quarantine, as a store of kept things.
+class QuarantinedRecords(Refusals[QuarantineRecord]):
+    """The records of the quarantine."""
 
-    Attributes:
-        published: The result of its replays.
-    """
-
-    client: Redis
-    settings: Settings
-    command: ClassVar[str] = "quarantine"
-    nouns: ClassVar[tuple[str, str]] = ("record", "records")
-    published: Published = field(default_factory=Published, init=False)
+    command = "quarantine"
+    nouns = ("record", "records")
+    verb = "placed"
+    why_left_out = _WHY
 
     @cached_property
     def quarantine(self) -> Quarantine:
@@ -79,8 +69,19 @@ class QuarantinedRecords:
 
     def document(self, one: QuarantineRecord, *, reveal: bool) -> dict[str, Any]:
         """Return a record with its payload, masked unless revealed."""
+        return about(one) | {"payload": self._payload(one, reveal=reveal)}
+
+    def payload(self, one: QuarantineRecord) -> Any:
+        """Return the payload of a record; a text where it is no JSON."""
+        return self._payload(one, reveal=True)
+
+    def _payload(self, one: QuarantineRecord, *, reveal: bool) -> Any:
         text = self.quarantine.text(one.id) or b""
-        return about(one) | {"payload": _shown(text, reveal=reveal)}
+        try:
+            value = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            return text.decode(errors="replace") if reveal else f"{MASK} ({len(text)} bytes)"
+        return value if reveal else masked_payload(value)
 
     def replay(self, wanted: Filter) -> Work:
         """Return the work of placing the matching records that can be placed now.
@@ -108,7 +109,22 @@ class QuarantinedRecords:
                 _, reason, message = self._judge(dry, record, options)
                 yield Fate(record.id, "kept" if reason else "placed", reason, message)
 
-        return Work(len(ids), steps if ids else tuple, left_out, FATES, preview)
+        return Work(len(ids), steps if ids else tuple, left_out, ("placed", "kept"), preview)
+
+    def result(self, work: Work, done: int) -> Result:
+        """Return how many records were placed, and why the others stay."""
+        kept, accepted = work.left_out.total(), self.published.accepted
+        document = {
+            "tried": done + kept,
+            "placed": done,
+            "accepted": accepted,
+            "kept": kept,
+            "kept_by_reason": dict(work.left_out),
+        }
+        deliveries = plural(accepted, "delivery", "deliveries")
+        told = f"{done:,} of {done + kept:,} placed, {deliveries} accepted"
+        left_out = work.left_out.items()
+        return Result(document, told, *(f"{n:,} stay: {_WHY.get(why, why)}" for why, n in left_out))
 
     def discard(self, wanted: Filter) -> Work:
         """Return the work of removing the records that match now."""
@@ -179,14 +195,6 @@ def about(record: QuarantineRecord) -> dict[str, Any]:
     }
 
 
-def _shown(text: bytes, *, reveal: bool) -> Any:
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return text.decode(errors="replace") if reveal else f"{MASK} ({len(text)} bytes)"
-    return value if reveal else masked_payload(value)
-
-
 @app.command("list")
 def list_records(
     *,
@@ -206,46 +214,44 @@ def list_records(
         "sample",
         *text_columns("what"),
     )
+    rows = [
+        (group["audience"] or "-", *counts, shown_ms(seen_ms), sample, message)
+        for group in groups_of(records, relay.settings)
+        for _, *counts, seen_ms, sample, message in [group.values()]
+    ]
     dropped = f"{totals.dropped:,} older ones went because there was too much."
     return Result(
         [about(one) for one in sorted(records, key=lambda one: -one.last_seen_ms)[:limit]],
-        Table(("audience", "reason", *columns), _rows(records, relay.settings)),
+        Table(("audience", "reason", *columns), rows),
         f"{plural(totals.records, 'record')}, {totals.bytes / 1e6:,.1f} MB",
         notes=[dropped] if totals.dropped else (),
     )
 
 
-def _rows(records: Iterable[QuarantineRecord], settings: Settings) -> list[tuple[object, ...]]:
-    """Return a row for the records of each audience and reason, the most frequent first."""
+def groups_of(records: Iterable[QuarantineRecord], settings: Settings) -> list[dict[str, Any]]:
+    """Return what is known of the records of each audience and reason, the most frequent first.
+
+    The newest record of each is the sample.
+    """
     found: defaultdict[tuple[str, str], list[QuarantineRecord]] = defaultdict(list)
     for record in records:
         found[record.audience, record.reason].append(record)
-    groups = [group_of(group, settings) for group in found.values()]
-    groups.sort(key=lambda one: (-one["times"], one["audience"]))
-    return [
-        (
-            one["audience"] or "-",
-            *(one[name] for name in ("reason", "records", "times")),
-            shown_ms(one["last_seen_ms"]),
-            one["sample"],
-            one["message"],
-        )
-        for one in groups
+    samples = [
+        (max(group, key=lambda record: record.last_seen_ms), group) for group in found.values()
     ]
-
-
-def group_of(group: Sequence[QuarantineRecord], settings: Settings) -> dict[str, Any]:
-    """Return what is known of records of one audience and reason, with the newest as sample."""
-    sample = max(group, key=lambda record: record.last_seen_ms)
-    return {
-        "audience": sample.audience,
-        "reason": sample.reason,
-        "records": len(group),
-        "times": sum(record.times for record in group),
-        "last_seen_ms": sample.last_seen_ms,
-        "sample": sample.id,
-        "message": sample.message + _did_you_mean(sample, settings),
-    }
+    groups = [
+        {
+            "audience": sample.audience,
+            "reason": sample.reason,
+            "records": len(group),
+            "times": sum(record.times for record in group),
+            "last_seen_ms": sample.last_seen_ms,
+            "sample": sample.id,
+            "message": sample.message + _did_you_mean(sample, settings),
+        }
+        for sample, group in samples
+    ]
+    return sorted(groups, key=lambda group: (-group["times"], group["audience"]))
 
 
 def _did_you_mean(record: QuarantineRecord, settings: Settings) -> str:
@@ -267,12 +273,7 @@ def show(
 ) -> Result:
     """Show one record with its payload; profile fields are masked."""
     store = QuarantinedRecords(relay.client, relay.settings)
-    if payload:
-        refuse_unknown(store, [record_id])
-        return keep_payload(
-            relay, record_id, _shown(store.quarantine.text(record_id) or b"", reveal=True)
-        )
-    return show_one(store, record_id, reveal=reveal)
+    return show_one(relay, store, record_id, reveal=reveal, payload=payload)
 
 
 @app.command()
@@ -290,33 +291,12 @@ def replay(
     What still can't be placed stays where it is. So do events that are older than what the ledger
     remembers (delivery.ledger_retention): somebody may have left since without a trace.
     """
-    options.refuse_accidental_all(ids, everything=extent.everything or extent.dry_run)
     store = QuarantinedRecords(relay.client, relay.settings)
-    refuse_unknown(store, ids)
-    waiting.refuse_wrong(dry_run=extent.dry_run)
-    work = store.replay(options.chosen(relay.client, relay.settings, ids, force=force))
-    if extent.dry_run:
-        return preview_of(store, work)
-    extent.refuse_more(work.count, store.nouns)
-    placed = carry_out(relay, work, "placed", **asdict(options), ids=ids)
-    kept = work.left_out.total()
-    document = {
-        "tried": placed + kept,
-        "placed": placed,
-        "accepted": store.published.accepted,
-        "kept": kept,
-        "kept_by_reason": dict(work.left_out),
-    }
-    accepted = plural(store.published.accepted, "delivery", "deliveries")
-    told = f"{placed:,} of {placed + kept:,} placed, {accepted} accepted"
-    stays = (f"{n:,} stay: {_WHY.get(why, why)}" for why, n in work.left_out.items())
-    all_settled = waiting.wait(relay.client, relay.settings, store.published)
-    return Result(document, told, *stays, exit_code=0 if all_settled else 1)
+    return replay_chosen(relay, store, options, extent, ids, force=force, waiting=waiting)
 
 
 @app.command()
 def discard(ids: Ids = None, *, options: KeptOptions, extent: ExtentOptions, relay: Asks) -> Result:
     """Remove records from the quarantine for good."""
     store = QuarantinedRecords(relay.client, relay.settings)
-    refuse_unknown(store, ids)
     return discard_chosen(relay, store, options, extent, ids)

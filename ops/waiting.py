@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import typer
 
@@ -12,6 +12,7 @@ from segrelay.ops.kept import (
     ChoosingOptions,
     ExtentOptions,
     Filter,
+    Kept,
     Work,
     discard_chosen,
 )
@@ -31,14 +32,11 @@ from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import UsageWrong
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Kept):
     """The deliveries that wait, as a store of kept things."""
 
-    client: Redis
-    settings: Settings
-    command: ClassVar[str] = "discard"
-    nouns: ClassVar[tuple[str, str]] = ("waiting delivery", "waiting deliveries")
+    command = "discard"
+    nouns = ("waiting delivery", "waiting deliveries")
 
     def discard(self, wanted: Filter) -> Work:
         """Return the work of taking back the deliveries that match."""

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from segrelay.ops.console.app import Asked, Columns, Console, Page, Sorting, pretty
 from segrelay.ops.console.look import MOST_READ, Look
 from segrelay.ops.console.revealing import note_reveal
-from segrelay.ops.dead_letters.commands import LEFT_OUT, DeadLetterOptions
+from segrelay.ops.dead_letters.commands import DeadLetterOptions
 from segrelay.ops.dead_letters.reading import (
     Cause,
     StoredDeadLetter,
@@ -153,7 +153,7 @@ def dead_letter(console: Console, asked: Asked) -> Page:
         "letter": document,
         "digest": digest_of(found),
         "is_revealed": reveals,
-        "obstacles": [LEFT_OUT.get(why, why) for why in work.left_out],
+        "obstacles": [store.why_left_out.get(why, why) for why in work.left_out],
         "tries": tries,
         "again": again,
         "bodies": beside(_sent_body(found), again.sent if again else None, reveals=reveals),

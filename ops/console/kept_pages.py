@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, Final
+from typing import Final
 
 from segrelay.ops.console.app import Asked, Columns, Console, Page, Sorting
 from segrelay.ops.console.look import MOST_READ, Look, Scan
 from segrelay.ops.console.revealing import note_reveal
 from segrelay.ops.kept import Filter, KeptOptions
-from segrelay.ops.quarantine import group_of, matches
+from segrelay.ops.quarantine import groups_of, matches
 from segrelay.ops.state.partitions import Stream
 from segrelay.ops.state.waiting import (
     Choice,
@@ -21,7 +21,6 @@ from segrelay.ops.state.waiting import (
     read_first_entries,
 )
 from segrelay.ops.status.standing import Standing
-from segrelay.producer.publishing.quarantine import QuarantineRecord
 from segrelay.worker.contract.words import Refusal, job_of_lane
 from segrelay.worker.errors import UsageWrong
 
@@ -52,7 +51,7 @@ def quarantine(console: Console, asked: Asked) -> Page:
     number = asked.number("page", 1, _MOST_PAGES)
     values = {
         "totals": store.quarantine.totals(),
-        "groups": list(_groups(records, look)),
+        "groups": groups_of(records, look.settings),
         "records": records[PAGE * (number - 1) : PAGE * number],
         "count": found.count,
         "is_whole": found.is_whole,
@@ -64,15 +63,6 @@ def quarantine(console: Console, asked: Asked) -> Page:
         "reasons": sorted(Refusal),
     }
     return Page("quarantine.html", "Quarantine", values)
-
-
-def _groups(records: Iterable[QuarantineRecord], look: Look) -> Iterator[Mapping[str, Any]]:
-    """Yield the records of each audience and reason, the most frequent first."""
-    parts: dict[tuple[str, str], list[QuarantineRecord]] = {}
-    for one in records:
-        parts.setdefault((one.audience, one.reason), []).append(one)
-    for group in sorted(parts.values(), key=lambda each: -len(each)):
-        yield group_of(group, look.settings)
 
 
 def record(console: Console, asked: Asked) -> Page:

@@ -23,14 +23,11 @@ from segrelay.ops.kept import (
     ExtentOptions,
     Filter,
     KeptOptions,
-    carry_out,
     discard_chosen,
-    left_out_lines,
-    preview_of,
-    refuse_unknown,
+    replay_chosen,
     show_one,
 )
-from segrelay.ops.samples import Payload, keep_payload
+from segrelay.ops.samples import Payload
 from segrelay.ops.send.sending import WaitOptions
 from segrelay.ops.state.acts import EXPORTED_FILE, Acts, Asks, Doing, Reads, perform
 from segrelay.ops.state.partitions import all_partitions
@@ -45,7 +42,7 @@ from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
-from segrelay.worker.contract.words import Death, Refusal
+from segrelay.worker.contract.words import Death
 from segrelay.worker.core.messages import location_in
 
 
@@ -98,13 +95,6 @@ class DeadLetterOptions(KeptOptions):
 app = typer.Typer(help="See, replay or discard dead letters.")
 
 _PAGE: Final = 100
-LEFT_OUT: Final = {
-    "orphaned": "the configuration does not name their trigger any more",
-    "unwanted": "their trigger has another direction or other audiences now",
-    "unreadable": "what they hold can't be read; name them by id to put them back as they were",
-    "exhausted": "replayed three times in vain; name them by id to try again",
-    Refusal.OLDER_THAN_LEDGER.value: "older than what the ledger remembers; --force replays them",
-}
 
 
 @app.command()
@@ -123,23 +113,8 @@ def replay(
     if it is known by now. A letter that was replayed three times in vain is left out unless it is
     named by its id. A dry run renders with today's templates.
     """
-    options.refuse_accidental_all(ids, everything=extent.everything or extent.dry_run)
     store = DeadLetters(relay.client, relay.settings)
-    refuse_unknown(store, ids)
-    waiting.refuse_wrong(dry_run=extent.dry_run)
-    work = store.replay(options.chosen(relay.client, relay.settings, ids, force=force))
-    left_out = left_out_lines(work, LEFT_OUT)
-    if extent.dry_run:
-        return preview_of(store, work, left_out)
-    extent.refuse_more(work.count, store.nouns)
-    for line in left_out:  # before the question
-        mention(line)
-    question = f"Replay {plural(work.count, 'letter')}?"
-    done = carry_out(relay, work, "replayed", question=question, **asdict(options), ids=ids)
-    document = {"replayed": done, "left_out": dict(work.left_out)}
-    all_settled = waiting.wait(relay.client, relay.settings, store.published)
-    told = f"{plural(done, 'letter')} replayed"
-    return Result(document, told, exit_code=0 if all_settled else 1)
+    return replay_chosen(relay, store, options, extent, ids, force=force, waiting=waiting)
 
 
 @app.command()
@@ -148,7 +123,6 @@ def discard(
 ) -> Result:
     """Discard dead letters for good; they are counted as discarded."""
     store = DeadLetters(relay.client, relay.settings)
-    refuse_unknown(store, ids)
     return discard_chosen(relay, store, options, extent, ids)
 
 
@@ -299,12 +273,8 @@ def show(
     relay: Reads,
 ) -> Result:
     """Show one letter with all that is known; profile fields are masked."""
-    if payload:
-        store = DeadLetters(relay.client, relay.settings)
-        refuse_unknown(store, [dead_letter_id])
-        found = next(store.find(Filter.of_id(dead_letter_id)))
-        return keep_payload(relay, dead_letter_id, found["profile"])
-    return show_one(DeadLetters(relay.client, relay.settings), dead_letter_id, reveal=reveal)
+    store = DeadLetters(relay.client, relay.settings)
+    return show_one(relay, store, dead_letter_id, reveal=reveal, payload=payload)
 
 
 def _row(dead_letter: StoredDeadLetter, *, reveal: bool) -> tuple[str, ...]:

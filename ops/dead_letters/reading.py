@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -234,73 +234,47 @@ def parse_dead_letter(text: bytes) -> StoredDeadLetter:
 
 
 def read_causes(client: Redis, partitions: Sequence[PartitionKeys]) -> list[Cause]:
-    """Return the causes of all letters, the most frequent first."""
-    counts, samples = _stored_causes(client, partitions)
-    _refresh(client, partitions, samples)
-    return _causes(counts, samples)
+    """Return the causes of all letters, the most frequent first, each with a sample that is there.
+
+    Samples that have been removed are replaced by other letters with the same cause.
+    """
+    causes = {one.cause: one for one in count_causes(client, partitions)}
+    named = Filter(ids=frozenset(one.sample for one in causes.values()))
+    there = {one["id"] for one in find_dead_letters(client, partitions, named)} if causes else set()
+    gone = {one.cause for one in causes.values() if one.sample not in there}
+    while gone:
+        other = next(find_dead_letters(client, partitions, Filter(causes=frozenset(gone))), None)
+        if other is None:
+            break
+        causes[other["cause"]] = replace(causes[other["cause"]], sample=other["id"])
+        gone.remove(other["cause"])
+    return list(causes.values())
 
 
 def count_causes(client: Redis, partitions: Sequence[PartitionKeys]) -> list[Cause]:
     """Return the causes without looking at letters, so that a sample letter may be gone."""
-    return _causes(*_stored_causes(client, partitions))
-
-
-def _stored_causes(
-    client: Redis, partitions: Sequence[PartitionKeys]
-) -> tuple[Counter[str], dict[str, dict[str, Any]]]:
-    """Return the number of letters of each cause, and a sample of each."""
-    answers = ask_each(client, partitions, lambda pipe, partition: pipe.hgetall(partition.causes))
     counts: Counter[str] = Counter()
-    samples: dict[str, dict[str, Any]] = {}
-    for answer in answers:
+    samples: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+    for answer in ask_each(client, partitions, lambda pipe, one: pipe.hgetall(one.causes)):
         for name, text in answer.items():
             cause, _, kind = name.decode().partition("|")
             if kind == "n":
                 counts[cause] += int(text)
-            else:
-                samples.setdefault(cause, orjson.loads(text))
-    return counts, samples
-
-
-def _causes(counts: Counter[str], samples: Mapping[str, dict[str, Any]]) -> list[Cause]:
+            elif cause not in samples:
+                samples[cause] = orjson.loads(text)
     return [
-        _cause(cause, count, samples.get(cause, {}))
+        Cause(
+            cause,
+            count,
+            str(samples[cause].get("reason", "")),
+            int(samples[cause].get("status", 0)),
+            normalise_message(str(samples[cause].get("message", ""))),
+            str(samples[cause].get("trigger", "")),
+            str(samples[cause].get("letter", "")),
+        )
         for cause, count in counts.most_common()
         if count > 0
     ]
-
-
-def _refresh(
-    client: Redis, partitions: Sequence[PartitionKeys], samples: dict[str, dict[str, Any]]
-) -> None:
-    """Replace sample letters that have been removed by others with the same cause."""
-    named = Filter(ids=frozenset(str(sample["letter"]) for sample in samples.values()))
-    there = (
-        {dead_letter["id"] for dead_letter in find_dead_letters(client, partitions, named)}
-        if samples
-        else set()
-    )
-    gone = {cause for cause, sample in samples.items() if sample["letter"] not in there}
-    while gone:
-        dead_letter = next(
-            find_dead_letters(client, partitions, Filter(causes=frozenset(gone))), None
-        )
-        if dead_letter is None:
-            return
-        samples[dead_letter["cause"]]["letter"] = dead_letter["id"]
-        gone.remove(dead_letter["cause"])
-
-
-def _cause(cause: str, count: int, sample: dict[str, Any]) -> Cause:
-    return Cause(
-        cause,
-        count,
-        str(sample.get("reason", "")),
-        int(sample.get("status", 0)),
-        normalise_message(str(sample.get("message", ""))),
-        str(sample.get("trigger", "")),
-        str(sample.get("letter", "")),
-    )
 
 
 def dead_letters_kept(client: Redis, partitions: Iterable[PartitionKeys]) -> list[int]:

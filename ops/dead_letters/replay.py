@@ -12,9 +12,8 @@ import binascii
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -24,17 +23,18 @@ from segrelay.ops.dead_letters.reading import (
     find_dead_letters,
     is_exhausted,
 )
-from segrelay.ops.kept import Fate, Filter, Work
+from segrelay.ops.kept import Fate, Filter, Refusals, Work
 from segrelay.ops.state import opened
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.terminal.console import json_or_text
+from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.moments import shown_ms, shown_us
 from segrelay.producer.events.payloads import SEGMENT_EVENTS
 from segrelay.producer.publishing.audiences import AudienceStore
-from segrelay.producer.publishing.published import Entries, Published, entries_of
-from segrelay.producer.wakeups import CeleryWaker, Waker
+from segrelay.producer.publishing.published import Published, entries_of
+from segrelay.producer.wakeups import CeleryWaker
 from segrelay.worker.adapters.redis.shared_keys import read_scopes
-from segrelay.worker.checks.preview import Candidate, Previewed, preview
+from segrelay.worker.checks.preview import Candidate, preview
 from segrelay.worker.contract.events import (
     UNREADABLE,
     Header,
@@ -45,6 +45,7 @@ from segrelay.worker.contract.events import (
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name, stream_name
 from segrelay.worker.contract.masking import MASK, hidden, masked_profile
 from segrelay.worker.contract.outcomes import End, log_bytes, pack
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
@@ -53,34 +54,31 @@ from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import Scope
 from segrelay.worker.contract.words import BACKFILL, Death, Refusal, job_of_lane
 from segrelay.worker.core.messages import location_in, normalise_message
-from segrelay.worker.destinations.api import NotSendable
 from segrelay.worker.errors import FormatUnknown, PayloadRefused
 
 STEP: Final = 200
 """Letters of one step: few, because a letter may hold a profile of a megabyte."""
 
-FATES: Final = ("sent", "skipped", "dead")
+LEFT_OUT: Final = {
+    "orphaned": "the configuration does not name their trigger any more",
+    "unwanted": "their trigger has another direction or other audiences now",
+    "unreadable": "what they hold can't be read; name them by id to put them back as they were",
+    "exhausted": "replayed three times in vain; name them by id to try again",
+    Refusal.OLDER_THAN_LEDGER.value: "older than what the ledger remembers; --force replays them",
+}
 _STEP_BYTES: Final = 4_000_000
 _READ_AT_ONCE: Final = 100
 """Letters read in one call: few, because a letter may hold a profile of a megabyte."""
-_UNREADABLE: Final = NotSendable(
-    Death.UNREADABLE, "The entry can't be read by this version of segrelay."
-)
+_UNREADABLE: Final = "The entry can't be read by this version of segrelay."
 
 
-@dataclass(slots=True)
-class DeadLetters:
-    """The dead letters in Redis, as a store of kept things.
+class DeadLetters(Refusals[StoredDeadLetter]):
+    """The dead letters in Redis."""
 
-    Attributes:
-        published: The result of its replays.
-    """
-
-    client: Redis
-    settings: Settings
-    published: Published = field(default_factory=Published, init=False)
-    command: ClassVar[str] = "dlq"
-    nouns: ClassVar[tuple[str, str]] = ("letter", "letters")
+    command = "dlq"
+    nouns = ("letter", "letters")
+    verb = "replayed"
+    why_left_out = LEFT_OUT
 
     def find(self, wanted: Filter) -> Iterator[StoredDeadLetter]:
         """Yield the letters that match, the newest death first."""
@@ -99,6 +97,10 @@ class DeadLetters:
                 "exhausted": is_exhausted(one),
             }
         )
+
+    def payload(self, one: StoredDeadLetter) -> Any:
+        """Return the profile of a letter."""
+        return one["profile"]
 
     def replay(self, wanted: Filter) -> Work:
         """Return the replay of the letters that match, the oldest death first.
@@ -121,44 +123,78 @@ class DeadLetters:
                 ids.append(one["id"])
         ids.reverse()
         audiences = AudienceStore(self.client, told=self.settings.told_ids, learns=False)
-        waker = CeleryWaker(self.settings)
         partitions = self._partitions(wanted)
         return Work(
             len(ids),
-            lambda: self._replay(partitions, ids, waker, audiences),
+            lambda: self._leave(partitions, ids, audiences),
             left_out,
-            FATES,
-            lambda: preview_dead_letters(
-                self.client, self.settings, partitions, ids, audiences, now_ms=at_ms
-            ),
+            ("sent", "skipped", "dead"),
+            lambda: self._preview(partitions, ids, audiences, at_ms),
         )
 
-    def _replay(
-        self,
-        partitions: Sequence[PartitionKeys],
-        ids: Sequence[str],
-        waker: Waker,
-        audiences: AudienceStore,
-    ) -> Iterator[int]:
-        """Replay letters step by step; yields how many each step took.
-
-        An event without the id of its audience gets it, if it is known by now.
-
-        Raises:
-            RedisUnavailable: The steps before were taken.
-        """
-        steps = _steps(self.client, self.settings, partitions, ids, audiences)
-        for taken, wakeups, entries in steps:
-            self.published += Published(accepted=taken, entries=entries)
-            for partition in wakeups:
-                waker.wake(partition.destination, partition.number, queue=BACKFILL)
-            yield taken
+    def result(self, work: Work, done: int) -> Result:
+        """Return how many letters were replayed, and how many left out."""
+        document = {"replayed": done, "left_out": dict(work.left_out)}
+        return Result(document, f"{plural(done, *self.nouns)} replayed")
 
     def discard(self, wanted: Filter) -> Work:
         """Return the work of discarding the letters that match now."""
         ids = [one["id"] for one in self.find(wanted)]
         partitions = self._partitions(wanted)
-        return Work(len(ids), lambda: discard(self.client, self.settings, partitions, ids))
+        return Work(len(ids), lambda: self._leave(partitions, ids, None))
+
+    def _leave(
+        self,
+        partitions: Sequence[PartitionKeys],
+        ids: Sequence[str],
+        audiences: AudienceStore | None,
+    ) -> Iterator[int]:
+        """Replay letters step by step, or discard them for good where no audiences are given.
+
+        Yields how many letters each step took. An event without the id of its audience gets it, if
+        it is known by now.
+
+        Raises:
+            RedisUnavailable: The steps before were taken.
+        """
+        most_bytes, waker = log_bytes(self.settings), CeleryWaker(self.settings)
+        remaining = iter(ids)
+        while part := frozenset(islice(remaining, STEP)):
+            groups: defaultdict[PartitionKeys, list[StoredDeadLetter]] = defaultdict(list)
+            for one in find_dead_letters(self.client, partitions, Filter(ids=part)):
+                known = identified(one, audiences) if audiences else one
+                groups[PartitionKeys(one["destination"], one["partition"])].append(known)
+            for keys, dead_letters in groups.items():
+                for chunk in _chunks(dead_letters):
+                    call = _call(keys, chunk, most_bytes, discards=audiences is None)
+                    ((taken, wake, *added),) = opened.run(self.client, "leave", [call])
+                    if audiences:
+                        streams = call.keys[_FIXED_KEYS : _FIXED_KEYS + len(added) // 2]
+                        entries = entries_of(map(str, streams), added)
+                        self.published += Published(accepted=taken, entries=entries)
+                    if wake:
+                        waker.wake(keys.destination, keys.number, queue=BACKFILL)
+                    yield taken
+
+    def _preview(
+        self,
+        partitions: Sequence[PartitionKeys],
+        ids: Sequence[str],
+        audiences: AudienceStore,
+        at_ms: int,
+    ) -> Iterator[Fate]:
+        """Yield what would become of letters that could be replayed."""
+        for first in range(0, len(ids), _READ_AT_ONCE):
+            part = Filter(ids=frozenset(ids[first : first + _READ_AT_ONCE]))
+            readable: list[Candidate] = []
+            for one in find_dead_letters(self.client, partitions, part):
+                candidate = candidate_of(identified(one, audiences))
+                if candidate:
+                    readable.append(candidate)
+                else:
+                    yield Fate(one["id"], "dead", Death.UNREADABLE.value, _UNREADABLE)
+            for found in preview(readable, self.settings, now_us=1_000 * at_ms):
+                yield Fate(found.name, found.fate, found.reason, found.safe_message)
 
     def _partitions(self, wanted: Filter) -> list[PartitionKeys]:
         partitions = all_partitions(self.client, self.settings)
@@ -208,18 +244,6 @@ def obstacle(
     return Refusal.OLDER_THAN_LEDGER.value if time_us < oldest_us else ""
 
 
-def discard(
-    client: Redis, settings: Settings, partitions: Sequence[PartitionKeys], ids: Sequence[str]
-) -> Iterator[int]:
-    """Discard letters for good, step by step; yields how many each step took.
-
-    Raises:
-        RedisUnavailable: The steps before were taken.
-    """
-    for taken, _, _ in _steps(client, settings, partitions, ids, None):
-        yield taken
-
-
 class Expiry(NamedTuple):
     """The permission to discard letters that were kept for long enough.
 
@@ -254,33 +278,6 @@ def discard_expired(
         ((taken, *_),) = opened.run(client, "leave", [call])
         discarded += taken
     return discarded
-
-
-def _steps(
-    client: Redis,
-    settings: Settings,
-    partitions: Sequence[PartitionKeys],
-    ids: Sequence[str],
-    audiences: AudienceStore | None,
-) -> Iterator[tuple[int, list[PartitionKeys], dict[str, Entries]]]:
-    """Replay letters, or discard them where no audiences are given."""
-    most_bytes = log_bytes(settings)
-    remaining = iter(ids)
-    while part := list(islice(remaining, STEP)):
-        known_partitions = {
-            (partition.destination, partition.number): partition for partition in partitions
-        }
-        groups: defaultdict[PartitionKeys, list[StoredDeadLetter]] = defaultdict(list)
-        for dead_letter in find_dead_letters(client, partitions, Filter(ids=frozenset(part))):
-            known = identified(dead_letter, audiences) if audiences else dead_letter
-            partition = known_partitions[dead_letter["destination"], dead_letter["partition"]]
-            groups[partition].append(known)
-        for keys, dead_letters in groups.items():
-            for chunk in _chunks(dead_letters):
-                call = _call(keys, chunk, most_bytes, discards=audiences is None)
-                ((taken, wake, *added),) = opened.run(client, "leave", [call])
-                streams = call.keys[_FIXED_KEYS : _FIXED_KEYS + len(added) // 2]
-                yield taken, [keys] if wake else [], entries_of(map(str, streams), added)
 
 
 def identified(dead_letter: StoredDeadLetter, audiences: AudienceStore) -> StoredDeadLetter:
@@ -421,33 +418,8 @@ def dead_letter_header(dead_letter: StoredDeadLetter) -> Header | None:
 
 def candidate_of(dead_letter: StoredDeadLetter) -> Candidate | None:
     """Return the event of a letter; None if this version can't read its entry."""
-    if "entry" in dead_letter or not dead_letter["header"]:
+    header = dead_letter_header(dead_letter)
+    if "entry" in dead_letter or header is None:
         return None
-    header = decode_header(orjson.dumps(dead_letter["header"]))
-    return Candidate(
-        dead_letter["id"], dead_letter["trigger"], header, orjson.dumps(dead_letter["profile"])
-    )
-
-
-def preview_dead_letters(
-    client: Redis,
-    settings: Settings,
-    partitions: Sequence[PartitionKeys],
-    ids: Sequence[str],
-    audiences: AudienceStore,
-    *,
-    now_ms: int,
-) -> Iterator[Fate]:
-    """Preview dead letters that could be replayed."""
-    for first in range(0, len(ids), _READ_AT_ONCE):
-        part = Filter(ids=frozenset(ids[first : first + _READ_AT_ONCE]))
-        dead_letters = {
-            one["id"]: candidate_of(identified(one, audiences))
-            for one in find_dead_letters(client, partitions, part)
-        }
-        readable = [candidate for candidate in dead_letters.values() if candidate]
-        previewed = list(preview(readable, settings, now_us=1000 * now_ms))
-        for dead_letter_id, candidate in dead_letters.items():
-            if candidate is None:
-                previewed.append(Previewed(dead_letter_id, None, _UNREADABLE))
-        yield from (Fate(one.name, one.fate, one.reason, one.safe_message) for one in previewed)
+    profile = orjson.dumps(dead_letter["profile"])
+    return Candidate(dead_letter["id"], dead_letter["trigger"], header, profile)

@@ -18,8 +18,7 @@ from typing import Any, Final
 
 import orjson
 
-from segrelay.ops.dead_letters.reading import find_dead_letters
-from segrelay.ops.dead_letters.replay import discard
+from segrelay.ops.dead_letters.replay import DeadLetters
 from segrelay.ops.kept import Filter
 from segrelay.ops.outcomes.reading import Range, entries
 from segrelay.ops.state import opened
@@ -181,10 +180,8 @@ class Erasing:
                 with held(self.client, partition) as token:
                     self._erase_in(partition, token)
         wanted = Filter(digests=frozenset({self.digest.hex()}))
-        dead_letters = [
-            dead_letter["id"] for dead_letter in find_dead_letters(self.client, partitions, wanted)
-        ]
-        self.counts["letters"] += sum(discard(self.client, self.settings, partitions, dead_letters))
+        letters = DeadLetters(self.client, self.settings).discard(wanted)
+        self.counts["letters"] += sum(letters.steps())
         self._erase_elsewhere()
         longest = self._erase_outcomes()
         self.too_long = compact_streams(self.client, partitions) + longest
