@@ -90,7 +90,7 @@ class Probe:
             for name, one in standing.triggers.items()
             if one.destination == destination.name
             and (self.kind == DESTINATION or name == self.name)
-            and one.counts.waiting > one.orphaned
+            and one.counts.waiting > standing.totals.orphans[name]
         ]
         if not waiting:
             return "nothing waits; the first delivery that comes goes alone"

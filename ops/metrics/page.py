@@ -66,7 +66,7 @@ def workers(standing: Standing) -> Iterator[Metric]:
     yield number(
         "segrelay_responses_waiting",
         "Records that wait for response streams.",
-        standing.responses_waiting,
+        standing.responses.waiting,
     )
     found = standing.retention.document()
     for kind, scope in (("letters", "dead_letters"), ("records", "quarantined_records")):

@@ -39,6 +39,7 @@ from segrelay.ops.status.standing import Standing, WatchedFile, read_newest
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.connections import why_no_answer
 from segrelay.worker.contract.printable import printable
+from segrelay.worker.contract.processes import WORKER
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url
 from segrelay.worker.contract.redis.lock import Lock, take_turn
@@ -201,11 +202,11 @@ class Announcer:
             # Those who have the newest configuration judge; the look was theirs.
             self._stands_back_until = time.monotonic() + STAND_BACK_SECONDS
             return False
-        if standing.worker_seen_ms:
+        if WORKER in standing.seen:
             self._worker_seen_at = time.monotonic()
         # A Redis that came back empty knows no worker, until they have found it and noticed that.
         return bool(
-            standing.worker_seen_ms
+            WORKER in standing.seen
             or standing.redis.losses
             or time.monotonic() - self._worker_seen_at >= FOUND_AGAIN_MS / 1_000
         )

@@ -31,12 +31,13 @@ from segrelay.ops.status.problems import (
     HealthProblem,
     ProblemSeverity,
     counted,
+    in_short,
 )
 from segrelay.ops.status.standing import Condition, Kind, Standing, TriggerStanding, read_standing
 from segrelay.ops.status.totals import largest_first
 from segrelay.producer.sync.run import Run
 from segrelay.worker.contract.printable import plural
-from segrelay.worker.contract.processes import LIFE_MS
+from segrelay.worker.contract.processes import FLOWER, LIFE_MS, METRICS, WORKER, WORKER_ENDED
 from segrelay.worker.contract.receivers import SEEN_WITHIN_MS
 from segrelay.worker.contract.redis.claim import refusal
 from segrelay.worker.contract.redis.client import Redis
@@ -154,11 +155,11 @@ def workers(standing: Standing) -> Iterator[HealthProblem]:
     """Yield a problem if no worker runs, unless one was seen seconds ago."""
     if standing.workers or not standing.redis.takes_writes:
         return
-    redis, seen_ms = standing.redis, min(standing.worker_seen_ms, standing.now_ms)
+    redis, seen_ms = standing.redis, min(standing.seen.get(WORKER, 0), standing.now_ms)
     is_new = redis.uptime_seconds * 1_000 < FOUND_AGAIN_MS or any(
         standing.now_ms - loss.noticed_ms < FOUND_AGAIN_MS for loss in redis.losses
     )
-    has_ended = standing.worker_ended_ms >= seen_ms > 0
+    has_ended = standing.seen.get(WORKER_ENDED, 0) >= seen_ms > 0
     if is_new or standing.now_ms - seen_ms < (RESTART_MS if has_ended else LIFE_MS):
         return
     unseen = f"for {(standing.now_ms - seen_ms) // 1_000:,} s" if seen_ms else "yet"
@@ -228,9 +229,10 @@ def _is_of_redis(standing: Standing) -> bool:
 
 def companions(standing: Standing) -> Iterator[HealthProblem]:
     """Yield a problem if Flower or the metrics are down; one that has never run is not missed."""
-    for kind, seen_ms in standing.companions.items() if not _is_of_redis(standing) else ():
+    configured = {FLOWER: standing.settings.flower, METRICS: standing.settings.metrics}
+    for kind, seen_ms in standing.seen.items() if not _is_of_redis(standing) else ():
         unseen_ms = standing.now_ms - seen_ms
-        if unseen_ms > UNSEEN_MS:
+        if configured.get(kind) and unseen_ms > UNSEEN_MS:
             message = f"configured, but not seen for {unseen_ms // 1_000:,} s"
             mend = f"segrelay {kind}"
             yield HealthProblem(f"{kind}_down", ATTENTION, "", message, mend, seen_ms)
@@ -467,6 +469,24 @@ def orphans(standing: Standing) -> Iterator[HealthProblem]:
         yield HealthProblem("destination_refused", ILL, name, refusal(name, known_as), mend)
 
 
+def responses(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield a problem if outcomes for response streams are old, as workers send them at once."""
+    found, triggers = standing.responses, standing.settings.triggers.values()
+    waited_ms = standing.now_ms - (found.oldest_ms or standing.now_ms)
+    if waited_ms > LATE_RESPONSE_MS and any(one.response_stream for one in triggers):
+        message = (
+            f"of {plural(found.waiting, 'response')} for Lytics (response_stream) the oldest has"
+            f" waited for {in_short(waited_ms / 1_000)}; beyond 10,000 a partition the oldest are"
+            " dropped. Workers send them: see `responses.wait` in their logs"
+        )
+        mend = "segrelay worker"
+        yield HealthProblem("responses_wait", ATTENTION, "", message, mend, found.oldest_ms)
+
+
+LATE_RESPONSE_MS: Final = 900_000
+"""Milliseconds for which an outcome may wait for its response stream."""
+
+
 def aborted_jobs(standing: Standing) -> Iterator[HealthProblem]:
     """Yield aborted jobs of which deliveries still wait: the command broke off in between."""
     for job, one in standing.jobs.items():
@@ -670,6 +690,7 @@ RULES: Final[tuple[Callable[[Standing], Iterable[HealthProblem]], ...]] = (
     outcomes,
     quarantine,
     expiring,
+    responses,
     aborted_jobs,
     verified,
     receivers,

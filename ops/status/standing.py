@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple, TypeVar
@@ -47,10 +47,7 @@ from segrelay.worker.adapters.redis.gate import read_looks, read_state
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.processes import (
-    FLOWER,
-    METRICS,
     WORKER,
-    WORKER_ENDED,
     Process,
     Sample,
     read_processes,
@@ -196,7 +193,6 @@ class TriggerStanding:
     counts: Counts = field(default_factory=Counts)
     by_lane: Mapping[str, Counts] = field(default_factory=dict)
     waits: Mapping[str, LaneWait] = field(default_factory=dict)
-    orphaned: int = 0
     oldest_live_ms: int | None = None
     versions: Sequence[str] = ()
     engine_use: EngineUse = field(default_factory=EngineUse)
@@ -226,6 +222,18 @@ class JobStanding:
         """Say whether it is never read again, and nothing of it waits or is dead."""
         ended = self.condition.state in {"done", "aborted"}
         return ended and not self.counts.waiting and not self.counts.dead
+
+
+class WaitingResponses(NamedTuple):
+    """The outcomes that wait for response streams, and those that were dropped.
+
+    Attributes:
+        oldest_ms: The time of the oldest, by Redis' clock; None = none waits.
+    """
+
+    waiting: int = 0
+    lost: int = 0
+    oldest_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,10 +293,7 @@ class Standing:
         refused_destinations: See `read_refused`.
         quarantined: Records in the quarantine.
         too_large_requests: Requests that receivers refused for their size.
-        companions: The times (ms) at which Flower and the metrics, if they are configured, were
-            last seen.
-        worker_seen_ms: The time when a worker was last seen; 0 = never.
-        worker_ended_ms: The time when one last ended in good order; 0 = never.
+        seen: The time (ms) at which a process of each kind was last seen; see `read_seen`.
         alerts_fail: The reason why messages about problems are not taken; None = they are.
         streams: What waits, by partition, lane and trigger.
         unreadable: Records that can't be read, in words; see `read_record`.
@@ -306,8 +311,7 @@ class Standing:
     refused_destinations: Mapping[str, str] = field(default_factory=dict)
     quarantined: int = 0
     too_large_requests: int = 0
-    responses_waiting: int = 0
-    responses_lost: int = 0
+    responses: WaitingResponses = field(default_factory=WaitingResponses)
     retention: RetentionStanding = field(default_factory=RetentionStanding)
     template_files: Mapping[str, DifferingFile] = field(default_factory=dict)
     verified: Mapping[str, VerifyState] = field(default_factory=dict)
@@ -316,9 +320,7 @@ class Standing:
     watches: Mapping[str, WatchState] = field(default_factory=dict)
     receivers: Receivers = field(default_factory=Receivers)
     samples: Sequence[Sample] = ()
-    companions: Mapping[str, int] = field(default_factory=dict)
-    worker_seen_ms: int = 0
-    worker_ended_ms: int = 0
+    seen: Mapping[str, int] = field(default_factory=dict)
     alerts_fail: AlertFailure | None = None
     streams: Sequence[Stream] = ()
     unreadable: Sequence[str] = ()
@@ -331,12 +333,22 @@ class Standing:
     @property
     def started(self) -> list[StartedProcess]:
         """Return the workers and receivers that run, the last that was started first."""
-        return _started(self.processes, self.receivers, self.now_ms)
+        found = [
+            StartedProcess(f"{one.host}:{one.pid}", one.begun_ms, one.config, one.version)
+            for one in self.workers
+        ]
+        found += [
+            StartedProcess(f"receiver {name}", one.begun_ms, one.config)
+            for name, one in self.receivers.running.items()
+            if self.now_ms - one.seen_ms <= SEEN_WITHIN_MS
+        ]
+        return sorted(found, key=lambda one: one.begun_ms, reverse=True)
 
     @property
     def newest_config(self) -> str:
         """Return the configuration that was started last; without any process, the file's."""
-        return _newest_config(self.started, self.settings)
+        started = self.started
+        return started[0].config if started else self.settings.fingerprint
 
     @property
     def is_newest(self) -> bool:
@@ -395,12 +407,20 @@ def read_standing(
 ) -> Standing:
     """Read how everything stands; `partitions` are all partitions, if they are known already."""
     unreadable: list[str] = []
-    at_us, seen = now_us(client), read_seen(client)
+    at_us = now_us(client)
     ahead_seconds, at_ms = time.time() - at_us / 1_000_000, at_us // 1_000
     partitions = partitions or all_partitions(client, settings)
     found = snapshots(client, partitions)
     totals = add_up(found, settings)
-    pauses, processes = read_pauses(client), read_processes(client, unreadable)
+    pauses = read_pauses(client)
+    running = Standing(
+        settings,
+        at_ms,
+        processes=read_processes(client, unreadable),
+        receivers=read_receivers(client, at_ms, unreadable),
+        seen=read_seen(client),
+        unreadable=unreadable,
+    )
     stored: Any = client.hgetall(keys.FINGERPRINTS)
     editions = {name.decode(): edition.decode() for name, edition in stored.items()}
     delays = {
@@ -415,34 +435,21 @@ def read_standing(
     def run_of(name: str) -> Run:
         return SyncStore(client, name, settings.redis).peek()
 
-    responses, quarantine = _responses(client, partitions), Quarantine(client).totals()
+    quarantine = Quarantine(client).totals()
     dropped = {LETTERS: totals.expired, RECORDS: quarantine.expired}
-    receivers = read_receivers(client, at_ms, unreadable)
-    config = _newest_config(_started(processes, receivers, at_ms), settings)
-    return Standing(
-        settings,
-        at_ms,
-        totals.of_all(),
-        totals,
-        destinations,
-        dict(
-            _triggers(
-                settings,
-                totals,
-                pauses,
-                processes=processes,
-                config=config,
-                delayed=_waits_of_failing(destinations) | dict(_delayed(found, delays)),
-            )
-        ),
-        jobs,
-        delays,
-        processes,
+    delayed = _waits_of_failing(destinations) | dict(_delayed(found, delays))
+    return replace(
+        running,
+        counts=totals.of_all(),
+        totals=totals,
+        destinations=destinations,
+        triggers=dict(_triggers(running, totals, pauses, delayed)),
+        jobs=jobs,
+        delays=delays,
         refused_destinations=read_refused(client, settings),
         quarantined=quarantine.records,
         too_large_requests=too_large(client),
-        responses_waiting=responses[0],
-        responses_lost=responses[1],
+        responses=_responses(client, partitions),
         retention=read_retention(
             client,
             settings,
@@ -456,21 +463,16 @@ def read_standing(
             },
             unreadable=unreadable,
         ),
-        template_files=dict(_differing_files(processes, config)),
+        template_files=dict(_differing_files(running)),
         verified=read_verified(client, settings, unreadable),
         redis=_redis(client, settings, ahead_seconds),
         syncs=dict(_readable("sync", settings.sync, run_of, unreadable)),
         watches=dict(
             _readable("watch", settings.backfill.watch, partial(read_watch, client), unreadable)
         ),
-        receivers=receivers,
         samples=read_samples(client, unreadable),
-        companions=_companions(settings, seen),
-        worker_seen_ms=seen.get(WORKER, 0),
-        worker_ended_ms=seen.get(WORKER_ENDED, 0),
         alerts_fail=read_failure(client) if settings.operate.notify else None,
         streams=tuple(stream for one in found for stream in one.waiting),
-        unreadable=unreadable,
     )
 
 
@@ -524,27 +526,6 @@ def read_newest(
     if standing.started and file.adopt(standing.newest_config):
         return read_standing(client, file.settings)
     return standing
-
-
-def _started(
-    processes: Sequence[Process], receivers: Receivers, now_ms: int
-) -> list[StartedProcess]:
-    found = [
-        StartedProcess(f"{one.host}:{one.pid}", one.begun_ms, one.config, one.version)
-        for one in processes
-        if one.kind == WORKER
-    ]
-    found += [
-        StartedProcess(f"receiver {name}", one.begun_ms, one.config)
-        for name, one in receivers.running.items()
-        if now_ms - one.seen_ms <= SEEN_WITHIN_MS
-    ]
-    return sorted(found, key=lambda one: one.begun_ms, reverse=True)
-
-
-def _newest_config(started: Sequence[StartedProcess], settings: Settings) -> str:
-    """Return the configuration of the process that was started last, or that of the file."""
-    return started[0].config if started else settings.fingerprint
 
 
 def read_counts(client: Redis, settings: Settings) -> Counts:
@@ -614,18 +595,13 @@ def _waits_of_failing(destinations: Mapping[str, DestinationStanding]) -> dict[s
 
 
 def _triggers(
-    settings: Settings,
-    totals: Totals,
-    pauses: Pauses,
-    *,
-    processes: Sequence[Process],
-    config: str,
-    delayed: Mapping[str, Condition],
+    running: Standing, totals: Totals, pauses: Pauses, delayed: Mapping[str, Condition]
 ) -> Iterator[tuple[str, TriggerStanding]]:
+    settings, processes = running.settings, running.processes
     stopped = {
         name: reason
         for process in processes
-        if process.config == config
+        if running.is_current(process)
         for name, reason in process.stopped.items()
     }
     for name in sorted({*settings.triggers, *totals.by_trigger}):
@@ -646,7 +622,6 @@ def _triggers(
                 totals.of_trigger(name),
                 totals.lanes_of(name),
                 totals.waits.get(name, {}),
-                totals.orphans[name],
                 totals.oldest_live_ms.get(name),
                 sorted({each for one in processes for each in one.versions.get(name, ())}),
                 _engine_use(trigger, processes),
@@ -728,11 +703,9 @@ def _condition_of_job(name: str, job: Job | None, waiting: int, pause: Pause | N
     return Condition(JOB, state, reason_of_state(name, job, state), since_ms=since_ms)
 
 
-def _differing_files(
-    processes: Iterable[Process], config: str
-) -> Iterator[tuple[str, DifferingFile]]:
+def _differing_files(running: Standing) -> Iterator[tuple[str, DifferingFile]]:
     """Yield the template files that are not the same at all workers, with who has which."""
-    told = [one for one in processes if one.files.digests and one.config == config]
+    told = [one for one in running.processes if one.files.digests and running.is_current(one)]
     for name in sorted({name for one in told for name in one.files.digests}):
         holders: dict[str, list[str]] = {}
         for one in told:
@@ -742,15 +715,17 @@ def _differing_files(
             yield name, DifferingFile(holders, max(one.files.since_ms for one in told))
 
 
-def _responses(client: Redis, partitions: Sequence[PartitionKeys]) -> tuple[int, int]:
-    """Return the numbers of records that wait for response streams, and that were dropped."""
+def _responses(client: Redis, partitions: Sequence[PartitionKeys]) -> WaitingResponses:
     answers = ask_each(
         client,
         partitions,
         lambda pipe, partition: pipe.xlen(partition.responses),
         lambda pipe, partition: pipe.get(partition.responseslost),
+        lambda pipe, partition: pipe.xrange(partition.responses, count=1),
     )
-    return sum(answers[::2]), sum(int(lost or 0) for lost in answers[1::2])
+    oldest_ms = (int(first[0][0].partition(b"-")[0]) for first in answers[2::3] if first)
+    lost = sum(int(count or 0) for count in answers[1::3])
+    return WaitingResponses(sum(answers[::3]), lost, min(oldest_ms, default=None))
 
 
 _DISK: Final = {
@@ -758,11 +733,6 @@ _DISK: Final = {
     "aof_last_bgrewrite_status": "the last rewrite of the append-only file failed",
     "rdb_last_bgsave_status": "the last snapshot failed",
 }
-
-
-def _companions(settings: Settings, seen: Mapping[str, int]) -> dict[str, int]:
-    configured = {FLOWER: settings.flower, METRICS: settings.metrics}
-    return {kind: seen[kind] for kind, section in configured.items() if section and kind in seen}
 
 
 def _redis(client: Redis, settings: Settings, ahead_seconds: float) -> RedisStanding:

@@ -41,7 +41,10 @@ def document_of(standing: Standing) -> dict[str, Any]:
     return {
         **_some(standing.counts, KINDS),
         **_reasons(standing.counts),
-        "triggers": {name: _trigger(one) for name, one in standing.triggers.items()},
+        "triggers": {
+            name: {**_trigger(one), "orphaned": totals.orphans[name]}
+            for name, one in standing.triggers.items()
+        },
         "jobs": {name: _job(one) for name, one in standing.jobs.items()},
         "destinations": {name: _destination(one) for name, one in standing.destinations.items()},
         "lanes": {
@@ -60,7 +63,7 @@ def document_of(standing: Standing) -> dict[str, Any]:
         "too_large_requests": standing.too_large_requests,
         **_some(standing.counts, OF_REQUESTS),
         "dropped_fields": largest_first(totals.dropped_fields),
-        "responses": {"waiting": standing.responses_waiting, "lost": standing.responses_lost},
+        "responses": {"waiting": standing.responses.waiting, "lost": standing.responses.lost},
         "watches": {name: asdict(one) for name, one in standing.watches.items()},
         "retention": standing.retention.document(),
         "template_files": {name: asdict(one) for name, one in standing.template_files.items()},
@@ -116,7 +119,6 @@ def _trigger(one: TriggerStanding) -> dict[str, Any]:
             lane: _some(counts, OUTCOMES) | _reasons(counts) for lane, counts in one.by_lane.items()
         },
         "waits": {lane: asdict(wait) for lane, wait in one.waits.items()},
-        "orphaned": one.orphaned,
         "destination": one.destination,
         "oldest_live_ms": one.oldest_live_ms,
         **_condition(one.condition),

@@ -5,6 +5,7 @@ import asyncio
 import orjson
 import pytest
 
+from segrelay.ops.status.standing import read_standing
 from segrelay.producer.response_export import response_export_for
 from segrelay.worker.adapters.redis.partition import RedisPartition
 from segrelay.worker.batch.delivery import Delivery
@@ -134,6 +135,9 @@ def test_the_oldest_go_where_there_are_too_many_and_are_counted(told, sandbox):
     assert 10_000 <= left < 10_200
     assert int(told.client.get(told.partitions()[0].responseslost)) == 12_000 - left
     assert told.status()["responses"] == {"waiting": left, "lost": 12_000 - left}
+    (oldest, *_) = told.client.xrange(told.partitions()[0].responses, count=1)
+    found = read_standing(told.client, told.settings).responses
+    assert f"{found.oldest_ms}-".encode() == oldest[0].partition(b"-")[0] + b"-"
     while response_export(told).step().more:
         pass
     assert collected(sandbox)[-1]["origin"] == {"email": "p11999"}

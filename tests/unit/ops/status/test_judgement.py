@@ -20,14 +20,17 @@ from segrelay.ops.status.standing import (
     RedisStanding,
     Standing,
     TriggerStanding,
+    WaitingResponses,
 )
 from segrelay.ops.status.totals import Counts, Totals
 from segrelay.producer.sync.run import Phase, Run
-from segrelay.worker.contract.processes import WORKER, Process, Sample
+from segrelay.worker.contract.processes import WORKER, WORKER_ENDED, Process, Sample
 from segrelay.worker.contract.receivers import Receivers, RunningReceiver
 from segrelay.worker.contract.redis.instance import Loss
 from segrelay.worker.contract.settings import (
     Destination,
+    FlowerSettings,
+    MetricsSettings,
     NotifySettings,
     Secret,
     Settings,
@@ -79,6 +82,20 @@ def job(state: str) -> dict[str, Any]:
 
 def worker(**changes: Any) -> dict[str, Any]:
     return {"processes": [ONE, replace(ONE, **({"host": "two"} | changes))]}
+
+
+def gone(ago_ms: int, ended_ago_ms: int | None = None) -> dict[str, Any]:
+    """Return that the last worker was seen some time ago, and whether it ended in good order."""
+    ended = {} if ended_ago_ms is None else {WORKER_ENDED: NOW - ended_ago_ms}
+    return {"processes": [], "seen": {WORKER: NOW - ago_ms, **ended}}
+
+
+def watched(**ago_ms: int) -> dict[str, Any]:
+    """Return that Flower or the metrics are configured, and when they were seen."""
+    password = Secret("literal", "an invented secret")
+    tables = {"flower": FlowerSettings(password=password), "metrics": MetricsSettings()}
+    settings = SETTINGS.model_copy(update={name: tables[name] for name in ago_ms})
+    return {"settings": settings, "seen": {name: NOW - ago for name, ago in ago_ms.items()}}
 
 
 def receives(**changes: Any) -> dict[str, Any]:
@@ -167,6 +184,21 @@ def late() -> dict[str, Any]:
     return trigger(oldest_live_ms=NOW - 600_000)
 
 
+def answered(*, response_stream: str, ago_ms: int | None) -> dict[str, Any]:
+    """Return a trigger, and three answers to it that wait for its response stream."""
+    one = Trigger(
+        name="vip",
+        destination="insider",
+        audiences=["vip"],
+        on="enter",
+        template="vip.jsonnet",
+        response_stream=response_stream,
+    )
+    waits = WaitingResponses(3, oldest_ms=None if ago_ms is None else NOW - ago_ms)
+    settings = SETTINGS.model_copy(update={"triggers": {"vip": one}})
+    return {"settings": settings, "responses": waits}
+
+
 def files_since(ago_ms: int) -> dict[str, DifferingFile]:
     return {"enter.jsonnet": DifferingFile({"aa": ["one:7"], "bb": ["two:7"]}, NOW - ago_ms)}
 
@@ -212,17 +244,9 @@ WELL = standing()
 CASES = [
     (standing(**sync(failures=1, refused=True)), "sync_fails", ILL),
     (standing(processes=[]), "no_worker", ILL),
-    (standing(processes=[], worker_seen_ms=NOW - 11_000), "no_worker", ILL),
-    (
-        standing(processes=[], worker_seen_ms=NOW - 11_000, worker_ended_ms=NOW - 60_000),
-        "no_worker",
-        ILL,
-    ),
-    (
-        standing(processes=[], worker_seen_ms=NOW - 21_000, worker_ended_ms=NOW - 18_000),
-        "no_worker",
-        ILL,
-    ),
+    (standing(**gone(11_000)), "no_worker", ILL),
+    (standing(**gone(11_000, ended_ago_ms=60_000)), "no_worker", ILL),
+    (standing(**gone(21_000, ended_ago_ms=18_000)), "no_worker", ILL),
     (standing(**worker(config="other")), "worker_configuration", ILL),
     (standing(**worker(version="0.9")), "worker_version", ATTENTION),
     (standing(**worker(clock_ahead_seconds=-8)), "clock_differs", ATTENTION),
@@ -259,10 +283,11 @@ CASES = [
     (standing(samples=answers((104, 40_000), *[USUAL[0]] * 3, *USUAL)), "answers_slow", ILL),
     (standing(samples=answers((104, 23_200), *[USUAL[0]] * 3, *USUAL)), "answers_slow", ATTENTION),
     (standing(samples=answers((3, 9_000), (0, 0), (0, 0), (0, 0))), "answers_slow", ILL),
+    (standing(**answered(response_stream="answers", ago_ms=901_000)), "responses_wait", ATTENTION),
     (standing(**job("aborted")), "abort_unfinished", ATTENTION),
     (standing(**operate(workers=2), samples=few_workers(121)), "too_few_workers", ATTENTION),
-    (standing(companions={"flower": NOW - 31_000}), "flower_down", ATTENTION),
-    (standing(companions={"metrics": NOW - 31_000}), "metrics_down", ATTENTION),
+    (standing(**watched(flower=31_000)), "flower_down", ATTENTION),
+    (standing(**watched(metrics=31_000)), "metrics_down", ATTENTION),
     (standing(unreadable=["sync vip"]), "record_unreadable", ATTENTION),
     (standing(quarantined=2, samples=samples({}, {})), "quarantine_grows", ATTENTION),
     (standing(quarantined=20, samples=samples({}, {})), "quarantine_grows", ILL),
@@ -383,17 +408,18 @@ QUIET = [
     standing(**late(), samples=going(3)),
     standing(**late(), processes=[replace(ONE, begun_ms=NOW - 30_000)]),
     # Secondary problems.
-    standing(**late(), processes=[], worker_seen_ms=NOW - 9_000),
-    standing(processes=[], worker_seen_ms=NOW - 9_000),
-    standing(processes=[], worker_seen_ms=NOW - 19_000, worker_ended_ms=NOW - 16_000),
+    standing(**late(), **gone(9_000)),
+    standing(**gone(9_000)),
+    standing(**gone(19_000, ended_ago_ms=16_000)),
     standing(processes=[], **redis(uptime_seconds=9.0)),
     standing(**alerts_fail(tries=2)),
-    standing(companions={"flower": NOW - 29_000, "metrics": NOW}),
+    standing(**watched(flower=29_000, metrics=0)),
+    standing(seen={"flower": NOW - 31_000}),
     standing(**sync(next_ms=NOW - 30_000)),
     standing(**sync(phase=Phase.SCAN, begun_ms=NOW - 60_000)),
     standing(**redis(used=60, most=100)),
     standing(processes=[replace(ONE, killed=193, killed_ms=NOW - 900_000)]),
-    standing(companions={"metrics": NOW - 40_000}, **redis(uptime_seconds=19.0)),
+    standing(**watched(metrics=40_000), **redis(uptime_seconds=19.0)),
     standing(**receiver(seen_ms=NOW - 60_000), **redis(uptime_seconds=19.0)),
     standing(**refused(503, ago_ms=1_000), **redis(uptime_seconds=19.0)),
     standing(receivers=Receivers(seen_ms=1)),
@@ -402,6 +428,9 @@ QUIET = [
     standing(**refused(401, ago_ms=20_000)),
     standing(**refused(503, ago_ms=20_000)),
     standing(**refused(413, ago_ms=1_000, is_limit_raised=True)),
+    standing(**answered(response_stream="answers", ago_ms=899_000)),
+    standing(**answered(response_stream="answers", ago_ms=None)),
+    standing(**answered(response_stream="", ago_ms=901_000)),
     standing(**job("delivering")),
     standing(**job("done")),
 ]
