@@ -1,112 +1,273 @@
-"""Families of metrics, the bounds of their labels, and the text that Prometheus reads."""
+"""The families of metrics as a table, and their rows: read from the standing, as the status is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from prometheus_client import Metric
-from prometheus_client.core import HistogramMetricFamily
-from prometheus_client.utils import floatToGoString
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
+from segrelay.ops.dead_letters.reading import Cause
+from segrelay.ops.status.pace import Pace
+from segrelay.ops.status.problems import HealthProblem
+from segrelay.ops.status.standing import Standing
+from segrelay.ops.status.totals import KINDS, REASONED
 from segrelay.worker.contract.counts import Histogram
+from segrelay.worker.contract.processes import sample_before
+
+_TRIGGER: Final = ("destination", "trigger")
+_LANE: Final = (*_TRIGGER, "lane")
+_REASON: Final = (*_LANE, "reason")
+_OF: Final = ("destination",)
+_SINCE: Final = (*_OF, "lane", "since")
+_SYNC: Final = ("sync",)
+GAUGES: Final[Mapping[str, tuple[Sequence[str], str]]] = {
+    "up": ((), "1 if Redis could be asked."),
+    "problems": (
+        ("name", "severity"),
+        "What is wrong: the subjects of each problem that `segrelay status` names.",
+    ),
+    "deliveries_waiting": (_LANE, "Deliveries that wait."),
+    "oldest_waiting_seconds": (_LANE, "The time for which the oldest delivery has waited."),
+    "deliveries_orphaned": ((), "Deliveries that wait where no worker delivers them."),
+    "letters": (_OF, "Dead letters that lie there."),
+    "letters_by_cause": (
+        ("cause", "reason", "trigger"),
+        "Dead letters by cause, as `segrelay dlq causes` shows them; the trigger is one of them.",
+    ),
+    "letters_expiring": ((), "Dead letters that will be dropped soon because of their age."),
+    "letters_expired": ((), "Dead letters that were dropped because of their age."),
+    "quarantine_records": ((), "Events that could not be placed."),
+    "records_expiring": ((), "Quarantined records that will be dropped soon because of their age."),
+    "records_expired": ((), "Quarantined records that were dropped because of their age."),
+    "gate_rate_per_minute": (
+        _OF,
+        "Requests that may be sent in a minute now; 0 = none was ever sent.",
+    ),
+    "gate_limit_per_minute": (_OF, "Requests that may be sent in a minute, as configured."),
+    "gate_used_ratio": (_OF, "The requests of the last minute as a share of the rate in force."),
+    "gate_factor": (_OF, "What slow-downs have left of the rate, 0 to 1."),
+    "destination_state": ((*_OF, "state"), "1 for the state in which a destination is."),
+    "receiver_seen_timestamp_seconds": ((), "When a receiver was last seen."),
+    "receiver_event_timestamp_seconds": ((), "When a receiver last stored events."),
+    "receiver_lag_seconds": (
+        (),
+        "How late the last two timers of a receiver were at least: a starved one is late.",
+    ),
+    "jobs": (("state",), "Backfills by state."),
+    "job_deliveries": (
+        ("job", "kind"),
+        "Deliveries of a backfill that has not ended, by what became of them.",
+    ),
+    "sync_failures": (_SYNC, "Steps of a sync in a row that came to nothing."),
+    "sync_waits_for_confirm": (_SYNC, "1 while a sync waits for a person."),
+    "sync_ended_timestamp_seconds": (_SYNC, "When the last run of a sync ended."),
+    "workers": ((), "Workers that were seen lately."),
+    "responses_waiting": ((), "Records that wait for response streams."),
+    "redis_memory_used_bytes": ((), "Memory that Redis uses."),
+    "redis_memory_max_bytes": ((), "Redis' maxmemory; 0 = it has none."),
+    "redis_keys": (
+        (),
+        "Keys in Redis; nearly all are ledgers, one for each profile of a destination.",
+    ),
+    "redis_full": ((), "1 if Redis takes no more events."),
+    "redis_durable": ((), "1 if Redis is as durable as promised."),
+    "redis_disk_writable": ((), "1 if Redis can write to its disk."),
+    "redis_emptied": ((), "How often Redis came back empty, and nobody has acknowledged it."),
+}
+"""The numbers that rise and fall: the labels of each, and what it says."""
+COUNTERS: Final[Mapping[str, tuple[Sequence[str], str]]] = {
+    "deliveries_accepted": (_LANE, "Deliveries that were accepted: an event for a trigger each."),
+    "deliveries_delivered": (_LANE, "Deliveries that the destination has taken."),
+    "deliveries_discarded": (
+        _LANE,
+        "Deliveries that a person has taken back, or dead letters of a certain age.",
+    ),
+    "deliveries_skipped": (_REASON, "Deliveries that needed no request, by reason."),
+    "deliveries_dead": (_REASON, "Deliveries that became dead letters, by reason."),
+    "deliveries_resent": (
+        _TRIGGER,
+        "Deliveries that were sent again because an earlier request got no sure answer.",
+    ),
+    "dropped_fields": (
+        ("field",),
+        "Fields that were left out of user objects because the destination would not take them.",
+    ),
+    "requests": (
+        (*_OF, "status"),
+        "Requests by the status of the answer, or by why there was none.",
+    ),
+    "request_users": (_OF, "User objects in all requests."),
+    "requests_unanswered": ((), "Requests that may have taken effect without a sure answer."),
+    "receiver_requests": (("status",), "Requests that receivers answered, by status."),
+    "receiver_too_large": (
+        (),
+        "Requests that receivers refused for their size: their events are lost.",
+    ),
+}
+"""The numbers that only rise; `_total` is added to the name of each."""
+HISTOGRAMS: Final[Mapping[str, tuple[Sequence[str], str]]] = {
+    "delivery_seconds": (
+        _SINCE,
+        "The time of a delivery since its event occurred, or since it was accepted.",
+    ),
+    "request_seconds": (_OF, "The time of a request until its answer."),
+}
+"""The times by buckets."""
+OF_A_LOST_REDIS: Final = ("up", "problems")
+"""The families that are told while Redis can't be asked."""
 
 OTHER: Final = "other"
 """The value of a label for the sum of everything beyond its bound."""
-
-MetricRows = Iterable[tuple[Sequence[str], float]]
-
-
-class RowFamily(Metric):
-    """A family of metrics that keeps plain rows: sample objects are slow with 400 triggers.
-
-    Args:
-        suffix: Ends the name of each number; that of a counter does so with `_total`.
-        rows: The values of the labels, and the number.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        scope: str,
-        labels: Sequence[str],
-        rows: MetricRows,
-        *,
-        kind: str,
-        suffix: str = "",
-    ) -> None:
-        super().__init__(name, scope, kind)
-        self.sample = f"{name}{suffix}"
-        self.labels = labels
-        self.rows = list(rows)
+MOST_CAUSES: Final = 20
+MOST_FIELDS: Final = 50
+MOST_JOBS: Final = 50
+STATES: Final = ("ok", "slowed", "broken", "paused", "orphaned")
+_USED_MS: Final = 60_000
+_ENDED: Final = frozenset({"done", "aborted"})
+MetricRow = tuple[str, Sequence[str], float | Histogram]
+"""The name of a family, the values of its labels, and the number."""
 
 
-def gauge(name: str, scope: str, labels: Sequence[str], rows: MetricRows) -> RowFamily:
-    """Return a family of numbers that rise and fall."""
-    return RowFamily(name, scope, labels, rows, kind="gauge")
+def metrics_of(rows: Iterable[MetricRow], names: Sequence[str] = ()) -> list[Metric]:
+    """Return families with their rows: all, also those without any row, or only the named ones."""
+    families = {
+        name: make(f"segrelay_{name}", scope, labels=labels)
+        for make, table in (
+            (GaugeMetricFamily, GAUGES),
+            (CounterMetricFamily, COUNTERS),
+            (HistogramMetricFamily, HISTOGRAMS),
+        )
+        for name, (labels, scope) in table.items()
+        if not names or name in names
+    }
+    for name, values, number in rows:
+        if isinstance(number, Histogram):
+            buckets = list(number.cumulative().items())
+            families[name].add_metric(values, buckets, number.sum_seconds)
+        else:
+            families[name].add_metric(values, number)
+    return list(families.values())
 
 
-def number(name: str, scope: str, value: float) -> RowFamily:
-    """Return a family of one number that rises and falls."""
-    return gauge(name, scope, (), [((), value)])
+def rows_of_problems(problems: Iterable[HealthProblem]) -> Iterator[MetricRow]:
+    """Yield the number of problems of each name and severity."""
+    counts = Counter((one.name, one.severity) for one in problems)
+    return (("problems", values, count) for values, count in sorted(counts.items()))
 
 
-def counter(name: str, scope: str, labels: Sequence[str], rows: MetricRows) -> RowFamily:
-    """Return a family of numbers that only rise; `_total` is added to its name."""
-    return RowFamily(name, scope, labels, rows, kind="counter", suffix="_total")
+def rows_of(standing: Standing, causes: Sequence[Cause]) -> Iterator[MetricRow]:
+    """Yield the rows of all families but the problems."""
+    yield "up", (), 1
+    yield from _rows_of_triggers(standing)
+    yield from _rows_of_destinations(standing)
+    yield from _rows_of_work(standing)
+    yield from _rows_of_what_is_kept(standing, causes)
+    yield from _rows_of_processes(standing)
 
 
-def histogram(
-    name: str,
-    scope: str,
-    labels: Sequence[str],
-    rows: Iterable[tuple[Sequence[str], Histogram]],
-) -> Metric:
-    """Return a family of times by buckets, from histograms."""
-    family = HistogramMetricFamily(name, scope, labels=labels)
-    for values, found in rows:
-        family.add_metric(values, list(found.cumulative().items()), found.sum_seconds)
-    return family
+def _rows_of_triggers(standing: Standing) -> Iterator[MetricRow]:
+    for name, one in standing.triggers.items():
+        values = (one.destination, name)
+        for lane, counts in one.by_lane.items():
+            for kind in ("accepted", "delivered", "discarded"):
+                yield f"deliveries_{kind}", (*values, lane), counts.of(kind)
+            for kind in REASONED:
+                for reason, count in counts.by_reason(kind).items():
+                    yield f"deliveries_{kind}", (*values, lane, reason), count
+        if one.counts.resent:
+            yield "deliveries_resent", values, one.counts.resent
+        for lane, wait in one.waits.items():
+            waited_ms = max(0, standing.now_ms - wait.oldest_ms)
+            yield "deliveries_waiting", (*values, lane), wait.deliveries
+            yield "oldest_waiting_seconds", (*values, lane), waited_ms / 1_000
+    yield "deliveries_orphaned", (), standing.totals.orphans.total()
 
 
-def bounded(counts: Mapping[str, int], most: int) -> list[tuple[str, int]]:
-    """Return the largest counts, and the sum of the others as `OTHER`."""
-    ordered = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
-    rest = sum(count for _, count in ordered[most:])
-    return ordered[:most] + ([(OTHER, rest)] if rest else [])
+def _rows_of_destinations(standing: Standing) -> Iterator[MetricRow]:
+    for name, one in standing.destinations.items():
+        requests = one.requests
+        for status, count in requests.by_status.items():
+            yield "requests", (name, status), count
+        yield "request_users", (name,), requests.users
+        yield "request_seconds", (name,), requests.times
+        for lane, by_since in requests.delivery_times.items():
+            for since, times in by_since.items():
+                yield "delivery_seconds", (name, lane, since), times
+        yield "gate_rate_per_minute", (name,), one.rate
+        if one.rate:
+            yield "gate_used_ratio", (name,), _per_minute(standing, name) / one.rate
+        yield "gate_factor", (name,), one.factor
+        for state in STATES:
+            yield "destination_state", (name, state), one.condition.state == state
+        yield "letters", (name,), one.dead_letters
+    for name, configured in standing.settings.destinations.items():
+        yield "gate_limit_per_minute", (name,), configured.rate_per_minute
+    yield "requests_unanswered", (), standing.counts.unanswered
 
 
-_PAIRS_KEPT: Final = 4_096
-"""Number of labels with values that are cached as text: one for each trigger, and a few more."""
+def _per_minute(standing: Standing, destination: str) -> float:
+    if not standing.samples:
+        return 0.0
+    newest = standing.samples[0]
+    before = sample_before(standing.samples, newest.at_ms - _USED_MS) or newest
+    return Pace.between(before, newest, destination).per_minute
 
 
-def text_of(families: Iterable[Metric]) -> bytes:
-    """Return the page: counters, gauges and histograms without timestamps."""
-    lines: list[str] = []
-    for family in families:
-        name = f"{family.name}_total" if family.type == "counter" else family.name
-        lines.append(f"# HELP {name} {_of_help(family.documentation)}\n")
-        lines.append(f"# TYPE {name} {family.type}\n")
-        if isinstance(family, RowFamily):
-            for values, number in family.rows:
-                labels = zip(family.labels, values, strict=True)
-                lines.append(_line(family.sample, labels, number))
-        lines += (_line(one.name, one.labels.items(), one.value) for one in family.samples)
-    return "".join(lines).encode()
+def _rows_of_work(standing: Standing) -> Iterator[MetricRow]:
+    """Yield the rows of backfills and syncs."""
+    jobs = standing.jobs
+    states = Counter(one.condition.state for one in jobs.values())
+    for state, count in sorted(states.items()):
+        yield "jobs", (state,), count
+    going = [name for name, one in jobs.items() if one.condition.state not in _ENDED]
+    for name in going[:MOST_JOBS]:
+        for kind in KINDS:
+            yield "job_deliveries", (name, kind), jobs[name].counts.of(kind)
+    for name, run in standing.syncs.items():
+        yield "sync_failures", (name,), run.failures
+        yield "sync_waits_for_confirm", (name,), bool(run.asks)
+        if run.ended_ms:
+            yield "sync_ended_timestamp_seconds", (name,), run.ended_ms / 1_000
 
 
-def _line(name: str, labels: Iterable[tuple[str, str]], number: float) -> str:
-    written = ",".join([_pair(*pair) for pair in sorted(labels)])
-    shown = floatToGoString(number)  # type: ignore[no-untyped-call]
-    return f"{name}{{{written}}} {shown}\n" if written else f"{name} {shown}\n"
+def _rows_of_what_is_kept(standing: Standing, causes: Sequence[Cause]) -> Iterator[MetricRow]:
+    """Yield the rows of dead letters, quarantined records, and fields that shaping left out."""
+    for cause in causes[:MOST_CAUSES]:
+        yield "letters_by_cause", (cause.cause, cause.reason, cause.trigger), cause.count
+    if rest := sum(cause.count for cause in causes[MOST_CAUSES:]):
+        yield "letters_by_cause", (OTHER, OTHER, OTHER), rest
+    yield "quarantine_records", (), standing.quarantined
+    kept = standing.retention.document()
+    for name, what in (("letters", "dead_letters"), ("records", "quarantined_records")):
+        yield f"{name}_expiring", (), kept[what]["expiring"]
+        yield f"{name}_expired", (), kept[what]["dropped"]
+    fields = sorted(standing.totals.dropped_fields.items(), key=lambda one: (-one[1], one[0]))
+    for name, count in fields[:MOST_FIELDS]:
+        yield "dropped_fields", (name,), count
+    if rest := sum(count for _, count in fields[MOST_FIELDS:]):
+        yield "dropped_fields", (OTHER,), rest
 
 
-@lru_cache(_PAIRS_KEPT)
-def _pair(name: str, value: str) -> str:
-    escaped = _of_help(value).replace('"', r"\"")
-    return f'{name}="{escaped}"'
-
-
-def _of_help(text: str) -> str:
-    return text.replace("\\", r"\\").replace("\n", r"\n")
+def _rows_of_processes(standing: Standing) -> Iterator[MetricRow]:
+    """Yield the rows of receivers, workers and Redis."""
+    receivers, redis = standing.receivers, standing.redis
+    for status, count in sorted(receivers.ever.items()):
+        yield "receiver_requests", (str(status),), count
+    for name, at_ms in (("seen", receivers.seen_ms), ("event", receivers.event_ms)):
+        if at_ms:
+            yield f"receiver_{name}_timestamp_seconds", (), at_ms / 1_000
+    lags_ms = (one.lag_ms for one in receivers.running.values())
+    yield "receiver_lag_seconds", (), max(lags_ms, default=0) / 1_000
+    yield "receiver_too_large", (), standing.too_large_requests
+    yield "workers", (), len(standing.workers)
+    yield "responses_waiting", (), standing.responses.waiting
+    yield "redis_memory_used_bytes", (), redis.used
+    yield "redis_memory_max_bytes", (), redis.most
+    yield "redis_keys", (), redis.keys
+    yield "redis_full", (), bool(redis.full)
+    yield "redis_durable", (), not redis.weak
+    yield "redis_disk_writable", (), not redis.failing
+    yield "redis_emptied", (), len(redis.losses)

@@ -9,29 +9,29 @@ import asyncio
 import hmac
 import logging
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Annotated, Final
 
 import structlog
 import typer
-from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, Metric
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, Metric, generate_latest
+from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from segrelay.ops.dead_letters.reading import Cause, count_causes
-from segrelay.ops.metrics import deliveries
-from segrelay.ops.metrics.families import RowFamily, gauge, number, text_of
+from segrelay.ops.dead_letters.reading import count_causes
+from segrelay.ops.metrics.families import OF_A_LOST_REDIS, metrics_of, rows_of, rows_of_problems
 from segrelay.ops.state.opened import load_for_redis, seen_as
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.status.alerts import start_announcer
 from segrelay.ops.status.health import UNREACHABLE, problems_of
 from segrelay.ops.status.problems import ILL, HealthProblem
-from segrelay.ops.status.standing import Standing, WatchedFile, read_newest
+from segrelay.ops.status.standing import WatchedFile, read_newest
 from segrelay.ops.terminal.interrupts import end_with_parent
 from segrelay.ops.terminal.serving import LogFormat, listening_at, use_log_format
 from segrelay.producer.webhook.server import serve
@@ -44,89 +44,8 @@ from segrelay.worker.contract.settings.urls import is_loopback
 from segrelay.worker.errors import ConfigurationInvalid, RedisUnavailable
 
 
-def up(*, is_up: bool) -> Metric:
-    """Return the metric that is 1 if Redis could be asked."""
-    return number("segrelay_up", "1 if Redis could be asked.", float(is_up))
-
-
-def count_problems(found: Sequence[HealthProblem]) -> RowFamily:
-    """Return the number of problems of each name and severity."""
-    counts = Counter((one.name, one.severity) for one in found)
-    return gauge(
-        "segrelay_problems",
-        "What is wrong: the subjects of each problem that `segrelay status` names.",
-        ("name", "severity"),
-        sorted(counts.items()),
-    )
-
-
-def workers(standing: Standing) -> Iterator[Metric]:
-    """Yield the numbers of workers, and of records for response streams and files that wait."""
-    yield number("segrelay_workers", "Workers that were seen lately.", len(standing.workers))
-    yield number(
-        "segrelay_responses_waiting",
-        "Records that wait for response streams.",
-        standing.responses.waiting,
-    )
-    found = standing.retention.document()
-    for kind, scope in (("letters", "dead_letters"), ("records", "quarantined_records")):
-        what = scope.replace("_", " ")
-        yield number(
-            f"segrelay_{kind}_expiring",
-            f"{what.capitalize()} that will be dropped soon because of their age.",
-            found[scope]["expiring"],
-        )
-        yield number(
-            f"segrelay_{kind}_expired",
-            f"{what.capitalize()} that were dropped because of their age.",
-            found[scope]["dropped"],
-        )
-
-
-def redis(standing: Standing) -> Iterator[Metric]:
-    """Yield the memory that Redis uses, and whether it is durable."""
-    found = standing.redis
-    numbers = {
-        "memory_used_bytes": ("Memory that Redis uses.", found.used),
-        "memory_max_bytes": ("Redis' maxmemory; 0 = it has none.", found.most),
-        "keys": (
-            "Keys in Redis; nearly all are ledgers, one for each profile of a destination.",
-            found.keys,
-        ),
-        "full": ("1 if Redis takes no more events.", bool(found.full)),
-        "durable": ("1 if Redis is as durable as promised.", not found.weak),
-        "disk_writable": ("1 if Redis can write to its disk.", not found.failing),
-        "emptied": ("How often Redis came back empty, and nobody has acknowledged it.",
-                    len(found.losses)),
-    }  # fmt: skip
-    for name, (scope, value) in numbers.items():
-        yield number(f"segrelay_redis_{name}", scope, float(value))
-
-
-def families_of(standing: Standing, causes: list[Cause]) -> Iterator[Metric]:
-    """Yield all metrics of the page, with their numbers."""
-    yield up(is_up=True)
-    yield count_problems(problems_of(standing))
-    for family in (
-        deliveries.outcomes,
-        deliveries.waiting,
-        deliveries.times,
-        deliveries.left_out,
-        deliveries.answers,
-        deliveries.rates,
-        deliveries.states,
-        deliveries.receivers,
-        deliveries.jobs,
-        deliveries.syncs,
-        workers,
-        redis,
-    ):
-        yield from family(standing)
-    yield from deliveries.dead_letters(standing, causes)
-
-
 @dataclass(slots=True)
-class MetricsPage:
+class MetricsPage(Collector):
     """The page of metrics, made anew from Redis at each scrape.
 
     Args:
@@ -145,17 +64,19 @@ class MetricsPage:
     def text(self) -> bytes:
         """Return the page; if Redis can't be reached, the page says only that."""
         with self._lock:
-            try:
-                families = self._read()
-            except RedisUnavailable as error:
-                found = HealthProblem(UNREACHABLE, ILL, "", error.message, "segrelay redis status")
-                families = [up(is_up=False), count_problems([found])]
-        return text_of(families)
+            return generate_latest(self)
 
-    def _read(self) -> Iterable[Metric]:
-        partitions = all_partitions(self.client, self._file.settings)
-        standing = read_newest(self.client, self._file, partitions)
-        return families_of(standing, count_causes(self.client, partitions))
+    def collect(self) -> Iterable[Metric]:
+        """Read the families of the page; see `text`."""
+        try:
+            partitions = all_partitions(self.client, self._file.settings)
+            standing = read_newest(self.client, self._file, partitions)
+            causes = count_causes(self.client, partitions)
+        except RedisUnavailable as error:
+            found = HealthProblem(UNREACHABLE, ILL, "", error.message, "segrelay redis status")
+            return metrics_of([("up", (), 0), *rows_of_problems([found])], OF_A_LOST_REDIS)
+        problems = rows_of_problems(problems_of(standing))
+        return metrics_of(chain(rows_of(standing, causes), problems))
 
 
 LOG: Final = structlog.get_logger()

@@ -42,8 +42,7 @@ def document_of(standing: Standing) -> dict[str, Any]:
         **_some(standing.counts, KINDS),
         **_reasons(standing.counts),
         "triggers": {
-            name: {**_trigger(one), "orphaned": totals.orphans[name]}
-            for name, one in standing.triggers.items()
+            name: _trigger(one, totals.orphans[name]) for name, one in standing.triggers.items()
         },
         "jobs": {name: _job(one) for name, one in standing.jobs.items()},
         "destinations": {name: _destination(one) for name, one in standing.destinations.items()},
@@ -110,7 +109,7 @@ def _destination(one: DestinationStanding) -> dict[str, Any]:
     }
 
 
-def _trigger(one: TriggerStanding) -> dict[str, Any]:
+def _trigger(one: TriggerStanding, orphaned: int) -> dict[str, Any]:
     document = {
         **_some(one.counts, KINDS),
         **_reasons(one.counts),
@@ -119,6 +118,7 @@ def _trigger(one: TriggerStanding) -> dict[str, Any]:
             lane: _some(counts, OUTCOMES) | _reasons(counts) for lane, counts in one.by_lane.items()
         },
         "waits": {lane: asdict(wait) for lane, wait in one.waits.items()},
+        "orphaned": orphaned,
         "destination": one.destination,
         "oldest_live_ms": one.oldest_live_ms,
         **_condition(one.condition),

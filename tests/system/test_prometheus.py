@@ -11,7 +11,7 @@ import orjson
 import pytest
 import yaml
 
-from segrelay.ops.metrics.page import count_problems
+from segrelay.ops.metrics.families import rows_of_problems
 from segrelay.ops.status.health import UNREACHABLE, problems_of
 from segrelay.ops.status.problems import ILL, HealthProblem
 from tests.unit.ops.status.test_judgement import CASES
@@ -49,14 +49,13 @@ FIGURES: dict[str, list[dict[str, str]]] = {
 
 def series_of(found: list[HealthProblem]) -> list[dict[str, str]]:
     """Return the series that Prometheus reads while these problems last, from the fifth scrape."""
-    rows: list[dict[str, str]] = []
-    family = count_problems(found)
-    for values, count in family.rows:
-        named = zip(family.labels, values, strict=True)
-        labels = ", ".join(f"{name}={value!r}" for name, value in named)
-        series = f"{family.sample}{{{labels}}}"
-        rows.append({"series": series, "values": f"_x4 {count}x40 _x40"})
-    return rows
+    return [
+        {
+            "series": f"segrelay_problems{{name={name!r}, severity={severity!r}}}",
+            "values": f"_x4 {count}x40 _x40",
+        }
+        for _, (name, severity), count in rows_of_problems(found)
+    ]
 
 
 def staged() -> dict[str, list[HealthProblem]]:
