@@ -477,7 +477,7 @@ def responses(standing: Standing) -> Iterator[HealthProblem]:
         message = (
             f"of {plural(found.waiting, 'response')} for Lytics (response_stream) the oldest has"
             f" waited for {in_short(waited_ms / 1_000)}; beyond 10,000 a partition the oldest are"
-            " dropped. Workers send them: see `responses.wait` in their logs"
+            " dropped. Workers send them: see responses.wait in their logs"
         )
         mend = "segrelay worker"
         yield HealthProblem("responses_wait", ATTENTION, "", message, mend, found.oldest_ms)
