@@ -7,26 +7,24 @@ asks for that number, which the command gets as --at-most: it decides once it ha
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from segrelay.ops.console.acts import ConsoleAct, StartedCommand, act_named, command_line
+from segrelay.ops.console.acts import ConsoleAct, StartedCommand, Values, act_named, command_line
 from segrelay.ops.console.app import Asked, Console, Page, Redirect, own_address
-from segrelay.ops.console.dead_letters import chosen_dead_letters, samples_of
+from segrelay.ops.console.dead_letters import samples_of
 from segrelay.ops.console.look import MOST_SCANNED, Look, scan
-from segrelay.ops.kept import Filter, KeptOptions
+from segrelay.ops.dead_letters.commands import DeadLetterOptions
+from segrelay.ops.kept import ChoosingOptions, Filter, KeptOptions
 from segrelay.ops.state.acts import LONGEST_REASON
-from segrelay.ops.state.partitions import all_partitions
-from segrelay.ops.state.waiting import Choice, count_chosen, find_streams
+from segrelay.ops.waiting import Waiting, WaitingOptions
 from segrelay.producer.sync.store import SyncStore
 from segrelay.worker.errors import UsageWrong
 
 _LIVE_SECONDS: Final = 1
 _DRIFT: Final = 0.1
 _WAIT: Final = "waiting deliveries"
-
-Values = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +51,7 @@ def ask(console: Console, asked: Asked) -> Page | Redirect:
     """Show the page of an act with its form and its dry run; a POST starts the act."""
     source = asked.form if asked.is_post else asked.query
     act = act_named((source.get("act") or [""])[0])
-    values = _values(act, source)
+    values = act.values(source)
     back = own_address((source.get("back") or ["/"])[0])
     if asked.is_post:
         return _start(console, asked, act, values)
@@ -74,21 +72,6 @@ def ask(console: Console, asked: Asked) -> Page | Redirect:
         "may_try": act.has_dry_run and bool(asked.person.name),
     }
     return Page("act.html", act.title, values_of_page)
-
-
-def _values(act: ConsoleAct, source: Values) -> dict[str, list[str]]:
-    """Return the values of the form that the act has fields for.
-
-    Raises:
-        UsageWrong: An argument is missing.
-    """
-    found = {
-        name: [text.strip() for text in source.get(name, ()) if text.strip()] for name in act.fields
-    }
-    missing = [name for name in act.needed if not found[name]]
-    if missing:
-        raise UsageWrong(f"This act needs {' and '.join(missing)}.")
-    return {name: texts for name, texts in found.items() if texts}
 
 
 def _start(console: Console, asked: Asked, act: ConsoleAct, values: Values) -> Redirect:
@@ -149,53 +132,51 @@ def _reach(look: Look, act: ConsoleAct, values: Values) -> Reach | None:
     return counter(look, values) if counter else None
 
 
-def _first(values: Values, name: str) -> str:
-    return (values.get(name) or [""])[0]
+def _chosen(look: Look, kind: type[ChoosingOptions], values: Values) -> Filter:
+    """Return the filter that the fields of a form mean, read as the command reads its options."""
+    given: dict[str, Any] = {
+        name: list(texts) if name in {"ids", "cause"} else texts[0]
+        for name, texts in values.items()
+    }
+    ids = given.pop("ids", None)
+    return kind(**given).chosen(look.client, look.settings, ids)
 
 
 def _dead_letters(look: Look, values: Values) -> Reach:
-    named = values.get("ids", ())
-    if named:
-        found = look.count_dead_letters(Filter(frozenset(named)))
-        return Reach(len(found.found), "letters", found.is_whole)
-    causes = frozenset(values.get("cause", ()))
     if values.keys() <= {"cause"}:
+        causes = values.get("cause", ())
         counts = (one.count for one in look.causes() if not causes or one.cause in causes)
         return Reach(sum(counts), "letters")
-    filters = {name: _first(values, name) for name in values if name != "cause"}
-    found = look.count_dead_letters(chosen_dead_letters(look, filters, sorted(causes)))
+    found = scan(look.dead_letters().find(_chosen(look, DeadLetterOptions, values)))
     return Reach(len(found.found), "letters", found.is_whole)
 
 
 def _records(look: Look, values: Values) -> Reach:
     if not values:
         return Reach(look.standing().quarantined, "records")
-    options = KeptOptions(**{name: _first(values, name) for name in values if name != "ids"})
-    wanted = options.chosen(look.client, look.settings, values.get("ids"))
-    found = scan(look.quarantine().find(wanted))
+    found = scan(look.quarantine().find(_chosen(look, KeptOptions, values)))
     return Reach(len(found.found), "records", found.is_whole)
 
 
 def _waiting(look: Look, values: Values) -> Reach:
-    choice = Choice(*(_first(values, name) for name in ("job", "trigger", "audience")))
-    streams = find_streams(look.client, all_partitions(look.client, look.settings), choice)
-    length = sum(stream.length for stream in streams)
-    if choice.audience and length > MOST_SCANNED:
+    work = Waiting(look.client, look.settings)
+    wanted = _chosen(look, WaitingOptions, values)
+    if wanted.audience and sum(one.length for one in work.streams(wanted)) > MOST_SCANNED:
         return Reach(0, _WAIT, is_exact=False)
-    return Reach(count_chosen(look.client, streams, choice), _WAIT, drifts=True)
+    return Reach(work.discard(wanted).count, _WAIT, drifts=True)
 
 
 def _of_job(look: Look, values: Values) -> Reach:
-    one = look.standing().jobs.get(_first(values, "job"))
+    one = look.standing().jobs.get(values["job"][0])
     return Reach(one.counts.waiting if one else 0, _WAIT, drifts=True)
 
 
 def _leavers(look: Look, values: Values) -> Reach | None:
-    name = _first(values, "sync")
+    name = values["sync"][0]
     if name not in look.settings.sync:
         return None
     waiting, gone = SyncStore(look.client, name, look.settings.redis).peek().doubted or (0, 0)
-    if _first(values, "run") != str(waiting):
+    if values["run"][0] != str(waiting):
         raise UsageWrong("Another run of this sync waits by now, or none: look at it anew.")
     return Reach(gone, "members")
 

@@ -16,17 +16,24 @@ import subprocess
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from typing import IO, Any, Final
 
 import orjson
 
+from segrelay.ops.completion import COMPLETED
 from segrelay.ops.console.rights import Person
+from segrelay.ops.main import COMMANDS
 from segrelay.ops.state.acts import ACTOR_VARIABLE
+from segrelay.ops.terminal.lazy import load
 from segrelay.worker.contract.own_processes import own_module
 from segrelay.worker.errors import OperationsMustAct, UsageWrong
+
+Values = Mapping[str, Sequence[str]]
+"""The values of a form's fields by their names."""
 
 _PROGRAM: Final = "segrelay"
 _DRY_RUN: Final = "--dry-run"
@@ -34,27 +41,39 @@ _DRY_RUN: Final = "--dry-run"
 
 @dataclass(frozen=True, slots=True)
 class ConsoleAct:
-    """A command that a button runs.
+    """A command that a button of the console runs, or a tool of an assistant.
+
+    What a form can give besides the arguments are the options of the command itself.
 
     Args:
         command: Its words behind `segrelay`.
         title: The sentence on the page that asks.
         arguments: Fields of the form that are its arguments, in order; `ids` may be several.
-        options: Fields of the form that are options of the same name, as texts.
         bound: Options without which nothing is done: what the person has seen.
         flags: Options that are always given, because nobody sits at a terminal.
-        has_dry_run: True if it can say beforehand what it would do.
         is_destructive: True if it can't be undone, so that the person types how many it will be.
     """
 
     command: str
     title: str
     arguments: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()
     bound: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
-    has_dry_run: bool = False
     is_destructive: bool = False
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Return the names of the options that choose, which are fields of the form."""
+        return tuple(
+            name
+            for name, one in parameters_of(self).items()
+            if name not in (*self.arguments, *self.bound, *_NO_FIELDS) and not one.is_flag
+        )
+
+    @property
+    def has_dry_run(self) -> bool:
+        """Say whether it can say beforehand what it would do with what is chosen."""
+        return bool(self.options) and "dry-run" in parameters_of(self)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -66,76 +85,78 @@ class ConsoleAct:
         """Return the names of the fields without which nothing is done."""
         return [name for name in (*self.arguments, *self.bound) if name != "ids"]
 
+    def values(self, given: Values) -> dict[str, list[str]]:
+        """Return the values that the act has fields for.
+
+        Raises:
+            UsageWrong: One that is needed is missing.
+        """
+        found = {name: [text.strip() for text in given.get(name, ())] for name in self.fields}
+        found = {name: kept for name, texts in found.items() if (kept := [*filter(None, texts)])}
+        missing = [name for name in self.needed if name not in found]
+        if missing:
+            raise UsageWrong(f"`{_PROGRAM} {self.command}` needs {' and '.join(missing)}.")
+        return found
+
     def limit(self, count: int | None) -> list[str]:
         """Return the option by which the command takes no more than a person has agreed to."""
         return [f"--at-most={count}"] if self.is_destructive and count is not None else []
 
-    def words(self, values: Mapping[str, Sequence[str]]) -> Iterator[str]:
-        """Yield the words of the command line, without reason and flags.
+    def words(self, values: Values, *options: str) -> list[str]:
+        """Return the words of the command line, with further options behind the command's name.
 
         A value can't be taken for an option: an option's stands behind `=`, arguments behind `--`.
         """
-        yield from self.command.split()
-        chosen = {name: [text for text in values.get(name, ()) if text] for name in self.fields}
-        if self.options and not any(chosen.values()):
-            yield "--all"
+        words = [*self.command.split(), *options]
+        if self.has_dry_run and not values:
+            words.append("--all")
         for name in (*self.options, *self.bound):
-            yield from (f"--{name}={text}" for text in chosen[name])
-        arguments = [text for name in self.arguments for text in chosen[name]]
-        if arguments:
-            yield from (*(["--"] if any(t.startswith("-") for t in arguments) else []), *arguments)
+            words += (f"--{name}={text}" for text in values.get(name, ()))
+        arguments = [text for name in self.arguments for text in values.get(name, ())]
+        if any(text.startswith("-") for text in arguments):
+            words.append("--")
+        return words + arguments
 
 
-_DEAD_LETTERS: Final = ("cause", "trigger", "audience", "kind", "text", "since", "until")
-_RECORDS: Final = ("audience", "kind", "since", "until")
-_WAITING: Final = ("job", "trigger", "audience")
+_NO_FIELDS: Final = frozenset({"reason", "at-most", "timeout", "config", "profile"})
+"""Options that no form has a field for: they are given otherwise, or would put a person's address
+into the address of a page."""
+
+
+@cache
+def parameters_of(act: ConsoleAct) -> Mapping[str, Any]:
+    """Return the parameters of an act's command, by the names that forms have for them."""
+    name, _, rest = act.command.partition(" ")
+    command = load(name, COMMANDS[name], COMPLETED)
+    found = (command.commands[rest] if rest else command).params
+    arguments = [one for one in found if one.param_type_name == "argument"]
+    options = {one.opts[0].removeprefix("--"): one for one in found if one not in arguments}
+    return dict(zip(act.arguments, arguments, strict=False)) | options
+
+
 _AGREED: Final = ("--yes",)
 ACTS: Final[Mapping[str, ConsoleAct]] = {
     one.command: one
     for one in (
         ConsoleAct("pause", "Stop sending", ("name",)),
         ConsoleAct("resume", "Send again", ("name",), flags=("--no-wait",)),
-        ConsoleAct(
-            "dlq replay",
-            "Replay dead letters",
-            ("ids",),
-            _DEAD_LETTERS,
-            flags=_AGREED,
-            has_dry_run=True,
-        ),
+        ConsoleAct("dlq replay", "Replay dead letters", ("ids",), flags=_AGREED),
         ConsoleAct(
             "dlq discard",
             "Discard dead letters for good",
             ("ids",),
-            _DEAD_LETTERS,
             flags=_AGREED,
-            has_dry_run=True,
             is_destructive=True,
         ),
-        ConsoleAct(
-            "quarantine replay",
-            "Place quarantined events again",
-            ("ids",),
-            _RECORDS,
-            has_dry_run=True,
-        ),
+        ConsoleAct("quarantine replay", "Place quarantined events again", ("ids",)),
         ConsoleAct(
             "quarantine discard",
             "Discard quarantined events for good",
             ("ids",),
-            _RECORDS,
             flags=_AGREED,
-            has_dry_run=True,
             is_destructive=True,
         ),
-        ConsoleAct(
-            "discard",
-            "Take back what waits, for good",
-            options=_WAITING,
-            flags=_AGREED,
-            has_dry_run=True,
-            is_destructive=True,
-        ),
+        ConsoleAct("discard", "Take back what waits, for good", flags=_AGREED, is_destructive=True),
         ConsoleAct("backfill pause", "Pause a job", ("job",)),
         ConsoleAct("backfill resume", "Go on with a job", ("job",)),
         ConsoleAct(
@@ -187,19 +208,9 @@ def act_in(text: str) -> tuple[ConsoleAct, dict[str, str]] | None:
     return None
 
 
-def command_line(
-    act: ConsoleAct, values: Mapping[str, Sequence[str]], at_most: int | None = None
-) -> str:
+def command_line(act: ConsoleAct, values: Values, at_most: int | None = None) -> str:
     """Return the command that does the same, to be copied into a terminal."""
-    return shlex.join([_PROGRAM, *_ordered(act, values, act.limit(at_most))])
-
-
-def _ordered(
-    act: ConsoleAct, values: Mapping[str, Sequence[str]], options: Sequence[str]
-) -> list[str]:
-    """Return the command's words with further options behind its name."""
-    name = act.command.split()
-    return [*name, *options, *list(act.words(values))[len(name) :]]
+    return shlex.join([_PROGRAM, *act.words(values, *act.limit(at_most))])
 
 
 _MOST_KEPT: Final = 100
@@ -228,7 +239,7 @@ class StartedCommand:
     key: str
     once: str
     act: ConsoleAct
-    values: Mapping[str, Sequence[str]]
+    values: Values
     by: str
     is_dry_run: bool
     at_most: int | None = None
@@ -275,7 +286,7 @@ class StartedCommands:
         self,
         person: Person,
         act: ConsoleAct,
-        values: Mapping[str, Sequence[str]],
+        values: Values,
         *,
         reason: str = "",
         once: str = "",
@@ -310,7 +321,7 @@ class StartedCommands:
             self._known[key] = started
             while len(self._known) > _MOST_KEPT:
                 self._forget_oldest()
-            self._run(started, _words(started, reason.strip()))
+            self._run(started, reason.strip())
         return started
 
     def _forget_oldest(self) -> None:
@@ -318,7 +329,10 @@ class StartedCommands:
         if oldest is not None:
             del self._known[oldest]
 
-    def _run(self, started: StartedCommand, words: Sequence[str]) -> None:
+    def _run(self, started: StartedCommand, reason: str) -> None:
+        act, options = started.act, [_DRY_RUN]
+        if not started.is_dry_run:
+            options = [f"--reason={reason}", *act.limit(started.at_most), *act.flags]
         started.process = process = subprocess.Popen(
             own_module("segrelay.ops.entry"),
             env={**os.environ, ACTOR_VARIABLE: started.by, "PYTHONIOENCODING": "utf-8"},
@@ -331,7 +345,7 @@ class StartedCommands:
         )
         assert process.stdin
         with process.stdin, suppress(BrokenPipeError):  # its exit code tells
-            process.stdin.write(json.dumps(list(words)))
+            process.stdin.write(json.dumps(act.words(started.values, *options, "--json")))
         threading.Thread(target=_follow, args=(started, process), daemon=True).start()
 
     def end(self) -> None:
@@ -349,14 +363,6 @@ class StartedCommands:
                 process.wait(max(0.1, ends_at - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
-
-
-def _words(one: StartedCommand, reason: str) -> list[str]:
-    act = one.act
-    if one.is_dry_run:
-        return _ordered(act, one.values, [_DRY_RUN, "--json"])
-    options = [f"--reason={reason}", *act.limit(one.at_most), *act.flags, "--json"]
-    return _ordered(act, one.values, options)
 
 
 def _follow(started: StartedCommand, process: subprocess.Popen[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
 from itertools import islice
 from operator import itemgetter
@@ -60,7 +60,8 @@ def dead_letters(console: Console, asked: Asked) -> Page:
     number = asked.number("page", 1, MOST_READ // PAGE)
     sorting = Sorting.of(asked, _COLUMNS, "-died")
     of_causes = Sorting.of(asked, _OF_CAUSES, "-letters", "causes")
-    wanted = chosen_dead_letters(look, filters, chosen)
+    options = DeadLetterOptions(cause=chosen, **filters)
+    wanted = options.chosen(look.client, look.settings, None)
     behind = asked.get("behind") if _CURSOR.fullmatch(asked.get("behind")) else ""
     looked = _look_through(look, wanted, MOST_READ if sorting.text else PAGE * number, behind)
     found = sorting.apply(looked.found, _COLUMNS)
@@ -115,12 +116,6 @@ def _look_through(look: Look, wanted: Filter, enough: int, behind: str) -> Looke
             if len(found) > enough:
                 return LookedThrough(found, looked)
     return LookedThrough(found, looked, last if next(deaths, None) else "")
-
-
-def chosen_dead_letters(look: Look, filters: Mapping[str, str], causes: Sequence[str]) -> Filter:
-    """Return the filter that the fields of a form mean, read as the command reads its options."""
-    options = DeadLetterOptions(cause=list(causes) or None, **filters)
-    return options.chosen(look.client, look.settings, None)
 
 
 def _cause_row(look: Look, one: Cause) -> dict[str, Any]:

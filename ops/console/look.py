@@ -15,7 +15,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from segrelay.ops.dead_letters.reading import Cause, count_causes
 from segrelay.ops.dead_letters.replay import DeadLetters
-from segrelay.ops.kept import EVERYTHING, Filter
+from segrelay.ops.kept import EVERYTHING
 from segrelay.ops.outcomes.reading import newest_rows
 from segrelay.ops.quarantine import QuarantinedRecords
 from segrelay.ops.state.partitions import all_partitions
@@ -259,10 +259,6 @@ class Look:
     def quarantine(self) -> QuarantinedRecords:
         """Return the quarantined records."""
         return QuarantinedRecords(self.client, self.settings)
-
-    def count_dead_letters(self, wanted: Filter) -> Scan[str]:
-        """Return the ids of the letters that match, as far as a page may read."""
-        return scan(one["id"] for one in self.dead_letters().find(wanted))
 
     def _judge(self) -> Judged:
         if not self._is_compared:

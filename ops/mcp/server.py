@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -24,7 +23,13 @@ from mcp.server import Server
 from mcp.server.stdio import stdio_server
 from typer.exceptions import TyperException
 
-from segrelay.ops.console.acts import ACTS, ConsoleAct, StartedCommand, StartedCommands
+from segrelay.ops.console.acts import (
+    ACTS,
+    ConsoleAct,
+    StartedCommand,
+    StartedCommands,
+    parameters_of,
+)
 from segrelay.ops.console.rights import OPERATOR, Person
 from segrelay.ops.main import app
 from segrelay.ops.state.acts import actor
@@ -46,95 +51,52 @@ _INSTRUCTIONS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """A tool that changes nothing.
-
-    Args:
-        command: The words behind `segrelay`.
-        summary: The sentence by which a model chooses it.
-        arguments: Descriptions of its arguments by their names, in order; all are needed.
-        options: Descriptions of its options by their names.
-        flags: Options that are always given.
-    """
-
-    command: str
-    summary: str
-    arguments: Mapping[str, str] = field(default_factory=dict)
-    options: Mapping[str, str] = field(default_factory=dict)
-    flags: tuple[str, ...] = ()
-
-    def words(self, given: Mapping[str, Any]) -> Iterator[str]:
-        """Yield the words of the command line; a value can't be taken for an option."""
-        yield from (*self.command.split(), *self.flags, "--json")
-        for name in self.options:
-            if given.get(name) not in (None, ""):
-                yield f"--{name}={given[name]}"
-        yield "--"
-        yield from (str(given[name]) for name in self.arguments)
-
-
-_WHEN: Final = {
-    "since": "A time such as 2026-11-24T10:00:00Z, or 2h for two hours ago.",
-    "until": "A time, written like since.",
-}
-_OF_DEAD_LETTERS: Final = {
-    "cause": "A cause, as `dead_letter_causes` shows it.",
-    "trigger": "A trigger's name.",
-    "destination": "A destination's name.",
-    "audience": "An audience's slug.",
-    "job": "The name of a backfill.",
-    "text": "A text in the message or the answer.",
-    **_WHEN,
-    "limit": "The most dead letters to list.",
-    "page": "The page of them, from 1.",
-}
-LOOKS: Final[Mapping[str, Look]] = {
-    "problems": Look(
+LOOKS: Final[Mapping[str, ConsoleAct]] = {
+    "problems": ConsoleAct(
         "status",
         "Tell what is wrong now: each problem with its cause, since when, and the command that"
         " shows or mends it.",
         flags=("--check", "--attention"),
     ),
-    "status": Look(
+    "status": ConsoleAct(
         "status",
         "Tell how everything stands: accepted = delivered + skipped + dead + discarded + waiting,"
         " by destination, trigger and lane; workers, gate and jobs.",
     ),
-    "why": Look(
+    "why": ConsoleAct(
         "why",
         "Tell all of one person: what was delivered, what waits and why, what died.",
-        {"profile": "An email address (the identity), FIELD:VALUE, or a digest."},
+        ("profile",),
     ),
-    "dead_letter_causes": Look("dlq causes", "Group dead letters by the cause of their death."),
-    "dead_letters": Look(
-        "dlq list", "List dead letters, the newest death first.", options=_OF_DEAD_LETTERS
+    "dead_letter_causes": ConsoleAct(
+        "dlq causes", "Group dead letters by the cause of their death."
     ),
-    "dead_letter": Look(
-        "dlq show",
-        "Show one dead letter: why it died, what was sent and answered.",
-        {"id": "Its id, as `dead_letters` lists it."},
+    "dead_letters": ConsoleAct("dlq list", "List dead letters, the newest death first."),
+    "dead_letter": ConsoleAct(
+        "dlq show", "Show one dead letter: why it died, what was sent and answered.", ("id",)
     ),
-    "quarantine": Look(
-        "quarantine list",
-        "List events that could not be placed, with their reasons.",
-        options={"audience": "An audience's slug.", **_WHEN, "limit": "The most to list."},
+    "quarantine": ConsoleAct(
+        "quarantine list", "List events that could not be placed, with their reasons."
     ),
-    "jobs": Look("backfill status", "List the backfills, with their progress."),
-    "syncs": Look("sync status", "List the syncs, with what their last runs found."),
-    "acts": Look(
-        "audit",
-        "List what people did, with who, when and why.",
-        options={"what": "Only acts that begin like this, e.g. dlq.", "since": _WHEN["since"]},
-    ),
-    "preview": Look(
+    "jobs": ConsoleAct("backfill status", "List the backfills, with their progress."),
+    "syncs": ConsoleAct("sync status", "List the syncs, with what their last runs found."),
+    "acts": ConsoleAct("audit", "List what people did, with who, when and why."),
+    "preview": ConsoleAct(
         "try",
         "Show what would become of a payload now: the rendered body, or why nothing is sent."
         " Nothing is sent.",
-        {_PAYLOAD: "The payload of a webhook, as a JSON object."},
-        {"trigger": "The trigger to try it with; all that want it otherwise."},
+        (_PAYLOAD,),
     ),
 }
+"""The tools that change nothing, by their names."""
+
+_KINDS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "id": {"description": "Its id, as `dead_letters` lists it."},
+    _PAYLOAD: {"type": "object", "description": "The payload of a webhook, as a JSON object."},
+    **{key: {"type": "integer"} for key in ("limit", "page")},
+    **{key: {"type": "array", "items": {"type": "string"}} for key in ("ids", "cause")},
+}
+"""The parts of schemas that differ from a text described by the command's own help."""
 
 
 def _schema(properties: Mapping[str, Any], required: Sequence[str]) -> dict[str, Any]:
@@ -146,24 +108,20 @@ def _schema(properties: Mapping[str, Any], required: Sequence[str]) -> dict[str,
     }
 
 
-def _schema_of_look(look: Look) -> dict[str, Any]:
-    def kind(name: str) -> str:
-        return {_PAYLOAD: "object", "limit": "integer", "page": "integer"}.get(name, "string")
-
-    described = {**look.arguments, **look.options}
-    properties = {name: {"type": kind(name), "description": it} for name, it in described.items()}
-    return _schema(properties, list(look.arguments))
+def _schema_of_look(look: ConsoleAct) -> dict[str, Any]:
+    helps = {name: parameters_of(look)[name].help or "" for name in look.fields}
+    properties = {
+        name: {"type": "string", "description": text, **_KINDS.get(name, {})}
+        for name, text in helps.items()
+    }
+    return _schema(properties, look.needed)
 
 
 def _schema_of_act(act: ConsoleAct) -> dict[str, Any]:
-    properties: dict[str, Any] = {}
-    for name in act.fields:
-        text = {"type": "string", "description": _OF_DEAD_LETTERS.get(name, "")}
-        is_list = name in {"ids", "cause"}
-        properties[name] = {"type": "array", "items": {"type": "string"}} if is_list else text
-    required = act.needed
+    schema = _schema_of_look(act)
+    properties = schema["properties"]
     properties["reason"] = {"type": "string", "description": "The reason, which is recorded."}
-    required.append("reason")
+    schema["required"].append("reason")
     if act.options:
         properties["all"] = {"type": "boolean", "description": "Take all; no filter is given."}
     if act.has_dry_run:
@@ -174,11 +132,7 @@ def _schema_of_act(act: ConsoleAct) -> dict[str, Any]:
             "description": "The number that it will be, as a dry run or the status tells; it does"
             " nothing if it is more by then. Needed unless dry_run is true.",
         }
-    return _schema(properties, required)
-
-
-def _name_of_act(act: ConsoleAct) -> str:
-    return act.command.replace(" ", "_")
+    return schema
 
 
 class Tools:
@@ -189,7 +143,9 @@ class Tools:
     """
 
     def __init__(self, *, with_acts: bool) -> None:
-        self._acts = {_name_of_act(act): act for act in ACTS.values()} if with_acts else {}
+        self._acts = (
+            {name.replace(" ", "_"): act for name, act in ACTS.items()} if with_acts else {}
+        )
         self._started = StartedCommands()
         self._person = Person(f"{actor()} by mcp", frozenset({OPERATOR}))
 
@@ -199,7 +155,7 @@ class Tools:
         found = [
             types.Tool(
                 name=name,
-                description=look.summary,
+                description=look.title,
                 input_schema=_schema_of_look(look),
                 annotations=read_only,
             )
@@ -248,28 +204,20 @@ class Tools:
         self._started.end()
 
     @staticmethod
-    def _look(look: Look, given: Mapping[str, Any]) -> str:
-        if lacking := [name for name in look.arguments if name not in given]:
-            raise UsageWrong(f"`{lacking[0]}` is missing.")
+    def _look(look: ConsoleAct, given: Mapping[str, Any]) -> str:
         with tempfile.TemporaryDirectory(prefix="segrelay-") as folder:
             path = Path(folder) / "payload.json"  # the folder is for its owner only
-            path.write_bytes(orjson.dumps(given.get(_PAYLOAD)))
-            values = {**given, _PAYLOAD: path}
+            if _PAYLOAD in given:
+                path.write_bytes(orjson.dumps(given[_PAYLOAD]))
+                given = {**given, _PAYLOAD: path}
             try:
-                return _fitted(_document(list(look.words(values))))
+                return _fitted(_document(look.words(_values(look, given), *look.flags, "--json")))
             except UsageWrong as error:
-                said = error.message.replace(str(path), _PAYLOAD)
-                raise UsageWrong(said) from None
+                raise UsageWrong(error.message.replace(str(path), _PAYLOAD)) from None
 
     def _act(self, act: ConsoleAct, given: Mapping[str, Any]) -> str:
-        values = {
-            name: [str(one) for one in (value if isinstance(value, list) else [value])]
-            for name, value in given.items()
-            if name in act.fields
-        }
-        if lacking := [one for one in act.needed if not values.get(one)]:
-            raise UsageWrong(f"`{lacking[0]}` is missing.")
-        if act.options and not any(values.values()) and given.get("all") is not True:
+        values = _values(act, given)
+        if act.options and not values and given.get("all") is not True:
             raise UsageWrong("Nothing is chosen: give ids or a filter, or `all`: true.")
         at_most, is_dry_run = given.get("at_most"), bool(given.get("dry_run"))
         if at_most is not None and type(at_most) is not int:
@@ -288,6 +236,16 @@ class Tools:
         while not started.is_over and time.monotonic() < ends_at:
             time.sleep(0.1)
         return _told_of(started)
+
+
+def _values(act: ConsoleAct, given: Mapping[str, Any]) -> dict[str, list[str]]:
+    return act.values(
+        {
+            name: [str(one) for one in (value if isinstance(value, list) else [value])]
+            for name, value in given.items()
+            if value is not None
+        }
+    )
 
 
 def _told_of(started: StartedCommand) -> str:

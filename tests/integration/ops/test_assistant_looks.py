@@ -38,8 +38,9 @@ def test_a_look_tells_what_its_command_prints(name, given, call, capsys, tmp_pat
 
     assert not capsys.readouterr().out
     (tmp_path / "payload.json").write_bytes(orjson.dumps(arguments.get("payload")))
-    values = {**arguments, "payload": tmp_path / "payload.json"}
-    printed = orjson.loads(call(app, *look.words(values)).stdout)
+    values = {name: [str(value)] for name, value in arguments.items()}
+    values["payload"] = [str(tmp_path / "payload.json")]
+    printed = orjson.loads(call(app, *look.words(values, *look.flags, "--json")).stdout)
     if name in CHANGING:
         told, printed = set(told), set(printed)
     assert told == printed

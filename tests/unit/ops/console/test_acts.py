@@ -17,7 +17,7 @@ def test_the_command_to_copy_is_the_one_that_runs():
 
     assert (
         command_line(act_named("dlq replay"), values)
-        == "segrelay dlq replay --cause=3f2a91c0 --since=2h"
+        == "segrelay dlq replay --since=2h --cause=3f2a91c0"
     )
 
 
