@@ -114,12 +114,18 @@ Handler = Callable[["Console", Asked], Page | Redirect]
 
 
 class PageRoute(NamedTuple):
-    """An address of the console, with its handler."""
+    """An address of the console, with its handler.
+
+    Args:
+        title: In the menu; "" = it is not there.
+        key: The letter that opens it after `g`.
+    """
 
     path: str
     handler: Handler
+    title: str = ""
+    key: str = ""
     takes_posts: bool = False
-    is_post_only: bool = False
 
 
 Columns = Mapping[str, Callable[[Any], Any]]
@@ -169,12 +175,25 @@ class Sorting:
         return [*sorted(known, key=value, reverse=self.is_descending), *unknown]
 
 
-class MenuEntry(NamedTuple):
-    """A page of the menu, with the letter that opens it after `g`."""
+PAGE: Final = 50
+"""The rows of a table that one page shows."""
+_MOST_PAGES: Final = 1_000
 
-    address: str
-    title: str
-    key: str
+
+def listed(
+    asked: Asked, rows: Iterable[Row], columns: Columns, default: str, size: int = PAGE
+) -> dict[str, Any]:
+    """Return a table's part that the address asks for, in its order, as values of a page."""
+    sorting = Sorting.of(asked, columns, default)
+    number = asked.number("page", 1, _MOST_PAGES)
+    found = sorting.apply(rows, columns)
+    return {
+        "rows": found[size * (number - 1) : size * number],
+        "count": len(found),
+        "sorting": sorting,
+        "page": number,
+        "has_more": len(found) > size * number,
+    }
 
 
 class Console:
@@ -186,7 +205,7 @@ class Console:
         section: ConsoleSettings,
         rights: Rights,
         *,
-        menu: Sequence[MenuEntry],
+        menu: Sequence[PageRoute],
         started: StartedCommands,
     ) -> None:
         self.look = look
@@ -311,11 +330,7 @@ def build_app(console: Console, pages: Iterable[PageRoute]) -> Starlette:
             Route(
                 page.path,
                 site.page(page.handler),
-                methods=["POST"]
-                if page.is_post_only
-                else ["GET", "POST"]
-                if page.takes_posts
-                else ["GET"],
+                methods=["GET", "POST"] if page.takes_posts else ["GET"],
             )
             for page in pages
         ),

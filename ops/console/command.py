@@ -13,7 +13,7 @@ import typer
 
 from segrelay.ops.console.acting import ask, started
 from segrelay.ops.console.acts import StartedCommands
-from segrelay.ops.console.app import Console, Guard, MenuEntry, PageRoute, build_app
+from segrelay.ops.console.app import Console, Guard, PageRoute, build_app
 from segrelay.ops.console.dead_letters import dead_letter, dead_letters
 from segrelay.ops.console.kept_pages import quarantine, record, waiting
 from segrelay.ops.console.look import Look
@@ -40,36 +40,26 @@ from segrelay.worker.errors import ConfigurationInvalid, UsageWrong
 LOG: Final = structlog.get_logger()
 _TIMEOUT_SECONDS: Final = 3.0
 
-MENU: Final = (
-    MenuEntry("/", "Now", "n"),
-    MenuEntry("/people", "A person", "p"),
-    MenuEntry("/letters", "Dead letters", "d"),
-    MenuEntry("/quarantine", "Quarantine", "q"),
-    MenuEntry("/waiting", "Waiting", "w"),
-    MenuEntry("/jobs", "Jobs and syncs", "j"),
-    MenuEntry("/templates", "Templates", "m"),
-    MenuEntry("/tap", "Tap", "t"),
-    MenuEntry("/audit", "Audit", "a"),
-)
 PAGES: Final = (
-    PageRoute("/", now),
-    PageRoute("/people", people, takes_posts=True),
+    PageRoute("/", now, "Now", "n"),
+    PageRoute("/people", people, "A person", "p", takes_posts=True),
     PageRoute("/people/{digest}", person, takes_posts=True),
-    PageRoute("/letters", dead_letters),
+    PageRoute("/letters", dead_letters, "Dead letters", "d"),
     PageRoute("/letters/{id}", dead_letter, takes_posts=True),
-    PageRoute("/quarantine", quarantine),
+    PageRoute("/quarantine", quarantine, "Quarantine", "q"),
     PageRoute("/quarantine/{id}", record, takes_posts=True),
-    PageRoute("/waiting", waiting),
-    PageRoute("/jobs", jobs),
+    PageRoute("/waiting", waiting, "Waiting", "w"),
+    PageRoute("/jobs", jobs, "Jobs and syncs", "j"),
     PageRoute("/jobs/{name}", job),
     PageRoute("/syncs/{name}", sync),
-    PageRoute("/templates", templates),
+    PageRoute("/templates", templates, "Templates", "m"),
     PageRoute("/templates/{name:path}", template, takes_posts=True),
-    PageRoute("/tap", tap),
-    PageRoute("/audit", audit),
+    PageRoute("/tap", tap, "Tap", "t"),
+    PageRoute("/audit", audit, "Audit", "a"),
     PageRoute("/act", ask, takes_posts=True),
     PageRoute("/acts/{key}", started),
 )
+MENU: Final = tuple(page for page in PAGES if page.title)
 
 app = typer.Typer(invoke_without_command=True)
 

@@ -9,7 +9,7 @@ from itertools import islice
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from segrelay.ops.console.app import Asked, Columns, Console, Page, Sorting, pretty
+from segrelay.ops.console.app import PAGE, Asked, Columns, Console, Page, Sorting, listed, pretty
 from segrelay.ops.console.look import MOST_READ, Look
 from segrelay.ops.console.revealing import note_reveal
 from segrelay.ops.dead_letters.commands import DeadLetterOptions
@@ -32,7 +32,6 @@ from segrelay.worker.contract.words import Death
 from segrelay.worker.core.messages import location_in, normalise_message
 from segrelay.worker.errors import UsageWrong
 
-PAGE: Final = 50
 _CURSOR: Final = re.compile(r"\d{1,15}\.\S{1,300}")
 FILTERS: Final = ("trigger", "audience", "kind", "text", "since", "until")
 _COLUMNS: Final[Columns] = {
@@ -57,33 +56,26 @@ def dead_letters(console: Console, asked: Asked) -> Page:
     chosen = list(asked.query.get("cause", ()))
     filters = {name: asked.get(name) for name in FILTERS}
     is_filtered = bool(chosen or any(filters.values()))
-    number = asked.number("page", 1, MOST_READ // PAGE)
-    sorting = Sorting.of(asked, _COLUMNS, "-died")
     of_causes = Sorting.of(asked, _OF_CAUSES, "-letters", "causes")
     options = DeadLetterOptions(cause=chosen, **filters)
     wanted = options.chosen(look.client, look.settings, None)
     behind = asked.get("behind") if _CURSOR.fullmatch(asked.get("behind")) else ""
-    looked = _look_through(look, wanted, MOST_READ if sorting.text else PAGE * number, behind)
-    found = sorting.apply(looked.found, _COLUMNS)
-    values = {
+    enough = PAGE * asked.number("page", 1, MOST_READ // PAGE)
+    looked = _look_through(look, wanted, MOST_READ if asked.get("sort") else enough, behind)
+    values = listed(asked, looked.found, _COLUMNS, "-died")
+    values |= {
         "causes": of_causes.apply((_cause_row(look, one) for one in causes), _OF_CAUSES),
         "kept": sum(one.count for one in causes),
         "chosen": chosen,
         "filters": filters,
         "is_filtered": is_filtered,
-        "letters": [
-            one | {"message": normalise_message(one["message"])}
-            for one in found[PAGE * (number - 1) : PAGE * number]
-        ],
-        "page": number,
-        "has_more": len(found) > PAGE * number,
+        "rows": [one | {"message": normalise_message(one["message"])} for one in values["rows"]],
         "looked": looked,
-        "sorting": sorting,
         "of_causes": of_causes,
         "triggers": sorted(look.standing().triggers),
         "reasons": sorted(Death),
         "fields": {"cause": chosen, **filters},
-        "orders": {"sort": sorting.text, "causes": of_causes.text, "behind": behind},
+        "orders": {"sort": values["sorting"].text, "causes": of_causes.text, "behind": behind},
     }
     return Page("letters.html", "Dead letters", values)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final
 
-from segrelay.ops.console.app import Asked, Columns, Console, Page, Sorting
+from segrelay.ops.console.app import PAGE, Asked, Columns, Console, Page, listed
 from segrelay.ops.console.look import MOST_READ, Look, Scan
 from segrelay.ops.console.revealing import note_reveal
 from segrelay.ops.kept import Filter, KeptOptions
@@ -24,8 +24,6 @@ from segrelay.ops.status.standing import Standing
 from segrelay.worker.contract.words import Refusal, job_of_lane
 from segrelay.worker.errors import UsageWrong
 
-PAGE: Final = 50
-_MOST_PAGES: Final = 1_000
 _MOST_LINES: Final = 4 * PAGE
 """The waiting deliveries that are read to show a page of the oldest."""
 _FILTERS: Final = ("audience", "kind", "since", "until")
@@ -46,18 +44,11 @@ def quarantine(console: Console, asked: Asked) -> Page:
     wanted = options.chosen(look.client, look.settings, None)
     known = look.records()
     found = Scan([one for one in known.found if matches(one, wanted)], known.is_whole)
-    sorting = Sorting.of(asked, _RECORDS, "-last-seen")
-    records = sorting.apply(found.found, _RECORDS)
-    number = asked.number("page", 1, _MOST_PAGES)
-    values = {
+    values = listed(asked, found.found, _RECORDS, "-last-seen") | {
         "totals": store.quarantine.totals(),
-        "groups": groups_of(records, look.settings),
-        "records": records[PAGE * (number - 1) : PAGE * number],
+        "groups": groups_of(found.found, look.settings),
         "count": found.count,
         "is_whole": found.is_whole,
-        "sorting": sorting,
-        "page": number,
-        "has_more": len(records) > PAGE * number,
         "filters": filters,
         "is_filtered": any(filters.values()),
         "reasons": sorted(Refusal),
@@ -104,14 +95,6 @@ class WaitingPart:
         return job_of_lane(self.lane)
 
 
-@dataclass(frozen=True, slots=True)
-class WaitingLine:
-    """A waiting delivery, about a person who stands there as a digest."""
-
-    entry: WaitingEntry
-    is_orphaned: bool
-
-
 _PARTS: Final[Columns] = {
     "trigger": attrgetter("trigger"),
     "destination": attrgetter("destination"),
@@ -128,58 +111,45 @@ def waiting(console: Console, asked: Asked) -> Page:
     filters = {name: asked.get(name) for name in ("job", "trigger", "audience")}
     choice = Choice(**filters)
     streams = [one for one in standing.streams if one.length and choice.holds(one)]
-    sorting = Sorting.of(asked, _PARTS, "-deliveries")
-    number = asked.number("page", 1, _MOST_PAGES)
-    parts = sorting.apply(_parts(streams, standing), _PARTS)
-    lines = list(_lines(look, streams, choice))
-    values = {
-        "parts": parts[PAGE * (number - 1) : PAGE * number],
-        "count": len(parts),
-        "lines": lines[:PAGE],
+    values = listed(asked, _parts(streams, standing), _PARTS, "-deliveries") | {
+        "lines": _oldest(look, streams, choice),
         "total": sum(stream.length for stream in streams),
         "filters": filters,
         "is_filtered": any(filters.values()),
-        "sorting": sorting,
-        "page": number,
-        "has_more": len(parts) > PAGE * number,
         "idle": standing.idle,
     }
     return Page("waiting.html", "Waiting", values, live_seconds=console.live_seconds)
 
 
 def _parts(streams: Iterable[Stream], standing: Standing) -> Iterator[WaitingPart]:
-    counts: Counter[tuple[str, str, str]] = Counter()
-    oldest: dict[tuple[str, str, str], int] = {}
-    orphaned: set[tuple[str, str, str]] = set()
+    parts: defaultdict[tuple[str, str, str], list[Stream]] = defaultdict(list)
     for stream in streams:
-        key = (stream.partition.destination, stream.trigger, stream.lane)
-        if key not in counts and is_orphan(standing.settings, stream.partition, stream.trigger):
-            orphaned.add(key)
-        counts[key] += stream.length
-        oldest[key] = min(oldest.get(key, stream.since_ms), stream.since_ms)
-    for key, count in counts.most_common():
-        destination, trigger, lane = key
-        stops = list(standing.stops([trigger], job_of_lane(lane)))
-        yield WaitingPart(destination, trigger, lane, count, oldest[key], key in orphaned, stops)
+        parts[stream.partition.destination, stream.trigger, stream.lane].append(stream)
+    for (destination, trigger, lane), members in parts.items():
+        yield WaitingPart(
+            destination,
+            trigger,
+            lane,
+            sum(stream.length for stream in members),
+            min(stream.since_ms for stream in members),
+            is_orphan(standing.settings, members[0].partition, trigger),
+            list(standing.stops([trigger], job_of_lane(lane))),
+        )
 
 
-def _lines(look: Look, streams: Sequence[Stream], choice: Choice) -> Iterator[WaitingLine]:
-    """Yield the oldest deliveries, as far as a page may read."""
-    oldest = sorted(streams, key=lambda one: one.since_ms)[:PAGE]
-    entries = _oldest_entries(look, oldest, choice)
-    for one in sorted(entries, key=lambda each: each.since_ms):
-        yield WaitingLine(one, is_orphan(look.settings, one.stream.partition, one.stream.trigger))
-
-
-def _oldest_entries(
-    look: Look, streams: Sequence[Stream], choice: Choice
-) -> Iterator[WaitingEntry]:
-    """Yield the first entries of streams that are chosen; the oldest of all are among them.
+def _oldest(
+    look: Look, streams: Iterable[Stream], choice: Choice
+) -> list[tuple[WaitingEntry, bool]]:
+    """Return the oldest deliveries that are chosen, and whether each is orphaned.
 
     Of many streams few are read of each: the oldest of all are mostly the first of each.
     """
+    oldest = sorted(streams, key=lambda one: one.since_ms)[:PAGE]
     most = MOST_READ if choice.audience else _MOST_LINES
-    for_each = max(1, most // max(1, len(streams)))
-    for one in read_first_entries(look.client, streams, for_each):
-        if one.header and choice.audience in ("", one.header.audience):
-            yield one
+    for_each = max(1, most // max(1, len(oldest)))
+    entries = [
+        (entry, is_orphan(look.settings, entry.stream.partition, entry.stream.trigger))
+        for entry in read_first_entries(look.client, oldest, for_each)
+        if entry.header and choice.audience in ("", entry.header.audience)
+    ]
+    return sorted(entries, key=lambda each: each[0].since_ms)[:PAGE]

@@ -16,8 +16,8 @@ from segrelay.ops.console.app import (
     Columns,
     Console,
     Page,
-    Sorting,
     address_of,
+    listed,
 )
 from segrelay.ops.console.look import LINES_FRESH_SECONDS
 from segrelay.ops.console.plots import plots_of
@@ -28,7 +28,7 @@ from segrelay.ops.status.totals import KINDS, OUTCOMES, REASONED, Counts
 from segrelay.ops.tap import OUTCOMES as TAP_OUTCOMES
 from segrelay.ops.tap import TapOptions, detail_of
 from segrelay.worker.contract.outcomes import OutcomeRow
-from segrelay.worker.contract.redis.acts import MOST_ACTS, Act
+from segrelay.worker.contract.redis.acts import Act
 from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.errors import UsageWrong
 
@@ -115,9 +115,6 @@ def _count_of(kind: str) -> Callable[[BalanceRow], int]:
     return lambda row: row.counts[kind]
 
 
-_ROWS: Final = 50
-"""The triggers that a page shows."""
-_MOST_PAGES: Final = 1_000
 _ROW_COLUMNS: Final[Columns] = {
     "need": lambda row: row.need,
     "name": attrgetter("name"),
@@ -130,16 +127,11 @@ def now(console: Console, asked: Asked) -> Page:
     """Show problems, the balance, the last hour, gates and workers."""
     judged = console.look.judged()
     standing = judged.standing
-    sorting = Sorting.of(asked, _ROW_COLUMNS, "-need")
-    number = asked.number("page", 1, _MOST_PAGES)
-    by_trigger = sorting.apply(
-        (
-            BalanceRow(name, _six(one.counts), "trigger", one.condition)
-            for name, one in standing.triggers.items()
-        ),
-        _ROW_COLUMNS,
+    by_trigger = (
+        BalanceRow(name, _six(one.counts), "trigger", one.condition)
+        for name, one in standing.triggers.items()
     )
-    values = {
+    values = listed(asked, by_trigger, _ROW_COLUMNS, "-need") | {
         "standing": standing,
         "remedies": [Remedy.of(one) for one in judged.problems],
         "kinds": KINDS,
@@ -147,11 +139,6 @@ def now(console: Console, asked: Asked) -> Page:
         "reasons": {kind: standing.counts.by_reason(kind) for kind in REASONED},
         "lanes": list(_by_lane(standing)),
         "by_destination": list(_by_destination(standing)),
-        "by_trigger": by_trigger[_ROWS * (number - 1) : _ROWS * number],
-        "triggers": len(by_trigger),
-        "page": number,
-        "has_more": len(by_trigger) > _ROWS * number,
-        "sorting": sorting,
         "plots": plots_of(standing, console.look.hour()),
         "started": console.started.latest()[:5],
     }
@@ -222,16 +209,9 @@ def audit(console: Console, asked: Asked) -> Page:
     filters = {name: asked.get(name) for name in names}
     options = ActOptions(filters["what"], filters["subject"], filters["by"], filters["since"])
     chosen = options.chosen(iter(console.look.acts()), now_ms(console.look.client))
-    sorting = Sorting.of(asked, _ACTS, "-at")
-    number = asked.number("page", 1, MOST_ACTS // _SHOWN)
     text = filters["text"].casefold()
-    acts = sorting.apply((act for act in chosen if not text or _has_text(act, text)), _ACTS)
-    values = {
-        "acts": acts[_SHOWN * (number - 1) : _SHOWN * number],
-        "count": len(acts),
-        "page": number,
-        "has_more": len(acts) > _SHOWN * number,
-        "sorting": sorting,
+    acts = (act for act in chosen if not text or _has_text(act, text))
+    values = listed(asked, acts, _ACTS, "-at", _SHOWN) | {
         "filters": filters,
         "started": console.started.latest(),
     }

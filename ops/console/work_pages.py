@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from segrelay.ops.backfill.report import read_report
-from segrelay.ops.console.app import Asked, Columns, Console, Page, Sorting
+from segrelay.ops.console.app import Asked, Columns, Console, Page, listed
 from segrelay.ops.console.look import MOST_SCANNED, Look, Scan, scan
 from segrelay.ops.console.plots import Plot
 from segrelay.ops.status.standing import JobStanding
@@ -51,8 +51,6 @@ class JobLine:
         return min(1.0, read) * (self.job.counts.settled / accepted if accepted else 0.0)
 
 
-PAGE: Final = 50
-_MOST_PAGES: Final = 1_000
 _OVER: Final = frozenset({"done", "aborted"})
 _COLUMNS: Final[Columns] = {
     "need": lambda one: (one.job.condition.state in _OVER, one.name),
@@ -68,20 +66,11 @@ _COLUMNS: Final[Columns] = {
 def jobs(console: Console, asked: Asked) -> Page:
     """Show all jobs, those first that are not over, and all syncs."""
     standing = console.look.standing()
-    sorting = Sorting.of(asked, _COLUMNS, "need")
-    number = asked.number("page", 1, _MOST_PAGES)
-    lines = sorting.apply(
-        (
-            JobLine(name, one, per_second(standing.samples, name))
-            for name, one in standing.jobs.items()
-        ),
-        _COLUMNS,
+    lines = (
+        JobLine(name, one, per_second(standing.samples, name))
+        for name, one in standing.jobs.items()
     )
-    values = {
-        "jobs": lines[PAGE * (number - 1) : PAGE * number],
-        "sorting": sorting,
-        "page": number,
-        "has_more": len(lines) > PAGE * number,
+    values = listed(asked, lines, _COLUMNS, "need") | {
         "syncs": standing.syncs,
         "schedules": standing.settings.sync,
         "watches": standing.watches,
