@@ -24,16 +24,9 @@ from segrelay.ops.status.problems import HealthProblem
 from segrelay.ops.status.standing import Standing, WatchedFile, read_newest
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.outcomes import OutcomeRow
-from segrelay.worker.contract.processes import KEPT, RECENT_SAMPLES, Sample
+from segrelay.worker.contract.processes import KEPT, Sample
 from segrelay.worker.contract.receivers import read_requests
 from segrelay.worker.contract.records import read_records
-from segrelay.worker.contract.redis.acts import (
-    MOST_ACTS,
-    Act,
-    newest_acts,
-    read_act_entries,
-    read_acts_since,
-)
 from segrelay.worker.contract.redis.claim import compare
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
@@ -60,8 +53,6 @@ LINES_FRESH_SECONDS: Final = 4
 """The seconds between two refreshes of a page that shows the newest lines."""
 _SAMPLES_APART: Final = 6
 """Samples are ten seconds apart; one a minute is enough for a plot, and has 30 KB at most."""
-_MINUTE_MS: Final = 60_000
-_MINUTES: Final = 60
 
 Found = TypeVar("Found")
 
@@ -215,9 +206,6 @@ class Look:
             changed_at,
         )
         self.requests = Shared(lambda: list(read_requests(client)), _HOUR_FRESH_SECONDS)
-        self._minutes: list[Sample] = []
-        self._entries: list[tuple[str, Act]] = []
-        self._entries_lock = threading.Lock()
         self._is_compared = False
 
     def end(self) -> None:
@@ -239,18 +227,6 @@ class Look:
     def standing(self) -> Standing:
         """Return the standing, as it was read last."""
         return self.judged().standing
-
-    def acts(self) -> list[Act]:
-        """Return all acts that are kept, the newest first; only new ones are read."""
-        with self._entries_lock:
-            newer = read_acts_since(self.client, self._entries[-1][0]) if self._entries else None
-            if newer is None:
-                newest = list(read_act_entries(self.client))
-                self._entries = newest[::-1]
-            else:
-                self._entries = [*self._entries, *newer[1:]][-MOST_ACTS:]
-            entries = self._entries
-        return list(newest_acts(reversed(entries)))
 
     def dead_letters(self) -> DeadLetters:
         """Return the dead letters."""
@@ -275,20 +251,6 @@ class Look:
         return list(islice(rows, _MOST_ROWS))
 
     def _read_hour(self) -> list[Sample]:
-        """Add the samples of the standing to those that were read before: a few, not an hour."""
-        recent = self.standing().samples[:RECENT_SAMPLES]
-        known = self._minutes
-        if not recent:
-            return []
-        if not known or not recent[-1].at_ms <= known[-1].at_ms <= recent[0].at_ms:
-            known = self._read_minutes()
-        for sample in reversed(recent):
-            if not known or sample.at_ms >= known[-1].at_ms + _MINUTE_MS:
-                known = [*known, sample][-_MINUTES:]
-        self._minutes = known
-        return [*known, recent[0]] if recent[0].at_ms > known[-1].at_ms else known
-
-    def _read_minutes(self) -> list[Sample]:
         pipe = self.client.pipeline(transaction=False)
         for number in range(0, KEPT, _SAMPLES_APART):
             pipe.lindex(keys.PROGRESS, number)

@@ -28,7 +28,7 @@ from segrelay.ops.status.totals import KINDS, OUTCOMES, REASONED, Counts
 from segrelay.ops.tap import OUTCOMES as TAP_OUTCOMES
 from segrelay.ops.tap import TapOptions, detail_of
 from segrelay.worker.contract.outcomes import OutcomeRow
-from segrelay.worker.contract.redis.acts import Act
+from segrelay.worker.contract.redis.acts import Act, read_acts
 from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.errors import UsageWrong
 
@@ -208,7 +208,7 @@ def audit(console: Console, asked: Asked) -> Page:
     names = ("what", "by", "subject", "since", "text")
     filters = {name: asked.get(name) for name in names}
     options = ActOptions(filters["what"], filters["subject"], filters["by"], filters["since"])
-    chosen = options.chosen(iter(console.look.acts()), now_ms(console.look.client))
+    chosen = options.chosen(read_acts(console.look.client), now_ms(console.look.client))
     text = filters["text"].casefold()
     acts = (act for act in chosen if not text or _has_text(act, text))
     values = listed(asked, acts, _ACTS, "-at", _SHOWN) | {

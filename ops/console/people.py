@@ -30,6 +30,7 @@ from segrelay.worker.checks.preview import Candidate, Previewed, preview
 from segrelay.worker.contract.events import decode_profile
 from segrelay.worker.contract.masking import hidden
 from segrelay.worker.contract.receivers import REQUEST_ID, read_requests
+from segrelay.worker.contract.redis.acts import read_acts
 from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.triggers import DESTINATION, TRIGGER
 from segrelay.worker.errors import PayloadRefused, UsageWrong
@@ -172,7 +173,7 @@ def _pauses(look: Look, known: KnownProfile) -> Iterator[Moment]:
     moments = timeline_of(known)
     concerned = {one.destination for one in moments} | {one.trigger for one in moments}
     since_ms = min((one.at_ms for one in moments), default=0)
-    for act in look.acts():
+    for act in read_acts(look.client):
         if act.at_ms < since_ms:
             return
         kind, _, name = act.subject.partition(" ")

@@ -8,7 +8,7 @@ the answer was lost: what is kept already is neither kept nor carried out again.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
@@ -96,45 +96,8 @@ def read_acts(client: Redis) -> Iterator[Act]:
     Raises:
         RedisUnavailable: Redis can't be asked.
     """
-    return newest_acts(read_act_entries(client))
-
-
-def read_act_entries(client: Redis) -> Iterator[tuple[str, Act]]:
-    """Yield the entries that are kept with their ids, the newest first; see `newest_acts`."""
-    latest = "+"
-    while True:
-        rows: Any = client.xrevrange(keys.ACTS, latest, count=_READ_AT_ONCE)
-        entries = [_entry(*row) for row in rows]
-        yield from entries
-        if len(rows) < _READ_AT_ONCE:
-            return
-        latest = f"({entries[-1][0]}"
-
-
-def read_acts_since(client: Redis, entry_id: str) -> list[tuple[str, Act]] | None:
-    """Return the entries from one on, the oldest first; None if that one is not kept any more."""
-    rows: Any = client.xrange(keys.ACTS, entry_id, count=_READ_AT_ONCE)
-    entries = [_entry(*row) for row in rows]
-    if not entries or entries[0][0] != entry_id:
-        return None
-    if len(entries) == _READ_AT_ONCE:
-        entries += (read_acts_since(client, entries[-1][0]) or [])[1:]
-    return entries
-
-
-def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> tuple[str, Act]:
-    return entry_id.decode(), _act(entry_id, fields[b"a"])
-
-
-def _act(entry_id: bytes, text: bytes) -> Act:
-    found = read_record(Act, text) or Act("an act that can't be read", "")
-    return replace(found, at_ms=int(entry_id.partition(b"-")[0]))
-
-
-def newest_acts(entries: Iterable[tuple[str, Act]]) -> Iterator[Act]:
-    """Yield acts from entries that come with the newest first: begin and end of one are one act."""
     ends: dict[str, Act] = {}
-    for entry_id, act in entries:
+    for entry_id, act in _entries(client):
         if act.ends:
             ends[act.ends] = act
         elif entry_id in ends:
@@ -142,3 +105,19 @@ def newest_acts(entries: Iterable[tuple[str, Act]]) -> Iterator[Act]:
             yield replace(act, count=end.count, outcome=end.outcome)
         else:
             yield act
+
+
+def _entries(client: Redis) -> Iterator[tuple[str, Act]]:
+    latest = "+"
+    while True:
+        rows: Any = client.xrevrange(keys.ACTS, latest, count=_READ_AT_ONCE)
+        entries = [(name.decode(), _act(name, fields[b"a"])) for name, fields in rows]
+        yield from entries
+        if len(rows) < _READ_AT_ONCE:
+            return
+        latest = f"({entries[-1][0]}"
+
+
+def _act(entry_id: bytes, text: bytes) -> Act:
+    found = read_record(Act, text) or Act("an act that can't be read", "")
+    return replace(found, at_ms=int(entry_id.partition(b"-")[0]))
