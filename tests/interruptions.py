@@ -13,7 +13,7 @@ from typing import Any
 
 from segrelay.worker.contract.keys import ACTS
 from segrelay.worker.contract.redis.acts import read_acts
-from segrelay.worker.contract.redis.client import Pipeline, Redis
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.errors import SegrelayError, UsageWrong
 from tests.sealed import opened
 
@@ -25,12 +25,6 @@ TIMES = re.compile(r"1[5-9]\d{8}(\d{3}|\d{6})\b|(1[5-9]\d{8}\.\d+)|\d{4}-\d\d-\d
 
 class Killed(BaseException):
     """What a SIGKILL is to a test: nothing that handles errors handles it."""
-
-
-class InterruptedPipeline(Pipeline):
-    def run(self, *, raise_on_error):
-        run = super().run
-        return self.life.lived(lambda: run(raise_on_error=raise_on_error))
 
 
 class InterruptedRedis(Redis):
@@ -58,12 +52,8 @@ class InterruptedRedis(Redis):
     def run_command(self, *args, **options):
         return self.lived(lambda: super(InterruptedRedis, self).run_command(*args, **options))
 
-    def pipeline(self, transaction=True, shard_hint=None):
-        pipe = InterruptedPipeline(
-            self.connection_pool, self.response_callbacks, transaction, shard_hint
-        )
-        pipe.life = self
-        return pipe
+    def run_pipeline(self, pipe):
+        return self.lived(lambda: super(InterruptedRedis, self).run_pipeline(pipe))
 
 
 def changes_of(client):

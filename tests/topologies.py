@@ -184,6 +184,11 @@ class LocalCluster:
         until(named, _READY_SECONDS, "another master")
         return self.owner(slot)
 
+    def empty(self) -> None:
+        """Remove all keys."""
+        for port in self.masters():
+            self._ask(port, "FLUSHALL")
+
     def await_replicas(self, seconds: float = _READY_SECONDS) -> None:
         """Wait until each master has a replica that follows it, as all nodes say."""
         until(self._is_whole, seconds, "all replicas")

@@ -37,6 +37,7 @@ from segrelay.worker.contract.masking import hidden
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.connection import used_and_most_bytes
 from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.contract.words import Refusal, Skip
 from segrelay.worker.core.ledger import judge
@@ -297,9 +298,8 @@ class Planner:
         at_once = min(deliveries, self._settings.redis.high_water)
         of_entries = plan.entry_bytes * at_once // deliveries if deliveries else 0
         plan.redis_bytes = of_entries + plan.people * _LEDGER_BYTES
-        memory: Mapping[str, Any] = self._client.info("memory")
-        most = int(memory["maxmemory"])
-        plan.free_bytes = max(0, most * 8 // 10 - int(memory["used_memory"])) if most else None
+        used, most = used_and_most_bytes(self._client)
+        plan.free_bytes = max(0, most * 8 // 10 - used) if most else None
 
 
 _BAD_ROWS_SHOWN: Final = 10

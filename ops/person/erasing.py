@@ -33,6 +33,7 @@ from segrelay.worker.contract.protection import BAD_ROWS, PROTECTION, RESPONSES
 from segrelay.worker.contract.receivers import forget_requests
 from segrelay.worker.contract.redis.acts import read_acts
 from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.connection import servers_of
 from segrelay.worker.contract.redis.scripts import ScriptCall, script_call
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import (
@@ -307,10 +308,10 @@ def rewrite_files(client: Redis) -> bool:
         Whether that is done; a user with few rights may not ask for it.
     """
     try:
-        if not client.info("persistence").get("aof_enabled"):
-            return True
-        client.bgrewriteaof()
-        while _is_rewriting(client.info("persistence")):
+        asked = [one for _, one in servers_of(client) if one.info("persistence").get("aof_enabled")]
+        for one in asked:
+            one.bgrewriteaof()
+        while any(_is_rewriting(one.info("persistence")) for one in asked):
             time.sleep(_LOOK_SECONDS)
     except NotPermitted:
         return False

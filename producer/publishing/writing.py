@@ -26,6 +26,7 @@ from segrelay.worker.contract.redis.accept import (
 )
 from segrelay.worker.contract.redis.claim import read_names
 from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.connection import now_us, used_and_most_bytes
 from segrelay.worker.contract.redis.scripts import ScriptCall, Value, run_each
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import BACKFILL, kind_of_lane
@@ -262,13 +263,10 @@ class CapacityMeter:
         now = self._now()
         if self._looked_at is not None and now - self._looked_at < _LOOKED_AGAIN_SECONDS:
             return now
-        pipe = self._client.pipeline(transaction=False)
-        pipe.info("memory")
-        pipe.time()
-        memory, (seconds, micros) = pipe.execute()
+        self._used, self._most = used_and_most_bytes(self._client)
+        clock_us = now_us(self._client)
         self._looked_at = now = self._now()
-        self._ahead_us = seconds * _MICROSECONDS + micros - int(now * _MICROSECONDS)
-        self._used, self._most = int(memory["used_memory"]), int(memory["maxmemory"])
+        self._ahead_us = clock_us - int(now * _MICROSECONDS)
         return now
 
     def _count(self) -> None:

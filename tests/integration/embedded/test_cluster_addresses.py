@@ -69,7 +69,7 @@ async def read_by(url):
 def test_nodes_are_reached_by_the_map_also_where_they_refer_to_another(cluster):
     url = url_of(cluster, {port: port for port in cluster.nodes})
     with closing(connect(url, away_seconds=30)) as client:
-        client.flushall()
+        cluster.empty()
         assert counted_up(client) == [1] * 16
         target = next(port for port in cluster.masters() if port != cluster.owner(SLOT))
 
@@ -87,7 +87,7 @@ def test_a_replica_that_takes_over_is_reached_by_the_map(cluster):
     url = url_of(cluster, {port: port for port in cluster.nodes})
     cluster.await_replicas()
     with closing(connect(url, away_seconds=30, replicas=1)) as client:
-        client.flushall()
+        cluster.empty()
         calls = [ScriptCall((key,), (1,)) for key in KEYS]
         run_each(client, COUNT_UP, calls, replicated=True)
         port = cluster.owner(SLOT)
@@ -134,7 +134,7 @@ def test_all_nodes_are_spoken_to_by_tls(cluster, relays):
 
     assert wait_ready(url, replicas=1) == ()
     with closing(connect(url)) as client:
-        client.flushall()
+        cluster.empty()
         assert counted_up(client) == [1] * 16
     assert asyncio.run(read_by(url)) == [b"1"] * 16
 

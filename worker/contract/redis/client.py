@@ -35,6 +35,7 @@ __all__ = [
     "Redis",
     "RedisError",
     "ResponseError",
+    "first_raised",
     "key_slot",
     "redis_errors",
     "why_to_leave",
@@ -61,10 +62,10 @@ class Pipeline(redis.client.Pipeline):
     """Commands that go to Redis together; `execute` raises our errors.
 
     Attributes:
-        where: The address, for messages.
+        made_by: The client that sends them.
     """
 
-    where = ""
+    made_by: Redis
     if TYPE_CHECKING:
 
         def execute_command(self, *words: Any, **options: Any) -> Any:
@@ -81,14 +82,16 @@ class Pipeline(redis.client.Pipeline):
         """
         begun = time.monotonic()
         try:
-            answers = self.run(raise_on_error=raise_on_error)
+            answers = self.made_by.run_pipeline(self)
+            if raise_on_error:
+                return first_raised(answers)
         except (exceptions.ConnectionError, exceptions.TimeoutError, ResponseError) as error:
-            _raise_ours(error, self.where, begun)
-        return answers if raise_on_error else _ours_among(answers, self.where)
+            _raise_ours(error, self.made_by.where, begun)
+        return _ours_among(answers, self.made_by.where)
 
-    def run(self, *, raise_on_error: bool) -> list[Any]:
-        """Send the commands; raises the library's errors."""
-        return super().execute(raise_on_error)
+    def run(self) -> list[Any]:
+        """Send the commands to the server of the client; errors are answers, too."""
+        return super().execute(raise_on_error=False)
 
 
 class Redis(redis.Redis):
@@ -129,14 +132,18 @@ class Redis(redis.Redis):
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Pipeline:  # noqa: FBT001, FBT002 - as in the library
         """Return a pipeline; without a transaction, others' commands may come in between."""
         pipe = Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
-        pipe.where = self.where
+        pipe.made_by = self
         return pipe
+
+    def run_pipeline(self, pipe: Pipeline) -> list[Any]:
+        """Send the commands of a pipeline; refusals are answers, other errors are raised."""
+        return pipe.run()
 
 
 class AsyncPipeline(redis.asyncio.client.Pipeline):
     """The asynchronous form of `Pipeline`."""
 
-    where = ""
+    made_by: AsyncRedis
     if TYPE_CHECKING:
 
         def execute_command(self, *words: Any, **options: Any) -> Any:
@@ -146,14 +153,16 @@ class AsyncPipeline(redis.asyncio.client.Pipeline):
         """Send the commands; see `Pipeline.execute`."""
         begun = time.monotonic()
         try:
-            answers = await self.run(raise_on_error=raise_on_error)
+            answers = await self.made_by.run_pipeline(self)
+            if raise_on_error:
+                return first_raised(answers)
         except (exceptions.ConnectionError, exceptions.TimeoutError, ResponseError) as error:
-            _raise_ours(error, self.where, begun)
-        return answers if raise_on_error else _ours_among(answers, self.where)
+            _raise_ours(error, self.made_by.where, begun)
+        return _ours_among(answers, self.made_by.where)
 
-    async def run(self, *, raise_on_error: bool) -> list[Any]:
-        """Send the commands; raises the library's errors."""
-        return await super().execute(raise_on_error)
+    async def run(self) -> list[Any]:
+        """Send the commands; see `Pipeline.run`."""
+        return await super().execute(raise_on_error=False)
 
 
 class AsyncRedis(redis.asyncio.Redis):
@@ -186,8 +195,20 @@ class AsyncRedis(redis.asyncio.Redis):
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> AsyncPipeline:  # noqa: FBT001, FBT002 - as in the library
         """Return a pipeline; see `Redis.pipeline`."""
         pipe = AsyncPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
-        pipe.where = self.where
+        pipe.made_by = self
         return pipe
+
+    async def run_pipeline(self, pipe: AsyncPipeline) -> list[Any]:
+        """Send the commands of a pipeline; see `Redis.run_pipeline`."""
+        return await pipe.run()
+
+
+def first_raised(answers: list[Any]) -> list[Any]:
+    """Return the answers, unless one is an error, which is raised."""
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return answers
 
 
 _REFUSALS: Final[Mapping[str, str]] = {

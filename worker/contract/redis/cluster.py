@@ -15,19 +15,22 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import chain
 from typing import Any, Final, TypeVar
 
 import redis.exceptions
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
-from redis.exceptions import AskError, ClusterDownError, MovedError, NoScriptError, TryAgainError
+from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
 
-from segrelay.worker.contract.keys import FORMAT
+from segrelay.worker.contract.keys import FORMAT, node_instance_id
 from segrelay.worker.contract.redis.client import (
     AsyncPipeline,
     AsyncRedis,
     NoOwner,
     Pipeline,
     Redis,
+    first_raised,
     redis_errors,
 )
 from segrelay.worker.contract.redis.sentinels import READS
@@ -37,13 +40,15 @@ from segrelay.worker.errors import RedisMismatch
 SLOTS: Final = REDIS_CLUSTER_HASH_SLOTS
 HOME: Final = key_slot(FORMAT.encode())
 """The slot of the keys that all partitions share; commands without a key go to its node."""
-_WAIT: Final = "WAITAOF"
-_LOAD: Final = "SCRIPT LOAD"
-_TO_ALL: Final = frozenset({"DBSIZE", "FLUSHALL", "FLUSHDB", "INFO", "KEYS", _LOAD})
-_KEYLESS: Final = frozenset({"CONFIG GET", "CONFIG SET", "PING", "TIME"})
+_KEYLESS: Final = frozenset({"PING", "TIME"})
+_OF_ONE_SERVER: Final = frozenset(
+    {"CONFIG GET", "CONFIG SET", "DBSIZE", "FLUSHALL", "FLUSHDB", "INFO", "KEYS", "SCAN"}
+)
 _SCRIPTS: Final = frozenset({"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO"})
 _SCRIPT_KEY: Final = 3
 _UNKNOWN_HOSTS: Final = ("", "?")
+_INSTANCES: Final = 1_024
+"""The number of keys for nodes' certificates: a master with 1 % of the slots has ten of them."""
 
 _T = TypeVar("_T")
 Command = tuple[tuple[Any, ...], Mapping[str, Any]]
@@ -81,9 +86,15 @@ class SlotMap:
             raise NoOwner(f"has no node for slot {slot}")
         return owner
 
-    def outside_of(self, host: str, port: int) -> RedisNode:
-        """Return the address at which this machine reaches a node that the Cluster names."""
-        node = RedisNode(host, port)
+    def named(self, host: str, port: int, by: RedisNode) -> RedisNode:
+        """Return the address at which this machine reaches a node that the Cluster names.
+
+        Args:
+            host: Of the node.
+            port: Of the node.
+            by: The node that named it; it may not know under which host itself is reached.
+        """
+        node = RedisNode(by.host if host in _UNKNOWN_HOSTS else host, int(port))
         return self.outside.get(node, node)
 
 
@@ -94,29 +105,30 @@ def read_slots(
 
     Args:
         answer: As it comes.
-        asked: The node that gave it; it may not know under which host it is reached.
+        asked: The node that gave it.
         outside: See `SlotMap`.
     """
     known = SlotMap([None] * SLOTS, outside=outside)
     nodes: dict[RedisNode, None] = {}
     for first, last, *servers in answer:
-        found = [_node(known, server, asked) for server in servers]
+        found = [known.named((host or b"").decode(), port, asked) for host, port, *_ in servers]
         nodes |= dict.fromkeys(found)
         known.owners[first : last + 1] = [found[0]] * (last + 1 - first)
     known.nodes = tuple(nodes)
     return known
 
 
-def _node(known: SlotMap, server: Sequence[Any], asked: RedisNode) -> RedisNode:
-    host = (server[0] or b"").decode()
-    return known.outside_of(asked.host if host in _UNKNOWN_HOSTS else host, int(server[1]))
-
-
 def slot_of(words: Sequence[Any]) -> int:
-    """Return the slot of a command's first key; all its keys have one slot."""
+    """Return the slot of a command's first key; all its keys have one slot.
+
+    Raises:
+        NotImplementedError: It is about one server, and has no key.
+    """
     name = words[0]
     if name in _KEYLESS:
         return HOME
+    if name in _OF_ONE_SERVER:
+        raise NotImplementedError(f"{name} is about one server only: ask a master (`servers_of`).")
     at = 1
     if name in _SCRIPTS:
         at = _SCRIPT_KEY
@@ -128,63 +140,58 @@ def slot_of(words: Sequence[Any]) -> int:
 
 @dataclass(slots=True)
 class RoutedCall:
-    """One command of a `ClusterExchange`, with its slot and the answers to it.
+    """Commands that go to the master of one slot together: one, or all from a MULTI to its EXEC.
 
     Args:
-        at: Its place among them.
-        unit: The place of the MULTI that it belongs to, which makes one of several; -1 = none.
-        slot: The slot of a MULTI; else the first key tells it.
         asking: The node that takes it although its slot is still being moved there.
-        answers: Of the nodes that it went to.
+        is_left: It has to be sent, for the first time or again.
+        answers: To each of the commands.
     """
 
-    at: int
-    words: tuple[Any, ...]
-    options: Mapping[str, Any]
-    unit: int = -1
-    slot: int = -1
+    commands: list[Command]
     asking: RedisNode | None = None
+    is_left: bool = True
     answers: list[Any] = field(default_factory=list)
 
     @property
-    def answer(self) -> Any:
-        """The answer to the command, made of all answers if it went to several nodes."""
-        for answer in self.answers:
-            if isinstance(answer, Exception):
-                return answer
-        match self.words[0]:
-            case "WAITAOF":
-                return min(self.answers, key=lambda confirmed: int(confirmed[1]))
-            case "DBSIZE":
-                return sum(self.answers)
-            case "INFO":
-                return max(self.answers, key=_fullness)
-            case "KEYS":
-                return [key for keys in self.answers for key in keys]
-        return self.answers[-1]
+    def sent(self) -> list[Command]:
+        """The commands as they are sent."""
+        return [(("ASKING",), {}), *self.commands] if self.asking else self.commands
 
+    @property
+    def slot(self) -> int:
+        """The slot of the first key."""
+        return slot_of(next(words for words, _ in self.commands if words[0] != "MULTI"))
 
-def _fullness(info: Mapping[str, Any]) -> float:
-    return float(info.get("used_memory", 0)) / (float(info.get("maxmemory", 0)) or float("inf"))
+    @property
+    def is_open(self) -> bool:
+        """Say whether it is a MULTI that lacks its EXEC."""
+        first, last = (self.commands[at][0][0] for at in (0, -1))
+        return (first, last) != ("MULTI", "EXEC") and first == "MULTI"
 
 
 @dataclass(slots=True)
 class ClusterExchange:
     """Commands that are sent to the nodes of their slots, and again if a node refers to another.
 
-    Waiting for replicas goes to each node to which something was written, on the same connection.
-    Scripts are loaded on all masters before, also on one that has just become one.
+    Each node to which something goes gets, on the same connection, the scripts before it, and the
+    wait for replicas behind it. Scripts stand at the beginning of the commands, waits at the end.
 
     Args:
         known: The slots; what nodes say about them is noted there.
+        scripts: Commands that load a script.
+        waits: Commands that wait for replicas.
+        of_all: The answers of each node to what all of them get.
         has_begun: Something was sent, and nobody knows what came of it if it ends early.
         must_pause: The nodes need a moment before commands go out again.
         is_down: A node says that the Cluster is down; the slots may have other masters by now.
     """
 
     known: SlotMap
-    calls: list[RoutedCall]
-    left: list[RoutedCall] = field(default_factory=list)
+    calls: list[RoutedCall] = field(default_factory=list)
+    scripts: list[Command] = field(default_factory=list)
+    waits: list[Command] = field(default_factory=list)
+    of_all: list[list[Any]] = field(default_factory=list)
     has_begun: bool = False
     must_pause: bool = False
     is_down: bool = False
@@ -192,87 +199,75 @@ class ClusterExchange:
     @classmethod
     def of(cls, known: SlotMap, commands: Iterable[Command]) -> ClusterExchange:
         """Return a new exchange of these commands."""
-        calls = [RoutedCall(at, words, options) for at, (words, options) in enumerate(commands)]
-        begun = -1
-        for call in calls:
-            if call.words[0] == "MULTI":
-                begun = call.at
-            elif call.words[0] == "EXEC":
-                slot = slot_of(calls[begun + 1].words)
-                for one in calls[begun : call.at + 1]:
-                    one.unit, one.slot = begun, slot
-        return cls(known, calls, list(calls))
+        new = cls(known)
+        for command in commands:
+            name = command[0][0]
+            if new.calls and new.calls[-1].is_open:
+                new.calls[-1].commands.append(command)
+            elif name in {"SCRIPT LOAD", "WAITAOF"}:
+                (new.waits if name == "WAITAOF" else new.scripts).append(command)
+            else:
+                new.calls.append(RoutedCall([command]))
+        return new
 
     def groups(self) -> dict[RedisNode, list[RoutedCall]]:
-        """Return the commands that are sent next, by node; after the last round there are none."""
+        """Return what is sent next, by node; after the last round that is nothing."""
         groups: dict[RedisNode, list[RoutedCall]] = {}
-        for call in self.left:
-            for node in self._targets(call, groups):
+        for call in self.calls:
+            if call.is_left:
+                node = call.asking or self.known.owner(call.slot)
                 groups.setdefault(node, []).append(call)
-        self.left, self.must_pause, self.is_down = [], False, False
+        self.must_pause = self.is_down = False
         return groups
 
-    def _targets(self, call: RoutedCall, groups: Mapping[RedisNode, Any]) -> Sequence[RedisNode]:
-        name = call.words[0]
-        if name == _WAIT:
-            return tuple(groups)
-        if name in _TO_ALL:
-            return self.known.masters
-        if call.asking:
-            return (call.asking,)
-        return (self.known.owner(call.slot if call.unit >= 0 else slot_of(call.words)),)
+    def take(self, node: RedisNode, call: RoutedCall, answers: list[Any]) -> None:
+        """Keep a node's answers, or note that it did not run the call, which has to go out again.
 
-    def take(self, node: RedisNode, call: RoutedCall, answer: Any) -> None:
-        """Keep a node's answer, or note that the command was not run and has to be sent again."""
-        match answer:
-            case MovedError():
-                call.asking = None
-                self.known.owners[answer.slot_id] = self._named(node, answer)
-            case AskError() if call.unit >= 0:
-                self.must_pause = True  # of its keys, some may be here and some there
-            case AskError():
-                call.asking = self._named(node, answer)
-            case TryAgainError():
-                self.must_pause = True
-            case ClusterDownError():
-                self.must_pause = self.is_down = True
-            case NoScriptError() if self._named_as(_LOAD):
-                self.must_pause = True
-            case _:
-                call.answers.append(answer)
-                return
-        self.left.append(call)
+        Of a MULTI, either all commands are run or none.
+        """
+        call.answers, call.asking, call.is_left = answers, None, True
+        for answer in answers:
+            match answer:
+                case MovedError():
+                    self.known.owners[answer.slot_id] = self._named(node, answer)
+                case AskError() if len(answers) == 1:
+                    call.asking = self._named(node, answer)
+                case AskError() | TryAgainError():
+                    self.must_pause = True  # of its keys, some may be here and some there
+                case ClusterDownError():
+                    self.must_pause = self.is_down = True
+                case _:
+                    continue
+            return
+        call.is_left = False
 
     def _named(self, node: RedisNode, answer: AskError) -> RedisNode:
-        host = node.host if answer.host in _UNKNOWN_HOSTS else answer.host
-        return self.known.outside_of(host, answer.port)
+        return self.known.named(answer.host, answer.port, node)
 
-    def end_round(self) -> bool:
-        """Say whether commands have to be sent again, and add the scripts and waits they need."""
-        if not self.left:
-            return False
-        units = {call.unit for call in self.left if call.unit >= 0}
-        of_units = [call for call in self.calls if call.unit in units]
-        for call in of_units:
-            call.answers.clear()
-        needed = (*self._named_as(_LOAD), *of_units, *self._named_as(_WAIT))
-        again = {call.at for call in (*self.left, *needed)}
-        self.left = [call for call in self.calls if call.at in again]
-        return True
-
-    def _named_as(self, name: str) -> list[RoutedCall]:
-        return [call for call in self.calls if call.words[0] == name]
-
-    def give_up(self) -> None:
-        """Put an error in the place of answers to commands that no node has taken in time."""
-        why = "has no node now that answers for a slot: it moves, or its master is down"
-        for call in self.left:
-            call.answers.append(NoOwner(why))
-        self.left = []
+    @property
+    def is_over(self) -> bool:
+        """Say whether every command was run."""
+        return not any(call.is_left for call in self.calls)
 
     def answers(self) -> list[Any]:
-        """Return the answers in the order of the commands; errors of a node are among them."""
-        return [call.answer for call in self.calls]
+        """Return the answers in the order of the commands.
+
+        Among them are errors of a node, and one for each command that no node has taken in time.
+        """
+        why = "has no node now that answers for a slot: it moves, or its master is down"
+        own = [
+            NoOwner(why) if call.is_left else answer
+            for call in self.calls
+            for answer in call.answers
+        ]
+        shared = list(map(_least, zip(*self.of_all, strict=True)))
+        return [*shared[: len(self.scripts)], *own, *shared[len(self.scripts) :]]
+
+
+def _least(answers: Sequence[Any]) -> Any:
+    """Return the first error, or the answer with the fewest replicas; scripts are loaded alike."""
+    errors = [answer for answer in answers if isinstance(answer, Exception)]
+    return errors[0] if errors else min(answers, key=lambda confirmed: confirmed[1:])
 
 
 NODE_SECONDS: Final = 1.0
@@ -282,10 +277,6 @@ _REFERRED_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 0.05
 _LOOK_SECONDS: Final = 0.2
 _LOST: Final = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)
-
-_ASKING: Final = ("ASKING",)
-_NO_TRANSACTION: Final = "A Cluster has no transactions over keys of several slots: use a script."
-_NO_SCAN: Final = "A cursor counts in one server only: see worker/contract/redis/scanning.py."
 
 
 @dataclass(slots=True, eq=False)
@@ -337,10 +328,7 @@ class ClusterRouter:
         exchange.known = await self.slots()
         while True:
             await self._send_round(exchange)
-            if not exchange.end_round():
-                return exchange.answers()
-            if time.monotonic() >= ends_at:
-                exchange.give_up()
+            if exchange.is_over or time.monotonic() >= ends_at:
                 return exchange.answers()
             if exchange.must_pause:
                 await _done(self.sleep(_PAUSE_SECONDS))
@@ -357,10 +345,16 @@ class ClusterRouter:
                 links[at] = await _done(self.server(at).connection_pool.get_connection())
             exchange.has_begun = True
             for at, calls in groups.items():
-                packed = links[at].pack_commands(_words(calls))
+                asked = [call.sent for call in calls]
+                sent = chain(exchange.scripts, *asked, exchange.waits)
+                packed = links[at].pack_commands([words for words, _ in sent])
                 await _done(links[at].send_packed_command(packed))
             for at, calls in groups.items():
-                await self._read(exchange, at, calls, links[at])
+                scripts = await self._read(at, links[at], exchange.scripts)
+                for call in calls:
+                    answers = await self._read(at, links[at], call.sent)
+                    exchange.take(at, call, answers[-len(call.commands) :])
+                exchange.of_all.append(scripts + await self._read(at, links[at], exchange.waits))
                 await _done(self.server(at).connection_pool.release(links.pop(at)))
         except _LOST:
             self._known, self._failed = None, at
@@ -370,18 +364,15 @@ class ClusterRouter:
                 await _done(link.disconnect(nowait=True))
                 await _done(self.server(node).connection_pool.release(link))
 
-    async def _read(
-        self, exchange: ClusterExchange, node: RedisNode, calls: Iterable[RoutedCall], link: Any
-    ) -> None:
-        server = self.server(node)
-        for call in calls:
+    async def _read(self, node: RedisNode, link: Any, commands: Sequence[Command]) -> list[Any]:
+        """Read the answers to commands; errors of the node are among them."""
+        parse, answers = self.server(node).parse_response, []
+        for words, options in commands:
             try:
-                if call.asking:
-                    await _done(link.read_response())
-                answer = await _done(server.parse_response(link, call.words[0], **call.options))
+                answers.append(await _done(parse(link, words[0], **options)))
             except redis.exceptions.ResponseError as error:
-                answer = error
-            exchange.take(node, call, answer)
+                answers.append(error)
+        return answers
 
     def server(self, node: RedisNode) -> Any:
         """Return the client of one node."""
@@ -449,39 +440,20 @@ def _run_through(steps: Coroutine[Any, Any, _T]) -> _T:
     raise AssertionError("a synchronous client has waited for an event loop")
 
 
-class _ClusterPipeline(Pipeline):
-    """A pipeline over several nodes, each of which gets its own commands together."""
-
-    router: ClusterRouter
-
-    def run(self, *, raise_on_error: bool) -> list[Any]:
-        answers = _run_through(self.router.run(self.command_stack))
-        self.reset()
-        return _first_raised(answers) if raise_on_error else answers
-
-
 class ClusterClient(Redis):
-    """A client of all masters of a Cluster."""
+    """A client of all masters of a Cluster; each gets its own commands of a pipeline together."""
 
     def __init__(self, router: ClusterRouter) -> None:
         super().__init__(connection_pool=router.server(router.address.hosts[0]).connection_pool)
         self._router = router
 
     def run_command(self, *words: Any, **options: Any) -> Any:
-        """Run a command on the master of its key, or on all masters if it is about all."""
-        return _first_raised(_run_through(self._router.run([(words, options)])))[0]
+        """Run a command on the master of its key."""
+        return first_raised(_run_through(self._router.run([(words, options)])))[0]
 
-    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> _ClusterPipeline:  # noqa: FBT001, FBT002 - as in the library
-        """Return a pipeline over all masters."""
-        if transaction:
-            raise NotImplementedError(_NO_TRANSACTION)
-        pipe = _ClusterPipeline(self.connection_pool, self.response_callbacks, False, shard_hint)  # noqa: FBT003 - as in the library
-        pipe.router = self._router
-        return pipe
-
-    def scan(self, *_words: Any, **_options: Any) -> Any:
-        """Refuse to scan, since a cursor is valid on one server only."""
-        raise NotImplementedError(_NO_SCAN)
+    def run_pipeline(self, pipe: Pipeline) -> list[Any]:
+        """Run the commands of a pipeline on the masters of their keys."""
+        return _run_through(self._router.run(_commands_of(pipe, pipe.transaction)))
 
     def masters(self) -> list[tuple[RedisNode, Redis]]:
         """Return all masters as they are now, each with a client of its own."""
@@ -489,25 +461,23 @@ class ClusterClient(Redis):
             known = _run_through(self._router.ask_slots())
         return [(node, self._router.server(node)) for node in known.masters]
 
-    def slots(self) -> SlotMap:
-        """Return the slots as last seen, or ask for them anew if a node was lost since."""
+    def keys_of_masters(self) -> dict[str, RedisNode]:
+        """Return a key of each master, and the master, as the slots were last seen."""
         with redis_errors(self.where):
-            return _run_through(self._router.slots())
+            known = _run_through(self._router.slots())
+        owners = {known.owners[slot]: name for name, slot in _spread_keys()}
+        return {owners[node]: node for node in known.masters if node in owners}
 
     def close(self) -> None:
         """Close the connections to all nodes."""
         _run_through(self._router.close())
 
 
-class _AsyncClusterPipeline(AsyncPipeline):
-    """The asynchronous form of `_ClusterPipeline`."""
-
-    router: ClusterRouter
-
-    async def run(self, *, raise_on_error: bool) -> list[Any]:
-        answers = await self.router.run(self.command_stack)
-        await self.reset()  # type: ignore[no-untyped-call]
-        return _first_raised(answers) if raise_on_error else answers
+@cache
+def _spread_keys() -> tuple[tuple[str, int], ...]:
+    """Return the keys of nodes' certificates with their slots, spread over all masters."""
+    names = map(node_instance_id, reversed(range(_INSTANCES)))
+    return tuple((name, key_slot(name.encode())) for name in names)
 
 
 class AsyncClusterClient(AsyncRedis):
@@ -521,20 +491,11 @@ class AsyncClusterClient(AsyncRedis):
 
     async def run_command(self, *words: Any, **options: Any) -> Any:
         """Run a command; see `ClusterClient.run_command`."""
-        return _first_raised(await self._router.run([(words, options)]))[0]
+        return first_raised(await self._router.run([(words, options)]))[0]
 
-    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> _AsyncClusterPipeline:  # noqa: FBT001, FBT002 - as in the library
-        """Return a pipeline over all masters."""
-        if transaction:
-            raise NotImplementedError(_NO_TRANSACTION)
-        pipe = _AsyncClusterPipeline(
-            self.connection_pool,
-            self.response_callbacks,
-            False,  # noqa: FBT003 - as in the library
-            shard_hint,
-        )
-        pipe.router = self._router
-        return pipe
+    async def run_pipeline(self, pipe: AsyncPipeline) -> list[Any]:
+        """Run the commands of a pipeline; see `ClusterClient.run_pipeline`."""
+        return await self._router.run(_commands_of(pipe, pipe.is_transaction))
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:  # noqa: FBT001 - as in the library
         """Close the connections to all nodes."""
@@ -542,12 +503,8 @@ class AsyncClusterClient(AsyncRedis):
         await self._router.close()
 
 
-def _words(calls: Iterable[RoutedCall]) -> list[tuple[Any, ...]]:
-    return [words for call in calls for words in (*((_ASKING,) if call.asking else ()), call.words)]
-
-
-def _first_raised(answers: list[Any]) -> list[Any]:
-    for answer in answers:
-        if isinstance(answer, Exception):
-            raise answer
-    return answers
+def _commands_of(pipe: Any, is_transaction: Any) -> list[Command]:
+    if is_transaction:
+        raise NotImplementedError("A Cluster has no transactions over several slots: use a script.")
+    commands, pipe.command_stack = pipe.command_stack, []
+    return list(commands)

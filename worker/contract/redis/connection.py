@@ -7,6 +7,7 @@ written, so that a failover loses nothing acknowledged.
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import time
 from collections.abc import Iterable, Sequence
@@ -21,6 +22,7 @@ import redis.retry
 from redis.driver_info import DriverInfo
 from redis.exceptions import AuthenticationError
 
+from segrelay.worker.contract.keys import FORMAT
 from segrelay.worker.contract.own_processes import own_module
 from segrelay.worker.contract.redis.client import (
     AsyncRedis,
@@ -30,6 +32,7 @@ from segrelay.worker.contract.redis.client import (
 )
 from segrelay.worker.contract.redis.cluster import AsyncClusterClient, ClusterClient, ClusterRouter
 from segrelay.worker.contract.redis.fitness import NotYet, Unfit, Usable, judge
+from segrelay.worker.contract.redis.scripts import load_script, read_by_script
 from segrelay.worker.contract.redis.sentinels import (
     async_master_client,
     master_client,
@@ -50,6 +53,7 @@ _LOOK_SECONDS: Final = 1.0
 _LOOK_EVERY_SECONDS: Final = 0.05
 _START_SECONDS: Final = 30.0
 _DRIVER: Final = DriverInfo()  # the library would look its version up for each client
+_BYTES: Final = (b"used_memory", b"maxmemory")
 _RESP: Final = 2
 """The protocol's version: the third would add a handshake and notifications that move timeouts."""
 
@@ -241,6 +245,24 @@ def ask_how_it_is(client: Redis) -> list[ServerState]:
         ServerState(name, one.info(), _appendfsync(one), takes_writes(one))
         for name, one in servers_of(client)
     ]
+
+
+_SCAN: Final = load_script("scan")
+
+
+def used_and_most_bytes(client: Redis) -> tuple[int, int]:
+    """Return the bytes of memory that are used and allowed (0 = any) on the fullest master.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    of_masters = client.keys_of_masters() if isinstance(client, ClusterClient) else (FORMAT,)
+    found = []
+    for key in of_masters:
+        told = read_by_script(client, _SCAN, (key,), ("INFO", "memory"))
+        used, most = (re.findall(rb"^%b:(\d+)" % name, told, re.MULTILINE) for name in _BYTES)
+        found.append((int(used[0]), int(most[0])))
+    return max(found, key=lambda one: one[0] / (one[1] or float("inf")))
 
 
 def takes_writes(client: Redis) -> bool:

@@ -8,10 +8,9 @@ In a Cluster, every master has a certificate, which goes with its slot to whoeve
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Any, Final
 
 import structlog
@@ -19,15 +18,13 @@ import structlog
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.acts import Act, carry_out
 from segrelay.worker.contract.redis.claim import claim
-from segrelay.worker.contract.redis.client import Redis, key_slot
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.cluster import ClusterClient
 from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_each, run_script
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import RedisUnavailable
 
 LOG: Final = structlog.get_logger()
-_INSTANCES: Final = 1_024
-"""The number of keys for nodes' certificates: a master with 1 % of the slots has ten of them."""
 _LOOK: Final = load_script("instance_look")
 _LOST: Final = load_script("instance_lost")
 
@@ -80,7 +77,9 @@ class InstanceWatch:
         """
         self._look({keys.INSTANCE_ID: ""})
         with suppress(RedisUnavailable):  # a master that is away has lost nothing yet
-            self._look(dict(_instances_of_nodes(self.client)))
+            if isinstance(self.client, ClusterClient):
+                nodes = self.client.keys_of_masters()
+                self._look({key: str(node) for key, node in nodes.items()})
 
     def _look(self, nodes: Mapping[str, str]) -> None:
         calls = [ScriptCall((key,), (secrets.token_hex(8),)) for key in nodes]
@@ -98,26 +97,6 @@ class InstanceWatch:
         self.known.seen[key] = (name, now_ms)
         if before != name:
             claim(self.client, self.settings)
-
-
-def _instances_of_nodes(client: Redis) -> Iterator[tuple[str, str]]:
-    """Yield a certificate's key and its master, for each master if Redis is a Cluster."""
-    if not isinstance(client, ClusterClient):
-        return
-    known = client.slots()
-    left = set(known.masters)
-    for key, slot in _slots_of_instances():
-        owner = known.owners[slot]
-        if owner in left:
-            left.remove(owner)
-            yield key, str(owner)
-
-
-@cache
-def _slots_of_instances() -> tuple[tuple[str, int], ...]:
-    """Return the keys of nodes' certificates with their slots, spread over all masters."""
-    names = map(keys.node_instance_id, range(_INSTANCES))
-    return tuple((name, key_slot(name.encode())) for name in names)
 
 
 def read_losses(client: Redis) -> list[Loss]:

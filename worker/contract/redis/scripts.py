@@ -31,7 +31,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from segrelay.worker.contract.redis.client import AsyncRedis, NoScriptError, Redis
+from segrelay.worker.contract.redis.client import AsyncRedis, NoScriptError, Redis, first_raised
 from segrelay.worker.contract.redis.cluster import ClusterClient
 from segrelay.worker.errors import NotReplicated
 
@@ -345,7 +345,7 @@ def run_each(
     unknown = _unknown(answers)
     if unknown:
         _fill(answers, unknown, ask([_by_text(pairs[at]) for at in unknown]))
-    return _first_raised(answers)
+    return first_raised(answers)
 
 
 async def run_script_then(
@@ -365,7 +365,7 @@ async def run_script_then(
     answers = await ask(_by_digest((text, call)))
     if isinstance(answers[0], NoScriptError):
         answers = await ask(_by_text((text, call)))
-    return _first_raised(answers)
+    return first_raised(answers)
 
 
 async def run_each_async(
@@ -386,7 +386,7 @@ async def run_each_async(
     unknown = _unknown(answers)
     if unknown:
         _fill(answers, unknown, await ask([_by_text(calls[at]) for at in unknown]))
-    return _first_raised(answers)
+    return first_raised(answers)
 
 
 @contextmanager
@@ -463,13 +463,6 @@ def _unknown(answers: Sequence[Any]) -> list[int]:
 def _fill(answers: list[Any], positions: Sequence[int], found: Sequence[Any]) -> None:
     for at, answer in zip(positions, found, strict=True):
         answers[at] = answer
-
-
-def _first_raised(answers: list[Any]) -> list[Any]:
-    for answer in answers:
-        if isinstance(answer, Exception):
-            raise answer
-    return answers
 
 
 WAITS_MS: Final = (1, 2, 5, 20, 100, 1_000, 2_800)

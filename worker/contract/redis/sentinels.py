@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import redis.asyncio
 import redis.asyncio.sentinel
@@ -24,6 +25,8 @@ from segrelay.worker.contract.redis.url import RedisAddress
 SENTINEL_SECONDS: Final = 1.0
 """The seconds that one Sentinel may take to answer; each connection asks one after the other."""
 _LOOK_SECONDS: Final = 0.2
+_T = TypeVar("_T")
+_Errors = type[Exception] | tuple[type[Exception], ...]
 READS: Final = frozenset(
     (
         *("EXISTS", "GET", "HEXISTS", "HGET", "HGETALL", "HKEYS", "HLEN", "HMGET", "INFO", "LLEN"),
@@ -126,20 +129,22 @@ class SentinelConnection(_Leaving, redis.sentinel.SentinelManagedConnection):
 
     def connect(self) -> None:
         """Connect; nothing was sent yet, so trying again is harmless."""
-        gives_up_at = time.monotonic() + self._away_seconds
-        while not self._connected(gives_up_at):
-            time.sleep(_LOOK_SECONDS)
+        lost = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)
+        _repeated(super().connect, lost, self._away_seconds)
 
-    def _connected(self, gives_up_at: float) -> bool:
+
+def _repeated(run: Callable[[], _T], harmless: _Errors, seconds: float) -> _T:
+    """Run something, again and again for `seconds` if it ends with an error that is harmless."""
+    gives_up_at = time.monotonic() + seconds
+    while True:
         try:
-            super().connect()  # type: ignore[no-untyped-call]
+            return run()
         except redis.exceptions.AuthenticationError:
             raise
-        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
+        except harmless:
             if time.monotonic() >= gives_up_at:
                 raise
-            return False
-        return True
+        time.sleep(_LOOK_SECONDS)
 
 
 class SentinelSSLConnection(SentinelConnection, redis.sentinel.SentinelManagedSSLConnection):
@@ -154,25 +159,6 @@ class _AsyncSSLConnection(_AsyncLeaving, redis.asyncio.sentinel.SentinelManagedS
     pass
 
 
-class _ReadingPipeline(Pipeline):
-    """A pipeline that is repeated if its commands only read; see `BehindSentinels`."""
-
-    away_seconds = 0.0
-
-    def run(self, *, raise_on_error: bool) -> list[Any]:
-        gives_up_at = time.monotonic() + self.away_seconds
-        stack = list(self.command_stack)
-        only_reads = all(command[0][0] in READS for command in stack)
-        while True:
-            try:
-                return super().run(raise_on_error=raise_on_error)
-            except redis.exceptions.ConnectionError:
-                if not only_reads or time.monotonic() >= gives_up_at:
-                    raise
-            self.command_stack = list(stack)
-            time.sleep(_LOOK_SECONDS)
-
-
 class BehindSentinels(Redis):
     """A client that, while there is no master, repeats commands that had no effect.
 
@@ -184,25 +170,23 @@ class BehindSentinels(Redis):
 
     away_seconds = 0.0
 
-    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> _ReadingPipeline:  # noqa: FBT001, FBT002 - as in the library
-        """Return a pipeline that is repeated if its commands only read."""
-        pipe = _ReadingPipeline(
-            self.connection_pool, self.response_callbacks, transaction, shard_hint
-        )
-        pipe.where, pipe.away_seconds = self.where, self.away_seconds
-        return pipe
-
     def run_command(self, *words: Any, **options: Any) -> Any:
         """Run a command; while there is no master, repeat it if that is harmless."""
-        gives_up_at = time.monotonic() + self.away_seconds
-        while True:
-            try:
-                return super().run_command(*words, **options)
-            except redis.exceptions.ConnectionError as error:
-                harmless = isinstance(error, NoReplicas) or words[0] in READS
-                if not harmless or time.monotonic() >= gives_up_at:
-                    raise
-            time.sleep(_LOOK_SECONDS)
+        harmless = redis.exceptions.ConnectionError if words[0] in READS else NoReplicas
+        run = partial(super().run_command, *words, **options)
+        return _repeated(run, harmless, self.away_seconds)
+
+    def run_pipeline(self, pipe: Pipeline) -> list[Any]:
+        """Run the commands of a pipeline; repeat them if they only read."""
+        commands, run = list(pipe.command_stack), super().run_pipeline
+        only_reads = all(words[0] in READS for words, _ in commands)
+
+        def again() -> list[Any]:
+            pipe.command_stack = list(commands)
+            return run(pipe)
+
+        harmless = redis.exceptions.ConnectionError if only_reads else ()
+        return _repeated(again, harmless, self.away_seconds)
 
     def close(self) -> None:
         """Close the connections to the master and to the Sentinels."""

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 from redis import exceptions
 
-from segrelay.worker.contract.redis.client import AsyncPipeline, AsyncRedis, Pipeline, Redis
+from segrelay.worker.contract.redis.client import AsyncRedis, Redis
 from segrelay.worker.errors import NotPermitted, RedisUnavailable
 
 
@@ -15,20 +15,14 @@ class Failing(Redis):
     def run_command(self, *_words, **_options):
         raise self.error
 
-
-class FailingPipeline(Pipeline):
-    def run(self, **_options):
-        raise self.error
+    run_pipeline = run_command
 
 
 class AsyncFailing(AsyncRedis):
     async def run_command(self, *_words, **_options):
         raise self.error
 
-
-class AsyncFailingPipeline(AsyncPipeline):
-    async def run(self, **_options):
-        raise self.error
+    run_pipeline = run_command
 
 
 def command(error, where):
@@ -38,9 +32,9 @@ def command(error, where):
 
 
 def pipeline(error, where):
-    pipe = FailingPipeline(None, {}, transaction=False, shard_hint=None)
-    pipe.error, pipe.where = error, where
-    pipe.execute()
+    client = Failing(error)
+    client.where = where
+    client.pipeline().execute()
 
 
 def asynchronous_command(error, where):
@@ -50,9 +44,9 @@ def asynchronous_command(error, where):
 
 
 def asynchronous_pipeline(error, where):
-    pipe = AsyncFailingPipeline(None, {}, False, None)
-    pipe.error, pipe.where = error, where
-    asyncio.run(pipe.execute())
+    client = AsyncFailing()
+    client.error, client.where = error, where
+    asyncio.run(client.pipeline().execute())
 
 
 WAYS = [command, pipeline, asynchronous_command, asynchronous_pipeline]

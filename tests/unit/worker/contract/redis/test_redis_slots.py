@@ -9,6 +9,7 @@ from redis.exceptions import (
     ExecAbortError,
     MovedError,
     NoScriptError,
+    ResponseError,
     TryAgainError,
 )
 
@@ -37,15 +38,21 @@ def exchange(*commands: tuple[Any, ...]) -> ClusterExchange:
 
 
 def words(groups: dict[RedisNode, list[Any]]) -> dict[RedisNode, list[Any]]:
-    return {node: [call.words for call in calls] for node, calls in groups.items()}
+    return {
+        node: [words for call in calls for words, _ in call.sent] for node, calls in groups.items()
+    }
 
 
 def answer(
     running: ClusterExchange, groups: dict[RedisNode, list[Any]], answers: dict[Any, Any]
 ) -> None:
+    def told(node: RedisNode, commands: list[Any]) -> list[Any]:
+        return [answers.get((node, words), b"OK") for words, _ in commands]
+
     for node, calls in groups.items():
         for call in calls:
-            running.take(node, call, answers.get((node, call.words), b"OK"))
+            running.take(node, call, told(node, call.commands))
+        running.of_all.append(told(node, [*running.scripts, *running.waits]))
 
 
 def test_the_slots_are_read_with_the_replicas_and_from_outside():
@@ -80,34 +87,36 @@ def test_the_first_key_tells_the_slot(command: tuple[Any, ...], key: str):
     assert slot_of(command) == key_slot(key.encode())
 
 
-def test_commands_go_to_their_nodes_and_waiting_follows_to_each():
-    running = exchange(("SET", ONE, 1), ("SET", OTHER, 1), ("WAITAOF", 0, 1, 5))
+def test_commands_go_to_their_nodes_and_each_loads_the_scripts_and_waits_for_replicas():
+    load, wait = ("SCRIPT LOAD", "return 1"), ("WAITAOF", 0, 1, 5)
+    running = exchange(load, ("SET", ONE, 1), ("SET", OTHER, 1), wait)
 
     groups = running.groups()
 
-    assert words(groups) == {
-        A: [("SET", ONE, 1), ("WAITAOF", 0, 1, 5)],
-        B: [("SET", OTHER, 1), ("WAITAOF", 0, 1, 5)],
-    }
-    answer(running, groups, {(A, ("WAITAOF", 0, 1, 5)): [1, 2], (B, ("WAITAOF", 0, 1, 5)): [1, 0]})
-    assert not running.end_round()
-    assert running.answers() == [b"OK", b"OK", [1, 0]]
+    assert words(groups) == {A: [("SET", ONE, 1)], B: [("SET", OTHER, 1)]}
+    answer(running, groups, {(A, wait): [1, 2], (B, wait): [1, 0]})
+    assert running.is_over
+    assert running.answers() == [b"OK", b"OK", b"OK", [1, 0]]
 
 
-def test_what_has_moved_goes_to_the_new_node_and_is_waited_for_there():
-    running = exchange(("SET", ONE, 1), ("SET", OTHER, 1), ("WAITAOF", 0, 1, 5))
+def test_an_error_of_one_node_about_what_all_get_is_the_answer():
+    wait = ("WAITAOF", 0, 1, 5)
+    running = exchange(("SET", ONE, 1), ("SET", OTHER, 1), wait)
+    error = ResponseError("WAITAOF cannot be used with replica instances")
+    answer(running, running.groups(), {(A, wait): [1, 1], (B, wait): error})
+
+    assert running.answers() == [b"OK", b"OK", error]
+
+
+def test_what_has_moved_goes_to_the_new_node():
+    running = exchange(("SET", ONE, 1), ("SET", OTHER, 1))
     moved = MovedError(f"{key_slot(b'{b}')} 10.0.0.1:3")
-    waits = ("WAITAOF", 0, 1, 5)
-    answer(
-        running,
-        running.groups(),
-        {(B, ("SET", OTHER, 1)): moved, (A, waits): [1, 1], (B, waits): [1, 0]},
-    )
+    answer(running, running.groups(), {(B, ("SET", OTHER, 1)): moved})
 
-    assert running.end_round()
+    assert not running.is_over
     groups = running.groups()
 
-    assert words(groups) == {C: [("SET", OTHER, 1), waits]}
+    assert words(groups) == {C: [("SET", OTHER, 1)]}
     assert running.known.owner(key_slot(b"{b}")) == C
 
 
@@ -117,10 +126,8 @@ def test_a_key_that_has_gone_ahead_is_asked_for_there_without_a_word_about_the_s
         running, running.groups(), {(B, ("GET", OTHER)): AskError(f"{key_slot(b'{b}')} 10.0.0.1:3")}
     )
 
-    assert running.end_round()
-    [(node, [call])] = running.groups().items()
-
-    assert (node, call.asking) == (C, C)
+    assert not running.is_over
+    assert words(running.groups()) == {C: [("ASKING",), ("GET", OTHER)]}
     assert running.known.owner(key_slot(b"{b}")) == B
 
 
@@ -128,20 +135,9 @@ def test_a_slot_in_between_is_tried_again_after_a_pause():
     running = exchange(("MGET", OTHER, "{b}y"))
     answer(running, running.groups(), {(B, ("MGET", OTHER, "{b}y")): TryAgainError("later")})
 
-    assert running.end_round()
+    assert not running.is_over
     assert running.must_pause
     assert words(running.groups()) == {B: [("MGET", OTHER, "{b}y")]}
-
-
-def test_a_script_is_loaded_on_all_masters_and_again_where_one_does_not_know_it():
-    load, run = ("SCRIPT LOAD", "return 1"), ("EVALSHA", "sha", 1, OTHER)
-    running = exchange(load, run)
-    groups = running.groups()
-
-    assert words(groups) == {A: [load], B: [load, run]}
-    answer(running, groups, {(B, run): NoScriptError("No matching script.")})
-    assert running.end_round()
-    assert words(running.groups()) == {A: [load], B: [load, run]}
 
 
 def test_a_transaction_goes_to_one_node_and_again_as_a_whole():
@@ -154,21 +150,21 @@ def test_a_transaction_goes_to_one_node_and_again_as_a_whole():
     assert words(groups) == {A: first, B: second}
     aborted = ExecAbortError("aborted")
     answer(running, groups, {(B, second[1]): moved, (B, second[2]): moved, (B, ("EXEC",)): aborted})
-    assert running.end_round()
+    assert not running.is_over
     groups = running.groups()
     assert words(groups) == {C: second}
     answer(running, groups, {(C, ("EXEC",)): [1, 2]})
 
-    assert not running.end_round()
+    assert running.is_over
     assert running.answers() == [*[b"OK"] * 7, [1, 2]]
 
 
-def test_an_unknown_script_that_the_exchange_does_not_load_is_an_answer():
+def test_an_unknown_script_is_an_answer():
     running = exchange(("EVALSHA", "sha", 1, OTHER))
     unknown = NoScriptError("No matching script.")
     answer(running, running.groups(), {(B, ("EVALSHA", "sha", 1, OTHER)): unknown})
 
-    assert not running.end_round()
+    assert running.is_over
     assert running.answers() == [unknown]
 
 
@@ -176,24 +172,18 @@ def test_a_cluster_that_stays_down_is_an_error_of_the_commands_it_refused():
     running = exchange(("GET", ONE), ("GET", OTHER))
     answer(running, running.groups(), {(B, ("GET", OTHER)): ClusterDownError("down")})
 
-    assert running.end_round()
+    assert not running.is_over
     assert running.is_down
-    running.give_up()
 
     first, second = running.answers()
     assert first == b"OK"
     assert isinstance(second, NoOwner)
 
 
-def test_what_all_masters_tell_is_the_sum_or_the_fullest_or_the_first_error():
-    running = exchange(("DBSIZE",), ("INFO",), ("FLUSHALL",))
-    error = ValueError("no")
-    info = {A: {"used_memory": 5, "maxmemory": 10}, B: {"used_memory": 6, "maxmemory": 100}}
-    told = {(node, ("DBSIZE",)): node.port for node in (A, B)}
-    told |= {(node, ("INFO",)): one for node, one in info.items()}
-    answer(running, running.groups(), told | {(B, ("FLUSHALL",)): error})
-
-    assert running.answers() == [3, info[A], error]
+@pytest.mark.parametrize("name", ["DBSIZE", "INFO", "SCAN"])
+def test_a_command_about_one_server_has_no_slot(name: str):
+    with pytest.raises(NotImplementedError, match=f"{name} is about one server only"):
+        slot_of((name, "memory"))
 
 
 def test_a_wait_of_an_earlier_round_that_found_no_replica_still_counts():
@@ -205,7 +195,6 @@ def test_a_wait_of_an_earlier_round_that_found_no_replica_still_counts():
         running.groups(),
         {(B, ("SET", OTHER, 1)): moved, (A, waits): [1, 0], (B, waits): [1, 1]},
     )
-    running.end_round()
     answer(running, running.groups(), {(C, waits): [1, 1]})
 
     assert running.answers()[-1] == [1, 0]
