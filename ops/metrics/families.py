@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -133,7 +133,7 @@ MetricRow = tuple[str, Sequence[str], float | Histogram]
 
 def metrics_of(rows: Iterable[MetricRow], names: Sequence[str] = ()) -> list[Metric]:
     """Return families with their rows: all, also those without any row, or only the named ones."""
-    families = {
+    families: dict[str, Any] = {
         name: make(f"segrelay_{name}", scope, labels=labels)
         for make, table in (
             (GaugeMetricFamily, GAUGES),

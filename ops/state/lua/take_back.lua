@@ -2,10 +2,11 @@
 -- Takes back entries that wait in one stream. XDEL decides: what a drain has settled is not counted.
 --
 -- ARGV: the stream's name `lane|trigger`; the entries' ids; their rows for the outcome log, and the most bytes that are kept of it
---@keys counts streams aside holds waiting outcomes recorded
+--@keys lease counts streams aside holds waiting outcomes recorded
 --@args name ids... ends...
 --
 -- Returns how many were taken back.
+--@include _clock
 --@include _outcomes
 --@include _record
 
@@ -23,6 +24,9 @@ if redis.call('XLEN', key_waiting) == 0 then
   redis.call('SREM', key_streams, name)
   redis.call('HDEL', key_holds, name)
 end
-if count_taken > 0 then count_outcome(key_counts, 'discarded', '', name, count_taken) end
+if count_taken > 0 then
+  count_outcome(key_counts, 'discarded', '', name, count_taken)
+  redis.call('HSET', key_lease, 'taken_back', string.format('%.0f', now)) -- see `settle.lua`
+end
 record(ARGV[at_ends + 1], taken, ARGV[at_ends + 2])
 return count_taken

@@ -204,6 +204,12 @@ class Bench:
     def deliveries(self, stream: str = "live|vip-enter") -> list[Delivery]:
         return self.run(self.one.read([ReadRange(stream, "", 1_000)]))[0].entries
 
+    def take_back(self, stream: str, *deliveries: Delivery) -> None:
+        """Remove entries as `take_back.lua` does."""
+        keys, client = self.world.keys, self.world._client
+        self.run(client.xdel(keys.stream(stream), *(one.entry_id for one in deliveries)))
+        self.run(client.hset(keys.lease, "taken_back", self.now_ms))
+
     def limit_log(self, most_bytes: int) -> None:
         """Let the outcome log take no more than this from now on."""
         self.one = self.world.partition(most_bytes)

@@ -36,7 +36,7 @@ def test_each_outcome_is_a_row_however_often_it_is_settled(bench: Bench) -> None
 
 def test_what_was_taken_back_meanwhile_has_no_second_end(bench: Bench) -> None:
     ada, bob, cyd, dan = held_with(bench, "ada", "bob", "cyd", "dan")
-    bench.run(bench.world._client.xdel(bench.world.keys.stream(VIP), bob.entry_id, dan.entry_id))
+    bench.take_back(VIP, bob, dan)
 
     settle(bench, Settlement([settled(one) for one in (ada, bob, cyd, dan)]))
 
@@ -60,7 +60,7 @@ def test_rows_of_streams_that_are_removed_whole_are_those_that_were_there(bench:
     take(bench)
     found = [d for name in ("a", "b", "c") for d in bench.deliveries(f"live|{name}")]
     gone = found[3]
-    bench.run(bench.world._client.xdel(bench.world.keys.stream("live|b"), gone.entry_id))
+    bench.take_back("live|b", gone)
 
     settle(bench, Settlement([settled(one) for one in found]))
 

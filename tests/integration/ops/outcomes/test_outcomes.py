@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from threading import Thread
 
 import duckdb
 import orjson
@@ -17,6 +18,7 @@ from segrelay.worker.errors import UsageWrong
 from tests.integration.ops.outcomes.world import counted, counts_of, rows_of
 from tests.integration.ops.relay import payload
 from tests.s3 import BUCKET, s3_bucket
+from tests.waiting import until
 
 pytestmark = pytest.mark.also_sealed(nightly=True)
 
@@ -58,6 +60,23 @@ def test_the_sums_of_an_export_are_the_counts_of_status(relay, sandbox, call, tm
     assert (status["delivered"], status["dead"], status["discarded"]) == (45, 4, 16)
     assert len({row["id"] for row in rows}) == len(rows)
     assert not list(tmp_path.glob(".*.part"))
+
+
+def test_what_is_discarded_while_its_request_is_under_way_has_one_row(
+    relay, sandbox, call, tmp_path
+):
+    relay.publish(*(payload(f"p{n}@example.com", audience=f"a{n % 2}") for n in range(20)))
+    sandbox.settings(latency_seconds=1.0)
+    draining = Thread(target=relay.drain)
+    draining.start()
+    until(lambda: any(relay.client.hlen(each.intents) for each in relay.partitions()))
+
+    call(app, "discard", "--audience", "a1", "--yes")
+
+    draining.join(30)
+    call(app, "outcomes", "export", tmp_path / "all.ndjson")
+    assert counted(rows_of(tmp_path / "all.ndjson")) == counts_of(relay.status())
+    assert relay.status()["discarded"] == relay.status()["delivered"] == 10
 
 
 def test_a_row_says_how_a_delivery_ended(relay, call):
