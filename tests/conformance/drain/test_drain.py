@@ -77,16 +77,6 @@ def test_an_asserted_event_is_skipped_and_its_neighbours_go(make_world) -> None:
     assert world.store.counts["skipped|enter|asserted"] == 1
 
 
-def test_a_template_that_is_slower_than_a_slice_still_delivers(make_world) -> None:
-    world = make_world()
-    world.render_seconds = 5.0
-    world.put(*(event(f"p{n}") for n in range(300)))
-
-    world.drain()
-
-    assert len(members(world)) == 300
-
-
 def test_a_backfills_list_that_would_be_overwritten_is_corrected(make_world) -> None:
     world = make_world()
     world.put(event("ada", "new", "overwrite", at=9, segments=["new"]))

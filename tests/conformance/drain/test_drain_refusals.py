@@ -1,6 +1,7 @@
 """What becomes of those whom a destination refuses, and of the others in their requests."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -37,22 +38,36 @@ def test_a_body_never_exceeds_the_size_that_the_api_takes(make_world) -> None:
     assert len(members(world)) == 60
 
 
-def test_a_size_that_is_refused_splits_until_it_fits(make_world) -> None:
-    world = make_world(lambda s: taken(s) if len(s.users) <= 100 else refused(413))
+@pytest.mark.parametrize(("fits", "seconds"), [(100, 0.02), (60, 1.0)], ids=["quick", "slow"])
+def test_a_size_that_is_refused_splits_until_it_fits(make_world, fits: int, seconds: float) -> None:
+    def responds(sending: Sending) -> Reply:
+        reply = taken(sending) if len(sending.users) <= fits else refused(413)
+        return replace(reply, answer_seconds=seconds)
+
+    world = make_world(responds)
     world.put(*(event(f"p{n}") for n in range(1_000)))
 
-    world.drain_until_nothing_is_left()
+    world.drain_until_nothing_is_left(seconds=300)
 
     assert len(members(world)) == 1_000
     assert world.count("dead") == 0
 
 
-@pytest.mark.parametrize("people", [2, 64, 1_000])
-def test_a_400_finds_the_culprit_by_halving(make_world, people: int) -> None:
-    world = make_world(lambda s: refused(400, "users.email") if holds_poison(s) else taken(s))
-    world.put(*(event(f"p{n}") for n in range(people - 1)), event("poison"))
+@pytest.mark.parametrize(
+    ("people", "seconds"),
+    [(2, 0.02), (64, 0.02), (1_000, 0.02), (1_000, 0.5), (1_000, 1.9)],
+    ids=["two", "a few", "many", "slow", "slower than a slice"],
+)
+def test_a_400_finds_the_culprit_by_halving(make_world, people: int, seconds: float) -> None:
+    def responds(sending: Sending) -> Reply:
+        reply = refused(400, "users.email") if holds_poison(sending) else taken(sending)
+        return replace(reply, answer_seconds=seconds)
 
-    world.drain_until_nothing_is_left()
+    world = make_world(responds)
+    everybody = [event(f"p{n}") for n in range(people - 1)]
+    world.put(*everybody[: 3 * people // 5], event("poison"), *everybody[3 * people // 5 :])
+
+    world.drain_until_nothing_is_left(seconds=300)
 
     assert [dead_letter["reason"] for dead_letter in dead_letters(world)] == ["refused"]
     assert dead_letters(world)[0]["profile"]["email"] == POISON
@@ -73,10 +88,12 @@ def test_a_user_who_is_refused_costs_the_others_nothing(make_world) -> None:
     assert (tally.delivered, tally.dead, tally.requests) == (500, 1, 1)
 
 
-def test_a_halving_that_finds_only_400s_of_one_cause_pauses_the_trigger(make_world) -> None:
-    world = make_world(
-        lambda s: refused(400, "users is wrong") if s.url.endswith("upsert") else taken(s)
-    )
+@pytest.mark.parametrize("seconds", [0.02, 0.7], ids=["quick", "slow"])
+def test_a_halving_that_finds_only_400s_of_one_cause_pauses_the_trigger(
+    make_world, seconds: float
+) -> None:
+    wrong = replace(refused(400, "users is wrong"), answer_seconds=seconds)
+    world = make_world(lambda s: wrong if s.url.endswith("upsert") else taken(s))
     world.put(*(event(f"p{n}") for n in range(1_000)), event("p1", "new", "exit"))
 
     world.drain_until_nothing_is_left(seconds=60)
@@ -146,38 +163,26 @@ def test_who_is_refused_alone_dies_once_others_go_through(make_world) -> None:
     assert world.count("delivered") == 60
 
 
-def test_who_alone_is_refused_dies_where_its_trigger_was_taken_before(make_world) -> None:
-    world = make_world(lambda s: refused(400, "no") if holds_poison(s) else taken(s))
-    world.put(event("ada"))
+@pytest.mark.parametrize(
+    ("status", "taken_before", "dies"),
+    [
+        pytest.param(400, "enter", True, id="where its trigger was taken before"),
+        pytest.param(400, "exit", True, id="where another trigger is taken"),
+        pytest.param(404, "exit", False, id="not for a path"),
+    ],
+)
+def test_who_alone_is_refused_dies_where_others_are_taken(
+    make_world, status: int, taken_before: str, dies: bool
+) -> None:
+    world = make_world(lambda s: refused(status, "no") if holds_poison(s) else taken(s))
+    world.put(event("ada", trigger=taken_before))
     world.drain()
     world.put(event("poison"))
 
     world.drain_until_nothing_is_left(seconds=120)
 
-    assert [dead_letter["reason"] for dead_letter in dead_letters(world)] == ["refused"]
-    assert sum(map(holds_poison, world.sendings)) == TRIES_ALONE
-
-
-def test_who_is_refused_dies_where_another_trigger_is_taken(make_world) -> None:
-    world = make_world(lambda s: refused(400, "no") if s.url.endswith("upsert") else taken(s))
-    world.put(event("ada", trigger="exit"))
-    world.drain()
-    world.put(event("bea"))
-
-    world.drain_until_nothing_is_left(seconds=120)
-
-    assert [dead_letter["reason"] for dead_letter in dead_letters(world)] == ["refused"]
-
-
-def test_a_path_that_is_refused_kills_nobody_because_another_is_taken(make_world) -> None:
-    world = make_world(lambda s: refused(404, "no") if s.url.endswith("upsert") else taken(s))
-    world.put(event("ada", trigger="exit"))
-    world.drain()
-    world.put(event("bea"))
-
-    world.drain_until_nothing_is_left(seconds=120)
-
-    assert world.count("dead") == 0
+    assert [dead_letter["reason"] for dead_letter in dead_letters(world)] == ["refused"] * dies
+    assert not dies or sum(map(holds_poison, world.sendings)) == TRIES_ALONE
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 8])

@@ -183,32 +183,23 @@ def test_a_breaker_that_opens_between_look_and_booking_parts_the_trigger_from_th
     assert world.store.waiting() == 5
 
 
-def test_the_probe_of_a_resumed_trigger_goes_alone_before_the_others_of_it(make_world) -> None:
+@pytest.mark.parametrize(("resumed", "most"), [(BAD, 4), ("", 8)], ids=["a trigger", "the gate"])
+def test_the_probe_goes_alone_before_the_others_and_then_all_triggers_share_again(
+    make_world, resumed: str, most: int
+) -> None:
     world = sharing(make_world)
-    world.run(world.gate.resume(BAD))
-    put_some(world)
-
-    world.drain_until_nothing_is_left(seconds=10)
-
-    sizes = [len(s.users) for s in world.sendings if BAD in triggers_of(s)]
-    assert sizes[0] == 1
-    assert world.count("delivered") == 200
-    assert len(world.sendings) <= 4
-
-
-def test_a_probe_that_goes_through_lets_all_triggers_share_again(make_world) -> None:
-    world = sharing(make_world)
-    world.run(world.gate.resume())
+    world.run(world.gate.resume(resumed))
     put_some(world)
 
     world.drain_until_nothing_is_left(seconds=20)
 
-    assert len(world.sendings[0].users) == 1
+    sizes = [len(s.users) for s in world.sendings if not resumed or resumed in triggers_of(s)]
+    assert sizes[0] == 1
     assert world.count("delivered") == 200
-    assert len(world.sendings) <= 8
+    assert len(world.sendings) <= most
 
 
-def test_whoever_finds_the_note_of_a_shared_request_knows_it_of_each_trigger(make_world) -> None:
+def test_whoever_finds_the_intent_of_a_shared_request_knows_it_of_each_trigger(make_world) -> None:
     world = sharing(make_world, lambda _: silent(applied=True))
     put_some(world, 1, names=NAMES[:3])
 

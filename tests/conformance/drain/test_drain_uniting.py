@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.destinations.insider.api import InsiderApi
@@ -94,26 +95,25 @@ def test_the_same_event_twice_is_sent_once(redis: Redis) -> None:
         assert (world.count("delivered"), world.count("skipped")) == (2, 1)
 
 
+OBJECTS = {"object_attributes": [{"name": "cart"}]}
+
+
 @pytest.mark.parametrize(
-    "different",
-    [{"identifiers": {"uuid": "u-1"}}, {"append": True}, {"object_attributes": [{"name": "cart"}]}],
+    ("first", "second", "unites"),
+    [
+        (entering("a1"), entering("a2", identifiers={"uuid": "u-1"}), True),
+        (entering("a1"), entering("a2", append=True), True),
+        (entering("a1"), entering("a2", **OBJECTS), True),
+        (*(event("ann", f"a{at}", at=at, root=OBJECTS, **tells(at)) for at in (1, 2)), True),
+        (entering("a1"), entering("a2"), False),
+    ],
+    ids=["identifiers", "append", "objects", "objects of the root", "as configured"],
 )
 def test_bodies_that_do_not_simply_add_to_each_other_go_one_after_the_other(
-    redis: Redis,
-    different: dict[str, Any],
+    redis: Redis, first: NewDelivery, second: NewDelivery, unites: bool
 ) -> None:
-    with World(redis) as world:
-        world.put(entering("a1"), entering("a2", **different))
-
-        world.drain()
-
-        assert counted(world) == (2, 2)
-
-
-def test_requests_that_act_on_objects_hold_one_delivery_of_a_person(redis: Redis) -> None:
-    objects = {"object_attributes": [{"name": "cart"}]}
-    with World(redis) as world:
-        world.put(*(event("ann", f"a{at}", at=at, root=objects, **tells(at)) for at in (1, 2)))
+    with World(redis, api=InsiderApi(unites=unites)) as world:
+        world.put(first, second)
 
         world.drain()
 
@@ -135,44 +135,33 @@ def test_a_body_that_overwrites_the_list_goes_by_itself(redis: Redis) -> None:
 
 
 def test_stale_root_options_are_not_sent_and_fresh_ones_are(redis: Redis) -> None:
-    objects = {"object_attributes": [{"name": "cart"}]}
     with World(redis) as world:
         world.put(entering("a2", 5))
         world.drain()
         world.put(
-            *(event(person, "a1", at=3, root=objects, **tells(3)) for person in ("ann", "bob"))
+            *(event(person, "a1", at=3, root=OBJECTS, **tells(3)) for person in ("ann", "bob"))
         )
 
         world.drain()
 
         _, *sent = world.sendings
         roots = {emails(sending)[0]: sending.root for sending in sent}
-        assert roots == {"ann@example.com": {}, "bob@example.com": objects}
+        assert roots == {"ann@example.com": {}, "bob@example.com": OBJECTS}
         assert world.count("dropped") > 0
 
 
 def test_a_probe_sends_the_root_options_that_are_still_true(redis: Redis) -> None:
-    objects = {"object_attributes": [{"name": "cart"}]}
     people = ("ann", "bob")
     with World(redis) as world:
         world.put(*(event(person, "a2", at=5, **tells(5)) for person in people))
         world.drain()
         world.run(world.gate.resume("enter"))
-        world.put(*(event(person, "a1", at=3, root=objects, **tells(3)) for person in people))
+        world.put(*(event(person, "a1", at=3, root=OBJECTS, **tells(3)) for person in people))
 
         world.drain_until_nothing_is_left()
 
         _, *sent = world.sendings
         assert [(len(sending.users), sending.root) for sending in sent] == [(1, {}), (1, {})]
-
-
-def test_a_destination_may_keep_user_objects_apart(redis: Redis) -> None:
-    with World(redis, api=InsiderApi(unites=False)) as world:
-        world.put(entering("a1"), entering("a2"))
-
-        world.drain()
-
-        assert counted(world) == (2, 2)
 
 
 def test_of_a_refused_user_object_only_the_delivery_at_fault_is_dead(redis: Redis) -> None:

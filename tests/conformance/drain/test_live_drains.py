@@ -79,15 +79,3 @@ def test_an_intent_that_is_written_beside_a_booking_in_vain_is_removed(make_worl
 
     assert (tally.requests, world.sendings, world.store.waiting()) == (0, [], 1)
     assert not world.store.client.exists(world.store.keys.intents)
-
-
-def test_a_live_event_arrives_though_its_drain_is_killed_at_any_step(make_world) -> None:
-    world = make_world()
-    world.put(event("ada"))
-
-    for step in range(1, 60):
-        world.drain(plan={step: "kill"})
-        world.pass_seconds(11)
-
-    world.drain_until_nothing_is_left()
-    assert members(world) == {"ada@example.com"}

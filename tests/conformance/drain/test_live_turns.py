@@ -1,6 +1,5 @@
 """Live work is delivered while a backfill's requests are under way; nobody's events overtake."""
 
-import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +7,6 @@ import pytest
 
 from segrelay.worker.destinations.insider.api import InsiderApi
 from tests.conformance.drain.fake_insider import Reply, Sending, failed, taken
-from tests.conformance.drain.processes import LEASE_SECONDS
 from tests.conformance.drain.world import World, event, members
 
 ANSWER_SECONDS = 4.0
@@ -154,29 +152,3 @@ def test_what_was_prepared_waits_for_people_of_live_work_that_is_in_doubt_since(
     world.drain_until_nothing_is_left()
     assert len(members(world)) == PEOPLE + PEOPLE // 2 - 1
     assert "q3@example.com" not in members(world)
-
-
-@pytest.mark.parametrize("what", ["kill", LEASE_SECONDS + 2.0])
-def test_wherever_it_dies_or_stands_still_meanwhile_nothing_is_lost_or_wrong(
-    make_world, what: Any
-) -> None:
-    for step in range(1, 60):
-        world = with_a_backfill(make_world)
-        comes(world, event("ada"), event("p3", trigger="exit", at=2), after=0.5)
-        comes(world, event("bob"))
-
-        world.run(_two_drains(world, {step: what}))
-        world.drain_until_nothing_is_left()
-
-        assert len(members(world)) == PEOPLE + 1
-        assert {"ada@example.com", "bob@example.com"} < members(world)
-
-
-async def _two_drains(world: World, plan: dict[int, Any]) -> None:
-    """Run a drain to which something happens, and another one once its lease has lapsed."""
-
-    async def later() -> None:
-        await asyncio.sleep(LEASE_SECONDS + 1.0)
-        await world.a_drain({})
-
-    await asyncio.gather(world.a_drain(plan), later())

@@ -15,7 +15,6 @@ from tests.conformance.drain.fake_insider import (
     Reply,
     Sending,
     failed,
-    refused,
     silent,
     taken,
 )
@@ -173,28 +172,6 @@ def test_where_something_waits_already_nothing_is_prepared(make_world) -> None:
     assert not world.rendered_ahead
 
 
-def test_a_newer_event_never_overtakes_one_that_failed(make_world) -> None:
-    tried: set[str] = set()
-
-    def fails_once(sending: Sending) -> Reply:
-        first = sending.users[0]["identifiers"]["email"]
-        if first == "p0@example.com" and not tried:
-            tried.add(first)
-            reply = refused(429)
-            reply.answer_seconds = ANSWER_SECONDS
-            return reply
-        return answers_late(sending)
-
-    world = of_batches(make_world, fails_once)
-    world.put(*(event(f"p{n}", at=1) for n in range(ENTRIES)))
-    world.put(*(event(f"p{n}", trigger="exit", at=2) for n in range(ENTRIES)))
-
-    world.drain_until_nothing_is_left()
-
-    assert world.rendered_ahead["exit"], "the exits were prepared"
-    assert members(world) == set()
-
-
 def test_what_the_ledger_knows_by_then_is_not_sent(make_world) -> None:
     world = of_batches(make_world)
     world.put(*(event(f"p{n}", at=5) for n in range(ENTRIES)))
@@ -217,26 +194,6 @@ def test_live_work_comes_first_whatever_was_prepared(make_world) -> None:
     assert "ada@example.com" in members(world)
     assert tally.delivered == 10 * ENTRIES + 1
     assert world.rendered_ahead["enter"] == 9 * ENTRIES, "what was prepared still had its turn"
-
-
-def test_what_was_prepared_before_live_work_waits_for_people_who_are_in_doubt_since(
-    make_world,
-) -> None:
-    def fails_for_live_work(sending: Sending) -> Reply:
-        is_live = any(position.startswith("live|") for position in sending.positions)
-        return failed() if is_live else answers_late(sending)
-
-    world = of_batches(make_world, fails_for_live_work)
-    prepared = f"p{ENTRIES + 1}"
-    world.put(*(event(f"p{n}", lane="backfill") for n in range(2 * ENTRIES)))
-    newer = event(prepared, trigger="exit", at=2)
-    world.loop.call_later(ANSWER_SECONDS / 2, lambda: world.put_now(newer))
-
-    world.drain()
-
-    assert world.rendered_ahead["enter"] == ENTRIES, "it was prepared"
-    assert f"{prepared}@example.com" not in members(world)
-    assert world.count("delivered") == 2 * ENTRIES - 1
 
 
 @pytest.mark.parametrize("live_at", [0.02, 10.0])
@@ -265,17 +222,6 @@ def discard(world: World, trigger: str) -> None:
     """Take back what waits, once it was prepared."""
     assert world.rendered_ahead[trigger] == ENTRIES
     world.store.discard(f"live|{trigger}")
-
-
-def test_what_was_taken_away_meanwhile_is_not_sent(make_world) -> None:
-    world = of_batches(make_world)
-    world.put(*(event(f"p{n}") for n in range(ENTRIES)))
-    world.put(*(event(f"q{n}", trigger="overwrite") for n in range(ENTRIES)))
-    world.loop.call_later(0.9 * ANSWER_SECONDS, lambda: discard(world, "overwrite"))
-
-    world.drain()
-
-    assert len(members(world)) == ENTRIES
 
 
 def test_what_a_doubted_template_made_is_rendered_again(make_world) -> None:

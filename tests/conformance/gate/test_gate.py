@@ -13,14 +13,6 @@ def test_the_first_slot_is_now(bench):
     assert send_time == SendTime(bench.now_ms, bench.now_ms, {"vip": 0}, probe=False, incident=0)
 
 
-def test_slots_lie_apart_after_the_burst(bench):
-    send_times = [bench.book() for _ in range(9)]
-
-    ahead = [send_time.at_ms - bench.now_ms for send_time in send_times]
-    assert ahead[:7] == [0.0] * 7
-    assert ahead[7:] == pytest.approx([102.694, 205.388], abs=0.01)
-
-
 def test_a_slot_beyond_the_horizon_is_not_booked(bench):
     for _ in range(7):
         bench.book()
@@ -193,28 +185,6 @@ def test_the_rate_rises_slowly_and_short_of_the_one_that_failed(bench):
     assert factors[200] < 850_000
     assert factors[275] == 1_000_000
     assert bench.send(Accepted()).state == "ok"
-
-
-@pytest.mark.parametrize("is_busy", [True, False])
-def test_five_minutes_after_the_last_429_the_limit_is_used_again(bench, is_busy):
-    bench.gate = bench.world.gate(rate=120.0)
-    for _ in range(30):
-        bench.send(SlowDown())
-        bench.pass_seconds(2)
-        bench.send(Accepted())
-    lowest = bench.factor
-    for _ in range(150 if is_busy else 0):
-        bench.pass_seconds(2)
-        send_time = bench.book()
-        if isinstance(send_time, SendTime):
-            bench.report(send_time, Accepted())
-    bench.pass_seconds(0 if is_busy else 300)
-
-    send_times = [bench.book(horizon_seconds=61.0) for _ in range(108)]
-
-    assert lowest <= 30_000
-    assert send_times[-1].at_ms <= bench.now_ms + 60_000
-    assert bench.report(send_times[0], Accepted()).state == "ok"
 
 
 def test_a_429_after_a_long_rest_lowers_from_where_the_rate_has_risen_to(bench):

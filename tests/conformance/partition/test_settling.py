@@ -225,28 +225,6 @@ def test_a_profiles_ledger_is_written_if_any_delivery_that_it_tells_of_was_there
     assert bench.contents()["ledgers"] == {ada.header.digest: b"as it is now"}
 
 
-def test_the_sum_holds_after_each_way_out(bench: Bench) -> None:
-    ada, bob, cyd, dan = held_with(bench, "ada", "bob", "cyd", "dan")
-    ways = [
-        Settlement([settled(ada)]),
-        Settlement([settled(bob, Skip.ASSERTED)]),
-        Settlement([settled(cyd, Death.INVALID, dead_letter=DEAD_LETTER)]),
-        Settlement([settled(dan, Skip.EMPTY), settled(ada, Skip.EMPTY)]),
-    ]
-    for way in ways:
-        settle(bench, way)
-
-        contents = bench.contents()
-        ended = sum(
-            n
-            for name, n in contents["counts"].items()
-            if name.split("|")[0] in {"delivered", "skipped", "dead"}
-        )
-        assert contents["counts"]["accepted|vip-enter"] == ended + sum(
-            map(len, contents["streams"].values())
-        )
-
-
 def test_a_jobs_outcomes_are_counted_for_it(bench: Bench) -> None:
     bench.accept("ada", "bob", lane="job.may")
     take(bench)

@@ -49,6 +49,7 @@ RIGHT = {
     "std.manifestJsonMinified('a\\u2028')": '"a\\u2028"',
     "std.manifestJson({ a: '\\u2029' })": '{\n    "a": "\\u2029"\n}',
     "std.manifestJsonEx(['\\u2028'], ' ')": '[\n "\\u2028"\n]',
+    "std.toString(std.abs(0))": "-0",
     "std.split('a,b', ',')": ["a", "b"],
     "[std.mantissa(-5), std.mantissa(0.3), std.mantissa(0)]": [-0.625, 0.6, 0],
     "std.foldl(function(a, b) a + b, 'abc', '')": "abc",

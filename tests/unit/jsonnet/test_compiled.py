@@ -8,124 +8,6 @@ from segrelay.jsonnet.compiled import AssertFailed, Compiled, Exhausted, NotComp
 
 EVENT = "local event = import 'lytemplates.libsonnet';\n"
 
-SEMANTICS = {
-    # Laziness.
-    "local x = error 'no'; 1": 1,
-    "local f(x) = 1; f(error 'no')": 1,
-    "[1, error 'no'][0]": 1,
-    "{ a: 1, b: error 'no' }.a": 1,
-    "std.length([error 'no', error 'no'])": 2,
-    "std.map(function(x) error 'no', [1, 2]) == []": False,
-    "std.length(std.map(function(x) error 'no', [1, 2]))": 2,
-    "[1, error 'no'] == [2, error 'no']": False,
-    "std.member([1, error 'no'], 1)": True,
-    "true || error 'no'": True,
-    "std.all([false, error 'no'])": False,
-    "local f(x) = f(x); std.any([if x == 1 then true else f(x) for x in [1, 2]])": True,
-    "false && error 'no'": False,
-    "std.trace('x', 1)": 1,
-    "std.length([std.trace('x', error 'no')])": 1,
-    "local f = std.trace; f(rest=2, str='x')": 2,
-    "local a = b, b = 1; a": 1,
-    "local f(x, y=x) = y; f(2)": 2,
-    "local f(x=y, y=3) = x; f()": 3,
-    "std.get({}, 'a', 1) == std.get({ a: error 'no' }, 'b', 1)": True,
-    "{ [if false then 'a']: error 'no' }": {},
-    # A strict call, files of bytes, names that are computed, objects of a comprehension.
-    "local f(x) = 1; f(2) tailstrict": 1,
-    "std.length([error 'no']) tailstrict": 1,
-    "std.get({ a: 1 }, 'a', 2) tailstrict": 1,
-    "local o = { f(x): x }; o.f(3) tailstrict": 3,
-    "{ a: 1 } + { ['a']+: 2 }": {"a": 3},
-    "{ a: { x: 1 } } + { ['' + 'a']+: { y: 2 }, [null]+: error 'no', ['b']+: 1 }": {
-        "a": {"x": 1, "y": 2},
-        "b": 1,
-    },
-    "[{ [k]: 1 } + { [k + '']+: n } for k in ['a', 'b'] for n in [2]]": [{"a": 3}, {"b": 3}],
-    "local f(k) = { [k]: 1 } + { [k + '']+: 2 }; [f('a'), f('b')]": [{"a": 3}, {"b": 3}],
-    "{ [k]: if k == 'a' then 1 else self.a + 1 for k in ['a', 'b'] }": {"a": 1, "b": 2},
-    "{ ['x' + k]: $.x2 + k for k in [2] } + { x2: 'y' }": {"x2": "y"},
-    "{ ['x' + k]: if k == 1 then $.x2 else k for k in [1, 2] }": {"x1": 2, "x2": 2},
-    "{ a: 1, b: 1 } + { [k]: super[k] + 1 for k in ['a'] }": {"a": 2, "b": 1},
-    "{ o: { [k]: $.n for k in ['a'] }, n: 5 }": {"n": 5, "o": {"a": 5}},
-    "{ local v = k + self.n, [k]: if k == 'n' then 'm' else v for k in ['n', 'a'] }": {
-        "n": "m",
-        "a": "am",
-    },
-    "{ [if k > 1 then 'a' + k]: std.length(self) for k in [1, 2, 3] }": {"a2": 2, "a3": 2},
-    "local o = { a: o.b, b: 2 }; o.a": 2,
-    # Numbers.
-    "1 + 0.5": 1.5,
-    "4 / 2": 2,
-    "9007199254740993": 9007199254740992,
-    "9007199254740993 == 9007199254740992": True,
-    "7 % 3": 1,
-    "-7 % 3": -1,
-    "'' + 4 / 2": "2",
-    "'' + -0": "-0",
-    "std.toString(0 * -1)": "-0",
-    "std.toString(std.abs(0))": "-0",
-    "std.ceil(-0.5) + ''": "-0",
-    "1e3 + ''": "1000",
-    # Equality and order.
-    "1 == true": False,
-    "0 == false": False,
-    "[1] == [true]": False,
-    "'1' == 1": False,
-    "null == false": False,
-    "{ a: [1, { b: 2 }] } == { a: [1, { b: 2.0 }] }": True,
-    "{ a: 1, h:: 2 } == { a: 1 }": True,
-    "'a' < 'B'": False,
-    "'￿' < '😀'": True,
-    # Strings.
-    "std.length('😀')": 1,
-    "'añb'[1]": "ñ",
-    "std.asciiUpper('aßé')": "Aßé",
-    "'a\\u0000b'[1] == '\\u0000'": True,
-    "std.split('a,b,', ',')": ["a", "b", ""],
-    "'%s-%05d-%-3s|%c%%' % ['x', -42, 'y', 'z']": "x--0042-y  |z%",
-    "'%(a)s' % { a: [1, 'x', null] }": '[1, "x", null]',
-    "std.join(', ', ['a', null, 'b'])": "a, b",
-    "'x' + { a: [], b: {} }": 'x{"a": [ ], "b": { }}',
-    # Objects.
-    "{ b: 1, a: 2 }": {"a": 2, "b": 1},
-    "{ a: 1, b: self.a } + { a: 5 }": {"a": 5, "b": 5},
-    "{ a: { x: 1 } } + { a+: { y: 2 } }": {"a": {"x": 1, "y": 2}},
-    "{ a+: { y: 2 } }": {"a": {"y": 2}},
-    "{ a: 1 } + { a: super.a + 1 } + { a: super.a + 1 }": {"a": 3},
-    "{ a:: 1 } + { a: 2 }": {},
-    "{ a:: 1 } + { a::: 2 }": {"a": 2},
-    "{ a: 1 } + { a:: 2 }": {},
-    "{ a: 1, b: { c: $.a } }": {"a": 1, "b": {"c": 1}},
-    "{ local x = self.a, a: 1, b: x } + { a: 2 }": {"a": 2, "b": 2},
-    "({ a: 'b' in super } { a: 'a' in super }).a": True,
-    "{ [k + '!']: v for k in ['a', 'b'] for v in [1] }": {"a!": 1, "b!": 1},
-    "std.objectFields({ b: 1, a: 2, h:: 3 })": ["a", "b"],
-    "local o = { f(x): x + self.n, n:: 2 }; o.f(1)": 3,
-    "std.prune({ a: null, b: [], c: { d: null }, e: [null, 0] })": {"e": [0]},
-    # Functions and loops.
-    "local f(n) = if n == 0 then 0 else n + f(n - 1); f(20)": 210,
-    "local even(n) = n == 0 || odd(n - 1), odd(n) = n != 0 && even(n - 1); even(9)": False,
-    "(function(x, y=2) x + y)(y=1, x=5)": 6,
-    "local fs = [function() x for x in [1, 2, 3]]; [f() for f in fs]": [1, 2, 3],
-    "[x * y for x in [1, 2] if x > 1 for y in [3, 4]]": [6, 8],
-    "std.foldl(function(a, b) a + b, ['b', 'c'], 'a')": "abc",
-    "std.map(std.length, ['a', [1, 2], {}])": [1, 2, 0],
-    "std.sort([3, 1, 2], function(x) -x)": [3, 2, 1],
-    "std.set(['b', 'a', 'b'])": ["a", "b"],
-    "local std = { length(x): 'mine' }; std.length('')": "mine",
-    "[1, 2, 3, 4][1:4:2]": [2, 4],
-    "|||\n  a %s\n||| % 1": "a 1\n",
-}
-
-
-@pytest.mark.parametrize("source", SEMANTICS)
-def test_it_means_what_jsonnet_means(evaluate, source):
-    value = evaluate(source)
-
-    assert value == SEMANTICS[source]
-    assert type(value) is type(SEMANTICS[source])
-
 
 def test_importbin_gives_the_bytes_of_a_file(evaluate):
     assert evaluate("importbin 'h'", helpers={"h": "añ\r\n"}) == list("añ\r\n".encode())
@@ -224,6 +106,7 @@ def test_an_assert_that_jsonnet_never_meets_fails_nothing(evaluate):
     assert evaluate(EVENT + lazy) == 1
     assert evaluate("std.any([x || (assert false; x) for x in [true, false]])") is True
     assert evaluate("std.length([(assert false; 1)])") == 1
+    assert evaluate("std.member([1, error 'no'], 1)") is True
     assert evaluate("std.find((assert false; 1), [])") == []
 
 
@@ -289,6 +172,7 @@ def test_strings_stand_in_the_code_as_constants_only(evaluate):
     quoted = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
 
     assert evaluate(f"{{ '{quoted}': '{quoted}' }}") == {text: text}
+    assert evaluate(r"'a\u0000b'[1] == '\u0000'") is True
 
 
 def test_body_and_profile_share_no_container(evaluate):

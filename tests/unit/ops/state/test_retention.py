@@ -33,13 +33,6 @@ def run(marks, limit=LIMIT, *, since_ms=NOW, for_ms):
     return marks, now_ms
 
 
-def test_the_first_step_drops_nothing_however_old_it_is():
-    marks = marked([], LIMIT, now_ms=NOW, seen_ms=NOW)
-
-    assert marks == [Mark(NOW, NOW - 83 * DAY)]
-    assert droppable_before_ms(marks, LIMIT, NOW) == 0
-
-
 def test_what_was_announced_for_the_time_of_the_warning_may_go():
     marks, now_ms = run([], for_ms=7 * DAY + EVERY)
 
@@ -53,25 +46,6 @@ def test_a_worker_that_runs_for_years_keeps_few_marks_and_is_late_by_less_than_a
     assert len(marks) <= MARKS + 1
     late_ms = now_ms - 90 * DAY - droppable_before_ms(marks, LIMIT, now_ms)
     assert 0 <= late_ms <= LIMIT.warning_ms / MARKS + EVERY
-
-
-def test_an_outage_does_not_count_as_a_warning():
-    marks, now_ms = run([], for_ms=2 * DAY)
-    away_ms = now_ms + 30 * DAY
-
-    marks = marked(marks, LIMIT, now_ms=away_ms, seen_ms=now_ms)
-
-    assert droppable_before_ms(marks, LIMIT, away_ms) == 0
-    marks, now_ms = run(marks, since_ms=away_ms, for_ms=5 * DAY + EVERY)
-    assert droppable_before_ms(marks, LIMIT, now_ms) > 0
-
-
-def test_a_clock_that_is_set_forward_drops_nothing_at_once():
-    marks, now_ms = run([], for_ms=DAY)
-
-    marks = marked(marks, LIMIT, now_ms=now_ms + 3_650 * DAY, seen_ms=now_ms)
-
-    assert droppable_before_ms(marks, LIMIT, now_ms + 3_650 * DAY) == 0
 
 
 def test_a_clock_that_is_set_back_keeps_no_mark_from_the_future():

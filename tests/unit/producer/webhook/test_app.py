@@ -125,52 +125,30 @@ def test_a_full_redis_is_a_503_that_says_when_to_come_back() -> None:
     assert answer.json()["error"] == "Redis is full."
 
 
-def test_gzip_is_unpacked() -> None:
-    shelf = Shelf()
-
-    ask(shelf, headers=SECRET | {"content-encoding": "gzip"}, content=gzip.compress(b"{}"))
-
-    assert shelf.bodies == [b"{}"]
-
-
-def test_all_members_of_a_gzip_body_are_stored() -> None:
-    shelf = Shelf()
-    members = gzip.compress(b'{"a": 1}') + gzip.compress(b'{"a": 2}') + gzip.compress(b"")
-
-    answer = ask(shelf, headers=GZIP, content=members)
-
-    assert answer.json()["accepted"] == 2
-    assert shelf.bodies == [b'{"a": 1}{"a": 2}']
-
-
-def test_zeros_behind_a_gzip_are_padding() -> None:
-    shelf = Shelf()
-
-    ask(shelf, headers=GZIP, content=gzip.compress(b"{}") + bytes(512))
-
-    assert (shelf.bodies, shelf.rests) == ([b"{}"], [b""])
+ONE, TWO = gzip.compress(b'{"a": 1}'), gzip.compress(b'{"a": 2}')
 
 
 @pytest.mark.parametrize(
-    "rest", [b"garbage", gzip.compress(b'{"a": 2}')[:-9]], ids=["garbage", "cut off"]
+    ("content", "accepted", "stored", "rest"),
+    [
+        pytest.param(ONE, 1, b'{"a": 1}', b"", id="one member"),
+        pytest.param(ONE + TWO + gzip.compress(b""), 2, b'{"a": 1}{"a": 2}', b"", id="several"),
+        pytest.param(ONE + bytes(512), 1, b'{"a": 1}', b"", id="padded with zeros"),
+        pytest.param(ONE + b"garbage", 2, b'{"a": 1}', b"garbage", id="garbage behind it"),
+        pytest.param(ONE + TWO[:-9], 2, b'{"a": 1}', TWO[:-9], id="cut off behind it"),
+        pytest.param(b"no gzip", 1, b"no gzip", b"", id="none"),
+        pytest.param(ONE[:-1], 1, ONE[:-1], b"", id="cut off"),
+    ],
 )
-def test_what_is_damaged_behind_a_whole_member_is_stored_as_it_came(rest: bytes) -> None:
+def test_gzip_is_unpacked_and_what_is_damaged_of_it_is_stored_as_it_came(
+    content: bytes, accepted: int, stored: bytes, rest: bytes
+) -> None:
     shelf = Shelf()
 
-    answer = ask(shelf, headers=GZIP, content=gzip.compress(b"{}") + rest)
+    answer = ask(shelf, headers=GZIP, content=content)
 
-    assert (answer.status_code, answer.json()["accepted"]) == (200, 2)
-    assert (shelf.bodies, shelf.rests) == ([b"{}"], [rest])
-
-
-@pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"{}")[:-1]], ids=["none", "cut off"])
-def test_a_damaged_gzip_is_stored_as_it_came(body: bytes) -> None:
-    shelf = Shelf()
-
-    answer = ask(shelf, headers=GZIP, content=body)
-
-    assert answer.status_code == 200
-    assert shelf.bodies == [body]
+    assert (answer.status_code, answer.json()["accepted"]) == (200, accepted)
+    assert (shelf.bodies, shelf.rests) == ([stored], [rest])
 
 
 @pytest.mark.parametrize(
@@ -226,13 +204,14 @@ def test_a_check_stores_nothing() -> None:
     assert shelf.bodies == []
 
 
-@pytest.mark.parametrize(("is_full", "status"), [(False, 200), (True, 503)])
-def test_readiness_follows_redis(is_full: bool, status: int) -> None:
-    assert ask(Shelf(is_full=is_full), "GET", "/readyz").status_code == status
-
-
-def test_being_alive_needs_nothing() -> None:
-    assert ask(Shelf(is_full=True), "GET", "/healthz").status_code == 200
+@pytest.mark.parametrize(
+    ("is_full", "path", "status"),
+    [(False, "/readyz", 200), (True, "/readyz", 503), (True, "/healthz", 200)],
+)
+def test_readiness_follows_redis_and_being_alive_needs_nothing(
+    is_full: bool, path: str, status: int
+) -> None:
+    assert ask(Shelf(is_full=is_full), "GET", path).status_code == status
 
 
 Logged = Callable[[], list[dict[str, object]]]

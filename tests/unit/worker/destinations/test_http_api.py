@@ -69,32 +69,28 @@ def test_a_template_makes_the_url_below_the_base_url(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url",
+    ("url", "reason"),
     [
-        "https://unification.useinsider.com/api/user/v1/delete",
-        "https://example.com/api/user/%761/x/../delete",
-        "/api//user/v1/DELETE",
-        "http://example.com/",
-        "https://other.example.com/hook",
-        "https://ex ample.com/",
-        "http://[bad",
-        "/ann example",
-        7,
+        ("https://unification.useinsider.com/api/user/v1/delete", Death.INVALID),
+        ("https://example.com/api/user/%761/x/../delete", Death.INVALID),
+        ("/api//user/v1/DELETE", Death.INVALID),
+        ("http://example.com/", Death.INVALID),
+        ("https://other.example.com/hook", Death.INVALID),
+        ("https://ex ample.com/", Death.INVALID),
+        ("http://[bad", Death.INVALID),
+        ("/ann example", Death.INVALID),
+        (7, Death.INVALID),
+        (None, Skip.EMPTY),
+        ("", Skip.EMPTY),
     ],
 )
-def test_a_url_that_may_not_be_sent_to_is_dead(url: Any) -> None:
+def test_a_url_that_may_not_be_sent_to_is_dead_and_none_is_skipped(
+    url: Any, reason: Skip | Death
+) -> None:
     result = shaped_at(url)
 
     assert isinstance(result, NotSendable)
-    assert result.reason is Death.INVALID
-
-
-@pytest.mark.parametrize("url", [None, ""])
-def test_no_url_means_that_nothing_is_to_be_sent(url: Any) -> None:
-    result = shaped_at(url)
-
-    assert isinstance(result, NotSendable)
-    assert result.reason is Skip.EMPTY
+    assert result.reason is reason
 
 
 def test_templates_make_body_url_and_headers_of_one_request() -> None:
@@ -309,39 +305,29 @@ def test_the_header_of_the_key_can_be_renamed_and_left_out() -> None:
     assert without == {}
 
 
+SOME_ARE_CHOSEN = {"success": [200, 404], "retry": [409, 423]}
+
+
 @pytest.mark.parametrize(
-    ("status", "verdict"),
+    ("chosen", "status", "verdict"),
     [
-        (202, Failed),
-        (200, Accepted),
-        (404, Accepted),
-        (409, Failed),
-        (423, Failed),
-        (422, BodyRefused),
-        (500, Failed),
+        (SOME_ARE_CHOSEN, 202, Failed("202")),
+        (SOME_ARE_CHOSEN, 200, Accepted()),
+        (SOME_ARE_CHOSEN, 404, Accepted()),
+        (SOME_ARE_CHOSEN, 409, Failed("409", possibly_applied=False)),
+        (SOME_ARE_CHOSEN, 423, Failed("423", possibly_applied=False)),
+        (SOME_ARE_CHOSEN, 422, BodyRefused("422: no plan")),
+        (SOME_ARE_CHOSEN, 500, Failed("500")),
+        ({"refuse": [403, 500]}, 403, BodyRefused("403: no plan")),
+        ({"refuse": [403, 500]}, 500, BodyRefused("500: no plan")),
     ],
 )
-def test_which_statuses_mean_yes_and_not_now_is_configured(status: int, verdict: type) -> None:
-    chosen = api(success=[200, 404], retry=[409, 423])
-
-    said = chosen.classify(Answer(status, b""), users=1, url=URL)
-
-    assert isinstance(said, verdict)
-
-
-@pytest.mark.parametrize("status", [403, 500])
-def test_which_statuses_are_about_the_body_is_configured(status: int) -> None:
+def test_what_a_status_means_is_configured(
+    chosen: dict[str, Any], status: int, verdict: Verdict
+) -> None:
     answer = Answer(status, b'{"message": "no plan"}')
 
-    said = api(refuse=[403, 500]).classify(answer, users=2, url=URL)
-
-    assert said == BodyRefused(f"{status}: no plan")
-
-
-def test_a_refusal_to_repeat_was_surely_not_applied() -> None:
-    said = api(retry=["409"]).classify(Answer(409, b""), users=1, url=URL)
-
-    assert said == Failed("409", possibly_applied=False)
+    assert api(**chosen).classify(answer, users=1, url=URL) == verdict
 
 
 BY_INDEX = {"at": "errors"}
@@ -435,6 +421,16 @@ BY_VALUE: list[tuple[dict[str, Any], Any, dict[int, str] | str | None]] = [
 ]  # fmt: skip
 
 
+def told_by(verdict: Verdict) -> dict[int, str] | str | None:
+    """Return whom a verdict refuses, that it does not say whom, or None if it is not understood."""
+    if isinstance(verdict, Accepted):
+        return dict(verdict.refused)
+    if isinstance(verdict, BodyRefused) and verdict.partly_applied:
+        return HALVED
+    assert isinstance(verdict, Unreadable)
+    return None
+
+
 @pytest.mark.parametrize(("failures", "document", "refused"), BY_VALUE)
 def test_an_answer_names_results_by_a_value_that_they_hold(
     failures: dict[str, Any], document: Any, refused: dict[int, str] | str | None
@@ -446,13 +442,7 @@ def test_an_answer_names_results_by_a_value_that_they_hold(
         bodies=[orjson.dumps(one) for one in SENT],
     )
 
-    if isinstance(refused, dict):
-        assert said == Accepted(refused)
-    elif refused == HALVED:
-        assert isinstance(said, BodyRefused)
-        assert said.partly_applied
-    else:
-        assert isinstance(said, Unreadable)
+    assert told_by(said) == refused
 
 
 def test_a_result_that_is_a_text_is_the_value_by_which_it_is_named() -> None:
@@ -508,16 +498,7 @@ def test_a_successful_answer_tells_which_results_it_refuses(
 ) -> None:
     reads = api(results=10, failures=Failures.model_validate(failures))
 
-    said = read(reads, document, results)
-
-    if refused is None:
-        assert isinstance(said, Unreadable)
-    elif refused == HALVED:
-        assert isinstance(said, BodyRefused)
-        assert said.partly_applied
-    else:
-        assert isinstance(said, Accepted)
-        assert said.refused == refused
+    assert told_by(read(reads, document, results)) == refused
 
 
 def test_an_answer_that_was_cut_or_is_no_json_is_not_understood() -> None:

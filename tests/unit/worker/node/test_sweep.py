@@ -95,15 +95,6 @@ class World:
         return False
 
 
-def test_what_is_scheduled_is_rung_for():
-    background_job = BackgroundJob("segrelay.sync", "vip")
-    world = World(schedule=FakeSchedule([background_job]))
-
-    world.pass_seconds(3)
-
-    assert world.woken.count(background_job) == 1
-
-
 def test_only_whose_round_it_is_looks():
     world = World(FakeSurvey(ours=False))
 
@@ -111,14 +102,6 @@ def test_only_whose_round_it_is_looks():
 
     assert world.survey.looks == 0
     assert world.woken == []
-
-
-def test_it_rings_for_what_it_sees():
-    world = World()
-
-    world.pass_seconds(1)
-
-    assert world.woken == [WakeUp("live", "one", 1)]
 
 
 def test_a_redis_that_goes_away_is_told_once_and_sweeping_goes_on_when_it_is_back():
@@ -163,14 +146,6 @@ def test_a_node_that_drains_is_not_broken():
         world.now = world.board.began_at_seconds
         assert not world.pass_seconds(1)
         world.sweep.rounds.silent_since_seconds = world.now - 60
-
-
-def test_every_node_says_that_it_runs_whoever_sweeps():
-    world = World(FakeSurvey(ours=False))
-
-    world.pass_seconds(3)
-
-    assert world.presence.told == 3
 
 
 def test_a_node_that_ends_says_so_unless_redis_is_away():
