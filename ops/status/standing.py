@@ -36,7 +36,15 @@ from segrelay.ops.state.waiting import (
     times,
 )
 from segrelay.ops.status.problems import AlertFailure, read_failure
-from segrelay.ops.status.totals import Counts, LaneWait, Requests, Totals, add_up, largest_first
+from segrelay.ops.status.totals import (
+    Counts,
+    LaneWait,
+    Requests,
+    Totals,
+    add_up,
+    counts_of,
+    largest_first,
+)
 from segrelay.producer.backfill.jobs import Job, JobStore
 from segrelay.producer.backfill.watches import WatchState, read_watch
 from segrelay.producer.publishing.quarantine import Quarantine
@@ -181,7 +189,7 @@ class TriggerStanding:
 
     Args:
         destination: "" = the configuration does not name the trigger.
-        by_lane: Outcomes by kind of lane.
+        by_lane: Its counts by kind of lane.
         waits: By kind of lane.
         oldest_live_ms: Its oldest live delivery; None = none waits.
         versions: The versions of its template that workers' processes have reported.
@@ -619,7 +627,7 @@ def _triggers(
             TriggerStanding(
                 condition,
                 trigger.destination if trigger else "",
-                totals.of_trigger(name),
+                counts_of(*totals.by_trigger[name].values()),
                 totals.lanes_of(name),
                 totals.waits.get(name, {}),
                 totals.oldest_live_ms.get(name),
@@ -685,13 +693,13 @@ def _jobs(
     names = sorted({*totals.by_job, *pauses.jobs, *store.names()})
     known = store.found(names, unreadable)
     for name in names:
-        job, counts = known.get(name), totals.of_job(name)
+        at = {place: counts_of(tally) for place, tally in totals.by_job[name].items()}
+        job, counts = known.get(name), counts_of(*totals.by_job[name].values())
         condition = _condition_of_job(name, job, counts.waiting, pauses.jobs.get(name))
         rows = job.tally.rows if job else 0
         expected_rows = job.spec.expected_rows if job else 0
         watch = job.spec.watch if job else ""
         refused = job.tally.refused if job else 0
-        at = totals.of_job_at(name)
         yield name, JobStanding(condition, counts, rows, expected_rows, at, watch, refused)
 
 

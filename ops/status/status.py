@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from segrelay.ops.status.problems import HealthProblem
 from segrelay.ops.status.standing import (
@@ -144,16 +144,12 @@ def _job(one: JobStanding) -> dict[str, Any]:
     }
 
 
+_OF_PROCESS: Final = (
+    "host", "pid", "kind", "version", "config", "doubted", "clock_ahead_seconds", "refused",
+    "refused_messages",
+)  # fmt: skip
+
+
 def _process(one: Process, *, is_current: bool) -> dict[str, Any]:
-    return {
-        "host": one.host,
-        "pid": one.pid,
-        "kind": one.kind,
-        "version": one.version,
-        "config": one.config,
-        "current": is_current,
-        "doubted": dict(one.doubted),
-        "clock_ahead_seconds": one.clock_ahead_seconds,
-        "refused": dict(one.refused),
-        "refused_messages": one.refused_messages,
-    }
+    told = {name: getattr(one, name) for name in _OF_PROCESS}
+    return {**told, "current": is_current}

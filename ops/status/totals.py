@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final
 
 from segrelay.ops.state.partitions import PartitionSnapshot, Stream, sum_counts
@@ -103,8 +104,8 @@ class Requests:
 _Tallies = defaultdict[str, Counter[str]]
 
 
-def _tallies() -> _Tallies:
-    return defaultdict(Counter)
+def _parts() -> defaultdict[str, _Tallies]:
+    return defaultdict(lambda: defaultdict(Counter))
 
 
 @dataclass(slots=True)
@@ -112,19 +113,17 @@ class Totals:
     """The counts of all partitions, added up.
 
     Args:
-        by_trigger, by_job: Counts by kind, or by kind and reason as in `skipped|asserted`.
-        by_job_at: The counts of each job at each destination.
-        by_lane_of: By trigger and kind of lane: the counts of outcomes.
+        by_trigger: By trigger and kind of lane: the tally by kind, or by kind and reason as in
+            `skipped|asserted`.
+        by_job: By job and destination.
         waits: By trigger and kind of lane.
         lanes: By lane; each job has one.
         measures: By destination, the counts as `segrelay.worker.contract.counts` names them.
     """
 
     now_ms: int = 0
-    by_trigger: _Tallies = field(default_factory=_tallies)
-    by_job: _Tallies = field(default_factory=_tallies)
-    by_job_at: dict[str, _Tallies] = field(default_factory=dict)
-    by_lane_of: dict[str, _Tallies] = field(default_factory=dict)
+    by_trigger: defaultdict[str, _Tallies] = field(default_factory=_parts)
+    by_job: defaultdict[str, _Tallies] = field(default_factory=_parts)
     waits: dict[str, dict[str, LaneWait]] = field(default_factory=dict)
     lanes: dict[str, LaneWait] = field(default_factory=dict)
     measures: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -147,41 +146,19 @@ class Totals:
 
     def of_all(self) -> Counts:
         """Return the counts over all triggers."""
-        found: Counter[str] = Counter()
-        for counts in self.by_trigger.values():
-            for name, count in counts.items():
-                found[name] += count
-        return _counts(found)
-
-    def of_trigger(self, name: str) -> Counts:
-        """Return the counts of a trigger."""
-        return _counts(self.by_trigger.get(name, {}))
-
-    def of_job(self, name: str) -> Counts:
-        """Return the counts of a job."""
-        return _counts(self.by_job.get(name, {}))
-
-    def of_job_at(self, name: str) -> dict[str, Counts]:
-        """Return the counts of a job at each destination that it delivers to."""
-        found = self.by_job_at.get(name, _tallies())
-        return {destination: _counts(tally) for destination, tally in found.items()}
-
-    def add_to_job(self, job: str, destination: str, kind: str, count: int) -> None:
-        """Add to a count of a job."""
-        self.by_job[job][kind] += count
-        self.by_job_at.setdefault(job, _tallies())[destination][kind] += count
+        return counts_of(*chain.from_iterable(map(dict.values, self.by_trigger.values())))
 
     def lanes_of(self, trigger: str) -> dict[str, Counts]:
         """Return the outcomes of a trigger's deliveries in each kind of lane.
 
         What was counted without its lane is live, also where it is taken off again as backfill.
         """
-        counted = self.by_lane_of.get(trigger, _tallies())
+        counted = self.by_trigger[trigger]
         owed = Counter({name: n for name, n in counted[BACKFILL].items() if n < 0})
         counted[LIVE].update(owed)
         counted[BACKFILL].subtract(owed)
         lanes = [LIVE, *([BACKFILL] if any(counted[BACKFILL].values()) else [])]
-        return {lane: _counts(counted[lane]) for lane in lanes}
+        return {lane: counts_of(counted[lane]) for lane in lanes}
 
     def requests_of(self, destination: str) -> Requests:
         """Return what is known of the requests of a destination."""
@@ -208,8 +185,11 @@ def largest_first(counts: Mapping[str, int]) -> dict[str, int]:
     return {name: count for name, count in ordered if count}
 
 
-def _counts(tally: Mapping[str, int]) -> Counts:
-    """Return the counts in a tally, by kind or by kind and reason."""
+def counts_of(*tallies: Mapping[str, int]) -> Counts:
+    """Return the sum of tallies, which are by kind or by kind and reason."""
+    tally: Counter[str] = Counter()
+    for each in tallies:
+        tally.update(each)
     reasons: dict[str, dict[str, int]] = {kind: {} for kind in REASONED}
     for name, count in tally.items():
         kind, bar, reason = name.partition("|")
@@ -242,7 +222,7 @@ def _add_count(totals: Totals, destination: str, field_name: str, count: int) ->
     kind, name, *rest = outcome.split("|")
     if kind == _JOB:
         if len(rest) == 1:  # what follows a second word is a part of it
-            totals.add_to_job(name, destination, rest[0], count)
+            totals.by_job[name][destination][rest[0]] += count
         return
     if kind in _MEASURES:
         totals.measures.setdefault(destination, {})[field_name] = count
@@ -251,16 +231,13 @@ def _add_count(totals: Totals, destination: str, field_name: str, count: int) ->
         totals.dropped_fields["|".join(rest)] += count
         return
     counted = f"{kind}|{rest[0]}" if kind in REASONED else kind
-    totals.by_trigger[name][counted] += count
-    if kind in OUTCOMES:
-        totals.by_lane_of.setdefault(name, _tallies())[lane][counted] += count
+    totals.by_trigger[name][lane][counted] += count
 
 
 def _add_waiting(totals: Totals, stream: Stream, orphans: int) -> None:
-    totals.by_trigger[stream.trigger]["waiting"] += stream.length
-    job = job_of_lane(stream.lane)
-    if job:
-        totals.add_to_job(job, stream.partition.destination, "waiting", stream.length)
+    totals.by_trigger[stream.trigger][kind_of_lane(stream.lane)]["waiting"] += stream.length
+    if job := job_of_lane(stream.lane):
+        totals.by_job[job][stream.partition.destination]["waiting"] += stream.length
     if orphans:
         totals.orphans[stream.trigger] += orphans
     if not stream.length:
