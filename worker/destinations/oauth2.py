@@ -11,7 +11,12 @@ from urllib.parse import quote_plus, urlencode
 import orjson
 
 from segrelay.worker.contract.answer_words import with_known_words
-from segrelay.worker.contract.settings.authorizations import TOKEN, Authorization, basic
+from segrelay.worker.contract.settings.authorizations import (
+    TOKEN,
+    Authorization,
+    basic,
+    secrets_of,
+)
 from segrelay.worker.core.compact import parsed
 from segrelay.worker.core.messages import normalise_message
 from segrelay.worker.core.verdicts import AccessRefused, Failed, Verdict
@@ -122,7 +127,7 @@ def _life(told: Any) -> float:
 def _said(told: Mapping[str, Any], authorization: Authorization) -> str:
     """Return what the endpoint says, without a secret that it may quote."""
     parts = [told[key] for key in ("error", "error_description") if isinstance(told.get(key), str)]
-    secrets = [secret.value for _, secret in authorization.secrets() if secret.value]
+    secrets = [secret.value for _, secret in secrets_of(authorization) if secret.value]
     said = with_known_words(normalise_message(": ".join(parts)), sent=orjson.dumps(secrets))
     return f" ({said})" if said else ""
 

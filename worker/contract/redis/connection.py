@@ -10,7 +10,7 @@ import asyncio
 import re
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from typing import Any, Final, NamedTuple, assert_never
 
@@ -78,60 +78,60 @@ def connect(
     Raises:
         ConfigurationInvalid: The URL can't be read.
     """
-    address = parse_redis_url(url)
-
-    def server(node: RedisNode, seconds: float) -> Redis:
-        options = _options(address, seconds) | {"retry": _no_retry()}
-        one = Redis(host=node.host, port=node.port, ssl=address.tls, **options)
-        _make_connections(one, _SendsAtOnce)
-        return one
-
-    client: Redis
-    if address.service:
-        options = _options(address, timeout_seconds) | {"retry": _no_retry()}
-        client = master_client(address, options, away_seconds)
-        _make_connections(client, _SendsAtOnce)
-    elif address.is_cluster:
-        router = ClusterRouter(address, server, timeout_seconds, time.sleep, away_seconds)
-        client = ClusterClient(router)
-    else:
-        client = server(address.hosts[0], timeout_seconds)
-    client.replicas = replicas
+    client: Redis = _client(_SYNC, url, timeout_seconds, away_seconds, replicas)
     return client
-
-
-def _no_retry() -> redis.retry.Retry:
-    return redis.retry.Retry(redis.backoff.NoBackoff(), 0)
 
 
 def connect_async(
     url: str, *, timeout_seconds: float = TIMEOUT_SECONDS, replicas: int = 0
 ) -> AsyncRedis:
     """Return an asynchronous client; see `connect`."""
+    client: AsyncRedis = _client(_ASYNC, url, timeout_seconds, 0.0, replicas)
+    return client
+
+
+class _Kind(NamedTuple):
+    """The differences between synchronous and asynchronous clients."""
+
+    of_server: Any
+    behind_sentinels: Callable[..., Any]
+    of_cluster: Callable[[ClusterRouter], Any]
+    retry: Any
+    sleep: Callable[[float], Any]
+
+
+_SYNC: Final = _Kind(Redis, master_client, ClusterClient, redis.retry.Retry, time.sleep)
+_ASYNC: Final = _Kind(
+    AsyncRedis,
+    async_master_client,
+    AsyncClusterClient,
+    redis.asyncio.retry.Retry,
+    asyncio.sleep,
+)
+
+
+def _client(
+    kind: _Kind, url: str, timeout_seconds: float, away_seconds: float, replicas: int
+) -> Any:
     address = parse_redis_url(url)
 
-    def server(node: RedisNode, seconds: float) -> AsyncRedis:
-        options = _options(address, seconds) | {"retry": _no_async_retry()}
-        one = AsyncRedis(host=node.host, port=node.port, ssl=address.tls, **options)
-        _make_connections(one, _PacksByHiredis)
-        return one
+    def options(seconds: float) -> dict[str, Any]:
+        return _options(address, seconds) | {"retry": kind.retry(redis.backoff.NoBackoff(), 0)}
 
-    client: AsyncRedis
+    def server(node: RedisNode, seconds: float) -> Any:
+        one = kind.of_server(host=node.host, port=node.port, ssl=address.tls, **options(seconds))
+        return _packing_by_hiredis(one)
+
     if address.service:
-        options = _options(address, timeout_seconds) | {"retry": _no_async_retry()}
-        client = async_master_client(address, options)
-        _make_connections(client, _PacksByHiredis)
+        client = kind.behind_sentinels(address, options(timeout_seconds), away_seconds)
+        _packing_by_hiredis(client)
     elif address.is_cluster:
-        router = ClusterRouter(address, server, timeout_seconds, asyncio.sleep)
-        client = AsyncClusterClient(router)
+        router = ClusterRouter(address, server, timeout_seconds, kind.sleep, away_seconds)
+        client = kind.of_cluster(router)
     else:
         client = server(address.hosts[0], timeout_seconds)
     client.replicas = replicas
     return client
-
-
-def _no_async_retry() -> redis.asyncio.retry.Retry:
-    return redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0)
 
 
 def _packed(words: Sequence[Any]) -> bytes:
@@ -142,38 +142,29 @@ def _packed(words: Sequence[Any]) -> bytes:
     return packed
 
 
-class _SendsAtOnce:
-    """Sends all commands of a pipeline by one call of the system, where the library makes many.
-
-    Each call lets the other threads of the process go first.
-    """
-
-    def pack_commands(self, commands: Iterable[Sequence[Any]]) -> list[bytes]:
-        """Return the bytes of all commands as one piece."""
-        commands = list(commands)
-        try:
-            return [b"".join(map(_packed, commands))]
-        except TypeError:  # a type of which the library makes bytes, or none of Redis
-            pieces: list[bytes] = super().pack_commands(commands)  # type: ignore[misc]
-            return pieces
-
-
 class _PacksByHiredis:
-    """Packs commands as the library does for synchronous connections only: by hiredis.
+    """Packs commands by hiredis, which the library does for synchronous connections only.
 
-    In Python, the many keys of a script cost a drain of 400 triggers a twentieth of its time.
+    In Python, the many keys of a script cost a drain of 400 triggers a twentieth of its time. All
+    commands of a pipeline are sent by one call of the system, where the library makes many: each
+    call lets the other threads of the process go first.
     """
 
     def pack_command(self, *words: Any) -> list[bytes]:
         """Return the bytes of a command."""
         return [_packed(words)]
 
+    def pack_commands(self, commands: Iterable[Sequence[Any]]) -> list[bytes]:
+        """Return the bytes of all commands as one piece."""
+        return [b"".join(map(_packed, commands))]
 
-def _make_connections(client: Redis | AsyncRedis, packing: type) -> None:
-    """Make the connections of a client pack commands in another way."""
+
+def _packing_by_hiredis(client: Any) -> Any:
+    """Make the connections of a client pack commands by hiredis; return the client."""
     pool = client.connection_pool
     kind = pool.connection_class
-    pool.connection_class = type(kind.__name__, (packing, kind), {})
+    pool.connection_class = type(kind.__name__, (_PacksByHiredis, kind), {})
+    return client
 
 
 def _options(address: RedisAddress, timeout_seconds: float) -> dict[str, Any]:

@@ -213,38 +213,35 @@ def master_client(
         options: Of each connection to the master.
         away_seconds: The time for which a connection is tried, while there is no master.
     """
-    sentinels = _Sentinels(  # type: ignore[no-untyped-call]
-        address.hosts, sentinel_kwargs=_sentinel_options(address, options), **options
-    )
-    client: BehindSentinels = sentinels.master_for(  # type: ignore[no-untyped-call]
+    kind = SentinelSSLConnection if address.tls else SentinelConnection
+    client: BehindSentinels = _sentinels(_Sentinels, address, options).master_for(
         address.service,
         redis_class=BehindSentinels,
-        connection_class=SentinelSSLConnection if address.tls else SentinelConnection,
+        connection_class=kind,
         away_seconds=away_seconds,
     )
     client.away_seconds = away_seconds
     return client
 
 
-def async_master_client(address: RedisAddress, options: Mapping[str, Any]) -> AsyncBehindSentinels:
-    """Return an asynchronous client; see `master_client`."""
-    sentinels = _AsyncSentinels(  # type: ignore[no-untyped-call]
-        address.hosts, sentinel_kwargs=_sentinel_options(address, options), **options
-    )
-    client: AsyncBehindSentinels = sentinels.master_for(
-        address.service,
-        redis_class=AsyncBehindSentinels,
-        connection_class=_AsyncSSLConnection if address.tls else _AsyncConnection,
+def async_master_client(
+    address: RedisAddress, options: Mapping[str, Any], _away_seconds: float
+) -> AsyncBehindSentinels:
+    """Return an asynchronous client, which waits for no master; see `master_client`."""
+    kind = _AsyncSSLConnection if address.tls else _AsyncConnection
+    client: AsyncBehindSentinels = _sentinels(_AsyncSentinels, address, options).master_for(
+        address.service, redis_class=AsyncBehindSentinels, connection_class=kind
     )
     return client
 
 
-def _sentinel_options(address: RedisAddress, options: Mapping[str, Any]) -> dict[str, Any]:
+def _sentinels(kind: Any, address: RedisAddress, options: Mapping[str, Any]) -> Any:
     quick = min(SENTINEL_SECONDS, options["socket_timeout"])
-    return {
+    own = {
         "socket_timeout": quick,
         "socket_connect_timeout": quick,
         "socket_keepalive": True,
         "protocol": options["protocol"],
         "retry": options["retry"],
     } | address.sentinel_options
+    return kind(address.hosts, sentinel_kwargs=own, **options)

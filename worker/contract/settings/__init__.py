@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, get_args
 
 from segrelay.worker.contract.settings.authorizations import Authorization
 from segrelay.worker.contract.settings.checks import (
@@ -47,6 +47,7 @@ from segrelay.worker.contract.settings.sections import (
     ProtectionSettings,
     RedisSettings,
     RetentionSettings,
+    Section,
     SyncSchedule,
     Trigger,
     WebhookSettings,
@@ -251,30 +252,17 @@ def _build(
 ) -> Settings | None:
     if reader.problems:
         return None
-    reader.refuse_unknown(document, _TABLES)
+    tables = _tables(document, reader)
+    reader.refuse_unknown(document, ("templates", *tables))
     folder = source.parent
-    redis = reader.table(RedisSettings, document, "redis") or RedisSettings()
+    redis: RedisSettings = tables["redis"]
+    tables["redis"] = redis.model_copy(update={"data_dir": folder / redis.data_dir.expanduser()})
     settings = Settings(
         source=source,
         folder=folder,
         templates_folder=folder / reader.text(document, "templates", "templates"),
-        redis=redis.model_copy(update={"data_dir": folder / redis.data_dir.expanduser()}),
-        delivery=reader.table(DeliverySettings, document, "delivery") or DeliverySettings(),
-        operate=reader.table(OperateSettings, document, "operate") or OperateSettings(),
-        authorizations=reader.named(Authorization, document, "authorizations"),
-        destinations=reader.named(Destination, document, "destinations"),
-        triggers=reader.named(Trigger, document, "triggers"),
-        producer=reader.table(ProducerSettings, document, "producer") or ProducerSettings(),
-        flower=reader.optional(FlowerSettings, document, "flower"),
-        metrics=reader.optional(MetricsSettings, document, "metrics"),
-        console=reader.optional(ConsoleSettings, document, "console"),
-        lytics=reader.optional(LyticsSettings, document, "lytics"),
-        outcomes=reader.table(OutcomesSettings, document, "outcomes") or OutcomesSettings(),
-        protection=reader.optional(ProtectionSettings, document, "protection"),
-        retention=reader.table(RetentionSettings, document, "retention") or RetentionSettings(),
-        sync=reader.named(SyncSchedule, document, "sync"),
-        backfill=BackfillTables(watch=reader.named(BackfillWatch, document, "backfill", "watch")),
         fingerprint=hashlib.sha256(content.encode()).hexdigest()[:_FINGERPRINT_CHARACTERS],
+        **tables,
     )
     reader.problems.extend(misplaced_references(document))
     reader.problems.extend(problems_of(settings, document))
@@ -285,8 +273,19 @@ def _build(
     return settings.model_copy(update={"warnings": tuple(warnings)})
 
 
-_TABLES: Final = (
-    *("templates", "redis", "delivery", "authorizations", "destinations", "triggers"),
-    *("producer", "flower", "metrics", "console", "lytics", "operate", "outcomes"),
-    *("protection", "retention", "sync", "backfill"),
-)
+def _tables(document: Mapping[str, Any], reader: SectionReader) -> dict[str, Any]:
+    """Read each table of the file, as the type of its field says: one, perhaps none, or named."""
+    tables: dict[str, Any] = {}
+    for key, field in Settings.model_fields.items():
+        named = (field.annotation, *get_args(field.annotation))
+        kinds = [kind for kind in named if isinstance(kind, type) and issubclass(kind, Section)]
+        if key == "backfill":
+            watch = reader.named(BackfillWatch, document, key, "watch")
+            tables[key] = BackfillTables(watch=watch)
+        elif kinds and field.default == {}:
+            tables[key] = reader.named(kinds[0], document, key)
+        elif kinds and field.default is None:
+            tables[key] = reader.optional(kinds[0], document, key)
+        elif kinds:
+            tables[key] = reader.table(kinds[0], document, key) or kinds[0]()
+    return tables

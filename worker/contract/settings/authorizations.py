@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import orjson
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, PlainSerializer, ValidationInfo
 
+from segrelay.worker.contract.settings.http import TargetUrl
 from segrelay.worker.contract.settings.problems import Problem, location_of
 from segrelay.worker.contract.settings.sections import Section
 from segrelay.worker.contract.settings.urls import refuse_reason, without_query
@@ -50,9 +51,6 @@ _NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
     "oauth2": ("token_url", "client_id", "client_secret"),
     "aws": ("access_key", "secret_key", "region", "service"),
 }
-SECRETS: Final = (
-    "user", "password", "client_id", "client_secret", "access_key", "secret_key", "session_token",
-)  # fmt: skip
 
 
 def _token_url(value: str) -> str:
@@ -129,20 +127,10 @@ class Authorization(Section):
     """The certificate of the authority that signed the endpoint's certificate, if it is private: a
     PEM file, relative to the configuration."""
 
-    def secrets(self) -> Iterator[tuple[str, Secret]]:
-        """Yield every secret with its place in the table, except values that hold `{token}`."""
-        for table in ("headers", "parameters", "extra"):
-            for key, secret in getattr(self, table).items():
-                if secret.origin != LITERAL or TOKEN not in (secret.value or ""):
-                    yield location_of((table, key)), secret
-        for name in SECRETS:
-            if getattr(self, name) is not None:
-                yield name, getattr(self, name)
-
     @property
     def is_set(self) -> bool:
         """Say whether all secrets of the authorization are set."""
-        return all(secret.is_set for _, secret in self.secrets())
+        return all(secret.is_set for _, secret in secrets_of(self))
 
     def reveal(self) -> None:
         """Check that all secrets of the authorization are set.
@@ -150,7 +138,7 @@ class Authorization(Section):
         Raises:
             ConfigurationInvalid: One is not.
         """
-        for _, secret in self.secrets():
+        for _, secret in secrets_of(self):
             secret.reveal()
 
     @property
@@ -186,9 +174,27 @@ class Authorization(Section):
             yield secret.value or ""
 
 
+def secrets_of(table: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Secret]]:
+    """Yield every secret in a table with its place there, except values that hold `{token}`."""
+    match table:
+        case Secret() if table.origin != LITERAL or TOKEN not in (table.value or ""):
+            yield location_of(path), table
+        case TargetUrl():
+            yield from secrets_of(table.secret, path)
+        case BaseModel():
+            for name, field in type(table).model_fields.items():
+                yield from secrets_of(getattr(table, name), (*path, field.alias or name))
+        case Mapping():
+            for name, value in table.items():
+                yield from secrets_of(value, (*path, name))
+        case tuple():
+            for value in table:
+                yield from secrets_of(value, path)
+
+
 def fingerprint_of(authorization: Authorization | None) -> str:
     """Return a fingerprint of the credentials; they can't be read from it."""
-    secrets = sorted(authorization.secrets()) if authorization else ()
+    secrets = sorted(secrets_of(authorization))
     values = [(location, secret.reveal()) for location, secret in secrets if secret.is_set]
     if not values:
         return _NO_CREDENTIALS

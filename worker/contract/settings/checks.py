@@ -17,6 +17,7 @@ from segrelay.worker.contract.settings.authorizations import (
     PARTNER_NAME,
     REQUEST_TOKEN,
     problems_of_authorization,
+    secrets_of,
 )
 from segrelay.worker.contract.settings.http import (
     Failures,
@@ -26,7 +27,6 @@ from segrelay.worker.contract.settings.http import (
 from segrelay.worker.contract.settings.problems import Problem, did_you_mean, location_of
 from segrelay.worker.contract.settings.sections import (
     AS_OF_HINT,
-    ConsoleSettings,
     Destination,
     Trigger,
 )
@@ -41,7 +41,7 @@ from segrelay.worker.contract.settings.urls import (
     refuse_address_reason,
     refuse_reason,
 )
-from segrelay.worker.contract.settings.values import LITERAL, Secret, is_reference
+from segrelay.worker.contract.settings.values import LITERAL, is_reference
 
 if TYPE_CHECKING:
     from segrelay.worker.contract.settings import Settings
@@ -262,55 +262,19 @@ def _warnings_of_credentials(draft: Settings, destination: Destination) -> Itera
                           f"{header} is missing; Insider will refuse every request")  # fmt: skip
 
 
+_UNSENT: Final = "nothing can be sent with it"
+_WITHOUT: Final = {
+    "authorizations": _UNSENT,
+    "triggers": _UNSENT,
+    "operate": "no messages are sent",
+}
+
+
 def _unset_secrets(draft: Settings) -> Iterator[Problem]:
-    for authorization in draft.authorizations.values():
-        path = location_of(("authorizations", authorization.name))
-        for location, secret in authorization.secrets():
-            if not secret.is_set:
-                yield Problem(f"{path}.{location}",
-                              f"{secret.origin} is not set; nothing can be sent with it"
-                              )  # fmt: skip
-    for location, secret in sending_secrets(draft):
+    for location, secret in secrets_of(draft):
         if not secret.is_set:
-            yield Problem(location, f"{secret.origin} is not set; nothing can be sent with it")
-    for location, secret in other_secrets(draft):
-        if not secret.is_set:
-            yield Problem(location, f"{secret.origin} is not set; what needs it can't start")
-    notify = draft.operate.notify
-    if notify and not notify.url.is_set:
-        origin = notify.url.origin
-        yield Problem("operate.notify.url", f"{origin} is not set; no messages are sent")
-
-
-def sending_secrets(draft: Settings) -> Iterator[tuple[str, Secret]]:
-    """Yield the secrets of requests outside of the authorizations, with their places."""
-    for trigger in draft.triggers.values():
-        if trigger.url.secret:
-            yield location_of(("triggers", trigger.name, "url")), trigger.url.secret
-
-
-def other_secrets(draft: Settings) -> Iterator[tuple[str, Secret]]:
-    """Yield the secrets outside of the authorizations, with their places."""
-    for secret in draft.producer.webhook.secrets if draft.producer.webhook else ():
-        yield "producer.webhook.secret", secret
-    if draft.flower:
-        yield "flower.password", draft.flower.password
-    if draft.metrics and draft.metrics.token:
-        yield "metrics.token", draft.metrics.token
-    if draft.console:
-        yield from _secrets_of_console(draft.console)
-    if draft.lytics:
-        yield "lytics.token", draft.lytics.token
-    if draft.protection:
-        yield "protection.key", draft.protection.key
-
-
-def _secrets_of_console(section: ConsoleSettings) -> Iterator[tuple[str, Secret]]:
-    if section.secret:
-        yield "console.secret", section.secret
-    for name, user in section.users.items():
-        if user.password:
-            yield location_of(("console", "users", name, "password")), user.password
+            follows = _WITHOUT.get(location.partition(".")[0], "what needs it can't start")
+            yield Problem(location, f"{secret.origin} is not set; {follows}")
 
 
 HTTP_ONLY: Final = 'is for destinations with api = "http" only'
@@ -459,8 +423,9 @@ def exposures(
     file = draft.folder / ".env"
     if _others_can_read(file):
         yield Problem(".env", f"everybody on this machine can read {file}", "chmod 600 .env")
-    for location, secret in _secrets(draft):
-        if secret.origin == LITERAL and secret.is_set:
+    for location, secret in secrets_of(draft):
+        is_account = location.upper().split(".", 2)[-1] in _NAMES
+        if secret.origin == LITERAL and secret.is_set and not is_account:
             yield Problem(location, "the secret itself stands in this file", _HINT)
     for key in _REDIS_URLS:
         url = redis.get(key, "")
@@ -475,13 +440,3 @@ def _others_can_read(file: Path) -> bool:
     except OSError:
         return False
     return stat.S_ISREG(mode) and bool(mode & stat.S_IROTH)
-
-
-def _secrets(draft: Settings) -> Iterator[tuple[str, Secret]]:
-    for authorization in draft.authorizations.values():
-        path = location_of(("authorizations", authorization.name))
-        for location, secret in authorization.secrets():
-            if location.upper() not in _NAMES:
-                yield f"{path}.{location}", secret
-    yield from sending_secrets(draft)
-    yield from other_secrets(draft)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from segrelay.worker.contract.settings.authorizations import SECRETS, TOKEN
+from segrelay.worker.contract.settings.authorizations import TOKEN
 from segrelay.worker.contract.settings.http import TargetUrl
 from segrelay.worker.contract.settings.urls import is_loopback, refuse_base_reason
 from segrelay.worker.contract.settings.values import EMBEDDED, LITERAL, Secret
@@ -133,12 +133,11 @@ def _on_this_machine(http: HttpDestination) -> HttpDestination:
 def _without_secrets(authorization: Authorization, url: str) -> Authorization:
     """Return an authorization of the same type whose secrets are placeholders."""
     changed: dict[str, Any] = {"authority": "", "parameters": {}}
-    for table in ("headers", "extra"):
-        given = getattr(authorization, table)
-        changed[table] = {name: _placeholder(secret) for name, secret in given.items()}
-    for name in SECRETS:
-        if getattr(authorization, name) is not None:
+    for name, value in authorization:
+        if isinstance(value, Secret):
             changed[name] = _PLACEHOLDER
+        elif name in {"headers", "extra"}:
+            changed[name] = {key: _placeholder(secret) for key, secret in value.items()}
     if authorization.uses_token:
         changed["token_url"] = url + TOKEN_PATH
     return authorization.model_copy(update=changed)

@@ -3,6 +3,7 @@
 import pytest
 
 from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.contract.settings.authorizations import secrets_of
 from segrelay.worker.contract.settings.sandboxed import sandboxed
 from segrelay.worker.errors import ConfigurationInvalid
 
@@ -96,5 +97,5 @@ def test_a_sandbox_run_gets_its_tokens_from_the_sandbox_with_no_secret(load):
     found = settings.authorizations["crm"]
 
     assert found.token_url.startswith("http://127.0.0.1:8900/")
-    assert "real" not in repr(list(found.secrets())) + found.client_secret.reveal()
+    assert "real" not in repr(list(secrets_of(found))) + found.client_secret.reveal()
     assert found.revealed_headers() == {"Authorization": "Bearer {token}"}
