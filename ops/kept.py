@@ -17,6 +17,7 @@ import typer
 from segrelay.ops.samples import keep_payload
 from segrelay.ops.send.sending import WaitOptions
 from segrelay.ops.state.acts import Acts, Asks, Reads, perform
+from segrelay.ops.state.waiting import Choice
 from segrelay.ops.terminal.console import fields_of, mention
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import parse_moment_ms
@@ -35,12 +36,11 @@ MESSAGE_CHARACTERS: Final = 80
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(Choice):
     """A filter for kept things; an empty one matches all.
 
     Args:
         ids: The ids of dead letters; with any, nothing else counts.
-        job: The job that published them.
         containing: A text in the message or the answer, as they are shown masked; only dead
             letters are chosen by it.
         digests: Hex, of the profiles; none = any.
@@ -52,10 +52,6 @@ class Filter:
 
     ids: frozenset[str] = frozenset()
     causes: frozenset[str] = frozenset()
-    job: str = ""
-    destination: str = ""
-    trigger: str = ""
-    audience: str = ""
     reason: str = ""
     containing: str = ""
     digests: frozenset[str] = frozenset()
@@ -67,7 +63,7 @@ class Filter:
     @classmethod
     def of_id(cls, one_id: str) -> Filter:
         """Return the filter that matches one thing."""
-        return cls(frozenset({one_id}))
+        return cls(ids=frozenset({one_id}))
 
 
 EVERYTHING: Final = Filter()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated
 
 import typer
@@ -17,9 +17,8 @@ from segrelay.ops.kept import (
     discard_chosen,
 )
 from segrelay.ops.state.acts import Asks
-from segrelay.ops.state.partitions import Stream, all_partitions
+from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.state.waiting import (
-    Choice,
     count_chosen,
     find_streams,
     measure,
@@ -40,18 +39,10 @@ class Waiting(Kept):
 
     def discard(self, wanted: Filter) -> Work:
         """Return the work of taking back the deliveries that match."""
-        choice, streams = _choice(wanted), measure(self.client, self.streams(wanted))
-        count = count_chosen(self.client, streams, choice)
-        return Work(count, lambda: take_back(self.client, self.settings, streams, choice))
-
-    def streams(self, wanted: Filter) -> list[Stream]:
-        """Return the streams that hold deliveries which may match."""
         partitions = all_partitions(self.client, self.settings)
-        return find_streams(self.client, partitions, _choice(wanted))
-
-
-def _choice(wanted: Filter) -> Choice:
-    return Choice(wanted.job, wanted.trigger, wanted.audience, wanted.destination)
+        streams = measure(self.client, find_streams(self.client, partitions, wanted))
+        count = count_chosen(self.client, streams, wanted)
+        return Work(count, lambda: take_back(self.client, self.settings, streams, wanted))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +64,7 @@ class WaitingOptions(ChoosingOptions):
     ) -> Filter:
         """Return the filter that these options stand for."""
         del client, settings, ids, force
-        return Filter(
-            job=self.job,
-            destination=self.destination,
-            trigger=self.trigger,
-            audience=self.audience,
-        )
+        return Filter(**asdict(self))
 
 
 def discard(*, options: WaitingOptions, extent: ExtentOptions, relay: Asks) -> Result:

@@ -218,7 +218,7 @@ def tried_dead_letters(
 
 def samples_of(look: Look, ids: Sequence[str]) -> Iterator[TriedDeadLetter]:
     """Yield letters with their bodies before and after a replay; gone ones are left out."""
-    found = look.dead_letters().find(Filter(frozenset(ids))) if ids else ()
+    found = look.dead_letters().find(Filter(ids=frozenset(ids))) if ids else ()
     return tried_dead_letters(look, found)
 
 

@@ -57,7 +57,11 @@ class WaitingEntry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A choice of waiting deliveries; an empty one means all."""
+    """A choice of waiting deliveries; an empty one means all.
+
+    Args:
+        job: The job that published them.
+    """
 
     job: str = ""
     trigger: str = ""
