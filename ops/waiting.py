@@ -17,7 +17,7 @@ from segrelay.ops.kept import (
     discard_chosen,
 )
 from segrelay.ops.state.acts import Asks
-from segrelay.ops.state.partitions import all_partitions
+from segrelay.ops.state.partitions import Stream, all_partitions
 from segrelay.ops.state.waiting import (
     count_chosen,
     find_streams,
@@ -39,10 +39,13 @@ class Waiting(Kept):
 
     def discard(self, wanted: Filter) -> Work:
         """Return the work of taking back the deliveries that match."""
-        partitions = all_partitions(self.client, self.settings)
-        streams = measure(self.client, find_streams(self.client, partitions, wanted))
+        streams = measure(self.client, self.streams(wanted))
         count = count_chosen(self.client, streams, wanted)
         return Work(count, lambda: take_back(self.client, self.settings, streams, wanted))
+
+    def streams(self, wanted: Filter) -> list[Stream]:
+        """Return the streams that hold deliveries which may match."""
+        return find_streams(self.client, all_partitions(self.client, self.settings), wanted)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ from segrelay.worker.contract.receivers import forget_requests
 from segrelay.worker.contract.redis.acts import read_acts
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import servers_of
-from segrelay.worker.contract.redis.scripts import ScriptCall, script_call
+from segrelay.worker.contract.redis.scripts import ScriptCall
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import (
     LeaseLost,
@@ -85,7 +85,7 @@ def compact_streams(client: Redis, partitions: Iterable[PartitionKeys]) -> int:
     logs = [partition.responses for partition in partitions]
     too_long = 0
     for name in (*waiting, *logs, keys.REQUESTS):
-        (answer,) = opened.run(client, "stream_compact", [ScriptCall((name,), (_LONGEST,))])
+        (answer,) = opened.run(client, "stream_rewrite", [ScriptCall((name,), (_LONGEST,))])
         too_long += answer < 0
     return too_long
 
@@ -134,7 +134,7 @@ def held(client: Redis, partition: PartitionKeys) -> Iterator[str]:
         raise
     finally:
         if not is_away:
-            opened.run(client, "let_go", [ScriptCall((partition.lease,), (token,))])
+            opened.run(client, "hold", [ScriptCall((partition.lease,), (token, 0, _OWNER))])
 
 
 @dataclass(slots=True)
@@ -281,21 +281,17 @@ class Erasing:
         people = frozenset({self.digest.hex()})
         too_long = 0
         for partition in all_partitions(self.client, self.settings):
-            anew: dict[bytes, bytes] = {}
+            anew: list[bytes] = []
             rows = 0
             for entry_id, fields in entries(self.client, Range(partition, "-", "+")):
                 text, theirs = without_people(fields[b"r"], people)
                 if theirs:
-                    anew[entry_id] = text
+                    anew += (entry_id, text)
                     rows += theirs
             if anew:
-                call = script_call(
-                    opened.source("outcomes_forget"),
-                    partition,
-                    longest=_LONGEST_OUTCOMES,
-                    entries={"id": list(anew), "rows": list(anew.values())},
-                )
-                (answer,) = opened.run(self.client, "outcomes_forget", [call])
+                names = (partition.outcomes, partition.recorded)
+                call = ScriptCall(names, (_LONGEST_OUTCOMES, *anew))
+                (answer,) = opened.run(self.client, "stream_rewrite", [call])
                 too_long += answer < 0
                 self.counts["outcomes"] += rows if answer > 0 else 0
         return too_long
