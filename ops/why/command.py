@@ -158,13 +158,13 @@ def _of_dead_letter(dead_letter: StoredDeadLetter) -> Moment:
 
 
 def _of_entry(entry: WaitingEntry, known: KnownProfile) -> Moment:
-    header = entry.header
+    header, obstacles = entry.header, known.obstacles
     assert header is not None
-    is_orphaned = entry in known.orphaned
-    why = known.obstacles.of(entry) if known.obstacles else ""
+    assert obstacles is not None
+    why = "; ".join(obstacles.of(entry))
     return Moment(
         entry.since_ms,
-        "orphaned" if is_orphaned else "waits",
+        "orphaned" if obstacles.is_orphan(entry) else "waits",
         entry.stream.partition.destination,
         entry.stream.trigger,
         header.audience,

@@ -62,14 +62,15 @@ class Obstacles:
     standing: Standing
     intents: Mapping[PartitionKeys, Sequence[Intent]]
 
-    def of(self, entry: WaitingEntry) -> str:
-        """Return the reason why an entry waits; "" = it is due."""
-        return "; ".join(self._all_of(entry))
+    def is_orphan(self, entry: WaitingEntry) -> bool:
+        """Say whether the trigger of an entry is gone."""
+        return is_orphan(self.standing.settings, entry.stream.partition, entry.stream.trigger)
 
-    def _all_of(self, entry: WaitingEntry) -> Iterator[str]:
+    def of(self, entry: WaitingEntry) -> Iterator[str]:
+        """Yield the reasons why an entry waits; none = it is due."""
         partition, trigger = entry.stream.partition, entry.stream.trigger
         job = job_of_lane(entry.stream.lane)
-        if is_orphan(self.standing.settings, partition, trigger):
+        if self.is_orphan(entry):
             yield "the configuration has no such trigger for this destination"
         if self.standing.is_closed(partition.destination, trigger):
             yield from _stopped(self.standing.destinations.get(partition.destination))
@@ -85,12 +86,12 @@ class Obstacles:
         backoff = delays.backoffs.get(f"{entry.stream.name}|{entry.entry_id}")
         if backoff:
             why = f"was refused: {backoff.refusal}" if backoff.refusal else "failed"
-            again = self._until(backoff.not_before_ms, "tried again after")
+            again = self._again(backoff.not_before_ms)
             yield f"its last request {why} (so far {times(backoff.failures)}){again}"
         wait = delays.waits.get(entry.stream.trigger)
         if wait:
             why = f": {wait.reason}" if wait.reason else ""
-            again = self._until(wait.not_before_ms, "tried again after")
+            again = self._again(wait.not_before_ms)
             tried = times(wait.attempts)
             yield f"the trigger waits, nothing went through, tried {tried}{why}{again}"
 
@@ -109,8 +110,8 @@ class Obstacles:
                 f" intent is in doubt); it waits until {shown_ms(max(ends))}"
             )
 
-    def _until(self, not_before_ms: int, what: str) -> str:
-        return f", {what} {shown_ms(not_before_ms)}" if not_before_ms > self.standing.now_ms else ""
+    def _again(self, at_ms: int) -> str:
+        return f", tried again after {shown_ms(at_ms)}" if at_ms > self.standing.now_ms else ""
 
 
 _TOLD_OF_THE_ENTRY: Final = frozenset({"refused", "waits", "orphaned"})
@@ -168,7 +169,7 @@ class KnownProfile:
 
     Args:
         written_ms: The last write of each record that lapses, by destination.
-        orphaned: Entries of `waiting` whose trigger is gone.
+        obstacles: Why it waits; there if anything does.
         requests: To the receiver, that brought events of this person lately.
         is_whole: All that waits was looked at.
     """
@@ -176,7 +177,6 @@ class KnownProfile:
     person: KnownPerson
     ledger: dict[str, list[LedgerLine]] = field(default_factory=dict)
     waiting: list[WaitingEntry] = field(default_factory=list)
-    orphaned: list[WaitingEntry] = field(default_factory=list)
     dead_letters: list[StoredDeadLetter] = field(default_factory=list)
     past: list[Moment] = field(default_factory=list)
     written_ms: dict[str, int] = field(default_factory=dict)
@@ -273,11 +273,6 @@ def explain_person(
             standing or read_standing(client, settings),
             {partition: list(_intents_in_doubt(client, partition)) for partition in partitions},
         )
-    known.orphaned = [
-        one
-        for one in known.waiting
-        if is_orphan(settings, one.stream.partition, one.stream.trigger)
-    ]
     wanted = Filter(digests=frozenset({digest_hex}))
     found = find_dead_letters(client, partitions, wanted, most)
     known.dead_letters = list(islice(found, _MOST_DEAD_LETTERS))

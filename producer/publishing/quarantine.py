@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import orjson
 import structlog
@@ -127,7 +127,15 @@ class Quarantine:
 
     def records(self, ids: Collection[str] = ()) -> Iterator[QuarantineRecord]:
         """Yield all records, or the named ones, in no order; some that come now may be missing."""
-        return self._named(ids) if ids else self._all()
+        known: set[bytes] = set()
+        for found in [self._named(ids)] if ids else scan_fields(self._client, _ABOUT):
+            about = {name: text for name, text in found if name not in known}
+            known.update(about)
+            names = [name.decode() for name in about]
+            times, seen = self._times(names) if names else ((), ())
+            for name, text, count, last in zip(names, about.values(), times, seen, strict=True):
+                if last is not None:
+                    yield _record(name, text, times=int(count or 1), last_seen_ms=int(last))
 
     def text(self, record_id: str) -> bytes | None:
         """Return the text of a record, or None if it does not exist or is damaged."""
@@ -161,33 +169,22 @@ class Quarantine:
         removed: int = run_script(self._client, _REMOVE, _KEYS, (before_ms, until_ms, *ids))
         return removed
 
-    def _all(self) -> Iterator[QuarantineRecord]:
-        known: set[bytes] = set()
-        for found in scan_fields(self._client, _ABOUT):
-            yield from self._completed({name: text for name, text in found if name not in known})
-            known.update(name for name, _ in found)
-
-    def _named(self, ids: Iterable[str]) -> Iterator[QuarantineRecord]:
-        wanted = sorted(ids)
-        texts = cast("list[bytes | None]", self._client.hmget(_ABOUT, wanted))
-        found = {
-            name.encode(): text
-            for name, text in zip(wanted, texts, strict=True)
+    def _named(self, ids: Iterable[str]) -> list[tuple[bytes, bytes]]:
+        names = sorted(ids)
+        texts = cast("list[bytes | None]", self._client.hmget(_ABOUT, names))
+        return [
+            (name.encode(), text)
+            for name, text in zip(names, texts, strict=True)
             if text is not None
-        }
-        yield from self._completed(found)
+        ]
 
-    def _completed(self, about: dict[bytes, bytes]) -> Iterator[QuarantineRecord]:
-        if not about:
-            return
-        names = [name.decode() for name in about]
+    def _times(self, names: Sequence[str]) -> tuple[Sequence[Any], Sequence[Any]]:
+        """Return how often each record came, and when last."""
         pipe = self._client.pipeline(transaction=False)
         pipe.hmget(_TIMES, names)
         pipe.zmscore(_SEEN, names)
         times, seen = pipe.execute()
-        for name, text, count, last in zip(names, about.values(), times, seen, strict=True):
-            if last is not None:
-                yield _record(name, text, times=int(count or 1), last_seen_ms=int(last))
+        return times, seen
 
     def _warn(self, used: int, dropped: int, cap_bytes: int) -> None:
         now = self._now()

@@ -87,27 +87,12 @@ def test_what_was_settled_meanwhile_is_not_counted(waiting, discard):
     assert waiting.status()["delivered"] == 5
 
 
-def test_a_dry_run_of_discard_takes_nothing_back(waiting, call):
-    answer = orjson.loads(call(app, "discard", "--job", "load", "--dry-run", "--json").stdout)
-
-    assert answer == {"would_be_discarded": 2}
-    assert waiting.status()["waiting"] == 5
-
-
 def test_something_has_to_be_named_and_agreed(waiting, call):
     with pytest.raises(UsageWrong, match="Name --job"):
         call(app, "discard", "--yes")
     with pytest.raises(UsageWrong, match="Discard 2 waiting deliveries"):
         call(app, "discard", "--job", "load")
     assert waiting.status()["waiting"] == 5
-
-
-def test_nothing_is_taken_back_if_it_is_more_than_was_agreed(waiting, call, discard):
-    with pytest.raises(UsageWrong, match="It would be 4 waiting deliveries, more than the 3 of"):
-        call(app, "discard", "--trigger", "vip-enter", "--at-most", "3", "--yes")
-    assert waiting.status()["waiting"] == 5
-
-    assert discard("--trigger", "vip-enter", "--at-most", "4") == 4
 
 
 @pytest.mark.parametrize("wanted", [Filter(trigger="vip-enter"), Filter(audience="gold")])

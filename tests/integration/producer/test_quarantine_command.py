@@ -67,11 +67,6 @@ def test_profile_fields_are_masked_unless_revealed(run):
     assert "e@x" in shown or "ann@example.com" in shown
 
 
-def test_a_record_that_is_not_there_is_named(run):
-    with pytest.raises(UsageWrong, match="no record f00"):
-        run("show", "f00")
-
-
 def test_replay_says_what_stays_and_why(run, client):
     document = orjson.loads(run("replay", "--all", "--json").stdout)
 
@@ -109,18 +104,6 @@ def test_discard_counts_and_asks_nobody_who_is_not_there(run, client):
     assert Quarantine(client).totals().records == 0
 
 
-@pytest.mark.parametrize("command", ["discard", "replay"])
-def test_nothing_is_done_if_it_is_more_than_was_agreed(run, client, command):
-    with pytest.raises(UsageWrong, match="It would be 3 records, more than the 2 of --at-most"):
-        run(command, "--all", "--at-most", "2", *(["--yes"] if command == "discard" else []))
-    assert Quarantine(client).totals().records == 3
-
-
-def test_discard_wants_to_know_what(run):
-    with pytest.raises(UsageWrong, match="Name ids"):
-        run("discard")
-
-
 def test_a_dry_run_of_a_replay_says_what_would_be_placed_and_places_nothing(run, client):
     content = orjson.dumps(wrapped(segment_events=[ENTER | {"enter": "2026-11-01T00:00:00Z"}]))
     placeable = Refused(Refusal.NO_TRIGGER, "none", "vip", content)
@@ -137,13 +120,6 @@ def test_a_dry_run_of_a_replay_says_what_would_be_placed_and_places_nothing(run,
     }
     assert "ann@example.com" not in run("replay", "--dry-run").stdout
     assert Quarantine(client).totals().records == 4
-
-
-def test_a_dry_run_of_discard_removes_nothing(run, client):
-    document = orjson.loads(run("discard", "--all", "--dry-run", "--json").stdout)
-
-    assert document == {"would_be_discarded": 3}
-    assert Quarantine(client).totals().records == 3
 
 
 def test_a_replay_that_waits_says_what_its_deliveries_wait_for(run, configure, monkeypatch):
