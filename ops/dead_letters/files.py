@@ -28,13 +28,17 @@ from segrelay.worker.contract.outcomes import log_bytes, pack
 from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.claim import add_names
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.scripts import ScriptCall, script_call
+from segrelay.worker.contract.redis.scripts import script_call
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import NAME_PATTERN, Death
 from segrelay.worker.core.messages import normalise_message
 from segrelay.worker.errors import FormatUnknown, PayloadRefused
 
 _STEP: Final = 200
+_COLUMNS: Final = {
+    "id": "id", "died": "last_at_ms", "cause": "cause", "stream": "stream", "reason": "reason",
+}  # fmt: skip
+"""The fields of a letter that `import.lua` takes as they are, by their names there."""
 _LONGEST_REASON: Final = 40
 _OTHERWISE_PROTECTED: Final = (
     "it comes from a Redis with another protection of people's data, or with another identity"
@@ -66,68 +70,43 @@ def import_dead_letters(client: Redis, lines: Iterable[bytes], settings: Setting
     imported = Imported(0, 0, [])
     numbered = ((n, line) for n, line in enumerate(lines, start=1) if line.strip())
     while part := list(islice(numbered, _STEP)):
-        groups: defaultdict[str, list[StoredDeadLetter]] = defaultdict(list)
+        groups: defaultdict[PartitionKeys, list[StoredDeadLetter]] = defaultdict(list)
         for number, line in part:
             dead_letter = _read(line, settings)
             if isinstance(dead_letter, str):
                 imported.problems.append({"line": number, "reason": dead_letter})
             else:
-                groups[dead_letter["destination"]].append(dead_letter)
+                place = PartitionKeys(dead_letter["destination"], dead_letter["partition"])
+                groups[place].append(dead_letter)
         imported.lines += len(part)
         imported.added += insist(partial(_write, client, settings, groups))
     return imported
 
 
 def _write(
-    client: Redis, settings: Settings, groups: Mapping[str, Sequence[StoredDeadLetter]]
+    client: Redis, settings: Settings, groups: Mapping[PartitionKeys, Sequence[StoredDeadLetter]]
 ) -> int:
     """Add letters of destinations, which may be unknown here."""
-    add_names(client, settings, groups)
-    partitions: defaultdict[PartitionKeys, list[StoredDeadLetter]] = defaultdict(list)
-    for name, dead_letters in groups.items():
-        for one in dead_letters:
-            partitions[PartitionKeys(name, one["partition"])].append(one)
-    most_bytes = log_bytes(settings)
+    add_names(client, settings, {place.destination for place in groups})
     calls = []
-    for partition, dead_letters in partitions.items():
-        ends = [pack(map(end_of, dead_letters)), most_bytes]
-        calls.append(_import_call(partition, dead_letters, ends))
+    for place, dead_letters in groups.items():
+        letters = {column: [one[name] for one in dead_letters] for column, name in _COLUMNS.items()}
+        letters["text"] = [_sealed(one) for one in dead_letters]
+        letters["sample"] = [_sample(one) for one in dead_letters]
+        ends = [pack(map(end_of, dead_letters)), log_bytes(settings)]
+        calls.append(script_call(opened.source("import"), place, letters=letters, ends=ends))
     return sum(opened.run(client, "import", calls))
 
 
-def _import_call(
-    place: PartitionKeys, dead_letters: Sequence[StoredDeadLetter], ends: Sequence[object]
-) -> ScriptCall:
-    samples = [
-        orjson.dumps(
-            {
-                "reason": one["reason"],
-                "status": one["status"],
-                "message": normalise_message(one["message"]),
-                "trigger": one["trigger"],
-                "letter": one["id"],
-            }
-        )
-        for one in dead_letters
-    ]
-    texts = [
-        seal_dead_letter(
-            one["id"],
-            digest_of(one),
-            orjson.dumps({name: value for name, value in one.items() if name != "destination"}),
-        )
-        for one in dead_letters
-    ]
-    letters = {
-        "id": [one["id"] for one in dead_letters],
-        "text": texts,
-        "died": [one["last_at_ms"] for one in dead_letters],
-        "cause": [one["cause"] for one in dead_letters],
-        "sample": samples,
-        "stream": [one["stream"] for one in dead_letters],
-        "reason": [one["reason"] for one in dead_letters],
-    }
-    return script_call(opened.source("import"), place, letters=letters, ends=ends)
+def _sealed(one: StoredDeadLetter) -> bytes:
+    stored = {name: value for name, value in one.items() if name != "destination"}
+    return seal_dead_letter(one["id"], digest_of(one), orjson.dumps(stored))
+
+
+def _sample(one: StoredDeadLetter) -> bytes:
+    same = {name: one[name] for name in ("reason", "status", "trigger")}
+    message = normalise_message(one["message"])
+    return orjson.dumps({**same, "message": message, "letter": one["id"]})
 
 
 def _read(line: bytes, settings: Settings) -> StoredDeadLetter | str:

@@ -190,9 +190,10 @@ def perform(
         if isinstance(error, SealedAnew):
             end(BROKEN_OFF)
             raise
+        words = f"segrelay {act.what} {act.subject}".rstrip()
         # It stays as begun: keeping more would wait for Redis as long again.
         raise RedisUnavailable(
-            f"{error.message} `{_shown(act)}` is not finished. What is done stays done: give the"
+            f"{error.message} `{words}` is not finished. What is done stays done: give the"
             " same command again once Redis is back."
         ) from error
     except BaseException:
@@ -201,10 +202,6 @@ def perform(
         raise
     insist(lambda: end(DONE))
     return result
-
-
-def _shown(act: Act) -> str:
-    return f"segrelay {act.what} {act.subject}".rstrip()
 
 
 def masked(text: str) -> str:
@@ -232,14 +229,9 @@ def note_configuration(client: Redis, settings: Settings) -> None:
         return
     known = orjson.loads(stored) if stored else {}
     changed = [name for name in {**known, **new} if known.get(name) != new.get(name)]
-    act = _act(settings, changed) if known else None
-    told = orjson.dumps(act) if act else b""
-    run_script(client, _NOTE, (keys.CONFIGURATION, keys.ACTS), (text, stored, MOST_ACTS, told))
-
-
-def _act(settings: Settings, changed: list[str]) -> Act:
     act = act_of("configuration", settings.fingerprint, arguments={"changed": sorted(changed)})
-    return replace(act, count=len(changed))
+    told = orjson.dumps(replace(act, count=len(changed))) if known else b""
+    run_script(client, _NOTE, (keys.CONFIGURATION, keys.ACTS), (text, stored, MOST_ACTS, told))
 
 
 def _digests(settings: Settings) -> Iterator[tuple[str, str]]:

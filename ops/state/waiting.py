@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -227,14 +228,12 @@ def take_back_entries(
 
 def _parts(client: Redis, stream: Stream, choice: Choice) -> Iterator[list[WaitingEntry]]:
     """Yield chosen entries of a stream, step by step."""
-    part: list[WaitingEntry] = []
-    for entry in read_entries(client, stream, stream.last_id or "+"):
-        if not choice.audience or (entry.header and entry.header.audience == choice.audience):
-            part.append(entry)
-        if len(part) == STEP:
-            yield part
-            part = []
-    if part:
+    chosen = (
+        entry
+        for entry in read_entries(client, stream, stream.last_id or "+")
+        if not choice.audience or (entry.header and entry.header.audience == choice.audience)
+    )
+    while part := list(islice(chosen, STEP)):
         yield part
 
 
