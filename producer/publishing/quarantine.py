@@ -178,7 +178,7 @@ class Quarantine:
             if text is not None
         ]
 
-    def _times(self, names: Sequence[str]) -> tuple[Sequence[Any], Sequence[Any]]:
+    def _times(self, names: list[str]) -> tuple[Sequence[Any], Sequence[Any]]:
         """Return how often each record came, and when last."""
         pipe = self._client.pipeline(transaction=False)
         pipe.hmget(_TIMES, names)
