@@ -1,7 +1,7 @@
 """Finding the ledgers among the keys of a partition, and the end of their retention."""
 
 from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys
-from segrelay.worker.contract.ledger import LAPSING_FORMAT, lapses_at_ms, lasting
+from segrelay.worker.contract.ledger import LAPSING_FORMAT
 
 
 def digest_in(key: bytes, partition: PartitionKeys) -> bytes | None:
@@ -15,10 +15,3 @@ def digest_in(key: bytes, partition: PartitionKeys) -> bytes | None:
 def lapsing_text(ends_ms, record=b""):
     """Return a ledger as Redis keeps it until its retention ends."""
     return bytes([LAPSING_FORMAT]) + ends_ms.to_bytes(6, "big") + record
-
-
-def age_ledger(client, key, by_ms):
-    """Let the retention of a ledger that may lapse end sooner."""
-    text = client.get(key)
-    if ends_ms := lapses_at_ms(text):
-        client.set(key, lapsing_text(ends_ms - by_ms, lasting(text)))

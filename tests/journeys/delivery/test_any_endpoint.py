@@ -214,6 +214,7 @@ def test_an_endpoint_of_its_own_kind_gets_all_that_happened_whatever_is_killed(t
             _kill_workers(rig)
             until(lambda: status_of(rig)["waiting"] == 0, SECONDS)
 
+            assert rig.memberships() == truth(happened)
             _everything_is_there(stand_in, endpoint, happened)
             _refusals_are_told_in_their_own_words(rig, stand_in)
     _tokens_were_renewed(stand_in)

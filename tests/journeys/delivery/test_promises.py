@@ -4,6 +4,7 @@ import random
 import time
 
 from segrelay.ops.demo.rig import kill_group
+from tests.integration.ops.outcomes.world import counted, counts_of, rows_of
 from tests.journeys.play import (
     SHORT,
     Rig,
@@ -27,7 +28,6 @@ FEWER = amount(1_200, nightly=20_000)
 """Where a process ends amid them, and their number shows nothing more."""
 KILLS = amount(2, nightly=20)
 STOPS = amount(2, nightly=20)
-REDIS_KILLS = amount(2, nightly=20)
 
 
 def test_the_newest_events_hold_and_large_requests_carry_them(tmp_path):
@@ -47,6 +47,7 @@ def test_the_newest_events_hold_and_large_requests_carry_them(tmp_path):
 
 
 def test_kills_lose_nothing_and_double_only_what_was_in_flight(tmp_path):
+    """Each end of a delivery leaves in exactly one row as well."""
     happened, sent = invent(FEWER, FEWER * 3 // 20, seed=2)
     rng = random.Random(2)
     parts = [sent[at :: KILLS + 1] for at in range(KILLS + 1)]
@@ -62,9 +63,20 @@ def test_kills_lose_nothing_and_double_only_what_was_in_flight(tmp_path):
         send(rig, lines(parts[KILLS]))
         rig.wait_until_empty(60)
 
-        nothing_is_wrong(rig, happened)
+        status = nothing_is_wrong(rig, happened)
+        rows = exported(rig)
+        assert len({row["id"] for row in rows}) == len(rows)
+        assert counted(rows) == counts_of(status)
         drains, requests_of_a_drain = 2, rig.settings.delivery.in_flight
         assert sent_twice(rig) <= KILLS * drains * requests_of_a_drain
+
+
+def exported(rig):
+    """Return the rows of all outcomes, as a warehouse gets them."""
+    file = rig.folder / "outcomes.ndjson"
+    answer = rig.command("outcomes", "export", str(file), "--cursor", "warehouse")
+    assert answer.returncode == 0, answer.stderr.decode()
+    return rows_of(file)
 
 
 def test_an_orderly_stop_takes_less_than_5_seconds_and_sends_nothing_twice(tmp_path):
@@ -85,20 +97,3 @@ def test_an_orderly_stop_takes_less_than_5_seconds_and_sends_nothing_twice(tmp_p
         assert [code for code, _ in stops] == [0] * STOPS
         assert max(seconds for _, seconds in stops) < allowed(5)
         assert sent_twice(rig) == 0
-
-
-def test_a_killed_redis_delivers_within_10_seconds_each_time(tmp_path):
-    happened, sent = invent(FEWER // 2, FEWER // 8, seed=10)
-    parts = [sent[at :: REDIS_KILLS + 1] for at in range(REDIS_KILLS + 1)]
-    with Rig(tmp_path, delivery_lines=SHORT) as rig, watched(rig):
-        start_worker(rig)
-        for part in parts[:REDIS_KILLS]:
-            rig.kill_redis()
-            rig.start_redis()
-            before = status_of(rig)["delivered"]
-            send(rig, lines(part))
-            until(lambda before=before: status_of(rig)["delivered"] > before, allowed(10))
-        send(rig, lines(parts[REDIS_KILLS]))
-        rig.wait_until_empty(60)
-
-        nothing_is_wrong(rig, happened)
