@@ -37,15 +37,12 @@ class Cloud:
     Args:
         scheme: Of its URLs: `gs` or `az`.
         ranges: The ranges that were read.
-        broken_from: The position from which no range is given; None = all are.
         parts: What was sent of objects that are not whole yet, by object and part.
     """
 
     scheme: str
     blobs: dict[str, Blob] = field(default_factory=dict)
     ranges: list[str] = field(default_factory=list)
-    broken_from: int | None = None
-    is_away: bool = False
     parts: dict[str, bytes] = field(default_factory=dict)
     _number: int = 0
 
@@ -66,8 +63,6 @@ class Handler(BaseHTTPRequestHandler):
     cloud: Cloud
 
     def do_GET(self) -> None:
-        if self.cloud.is_away:
-            return self._answer(503, b"")
         parts = urlsplit(self.path)
         query = {name: found[0] for name, found in parse_qs(parts.query).items()}
         steps = [unquote(step) for step in parts.path.strip("/").split("/")]
@@ -83,8 +78,6 @@ class Handler(BaseHTTPRequestHandler):
         content = self.rfile.read(int(self.headers["Content-Length"]))
         parts = urlsplit(self.path)
         query = {name: found[0] for name, found in parse_qs(parts.query).items()}
-        if self.cloud.is_away:
-            return self._answer(503, b"")
         if parts.path != f"/upload/storage/v1/b/{BUCKET}/o":
             return self._answer(404, b"{}")
         if query["uploadType"] == "multipart":
@@ -111,8 +104,6 @@ class Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         query = {name: found[0] for name, found in parse_qs(parts.query).items()}
         _, container, name = unquote(parts.path).strip("/").split("/", 2)
-        if self.cloud.is_away:
-            return self._answer(503, b"")
         if container != BUCKET:
             return self._answer(404, b"", **{"x-ms-error-code": "ContainerNotFound"})
         if query.get("comp") == "block":
@@ -191,8 +182,6 @@ class Handler(BaseHTTPRequestHandler):
         self.cloud.ranges.append(wanted)
         first, _, last = wanted.removeprefix("bytes=").partition("-")
         begin, end = int(first), min(int(last or size), size - 1)
-        if self.cloud.broken_from is not None and end >= self.cloud.broken_from:
-            return self._answer(503, b"")
         told["Content-Range"] = f"bytes {begin}-{end}/{size}"
         return self._answer(206, blob.content[begin : end + 1], **told)
 

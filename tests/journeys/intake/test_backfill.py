@@ -1,11 +1,10 @@
 """Backfills on the whole system: beside live work, paused, killed, and never wrong."""
 
-import random
 from datetime import UTC, datetime, timedelta
 
 import orjson
 
-from segrelay.sandbox.people import AUDIENCES, Happening
+from segrelay.sandbox.people import Happening
 from tests.journeys.play import (
     Rig,
     invent,
@@ -75,26 +74,6 @@ def test_a_paused_job_is_not_delivered_and_everything_beside_it_is(tmp_path):
         assert plan["triggers"]["enter"]["known"] == {"duplicate": len(emails)}
         assert (plan["known"], plan["requests"]) == (len(emails), 0)
         nothing_is_wrong(rig, happened + rows_as_happenings(emails, "vip"))
-
-
-def test_backfills_of_several_audiences_and_late_events_end_as_the_newest_says(tmp_path):
-    rng = random.Random(22)
-    happened, sent = invent(*amount((800, 400), nightly=(8_000, 1_500)), seed=22)
-    people = [f"person{number}@example.com" for number in range(2_000)]
-    parts = [sent[at::3] for at in range(3)]
-    with Rig(tmp_path, sandbox_settings=LATENCY) as rig, watched(rig):
-        start_worker(rig)
-        for number, (audience, part) in enumerate(zip(AUDIENCES, parts, strict=True)):
-            on = "exit" if number == 1 else "enter"
-            emails = rng.sample(people, amount(300, nightly=600))
-            send(rig, lines(part[: len(part) // 2]))
-            path = write_rows(tmp_path / f"{audience}.ndjson", emails)
-            start(rig, path, audience, "--on", on)
-            send(rig, lines(part[len(part) // 2 :]))
-            happened += rows_as_happenings(emails, audience, is_exit=on == "exit")
-        rig.wait_until_empty(60)
-
-        nothing_is_wrong(rig, happened)
 
 
 def test_a_canary_is_delivered_read_back_and_waits_for_a_word(tmp_path):

@@ -2,11 +2,8 @@
 
 from pathlib import Path
 
-import orjson
-import pytest
-
 from segrelay.sandbox.lytics.account import audience_id
-from tests.journeys.play import SHORT, Rig, publish, start_worker, status_of
+from tests.journeys.play import SHORT, Rig, start_worker, status_of
 from tests.waiting import until
 
 PAGE = (Path(__file__).parents[2] / "conformance/templates/page_entrance.jsonnet").read_text()
@@ -19,7 +16,6 @@ token = "a-token-of-nobody"
 audience = "vip"
 every = "1h"
 """
-TELLS = f'{SYNC}audience_id = "{VIP_ID}"\n'
 MEMBERS = 150
 ROWS = 40
 
@@ -61,49 +57,16 @@ def all_delivered(rig, count):
     assert ids_at_insider(rig) == {VIP_ID}
 
 
-def by_nobody_else(_):
-    """Tell no id: the configuration does."""
-    return 0
-
-
-def by_a_payload(rig):
-    entry = {"id": VIP_ID, "slug": "vip", "event": "enter", "enter": "2026-11-20T05:00:00Z"}
-    # She is at Lytics, too: a sync takes out whom only the ledger has.
-    rig.sandbox.post(
-        "lytics/profiles", [{"_uid": "ann", "email": "ann@example.com", "segments": ["vip", "all"]}]
-    )
-    publish(rig, orjson.dumps({"email": "ann@example.com", "segment_events": [entry]}))
-    return 1
-
-
-def by_a_command(rig):
-    assert rig.command("audience", "set", VIP_ID, "vip").returncode == 0
-    return 0
-
-
-@pytest.mark.parametrize(
-    ("sync", "tell"),
-    [
-        (TELLS, by_nobody_else),
-        (SYNC.replace('"vip"', f'"{VIP_ID}"'), by_nobody_else),
-        (SYNC, by_a_payload),
-        (SYNC, by_a_command),
-    ],
-    ids=["audience_id", "audience is the id", "a payload", "audience set"],
-)
-def test_a_known_id_reaches_the_members_of_a_sync_and_the_rows_of_a_backfill(tmp_path, sync, tell):
-    with rig_of(tmp_path, sync) as rig:
+def test_a_known_id_reaches_the_members_of_a_sync_and_the_rows_of_a_backfill(tmp_path):
+    with rig_of(tmp_path, f'{SYNC}audience_id = "{VIP_ID}"\n') as rig:
         fill_lytics(rig)
-        told = tell(rig)
         start_worker(rig)
 
-        all_delivered(rig, told + MEMBERS)
+        all_delivered(rig, MEMBERS)
         backfill(rig, tmp_path)
 
-        all_delivered(rig, told + MEMBERS + ROWS)
-        # Which slug an id stands for is looked up by the first step of its sync.
-        is_known_at_start = VIP_ID not in sync or sync == TELLS
-        assert ("trigger.needs_id" in rig.worker_log(0).read_text()) != is_known_at_start
+        all_delivered(rig, MEMBERS + ROWS)
+        assert "trigger.needs_id" not in rig.worker_log(0).read_text()
 
 
 def test_where_no_id_is_known_the_worker_and_the_check_say_so_before_anything_dies(tmp_path):

@@ -1,7 +1,6 @@
 """Watched places with a running worker: each new file is delivered, whatever breaks in between."""
 
 import gzip
-import os
 import signal
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +15,6 @@ from tests.s3 import BUCKET, s3_bucket
 from tests.waiting import until
 
 PEOPLE = amount(8_000, nightly=60_000)
-FILES = amount(24, nightly=300)
 HIGH_WATER = 1_500
 OPTIONS = 'audience = "vip"\nas_of = "file"\nevery = "1s"\nsettle = "500ms"\n'
 FOLDER = f'[backfill.watch.drop]\nsource = "incoming/"\n{OPTIONS}'
@@ -70,11 +68,6 @@ def job_of(rig):
     return found[0] if found else {}
 
 
-def problems(rig):
-    found = orjson.loads(rig.command("status", "--json").stdout)["problems"]
-    return {one["name"]: one["message"] for one in found}
-
-
 def looked(rig, name):
     """Wait until a watch has looked for the first time."""
     until(lambda: watch(rig, name)["looked_ms"], 60)
@@ -103,26 +96,6 @@ def test_new_files_of_a_folder_and_a_bucket_are_delivered(s3, tmp_path):
         assert (watch(rig, "drop")["existing"], watch(rig, "bucket")["existing"]) == (1, 1)
         code, _ = stop_worker(worker)
         assert code == 0
-
-
-def test_a_damaged_object_is_named_and_does_not_hold_up_the_next(s3, tmp_path):
-    with Rig(tmp_path, more=PREFIX) as rig:
-        start_worker(rig)
-        looked(rig, "bucket")
-        noise = os.urandom(200_000).hex()
-        cut = gzip.compress(rows(people(0, 10)) + orjson.dumps({"email": "x", "pad": noise}))
-        s3.put_object(Bucket=BUCKET, Key="in/a.json.gz", Body=cut[:-50_000])
-        s3.put_object(Bucket=BUCKET, Key="in/b.json.gz", Body=b"%PDF-1.7")
-        put_object(s3, "in/c.json.gz", people(10, 10))
-
-        until(lambda: set(people(10, 10)) <= set(rig.memberships()), 60)
-
-        assert f"s3://{BUCKET}/in/a.json.gz is damaged" in problems(rig)["job_failed"]
-        assert f"s3://{BUCKET}/in/b.json.gz is a PDF" in problems(rig)["watch_refused"]
-        put_object(s3, "in/a.json.gz", people(0, 10))
-        s3.delete_object(Bucket=BUCKET, Key="in/b.json.gz")
-        until(lambda: held(rig, people(0, 20)), 60)
-        until(lambda: "watch_refused" not in problems(rig), 60)
 
 
 def test_a_worker_that_is_killed_in_the_middle_of_an_object_loses_and_repeats_nothing(s3, tmp_path):
@@ -170,34 +143,3 @@ def readers(rig):
         with suppress(OSError):
             lines[path.parent.name] = path.read_bytes()
     return {pid for pid, line in lines.items() if name in line and b"backfill.reader" in line}
-
-
-def test_small_files_are_read_by_few_processes_and_each_is_delivered(tmp_path):
-    (tmp_path / "incoming").mkdir()
-    with Rig(tmp_path, more=FOLDER) as rig:
-        start_worker(rig)
-        looked(rig, "drop")
-        for number in range(FILES):
-            put(rig, f"{number:03}.json", people(10 * number, 10))
-        seen = set()
-
-        def all_held():
-            seen.update(readers(rig))
-            return held(rig, people(0, 10 * FILES))
-
-        until(all_held, 3 * FILES)
-
-        assert len(jobs(rig)) == FILES
-        assert 1 <= len(seen) <= FILES // 4
-
-
-def test_a_bucket_that_is_away_is_a_problem_until_it_is_back(s3, tmp_path):
-    with Rig(tmp_path, more=PREFIX.replace(BUCKET, "later")) as rig:
-        start_worker(rig)
-        until(lambda: "watch_fails" in problems(rig), 60)
-        assert "s3://later/in/: there is no such object or bucket" in problems(rig)["watch_fails"]
-
-        s3.create_bucket(Bucket="later")
-
-        until(lambda: "watch_fails" not in problems(rig), 60)
-        s3.delete_bucket(Bucket="later")
