@@ -132,18 +132,21 @@ def test_small_files_are_read_by_the_command_itself(sending, file, client):
     assert started == []
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)]
+)
 def test_a_job_goes_on_where_all_its_processes_were_interrupted(
     sending, file, client, number, code
 ):
     process = sending(file, "--job", "load", room=ROOM)
-    amid(process, client)
+    reading = amid(process, client)
 
-    os.killpg(process.pid, number)
+    (os.kill if number == signal.SIGKILL else os.killpg)(process.pid, number)
     told = process.communicate(timeout=LIMIT_SECONDS)[1]
 
     assert process.returncode == code
-    assert f"Everything before line {ROOM} is in Redis".encode() in told
+    assert (f"Everything before line {ROOM} is in Redis".encode() in told) == (code > 0)
+    until(lambda: not Path(f"/proc/{reading}").exists())
     assert sending(file, "--job", "load").wait(LIMIT_SECONDS) == 0
     assert is_there_whole(client)
 
@@ -161,18 +164,6 @@ def test_a_job_goes_on_where_the_process_that_reads_was_killed(sending, file, cl
     assert line == accepted(client) < PAYLOADS
     assert sending(file, "--job", "load").wait(LIMIT_SECONDS) == 0
     assert accepted(client) == ROOM + len(entries(client)) == PAYLOADS
-
-
-def test_a_job_goes_on_where_the_process_that_writes_was_killed(sending, file, client):
-    process = sending(file, "--job", "load", room=ROOM)
-    reading = amid(process, client)
-
-    process.kill()
-    process.communicate()
-
-    until(lambda: not Path(f"/proc/{reading}").exists())
-    assert sending(file, "--job", "load").wait(LIMIT_SECONDS) == 0
-    assert is_there_whole(client)
 
 
 def test_what_waited_for_room_is_drafted_again_by_the_process_that_reads(sending, file, client):

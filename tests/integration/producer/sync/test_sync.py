@@ -4,20 +4,12 @@ import pytest
 
 from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.producer.sync.run import Phase
-from segrelay.producer.sync.store import SyncStore
 from segrelay.sandbox.lytics.account import audience_id
 from segrelay.worker.contract import keys
 from segrelay.worker.errors import LyticsRefused, UsageWrong
 from tests.integration.producer.sync_world import CHANGE, person
 
 STATE, SKIP_HOOK = 1, 2
-
-
-class SilentStore(SyncStore):
-    """Claims nothing: the tokens stay those of another step."""
-
-    def claim(self, destinations):
-        pass
 
 
 def test_the_first_run_tells_of_every_member_without_journeys(world):
@@ -68,19 +60,6 @@ def test_later_runs_are_newer_even_within_a_second(world):
     times = [world.run().at_us for _ in range(5)]
 
     assert times == sorted(set(times))
-
-
-def test_a_step_that_was_replaced_changes_nothing(world):
-    world.people(*(person(n, "vip") for n in range(50)))
-    for partition in world.partitions():
-        world.client.hset(partition.synctokens, "vip", "of another step")
-    syncing = world.syncing(store=SilentStore(world.client, "vip", world.settings.redis))
-
-    step = syncing.step(forced=True)
-
-    assert not step.taken
-    assert world.deliveries() == []
-    assert syncing.store.count("insider") == 0
 
 
 def test_of_two_steps_at_once_the_second_does_nothing(world):

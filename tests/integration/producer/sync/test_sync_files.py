@@ -1,17 +1,11 @@
 """A sync whose source is the newest export in a folder."""
 
-import csv
 import gzip
-import io
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 
-import orjson
-import pyarrow as pa
 import pytest
-from pyarrow.parquet import write_table
 
 from segrelay.producer.sources.opening import zstd
 from segrelay.producer.sources.tables import Columns
@@ -21,7 +15,6 @@ from segrelay.producer.sync.step import syncing_for
 from segrelay.worker.errors import ScanExpired, UsageWrong
 from tests.integration.producer.sync_world import emails
 from tests.nightly import amount
-from tests.unit.producer.sources.test_cuts import SKIPPABLE
 from tests.waiting import until
 
 
@@ -103,34 +96,6 @@ def test_an_export_without_rows_takes_nobody_out_until_somebody_confirms_it(
     assert world.deliveries() == []
 
 
-def test_an_export_that_changes_while_it_is_read_is_read_anew(world, exports):
-    exports("1.csv", range(3_000), minutes_ago=30)
-    syncing = world.syncing()
-    assert syncing.step(forced=True, is_over=lambda: True).more
-    exports("1.csv", range(3_001), minutes_ago=20)
-
-    while syncing.step().more:
-        pass
-
-    run = syncing.store.peek()
-    assert (run.last["outcome"], run.entered, run.restarts) == ("done", 3_001, 1)
-
-
-def test_whom_only_the_export_before_held_leaves_with_the_next_run(world, exports):
-    exports("1.csv", range(3_000), minutes_ago=30)
-    syncing = world.syncing()
-    assert syncing.step(forced=True, is_over=lambda: True).more
-    exports("1.csv", range(1, 3_000), minutes_ago=20)
-    while syncing.step().more:
-        pass
-    world.clear()
-
-    run = world.run()
-
-    assert (run.last["outcome"], run.left) == ("done", 1)
-    assert world.run().last["outcome"] == "unchanged"
-
-
 class Meddler(FileSource):
     """Its file is written to by somebody else at one of its calls."""
 
@@ -198,26 +163,6 @@ def test_a_file_that_is_rewritten_in_place_takes_out_only_who_left(world, export
         assert (world.known(), world.inside()) == (after, after), call
 
 
-def test_exits_wait_where_a_file_goes_on_growing_after_it_was_read(world, exports):
-    exports("1.csv", range(1_500), minutes_ago=60)
-    world.run()
-    newest = exports("2.csv", range(1_400), minutes_ago=20)
-    syncing = world.syncing()
-    while (run := syncing.store.peek()).phase is not Phase.EXITS:
-        assert syncing.step(forced=run.number == 1, is_over=lambda: True).more
-    with newest.open("a") as file:
-        file.writelines(f"p{n}@example.com,Ann\n" for n in range(1_400, 1_500))
-    at = time.time() - 60 * 10
-    os.utime(newest, (at, at))
-
-    while syncing.step().more:
-        pass
-
-    run = syncing.store.peek()
-    assert (run.last["outcome"], run.restarts, run.left) == ("done", 1, 0)
-    assert world.inside() == emails(range(1_500))
-
-
 def rewrite_with_its_time_set_back(path, numbers):
     """Rewrite an export in place, as large as before."""
     before = path.stat()
@@ -255,34 +200,8 @@ def test_an_export_that_was_rewritten_since_with_its_time_set_back_is_not_unchan
     assert world.run().last["outcome"] == "unchanged"
 
 
-PACKED = {
-    "csv": lambda text: text,
-    "csv in gzip": gzip.compress,
-    "csv in zstd": zstd.compress,
-    "csv in two frames of zstd": lambda text: b"".join(
-        map(zstd.compress, (text[:999], text[999:]))
-    ),
-    "csv behind a skippable frame": lambda text: SKIPPABLE + zstd.compress(text),
-    "lines": lambda text: b"".join(orjson.dumps(row) + b"\n" for row in rows_of(text)),
-    "lines in zstd": lambda text: zstd.compress(PACKED["lines"](text)),
-    "array": lambda text: orjson.dumps(rows_of(text)),
-    "array in gzip": lambda text: gzip.compress(PACKED["array"](text)),
-    "objects, pretty": lambda text: b"".join(
-        orjson.dumps(row, option=orjson.OPT_INDENT_2) for row in rows_of(text)
-    ),
-    "parquet": lambda text: parquet_of(rows_of(text)),
-    "parquet in zstd": lambda text: zstd.compress(PACKED["parquet"](text)),
-}
-
-
-def rows_of(text):
-    return list(csv.DictReader(io.StringIO(text.decode())))
-
-
-def parquet_of(rows):
-    out = io.BytesIO()
-    write_table(pa.Table.from_pylist(rows), out)
-    return out.getvalue()
+PACKED = {"csv": bytes, "csv in gzip": gzip.compress, "csv in zstd": zstd.compress}
+"""A sample; `tests/unit/producer/sources/test_cuts.py` cuts each form anywhere."""
 
 
 @pytest.mark.parametrize("how", PACKED)
@@ -397,33 +316,3 @@ def test_the_lock_is_kept_while_another_process_reads_up_to_where_the_scan_is(tm
 
     assert len(stayed) == 4
     assert [row["email"] for row in page.rows[:2]] == ["p4000@example.com", "p4001@example.com"]
-
-
-class Overtaken(FileSource):
-    """Another process goes on with the run while this one is on its way to a page."""
-
-    def __init__(self, path, overtake):
-        super().__init__(path, Columns(), stay_seconds=0.0)
-        self._overtake = overtake
-
-    def page(self, start, stay):
-        self._overtake()
-        return super().page(start, stay)
-
-
-def test_a_step_that_is_overtaken_on_its_way_to_a_page_changes_nothing(world, exports):
-    export = exports("1.csv", range(4_500), minutes_ago=30)
-    first, other = world.syncing(), world.syncing()
-    assert first.step(forced=True, is_over=lambda: True).more
-
-    def overtake():
-        world.lapse()
-        assert first.step(is_over=lambda: True).more
-
-    source = Overtaken(str(export), overtake)
-    step = replace(other, open_source=lambda _: source).step()
-
-    assert not step.taken
-    assert (first.store.peek().rows, len(world.inside())) == (2_000, 2_000)
-    run = world.run()
-    assert (run.rows, run.entered, world.inside()) == (4_500, 4_500, emails(range(4_500)))
