@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from segrelay.worker.adapters.sender import HttpSender
-from segrelay.worker.destinations.sending import OutgoingRequest
+from segrelay.worker.destinations.api import Answer
+from segrelay.worker.destinations.sending import NoAnswer, OutgoingRequest
 
 PATH = "/api/user/v1/upsert"
 SECRET = "very-secret"
 BODY = b'{"users":[{"identifiers":{"email":"ann@example.com"}}]}'
 
+T = TypeVar("T")
 Behaviour = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
 
 
-def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(test, 20))
+def run(test: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(asyncio.wait_for(test, 20))
 
 
 @contextlib.asynccontextmanager
@@ -64,6 +66,18 @@ async def sending(behave: Behaviour) -> AsyncIterator[tuple[HttpSender, str]]:
 def request_to(base_url: str, path: str = PATH, **fields: Any) -> OutgoingRequest:
     given = {"headers": {"X-REQUEST-TOKEN": SECRET}, "params": {}, "body": BODY, **fields}
     return OutgoingRequest(base_url + path, **given)
+
+
+def sent(
+    behave: Behaviour, seconds: float = 5, path: str = PATH, **fields: Any
+) -> Answer | NoAnswer:
+    """Send one request to a server that behaves so, and return what came of it."""
+
+    async def send() -> Answer | NoAnswer:
+        async with sending(behave) as (sender, url):
+            return await sender.send(request_to(url, path, **fields), seconds)
+
+    return run(send())
 
 
 def response(status: int = 200, body: bytes = b"{}", **headers: str) -> bytes:

@@ -28,6 +28,7 @@ from tests.integration.worker.adapters.sending import (
     run,
     say_nothing,
     sending,
+    sent,
     server,
 )
 
@@ -39,12 +40,8 @@ def test_a_request_arrives_whole_and_its_answer_comes_back() -> None:
         seen.append(request)
         writer.write(response(429, b'{"error":"slow"}', Retry_After="7"))
 
-    async def test() -> None:
-        async with sending(remember) as (sender, url):
-            outgoing = request_to(url, "/in?a=1", params={"key": "k&1"}, api="http")
-            assert await sender.send(outgoing, 5) == Answer(429, b'{"error":"slow"}', "7")
-
-    run(test())
+    found = sent(remember, path="/in?a=1", params={"key": "k&1"}, api="http")
+    assert found == Answer(429, b'{"error":"slow"}', "7")
 
     head, _, body = seen[0].partition(b"\r\n\r\n")
     assert body == BODY
@@ -103,47 +100,30 @@ def test_nothing_of_a_request_is_left_to_the_garbage_collector(behave: Behaviour
 def test_what_left_and_was_not_answered_is_possibly_applied(
     behave: Behaviour, silence: Silence
 ) -> None:
-    async def test() -> None:
-        async with sending(behave) as (sender, url):
-            result = await sender.send(request_to(url), 0.3)
-            assert result == NoAnswer(silence, possibly_applied=True)
-
-    run(test())
+    assert sent(behave, 0.3) == NoAnswer(silence, possibly_applied=True)
 
 
 @pytest.mark.parametrize("behave", [drip(400), cut_in_the_body(400)])
 def test_a_status_other_than_success_tells_without_its_body(behave: Behaviour) -> None:
-    async def test() -> None:
-        async with sending(behave) as (sender, url):
-            result = await sender.send(request_to(url), 0.3)
-            assert isinstance(result, Answer)
-            assert (result.status, result.truncated) == (400, True)
-
-    run(test())
+    result = sent(behave, 0.3)
+    assert isinstance(result, Answer)
+    assert (result.status, result.truncated) == (400, True)
 
 
 def test_an_endless_answer_is_read_to_a_limit() -> None:
-    async def test() -> None:
-        async with sending(answer_without_end) as (sender, url):
-            result = await sender.send(request_to(url), 5)
-            assert isinstance(result, Answer)
-            assert result.truncated
-            assert len(result.body) == MOST_ANSWER_BYTES
-
-    run(test())
+    result = sent(answer_without_end)
+    assert isinstance(result, Answer)
+    assert result.truncated
+    assert len(result.body) == MOST_ANSWER_BYTES
 
 
 def test_a_redirect_is_not_followed() -> None:
     async def redirect(_request: bytes, writer: asyncio.StreamWriter) -> None:
         writer.write(response(302, b"", Location="/api/user/v1/delete"))
 
-    async def test() -> None:
-        async with sending(redirect) as (sender, url):
-            result = await sender.send(request_to(url), 5)
-            assert isinstance(result, Answer)
-            assert result.status == 302
-
-    run(test())
+    result = sent(redirect)
+    assert isinstance(result, Answer)
+    assert result.status == 302
 
 
 def test_what_never_left_is_surely_not_applied() -> None:
@@ -198,13 +178,9 @@ def test_an_idle_connection_that_the_server_closes_hurts_nobody_who_sends_later(
 def test_credentials_that_http_cannot_carry_are_named_without_showing_them(
     fields: dict[str, Any],
 ) -> None:
-    async def test() -> None:
-        async with sending(answer) as (sender, url):
-            with pytest.raises(ConfigurationInvalid) as caught:
-                await sender.send(request_to(url, **fields), 5)
-            assert SECRET not in f"{caught.value!r}{caught.value.__cause__!r}"
-
-    run(test())
+    with pytest.raises(ConfigurationInvalid) as caught:
+        sent(answer, **fields)
+    assert SECRET not in f"{caught.value!r}{caught.value.__cause__!r}"
 
 
 def test_a_request_shows_neither_credentials_nor_profiles() -> None:
