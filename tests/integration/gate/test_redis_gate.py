@@ -1,7 +1,6 @@
 """The gate on a real Valkey and its clock, from several connections."""
 
 import asyncio
-import time
 
 import pytest
 from structlog.testing import capture_logs
@@ -11,7 +10,7 @@ from segrelay.worker.contract.redis.connection import connect, connect_async
 from segrelay.worker.contract.settings import Authorization, Destination
 from segrelay.worker.contract.settings.authorizations import fingerprint_of
 from segrelay.worker.contract.settings.values import Secret
-from segrelay.worker.core.gate import Closed, Open, SendTime
+from segrelay.worker.core.gate import SendTime
 from segrelay.worker.core.verdicts import Accepted, AccessRefused, Failed, SlowDown
 from segrelay.worker.errors import RedisUnavailable
 
@@ -48,17 +47,6 @@ async def booked(gate, **more):
     return await gate.book(**{"kind": "live", "triggers": ["vip"], "horizon_seconds": 1.0} | more)
 
 
-def test_slots_are_given_by_the_clock_of_redis(redis_url):
-    async def act(gate):
-        return await booked(gate)
-
-    before = time.time() * 1000
-    send_time = with_gate(redis_url, act)
-
-    assert isinstance(send_time, SendTime)
-    assert before - 50 <= send_time.at_ms <= time.time() * 1000 + 50
-
-
 def test_several_connections_share_one_limit(redis_url):
     async def run():
         clients = [connect_async(redis_url) for _ in range(4)]
@@ -81,28 +69,6 @@ def test_several_connections_share_one_limit(redis_url):
     assert at[-1] - at[0] == pytest.approx((400 - 1 - 50) * 61_000 / 5950, abs=30)
 
 
-def test_a_look_opens_and_closes_with_the_gate(redis_url):
-    async def act(gate):
-        first = await gate.look(["vip", "new"])
-        for _ in range(5):
-            await gate.report(await booked(gate), Failed("503"), delivered={})
-        broken = await gate.look(["vip", "new"])
-        await gate.pause("by hand", "ops")
-        paused = await gate.look(["vip", "new"])
-        await gate.resume()
-        return first, broken, paused, await gate.look(["vip"])
-
-    first, broken, paused, resumed = with_gate(redis_url, act)
-
-    assert first == {"vip": Open("ok"), "new": Open("ok")}
-    assert isinstance(broken["vip"], Closed)
-    closed = broken["vip"]
-    assert (closed.state, closed.reason, closed.message) == ("broken", "failing", "503")
-    assert isinstance(broken["new"], Open)
-    assert {(look.reason, look.until_ms) for look in paused.values()} == {("by hand", None)}
-    assert resumed == {"vip": Open("ok", probe=True)}
-
-
 def test_a_command_reads_the_state_and_resumes(redis_url):
     async def act(gate):
         await gate.report(await booked(gate), SlowDown(), delivered={})
@@ -120,14 +86,6 @@ def test_a_command_reads_the_state_and_resumes(redis_url):
     assert paused.message.startswith("Insider production (credentials ")
     assert paused.since_ms > 0
     assert (resumed.state, resumed.rate_per_minute, resumed.factor) == ("slowed", 3000.0, 0.5)
-
-
-def test_successes_are_seen_by_others(redis_url):
-    async def act(gate):
-        await gate.report(await booked(gate), Accepted(), delivered={"vip": 999})
-        return await booked(gate)
-
-    assert with_gate(redis_url, act).successes == {"vip": 999}
 
 
 def test_it_works_on_a_full_redis(redis_url):
