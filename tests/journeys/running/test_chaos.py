@@ -128,15 +128,6 @@ def run(options: dict[str, object]) -> dict[str, object]:
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize(("redis", "moved"), [("sentinel", 0), ("cluster", 1)])
-def test_a_small_chaos_of_masters_breaks_no_promise(redis, moved):
-    report = run({**SMALL, "--redis": redis, "--minutes": 6})
-
-    done = report["disruptions"]
-    assert (done["kill_redis"], done["stop_master"], done.get("move_slot", 0)) == (1, 1, moved)
-
-
-@pytest.mark.nightly
 def test_a_small_chaos_breaks_no_promise():
     report = run(SMALL)
 
