@@ -12,9 +12,8 @@ import httpx
 import orjson
 import pytest
 
-from segrelay.ops.embedded.lifecycle import free_port
 from tests.journeys.play import REMEMBERS_ALL, SHORT, Rig, start_worker, status_of
-from tests.journeys.receiver import answers
+from tests.journeys.receiver import Receiver
 from tests.waiting import allowed, until
 
 SECRET = {"x-segrelay-secret": "a-secret-of-nobody"}
@@ -33,12 +32,11 @@ def event(number: int, **fields: object) -> bytes:
 class Relay:
     """A rig with a worker and a receiver."""
 
-    def __init__(self, rig: Rig, port: int) -> None:
+    def __init__(self, rig: Rig, receiver: Receiver) -> None:
         self.rig = rig
-        self.url = f"http://127.0.0.1:{port}/v1/lytics"
+        self.url = f"{receiver.url}/v1/lytics"
         start_worker(rig, "--concurrency=2")
-        self.process = rig.start_beside("serve")
-        until(lambda: answers(f"http://127.0.0.1:{port}/healthz"), 60)
+        self.process = receiver.start(rig)
 
     def post(self, body: bytes, headers: dict[str, str] = SECRET) -> httpx.Response:
         return httpx.post(self.url, content=body, headers=headers, timeout=180)
@@ -57,12 +55,13 @@ class Relay:
 
 @pytest.fixture(scope="module")
 def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
-    port = free_port()
-    more = f'[producer.webhook]\nlisten = "127.0.0.1:{port}"\nsecret = "a-secret-of-nobody"\n'
+    receiver = Receiver("a-secret-of-nobody")
     with Rig(
-        tmp_path_factory.mktemp("limits"), delivery_lines=f"{SHORT}\n{REMEMBERS_ALL}", more=more
+        tmp_path_factory.mktemp("limits"),
+        delivery_lines=f"{SHORT}\n{REMEMBERS_ALL}",
+        more=receiver.table(),
     ) as rig:
-        yield Relay(rig, port)
+        yield Relay(rig, receiver)
 
 
 @contextmanager

@@ -81,43 +81,36 @@ def running(configuration, *command, launch=WarmProcess):
 
 def test_drains_are_watched_with_flower_and_only_with_its_password(configuration, redis_url):
     settings = load_settings(configuration, environ={"FLOWER_TEST_PASSWORD": PASSWORD})
-    api = httpx.Client(base_url=f"http://{settings.flower.listen}/api", trust_env=False)
-
-    def ask(path):
-        try:
-            answer = api.get(path, auth=("ops", PASSWORD))
-        except httpx.TransportError:
-            return None
-        return answer.json() if answer.status_code == 200 else None
-
-    def ended():
-        return [one for one in (ask("/tasks") or {}).values() if one["state"] == "SUCCESS"]
-
     with (
-        api,
-        running(configuration, "flower", launch=subprocess.Popen) as flower,
+        running(configuration, "flower", launch=subprocess.Popen) as process,
         running(configuration, "worker", "--concurrency=2"),
         connect(redis_url) as client,
+        FlowerClient(configuration) as flower,
     ):
-        until(lambda: read_processes(client))
-        until(lambda: ask("/task/types"))
-        workers = ask("/workers?refresh=1")
-        Publisher(client, settings).publish([PAYLOAD])
-        drain = until(lambda: next((one for one in ended() if "skipped 1" in one["result"]), None))
 
-        assert api.get("/workers").status_code == 401
-        metrics = api.base_url.copy_with(path="/metrics")
-        assert api.get(metrics).status_code == 401
-        assert api.get(metrics, auth=("ops", PASSWORD)).status_code == 403
-        assert answers(api)
-        assert api.get("/tasks", auth=("ops", "a")).status_code == 401
-        assert api.post("/worker/shutdown/any").status_code == 401
+        def drained():
+            ended = flower.tasks(state="SUCCESS").values()
+            return next((one for one in ended if "skipped 1" in one["result"]), None)
+
+        until(lambda: read_processes(client))
+        workers = until(lambda: flower.http.get("/api/workers?refresh=1").json())
+        Publisher(client, settings).publish([PAYLOAD])
+        drain = until(drained)
+
+        flower.http.auth = None
+        for path in ("/api/workers", "/metrics"):
+            assert flower.http.get(path).status_code == 401
+        assert answers(flower.http)
+        assert flower.http.get("/api/tasks", auth=("ops", "a")).status_code == 401
+        assert flower.http.post("/api/worker/shutdown/any").status_code == 401
+        flower.http.auth = ("ops", PASSWORD)
+        assert flower.http.get("/metrics").status_code == 403
         assert [w["stats"]["pool"]["max-concurrency"] for w in workers.values()] == [2]
         assert drain["name"] == "segrelay.drain"
         assert re.fullmatch("insider, partition [0-3], live", drain["args"])
         assert drain["result"] == "delivered 0, skipped 1, dead 0, 0 requests"
-        assert "somebody" not in str(ask("/tasks"))
-        assert PASSWORD not in command_line(flower)
+        assert "somebody" not in str(flower.tasks())
+        assert PASSWORD not in command_line(process)
     assert not (configuration.parent / "executed").exists()
 
 
@@ -143,7 +136,7 @@ def test_a_drain_whose_deliveries_die_stands_out(configuration, redis_url):
         Publisher(client, settings).publish([PAYLOAD])
 
         def failed():
-            tasks = flower.http.get("/api/tasks", params={"state": "FAILURE"}).json().values()
+            tasks = flower.tasks(state="FAILURE").values()
             return [task for task in tasks if task["name"] == "segrelay.drain"]
 
         (drain, *_) = until(failed)
@@ -156,7 +149,7 @@ def test_a_drain_whose_deliveries_die_stands_out(configuration, redis_url):
 
 def answers(client):
     try:
-        return client.get(client.base_url.copy_with(path="/healthcheck")).status_code == 200
+        return client.get("/healthcheck").status_code == 200
     except httpx.TransportError:
         return False
 
@@ -165,21 +158,23 @@ def test_drains_that_found_no_free_slot_do_not_bury_the_others(configuration):
     settings = load_settings(configuration, environ={"FLOWER_TEST_PASSWORD": PASSWORD})
     app = Celery("test")
     app.conf.update(broker_options(settings))
-    api = httpx.Client(base_url=f"http://{settings.flower.listen}/api", trust_env=False)
     told = [("a", NO_FREE_PERMIT), ("b", "delivered 7, skipped 0, dead 0"), ("c", NO_FREE_PERMIT)]
 
-    with api, running(configuration, "flower"), app.connection() as connection:
-        until(lambda: answers(api))
-        with app.events.Dispatcher(connection, hostname="celery@here") as dispatcher:
+    with (
+        running(configuration, "flower"),
+        FlowerClient(configuration) as flower,
+        app.connection() as connection,
+        app.events.Dispatcher(connection, hostname="celery@here") as dispatcher,
+    ):
 
-            def shown():
-                for uuid, result in told:
-                    dispatcher.send("task-received", uuid=uuid, name="drain", args="", kwargs="")
-                    dispatcher.send("task-succeeded", uuid=uuid, result=result, runtime=0.1)
-                return set(api.get("/tasks", auth=("ops", PASSWORD)).json())
+        def shown():
+            for uuid, result in told:
+                dispatcher.send("task-received", uuid=uuid, name="drain", args="", kwargs="")
+                dispatcher.send("task-succeeded", uuid=uuid, result=result, runtime=0.1)
+            return set(flower.tasks())
 
-            # What was received, and whose end it has not heard of yet, is shown for a moment.
-            until(lambda: shown() == {"b"})
+        # What was received, and whose end it has not heard of yet, is shown for a moment.
+        until(lambda: shown() == {"b"})
 
 
 def test_a_port_in_use_is_named_at_once(configuration):
@@ -242,6 +237,9 @@ class FlowerClient:
 
     def __exit__(self, *_):
         self.http.close()
+
+    def tasks(self, **wanted):
+        return self.http.get("/api/tasks", params=wanted).json()
 
     def routes(self):
         """Return the patterns of all addresses that Flower registers."""
