@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
 
@@ -29,9 +29,9 @@ from segrelay.producer.backfill.reading import pieces_of
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import Draft
 from segrelay.producer.sources.opening import STANDARD_INPUT
-from segrelay.worker.checks.preview import Candidate, Previewed, preview
-from segrelay.worker.checks.samples import ANY_ID, in_want_of_id
-from segrelay.worker.contract.events import decode_profile, encode_header, has_id, with_id
+from segrelay.worker.checks.preview import Candidate, Previewed, failure_without_id, preview
+from segrelay.worker.checks.samples import in_want_of_id
+from segrelay.worker.contract.events import decode_profile, encode_header
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.masking import hidden
 from segrelay.worker.contract.printable import plural
@@ -264,18 +264,10 @@ class Planner:
                 yield told[kind]
 
     def _explained(self, candidate: Candidate, failure: str, audience: str) -> str:
-        if self._wants_id(candidate):
+        trigger = self._settings.triggers[candidate.trigger]
+        if failure_without_id(candidate, trigger, self._settings, now_us=self.now_us()):
             return in_want_of_id(failure, [audience], self._settings.sync.values())
         return failure
-
-    def _wants_id(self, candidate: Candidate) -> bool:
-        """Say whether an event that would be dead would be sent with the id of its audience."""
-        profile = orjson.loads(candidate.profile)
-        if has_id(profile):
-            return False
-        with_one = replace(candidate, profile=orjson.dumps(with_id(profile, ANY_ID)))
-        (result,) = preview([with_one], self._settings, now_us=self.now_us())
-        return result.fate == "sent"
 
     def _requests(self, name: str, one: TriggerPlan) -> int:
         """Estimate the requests: each carries as many users of one partition as fit."""

@@ -8,17 +8,16 @@ import re
 import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from segrelay.ops.embedded.lifecycle import find
-from segrelay.ops.insider.live_check import LiveFinding
 from segrelay.ops.terminal.console import mention, say
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.options import Strict
@@ -50,19 +49,28 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Check or show the configuration.")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CheckReport:
-    """The problems and warnings that a check has found."""
+    """The problems, warnings and notes of a check."""
 
-    valid: bool
-    problems: Sequence[str]
-    warnings: Sequence[str]
-    notes: Sequence[str] = ()
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def valid(self) -> bool:
+        """Say whether there is no problem."""
+        return not self.problems
 
     @property
     def is_right(self) -> bool:
         """Say whether there is neither a problem nor a warning."""
-        return self.valid and not self.warnings
+        return not (self.problems or self.warnings)
+
+    def add(self, settings: Settings, location: str, severity: str, message: str) -> None:
+        """Add a finding about a location in the configuration."""
+        lines = self.problems if severity == "error" else self.warnings
+        lines.append(f"{settings.source.name}: {location}: {message}")
 
 
 def inspect(
@@ -72,15 +80,11 @@ def inspect(
     try:
         settings = load()
     except ConfigurationInvalid as error:
-        return CheckReport(valid=False, problems=error.message.splitlines(), warnings=[])
-    findings = check_triggers(settings)
-    problems = [_line(settings, one) for one in findings if one.severity == "error"]
-    warnings = [_line(settings, one) for one in findings if one.severity != "error"]
-    return CheckReport(not problems, problems, [*settings.warnings, *warnings])
-
-
-def _line(settings: Settings, finding: Finding) -> str:
-    return f"{settings.source.name}: triggers.{finding.trigger}: {finding.message}"
+        return CheckReport(error.message.splitlines())
+    report = CheckReport(warnings=list(settings.warnings))
+    for one in check_triggers(settings):
+        report.add(settings, f"triggers.{one.trigger}", one.severity, one.message)
+    return report
 
 
 @app.command()
@@ -104,48 +108,29 @@ def check(
     code is 2 for them as well. If Redis answers, it is asked whether it is in use with another
     identity or number of partitions, and whether a destination has only another name than before.
     """
-    from segrelay.worker.checks.triggers import check_triggers  # noqa: PLC0415 - `show` needs no engine
+    from segrelay.ops.insider.live_check import check_live  # noqa: PLC0415 - `show` needs no engine
+    from segrelay.worker.checks import triggers  # noqa: PLC0415 - nor this
 
     now = datetime.now(UTC)
-    report = inspect(load_settings, lambda settings: check_triggers(settings, now))
+    report = inspect(load_settings, lambda settings: triggers.check_triggers(settings, now))
     if report.valid:
-        report = _with_redis(report, load_settings())
-    if live and report.valid:
-        report = _with_live(report, load_settings())
+        settings = load_settings()
+        identified = look_at_redis(settings, report)
+        for finding in triggers.check_without_ids(settings, identified, now):
+            report.add(settings, f"triggers.{finding.trigger}", "warning", finding.message)
+        if live and report.valid:
+            for location, message in check_tokens(settings):
+                report.add(settings, location, "error", message)
+            for one in check_live(settings):
+                report.add(settings, one.location, one.severity, one.message)
     for line in _findings(report):
         mention(line)
     is_right = report.is_right if strict else report.valid
     return Result(
-        asdict(report) | {"right": report.is_right},
+        {"valid": report.valid} | asdict(report) | {"right": report.is_right},
         *_told(report),
         exit_code=0 if is_right else ConfigurationInvalid.exit_code,
     )
-
-
-def _with_live(report: CheckReport, settings: Settings) -> CheckReport:
-    from segrelay.ops.insider.live_check import check_live  # noqa: PLC0415 - only `--live` asks
-
-    findings = [*check_tokens(settings), *check_live(settings)]
-    lines = {
-        severity: [
-            f"{settings.source.name}: {one.location}: {one.message}"
-            for one in findings
-            if one.severity == severity
-        ]
-        for severity in ("error", "warning")
-    }
-    problems = [*report.problems, *lines["error"]]
-    warnings = [*report.warnings, *lines["warning"]]
-    return CheckReport(not problems, problems, warnings, report.notes)
-
-
-def _with_redis(report: CheckReport, settings: Settings) -> CheckReport:
-    from segrelay.worker.checks.triggers import check_without_ids  # noqa: PLC0415 - nor an engine
-
-    look = look_at_redis(settings)
-    without_ids = check_without_ids(settings, look.identified, datetime.now(UTC))
-    warnings = [*look.warnings, *(_line(settings, one) for one in without_ids)]
-    return CheckReport(not look.problems, look.problems, [*report.warnings, *warnings], look.notes)
 
 
 def _findings(report: CheckReport) -> Iterator[str]:
@@ -316,57 +301,50 @@ def _write(path: Path, content: bytes, mode: int) -> str:
 _PATIENCE_SECONDS: Final = 2.0
 
 
-class RedisLook(NamedTuple):
-    """The result of looking at Redis.
+def look_at_redis(settings: Settings, report: CheckReport) -> Collection[str]:
+    """Add what Redis shows to a report; it has to answer within two seconds.
 
-    Attributes:
-        problems: Reasons why nothing starts with it.
-        warnings: Settings that are probably not meant.
-        notes: Reasons why it could not be asked.
-        identified: Slugs whose id it knows, and these ids.
+    Returns:
+        Slugs of audiences whose id it knows, and these ids.
     """
-
-    problems: Sequence[str] = ()
-    warnings: Sequence[str] = ()
-    notes: Sequence[str] = ()
-    identified: Collection[str] = ()
-
-
-def look_at_redis(settings: Settings) -> RedisLook:
-    """Check Redis, which has to answer within two seconds; an embedded one is not started."""
-    url = settings.redis.url
-    if url == EMBEDDED:
-        server = find(settings.redis.data_dir)
-        if server is None:
-            note = f"the embedded one of {settings.redis.data_dir} is not running."
-            return RedisLook(notes=[f"Redis was not asked: {note}"])
-        url = server.url
     try:
+        url = _address(settings)
         wait_ready(url, _PATIENCE_SECONDS)
         with closing(connect(url, timeout_seconds=_PATIENCE_SECONDS)) as client:
-            problems = mismatches(client, settings)
-            identified = read_identified(client)
-            conflicts = list(_conflicts(client, settings))
+            report.problems += mismatches(client, settings)
+            for location, message in _conflicts(client, settings):
+                report.add(settings, location, "warning", message)
+            return read_identified(client)
     except OperationsMustAct as error:
-        return RedisLook(notes=[f"Redis was not asked: {error.message}"])
-    return RedisLook(problems, conflicts, identified=identified)
+        report.notes.append(f"Redis was not asked: {error.message}")
+        return ()
 
 
-def _conflicts(client: Redis, settings: Settings) -> Iterator[str]:
-    """Yield the syncs that tell an id which Redis knows as that of another audience."""
+def _address(settings: Settings) -> str:
+    """Return Redis' address; an embedded one is not started."""
+    if settings.redis.url != EMBEDDED:
+        return settings.redis.url
+    server = find(settings.redis.data_dir)
+    if server is None:
+        raise OperationsMustAct(f"the embedded one of {settings.redis.data_dir} is not running.")
+    return server.url
+
+
+def _conflicts(client: Redis, settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield the syncs that tell an id which Redis knows as that of another audience, and why."""
     for name, sync in settings.sync.items():
         store = AudienceStore(client, learns=False)
         try:
             named_audience(store, sync.audience, sync.audience_id, look_up=lambda one: one)
         except UsageWrong as error:
-            yield f"{settings.source.name}: sync.{name}.audience_id: {error.message}"
+            yield f"sync.{name}.audience_id", error.message
 
 
 _SECONDS: Final = 10.0
 
 
-def check_tokens(settings: Settings) -> Iterator[LiveFinding]:
-    """Yield a finding for each authorization that gets no token; the tokens are not kept."""
+def check_tokens(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield location and message of each authorization that gets no token; none is kept."""
     for authorization in settings.authorizations.values():
         if not authorization.uses_token:
             continue
@@ -374,10 +352,10 @@ def check_tokens(settings: Settings) -> Iterator[LiveFinding]:
         try:
             got = asyncio.run(_asked(authorization, ipv4_only=settings.delivery.ipv4_only))
         except SegrelayError as error:
-            yield LiveFinding(location, "error", error.message)
+            yield location, error.message
         else:
             if not isinstance(got, Granted):
-                yield LiveFinding(location, "error", str(getattr(got, "message", got)))
+                yield location, str(getattr(got, "message", got))
 
 
 async def _asked(authorization: Authorization, *, ipv4_only: bool) -> Granted | Verdict:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -15,12 +14,12 @@ from segrelay.ops.console.app import Asked, Console, Page
 from segrelay.ops.state.waiting import read_first_entries
 from segrelay.ops.status.standing import TriggerStanding
 from segrelay.ops.templates.check import LastCheck, read_last_checks
-from segrelay.ops.templates.comparison import Comparison, compared, version
+from segrelay.ops.templates.comparison import Comparison, compare_versions, version
 from segrelay.ops.templates.events import candidate_of_entry, from_payload
 from segrelay.ops.templates.render import changes_of_previewed
 from segrelay.ops.templates.testing import cases_of, run
 from segrelay.ops.templates.workspace import Workspace, names_in
-from segrelay.worker.checks.preview import preview, preview_template
+from segrelay.worker.checks.preview import preview
 from segrelay.worker.contract.settings import Trigger
 from segrelay.worker.errors import UsageWrong
 
@@ -135,20 +134,9 @@ def _difference(console: Console, line: TemplateLine, before: str) -> Comparison
     of_one = [one for one in streams if one.trigger == fullest][:_COMPARED]
     entries = read_first_entries(look.client, of_one, max(1, _COMPARED // len(of_one)))
     found = [one for entry in entries if (one := candidate_of_entry(entry)) is not None]
-    folder, at_us = settings.templates_folder, time.time_ns() // 1_000
+    folder = settings.templates_folder
     with version(before, folder, line.name) as old, version(line.name, folder) as new:
-        sides = [
-            preview_template(
-                found,
-                settings.triggers[fullest],
-                settings,
-                template=one.template,
-                folder=one.folder,
-                now_us=at_us,
-            )
-            for one in (old, new)
-        ]
-    return compared(*sides)
+        return compare_versions(found, settings, settings.triggers[fullest], (old, new))
 
 
 _EXAMPLE: Final = """{
@@ -177,9 +165,8 @@ def _try(console: Console, trigger: Trigger, text: str) -> Iterator[Mapping[str,
     except orjson.JSONDecodeError as error:
         raise UsageWrong(f"The payload is not JSON: {error}.") from None
     values = payload if isinstance(payload, list) else [payload]
-    at_us = time.time_ns() // 1_000
-    found = from_payload("the payload", values, trigger, console.settings, now_us=at_us)
+    found = from_payload("the payload", values, trigger, console.settings)
     if not found:
         raise UsageWrong(f"No event in it is an {trigger.on}, which {trigger.name} wants.")
-    for one in preview(found, console.settings, now_us=at_us):
+    for one in preview(found, console.settings):
         yield {"previewed": one, "changes": changes_of_previewed(one)}

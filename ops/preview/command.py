@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -21,8 +21,8 @@ from segrelay.ops.terminal.options import configured
 from segrelay.producer.events.payloads import ResolveAudience
 from segrelay.producer.publishing.audiences import AudienceStore
 from segrelay.producer.wakeups import CeleryWaker
-from segrelay.worker.checks.preview import Candidate, Previewed, preview
-from segrelay.worker.checks.samples import ANY_ID, in_want_of_id
+from segrelay.worker.checks.preview import Candidate, Previewed, failure_without_id, preview
+from segrelay.worker.checks.samples import in_want_of_id
 from segrelay.worker.checks.triggers import audiences_without_id
 from segrelay.worker.contract.events import Event, has_id, with_id
 from segrelay.worker.contract.keys import partition_of
@@ -31,8 +31,6 @@ from segrelay.worker.contract.settings import Settings, Trigger, load_settings
 from segrelay.worker.destinations.api import Shaped
 from segrelay.worker.destinations.registry import api_of
 from segrelay.worker.errors import SegrelayError, UsageWrong
-
-_MICROSECONDS: Final = 1_000_000
 
 
 def try_(
@@ -95,11 +93,12 @@ def _tried(
         return trigger.name, *_sent(file, trigger)
     event = _event(file, trigger, settings, slug_or_id)
     known_id = _known_id(event.audience, settings)
-    event = _identified(event, known_id)
-    _, previewed = _previewed(event, trigger, settings)
-    document = _document(event, previewed, trigger, settings)
-    warnings = [] if known_id else list(_without_id(event, trigger, settings))
-    return trigger.name, document | {"warnings": warnings}, previewed.fate == "sent"
+    if known_id and not has_id(event.profile):
+        event = replace(event, profile=with_id(event.profile, known_id))
+    candidate, previewed = _previewed(event, trigger, settings)
+    warnings = [] if known_id else list(_without_id(candidate, trigger, settings))
+    document = _document(event, previewed, trigger, settings) | {"warnings": warnings}
+    return trigger.name, document, previewed.fate == "sent"
 
 
 def _known_id(audience: str, settings: Settings) -> str:
@@ -112,38 +111,26 @@ def _known_id(audience: str, settings: Settings) -> str:
         return next((one for one, slug in told.items() if slug == audience), "")
 
 
-def _identified(event: Event, known_id: str) -> Event:
-    if has_id(event.profile) or not known_id:
-        return event
-    return replace(event, profile=with_id(event.profile, known_id))
-
-
-def _without_id(event: Event, trigger: Trigger, settings: Settings) -> Iterator[str]:
+def _without_id(candidate: Candidate, trigger: Trigger, settings: Settings) -> Iterator[str]:
     """Yield a warning if an event fails without the id of its audience, and only without it."""
-    alone = trigger.model_copy(update={"audiences": (event.audience,)})
+    audience = candidate.header.audience
+    alone = trigger.model_copy(update={"audiences": (audience,)})
     if not audiences_without_id(settings, alone, ()):
         return
-    whole = _identified(event, ANY_ID)
-    without = replace(event, profile=with_id(event.profile, ""))
-    results = [_previewed(each, trigger, settings)[1] for each in (whole, without)]
-    if [each.fate for each in results] == ["sent", "dead"]:
-        syncs = settings.sync.values()
-        yield in_want_of_id(results[1].located_message, [event.audience], syncs)
+    failed = failure_without_id(candidate, trigger, settings, now_us=time.time_ns() // 1000)
+    if failed:
+        yield in_want_of_id(failed.located_message, [audience], settings.sync.values())
 
 
 def _event(file: Path, trigger: Trigger, settings: Settings, resolve: ResolveAudience) -> Event:
     """Return the first event of a file that a trigger wants, or else the first one at all."""
-    now_us = time.time_ns() // 1000
-    found = events_for(
-        file, read_json_values(file), trigger, settings, now_us=now_us, resolve_audience=resolve
-    )
+    found = events_for(file, read_json_values(file), trigger, settings, resolve)
     return next((event for event in found if trigger.wants(event.audience)), found[0])
 
 
 def _previewed(event: Event, trigger: Trigger, settings: Settings) -> tuple[Candidate, Previewed]:
-    now_us = time.time_ns() // 1000
-    candidate = candidate_of(event, trigger, settings, now_us=now_us)
-    (previewed,) = preview([candidate], settings, now_us=now_us)
+    candidate = candidate_of(event, trigger, settings)
+    (previewed,) = preview([candidate], settings)
     return candidate, previewed
 
 

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from segrelay.ops.terminal.moments import awaited
 from segrelay.producer.wakeups import Waker
@@ -21,7 +21,6 @@ from segrelay.worker.batch.delivery import Delivery, Failure
 from segrelay.worker.batch.partition import (
     Hold,
     Intent,
-    LedgerText,
     Partition,
     ReadEntries,
     ReadRange,
@@ -34,7 +33,6 @@ from segrelay.worker.batch.send import Stop
 from segrelay.worker.checks.preview import Candidate
 from segrelay.worker.contract.events import encode_header, pack_profile
 from segrelay.worker.contract.keys import stream_name
-from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.contract.words import LIVE
@@ -86,20 +84,10 @@ class OneEvent:
         """Read the packed ledger records of these profiles."""
         return await self.partition.ledgers(digests)
 
-    async def peek(self, digests: Sequence[bytes]) -> list[bytes | None]:
-        """Read packed records without holding the lease."""
-        return await self.partition.peek(digests)
-
     async def intent(self, intent: Intent) -> int:
         """Write an intent, renew the lease; returns now (ms, Redis' clock)."""
         self._is_over = True
         return await self.partition.intent(intent)
-
-    async def intents_in_doubt(
-        self, intent_ids: Sequence[str], seconds: float, records: Mapping[bytes, LedgerText]
-    ) -> int:
-        """Open the intents of a lease holder that vanished; return the time of their end (ms)."""
-        return await self.partition.intents_in_doubt(intent_ids, seconds, records)
 
     async def settle(self, settlement: Settlement) -> int:
         """Settle, without delays for the event or its trigger."""
@@ -107,10 +95,6 @@ class OneEvent:
         self.settled = next(iter(settlement.settled), self.settled)
         self._is_over = self._is_over or self.settled is not None
         return end_ms
-
-    async def hold_back(self, intent: Intent, seconds: float) -> None:
-        """Open an intent without holding the lease."""
-        await self.partition.hold_back(intent, seconds)
 
     async def release(
         self,
@@ -124,9 +108,9 @@ class OneEvent:
         """Give the lease of the partition back."""
         return await self.partition.release({}, paused, suspects=suspects, labels=labels)
 
-    async def accept(self, deliveries: Sequence[NewDelivery]) -> None:
-        """Add deliveries, such as a repair after the lease was lost."""
-        await self.partition.accept(deliveries)
+    def __getattr__(self, name: str) -> Any:
+        """Return what is not of this event: the rest is the real partition's."""
+        return getattr(self.partition, name)
 
 
 class NoStreaks:

@@ -20,7 +20,6 @@ from segrelay.jsonnet.files import Bundle, SourceFile, TemplateFolder, shown
 from segrelay.jsonnet.rendered import TemplateBroken
 from segrelay.jsonnet.syntax import tree
 from segrelay.jsonnet.syntax.tokens import location
-from segrelay.jsonnet.syntax.tree import room
 from segrelay.ops.insider.live_check import LiveFinding, check_panel
 from segrelay.ops.insider.reader import InsiderReader
 from segrelay.ops.state.opened import already_there
@@ -28,9 +27,8 @@ from segrelay.ops.templates.fields import (
     Corrected,
     copy_of,
     corrected,
-    tree_of,
+    nodes_of,
     unknown_fields,
-    walked,
     wrong_calls,
 )
 from segrelay.ops.templates.testing import cases_of
@@ -95,18 +93,12 @@ def _fields_of(file: SourceFile) -> dict[str, int]:
     """Return where a file writes each field of the body."""
     if LYTEMPLATES.language_of(file.name):
         return dict(fields_written(file.text))
-    root = tree_of(file)
-    if root is None:
-        return {}
-    with room():
-        return dict(_fields(root))
-
-
-def _fields(root: tree.Node) -> Iterator[tuple[str, int]]:
-    for node in walked(root):
-        for member in node.fields if isinstance(node, tree.Object) else ():
-            if isinstance(member.name, tree.Constant):
-                yield str(member.name.value), member.at
+    return {
+        str(member.name.value): member.at
+        for node, _ in nodes_of(file)
+        for member in (node.fields if isinstance(node, tree.Object) else ())
+        if isinstance(member.name, tree.Constant)
+    }
 
 
 def where(finding: Finding) -> str:

@@ -206,17 +206,9 @@ def _notes(
 
 
 def _document(one: Checked) -> dict[str, Any]:
-    report = one.report
-    return {
-        "template": report.template,
-        "language": report.language,
-        "fit": report.is_fit,
-        "content_hash": report.content_hash,
-        "renders": dict(report.renders),
-        "compiled": _is_compiled(report),
-        "not_compiled": report.not_compiled,
-        "needed_engine": dict(report.needed_engine),
-        "findings": [asdict(finding) for finding in report.findings],
+    return asdict(one.report) | {
+        "fit": one.report.is_fit,
+        "compiled": _is_compiled(one.report),
         "corrected": one.corrected.text if one.corrected else None,
         "fixed": one.fixed,
     }

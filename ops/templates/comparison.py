@@ -7,15 +7,16 @@ import subprocess
 import tarfile
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from segrelay.ops.templates.render import are_equal, field_of, leaves
+from segrelay.ops.templates.render import field_of
 from segrelay.ops.templates.workspace import full_name
-from segrelay.worker.checks.preview import Previewed
+from segrelay.worker.checks.preview import Candidate, Previewed, differences, preview
+from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.errors import UsageWrong
 
 _KINDS: Final = {
@@ -91,6 +92,20 @@ def compared(before: Sequence[Previewed], after: Sequence[Previewed]) -> Compari
     return found
 
 
+def compare_versions(
+    candidates: Sequence[Candidate],
+    settings: Settings,
+    trigger: Trigger,
+    versions: Iterable[Revision],
+) -> Comparison:
+    """Compare what two versions of a template make of events that a trigger delivers."""
+    sides = (
+        preview(candidates, settings, trigger=trigger, template=one.template, folder=one.folder)
+        for one in versions
+    )
+    return compared(*sides)
+
+
 def _end(one: Previewed) -> str:
     if one.shaping is None:
         return one.rendering
@@ -101,21 +116,18 @@ def _add(old: Any, new: Any, into: defaultdict[str, FieldDifference]) -> bool:
     """Add the differences between two bodies, and return whether both exist and differ."""
     if old is None or new is None:
         return False
-    before, after = dict(leaves(old)), dict(leaves(new))
-    differs = False
-    for path in before.keys() | after.keys():
-        if path in before and path in after and are_equal(before[path], after[path]):
-            continue
-        differs = True
+    different = list(differences(old, new))
+    for path, did, before, after in different:
         one = into[field_of(path)]
-        if path not in before:
-            one.added += 1
-        elif path not in after:
-            one.removed += 1
-        else:
-            one.changed += 1
-            one.kinds[f"{_kind(before[path])} → {_kind(after[path])}"] += 1
-    return differs
+        match did:
+            case "added":
+                one.added += 1
+            case "left out":
+                one.removed += 1
+            case "changed":
+                one.changed += 1
+                one.kinds[f"{_kind(before)} → {_kind(after)}"] += 1
+    return bool(different)
 
 
 def _kind(value: Any) -> str:

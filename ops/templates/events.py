@@ -10,8 +10,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
-
 from segrelay.ops.dead_letters.reading import find_dead_letters, place_of
 from segrelay.ops.dead_letters.replay import candidate_of as candidate_of_dead_letter
 from segrelay.ops.kept import Filter
@@ -29,14 +27,10 @@ from segrelay.producer.events.payloads import (
     values_of,
 )
 from segrelay.producer.publishing.drafting import export
-from segrelay.worker.checks.preview import (
-    Candidate,
-    Previewed,
-    preview_rendering,
-    preview_template,
-)
+from segrelay.worker.checks.preview import Candidate, Previewed, preview, preview_rendering
 from segrelay.worker.checks.samples import entry_of, load_profiles
 from segrelay.worker.contract.events import Event, decode_profile, header_of
+from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.errors import UsageWrong
@@ -54,65 +48,39 @@ def preview_named(
         trigger: A trigger's name; "" = the one that uses the template, by the event's direction.
         given: Settings instead of the trigger's; with them nothing is shaped.
     """
-    if workspace.settings is None or (given is not None and not trigger):
-        return _rendered(workspace, template, Path(what), given or {})
+    settings, path = workspace.settings, Path(what)
+    if settings is None or (given is not None and not trigger):
+        return preview_rendering(workspace.folder, template, load_profiles(path), given or {})
     chosen = [workspace.trigger(trigger)] if trigger else workspace.triggers(template)
-    if Path(what).is_file():
-        return _of_file(workspace, template, Path(what), chosen)
-    return _of_redis(workspace, template, what, chosen)
+    if path.is_file():
+        profiles = load_profiles(path)
+        ways = {entry_of(profile).get("event") for profile in profiles}
+        fitting = {one.on: one for one in reversed(chosen) if one.on in ways}
+        if not fitting and len(chosen) != 1:
+            return preview_rendering(workspace.folder, template, profiles, {})
+        events = [(one, from_file(path, one, settings)) for one in fitting.values() or chosen]
+    else:
+        events = [(_trigger_for(one, settings, chosen), [one]) for one in _of_redis(what)]
+    return [
+        previewed
+        for one, candidates in events
+        for previewed in preview(candidates, settings, trigger=one, template=template)
+    ]
 
 
-def _rendered(
-    workspace: Workspace, template: str, path: Path, given: Mapping[str, Any]
-) -> list[Previewed]:
-    profiles = load_profiles(path)
-    named = [(f"event {n}", orjson.dumps(one)) for n, one in enumerate(profiles, 1)]
-    return preview_rendering(workspace.folder, template, named, given)
-
-
-def _of_file(
-    workspace: Workspace, template: str, path: Path, chosen: list[Trigger]
-) -> list[Previewed]:
-    assert workspace.settings is not None
-    ways = {entry_of(profile).get("event") for profile in load_profiles(path)}
-    fitting = {one.on: one for one in reversed(chosen) if one.on in ways}
-    if not fitting:
-        if len(chosen) == 1:
-            from_file(path, chosen[0], workspace.settings, now_us=_now_us())
-        return _rendered(workspace, template, path, {})
-    outcomes: list[Previewed] = []
-    for one in fitting.values():
-        found = from_file(path, one, workspace.settings, now_us=_now_us())
-        outcomes += preview_template(
-            found, one, workspace.settings, template=template, now_us=_now_us()
-        )
-    return outcomes
-
-
-def _of_redis(
-    workspace: Workspace, template: str, what: str, chosen: list[Trigger]
-) -> list[Previewed]:
+def _of_redis(what: str) -> list[Candidate]:
+    """Return the events of a dead letter, or of a person of whom something waits."""
     if "/" in what or what.endswith((".json", ".ndjson")):
         raise UsageWrong(f"{what}: can't be read (No such file or directory).")
     with opened() as (settings, client):
-        found = (
-            [of_dead_letter(client, settings, what)]
-            if place_of(what)
-            else of_person(client, settings, what)
-        )
-    outcomes: list[Previewed] = []
-    for candidate in found:
-        one = _trigger_for(candidate, workspace, chosen)
-        outcomes += preview_template(
-            [candidate], one, settings, template=template, now_us=_now_us()
-        )
-    return outcomes
+        if place_of(what):
+            return [of_dead_letter(client, settings, what)]
+        return of_person(client, settings, what)
 
 
-def _trigger_for(candidate: Candidate, workspace: Workspace, chosen: list[Trigger]) -> Trigger:
+def _trigger_for(candidate: Candidate, settings: Settings, chosen: list[Trigger]) -> Trigger:
     """Return the trigger for an event from Redis: its own, or the one that was named."""
-    assert workspace.settings is not None
-    own = workspace.settings.triggers.get(candidate.trigger)
+    own = settings.triggers.get(candidate.trigger)
     if own is not None and (not chosen or own in chosen):
         return own
     if chosen:
@@ -121,10 +89,6 @@ def _trigger_for(candidate: Candidate, workspace: Workspace, chosen: list[Trigge
         f"The event is one of {candidate.trigger}, which the configuration does not have; name"
         " another by --trigger."
     )
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1_000
 
 
 MOST: Final = 10_000
@@ -145,34 +109,33 @@ class WantedEvents:
         return self.dead_letters or self.waiting or self.recent > 0
 
 
-def from_file(path: Path, trigger: Trigger, settings: Settings, *, now_us: int) -> list[Candidate]:
+def from_file(path: Path, trigger: Trigger, settings: Settings) -> list[Candidate]:
     """Return the events of a file that have a trigger's direction."""
-    return from_payload(path, read_json_values(path), trigger, settings, now_us=now_us)
+    return from_payload(path, read_json_values(path), trigger, settings)
 
 
 def from_payload(
-    source: object, payload: Any, trigger: Trigger, settings: Settings, *, now_us: int
+    source: object, payload: Any, trigger: Trigger, settings: Settings
 ) -> list[Candidate]:
     """Return the events of a payload that have a trigger's direction.
 
     Messages name the source of the payload.
     """
-    events = events_for(source, payload, trigger, settings, now_us=now_us)
     return [
-        candidate_of(one, trigger, settings, name=f"event {number}", now_us=now_us)
-        for number, one in enumerate(events, 1)
+        candidate_of(one, trigger, settings, name=f"event {number}")
+        for number, one in enumerate(events_for(source, payload, trigger, settings), 1)
     ]
 
 
 def of_dead_letter(client: Redis, settings: Settings, dead_letter_id: str) -> Candidate:
     """Return the event of a dead letter."""
     partitions = all_partitions(client, settings)
-    dead_letters = list(find_dead_letters(client, partitions, Filter.of_id(dead_letter_id)))
-    if not dead_letters:
+    dead_letter = next(find_dead_letters(client, partitions, Filter.of_id(dead_letter_id)), None)
+    if dead_letter is None:
         raise UsageWrong(
             f"There is no dead letter {dead_letter_id}; `segrelay dlq list` shows all."
         )
-    candidate = candidate_of_dead_letter(dead_letters[0])
+    candidate = candidate_of_dead_letter(dead_letter)
     if candidate is None:
         raise UsageWrong(f"The entry of the letter {dead_letter_id} can't be read by this version.")
     return candidate
@@ -182,14 +145,8 @@ def of_person(client: Redis, settings: Settings, text: str) -> list[Candidate]:
     """Return the events that wait for a person, named by the identity."""
     person = person_named(text, settings)
     partitions = [one for one in all_partitions(client, settings) if one.number == person.partition]
-    found = [
-        candidate
-        for stream in find_streams(client, partitions)
-        for entry in read_entries(client, stream)
-        if entry.header
-        and entry.header.digest == person.digest
-        and (candidate := candidate_of_entry(entry)) is not None
-    ]
+    waiting = _waiting(client, partitions, Choice())
+    found = [one for one in waiting if one.header.digest == person.digest]
     if not found:
         raise UsageWrong(f"{text} is no file, no dead letter, and nobody of whom something waits.")
     return found
@@ -214,29 +171,21 @@ def kept(
     partitions = all_partitions(client, settings, [trigger.destination])
     found: list[Candidate] = []
     if wanted.dead_letters or wanted.recent:
-        found += islice(_dead_letters(client, partitions, trigger), MOST)
+        dead_letters = find_dead_letters(client, partitions, Filter(trigger=trigger.name))
+        found += islice(filter(None, map(candidate_of_dead_letter, dead_letters)), MOST)
     if wanted.waiting or wanted.recent:
-        found += islice(_waiting(client, partitions, trigger), MOST)
+        found += islice(_waiting(client, partitions, Choice(trigger=trigger.name)), MOST)
     if wanted.recent:
         return nlargest(wanted.recent, found, key=lambda one: one.header.accepted_ms)
     return found
 
 
-def _dead_letters(
-    client: Redis, partitions: Sequence[Any], trigger: Trigger
+def _waiting(
+    client: Redis, partitions: Sequence[PartitionKeys], choice: Choice
 ) -> Iterator[Candidate]:
-    for dead_letter in find_dead_letters(client, partitions, Filter(trigger=trigger.name)):
-        candidate = candidate_of_dead_letter(dead_letter)
-        if candidate is not None:
-            yield candidate
-
-
-def _waiting(client: Redis, partitions: Sequence[Any], trigger: Trigger) -> Iterator[Candidate]:
-    for stream in find_streams(client, partitions, Choice(trigger=trigger.name)):
-        for entry in read_entries(client, stream):
-            candidate = candidate_of_entry(entry)
-            if candidate is not None:
-                yield candidate
+    """Yield the events that wait, without those that this version can't read."""
+    for stream in find_streams(client, partitions, choice):
+        yield from filter(None, map(candidate_of_entry, read_entries(client, stream)))
 
 
 def slug_or_id(audience_id: str, slug: str) -> str:
@@ -249,14 +198,13 @@ def events_for(
     payload: Any,
     trigger: Trigger,
     settings: Settings,
-    *,
-    now_us: int,
     resolve_audience: ResolveAudience = slug_or_id,
 ) -> list[Event]:
     """Return the events of a payload that have the direction of a trigger; there is at least one.
 
     Messages name the source of the payload.
     """
+    now_us = time.time_ns() // 1_000
     reading = ReadingRules(
         now_us,
         now_us,
@@ -277,11 +225,9 @@ def events_for(
 
 
 def candidate_of(
-    event: Event, trigger: Trigger, settings: Settings, *, name: str = "", now_us: int
+    event: Event, trigger: Trigger, settings: Settings, *, name: str = ""
 ) -> Candidate:
     """Return the delivery that a trigger would make of an event, to be previewed."""
-    fields = trigger.export_fields
-    identity = settings.delivery.identity
-    packed, _ = export(event.profile, fields, identity)
-    header = header_of(event, accepted_ms=now_us // 1000)
+    packed, _ = export(event.profile, trigger.export_fields, settings.delivery.identity)
+    header = header_of(event, accepted_ms=time.time_ns() // 1_000_000)
     return Candidate(name, trigger.name, header, decode_profile(packed))

@@ -37,12 +37,45 @@ _OURS: Final = "lib/"
 _ELSEWHERE: Final = "look whether Lytics sends it under another name."
 
 
-def tree_of(file: SourceFile) -> tree.Node | None:
-    """Return the syntax tree of a file; None if it does not parse."""
+_Libraries = Mapping[str, str]
+"""The names of libraries by the variables that hold them."""
+
+
+def nodes_of(file: SourceFile) -> list[tuple[tree.Node, _Libraries]]:
+    """Return each expression of a file, with the libraries that variables hold there.
+
+    There is none if the file does not parse.
+    """
     try:
-        return parse(file.text)
+        root = parse(file.text)
     except SyntaxWrong:
-        return None
+        return []
+    with room():
+        return list(_walked(root, {}, file))
+
+
+def _walked(
+    node: tree.Node, known: _Libraries, file: SourceFile
+) -> Iterator[tuple[tree.Node, _Libraries]]:
+    yield node, known
+    binds = node.binds if isinstance(node, tree.Local | tree.Object) else ()
+    own = {bind.name: _library(bind.value, known, file) for bind in binds}
+    for child, bound, _ in children(node):
+        inner = {name: library for name, library in known.items() if name not in bound}
+        inner |= {name: library for name, library in own.items() if library and name in bound}
+        yield from _walked(child, inner, file)
+
+
+def _library(node: tree.Node, known: _Libraries, file: SourceFile) -> str:
+    """Return the name of the shipped library that an expression stands for; "" = none."""
+    match node:
+        case tree.Name(name=name):
+            return known.get(name, "")
+        case tree.Import(word="import"):
+            target = next((to for each, to in file.imports if each.at == node.at), "")
+            name = shown(target).removeprefix(_OURS)
+            return name if shown(target).startswith(_OURS) and name in _members() else ""
+    return ""
 
 
 def _own_files(bundle: Bundle) -> list[SourceFile]:
@@ -58,44 +91,14 @@ def asked_for(bundle: Bundle) -> Iterator[tuple[str, str, int, int]]:
         for name, at in fields_read(file.text):
             yield name, shown(file.name), *location(file.text, at)
     for file in _own_files(bundle):
-        yield from _asked_of(file)
-
-
-def _asked_of(file: SourceFile) -> Iterator[tuple[str, str, int, int]]:
-    root = tree_of(file)
-    if root is None:
-        return
-    with room():
-        nodes = list(walked(root))
-    binds = (b for node in nodes if isinstance(node, tree.Local | tree.Object) for b in node.binds)
-    known = {bind.name for bind in binds if _is_library_import(bind.value)}
-    for node in nodes:
-        name = _asked(node, known)
-        if name is not None:
-            line, column = location(file.text, name.at)
-            yield str(name.value), shown(file.name), line, column
-
-
-def walked(node: tree.Node) -> Iterator[tree.Node]:
-    """Yield an expression and all its parts."""
-    yield node
-    for child, _, _ in children(node):
-        yield from walked(child)
-
-
-def _is_library_import(node: tree.Node) -> bool:
-    return isinstance(node, tree.Import) and LYTEMPLATES.is_meant_by(node.path)
-
-
-def _asked(node: tree.Node, known: Collection[str]) -> tree.Constant | None:
-    match node:
-        case tree.Call(
-            target=tree.Index(target=source, key=tree.Constant(value=str(function))),
-            arguments=(tree.Constant(value=str()) as name, *rest),
-        ) if function in _ASKING and not (function == "has" and rest):
-            is_ours = isinstance(source, tree.Name) and source.name in known
-            return name if is_ours or _is_library_import(source) else None
-    return None
+        for node, known in nodes_of(file):
+            match node:
+                case tree.Call(
+                    target=tree.Index(target=source, key=tree.Constant(value=str(function))),
+                    arguments=(tree.Constant(value=str(name)) as field, *rest),
+                ) if function in _ASKING and not (function == "has" and rest):
+                    if _library(source, known, file) == LYTEMPLATES.event_file:
+                        yield name, shown(file.name), *location(file.text, field.at)
 
 
 def unknown_fields(
@@ -139,9 +142,6 @@ _VALUES: Final = "values.libsonnet"
 _NO_FIELD: Final = frozenset({"eventName", "omitEmpty"})
 """Functions of insider.libsonnet that take a value; the others take the name of a field."""
 
-_Libraries = Mapping[str, str]
-"""The names of libraries by the variables that hold them."""
-
 
 @cache
 def _members() -> dict[str, tuple[str, ...]]:
@@ -158,38 +158,9 @@ def wrong_calls(bundle: Bundle) -> Iterator[Finding]:
         message = f"{name} knows no locale here: it gives what it gives without one."
         yield Finding("warning", message, "", shown(file.name), *location(file.text, at))
     for file in _own_files(bundle):
-        root = tree_of(file)
-        if root is not None:
-            with room():
-                yield from list(_walked(root, {}, file))
-
-
-def _walked(node: tree.Node, known: _Libraries, file: SourceFile) -> Iterator[Finding]:
-    yield from _member(node, known, file)
-    yield from _value_for_a_name(node, known, file)
-    own = _bound_here(node, known, file)
-    for child, bound, _ in children(node):
-        inner = {name: library for name, library in known.items() if name not in bound}
-        inner |= {name: library for name, library in own.items() if name in bound}
-        yield from _walked(child, inner, file)
-
-
-def _bound_here(node: tree.Node, known: _Libraries, file: SourceFile) -> dict[str, str]:
-    binds = node.binds if isinstance(node, tree.Local | tree.Object) else ()
-    found = {bind.name: _library(bind.value, known, file) for bind in binds}
-    return {name: library for name, library in found.items() if library}
-
-
-def _library(node: tree.Node, known: _Libraries, file: SourceFile) -> str:
-    """Return the name of the shipped library that an expression stands for; "" = none."""
-    match node:
-        case tree.Name(name=name):
-            return known.get(name, "")
-        case tree.Import(word="import"):
-            target = next((to for each, to in file.imports if each.at == node.at), "")
-            name = shown(target).removeprefix(_OURS)
-            return name if shown(target).startswith(_OURS) and name in _members() else ""
-    return ""
+        for node, known in nodes_of(file):
+            yield from _member(node, known, file)
+            yield from _value_for_a_name(node, known, file)
 
 
 def _member(node: tree.Node, known: _Libraries, file: SourceFile) -> Iterator[Finding]:

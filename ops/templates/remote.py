@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
-import orjson
 import typer
 
 from segrelay.jsonnet.files import TemplateFolder, shown
@@ -220,11 +219,11 @@ def try_there_(
     workspace, settings = _configured()
     here = full_name(template, workspace.folder)
     given = next((dict(one.settings) for one in workspace.triggers(here)), {})
+    profiles = load_profiles(file)
+    rendered = preview_rendering(workspace.folder, here, profiles, given)
     documents = []
     with opened_api(settings) as api:
-        for number, profile in enumerate(load_profiles(file), 1):
-            text = orjson.dumps(profile)
-            [ours] = preview_rendering(workspace.folder, here, [(f"event {number}", text)], given)
+        for profile, ours in zip(profiles, rendered, strict=True):
             theirs, problem = try_there(
                 api,
                 name or remote_name(here),

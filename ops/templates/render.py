@@ -10,12 +10,12 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
 from itertools import zip_longest
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -33,7 +33,7 @@ from segrelay.ops.templates.workspace import (
 from segrelay.ops.terminal.console import mention, say
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.options import object_of
-from segrelay.worker.checks.preview import Previewed
+from segrelay.worker.checks.preview import Did, Previewed, differences
 from segrelay.worker.destinations.normalise import is_empty
 from segrelay.worker.errors import SegrelayError, WeMustAct
 
@@ -74,6 +74,9 @@ _CHANGES: Final[Sequence[tuple[str, str]]] = (
 )
 
 
+_DIDS: Final[tuple[Did, ...]] = ("left out", "changed", "added")
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """A field that is sent otherwise than rendered, or not at all.
@@ -83,7 +86,7 @@ class Change:
     """
 
     path: str
-    did: Literal["left out", "changed", "added"]
+    did: Did
     why: str
     before: Any = None
     after: Any = None
@@ -123,45 +126,22 @@ def changes_of(body: Any, sent: Any, dropped: Sequence[str]) -> list[Change]:
 
     `dropped` names what shaping found to be wrong.
     """
-    before, after = dict(leaves(body)), dict(leaves(sent))
-    gone = [
-        Change(path, "left out", _why_gone(path, value, dropped), value)
-        for path, value in before.items()
-        if path not in after
-    ]
-    other = [
-        Change(path, "changed", _why_changed(path), before[path], value)
-        for path, value in after.items()
-        if path in before and not are_equal(before[path], value)
-    ]
-    more = [
-        Change(path, "added", "shaping puts it in", None, value)
-        for path, value in after.items()
-        if path not in before
-    ]
-    return gone + other + more
-
-
-def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield path and value of each scalar, empty list and empty object."""
-    if isinstance(value, Mapping) and value:
-        for key, part in value.items():
-            yield from leaves(part, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list) and value:
-        for index, part in enumerate(value):
-            yield from leaves(part, f"{path}[{index}]")
-    else:
-        yield path, value
+    found = []
+    for path, did, before, after in differences(body, sent):
+        match did:
+            case "left out":
+                why = _why_gone(path, before, dropped)
+            case "changed":
+                why = _why_changed(path)
+            case "added":
+                why = "shaping puts it in"
+        found.append(Change(path, did, why, before, after))
+    return sorted(found, key=lambda one: _DIDS.index(one.did))
 
 
 def field_of(path: str) -> str:
     """Return a path without the positions in lists, which is the same for every person."""
     return _INDEX.sub("[]", path)
-
-
-def are_equal(one: Any, other: Any) -> bool:
-    """Say whether two values of JSON are equal and of one type."""
-    return type(one) is type(other) and bool(one == other)
 
 
 def _why_gone(path: str, value: Any, dropped: Sequence[str]) -> str:
@@ -219,7 +199,7 @@ def render(
     return Result(
         [document_of(one) for one in outcomes],
         *(line for one in outcomes for line in _lines(one, explain=explain)),
-        notes=[in_words(one) for one in outcomes if one.rendering != "rendered"],
+        notes=[one.in_words for one in outcomes if one.rendering != "rendered"],
         exit_code=WeMustAct.exit_code if has_failed else 0,
     )
 
@@ -239,13 +219,6 @@ def _lines(one: Previewed, *, explain: bool) -> Iterator[str]:
         yield from _explained(one)
     elif one.rendering == "rendered":
         yield _pretty(one.body)
-
-
-def in_words(one: Previewed) -> str:
-    """Return a line that says why an event has no body: it was skipped, or failed."""
-    if one.rendering == "skipped":
-        return f"skipped: {one.message}"
-    return f"failed: {one.located_message}"
 
 
 def _explained(one: Previewed) -> Iterator[str]:
@@ -325,7 +298,7 @@ def _show(workspace: Workspace, template: str, file: str, trigger: str, given: A
     try:
         for one in preview_named(workspace, template, file, trigger, given):
             is_rendered = one.rendering == "rendered"
-            for line in _lines(one, explain=True) if is_rendered else [in_words(one)]:
+            for line in _lines(one, explain=True) if is_rendered else [one.in_words]:
                 say(line)
     except (SegrelayError, TemplateBroken) as error:
         say(error.message)

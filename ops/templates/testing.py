@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -31,6 +30,7 @@ from segrelay.ops.templates.comparison import (
     Comparison,
     FieldDifference,
     Revision,
+    compare_versions,
     compared,
     version,
 )
@@ -39,15 +39,10 @@ from segrelay.ops.templates.workspace import Folder, TriggerName, Workspace, wor
 from segrelay.ops.terminal.console import read_json
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.tables import count_columns, text_columns
-from segrelay.worker.checks.preview import (
-    Candidate,
-    Previewed,
-    preview_rendering,
-    preview_template,
-)
+from segrelay.worker.checks.preview import Candidate, Previewed, preview_rendering
 from segrelay.worker.checks.samples import load_profiles, profile_for, profiles_of
 from segrelay.worker.contract.printable import plural
-from segrelay.worker.contract.settings import Trigger
+from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.errors import UsageWrong
 
 _EXPECTED: Final = ("body", "skip", "error")
@@ -133,9 +128,9 @@ def run(folder: Path, template: str, cases: Sequence[TestCase]) -> list[CaseResu
     verdicts: list[CaseResult] = []
     for _, group in groupby(cases, key=lambda case: orjson.dumps(dict(case.settings))):
         part = list(group)
-        texts = [(case.name, orjson.dumps(dict(case.profile))) for case in part]
+        profiles = [case.profile for case in part]
         try:
-            outcomes = preview_rendering(folder, template, texts, part[0].settings)
+            outcomes = preview_rendering(folder, template, profiles, part[0].settings)
         except TemplateBroken as error:
             outcomes = [Previewed(case.name, TemplateFailed(error.message, "", 0)) for case in part]
         for case, came in zip(part, map(_came, outcomes), strict=True):
@@ -370,10 +365,11 @@ def _compared(
         if wanted.is_any:
             raise UsageWrong("No trigger uses these templates; name one by --trigger.")
         profiles = load_profiles(events) if events else _samples(workspace, versions[0].template)
-        named = [(str(n), orjson.dumps(one)) for n, one in enumerate(profiles, 1)]
-        return compared(*(preview_rendering(v.folder, v.template, named, {}) for v in versions))
-    candidates = _candidates(workspace, trigger, events, wanted)
-    return compared(*(_delivered(workspace, trigger, v, candidates) for v in versions))
+        return compared(
+            *(preview_rendering(one.folder, one.template, profiles, {}) for one in versions)
+        )
+    candidates = _candidates(workspace.settings, trigger, events, wanted)
+    return compare_versions(candidates, workspace.settings, trigger, versions)
 
 
 def _samples(workspace: Workspace, template: str) -> list[Mapping[str, Any]]:
@@ -382,35 +378,18 @@ def _samples(workspace: Workspace, template: str) -> list[Mapping[str, Any]]:
 
 
 def _candidates(
-    workspace: Workspace, trigger: Trigger, events: Path | None, wanted: WantedEvents
+    settings: Settings, trigger: Trigger, events: Path | None, wanted: WantedEvents
 ) -> list[Candidate]:
-    settings = workspace.settings
-    assert settings is not None
-    now_us = time.time_ns() // 1_000
     found: list[Candidate] = []
     if events is not None:
-        found += from_file(events, trigger, settings, now_us=now_us)
+        found += from_file(events, trigger, settings)
     if wanted.is_any:
         with opened() as (_, client):
             found += kept(client, settings, trigger, wanted)
     if events is not None or wanted.is_any:
         return found
     profile = profile_for(settings, trigger, datetime.now(UTC))
-    return from_payload(f"The sample of {trigger.name}", profile, trigger, settings, now_us=now_us)
-
-
-def _delivered(
-    workspace: Workspace, trigger: Trigger, one: Revision, candidates: Sequence[Candidate]
-) -> list[Previewed]:
-    assert workspace.settings is not None
-    return preview_template(
-        candidates,
-        trigger,
-        workspace.settings,
-        template=one.template,
-        folder=one.folder,
-        now_us=time.time_ns() // 1_000,
-    )
+    return from_payload(f"The sample of {trigger.name}", profile, trigger, settings)
 
 
 def _differences(found: Comparison) -> Iterator[str | Table]:

@@ -163,123 +163,8 @@ def shipped_models() -> list[str]:
     return [name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)]
 
 
-_START: Final = """\
-// What a profile becomes. This is Jsonnet (https://jsonnet.org): JSON with variables, conditions
-// and functions. The value of the file is the body that is sent.
-//
-// `segrelay template render {name} samples/enter.json` shows what comes out,
-// `segrelay template watch {name} samples/enter.json` does so at every save.
-local event = import "lytemplates.libsonnet";  // the profile, and what happened to it
-local insider = import "insider.libsonnet";  // what templates for Insider share
-
-// An assert that fails skips the event; it counts as skipped, with this message.
-assert event.has("email") : "no email";
-
-{{
-  users: [
-    {{
-      // Who is meant. Use the same identifiers in every template, or an exit misses the person.
-      identifiers: insider.identifiers,
-      attributes: {{
-        // Insider's own attributes. What the profile does not have is null, and is left out.
-        email: event.get("email"),
-        name: event.get("first_name"),
-        custom: {{
-          // Yours, which have to be defined in Insider's panel. The second argument of `get` is
-          // what counts where the field is missing.
-          status: event.get("status", "unknown"),
-          // The slug of the audience, put into the person's list on an entrance. A template for
-          // exits takes it out: `segrelay template new NAME --from insider/exit`.
-          [if event.isEnter() then insider.audienceAttribute]: [event.segSlug()],
-        }},
-      }},
-    }},
-  ],
-}}
-"""
-
-
-_START_HTTP: Final = """\
-// What a profile becomes. This is Jsonnet (https://jsonnet.org): JSON with variables, conditions
-// and functions. The value of the file is the body of a request to a destination with api = "http".
-//
-// `segrelay template render {name} samples/enter.json` shows what comes out,
-// `segrelay template watch {name} samples/enter.json` does so at every save.
-local event = import "lytemplates.libsonnet";  // the profile, and what happened to it
-local values = import "values.libsonnet";  // conversions, such as `boolean` and `time`
-
-// An assert that fails skips the event; it counts as skipped, with this message.
-assert event.has("email") : "no email";
-
-// `omitEmpty` leaves out what the profile does not have.
-values.omitEmpty({{
-  // "enter" or "exit", and the slug of the audience.
-  type: if event.isEnter() then "entered" else "left",
-  audience: event.segSlug(),
-  email: event.get("email"),
-  name: event.get("first_name"),
-  // The second argument of `get` is what counts where the field is missing.
-  status: event.get("status", "unknown"),
-}})
-"""
-
-
-_START_JAVASCRIPT: Final = """\
-// What a profile becomes. This is JavaScript: a function `template`, which takes the profile and
-// returns the body that is sent. docs/templates.md lists the helpers, such as `get` and `sha256`.
-//
-// `segrelay template render {name} samples/enter.json` shows what comes out,
-// `segrelay template watch {name} samples/enter.json` does so at every save.
-function template(data) {{
-  // Nothing returned: the event is skipped, and counts as skipped.
-  if (!data.email) return null;
-
-  const custom = {{
-    // Yours, which have to be defined in Insider's panel.
-    status: data.status || "unknown",
-  }};
-  // The slug of the audience, put into the person's list on an entrance. A template for exits takes
-  // it out, with `partial`.
-  if (isEnter(data)) custom[jobConfGet("audience_attribute")] = [segSlug(data)];
-
-  return {{
-    users: [
-      {{
-        // Who is meant. Use the same identifiers in every template, or an exit misses the person.
-        identifiers: {{ email: data.email, custom: {{ lytics_id: data._id }} }},
-        // What the profile does not have is undefined, and is left out.
-        attributes: {{ email: data.email, name: data.first_name, custom }},
-      }},
-    ],
-  }};
-}}
-"""
-
-
-_START_JAVASCRIPT_HTTP: Final = """\
-// What a profile becomes. This is JavaScript: a function `template`, which takes the profile and
-// returns the body of a request to a destination with api = "http". docs/templates.md lists the
-// helpers, such as `get` and `sha256`.
-//
-// `segrelay template render {name} samples/enter.json` shows what comes out,
-// `segrelay template watch {name} samples/enter.json` does so at every save.
-function template(data) {{
-  // Nothing returned: the event is skipped, and counts as skipped.
-  if (!data.email) return null;
-
-  return {{
-    // "enter" or "exit", and the slug of the audience.
-    type: isEnter(data) ? "entered" : "left",
-    audience: segSlug(data),
-    email: data.email,
-    // What the profile does not have is undefined, and is left out.
-    name: data.first_name,
-    status: data.status || "unknown",
-  }};
-}}
-"""
-_STARTS: Final = {"insider": _START, "http": _START_HTTP}
-_JAVASCRIPT_STARTS: Final = {"insider": _START_JAVASCRIPT, "http": _START_JAVASCRIPT_HTTP}
+_STARTS: Final = Path(__file__).with_name("starts")
+"""A commented template to begin with for each API and language; `{name}` in it is its name."""
 
 
 def write_new(folder: Path, name: str, model: str, *, api: str = "insider") -> Path:
@@ -293,9 +178,9 @@ def write_new(folder: Path, name: str, model: str, *, api: str = "insider") -> P
         raise UsageWrong(f"{name} leads outside of {folder}.")
     if path.exists():
         raise UsageWrong(f"{path}: there is a file already; choose another name.")
-    starts = _JAVASCRIPT_STARTS if path.suffix == ".js" else _STARTS
-    start = starts[api]
-    text = _model(model) if model else start.format(name=path.relative_to(folder))
+    suffix = ".js" if path.suffix == ".js" else SUFFIX
+    start = (_STARTS / f"{api}{suffix}").read_text("utf-8")
+    text = _model(model) if model else start.replace("{name}", str(path.relative_to(folder)))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, "utf-8")
     return path

@@ -89,11 +89,7 @@ def _takes_whole(user: Mapping[str, Any], attribute: str) -> bool:
 
 def warnings_of(body: object, attribute: str, profile: Mapping[str, Any]) -> Iterator[str]:
     """Say what is wrong with a body, whichever trigger it is for."""
-    seen: set[str] = set()
-    for message in _all(body, attribute, profile):
-        if message not in seen:
-            seen.add(message)
-            yield message
+    yield from dict.fromkeys(_all(body, attribute, profile))
 
 
 def misplaced_of(body: object) -> Iterator[str]:

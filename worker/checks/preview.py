@@ -5,10 +5,11 @@ Rendering happens in a throw-away process: an event that killed a worker may be 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, assert_never
+from typing import Any, Final, Literal, assert_never
 
 import orjson
 
@@ -20,15 +21,14 @@ from segrelay.jsonnet.rendered import (
     Rendered,
     Result,
     Row,
-    Template,
     TemplateBroken,
     TemplateFailed,
 )
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
 from segrelay.worker.batch.pack import row_of
-from segrelay.worker.checks.samples import sample_row
-from segrelay.worker.contract.events import Header
+from segrelay.worker.checks.samples import ANY_ID, sample_row
+from segrelay.worker.contract.events import Header, has_id, with_id
 from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.contract.settings.http import TemplateChoice
 from segrelay.worker.contract.words import Death, Direction, Skip
@@ -65,29 +65,19 @@ def render_apart(bundle: Bundle, rows: Sequence[Row]) -> list[Result | Killed]:
     return results
 
 
-class SampleRenderer(Protocol):
-    """Renders rows: a `Renderer`, or one that does it in a process of its own."""
-
-    def load(self, name: str) -> Template:
-        """Read a template, or raise TemplateBroken."""
-
-    def render(self, template: Template, rows: Sequence[Row]) -> Sequence[Result | Killed]:
-        """Render events; one result each."""
+Render = Callable[[str, Sequence[Row]], Sequence[Result | Killed]]
+"""A function that renders events with the template of a name, or raises TemplateBroken."""
 
 
-class IsolatedSampleRenderer:
-    """Renders in a process of its own."""
+def renders_apart(templates_folder: Path) -> Render:
+    """Return a function that renders with the templates of a folder, in throw-away processes."""
+    folder = TemplateFolder(templates_folder, LYTEMPLATES)
+    return lambda template, rows: render_apart(folder.bundle(template), rows)
 
-    def __init__(self, templates_folder: Path) -> None:
-        self._renderer = Renderer(templates_folder, LYTEMPLATES, compiles=False)
 
-    def load(self, name: str) -> Template:
-        """Read a template, or raise TemplateBroken."""
-        return self._renderer.load(name)
-
-    def render(self, template: Template, rows: Sequence[Row]) -> Sequence[Result | Killed]:
-        """Render events; one result each."""
-        return render_apart(self._renderer.bundle_of(template), rows)
+def renders_with(renderer: Renderer) -> Render:
+    """Return a function that renders in this process."""
+    return lambda template, rows: renderer.render(renderer.load(template), rows)
 
 
 _KILLED: Final = "Rendering it, alone, ends or hangs the process."
@@ -165,17 +155,17 @@ class Previewed:
         return "skipped" if isinstance(self.result, Asserted) else "failed"
 
     @property
-    def why_not(self) -> Death | Skip | None:
-        """Return why the event would not be sent; None = it would."""
+    def why_not(self) -> NotSendable | None:
+        """Return why the event would not be sent, without the template's line; None = it would."""
         match self.result:
             case Killed():
-                return Death.KILLED_WORKER
-            case Asserted():
-                return Skip.ASSERTED
-            case TemplateFailed():
-                return Death.TEMPLATE_ERROR
+                return NotSendable(Death.KILLED_WORKER, _KILLED)
+            case Asserted(message):
+                return NotSendable(Skip.ASSERTED, message)
+            case TemplateFailed(message):
+                return NotSendable(Death.TEMPLATE_ERROR, message)
             case Rendered() | None:
-                return self.shaping.reason if isinstance(self.shaping, NotSendable) else None
+                return self.shaping if isinstance(self.shaping, NotSendable) else None
             case _ as never:
                 assert_never(never)
 
@@ -184,25 +174,17 @@ class Previewed:
         """Return the outcome that the event would have."""
         if self.why_not is None:
             return "sent"
-        return "skipped" if isinstance(self.why_not, Skip) else "dead"
+        return "skipped" if isinstance(self.why_not.reason, Skip) else "dead"
 
     @property
     def reason(self) -> str:
         """Return the word for why the event would not be sent; "" = it would."""
-        return self.why_not.value if self.why_not else ""
+        return self.why_not.reason.value if self.why_not else ""
 
     @property
     def message(self) -> str:
         """Say why the event would not be sent, without the place in the template."""
-        match self.result:
-            case Killed():
-                return _KILLED
-            case Asserted(message) | TemplateFailed(message):
-                return message
-            case Rendered() | None:
-                return self.shaping.message if isinstance(self.shaping, NotSendable) else ""
-            case _ as never:
-                assert_never(never)
+        return self.why_not.message if self.why_not else ""
 
     @property
     def located_message(self) -> str:
@@ -214,76 +196,104 @@ class Previewed:
                 return self.message
 
     @property
+    def in_words(self) -> str:
+        """Describe the result of rendering in one line."""
+        is_rendered = self.rendering == "rendered"
+        return self.rendering if is_rendered else f"{self.rendering}: {self.located_message}"
+
+    @property
     def safe_message(self) -> str:
         """Return the message as it may be printed where no profile field is shown."""
         return normalise_message(self.located_message)
 
 
-def preview(candidates: Sequence[Candidate], settings: Settings, *, now_us: int) -> list[Previewed]:
-    """Render and shape events of any triggers that are configured."""
-    found: dict[int, Previewed] = {}
-    for name in dict.fromkeys(candidate.trigger for candidate in candidates):
-        numbers = [number for number, one in enumerate(candidates) if one.trigger == name]
-        group = [candidates[number] for number in numbers]
-        results = _of_trigger(group, settings.triggers[name], settings, now_us)
-        found.update(zip(numbers, results, strict=True))
-    return [found[number] for number in range(len(candidates))]
+def preview(
+    candidates: Sequence[Candidate],
+    settings: Settings,
+    *,
+    now_us: int = 0,
+    trigger: Trigger | None = None,
+    template: str = "",
+    folder: Path | None = None,
+) -> list[Previewed]:
+    """Render events, shape them, and say what would become of each.
+
+    Args:
+        candidates: The events, of any triggers that are configured.
+        settings: The configuration.
+        now_us: The time of the preview, in µs since 1970; 0 = now, by this machine's clock.
+        trigger: The one that delivers all of them; None = each is delivered by its own.
+        template: The template instead of that trigger's; "" = its own.
+        folder: The templates folder instead of the configured one.
+    """
+    now_us = now_us or time.time_ns() // 1_000
+    if folder:
+        settings = settings.model_copy(update={"templates_folder": folder})
+    triggers: Mapping[str, Trigger] = settings.triggers
+    if trigger:
+        changed = {"template": template or trigger.template}
+        triggers = {trigger.name: trigger.model_copy(update=changed)}
+        candidates = [replace(one, trigger=trigger.name) for one in candidates]
+    groups: dict[str, list[Candidate]] = {}
+    for one in candidates:
+        groups.setdefault(one.trigger, []).append(one)
+    results = {
+        name: iter(_or_failed(group, triggers[name], settings, now_us))
+        for name, group in groups.items()
+    }
+    return [next(results[one.trigger]) for one in candidates]
 
 
-def _of_trigger(
+def _or_failed(
     group: Sequence[Candidate], trigger: Trigger, settings: Settings, now_us: int
 ) -> list[Previewed]:
-    rows = [Row(one.profile, trigger.settings, one.header.time_us) for one in group]
-    results: Sequence[Result | Killed]
     try:
-        bundle = TemplateFolder(settings.templates_folder, LYTEMPLATES).bundle(
-            settings.template_of(trigger)
-        )
-        results = render_apart(bundle, rows)
+        return preview_as(trigger, group, settings, now_us=now_us)
     except TemplateBroken as error:
-        results = [TemplateFailed(error.message, "", 0)] * len(rows)
-    return [
-        shape_result(one.name, result, one.header, trigger, settings, now_us=now_us)
-        for one, result in zip(group, results, strict=True)
-    ]
+        return [Previewed(one.name, TemplateFailed(error.message, "", 0)) for one in group]
 
 
-def shape_result(
-    name: str,
-    result: Result | Killed,
-    header: Header,
+def preview_as(
     trigger: Trigger,
+    candidates: Sequence[Candidate],
     settings: Settings,
     *,
     now_us: int,
-) -> Previewed:
-    """Shape what was rendered as a delivery of a trigger."""
-    if not isinstance(result, Rendered):
-        return Previewed(name, result)
-    api = api_of(settings, trigger)
-    rules = rules_of(settings, trigger)
-    shaping = api.shape(parsed(result.body), header, rules, now_us)
-    has_parts = settings.template_of(trigger) != trigger.template
-    if isinstance(shaping, NotSendable):
-        return Previewed(name, result, shaping, has_parts=has_parts)
-    users = [orjson.dumps(user) for user in shaping.users]
-    body = api.assemble(users, shaping.root)
+    render: Render | None = None,
+) -> list[Previewed]:
+    """Render events and shape them as deliveries of a trigger.
+
+    Raises:
+        TemplateBroken: The trigger's template does not load.
+    """
+    render = render or renders_apart(settings.templates_folder)
+    template = settings.template_of(trigger)
+    rows = [Row(one.profile, trigger.settings, one.header.time_us) for one in candidates]
+    results = render(template, rows)
+    api, rules = api_of(settings, trigger), rules_of(settings, trigger)
     envelope = settings.http_of(trigger).envelope
-    if isinstance(envelope, TemplateChoice):
-        folder = TemplateFolder(settings.templates_folder, LYTEMPLATES)
-        whole = _in_envelope(folder, envelope.template, body, trigger)
-        if isinstance(whole, NotSendable):
-            return Previewed(name, result, whole, has_parts=has_parts)
-        body = whole
-    return Previewed(name, result, shaping, body, has_parts)
+    found = []
+    for one, result in zip(candidates, results, strict=True):
+        shaping: Shaped | NotSendable | None = None
+        body: bytes | NotSendable = b""
+        if isinstance(result, Rendered):
+            shaping = api.shape(parsed(result.body), one.header, rules, now_us)
+        if isinstance(shaping, Shaped):
+            body = api.assemble([orjson.dumps(user) for user in shaping.users], shaping.root)
+            if isinstance(envelope, TemplateChoice):
+                body = _in_envelope(render, envelope.template, body, trigger)
+        if isinstance(body, NotSendable):
+            shaping, body = body, b""
+        found.append(Previewed(one.name, result, shaping, body, template != trigger.template))
+    return found
 
 
 def _in_envelope(
-    folder: TemplateFolder, template: str, array: bytes, trigger: Trigger
+    render: Render, template: str, array: bytes, trigger: Trigger
 ) -> bytes | NotSendable:
     """Return the whole body that an envelope's template makes, or why it makes none."""
     try:
-        [found] = render_apart(folder.bundle(template), [row_of(array, trigger.settings)])
+        [found] = render(template, [row_of(array, trigger.settings)])
     except TemplateBroken as error:
         return NotSendable(Death.TEMPLATE_ERROR, error.message)
     match found:
@@ -295,38 +305,39 @@ def _in_envelope(
             return NotSendable(Death.TEMPLATE_ERROR, f"{template} does not come to an end")
 
 
-def preview_template(
-    candidates: Sequence[Candidate],
+def failure_without_id(
+    candidate: Candidate,
     trigger: Trigger,
     settings: Settings,
     *,
-    template: str,
-    folder: Path | None = None,
     now_us: int,
-) -> list[Previewed]:
-    """Preview events as deliveries of a trigger, with any template of any folder."""
-    changed = {
-        "templates_folder": folder or settings.templates_folder,
-        "triggers": {trigger.name: trigger.model_copy(update={"template": template})},
-    }
-    own = [replace(one, trigger=trigger.name) for one in candidates]
-    return preview(own, settings.model_copy(update=changed), now_us=now_us)
+    render: Render | None = None,
+) -> Previewed | None:
+    """Return how an event fails without the id of its audience; None = not, or also with one.
+
+    Events that are made from rows of backfills, syncs and repairs have it only where it is known.
+    """
+    profile = orjson.loads(candidate.profile)
+    whole = profile if has_id(profile) else with_id(profile, ANY_ID)
+    both = [replace(candidate, profile=orjson.dumps(one)) for one in (whole, with_id(profile, ""))]
+    try:
+        sent, without = preview_as(trigger, both, settings, now_us=now_us, render=render)
+    except TemplateBroken:
+        return None
+    return without if (sent.fate, without.fate) == ("sent", "dead") else None
 
 
 def preview_rendering(
-    folder: Path,
-    template: str,
-    profiles: Sequence[tuple[str, bytes]],
-    settings: Mapping[str, Any],
+    folder: Path, template: str, profiles: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
 ) -> list[Previewed]:
-    """Render named profiles with a template, without a trigger: nothing is shaped.
+    """Render profiles with a template, without a trigger: nothing is shaped.
 
     Raises:
         TemplateBroken: The template does not load.
     """
-    rows = [sample_row(text, settings) for _, text in profiles]
-    results = render_apart(TemplateFolder(folder, LYTEMPLATES).bundle(template), rows)
-    return [Previewed(name, one) for (name, _), one in zip(profiles, results, strict=True)]
+    rows = [sample_row(orjson.dumps(dict(one)), settings) for one in profiles]
+    results = renders_apart(folder)(template, rows)
+    return [Previewed(f"event {number}", one) for number, one in enumerate(results, 1)]
 
 
 def sample_header(audience: str, direction: Direction, time_us: int) -> Header:
@@ -334,3 +345,31 @@ def sample_header(audience: str, direction: Direction, time_us: int) -> Header:
     return Header(
         b"", audience, direction, time_us, state=False, skip_hook=False, repair=False, accepted_ms=0
     )
+
+
+Did = Literal["left out", "changed", "added"]
+"""The kind of a difference between two bodies."""
+
+
+def differences(old: Any, new: Any) -> Iterator[tuple[str, Did, Any, Any]]:
+    """Yield the path of each scalar in which two bodies differ, how, and both values."""
+    before, after = dict(leaves(old)), dict(leaves(new))
+    for path in before | after:
+        if path not in after:
+            yield path, "left out", before[path], None
+        elif path not in before:
+            yield path, "added", None, after[path]
+        elif type(before[path]) is not type(after[path]) or before[path] != after[path]:
+            yield path, "changed", before[path], after[path]
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield path and value of each scalar, empty list and empty object."""
+    if isinstance(value, Mapping) and value:
+        for key, part in value.items():
+            yield from leaves(part, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list) and value:
+        for index, part in enumerate(value):
+            yield from leaves(part, f"{path}[{index}]")
+    else:
+        yield path, value

@@ -28,8 +28,8 @@ from segrelay.jsonnet.rendered import (
 )
 from segrelay.templates import LYTEMPLATES
 from segrelay.worker.checks.audiences import misplaced_of, warnings_of
-from segrelay.worker.checks.preview import render_apart
-from segrelay.worker.checks.samples import Finding, in_want_of_id, sample_row
+from segrelay.worker.checks.preview import Previewed, differences, render_apart
+from segrelay.worker.checks.samples import Finding, Severity, in_want_of_id, sample_row
 from segrelay.worker.contract.events import has_id, with_id
 from segrelay.worker.contract.settings import AUDIENCE_ATTRIBUTE, DEFAULT_AUDIENCE_ATTRIBUTE
 
@@ -79,8 +79,11 @@ def _difference(ours: Any, theirs: Any) -> str:
         return f"{_shown(ours)}, {_shown(theirs)}"
     if ours == theirs:
         return ""
-    path, mine, other = first_difference(ours, theirs)
-    return f"{_shown(mine)}, {_shown(other)}, at {path}"
+    path, did, mine, other = next(
+        one for one in differences(ours, theirs) if one[1] != "changed" or one[2] != one[3]
+    )
+    shown = ["nothing" if did == "added" else mine, "nothing" if did == "left out" else other]
+    return f"{_shown(shown[0])}, {_shown(shown[1])}, at {path or 'the top'}"
 
 
 def _value_of(result: Result) -> Any:
@@ -99,24 +102,6 @@ def _shown(value: object) -> str:
     if isinstance(value, Failure):
         return f"an error ({value.message})"
     return json.dumps(value, default=str)[:80]
-
-
-_ABSENT: Final = object()
-
-
-def first_difference(ours: Any, theirs: Any, path: str = "") -> tuple[str, Any, Any]:
-    """Return where two JSON values differ first, and what stands there; "nothing" for absence."""
-    if isinstance(ours, dict) and isinstance(theirs, dict):
-        for key in sorted({*ours, *theirs}):
-            mine, other = ours.get(key, _ABSENT), theirs.get(key, _ABSENT)
-            if mine != other:
-                return first_difference(mine, other, f"{path}.{key}" if path else key)
-    if isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
-        for index, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
-            if mine != other:
-                return first_difference(mine, other, f"{path}[{index}]")
-    mine, other = ("nothing" if value is _ABSENT else value for value in (ours, theirs))
-    return path or "the top", mine, other
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,8 +173,8 @@ def check_template(folder: Path, template: str, cases: Sequence[Case]) -> Templa
     if killers:
         return TemplateReport(template, bundle.content_hash, {}, killers)
     rendered = [(case, result) for case, result in both if not isinstance(result, Killed)]
-    findings = [*_findings_about_renders(rendered), *_without_ids(bundle, rendered)]
-    renders = {case.label: in_words(result) for case, result in rendered}
+    renders = {case.label: Previewed("", result).in_words for case, result in rendered}
+    findings = [*_findings_about_renders(rendered, renders), *_without_ids(bundle, rendered)]
     if bundle.language:
         name = bundle.language.name
         return TemplateReport(template, bundle.content_hash, renders, findings, language=name)
@@ -243,19 +228,6 @@ def _judged(bundle: Bundle, cases: Sequence[Case]) -> dict[Case, dict[EngineModu
     return said
 
 
-def in_words(result: Result) -> str:
-    """Describe the result of rendering in one line."""
-    match result:
-        case Rendered():
-            return "rendered"
-        case Asserted(message):
-            return f"skipped: {message}"
-        case TemplateFailed(message, file, line):
-            return f"failed: {f'{file}:{line}: ' if line else ''}{message}"
-        case _:
-            assert_never(result)
-
-
 def _by_settings(cases: Sequence[Case]) -> dict[bytes, list[Case]]:
     groups: dict[bytes, list[Case]] = {}
     for case in cases:
@@ -281,22 +253,23 @@ def _fails_for_all(results: Sequence[Result], said: str) -> Finding:
     return Finding("error", message, "", failure.file, failure.line, int(failure.line > 0))
 
 
-def _findings_about_renders(rendered: Sequence[tuple[Case, Result]]) -> Iterator[Finding]:
+def _findings_about_renders(
+    rendered: Sequence[tuple[Case, Result]], renders: Mapping[str, str]
+) -> Iterator[Finding]:
     results = [result for _, result in rendered]
     if results and not any(isinstance(result, Rendered) for result in results):
-        said = "; ".join(f"{case.label}: {in_words(result)}" for case, result in rendered)
+        said = "; ".join(f"{label}: {words}" for label, words in renders.items())
         if any(isinstance(result, Asserted) for result in results):
             yield Finding("warning", f"no sample renders ({said}).")
         else:
             yield _fails_for_all(results, said)
-    seen: set[str] = set()
+    told: dict[str, Finding] = {}
     for case, result in rendered:
-        if not isinstance(result, Rendered):
-            continue
-        attribute = str(case.settings.get(AUDIENCE_ATTRIBUTE, DEFAULT_AUDIENCE_ATTRIBUTE))
-        body = json.loads(result.body)
-        misplaced = set(misplaced_of(body))
-        for message in warnings_of(body, attribute, case.profile):
-            if message not in seen:
-                seen.add(message)
-                yield Finding("error" if message in misplaced else "warning", message)
+        if isinstance(result, Rendered):
+            attribute = str(case.settings.get(AUDIENCE_ATTRIBUTE, DEFAULT_AUDIENCE_ATTRIBUTE))
+            body = json.loads(result.body)
+            misplaced = set(misplaced_of(body))
+            for message in warnings_of(body, attribute, case.profile):
+                severity: Severity = "error" if message in misplaced else "warning"
+                told.setdefault(message, Finding(severity, message))
+    yield from told.values()

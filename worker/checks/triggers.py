@@ -7,8 +7,8 @@ sample can't know what a template needs, so its failing proves nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -26,11 +26,12 @@ from segrelay.jsonnet.rendered import (
 from segrelay.worker.checks.audiences import check_audiences, warnings_of
 from segrelay.worker.checks.preview import (
     RENDER_SECONDS,
-    IsolatedSampleRenderer,
+    Candidate,
     Previewed,
-    SampleRenderer,
+    Render,
+    failure_without_id,
+    preview_as,
     sample_header,
-    shape_result,
 )
 from segrelay.worker.checks.samples import (
     Finding,
@@ -40,7 +41,7 @@ from segrelay.worker.checks.samples import (
     profile_for,
     sample_row,
 )
-from segrelay.worker.contract.events import Header, has_id, with_id
+from segrelay.worker.contract.events import has_id
 from segrelay.worker.contract.settings import ALL_AUDIENCES, AUDIENCE_ATTRIBUTE, Settings, Trigger
 from segrelay.worker.contract.words import AUDIENCE_ID_PATTERN, Death, Direction
 from segrelay.worker.destinations.api import NotSendable, Shaped
@@ -76,36 +77,23 @@ _SHORTEST_IDENTIFIER: Final = 5
 Weighed = tuple[Severity, str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Sample:
-    profile: dict[str, Any]
-    is_own: bool
-
-    def doubt(self, message: str) -> Weighed:
-        """Return a problem with its weight: only the trigger's own sample has to succeed."""
-        if self.is_own:
-            return "error", message
-        return "warning", f"{message} (with the shipped sample; `sample` names a better one)"
-
-
 def check_triggers(
-    settings: Settings, now: datetime, renderer: SampleRenderer | None = None
+    settings: Settings, now: datetime, render: Render | None = None
 ) -> list[Finding]:
     """Check all triggers of a configuration, and how they fit together.
 
     Args:
         settings: The configuration.
         now: The time of the samples.
-        renderer: Renders the samples; by default each kind of trigger has a process of its own.
+        render: Renders the samples; by default each kind of trigger has a process of its own.
     """
-    renderer = renderer or IsolatedSampleRenderer(settings.templates_folder)
     kinds: dict[str, tuple[Any, Sequence[Finding]]] = {}
     bodies: dict[str, Any] = {}
     findings: list[Finding] = []
     for name, trigger in settings.triggers.items():
         kind = kind_of(trigger)
         if kind not in kinds:
-            kinds[kind] = _try(settings, trigger, renderer, now)
+            kinds[kind] = _try(settings, trigger, render, now)
         body, found = kinds[kind]
         findings += [replace(finding, trigger=name) for finding in found]
         if body is not None:
@@ -117,7 +105,7 @@ def check_without_ids(
     settings: Settings,
     identified: Collection[str],
     now: datetime,
-    renderer: SampleRenderer | None = None,
+    render: Render | None = None,
 ) -> list[Finding]:
     """Warn of templates that fail for an event without the id of its audience.
 
@@ -127,9 +115,8 @@ def check_without_ids(
         settings: The configuration; its triggers passed the other checks.
         identified: Slugs whose id Redis knows, and these ids.
         now: The time of the samples.
-        renderer: As of `check_triggers`.
+        render: As of `check_triggers`.
     """
-    renderer = renderer or IsolatedSampleRenderer(settings.templates_folder)
     kinds: dict[str, str] = {}
     findings: list[Finding] = []
     for name, trigger in settings.triggers.items():
@@ -138,7 +125,7 @@ def check_without_ids(
             continue
         kind = kind_of(trigger)
         if kind not in kinds:
-            kinds[kind] = _failure_without_id(settings, trigger, renderer, now)
+            kinds[kind] = _failure_without_id(settings, trigger, render, now)
         if kinds[kind]:
             message = in_want_of_id(kinds[kind], audiences, settings.sync.values())
             findings.append(Finding("warning", message, name))
@@ -166,20 +153,18 @@ def audiences_without_id(
 
 
 def _failure_without_id(
-    settings: Settings, trigger: Trigger, renderer: SampleRenderer, now: datetime
+    settings: Settings, trigger: Trigger, render: Render | None, now: datetime
 ) -> str:
     """Say where a trigger's sample fails without an id; "" = it does not, or it fails with one."""
     try:
         profile = profile_for(settings, trigger, now)
-        if not has_id(profile):
-            return ""
-        without = _preview(settings, trigger, renderer, with_id(profile, ""))
-        if without.fate != "dead":
-            return ""
-        whole = _preview(settings, trigger, renderer, profile)
-    except (TemplateBroken, UsageWrong):
+    except UsageWrong:
         return ""
-    return without.located_message if whole.fate == "sent" else ""
+    one = _sample_of(trigger, profile)
+    failed = has_id(profile) and failure_without_id(
+        one, trigger, settings, now_us=one.header.time_us, render=render
+    )
+    return failed.located_message if failed else ""
 
 
 def kind_of(trigger: Trigger) -> str:
@@ -191,66 +176,63 @@ def kind_of(trigger: Trigger) -> str:
 
 
 def check_trigger(
-    settings: Settings, trigger: Trigger, renderer: SampleRenderer, now: datetime
+    settings: Settings, trigger: Trigger, now: datetime, render: Render | None = None
 ) -> Sequence[Finding]:
     """Render a sample of the trigger's direction, shape it, and say what is wrong with it."""
-    return _try(settings, trigger, renderer, now)[1]
+    return _try(settings, trigger, render, now)[1]
 
 
 def fails_where_another_renders(
     settings: Settings,
     trigger: Trigger,
     renders_before: Callable[[Sequence[Row]], Sequence[Result]],
-    renderer: SampleRenderer,
     now: datetime,
 ) -> str:
     """Say why a new template fails for a sample that the old one renders; "" = it does not."""
-    rows = [sample_row(orjson.dumps(profile_for(settings, trigger, now)), trigger.settings)]
-    [before] = renders_before(rows)
+    profile = profile_for(settings, trigger, now)
+    [before] = renders_before([sample_row(orjson.dumps(profile), trigger.settings)])
     if not isinstance(before, Rendered):
         return ""
-    [after] = renderer.render(renderer.load(settings.template_of(trigger)), rows)
-    if isinstance(after, Killed):
-        return _KILLED[after.cause].format(trigger.main_template)
-    if not isinstance(after, TemplateFailed):
-        return ""
-    location = _location_of(after, trigger)
-    return f"it fails for the sample that the version before renders: {location}: {after.message}"
+    match _preview(settings, trigger, None, profile).result:
+        case Killed(cause):
+            return _KILLED[cause].format(trigger.main_template)
+        case TemplateFailed() as failed:
+            at = _location_of(failed, trigger)
+            said = "it fails for the sample that the version before renders"
+            return f"{said}: {at}: {failed.message}"
+        case _:
+            return ""
 
 
 def preview_sample(settings: Settings, trigger: Trigger, now: datetime) -> Previewed | None:
     """Return what would become of a trigger's sample; None if there is no sample or template."""
     try:
-        renderer = IsolatedSampleRenderer(settings.templates_folder)
-        return _preview(settings, trigger, renderer, profile_for(settings, trigger, now))
+        return _preview(settings, trigger, None, profile_for(settings, trigger, now))
     except (TemplateBroken, UsageWrong):
         return None
 
 
 def _preview(
-    settings: Settings, trigger: Trigger, renderer: SampleRenderer, profile: dict[str, Any]
+    settings: Settings, trigger: Trigger, render: Render | None, profile: dict[str, Any]
 ) -> Previewed:
-    """Render and shape a sample as a delivery of a trigger."""
-    template = renderer.load(settings.template_of(trigger))
-    [result] = renderer.render(template, [sample_row(orjson.dumps(profile), trigger.settings)])
-    header = _header(trigger, profile)
-    now_us = header.time_us  # a sample is never too old
-    return shape_result("", result, header, trigger, settings, now_us=now_us)
+    """Render and shape a sample as a delivery of a trigger; a sample is never too old."""
+    one = _sample_of(trigger, profile)
+    [previewed] = preview_as(trigger, [one], settings, now_us=one.header.time_us, render=render)
+    return previewed
 
 
 def _try(
-    settings: Settings, trigger: Trigger, renderer: SampleRenderer, now: datetime
+    settings: Settings, trigger: Trigger, render: Render | None, now: datetime
 ) -> tuple[Any, Sequence[Finding]]:
     """Return the rendered body of a trigger's sample (None if it failed), and the findings."""
     try:
         profile = profile_for(settings, trigger, now)
-        previewed = _preview(settings, trigger, renderer, profile)
+        previewed = _preview(settings, trigger, render, profile)
     except TemplateBroken as error:
         return None, [Finding("error", _located(error), trigger.name)]
     except UsageWrong as error:
         return None, [Finding("error", error.message, trigger.name)]
-    sample = _Sample(profile, is_own=bool(trigger.sample))
-    weighed = _judge(settings, trigger, sample, previewed)
+    weighed = _judge(settings, trigger, profile, previewed)
     return previewed.body, [Finding(severity, text, trigger.name) for severity, text in weighed]
 
 
@@ -260,18 +242,25 @@ def _located(error: TemplateBroken) -> str:
     return error.message if is_located else f"{location}: {error.message}"
 
 
+def _doubt(trigger: Trigger, message: str) -> Weighed:
+    """Return a problem with its weight: only the trigger's own sample has to succeed."""
+    if trigger.sample:
+        return "error", message
+    return "warning", f"{message} (with the shipped sample; `sample` names a better one)"
+
+
 def _judge(
-    settings: Settings, trigger: Trigger, sample: _Sample, previewed: Previewed
-) -> list[Weighed]:
+    settings: Settings, trigger: Trigger, profile: Mapping[str, Any], previewed: Previewed
+) -> Iterable[Weighed]:
     match previewed.result:
         case Killed(cause):
             return [("error", _KILLED[cause].format(trigger.main_template))]
         case Asserted(message):
-            return [sample.doubt(f"{trigger.main_template} skips it: {message}")]
+            return [_doubt(trigger, f"{trigger.main_template} skips it: {message}")]
         case TemplateFailed() as failed:
-            return [sample.doubt(f"{_location_of(failed, trigger)}: {failed.message}")]
+            return [_doubt(trigger, f"{_location_of(failed, trigger)}: {failed.message}")]
         case _:
-            return _judge_body(settings, trigger, sample, previewed)
+            return _judge_body(settings, trigger, profile, previewed)
 
 
 def _location_of(failed: TemplateFailed, trigger: Trigger) -> str:
@@ -279,65 +268,53 @@ def _location_of(failed: TemplateFailed, trigger: Trigger) -> str:
 
 
 def _judge_body(
-    settings: Settings, trigger: Trigger, sample: _Sample, previewed: Previewed
-) -> list[Weighed]:
-    body = previewed.body
-    name = settings.destinations[trigger.destination].api
-    misfit = path_misfit(name, body, trigger.url.text)
-    if misfit:
-        return [("error", f"{trigger.main_template} does not fit {trigger.url.text}: {misfit}")]
-    wrong = encoding_misfit(settings, trigger, body)
-    if wrong:
-        return [("error", f"{trigger.main_template}: {wrong}")]
-    findings: list[Weighed] = []
-    if _is_unidentified(settings, trigger, sample, previewed.value):
-        findings.append(
-            ("warning", _UNIDENTIFIED.format(trigger.main_template, _identity(settings)))
-        )
-    findings += _judge_shaping(trigger, sample, previewed, is_insider=name == _INSIDER)
-    if name == _INSIDER:
-        attribute = str(trigger.settings[AUDIENCE_ATTRIBUTE])
-        told = warnings_of(body, attribute, sample.profile)
-        findings += [("warning", f"{trigger.main_template}: {message}") for message in told]
-    return findings
-
-
-def _judge_shaping(
-    trigger: Trigger, sample: _Sample, previewed: Previewed, *, is_insider: bool
+    settings: Settings, trigger: Trigger, profile: Mapping[str, Any], previewed: Previewed
 ) -> Iterator[Weighed]:
-    """Yield problems that the trigger's destination would find in a body."""
-    template = trigger.main_template
+    template, body = trigger.main_template, previewed.body
+    name = settings.destinations[trigger.destination].api
+    if misfit := path_misfit(name, body, trigger.url.text):
+        yield "error", f"{template} does not fit {trigger.url.text}: {misfit}"
+        return
+    if wrong := encoding_misfit(settings, trigger, body):
+        yield "error", f"{template}: {wrong}"
+        return
+    if _is_unidentified(settings, trigger, profile, previewed.value):
+        yield "warning", _UNIDENTIFIED.format(template, settings.delivery.identity)
     match previewed.shaping:
         case NotSendable(Death(), message):
-            yield sample.doubt(f"{template} yields nothing valid: {message}")
+            yield _doubt(trigger, f"{template} yields nothing valid: {message}")
         case NotSendable(_, message):
             yield "warning", f"{template} yields nothing to send: {message}"
         case Shaped(users, root, dropped):
             if dropped:
                 yield "warning", _LEFT_OUT.format(template, ", ".join(dict.fromkeys(dropped)))
-            if is_insider and _overwrites_on_exit(trigger, users, root):
+            if name == _INSIDER and _overwrites_on_exit(trigger, users, root):
                 yield "warning", _OVERWRITES.format(template)
+    if name == _INSIDER:
+        attribute = str(trigger.settings[AUDIENCE_ATTRIBUTE])
+        for message in warnings_of(body, attribute, profile):
+            yield "warning", f"{template}: {message}"
 
 
-def _header(trigger: Trigger, profile: Mapping[str, Any]) -> Header:
+def _sample_of(trigger: Trigger, profile: Mapping[str, Any]) -> Candidate:
+    """Return the event of a sample, which nobody sent."""
     entry = entry_of(profile)
     moment = instant(entry.get(trigger.on)) or _UNTIMED
     time_us = (moment - _EPOCH) // timedelta(microseconds=1)
-    return sample_header(str(entry.get("slug") or "sample"), Direction(trigger.on), time_us)
+    header = sample_header(str(entry.get("slug") or "sample"), Direction(trigger.on), time_us)
+    return Candidate("", trigger.name, header, orjson.dumps(profile))
 
 
-def _identity(settings: Settings) -> str:
-    return settings.delivery.identity
-
-
-def _is_unidentified(settings: Settings, trigger: Trigger, sample: _Sample, body: Any) -> bool:
+def _is_unidentified(
+    settings: Settings, trigger: Trigger, profile: Mapping[str, Any], body: Any
+) -> bool:
     """Say whether a body identifies a person, and not by the identity field.
 
     What an endpoint gets may be about nobody, such as a message in a channel.
     """
-    identity = _identity(settings)
+    identity = settings.delivery.identity
     keys = ("_id", "payload_id") if identity == "id" else (identity,)
-    value = next((sample.profile[key] for key in keys if sample.profile.get(key)), None)
+    value = next((profile[key] for key in keys if profile.get(key)), None)
     api = api_of(settings, trigger)
     if value is None or api.identifies(body, str(value)):
         return False
@@ -345,7 +322,7 @@ def _is_unidentified(settings: Settings, trigger: Trigger, sample: _Sample, body
         return True
     others = (
         text
-        for name, text in sample.profile.items()
+        for name, text in profile.items()
         if _IDENTIFIER.search(name) and len(str(text)) >= _SHORTEST_IDENTIFIER
     )
     return any(api.identifies(body, str(text)) for text in others)

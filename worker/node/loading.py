@@ -30,7 +30,7 @@ from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
 from segrelay.worker.adapters.jsonnet import limit_memory
 from segrelay.worker.batch.delivery import LoadedTrigger
-from segrelay.worker.checks.preview import IsolatedSampleRenderer
+from segrelay.worker.checks.preview import renders_with
 from segrelay.worker.checks.triggers import (
     check_trigger,
     check_without_ids,
@@ -149,14 +149,14 @@ class Upkeep:
         return True
 
     def _problem(self, trigger: Trigger, loaded: LoadedTrigger) -> str:
-        samples, now = IsolatedSampleRenderer(self.settings.templates_folder), datetime.now(UTC)
-        findings = check_trigger(self.settings, trigger, samples, now)
+        now = datetime.now(UTC)
+        findings = check_trigger(self.settings, trigger, now)
         errors = "; ".join(one.message for one in findings if one.severity == "error")
         before = loaded.template
         if errors or not findings or before is None or loaded.stopped:
             return errors
         return fails_where_another_renders(
-            self.settings, trigger, lambda rows: self.renderer.render(before, rows), samples, now
+            self.settings, trigger, lambda rows: self.renderer.render(before, rows), now
         )
 
     def _refuse(self, trigger: Trigger, loaded: LoadedTrigger, problem: str) -> None:
@@ -333,7 +333,8 @@ def warn_without_ids(settings: Settings, loaded: Loaded, identified: Collection[
     able = settings.model_copy(update={"triggers": fit})
 
     def found() -> list[tuple[str, str]]:
-        findings = check_without_ids(able, identified, datetime.now(UTC), loaded.renderer)
+        render = renders_with(loaded.renderer)
+        findings = check_without_ids(able, identified, datetime.now(UTC), render)
         return [(finding.trigger, finding.message) for finding in findings]
 
     for trigger, reason in answers_apart([found])[0] or ():
@@ -377,7 +378,7 @@ def _problems(
 
 def _try(settings: Settings, trigger: Trigger, renderer: Renderer) -> tuple[str, dict[str, int]]:
     """Return the problems of a trigger, and the compiled forms that differ from the engine."""
-    findings = check_trigger(settings, trigger, renderer, datetime.now(UTC))
+    findings = check_trigger(settings, trigger, datetime.now(UTC), renders_with(renderer))
     errors = [finding.message for finding in findings if finding.severity == "error"]
     return "; ".join(errors), renderer.doubted
 

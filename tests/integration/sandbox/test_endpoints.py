@@ -185,5 +185,4 @@ def test_a_live_check_gets_a_token_of_each_authorization(process, tmp_path):
     process.settings(credentials_status=0)
 
     assert process.get("endpoints")["tokens"] == issued + 1
-    assert (found.location, found.severity) == ("authorizations.crm", "error")
-    assert found.message == "authorizations.crm.token_url answers 401 (wrong key)"
+    assert found == ("authorizations.crm", "authorizations.crm.token_url answers 401 (wrong key)")

@@ -69,14 +69,16 @@ def test_a_template_is_checked_rendered_and_explained_by_its_name(run):
 
 @pytest.mark.usefixtures("place")
 @pytest.mark.parametrize("api", ["insider", "http"])
-def test_a_new_template_is_fit(run, api):
-    written = run("template", "new", "begin.js", "--api", api)
+@pytest.mark.parametrize("name", ["begin.js", "begin.jsonnet"])
+def test_a_new_template_is_fit(run, api, name):
+    written = run("template", "new", name, "--api", api)
     checked = run("template", "check", "begin", "--strict")
     listed = run("template", "list", "--json")
 
     assert (written.exit_code, checked.exit_code) == (0, 0), checked.output
-    assert "begin.js: fit" in checked.output
-    assert "compiled" not in checked.output
+    assert f"{name}: fit" in checked.output
+    assert checked.output.count(": rendered") == 3
+    assert ("compiled" in checked.output) == (name == "begin.jsonnet")
     rows = {row["template"]: row for row in json.loads(listed.stdout)["templates"]}
     assert rows["vip.js"]["triggers"] == ["vip-enter"]
     assert len(rows["vip.js"]["version"]) == 12

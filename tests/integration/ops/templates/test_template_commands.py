@@ -164,27 +164,6 @@ def test_a_revision_in_which_the_folder_is_not_committed_is_a_mistake_of_the_use
     assert "commit the templates first" in result.exception.message
 
 
-def test_a_template_is_pushed_listed_and_tried_at_lytics(run, folder, tmp_path, redis_url):
-    with SandboxProcess(launch=WarmProcess) as sandbox:
-        (tmp_path / "segrelay.toml").write_text(config_text(redis_url, tmp_path, sandbox.url))
-        created = run("push", "vip", "--json")
-        replaced = run("push", "vip", "--json")
-        listed = run("remote", "list", "--json")
-        tried = run("remote", "test", "vip", SAMPLE)
-        (folder / "vip.jsonnet").write_text(TEMPLATE.replace("city: ''", "city: error 'no'"))
-        differs = run("remote", "test", "vip", SAMPLE)
-
-    assert (json.loads(created.stdout)["created"], json.loads(replaced.stdout)["created"]) == (
-        True,
-        False,
-    )
-    [row] = json.loads(listed.stdout)["templates"]
-    assert (row["name"], row["here"]) == ("vip", "vip.jsonnet")
-    assert (tried.exit_code, "renders the same" in tried.output) == (0, True)
-    assert differs.exit_code == 1
-    assert "Lytics renders it; here it is failed" in differs.output
-
-
 def test_what_lytics_answers_with_200_although_it_failed_is_a_failure(run, folder, tmp_path):
     with SandboxProcess(launch=WarmProcess) as sandbox:
         (tmp_path / "segrelay.toml").write_text(config_text("embedded", tmp_path, sandbox.url))
@@ -223,16 +202,6 @@ def test_a_check_says_that_events_without_an_id_would_fail(run, folder, redis_ur
         assert checked.exit_code == 0
         assert "vip.jsonnet:3:1: warning: no such field: id." in checked.output
     assert (after.exit_code, after.output.count("warning")) == (0, 0)
-
-
-def test_a_new_template_for_http_passes_its_check(folder, run):
-    written = run("new", "hook", "--api", "http", "--templates", folder)
-    checked = run("check", "hook", "--templates", folder, "--json")
-
-    assert written.exit_code == 0, written.output
-    (found,) = orjson.loads(checked.stdout)["templates"]
-    assert found["fit"]
-    assert set(found["renders"].values()) != {"skipped"}
 
 
 def test_a_template_of_a_url_is_listed_with_its_trigger_and_the_version_of_all(

@@ -10,6 +10,7 @@ import pytest
 
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
+from segrelay.worker.checks.preview import renders_with
 from segrelay.worker.checks.samples import Finding
 from segrelay.worker.checks.triggers import check_triggers
 from tests.configuration import trigger
@@ -35,7 +36,9 @@ def found_in(folder: Path, *triggers: dict[str, Any], templates: Path = SHIPPED)
     """Check templates of several triggers, shipped ones by default."""
     tables = [trigger(f"t-{number}", **fields) for number, fields in enumerate(triggers)]
     settings = written(folder, *tables, templates=templates)
-    return check_triggers(settings, NOW, Renderer(templates, LYTEMPLATES, compiles=False))
+    return check_triggers(
+        settings, NOW, renders_with(Renderer(templates, LYTEMPLATES, compiles=False))
+    )
 
 
 def test_triggers_that_fit_together_have_no_findings(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
+from segrelay.worker.checks.preview import renders_with
 from segrelay.worker.checks.samples import Finding
 from segrelay.worker.checks.triggers import check_trigger
 from segrelay.worker.contract.settings import Settings, load_settings
@@ -53,8 +54,8 @@ def written(folder: Path, *tables: str, templates: Path = SHIPPED) -> Settings:
 
 def findings(folder: Path, template: str, **fields: Any) -> list[Finding]:
     settings = settings_of(folder, template, **fields)
-    renderer = Renderer(settings.templates_folder, LYTEMPLATES)
-    return list(check_trigger(settings, settings.triggers["vip"], renderer, NOW))
+    render = renders_with(Renderer(settings.templates_folder, LYTEMPLATES))
+    return list(check_trigger(settings, settings.triggers["vip"], NOW, render))
 
 
 def the_one(found: list[Finding]) -> tuple[str, str]:
