@@ -9,7 +9,7 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,7 +32,7 @@ class FieldDifference:
     added: int = 0
     removed: int = 0
     changed: int = 0
-    kinds: Counter[str] = field(default_factory=Counter)
+    kinds: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -63,15 +63,7 @@ class Comparison:
 
 
 def _document(fields: dict[str, FieldDifference]) -> dict[str, Any]:
-    return {
-        name: {
-            "added": one.added,
-            "removed": one.removed,
-            "changed": one.changed,
-            "kinds": dict(one.kinds),
-        }
-        for name, one in fields.items()
-    }
+    return {name: asdict(one) for name, one in fields.items()}
 
 
 def compared(before: Sequence[Previewed], after: Sequence[Previewed]) -> Comparison:
@@ -126,12 +118,9 @@ def _add(old: Any, new: Any, into: defaultdict[str, FieldDifference]) -> bool:
                 one.removed += 1
             case "changed":
                 one.changed += 1
-                one.kinds[f"{_kind(before)} → {_kind(after)}"] += 1
+                kind = " → ".join(_KINDS.get(type(value), "text") for value in (before, after))
+                one.kinds[kind] = one.kinds.get(kind, 0) + 1
     return bool(different)
-
-
-def _kind(value: Any) -> str:
-    return _KINDS.get(type(value), "text")
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,47 +85,24 @@ def find_remote(api: LyticsApi, name: str, kind: str) -> str:
     return ids[0] if ids else ""
 
 
-def push(api: LyticsApi, name: str, source: str, description: str, kind: str) -> tuple[str, bool]:
-    """Create a template, or replace its source; return its id, and whether it was created."""
-    known = find_remote(api, name, kind)
-    if known:
-        api.update_template(known, source, description=description)
-        return known, False
-    return api.create_template(name, source, kind=kind, description=description), True
-
-
-def try_there(
-    api: LyticsApi,
-    name: str,
-    kind: str,
-    *,
-    profile: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    ours: Previewed,
-) -> tuple[Any, str]:
-    """Have Lytics render an event, and compare the result with that of segrelay (`ours`).
-
-    Returns:
-        The result of Lytics, and the difference or failure; "" = there is none. Lytics answers 200
-        in any case.
-    """
-    known = find_remote(api, name, kind)
-    if not known:
-        raise UsageWrong(f"Lytics has no template {name}; `segrelay template push` puts it there.")
+def _rendered_there(
+    api: LyticsApi, name: str, known: str, profile: Mapping[str, Any], settings: Mapping[str, Any]
+) -> Any:
+    """Return what Lytics makes of an event with a template; it answers 200 in any case."""
     entries = profile.get("segment_events") or []
     slugs = [str(each.get("slug")) for each in entries if isinstance(each, dict)]
     request = {"job_config": dict(settings), "entity": dict(profile), "sample_segments": slugs}
     try:
-        theirs = json_or_text(api.test_template(known, request))
+        return json_or_text(api.test_template(known, request))
     except LyticsUnavailable as error:
         raise LyticsUnavailable(
             f"{error.message} If {name} was put there otherwise than by this version's"
             " `segrelay template push`, push it again: Lytics can't test it as it is."
         ) from error
-    return theirs, _problem(theirs, ours)
 
 
 def _problem(theirs: Any, ours: Previewed) -> str:
+    """Say how Lytics' result differs from segrelay's, or that it failed there; "" = neither."""
     if theirs == ours.body and ours.rendering == "rendered":
         return ""
     if isinstance(theirs, str) and not (
@@ -170,10 +147,14 @@ def push_(
         raise TemplateBroken(f"{file} is not fit, and was not pushed: {said}", file)
     name = name or remote_name(file)
     with opened_api(settings) as api:
-        template_id, is_new = push(api, name, source, description, kind_of(file))
+        kind = kind_of(file)
+        known = find_remote(api, name, kind)
+        if known:
+            api.update_template(known, source, description=description)
+        to = known or api.create_template(name, source, kind=kind, description=description)
     return Result(
-        {"name": name, "id": template_id, "created": is_new},
-        f"{name} is {'created' if is_new else 'replaced'} at Lytics: {template_id}",
+        {"name": name, "id": to, "created": not known},
+        f"{name} is {'replaced' if known else 'created'} at Lytics: {to}",
         notes=[f"Try it there: segrelay template remote test {template} samples/enter.json"],
     )
 
@@ -222,16 +203,16 @@ def try_there_(
     profiles = load_profiles(file)
     rendered = preview_rendering(workspace.folder, here, profiles, given)
     documents = []
+    name = name or remote_name(here)
     with opened_api(settings) as api:
-        for profile, ours in zip(profiles, rendered, strict=True):
-            theirs, problem = try_there(
-                api,
-                name or remote_name(here),
-                kind_of(here),
-                profile=profile,
-                settings=given,
-                ours=ours,
+        known = find_remote(api, name, kind_of(here))
+        if not known:
+            raise UsageWrong(
+                f"Lytics has no template {name}; `segrelay template push` puts it there."
             )
+        for profile, ours in zip(profiles, rendered, strict=True):
+            theirs = _rendered_there(api, name, known, profile, given)
+            problem = _problem(theirs, ours)
             told = {"event": ours.name, "same": not problem, "problem": problem}
             documents.append(told | {"theirs": theirs, "ours": ours.body})
     lines = (f"{one['event']}: {one['problem'] or 'Lytics renders the same.'}" for one in documents)

@@ -16,6 +16,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from heapq import nlargest
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -405,5 +406,5 @@ def _differences(found: Comparison) -> Iterator[str | Table]:
 
 
 def _row(name: str, one: FieldDifference) -> tuple[object, ...]:
-    kinds = ", ".join(kind for kind, _ in one.kinds.most_common(3))
+    kinds = ", ".join(nlargest(3, one.kinds, key=one.kinds.__getitem__))
     return name, one.added, one.removed, one.changed, kinds

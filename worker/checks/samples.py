@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -30,17 +30,9 @@ def fresh_sample(direction: Direction, now: datetime) -> str:
 
     Insider takes no event of its customers that is older than three months.
     """
-    return _freshened((SAMPLES_FOLDER / f"{direction.value}.json").read_text("utf-8"), now)
-
-
-def _freshened(text: str, now: datetime) -> str:
     shift = now.replace(microsecond=0) - _WRITTEN_AT
-    return _TIME.sub(lambda found: _shifted(found[1], shift), text)
-
-
-def _shifted(written: str, shift: timedelta) -> str:
-    moment = datetime.fromisoformat(written).replace(tzinfo=UTC) + shift
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    text = (SAMPLES_FOLDER / f"{direction.value}.json").read_text("utf-8")
+    return _TIME.sub(lambda found: (datetime.fromisoformat(found[1]) + shift).isoformat(), text)
 
 
 def sample_profile(direction: Direction, now: datetime) -> dict[str, Any]:
