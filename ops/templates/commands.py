@@ -206,12 +206,16 @@ def _notes(
 
 
 def _document(one: Checked) -> dict[str, Any]:
-    return asdict(one.report) | {
-        "fit": one.report.is_fit,
-        "compiled": _is_compiled(one.report),
-        "corrected": one.corrected.text if one.corrected else None,
-        "fixed": one.fixed,
-    }
+    first = {"template": one.report.template, "fit": one.report.is_fit}
+    return (
+        first
+        | asdict(one.report)
+        | {
+            "compiled": _is_compiled(one.report),
+            "corrected": one.corrected.text if one.corrected else None,
+            "fixed": one.fixed,
+        }
+    )
 
 
 def _is_jsonnet(report: TemplateReport) -> bool:
