@@ -207,15 +207,12 @@ def _notes(
 
 def _document(one: Checked) -> dict[str, Any]:
     first = {"template": one.report.template, "fit": one.report.is_fit}
-    return (
-        first
-        | asdict(one.report)
-        | {
-            "compiled": _is_compiled(one.report),
-            "corrected": one.corrected.text if one.corrected else None,
-            "fixed": one.fixed,
-        }
-    )
+    more = {
+        "compiled": _is_compiled(one.report),
+        "corrected": one.corrected.text if one.corrected else None,
+        "fixed": one.fixed,
+    }
+    return {**first, **asdict(one.report), **more}
 
 
 def _is_jsonnet(report: TemplateReport) -> bool:
