@@ -131,8 +131,9 @@ def test_a_refused_credential_shows_as_paused(relay, sandbox, more):
     assert found["waiting"] == 1
 
 
-def appear(relay, config, stopped=None):
-    RedisPresence(relay.client, config, stopped=lambda: stopped or {}, clock=lambda: 1.0).announce()
+def appear(relay):
+    config = relay.settings.fingerprint
+    RedisPresence(relay.client, config, stopped=dict, clock=lambda: 1.0).announce()
 
 
 def started(relay, pid, config, ago_ms):
@@ -155,22 +156,6 @@ def test_a_process_with_an_older_configuration_is_named_whoever_looks(call, rela
     assert "restart host:1" in shown
 
 
-def test_a_rolling_restart_within_its_time_is_no_problem(call, relay):
-    started(relay, 1, relay.settings.fingerprint, ago_ms=3_600_000)
-    started(relay, 2, "newer", ago_ms=100_000)
-
-    assert check(call, "--attention") == (0, [])
-
-
-def test_a_file_that_nothing_was_started_with_is_worth_a_look(call, relay):
-    started(relay, 1, "older", ago_ms=3_600_000)
-
-    (found,) = check(call, "--attention")[1]
-
-    assert (found["name"], found["severity"]) == ("worker_configuration", "attention")
-    assert "segrelay.toml" in found["message"]
-
-
 def test_a_watching_process_reads_the_file_anew_once_it_is_in_use(relay):
     file = WatchedFile(relay.settings)
     source = relay.settings.source
@@ -186,73 +171,36 @@ def test_a_watching_process_reads_the_file_anew_once_it_is_in_use(relay):
     assert read_newest(relay.client, working).settings is relay.settings
 
 
-def test_a_process_with_this_configuration_needs_no_word(call, relay):
-    appear(relay, relay.settings.fingerprint)
-
-    (found,) = orjson.loads(call(app, "status", "--json").stdout)["processes"]
-
-    assert found["current"]
-    assert "worker_configuration" not in call(app, "status").stdout
-
-
-def test_a_template_whose_compiled_form_was_turned_off_is_named(call, relay):
-    RedisPresence(
-        relay.client,
-        relay.settings.fingerprint,
-        stopped=dict,
-        clock=lambda: 1.0,
-        templates=lambda: {"doubted": {"insider/enter.jsonnet": 1}},
-    ).announce()
-
-    (found,) = orjson.loads(call(app, "status", "--json").stdout)["processes"]
-
-    assert found["doubted"] == {"insider/enter.jsonnet": 1}
-    assert "insider/enter.jsonnet is off" in " ".join(call(app, "status").stdout.split())
-
-
-def test_messages_of_the_broker_that_were_refused_are_counted(call, relay):
-    RedisPresence(
-        relay.client,
-        relay.settings.fingerprint,
-        stopped=dict,
-        clock=lambda: 1.0,
-        count_refused=lambda: 12,
-    ).announce()
-
-    (found,) = orjson.loads(call(app, "status", "--json").stdout)["processes"]
-
-    assert found["refused_messages"] == 12
-    shown = " ".join(call(app, "status").stdout.split())
-    assert "refused 12 messages of the broker" in shown
-
-
-def test_how_many_events_needed_the_engine_is_told_with_the_reason(call, relay):
-    used = {
-        relay.settings.triggers["vip-enter"].template: {
-            "": 900,
-            "std.exp": 98,
-            "std.base64Decode": 2,
-        }
+def test_what_a_worker_tells_of_itself_is_shown(call, relay):
+    engine_use = {"": 900, "std.exp": 98, "std.base64Decode": 2}
+    told = {
+        "doubted": {"insider/enter.jsonnet": 1},
+        "engine_use": {relay.settings.triggers["vip-enter"].template: engine_use},
     }
     RedisPresence(
         relay.client,
         relay.settings.fingerprint,
-        stopped=dict,
+        stopped=lambda: {"vip-exit": "env:TOKEN is not set"},
         clock=lambda: 1.0,
-        templates=lambda: {"engine_use": used},
+        templates=lambda: told,
+        count_refused=lambda: 12,
     ).announce()
 
-    triggers = orjson.loads(call(app, "status", "--json").stdout)["triggers"]
+    document = orjson.loads(call(app, "status", "--json").stdout)
+    shown = " ".join(call(app, "status").stdout.split())
 
+    (process,), triggers = document["processes"], document["triggers"]
+    assert process["doubted"] == {"insider/enter.jsonnet": 1}
+    assert process["refused_messages"] == 12
     assert triggers["vip-enter"]["engine_use"] == {
         "events": 1_000,
         "asked": 100,
         "by_reason": {"std.exp": 98, "std.base64Decode": 2},
     }
-    assert (
-        "10 % of the last 1,000 events needed the Jsonnet engine, mostly for std.exp"
-        in " ".join(call(app, "status").stdout.split())
-    )
+    assert (triggers["vip-enter"]["state"], triggers["vip-exit"]["state"]) == ("ok", "stopped")
+    assert "insider/enter.jsonnet is off" in shown
+    assert "refused 12 messages of the broker" in shown
+    assert "10 % of the last 1,000 events needed the Jsonnet engine, mostly for std.exp" in shown
 
 
 def test_workers_with_different_files_of_a_template_are_named(call, relay):
@@ -275,15 +223,6 @@ def test_workers_with_different_files_of_a_template_are_named(call, relay):
     assert found["a.libsonnet"].endswith("host1:1 has cccc; host2:2 lacks it")
 
 
-def test_a_trigger_that_a_worker_cannot_work_on_is_not_called_ok(call, relay):
-    appear(relay, relay.settings.fingerprint, stopped={"vip-enter": "env:TOKEN is not set"})
-
-    document = orjson.loads(call(app, "status", "--json").stdout)
-
-    assert document["triggers"]["vip-enter"]["state"] == "stopped"
-    assert document["triggers"]["vip-exit"]["state"] == "ok"
-
-
 def check(call, *options):
     result = call(app, "status", "--check", "--json", *options)
     return result.exit_code, orjson.loads(result.stdout)["problems"]
@@ -294,7 +233,7 @@ def names_of(problems):
 
 
 def test_a_monitor_is_told_that_all_is_well(call, relay):
-    appear(relay, relay.settings.fingerprint)
+    appear(relay)
     relay.publish(payload("ann@example.com", status="fine"))
 
     assert check(call) == (0, [])
@@ -320,7 +259,7 @@ def test_a_monitor_is_told_what_is_ill(call, relay):
 
 
 def test_what_is_worth_a_look_is_told_only_if_it_is_asked_for(call, relay):
-    appear(relay, relay.settings.fingerprint)
+    appear(relay)
     relay.publish(payload("ann@example.com", status="fine"), job="load")
     set_pause(relay.client, field_of("job", "load"), Pause("later", "ops"), ACT)
 
@@ -338,17 +277,6 @@ def test_no_worker_is_ill_whether_anything_waits_or_not(call):
     assert "no_worker" in call(app, "status").stdout
 
 
-def test_a_live_event_that_waits_for_longer_than_configured_is_ill(call, relay):
-    appear(relay, relay.settings.fingerprint)
-    relay.publish(payload("ann@example.com", status="fine"))
-    source = relay.settings.source
-    source.write_text(source.read_text() + '[operate]\nlive_within = "1s"\n')
-    relay.settings = load_settings(source, environ={})
-    appear(relay, relay.settings.fingerprint)
-
-    until(lambda: "live_late" in names_of(check(call)[1]), 10)
-
-
 def test_a_redis_that_is_not_there_is_unreachable_and_none_is_started(call, relay, tmp_path):
     gone = relay.settings.source.read_text().replace(
         relay.settings.redis.url, "redis://127.0.0.1:9"
@@ -363,10 +291,13 @@ def test_a_redis_that_is_not_there_is_unreachable_and_none_is_started(call, rela
 
 
 def test_a_worker_stands_in_the_text_with_its_version_and_configuration(call, relay):
-    appear(relay, relay.settings.fingerprint)
+    appear(relay)
 
+    (found,) = orjson.loads(call(app, "status", "--json").stdout)["processes"]
     told = call(app, "status").stdout
 
+    assert found["current"]
+    assert "worker_configuration" not in told
     (line,) = [line for line in told.splitlines() if relay.settings.fingerprint in line]
     assert line.split()[1:] == [version("segrelay"), relay.settings.fingerprint]
 

@@ -11,7 +11,7 @@ import pytest
 from segrelay.ops.state.retention import JOBS, LETTERS, RECORDS, Expiring, RetentionStanding
 from segrelay.ops.state.verified import VerifyState
 from segrelay.ops.status.health import problems_of
-from segrelay.ops.status.problems import ATTENTION, ILL, AlertFailure, HealthProblem
+from segrelay.ops.status.problems import ATTENTION, ILL, AlertFailure
 from segrelay.ops.status.standing import (
     Condition,
     DestinationStanding,
@@ -41,6 +41,7 @@ from segrelay.worker.contract.settings import (
 from segrelay.worker.contract.triggers import DESTINATION, JOB, TRIGGER
 
 NOW = 1_800_000_000_000
+NOW_SHOWN = "2027-01-15T08:00:00Z"
 DAY_MS = 86_400_000
 SETTINGS = Settings.empty(Path("/nowhere")).model_copy(
     update={"sync": {"vip": SyncSchedule(name="vip", audience="vip", every="15m")}}
@@ -184,16 +185,14 @@ def late() -> dict[str, Any]:
     return trigger(oldest_live_ms=NOW - 600_000)
 
 
+def vip(**changes: Any) -> Trigger:
+    known = {"name": "vip", "destination": "insider", "audiences": ["vip"], "on": "enter"}
+    return Trigger(**(known | {"template": "vip.jsonnet"} | changes))
+
+
 def answered(*, response_stream: str, ago_ms: int | None) -> dict[str, Any]:
     """Return a trigger, and three answers to it that wait for its response stream."""
-    one = Trigger(
-        name="vip",
-        destination="insider",
-        audiences=["vip"],
-        on="enter",
-        template="vip.jsonnet",
-        response_stream=response_stream,
-    )
+    one = vip(response_stream=response_stream)
     waits = WaitingResponses(3, oldest_ms=None if ago_ms is None else NOW - ago_ms)
     settings = SETTINGS.model_copy(update={"triggers": {"vip": one}})
     return {"settings": settings, "responses": waits}
@@ -344,29 +343,6 @@ CASES = [
 ]
 
 
-def test_a_full_redis_says_what_makes_room() -> None:
-    held = {"counts": Counts(waiting=1_200, dead=30), "quarantined": 4}
-
-    (full,) = problems_of(standing(**held, **redis(full="Redis is full.")))
-    (only,) = problems_of(standing(**redis(full="Redis is full.")))
-
-    assert "1,200 waiting deliveries" in full.message
-    assert "30 dead letters (dlq replay, dlq discard), 4 quarantined" in full.message
-    assert "only more memory helps" in only.message
-
-
-def test_a_message_that_was_a_sentence_goes_on_with_the_command() -> None:
-    (found,) = problems_of(standing(**redis(weak=["It may lose events. Set appendfsync."])))
-
-    assert "appendfsync; segrelay" in found.line
-
-
-def test_a_node_that_came_back_empty_is_named() -> None:
-    (found,) = problems_of(standing(**redis(losses=[Loss(NOW - 9_000, NOW, "10.0.0.7:6379")])))
-
-    assert found.message.startswith("The node 10.0.0.7:6379 of Redis came back empty: ")
-
-
 @pytest.mark.parametrize(("found", "name", "severity"), CASES)
 def test_each_kind_of_trouble_is_one_problem_with_its_severity(
     found: Standing, name: str, severity: str
@@ -480,31 +456,6 @@ def test_workers_have_a_moment_to_find_a_redis_that_came_back_empty() -> None:
     assert [one.name for one in problems_of(emptied)] == ["redis_emptied"]
 
 
-def test_credentials_that_are_refused_are_mended_in_the_environment() -> None:
-    refused = Condition(DESTINATION, "paused", "access_refused", "401")
-    known = destination()["destinations"]["insider"]
-
-    (found,) = problems_of(standing(destinations={"insider": replace(known, condition=refused)}))
-
-    assert ".env" in found.command
-    assert "restart the workers" in found.command
-
-
-def test_a_name_of_a_destination_and_of_a_trigger_is_told_apart() -> None:
-    own = {"vip": Destination(name="vip", base_url="https://example.com", api="http", rate="1/min")}
-    both = {
-        "vip": Trigger(
-            name="vip", destination="vip", audiences=["vip"], on="enter", template="vip.jsonnet"
-        )
-    }
-    settings = SETTINGS.model_copy(update={"destinations": own, "triggers": both})
-    paused = trigger(state="paused") | {"settings": settings}
-
-    (found,) = problems_of(standing(**paused))
-
-    assert found.command == "segrelay resume trigger:vip"
-
-
 SAMPLES = {"requests": 0, "asked|ms": 0, "settled": 0, "waits": 9}
 
 
@@ -526,14 +477,6 @@ def test_what_makes_live_deliveries_late_is_said(newest: dict[str, int], why: st
     assert why in told.message
 
 
-def test_a_low_rate_is_used_up_though_a_request_of_it_is_not() -> None:
-    counts = [SAMPLES | {"requests": 6, "settled": 9}, *[SAMPLES] * 14]
-    slow = {"insider": replace(destination()["destinations"]["insider"], rate=12.0)}
-    found = standing(**late(), destinations=slow, samples=samples(*counts, every_ms=12_000))
-
-    assert "its rate is used up (10 of 12" in problems_of(found)[0].message
-
-
 def test_a_problem_that_grows_began_when_it_began() -> None:
     grown = [{"dead|vip|refused": 30}] * 3 + [{"dead|vip|refused": 0}] * 4
 
@@ -546,24 +489,6 @@ def test_the_ill_problems_stand_first() -> None:
     both = standing(**destination(factor=0.4), **redis(full="Redis is full"))
 
     assert [one.severity for one in problems_of(both)] == [ILL, ATTENTION]
-
-
-def test_a_line_names_the_problem_its_begin_and_the_command() -> None:
-    problem = HealthProblem("no_worker", ILL, "", "none", "segrelay up", 1_800_000_000_000)
-
-    told = problem.line
-
-    assert told == "ill: no_worker since 2027-01-15T08:00:00Z: none; segrelay up"
-
-
-def test_a_lot_of_old_deliveries_do_not_hide_that_all_new_ones_die() -> None:
-    before = {"delivered|vip": 1_000_000, "settled": 1_000_000}
-    now = before | {"dead|vip|refused": 30, "settled": 1_000_030}
-
-    (found,) = problems_of(standing(samples=samples(now, before)))
-
-    assert (found.name, found.severity) == ("dead_letters_grow", ILL)
-    assert "30 of its last 30" in found.message
 
 
 def test_an_assert_that_lets_some_pass_is_no_problem():
@@ -587,3 +512,57 @@ def test_that_nothing_goes_through_began_with_the_first_failure(state: str) -> N
     [problem] = problems_of(found)
 
     assert problem.since_ms == NOW - 700_000
+
+
+KNOWN = destination()["destinations"]["insider"]
+REFUSED = replace(KNOWN, condition=Condition(DESTINATION, "paused", "access_refused", "401"))
+HELD = {"counts": Counts(waiting=1_200, dead=30), "quarantined": 4}
+LOW_RATE = [SAMPLES | {"requests": 6, "settled": 9}, *[SAMPLES] * 14]
+BEFORE = {"delivered|vip": 1_000_000, "settled": 1_000_000}
+NEW_ONES_DIE = samples(BEFORE | {"dead|vip|refused": 30, "settled": 1_000_030}, BEFORE)
+
+
+def of_one_name() -> dict[str, Any]:
+    """Return a destination and a paused trigger that have the same name."""
+    own = Destination(name="vip", base_url="https://example.com", api="http", rate="1/min")
+    both = {"destinations": {"vip": own}, "triggers": {"vip": vip(destination="vip")}}
+    return trigger(state="paused") | {"settings": SETTINGS.model_copy(update=both)}
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (
+            standing(**HELD, **redis(full="Redis is full.")),
+            [
+                "1,200 waiting deliveries",
+                "30 dead letters (dlq replay, dlq discard), 4 quarantined",
+            ],
+        ),
+        (standing(**redis(full="Redis is full.")), ["only more memory helps"]),
+        (standing(**redis(weak=["It loses events. Set appendfsync."])), ["appendfsync; segrelay"]),
+        (
+            standing(**redis(losses=[Loss(NOW - 9_000, NOW, "10.0.0.7:6379")])),
+            [f"ill: redis_emptied since {NOW_SHOWN}: The node 10.0.0.7:6379 of Redis came back"],
+        ),
+        (standing(destinations={"insider": REFUSED}), [".env", "restart the workers"]),
+        (standing(**of_one_name()), ["; segrelay resume trigger:vip"]),
+        (
+            standing(
+                **late(),
+                destinations={"insider": replace(KNOWN, rate=12.0)},
+                samples=samples(*LOW_RATE, every_ms=12_000),
+            ),
+            ["its rate is used up (10 of 12"],
+        ),
+        (standing(samples=NEW_ONES_DIE), ["ill: dead_letters_grow vip", "30 of its last 30"]),
+        (
+            standing(**answered(response_stream="answers", ago_ms=901_000)),
+            ["of 3 responses for Lytics", "has waited for 15 minutes", "; segrelay worker"],
+        ),
+    ],
+)
+def test_the_line_names_the_cause_and_what_mends_it(found: Standing, words: list[str]) -> None:
+    [problem] = problems_of(found)
+
+    assert [word for word in words if word not in problem.line] == []
