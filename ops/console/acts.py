@@ -50,7 +50,7 @@ class ConsoleAct:
         title: The sentence on the page that asks.
         arguments: Fields of the form that are its arguments, in order; `ids` may be several.
         bound: Options without which nothing is done: what the person has seen.
-        flags: Options that are always given, because nobody sits at a terminal.
+        flags: Options that are always given, because nobody waits at a terminal.
         is_destructive: True if it can't be undone, so that the person types how many it will be.
     """
 
@@ -134,36 +134,27 @@ def parameters_of(act: ConsoleAct) -> Mapping[str, Any]:
     return dict(zip(act.arguments, arguments, strict=False)) | options
 
 
-_AGREED: Final = ("--yes",)
 ACTS: Final[Mapping[str, ConsoleAct]] = {
     one.command: one
     for one in (
         ConsoleAct("pause", "Stop sending", ("name",)),
         ConsoleAct("resume", "Send again", ("name",), flags=("--no-wait",)),
-        ConsoleAct("dlq replay", "Replay dead letters", ("ids",), flags=_AGREED),
-        ConsoleAct(
-            "dlq discard",
-            "Discard dead letters for good",
-            ("ids",),
-            flags=_AGREED,
-            is_destructive=True,
-        ),
+        ConsoleAct("dlq replay", "Replay dead letters", ("ids",)),
+        ConsoleAct("dlq discard", "Discard dead letters for good", ("ids",), is_destructive=True),
         ConsoleAct("quarantine replay", "Place quarantined events again", ("ids",)),
         ConsoleAct(
             "quarantine discard",
             "Discard quarantined events for good",
             ("ids",),
-            flags=_AGREED,
             is_destructive=True,
         ),
-        ConsoleAct("discard", "Take back what waits, for good", flags=_AGREED, is_destructive=True),
+        ConsoleAct("discard", "Take back what waits, for good", is_destructive=True),
         ConsoleAct("backfill pause", "Pause a job", ("job",)),
         ConsoleAct("backfill resume", "Go on with a job", ("job",)),
         ConsoleAct(
             "backfill abort",
             "End a job, and discard what waits of it",
             ("job",),
-            flags=_AGREED,
             is_destructive=True,
         ),
         ConsoleAct("sync run", "Run a sync now", ("sync",)),
@@ -332,7 +323,8 @@ class StartedCommands:
     def _run(self, started: StartedCommand, reason: str) -> None:
         act, options = started.act, [_DRY_RUN]
         if not started.is_dry_run:
-            options = [f"--reason={reason}", *act.limit(started.at_most), *act.flags]
+            agreed = ["--yes"] if "yes" in parameters_of(act) else []
+            options = [f"--reason={reason}", *act.limit(started.at_most), *agreed, *act.flags]
         started.process = process = subprocess.Popen(
             own_module("segrelay.ops.entry"),
             env={**os.environ, ACTOR_VARIABLE: started.by, "PYTHONIOENCODING": "utf-8"},

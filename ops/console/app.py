@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,13 +27,16 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 
 from segrelay.ops.console.acts import StartedCommands
 from segrelay.ops.console.look import Look
 from segrelay.ops.console.rights import Epochs, Person, Rights, Tries
+from segrelay.ops.state.acts import LONGEST_REASON, actor_named, masked
 from segrelay.ops.terminal.moments import shown_ms
 from segrelay.worker.contract.printable import LAYOUT, printable
+from segrelay.worker.contract.redis.acts import Act, note_act
 from segrelay.worker.contract.settings import ConsoleSettings, Settings
 from segrelay.worker.errors import RedisUnavailable, SegrelayError, UsageWrong
 
@@ -42,7 +46,6 @@ LIVE_SECONDS: Final = 2
 _MOST_FORM_BYTES: Final = 512 * 1024
 _MOST_FIELDS: Final = 1_000
 _FORM_SECONDS: Final = 8.0
-_TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 HEADERS: Final[Mapping[str, str]] = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
@@ -111,6 +114,28 @@ class Redirect:
 
 Row = TypeVar("Row")
 Handler = Callable[["Console", Asked], Page | Redirect]
+
+
+def note_reveal(console: Console, asked: Asked, subject: str) -> None:
+    """Record that a person sees personal data.
+
+    Raises:
+        UsageWrong: They may not, or say no reason.
+        RedisUnavailable: It could not be recorded, so nothing is shown.
+    """
+    if not asked.person.reveals:
+        raise UsageWrong("Personal data is shown to the role revealer only.")
+    reason = asked.given("reason").strip()
+    if not reason:
+        raise UsageWrong("Give a reason: the audit keeps it.")
+    act = Act(
+        "reveal",
+        actor_named(asked.person.name),
+        subject,
+        reason=masked(reason)[:LONGEST_REASON],
+        key=secrets.token_hex(8),
+    )
+    note_act(console.look.client, act)
 
 
 class PageRoute(NamedTuple):
@@ -322,7 +347,7 @@ def build_app(console: Console, pages: Iterable[PageRoute]) -> Starlette:
     """Return the application; all addresses stand below the prefix."""
     site = _Site(console)
     routes = [
-        Route("/static/{name}", site.static),
+        Mount("/static", StaticFiles(directory=HERE / "static")),
         Route("/healthz", site.healthz),
         Route("/login", site.login, methods=["GET", "POST"]),
         Route("/logout", site.logout, methods=["POST"]),
@@ -365,11 +390,9 @@ class Guard:
                 own = {name.lower().encode(): text.encode() for name, text in HEADERS.items()}
                 if self._rights.is_secure:
                     own[b"strict-transport-security"] = _TLS_ONLY.encode()
-                given = dict(message["headers"])
-                kept = [pair for pair in message["headers"] if pair[0] not in own]
-                if b"x-may-cache" in given:
+                if scope["path"].startswith("/static/"):
                     own[b"cache-control"] = b"private, max-age=300"
-                    kept = [pair for pair in kept if pair[0] != b"x-may-cache"]
+                kept = [pair for pair in message["headers"] if pair[0] not in own]
                 message = {**message, "headers": [*kept, *own.items()]}
             await send(message)
 
@@ -479,7 +502,11 @@ class _Site:
         try:
             wait_seconds = await run_in_threadpool(self._tries.count, address, name)
             if wait_seconds:
-                return self._wait_page(after, wait_seconds)
+                is_long = wait_seconds > _MINUTE
+                wait = f"{wait_seconds / 60:.0f} min" if is_long else f"{wait_seconds:.0f} s"
+                page = self._login_page(after, f"Too many tries: wait {wait}.", 429)
+                page.headers["Retry-After"] = f"{wait_seconds:.0f}"
+                return page
             cookie = await run_in_threadpool(
                 self._rights.sign_in, name, password, self._epochs.begun
             )
@@ -493,12 +520,6 @@ class _Site:
         answer = RedirectResponse(self._rights.prefix + after, 303)
         self._set_cookie(answer, cookie, round(self._console.section.session_seconds))
         return answer
-
-    def _wait_page(self, after: str, seconds: float) -> Response:
-        wait = f"{seconds / 60:.0f} min" if seconds > _MINUTE else f"{seconds:.0f} s"
-        page = self._login_page(after, f"Too many tries: wait {wait}.", 429)
-        page.headers["Retry-After"] = f"{seconds:.0f}"
-        return page
 
     def _login_page(self, after: str, wrong: str = "", status: int = 200) -> Response:
         return self._html(
@@ -530,14 +551,6 @@ class _Site:
             httponly=True,
             samesite="strict",
         )
-
-    async def static(self, request: Request) -> Response:
-        """Return the style sheet or the script."""
-        for file in (HERE / "static").iterdir():
-            if file.name == request.path_params["name"]:
-                kind, headers = _TYPES[file.suffix], {"X-May-Cache": "1"}
-                return Response(file.read_bytes(), media_type=kind, headers=headers)
-        return PlainTextResponse("There is no such file.\n", 404)
 
     async def healthz(self, request: Request) -> Response:
         """Say that the console runs."""

@@ -93,7 +93,7 @@ def console(
 
 
 def _serve(settings: Settings, section: ConsoleSettings) -> None:
-    rights = Rights.of(section)
+    rights = Rights(section)
     with closing(connect(resolve_url(settings.redis), timeout_seconds=_TIMEOUT_SECONDS)) as client:
         commands = StartedCommands()
         look = Look(client, settings, commands.changed_at)

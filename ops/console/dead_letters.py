@@ -9,9 +9,18 @@ from itertools import islice
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
-from segrelay.ops.console.app import PAGE, Asked, Columns, Console, Page, Sorting, listed, pretty
+from segrelay.ops.console.app import (
+    PAGE,
+    Asked,
+    Columns,
+    Console,
+    Page,
+    Sorting,
+    listed,
+    note_reveal,
+    pretty,
+)
 from segrelay.ops.console.look import MOST_READ, Look
-from segrelay.ops.console.revealing import note_reveal
 from segrelay.ops.dead_letters.commands import DeadLetterOptions
 from segrelay.ops.dead_letters.reading import (
     Cause,
@@ -131,7 +140,7 @@ def dead_letter(console: Console, asked: Asked) -> Page:
         )
     reveals = asked.is_post
     if reveals:
-        note_reveal(look, asked, f"letter {found['id']}")
+        note_reveal(console, asked, f"letter {found['id']}")
     document = store.document(found, reveal=reveals)
     work = store.replay(Filter.of_id(found["id"]))
     tries = reveals or asked.get("try") == "1"
@@ -230,14 +239,7 @@ def _source(look: Look, location: str, found: StoredDeadLetter) -> Iterator[tupl
     name, _, line = location.partition(":")
     if not line.split(":")[0].isdigit() or found["trigger"] not in look.settings.triggers:
         return
-    folder = look.settings.templates_folder.resolve()
-    file = (folder / name).resolve()
-    if not (file.is_relative_to(folder) and file.suffix in {".jsonnet", ".libsonnet", ".js"}):
-        return
-    try:
-        lines = file.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return
+    lines = look.template_text(name).splitlines()
     at = int(line.split(":")[0])
     for number in range(max(1, at - _AROUND), min(len(lines), at + _AROUND) + 1):
         yield number, lines[number - 1], number == at

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Final
 
-from segrelay.ops.console.app import PAGE, Asked, Columns, Console, Page, listed
+from segrelay.ops.console.app import PAGE, Asked, Columns, Console, Page, listed, note_reveal
 from segrelay.ops.console.look import MOST_READ, Look, Scan
-from segrelay.ops.console.revealing import note_reveal
 from segrelay.ops.kept import Filter, KeptOptions
 from segrelay.ops.quarantine import groups_of, matches
 from segrelay.ops.state.partitions import Stream
@@ -64,7 +63,7 @@ def record(console: Console, asked: Asked) -> Page:
     if found is None:
         raise UsageWrong("There is no such record: it was placed or discarded meanwhile.")
     if asked.is_post:
-        note_reveal(look, asked, f"record {found.id}")
+        note_reveal(console, asked, f"record {found.id}")
     values = {
         "record": found,
         "document": store.document(found, reveal=asked.is_post),

@@ -54,6 +54,8 @@ LINES_FRESH_SECONDS: Final = 4
 _SAMPLES_APART: Final = 6
 """Samples are ten seconds apart; one a minute is enough for a plot, and has 30 KB at most."""
 
+_SOURCES: Final = frozenset({".jsonnet", ".libsonnet", ".js"})
+
 Found = TypeVar("Found")
 
 
@@ -227,6 +229,17 @@ class Look:
     def standing(self) -> Standing:
         """Return the standing, as it was read last."""
         return self.judged().standing
+
+    def template_text(self, name: str) -> str:
+        """Return the source of a template; "" = it is not one."""
+        folder = self.settings.templates_folder.resolve()
+        file = (folder / name).resolve()
+        if not (file.is_relative_to(folder) and file.suffix in _SOURCES):
+            return ""
+        try:
+            return file.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            return f"// can't be read: {type(error).__name__}"
 
     def dead_letters(self) -> DeadLetters:
         """Return the dead letters."""

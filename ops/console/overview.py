@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from itertools import islice
@@ -150,26 +151,22 @@ def _six(counts: Counts) -> dict[str, int]:
 
 
 def _by_lane(standing: Standing) -> Iterator[BalanceRow]:
-    lanes: dict[str, dict[str, int]] = {}
+    lanes: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for one in standing.triggers.values():
         for lane, counts in one.by_lane.items():
-            row = lanes.setdefault(lane, dict.fromkeys(KINDS, 0))
-            for kind in OUTCOMES:
-                row[kind] += counts.of(kind)
+            lanes[lane].update({kind: counts.of(kind) for kind in OUTCOMES})
         for lane, wait in one.waits.items():
-            lanes.setdefault(lane, dict.fromkeys(KINDS, 0))["waiting"] += wait.deliveries
+            lanes[lane]["waiting"] += wait.deliveries
     for lane, row in lanes.items():
         yield BalanceRow(lane, row, "lane")
 
 
 def _by_destination(standing: Standing) -> Iterator[BalanceRow]:
+    rows: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for one in standing.triggers.values():
+        rows[one.destination].update(_six(one.counts))
     for name, destination in standing.destinations.items():
-        row = dict.fromkeys(KINDS, 0)
-        for one in standing.triggers.values():
-            if one.destination == name:
-                for kind, count in _six(one.counts).items():
-                    row[kind] += count
-        yield BalanceRow(name, row, "destination", destination.condition)
+        yield BalanceRow(name, rows[name], "destination", destination.condition)
 
 
 _SHOWN: Final = 100

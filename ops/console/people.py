@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
 
-from segrelay.ops.console.app import Asked, Console, Page, Redirect, address_of
+from segrelay.ops.console.app import Asked, Console, Page, Redirect, address_of, note_reveal
 from segrelay.ops.console.dead_letters import tried_dead_letters
 from segrelay.ops.console.look import MOST_READ, Look
-from segrelay.ops.console.revealing import note_reveal
 from segrelay.ops.dead_letters.replay import shown
 from segrelay.ops.state.person import KnownPerson, is_digest
 from segrelay.ops.state.waiting import WaitingEntry
+from segrelay.ops.templates.events import candidate_of_entry
 from segrelay.ops.verify import HeldPerson, verify_person
 from segrelay.ops.why.command import ledger_of, timeline_of, verdict
 from segrelay.ops.why.story import (
@@ -27,7 +27,6 @@ from segrelay.ops.why.story import (
 )
 from segrelay.producer.publishing.quarantine import QuarantineRecord
 from segrelay.worker.checks.preview import Candidate, Previewed, preview
-from segrelay.worker.contract.events import decode_profile
 from segrelay.worker.contract.masking import hidden
 from segrelay.worker.contract.receivers import REQUEST_ID, read_requests
 from segrelay.worker.contract.redis.acts import read_acts
@@ -87,16 +86,6 @@ def address_of_person(digest: str, partition: int) -> str:
     return address_of(f"/people/{digest}", {"partition": str(partition)})
 
 
-@dataclass(frozen=True, slots=True)
-class TriedDelivery:
-    """A waiting delivery with the body that the present template makes."""
-
-    trigger: str
-    lane: str
-    previewed: Previewed
-    body: Any
-
-
 def person(console: Console, asked: Asked) -> Page:
     """Show the story of one person; what templates would make of it only if it is asked for."""
     look = console.look
@@ -107,7 +96,7 @@ def person(console: Console, asked: Asked) -> Page:
     does = asked.given("do") if asked.is_post else ""
     reveals = does == "reveal" or (does == "verify" and bool(asked.given("reason").strip()))
     if reveals:
-        note_reveal(look, asked, f"person {digest.hex()}")
+        note_reveal(console, asked, f"person {digest.hex()}")
     held: Mapping[str, HeldPerson | None] | None = None
     if does == "verify":
         if not asked.person.name:
@@ -189,23 +178,22 @@ def _pauses(look: Look, known: KnownProfile) -> Iterator[Moment]:
 
 def _tried(
     look: Look, entries: Sequence[WaitingEntry], *, reveals: bool
-) -> Iterator[TriedDelivery]:
-    """Yield what would be sent of waiting deliveries, as `segrelay try` shows it."""
-    candidates: list[tuple[Candidate, WaitingEntry]] = []
-    for entry in entries:
-        if entry.header is None or entry.stream.trigger not in look.settings.triggers:
-            continue
-        try:
-            profile = decode_profile(entry.profile)
-        except (PayloadRefused, orjson.JSONDecodeError):
-            continue
-        one = Candidate(entry.entry_id, entry.stream.trigger, entry.header, profile)
-        candidates.append((one, entry))
+) -> Iterator[tuple[WaitingEntry, Previewed, Any]]:
+    """Yield waiting deliveries with what would be sent, as `segrelay try` shows it."""
+    candidates = [
+        (entry, candidate)
+        for entry in entries
+        if entry.stream.trigger in look.settings.triggers
+        and (candidate := _candidate(entry)) is not None
+    ]
     at_us = 1_000 * now_ms(look.client)
-    found = {
-        one.name: one for one in preview([c for c, _ in candidates], look.settings, now_us=at_us)
-    }
-    for candidate, entry in candidates:
-        result = found[candidate.name]
-        body = result.sent if reveals else hidden(result.sent)
-        yield TriedDelivery(candidate.trigger, entry.stream.lane, result, body)
+    found = preview([one for _, one in candidates], look.settings, now_us=at_us)
+    for (entry, _), one in zip(candidates, found, strict=True):
+        yield entry, one, one.sent if reveals else hidden(one.sent)
+
+
+def _candidate(entry: WaitingEntry) -> Candidate | None:
+    try:
+        return candidate_of_entry(entry)
+    except (PayloadRefused, orjson.JSONDecodeError):
+        return None

@@ -160,32 +160,6 @@ class Epochs:
         self.client.delete(keys.console_epoch(name))
 
 
-class Sessions:
-    """Seals and reads the cookies of sessions."""
-
-    def __init__(self, section: ConsoleSettings) -> None:
-        secret = section.secret.reveal().encode() if section.secret else os.urandom(32)
-        self._fernet = Fernet(base64.urlsafe_b64encode(hashlib.sha256(secret).digest()))
-        self._section = section
-
-    def seal(self, name: str, epoch: str) -> str:
-        """Return the cookie of a person who has signed in."""
-        content = orjson.dumps([name, _mark(self._section.users[name]), epoch])
-        return self._fernet.encrypt(content).decode().rstrip("=")
-
-    def opened(self, cookie: str) -> tuple[str, str]:
-        """Return the person and the epoch of a cookie; "" = it is not ours, or has ended."""
-        try:
-            seconds = round(self._section.session_seconds)
-            name, mark, epoch = orjson.loads(
-                self._fernet.decrypt(cookie + "=" * (-len(cookie) % 4), ttl=seconds)
-            )
-        except (InvalidToken, ValueError, TypeError):
-            return "", ""
-        user = self._section.users.get(name)
-        return (name, epoch) if user and user.password and mark == _mark(user) else ("", "")
-
-
 def _mark(user: ConsoleUser) -> str:
     hashed = user.password.reveal() if user.password and user.password.is_set else ""
     return hashlib.sha256(hashed.encode()).hexdigest()[:16]
@@ -195,29 +169,20 @@ COOKIE: Final = "segrelay_console"
 SECURE_COOKIE: Final = "__Host-segrelay_console"
 
 
-@dataclass(slots=True)
 class Rights:
-    """The people of a console, and what they may."""
+    """The people of a console, what they may, and the cookies of their sessions.
 
-    section: ConsoleSettings
-    sessions: Sessions
+    Raises:
+        ConfigurationInvalid: A secret is not set, or a password is no hash.
+    """
 
-    @classmethod
-    def of(cls, section: ConsoleSettings) -> Rights:
-        """Return the rights that a configuration gives.
-
-        Raises:
-            ConfigurationInvalid: A secret is not set, or a password is no hash.
-        """
+    def __init__(self, section: ConsoleSettings) -> None:
         for user in section.users.values():
             if user.password:
                 _parse_hash(user.password.reveal())
-        return cls(section, Sessions(section))
-
-    @property
-    def is_open(self) -> bool:
-        """Say whether nobody has to sign in."""
-        return self.section.is_open
+        secret = section.secret.reveal().encode() if section.secret else os.urandom(32)
+        self._fernet = Fernet(base64.urlsafe_b64encode(hashlib.sha256(secret).digest()))
+        self.section = section
 
     @property
     def has_passwords(self) -> bool:
@@ -243,14 +208,14 @@ class Rights:
         self, address: str, headers: Mapping[str, str], cookies: Mapping[str, str]
     ) -> Person | None:
         """Return the person of a request; None if nobody has signed in."""
-        if self.is_open:
+        if self.section.is_open:
             return Person()
         proxy = self.section.proxy
         if proxy and _is_in(address, proxy.addresses):
             name = headers.get(proxy.header.lower(), "").strip()
             if name or proxy.header:
                 return self._named(name, proxy.roles) if name else None
-        name, epoch = self.sessions.opened(cookies.get(self.cookie, ""))
+        name, epoch = self._open(cookies.get(self.cookie, ""))
         return self._named(name, (), epoch) if name else None
 
     def _named(
@@ -282,7 +247,20 @@ class Rights:
         is_right = is_password(password, hashed)
         if not (is_right and user and user.password):
             return ""
-        return self.sessions.seal(name, epoch(name))
+        content = orjson.dumps([name, _mark(user), epoch(name)])
+        return self._fernet.encrypt(content).decode().rstrip("=")
+
+    def _open(self, cookie: str) -> tuple[str, str]:
+        """Return the person and the epoch of a cookie; "" = it is not ours, or has ended."""
+        try:
+            seconds = round(self.section.session_seconds)
+            name, mark, epoch = orjson.loads(
+                self._fernet.decrypt(cookie + "=" * (-len(cookie) % 4), ttl=seconds)
+            )
+        except (InvalidToken, ValueError, TypeError):
+            return "", ""
+        user = self.section.users.get(name)
+        return (name, epoch) if user and user.password and mark == _mark(user) else ("", "")
 
     def is_our_host(self, host: str) -> bool:
         """Say whether a `Host` header names this console.
@@ -295,7 +273,8 @@ class Rights:
         name, _, port = host.rpartition(":") if not host.endswith("]") else (host, "", "")
         if not (name and port.isdigit()):
             name = host
-        return is_loopback(name.strip("[]")) or (not self.is_open and not self.section.public_url)
+        is_for_all = not (self.section.is_open or self.section.public_url)
+        return is_loopback(name.strip("[]")) or is_for_all
 
     def refuse_origin(self, headers: Mapping[str, str]) -> str:
         """Return why a request that acts does not come from a page of this console; "" = it does.

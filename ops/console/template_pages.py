@@ -108,7 +108,7 @@ def template(console: Console, asked: Asked) -> Page:
     cases = cases_of(settings.templates_folder, name) if shows_tests else []
     values = {
         "line": line,
-        "source": _source(console, name),
+        "source": console.look.template_text(name)[:_MOST_SOURCE],
         "tests": run(settings.templates_folder, name, cases) if shows_tests else None,
         "payload": payload or _EXAMPLE,
         "tried": tried,
@@ -145,17 +145,6 @@ _EXAMPLE: Final = """{
     "segment_events": [{"slug": "vip", "event": "enter", "enter": "2026-11-24T10:00:00Z"}]
   }
 }"""
-
-
-def _source(console: Console, name: str) -> str:
-    folder = console.settings.templates_folder.resolve()
-    file = (folder / name).resolve()
-    if not file.is_relative_to(folder):
-        return ""
-    try:
-        return file.read_text("utf-8")[:_MOST_SOURCE]
-    except (OSError, UnicodeDecodeError) as error:
-        return f"// can't be read: {type(error).__name__}"
 
 
 def _try(console: Console, trigger: Trigger, text: str) -> Iterator[Mapping[str, Any]]:

@@ -19,21 +19,29 @@ OWN = {
 
 
 @pytest.fixture
-def console(relay):
-    """A browser of Ann, whom a proxy has signed in."""
-    rights = Rights.of(ConsoleSettings.model_validate({"proxy": PROXY}))
+def served(relay):
+    """Return the console's application of a table [console]."""
     commands = StartedCommands()
     look = Look(relay.client, relay.settings, commands.changed_at)
-    try:
+
+    def made(**section):
+        rights = Rights(ConsoleSettings.model_validate(section))
         shared = Console(look, rights.section, rights, menu=MENU, started=commands)
-        with TestClient(
-            Guard(build_app(shared, PAGES), rights),
-            base_url="http://127.0.0.1:8600",
-            headers=OWN,
-            client=("10.0.0.7", 1),
-            follow_redirects=False,
-        ) as browser:
-            yield browser
-    finally:
-        commands.end()
-        look.end()
+        return Guard(build_app(shared, PAGES), rights)
+
+    yield made
+    commands.end()
+    look.end()
+
+
+@pytest.fixture
+def console(served):
+    """A browser of Ann, whom a proxy has signed in."""
+    with TestClient(
+        served(proxy=PROXY),
+        base_url="http://127.0.0.1:8600",
+        headers=OWN,
+        client=("10.0.0.7", 1),
+        follow_redirects=False,
+    ) as browser:
+        yield browser

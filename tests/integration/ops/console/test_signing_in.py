@@ -7,12 +7,7 @@ import pytest
 from starlette.testclient import TestClient
 from structlog.testing import capture_logs
 
-from segrelay.ops.console.acts import StartedCommands
-from segrelay.ops.console.app import Console, Guard, build_app
-from segrelay.ops.console.command import MENU, PAGES
-from segrelay.ops.console.look import Look
-from segrelay.ops.console.rights import Rights, hash_password
-from segrelay.worker.contract.settings import ConsoleSettings
+from segrelay.ops.console.rights import hash_password
 
 PASSWORD = "correct horse battery"
 URL = "http://127.0.0.1:8600"
@@ -22,13 +17,8 @@ PROXY = {"addresses": ["10.0.0.7"], "header": ""}
 
 
 @pytest.fixture
-def application(relay):
-    section = {"users": USERS, "secret": "seals sessions", "proxy": PROXY}
-    rights = Rights.of(ConsoleSettings.model_validate(section))
-    look = Look(relay.client, relay.settings)
-    shared = Console(look, rights.section, rights, menu=MENU, started=StartedCommands())
-    yield Guard(build_app(shared, PAGES), rights)
-    look.end()
+def application(served):
+    return served(users=USERS, secret="seals sessions", proxy=PROXY)
 
 
 @pytest.fixture

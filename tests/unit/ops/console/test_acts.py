@@ -12,38 +12,38 @@ from tests.waiting import until
 OPERATOR = Person("ann", frozenset({"viewer", "operator"}))
 
 
-def test_the_command_to_copy_is_the_one_that_runs():
-    values = {"cause": ["3f2a91c0"], "since": ["2h"]}
-
-    assert (
-        command_line(act_named("dlq replay"), values)
-        == "segrelay dlq replay --since=2h --cause=3f2a91c0"
-    )
+CAUSE = {"cause": ["3f2a91c0"]}
 
 
-def test_a_number_that_was_agreed_on_is_in_the_command():
-    values = {"cause": ["3f2a91c0"]}
+@pytest.mark.parametrize(
+    ("act", "values", "agreed", "line"),
+    [
+        ("dlq replay", CAUSE | {"since": ["2h"]}, None, "--since=2h --cause=3f2a91c0"),
+        ("dlq replay", CAUSE, 412, "--cause=3f2a91c0"),
+        ("dlq discard", CAUSE, 412, "--at-most=412 --cause=3f2a91c0"),
+        ("dlq discard", {}, None, "--all"),
+        (
+            "dlq replay",
+            {"trigger": ["--all"], "ids": ["--yes", "a.1.b"]},
+            None,
+            "--trigger=--all -- --yes a.1.b",
+        ),
+        ("pause", {"name": ["$(rm x)"]}, None, "'$(rm x)'"),
+    ],
+)
+def test_the_command_to_copy_is_the_one_that_runs(act, values, agreed, line):
+    """A value is never taken for an option, and a number that was agreed on is in the command."""
+    assert command_line(act_named(act), values, agreed) == f"segrelay {act} {line}"
 
-    told = command_line(act_named("dlq discard"), values, 412)
 
-    assert told == "segrelay dlq discard --at-most=412 --cause=3f2a91c0"
-    assert "--at-most" not in command_line(act_named("dlq replay"), values, 412)
+def test_no_form_has_a_field_for_a_persons_address():
+    assert not [act for act in ACTS.values() if {"profile", "reason"} & set(act.fields)]
+    assert "job" in act_named("dlq discard").fields
 
 
 def test_an_act_that_can_not_be_undone_needs_a_number():
     with pytest.raises(UsageWrong, match="how many"):
         StartedCommands().start(OPERATOR, act_named("dlq discard"), {}, reason="of no use")
-
-
-def test_without_a_filter_the_command_says_all():
-    assert command_line(act_named("dlq discard"), {}) == "segrelay dlq discard --all"
-
-
-def test_a_value_is_never_taken_for_an_option():
-    told = command_line(act_named("dlq replay"), {"trigger": ["--all"], "ids": ["--yes", "a.1.b"]})
-
-    assert told == "segrelay dlq replay --trigger=--all -- --yes a.1.b"
-    assert "'$(rm x)'" in command_line(act_named("pause"), {"name": ["$(rm x)"]})
 
 
 @pytest.mark.parametrize(

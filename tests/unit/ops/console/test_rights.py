@@ -21,7 +21,7 @@ OURS = {
 
 def rights(**keys):
     users = {"ann": {"password": HASH, "roles": ["operator"]}, "vic": {"password": HASH}}
-    return Rights.of(ConsoleSettings.model_validate({"users": users} | keys))
+    return Rights(ConsoleSettings.model_validate({"users": users} | keys))
 
 
 def test_a_password_is_known_by_its_hash_alone():
@@ -78,7 +78,7 @@ def test_a_proxy_is_believed_only_at_its_addresses():
 
 
 def test_without_users_everybody_is_a_viewer_and_nobody_acts():
-    person = Rights.of(ConsoleSettings()).person("127.0.0.1", {}, {})
+    person = Rights(ConsoleSettings()).person("127.0.0.1", {}, {})
 
     assert person is not None
     assert not person.acts
@@ -124,7 +124,7 @@ def test_behind_a_proxy_the_public_url_is_the_origin():
     ],
 )
 def test_an_open_console_answers_only_to_this_machines_names(host, is_ours):
-    assert Rights.of(ConsoleSettings()).is_our_host(host) is is_ours
+    assert Rights(ConsoleSettings()).is_our_host(host) is is_ours
 
 
 def test_it_is_not_open_to_other_machines():
@@ -154,7 +154,7 @@ def test_of_two_hosts_neither_counts(hosts, status):
     async def receive():
         return {"type": "http.request", "body": b"", "more_body": False}
 
-    guard = Guard(PlainTextResponse("here"), Rights.of(ConsoleSettings()))
+    guard = Guard(PlainTextResponse("here"), Rights(ConsoleSettings()))
     asyncio.run(guard(scope, receive, send))
 
     assert sent[0]["status"] == status
