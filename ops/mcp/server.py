@@ -135,6 +135,15 @@ def _schema_of_act(act: ConsoleAct) -> dict[str, Any]:
     return schema
 
 
+def _tool(
+    name: str, description: str, schema: dict[str, Any], act: ConsoleAct | None = None
+) -> types.Tool:
+    hints = types.ToolAnnotations(read_only_hint=True, open_world_hint=False)
+    if act:
+        hints = types.ToolAnnotations(read_only_hint=False, destructive_hint=act.is_destructive)
+    return types.Tool(name=name, description=description, input_schema=schema, annotations=hints)
+
+
 class Tools:
     """Runs the tools that a program calls.
 
@@ -151,39 +160,25 @@ class Tools:
 
     def listed(self) -> list[types.Tool]:
         """Return the tools, with what they take and whether they change something."""
-        read_only = types.ToolAnnotations(read_only_hint=True, open_world_hint=False)
-        found = [
-            types.Tool(
-                name=name,
-                description=look.title,
-                input_schema=_schema_of_look(look),
-                annotations=read_only,
-            )
-            for name, look in LOOKS.items()
+        words = {"words": {"type": "string", "description": "Words to look for."}}
+        return [
+            *(_tool(name, look.title, _schema_of_look(look)) for name, look in LOOKS.items()),
+            _tool(
+                "search_documents",
+                "Find the paragraphs of segrelay's documents that hold all words.",
+                _schema(words, ["words"]),
+            ),
+            *(
+                _tool(
+                    name,
+                    f"{act.title}. The audit keeps who did it and why."
+                    + (" Choose by a filter, or say `all`." if act.options else ""),
+                    _schema_of_act(act),
+                    act,
+                )
+                for name, act in self._acts.items()
+            ),
         ]
-        found.append(
-            types.Tool(
-                name="search_documents",
-                description="Find the paragraphs of segrelay's documents that hold all words.",
-                input_schema=_schema(
-                    {"words": {"type": "string", "description": "Words to look for."}}, ["words"]
-                ),
-                annotations=read_only,
-            )
-        )
-        found += [
-            types.Tool(
-                name=name,
-                description=f"{act.title}. The audit keeps who did it and why."
-                + (" Choose by a filter, or say `all`." if act.options else ""),
-                input_schema=_schema_of_act(act),
-                annotations=types.ToolAnnotations(
-                    read_only_hint=False, destructive_hint=act.is_destructive
-                ),
-            )
-            for name, act in self._acts.items()
-        ]
-        return found
 
     def call(self, name: str, given: Mapping[str, Any]) -> str:
         """Run a tool and return its answer, as JSON or plain text.
