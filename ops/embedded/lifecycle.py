@@ -512,29 +512,11 @@ def _pid_on_file(files: EmbeddedFiles) -> int:
 
 def _is_ours(pid: int, files: EmbeddedFiles) -> bool:
     """Say whether a process is the embedded server: its command line has the server's address."""
-    with suppress(ConfigurationInvalid):
+    with suppress(ConfigurationInvalid, OSError):  # without /proc, a person has to see to it
         port = parse_redis_url(files.read_url()).hosts[0][1]
-        command = _command_line(pid)
-        return "-server" in command and f"{LOOPBACK}:{port}" in command
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"-server" in command and f"{LOOPBACK}:{port}".encode() in command
     return False
-
-
-def _command_line(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    except OSError:
-        pass
-    try:
-        done = subprocess.run(
-            ["ps", "-ww", "-o", "command=", "-p", str(pid)],  # noqa: S607 - where there is no /proc
-            capture_output=True,
-            errors="replace",
-            check=False,
-            encoding="utf-8",
-        )
-    except OSError:
-        return ""
-    return done.stdout
 
 
 def _not_ready(files: EmbeddedFiles, reason: str) -> str:

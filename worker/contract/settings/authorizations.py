@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Annotated, Any, Final, Literal
 import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, PlainSerializer, ValidationInfo
 
-from segrelay.worker.contract.settings.http import TargetUrl
+from segrelay.worker.contract.settings.http import HEADER_NAME, HEADER_VALUE, TargetUrl
 from segrelay.worker.contract.settings.problems import Problem, location_of
 from segrelay.worker.contract.settings.sections import Section
 from segrelay.worker.contract.settings.urls import refuse_reason, without_query
@@ -31,8 +30,6 @@ PARTNER_NAME: Final = "X-PARTNER-NAME"
 REQUEST_TOKEN: Final = "X-REQUEST-TOKEN"  # noqa: S105 - the header's name
 TOKEN: Final = "{token}"  # noqa: S105 - it stands for one
 _BEARER: Final = f"Bearer {TOKEN}"
-_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
 _OUR_HEADERS: Final = frozenset(
     {"host", "content-length", "content-type", "content-encoding", "transfer-encoding"}
 )
@@ -228,11 +225,11 @@ def problems_of_authorization(authorization: Authorization) -> Iterator[Problem]
 
 def _of_header(location: str, header: str, secret: Secret) -> Iterator[Problem]:
     value = secret.value or ""
-    if not _HEADER_NAME.fullmatch(header):
+    if not HEADER_NAME.fullmatch(header):
         yield Problem(location, "is not the name of a header")
     if header.lower() in _OUR_HEADERS:
         yield Problem(location, "is set by segrelay itself")
-    if not _HEADER_VALUE.fullmatch(value):
+    if not HEADER_VALUE.fullmatch(value):
         yield Problem(location, f"{secret.origin} holds characters that a header can't carry")
     if header.upper() == PARTNER_NAME and value != value.lower():
         yield Problem(location, f"{secret.origin} holds an uppercase letter",

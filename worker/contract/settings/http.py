@@ -34,8 +34,8 @@ from segrelay.worker.contract.settings.values import (
 MOST_RESULTS: Final = 10_000
 MOST_BYTES: Final = 5_000_000
 _STATUS: Final = re.compile(r"[1-5](?:[0-9]{2}|xx)")
-_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
+HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
 _OUR_HEADERS: Final = frozenset(
     {"host", "content-length", "content-encoding", "transfer-encoding", "connection"}
 )
@@ -51,7 +51,7 @@ def _as_status(value: Any) -> str:
 
 
 def _checked_header_name(name: str) -> str:
-    if not _HEADER_NAME.fullmatch(name):
+    if not HEADER_NAME.fullmatch(name):
         raise wrong(f"{name!r} is not the name of a header")
     if name.lower() in _OUR_HEADERS:
         raise wrong(f"{name} is set by segrelay itself")
@@ -70,7 +70,7 @@ def _checked_headers(headers: dict[str, str | TemplateChoice]) -> dict[str, str 
         _checked_header_name(name)
         if isinstance(value, TemplateChoice):
             continue
-        if not _HEADER_VALUE.fullmatch(value):
+        if not HEADER_VALUE.fullmatch(value):
             raise wrong(f"{name} holds characters that a header can't carry")
     return headers
 
