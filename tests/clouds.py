@@ -51,6 +51,14 @@ class Cloud:
         self._number += 1
         self.blobs[name] = Blob(content, f"0x{self._number:016X}", datetime.now(UTC))
 
+    def contents(self) -> dict[str, bytes]:
+        """Return the contents of all objects."""
+        return {name: blob.content for name, blob in self.blobs.items()}
+
+    def remove(self, name: str) -> None:
+        """Remove an object."""
+        del self.blobs[name]
+
     def url(self, name: str) -> str:
         """Return the URL of an object, or of all below a prefix."""
         return f"{self.scheme}://{BUCKET}/{name}"

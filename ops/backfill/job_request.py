@@ -21,7 +21,7 @@ from segrelay.producer.lytics import PREFIX, audience_of, find_slug, look_at
 from segrelay.producer.publishing.audiences import AudienceStore, named_audience
 from segrelay.producer.publishing.drafting import routing_digest
 from segrelay.producer.sources.blocks import block_times, blocks_of
-from segrelay.producer.sources.opening import STANDARD_INPUT, FileState, files_of, opened
+from segrelay.producer.sources.opening import STANDARD_INPUT, files_of, look_at_file, opened
 from segrelay.producer.sources.tables import Columns
 from segrelay.producer.sync.step import columns_of
 from segrelay.worker.contract.own_processes import processors
@@ -279,7 +279,7 @@ def _time_us(as_of: str, files: Sequence[str]) -> int:
 
 def _changed_us(file: str) -> int:
     """Return the time at which a file was last written to, in µs since 1970."""
-    state = FileState.of(file)
+    state = look_at_file(file)
     if state is None or not state.changed_ns:
         raise UsageWrong(f"--as-of file: nothing tells when {file} was written; write the time.")
     return state.changed_ns // 1_000

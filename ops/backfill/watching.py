@@ -25,7 +25,7 @@ from segrelay.producer.backfill.reader import JobReader
 from segrelay.producer.backfill.watches import WatchState, steps_of
 from segrelay.producer.publishing.drafting import routing_digest
 from segrelay.producer.sources.opening import listing_of, look_at_file
-from segrelay.producer.sources.remote import Found
+from segrelay.producer.sources.remote import FileState
 from segrelay.producer.steps import STEP_SECONDS, Step, StepStore, wait_seconds
 from segrelay.producer.tasks import client_of, do_background_job
 from segrelay.worker.contract.celery import WATCH_TASK, BackgroundJob, ResultLine, Turn, Turns
@@ -150,16 +150,19 @@ class Watching:
         self._forget_jobs()
         return min([self.watch.every_seconds, *(one for one in waits.values() if one > 0)])
 
-    def _job_of(self, file: str, found: Found) -> str:
+    def _job_of(self, file: str, found: FileState) -> str:
         """Return the name of the job of a version of a file.
 
-        Buckets tell the same time in a list to the millisecond, and of one object to the second.
+        Buckets tell the same time in a list to the millisecond, and of one object to the second. A
+        folder may have other inodes when it is mounted again.
         """
-        changed_ns = found.changed_ns - (found.changed_ns % _SECOND_NS if found.version else 0)
-        version = f"{file}|{found.version}|{found.size}|{changed_ns}"
+        version, changed_ns = "", found.changed_ns
+        if is_remote(file):
+            version, changed_ns = found.version, changed_ns - changed_ns % _SECOND_NS
+        version = f"{file}|{version}|{found.size}|{changed_ns}"
         return f"{self.watch.name}-{hashlib.sha256(version.encode()).hexdigest()[:12]}"
 
-    def _settles_in(self, found: Found) -> float:
+    def _settles_in(self, found: FileState) -> float:
         """Return the seconds after which a file has not changed for long enough.
 
         Objects of buckets appear as a whole.

@@ -106,17 +106,14 @@ def _unchanged(file: Opened, spec: Spec, first_rows: int) -> Iterator[Block]:
         SourceChanged: It was written to; no block that may hold something of both is yielded.
     """
     try:
-        for block in blocks_of(file, spec.columns, first_rows=first_rows, times=spec.block_times):
-            _refuse_change(file, spec)
-            yield block
-    except SegrelayError:
-        _refuse_change(file, spec)  # what is damaged may be damaged by that
-        raise
-    _refuse_change(file, spec)
-
-
-def _refuse_change(file: Opened, spec: Spec) -> None:
-    try:
+        try:
+            blocks = blocks_of(file, spec.columns, first_rows=first_rows, times=spec.block_times)
+            for block in blocks:
+                file.refuse_change()
+                yield block
+        except SegrelayError:
+            file.refuse_change()  # what is damaged may be damaged by that
+            raise
         file.refuse_change()
     except SourceChanged as error:
         raise SourceChanged(

@@ -7,22 +7,24 @@ import hashlib
 import io
 import os
 import select
-import stat
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
-from typing import BinaryIO, Final, Protocol
+from typing import Final, Protocol
 
 from segrelay.producer.events.payloads import Payload, values_of
-from segrelay.producer.sources.remote import open_remote
+from segrelay.producer.sources.opening import (
+    STANDARD_INPUT,
+    Packed,
+    buffered,
+    digest_of,
+    open_packed,
+)
 from segrelay.worker.contract.settings.urls import is_remote
 from segrelay.worker.errors import UsageWrong
 
-STANDARD_INPUT: Final = "-"
 BATCH_PAYLOADS: Final = 1_000
 BATCH_BYTES: Final = 4 * 1024 * 1024
 LIVE_SECONDS: Final = 0.7
@@ -52,20 +54,13 @@ class OpenedSource:
 
     Args:
         is_live: More of it may come at any time: it is written as it comes, not by the thousand.
+        file_id: The device and the inode of a file of this machine that was named.
     """
 
     lines: Lines
     is_live: bool
-    _file: BinaryIO | None = None
-    _version: str = ""
-
-    @property
-    def file_id(self) -> tuple[int, int] | None:
-        """Return the device and the inode of a file that was named; None for other sources."""
-        if self._file is None:
-            return None
-        found = os.fstat(self._file.fileno())
-        return found.st_dev, found.st_ino
+    file_id: tuple[int, int] | None = None
+    _packed: Packed | None = None
 
     def digest(self, salt: str, times: int = 1) -> str:
         """Return a digest of the file's content; "" where the source can't be read twice.
@@ -74,16 +69,11 @@ class OpenedSource:
             salt: The rest of what decides about the deliveries that come of it.
             times: As for `batches`.
         """
-        if self._version:
-            content = hashlib.sha256(self._version.encode())
-        elif self._file is None:
+        if self._packed is None:
             return ""
-        else:
-            self._file.seek(0)
-            content = hashlib.file_digest(self._file, "sha256")  # type: ignore[arg-type]
-            self._file.seek(0)
-        content.update(f"|{salt}|{times * BATCH_PAYLOADS}|{times * BATCH_BYTES}".encode())
-        return content.hexdigest()[:24]
+        sizes = f"{times * BATCH_PAYLOADS}|{times * BATCH_BYTES}"
+        told = f"{digest_of(self._packed)}|{salt}|{sizes}"
+        return hashlib.sha256(told.encode()).hexdigest()[:24]
 
 
 @contextmanager
@@ -92,20 +82,21 @@ def opened(name: str) -> Iterator[OpenedSource]:
 
     Raises:
         UsageWrong: It is missing, a directory, unreadable, or no JSON.
+        SourceUnavailable: It lies elsewhere, and there is no answer.
     """
-    if is_remote(name):
-        with open_remote(name) as remote, io.BufferedReader(remote) as stream:
-            _refuse_other_formats(name, stream.peek(_SNIFFED_BYTES)[:_SNIFFED_BYTES])
-            yield OpenedSource(stream, is_live=False, _version=remote.found.digest())
-        return
-    with _stream(name) as stream:
-        descriptor = _descriptor(stream) if name == STANDARD_INPUT else None
-        if descriptor is not None and not _is_regular(descriptor):
-            yield OpenedSource(PipeLines(descriptor, name), is_live=True)
+    with open_packed(name) as (packed, state), buffered(packed) as stream:
+        if state is None and name == STANDARD_INPUT:
+            yield OpenedSource(PipeLines(packed.fileno(), name), is_live=True)
             return
         _refuse_other_formats(name, stream.peek(_SNIFFED_BYTES)[:_SNIFFED_BYTES])
-        is_file = name != STANDARD_INPUT and _is_regular(stream.fileno())
-        yield OpenedSource(stream, is_live=False, _file=stream if is_file else None)
+        if state is None or name == STANDARD_INPUT:
+            yield OpenedSource(stream, is_live=False)
+            return
+        file_id = None
+        if not is_remote(name):
+            found = os.fstat(packed.fileno())
+            file_id = (found.st_dev, found.st_ino)
+        yield OpenedSource(stream, is_live=False, file_id=file_id, _packed=packed)
 
 
 class PipeLines:
@@ -196,50 +187,15 @@ def batches(
 
 
 @contextmanager
-def opened_bytes(name: str) -> Iterator[io.BufferedReader]:
+def opened_bytes(name: str) -> Iterator[io.BufferedReader[Packed]]:
     """Open a file of JSON text that holds no payloads; standard input if it is called `-`.
 
     Raises:
         UsageWrong: It is missing, a directory, unreadable, or no text.
     """
-    with _stream(name) as stream:
+    with open_packed(name) as (packed, _), buffered(packed) as stream:
         _refuse_binary(name, stream.peek(_SNIFFED_BYTES)[:_SNIFFED_BYTES])
         yield stream
-
-
-def _descriptor(stream: io.BufferedReader) -> int | None:
-    """Return the stream's file descriptor; None for a stand-in for standard input without one."""
-    try:
-        return stream.fileno()
-    except OSError:
-        return None
-
-
-def _is_regular(descriptor: int) -> bool:
-    return stat.S_ISREG(os.fstat(descriptor).st_mode)
-
-
-def _stream(name: str) -> nullcontext[io.BufferedReader] | io.BufferedReader:
-    if name == STANDARD_INPUT:
-        raw: BinaryIO = sys.stdin.buffer
-        reader = raw if isinstance(raw, io.BufferedReader) else _buffered(raw)
-        return nullcontext(reader)
-    path = Path(name)
-    try:
-        return path.open("rb")
-    except FileNotFoundError as error:
-        raise UsageWrong(f"{name}: there is no such file.") from error
-    except IsADirectoryError as error:
-        raise UsageWrong(f"{name} is a directory; name a file, or - for standard input.") from error
-    except PermissionError as error:
-        raise UsageWrong(f"{name} can't be read: permission denied.") from error
-    except (OSError, ValueError) as error:
-        raise UsageWrong(f"{name} can't be opened: {type(error).__name__}.") from error
-
-
-def _buffered(raw: BinaryIO) -> io.BufferedReader:
-    """Wrap a stand-in for standard input that has no `peek`."""
-    return io.BufferedReader(io.BytesIO(raw.read()))
 
 
 def _refuse_other_formats(name: str, head: bytes) -> None:

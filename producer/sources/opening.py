@@ -1,6 +1,6 @@
 """Opening a file: unpacked, as UTF-8, with what its content says about its format.
 
-Nothing is believed of a name: gzip, zstd, encodings and formats are told by their first bytes.
+Nothing is believed of a name: gzip, zstd, UTF-16 and formats are told by their first bytes.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from glob import glob
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self
+from tempfile import TemporaryFile
+from typing import Any, Final
 
 from segrelay.producer.sources.remote import (
-    Found,
-    RemoteFile,
+    RANGE_BYTES,
+    BucketFile,
+    FileState,
     expand,
     list_remote,
     look_at_remote,
@@ -49,8 +52,6 @@ _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPABLE: Final = tuple(bytes((first,)) + b"\x2a\x4d\x18" for first in range(0x50, 0x60))
 """The beginnings of frames that hold nothing of the file; pzstd and seekable files have them."""
-_ZSTD_STEP_BYTES: Final = 1_024
-"""The bytes that are unpacked at once: zstd makes at most 32,768 times as many of them."""
 _PARQUET: Final = b"PAR1"
 _BEGINNINGS: Final = (_GZIP, _ZSTD, *_ZSTD_SKIPPABLE, _PARQUET)
 _NOT_ROWS: Final = {
@@ -62,14 +63,9 @@ _NOT_ROWS: Final = {
 }
 _DIGESTS: Final[dict[tuple[int, ...], str]] = {}
 """The digests of files that were read already, by device, inode, size and time of change."""
-_UTF_16: Final = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
-_BOM: Final = codecs.BOM_UTF8
-"""The byte order mark of UTF-8."""
-_FALLBACK_ENCODING: Final = "cp1252"
-_JSON: Final = ("{", "[")
-
-
-_Packed = io.FileIO | RemoteFile
+_UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+Packed = io.FileIO | BucketFile
+"""A file without a buffer."""
 
 
 class Format(StrEnum):
@@ -94,9 +90,8 @@ class Opened:
             is damaged.
         packed: The file as it lies on the disk or elsewhere, to tell how far the reading is.
         size: Of the packed file; 0 where it is not known.
-        digest: Of the packed content, or of the version of a file that lies elsewhere; "" where it
-            can't be read twice.
-        encoding: The encoding of the text, e.g. `utf-8`.
+        digest: Of the packed content, or of the version of an object; "" where it can't be read
+            twice.
         state: Of the file before anything of it was read; None for a pipe.
         is_packed: True for gzip and zstd, which tell where they end.
         damages: The reasons why the file is not whole, as far as it was read; see `refuse_damage`.
@@ -105,10 +100,9 @@ class Opened:
     name: str
     format: Format
     stream: io.BufferedReader[Any]
-    packed: _Packed
+    packed: Packed
     size: int
     digest: str
-    encoding: str
     state: FileState | None = None
     is_packed: bool = False
     damages: list[str] = field(default_factory=list)
@@ -124,11 +118,10 @@ class Opened:
         """
         if self.format is not Format.CSV or not self.size or self.is_packed:
             return True
-        begin = max(0, self.size - _LINE_BREAK_BYTES)
-        if isinstance(self.packed, RemoteFile):
-            last = self.packed.read_at(begin, _LINE_BREAK_BYTES)
-        else:
-            last = os.pread(self.packed.fileno(), _LINE_BREAK_BYTES, begin)
+        at = self.packed.tell()
+        self.packed.seek(max(0, self.size - _LINE_BREAK_BYTES))
+        last = self.packed.read(_LINE_BREAK_BYTES) or b""
+        self.packed.seek(at)
         return last.replace(b"\0", b"").endswith((b"\n", b"\r"))
 
     def refuse_damage(self, behind: str) -> None:
@@ -149,10 +142,9 @@ class Opened:
         Raises:
             SourceChanged: It was written to since.
         """
-        if isinstance(self.packed, RemoteFile):
-            self.packed.refuse_change()  # each range that was read is of the version of then
-            return
-        now = FileState.of(self.packed.fileno())
+        if is_remote(self.name):
+            return  # whatever is read of it is of the version of then
+        now = look_at_file(self.packed.fileno())
         if self.state is None or now == self.state or self._has_only_a_new_inode_time(now):
             return
         raise SourceChanged(
@@ -170,7 +162,7 @@ class Opened:
             return False
         if now._replace(inode_changed_ns=self.state.inode_changed_ns) != self.state:
             return False
-        return _digest(self.packed) == self.digest
+        return digest_of(self.packed) == self.digest
 
 
 @contextmanager
@@ -186,46 +178,72 @@ def opened(name: str, *, with_digest: bool = True) -> Iterator[Opened]:
         SourceUnavailable: It lies elsewhere, and there is no answer.
     """
     with ExitStack() as stack:
-        packed: _Packed
-        size, digest = 0, ""
-        if is_remote(name):
-            packed = stack.enter_context(open_remote(name))
-            state: FileState | None = FileState.elsewhere(packed.found)
-            size, digest = packed.found.size, packed.found.digest()
-        else:
-            packed = stack.enter_context(_packed(name))
-            state = FileState.of(packed.fileno())
-            if state:
-                packed.seek(0)
-                size, digest = state.size, _digest(packed) if with_digest else ""
+        packed, state = stack.enter_context(open_packed(name))
+        size = packed.seek(0, os.SEEK_END) if state else 0
+        if state:
+            packed.seek(0)
+        digest = digest_of(packed) if state and with_digest else ""
         damages: list[str] = []
-        file = io.BufferedReader(packed, _BUFFER_BYTES)
+        file = buffered(packed)
         stream = stack.enter_context(_unpacked(file, size, damages))
         is_packed = stream is not file
         head = stream.peek(_HEAD_BYTES)[:_HEAD_BYTES]
-        _refuse_other_kinds(name, head)
+        for magic, what in _NOT_ROWS.items():
+            if head.startswith(magic):
+                raise UsageWrong(f"{name} is {what}.")
         if head.startswith(_PARQUET):
-            kind, text, encoding = Format.PARQUET, stream, ""
+            kind = Format.PARQUET
         else:
-            encoding = _encoding(head)
-            text = _as_utf8(stream, encoding, damages)
-            kind = _format(text.peek(_HEAD_BYTES)[:_HEAD_BYTES])
-        yield Opened(name, kind, text, packed, size, digest, encoding, state, is_packed, damages)
+            stream = _as_utf8(stream, head, damages)
+            kind = _format(stream.peek(_HEAD_BYTES)[:_HEAD_BYTES])
+        yield Opened(name, kind, stream, packed, size, digest, state, is_packed, damages)
 
 
-def _packed(name: str) -> io.FileIO:
-    """Open the file itself, without a buffer, so that its position says how far we are."""
-    if name == STANDARD_INPUT:
-        return io.FileIO(sys.stdin.fileno(), closefd=False)
+@contextmanager
+def open_packed(name: str) -> Iterator[tuple[Packed, FileState | None]]:
+    """Open the file itself, without a buffer, so that its position says how far we are.
+
+    Yields:
+        The file, and its state; None for a pipe.
+
+    Raises:
+        UsageWrong: It is missing or unreadable.
+        SourceUnavailable: It lies elsewhere, and there is no answer.
+    """
+    if is_remote(name):
+        with open_remote(name) as opened_remote:
+            yield opened_remote
+        return
     try:
-        return io.FileIO(Path(name).expanduser())
+        file = _standard_input() if name == STANDARD_INPUT else io.FileIO(Path(name).expanduser())
     except FileNotFoundError as error:
         raise UsageWrong(f"{name}: there is no such file.") from error
     except IsADirectoryError as error:
-        raise UsageWrong(f"{name} is a directory; name its files: '{name}/*'.") from error
+        raise UsageWrong(
+            f"{name} is a directory; name a file in it (a backfill takes '{name}/*')."
+        ) from error
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", "") or type(error).__name__
         raise UsageWrong(f"{name} can't be opened: {why}.") from error
+    with file:
+        yield file, look_at_file(file.fileno())
+
+
+def _standard_input() -> io.FileIO:
+    try:
+        return io.FileIO(sys.stdin.fileno(), closefd=False)
+    except io.UnsupportedOperation:  # a stand-in for standard input
+        with TemporaryFile() as copy:
+            copy.write(sys.stdin.buffer.read())
+            copy.seek(0)
+            return io.FileIO(os.dup(copy.fileno()))
+
+
+def buffered(packed: Packed) -> io.BufferedReader[Packed]:
+    """Return a file with a buffer; that of an object is as large as one request."""
+    return io.BufferedReader(
+        packed, RANGE_BYTES if isinstance(packed, BucketFile) else _BUFFER_BYTES
+    )
 
 
 def files_of(source: str) -> list[str]:
@@ -242,7 +260,7 @@ _HIDDEN: Final = (".", "_")
 _WILD: Final = re.compile(r"[*?\[]")
 
 
-def listing_of(source: str) -> dict[str, Found]:
+def listing_of(source: str) -> dict[str, FileState]:
     """Return the files that a place holds now, with their identities, by name; sorted.
 
     Names that are hidden, or look unfinished, are left out.
@@ -262,7 +280,7 @@ def _is_finished(name: str) -> bool:
     return not name.startswith(_HIDDEN) and not name.endswith(UNFINISHED)
 
 
-def _listing_of_folder(source: str) -> dict[str, Found]:
+def _listing_of_folder(source: str) -> dict[str, FileState]:
     path = Path(source).expanduser()
     is_folder = source.endswith("/") or path.is_dir()
     folder = path if is_folder else _fixed_part(path)
@@ -274,17 +292,22 @@ def _listing_of_folder(source: str) -> dict[str, Found]:
     return {name: found for name in names if (found := look_at_file(name))}
 
 
-def look_at_file(name: str) -> Found | None:
-    """Return the identity of a file, of which nothing is read; None if it is not there.
+def look_at_file(file: str | os.PathLike[str] | int) -> FileState | None:
+    """Return the state of a path, a URL or an open descriptor; None if it is no regular file.
 
     Raises:
         UsageWrong: It lies elsewhere, and may not be read.
         SourceUnavailable: There is no answer from where it lies.
     """
-    if is_remote(name):
-        return look_at_remote(name)
-    state = FileState.of(name)
-    return Found(state.size, "", state.changed_ns) if state else None
+    if isinstance(file, str) and is_remote(file):
+        return look_at_remote(file)
+    try:
+        found = os.stat(file)  # noqa: PTH116 - a descriptor has no Path
+    except OSError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    return FileState(found.st_size, str(found.st_ino), found.st_mtime_ns, found.st_ctime_ns)
 
 
 def _fixed_part(pattern: Path) -> Path:
@@ -295,14 +318,16 @@ def _fixed_part(pattern: Path) -> Path:
     )
 
 
-def _digest(packed: _Packed) -> str:
+def digest_of(packed: Packed) -> str:
     """Return the digest of a file; its position stays as it was."""
+    if isinstance(packed, BucketFile):
+        return packed.digest()
     found = os.fstat(packed.fileno())
     known_by = (found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns)
     if known_by not in _DIGESTS:
         at = packed.tell()
         packed.seek(0)
-        content = hashlib.file_digest(packed, "sha256")  # type: ignore[arg-type]
+        content = hashlib.file_digest(packed, "sha256")
         _DIGESTS[known_by] = content.hexdigest()[:24]
         packed.seek(at)
     return _DIGESTS[known_by]
@@ -313,9 +338,9 @@ def _unpacked(
 ) -> io.BufferedReader[Any]:
     head = stream.peek(_HEAD_BYTES)
     if head.startswith(_GZIP):
-        return _as_stream(_gunzipped(stream), damages)
+        return _as_stream(_pieces_of(gzip.GzipFile(fileobj=stream)), damages)
     if head.startswith((_ZSTD, *_ZSTD_SKIPPABLE)):
-        return _as_stream(_unzstd(stream), damages)
+        return _as_stream(_pieces_of(zstd.ZstdFile(stream)), damages)
     if 0 < size == len(head) and any(
         begin != head and begin.startswith(head) for begin in _BEGINNINGS
     ):
@@ -324,26 +349,8 @@ def _unpacked(
     return stream
 
 
-def _gunzipped(stream: io.BufferedReader[Any]) -> Iterator[bytes]:
-    with gzip.GzipFile(fileobj=stream) as file:
-        while piece := file.read1(_BUFFER_BYTES):
-            yield piece
-
-
-def _unzstd(stream: io.BufferedReader[Any]) -> Iterator[bytes]:
-    """Yield the content of all frames, of which some may be empty or hold nothing of the file.
-
-    Raises:
-        EOFError: The last frame is cut off.
-    """
-    piece = b""
-    while piece or (piece := stream.read(_ZSTD_STEP_BYTES)):
-        frame = zstd.ZstdDecompressor()
-        while piece and not frame.eof:
-            yield frame.decompress(piece)
-            piece = frame.unused_data if frame.eof else stream.read(_ZSTD_STEP_BYTES)
-        if not frame.eof:
-            raise EOFError("the last frame is cut off")
+def _pieces_of(file: gzip.GzipFile | zstd.ZstdFile) -> Iterator[bytes]:
+    return iter(partial(file.read1, _BUFFER_BYTES), b"")
 
 
 class _Pieces(io.RawIOBase):
@@ -377,48 +384,22 @@ def _as_stream(pieces: Iterator[bytes], damages: list[str]) -> io.BufferedReader
     return io.BufferedReader(_Pieces(pieces, damages), _BUFFER_BYTES)
 
 
-def _refuse_other_kinds(name: str, head: bytes) -> None:
-    for magic, what in _NOT_ROWS.items():
-        if head.startswith(magic):
-            raise UsageWrong(f"{name} is {what}.")
-
-
-def _encoding(head: bytes) -> str:
-    """Return the encoding of a text; one damaged row does not make it another one."""
-    for mark, encoding in _UTF_16.items():
-        if head.startswith(mark):
-            return encoding
-    # A character may be cut at the end of what was looked at.
-    text = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode(head, final=False)
-    if text.lstrip("\ufeff \t\r\n")[:1] in _JSON:
-        return "utf-8"
-    damaged = sum(map(_is_no_utf8, text))
-    return "utf-8" if 2 * damaged <= len(text) - sum(map(str.isascii, text)) else _FALLBACK_ENCODING
-
-
-def _is_no_utf8(character: str) -> bool:
-    return "\udc80" <= character <= "\udcff"
-
-
 def _as_utf8(
-    stream: io.BufferedReader[Any], encoding: str, damages: list[str]
+    stream: io.BufferedReader[Any], head: bytes, damages: list[str]
 ) -> io.BufferedReader[Any]:
-    if encoding != "utf-8":
-        return _as_stream(_recoded(stream, encoding), damages)
-    if stream.peek(len(_BOM)).startswith(_BOM):
-        stream.read(len(_BOM))
+    """Return a text without its mark, as UTF-8."""
+    if head.startswith(_UTF_16):
+        return _as_stream(_recoded(stream), damages)
+    if head.startswith(codecs.BOM_UTF8):
+        stream.read(len(codecs.BOM_UTF8))
     return stream
 
 
-def _recoded(stream: io.BufferedReader[Any], encoding: str) -> Iterator[bytes]:
-    """Yield a text in another encoding as UTF-8; what can't be decoded becomes U+FFFD."""
-    decoder = codecs.getincrementaldecoder(encoding)("replace")
-    begun = False
+def _recoded(stream: io.BufferedReader[Any]) -> Iterator[bytes]:
+    """Yield a text in UTF-16 as UTF-8; what can't be decoded becomes U+FFFD."""
+    decoder = codecs.getincrementaldecoder("utf-16")("replace")
     while piece := stream.read1(_BUFFER_BYTES):
-        text = decoder.decode(piece)
-        if not begun:
-            text, begun = text.removeprefix("\ufeff"), bool(text)
-        yield text.encode()
+        yield decoder.decode(piece).encode()
     if decoder.getstate()[0]:
         raise EOFError("its last character is cut off")
 
@@ -435,45 +416,3 @@ def _format(head: bytes) -> Format:
             return Format.ARRAY
         case _:
             return Format.CSV
-
-
-class FileState(NamedTuple):
-    """The identity of a file's content at one moment: inode, size and times.
-
-    Attributes:
-        inode: Of a file that lies elsewhere, a number made of its version: like a file that was
-            replaced under its name, it has another one then.
-        changed_ns: The time of the last write, which anybody may set.
-        inode_changed_ns: The time when that, or anything else of the inode, was last changed or
-            set.
-    """
-
-    device: int
-    inode: int
-    size: int
-    changed_ns: int
-    inode_changed_ns: int
-
-    @classmethod
-    def elsewhere(cls, found: Found) -> Self:
-        """Return the state of a file in a bucket or on a web server."""
-        return cls(0, int(found.digest()[:12], 16), found.size, found.changed_ns, 0)
-
-    @classmethod
-    def of(cls, file: str | os.PathLike[str] | int) -> Self | None:
-        """Return the state of a path, a URL or an open descriptor; None if it is no regular file.
-
-        Raises:
-            UsageWrong: A URL can't be read.
-            SourceUnavailable: There is no answer from where it lies.
-        """
-        if isinstance(file, str) and is_remote(file):
-            remote = look_at_remote(file)
-            return cls.elsewhere(remote) if remote else None
-        try:
-            found = os.stat(file)  # noqa: PTH116 - a descriptor has no Path
-        except OSError:
-            return None
-        if not stat.S_ISREG(found.st_mode):
-            return None
-        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

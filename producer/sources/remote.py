@@ -1,7 +1,8 @@
 """Files that lie elsewhere: objects in buckets (S3, Google Cloud, Azure) and on web servers.
 
-A file is read in ranges. Each range has to be of the version that was opened, which its ETag tells;
-so rows never come from two versions, and a job knows when it goes on whether the file is the same.
+An object is read where it is, and each look at it, before and after a range, has to find the
+version that was opened, which its ETag tells; so rows never come from two versions. A file on a web
+server is downloaded first, as one answer.
 """
 
 from __future__ import annotations
@@ -11,14 +12,13 @@ import io
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib import import_module
-from pathlib import Path
-from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple, TypeVar
+from tempfile import TemporaryFile, gettempdir
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
 from segrelay.worker.contract.deferred import deferred
 from segrelay.worker.contract.settings.urls import BUCKETS, is_loopback
@@ -29,9 +29,8 @@ if TYPE_CHECKING:
 else:
     httpx = deferred("httpx")
 
-T = TypeVar("T")
 RANGE_BYTES: Final = 8 * 1024 * 1024
-"""The bytes of one request; as many are held in memory."""
+"""The bytes of one request to a bucket; as many are held in memory."""
 _WAITS_SECONDS: Final = (0.25, 0.5, 1.0, 2.0)
 """The waits between the tries to reach a web server; fsspec's libraries have their own."""
 _ANSWER_SECONDS: Final = 30.0
@@ -39,7 +38,6 @@ _CONNECT_SECONDS: Final = 5.0
 _WILD: Final = re.compile(r"[*?\[]")
 _HIDDEN: Final = ("_", ".")
 """The beginnings of names that writers give to what is no data, such as `_SUCCESS`."""
-_TOTAL: Final = re.compile(r"bytes (\d+)-\d+/(\d+)")
 _LIBRARIES: Final = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs"}
 _OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "s3": {"config_kwargs": {"connect_timeout": 5, "read_timeout": 30}},
@@ -71,47 +69,35 @@ class NotThere(UsageWrong):
     """The file or object that a URL names is not there."""
 
 
-class Found(NamedTuple):
-    """The identity of a file's content.
+class FileState(NamedTuple):
+    """The identity of a file's content at one moment.
 
     Attributes:
-        version: Its ETag, or what stands for one.
-        changed_ns: The time of its last change; 0 = it is not told.
+        version: The ETag, or what stands for one; of a file of this machine its inode.
+        changed_ns: The time of the last write, which anybody may set; 0 = it is not told.
+        inode_changed_ns: The time when that, or anything else of the inode, was last changed or
+            set; 0 for a file that lies elsewhere.
     """
 
     size: int
     version: str
     changed_ns: int
-
-    def digest(self) -> str:
-        """Return the same text for the same content, as far as the version tells."""
-        return hashlib.sha256(f"{self.version}|{self.size}".encode()).hexdigest()[:24]
+    inode_changed_ns: int = 0
 
 
-Fetch = Callable[[int, int], bytes]
-"""A function that returns the bytes from one position to another.
-
-It raises `SourceChanged` if they are not of the version that was opened.
-"""
-
-
-class RemoteFile(io.RawIOBase):
-    """A file that is read in ranges.
+class BucketFile(io.RawIOBase):
+    """An object that is read in ranges: each is asked for when it is read.
 
     Args:
-        name: As a person named it.
-        found: Its identity when it was opened.
-        fetch: Reads a range.
+        bucket: Where it lies.
+        url: Its name.
     """
 
-    def __init__(self, name: str, found: Found, fetch: Fetch) -> None:
-        self.found = found
-        self._name = name
-        self._fetch = fetch
+    def __init__(self, bucket: Bucket, url: str) -> None:
+        self.state: Final = bucket.look(url)
+        self._bucket = bucket
+        self._url = url
         self._at = 0
-        self._begin = 0
-        self._range = b""
-        self._has_changed = False
 
     def readable(self) -> bool:
         """Say that the file can be read."""
@@ -121,58 +107,38 @@ class RemoteFile(io.RawIOBase):
         """Say that any position can be read."""
         return True
 
-    def tell(self) -> int:
-        """Return the position."""
-        return self._at
-
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Go to a position; nothing is asked for."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.found.size}[whence]
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.state.size}[whence]
         self._at = max(0, base + offset)
         return self._at
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override] # what io hands over
-        """Read the next bytes."""
-        inside = self._at - self._begin
-        if not 0 <= inside < len(self._range):
-            self._range, self._begin = self.read_at(self._at, RANGE_BYTES), self._at
-            inside = 0
-        piece = self._range[inside : inside + len(buffer)]
-        buffer[: len(piece)] = piece
-        self._at += len(piece)
-        return len(piece)
-
-    def read_at(self, position: int, count: int) -> bytes:
-        """Return the bytes at a position; fewer at the file's end.
+        """Read the next bytes.
 
         Raises:
             SourceChanged: They are of another version than the one that was opened.
             SourceUnavailable: There is no answer.
         """
-        end = min(position + count, self.found.size)
-        if position >= end:
-            return b""
+        end = min(self._at + len(buffer), self.state.size)
+        if self._at >= end:
+            return 0
         try:
-            data = self._fetch(position, end)
-            if len(data) != end - position:
-                raise _changed(self._name)
-        except SourceChanged:
-            self._has_changed = True
-            raise
-        return data
+            piece = self._bucket.read(self._url, self._at, end)
+            # What was read before the look is of the version that the look still finds.
+            is_same = self._bucket.look(self._url) == self.state
+        except NotThere:
+            is_same = False
+        if not is_same or len(piece) != end - self._at:
+            raise SourceChanged(f"{self._url} was written to, or removed, while it was read.")
+        buffer[: len(piece)] = piece
+        self._at = end
+        return len(piece)
 
-    def refuse_change(self) -> None:
-        """Raise if a range was not of the version that was opened.
-
-        Raises:
-            SourceChanged: One was not.
-        """
-        if self._has_changed:
-            raise _changed(self._name)
-
-
-def _changed(name: str) -> SourceChanged:
-    return SourceChanged(f"{name} was written to, or removed, while it was read.")
+    def digest(self) -> str:
+        """Return the same text for the same content, as far as the version tells."""
+        told = f"{self.state.version}|{self.state.size}"
+        return hashlib.sha256(told.encode()).hexdigest()[:24]
 
 
 def _unreachable(name: str, error: Exception) -> SourceUnavailable:
@@ -183,18 +149,21 @@ def _unreachable(name: str, error: Exception) -> SourceUnavailable:
 
 
 @contextmanager
-def open_remote(url: str) -> Iterator[RemoteFile]:
-    """Open a file that lies elsewhere.
+def open_remote(url: str) -> Iterator[tuple[BucketFile | io.FileIO, FileState]]:
+    """Open a file that lies elsewhere; a copy of it if it lies on a web server.
 
     Raises:
         UsageWrong: It is not there, may not be read, or an extra is not installed.
         SourceUnavailable: There is no answer.
     """
-    with ExitStack() as stack:
-        if _scheme(url) in BUCKETS:
-            yield Bucket(url).file(url)
-        else:
-            yield _WebFile(url, stack).file()
+    if _scheme(url) in BUCKETS:
+        with BucketFile(Bucket(url), url) as file:
+            yield file, file.state
+        return
+    with TemporaryFile() as copy:
+        state = _ask_web(url, copy)
+        with io.FileIO(copy.fileno(), closefd=False) as file:
+            yield file, state
 
 
 def expand(source: str) -> list[str]:
@@ -211,7 +180,7 @@ def expand(source: str) -> list[str]:
     return list(found)
 
 
-def list_remote(source: str) -> dict[str, Found]:
+def list_remote(source: str) -> dict[str, FileState]:
     """Return the files that a URL names, with their identities, by URL; there may be none yet.
 
     Raises:
@@ -224,18 +193,16 @@ def list_remote(source: str) -> dict[str, Found]:
     return {source: found} if found else {}
 
 
-def look_at_remote(url: str) -> Found | None:
+def look_at_remote(url: str) -> FileState | None:
     """Return the identity of a file that lies elsewhere; None if it is not there.
 
     Raises:
         UsageWrong: It may not be read; as `open_remote`.
         SourceUnavailable: There is no answer.
     """
-    try:
-        with open_remote(url) as file:
-            return file.found
-    except NotThere:
-        return None
+    with suppress(NotThere):
+        return Bucket(url).look(url) if _scheme(url) in BUCKETS else _ask_web(url)
+    return None
 
 
 def _names_several(source: str) -> bool:
@@ -252,14 +219,12 @@ class Bucket:
 
     Args:
         url: Of anything in it.
-        look_seconds: The time for a look at an object.
 
     Raises:
         UsageWrong: An extra is not installed.
     """
 
-    def __init__(self, url: str, look_seconds: float = _LOOK_SECONDS) -> None:
-        self._look_seconds = look_seconds
+    def __init__(self, url: str) -> None:
         self._scheme = _scheme(url)
         if "@" in url.split("/")[2]:
             raise UsageWrong(
@@ -279,25 +244,25 @@ class Bucket:
                 self._scheme, use_listings_cache=False, **_OPTIONS[self._scheme]
             )
 
-    def file(self, url: str) -> RemoteFile:
-        """Return an object, open for reading."""
-        opened = self._look(url)
+    def look(self, url: str) -> FileState:
+        """Return the identity of an object.
 
-        def fetch(begin: int, end: int) -> bytes:
-            try:
-                with self._asking(url):
-                    data: bytes = self._files.cat_file(url, start=begin, end=end)
-                now = self._look(url)
-            except NotThere as error:
-                raise _changed(url) from error
-            # What was read before the look is of the version that the look still finds.
-            if now != opened:
-                raise _changed(url)
-            return data
+        Raises:
+            NotThere: There is none.
+        """
+        with self._asking(url):
+            info: Mapping[str, Any] = self._files.info(url, timeout=_LOOK_SECONDS)
+        if info["type"] != "file":
+            raise NotThere(f"{url} is a folder; name its objects: '{url.rstrip('/')}/'.")
+        return _state(info)
 
-        return RemoteFile(url, opened, fetch)
+    def read(self, url: str, begin: int, end: int) -> bytes:
+        """Return the bytes of an object from one position to another."""
+        with self._asking(url):
+            data: bytes = self._files.cat_file(url, start=begin, end=end)
+        return data
 
-    def listing(self, source: str, *, has_to_be_there: bool = False) -> dict[str, Found]:
+    def listing(self, source: str, *, has_to_be_there: bool = False) -> dict[str, FileState]:
         """Return the objects that fit a pattern, or lie below a prefix, by URL; sorted.
 
         Raises:
@@ -316,7 +281,7 @@ class Bucket:
             if not found and has_to_be_there and not self._files.exists(bucket):
                 raise FileNotFoundError
         return {
-            f"{self._scheme}://{name}": _found(one)
+            f"{self._scheme}://{name}": _state(one)
             for name, one in sorted(found.items())
             if one["type"] == "file"
         }
@@ -324,7 +289,7 @@ class Bucket:
     def has(self, url: str) -> bool:
         """Say whether an object is there."""
         try:
-            self._look(url)
+            self.look(url)
         except NotThere:
             return False
         return True
@@ -339,13 +304,6 @@ class Bucket:
         except OperationsMustAct:
             if not self.has(url):
                 raise
-
-    def _look(self, url: str) -> Found:
-        with self._asking(url):
-            info: Mapping[str, Any] = self._files.info(url, timeout=self._look_seconds)
-        if info["type"] != "file":
-            raise NotThere(f"{url} is a folder; name its objects: '{url.rstrip('/')}/'.")
-        return _found(info)
 
     @contextmanager
     def _asking(self, url: str) -> Iterator[None]:
@@ -376,10 +334,10 @@ class _Exists(UsageWrong):
     """An object of this name is there already."""
 
 
-def _found(info: Mapping[str, Any]) -> Found:
+def _state(info: Mapping[str, Any]) -> FileState:
     version = info.get("ETag") or info.get("etag") or info.get("generation") or ""
     changed = info.get("LastModified") or info.get("last_modified") or info.get("mtime")
-    return Found(int(info["size"]), str(version), _nanoseconds(changed))
+    return FileState(int(info["size"]), str(version), _nanoseconds(changed))
 
 
 def _is_hidden(name: str) -> bool:
@@ -390,131 +348,76 @@ def _nanoseconds(moment: Any) -> int:
     return int(moment.timestamp() * 1_000_000) * 1_000 if isinstance(moment, datetime) else 0
 
 
-class _Answer(NamedTuple):
-    """A web server's answer: the file's identity, and its content.
-
-    Attributes:
-        begin: The position of the first byte; -1 = the whole file comes.
-    """
-
-    found: Found
-    begin: int
-    pieces: Iterator[bytes]
-
-
-class _WebFile:
-    """A file on a web server.
-
-    One that does not give ranges is downloaded to a temporary file.
+def _ask_web(url: str, copy: BinaryIO | None = None) -> FileState:
+    """Return the identity of a file on a web server; ask again while the server is away.
 
     Args:
         url: With https; http only on this machine.
-        stack: Closes what is open.
+        copy: Where its content goes; None = only what is told of it is read.
 
     Raises:
-        UsageWrong: The URL holds what may be a secret.
+        UsageWrong: It is not there or is refused, or its URL holds what may be a secret.
+        SourceUnavailable: The server stays away.
     """
-
-    def __init__(self, url: str, stack: ExitStack) -> None:
-        parts = httpx.URL(url)
-        if parts.query or parts.userinfo or parts.fragment:
-            shown = f"{parts.scheme}://{parts.netloc.decode()}{parts.path}"
-            raise UsageWrong(
-                f"{shown}: a URL with a password or a query may hold a secret, and a job would "
-                "keep it. Put a password into ~/.netrc; for a signed URL, use "
-                "`curl -sSf URL | segrelay backfill start -`."
-            )
-        self._url = url
-        self._stack = stack
-        self._client = stack.enter_context(
-            httpx.Client(
-                timeout=httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS),
-                follow_redirects=True,
-                headers={"Accept-Encoding": "identity"},
-                auth=_netrc(),
-                event_hooks={"request": [_refuse_clear]},
-            )
+    parts = httpx.URL(url)
+    if parts.query or parts.userinfo or parts.fragment:
+        shown = f"{parts.scheme}://{parts.netloc.decode()}{parts.path}"
+        raise UsageWrong(
+            f"{shown}: a URL with a password or a query may hold a secret, and a job would "
+            "keep it. Use `curl -sSf URL | segrelay backfill start -`."
         )
-
-    def file(self) -> RemoteFile:
-        """Return the file, open for reading."""
-        opened = self._tried(self._look)
-        if opened is None:
-            return self._tried(self._downloaded)
-
-        def fetch(begin: int, end: int) -> bytes:
-            return self._tried(lambda: self._range(opened, begin, end))
-
-        return RemoteFile(self._url, opened, fetch)
-
-    def _look(self) -> Found | None:
-        """Return the file's identity; None if the server does not give ranges of one version."""
-        with self._asked({"Range": "bytes=0-0"}) as answer:
-            return answer.found if answer.begin == 0 and answer.found.version else None
-
-    def _range(self, opened: Found, begin: int, end: int) -> bytes:
-        with self._asked({"Range": f"bytes={begin}-{end - 1}"}) as answer:
-            if answer.found != opened or answer.begin != begin:
-                raise _changed(self._url)
-            return b"".join(answer.pieces)
-
-    def _downloaded(self) -> RemoteFile:
-        copy: BinaryIO = self._stack.enter_context(TemporaryFile())  # noqa: SIM115 - the stack closes it
-        content = hashlib.sha256()
-        with self._asked({}) as answer:
-            for piece in answer.pieces:
-                copy.write(piece)
-                content.update(piece)
-        copy.flush()
-        version = answer.found.version or content.hexdigest()
-        found = answer.found._replace(size=copy.tell(), version=version)
-        return RemoteFile(
-            self._url, found, lambda begin, end: os.pread(copy.fileno(), end - begin, begin)
-        )
-
-    @contextmanager
-    def _asked(self, headers: dict[str, str]) -> Iterator[_Answer]:
-        with self._client.stream("GET", self._url, headers=headers) as answer:
-            match answer.status_code:
-                case 200 | 206:
-                    yield _answer_of(answer)
-                case 416:  # no byte of an empty file can be given
-                    yield _Answer(Found(0, "", 0), -1, iter(()))
-                case 404 | 410:
-                    raise NotThere(f"{self._url}: there is no such file.")
-                case 408 | 425 | 429 | 500 | 502 | 503 | 504 as status:
-                    raise SourceUnavailable(f"{self._url} can't be read now: status {status}.")
-                case status:
-                    raise UsageWrong(
-                        f"{self._url} is refused with status {status}. A password is read from "
-                        "~/.netrc."
-                    )
-
-    def _tried(self, ask: Callable[[], T]) -> T:
-        """Ask, and ask again while the server is away.
-
-        Raises:
-            SourceUnavailable: It stays away.
-        """
-        for wait_seconds in _WAITS_SECONDS:
-            with suppress(SourceUnavailable, httpx.HTTPError):
-                return ask()
-            time.sleep(wait_seconds)
-        try:
-            return ask()
-        except httpx.HTTPError as error:
-            raise _unreachable(self._url, error) from error
+    for wait_seconds in _WAITS_SECONDS:
+        with suppress(SourceUnavailable, httpx.HTTPError):
+            return _answered(url, copy)
+        time.sleep(wait_seconds)
+    try:
+        return _answered(url, copy)
+    except httpx.HTTPError as error:
+        raise _unreachable(url, error) from error
 
 
-def _answer_of(answer: httpx.Response) -> _Answer:
+def _answered(url: str, copy: BinaryIO | None) -> FileState:
+    with (
+        httpx.Client(
+            timeout=httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS),
+            follow_redirects=True,
+            headers={"Accept-Encoding": "identity"},
+            event_hooks={"request": [_refuse_clear]},
+        ) as client,
+        client.stream("GET", url) as answer,
+    ):
+        match answer.status_code:
+            case 200:
+                pass
+            case 404 | 410:
+                raise NotThere(f"{url}: there is no such file.")
+            case 408 | 425 | 429 | 500 | 502 | 503 | 504 as status:
+                raise SourceUnavailable(f"{url} can't be read now: status {status}.")
+            case status:
+                raise UsageWrong(
+                    f"{url} is refused with status {status}. For a file with a password use "
+                    "`curl -nsSf URL | segrelay backfill start -`."
+                )
+        if copy:
+            _keep(url, answer.iter_raw(), copy)
     tag = answer.headers.get("etag", "")
     modified = answer.headers.get("last-modified", "")
     version = modified if tag.startswith("W/") else tag or modified
-    ranged = _TOTAL.match(answer.headers.get("content-range", ""))
-    is_range = answer.status_code == httpx.codes.PARTIAL_CONTENT and ranged
-    size = int(ranged[2]) if is_range and ranged else 0
-    begin = int(ranged[1]) if is_range and ranged else -1
-    return _Answer(Found(size, version, _http_time_ns(modified)), begin, answer.iter_raw())
+    return FileState(int(answer.headers.get("content-length", 0)), version, _http_time_ns(modified))
+
+
+def _keep(url: str, pieces: Iterator[bytes], copy: BinaryIO) -> None:
+    """Write an answer into the copy, over a part of it that an earlier try has left there."""
+    try:
+        copy.seek(0)
+        copy.truncate()
+        copy.writelines(pieces)
+        copy.flush()
+    except OSError as error:
+        raise UsageWrong(
+            f"{url} can't be stored in {gettempdir()} ({error.strerror}): let TMPDIR name a folder "
+            "with more room."
+        ) from error
 
 
 def _http_time_ns(text: str) -> int:
@@ -529,8 +432,3 @@ def _refuse_clear(request: httpx.Request) -> None:
         raise UsageWrong(
             f"http://{request.url.host} would send profiles in the clear; use https://."
         )
-
-
-def _netrc() -> httpx.Auth | None:
-    path = Path(os.environ.get("NETRC") or "~/.netrc").expanduser()
-    return httpx.NetRCAuth(str(path)) if path.is_file() else None

@@ -37,6 +37,7 @@ _SEPARATORS: Final = ",;\t|"
 _SHOWN_COLUMNS: Final = 8
 _KEPT_OF_TOO_LARGE: Final = 1_024
 _LINE_ENDS: Final = ("\n", "\r")
+_RECODE: Final = "recode the file, for example with `iconv -f windows-1252 -t utf-8`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +205,8 @@ def _separator(line: str) -> str:
 
 def _header(name: str, cells: Sequence[str], columns: Columns) -> Sequence[str]:
     names = [cell.strip() for cell in cells]
+    if any(map(_is_damaged, names)):
+        raise UsageWrong(f"{name}: line 1 holds bytes that are no UTF-8; {_RECODE}.")
     if columns.identity in {columns.renamed.get(each, each) for each in names}:
         return names
     identity = columns.identity
@@ -233,7 +236,7 @@ def _row(cells: Sequence[str], fields: Sequence[str], columns: Columns, line: in
         if cell and name:
             profile[name] = _value(name, cell, columns)
     if any(_is_damaged(cell) for cell in cells):
-        message = "The row holds bytes that are no UTF-8."
+        message = f"The row holds bytes that are no UTF-8; {_RECODE}."
         return Payload(_text(cells), None, line, error=message, reason=Refusal.UNREADABLE)
     return Payload(b"", profile, line)
 

@@ -23,7 +23,14 @@ from segrelay.producer.events.payloads import Payload
 from segrelay.producer.events.values import ID, PROFILE_ID
 from segrelay.producer.lytics import LyticsApi, Page, Patience
 from segrelay.producer.sources.blocks import blocks_of
-from segrelay.producer.sources.opening import UNFINISHED, FileState, Opened, files_of, opened
+from segrelay.producer.sources.opening import (
+    UNFINISHED,
+    Opened,
+    files_of,
+    look_at_file,
+    opened,
+)
+from segrelay.producer.sources.remote import FileState
 from segrelay.producer.sources.tables import Columns
 from segrelay.worker.contract.settings import LyticsSettings
 from segrelay.worker.errors import (
@@ -151,27 +158,21 @@ _NANOSECONDS: Final = 1_000_000_000
 class _Chosen(NamedTuple):
     """A file, as it was when the scan began, and the row that comes next.
 
-    The number of its device is not kept: the next step may run on another machine.
+    The number of its device is not known: the next step may run on another machine.
     """
 
     name: str
-    changed_ns: int
-    inode_changed_ns: int
-    size: int
-    inode: int
+    state: FileState
     row: int = 0
 
     def dumps(self) -> str:
-        return orjson.dumps(list(self)).decode()
+        return orjson.dumps((self.name, tuple(self.state), self.row)).decode()
 
     @classmethod
     def loads(cls, text: str) -> Self:
         """Read the file and the row that `dumps` wrote."""
-        return cls(*orjson.loads(text))
-
-    @classmethod
-    def of(cls, name: str, state: FileState) -> Self:
-        return cls(name, state.changed_ns, state.inode_changed_ns, state.size, state.inode)
+        name, state, row = orjson.loads(text)
+        return cls(name, FileState(*state), row)
 
 
 class FileSource:
@@ -259,7 +260,7 @@ class FileSource:
             rows=rows,
             following="" if is_last else self._at.dumps(),
             total=None,
-            at=datetime.fromtimestamp(chosen.changed_ns / _NANOSECONDS, UTC),
+            at=datetime.fromtimestamp(chosen.state.changed_ns / _NANOSECONDS, UTC),
             bad=len(payloads) - len(rows),
             origin=chosen._replace(row=0).dumps(),
         )
@@ -289,31 +290,29 @@ class FileSource:
         if not origin:
             return
         read = _Chosen.loads(origin)
-        now = _seen(read.name)
-        if now and now.inode == read.inode and now != read:
+        now = look_at_file(read.name)
+        if now and now.version == read.state.version and now != read.state:
             raise _changed(read.name)
 
     def _newest(self) -> _Chosen:
         found = [
-            seen
+            _Chosen(name, state)
             for name in files_of(self._pattern)
             if not name.endswith(UNFINISHED)
-            if (seen := _seen(name)) and self._is_calm(seen)
+            if (state := look_at_file(name))
+            if state.changed_ns / _NANOSECONDS <= self._now() - CALM_SECONDS
         ]
         if not found:
             raise UsageWrong(
                 f"There is no complete file {self._pattern}: one that was written to in the last"
                 f" {CALM_SECONDS:.0f} s, or that is named like a part, does not count."
             )
-        return max(found, key=lambda seen: (seen.changed_ns, seen.name))
-
-    def _is_calm(self, seen: _Chosen) -> bool:
-        return seen.changed_ns / _NANOSECONDS <= self._now() - CALM_SECONDS
+        return max(found, key=lambda seen: (seen.state.changed_ns, seen.name))
 
     def _open(self, chosen: _Chosen) -> Opened:
         self._stack.close()
         file = self._stack.enter_context(opened(chosen.name, with_digest=False))
-        if not file.state or _Chosen.of(chosen.name, file.state) != chosen._replace(row=0):
+        if file.state != chosen.state:
             raise _changed(chosen.name)
         if not file.shows_its_end():
             raise SourceDamaged(
@@ -328,22 +327,17 @@ class FileSource:
     def _read(self, file: Opened) -> list[Payload]:
         """Read the next rows; if the file was written to, raise that and not the damage."""
         try:
-            return list(islice(self._rows, PAGE_ROWS))
-        finally:
             try:
+                return list(islice(self._rows, PAGE_ROWS))
+            finally:
                 file.refuse_change()
-            except SourceChanged as error:
-                raise _changed(file.name) from error
+        except SourceChanged as error:
+            raise _changed(file.name) from error
 
 
 def _rows(file: Opened, columns: Columns) -> Generator[Payload]:
     for block in blocks_of(file, columns):
         yield from block.payloads()
-
-
-def _seen(name: str) -> _Chosen | None:
-    state = FileState.of(name)
-    return _Chosen.of(name, state) if state else None
 
 
 def _changed(name: str) -> ScanExpired:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from segrelay.producer.sources.blocks import blocks_of
-from segrelay.producer.sources.opening import FileState, opened
+from segrelay.producer.sources.opening import look_at_file, opened
 from segrelay.producer.sources.tables import Columns
 from segrelay.worker.errors import SourceChanged
 from tests.waiting import until
@@ -96,14 +96,14 @@ def test_a_new_link_name_or_permission_changes_nothing_of_what_is_read(
 def test_another_file_of_the_same_name_has_another_state(tmp_path: Path) -> None:
     path = tmp_path / "export.json"
     path.write_bytes(LINES)
-    before = FileState.of(path)
+    before = look_at_file(path)
     (tmp_path / "next").write_bytes(LINES)
     os.utime(tmp_path / "next", ns=(0, path.stat().st_mtime_ns))
     (tmp_path / "next").rename(path)
 
-    assert FileState.of(path) != before
+    assert look_at_file(path) != before
 
 
 def test_what_is_no_file_has_no_state(tmp_path: Path) -> None:
-    assert FileState.of(tmp_path) is None
-    assert FileState.of(tmp_path / "missing") is None
+    assert look_at_file(tmp_path) is None
+    assert look_at_file(tmp_path / "missing") is None

@@ -215,6 +215,13 @@ def test_what_holds_no_rows_is_named(content: bytes, rows: Callable[..., list[Pa
         rows(content)
 
 
+def test_a_header_that_is_no_utf_8_says_how_to_recode_the_file(
+    rows: Callable[..., list[Payload]],
+) -> None:
+    with pytest.raises(UsageWrong, match=r"line 1 holds bytes that are no UTF-8; .*iconv"):
+        rows("email,straße\na@x.example,Köln\n".encode("cp1252"))
+
+
 def test_an_empty_file_holds_no_rows(rows: Callable[..., list[Payload]]) -> None:
     assert rows(b" \n") == []
 
