@@ -95,9 +95,8 @@ def start(
     store.create(spec)
     act = relay.act(spec.name, **{"from": ", ".join(spec.sources), "canary": spec.canary})
     insist(lambda: note_act(client, act))
-    mention(
-        f"job {spec.name}: {'no journeys are' if spec.skip_hook else 'journeys may be'} started"
-    )
+    journeys = "no journeys are" if spec.options.skip_hook else "journeys may be"
+    mention(f"job {spec.name}: {journeys} started")
     return _run(relay, spec.name, _deadline(timeout), wait=wait, reveal=reveal)
 
 

@@ -20,6 +20,7 @@ from segrelay.producer.events.values import format_time, parse_time, refuse_futu
 from segrelay.producer.lytics import PREFIX, audience_of, find_slug, look_at
 from segrelay.producer.publishing.audiences import AudienceStore, named_audience
 from segrelay.producer.publishing.drafting import routing_digest
+from segrelay.producer.publishing.published import PublishOptions
 from segrelay.producer.sources.blocks import block_times, blocks_of
 from segrelay.producer.sources.opening import STANDARD_INPUT, files_of, look_at_file, opened
 from segrelay.producer.sources.tables import Columns
@@ -112,24 +113,28 @@ def spec_of(
     columns = replace(columns_of(settings), names=tuple(filter(None, names)))
     measured = [_measured(name, columns, membership) for name in files]
     now_us = _now_us()
+    job = _name(name, wanted.audience, files, store)
     return Spec(
-        name=_name(name, wanted.audience, files, store),
+        name=job,
         sources=tuple(files),
         digests=tuple(digest for digest, _ in measured),
         size=sum(size for _, size in measured),
         membership=membership,
         expected_rows=looked[1] if looked else 0,
         columns=columns,
-        triggers=triggers,
-        skip_hook=not wanted.hooks,
-        again=wanted.again,
+        options=PublishOptions(
+            job=job,
+            skip_hook=not wanted.hooks,
+            triggers=triggers,
+            again=wanted.again,
+            older_than_ledger=wanted.older_than_ledger,
+        ),
         canary=canary,
         shards=min(_MOST_SHARDS, processors()),
         routing=routing_digest(settings),
         attempt=now_us // _MILLISECOND_US,
         started_at=format_time(now_us),
         block_times=block_times(settings.redis.partitions),
-        older_than_ledger=wanted.older_than_ledger,
     )
 
 
@@ -146,7 +151,7 @@ def refuse_forgotten_rows(spec: Spec, settings: Settings, now_us: int) -> None:
     Raises:
         UsageWrong: They were, so that none would be accepted.
     """
-    if spec.older_than_ledger or spec.membership is None or not spec.membership.at:
+    if spec.options.older_than_ledger or spec.membership is None or not spec.membership.at:
         return
     since_us = settings.delivery.remembers_since_us(now_us)
     if parse_time(spec.membership.at) < since_us:

@@ -119,22 +119,14 @@ class JobPlan:
 
     def document(self) -> dict[str, Any]:
         """Return the plan as `backfill plan --json` prints it."""
-        membership = self.spec.membership
         return {
-            "sources": list(self.spec.sources),
-            "audience": membership.audience if membership else None,
-            "on": membership.direction if membership else None,
-            "as_of": membership.as_of if membership else None,
-            "skip_hook": self.spec.skip_hook,
+            **self.spec.document(),
             "rows": self.rows,
             "events": self.events,
             "unmatched": self.unmatched,
             "refused": self.refused,
             "refused_by_reason": dict(self.reasons.most_common()),
-            "bad_rows": [
-                {"file": b.file, "line": b.line, "reason": b.reason, "message": b.message}
-                for b in self.bad_rows
-            ],
+            "bad_rows": [row.document() for row in self.bad_rows],
             "triggers": {name: one.document() for name, one in sorted(self.triggers.items())},
             "deliveries": sum(one.deliveries for one in self.triggers.values()),
             "known": sum(one.known.total() for one in self.triggers.values()),
@@ -353,7 +345,7 @@ def _lines(plan: JobPlan) -> Iterator[str]:
     if plan.free_bytes is not None:
         free = f"; producers may still use {plan.free_bytes / _MEGABYTE:,.0f} MB of it"
     yield f"Redis needs up to {plan.redis_bytes / _MEGABYTE:,.0f} MB{free}"
-    journeys = "starts no journeys" if plan.spec.skip_hook else "may start journeys"
+    journeys = "starts no journeys" if plan.spec.options.skip_hook else "may start journeys"
     yield f"Insider {journeys} for these people"
 
 

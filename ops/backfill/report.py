@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from html import escape
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -18,6 +17,7 @@ from segrelay.ops.terminal.console import mention, private_file
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.moments import shown_ms
 from segrelay.producer.backfill.jobs import BadRow, Job, JobStore
+from segrelay.worker.contract.deferred import deferred
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.acts import note_act
 from segrelay.worker.contract.redis.client import Redis
@@ -25,6 +25,11 @@ from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import Pause, read_pauses
 from segrelay.worker.contract.words import lane_of_job
 from segrelay.worker.errors import UsageWrong
+
+if TYPE_CHECKING:
+    import jinja2
+else:
+    jinja2 = deferred("jinja2")
 
 KINDS: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
 
@@ -58,17 +63,12 @@ class JobView:
     def document(self) -> dict[str, Any]:
         """Return the state of the job as `backfill status --json` prints it."""
         spec, tally = self.job.spec, self.job.tally
-        membership = spec.membership
         return {
             "job": spec.name,
             "state": self.state,
-            "sources": list(spec.sources),
             "started_at": spec.started_at,
-            "audience": membership.audience if membership else None,
-            "on": membership.direction if membership else None,
-            "as_of": membership.as_of if membership else None,
-            "triggers": list(spec.triggers),
-            "skip_hook": spec.skip_hook,
+            **spec.document(),
+            "triggers": list(spec.options.triggers),
             "rows": tally.rows,
             "events": tally.events,
             "unmatched": tally.unmatched,
@@ -140,118 +140,53 @@ def read_all(client: Redis, settings: Settings) -> list[JobView]:
 
 
 _COLOURS: Final = {"delivered": "#2e7d32", "skipped": "#90a4ae", "dead": "#c62828"}
+OUTCOMES: Final = tuple(_COLOURS)
 _WIDTH, _HEIGHT = 960, 220
 _MOST_BARS: Final = 240
-_PAGE: Final = """\
-<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Backfill {name}</title>
-<style>
- body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem;
-   color: #1b1b1b; }}
- table {{ border-collapse: collapse; margin: .5rem 0 1.5rem; }}
- td, th {{ border-bottom: 1px solid #ddd; padding: .25rem .8rem .25rem 0; text-align: left; }}
- td.n {{ text-align: right; font-variant-numeric: tabular-nums; }}
- svg {{ width: 100%; height: auto; background: #fafafa; }}
- code {{ background: #f2f2f2; padding: 0 .25rem; }}
-</style>
-<h1>Backfill <code>{name}</code>: {state}</h1>
-{body}
-</html>
-"""
 
 
 def page_of(report: JobReport) -> str:
     """Return the HTML page of a report."""
-    name, state = report.view.job.spec.name, report.view.state
-    body = "\n".join(_parts(report))
-    return _PAGE.format(name=escape(name), state=escape(state), body=body)
-
-
-def _parts(report: JobReport) -> Iterator[str]:
-    found = report.document()
-    yield f"<p>From {escape(', '.join(found['sources']))}, begun {found['started_at']}.</p>"
-    if found["audience"]:
-        what = f"{found['on']} of {found['audience']} as of {found['as_of']}"
-        yield f"<p>{escape(what)}. Journeys: {'no' if found['skip_hook'] else 'yes'}.</p>"
-    if found["problem"]:
-        yield f"<p>{escape(found['problem'])}</p>"
-    if found["next"]:
-        yield f"<p>Next: <code>{escape(found['next'])}</code></p>"
-    yield "<h2>Rows</h2>"
-    yield _table((kind, found[kind]) for kind in ("rows", "events", "unmatched", "refused"))
-    yield "<h2>Deliveries</h2>"
-    yield _table((kind, found[kind]) for kind in KINDS)
-    for kind in ("skipped", "dead"):
-        if found[f"{kind}_by_reason"]:
-            yield f"<h3>{kind} because of</h3>"
-            yield _table(found[f"{kind}_by_reason"].items())
-    if report.spans:
-        yield "<h2>Over time</h2>"
-        yield _chart(report.spans)
-    yield from _bad_rows(report)
-
-
-def _table(rows: Iterable[tuple[str, int]]) -> str:
-    cells = (
-        f'<tr><td>{escape(name)}</td><td class="n">{count:,}</td></tr>' for name, count in rows
+    pages = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return f"<table>{''.join(cells)}</table>"
+    chart = _chart(report.spans) if report.spans else None
+    deliveries = report.view.counts.items()
+    return pages.get_template("report.html").render(
+        report.document(), deliveries=deliveries, colours=_COLOURS, chart=chart
+    )
 
 
-def _chart(spans: Mapping[int, Mapping[str, int]]) -> str:
+def _chart(spans: Mapping[int, Mapping[str, int]]) -> dict[str, Any]:
     """Return a chart of the outcomes: a bar for each minute, or for each few minutes."""
     first, last = min(spans), max(spans)
     minutes = (last - first) // _MOST_BARS + 1
-    bars: dict[int, dict[str, int]] = {}
-    for minute, counts in spans.items():
-        bar = bars.setdefault((minute - first) // minutes, dict.fromkeys(OUTCOMES, 0))
-        for kind in OUTCOMES:
-            bar[kind] += counts[kind]
-    highest = max(sum(bar.values()) for bar in bars.values()) or 1
+    counts: defaultdict[int, Counter[str]] = defaultdict(Counter)
+    for minute, settled in spans.items():
+        counts[(minute - first) // minutes].update(settled)
+    highest = max(bar.total() for bar in counts.values()) or 1
     width = min(40.0, _WIDTH / ((last - first) // minutes + 1))
-    drawn = "".join(_bar(at * width, width, bar, highest) for at, bar in sorted(bars.items()))
-    legend = ", ".join(f'<span style="color:{_COLOURS[kind]}">{kind}</span>' for kind in OUTCOMES)
-    each = "minute" if minutes == 1 else f"{minutes} minutes"
-    return (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="outcomes over time">'
-        f"{drawn}</svg><p>{legend} for each {each}, from {_begin(first)} to "
-        f"{_begin(last)}; the highest bar is {highest:,}.</p>"
-    )
-
-
-def _bar(x: float, width: float, bar: dict[str, int], highest: int) -> str:
-    parts, y = [], float(_HEIGHT)
-    for kind, count in bar.items():
-        height = _HEIGHT * count / highest
-        y -= height
-        parts.append(
-            f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(1.0, width - 1):.1f}" '
-            f'height="{height:.1f}" fill="{_COLOURS[kind]}"><title>{kind} {count:,}</title></rect>'
-        )
-    return "".join(parts)
-
-
-def _bad_rows(report: JobReport) -> Iterator[str]:
-    if not report.bad_rows:
-        return
-    name = escape(report.view.job.spec.name)
-    yield "<h2>Rows that could not be placed</h2>"
-    yield (
-        f"<p>{report.view.job.tally.refused:,} in all, {len(report.bad_rows):,} are kept: "
-        f"<code>segrelay backfill report {name} --bad-rows FILE</code> writes them, to be mended "
-        "and sent again.</p>"
-    )
-    rows = "".join(
-        f'<tr><td>{escape(row.file)}</td><td class="n">{row.line}</td>'
-        f"<td>{escape(row.reason)}</td><td>{escape(row.message)}</td></tr>"
-        for row in report.bad_rows[:BAD_ROWS_TOLD]
-    )
-    yield f"<table><tr><th>file<th>line<th>reason<th>message</tr>{rows}</table>"
-    if len(report.bad_rows) > BAD_ROWS_TOLD:
-        yield f"<p>The first {BAD_ROWS_TOLD} are shown.</p>"
+    bars = []
+    for at, bar in sorted(counts.items()):
+        y = float(_HEIGHT)
+        for kind in OUTCOMES:
+            height = _HEIGHT * bar[kind] / highest
+            y -= height
+            size = {"width": max(1.0, width - 1), "height": height}
+            bars.append({"x": at * width, "y": y, **size, "kind": kind, "count": bar[kind]})
+    return {
+        "width": _WIDTH,
+        "height": _HEIGHT,
+        "bars": bars,
+        "minutes": minutes,
+        "first": _begin(first),
+        "last": _begin(last),
+        "highest": highest,
+    }
 
 
 def report(
@@ -314,7 +249,6 @@ def _write(found: JobReport, path: Path) -> None:
         mention(f"{missing - lost:,} more were refused than are kept, or share a row.")
 
 
-OUTCOMES: Final = ("delivered", "skipped", "dead")
 BAD_ROWS_TOLD: Final = 200
 _BAD_ROWS_IN_TEXT: Final = 10
 _MINUTE_MS: Final = 60_000
@@ -340,10 +274,7 @@ class JobReport:
             "over_time": [{"minute": _begin(one), **counts} for one, counts in self.spans.items()],
             "refused_by_reason": dict(reasons.most_common()),
             "bad_rows_kept": len(self.bad_rows),
-            "bad_rows": [
-                {"file": r.file, "line": r.line, "reason": r.reason, "message": r.message}
-                for r in self.bad_rows[:BAD_ROWS_TOLD]
-            ],
+            "bad_rows": [row.document() for row in self.bad_rows[:BAD_ROWS_TOLD]],
         }
 
 

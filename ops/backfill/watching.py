@@ -13,7 +13,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import structlog
 from celery import shared_task
@@ -50,6 +50,10 @@ READ_AGAIN_SECONDS: Final = 2.0
 START_MS: Final = 60_000
 """The ms that a reader has for claiming its job, before another one is started."""
 _LOOK_SECONDS: Final = 0.1
+_AS_OF_A_COMMAND: Final = (
+    "audience", "audience_id", "on", "as_of", "hooks", "again", "older_than_ledger",
+)  # fmt: skip
+"""The options of a watch that are those of `segrelay backfill start`."""
 _SECOND_NS: Final = 1_000_000_000
 JOBS_KEPT: Final = 100
 """The jobs of a watch that are kept when they are over, and as many that failed."""
@@ -57,11 +61,8 @@ _GOES_ON: Final[frozenset[JobPhase]] = frozenset({"read", "failed", "aborted"})
 """The phases of a job after which the next file is taken."""
 
 
-class Reader(Protocol):
-    """The reading of a job by another process."""
-
-    def is_alive(self) -> bool:
-        """Say whether it still reads."""
+IsRead = Callable[[], bool]
+"""A function that says whether another process still reads a job."""
 
 
 @dataclass(slots=True)
@@ -76,7 +77,7 @@ class Watching:
     client: Redis
     settings: Settings
     watch: BackfillWatch
-    start_reader: Callable[[str], Reader]
+    start_reader: Callable[[str], IsRead]
     jobs_kept: int = JOBS_KEPT
     monotonic: Callable[[], float] = time.monotonic
     steps: StepStore = field(init=False)
@@ -153,10 +154,12 @@ class Watching:
     def _job_of(self, file: str, found: FileState) -> str:
         """Return the name of the job of a version of a file.
 
-        Buckets tell the same time in a list to the millisecond, and of one object to the second. A
-        folder may have other inodes when it is mounted again.
+        Buckets tell the same time in a list to the millisecond, and of one object to the second.
         """
-        version, changed_ns = "", found.changed_ns
+        version, changed_ns = (
+            "",
+            found.changed_ns,
+        )  # a folder may get other inodes when mounted anew
         if is_remote(file):
             version, changed_ns = found.version, changed_ns - changed_ns % _SECOND_NS
         version = f"{file}|{version}|{found.size}|{changed_ns}"
@@ -180,15 +183,9 @@ class Watching:
         wanted = self.watch
         options = RowOptions(
             sources=[file],
-            audience=wanted.audience,
-            audience_id=wanted.audience_id,
-            on=wanted.on,
-            as_of=wanted.as_of,
             trigger=list(wanted.triggers),
             columns=",".join(wanted.columns),
-            hooks=wanted.hooks,
-            again=wanted.again,
-            older_than_ledger=wanted.older_than_ledger,
+            **{name: getattr(wanted, name) for name in _AS_OF_A_COMMAND},
         )
         try:
             spec = spec_of(options, self.settings, self.client, name=name)
@@ -215,9 +212,9 @@ class Watching:
         Raises:
             SourceUnavailable: Its reader ended before its time; the message says why.
         """
-        reader: Reader | None = None
+        is_read: IsRead | None = None
         while True:
-            has_ended = reader is not None and not reader.is_alive()
+            has_ended = is_read is not None and not is_read()
             job = self.jobs.find(state.job)
             if job is None or job.phase in _GOES_ON:
                 state.start_at_ms = 0
@@ -229,11 +226,11 @@ class Watching:
                 why = job.problem or "its reader ends before its time; see the workers' logs."
                 raise SourceUnavailable(f"Job '{state.job}' does not come forward: {why}")
             left_ms = state.start_at_ms - self.jobs.now_ms()
-            if reader is None and not job.claimed and not 0 < left_ms <= START_MS:
+            if is_read is None and not job.claimed and not 0 < left_ms <= START_MS:
                 state.start_at_ms = self.jobs.now_ms() + START_MS
                 self.steps.save(state.dumps(), next_ms=state.next_ms)
                 self._read_anew(job)
-                reader = self.start_reader(state.job)
+                is_read = self.start_reader(state.job)
             time.sleep(_LOOK_SECONDS)
 
     def _read_anew(self, job: Job) -> None:
@@ -276,7 +273,7 @@ def watching_for(client: Redis, settings: Settings, name: str) -> Watching:
     claim(client, settings)
     _readers[:] = [reader for reader in _readers if reader.is_alive()]
 
-    def start(job: str) -> Reader:
+    def start(job: str) -> IsRead:
         for reader in _readers:
             if reader.config == settings.source and reader.is_idle():
                 return reader.read(job)

@@ -15,7 +15,8 @@ was killed loses nothing and repeats nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
+from operator import add
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
@@ -27,7 +28,7 @@ from segrelay.producer.sources.tables import Columns
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, stream_name, without_lane
 from segrelay.worker.contract.protection import BAD_ROWS, PROTECTION
-from segrelay.worker.contract.records import read_record, read_records, require_record
+from segrelay.worker.contract.records import read_record, read_records
 from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
@@ -62,9 +63,7 @@ class Spec:
         digests: Of the files' contents, in the same order; "" where a source can't be read twice.
         size: Bytes of all files; 0 = not known.
         expected_rows: The number of rows that the source says it has; 0 = not known.
-        triggers: The only ones that get deliveries; none = all that want the events.
-        skip_hook: The destination starts no journeys; a trigger may overrule it.
-        again: Deliver also what the ledger knows as delivered, or as already there.
+        options: The way in which its rows are published.
         canary: The number of rows to publish before a person says that it goes on; 0 = none.
         shards: Processes that read.
         routing: Digest of what decides which deliveries come of a row, see `routing_digest`.
@@ -73,7 +72,6 @@ class Spec:
         attempt: A number that tells this reading of the source from all others of jobs of this
             name: the time at which the job was made (ms), and one more each time that the source is
             read from its beginning, because it can't be taken up where a reading stopped.
-        older_than_ledger: Accept also events that are older than what the ledger remembers.
         watch: The watch that began the job and goes on with it by itself; "" = a person did.
     """
 
@@ -83,9 +81,7 @@ class Spec:
     size: int
     membership: RowForm | None
     columns: Columns
-    triggers: tuple[str, ...]
-    skip_hook: bool
-    again: bool
+    options: PublishOptions
     canary: int
     shards: int
     routing: str
@@ -93,19 +89,7 @@ class Spec:
     expected_rows: int = 0
     attempt: int = 0
     block_times: int = 1
-    older_than_ledger: bool = False
     watch: str = ""
-
-    @property
-    def options(self) -> PublishOptions:
-        """Return the options of `publish` for the job's rows."""
-        return PublishOptions(
-            job=self.name,
-            skip_hook=self.skip_hook,
-            triggers=self.triggers,
-            again=self.again,
-            older_than_ledger=self.older_than_ledger,
-        )
 
     @property
     def resumes(self) -> bool:
@@ -119,16 +103,18 @@ class Spec:
 
     def dumps(self) -> bytes:
         """Return the JSON text that Redis keeps."""
-        return orjson.dumps(asdict(self))
+        return orjson.dumps(asdict(self), default=tuple)
 
-    @classmethod
-    def loads(cls, text: bytes) -> Spec:
-        """Read the specification that `dumps` wrote.
-
-        Raises:
-            FormatUnknown: It can't be read.
-        """
-        return require_record(cls, text, "a backfill")
+    def document(self) -> dict[str, Any]:
+        """Return what commands print of it as JSON: whose rows these are, and as of when."""
+        rows = self.membership
+        return {
+            "sources": list(self.sources),
+            "audience": rows.audience if rows else None,
+            "on": rows.direction if rows else None,
+            "as_of": rows.as_of if rows else None,
+            "skip_hook": self.options.skip_hook,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,14 +138,8 @@ class JobTally:
     refused: int = 0
 
     def __add__(self, other: JobTally) -> JobTally:
-        return JobTally(
-            max(self.position, other.position),
-            self.rows + other.rows,
-            self.events + other.events,
-            self.accepted + other.accepted,
-            self.unmatched + other.unmatched,
-            self.refused + other.refused,
-        )
+        (position, *counts), (its, *others) = astuple(self), astuple(other)
+        return JobTally(max(position, its), *map(add, counts, others))
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +157,12 @@ class BadRow:
     reason: str
     message: str
     text: str = ""
+
+    def document(self) -> dict[str, Any]:
+        """Return what commands print of it as JSON: the row itself, people's data, stays out."""
+        document = asdict(self)
+        del document["text"]
+        return document
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,18 +214,6 @@ _SPEC: Final = "spec"
 _PHASE: Final = "phase"
 
 
-def _script(name: str) -> str:
-    return load_script(f"job_{name}", Path(__file__).parent)
-
-
-_CREATE: Final = _script("create")
-_MOVE: Final = _script("move")
-_NOTE: Final = _script("note")
-_CLOSE: Final = _script("close")
-_END: Final = _script("end")
-_FORGET: Final = _script("forget")
-_REMOVE: Final = _script("remove")
-_REOPEN: Final = _script("reopen")
 _ENDED: Final = frozenset({"read", "aborted"})
 """The phases from which a job is never read again."""
 
@@ -324,7 +298,7 @@ class JobStore:
         """
         self._client.sadd(keys.JOBS, spec.name)
         names = (keys.job(spec.name), keys.job_forgotten(spec.name))
-        created = self._run(_CREATE, names, (spec.dumps(),))
+        created = self._run("create", names, (spec.dumps(),))
         if created < 0:
             self._client.srem(keys.JOBS, spec.name)
             raise UsageWrong(
@@ -396,13 +370,13 @@ class JobStore:
     ) -> tuple[JobPhase, int, int]:
         allowed = _OF_A_READER if epoch else MAY_COME_FROM[phase]
         told = (phase, epoch, problem, spec.dumps() if spec else "", *allowed)
-        was, new, left_ms = self._run(_MOVE, (keys.job(name), keys.job_bad_rows(name)), told)
+        was, new, left_ms = self._run("move", (keys.job(name), keys.job_bad_rows(name)), told)
         return cast("JobPhase", was.decode()), new, left_ms
 
     def close(self, name: str, epoch: int, partitions: Sequence[PartitionKeys]) -> None:
         """Close partitions to the readers of earlier epochs."""
         calls = [ScriptCall((each.jobs,), (name, epoch)) for each in partitions]
-        run_each(self._client, _CLOSE, calls, synced_once=True)
+        run_each(self._client, _script("close"), calls, synced_once=True)
 
     def ended(self, before_ms: int) -> list[Job]:
         """Return the jobs that are over since before a time, by Redis' clock.
@@ -452,7 +426,7 @@ class JobStore:
             return False
         if job.phase == "failed":
             self.stop(name, "aborted", partitions)  # nobody can resume it from now on
-        epoch = self._run(_END, (keys.job(name),), (job.spec_text, *limits))
+        epoch = self._run("end", (keys.job(name),), (job.spec_text, *limits))
         if not (epoch and self._forget(name, partitions, epoch, *limits)):
             return False
         note()
@@ -461,7 +435,7 @@ class JobStore:
 
     def _remove(self, name: str, spec_text: bytes, nameless_ms: int = _NAMELESS_MS) -> None:
         names = (keys.job(name), keys.job_bad_rows(name), keys.job_forgotten(name))
-        if self._run(_REMOVE, names, (spec_text, nameless_ms)):
+        if self._run("remove", names, (spec_text, nameless_ms)):
             self._client.srem(keys.JOBS, name)
 
     def _forget(
@@ -475,12 +449,13 @@ class JobStore:
         """Forget a job in all partitions, or see whether that may be where the epoch is ""."""
         minute = int(before_ms) // _MINUTE_MS if before_ms != "" else ""
         values = {"job": name, "epoch": epoch, "before_minute": minute, "until_ms": until_ms}
+        forget = _script("forget")
         streams = self._streams(name, partitions) if epoch else [[] for _ in partitions]
         calls = [
-            script_call(_FORGET, each, stream=found, **values)
+            script_call(forget, each, stream=found, **values)
             for each, found in zip(partitions, streams, strict=True)
         ]
-        return all(run_each(self._client, _FORGET, calls))
+        return all(run_each(self._client, forget, calls))
 
     def _streams(self, name: str, partitions: Sequence[PartitionKeys]) -> Iterator[list[str]]:
         """Yield the names of a job's streams, one list for each partition."""
@@ -508,7 +483,7 @@ class JobStore:
             if what == "epoch" and name not in known and int(epoch) < before_ms:
                 old += [name, epoch]
         if old:
-            self._run(_REOPEN, (partition.jobs,), old)
+            self._run("reopen", (partition.jobs,), old)
 
     def partitions(self, settings: Settings) -> list[PartitionKeys]:
         """Return the partitions into which a configuration publishes at present."""
@@ -563,7 +538,11 @@ class JobStore:
         return now_ms(self._client)
 
     def _run(self, script: str, names: Sequence[str], told: Sequence[Value]) -> Any:
-        return run_script(self._client, script, names, told)
+        return run_script(self._client, _script(script), names, told)
+
+
+def _script(name: str) -> str:
+    return load_script(f"job_{name}", Path(__file__).parent)
 
 
 def noting(
@@ -573,7 +552,7 @@ def noting(
     names = (keys.job(spec.name), keys.job_bad_rows(spec.name))
     bad: list[Value] = [PROTECTION.seal(orjson.dumps(asdict(row)), BAD_ROWS) for row in bad_rows]
     told: tuple[Value, ...] = (epoch, shard, orjson.dumps(asdict(tally)), BAD_ROWS_KEPT, *bad)
-    return ("EVAL", _NOTE, len(names), *names, *told)
+    return ("EVAL", _script("note"), len(names), *names, *told)
 
 
 def _job(

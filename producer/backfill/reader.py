@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -59,12 +60,12 @@ class JobReader:
             )
         self._socket.settimeout(0)
 
-    def read(self, job: str) -> JobReading:
-        """Have a job read to its end, after those that were given before."""
+    def read(self, job: str) -> Callable[[], bool]:
+        """Have a job read to its end, after those given before; say whether it still is read."""
         self._given += 1
         with suppress(OSError):  # it has ended: so has the reading, which says so
             self._socket.sendall(job.encode() + b"\n")
-        return JobReading(self, self._given)
+        return partial(self._has_yet_to_end, self._given)
 
     def is_alive(self) -> bool:
         """Say whether the process runs."""
@@ -72,9 +73,9 @@ class JobReader:
 
     def is_idle(self) -> bool:
         """Say whether it has nothing to read, and could read another job at once."""
-        return self.is_alive() and not self.has_yet_to_end(self._given)
+        return self.is_alive() and not self._has_yet_to_end(self._given)
 
-    def has_yet_to_end(self, number: int) -> bool:
+    def _has_yet_to_end(self, number: int) -> bool:
         """Say whether it still has to end with the job that was given as this one, from 1 on."""
         with suppress(OSError):
             while answers := self._socket.recv(_ANSWER_BYTES):
@@ -85,17 +86,6 @@ class JobReader:
         """End the reading, and wait until the process has ended; the job can go on later."""
         self._socket.close()
         self._process.wait()
-
-
-class JobReading:
-    """The reading of one job by a reader."""
-
-    def __init__(self, reader: JobReader, number: int) -> None:
-        self._reader, self._number = reader, number
-
-    def is_alive(self) -> bool:
-        """Say whether it still reads."""
-        return self._reader.has_yet_to_end(self._number)
 
 
 def read_jobs(config: Path) -> None:

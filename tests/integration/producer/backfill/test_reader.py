@@ -35,8 +35,8 @@ def taken(watched, name, *people):
     return watched.job(name).spec.name
 
 
-def ended(reading):
-    until(lambda: not reading.is_alive(), 60)
+def ended(is_read):
+    until(lambda: not is_read(), 60)
 
 
 def phase(watched, job):
@@ -49,9 +49,9 @@ def test_one_process_reads_one_job_after_the_other(watched, reader):
     assert reader.is_idle()
     second = taken(watched, "b.csv", "cyd")
 
-    reading = reader.read(second)
+    is_read = reader.read(second)
     assert not reader.is_idle()
-    ended(reading)
+    ended(is_read)
 
     assert (phase(watched, first), phase(watched, second)) == ("read", "read")
     assert watched.published() == ["ann", "bob", "cyd"]
@@ -91,6 +91,6 @@ def test_a_reading_is_over_when_its_process_is(watched, reader):
     job = taken(watched, "a.csv", "ann")
     reader.end()
 
-    assert not reader.read(job).is_alive()
+    assert not reader.read(job)()
     assert not reader.is_idle()
     assert phase(watched, job) == "reading"

@@ -15,13 +15,6 @@ from tests.configuration import table
 from tests.integration.producer.backfill.backfill_relay import Relay
 
 
-class Done:
-    """A reader that has ended."""
-
-    def is_alive(self):
-        return False
-
-
 class Watched:
     """A watch of a folder, whose jobs are read within its steps."""
 
@@ -64,7 +57,7 @@ class Watched:
                 store = JobStore(client)
                 with suppress(SegrelayError):
                     read_job(store, store.named(job), self.settings, lambda *_: None)
-            return Done()
+            return lambda: False  # it is over
 
         return replace(found, start_reader=read, jobs_kept=self.jobs_kept, monotonic=lambda: 0.0)
 
