@@ -216,21 +216,16 @@ def _named(
 
 
 def dead_letter_at(partition: PartitionKeys, text: bytes) -> StoredDeadLetter:
-    """Parse a letter; its destination has the name of today, whatever it was when it died."""
-    stored = parse_dead_letter(text)
-    return {"id": stored["id"], "destination": partition.destination, **stored}
+    """Parse a letter; its destination has the name of today, whatever it was when it died.
 
-
-def parse_dead_letter(text: bytes) -> StoredDeadLetter:
-    """Parse a letter; its profile, which stands last, is left out if it is no JSON."""
-    dead_letter: StoredDeadLetter
+    Its profile, which stands last, is left out if it is no JSON.
+    """
     text = unseal_dead_letter(text)
     try:
-        dead_letter = orjson.loads(text)
+        stored = orjson.loads(text)
     except orjson.JSONDecodeError:
-        dead_letter = orjson.loads(text.partition(PROFILE)[0] + b"}")
-        dead_letter["profile"] = None
-    return dead_letter
+        stored = orjson.loads(text.partition(PROFILE)[0] + b"}") | {"profile": None}
+    return {"id": stored["id"], "destination": partition.destination, **stored}
 
 
 def read_causes(client: Redis, partitions: Sequence[PartitionKeys]) -> list[Cause]:

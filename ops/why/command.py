@@ -16,12 +16,11 @@ from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import shown_ms, shown_us
 from segrelay.ops.terminal.tables import text_columns
 from segrelay.ops.why.story import MOST_ENTRIES, KnownProfile, Moment, explain, profile_of
-from segrelay.producer.publishing.quarantine import Quarantine, QuarantineRecord
+from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.receivers import (
     MOST_REQUESTS,
     REQUEST_ID,
-    WebhookRequest,
     read_requests,
 )
 from segrelay.worker.contract.redis.client import Redis
@@ -88,8 +87,12 @@ def _moments(known: KnownProfile) -> Iterator[Moment]:
     yield from _past(known)
     yield from map(_of_dead_letter, known.dead_letters)
     yield from (_of_entry(entry, known) for entry in known.waiting)
-    yield from map(_of_record, known.quarantined)
-    yield from map(_of_request, known.requests)
+    for record in known.quarantined:
+        detail = f"{record.id}: {record.reason}"
+        yield Moment(record.last_seen_ms, "quarantined", audience=record.audience, detail=detail)
+    for request in known.requests:
+        detail = f"by the webhook request {request.name}, which the receiver's log names too"
+        yield Moment(request.at_ms, "received", detail=detail)
     told = {moment.destination for moment in known.past if moment.what == "delivered"}
     for destination, at_ms in known.written_ms.items():
         if destination not in told:
@@ -172,17 +175,6 @@ def _of_entry(entry: WaitingEntry, known: KnownProfile) -> Moment:
         header.time_us,
         f"in lane {entry.stream.lane}" + (f": {why}" if why else ""),
     )
-
-
-def _of_record(record: QuarantineRecord) -> Moment:
-    detail = f"{record.id}: {record.reason}"
-    at_ms, audience = record.last_seen_ms, record.audience
-    return Moment(at_ms, "quarantined", audience=audience, detail=detail)
-
-
-def _of_request(request: WebhookRequest) -> Moment:
-    detail = f"by the webhook request {request.name}, which the receiver's log names too"
-    return Moment(request.at_ms, "received", detail=detail)
 
 
 def _request(client: Redis, name: str) -> Result:
