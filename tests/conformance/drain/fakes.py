@@ -149,7 +149,7 @@ class FakeRenderer:
 class SlowPartition(RedisPartition):
     """A partition whose disk may be slow, and which may fail."""
 
-    note_seconds = 0.0
+    intent_seconds = 0.0
     read_error: Exception | None = None
     round_trips = 0
     """Of reading streams."""
@@ -174,7 +174,7 @@ class SlowPartition(RedisPartition):
 
     async def intent(self, intent: Intent) -> int:
         now_ms = await super().intent(intent)
-        await asyncio.sleep(self.note_seconds)
+        await asyncio.sleep(self.intent_seconds)
         return now_ms
 
 

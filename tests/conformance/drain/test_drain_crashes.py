@@ -203,7 +203,7 @@ def test_a_request_that_outlives_the_time_to_stop_is_cut_and_counts_no_failure(m
 
 def test_a_slow_disk_does_not_keep_everything_from_being_sent(make_world) -> None:
     world = make_world()
-    world.note_seconds = 1.2
+    world.intent_seconds = 1.2
     world.put(*(event(f"p{n}") for n in range(10)))
 
     tally, _ = world.drain()

@@ -131,7 +131,7 @@ class World:
         self.live_waits_elsewhere = False
         self.live_calls = 0
         self.kinds: tuple[LaneKind, ...] = ("live", "backfill")
-        self.note_seconds = self.book_seconds = 0.0
+        self.intent_seconds = self.book_seconds = 0.0
         self.lapses_when_connected = False
         self.look: Any = None
         self.read_error: Exception | None = None
@@ -281,7 +281,7 @@ class World:
 
     def drain_of(self, process: Process, stop: Stop) -> Drain:
         partition = self.partition()
-        partition.note_seconds, partition.read_error = self.note_seconds, self.read_error
+        partition.intent_seconds, partition.read_error = self.intent_seconds, self.read_error
         partition.streams_read = self.streams_read
 
         async def read_wants() -> tuple[dict[str, Scope], dict[str, str]]:

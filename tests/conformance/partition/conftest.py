@@ -147,7 +147,7 @@ class World:
             "jobtimes": {name: int(n) for name, n in hashes["jobtimes"].items()},
             "wakeup": (await client.get(keys.wakeup) or b"").decode(),
             "held_until": int(await client.hget(keys.lease, "until") or 0),
-            "notes": {i: orjson.loads(text) for i, text in hashes["intents"].items()},
+            "intents": {i: orjson.loads(text) for i, text in hashes["intents"].items()},
             "open": {i: int(text) for i, text in hashes["open"].items()},
             "rendering": sorted(orjson.loads(await client.get(keys.rendering) or b"[]")),
             "retry": {i: Wait(*orjson.loads(text)) for i, text in hashes["retry"].items()},

@@ -1,4 +1,4 @@
-"""Notes, and what else the next holder is told."""
+"""Intents, and what else the next holder is told."""
 
 import pytest
 
@@ -14,7 +14,7 @@ from tests.conformance.partition.conftest import LEASE_SECONDS, Bench, intent_of
 from tests.conformance.partition.steps import held_with, settle, settled, take
 
 
-def test_a_note_is_gone_by_every_way_out(bench: Bench) -> None:
+def test_an_intent_is_gone_by_every_way_out(bench: Bench) -> None:
     ada = held_with(bench, "ada")[0]
     ways = [
         Settlement(intent_id="n0"),
@@ -31,7 +31,7 @@ def test_a_note_is_gone_by_every_way_out(bench: Bench) -> None:
 
         assert settle(bench, way) == 0
 
-        assert bench.contents()["notes"] == {}
+        assert bench.contents()["intents"] == {}
         assert bench.contents()["open"] == {}
 
 
@@ -54,7 +54,7 @@ def test_an_intent_in_doubt_is_told_to_the_next_holder_and_gone_at_its_end(bench
     assert bench.contents()["open"] == {}
 
 
-def test_the_end_of_a_vanished_holders_note_is_written_once(bench: Bench) -> None:
+def test_the_end_of_a_vanished_holders_intent_is_written_once(bench: Bench) -> None:
     ada = held_with(bench, "ada")[0]
     bench.run(bench.one.intent(intent_of("n", ada)))
     bench.pass_seconds(LEASE_SECONDS)
@@ -72,7 +72,7 @@ def test_the_end_of_a_vanished_holders_note_is_written_once(bench: Bench) -> Non
     assert bench.contents()["ledgers"] == {ada.header.digest: b"tried"}
 
 
-def test_a_note_that_is_held_back_is_nobodys(bench: Bench) -> None:
+def test_an_intent_that_is_held_back_is_nobodys(bench: Bench) -> None:
     ada = held_with(bench, "ada")[0]
 
     bench.run(bench.two.hold_back(intent_of("n", ada), 30.0))
@@ -146,7 +146,7 @@ def test_a_setback_of_what_was_taken_back_meanwhile_is_not_kept(bench: Bench) ->
     assert bench.contents()["aside"] == {bob.position: Backoff(4)}
 
 
-def test_a_note_holds_the_trigger_of_each_delivery(bench: Bench) -> None:
+def test_an_intent_holds_the_trigger_of_each_delivery(bench: Bench) -> None:
     rows = tuple(
         IntendedDelivery(f"live|{trigger}|1-0", bytes([n]) * 10, "vip", Direction.ENTER, 7)
         for n, trigger in enumerate(("vip-enter", "vip-other"))

@@ -42,7 +42,7 @@ def test_a_lapsed_lease_that_nobody_took_still_settles(bench: Bench) -> None:
     assert bench.count("delivered|vip-enter") == 1
 
 
-def test_a_renewed_lease_and_a_note_put_the_end_off(bench: Bench) -> None:
+def test_a_renewed_lease_and_an_intent_put_the_end_off(bench: Bench) -> None:
     delivery = held_with(bench, "ada")[0]
     bench.pass_seconds(LEASE_SECONDS - 1)
     assert bench.world.renew(bench.one)

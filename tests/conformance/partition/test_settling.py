@@ -41,7 +41,7 @@ def test_settling_counts_once_however_often_it_is_called(bench: Bench) -> None:
         "requests|vip-enter": 1,
     }
     assert once["streams"] == {}
-    assert once["notes"] == {}
+    assert once["intents"] == {}
     assert once["responses"] == [b"record"]
     assert once["letters"] == {DEAD_LETTER.dead_letter_id: DEAD_LETTER.text}
     assert once["causes"] == {"c4": DEAD_LETTER.sample}
@@ -180,7 +180,7 @@ def test_removing_another_stream_does_not_set_back_the_ids_behind_a_removed_one(
     assert order_of(ada.entry_id) < order_of(bench.deliveries()[0].entry_id)
 
 
-def test_a_repeated_settlement_tells_the_end_of_the_note_that_it_opened(bench: Bench) -> None:
+def test_a_repeated_settlement_tells_the_end_of_the_intent_that_it_opened(bench: Bench) -> None:
     ada = held_with(bench, "ada")[0]
     bench.run(bench.one.intent(intent_of("n", ada)))
     settlement = Settlement(

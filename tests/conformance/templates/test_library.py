@@ -1,5 +1,3 @@
-import pytest
-
 from segrelay.jsonnet.rendered import Row, TemplateFailed
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
@@ -88,21 +86,6 @@ def test_every_documented_function_means_what_the_table_says(agreed_source):
 
     for number, (call, expected) in enumerate(CALLS.items()):
         assert tuple(value[str(number)] for value in values) == expected, call
-
-
-@pytest.mark.parametrize(
-    "importing",
-    [
-        "import 'lytemplates.libsonnet'",
-        'import "lytemplates.libsonnet"',
-        "(import 'lytemplates.libsonnet')",
-        '(import "lib/lytemplates.libsonnet")',
-    ],
-)
-def test_the_library_is_imported_with_either_quote_and_parentheses(agreed_source, importing):
-    values = agreed_source(f"local e = {importing};\n{{ a: e.get('a') }}", [{"a": 1}, {"a": 2}])
-
-    assert values == [{"a": 1}, {"a": 2}]
 
 
 def test_a_profile_without_events_is_survived(agreed_source):

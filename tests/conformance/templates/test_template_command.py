@@ -62,7 +62,7 @@ def test_a_template_that_is_not_compiled_is_named_with_the_place_that_forbids_it
 
 def test_a_template_that_rjsonnet_is_wrong_about_is_fit(run, tmp_path):
     (tmp_path / "a.jsonnet").write_text(
-        "{ a: [1, 2][-1:], b: |||-\n  x\n|||, c: 0.1 + 0.2 == 0.3, d: '%.1f' % 0.95 }"
+        "{ a: [1, 2][-1:], b: |||-\n  x\n|||, c: 0.1 + 0.2 == 0.3, d: '%.1f' % 0.95, e: '' + 0.1 }"
     )
 
     result = run("check", "--templates", tmp_path, "--json")

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from segrelay.jsonnet.accelerated import BOTH_EVERY, BOTH_TOGETHER, Accelerator, is_same
 from segrelay.jsonnet.compiled import Compiled, NotCompiled
 from segrelay.jsonnet.engines.failures import Failure
-from segrelay.jsonnet.rendered import Asserted, Rendered, Row, TemplateFailed
+from segrelay.jsonnet.rendered import Rendered, Row, TemplateFailed
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
 
@@ -140,12 +140,6 @@ def test_without_compiling_only_the_engine_renders(loaded):
 
     assert isinstance(renderer.render(template, _rows(1))[0], TemplateFailed)
     assert not renderer.doubted
-
-
-def test_a_failed_assert_is_skipped_with_its_message(loaded):
-    renderer, template = loaded(LIBRARY + "assert event.get('n') > 1 : ' too small '; 1")
-
-    assert renderer.render(template, _rows(1, 2)) == [Asserted("too small"), Rendered(b"1")]
 
 
 @pytest.mark.parametrize(

@@ -53,45 +53,35 @@ def test_requests_one_after_the_other_do_not_overlap():
     assert log.journal.in_flight == 0
 
 
-def test_requests_at_once_on_different_profiles_do_not_overlap():
-    log = Log()
-
-    log.begin(user("ann@example.com"))
-    log.begin(user("bob@example.com"))
-
-    assert not log.journal.overlaps
-    assert log.journal.in_flight == 2
+def happened(email, *names):
+    return {"identifiers": {"email": email}, "events": [{"event_name": name} for name in names]}
 
 
-def test_requests_at_once_on_one_profile_overlap():
-    log = Log()
-    log.begin(user("ann@example.com", 1), user("bob@example.com", 1))
-
-    log.begin(user("ann@example.com", 2), user("bob@example.com", 1), user("eve@example.com"))
-
-    (overlap,) = log.journal.overlaps
-    assert (overlap.profiles, overlap.different, overlap.bodies_equal) == (2, 1, False)
-    assert overlap.named == ("email:ann@example.com", "email:bob@example.com")
+ANN, BOB, EVE = (f"{name}@example.com" for name in ("ann", "bob", "eve"))
+DEVICE = {"identifiers": {"custom": {"device": "7"}}, "attributes": {"age": 2}}
 
 
-def test_an_overlap_with_the_same_content_is_told_apart():
-    log = Log()
-    log.begin(user("ann@example.com"))
-
-    log.begin(user("ann@example.com"))
-
-    (overlap,) = log.journal.overlaps
-    assert (overlap.different, overlap.bodies_equal, overlap.late) == (0, True, False)
-
-
-def test_an_overlap_is_found_through_the_profile_behind_different_identifiers():
-    log = Log()
+@pytest.mark.parametrize(
+    ("first", "second", "counts"),
+    [
+        ([user(ANN)], [user(BOB)], {"total": 0}),
+        ([user(ANN)], [user(ANN)], {"total": 1, "equal": 1, "late": 0}),
+        ([user(ANN), user(BOB)], [user(ANN, 2), user(BOB), user(EVE)], {"different": 1}),
+        ([user(ANN)], [DEVICE], {"total": 1}),
+        ([happened(ANN, "one", "two")], [happened(ANN, "two")], {"total": 1, "equal": 1}),
+        ([happened(ANN, "one", "two")], [happened(ANN, "two", "three")], {"different": 1}),
+    ],
+    ids=["others", "the same", "another value", "the same person", "a part", "another event"],
+)
+def test_requests_at_once_on_one_profile_overlap(first, second, counts):
+    log = Log(track_events=True)
     log.profiles.claim(("email:ann@example.com", "custom.device:7"))
-    log.begin(user("ann@example.com"))
 
-    log.begin({"identifiers": {"custom": {"device": "7"}}, "attributes": {"age": 2}})
+    log.begin(*first)
+    log.begin(*second)
 
-    assert len(log.journal.overlaps) == 1
+    assert log.journal.in_flight == 2
+    assert {name: log.journal.overlap_counts.get(name, 0) for name in counts} == counts
 
 
 def test_a_request_that_takes_effect_late_overlaps_until_then():
@@ -203,10 +193,6 @@ def test_a_request_of_which_several_users_come_again_was_sent_twice_once():
     assert log.journal.entries[UPSERT].doubled[RepeatedFate.ANSWERED] == {1}
 
 
-def happened(email, *names):
-    return {"identifiers": {"email": email}, "events": [{"event_name": name} for name in names]}
-
-
 def test_an_event_that_came_in_another_user_object_before_came_again():
     log = Log(track_events=True)
     log.whole(happened("a@example.com", "one", "two"))
@@ -226,21 +212,3 @@ def test_an_event_that_was_refused_may_come_again():
     log.whole(happened("a@example.com", "one"))
 
     assert log.journal.events.counts == {RepeatedFate.NOT_APPLIED: 1}
-
-
-def test_a_part_of_a_user_object_that_is_still_in_flight_tells_nothing_different():
-    log = Log(track_events=True)
-    log.begin(happened("a@example.com", "one", "two"))
-
-    log.begin(happened("a@example.com", "two"))
-
-    assert log.journal.overlap_counts == {"total": 1, "equal": 1, "late": 0}
-
-
-def test_another_event_beside_one_in_flight_is_something_different():
-    log = Log(track_events=True)
-    log.begin(happened("a@example.com", "one", "two"))
-
-    log.begin(happened("a@example.com", "two", "three"))
-
-    assert log.journal.overlap_counts["different"] == 1

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import pytest
 from structlog.testing import capture_logs
@@ -34,30 +35,18 @@ class FakeSurvey:
 
 @dataclass
 class FakePresence:
-    """Counts what it is told."""
+    """Counts who has left."""
 
-    told: int = 0
     left: int = 0
     away: bool = False
 
     def announce(self):
-        self.told += 1
+        """Tell nobody."""
 
     def leave(self):
         if self.away:
             raise RedisUnavailable("Redis is not there.")
         self.left += 1
-
-
-@dataclass
-class FakeSchedule:
-    """Has one background job that is due until it was woken."""
-
-    background_jobs: list[BackgroundJob] = field(default_factory=list)
-
-    def due(self):
-        found, self.background_jobs = self.background_jobs, []
-        return found
 
 
 @dataclass
@@ -70,7 +59,6 @@ class World:
     woken: list[WakeUp | BackgroundJob] = field(default_factory=list)
     board: Board = field(default_factory=Board)
     presence: FakePresence = field(default_factory=FakePresence)
-    schedule: FakeSchedule = field(default_factory=FakeSchedule)
     lapsings: list[float] = field(default_factory=list)
 
     def __post_init__(self):
@@ -81,7 +69,7 @@ class World:
             has_idle_process=lambda: self.idle,
             board=self.board,
             presence=self.presence,
-            schedule=self.schedule,
+            schedule=SimpleNamespace(due=list),
             remove_lapsed=lambda: self.lapsings.append(self.now),
             clock=lambda: self.now,
         )
