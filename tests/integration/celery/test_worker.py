@@ -7,6 +7,8 @@ import time
 from collections import Counter
 from functools import partial
 
+import pytest
+
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import QUEUES, RETENTION_TASK, queue_name
 from segrelay.worker.contract.keys import PartitionKeys
@@ -133,24 +135,18 @@ def test_the_sweep_finds_what_a_worker_was_woken_for_that_was_killed(configurati
     assert rows[0]["partition"] == 13
 
 
-def test_a_killed_process_leaves_its_slot(configuration, broker, app):
-    with Node(configuration, "--concurrency=2", behaviour={"on_13": "die"}) as node:
-        send(app, *live("one", 13))
-        # What Celery hands to a process that is dying is lost with it; the sweep sends it again.
-        until(lambda: "exited with 'signal 9" in node.log)
-        send(app, *live("one", 1))
-        rows = until(broker.drained)
-
-    assert rows[0]["partition"] == 1
-
-
-def test_a_drain_that_hangs_is_ended(configuration, broker, app):
-    behaviour = {"on_13": "hang", "limit": 3}
+@pytest.mark.parametrize(
+    ("behaviour", "says"),
+    [({"on_13": "die"}, "exited with"), ({"on_13": "hang", "limit": 3}, "Hard time limit")],
+)
+def test_a_process_that_is_killed_or_hangs_leaves_its_slot(
+    configuration, broker, app, behaviour, says
+):
     with Node(configuration, "--concurrency=2", behaviour=behaviour) as node:
         send(app, *live("one", 13))
         # What Celery hands to a process that is being killed is lost with it; for work that waits
         # the sweep sends another, which nothing does here.
-        until(lambda: "Hard time limit" in node.log and "exited with 'signal 9" in node.log)
+        until(lambda: says in node.log and "exited with 'signal 9" in node.log)
         send(app, *live("one", 1))
         rows = until(broker.drained)
 

@@ -14,7 +14,6 @@ from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from tests.configuration import DELETE, UPSERT, trigger
 from tests.integration.ops.relay import BEGUN_AT, payload
-from tests.nightly import amount
 from tests.warm import WarmProcess
 
 OLD, NEW = "vip", "gold"
@@ -52,13 +51,10 @@ def own_triggers(relay, *slugs):
     relay.configure(text, triggers="")
 
 
-@pytest.fixture(
-    params=amount(["triggers of their own"], nightly=["triggers for all", "triggers of their own"])
-)
-def inside(request, relay):
-    """Twenty people are in the audience."""
-    if request.param == "triggers of their own":
-        own_triggers(relay, OLD, NEW)
+@pytest.fixture
+def inside(relay):
+    """Twenty people are in the audience, for whose slugs there are triggers of their own."""
+    own_triggers(relay, OLD, NEW)
     relay.publish(*(payload(email) for email in EVERYBODY))
     relay.drain()
     return relay
