@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from segrelay.ops.embedded.lifecycle import ensure_running, stop
+from segrelay.ops.person.erasing import rewrite_files
 from segrelay.producer.publish import Publisher
 from segrelay.producer.sync.store import Mark, SyncStore
 from segrelay.producer.wakeups import SilentWaker
@@ -20,6 +21,7 @@ from segrelay.worker.contract.redis.connection import (
     ask_how_it_is,
     connect,
     connect_async,
+    used_and_most_bytes,
     wait_ready,
 )
 from segrelay.worker.contract.redis.instance import InstanceWatch, read_losses
@@ -95,6 +97,13 @@ def test_all_masters_are_judged(cluster):
         warning for warning in warnings if str(node) in warning
     ]
     assert wait_ready(cluster.url, replicas=1) == ()
+
+
+def test_the_fullest_master_is_told_and_the_files_of_all_are_rewritten(client):
+    used = [one.info("memory")["used_memory"] for _, one in client.masters()]
+
+    assert used_and_most_bytes(client)[0] >= min(used)
+    assert rewrite_files(client)
 
 
 def test_a_single_redis_is_no_cluster(tmp_path):

@@ -8,7 +8,6 @@ from redis.exceptions import (
     ClusterDownError,
     ExecAbortError,
     MovedError,
-    NoScriptError,
     ResponseError,
     TryAgainError,
 )
@@ -157,15 +156,6 @@ def test_a_transaction_goes_to_one_node_and_again_as_a_whole():
 
     assert running.is_over
     assert running.answers() == [*[b"OK"] * 7, [1, 2]]
-
-
-def test_an_unknown_script_is_an_answer():
-    running = exchange(("EVALSHA", "sha", 1, OTHER))
-    unknown = NoScriptError("No matching script.")
-    answer(running, running.groups(), {(B, ("EVALSHA", "sha", 1, OTHER)): unknown})
-
-    assert running.is_over
-    assert running.answers() == [unknown]
 
 
 def test_a_cluster_that_stays_down_is_an_error_of_the_commands_it_refused():
