@@ -17,7 +17,7 @@ from segrelay.ops.state.acts import Acts, Asks, Doing, Reads, actor, perform
 from segrelay.ops.state.opened import insist
 from segrelay.ops.state.partitions import Stream, all_partitions
 from segrelay.ops.state.waiting import Choice, find_streams, measure, take_back
-from segrelay.ops.terminal.console import Progress, mention, progress
+from segrelay.ops.terminal.console import mention, progress
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.interrupts import Interruption, interruptible_between_steps
 from segrelay.ops.terminal.moments import parse_seconds
@@ -361,31 +361,21 @@ def _read_back_lines(people: Sequence[planning.FirstPerson], *, reveal: bool) ->
 
 
 def _read(store: JobStore, settings: Settings, name: str, interruption: Interruption) -> JobPhase:
+    """Read a job behind a progress bar, and print why the reading waits."""
     job = store.named(name)
     size, rows = job.spec.size, job.spec.expected_rows
+    shown, told_at = 0, -_TOLD_AGAIN_SECONDS
     with progress("read, in bytes" if size else "read, in rows", size or rows or None) as bar:
+
+        def watch(tally: JobTally, bytes_read: int, waiting_for: str) -> None:
+            nonlocal shown, told_at
+            done = bytes_read if size else tally.rows
+            bar.advance(done - shown)
+            shown = done
+            if waiting_for and time.monotonic() - told_at >= _TOLD_AGAIN_SECONDS:
+                told_at = time.monotonic()
+                mention(f"waiting: {waiting_for}")
+
         return read_job(
-            store,
-            job,
-            settings,
-            _ReadingProgress(bar, by_bytes=bool(size)),
-            is_told_to_stop=lambda: interruption.is_requested,
+            store, job, settings, watch, is_told_to_stop=lambda: interruption.is_requested
         )
-
-
-class _ReadingProgress:
-    """A progress bar of the reading of a job, which also prints why the reading waits."""
-
-    def __init__(self, bar: Progress, *, by_bytes: bool) -> None:
-        self._bar = bar
-        self._by_bytes = by_bytes
-        self._shown = 0
-        self._told_at = -_TOLD_AGAIN_SECONDS
-
-    def __call__(self, tally: JobTally, bytes_read: int, waiting_for: str) -> None:
-        done = bytes_read if self._by_bytes else tally.rows
-        self._bar.advance(done - self._shown)
-        self._shown = done
-        if waiting_for and time.monotonic() - self._told_at >= _TOLD_AGAIN_SECONDS:
-            self._told_at = time.monotonic()
-            mention(f"waiting: {waiting_for}")

@@ -27,7 +27,7 @@ from segrelay.producer.backfill.jobs import BadRow, Spec
 from segrelay.producer.backfill.publishing import Piece, bad_rows_of
 from segrelay.producer.backfill.reading import pieces_of
 from segrelay.producer.publish import Publisher
-from segrelay.producer.publishing.published import Draft
+from segrelay.producer.publishing.published import Draft, Published
 from segrelay.producer.sources.opening import STANDARD_INPUT
 from segrelay.worker.checks.preview import Candidate, Previewed, failure_without_id, preview
 from segrelay.worker.checks.samples import in_want_of_id
@@ -103,10 +103,7 @@ class JobPlan:
     """
 
     spec: Spec
-    rows: int = 0
-    events: int = 0
-    unmatched: int = 0
-    refused: int = 0
+    result: Published = field(default_factory=Published)
     people: int = 0
     entry_bytes: int = 0
     redis_bytes: int = 0
@@ -119,12 +116,13 @@ class JobPlan:
 
     def document(self) -> dict[str, Any]:
         """Return the plan as `backfill plan --json` prints it."""
+        result = self.result
         return {
             **self.spec.document(),
-            "rows": self.rows,
-            "events": self.events,
-            "unmatched": self.unmatched,
-            "refused": self.refused,
+            "rows": result.payloads,
+            "events": result.events,
+            "unmatched": result.unmatched,
+            "refused": result.refused,
             "refused_by_reason": dict(self.reasons.most_common()),
             "bad_rows": [row.document() for row in self.bad_rows],
             "triggers": {name: one.document() for name, one in sorted(self.triggers.items())},
@@ -181,10 +179,7 @@ class Planner:
         rows = list(piece.block.payloads())
         draft = self._draft(rows, plan.spec)
         result = draft.result
-        plan.rows += result.payloads
-        plan.events += result.events
-        plan.unmatched += result.unmatched
-        plan.refused += result.refused
+        plan.result += result
         plan.reasons.update(problem.reason.value for problem in result.problems)
         room = BAD_ROWS_SHOWN - len(plan.bad_rows)
         plan.bad_rows += islice(bad_rows_of(piece.file, rows, result.problems), max(0, room))
@@ -309,24 +304,24 @@ def plan(options: RowOptions, relay: Reads) -> Result:
 
 def _planned(options: RowOptions, settings: Settings, client: Redis) -> JobPlan:
     spec = spec_of(options, settings, client)
-    result = JobPlan(spec)
+    found = JobPlan(spec)
     shown = 0
     with progress("read, in bytes" if spec.size else "read, in rows", spec.size or None) as bar:
-        for result, read_bytes in Planner(client, settings).plan(spec):
-            done = read_bytes if spec.size else result.rows
+        for found, read_bytes in Planner(client, settings).plan(spec):
+            done = read_bytes if spec.size else found.result.payloads
             bar.advance(done - shown)
             shown = done
-    return result
+    return found
 
 
 def _lines(plan: JobPlan) -> Iterator[str]:
     found = plan.document()
     if found["audience"]:
         yield f"{found['on']} of {found['audience']} as of {found['as_of']}"
+    result = plan.result
     yield (
-        f"{plural(plan.rows, 'row')}: {plural(plan.events, 'event')}, {plan.unmatched:,}"
-        f" unmatched, "
-        f"{plan.refused:,} refused"
+        f"{plural(result.payloads, 'row')}: {plural(result.events, 'event')},"
+        f" {result.unmatched:,} unmatched, {result.refused:,} refused"
     )
     for reason, count in found["refused_by_reason"].items():
         yield f"  refused {reason}: {count:,}"
@@ -334,7 +329,7 @@ def _lines(plan: JobPlan) -> Iterator[str]:
             yield "    who left after that may be forgotten; --older-than-ledger accepts them"
     for bad in plan.bad_rows[:_BAD_ROWS_SHOWN]:
         yield f"  {bad.file}:{bad.line}: {bad.reason}: {bad.message}"
-    if plan.refused > _BAD_ROWS_SHOWN:
+    if result.refused > _BAD_ROWS_SHOWN:
         yield "  …; --json tells up to 1,000"
     yield (
         f"{plural(found['deliveries'], 'delivery', 'deliveries')}, {found['known']:,} of them known"

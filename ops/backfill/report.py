@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -232,12 +232,16 @@ def _lines(report: JobReport) -> Iterator[str]:
 
 
 def _write(found: JobReport, path: Path) -> None:
-    written, lost = write_bad_rows(found.bad_rows, path)
+    """Write the rows as they came, a line each, to be mended and sent again; only for the owner."""
+    kept = [row.text for row in found.bad_rows if row.text]
+    with private_file(path) as file:
+        file.writelines(text.rstrip("\r\n").encode() + b"\n" for text in kept)
+    written, lost = len(kept), len(found.bad_rows) - len(kept)
     mention(
         f"{path} holds {plural(written, 'row')}: mend them, then `segrelay backfill start"
         f" {path} …`."
     )
-    if any(row.text and not row.text.lstrip().startswith(("{", "[")) for row in found.bad_rows):
+    if not all(text.lstrip().startswith(("{", "[")) for text in kept):
         mention(
             "Rows that are not JSON stand there as they came. Those of a CSV file need a file of "
             "their own, with the header above them or with --columns."
@@ -268,7 +272,7 @@ class JobReport:
     bad_rows: Sequence[BadRow]
 
     def document(self) -> dict[str, Any]:
-        """Return the JSON document; texts of rows stay out, `write_bad_rows` writes them."""
+        """Return the JSON document; texts of rows stay out, `--bad-rows` writes them."""
         reasons = Counter(row.reason for row in self.bad_rows)
         return self.view.document() | {
             "over_time": [{"minute": _begin(one), **counts} for one, counts in self.spans.items()],
@@ -300,20 +304,3 @@ def _spans(client: Redis, settings: Settings, name: str) -> dict[int, dict[str, 
 def _begin(minute: int) -> str:
     """Return the beginning of a minute, as RFC 3339."""
     return shown_ms(minute * _MINUTE_MS, "minutes")
-
-
-def write_bad_rows(rows: Iterable[BadRow], path: Path) -> tuple[int, int]:
-    """Write the rows as they came, a line each, to be mended and sent again; for its owner alone.
-
-    Returns:
-        How many were written, and how many were too large to be kept.
-    """
-    written = lost = 0
-    with private_file(path) as file:
-        for row in rows:
-            if not row.text:
-                lost += 1
-                continue
-            file.write(row.text.rstrip("\r\n").encode() + b"\n")
-            written += 1
-    return written, lost
