@@ -187,6 +187,28 @@ def test_the_rate_rises_slowly_and_short_of_the_one_that_failed(bench):
     assert bench.send(Accepted()).state == "ok"
 
 
+@pytest.mark.parametrize("is_busy", [True, False])
+def test_five_minutes_after_the_last_429_the_limit_is_used_again(bench, is_busy):
+    bench.gate = bench.world.gate(rate=120.0)
+    for _ in range(30):
+        bench.send(SlowDown())
+        bench.pass_seconds(2)
+        bench.send(Accepted())
+    lowest = bench.factor
+    for _ in range(150 if is_busy else 0):
+        bench.pass_seconds(2)
+        send_time = bench.book()
+        if isinstance(send_time, SendTime):
+            bench.report(send_time, Accepted())
+    bench.pass_seconds(0 if is_busy else 300)
+
+    send_times = [bench.book(horizon_seconds=61.0) for _ in range(108)]
+
+    assert lowest <= 30_000
+    assert send_times[-1].at_ms <= bench.now_ms + 60_000
+    assert bench.report(send_times[0], Accepted()).state == "ok"
+
+
 def test_a_429_after_a_long_rest_lowers_from_where_the_rate_has_risen_to(bench):
     bench.send(SlowDown())
     bench.pass_seconds(400)
