@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import groupby, islice
 from typing import Annotated, Any, Final
@@ -160,7 +161,7 @@ class QuarantinedRecords(Refusals[QuarantineRecord]):
             return [], record.reason, record.message
         found = publisher.read_again(
             text,
-            options._replace(state=record.state, skip_hook=record.skip_hook),
+            replace(options, state=record.state, skip_hook=record.skip_hook),
             arrived_us=record.first_seen_ms * 1_000,
         )
         for item in found:

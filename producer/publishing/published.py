@@ -29,7 +29,8 @@ from segrelay.worker.contract.words import (
 from segrelay.worker.errors import UsageWrong
 
 
-class PublishOptions(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class PublishOptions:
     """The way in which payloads or events are published.
 
     Attributes:
@@ -60,7 +61,7 @@ class PublishOptions(NamedTuple):
         """
         lane = lane_of_job(self.job) if self.job else self.lane
         if lane in (LIVE, BACKFILL):
-            return self._replace(lane=lane, job="")
+            return replace(self, lane=lane, job="")
         if not lane.startswith(JOB_PREFIX):
             raise UsageWrong(
                 f"There is no lane '{lane}': it is {LIVE} or {BACKFILL}; a job has its own."
@@ -69,7 +70,7 @@ class PublishOptions(NamedTuple):
             raise UsageWrong(
                 f"A job's name has only a to z, 0 to 9 and -; '{job_of_lane(lane)}' has others."
             )
-        return self._replace(lane=lane, job="")
+        return replace(self, lane=lane, job="")
 
     def skips_hook(self, event: Event) -> bool:
         """Say whether the destination should not start journeys for this event."""
