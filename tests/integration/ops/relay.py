@@ -130,6 +130,11 @@ class Relay:
         publisher = Publisher(self.client, self.settings, waker=SilentWaker())
         return publisher.publish([orjson.dumps(one) for one in payloads], PublishOptions(**options))
 
+    def deliver(self, *payloads, **options):
+        """Publish, and drain all there is."""
+        self.publish(*payloads, **options)
+        self.drain()
+
     def drain(self):
         """Drain all there is, in a process of this configuration and these templates.
 

@@ -5,10 +5,9 @@ from tests.integration.ops.relay import payload
 
 def stock(relay, people):
     """Deliver exits, let older enters and others wait, and bury one; `before` keeps the status."""
-    relay.publish(
+    relay.deliver(
         *(payload(f"p{n}@example.com", direction="exit", minute=9) for n in range(people))
     )
-    relay.drain()
     relay.publish(payload("dead@example.com"), job="load")
     relay.spoil_profiles()
     relay.drain()

@@ -13,8 +13,7 @@ from tests.integration.ops.relay import payload
 def given(relay, sandbox, call):
     """Return the arguments of each look about a person who was delivered, died and was refused."""
     sandbox.settings(poison="poisoned", poison_status=200)
-    relay.publish(payload("ann@example.com"), payload("ben@example.com", status="poisoned"))
-    relay.drain()
+    relay.deliver(payload("ann@example.com"), payload("ben@example.com", status="poisoned"))
     call(app, "pause", "vip-exit", "--reason", "a test")
     (letter,) = orjson.loads(call(app, "dlq", "list", "--json").stdout)
     return {

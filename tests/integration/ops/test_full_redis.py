@@ -57,10 +57,9 @@ def test_what_waits_in_a_full_redis_is_discarded(relay, ask):
 @pytest.fixture
 def two_dead_letters(relay, sandbox):
     sandbox.settings(poison="poisoned", poison_status=200)
-    relay.publish(
+    relay.deliver(
         payload("ann@example.com", status="poisoned"), payload("ben@example.com", status="poisoned")
     )
-    relay.drain()
     assert relay.status()["dead"] == 2
     return [
         dead_letter

@@ -261,8 +261,7 @@ def retire_audience(world):
 
     def prepare():
         world.afresh()
-        relay.publish(*(payload(f"p{n}@example.com") for n in range(20)))
-        relay.drain()
+        relay.deliver(*(payload(f"p{n}@example.com") for n in range(20)))
         leave = [payload(f"p{n}@example.com", direction="exit", minute=5) for n in range(10)]
         relay.publish(*leave)
 

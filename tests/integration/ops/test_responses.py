@@ -46,8 +46,7 @@ def kept(relay):
 
 
 def test_lytics_is_told_what_became_of_each_delivery(told, sandbox):
-    told.publish(payload("Ann@example.com"), payload("bob@example.com"))
-    told.drain()
+    told.deliver(payload("Ann@example.com"), payload("bob@example.com"))
 
     step = response_export(told).step()
 
@@ -65,8 +64,7 @@ def test_lytics_is_told_what_became_of_each_delivery(told, sandbox):
 
 def test_a_death_is_told_with_its_reason_and_without_the_profile(told, sandbox):
     told.template("enter.jsonnet", "error 'no template for ' + std.extVar('nothing')")
-    told.publish(payload("ann@example.com", first_name="Secretina"))
-    told.drain()
+    told.deliver(payload("ann@example.com", first_name="Secretina"))
 
     response_export(told).step()
 
@@ -78,8 +76,7 @@ def test_a_death_is_told_with_its_reason_and_without_the_profile(told, sandbox):
 
 def test_what_needed_no_request_is_not_told(told, sandbox):
     told.publish(payload("ann@example.com"))
-    told.publish(payload("ann@example.com"))
-    told.drain()
+    told.deliver(payload("ann@example.com"))
 
     response_export(told).step()
 
@@ -88,8 +85,7 @@ def test_what_needed_no_request_is_not_told(told, sandbox):
 
 def test_a_lytics_that_is_down_holds_up_nothing_and_is_told_later(told, sandbox):
     sandbox.settings(lytics={"collect_status": 503})
-    told.publish(payload("ann@example.com"))
-    told.drain()
+    told.deliver(payload("ann@example.com"))
 
     step = response_export(told).step()
 
@@ -162,8 +158,7 @@ def test_lytics_gets_the_answer_with_named_headers_and_fields(relay, sandbox):
             response_fields=["email", "first_name", "none"],
         ),
     )
-    relay.publish(payload("ann@example.com", first_name="Ann"))
-    relay.drain()
+    relay.deliver(payload("ann@example.com", first_name="Ann"))
 
     response_export(relay).step()
 

@@ -29,8 +29,7 @@ def refused(relay, sandbox, count, first=0):
     """Let people die, and as many records come into the quarantine."""
     sandbox.settings(poison="poisoned", poison_status=200)
     people = range(first, first + count)
-    relay.publish(*(payload(f"p{n}@example.com", status="poisoned") for n in people))
-    relay.drain()
+    relay.deliver(*(payload(f"p{n}@example.com", status="poisoned") for n in people))
     relay.publish(*(payload(f"q{n}@example.com", direction="change") for n in people))
     sandbox.settings(poison="")
 
@@ -251,13 +250,10 @@ def test_very_many_letters_go_in_steps_and_one_act_tells_of_them(relay, sandbox)
 
 def test_the_outcome_log_goes_without_a_word(relay):
     configured(relay)
-    relay.publish(payload("ann@example.com", minute=5))
-    relay.drain()
-    relay.publish(payload("ann@example.com", minute=1))
-    relay.drain()
+    relay.deliver(payload("ann@example.com", minute=5))
+    relay.deliver(payload("ann@example.com", minute=1))
     aged(relay, 31, "outcomes")
-    relay.publish(payload("ann@example.com", minute=2))
-    relay.drain()
+    relay.deliver(payload("ann@example.com", minute=2))
 
     step(relay)
 

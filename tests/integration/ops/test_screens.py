@@ -53,15 +53,13 @@ def busy(relay, sandbox, tmp_path):
     """A bit of everything, with long names."""
     relay.configure(LYTICS.format(url=sandbox.url), triggers=ENTER)
     sandbox.settings(poison="poisoned", poison_status=200)
-    relay.publish(
+    relay.deliver(
         payload("ann@example.com", audience=AUDIENCE),
         payload("ben@example.com", audience=AUDIENCE, status="poisoned"),
         payload("eva@example.com", audience=AUDIENCE, direction="exit"),
     )
-    relay.drain()
     relay.template("enter.jsonnet", "error 'no such field, ' + std.repeat('and so on ', 20)")
-    relay.publish(payload("ann@example.com", audience=AUDIENCE, minute=5))
-    relay.drain()
+    relay.deliver(payload("ann@example.com", audience=AUDIENCE, minute=5))
     relay.template("enter.jsonnet", relay.shipped("enter.jsonnet"))
     sandbox.settings(poison="", poison_status=400)
     file = tmp_path / "people.ndjson"

@@ -33,15 +33,12 @@ def deliver(relay, sandbox):
     """Let deliveries end as delivered, skipped and dead."""
     sandbox.settings(poison="poisoned", poison_status=200)
     relay.publish(payload("ann@example.com", minute=5))
-    relay.publish(payload("ben@example.com", status="poisoned"))
-    relay.drain()
-    relay.publish(payload("ann@example.com", minute=1))
-    relay.drain()
+    relay.deliver(payload("ben@example.com", status="poisoned"))
+    relay.deliver(payload("ann@example.com", minute=1))
 
 
 def test_each_end_is_seen_once_in_its_order(relay, sandbox, log):
-    relay.publish(payload("cid@example.com"))
-    relay.drain()
+    relay.deliver(payload("cid@example.com"))
     assert [row.outcome for row in log.look()] == ["delivered"]
 
     deliver(relay, sandbox)
@@ -86,8 +83,7 @@ def test_hostile_names_are_shown_as_text(relay, options):
 
         def is_shown():
             """Let a delivery end, until the command follows the log."""
-            relay.publish(payload("ann@example.com", HOSTILE, minute=next(minutes)))
-            relay.drain()
+            relay.deliver(payload("ann@example.com", HOSTILE, minute=next(minutes)))
             return select([child.stdout], [], [], 0.5)[0]
 
         until(is_shown)
@@ -113,8 +109,7 @@ def test_it_ends_by_itself_and_with_a_reader_that_goes_away(relay):
         minutes = count()
 
         def has_ended():
-            relay.publish(payload("ann@example.com", minute=next(minutes)))
-            relay.drain()
+            relay.deliver(payload("ann@example.com", minute=next(minutes)))
             return child.poll() is not None
 
         until(has_ended)

@@ -22,13 +22,10 @@ def why(call):
 @pytest.fixture
 def ann(relay, sandbox):
     """Ann entered, was sent the same again, was refused once, has left; and something waits."""
-    relay.publish(payload("ann@example.com"))
-    relay.drain()
-    relay.publish(payload("ann@example.com"), payload("ben@example.com"))
-    relay.drain()
+    relay.deliver(payload("ann@example.com"))
+    relay.deliver(payload("ann@example.com"), payload("ben@example.com"))
     sandbox.settings(poison="poisoned", poison_status=200)
-    relay.publish(payload("ann@example.com", audience="gold", minute=1, status="poisoned"))
-    relay.drain()
+    relay.deliver(payload("ann@example.com", audience="gold", minute=1, status="poisoned"))
     relay.publish(payload("ann@example.com", direction="exit", minute=2, user_id="u-17"))
     return relay
 
@@ -55,8 +52,7 @@ def drain_all(relay):
 
 def test_it_ends_with_how_often_and_when_the_last_event_was_delivered(relay, why, sandbox, call):
     sandbox.settings(error_shares={"503": 1.0})
-    relay.publish(payload("ann@example.com"))
-    relay.drain()
+    relay.deliver(payload("ann@example.com"))
     sandbox.settings(error_shares={})
     drain_all(relay)
     relay.publish(payload("ann@example.com"))
@@ -112,8 +108,7 @@ def test_what_is_in_the_quarantine_is_found(relay, why):
 
 def test_of_whom_nothing_was_delivered_it_does_not_point_to_the_ledger(relay, why, sandbox, call):
     sandbox.settings(error_shares={"503": 1.0})
-    relay.publish(payload("ann@example.com"))
-    relay.drain()
+    relay.deliver(payload("ann@example.com"))
     call(app, "discard", "--all", "--yes")
 
     assert why("ann@example.com")["verdict"] == "Nothing waits. Nothing was delivered."
@@ -121,8 +116,7 @@ def test_of_whom_nothing_was_delivered_it_does_not_point_to_the_ledger(relay, wh
 
 def test_what_waits_says_why(relay, why, sandbox, call):
     sandbox.settings(poison="poisoned", poison_status=400)
-    relay.publish(payload("ann@example.com", status="poisoned"))
-    relay.drain()
+    relay.deliver(payload("ann@example.com", status="poisoned"))
     call(app, "pause", "vip-enter", "--reason", "for the night")
 
     [waiting] = why("ann@example.com")["waiting"]
@@ -134,8 +128,7 @@ def test_what_waits_says_why(relay, why, sandbox, call):
 
 def test_what_waits_for_an_intent_in_doubt_says_so(relay, why, sandbox):
     sandbox.settings(error_shares={"504": 1.0})
-    relay.publish(payload("ann@example.com"))
-    relay.drain()
+    relay.deliver(payload("ann@example.com"))
     relay.publish(payload("ann@example.com", direction="exit", minute=2))
 
     details = [each["detail"] for each in why("ann@example.com")["waiting"]]

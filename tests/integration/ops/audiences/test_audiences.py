@@ -23,12 +23,11 @@ def listed(call, slug):
 
 
 def test_an_audience_is_counted_by_the_ledger(relay, call):
-    relay.publish(
+    relay.deliver(
         payload("ann@example.com"),
         payload("bob@example.com"),
         payload("bob@example.com", direction="exit", minute=1),
     )
-    relay.drain()
 
     row = listed(call, "vip")
 
@@ -51,8 +50,7 @@ def test_who_is_in_an_audience_that_is_retired_leaves_it(relay_of_a_sync, call, 
 
 
 def test_for_whom_there_is_no_name_nothing_is_published(relay, call):
-    relay.publish(payload("ann@example.com"), payload("bob@example.com"))
-    relay.drain()
+    relay.deliver(payload("ann@example.com"), payload("bob@example.com"))
     relay_people(relay)
 
     told = call(app, "audience", "retire", "vip", "--people", people_file(relay), "--yes", "--json")

@@ -55,8 +55,7 @@ def own_triggers(relay, *slugs):
 def inside(relay):
     """Twenty people are in the audience, for whose slugs there are triggers of their own."""
     own_triggers(relay, OLD, NEW)
-    relay.publish(*(payload(email) for email in EVERYBODY))
-    relay.drain()
+    relay.deliver(*(payload(email) for email in EVERYBODY))
     return relay
 
 
@@ -90,8 +89,7 @@ def test_in_the_end_everybody_is_in_the_new_audience_only_and_nobody_who_left_is
 ):
     exits = (inside.settings.folder / "templates" / "exit.jsonnet").read_text()
     inside.template("exit.jsonnet", "error 'broken'")
-    inside.publish(*(payload(email, OLD, "exit", minute=5) for email in LEAVERS[:5]))
-    inside.drain()
+    inside.deliver(*(payload(email, OLD, "exit", minute=5) for email in LEAVERS[:5]))
     inside.template("exit.jsonnet", exits)
     inside.publish(*(payload(email, OLD, "exit", minute=5) for email in LEAVERS[5:]))
     inside.publish(payload("waits@example.com", minute=5))
@@ -100,8 +98,7 @@ def test_in_the_end_everybody_is_in_the_new_audience_only_and_nobody_who_left_is
     rows = people(inside, [*STAYERS, "waits@example.com"])
     started = call(app, "backfill", "start", rows, "--audience", NEW, "--as-of", "now")
     now = (datetime.now(UTC) - BEGUN_AT) / timedelta(minutes=1)
-    inside.publish(told(STAYERS[0], NEW, "exit", minute=now + 2))
-    inside.drain()
+    inside.deliver(told(STAYERS[0], NEW, "exit", minute=now + 2))
     assert members(sandbox, NEW) == {*STAYERS[1:], "waits@example.com"}
     inside.publish(told("last@example.com", OLD, minute=6, audience_id=""))
     retired = retire(inside, call, [*EVERYBODY, "waits@example.com"])

@@ -19,8 +19,7 @@ def small_quota(sandbox):
 def test_a_reader_waits_for_the_next_minute_before_the_quota_is_used_up(relay):
     waits = []
     destination = relay.settings.destinations["insider"]
-    relay.publish(payload("ann@example.com", first_name="Ann"))
-    relay.drain()
+    relay.deliver(payload("ann@example.com", first_name="Ann"))
     who = {"identifiers": {"email": "ann@example.com"}}
 
     with InsiderReader(relay.settings, destination, sleep=waits.append) as reader:

@@ -37,8 +37,7 @@ def problems(relay):
 
 
 def deliver(relay):
-    relay.publish(*[payload(f"p{n}@example.com") for n in range(5)])
-    relay.drain()
+    relay.deliver(*[payload(f"p{n}@example.com") for n in range(5)])
 
 
 def test_a_list_that_the_panel_does_not_define_is_a_problem_until_it_does(verified, sandbox):
@@ -53,8 +52,7 @@ def test_a_list_that_the_panel_does_not_define_is_a_problem_until_it_does(verifi
     assert (problem.name, problem.subject) == ("insider_differs", "insider")
     assert "of 5 people who were read back, 5 memberships differ" in problem.message
     sandbox.settings(panel_attributes=defined)
-    verified.publish(*[payload(f"p{n}@example.com", minute=1) for n in range(5)])
-    verified.drain()
+    verified.deliver(*[payload(f"p{n}@example.com", minute=1) for n in range(5)])
     step(verified)
     assert problems(verified) == []
 

@@ -19,15 +19,13 @@ MASK = "•••"
 def dead(relay, sandbox):
     """Three letters: two refused by Insider, one whose template fails; and one delivered."""
     sandbox.settings(poison="poisoned", poison_status=200)
-    relay.publish(
+    relay.deliver(
         payload("ann@example.com", status="poisoned"),
         payload("ben@example.com", audience="gold", status="poisoned"),
         payload("eva@example.com", status="fine"),
     )
-    relay.drain()
     relay.template("enter.jsonnet", "error 'no such field'")
-    relay.publish(payload("cleo@example.com", first_name="Cleo"))
-    relay.drain()
+    relay.deliver(payload("cleo@example.com", first_name="Cleo"))
     relay.template("enter.jsonnet", relay.shipped("enter.jsonnet"))
     assert relay.status()["dead"] == 3
     return relay
@@ -171,8 +169,7 @@ def test_a_replay_goes_through_the_backfill_lane_and_is_delivered(dead, dlq, san
 
 def test_a_replay_that_something_newer_has_made_stale_is_not_sent(dead, dlq, sandbox):
     sandbox.settings(poison="")
-    dead.publish(payload("ann@example.com", direction="exit", minute=5))
-    dead.drain()
+    dead.deliver(payload("ann@example.com", direction="exit", minute=5))
 
     dlq("replay", "--profile", "ann@example.com", "--yes")
     dead.drain()
@@ -279,8 +276,7 @@ def test_the_payload_of_a_letter_becomes_a_file_that_can_be_tried(dead, dlq, cal
 
 def test_a_jobs_letter_goes_back_into_its_job(relay, dlq, sandbox):
     sandbox.settings(poison="poisoned", poison_status=200)
-    relay.publish(payload("ann@example.com", status="poisoned"), job="load")
-    relay.drain()
+    relay.deliver(payload("ann@example.com", status="poisoned"), job="load")
     assert relay.status()["jobs"]["load"]["dead"] == 1
     assert [len(listed(dlq, "--job", job)) for job in ("load", "other")] == [1, 0]
     assert [len(listed(dlq, "--destination", name)) for name in ("insider", "other")] == [1, 0]
@@ -398,8 +394,7 @@ def test_a_letter_that_died_for_want_of_an_id_is_delivered_once_the_id_is_known(
     relay.template("enter.jsonnet", READS_ID)
     one = payload("ann@example.com")
     del one["data"]["segment_events"][0]["id"]
-    relay.publish(one)
-    relay.drain()
+    relay.deliver(one)
     dead = orjson.loads(dlq("replay", "--dry-run", "--json").stdout)
     call(app, "audience", "set", "0" * 32, "vip")
 

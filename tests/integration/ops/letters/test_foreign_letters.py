@@ -32,8 +32,7 @@ def test_letters_of_a_redis_with_another_protection_are_refused(
     relay.spoil_profiles()
     relay.drain()
     relay.template("enter.jsonnet", "error 'broken'")
-    relay.publish(payload("bob@example.com"))
-    relay.drain()
+    relay.deliver(payload("bob@example.com"))
     file = tmp_path / "letters.ndjson"
     call(app, "dlq", "export", file)
     kept = relay.status()["dead"]

@@ -26,13 +26,12 @@ def page_of(relay):
 
 def test_the_metrics_equal_the_status(call, relay, sandbox):
     sandbox.settings(poison="poisoned", poison_status=200)
-    relay.publish(
+    relay.deliver(
         payload("ann@example.com", status="fine"),
         payload("ann@example.com", status="fine"),
         payload("ben@example.com", status="poisoned"),
         {"no": "profile"},
     )
-    relay.drain()
     relay.publish(payload("cleo@example.com", direction="exit"))
 
     status = orjson.loads(call(app, "status", "--json").stdout)
@@ -62,10 +61,8 @@ def test_the_metrics_equal_the_status(call, relay, sandbox):
 def test_deliveries_are_told_apart_by_lane(relay):
     relay.publish(payload("ann@example.com"), payload("ben@example.com"))
     relay.publish(payload("cleo@example.com"), lane="backfill")
-    relay.publish(payload("dora@example.com"), lane="job.may", job="may")
-    relay.drain()
-    relay.publish(payload("dora@example.com"), lane="backfill")
-    relay.drain()
+    relay.deliver(payload("dora@example.com"), lane="job.may", job="may")
+    relay.deliver(payload("dora@example.com"), lane="backfill")
 
     status = relay.status()
     metrics = page_of(relay)
@@ -223,8 +220,7 @@ def queries(document):
 def test_the_dashboard_adds_up_each_series_once(relay, sandbox):
     """Receivers and `segrelay metrics` tell the same, and `max` keeps one of each series."""
     sandbox.settings(poison="poisoned", poison_status=200)
-    relay.publish(payload("ann@example.com"), payload("ben@example.com", status="poisoned"))
-    relay.drain()
+    relay.deliver(payload("ann@example.com"), payload("ben@example.com", status="poisoned"))
     relay.publish(payload("ann@example.com"), lane="backfill")
     relay.client.hincrby(relay.partitions()[0].counts, "resent|vip-enter", 1)
     relay.drain()

@@ -26,14 +26,12 @@ pytestmark = pytest.mark.also_sealed(nightly=True)
 def lively(relay, sandbox, call):
     """Let deliveries end in every way, and take deaths back."""
     sandbox.settings(poison="poisoned", poison_status=200)
-    relay.publish(
+    relay.deliver(
         *(payload(f"p{n}@example.com", minute=1) for n in range(40)),
         *(payload(f"q{n}@example.com", minute=1, status="poisoned") for n in range(12)),
         job="load",
     )
-    relay.drain()
-    relay.publish(*(payload(f"p{n}@example.com", minute=0) for n in range(7)))
-    relay.drain()
+    relay.deliver(*(payload(f"p{n}@example.com", minute=0) for n in range(7)))
     letters = sorted(one["id"] for one in orjson.loads(call(app, "dlq", "list", "--json").stdout))
     sandbox.settings(poison="")
     assert call(app, "dlq", "replay", *letters[:5], "--yes").exit_code == 0
@@ -80,8 +78,7 @@ def test_what_is_discarded_while_its_request_is_under_way_has_one_row(
 
 
 def test_a_row_says_how_a_delivery_ended(relay, call):
-    relay.publish(payload("ann@example.com"))
-    relay.drain()
+    relay.deliver(payload("ann@example.com"))
 
     result = call(app, "outcomes", "export", "-", "--since", "1h")
 
@@ -96,8 +93,7 @@ def test_a_row_says_how_a_delivery_ended(relay, call):
 
 
 def test_no_personal_data_is_recorded(relay, call):
-    relay.publish(payload("ann@example.com", first_name="Secretina"))
-    relay.drain()
+    relay.deliver(payload("ann@example.com", first_name="Secretina"))
 
     result = call(app, "outcomes", "export", "-")
 
@@ -108,14 +104,12 @@ def test_no_personal_data_is_recorded(relay, call):
 
 
 def test_an_export_covers_the_time_that_is_asked_for(relay, call, tmp_path):
-    relay.publish(payload("ann@example.com"))
-    relay.drain()
+    relay.deliver(payload("ann@example.com"))
     time.sleep(0.01)
     seconds, micros = relay.client.time()
     between = datetime.fromtimestamp(seconds + micros / 1_000_000, UTC).isoformat()
     time.sleep(0.01)
-    relay.publish(payload("bob@example.com"))
-    relay.drain()
+    relay.deliver(payload("bob@example.com"))
 
     call(app, "outcomes", "export", tmp_path / "before.ndjson", "--until", between)
     call(app, "outcomes", "export", tmp_path / "after.ndjson", "--since", between)
@@ -164,8 +158,7 @@ def test_a_full_redis_settles_and_records(relay, call, tmp_path):
 
 
 def test_an_export_that_was_killed_left_no_file_and_is_given_again(relay, call, tmp_path):
-    relay.publish(payload("ann@example.com"))
-    relay.drain()
+    relay.deliver(payload("ann@example.com"))
     (tmp_path / ".all.ndjson.part").write_text("the half that a killed export has written")
 
     assert call(app, "outcomes", "export", tmp_path / "all.ndjson").exit_code == 0
@@ -175,8 +168,7 @@ def test_an_export_that_was_killed_left_no_file_and_is_given_again(relay, call, 
 
 
 def test_rows_about_somebody_who_is_erased_do_not_name_them(relay, call, tmp_path):
-    relay.publish(payload("ann@example.com"), payload("bob@example.com"))
-    relay.drain()
+    relay.deliver(payload("ann@example.com"), payload("bob@example.com"))
     before = relay.status()
 
     assert call(app, "erase", "ann@example.com", "--yes").exit_code == 0
@@ -189,8 +181,7 @@ def test_rows_about_somebody_who_is_erased_do_not_name_them(relay, call, tmp_pat
 
 def test_imported_letters_are_deaths(relay, sandbox, call, tmp_path):
     sandbox.settings(poison="poisoned", poison_status=200)
-    relay.publish(*(payload(f"q{n}@example.com", status="poisoned") for n in range(3)))
-    relay.drain()
+    relay.deliver(*(payload(f"q{n}@example.com", status="poisoned") for n in range(3)))
     call(app, "dlq", "export", tmp_path / "letters")
     call(app, "dlq", "discard", "--all", "--yes")
 
@@ -226,8 +217,7 @@ def lose_the_oldest(relay):
 
 
 def test_an_export_says_that_rows_of_its_time_are_gone(relay, call, tmp_path):
-    relay.publish(payload("ann@example.com"))
-    relay.drain()
+    relay.deliver(payload("ann@example.com"))
     lose_the_oldest(relay)
 
     result = call(app, "outcomes", "export", tmp_path / "all.ndjson", "--since", "1h")
@@ -243,8 +233,7 @@ def exported(call, file, *, name="warehouse"):
 
 def test_under_a_name_each_row_leaves_once(relay, sandbox, call, tmp_path):
     files = [tmp_path / f"{number}.ndjson" for number in range(3)]
-    relay.publish(payload("ann@example.com"))
-    relay.drain()
+    relay.deliver(payload("ann@example.com"))
     assert "1 row written" in exported(call, files[0]).stderr
     lively(relay, sandbox, call)
 
@@ -265,8 +254,7 @@ def test_an_export_that_was_killed_before_or_behind_its_file_is_finished_by_the_
     first, second = tmp_path / "first.ndjson", tmp_path / "second.ndjson"
     store = StepStore(relay.client, keys.outcome_cursor("warehouse"), "a test")
     for minute, stands in enumerate((False, True)):
-        relay.publish(payload(f"p{minute}@example.com"))
-        relay.drain()
+        relay.deliver(payload(f"p{minute}@example.com"))
         before = Cursor.loads(store.peek())
         exported(call, first)
         planned = replace(before, until=Cursor.loads(store.peek()).after, file=str(first))
@@ -274,8 +262,7 @@ def test_an_export_that_was_killed_before_or_behind_its_file_is_finished_by_the_
         store.save(planned.dumps(), next_ms=0, ends=True)
         if not stands:
             first.unlink()
-        relay.publish(payload(f"q{minute}@example.com"))
-        relay.drain()
+        relay.deliver(payload(f"q{minute}@example.com"))
 
         exported(call, second)
 
@@ -287,8 +274,7 @@ def test_an_export_that_was_killed_before_or_behind_its_file_is_finished_by_the_
 
 
 def test_of_two_exports_under_one_name_at_once_the_second_is_refused(relay, call, tmp_path):
-    relay.publish(payload("ann@example.com"))
-    relay.drain()
+    relay.deliver(payload("ann@example.com"))
     StepStore(relay.client, keys.outcome_cursor("warehouse"), "a test").take()
 
     with pytest.raises(UsageWrong, match="is under way"):
@@ -298,18 +284,15 @@ def test_of_two_exports_under_one_name_at_once_the_second_is_refused(relay, call
 
 
 def test_an_export_under_a_name_says_what_is_gone_that_has_not_left(relay, call, tmp_path):
-    relay.publish(payload("ann@example.com"))
-    relay.drain()
+    relay.deliver(payload("ann@example.com"))
     exported(call, tmp_path / "0.ndjson")
     lose_the_oldest(relay)
     for number in range(1, 3):
-        relay.publish(payload("ann@example.com", minute=number))
-        relay.drain()
+        relay.deliver(payload("ann@example.com", minute=number))
         result = exported(call, tmp_path / f"{number}.ndjson")
         assert result.exit_code == number - 1
         time.sleep(0.01)
-        relay.publish(payload("ann@example.com", minute=number + 5))
-        relay.drain()
+        relay.deliver(payload("ann@example.com", minute=number + 5))
         lose_the_oldest(relay)
 
     assert "Not all of it is kept" in result.stderr
@@ -317,8 +300,7 @@ def test_an_export_under_a_name_says_what_is_gone_that_has_not_left(relay, call,
 
 def test_an_address_that_takes_nothing_holds_no_later_export_up(relay, call, monkeypatch):
     with s3_bucket(monkeypatch) as s3:
-        relay.publish(payload("ann@example.com"))
-        relay.drain()
+        relay.deliver(payload("ann@example.com"))
         with pytest.raises(UsageWrong, match="there is no such object or bucket"):
             exported(call, "s3://no-such-bucket/all.ndjson")
 

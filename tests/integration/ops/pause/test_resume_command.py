@@ -44,8 +44,7 @@ def resume(call):
 def refused(relay, sandbox):
     """A destination that has paused itself, since its credentials were refused."""
     sandbox.settings(credentials_status=401)
-    relay.publish(payload("ann@example.com"), payload("ben@example.com"))
-    relay.drain()
+    relay.deliver(payload("ann@example.com"), payload("ben@example.com"))
     assert relay.status()["destinations"]["insider"]["state"] == "paused"
     return relay
 

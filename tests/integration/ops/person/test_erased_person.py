@@ -112,10 +112,8 @@ def known(relay):
 def everything_of_a_person(relay):
     """Let there be everything that there can be of a person."""
     for who in (WHO, ELSE):  # apart: an entry of the outcome log is written anew as a whole
-        relay.publish(payload(who))
-        relay.drain()
-    relay.publish(payload(WHO, "gold", minute=1))
-    relay.drain()
+        relay.deliver(payload(who))
+    relay.deliver(payload(WHO, "gold", minute=1))
     relay.publish(payload(WHO, minute=-5))  # superseded: a row of the log
     relay.publish(payload(WHO, "silver", minute=2))
     relay.spoil_profiles()

@@ -40,12 +40,11 @@ def test_nothing_has_happened_yet(call):
 
 def test_every_delivery_is_in_exactly_one_count(call, relay, sandbox):
     sandbox.settings(poison="poisoned", poison_status=200)
-    relay.publish(
+    relay.deliver(
         payload("ann@example.com", status="fine"),
         payload("ann@example.com", status="fine"),
         payload("ben@example.com", status="poisoned"),
     )
-    relay.drain()
     relay.publish(payload("cleo@example.com", direction="exit"))
 
     document = orjson.loads(call(app, "status", "--json").stdout)
@@ -121,8 +120,7 @@ def test_a_person_reads_the_sum_in_one_line(call, relay):
 def test_a_refused_credential_shows_as_paused(relay, sandbox, more):
     relay.configure(more)
     sandbox.settings(credentials_status=401)
-    relay.publish(payload("ann@example.com", status="fine"))
-    relay.drain()
+    relay.deliver(payload("ann@example.com", status="fine"))
 
     found = relay.status()
 

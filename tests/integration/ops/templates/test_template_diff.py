@@ -24,8 +24,7 @@ def diff(relay, call):
     """One delivery is dead, and two wait."""
     relay.template("changed.jsonnet", CHANGED)
     relay.template("enter.jsonnet", FAILING)
-    relay.publish(payload("dead@example.com"))
-    relay.drain()
+    relay.deliver(payload("dead@example.com"))
     assert relay.status()["dead"] == 1
     relay.publish(payload("ann@example.com"), payload("ben@example.com"))
     relay.template("old.jsonnet", CHANGED.replace("New", "Old"))

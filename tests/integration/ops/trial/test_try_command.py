@@ -52,8 +52,7 @@ def test_the_ledger_learns_of_it(attempt, relay):
 
     assert attempt(one, "--send")[1]["reason"] == "duplicate"
     assert attempt(payload("ann@example.com", minute=1), "--send")[1]["reason"] == "superseded"
-    relay.publish(one)
-    relay.drain()
+    relay.deliver(one)
     assert relay.status()["skipped_by_reason"] == {"duplicate": 1}
 
 
@@ -123,8 +122,7 @@ def test_a_try_leaves_nothing_that_would_hold_up_its_trigger(attempt, sandbox, r
     assert not any(
         relay.client.exists(partition.aside, partition.retry) for partition in relay.partitions()
     )
-    relay.publish(payload("ben@example.com"))
-    relay.drain()
+    relay.deliver(payload("ben@example.com"))
     assert relay.status()["delivered"] == 1
 
 
@@ -140,8 +138,7 @@ def test_a_paused_trigger_is_tried_and_a_paused_destination_is_not(attempt, call
 
 
 def test_a_list_that_a_try_overwrites_keeps_what_something_newer_entered(attempt, relay):
-    relay.publish(payload("ann@example.com", audience="gold", minute=9))
-    relay.drain()
+    relay.deliver(payload("ann@example.com", audience="gold", minute=9))
     shipped = relay.shipped("enter.jsonnet")
     relay.template(
         "enter.jsonnet", shipped.replace("identifiers: ", "not_append: true, identifiers: ")

@@ -29,10 +29,8 @@ def verify(call):
 def delivered(relay):
     """People of two audiences, one of whom has left; each sent in a request of their own."""
     for number in range(4):
-        relay.publish(payload(f"p{number}@example.com"), payload(f"p{number}@example.com", "gold"))
-        relay.drain()
-    relay.publish(payload("p0@example.com", direction="exit", minute=1))
-    relay.drain()
+        relay.deliver(payload(f"p{number}@example.com"), payload(f"p{number}@example.com", "gold"))
+    relay.deliver(payload("p0@example.com", direction="exit", minute=1))
     return relay
 
 
@@ -48,8 +46,7 @@ def test_what_was_delivered_is_found_there(verify):
 
 def test_all_people_of_one_request_are_known(relay, verify):
     people = [payload(f"p{number}@example.com") for number in range(40)]
-    relay.publish(*people)
-    relay.drain()
+    relay.deliver(*people)
     assert relay.status()["requests"] <= len(relay.partitions())
 
     code, found = verify()
@@ -95,8 +92,7 @@ def test_a_silent_drop_is_found(delivered, sandbox, verify):
     without = {name: kind for name, kind in attributes.items() if name != "lytics_computed_attr"}
     sandbox.reset()
     sandbox.settings(panel_attributes=without)
-    delivered.publish(payload("ben@example.com"))
-    delivered.drain()
+    delivered.deliver(payload("ben@example.com"))
     try:
         code, found = verify()
     finally:
