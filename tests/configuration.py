@@ -1,8 +1,10 @@
 """Builders of configurations: tables of `segrelay.toml` with what a test does not care about."""
 
 import json
+from pathlib import Path
 from typing import Any
 
+from segrelay.worker.contract.settings import Settings, load_settings
 from tests.sealed import KEY, is_sealed
 
 INSIDER_URL = "https://unification.useinsider.com"
@@ -24,6 +26,15 @@ def configuration(*tables: str, redis: str = "embedded", **redis_keys: Any) -> s
     if is_sealed():
         tables = (*tables, table("protection", key=KEY))
     return "".join([table("redis", url=redis, **redis_keys), *tables])
+
+
+def settings_in(folder: Path, *tables: str, **redis_keys: Any) -> Settings:
+    """Write a configuration and a template `any.jsonnet` into a folder, and load it."""
+    (folder / "templates").mkdir(exist_ok=True)
+    (folder / "templates" / "any.jsonnet").write_text("{}")
+    path = folder / "segrelay.toml"
+    path.write_text(configuration(*tables, **redis_keys))
+    return load_settings(path, environ={})
 
 
 def delivery(**keys: Any) -> str:

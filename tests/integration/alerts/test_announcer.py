@@ -23,23 +23,17 @@ from segrelay.ops.status.standing import WatchedFile
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.processes import WORKER, Process, tell_seen
 from segrelay.worker.contract.redis.connection import connect, now_us
-from segrelay.worker.contract.settings import NotifySettings, Secret, load_settings
+from segrelay.worker.contract.settings import NotifySettings, Secret
 from segrelay.worker.contract.triggers import Pause, field_of, set_pause
-from tests.configuration import configuration, endpoint, table, trigger
+from tests.configuration import endpoint, settings_in, table, trigger
 from tests.journeys.endpoint import Endpoint
 from tests.waiting import until
 
-
-def settings_with(tmp_path, *tables):
-    (tmp_path / "templates").mkdir(exist_ok=True)
-    (tmp_path / "templates" / "any.jsonnet").write_text("{}")
-    path = tmp_path / "segrelay.toml"
-    path.write_text(configuration(endpoint("one"), trigger("vip", destination="one"), *tables))
-    return load_settings(path, environ={})
+TABLES = endpoint("one"), trigger("vip", destination="one")
 
 
 def test_a_process_that_lacks_the_address_says_that_it_announces_nothing(tmp_path):
-    settings = settings_with(tmp_path, table("operate.notify", url="env:CHAT_URL"))
+    settings = settings_in(tmp_path, *TABLES, table("operate.notify", url="env:CHAT_URL"))
 
     with capture_logs() as said:
         assert start_announcer(settings) is None
@@ -49,9 +43,7 @@ def test_a_process_that_lacks_the_address_says_that_it_announces_nothing(tmp_pat
     assert "env:CHAT_URL" in line["message"]
 
 
-def test_without_the_table_nothing_is_said(tmp_path):
-    settings = settings_with(tmp_path)
-
+def test_without_the_table_nothing_is_said(settings):
     with capture_logs() as said:
         assert start_announcer(settings) is None
 
@@ -64,6 +56,18 @@ def client(redis_url):
         yield found
 
 
+@pytest.fixture
+def settings(tmp_path):
+    return settings_in(tmp_path, *TABLES)
+
+
+@pytest.fixture
+def chat():
+    """An address that takes each message."""
+    with Endpoint(lambda _: (200, {})) as taking:
+        yield taking
+
+
 def announcer_of(client, settings, address):
     notify = NotifySettings(url=Secret("env:CHAT_URL", address), after_seconds=0.0)
     operate = settings.operate.model_copy(update={"notify": notify})
@@ -71,8 +75,9 @@ def announcer_of(client, settings, address):
     return Announcer(client, file, notify, AlertTable(notify, least_ms=5_000))
 
 
-def pause_the_trigger(client):
-    """Make an ill problem: a trigger that a person has paused."""
+@pytest.fixture
+def ill(client):
+    """There is an ill problem: a trigger that a person has paused."""
     tell_seen(client, WORKER)
     set_pause(client, field_of("trigger", "vip"), Pause("too many", "ops"))
 
@@ -86,21 +91,18 @@ def open_problems(client):
     return orjson.loads(client.hget(keys.ALERTS, OPEN) or b"{}")
 
 
-def test_many_processes_tell_a_problem_once(tmp_path, client):
-    settings = settings_with(tmp_path)
-    pause_the_trigger(client)
-    with Endpoint(lambda _: (200, {})) as chat:
-        processes = [announcer_of(client, settings, chat.url) for _ in range(3)]
-        for one in processes * 2:
-            look_again(client)
-            one.round()
+@pytest.mark.usefixtures("ill")
+def test_many_processes_tell_a_problem_once(client, settings, chat):
+    processes = [announcer_of(client, settings, chat.url) for _ in range(3)]
+    for one in processes * 2:
+        look_again(client)
+        one.round()
 
-        assert [came.body["problem"]["name"] for came, _ in chat.came] == ["trigger_paused"]
+    assert [came.body["problem"]["name"] for came, _ in chat.came] == ["trigger_paused"]
 
 
-def test_nobody_sends_while_another_process_does(tmp_path, client):
-    settings = settings_with(tmp_path)
-    pause_the_trigger(client)
+@pytest.mark.usefixtures("ill")
+def test_nobody_sends_while_another_process_does(client, settings):
     is_asked, may_answer = threading.Event(), threading.Event()
 
     def answer(_):
@@ -122,9 +124,8 @@ def test_nobody_sends_while_another_process_does(tmp_path, client):
         assert len(chat.came) == 1
 
 
-def test_a_process_that_ends_finishes_the_message_that_it_sends(tmp_path, client):
-    settings = settings_with(tmp_path)
-    pause_the_trigger(client)
+@pytest.mark.usefixtures("ill")
+def test_a_process_that_ends_finishes_the_message_that_it_sends(client, settings):
     is_asked = threading.Event()
 
     def answer(_):
@@ -143,9 +144,8 @@ def test_a_process_that_ends_finishes_the_message_that_it_sends(tmp_path, client
         assert not client.hexists(keys.ALERTS, "lock")
 
 
-def test_why_messages_are_not_taken_is_known_until_one_is(tmp_path, client):
-    settings = settings_with(tmp_path)
-    pause_the_trigger(client)
+@pytest.mark.usefixtures("ill")
+def test_why_messages_are_not_taken_is_known_until_one_is(client, settings):
     status = [404]
     with Endpoint(lambda _: (status[0], {})) as chat:
         announcer = announcer_of(client, settings, chat.url)
@@ -161,45 +161,41 @@ def test_why_messages_are_not_taken_is_known_until_one_is(tmp_path, client):
         until(is_taken, 20)
 
 
-def test_a_full_redis_still_announces(tmp_path, client):
-    settings = settings_with(tmp_path)
-    pause_the_trigger(client)
-    with Endpoint(lambda _: (200, {})) as chat:
-        client.config_set("maxmemory", 1)
-        try:
-            announcer_of(client, settings, chat.url).round()
-        finally:
-            client.config_set("maxmemory", 0)
+@pytest.mark.usefixtures("ill")
+def test_a_full_redis_still_announces(client, settings, chat):
+    client.config_set("maxmemory", 1)
+    try:
+        announcer_of(client, settings, chat.url).round()
+    finally:
+        client.config_set("maxmemory", 0)
 
-        assert "redis_full" in {came.body["problem"]["name"] for came, _ in chat.came}
+    assert "redis_full" in {came.body["problem"]["name"] for came, _ in chat.came}
 
 
-def test_an_entry_that_cannot_be_read_is_left_out(tmp_path, client):
-    settings = settings_with(tmp_path)
-    pause_the_trigger(client)
+@pytest.mark.usefixtures("ill")
+def test_an_entry_that_cannot_be_read_is_left_out(client, settings, chat):
     problem = HealthProblem("job_failed", ILL, "nightly", "it broke off", "segrelay status")
     known = orjson.loads(orjson.dumps(OpenProblem(problem, 1_000, 1_000, told_ms=1_000)))
     entries = {"job_failed|nightly": known | {"newer": 1}, "cut|": "?"}
     client.hset(keys.ALERTS, OPEN, orjson.dumps(entries))
-    with Endpoint(lambda _: (200, {})) as chat:
-        announcer_of(client, settings, chat.url).round()
+    announcer_of(client, settings, chat.url).round()
 
-        told = {(came.body["event"], came.body["problem"]["name"]) for came, _ in chat.came}
-        assert told == {("problem_over", "job_failed"), ("problem", "trigger_paused")}
+    told = {(came.body["event"], came.body["problem"]["name"]) for came, _ in chat.came}
+    assert told == {("problem_over", "job_failed"), ("problem", "trigger_paused")}
 
 
-def test_a_process_with_an_older_configuration_leaves_it_to_the_others_to_judge(tmp_path, client):
-    older = settings_with(tmp_path)
-    newer = older.model_copy(update={"fingerprint": "newer"})
+def test_a_process_with_an_older_configuration_leaves_it_to_the_others_to_judge(
+    client, settings, chat
+):
+    newer = settings.model_copy(update={"fingerprint": "newer"})
     worker = Process("elsewhere", 7, WORKER, "newer", begun_ms=1)
     client.zadd(keys.PROCESSES, {worker.dumps(): now_us(client)})
-    with Endpoint(lambda _: (200, {})) as chat:
-        announcer_of(client, older, chat.url).round()
-        assert not client.hexists(keys.ALERTS, OPEN)
+    announcer_of(client, settings, chat.url).round()
+    assert not client.hexists(keys.ALERTS, OPEN)
 
-        look_again(client)
-        announcer_of(client, newer, chat.url).round()
-        assert client.hexists(keys.ALERTS, OPEN)
+    look_again(client)
+    announcer_of(client, newer, chat.url).round()
+    assert client.hexists(keys.ALERTS, OPEN)
 
 
 WHY = "Redis at 127.0.0.1:6379 can't be reached."
@@ -220,42 +216,36 @@ def pass_time(seconds, *processes, failure=""):
         one.look_for_redis(failure)
 
 
-def test_one_of_the_processes_of_a_machine_tells_of_an_outage_and_its_end(tmp_path, client):
-    settings = settings_with(tmp_path)
-    with Endpoint(lambda _: (200, {})) as chat:
-        processes = [announcer_of(client, settings, chat.url) for _ in range(3)]
-        pass_time(0, *processes, failure=WHY)
-        pass_time(4, *processes, failure=WHY)
-        assert chat.came == []
-        pass_time(2, *processes, failure=WHY)
-        pass_time(2, *processes, failure=WHY)
-        pass_time(2, *processes)
-        pass_time(12, *processes)
+def test_one_of_the_processes_of_a_machine_tells_of_an_outage_and_its_end(client, settings, chat):
+    processes = [announcer_of(client, settings, chat.url) for _ in range(3)]
+    pass_time(0, *processes, failure=WHY)
+    pass_time(4, *processes, failure=WHY)
+    assert chat.came == []
+    pass_time(2, *processes, failure=WHY)
+    pass_time(2, *processes, failure=WHY)
+    pass_time(2, *processes)
+    pass_time(12, *processes)
 
-        assert [came.body["event"] for came, _ in chat.came] == ["problem", "problem_over"]
+    assert [came.body["event"] for came, _ in chat.came] == ["problem", "problem_over"]
 
 
-def test_another_process_goes_on_after_the_one_that_told_it_is_gone(tmp_path, client):
-    settings = settings_with(tmp_path)
-    with Endpoint(lambda _: (200, {})) as chat:
-        first, second = (announcer_of(client, settings, chat.url) for _ in range(2))
-        for _ in range(2):
-            pass_time(6, first, second, failure=WHY)
-        first._unlock()  # as the end of its process does
-        pass_time(6, second, failure=WHY)
-        pass_time(2, second)
-        pass_time(12, second)
+def test_another_process_goes_on_after_the_one_that_told_it_is_gone(client, settings, chat):
+    first, second = (announcer_of(client, settings, chat.url) for _ in range(2))
+    for _ in range(2):
+        pass_time(6, first, second, failure=WHY)
+    first._unlock()  # as the end of its process does
+    pass_time(6, second, failure=WHY)
+    pass_time(2, second)
+    pass_time(12, second)
 
-        events = [came.body["event"] for came, _ in chat.came]
-        assert events == ["problem", "problem", "problem_over"]
+    events = [came.body["event"] for came, _ in chat.came]
+    assert events == ["problem", "problem", "problem_over"]
 
 
-def test_without_a_file_to_lock_it_is_told_all_the_same(tmp_path, client):
-    settings = settings_with(tmp_path)
+def test_without_a_file_to_lock_it_is_told_all_the_same(client, settings, chat):
     settings.source.unlink()
-    with Endpoint(lambda _: (200, {})) as chat:
-        one = announcer_of(client, settings, chat.url)
-        for before, _ in pairwise(range(3)):
-            pass_time(6 * before, one, failure=WHY)
+    one = announcer_of(client, settings, chat.url)
+    for before, _ in pairwise(range(3)):
+        pass_time(6 * before, one, failure=WHY)
 
-        assert [came.body["problem"]["name"] for came, _ in chat.came] == ["redis_unreachable"]
+    assert [came.body["problem"]["name"] for came, _ in chat.came] == ["redis_unreachable"]

@@ -32,10 +32,9 @@ from segrelay.worker.contract.redis.scripts import (
     run_script,
     run_script_async,
 )
-from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import RedisMismatch, RedisUnavailable
-from tests.configuration import configuration, insider, table, trigger
+from tests.configuration import insider, settings_in, table, trigger
 from tests.topologies import LocalCluster
 from tests.waiting import allowed
 
@@ -259,12 +258,8 @@ def elsewhere_than(port: int, client) -> int:
 
 
 def settings_of(cluster, folder, *tables):
-    (folder / "templates").mkdir()
-    (folder / "templates" / "any.jsonnet").write_text("{}")
-    path = folder / "segrelay.toml"
     redis_options = {"redis": cluster.url, "broker_url": "redis://127.0.0.1:1/0"}
-    path.write_text(configuration(insider(), *tables, **redis_options))
-    return load_settings(path, environ={})
+    return settings_in(folder, insider(), *tables, **redis_options)
 
 
 def test_a_move_and_a_failover_are_no_loss(cluster, client, tmp_path):

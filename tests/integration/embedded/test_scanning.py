@@ -18,11 +18,11 @@ from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.redis.client import key_slot
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.redis.scanning import scan_fields, scan_keys
-from segrelay.worker.contract.settings import RedisSettings, load_settings
+from segrelay.worker.contract.settings import RedisSettings
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.core.ledger import with_delivered
 from segrelay.worker.core.supersede import LedgerEvent
-from tests.configuration import configuration, insider
+from tests.configuration import insider, settings_in
 from tests.members import set_marks
 from tests.topologies import LocalCluster
 
@@ -44,11 +44,8 @@ def client(cluster: LocalCluster):
 
 @pytest.fixture
 def settings(cluster, tmp_path):
-    (tmp_path / "templates").mkdir()
-    path = tmp_path / "segrelay.toml"
     more = {"broker_url": "redis://127.0.0.1:1/0", "partitions": PARTITIONS}
-    path.write_text(configuration(insider(), redis=cluster.url, **more))
-    return load_settings(path, environ={})
+    return settings_in(tmp_path, insider(), redis=cluster.url, **more)
 
 
 def elsewhere(cluster, slot=SLOT):

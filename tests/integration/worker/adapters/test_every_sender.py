@@ -14,7 +14,7 @@ from segrelay.worker.destinations.api import Answer
 from segrelay.worker.destinations.sending import NoAnswer, OutgoingRequest, Sender, Silence
 from segrelay.worker.errors import ConfigurationInvalid
 from tests.conformance.drain.fake_sender import FakeSender
-from tests.integration.worker.adapters.sending import answer, request_to, run, say_nothing, sending
+from tests.integration.worker.adapters.sending import answer, request_to, say_nothing, sending
 
 
 async def _answer_in_memory(_request: OutgoingRequest) -> Answer:
@@ -36,46 +36,37 @@ async def a_sender(kind: str, *, answers: bool) -> AsyncIterator[tuple[Sender, s
 
 
 @pytest.mark.parametrize("kind", ["http", "fake"])
-def test_every_sender_gives_back_the_answer(kind: str) -> None:
-    async def test() -> None:
-        async with a_sender(kind, answers=True) as (sender, url):
-            assert await sender.send(request_to(url), 5) == Answer(200, b'{"data":{}}')
-            await sender.close()
-
-    run(test())
+async def test_every_sender_gives_back_the_answer(kind: str) -> None:
+    async with a_sender(kind, answers=True) as (sender, url):
+        assert await sender.send(request_to(url), 5) == Answer(200, b'{"data":{}}')
+        await sender.close()
 
 
 @pytest.mark.parametrize("kind", ["http", "fake"])
-def test_every_sender_keeps_the_deadline(kind: str) -> None:
-    async def test() -> None:
-        async with a_sender(kind, answers=False) as (sender, url):
-            result = await sender.send(request_to(url), 0.1)
-            assert result == NoAnswer(Silence.DEADLINE, possibly_applied=True)
-
-    run(test())
+async def test_every_sender_keeps_the_deadline(kind: str) -> None:
+    async with a_sender(kind, answers=False) as (sender, url):
+        result = await sender.send(request_to(url), 0.1)
+        assert result == NoAnswer(Silence.DEADLINE, possibly_applied=True)
 
 
 @pytest.mark.parametrize("kind", ["http", "fake"])
-def test_every_sender_asks_for_the_permit_at_the_last_moment(kind: str) -> None:
-    async def test() -> None:
-        asked: list[int] = []
+async def test_every_sender_asks_for_the_permit_at_the_last_moment(kind: str) -> None:
+    asked: list[int] = []
 
-        async def permit() -> bool:
-            asked.append(1)
-            return False
+    async def permit() -> bool:
+        asked.append(1)
+        return False
 
-        async with a_sender(kind, answers=True) as (sender, url):
-            result = await sender.send(request_to(url), 5, permit)
-            assert result == NoAnswer(Silence.WITHHELD, possibly_applied=False)
-            assert isinstance(result, NoAnswer)
-            assert result.is_ours
-            assert asked == [1]
-            assert await sender.send(request_to(url), 5) == Answer(200, b'{"data":{}}')
-
-    run(test())
+    async with a_sender(kind, answers=True) as (sender, url):
+        result = await sender.send(request_to(url), 5, permit)
+        assert result == NoAnswer(Silence.WITHHELD, possibly_applied=False)
+        assert isinstance(result, NoAnswer)
+        assert result.is_ours
+        assert asked == [1]
+        assert await sender.send(request_to(url), 5) == Answer(200, b'{"data":{}}')
 
 
-def test_without_the_permit_no_body_is_written() -> None:
+async def test_without_the_permit_no_body_is_written() -> None:
     """A process may stand still between the header and the body."""
     seen: list[bytes] = []
     answers = iter([True, False])
@@ -87,27 +78,21 @@ def test_without_the_permit_no_body_is_written() -> None:
     async def permit() -> bool:
         return next(answers)
 
-    async def test() -> None:
-        async with sending(remember) as (sender, url):
-            result = await sender.send(request_to(url), 5, permit)
-            await asyncio.sleep(0.1)
-            assert result == NoAnswer(Silence.WITHHELD, possibly_applied=False)
-            assert seen == []
-
-    run(test())
+    async with sending(remember) as (sender, url):
+        result = await sender.send(request_to(url), 5, permit)
+        await asyncio.sleep(0.1)
+        assert result == NoAnswer(Silence.WITHHELD, possibly_applied=False)
+        assert seen == []
 
 
 @pytest.mark.parametrize("kind", ["http", "fake"])
-def test_every_sender_can_be_cut(kind: str) -> None:
-    async def test() -> None:
-        async with a_sender(kind, answers=False) as (sender, url):
-            under_way = asyncio.ensure_future(sender.send(request_to(url), 20))
-            await asyncio.sleep(0.1)
-            under_way.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await under_way
-
-    run(test())
+async def test_every_sender_can_be_cut(kind: str) -> None:
+    async with a_sender(kind, answers=False) as (sender, url):
+        under_way = asyncio.ensure_future(sender.send(request_to(url), 20))
+        await asyncio.sleep(0.1)
+        under_way.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await under_way
 
 
 @pytest.mark.parametrize("kind", ["http", "fake"])
@@ -121,13 +106,10 @@ def test_every_sender_can_be_cut(kind: str) -> None:
         ("/api/user/v2/other", "insider"),
     ],
 )
-def test_no_sender_sends_to_what_erases_profiles(kind: str, path: str, api: str) -> None:
-    async def test() -> None:
-        async with a_sender(kind, answers=True) as (sender, url):
-            with pytest.raises(ConfigurationInvalid):
-                await sender.send(request_to(url, path, api=api), 5)
-
-    run(test())
+async def test_no_sender_sends_to_what_erases_profiles(kind: str, path: str, api: str) -> None:
+    async with a_sender(kind, answers=True) as (sender, url):
+        with pytest.raises(ConfigurationInvalid):
+            await sender.send(request_to(url, path, api=api), 5)
 
 
 @pytest.mark.parametrize(

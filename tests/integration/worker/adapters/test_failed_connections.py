@@ -10,7 +10,6 @@ import pytest
 
 from segrelay.worker.adapters.sender import HttpSender
 from segrelay.worker.destinations.sending import OutgoingRequest, Silence
-from tests.integration.worker.adapters.sending import run
 from tests.journeys.certificates import DAY, server_context, write_certificates
 
 HERE = ("127.0.0.0/8",)
@@ -91,42 +90,33 @@ async def failure_over_tls(context, folder=None, host="127.0.0.1"):
         ),
     ],
 )  # fmt: skip
-def test_a_certificate_that_is_refused(tmp_path, made, host, is_trusted, message):
+async def test_a_certificate_that_is_refused(tmp_path, made, host, is_trusted, message):
     write_certificates(tmp_path, **made)
 
-    async def test():
-        context = server_context(tmp_path)
-        assert await failure_over_tls(context, tmp_path if is_trusted else None, host) == message
-
-    run(test())
+    context = server_context(tmp_path)
+    assert await failure_over_tls(context, tmp_path if is_trusted else None, host) == message
 
 
-def test_a_client_certificate_that_is_missing(tmp_path):
+async def test_a_client_certificate_that_is_missing(tmp_path):
     write_certificates(tmp_path)
 
-    async def test():
-        context = server_context(tmp_path)
-        context.load_verify_locations(tmp_path / "authority.pem")
-        context.verify_mode = ssl.CERT_REQUIRED
-        # TLS 1.3 would tell only after the handshake, beside what is being written.
-        context.maximum_version = ssl.TLSVersion.TLSv1_2
-        message = await failure_over_tls(context, tmp_path)
-        assert message.endswith("(a client certificate?)")
-
-    run(test())
+    context = server_context(tmp_path)
+    context.load_verify_locations(tmp_path / "authority.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    # TLS 1.3 would tell only after the handshake, beside what is being written.
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    message = await failure_over_tls(context, tmp_path)
+    assert message.endswith("(a client certificate?)")
 
 
-def test_a_port_that_speaks_no_tls():
+async def test_a_port_that_speaks_no_tls():
     async def answer(reader, writer):
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         await reader.read(65_536)
 
-    async def test():
-        async with listening(answer) as port:
-            message = await failure(to(f"https://127.0.0.1:{port}/x"))
-            assert message == "no answer: it speaks no TLS at this port"
-
-    run(test())
+    async with listening(answer) as port:
+        message = await failure(to(f"https://127.0.0.1:{port}/x"))
+        assert message == "no answer: it speaks no TLS at this port"
 
 
 @pytest.mark.parametrize(
@@ -137,31 +127,25 @@ def test_a_port_that_speaks_no_tls():
     ],
 )
 @pytest.mark.parametrize("networks", [HERE, None])
-def test_a_name_that_does_not_resolve(number, message, networks):
+async def test_a_name_that_does_not_resolve(number, message, networks):
     async def resolve(*_):
         raise socket.gaierror(number, "no")
 
-    async def test():
-        url = "https://nobody.invalid/x"
-        if networks is None and number == socket.EAI_NONAME:
-            # The system's own resolver; `invalid` is never a name (RFC 2606).
-            assert (await failure(to(url, networks=None))).startswith("no answer: its name ")
-        else:
-            assert await failure(to(url), resolve) == message
-
-    run(test())
+    url = "https://nobody.invalid/x"
+    if networks is None and number == socket.EAI_NONAME:
+        # The system's own resolver; `invalid` is never a name (RFC 2606).
+        assert (await failure(to(url, networks=None))).startswith("no answer: its name ")
+    else:
+        assert await failure(to(url), resolve) == message
 
 
 @pytest.mark.parametrize("networks", [HERE, None])
-def test_a_connection_that_is_refused(networks):
-    async def test():
-        with socket.socket() as listening:
-            listening.bind(("127.0.0.1", 0))
-            port = listening.getsockname()[1]
-        message = await failure(to(f"http://127.0.0.1:{port}/x", networks=networks))
-        assert message == "no answer: the connection was refused; nothing listens at its port"
-
-    run(test())
+async def test_a_connection_that_is_refused(networks):
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+    message = await failure(to(f"http://127.0.0.1:{port}/x", networks=networks))
+    assert message == "no answer: the connection was refused; nothing listens at its port"
 
 
 async def reset(reader, writer):
@@ -187,9 +171,6 @@ async def babble(reader, writer):
         (babble, "no answer: what it answered is not HTTP"),
     ],
 )
-def test_a_connection_that_ends_without_an_answer(behave, message):
-    async def test():
-        async with listening(behave) as port:
-            assert await failure(to(f"http://127.0.0.1:{port}/x")) == message
-
-    run(test())
+async def test_a_connection_that_ends_without_an_answer(behave, message):
+    async with listening(behave) as port:
+        assert await failure(to(f"http://127.0.0.1:{port}/x")) == message

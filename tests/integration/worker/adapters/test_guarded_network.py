@@ -14,7 +14,6 @@ from tests.integration.worker.adapters.test_sender import (
     answer,
     request_to,
     response,
-    run,
     server,
 )
 
@@ -54,54 +53,45 @@ async def refused(sender, request):
         ("::1", "this machine itself"),
     ],
 )
-def test_a_name_that_leads_inside_is_refused_with_its_address(address, says):
-    async def test():
-        resolve, _ = names([address])
-        sender = HttpSender(resolve=resolve)
-        message = await refused(sender, to("https://x:443", networks=()))
-        assert message == (
-            f"Not sent: crm.example.test leads to {address}, {says}. If that is right, the"
-            " destination allows it with http.networks."
-        )
-        await sender.close()
-
-    run(test())
+async def test_a_name_that_leads_inside_is_refused_with_its_address(address, says):
+    resolve, _ = names([address])
+    sender = HttpSender(resolve=resolve)
+    message = await refused(sender, to("https://x:443", networks=()))
+    assert message == (
+        f"Not sent: crm.example.test leads to {address}, {says}. If that is right, the"
+        " destination allows it with http.networks."
+    )
+    await sender.close()
 
 
-def test_a_loopback_server_gets_nothing_unless_it_is_allowed():
+async def test_a_loopback_server_gets_nothing_unless_it_is_allowed():
     seen = []
 
     async def remember(request, writer):
         seen.append(request)
         await answer(request, writer)
 
-    async def test():
-        async with server(remember) as url:
-            sender = HttpSender()
-            await refused(sender, request_to(url, "/in", api="http", networks=()))
-            assert seen == []
-            allowed = request_to(url, "/in", api="http", networks=LOOPBACK)
-            assert isinstance(await sender.send(allowed, 5), Answer)
-            assert len(seen) == 1
-            await refused(sender, request_to(url, "/in", api="http", networks=()))
-            assert len(seen) == 1
-            await sender.close()
-
-    run(test())
+    async with server(remember) as url:
+        sender = HttpSender()
+        await refused(sender, request_to(url, "/in", api="http", networks=()))
+        assert seen == []
+        allowed = request_to(url, "/in", api="http", networks=LOOPBACK)
+        assert isinstance(await sender.send(allowed, 5), Answer)
+        assert len(seen) == 1
+        await refused(sender, request_to(url, "/in", api="http", networks=()))
+        assert len(seen) == 1
+        await sender.close()
 
 
 @pytest.mark.parametrize("host", ["2130706433", "0x7f.1", "localhost", "127.1"])
-def test_another_spelling_of_this_machine_is_refused(host):
-    async def test():
-        sender = HttpSender()
-        message = await refused(sender, to("https://x:443", host, networks=()))
-        assert "this machine itself" in message
-        await sender.close()
-
-    run(test())
+async def test_another_spelling_of_this_machine_is_refused(host):
+    sender = HttpSender()
+    message = await refused(sender, to("https://x:443", host, networks=()))
+    assert "this machine itself" in message
+    await sender.close()
 
 
-def test_what_was_looked_at_is_what_is_connected_to():
+async def test_what_was_looked_at_is_what_is_connected_to():
     """A name that turns to this machine at its second look gains nothing: there is none."""
     opened = []
 
@@ -109,92 +99,77 @@ def test_what_was_looked_at_is_what_is_connected_to():
         opened.append(await reader.read(1))
         writer.close()
 
-    async def test():
-        listening = await asyncio.start_server(remember, "127.0.0.1", 0)
-        url = f"https://x:{listening.sockets[0].getsockname()[1]}"
-        resolve, asked = names(["127.0.0.1"], ["10.0.0.5"])
-        sender = HttpSender(resolve=resolve)
-        result = await sender.send(to(url), 5)
-        # The server speaks no TLS: it is the connection that counts here.
-        assert result == NoAnswer(Silence.UNREACHABLE, possibly_applied=False)
-        assert asked == ["crm.example.test"]
-        assert opened == [b"\x16"]
-        assert "10.0.0.5" in await refused(sender, to(url))
-        assert opened == [b"\x16"]
-        listening.close()
-        await sender.close()
-
-    run(test())
+    listening = await asyncio.start_server(remember, "127.0.0.1", 0)
+    url = f"https://x:{listening.sockets[0].getsockname()[1]}"
+    resolve, asked = names(["127.0.0.1"], ["10.0.0.5"])
+    sender = HttpSender(resolve=resolve)
+    result = await sender.send(to(url), 5)
+    # The server speaks no TLS: it is the connection that counts here.
+    assert result == NoAnswer(Silence.UNREACHABLE, possibly_applied=False)
+    assert asked == ["crm.example.test"]
+    assert opened == [b"\x16"]
+    assert "10.0.0.5" in await refused(sender, to(url))
+    assert opened == [b"\x16"]
+    listening.close()
+    await sender.close()
 
 
-def test_a_name_is_looked_up_again_for_each_connection():
+async def test_a_name_is_looked_up_again_for_each_connection():
     async def answer_and_close(request, writer):
         await answer(request, writer)
         writer.close()
 
-    async def test():
-        async with server(answer_and_close) as url:
-            resolve, asked = names(["127.0.0.1"])
-            sender = HttpSender(resolve=resolve)
-            request = request_to(
-                url.replace("127.0.0.1", "localhost"), "/in", api="http", networks=LOOPBACK
-            )
-            for _ in range(3):
-                assert isinstance(await sender.send(request, 5), Answer)
-                await asyncio.sleep(0.02)
-            assert asked == ["localhost"] * 3
-            await sender.close()
-
-    run(test())
-
-
-def test_of_several_addresses_the_allowed_ones_are_tried_in_order():
-    async def test():
-        async with server(answer) as url:
-            resolve, _ = names(["10.0.0.5", "127.0.0.2", "127.0.0.1"])
-            sender = HttpSender(resolve=resolve)
-            request = request_to(
-                url.replace("127.0.0.1", "localhost"), "/in", api="http", networks=LOOPBACK
-            )
+    async with server(answer_and_close) as url:
+        resolve, asked = names(["127.0.0.1"])
+        sender = HttpSender(resolve=resolve)
+        request = request_to(
+            url.replace("127.0.0.1", "localhost"), "/in", api="http", networks=LOOPBACK
+        )
+        for _ in range(3):
             assert isinstance(await sender.send(request, 5), Answer)
-            await sender.close()
+            await asyncio.sleep(0.02)
+        assert asked == ["localhost"] * 3
+        await sender.close()
 
-    run(test())
+
+async def test_of_several_addresses_the_allowed_ones_are_tried_in_order():
+    async with server(answer) as url:
+        resolve, _ = names(["10.0.0.5", "127.0.0.2", "127.0.0.1"])
+        sender = HttpSender(resolve=resolve)
+        request = request_to(
+            url.replace("127.0.0.1", "localhost"), "/in", api="http", networks=LOOPBACK
+        )
+        assert isinstance(await sender.send(request, 5), Answer)
+        await sender.close()
 
 
-def test_a_name_that_nobody_knows_is_no_answer():
+async def test_a_name_that_nobody_knows_is_no_answer():
     async def unknown(_host, _port, _family):
         raise socket.gaierror(socket.EAI_NONAME, "unknown")
 
-    async def test():
-        sender = HttpSender(resolve=unknown)
-        result = await sender.send(to("https://x:443"), 5)
-        assert result == NoAnswer(Silence.UNREACHABLE, possibly_applied=False)
-        await sender.close()
-
-    run(test())
+    sender = HttpSender(resolve=unknown)
+    result = await sender.send(to("https://x:443"), 5)
+    assert result == NoAnswer(Silence.UNREACHABLE, possibly_applied=False)
+    await sender.close()
 
 
-def test_the_method_and_the_destinations_headers_are_sent():
+async def test_the_method_and_the_destinations_headers_are_sent():
     seen = []
 
     async def remember(request, writer):
         seen.append(request)
         writer.write(response(204, b""))
 
-    async def test():
-        async with server(remember) as url:
-            sender = HttpSender()
-            headers = {"Idempotency-Key": "k", "Content-Type": "application/vnd.api+json"}
-            for method, body in (("PUT", BODY), ("GET", b""), ("DELETE", b"")):
-                request = request_to(
-                    url, "/in", api="http", networks=LOOPBACK, method=method, headers=headers,
-                    body=body,
-                )  # fmt: skip
-                assert isinstance(await sender.send(request, 5), Answer)
-            await sender.close()
-
-    run(test())
+    async with server(remember) as url:
+        sender = HttpSender()
+        headers = {"Idempotency-Key": "k", "Content-Type": "application/vnd.api+json"}
+        for method, body in (("PUT", BODY), ("GET", b""), ("DELETE", b"")):
+            request = request_to(
+                url, "/in", api="http", networks=LOOPBACK, method=method, headers=headers,
+                body=body,
+            )  # fmt: skip
+            assert isinstance(await sender.send(request, 5), Answer)
+        await sender.close()
 
     assert [head.split(b" ")[0] for head in seen] == [b"PUT", b"GET", b"DELETE"]
     assert all(b"Idempotency-Key: k\r\n" in head for head in seen)

@@ -9,9 +9,8 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.events import Header, encode_header
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
 from segrelay.worker.contract.redis.connection import connect
-from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.contract.words import Direction
-from tests.configuration import configuration, insider, trigger
+from tests.configuration import insider, settings_in, trigger
 from tests.ledger_keys import lapsing_text
 
 DAY_MS = 86_400_000
@@ -21,28 +20,17 @@ TURN = 10
 """Steps after which all ledgers were looked at; in a Cluster each partition takes one."""
 
 
-@pytest.fixture(params=["single", "cluster"])
-def url(request):
-    if request.param == "single":
-        return request.getfixturevalue("redis_url")
-    return request.getfixturevalue("local_cluster").url
-
-
 @pytest.fixture
 def client(url):
     with closing(connect(url)) as connected:
-        connected.flushall()
         connected.hset(keys.DESTINATIONS, "insider", "insider ")
         yield connected
 
 
 @pytest.fixture
 def lapsing(client, tmp_path, redis_url):
-    (tmp_path / "templates").mkdir()
-    (tmp_path / "templates" / "any.jsonnet").write_text("{}")
-    path = tmp_path / "segrelay.toml"
-    path.write_text(configuration(insider(), trigger("vip-enter"), redis=redis_url, partitions=4))
-    return RedisLapsing(client, load_settings(path, environ={}))
+    tables = insider(), trigger("vip-enter")
+    return RedisLapsing(client, settings_in(tmp_path, *tables, redis=redis_url, partitions=4))
 
 
 def turn(lapsing):

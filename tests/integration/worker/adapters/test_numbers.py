@@ -1,28 +1,10 @@
 """Numbers of audiences and triggers in a real Redis, which may lose the last that it gave."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
-
-import pytest
 
 from segrelay.worker.adapters.redis.shared_keys import RedisNumbers
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.connection import connect_async
-
-
-@pytest.fixture
-def play(redis_url: str) -> Callable[[Callable[[Any], Awaitable[None]]], None]:
-    """Let a story happen in one event loop, with a client."""
-
-    def run(story: Callable[[Any], Awaitable[None]]) -> None:
-        async def told() -> None:
-            async with connect_async(redis_url) as client:
-                await story(client)
-
-        asyncio.run(told())
-
-    return run
 
 
 async def _fail_over(client: Any, names: dict[bytes, bytes], numbered: dict[bytes, bytes]) -> None:
@@ -33,8 +15,8 @@ async def _fail_over(client: Any, names: dict[bytes, bytes], numbered: dict[byte
     await client.hset(keys.NUMBERED, "process", "another")
 
 
-def test_names_are_numbered_once(play: Any) -> None:
-    async def story(client: Any) -> None:
+async def test_names_are_numbered_once(redis_url: str) -> None:
+    async with connect_async(redis_url) as client:
         one, two = RedisNumbers(client), RedisNumbers(client)
         await one.learn(["vip"], ["enter"])
         await two.learn(["new", "vip"], ["enter"])
@@ -42,11 +24,9 @@ def test_names_are_numbered_once(play: Any) -> None:
         assert (one.audience("vip"), one.trigger("enter")) == (1, 2)
         assert (two.audience("new"), two.audience("vip"), two.trigger("enter")) == (3, 1, 2)
 
-    play(story)
 
-
-def test_a_number_that_a_failover_lost_is_not_given_to_another_name(play: Any) -> None:
-    async def story(client: Any) -> None:
+async def test_a_number_that_a_failover_lost_is_not_given_to_another_name(redis_url: str) -> None:
+    async with connect_async(redis_url) as client:
         one, two = RedisNumbers(client), RedisNumbers(client)
         await one.learn(["vip"], [])
         names, numbered = await client.hgetall(keys.NAMES), await client.hgetall(keys.NUMBERED)
@@ -59,11 +39,9 @@ def test_a_number_that_a_failover_lost_is_not_given_to_another_name(play: Any) -
         assert two.audience("new") > 2
         assert one.slugs([1, 2, two.audience("new")]) == {"vip", "new"}
 
-    play(story)
 
-
-def test_what_redis_lost_is_not_known_any_more(play: Any) -> None:
-    async def story(client: Any) -> None:
+async def test_what_redis_lost_is_not_known_any_more(redis_url: str) -> None:
+    async with connect_async(redis_url) as client:
         numbers = RedisNumbers(client)
         await numbers.learn(["vip"], [])
         names, numbered = await client.hgetall(keys.NAMES), await client.hgetall(keys.NUMBERED)
@@ -76,16 +54,12 @@ def test_what_redis_lost_is_not_known_any_more(play: Any) -> None:
 
         assert numbers.audience("lost") != before
 
-    play(story)
 
-
-def test_names_from_before_there_was_a_counter_keep_their_numbers(play: Any) -> None:
-    async def story(client: Any) -> None:
+async def test_names_from_before_there_was_a_counter_keep_their_numbers(redis_url: str) -> None:
+    async with connect_async(redis_url) as client:
         await client.hset(keys.NAMES, mapping={"a|vip": 7, "t|enter": 3})
         numbers = RedisNumbers(client)
         await numbers.learn(["vip", "new"], ["enter"])
 
         assert (numbers.audience("vip"), numbers.trigger("enter")) == (7, 3)
         assert numbers.audience("new") > 7
-
-    play(story)

@@ -51,19 +51,16 @@ def test_a_request_arrives_whole_and_its_answer_comes_back() -> None:
     assert b"Accept-Encoding: identity" in head
 
 
-def test_connections_are_kept() -> None:
+async def test_connections_are_kept() -> None:
     peers: set[Any] = set()
 
     async def remember(request: bytes, writer: asyncio.StreamWriter) -> None:
         peers.add(writer.get_extra_info("peername"))
         await answer(request, writer)
 
-    async def test() -> None:
-        async with sending(remember) as (sender, url):
-            for _ in range(5):
-                assert isinstance(await sender.send(request_to(url), 5), Answer)
-
-    run(test())
+    async with sending(remember) as (sender, url):
+        for _ in range(5):
+            assert isinstance(await sender.send(request_to(url), 5), Answer)
 
     assert len(peers) == 1
 
@@ -126,45 +123,36 @@ def test_a_redirect_is_not_followed() -> None:
     assert result.status == 302
 
 
-def test_what_never_left_is_surely_not_applied() -> None:
-    async def test() -> None:
-        async with server(answer) as url:
-            pass
-        sender = HttpSender()
-        result = await sender.send(request_to(url), 5)
-        assert result == NoAnswer(Silence.UNREACHABLE, possibly_applied=False)
-        await sender.close()
-
-    run(test())
+async def test_what_never_left_is_surely_not_applied() -> None:
+    async with server(answer) as url:
+        pass
+    sender = HttpSender()
+    result = await sender.send(request_to(url), 5)
+    assert result == NoAnswer(Silence.UNREACHABLE, possibly_applied=False)
+    await sender.close()
 
 
-def test_a_request_that_waits_for_a_connection_until_its_deadline_never_left() -> None:
-    async def test() -> None:
-        async with sending(say_nothing) as (sender, url):
-            holding = [asyncio.create_task(sender.send(request_to(url), 2.0)) for _ in range(2)]
-            await asyncio.sleep(0)
-            late = await sender.send(request_to(url), 0.3)
-            assert not late.possibly_applied
-            assert [result.possibly_applied for result in await asyncio.gather(*holding)] == [
-                True,
-                True,
-            ]
-
-    run(test())
+async def test_a_request_that_waits_for_a_connection_until_its_deadline_never_left() -> None:
+    async with sending(say_nothing) as (sender, url):
+        holding = [asyncio.create_task(sender.send(request_to(url), 2.0)) for _ in range(2)]
+        await asyncio.sleep(0)
+        late = await sender.send(request_to(url), 0.3)
+        assert not late.possibly_applied
+        assert [result.possibly_applied for result in await asyncio.gather(*holding)] == [
+            True,
+            True,
+        ]
 
 
-def test_an_idle_connection_that_the_server_closes_hurts_nobody_who_sends_later() -> None:
+async def test_an_idle_connection_that_the_server_closes_hurts_nobody_who_sends_later() -> None:
     async def answer_and_close(request: bytes, writer: asyncio.StreamWriter) -> None:
         await answer(request, writer)
         writer.close()
 
-    async def test() -> None:
-        async with sending(answer_and_close) as (sender, url):
-            for _ in range(5):
-                assert isinstance(await sender.send(request_to(url), 5), Answer)
-                await asyncio.sleep(0.02)
-
-    run(test())
+    async with sending(answer_and_close) as (sender, url):
+        for _ in range(5):
+            assert isinstance(await sender.send(request_to(url), 5), Answer)
+            await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize(

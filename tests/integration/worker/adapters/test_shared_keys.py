@@ -10,29 +10,16 @@ import pytest
 from segrelay.worker.adapters.redis.shared_keys import RedisNumbers, SharedKeys
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.connection import connect_async
-from segrelay.worker.contract.settings import load_settings
-from tests.configuration import configuration, insider, trigger
-from tests.topologies import LocalCluster
+from tests.configuration import insider, settings_in, trigger
 
 NOBODY = "redis://127.0.0.1:1/0"
 """A broker that is asked for nothing: a Cluster can not be one."""
 Told = Callable[[Any, SharedKeys, RedisNumbers], Awaitable[None]]
 
 
-@pytest.fixture(params=["redis", "cluster"])
-def url(request: pytest.FixtureRequest) -> str:
-    if request.param == "redis":
-        return str(request.getfixturevalue("redis_url"))
-    cluster: LocalCluster = request.getfixturevalue("local_cluster")
-    return cluster.url
-
-
 @pytest.fixture
 def play(url: str, tmp_path: Path) -> Callable[[Told], None]:
     """Let a story happen in one event loop, with a client, our keys and the numbers."""
-    (tmp_path / "templates").mkdir()
-    (tmp_path / "templates/any.jsonnet").write_text("{}")
-    path = tmp_path / "segrelay.toml"
     tables = (
         insider(),
         insider("other"),
@@ -40,16 +27,12 @@ def play(url: str, tmp_path: Path) -> Callable[[Told], None]:
         trigger("gold", audiences=["gold"]),
         trigger("all", audiences=["*"], destination="other"),
     )
-    path.write_text(configuration(*tables, redis=url, broker_url=NOBODY))
-    settings = load_settings(path, environ={})
+    settings = settings_in(tmp_path, *tables, redis=url, broker_url=NOBODY)
 
     def run(story: Told) -> None:
         async def told() -> None:
             async with connect_async(url) as client:
-                for name in (keys.PAUSED, keys.STREAKS, keys.AUDIENCES, keys.NAMES):
-                    await client.delete(name)
-                numbers = RedisNumbers(client)
-                await story(client, SharedKeys(client, settings), numbers)
+                await story(client, SharedKeys(client, settings), RedisNumbers(client))
 
         asyncio.run(told())
 

@@ -2,7 +2,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
@@ -66,76 +66,69 @@ def server(request: pytest.FixtureRequest) -> Iterator[SilentServer]:
     found.close()
 
 
-def test_a_command_whose_answer_is_lost_is_not_sent_again(server: SilentServer):
-    with (
-        connect(server.url, timeout_seconds=0.2) as client,
-        pytest.raises(RedisUnavailable),
-    ):
+def send_command(url: str) -> None:
+    with connect(url, timeout_seconds=0.2) as client:
         client.execute_command("EVALSHA", MARK, 0)
 
-    assert server.seen == 1
-    assert server.connections == 1
 
-
-def test_a_pipeline_whose_answer_is_lost_is_not_sent_again(server: SilentServer):
-    with connect(server.url, timeout_seconds=0.2) as client:
+def send_pipeline(url: str) -> None:
+    with connect(url, timeout_seconds=0.2) as client:
         pipe = client.pipeline(transaction=False)
         pipe.set(MARK, 1)
         pipe.incr("b")
-        with pytest.raises(RedisUnavailable):
-            pipe.execute()
+        pipe.execute()
+
+
+async def send_command_async(url: str) -> None:
+    async with connect_async(url, timeout_seconds=0.2) as client:
+        await client.execute_command("EVALSHA", MARK, 0)
+
+
+async def send_pipeline_async(url: str) -> None:
+    async with connect_async(url, timeout_seconds=0.2) as client:
+        pipe = client.pipeline(transaction=False)
+        pipe.set(MARK, 1)
+        await pipe.execute()
+
+
+@pytest.mark.parametrize(
+    "send",
+    [
+        send_command,
+        send_pipeline,
+        lambda url: asyncio.run(send_command_async(url)),
+        lambda url: asyncio.run(send_pipeline_async(url)),
+    ],
+    ids=["command", "pipeline", "asynchronous command", "asynchronous pipeline"],
+)
+def test_what_was_sent_is_not_sent_again_if_its_answer_is_lost(
+    server: SilentServer, send: Callable[[str], None]
+):
+    with pytest.raises(RedisUnavailable):
+        send(server.url)
 
     assert server.seen == 1
     assert server.connections == 1
 
 
-def test_an_asynchronous_command_whose_answer_is_lost_is_not_sent_again(server: SilentServer):
-    async def run() -> None:
-        async with connect_async(server.url, timeout_seconds=0.2) as client:
-            with pytest.raises(RedisUnavailable):
-                await client.execute_command("EVALSHA", MARK, 0)
-
-    asyncio.run(run())
-
-    assert server.seen == 1
-    assert server.connections == 1
-
-
-def test_an_asynchronous_pipeline_whose_answer_is_lost_is_not_sent_again(server: SilentServer):
-    async def run() -> None:
-        async with connect_async(server.url, timeout_seconds=0.2) as client:
-            pipe = client.pipeline(transaction=False)
-            pipe.set(MARK, 1)
-            with pytest.raises(RedisUnavailable):
-                await pipe.execute()
-
-    asyncio.run(run())
-
-    assert server.seen == 1
-    assert server.connections == 1
-
-
-def test_a_dead_port_is_known_at_once():
+@pytest.fixture
+def dead() -> str:
+    """An address at which nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+        return f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "path", "message"),
+    [("redis", "", "127.0.0.1:"), ("redis+sentinel", "/main", "no Sentinel that can")],
+)
+def test_who_is_dead_is_known_at_once(dead: str, scheme: str, path: str, message: str):
     begun = time.monotonic()
 
     with (
-        connect(f"redis://127.0.0.1:{port}") as client,
-        pytest.raises(RedisUnavailable, match=f"127.0.0.1:{port}"),
+        connect(f"{scheme}://{dead}{path}") as client,
+        pytest.raises(RedisUnavailable, match=message),
     ):
-        client.ping()
-
-    assert time.monotonic() - begun < allowed(0.5)
-
-
-def test_dead_sentinels_are_known_at_once():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    begun = time.monotonic()
-    client = connect(f"redis+sentinel://127.0.0.1:{port}/main")
-
-    with client, pytest.raises(RedisUnavailable, match="no Sentinel that can"):
         client.ping()
 
     assert time.monotonic() - begun < allowed(0.5)
@@ -200,13 +193,11 @@ def test_a_redis_that_keeps_less_than_promised_is_warned_about(redis_url):
     assert wait_ready(redis_url) == ()
 
 
-def test_a_redis_that_is_not_there_is_waited_for_as_long_as_said():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+def test_a_redis_that_is_not_there_is_waited_for_as_long_as_said(dead: str):
     begun = time.monotonic()
 
-    with pytest.raises(RedisUnavailable, match=f"Redis at 127.0.0.1:{port} can't be reached"):
-        wait_ready(f"redis://127.0.0.1:{port}", seconds=0.3)
+    with pytest.raises(RedisUnavailable, match=f"Redis at {dead} can't be reached"):
+        wait_ready(f"redis://{dead}", seconds=0.3)
 
     assert 0.3 <= time.monotonic() - begun < allowed(3)
 

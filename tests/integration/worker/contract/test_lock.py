@@ -1,22 +1,12 @@
 """The lock on a real Redis: one holder at a time, checked in the write, by a clock that jumps."""
 
-from contextlib import closing
-
 import pytest
 
-from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.redis.lock import Lock
 
 KEY = "{work}"
 LASTING_MS = 60_000
 AN_HOUR_MS = 3_600_000
-
-
-@pytest.fixture
-def client(redis_url):
-    with closing(connect(redis_url)) as connected:
-        connected.flushdb()
-        yield connected
 
 
 @pytest.fixture

@@ -92,22 +92,15 @@ def test_a_script_finds_by_name_what_it_was_given_by_name(  # noqa: PLR0917
     assert list(named_keys(text, call, "others")) == others
 
 
+EMPTY = {"streams": [], "members": None, "others": [], "token": "", "words": [], "time": 0}
+ROWS = {"id": [], "text": []}
+
+
 def test_a_value_that_a_script_does_not_declare_is_refused(text):
     with pytest.raises(TypeError, match="nonsense"):
-        script_call(
-            text,
-            Keys,
-            streams=[],
-            members=None,
-            others=[],
-            token="",
-            rows={"id": [], "text": []},
-            words=[],
-            time=0,
-            nonsense=1,
-        )
+        script_call(text, Keys, **EMPTY, rows=ROWS, nonsense=1)
 
 
 def test_a_value_that_a_script_declares_may_not_lack(text):
     with pytest.raises((AttributeError, KeyError)):
-        script_call(text, Keys, streams=[], members=None, others=[], token="", words=[], time=0)
+        script_call(text, Keys, **EMPTY)

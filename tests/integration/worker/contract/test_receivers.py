@@ -1,19 +1,9 @@
 """What receivers answered, added up in a real Redis."""
 
 import time
-from contextlib import closing
-
-import pytest
 
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.receivers import read_receivers, report_receiver
-from segrelay.worker.contract.redis.connection import connect
-
-
-@pytest.fixture
-def client(redis_url):
-    with closing(connect(redis_url)) as found:
-        yield found
 
 
 def read(client):
