@@ -363,6 +363,8 @@ QUIET = [
     standing(samples=samples(*[{"waits": 0, "settled": 4}] * 9)),
     standing(samples=samples(*[{"dead|vip|refused": 30}] * 2)),
     standing(samples=[]),
+    standing(samples=SOME_SKIPPED),
+    standing(**trigger("waits", since_ms=NOW - 9_000)),
     standing(quarantined=0, samples=samples({}, {})),
     standing(samples=answers((104, 20_800), *[USUAL[0]] * 3, *USUAL)),
     standing(samples=answers((102, 40_000), *[USUAL[0]] * 3, *USUAL)),
@@ -417,12 +419,6 @@ def test_what_is_as_usual_is_no_problem(found: Standing) -> None:
     assert problems_of(found) == []
 
 
-def test_live_deliveries_of_a_paused_destination_are_late_for_one_reason_only() -> None:
-    late = trigger(oldest_live_ms=NOW - 61_000) | destination(state="paused")
-
-    assert [one.name for one in problems_of(standing(**late))] == ["destination_paused"]
-
-
 @pytest.mark.parametrize(
     "cause",
     [
@@ -448,12 +444,6 @@ def test_who_runs_an_older_configuration_is_named_by_whoever_looks() -> None:
         (found,) = problems_of(standing(**both, settings=settings))
         assert (found.name, found.command) == ("worker_configuration", "restart one:7")
         assert found.since_ms == NOW - 121_000
-
-
-def test_workers_have_a_moment_to_find_a_redis_that_came_back_empty() -> None:
-    emptied = standing(processes=[], **redis(losses=[Loss(NOW - 9_000, NOW - 9_000)]))
-
-    assert [one.name for one in problems_of(emptied)] == ["redis_emptied"]
 
 
 SAMPLES = {"requests": 0, "asked|ms": 0, "settled": 0, "waits": 9}
@@ -491,18 +481,23 @@ def test_the_ill_problems_stand_first() -> None:
     assert [one.severity for one in problems_of(both)] == [ILL, ATTENTION]
 
 
-def test_an_assert_that_lets_some_pass_is_no_problem():
-    assert problems_of(standing(samples=SOME_SKIPPED)) == []
+LASTING = trigger("waits", since_ms=NOW - 11_000)
+LATE_AND_PAUSED = trigger(oldest_live_ms=NOW - 61_000) | destination(state="paused")
+EMPTIED = redis(losses=[Loss(NOW - 9_000, NOW - 9_000)])
 
 
-def test_a_trigger_that_waits_is_not_told_beside_its_destination_or_at_once() -> None:
-    fresh = trigger("waits", since_ms=NOW - 9_000)
-    lasting = trigger("waits", since_ms=NOW - 11_000)
-
-    assert problems_of(standing(**fresh)) == []
-    assert [one.name for one in problems_of(standing(**lasting))] == ["trigger_waits"]
-    broken = problems_of(standing(**lasting, **destination("broken")))
-    assert [one.name for one in broken] == ["destination_broken"]
+@pytest.mark.parametrize(
+    ("found", "name"),
+    [
+        (standing(**LASTING), "trigger_waits"),
+        (standing(**LASTING, **destination("broken")), "destination_broken"),
+        (standing(**LATE_AND_PAUSED), "destination_paused"),
+        # Workers have a moment to find a Redis that came back empty.
+        (standing(processes=[], **EMPTIED), "redis_emptied"),
+    ],
+)
+def test_a_problem_is_not_told_beside_its_cause(found: Standing, name: str) -> None:
+    assert [one.name for one in problems_of(found)] == [name]
 
 
 @pytest.mark.parametrize("state", ["waits", "refused"])

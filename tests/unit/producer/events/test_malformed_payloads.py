@@ -11,7 +11,7 @@ import pytest
 
 from segrelay.producer.events.payloads import Refused
 from segrelay.worker.contract.events import Event
-from tests.unit.producer.payload_samples import NOW_US, VIP, WRAPPED, read, with_entry, wrapped
+from tests.unit.producer.payload_samples import NOW_US, WRAPPED, read, with_entry, wrapped
 
 GOOD = orjson.dumps(WRAPPED)
 CHANGE = {"slug": "v", "event": "change"}
@@ -49,6 +49,11 @@ def _time(text):
 
 def _nested(depth):
     return _raw_field(b'"deep":' + b"[" * depth + b"]" * depth)
+
+
+def _stamped(stamp):
+    data = {"email": "a@b.c", "segment_events": [CHANGE]}
+    return orjson.dumps({"data": data, "meta": {"timestamp": stamp}})
 
 
 def rows(reason, message, *texts):
@@ -107,7 +112,6 @@ NO_EVENTS = [
         b'{"segment_events":[]}', b'{"data":{"segment_events":[]}}',
         b'{"segment_events":[{}],"segment_events":[]}'),
     (b'{"segment_events":{}}', "no_events", "should be an array, but is an object"),
-    (b'{"segment_events":{"slug":"vip","event":"enter"}}', "no_events", "but is an object"),
     *rows("no_events", "but is a text", b'{"segment_events":"vip"}', b'{"segment_events":"[]"}'),
     (b'{"segment_events":7}', "no_events", "but is a number"),
     (b'{"segment_events":true}', "no_events", "but is a boolean"),
@@ -116,24 +120,16 @@ NO_EVENTS = [
 BAD_EVENT = [
     (_entries(None), "bad_event", "this is null"),
     (_entries(1), "bad_event", "this is a number"),
-    (_entries("enter"), "bad_event", "this is a text"),
-    (_entries([]), "bad_event", "this is an array"),
-    (_entries(True), "bad_event", "this is a boolean"),
     *rows("bad_event", "none of enter, exit, change",
         _entries({}), _entry(event=None), _entry(event=""), _entry(event="Enter"),
         _entry(event="ENTER"), _entry(event=" enter"), _entry(event="entered"),
         _entry(event="delete"), _entry(event=1), _entry(event=True), _entry(event=["enter"]),
         _entry(event={"enter": 1})),
     (_entry(slug=7), "bad_event", "`slug` should be a text, but is a number"),
-    (_entry(slug=True), "bad_event", "`slug` should be a text, but is a boolean"),
-    (_entry(slug=["vip"]), "bad_event", "`slug` should be a text, but is an array"),
-    (_entry(slug={"a": 1}), "bad_event", "`slug` should be a text, but is an object"),
     (_entry(slug="x" * 257), "bad_event", "`slug` is longer than 256 characters"),
     (_entry(id="x" * 257), "bad_event", "`id` is longer than 256 characters"),
     (_entry(id=True), "bad_event", "`id` should be a text, but is a boolean"),
     (_entry(id=1.5), "bad_event", "`id` should be a text, but is a number"),
-    (_entry(id=[VIP]), "bad_event", "`id` should be a text, but is an array"),
-    (_entry(id={"a": VIP}), "bad_event", "`id` should be a text, but is an object"),
     *rows("bad_event", "names no audience",
         _entry(id=None, slug=None), _entry(id="", slug=""), _entry(id=" ", slug="\t")),
 ]  # fmt: skip
@@ -198,32 +194,19 @@ TIMES = [
     (_time(b'"2026-11-01T10:00:61Z"'), "bad_time", "Second 61 does not exist"),
     (_time(b'"2026-11-01T10:00:00+24:00"'), "bad_time", "offset +24:00 does not exist"),
     (_time(b'"2026-11-01T10:00:00-02:60"'), "bad_time", "offset -02:60 does not exist"),
-    (_time(b'"0001-01-01T00:00:00Z"'), "bad_time", "is before 1970"),
     (_time(b'"1969-12-31T23:59:59Z"'), "bad_time", "is before 1970"),
     (_time(b'"1970-01-01T00:00:00Z"'), "bad_time", "is before 1970"),
     (_time(b'"ann@example.com"'), "bad_time", "A text of 15 characters"),
     (_time(b'"9999-12-31T23:59:59-05:00"'), "bad_time", ""),
     (_time(b'"9999-12-31T23:59:60Z"'), "bad_time", ""),
     (_time(b'"2099-01-01T00:00:00Z"'), "future_time", "ahead of Redis' clock"),
-    (_time(b'"9999-12-31T23:59:59.999999999Z"'), "future_time", "ahead of Redis' clock"),
     (_time(b'"2026-11-01T10:05:11Z"'), "future_time", "301 s ahead of Redis' clock"),
     (_time(b'"2026-11-01T10:00:00-23:59"'), "future_time", "ahead of Redis' clock"),
     *(
-        (
-            orjson.dumps(
-                {
-                    "data": {"email": "a@b.c", "segment_events": [CHANGE]},
-                    "meta": {"timestamp": stamp},
-                }
-            ),
-            reason,
-            message,
-        )
+        (_stamped(stamp), reason, message)
         for stamp, reason, message in (
             ("", "bad_time", "is not an RFC 3339 time"),
-            ("soon", "bad_time", "is not an RFC 3339 time"),
             (1_793_527_200, "bad_time", "is not an RFC 3339 time"),
-            (False, "bad_time", "is not an RFC 3339 time"),
             ("2099-01-01T00:00:00Z", "future_time", "ahead of Redis' clock"),
         )
     ),
@@ -240,35 +223,24 @@ ODD_BUT_RIGHT = [
     (_raw_field(b'"a":"\\u0000"'), "", "an escaped control character"),
     (_raw_field(b'"a":"\\ud83d\\ude00"'), "", "a pair of surrogates"),
     (_raw_field(b'"":""'), "", "an empty key"),
-    (_raw_field(b'"a":null'), "", "a null"),
     (_raw_field(b'"data":{"a":1}'), "", "a profile may have a field `data`"),
     (_raw_field(b'"meta":7'), "", "a profile may have a field `meta`"),
     (_nested(250), "", "as deep as can be carried"),
     (_raw_field(b'"big":"' + b"x" * 1_000_000 + b'"'), "", "1 MB"),
     (b'{"id":null,' + GOOD[len(b'{"id":"1000000000000000007",') :], "", "no id of its own"),
     (b'{"id":7.5,' + GOOD[len(b'{"id":"1000000000000000007",') :], "", "an id that is none"),
-    (b'{"id":{},' + GOOD[len(b'{"id":"1000000000000000007",') :], "", "an id that is none"),
     (_time(b'"2026-11-01T10:05:09Z"'), "", "less than five minutes ahead"),
     (_time(b'"2026-11-01T10:05:10Z"'), "", "five minutes ahead"),
     (_time(b'"2026-11-01T10:00:60Z"'), "", "a leap second"),
     (_entry(id=12, slug="twelve"), "", "an audience's id may be a number"),
     (_entry(slug=" vip "), "", "names are trimmed"),
     (_identity(b"42"), "", "a number as identity is taken as text"),
-    (_identity(b"-1"), "", "a number as identity is taken as text"),
     (_entry(extra={"a": [1]}), "", "an entry may have more fields"),
 ]
 
-TABLE = [
-    *NOT_JSON,
-    *NO_OBJECT,
-    *NO_PROFILE,
-    *NO_EVENTS,
-    *BAD_EVENT,
-    *AUDIENCES,
-    *IDENTITIES,
-    *TIMES,
-    *ODD_BUT_RIGHT,
-]
+
+TABLE = NOT_JSON + NO_OBJECT + NO_PROFILE + NO_EVENTS
+TABLE += BAD_EVENT + AUDIENCES + IDENTITIES + TIMES + ODD_BUT_RIGHT
 
 
 @pytest.mark.parametrize(

@@ -89,17 +89,15 @@ def test_a_change_has_the_time_of_its_payload(payload, expected_us):
     assert (event.direction, event.time_us) == ("change", expected_us)
 
 
-def test_the_payloads_own_id_is_added_as_payload_id():
-    [event] = read(orjson.dumps(WRAPPED))
+@pytest.mark.parametrize(
+    ("payload", "payload_id"),
+    [(WRAPPED, "1000000000000000007"), (wrapped(payload_id="mine"), "mine")],
+)
+def test_the_payloads_own_id_is_added_as_payload_id_where_there_is_none(payload, payload_id):
+    [event] = read(orjson.dumps(payload))
 
-    assert event.profile["payload_id"] == "1000000000000000007"
+    assert event.profile["payload_id"] == payload_id
     assert "_id" not in event.profile
-
-
-def test_a_payload_id_that_the_profile_has_stays():
-    [event] = read(orjson.dumps(wrapped(payload_id="mine")))
-
-    assert event.profile["payload_id"] == "mine"
 
 
 @pytest.mark.parametrize(
@@ -137,13 +135,6 @@ def test_what_a_program_hands_over_stays_as_it_was():
         assert orjson.dumps(form) == before
 
 
-def test_an_id_without_a_slug_gets_the_slug_that_was_learned():
-    [event] = read(orjson.dumps(with_entry(slug=None)))
-
-    assert event.audience == "vip"
-    assert event.profile["segment_events"][0]["slug"] == "vip"
-
-
 def test_state_and_skip_hook_are_the_events():
     [event] = read(orjson.dumps(WRAPPED), state=True, skip_hook=True)
 
@@ -176,8 +167,11 @@ def test_a_refused_event_is_kept_alone_in_its_form(form):
     assert b"vip" not in refused.content
 
 
-def test_a_template_sees_the_slug_without_the_space_around_it():
-    [event] = read(with_entry(slug="  vip "))
+@pytest.mark.parametrize(
+    "slug", [None, "  vip "], ids=["learned by its id", "with space around it"]
+)
+def test_an_event_and_its_template_have_the_same_slug(slug):
+    [event] = read(orjson.dumps(with_entry(slug=slug)))
 
     assert (event.audience, event.profile["segment_events"][0]["slug"]) == ("vip", "vip")
 

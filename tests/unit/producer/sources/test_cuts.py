@@ -121,12 +121,22 @@ def read(tmp_path: Path) -> Callable[[bytes], Found]:
     return write_and_read
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_a_whole_file_gives_all_its_rows(name: str, read: Callable[[bytes], Found]) -> None:
-    found = read(FILES[name])
+MORE_FORMATS = {
+    "lines without a last break": LINES.rstrip(),
+    "lines with a mark": b"\xef\xbb\xbf" + LINES,
+    "csv with semicolons": table(";"),
+    "csv with tabs": table("\t"),
+}
 
-    assert found.error is None
-    assert ([row["email"] for row in found.rows], found.refused) == (EMAILS, 0)
+
+@pytest.mark.parametrize(
+    "content", [*FILES.values(), *MORE_FORMATS.values()], ids=[*FILES, *MORE_FORMATS]
+)
+def test_a_whole_file_gives_all_its_rows(content: bytes, read: Callable[[bytes], Found]) -> None:
+    found = read(content)
+
+    assert (found.error, found.refused) == (None, 0)
+    assert found.rows == PEOPLE
 
 
 @pytest.mark.parametrize("cut", CUTS)

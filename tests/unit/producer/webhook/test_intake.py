@@ -97,23 +97,30 @@ def test_what_comes_while_a_group_is_written_is_drafted_meanwhile_and_shares_a_w
     assert groups_of(Shelf(), 20, drafted=8) == [[b"1"], [b"2"] * 20]
 
 
-def test_each_body_gets_its_own_answer() -> None:
-    answers = asyncio.run(take_all(Intake(Shelf().draft), [b"1", b"[1, 2]", b"[1, 2, 3]"]))
-
-    assert answers == [Published(accepted=1), Published(accepted=2), Published(accepted=3)]
+def array(count: int, element: bytes = b"1") -> bytes:
+    return b"[" + b",".join([element] * count) + b"]"
 
 
-def test_a_body_of_many_portions_is_answered_when_all_of_them_are_stored() -> None:
-    many = b"[" + b",".join([b"1"] * 100) + b"]"
+@pytest.mark.parametrize(
+    ("bodies", "answers"),
+    [
+        ([b"1", array(2), array(3)], [1, 2, 3]),
+        ([array(100), b"1", array(100)], [100, 1, 100]),
+        ([b"1", array(101, b"{}"), b"2"], [1, BodyTooLarge, 1]),
+        ([b"a", POISON, b"bb"], [1, ValueError, 1]),
+        ([b"a", UNWRITABLE, b"bb"], [1, ValueError, 1]),
+    ],
+    ids=["a few", "of many portions", "too many payloads", "a bug", "a bug in writing"],
+)
+def test_each_body_gets_its_own_answer(bodies: list[bytes], answers: list[object]) -> None:
+    found = asyncio.run(take_all(Intake(Shelf().draft), bodies))
 
-    answers = asyncio.run(take_all(Intake(Shelf().draft), [many, b"1", many]))
-
-    assert answers == [Published(accepted=100), Published(accepted=1), Published(accepted=100)]
+    assert answers == [one.accepted if isinstance(one, Published) else type(one) for one in found]
 
 
 def test_what_comes_while_a_large_body_is_stored_waits_for_one_portion_only() -> None:
     shelf = Shelf()
-    many = b"[" + b",".join([b"1"] * 99) + b"]"
+    many = array(99)
 
     async def play() -> None:
         intake = Intake(shelf.draft)
@@ -151,25 +158,10 @@ def test_bodies_that_a_write_did_not_reach_come_with_the_next_in_their_order() -
     assert [text for group in shelf.groups for text in group] == [b"1", b"2", b"3", b"4", b"5"]
 
 
-def test_a_body_of_too_many_payloads_is_refused_alone() -> None:
-    many = b"[" + b",".join([b"{}"] * 101) + b"]"
-
-    answers = asyncio.run(take_all(Intake(Shelf().draft), [b"1", many, b"2"]))
-
-    assert [type(answer) for answer in answers] == [Published, BodyTooLarge, Published]
-
-
 def test_a_group_is_bounded() -> None:
     groups = groups_of(Shelf(), GROUP_BODIES + 1, drafted=GROUP_BODIES)
 
     assert [len(group) for group in groups] == [1, GROUP_BODIES, 1]
-
-
-@pytest.mark.parametrize("bad", [POISON, UNWRITABLE])
-def test_a_body_that_meets_a_bug_fails_alone(bad: bytes) -> None:
-    answers = asyncio.run(take_all(Intake(Shelf().draft), [b"a", bad, b"bb"]))
-
-    assert [type(answer) for answer in answers] == [Published, ValueError, Published]
 
 
 def test_who_waits_while_nothing_can_be_drafted_is_told_at_once() -> None:
@@ -180,15 +172,6 @@ def test_who_waits_while_nothing_can_be_drafted_is_told_at_once() -> None:
 
     assert {type(answer) for answer in answers} == {RedisUnavailable}
     assert shelf.refusals < 100
-
-
-def test_when_nothing_can_be_stored_everybody_is_told() -> None:
-    shelf = Shelf()
-    shelf.is_closed = True
-
-    answers = asyncio.run(take_all(Intake(shelf.draft), [b"1", b"2"]))
-
-    assert [type(answer) for answer in answers] == [RedisUnavailable, RedisUnavailable]
 
 
 def test_closing_stores_what_still_waits() -> None:

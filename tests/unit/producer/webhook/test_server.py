@@ -117,14 +117,11 @@ def test_an_answer_is_one_write_however_its_request_comes(pieces) -> None:
     assert whole.endswith(b"\r\n\r\n{}")
 
 
-def test_each_of_several_requests_of_a_connection_has_its_own_answer() -> None:
-    wire = asyncio.run(talk(POST + b"\r\n[]", POST + b"\r\n{}"))
-
-    assert [each[-2:] for each in wire.writes] == [b"[]", b"{}"]
-
-
-def test_requests_that_come_in_one_piece_are_answered_one_after_the_other() -> None:
-    wire = asyncio.run(talk(POST + b"\r\n[]" + POST + b"\r\n{}"))
+@pytest.mark.parametrize(
+    "pieces", [(POST + b"\r\n[]", POST + b"\r\n{}"), (POST + b"\r\n[]" + POST + b"\r\n{}",)]
+)
+def test_each_of_several_requests_of_a_connection_has_its_own_answer(pieces) -> None:
+    wire = asyncio.run(talk(*pieces))
 
     assert [each[-2:] for each in wire.writes] == [b"[]", b"{}"]
 

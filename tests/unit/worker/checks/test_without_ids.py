@@ -53,45 +53,32 @@ def test_a_template_that_reads_the_id_is_named_with_its_line_and_what_to_do(tmp_
 
 
 @pytest.mark.parametrize(
-    ("tables", "fields"),
+    ("tables", "fields", "identified", "warned"),
     [
-        ([], {}),
-        ([], {"audiences": ["*"]}),
-        ([], {"on": "exit"}),
-        ([sync(on_change=True)], {"on": "change"}),
-        ([sync()], {"audiences": ["*"]}),
-        ([sync("gold", audience="gold", audience_id=ANY_ID)], {}),
+        ([], {}, [], 1),
+        ([], {"audiences": ["*"]}, [], 1),
+        ([], {"on": "exit"}, [], 1),
+        ([sync(on_change=True)], {"on": "change"}, [], 1),
+        ([sync()], {"audiences": ["*"]}, [], 1),
+        ([sync("gold", audience="gold", audience_id=ANY_ID)], {}, [], 1),
+        # The id is known, or no row can come.
+        ([sync(audience_id=ANY_ID)], {}, [], 0),
+        ([sync(audience=ANY_ID)], {"audiences": [ANY_ID]}, [], 0),
+        ([], {"audiences": [ANY_ID]}, [], 0),
+        ([], {}, ["vip", ANY_ID], 0),
+        ([sync()], {"audiences": ["*"]}, ["vip"], 0),
+        ([], {"on": "change"}, [], 0),
+        ([sync()], {"on": "change"}, [], 0),
+        # What does not fail for want of the id is told by nobody, or by others.
+        ([], {"template": READS_ID.replace('details["id"]', "1")}, [], 0),
+        ([], {"template": FAILS_ALWAYS}, [], 0),
+        ([], {"template": "{"}, [], 0),
     ],
 )
-def test_where_no_id_is_known_there_is_a_warning(
-    tmp_path: Path, tables: list[str], fields: dict[str, Any]
+def test_there_is_a_warning_where_no_id_is_known(
+    tmp_path: Path, tables: list[str], fields: dict[str, Any], identified: list[str], warned: int
 ) -> None:
-    assert len(warnings(settings_of(tmp_path, *tables, **fields))) == 1
-
-
-@pytest.mark.parametrize(
-    ("tables", "fields", "identified"),
-    [
-        ([sync(audience_id=ANY_ID)], {}, []),
-        ([sync(audience=ANY_ID)], {"audiences": [ANY_ID]}, []),
-        ([], {"audiences": [ANY_ID]}, []),
-        ([], {}, ["vip", ANY_ID]),
-        ([sync()], {"audiences": ["*"]}, ["vip"]),
-        ([], {"on": "change"}, []),
-        ([sync()], {"on": "change"}, []),
-    ],
-)
-def test_where_the_id_is_known_or_no_row_can_come_there_is_none(
-    tmp_path: Path, tables: list[str], fields: dict[str, Any], identified: list[str]
-) -> None:
-    assert warnings(settings_of(tmp_path, *tables, **fields), *identified) == []
-
-
-@pytest.mark.parametrize("template", [READS_ID.replace('details["id"]', "1"), FAILS_ALWAYS, "{"])
-def test_what_does_not_fail_for_want_of_the_id_is_told_by_nobody_or_by_others(
-    tmp_path: Path, template: str
-) -> None:
-    assert warnings(settings_of(tmp_path, template=template)) == []
+    assert len(warnings(settings_of(tmp_path, *tables, **fields), *identified)) == warned
 
 
 @pytest.mark.parametrize(

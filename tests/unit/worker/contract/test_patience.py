@@ -29,11 +29,18 @@ def test_an_action_is_repeated_until_redis_has_confirmed_it() -> None:
     assert told == ["Redis is away."] * 2
 
 
-def test_what_a_client_has_waited_already_counts() -> None:
+@pytest.mark.parametrize(
+    ("errors", "ended_by"),
+    [([away(60)], RedisUnavailable), ([SealedAnew(), SealedAnew()], SealedAnew)],
+    ids=["a client has waited already", "the partitions were changed"],
+)
+def test_what_waiting_does_not_help_ends_it_at_once(
+    errors: list[Exception], ended_by: type[Exception]
+) -> None:
     told: list[str] = []
 
-    with pytest.raises(RedisUnavailable):
-        repeat_until_confirmed(Action(away(60)), told.append)
+    with pytest.raises(ended_by):
+        repeat_until_confirmed(Action(*errors), told.append)
     assert told == []
 
 
@@ -44,13 +51,6 @@ def test_who_repeats_all_of_it_ends_when_a_part_has_been_given_up() -> None:
     with pytest.raises(RedisUnavailable):
         repeat_until_confirmed(lambda: repeat_until_confirmed(part, told.append), told.append)
     assert len(told) == 1
-
-
-def test_a_change_of_the_partitions_ends_it_at_once() -> None:
-    told: list[str] = []
-    with pytest.raises(SealedAnew):
-        repeat_until_confirmed(Action(SealedAnew(), SealedAnew()), told.append)
-    assert told == []
 
 
 def test_other_errors_are_repeated_only_where_that_is_said() -> None:

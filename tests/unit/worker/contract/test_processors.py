@@ -29,6 +29,7 @@ def machine(root: Path, groups: str, **files: str) -> Path:
         pytest.param("0::/\n", {"cpu-max": "max 100000\n"}, HERE, id="no limit"),
         pytest.param("0::/\n", {"cpu-max": "50000 100000\n"}, 1, id="half a processor"),
         pytest.param("0::/\n", {"cpu-max": "100000 100000\n"}, 1, id="one"),
+        pytest.param("0::/\n", {"cpu-max": "150000 100000\n"}, min(2, HERE), id="one and a half"),
         pytest.param("0::/\n", {"cpu-max": "6400000 100000\n"}, HERE, id="more than there are"),
         pytest.param("0::/a/b\n", {"a__cpu-max": "90000 100000\n"}, 1, id="of the group above"),
         pytest.param("0::/gone\n", {"cpu-max": "90000 100000\n"}, 1, id="a group of the host"),
@@ -54,9 +55,3 @@ def test_a_container_has_the_processors_of_its_share(
     tmp_path: Path, groups: str, files: dict[str, str], expected: int
 ) -> None:
     assert processors(machine(tmp_path, groups, **files)) == expected
-
-
-def test_a_share_of_one_and_a_half_is_two_where_there_are_two(tmp_path: Path) -> None:
-    root = machine(tmp_path, "0::/\n", **{"cpu-max": "150000 100000\n"})
-
-    assert processors(root) == min(2, HERE)

@@ -38,6 +38,21 @@ def leave(at: int, *, trigger: int = 2, audience: int = 1, **more: Any) -> Ledge
     return LedgerEvent(at, EXIT, trigger, audience, **more)
 
 
+def changed(profile_hash: int) -> LedgerEvent:
+    return LedgerEvent(5, CHANGE, 1, 1, profile_hash=profile_hash)
+
+
+def remembered(history: list[LedgerEvent | str]) -> Record:
+    """Return the record of events that were delivered, or tried where the word stands before."""
+    record, write = Record(), with_delivered
+    for one in history:
+        if isinstance(one, str):
+            write = with_tried
+        else:
+            record = write(record, one)
+    return record
+
+
 @pytest.mark.parametrize(
     ("event", "doubt"),
     [
@@ -93,22 +108,15 @@ def test_no_time_ever_goes_back(history: list[tuple[LedgerEvent, str]]) -> None:
         ([enter(4), leave(5)], enter(6, state=True), None),
         ([enter(5), leave(4)], enter(6, state=True), Skip.ALREADY_THERE),
         ([enter(5, audience=2)], enter(6, state=True), None),
+        ([changed(7)], changed(7), Skip.DUPLICATE),
+        ([changed(7)], changed(8), None),
+        ([enter(4), "tried", leave(5)], enter(6, state=True), None),
     ],
 )
 def test_a_ledger_says_what_need_not_be_delivered(
-    delivered: list[LedgerEvent], event: LedgerEvent, says: Skip | None
+    delivered: list[LedgerEvent | str], event: LedgerEvent, says: Skip | None
 ) -> None:
-    record = Record()
-    for done in delivered:
-        record = with_delivered(record, done)
-
-    assert judge(record, event) is says
-
-
-def test_a_state_event_is_sent_where_the_other_direction_was_tried_since() -> None:
-    record = with_tried(with_delivered(Record(), enter(4)), leave(5))
-
-    assert judge(record, enter(6, state=True)) is None
+    assert judge(remembered(delivered), event) is says
 
 
 def test_a_state_event_is_sent_where_a_whole_list_was_told_since() -> None:
@@ -128,22 +136,13 @@ def test_a_whole_list_is_no_audience() -> None:
 
 
 def test_memberships_are_what_is_newer_about_the_other_audiences() -> None:
-    record = Record()
-    for event in (enter(7, audience=2), leave(8, audience=3), enter(2, audience=4), leave(9)):
-        record = with_delivered(record, event)
+    events = [enter(7, audience=2), leave(8, audience=3), enter(2, audience=4), leave(9)]
 
-    known = knowledge(record, enter(5), frozenset)
+    known = knowledge(remembered(events), enter(5), frozenset)
 
     assert known.inside == {2}
     assert known.outside == {3}
     assert known.stale
-
-
-def test_another_change_at_the_same_time_is_no_duplicate() -> None:
-    record = with_delivered(Record(), LedgerEvent(5, CHANGE, 1, 1, profile_hash=7))
-
-    assert judge(record, LedgerEvent(5, CHANGE, 1, 1, profile_hash=7)) is Skip.DUPLICATE
-    assert judge(record, LedgerEvent(5, CHANGE, 1, 1, profile_hash=8)) is None
 
 
 @pytest.mark.parametrize(
@@ -157,21 +156,13 @@ def test_another_change_at_the_same_time_is_no_duplicate() -> None:
         ([enter(5), leave(6), enter(7, audience=2)], True),
         ([enter(5, trigger=3), enter(4), leave(5)], False),
         ([LedgerEvent(5, CHANGE, 1, 1)], False),
+        # Who may have entered without an answer is kept as a member.
+        ([leave(5), "tried", enter(6)], True),
+        ([leave(5), "tried", enter(4)], False),
     ],
     ids=str,
 )
 def test_only_the_record_of_somebody_who_is_in_an_audience_has_to_last(
-    events: list[LedgerEvent], stays: bool
+    events: list[LedgerEvent | str], stays: bool
 ) -> None:
-    record = Record()
-    for event in events:
-        record = with_delivered(record, event)
-
-    assert may_be_member(record) is stays
-
-
-def test_who_may_have_entered_without_an_answer_is_kept_as_a_member() -> None:
-    left = with_delivered(Record(), leave(5))
-
-    assert may_be_member(with_tried(left, enter(6)))
-    assert not may_be_member(with_tried(left, enter(4)))
+    assert may_be_member(remembered(events)) is stays

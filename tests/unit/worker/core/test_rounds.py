@@ -36,16 +36,10 @@ def test_a_bell_whose_message_was_taken_is_rung_again_in_the_next_round():
     assert rounds.wake_for([sight(waking=True)], queued=0, now_seconds=TAKEN_SECONDS)
 
 
-def test_a_bell_that_nobody_answers_is_rung_again():
+@pytest.mark.parametrize("by_another", [False, True])
+def test_a_bell_that_nobody_answers_is_rung_again_whoever_rang_it(by_another):
     rounds = Rounds()
-    rounds.wake_for([sight()], queued=0, now_seconds=0)
-
-    assert rounds.wake_for([sight(waking=True)], queued=0, now_seconds=AGAIN_SECONDS)
-
-
-def test_a_bell_that_somebody_else_rang_is_rung_again_too():
-    rounds = Rounds()
-    rounds.wake_for([sight(waking=True)], queued=0, now_seconds=0)
+    rounds.wake_for([sight(waking=by_another)], queued=0, now_seconds=0)
 
     assert rounds.wake_for([sight(waking=True)], queued=0, now_seconds=AGAIN_SECONDS)
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from segrelay.worker.contract.words import Death, Direction, Skip
-from segrelay.worker.destinations.api import NotSendable
+from segrelay.worker.contract.words import Direction, Skip
 from tests.unit.worker.destinations.shaping import (
     ANN,
-    API,
     DELETE,
     HEADER,
-    NOW_US,
     UPSERT,
-    body,
     refused,
     shaped,
 )
@@ -39,23 +35,6 @@ def test_a_delete_holds_what_to_remove_and_nothing_else() -> None:
     assert result.dropped == ("whole", "partial.shoe")
 
 
-def test_an_entrance_body_is_refused_on_the_delete_path() -> None:
-    result = refused(body(1), DELETE)
-
-    assert result.reason is Death.INVALID
-    assert "`attributes` and `events`" in result.message
-
-
-def test_a_delete_body_is_refused_on_the_upsert_path() -> None:
-    user = {**ANN, "custom": {"partial": {"lytics_computed_attr": ["vip"]}}}
-
-    assert refused({"users": [user]}, UPSERT).reason is Death.INVALID
-
-
-def test_a_delete_that_removes_nothing_is_skipped() -> None:
-    assert refused({"users": [{**ANN, "custom": {"partial": {}}}]}, DELETE).reason is Skip.EMPTY
-
-
 def memberships(value: Any, **user: Any) -> dict[str, Any]:
     return {**ANN, "attributes": {"custom": {"lytics_computed_attr": value}}, **user}
 
@@ -73,10 +52,3 @@ def test_an_empty_list_that_overwrites_is_a_statement_and_is_kept() -> None:
 
     assert shaped(overwriting, exit_).users[0] == overwriting
     assert refused({"users": [memberships([])]}).reason is Skip.EMPTY
-
-
-def test_append_wins_over_not_append() -> None:
-    result = API.shape({"users": [memberships([], not_append=True, append=True)]}, *UPSERT, NOW_US)
-
-    assert isinstance(result, NotSendable)
-    assert result.reason is Skip.EMPTY

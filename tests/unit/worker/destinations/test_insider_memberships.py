@@ -42,52 +42,82 @@ def knows(inside: str = "", outside: str = "") -> Knowledge:
 
 
 @pytest.mark.parametrize(
-    ("slugs", "event", "knowledge", "right"),
+    ("shaped", "event", "knowledge", "right"),
     [
-        (["vip", "new"], ENTER, NOTHING, ["vip", "new"]),
-        (["new"], ENTER, NOTHING, ["new", "vip"]),
-        (["vip", "new"], ENTER, knows(outside="new"), ["vip"]),
-        (["vip"], ENTER, knows(inside="churn best"), ["vip", "best", "churn"]),
-        (["vip", "new"], EXIT, NOTHING, ["new"]),
-        (["vip"], EXIT, NOTHING, []),
-        (["vip"], EXIT, knows(inside="new"), ["new"]),
-        ([], EXIT, NOTHING, []),
-        (["vip", "new"], CHANGE, knows(outside="vip"), ["new"]),
-        ([{"slug": "vip"}, "new"], EXIT, knows(outside="new"), [{"slug": "vip"}]),
+        (overwriting(["vip", "new"]), ENTER, NOTHING, ["vip", "new"]),
+        (overwriting(["new"]), ENTER, NOTHING, ["new", "vip"]),
+        (overwriting(["vip", "new"]), ENTER, knows(outside="new"), ["vip"]),
+        (overwriting(["vip"]), ENTER, knows(inside="churn best"), ["vip", "best", "churn"]),
+        (overwriting(["vip", "new"]), EXIT, NOTHING, ["new"]),
+        (overwriting(["vip"]), EXIT, NOTHING, []),
+        (overwriting(["vip"]), EXIT, knows(inside="new"), ["new"]),
+        (overwriting([]), EXIT, NOTHING, []),
+        (overwriting(["vip", "new"]), CHANGE, knows(outside="vip"), ["new"]),
+        (overwriting([{"slug": "vip"}, "new"]), EXIT, knows(outside="new"), [{"slug": "vip"}]),
+        # `append: false` overwrites as well, and so does a switch of the whole body.
+        (user_with(["new"], append=False), ENTER, NOTHING, ["new", "vip"]),
+        (user_with(["vip", "new"])._replace(root={"append": False}), EXIT, NOTHING, ["new"]),
+        (overwriting(["vip", "new"])._replace(root={"append": True}), EXIT, NOTHING, ["new"]),
+        # An appended list never adds what something newer exited.
+        (user_with(["vip"]), ENTER, knows(inside="new"), ["vip"]),
+        (user_with(["vip", "new"]), ENTER, knows(outside="new"), ["vip"]),
+        (user_with(["new"]), ENTER, NOTHING, ["new"]),
+        (user_with(["vip"]), EXIT, NOTHING, None),
     ],
 )
-def test_a_list_that_would_be_overwritten_is_corrected(
-    slugs: Any, event: Any, knowledge: Knowledge, right: Any
+def test_a_list_is_corrected_as_far_as_it_would_be_overwritten(
+    shaped: Shaped, event: Any, knowledge: Knowledge, right: Any
 ) -> None:
-    assert slugs_of(API.correct(overwriting(slugs), *event, knowledge)) == right
+    assert slugs_of(API.correct(shaped, *event, knowledge)) == right
+
+
+def telling(attributes: dict[str, Any], *dropped: str) -> Shaped:
+    return Shaped(({**ANN, "attributes": attributes},), {}, dropped)
+
+
+def flagged(**custom: Any) -> Shaped:
+    return telling({"name": "Ann", "custom": custom})
+
+
+def removing(*slugs: str, **more: Any) -> Shaped:
+    user = {**ANN, "custom": {"partial": {"lytics_computed_attr": list(slugs)}}, **more}
+    return Shaped((user,), {})
+
+
+STALE, STALE_OPT_INS = Knowledge(stale=True), Knowledge(stale_opt_ins=True)
+BOTH_STALE = Knowledge(stale=True, stale_opt_ins=True)
+OPT_INS = {"email_optin": True, "gdpr_optin": True}
+OWN_PREFIX = (HEADER._replace(audience="VIP EU"), RULES._replace(audience_flag_prefix="seg_"))
 
 
 @pytest.mark.parametrize(
-    ("slugs", "event", "knowledge", "right"),
+    ("shaped", "event", "knowledge", "left"),
     [
-        (["vip"], ENTER, knows(inside="new"), ["vip"]),
-        (["vip", "new"], ENTER, knows(outside="new"), ["vip"]),
-        (["new"], ENTER, NOTHING, ["new"]),
-        (["vip"], EXIT, NOTHING, None),
+        (telling({"name": "Ann", **OPT_INS}), ENTER, STALE_OPT_INS,
+         telling({"name": "Ann"}, "stale_opt_ins")),
+        (telling({"name": "Ann"}), ENTER, STALE, Skip.EMPTY),
+        (telling({"email_optin": True}), ENTER, STALE_OPT_INS, Skip.EMPTY),
+        # The attribute of the event's own audience is never stale.
+        (flagged(lytics_in_vip=True, lytics_in_new=True, status="active"), ENTER, STALE,
+         telling({"custom": {"lytics_in_vip": True}}, "stale_attributes")),
+        (flagged(lytics_in_vip=False, lytics_in_new=False, status="active"), ENTER, STALE,
+         telling({"custom": {"lytics_in_vip": False}}, "stale_attributes")),
+        (flagged(lytics_in_vip="yes"), ENTER, STALE, Skip.EMPTY),
+        (flagged(seg_vip_eu=True, lytics_in_vip=True), OWN_PREFIX, STALE,
+         telling({"custom": {"seg_vip_eu": True}}, "stale_attributes")),
+        (removing("vip"), REMOVE, BOTH_STALE, removing("vip")),
+        (removing("vip", "new"), REMOVE, knows(inside="new"), removing("vip")),
+        (removing("new"), REMOVE, knows(inside="new"), Skip.EMPTY),
+        (removing("new", whole=["city"]), REMOVE, knows(inside="new"),
+         Shaped(({**ANN, "whole": ["city"]},), {})),
     ],
-)
-def test_an_appended_list_never_adds_what_something_newer_exited(
-    slugs: Any, event: Any, knowledge: Knowledge, right: Any
+)  # fmt: skip
+def test_what_is_no_longer_true_is_left_out_and_where_nothing_is_left_it_is_skipped(
+    shaped: Shaped, event: Any, knowledge: Knowledge, left: Shaped | Skip
 ) -> None:
-    assert slugs_of(API.correct(user_with(slugs), *event, knowledge)) == right
+    result = API.correct(shaped, *event, knowledge)
 
-
-def test_append_false_overwrites_as_well() -> None:
-    shaped = user_with(["new"], append=False)
-
-    assert slugs_of(API.correct(shaped, *ENTER, NOTHING)) == ["new", "vip"]
-
-
-@pytest.mark.parametrize("switch", [{}, {"not_append": True}])
-def test_a_list_that_the_whole_body_overwrites_is_corrected_too(switch: dict[str, Any]) -> None:
-    shaped = user_with(["vip", "new"], **switch)._replace(root={"append": bool(switch)})
-
-    assert slugs_of(API.correct(shaped, *EXIT, NOTHING)) == ["new"]
+    assert (result.reason if isinstance(result, NotSendable) else result) == left
 
 
 def test_old_patches_of_objects_are_left_out_where_newer_data_was_sent() -> None:
@@ -132,91 +162,6 @@ def test_stale_attributes_are_left_out_but_memberships_and_events_stay() -> None
     assert user["attributes"] == {"custom": {"lytics_computed_attr": ["vip"]}}
     assert user["events"] == [EVENT]
     assert result.dropped == ("stale_attributes",)
-
-
-def test_stale_opt_ins_are_left_out_alone() -> None:
-    attributes = {"name": "Ann", "email_optin": True, "gdpr_optin": True}
-    shaped = Shaped(({**ANN, "attributes": attributes},), {})
-
-    result = API.correct(shaped, *ENTER, Knowledge(stale_opt_ins=True))
-
-    assert isinstance(result, Shaped)
-    assert result.users[0]["attributes"] == {"name": "Ann"}
-    assert result.dropped == ("stale_opt_ins",)
-
-
-@pytest.mark.parametrize(
-    ("attributes", "knowledge"),
-    [
-        ({"name": "Ann"}, Knowledge(stale=True)),
-        ({"email_optin": True}, Knowledge(stale_opt_ins=True)),
-    ],
-)
-def test_where_nothing_true_is_left_the_delivery_is_skipped(
-    attributes: Any, knowledge: Knowledge
-) -> None:
-    result = API.correct(Shaped(({**ANN, "attributes": attributes},), {}), *ENTER, knowledge)
-
-    assert isinstance(result, NotSendable)
-    assert result.reason is Skip.EMPTY
-
-
-def removing(*slugs: str, **more: Any) -> Shaped:
-    user = {**ANN, "custom": {"partial": {"lytics_computed_attr": list(slugs)}}, **more}
-    return Shaped((user,), {})
-
-
-def test_an_exit_is_removed_as_rendered() -> None:
-    shaped = removing("vip")
-
-    result = API.correct(shaped, *REMOVE, Knowledge(stale=True, stale_opt_ins=True))
-
-    assert result == shaped
-
-
-def test_what_something_newer_entered_is_not_removed() -> None:
-    result = API.correct(removing("vip", "new"), *REMOVE, knows(inside="new"))
-
-    assert result == removing("vip")
-
-
-def test_a_removal_of_which_nothing_is_left_is_skipped_unless_it_removes_more() -> None:
-    empty = API.correct(removing("new"), *REMOVE, knows(inside="new"))
-    more = API.correct(removing("new", whole=["city"]), *REMOVE, knows(inside="new"))
-
-    assert isinstance(empty, NotSendable)
-    assert more == Shaped(({**ANN, "whole": ["city"]},), {})
-
-
-def flagged(**custom: Any) -> Shaped:
-    return Shaped(({**ANN, "attributes": {"name": "Ann", "custom": custom}},), {})
-
-
-@pytest.mark.parametrize("value", [True, False])
-def test_the_attribute_of_the_events_own_audience_is_never_stale(value: bool) -> None:
-    shaped = flagged(lytics_in_vip=value, lytics_in_new=value, status="active")
-
-    result = API.correct(shaped, *ENTER, Knowledge(stale=True))
-
-    assert isinstance(result, Shaped)
-    assert result.users[0]["attributes"] == {"custom": {"lytics_in_vip": value}}
-    assert result.dropped == ("stale_attributes",)
-
-
-def test_what_is_called_like_a_flag_and_is_none_is_data() -> None:
-    result = API.correct(flagged(lytics_in_vip="yes"), *ENTER, Knowledge(stale=True))
-
-    assert isinstance(result, NotSendable)
-
-
-def test_how_flags_begin_is_the_triggers_setting() -> None:
-    event = (HEADER._replace(audience="VIP EU"), RULES._replace(audience_flag_prefix="seg_"))
-
-    shaped = flagged(seg_vip_eu=True, lytics_in_vip=True)
-    result = API.correct(shaped, *event, Knowledge(stale=True))
-
-    assert isinstance(result, Shaped)
-    assert result.users[0]["attributes"] == {"custom": {"seg_vip_eu": True}}
 
 
 @pytest.mark.parametrize(

@@ -90,30 +90,52 @@ def test_identifiers_are_made_right_or_left_out(
     assert result.dropped == dropped
 
 
-@pytest.mark.parametrize("shared", ["undefined", "Anonymous", "0", "1", 0, 1, "null", "", " "])
-def test_identifiers_that_many_people_share_are_never_sent(shared: Any) -> None:
-    user = {
-        "insider_id": shared,
-        "identifiers": {"uuid": shared, "custom": {"lytics_id": shared}},
-        "attributes": {"name": "Ann"},
-    }
-
-    assert refused({"users": [user]}).reason is Death.INVALID
-
-
 def test_insiders_own_id_stands_in_the_place_of_identifiers() -> None:
     result = shaped({"insider_id": "i-77", "attributes": {"name": "Ann"}})
 
     assert result.users[0] == {"insider_id": "i-77", "attributes": {"name": "Ann"}}
 
 
-def test_a_body_without_a_valid_identifier_is_dead_and_says_which_were_wrong() -> None:
-    user = {"identifiers": {"email": "ann"}, "attributes": {"name": "Ann"}}
+NAMED = {**ANN, "attributes": {"name": "Ann"}}
+EMPTY = {**ANN, "attributes": {"name": "", "custom": {"a": []}}}
+TOO_OLD = {**ANN, "events": [event(timestamp="2026-07-01T00:00:00Z")]}
+LISTED = {**ANN, "attributes": {"custom": {"lytics_computed_attr": []}}}
+LEAVING = {**ANN, "custom": {"partial": {"lytics_computed_attr": ["vip"]}}}
 
-    result = refused({"users": [user]})
 
-    assert result.reason is Death.INVALID
-    assert "identifiers.email" in result.message
+def shared_by_many(shared: Any) -> dict[str, Any]:
+    identifiers = {"uuid": shared, "custom": {"lytics_id": shared}}
+    return {"insider_id": shared, "identifiers": identifiers, "attributes": {"name": "Ann"}}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "on", "reason", "told"),
+    [
+        *((one, UPSERT, Death.INVALID, "")
+          for one in (None, 7, [], "https://example.com", {}, {"users": {}}, {"users": ["ann"]})),
+        *(({"users": [shared_by_many(one)]}, UPSERT, Death.INVALID, "")
+          for one in ("undefined", "Anonymous", "0", "1", 0, 1, "null", "", " ")),
+        ({"users": []}, UPSERT, Skip.EMPTY, ""),
+        ({"users": [NAMED] * 1_001}, UPSERT, Death.INVALID, ""),
+        ({"users": [{**NAMED, "identifiers": {"email": "ann"}}]}, UPSERT, Death.INVALID,
+         "identifiers.email"),
+        ({"users": [EMPTY]}, UPSERT, Skip.EMPTY, ""),
+        ({"users": [{**ANN, "attributes": {"age": "old"}}]}, UPSERT, Death.INVALID,
+         "attributes.age"),
+        ({"users": [TOO_OLD]}, UPSERT, Skip.TOO_OLD, ""),
+        ({"users": [{**LISTED, "not_append": True, "append": True}]}, UPSERT, Skip.EMPTY, ""),
+        (body(1), DELETE, Death.INVALID, "`attributes` and `events`"),
+        ({"users": [LEAVING]}, UPSERT, Death.INVALID, ""),
+        ({"users": [{**ANN, "custom": {"partial": {}}}]}, DELETE, Skip.EMPTY, ""),
+    ],
+)  # fmt: skip
+def test_what_can_not_be_sent_is_dead_and_what_says_nothing_is_skipped(
+    wrong: Any, on: tuple[Header, ShapingRules], reason: Skip | Death, told: str
+) -> None:
+    result = refused(wrong, on)
+
+    assert result.reason is reason
+    assert told in result.message
     assert "ann" not in result.message
 
 
@@ -232,12 +254,6 @@ def test_parameters_are_pruned_and_unknown_keys_of_events_named() -> None:
     assert result.dropped == ("events.colour",)
 
 
-def test_only_too_old_events_are_skipped_as_too_old() -> None:
-    old = event(timestamp="2026-07-01T00:00:00Z")
-
-    assert refused({"users": [{**ANN, "events": [old]}]}).reason is Skip.TOO_OLD
-
-
 def test_a_repair_sends_no_events() -> None:
     repair = (HEADER._replace(repair=True), RULES)
 
@@ -245,32 +261,6 @@ def test_a_repair_sends_no_events() -> None:
 
     assert "events" not in result.users[0]
     assert refused({"users": [{**ANN, "events": [event()]}]}, repair).reason is Skip.EMPTY
-
-
-def test_nothing_to_send_is_skipped_but_nothing_valid_is_dead() -> None:
-    empty = refused({"users": [{**ANN, "attributes": {"name": "", "custom": {"a": []}}}]})
-    wrong = refused({"users": [{**ANN, "attributes": {"age": "old"}}]})
-
-    assert empty.reason is Skip.EMPTY
-    assert wrong.reason is Death.INVALID
-    assert "attributes.age" in wrong.message
-
-
-@pytest.mark.parametrize(
-    "wrong", [None, 7, [], "https://example.com", {}, {"users": {}}, {"users": ["ann"]}]
-)
-def test_a_body_of_another_form_is_dead(wrong: Any) -> None:
-    assert refused(wrong).reason is Death.INVALID
-
-
-def test_a_body_without_users_is_skipped() -> None:
-    assert refused({"users": []}).reason is Skip.EMPTY
-
-
-def test_more_users_than_a_request_holds_are_dead() -> None:
-    user = {**ANN, "attributes": {"name": "Ann"}}
-
-    assert refused({"users": [user] * 1_001}).reason is Death.INVALID
 
 
 def test_an_invalid_user_costs_the_other_nothing() -> None:

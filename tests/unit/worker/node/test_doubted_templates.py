@@ -5,6 +5,7 @@ from segrelay.worker.node.shared import DoubtedTemplates
 
 def test_of_several_processes_the_most_counts():
     doubted = DoubtedTemplates()
+    assert doubted.read() == {}
 
     doubted.add({"a.jsonnet": 1})
     doubted.add({"b.jsonnet": 2})
@@ -12,7 +13,3 @@ def test_of_several_processes_the_most_counts():
     doubted.add({"a.jsonnet": 1})
 
     assert doubted.read() == {"a.jsonnet": 3, "b.jsonnet": 2}
-
-
-def test_nothing_is_doubted_at_first():
-    assert DoubtedTemplates().read() == {}

@@ -73,35 +73,29 @@ def backfill(destination="one"):
     return WakeUp("backfill", destination, 1)
 
 
-@pytest.mark.parametrize(("processes", "granted"), [(1, 1), (2, 1), (3, 2), (5, 4)])
-def test_of_one_destination_one_drain_less_runs_than_there_are_processes(
-    holders, processes, granted
-):
-    permits = Permits(processes, ["one", "two"])
-
-    taken = holders(permits, *[live()] * (granted + 1))
-
-    assert [holder.has_permit for holder in taken] == [True] * granted + [False]
+BACKFILLS = [(1, 1), (2, 1), (3, 2), (4, 2), (6, 3), (9, 6)]
+"""Processes, and how many of them backfills of one destination may take."""
 
 
-def test_the_backfill_lane_is_limited_over_all_destinations(holders):
-    permits = Permits(3, ["one", "two"])
+@pytest.mark.parametrize(
+    ("processes", "calls", "granted"),
+    [
+        # Of one destination one drain less runs than there are processes.
+        *((n, [live()] * (m + 1), [*[True] * m, False])
+          for n, m in [(1, 1), (2, 1), (3, 2), (5, 4)]),
+        # Of more than three, backfills leave some to live work of their destination.
+        *((n, [*[backfill()] * (m + 1), live()], [*[True] * m, False, n > 3])
+          for n, m in BACKFILLS),
+        # The lane is limited over all destinations, and who finds no slot in it keeps no other.
+        (3, [backfill("one"), backfill("two"), backfill("two"), live("two")],
+         [True, True, False, True]),
+        (2, [backfill("one"), backfill("two"), live("two")], [True, False, True]),
+    ],
+)  # fmt: skip
+def test_so_many_drains_run_at_once(holders, processes, calls, granted):
+    taken = holders(Permits(processes, ["one", "two"]), *calls)
 
-    taken = holders(permits, backfill("one"), backfill("two"), backfill("two"), live("two"))
-
-    assert [holder.has_permit for holder in taken] == [True, True, False, True]
-
-
-@pytest.mark.parametrize(("processes", "granted"), [(1, 1), (2, 1), (3, 2), (4, 2), (6, 3), (9, 6)])
-def test_of_more_than_three_processes_backfills_leave_some_to_live_work_of_their_destination(
-    holders, processes, granted
-):
-    permits = Permits(processes, ["one"])
-
-    taken = holders(permits, *[backfill()] * (granted + 1), live())
-
-    has_permit = [holder.has_permit for holder in taken]
-    assert has_permit == [True] * granted + [False, processes > 3]
+    assert [holder.has_permit for holder in taken] == granted
 
 
 @pytest.mark.parametrize(("processes", "granted"), [(1, 1), (3, 2), (4, 2), (6, 2), (9, 5)])
@@ -114,14 +108,6 @@ def test_while_live_calls_come_backfills_leave_one_permit_more(holders, processe
 
     has_permit = [holder.has_permit for holder in taken]
     assert has_permit == [True] * granted + [False] + [True] * left + [False]
-
-
-def test_who_found_no_slot_in_the_lane_keeps_none_of_the_destination(holders):
-    permits = Permits(2, ["one", "two"])
-
-    taken = holders(permits, backfill("one"), backfill("two"), live("two"))
-
-    assert [holder.has_permit for holder in taken] == [True, False, True]
 
 
 def test_a_killed_process_leaves_no_slot_taken(holders):

@@ -13,67 +13,45 @@ GOOD = {
 }
 
 
-def test_one_that_keeps_everything_is_usable_without_a_warning():
-    assert judge(GOOD, "always") == Usable()
+def replicas(there, wanted):
+    return {"connected_slaves": there}, {"found_by": "sentinel", "replicas": wanted}
 
 
 @pytest.mark.parametrize(
-    ("change", "appendfsync", "warning"),
+    ("change", "how", "warnings"),
     [
-        ({}, "everysec", "appendfsync is everysec"),
-        ({}, None, "appendfsync can't be seen"),
-        ({"aof_enabled": 0}, "always", "appendonly is off"),
-        ({"maxmemory_policy": "allkeys-lru"}, "always", "maxmemory-policy is allkeys-lru"),
+        ({}, {}, []),
+        ({}, {"appendfsync": "everysec"}, ["appendfsync is everysec"]),
+        ({}, {"appendfsync": None}, ["appendfsync can't be seen"]),
+        ({"aof_enabled": 0}, {}, ["appendonly is off"]),
+        ({"maxmemory_policy": "allkeys-lru"}, {}, ["maxmemory-policy is allkeys-lru"]),
+        ({}, {"found_by": "sentinel"}, ["a failover loses"]),
+        ({"cluster_enabled": 1}, {"found_by": "cluster"}, ["master of a Cluster"]),
+        (*replicas(2, wanted=2), []),
+        (*replicas(1, wanted=2), ["1 of the 2 replicas that redis.replicas demands follow it:"]),
+        (*replicas(2, wanted=1), ["set redis.replicas to 2"]),
+        (*replicas(2, wanted=0), ["set redis.replicas to the number of its replicas"]),
     ],
 )
-def test_one_that_can_lose_something_is_usable_with_a_warning(change, appendfsync, warning):
-    verdict = judge(GOOD | change, appendfsync)
+def test_one_that_can_lose_something_is_usable_with_a_warning(change, how, warnings):
+    verdict = judge(GOOD | change, **{"appendfsync": "always"} | how)
 
     assert isinstance(verdict, Usable)
-    assert len(verdict.warnings) == 1
-    assert warning in verdict.warnings[0]
-
-
-def test_one_behind_sentinels_is_usable_and_it_is_said_what_a_failover_loses():
-    verdict = judge(GOOD, "always", found_by="sentinel")
-
-    assert isinstance(verdict, Usable)
-    assert ["a failover loses" in warning for warning in verdict.warnings] == [True]
-
-
-def test_a_master_of_a_cluster_is_usable_where_a_cluster_was_named():
-    verdict = judge(GOOD | {"cluster_enabled": 1}, "always", found_by="cluster")
-
-    assert isinstance(verdict, Usable)
-    assert ["master of a Cluster" in warning for warning in verdict.warnings] == [True]
+    assert len(verdict.warnings) == len(warnings)
+    assert all(one in told for one, told in zip(warnings, verdict.warnings, strict=True))
 
 
 @pytest.mark.parametrize(
-    ("there", "wanted", "warning"),
+    ("change", "kind"),
     [
-        (2, 2, None),
-        (1, 2, "1 of the 2 replicas that redis.replicas demands follow it: nothing is accepted"),
-        (2, 1, "set redis.replicas to 2"),
-        (2, 0, "set redis.replicas to the number of its replicas"),
+        ({"loading": 1}, NotYet),
+        ({"role": "slave"}, NotYet),
+        ({"valkey_version": "7.2.9"}, Unfit),
+        ({"cluster_enabled": 1}, Unfit),
     ],
 )
-def test_replicas_that_have_to_confirm_are_counted(there, wanted, warning):
-    info = GOOD | {"connected_slaves": there}
-
-    verdict = judge(info, "always", found_by="sentinel", replicas=wanted)
-
-    assert isinstance(verdict, Usable)
-    assert [warning in told for told in verdict.warnings] == ([True] if warning else [])
-
-
-@pytest.mark.parametrize("change", [{"loading": 1}, {"role": "slave"}])
-def test_one_that_loads_or_follows_is_waited_for(change):
-    assert isinstance(judge(GOOD | change, "always"), NotYet)
-
-
-@pytest.mark.parametrize("change", [{"valkey_version": "7.2.9"}, {"cluster_enabled": 1}])
-def test_one_that_is_too_old_or_a_cluster_is_unfit(change):
-    assert isinstance(judge(GOOD | change, "always"), Unfit)
+def test_one_that_loads_or_follows_is_waited_for_and_an_old_one_or_a_cluster_unfit(change, kind):
+    assert isinstance(judge(GOOD | change, "always"), kind)
 
 
 @pytest.mark.parametrize(

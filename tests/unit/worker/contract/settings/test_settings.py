@@ -49,7 +49,13 @@ def file(tmp_path):
     return tmp_path / "segrelay.toml"
 
 
-def test_values_are_read_as_a_person_writes_them(file):
+WINDOWS = b"\xef\xbb\xbf" + TEXT.replace("\n", "\r\n").encode()
+
+
+@pytest.mark.parametrize("content", [TEXT.encode(), WINDOWS], ids=["plain", "of Windows"])
+def test_values_are_read_as_a_person_writes_them_and_others_have_their_default(file, content):
+    file.write_bytes(content)
+
     settings = load_settings(file, environ={})
 
     assert settings.delivery.late_seconds == 90
@@ -58,29 +64,35 @@ def test_values_are_read_as_a_person_writes_them(file):
     assert settings.templates_folder == file.parent / "templates"
     assert settings.producer.webhook.host == "::1"
     assert settings.producer.webhook.port == 8080
-
-
-def test_what_is_not_written_has_its_default(file):
-    settings = load_settings(file, environ={})
-
     assert settings.redis.partitions == 16
     assert settings.delivery.ledger_retention_seconds == 90 * 86_400
     assert settings.flower is None
     assert settings.lytics is None
-
-
-def test_a_templates_own_settings_join_the_default_attribute(file):
-    trigger = load_settings(file, environ={}).triggers["vip-enter"]
-
-    assert trigger.settings == {"audience_attribute": "lytics_computed_attr", "color": "red"}
-
-
-def test_a_trigger_knows_its_whole_url_and_its_authorization(file):
-    settings = load_settings(file, environ={})
     trigger = settings.triggers["vip-enter"]
-
+    assert trigger.settings == {"audience_attribute": "lytics_computed_attr", "color": "red"}
     assert settings.url_of(trigger) == "https://unification.useinsider.com/api/user/v1/upsert"
     assert settings.authorization_of(settings.destinations["insider"]).name == "insider"
+
+
+UNSET = "authorizations.insider.headers.X-PARTNER-NAME: env:PARTNER is not set;"
+NO_AUTHORIZATION = "destinations.insider: has no authorization;"
+
+
+@pytest.mark.parametrize(
+    ("text", "warning"),
+    [
+        (TEXT, f"{UNSET} nothing can be sent with it"),
+        (TEXT.partition("[triggers")[0], "destinations.insider: no trigger uses it"),
+        (
+            TEXT.replace('authorization = "insider"\n', ""),
+            f"{NO_AUTHORIZATION} Insider will refuse every request",
+        ),
+    ],
+)
+def test_what_can_not_work_yet_is_a_warning_with_its_place(file, text, warning):
+    file.write_text(text)
+
+    assert f"segrelay.toml: {warning}" in load_settings(file, environ={}).warnings
 
 
 def test_a_secret_that_is_not_set_stops_only_what_sends_with_it(file):
@@ -91,13 +103,6 @@ def test_a_secret_that_is_not_set_stops_only_what_sends_with_it(file):
     assert not headers["X-PARTNER-NAME"].is_set
     with pytest.raises(ConfigurationInvalid, match="environment variable PARTNER is not set"):
         headers["X-PARTNER-NAME"].reveal()
-
-
-def test_an_unset_secret_is_a_warning_with_its_place(file):
-    assert (
-        "segrelay.toml: authorizations.insider.headers.X-PARTNER-NAME:"
-        " env:PARTNER is not set; nothing can be sent with it"
-    ) in load_settings(file, environ={}).warnings
 
 
 def test_nothing_that_is_printed_holds_a_secret(file):
@@ -148,31 +153,6 @@ def test_the_fingerprint_follows_the_files_content(file):
     assert before == again
     assert len(before) == 12
     assert load_settings(file, environ={}).fingerprint != before
-
-
-def test_a_destination_without_triggers_is_a_warning(file):
-    file.write_text(TEXT.partition("[triggers")[0])
-
-    warnings = load_settings(file, environ={}).warnings
-
-    assert "segrelay.toml: destinations.insider: no trigger uses it" in warnings
-
-
-def test_an_insider_destination_without_credentials_is_a_warning(file):
-    file.write_text(TEXT.replace('authorization = "insider"\n', ""))
-
-    warnings = load_settings(file, environ={}).warnings
-
-    assert (
-        "segrelay.toml: destinations.insider:"
-        " has no authorization; Insider will refuse every request"
-    ) in warnings
-
-
-def test_a_file_from_a_windows_editor_is_read(file):
-    file.write_bytes(b"\xef\xbb\xbf" + TEXT.replace("\n", "\r\n").encode())
-
-    assert load_settings(file, environ={}).delivery.late_seconds == 90
 
 
 def test_settings_survive_pickling_and_are_frozen(file):

@@ -99,6 +99,8 @@ CASES = {
     ' allow it in [destinations.crm.http] with networks = ["127.0.0.0/8"]',
     "https://crm.example.com/v1|https://10.9.8.7": "base_url: leads to a private or reserved"
     ' address — allow it in [destinations.crm.http] with networks = ["10.9.8.7"]',
+    '[destinations.crm]|[destinations.crm]\nverify_every = "5m"': "verify_every: is for"
+    ' destinations with api = "insider" only',
 }
 
 
@@ -203,11 +205,3 @@ def test_contradictions_in_what_an_answer_says_and_a_request_carries_are_named(l
         load('method = "PUT"', f'method = "PUT"\n{lines}')
 
     assert f".http.{says}" in str(caught.value)
-
-
-def test_only_insider_is_verified(load):
-    with pytest.raises(ConfigurationInvalid) as caught:
-        load("[destinations.crm]", '[destinations.crm]\nverify_every = "5m"')
-
-    location = "destinations.crm.verify_every"
-    assert f'{location}: is for destinations with api = "insider" only' in str(caught.value)

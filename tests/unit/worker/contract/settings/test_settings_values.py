@@ -24,45 +24,44 @@ from segrelay.worker.contract.settings.values import (
 INSIDER = "https://unification.useinsider.com"
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("500ms", 0.5), ("10s", 10), ("1.5m", 90), ("15m", 900), ("1h30m", 5400), ("90d", 7_776_000)],
-)
-def test_durations_are_read(text, seconds):
-    assert parse_duration(text) == seconds
-
-
-@pytest.mark.parametrize(
-    "text", ["", "10", "s", "10 s", "-1s", "1e3s", "10S", "\u0661s", "9999999999w"]
-)
-def test_what_is_not_a_duration_is_refused(text):
-    with pytest.raises(ValueError, match=r"is not a duration|longer than"):
-        parse_duration(text)
-
-
 @given(st.integers(0, 10**9))
 def test_a_duration_is_read_back_from_its_text(seconds):
     assert parse_duration(format_duration(seconds)) == pytest.approx(seconds, rel=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("text", "per_minute"),
-    [("25000/min", 25_000), ("400/s", 24_000), ("1_000/h", 1000 / 60), ("0.5 / s", 30)],
+    ("read", "text", "value"),
+    [
+        (parse_duration, "500ms", 0.5),
+        (parse_duration, "10s", 10),
+        (parse_duration, "1.5m", 90),
+        (parse_duration, "15m", 900),
+        (parse_duration, "1h30m", 5400),
+        (parse_duration, "90d", 7_776_000),
+        (parse_rate, "25000/min", 25_000),
+        (parse_rate, "400/s", 24_000),
+        (parse_rate, "1_000/h", 1000 / 60),
+        (parse_rate, "0.5 / s", 30),
+    ],
 )
-def test_rates_are_read(text, per_minute):
-    assert parse_rate(text) == pytest.approx(per_minute)
-    assert parse_rate(format_rate(per_minute)) == pytest.approx(per_minute)
+def test_durations_and_rates_are_read_also_as_they_are_shown(read, text, value):
+    shown = {parse_duration: format_duration, parse_rate: format_rate}[read]
+
+    assert read(text) == pytest.approx(value)
+    assert read(shown(value)) == pytest.approx(value)
 
 
-@pytest.mark.parametrize("text", ["", "25000", "0/s", "-1/s", "1/day", "1e9/s", "9" * 400 + "/s"])
-def test_what_is_not_a_rate_is_refused(text):
-    with pytest.raises(ValueError, match="is not a rate"):
-        parse_rate(text)
+NO_DURATIONS = ["", "10", "s", "10 s", "-1s", "1e3s", "10S", "\u0661s", "9999999999w"]
+NO_RATES = ["", "25000", "0/s", "-1/s", "1/day", "1e9/s", "9" * 400 + "/s"]
 
 
-@pytest.mark.parametrize("path", INSIDER_PATHS)
-def test_insiders_two_paths_are_allowed(path):
-    assert refuse_reason(join(INSIDER, path), "insider") is None
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [*((parse_duration, one) for one in NO_DURATIONS), *((parse_rate, one) for one in NO_RATES)],
+)
+def test_what_is_no_duration_or_rate_is_refused(read, text):
+    with pytest.raises(ValueError, match=r"is not a duration|longer than|is not a rate"):
+        read(text)
 
 
 ERASING = [
@@ -108,62 +107,59 @@ def test_at_insider_nothing_but_the_two_paths_is_allowed(path):
     assert refuse_reason(f"{INSIDER}/{path}", "http") is not None
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "https://UNIFICATION.UseInsider.com/api/user/v2/upsert",
-        "https://unification.useinsider.com./api/user/v2/upsert",
-        "https://unification.useinsider.com:443/api/user/v2/upsert",
-        "https://useinsider.com/anything",
-        "https://unification.useinsider.com/API/user/v1/upsert",
-        "https://unification.useinsider.com/api/user/v1/upsert/",
-        "https://unification.useinsider.com/api/user/v1/upsert?a=1",
-        "https://unification.use\u0131nsider.com/api/user/v1/upsert",
-    ],
-)
-def test_insiders_host_is_known_however_written(url):
-    assert refuse_reason(url, "http") is not None
+INSIDERS_OWN = [
+    "https://UNIFICATION.UseInsider.com/api/user/v2/upsert",
+    "https://unification.useinsider.com./api/user/v2/upsert",
+    "https://unification.useinsider.com:443/api/user/v2/upsert",
+    "https://useinsider.com/anything",
+    "https://unification.useinsider.com/API/user/v1/upsert",
+    "https://unification.useinsider.com/api/user/v1/upsert/",
+    "https://unification.useinsider.com/api/user/v1/upsert?a=1",
+    "https://unification.use\u0131nsider.com/api/user/v1/upsert",
+]
+"""Insider's host is known however it is written."""
+NO_URLS = [
+    "http://10.0.0.1/in",
+    "http://localhost.example.com/in",
+    "http://127.1/in",
+    "http://2130706433/in",
+    "ftp://127.0.0.1/in",
+    "//hooks.example.com/in",
+    "hooks.example.com/in",
+    "https://",
+    "https://ann@hooks.example.com/in",
+    "https://hooks.example.com:0/in",
+    "https://hooks.example.com:99999/in",
+    "https://[::1/in",
+    "https://hooks.example.com/in#part",
+    "https://hooks.example.com/a b",
+    "https://hooks.example.com/a\nb",
+    "https://%68ooks.example.com/in",
+]
+"""What can't be sent to."""
+OTHERS = [
+    "https://hooks.example.com/in?list=a",
+    "https://hooks.example.com/user/v1/delete-request",
+    "https://hooks.example.com/user/v1/undelete",
+    "https://notuseinsider.com/x",
+    "http://127.0.0.1:9000/in",
+    "http://[::1]:9000/in",
+    "http://localhost:9000/in",
+]
 
 
 @pytest.mark.parametrize(
-    "url",
+    ("url", "api", "is_refused"),
     [
-        "https://hooks.example.com/in?list=a",
-        "https://hooks.example.com/user/v1/delete-request",
-        "https://hooks.example.com/user/v1/undelete",
-        "https://notuseinsider.com/x",
-        "http://127.0.0.1:9000/in",
-        "http://[::1]:9000/in",
-        "http://localhost:9000/in",
+        *((url, "http", True) for url in INSIDERS_OWN + NO_URLS),
+        *((url, "http", False) for url in OTHERS),
+        *((join(INSIDER, path), "insider", False) for path in INSIDER_PATHS),
     ],
 )
-def test_another_api_may_have_other_paths(url):
-    assert refuse_reason(url, "http") is None
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://10.0.0.1/in",
-        "http://localhost.example.com/in",
-        "http://127.1/in",
-        "http://2130706433/in",
-        "ftp://127.0.0.1/in",
-        "//hooks.example.com/in",
-        "hooks.example.com/in",
-        "https://",
-        "https://ann@hooks.example.com/in",
-        "https://hooks.example.com:0/in",
-        "https://hooks.example.com:99999/in",
-        "https://[::1/in",
-        "https://hooks.example.com/in#part",
-        "https://hooks.example.com/a b",
-        "https://hooks.example.com/a\nb",
-        "https://%68ooks.example.com/in",
-    ],
-)
-def test_what_can_not_be_sent_to_is_refused(url):
-    assert refuse_reason(url, "http") is not None
+def test_another_api_may_have_any_url_that_is_one_and_leads_to_no_other_path_of_insider(
+    url, api, is_refused
+):
+    assert bool(refuse_reason(url, api)) is is_refused
 
 
 @given(st.text(max_size=60))
