@@ -26,6 +26,7 @@ from segrelay.worker.contract.redis.connection import connect, now_us
 from segrelay.worker.contract.settings import NotifySettings, Secret
 from segrelay.worker.contract.triggers import Pause, field_of, set_pause
 from tests.configuration import endpoint, settings_in, table, trigger
+from tests.full import full
 from tests.journeys.endpoint import Endpoint
 from tests.waiting import until
 
@@ -52,7 +53,10 @@ def test_without_the_table_nothing_is_said(settings):
 
 @pytest.fixture
 def client(redis_url):
+    """A Redis with an ill problem: a trigger that a person has paused."""
     with closing(connect(redis_url)) as found:
+        tell_seen(found, WORKER)
+        set_pause(found, field_of("trigger", "vip"), Pause("too many", "ops"))
         yield found
 
 
@@ -75,13 +79,6 @@ def announcer_of(client, settings, address):
     return Announcer(client, file, notify, AlertTable(notify, least_ms=5_000))
 
 
-@pytest.fixture
-def ill(client):
-    """There is an ill problem: a trigger that a person has paused."""
-    tell_seen(client, WORKER)
-    set_pause(client, field_of("trigger", "vip"), Pause("too many", "ops"))
-
-
 def look_again(client):
     """Let it be a process' turn to look."""
     client.delete(keys.ALERTS_LOCK)
@@ -91,7 +88,6 @@ def open_problems(client):
     return orjson.loads(client.hget(keys.ALERTS, OPEN) or b"{}")
 
 
-@pytest.mark.usefixtures("ill")
 def test_many_processes_tell_a_problem_once(client, settings, chat):
     processes = [announcer_of(client, settings, chat.url) for _ in range(3)]
     for one in processes * 2:
@@ -101,7 +97,6 @@ def test_many_processes_tell_a_problem_once(client, settings, chat):
     assert [came.body["problem"]["name"] for came, _ in chat.came] == ["trigger_paused"]
 
 
-@pytest.mark.usefixtures("ill")
 def test_nobody_sends_while_another_process_does(client, settings):
     is_asked, may_answer = threading.Event(), threading.Event()
 
@@ -124,7 +119,6 @@ def test_nobody_sends_while_another_process_does(client, settings):
         assert len(chat.came) == 1
 
 
-@pytest.mark.usefixtures("ill")
 def test_a_process_that_ends_finishes_the_message_that_it_sends(client, settings):
     is_asked = threading.Event()
 
@@ -144,7 +138,6 @@ def test_a_process_that_ends_finishes_the_message_that_it_sends(client, settings
         assert not client.hexists(keys.ALERTS, "lock")
 
 
-@pytest.mark.usefixtures("ill")
 def test_why_messages_are_not_taken_is_known_until_one_is(client, settings):
     status = [404]
     with Endpoint(lambda _: (status[0], {})) as chat:
@@ -161,18 +154,13 @@ def test_why_messages_are_not_taken_is_known_until_one_is(client, settings):
         until(is_taken, 20)
 
 
-@pytest.mark.usefixtures("ill")
 def test_a_full_redis_still_announces(client, settings, chat):
-    client.config_set("maxmemory", 1)
-    try:
+    with full(client):
         announcer_of(client, settings, chat.url).round()
-    finally:
-        client.config_set("maxmemory", 0)
 
     assert "redis_full" in {came.body["problem"]["name"] for came, _ in chat.came}
 
 
-@pytest.mark.usefixtures("ill")
 def test_an_entry_that_cannot_be_read_is_left_out(client, settings, chat):
     problem = HealthProblem("job_failed", ILL, "nightly", "it broke off", "segrelay status")
     known = orjson.loads(orjson.dumps(OpenProblem(problem, 1_000, 1_000, told_ms=1_000)))

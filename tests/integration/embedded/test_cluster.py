@@ -51,9 +51,9 @@ def client(cluster: LocalCluster):
         yield found
 
 
-def elsewhere(cluster: LocalCluster) -> int:
-    """Return a master that does not have our slot."""
-    return next(port for port in cluster.masters() if port != cluster.owner(SLOT))
+def elsewhere(cluster: LocalCluster, slot: int = SLOT) -> int:
+    """Return a master that does not have a slot."""
+    return next(port for port in cluster.masters() if port != cluster.owner(slot))
 
 
 def test_scripts_and_commands_reach_the_masters_of_their_keys(client):
@@ -241,20 +241,16 @@ def test_a_master_that_lost_all_that_it_held_is_noticed_with_its_address(cluster
     settings = settings_of(cluster, tmp_path)
     watch = InstanceWatch(client, settings)
     watch.look()
-    home = cluster.owner(key_slot(keys.INSTANCE_ID.encode()))
-    [emptied] = [one for node, one in client.masters() if node.port == elsewhere_than(home, client)]
+    port = elsewhere(cluster, key_slot(keys.INSTANCE_ID.encode()))
+    [emptied] = [one for node, one in client.masters() if node.port == port]
 
     emptied.flushall()
     watch.look()
     watch.look()
 
     [loss] = read_losses(client)
-    assert loss.node == f"127.0.0.1:{elsewhere_than(home, client)}"
+    assert loss.node == f"127.0.0.1:{port}"
     assert loss.last_seen_ms <= loss.noticed_ms
-
-
-def elsewhere_than(port: int, client) -> int:
-    return next(node.port for node, _ in client.masters() if node.port != port)
 
 
 def settings_of(cluster, folder, *tables):
@@ -266,7 +262,7 @@ def test_a_move_and_a_failover_are_no_loss(cluster, client, tmp_path):
     watch = InstanceWatch(client, settings_of(cluster, tmp_path))
     watch.look()
     for slot in {key_slot(key.encode()) for key in watch.known.seen}:
-        cluster.move_slot(slot, next(p for p in cluster.masters() if p != cluster.owner(slot)))
+        cluster.move_slot(slot, elsewhere(cluster, slot))
     watch.look()
     port = cluster.owner(SLOT)
 

@@ -6,7 +6,6 @@ from urllib.parse import urlencode
 
 import pytest
 
-from segrelay.worker.contract.redis.client import key_slot
 from segrelay.worker.contract.redis.connection import (
     connect,
     connect_async,
@@ -14,13 +13,11 @@ from segrelay.worker.contract.redis.connection import (
 )
 from segrelay.worker.contract.redis.scripts import ScriptCall, run_each
 from segrelay.worker.errors import RedisUnavailable
+from tests.integration.embedded.test_cluster import COUNT_UP, KEYS, SLOT, elsewhere
 from tests.tls import Certificates, TlsRelay
 from tests.topologies import LocalCluster
 from tests.waiting import until
 
-COUNT_UP = "#!lua\nreturn redis.call('INCRBY', KEYS[1], ARGV[1])"
-KEYS = [f"{{insider:{number}}}counter" for number in range(16)]
-SLOT = key_slot(KEYS[0].encode())
 NOWHERE = "192.0.2.1"
 """Reserved for documents: no machine has it."""
 
@@ -71,9 +68,8 @@ def test_nodes_are_reached_by_the_map_also_where_they_refer_to_another(cluster):
     with closing(connect(url, away_seconds=30)) as client:
         cluster.empty()
         assert counted_up(client) == [1] * 16
-        target = next(port for port in cluster.masters() if port != cluster.owner(SLOT))
 
-        with cluster.moving(SLOT, target) as move_some:
+        with cluster.moving(SLOT, elsewhere(cluster)) as move_some:
             move_some(1)
             assert client.get(KEYS[0]) == b"1"
             while move_some(100):

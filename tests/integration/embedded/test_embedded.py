@@ -6,9 +6,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +29,17 @@ def data_dir(tmp_path: Path) -> Iterator[Path]:
     partition = tmp_path / 'a "place" with späces'
     yield partition
     stop(partition)
+
+
+@pytest.fixture
+def server(data_dir: Path) -> EmbeddedRedis:
+    return ensure_running(data_dir)
+
+
+def start_apart(data_dir: Path, **options: Any) -> subprocess.Popen[str]:
+    """Start it in another process, which ends once it runs."""
+    command = [sys.executable, "-m", "segrelay.ops.embedded", str(data_dir)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, **options)
 
 
 def has_ended(pid: int) -> bool:
@@ -86,19 +97,8 @@ def test_nothing_is_found_and_nothing_stopped_where_none_runs(data_dir: Path):
     assert not data_dir.exists()
 
 
-def test_eight_that_start_at_once_end_with_one_server(data_dir: Path):
-    with ThreadPoolExecutor(8) as pool:
-        servers = list(pool.map(lambda _: ensure_running(data_dir), range(8)))
-
-    assert len({server.pid for server in servers}) == 1
-    assert sum(server.started_by_us for server in servers) == 1
-
-
 def test_processes_that_start_it_at_once_print_the_same_url(data_dir: Path):
-    command = [sys.executable, "-m", "segrelay.ops.embedded", str(data_dir)]
-    starters = [
-        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)
-    ]
+    starters = [start_apart(data_dir) for _ in range(3)]
 
     urls = {starter.communicate(timeout=120)[0].strip() for starter in starters}
 
@@ -108,9 +108,8 @@ def test_processes_that_start_it_at_once_print_the_same_url(data_dir: Path):
 
 
 def test_it_outlives_the_process_group_of_its_starter(data_dir: Path):
-    command = [sys.executable, "-m", "segrelay.ops.embedded", str(data_dir)]
-    starter = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
-    starter.wait(120)
+    starter = start_apart(data_dir, start_new_session=True)
+    starter.communicate(timeout=120)
 
     server = find(data_dir)
 
@@ -132,20 +131,18 @@ def test_data_port_and_password_survive_a_kill(data_dir: Path):
 
 
 def test_a_starter_that_was_killed_leaves_a_server_that_is_found(data_dir: Path):
-    command = [sys.executable, "-m", "segrelay.ops.embedded", str(data_dir)]
-    starter = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    starter = start_apart(data_dir)
     files = EmbeddedFiles(data_dir)
     until(files.url.exists)
     starter.kill()
-    starter.wait()
+    starter.communicate()
 
     server = ensure_running(data_dir)
 
     assert ask(server.url, "PING") == b"PONG" or ask(server.url, "PING") is True
 
 
-def test_a_torn_tail_of_the_append_only_file_is_cut_off(data_dir: Path):
-    server = ensure_running(data_dir)
+def test_a_torn_tail_of_the_append_only_file_is_cut_off(server: EmbeddedRedis, data_dir: Path):
     ask(server.url, "SET", "kept", "1")
     ask(server.url, "SET", "torn", "2")
     kill(server)
@@ -157,8 +154,7 @@ def test_a_torn_tail_of_the_append_only_file_is_cut_off(data_dir: Path):
     assert ask(server.url, "MGET", "kept", "torn") == [b"1", None]
 
 
-def test_stop_leaves_no_process_and_what_it_held_comes_back(data_dir: Path):
-    server = ensure_running(data_dir)
+def test_stop_leaves_no_process_and_what_it_held_comes_back(server: EmbeddedRedis, data_dir: Path):
     ask(server.url, "SET", "key", "value")
 
     assert stop(data_dir)
@@ -168,8 +164,7 @@ def test_stop_leaves_no_process_and_what_it_held_comes_back(data_dir: Path):
     assert ask(ensure_running(data_dir).url, "GET", "key") == b"value"
 
 
-def test_a_server_that_hangs_is_killed_by_stop(data_dir: Path):
-    server = ensure_running(data_dir)
+def test_a_server_that_hangs_is_killed_by_stop(server: EmbeddedRedis, data_dir: Path):
     os.kill(server.pid, signal.SIGSTOP)
 
     assert stop(data_dir, wait_seconds=0.1)
@@ -177,8 +172,7 @@ def test_a_server_that_hangs_is_killed_by_stop(data_dir: Path):
     assert has_ended(server.pid)
 
 
-def test_a_server_that_hangs_is_not_started_a_second_time(data_dir: Path):
-    server = ensure_running(data_dir)
+def test_a_server_that_hangs_is_not_started_a_second_time(server: EmbeddedRedis, data_dir: Path):
     os.kill(server.pid, signal.SIGSTOP)
     try:
         with pytest.raises(RedisUnavailable, match=f"process {server.pid}.*did not answer"):
@@ -213,12 +207,17 @@ def test_a_damaged_url_file_is_written_anew(data_dir: Path, content: str):
     assert server.started_by_us
 
 
-def test_what_its_log_says_is_in_the_error_where_it_does_not_start(data_dir: Path):
+@pytest.mark.parametrize(
+    "start",
+    [ensure_running, lambda folder: resolve_url(RedisSettings(url="embedded", data_dir=folder))],
+    ids=["a command", "a worker"],
+)
+def test_what_its_log_says_is_in_the_error_where_it_does_not_start(data_dir: Path, start):
     data_dir.mkdir()
     (data_dir / "appendonlydir").write_text("no folder")
 
     with pytest.raises(RedisUnavailable, match=r"(?s)does not start:.*append"):
-        ensure_running(data_dir)
+        start(data_dir)
 
 
 def test_a_setting_that_it_does_not_know_is_in_the_error(data_dir: Path):
@@ -235,8 +234,7 @@ def test_a_data_dir_that_is_a_file_is_named(data_dir: Path):
     data_dir.unlink()
 
 
-def test_only_who_knows_the_password_gets_in(data_dir: Path):
-    server = ensure_running(data_dir)
+def test_only_who_knows_the_password_gets_in(server: EmbeddedRedis):
     address = parse_redis_url(server.url)
     host, port = address.hosts[0]
 
@@ -248,8 +246,9 @@ def test_only_who_knows_the_password_gets_in(data_dir: Path):
             client.ping()
 
 
-def test_the_password_is_on_no_command_line_and_in_no_readable_file(data_dir: Path):
-    server = ensure_running(data_dir)
+def test_the_password_is_on_no_command_line_and_in_no_readable_file(
+    server: EmbeddedRedis, data_dir: Path
+):
     password = parse_redis_url(server.url).password
     command_line = subprocess.run(
         ["ps", "-ww", "-o", "command=", "-p", str(server.pid)],  # noqa: S607
@@ -266,20 +265,14 @@ def test_the_password_is_on_no_command_line_and_in_no_readable_file(data_dir: Pa
             assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
 
 
-def test_it_listens_on_loopback_alone(data_dir: Path):
-    server = ensure_running(data_dir)
-
-    with connect(server.url) as client:
-        assert client.config_get("bind") == {"bind": "127.0.0.1"}
-
-
-def test_what_it_acknowledges_is_on_the_disk_and_nothing_is_thrown_away(data_dir: Path):
+def test_it_listens_on_loopback_alone_and_throws_nothing_away_that_it_acknowledged(data_dir: Path):
     server = ensure_running(data_dir, max_memory="64mb")
 
     with connect(server.url) as client:
-        found = client.config_get("appendfsync", "maxmemory-policy", "maxmemory", "dir")
+        found = client.config_get("bind", "appendfsync", "maxmemory-policy", "maxmemory", "dir")
 
     assert found == {
+        "bind": "127.0.0.1",
         "appendfsync": "always",
         "maxmemory-policy": "noeviction",
         "maxmemory": str(64 * 1024 * 1024),
@@ -288,9 +281,7 @@ def test_what_it_acknowledges_is_on_the_disk_and_nothing_is_thrown_away(data_dir
     assert wait_ready(server.url) == ()
 
 
-def test_a_piece_of_a_stream_holds_more_than_a_few_people(data_dir: Path):
-    server = ensure_running(data_dir)
-
+def test_a_piece_of_a_stream_holds_more_than_a_few_people(server: EmbeddedRedis):
     with connect(server.url) as client:
         for _ in range(6):
             client.xadd("a stream", {"p": "x" * 1_100})
@@ -298,8 +289,9 @@ def test_a_piece_of_a_stream_holds_more_than_a_few_people(data_dir: Path):
         assert client.xinfo_stream("a stream")["radix-tree-keys"] == 1
 
 
-def test_a_hash_with_the_counts_of_many_triggers_is_not_searched_field_by_field(data_dir: Path):
-    server = ensure_running(data_dir)
+def test_a_hash_with_the_counts_of_many_triggers_is_not_searched_field_by_field(
+    server: EmbeddedRedis,
+):
     counts = {f"accepted|trigger-{number}": number for number in range(100)}
 
     with connect(server.url) as client:
@@ -328,8 +320,7 @@ def test_memory_of_what_has_gone_is_used_again(data_dir: Path):
     assert memory["used_memory_rss"] < 2 * memory["used_memory"]
 
 
-def test_a_server_that_is_loading_is_waited_for(data_dir: Path):
-    server = ensure_running(data_dir)
+def test_a_server_that_is_loading_is_waited_for(server: EmbeddedRedis, data_dir: Path):
     ask(server.url, "SET", "key", "value")
     kill_and_free(server, data_dir)
     (log,) = (data_dir / "appendonlydir").glob("*.incr.aof")
@@ -355,14 +346,6 @@ def test_a_worker_starts_it_too(data_dir: Path):
     with closing(connect(url)) as client:
         assert client.ping()
     assert resolve_url(settings) == url
-
-
-def test_why_it_does_not_start_reaches_the_worker(data_dir: Path):
-    data_dir.mkdir()
-    (data_dir / "appendonlydir").write_text("no folder")
-
-    with pytest.raises(RedisUnavailable, match=r"(?s)does not start:.*append"):
-        resolve_url(RedisSettings(url="embedded", data_dir=data_dir))
 
 
 def test_on_a_full_disk_no_server_is_started_and_the_message_says_why(data_dir: Path):

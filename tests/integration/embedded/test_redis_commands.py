@@ -5,7 +5,7 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from segrelay.ops.embedded.lifecycle import find, stop
+from segrelay.ops.embedded.lifecycle import ensure_running, find, stop
 from segrelay.ops.main import app
 from segrelay.ops.state.opened import running_server
 from segrelay.worker.errors import RedisUnavailable, UsageWrong
@@ -37,11 +37,10 @@ def test_it_is_started_once_and_stopped_once(data_dir: Path):
 
 def test_status_shows_the_address_without_the_password(data_dir: Path):
     run("start")
-    server = find(data_dir)
+    server = ensure_running(data_dir)
 
     shown = run("status")
 
-    assert server is not None
     assert f"process {server.pid}" in shown
     assert "@" not in shown
     assert orjson.loads(run("status", "--json"))["warnings"] == []
@@ -49,9 +48,8 @@ def test_status_shows_the_address_without_the_password(data_dir: Path):
 
 def test_url_prints_what_a_client_needs(data_dir: Path):
     run("start")
-    server = find(data_dir)
+    server = ensure_running(data_dir)
 
-    assert server is not None
     assert run("url").strip() == server.url
 
 

@@ -23,8 +23,8 @@ from segrelay.worker.contract.words import Direction
 from segrelay.worker.core.ledger import with_delivered
 from segrelay.worker.core.supersede import LedgerEvent
 from tests.configuration import insider, settings_in
+from tests.integration.embedded.test_cluster import elsewhere
 from tests.members import set_marks
-from tests.topologies import LocalCluster
 
 PARTITION = PartitionKeys("insider", 0)
 SLOT = key_slot(PARTITION.tag.encode())
@@ -35,7 +35,8 @@ RECORD = LedgerText.of(with_delivered(Record(), LedgerEvent(1_000, Direction.ENT
 
 
 @pytest.fixture
-def client(cluster: LocalCluster):
+def client(cluster):
+    """A client that waits for no replicas."""
     cluster.await_replicas()
     with closing(connect(cluster.url, away_seconds=30)) as found:
         cluster.empty()
@@ -46,11 +47,6 @@ def client(cluster: LocalCluster):
 def settings(cluster, tmp_path):
     more = {"broker_url": "redis://127.0.0.1:1/0", "partitions": PARTITIONS}
     return settings_in(tmp_path, insider(), redis=cluster.url, **more)
-
-
-def elsewhere(cluster, slot=SLOT):
-    """Return a master that does not have a slot."""
-    return next(port for port in cluster.masters() if port != cluster.owner(slot))
 
 
 def put_ledgers(client, count, partitions=range(1)):
@@ -100,7 +96,7 @@ def test_members_of_a_sync_are_read_whole_though_their_slot_is_moved_meanwhile(c
     reading = SyncStore(client, "vip", RedisSettings(partitions=16)).members(PARTITION)
     begun = {key for key, _ in islice(reading, 9_500)}
 
-    cluster.move_slot(SLOT, elsewhere(cluster))
+    cluster.move_slot(SLOT, elsewhere(cluster, SLOT))
 
     assert begun | {key for key, _ in reading} == everybody
 
@@ -157,7 +153,7 @@ def test_a_slot_that_is_half_moved_is_waited_for(cluster, client):
     names = put_ledgers(client, 3_000)
     found = set()
 
-    with cluster.moving(SLOT, elsewhere(cluster)) as move_some:
+    with cluster.moving(SLOT, elsewhere(cluster, SLOT)) as move_some:
         move_some(1_000)
         reader = threading.Thread(
             target=lambda: found.update(chain.from_iterable(scan_keys(client, [PARTITION], "l*")))

@@ -30,24 +30,34 @@ def folder(tmp_path):
     stop(tmp_path / ".segrelay")
 
 
-@pytest.fixture
-def up(folder):
-    """Start it, in a process group of its own, as a terminal does."""
-    process = started(folder)
-    yield process
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGTERM)
-    process.communicate(timeout=SECONDS)
-
-
-def started(folder, *options):
-    return WarmProcess(
-        own_command("--config", str(folder / "segrelay.toml"), "up", *options),
+@contextmanager
+def running(environment, *words):
+    """Run `segrelay up`, or another command, in a process group of its own, as a terminal does."""
+    process = WarmProcess(
+        own_command(*words or ["up"]),
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
         process_group=0,
     )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+        process.communicate(timeout=SECONDS)
+
+
+@pytest.fixture
+def environment(folder):
+    return {**os.environ, "SEGRELAY_CONFIG": str(folder / "segrelay.toml")}
+
+
+@pytest.fixture
+def up(environment):
+    with running(environment) as process:
+        yield process
 
 
 def line_with(process, words):
@@ -116,51 +126,35 @@ def test_a_redis_that_was_killed_is_started_again_and_ends_at_ctrl_c(up, folder)
     ctrl_c_ends(up, folder)
 
 
-def test_a_redis_that_somebody_else_started_goes_on(folder):
+def test_a_redis_that_somebody_else_started_goes_on(folder, environment):
     before = ensure_running(folder / ".segrelay")
-    process = started(folder)
-    told = line_with(process, "was running already")
-
-    os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=SECONDS)
+    with running(environment) as up:
+        told = line_with(up, "was running already")
+        os.killpg(up.pid, signal.SIGINT)
+        up.communicate(timeout=SECONDS)
 
     assert told
     assert pid_of(folder) == before.pid
 
 
 @pytest.fixture
-def sandbox_run(folder):
+def sandbox_run(folder, environment):
     """The environment of whoever takes part in a sandbox run."""
-    yield {
-        **os.environ,
-        "SEGRELAY_CONFIG": str(folder / "segrelay.toml"),
-        "SEGRELAY_SANDBOX": f"http://127.0.0.1:{free_port()}",
-    }
+    yield environment | {"SEGRELAY_SANDBOX": f"http://127.0.0.1:{free_port()}"}
     stop(folder / ".segrelay-sandbox")
-
-
-@contextmanager
-def running(environment, *arguments):
-    process = WarmProcess(
-        own_command("up", *arguments),
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        process_group=0,
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-        process.communicate(timeout=SECONDS)
 
 
 def asked(environment, *arguments, given=""):
     done = run(own_command(*arguments), given.encode(), env=environment)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def payload(**fields):
+    entrance = {"slug": "vip", "event": "enter", "enter": datetime.now(UTC).isoformat()}
+    return json.dumps(
+        {"data": {"email": "ann@example.com", "segment_events": [entrance], **fields}}
+    )
 
 
 ANY_ENDPOINT = """
@@ -190,12 +184,10 @@ def test_a_sandbox_run_gets_tokens_for_any_endpoint(folder, sandbox_run):
     event = 'local event = import "lytemplates.libsonnet"; '
     (folder / "templates" / "people.jsonnet").write_text(event + '{ email: event.get("email") }')
     (folder / "templates" / "url.jsonnet").write_text(event + '"/people/" + event.get("id")')
-    entrance = {"slug": "vip", "event": "enter", "enter": datetime.now(UTC).isoformat()}
-    data = {"email": "ann@example.com", "id": "7", "segment_events": [entrance]}
 
-    with running(sandbox_run, "--sandbox") as up:
+    with running(sandbox_run, "up", "--sandbox") as up:
         assert line_with(up, "ready.")
-        asked(sandbox_run, "send", "-", "--json", given=json.dumps({"data": data}))
+        asked(sandbox_run, "send", "-", "--json", given=payload(id="7"))
         found = until(lambda: asked(sandbox_run, "sandbox", "requests", "--json")["last"])
 
     [request] = found
@@ -207,32 +199,31 @@ def test_a_sandbox_run_gets_tokens_for_any_endpoint(folder, sandbox_run):
 def test_a_sandbox_run_delivers_to_its_empty_sandbox_each_time_and_touches_nothing_real(
     folder, sandbox_run
 ):
-    at = datetime.now(UTC).isoformat()
-    entrance = {"slug": "vip", "event": "enter", "enter": at}
-    payload = json.dumps({"data": {"email": "ann@example.com", "segment_events": [entrance]}})
+    entered = payload()
     summary = f"{sandbox_run['SEGRELAY_SANDBOX']}/_sandbox/summary"
 
     def applied():
         return httpx.get(summary, trust_env=False).json()["users"]["applied"]
 
     for is_killed in (False, True):
-        with running(sandbox_run, "--sandbox") as up:
+        with running(sandbox_run, "up", "--sandbox") as up:
             assert line_with(up, "ready.")
-            asked(sandbox_run, "send", "-", "--json", given=payload)
+            asked(sandbox_run, "send", "-", "--json", given=entered)
             until(applied)
             assert applied() == 1
             if is_killed:
                 (sandbox,) = pids_of(up.pid, "segrelay.sandbox")
                 os.kill(sandbox, signal.SIGKILL)
                 until(lambda old=sandbox: not lives(old) and answers(summary))
-                asked(sandbox_run, "send", "-", "--json", given=payload)
+                asked(sandbox_run, "send", "-", "--json", given=entered)
                 until(applied)
             until(lambda: asked(sandbox_run, "status", "--json")["delivered"])
     assert not (folder / ".segrelay").exists()
     assert (folder / ".segrelay-sandbox").is_dir()
 
 
-def pids_of(parent, command):
+def pids_of(parent, command=""):
+    """Return the children of a process, with a command or any."""
     listed = subprocess.run(
         ["/bin/ps", "-A", "-ww", "-o", "pid=,ppid=,command="],
         capture_output=True,
@@ -240,24 +231,24 @@ def pids_of(parent, command):
         check=True,
     )
     rows = [line.split(None, 2) for line in listed.stdout.splitlines()]
-    return [int(row[0]) for row in rows if int(row[1]) == parent and f" {command} " in row[2]]
+    found = [row for row in rows if int(row[1]) == parent]
+    return [int(row[0]) for row in found if not command or f" {command} " in row[2]]
 
 
 def test_the_real_redis_is_refused_for_as_long_as_a_sandbox_runs(folder, sandbox_run):
     undecided = {key: sandbox_run[key] for key in sandbox_run if key != "SEGRELAY_SANDBOX"}
-    payload = json.dumps({"data": {"email": "ann@example.com", "segment_events": [entrance()]}})
-    with running(sandbox_run, "--sandbox") as up:
+    with running(sandbox_run, "up", "--sandbox") as up:
         assert line_with(up, "ready.")
 
-        refused = run(own_command("send", "-"), payload.encode(), env=undecided)
+        refused = run(own_command("send", "-"), payload().encode(), env=undecided)
         second = run(own_command("up", "--sandbox"), env=undecided)
         reset = run(own_command("sandbox", "reset"), env=undecided)
         untouched = not (folder / ".segrelay").exists()
-        meant = asked(undecided, "send", "-", "--json", "--real", given=payload)
+        meant = asked(undecided, "send", "-", "--json", "--real", given=payload())
         until(lambda: asked(sandbox_run, "status", "--json")["processes"])
         up.kill()
         up.wait(SECONDS)
-        afterwards = asked(undecided, "send", "-", "--json", given=payload)
+        afterwards = asked(undecided, "send", "-", "--json", given=payload())
 
     assert refused.returncode == 2
     assert f"export SEGRELAY_SANDBOX={sandbox_run['SEGRELAY_SANDBOX']}" in refused.stderr.decode()
@@ -269,17 +260,12 @@ def test_the_real_redis_is_refused_for_as_long_as_a_sandbox_runs(folder, sandbox
     assert afterwards["accepted"]
 
 
-def entrance():
-    return {"slug": "vip", "event": "enter", "enter": datetime.now(UTC).isoformat()}
-
-
 def test_a_reset_forgets_all_of_a_sandbox_run_that_was_killed(folder, sandbox_run):
-    payload = json.dumps({"data": {"email": "ann@example.com", "segment_events": [entrance()]}})
-    with running(sandbox_run, "--sandbox") as up:
+    with running(sandbox_run, "up", "--sandbox") as up:
         assert line_with(up, "ready.")
-        asked(sandbox_run, "send", "-", "--json", given=payload)
+        asked(sandbox_run, "send", "-", "--json", given=payload())
         until(lambda: asked(sandbox_run, "status", "--json")["delivered"])
-        children = children_of(up.pid)
+        children = pids_of(up.pid)
         assert len(children) >= 2
         up.kill()
         until(lambda: not any(map(lives, children)))
@@ -295,14 +281,6 @@ def test_a_reset_forgets_all_of_a_sandbox_run_that_was_killed(folder, sandbox_ru
     assert asked(sandbox_run, "status", "--json")["accepted"] == 0
 
 
-def children_of(pid):
-    listed = subprocess.run(
-        ["/bin/ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
-    )
-    pairs = [map(int, line.split()) for line in listed.stdout.splitlines()]
-    return [child for child, parent in pairs if parent == pid]
-
-
 def lives(pid):
     try:
         os.kill(pid, 0)
@@ -313,28 +291,17 @@ def lives(pid):
 
 def test_a_worker_that_runs_already_is_named(folder, sandbox_run):
     ensure_running(folder / ".segrelay-sandbox")
-    worker = WarmProcess(
-        own_command("worker"),
-        env=sandbox_run,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        process_group=0,
-    )
-    try:
+    with running(sandbox_run, "worker") as worker:
         until(lambda: asked(sandbox_run, "status", "--json")["processes"])
-        with running(sandbox_run, "--sandbox") as up:
+        with running(sandbox_run, "up", "--sandbox") as up:
             assert line_with(up, f"process {worker.pid}")
-    finally:
-        worker.terminate()
-        worker.wait(SECONDS)
 
 
 def test_a_port_in_use_is_named_before_anything_starts(folder, sandbox_run):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", int(sandbox_run["SEGRELAY_SANDBOX"].rpartition(":")[2])))
         taken.listen()
-        with running(sandbox_run, "--sandbox") as up:
+        with running(sandbox_run, "up", "--sandbox") as up:
             said, _ = up.communicate(timeout=SECONDS)
 
     assert up.returncode == 1
@@ -345,11 +312,11 @@ def test_a_port_in_use_is_named_before_anything_starts(folder, sandbox_run):
 @pytest.mark.parametrize(
     ("no_color", "is_coloured"), [("", True), pytest.param("1", False, marks=pytest.mark.nightly)]
 )
-def test_up_has_colours_on_a_terminal_unless_it_wants_none(folder, no_color, is_coloured):
+def test_up_has_colours_on_a_terminal_unless_it_wants_none(environment, no_color, is_coloured):
     mine, its = pty.openpty()
     process = WarmProcess(
-        own_command("--config", str(folder / "segrelay.toml"), "up"),
-        env={**os.environ, "NO_COLOR": no_color},
+        own_command("up"),
+        env=environment | {"NO_COLOR": no_color},
         stdout=its,
         stderr=its,
         process_group=0,

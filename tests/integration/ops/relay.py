@@ -17,6 +17,7 @@ from segrelay.worker.node.loading import load
 from segrelay.worker.node.runtime import runtime_for
 from tests.configuration import table, trigger
 from tests.sealed import KEY, is_sealed
+from tests.waiting import until
 
 CONFIGURATION = """
 [redis]
@@ -48,6 +49,10 @@ api = "insider"
 base_url = "{sandbox}"
 authorization = "insider"
 rate = "1000/min"
+"""
+READS_ID = """local event = import "lytemplates.libsonnet";
+{users: [{identifiers: {email: event.get("email")},
+  attributes: {custom: {id: event.get("segment_events")[0].id}}}]}
 """
 LYTICS = """
 [lytics]
@@ -126,6 +131,15 @@ class Relay:
         self.settings = load_settings(self.settings.source, environ={})
         self.close()
 
+    def change(self, *pairs):
+        """Change texts in the configuration, and read it again."""
+        text = self.settings.source.read_text()
+        for old, new in pairs:
+            assert old in text
+            text = text.replace(old, new)
+        self.settings.source.write_text(text)
+        self.reload()
+
     def publish(self, *payloads, **options):
         publisher = Publisher(self.client, self.settings, waker=SilentWaker())
         return publisher.publish([orjson.dumps(one) for one in payloads], PublishOptions(**options))
@@ -145,6 +159,10 @@ class Relay:
         for partition in self.partitions() * 2:
             if self.client.scard(partition.streams):
                 self._runtime.drain("insider", partition.number, Stop())
+
+    def drain_all(self):
+        """Drain until nothing waits."""
+        until(lambda: (self.drain(), not self.status()["waiting"])[1], 20)
 
     def close(self):
         """End what drains; the next drain begins anew."""

@@ -1,5 +1,6 @@
 """What people did is kept, with who did it and why, and without anybody's address."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -67,18 +68,6 @@ def test_discarding_tells_how_many_and_what_was_chosen(relay, call):
     assert act.outcome == "done"
 
 
-def test_nobodys_address_is_kept(relay, call):
-    relay.publish(payload("ann@example.com"))
-    reason = "ann@example.com asked, by +49 170 1234567"
-    call(app, "dlq", "discard", "--profile", "ann@example.com", "--reason", reason)
-    call(app, "pause", "insider", "--reason", reason)
-
-    kept = str(relay.client.xrange(keys.ACTS))
-    assert "ann@example" not in kept
-    assert "1234567" not in kept
-    assert "asked, by" in kept
-
-
 def test_an_act_that_breaks_off_tells_how_far_it_came(relay):
     def broken(doing):
         doing.count = 3
@@ -128,15 +117,6 @@ def test_an_act_whose_answer_was_lost_is_neither_kept_nor_carried_out_again(rela
     assert relay.client.xlen(keys.ACTS) == 2
 
 
-def test_acts_are_kept_in_a_full_redis(relay, call):
-    relay.client.config_set("maxmemory", 1)
-    try:
-        call(app, "pause", "insider")
-        assert newest(relay).what == "pause"
-    finally:
-        relay.client.config_set("maxmemory", 0)
-
-
 def test_the_command_filters_and_prints_json(call):
     call(app, "pause", "insider")
     call(app, "audience", "set", "4f5a", "vip")
@@ -176,12 +156,17 @@ def test_a_reason_that_is_too_long_is_refused_before_anything_is_done(relay, cal
 
 
 def test_a_reason_shows_no_address_wherever_it_is_told(relay, call):
-    told = [call(app, "pause", "insider", "--reason", "asked by bob@example.com").stdout]
     relay.publish(payload("ann@example.com"))
+    reason = ("--reason", "asked by bob@example.com, +49 170 1234567")
+    call(app, "dlq", "discard", "--profile", "ann@example.com", *reason)
+    told = [call(app, "pause", "insider", *reason).stdout]
     told += [call(app, *words).stdout for words in (["status"], ["status", "--json"], ["audit"])]
 
-    assert "bob@example.com" not in "".join(told)
-    assert read_pauses(relay.client).destinations["insider"].reason == "asked by •••"
+    kept = str(relay.client.xrange(keys.ACTS))
+    for text in (*told, kept):
+        assert not re.search("(ann|bob)@example|1234567", text)
+    assert "asked by" in kept
+    assert read_pauses(relay.client).destinations["insider"].reason == "asked by •••, •••"
 
 
 def test_a_name_is_one_short_line(relay, call, monkeypatch):
@@ -210,7 +195,6 @@ def test_of_a_persons_own_address_only_the_name_is_kept(relay, call, monkeypatch
     assert "example.com" not in str(relay.client.xrange(keys.ACTS))
 
 
-@pytest.mark.usefixtures("relay")
 def test_no_acts_are_told_in_words(call):
     assert call(app, "audit").stdout == "No act of a person is kept yet.\n"
 

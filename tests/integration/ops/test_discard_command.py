@@ -34,41 +34,34 @@ def discard(call):
     return run
 
 
-def test_a_job_is_taken_back_whole(waiting, discard):
-    assert discard("--job", "load") == 2
-
-    found = waiting.status()
-    assert (found["discarded"], found["waiting"]) == (2, 3)
-    assert found["jobs"]["load"]["discarded"] == 2
-    assert waiting.streams() == {"live|vip-enter", "live|vip-exit"}
-
-
 def test_nothing_to_take_back_is_no_failure_and_no_act(relay, discard):
     assert discard("--trigger", "vip-enter") == 0
     assert list(read_acts(relay.client)) == []
 
 
-def test_a_triggers_deliveries_are_taken_back_from_all_lanes(waiting, discard):
-    assert discard("--trigger", "vip-enter") == 4
-
-    assert waiting.streams() == {"live|vip-exit"}
-    assert waiting.status()["triggers"]["vip-enter"]["discarded"] == 4
-
-
-def test_an_audience_is_taken_back_and_others_stay(waiting, discard):
-    assert discard("--audience", "gold") == 2
-    assert discard("--audience", "gold") == 0
+@pytest.mark.parametrize(
+    ("chosen", "count", "streams"),
+    [
+        ("--job load", 2, {"live|vip-enter", "live|vip-exit"}),
+        ("--trigger vip-enter", 4, {"live|vip-exit"}),
+        ("--audience gold", 2, {"job.load|vip-enter", "live|vip-enter", "live|vip-exit"}),
+        ("--job load --audience gold", 1, None),
+        ("--job load --trigger vip-exit", 0, None),
+    ],
+)
+def test_what_is_chosen_is_taken_back_and_others_stay(waiting, discard, chosen, count, streams):
+    assert discard(*chosen.split()) == count
+    assert discard(*chosen.split()) == 0
 
     found = waiting.status()
-    assert (found["discarded"], found["waiting"]) == (2, 3)
+    assert (found["discarded"], found["waiting"]) == (count, 5 - count)
+    if streams:
+        assert waiting.streams() == streams
+    if "--job" in chosen:
+        assert found["jobs"]["load"]["discarded"] == count
+    assert found["triggers"]["vip-enter"]["discarded"] == count
     waiting.drain()
-    assert waiting.status()["delivered"] == 3
-
-
-@pytest.mark.usefixtures("waiting")
-def test_options_narrow_each_other(discard):
-    assert discard("--job", "load", "--audience", "gold") == 1
-    assert discard("--job", "load", "--trigger", "vip-exit") == 0
+    assert waiting.status()["delivered"] == 5 - count
 
 
 def test_more_than_one_step_is_taken_back(relay, discard):

@@ -1,24 +1,14 @@
 """A Redis at its `maxmemory`: whoever operates it can stop and free work there."""
 
-from contextlib import contextmanager
-
 import orjson
 import pytest
 
 from segrelay.ops.main import app
+from segrelay.worker.contract.redis.acts import read_acts
 from segrelay.worker.contract.triggers import read_pauses
 from segrelay.worker.errors import RedisUnavailable
+from tests.full import full
 from tests.integration.ops.relay import payload
-
-
-@contextmanager
-def full(client):
-    """Let Redis refuse whatever may grow."""
-    client.config_set("maxmemory", "1")
-    try:
-        yield
-    finally:
-        client.config_set("maxmemory", "0")
 
 
 @pytest.fixture
@@ -40,6 +30,7 @@ def test_a_full_redis_is_paused_and_resumed(relay, ask):
         paused = read_pauses(relay.client)
         ask("resume", "insider", "vip-enter")
 
+        assert "pause" in {act.what for act in read_acts(relay.client)}
         assert (set(paused.destinations), set(paused.triggers)) == ({"insider"}, {"vip-enter"})
         assert not read_pauses(relay.client).triggers
 

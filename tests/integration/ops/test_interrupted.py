@@ -55,7 +55,6 @@ EVERY = amount(7, nightly=1)
 TIMES = amount(2, nightly=60)
 PEOPLE = 12
 EXPORTED = "exported.ndjson"
-ALL = ExtentOptions(everything=True)
 
 
 class Commands:
@@ -162,18 +161,16 @@ def with_exported(world):
 def with_another(world):
     """A destination has a new name, and the address of one that Redis knows."""
     stocked(world)
-    path = world.relay.settings.source
-    text = path.read_text().replace("[destinations.insider]", "[destinations.new]")
-    path.write_text(text.replace('destination = "insider"', 'destination = "new"'))
-    world.relay.reload()
+    world.relay.change(
+        ("[destinations.insider]", "[destinations.new]"),
+        ('destination = "insider"', 'destination = "new"'),
+    )
 
 
 def with_moved(world):
     """A destination has a new address."""
     stocked(world)
-    path = world.relay.settings.source
-    path.write_text(path.read_text().replace("http://127.0.0.1", "http://localhost"))
-    world.relay.reload()
+    world.relay.change(("http://127.0.0.1", "http://localhost"))
 
 
 def with_members(world):
@@ -274,32 +271,21 @@ def retire_audience(world):
     return Case(do, truth, prepare, relay.drain, act="audience retire", holds=world.sum)
 
 
+def all_of(options):
+    return {"options": options, "extent": ExtentOptions(everything=True)}
+
+
+LETTERS = all_of(letters.DeadLetterOptions())
+RECORDS = all_of(KeptOptions())
 CASES = {
     "an erased person": erase,
     "a retired audience": retire_audience,
-    "what waits": of_redis(
-        with_waiting, waiting.discard, options=waiting.WaitingOptions(), extent=ALL
-    ),
-    "discarded letters": of_redis(
-        with_dead, letters.discard, options=letters.DeadLetterOptions(), extent=ALL
-    ),
-    "replayed letters": of_redis(
-        with_dead,
-        letters.replay,
-        options=letters.DeadLetterOptions(),
-        extent=ALL,
-        waiting=WaitOptions(),
-    ),
-    "discarded records": of_redis(
-        with_quarantined, quarantine.discard, options=KeptOptions(), extent=ALL
-    ),
+    "what waits": of_redis(with_waiting, waiting.discard, **all_of(waiting.WaitingOptions())),
+    "discarded letters": of_redis(with_dead, letters.discard, **LETTERS),
+    "replayed letters": of_redis(with_dead, letters.replay, **LETTERS, waiting=WaitOptions()),
+    "discarded records": of_redis(with_quarantined, quarantine.discard, **RECORDS),
     "replayed records": of_redis(
-        with_quarantined,
-        quarantine.replay,
-        truth=delivered,
-        options=KeptOptions(),
-        extent=ALL,
-        waiting=WaitOptions(),
+        with_quarantined, quarantine.replay, truth=delivered, **RECORDS, waiting=WaitOptions()
     ),
     "imported letters": import_letters,
     "a new destination": of_redis(with_another, redis.confirm_destination, "new"),

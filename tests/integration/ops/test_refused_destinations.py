@@ -29,20 +29,8 @@ def stocked(relay):
     return relay
 
 
-def change(relay, *pairs):
-    """Change texts in the configuration, and read it again."""
-    path = relay.settings.source
-    text = path.read_text()
-    for old, new in pairs:
-        assert old in text
-        text = text.replace(old, new)
-    path.write_text(text)
-    relay.reload()
-
-
 def rename(relay, old=OLD, new=NEW):
-    change(
-        relay,
+    relay.change(
         (f"[destinations.{old}]", f"[destinations.{new}]"),
         (f'destination = "{old}"', f'destination = "{new}"'),
     )
@@ -50,7 +38,7 @@ def rename(relay, old=OLD, new=NEW):
 
 def move(relay):
     """Give the destination another address, at which the same sandbox answers."""
-    change(relay, ("http://127.0.0.1", "http://localhost"))
+    relay.change(("http://127.0.0.1", "http://localhost"))
 
 
 def confirm(call, name):
@@ -106,14 +94,12 @@ def test_another_address_of_a_known_name_is_refused_and_written_nowhere(stocked,
 
 def test_names_that_were_swapped_are_refused(relay):
     relay.configure(other=True)
-    change(
-        relay,
+    relay.change(
         ('authorization = "insider"\nrate = "1000/min"', 'authorization = "b"\nrate = "1000/min"'),
         ("[destinations.other]", '[authorizations.b]\nheaders = { X = "b" }\n[destinations.other]'),
     )
     claim(relay.client, relay.settings)
-    change(
-        relay,
+    relay.change(
         ("[destinations.other]", "[destinations.third]"),
         ("[destinations.insider]", "[destinations.other]"),
         ("[destinations.third]", "[destinations.insider]"),
@@ -143,7 +129,7 @@ def test_a_name_that_another_host_takes_and_its_destination_leaves_are_both_refu
 def test_renewed_credentials_need_nothing(relay):
     claim(relay.client, relay.settings)
     stored = relay.client.hgetall(keys.DESTINATIONS)
-    change(relay, ("secret-token", "another-token"))
+    relay.change(("secret-token", "another-token"))
 
     relay.publish(payload("ann@example.com"))
 
@@ -156,7 +142,7 @@ def test_renewed_credentials_need_nothing(relay):
 def test_a_process_without_the_secrets_takes_nothing_away(relay):
     claim(relay.client, relay.settings)
     stored = relay.client.hgetall(keys.DESTINATIONS)
-    change(relay, ('"secret-token"', '"env:NOBODY_HAS_SET_THIS"'))
+    relay.change(('"secret-token"', '"env:NOBODY_HAS_SET_THIS"'))
 
     claim(relay.client, relay.settings)
 

@@ -21,14 +21,14 @@ from tests.integration.ops.relay import payload
 
 pytestmark = pytest.mark.also_sealed
 
-TRIGGER = trigger("vip-enter", audiences=["*"], template="enter.jsonnet", response_stream="answers")
+ANSWERED = {"audiences": ["*"], "template": "enter.jsonnet", "response_stream": "answers"}
 
 
 @pytest.fixture
 def told(relay, sandbox):
     """A relay whose entrances have a response stream."""
     sandbox.settings(lytics={"collect_status": 200})
-    relay.configure(lytics(sandbox.url), triggers=TRIGGER)
+    relay.configure(lytics(sandbox.url), triggers=trigger("vip-enter", **ANSWERED))
     yield relay
     sandbox.settings(lytics={"collect_status": 200})
 
@@ -147,17 +147,11 @@ def test_of_two_steps_at_once_the_second_does_nothing(told):
 
 
 def test_lytics_gets_the_answer_with_named_headers_and_fields(relay, sandbox):
-    relay.configure(
-        lytics(sandbox.url),
-        triggers=trigger(
-            "vip-enter",
-            audiences=["*"],
-            template="enter.jsonnet",
-            response_stream="answers",
-            response_headers=["Content-Type", "X-None"],
-            response_fields=["email", "first_name", "none"],
-        ),
-    )
+    more = {
+        "response_headers": ["Content-Type", "X-None"],
+        "response_fields": ["email", "first_name", "none"],
+    }
+    relay.configure(lytics(sandbox.url), triggers=trigger("vip-enter", **ANSWERED, **more))
     relay.deliver(payload("ann@example.com", first_name="Ann"))
 
     response_export(relay).step()

@@ -4,7 +4,6 @@ import orjson
 import pytest
 
 from segrelay.ops.main import app
-from segrelay.ops.retention import Retention
 from segrelay.producer.backfill.jobs import JobStore
 from segrelay.worker.batch.send import Stop
 from segrelay.worker.contract import keys
@@ -12,7 +11,7 @@ from segrelay.worker.contract.redis.acts import read_acts
 from segrelay.worker.errors import UsageWrong
 from tests.configuration import table
 from tests.integration.ops.relay import EXIT, started
-from tests.integration.ops.test_retention import DAY_MS, pass_days, problems, step
+from tests.integration.ops.test_retention import DAY_MS, Late, pass_days, problems, step
 from tests.interruptions import Case, killed_anywhere, standing_anywhere
 
 COUNTS = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
@@ -69,6 +68,15 @@ def jobs(relay, call, tmp_path):
     return Jobs(relay, call, tmp_path)
 
 
+def sums(relay):
+    status = relay.status()
+    return {kind: status[kind] for kind in COUNTS}
+
+
+def forgotten(relay):
+    return sorted(act.subject for act in read_acts(relay.client) if act.what == "retention")
+
+
 def announced(relay):
     """Let a week pass in which a worker announces what goes."""
     step(relay)
@@ -78,19 +86,16 @@ def announced(relay):
 def test_a_backfill_that_ended_before_the_history_is_forgotten_and_the_sums_stay(jobs, relay):
     jobs.read("old", "ann", "bob", days=31)
     jobs.read("young", "cid", days=29)
-    before = {kind: relay.status()[kind] for kind in COUNTS}
+    before = sums(relay)
     announced(relay)
 
     lines = step(relay)
 
     assert lines == ["dropped: 1 backfills"]
     assert jobs.left("old") == []
-    status = relay.status()
-    assert {kind: status[kind] for kind in COUNTS} == before
-    assert status["jobs"].keys() == {"young"}
-    assert [act.subject for act in read_acts(relay.client) if act.what == "retention"] == [
-        "backfill old"
-    ]
+    assert sums(relay) == before
+    assert relay.status()["jobs"].keys() == {"young"}
+    assert forgotten(relay) == ["backfill old"]
 
 
 def test_a_backfill_is_kept_until_the_week_of_the_warning_is_over(jobs, relay):
@@ -114,15 +119,25 @@ def test_backfills_are_kept_for_ever_with_the_history(jobs, relay):
     assert jobs.left("old")
 
 
-@pytest.mark.parametrize("phase", ["reading", "canary", "paused", "failed"])
-def test_a_backfill_that_somebody_may_go_on_with_is_kept(jobs, relay, phase):
+PAUSED = '{"reason": "wait", "by": "ann", "at": "2026-01-01T00:00:00+00:00"}'
+
+
+@pytest.mark.parametrize(
+    ("key", "field", "text"),
+    [
+        *((keys.job("old"), "phase", phase) for phase in ("reading", "canary", "paused", "failed")),
+        (keys.PAUSED, "job|old", PAUSED),
+    ],
+)
+def test_a_backfill_that_somebody_may_go_on_with_is_kept(jobs, relay, key, field, text):
     jobs.read("old", "ann", days=400)
-    relay.client.hset(keys.job("old"), "phase", phase)
+    relay.client.hset(key, field, text)
     announced(relay)
 
     step(relay)
 
-    assert relay.client.hget(keys.job("old"), "phase") == phase.encode()
+    assert jobs.left("old")
+    assert relay.client.hget(key, field) == text.encode()
     assert relay.status()["jobs"]["old"]["delivered"] == 1
 
 
@@ -170,24 +185,9 @@ def test_a_backfill_with_a_dead_letter_is_kept_until_that_is_gone(jobs, relay, s
     assert jobs.left("old") == []
 
 
-def test_a_backfill_that_a_person_has_paused_is_kept(jobs, relay):
-    jobs.read("old", "ann", days=31)
-    at = '{"reason": "wait", "by": "ann", "at": "2026-01-01T00:00:00+00:00"}'
-    relay.client.hset(keys.PAUSED, "job|old", at)
-    announced(relay)
-
-    step(relay)
-
-    assert jobs.left("old")
-
-
 def test_a_step_that_lost_its_time_forgets_no_backfill(jobs, relay):
     jobs.read("old", "ann", days=31)
     announced(relay)
-
-    class Late(Retention):
-        def _drop(self, partitions, limits, state, now_ms):
-            return super()._drop(partitions, limits, state, now_ms - 21_000)
 
     Late(relay.client, relay.settings).step()
 
@@ -316,23 +316,19 @@ def due(jobs, relay):
     jobs.read("young", "bob", days=1)
     announced(relay)
 
-    def sums():
-        status = relay.status()
-        return {kind: status[kind] for kind in COUNTS}
-
-    before = sums()
+    before = sums(relay)
 
     def holds():
-        assert sums() == before
+        assert sums(relay) == before
 
     return Case(
         lambda client: step(relay, client),
         lambda: (
             before,
-            sums(),
+            sums(relay),
             relay.status()["jobs"].keys(),
             [jobs.left(f"old-{number}") for number in range(3)],
-            sorted(act.subject for act in read_acts(relay.client) if act.what == "retention"),
+            forgotten(relay),
         ),
         holds=holds,
     )

@@ -48,9 +48,25 @@ def aged(relay, days, *logs):
     age(client, QUARANTINE[0], days)
 
 
+def let_expire(relay, sandbox, count):
+    """Let there be old letters and records that the next step drops, since they were announced."""
+    configured(relay)
+    refused(relay, sandbox, count)
+    aged(relay, 100)
+    step(relay)
+    pass_days(relay, 7)
+
+
 def age(client, key, days):
     for member, score in client.zrange(key, 0, -1, withscores=True):
         client.zadd(key, {member: score - days * DAY_MS})
+
+
+class Late(Retention):
+    """A step that stood still before it drops anything, for longer than it may."""
+
+    def _drop(self, partitions, limits, state, now_ms):
+        return super()._drop(partitions, limits, state, now_ms - 21_000)
 
 
 def step(relay, client=None):
@@ -63,11 +79,12 @@ def step(relay, client=None):
             return lines
 
 
-def pass_days(relay, days):
-    """Let a worker have run for some days: what was announced was announced for so much longer."""
+def pass_days(relay, days, *, outage_days=0):
+    """Let days pass, at the end of which none ran: what was announced was for so much longer."""
     state = RetentionState.loads(relay.client.hget(keys.RETENTION, "state"))
+    state.seen_ms -= outage_days * DAY_MS
     state.marks = {
-        what: [one._replace(at_ms=one.at_ms - days * DAY_MS) for one in marks]
+        what: [one._replace(at_ms=one.at_ms - (days + outage_days) * DAY_MS) for one in marks]
         for what, marks in state.marks.items()
     }
     relay.client.hset(keys.RETENTION, "state", state.dumps())
@@ -144,14 +161,7 @@ def test_an_outage_in_the_time_of_the_warning_is_added_to_it(relay, sandbox):
     refused(relay, sandbox, 4)
     aged(relay, 100)
     step(relay)
-    pass_days(relay, 3)
-    state = RetentionState.loads(relay.client.hget(keys.RETENTION, "state"))
-    state.seen_ms -= 20 * DAY_MS
-    state.marks = {
-        what: [one._replace(at_ms=one.at_ms - 20 * DAY_MS) for one in marks]
-        for what, marks in state.marks.items()
-    }
-    relay.client.hset(keys.RETENTION, "state", state.dumps())
+    pass_days(relay, 3, outage_days=20)
 
     step(relay)
     pass_days(relay, 3)
@@ -177,11 +187,7 @@ def test_what_is_kept_for_ever_is_neither_announced_nor_dropped(relay, sandbox, 
 
 
 def test_a_record_that_comes_again_is_kept_anew(relay, sandbox):
-    configured(relay)
-    refused(relay, sandbox, 1)
-    aged(relay, 100)
-    step(relay)
-    pass_days(relay, 7)
+    let_expire(relay, sandbox, 1)
     relay.publish(payload("q0@example.com", direction="change"))
 
     step(relay)
@@ -191,11 +197,7 @@ def test_a_record_that_comes_again_is_kept_anew(relay, sandbox):
 
 
 def test_a_letter_that_died_anew_is_kept_anew(relay, sandbox, call):
-    configured(relay)
-    refused(relay, sandbox, 1)
-    aged(relay, 100)
-    step(relay)
-    pass_days(relay, 7)
+    let_expire(relay, sandbox, 1)
     sandbox.settings(poison="poisoned", poison_status=200)
     assert call(app, "dlq", "replay", "--all", "--yes").exit_code == 0
     relay.drain()
@@ -208,15 +210,7 @@ def test_a_letter_that_died_anew_is_kept_anew(relay, sandbox, call):
 
 def test_a_step_that_lost_its_time_drops_nothing(relay, sandbox):
     """The scripts look at the time: a worker that stood still may have an older configuration."""
-    configured(relay)
-    refused(relay, sandbox, 3)
-    aged(relay, 100)
-    step(relay)
-    pass_days(relay, 7)
-
-    class Late(Retention):
-        def _drop(self, partitions, limits, state, now_ms):
-            return super()._drop(partitions, limits, state, now_ms - 21_000)
+    let_expire(relay, sandbox, 3)
 
     Late(relay.client, relay.settings).step()
 
@@ -336,11 +330,7 @@ def test_a_step_that_stands_still_while_another_is_done_harms_nothing(relay, red
 
 def test_a_letter_that_follows_its_person_is_not_dropped(relay, sandbox):
     """Read by a step that stood still, it belongs to somebody else when the step goes on."""
-    configured(relay)
-    refused(relay, sandbox, 1)
-    aged(relay, 100)
-    step(relay)
-    pass_days(relay, 7)
+    let_expire(relay, sandbox, 1)
 
     class Slow(Retention):
         def _drop(self, partitions, limits, state, now_ms):

@@ -44,19 +44,13 @@ def test_everything_stands_in_one_timeline(why):
     assert found["waiting_is_whole"]
 
 
-def drain_all(relay):
-    ends_at = time.monotonic() + 20
-    while relay.status()["waiting"] and time.monotonic() < ends_at:
-        relay.drain()
-
-
 def test_it_ends_with_how_often_and_when_the_last_event_was_delivered(relay, why, sandbox, call):
     sandbox.settings(error_shares={"503": 1.0})
     relay.deliver(payload("ann@example.com"))
     sandbox.settings(error_shares={})
-    drain_all(relay)
+    relay.drain_all()
     relay.publish(payload("ann@example.com"))
-    drain_all(relay)
+    relay.drain_all()
 
     delivered, again = why("ann@example.com")["timeline"][-2:]
     last = call(app, "why", "ann@example.com").stdout.splitlines()[-1]
@@ -86,7 +80,6 @@ def test_no_profile_field_is_printed(call):
     assert "vip-exit" in printed
 
 
-@pytest.mark.usefixtures("relay")
 def test_of_a_stranger_nothing_is_known(why, call):
     assert why("nobody@example.com")["known"] is False
     assert "Nothing is known" in call(app, "why", "nobody@example.com").stdout
@@ -141,7 +134,7 @@ def test_a_delivery_of_a_large_request_is_told_with_time_and_status(relay, why, 
     before = time.strftime("%Y-%m-%dT%H:%M", time.gmtime())
     people = [f"p{n}@example.com" for n in range(80)]
     relay.publish(*map(payload, people))
-    drain_all(relay)
+    relay.drain_all()
 
     found = [why(one) for one in people[:3]]
 

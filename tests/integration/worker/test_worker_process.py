@@ -17,11 +17,10 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.own_processes import processors
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.redis.scripts import digest
-from segrelay.worker.contract.settings import Settings, load_settings
+from segrelay.worker.contract.settings import Settings
 from segrelay.worker.node.loading import load
 from segrelay.worker.node.runtime import runtime_for
-from tests.configuration import configuration as tables
-from tests.configuration import endpoint, trigger
+from tests.configuration import endpoint, settings_in, trigger
 
 ROOT = Path(__file__).parents[3]
 
@@ -34,12 +33,9 @@ class Knot:
 
 
 @pytest.fixture
-def configuration(tmp_path: Path, redis_url: str) -> Path:
-    (tmp_path / "templates").mkdir()
-    (tmp_path / "templates/any.jsonnet").write_text("{ a: 1 }")
-    path = tmp_path / "segrelay.toml"
-    path.write_text(tables(endpoint("d"), trigger("t", destination="d"), redis=redis_url))
-    return path
+def settings(tmp_path: Path, redis_url: str) -> Settings:
+    tables = endpoint("d"), trigger("t", destination="d")
+    return settings_in(tmp_path, *tables, redis=redis_url)
 
 
 def is_collected(settings: Settings, *, in_worker: bool) -> bool:
@@ -54,17 +50,14 @@ def is_collected(settings: Settings, *, in_worker: bool) -> bool:
         gc.enable()
 
 
-def test_a_worker_collects_its_garbage_after_each_drain_and_nobody_else(configuration: Path):
-    settings = load_settings(configuration)
-
+def test_a_worker_collects_its_garbage_after_each_drain_and_nobody_else(settings: Settings):
     assert is_collected(settings, in_worker=True)
     assert not is_collected(settings, in_worker=False)
 
 
 def test_a_process_has_all_connections_of_a_drain_before_its_first_one(
-    configuration: Path, redis_url: str
+    settings: Settings, redis_url: str
 ):
-    settings = load_settings(configuration)
     loaded = load(settings, lambda questions: [ask() for ask in questions])
 
     client = connect(redis_url)
@@ -81,9 +74,8 @@ def test_a_process_has_all_connections_of_a_drain_before_its_first_one(
 
 
 def test_the_names_of_the_ledger_are_read_once_after_the_lease_was_taken(
-    configuration: Path, redis_url: str
+    settings: Settings, redis_url: str
 ):
-    settings = load_settings(configuration)
     loaded = load(settings, lambda questions: [ask() for ask in questions])
 
     with closing(connect(redis_url)) as client, closing(runtime_for(settings, loaded)) as runtime:
@@ -100,7 +92,7 @@ def test_the_names_of_the_ledger_are_read_once_after_the_lease_was_taken(
     assert found == [take, f"HGETALL {keys.NAMES}"]
 
 
-def test_there_are_two_processes_for_each_core_and_two_more(configuration: Path):
+def test_there_are_two_processes_for_each_core_and_two_more(settings: Settings):
     asked = subprocess.run(
         [
             sys.executable,
@@ -108,7 +100,7 @@ def test_there_are_two_processes_for_each_core_and_two_more(configuration: Path)
             "from segrelay.worker.app import app; print(app.conf.worker_concurrency)",
         ],
         cwd=ROOT,
-        env={**os.environ, "SEGRELAY_CONFIG": str(configuration)},
+        env={**os.environ, "SEGRELAY_CONFIG": str(settings.source)},
         capture_output=True,
         text=True,
         check=True,

@@ -4,17 +4,12 @@ import orjson
 import pytest
 
 from segrelay.ops.main import app
-from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from segrelay.worker.errors import UsageWrong
+from tests.integration.ops.audiences.test_replaced_audience import members, people
 from tests.integration.ops.relay import payload
 
 COUNT = 12
 """As many as the relay of a sync has."""
-
-
-def members(sandbox, slug):
-    held = sandbox.get("memberships", attribute=DEFAULT_AUDIENCE_ATTRIBUTE)
-    return {email for email, slugs in held.items() if slug in slugs}
 
 
 def listed(call, slug):
@@ -51,9 +46,9 @@ def test_who_is_in_an_audience_that_is_retired_leaves_it(relay_of_a_sync, call, 
 
 def test_for_whom_there_is_no_name_nothing_is_published(relay, call):
     relay.deliver(payload("ann@example.com"), payload("bob@example.com"))
-    relay_people(relay)
+    file = people(relay, ["Ann@example.com"])
 
-    told = call(app, "audience", "retire", "vip", "--people", people_file(relay), "--yes", "--json")
+    told = call(app, "audience", "retire", "vip", "--people", file, "--yes", "--json")
 
     assert told.exit_code == 1
     assert orjson.loads(told.stdout) == {
@@ -65,14 +60,6 @@ def test_for_whom_there_is_no_name_nothing_is_published(relay, call):
         "published": 1,
     }
     assert "known by a digest only" in told.stderr
-
-
-def people_file(relay):
-    return relay.settings.folder / "people.ndjson"
-
-
-def relay_people(relay):
-    people_file(relay).write_text('{"email": "Ann@example.com"}\n')
 
 
 def test_an_audience_that_no_trigger_lets_go_is_not_retired(relay, call):

@@ -1,20 +1,16 @@
 """An audience gets another slug: the id is set, the new one is filled, the old one is retired."""
 
-import os
-import pty
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import orjson
 import pytest
 
 from segrelay.ops.main import app
-from segrelay.ops.run.up import own_command
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from tests.configuration import DELETE, UPSERT, trigger
 from tests.integration.ops.relay import BEGUN_AT, payload
-from tests.warm import WarmProcess
+from tests.integration.ops.terminal import on_a_terminal
 
 OLD, NEW = "vip", "gold"
 OLD_ID = OLD * 3
@@ -59,12 +55,6 @@ def inside(relay):
     return relay
 
 
-def drain_all(relay):
-    for _ in range(3):
-        relay.drain()
-    assert relay.status()["waiting"] == 0
-
-
 def retire(relay, call, emails=EVERYBODY):
     command = ("audience", "retire", OLD, "--people", people(relay, emails), "--yes", "--json")
     return call(app, *command)
@@ -103,7 +93,7 @@ def test_in_the_end_everybody_is_in_the_new_audience_only_and_nobody_who_left_is
     inside.publish(told("last@example.com", OLD, minute=6, audience_id=""))
     retired = retire(inside, call, [*EVERYBODY, "waits@example.com"])
     replayed = call(app, "dlq", "replay", "--all", "--yes")
-    drain_all(inside)
+    inside.drain_all()
 
     assert (started.exit_code, retired.exit_code, replayed.exit_code) == (0, 0, 0)
     assert inside.status()["dead"] == 0
@@ -115,29 +105,15 @@ def test_who_enters_while_it_is_asked_whether_to_retire_leaves_too(inside, sandb
     def entered_meanwhile():
         inside.publish(payload("new@example.com"))
 
-    asked(inside, entered_meanwhile, "audience", "retire", OLD, "--people", str(people(inside)))
-    drain_all(inside)
+    on_a_terminal(
+        *("audience", "retire", OLD, "--people", str(people(inside))),
+        meanwhile=entered_meanwhile,
+        SEGRELAY_CONFIG=str(inside.settings.source),
+        TERM="dumb",
+    )
+    inside.drain_all()
 
     assert members(sandbox, OLD) == set()
-
-
-def asked(relay, meanwhile, *arguments):
-    """Give a command in a pseudo-terminal; do something while it asks, and say yes."""
-    environment = {**os.environ, "SEGRELAY_CONFIG": str(relay.settings.source), "TERM": "dumb"}
-    mine, its = pty.openpty()
-    command = own_command(*arguments)
-    with WarmProcess(command, stdin=its, stdout=its, stderr=its, env=environment) as process:
-        os.close(its)
-        shown = b""
-        while b"[y/N]" not in shown:
-            shown += os.read(mine, 4096)
-        meanwhile()
-        os.write(mine, b"y\n")
-        with suppress(OSError):
-            while os.read(mine, 4096):
-                pass
-        os.close(mine)
-        assert process.wait(timeout=120) == 0, shown
 
 
 def test_who_is_named_leaves_a_retired_audience_whether_the_ledger_is_known_or_not(
@@ -148,7 +124,7 @@ def test_who_is_named_leaves_a_retired_audience_whether_the_ledger_is_known_or_n
             inside.client.delete(partition.ledger(digest_of(f"email:{email}")))
 
     retired = retire(inside, call)
-    drain_all(inside)
+    inside.drain_all()
 
     counts = orjson.loads(retired.stdout)
     assert {name: counts[name] for name in ("held", "named", "known", "unknown", "published")} == {

@@ -15,13 +15,6 @@ def check(call):
     return run
 
 
-@pytest.fixture
-def panel(sandbox):
-    """Change what the panel defines, for one test."""
-    return sandbox.settings
-
-
-@pytest.mark.usefixtures("relay")
 def test_a_panel_that_knows_what_is_sent_once_it_is_made_right_is_right(check):
     code, found = check()
 
@@ -29,9 +22,8 @@ def test_a_panel_that_knows_what_is_sent_once_it_is_made_right_is_right(check):
     assert not [warning for warning in found["warnings"] if "in Insider's panel" in warning]
 
 
-@pytest.mark.usefixtures("relay")
-def test_an_undefined_list_of_audiences_is_a_problem(check, panel):
-    panel(panel_attributes={"status": "string"})
+def test_an_undefined_list_of_audiences_is_a_problem(check, sandbox):
+    sandbox.settings(panel_attributes={"status": "string"})
 
     code, found = check()
 
@@ -40,9 +32,10 @@ def test_an_undefined_list_of_audiences_is_a_problem(check, panel):
     assert any("triggers.vip-exit: attribute lytics_computed_attr" in p for p in found["problems"])
 
 
-@pytest.mark.usefixtures("relay")
-def test_other_attributes_and_events_are_warned_of(check, panel):
-    panel(panel_attributes={"lytics_computed_attr": "array", "status": "number"}, panel_events={})
+def test_other_attributes_and_events_are_warned_of(check, sandbox):
+    sandbox.settings(
+        panel_attributes={"lytics_computed_attr": "array", "status": "number"}, panel_events={}
+    )
 
     code, found = check()
     warnings = "\n".join(found["warnings"])
@@ -52,7 +45,6 @@ def test_other_attributes_and_events_are_warned_of(check, panel):
     assert "status is a number in Insider's panel, the template sends a text" in warnings
 
 
-@pytest.mark.usefixtures("relay")
 def test_refused_credentials_are_a_problem(check, sandbox):
     sandbox.settings(credentials_status=403)
 
@@ -64,7 +56,6 @@ def test_refused_credentials_are_a_problem(check, sandbox):
     assert "/api/user/v3/metadata/columns: check the partner name" in found["problems"][0]
 
 
-@pytest.mark.usefixtures("relay")
 @pytest.mark.parametrize(
     ("status", "advice"), [(502, "try again in some minutes"), (404, "insider.base_url")]
 )
@@ -103,8 +94,10 @@ def check_templates(call):
     return run
 
 
-def test_a_template_is_told_where_it_sends_what_the_panel_drops(check_templates, relay, panel):
-    panel(panel_attributes={"lytics_computed_attr": "array", "plan": "number"}, panel_events={})
+def test_a_template_is_told_where_it_sends_what_the_panel_drops(check_templates, relay, sandbox):
+    sandbox.settings(
+        panel_attributes={"lytics_computed_attr": "array", "plan": "number"}, panel_events={}
+    )
     relay.template(
         "enter.jsonnet",
         """local event = import 'lytemplates.libsonnet';
@@ -134,9 +127,8 @@ def test_a_template_is_told_where_it_sends_what_the_panel_drops(check_templates,
     assert found[0]["message"].endswith("did you mean plan?.")
 
 
-@pytest.mark.usefixtures("relay")
-def test_an_undefined_list_of_audiences_makes_a_template_unfit(check_templates, panel):
-    panel(panel_attributes={"status": "string"})
+def test_an_undefined_list_of_audiences_makes_a_template_unfit(check_templates, sandbox):
+    sandbox.settings(panel_attributes={"status": "string"})
 
     code, document, _ = check_templates()
 
@@ -144,7 +136,6 @@ def test_an_undefined_list_of_audiences_makes_a_template_unfit(check_templates, 
     assert [one["fit"] for one in document["templates"]] == [False, False]
 
 
-@pytest.mark.usefixtures("relay")
 def test_a_panel_that_gives_no_answer_is_told_and_the_rest_checked(check_templates, sandbox):
     sandbox.settings(credentials_status=403)
 

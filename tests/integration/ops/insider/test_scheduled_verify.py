@@ -18,10 +18,8 @@ pytestmark = pytest.mark.also_sealed
 @pytest.fixture
 def verified(relay):
     """A small segrelay that verifies every day."""
-    path = relay.settings.source
     rate = 'rate = "25000/min"'
-    path.write_text(path.read_text().replace(rate, f'{rate}\nverify_every = "1d"'))
-    relay.reload()
+    relay.change((rate, f'{rate}\nverify_every = "1d"'))
     return relay
 
 

@@ -15,6 +15,7 @@ from segrelay.producer.steps import StepStore
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.errors import UsageWrong
+from tests.full import full
 from tests.integration.ops.outcomes.world import counted, counts_of, rows_of
 from tests.integration.ops.relay import payload
 from tests.s3 import BUCKET, s3_bucket
@@ -45,6 +46,17 @@ def lively(relay, sandbox, call):
     )
 
 
+@pytest.fixture
+def rows(call, tmp_path):
+    """Export all that is kept, and return the rows."""
+
+    def exported_rows():
+        assert call(app, "outcomes", "export", tmp_path / "all.ndjson").exit_code == 0
+        return rows_of(tmp_path / "all.ndjson")
+
+    return exported_rows
+
+
 def test_the_sums_of_an_export_are_the_counts_of_status(relay, sandbox, call, tmp_path):
     lively(relay, sandbox, call)
 
@@ -60,9 +72,7 @@ def test_the_sums_of_an_export_are_the_counts_of_status(relay, sandbox, call, tm
     assert not list(tmp_path.glob(".*.part"))
 
 
-def test_what_is_discarded_while_its_request_is_under_way_has_one_row(
-    relay, sandbox, call, tmp_path
-):
+def test_what_is_discarded_while_its_request_is_under_way_has_one_row(relay, sandbox, call, rows):
     relay.publish(*(payload(f"p{n}@example.com", audience=f"a{n % 2}") for n in range(20)))
     sandbox.settings(latency_seconds=1.0)
     draining = Thread(target=relay.drain)
@@ -72,8 +82,7 @@ def test_what_is_discarded_while_its_request_is_under_way_has_one_row(
     call(app, "discard", "--audience", "a1", "--yes")
 
     draining.join(30)
-    call(app, "outcomes", "export", tmp_path / "all.ndjson")
-    assert counted(rows_of(tmp_path / "all.ndjson")) == counts_of(relay.status())
+    assert counted(rows()) == counts_of(relay.status())
     assert relay.status()["discarded"] == relay.status()["delivered"] == 10
 
 
@@ -134,7 +143,6 @@ def test_an_export_covers_the_time_that_is_asked_for(relay, call, tmp_path):
         (("there.ndjson", "--cursor", "a"), "is there already"),
     ],
 )
-@pytest.mark.usefixtures("relay")
 def test_an_export_says_what_is_wrong(call, tmp_path, arguments, message):
     (tmp_path / "there.ndjson").write_text("")
     name, *options = arguments
@@ -145,41 +153,34 @@ def test_an_export_says_what_is_wrong(call, tmp_path, arguments, message):
     assert not (tmp_path / "all.ndjson").exists()
 
 
-def test_a_full_redis_settles_and_records(relay, call, tmp_path):
+def test_a_full_redis_settles_and_records(relay, rows):
     relay.publish(*(payload(f"p{n}@example.com") for n in range(20)))
-    relay.client.config_set("maxmemory", "1mb")
-    try:
+    with full(relay.client, "1mb"):
         relay.drain()
-    finally:
-        relay.client.config_set("maxmemory", 0)
 
-    call(app, "outcomes", "export", tmp_path / "all.ndjson")
-    assert counted(rows_of(tmp_path / "all.ndjson")) == {("vip-enter", "delivered", ""): 20}
+    assert counted(rows()) == {("vip-enter", "delivered", ""): 20}
 
 
-def test_an_export_that_was_killed_left_no_file_and_is_given_again(relay, call, tmp_path):
+def test_an_export_that_was_killed_left_no_file_and_is_given_again(relay, tmp_path, rows):
     relay.deliver(payload("ann@example.com"))
     (tmp_path / ".all.ndjson.part").write_text("the half that a killed export has written")
 
-    assert call(app, "outcomes", "export", tmp_path / "all.ndjson").exit_code == 0
-
-    assert len(rows_of(tmp_path / "all.ndjson")) == 1
+    assert len(rows()) == 1
     assert not (tmp_path / ".all.ndjson.part").exists()
 
 
-def test_rows_about_somebody_who_is_erased_do_not_name_them(relay, call, tmp_path):
+def test_rows_about_somebody_who_is_erased_do_not_name_them(relay, call, rows):
     relay.deliver(payload("ann@example.com"), payload("bob@example.com"))
     before = relay.status()
 
     assert call(app, "erase", "ann@example.com", "--yes").exit_code == 0
 
-    call(app, "outcomes", "export", tmp_path / "all.ndjson")
-    rows = rows_of(tmp_path / "all.ndjson")
-    assert {row["person"] for row in rows} == {None, digest_of("email:bob@example.com").hex()}
-    assert counted(rows) == counts_of(before)
+    found = rows()
+    assert {row["person"] for row in found} == {None, digest_of("email:bob@example.com").hex()}
+    assert counted(found) == counts_of(before)
 
 
-def test_imported_letters_are_deaths(relay, sandbox, call, tmp_path):
+def test_imported_letters_are_deaths(relay, sandbox, call, tmp_path, rows):
     sandbox.settings(poison="poisoned", poison_status=200)
     relay.deliver(*(payload(f"q{n}@example.com", status="poisoned") for n in range(3)))
     call(app, "dlq", "export", tmp_path / "letters")
@@ -188,9 +189,7 @@ def test_imported_letters_are_deaths(relay, sandbox, call, tmp_path):
     assert call(app, "dlq", "import", tmp_path / "letters").exit_code == 0
     call(app, "dlq", "import", tmp_path / "letters")
 
-    call(app, "outcomes", "export", tmp_path / "all.ndjson")
-    rows = rows_of(tmp_path / "all.ndjson")
-    assert counted(rows) == counts_of(relay.status())
+    assert counted(rows()) == counts_of(relay.status())
     assert relay.status()["dead"] == 3
 
 

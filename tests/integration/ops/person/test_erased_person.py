@@ -194,7 +194,6 @@ def test_a_person_is_anonymous_at_insider_only_if_that_is_asked_for(call, sandbo
     assert sandbox.get("summary")["profiles"]["erased"] == 0
 
 
-@pytest.mark.usefixtures("relay")
 def test_somebody_whom_insider_does_not_know_is_told(call):
     receipt = erase(call, WHO, "--anonymize", code=1)
 

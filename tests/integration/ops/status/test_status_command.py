@@ -1,15 +1,11 @@
 """`segrelay status` as a person calls it."""
 
-import os
-import pty
-from contextlib import suppress
 from importlib.metadata import version
 
 import orjson
 import pytest
 
 from segrelay.ops.main import app
-from segrelay.ops.run.up import own_command
 from segrelay.ops.status.standing import WatchedFile, read_newest
 from segrelay.worker.adapters.redis.presence import RedisPresence
 from segrelay.worker.contract.processes import WORKER, FilesInUse, Process
@@ -17,8 +13,8 @@ from segrelay.worker.contract.redis.acts import Act
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.contract.triggers import Pause, field_of, set_pause
 from tests.integration.ops.relay import EXIT, payload
+from tests.integration.ops.terminal import on_a_terminal
 from tests.waiting import until
-from tests.warm import WarmProcess
 
 ACT = Act("pause", "ops")
 
@@ -71,15 +67,6 @@ def test_what_waits_because_it_was_refused_says_so(call, relay, sandbox):
     assert found["reason"].startswith("a delivery was refused, ")
     assert ": 400: " in found["reason"]
     assert found["reason"] in " ".join(call(app, "status").stdout.split())
-
-
-def test_a_job_has_counts_of_its_own(call, relay):
-    relay.publish(payload("ann@example.com", status="fine"), job="load")
-    relay.publish(payload("ben@example.com", status="fine"))
-
-    document = orjson.loads(call(app, "status", "--json").stdout)
-
-    assert numbers(document["jobs"]["load"]) == (1, 0, 0, 0, 0, 1)
 
 
 def test_what_the_configuration_forgot_is_counted_and_named(call, relay):
@@ -302,26 +289,11 @@ def test_a_worker_stands_in_the_text_with_its_version_and_configuration(call, re
 
 def test_what_wants_a_person_is_red_on_a_terminal_unless_it_wants_no_colour(relay):
     set_pause(relay.client, field_of("destination", "insider"), Pause("maintenance", "ops"), ACT)
-    environment = {**os.environ, "SEGRELAY_CONFIG": str(relay.settings.source), "TERM": "xterm"}
-    environment.pop("NO_COLOR", None)
+    environment = {"SEGRELAY_CONFIG": str(relay.settings.source), "TERM": "xterm"}
 
-    plain = on_a_terminal("status", env={**environment, "NO_COLOR": "1"})
-    drawn = on_a_terminal("status", env=environment)
+    plain = on_a_terminal("status", **environment, NO_COLOR="1")
+    drawn = on_a_terminal("status", **environment)
 
     assert "\x1b[31m" in drawn
     assert "maintenance" in plain
     assert "\x1b[31m" not in plain
-
-
-def on_a_terminal(*arguments, env):
-    """Run a command in a pseudo-terminal; returns what stands there."""
-    mine, its = pty.openpty()
-    process = WarmProcess(own_command(*arguments), stdin=its, stdout=its, stderr=its, env=env)
-    os.close(its)
-    shown = b""
-    with suppress(OSError):
-        while part := os.read(mine, 4096):
-            shown += part
-    os.close(mine)
-    assert process.wait(timeout=120) == 0
-    return shown.decode()

@@ -11,7 +11,6 @@ from segrelay.ops.main import app
 from segrelay.ops.sandbox import SandboxProcess
 from segrelay.templates import SHIPPED_FOLDER
 from segrelay.worker.errors import UsageWrong
-from tests.configuration import NOBODY_LISTENS_URL, configuration, insider, table, trigger
 from tests.warm import WarmProcess
 
 SAMPLE = SHIPPED_FOLDER / "samples" / "enter.json"
@@ -24,41 +23,20 @@ TEMPLATE = """function template(data) {
 """
 
 
-def config_text(folder, lytics_url):
-    return configuration(
-        insider(base_url=NOBODY_LISTENS_URL),
-        trigger("vip-enter", audiences=["*"], template="vip.js"),
-        table("lytics", base_url=lytics_url, token="env:TOKEN"),
-        redis="embedded",
-        data_dir=f"{folder}/data",
-    )
-
-
 @pytest.fixture
-def place(tmp_path, monkeypatch):
-    folder = tmp_path / "templates"
-    folder.mkdir()
-    (folder / "vip.js").write_text(TEMPLATE)
-    config = tmp_path / "segrelay.toml"
-    config.write_text(config_text(tmp_path, NOBODY_LISTENS_URL))
-    monkeypatch.setenv("SEGRELAY_CONFIG", str(config))
-    monkeypatch.setenv("TOKEN", "token")
-    return folder
+def place(written):
+    return written("vip.js", TEMPLATE)
 
 
-@pytest.fixture
-def run():
-    def invoke(*arguments):
-        return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-    return invoke
+def check_configuration():
+    return CliRunner().invoke(app, ["config", "check"])
 
 
 @pytest.mark.usefixtures("place")
 def test_a_template_is_checked_rendered_and_explained_by_its_name(run):
-    checked = run("template", "check", "vip", "--json")
-    rendered = run("template", "render", "vip", SAMPLE, "--json")
-    explained = run("template", "render", "vip", SAMPLE, "--trigger", "vip-enter", "--explain")
+    checked = run("check", "vip", "--json")
+    rendered = run("render", "vip", SAMPLE, "--json")
+    explained = run("render", "vip", SAMPLE, "--trigger", "vip-enter", "--explain")
 
     [report] = json.loads(checked.stdout)["templates"]
     assert (report["template"], report["language"], report["fit"]) == ("vip.js", "JavaScript", True)
@@ -71,9 +49,9 @@ def test_a_template_is_checked_rendered_and_explained_by_its_name(run):
 @pytest.mark.parametrize("api", ["insider", "http"])
 @pytest.mark.parametrize("name", ["begin.js", "begin.jsonnet"])
 def test_a_new_template_is_fit(run, api, name):
-    written = run("template", "new", name, "--api", api)
-    checked = run("template", "check", "begin", "--strict")
-    listed = run("template", "list", "--json")
+    written = run("new", name, "--api", api)
+    checked = run("check", "begin", "--strict")
+    listed = run("list", "--json")
 
     assert (written.exit_code, checked.exit_code) == (0, 0), checked.output
     assert f"{name}: fit" in checked.output
@@ -86,7 +64,7 @@ def test_a_new_template_is_fit(run, api, name):
 
 @pytest.mark.usefixtures("place")
 def test_a_shipped_template_is_no_beginning_for_one_in_javascript(run):
-    refused = run("template", "new", "begin.js", "--from", "insider/enter")
+    refused = run("new", "begin.js", "--from", "insider/enter")
 
     assert isinstance(refused.exception, UsageWrong)
 
@@ -112,7 +90,7 @@ def test_a_shipped_template_is_no_beginning_for_one_in_javascript(run):
 def test_what_is_wrong_is_named_with_its_place(run, place, source, said):
     (place / "vip.js").write_text(source)
 
-    checked = run("template", "check", "vip")
+    checked = run("check", "vip")
 
     assert said in checked.output + checked.stderr
 
@@ -120,19 +98,19 @@ def test_what_is_wrong_is_named_with_its_place(run, place, source, said):
 def test_a_template_that_was_copied_with_its_shell_command_is_corrected(run, place):
     (place / "vip.js").write_text("echo '" + TEMPLATE + "' | http -v POST x")
 
-    run("template", "check", "vip", "--fix")
-    checked = run("template", "check", "vip.fixed")
+    run("check", "vip", "--fix")
+    checked = run("check", "vip.fixed")
 
     assert (place / "vip.fixed.js").read_text().strip() == TEMPLATE.strip()
     assert checked.exit_code == 0
 
 
-def test_the_configuration_is_checked_with_a_template_in_javascript(run, place):
-    fit = run("config", "check")
+def test_the_configuration_is_checked_with_a_template_in_javascript(place):
+    fit = check_configuration()
     (place / "vip.js").write_text("function template(data) { return boom; }")
-    failing = run("config", "check")
+    failing = check_configuration()
     (place / "vip.js").write_text("function template(data { }")
-    broken = run("config", "check")
+    broken = check_configuration()
 
     assert fit.exit_code == 0, fit.output
     assert "vip.js:1: ReferenceError: boom is not defined" in failing.output + failing.stderr
@@ -144,18 +122,18 @@ def test_a_sample_of_a_change_has_a_time_as_its_deliveries_have(run, place):
         "function template(data) { return { users: [], at: Date.now() }; }"
     )
 
-    checked = run("template", "check", "vip", "--templates", place, "--json")
+    checked = run("check", "vip", "--templates", place, "--json")
 
     [report] = json.loads(checked.stdout)["templates"]
     assert report["renders"] == dict.fromkeys(("enter", "exit", "change"), "rendered")
 
 
-def test_a_configured_template_of_another_kind_is_told_what_it_is(run, place, tmp_path):
+def test_a_configured_template_of_another_kind_is_told_what_it_is(place, tmp_path):
     (place / "vip.ts").write_text("export {}")
     config = tmp_path / "segrelay.toml"
     config.write_text(config.read_text().replace("vip.js", "vip.ts"))
 
-    checked = run("config", "check")
+    checked = check_configuration()
 
     assert checked.exit_code == 2
     assert "vip.ts: is TypeScript" in " ".join((checked.output + checked.stderr).split())
@@ -170,9 +148,9 @@ def test_cases_are_those_of_the_same_template_in_jsonnet(run, place):
     ]
     (place / "vip.case.json").write_text(json.dumps(cases))
 
-    passed = run("template", "test", "vip")
+    passed = run("test", "vip")
     (place / "vip.js").write_text(TEMPLATE.replace('""', '"x"'))
-    failed = run("template", "test", "vip")
+    failed = run("test", "vip")
 
     assert (passed.exit_code, failed.exit_code) == (0, 1), passed.output
 
@@ -184,25 +162,25 @@ def test_two_versions_are_compared_also_of_two_languages(run, place, tmp_path):
     events = tmp_path / "events.ndjson"
     events.write_text(json.dumps(json.loads(SAMPLE.read_text())))
 
-    same = run("template", "diff", "page.jsonnet", "page.js", "--events", events, "--json")
-    other = run("template", "diff", "page.js", "other.js", "--events", events, "--json")
+    same = run("diff", "page.jsonnet", "page.js", "--events", events, "--json")
+    other = run("diff", "page.js", "other.js", "--events", events, "--json")
 
     assert json.loads(same.stdout)["rendered"] == {}
     [field] = json.loads(other.stdout)["rendered"]
     assert field.endswith("custom.origin")
 
 
-def test_a_template_is_pushed_as_js1_and_tried_at_lytics(run, place, tmp_path):
+def test_a_template_is_pushed_as_js1_and_tried_at_lytics(run, place, written):
     with SandboxProcess(launch=WarmProcess) as sandbox:
-        (tmp_path / "segrelay.toml").write_text(config_text(tmp_path, sandbox.url))
-        created = run("template", "push", "vip", "--json")
-        replaced = run("template", "push", "vip", "--json")
-        listed = run("template", "remote", "list", "--json")
-        tried = run("template", "remote", "test", "vip", SAMPLE)
+        written("vip.js", TEMPLATE, lytics_url=sandbox.url)
+        created = run("push", "vip", "--json")
+        replaced = run("push", "vip", "--json")
+        listed = run("remote", "list", "--json")
+        tried = run("remote", "test", "vip", SAMPLE)
         (place / "vip.js").write_text(TEMPLATE.replace('city: ""', "city: boom"))
-        differs = run("template", "remote", "test", "vip", SAMPLE)
+        differs = run("remote", "test", "vip", SAMPLE)
         (place / "vip.jsonnet").write_text("{ users: [{ identifiers: { email: 'a' } }] }")
-        refused = run("template", "push", "vip.jsonnet")
+        refused = run("push", "vip.jsonnet")
 
     assert [json.loads(each.stdout)["created"] for each in (created, replaced)] == [True, False]
     [row] = json.loads(listed.stdout)["templates"]

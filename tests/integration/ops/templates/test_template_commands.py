@@ -5,9 +5,7 @@ import subprocess
 
 import orjson
 import pytest
-from typer.testing import CliRunner
 
-from segrelay.ops.main import app
 from segrelay.ops.sandbox import SandboxProcess
 from segrelay.producer.publish import Publisher
 from segrelay.producer.wakeups import SilentWaker
@@ -17,7 +15,7 @@ from segrelay.worker.contract.fields import seen_fields
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.errors import UsageWrong
-from tests.configuration import NOBODY_LISTENS_URL, configuration, endpoint, insider, table, trigger
+from tests.configuration import configuration, endpoint, trigger
 from tests.warm import WarmProcess
 
 SAMPLE = SHIPPED_FOLDER / "samples" / "enter.json"
@@ -32,34 +30,9 @@ READS_ID = """local event = import 'lytemplates.libsonnet';
 """
 
 
-def config_text(redis, folder, lytics_url):
-    return configuration(
-        insider(base_url=NOBODY_LISTENS_URL),
-        trigger("vip-enter", audiences=["*"], template="vip.jsonnet"),
-        table("lytics", base_url=lytics_url, token="env:TOKEN"),
-        redis=redis,
-        data_dir=f"{folder}/data",
-    )
-
-
 @pytest.fixture
-def folder(tmp_path, redis_url, monkeypatch):
-    folder = tmp_path / "templates"
-    folder.mkdir()
-    (folder / "vip.jsonnet").write_text(TEMPLATE)
-    config = tmp_path / "segrelay.toml"
-    config.write_text(config_text(redis_url, tmp_path, NOBODY_LISTENS_URL))
-    monkeypatch.setenv("SEGRELAY_CONFIG", str(config))
-    monkeypatch.setenv("TOKEN", "token")
-    return folder
-
-
-@pytest.fixture
-def run():
-    def invoke(*arguments):
-        return CliRunner().invoke(app, ["template", *(str(argument) for argument in arguments)])
-
-    return invoke
+def folder(written, redis_url):
+    return written("vip.jsonnet", TEMPLATE, redis=redis_url)
 
 
 def test_a_new_template_is_fit_and_gets_its_tests(run, folder):
@@ -164,9 +137,11 @@ def test_a_revision_in_which_the_folder_is_not_committed_is_a_mistake_of_the_use
     assert "commit the templates first" in result.exception.message
 
 
-def test_what_lytics_answers_with_200_although_it_failed_is_a_failure(run, folder, tmp_path):
+def test_what_lytics_answers_with_200_although_it_failed_is_a_failure(
+    run, folder, tmp_path, written
+):
     with SandboxProcess(launch=WarmProcess) as sandbox:
-        (tmp_path / "segrelay.toml").write_text(config_text("embedded", tmp_path, sandbox.url))
+        written("vip.jsonnet", TEMPLATE, lytics_url=sandbox.url)
         (folder / "vip.jsonnet").write_text(TEMPLATE.replace("'no email'", "'no entry'"))
         run("push", "vip")
         payload = json.loads(SAMPLE.read_text())

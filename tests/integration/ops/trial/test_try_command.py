@@ -9,7 +9,7 @@ from segrelay.ops.main import app
 from segrelay.worker.contract import keys
 from segrelay.worker.errors import UsageWrong
 from tests.configuration import endpoint, trigger
-from tests.integration.ops.relay import ENTER, EXIT, payload
+from tests.integration.ops.relay import ENTER, EXIT, READS_ID, payload
 
 
 @pytest.fixture
@@ -56,24 +56,19 @@ def test_the_ledger_learns_of_it(attempt, relay):
     assert relay.status()["skipped_by_reason"] == {"duplicate": 1}
 
 
-def test_what_insider_refuses_is_told(attempt, sandbox, relay):
-    sandbox.settings(poison="poisoned", poison_status=200)
+@pytest.mark.parametrize(("status", "outcome"), [(200, "refused"), (500, "unsure")])
+def test_what_insider_does_not_take_is_told_and_an_unsure_request_stays_in_doubt(
+    attempt, sandbox, relay, status, outcome
+):
+    sandbox.settings(poison="poisoned", poison_status=status)
+    relay.configure(EXIT, late='late = "1m"')
 
     code, found = attempt(payload("ann@example.com", status="poisoned"), "--send")
 
-    assert (code, found["outcome"]) == (1, "refused")
-    assert found["answer"]["data"]["fail"]
-    assert relay.status()["in_doubt"] == 0
-
-
-def test_an_unsure_request_leaves_an_intent_in_doubt(attempt, sandbox, relay):
-    sandbox.settings(poison="poisoned", poison_status=500)
-
-    code, found = attempt(payload("ann@example.com", status="poisoned"), "--send")
-
-    assert (code, found["outcome"]) == (1, "unsure")
-    assert relay.status()["in_doubt"] == 1
-    assert relay.status()["unanswered"] == 1
+    is_unsure = outcome == "unsure"
+    assert (code, found["outcome"]) == (1, outcome)
+    assert is_unsure or found["answer"]["data"]["fail"]
+    assert (relay.status()["in_doubt"], relay.status()["unanswered"]) == (is_unsure, is_unsure)
 
 
 def test_a_closed_gate_is_told(attempt, sandbox):
@@ -228,10 +223,6 @@ def test_a_secret_url_is_shown_nowhere(attempt, other, call):
     assert "triggers.other.url = env:HOOK_URL" in printed[0]
 
 
-READS_ID = """local event = import "lytemplates.libsonnet";
-{users: [{identifiers: {email: event.get("email")},
-  attributes: {custom: {id: event.get("segment_events")[0].id}}}]}
-"""
 VIP_ID = "0123456789abcdef0123456789abcdef"
 
 

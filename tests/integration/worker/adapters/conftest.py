@@ -1,21 +1,8 @@
-"""Asynchronous tests, and where the tests of this folder have their Redis."""
-
-import inspect
+"""Where the tests of this folder have their Redis."""
 
 import pytest
 
-from tests.integration.worker.adapters.sending import run
 from tests.topologies import LocalCluster
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run an asynchronous test in an event loop of its own, which ends in time."""
-    if not inspect.iscoroutinefunction(pyfuncitem.obj):
-        return None
-    arguments = inspect.signature(pyfuncitem.obj).parameters
-    run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in arguments}))
-    return True
 
 
 @pytest.fixture(params=["redis", "cluster"])

@@ -9,7 +9,7 @@ import struct
 import pytest
 
 from segrelay.worker.adapters.sender import HttpSender
-from segrelay.worker.destinations.sending import OutgoingRequest, Silence
+from segrelay.worker.destinations.sending import NoAnswer, OutgoingRequest, Silence
 from tests.journeys.certificates import DAY, server_context, write_certificates
 
 HERE = ("127.0.0.0/8",)
@@ -27,6 +27,8 @@ async def failure(request, resolve=None):
     answer = await sender.send(request, 5)
     await sender.close()
     assert answer.kind in {Silence.UNREACHABLE, Silence.CUT}
+    if resolve:
+        assert answer == NoAnswer(Silence.UNREACHABLE, possibly_applied=False)
     return answer.message
 
 
@@ -61,40 +63,29 @@ async def failure_over_tls(context, folder=None, host="127.0.0.1"):
 
 
 @pytest.mark.parametrize(
-    ("made", "host", "is_trusted", "message"),
+    ("made", "host", "is_trusted", "why"),
     [
-        (
-            {"server_valid": (-2 * DAY, -DAY)},
-            "127.0.0.1",
-            True,
-            "no answer: its certificate has expired",
-        ),
-        (
-            {"server_valid": (DAY, 2 * DAY)},
-            "127.0.0.1",
-            True,
-            "no answer: its certificate is not valid yet",
-        ),
-        ({}, "localhost", True, "no answer: its certificate is for another name"),
-        (
-            {"server_signs_itself": True},
-            "127.0.0.1",
-            False,
-            "no answer: its certificate is self-signed, and not trusted here",
-        ),
-        (
-            {},
-            "127.0.0.1",
-            False,
-            "no answer: nobody trusted here has signed its certificate",
-        ),
+        ({"server_valid": (-2 * DAY, -DAY)}, "127.0.0.1", True, "has expired"),
+        ({"server_valid": (DAY, 2 * DAY)}, "127.0.0.1", True, "is not valid yet"),
+        ({}, "localhost", True, "is for another name"),
+        ({"server_signs_itself": True}, "127.0.0.1", False, "is self-signed, and not trusted here"),
     ],
-)  # fmt: skip
-async def test_a_certificate_that_is_refused(tmp_path, made, host, is_trusted, message):
+)
+async def test_a_certificate_that_is_refused(tmp_path, made, host, is_trusted, why):
     write_certificates(tmp_path, **made)
-
     context = server_context(tmp_path)
-    assert await failure_over_tls(context, tmp_path if is_trusted else None, host) == message
+
+    message = await failure_over_tls(context, tmp_path if is_trusted else None, host)
+
+    assert message == f"no answer: its certificate {why}"
+
+
+async def test_a_certificate_whose_authority_is_not_trusted(tmp_path):
+    write_certificates(tmp_path)
+
+    message = await failure_over_tls(server_context(tmp_path))
+
+    assert message == "no answer: nobody trusted here has signed its certificate"
 
 
 async def test_a_client_certificate_that_is_missing(tmp_path):

@@ -1,7 +1,6 @@
 """Connections to addresses that may not be had, on a real server and with names of our own."""
 
 import asyncio
-import socket
 
 import pytest
 
@@ -141,16 +140,6 @@ async def test_of_several_addresses_the_allowed_ones_are_tried_in_order():
         )
         assert isinstance(await sender.send(request, 5), Answer)
         await sender.close()
-
-
-async def test_a_name_that_nobody_knows_is_no_answer():
-    async def unknown(_host, _port, _family):
-        raise socket.gaierror(socket.EAI_NONAME, "unknown")
-
-    sender = HttpSender(resolve=unknown)
-    result = await sender.send(to("https://x:443"), 5)
-    assert result == NoAnswer(Silence.UNREACHABLE, possibly_applied=False)
-    await sender.close()
 
 
 async def test_the_method_and_the_destinations_headers_are_sent():

@@ -1,7 +1,7 @@
 """The keys that all partitions have in common, as a drain reads them in a Redis and a Cluster."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,15 @@ import pytest
 from segrelay.worker.adapters.redis.shared_keys import RedisNumbers, SharedKeys
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.connection import connect_async
+from segrelay.worker.contract.settings import Settings
 from tests.configuration import insider, settings_in, trigger
 
 NOBODY = "redis://127.0.0.1:1/0"
 """A broker that is asked for nothing: a Cluster can not be one."""
-Told = Callable[[Any, SharedKeys, RedisNumbers], Awaitable[None]]
 
 
 @pytest.fixture
-def play(url: str, tmp_path: Path) -> Callable[[Told], None]:
-    """Let a story happen in one event loop, with a client, our keys and the numbers."""
+def settings(url: str, tmp_path: Path) -> Settings:
     tables = (
         insider(),
         insider("other"),
@@ -27,20 +26,18 @@ def play(url: str, tmp_path: Path) -> Callable[[Told], None]:
         trigger("gold", audiences=["gold"]),
         trigger("all", audiences=["*"], destination="other"),
     )
-    settings = settings_in(tmp_path, *tables, redis=url, broker_url=NOBODY)
-
-    def run(story: Told) -> None:
-        async def told() -> None:
-            async with connect_async(url) as client:
-                await story(client, SharedKeys(client, settings), RedisNumbers(client))
-
-        asyncio.run(told())
-
-    return run
+    return settings_in(tmp_path, *tables, redis=url, broker_url=NOBODY)
 
 
-def test_nothing_is_paused_or_numbered_in_an_empty_redis(play: Any) -> None:
-    async def story(_: Any, ours: SharedKeys, numbers: RedisNumbers) -> None:
+@asynccontextmanager
+async def reading(settings: Settings) -> AsyncIterator[tuple[Any, SharedKeys, RedisNumbers]]:
+    """Yield a client, the keys that all have in common, and the numbers."""
+    async with connect_async(settings.redis.url) as client:
+        yield client, SharedKeys(client, settings), RedisNumbers(client)
+
+
+async def test_nothing_is_paused_or_numbered_in_an_empty_redis(settings: Settings) -> None:
+    async with reading(settings) as (_, ours, numbers):
         standing = await ours.standing("insider")
 
         assert (standing.paused, standing.streaks) == (frozenset(), frozenset())
@@ -48,11 +45,9 @@ def test_nothing_is_paused_or_numbered_in_an_empty_redis(play: Any) -> None:
         await numbers.read()
         assert numbers.triggers() == {}
 
-    play(story)
 
-
-def test_a_destination_is_paused_or_triggers_and_jobs_are(play: Any) -> None:
-    async def story(client: Any, ours: SharedKeys, _: RedisNumbers) -> None:
+async def test_a_destination_is_paused_or_triggers_and_jobs_are(settings: Settings) -> None:
+    async with reading(settings) as (client, ours, _):
         await client.hset(keys.PAUSED, mapping={"trigger|enter": "{}", "job|load": "{}"})
         await client.hset(keys.PAUSED, "destination|other", "{}")
         await client.hset(keys.STREAKS, "gold", "refused|3")
@@ -63,11 +58,9 @@ def test_a_destination_is_paused_or_triggers_and_jobs_are(play: Any) -> None:
         assert standing.streaks == {"gold"}
         assert (await ours.standing("other")).paused is None
 
-    play(story)
 
-
-def test_meanings_follow_the_slugs_of_ids(play: Any) -> None:
-    async def story(client: Any, ours: SharedKeys, _: RedisNumbers) -> None:
+async def test_meanings_follow_the_slugs_of_ids(settings: Settings) -> None:
+    async with reading(settings) as (client, ours, _):
         before = (await ours.standing("insider")).scopes
         again = (await ours.standing("insider")).scopes
         await client.hset(keys.AUDIENCES, mapping={"4711": "silver", "12": "bronze"})
@@ -78,22 +71,18 @@ def test_meanings_follow_the_slugs_of_ids(play: Any) -> None:
         assert after["gold"].audiences == {"gold"}
         assert (await ours.standing("other")).scopes["all"].audiences is None
 
-    play(story)
 
-
-def test_the_numbers_that_redis_has_are_learned(play: Any) -> None:
-    async def story(client: Any, _: SharedKeys, numbers: RedisNumbers) -> None:
+async def test_the_numbers_that_redis_has_are_learned(settings: Settings) -> None:
+    async with reading(settings) as (client, _, numbers):
         await client.hset(keys.NAMES, mapping={"a|silver": 1, "t|enter": 2})
 
         await numbers.read()
 
         assert (numbers.audience("silver"), numbers.trigger("enter")) == (1, 2)
 
-    play(story)
 
-
-def test_numbers_that_redis_has_lost_are_forgotten(play: Any) -> None:
-    async def story(client: Any, _: SharedKeys, numbers: RedisNumbers) -> None:
+async def test_numbers_that_redis_has_lost_are_forgotten(settings: Settings) -> None:
+    async with reading(settings) as (client, _, numbers):
         await numbers.learn(["vip"], ["enter"])
         await client.hdel(keys.NAMES, "t|enter")
 
@@ -101,5 +90,3 @@ def test_numbers_that_redis_has_lost_are_forgotten(play: Any) -> None:
 
         assert numbers.slugs([numbers.audience("vip")]) == {"vip"}
         assert numbers.triggers() == {}
-
-    play(story)

@@ -42,81 +42,70 @@ class Issuer:
         return ProcessToken(self, lambda: self.now)
 
 
-def test_requests_that_go_at_once_ask_for_one_token():
+async def test_requests_that_go_at_once_ask_for_one_token():
     issuer = Issuer()
 
-    async def act():
-        process = issuer.token()
-        return await asyncio.gather(*(process.token() for _ in range(9)))
+    process = issuer.token()
+    heard = await asyncio.gather(*(process.token() for _ in range(9)))
 
-    assert set(asyncio.run(act())) == {"token-1"}
+    assert set(heard) == {"token-1"}
     assert issuer.asked == 1
 
 
-def test_a_token_is_renewed_before_its_end_and_used_to_its_end_where_there_is_no_other():
+async def test_a_token_is_renewed_before_its_end_and_used_to_its_end_where_there_is_no_other():
     issuer = Issuer(seconds=600.0)
     found = []
 
-    async def act():
-        process = issuer.token()
-        for issuer.now, issuer.answer in (
-            (100, None), (639, DOWN), (641, DOWN), (643, None), (1_300, DOWN), (1_302, None),
-        ):  # fmt: skip
-            found.append(await process.token())
-
-    asyncio.run(act())
+    process = issuer.token()
+    for issuer.now, issuer.answer in (
+        (100, None), (639, DOWN), (641, DOWN), (643, None), (1_300, DOWN), (1_302, None),
+    ):  # fmt: skip
+        found.append(await process.token())
 
     assert found == ["token-1", "token-1", "token-1", "token-2", DOWN, "token-3"]
 
 
-def test_an_endpoint_without_a_token_is_asked_once_a_second_however_many_wait():
+async def test_an_endpoint_without_a_token_is_asked_once_a_second_however_many_wait():
     issuer = Issuer()
     issuer.answer = AccessRefused("authorizations.crm.token_url answers 401 (invalid_client)")
 
-    async def act():
-        process = issuer.token()
-        heard = await asyncio.gather(*(process.token() for _ in range(9)))
-        issuer.now += 1.5
-        return [*heard, await process.token()]
+    process = issuer.token()
+    heard = await asyncio.gather(*(process.token() for _ in range(9)))
+    issuer.now += 1.5
+    all_heard = [*heard, await process.token()]
 
-    assert set(asyncio.run(act())) == {issuer.answer}
+    assert set(all_heard) == {issuer.answer}
     assert issuer.asked == 2
 
 
-def test_a_refused_token_is_replaced_once_and_then_the_access_is_refused():
+async def test_a_refused_token_is_replaced_once_and_then_the_access_is_refused():
     issuer = Issuer()
 
-    async def act():
-        process = issuer.token()
-        first = await process.token()
-        assert process.refused(first)
-        assert process.refused(first)  # by another request that carried it
-        second = await process.token()
-        assert not process.refused(second)
-        third = await process.token()  # somebody resumed the destination
-        assert not process.refused(third)
-        fourth = await process.token()
-        process.accepted(fourth)
-        assert process.refused(fourth)
-
-    asyncio.run(act())
+    process = issuer.token()
+    first = await process.token()
+    assert process.refused(first)
+    assert process.refused(first)  # by another request that carried it
+    second = await process.token()
+    assert not process.refused(second)
+    third = await process.token()  # somebody resumed the destination
+    assert not process.refused(third)
+    fourth = await process.token()
+    process.accepted(fourth)
+    assert process.refused(fourth)
 
     assert issuer.issued == 4
 
 
-def test_a_request_carries_the_token_and_a_401_is_sent_again_by_the_drain():
+async def test_a_request_carries_the_token_and_a_401_is_sent_again_by_the_drain():
     statuses = [200, 401, 200, 401, 401]
 
     async def respond(_request):
         return Answer(statuses.pop(0), b"{}")
 
-    async def act():
-        sender = FakeSender(respond)
-        authorized = AuthorizedSender(sender, {"crm": Issuer().token()})
-        answers = [await authorized.send(REQUEST, 5.0) for _ in range(5)]
-        return [request.headers["Authorization"] for request in sender.sent], answers
-
-    carried, answers = asyncio.run(act())
+    sender = FakeSender(respond)
+    authorized = AuthorizedSender(sender, {"crm": Issuer().token()})
+    answers = [await authorized.send(REQUEST, 5.0) for _ in range(5)]
+    carried = [request.headers["Authorization"] for request in sender.sent]
 
     replaced = partial(NoToken, "token", possibly_applied=False)
     assert carried == [f"Bearer token-{n}" for n in (1, 1, 2, 2, 3)]

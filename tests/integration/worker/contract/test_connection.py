@@ -14,6 +14,7 @@ from segrelay.worker.contract.redis.connection import (
 )
 from segrelay.worker.contract.redis.url import parse_redis_url
 from segrelay.worker.errors import ConfigurationInvalid, RedisUnavailable
+from tests.full import full
 from tests.waiting import allowed
 
 MARK = b"settle-once"
@@ -154,28 +155,17 @@ def test_a_cancelled_command_does_not_give_its_late_answer_to_the_next_one(redis
     asyncio.run(run())
 
 
-def test_answers_are_bytes(redis_url):
-    with connect(redis_url) as client:
-        client.set("key", "value")
-
-        assert client.get("key") == b"value"
-
-
 def test_a_full_redis_is_unavailable_in_commands_pipelines_and_scripts(redis_url):
-    with connect(redis_url) as client:
-        client.config_set("maxmemory", "1")
-        try:
-            pipe = client.pipeline(transaction=False)
-            pipe.set("a", "b")
-            for write in (
-                lambda: client.set("a", "b"),
-                lambda: client.eval("return redis.call('SET', KEYS[1], 'b')", 1, "a"),
-                pipe.execute,
-            ):
-                with pytest.raises(RedisUnavailable, match="is full"):
-                    write()
-        finally:
-            client.config_set("maxmemory", "0")
+    with connect(redis_url) as client, full(client):
+        pipe = client.pipeline(transaction=False)
+        pipe.set("a", "b")
+        for write in (
+            lambda: client.set("a", "b"),
+            lambda: client.eval("return redis.call('SET', KEYS[1], 'b')", 1, "a"),
+            pipe.execute,
+        ):
+            with pytest.raises(RedisUnavailable, match="is full"):
+                write()
 
 
 def test_a_redis_that_keeps_less_than_promised_is_warned_about(redis_url):

@@ -23,6 +23,7 @@ from segrelay.worker.contract.redis.connection import connect_async
 from segrelay.worker.contract.redis.instance import InstanceWatch
 from segrelay.worker.errors import ConfigurationInvalid, RedisMismatch, SealedAnew
 from tests.configuration import insider, settings_in, table, trigger
+from tests.full import full
 from tests.interruptions import InterruptedRedis
 
 KEY, OTHER = f"{'A' * 43}=", f"{'B' * 42}A="
@@ -244,11 +245,8 @@ def test_a_destination_that_is_new_is_claimed_in_a_full_redis(client, configured
     claim(client, settings)
     lease = PartitionKeys("insider", 0).lease
     client.hdel(lease, "sealed")
-    client.config_set("maxmemory", 1)
-    try:
+    with full(client):
         claim(client, settings)
-    finally:
-        client.config_set("maxmemory", 0)
     assert client.hget(lease, "sealed").decode() == PROTECTION.secret_id.hex()
 
 

@@ -27,58 +27,46 @@ async def run_all(client, *calls):
     return await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def on(redis_url, work):
-    async def run():
-        async with aclosing(connect_async(redis_url)) as client:
-            return await work(client)
-
-    return asyncio.run(run())
-
-
-def test_scripts_that_begin_together_share_a_round_trip_and_each_gets_its_answer(redis_url):
+async def test_scripts_that_begin_together_share_a_round_trip_and_each_gets_its_answer(redis_url):
     calls = [(WRITES, [f"{{t}}{n}"], [f"v{n}"]) for n in range(3)]
 
-    async def work(client):
+    async with aclosing(connect_async(redis_url)) as client:
         await run_all(client, *calls)  # Redis knows the script, and the connections are made
         before = await reads(client)
         with one_round_trip():
             found = await run_all(client, *calls)
         shared = await reads(client)
         await run_all(client, *calls)
-        return found, shared - before, await reads(client) - shared
-
-    found, shared, apart = on(redis_url, work)
+        apart = await reads(client) - shared
 
     assert found == [b"v0", b"v1", b"v2"]
     # One of them is the question for the number.
-    assert (shared, apart) == (2, 4)
+    assert (shared - before, apart) == (2, 4)
 
 
-def test_a_script_that_redis_does_not_know_yet_is_sent_to_it(redis_url):
-    async def work(client):
+async def test_a_script_that_redis_does_not_know_yet_is_sent_to_it(redis_url):
+    async with aclosing(connect_async(redis_url)) as client:
         await client.script_flush()
         with one_round_trip():
-            return await run_all(client, (WRITES, ["{t}a"], ["1"]), (WRITES, ["{t}b"], ["2"]))
+            answers = await run_all(client, (WRITES, ["{t}a"], ["1"]), (WRITES, ["{t}b"], ["2"]))
 
-    assert on(redis_url, work) == [b"1", b"2"]
+    assert answers == [b"1", b"2"]
 
 
-def test_an_error_of_one_is_raised_to_all_and_the_next_ones_are_sent(redis_url):
-    async def work(client):
+async def test_an_error_of_one_is_raised_to_all_and_the_next_ones_are_sent(redis_url):
+    async with aclosing(connect_async(redis_url)) as client:
         await client.set("{t}text", "no hash")
         with one_round_trip():
             failed = await run_all(client, (WRITES, ["{t}a"], ["1"]), (FAILS, ["{t}text"], []))
-            return failed, await run_all(client, (WRITES, ["{t}a"], ["2"]))
-
-    failed, after = on(redis_url, work)
+            after = await run_all(client, (WRITES, ["{t}a"], ["2"]))
 
     assert [str(each) for each in failed] == [str(failed[0])] * 2
     assert "WRONGTYPE" in str(failed[0])
     assert after == [b"2"]
 
 
-def test_who_does_not_wait_any_more_takes_no_answer_from_the_others(redis_url):
-    async def work(client):
+async def test_who_does_not_wait_any_more_takes_no_answer_from_the_others(redis_url):
+    async with aclosing(connect_async(redis_url)) as client:
         with one_round_trip():
             gone = asyncio.ensure_future(run_script_async(client, WRITES, ["{t}a"], ["1"]))
             stays = asyncio.ensure_future(run_script_async(client, WRITES, ["{t}b"], ["2"]))
@@ -86,14 +74,14 @@ def test_who_does_not_wait_any_more_takes_no_answer_from_the_others(redis_url):
             gone.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await gone
-            return await stays
+            answers = await stays
 
-    assert on(redis_url, work) == b"2"
+    assert answers == b"2"
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-def test_what_is_read_after_a_script_tells_what_the_script_has_written(redis_url, is_known):
-    async def work(client):
+async def test_what_is_read_after_a_script_tells_what_the_script_has_written(redis_url, is_known):
+    async with aclosing(connect_async(redis_url)) as client:
         await client.script_flush()
         if is_known:
             await client.script_load(WRITES)
@@ -101,19 +89,15 @@ def test_what_is_read_after_a_script_tells_what_the_script_has_written(redis_url
         call = ScriptCall(["{t}then"], ["after"])
         before = await reads(client)
         found = await run_script_then(client, WRITES, call, [("GET", "{t}then")])
-        return found, await reads(client) - before
-
-    found, read = on(redis_url, work)
+        read = await reads(client) - before
 
     assert found == [b"after", b"after"]
     # One of them is the question for the number.
     assert read == (2 if is_known else 3)
 
 
-def test_an_error_of_what_is_read_after_a_script_is_raised(redis_url):
-    async def work(client):
+async def test_an_error_of_what_is_read_after_a_script_is_raised(redis_url):
+    async with aclosing(connect_async(redis_url)) as client:
         call = ScriptCall(["{t}then"], ["text"])
         with pytest.raises(ResponseError, match="WRONGTYPE"):
             await run_script_then(client, WRITES, call, [("HGETALL", "{t}then")])
-
-    on(redis_url, work)

@@ -22,6 +22,8 @@ from tests.journeys.endpoint import Came
 NAMES = ("Ada", "Bea", "Cem", "Dan", "Eve", "Fay")
 PEOPLE = tuple(f"{name.lower()}@example.com" for name in NAMES)
 REFUSED = PEOPLE[2]
+IN_CAPITALS = REFUSED.upper()
+"""The refused person's address in letters of another case, as some APIs answer it."""
 WORDS = "the plan is unknown"
 """Why somebody is refused."""
 
@@ -150,8 +152,8 @@ def _klaviyo(came: Came) -> list[Any]:
     return [came.body["data"]["attributes"]]
 
 
-def _iterable(position: int, number: int) -> Answer:
-    failed = {"invalidEmails": [PEOPLE_IN[position]], "invalidUserIds": [], "notFoundEmails": []}
+def _iterable(_: int, number: int) -> Answer:
+    failed = {"invalidEmails": [IN_CAPITALS], "invalidUserIds": [], "notFoundEmails": []}
     return 200, {
         "successCount": number - 1,
         "failCount": 1,
@@ -162,16 +164,12 @@ def _iterable(position: int, number: int) -> Answer:
     }
 
 
-PEOPLE_IN = dict.fromkeys(range(len(PEOPLE)), REFUSED.upper())
-"""The refused person's address at any position, in letters of another case."""
-
-
-def _hubspot(position: int, number: int) -> Answer:
+def _hubspot(_: int, number: int) -> Answer:
     error = {
         "status": "error",
         "category": "VALIDATION_ERROR",
         "message": WORDS,
-        "context": {"objectWriteTraceId": [PEOPLE_IN[position]]},
+        "context": {"objectWriteTraceId": [IN_CAPITALS]},
     }
     done = [{"id": str(n)} for n in range(number - 1)]
     return 207, {"status": "COMPLETE", "results": done, "numErrors": 1, "errors": [error]}
@@ -256,10 +254,6 @@ def _email(item: Any) -> str:
     return str(item["email"])
 
 
-def _itself(item: Any) -> str:
-    return str(item)
-
-
 def _errors(position: int, number: int) -> Answer:
     error = {"type": WORDS, "input_array": "attributes", "index": position}
     return 201, {"message": "success", "attributes_processed": number - 1, "errors": [error]}
@@ -285,7 +279,7 @@ STAND_INS = {
     "customerio": StandIn(
         "/api/v1/segments/7/add_customers",
         _array("ids"),
-        _itself,
+        str,
         headers={"authorization": basic("customerio-site-id", "customerio-api-key")},
         refusal=(400, {"errors": [{"detail": WORDS, "status": "400"}]}),
         most=1_000,
@@ -321,7 +315,7 @@ STAND_INS = {
     "mailchimp": StandIn(
         "/3.0/lists/a1b2c3d4e5/members/[0-9a-f]{32}",
         _mailchimp,
-        _itself,
+        str,
         headers={"authorization": basic("segrelay", "mailchimp-key")},
         refusal=(400, {"title": "Invalid Resource", "status": 400, "detail": WORDS}),
         method="PUT",
@@ -359,7 +353,7 @@ STAND_INS = {
     "gateway": StandIn(
         "/prod/people",
         _gateway,
-        _itself,
+        str,
         headers={"content-type": "application/x-ndjson"},
         some=lambda *_: (200, {"rejected": {IDS[REFUSED]: WORDS}}),
         taken=lambda _: (200, {"rejected": {}}),
@@ -368,7 +362,7 @@ STAND_INS = {
     "soap": StandIn(
         "/services/audience",
         _soap,
-        _itself,
+        str,
         headers={
             "content-type": "text/xml; charset=utf-8",
             "soapaction": "urn:setMember",
