@@ -31,14 +31,14 @@ def folder(tmp_path):
 
 
 @contextmanager
-def running(environment, *words):
+def running(environment, *words, stderr=subprocess.STDOUT):
     """Run `segrelay up`, or another command, in a process group of its own, as a terminal does."""
     process = WarmProcess(
         own_command(*words or ["up"]),
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=stderr,
         process_group=0,
     )
     try:
@@ -56,7 +56,7 @@ def environment(folder):
 
 @pytest.fixture
 def up(environment):
-    with running(environment) as process:
+    with running(environment, stderr=subprocess.DEVNULL) as process:
         yield process
 
 
