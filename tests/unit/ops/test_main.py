@@ -34,8 +34,9 @@ def test_every_command_takes_a_configuration_behind_its_name_and_has_help(comman
     assert told.exit_code == 0
     assert "--config FILE" in told.stdout
     assert "--real " in told.stdout
-    first = told.stdout.split("\n\n")[1].strip()
-    assert first[0].isupper()
+    usage, first = told.stdout.split("\n\n")[:2]
+    assert first.strip()[0].isupper()
+    assert not {"{", "[["} & {usage[at : at + n] for at in range(len(usage)) for n in (1, 2)}
 
 
 def test_a_command_that_is_called_again_is_not_prepared_again():
@@ -57,13 +58,6 @@ def test_the_help_of_the_whole_program_fits_one_screen():
 
     assert len(lines) <= 23  # the prompt comes below
     assert max(map(len, lines)) <= 80
-
-
-@pytest.mark.parametrize("command", list(commands()), ids=" ".join)
-def test_a_usage_is_written_as_manuals_write_it(command):
-    usage = run(*command, "--help").stdout.partition("\n\n")[0]
-
-    assert not {"{", "[["} & {usage[at : at + n] for at in range(len(usage)) for n in (1, 2)}
 
 
 def test_the_help_of_a_group_cuts_no_sentence():

@@ -46,11 +46,21 @@ def test_each_error_has_its_code_and_one_paragraph(error, code, message, capsys)
     assert ended(capsys, raising(error)) == (code, "", message)
 
 
-def test_a_bug_is_told_by_its_place_and_without_its_text(capsys):
-    code, out, err = ended(capsys, raising(KeyError("ann@example.com")))
+@pytest.mark.parametrize(
+    ("what", "code", "told"),
+    [
+        (lambda: print_json({"a": 1}), 0, ""),
+        (lambda: app(["config", "show", "--nope"]), 2, "No such option: --nope"),
+        (lambda: app(["confg"]), 2, "Did you mean 'config'?"),
+        # A bug is told by its place and without its text.
+        (raising(KeyError("ann@example.com")), 1, "KeyError at "),
+    ],
+)
+def test_what_is_run_ends_with_its_code(capsys, what, code, told):
+    ended_with, out, err = ended(capsys, what)
 
-    assert (code, out) == (1, "")
-    assert "KeyError at " in err
+    assert (ended_with, bool(out)) == (code, code == 0)
+    assert told in err
     assert "ann@example.com" not in err
     assert "Traceback" not in err
 
@@ -62,24 +72,6 @@ def test_the_traceback_is_shown_on_demand(capsys, monkeypatch):
 
     assert "Traceback" in err
     assert err.endswith("Not like this.\n")
-
-
-def test_what_went_well_ends_with_zero(capsys):
-    assert ended(capsys, lambda: print_json({"a": 1}))[0] == 0
-
-
-def test_wrong_usage_ends_with_two(capsys):
-    code, out, err = ended(capsys, lambda: app(["config", "show", "--nope"]))
-
-    assert (code, out) == (2, "")
-    assert "No such option: --nope" in err
-
-
-def test_a_mistyped_command_is_answered_with_the_nearest(capsys):
-    code, _, err = ended(capsys, lambda: app(["confg"]))
-
-    assert code == 2
-    assert "Did you mean 'config'?" in err
 
 
 def test_a_reader_that_has_gone_is_not_reported(capsys, tmp_path):

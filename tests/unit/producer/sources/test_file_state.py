@@ -59,23 +59,13 @@ def test_a_file_that_is_written_to_while_it_is_read_is_refused(
             found.refuse_change()
 
 
-def test_a_file_of_that_name_that_took_its_place_changes_nothing_of_what_is_read(
-    tmp_path: Path,
-) -> None:
-    path = tmp_path / "export.json"
-    path.write_bytes(LINES)
-
-    with opened(str(path)) as found:
-        (tmp_path / "next").write_bytes(LINES + LINES)
-        (tmp_path / "next").rename(path)
-        read = [row for block in blocks_of(found, Columns()) for row in block.payloads()]
-        found.refuse_change()
-
-    assert len(read) == 2
+def replaced(path: Path, other: Path) -> None:
+    other.write_bytes(LINES + LINES)
+    other.rename(path)
 
 
-@pytest.mark.parametrize("touch", [os.link, lambda path, _: path.chmod(0o600), os.rename])
-def test_a_new_link_name_or_permission_changes_nothing_of_what_is_read(
+@pytest.mark.parametrize("touch", [os.link, lambda path, _: path.chmod(0o600), os.rename, replaced])
+def test_a_new_link_name_permission_or_file_of_its_name_changes_nothing_of_what_is_read(
     touch: Callable[[Path, Path], object], tmp_path: Path
 ) -> None:
     path = tmp_path / "export.json"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 
 from segrelay.jsonnet.rendered import Killed
@@ -23,6 +22,7 @@ from tests.unit.worker.checks.trigger_findings import (
     written,
 )
 
+ENTRANCE = b'{"email": "bob@example.com", "segment_events": [{"slug": "vip", "event": "enter"}]}'
 CRM: dict[str, Any] = {"destination": "crm", "url": "/in"}
 LIBRARY = 'local event = import "lytemplates.libsonnet"; '
 
@@ -119,8 +119,7 @@ def test_what_is_wrong_is_named(
 def test_failing_on_a_sample_is_a_warning_unless_the_sample_is_the_triggers_own(
     tmp_path: Path, template: str, told: str
 ) -> None:
-    sample = {"email": "bob@example.com", "segment_events": [{"slug": "vip", "event": "enter"}]}
-    (tmp_path / "own.json").write_bytes(orjson.dumps(sample))
+    (tmp_path / "own.json").write_bytes(ENTRANCE)
 
     shipped = [f for f in findings(tmp_path, template) if told in f.message]
     own = [f for f in findings(tmp_path, template, sample="own.json") if told in f.message]
@@ -130,8 +129,7 @@ def test_failing_on_a_sample_is_a_warning_unless_the_sample_is_the_triggers_own(
 
 
 def test_a_sample_without_an_event_of_the_direction_is_an_error(tmp_path: Path) -> None:
-    sample = {"email": "bob@example.com", "segment_events": [{"slug": "vip", "event": "enter"}]}
-    (tmp_path / "own.json").write_bytes(orjson.dumps(sample))
+    (tmp_path / "own.json").write_bytes(ENTRANCE)
 
     found = findings(tmp_path, "insider/exit-event.jsonnet", on="exit", sample="own.json")
 
