@@ -10,9 +10,10 @@ from tests.configuration import insider, settings_in, trigger
 
 
 def test_a_template_that_recurs_without_end_is_an_error_of_its_trigger(tmp_path: Path) -> None:
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates/deadly.jsonnet").write_text("local f(x) = f(x + 1) tailstrict; f(0)")
     deadly = trigger("deadly", template="deadly.jsonnet", engine="jsonnet")
     settings = settings_in(tmp_path, insider(), deadly)
-    (tmp_path / "templates/deadly.jsonnet").write_text("local f(x) = f(x + 1) tailstrict; f(0)")
 
     found = check_triggers(settings, datetime.now(UTC))
 
