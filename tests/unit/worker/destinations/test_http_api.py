@@ -557,6 +557,12 @@ def test_an_answer_that_lists_errors_is_no_yes_to_everything(
         assert several == Accepted(told)
 
 
+def test_a_207_is_read_like_a_200() -> None:
+    said = read(api(results=10), HUBSPOT, 3, status=207)
+
+    assert said == BodyRefused("207: errors: no plan", partly_applied=True)
+
+
 def test_a_status_that_was_made_a_yes_may_come_with_an_error() -> None:
     assert read(api(success=["2xx", 404]), {"error": "not found"}, 1, status=404) == Accepted()
 
