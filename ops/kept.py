@@ -216,7 +216,7 @@ class Refusals(Kept, Generic[Item]):
         raise NotImplementedError
 
     def payload(self, one: Item) -> Any:
-        """Return what was received, whole."""
+        """Return the payload of a thing as it was received, unmasked."""
         raise NotImplementedError
 
     def replay(self, wanted: Filter) -> Work:
@@ -224,7 +224,7 @@ class Refusals(Kept, Generic[Item]):
         raise NotImplementedError
 
     def result(self, work: Work, done: int) -> Result:
-        """Return what a replay has done."""
+        """Return the result of a replay as its command prints it."""
         raise NotImplementedError
 
 
@@ -295,7 +295,7 @@ def replay_chosen(
     force: bool,
     waiting: WaitOptions,
 ) -> Result:
-    """Replay the chosen things, or say what would become of them; a person may be asked before."""
+    """Replay the chosen things once a person agrees; of a dry run, return the fate of each."""
     options.refuse_accidental_all(ids, everything=extent.everything or extent.dry_run)
     refuse_unknown(store, ids)
     waiting.refuse_wrong(dry_run=extent.dry_run)

@@ -302,7 +302,7 @@ _PATIENCE_SECONDS: Final = 2.0
 
 
 def look_at_redis(settings: Settings, report: CheckReport) -> Collection[str]:
-    """Add what Redis shows to a report; it has to answer within two seconds.
+    """Add findings about Redis to a report; one that is silent for two seconds is left out.
 
     Returns:
         Slugs of audiences whose id it knows, and these ids.

@@ -72,7 +72,7 @@ class ConsoleAct:
 
     @property
     def has_dry_run(self) -> bool:
-        """Say whether it can say beforehand what it would do with what is chosen."""
+        """Say whether its command has `--dry-run`, and options that choose what it is for."""
         return bool(self.options) and "dry-run" in parameters_of(self)
 
     @property

@@ -179,7 +179,7 @@ def _pauses(look: Look, known: KnownProfile) -> Iterator[Moment]:
 def _tried(
     look: Look, entries: Sequence[WaitingEntry], *, reveals: bool
 ) -> Iterator[tuple[WaitingEntry, Previewed, Any]]:
-    """Yield waiting deliveries with what would be sent, as `segrelay try` shows it."""
+    """Yield waiting deliveries, each with its preview and the body that would be sent."""
     candidates = [
         (entry, candidate)
         for entry in entries

@@ -170,7 +170,7 @@ SECURE_COOKIE: Final = "__Host-segrelay_console"
 
 
 class Rights:
-    """The people of a console, what they may, and the cookies of their sessions.
+    """The users of a console, their rights, and the cookies of their sessions.
 
     Raises:
         ConfigurationInvalid: A secret is not set, or a password is no hash.

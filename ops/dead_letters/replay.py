@@ -183,7 +183,7 @@ class DeadLetters(Refusals[StoredDeadLetter]):
         audiences: AudienceStore,
         at_ms: int,
     ) -> Iterator[Fate]:
-        """Yield what would become of letters that could be replayed."""
+        """Yield the fate that a replay would have for each dead letter that can be replayed."""
         for first in range(0, len(ids), _READ_AT_ONCE):
             part = Filter(ids=frozenset(ids[first : first + _READ_AT_ONCE]))
             readable: list[Candidate] = []

@@ -90,8 +90,8 @@ class Opened:
             is damaged.
         packed: The file as it lies on the disk or elsewhere, to tell how far the reading is.
         size: Of the packed file; 0 where it is not known.
-        digest: Of the packed content, or of the version of an object; "" where it can't be read
-            twice.
+        digest: Digest of the packed content, or of the version of an object, in hex; "" where it
+            can't be read twice.
         state: Of the file before anything of it was read; None for a pipe.
         is_packed: True for gzip and zstd, which tell where they end.
         damages: The reasons why the file is not whole, as far as it was read; see `refuse_damage`.

@@ -89,8 +89,8 @@ class BucketFile(io.RawIOBase):
     """An object that is read in ranges: each is asked for when it is read.
 
     Args:
-        bucket: Where it lies.
-        url: Its name.
+        bucket: The bucket that holds the object.
+        url: The address of the object.
     """
 
     def __init__(self, bucket: Bucket, url: str) -> None:
@@ -353,7 +353,7 @@ def _ask_web(url: str, copy: BinaryIO | None = None) -> FileState:
 
     Args:
         url: With https; http only on this machine.
-        copy: Where its content goes; None = only what is told of it is read.
+        copy: File that gets the content; None = only size, version and time are asked for.
 
     Raises:
         UsageWrong: It is not there or is refused, or its URL holds what may be a secret.

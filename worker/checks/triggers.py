@@ -115,7 +115,7 @@ def check_without_ids(
         settings: The configuration; its triggers passed the other checks.
         identified: Slugs whose id Redis knows, and these ids.
         now: The time of the samples.
-        render: As of `check_triggers`.
+        render: Function that renders a sample; see `check_triggers`.
     """
     kinds: dict[str, str] = {}
     findings: list[Finding] = []

@@ -90,8 +90,8 @@ class SlotMap:
         """Return the address at which this machine reaches a node that the Cluster names.
 
         Args:
-            host: Of the node.
-            port: Of the node.
+            host: Host name or address that the Cluster tells; "" or "?" = it does not know it.
+            port: Port that the Cluster tells.
             by: The node that named it; it may not know under which host itself is reached.
         """
         node = RedisNode(by.host if host in _UNKNOWN_HOSTS else host, int(port))
