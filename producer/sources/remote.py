@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib import import_module
 from tempfile import TemporaryFile, gettempdir
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from segrelay.worker.contract.deferred import deferred
 from segrelay.worker.contract.settings.urls import BUCKETS, is_loopback
@@ -160,10 +160,9 @@ def open_remote(url: str) -> Iterator[tuple[BucketFile | io.FileIO, FileState]]:
         with BucketFile(Bucket(url), url) as file:
             yield file, file.state
         return
-    with TemporaryFile() as copy:
+    with TemporaryFile(buffering=0) as copy:
         state = _ask_web(url, copy)
-        with io.FileIO(copy.fileno(), closefd=False) as file:
-            yield file, state
+        yield copy, state
 
 
 def expand(source: str) -> list[str]:
@@ -201,7 +200,11 @@ def look_at_remote(url: str) -> FileState | None:
         SourceUnavailable: There is no answer.
     """
     with suppress(NotThere):
-        return Bucket(url).look(url) if _scheme(url) in BUCKETS else _ask_web(url)
+        found = Bucket(url).look(url) if _scheme(url) in BUCKETS else _ask_web(url)
+        if found.version:
+            return found
+        with open_remote(url) as (_, found):  # a web server that tells no version: its content does
+            return found
     return None
 
 
@@ -348,7 +351,7 @@ def _nanoseconds(moment: Any) -> int:
     return int(moment.timestamp() * 1_000_000) * 1_000 if isinstance(moment, datetime) else 0
 
 
-def _ask_web(url: str, copy: BinaryIO | None = None) -> FileState:
+def _ask_web(url: str, copy: io.FileIO | None = None) -> FileState:
     """Return the identity of a file on a web server; ask again while the server is away.
 
     Args:
@@ -376,7 +379,7 @@ def _ask_web(url: str, copy: BinaryIO | None = None) -> FileState:
         raise _unreachable(url, error) from error
 
 
-def _answered(url: str, copy: BinaryIO | None) -> FileState:
+def _answered(url: str, copy: io.FileIO | None) -> FileState:
     with (
         httpx.Client(
             timeout=httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS),
@@ -403,16 +406,23 @@ def _answered(url: str, copy: BinaryIO | None) -> FileState:
     tag = answer.headers.get("etag", "")
     modified = answer.headers.get("last-modified", "")
     version = modified if tag.startswith("W/") else tag or modified
-    return FileState(int(answer.headers.get("content-length", 0)), version, _http_time_ns(modified))
+    size = int(answer.headers.get("content-length", 0))
+    if copy and not version:
+        version, size = hashlib.file_digest(copy, "sha256").hexdigest(), copy.tell()
+        copy.seek(0)
+    return FileState(size, version, _http_time_ns(modified))
 
 
-def _keep(url: str, pieces: Iterator[bytes], copy: BinaryIO) -> None:
+def _keep(url: str, pieces: Iterator[bytes], copy: io.FileIO) -> None:
     """Write an answer into the copy, over a part of it that an earlier try has left there."""
     try:
         copy.seek(0)
         copy.truncate()
-        copy.writelines(pieces)
-        copy.flush()
+        for piece in pieces:
+            left = memoryview(piece)
+            while left:
+                left = left[copy.write(left) :]
+        copy.seek(0)
     except OSError as error:
         raise UsageWrong(
             f"{url} can't be stored in {gettempdir()} ({error.strerror}): let TMPDIR name a folder "

@@ -11,6 +11,7 @@ from pyarrow import parquet
 
 from segrelay.ops.outcomes import files
 from segrelay.producer.sources.blocks import blocks_of
+from segrelay.producer.sources.files import opened as files_of_payloads
 from segrelay.producer.sources.opening import look_at_file, opened
 from segrelay.producer.sources.tables import Columns
 from segrelay.producer.sync.sources import FileSource
@@ -173,6 +174,29 @@ def test_a_file_of_which_a_web_server_sends_a_part_is_not_read():
 
         with pytest.raises(SourceUnavailable, match="can't be reached"):
             emails(f"{web.url}/people.json")
+
+
+def test_payloads_on_a_web_server_are_sent_from_the_first_one():
+    with web_server() as web:
+        web.files["/people.json"] = b'{"id": 1}\n{"id": 2}\n'
+        with files_of_payloads(f"{web.url}/people.json") as source:
+            assert [source.lines.readline(100) for _ in range(3)] == [
+                b'{"id": 1}\n', b'{"id": 2}\n', b"",
+            ]  # fmt: skip
+            assert source.digest("")
+
+
+def test_where_a_web_server_tells_no_version_the_content_does():
+    with web_server(has_tags=False) as web:
+        address = f"{web.url}/people.json"
+        web.files["/people.json"] = b'{"email": "ann@example.com"}\n'
+        before = look_at_file(address)
+        with opened(address) as file:
+            assert file.state == before == look_at_file(address)
+
+        web.files["/people.json"] = b'{"email": "bob@example.com"}\n'
+
+        assert look_at_file(address) != before
 
 
 def test_an_empty_file_on_a_web_server_is_empty():
