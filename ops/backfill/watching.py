@@ -156,10 +156,8 @@ class Watching:
 
         Buckets tell the same time in a list to the millisecond, and of one object to the second.
         """
-        version, changed_ns = (
-            "",
-            found.changed_ns,
-        )  # a folder may get other inodes when mounted anew
+        version = ""  # a folder may get other inodes when mounted anew
+        changed_ns = found.changed_ns
         if is_remote(file):
             version, changed_ns = found.version, changed_ns - changed_ns % _SECOND_NS
         version = f"{file}|{version}|{found.size}|{changed_ns}"

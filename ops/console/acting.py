@@ -147,7 +147,8 @@ def _dead_letters(look: Look, values: Values) -> Reach:
         causes = values.get("cause", ())
         counts = (one.count for one in look.causes() if not causes or one.cause in causes)
         return Reach(sum(counts), "letters")
-    found = scan(look.dead_letters().find(_chosen(look, DeadLetterOptions, values)))
+    letters = look.dead_letters().find(_chosen(look, DeadLetterOptions, values))
+    found = scan(one["id"] for one in letters)  # a letter itself may be large
     return Reach(len(found.found), "letters", found.is_whole)
 
 

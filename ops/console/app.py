@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import parse_qs, quote, urlencode
@@ -390,7 +391,10 @@ class Guard:
                 own = {name.lower().encode(): text.encode() for name, text in HEADERS.items()}
                 if self._rights.is_secure:
                     own[b"strict-transport-security"] = _TLS_ONLY.encode()
-                if scope["path"].startswith("/static/"):
+                if (
+                    scope["path"].startswith("/static/")
+                    and message["status"] < HTTPStatus.BAD_REQUEST
+                ):
                     own[b"cache-control"] = b"private, max-age=300"
                 kept = [pair for pair in message["headers"] if pair[0] not in own]
                 message = {**message, "headers": [*kept, *own.items()]}

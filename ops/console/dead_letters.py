@@ -239,7 +239,7 @@ def _source(look: Look, location: str, found: StoredDeadLetter) -> Iterator[tupl
     name, _, line = location.partition(":")
     if not line.split(":")[0].isdigit() or found["trigger"] not in look.settings.triggers:
         return
-    lines = look.template_text(name).splitlines()
+    lines = (look.template_text(name) or "").splitlines()
     at = int(line.split(":")[0])
     for number in range(max(1, at - _AROUND), min(len(lines), at + _AROUND) + 1):
         yield number, lines[number - 1], number == at

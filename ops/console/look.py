@@ -230,16 +230,16 @@ class Look:
         """Return the standing, as it was read last."""
         return self.judged().standing
 
-    def template_text(self, name: str) -> str:
-        """Return the source of a template; "" = it is not one."""
+    def template_text(self, name: str) -> str | None:
+        """Return the source of a template; "" = it is not one, None = it can't be read."""
         folder = self.settings.templates_folder.resolve()
         file = (folder / name).resolve()
         if not (file.is_relative_to(folder) and file.suffix in _SOURCES):
             return ""
         try:
             return file.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            return f"// can't be read: {type(error).__name__}"
+        except (OSError, UnicodeDecodeError):
+            return None
 
     def dead_letters(self) -> DeadLetters:
         """Return the dead letters."""

@@ -106,9 +106,10 @@ def template(console: Console, asked: Asked) -> Page:
     except UsageWrong as error:
         wrong = error.message
     cases = cases_of(settings.templates_folder, name) if shows_tests else []
+    source = console.look.template_text(name)
     values = {
         "line": line,
-        "source": console.look.template_text(name)[:_MOST_SOURCE],
+        "source": "The file can't be read." if source is None else source[:_MOST_SOURCE],
         "tests": run(settings.templates_folder, name, cases) if shows_tests else None,
         "payload": payload or _EXAMPLE,
         "tried": tried,

@@ -93,8 +93,16 @@ LOOKS: Final[Mapping[str, ConsoleAct]] = {
 _KINDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "id": {"description": "Its id, as `dead_letters` lists it."},
     _PAYLOAD: {"type": "object", "description": "The payload of a webhook, as a JSON object."},
-    **{key: {"type": "integer"} for key in ("limit", "page")},
-    **{key: {"type": "array", "items": {"type": "string"}} for key in ("ids", "cause")},
+    "limit": {"type": "integer", "description": "The most that is returned; 20 if not given."},
+    "page": {"type": "integer"},
+    "since": {"description": "Only since 2026-11-24T10:00:00Z, or 2h for two hours ago."},
+    "until": {"description": "Only before; written like `since`."},
+    "ids": {
+        "type": "array",
+        "items": {"type": "string"},
+        "description": "Only these, as a list tells.",
+    },
+    "cause": {"type": "array", "items": {"type": "string"}, "description": "Only these causes."},
 }
 """The parts of schemas that differ from a text described by the command's own help."""
 

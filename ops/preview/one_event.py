@@ -109,7 +109,7 @@ class OneEvent:
         return await self.partition.release({}, paused, suspects=suspects, labels=labels)
 
     def __getattr__(self, name: str) -> Any:
-        """Return what is not of this event: the rest is the real partition's."""
+        """Delegate everything else to the real partition."""
         return getattr(self.partition, name)
 
 

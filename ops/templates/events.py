@@ -145,8 +145,7 @@ def of_person(client: Redis, settings: Settings, text: str) -> list[Candidate]:
     """Return the events that wait for a person, named by the identity."""
     person = person_named(text, settings)
     partitions = [one for one in all_partitions(client, settings) if one.number == person.partition]
-    waiting = _waiting(client, partitions, Choice())
-    found = [one for one in waiting if one.header.digest == person.digest]
+    found = list(_waiting(client, partitions, Choice(), person.digest))
     if not found:
         raise UsageWrong(f"{text} is no file, no dead letter, and nobody of whom something waits.")
     return found
@@ -181,11 +180,15 @@ def kept(
 
 
 def _waiting(
-    client: Redis, partitions: Sequence[PartitionKeys], choice: Choice
+    client: Redis, partitions: Sequence[PartitionKeys], choice: Choice, digest: bytes = b""
 ) -> Iterator[Candidate]:
-    """Yield the events that wait, without those that this version can't read."""
+    """Yield the events that wait (of one person), without those that this version can't read."""
     for stream in find_streams(client, partitions, choice):
-        yield from filter(None, map(candidate_of_entry, read_entries(client, stream)))
+        for entry in read_entries(client, stream):
+            if digest and not (entry.header and entry.header.digest == digest):
+                continue
+            if candidate := candidate_of_entry(entry):
+                yield candidate
 
 
 def slug_or_id(audience_id: str, slug: str) -> str:

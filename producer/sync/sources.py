@@ -171,8 +171,11 @@ class _Chosen(NamedTuple):
     @classmethod
     def loads(cls, text: str) -> Self:
         """Read the file and the row that `dumps` wrote."""
-        name, state, row = orjson.loads(text)
-        return cls(name, FileState(*state), row)
+        try:
+            name, state, row = orjson.loads(text)
+            return cls(name, FileState(*state), row)
+        except (ValueError, TypeError):
+            raise ScanExpired("Another version wrote where the scan stood.") from None
 
 
 class FileSource:

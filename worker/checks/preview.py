@@ -69,13 +69,13 @@ Render = Callable[[str, Sequence[Row]], Sequence[Result | Killed]]
 """A function that renders events with the template of a name, or raises TemplateBroken."""
 
 
-def renders_apart(templates_folder: Path) -> Render:
+def isolated_render_of(templates_folder: Path) -> Render:
     """Return a function that renders with the templates of a folder, in throw-away processes."""
     folder = TemplateFolder(templates_folder, LYTEMPLATES)
     return lambda template, rows: render_apart(folder.bundle(template), rows)
 
 
-def renders_with(renderer: Renderer) -> Render:
+def render_of(renderer: Renderer) -> Render:
     """Return a function that renders in this process."""
     return lambda template, rows: renderer.render(renderer.load(template), rows)
 
@@ -266,7 +266,7 @@ def preview_as(
     Raises:
         TemplateBroken: The trigger's template does not load.
     """
-    render = render or renders_apart(settings.templates_folder)
+    render = render or isolated_render_of(settings.templates_folder)
     template = settings.template_of(trigger)
     rows = [Row(one.profile, trigger.settings, one.header.time_us) for one in candidates]
     results = render(template, rows)
@@ -336,7 +336,7 @@ def preview_rendering(
         TemplateBroken: The template does not load.
     """
     rows = [sample_row(orjson.dumps(dict(one)), settings) for one in profiles]
-    results = renders_apart(folder)(template, rows)
+    results = isolated_render_of(folder)(template, rows)
     return [Previewed(f"event {number}", one) for number, one in enumerate(results, 1)]
 
 

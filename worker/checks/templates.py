@@ -80,7 +80,8 @@ def _difference(ours: Any, theirs: Any) -> str:
     if ours == theirs:
         return ""
     path, did, mine, other = next(
-        one for one in differences(ours, theirs) if one[1] != "changed" or one[2] != one[3]
+        (one for one in differences(ours, theirs) if one[1] != "changed" or one[2] != one[3]),
+        ("", "changed", ours, theirs),
     )
     shown = ["nothing" if did == "added" else mine, "nothing" if did == "left out" else other]
     return f"{_shown(shown[0])}, {_shown(shown[1])}, at {path or 'the top'}"

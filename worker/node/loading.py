@@ -30,7 +30,7 @@ from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
 from segrelay.worker.adapters.jsonnet import limit_memory
 from segrelay.worker.batch.delivery import LoadedTrigger
-from segrelay.worker.checks.preview import renders_with
+from segrelay.worker.checks.preview import render_of
 from segrelay.worker.checks.triggers import (
     check_trigger,
     check_without_ids,
@@ -333,7 +333,7 @@ def warn_without_ids(settings: Settings, loaded: Loaded, identified: Collection[
     able = settings.model_copy(update={"triggers": fit})
 
     def found() -> list[tuple[str, str]]:
-        render = renders_with(loaded.renderer)
+        render = render_of(loaded.renderer)
         findings = check_without_ids(able, identified, datetime.now(UTC), render)
         return [(finding.trigger, finding.message) for finding in findings]
 
@@ -378,7 +378,7 @@ def _problems(
 
 def _try(settings: Settings, trigger: Trigger, renderer: Renderer) -> tuple[str, dict[str, int]]:
     """Return the problems of a trigger, and the compiled forms that differ from the engine."""
-    findings = check_trigger(settings, trigger, datetime.now(UTC), renders_with(renderer))
+    findings = check_trigger(settings, trigger, datetime.now(UTC), render_of(renderer))
     errors = [finding.message for finding in findings if finding.severity == "error"]
     return "; ".join(errors), renderer.doubted
 

@@ -2,7 +2,7 @@
 -- Writes a stream anew, without the bytes of deleted entries, which Redis keeps until all of their neighbours are deleted, too; of an
 -- outcome log, some entries with other rows: those without a person who is erased.
 --
--- KEYS[1] the stream  [2] what is told of an outcome log, whose bytes are counted there
+-- KEYS[1] the stream  [2] of an outcome log, its hash `recorded`, which counts its bytes
 -- ARGV[1] the longest stream that is written anew: Redis does nothing else meanwhile  then per entry with other rows: id, rows
 --
 -- Returns 1, or 0 if that was not needed; -1 if the stream is too long. The ids stay, and so does the last one.

@@ -26,7 +26,7 @@ if redis.call('XLEN', key_waiting) == 0 then
 end
 if count_taken > 0 then
   count_outcome(key_counts, 'discarded', '', name, count_taken)
-  redis.call('HSET', key_lease, 'taken_back', string.format('%.0f', now)) -- see `settle.lua`
+  redis.call('HSET', key_lease, 'taken_back', string.format('%.0f', now)) -- tells `settle.lua` that entries of a group may be gone
 end
 record(ARGV[at_ends + 1], taken, ARGV[at_ends + 2])
 return count_taken

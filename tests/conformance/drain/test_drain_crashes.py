@@ -181,8 +181,11 @@ def test_a_worker_that_lost_its_lease_repairs_what_it_may_have_undone(
     assert "old" not in str([s.users for s in repairs])
 
 
-def test_a_request_that_outlives_the_time_to_stop_is_cut_and_counts_no_failure(make_world) -> None:
-    world = make_world(lambda _: silent(applied=True))
+@pytest.mark.parametrize(("on_ambiguous", "delivered"), [("resend", 10), ("dead_letter", 0)])
+def test_a_request_that_outlives_the_time_to_stop_is_cut_and_counts_no_failure(
+    make_world, on_ambiguous: str, delivered: int
+) -> None:
+    world = make_world(lambda _: silent(applied=True), on_ambiguous=on_ambiguous)
     world.put(*(event(f"p{n}") for n in range(10)))
     stop = Stop()
     begun = world.loop.time()
@@ -198,7 +201,7 @@ def test_a_request_that_outlives_the_time_to_stop_is_cut_and_counts_no_failure(m
     assert world.gate_fields().get("failures", "0") == "0"
     world.responds = taken
     world.drain()
-    assert world.count("delivered") == 10
+    assert (world.count("delivered"), len(dead_letters(world))) == (delivered, 10 - delivered)
 
 
 def test_a_slow_disk_does_not_keep_everything_from_being_sent(make_world) -> None:

@@ -319,7 +319,7 @@ ELSEWHERE = {
     "backfill start": "its processes are killed in producer/backfill/test_backfill.py",
     "dlq export": "it writes a file",
     "backfill report": "it writes a file",
-    "outcomes export": "its process is killed in ops/outcomes/test_outcomes.py",
+    "outcomes export": "what a kill leaves is staged in ops/outcomes/test_outcomes.py",
     "sync confirm": "it is one write",
     "sync run": "its steps are killed in producer/sync/test_sync_interrupted.py",
 }

@@ -35,7 +35,11 @@ def test_the_name_of_a_command_is_completed_without_loading_any_command() -> Non
 
 FOR_COMMANDS = ("celery", "httpx", "pydantic", "redis", "rich", "structlog")
 FOR_RENDERING = (
-    *("celery", "httpx", "phonenumbers", "segrelay.jsonnet.engines", "segrelay.worker.batch"),
+    "celery",
+    "httpx",
+    "phonenumbers",
+    "segrelay.jsonnet.engines",
+    "segrelay.worker.batch",
 )
 
 

@@ -144,6 +144,7 @@ def test_what_lytics_answers_with_200_although_it_failed_is_a_failure(
         written("vip.jsonnet", TEMPLATE, lytics_url=sandbox.url)
         (folder / "vip.jsonnet").write_text(TEMPLATE.replace("'no email'", "'no entry'"))
         run("push", "vip")
+        same = run("remote", "test", "vip", SAMPLE)
         payload = json.loads(SAMPLE.read_text())
         (folder / "vip.jsonnet").write_text("{ users: [] }")
         del payload["data"]["email"]
@@ -151,7 +152,8 @@ def test_what_lytics_answers_with_200_although_it_failed_is_a_failure(
 
         failed = run("remote", "test", "vip", tmp_path / "p.json")
 
-    assert failed.exit_code == 1
+    assert (same.exit_code, failed.exit_code) == (0, 1)
+    assert "Lytics renders the same." in same.output
     assert "Lytics answers 200, but the template failed there" in failed.output
 
 

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import orjson
 import pytest
@@ -108,16 +108,14 @@ def local(name, url):
     return text.replace("[triggers.", f"{header}{networks}\n[triggers.", 1)
 
 
-def payload(name, who):
-    entry = {"id": "vip" * 3, "slug": "vip", "event": "enter", "enter": NOW}
+def payload(name, who, direction="enter"):
+    entry = {"id": "vip" * 3, "slug": "vip", "event": direction, direction: NOW}
     fields = {"email": who, "first_name": name, "last_name": "Otto", "segment_events": [entry]}
     return orjson.dumps({"data": fields, "meta": {}, "id": "1"})
 
 
-@pytest.fixture(scope="module")
-def sent(tmp_path_factory, valkey):
-    """All configurations of the page, after a drain of each has sent six people."""
-    folder = tmp_path_factory.mktemp("page")
+def configured(folder, url, redis, names=STAND_INS):
+    """Return settings with configurations of the page, leading to a server."""
     (folder / "templates").mkdir()
     for path, text in TEMPLATES:
         (folder / "templates" / path).write_text(text)
@@ -125,17 +123,26 @@ def sent(tmp_path_factory, valkey):
         target = folder / "templates" / path.relative_to(SHIPPED_FOLDER)
         target.parent.mkdir(exist_ok=True)
         target.write_text(path.read_text())
+    tables = "".join(local(name, url) for name in names)
+    environ = {name: secret(name) for name in re.findall(r'"env:([A-Z_]+)"', tables)}
+    environ["SLACK_URL"] = f"{url}/slack/services/T00/B00/secret"
+    source = folder / "segrelay.toml"
+    source.write_text(HEAD.format(redis=redis) + tables)
+    return load_settings(source, environ=environ)
+
+
+def publish(client, settings, *people):
+    Publisher(client, settings, waker=SilentWaker()).publish(people, PublishOptions())
+
+
+@pytest.fixture(scope="module")
+def sent(tmp_path_factory, valkey):
+    """All configurations of the page, after a drain of each has sent six people."""
     server = Server()
     with Endpoint(server.respond) as endpoint, closing(connect(valkey.url)) as client:
         client.flushall()
-        tables = "".join(local(name, endpoint.url) for name in STAND_INS)
-        environ = {name: secret(name) for name in re.findall(r'"env:([A-Z_]+)"', tables)}
-        environ["SLACK_URL"] = f"{endpoint.url}/slack/services/T00/B00/secret"
-        source = folder / "segrelay.toml"
-        source.write_text(HEAD.format(redis=valkey.url) + tables)
-        settings = load_settings(source, environ=environ)
-        people = [payload(name, who) for name, who in zip(NAMES, PEOPLE, strict=True)]
-        Publisher(client, settings, waker=SilentWaker()).publish(people, PublishOptions())
+        settings = configured(tmp_path_factory.mktemp("page"), endpoint.url, valkey.url)
+        publish(client, settings, *map(payload, NAMES, PEOPLE))
         with closing(started(settings)) as runtime:
             # What is left then is told by the test of its own API.
             ends_at = time.monotonic() + allowed(SECONDS)
@@ -173,3 +180,27 @@ def test_a_configuration_of_the_page_delivers_to_its_api(sent, name):
     assert server.tokens.get(name, 0) == (name in TOKENS)
     [message] = told[name]
     assert STAND_INS[name].said in message
+
+
+LEAVING = ("braze", "members")
+
+
+def test_who_leaves_is_taken_out_as_the_page_says(tmp_path, redis_url):
+    came = []
+
+    def respond(request):
+        came.append((request.method, request.path, request.raw and request.body))
+        return 404 if request.method == "DELETE" else 201, {}
+
+    with Endpoint(respond) as endpoint, closing(connect(redis_url)) as client:
+        settings = configured(tmp_path, endpoint.url, redis_url, LEAVING)
+        publish(client, settings, payload("Ada", PEOPLE[0], "exit"))
+        with closing(started(settings)) as runtime:
+            for name in LEAVING:
+                runtime.drain(name, 0, Stop())
+        triggers = read_status(client, settings)["triggers"]
+
+    assert [triggers[f"{name}-exit"]["delivered"] for name in LEAVING] == [1, 1]
+    (_, _, body), deleted = came
+    assert {"remove": ["vip"]} in body["attributes"][0].values()
+    assert deleted == ("DELETE", f"/members/lists/7/members/{quote(PEOPLE[0], safe='')}", b"")

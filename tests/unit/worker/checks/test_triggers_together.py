@@ -10,7 +10,7 @@ import pytest
 
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
-from segrelay.worker.checks.preview import renders_with
+from segrelay.worker.checks.preview import render_of
 from segrelay.worker.checks.samples import Finding
 from segrelay.worker.checks.triggers import check_triggers
 from tests.configuration import trigger
@@ -37,7 +37,7 @@ def found_in(folder: Path, *triggers: dict[str, Any], templates: Path = SHIPPED)
     tables = [trigger(f"t-{number}", **fields) for number, fields in enumerate(triggers)]
     settings = written(folder, *tables, templates=templates)
     return check_triggers(
-        settings, NOW, renders_with(Renderer(templates, LYTEMPLATES, compiles=False))
+        settings, NOW, render_of(Renderer(templates, LYTEMPLATES, compiles=False))
     )
 
 

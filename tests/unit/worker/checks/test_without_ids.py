@@ -9,7 +9,7 @@ import pytest
 
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
-from segrelay.worker.checks.preview import renders_with
+from segrelay.worker.checks.preview import render_of
 from segrelay.worker.checks.samples import ANY_ID
 from segrelay.worker.checks.triggers import check_without_ids
 from segrelay.worker.contract.settings import Settings
@@ -37,7 +37,7 @@ def settings_of(folder: Path, *tables: str, template: str = READS_ID, **fields: 
 
 
 def warnings(settings: Settings, *identified: str) -> list[str]:
-    render = renders_with(Renderer(settings.templates_folder, LYTEMPLATES))
+    render = render_of(Renderer(settings.templates_folder, LYTEMPLATES))
     found = check_without_ids(settings, identified, NOW, render)
     assert all((one.severity, one.trigger) == ("warning", "vip") for one in found)
     return [one.message for one in found]

@@ -8,7 +8,7 @@ from typing import Any
 
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
-from segrelay.worker.checks.preview import renders_with
+from segrelay.worker.checks.preview import render_of
 from segrelay.worker.checks.samples import Finding
 from segrelay.worker.checks.triggers import check_trigger
 from segrelay.worker.contract.settings import Settings, load_settings
@@ -54,7 +54,7 @@ def written(folder: Path, *tables: str, templates: Path = SHIPPED) -> Settings:
 
 def findings(folder: Path, template: str, **fields: Any) -> list[Finding]:
     settings = settings_of(folder, template, **fields)
-    render = renders_with(Renderer(settings.templates_folder, LYTEMPLATES))
+    render = render_of(Renderer(settings.templates_folder, LYTEMPLATES))
     return list(check_trigger(settings, settings.triggers["vip"], NOW, render))
 
 

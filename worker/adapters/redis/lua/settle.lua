@@ -80,7 +80,8 @@ end
 -- By the number of each entry over all groups: '1' = it was removed, '0' = it was not there.
 local taken, entries_before = {}, 0
 -- Only `take_back.lua` removes entries beside this script, so where it did not for a day, which no lease and no intent outlasts, either
--- all entries of a group are there or none is, and one call asks for all: a call for each takes twice as long.
+-- all entries of a group are there or none is, and one call asks for all: a call for each takes twice as long. Where Redis lost its newest
+-- writes, some may be missing: the counts are of what was there, and the rows and ledgers of the others tell of a request that was made.
 local may_lack_some = taken_back and math.abs(now - tonumber(taken_back)) < 86400000
 local function remove_alike(group)
   local ids, gone = group.entries, 0
