@@ -3,47 +3,33 @@
 Within 15 s `status --check` exits with 1 and names cause and remedy, the metric of the alert is
 there, and one message has come. After the cure all is well within 30 s, and one message says so.
 
-These are the failures, and the tests of this folder that stage them.
+These are the failures, and the tests of this folder that stage them. Each other problem has a row
+of what is in Redis in `tests/unit/ops/status/test_judgement.py`.
 
 | failure | problem | test |
 | --- | --- | --- |
 | all deliveries of a trigger die | `dead_letters_grow` | `…thirty_of_thirty…` |
 | Redis is full | `redis_full` | `…of_redis…` |
+| Redis may throw keys away | `redis_not_durable` | `…of_redis…` |
+| Redis can't write to its disk | `redis_disk_fails` | `…of_redis…` |
 | Redis comes back empty | `redis_emptied` | `…comes_back_empty…` |
+| Redis is down | `redis_unreachable` (exit 3) | `…lost_redis` |
 | a sync fails | `sync_fails` | `…of_syncs…` |
 | a sync waits for a person | `sync_waits` | `…of_syncs…` |
-| two versions of a template are at work | `template_differs` | `…of_machines…` |
-| a changed template is refused | `template_refused` | `…of_templates…` |
-| a receiver is starved | `receiver_starved` | `…starved_receiver…` |
 | no worker runs, and nothing waits | `no_worker` | `test_no_worker…` |
-| Insider takes five seconds for each answer | `answers_slow` | `…take_long…` |
 | a secret was changed at one end | `receiver_unauthorized` | `…of_what_comes_in…` |
+| events name an audience that no trigger has | `quarantine_grows` | `…of_what_comes_in…` |
+| the receiver is down | `receiver_down` | `…of_what_comes_in…` |
+| webhooks are too large (413) | `receiver_too_large` | `…too_large…` |
 | events are accepted, and none is delivered | `live_late` | `…of_a_destination…` |
 | Insider refuses the credentials | `destination_paused` | `…of_a_destination…` |
 | Insider answers with errors | `destination_broken` | `…of_a_destination…` |
 | Insider refuses the bodies | `trigger_refused` | `…of_a_destination…` |
-| Redis is down | `redis_unreachable` (exit 3) | `…is_down…`; `…lost_redis` |
-| a secret is not set | `trigger_stopped` | `…of_secrets_and_backfills…` |
-
-And these were added:
-
-| failure | problem | test |
-| --- | --- | --- |
 | something before Insider takes no body (413) | `dead_letters_grow` | `…of_a_destination…` |
 | a person has paused a trigger | `trigger_paused` | `…of_a_destination…` |
-| a template fails for everybody | `trigger_paused` | `…of_templates…` |
-| a trigger was renamed in the configuration | `orphaned` | `…of_a_changed_configuration…` |
-| a worker has an older configuration | `worker_configuration` | `…of_a_changed_configuration…` |
-| the clock of a machine is ten minutes off | `clock_differs` | `…of_machines…` |
+| a secret is not set | `trigger_stopped` | `…of_secrets_and_backfills…` |
 | the reader of a backfill is killed | `job_interrupted` | `…of_secrets_and_backfills…` |
 | the file of a backfill was changed | `job_failed` | `…of_secrets_and_backfills…` |
-| events name an audience that no trigger has | `quarantine_grows` | `…of_what_comes_in…` |
-| the receiver is down | `receiver_down` | `…of_what_comes_in…` |
-| webhooks are too large (413) | `receiver_too_large` | `…too_large…` |
-| no event comes | `no_events` | `…silence…` |
-| Redis may throw keys away | `redis_not_durable` | `…of_redis…` |
-| Redis can't write to its disk | `redis_disk_fails` | `…of_redis…`, `…refuses_writes…` |
-| the receiver hangs | `receiver_down` | `…stands_still…` |
 """
 
 import threading

@@ -1,7 +1,5 @@
 """A Redis that comes back empty: whoever runs tells it until somebody acknowledges it."""
 
-import pytest
-
 from tests.journeys.judging import NAMED_SECONDS, entrances, ill_of, well
 from tests.journeys.play import SHORT, Rig, send, start_worker
 from tests.waiting import until
@@ -28,15 +26,3 @@ def test_a_redis_that_comes_back_empty_is_told_until_it_is_acknowledged(tmp_path
         assert rig.command("redis", "acknowledge").returncode == 0
         well(rig)
         channel.announced("redis_emptied", "problem", "problem_over")
-
-
-@pytest.mark.nightly
-def test_a_receiver_tells_that_redis_came_back_empty_though_no_worker_runs(tmp_path, receiver):
-    with Rig(tmp_path, delivery_lines=SHORT, more=receiver.table()) as rig:
-        rig.start_beside("serve")
-        until(lambda: rig.client.exists("{segrelay}:instance"), 60)
-        until(lambda: rig.client.exists("{segrelay}:receiver"), 60)
-
-        rig.client.flushall()
-
-        assert "came back empty" in ill_of(rig, "redis_emptied")["message"]

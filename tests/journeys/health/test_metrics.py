@@ -2,12 +2,9 @@
 
 import httpx
 import orjson
-import pytest
 
 from segrelay.ops.demo.rig import kill_group
 from segrelay.ops.embedded.lifecycle import free_port
-from segrelay.worker.contract.processes import METRICS, read_seen
-from tests.journeys.judging import glimpsed
 from tests.journeys.play import SHORT, Rig, invent, lines, send, start_worker, stop_worker
 from tests.waiting import until
 from tools.metrics_comparison import differences, parse_metrics, sum_metric
@@ -64,22 +61,3 @@ def test_metrics_equal_the_status_after_a_run_with_failures(tmp_path):
             assert sum_metric(metrics, "segrelay_requests_total", status="500") > 0
             assert sum_metric(metrics, "segrelay_up") == 1
             assert page(port, token="another").status_code == 401
-
-
-@pytest.mark.nightly
-def test_metrics_that_end_are_a_problem_and_a_redis_that_ends_is_a_number(tmp_path):
-    rig, (_, port) = configured(tmp_path)
-    with rig:
-        metrics = rig.start_beside("metrics")
-        until(lambda: page(port), 60)
-        until(lambda: METRICS in read_seen(rig.client), 30)
-        (line,) = (rig.folder / "metrics.log").read_text().splitlines()
-        assert orjson.loads(line)["event"] == "metrics.ready"
-
-        rig.kill_redis()
-        until(lambda: sum_metric(page(port), "segrelay_up") == 0, 30)
-        rig.start_redis()
-        until(lambda: sum_metric(page(port), "segrelay_up") == 1, 30)
-
-        kill_group(metrics)
-        until(lambda: "metrics_down" in glimpsed(rig, attention=True), 60)

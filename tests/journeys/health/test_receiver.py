@@ -1,10 +1,5 @@
 """The receiver: what is wrong with it is told until it is over."""
 
-import os
-import signal
-
-import pytest
-
 from segrelay.ops.demo.rig import kill_group
 from segrelay.worker.contract import keys
 from tests.journeys.judging import WELL_SECONDS, entrances, glimpsed, ill_of, well
@@ -40,21 +35,3 @@ def test_requests_that_are_too_large_are_told_until_the_limit_is_raised(
 def well_but_for(rig, names):
     """Wait until nothing else is wrong, worth a look or not."""
     until(lambda: glimpsed(rig, attention=True) <= names, WELL_SECONDS)
-
-
-@pytest.mark.nightly
-def test_a_receiver_that_stands_still_is_told_and_announces_nothing_when_it_wakes(
-    tmp_path, channel, receiver
-):
-    with Rig(tmp_path, delivery_lines=SHORT, more=receiver.table() + channel.table()) as rig:
-        start_worker(rig)
-        process = rig.start_beside("serve")
-        until(lambda: rig.client.exists("{segrelay}:receiver"), 60)
-
-        os.kill(process.pid, signal.SIGSTOP)
-        until(lambda: "receiver_down" in glimpsed(rig), 60)
-        channel.announced("receiver_down", "problem")
-        os.kill(process.pid, signal.SIGCONT)
-
-        until(lambda: "receiver_down" not in glimpsed(rig), 30)
-        channel.announced("receiver_down", "problem", "problem_over")

@@ -28,7 +28,7 @@ def children_of(pid):
 def test_failures_of_a_destination_and_of_processes_are_named(tmp_path):
     with staged(tmp_path) as stage:
         rig = stage.rig
-        worker = start_worker(rig)
+        workers = [start_worker(rig) for _ in range(2)]
         stage.enter(1)
         stage.cured()
 
@@ -57,7 +57,7 @@ def test_failures_of_a_destination_and_of_processes_are_named(tmp_path):
         rig.sandbox.settings(failures=[])
         stage.cured()
 
-        with frozen(children_of(worker.pid)):
+        with frozen([pid for worker in workers for pid in children_of(worker.pid)]):
             stage.enter(3)
             stage.named("live_late", "has waited for", "segrelay status")
         stage.cured()

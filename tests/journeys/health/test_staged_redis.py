@@ -1,16 +1,10 @@
 """Failures of Redis, staged one after the other."""
 
 import shutil
-import time
 from contextlib import contextmanager
 
-import pytest
-
-from segrelay.worker.contract.processes import LIFE_MS
 from tests.journeys.health.staging import staged
-from tests.journeys.judging import entrances, ill_of, judged
 from tests.journeys.play import start_worker
-from tests.waiting import until
 
 
 @contextmanager
@@ -46,29 +40,4 @@ def test_failures_of_redis_are_named(tmp_path):
             rig.client.bgsave()
             stage.named("redis_disk_fails", "snapshot", "segrelay redis status")
         rig.client.bgsave()
-        stage.cured()
-
-
-@pytest.mark.nightly
-def test_a_redis_that_refuses_writes_for_its_disk_is_named_and_nothing_is_lost(tmp_path):
-    with staged(tmp_path) as stage:
-        rig = stage.rig
-        start_worker(rig)
-        stage.enter(3)
-        rig.wait_until_empty(30)
-        stage.cured()
-
-        rig.client.config_set("save", "3600 1")
-        with in_the_way(rig.settings.redis.data_dir / "dump.rdb"):
-            rig.client.bgsave()
-            until(lambda: rig.client.info("persistence")["rdb_last_bgsave_status"] == "err", 15)
-            problem = ill_of(rig, "redis_disk_fails")
-            assert "refuses" in problem["message"], problem
-            refused = rig.command("send", "-", given=entrances(5, 100))
-            assert b"can't write to its disk" in refused.stderr, refused
-            time.sleep(LIFE_MS / 1_000)  # by then nobody can have said that they run
-            assert judged(rig)[1].keys() == {"redis_disk_fails"}
-        rig.client.bgsave()
-        stage.cured()
-        assert rig.command("send", "-", given=entrances(5, 100)).returncode == 0
         stage.cured()

@@ -1,26 +1,9 @@
-"""Failures of templates: deliveries that die of them, and those that are staged."""
+"""Deliveries that die of a template are told, with their cause."""
 
-import time
-
-import pytest
-
-from segrelay.worker.node.loading import EVERY_SECONDS
-from tests.journeys.health.staging import SHIPPED, TEMPLATE, staged
+from tests.journeys.health.staging import SHIPPED, TEMPLATE
 from tests.journeys.judging import NAMED_SECONDS, entrances, ill_of, well
 from tests.journeys.play import SHORT, Rig, send, start_worker
 from tests.waiting import until
-
-FAILING = """
-local event = import "lytemplates.libsonnet";
-local email = event.get("email");
-if std.startsWith(email, "person") then error "nobody knows them" else {
-  users: [{
-    identifiers: { email: email },
-    attributes: { custom: { lytics_computed_attr: [event.segSlug()] } },
-  }],
-}
-"""
-"""Takes the shipped sample, and none of the people who are published."""
 
 
 def test_thirty_of_thirty_dead_deliveries_are_told_with_their_cause(tmp_path, channel):
@@ -42,32 +25,3 @@ def test_thirty_of_thirty_dead_deliveries_are_told_with_their_cause(tmp_path, ch
         assert not rig.waiting()
         well(rig)
         channel.announced("dead_letters_grow", "problem", "problem_over")
-
-
-def write_template(rig, text):
-    (rig.folder / "templates" / TEMPLATE).write_text(text)
-    time.sleep(EVERY_SECONDS)  # a drain that comes sooner does not look at its templates again
-
-
-@pytest.mark.nightly
-def test_failures_of_templates_are_named(tmp_path):
-    with staged(tmp_path, templates={TEMPLATE: SHIPPED}) as stage:
-        rig = stage.rig
-        start_worker(rig)
-        stage.enter(1)
-        stage.cured()
-
-        write_template(rig, "{ users: [")
-        stage.enter(1)
-        stage.named("template_refused", "is not used", "segrelay template check")
-        write_template(rig, SHIPPED)
-        stage.enter(1)
-        stage.cured()
-
-        write_template(rig, FAILING)
-        stage.enter(600)
-        stage.named("trigger_paused", "nobody knows them", "segrelay resume enter")
-        write_template(rig, SHIPPED)
-        stage.run("resume", "enter")
-        stage.run("dlq", "replay", "--all", "--yes")
-        stage.cured()

@@ -1,10 +1,6 @@
 """A backup is restored, and what came after it is brought back: nobody is wrong."""
 
 import shutil
-from datetime import UTC, datetime
-
-import orjson
-import pytest
 
 from tests.journeys.play import (
     SHORT,
@@ -12,21 +8,10 @@ from tests.journeys.play import (
     invent,
     lines,
     nothing_is_wrong,
-    publish,
     send,
     start_worker,
     status_of,
 )
-from tests.waiting import until
-
-SYNC = """
-[lytics]
-base_url = "SANDBOX"
-token = "a-token-of-nobody"
-[sync.vips]
-audience = "vip"
-every = "1s"
-"""
 
 
 def copy(rig):
@@ -73,55 +58,3 @@ def test_after_a_restore_the_events_of_the_hour_put_everything_right(tmp_path):
         rig.wait_until_empty(60)
 
         nothing_is_wrong(rig, happened)
-
-
-def person(number):
-    return {"_uid": f"u{number}", "email": f"p{number}@example.com", "segments": ["vip"]}
-
-
-def move(rig, numbers, change):
-    """Let people leave or enter at Lytics, whose webhook tells of it."""
-    now = datetime.now(UTC).isoformat()
-    moves = [{"uid": f"u{n}", "audience": "vip", "change": change} for n in numbers]
-    rig.sandbox.post("lytics/moves", moves)
-    told = [
-        {
-            "email": f"p{n}@example.com",
-            "segment_events": [{"slug": "vip", "event": change, change: now}],
-        }
-        for n in numbers
-    ]
-    publish(rig, b"\n".join(map(orjson.dumps, told)))
-
-
-def is_true(rig):
-    members = rig.sandbox.get("lytics/members", audience="vip")
-    return set(rig.memberships()) == {row["email"] for row in members}
-
-
-@pytest.mark.nightly
-def test_after_a_restore_a_sync_and_a_comparison_put_everything_right(tmp_path):
-    with Rig(tmp_path, delivery_lines=SHORT, more=SYNC) as rig:
-        rig.sandbox.post("lytics/profiles", [person(number) for number in range(60)])
-        start_worker(rig)
-        until(lambda: len(rig.memberships()) == 60, 60)
-        run(rig, "pause", "exit", "--reason", "some wait while the copy is made")
-        move(rig, range(10), "exit")
-        until(lambda: rig.waiting() >= 10)
-        copy(rig)
-        run(rig, "resume", "exit")
-        until(lambda: is_true(rig), 60)
-        move(rig, range(5), "enter")
-        move(rig, range(20, 30), "exit")
-        rig.sandbox.post("lytics/profiles", [person(number) for number in range(60, 70)])
-        until(lambda: is_true(rig), 60)
-
-        restore(rig)
-        start_worker(rig)
-        run(rig, "resume", "exit")
-        rig.wait_until_empty(60)
-        run(rig, "sync", "run", "vips")
-        rig.wait_until_empty(60)
-
-        until(lambda: is_true(rig), 30)
-        run(rig, "sync", "run", "vips", "--dry-run")

@@ -6,8 +6,6 @@ import subprocess
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import pytest
-
 from tests.journeys.play import (
     SHORT,
     Rig,
@@ -51,23 +49,6 @@ def test_what_fills_redis_beyond_its_memory_does_not_stop_the_workers(tmp_path):
         rig.client.config_set("maxmemory", 2 * used)
         send(rig, lines(sent[EVENTS * 5 // 6 :], **PROFILE))
         rig.wait_until_empty(60)
-        nothing_is_wrong(rig, happened)
-
-
-@pytest.mark.nightly
-def test_the_sweep_rings_in_a_full_redis(tmp_path):
-    happened, sent = invent(EVENTS // 2, EVENTS // 6, seed=21)
-    with Rig(tmp_path) as rig, watched(rig):
-        start_worker(rig)
-        assert rig.command("pause", "insider").returncode == 0
-        send(rig, lines(sent, **PROFILE))
-        until(lambda: not rig.client.exists("segrelay.live", "segrelay.backfill"), 10)
-        used = rig.client.info("memory")["used_memory"]
-        rig.client.config_set("maxmemory", used // 4)
-
-        assert rig.command("resume", "insider").returncode == 0
-        rig.wait_until_empty(60)
-
         nothing_is_wrong(rig, happened)
 
 
