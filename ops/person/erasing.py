@@ -31,6 +31,7 @@ from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
 from segrelay.worker.contract.outcomes import log_bytes, without_people
 from segrelay.worker.contract.protection import BAD_ROWS, PROTECTION, RESPONSES
 from segrelay.worker.contract.receivers import forget_requests
+from segrelay.worker.contract.redis.accept import field_of_member
 from segrelay.worker.contract.redis.acts import read_acts
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import servers_of
@@ -213,7 +214,7 @@ class Erasing:
         members = map(partition.members, self.settings.sync)
         known = [partition.reached, partition.who, *members]
         names: list[str | bytes] = [partition.lease, partition.ledger(self.digest), *known]
-        call = ScriptCall(names, (token, self.digest.hex(), PROTECTION.seal_name(self.key)))
+        call = ScriptCall(names, (token, self.digest.hex(), field_of_member(self.key)))
         (answer,) = opened.run(self.client, "forget", [call])
         if answer[0] < 0:
             raise LeaseLost(f"The lease of {partition.tag} was taken over; run this again.")

@@ -16,14 +16,14 @@ from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
 from segrelay.worker.contract.ledger import AUDIENCE_NAME, LastDelivered, standing, unpack_all
 from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.records import require_record
-from segrelay.worker.contract.redis.accept import ENTRANT_DAYS
+from segrelay.worker.contract.redis.accept import ENTRANT_DAYS, field_of_member, key_of_member
 from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.scanning import scan_fields
 from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_each
 from segrelay.worker.contract.settings import RedisSettings
 from segrelay.worker.contract.words import Direction
 
-_CLAIM, _MARKS = (load_script(name, Path(__file__).parent) for name in ("claim", "marks"))
-_TEXTS_AT_ONCE: Final = 64
+_CLAIM: Final = load_script("claim", Path(__file__).parent)
 
 
 class SyncStore:
@@ -101,14 +101,12 @@ class SyncStore:
     def marks(self, destination: str, profile_keys: Sequence[str]) -> dict[str, bytes]:
         """Return the marks of those of these people who are members, by profile key."""
         parts = self._by_partition(destination, profile_keys)
-        calls = [
-            ScriptCall((partition.members(self.name),), list(map(PROTECTION.seal_name, members)))
-            for partition, members in parts.items()
-        ]
-        answers = run_each(self._client, _MARKS, calls)
+        pipe = self._client.pipeline(transaction=False)
+        for partition, members in parts.items():
+            pipe.hmget(partition.members(self.name), list(map(field_of_member, members)))
         return {
             key: mark
-            for members, marks in zip(parts.values(), answers, strict=True)
+            for members, marks in zip(parts.values(), pipe.execute(), strict=True)
             for key, mark in zip(members, marks, strict=True)
             if mark is not None
         }
@@ -159,21 +157,8 @@ class SyncStore:
 
     def pages(self, partition: PartitionKeys) -> Iterator[dict[str, bytes]]:
         """Yield the marks of the members of one partition by key, some at a time, or twice."""
-        key, begin = partition.members(self.name), 0
-        while begin < self._texts(key):
-            end = begin + _TEXTS_AT_ONCE
-            texts: Any = self._client.hmget(key, list(map(str, range(begin, end))))
-            yield {
-                PROTECTION.unseal_name(member): mark
-                for text in filter(None, texts)
-                for member, mark in unpack_members(text)
-            }
-            begin = end
-
-    def _texts(self, key: str) -> int:
-        """Return how many texts of members there are now; more may come behind them."""
-        buckets: Any = self._client.hget(key, "buckets")
-        return int(buckets or 0)
+        for fields in scan_fields(self._client, partition.members(self.name)):
+            yield {key_of_member(field.decode()): mark for field, mark in fields}
 
     def members(self, partition: PartitionKeys) -> Iterator[tuple[str, bytes]]:
         """Yield key and mark of the members of one partition; some may come twice."""
@@ -198,28 +183,8 @@ def count_members(client: Redis, sync: str, partitions: Iterable[PartitionKeys])
     """Return how many members a sync knows in some partitions."""
     pipe = client.pipeline(transaction=False)
     for partition in partitions:
-        pipe.hget(partition.members(sync), "members")
-    return sum(int(count or 0) for count in pipe.execute())
-
-
-_EMAIL: Final = "email:"
-_LONG: Final = 255
-
-
-def unpack_members(text: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yield the names, as Redis has them, and the marks of the members in a text.
-
-    `_members.lua` packs them.
-    """
-    at = 0
-    while at < len(text):
-        size, mark_size = text[at], text[at + 1]
-        at += 2
-        if size == _LONG:
-            size, at = int.from_bytes(text[at : at + 2], "big"), at + 2
-        name, mark = text[at : at + size], text[at + size : at + size + mark_size]
-        at += size + mark_size
-        yield name[1:].decode() if not name[0] else _EMAIL + name.decode(), mark
+        pipe.hlen(partition.members(sync))
+    return sum(pipe.execute())
 
 
 UID: Final = "_uid"
@@ -229,18 +194,10 @@ _HASH_BYTES: Final = 6
 _DAY_MS: Final = 86_400_000
 
 
-_PACKED: Final = 0x80
-_HAS_CONTENT, _HAS_ANSWERED, _HAS_UID = 2, 4, 8
-_UID_BYTES: Final = 2
-_TIME_BYTES: Final = 7
-_VARINT_MORE: Final = 0x80
-
-
 class Mark(NamedTuple):
     """The mark of a member.
 
-    Redis keeps one for each member, packed: a byte that says what follows, the run (LEB128), and,
-    if known, id and content as bytes, and the time. That of somebody whom no run saw is a text.
+    Redis keeps one for each member, as a text: run, id and content, and the time if there is one.
 
     Attributes:
         run: The last that saw them. 0 = none did, but an entrance was accepted: if the person
@@ -271,46 +228,14 @@ class Mark(NamedTuple):
 
     def dumps(self) -> bytes:
         """Return what Redis keeps."""
-        if self.is_name:
-            return b"%d %s %s" % self[:3]
-        has_uid, has_content = self.uid != NOT_KNOWN, self.content != NOT_KNOWN
-        flags = _HAS_UID * has_uid | _HAS_CONTENT * has_content
-        out = bytearray([_PACKED | flags | _HAS_ANSWERED * bool(self.answered_us)])
-        number = self.run
-        while number >= _VARINT_MORE:
-            out.append(number & 0x7F | _VARINT_MORE)
-            number >>= 7
-        out.append(number)
-        if has_uid:
-            out += _short_uid(int(self.uid, 16)).to_bytes(_UID_BYTES, "big")
-        if has_content:
-            out += bytes.fromhex(self.content.decode())
-        if self.answered_us:
-            out += self.answered_us.to_bytes(_TIME_BYTES, "big")
-        return bytes(out)
+        answered = b" %d" % self.answered_us if self.answered_us else b""
+        return b"%d %s %s" % self[:3] + answered
 
     @classmethod
     def loads(cls, text: bytes) -> Mark:
         """Read the mark that `dumps` wrote."""
-        if text[0] < _PACKED:
-            run, uid, content = text.split(b" ")
-            return cls(int(run), uid, content)
-        flags, position = text[0], 1
-        number = shift = 0
-        while text[position] >= _VARINT_MORE:
-            number |= (text[position] & 0x7F) << shift
-            position, shift = position + 1, shift + 7
-        number |= text[position] << shift
-        uid, content = NOT_KNOWN, NOT_KNOWN
-        position += 1
-        if flags & _HAS_UID:
-            uid = b"%x" % int.from_bytes(text[position : position + _UID_BYTES], "big")
-            position += _UID_BYTES
-        if flags & _HAS_CONTENT:
-            content = text[position : position + _HASH_BYTES].hex().encode()
-            position += _HASH_BYTES
-        answered_us = int.from_bytes(text[position:], "big") if flags & _HAS_ANSWERED else 0
-        return cls(number, uid, content, answered_us)
+        run, uid, content, *answered = text.split(b" ")
+        return cls(int(run), uid, content, *map(int, answered))
 
     def differs(self, other: Mark) -> bool:
         """Say whether both marks have a digest of the content, and these differ."""
@@ -325,11 +250,7 @@ def uid_of(row: dict[str, Any]) -> bytes:
     uid = row.get(UID)
     if uid is None:
         return NOT_KNOWN
-    return b"%x" % _short_uid(PROTECTION.checksum(str(uid).encode()))
-
-
-def _short_uid(checksum: int) -> int:
-    return checksum & 0xFFFF or 1
+    return b"%x" % (PROTECTION.checksum(str(uid).encode()) & 0xFFFF)
 
 
 def content_hash(row: dict[str, Any], fields: Iterable[str] | None) -> bytes:

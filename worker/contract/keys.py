@@ -88,8 +88,8 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | `{d:p}jobs` | hash | job → position; `job\|chunk` → numbers of the events added there; |
 | | | `job\|epoch` → the earliest reader of the job that may still write |
 | `{d:p}jobs:SOURCE` | hash | position and numbers for one source of a job, for 90 days |
-| `{d:p}members:NAME` | hash | \* the members that a sync knows, some in each field, with their |
-| | | marks: `_members.lua`. Or somebody who has entered since, and whose name it may need |
+| `{d:p}members:NAME` | hash | \* the members that a sync knows → their marks. Or somebody who |
+| | | has entered since, and whose name it may need |
 | `{d:p}synctokens` | hash | sync → token of the step that may change its members |
 | `{d:p}l<digest>` | string | the ledger of one profile; one that may lapse begins with the end of |
 | | | its retention, after which `lapse.lua` removes it |

@@ -43,6 +43,24 @@ class NewDelivery(NamedTuple):
     number: int = 0
 
 
+_EMAIL: Final = "email:"
+
+
+def field_of_member(key: str) -> str:
+    """Return the field of a hash of members in which somebody is, by the key of the profile.
+
+    Most keys begin with `email:`, which is left out; others have a zero character before them.
+    """
+    is_email = key.startswith(_EMAIL) and key[len(_EMAIL) :][:1] not in {"", "\0"}
+    return PROTECTION.seal_name(key.removeprefix(_EMAIL) if is_email else f"\0{key}")
+
+
+def key_of_member(field: str) -> str:
+    """Return the key of the profile from its field in a hash of members."""
+    name = PROTECTION.unseal_name(field)
+    return name[1:] if name.startswith("\0") else _EMAIL + name
+
+
 class Member(NamedTuple):
     """A person that a sync knows as a member, with the mark that was found and the new one.
 
@@ -182,13 +200,13 @@ def accept_call(
         entry_numbers=" ".join([str(new.number) for new in deliveries]),
         tag=keys.tag,
         changes={
-            "field": [PROTECTION.seal_name(member.key) for member in members],
+            "field": [field_of_member(member.key) for member in members],
             "was": [member.found for member in members],
             "becomes": [member.becomes for member in members],
         },
         names={
             "known": [number[one.sync] for one in entrants],
-            "field": [PROTECTION.seal_name(one.key) for one in entrants],
+            "field": [field_of_member(one.key) for one in entrants],
             "value": [one.mark for one in entrants],
         },
         entries={

@@ -29,7 +29,6 @@
 -- wake-up is left with the write, and the worker has it as soon as the disk has what was added.
 
 --@include _add
---@include _members
 
 local floor, sealed = unpack(redis.call('HMGET', key_lease, 'floor', 'sealed'))
 if (sealed or arg_claims == '1') and sealed ~= arg_secret then return {-3} end
@@ -52,45 +51,30 @@ if position ~= '' then
   end
 end
 
-local rolls = {}
-if key_members then
-  if redis.call('HGET', key_tokens, arg_sync) ~= arg_token then return {-1} end
-end
-if key_members or n_names > 0 then
-  local keys_of = {}
-  local function look_up(key, field)
-    keys_of[key] = keys_of[key] or {}
-    local keys = keys_of[key]
-    keys[#keys + 1] = field
-  end
-  for i = 1, n_changes do look_up(key_members, ARGV[at_changes_field + i]) end
-  for i = 1, n_names do
-    look_up(KEYS[at_named + ARGV[at_names_known + i]], ARGV[at_names_field + i])
-  end
-  for key, keys in pairs(keys_of) do rolls[key] = open_members(key, keys) end
-end
+if key_members and redis.call('HGET', key_tokens, arg_sync) ~= arg_token then return {-1} end
 
-if n_changes > 0 then
-  local roll = rolls[key_members]
-  for number = 1, n_changes do
-    local field = ARGV[at_changes_field + number]
-    local was, becomes = ARGV[at_changes_was + number], ARGV[at_changes_becomes + number]
-    local is = member_mark(roll, field) or ''
-    local sees_a_name = is_name(is) and (was == '' or is_name(was)) and becomes ~= '' and not is_name(becomes)
-    if is ~= was and not sees_a_name then
-      placed[tostring(number)] = true
-    else
-      set_member(roll, field, becomes ~= '' and becomes)
-    end
+-- is_name(mark): whether no run of the sync has seen the person yet.
+local function is_name(mark) return string.sub(mark, 1, 2) == '0 ' end
+
+for number = 1, n_changes do
+  local field = ARGV[at_changes_field + number]
+  local was, becomes = ARGV[at_changes_was + number], ARGV[at_changes_becomes + number]
+  local is = redis.call('HGET', key_members, field) or ''
+  local sees_a_name = is_name(is) and (was == '' or is_name(was)) and becomes ~= '' and not is_name(becomes)
+  if is ~= was and not sees_a_name then
+    placed[tostring(number)] = true
+  elseif becomes == '' then
+    redis.call('HDEL', key_members, field)
+  else
+    redis.call('HSET', key_members, field, becomes)
   end
 end
 
 for i = 1, is_behind and 0 or n_names do
-  local roll, field = rolls[KEYS[at_named + ARGV[at_names_known + i]]], ARGV[at_names_field + i]
-  local was = member_mark(roll, field)
-  if not was or is_name(was) then set_member(roll, field, ARGV[at_names_value + i]) end
+  local key, field = KEYS[at_named + ARGV[at_names_known + i]], ARGV[at_names_field + i]
+  local was = redis.call('HGET', key, field)
+  if not was or is_name(was) then redis.call('HSET', key, field, ARGV[at_names_value + i]) end
 end
-for _, roll in pairs(rolls) do close_members(roll) end
 
 local added, total, live, first, last = {}, 0, false, {}, {}
 local next_stream, next_number = string.gmatch(arg_entry_streams, '%d+'), string.gmatch(arg_entry_numbers, '%d+')
