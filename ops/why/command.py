@@ -30,7 +30,7 @@ from segrelay.worker.errors import UsageWrong
 
 _SAME_MS: Final = 10_000
 """A death and its letter are written in one step, by the clocks of a worker and of Redis."""
-_SAID_ALREADY: Final = (Skip.DUPLICATE.value, Skip.SUPERSEDED.value)
+_SAID_ALREADY: Final = tuple(reason.value for reason in Skip if not reason.effects.is_news)
 """Remarks on skipped events of which another event tells the same, or more."""
 _ENDS: Final = frozenset({"delivered", "skipped", "dead", "dead letter", "quarantined"})
 

@@ -137,8 +137,8 @@ class Conclusion:
         applied = unanswered or partly or isinstance(verdict, Accepted)
         async with self._repairing(request, in_doubt=unanswered, applied=applied):
             match verdict:
-                case Accepted(refused):
-                    return await self._accepted(request, refused)
+                case Accepted():
+                    return await self._accepted(request, verdict)
                 case TooLarge(message):
                     await self._too_large(request, message)
                 case BodyRefused(message, partly_applied=True):
@@ -220,15 +220,19 @@ class Conclusion:
         item = items.get((event.audience, event.trigger))
         return item is not None and item.tried_us == event.time_us
 
-    async def _accepted(self, request: Request, refused: Mapping[int, str]) -> Mapping[str, int]:
+    async def _accepted(self, request: Request, verdict: Accepted) -> Mapping[str, int]:
         outcomes, index = _Outcomes(self.batch.state.now_ms()), 0
+        refused, reasons = verdict.refused, verdict.reasons
         answer = request.answered
         for person in request.people:
             refusal = None
             if refused:
                 users = range(index, index + len(person[0].users))
                 index = users.stop
-                refusal = next((refused[i] for i in users if i in refused), None)
+                refusal = next(
+                    ((reasons.get(i, Death.REFUSED), refused[i]) for i in users if i in refused),
+                    None,
+                )
             self._add_outcomes(person, refusal, answer, outcomes)
         dead = await self.settler.dead(outcomes.failed)
         waits_over = dict.fromkeys(self.batch.state.waits.keys() & set(request.triggers))
@@ -254,21 +258,24 @@ class Conclusion:
     def _add_outcomes(
         self,
         person: tuple[Delivery, ...],
-        refusal: str | None,
+        refusal: tuple[Skip | Death, str] | None,
         answer: Answer | None,
         to: _Outcomes,
     ) -> None:
         """Add the outcomes of the deliveries that went to one person."""
-        if refusal is None:
-            for delivery in person:
-                self._add_delivered(delivery, answer, to)
-            if len(person) > 1:
-                person[-1].remark = _shared(person)
-        elif len(person) > 1:
-            # It is not known yet which of them Insider refuses.
-            to.apart += person
-        else:
-            to.failed.append(person[0].fail(Death.REFUSED, refusal, answer))
+        match refusal:
+            case None:
+                for delivery in person:
+                    self._add_delivered(delivery, answer, to)
+                if len(person) > 1:
+                    person[-1].remark = _shared(person)
+            case _ if len(person) > 1:
+                # It is not known yet which of them Insider refuses.
+                to.apart += person
+            case Skip() as reason, said:
+                to.settled.append(person[0].skip(reason, f"{reason.value}: {said}", answer))
+            case Death() as reason, said:
+                to.failed.append(person[0].fail(reason, said, answer))
 
     def _add_delivered(self, delivery: Delivery, answer: Answer | None, to: _Outcomes) -> None:
         """Add a delivery that the destination accepted, and those that it supersedes."""

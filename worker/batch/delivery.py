@@ -34,9 +34,6 @@ BODY_BYTES: Final = 100_000
 ANSWER_BYTES: Final = 2_000
 _ID_BYTES: Final = 6
 _CAUSE_BYTES: Final = 4
-_REASONS_BY_TEMPLATE: Final = frozenset(
-    {Death.TEMPLATE_ERROR, Death.KILLED_WORKER, Skip.ASSERTED, Skip.EMPTY}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,9 +237,10 @@ class Delivery:
         self.failure = Failure(reason, message, answer)
         return self
 
-    def skip(self, reason: Skip, remark: str, *, tells: bool = False) -> Self:
-        """Note that the delivery need not be made."""
-        self.reason, self.remark, self.tells = reason, remark, tells
+    def skip(self, reason: Skip, remark: str, answer: Answer | None = None) -> Self:
+        """Note that the delivery need not be made; an answer may have said so."""
+        self.reason, self.remark, self.answer = reason, remark, answer
+        self.tells = reason.effects.updates_ledger
         return self
 
     def succeed(self, answer: Answer | None) -> Self:
@@ -272,7 +270,7 @@ class Delivery:
     @property
     def template_hash(self) -> str:
         """Return the digest of the template that the delivery was rendered by; "" = none was."""
-        is_rendered = self.body or self.reason is None or self.reason in _REASONS_BY_TEMPLATE
+        is_rendered = self.body or self.reason is None or self.reason.effects.names_template
         template = self.loaded.template if is_rendered else None
         return template.content_hash if template else ""
 

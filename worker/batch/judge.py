@@ -16,7 +16,7 @@ from segrelay.worker.contract.events import (
 )
 from segrelay.worker.contract.ledger import unpack_all
 from segrelay.worker.contract.protection import PROTECTION
-from segrelay.worker.contract.words import Death, Direction, Skip
+from segrelay.worker.contract.words import Death, Direction
 from segrelay.worker.core.ledger import (
     is_in_doubt,
     judge,
@@ -176,10 +176,9 @@ def skip_by_ledger(delivery: Delivery, batch: Batch) -> bool:
     reason = judge(record, delivery.event)
     if reason is None:
         return False
-    tells = reason is Skip.ALREADY_THERE
-    if tells:
+    if reason.effects.updates_ledger:
         records[delivery.digest] = with_raised(record, delivery.event)
-    batch.skipped.append(delivery.skip(reason, reason.value, tells=tells))
+    batch.skipped.append(delivery.skip(reason, reason.value))
     return True
 
 

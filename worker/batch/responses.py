@@ -17,7 +17,6 @@ import orjson
 from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.partition import Settlement
 from segrelay.worker.contract.events import decode_profile
-from segrelay.worker.contract.words import Skip
 from segrelay.worker.destinations.api import Answer
 from segrelay.worker.errors import PayloadRefused
 
@@ -142,8 +141,6 @@ REQUEST_BYTES: Final = 64_000
 """The most bytes of an answer's body in all records of its request together."""
 _OF_EACH_PART: Final = ("trigger", "audience", "event", "event_time", "time")
 """Fields that all records of one answer have. Only the first has the outcome, to count it once."""
-_UNTOLD: Final = frozenset({Skip.DUPLICATE, Skip.SUPERSEDED, Skip.ALREADY_THERE})
-"""Reasons of skipped deliveries that get no record, because no request was needed."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -179,7 +176,8 @@ class Responses:
         told = [
             (stream, delivery)
             for delivery in settlement.settled
-            if (stream := self.streams.get(delivery.trigger)) and delivery.reason not in _UNTOLD
+            if (stream := self.streams.get(delivery.trigger))
+            and (delivery.reason is None or delivery.reason.effects.is_reported)
         ]
         room = REQUEST_BYTES // max(1, len(told))
         return tuple(

@@ -12,7 +12,6 @@ from segrelay.worker.batch.delivery import Delivery, Failure
 from segrelay.worker.batch.partition import LedgerText, Partition, Settlement
 from segrelay.worker.batch.responses import NO_RESPONSES, Responses
 from segrelay.worker.contract.keys import PartitionKeys
-from segrelay.worker.contract.words import Death
 
 
 class Streaks(Protocol):
@@ -91,9 +90,8 @@ class Settler:
         dead: list[Delivery] = []
         for (trigger, _), group in groups.items():
             failure = group[0][1]
-            # However many are in doubt or not wanted, it is not the trigger's fault.
             may = len(group)
-            if failure.reason not in {Death.AMBIGUOUS, Death.UNWANTED}:
+            if failure.reason.effects.in_a_row:
                 may = await self.streaks.may_die(trigger, failure, len(group))
             now_ms = self.batch.state.now_ms()
             for delivery, own in group[:may]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple, Self
 
 NAME_PATTERN: Final = re.compile(r"[a-z0-9-]+")
 """The form of the names of destinations, triggers and jobs."""
@@ -23,27 +23,61 @@ class Direction(StrEnum):
     CHANGE = "change"
 
 
-class Skip(StrEnum):
+DEATHS_IN_A_ROW: Final = 500
+"""The number of deliveries that die of one cause in a row until their trigger is paused."""
+
+
+class Effects(NamedTuple):
+    """The effects of a reason, beside its count.
+
+    Attributes:
+        names_template: Its outcome names the template, though nothing may have been rendered.
+        updates_ledger: The profile's ledger tells of it.
+        is_reported: The response stream of the trigger gets a record of it.
+        is_news: It tells of its event what no other event tells; else `why` ends with another one.
+        in_a_row: As many deaths of one cause in a row pause the trigger; 0 = it is not to blame.
+    """
+
+    names_template: bool = False
+    updates_ledger: bool = False
+    is_reported: bool = True
+    is_news: bool = True
+    in_a_row: int = DEATHS_IN_A_ROW
+
+
+class Reason(StrEnum):
+    """A reason for an outcome. A member is a row: its word, and its effects if it has any."""
+
+    effects: Effects
+
+    def __new__(cls, word: str, effects: Effects = Effects()) -> Self:  # noqa: B008 - it is frozen
+        """Return the member for a row."""
+        reason = str.__new__(cls, word)
+        reason._value_, reason.effects = word, effects
+        return reason
+
+
+class Skip(Reason):
     """The reason for skipping a delivery."""
 
-    DUPLICATE = "duplicate"
+    DUPLICATE = "duplicate", Effects(is_reported=False, is_news=False)
     """The delivery's own trigger has delivered an event of this very time."""
-    SUPERSEDED = "superseded"
+    SUPERSEDED = "superseded", Effects(is_reported=False, is_news=False)
     """An event that was delivered supersedes this one."""
-    ALREADY_THERE = "already_there"
+    ALREADY_THERE = "already_there", Effects(updates_ledger=True, is_reported=False)
     """A state event that tells what Insider already holds."""
-    ASSERTED = "asserted"
+    ASSERTED = "asserted", Effects(names_template=True)
     """An `assert` of the template failed: the template's author wants it skipped."""
-    EMPTY = "empty"
+    EMPTY = "empty", Effects(names_template=True)
     """Nothing was left to send after shaping."""
     TOO_OLD = "too_old"
     """Only an event older than the destination accepts was left to send."""
 
 
-class Death(StrEnum):
+class Death(Reason):
     """The reason for a dead letter."""
 
-    TEMPLATE_ERROR = "template_error"
+    TEMPLATE_ERROR = "template_error", Effects(names_template=True)
     """The template failed for this event."""
     INVALID = "invalid"
     """The body is not valid for the path, or has no valid user."""
@@ -51,15 +85,15 @@ class Death(StrEnum):
     """The destination refused this user for good."""
     FAILED = "failed"
     """The delivery failed five times alone in a request, while others of its trigger succeeded."""
-    AMBIGUOUS = "ambiguous"
+    AMBIGUOUS = "ambiguous", Effects(in_a_row=0)
     """The request got no sure answer and `on_ambiguous` is `dead_letter`."""
-    KILLED_WORKER = "killed_worker"
-    """Rendering this delivery alone killed a throw-away process."""
+    KILLED_WORKER = "killed_worker", Effects(names_template=True, in_a_row=5)
+    """Rendering this delivery alone killed a throw-away process, which took the time limit twice."""
     TOO_LARGE = "too_large"
     """One user alone is larger than a request may be."""
     UNREADABLE = "unreadable"
     """The entry can't be decoded."""
-    UNWANTED = "unwanted"
+    UNWANTED = "unwanted", Effects(in_a_row=0)
     """The trigger has another direction or other audiences now."""
 
 

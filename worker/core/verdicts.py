@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from segrelay.worker.contract.answer_words import with_known_words
+from segrelay.worker.contract.words import Death, Skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +19,11 @@ class Accepted:
 
     Args:
         refused: For each refused user, by its index in the request, the reason in words.
+        reasons: By the same index, the outcome of a user for whom it is not `refused`.
     """
 
     refused: Mapping[int, str] = field(default_factory=dict)
+    reasons: Mapping[int, Skip | Death] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +110,8 @@ def quoting_nobody(
     """
     match verdict:
         case Accepted(refused):
-            return Accepted(
-                {at: with_known_words(why, words, users[at]) for at, why in refused.items()}
-            )
+            said = {at: with_known_words(why, words, users[at]) for at, why in refused.items()}
+            return replace(verdict, refused=said)
         case SlowDown() | TokenReplaced():
             return verdict
         case _:

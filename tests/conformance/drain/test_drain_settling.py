@@ -43,7 +43,7 @@ async def _a_settlement_that_waits_for_another(world: World) -> tuple[Record, Re
     batch.records[digest] = with_raised(known, LedgerEvent(5, Direction.ENTER, 1, 1))
     other = asyncio.ensure_future(settler.write(Settlement()))
     await asyncio.sleep(0)
-    batch.skipped.append(skipped.skip(Skip.ALREADY_THERE, "", tells=True))
+    batch.skipped.append(skipped.skip(Skip.ALREADY_THERE, ""))
     waiting = asyncio.ensure_future(settler.settle_unsent())
     await asyncio.sleep(0)
     batch.records[digest] = with_delivered(

@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 
 from segrelay.sandbox.people import Happening, truth
-from segrelay.worker.adapters.redis.self_pause import KILLS_IN_A_ROW
+from segrelay.worker.contract.words import Death
 from tests.journeys.play import (
     SHORT,
     Rig,
@@ -120,7 +120,7 @@ def test_a_template_that_always_kills_pauses_its_trigger_and_no_other(tmp_path):
         until(lambda: status_of(rig)["triggers"]["exit-event"]["waiting"] == 0, 60)
         status = status_of(rig)
         assert dead_by_reason(rig) == {"killed_worker": status["dead"]}
-        assert status["dead"] == KILLS_IN_A_ROW
+        assert status["dead"] == Death.KILLED_WORKER.effects.in_a_row
         assert status["waiting"] == PEOPLE - status["dead"]
 
 

@@ -29,12 +29,8 @@ from segrelay.worker.contract.triggers import (
     dumps,
     field_of,
 )
-from segrelay.worker.contract.words import Death
 from segrelay.worker.core.messages import normalise_message
 
-DEATHS_IN_A_ROW: Final = 500
-KILLS_IN_A_ROW: Final = 5
-"""The most deliveries in a row that may kill a process; each uses up the time limit twice."""
 LOG: Final = structlog.get_logger()
 
 
@@ -69,7 +65,7 @@ class RedisStreaks:
             trigger,
             failure.cause,
             count,
-            most_in_a_row(failure.reason),
+            failure.reason.effects.in_a_row,
             field_of(TRIGGER, trigger),
             _pause_text(failure),
             secrets.token_hex(8),
@@ -112,11 +108,6 @@ class RedisStreaks:
 
 def _log_paused(trigger: str, failure: Failure) -> None:
     LOG.error("trigger.paused", trigger=trigger, reason=failure.reason, cause=failure.cause)
-
-
-def most_in_a_row(reason: Death) -> int:
-    """Return how many deliveries in a row may die of one cause before their trigger is paused."""
-    return KILLS_IN_A_ROW if reason is Death.KILLED_WORKER else DEATHS_IN_A_ROW
 
 
 def _pause_text(failure: Failure) -> bytes:

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from segrelay.worker.adapters.redis.self_pause import DEATHS_IN_A_ROW, RedisStreaks
+from segrelay.worker.adapters.redis.self_pause import RedisStreaks
 from segrelay.worker.batch.delivery import Failure
 from segrelay.worker.contract.redis.connection import connect, connect_async
 from segrelay.worker.contract.triggers import read_pauses
-from segrelay.worker.contract.words import Death
+from segrelay.worker.contract.words import DEATHS_IN_A_ROW, Death
 from segrelay.worker.errors import RedisUnavailable
 
 FAILURE = Failure(Death.REFUSED, "no")
