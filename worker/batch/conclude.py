@@ -252,7 +252,9 @@ class Conclusion:
         self.batch.state.went_through(request.triggers)
         for trigger in outcomes.delivered:
             await self.settler.streaks.broken(trigger)
-        await self.refusals.part_taken(request)
+        if outcomes.delivered or not verdict.reasons:
+            # Who is not wanted was refused all the same: it says nothing about the suspects.
+            await self.refusals.part_taken(request)
         return outcomes.delivered
 
     def _add_outcomes(

@@ -72,6 +72,8 @@ class Skip(Reason):
     """Nothing was left to send after shaping."""
     TOO_OLD = "too_old"
     """Only an event older than the destination accepts was left to send."""
+    SUPPRESSED = "suppressed"
+    """The destination does not want this person: it said so when it refused the request."""
 
 
 class Death(Reason):
@@ -88,7 +90,7 @@ class Death(Reason):
     AMBIGUOUS = "ambiguous", Effects(in_a_row=0)
     """The request got no sure answer and `on_ambiguous` is `dead_letter`."""
     KILLED_WORKER = "killed_worker", Effects(names_template=True, in_a_row=5)
-    """Rendering this delivery alone killed a throw-away process, which took the time limit twice."""
+    """Rendering this delivery alone killed a throw-away process; it took the time limit twice."""
     TOO_LARGE = "too_large"
     """One user alone is larger than a request may be."""
     UNREADABLE = "unreadable"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import unquote, urlencode
 
@@ -20,7 +20,7 @@ from segrelay.worker.contract.settings.authorizations import Authorization
 from segrelay.worker.contract.settings.http import HttpRequests
 from segrelay.worker.contract.settings.urls import is_listed, is_same_origin, join, refuse_reason
 from segrelay.worker.contract.words import Death, Skip
-from segrelay.worker.core.verdicts import BodyRefused, Failed, Verdict
+from segrelay.worker.core.verdicts import Accepted, BodyRefused, Failed, Verdict
 from segrelay.worker.destinations.answers import SentResults, is_status, said_by, taken
 from segrelay.worker.destinations.api import (
     Answer,
@@ -153,7 +153,8 @@ class HttpApi(Api):
     @property
     def words(self) -> Collection[str]:
         """Return the configured words that are kept of answers."""
-        return {word.lower() for word in self.requests.words}
+        texts = (*self.requests.words, *self.requests.suppressed)
+        return {word for text in texts for word in (text.lower(), *text.lower().split())}
 
     def headers(self, deliveries: Iterable[str], root: Mapping[str, Any]) -> Mapping[str, str]:
         """Return the headers of a request; an idempotency key stays the same at each attempt."""
@@ -227,9 +228,30 @@ class HttpApi(Api):
         people: Sequence[bytes] = (),
         bodies: Sequence[bytes] = (),
     ) -> Verdict:
-        """Say what an answer means by its status, and by what it says of single results."""
+        """Say what an answer means by its status, and by what it says of single results.
+
+        A person whom the endpoint does not want is told from one whose data it refuses. A request
+        that carries nobody else is no reason then to look who is to blame.
+        """
+        sent = SentResults(users, self.identity, people, bodies)
+        verdict = self._read(answer, sent)
+        if isinstance(verdict, BodyRefused) and users == 1 and self._suppresses(verdict.message):
+            verdict = Accepted({0: verdict.message})
+        if not isinstance(verdict, Accepted):
+            return verdict
+        refused = verdict.refused.items()
+        return replace(
+            verdict,
+            reasons={at: Skip.SUPPRESSED for at, said in refused if self._suppresses(said)},
+        )
+
+    def _suppresses(self, said: str) -> bool:
+        """Say whether a refusal names one of the configured texts, as whole words in any case."""
+        texts = map(re.escape, self.requests.suppressed)
+        return any(re.search(rf"(?<!\w){text}(?!\w)", said, re.IGNORECASE) for text in texts)
+
+    def _read(self, answer: Answer, sent: SentResults) -> Verdict:
         if is_status(answer.status, self.requests.success):
-            sent = SentResults(users, self.identity, people, bodies)
             return taken(answer, self.requests.failures, sent)
         if is_status(answer.status, self.requests.refuse):
             said = said_by(answer, self.requests.reason)

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from segrelay.worker.contract.keys import digest_of
+from segrelay.worker.contract.settings.http import HttpRequests
 from segrelay.worker.core.verdicts import Verdict
 from segrelay.worker.destinations.api import Answer
 from segrelay.worker.destinations.http import HttpApi
@@ -102,8 +103,14 @@ def names_nobody(sending: Sending, *refused_users: int) -> Reply:
     )
 
 
+_ANY = HttpApi(HttpRequests(suppressed=("unsubscribed",)))
+
+
 class NamesNobody(InsiderApi):
-    """Insider with answers that may list errors and not say whose they are."""
+    """Insider with answers that may list errors and not say whose they are.
+
+    A 422 and such a list are read as an endpoint's that says `unsubscribed` of people.
+    """
 
     __slots__ = ()
 
@@ -116,8 +123,8 @@ class NamesNobody(InsiderApi):
         people: Sequence[bytes] = (),
         bodies: Sequence[bytes] = (),
     ) -> Verdict:
-        if answer.status == 200 and answer.body.startswith(b'{"errors"'):
-            return HttpApi().classify(answer, users=users, url=url, people=people)
+        if answer.status == 422 or answer.body.startswith(b'{"errors"'):
+            return _ANY.classify(answer, users=users, url=url, people=people)
         return super().classify(answer, users=users, url=url, people=people, bodies=bodies)
 
 

@@ -104,6 +104,24 @@ def test_a_halving_that_finds_only_400s_of_one_cause_pauses_the_trigger(
     assert world.store.counts["delivered|exit"] == 1
 
 
+@pytest.mark.parametrize(("others", "taken_ones"), [(taken, 40), (lambda _: refused(400, "no"), 0)])
+def test_whom_the_endpoint_does_not_want_is_skipped_and_proves_nothing_of_others(
+    make_world, others: Any, taken_ones: int
+) -> None:
+    def responds(sending: Sending) -> Reply:
+        return refused(422, "unsubscribed") if holds_poison(sending) else others(sending)
+
+    world = make_world(responds, api=NamesNobody())
+    world.put(*(event(f"p{n}") for n in range(40)), event("poison"))
+    world.drain_until_nothing_is_left(seconds=60)
+
+    rows = [row for row in world.store.outcomes if row.outcome == "skipped"]
+    told = [(row.reason, row.status, row.message) for row in rows]
+    assert told == [("suppressed", 422, "suppressed: 422: unsubscribed")]
+    assert (world.count("delivered"), world.count("dead")) == (taken_ones, 0)
+    assert world.store.ledger(event("poison").header.digest) is None
+
+
 BLOCKED = Reply(Answer(403, b"<html>blocked</html>", ""), "refused")
 
 

@@ -188,7 +188,9 @@ class HttpRequests(Frozen):
     reason: JsonPath = ""
     """The place at which an answer says why it refuses, e.g. `errors[0].detail`; empty: one of the
     usual places."""
-
+    suppressed: tuple[Text, ...] = ()
+    """Texts in the reason of a refusal by which the endpoint says that it does not want the person,
+    such as `unsubscribed`: the delivery is skipped as `suppressed`, and leaves no dead letter."""
     words: tuple[Text, ...] = ()
     """The endpoint's own words that are kept of its answers, such as `plan`, beside words that are
     common where something is wrong; all others are hidden, because they may name a person."""

@@ -466,6 +466,29 @@ def test_a_count_tells_that_some_are_missing(
     assert read(api(results=10, failures=failures), document, 3) == verdict
 
 
+UNWANTED = {0: Skip.SUPPRESSED}
+
+
+@pytest.mark.parametrize(
+    ("status", "document", "users", "verdict"),
+    [
+        (422, {"error": "Unsubscribed."}, 1, Accepted({0: "422: Unsubscribed."}, UNWANTED)),
+        (422, {"error": "Unsubscribed."}, 2, BodyRefused("422: Unsubscribed.")),
+        (422, {"error": "resubscribed"}, 1, BodyRefused("422: resubscribed")),
+        (200, {"errors": {"0": "has OPTED out", "1": "no phone"}}, 2,
+         Accepted({0: "has OPTED out", 1: "no phone"}, UNWANTED)),
+        (503, {"error": "unsubscribed"}, 1, Failed("503")),
+    ],
+)  # fmt: skip
+def test_a_person_whom_the_endpoint_does_not_want_is_told_from_one_whom_it_refuses(
+    status: int, document: Any, users: int, verdict: Verdict
+) -> None:
+    words = ["unsubscribed", "opted out", "subscribed"]
+    reads = api(results=10, failures={"at": "errors", "message": ""}, suppressed=words)
+
+    assert read(reads, document, users, status) == verdict
+
+
 PEOPLE = [digest_of(f"email:p{n}@example.com") for n in range(10)]
 
 
