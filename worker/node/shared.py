@@ -26,7 +26,6 @@ its own partition or job: else one busy partition would keep all others waiting.
 from __future__ import annotations
 
 import fcntl
-import json
 import mmap
 import os
 import signal
@@ -37,9 +36,11 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
+
+import orjson
 
 from segrelay.worker.adapters.redis.lease import boottime_seconds
 from segrelay.worker.batch.send import Stop
@@ -48,7 +49,10 @@ from segrelay.worker.contract.redis.instance import KnownInstances
 from segrelay.worker.contract.words import BACKFILL, LIVE
 from segrelay.worker.core.rounds import WakeUp
 
-_SECONDS: Final = struct.Struct("d")
+
+def _numbers(count: int, form: str = "d") -> memoryview:
+    """Return numbers that forked processes share: floats, or of another form of `struct`."""
+    return memoryview(mmap.mmap(-1, count * struct.calcsize(form))).cast(form)  # type: ignore[call-overload, no-any-return]
 
 
 class Board:
@@ -58,30 +62,26 @@ class Board:
     """
 
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, 2 * _SECONDS.size)
+        self._seconds = _numbers(2)
 
     @property
     def told_at_seconds(self) -> float:
         """Return the time at which the node was told to stop (CLOCK_BOOTTIME); 0 = it was not."""
-        return self._read(0)
+        return self._seconds[0]
 
     @property
     def began_at_seconds(self) -> float:
         """Return the time at which a drain last began in this node; 0 = none has."""
-        return self._read(1)
+        return self._seconds[1]
 
     def tell_to_stop(self) -> None:
         """Record the time of the order to stop, unless there was one already."""
         if not self.told_at_seconds:
-            _SECONDS.pack_into(self._memory, 0, boottime_seconds())
+            self._seconds[0] = boottime_seconds()
 
     def begin(self) -> None:
         """Record the time at which a drain begins."""
-        _SECONDS.pack_into(self._memory, _SECONDS.size, boottime_seconds())
-
-    def _read(self, number: int) -> float:
-        seconds: float = _SECONDS.unpack_from(self._memory, number * _SECONDS.size)[0]
-        return seconds
+        self._seconds[1] = boottime_seconds()
 
 
 class BoardStop(Stop):
@@ -121,35 +121,43 @@ def listening(board: Board) -> Iterator[BoardStop]:
         signal.signal(signal.SIGTERM, before)
 
 
-def unnamed_file() -> int:
+def _unnamed_file() -> int:
     """Return the descriptor of a new file, which is gone with the last process that has it open."""
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 
 
-@contextmanager
-def locked(descriptor: int) -> Iterator[None]:
-    """Lock a file against other processes; the kernel unlocks it if the holder dies.
+class SharedDocument:
+    """A JSON object that all processes of a node read and write, in a file without a name.
 
-    Locks do not nest: the inner one would end the outer one.
+    It is made before they are forked, and empty again if a process is killed while it writes.
     """
-    fcntl.lockf(descriptor, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        fcntl.lockf(descriptor, fcntl.LOCK_UN)
 
+    def __init__(self) -> None:
+        self.descriptor = _unnamed_file()
 
-def read_all(descriptor: int) -> str:
-    """Return the content of the shared memory."""
-    return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode(errors="replace")
+    def read(self) -> dict[str, Any]:
+        """Return the object."""
+        with self.changing() as stored:
+            return stored
 
-
-def write_all(descriptor: int, text: str) -> None:
-    """Replace the content of the shared memory; a reader without a lock may get a part of it."""
-    content = text.encode()
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, content, 0)
+    @contextmanager
+    def changing(self) -> Iterator[dict[str, Any]]:
+        """Yield the object, and write what it was changed to."""
+        # The kernel unlocks the file if the holder dies. Locks do not nest: the inner one would end
+        # the outer one.
+        fcntl.lockf(self.descriptor, fcntl.LOCK_EX)
+        try:
+            before = os.pread(self.descriptor, os.fstat(self.descriptor).st_size, 0)
+            stored: dict[str, Any] = {}
+            with suppress(ValueError):  # it is new, or its writer was killed
+                stored = dict(orjson.loads(before))
+            yield stored
+            if (changed := orjson.dumps(stored)) != before:
+                os.ftruncate(self.descriptor, 0)
+                os.pwrite(self.descriptor, changed, 0)
+        finally:
+            fcntl.lockf(self.descriptor, fcntl.LOCK_UN)
 
 
 _OF_A_KIND: Final = 65_536
@@ -157,26 +165,10 @@ _OF_A_KIND: Final = 65_536
 _OF_BACKFILL: Final = 0
 
 
-class DrainPermit:
-    """The permission to drain, given back when its `with` block or the process ends."""
-
-    def __init__(self, descriptor: int, offsets: list[int]) -> None:
-        self._descriptor = descriptor
-        self._offsets = offsets
-
-    def __enter__(self) -> Self:
-        """Hold the permit."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Give the permit back."""
-        for offset in self._offsets:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, offset)
-        self._offsets = []
-
-
 class Permits:
     """The permits of one node; made before its processes are forked. A process holds one at most.
+
+    A permit is given back when its `with` block, or its process, ends.
 
     Args:
         destinations: Their names; the same in all processes.
@@ -187,9 +179,9 @@ class Permits:
         self._most_of_backfill = max(min(2, self._most), self._most - 2)
         self._most_beside_live = max(min(2, self._most), self._most - 3)
         self._kinds = {name: number for number, name in enumerate(destinations, start=1)}
-        self._descriptor = unnamed_file()
+        self._descriptor = _unnamed_file()
 
-    def take(self, call: WakeUp, *, beside_live: bool = False) -> DrainPermit | None:
+    def take(self, call: WakeUp, *, beside_live: bool = False) -> ExitStack | None:
         """Take the permits that a drain needs; None where one of them is not free.
 
         Args:
@@ -202,48 +194,45 @@ class Permits:
             kinds.append((_OF_BACKFILL, most))
         return self._take(kinds)
 
-    def take_for_background_job(self) -> DrainPermit | None:
+    def take_for_background_job(self) -> ExitStack | None:
         """Take the node's one permit for background jobs, and one of the backfill lane's."""
         return self._take([(len(self._kinds) + 2, 1), (_OF_BACKFILL, self._most_of_backfill)])
 
-    def _take(self, kinds: Iterable[tuple[int, int]]) -> DrainPermit | None:
+    def _take(self, kinds: Iterable[tuple[int, int]]) -> ExitStack | None:
         """Take a permit of each kind, or return None if all of one kind are taken."""
-        permit = DrainPermit(self._descriptor, offsets := [])
+        permit = ExitStack()
         for kind, most in kinds:
-            offset = self._lock_one(kind, most)
+            first = kind * _OF_A_KIND
+            offset = next(filter(self._locks, range(first, first + most)), None)
             if offset is None:
-                permit.__exit__()
+                permit.close()
                 return None
-            offsets.append(offset)
+            permit.callback(fcntl.lockf, self._descriptor, fcntl.LOCK_UN, 1, offset)
         return permit
 
     def background_job_runs(self) -> bool:
         """Say whether another process of the node does a background job."""
         permit = self._take([(len(self._kinds) + 2, 1)])
         if permit:
-            permit.__exit__()
+            permit.close()
         return permit is None
 
     def are_free(self) -> bool:
         """Say whether no process of the node drains; not to be asked by one that does."""
         for kind in range(1, len(self._kinds) + 2):
             for offset in range(kind * _OF_A_KIND, kind * _OF_A_KIND + self._most):
-                try:
-                    fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
-                except OSError:
+                if not self._locks(offset):
                     return False
                 fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, offset)
         return True
 
-    def _lock_one(self, kind: int, most: int) -> int | None:
-        first = kind * _OF_A_KIND
-        for offset in range(first, first + most):
-            try:
-                fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset, os.SEEK_SET)
-            except OSError:
-                continue
-            return offset
-        return None
+    def _locks(self, offset: int) -> bool:
+        """Lock a byte if it is free, and say whether it was."""
+        try:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
+        except OSError:
+            return False
+        return True
 
 
 Call = WakeUp | BackgroundJob
@@ -252,14 +241,13 @@ _MOST: Final = 10_000
 
 
 class WaitingCalls:
-    """The list of waiting calls that all processes of a node share, in a file without a name.
+    """The list of waiting calls that all processes of a node share.
 
-    It is made before they are forked. It is not exact: an entry that a killed process has half
-    written is left out.
+    It is made before they are forked.
     """
 
-    def __init__(self, descriptor: int | None = None) -> None:
-        self._descriptor = unnamed_file() if descriptor is None else descriptor
+    def __init__(self) -> None:
+        self.document = SharedDocument()
 
     def add(self, call: Call) -> None:
         """Put a call at the end, if it does not wait already."""
@@ -305,31 +293,15 @@ class WaitingCalls:
 
     @contextmanager
     def _all(self) -> Iterator[list[Call]]:
-        with locked(self._descriptor):
-            lines = read_all(self._descriptor).splitlines()
-            calls = [call for line in lines if (call := _parsed(line))]
-            before = list(calls)
+        with self.document.changing() as stored:
+            calls = [_KINDS[len(call)](*call) for call in stored.get("calls", ())]
             yield calls
-            if calls != before:
-                write_all(self._descriptor, "".join(map(_written, calls)))
+            stored["calls"] = list(map(list, calls))
 
 
-def _written(call: Call) -> str:
-    return " ".join(map(str, call)) + "\n"
-
-
-def _parsed(line: str) -> Call | None:
-    match line.split(" "):
-        case [("live" | "backfill") as queue, destination, partition] if partition.isdecimal():
-            return WakeUp(queue, destination, int(partition))
-        case [task, name] if task.startswith("segrelay."):
-            return BackgroundJob(task, name)
-        case _:
-            return None
-
-
+_KINDS: Final[Mapping[int, Callable[..., Call]]] = {3: WakeUp, 2: BackgroundJob}
+"""The kinds of calls, by the number of their fields."""
 _COUNTS: Final = 4_096
-_COUNT: Final = struct.Struct("Q")
 _RECENT_SECONDS: Final = 1.0
 
 
@@ -341,28 +313,25 @@ class LiveCalls:
     """
 
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, _COUNTS * _COUNT.size)
-        self._last = mmap.mmap(-1, _SECONDS.size)
+        self._counts = _numbers(_COUNTS, "Q")
+        self._last_seconds = _numbers(1)
 
     def count(self, call: WakeUp) -> None:
         """Count a live call."""
-        _COUNT.pack_into(self._memory, _place(call), self.number(call) + 1)
-        _SECONDS.pack_into(self._last, 0, boottime_seconds())
+        self._counts[_place(call)] = self.number(call) + 1
+        self._last_seconds[0] = boottime_seconds()
 
     def are_recent(self) -> bool:
         """Say whether any call came within the last second."""
-        last: float = _SECONDS.unpack_from(self._last)[0]
-        return boottime_seconds() - last < _RECENT_SECONDS
+        return boottime_seconds() - self._last_seconds[0] < _RECENT_SECONDS
 
     def number(self, call: WakeUp) -> int:
         """Return how many calls there were for a partition."""
-        number: int = _COUNT.unpack_from(self._memory, _place(call))[0]
-        return number
+        return self._counts[_place(call)]
 
 
 def _place(call: WakeUp) -> int:
-    name = f"{call.destination} {call.partition}"
-    return zlib.crc32(name.encode()) % _COUNTS * _COUNT.size
+    return zlib.crc32(f"{call.destination} {call.partition}".encode()) % _COUNTS
 
 
 _LOOKS: Final = 5
@@ -370,52 +339,33 @@ _LOOKS: Final = 5
 _REASON_CHARACTERS: Final = 300
 
 
-class StoppedTriggers:
+class StoppedTriggers(SharedDocument):
     """Triggers that this node can't work on, and why, e.g. for a template that is broken.
 
     It finds out before its processes are forked; the sweep must not wake them.
     """
 
-    def __init__(self) -> None:
-        self._descriptor = unnamed_file()
-        self._looks = 0
+    _looks = 0
 
     def write(self, reasons: Mapping[str, str]) -> None:
         """Replace the stopped triggers by these, if they are others."""
-        shown = {name: reason[:_REASON_CHARACTERS] for name, reason in sorted(reasons.items())}
-        with locked(self._descriptor):
-            if _stored(self._descriptor) != shown:
-                write_all(self._descriptor, json.dumps(shown))
+        with self.changing() as stored:
+            stored.clear()
+            stored.update({name: why[:_REASON_CHARACTERS] for name, why in sorted(reasons.items())})
 
     def read_for_waking(self) -> Mapping[str, str]:
         """Return the stopped triggers, or now and then none, to find out whether one was mended."""
         self._looks += 1
         return {} if self._looks % _LOOKS == 0 else self.read()
 
-    def read(self) -> Mapping[str, str]:
-        """Return the stopped triggers, and why they are."""
-        with locked(self._descriptor):
-            return _stored(self._descriptor)
 
-
-class DoubtedTemplates:
+class DoubtedTemplates(SharedDocument):
     """Templates whose compiled form differed from the engine, and how often, in this node."""
-
-    def __init__(self) -> None:
-        self._descriptor = unnamed_file()
 
     def add(self, found: Mapping[str, int]) -> None:
         """Add the doubts of one process; of several processes the largest number counts."""
-        with locked(self._descriptor):
-            known = _stored(self._descriptor)
-            most = {name: max(count, known.get(name, 0)) for name, count in found.items()}
-            if most.items() - known.items():
-                write_all(self._descriptor, json.dumps({**known, **most}))
-
-    def read(self) -> dict[str, int]:
-        """Return the templates in doubt, and how often each differed."""
-        with locked(self._descriptor):
-            return _stored(self._descriptor)
+        with self.changing() as known:
+            known.update({name: max(n, known.get(name, 0)) for name, n in found.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -438,26 +388,20 @@ class TemplateUse:
     looked_at: float = 0.0
 
 
-class TemplateVersions:
+class TemplateVersions(SharedDocument):
     """The template versions that the processes of this node work with."""
-
-    def __init__(self) -> None:
-        self._descriptor = unnamed_file()
 
     def report(self, pid: int, use: TemplateUse) -> None:
         """Record the templates that a process works with, and forget processes that have ended."""
-        own = {
-            "versions": dict(use.versions),
-            "refused": dict(use.refused),
-            "engine_use": {name: dict(counts) for name, counts in use.engine_use.items()},
-            "looked_at": use.looked_at,
-        }
-        with locked(self._descriptor):
-            stored = _stored(self._descriptor)
-            if stored.get(str(pid)) == own:
-                return
-            others = {name: each for name, each in stored.items() if _runs(int(name))}
-            write_all(self._descriptor, json.dumps({**others, str(pid): own}))
+        with self.changing() as stored:
+            for ended in [other for other in stored if not _runs(int(other))]:
+                del stored[ended]
+            stored[str(pid)] = {
+                "versions": dict(use.versions),
+                "refused": dict(use.refused),
+                "engine_use": {name: dict(counts) for name, counts in use.engine_use.items()},
+                "looked_at": use.looked_at,
+            }
 
     def in_use(self) -> dict[str, Any]:
         """Return the templates that the running processes work with, as fields of `Process`.
@@ -469,9 +413,7 @@ class TemplateVersions:
         refused: dict[str, str] = {}
         looked_at = -1.0
         engine_use: dict[str, Counter[str]] = {}
-        with locked(self._descriptor):
-            stored = _stored(self._descriptor)
-        for each in (own for pid, own in sorted(stored.items()) if _runs(int(pid))):
+        for each in (own for pid, own in sorted(self.read().items()) if _runs(int(pid))):
             if each["looked_at"] > looked_at:
                 looked_at, refused = each["looked_at"], each["refused"]
             for trigger, version in each["versions"].items():
@@ -483,14 +425,6 @@ class TemplateVersions:
             "refused": refused,
             "engine_use": {template: dict(each) for template, each in sorted(engine_use.items())},
         }
-
-
-def _stored(descriptor: int) -> dict[str, Any]:
-    """Return the JSON in a file; {} if its writer was killed while writing."""
-    try:
-        return dict(json.loads(read_all(descriptor) or "{}"))
-    except ValueError:
-        return {}
 
 
 def _runs(pid: int) -> bool:
@@ -514,19 +448,17 @@ class NodeMemory:
     templates: TemplateVersions = field(default_factory=TemplateVersions)
     known_instances: KnownInstances = field(default_factory=KnownInstances)
     processes: int = 1
-    begun: int = field(default_factory=unnamed_file)
+    begun: SharedDocument = field(default_factory=SharedDocument)
 
     def count_process(self) -> None:
         """Count a process that begins: each beyond the first ones replaces one that was killed."""
-        with locked(self.begun):
-            begun = _stored(self.begun).get("begun", 0) + 1
-            told = {"killed": begun - self.processes, "killed_ms": round(time.time() * 1_000)}
-            write_all(self.begun, json.dumps({"begun": begun} | told))
+        with self.begun.changing() as stored:
+            stored["begun"] = begun = stored.get("begun", 0) + 1
+            stored |= {"killed": begun - self.processes, "killed_ms": round(time.time() * 1_000)}
 
     def killed(self) -> dict[str, int]:
         """Return how many processes were replaced, and when the last, as fields of `Process`."""
-        with locked(self.begun):
-            stored = _stored(self.begun)
+        stored = self.begun.read()
         names = ("killed", "killed_ms") if stored.get("killed", 0) > 0 else ()
         return {name: stored[name] for name in names}
 

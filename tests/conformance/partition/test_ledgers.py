@@ -29,32 +29,21 @@ def test_ledgers_are_read_with_and_without_the_lease_and_lapse(bench: Bench) -> 
     assert 0 < lives_ms <= 1_000 * RETENTION_SECONDS
 
 
-def test_every_writer_of_a_ledger_gives_it_its_retention(bench: Bench) -> None:
+@pytest.mark.parametrize("lasts", [False, True], ids=["of a person who left", "of a member"])
+def test_every_writer_gives_a_ledger_its_retention_unless_it_is_a_members(
+    bench: Bench, *, lasts: bool
+) -> None:
     ada, bob = held_with(bench, "ada", "bob")
+    text = LedgerText(b"in", lasts=lasts)
     bench.run(bench.one.intent(intent_of("n1", ada)))
-    tried = Settlement(
-        intent_id="n1", open_seconds=30, ledgers={ada.header.digest: LedgerText(b"tried")}
-    )
-    settle(bench, tried)
+    settle(bench, Settlement(intent_id="n1", open_seconds=30, ledgers={ada.header.digest: text}))
     bench.run(bench.one.intent(intent_of("n2", bob)))
-    bench.run(bench.one.intents_in_doubt(["n2"], 30, {bob.header.digest: LedgerText(b"tried")}))
+    bench.run(bench.one.intents_in_doubt(["n2"], 30, {bob.header.digest: text}))
 
-    for delivery in (ada, bob):
-        lives_ms = bench.world.ledger_lives_ms(delivery.header.digest)
-        assert 0 < lives_ms <= 1_000 * RETENTION_SECONDS
-
-
-def test_no_writer_lets_the_ledger_of_a_member_lapse(bench: Bench) -> None:
-    ada, bob = held_with(bench, "ada", "bob")
-    bench.run(bench.one.intent(intent_of("n1", ada)))
-    inside = LedgerText(b"in", lasts=True)
-    settle(bench, Settlement(intent_id="n1", open_seconds=30, ledgers={ada.header.digest: inside}))
-    bench.run(bench.one.intent(intent_of("n2", bob)))
-    bench.run(bench.one.intents_in_doubt(["n2"], 30, {bob.header.digest: inside}))
-
-    for delivery in (ada, bob):
-        assert bench.world.ledger_lives_ms(delivery.header.digest) < 0
-    assert bench.run(bench.two.peek([ada.header.digest, bob.header.digest])) == [b"in", b"in"]
+    for digest in (ada.header.digest, bob.header.digest):
+        lives_ms = bench.world.ledger_lives_ms(digest)
+        assert lives_ms < 0 if lasts else 0 < lives_ms <= 1_000 * RETENTION_SECONDS
+        assert bench.run(bench.two.peek([digest]))[0].endswith(b"in")
 
 
 def test_a_ledger_that_would_have_lapsed_lasts_once_its_person_is_in_again(bench: Bench) -> None:

@@ -16,8 +16,6 @@ from segrelay.worker.node.shared import (
     StoppedTriggers,
     WaitingCalls,
     listening,
-    unnamed_file,
-    write_all,
 )
 from tests.waiting import until
 
@@ -37,10 +35,6 @@ class Holder:
 
     def kill(self):
         self.process.kill()
-        self.process.join(10)
-
-    def end(self):
-        self._pipe.send("end")
         self.process.join(10)
 
 
@@ -140,52 +134,33 @@ def test_live_calls_are_counted_for_their_partition_and_recent_for_a_moment():
     assert calls.number(WakeUp("live", "one", 2)) == 0
 
 
-def test_calls_wait_in_their_order_and_once():
-    waiting = WaitingCalls()
-    for partition in (1, 2, 1):
-        waiting.add(WakeUp("live", "one", partition))
-
-    found = [waiting.next_after(live()) for _ in range(3)]
-
-    assert found == [WakeUp("live", "one", 1), WakeUp("live", "one", 2), None]
-
-
-def test_live_calls_go_before_backfill():
-    waiting = WaitingCalls()
-    waiting.add(backfill())
-    waiting.add(live())
-
-    assert waiting.next_after(backfill()) == live()
+SYNC = BackgroundJob("segrelay.sync", "vips")
+OTHER = WakeUp("live", "one", 2)
 
 
 @pytest.mark.parametrize(
-    ("call", "freed", "fits"),
+    ("calls", "freed", "taken"),
     [
-        (live("one"), live("one"), True),
-        (live("one"), live("two"), False),
-        (backfill("one"), backfill("two"), True),
-        (backfill("one"), live("two"), False),
-        (backfill("one"), live("one"), True),
+        # They wait in their order and once; live calls go before the others.
+        ([live(), OTHER, live()], [live()] * 3, [live(), OTHER, None]),
+        ([backfill(), live()], [backfill()], [live()]),
+        # A call waits for a permit that is good for it.
+        ([live("one")], [live("two")], [None]),
+        ([backfill("one")], [backfill("two")], [backfill("one")]),
+        ([backfill("one")], [live("two")], [None]),
+        ([backfill("one")], [live("one")], [backfill("one")]),
+        # A background job waits in turn with the drains of backfills.
+        ([backfill("one"), SYNC, backfill("two"), SYNC], [backfill()] * 4,
+         [backfill("one"), SYNC, backfill("two"), None]),
+        ([SYNC], [live()], [None]),
     ],
-)
-def test_a_call_waits_for_a_slot_that_is_good_for_it(call, freed, fits):
+)  # fmt: skip
+def test_a_permit_that_is_given_back_goes_to_the_next_call_that_can_use_it(calls, freed, taken):
     waiting = WaitingCalls()
-    waiting.add(call)
-
-    assert (waiting.next_after(freed) == call) is fits
-
-
-SYNC = BackgroundJob("segrelay.sync", "vips")
-
-
-def test_a_background_job_waits_in_turn_with_the_drains_of_backfills():
-    waiting = WaitingCalls()
-    for call in (backfill("one"), SYNC, backfill("two"), SYNC):
+    for call in calls:
         waiting.add(call)
 
-    found = [waiting.next_after(backfill()) for _ in range(4)]
-
-    assert found == [backfill("one"), SYNC, backfill("two"), None]
+    assert [waiting.next_after(each) for each in freed] == taken
 
 
 def test_a_background_job_waits_while_another_one_runs_and_drains_go_on():
@@ -194,17 +169,16 @@ def test_a_background_job_waits_while_another_one_runs_and_drains_go_on():
     waiting.add(backfill())
 
     assert waiting.next_after(backfill(), job_runs=lambda: True) == backfill()
-    assert waiting.next_after(live()) is None
     assert waiting.next_after(backfill()) == SYNC
 
 
 def test_waiting_calls_survive_what_a_killed_process_left_half_written():
-    file = unnamed_file()
-    waiting = WaitingCalls(file)
-    write_all(file, "live one 3\nlive on")
+    waiting = WaitingCalls()
+    os.pwrite(waiting.document.descriptor, b'{"calls": [["live", "on', 0)
 
-    assert waiting.next_after(live()) == WakeUp("live", "one", 3)
     assert waiting.next_after(live()) is None
+    waiting.add(live())
+    assert waiting.next_after(live()) == live()
 
 
 def test_processes_beyond_the_first_ones_replace_some_that_were_killed():
@@ -265,9 +239,9 @@ def test_stopped_triggers_are_those_that_were_written_last():
     assert stopped.read() == {"exit": "env:TOKEN is not set"}
 
 
-def test_slots_are_free_when_nobody_drains():
+def test_permits_are_free_when_nobody_drains(holders):
     permits = Permits(3, ["one"])
-    holder = Holder(permits, WakeUp("backfill", "one", 1))
+    (holder,) = holders(permits, backfill())
 
     while_held = permits.are_free()
     holder.kill()

@@ -56,3 +56,13 @@ def test_a_mended_template_is_well_once_one_process_has_looked():
     node.report(os.getpid(), TemplateUse({"t": "2"}, looked_at=6.0))
 
     assert node.in_use()["refused"] == {}
+
+
+def test_of_several_processes_that_doubt_a_template_the_most_counts():
+    doubted = DoubtedTemplates()
+    assert doubted.read() == {}
+
+    for found in ({"a.jsonnet": 1}, {"b.jsonnet": 2}, {"a.jsonnet": 3}, {"a.jsonnet": 1}):
+        doubted.add(found)
+
+    assert doubted.read() == {"a.jsonnet": 3, "b.jsonnet": 2}
