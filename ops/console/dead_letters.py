@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from difflib import SequenceMatcher
 from itertools import islice
 from operator import itemgetter
@@ -16,8 +18,10 @@ from segrelay.ops.console.app import (
     Console,
     Page,
     Sorting,
+    address_of,
     listed,
     note_reveal,
+    own_address,
     pretty,
 )
 from segrelay.ops.console.look import MOST_READ, Look
@@ -42,7 +46,7 @@ from segrelay.worker.core.messages import location_in, normalise_message
 from segrelay.worker.errors import UsageWrong
 
 _CURSOR: Final = re.compile(r"\d{1,15}\.\S{1,300}")
-FILTERS: Final = ("trigger", "audience", "kind", "text", "since", "until")
+FILTERS: Final = ("trigger", "audience", "kind", "text", "since", "until", "job", "destination")
 _COLUMNS: Final[Columns] = {
     "died": itemgetter("last_at_ms"),
     "reason": itemgetter("reason"),
@@ -59,64 +63,58 @@ _OF_CAUSES: Final[Columns] = {
 
 
 def dead_letters(console: Console, asked: Asked) -> Page:
-    """Show the causes, and the letters that the filters choose."""
+    """Show the causes and the letters that the filters choose."""
     look = console.look
     causes = list(look.causes())
     chosen = list(asked.query.get("cause", ()))
     filters = {name: asked.get(name) for name in FILTERS}
     is_filtered = bool(chosen or any(filters.values()))
     of_causes = Sorting.of(asked, _OF_CAUSES, "-letters", "causes")
-    options = DeadLetterOptions(cause=chosen, **filters)
-    wanted = options.chosen(look.client, look.settings, None)
+    wanted = DeadLetterOptions(cause=chosen, **filters).chosen(look.client, look.settings, None)
     behind = asked.get("behind") if _CURSOR.fullmatch(asked.get("behind")) else ""
-    enough = PAGE * asked.number("page", 1, MOST_READ // PAGE)
-    looked = _look_through(look, wanted, MOST_READ if asked.get("sort") else enough, behind)
-    values = listed(asked, looked.found, _COLUMNS, "-died")
+    needs_all = is_filtered or asked.get("sort")
+    enough = MOST_READ if needs_all else PAGE * asked.number("page", 1, MOST_READ // PAGE) + 1
+    found, further = _look_through(look, wanted, min(enough, MOST_READ), behind)
+    if is_filtered:
+        counts = Counter(one["cause"] for one in found)
+        causes = [replace(one, count=n) for one in causes if (n := counts[one.cause])]
+    values = listed(asked, found, _COLUMNS, "-died")
+    fields = {"cause": chosen, **filters}
+    orders = {"sort": values["sorting"].text, "causes": of_causes.text, "behind": behind}
     values |= {
         "causes": of_causes.apply((_cause_row(look, one) for one in causes), _OF_CAUSES),
-        "kept": sum(one.count for one in causes),
-        "chosen": chosen,
-        "filters": filters,
+        "kept": sum(one.count for one in look.causes()),
         "is_filtered": is_filtered,
         "rows": [one | {"message": normalise_message(one["message"])} for one in values["rows"]],
-        "looked": looked,
+        "further": further,
         "of_causes": of_causes,
         "triggers": sorted(look.standing().triggers),
         "reasons": sorted(Death),
-        "fields": {"cause": chosen, **filters},
-        "orders": {"sort": values["sorting"].text, "causes": of_causes.text, "behind": behind},
+        "fields": fields,
+        "orders": orders,
+        "here": address_of("/letters", fields | orders | {"page": asked.get("page")}),
     }
     return Page("letters.html", "Dead letters", values)
 
 
-class LookedThrough(NamedTuple):
-    """The letters that match among the newest, as far as a page may read.
+def _look_through(
+    look: Look, wanted: Filter, enough: int, behind: str
+) -> tuple[list[StoredDeadLetter], str]:
+    """Return the newest letters that match, and the cursor behind which there may be more.
 
-    Args:
-        read: The number of letters that were read.
-        further: The cursor behind which the older ones are looked through; "" = all that there are
-            were read, or enough were found.
+    It is "" where there are no more.
     """
-
-    found: Sequence[StoredDeadLetter]
-    read: int
-    further: str = ""
-
-
-def _look_through(look: Look, wanted: Filter, enough: int, behind: str) -> LookedThrough:
-    """Read the newest letters until more than enough match, or a page may read no more."""
     partitions = all_partitions(look.client, look.settings)
-    deaths = walk_deaths(look.client, partitions, wanted, behind)
     found: list[StoredDeadLetter] = []
-    looked, last = 0, behind
+    deaths = walk_deaths(look.client, partitions, wanted, behind)
     for death, text in islice(deaths, MOST_READ):
-        looked, last = looked + 1, death.cursor
         one = None if text is None else dead_letter_at(death.partition, text)
         if one and matches(one, wanted):
+            if len(found) == enough:
+                return found, behind
             found.append(one)
-            if len(found) > enough:
-                return LookedThrough(found, looked)
-    return LookedThrough(found, looked, last if next(deaths, None) else "")
+        behind = death.cursor
+    return found, behind if next(deaths, None) else ""
 
 
 def _cause_row(look: Look, one: Cause) -> dict[str, Any]:
@@ -147,6 +145,7 @@ def dead_letter(console: Console, asked: Asked) -> Page:
     again = _again(look, found) if tries else None
     values = {
         "letter": document,
+        "back": own_address(asked.get("back") or "/letters"),
         "digest": digest_of(found),
         "is_revealed": reveals,
         "obstacles": [store.why_left_out.get(why, why) for why in work.left_out],

@@ -16,7 +16,7 @@ import orjson
 import typer
 
 from segrelay.ops.dead_letters.files import Imported, import_dead_letters
-from segrelay.ops.dead_letters.reading import StoredDeadLetter, dead_letters_kept, read_causes
+from segrelay.ops.dead_letters.reading import StoredDeadLetter, read_causes
 from segrelay.ops.dead_letters.replay import DeadLetters, failed_at, shown
 from segrelay.ops.kept import (
     MESSAGE_CHARACTERS,
@@ -30,7 +30,7 @@ from segrelay.ops.kept import (
 from segrelay.ops.samples import Payload
 from segrelay.ops.send.sending import WaitOptions
 from segrelay.ops.state.acts import EXPORTED_FILE, Acts, Asks, Doing, Reads, perform
-from segrelay.ops.state.partitions import all_partitions
+from segrelay.ops.state.partitions import all_partitions, ask_each
 from segrelay.ops.state.person import person_named
 from segrelay.ops.terminal.console import mention, private_file
 from segrelay.ops.terminal.frame import Result, Table
@@ -243,7 +243,8 @@ def list_dead_letters(
     first = (page - 1) * limit
     found = store.find(options.chosen(client, settings, None))
     dead_letters = list(islice(found, first, first + limit))
-    kept = sum(dead_letters_kept(client, all_partitions(client, settings)))
+    partitions = all_partitions(client, settings)
+    kept = sum(ask_each(client, partitions, lambda pipe, one: pipe.hlen(one.dead_letters)))
     columns: TableColumns = (
         "letter",
         "died",

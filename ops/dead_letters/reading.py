@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import orjson
 
 from segrelay.ops.kept import EVERYTHING, Filter
+from segrelay.ops.state import opened
 from segrelay.ops.state.partitions import ask_each
 from segrelay.worker.batch.delivery import unseal_dead_letter
 from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.scripts import ScriptCall
 from segrelay.worker.contract.words import lane_of_job
 from segrelay.worker.core.messages import normalise_message
 
@@ -23,6 +24,7 @@ REPLAYS_IN_VAIN: Final = 3
 """Replays in vain after which a letter is replayed only if its id is named."""
 _READ_AT_ONCE: Final = 100
 """Letters read in one call: few, because a letter may hold a profile of a megabyte."""
+_LATEST_MS: Final = 1 << 52
 _READ_FIRST: Final = 8
 """Deaths of a partition that are read first: who wants the newest few reads few of each."""
 
@@ -68,26 +70,14 @@ def is_exhausted(dead_letter: StoredDeadLetter) -> bool:
 
 
 def find_dead_letters(
-    client: Redis,
-    partitions: Sequence[PartitionKeys],
-    wanted: Filter = EVERYTHING,
-    most: int = sys.maxsize,
+    client: Redis, partitions: Sequence[PartitionKeys], wanted: Filter = EVERYTHING
 ) -> Iterator[StoredDeadLetter]:
-    """Yield letters, the newest death first; those that are added meanwhile may be missing.
-
-    Args:
-        client: Redis.
-        partitions: The partitions to look in.
-        wanted: The letters that are yielded.
-        most: The number of letters that are looked at; ids are all looked up.
-    """
+    """Yield letters, the newest death first; those that are added meanwhile may be missing."""
     if wanted.ids:
         yield from _named(client, partitions, wanted)
         return
-    digests = [each.encode() for each in wanted.digests]
-    for death, text in islice(walk_deaths(client, partitions, wanted), most):
-        # Most letters are of others: what can't be of one of them is not parsed.
-        if text is not None and (not digests or any(each in text for each in digests)):
+    for death, text in walk_deaths(client, partitions, wanted):
+        if text is not None:
             dead_letter = dead_letter_at(death.partition, text)
             if matches(dead_letter, wanted):
                 yield dead_letter
@@ -112,63 +102,94 @@ class TimeOfDeath(NamedTuple):
 def walk_deaths(
     client: Redis, partitions: Sequence[PartitionKeys], wanted: Filter, behind: str = ""
 ) -> Iterator[tuple[TimeOfDeath, bytes | None]]:
-    """Yield all deaths, the newest first, each with its letter's text; None = it has gone.
+    """Yield the deaths that may match, the newest first, each with its letter's text.
+
+    None = it has gone, or it can't match and is the last one that Redis has looked at so far.
 
     Args:
-        client: Redis.
+        client: Redis, which looks through the letters.
         partitions: The partitions to look in.
-        wanted: The period to look in; its other filters are not applied.
+        wanted: Chooses the letters that may match; `matches` says whether one does.
         behind: The cursor of the last death that is known already; "" = none is.
     """
-    last, most = behind, _READ_FIRST
-    while True:
-        deaths, is_whole = _deaths(client, partitions, wanted, last, most)
+    partitions = [
+        one
+        for one in partitions
+        if wanted.destination in ("", one.destination)
+        and (not wanted.partitions or one.number in wanted.partitions)
+    ]
+    lists = orjson.dumps(list(_texts_of_filter(client, partitions, wanted)))
+    last, most = behind or f"{wanted.until_ms + 1 if wanted.until_ms else _LATEST_MS}.", _READ_FIRST
+    while last:
+        calls = [
+            ScriptCall((one.dead_letters, one.dead_letter_times), (*_place(one, last), most, lists))
+            for one in partitions
+        ]
+        deaths, horizon = _deaths(partitions, opened.run(client, "letters", calls))
+        deaths = [one for one in deaths if one.at_ms >= wanted.since_ms]
         for first in range(0, len(deaths), _READ_AT_ONCE):
             part = deaths[first : first + _READ_AT_ONCE]
             yield from zip(part, _texts(client, part), strict=True)
-        if is_whole:
+        if horizon is None or horizon.at_ms < wanted.since_ms:
             return
-        last, most = deaths[-1].cursor, min(_READ_AT_ONCE, 2 * most)
+        if horizon not in deaths[-1:]:
+            yield horizon, None
+        last, most = horizon.cursor, min(_READ_AT_ONCE, 2 * most)
+
+
+def _texts_of_filter(
+    client: Redis, partitions: Sequence[PartitionKeys], wanted: Filter
+) -> Iterator[list[str]]:
+    """Yield for each choice of a filter the texts of which one stands in a letter that matches.
+
+    In a sealed letter nothing can be looked for but whose it is.
+    """
+    if wanted.digests:
+        yield list(wanted.digests)
+    if PROTECTION:
+        return
+    if wanted.containing:
+        text = wanted.containing.casefold()
+        known = count_causes(client, partitions)
+        yield [f'"cause":"{one.cause}"' for one in known if text in one.message.casefold()]
+    if wanted.job:
+        yield [f'"stream":"{lane_of_job(wanted.job)}|']
+    singles = {name: [getattr(wanted, name)] for name in ("trigger", "audience", "reason")}
+    for name, values in {"cause": wanted.causes, **singles}.items():
+        if any(values):
+            yield [f'"{name}":{orjson.dumps(value).decode()}' for value in values]
+
+
+def _place(partition: PartitionKeys, behind: str) -> tuple[int, str]:
+    """Return the time and the id behind which a cursor is in a partition.
+
+    All ids of a partition begin alike, so that those of another one stand all before it or all
+    behind it.
+    """
+    at_ms, _, name = behind.partition(".")
+    own = f"{partition.destination}.{partition.number}."
+    return (int(at_ms), name) if name.startswith(own) else (int(at_ms) + (own < name), "")
 
 
 def _deaths(
-    client: Redis, partitions: Sequence[PartitionKeys], wanted: Filter, behind: str, most: int
-) -> tuple[list[TimeOfDeath], bool]:
-    """Return the next deaths behind a cursor, the newest first, and whether these are all.
+    partitions: Sequence[PartitionKeys], answers: Iterable[Sequence[bytes]]
+) -> tuple[list[TimeOfDeath], TimeOfDeath | None]:
+    """Return the deaths that were found, the newest first, and the place up to which all are known.
 
-    Where a partition has more than `most`, what is older than the last that was read of it is left
-    out.
+    That is the last one of which each partition has been looked through; None = all are known.
     """
-    behind_ms, _, behind_id = behind.partition(".")
-    found = []
-    if behind:  # of this very millisecond, however many they are
-        same = ask_each(
-            client,
-            partitions,
-            lambda pipe, one: pipe.zrangebyscore(one.dead_letter_times, behind_ms, behind_ms),
-        )
-        found = [
-            TimeOfDeath(int(behind_ms), name, partition)
-            for partition, names in zip(partitions, same, strict=True)
-            for name in names
-            if name < behind_id.encode()
-        ]
-    latest = f"({behind_ms}" if behind else wanted.until_ms or "+inf"
-    answers = ask_each(
-        client,
-        partitions,
-        lambda pipe, one: pipe.zrevrangebyscore(
-            one.dead_letter_times, latest, wanted.since_ms, start=0, num=most, withscores=True
-        ),
-    )
+    found: list[TimeOfDeath] = []
     horizon: TimeOfDeath | None = None
     for partition, rows in zip(partitions, answers, strict=True):
-        deaths = [TimeOfDeath(int(at_ms), name, partition) for name, at_ms in rows]
+        last, *deaths = [
+            TimeOfDeath(int(at_ms or 0), name, partition)
+            for at_ms, name in zip(rows[::2], rows[1::2], strict=True)
+        ]
         found += deaths
-        if len(deaths) == most:
-            horizon = max(horizon or deaths[-1], deaths[-1])
+        if last.id:
+            horizon = max(horizon or last, last)
     found.sort(reverse=True)
-    return [one for one in found if horizon is None or one >= horizon], horizon is None
+    return [one for one in found if horizon is None or one >= horizon], horizon
 
 
 def _texts(client: Redis, deaths: Sequence[TimeOfDeath]) -> Iterator[bytes | None]:
@@ -190,13 +211,9 @@ def matches(dead_letter: StoredDeadLetter, wanted: Filter) -> bool:
         and wanted.audience in ("", dead_letter["audience"])
         and wanted.reason in ("", dead_letter["reason"])
         and (not wanted.digests or digest_of(dead_letter) in wanted.digests)
-        and (not wanted.containing or _has(dead_letter, wanted.containing))
+        # A text is looked for in what a letter shows without being revealed.
+        and wanted.containing.casefold() in normalise_message(dead_letter["message"]).casefold()
     )
-
-
-def _has(dead_letter: StoredDeadLetter, text: str) -> bool:
-    """Say whether a text stands in what a letter shows without being revealed."""
-    return text.casefold() in normalise_message(dead_letter["message"]).casefold()
 
 
 def _named(
@@ -233,17 +250,14 @@ def read_causes(client: Redis, partitions: Sequence[PartitionKeys]) -> list[Caus
 
     Samples that have been removed are replaced by other letters with the same cause.
     """
-    causes = {one.cause: one for one in count_causes(client, partitions)}
-    named = Filter(ids=frozenset(one.sample for one in causes.values()))
+    causes = count_causes(client, partitions)
+    named = Filter(ids=frozenset(one.sample for one in causes))
     there = {one["id"] for one in find_dead_letters(client, partitions, named)} if causes else set()
-    gone = {one.cause for one in causes.values() if one.sample not in there}
-    while gone:
-        other = next(find_dead_letters(client, partitions, Filter(causes=frozenset(gone))), None)
-        if other is None:
-            break
-        causes[other["cause"]] = replace(causes[other["cause"]], sample=other["id"])
-        gone.remove(other["cause"])
-    return list(causes.values())
+    for number, one in enumerate(causes):
+        if one.sample not in there:
+            alike = find_dead_letters(client, partitions, Filter(causes=frozenset({one.cause})))
+            causes[number] = replace(one, sample=next(alike, {"id": one.sample})["id"])
+    return causes
 
 
 def count_causes(client: Redis, partitions: Sequence[PartitionKeys]) -> list[Cause]:
@@ -270,8 +284,3 @@ def count_causes(client: Redis, partitions: Sequence[PartitionKeys]) -> list[Cau
         for cause, count in counts.most_common()
         if count > 0
     ]
-
-
-def dead_letters_kept(client: Redis, partitions: Iterable[PartitionKeys]) -> list[int]:
-    """Return the number of letters in each of these partitions, in one round trip."""
-    return ask_each(client, partitions, lambda pipe, partition: pipe.hlen(partition.dead_letters))

@@ -82,7 +82,7 @@ class DeadLetters(Refusals[StoredDeadLetter]):
 
     def find(self, wanted: Filter) -> Iterator[StoredDeadLetter]:
         """Yield the letters that match, the newest death first."""
-        return find_dead_letters(self.client, self._partitions(wanted), wanted)
+        return find_dead_letters(self.client, all_partitions(self.client, self.settings), wanted)
 
     def document(self, one: StoredDeadLetter, *, reveal: bool) -> dict[str, Any]:
         """Return a letter as it is printed, with the place that failed and its times."""
@@ -123,7 +123,7 @@ class DeadLetters(Refusals[StoredDeadLetter]):
                 ids.append(one["id"])
         ids.reverse()
         audiences = AudienceStore(self.client, told=self.settings.told_ids, learns=False)
-        partitions = self._partitions(wanted)
+        partitions = all_partitions(self.client, self.settings)
         return Work(
             len(ids),
             lambda: self._leave(partitions, ids, audiences),
@@ -140,7 +140,7 @@ class DeadLetters(Refusals[StoredDeadLetter]):
     def discard(self, wanted: Filter) -> Work:
         """Return the work of discarding the letters that match now."""
         ids = [one["id"] for one in self.find(wanted)]
-        partitions = self._partitions(wanted)
+        partitions = all_partitions(self.client, self.settings)
         return Work(len(ids), lambda: self._leave(partitions, ids, None))
 
     def _leave(
@@ -195,10 +195,6 @@ class DeadLetters(Refusals[StoredDeadLetter]):
                     yield Fate(one["id"], "dead", Death.UNREADABLE.value, _UNREADABLE)
             for found in preview(readable, self.settings, now_us=1_000 * at_ms):
                 yield Fate(found.name, found.fate, found.reason, found.safe_message)
-
-    def _partitions(self, wanted: Filter) -> list[PartitionKeys]:
-        partitions = all_partitions(self.client, self.settings)
-        return [p for p in partitions if not wanted.partitions or p.number in wanted.partitions]
 
 
 def failed_at(settings: Settings, trigger: str, message: str) -> str:

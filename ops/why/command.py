@@ -55,7 +55,7 @@ def why(
     if payload:
         return keep_payload(relay, known.person.digest.hex(), _newest_payload(relay, known))
     timeline = timeline_of(known)
-    whole = f"Only the first {MOST_ENTRIES:,} waiting deliveries and dead letters were looked at."
+    whole = f"Only the first {MOST_ENTRIES:,} waiting deliveries were looked at."
     return Result(
         _document(known, timeline),
         *_text(known, timeline),

@@ -9,11 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from segrelay.ops.dead_letters.reading import (
-    StoredDeadLetter,
-    dead_letters_kept,
-    find_dead_letters,
-)
+from segrelay.ops.dead_letters.reading import StoredDeadLetter, find_dead_letters
 from segrelay.ops.kept import Filter
 from segrelay.ops.outcomes.reading import rows_about
 from segrelay.ops.state.partitions import Stream, all_partitions
@@ -226,9 +222,7 @@ def find_profile(
     except UsageWrong:
         known = None
     if known is None or known.is_nothing:
-        other = _with_digest(client, settings, text, most) or _with_field(
-            client, settings, text, most
-        )
+        other = _with_digest(client, settings, text) or _with_field(client, settings, text, most)
         if other is not None:
             known = explain_person(client, settings, other, most)
     if known is None:
@@ -251,7 +245,7 @@ def explain_person(
         client: Redis.
         settings: The configuration.
         person: The profile.
-        most: The number of waiting entries, and of dead letters that are read.
+        most: The number of waiting entries that are read.
         standing: As it was read already; None = it is read if something waits.
     """
     known = KnownProfile(person)
@@ -274,9 +268,8 @@ def explain_person(
             {partition: list(_intents_in_doubt(client, partition)) for partition in partitions},
         )
     wanted = Filter(digests=frozenset({digest_hex}))
-    found = find_dead_letters(client, partitions, wanted, most)
+    found = find_dead_letters(client, partitions, wanted)
     known.dead_letters = list(islice(found, _MOST_DEAD_LETTERS))
-    known.is_whole &= sum(dead_letters_kept(client, partitions)) <= most
     return known
 
 
@@ -326,7 +319,7 @@ def _waiting(
     return found, True
 
 
-def _with_digest(client: Redis, settings: Settings, text: str, most: int) -> KnownPerson | None:
+def _with_digest(client: Redis, settings: Settings, text: str) -> KnownPerson | None:
     """Find a profile by the digest that other commands print."""
     if not is_digest(text.strip().lower()):
         return None
@@ -337,7 +330,7 @@ def _with_digest(client: Redis, settings: Settings, text: str, most: int) -> Kno
             return KnownPerson(digest, partition.number)
     wanted = Filter(digests=frozenset([digest.hex()]))
     partitions = all_partitions(client, settings)
-    dead_letter = next(find_dead_letters(client, partitions, wanted, most), None)
+    dead_letter = next(find_dead_letters(client, partitions, wanted), None)
     return KnownPerson(digest, dead_letter["partition"]) if dead_letter else None
 
 

@@ -5,9 +5,8 @@
 -- ARGV[1] the keys' tag
 --
 -- Returns {now (ms), number of intents in doubt, number of letters, name, length and first id of each stream …}.
+--@include _clock
 
-local clock = redis.call('TIME')
-local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 local open = 0
 for _, till in ipairs(redis.call('HVALS', KEYS[2])) do
   if tonumber(till) > now then open = open + 1 end

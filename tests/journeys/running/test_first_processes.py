@@ -3,8 +3,7 @@
 from itertools import takewhile
 
 from segrelay.ops.demo.rig import trigger_pairs
-from segrelay.worker.adapters.redis import scripts
-from segrelay.worker.contract.redis.scripts import digest
+from segrelay.worker.contract import keys
 from tests.journeys.play import Rig, start_worker
 
 PAIRS = 150
@@ -19,5 +18,5 @@ def test_a_node_tells_of_its_templates_once_however_many_processes_it_has(tmp_pa
         commands = (each["command"] for each in monitor.listen())
         told = [each.split() for each in takewhile(lambda one: one != "ECHO over", commands)]
 
-    calls = [words[4:] for words in told if words[1:2] == [digest(scripts.source("tell"))]]
+    calls = [words[5:] for words in told if words[3:5] == [keys.FINGERPRINTS, "HSET"]]
     assert sorted(name for words in calls for name in words[::2]) == sorted(rig.settings.triggers)

@@ -15,15 +15,15 @@ from segrelay.worker.batch.delivery import LoadedTrigger
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.ledger import AUDIENCE_NAME
 from segrelay.worker.contract.redis.client import AsyncPipeline, AsyncRedis, Pipeline, Redis
-from segrelay.worker.contract.redis.scripts import (
-    run_script_async,
-)
+from segrelay.worker.contract.redis.scripts import load_script, run_script_async
 from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.contract.triggers import (
     Scope,
     named_audiences,
     parse_pauses,
 )
+
+_IN_ANY_CASE: Final = load_script("one_command")
 
 
 def scopes(
@@ -76,7 +76,7 @@ async def tell_newest(
     }
     if changed:
         words = [word for each in changed.items() for word in each]
-        await run_script_async(client, scripts.source("tell"), (keys.FINGERPRINTS,), words)
+        await run_script_async(client, _IN_ANY_CASE, (keys.FINGERPRINTS,), ("HSET", *words))
         told |= changed
 
 

@@ -30,7 +30,7 @@ from segrelay.worker.errors import ConfigurationInvalid, RedisMismatch
 
 FORMAT_NUMBER: Final = 1
 _CLAIM: Final = load_script("redis_claim")
-_SEAL: Final = load_script("redis_mark")
+_IN_ANY_CASE: Final = load_script("one_command")
 _REGISTER: Final = load_script("destinations_register")
 _MOVE: Final = load_script("destination_move")
 _ADDRESS_DIGITS: Final = 16
@@ -229,10 +229,10 @@ def _mark_partitions(client: Redis, settings: Settings) -> None:
     for key in marked:
         pipe.hget(key, _MARK)
     marks = zip(marked, pipe.execute(), strict=True)
-    told = _MARK, PROTECTION.secret_id.hex()
+    told = "HSETNX", _MARK, PROTECTION.secret_id.hex()
     unmarked = [ScriptCall((key,), told) for key, mark in marks if mark is None]
     if unmarked:
-        run_each(client, _SEAL, unmarked)
+        run_each(client, _IN_ANY_CASE, unmarked)
 
 
 def _sealed_secret(settings: Settings) -> bytes:

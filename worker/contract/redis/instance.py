@@ -26,7 +26,7 @@ from segrelay.worker.errors import RedisUnavailable
 
 LOG: Final = structlog.get_logger()
 _LOOK: Final = load_script("instance_look")
-_LOST: Final = load_script("instance_lost")
+_IN_ANY_CASE: Final = load_script("one_command")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,8 @@ class InstanceWatch:
         before, seen_ms = self.known.seen.get(key, (name, now_ms))
         if before != name:
             lost = f"{before}@{node}" if node else before
-            run_script(self.client, _LOST, (keys.LOST,), (lost, seen_ms, now_ms))
+            words = ("HSETNX", lost, f"{seen_ms}|{now_ms}")
+            run_script(self.client, _IN_ANY_CASE, (keys.LOST,), words)
             told = f"Redis{node and f' at {node}'} lost all that it held: segrelay status"
             LOG.error("redis.emptied", message=told)
         self.known.seen[key] = (name, now_ms)

@@ -9,8 +9,23 @@ from segrelay.ops.console import look
 from segrelay.ops.state.partitions import all_partitions
 
 DIED_MS = 1_795_500_000_000
+CAUSES = re.compile(
+    r'data-label="cause">.*?<code>(\w+)</code>.*?data-label="letters">(\w+)<', re.DOTALL
+)
 KILLED = 1_700
 """The letters that one drain has killed in one millisecond: more than a page reads."""
+
+OFTEN = ("often", "refused", "vip-enter", "vip", "no")
+RARE = ("rare", "too_large", "new-enter", "new", "It is too large")
+
+
+def letter(name, kind):
+    cause, reason, trigger, audience, message = kind
+    return (
+        f'{{"id":"{name}","last_at_ms":{DIED_MS},"cause":"{cause}","reason":"{reason}"'
+        f',"trigger":"{trigger}","audience":"{audience}","direction":"enter"'
+        f',"message":"{message}","stream":"job-{audience}|{trigger}","answer":"","profile":{{}}}}'
+    )
 
 
 @pytest.fixture
@@ -21,15 +36,13 @@ def killed(relay):
         names = [
             f"{partition.destination}.{partition.number}.{number:05}" for number in range(KILLED)
         ]
-        texts = {
-            name: f'{{"id":"{name}","last_at_ms":{DIED_MS},"cause":"{"rare" if not n else "often"}"'
-            ',"reason":"refused","trigger":"vip-enter","audience":"vip","direction":"enter"'
-            ',"message":"no","stream":"live|vip-enter","answer":"","profile":{}}'
-            for n, name in enumerate(names)
-        }
+        texts = {name: letter(name, (RARE, OFTEN)[n > 0]) for n, name in enumerate(names)}
         relay.client.hset(partition.dead_letters, mapping=texts)
         relay.client.zadd(partition.dead_letter_times, dict.fromkeys(names, DIED_MS))
         relay.client.hset(partition.causes, mapping={"rare|n": 1, "often|n": KILLED - 1})
+        for cause, reason, trigger, _, message in (RARE, OFTEN):
+            sample = f'{{"reason":"{reason}","trigger":"{trigger}","message":"{message}"}}'
+            relay.client.hset(partition.causes, cause, sample)
     return {name for p in partitions for name in relay.client.hkeys(p.dead_letters)}
 
 
@@ -38,7 +51,7 @@ def letters(console, address):
     seen = []
     for _ in range(10 + 3 * KILLED // 50):
         page = console.get(address).text
-        seen += re.findall(r'href="/letters/([^"]+)"', page)
+        seen += re.findall(r'href="/letters/([^"?]+)', page)
         on = re.search(r'href="([^"]+)">(?:More|Look at older ones)<', page)
         if on is None:
             return seen
@@ -55,6 +68,14 @@ def test_each_letter_is_shown_once_however_many_died_in_one_millisecond(console,
     assert {name.encode() for name in seen} == killed
 
 
+CHOICES = ("cause=rare", "kind=too_large", "trigger=new-enter", "audience=new", "text=TOO+large")
+
+
 @pytest.mark.usefixtures("killed")
-def test_a_cause_with_three_letters_is_found_behind_all_others(console):
-    assert len(letters(console, "/letters?cause=rare")) == 3
+def test_three_letters_behind_all_others_are_on_the_first_page_of_their_filter(console):
+    for choice in CHOICES:
+        page = console.get(f"/letters?{choice}").text
+
+        assert page.count('href="/letters/insider.') == 3, choice
+        assert "Look at older ones" not in page
+        assert CAUSES.findall(page) == [("rare", "3")], choice

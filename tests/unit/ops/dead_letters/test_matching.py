@@ -3,9 +3,8 @@
 import orjson
 import pytest
 
-from segrelay.ops.dead_letters.reading import matches, place_of
+from segrelay.ops.dead_letters.reading import place_of
 from segrelay.ops.dead_letters.replay import obstacle
-from segrelay.ops.kept import Filter
 from segrelay.worker.contract.events import Header, encode_header
 from segrelay.worker.contract.settings import Destination, Settings, Trigger
 from segrelay.worker.contract.triggers import Scope
@@ -55,24 +54,6 @@ def dead_letter(**changes):
         "header": orjson.loads(encode_header(HEADER)),
         "profile": {"email": "ann@example.com", "segment_events": [{}]},
     } | changes
-
-
-@pytest.mark.parametrize(
-    ("wanted", "holds"),
-    [
-        (Filter(), True),
-        (Filter(causes=frozenset({"c1", "c2"})), True),
-        (Filter(causes=frozenset({"c2"})), False),
-        (Filter(trigger="enter", audience="vip", reason="refused"), True),
-        (Filter(trigger="exit"), False),
-        (Filter(audience="gold"), False),
-        (Filter(reason="failed"), False),
-        (Filter(digests=frozenset([DIGEST.hex()])), True),
-        (Filter(digests=frozenset(["00"])), False),
-    ],
-)
-def test_filters_narrow_each_other(wanted, holds):
-    assert matches(dead_letter(), wanted) is holds
 
 
 @pytest.mark.parametrize(
