@@ -95,6 +95,7 @@ class DeadLetterOptions(KeptOptions):
 app = typer.Typer(help="See, replay or discard dead letters.")
 
 _PAGE: Final = 100
+_LISTED: Final = ("reason", "trigger", "audience", "direction", "cause")
 
 
 @app.command()
@@ -245,19 +246,10 @@ def list_dead_letters(
     dead_letters = list(islice(found, first, first + limit))
     partitions = all_partitions(client, settings)
     kept = sum(ask_each(client, partitions, lambda pipe, one: pipe.hlen(one.dead_letters)))
-    columns: TableColumns = (
-        "letter",
-        "died",
-        "reason",
-        "trigger",
-        "audience",
-        "direction",
-        "cause",
-    )
     return Result(
         [store.document(each, reveal=reveal) for each in dead_letters],
         Table(
-            (*columns, *text_columns("message")),
+            ("letter", "died", *_LISTED, *text_columns("message")),
             [_row(dead_letter, reveal=reveal) for dead_letter in dead_letters],
         ),
         f"{len(dead_letters):,} shown of {plural(kept, 'letter')}",
@@ -283,10 +275,6 @@ def _row(dead_letter: StoredDeadLetter, *, reveal: bool) -> tuple[str, ...]:
     return (
         dead_letter["id"],
         shown_ms(dead_letter["last_at_ms"]),
-        dead_letter["reason"],
-        dead_letter["trigger"],
-        dead_letter["audience"],
-        dead_letter["direction"],
-        dead_letter["cause"],
+        *(dead_letter[name] for name in _LISTED),
         message[:MESSAGE_CHARACTERS],
     )
