@@ -216,7 +216,7 @@ def new_request_id() -> str:
 def keep_requests(client: Redis, requests: Iterable[WebhookRequest]) -> None:
     """Keep requests, and forget the oldest ones."""
     newest = "XADD", "MAXLEN", "~", MOST_REQUESTS, "*"
-    fields = (
+    fields: Iterator[dict[str, str | bytes | int]] = (
         {
             "id": one.name,
             "status": one.status,
