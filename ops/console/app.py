@@ -14,6 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
@@ -33,12 +34,14 @@ from starlette.staticfiles import StaticFiles
 
 from segrelay.ops.console.acts import StartedCommands
 from segrelay.ops.console.look import Look
-from segrelay.ops.console.rights import Epochs, Person, Rights, Tries
+from segrelay.ops.console.rights import Person, Rights, Sessions
 from segrelay.ops.state.acts import LONGEST_REASON, actor_named, masked
+from segrelay.ops.status.problems import in_short
 from segrelay.ops.terminal.moments import shown_ms
+from segrelay.worker.contract.masking import MASK
 from segrelay.worker.contract.printable import LAYOUT, printable
 from segrelay.worker.contract.redis.acts import Act, note_act
-from segrelay.worker.contract.settings import ConsoleSettings, Settings
+from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import RedisUnavailable, SegrelayError, UsageWrong
 
 LOG: Final = structlog.get_logger()
@@ -60,8 +63,6 @@ HEADERS: Final[Mapping[str, str]] = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Cache-Control": "no-store",
 }
-_MINUTE: Final = 90
-"""Seconds above which a wait is told in minutes."""
 _TLS_ONLY: Final = "max-age=31536000"
 
 
@@ -222,24 +223,18 @@ def listed(
     }
 
 
+@dataclass(frozen=True)
 class Console:
     """The parts that all pages share."""
 
-    def __init__(
-        self,
-        look: Look,
-        section: ConsoleSettings,
-        rights: Rights,
-        *,
-        menu: Sequence[PageRoute],
-        started: StartedCommands,
-    ) -> None:
-        self.look = look
-        self.section = section
-        self.rights = rights
-        self.menu = menu
-        self.started = started
-        self._environment = _environment(rights.prefix)
+    look: Look
+    rights: Rights
+    menu: Sequence[PageRoute]
+    started: StartedCommands
+
+    @cached_property
+    def _environment(self) -> Environment:
+        return _environment(self.rights.prefix)
 
     @property
     def settings(self) -> Settings:
@@ -256,7 +251,7 @@ class Console:
                 "is_signed_in": person is not None,
                 "menu": self.menu,
                 "path": path,
-                "section": self.section,
+                "section": self.rights.section,
                 "rights": self.rights,
                 "is_sandbox_run": is_sandbox_run,
                 "live_seconds": page.live_seconds,
@@ -317,10 +312,7 @@ def _safe(value: Any) -> Any:
 
 def moment(at_ms: int | None) -> Markup:
     """Return a moment as HTML; the script shows it in the reader's zone, and UTC on hover."""
-    if not at_ms:
-        return Markup("-")
-    text = shown_ms(at_ms, "seconds")
-    return _time(text, text.replace("T", " ").replace("Z", " UTC"))
+    return Markup(instant(shown_ms(at_ms, "seconds") if at_ms else None))  # noqa: S704 - escaped
 
 
 def instant(text: str | None) -> Markup | str:
@@ -331,10 +323,7 @@ def instant(text: str | None) -> Markup | str:
         return text or "-"
     if at.tzinfo is None:
         return text or "-"
-    return _time(text or "", at.astimezone(UTC).isoformat(" ", "seconds").replace("+00:00", " UTC"))
-
-
-def _time(text: str, shown: str) -> Markup:
+    shown = at.astimezone(UTC).isoformat(" ", "seconds").replace("+00:00", " UTC")
     return Markup('<time datetime="{0}" title="{1}">{1}</time>').format(text, shown)
 
 
@@ -416,8 +405,7 @@ class _Site:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._rights = console.rights
-        self._tries = Tries(console.look.client)
-        self._epochs = Epochs(console.look.client)
+        self._sessions = Sessions(console.look.client)
 
     def page(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         """Return the endpoint of a page."""
@@ -429,19 +417,16 @@ class _Site:
                 return self._refusal(error.message, None, 503, path=request.scope["path"])
             if person is None:
                 return self._to_login(request)
-            form: Mapping[str, Sequence[str]] = {}
-            if request.method == "POST":
-                refused = self._rights.refuse_origin(request.headers)
-                if refused:
-                    return self._refusal(refused, person, 403)
-                form = await _form_of(request)
-            asked = Asked(
-                person,
-                request.path_params,
-                _fields(request.url.query),
-                form,
-                request.method == "POST",
+            is_post, query = request.method == "POST", _fields(request.url.query)
+            refused = (
+                self._rights.refuse_origin(request.headers)
+                if is_post
+                else self._rights.refuse_link(request.headers, query)
             )
+            if refused:
+                return self._refusal(refused, person, 403)
+            form = await self._form_of(request) if is_post else {}
+            asked = Asked(person, request.path_params, query, form, is_post)
             return await run_in_threadpool(self._answer, handler, asked, request.scope["path"])
 
         return endpoint
@@ -473,14 +458,37 @@ class _Site:
         return self._html(page, person, path)
 
     def _named(self, request: Request) -> Person | None:
-        address = request.client.host if request.client else ""
-        return self._rights.person(address, request.headers, request.cookies)
+        return self._rights.person(_peer(request), request.headers, request.cookies)
+
+    def _client_of(self, request: Request) -> str:
+        return self._rights.client(_peer(request), request.headers)
 
     def _person(self, request: Request) -> Person | None:
         """Return the person of a request, if their session was not ended; it asks Redis."""
         found = self._named(request)
-        is_over = found and found.epoch is not None and found.epoch != self._epochs.of(found.name)
+        is_over = (
+            found and found.epoch is not None and found.epoch != self._sessions.epoch(found.name)
+        )
         return None if is_over else found
+
+    async def _form_of(self, request: Request) -> Mapping[str, Sequence[str]]:
+        """Return the fields of a posted form; too large a one has none.
+
+        Raises:
+            HTTPException: It does not come whole, or not in time; the log has one line of it.
+        """
+        body = bytearray()
+        try:
+            async with asyncio.timeout(_FORM_SECONDS):
+                async for chunk in request.stream():
+                    body += chunk
+                    if len(body) > _MOST_FORM_BYTES:
+                        return {}
+        except (ClientDisconnect, TimeoutError):
+            address, told = self._client_of(request), "a form did not come whole"
+            LOG.warning("console.form_broken_off", message=told, address=address)
+            raise HTTPException(408, "This took too long.", {"Connection": "close"}) from None
+        return _fields(body.decode(errors="replace"))
 
     def _to_login(self, request: Request) -> Response:
         if not self._rights.has_passwords:
@@ -499,31 +507,50 @@ class _Site:
         refused = self._rights.refuse_origin(request.headers)
         if refused:
             return self._refusal(refused, None, 403)
-        form = await _form_of(request)
+        form = await self._form_of(request)
         name, password = ((form.get(each) or [""])[0] for each in ("name", "password"))
-        address = request.client.host if request.client else ""
-        address = self._rights.client(address, request.headers)
         try:
-            wait_seconds = await run_in_threadpool(self._tries.count, address, name)
-            if wait_seconds:
-                is_long = wait_seconds > _MINUTE
-                wait = f"{wait_seconds / 60:.0f} min" if is_long else f"{wait_seconds:.0f} s"
-                page = self._login_page(after, f"Too many tries: wait {wait}.", 429)
-                page.headers["Retry-After"] = f"{wait_seconds:.0f}"
-                return page
-            cookie = await run_in_threadpool(
-                self._rights.sign_in, name, password, self._epochs.begun
+            cookie, wait_seconds = await run_in_threadpool(
+                self._sign_in, name, password, self._client_of(request)
             )
-            if cookie:
-                await run_in_threadpool(self._tries.forget, address, name)
         except RedisUnavailable as error:
             return self._refusal(error.message, None, 503, path="/login")
+        if wait_seconds:
+            told = f"Too many tries: wait {in_short(wait_seconds)}."
+            page = self._login_page(after, told, 429)
+            page.headers["Retry-After"] = f"{wait_seconds:.0f}"
+            return page
         if not cookie:
-            LOG.warning("console.refused", message="somebody gave a wrong name or password")
             return self._login_page(after, "Name or password is wrong.", 403)
         answer = RedirectResponse(self._rights.prefix + after, 303)
-        self._set_cookie(answer, cookie, round(self._console.section.session_seconds))
+        self._set_cookie(answer, cookie, round(self._rights.section.session_seconds))
         return answer
+
+    def _sign_in(self, name: str, password: str, address: str) -> tuple[str, float]:
+        """Return the cookie of a new session, or the seconds until the next try is taken.
+
+        Raises:
+            RedisUnavailable: It can't be recorded, so nobody signs in.
+        """
+        wait_seconds = self._sessions.count_try(address, name)
+        cookie = "" if wait_seconds else self._rights.sign_in(name, password, self._sessions.begin)
+        if cookie:
+            self._sessions.forget_tries(address, name)
+            self._note("sign in", name, address, key=secrets.token_hex(8))
+        else:
+            # A flood of them must not push other acts out: one an hour for a name, and one for all
+            # names that nobody has.
+            shown = name if name in self._rights.section.users else MASK
+            key = f"{shown} {time.time() // 3_600}"
+            self._note("sign in refused", shown, address, key=key)
+        return cookie, wait_seconds
+
+    def _note(self, what: str, name: str, address: str, key: str) -> None:
+        """Tell the log, and keep an act in the audit unless there is one with this key."""
+        by = actor_named(name)
+        tell = LOG.warning if what.endswith("refused") else LOG.info
+        tell("console.session", message=what, by=by, address=address)
+        note_act(self._console.look.client, Act(what, by, arguments={"address": address}, key=key))
 
     def _login_page(self, after: str, wrong: str = "", status: int = 200) -> Response:
         return self._html(
@@ -538,7 +565,9 @@ class _Site:
         try:
             person = await run_in_threadpool(self._person, request)
             if person and person.epoch is not None:
-                await run_in_threadpool(self._epochs.end, person.name)
+                await run_in_threadpool(self._sessions.end, person.name)
+                address, key = self._client_of(request), secrets.token_hex(8)
+                await run_in_threadpool(self._note, "sign out", person.name, address, key)
         except RedisUnavailable as error:
             return self._refusal(f"The session goes on: {error.message}", None, 503)
         answer = RedirectResponse(f"{self._rights.prefix}/login", 303)
@@ -572,28 +601,12 @@ class _Site:
         return self._refusal("This page failed: see the console's log.", self._named(request), 500)
 
 
+def _peer(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
 def _fields(text: str) -> Mapping[str, Sequence[str]]:
     try:
         return parse_qs(text, keep_blank_values=True, max_num_fields=_MOST_FIELDS)
     except ValueError:
         return {}
-
-
-async def _form_of(request: Request) -> Mapping[str, Sequence[str]]:
-    """Return the fields of a posted form; too large a one, and a broken one, has none.
-
-    Raises:
-        HTTPException: It does not come in time.
-    """
-    body = bytearray()
-    try:
-        async with asyncio.timeout(_FORM_SECONDS):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > _MOST_FORM_BYTES:
-                    return {}
-    except ClientDisconnect:
-        return {}
-    except TimeoutError:
-        raise HTTPException(408, "This took too long.", {"Connection": "close"}) from None
-    return _fields(body.decode(errors="replace"))

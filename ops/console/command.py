@@ -97,7 +97,7 @@ def _serve(settings: Settings, section: ConsoleSettings) -> None:
     with closing(connect(resolve_url(settings.redis), timeout_seconds=_TIMEOUT_SECONDS)) as client:
         commands = StartedCommands()
         look = Look(client, settings, commands.changed_at)
-        shared = Console(look, section, rights, menu=MENU, started=commands)
+        shared = Console(look, rights, MENU, commands)
         try:
             serve(
                 Guard(build_app(shared, PAGES), rights),

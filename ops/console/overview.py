@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from itertools import islice
 from operator import attrgetter
@@ -82,7 +82,7 @@ class Remedy:
 
 @dataclass(frozen=True, slots=True)
 class BalanceRow:
-    """The counts of a part of all deliveries; `waiting_at` is where its waiting ones are listed."""
+    """The counts of a part of all deliveries."""
 
     name: str
     counts: Mapping[str, int]
@@ -96,31 +96,12 @@ class BalanceRow:
         counts = self.counts
         return is_ill, self.condition.state != "ok", counts["dead"], counts["waiting"]
 
-    def address(self, count: str) -> str:
-        """Return the page that lists what is counted; "" = none does."""
-        by = {self.kind: self.name} if self.kind in {"trigger", "job"} else {}
-        match count:
-            case "dead":
-                return address_of("/letters", by if self.kind == "trigger" else {})
-            case "waiting":
-                return address_of("/waiting", by)
-            case "discarded":
-                return address_of("/audit", {"text": "discard"})
-            case "delivered" | "skipped":
-                outcome = "" if count == "delivered" else count
-                return address_of("/tap", {"outcome": outcome} | by)
-        return ""
-
-
-def _count_of(kind: str) -> Callable[[BalanceRow], int]:
-    return lambda row: row.counts[kind]
-
 
 _ROW_COLUMNS: Final[Columns] = {
     "need": lambda row: row.need,
     "name": attrgetter("name"),
     "state": lambda row: row.condition.state,
-    **{kind: _count_of(kind) for kind in KINDS},
+    **{kind: (lambda row, kind=kind: row.counts[kind]) for kind in KINDS},
 }
 
 

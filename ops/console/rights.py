@@ -14,7 +14,7 @@ import ipaddress
 import os
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
@@ -118,12 +118,15 @@ _WITHIN_MS: Final = 300_000
 
 
 @dataclass(frozen=True, slots=True)
-class Tries:
-    """The tries to sign in of the last minutes, in Redis: all consoles count together."""
+class Sessions:
+    """The sessions and the tries to sign in, in Redis, so that all consoles have them together.
+
+    A person's sessions have an epoch: signing out ends it, and all of them with it.
+    """
 
     client: Redis
 
-    def count(self, address: str, name: str) -> float:
+    def count_try(self, address: str, name: str) -> float:
         """Count a try, unless there were too many; return the seconds until one is allowed, or 0.
 
         Raises:
@@ -134,23 +137,16 @@ class Tries:
         (wait_ms,) = run(self.client, "sign_in_try", [ScriptCall(names, limits)])
         return float(wait_ms) / 1_000
 
-    def forget(self, address: str, name: str) -> None:
+    def forget_tries(self, address: str, name: str) -> None:
         """Forget the tries of a person who has signed in."""
         self.client.delete(keys.console_tries(address, name))
 
-
-@dataclass(frozen=True, slots=True)
-class Epochs:
-    """The epochs of sessions in Redis, one a person: signing out ends it, and all with it."""
-
-    client: Redis
-
-    def begun(self, name: str) -> str:
+    def begin(self, name: str) -> str:
         """Return the epoch of a person's sessions, which begins with the first of them."""
         self.client.set(keys.console_epoch(name), secrets.token_hex(8), nx=True)
-        return self.of(name)
+        return self.epoch(name)
 
-    def of(self, name: str) -> str:
+    def epoch(self, name: str) -> str:
         """Return the epoch of a person's sessions; "" = there is no session."""
         text: Any = self.client.get(keys.console_epoch(name))
         return (text or b"").decode()
@@ -276,6 +272,13 @@ class Rights:
         is_for_all = not (self.section.is_open or self.section.public_url)
         return is_loopback(name.strip("[]")) or is_for_all
 
+    def refuse_link(self, headers: Mapping[str, str], query: Iterable[str]) -> str:
+        """Return why a page is not made for another site, which may only link to it; "" = it is."""
+        is_ours = headers.get("sec-fetch-site", "none") in {"none", "same-origin"}
+        is_link = headers.get("sec-fetch-mode") == "navigate" and _WORKS.isdisjoint(query)
+        told = "Another site asks for this page: open it from the console's own pages"
+        return "" if is_ours or is_link else told
+
     def refuse_origin(self, headers: Mapping[str, str]) -> str:
         """Return why a request that acts does not come from a page of this console; "" = it does.
 
@@ -298,6 +301,10 @@ class Rights:
         if origin not in allowed:
             return "Origin is that of another site: acts are taken only from the console's pages"
         return ""
+
+
+_WORKS: Final = frozenset({"tests", "before", "try", "all"})
+"""Parameters of addresses whose pages do more than to read a little."""
 
 
 @cache

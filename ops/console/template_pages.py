@@ -64,8 +64,7 @@ class TemplateLine:
 def templates(console: Console, asked: Asked) -> Page:
     """Show all templates with their triggers, versions and last checks."""
     del asked
-    values = {"templates": list(_lines(console))}
-    return Page("templates.html", "Templates", values)
+    return Page("templates.html", "Templates", {"templates": list(_lines(console))})
 
 
 def _lines(console: Console) -> Iterator[TemplateLine]:

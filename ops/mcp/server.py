@@ -67,6 +67,7 @@ LOOKS: Final[Mapping[str, ConsoleAct]] = {
         "why",
         "Tell all of one person: what was delivered, what waits and why, what died.",
         ("profile",),
+        flags=("--no-fields",),
     ),
     "dead_letter_causes": ConsoleAct(
         "dlq causes", "Group dead letters by the cause of their death."
@@ -92,6 +93,7 @@ LOOKS: Final[Mapping[str, ConsoleAct]] = {
 
 _KINDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "id": {"description": "Its id, as `dead_letters` lists it."},
+    "profile": {"description": "A value of the identity field, a digest, or a request's id."},
     _PAYLOAD: {"type": "object", "description": "The payload of a webhook, as a JSON object."},
     "limit": {"type": "integer", "description": "The most that is returned; 20 if not given."},
     "page": {"type": "integer"},

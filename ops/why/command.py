@@ -45,13 +45,17 @@ def why(
         ),
     ],
     *,
+    fields: Annotated[
+        bool,
+        typer.Option("--fields/--no-fields", help="Search other fields than the identity too."),
+    ] = True,
     payload: Payload = False,
     relay: Reads,
 ) -> Result:
     """Tell what was delivered for a person, what waits, what died, and what happened lately."""
     if REQUEST_ID.fullmatch(profile):
         return _request(relay.client, profile)
-    known = explain(relay.client, relay.settings, profile)
+    known = explain(relay.client, relay.settings, profile, by_fields=fields)
     if payload:
         return keep_payload(relay, known.person.digest.hex(), _newest_payload(relay, known))
     timeline = timeline_of(known)

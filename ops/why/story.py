@@ -189,18 +189,25 @@ class KnownProfile:
         return not (delivered or stored or self.requests)
 
 
-def explain(client: Redis, settings: Settings, text: str) -> KnownProfile:
+def explain(
+    client: Redis, settings: Settings, text: str, *, by_fields: bool = True
+) -> KnownProfile:
     """Find a profile by what was typed, and return all that is known of it."""
-    known = find_profile(client, settings, text)
+    known = find_profile(client, settings, text, by_fields=by_fields)
     digest, identity = known.person.digest, settings.delivery.identity
-    records = Quarantine(client).records()
-    known.quarantined = list(quarantined(client, records, identity, digest, text))
+    records, wanted = Quarantine(client).records(), text if by_fields else ""
+    known.quarantined = list(quarantined(client, records, identity, digest, wanted))
     known.requests = [one for one in read_requests(client) if digest in one.people]
     return known
 
 
 def find_profile(
-    client: Redis, settings: Settings, text: str, most: int = MOST_ENTRIES
+    client: Redis,
+    settings: Settings,
+    text: str,
+    most: int = MOST_ENTRIES,
+    *,
+    by_fields: bool = True,
 ) -> KnownProfile:
     """Find a profile by what was typed, and return what is known by its digest.
 
@@ -212,6 +219,8 @@ def find_profile(
         settings: The configuration.
         text: What was typed.
         most: The number of waiting entries and of dead letters that are read.
+        by_fields: False = by the identity or a digest only: whoever may try other fields learns
+            them.
 
     Raises:
         UsageWrong: It can be nobody's identity, and nobody was found who has it in a field.
@@ -222,13 +231,14 @@ def find_profile(
     except UsageWrong:
         known = None
     if known is None or known.is_nothing:
-        other = _with_digest(client, settings, text) or _with_field(client, settings, text, most)
+        other = _with_digest(client, settings, text)
+        if other is None and by_fields:
+            other = _with_field(client, settings, text, most)
         if other is not None:
             known = explain_person(client, settings, other, most)
     if known is None:
-        raise UsageWrong(
-            f"This can't be anybody's {settings.delivery.identity}, and nobody has it in a field."
-        )
+        fields = "and nobody has it in a field" if by_fields else "and no other field is searched"
+        raise UsageWrong(f"This can't be anybody's {settings.delivery.identity}, {fields}.")
     return known
 
 

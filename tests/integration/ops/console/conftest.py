@@ -26,7 +26,7 @@ def served(relay):
 
     def made(**section):
         rights = Rights(ConsoleSettings.model_validate(section))
-        shared = Console(look, rights.section, rights, menu=MENU, started=commands)
+        shared = Console(look, rights, MENU, commands)
         return Guard(build_app(shared, PAGES), rights)
 
     yield made
@@ -34,14 +34,19 @@ def served(relay):
     look.end()
 
 
+def browser_at(application, **headers):
+    """Return a browser behind the proxy, which says who it is."""
+    return TestClient(
+        application,
+        base_url=OWN["Origin"],
+        headers=OWN | headers,
+        client=("10.0.0.7", 1),
+        follow_redirects=False,
+    )
+
+
 @pytest.fixture
 def console(served):
     """A browser of Ann, whom a proxy has signed in."""
-    with TestClient(
-        served(proxy=PROXY),
-        base_url="http://127.0.0.1:8600",
-        headers=OWN,
-        client=("10.0.0.7", 1),
-        follow_redirects=False,
-    ) as browser:
+    with browser_at(served(proxy=PROXY)) as browser:
         yield browser

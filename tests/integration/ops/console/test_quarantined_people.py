@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.integration.ops.console.conftest import PROXY, browser_at
 from tests.integration.ops.relay import payload
 from tests.journeys.console.world import words
 
@@ -30,5 +31,15 @@ def test_whoever_has_no_identity_there_is_found_as_a_record(console):
     assert "no_identity" in words(console.get(found.headers["location"]).text)
 
 
-def test_nothing_is_known_of_others(console):
-    assert console.post("/people", data={"person": "ben@example.com"}).status_code == 404
+@pytest.mark.parametrize("typed", ["u-18", "user_id:u-19", "u-19"])
+def test_only_a_revealer_finds_people_by_other_fields(console, served, relay, typed):
+    relay.configure()
+    relay.publish(payload("cat@example.com", user_id="u-19"))
+    viewer = browser_at(served(proxy=PROXY | {"roles": ["viewer", "operator"]}))
+
+    statuses = [
+        one.post("/people", data={"person": typed}).status_code for one in (viewer, console)
+    ]
+
+    assert statuses == [404, 303]
+    assert viewer.post("/people", data={"person": "cat@example.com"}).status_code == 303

@@ -102,6 +102,27 @@ def test_acts_come_from_our_own_pages_only(changed, is_ours):
     assert bool(rights().refuse_origin(OURS | changed)) is not is_ours
 
 
+LINK = {"sec-fetch-mode": "navigate"}
+IMAGE = {"sec-fetch-mode": "no-cors"}
+
+
+@pytest.mark.parametrize(
+    ("site", "mode", "query", "is_shown"),
+    [
+        ("same-origin", IMAGE, ["tests"], True),
+        ("none", LINK, ["before"], True),
+        ("cross-site", LINK, ["sort"], True),
+        ("cross-site", LINK, ["tests"], False),
+        ("same-site", LINK, ["before"], False),
+        ("cross-site", LINK, ["try"], False),
+        ("cross-site", IMAGE, [], False),
+        ("same-site", {}, [], False),
+    ],
+)
+def test_another_site_may_link_to_a_page_and_have_nothing_done(site, mode, query, is_shown):
+    assert bool(rights().refuse_link({"sec-fetch-site": site} | mode, query)) is not is_shown
+
+
 def test_behind_a_proxy_the_public_url_is_the_origin():
     ours = rights(public_url="https://relay.example.com/console")
     own = {**OURS, "host": "relay.example.com", "origin": "https://relay.example.com"}
