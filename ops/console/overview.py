@@ -25,7 +25,7 @@ from segrelay.ops.console.plots import plots_of
 from segrelay.ops.state.person import is_digest
 from segrelay.ops.status.problems import HealthProblem
 from segrelay.ops.status.standing import Standing
-from segrelay.ops.status.totals import KINDS, OUTCOMES, REASONED, Counts
+from segrelay.ops.status.totals import KINDS, OUTCOMES, REASONED, Counts, counts_of
 from segrelay.ops.tap import OUTCOMES as TAP_OUTCOMES
 from segrelay.ops.tap import TapOptions, detail_of
 from segrelay.worker.contract.outcomes import OutcomeRow
@@ -85,7 +85,7 @@ class BalanceRow:
     """The counts of a part of all deliveries."""
 
     name: str
-    counts: Mapping[str, int]
+    counts: Counts
     kind: str
     condition: Any = None
 
@@ -94,14 +94,14 @@ class BalanceRow:
         """Return how much it needs a look: what stands still comes before what only waits."""
         is_ill = self.condition is not None and self.condition.stops
         counts = self.counts
-        return is_ill, self.condition.state != "ok", counts["dead"], counts["waiting"]
+        return is_ill, self.condition.state != "ok", counts.dead, counts.waiting
 
 
 _ROW_COLUMNS: Final[Columns] = {
     "need": lambda row: row.need,
     "name": attrgetter("name"),
     "state": lambda row: row.condition.state,
-    **{kind: (lambda row, kind=kind: row.counts[kind]) for kind in KINDS},
+    **{kind: attrgetter(f"counts.{kind}") for kind in KINDS},
 }
 
 
@@ -110,14 +110,14 @@ def now(console: Console, asked: Asked) -> Page:
     judged = console.look.judged()
     standing = judged.standing
     by_trigger = (
-        BalanceRow(name, _six(one.counts), "trigger", one.condition)
+        BalanceRow(name, one.counts, "trigger", one.condition)
         for name, one in standing.triggers.items()
     )
     values = listed(asked, by_trigger, _ROW_COLUMNS, "-need") | {
         "standing": standing,
         "remedies": [Remedy.of(one) for one in judged.problems],
         "kinds": KINDS,
-        "total": BalanceRow("", _six(standing.counts), "all"),
+        "total": BalanceRow("", standing.counts, "all"),
         "reasons": {kind: standing.counts.by_reason(kind) for kind in REASONED},
         "lanes": list(_by_lane(standing)),
         "by_destination": list(_by_destination(standing)),
@@ -125,10 +125,6 @@ def now(console: Console, asked: Asked) -> Page:
         "started": console.started.latest()[:5],
     }
     return Page("now.html", "Now", values, live_seconds=console.live_seconds)
-
-
-def _six(counts: Counts) -> dict[str, int]:
-    return {kind: counts.of(kind) for kind in KINDS}
 
 
 def _by_lane(standing: Standing) -> Iterator[BalanceRow]:
@@ -139,15 +135,15 @@ def _by_lane(standing: Standing) -> Iterator[BalanceRow]:
         for lane, wait in one.waits.items():
             lanes[lane]["waiting"] += wait.deliveries
     for lane, row in lanes.items():
-        yield BalanceRow(lane, row, "lane")
+        yield BalanceRow(lane, counts_of(row), "lane")
 
 
 def _by_destination(standing: Standing) -> Iterator[BalanceRow]:
     rows: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for one in standing.triggers.values():
-        rows[one.destination].update(_six(one.counts))
+        rows[one.destination].update({kind: one.counts.of(kind) for kind in KINDS})
     for name, destination in standing.destinations.items():
-        yield BalanceRow(name, rows[name], "destination", destination.condition)
+        yield BalanceRow(name, counts_of(rows[name]), "destination", destination.condition)
 
 
 _SHOWN: Final = 100
