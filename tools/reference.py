@@ -79,12 +79,14 @@ _COMPOSE: Final = """\
 # and SEGRELAY_WEBHOOK_SECRET. What else it can set:
 #
 #   SEGRELAY_IMAGE              segrelay; the image's name in your registry
+#   SEGRELAY_SOURCE             the folder of segrelay's source, from which the image is built where
+#                               there is none yet
 """
 _ONLY_IN_THE_REPOSITORY: Final = ("metrics", "prometheus", "grafana", "secrets", "monitoring")
 
 
 def compose_file() -> str:
-    """Return the compose file of a folder of one's own: that of the repository, without a build.
+    """Return the compose file of a folder of one's own: the repository's, built elsewhere.
 
     Monitoring is left out, because it mounts files of the repository. The receiver always runs.
     """
@@ -94,7 +96,7 @@ def compose_file() -> str:
     for name in _ONLY_IN_THE_REPOSITORY:
         rest = re.sub(rf"(?m)^( *){name}:.*\n(?:\1 +.*\n|\n(?=\1 ))*", "", rest)
     for old, new in (
-        ("  build:\n    context: .\n    dockerfile: ops/docker/Dockerfile\n", ""),
+        ("    context: .\n", "    context: ${SEGRELAY_SOURCE:-/path/to/segrelay}\n"),
         ("image: segrelay:", "image: ${SEGRELAY_IMAGE:-segrelay}:"),
         ('    profiles: ["receiver"]\n', ""),
         ("; Prometheus and Grafana don't see it", ""),

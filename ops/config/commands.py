@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import shlex
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from importlib.metadata import distribution
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from urllib.parse import unquote
 
 import typer
 
-from segrelay.ops.embedded.lifecycle import find
+from segrelay.ops.state.opened import running_server
 from segrelay.ops.terminal.console import mention, say
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.options import Strict
@@ -123,31 +125,22 @@ def check(
                 report.add(settings, location, "error", message)
             for one in check_live(settings):
                 report.add(settings, one.location, one.severity, one.message)
-    for line in _findings(report):
+    warnings = [f"warning: {warning}" for warning in report.warnings]
+    for line in (*report.problems, *warnings, *report.notes):
         mention(line)
+    told = "The configuration is right."
+    if not report.valid:
+        told = f"{plural(len(report.problems), 'problem')}."
+    elif warnings:
+        shown = f"see the {plural(len(warnings), 'warning')} above before you rely on it"
+        told = f"The configuration can be loaded; {shown}."
     is_right = report.is_right if strict else report.valid
     return Result(
         {"valid": report.valid} | asdict(report) | {"right": report.is_right},
-        *_told(report),
+        *([told] if report.valid else []),
+        notes=[] if report.valid else [told],
         exit_code=0 if is_right else ConfigurationInvalid.exit_code,
     )
-
-
-def _findings(report: CheckReport) -> Iterator[str]:
-    yield from report.problems
-    for warning in report.warnings:
-        yield f"warning: {warning}"
-    yield from report.notes
-    if not report.valid:
-        yield f"{plural(len(report.problems), 'problem')}."
-
-
-def _told(report: CheckReport) -> Iterator[str]:
-    if report.is_right:
-        yield "The configuration is right."
-    elif report.valid:
-        warnings = plural(len(report.warnings), "warning")
-        yield f"The configuration can be loaded; see the {warnings} above before you rely on it."
 
 
 @app.command()
@@ -174,7 +167,11 @@ def _leaves(value: Any, location: str) -> Iterator[tuple[str, Any]]:
         yield location, "-" if value in _EMPTY else value
 
 
-_SCAFFOLD: Final = {"segrelay.toml": "segrelay.toml", ".env.example": "env.example"}
+_SCAFFOLD: Final = {
+    "segrelay.toml": "segrelay.toml",
+    ".env.example": "env.example",
+    ".gitignore": "gitignore",
+}
 """The name of each file to write → its name in the package, where no name begins with a dot."""
 
 _PRIVATE: Final = 0o600
@@ -201,6 +198,10 @@ def init(
             help="Also write a docker-compose.yml that runs Redis, a worker and the receiver.",
         ),
     ] = False,
+    api: Annotated[
+        Literal["insider", "http"],
+        typer.Option(help="Deliver to Insider, or to any other endpoint that takes JSON."),
+    ] = "insider",
 ) -> None:
     """Write a commented segrelay.toml, an .env.example, templates and samples into a folder.
 
@@ -211,7 +212,8 @@ def init(
         raise UsageWrong(f"--audience {audience}: a slug has letters, digits, _ and - only.")
     if folder.exists() and not folder.is_dir():
         raise UsageWrong(f"{folder} is a file; name a folder.")
-    for path, content in _files(audience, in_containers=compose):
+    source = _source() if compose else None
+    for path, content in _files(audience, api, source):
         mode = _PRIVATE if path.name.startswith(".env") else _READABLE
         say(f"{_write(folder / path, content, mode)} {folder / path}")
     location = shlex.quote(str(folder))
@@ -223,43 +225,55 @@ def init(
     say("Then the real thing, with the credentials filled into .env in between:")
     say(f"  cd {location} && cp .env.example .env && segrelay config check")
     if compose:
-        say("or in containers, once .env has the two secrets that begin it:")
+        image = "" if source else ", and SEGRELAY_IMAGE, which names an image of yours"
+        say(f"or in containers, once .env has the two secrets that begin it{image}:")
         say(f"  cd {location} && docker compose up")
 
 
-def _files(audience: str, *, in_containers: bool) -> Iterator[tuple[Path, bytes]]:
+def _files(audience: str, api: str, source: str | None) -> Iterator[tuple[Path, bytes]]:
+    """Yield the files to write.
+
+    Args:
+        audience: Its slug.
+        api: The API of the destination.
+        source: The folder that an image is built from; "" = there is none, None = no containers.
+    """
     scaffold = files("segrelay.ops.config") / "scaffold"
-    for name, packaged in _SCAFFOLD.items():
-        text = _about(audience, (scaffold / packaged).read_text("utf-8"))
-        yield Path(name), (_FOR_CONTAINERS[name](text) if in_containers else text).encode()
-    if in_containers:
-        yield Path(_COMPOSE), (scaffold / _COMPOSE).read_bytes()
-    for folder in _TEMPLATES:
-        for template in _shipped_templates(folder):
-            yield Path("templates", folder, template.name), template.read_bytes()
+    texts = {name: (scaffold / packaged).read_text("utf-8") for name, packaged in _SCAFFOLD.items()}
+    if api == "http":
+        begun, _, rest = texts["segrelay.toml"].partition(_TABLES_OF_INSIDER)
+        others = rest[rest.index(_TABLES_OF_OTHERS) :]
+        texts["segrelay.toml"] = begun + (scaffold / "http.toml").read_text("utf-8") + others
+    if source is not None:
+        begun, build, rest = (scaffold / _COMPOSE).read_text("utf-8").partition("  build:\n")
+        built = build + rest.replace(_SOURCE, source)
+        texts[_COMPOSE] = begun + (built if source else rest[rest.index("  user:") :])
+        for name, old, new in _FOR_CONTAINERS:
+            texts[name] = texts[name].replace(old, new)
+        texts[".env.example"] = _NEEDED + texts[".env.example"]
     now = datetime.now(UTC)
     for direction in (Direction.ENTER, Direction.EXIT):
-        text = _about(audience, fresh_sample(direction, now))
-        yield Path("samples", f"{direction.value}.json"), text.encode()
+        texts[f"samples/{direction.value}.json"] = fresh_sample(direction, now)
+    for name, text in texts.items():
+        yield Path(name), _about(audience, text).encode()
+    for folder in _TEMPLATES:
+        for template in (files("segrelay.templates") / folder).iterdir():
+            if template.name.endswith(".jsonnet"):
+                yield Path("templates", folder, template.name), template.read_bytes()
 
 
-def _with_receiver(configuration: str) -> str:
-    """Return a scaffold's configuration with the receiver, which is a comment there."""
-    begun = configuration.replace("# [producer.webhook]\n", "[producer.webhook]\n")
-    return begun.replace('# secret = "env:SEGRELAY_WEBHOOK', 'secret = "env:SEGRELAY_WEBHOOK')
-
-
-def _with_needed(environment: str) -> str:
-    """Return the example of a `.env` with what containers can't start without in front."""
-    rest = environment.replace("SEGRELAY_WEBHOOK_SECRET=\n", "")
-    return _NEEDED + rest.replace("# SEGRELAY_REDIS_PASSWORD=\n", "")
-
-
+_TABLES_OF_INSIDER: Final = "# What is sent along with every request."
+_TABLES_OF_OTHERS: Final = "# A destination of another kind:"
 _COMPOSE: Final = "docker-compose.yml"
-_FOR_CONTAINERS: Final[Mapping[str, Callable[[str], str]]] = {
-    "segrelay.toml": _with_receiver,
-    ".env.example": _with_needed,
-}
+_SOURCE: Final = "/path/to/segrelay"
+_DOCKERFILE: Final = "ops/docker/Dockerfile"
+_FOR_CONTAINERS: Final = (
+    ("segrelay.toml", "# [producer.webhook]\n", "[producer.webhook]\n"),
+    ("segrelay.toml", '# secret = "env:SEGRELAY_WEBHOOK', 'secret = "env:SEGRELAY_WEBHOOK'),
+    (".env.example", "SEGRELAY_WEBHOOK_SECRET=\n", ""),
+    (".env.example", "# SEGRELAY_REDIS_PASSWORD=\n", ""),
+)
+"""What is different in containers: the receiver is configured, and its secret is in `_NEEDED`."""
 _NEEDED: Final = """\
 # What containers don't start without: letters and digits, e.g. what `openssl rand -hex 24` prints;
 # for Redis, and for Lytics to send along to the webhook. SEGRELAY_USER may read this folder: what
@@ -271,20 +285,18 @@ SEGRELAY_USER=1000:1000
 """
 
 
+def _source() -> str:
+    """Return the folder of segrelay's source if it was installed from there, else ""."""
+    told = json.loads(distribution("segrelay").read_text("direct_url.json") or "{}")
+    folder = unquote(told.get("url", "").removeprefix("file://"))
+    return folder if Path(folder, _DOCKERFILE).is_file() else ""
+
+
 def _about(audience: str, text: str) -> str:
     """Return a scaffold's file for another audience than its own."""
     name = _NOT_IN_NAMES.sub("-", audience.lower()).strip("-") or _EXAMPLE_AUDIENCE
     named = text.replace(f"triggers.{_EXAMPLE_AUDIENCE}-", f"triggers.{name}-")
     return named.replace(f'"{_EXAMPLE_AUDIENCE}"', f'"{audience}"')
-
-
-def _shipped_templates(folder: str) -> list[Traversable]:
-    found = [
-        one
-        for one in (files("segrelay.templates") / folder).iterdir()
-        if one.name.endswith(".jsonnet")
-    ]
-    return sorted(found, key=lambda one: one.name)
 
 
 def _write(path: Path, content: bytes, mode: int) -> str:
@@ -308,7 +320,9 @@ def look_at_redis(settings: Settings, report: CheckReport) -> Collection[str]:
         Slugs of audiences whose id it knows, and these ids.
     """
     try:
-        url = _address(settings)
+        url = settings.redis.url
+        if url == EMBEDDED:
+            url = running_server(settings.redis.data_dir).url
         wait_ready(url, _PATIENCE_SECONDS)
         with closing(connect(url, timeout_seconds=_PATIENCE_SECONDS)) as client:
             report.problems += mismatches(client, settings)
@@ -318,16 +332,6 @@ def look_at_redis(settings: Settings, report: CheckReport) -> Collection[str]:
     except OperationsMustAct as error:
         report.notes.append(f"Redis was not asked: {error.message}")
         return ()
-
-
-def _address(settings: Settings) -> str:
-    """Return Redis' address; an embedded one is not started."""
-    if settings.redis.url != EMBEDDED:
-        return settings.redis.url
-    server = find(settings.redis.data_dir)
-    if server is None:
-        raise OperationsMustAct(f"the embedded one of {settings.redis.data_dir} is not running.")
-    return server.url
 
 
 def _conflicts(client: Redis, settings: Settings) -> Iterator[tuple[str, str]]:

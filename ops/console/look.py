@@ -181,7 +181,8 @@ class Look:
 
     Attributes:
         judged: The standing and its problems.
-        hour: A sample for each minute of the last hour, the oldest first.
+        hour: Samples of the last hour, a minute apart or, while there are few, all; the oldest
+            first.
         causes: The causes of all dead letters, the most frequent first.
         outcomes: The newest rows of the outcome log, the newest first.
         records: The records of the quarantine, in no order.
@@ -265,7 +266,8 @@ class Look:
 
     def _read_hour(self) -> list[Sample]:
         pipe = self.client.pipeline(transaction=False)
-        for number in range(0, KEPT, _SAMPLES_APART):
+        count = self.client.llen(keys.PROGRESS)
+        for number in range(0, count, max(1, count * _SAMPLES_APART // KEPT)):
             pipe.lindex(keys.PROGRESS, number)
         texts: list[Any] = pipe.execute()
         return read_records(Sample, filter(None, reversed(texts)), "a sample of progress")

@@ -8,13 +8,12 @@ and left the first. In the end Insider has to hold what Lytics holds.
 from __future__ import annotations
 
 import random
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +26,7 @@ from segrelay.ops.demo.rig import Rig, wait_for_receiver
 from segrelay.ops.embedded.lifecycle import free_port
 from segrelay.ops.run.up import own_command
 from segrelay.ops.status.standing import read_counts
-from segrelay.ops.status.totals import KINDS, Counts
+from segrelay.ops.status.totals import KINDS
 from segrelay.ops.terminal.console import mention
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.interrupts import interrupted_once
@@ -42,6 +41,7 @@ _SECONDS_AT_MOST: Final = 120.0
 """Seconds the demo may take: it needs twenty on two idle cores, and more on a busy machine."""
 _LOOK_SECONDS: Final = 0.25
 _MOVES_AT_ONCE: Final = 200
+_MOVES_WHILE_SHOWN: Final = 3
 _MOST_MOVES: Final = 40
 """People who join, and as many who leave, at most."""
 _PEOPLE_A_MOVE: Final = 30
@@ -85,9 +85,9 @@ def demo(
     ] = False,
 ) -> Result:
     """Backfill, receive and sync invented people, then compare Insider with Lytics."""
-    rng = random.Random(seed)  # noqa: S311 - invented people
+    rng, movers = random.Random(seed), random.Random(seed + 1)  # noqa: S311 - invented people
     sandbox, webhook = free_port(), free_port()
-    console_port = _console_port() if console else free_port()
+    console_port = free_port(ConsoleSettings().port if console else 0)
     with (
         interrupted_once(),
         tempfile.TemporaryDirectory(prefix="segrelay-demo-") as folder,
@@ -99,75 +99,24 @@ def demo(
             ),
         ) as rig,
     ):
-        play = _Play(rig, rng, events, people, webhook)
+        play = _Play(rig, rng, movers, events, people, webhook)
         if console:
             rig.start_beside("console")
             address = f"http://127.0.0.1:{console_port}/"
             mention(f"The console is at {address}: what comes now can be watched there.")
-        outcome = play.run()
+        document = play.run()
         if console:
             play.stay(address)
         rig.stop_workers()
     return Result(
-        outcome.document(),
-        *_summary(outcome),
-        notes=[*outcome.problems, *([] if console else [_IN_THE_CONSOLE])],
-        exit_code=0 if outcome.agrees else 1,
+        document,
+        *_summary(document),
+        notes=[*document["problems"], *([] if console else [_IN_THE_CONSOLE])],
+        exit_code=0 if document["agrees"] else 1,
     )
 
 
 _IN_THE_CONSOLE: Final = "`segrelay demo --console` shows all of it in a browser, and stays."
-
-
-def _console_port() -> int:
-    """Return the console's usual port if it is free, else another one."""
-    usual = ConsoleSettings().port
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", usual))
-        except OSError:
-            return free_port()
-    return usual
-
-
-@dataclass(slots=True)
-class _Outcome:
-    """The result of the demo."""
-
-    seconds: float
-    counts: Counts
-    requests: int
-    people_with_audiences: int
-    wrong: int
-    requests_sent_twice: int
-    overlaps: int
-    webhooks: int
-    problems: list[str] = field(default_factory=list)
-
-    @property
-    def agrees(self) -> bool:
-        """Say whether Insider holds what Lytics holds, and every delivery has an outcome."""
-        counts = self.counts
-        return not (self.wrong or counts.waiting or counts.dead or self.problems) and (
-            counts.accepted == counts.settled + counts.waiting
-        )
-
-    def document(self) -> dict[str, Any]:
-        """Return the result as `demo --json` prints it."""
-        return {
-            "agrees": self.agrees,
-            "seconds": round(self.seconds, 2),
-            "webhook_events": self.webhooks,
-            **{kind: self.counts.of(kind) for kind in KINDS},
-            "skipped_by_reason": dict(self.counts.skipped_by_reason),
-            "requests": self.requests,
-            "people_with_audiences": self.people_with_audiences,
-            "wrong_memberships": self.wrong,
-            "requests_sent_twice": self.requests_sent_twice,
-            "overlaps": self.overlaps,
-            "problems": self.problems,
-        }
 
 
 @dataclass(slots=True)
@@ -176,9 +125,11 @@ class _Play:
 
     rig: Rig
     rng: random.Random
+    movers: random.Random  # of a thread of its own
     events: int
     people: int
     webhook_port: int
+    inside: set[tuple[int, str]] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -186,8 +137,8 @@ class _Play:
         """Return how many people join while nobody tells of it, and how many leave."""
         return min(_MOST_MOVES, self.people // _PEOPLE_A_MOVE)
 
-    def run(self) -> _Outcome:
-        """Play the demo, and compare Insider with Lytics at its end."""
+    def run(self) -> dict[str, Any]:
+        """Play the demo; return its end, compared with Lytics, as `demo --json` prints it."""
         begun = time.monotonic()
         self._invent()
         mention("Redis and the sandbox run; starting a worker and the receiver of webhooks.")
@@ -209,10 +160,12 @@ class _Play:
         return self._compared(time.monotonic() - begun)
 
     def stay(self, address: str) -> None:
-        """Keep everything running for the console until Ctrl-C."""
-        mention(f"The demo is over, and the console at {address} shows it until Ctrl-C.")
+        """Keep everything running for the console, with a few moves a second, until Ctrl-C."""
+        mention(f"The demo is over. A few people still come and go, until Ctrl-C: {address}")
         with suppress(KeyboardInterrupt):
-            threading.Event().wait()
+            while True:
+                self._move(_MOVES_WHILE_SHOWN)
+                time.sleep(1.0)
 
     def _invent(self) -> None:
         """Fill the stand-in for Lytics with people; two thirds are in the synced audience."""
@@ -264,18 +217,19 @@ class _Play:
         batches = {"segment_ids": _TOLD, "batch_requests": True, "batch_size": 50}
         self.rig.sandbox.settings(lytics={"webhook_retry_seconds": 0.2})
         self.rig.sandbox.post("lytics/jobs", job | batches)
-        inside: set[tuple[int, str]] = set()
-        rng = random.Random(self.rng.random())  # noqa: S311 - a thread of its own
         for first in range(0, self.events, _MOVES_AT_ONCE):
-            count = min(_MOVES_AT_ONCE, self.events - first)
-            moves = []
-            for person in rng.sample(range(self.people), count):
-                member = (person, rng.choice(_TOLD))
-                change = "exit" if member in inside else "enter"
-                inside ^= {member}
-                moves.append({"uid": f"u{person}", "audience": member[1], "change": change})
-            self.rig.sandbox.post("lytics/moves", moves)
+            self._move(min(_MOVES_AT_ONCE, self.events - first))
             time.sleep(_LOOK_SECONDS)
+
+    def _move(self, count: int) -> None:
+        """Make people enter an audience, or leave it if they are in it."""
+        moves = []
+        for person in self.movers.sample(range(self.people), count):
+            member = (person, self.movers.choice(_TOLD))
+            change = "exit" if member in self.inside else "enter"
+            self.inside ^= {member}
+            moves.append({"uid": f"u{person}", "audience": member[1], "change": change})
+        self.rig.sandbox.post("lytics/moves", moves)
 
     def _told(self) -> dict[str, Any]:
         found: dict[str, Any] = self.rig.sandbox.get("lytics/jobs").get("job", {})
@@ -307,7 +261,7 @@ class _Play:
         with suppress(OSError):
             sys.stderr.write("\n" if sys.stderr.isatty() else "")
 
-    def _compared(self, seconds: float) -> _Outcome:
+    def _compared(self, seconds: float) -> dict[str, Any]:
         """Compare what Insider holds with what Lytics holds."""
         should: dict[str, list[str]] = {}
         for audience in AUDIENCES:
@@ -319,33 +273,29 @@ class _Play:
             for email in held.keys() | should.keys()
         )
         repeats = self.rig.sandbox.get("repeats")["requests_with_a_user_again"]
-        return _Outcome(
-            seconds=seconds,
-            counts=read_counts(self.rig.client, self.rig.settings),
-            requests=self.rig.sandbox.get("summary")["requests"]["total"],
-            people_with_audiences=len(held),
-            wrong=wrong,
-            requests_sent_twice=sum(path["again_after_answered"] for path in repeats.values()),
-            overlaps=self.rig.sandbox.get("overlaps")["different"],
-            webhooks=self._told().get("sent", 0),
-            problems=self.problems,
-        )
+        counts = read_counts(self.rig.client, self.rig.settings)
+        is_right = not (wrong or counts.waiting or counts.dead or self.problems)
+        return {
+            "agrees": is_right and counts.accepted == counts.settled + counts.waiting,
+            "seconds": round(seconds, 2),
+            "webhook_events": self._told().get("sent", 0),
+            **{kind: counts.of(kind) for kind in KINDS},
+            "skipped_by_reason": dict(counts.skipped_by_reason),
+            "requests": self.rig.sandbox.get("summary")["requests"]["total"],
+            "people_with_audiences": len(held),
+            "wrong_memberships": wrong,
+            "requests_sent_twice": sum(path["again_after_answered"] for path in repeats.values()),
+            "overlaps": self.rig.sandbox.get("overlaps")["different"],
+            "problems": self.problems,
+        }
 
 
-def _summary(outcome: _Outcome) -> Iterator[str | Table]:
-    document = outcome.document()
-    rows = [(name.replace("_", " "), document[name]) for name in (*KINDS, "requests")]
-    rows += [
-        ("seconds", document["seconds"]),
-        ("people in an audience", outcome.people_with_audiences),
-        ("wrong memberships", outcome.wrong),
-        ("overlapping requests", outcome.overlaps),
-    ]
+def _summary(document: Mapping[str, Any]) -> Iterator[str | Table]:
+    titles = {"people_with_audiences": "people in an audience", "overlaps": "overlapping requests"}
+    names = (*KINDS, "requests", "seconds", "people_with_audiences", "wrong_memberships")
+    rows = [(titles.get(n, n.replace("_", " ")), document[n]) for n in (*names, "overlaps")]
     yield Table(("what", *number_columns("how many")), rows)
     for reason, count in document["skipped_by_reason"].items():
         yield f"skipped as {reason}: {count}"
-    yield (
-        "Insider holds exactly what Lytics holds."
-        if outcome.agrees
-        else "Insider does NOT hold what Lytics holds."
-    )
+    holds = "holds exactly" if document["agrees"] else "does NOT hold"
+    yield f"Insider {holds} what Lytics holds."

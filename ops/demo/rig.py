@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ import segrelay.templates as shipped_templates
 from segrelay.ops.embedded import lifecycle as embedded
 from segrelay.ops.run.up import own_command
 from segrelay.ops.sandbox import ProcessStarter, SandboxProcess
-from segrelay.ops.state.partitions import ask_each
+from segrelay.ops.state.partitions import ask_each, snapshots, sum_counts
 from segrelay.ops.state.waiting import find_streams
 from segrelay.ops.terminal.moments import awaited
 from segrelay.sandbox.people import AUDIENCES
@@ -357,14 +358,10 @@ class Rig:
 
     def counts(self) -> dict[str, int]:
         """Return the counts of all partitions and lanes, added up, by their field."""
-        total: dict[str, int] = {}
-        found = ask_each(
-            self.client, self.partitions(), lambda pipe, keys: pipe.hgetall(keys.counts)
-        )
-        for counts in found:
-            for stored, count in counts.items():
-                _, name = without_lane(stored.decode())
-                total[name] = total.get(name, 0) + int(count)
+        found = sum_counts(snapshots(self.client, self.partitions())).get(DESTINATION, {})
+        total: Counter[str] = Counter()
+        for stored, count in found.items():
+            total[without_lane(stored)[1]] += count
         return total
 
     def memberships(self) -> dict[str, list[str]]:

@@ -153,7 +153,8 @@ def next_launch(files: EmbeddedFiles, max_memory: str) -> Launch:
     with suppress(ConfigurationInvalid):
         address = parse_redis_url(files.read_url())
         password, port = address.password, address.hosts[0][1]
-    if not port or not _gets_free(port):
+    # A killed server gives up its lock before its port.
+    if not port or not awaited(lambda: _is_free(port), _PORT_SECONDS, _LAUNCH_LOOK_SECONDS):
         port = free_port()
     return Launch(port, password or secrets.token_hex(_PASSWORD_BYTES), max_memory)
 
@@ -215,23 +216,21 @@ def tail(text: str) -> str:
     return "\n".join(lines[-_LOG_TAIL_LINES:])
 
 
-def free_port() -> int:
+def free_port(usual: int = 0) -> int:
     """Return a free port, below those that the system gives to outgoing connections.
 
     Another one could be taken while the server is down; then its address would change.
+
+    Args:
+        usual: The port to return if it is free; 0 = any.
     """
-    for _ in range(_TRIES):
-        port = _PORTS.start + secrets.randbelow(len(_PORTS))
+    for number in range(_TRIES):
+        port = (usual if number == 0 else 0) or _PORTS.start + secrets.randbelow(len(_PORTS))
         if _is_free(port):
             return port
     with socket.socket() as listener:
         listener.bind((LOOPBACK, 0))
         return int(listener.getsockname()[1])
-
-
-def _gets_free(port: int) -> bool:
-    """Say whether a port is free now or soon: a killed server gives up its lock before its port."""
-    return awaited(lambda: _is_free(port), _PORT_SECONDS, _LAUNCH_LOOK_SECONDS)
 
 
 def _is_free(port: int) -> bool:

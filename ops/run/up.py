@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import IO, Annotated, Final, Self
 from urllib.parse import urlsplit
@@ -178,14 +177,15 @@ class Supervisor:
         except OSError:
             self._stop.set()
 
-    def run(self, look: Callable[[], None]) -> int:
+    def run(self, *looks: Callable[[], None]) -> int:
         """Wait; return 0 if told to stop, 1 if a child died for good, 2 if one was called wrongly.
 
         Args:
-            look: Called all the time, e.g. to look after what is no child.
+            looks: Called all the time, e.g. to look after what is no child.
         """
         while not self._stop.wait(_LOOK_SECONDS):
-            look()
+            for look in looks:
+                look()
             for child in self._children:
                 code = child.died()
                 if code is None:
@@ -244,7 +244,7 @@ def up(
             _start_sandbox(settings, supervisor, sandbox_run)
         _start_processes(settings, supervisor)
         start_announcer(settings, only_watches=True)
-        code = supervisor.run(partial(_look_at_all, look, quiet))
+        code = supervisor.run(look, *([quiet.look] if quiet else []))
         _line("up", "stopping")
     raise typer.Exit(code)
 
@@ -291,12 +291,6 @@ class QuietLines:
             self._show(name, f"{line} (and {count - 1:,} more)" if count > 1 else line)
 
 
-def _look_at_all(look: Callable[[], None], quiet: QuietLines | None) -> None:
-    look()
-    if quiet:
-        quiet.look()
-
-
 def _start_processes(settings: Settings, supervisor: Supervisor) -> None:
     beside = {
         "worker": True,
@@ -323,11 +317,9 @@ def _refuse_taken_ports(settings: Settings, sandbox_run: str) -> None:
     """Refuse to start while another process has one of the ports."""
     if settings.flower:
         needs_extra("flower", "flower", "[flower]")
-        refuse_taken(settings.flower.host, settings.flower.port, "set flower.listen")
-    if settings.metrics:
-        refuse_taken(settings.metrics.host, settings.metrics.port, "set metrics.listen")
-    if settings.console:
-        refuse_taken(settings.console.host, settings.console.port, "set console.listen")
+    for name in ("flower", "metrics", "console"):
+        if section := getattr(settings, name):
+            refuse_taken(section.host, section.port, f"set {name}.listen")
     if sandbox_run:
         parts = urlsplit(sandbox_run)
         hint = f"name another one, e.g. {SANDBOX_VARIABLE}=http://127.0.0.1:8901"

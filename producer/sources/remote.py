@@ -38,7 +38,6 @@ _CONNECT_SECONDS: Final = 5.0
 _WILD: Final = re.compile(r"[*?\[]")
 _HIDDEN: Final = ("_", ".")
 """The beginnings of names that writers give to what is no data, such as `_SUCCESS`."""
-_LIBRARIES: Final = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs"}
 _OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "s3": {"config_kwargs": {"connect_timeout": 5, "read_timeout": 30}},
     "gs": {},
@@ -235,7 +234,7 @@ class Bucket:
                 f"Set {_CREDENTIALS[self._scheme]}."
             )
         try:
-            import_module(_LIBRARIES[self._scheme])
+            import_module(BUCKETS[self._scheme])
             fsspec = import_module("fsspec")
         except ImportError as error:
             raise UsageWrong(

@@ -21,9 +21,19 @@ secret_key = "env:B"
 region = "eu-central-1"
 service = "execute-api"
 """
-FLOWER = """
+MORE = """
 [flower]
 password = "env:SEGRELAY_FLOWER_PASSWORD"
+[sync.vip]
+audience = "vip"
+source = "s3://bucket/*.parquet"
+every = "15m"
+[triggers.js]
+destination = "insider"
+audiences = ["vip"]
+on = "enter"
+template = "vip.js"
+url = "/api/user/v1/upsert"
 """
 AS_OF = "2026-11-25T06:00:00Z"
 JAVASCRIPT = "function template(profile) { return {}; }"
@@ -127,7 +137,7 @@ def test_an_extra_that_is_missing_is_named_with_the_command_that_installs_it(
 ) -> None:
     assert run(installed, folder, "init", ".").returncode == 0
     with (folder / "segrelay.toml").open("a") as file:
-        file.write(FLOWER)
+        file.write(MORE)
     (folder / "rows.parquet").write_bytes(b"PAR1" + bytes(100) + b"PAR1")
     (folder / "templates/vip.js").write_text(JAVASCRIPT)
 
@@ -143,6 +153,9 @@ def test_an_extra_that_is_missing_is_named_with_the_command_that_installs_it(
         assert done.returncode == 2, (words, done.stdout, done.stderr)
         assert f"pip install 'segrelay[{extra}]'" in done.stderr + done.stdout, (words, done.stderr)
         assert "Traceback" not in done.stderr
+    checked = run(installed, folder, "config", "check")
+    told = set(re.findall(r"segrelay\[(\w+)\]", checked.stderr))
+    assert told == {"s3", "parquet", "js", "flower"}
 
 
 def test_a_configuration_that_signs_for_aws_names_the_extra_at_its_check_and_at_the_start(

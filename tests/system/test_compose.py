@@ -108,4 +108,4 @@ def test_a_folder_of_ones_own_runs_the_receiver_once_its_secrets_are_set(tmp_pat
     assert found["receiver"]["environment"]["SEGRELAY_WEBHOOK_SECRET"] == "abc"
     version = importlib.metadata.version("segrelay")
     assert found["worker"]["image"] == f"images.example.com/segrelay:{version}"
-    assert not any("build" in service for service in found.values())
+    assert Path(found["worker"]["build"]["context"], "ops/docker/Dockerfile").is_file()

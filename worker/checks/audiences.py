@@ -363,17 +363,14 @@ def _no_way_out(entering: _Keeper, leaving: Sequence[_Keeper]) -> Iterator[Findi
 
 
 def _other_list(entering: _Keeper, leaving: _Keeper, audience: str) -> Finding:
+    setting = AUDIENCE_FLAG_PREFIX if entering.attribute.endswith(_EACH) else AUDIENCE_ATTRIBUTE
     return Finding(
         "warning",
         f"it adds {audience} to {entering.attribute}, but {leaving.trigger.name} takes it out of"
         f" {leaving.attribute}: nobody would ever leave; give both the same"
-        f" {_setting(entering)}, or the exit {entering.way_out}.",
+        f" {setting}, or the exit {entering.way_out}.",
         entering.trigger.name,
     )
-
-
-def _setting(keeper: _Keeper) -> str:
-    return AUDIENCE_FLAG_PREFIX if keeper.attribute.endswith(_EACH) else AUDIENCE_ATTRIBUTE
 
 
 def _may_be_meant(audience: str, leaving: Sequence[_Keeper]) -> bool:

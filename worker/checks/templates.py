@@ -127,11 +127,6 @@ class Case:
         """The profile as the renderer takes it."""
         return orjson.dumps(dict(self.profile))
 
-    @property
-    def settings_text(self) -> bytes:
-        """The settings of a trigger as JSON, which the engines take."""
-        return orjson.dumps(dict(self.settings))
-
 
 @dataclass(frozen=True, slots=True)
 class TemplateReport:
@@ -221,19 +216,15 @@ def _needed_engine(accelerator: Accelerator, cases: Sequence[Case]) -> dict[str,
 def _judged(bundle: Bundle, cases: Sequence[Case]) -> dict[Case, dict[EngineModule, Said]]:
     """Return the answer of each engine to each case."""
     said: dict[Case, dict[EngineModule, Said]] = {case: {} for case in cases}
+    groups: dict[bytes, list[Case]] = {}
+    for case in cases:
+        groups.setdefault(orjson.dumps(dict(case.settings)), []).append(case)
     for engine in judges():
-        for settings, group in _by_settings(cases).items():
+        for settings, group in groups.items():
             values = judge(engine, bundle, [case.text for case in group], settings)
             for case, value in zip(group, values, strict=True):
                 said[case][engine] = value
     return said
-
-
-def _by_settings(cases: Sequence[Case]) -> dict[bytes, list[Case]]:
-    groups: dict[bytes, list[Case]] = {}
-    for case in cases:
-        groups.setdefault(case.settings_text, []).append(case)
-    return groups
 
 
 def _kills(label: str) -> Finding:

@@ -6,8 +6,11 @@ and secrets that more people can read than need to.
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Container, Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -26,12 +29,15 @@ from segrelay.worker.contract.settings.http import (
 )
 from segrelay.worker.contract.settings.problems import Problem, did_you_mean, location_of
 from segrelay.worker.contract.settings.sections import (
+    ALL_AUDIENCES,
     AS_OF_HINT,
     Destination,
     Trigger,
 )
 from segrelay.worker.contract.settings.urls import (
+    BUCKETS,
     INSIDER_PATHS,
+    INSIDER_PER_MINUTE,
     erases,
     is_listed,
     is_loopback,
@@ -41,7 +47,7 @@ from segrelay.worker.contract.settings.urls import (
     refuse_address_reason,
     refuse_reason,
 )
-from segrelay.worker.contract.settings.values import LITERAL, is_reference
+from segrelay.worker.contract.settings.values import LITERAL, Secret, is_reference
 
 if TYPE_CHECKING:
     from segrelay.worker.contract.settings import Settings
@@ -145,7 +151,42 @@ def warnings_of(draft: Settings) -> Iterator[Problem]:
         if names and not any(one.on == watch.on and any(map(one.wants, names)) for one in triggers):
             yield Problem(location_of(("backfill", "watch", watch.name, "audience")),
                           f"no trigger wants the {watch.on} of {watch.audience!r}")  # fmt: skip
-    yield from _unset_secrets(draft)
+    yield from _warnings_of_twins(draft)
+    yield from _missing_extras(draft)
+
+
+def _warnings_of_twins(draft: Settings) -> Iterator[Problem]:
+    """Yield pairs of triggers by which the same request would be sent for the same event."""
+    sent: dict[str, list[Trigger]] = {}
+    for trigger in draft.triggers.values():
+        destination = draft.destinations[trigger.destination]
+        request = (draft.http_of(trigger), draft.template_of(trigger), trigger.settings)
+        address = (destination.api, destination.base_url, destination.authorization, trigger.url)
+        sent.setdefault(repr((trigger.on, *request, *address)), []).append(trigger)
+    for one, other in (pair for same in sent.values() for pair in combinations(same, 2)):
+        named = dict.fromkeys((*one.audiences, *other.audiences))
+        if both := [name for name in named if one.wants(name) and other.wants(name)]:
+            told = "all audiences" if ALL_AUDIENCES in both else ", ".join(map(repr, both))
+            yield Problem(location_of(("triggers", other.name)),
+                          f"sends what {one.name} sends too: each {one.on} of {told} goes twice",
+                          "take the audience out of one of them")  # fmt: skip
+
+
+_EXTRAS: Final = BUCKETS | {"parquet": "pyarrow", "flower": "flower"}
+"""The module of each extra that a configuration may need."""
+
+
+def _missing_extras(draft: Settings) -> Iterator[Problem]:
+    """Yield what the configuration names and this installation can't do."""
+    files = {location_of(("sync", one.name, "source")): one.files for one in draft.sync.values()}
+    for one in draft.backfill.watch.values():
+        files[location_of(("backfill", "watch", one.name, "source"))] = one.source
+    needed = [(location, name.partition("://")[0]) for location, name in files.items()]
+    needed += [(location, name.rpartition(".")[2]) for location, name in files.items()]
+    for location, extra in (*needed, *([("flower", "flower")] if draft.flower else ())):
+        if extra in _EXTRAS and find_spec(_EXTRAS[extra]) is None:
+            yield Problem(location, "needs an extra that is not installed",
+                          f"pip install 'segrelay[{extra}]'")  # fmt: skip
 
 
 def _problem_of_name(
@@ -250,6 +291,11 @@ def _warnings_of_credentials(draft: Settings, destination: Destination) -> Itera
     if destination.api != "insider":
         return
     location = location_of(("destinations", destination.name))
+    is_real = not is_loopback(urlsplit(destination.base_url).hostname or "")
+    if is_real and destination.rate_per_minute > INSIDER_PER_MINUTE:
+        yield Problem(f"{location}.rate",
+                      f"is more than the {INSIDER_PER_MINUTE:,} requests a minute that Insider"
+                      " takes; it will refuse the others with 429")  # fmt: skip
     if not destination.authorization:
         yield Problem(location, "has no authorization; Insider will refuse every request")
     authorization = draft.authorizations.get(destination.authorization)
@@ -260,21 +306,6 @@ def _warnings_of_credentials(draft: Settings, destination: Destination) -> Itera
         if header not in given:
             yield Problem(location_of(("authorizations", authorization.name, "headers")),
                           f"{header} is missing; Insider will refuse every request")  # fmt: skip
-
-
-_UNSENT: Final = "nothing can be sent with it"
-_WITHOUT: Final = {
-    "authorizations": _UNSENT,
-    "triggers": _UNSENT,
-    "operate": "no messages are sent",
-}
-
-
-def _unset_secrets(draft: Settings) -> Iterator[Problem]:
-    for location, secret in secrets_of(draft):
-        if not secret.is_set:
-            follows = _WITHOUT.get(location.partition(".")[0], "what needs it can't start")
-            yield Problem(location, f"{secret.origin} is not set; {follows}")
 
 
 HTTP_ONLY: Final = 'is for destinations with api = "http" only'
@@ -410,10 +441,29 @@ _NAMES: Final = (f"HEADERS.{PARTNER_NAME}", "CLIENT_ID", "USER", "ACCESS_KEY")
 _REDIS_URLS: Final = ("url", "broker_url")
 
 
+_UNSENT: Final = "nothing can be sent with it"
+_WITHOUT: Final = {
+    "authorizations": _UNSENT,
+    "triggers": _UNSENT,
+    "operate": "no messages are sent",
+}
+
+
+_PLACEHOLDER: Final = re.compile(
+    r"change.?me|replace.?me|(?:put|paste|insert).?(?:yours?|here)|your.{0,20}here|<[^>]*>"
+    r"|^(?:\w+ )?(?:secret|password|token|key|todo|x+|\.+|\*+)$",
+    re.IGNORECASE,
+)
+_LEAST_CHARACTERS: Final = 16
+_GUESSABLE: Final = ("producer.webhook.", "flower.", "metrics.", "console.", "redis.")
+"""The places of secrets that we ask others for: who guesses one gets in."""
+_BETTER: Final = "openssl rand -hex 24"
+
+
 def exposures(
     draft: Settings, redis: Mapping[str, Any], overridden: Container[str]
 ) -> Iterator[Problem]:
-    """Yield a warning for each secret that more people can read than need to.
+    """Yield secrets that are not set, stand in the file, are placeholders, or can be guessed.
 
     Args:
         draft: The tables that were read.
@@ -423,15 +473,31 @@ def exposures(
     file = draft.folder / ".env"
     if _others_can_read(file):
         yield Problem(".env", f"everybody on this machine can read {file}", "chmod 600 .env")
-    for location, secret in secrets_of(draft):
+    for location, secret in (*secrets_of(draft), *_passwords(draft, redis, overridden)):
+        if secret.value is None:
+            follows = _WITHOUT.get(location.partition(".")[0], "what needs it can't start")
+            yield Problem(location, f"{secret.origin} is not set; {follows}")
+            continue
+        what = "the password" if location.startswith("redis.") else "the secret"
         is_account = location.upper().split(".", 2)[-1] in _NAMES
-        if secret.origin == LITERAL and secret.is_set and not is_account:
-            yield Problem(location, "the secret itself stands in this file", _HINT)
+        if secret.origin == LITERAL and not is_account:
+            yield Problem(location, f"{what} itself stands in this file", _HINT)
+        if _PLACEHOLDER.search(secret.value):
+            yield Problem(location, f"{what} is a placeholder", "fill in the real one")
+        elif location.startswith(_GUESSABLE) and len(secret.value) < _LEAST_CHARACTERS:
+            yield Problem(location, f"{what} has fewer than {_LEAST_CHARACTERS} characters"
+                          " and can be guessed", _BETTER)  # fmt: skip
+
+
+def _passwords(
+    draft: Settings, redis: Mapping[str, Any], overridden: Container[str]
+) -> Iterator[tuple[str, Secret]]:
+    """Yield the passwords of Redis with their places, as `secrets_of` does."""
     for key in _REDIS_URLS:
-        url = redis.get(key, "")
-        location = location_of(("redis", key))
-        if location not in overridden and not is_reference(url) and urlsplit(url).password:
-            yield Problem(location, "the password itself stands in this file", _HINT)
+        location, password = f"redis.{key}", urlsplit(getattr(draft.redis, key)).password
+        is_literal = location not in overridden and not is_reference(redis.get(key, ""))
+        if password:
+            yield location, Secret(LITERAL if is_literal else "", password)
 
 
 def _others_can_read(file: Path) -> bool:

@@ -120,7 +120,8 @@ NetworkText = Annotated[Text, AfterValidator(_checked_network)]
 Scalar = Annotated[Any, AfterValidator(_checked_scalar)]
 
 
-def _several(value: Any) -> Any:
+def several(value: Any) -> Any:
+    """Return a list also where a single text stands in its place."""
     return (value,) if isinstance(value, str) else value
 
 
@@ -136,7 +137,7 @@ class Failures(Frozen):
     """Where the list or object is: keys of the answer, joined by dots; empty: the answer itself."""
     index: str = "index"
     """The key of an entry that holds the position, counted from 0."""
-    of: Annotated[tuple[Text, ...], BeforeValidator(_several)] = ()
+    of: Annotated[tuple[Text, ...], BeforeValidator(several)] = ()
     """The key of a result that holds a value by which the answer names it, such as `email`; or a
     list of such keys. Without it, entries are found by position."""
     value: str = ""

@@ -20,7 +20,6 @@ from segrelay.worker.errors import ConfigurationInvalid
 
 if TYPE_CHECKING:
     from segrelay.worker.contract.settings import Authorization, FlowerSettings, Settings, Trigger
-    from segrelay.worker.contract.settings.http import HttpDestination
     from segrelay.worker.contract.settings.sections import Destination
 
 SANDBOX_VARIABLE: Final = "SEGRELAY_SANDBOX"
@@ -34,7 +33,8 @@ _IN_PLACE_OF_SECRETS: Final = "/secret-url"
 """The path at the sandbox that replaces a trigger's secret URL."""
 _OFF: Final = frozenset({"", REAL})
 _SUFFIX: Final = "-sandbox"
-_THIS_MACHINE: Final = ("127.0.0.0/8", "::1/128")
+_HERE: Final[Mapping[str, Any]] = {"hosts": (), "networks": ("127.0.0.0/8", "::1/128")}
+"""The only hosts that a destination may lead to in a sandbox run."""
 _PLACEHOLDER: Final = Secret("sandbox", "sandbox")
 """The value in place of every secret: no real one is sent to the sandbox or needs to be set."""
 _PLACEHOLDER_KEY: Final = Secret("sandbox", f"{'A' * 43}=")
@@ -78,7 +78,7 @@ def sandboxed(settings: Settings, url: str) -> Settings:
         ),
         "destinations": {
             name: one.model_copy(
-                update={"base_url": _base_url(one, url), "http": _on_this_machine(one.http)}
+                update={"base_url": _base_url(one, url), "http": one.http.model_copy(update=_HERE)}
             )
             for name, one in settings.destinations.items()
         },
@@ -124,10 +124,6 @@ def _below(trigger: Trigger, destination: Destination, url: str) -> Trigger:
         query = f"?{parts.query}" if parts.query else ""
         changed["url"] = TargetUrl(f"{_root(destination, url)}{parts.path}{query}")
     return trigger.model_copy(update=changed)
-
-
-def _on_this_machine(http: HttpDestination) -> HttpDestination:
-    return http.model_copy(update={"hosts": (), "networks": _THIS_MACHINE})
 
 
 def _without_secrets(authorization: Authorization, url: str) -> Authorization:

@@ -17,6 +17,7 @@ from segrelay.worker.contract.settings.http import (
     NetworkText,
     TargetUrl,
     TriggerUrl,
+    several,
 )
 from segrelay.worker.contract.settings.urls import is_loopback, is_remote
 from segrelay.worker.contract.settings.values import (
@@ -293,10 +294,6 @@ class ListeningSettings(Section):
         return int(self.listen.rpartition(":")[2])
 
 
-def _as_list(secret: Any) -> Any:
-    return [secret] if isinstance(secret, str) else secret
-
-
 class WebhookSettings(ListeningSettings):
     """The receiver of Lytics' webhooks. Several secrets are valid at once, for rotation."""
 
@@ -308,7 +305,7 @@ class WebhookSettings(ListeningSettings):
     """The URL by which Lytics reaches the receiver; `serve --check` posts to it."""
     max_bytes: Whole = Field(default=16 * 1024 * 1024, ge=64 * 1024, le=256 * 1024 * 1024)
     """The largest body, as sent and unpacked. A larger one is answered 413, and Lytics drops it."""
-    secrets: Annotated[tuple[SecretValue, ...], BeforeValidator(_as_list)] = Field(
+    secrets: Annotated[tuple[SecretValue, ...], BeforeValidator(several)] = Field(
         alias="secret", min_length=1
     )
     """The secret that a sender has to present; each of a list is valid, for rotation."""

@@ -18,8 +18,9 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
-BUCKETS: Final = ("s3", "gs", "az")
-"""The schemes of objects in buckets: of S3 and what speaks like it, Google Cloud and Azure."""
+BUCKETS: Final = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs"}
+"""The schemes of objects in buckets, of S3 and what speaks like it, Google Cloud and Azure, each
+with the module that reads them. The extra has the name of the scheme."""
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -111,6 +112,8 @@ def _is_public(address: Address) -> bool:
 
 INSIDER_PATHS: Final = ("/api/user/v1/upsert", "/api/user/v1/attribute/delete")
 """The paths at Insider to which anything is ever written."""
+INSIDER_PER_MINUTE: Final = 25_000
+"""The requests a minute that Insider takes with one key."""
 
 _INSIDER_DOMAIN: Final = "useinsider.com"
 _ERASES: Final = ("user", "v1", "delete")

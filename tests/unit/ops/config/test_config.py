@@ -1,4 +1,3 @@
-from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
@@ -7,15 +6,9 @@ from typer.testing import CliRunner
 
 from segrelay.ops.config.commands import inspect
 from segrelay.ops.main import app
+from segrelay.worker.checks.samples import Finding
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import ConfigurationInvalid
-
-
-@dataclass(frozen=True)
-class FakeFinding:
-    trigger: str
-    severity: str
-    message: str
 
 
 def settings_with(*warnings: str) -> Settings:
@@ -35,7 +28,7 @@ def test_a_broken_form_is_reported_line_by_line_and_nothing_is_rendered():
 def test_an_error_of_a_template_makes_the_configuration_wrong():
     report = inspect(
         lambda: settings_with("w"),
-        lambda _: [FakeFinding("vip", "error", "broken"), FakeFinding("vip", "warning", "odd")],
+        lambda _: [Finding("error", "broken", "vip"), Finding("warning", "odd", "vip")],
     )
 
     assert not report.valid

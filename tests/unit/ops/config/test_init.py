@@ -1,4 +1,5 @@
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import orjson
 import yaml
@@ -15,6 +16,8 @@ def test_what_init_writes_is_right(tmp_path):
     settings = load_settings(tmp_path / "new" / "place" / "segrelay.toml", environ={})
     assert result.exit_code == 0
     assert set(settings.triggers) == {"vip-enter", "vip-exit", "vip-exit-event"}
+    ignored = (tmp_path / "new" / "place" / ".gitignore").read_text().splitlines()
+    assert {".env", "secrets/", ".segrelay/", ".segrelay-sandbox/"} <= set(ignored)
     for name in ("INSIDER_PARTNER_NAME", "INSIDER_REQUEST_TOKEN"):
         assert f"{name}=" in (tmp_path / "new" / "place" / ".env.example").read_text()
         assert f"env:{name}" in (tmp_path / "new" / "place" / "segrelay.toml").read_text()
@@ -85,7 +88,20 @@ def test_init_for_containers_writes_what_runs_the_receiver_too(tmp_path):
     assert settings.producer.webhook
     assert [one.reveal() for one in settings.producer.webhook.secrets] == ["a-secret-of-nobody"]
     assert needed == ["SEGRELAY_REDIS_PASSWORD=", "SEGRELAY_WEBHOOK_SECRET="]
+    context = Path(services["worker"]["build"]["context"].removeprefix("${SEGRELAY_SOURCE:-")[:-1])
+    assert (context / services["worker"]["build"]["dockerfile"]).is_file()
     assert {name for name, one in services.items() if "profiles" not in one} == {
         *("redis", "worker", "receiver")
     }
     assert "docker compose up" in result.stdout
+
+
+def test_init_for_any_endpoint_writes_triggers_that_deliver_to_it(tmp_path):
+    result = CliRunner().invoke(app, ["init", str(tmp_path), "--api", "http", "--audience", "gold"])
+
+    settings = load_settings(tmp_path / "segrelay.toml", environ={"ENDPOINT_AUTHORIZATION": "b c"})
+    assert result.exit_code == 0
+    assert {name: one.api for name, one in settings.destinations.items()} == {"endpoint": "http"}
+    assert [one.audiences for one in settings.triggers.values()] == [("gold",), ("gold",)]
+    assert settings.warnings == ()
+    assert "ENDPOINT_AUTHORIZATION=" in (tmp_path / ".env.example").read_text()

@@ -12,6 +12,7 @@ from segrelay.worker.contract.settings import (
 )
 from segrelay.worker.contract.settings.http import Failures, HttpDestination
 from segrelay.worker.errors import ConfigurationInvalid
+from tests.configuration import trigger
 
 ROOT = Path(__file__).parents[5]
 TEXT = """\
@@ -76,6 +77,16 @@ def test_values_are_read_as_a_person_writes_them_and_others_have_their_default(f
 
 UNSET = "authorizations.insider.headers.X-PARTNER-NAME: env:PARTNER is not set;"
 NO_AUTHORIZATION = "destinations.insider: has no authorization;"
+TOO_FAST = "is more than the 25,000 requests a minute that Insider takes"
+SHORT = "has fewer than 16 characters and can be guessed — openssl rand -hex 24"
+TWIN = "triggers.twin: sends what vip-enter sends too: each enter of"
+TWICE = "goes twice — take the audience out of one of them"
+
+
+def twin(**changed):
+    """A trigger that sends what `vip-enter` sends."""
+    same = {"template": "enter.jsonnet", "settings": {"color": "red"}, **changed}
+    return trigger("twin", **same)
 
 
 @pytest.mark.parametrize(
@@ -87,12 +98,50 @@ NO_AUTHORIZATION = "destinations.insider: has no authorization;"
             TEXT.replace('authorization = "insider"\n', ""),
             f"{NO_AUTHORIZATION} Insider will refuse every request",
         ),
+        (
+            TEXT.replace('"400/s"', '"26000/min"'),
+            f"destinations.insider.rate: {TOO_FAST}; it will refuse the others with 429",
+        ),
+        (TEXT + twin(), f"{TWIN} 'vip' {TWICE}"),
+        (TEXT + twin(audiences=["*"]), f"{TWIN} 'vip' {TWICE}"),
+        (TEXT.replace('["vip"]', '["*"]') + twin(audiences=["*"]), f"{TWIN} all audiences {TWICE}"),
+        (TEXT, f"redis.url: the password {SHORT}"),
+        (TEXT, f"producer.webhook.secret: the secret {SHORT}"),
+        (TEXT, "producer.webhook.secret: the secret is a placeholder — fill in the real one"),
     ],
 )
 def test_what_can_not_work_yet_is_a_warning_with_its_place(file, text, warning):
     file.write_text(text)
 
-    assert f"segrelay.toml: {warning}" in load_settings(file, environ={}).warnings
+    told = load_settings(file, environ={"NEW": "s3cr3t", "OLD": "changeme"}).warnings
+
+    assert f"segrelay.toml: {warning}" in told
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"audiences": ["other"]},
+        {"on": "exit"},
+        {"url": "/api/user/v1/attribute/delete"},
+        {"settings": {"color": "blue"}},
+    ],
+)
+def test_triggers_that_send_something_else_are_no_twins(file, changed):
+    file.write_text(TEXT + twin(**changed))
+
+    assert not any(TWICE in warning for warning in load_settings(file, environ={}).warnings)
+
+
+@pytest.mark.parametrize(
+    "value", ["PUT-YOURS-HERE", "Bearer change-me", "<token>", "your token here", "xxx", "..."]
+)
+def test_a_placeholder_is_named_wherever_it_stands(file, value):
+    (file.parent / "token").write_text(value)
+
+    [told] = [one for one in load_settings(file, environ={}).warnings if "placeholder" in one]
+
+    assert told.startswith("segrelay.toml: authorizations.insider.headers.X-REQUEST-TOKEN: ")
 
 
 def test_a_secret_that_is_not_set_stops_only_what_sends_with_it(file):

@@ -74,21 +74,6 @@ def test_an_env_file_that_everybody_can_read_is_named(
     assert "hunter2" not in str(warnings)
 
 
-def test_config_check_tells_of_both(folder: Path) -> None:
-    warned(folder, "hunter2")
-    (folder / ".env").write_text("SET=hunter2\n")
-    (folder / ".env").chmod(0o644)
-
-    done = CliRunner().invoke(
-        app, ["config", "check", "--strict"], env={"SEGRELAY_CONFIG": str(folder / "segrelay.toml")}
-    )
-
-    assert done.exit_code == 2
-    assert "everybody on this machine can read" in done.stderr
-    assert "flower.password: the secret itself stands in this file" in done.stderr
-    assert "hunter2" not in done.output
-
-
 def test_a_copy_of_what_init_writes_is_private(tmp_path: Path) -> None:
     CliRunner().invoke(app, ["init", str(tmp_path)])
 
