@@ -63,6 +63,7 @@ def test_the_demo_is_shown_until_somebody_ends_it():
         address = told.split("at ")[1].split("/:")[0]
         next(line for line in lines if b"The demo is over" in line)
 
+        until(lambda: "no samples yet" not in words(httpx.get(address).text), 300)
         page = words(httpx.get(address).text)
         demo.send_signal(signal.SIGINT)
         demo.communicate(timeout=60)

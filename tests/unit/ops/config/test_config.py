@@ -119,15 +119,6 @@ def test_show_prints_a_line_for_each_value_of_the_file_that_an_option_names(tmp_
     assert "hunter2" not in result.output
 
 
-def test_show_refuses_a_broken_file_as_every_command_does(config):
-    config.write_text("nope = 1")
-
-    result = CliRunner().invoke(app, ["config", "show"])
-
-    assert isinstance(result.exception, ConfigurationInvalid)
-    assert result.exception.exit_code == 2
-
-
 def test_the_place_of_a_template_that_does_not_parse_is_told_once(tmp_path):
     CliRunner().invoke(app, ["init", str(tmp_path)])
     file = tmp_path / "templates" / "insider" / "enter.jsonnet"

@@ -85,8 +85,8 @@ TWICE = "goes twice — take the audience out of one of them"
 
 def twin(**changed):
     """A trigger that sends what `vip-enter` sends."""
-    same = {"template": "enter.jsonnet", "settings": {"color": "red"}, **changed}
-    return trigger("twin", **same)
+    same = {"template": "enter.jsonnet", "settings": {"color": "red"}}
+    return trigger("twin", **same | changed)
 
 
 @pytest.mark.parametrize(
