@@ -273,7 +273,7 @@ _FOR_CONTAINERS: Final = (
     (".env.example", "SEGRELAY_WEBHOOK_SECRET=\n", ""),
     (".env.example", "# SEGRELAY_REDIS_PASSWORD=\n", ""),
 )
-"""What is different in containers: the receiver is configured, and its secret is in `_NEEDED`."""
+"""Changes of files for containers: the receiver is configured, its secret stands in `_NEEDED`."""
 _NEEDED: Final = """\
 # What containers don't start without: letters and digits, e.g. what `openssl rand -hex 24` prints;
 # for Redis, and for Lytics to send along to the webhook. SEGRELAY_USER may read this folder: what
