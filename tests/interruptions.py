@@ -2,7 +2,8 @@
 
 A `Case` is a command with what is there before it. `killed_anywhere` lets it die behind each of its
 writes, and gives it again; `standing_anywhere` lets it stand still before its writes while another
-process does all of it, and go on then. Both begin from the same state each time.
+process does all of it, and go on then; `interrupted_anywhere` does both. Each time it begins from
+the same state.
 """
 
 import re
@@ -83,10 +84,16 @@ class Case:
     holds: Callable[[], Any] = lambda: None
 
 
-def killed_anywhere(client, url, case, *, every=1):
+def interrupted_anywhere(client, url, case, *, every=1, times=3):
+    """Let it die, and let it stand still."""
+    course = course_of(client, url, case)
+    killed_anywhere(client, url, case, course, every=every)
+    standing_anywhere(client, url, case, course, times=times)
+
+
+def killed_anywhere(client, url, case, course, *, every=1):
     """Let it die behind each of its writes, give it again, and compare the ends."""
-    begin = beginning(client, case)
-    writes, wanted = undisturbed(client, url, case, begin)
+    begin, writes, wanted = course
     before, acts, spared = None, 0, 0
     numbers = [*writes[::every], *({*writes[-1:]} - {*writes[::every]})]
     for number in numbers:
@@ -110,10 +117,9 @@ def killed_anywhere(client, url, case, *, every=1):
     assert spared <= max(1, len(numbers) // 10)
 
 
-def standing_anywhere(client, url, case, *, times=3):
+def standing_anywhere(client, url, case, course, *, times=3):
     """Let it stand still before its writes while another one does all of it, and go on then."""
-    begin, spared = beginning(client, case), 0
-    writes, wanted = undisturbed(client, url, case, begin)
+    (begin, writes, wanted), spared = course, 0
     for number in writes[:: max(1, len(writes) // times)]:
         begin()
 
@@ -151,8 +157,9 @@ def beginning(client, case):
     return lambda: restore(client, dumps)
 
 
-def undisturbed(client, url, case, begin):
-    """Return the trips that write, and the truth behind them."""
+def course_of(client, url, case):
+    """Return what begins it anew, its trips that write, and the truth behind them."""
+    begin = beginning(client, case)
     begin()
     case.do(client)  # all scripts are known from now on
     begin()
@@ -167,7 +174,7 @@ def undisturbed(client, url, case, begin):
         case.again(client)
     wanted = case.truth()
     assert counting.writing
-    return counting.writing, wanted
+    return begin, counting.writing, wanted
 
 
 def lapse(client):

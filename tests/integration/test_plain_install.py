@@ -85,7 +85,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("plain")
     built = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(built, cwd=ROOT, check=True, capture_output=True)
-    subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
+    venv = [sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")]
+    subprocess.run(venv, check=True)
     [site] = (folder / "venv").glob("lib/python*/site-packages")
     here = Path(sysconfig.get_path("purelib"))
     for name in plain_install() - {"segrelay"}:
@@ -93,7 +94,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
             top = site / file.parts[0]
             if file.parts[0] != ".." and not top.exists():
                 top.symlink_to(here / file.parts[0])
-    pip = (str(folder / "venv/bin/python"), "-m", "pip", "--disable-pip-version-check", "-q")
+    pip = (sys.executable, "-m", "pip", "--python", str(folder / "venv/bin/python"), "-q")
     wheels = map(str, folder.glob("*.whl"))
     subprocess.run([*pip, "install", "--no-deps", *wheels], check=True)
     return folder / "venv/bin/segrelay"

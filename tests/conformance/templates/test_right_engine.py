@@ -1,6 +1,7 @@
 """What rjsonnet is wrong about is rendered as go-jsonnet renders it, by an engine that is right."""
 
 import json
+from itertools import product
 
 import orjson
 import pytest
@@ -12,6 +13,7 @@ from segrelay.jsonnet.rendered import Asserted, Rendered, Row, TemplateBroken, T
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
 from segrelay.worker.checks.templates import Case, check_template
+from tests.nightly import amount
 
 HEAD = "local event = import 'lytemplates.libsonnet';\n"
 NOT_COMPILED = "if (function(s) false)(std) then 0 else "
@@ -107,8 +109,12 @@ def test_the_other_engines_agree_about_every_snippet(judged):
             assert right in (None, value), snippet
 
 
-@pytest.mark.parametrize("compiles", [True, False])
-@pytest.mark.parametrize("at", range(len(RIGHT)), ids=list(RIGHT))
+EACH = range(len(RIGHT))
+RENDERED = [(at, False) for at in EACH] + [(at, True) for at in amount(EACH[::3], nightly=EACH)]
+"""Each snippet by an engine; `test_compiled_beside_engines.py` is about compiled forms."""
+
+
+@pytest.mark.parametrize(("at", "compiles"), RENDERED)
 def test_what_is_rendered_is_what_go_jsonnet_renders(template, judged, at, compiles):
     result = rendered(template(list(RIGHT)[at]), compiles=compiles)
 
@@ -259,11 +265,13 @@ def test_what_no_engine_parses_is_refused_when_it_is_loaded(template):
         Renderer(template("|||-\n  one"), LYTEMPLATES).load("t.jsonnet")
 
 
-@pytest.mark.parametrize(
-    "message", ["", ": 'one\\n two'", ": ''", ": ' x '", ": { a: 1 }", ": null", ": 'x: y'"]
-)
-@pytest.mark.parametrize("last", ["1", "[1, 2][-1:]"])
-@pytest.mark.parametrize("where", ["assert false %s; %s", "{ assert false %s, a: %s }"])
+MESSAGES = ("", ": 'one\\n two'", ": ''", ": ' x '", ": { a: 1 }", ": null", ": 'x: y'")
+PLACES = ("assert false %s; %s", "{ assert false %s, a: %s }")
+LASTS = ("1", "[1, 2][-1:]")
+ASSERTS = list(product(MESSAGES, PLACES, LASTS))
+
+
+@pytest.mark.parametrize(("message", "where", "last"), amount(ASSERTS[::3], nightly=ASSERTS))
 def test_a_failing_assert_is_no_doubt_about_the_compiled_form(template, where, message, last):
     folder = template(where % (message, last))
     case = Case("enter", orjson.loads(PROFILE), {})

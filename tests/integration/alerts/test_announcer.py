@@ -28,7 +28,7 @@ from segrelay.worker.contract.triggers import Pause, field_of, set_pause
 from tests.configuration import endpoint, settings_in, table, trigger
 from tests.full import full
 from tests.journeys.endpoint import Endpoint
-from tests.waiting import until
+from tests.waiting import allowed, until
 
 TABLES = endpoint("one"), trigger("vip", destination="one")
 
@@ -102,19 +102,19 @@ def test_nobody_sends_while_another_process_does(client, settings):
 
     def answer(_):
         is_asked.set()
-        may_answer.wait(20)
+        may_answer.wait(allowed(20))
         return 200, {}
 
     with Endpoint(answer) as chat:
         first, second = (announcer_of(client, settings, chat.url) for _ in range(2))
         thread = threading.Thread(target=first.round)
         thread.start()
-        assert is_asked.wait(20)
+        assert is_asked.wait(allowed(20))
 
         look_again(client)
         second.round()
         may_answer.set()
-        thread.join(20)
+        thread.join(allowed(20))
 
         assert len(chat.came) == 1
 
@@ -130,7 +130,7 @@ def test_a_process_that_ends_finishes_the_message_that_it_sends(client, settings
     with Endpoint(answer) as chat:
         announcer = announcer_of(client, settings, chat.url)
         threading.Thread(target=announcer.run, daemon=True).start()
-        assert is_asked.wait(20)
+        assert is_asked.wait(allowed(20))
 
         announcer.end()
 

@@ -29,7 +29,7 @@ def test_the_sweep_rings_for_work_that_nobody_rang_for(configuration, broker):
 def test_a_supervisor_hears_that_the_worker_is_ready_and_that_it_sweeps(configuration, tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
         supervisor.bind(str(tmp_path / "notify"))
-        supervisor.settimeout(10)
+        supervisor.settimeout(allowed(10))
         with Node(configuration, "--concurrency=1", supervisor=tmp_path / "notify") as node:
             heard = [supervisor.recv(100) for _ in range(3)]
             os.kill(node.process.pid, signal.SIGSTOP)

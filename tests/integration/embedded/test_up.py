@@ -95,12 +95,17 @@ def console(folder):
     return f"http://127.0.0.1:{port}"
 
 
-def test_the_console_is_served_beside_it_and_ends_with_it(console, up, folder):
+def test_a_redis_that_was_killed_is_started_again_and_all_ends_at_ctrl_c(console, up, folder):
+    assert line_with(up, "ready.")
     until(lambda: answers(f"{console}/healthz"), 60)
     page = httpx.get(console)
+    first = pid_of(folder)
 
-    assert page.status_code == 200
-    assert "Balance" in page.text
+    os.kill(first, signal.SIGKILL)
+
+    assert (page.status_code, "Balance" in page.text) == (200, True)
+    assert line_with(up, "started again on its files")
+    until(lambda: pid_of(folder) not in {0, first})
     ctrl_c_ends(up, folder)
     with pytest.raises(httpx.TransportError):
         httpx.get(console)
@@ -113,17 +118,6 @@ def test_ctrl_c_while_redis_starts_leaves_none_behind(up, folder):
     up.communicate(timeout=SECONDS)
 
     assert pid_of(folder) == 0
-
-
-def test_a_redis_that_was_killed_is_started_again_and_ends_at_ctrl_c(up, folder):
-    assert line_with(up, "ready.")
-    first = pid_of(folder)
-
-    os.kill(first, signal.SIGKILL)
-
-    assert line_with(up, "started again on its files")
-    until(lambda: pid_of(folder) not in {0, first})
-    ctrl_c_ends(up, folder)
 
 
 def test_a_redis_that_somebody_else_started_goes_on(folder, environment):
@@ -235,20 +229,29 @@ def pids_of(parent, command=""):
     return [int(row[0]) for row in found if not command or f" {command} " in row[2]]
 
 
-def test_the_real_redis_is_refused_for_as_long_as_a_sandbox_runs(folder, sandbox_run):
+def test_the_real_redis_is_refused_for_as_long_as_a_sandbox_runs_and_a_reset_forgets_all_of_it(
+    folder, sandbox_run
+):
     undecided = {key: sandbox_run[key] for key in sandbox_run if key != "SEGRELAY_SANDBOX"}
     with running(sandbox_run, "up", "--sandbox") as up:
         assert line_with(up, "ready.")
 
         refused = run(own_command("send", "-"), payload().encode(), env=undecided)
-        second = run(own_command("up", "--sandbox"), env=undecided)
+        elsewhere = {"SEGRELAY_SANDBOX": f"http://127.0.0.1:{free_port()}"}
+        second = run(own_command("up", "--sandbox"), env=undecided | elsewhere)
         reset = run(own_command("sandbox", "reset"), env=undecided)
         untouched = not (folder / ".segrelay").exists()
         meant = asked(undecided, "send", "-", "--json", "--real", given=payload())
-        until(lambda: asked(sandbox_run, "status", "--json")["processes"])
+        asked(sandbox_run, "send", "-", "--json", given=payload())
+        until(lambda: asked(sandbox_run, "status", "--json")["delivered"])
+        children = pids_of(up.pid)
+        assert len(children) >= 2
         up.kill()
         up.wait(SECONDS)
         afterwards = asked(undecided, "send", "-", "--json", given=payload())
+        until(lambda: not any(map(lives, children)))
+    assert find(folder / ".segrelay-sandbox")
+    first, second_reset = (run(own_command("sandbox", "reset"), env=sandbox_run) for _ in range(2))
 
     assert refused.returncode == 2
     assert f"export SEGRELAY_SANDBOX={sandbox_run['SEGRELAY_SANDBOX']}" in refused.stderr.decode()
@@ -258,23 +261,8 @@ def test_the_real_redis_is_refused_for_as_long_as_a_sandbox_runs(folder, sandbox
     assert untouched
     assert meant["accepted"]
     assert afterwards["accepted"]
-
-
-def test_a_reset_forgets_all_of_a_sandbox_run_that_was_killed(folder, sandbox_run):
-    with running(sandbox_run, "up", "--sandbox") as up:
-        assert line_with(up, "ready.")
-        asked(sandbox_run, "send", "-", "--json", given=payload())
-        until(lambda: asked(sandbox_run, "status", "--json")["delivered"])
-        children = pids_of(up.pid)
-        assert len(children) >= 2
-        up.kill()
-        until(lambda: not any(map(lives, children)))
-    assert find(folder / ".segrelay-sandbox")
-
-    first, second = (run(own_command("sandbox", "reset"), env=sandbox_run) for _ in range(2))
-
     assert (first.returncode, first.stdout) == (0, b"the sandbox run is forgotten\n")
-    assert (second.returncode, second.stdout) == (0, b"there was nothing to forget\n")
+    assert (second_reset.returncode, second_reset.stdout) == (0, b"there was nothing to forget\n")
     assert find(folder / ".segrelay-sandbox") is None
     kept = [file for file in (folder / ".segrelay-sandbox").rglob("*") if file.is_file()]
     assert not [file for file in kept if b"ann@example.com" in file.read_bytes()]

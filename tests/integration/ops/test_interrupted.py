@@ -42,8 +42,7 @@ from tests.integration.ops.stock import stock
 from tests.interruptions import (
     Case,
     everything,
-    killed_anywhere,
-    standing_anywhere,
+    interrupted_anywhere,
     without_times,
 )
 from tests.members import set_marks
@@ -305,14 +304,9 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_command_that_is_killed_anywhere_is_given_again(world, redis_url, name):
+def test_a_command_that_is_killed_or_stands_still_anywhere_is_given_again(world, redis_url, name):
     case = CASES[name](world)
-    killed_anywhere(world.relay.client, redis_url, case, every=EVERY)
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_a_command_that_stands_still_while_another_does_it_harms_nothing(world, redis_url, name):
-    standing_anywhere(world.relay.client, redis_url, CASES[name](world), times=TIMES)
+    interrupted_anywhere(world.relay.client, redis_url, case, every=EVERY, times=TIMES)
 
 
 ELSEWHERE = {

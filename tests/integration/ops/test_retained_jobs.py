@@ -12,8 +12,10 @@ from segrelay.worker.errors import UsageWrong
 from tests.configuration import table
 from tests.integration.ops.relay import EXIT, started
 from tests.integration.ops.test_retention import DAY_MS, Late, pass_days, problems, step
-from tests.interruptions import Case, killed_anywhere, standing_anywhere
+from tests.interruptions import Case, interrupted_anywhere
+from tests.nightly import amount
 
+EVERY, TIMES = amount((4, 3), nightly=(1, 12))
 COUNTS = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
 
 
@@ -334,9 +336,5 @@ def due(jobs, relay):
     )
 
 
-def test_a_step_that_forgets_backfills_is_killed_anywhere_and_done_again(relay, redis_url, due):
-    killed_anywhere(relay.client, redis_url, due)
-
-
-def test_a_step_that_forgets_backfills_stands_still_while_another_is_done(relay, redis_url, due):
-    standing_anywhere(relay.client, redis_url, due, times=8)
+def test_a_step_that_is_killed_or_stands_still_anywhere_is_done_again(relay, redis_url, due):
+    interrupted_anywhere(relay.client, redis_url, due, every=EVERY, times=TIMES)

@@ -9,13 +9,14 @@ from segrelay.ops.retention import DROPPED_AT_ONCE, Retention
 from segrelay.ops.state.retention import LETTERS, RECORDS, RetentionState
 from segrelay.worker.adapters.redis.survey import RedisSchedule
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.redis.acts import read_acts
 from tests.configuration import table
 from tests.integration.ops.outcomes.world import counts_of, rows_of
 from tests.integration.ops.relay import EXIT, payload
-from tests.interruptions import Case, killed_anywhere, standing_anywhere
+from tests.interruptions import Case, interrupted_anywhere
+from tests.nightly import amount
 
+EVERY, TIMES = amount((4, 3), nightly=(1, 12))
 DAY_MS = 86_400_000
 QUARANTINE = (keys.quarantine("seen"), keys.quarantine("totals"), keys.quarantine("about"))
 
@@ -320,45 +321,5 @@ def due(relay, sandbox):
     )
 
 
-def test_a_step_that_is_killed_anywhere_is_done_again(relay, redis_url, due):
-    killed_anywhere(relay.client, redis_url, due)
-
-
-def test_a_step_that_stands_still_while_another_is_done_harms_nothing(relay, redis_url, due):
-    standing_anywhere(relay.client, redis_url, due)
-
-
-def test_a_letter_that_follows_its_person_is_not_dropped(relay, sandbox):
-    """Read by a step that stood still, it belongs to somebody else when the step goes on."""
-    let_expire(relay, sandbox, 1)
-
-    class Slow(Retention):
-        def _drop(self, partitions, limits, state, now_ms):
-            for partition in partitions:
-                for one_id, text in self.client.hgetall(partition.dead_letters).items():
-                    other = digest_of("email:new@example.com").hex().encode()
-                    was = digest_of("email:p0@example.com").hex().encode()
-                    self.meanwhile = (partition, one_id, text.replace(was, other))
-            yield from super()._drop(partitions, limits, state, now_ms)
-
-    slow = Slow(relay.client, relay.settings)
-    original = relay.client.hmget
-
-    class Between:
-        """A client by which the letter changes behind the reading of it."""
-
-        def __getattr__(self, name):
-            return getattr(relay.client, name)
-
-        def hmget(self, *arguments):
-            found = original(*arguments)
-            partition, one_id, text = slow.meanwhile
-            if arguments[0] == partition.dead_letters:
-                relay.client.hset(partition.dead_letters, one_id, text)
-            return found
-
-    slow.client = Between()
-    slow.step()
-
-    assert letters(relay) == 1
-    assert relay.status()["dead"] == 1
+def test_a_step_that_is_killed_or_stands_still_anywhere_is_done_again(relay, redis_url, due):
+    interrupted_anywhere(relay.client, redis_url, due, every=EVERY, times=TIMES)

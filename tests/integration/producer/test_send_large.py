@@ -15,6 +15,7 @@ from segrelay.ops.run.up import own_command
 from segrelay.producer.sources.files import BATCH_BYTES
 from segrelay.worker.contract.keys import PartitionKeys
 from tests.integration.producer.redis_contents import counts, entries
+from tests.nightly import amount
 from tests.unit.producer.payload_samples import ENTER, wrapped
 from tests.waiting import until
 from tests.warm import WarmProcess
@@ -132,9 +133,10 @@ def test_small_files_are_read_by_the_command_itself(sending, file, client):
     assert started == []
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)]
-)
+SIGNALS = [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)]
+
+
+@pytest.mark.parametrize(("number", "code"), amount(SIGNALS[:1], nightly=SIGNALS))
 def test_a_job_goes_on_where_all_its_processes_were_interrupted(
     sending, file, client, number, code
 ):

@@ -16,7 +16,7 @@ import pytest
 from segrelay.ops.sandbox import SandboxProcess
 from segrelay.sandbox.insider.rules import ATTRIBUTE_DELETE, COLUMNS, PROFILE, UPSERT
 from segrelay.worker.contract.own_processes import own_module
-from tests.waiting import allowed, until
+from tests.waiting import allowed, patient, until
 from tests.warm import run
 
 HEADERS = {"X-PARTNER-NAME": "acme", "X-REQUEST-TOKEN": "t"}
@@ -141,13 +141,14 @@ def test_a_truncated_answer_ends_before_its_length(sandbox, client):
 
 
 def test_a_dripping_answer_outlasts_the_timeout_of_a_read(sandbox, client):
-    sandbox.settings(malformed_shares={"dripping": 1}, drip_seconds=0.01)
+    seconds = patient(0.25)
+    sandbox.settings(malformed_shares={"dripping": 1}, drip_seconds=seconds / 25)
     began_at = time.monotonic()
 
-    answer = client.post(UPSERT, json={"users": [person()]}, timeout=0.25)
+    answer = client.post(UPSERT, json={"users": [person()]}, timeout=seconds)
 
     assert answer.json()["data"]["successful"] == {"count": 1}
-    assert time.monotonic() - began_at > 0.25
+    assert time.monotonic() - began_at > seconds
 
 
 def test_an_endless_answer_goes_on_until_the_client_leaves(sandbox, client):

@@ -2,6 +2,8 @@
 
 import time
 
+import pytest
+
 from tests.journeys.play import status_of
 from tests.nightly import amount
 from tests.waiting import allowed, patient, until
@@ -35,6 +37,7 @@ def requests_of(rig):
     return rig.sandbox.get("summary")["requests"]["total"]
 
 
+@pytest.mark.nightly  # by day on a clock that the test moves: `conformance/gate`
 def test_a_saturated_limit_is_used_is_not_broken_and_lets_live_events_through(tmp_path):
     limit_of_window = limit_of_a_window()
     strict = {

@@ -8,7 +8,6 @@ of what is in Redis in `tests/unit/ops/status/test_judgement.py`.
 
 | failure | problem | test |
 | --- | --- | --- |
-| all deliveries of a trigger die | `dead_letters_grow` | `…thirty_of_thirty…` |
 | Redis is full | `redis_full` | `…of_redis…` |
 | Redis may throw keys away | `redis_not_durable` | `…of_redis…` |
 | Redis can't write to its disk | `redis_disk_fails` | `…of_redis…` |
@@ -20,16 +19,13 @@ of what is in Redis in `tests/unit/ops/status/test_judgement.py`.
 | a secret was changed at one end | `receiver_unauthorized` | `…of_what_comes_in…` |
 | events name an audience that no trigger has | `quarantine_grows` | `…of_what_comes_in…` |
 | the receiver is down | `receiver_down` | `…of_what_comes_in…` |
-| webhooks are too large (413) | `receiver_too_large` | `…too_large…` |
+| webhooks are too large (413) | `receiver_too_large` | `…of_what_comes_in…` |
 | events are accepted, and none is delivered | `live_late` | `…of_a_destination…` |
 | Insider refuses the credentials | `destination_paused` | `…of_a_destination…` |
 | Insider answers with errors | `destination_broken` | `…of_a_destination…` |
 | Insider refuses the bodies | `trigger_refused` | `…of_a_destination…` |
 | something before Insider takes no body (413) | `dead_letters_grow` | `…of_a_destination…` |
 | a person has paused a trigger | `trigger_paused` | `…of_a_destination…` |
-| a secret is not set | `trigger_stopped` | `…of_secrets_and_backfills…` |
-| the reader of a backfill is killed | `job_interrupted` | `…of_secrets_and_backfills…` |
-| the file of a backfill was changed | `job_failed` | `…of_secrets_and_backfills…` |
 """
 
 import threading

@@ -32,7 +32,10 @@ def is_json(line):
 
 @pytest.mark.parametrize(
     ("options", "is_expected"),
-    [pytest.param((), True, id="no terminal"), pytest.param(("--log-format", "text"), False)],
+    [
+        pytest.param((), True, id="no terminal"),
+        pytest.param(("--log-format", "text"), False, marks=pytest.mark.nightly),
+    ],
 )
 def test_worker_receiver_and_flower_log_in_the_chosen_form(
     tmp_path, monkeypatch, options, is_expected

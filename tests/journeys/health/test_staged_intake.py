@@ -3,16 +3,17 @@
 import httpx
 
 from segrelay.ops.demo.rig import kill_group
+from segrelay.worker.contract import keys
 from tests.journeys.health.staging import receive, staged
 from tests.journeys.judging import WELL_SECONDS, entrances, glimpsed
-from tests.journeys.play import start_worker
+from tests.journeys.play import start_worker, stop_worker
 from tests.waiting import until
 
 
 def test_failures_of_what_comes_in_are_named(tmp_path, receiver):
-    with staged(tmp_path, receiver.table()) as stage:
+    with staged(tmp_path, receiver.table(max_bytes=65536)) as stage:
         rig = stage.rig
-        start_worker(rig)
+        worker = start_worker(rig)
         process = receive(stage, receiver)
         until(lambda: rig.client.exists("{segrelay}:progress"), 30)
         stage.cured()
@@ -34,5 +35,18 @@ def test_failures_of_what_comes_in_are_named(tmp_path, receiver):
 
         kill_group(process)
         stage.named("receiver_down", "no receiver", "segrelay serve")
-        receive(stage, receiver)
+        process = receive(stage, receiver)
+        stage.cured()
+
+        assert receiver.post(entrances(1_000)) == 413
+        stage.named("receiver_too_large", "", "max_bytes")
+        # A sender that is killed before it kept that would leave the message to be sent again.
+        until(lambda: b'told_ms":0' not in rig.client.hget(keys.ALERTS, "open"))
+        kill_group(process)
+        stop_worker(worker)
+        source = rig.settings.source
+        source.write_text(source.read_text().replace("max_bytes = 65536", "max_bytes = 2000000"))
+        start_worker(rig)
+        receiver.start(rig)
+        assert receiver.post(entrances(1_000)) == 200
         stage.cured()

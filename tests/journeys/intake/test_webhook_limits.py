@@ -12,9 +12,10 @@ import httpx
 import orjson
 import pytest
 
-from tests.journeys.play import REMEMBERS_ALL, SHORT, Rig, start_worker, status_of
+from tests.journeys.play import REMEMBERS_ALL, SHORT, Rig, start_worker
 from tests.journeys.receiver import Receiver
-from tests.waiting import allowed, until
+from tests.nightly import amount
+from tests.waiting import allowed
 
 SECRET = {"x-segrelay-secret": "a-secret-of-nobody"}
 GZIP = SECRET | {"content-encoding": "gzip"}
@@ -89,15 +90,6 @@ def a_neighbour(relay: Relay) -> Iterator[list[float]]:
         thread.join()
 
 
-def test_two_gzip_members_are_two_events(relay: Relay) -> None:
-    body = gzip.compress(event(11)) + gzip.compress(event(12))
-
-    answer = relay.post(body, GZIP)
-
-    assert (answer.status_code, answer.json()["accepted"]) == (200, 2)
-    until(lambda: {"p11@example.com", "p12@example.com"} <= relay.rig.memberships().keys(), 30)
-
-
 def rows(row: bytes, size: int) -> bytes:
     return b"[" + (row + b",") * (size // (len(row) + 1) - 1) + row + b"]"
 
@@ -108,35 +100,32 @@ def many_events(profile_bytes: int, events: int) -> bytes:
     return orjson.dumps({"data": data})
 
 
-@pytest.mark.parametrize(
-    ("text_of", "status"),
-    [
-        pytest.param(lambda: rows(b"{}", 60_000_000), 413, id="60 MB of objects"),
-        pytest.param(lambda: rows(b"{}", 1_500_000), 413, id="500,000 objects"),
-        pytest.param(lambda: rows(b"{}", 29_000), 200, id="objects below the limit"),
-        pytest.param(
-            lambda: b'{"data": {"a": %b}}' % rows(b"{}", 15 * MIB), 200, id="one with objects"
-        ),
-        pytest.param(
-            lambda: b'{"data": {"a": %b}}' % rows(b'""', 15 * MIB), 200, id="one with texts"
-        ),
-        pytest.param(
-            lambda: rows(b'{"a": %b}' % rows(b"{}", MIB), 15 * MIB), 200, id="some with objects"
-        ),
-        pytest.param(lambda: b"[" * (15 * MIB), 200, id="deep"),
-        pytest.param(
-            lambda: b'{"a":' * (3 * MIB) + b"1" + b"}" * (3 * MIB), 413, id="deep and too large"
-        ),
-        pytest.param(
-            lambda: b'{"a":' * (2 * MIB) + b"1" + b"}" * (2 * MIB), 200, id="deep objects"
-        ),
-        pytest.param(lambda: event(2, a="x" * (15 * MIB)), 200, id="a huge text"),
-        pytest.param(lambda: event(2, a="\U0001f600" * (3 * MIB)), 200, id="a huge text of emoji"),
-        pytest.param(lambda: b'{"data": {"a": %b}}' % (b"1" * 15 * MIB), 200, id="a huge number"),
-        pytest.param(lambda: many_events(MIB, 100_000), 200, id="a profile times its events"),
-        pytest.param(lambda: rows(many_events(20_000, 300), 2 * MIB), 200, id="many of these"),
-    ],
+COSTLY = (
+    pytest.param(lambda: rows(b"{}", 60_000_000), 413, id="60 MB of objects"),
+    pytest.param(lambda: rows(b"{}", 1_500_000), 413, id="500,000 objects"),
+    pytest.param(lambda: rows(b"{}", 29_000), 200, id="objects below the limit"),
+    pytest.param(
+        lambda: b'{"data": {"a": %b}}' % rows(b"{}", 15 * MIB), 200, id="one with objects"
+    ),
+    pytest.param(lambda: b'{"data": {"a": %b}}' % rows(b'""', 15 * MIB), 200, id="one with texts"),
+    pytest.param(
+        lambda: rows(b'{"a": %b}' % rows(b"{}", MIB), 15 * MIB), 200, id="some with objects"
+    ),
+    pytest.param(lambda: b"[" * (15 * MIB), 200, id="deep"),
+    pytest.param(
+        lambda: b'{"a":' * (3 * MIB) + b"1" + b"}" * (3 * MIB), 413, id="deep and too large"
+    ),
+    pytest.param(lambda: b'{"a":' * (2 * MIB) + b"1" + b"}" * (2 * MIB), 200, id="deep objects"),
+    pytest.param(lambda: event(2, a="x" * (15 * MIB)), 200, id="a huge text"),
+    pytest.param(lambda: event(2, a="\U0001f600" * (3 * MIB)), 200, id="a huge text of emoji"),
+    pytest.param(lambda: b'{"data": {"a": %b}}' % (b"1" * 15 * MIB), 200, id="a huge number"),
+    pytest.param(lambda: many_events(MIB, 100_000), 200, id="a profile times its events"),
+    pytest.param(lambda: rows(many_events(20_000, 300), 2 * MIB), 200, id="many of these"),
 )
+"""Bodies; every third of them is posted by day."""
+
+
+@pytest.mark.parametrize(("text_of", "status"), amount(COSTLY[::3], nightly=COSTLY))
 def test_a_body_that_would_cost_much_stops_no_neighbour(
     relay: Relay, text_of: Callable[[], bytes], status: int
 ) -> None:
@@ -171,11 +160,3 @@ def test_many_of_them_at_once_are_bounded_as_well(relay: Relay) -> None:
     assert set(answers) <= {200, 413, 503}
     assert max(seconds) < allowed(NEIGHBOUR_SECONDS / 3)
     assert relay.most_memory() < MEMORY_BYTES
-
-
-def test_what_was_refused_as_too_large_is_counted_where_a_person_looks(relay: Relay) -> None:
-    before = status_of(relay.rig)["too_large_requests"]
-
-    assert relay.post(bytes(16 * MIB + 1)).status_code == 413
-
-    assert status_of(relay.rig)["too_large_requests"] == before + 1

@@ -29,7 +29,7 @@ from tests.journeys.receiver import answers
 from tests.sealed import KEY, is_sealed
 from tests.waiting import until
 
-pytestmark = pytest.mark.also_sealed
+pytestmark = pytest.mark.also_sealed(nightly=True)
 WHO, PHONE, NAME = "ann.old@example.com", "+14155550177", "Quetzalina"
 CITY = "Żółw-Planted"
 BESIDE, OTHERS = "bob@example.com", "+14155550188"

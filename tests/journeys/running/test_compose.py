@@ -21,7 +21,7 @@ from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.errors import RedisUnavailable
-from tests.waiting import until
+from tests.waiting import allowed, until
 
 ROOT = Path(__file__).parents[3]
 SERVICES = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
@@ -131,7 +131,7 @@ def test_workers_run_side_by_side_and_who_has_ended_or_hangs_is_not_healthy(
         start(short, command, environment, log)
         until_healthy(check, environment, log)
         app = Celery(broker=redis_url)
-        [stats] = app.control.inspect(timeout=20, limit=1).stats().values()
+        [stats] = app.control.inspect(timeout=allowed(20), limit=1).stats().values()
         assert stats["pool"]["max-concurrency"] == 3
 
         own = environment | {"SEGRELAY_ALIVE_FILE": str(other_alive)}

@@ -36,6 +36,7 @@ PAYLOAD = (
 def configuration(tmp_path, redis_url):
     (tmp_path / "templates").mkdir()
     (tmp_path / "templates" / "never.jsonnet").write_text("assert false : 'not today'; {}")
+    (tmp_path / "templates" / "dies.jsonnet").write_text("error 'somebody has no name'")
     for name in ("flowerconfig.py", "celeryconfig.py", "worker/__init__.py", "flower/__init__.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(f"open({str(tmp_path / 'executed')!r}, 'w')")
@@ -44,6 +45,7 @@ def configuration(tmp_path, redis_url):
         settings_text(
             endpoint("insider"),
             trigger("enter", template="never.jsonnet", url="/"),
+            trigger("exit", on="exit", template="dies.jsonnet", url="/"),
             table(
                 "flower",
                 listen=f"127.0.0.1:{free_port()}",
@@ -88,14 +90,17 @@ def test_drains_are_watched_with_flower_and_only_with_its_password(configuration
         FlowerClient(configuration) as flower,
     ):
 
-        def drained():
-            ended = flower.tasks(state="SUCCESS").values()
-            return next((one for one in ended if "skipped 1" in one["result"]), None)
+        def drained(state, result):
+            ended = flower.tasks(state=state).values()
+            return next((one for one in ended if result in one["result"]), None)
 
         until(lambda: read_processes(client))
         workers = until(lambda: flower.http.get("/api/workers?refresh=1").json())
         Publisher(client, settings).publish([PAYLOAD])
-        drain = until(drained)
+        drain = until(lambda: drained("SUCCESS", "skipped 1"))
+        Publisher(client, settings).publish([PAYLOAD.replace(b"enter", b"exit")])
+        failed = until(lambda: drained("FAILURE", "dead 1"))
+        page = flower.http.get("/tasks").text
 
         flower.http.auth = None
         for path in ("/api/workers", "/metrics"):
@@ -109,42 +114,11 @@ def test_drains_are_watched_with_flower_and_only_with_its_password(configuration
         assert drain["name"] == "segrelay.drain"
         assert re.fullmatch("insider, partition [0-3], live", drain["args"])
         assert drain["result"] == "delivered 0, skipped 1, dead 0, 0 requests"
+        assert failed["result"] == "delivered 0, skipped 0, dead 1, 0 requests"
+        assert re.findall('data-column="([a-z]+)"', page)[:4] == ["name", "args", "state", "result"]
         assert "somebody" not in str(flower.tasks())
         assert PASSWORD not in command_line(process)
     assert not (configuration.parent / "executed").exists()
-
-
-def test_a_first_look_without_workers_is_no_warning(configuration):
-    with running(configuration, "flower"), FlowerClient(configuration) as flower:
-        assert flower.http.get("/api/workers?refresh=1").json() == {}
-
-    assert "Inspect method" not in configuration.with_name("flower.log").read_text()
-
-
-def test_a_drain_whose_deliveries_die_stands_out(configuration, redis_url):
-    template = configuration.parent / "templates" / "never.jsonnet"
-    template.write_text("error 'nobody@example.com has no name'")
-    settings = load_settings(configuration, environ={"FLOWER_TEST_PASSWORD": PASSWORD})
-    with (
-        running(configuration, "worker", "--concurrency=2"),
-        running(configuration, "flower"),
-        connect(redis_url) as client,
-        FlowerClient(configuration) as flower,
-    ):
-        until(lambda: read_processes(client))
-        until(lambda: flower.http.get("/api/workers?refresh=1").json())
-        Publisher(client, settings).publish([PAYLOAD])
-
-        def failed():
-            tasks = flower.tasks(state="FAILURE").values()
-            return [task for task in tasks if task["name"] == "segrelay.drain"]
-
-        (drain, *_) = until(failed)
-        page = flower.http.get("/tasks").text
-
-    assert drain["result"] == "delivered 0, skipped 0, dead 1, 0 requests"
-    assert "example.com" not in str(drain)
-    assert re.findall('data-column="([a-z]+)"', page)[:4] == ["name", "args", "state", "result"]
 
 
 def answers(client):
@@ -324,11 +298,14 @@ def test_variables_that_would_break_flower_are_named_and_ignored(configuration, 
     for variable, value in MISLEADING.items():
         monkeypatch.setenv(variable, value)
     with running(configuration, "flower"), FlowerClient(configuration) as flower:
+        assert flower.http.get("/api/workers?refresh=1").json() == {}
         assert flower.http.get("/tasks").status_code == 200
         assert flower.http.get("/tasks", auth=("other", "password")).status_code == 401
         assert flower.post("/api/worker/shutdown/(.+)", "any") == 403
 
-    said = map(json.loads, configuration.with_name("flower.log").read_text().splitlines())
+    log = configuration.with_name("flower.log").read_text()
+    assert "Inspect method" not in log  # that no worker runs is no warning
+    said = map(json.loads, log.splitlines())
     ignored = [line for line in said if "ignored" in line["event"]]
     assert {line["level"] for line in ignored} == {"warning"}
     assert {line["message"].partition(" is ignored")[0] for line in ignored} == MISLEADING.keys()

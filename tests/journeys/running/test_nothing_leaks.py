@@ -54,7 +54,12 @@ def chat():
         yield endpoint
 
 
-@pytest.fixture(params=[False, True], ids=["open", "protected"])
+@pytest.fixture(
+    params=[
+        pytest.param(False, marks=pytest.mark.nightly, id="open"),
+        pytest.param(True, id="sealed"),
+    ]
+)
 def is_protected(request):
     """Whether people's data is sealed."""
     return request.param

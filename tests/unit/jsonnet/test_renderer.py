@@ -6,6 +6,7 @@ import pytest
 from segrelay.jsonnet.rendered import Asserted, Rendered, Row, Template, TemplateFailed
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
+from tests.waiting import until
 
 LIBRARY = 'local event = import "lytemplates.libsonnet";\n'
 
@@ -37,7 +38,12 @@ def test_results_have_the_order_and_number_of_the_rows(render):
 def test_a_failing_event_costs_its_neighbours_nothing(render):
     source = LIBRARY + "assert event.get('n') != 3 : 'three';\n{ n: 10 / event.get('n') }"
 
-    results = render(source, [{"n": 1}, {"n": 0}, {"n": 2}, {"n": 3}, {"n": 5}])
+    def rendered():
+        """Try again where a busy machine gave the engine that knows the line no processor."""
+        found = render(source, [{"n": 1}, {"n": 0}, {"n": 2}, {"n": 3}, {"n": 5}])
+        return found if found[1].line else None
+
+    results = until(rendered)
 
     assert results[0] == Rendered(b'{"n":10}')
     assert results[1] == TemplateFailed("attempted to divide by zero", "t.jsonnet", 3)

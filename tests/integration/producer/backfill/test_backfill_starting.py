@@ -1,7 +1,6 @@
 """Starting a backfill: what is refused at once, where rows have their time, changed files."""
 
 import subprocess
-import time
 from pathlib import Path
 
 import orjson
@@ -106,9 +105,7 @@ def test_a_file_that_is_rewritten_while_it_is_read_fails_its_job(
     with people.open("r+b") as file:  # in place, as `cat new > people` does
         file.write(content.replace(b"p1@", b"p2@"))
     relay.config.write_text(relay.config.read_text().replace("high_water = 1000", ""))
-    while reading.poll() is None:
-        relay.drained("j")
-        time.sleep(0.05)
+    until(lambda: relay.drained("j") is None or reading.poll() is not None, 120)
 
     assert reading.returncode == 1
     assert b"was written to while it was read" in b" ".join(reading.communicate()[1].split())

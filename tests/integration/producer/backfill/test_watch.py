@@ -20,8 +20,10 @@ from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.contract.settings.sections import BackfillTables
 from tests.configuration import trigger
 from tests.integration.producer.backfill.watched import Watched
-from tests.interruptions import Case, killed_anywhere, standing_anywhere
+from tests.interruptions import Case, interrupted_anywhere
+from tests.nightly import amount
 
+EVERY, TIMES = amount((4, 3), nightly=(1, 12))
 A_MINUTE_AGO = time.time() - 60
 
 
@@ -283,20 +285,12 @@ def test_a_file_that_changed_before_it_was_read_is_not_read_under_its_former_job
     assert watched.published() == ["ann", "bob"]
 
 
-def test_a_watch_that_is_killed_anywhere_takes_each_file_once(watched, redis_url):
+def test_a_watch_that_is_killed_or_stands_still_anywhere_takes_each_file_once(watched, redis_url):
     watched.step()
     watched.put("a.csv", "ann")
     watched.put("b.csv", "bob")
 
-    killed_anywhere(watched.client, redis_url, case(watched))
-
-
-def test_a_watch_that_stands_still_anywhere_takes_each_file_once(watched, redis_url):
-    watched.step()
-    watched.put("a.csv", "ann")
-    watched.put("b.csv", "bob")
-
-    standing_anywhere(watched.client, redis_url, case(watched), times=12)
+    interrupted_anywhere(watched.client, redis_url, case(watched), every=EVERY, times=TIMES)
 
 
 def test_the_command_and_the_status_tell_of_a_watch(watched):

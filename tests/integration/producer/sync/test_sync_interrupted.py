@@ -9,7 +9,7 @@ from segrelay.producer.sync.step import syncing_for
 from segrelay.producer.wakeups import SilentWaker
 from segrelay.worker.contract.words import Direction
 from tests.integration.producer.sync_world import deliver, emails, enter_by_webhook, person
-from tests.interruptions import Case, killed_anywhere, standing_anywhere
+from tests.interruptions import Case, course_of, interrupted_anywhere, standing_anywhere
 from tests.nightly import amount
 
 EVERY = amount(5, nightly=1)
@@ -130,16 +130,19 @@ CASES = {
     "repair": repair,
     "files": lambda world, exports: files(world, exports, in_the_middle=False),
 }
-STANDING = CASES | {
-    "files, in the middle": lambda world, exports: files(world, exports, in_the_middle=True),
-}
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_step_that_is_killed_anywhere_is_done_again(world, exports, redis_url, name):
-    killed_anywhere(world.client, redis_url, CASES[name](world, exports), every=EVERY)
+def test_a_step_that_is_killed_or_stands_still_changes_nothing_of_later_runs(
+    world, exports, redis_url, name
+):
+    case = CASES[name](world, exports)
+    interrupted_anywhere(world.client, redis_url, case, every=EVERY, times=TIMES)
 
 
-@pytest.mark.parametrize("name", STANDING)
-def test_a_step_that_stands_still_changes_nothing_of_later_runs(world, exports, redis_url, name):
-    standing_anywhere(world.client, redis_url, STANDING[name](world, exports), times=TIMES)
+def test_a_step_that_stands_still_while_another_is_in_the_middle_of_a_file(
+    world, exports, redis_url
+):
+    case = files(world, exports, in_the_middle=True)
+    course = course_of(world.client, redis_url, case)
+    standing_anywhere(world.client, redis_url, case, course, times=TIMES)

@@ -107,7 +107,7 @@ def test_a_signal_from_outside_proves_nothing(tmp_path, number):
     killer = threading.Thread(target=signal_children, args=(number,))
     killer.start()
 
-    outcome = render_isolated(read(tmp_path), rows(-1), "jsonnet", seconds=10, memory_bytes=1 << 29)
+    outcome = render_isolated(read(tmp_path), rows(-1), "jsonnet", seconds=60, memory_bytes=1 << 29)
     killer.join()
 
     assert isinstance(outcome, DiedAt)
@@ -146,27 +146,22 @@ def test_a_stopped_process_has_not_run_out_of_time(tmp_path):
     (tmp_path / "t.jsonnet").write_text(
         LIBRARY + "std.foldl(function(a, b) a + b, std.range(0, 20000), 0)"
     )
-    stopped = []
 
     def stop_and_go_on():
-        end = time.monotonic() + 10
-        while time.monotonic() < end and not stopped:
-            for pid in children():
-                if b"jsonnet.isolated" in command_of(pid):
-                    os.kill(pid, signal.SIGSTOP)
-                    stopped.append(pid)
-                    time.sleep(3)
-                    os.kill(pid, signal.SIGCONT)
-                    return
-            time.sleep(0.01)
+        [pid] = until(apart)
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(3)
+        os.kill(pid, signal.SIGCONT)
 
-    stopper = threading.Thread(target=stop_and_go_on)
-    stopper.start()
-    outcome = render_isolated(read(tmp_path), rows(1), "jsonnet", seconds=2, memory_bytes=1 << 29)
-    stopper.join()
+    def outcome():
+        """Try again where a busy machine gave it no processor."""
+        stopper = threading.Thread(target=stop_and_go_on)
+        stopper.start()
+        found = render_isolated(read(tmp_path), rows(1), "jsonnet", seconds=2, memory_bytes=1 << 29)
+        stopper.join()
+        return None if isinstance(found, DiedAt) and found.by_others else found
 
-    assert stopped
-    assert bodies(outcome) == [b"200010000"]
+    assert bodies(until(outcome, 60)) == [b"200010000"]
 
 
 def test_who_is_told_to_stop_gives_up_and_blames_nobody(tmp_path):
@@ -220,7 +215,10 @@ def test_the_kernel_ends_a_process_that_renders_too_long_or_too_much(tmp_path, s
     assert done.returncode == -number, done.stderr
 
 
-@pytest.mark.parametrize("source", [SPINS, HUNGRY, GIGANTIC, TOO_WIDE, REFERS_TO_ITSELF])
+@pytest.mark.parametrize(
+    "source",
+    amount([SPINS, HUNGRY], nightly=[SPINS, HUNGRY, GIGANTIC, TOO_WIDE, REFERS_TO_ITSELF]),
+)
 def test_a_compiled_template_that_does_not_end_costs_its_event_and_no_process(tmp_path, source):
     renderer, template = loaded(tmp_path, source)
     renders = ProcessRenderer(renderer)

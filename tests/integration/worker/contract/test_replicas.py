@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import time
 from contextlib import asynccontextmanager, closing
 from urllib.parse import quote
 
@@ -22,6 +21,7 @@ from segrelay.worker.contract.redis.scripts import run_script_async
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import NotReplicated, RedisUnavailable
 from tests.topologies import PASSWORD, Sentinels
+from tests.waiting import until
 
 KEYS = PartitionKeys("insider", 0)
 WRITES = "return redis.call('SET', KEYS[1], ARGV[1])"
@@ -47,11 +47,8 @@ def hanging_replica(servers):
 
 def wait_until_both_follow(servers):
     """Wait until the master has both replicas again: one that stood still may have been dropped."""
-    ends_at = time.monotonic() + 60
     with closing(connect(servers.url)) as client:
-        while client.info("replication")["connected_slaves"] < 2:
-            assert time.monotonic() < ends_at
-            time.sleep(0.1)
+        until(lambda: client.info("replication")["connected_slaves"] == 2, 60)
 
 
 def url_of(port):

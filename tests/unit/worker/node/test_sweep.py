@@ -13,6 +13,7 @@ from segrelay.worker.core.rounds import Sight, WakeUp
 from segrelay.worker.errors import RedisUnavailable
 from segrelay.worker.node.shared import Board
 from segrelay.worker.node.sweep import Sweep
+from tests.waiting import allowed, patient
 
 
 @dataclass
@@ -162,7 +163,7 @@ from celery.concurrency.solo import TaskPool as Solo
 from segrelay.worker.node.sweep import SweepStep
 
 class Quick(SweepStep):
-    hung_seconds = 1.0
+    hung_seconds = float(sys.argv[4])
 
 def hang():
     time.sleep(float(sys.argv[3]))
@@ -187,7 +188,7 @@ step.start(consumer)
 for _ in range(int(sys.argv[2])):
     ticks[0]()
     time.sleep(0.1) if sys.argv[1] == "round" else hang()
-if len(sys.argv) > 4:
+if len(sys.argv) > 5:
     step.stop(consumer)
     hang()
 print("went on", flush=True)
@@ -196,11 +197,14 @@ os._exit(0)  # its end may take longer on a busy machine
 
 
 def hanging(pool, turns, seconds, *stops):
+    """Let it hang for so many times what it may at most, which is longer on a busy machine."""
+    most = patient(1.0)
+    words = (pool, turns, seconds * most, most, *stops)
     return subprocess.run(
-        [sys.executable, "-c", HANGING, pool, str(turns), str(seconds), *stops],
+        [sys.executable, "-c", HANGING, *map(str, words)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=allowed(60),
         check=False,
     )
 
@@ -278,7 +282,7 @@ def test_the_event_loop_goes_on_while_a_round_is_under_way_and_obeys_it_afterwar
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", BESIDE],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=allowed(60),
         check=False,
     )
 
