@@ -15,7 +15,7 @@ SIDE_BY_SIDE := -n auto
 # Tests that wait more than they compute: more of them than cores run at once.
 # Files are handed out in this order: the last ones are short, so that all processes end together.
 WAITING := tests/journeys tests/integration
-WAITING_SIDE_BY_SIDE := -n 10 --dist loadfile --no-loadscope-reorder
+WAITING_SIDE_BY_SIDE := -n 8 --dist loadfile --no-loadscope-reorder
 # Tests that compute run beside them, a process for each core, in the time that the others leave,
 # and so does what checks the code.
 # Each process collects only the files of its kind: collecting all takes 5 processor seconds.

@@ -82,22 +82,6 @@ def test_standard_input_is_read(run, client):
     assert {entry.lane for entry in entries(client)} == {"backfill"}
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        orjson.dumps([person(1), person(2)]),
-        orjson.dumps([person(1), person(2)], option=orjson.OPT_INDENT_2),
-        b"\n".join(orjson.dumps(person(n), option=orjson.OPT_INDENT_2) for n in (1, 2)),
-        b"\xef\xbb\xbf" + lines(person(1), person(2)["data"]),
-    ],
-    ids=["array", "pretty array", "pretty objects", "byte order mark"],
-)
-def test_every_layout_of_a_file_works(run, file, content):
-    document = orjson.loads(run(file(content), "--json").stdout)
-
-    assert (document["accepted"], document["refused"]) == (2, 0)
-
-
 def test_an_empty_file_is_no_error_but_is_said(run, file):
     result = run(file(b""))
 
@@ -314,12 +298,8 @@ def test_no_profile_field_is_printed(run, file):
 LAYOUTS = {
     "lines": b"".join(orjson.dumps(person(n)) + b"\n" for n in range(100)),
     "array": orjson.dumps([person(n) for n in range(100)]),
-    "pretty array": orjson.dumps([person(n) for n in range(100)], option=orjson.OPT_INDENT_2),
-    "one after the other": b"".join(orjson.dumps(person(n)) for n in range(100)),
-    "pretty objects": b"\n".join(
-        orjson.dumps(person(n), option=orjson.OPT_INDENT_2) for n in range(100)
-    ),
 }
+"""A sample; `tests/unit/producer/sources/test_cuts.py` cuts each layout anywhere."""
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -118,15 +118,6 @@ def test_nobody_on_the_machine_sees_of_whom_it_asks(world):
     assert not any(b"ann@example.com" in line for line in seen)
 
 
-def test_a_preview_renders_and_sends_nothing(world):
-    payload = orjson.loads(event("bob@example.com", first_name="Bob"))
-
-    found = called(world, "preview", payload=payload, trigger="enter")
-
-    assert "Bob" in str(found)
-    assert status_of(world)["delivered"] == 1
-
-
 def test_documents_are_found_by_their_words(world):
     async def read(session):
         listed = (await session.list_resources()).resources
