@@ -50,7 +50,7 @@ from segrelay.worker.contract.words import BACKFILL, LIVE
 from segrelay.worker.core.rounds import WakeUp
 
 
-def _numbers(count: int, form: str = "d") -> memoryview:
+def _numbers(count: int, form: str = "d") -> memoryview[Any]:
     """Return numbers that forked processes share: floats, or of another form of `struct`."""
     return memoryview(mmap.mmap(-1, count * struct.calcsize(form))).cast(form)  # type: ignore[call-overload, no-any-return]
 
