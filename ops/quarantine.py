@@ -44,6 +44,7 @@ from segrelay.worker.contract.words import Refusal
 app = typer.Typer(help="See, replay or discard events that could not be placed.")
 
 _RECORDS_A_CALL: Final = 500
+_PUBLIC: Final = ("id", "audience", "reason", "message", "lane", "times")
 _WHY: Final = {
     Refusal.OLDER_THAN_LEDGER.value: "they are older than what the ledger remembers; --force takes"
     " them"
@@ -184,13 +185,7 @@ def matches(record: QuarantineRecord, wanted: Filter) -> bool:
 
 def about(record: QuarantineRecord) -> dict[str, Any]:
     """Return what is known of a record without its payload."""
-    return {
-        "id": record.id,
-        "audience": record.audience,
-        "reason": record.reason,
-        "message": record.message,
-        "lane": record.lane,
-        "times": record.times,
+    return {name: getattr(record, name) for name in _PUBLIC} | {
         "first_seen_at": shown_ms(record.first_seen_ms),
         "last_seen_at": shown_ms(record.last_seen_ms),
     }

@@ -7,13 +7,21 @@ asks for that number, which the command gets as --at-most: it decides once it ha
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from segrelay.ops.console.acts import ConsoleAct, StartedCommand, Values, act_named, command_line
-from segrelay.ops.console.app import Asked, Console, Page, Redirect, own_address
-from segrelay.ops.console.dead_letters import samples_of
+from segrelay.ops.console.app import (
+    Asked,
+    Console,
+    Page,
+    Redirect,
+    address_of,
+    own_address,
+)
+from segrelay.ops.console.dead_letters import cause_row, samples_of
 from segrelay.ops.console.look import MOST_SCANNED, Look, scan
 from segrelay.ops.dead_letters.commands import DeadLetterOptions
 from segrelay.ops.kept import ChoosingOptions, Filter, KeptOptions
@@ -23,6 +31,8 @@ from segrelay.producer.sync.store import SyncStore
 from segrelay.worker.errors import UsageWrong
 
 _LIVE_SECONDS: Final = 1
+_MOST_CAUSES: Final = 5
+"""The causes that the page of an act shows in words."""
 _DRIFT: Final = 0.1
 _WAIT: Final = "waiting deliveries"
 
@@ -33,6 +43,7 @@ class Reach:
 
     Args:
         is_exact: False if there are more than a page may count.
+        causes: Of letters, how many died of each cause.
         drifts: True if the number changes all the time, as of what waits.
     """
 
@@ -40,6 +51,7 @@ class Reach:
     noun: str
     is_exact: bool = True
     drifts: bool = False
+    causes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def words(self) -> str:
@@ -65,6 +77,7 @@ def ask(console: Console, asked: Asked) -> Page | Redirect:
         "fields": [(name, text) for name, texts in values.items() for text in texts],
         "command": command_line(act, values, known.count if known and known.is_exact else None),
         "reach": known,
+        "causes": list(_causes(console.look, values, reach)) if reach and reach.causes else [],
         "back": back,
         "once": secrets.token_urlsafe(12),
         "tried": tried,
@@ -94,7 +107,8 @@ def _start(console: Console, asked: Asked, act: ConsoleAct, values: Values) -> R
         is_dry_run=is_dry_run,
         at_most=at_most,
     )
-    return Redirect(f"/acts/{started.key}")
+    back = own_address(asked.given("back") or "/")
+    return Redirect(address_of(f"/acts/{started.key}", {"back": back}))
 
 
 def _number(typed: str, reach: Reach | None) -> int | None:
@@ -123,13 +137,12 @@ def _known_reach(reach: Reach | None, tried: StartedCommand | None) -> Reach | N
     if reach is None or reach.is_exact or tried is None or not isinstance(tried.document, dict):
         return reach
     counts = [n for name, n in tried.document.items() if name.startswith("would_be_")]
-    return Reach(sum(counts), reach.noun) if counts else reach
+    return replace(reach, count=sum(counts), is_exact=True) if counts else reach
 
 
 def _reach(look: Look, act: ConsoleAct, values: Values) -> Reach | None:
     """Return how many things an act takes; None = it takes no number of things."""
-    counter = _COUNTERS.get(act.command)
-    return counter(look, values) if counter else None
+    return _COUNTERS.get(act.command, lambda *_: None)(look, values)
 
 
 def _chosen(look: Look, kind: type[ChoosingOptions], values: Values) -> Filter:
@@ -145,11 +158,24 @@ def _chosen(look: Look, kind: type[ChoosingOptions], values: Values) -> Filter:
 def _dead_letters(look: Look, values: Values) -> Reach:
     if values.keys() <= {"cause"}:
         causes = values.get("cause", ())
-        counts = (one.count for one in look.causes() if not causes or one.cause in causes)
-        return Reach(sum(counts), "letters")
+        counts = {
+            one.cause: one.count for one in look.causes() if not causes or one.cause in causes
+        }
+        return Reach(sum(counts.values()), "letters", causes=counts)
     letters = look.dead_letters().find(_chosen(look, DeadLetterOptions, values))
-    found = scan(one["id"] for one in letters)  # a letter itself may be large
-    return Reach(len(found.found), "letters", found.is_whole)
+    found = scan(one["cause"] for one in letters)  # a letter itself may be large
+    return Reach(len(found.found), "letters", found.is_whole, causes=Counter(found.found))
+
+
+def _causes(look: Look, values: Values, reach: Reach) -> Iterator[dict[str, Any]]:
+    """Yield the first causes of the letters that an act takes, each with one of its letters."""
+    wanted = _chosen(look, DeadLetterOptions, values)
+    known = [one for one in look.causes() if reach.causes.get(one.cause)]
+    for one in known[:_MOST_CAUSES]:
+        alike = look.dead_letters().find(replace(wanted, causes=frozenset({one.cause})))
+        sample = next((letter for letter in alike if letter["cause"] == one.cause), None)
+        counted = replace(one, count=reach.causes[one.cause])
+        yield cause_row(look, counted) | {"sample": sample}
 
 
 def _records(look: Look, values: Values) -> Reach:
@@ -201,15 +227,16 @@ def started(console: Console, asked: Asked) -> Page:
             "This console does not know how that command stands: only the one that started it does,"
             " for its last commands and until it is started again. The audit has what was done."
         )
+    back = own_address(asked.get("back") or "/")
     values: dict[str, Any] = {
         "started": found,
-        "query": {"act": found.act.command, "tried": found.key, **found.values},
+        "query": {"act": found.act.command, "tried": found.key, "back": back, **found.values},
+        "back": back,
         "result": found.document if isinstance(found.document, dict) else {},
         "samples": list(samples_of(console.look, _first_dead_letters(found))),
     }
     title = "Dry run" if found.is_dry_run else found.act.title
-    live = 0 if found.is_over else _LIVE_SECONDS
-    return Page("started.html", title, values, live_seconds=live)
+    return Page("started.html", title, values, live_seconds=0 if found.is_over else _LIVE_SECONDS)
 
 
 _SAMPLES: Final = 3

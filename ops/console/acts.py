@@ -209,7 +209,7 @@ _MOST_LINES: Final = 200
 _MOST_OUTPUT: Final = 64_000_000
 _MOST_ROWS: Final = 100
 _MOST_AT_ONCE: Final = 4
-"""The most dry runs, and the most acts, at once: dry runs never keep an act waiting."""
+"""The most dry runs, one a person, and the most acts at once: no dry run keeps an act waiting."""
 _END_SECONDS: Final = 10.0
 
 
@@ -288,7 +288,7 @@ class StartedCommands:
 
         Raises:
             UsageWrong: The person may not act, says no reason, or no number where one is needed.
-            OperationsMustAct: Too many commands are under way.
+            OperationsMustAct: Too many commands are under way, or a dry run of this person is.
         """
         if not person.acts and not (is_dry_run and person.name):
             raise UsageWrong(
@@ -304,8 +304,12 @@ class StartedCommands:
             for one in self._known.values():
                 if once and one.once == once and one.by == person.name:
                     return one
-            alike = (one for one in self._known.values() if one.is_dry_run == is_dry_run)
-            if self._has_ended or sum(not one.is_over for one in alike) >= _MOST_AT_ONCE:
+            running = [one for one in self._known.values() if not one.is_over]
+            alike = [one for one in running if one.is_dry_run == is_dry_run]
+            own = [one.command for one in alike if is_dry_run and one.by == person.name]
+            if own:
+                raise OperationsMustAct(f"Your dry run is under way: `{own[0]}`. Wait for its end.")
+            if self._has_ended or len(alike) >= _MOST_AT_ONCE:
                 raise OperationsMustAct("Several commands are under way here: wait for one to end.")
             key = secrets.token_urlsafe(12)
             started = StartedCommand(key, once, act, values, person.name, is_dry_run, at_most)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
 from itertools import islice
@@ -82,7 +82,7 @@ def dead_letters(console: Console, asked: Asked) -> Page:
     fields = {"cause": chosen, **filters}
     orders = {"sort": values["sorting"].text, "causes": of_causes.text, "behind": behind}
     values |= {
-        "causes": of_causes.apply((_cause_row(look, one) for one in causes), _OF_CAUSES),
+        "causes": of_causes.apply((cause_row(look, one) for one in causes), _OF_CAUSES),
         "kept": sum(one.count for one in look.causes()),
         "is_filtered": is_filtered,
         "rows": [one | {"message": normalise_message(one["message"])} for one in values["rows"]],
@@ -117,7 +117,8 @@ def _look_through(
     return found, behind if next(deaths, None) else ""
 
 
-def _cause_row(look: Look, one: Cause) -> dict[str, Any]:
+def cause_row(look: Look, one: Cause) -> dict[str, Any]:
+    """Return a cause with its message and the line of the template that failed."""
     location = failed_at(look.settings, one.trigger, one.message)
     return {
         "cause": one,
@@ -151,7 +152,9 @@ def dead_letter(console: Console, asked: Asked) -> Page:
         "obstacles": [store.why_left_out.get(why, why) for why in work.left_out],
         "tries": tries,
         "again": again,
-        "bodies": beside(_sent_body(found), again.sent if again else None, reveals=reveals),
+        "bodies": beside(
+            json_or_text(found["body"]) or None, again.sent if again else None, reveals=reveals
+        ),
         "source": list(_source(look, document["location"], found)),
     }
     return Page("letter.html", f"Letter {found['id']}", values)
@@ -166,10 +169,6 @@ def _again(look: Look, found: StoredDeadLetter) -> Previewed | None:
     return next(iter(preview([candidate], look.settings, now_us=at_us)), None)
 
 
-def _sent_body(found: StoredDeadLetter) -> Any:
-    return json_or_text(found["body"]) or None
-
-
 class MarkedLine(NamedTuple):
     """A line of a body, and whether the other body has another one there."""
 
@@ -177,10 +176,11 @@ class MarkedLine(NamedTuple):
     differs: bool
 
 
+Bodies = tuple[list[MarkedLine], list[MarkedLine]]
 _MOST_LINES: Final = 1_000
 
 
-def beside(before: Any, after: Any, *, reveals: bool) -> tuple[list[MarkedLine], list[MarkedLine]]:
+def beside(before: Any, after: Any, *, reveals: bool) -> Bodies:
     """Return the lines of two bodies, marked where they differ.
 
     They are compared as they are and shown masked, so that also a masked value is marked.
@@ -205,29 +205,17 @@ def _lines(value: Any) -> list[str]:
     return (value if isinstance(value, str) else pretty(value)).splitlines()[:_MOST_LINES]
 
 
-class TriedDeadLetter(NamedTuple):
-    """A letter with the body that was sent beside the body of a replay."""
+def samples_of(look: Look, ids: Sequence[str]) -> Iterator[tuple[str, str, Bodies]]:
+    """Yield letters: the id, the fate of a replay, and the bodies that were and would be sent.
 
-    id: str
-    fate: str
-    bodies: tuple[list[MarkedLine], list[MarkedLine]]
-
-
-def tried_dead_letters(
-    look: Look, found: Iterable[StoredDeadLetter], *, reveals: bool = False
-) -> Iterator[TriedDeadLetter]:
-    """Yield letters with what was sent, and what a replay would send with today's template."""
-    for one in found:
+    Gone ones are left out.
+    """
+    for one in look.dead_letters().find(Filter(ids=frozenset(ids))) if ids else ():
         again = _again(look, one)
-        after = again.sent if again else None
-        bodies = beside(_sent_body(one), after, reveals=reveals)
-        yield TriedDeadLetter(one["id"], again.fate if again else "unknown", bodies)
-
-
-def samples_of(look: Look, ids: Sequence[str]) -> Iterator[TriedDeadLetter]:
-    """Yield letters with their bodies before and after a replay; gone ones are left out."""
-    found = look.dead_letters().find(Filter(ids=frozenset(ids))) if ids else ()
-    return tried_dead_letters(look, found)
+        bodies = beside(
+            json_or_text(one["body"]) or None, again.sent if again else None, reveals=False
+        )
+        yield one["id"], again.fate if again else "unknown", bodies
 
 
 _AROUND: Final = 3

@@ -9,9 +9,7 @@ from typing import Any, Final
 import orjson
 
 from segrelay.ops.console.app import Asked, Console, Page, Redirect, address_of, note_reveal
-from segrelay.ops.console.dead_letters import tried_dead_letters
 from segrelay.ops.console.look import MOST_READ, Look
-from segrelay.ops.dead_letters.replay import shown
 from segrelay.ops.state.person import KnownPerson, is_digest
 from segrelay.ops.state.waiting import WaitingEntry
 from segrelay.ops.templates.events import candidate_of_entry
@@ -115,15 +113,8 @@ def person(console: Console, asked: Asked) -> Page:
         "most_read": MOST_READ,
         "ledger": list(ledger_of(known)),
         "timeline": [(moment, _dead_letter_in(moment)) for moment in timeline],
-        "letters": [shown(one, reveal=reveals) for one in known.dead_letters],
         "tries": tries,
         "tried": list(_tried(look, known.waiting[:_TRIED], reveals=reveals)) if tries else [],
-        "tried_letters": {
-            one.id: one
-            for one in tried_dead_letters(look, known.dead_letters[:_TRIED], reveals=reveals)
-        }
-        if tries
-        else {},
         "waiting": len(known.waiting),
         "verdict": "" if known.is_nothing else verdict(known, timeline),
         "is_revealed": reveals,

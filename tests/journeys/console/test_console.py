@@ -222,9 +222,6 @@ def test_a_form_that_is_sent_twice_acts_once(ann):
 
 
 def test_what_can_not_be_undone_asks_for_its_number(world, ann):
-    page = words(ann.get("/act", act="dlq discard").text)
-
-    assert f"It takes {DEAD} letters" in page
     for count in ("", "3", "many", "12000"):
         refused = ann.post("/act", act="dlq discard", reason="no", count=count)
         assert refused.status_code == 403
@@ -235,8 +232,12 @@ def test_what_can_not_be_undone_asks_for_its_number(world, ann):
 def test_a_dry_run_says_what_a_replay_would_do_and_changes_nothing(world, vic):
     cause = dead_letters(world)[0]["cause"]
     answer = vic.post("/act", act="dlq replay", cause=cause, dry_run="1")
+    begun = vic.get(answer.headers["location"]).text
+    page = vic.ended(answer.headers["location"])
 
-    said = words(vic.ended(answer.headers["location"]))
+    said = words(page)
+    assert ("Go on to the act" in begun) == ("data-over" in begun)
+    assert said.index("Go on to the act") < said.index("would be dead")
 
     assert f"would be dead {DEAD}" in said
     assert f"--cause={cause} --dry-run" in said

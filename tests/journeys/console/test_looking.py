@@ -64,15 +64,16 @@ def columns(page, label):
 
 @pytest.mark.usefixtures("named")
 def test_a_dead_letters_body_stands_beside_that_of_a_replay_and_what_differs_is_marked(ann, bob):
-    path = page_of(bob, "q0@example.com")
+    person = bob.get(page_of(bob, "q0@example.com")).text
+    path = re.search(r'href="(/letters/insider[^"?]+)', person)[1]
 
     first = bob.get(path).text
-    page = bob.get(f"{path}&try=1").text
-    shown = ann.post(path, do="reveal", reason="ticket 9").text
+    page = bob.get(path, **{"try": "1"}).text
+    shown = ann.post(path, reason="ticket 9").text
 
     assert "data-later=" in first
     assert "<mark>" not in first
-    assert "a replay would be sent" in words(page)
+    assert "With today's template it would be sent" in words(page)
     assert len(re.findall(r"<mark>.*name.*•••.*</mark>", page)) == 2
     assert "poisoned" not in page
     assert "Dr. poisoned" in shown
@@ -126,21 +127,16 @@ def test_a_revision_is_no_option_of_git_and_no_path(world, bob):
     assert not (world.folder / "templates" / "there").exists()
 
 
-def test_tables_are_sorted_as_their_address_says(world, bob):
+def test_tables_are_sorted_as_their_address_says(bob):
     newest = columns(bob.get("/letters").text, "letter")
-    oldest = columns(bob.get("/letters", sort="died").text, "letter")
-    for name in ("b", "a", "c"):
-        world.command("pause", "trigger:enter", "--reason", name)
-        world.command("resume", "trigger:enter")
-    acts = columns(bob.get("/audit", sort="what", what="pause").text, "why")
-    page = bob.get("/audit", sort="of", what="pause").text
+    page = bob.get("/letters", sort="died", audience="vip").text
+    oldest = columns(page, "letter")
 
     assert len(newest) == 3
     assert oldest == newest[::-1]
-    assert acts == ["c", "a", "b"]
     assert 'aria-sort="ascending"' in page
-    assert 'href="/audit?what=pause&amp;sort=-of"' in page
-    assert 'name="sort" value="of"' in page
+    assert 'href="/letters?audience=vip&amp;sort=-died"' in page
+    assert 'name="sort" value="died"' in page
 
 
 def test_an_act_done_here_is_on_the_next_page_at_once(ann):

@@ -1,4 +1,4 @@
-"""The way from the newest dead letters to the oldest."""
+"""The way from the newest dead letters to the oldest, and to the acts on those that were chosen."""
 
 import re
 from html import unescape
@@ -7,6 +7,7 @@ import pytest
 
 from segrelay.ops.console import look
 from segrelay.ops.state.partitions import all_partitions
+from tests.journeys.console.world import words
 
 DIED_MS = 1_795_500_000_000
 CAUSES = re.compile(
@@ -16,7 +17,7 @@ KILLED = 1_700
 """The letters that one drain has killed in one millisecond: more than a page reads."""
 
 OFTEN = ("often", "refused", "vip-enter", "vip", "no")
-RARE = ("rare", "too_large", "new-enter", "new", "It is too large")
+RARE = ("rare", "too_large", "new-enter", "new", "insider/e.jsonnet:6: It is too large")
 
 
 def letter(name, kind):
@@ -79,3 +80,26 @@ def test_three_letters_behind_all_others_are_on_the_first_page_of_their_filter(c
         assert page.count('href="/letters/insider.') == 3, choice
         assert "Look at older ones" not in page
         assert CAUSES.findall(page) == [("rare", "3")], choice
+
+
+@pytest.mark.usefixtures("killed")
+def test_an_act_says_in_words_what_it_takes_and_leads_back_to_the_filter(console):
+    page = console.get("/letters?trigger=new-enter&kind=too_large").text
+    act = console.get(unescape(re.search(r'href="(/act\?act=dlq\+discard[^"]+)"', page)[1])).text
+
+    said = words(act)
+    assert "It takes 3 letters" in said
+    assert "3 too_large It is too large insider/e.jsonnet:6 insider.2.00000 enter new" in said
+    assert 'href="/letters?trigger=new-enter&amp;kind=too_large"' in act
+    assert "?back=%2Fletters%3Ftrigger%3Dnew-enter%26kind%3Dtoo_large" in page
+
+
+@pytest.mark.usefixtures("killed")
+def test_an_act_takes_the_letters_that_were_ticked(console):
+    page = console.get("/letters?cause=rare").text
+    ticked = re.findall(r'name="ids" value="([^"]+)"', page)[:2]
+
+    act = words(console.get("/act", params={"act": "dlq discard", "ids": ticked}).text)
+
+    assert "It takes 2 letters" in act
+    assert f"segrelay dlq discard --at-most=2 {' '.join(ticked)}" in act

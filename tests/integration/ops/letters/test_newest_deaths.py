@@ -1,6 +1,5 @@
 """The walk from the newest dead letter to the oldest, which goes on behind any of them."""
 
-import orjson
 import pytest
 
 from segrelay.ops.dead_letters.reading import walk_deaths
@@ -34,16 +33,6 @@ def walked(relay, partitions, wanted=EVERYTHING, behind=""):
 
 def times(walk):
     return [death.at_ms for death, _ in walk]
-
-
-def test_the_newest_of_all_partitions_come_in_order(relay, partitions, die):
-    die(0, [1, 4, 5])
-    die(1, [2, 3, 6])
-
-    walk = walked(relay, partitions)
-
-    assert times(walk) == [6, 5, 4, 3, 2, 1]
-    assert [orjson.loads(text)["last_at_ms"] for _, text in walk] == [6, 5, 4, 3, 2, 1]
 
 
 def test_a_partition_with_very_many_hides_no_newer_one_of_another(relay, partitions, die):

@@ -28,9 +28,3 @@ def sorting(text):
 def test_a_table_is_sorted_as_the_address_says_which_omits_the_default(text, names, kept):
     assert "".join(name for name, _ in sorting(text).apply(ROWS, COLUMNS)) == names
     assert sorting(text).text == kept
-
-
-def test_a_head_leads_to_the_other_direction():
-    assert sorting("name").after("name", "") == "-name"
-    assert sorting("-name").after("name", "") == "name"
-    assert sorting("name").after("count", "-") == "-count"
