@@ -38,7 +38,7 @@ from segrelay.ops.state.retention import (
 )
 from segrelay.producer.backfill.jobs import JobStore
 from segrelay.producer.publishing.quarantine import Quarantine
-from segrelay.producer.steps import LOCK_MS, Step
+from segrelay.producer.steps import LOCK_MS, Step, StepStore
 from segrelay.producer.tasks import client_of, do_background_job
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import RETENTION_TASK, BackgroundJob, ResultLine, Turn, Turns
@@ -48,7 +48,7 @@ from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import script_call
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import read_pauses
-from segrelay.worker.errors import LeaseLost, SegrelayError
+from segrelay.worker.errors import SegrelayError
 
 LOG: Final = structlog.get_logger()
 DROPPED_AT_ONCE: Final = 200
@@ -77,10 +77,9 @@ class Retention:
             RedisUnavailable: A later step goes on where this one was.
         """
         store = store_for(self.client)
-        taken = store.take()
-        if taken is None:
-            return Step("another step of it is under way", taken=False)
-        state, now_ms = RetentionState.loads(taken[0]), taken[1]
+        return store.step(partial(self._step, store))
+
+    def _step(self, store: StepStore[RetentionState], state: RetentionState, now_ms: int) -> Step:
         limits = limits_of(self.settings.retention)
         state.marks = {
             what: marked(
@@ -102,12 +101,7 @@ class Retention:
         if not more:
             self._tell(partitions, state, now_ms)
         wait = min([_STEP_SECONDS, *(one.warning_ms / 1_000 / MARKS for one in limits.values())])
-        try:
-            store.save(
-                state.dumps(), next_ms=0 if more else now_ms + round(1_000 * wait), ends=True
-            )
-        except LeaseLost as error:
-            return Step(error.message, taken=False)
+        store.save(state, next_ms=0 if more else now_ms + round(1_000 * wait), ends=True)
         line = ", ".join(f"{count:,} {what}" for what, count in dropped.items() if count)
         return Step(f"dropped: {line or 'nothing'}", more=more, wait_seconds=wait)
 

@@ -25,7 +25,7 @@ from segrelay.worker.contract.celery import VERIFY_TASK, BackgroundJob, ResultLi
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
-from segrelay.worker.errors import LeaseLost, OperationsMustAct, SegrelayError
+from segrelay.worker.errors import OperationsMustAct, SegrelayError
 
 LOG: Final = structlog.get_logger()
 PEOPLE: Final = 20
@@ -52,26 +52,24 @@ class ScheduledVerify:
     def step(self) -> Step:
         """Compare some people, keep the result, and set the time of the next step."""
         store = StepStore(
-            self.client, keys.verify(self.destination), f"verify '{self.destination}'"
+            self.client, keys.verify(self.destination), f"verify '{self.destination}'", VerifyState
         )
-        taken = store.take()
-        if taken is None:
-            return Step("another step of it is under way", taken=False)
-        state, now_ms = VerifyState.loads(taken[0]), taken[1]
-        try:
-            found = self._verified(now_ms)
-            state = VerifyState(now_ms, found.profiles, len(found.differences))
-            line = f"{plural(found.profiles, 'person', 'people')} read, {state.differences} differ"
-        except OperationsMustAct as error:
-            state.failures, state.problem = state.failures + 1, error.message
-            line = error.message
-            LOG.warning("verify.failed", destination=self.destination, reason=error.message)
         wait = self.settings.destinations[self.destination].verify_every_seconds
-        try:
-            store.save(state.dumps(), next_ms=now_ms + round(1_000 * wait), ends=True)
-        except LeaseLost as error:
-            return Step(error.message, taken=False)
-        return Step(line, wait_seconds=wait)
+
+        def work(state: VerifyState, now_ms: int) -> Step:
+            try:
+                found = self._verified(now_ms)
+                state = VerifyState(now_ms, found.profiles, len(found.differences))
+                people = plural(found.profiles, "person", "people")
+                line = f"{people} read, {state.differences} differ"
+            except OperationsMustAct as error:
+                state.failures, state.problem = state.failures + 1, error.message
+                line = error.message
+                LOG.warning("verify.failed", destination=self.destination, reason=error.message)
+            store.save(state, next_ms=now_ms + round(1_000 * wait), ends=True)
+            return Step(line, wait_seconds=wait)
+
+        return store.step(work)
 
     def _verified(self, now_ms: int) -> Verified:
         partitions = all_partitions(self.client, self.settings, [self.destination])

@@ -10,22 +10,21 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 import structlog
 
 from segrelay.producer.lytics import LyticsApi, Patience
-from segrelay.producer.steps import STEP_SECONDS, Step, StepStore, wait_seconds
+from segrelay.producer.steps import STEP_SECONDS, Step, StepState, StepStore, wait_seconds
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.protection import PROTECTION, RESPONSES
-from segrelay.worker.contract.records import read_record
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
-from segrelay.worker.errors import ConfigurationInvalid, LeaseLost, LyticsRefused, LyticsUnavailable
+from segrelay.worker.errors import ConfigurationInvalid, LyticsRefused, LyticsUnavailable
 
 LOG: Final = structlog.get_logger()
 BODY_RECORDS: Final = 500
@@ -35,7 +34,7 @@ _REFUSED_SECONDS: Final = 60.0
 
 
 @dataclass(slots=True)
-class ExportState:
+class ExportState(StepState):
     """The progress of a destination's response export.
 
     Args:
@@ -49,15 +48,6 @@ class ExportState:
     rejected: int = 0
     failures: int = 0
     problem: str = ""
-
-    def dumps(self) -> bytes:
-        """Return the text that Redis keeps."""
-        return orjson.dumps(asdict(self))
-
-    @classmethod
-    def loads(cls, text: bytes) -> ExportState:
-        """Read the progress that `dumps` wrote; what can't be read begins anew."""
-        return read_record(cls, text or b"{}") or cls()
 
 
 OpenApi = Callable[[], AbstractContextManager[LyticsApi]]
@@ -86,6 +76,7 @@ class ResponseExport:
             client,
             keys.responses(partitions[0].destination),
             f"the responses of '{partitions[0].destination}'",
+            ExportState,
         )
 
     def step(self, *, is_over: Callable[[], bool] = lambda: False) -> Step:
@@ -95,16 +86,17 @@ class ResponseExport:
             RedisUnavailable: Some that were sent may be sent again.
         """
         ends_at = self._monotonic() + STEP_SECONDS
-        taken = self.store.take()
-        if taken is None:
-            return Step("another step of it is under way", taken=False)
-        state = ExportState.loads(taken[0])
+        return self.store.step(
+            lambda state, _: self._step(state, lambda: self._monotonic() > ends_at or is_over())
+        )
+
+    def _step(self, state: ExportState, is_over: Callable[[], bool]) -> Step:
         before = state.shipped
         wait = 0.0
         more = False
         try:
             with self._open_api() as api:
-                more = self._send(api, state, lambda: self._monotonic() > ends_at or is_over())
+                more = self._send(api, state, is_over)
             state.failures, state.problem = 0, ""
         except (LyticsUnavailable, LyticsRefused, ConfigurationInvalid) as error:
             state.failures, state.problem = state.failures + 1, error.message
@@ -112,10 +104,8 @@ class ResponseExport:
             if not isinstance(error, LyticsUnavailable):
                 wait = _REFUSED_SECONDS
             LOG.warning("responses.wait", failures=state.failures, reason=error.message)
-        except LeaseLost as error:
-            return Step(error.message, taken=False)
         self.store.save(
-            state.dumps(),
+            state,
             next_ms=self.store.now_ms() + round(1000 * wait) if wait else 0,
             ends=True,
         )
@@ -134,7 +124,7 @@ class ResponseExport:
                     state.rejected += api.collect(stream, list(records.values()))
                     self._client.xdel(partition.responses, *records)
                     state.shipped += len(records)
-                    self.store.save(state.dumps(), next_ms=0)
+                    self.store.save(state)
                 if is_over():
                     return True
         return False

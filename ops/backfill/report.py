@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -17,7 +17,6 @@ from segrelay.ops.terminal.console import mention, private_file
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.moments import shown_ms
 from segrelay.producer.backfill.jobs import BadRow, Job, JobStore
-from segrelay.worker.contract.deferred import deferred
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.acts import note_act
 from segrelay.worker.contract.redis.client import Redis
@@ -25,11 +24,6 @@ from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import Pause, read_pauses
 from segrelay.worker.contract.words import lane_of_job
 from segrelay.worker.errors import UsageWrong
-
-if TYPE_CHECKING:
-    import jinja2
-else:
-    jinja2 = deferred("jinja2")
 
 KINDS: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
 
@@ -139,60 +133,12 @@ def read_all(client: Redis, settings: Settings) -> list[JobView]:
     return [read_view(client, settings, job) for job in found]
 
 
-_COLOURS: Final = {"delivered": "#2e7d32", "skipped": "#90a4ae", "dead": "#c62828"}
-OUTCOMES: Final = tuple(_COLOURS)
-_WIDTH, _HEIGHT = 960, 220
-_MOST_BARS: Final = 240
-
-
-def page_of(report: JobReport) -> str:
-    """Return the HTML page of a report."""
-    pages = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    chart = _chart(report.spans) if report.spans else None
-    deliveries = report.view.counts.items()
-    return pages.get_template("report.html").render(
-        report.document(), deliveries=deliveries, colours=_COLOURS, chart=chart
-    )
-
-
-def _chart(spans: Mapping[int, Mapping[str, int]]) -> dict[str, Any]:
-    """Return a chart of the outcomes: a bar for each minute, or for each few minutes."""
-    first, last = min(spans), max(spans)
-    minutes = (last - first) // _MOST_BARS + 1
-    counts: defaultdict[int, Counter[str]] = defaultdict(Counter)
-    for minute, settled in spans.items():
-        counts[(minute - first) // minutes].update(settled)
-    highest = max(bar.total() for bar in counts.values()) or 1
-    width = min(40.0, _WIDTH / ((last - first) // minutes + 1))
-    bars = []
-    for at, bar in sorted(counts.items()):
-        y = float(_HEIGHT)
-        for kind in OUTCOMES:
-            height = _HEIGHT * bar[kind] / highest
-            y -= height
-            size = {"width": max(1.0, width - 1), "height": height}
-            bars.append({"x": at * width, "y": y, **size, "kind": kind, "count": bar[kind]})
-    return {
-        "width": _WIDTH,
-        "height": _HEIGHT,
-        "bars": bars,
-        "minutes": minutes,
-        "first": _begin(first),
-        "last": _begin(last),
-        "highest": highest,
-    }
+OUTCOMES: Final = ("delivered", "skipped", "dead")
 
 
 def report(
     job: Annotated[str, typer.Argument(metavar="JOB", help="The job's name.")],
     *,
-    html: Annotated[Path | None, typer.Option(help="Write a page to read.", metavar="FILE")] = None,
     bad_rows: Annotated[
         Path | None,
         typer.Option(help="Write the rows that could not be placed, to be mended.", metavar="FILE"),
@@ -209,15 +155,10 @@ def report(
     if bad_rows is not None:
         act = relay.act(job, **{EXPORTED_FILE: str(bad_rows.resolve())})
         note_act(relay.client, replace(act, count=len(found.bad_rows)))
-    try:
-        if html is not None:
-            with private_file(html) as file:
-                file.write(page_of(found).encode())
-            mention(f"The page is {html}.")
-        if bad_rows is not None:
+        try:
             _write(found, bad_rows)
-    except OSError as error:
-        raise UsageWrong(f"{error.filename} can't be written: {error.strerror}.") from error
+        except OSError as error:
+            raise UsageWrong(f"{error.filename} can't be written: {error.strerror}.") from error
     return Result(found.document(), *_lines(found))
 
 
@@ -228,7 +169,7 @@ def _lines(report: JobReport) -> Iterator[str]:
     for row in report.bad_rows[:_BAD_ROWS_IN_TEXT]:
         yield f"  {row.file}:{row.line}: {row.reason}: {row.message}"
     if len(report.bad_rows) > _BAD_ROWS_IN_TEXT:
-        yield "  …; --json and --html tell more of them, --bad-rows writes all to a file"
+        yield "  …; --json tells more of them, --bad-rows writes all to a file"
 
 
 def _write(found: JobReport, path: Path) -> None:

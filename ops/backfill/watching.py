@@ -80,7 +80,7 @@ class Watching:
     start_reader: Callable[[str], IsRead]
     jobs_kept: int = JOBS_KEPT
     monotonic: Callable[[], float] = time.monotonic
-    steps: StepStore = field(init=False)
+    steps: StepStore[WatchState] = field(init=False)
     jobs: JobStore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -95,17 +95,14 @@ class Watching:
             RedisUnavailable: A later step goes on where this one was.
         """
         ends_at = self.monotonic() + STEP_SECONDS
-        taken = self.steps.take()
-        if taken is None:
-            return Step("another step of it is under way", taken=False)
-        state, now_ms = WatchState.loads(taken[0]), taken[1]
-        try:
+
+        def work(state: WatchState, now_ms: int) -> Step:
             if state.next_ms <= now_ms:
                 self._do(state, lambda: self.monotonic() > ends_at or is_over())
-            self.steps.save(state.dumps(), next_ms=state.next_ms, ends=True)
-        except LeaseLost as error:
-            return Step(error.message, taken=False)
-        return Step(state.line())
+            self.steps.save(state, ends=True)
+            return Step(state.line())
+
+        return self.steps.step(work)
 
     def _do(self, state: WatchState, is_over: Callable[[], bool]) -> None:
         try:
@@ -226,7 +223,7 @@ class Watching:
             left_ms = state.start_at_ms - self.jobs.now_ms()
             if is_read is None and not job.claimed and not 0 < left_ms <= START_MS:
                 state.start_at_ms = self.jobs.now_ms() + START_MS
-                self.steps.save(state.dumps(), next_ms=state.next_ms)
+                self.steps.save(state)
                 self._read_anew(job)
                 is_read = self.start_reader(state.job)
             time.sleep(_LOOK_SECONDS)

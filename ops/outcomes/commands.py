@@ -119,7 +119,7 @@ class CursorExport:
             raise UsageWrong(f"--cursor {name}: write small letters, digits and hyphens.")
         self._client = client
         self._partitions = partitions
-        self._store = StepStore(client, outcome_cursor(name), f"the export '{name}'")
+        self._store = StepStore(client, outcome_cursor(name), f"the export '{name}'", Cursor)
         self.missing_before_ms = 0
 
     def write(self, file: str) -> int:
@@ -128,12 +128,12 @@ class CursorExport:
         Raises:
             UsageWrong: The file is there already, or another export has the name now.
         """
-        if Cursor.loads(self._store.peek()).file != file:
+        if self._store.peek().file != file:
             refuse_existing(file)
         taken = self._store.take()
         if taken is None:
             raise UsageWrong("Another export under this name is under way; wait until it ends.")
-        cursor = Cursor.loads(taken[0])
+        cursor = taken[0]
         begun, unfinished = cursor.rows, cursor.file
         try:
             if unfinished:
@@ -143,7 +143,7 @@ class CursorExport:
         finally:
             # Whoever has taken the lock over writes the same rows to the same file.
             with suppress(LeaseLost):
-                self._store.save(cursor.dumps(), next_ms=0, ends=True)
+                self._store.save(cursor, ends=True)
         return cursor.rows - begun
 
     def _begin(self, cursor: Cursor, file: str) -> None:
@@ -154,7 +154,7 @@ class CursorExport:
         }
         if cursor.until:
             cursor.file = file
-            self._store.save(cursor.dumps(), next_ms=0)
+            self._store.save(cursor)
             try:
                 self._finish(cursor)
             except UsageWrong:  # nothing can be there
@@ -167,7 +167,7 @@ class CursorExport:
         def hold() -> None:
             nonlocal hold_at
             if time.monotonic() >= hold_at:
-                self._store.save(cursor.dumps(), next_ms=0)
+                self._store.save(cursor)
                 hold_at = time.monotonic() + _HOLD_SECONDS
 
         ranges = cursor.ranges(self._partitions)
@@ -178,7 +178,7 @@ class CursorExport:
         self.missing_before_ms = max([self.missing_before_ms, *missed])
         cursor.after |= cursor.until
         cursor.until, cursor.file = {}, ""
-        self._store.save(cursor.dumps(), next_ms=0)
+        self._store.save(cursor)
 
 
 def _write_rows(

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Final, NamedTuple, Self
-
-import orjson
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
 
 from segrelay.ops.state.partitions import all_partitions, ask_each
+from segrelay.producer.steps import StepState
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.outcomes import OutcomeRow, unpack
-from segrelay.worker.contract.records import require_record
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 
@@ -123,7 +121,7 @@ def last_ids(client: Redis, partitions: Sequence[PartitionKeys]) -> dict[Partiti
 
 
 @dataclass(slots=True)
-class Cursor:
+class Cursor(StepState):
     """The progress of the exports under a name.
 
     Args:
@@ -133,28 +131,16 @@ class Cursor:
         rows: The rows that have left.
     """
 
+    begins_anew = False
     after: dict[str, str] = field(default_factory=dict)
     until: dict[str, str] = field(default_factory=dict)
     file: str = ""
     rows: int = 0
 
-    def dumps(self) -> bytes:
-        """Return the text that Redis keeps."""
-        return orjson.dumps(asdict(self))
-
     def has_missed(self, partition: PartitionKeys, since_ms: int) -> bool:
         """Say whether rows of a partition are gone that have not left."""
         after = self.after.get(partition.tag)
         return after is not None and since_ms > int(after.partition("-")[0]) + 1
-
-    @classmethod
-    def loads(cls, text: bytes) -> Self:
-        """Read the progress that `dumps` wrote; b"" = no row has left yet.
-
-        Raises:
-            FormatUnknown: It can't be read.
-        """
-        return require_record(cls, text or b"{}", "an export of outcomes")
 
     def ranges(self, partitions: Collection[PartitionKeys]) -> list[Range]:
         """Return the parts of the log that the file covers."""

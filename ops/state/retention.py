@@ -11,16 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Self
 
-import orjson
-
 from segrelay.ops.state.partitions import ask_each
 from segrelay.ops.terminal.moments import shown_ms
 from segrelay.producer.publishing.quarantine import Quarantine
-from segrelay.producer.steps import StepStore
+from segrelay.producer.steps import StepState, StepStore
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.counts import EXPIRED
 from segrelay.worker.contract.keys import PartitionKeys
-from segrelay.worker.contract.records import read_record
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import RetentionSettings, Settings
 
@@ -89,7 +86,7 @@ def droppable_before_ms(marks: Sequence[Mark], limit: Limit, now_ms: int) -> int
 
 
 @dataclass(slots=True)
-class RetentionState:
+class RetentionState(StepState):
     """The state of retention between two steps, as Redis keeps it.
 
     Args:
@@ -105,15 +102,6 @@ class RetentionState:
     told: dict[str, int] = field(default_factory=dict)
     told_ms: dict[str, int] = field(default_factory=dict)
     dropped_ms: dict[str, int] = field(default_factory=dict)
-
-    def dumps(self) -> bytes:
-        """Return the text that Redis keeps."""
-        return orjson.dumps(self, default=tuple)
-
-    @classmethod
-    def loads(cls, text: bytes, unreadable: list[str] | None = None) -> Self:
-        """Read the state that `dumps` wrote; a damaged one begins anew. See `read_record`."""
-        return read_record(cls, text or b"{}", "the state of retention", unreadable) or cls()
 
 
 def limits_of(settings: RetentionSettings) -> dict[str, Limit]:
@@ -229,7 +217,7 @@ def read_retention(
         pipe.zcount(times, "-inf", f"({limits[what].announced_before_ms(now_ms)}")
         pipe.zrange(times, 0, 0, withscores=True)
     stored, *answers = pipe.execute()
-    state = RetentionState.loads(stored or b"", unreadable)
+    state = RetentionState.loads(stored or b"", "the state of retention", unreadable)
     counts: Counter[tuple[str, str]] = Counter()
     oldest_ms: dict[tuple[str, str], int] = {}
     for (what, name, _), count, first in zip(asked, answers[::2], answers[1::2], strict=True):
@@ -255,6 +243,6 @@ def read_retention(
     return RetentionStanding(expiring, dropped, state.dropped_ms)
 
 
-def store_for(client: Redis) -> StepStore:
+def store_for(client: Redis) -> StepStore[RetentionState]:
     """Return the state and the lock of the steps of retention."""
-    return StepStore(client, keys.RETENTION, "retention")
+    return StepStore(client, keys.RETENTION, "retention", RetentionState)

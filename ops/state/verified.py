@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
-import orjson
-
+from segrelay.producer.steps import StepState
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.records import read_record
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 
 
 @dataclass(slots=True)
-class VerifyState:
+class VerifyState(StepState):
     """The result of the last step at one destination.
 
     Args:
@@ -31,15 +29,6 @@ class VerifyState:
     differences: int = 0
     failures: int = 0
     problem: str = ""
-
-    def dumps(self) -> bytes:
-        """Return the text that Redis keeps."""
-        return orjson.dumps(asdict(self))
-
-    @classmethod
-    def loads(cls, text: bytes, name: str = "", unreadable: list[str] | None = None) -> Self:
-        """Read the result that `dumps` wrote; b"" = there is none yet. See `read_record`."""
-        return read_record(cls, text or b"{}", name, unreadable) or cls()
 
 
 def read_verified(

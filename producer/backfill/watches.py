@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
-import orjson
-
-from segrelay.producer.steps import StepStore
+from segrelay.producer.steps import StepState, StepStore
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.printable import plural
-from segrelay.worker.contract.records import require_record
 from segrelay.worker.contract.redis.client import Redis
 
 
 @dataclass(slots=True)
-class WatchState:
+class WatchState(StepState):
     """The state of a watch.
 
     Args:
@@ -31,6 +28,7 @@ class WatchState:
         problem: The problem that stopped the last of them.
     """
 
+    begins_anew = False  # that would leave new files alone for good
     source: str = ""
     existing: int = 0
     job: str = ""
@@ -52,25 +50,16 @@ class WatchState:
         parts += [f"job {self.job} is under way"] if self.job else []
         return ", ".join(parts)
 
-    def dumps(self) -> bytes:
-        """Return the text that Redis keeps."""
-        return orjson.dumps(asdict(self))
 
-    @classmethod
-    def loads(cls, text: bytes) -> WatchState:
-        """Read the state that `dumps` wrote; b"" = it has never looked.
-
-        Raises:
-            FormatUnknown: It can't be read. To begin anew would leave new files alone for good.
-        """
-        return require_record(cls, text or b"{}", "a watch")
-
-
-def steps_of(client: Redis, watch: str) -> StepStore:
+def steps_of(client: Redis, watch: str) -> StepStore[WatchState]:
     """Return the state and the lock of a watch."""
-    return StepStore(client, keys.watch(watch), f"watch '{watch}'")
+    return StepStore(client, keys.watch(watch), f"watch '{watch}'", WatchState)
 
 
 def read_watch(client: Redis, watch: str) -> WatchState:
-    """Return the state of a watch as it is now."""
-    return WatchState.loads(steps_of(client, watch).peek())
+    """Return the state of a watch as it is now.
+
+    Raises:
+        FormatUnknown: It can't be read.
+    """
+    return steps_of(client, watch).peek()

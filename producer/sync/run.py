@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-import orjson
-
+from segrelay.producer.steps import StepState
 from segrelay.worker.contract.printable import plural
 
 MOST_GONE: Final = 100
@@ -34,7 +33,7 @@ class Phase(StrEnum):
 
 
 @dataclass(slots=True)
-class Run:
+class Run(StepState):
     """The state of a sync.
 
     Args:
@@ -70,6 +69,7 @@ class Run:
         last: The result of the last run that ended.
     """
 
+    begins_anew = False
     audience: str = ""
     number: int = 0
     phase: Phase = Phase.IDLE
@@ -107,10 +107,6 @@ class Run:
     ended_ms: int = 0
     next_ms: int = 0
     last: dict[str, Any] = field(default_factory=dict)
-
-    def dumps(self) -> bytes:
-        """Return the text that Redis keeps."""
-        return orjson.dumps(asdict(self))
 
     @property
     def asks(self) -> str:

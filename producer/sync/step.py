@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
@@ -40,7 +41,6 @@ from segrelay.worker.contract.settings.urls import is_remote
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import (
     ConfigurationInvalid,
-    LeaseLost,
     LyticsUnavailable,
     OperationsMustAct,
     ScanExpired,
@@ -99,22 +99,13 @@ class Syncing:
             WeMustAct: The configuration does not fit; the run stays where it is.
         """
         ends_at = self.monotonic() + STEP_SECONDS
-        taken = self.store.take()
-        if taken is None:
-            return Step("another step of it is under way", taken=False)
-        run, now_ms = taken
-        try:
-            return self._step(run, now_ms, lambda: self.monotonic() > ends_at or is_over(), forced)
-        except LeaseLost as error:
-            return Step(error.message, taken=False)
+        return self.store.step(
+            partial(
+                self._step, is_over=lambda: self.monotonic() > ends_at or is_over(), forced=forced
+            )
+        )
 
-    def _step(
-        self,
-        run: Run,
-        now_ms: int,
-        is_over: Callable[[], bool],
-        forced: bool,  # noqa: FBT001
-    ) -> Step:
+    def _step(self, run: Run, now_ms: int, *, is_over: Callable[[], bool], forced: bool) -> Step:
         if not (run.is_under_way or forced or run.next_ms <= now_ms):
             self.store.save(run, ends=True)
             return Step("nothing is due")

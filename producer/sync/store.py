@@ -15,7 +15,6 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
 from segrelay.worker.contract.ledger import AUDIENCE_NAME, LastDelivered, standing, unpack_all
 from segrelay.worker.contract.protection import PROTECTION
-from segrelay.worker.contract.records import require_record
 from segrelay.worker.contract.redis.accept import ENTRANT_DAYS, field_of_member, key_of_member
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import scan_fields
@@ -26,51 +25,18 @@ from segrelay.worker.contract.words import Direction
 _CLAIM: Final = load_script("claim", Path(__file__).parent)
 
 
-class SyncStore:
-    """The record of one sync in Redis."""
+class SyncStore(StepStore[Run]):
+    """The record of one sync in Redis: the state of its run, its lock and its members."""
 
     def __init__(self, client: Redis, name: str, settings: RedisSettings) -> None:
-        self._client = client
+        super().__init__(client, keys.sync(name), f"sync '{name}'", Run)
         self.name = name
         self._settings = settings
-        self._steps = StepStore(client, keys.sync(name), f"sync '{name}'")
-
-    def take(self) -> tuple[Run, int] | None:
-        """Take the lock; returns the state and Redis' clock (ms), None if a step is under way.
-
-        Raises:
-            FormatUnknown: The state can't be read.
-        """
-        taken = self._steps.take()
-        return (self._read(taken[0]), taken[1]) if taken else None
-
-    def save(self, run: Run, *, ends: bool = False) -> None:
-        """Write the state; extend the lock, or give it back if the step ends.
-
-        Raises:
-            LeaseLost: Somebody else has taken the lock.
-        """
-        self._steps.save(run.dumps(), next_ms=run.next_ms, ends=ends)
-
-    def peek(self) -> Run:
-        """Return the state as it is now.
-
-        Raises:
-            FormatUnknown: It can't be read.
-        """
-        return self._read(self._steps.peek())
-
-    def _read(self, text: bytes) -> Run:
-        return require_record(Run, text or b"{}", f"sync '{self.name}'")
-
-    def now_ms(self) -> int:
-        """Return the time by Redis' clock, in ms since 1970."""
-        return self._steps.now_ms()
 
     @property
     def token(self) -> str:
         """Return the name by which partitions know the step that has claimed them."""
-        return f"step {self._steps.epoch}"
+        return f"step {self.epoch}"
 
     def claim(self, destinations: Sequence[str]) -> None:
         """Claim the members at destinations for this step, and exclude all earlier steps.
@@ -81,14 +47,14 @@ class SyncStore:
         self._claim(destinations)
 
     def _claim(self, destinations: Sequence[str], *, forgets: bool = False) -> None:
-        args = (self.name, self._steps.epoch, int(forgets))
+        args = (self.name, self.epoch, int(forgets))
         calls = [
             ScriptCall((partition.synctokens, partition.members(self.name)), args)
             for partition in self.partitions(destinations)
         ]
         answers = run_each(self._client, _CLAIM, calls)
         if not all(answers):
-            raise self._steps.lost()
+            raise self.lost()
 
     def partitions(self, destinations: Sequence[str]) -> list[PartitionKeys]:
         """Return the partitions of these destinations."""
@@ -176,7 +142,7 @@ class SyncStore:
             LeaseLost: Somebody else has taken the lock.
         """
         self._claim(destinations, forgets=True)
-        self._steps.save(b"", next_ms=0, ends=True)
+        self.save(Run(), ends=True)
 
 
 def count_members(client: Redis, sync: str, partitions: Iterable[PartitionKeys]) -> int:

@@ -175,7 +175,6 @@ def look(at):
     """Do what may leave files: exports, reports, checks of templates."""
     at.run("dlq", "export", str(at.folder / "letters.ndjson"))
     at.run("backfill", "report", "load", "--bad-rows", str(at.folder / "bad.ndjson"))
-    at.run("backfill", "report", "load", "--html", str(at.folder / "page.html"))
     at.run("config", "check")
     check = ("template", "check", "dies.jsonnet")
     for command in (("verify", "--older-than", "0s"), ("why", WHO), check):

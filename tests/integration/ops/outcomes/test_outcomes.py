@@ -251,14 +251,14 @@ def test_an_export_that_was_killed_before_or_behind_its_file_is_finished_by_the_
     relay, call, tmp_path
 ):
     first, second = tmp_path / "first.ndjson", tmp_path / "second.ndjson"
-    store = StepStore(relay.client, keys.outcome_cursor("warehouse"), "a test")
+    store = StepStore(relay.client, keys.outcome_cursor("warehouse"), "a test", Cursor)
     for minute, stands in enumerate((False, True)):
         relay.deliver(payload(f"p{minute}@example.com"))
-        before = Cursor.loads(store.peek())
+        before = store.peek()
         exported(call, first)
-        planned = replace(before, until=Cursor.loads(store.peek()).after, file=str(first))
+        planned = replace(before, until=store.peek().after, file=str(first))
         store.take()
-        store.save(planned.dumps(), next_ms=0, ends=True)
+        store.save(planned, ends=True)
         if not stands:
             first.unlink()
         relay.deliver(payload(f"q{minute}@example.com"))
@@ -274,7 +274,7 @@ def test_an_export_that_was_killed_before_or_behind_its_file_is_finished_by_the_
 
 def test_of_two_exports_under_one_name_at_once_the_second_is_refused(relay, call, tmp_path):
     relay.deliver(payload("ann@example.com"))
-    StepStore(relay.client, keys.outcome_cursor("warehouse"), "a test").take()
+    StepStore(relay.client, keys.outcome_cursor("warehouse"), "a test", Cursor).take()
 
     with pytest.raises(UsageWrong, match="is under way"):
         exported(call, tmp_path / "all.ndjson")
