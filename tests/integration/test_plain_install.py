@@ -157,15 +157,8 @@ def test_an_extra_that_is_missing_is_named_with_the_command_that_installs_it(
     checked = run(installed, folder, "config", "check")
     told = set(re.findall(r"segrelay\[(\w+)\]", checked.stderr))
     assert told == {"s3", "parquet", "js", "flower"}
-
-
-def test_a_configuration_that_signs_for_aws_names_the_extra_at_its_check_and_at_the_start(
-    installed: Path, folder: Path
-) -> None:
-    assert run(installed, folder, "init", ".").returncode == 0
     with (folder / "segrelay.toml").open("a") as file:
         file.write(AWS)
-
     for words in (("config", "check"), ("worker",)):
         done = run(installed, folder, *words)
 

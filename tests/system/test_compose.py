@@ -60,13 +60,6 @@ def test_a_compose_client_accepts_the_file_and_starts_what_the_profile_says(
     assert "TOKEN" not in found["worker"]["environment"]
 
 
-def test_without_a_password_nothing_starts(folder: Path) -> None:
-    done = configured(folder)
-
-    assert done.returncode != 0
-    assert "SEGRELAY_REDIS_PASSWORD" in done.stderr
-
-
 def test_redis_is_alone_with_segrelay_and_an_earlier_image_can_be_named(folder: Path) -> None:
     done = configured(
         folder,

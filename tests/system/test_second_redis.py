@@ -2,17 +2,18 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import redis
 
+from segrelay.ops.embedded.lifecycle import free_port
 from segrelay.worker.contract.redis.client import Redis
+from tests.waiting import until
 
 SUITES = ["tests/conformance/partition", "tests/conformance/gate", "tests/integration/producer"]
 ROOT = Path(__file__).parents[2]
@@ -22,31 +23,22 @@ ROOT = Path(__file__).parents[2]
 def second_redis(tmp_path: Path) -> Iterator[str]:
     server = shutil.which("redis-server")
     assert server, "redis-server is missing: make test-system installs it"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path)]
     options += ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
     process = subprocess.Popen([server, *options], stdout=subprocess.DEVNULL)
     try:
-        with Redis(port=port) as client:
-            _wait_until_it_answers(client)
+        until(lambda: _answers(port))
         yield f"redis://127.0.0.1:{port}/0"
     finally:
         process.terminate()
         process.wait(10)
 
 
-def _wait_until_it_answers(client: Redis) -> None:
-    end = time.monotonic() + 10
-    while True:
-        try:
-            client.ping()
-        except redis.ConnectionError:
-            assert time.monotonic() < end
-            time.sleep(0.05)
-        else:
-            return
+def _answers(port: int) -> bool:
+    with suppress(redis.ConnectionError), Redis(port=port) as client:
+        return bool(client.ping())
+    return False
 
 
 @pytest.mark.parametrize("suite", SUITES)

@@ -33,15 +33,13 @@ def test_systemd_finds_nothing_wrong_with_a_unit(unit: Path, tmp_path: Path) -> 
     assert INSTALLED in text
     assert verified(tmp_path / unit.name, text) == ""
     assert "Restrat" in verified(tmp_path / unit.name, text.replace("Restart=", "Restrat="))
+    weighed = ["systemd-analyze", "security", "--offline=true", "--threshold=12", str(unit)]
+    assert subprocess.run(weighed, capture_output=True, check=False).returncode == 0
 
 
 def test_every_process_of_segrelay_has_a_unit() -> None:
-    assert [unit.stem for unit in UNITS] == [
-        "segrelay-flower",
-        "segrelay-metrics",
-        "segrelay-receiver",
-        "segrelay-worker",
-    ]
+    names = ("console", "flower", "metrics", "receiver", "worker")
+    assert [unit.stem for unit in UNITS] == [f"segrelay-{name}" for name in names]
 
 
 def test_a_unit_that_fails_for_good_is_told(tmp_path: Path) -> None:

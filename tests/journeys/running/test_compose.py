@@ -41,6 +41,7 @@ secret = "env:SEGRELAY_WEBHOOK_SECRET"
 SECRET = "a-secret-of-nobody"
 WRITABLE = {
     "redis": ["redis:/data"],
+    "worker": ["exports:/exports"],
     "prometheus": ["prometheus:/prometheus"],
     "grafana": ["grafana:/var/lib/grafana"],
 }
@@ -171,6 +172,7 @@ def test_a_container_can_change_nothing_and_has_limits(name: str) -> None:
         ("receiver", {"SEGRELAY_WEBHOOK_SECRET"}),
         ("flower", {"SEGRELAY_FLOWER_PASSWORD"}),
         ("metrics", {"SEGRELAY_METRICS_TOKEN"}),
+        ("console", {"SEGRELAY_CONSOLE_SECRET", "SEGRELAY_CONSOLE_ANN"}),
     ],
 )
 def test_of_the_env_file_a_service_sees_its_own_secret_only(name: str, secrets: set[str]) -> None:

@@ -11,10 +11,6 @@ from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import ConfigurationInvalid
 
 
-def settings_with(*warnings: str) -> Settings:
-    return Settings.empty(Path("/nowhere")).model_copy(update={"warnings": warnings})
-
-
 def test_a_broken_form_is_reported_line_by_line_and_nothing_is_rendered():
     def load():
         raise ConfigurationInvalid("one\ntwo")
@@ -27,7 +23,7 @@ def test_a_broken_form_is_reported_line_by_line_and_nothing_is_rendered():
 
 def test_an_error_of_a_template_makes_the_configuration_wrong():
     report = inspect(
-        lambda: settings_with("w"),
+        lambda: Settings.empty(Path("/nowhere")).model_copy(update={"warnings": ("w",)}),
         lambda _: [Finding("error", "broken", "vip"), Finding("warning", "odd", "vip")],
     )
 

@@ -31,22 +31,7 @@ def test_init_keeps_what_is_there(tmp_path):
     assert (tmp_path / "segrelay.toml").read_text() == "# mine"
     assert f"kept    {tmp_path / 'segrelay.toml'}" in result.stdout
     assert f"written {tmp_path / '.env.example'}" in result.stdout
-
-
-def test_init_writes_samples_that_a_trigger_wants_and_insider_does_not_find_too_old(tmp_path):
-    before = datetime.now(UTC) - timedelta(days=30)
-
-    CliRunner().invoke(app, ["init", str(tmp_path)])
-
-    triggers = load_settings(tmp_path / "segrelay.toml", environ={}).triggers
-    moments = []
-    for direction in ("enter", "exit"):
-        sample = orjson.loads((tmp_path / "samples" / f"{direction}.json").read_bytes())
-        (entry,) = sample["data"]["segment_events"]
-        assert entry["event"] == direction == triggers[f"vip-{direction}"].on
-        assert triggers[f"vip-{direction}"].wants(entry["slug"])
-        moments.append(datetime.fromisoformat(entry[direction]))
-    assert before < moments[0] < moments[1] <= datetime.now(UTC)
+    assert (tmp_path / ".env.example").stat().st_mode & 0o777 == 0o600
 
 
 def test_init_refuses_a_file_in_the_place_of_the_folder(tmp_path):
@@ -67,7 +52,9 @@ def test_init_names_your_own_audience_and_ends_with_a_sandbox_run(tmp_path):
     assert {name.rpartition("-")[0] for name in triggers} >= {"big-spenders"}
     assert {tuple(one["audiences"]) for one in triggers.values()} == {("Big_Spenders",)}
     sample = orjson.loads((tmp_path / "relay" / "samples" / "enter.json").read_bytes())
-    assert sample["data"]["segment_events"][0]["slug"] == "Big_Spenders"
+    [entry] = sample["data"]["segment_events"]
+    assert entry["slug"] == "Big_Spenders"
+    assert datetime.fromisoformat(entry["enter"]) > datetime.now(UTC) - timedelta(days=30)
     assert "segrelay up --sandbox" in told.stdout
     assert "segrelay send samples/enter.json --wait" in told.stdout
 
@@ -97,10 +84,9 @@ def test_init_for_containers_writes_what_runs_the_receiver_too(tmp_path):
 
 
 def test_init_for_any_endpoint_writes_triggers_that_deliver_to_it(tmp_path):
-    result = CliRunner().invoke(app, ["init", str(tmp_path), "--api", "http", "--audience", "gold"])
+    CliRunner().invoke(app, ["init", str(tmp_path), "--api", "http", "--audience", "gold"])
 
     settings = load_settings(tmp_path / "segrelay.toml", environ={"ENDPOINT_AUTHORIZATION": "b c"})
-    assert result.exit_code == 0
     assert {name: one.api for name, one in settings.destinations.items()} == {"endpoint": "http"}
     assert [one.audiences for one in settings.triggers.values()] == [("gold",), ("gold",)]
     assert settings.warnings == ()

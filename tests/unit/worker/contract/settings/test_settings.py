@@ -5,9 +5,6 @@ from pathlib import Path
 import pytest
 
 from segrelay.worker.contract.settings import (
-    DeliverySettings,
-    RedisSettings,
-    Settings,
     load_settings,
 )
 from segrelay.worker.contract.settings.http import Failures, HttpDestination
@@ -220,12 +217,6 @@ def test_what_is_shown_can_be_written_into_a_file_again(file):
     assert shown["redis"]["url"] == "redis://***@127.0.0.1:6379/0"
     assert shown["authorizations"]["insider"]["headers"]["X-PARTNER-NAME"] == "unset"
     assert shown["producer"]["webhook"]["secret"] == ["unset", "unset"]
-
-
-def test_sections_can_be_made_by_hand():
-    assert DeliverySettings(lease_seconds=2).lease_seconds == 2
-    assert RedisSettings(url="redis://127.0.0.1:1").partitions == 16
-    assert Settings.empty(Path("/nowhere")).redis.data_dir == Path("/nowhere/.segrelay")
 
 
 def test_the_example_and_what_init_writes_are_one():

@@ -3,9 +3,7 @@
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from segrelay.ops.main import app
 from segrelay.worker.contract.settings import load_settings
 
 TEXT = """\
@@ -72,10 +70,3 @@ def test_an_env_file_that_everybody_can_read_is_named(
 
     assert any("chmod 600 .env" in line for line in warnings) is is_named
     assert "hunter2" not in str(warnings)
-
-
-def test_a_copy_of_what_init_writes_is_private(tmp_path: Path) -> None:
-    CliRunner().invoke(app, ["init", str(tmp_path)])
-
-    assert (tmp_path / ".env.example").stat().st_mode & 0o777 == 0o600
-    assert (tmp_path / "segrelay.toml").stat().st_mode & 0o400
