@@ -24,6 +24,7 @@ from segrelay.worker.contract.redis.client import RedisError, redis_errors
 from segrelay.worker.contract.redis.cluster import SLOTS
 from segrelay.worker.contract.redis.connection import TIMEOUT_SECONDS
 from segrelay.worker.errors import RedisUnavailable
+from tests.waiting import allowed
 
 
 def start(config: Path, *options: str) -> subprocess.Popen[bytes]:
@@ -65,8 +66,14 @@ def answers(port: int, password: str) -> bool:
 
 
 def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Wait until a condition is true; raise an error that names `what` after `seconds`."""
-    if not awaited(condition, seconds):
+    """Wait until a condition is true; raise an error that names `what` when it takes too long.
+
+    Args:
+        condition: Asked again and again.
+        seconds: The most that it takes on a quiet machine, see `allowed`.
+        what: What is waited for, in words.
+    """
+    if not awaited(condition, allowed(seconds)):
         raise RedisUnavailable(f"Waited {seconds:g} s for {what} in vain.")
 
 

@@ -157,7 +157,7 @@ def test_a_call_over_keys_on_both_sides_of_a_move_waits_for_its_end(cluster, cli
     assert asyncio.run(doing()) == (True, [b"1", b"2"])
 
 
-@pytest.mark.parametrize("ends", ["killed", "hangs"])
+@pytest.mark.parametrize("ends", ["killed", pytest.param("hangs", marks=pytest.mark.nightly)])
 def test_a_lost_master_is_replaced_and_nothing_that_was_confirmed_is_lost(cluster, client, ends):
     calls = [ScriptCall((key,), (1,)) for key in KEYS]
     run_each(client, COUNT_UP, calls, replicated=True)

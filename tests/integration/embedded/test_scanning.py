@@ -25,6 +25,7 @@ from segrelay.worker.core.supersede import LedgerEvent
 from tests.configuration import insider, settings_in
 from tests.integration.embedded.test_cluster import elsewhere
 from tests.members import set_marks
+from tests.waiting import allowed
 
 PARTITION = PartitionKeys("insider", 0)
 SLOT = key_slot(PARTITION.tag.encode())
@@ -38,7 +39,8 @@ RECORD = LedgerText.of(with_delivered(Record(), LedgerEvent(1_000, Direction.ENT
 def client(cluster):
     """A client that waits for no replicas."""
     cluster.await_replicas()
-    with closing(connect(cluster.url, away_seconds=30)) as found:
+    # To move a slot with one large key takes a busy machine long, in which its node answers nobody.
+    with closing(connect(cluster.url, timeout_seconds=allowed(5), away_seconds=30)) as found:
         cluster.empty()
         yield found
 
@@ -101,6 +103,7 @@ def test_members_of_a_sync_are_read_whole_though_their_slot_is_moved_meanwhile(c
     assert begun | {key for key, _ in reading} == everybody
 
 
+@pytest.mark.nightly
 def test_fields_are_read_whole_though_a_replica_takes_over_meanwhile(cluster, client):
     everything = {f"field{number}".encode() for number in range(MANY)}
     pipe = client.pipeline(transaction=False)
@@ -118,6 +121,7 @@ def test_fields_are_read_whole_though_a_replica_takes_over_meanwhile(cluster, cl
     assert found == everything
 
 
+@pytest.mark.nightly
 def test_counts_are_read_though_their_master_hangs(cluster, client):
     partitions = [PartitionKeys("insider", number) for number in range(16)]
     pipe = client.pipeline(transaction=False)
@@ -135,7 +139,7 @@ def test_counts_are_read_though_their_master_hangs(cluster, client):
     assert [list(one.counts) for one in found] == [[b"accepted|enter", b"1"]] * 16
 
 
-@pytest.mark.parametrize("target_was_read", [True, False])
+@pytest.mark.parametrize("target_was_read", [True, pytest.param(False, marks=pytest.mark.nightly)])
 def test_keys_are_read_whole_though_their_slot_moves_to_another_node(
     cluster, client, target_was_read
 ):
@@ -169,6 +173,7 @@ def test_a_slot_that_is_half_moved_is_waited_for(cluster, client):
     assert found == names
 
 
+@pytest.mark.nightly
 def test_nobody_is_counted_twice_or_missed_while_slots_move(cluster, client, settings):
     put_ledgers(client, PEOPLE, range(PARTITIONS))
     partitions = [PartitionKeys("insider", number) for number in range(PARTITIONS)]

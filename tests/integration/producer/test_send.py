@@ -15,7 +15,7 @@ from segrelay.worker.contract.triggers import TRIGGER, Pause, field_of, set_paus
 from segrelay.worker.errors import RedisUnavailable, SourceDamaged, UsageWrong
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import ENTER, wrapped
-from tests.waiting import patient
+from tests.waiting import patient, until
 
 
 def person(number, **entry):
@@ -164,18 +164,18 @@ def settle(client):
     """Take what waits out of its streams, as a worker's settle does, once it is there."""
 
     def start(*, job="", count):
+        taken = []
+
         def take():
-            lane = f"job.{job}" if job else "live"
-            taken = 0
-            while taken < count:
-                for stream in client.scan_iter(match=f"*s:{lane}|*"):
-                    ids = [entry for entry, _ in client.xrange(stream) if entry not in kept]
-                    taken += client.xdel(stream, *ids) if ids else 0
+            for stream in client.scan_iter(match=f"*s:{f'job.{job}' if job else 'live'}|*"):
+                ids = [entry for entry, _ in client.xrange(stream) if entry not in kept]
+                taken.extend(ids[: client.xdel(stream, *ids)] if ids else ())
+            return len(taken) == count
 
         kept = {
             entry for stream in client.scan_iter(match="*s:*") for entry, _ in client.xrange(stream)
         }
-        thread = threading.Thread(target=take, daemon=True)
+        thread = threading.Thread(target=until, args=(take,), daemon=True)
         thread.start()
         return thread
 

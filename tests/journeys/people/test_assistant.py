@@ -59,43 +59,41 @@ def called(world, name, *options, **given):
     return text if answer.is_error else orjson.loads(text)
 
 
-def test_without_actions_it_only_reads(world):
-    async def tools(session):
-        listed = await session.list_tools()
-        refused = await session.call_tool("dlq_replay", {"reason": "why not"})
-        return listed.tools, refused
-
-    listed, refused = asked(world, question=tools)
-
-    assert {one.name for one in listed} == READ
-    assert all(one.annotations.read_only_hint for one in listed)
-    assert refused.is_error
-    assert status_of(world)["dead"] == DEAD
+LOOKS = {
+    "status": {},
+    "problems": {},
+    "why": {"profile": "ann@example.com"},
+    "dead_letter_causes": {},
+    "dead_letters": {"limit": 1},
+    "dead_letter": {"id": "insider.1.0-1"},
+    "search_documents": {"words": "dead letters replay"},
+}
 
 
-def test_it_tells_counts_people_and_causes_masked(world):
+def test_without_actions_it_only_reads_and_tells_nobodys_data(world):
     async def ask(session):
-        return [
-            (await session.call_tool(name, given)).content[0].text
-            for name, given in (
-                ("status", {}),
-                ("problems", {}),
-                ("why", {"profile": "ann@example.com"}),
-                ("dead_letter_causes", {}),
-                ("dead_letters", {"limit": 1}),
-                ("dead_letter", {"id": "insider.1.0-1"}),
-            )
-        ]
+        tools = (await session.list_tools()).tools
+        refused = await session.call_tool("dlq_replay", {"reason": "why not"})
+        answers = [await session.call_tool(name, given) for name, given in LOOKS.items()]
+        page = next(r for r in (await session.list_resources()).resources if r.name == "operating")
+        text = (await session.read_resource(page.uri)).contents[0].text
+        return tools, refused, [answer.content[0].text for answer in answers], text
 
-    status, problems, why, causes, letters, refused = asked(world, question=ask)
+    tools, refused, answers, page = asked(world, question=ask)
+    status, problems, why, causes, letters, no_letter, found = answers
 
-    assert orjson.loads(status)["dead"] == DEAD
+    assert {one.name for one in tools} == READ
+    assert all(one.annotations.read_only_hint for one in tools)
+    assert refused.is_error
+    assert orjson.loads(status)["dead"] == status_of(world)["dead"] == DEAD
     assert "problems" in orjson.loads(problems)
     assert '"delivered"' in why
     assert [one["count"] for one in orjson.loads(causes)] == [DEAD]
     assert len(orjson.loads(letters)) == 1
     assert REFUSED not in letters
-    assert "no letter" in refused.lower()
+    assert "no letter" in no_letter.lower()
+    assert page.startswith("#")
+    assert "[operating]" in found
 
 
 def test_nobody_on_the_machine_sees_of_whom_it_asks(world):
@@ -116,19 +114,6 @@ def test_nobody_on_the_machine_sees_of_whom_it_asks(world):
     assert "delivered" in str(found)
     assert any(b"segrelay.ops.main" in line for line in seen)
     assert not any(b"ann@example.com" in line for line in seen)
-
-
-def test_documents_are_found_by_their_words(world):
-    async def read(session):
-        listed = (await session.list_resources()).resources
-        one = next(each for each in listed if each.name == "operating")
-        found = await session.call_tool("search_documents", {"words": "dead letters replay"})
-        return (await session.read_resource(one.uri)).contents[0].text, found.content[0].text
-
-    text, found = asked(world, question=read)
-
-    assert text.startswith("#")
-    assert "[operating]" in found
 
 
 def test_acts_need_a_reason_and_a_number_and_stand_in_the_audit(world):
