@@ -100,13 +100,13 @@ def test_without_send_the_text_says_what_would_be(call, tmp_path, sandbox):
 
 def test_a_try_waits_for_a_request_about_the_person_that_is_unsure(attempt, sandbox, relay):
     sandbox.settings(poison="poisoned", poison_status=500)
-    attempt(payload("ann@example.com", status="poisoned"), "--send")
     begun = time.monotonic()
+    attempt(payload("ann@example.com", status="poisoned"), "--send")
 
     code, found = attempt(payload("ann@example.com", minute=1), "--send")
 
     assert (code, found["outcome"]) == (0, "delivered")
-    assert time.monotonic() - begun > 0.5
+    assert time.monotonic() - begun > 1.0  # the time after which a request is too late
     assert relay.status()["in_doubt"] == 0
 
 
