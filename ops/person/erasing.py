@@ -7,11 +7,12 @@ given again.
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -34,7 +35,7 @@ from segrelay.worker.contract.receivers import forget_requests
 from segrelay.worker.contract.redis.accept import field_of_member
 from segrelay.worker.contract.redis.acts import read_acts
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.connection import servers_of
+from segrelay.worker.contract.redis.connection import now_ms, servers_of
 from segrelay.worker.contract.redis.scripts import ScriptCall
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import (
@@ -116,7 +117,7 @@ def held(client: Redis, partition: PartitionKeys) -> Iterator[str]:
 
     Every script that writes compares the token. Where Redis is away at the end, the lease lapses.
     """
-    token, is_away = secrets.token_hex(8), False
+    token = secrets.token_hex(8)
     call = ScriptCall((partition.lease,), (token, _LEASE_MS, _OWNER))
     gives_up_at = time.monotonic() + _PATIENCE_SECONDS
     while not (answer := opened.run(client, "hold", [call], replicated=True)[0])[0]:
@@ -130,11 +131,8 @@ def held(client: Redis, partition: PartitionKeys) -> Iterator[str]:
         time.sleep(_LOOK_AT_LEASE_SECONDS)
     try:
         yield token
-    except RedisUnavailable:
-        is_away = True
-        raise
     finally:
-        if not is_away:
+        with suppress(RedisUnavailable):
             opened.run(client, "hold", [ScriptCall((partition.lease,), (token, 0, _OWNER))])
 
 
@@ -198,8 +196,11 @@ class Erasing:
         """Wait until no request about the person is open: its answer would write the ledger."""
         ends_at = time.monotonic() + _ANSWER_SECONDS
         while True:
-            intents: Any = self.client.hvals(partition.intents)
-            if not any(self.digest.hex().encode() in intent for intent in intents):
+            intents: Any = self.client.hgetall(partition.intents)
+            ends: Any = self.client.hgetall(partition.open)
+            own = {name for name, text in intents.items() if self.digest.hex().encode() in text}
+            # Where nothing waits, nobody takes the lease and removes what has ended.
+            if all(float(ends.get(name, math.inf)) <= now_ms(self.client) for name in own):
                 return
             if time.monotonic() > ends_at:
                 raise OperationsMustAct(

@@ -160,6 +160,11 @@ class Insider:
         self.log: dict[str, list[Any]] = defaultdict(list)
         self.known_as: dict[str, set[str]] = defaultdict(set)
 
+    def forget(self, email: str) -> None:
+        """Make a person anonymous."""
+        for known in (self.lists, self.attributes, self.log, self.known_as):
+            known.pop(email, None)
+
     def apply(self, url: str, users: Iterable[dict[str, Any]]) -> None:
         for user in users:
             email = user["identifiers"]["email"]

@@ -5,6 +5,8 @@ import contextvars
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from segrelay.worker.errors import RedisUnavailable
+
 LEASE_SECONDS = 10.0
 
 CHANGES_THE_SUM = {"settle", "accept"}
@@ -15,7 +17,11 @@ INTENT: contextvars.ContextVar[Any] = contextvars.ContextVar("intent")
 
 @dataclass(eq=False)
 class Process:
-    """One worker process. `plan`: at which step (counted over all its calls) what happens to it."""
+    """One worker process. `plan`: at which step (counted over all its calls) what happens to it.
+
+    Attributes:
+        token: With which it takes the lease.
+    """
 
     world: Any
     plan: dict[int, Any] = field(default_factory=dict)
@@ -23,6 +29,7 @@ class Process:
     dead: bool = False
     stopped_until: float = 0.0
     was_stopped: bool = False
+    token: str = ""
     tasks: list[asyncio.Task[Any]] = field(default_factory=list)
 
     def kill(self) -> None:
@@ -50,6 +57,10 @@ class Process:
             await asyncio.sleep(self.stopped_until - self.world.loop.time())
             if self.dead:
                 raise asyncio.CancelledError
+
+    def fate_of_a_call(self) -> str:
+        """Return whether the next call of Redis is lost `before` or `after` it is done."""
+        return ""
 
     @property
     def is_stopped(self) -> bool:
@@ -107,8 +118,11 @@ class FakeLease:
         if self._process.is_stopped:
             wait = self._process.stopped_until - self._loop.time()
         elif not self._process.dead and not self._lost:
-            self._lost = not self._partition.renew()
-            self._until = self._loop.time() + LEASE_SECONDS
+            try:
+                self._lost = not self._partition.renew()
+                self._until = self._loop.time() + LEASE_SECONDS
+            except RedisUnavailable:
+                wait = 0.2
         self._timer = self._loop.call_later(wait, self._renew)
         if self._process.dead:
             self._timer.cancel()

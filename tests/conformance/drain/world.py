@@ -231,14 +231,13 @@ class World:
         self.run(asyncio.sleep(seconds))
 
     async def a_drain(self, plan: dict[int, Any], stop: Stop | None = None) -> Any:
-        process = Process(self, plan)
+        process = self.process(plan)
         context = contextvars.copy_context()
         context.run(CURRENT.set, process)
         drain = self.drain_of(process, stop or Stop())
 
         async def run() -> tuple[Tally, str]:
-            looks = await drain.gate.look(drain.triggers)
-            return await replace(drain, looks=looks).run()
+            return await (await self.prepared(drain)).run()
 
         task = self.loop.create_task(run(), context=context)
         await asyncio.wait({task})
@@ -250,6 +249,14 @@ class World:
         tally, wake = task.result()
         self.tallies.append(tally)
         return tally, wake
+
+    def process(self, plan: dict[int, Any]) -> Process:
+        """Return a process for one drain."""
+        return Process(self, plan)
+
+    async def prepared(self, drain: Drain) -> Drain:
+        """Return a drain with what is asked before it begins."""
+        return replace(drain, looks=await drain.gate.look(drain.triggers))
 
     def partition(self) -> SlowPartition:
         """Return one who may hold the partition."""
@@ -283,6 +290,7 @@ class World:
         partition = self.partition()
         partition.intent_seconds, partition.read_error = self.intent_seconds, self.read_error
         partition.streams_read = self.streams_read
+        process.token = partition.token
 
         async def read_wants() -> tuple[dict[str, Scope], dict[str, str]]:
             return self.scopes_anew or self.scopes, self.newest

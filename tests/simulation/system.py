@@ -1,0 +1,249 @@
+"""The whole of segrelay in one process: its drains, sweep, producers and operators.
+
+The scripts are real and run on a real Valkey; clock, templates and Insider are the world's. What a
+process asks of Redis can be lost, before it was done or after.
+"""
+
+import asyncio
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from segrelay.ops.dead_letters.replay import DeadLetters
+from segrelay.ops.kept import EVERYTHING, Filter
+from segrelay.ops.person.erasing import Erasing
+from segrelay.ops.waiting import Waiting
+from segrelay.producer.publishing.writing import JobPosition, lay_out, write
+from segrelay.worker.adapters.redis.gate import RedisGate, resume_gate
+from segrelay.worker.adapters.redis.self_pause import RedisStreaks
+from segrelay.worker.adapters.redis.shared_keys import RedisNumbers, SharedKeys
+from segrelay.worker.adapters.redis.survey import RedisLapsing, RedisSurvey
+from segrelay.worker.contract.keys import PartitionKeys, split_stream_name, without_lane
+from segrelay.worker.contract.redis.accept import SCRIPT as ACCEPT
+from segrelay.worker.contract.redis.accept import NewDelivery
+from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.connection import connect
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.triggers import TRIGGER, Pause, clear_pause, field_of, set_pause
+from segrelay.worker.core.rounds import Rounds
+from segrelay.worker.drain import Drain
+from tests.configuration import insider, settings_in, trigger
+from tests.conformance.drain.fake_insider import Sending
+from tests.conformance.drain.processes import INTENT, Process
+from tests.conformance.drain.store import Store
+from tests.conformance.drain.world import World
+from tests.simulation.history import AUDIENCES, Frame
+from tests.simulation.virtual_redis import AtOnce, Scripts, VirtualClient
+
+KEYS = PartitionKeys("insider", 0)
+OUTCOMES = ("delivered", "skipped", "dead", "discarded")
+
+
+@dataclass(eq=False)
+class FallibleProcess(Process):
+    """A process whose calls of Redis can be lost; `lost`: which of them, and when."""
+
+    lost: dict[int, str] = field(default_factory=dict)
+    calls: int = 0
+
+    def fate_of_a_call(self) -> str:
+        self.calls += 1
+        return "before" if self.world.is_away() else self.lost.get(self.calls, "")
+
+
+class System(World):
+    """One partition of Insider with all that works on it.
+
+    Args:
+        client: To a Valkey that holds nothing else.
+        settings: With the destination `insider`, of one partition.
+        options: Of the world.
+    """
+
+    def __init__(self, client: Redis, settings: Settings, **options: Any) -> None:
+        super().__init__(client, **options)
+        client.flushall()
+        client.script_flush()
+        self.settings, self.scripts = settings, Scripts()
+        self.jumped_us = 0
+        self.away_until = 0.0
+        self.client = VirtualClient.beside(client, self.now_us, self.scripts)
+        self.client.fate_of_a_call = lambda: "before" if self.is_away() else ""
+        self.redis: Any = AtOnce(self.client)
+        self.store = Store(client, KEYS)
+        self.gate = RedisGate(self.redis, settings.destinations["insider"], None)
+        self.numbers = RedisNumbers(self.redis)
+        self.shared_keys = SharedKeys(self.redis, settings)
+        self.survey = RedisSurvey(self.client, settings)
+        self.lapsing = RedisLapsing(self.client, settings)
+        self.rounds = Rounds()
+        self.woken = asyncio.Queue[str]()
+        self.lost_calls: dict[int, str] = {}
+        self.check_model: Callable[[], None] = lambda: None
+
+    def now_us(self) -> int:
+        return super().now_us() + getattr(self, "jumped_us", 0)
+
+    def is_away(self) -> bool:
+        """Say whether Redis gives no answers now."""
+        return self.loop.time() < self.away_until
+
+    def _check_sum(self) -> None:
+        open_of = Counter[str]()
+        for stored, n in self.store.counts.items():
+            kind, _, rest = without_lane(stored)[1].partition("|")
+            sign = {"accepted": 1, **dict.fromkeys(OUTCOMES, -1)}.get(kind, 0)
+            open_of[rest.partition("|")[0]] += sign * n
+        for stream, waiting in self.store.lengths().items():
+            open_of[split_stream_name(stream)[1]] -= waiting
+        assert not any(open_of.values()), f"accepted is not what there is: {open_of}"
+        self.check_model()
+
+    def _check_explained(self, sending: Sending) -> None:
+        super()._check_explained(sending)
+        assert INTENT.get().intent_id in self.store.intents, "a request without an intent"
+        if self.jumped_us:
+            return  # a lease may have lapsed by the one clock, and not by the other
+        assert self.store.token == sending.process.token, "a request without the lease"
+        rate = self.settings.destinations["insider"].rate_per_minute
+        lately = sum(one.at > sending.at - 60 for one in self.sendings)
+        assert lately < rate, "more requests in a minute than the limit"
+
+    # Workers.
+
+    def process(self, plan: dict[int, Any]) -> Process:
+        return FallibleProcess(self, plan, lost=self.lost_calls)
+
+    async def prepared(self, drain: Drain) -> Drain:
+        standing = await self.shared_keys.standing("insider")
+        return replace(
+            await super().prepared(drain),
+            paused=standing.paused,
+            scopes=standing.scopes,
+            streaks=RedisStreaks(self.redis, standing.streaks),
+            read_wants=lambda: self.shared_keys.wants("insider"),
+        )
+
+    def sweep(self) -> int:
+        """Wake whatever the sweep finds, let ledgers lapse; return how many were woken."""
+        sights = self.survey.look()
+        calls = self.rounds.wake_for(
+            sights, queued=self.woken.qsize(), now_seconds=self.loop.time()
+        )
+        for call in calls:
+            self.woken.put_nowait(call.queue)
+        self.lapsing.step()
+        return len(calls)
+
+    # Producers.
+
+    def publish(
+        self, deliveries: Sequence[NewDelivery], position: int | None, fate: str = ""
+    ) -> None:
+        """Write deliveries as a producer does; those of a job with its position.
+
+        Args:
+            deliveries: What is written.
+            position: In the source of a job; None = it is no job.
+            fate: `before` or `after` = the write or its answer is lost.
+
+        Raises:
+            RedisUnavailable: Nobody knows whether they were written.
+        """
+        job = "" if position is None else "import"
+        progress = JobPosition(job, position, "file" if job else "")
+        numbered = [each._replace(number=at) for at, each in enumerate(deliveries)]
+        calls = lay_out({("insider", 0): numbered}, progress, secret_id=b"")
+        self.sum_is_due = True
+        self.live_calls += len(deliveries) % 2  # a drain hears at once of some, and not of others
+        if fate != "before":
+            self.client.script_load(ACCEPT)
+        usual, self.client.fate_of_a_call = self.client.fate_of_a_call, lambda: fate
+        try:
+            if write(self.client, calls, progress).woken:
+                self.woken.put_nowait("live")
+        finally:
+            self.client.fate_of_a_call = usual
+
+    # Operators.
+
+    def pause(self, trigger: str) -> None:
+        set_pause(self.client, field_of(TRIGGER, trigger), Pause("by hand"))
+
+    def resume(self, trigger: str) -> None:
+        clear_pause(self.client, field_of(TRIGGER, trigger))
+        resume_gate(self.client, self.gate.gate_id, trigger=trigger)
+        resume_gate(self.client, self.gate.gate_id)
+
+    def discard(self, trigger: str) -> None:
+        """Take back what waits for a trigger; "" = all that waits."""
+        self._carry_out(Waiting(self.client, self.settings).discard(Filter(trigger=trigger)))
+
+    def replay(self) -> None:
+        self._carry_out(DeadLetters(self.client, self.settings).replay(EVERYTHING))
+
+    def discard_dead_letters(self) -> None:
+        self._carry_out(DeadLetters(self.client, self.settings).discard(EVERYTHING))
+
+    def may_erase(self) -> bool:
+        """Say whether the command would not have to wait for a drain, or for an answer."""
+        ends = self.store.open
+        return not self.store.token and all(
+            ends.get(name, math.inf) <= self.now_ms() for name in self.store.intents
+        )
+
+    def erase(self, key: str) -> None:
+        """Erase a person from Redis and, as the command does last, at Insider."""
+        email = key.partition(":")[2]
+        self.sum_is_due = True
+        Erasing(self.client, self.settings, key, anonymize=lambda: self.insider.forget(email)).run()
+
+    def _carry_out(self, work: Any) -> None:
+        self.sum_is_due = True
+        for _ in work.steps():
+            self.check_sum()
+
+    # Redis.
+
+    def restart(self, seconds: float) -> None:
+        """Let Redis be away for a while; what it had confirmed is there again, but no script."""
+        self.away_until = self.loop.time() + seconds
+        self.store.client.script_flush()
+        self.scripts.forget()
+
+    def jump(self, seconds: float) -> None:
+        """Set Redis' clock."""
+        self.jumped_us += round(seconds * 1e6)
+
+
+@contextmanager
+def systems(url: str, folder: Path) -> Iterator[Callable[..., System]]:
+    """Yield what makes the system of a frame, on a Valkey that waits for no disk.
+
+    Args:
+        url: Of the Valkey, which will be emptied for each system.
+        folder: For configurations.
+    """
+
+    @cache
+    def settings_of(frame: Frame) -> Settings:
+        tables = [
+            trigger(
+                name,
+                audiences=[name.partition("-")[2]] if frame.sharing else AUDIENCES,
+                on=direction.value,
+            )
+            for name, (direction, _) in frame.triggers.items()
+        ]
+        return settings_in(folder, insider(rate=frame.rate), *tables, redis=url, partitions=1)
+
+    with connect(url) as client:
+        before = client.config_get("appendfsync")["appendfsync"]
+        client.config_set("appendfsync", "no")
+        yield lambda frame, **options: System(client, settings_of(frame), **options)
+        client.config_set("appendfsync", before)
