@@ -41,7 +41,7 @@ $(PRODUCT): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "segrelay needs Python 3.11 or newer; this is `$(PYTHON) --version`. Try: make PYTHON=python3.13"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing segrelay and what it needs into $(VENV): about 150 MB, a minute or less."
+	@echo "Installing segrelay and what it needs into $(VENV): about 180 MB, a minute or less."
 	@$(PIP) -e '.[flower]'
 	@touch $(PRODUCT)
 
