@@ -231,6 +231,5 @@ def retain(self: Any, name: str) -> ResultLine:
     return do_background_job(self.app.segrelay, BackgroundJob(RETENTION_TASK, name), _step)
 
 
-def _step(node: Turns, _name: str, _turn: Turn) -> tuple[str, bool]:
-    step = Retention(client_of(node), node.settings).step()
-    return step.line, step.more
+def _step(node: Turns, _name: str, _turn: Turn) -> Step:
+    return Retention(client_of(node), node.settings).step()

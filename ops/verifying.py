@@ -112,5 +112,5 @@ def verify_some(self: Any, destination: str) -> ResultLine:
     return do_background_job(self.app.segrelay, job, _step)
 
 
-def _step(node: Turns, destination: str, _turn: Turn) -> tuple[str, bool]:
-    return scheduled_verify(client_of(node), node.settings, destination).step().line, False
+def _step(node: Turns, destination: str, _turn: Turn) -> Step:
+    return scheduled_verify(client_of(node), node.settings, destination).step()

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
-from typing import Final
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any, Final
 
 STARTED_FROM: Final = multiprocessing.get_context("forkserver")
 """The way to start processes."""
@@ -32,3 +34,30 @@ def deaf_to_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def started(
+    target: Callable[..., None], *arguments: Any, end_seconds: float
+) -> Iterator[tuple[BaseProcess, Connection]]:
+    """Start a process at the other end of a connection, and end it behind the `with` block.
+
+    Args:
+        target: What it runs: a function that gets the connection and the arguments, and ends when
+            the connection does.
+        arguments: The further arguments.
+        end_seconds: The seconds within which it ends by itself; then it is killed.
+    """
+    ours, theirs = STARTED_FROM.Pipe()
+    process = STARTED_FROM.Process(target=target, args=(theirs, *arguments), daemon=True)
+    with deaf_to_interrupts():
+        process.start()
+    theirs.close()
+    try:
+        yield process, ours
+    finally:
+        ours.close()
+        process.join(end_seconds)
+        if process.is_alive():
+            process.kill()
+            process.join()

@@ -16,6 +16,7 @@ from celery import shared_task
 
 from segrelay.producer.publish import Publisher
 from segrelay.producer.response_export import response_export_for
+from segrelay.producer.steps import Step
 from segrelay.producer.sync.step import FileSources, syncing_for
 from segrelay.worker.contract.celery import (
     RESPONSES_TASK,
@@ -64,37 +65,34 @@ def responses(self: Any, destination: str) -> ResultLine:
     return do_background_job(self.app.segrelay, job, _responses_step)
 
 
-def _responses_step(node: Turns, destination: str, turn: Turn) -> tuple[str, bool]:
+def _responses_step(node: Turns, destination: str, turn: Turn) -> Step:
     client, *_ = _opened(node)
-    step = response_export_for(client, node.settings, destination).step(is_over=turn.is_over)
-    return step.line, step.more
+    return response_export_for(client, node.settings, destination).step(is_over=turn.is_over)
 
 
-def _sync_step(node: Turns, name: str, turn: Turn) -> tuple[str, bool]:
+def _sync_step(node: Turns, name: str, turn: Turn) -> Step:
     client, publisher, files = _opened(node)
     syncing = syncing_for(client, node.settings, name, publisher, files)
-    step = syncing.step(is_over=turn.is_over)
-    return step.line, step.more
+    return syncing.step(is_over=turn.is_over)
 
 
 def do_background_job(
     node: Turns,
     background_job: BackgroundJob,
-    do_step: Callable[[Turns, str, Turn], tuple[str, bool]],
+    do_step: Callable[[Turns, str, Turn], Step],
 ) -> ResultLine:
     """Do one step of a background job in the node's turn; return the result line."""
-    more = False
     try:
         with node.turn(background_job) as turn:
             if turn is None:
                 return ResultLine(NO_TURN)
-            line, more = do_step(node, background_job.name, turn)
+            step = do_step(node, background_job.name, turn)
     except SegrelayError as error:
         LOG.warning("background_job.failed", **background_job._asdict(), message=error.message)
         raise
     except Exception as error:  # noqa: BLE001 - this is the edge
         # Its message may hold a profile's fields, and Flower would show it.
         raise Bug(log_bug(error, "background_job.failed", **background_job._asdict())) from None
-    if more:
+    if step.more:
         node.wake([background_job])
-    return ResultLine(line)
+    return ResultLine(step.line)

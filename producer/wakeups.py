@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
@@ -35,21 +35,8 @@ _QUIET_SECONDS: Final = 5.0
 """Seconds without waking after a failure: a dead broker should cost one timeout, not many."""
 
 
-class Waker(Protocol):
-    """Asks workers to drain a partition."""
-
-    def wake(self, destination: str, number: int, *, queue: str) -> None:
-        """Ask for a drain of the number. Takes at most about a second, never fails."""
-
-    def text(self, destination: str, number: int, *, queue: str) -> WakeUpText | None:
-        """Return the wake-up for a write that leaves it in its queue itself.
-
-        None = it can't, as the broker is another Redis: what was not woken is woken afterwards.
-        """
-
-
 class CeleryWaker:
-    """Wakes by a Celery message."""
+    """Asks workers to drain partitions by Celery messages, in about a second at most each."""
 
     def __init__(self, settings: Settings, *, now: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
@@ -62,7 +49,10 @@ class CeleryWaker:
         self.send([self.message(destination, number, queue)])
 
     def text(self, destination: str, number: int, *, queue: str) -> WakeUpText | None:
-        """Return the wake-up for a write that leaves it in its queue itself; see `Waker.text`."""
+        """Return the wake-up for a write that leaves it in its queue itself.
+
+        None = it can't, as the broker is another Redis: what was not woken is woken afterwards.
+        """
         if not self._settings.redis.carries_messages:
             return None
         message = self.message(destination, number, queue)
@@ -89,24 +79,20 @@ class CeleryWaker:
         return self._client
 
 
-class BackgroundWaker:
+class BackgroundWaker(CeleryWaker):
     """Wakes from a thread of its own, so that whoever accepts events never waits for a broker.
 
     Messages that come while others are being sent go together with the next ones.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._waker = CeleryWaker(settings)
+        super().__init__(settings)
         self._messages: SimpleQueue[Message] = SimpleQueue()
         threading.Thread(target=self._run, name="wakeup", daemon=True).start()
 
     def wake(self, destination: str, number: int, *, queue: str) -> None:
         """Hand a wake-up to the thread and return at once."""
-        self._messages.put(self._waker.message(destination, number, queue))
-
-    def text(self, destination: str, number: int, *, queue: str) -> WakeUpText | None:
-        """Return the wake-up for a write that leaves it in its queue itself; see `Waker.text`."""
-        return self._waker.text(destination, number, queue=queue)
+        self._messages.put(self.message(destination, number, queue))
 
     def _run(self) -> None:
         while True:
@@ -114,7 +100,7 @@ class BackgroundWaker:
             with suppress(Empty):
                 while True:
                     messages.append(self._messages.get_nowait())
-            self._waker.send(messages)
+            self.send(messages)
 
 
 class SilentWaker:
@@ -129,3 +115,6 @@ class SilentWaker:
 
     def text(self, destination: str, number: int, *, queue: str) -> None:
         """Return nothing: the write wakes nobody, either."""
+
+
+Waker = CeleryWaker | SilentWaker

@@ -284,6 +284,5 @@ def watch(self: Any, name: str) -> ResultLine:
     return do_background_job(self.app.segrelay, BackgroundJob(WATCH_TASK, name), _step)
 
 
-def _step(node: Turns, name: str, turn: Turn) -> tuple[str, bool]:
-    step = watching_for(client_of(node), node.settings, name).step(is_over=turn.is_over)
-    return step.line, step.more
+def _step(node: Turns, name: str, turn: Turn) -> Step:
+    return watching_for(client_of(node), node.settings, name).step(is_over=turn.is_over)

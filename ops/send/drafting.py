@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from segrelay.ops.terminal.console import log_to_stderr
 from segrelay.producer.events.payloads import Payload, is_row, is_timeless, reread, values_of
-from segrelay.producer.processes import STARTED_FROM, deaf_to_interrupts
+from segrelay.producer.processes import started
 from segrelay.producer.publish import Publisher, in_bulk
 from segrelay.producer.publishing.published import LaidOut, PublishOptions
 from segrelay.producer.publishing.writing import JobPosition
@@ -82,40 +82,16 @@ class Batch(NamedTuple):
     laid_out: LaidOut | None
 
 
-class BatchDrafter(Protocol):
-    """Reads a source, and drafts its batches.
-
-    One thread asks for the next batch, and another one may have a former one drafted again.
-
-    Attributes:
-        damages: Why the source is not whole, once it was read to its end.
-    """
-
-    damages: list[str]
-
-    def next(self) -> Batch | None:
-        """Read and draft the next batch; None when there are no more.
-
-        Raises:
-            UsageWrong: The source holds rows without events.
-        """
-
-    def again(self, number: int) -> LaidOut:
-        """Draft a batch once more, which was returned a moment ago.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
-        """
-
-
 @dataclass(slots=True)
 class SourceDrafter:
-    """Reads a source in this process.
+    """Reads a source in this process, and drafts its batches.
+
+    One thread asks for the next batch, and another one may have a former one drafted again.
 
     Args:
         following: The batches of the source.
         is_live: More of it may come at any time.
-        damages: See `BatchDrafter`; whoever reads the source fills it.
+        damages: Why the source is not whole, once it was read to its end.
     """
 
     publisher: Publisher
@@ -128,9 +104,12 @@ class SourceDrafter:
     _drafted: dict[int, tuple[list[Payload], JobPosition]] = field(default_factory=dict)
 
     def next(self) -> Batch | None:
-        """See `BatchDrafter`.
+        """Read and draft the next batch; None when there are no more.
 
         Nothing is laid out where Redis is away: that is told when it is the batch's turn.
+
+        Raises:
+            UsageWrong: The source holds rows without events.
         """
         coming = next(self.following, None)
         if coming is None:
@@ -166,7 +145,11 @@ class SourceDrafter:
         )
 
     def again(self, number: int) -> LaidOut:
-        """See `BatchDrafter`."""
+        """Draft a batch once more, which was returned a moment ago.
+
+        Raises:
+            RedisUnavailable: Redis can't be asked.
+        """
         payloads, progress = self._drafted[number]
         draft = self.publisher.draft(map(reread, payloads), None, self.choice.options)
         return self.publisher.lay_out(draft, progress)
@@ -221,8 +204,6 @@ def drafter_of(
 
 _NEXT: Final = 0
 """The request for the next batch; any other one is the number of a batch that is drafted again."""
-_AHEAD: Final = 1
-"""The number of batches that are asked for before the one that is to be written has come."""
 _END_SECONDS: Final = 2.0
 """The seconds within which the process ends by itself: nothing is lost with it."""
 
@@ -248,16 +229,21 @@ def _draft_beside(connection: Connection, config: Path, choice: Choice, file_id:
                     connection, drafter_of(file, publisher, choice, block_times(redis.partitions))
                 )
         except SegrelayError as error:
-            connection.send((_NEXT, error))
+            connection.recv()
+            connection.send(error)
 
 
-def _serve(connection: Connection, drafter: BatchDrafter) -> None:
+def _serve(connection: Connection, drafter: SourceDrafter) -> None:
+    """Answer requests; the next batch is drafted before it is asked for."""
+    coming = _answer(drafter, _NEXT)
     while True:
         request = connection.recv()
-        connection.send((request, _answer(drafter, request)))
+        connection.send(_answer(drafter, request) if request else coming)
+        if not request:
+            coming = _answer(drafter, _NEXT)
 
 
-def _answer(drafter: BatchDrafter, request: int) -> Batch | LaidOut | list[str] | Exception:
+def _answer(drafter: SourceDrafter, request: int) -> Batch | LaidOut | list[str] | Exception:
     try:
         return drafter.again(request) if request else drafter.next() or drafter.damages
     except (SegrelayError, OSError) as error:
@@ -267,7 +253,7 @@ def _answer(drafter: BatchDrafter, request: int) -> Batch | LaidOut | list[str] 
 @contextmanager
 def start_drafting(
     config: Path, choice: Choice, file: OpenedSource, stops: Callable[[], bool]
-) -> Iterator[BatchDrafter]:
+) -> Iterator[DrafterBeside]:
     """Draft a file in a process, and end that at the end of the `with` block.
 
     Args:
@@ -276,25 +262,13 @@ def start_drafting(
         file: The file.
         stops: A function that says whether to draft no more.
     """
-    ours, theirs = STARTED_FROM.Pipe()
-    process = STARTED_FROM.Process(
-        target=_draft_beside, args=(theirs, config, choice, file.file_id), daemon=True
-    )
-    with deaf_to_interrupts():
-        process.start()
-    theirs.close()
-    try:
-        yield _DrafterBeside(choice.source, process, ours, stops)
-    finally:
-        ours.close()
-        process.join(_END_SECONDS)
-        if process.is_alive():
-            process.kill()
-            process.join()
+    what = (_draft_beside, config, choice, file.file_id)
+    with started(*what, end_seconds=_END_SECONDS) as (process, connection):
+        yield DrafterBeside(choice.source, process, connection, stops)
 
 
-class _DrafterBeside:
-    """Has a source drafted by another process, which is always some batches ahead."""
+class DrafterBeside:
+    """Has a source drafted by another process, which is always a batch ahead."""
 
     def __init__(
         self, source: str, process: BaseProcess, connection: Connection, stops: Callable[[], bool]
@@ -304,51 +278,37 @@ class _DrafterBeside:
         self._process = process
         self._connection = connection
         self._stops = stops
-        self._early: deque[Any] = deque()
         self._speaks = threading.Lock()
-        for _ in range(_AHEAD):
-            self._ask(_NEXT)
 
     def next(self) -> Batch | None:
-        """See `BatchDrafter`."""
+        """As `SourceDrafter`."""
         if self._stops():
             return None
-        with self._speaks:
-            self._ask(_NEXT)
-            found = self._early.popleft() if self._early else self._answer_to(_NEXT)
-        if isinstance(found, Exception):
-            raise found
+        found = self._answer_to(_NEXT)
         if isinstance(found, Batch):
             return found
         self.damages = found
         return None
 
     def again(self, number: int) -> LaidOut:
-        """See `BatchDrafter`."""
-        with self._speaks:
-            self._ask(number)
-            found = self._answer_to(number)
-        if isinstance(found, Exception):
-            raise found
+        """As `SourceDrafter`."""
+        found = self._answer_to(number)
         assert isinstance(found, LaidOut)
         return found
 
-    def _ask(self, request: int) -> None:
-        # A process that has ended is noticed when its answer is waited for.
-        with suppress(OSError):
-            self._connection.send(request)
-
     def _answer_to(self, request: int) -> Any:
-        """Return the answer to a request; batches that come before it are kept for their turn."""
-        while True:
-            try:
-                answered, answer = self._connection.recv()
-            except (EOFError, OSError):
-                self._process.join(_END_SECONDS)
-                raise Bug(
-                    f"The process that reads {self._source} ended "
-                    f"(exit code {self._process.exitcode})."
-                ) from None
-            if answered == request:
-                return answer
-            self._early.append(answer)
+        try:
+            with self._speaks:
+                self._connection.send(request)
+                answer = self._connection.recv()
+        except (EOFError, OSError):
+            self._process.join(_END_SECONDS)
+            raise Bug(
+                f"The process that reads {self._source} ended (exit code {self._process.exitcode})."
+            ) from None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+BatchDrafter = SourceDrafter | DrafterBeside

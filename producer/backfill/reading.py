@@ -28,7 +28,7 @@ from segrelay.producer.backfill.publishing import (
 )
 from segrelay.producer.events.payloads import RowForm, has_own_events
 from segrelay.producer.lytics import audience_of, scan_rows
-from segrelay.producer.processes import STARTED_FROM, deaf_to_interrupts, prepare_processes
+from segrelay.producer.processes import prepare_processes, started
 from segrelay.producer.sources.blocks import Block, blocks_of, grouped
 from segrelay.producer.sources.opening import STANDARD_INPUT, Opened, opened
 from segrelay.producer.wakeups import BackgroundWaker
@@ -383,22 +383,12 @@ def _started(
 
     If blocks of it are still under way by then, it gives up those that have to wait.
     """
-    ours, theirs = STARTED_FROM.Pipe()
-    process = STARTED_FROM.Process(
-        target=publish_shard, args=(theirs, config, spec, epoch, number, tally), daemon=True
-    )
-    with deaf_to_interrupts():
-        process.start()
-    theirs.close()
-    shard = _Shard(number, process, ours, replace(tally))
-    try:
-        yield shard
-    finally:
-        if not shard.on_the_way:
-            with suppress(OSError):
-                ours.send(None)
-        ours.close()
-        process.join(_END_SECONDS)
-        if process.is_alive():
-            process.kill()
-            process.join()
+    what = (publish_shard, config, spec, epoch, number, tally)
+    with started(*what, end_seconds=_END_SECONDS) as (process, connection):
+        shard = _Shard(number, process, connection, replace(tally))
+        try:
+            yield shard
+        finally:
+            if not shard.on_the_way:
+                with suppress(OSError):
+                    connection.send(None)

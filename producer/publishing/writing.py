@@ -84,13 +84,16 @@ def lay_out(
         wakeup: Returns the wake-up of a partition that the write leaves in its queue.
     """
     return {
-        to: _call(
+        to: accept_call(
             PartitionKeys(*to),
             deliveries.get(to, ()),
-            progress,
-            rolls.get(to),
-            entrants.get(to, ()),
-            secret_id=secret_id,
+            job=progress.job,
+            source=progress.source,
+            position=progress.position,
+            epoch=progress.epoch,
+            roll=rolls.get(to),
+            entrants=entrants.get(to, ()),
+            claimed=secret_id,
             wakeup=wakeup(to),
         )
         for to in sorted({*deliveries, *rolls})
@@ -137,30 +140,6 @@ def write(
             woken.append(address)
         entries |= entries_of(cast("Sequence[str]", accept.streams_of(call)), entry_ids)
     return Published(accepted=accepted, woken=tuple(woken), entries=entries)
-
-
-def _call(
-    keys: PartitionKeys,
-    deliveries: Sequence[NewDelivery],
-    progress: JobPosition,
-    roll: Roll | None,
-    entrants: Collection[Entrant],
-    *,
-    secret_id: bytes,
-    wakeup: WakeUpText | None,
-) -> ScriptCall:
-    return accept_call(
-        keys,
-        deliveries,
-        job=progress.job,
-        source=progress.source,
-        position=progress.position,
-        epoch=progress.epoch,
-        roll=roll,
-        entrants=entrants,
-        claimed=secret_id,
-        wakeup=wakeup,
-    )
 
 
 def _groups(calls: Iterable[ScriptCall]) -> Iterator[list[ScriptCall]]:

@@ -273,11 +273,11 @@ def listing_of(source: str) -> dict[str, FileState]:
         SourceUnavailable: There is no answer from where it lies.
     """
     found = list_remote(source) if is_remote(source) else _listing_of_folder(source)
-    return {name: one for name, one in found.items() if _is_finished(name.rpartition("/")[2])}
-
-
-def _is_finished(name: str) -> bool:
-    return not name.startswith(_HIDDEN) and not name.endswith(UNFINISHED)
+    return {
+        name: one
+        for name, one in found.items()
+        if not (name.rpartition("/")[2].startswith(_HIDDEN) or name.endswith(UNFINISHED))
+    }
 
 
 def _listing_of_folder(source: str) -> dict[str, FileState]:

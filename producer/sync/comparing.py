@@ -170,7 +170,7 @@ class Comparison:
         start = self.run.start
         while last is None or (start and len(rows) < GROUP_ROWS and not is_over()):
             try:
-                page = self.source.page(start, self._stay)
+                page = self.source.page(start, lambda: self.store.save(self.run))
             except ScanExpired:
                 return rows, None
             except (SourceUnavailable, SourceDamaged):
@@ -188,10 +188,6 @@ class Comparison:
             rows += page.rows
             last, start = page, page.following
         return rows, last
-
-    def _stay(self) -> None:
-        """Keep the lock."""
-        self.store.save(self.run)
 
     def _begin(self, page: Page) -> None:
         """Take the scan's time from the source's clock; it never goes back from run to run.

@@ -119,7 +119,8 @@ class Syncing:
             self._note_failure(run, error)
             if isinstance(error, WeMustAct):
                 raise
-            return Step(f"{run.line()}; {error.message}", wait_seconds=self._left(run))
+            left_seconds = max(0.0, (run.next_ms - self.store.now_ms()) / 1000)
+            return Step(f"{run.line()}; {error.message}", wait_seconds=left_seconds)
         except SourceDamaged as error:
             self._end_damaged(run, error)
             return Step(f"{run.line()}; {run.problem}")
@@ -225,9 +226,6 @@ class Syncing:
                 return max(_REFUSED_SECONDS, min(self.every_seconds, _SOONER_SECONDS))
             case _:
                 return wait_seconds(run.failures)
-
-    def _left(self, run: Run) -> float:
-        return max(0.0, (run.next_ms - self.store.now_ms()) / 1000)
 
     def _next_ms(self, run: Run) -> int:
         """Return when the next step, or the next run, is due."""

@@ -38,15 +38,16 @@ class SyncStore(StepStore[Run]):
         """Return the name by which partitions know the step that has claimed them."""
         return f"step {self.epoch}"
 
-    def claim(self, destinations: Sequence[str]) -> None:
+    def claim(self, destinations: Sequence[str], *, forgets: bool = False) -> None:
         """Claim the members at destinations for this step, and exclude all earlier steps.
+
+        Args:
+            destinations: Their names.
+            forgets: Delete the members.
 
         Raises:
             LeaseLost: A later step has claimed one of the partitions.
         """
-        self._claim(destinations)
-
-    def _claim(self, destinations: Sequence[str], *, forgets: bool = False) -> None:
         args = (self.name, self.epoch, int(forgets))
         calls = [
             ScriptCall((partition.synctokens, partition.members(self.name)), args)
@@ -141,7 +142,7 @@ class SyncStore(StepStore[Run]):
         Raises:
             LeaseLost: Somebody else has taken the lock.
         """
-        self._claim(destinations, forgets=True)
+        self.claim(destinations, forgets=True)
         self.save(Run(), ends=True)
 
 

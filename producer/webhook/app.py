@@ -461,11 +461,8 @@ def _log(status: int, line: Mapping[str, object]) -> None:
     """Log an answer as one line; of refusals only the first ones, so that nobody fills the disk."""
     left_out = _THROTTLE.take(status) if status in REFUSED else 0
     if left_out is not None:
-        log_often("webhook.answered", [{**line, **_told(left_out)}])
-
-
-def _told(left_out: int) -> dict[str, int]:
-    return {"left_out": left_out} if left_out else {}
+        more = {"left_out": left_out} if left_out else {}
+        log_often("webhook.answered", [{**line, **more}])
 
 
 def _failed(error: Exception, name: str) -> _Answer:

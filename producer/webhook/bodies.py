@@ -45,7 +45,8 @@ def spans_of(text: bytes) -> Iterator[Extent]:
         ValueError: Its brackets or quotes don't match, it is nested deeper than 1,024 levels, or is
             made of more values than people's profiles are.
     """
-    if _tokens(text) > max(_MOST_TOKENS, len(text) // _BYTES_A_TOKEN):
+    tokens = text.count(b'"') // 2 + text.count(b"{") + text.count(b"[")
+    if tokens > max(_MOST_TOKENS, len(text) // _BYTES_A_TOKEN):
         raise ValueError("it is made of too many values")
     depth, begin, in_array = 0, len(_BOM) * text.startswith(_BOM), False
     for token in _TOKEN.finditer(text):
@@ -77,10 +78,6 @@ def spans_of(text: bytes) -> Iterator[Extent]:
     if depth or in_array:
         raise ValueError("a bracket is not closed")
     yield from _between(text, begin, len(text))
-
-
-def _tokens(text: bytes) -> int:
-    return text.count(b'"') // 2 + text.count(b"{") + text.count(b"[")
 
 
 def _between(text: bytes, begin: int, end: int) -> Iterator[Extent]:
@@ -269,11 +266,6 @@ class Body:
             yield Payload(self.rest, None, error="This part of the body is no gzip, or is cut off.")
 
 
-def _may_hold_more(text: bytes, most: int) -> bool:
-    """Return whether a text may hold more payloads than the limit."""
-    return text.count(b",") + text.count(b"{") + text.count(b"[") > most
-
-
 def _too_many(most: int) -> BodyTooLarge:
     return BodyTooLarge(f"made of more than {most:,} payloads")
 
@@ -284,7 +276,7 @@ def _payload(text: bytes, value: Any, index: int) -> Payload:
 
 
 def _read(text: bytes, index: int) -> Payload:
-    if len(text) > MOST_VALUES and _may_hold_more(text, MOST_VALUES):
+    if len(text) > MOST_VALUES < text.count(b",") + text.count(b"{") + text.count(b"["):
         message = f"A payload holds more than the {MOST_VALUES:,} values that are read."
         return Payload(text, None, 0, index, message, Refusal.TOO_LARGE)
     try:
