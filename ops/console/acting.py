@@ -142,7 +142,8 @@ def _known_reach(reach: Reach | None, tried: StartedCommand | None) -> Reach | N
 
 def _reach(look: Look, act: ConsoleAct, values: Values) -> Reach | None:
     """Return how many things an act takes; None = it takes no number of things."""
-    return _COUNTERS.get(act.command, lambda *_: None)(look, values)
+    counter = _COUNTERS.get(act.command)
+    return counter(look, values) if counter else None
 
 
 def _chosen(look: Look, kind: type[ChoosingOptions], values: Values) -> Filter:

@@ -67,12 +67,12 @@ class Board:
     @property
     def told_at_seconds(self) -> float:
         """Return the time at which the node was told to stop (CLOCK_BOOTTIME); 0 = it was not."""
-        return self._seconds[0]
+        return float(self._seconds[0])
 
     @property
     def began_at_seconds(self) -> float:
         """Return the time at which a drain last began in this node; 0 = none has."""
-        return self._seconds[1]
+        return float(self._seconds[1])
 
     def tell_to_stop(self) -> None:
         """Record the time of the order to stop, unless there was one already."""
@@ -323,11 +323,11 @@ class LiveCalls:
 
     def are_recent(self) -> bool:
         """Say whether any call came within the last second."""
-        return boottime_seconds() - self._last_seconds[0] < _RECENT_SECONDS
+        return bool(boottime_seconds() - self._last_seconds[0] < _RECENT_SECONDS)
 
     def number(self, call: WakeUp) -> int:
         """Return how many calls there were for a partition."""
-        return self._counts[_place(call)]
+        return int(self._counts[_place(call)])
 
 
 def _place(call: WakeUp) -> int:
