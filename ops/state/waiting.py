@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-import orjson
-
 from segrelay.ops.state import opened
 from segrelay.ops.state.partitions import Stream, ask_each, snapshots
 from segrelay.producer.backfill.jobs import Job
 from segrelay.worker.contract.events import UNREADABLE, Header, decode_header, read_entry
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.outcomes import End, log_bytes, pack
+from segrelay.worker.contract.records import read_row
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import script_call
 from segrelay.worker.contract.settings import Settings
@@ -280,8 +279,8 @@ def read_delays(client: Redis, partitions: Sequence[PartitionKeys]) -> list[Dela
     )
     return [
         Delays(
-            {name.decode(): Wait(*orjson.loads(text)) for name, text in waits.items()},
-            {name.decode(): Backoff(*orjson.loads(text)) for name, text in backoffs.items()},
+            {name.decode(): read_row(Wait, text) for name, text in waits.items()},
+            {name.decode(): read_row(Backoff, text) for name, text in backoffs.items()},
         )
         for waits, backoffs in zip(answers[::2], answers[1::2], strict=True)
     ]

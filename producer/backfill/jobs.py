@@ -531,7 +531,7 @@ class JobStore:
         """Yield the bad rows that are kept, in the order in which they were met."""
         kept = cast("list[bytes]", self._client.lrange(keys.job_bad_rows(name), 0, -1))
         for text in kept:
-            yield BadRow(**orjson.loads(PROTECTION.unseal(text, BAD_ROWS)))
+            yield from read_records(BadRow, [PROTECTION.unseal(text, BAD_ROWS)], "a bad row")
 
     def now_ms(self) -> int:
         """Return the time by Redis' clock, in ms since 1970."""

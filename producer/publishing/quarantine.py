@@ -223,7 +223,7 @@ def _parts(refused: Iterable[Refused], how: HowPublished) -> Iterator[Sequence[s
 
 
 def _record(record_id: str, about: bytes, *, times: int, last_seen_ms: int) -> QuarantineRecord:
-    first_seen_ms, reason, audience, message, *told = orjson.loads(about)
+    first_seen_ms, reason, audience, message, *told = orjson.loads(about)[:7]
     message = PROTECTION.unseal_text(message, QUARANTINE + record_id.encode())
     seen = {"first_seen_ms": first_seen_ms, "last_seen_ms": last_seen_ms, "times": times}
     return QuarantineRecord(record_id, reason, audience, message, *told, **seen)

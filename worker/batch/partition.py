@@ -11,6 +11,7 @@ import orjson
 from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.contract.keys import split_stream_name
 from segrelay.worker.contract.ledger import Record, pack
+from segrelay.worker.contract.records import read_row
 from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.core.backoff import Backoff, Wait
@@ -104,8 +105,10 @@ class Intent:
     def loads(cls, intent_id: str, text: bytes, open_until_ms: int) -> Intent:
         """Read an intent from the text that `dumps` returned."""
         deliveries = tuple(
-            IntendedDelivery(position, bytes.fromhex(digest), audience, Direction(direction), *more)
-            for position, digest, audience, direction, *more in orjson.loads(text)
+            read_row(
+                IntendedDelivery, (position, bytes.fromhex(who), audience, Direction(to), *more)
+            )
+            for position, who, audience, to, *more in orjson.loads(text)
         )
         return cls(intent_id, deliveries, open_until_ms)
 

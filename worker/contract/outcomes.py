@@ -22,6 +22,8 @@ from segrelay.worker.contract.protection import OUTCOMES, PROTECTION
 from segrelay.worker.contract.settings import Settings
 
 _WIDTH: Final = 2 * DIGEST_BYTES
+_MESSAGE: Final = 8
+"""The position of the message in what rows have in common."""
 _NOBODY: Final = "0" * _WIDTH
 """The digest of an entry that can't be read, and of somebody who was erased."""
 
@@ -116,18 +118,18 @@ def without_people(packed: bytes, people: Collection[str]) -> tuple[bytes, int]:
         packed: What `pack` has returned.
         people: Their digests (hex).
     """
-    kinds, of, digests, times = orjson.loads(PROTECTION.unseal(packed, OUTCOMES))
+    kinds, of, digests, *times = orjson.loads(PROTECTION.unseal(packed, OUTCOMES))
     found = [digests[at : at + _WIDTH] for at in range(0, len(digests), _WIDTH)]
     theirs = [at for at, digest in enumerate(found) if digest in people]
     for at in theirs:
         found[at] = _NOBODY
-        *about, message, counts = kinds[of[at]]
-        if message:  # it may quote what is the person's own
+        kind = kinds[of[at]]
+        if kind[_MESSAGE]:  # it may quote what is the person's own
             of[at] = len(kinds)
-            kinds.append([*about, "", counts])
+            kinds.append([*kind[:_MESSAGE], "", *kind[_MESSAGE + 1 :]])
     left = sorted(set(of))
     return (
-        _sealed((kinds[at] for at in left), [left.index(at) for at in of], "".join(found), times),
+        _sealed((kinds[at] for at in left), [left.index(at) for at in of], "".join(found), *times),
         len(theirs),
     )
 
@@ -139,7 +141,7 @@ def unpack(
     people: Collection[str] | None = None,
 ) -> Iterator[OutcomeRow]:
     """Yield the rows of an entry, or those about these people (digests, in hex)."""
-    kinds, of, digests, times = orjson.loads(PROTECTION.unseal(entry[b"r"], OUTCOMES))
+    kinds, of, digests, times, *_ = orjson.loads(PROTECTION.unseal(entry[b"r"], OUTCOMES))
     if people is not None and not any(digest in digests for digest in people):
         return
     mask = entry.get(b"m", b"")
@@ -148,7 +150,7 @@ def unpack(
     for at, kind in enumerate(of):
         if mask[at : at + 1] == b"0":
             continue
-        audience, direction, stream, *about = kinds[kind]
+        audience, direction, stream, *about = kinds[kind][: _MESSAGE + 2]
         lane, trigger = split_stream_name(stream)
         person = digests[_WIDTH * at : _WIDTH * (at + 1)]
         if people is not None and person not in people:

@@ -1,15 +1,17 @@
 """Records that processes keep in Redis as JSON for others, which may run another version.
 
-Whoever reads one ignores the fields that its version does not know. One that can't be read is
+Whoever reads one ignores the fields that its version does not know, and the values of a row behind
+those that it knows: a newer version adds at the end. One that can't be read is
 absent for its own subject only, and the status names it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any, Final, TypeVar, cast
 
+import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from segrelay.worker.errors import FormatUnknown
@@ -38,6 +40,13 @@ def read_record(
             unreadable.append(name)
         return None
     return cast("_R", found)
+
+
+def read_row(kind: type[_R], stored: bytes | Sequence[Any]) -> _R:
+    """Return a record of a row: JSON, or values, in the order of its fields; see above."""
+    values = orjson.loads(stored) if isinstance(stored, bytes) else stored
+    names: Sequence[str] = kind.__match_args__  # type: ignore[attr-defined]
+    return kind(*values[: len(names)])
 
 
 def require_record(kind: type[_R], stored: Any, name: str) -> _R:

@@ -111,6 +111,13 @@ class World:
             self._client, script_on_our_clock("lapse"), names, (keys.tag,)
         )
 
+    def add_to_records(self, more: bytes, *parts: str) -> None:
+        """Add a value to each record of these hashes, as a newer version may."""
+        for name in (getattr(self.keys, part) for part in parts):
+            for field, text in self.run(self._client.hgetall(name)).items():
+                inside = text.rstrip(b"]")
+                self.run(self._client.hset(name, field, inside + more + text[len(inside) :]))
+
     def outcomes(self) -> list[OutcomeRow]:
         entries = self.run(self._client.xrange(self.keys.outcomes))
         return [row for entry in entries for row in unpack(self.keys, *entry)]

@@ -3,6 +3,7 @@
 import pytest
 
 from segrelay.worker.batch.partition import (
+    Hold,
     IntendedDelivery,
     Intent,
     LedgerText,
@@ -11,7 +12,7 @@ from segrelay.worker.batch.partition import (
 from segrelay.worker.contract.words import Direction, Skip
 from segrelay.worker.core.backoff import Backoff, Wait
 from tests.conformance.partition.conftest import LEASE_SECONDS, Bench, intent_of
-from tests.conformance.partition.steps import held_with, settle, settled, take
+from tests.conformance.partition.steps import VIP, held_with, settle, settled, take
 
 
 def test_an_intent_is_gone_by_every_way_out(bench: Bench) -> None:
@@ -160,3 +161,21 @@ def test_an_intent_holds_the_trigger_of_each_delivery(bench: Bench) -> None:
 
     assert holding.intents == (Intent("n1", rows),)
     assert holding.intents[0].triggers == ("vip-enter", "vip-other")
+
+
+def test_what_a_newer_version_has_added_to_a_record_is_ignored(bench: Bench) -> None:
+    ada, bob = held_with(bench, "ada", "bob")
+    bench.run(bench.one.intent(intent_of("n", ada)))
+    wait, backoff = Wait(3, reason="503", since_ms=7), Backoff(5, 1, 0, 9, 2, "400", "e", 7)
+    kept = Settlement(waits={"vip-enter": wait}, backoffs={bob.position: backoff})
+    settle(bench, kept)
+    hold = Hold(bob.entry_id, bench.now_ms + 9_000, "e")
+    bench.run(bench.one.release({VIP: hold}, ()))
+    bench.world.add_to_records(b',"more"', "retry", "aside", "intents")
+    bench.world.add_to_records(b" more", "holds")
+
+    seen = take(bench, bench.two)
+
+    assert (seen.waits, seen.backoffs) == ({"vip-enter": wait}, {bob.position: backoff})
+    assert seen.holds == {VIP: hold}
+    assert [n.deliveries for n in seen.intents] == [intent_of("n", ada).deliveries]

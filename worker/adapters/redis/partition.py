@@ -31,6 +31,7 @@ from segrelay.worker.contract.keys import (
 )
 from segrelay.worker.contract.outcomes import RETRY, End, pack
 from segrelay.worker.contract.protection import PROTECTION, RESPONSES
+from segrelay.worker.contract.records import read_row
 from segrelay.worker.contract.redis.accept import (
     OTHERWISE_SEALED,
     NewDelivery,
@@ -317,8 +318,8 @@ class RedisPartition:
                 Intent.loads(i.decode(), text, ends.get(i, 0)) for i, text in hashes["intents"]
             ),
             rendering=frozenset(orjson.loads(rendering) if rendering else ()),
-            waits={i.decode(): Wait(*orjson.loads(text)) for i, text in hashes["retry"]},
-            backoffs={i.decode(): Backoff(*orjson.loads(text)) for i, text in hashes["aside"]},
+            waits={i.decode(): read_row(Wait, text) for i, text in hashes["retry"]},
+            backoffs={i.decode(): read_row(Backoff, text) for i, text in hashes["aside"]},
             holds={i.decode(): _hold(text) for i, text in hashes["holds"]},
             reached_up_to=largest.decode() if found["reached"] >= REACHED_KEPT else "",
         )
@@ -553,4 +554,4 @@ def _deliveries(stream: str, rows: Iterable[_Entry]) -> list[Delivery]:
 
 def _hold(text: bytes) -> Hold:
     last_id, until, *edition = text.decode().split(" ")
-    return Hold(last_id, int(until), *edition)
+    return read_row(Hold, (last_id, int(until), *edition))

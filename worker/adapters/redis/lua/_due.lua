@@ -31,7 +31,7 @@ local function due(streams, retry, holds, tag, paused, editions, now, longest)
       if not wait or not lasts(trigger, wait[2], wait[5]) then
         local hold, after = redis.call('HGET', holds, name), nil
         if hold then
-          local id, till, edition = string.match(hold, '^(%S+) (%d+) ?(%S*)$')
+          local id, till, edition = string.match(hold, '^(%S+) (%d+) ?(%S*)')
           if lasts(trigger, tonumber(till), edition) then after = id end
         end
         if #redis.call('XRANGE', tag .. 's:' .. name, after and '(' .. after or '-', '+', 'COUNT', 1) > 0 then
