@@ -58,8 +58,9 @@ async def drop_remains(client: httpx.AsyncClient, trace: Any) -> None:
         trace: The extension `trace` of the request, which is its own.
     """
     pool: Any = client._transport._pool  # type: ignore[attr-defined] # noqa: SLF001
-    for pooled in [each for each in pool._requests if _traces(each, trace)]:  # noqa: SLF001
-        pool._requests.remove(pooled)  # noqa: SLF001
+    for pooled in list(pool._requests):  # noqa: SLF001
+        if pooled.request.extensions.get("trace") == trace:
+            pool._requests.remove(pooled)  # noqa: SLF001
     used = {id(pooled.connection) for pooled in pool._requests}  # noqa: SLF001
     unused = [each for each in pool.connections if id(each) not in used]
     unused = [each for each in unused if not (each.is_idle() or each.is_closed())]
@@ -68,7 +69,3 @@ async def drop_remains(client: httpx.AsyncClient, trace: Any) -> None:
     ended = pool._assign_requests_to_connections()  # noqa: SLF001
     for connection in (*unused, *ended):
         await connection.aclose()
-
-
-def _traces(pooled: Any, trace: Any) -> bool:
-    return bool(pooled.request.extensions.get("trace") == trace)

@@ -71,7 +71,8 @@ def with_known_words(text: str, words: Collection[str] = (), sent: bytes = b"") 
 
     def kept(found: re.Match[str]) -> str:
         word = found[0]
-        known = word.startswith("<") or _is_known(word, words) or _is_name(word, low)
+        is_name = b'"%b":' % word.lower().encode() in low
+        known = word.startswith("<") or is_name or _is_known(word, words)
         return word if known and not _is_value(word, low) else _HIDDEN
 
     return begin + _RUN.sub(_HIDDEN, _WORD.sub(kept, text[len(begin) :]))
@@ -83,10 +84,6 @@ def _is_known(word: str, words: Collection[str]) -> bool:
     return word.lower() in words or (
         is_whole and all(part in COMMON or part in words for part in parts)
     )
-
-
-def _is_name(word: str, sent: bytes) -> bool:
-    return b'"%b":' % word.lower().encode() in sent
 
 
 def _is_value(word: str, sent: bytes) -> bool:

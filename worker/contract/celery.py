@@ -35,7 +35,7 @@ from segrelay.worker.contract.own_processes import random_bits
 from segrelay.worker.contract.redis.broker import BrokerClient
 from segrelay.worker.contract.redis.client import Redis, RedisError
 from segrelay.worker.contract.redis.connection import resolve_broker_url
-from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_each
+from segrelay.worker.contract.redis.scripts import IN_ANY_CASE, ScriptCall, run_each
 from segrelay.worker.contract.redis.url import RedisAddress, broker_url_of, parse_redis_url
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.sections import RedisSettings
@@ -234,7 +234,6 @@ def _unnamed_text(message: Message) -> bytes:
     return orjson.dumps(_rebuilt(message.task, message.args, _NO_ID, message.queue, _NO_ID))
 
 
-_IN_ANY_CASE: Final = load_script("one_command")
 _AT_ONCE: Final = 500
 """The most messages that one call of a script writes: it has them on Lua's stack."""
 
@@ -260,7 +259,7 @@ def send_messages(client: Redis, messages: Iterable[Message]) -> None:
         for queue, every in texts.items()
         for first in range(0, len(every), _AT_ONCE)
     ]
-    run_each(client, _IN_ANY_CASE, calls)
+    run_each(client, IN_ANY_CASE, calls)
 
 
 LOG: Final = structlog.get_logger()

@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from itertools import chain
 from typing import Any, Final, cast
 
 from segrelay.worker.contract import keys
@@ -22,7 +21,13 @@ from segrelay.worker.contract.keys import DIGEST_BYTES
 from segrelay.worker.contract.own_processes import random_bits
 from segrelay.worker.contract.records import read_record
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_each, run_script
+from segrelay.worker.contract.redis.scripts import (
+    IN_ANY_CASE,
+    ScriptCall,
+    load_script,
+    run_each,
+    run_script,
+)
 
 SEEN_WITHIN_MS: Final = 12_000
 """Milliseconds after which a receiver counts as gone; it reports every five seconds."""
@@ -184,7 +189,6 @@ REQUEST_ID: Final = re.compile(r"req-[0-9a-f]{16}")
 MOST_REQUESTS: Final = 2_000
 MOST_PEOPLE: Final = 1_000
 """The most people of a request whose digests are kept, at 10 bytes each."""
-_IN_ANY_CASE: Final = load_script("one_command")
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,19 +219,14 @@ def new_request_id() -> str:
 
 def keep_requests(client: Redis, requests: Iterable[WebhookRequest]) -> None:
     """Keep requests, and forget the oldest ones."""
-    newest = "XADD", "MAXLEN", "~", MOST_REQUESTS, "*"
-    fields: Iterator[dict[str, str | bytes | int]] = (
-        {
-            "id": one.name,
-            "status": one.status,
-            "accepted": one.accepted,
-            "quarantined": one.quarantined,
-            "people": b"".join(one.people[:MOST_PEOPLE]),
-        }
-        for one in requests
-    )
-    words = ((*newest, *chain.from_iterable(each.items())) for each in fields)
-    run_each(client, _IN_ANY_CASE, [ScriptCall((keys.REQUESTS,), each) for each in words])
+    calls = []
+    for one in requests:
+        people = b"".join(one.people[:MOST_PEOPLE])
+        about = ("id", one.name, "status", one.status, "accepted", one.accepted)
+        more = ("quarantined", one.quarantined, "people", people)
+        args = ("XADD", "MAXLEN", "~", MOST_REQUESTS, "*", *about, *more)
+        calls.append(ScriptCall((keys.REQUESTS,), args))
+    run_each(client, IN_ANY_CASE, calls)
 
 
 def forget_requests(client: Redis, digests: Iterable[bytes]) -> int:

@@ -315,20 +315,13 @@ def sweep_of(settings: Settings, node: NodeMemory, waker: NodeWaker, pool: Any) 
             templates=node.about_templates,
             count_refused=count_refused,
             files=UsedFiles(settings.templates_folder, _template_names(settings)).digests,
-            files_changed=lambda: waker.wake(_one_call_each(settings)),
+            # A drain looks at its templates before anything else, so a change of theirs is taken
+            # over, or refused, though nothing waits.
+            files_changed=lambda: waker.wake([WakeUp(LIVE, n, 0) for n in settings.destinations]),
             alive_file=_alive_file(),
             watch=InstanceWatch(client, settings, node.known_instances).look,
         ),
     )
-
-
-def _one_call_each(settings: Settings) -> list[WakeUp]:
-    """Return a call for one partition of each destination.
-
-    A drain looks at its templates before anything else, so a change of theirs is taken over, or
-    refused, though nothing waits.
-    """
-    return [WakeUp(LIVE, name, 0) for name in settings.destinations]
 
 
 def _template_names(settings: Settings) -> set[str]:

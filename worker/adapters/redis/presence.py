@@ -33,7 +33,7 @@ from segrelay.worker.contract.processes import (
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms, now_us
 from segrelay.worker.contract.redis.lock import take_turn
-from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_each, run_script
+from segrelay.worker.contract.redis.scripts import IN_ANY_CASE, ScriptCall, run_each, run_script
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import DESTINATION, TRIGGER, field_of, read_pauses
 from segrelay.worker.core.gate import gate_id
@@ -148,7 +148,6 @@ class RedisPresence:
         )
 
 
-_IN_ANY_CASE: Final = load_script("one_command")
 _LOCK_MS: Final = round(SAMPLE_EVERY_SECONDS * 1_000) - 500
 
 
@@ -199,8 +198,8 @@ class RedisProgress:
         fingerprints = {name.decode(): stored[name].decode()[:8] for name in stored}
         at_ms = now_ms(self._client)
         sample = Sample(at_ms, counts, quarantined, workers, stopped, fingerprints)
-        words = ("LPUSH", orjson.dumps(sample)), ("LTRIM", 0, KEPT - 1)
-        run_each(self._client, _IN_ANY_CASE, [ScriptCall((keys.PROGRESS,), each) for each in words])
+        steps = (("LPUSH", orjson.dumps(sample)), ("LTRIM", 0, KEPT - 1))
+        run_each(self._client, IN_ANY_CASE, [ScriptCall((keys.PROGRESS,), each) for each in steps])
 
     def _closed(self) -> Iterator[str]:
         """Yield the destinations and triggers that are stopped, as fields of pauses."""

@@ -20,7 +20,7 @@ from segrelay.worker.batch.delivery import Failure
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.client import AsyncRedis
-from segrelay.worker.contract.redis.scripts import run_script_async
+from segrelay.worker.contract.redis.scripts import IN_ANY_CASE, run_script_async
 from segrelay.worker.contract.settings.sections import RedisSettings
 from segrelay.worker.contract.triggers import (
     DESTINATION,
@@ -91,19 +91,19 @@ class RedisStreaks:
 
     async def pause(self, trigger: str, failure: Failure) -> None:
         """Pause a trigger whose deliveries all die of one cause, and name it as the reason."""
-        if await self._pause(trigger, _pause_text(failure)):
+        if await _pause(self._client, field_of(TRIGGER, trigger), _pause_text(failure)):
             _log_paused(trigger, failure)
 
     async def stop(self, trigger: str, reason: str) -> None:
         """Pause a trigger for a reason other than a streak of dead deliveries."""
-        if await self._pause(trigger, _text_of(reason)):
+        if await _pause(self._client, field_of(TRIGGER, trigger), _text_of(reason)):
             LOG.error("trigger.paused", trigger=trigger, reason=reason)
 
-    async def _pause(self, trigger: str, text: bytes) -> bool:
-        fields = (field_of(TRIGGER, trigger), text)
-        return bool(
-            await run_script_async(self._client, scripts.source("pause"), (keys.PAUSED,), fields)
-        )
+
+async def _pause(client: AsyncRedis, field: str, text: bytes) -> bool:
+    """Pause a trigger or a destination, and say whether it was not paused yet."""
+    args = ("HSETNX", field, text)
+    return bool(await run_script_async(client, IN_ANY_CASE, (keys.PAUSED,), args))
 
 
 def _log_paused(trigger: str, failure: Failure) -> None:
@@ -157,10 +157,6 @@ class DeadLetterLimit:
             " allows:"
             " see `segrelay dlq causes`, replay or discard some, then resume"
         )
-        pause = Pause(reason, "segrelay", datetime.now(UTC).isoformat(timespec="seconds"))
-        field = field_of(DESTINATION, destination)
-        args = (field, dumps(pause))
-        is_new = await run_script_async(self._client, scripts.source("pause"), (keys.PAUSED,), args)
-        if is_new:
+        if await _pause(self._client, field_of(DESTINATION, destination), _text_of(reason)):
             LOG.error("destination.paused", destination=destination, reason=reason)
         return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 from segrelay.worker.adapters.redis import scripts
@@ -15,15 +16,16 @@ from segrelay.worker.batch.delivery import LoadedTrigger
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.ledger import AUDIENCE_NAME
 from segrelay.worker.contract.redis.client import AsyncPipeline, AsyncRedis, Pipeline, Redis
-from segrelay.worker.contract.redis.scripts import load_script, run_script_async
+from segrelay.worker.contract.redis.scripts import (
+    IN_ANY_CASE,
+    run_script_async,
+)
 from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.contract.triggers import (
     Scope,
     named_audiences,
     parse_pauses,
 )
-
-_IN_ANY_CASE: Final = load_script("one_command")
 
 
 def scopes(
@@ -75,8 +77,8 @@ async def tell_newest(
         if not one.stopped and told.get(name) != one.edition
     }
     if changed:
-        words = [word for each in changed.items() for word in each]
-        await run_script_async(client, _IN_ANY_CASE, (keys.FINGERPRINTS,), ("HSET", *words))
+        words = ("HSET", *chain.from_iterable(changed.items()))
+        await run_script_async(client, IN_ANY_CASE, (keys.FINGERPRINTS,), words)
         told |= changed
 
 

@@ -26,9 +26,9 @@ from segrelay.worker.contract.redis.client import Pipeline, Redis
 from segrelay.worker.contract.redis.lock import take_turn
 from segrelay.worker.contract.redis.scanning import AnotherServer, read_keys, scan_parts
 from segrelay.worker.contract.redis.scripts import (
+    IN_ANY_CASE,
     ScriptCall,
     digest,
-    load_script,
     run_each,
 )
 from segrelay.worker.contract.settings import Destination, Settings
@@ -201,7 +201,6 @@ def _partition(
     return _Partition(partition, frozenset(idle | paused), frozenset(meant))
 
 
-_IN_ANY_CASE: Final = load_script("one_command")
 """A script that writes in a full Redis, too: what is due there may be what makes room."""
 AGAIN_MS: Final = 3_000
 """The time in ms after which an unanswered wake-up is sent again."""
@@ -297,7 +296,7 @@ class RedisSchedule:
         marks = [
             ScriptCall((keys.wakeup(kept.key),), ("SET", "1", "NX", "PX", AGAIN_MS)) for kept in due
         ]
-        answers = run_each(self._client, _IN_ANY_CASE, marks)
+        answers = run_each(self._client, IN_ANY_CASE, marks)
         return [kept for kept, was_set in zip(due, answers, strict=True) if was_set]
 
 

@@ -7,11 +7,10 @@ from typing import Any, Final
 import redis
 import redis.client
 
-from segrelay.worker.contract.redis.scripts import load_script
+from segrelay.worker.contract.redis.scripts import IN_ANY_CASE
 
 _GROWING: Final = frozenset({"LPUSH", "RPUSH", "SADD", "HSET", "ZADD", "SET"})
 _FLAGS: Final = "#!lua flags=allow-oom"
-_SCRIPT: Final = load_script("one_command")
 
 
 def _allowed(words: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -19,7 +18,7 @@ def _allowed(words: tuple[Any, ...]) -> tuple[Any, ...]:
     if words[0] not in _GROWING:
         return words
     name, key, *rest = words
-    return ("EVAL", _SCRIPT, 1, key, name, *rest)
+    return ("EVAL", IN_ANY_CASE, 1, key, name, *rest)
 
 
 class _Pipeline(redis.client.Pipeline):

@@ -22,7 +22,13 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.protection import PROTECTION, SECRET_BYTES, SealedSecret
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_each, run_script
+from segrelay.worker.contract.redis.scripts import (
+    IN_ANY_CASE,
+    ScriptCall,
+    load_script,
+    run_each,
+    run_script,
+)
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.authorizations import fingerprint_of
 from segrelay.worker.contract.settings.sections import Destination
@@ -30,7 +36,6 @@ from segrelay.worker.errors import ConfigurationInvalid, RedisMismatch
 
 FORMAT_NUMBER: Final = 1
 _CLAIM: Final = load_script("redis_claim")
-_IN_ANY_CASE: Final = load_script("one_command")
 _REGISTER: Final = load_script("destinations_register")
 _MOVE: Final = load_script("destination_move")
 _ADDRESS_DIGITS: Final = 16
@@ -232,7 +237,7 @@ def _mark_partitions(client: Redis, settings: Settings) -> None:
     told = "HSETNX", _MARK, PROTECTION.secret_id.hex()
     unmarked = [ScriptCall((key,), told) for key, mark in marks if mark is None]
     if unmarked:
-        run_each(client, _IN_ANY_CASE, unmarked)
+        run_each(client, IN_ANY_CASE, unmarked)
 
 
 def _sealed_secret(settings: Settings) -> bytes:

@@ -20,13 +20,18 @@ from segrelay.worker.contract.redis.acts import Act, carry_out
 from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.cluster import ClusterClient
-from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_each, run_script
+from segrelay.worker.contract.redis.scripts import (
+    IN_ANY_CASE,
+    ScriptCall,
+    load_script,
+    run_each,
+    run_script,
+)
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import RedisUnavailable
 
 LOG: Final = structlog.get_logger()
 _LOOK: Final = load_script("instance_look")
-_IN_ANY_CASE: Final = load_script("one_command")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +96,8 @@ class InstanceWatch:
         before, seen_ms = self.known.seen.get(key, (name, now_ms))
         if before != name:
             lost = f"{before}@{node}" if node else before
-            words = ("HSETNX", lost, f"{seen_ms}|{now_ms}")
-            run_script(self.client, _IN_ANY_CASE, (keys.LOST,), words)
+            args = ("HSETNX", lost, f"{seen_ms}|{now_ms}")
+            run_script(self.client, IN_ANY_CASE, (keys.LOST,), args)
             told = f"Redis{node and f' at {node}'} lost all that it held: segrelay status"
             LOG.error("redis.emptied", message=told)
         self.known.seen[key] = (name, now_ms)

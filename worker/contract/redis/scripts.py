@@ -198,6 +198,10 @@ def _layout(text: str) -> _Layout:
     )
 
 
+IN_ANY_CASE: Final = load_script("one_command")
+"""Runs one command on one key, also in a full Redis: its name, and the words behind the key."""
+
+
 def script_call(text: str, of: object = None, /, **values: Any) -> ScriptCall:
     """Return the call of a script that declares its keys and arguments, given by name.
 

@@ -289,7 +289,8 @@ def erases(url: str) -> bool:
     plain = _decoded(url.partition("?")[0])
     if plain is None:
         return True
-    words = [_bare(word) for word in plain.split("/")]
+    plain = re.sub(r"[\x00-\x20\x7f]", "", plain)
+    words = [re.split(r"[;?#]", word)[0] for word in plain.split("/")]
     words = [word for word in words if word not in {"", "."}]
     return _erases(words) or _erases(_resolved(words))
 
@@ -301,10 +302,6 @@ def _decoded(path: str) -> str | None:
             return unicodedata.normalize("NFKC", path).replace("\\", "/").casefold()
         path = decoded
     return None
-
-
-def _bare(word: str) -> str:
-    return re.sub(r"[\x00-\x20\x7f]", "", re.split(r"[;?#]", word)[0])
 
 
 def _resolved(words: list[str]) -> list[str]:

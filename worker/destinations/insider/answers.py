@@ -45,7 +45,8 @@ def classify(answer: Answer, *, users: int, url: str) -> Verdict:
     document = parsed(answer.body)
     said = _said(document)
     lowered = said.lower()
-    if answer.status == _FORBIDDEN and _TOO_MANY.search(_plain(answer.body)):
+    begin = answer.body[:_READ_BYTES].decode(errors="replace").lower()
+    if answer.status == _FORBIDDEN and _TOO_MANY.search(begin):
         return SlowDown(retry_after_seconds(answer.retry_after))
     if answer.status in _ACCESS_STATUSES and any(text in lowered for text in _NO_ACCESS):
         return AccessRefused(f"{answer.status}: {normalise_message(said)}")
@@ -62,10 +63,6 @@ def classify(answer: Answer, *, users: int, url: str) -> Verdict:
 def _says_unknown(text: str) -> bool:
     """Say whether an error means an unknown person; "unknown user attribute" does not."""
     return bool(_NOT_KNOWN.search(text)) and not _ABOUT_A_FIELD.search(text)
-
-
-def _plain(body: bytes) -> str:
-    return body[:_READ_BYTES].decode(errors="replace").lower()
 
 
 def _with_status(status: int, said: str) -> str:
@@ -134,7 +131,7 @@ def _add_up(
         return Unreadable(f"{status}: the counts do not add up to the users sent")
     return Accepted(
         {
-            index: _message(problems)
+            index: normalise_message("; ".join(sorted(problems)))
             for index, problems in by_user.items()
             if not (deletes(url) and all(map(_says_unknown, problems)))
         }
@@ -157,7 +154,3 @@ def _as_text(value: Any) -> str:
     if type(value) is list:
         return ", ".join(_as_text(item) for item in value)
     return value.partition(": ")[0] if type(value) is str else ""
-
-
-def _message(problems: list[str]) -> str:
-    return normalise_message("; ".join(sorted(problems)))

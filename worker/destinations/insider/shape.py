@@ -148,13 +148,10 @@ def misfit(body: Any, url: str) -> str | None:
     for user in users:
         if type(user) is not dict:
             return f"`users` holds {_kind_of(user)}, not only objects"
-        if not foreign.isdisjoint(user) and (wrong := _given(user, foreign)):
+        wrong = sorted(key for key in foreign & user.keys() if not is_empty(user[key]))
+        if wrong:
             return _misfit_message(wrong, url)
     return None
-
-
-def _given(user: dict[str, Any], keys: frozenset[str]) -> list[str]:
-    return sorted(key for key in keys & user.keys() if not is_empty(user[key]))
 
 
 def _kind_of(value: Any) -> str:
