@@ -12,10 +12,10 @@ import pytest
 
 from tests.journeys.play import (
     Rig,
-    await_ready,
     invent,
     lines,
     nothing_is_wrong,
+    start_worker,
     stop_worker,
     watched,
 )
@@ -61,8 +61,7 @@ def test_events_flow_through_workers_of_two_versions_and_both_see_each_other(tmp
         turns = [("before", "now"), ("now", "before"), ("before", "now")]
         for at, (version, other) in enumerate(turns):
             rig.launch = launches[version]
-            following = rig.start_worker("--concurrency=1")
-            await_ready(rig, following)
+            following = start_worker(rig)
             run(other, "send", "-", given=lines(sent[at :: len(turns)]))
             if worker:
                 for looking in launches:
