@@ -102,15 +102,15 @@ def bench_rig(**options: Any) -> Iterator[Rig]:
         yield rig
 
 
-def start_workers(rig: Rig, workers: int = _WORKERS, processes: int = _PROCESSES) -> None:
+def start_workers(rig: Rig) -> None:
     """Start workers, and wait until all are ready.
 
     Raises:
         OperationsMustAct: One does not start.
     """
     first = len(rig.workers)
-    for _ in range(workers):
-        rig.start_worker(f"--concurrency={processes}")
+    for _ in range(_WORKERS):
+        rig.start_worker(f"--concurrency={_PROCESSES}")
     rig.wait_until_ready(_START_SECONDS, since=first)
 
 

@@ -9,7 +9,6 @@ from tools.bench.draining import drain
 from tools.bench.gate import gate
 from tools.bench.intake import backfill, receive, send_payloads
 from tools.bench.latency import live_events
-from tools.bench.millions import night
 from tools.bench.rendering import render
 from tools.bench.runs import Scenario, Variant
 from tools.bench.sealing import MODES, drain_sealed
@@ -174,23 +173,6 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         ledger_size,
         tuple(Variant(case, "bytes_a_profile", {"case": case}) for case in CASES),
         events=1_000_000,
-        takes_long=True,
-    ),
-    "millions": Scenario(
-        "A night with very many people",
-        "as named",
-        night,
-        (
-            Variant("events/s, drained while they are read", "drained/events_per_second"),
-            Variant("rate of the last part to the second", "drained/last_to_second"),
-            Variant("MB by which any process grows", "drained/most_grown_mb"),
-            Variant("bytes of Redis a person, drained", "after_the_drain/redis_bytes_a_person"),
-            Variant("bytes of Redis a person, synced", "after_the_sync/redis_bytes_a_person"),
-            Variant("seconds until Redis is back", "restart/seconds"),
-            Variant("ms for `status --json`, p95", "answers/status/p95_ms"),
-            Variant("ms for the console's first page, p95", "answers/console/p95_ms"),
-        ),
-        events=10_000_000,
         takes_long=True,
     ),
     "nodes": Scenario(
