@@ -312,7 +312,7 @@ def replay_chosen(
     question = f"Replay {plural(work.count, *store.nouns)}?"
     done = carry_out(relay, work, store.verb, question=question, **asdict(options), ids=ids)
     result = store.result(work, done)
-    result.exit_code = 0 if waiting.wait(relay.client, relay.settings, store.published) else 1
+    waiting.wait(relay, store.published, result)
     return result
 
 

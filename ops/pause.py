@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Final, Literal
 
 import typer
@@ -19,7 +20,9 @@ from segrelay.ops.status.standing import read_standing
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.moments import awaited, parse_seconds
 from segrelay.ops.terminal.options import Timeout
+from segrelay.producer.wakeups import CeleryWaker
 from segrelay.worker.adapters.redis.gate import read_probes, read_state, resume_gate
+from segrelay.worker.contract import keys
 from segrelay.worker.contract.outcomes import RETRY
 from segrelay.worker.contract.redis.claim import read_refused, refusal
 from segrelay.worker.contract.redis.client import Redis
@@ -30,15 +33,18 @@ from segrelay.worker.contract.triggers import (
     TRIGGER,
     Pause,
     Paused,
-    clear_pause,
+    end_pause,
     field_of,
     read_pauses,
     set_pause,
 )
+from segrelay.worker.contract.words import LIVE
 from segrelay.worker.core.gate import gate_id
 from segrelay.worker.errors import UsageWrong
 
 _LOOK_SECONDS: Final = 0.1
+_TAKEN_OVER_SECONDS: Final = 5.0
+"""Seconds within which a worker that is woken has taken over a changed template."""
 _FAILED: Final = frozenset({RETRY, "dead"})
 
 ProbeOutcome = Literal["taken", "failed", "not_sent"]
@@ -171,20 +177,30 @@ def resume(
         bool, typer.Option("--wait/--no-wait", help="Wait for the first request's answer.")
     ] = True,
     timeout: Timeout = "30s",
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Resume also a trigger that works as it did.")
+    ] = False,
     relay: Acts,
 ) -> Result:
     """Resume destinations or triggers: one request goes first, then the rest.
 
     It waits for the answer to that request and says what it was. For a destination this also ends
     what it has paused itself for: refused credentials, answers that can't be read, failures in a
-    row. The exit code is 1 if the first request failed.
+    row. A trigger that paused itself because its template killed everything stays paused until
+    workers have another template or configuration of it. The exit code is 1 if the first request
+    failed, or if anything stays paused.
     """
     timeout_seconds = parse_seconds(timeout, "--timeout")
     client, settings = relay.client, relay.settings
     known = known_names(client, settings)
     targets = chosen(known, names, kinds=_KINDS, everything=everything)
     since_ms = now_ms(client)
-    done = {one: _resumed(relay, one) for one in targets}
+    done, kept = dict[PauseTarget, bool](), list[str]()
+    for one in targets:
+        try:
+            done[one] = _resumed(relay, one, anyway=anyway)
+        except UsageWrong as error:
+            kept.append(error.message)
     probes = {
         target: Probe(client, settings, target.kind, target.name, since_ms)
         for target, was_held in done.items()
@@ -204,8 +220,11 @@ def resume(
     return Result(
         {"resumed": rows},
         *_resumed_lines(done, probed, stopped),
-        notes=[f"{one}: correct what the message says, then resume it again." for one in failed],
-        exit_code=1 if failed else 0,
+        notes=[
+            *kept,
+            *(f"{one}: correct what the message says, then resume it again." for one in failed),
+        ],
+        exit_code=1 if failed or kept else 0,
     )
 
 
@@ -231,7 +250,7 @@ def _resumed_lines(
             yield f"{target} is resumed{told}"
         elif target in stopped:
             yield f"{target} was not paused{stopped[target]}"
-    if not stopped and not any(done.values()):
+    if not stopped and done and not any(done.values()):
         yield "nothing was paused"
 
 
@@ -240,32 +259,17 @@ def _what_stops(client: Redis, settings: Settings, target: PauseTarget) -> str:
 
     A destination whose requests could not even be made has triggers that wait or are paused.
     """
-    if target.kind == DESTINATION:
-        destination = target.name
-        names = {one.name for one in settings.triggers.values() if one.destination == destination}
-    elif target.name in settings.triggers:
-        destination, names = settings.triggers[target.name].destination, {target.name}
-    else:
-        return ""
-    standing = read_standing(client, settings)
-    paused = [
+    wanted = [
         name
-        for name, one in standing.triggers.items()
-        if name in names and one.condition.state == "paused"
+        for name, one in settings.triggers.items()
+        if target.name == (name if target.kind == TRIGGER else one.destination)
     ]
+    standing = read_standing(client, settings)
+    states = {name: standing.triggers[name].condition.state for name in wanted}
+    paused = [f"`segrelay resume trigger:{name}`" for name in wanted if states[name] == "paused"]
     if paused:
-        commands = ", ".join(f"`segrelay resume trigger:{name}`" for name in paused)
-        return f", but triggers of it are: {commands}"
-    waits = [
-        (wait, name)
-        for partition, one in standing.delays.items()
-        for name, wait in one.waits.items()
-        if partition.destination == destination and name in names
-    ]
-    if not waits:
-        return ""
-    wait, name = max(waits, key=lambda each: each[0].attempts)
-    return f": trigger {name} waits, and is tried again by itself ({wait.reason})"
+        return f", but triggers of it are: {', '.join(paused)}"
+    return "".join(f": {one}" for one in standing.stops(wanted) if one != standing.idle)
 
 
 def known_names(client: Redis, settings: Settings) -> dict[Paused, list[str]]:
@@ -313,53 +317,41 @@ def _unknown(known: dict[Paused, list[str]], kinds: Sequence[Paused], written: s
     return f"There is no {' or '.join(kinds or _KINDS)} {written}. {hint}"
 
 
-def _resumed(relay: Acts, target: PauseTarget) -> bool:
+def _resumed(relay: Acts, target: PauseTarget, *, anyway: bool) -> bool:
     """Resume a target; return whether a pause or its gate had stopped it.
 
     The gate is opened first, so that no request overtakes the probe. The act is kept before,
     because the gate is in another slot than the acts.
+
+    Raises:
+        UsageWrong: A trigger that paused itself works as it did then.
     """
-    client, settings = relay.client, relay.settings
-    field_name = field_of(target.kind, target.name)
-    is_paused = target.name in read_pauses(client).of(target.kind)
-    was_held = False
+    client, settings, name = relay.client, relay.settings, target.name
+    trigger = settings.triggers.get(name) if target.kind == TRIGGER else None
+    destination = settings.destinations.get(trigger.destination if trigger else name)
+    gate = gate_id(destination.base_url, destination.gate_scope) if destination else ""
+    pause = read_pauses(client).of(target.kind).get(name)
+    is_destination = target.kind == DESTINATION and destination is not None
+    was_held = is_destination and read_state(client, gate).state in {"paused", "broken"}
+    if trigger and pause and pause.edition and not anyway:
+        # A drain begins with a look at the templates.
+        CeleryWaker(settings).wake(trigger.destination, 0, queue=LIVE)
+        fingerprint, edition = partial(client.hget, keys.FINGERPRINTS, name), pause.edition.encode()
+        awaited(lambda: fingerprint() != edition, _TAKEN_OVER_SECONDS, _LOOK_SECONDS)
 
     def resumed() -> bool:
-        nonlocal was_held
-        if target.kind == DESTINATION:
-            was_held |= _open_gate(client, settings.destinations.get(target.name))
-        elif is_paused:
-            _probe_trigger(client, settings, target.name)
-        return clear_pause(client, field_name) or is_paused or was_held
+        if is_destination or (trigger and pause):
+            resume_gate(client, gate, trigger="" if is_destination else name)
+        ended = end_pause(client, target.kind, name, anyway=anyway)
+        if ended is None:
+            template = settings.triggers[name].main_template if name in settings.triggers else name
+            raise UsageWrong(
+                f"{target} stays paused: workers still use the template and the configuration of"
+                f" which everything died. Correct {template} (`segrelay template check {template}`)"
+                " and resume it once a worker has it, or say --anyway."
+            )
+        return ended or pause is not None or was_held
 
-    if is_paused or _is_held(client, settings, target):
+    if pause or was_held:
         return perform(client, relay.act(str(target)), lambda _: resumed(), is_counted=False)
     return insist(resumed)
-
-
-def _is_held(client: Redis, settings: Settings, target: PauseTarget) -> bool:
-    """Say whether a gate holds a destination."""
-    destination = settings.destinations.get(target.name) if target.kind == DESTINATION else None
-    return destination is not None and _is_shut(client, destination)
-
-
-def _is_shut(client: Redis, destination: Destination) -> bool:
-    gate = gate_id(destination.base_url, destination.gate_scope)
-    return read_state(client, gate).state in {"paused", "broken"}
-
-
-def _open_gate(client: Redis, destination: Destination | None) -> bool:
-    """Open a destination's gate; return whether it was closed, as after failures in a row."""
-    if destination is None:
-        return False
-    was_shut = _is_shut(client, destination)
-    resume_gate(client, gate_id(destination.base_url, destination.gate_scope))
-    return was_shut
-
-
-def _probe_trigger(client: Redis, settings: Settings, name: str) -> None:
-    trigger = settings.triggers.get(name)
-    if trigger:
-        destination = settings.destinations[trigger.destination]
-        gate = gate_id(destination.base_url, destination.gate_scope)
-        resume_gate(client, gate, trigger=name)

@@ -16,7 +16,7 @@ from segrelay.ops.outcomes.files import document_of
 from segrelay.ops.outcomes.reading import LogFollower
 from segrelay.ops.state.acts import Reads
 from segrelay.ops.state.person import is_digest, person_named
-from segrelay.ops.terminal.console import is_all_written, mention, say_wrapped
+from segrelay.ops.terminal.console import is_all_written, mention, say
 from segrelay.ops.terminal.moments import parse_seconds, shown_ms
 from segrelay.ops.terminal.options import DestinationName, configured
 from segrelay.worker.contract.outcomes import RETRY, OutcomeRow
@@ -110,7 +110,7 @@ def tap(
                 if as_json:
                     sys.stdout.write(json_text(orjson.dumps(document_of(row))) + "\n")
                 else:
-                    say_wrapped(line_of(row))
+                    say(line_of(row))
     if is_all_written():
         mention(f"{plural(count, 'row')} shown.")
 

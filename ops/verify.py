@@ -290,7 +290,7 @@ def verify(
             )
             for step in steps:
                 total.add(step)
-                shown.advance(step.profiles)
+                shown(step.profiles)
     return _result(total, candidates, about, older_than)
 
 

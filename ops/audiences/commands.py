@@ -75,7 +75,7 @@ def list_audiences(
     counts = AudienceCounts()
     if not quick:
         with progress("ledgers read") as shown:
-            counts = count_all(client, settings, shown.advance)
+            counts = count_all(client, settings, shown)
     rows = [
         row_of(settings, slug, known_ids(client), counts)
         for slug in sorted(slugs(settings, client, counts))
@@ -118,7 +118,7 @@ def retire(
 
     def look(waiting: Mapping[bytes, Person]) -> dict[str, LeavingPeople]:
         with progress("ledgers read") as shown:
-            found = standings(client, settings, slug, shown.advance)
+            found = standings(client, settings, slug, shown)
         return {each: find_leaving(found.get(each, {}), named, waiting) for each in exits}
 
     _ask(relay, slug, count_leaving(look({}).values()))

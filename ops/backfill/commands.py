@@ -302,7 +302,7 @@ def _run(
     client, settings = relay.client, relay.settings
     store = JobStore(client)
     phase = store.phase(name)
-    is_settled = True
+    waiting = 0
     with interruptible_between_steps() as interruption:
         if phase == "reading":
             phase = _read(store, settings, name, interruption)
@@ -310,7 +310,7 @@ def _run(
             mention(f"Stopped; `segrelay backfill resume {name}` goes on exactly where it stopped.")
             interruption.obey()
         if wait or phase == "canary":
-            is_settled = wait_for_deliveries(client, settings, name, deadline, interruption)
+            waiting = wait_for_deliveries(client, settings, name, deadline, interruption)
     view = insist(lambda: read_view(client, settings, store.named(name)))
     people: list[planning.FirstPerson] = []
     if phase == "canary":
@@ -331,7 +331,7 @@ def _run(
     if was_stopped:
         notes.append(f"Job '{name}' was {phase} by a person before it was read to its end.")
     return Result(
-        document, *lines, notes=notes, exit_code=1 if was_stopped or failed or not is_settled else 0
+        document, *lines, notes=notes, exit_code=1 if was_stopped or failed or waiting else 0
     )
 
 
@@ -370,7 +370,7 @@ def _read(store: JobStore, settings: Settings, name: str, interruption: Interrup
         def watch(tally: JobTally, bytes_read: int, waiting_for: str) -> None:
             nonlocal shown, told_at
             done = bytes_read if size else tally.rows
-            bar.advance(done - shown)
+            bar(done - shown)
             shown = done
             if waiting_for and time.monotonic() - told_at >= _TOLD_AGAIN_SECONDS:
                 told_at = time.monotonic()

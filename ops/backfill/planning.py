@@ -309,7 +309,7 @@ def _planned(options: RowOptions, settings: Settings, client: Redis) -> JobPlan:
     with progress("read, in bytes" if spec.size else "read, in rows", spec.size or None) as bar:
         for found, read_bytes in Planner(client, settings).plan(spec):
             done = read_bytes if spec.size else found.result.payloads
-            bar.advance(done - shown)
+            bar(done - shown)
             shown = done
     return found
 

@@ -20,6 +20,7 @@ import orjson
 from segrelay.ops.dead_letters.reading import (
     StoredDeadLetter,
     dead_letter_at,
+    digest_of,
     find_dead_letters,
     is_exhausted,
 )
@@ -171,7 +172,8 @@ class DeadLetters(Refusals[StoredDeadLetter]):
                     if audiences:
                         streams = call.keys[_FIXED_KEYS : _FIXED_KEYS + len(added) // 2]
                         entries = entries_of(map(str, streams), added)
-                        self.published += Published(accepted=taken, entries=entries)
+                        people = tuple(bytes.fromhex(digest_of(one)) for one in chunk)
+                        self.published += Published(accepted=taken, entries=entries, people=people)
                     if wake:
                         waker.wake(keys.destination, keys.number, queue=BACKFILL)
                     yield taken

@@ -193,7 +193,7 @@ def _write_rows(
             for rows in rows_of(client, ranges, between):
                 found = [row for row in rows if row.counts]
                 count += len(found)
-                shown.advance(len(found))
+                shown(len(found))
                 yield from found
 
     if file == _STANDARD_OUTPUT:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
-from segrelay.ops.state.partitions import all_partitions, ask_each
+from segrelay.ops.state.partitions import all_partitions, ask_each, snapshots
+from segrelay.ops.status.problems import counted
+from segrelay.ops.status.totals import OUTCOMES, REASONED, Counts, add_up, counts_of
+from segrelay.producer.publishing.published import Published
 from segrelay.producer.steps import StepState
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.outcomes import OutcomeRow, unpack
@@ -66,6 +71,75 @@ def newest_rows(client: Redis, partitions: Sequence[PartitionKeys]) -> Iterator[
     ]
     for entry_id, at, entry in sorted(found, key=lambda one: -int(one[0].partition(b"-")[0])):
         yield from reversed(list(unpack(at, entry_id, entry)))
+
+
+class Ended(NamedTuple):
+    """The outcomes of deliveries that somebody waited for.
+
+    Attributes:
+        accepted: All of them.
+        counts: By outcome, as far as it is known.
+        show: The command that shows those that died; "" = none did.
+    """
+
+    accepted: int
+    waiting: int
+    counts: Counts
+    show: str = ""
+
+    def document(self) -> dict[str, Any]:
+        """Return it as `--json` prints it."""
+        kinds = (*OUTCOMES[1:], *(f"{kind}_by_reason" for kind in REASONED))
+        found = {kind: getattr(self.counts, kind) for kind in kinds}
+        return {"accepted": self.accepted, "waiting": self.waiting, **found}
+
+    def lines(self) -> Iterator[str]:
+        """Yield it in words, and the command that shows what died."""
+        parts = []
+        for kind in OUTCOMES[1:]:
+            if count := self.counts.of(kind):
+                reasons = self.counts.by_reason(kind) if kind in REASONED else {}
+                words = next(iter(reasons)) if len(reasons) == 1 else counted(reasons)
+                parts.append(f"{count:,} {kind}" + (f": {words}" if words else ""))
+        settled = self.accepted - self.waiting
+        if settled > self.counts.settled:
+            parts.append(f"{settled - self.counts.settled:,} that the outcome log has no row of")
+        if self.accepted:
+            yield f"settled {settled:,} of {self.accepted:,}: {', '.join(parts)}".removesuffix(": ")
+        if self.show:
+            yield f"→ {self.show}"
+
+
+def read_ended(client: Redis, settings: Settings, sent: str | Published, waiting: int) -> Ended:
+    """Read the outcomes of a job (its name), or of published deliveries.
+
+    Others of the same streams count, too, where the people are not known (`Published.people`).
+    """
+    partitions = all_partitions(client, settings)
+    if isinstance(sent, str):
+        counts = counts_of(*add_up(snapshots(client, partitions), settings).by_job[sent].values())
+        show = f"segrelay dlq list --job {sent}" if counts.dead else ""
+        return Ended(counts.accepted, counts.waiting, counts, show)
+    people = {digest.hex() for digest in sent.people}
+    tally: Counter[str] = Counter()
+    letters: Any = []
+    for at in partitions:
+        begun_ms = {
+            key.removeprefix(at.stream("")): int(added.first.partition("-")[0])
+            for key, added in sent.entries.items()
+            if key.startswith(at.tag)
+        }
+        own = [Range(at, str(min(begun_ms.values())), "+")] if begun_ms else []
+        for row in chain.from_iterable(rows_of(client, own)):
+            is_ours = f"{row.lane}|{row.trigger}" in begun_ms
+            if is_ours and row.counts > 0 and (not people or row.person in people):
+                tally[f"{row.outcome}|{row.reason}".removesuffix("|")] += 1
+                if row.outcome == "dead":
+                    letters += client.zrangebyscore(at.dead_letter_times, row.time_ms, row.time_ms)
+    one = len(letters) == 1
+    show = f"segrelay dlq show {letters[0].decode()}" if one else "segrelay dlq causes"
+    counts = counts_of(tally)
+    return Ended(sent.accepted, waiting, counts, show if counts.dead else "")
 
 
 def rows_about(

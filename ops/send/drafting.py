@@ -22,7 +22,7 @@ from segrelay.ops.terminal.console import log_to_stderr
 from segrelay.producer.events.payloads import Payload, is_row, is_timeless, reread, values_of
 from segrelay.producer.processes import started
 from segrelay.producer.publish import Publisher, in_bulk
-from segrelay.producer.publishing.published import LaidOut, PublishOptions
+from segrelay.producer.publishing.published import Draft, LaidOut, PublishOptions
 from segrelay.producer.publishing.writing import JobPosition
 from segrelay.producer.sources.blocks import block_times
 from segrelay.producer.sources.files import OpenedSource, batches, opened, rows_hint
@@ -47,12 +47,14 @@ class Choice:
         digest: The digest of the source, with which an interrupted job goes on where it stopped;
             "" = it can't.
         dry_run: True if nothing is written.
+        waits: True if somebody waits for what comes out, so that its people are kept.
     """
 
     source: str
     options: PublishOptions
     digest: str
     dry_run: bool
+    waits: bool = False
 
     def progress(self, position: int) -> JobPosition:
         """Return the position in the job's source at which a batch ends."""
@@ -141,7 +143,7 @@ class SourceDrafter:
             last_line,
             has_timeless=bool(timeless),
             ends_timeless=any(payload.line >= last_line for payload in timeless),
-            laid_out=self.publisher.lay_out(draft, progress) if draft else None,
+            laid_out=self._lay_out(draft, progress) if draft else None,
         )
 
     def again(self, number: int) -> LaidOut:
@@ -152,6 +154,11 @@ class SourceDrafter:
         """
         payloads, progress = self._drafted[number]
         draft = self.publisher.draft(map(reread, payloads), None, self.choice.options)
+        return self._lay_out(draft, progress)
+
+    def _lay_out(self, draft: Draft, progress: JobPosition) -> LaidOut:
+        if self.choice.waits:
+            draft.result.people = draft.people(0)
         return self.publisher.lay_out(draft, progress)
 
     def _refuse_rows(self, batch: Sequence[Payload]) -> None:
@@ -177,15 +184,12 @@ def _kept(
     """
     for payload in payloads:
         kept.append(payload)
-        if _may_hold_change(payload.text) and not payload.error and is_timeless(payload.value):
+        # It may stand in the text with escapes.
+        may_hold_change = b'"change"' in payload.text or b"\\u" in payload.text
+        if may_hold_change and not payload.error and is_timeless(payload.value):
             timeless.append(payload)
         yield payload
         payload.value = None
-
-
-def _may_hold_change(text: bytes) -> bool:
-    """Say whether a JSON text may hold the text `change`, which it may write with escapes."""
-    return b'"change"' in text or b"\\u" in text
 
 
 def drafter_of(

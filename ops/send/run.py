@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Final
 
 import typer
 
 from segrelay.ops.send.drafting import BatchDrafter, Choice, drafter_of, start_drafting
-from segrelay.ops.send.sending import Deadline, Sending, seconds_of, wait_for_deliveries
+from segrelay.ops.send.sending import (
+    Deadline,
+    Sending,
+    is_worked,
+    seconds_of,
+    wait_for_deliveries,
+)
 from segrelay.ops.state.opened import opened as opened_redis
-from segrelay.ops.terminal.console import mention, print_json, progress, say
+from segrelay.ops.terminal.console import mention, print_result, progress, say
 from segrelay.ops.terminal.interrupts import interruptible_between_steps
+from segrelay.ops.terminal.options import SendOptions
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.drafting import routing_digest
 from segrelay.producer.publishing.published import Published, PublishOptions
@@ -26,29 +32,14 @@ from segrelay.worker.errors import SourceDamaged, UsageWrong
 _PROBLEMS_SHOWN: Final = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """The words of the command line; see `segrelay.ops.send.command`.
+def run(source: str, order: SendOptions, *, beside: bool) -> None:
+    """Send a source and print the counts; raise `typer.Exit` if the command is to exit with 1.
 
     Args:
+        source: The file, or - for a pipe.
+        order: The options of the command line.
         beside: True if another process reads and drafts the source, which is a large file.
     """
-
-    source: str
-    lane: str
-    job: str
-    hooks: bool | None
-    timeout: str
-    dry_run: bool
-    wait: bool
-    older_than_ledger: bool
-    as_json: bool
-    strict: bool
-    beside: bool
-
-
-def run(order: Order) -> None:
-    """Send a source and print the counts; raise `typer.Exit` if the command is to exit with 1."""
     deadline = Deadline(seconds_of(order.timeout))
     options = PublishOptions(
         order.lane,
@@ -61,7 +52,7 @@ def run(order: Order) -> None:
     drafter: BatchDrafter
     with (
         interruptible_between_steps() as interruption,
-        opened(order.source) as file,
+        opened(source) as file,
         opened_redis(patient=False) as (settings, client),
     ):
 
@@ -72,43 +63,50 @@ def run(order: Order) -> None:
         times = block_times(settings.redis.partitions)
         resumes = order.job and not order.dry_run
         digest = file.digest(routing_digest(settings), times) if resumes else ""
-        choice = Choice(order.source, options, digest, order.dry_run)
+        choice = Choice(source, options, digest, dry_run=order.dry_run, waits=order.wait)
         away_seconds = patience_seconds(resolve_url(settings.redis))
         sending = Sending(publisher, choice, away_seconds, deadline, interruption)
         with ExitStack() as ending:
-            if order.beside and file.file_id:
-                beside = start_drafting(settings.source, choice, file, stops)
-                drafter = ending.enter_context(beside)
+            if beside and file.file_id:
+                process = start_drafting(settings.source, choice, file, stops)
+                drafter = ending.enter_context(process)
             else:
                 drafter = drafter_of(file, publisher, choice, times, stops)
-            sending.run(drafter, ending.enter_context(progress("sent")).advance)
+            sending.run(drafter, ending.enter_context(progress("sent")))
         published, damages = sending.published, drafter.damages
+        document = published.document() | {"dry_run": order.dry_run}
         _report(sending, order.job, as_json=order.as_json)
-        if order.wait and not wait_for_deliveries(
-            client, settings, order.job or published, deadline, interruption
-        ):
-            raise typer.Exit(1)
+        ended, waiting = None, 0
+        try:
+            if order.wait:
+                sent = order.job or published
+                waiting = wait_for_deliveries(client, settings, sent, deadline, interruption)
+                from segrelay.ops.outcomes.reading import read_ended  # noqa: PLC0415 - of --wait
+
+                ended = read_ended(client, settings, sent, waiting)
+                document["outcomes"] = ended.document()
+            elif published.accepted and not order.dry_run and not is_worked(client):
+                mention(
+                    "No worker runs, so what was sent waits in Redis: `segrelay up` or `segrelay"
+                    " worker` starts one."
+                )
+        finally:
+            print_result(document, *(ended.lines() if ended else ()), as_json=order.as_json)
     if damages:
         raise SourceDamaged(
-            f"{order.source} is damaged: {damages[0]}. What could be read of it "
+            f"{source} is damaged: {damages[0]}. What could be read of it "
             f"{'would be' if order.dry_run else 'was'} sent; send the whole file: events that are"
             " there twice are delivered once."
         )
-    if _failed(published, strict=order.strict):
-        raise typer.Exit(1)
-
-
-def _failed(published: Published, *, strict: bool) -> bool:
-    """Say whether nothing was accepted, or something was refused that may not be."""
     nothing = published.payloads and not (published.accepted or published.repeated)
-    return bool(nothing or published.forgotten or (strict and published.refused))
+    refused = published.refused if order.strict or order.wait else 0
+    if nothing or published.forgotten or refused or waiting or (ended and ended.counts.dead):
+        raise typer.Exit(1)
 
 
 def _report(sending: Sending, job: str, *, as_json: bool) -> None:
     published = sending.published
-    if as_json:
-        print_json(published.document() | {"dry_run": sending.choice.dry_run})
-    else:
+    if not as_json:
         _say_summary(published, dry_run=sending.choice.dry_run)
     if not published.payloads:
         mention(f"{sending.choice.source} holds no payloads.")

@@ -8,23 +8,28 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from segrelay.ops.send.drafting import Batch, BatchDrafter, Choice
 from segrelay.ops.terminal.console import mention, progress
+from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.interrupts import Interruption, interruptible_between_steps
 from segrelay.ops.terminal.options import Timeout
 from segrelay.producer.publish import Publisher, in_bulk
 from segrelay.producer.publishing.published import LaidOut, Published
 from segrelay.worker.contract.printable import plural
+from segrelay.worker.contract.processes import WORKER, read_processes
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import resolve_url
 from segrelay.worker.contract.redis.url import patience_seconds
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.values import parse_duration
 from segrelay.worker.errors import Bug, RedisUnavailable, UsageWrong
+
+if TYPE_CHECKING:
+    from segrelay.ops.state.acts import Reads
 
 _FULL_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.2
@@ -204,13 +209,20 @@ class WaitOptions:
             raise UsageWrong("--timeout says how long --wait waits: give both.")
         seconds_of(self.timeout)
 
-    def wait(self, client: Redis, settings: Settings, sent: Published) -> bool:
-        """Wait, if that was asked for; return False if it took too long."""
+    def wait(self, relay: Reads, sent: Published, result: Result) -> None:
+        """Wait, if that was asked for, and add to the result what came out."""
         if not self.is_asked:
-            return True
+            return
         deadline = Deadline(seconds_of(self.timeout))
+        client, settings = relay.client, relay.settings
+        from segrelay.ops.outcomes.reading import read_ended  # noqa: PLC0415 - see `_stops`
+
         with interruptible_between_steps() as interruption:
-            return wait_for_deliveries(client, settings, sent, deadline, interruption)
+            waiting = wait_for_deliveries(client, settings, sent, deadline, interruption)
+        ended = read_ended(client, settings, sent, waiting)
+        result.document = {**result.document, "outcomes": ended.document()}
+        result.text = (*result.text, *ended.lines())
+        result.exit_code = 1 if waiting else 0
 
 
 _WATCHING_POLL_SECONDS: Final = 0.3
@@ -224,8 +236,8 @@ def wait_for_deliveries(
     sent: str | Published,
     deadline: Deadline,
     interruption: Interruption,
-) -> bool:
-    """Show the progress of deliveries until none of them waits; False = that takes too long.
+) -> int:
+    """Show the progress of deliveries until none of them waits; return how many still do.
 
     Whatever stops them is told at once, and again from time to time.
 
@@ -244,7 +256,11 @@ def wait_for_deliveries(
     told_at = asked_at = -math.inf
     answered_at = time.monotonic()
     left = _count_waiting(client, settings, sent)
-    with progress("settled", left) as shown:
+    if not left:
+        return 0
+    total = left if isinstance(sent, str) else sent.accepted
+    with progress("settled", total) as shown:
+        shown(total - left)
         while left:
             if interruption.is_requested:
                 mention(f"Interrupted. {_still_waiting(left)}; they stay in Redis.")
@@ -254,7 +270,7 @@ def wait_for_deliveries(
                     f"{_still_waiting(left)}, and --timeout has passed. `segrelay status` "
                     "tells what they wait for; they stay in Redis."
                 )
-                return False
+                return left
             before, stops = left, told
             try:
                 if time.monotonic() - asked_at >= _ASKED_AGAIN_SECONDS:
@@ -270,10 +286,10 @@ def wait_for_deliveries(
                 told, told_at = stops, time.monotonic()
                 for sentence in stops:
                     mention(f"waiting: {sentence}")
-            shown.advance(before - left)
+            shown(before - left)
             if left:
                 time.sleep(_WATCHING_POLL_SECONDS)
-    return True
+    return 0
 
 
 def _count_waiting(client: Redis, settings: Settings, sent: str | Published) -> int:
@@ -312,6 +328,11 @@ def _stops(client: Redis, settings: Settings, sent: str | Published) -> Sequence
     else:
         triggers = {name.rpartition("|")[2] for name in sent.entries}
     return list(read_standing(client, settings).stops(triggers, job))
+
+
+def is_worked(client: Redis) -> bool:
+    """Say whether a worker runs."""
+    return any(one.kind == WORKER for one in read_processes(client, []))
 
 
 def _still_waiting(count: int) -> str:

@@ -266,7 +266,8 @@ def body_of(
     else:
         lasts = f"It has lasted {lasted}. " if still else ""
         end = "" if problem.message.endswith("?") else "."
-        text = f"{printable(lasts + problem.message + end)}\nDo: {printable(problem.command)}"
+        text = printable(lasts + problem.message + end)
+        text += "".join(f"\nDo: {printable(command)}" for command in problem.commands)
     link = f"{docs_url}#{problem.name}" if docs_url and not is_over else None
     text += f"\nMore: {link}" if link else ""
     if settings.format == "slack":

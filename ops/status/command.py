@@ -16,7 +16,14 @@ from segrelay.ops.state.opened import already_there, opened
 from segrelay.ops.state.waiting import times
 from segrelay.ops.status.health import problems_of, read_problems
 from segrelay.ops.status.pace import LOOKS, ProgressMeter
-from segrelay.ops.status.problems import ILL, HealthProblem, OpenProblem, counted, forget_failure
+from segrelay.ops.status.problems import (
+    ILL,
+    HealthProblem,
+    OpenProblem,
+    counted,
+    forget_failure,
+    in_short,
+)
 from segrelay.ops.status.screen import StatusScreen
 from segrelay.ops.status.standing import (
     Condition,
@@ -28,7 +35,7 @@ from segrelay.ops.status.standing import (
 )
 from segrelay.ops.status.status import judged_document
 from segrelay.ops.status.totals import KINDS, Counts, largest_first
-from segrelay.ops.terminal.console import mention, print_json, print_result, say, say_wrapped, table
+from segrelay.ops.terminal.console import mention, print_json, print_result, say, table
 from segrelay.ops.terminal.moments import shown_ms
 from segrelay.ops.terminal.options import Json
 from segrelay.ops.terminal.tables import TableColumns, count_columns, number_columns, text_columns
@@ -61,9 +68,9 @@ def tell(standing: Standing) -> None:
     """Print the status: fitted to a terminal, plain text elsewhere."""
     problems = problems_of(standing)
     for line in lines(standing):
-        say_wrapped(line)
-    for problem in problems:
-        say_wrapped(problem.line, is_ill=True)
+        say(line)
+    for line in (line for problem in problems for line in problem.lines):
+        say(line, is_ill=True)
     for section in sections(standing, problems):
         say("")
         ill = {number for number, name in enumerate(section.rows) if name in section.ill}
@@ -94,7 +101,7 @@ def lines(standing: Standing) -> Iterator[str]:
     if counts.dead_by_reason:
         yield f"dead: {counted(counts.dead_by_reason)}"
     if totals.oldest_waiting_seconds is not None:
-        yield f"the oldest waits for {totals.oldest_waiting_seconds:,.0f} s"
+        yield f"the oldest waits for {in_short(totals.oldest_waiting_seconds)}"
     yield (
         f"requests {counts.requests:,}, unanswered {counts.unanswered:,}, "
         f"deliveries sent again {counts.resent:,}, in doubt {totals.intents_in_doubt:,}"
@@ -303,7 +310,7 @@ def _checked(*, as_json: bool, attention: bool) -> int:
         return UNREACHABLE
     shown = [each for each in found if attention or each.severity == ILL]
     document = {"reachable": True, "problems": [each.document() for each in shown]}
-    told = [each.line for each in shown] or ["All is well."]
+    told = [line for each in shown for line in each.lines] or ["All is well."]
     print_result(document, *told, as_json=as_json)
     return EXIT_ILL if shown else 0
 

@@ -42,13 +42,15 @@ from segrelay.worker.contract.receivers import SEEN_WITHIN_MS
 from segrelay.worker.contract.redis.claim import refusal
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
-from segrelay.worker.contract.triggers import DESTINATION, JOB, TRIGGER
+from segrelay.worker.contract.triggers import DESTINATION, DIES, JOB, TRIGGER
 from segrelay.worker.errors import RedisUnavailable
 from segrelay.worker.logs import log_bug
 
 NEARLY_FULL: Final = 0.7
 """Share of `maxmemory` from which Redis is nearly full; producers stop at 0.8."""
 _SHOW: Final = "segrelay redis status"
+_CHECK_FILE: Final = "segrelay config check"
+_CHECK_LIVE: Final = "segrelay config check --live"
 _CUSTOMERS_NOTICE: Final = ("appendonly is off", "throws events away", "nothing is accepted")
 """Words in the descriptions of those weaknesses of Redis that lose data or stop deliveries."""
 
@@ -65,9 +67,9 @@ def emptied(standing: Standing) -> Iterator[HealthProblem]:
     message = (
         f"{name} came back empty: what waited, the dead letters, the ledger, jobs and members of"
         f" syncs as of {last} are gone there. Bring back the audiences ({audiences}) by a backfill"
-        " of each, then say that it was seen"
+        " of each, then acknowledge it"
     )
-    mend = "segrelay backfill start …; segrelay redis acknowledge"
+    mend = "segrelay backfill start; segrelay redis acknowledge"
     yield HealthProblem("redis_emptied", ILL, "", message, mend, loss.noticed_ms)
 
 
@@ -86,9 +88,8 @@ def memory(standing: Standing) -> Iterator[HealthProblem]:
             if count
         )
         frees = f"It holds {held}" if held else "Nothing waits, so only more memory helps"
-        message = f"{redis.full} {frees}"
-        mend = "raise maxmemory; segrelay redis status"
-        yield HealthProblem("redis_full", ILL, "", message, mend)
+        message = f"{redis.full} {frees}. Raise maxmemory if it is too low"
+        yield HealthProblem("redis_full", ILL, "", message, _SHOW)
     elif redis.most and redis.used >= NEARLY_FULL * redis.most:
         message = (
             f"Redis uses {redis.used // 1_000_000:,} of {redis.most // 1_000_000:,} MB; producers"
@@ -145,10 +146,10 @@ def unreadable(standing: Standing) -> Iterator[HealthProblem]:
     for name in standing.unreadable:
         message = (
             f"what Redis keeps of {name} can't be read: it is damaged, or a newer version of"
-            " segrelay has written it. All else goes on without it"
+            " segrelay has written it. All else goes on without it. Use the newest version of"
+            " segrelay everywhere"
         )
-        mend = "use the newest version of segrelay everywhere"
-        yield HealthProblem("record_unreadable", ATTENTION, name, message, mend)
+        yield HealthProblem("record_unreadable", ATTENTION, name, message, "")
 
 
 def workers(standing: Standing) -> Iterator[HealthProblem]:
@@ -162,10 +163,9 @@ def workers(standing: Standing) -> Iterator[HealthProblem]:
     has_ended = standing.seen.get(WORKER_ENDED, 0) >= seen_ms > 0
     if is_new or standing.now_ms - seen_ms < (RESTART_MS if has_ended else LIFE_MS):
         return
-    unseen = f"for {(standing.now_ms - seen_ms) // 1_000:,} s" if seen_ms else "yet"
+    unseen = f"for {in_short((standing.now_ms - seen_ms) / 1_000)}" if seen_ms else "yet"
     message = f"no worker has been seen {unseen}, so nothing is delivered"
-    mend = "segrelay up, or segrelay worker"
-    yield HealthProblem("no_worker", ILL, "", message, mend, seen_ms or None)
+    yield HealthProblem("no_worker", ILL, "", message, "segrelay worker", seen_ms or None)
 
 
 def deploys(standing: Standing) -> Iterator[HealthProblem]:
@@ -179,24 +179,25 @@ def deploys(standing: Standing) -> Iterator[HealthProblem]:
     if older and _is_deployed(standing, since_ms):
         names = ", ".join(one.name for one in older)
         message = (
-            f"these run an older configuration than {newest.name}, which was started last: {names}"
+            f"these run an older configuration than {newest.name}, which was started last: {names}."
+            " Restart them"
         )
-        yield HealthProblem("worker_configuration", ILL, "", message, f"restart {names}", since_ms)
+        yield HealthProblem("worker_configuration", ILL, "", message, _CHECK_FILE, since_ms)
     elif all(one.config != settings.fingerprint for one in started):
         message = (
             f"nothing that runs was started with {settings.source.name} as it is here, so what was"
-            " changed in it does not hold yet"
+            " changed in it does not hold yet. Check it, then restart the workers and the receiver"
         )
-        mend = "segrelay config check, then restart the workers and the receiver"
-        yield HealthProblem("worker_configuration", ATTENTION, "", message, mend)
+        yield HealthProblem("worker_configuration", ATTENTION, "", message, _CHECK_FILE)
     told = [one for one in started if one.version]
     if len({one.version for one in told}) > 1:
         since_ms = min(one.begun_ms for one in told if one.version == told[0].version)
         if _is_deployed(standing, since_ms):
             names = ", ".join(f"{each.name} {each.version}" for each in told)
-            message = f"workers have different versions of segrelay: {names}"
-            mend = "restart the older workers"
-            yield HealthProblem("worker_version", ATTENTION, "", message, mend, since_ms)
+            message = (
+                f"workers have different versions of segrelay: {names}. Restart the older ones"
+            )
+            yield HealthProblem("worker_version", ATTENTION, "", message, "", since_ms)
 
 
 def _is_deployed(standing: Standing, since_ms: int) -> bool:
@@ -217,8 +218,7 @@ def too_few_workers(standing: Standing) -> Iterator[HealthProblem]:
         since_ms = sample.at_ms
     if _is_deployed(standing, since_ms):
         message = f"{count:,} of {meant:,} workers run (operate.workers)"
-        mend = "segrelay worker"
-        yield HealthProblem("too_few_workers", ATTENTION, "", message, mend, since_ms)
+        yield HealthProblem("too_few_workers", ATTENTION, "", message, "segrelay worker", since_ms)
 
 
 def _is_of_redis(standing: Standing) -> bool:
@@ -233,24 +233,32 @@ def companions(standing: Standing) -> Iterator[HealthProblem]:
     for kind, seen_ms in standing.seen.items() if not _is_of_redis(standing) else ():
         unseen_ms = standing.now_ms - seen_ms
         if configured.get(kind) and unseen_ms > UNSEEN_MS:
-            message = f"configured, but not seen for {unseen_ms // 1_000:,} s"
-            mend = f"segrelay {kind}"
-            yield HealthProblem(f"{kind}_down", ATTENTION, "", message, mend, seen_ms)
+            message = f"configured, but not seen for {in_short(unseen_ms / 1_000)}"
+            yield HealthProblem(f"{kind}_down", ATTENTION, "", message, f"segrelay {kind}", seen_ms)
 
 
-def killed_processes(standing: Standing) -> Iterator[HealthProblem]:
-    """Yield workers of which processes were killed lately."""
+def ailing_workers(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield workers whose processes were killed lately, or that found messages not of ours."""
     for one in standing.processes:
+        name = f"{one.host}:{one.pid}"
         if one.killed and standing.now_ms - one.killed_ms < KILLED_LATELY_MS:
             severity = ILL if one.killed >= MANY_KILLED else ATTENTION
             message = (
                 f"{plural(one.killed, 'process', 'processes')} of it ended without being told to,"
                 " since it was started: by the system for want of memory, or by a template or"
-                " library that crashed. Nothing is lost; see its log and the system's"
+                " library that crashed. Nothing is lost; see its log and the system's, and give it"
+                " more memory if that is why"
             )
-            name = f"{one.host}:{one.pid}"
-            mend = "give the worker more memory, or segrelay dlq causes"
-            yield HealthProblem("processes_killed", severity, name, message, mend, one.killed_ms)
+            show = "segrelay dlq causes"
+            yield HealthProblem("processes_killed", severity, name, message, show, one.killed_ms)
+        if one.refused_messages:
+            message = (
+                "something else writes to the broker:"
+                f" {plural(one.refused_messages, 'message')} from there can't be of segrelay and"
+                " got thrown away; no event was lost. Give segrelay a Redis or a user of its own,"
+                " then restart the worker"
+            )
+            yield HealthProblem("messages_refused", ATTENTION, name, message, "")
 
 
 KILLED_LATELY_MS: Final = 900_000
@@ -275,22 +283,8 @@ def clocks(standing: Standing) -> Iterator[HealthProblem]:
         if abs(seconds) >= CLOCK_SECONDS:
             severity = ILL if abs(seconds) >= CLOCK_ILL_SECONDS else ATTENTION
             word = "ahead of" if seconds > 0 else "behind"
-            message = f"its clock is {abs(seconds):,.0f} s {word} that of Redis"
-            yield HealthProblem("clock_differs", severity, host, message, "set the clock by NTP")
-
-
-def messages(standing: Standing) -> Iterator[HealthProblem]:
-    """Yield workers that found messages in the broker which are not ours."""
-    for one in standing.processes:
-        if one.refused_messages:
-            message = (
-                "something else writes to the broker:"
-                f" {plural(one.refused_messages, 'message')} from there can't be of segrelay and"
-                " got thrown away; no event was lost"
-            )
-            mend = "give segrelay a Redis or a user of its own, then restart the worker"
-            process = f"{one.host}:{one.pid}"
-            yield HealthProblem("messages_refused", ATTENTION, process, message, mend)
+            message = f"its clock is {in_short(abs(seconds))} {word} that of Redis: set it by NTP"
+            yield HealthProblem("clock_differs", severity, host, message, "")
 
 
 class StopRule(NamedTuple):
@@ -299,7 +293,7 @@ class StopRule(NamedTuple):
     Attributes:
         severity: None = ill if it lasts, or if live deliveries are late; else it needs a look.
         command: `{}` is the name of what is stopped, `{template}` its template.
-        message: `{}` is the reason.
+        message: `{}` is the reason, behind which stands what to do that no command does.
     """
 
     name: str
@@ -308,32 +302,39 @@ class StopRule(NamedTuple):
     message: str = "{}"
 
 
-_REFUSED: Final = (
-    "correct its template or what the destination knows; segrelay template check {template}"
-)
+_RESUME: Final = "segrelay resume {}"
 _BROKEN: Final = (
     "it answers with errors or not at all: {}. segrelay tries again by itself and loses nothing; if"
     " it lasts, look at the destination and at the network"
 )
-_STOPPED: Final = "segrelay config check; a secret in .env counts after a restart of the workers"
-PAUSED_BY_ITSELF: Final[Mapping[str, str]] = {
-    "access_refused": (
-        "put the right credentials into .env, segrelay config check --live, and restart the"
-        " workers, which try them at once; segrelay resume {} if the old ones are right after all"
-    ),
-    "unknown_answer": (
-        "segrelay try FILE --trigger T --send shows a whole answer; once it is right again,"
-        " segrelay resume {}"
+_STOPPED: Final = "{}. A secret in .env counts after a restart of the workers"
+_REFUSED: Final = "{}. Correct its template or what the destination knows"
+_ACCESS: Final = (
+    "{}. Put the right credentials into .env and restart the workers, which try them at once;"
+    " resume it if the old ones are right after all"
+)
+_UNKNOWN: Final = "{}. Look at a whole answer, and resume it once that is right again"
+_DIES: Final = "{}. Correct its template, resume it, and replay what died"
+_BY_ITSELF: Final[Mapping[str, StopRule]] = {
+    "access_refused": StopRule("", ILL, f"{_CHECK_LIVE}; {_RESUME}", _ACCESS),
+    "unknown_answer": StopRule("", ILL, f"segrelay try FILE --send; {_RESUME}", _UNKNOWN),
+    DIES: StopRule(
+        "",
+        ILL,
+        f"segrelay template check {{template}}; {_RESUME}; segrelay dlq replay --trigger {{name}}",
+        _DIES,
     ),
 }
-"""The remedy for a destination that has paused itself, by the reason."""
+"""The remedy for what has paused itself, by the first words of the reason."""
 STOP_RULES: Final[Mapping[tuple[Kind, str], StopRule]] = {
-    (DESTINATION, "paused"): StopRule("destination_paused", ILL, "segrelay resume {}"),
-    (DESTINATION, "broken"): StopRule("destination_broken", ILL, "segrelay status", _BROKEN),
-    (TRIGGER, "paused"): StopRule("trigger_paused", ILL, "segrelay resume {}"),
-    (TRIGGER, "stopped"): StopRule("trigger_stopped", ILL, _STOPPED),
-    (TRIGGER, "refused"): StopRule("trigger_refused", None, _REFUSED),
-    (TRIGGER, "waits"): StopRule("trigger_waits", None, "segrelay status"),
+    (DESTINATION, "paused"): StopRule("destination_paused", ILL, _RESUME),
+    (DESTINATION, "broken"): StopRule("destination_broken", ILL, _CHECK_LIVE, _BROKEN),
+    (TRIGGER, "paused"): StopRule("trigger_paused", ILL, _RESUME),
+    (TRIGGER, "stopped"): StopRule("trigger_stopped", ILL, _CHECK_FILE, _STOPPED),
+    (TRIGGER, "refused"): StopRule(
+        "trigger_refused", None, "segrelay template check {template}", _REFUSED
+    ),
+    (TRIGGER, "waits"): StopRule("trigger_waits", None, "segrelay tap --trigger {name}"),
     (JOB, "failed"): StopRule("job_failed", ILL, "segrelay backfill status {}"),
     (JOB, "interrupted"): StopRule("job_interrupted", ILL, "segrelay backfill resume {}"),
     (JOB, "paused"): StopRule("job_paused", ATTENTION, "segrelay backfill resume {}"),
@@ -357,7 +358,7 @@ def stopped_destinations(standing: Standing) -> Iterator[HealthProblem]:
                 " configured rate and raises that by itself; if it lasts, something else uses the"
                 " same key, or `rate` is too high"
             )
-            yield HealthProblem("destination_slowed", ATTENTION, name, message, "segrelay status")
+            yield HealthProblem("destination_slowed", ATTENTION, name, message, "")
 
 
 def stopped_triggers(standing: Standing) -> Iterator[HealthProblem]:
@@ -401,14 +402,13 @@ def _stopped(
     rule = STOP_RULES.get((condition.kind, condition.state))
     if not rule:
         return
-    message = rule.message.format(condition.why or "no reason was given")
-    severity = rule.severity or (ILL if is_ill else ATTENTION)
-    known, command = standing.settings, rule.command
-    if condition.kind == DESTINATION:
-        command = PAUSED_BY_ITSELF.get(condition.reason, command)
+    known, severity = standing.settings, rule.severity or (ILL if is_ill else ATTENTION)
+    own = (one for begin, one in _BY_ITSELF.items() if condition.reason.startswith(begin))
+    told = next(own, rule) if condition.state == "paused" else rule
+    message = told.message.format((condition.why or "no reason was given").removesuffix("."))
     is_unclear = condition.kind != JOB and name in known.destinations and name in known.triggers
     named = f"{condition.kind}:{name}" if is_unclear else name
-    command = command.format(named, template=standing.template_of(name))
+    command = told.command.format(named, name=name, template=standing.template_of(name))
     yield HealthProblem(rule.name, severity, name, message, command, condition.since_ms)
 
 
@@ -447,8 +447,9 @@ def template_files(standing: Standing) -> Iterator[HealthProblem]:
             "template_differs",
             ILL,
             name,
-            f"the file differs between workers, so it depends on chance what is sent: {versions}",
-            "copy the same templates folder to all workers",
+            f"the file differs between workers, so it depends on chance what is sent: {versions}."
+            " Copy the same templates folder to all workers",
+            "",
             one.since_ms,
         )
 
@@ -479,8 +480,8 @@ def responses(standing: Standing) -> Iterator[HealthProblem]:
             f" waited for {in_short(waited_ms / 1_000)}; beyond 10,000 a partition the oldest are"
             " dropped. Workers send them: see responses.wait in their logs"
         )
-        mend = "segrelay worker"
-        yield HealthProblem("responses_wait", ATTENTION, "", message, mend, found.oldest_ms)
+        oldest_ms = found.oldest_ms
+        yield HealthProblem("responses_wait", ATTENTION, "", message, "segrelay worker", oldest_ms)
 
 
 LATE_RESPONSE_MS: Final = 900_000
@@ -510,8 +511,7 @@ def verified(standing: Standing) -> Iterator[HealthProblem]:
             yield HealthProblem("insider_differs", ILL, name, message, "segrelay verify", one.at_ms)
         if one.failures >= FAILED_STEPS:
             message = f"nobody can be read back from it: {one.problem}"
-            mend = "segrelay config check --live"
-            yield HealthProblem("verify_fails", ATTENTION, name, message, mend)
+            yield HealthProblem("verify_fails", ATTENTION, name, message, _CHECK_LIVE)
 
 
 LAG_MS: Final = 1_000
@@ -535,7 +535,8 @@ def receivers(standing: Standing) -> Iterator[HealthProblem]:
         return
     unseen_ms = standing.now_ms - found.seen_ms
     if unseen_ms > SEEN_WITHIN_MS:
-        message = f"no receiver has been seen for {unseen_ms // 1_000:,} s: it is down, or starved"
+        unseen = in_short(unseen_ms / 1_000)
+        message = f"no receiver has been seen for {unseen}: it is down, or starved"
         yield HealthProblem("receiver_down", ILL, "", message, "segrelay serve", found.seen_ms)
         return
     for name, one in found.running.items():
@@ -546,38 +547,34 @@ def receivers(standing: Standing) -> Iterator[HealthProblem]:
             yield HealthProblem("receiver_starved", ILL, name, message, _CHECK)
 
 
+_REFUSED_FOR: Final = {
+    _UNAUTHORIZED: ("receiver_unauthorized", "their secret is missing or wrong", _CHECK),
+    _UNAVAILABLE: ("receiver_unavailable", "Redis could not store what came", _SHOW),
+    _TOO_LARGE: (
+        "receiver_too_large",
+        "Lytics dropped their events for good. Raise producer.webhook.max_bytes",
+        _CHECK,
+    ),
+}
+"""By status: the problem, what it means, and the command that shows more."""
+
+
 def refusals(standing: Standing) -> Iterator[HealthProblem]:
     """Yield a problem for requests that receivers refused in the last hour, until it is solved."""
     found = standing.receivers
-    count = found.answers.get(_UNAUTHORIZED)
-    if count and not _is_over(standing, _UNAUTHORIZED):
-        is_ill = _takes_none(standing, _UNAUTHORIZED)
-        message = (
-            f"401 for {plural(count, 'request')} in the last hour: their secret is missing or wrong"
-            + (", and none was taken since. Was it changed at one end only?" if is_ill else "")
-        )
+    for status, (name, meaning, command) in _REFUSED_FOR.items():
+        is_lost, is_over = status == _TOO_LARGE, _is_over(standing, status)
+        is_of_redis = status == _UNAVAILABLE and (_is_of_redis(standing) or standing.redis.full)
+        count = found.answers.get(status)
+        if not count or is_of_redis or (found.is_limit_raised if is_lost else is_over):
+            continue
+        is_ill = not is_over if is_lost else _takes_none(standing, status)
+        message = f"{status} for {plural(count, 'request')} in the last hour: {meaning}"
+        if is_ill and status == _UNAUTHORIZED:
+            message += ", and none was taken since. Was it changed at one end only?"
+        since_ms = None if is_lost else found.first_ms.get(status)
         severity = ILL if is_ill else ATTENTION
-        since_ms = found.first_ms.get(_UNAUTHORIZED)
-        yield HealthProblem("receiver_unauthorized", severity, "", message, _CHECK, since_ms)
-    count = found.answers.get(_TOO_LARGE)
-    if count and not found.is_limit_raised:
-        severity = ATTENTION if _is_over(standing, _TOO_LARGE) else ILL
-        message = (
-            f"413 for {plural(count, 'request')} in the last hour: Lytics dropped"
-            f" their events for good"
-        )
-        mend = "raise producer.webhook.max_bytes, or make Lytics' batches smaller"
-        yield HealthProblem("receiver_too_large", severity, "", message, mend)
-    count = found.answers.get(_UNAVAILABLE)
-    is_of_redis = _is_of_redis(standing) or standing.redis.full
-    if count and not is_of_redis and not _is_over(standing, _UNAVAILABLE):
-        is_ill = _takes_none(standing, _UNAVAILABLE)
-        message = (
-            f"503 for {plural(count, 'request')} in the last hour: Redis could not store what came"
-        )
-        severity = ILL if is_ill else ATTENTION
-        since_ms = found.first_ms.get(_UNAVAILABLE)
-        yield HealthProblem("receiver_unavailable", severity, "", message, _SHOW, since_ms)
+        yield HealthProblem(name, severity, "", message, command, since_ms)
 
 
 def _takes_none(standing: Standing, status: int) -> bool:
@@ -603,8 +600,8 @@ def silence(standing: Standing) -> Iterator[HealthProblem]:
         return
     event_ms = max(found.event_ms, found.back_ms)
     if standing.now_ms - event_ms > within * 1_000:
-        seconds = (standing.now_ms - event_ms) / 1_000
-        message = f"the receiver got no event for {seconds:,.0f} s: does Lytics' job still run?"
+        silent = in_short((standing.now_ms - event_ms) / 1_000)
+        message = f"the receiver got no event for {silent}: does Lytics' job still run?"
         yield HealthProblem("no_events", ILL, "", message, _CHECK, event_ms)
 
 
@@ -675,8 +672,7 @@ RULES: Final[tuple[Callable[[Standing], Iterable[HealthProblem]], ...]] = (
     too_few_workers,
     companions,
     clocks,
-    killed_processes,
-    messages,
+    ailing_workers,
     messages_fail,
     stopped_destinations,
     stopped_triggers,

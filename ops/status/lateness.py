@@ -8,9 +8,9 @@ from functools import partial
 from itertools import pairwise
 from typing import Final
 
-from segrelay.ops.state.retention import JOBS, LETTERS
+from segrelay.ops.state.retention import JOBS, LETTERS, RECORDS
 from segrelay.ops.status.pace import Pace
-from segrelay.ops.status.problems import ATTENTION, ILL, HealthProblem
+from segrelay.ops.status.problems import ATTENTION, ILL, HealthProblem, in_short
 from segrelay.ops.status.standing import Standing, TriggerStanding
 from segrelay.ops.terminal.moments import shown_ms
 from segrelay.worker.contract.printable import plural
@@ -33,14 +33,14 @@ def live_late(standing: Standing) -> Iterator[HealthProblem]:
         meant = standing.settings.operate.live_within_seconds
         if standing.now_ms - free_ms <= meant * 1_000:
             continue
-        seconds = (standing.now_ms - (one.oldest_live_ms or 0)) / 1_000
-        why, mend = _why_slow(standing, one.destination)
+        waited = in_short((standing.now_ms - (one.oldest_live_ms or 0)) / 1_000)
         message = (
-            f"its oldest live delivery has waited for {seconds:,.0f} s, and at most"
-            f" {meant:,.0f} s is meant to be (operate.live_within): {why}"
+            f"its oldest live delivery has waited for {waited}, and at most {in_short(meant)} is"
+            f" meant to be (operate.live_within): {_why_slow(standing, one.destination)}"
         )
         since_ms = max(one.oldest_live_ms or 0, free_ms)
-        yield HealthProblem("live_late", ILL, name, message, mend, since_ms)
+        show = f"segrelay tap --trigger {name}"
+        yield HealthProblem("live_late", ILL, name, message, show, since_ms)
 
 
 def is_late(standing: Standing, one: TriggerStanding) -> bool:
@@ -78,29 +78,29 @@ HANGS_MS: Final = 10_000
 """Milliseconds in which workers that do not hang settle some of the deliveries."""
 
 
-def _why_slow(standing: Standing, destination: str) -> tuple[str, str]:
+def _why_slow(standing: Standing, destination: str) -> str:
     """Return why a destination's deliveries are slow, although they may go, and what to do."""
-    show = "segrelay status --watch"
     known, samples = standing.destinations.get(destination), standing.samples
     if not samples or known is None:
-        return "no worker has reported how far it is", show
+        return "no worker has reported how far it is"
     newest = samples[0]
     recent = sample_before(samples, newest.at_ms - RECENT_MS) or newest
     before = sample_before(samples, newest.at_ms - HANGS_MS + 1_000) or newest
     pace = Pace.between(recent, newest, destination)
-    settled = [_live_settled(one.counts.get(destination, {})) for one in (newest, before)]
     # Of a low rate, one request more or less in so short a time says nothing.
     most = known.rate * pace.span_ms / 60_000
     if most and pace.requests + 1 >= USED_UP * most:
-        why = f"its rate is used up ({pace.per_minute:,.0f} of {known.rate:,.0f} requests a minute)"
-        return why, f"ask {destination} for a higher rate, and raise `rate`; {show}"
+        return (
+            f"its rate is used up ({pace.per_minute:,.0f} of {known.rate:,.0f} requests a minute)."
+            f" Ask {destination} for a higher rate, and raise `rate`"
+        )
+    settled = [_settled(one.counts.get(destination, {}), "") for one in (newest, before)]
     if before is not newest and settled[0] == settled[1]:
-        seconds = (newest.at_ms - before.at_ms) / 1_000
-        why = f"the workers hang: for {seconds:,.0f} s nothing was settled"
-        return why, f"look at the workers' logs, and restart them; {show}"
+        span = in_short((newest.at_ms - before.at_ms) / 1_000)
+        return f"the workers hang: for {span} nothing was settled. See their logs, and restart them"
     if pace.requests and pace.mean_seconds >= SLOW_ILL_SECONDS:
-        return f"an answer takes {pace.mean_seconds:,.1f} s", f"look at {destination}; {show}"
-    return "the workers are too few for what comes", f"segrelay worker, here or elsewhere; {show}"
+        return f"an answer takes {pace.mean_seconds:,.1f} s. Look at {destination}"
+    return "the workers are too few for what comes. Start one more, here or elsewhere"
 
 
 STANDS_STILL_MS: Final = 120_000
@@ -136,51 +136,39 @@ def standing_still(standing: Standing) -> Iterator[HealthProblem]:
         if standing.is_closed(destination):
             continue
         of_triggers = (one for one in standing.triggers.values() if one.destination == destination)
-        if all(one.condition.state == "ok" for one in of_triggers):
-            yield from _live_stands_still(standing, destination, newest.get("waits", 0))
-            yield from _jobs_stand_still(standing, destination)
+        if any(one.condition.state != "ok" for one in of_triggers):
+            continue
+        since = _still_since(standing, destination)
+        if since is not None:
+            message = f"{newest.get('waits', 0):,} live deliveries {_NONE_SETTLED}"
+            show = f"segrelay tap --destination {destination}"
+            yield HealthProblem("live_stands_still", ILL, destination, message, show, since)
+        for job, one in standing.jobs.items():
+            since = _still_since(standing, destination, job)
+            if since is not None and one.condition.state in {"delivering", "canary under way"}:
+                message = f"{one.counts.waiting:,} of its deliveries {_NONE_SETTLED}"
+                show = f"segrelay backfill status {job}"
+                yield HealthProblem("job_stands_still", ILL, job, message, show, since)
 
 
-def _live_stands_still(
-    standing: Standing, destination: str, waiting: int
-) -> Iterator[HealthProblem]:
-    since = _still_since(standing, destination, "waits", _live_settled)
-    if since is not None:
-        message = f"{waiting:,} live deliveries {_NONE_SETTLED}"
-        yield HealthProblem(
-            "live_stands_still", ILL, destination, message, "segrelay status", since
-        )
-
-
-def _jobs_stand_still(standing: Standing, destination: str) -> Iterator[HealthProblem]:
-    for job, one in standing.jobs.items():
-        since = _still_since(standing, destination, f"waits|{job}", partial(_job_settled, job))
-        if since is not None and one.condition.state in {"delivering", "canary under way"}:
-            message = f"{one.counts.waiting:,} of its deliveries {_NONE_SETTLED}"
-            show = f"segrelay backfill status {job}"
-            yield HealthProblem("job_stands_still", ILL, job, message, show, since)
-
-
-def _live_settled(counts: Mapping[str, int]) -> int:
+def _settled(counts: Mapping[str, int], job: str) -> int:
+    """Return how many deliveries of a job were settled; "" = those of no job."""
+    if job:
+        return counts.get(f"job|{job}", 0)
     jobs = sum(count for name, count in counts.items() if name.startswith("job|"))
     return counts.get("settled", 0) - jobs
 
 
-def _job_settled(job: str, counts: Mapping[str, int]) -> int:
-    return counts.get(f"job|{job}", 0)
-
-
-def _still_since(
-    standing: Standing, destination: str, waits: str, settled: Callable[[Mapping[str, int]], int]
-) -> int | None:
+def _still_since(standing: Standing, destination: str, job: str = "") -> int | None:
     """Return the time since which nothing was settled; None = the work has not stalled."""
     since = None
-    first = settled(standing.samples[0].counts[destination])
+    first = _settled(standing.samples[0].counts[destination], job)
     of_triggers = (n for n, one in standing.triggers.items() if one.destination == destination)
     stops = {field_of(DESTINATION, destination), *(field_of(TRIGGER, name) for name in of_triggers)}
     for sample in standing.samples:
         counts = sample.counts.get(destination, {})
-        if not counts.get(waits) or settled(counts) != first or stops & set(sample.stopped):
+        waits = counts.get(f"waits|{job}" if job else "waits")
+        if not waits or _settled(counts, job) != first or stops & set(sample.stopped):
             break
         since = sample.at_ms
     return since if since is not None and standing.now_ms - since >= STANDS_STILL_MS else None
@@ -215,7 +203,8 @@ def slow_answers(standing: Standing) -> Iterator[HealthProblem]:
             " none is lost; look at the destination's status page and at the network"
         )
         severity = ILL if now.mean_seconds >= SLOW_ILL_SECONDS else ATTENTION
-        yield HealthProblem("answers_slow", severity, name, message, "segrelay status", since_ms)
+        show = f"segrelay tap --destination {name}"
+        yield HealthProblem("answers_slow", severity, name, message, show, since_ms)
 
 
 def _usual_seconds(samples: Sequence[Sample], recent: Sample, name: str) -> float | None:
@@ -311,8 +300,8 @@ def _dying(
     )
     severity = ILL if is_ill else ATTENTION
     since_ms = _grows_since(standing.samples, before, partial(_sum_of, f"dead|{trigger}|"))
-    mend = "segrelay dlq causes"
-    return HealthProblem("dead_letters_grow", severity, trigger, message, mend, since_ms)
+    show = "segrelay dlq causes"
+    return HealthProblem("dead_letters_grow", severity, trigger, message, show, since_ms)
 
 
 def _sum_of(prefix: str, sample: Sample) -> int:
@@ -326,42 +315,27 @@ def _grows_since(samples: Sequence[Sample], before: Sample, count: Callable[[Sam
     return within[0].at_ms
 
 
+_EXPIRING: Final = {
+    LETTERS: ("letters_expire", "dead_letters", "dead letter", "dlq list --destination {subject}"),
+    RECORDS: ("quarantine_expires", "quarantine", "quarantined record", "quarantine list"),
+    JOBS: ("bad_rows_expire", "history", "row", "backfill report {subject} --bad-rows rows.ndjson"),
+}
+"""The problem, the key of `retention`, the noun and the command of each kind that is dropped."""
+
+
 def expiring(standing: Standing) -> Iterator[HealthProblem]:
     """Yield a problem for letters, records and bad rows that are going to be dropped."""
     for one in standing.retention.expiring:
+        name, limit, noun, words = _EXPIRING[one.what]
         before, at = (shown_ms(ms, "seconds") for ms in (one.before_ms, one.from_ms))
-        if one.what == JOBS:
-            message = (
-                f"the backfill will be dropped from {at} on, as retention.history says, and with it"
-                f" {plural(one.count, 'row')} that could not be placed"
-            )
-            mend = (
-                f"segrelay backfill report {one.subject} --bad-rows rows.ndjson; or raise"
-                " retention.history"
-            )
-            yield HealthProblem(
-                "bad_rows_expire", ATTENTION, one.subject, message, mend, one.since_ms
-            )
-            continue
-        if one.what == LETTERS:
-            chosen = f"--destination {one.subject} --until {before}"
-            limit, name, what = "dead_letters", "letters_expire", plural(one.count, "dead letter")
-            mend = (
-                f"segrelay dlq list {chosen}; dlq replay or dlq export them, or raise"
-                f" retention.{limit}"
-            )
-        else:
-            limit, name = "quarantine", "quarantine_expires"
-            what = plural(one.count, "quarantined record")
-            mend = (
-                f"segrelay quarantine list --until {before}; quarantine replay them, or raise"
-                f" retention.{limit}"
-            )
+        count, show = plural(one.count, noun), f"segrelay {words.format(subject=one.subject)}"
+        what = f"the backfill, and with it {count} that could not be placed,"
         message = (
-            f"{what} will be dropped for good from {at} on, as retention.{limit} says; nobody has"
-            " replayed or discarded them"
+            f"{what if one.what == JOBS else count} will be dropped for good from {at} on, as"
+            f" retention.{limit} says: nobody has dealt with it. Export or replay it, or raise that"
         )
-        yield HealthProblem(name, ATTENTION, one.subject, message, mend, one.since_ms)
+        show += "" if one.what == JOBS else f" --until {before}"
+        yield HealthProblem(name, ATTENTION, one.subject, message, show, one.since_ms)
 
 
 def quarantine(standing: Standing) -> Iterator[HealthProblem]:
@@ -371,6 +345,6 @@ def quarantine(standing: Standing) -> Iterator[HealthProblem]:
     if before and grown > 0:
         severity = ILL if grown >= MANY_QUARANTINED else ATTENTION
         message = f"{plural(grown, 'event')} came that could not be placed"
-        mend = "segrelay quarantine list"
+        show = "segrelay quarantine list"
         since_ms = _grows_since(standing.samples, before, lambda sample: sample.quarantined)
-        yield HealthProblem("quarantine_grows", severity, "", message, mend, since_ms)
+        yield HealthProblem("quarantine_grows", severity, "", message, show, since_ms)

@@ -28,7 +28,9 @@ class HealthProblem:
     Args:
         name: Stable, the same in every output; docs/operating.md lists them.
         subject: The destination, trigger, job … that has it; "" = all of segrelay.
-        message: The cause, in words; more follows it in the same sentence.
+        message: The cause, and what to do that no command does, in words.
+        command: What shows or mends it, to be copied as it is; several are parted by `; `, and ""
+            = no command helps.
         since_ms: The beginning, by Redis' clock; None = not known.
     """
 
@@ -40,7 +42,7 @@ class HealthProblem:
     since_ms: int | None = None
 
     def __post_init__(self) -> None:
-        """Remove the full stop from the message, because the command follows it in a line."""
+        """Remove the full stop from the message, because texts go on behind it."""
         object.__setattr__(self, "message", self.message.removesuffix("."))
 
     @property
@@ -54,21 +56,21 @@ class HealthProblem:
         return shown_ms(self.since_ms, "seconds") if self.since_ms else None
 
     @property
-    def line(self) -> str:
-        """Return the problem as one line of text."""
+    def commands(self) -> list[str]:
+        """Return the commands one by one."""
+        return self.command.split("; ") if self.command else []
+
+    @property
+    def lines(self) -> list[str]:
+        """Return the problem as lines of text: the cause, then the commands."""
         since = f" since {self.since}" if self.since else ""
-        return f"{self.severity}: {self.title}{since}: {self.message}; {self.command}"
+        first = f"{self.severity}: {self.title}{since}: {self.message}"
+        return [first, *(f"→ {one}" for one in self.commands)]
 
     def document(self) -> dict[str, Any]:
         """Return the problem as `status --json` prints it."""
-        return {
-            "name": self.name,
-            "severity": self.severity,
-            "subject": self.subject,
-            "since": self.since,
-            "message": self.message,
-            "command": self.command,
-        }
+        shown = ("name", "severity", "subject", "since", "message", "command")
+        return {name: getattr(self, name) for name in shown}
 
 
 def counted(counts: Mapping[str, int]) -> str:

@@ -64,8 +64,9 @@ class StatusScreen:
         """Return the problems, as many as possible whole and with the command that mends them."""
         found: list[ScreenLine] = []
         for number, (one, short) in enumerate(zip(self.problems, self._problems(), strict=True)):
-            text = f"! {one.title}: {one.message}; {one.command}"
-            whole = [ScreenLine(each, short.style) for each in wrapped(text, self.width)]
+            commands = (f"→ {command}" for command in one.commands)
+            texts = (*wrapped(f"! {one.title}: {one.message}", self.width), *commands)
+            whole = [ScreenLine(text, short.style) for text in texts]
             others = len(self.problems) - number - 1  # each has a line at least
             found += whole if len(found) + len(whole) + others <= room else [short]
         return _cut(found, room, "problems")

@@ -746,31 +746,27 @@ _DISK: Final = {
 def _redis(client: Redis, settings: Settings, ahead_seconds: float) -> RedisStanding:
     states = ask_how_it_is(client)
     full = CapacityMeter(client, settings).memory()
-    used, most = _fullest(states)
+    # The memory that is used and allowed at the fullest master, and the keys of all.
+    memory = [(int(one.info["used_memory"]), int(one.info["maxmemory"])) for one in states]
+    used, most = max(memory, key=lambda pair: pair[0] / (pair[1] or float("inf")))
+    database = f"db{client.connection_pool.connection_kwargs.get('db', 0)}"
     return RedisStanding(
         full=full.message if full else "",
         used=used,
         most=most,
         weak=tuple(weak for state in states for weak in _weak(state, settings)),
-        failing=tuple(failing for state in states for failing in _failing(state)),
+        failing=tuple(
+            _at(state, told)
+            for state in states
+            for name, told in _DISK.items()
+            if state.info.get(name, "ok") != "ok"
+        ),
         takes_writes=all(state.takes_writes for state in states),
         losses=read_losses(client),
         clock_ahead_seconds=ahead_seconds,
         uptime_seconds=min(float(one.info["uptime_in_seconds"]) for one in states),
-        keys=_keys(client, states),
+        keys=sum(int(one.info.get(database, {}).get("keys", 0)) for one in states),
     )
-
-
-def _keys(client: Redis, states: Sequence[ServerState]) -> int:
-    """Return the number of keys of all masters."""
-    database = client.connection_pool.connection_kwargs.get("db", 0)
-    return sum(int(one.info.get(f"db{database}", {}).get("keys", 0)) for one in states)
-
-
-def _fullest(states: Sequence[ServerState]) -> tuple[int, int]:
-    """Return the memory that is used and allowed at the fullest master."""
-    memory = [(int(one.info["used_memory"]), int(one.info["maxmemory"])) for one in states]
-    return max(memory, key=lambda pair: pair[0] / (pair[1] or float("inf")))
 
 
 def _weak(state: ServerState, settings: Settings) -> Iterator[str]:
@@ -782,12 +778,6 @@ def _weak(state: ServerState, settings: Settings) -> Iterator[str]:
     )
     for reason in verdict.warnings if isinstance(verdict, Usable) else (verdict.reason,):
         yield _at(state, reason)
-
-
-def _failing(state: ServerState) -> Iterator[str]:
-    for name, told in _DISK.items():
-        if state.info.get(name, "ok") != "ok":
-            yield _at(state, told)
 
 
 def _at(state: ServerState, told: str) -> str:

@@ -17,17 +17,14 @@ from segrelay.ops.status.standing import (
     read_standing,
 )
 from segrelay.ops.status.totals import KINDS, OF_REQUESTS, OUTCOMES, REASONED, Counts, largest_first
-from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.processes import Process
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 
 
-def read_status(
-    client: Redis, settings: Settings, partitions: Sequence[PartitionKeys] = ()
-) -> dict[str, Any]:
+def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
     """Read the standing and return its document, without problems."""
-    return document_of(read_standing(client, settings, partitions))
+    return document_of(read_standing(client, settings))
 
 
 def judged_document(standing: Standing, problems: Sequence[HealthProblem]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -231,7 +231,8 @@ def checked(
     report = check_template(workspace.folder, name, cases)
     if report.content_hash:
         bundle = TemplateFolder(workspace.folder, LYTEMPLATES).bundle(name)
-        unknown = unknown_fields(bundle, _profiles(workspace, name), known.fields)
+        cases = [*cases_of(workspace.folder, name), *workspace.cases(name)]
+        unknown = unknown_fields(bundle, [case.profile for case in cases], known.fields)
         said = (*report.findings, *wrong_calls(bundle), *unknown)
         found = [placed(one, name, bundle) for one in said]
         yield Checked(replace(report, findings=once(found)))
@@ -243,11 +244,6 @@ def checked(
     yield Checked(replace(report, findings=once(found)), correction, fixed)
     if fixed and correction and not correction.problem:
         yield from checked(workspace, fixed, known, fixes=False)
-
-
-def _profiles(workspace: Workspace, name: str) -> Sequence[Mapping[str, Any]]:
-    own = [case.profile for case in cases_of(workspace.folder, name)]
-    return [*own, *(case.profile for case in workspace.cases(name))]
 
 
 def _corrected(workspace: Workspace, name: str) -> Corrected | None:

@@ -132,7 +132,8 @@ def changes_of(body: Any, sent: Any, dropped: Sequence[str]) -> list[Change]:
             case "left out":
                 why = _why_gone(path, before, dropped)
             case "changed":
-                why = _why_changed(path)
+                found_why = (why for part, why in _CHANGES if re.search(part, path))
+                why = next(found_why, "its form is corrected")
             case "added":
                 why = "shaping puts it in"
         found.append(Change(path, did, why, before, after))
@@ -154,10 +155,6 @@ def _why_gone(path: str, value: Any, dropped: Sequence[str]) -> str:
             return "Insider does not write events that are so old"
         return "nothing of what it belongs to is sent"
     return next((why for pattern, why in _RULES if re.fullmatch(pattern, wrong)), "it is not valid")
-
-
-def _why_changed(path: str) -> str:
-    return next((why for part, why in _CHANGES if re.search(part, path)), "its form is corrected")
 
 
 _LOOK_SECONDS: Final = 0.2

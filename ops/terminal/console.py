@@ -19,8 +19,9 @@ import traceback
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, NoReturn, Protocol, TextIO
+from typing import Any, BinaryIO, Final, NoReturn, TextIO
 
 import orjson
 import typer
@@ -29,11 +30,6 @@ from segrelay.jsonnet.rendered import TemplateBroken
 from segrelay.ops.terminal.tables import TableColumns, laid_out, wrapped
 from segrelay.worker.contract.printable import LAYOUT, json_text, printable
 from segrelay.worker.errors import SegrelayError, UsageWrong, WeMustAct
-
-if TYPE_CHECKING:
-    from rich.progress import Progress as RichProgress
-    from rich.progress import TaskID
-
 
 DEBUG_VARIABLE: Final = "SEGRELAY_DEBUG"
 INTERRUPTED: Final = 130
@@ -205,9 +201,15 @@ def json_or_text(text: Any) -> Any:
         return text
 
 
-def say(message: str) -> None:
-    """Print a line of the command's result on stdout."""
-    sys.stdout.write(printable(message, keep=LAYOUT) + "\n")
+def say(message: str, *, is_ill: bool = False) -> None:
+    """Print a line of the command's result on stdout, in red if it is ill.
+
+    On a terminal a long sentence is broken between words; what begins with a sign or a space stays
+    as it is laid out, as JSON and commands do.
+    """
+    text = printable(message, keep=LAYOUT)
+    is_sentence = sys.stdout.isatty() and text[:1].isalnum() and "\n" not in text
+    _print_block(wrapped(text, screen_width()) if is_sentence else [text], _RED * is_ill)
 
 
 def mention(message: str) -> None:
@@ -253,19 +255,6 @@ def _cell(value: object) -> str:
     return f"{value:,}" if type(value) is int else str(value)
 
 
-def say_wrapped(message: str, *, is_ill: bool = False) -> None:
-    """Print a line of the result; on a terminal, wrap it, and show it in red if it is ill."""
-    if not sys.stdout.isatty():
-        say(message)
-        return
-    _print_block(wrapped(printable(message), screen_width()), _RED * is_ill)
-
-
-def fit_screen(sentence: str) -> str:
-    """Return a sentence of the result, broken between words where it is shown on a terminal."""
-    return "\n".join(wrapped(sentence, screen_width())) if sys.stdout.isatty() else sentence
-
-
 def screen_width() -> int:
     """Return the width of the terminal in characters; 80 if it is not known."""
     return shutil.get_terminal_size().columns
@@ -277,16 +266,12 @@ def _print_block(lines: Iterable[str], style: str) -> None:
         sys.stdout.write(f"{style}{line}{_PLAIN}\n" if styled else f"{line}\n")
 
 
-class Progress(Protocol):
-    """A progress display that counts."""
-
-    def advance(self, n: int = 1) -> None:
-        """Count `n` more units as done."""
-        ...
+Advance = Callable[..., None]
+"""Counts units as done in a progress display: one, or the number that it is given."""
 
 
 class _LineProgress:
-    """Progress as plain lines on stderr, one every few seconds and one at the end."""
+    """Progress as plain lines on stderr, one every few seconds; the result is the command's."""
 
     def __init__(self, label: str, total: int | None) -> None:
         self._label = label
@@ -297,10 +282,8 @@ class _LineProgress:
 
     def advance(self, n: int = 1) -> None:
         self._done += n
-        if time.monotonic() >= self._next_at:
-            self.show()
-
-    def show(self) -> None:
+        if time.monotonic() < self._next_at:
+            return
         # What is worked off may have grown since it was counted.
         of_total = f" of {max(self._total, self._done):,}" if self._total is not None else ""
         seconds = time.monotonic() - self._begun_at
@@ -319,24 +302,11 @@ class _LineProgress:
         return f"{told}, {(self._total - self._done) / rate:,.0f} s left"
 
 
-class _BarProgress:
-    """Progress as a bar of rich."""
-
-    def __init__(self, bars: RichProgress, task: TaskID) -> None:
-        self._bars = bars
-        self._task = task
-
-    def advance(self, n: int = 1) -> None:
-        self._bars.advance(self._task, n)
-
-
 @contextmanager
-def progress(label: str, total: int | None = None) -> Iterator[Progress]:
-    """Show progress on stderr: a bar on a terminal, plain lines elsewhere."""
+def progress(label: str, total: int | None = None) -> Iterator[Advance]:
+    """Show progress on stderr: a bar on a terminal that goes at the end, plain lines elsewhere."""
     if not sys.stderr.isatty():
-        lines = _LineProgress(label, total)
-        yield lines
-        lines.show()
+        yield _LineProgress(label, total).advance
         return
     from rich.console import Console  # noqa: PLC0415 - `--help` has to be quick
     from rich.progress import Progress as Bars  # noqa: PLC0415 - see above
@@ -347,11 +317,12 @@ def progress(label: str, total: int | None = None) -> Iterator[Progress]:
         """The column of a progress bar that shows the rate."""
 
         def render(self, task: Task) -> Text:
-            return Text(f"{task.finished_speed or task.speed or 0:,.0f} a second")
+            speed = task.finished_speed or task.speed or 0
+            return Text(f"{speed:,.0f} a second" if speed >= 1 else "")
 
     columns = (*Bars.get_default_columns(), Pace())
-    with Bars(*columns, console=Console(stderr=True)) as bars:
-        yield _BarProgress(bars, bars.add_task(label, total=total))
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+        yield partial(bars.advance, bars.add_task(label, total=total))
 
 
 def confirmed(question: str, *, yes: bool) -> None:
@@ -375,7 +346,7 @@ def counted(label: str, steps: Iterable[int], total: int) -> int:
     with progress(label, total) as shown:
         for step in steps:
             done += step
-            shown.advance(step)
+            shown(step)
     return done
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from segrelay.worker.contract.words import LIVE
 from segrelay.worker.errors import UsageWrong
 
 Timeout = Annotated[
@@ -103,3 +104,47 @@ def needs_extra(module: str, extra: str, what: str) -> None:
         raise UsageWrong(
             f"{what} needs an extra that is not installed: pip install 'segrelay[{extra}]'."
         )
+
+
+@dataclass(frozen=True, slots=True)
+class SendOptions:
+    """The options of `segrelay send`."""
+
+    lane: Annotated[str, typer.Option(help="The lane: live or backfill.")] = LIVE
+    job: Annotated[
+        str,
+        typer.Option(
+            help="Name of a job, which has a lane of its own of the backfill kind. Sending the "
+            "same file again goes on where it was interrupted."
+        ),
+    ] = ""
+    hooks: Annotated[
+        bool | None,
+        typer.Option(
+            "--hooks/--no-hooks",
+            help="Whether Insider may start journeys. By default it may for the live lane, and "
+            "not for backfill and jobs. A trigger's skip_hook overrules it.",
+        ),
+    ] = None
+    dry_run: DryRun = False
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait",
+            help="Wait until all that was sent, or all of the job, is settled, and say what came "
+            "out.",
+        ),
+    ] = False
+    timeout: Annotated[
+        str,
+        typer.Option(
+            help="Give up this long after the start, whatever is being waited for: Redis, room in "
+            "it, or (with --wait) deliveries. For example 90s or 15m.",
+            metavar="DURATION",
+        ),
+    ] = ""
+    older_than_ledger: OlderThanLedger = False
+    as_json: Json = False
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 if any event was refused.")
+    ] = False

@@ -7,6 +7,7 @@ words only.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -75,13 +76,17 @@ def laid_out(columns: TableColumns, rows: Rows, width: int | None) -> list[list[
     return _Layout(typed, rows, width).lines()
 
 
+_WORD: Final = re.compile(r"(?:`[^`]*`|\S)+")
+
+
 def wrapped(text: str, width: int, indent: str = "") -> Iterator[str]:
     """Break a text between words; a word that is longer than the screen stays whole.
 
-    What is continued stands two characters to the right of what begins.
+    A command in backquotes is one word, and a text that has room stays as it is. What is continued
+    stands two characters to the right of what begins.
     """
     line = ""
-    for word in text.split():
+    for word in _WORD.findall(text) if cells_of(indent + text) > width else [text]:
         longer = f"{line} {word}" if line else indent + word
         if line and cells_of(longer) > width:
             yield line

@@ -11,7 +11,7 @@ from segrelay.ops.dead_letters.reading import StoredDeadLetter
 from segrelay.ops.samples import Payload, keep_payload
 from segrelay.ops.state.acts import Reads
 from segrelay.ops.state.waiting import WaitingEntry
-from segrelay.ops.terminal.console import fit_screen, json_or_text
+from segrelay.ops.terminal.console import json_or_text
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import shown_ms, shown_us
 from segrelay.ops.terminal.tables import text_columns
@@ -234,13 +234,10 @@ def ledger_of(known: KnownProfile) -> Iterator[dict[str, Any]]:
 
 
 def _row_of(moment: Moment) -> dict[str, Any]:
+    names = ("what", "destination", "trigger", "audience", "direction")
     return {
         "at": shown_ms(moment.at_ms),
-        "what": moment.what,
-        "destination": moment.destination,
-        "trigger": moment.trigger,
-        "audience": moment.audience,
-        "direction": moment.direction,
+        **{name: getattr(moment, name) for name in names},
         "event_time": shown_us(moment.event_us) if moment.event_us else None,
         "detail": moment.detail,
     }
@@ -257,7 +254,7 @@ def _text(known: KnownProfile, timeline: list[Moment]) -> Iterator[str | Table]:
         rows = [tuple(value or "-" for value in _row_of(moment).values()) for moment in timeline]
         yield Table((*names, *text_columns("detail")), rows)
     yield ""
-    yield fit_screen(verdict(known, timeline))
+    yield verdict(known, timeline)
 
 
 def _ledger_text(ledger: list[dict[str, Any]]) -> Iterator[str | Table]:

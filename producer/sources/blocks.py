@@ -138,13 +138,9 @@ def _cut(stream: BinaryIO, first_rows: int, times: int, on_damage: OnDamage) -> 
         yield Block(line, text[:at])
         line, text = line + text[:at].count(b"\n"), text[at:]
     if text:
-        _check_end(text, line, on_damage)
+        # It is told if the last block ends within a row.
+        deque(_rows_of_text(text, line, on_damage), maxlen=0)
         yield Block(line, text)
-
-
-def _check_end(text: bytes, line: int, on_damage: OnDamage) -> None:
-    """Tell if the last block of a file ends within a row."""
-    deque(_rows_of_text(text, line, on_damage), maxlen=0)
 
 
 def _behind_line(stream: BinaryIO) -> bytes:

@@ -170,11 +170,6 @@ class Run(StepState):
             last=self.last,
         )
 
-    def give_up(self) -> None:
-        """Give up a run under way: the next one begins at once."""
-        if self.is_under_way:
-            self.phase, self.start, self.next_ms = Phase.IDLE, "", 0
-
     def scan_anew(self) -> None:
         """Begin the scan again within this run; people who were seen count as seen."""
         self.phase, self.start, self.next_partition = Phase.SCAN, "", 0

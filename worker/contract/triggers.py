@@ -16,6 +16,7 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.events import Header
 from segrelay.worker.contract.redis.acts import Act, carry_out
 from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.scripts import load_script, run_script
 from segrelay.worker.contract.settings import ALL_AUDIENCES, Trigger
 from segrelay.worker.contract.words import Direction, lane_of_job
 
@@ -73,6 +74,10 @@ JOB: Final = "job"
 """The kind of the pauses of jobs; a paused job's lane is not read."""
 
 
+DIES: Final = "everything dies of one cause"
+"""The first words of the reason of a trigger that paused itself because of its dead letters."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pause:
     """The reason of a pause, with its author and time.
@@ -80,11 +85,14 @@ class Pause:
     Args:
         by: The person who did it; `segrelay` where it paused itself.
         at: Its begin, RFC 3339; "" = not known.
+        edition: Of a trigger that paused itself: the `LoadedTrigger.edition` that did so; as long
+            as it is the newest, the pause ends only if a person insists.
     """
 
     reason: str = ""
     by: str = ""
     at: str = ""
+    edition: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +146,7 @@ def _loads(text: bytes) -> Pause:
         return Pause()
     if not isinstance(document, dict):
         return Pause()
-    return Pause(*(str(document.get(part) or "") for part in ("reason", "by", "at")))
+    return Pause(*(str(document.get(part) or "") for part in ("reason", "by", "at", "edition")))
 
 
 def read_pauses(client: Redis) -> Pauses:
@@ -166,3 +174,17 @@ def clear_pause(client: Redis, field_name: str, act: Act | None = None) -> bool:
         return bool(client.hdel(keys.PAUSED, field_name))
     words = ("HDEL", field_name)
     return bool(carry_out(client, act, keys.PAUSED, *words, only_if_changed=True))
+
+
+_END: Final = load_script("pause_end")
+
+
+def end_pause(client: Redis, kind: Paused, name: str, *, anyway: bool) -> bool | None:
+    """End the pause of a destination or trigger; return whether there was one.
+
+    None = it stays: the trigger paused itself, and its edition is still the newest. With `anyway`
+    that does not matter.
+    """
+    args = (field_of(kind, name), "" if anyway else name)
+    ended = run_script(client, _END, (keys.PAUSED, keys.FINGERPRINTS), args)
+    return None if ended < 0 else bool(ended)

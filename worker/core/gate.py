@@ -261,9 +261,6 @@ class Gate(Protocol):
     async def cancel(self, send_time: SendTime) -> None:
         """Give a send time back because nothing was sent; another may be the probe."""
 
-    async def pause(self, reason: str, by: str) -> None:
-        """Close the gate until a person resumes."""
-
     async def resume(self, trigger: str = "") -> None:
         """Open the gate after one probe; with a trigger, only require a probe of that trigger."""
 

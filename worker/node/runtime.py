@@ -250,7 +250,7 @@ class Runtime:
         )
         if is_full:
             standing = await self.shared_keys.standing(partition_keys.destination)
-        streaks = RedisStreaks(self.client, standing.streaks, may_repeat=may_repeat)
+        streaks = RedisStreaks(self.client, standing.streaks, triggers, may_repeat=may_repeat)
         drain = self._drain_of(
             partition_keys, partition, standing, looks, streaks, stop, live_waits
         )

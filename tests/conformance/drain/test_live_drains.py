@@ -3,6 +3,7 @@
 from segrelay.worker.adapters.redis.shared_keys import RedisNumbers
 from segrelay.worker.batch.state import Tally
 from segrelay.worker.core.gate import Open
+from segrelay.worker.core.verdicts import AccessRefused
 from tests.conformance.clocked_redis import at_once
 from tests.conformance.drain.fake_insider import Reply, Sending, taken
 from tests.conformance.drain.world import World, event, members
@@ -73,7 +74,8 @@ def test_an_intent_that_is_written_beside_a_booking_in_vain_is_removed(make_worl
     world = make_world()
     world.look = finds_it_open
     world.put(event("ada"))
-    at_once(world.gate.pause("refused", "somebody"))
+    booked = at_once(world.gate.book(kind="live", triggers=["enter"], horizon_seconds=1.0))
+    at_once(world.gate.report(booked, AccessRefused("no"), delivered={}))
 
     tally, _ = world.drain()
 

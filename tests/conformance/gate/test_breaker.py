@@ -189,14 +189,6 @@ def test_a_late_refusal_does_not_undo_a_resume(bench):
     assert bench.book().probe
 
 
-def test_a_pause_holds_for_all_and_says_why(bench):
-    bench.world.run(bench.gate.pause("too many dead letters", "segrelay"))
-
-    for credentials in ("", "other"):
-        closed = bench.book(gate=bench.world.gate(credentials=credentials))
-        assert closed == Closed("paused", "too many dead letters", None)
-
-
 def test_a_resumed_trigger_sends_a_probe_while_others_go_on(bench):
     bench.world.resume_trigger("vip")
 

@@ -108,14 +108,5 @@ def test_a_status_shows_the_lowest_rate_and_what_is_left_of_it(bench):
     assert (shown.rate_per_minute, shown.factor) == (150.0, 0.5)
 
 
-def test_a_status_says_who_paused_it_and_since_when(bench):
-    bench.world.run(bench.gate.pause("by hand", "ops"))
-
-    shown = bench.world.status()
-
-    assert (shown.reason, shown.by, shown.since_ms) == ("by hand", "ops", bench.now_ms)
-    assert shown.until_ms is None
-
-
 def test_a_status_without_any_rate_is_possible(bench):
     assert bench.world.status().rate_per_minute == 0.0

@@ -92,18 +92,22 @@ def test_json_says_what_was_changed():
 
 
 def test_all_pauses_every_destination_and_resumes_everything(client):
-    set_pause(client, field_of("trigger", "vip-enter"), Pause("everything dies", "segrelay"), ACT)
+    pause = Pause("everything dies", "segrelay", edition="ab")
+    set_pause(client, field_of("trigger", "vip-enter"), pause, ACT)
+    client.hset(keys.FINGERPRINTS, "vip-enter", "ab")
 
     run("pause", "--all")
     destinations = set(read_pauses(client).destinations)
-    resumed = run("resume", "--all")
+    resumed, anyway = run("resume", "--all"), run("resume", "--all", "--anyway")
 
     assert destinations == {"both", "insider"}
     assert resumed.stdout.splitlines() == [
         f"destination both is resumed: {NOTHING}",
         f"destination insider is resumed: {NOTHING}",
-        f"trigger vip-enter is resumed: {NOTHING}",
     ]
+    assert "trigger vip-enter stays paused: workers still use the template" in resumed.stderr
+    assert (resumed.exit_code, anyway.exit_code) == (1, 0)
+    assert anyway.stdout == f"trigger vip-enter is resumed: {NOTHING}\n"
     assert run("resume", "--all").stdout == "nothing was paused\n"
 
 
@@ -192,10 +196,12 @@ def test_resuming_what_waits_by_itself_says_so(client):
     [position, *_] = all_partitions(client, settings, ["insider"])
     why = "authorizations.crm.token_url answers 200 without an access_token"
     client.hset(position.retry, "vip-enter", orjson.dumps([3, 1, 0, why]))
+    client.sadd(position.streams, "live|vip-enter")
+    client.xadd(position.stream("live|vip-enter"), {"h": "", "p": ""})
 
     resumed = run("resume", "insider", "trigger:vip-enter")
 
-    waits = f": trigger vip-enter waits, and is tried again by itself ({why})"
+    waits = f": trigger vip-enter waits: nothing went through, tried 3 times: {why}"
     assert resumed.stdout.splitlines() == [
         f"destination insider was not paused{waits}",
         f"trigger vip-enter was not paused{waits}",

@@ -14,6 +14,8 @@ class Entry(NamedTuple):
     partition: int
     header: Header
     profile: dict
+    place: tuple[str, bytes]
+    """The key of its stream, and its id."""
 
 
 def entries(client, destination="insider", partitions=16):
@@ -22,10 +24,11 @@ def entries(client, destination="insider", partitions=16):
         keys = PartitionKeys(destination, number)
         for raw in sorted(client.smembers(keys.streams)):
             lane, _, trigger = raw.decode().partition("|")
-            for _, fields in client.xrange(keys.stream(raw.decode())):
+            stream = keys.stream(raw.decode())
+            for entry_id, fields in client.xrange(stream):
                 _, header, packed = read_entry(fields)
                 profile = orjson.loads(decode_profile(packed))
-                found.append(Entry(lane, trigger, number, header, profile))
+                found.append(Entry(lane, trigger, number, header, profile, (stream, entry_id)))
     return found
 
 

@@ -1,7 +1,6 @@
 """`segrelay send` as a person calls it."""
 
 import gzip
-import re
 import threading
 
 import orjson
@@ -10,6 +9,7 @@ from typer.testing import CliRunner
 
 from segrelay.ops.main import app
 from segrelay.producer.publishing.quarantine import Quarantine
+from segrelay.worker.contract.outcomes import End, pack
 from segrelay.worker.contract.redis.acts import Act
 from segrelay.worker.contract.triggers import TRIGGER, Pause, field_of, set_pause
 from segrelay.worker.errors import RedisUnavailable, SourceDamaged, UsageWrong
@@ -161,20 +161,25 @@ def test_waiting_for_what_is_paused_names_it_at_once(run, file, client, configur
 
 @pytest.fixture
 def settle(client):
-    """Take what waits out of its streams, as a worker's settle does, once it is there."""
+    """Settle what waits, as a worker does, once it is there: of a stream, the first may die."""
 
-    def start(*, job="", count):
-        taken = []
+    def start(*, count, dies=0):
+        before, taken = {entry.place for entry in entries(client)}, []
 
         def take():
-            for stream in client.scan_iter(match=f"*s:{f'job.{job}' if job else 'live'}|*"):
-                ids = [entry for entry, _ in client.xrange(stream) if entry not in kept]
-                taken.extend(ids[: client.xdel(stream, *ids)] if ids else ())
+            for entry in (each for each in entries(client) if each.place not in before):
+                is_dead = len(taken) < dies
+                end = ("dead", "template_error") if is_dead else ("delivered",)
+                row = pack([End(entry.header, f"{entry.lane}|{entry.trigger}", *end)])
+                tag = entry.place[0].partition("s:")[0]
+                at = client.xadd(f"{tag}outcomes", {"r": row}).partition(b"-")[0]
+                if is_dead:
+                    client.zadd(f"{tag}dead_letter_times", {"insider.1.abc": int(at)})
+                client.hincrby(f"{tag}counts", f"job|load|{end[0]}", int(entry.lane != "live"))
+                client.xdel(*entry.place)
+                taken.append(entry)
             return len(taken) == count
 
-        kept = {
-            entry for stream in client.scan_iter(match="*s:*") for entry, _ in client.xrange(stream)
-        }
         thread = threading.Thread(target=until, args=(take,), daemon=True)
         thread.start()
         return thread
@@ -182,23 +187,33 @@ def settle(client):
     return start
 
 
-@pytest.mark.parametrize("job", ["", "load"])
-def test_waiting_is_for_what_was_sent_and_not_for_the_others(
-    run, file, publisher, client, settle, *, job
+@pytest.mark.parametrize(
+    ("options", "more", "dies", "told", "code"),
+    [
+        ((), [], 0, "settled 3 of 3: 3 delivered\n", 0),
+        (("--job", "load"), [], 0, "settled 3 of 3: 3 delivered\n", 0),
+        (("--json",), [], 0, '"delivered": 3,', 0),
+        ((), [7], 0, "settled 3 of 3: 3 delivered\n", 1),
+        ((), [], 1, "1 dead: template_error\n→ segrelay dlq show insider.1.abc\n", 1),
+    ],
+)
+def test_waiting_says_what_came_of_what_was_sent_and_not_of_the_others(
+    run, file, publisher, client, settle, *, options, more, dies, told, code
 ):
-    publisher.publish([orjson.dumps(person(number)) for number in range(20)])
-    settling = settle(job=job, count=20)
+    publisher.publish([orjson.dumps(person(number)) for number in range(3)])
+    settling = settle(count=3, dies=dies)
+    content = lines(*map(person, range(3)), *more)
 
-    result = run(
-        file(lines(*(person(number) for number in range(20)))),
-        *("--wait", "--timeout", "20s"),
-        *(("--job", job) if job else ()),
-    )
+    result = run(file(content), "--wait", "--timeout", "20s", *options)
 
     settling.join()
-    assert result.exit_code == 0
-    assert re.search(r"settled: (\d+) of \1, [\d,]+ a second\n", result.stderr)
-    assert len(entries(client)) == 20
+    assert told in result.stdout
+    assert result.exit_code == code
+    assert len(entries(client)) == 3
+
+
+def test_what_is_sent_while_no_worker_runs_is_said_to_wait(run, file):
+    assert "No worker runs, so what was sent waits" in run(file(lines(person(1)))).stderr
 
 
 @pytest.mark.parametrize("content", [lines(7), lines(person(1, id=None, slug="unknown"))])

@@ -166,10 +166,6 @@ class RedisGate:
             LOG.warning(event, destination=self._name, reason=message)
         return GateState(state, reason, message)
 
-    async def pause(self, reason: str, by: str) -> None:
-        """Close the gate until a person resumes."""
-        await self._call("gate_pause", reason=reason, by=by)
-
     async def resume(self, trigger: str = "") -> None:
         """Open the gate after one probe; with a trigger, only require a probe of that trigger."""
         await self._call("gate_resume", trigger=trigger)

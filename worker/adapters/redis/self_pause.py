@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Final
 
 import structlog
@@ -16,7 +17,7 @@ import structlog
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.adapters.redis.lease import boottime_seconds
 from segrelay.worker.adapters.redis.scripts import until_confirmed
-from segrelay.worker.batch.delivery import Failure
+from segrelay.worker.batch.delivery import Failure, LoadedTrigger
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.client import AsyncRedis
@@ -24,6 +25,7 @@ from segrelay.worker.contract.redis.scripts import IN_ANY_CASE, run_script_async
 from segrelay.worker.contract.settings.sections import RedisSettings
 from segrelay.worker.contract.triggers import (
     DESTINATION,
+    DIES,
     TRIGGER,
     Pause,
     dumps,
@@ -40,6 +42,7 @@ class RedisStreaks:
     Args:
         client: Repeats nothing by itself.
         running: Triggers that have a streak, so that `broken` costs nothing elsewhere.
+        triggers: Those of the drain, by their names.
         may_repeat: A function that says whether a question that Redis did not answer should still
             be repeated.
     """
@@ -48,12 +51,14 @@ class RedisStreaks:
         self,
         client: AsyncRedis,
         running: Iterable[str] = (),
+        triggers: Mapping[str, LoadedTrigger] = MappingProxyType({}),
         *,
         may_repeat: Callable[[], bool] = lambda: True,
     ) -> None:
         self._client = client
         self._may_repeat = may_repeat
         self._running = set(running)
+        self._triggers = triggers
 
     async def may_die(self, trigger: str, failure: Failure, count: int) -> int:
         """Return how many of these deliveries may die; if not all may, the trigger is paused.
@@ -67,7 +72,7 @@ class RedisStreaks:
             count,
             failure.reason.effects.in_a_row,
             field_of(TRIGGER, trigger),
-            _pause_text(failure),
+            self._pause_text(trigger, failure),
             secrets.token_hex(8),
         )
 
@@ -91,13 +96,21 @@ class RedisStreaks:
 
     async def pause(self, trigger: str, failure: Failure) -> None:
         """Pause a trigger whose deliveries all die of one cause, and name it as the reason."""
-        if await _pause(self._client, field_of(TRIGGER, trigger), _pause_text(failure)):
+        text = self._pause_text(trigger, failure)
+        if await _pause(self._client, field_of(TRIGGER, trigger), text):
             _log_paused(trigger, failure)
 
     async def stop(self, trigger: str, reason: str) -> None:
         """Pause a trigger for a reason other than a streak of dead deliveries."""
         if await _pause(self._client, field_of(TRIGGER, trigger), _text_of(reason)):
             LOG.error("trigger.paused", trigger=trigger, reason=reason)
+
+    def _pause_text(self, trigger: str, failure: Failure) -> bytes:
+        """Return the pause, with the edition of the trigger if that is what everything dies of."""
+        loaded = self._triggers.get(trigger)
+        edition = loaded.edition if loaded and failure.reason.effects.names_template else ""
+        reason = f"{DIES} ({failure.cause}): {normalise_message(failure.message)}"
+        return _text_of(reason, edition)
 
 
 async def _pause(client: AsyncRedis, field: str, text: bytes) -> bool:
@@ -110,14 +123,9 @@ def _log_paused(trigger: str, failure: Failure) -> None:
     LOG.error("trigger.paused", trigger=trigger, reason=failure.reason, cause=failure.cause)
 
 
-def _pause_text(failure: Failure) -> bytes:
-    reason = f"everything dies of one cause ({failure.cause}): {normalise_message(failure.message)}"
-    return _text_of(reason)
-
-
-def _text_of(reason: str) -> bytes:
+def _text_of(reason: str, edition: str = "") -> bytes:
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    return dumps(Pause(reason, "segrelay", at))
+    return dumps(Pause(reason, "segrelay", at, edition))
 
 
 LOOK_SECONDS: Final = 2.0

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from segrelay.jsonnet import TemplateBroken
 from segrelay.ops.main import COMMANDS, app
-from segrelay.ops.terminal.console import mention, print_json, progress, run_guarded, say, table
+from segrelay.ops.terminal.console import mention, print_json, run_guarded, say, table
 from segrelay.ops.terminal.lazy import LazyCommand, LazyGroup
 from segrelay.worker.contract.printable import printable
 from segrelay.worker.errors import PortTaken, UsageWrong
@@ -105,14 +105,6 @@ def test_a_table_is_aligned_text_where_no_terminal_is(capsys):
     table(("name", "n"), [("vip", 12), ("[bold]long", 3)])
 
     assert capsys.readouterr().out == "name        n\nvip         12\n[bold]long  3\n"
-
-
-def test_progress_ends_with_a_plain_line_where_no_terminal_is(capsys):
-    with progress("read", total=1500) as done:
-        done.advance(1000)
-        done.advance(500)
-
-    assert capsys.readouterr().err.startswith("read: 1,500 of 1,500")
 
 
 def test_the_help_lists_every_command_without_loading_it():

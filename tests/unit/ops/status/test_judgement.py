@@ -1,5 +1,6 @@
 """Each problem, from the standing that makes it one."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -38,7 +39,7 @@ from segrelay.worker.contract.settings import (
     Trigger,
     WebhookSettings,
 )
-from segrelay.worker.contract.triggers import DESTINATION, JOB, TRIGGER
+from segrelay.worker.contract.triggers import DESTINATION, JOB, TRIGGER, Pause
 
 NOW = 1_800_000_000_000
 NOW_SHOWN = "2027-01-15T08:00:00Z"
@@ -350,7 +351,9 @@ def test_each_kind_of_trouble_is_one_problem_with_its_severity(
     names = [(one.name, one.severity) for one in problems_of(found)]
 
     assert (name, severity) in names
-    assert all(one.message and one.command for one in problems_of(found))
+    assert all(one.message for one in problems_of(found))
+    commands = [command for one in problems_of(found) for command in one.commands]
+    assert all(re.match("segrelay (?!status$)", one) for one in commands)
 
 
 QUIET = [
@@ -442,7 +445,8 @@ def test_who_runs_an_older_configuration_is_named_by_whoever_looks() -> None:
 
     for settings in (SETTINGS, started("other")):
         (found,) = problems_of(standing(**both, settings=settings))
-        assert (found.name, found.command) == ("worker_configuration", "restart one:7")
+        assert found.name == "worker_configuration"
+        assert found.message.endswith("which was started last: one:7. Restart them")
         assert found.since_ms == NOW - 121_000
 
 
@@ -517,6 +521,14 @@ BEFORE = {"delivered|vip": 1_000_000, "settled": 1_000_000}
 NEW_ONES_DIE = samples(BEFORE | {"dead|vip|refused": 30, "settled": 1_000_030}, BEFORE)
 
 
+def killed_by_its_template() -> dict[str, Any]:
+    """Return a trigger that has paused itself, because its template killed everything."""
+    why = Pause("everything dies of one cause (3f2a91c0): no.", "segrelay", edition="ab")
+    one = TriggerStanding(Condition.of_pause(TRIGGER, why), "insider")
+    settings = SETTINGS.model_copy(update={"triggers": {"vip": vip()}})
+    return {"triggers": {"vip": one}, "settings": settings}
+
+
 def of_one_name() -> dict[str, Any]:
     """Return a destination and a paused trigger that have the same name."""
     own = Destination(name="vip", base_url="https://example.com", api="http", rate="1/min")
@@ -535,13 +547,24 @@ def of_one_name() -> dict[str, Any]:
             ],
         ),
         (standing(**redis(full="Redis is full.")), ["only more memory helps"]),
-        (standing(**redis(weak=["It loses events. Set appendfsync."])), ["appendfsync; segrelay"]),
+        (
+            standing(**redis(weak=["It loses events. Set appendfsync."])),
+            ["appendfsync\n→ segrelay"],
+        ),
         (
             standing(**redis(losses=[Loss(NOW - 9_000, NOW, "10.0.0.7:6379")])),
             [f"ill: redis_emptied since {NOW_SHOWN}: The node 10.0.0.7:6379 of Redis came back"],
         ),
         (standing(destinations={"insider": REFUSED}), [".env", "restart the workers"]),
-        (standing(**of_one_name()), ["; segrelay resume trigger:vip"]),
+        (
+            standing(**killed_by_its_template()),
+            [
+                "everything dies of one cause (3f2a91c0): no. Correct its template",
+                "\n→ segrelay template check vip.jsonnet\n→ segrelay resume vip",
+                "\n→ segrelay dlq replay --trigger vip",
+            ],
+        ),
+        (standing(**of_one_name()), ["\n→ segrelay resume trigger:vip"]),
         (
             standing(
                 **late(),
@@ -553,11 +576,11 @@ def of_one_name() -> dict[str, Any]:
         (standing(samples=NEW_ONES_DIE), ["ill: dead_letters_grow vip", "30 of its last 30"]),
         (
             standing(**answered(response_stream="answers", ago_ms=901_000)),
-            ["of 3 responses for Lytics", "has waited for 15 minutes", "; segrelay worker"],
+            ["of 3 responses for Lytics", "has waited for 15 minutes", "\n→ segrelay worker"],
         ),
     ],
 )
 def test_the_line_names_the_cause_and_what_mends_it(found: Standing, words: list[str]) -> None:
     [problem] = problems_of(found)
 
-    assert [word for word in words if word not in problem.line] == []
+    assert [word for word in words if word not in "\n".join(problem.lines)] == []

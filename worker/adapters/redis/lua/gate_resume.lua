@@ -10,14 +10,12 @@
 if arg_trigger ~= '' then
   firsts[arg_trigger] = '0'
   g.firsts = list_of(firsts)
-  save({})
-  return redis.status_reply('OK')
+else
+  unpause()
+  transport_works()
+  g.refused, g.why = '', ''
+  g.unread, g.closed, g.closes, g.probing = 0, 0, 0, 0
+  g.first, g.good = 1, 1
+  g.incident = g.incident + 1
 end
-unpause()
-transport_works()
-g.refused, g.why = '', ''
-g.unread, g.closed, g.closes, g.probing = 0, 0, 0, 0
-g.first, g.good = 1, 1
-g.incident = g.incident + 1
 save({})
-return redis.status_reply('OK')
