@@ -9,53 +9,40 @@ def sight(partition=1, *, due=True, waking=False, held=False):
     return Sight(WakeUp("live", "one", partition), due, waking, held)
 
 
-def test_due_work_whose_bell_is_silent_is_rung_for_at_once():
-    assert Rounds().wake_for([sight(3)], queued=0, now_seconds=0) == [WakeUp("live", "one", 3)]
+RINGS = sight(waking=True)
+FOUR = [sight(partition, waking=True) for partition in range(4)]
+OTHERS = [sight(partition, waking=True) for partition in range(2, 9)]
 
 
-@pytest.mark.parametrize("waking", [False, True])
-def test_what_is_not_due_is_left_alone(waking):
-    seen = [sight(due=False, waking=waking)]
-
-    assert Rounds().wake_for(seen, queued=0, now_seconds=100) == []
-
-
-def test_a_bell_that_rings_is_given_time():
-    rounds, others = Rounds(), [sight(p, waking=True) for p in range(2, 9)]
-    rounds.wake_for([sight(), *others], queued=1, now_seconds=0)
-
-    seen = [sight(waking=True), *others]
-    assert rounds.wake_for(seen, queued=1, now_seconds=AGAIN_SECONDS - 0.1) == []
-
-
-def test_a_bell_whose_message_was_taken_is_rung_again_in_the_next_round():
+def wake_in_rounds(looks):
+    """Return rounds after some looks (seconds, queued messages, sights), and the last wake-ups."""
     rounds = Rounds()
-    rounds.wake_for([sight()], queued=0, now_seconds=0)
-
-    assert rounds.wake_for([sight(waking=True)], queued=0, now_seconds=0.1) == []
-    assert rounds.wake_for([sight(waking=True)], queued=0, now_seconds=TAKEN_SECONDS)
-
-
-@pytest.mark.parametrize("by_another", [False, True])
-def test_a_bell_that_nobody_answers_is_rung_again_whoever_rang_it(by_another):
-    rounds = Rounds()
-    rounds.wake_for([sight(waking=by_another)], queued=0, now_seconds=0)
-
-    assert rounds.wake_for([sight(waking=True)], queued=0, now_seconds=AGAIN_SECONDS)
+    for now_seconds, queued, seen in looks:
+        woken = rounds.wake_for(seen, queued=queued, now_seconds=now_seconds)
+    return rounds, [call.partition for call in woken]
 
 
-def test_messages_that_still_wait_are_not_sent_again():
-    rounds, seen = Rounds(), [sight(p, waking=True) for p in range(4)]
-    rounds.wake_for(seen, queued=4, now_seconds=0)
-
-    assert rounds.wake_for(seen, queued=4, now_seconds=60) == []
-
-
-def test_one_lost_message_among_many_that_wait_is_noticed():
-    rounds, seen = Rounds(), [sight(p, waking=True) for p in range(4)]
-    rounds.wake_for(seen, queued=3, now_seconds=0)
-
-    assert len(rounds.wake_for(seen, queued=3, now_seconds=AGAIN_SECONDS)) == 4
+@pytest.mark.parametrize(
+    ("looks", "woken"),
+    [
+        ([(0, 0, [sight(3)])], [3]),
+        # What is not due is left alone, whether its bell rings or not.
+        ([(100, 0, [sight(due=False)])], []),
+        ([(100, 0, [sight(due=False, waking=True)])], []),
+        # A bell that rings is given time, until its message was taken or nobody answers.
+        ([(0, 1, [sight(), *OTHERS]), (AGAIN_SECONDS - 0.1, 1, [RINGS, *OTHERS])], []),
+        ([(0, 0, [sight()]), (0.1, 0, [RINGS])], []),
+        ([(0, 0, [sight()]), (0.1, 0, [RINGS]), (TAKEN_SECONDS, 0, [RINGS])], [1]),
+        ([(0, 0, [sight()]), (AGAIN_SECONDS, 0, [RINGS])], [1]),
+        # Somebody else rang it.
+        ([(0, 0, [RINGS]), (AGAIN_SECONDS, 0, [RINGS])], [1]),
+        # Messages still wait; one of them is lost.
+        ([(0, 4, FOUR), (60, 4, FOUR)], []),
+        ([(0, 3, FOUR), (AGAIN_SECONDS, 3, FOUR)], [0, 1, 2, 3]),
+    ],
+)
+def test_a_bell_is_rung_for_due_work_and_again_where_nobody_answers(looks, woken):
+    assert wake_in_rounds(looks)[1] == woken
 
 
 def test_all_busy_the_queue_stays_below_two_messages_a_partition():
@@ -67,37 +54,21 @@ def test_all_busy_the_queue_stays_below_two_messages_a_partition():
         assert queued < 32
 
 
-def test_silence_is_counted_from_the_first_bell_that_is_not_answered():
-    rounds = Rounds()
-
-    for second in range(32):
-        rounds.wake_for([sight(waking=second > 0)], queued=0, now_seconds=second)
-
-    assert rounds.silent_for_seconds(31) == 30
+RUNG = [(0, 0, [sight(1), sight(2)]), (20, 0, [RINGS, sight(2, waking=True)])]
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("looks", "silent_seconds"),
     [
-        pytest.param(sight(2, due=False, held=True), id="a lease is held"),
-        pytest.param(sight(2, waking=False), id="a wake-up was taken"),
+        # It begins with the first bell that is not answered.
+        ([(second, 0, [sight(waking=second > 0)]) for second in range(32)], 30),
+        # A lease is held; a wake-up was taken; there is nothing to ring for.
+        ([*RUNG, (40, 0, [RINGS, sight(2, due=False, held=True)])], 0),
+        ([*RUNG, (40, 0, [RINGS, sight(2)])], 0),
+        ([(0, 0, [sight()]), (1, 0, [RINGS]), (50, 0, [])], 0),
     ],
 )
-def test_one_partition_that_is_taken_ends_the_silence(answer):
-    rounds = Rounds()
-    rounds.wake_for([sight(1), sight(2)], queued=0, now_seconds=0)
-    rounds.wake_for([sight(1, waking=True), sight(2, waking=True)], queued=0, now_seconds=20)
+def test_silence_lasts_until_one_partition_is_taken(looks, silent_seconds):
+    rounds, _ = wake_in_rounds(looks)
 
-    rounds.wake_for([sight(1, waking=True), answer], queued=0, now_seconds=40)
-
-    assert rounds.silent_for_seconds(40) == 0
-
-
-def test_having_nothing_to_ring_for_is_no_silence():
-    rounds = Rounds()
-    rounds.wake_for([sight()], queued=0, now_seconds=0)
-    rounds.wake_for([sight(waking=True)], queued=0, now_seconds=1)
-
-    rounds.wake_for([], queued=0, now_seconds=50)
-
-    assert rounds.silent_for_seconds(50) == 0
+    assert rounds.silent_for_seconds(looks[-1][0]) == silent_seconds
