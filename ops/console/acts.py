@@ -314,15 +314,11 @@ class StartedCommands:
             key = secrets.token_urlsafe(12)
             started = StartedCommand(key, once, act, values, person.name, is_dry_run, at_most)
             self._known[key] = started
-            while len(self._known) > _MOST_KEPT:
-                self._forget_oldest()
+            over = [name for name, one in self._known.items() if one.is_over]
+            for name in over[: max(0, len(self._known) - _MOST_KEPT)]:
+                del self._known[name]
             self._run(started, reason.strip())
         return started
-
-    def _forget_oldest(self) -> None:
-        oldest = next((key for key, one in self._known.items() if one.is_over), None)
-        if oldest is not None:
-            del self._known[oldest]
 
     def _run(self, started: StartedCommand, reason: str) -> None:
         act, options = started.act, [_DRY_RUN]
@@ -365,7 +361,8 @@ def _follow(started: StartedCommand, process: subprocess.Popen[str]) -> None:
     """Collect the output of a command until it ends."""
     assert process.stdout
     assert process.stderr
-    hearing = threading.Thread(target=_keep_lines, args=(started, process.stderr), daemon=True)
+    lines = (line.rstrip("\n") for line in process.stderr)
+    hearing = threading.Thread(target=started.lines.extend, args=(lines,), daemon=True)
     hearing.start()
     with process:
         started.document = _first_rows(_output(process.stdout))
@@ -376,13 +373,10 @@ def _follow(started: StartedCommand, process: subprocess.Popen[str]) -> None:
 
 
 def _output(stream: IO[str]) -> str:
-    parts: list[str] = []
-    size = 0
-    while part := stream.read(65_536):
-        size += len(part)
-        if size <= _MOST_OUTPUT:
-            parts.append(part)
-    return "".join(parts) if size <= _MOST_OUTPUT else ""
+    text = stream.read(_MOST_OUTPUT)
+    while stream.read(65_536):
+        text = ""  # half of a document is none
+    return text
 
 
 def _first_rows(text: str) -> Any:
@@ -394,8 +388,3 @@ def _first_rows(text: str) -> Any:
     if not isinstance(found, dict):
         return None
     return {k: v[:_MOST_ROWS] if isinstance(v, list) else v for k, v in found.items()}
-
-
-def _keep_lines(started: StartedCommand, stream: IO[str]) -> None:
-    for line in stream:
-        started.lines.append(line.rstrip("\n"))

@@ -312,7 +312,7 @@ def _safe(value: Any) -> Any:
 
 def moment(at_ms: int | None) -> Markup:
     """Return a moment as HTML; the script shows it in the reader's zone, and UTC on hover."""
-    return Markup(instant(shown_ms(at_ms, "seconds") if at_ms else None))  # noqa: S704 - escaped
+    return Markup(instant(shown_ms(at_ms) if at_ms else None))  # noqa: S704 - escaped
 
 
 def instant(text: str | None) -> Markup | str:
@@ -324,7 +324,7 @@ def instant(text: str | None) -> Markup | str:
     if at.tzinfo is None:
         return text or "-"
     shown = at.astimezone(UTC).isoformat(" ", "seconds").replace("+00:00", " UTC")
-    return Markup('<time datetime="{0}" title="{1}">{1}</time>').format(text, shown)
+    return Markup('<time datetime="{0}" title="{0}">{1}</time>').format(text, shown)
 
 
 def pretty(value: Any) -> str:

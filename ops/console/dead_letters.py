@@ -49,10 +49,7 @@ _CURSOR: Final = re.compile(r"\d{1,15}\.\S{1,300}")
 FILTERS: Final = ("trigger", "audience", "kind", "text", "since", "until", "job", "destination")
 _COLUMNS: Final[Columns] = {
     "died": itemgetter("last_at_ms"),
-    "reason": itemgetter("reason"),
-    "trigger": itemgetter("trigger"),
-    "audience": itemgetter("audience"),
-    "message": itemgetter("message"),
+    **{name: itemgetter(name) for name in ("reason", "trigger", "audience", "message")},
 }
 _OF_CAUSES: Final[Columns] = {
     "letters": lambda row: row["cause"].count,
@@ -120,11 +117,8 @@ def _look_through(
 def cause_row(look: Look, one: Cause) -> dict[str, Any]:
     """Return a cause with its message and the line of the template that failed."""
     location = failed_at(look.settings, one.trigger, one.message)
-    return {
-        "cause": one,
-        "location": location,
-        "message": one.message.removeprefix(f"{location_in(one.message)}: "),
-    }
+    message = one.message.removeprefix(f"{location_in(one.message)}: ")
+    return {"cause": one, "location": location, "message": message}
 
 
 def dead_letter(console: Console, asked: Asked) -> Page:
@@ -141,7 +135,7 @@ def dead_letter(console: Console, asked: Asked) -> Page:
     if reveals:
         note_reveal(console, asked, f"letter {found['id']}")
     document = store.document(found, reveal=reveals)
-    work = store.replay(Filter.of_id(found["id"]))
+    replay = store.replay(Filter.of_id(found["id"]))
     tries = reveals or asked.get("try") == "1"
     again = _again(look, found) if tries else None
     values = {
@@ -149,7 +143,7 @@ def dead_letter(console: Console, asked: Asked) -> Page:
         "back": own_address(asked.get("back") or "/letters"),
         "digest": digest_of(found),
         "is_revealed": reveals,
-        "obstacles": [store.why_left_out.get(why, why) for why in work.left_out],
+        "obstacles": [store.why_left_out.get(why, why) for why in replay.left_out],
         "tries": tries,
         "again": again,
         "bodies": beside(

@@ -28,9 +28,7 @@ _MOST_LINES: Final = 4 * PAGE
 _FILTERS: Final = ("audience", "kind", "since", "until")
 _RECORDS: Final[Columns] = {
     "last-seen": attrgetter("last_seen_ms"),
-    "audience": attrgetter("audience"),
-    "reason": attrgetter("reason"),
-    "times": attrgetter("times"),
+    **{name: attrgetter(name) for name in ("audience", "reason", "times")},
 }
 
 
@@ -95,10 +93,7 @@ class WaitingPart:
 
 
 _PARTS: Final[Columns] = {
-    "trigger": attrgetter("trigger"),
-    "destination": attrgetter("destination"),
-    "lane": attrgetter("lane"),
-    "deliveries": attrgetter("deliveries"),
+    **{name: attrgetter(name) for name in ("trigger", "destination", "lane", "deliveries")},
     "oldest": attrgetter("oldest_ms"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -13,8 +14,9 @@ from segrelay.ops.console.look import MOST_READ, Look
 from segrelay.ops.state.person import KnownPerson, is_digest
 from segrelay.ops.state.waiting import WaitingEntry
 from segrelay.ops.templates.events import candidate_of_entry
+from segrelay.ops.terminal.moments import shown_us
 from segrelay.ops.verify import HeldPerson, verify_person
-from segrelay.ops.why.command import ledger_of, timeline_of, verdict
+from segrelay.ops.why.command import ENDS, tells_less, timeline_of, verdict
 from segrelay.ops.why.story import (
     MOST_ENTRIES,
     KnownProfile,
@@ -34,6 +36,7 @@ from segrelay.worker.errors import PayloadRefused, UsageWrong
 
 _MOST_SEARCHED: Final = 20_000
 _TRIED: Final = 5
+_STANDS: Final = ENDS | {"waits", "orphaned", "discarded", "tried"}
 _PAUSES: Final = frozenset({"pause", "resume"})
 _LONGEST: Final = 500
 
@@ -88,31 +91,34 @@ def address_of_person(digest: str, partition: int) -> str:
 def person(console: Console, asked: Asked) -> Page:
     """Show the story of one person; what templates would make of it only if it is asked for."""
     look = console.look
-    known = _known(look, asked)
-    known.quarantined = list(_records_about(look, known.person.digest))
-    known.requests = [one for one in look.requests() if known.person.digest in one.people]
-    digest, partition = known.person.digest, known.person.partition
+    digest, partition = asked.path["digest"], asked.get("partition")
+    if not (is_digest(digest) and partition.isascii() and partition.isdigit()):
+        raise UsageWrong("This is no person's address: search for the person.")
+    named = KnownPerson(bytes.fromhex(digest), int(partition))
+    most = MOST_ENTRIES if asked.get("all") == "1" else MOST_READ
+    known = explain_person(look.client, look.settings, named, most, look.standing())
+    known.quarantined = list(_records_about(look, named.digest))
+    known.requests = [one for one in look.requests() if named.digest in one.people]
     does = asked.given("do") if asked.is_post else ""
     reveals = does == "reveal" or (does == "verify" and bool(asked.given("reason").strip()))
     if reveals:
-        note_reveal(console, asked, f"person {digest.hex()}")
+        note_reveal(console, asked, f"person {digest}")
     held: Mapping[str, HeldPerson | None] | None = None
     if does == "verify":
         if not asked.person.name:
             raise UsageWrong("Insider is asked only for people who have signed in.")
-        held = verify_person(look.client, look.settings, digest, partition)
-    timeline = sorted(
-        [*timeline_of(known), *_pauses(look, known)], key=lambda moment: -moment.at_ms
-    )
+        held = verify_person(look.client, look.settings, named.digest, named.partition)
+    moments = (*timeline_of(known), *_pauses(look, known))
+    timeline = sorted(moments, key=lambda moment: -moment.at_ms)
     tries = reveals or asked.get("try") == "1"
     values = {
-        "digest": digest.hex(),
+        "digest": digest,
         "partition": partition,
         "is_nothing": known.is_nothing,
         "is_whole": known.is_whole,
         "most_read": MOST_READ,
-        "ledger": list(ledger_of(known)),
-        "timeline": [(moment, _dead_letter_in(moment)) for moment in timeline],
+        "answers": list(answers_of(known, timeline)),
+        "timeline": fold_tries(timeline),
         "tries": tries,
         "tried": list(_tried(look, known.waiting[:_TRIED], reveals=reveals)) if tries else [],
         "waiting": len(known.waiting),
@@ -121,7 +127,7 @@ def person(console: Console, asked: Asked) -> Page:
         "held": None if held is None else [(n, _shown(h, reveals)) for n, h in held.items()],
         "shows_all": asked.get("all") == "1",
     }
-    return Page("person.html", f"Person {digest.hex()[:8]}", values)
+    return Page("person.html", f"Person {digest[:8]}", values)
 
 
 def _shown(held: HeldPerson | None, reveals: bool) -> HeldPerson | None:  # noqa: FBT001
@@ -135,18 +141,39 @@ def _shown(held: HeldPerson | None, reveals: bool) -> HeldPerson | None:  # noqa
     return replace(held, attributes=masked)
 
 
-def _known(look: Look, asked: Asked) -> KnownProfile:
-    digest, partition = asked.path["digest"], asked.get("partition")
-    if not (is_digest(digest) and partition.isascii() and partition.isdigit()):
-        raise UsageWrong("This is no person's address: search for the person.")
-    most = MOST_ENTRIES if asked.get("all") == "1" else MOST_READ
-    found = KnownPerson(bytes.fromhex(digest), int(partition))
-    return explain_person(look.client, look.settings, found, most, look.standing())
+def answers_of(
+    known: KnownProfile, timeline: Sequence[Moment]
+) -> Iterator[tuple[Moment, str, int]]:
+    """Yield how a person stands in each audience at each destination, as each trigger has it.
+
+    Yields what became of the newest event, that event's own time ("" = not known), and the time
+    (ms) when an event about this audience was last delivered (0 = not known).
+    """
+    ledger = [
+        Moment(0, what, destination, line.trigger, line.audience, line.direction.value, at_us)
+        for destination, lines in known.ledger.items()
+        for line in lines
+        for what, at_us in (("delivered", line.delivered_us), ("tried", line.tried_us))
+    ]
+    groups: defaultdict[tuple[str, str, str], list[Moment]] = defaultdict(list)
+    for one in (*timeline, *ledger):
+        if one.what in _STANDS and (one.at_ms or one.event_us):
+            groups[one.audience, one.destination, one.trigger].append(one)
+    for _, own in sorted(groups.items()):
+        last = max(own, key=lambda one: (one.event_us, not tells_less(one), one.at_ms))
+        delivered_ms = max((one.at_ms for one in own if one.what == "delivered"), default=0)
+        yield last, shown_us(last.event_us) if last.event_us else "", delivered_ms
 
 
-def _dead_letter_in(moment: Moment) -> str:
-    """Return the id of the letter that a line is about; "" = it is about none."""
-    return moment.detail.partition(":")[0] if moment.what == "dead letter" else ""
+def fold_tries(timeline: Sequence[Moment]) -> list[tuple[Moment, int, int]]:
+    """Return the lines of a timeline, with the tries of one delivery as one line.
+
+    Each has the newest moment, the number of moments, and the time of the oldest (ms).
+    """
+    same: defaultdict[Moment, list[Moment]] = defaultdict(list)
+    for one in timeline:
+        same[one._replace(at_ms=0, detail="") if one.what == "retry" else one].append(one)
+    return [(own[0], len(own), own[-1].at_ms) for own in same.values()]
 
 
 def _pauses(look: Look, known: KnownProfile) -> Iterator[Moment]:

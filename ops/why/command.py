@@ -32,7 +32,7 @@ _SAME_MS: Final = 10_000
 """A death and its letter are written in one step, by the clocks of a worker and of Redis."""
 _SAID_ALREADY: Final = tuple(reason.value for reason in Skip if not reason.effects.is_news)
 """Remarks on skipped events of which another event tells the same, or more."""
-_ENDS: Final = frozenset({"delivered", "skipped", "dead", "dead letter", "quarantined"})
+ENDS: Final = frozenset({"delivered", "skipped", "dead", "dead letter", "quarantined"})
 
 
 def why(
@@ -116,6 +116,11 @@ def _past(known: KnownProfile) -> Iterator[Moment]:
             yield moment
 
 
+def tells_less(one: Moment) -> bool:
+    """Say whether a line is about an event of which another one tells the same, or more."""
+    return one.what == "tried" or one.detail.startswith(_SAID_ALREADY)
+
+
 def verdict(known: KnownProfile, timeline: Sequence[Moment]) -> str:
     """Return the last sentence: about the deliveries that wait, else about the last outcome."""
     waiting = [moment for moment in timeline if moment.what in ("waits", "orphaned")]
@@ -126,8 +131,8 @@ def verdict(known: KnownProfile, timeline: Sequence[Moment]) -> str:
             f"{plural(len(waiting), 'delivery', 'deliveries')} {wait} since"
             f" {shown_ms(first.at_ms)} {first.detail}."
         )
-    ended = [one for one in timeline if one.what in _ENDS]
-    ended = [one for one in ended if not one.detail.startswith(_SAID_ALREADY)] or ended
+    ended = [one for one in timeline if one.what in ENDS]
+    ended = [one for one in ended if not tells_less(one)] or ended
     if not ended:
         delivered = any(one.delivered_us for lines in known.ledger.values() for one in lines)
         ledger = "What was delivered stands in the ledger; when it was is not known now."

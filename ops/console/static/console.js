@@ -6,12 +6,21 @@
   const other = new Intl.DateTimeFormat([], {year: 'numeric', month: 'short', day: 'numeric',
     hour: '2-digit', minute: '2-digit', hour12: false});
 
+  const relative = new Intl.RelativeTimeFormat('en');
+  const units = [['day', 86400], ['hour', 3600], ['minute', 60], ['second', 0]];
+  function ago(at) {
+    const seconds = (at - Date.now()) / 1000;
+    const [unit, length] = units.find(([, least]) => Math.abs(seconds) >= least);
+    return relative.format(Math.round(seconds / (length || 1)), unit);
+  }
+
   function dress(root) {
     for (const time of root.querySelectorAll('time[datetime]')) {
       const at = new Date(time.dateTime);
       if (isNaN(at)) continue;
       const isToday = at.toDateString() === new Date().toDateString();
-      time.textContent = (isToday ? today : other).format(at);
+      const text = (isToday ? today : other).format(at);
+      time.textContent = time.closest('[data-ago]') ? `${text} (${ago(at)})` : text;
     }
     for (const button of root.querySelectorAll('button.copy')) button.hidden = !navigator.clipboard;
   }

@@ -201,9 +201,10 @@ def test_every_answer_has_the_headers_that_keep_other_sites_out(world, vic):
 
 def test_pausing_and_resuming_is_done_by_the_command_and_is_in_the_audit(world, ann):
     paused = ann.act("pause", name="trigger:exit")
-    until(lambda: "exit paused a test (by ann)" in words(ann.get("/").text))
+    at_once = words(ann.get("/").text)
     resumed = ann.act("resume", name="trigger:exit")
 
+    assert "exit paused a test (by ann)" in at_once
     assert "segrelay pause trigger:exit" in paused
     assert "done" in words(resumed)
     acts = [(act.what, act.by, act.reason) for act in read_acts(world.client)][:2]
@@ -247,11 +248,8 @@ def test_a_dry_run_says_what_a_replay_would_do_and_changes_nothing(world, vic):
 
 def test_two_operators_replay_the_same_letters_at_once(world, ann):
     (world.folder / "templates" / "insider" / "enter.jsonnet").write_text(MENDED)
-    until(
-        lambda: (
-            "would be sent" in words(ann.get(f"/letters/{dead_letters(world)[0]['id']}?try=1").text)
-        )
-    )
+    path = f"/letters/{dead_letters(world)[0]['id']}?try=1"
+    until(lambda: "would be sent" in words(ann.get(path).text))
     bob = world.sign_in("bob")
     cause = dead_letters(world)[0]["cause"]
 

@@ -137,9 +137,3 @@ def test_tables_are_sorted_as_their_address_says(bob):
     assert 'aria-sort="ascending"' in page
     assert 'href="/letters?audience=vip&amp;sort=-died"' in page
     assert 'name="sort" value="died"' in page
-
-
-def test_an_act_done_here_is_on_the_next_page_at_once(ann):
-    ann.act("pause", name="trigger:exit")
-
-    assert "exit paused" in words(ann.get("/").text)
