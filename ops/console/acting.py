@@ -247,5 +247,4 @@ def _first_dead_letters(found: StartedCommand) -> list[str]:
     """Return the first letters that a dry run of a replay would take."""
     if not (found.is_dry_run and found.is_over and found.act.command == "dlq replay"):
         return []
-    rows = found.document.get("letters", ()) if isinstance(found.document, dict) else ()
-    return [str(row["id"]) for row in rows[:_SAMPLES]]
+    return [str(row["id"]) for row in (found.document or {}).get("letters", ())[:_SAMPLES]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any, Final
 
 import orjson
@@ -36,6 +37,7 @@ from segrelay.worker.errors import PayloadRefused, UsageWrong
 
 _MOST_SEARCHED: Final = 20_000
 _TRIED: Final = 5
+_OVER: Final = frozenset({"delivered", "skipped"})
 _STANDS: Final = ENDS | {"waits", "orphaned", "discarded", "tried"}
 _PAUSES: Final = frozenset({"pause", "resume"})
 _LONGEST: Final = 500
@@ -144,24 +146,26 @@ def _shown(held: HeldPerson | None, reveals: bool) -> HeldPerson | None:  # noqa
 def answers_of(
     known: KnownProfile, timeline: Sequence[Moment]
 ) -> Iterator[tuple[Moment, str, int]]:
-    """Yield how a person stands in each audience at each destination, as each trigger has it.
+    """Yield how a person stands in each audience at each destination.
 
-    Yields what became of the newest event, that event's own time ("" = not known), and the time
-    (ms) when an event about this audience was last delivered (0 = not known).
+    Yields what became of the newest event (of several triggers, what is not over comes first), that
+    event's own time ("" = not known), and the time (ms) when an event about this audience was last
+    delivered (0 = not known).
     """
     ledger = [
         Moment(0, what, destination, line.trigger, line.audience, line.direction.value, at_us)
         for destination, lines in known.ledger.items()
         for line in lines
         for what, at_us in (("delivered", line.delivered_us), ("tried", line.tried_us))
+        if at_us
     ]
-    groups: defaultdict[tuple[str, str, str], list[Moment]] = defaultdict(list)
-    for one in (*timeline, *ledger):
-        if one.what in _STANDS and (one.at_ms or one.event_us):
-            groups[one.audience, one.destination, one.trigger].append(one)
-    for _, own in sorted(groups.items()):
-        last = max(own, key=lambda one: (one.event_us, not tells_less(one), one.at_ms))
-        delivered_ms = max((one.at_ms for one in own if one.what == "delivered"), default=0)
+    moments = (*timeline, *ledger)
+    ranked = sorted(moments, key=lambda m: (m.event_us, not tells_less(m), m.at_ms))
+    newest = {(m.audience, m.destination, m.trigger): m for m in ranked if m.what in _STANDS}
+    for pair, same in groupby(sorted(newest.items()), lambda item: item[0][:2]):
+        last = max((m for _, m in same), key=lambda m: (m.event_us, m.what not in _OVER, m.at_ms))
+        own = (m for m in moments if (m.what, m.audience, m.destination) == ("delivered", *pair))
+        delivered_ms = max((m.at_ms for m in own), default=0)
         yield last, shown_us(last.event_us) if last.event_us else "", delivered_ms
 
 

@@ -20,7 +20,7 @@ def test_whoever_stands_in_the_quarantine_has_a_page(console):
     page = words(console.get(found.headers["location"]).text)
 
     assert "Nothing is known" not in page
-    assert "quarantined typo" in page
+    assert "typo - quarantined" in page
     assert "The last event (of typo) is in the quarantine" in page
     assert "ann@" not in page
 

@@ -11,6 +11,7 @@ OF = ("insider", "vip-enter", "vip", "enter")
 LEDGER = {"insider": [LedgerLine("vip", "vip-enter", Direction.ENTER, 7, 0, raised=False)]}
 DELIVERED, AGAIN = Moment(10, "delivered", *OF, 7), Moment(30, "skipped", *OF, 7, "duplicate")
 DIED = Moment(50, "dead letter", *OF, 9, "a: refused: no")
+OTHER = Moment(60, "delivered", "insider", "vip-event", "vip", "enter", 9)
 TYPO = Moment(60, "quarantined", audience="typo", detail="r1: no_trigger")
 
 
@@ -19,7 +20,7 @@ TYPO = Moment(60, "quarantined", audience="typo", detail="r1: no_trigger")
     [
         ([], [("delivered", "vip", 0)]),
         ([AGAIN, DELIVERED], [("delivered", "vip", 10)]),
-        ([TYPO, DIED, DELIVERED], [("quarantined", "typo", 0), ("dead letter", "vip", 10)]),
+        ([TYPO, OTHER, DIED], [("quarantined", "typo", 0), ("dead letter", "vip", 60)]),
     ],
     ids=["the log forgot it", "a duplicate tells nothing", "it died, and another"],
 )
