@@ -66,7 +66,7 @@ def ask(console: Console, asked: Asked) -> Page | Redirect:
     values = act.values(source)
     back = own_address((source.get("back") or ["/"])[0])
     if asked.is_post:
-        return _start(console, asked, act, values)
+        return _start(console, asked, act, values, back)
     reach = _reach(console.look, act, values)
     tried = console.started.find(asked.get("tried"))
     if tried and (tried.act != act or tried.values != values or not tried.is_over):
@@ -87,18 +87,16 @@ def ask(console: Console, asked: Asked) -> Page | Redirect:
     return Page("act.html", act.title, values_of_page)
 
 
-def _start(console: Console, asked: Asked, act: ConsoleAct, values: Values) -> Redirect:
+def _start(at: Console, asked: Asked, act: ConsoleAct, values: Values, back: str) -> Redirect:
     is_dry_run = asked.given("dry_run") == "1"
     if not asked.person.acts and not is_dry_run:
         raise UsageWrong("You may look, but not act: the role operator is needed.")
     at_most = None
     if act.is_destructive and not is_dry_run:
-        tried = console.started.find(asked.given("tried"))
+        tried = at.started.find(asked.given("tried"))
         known = tried if tried and tried.act == act and tried.values == values else None
-        at_most = _number(
-            asked.given("count"), _known_reach(_reach(console.look, act, values), known)
-        )
-    started = console.started.start(
+        at_most = _number(asked.given("count"), _known_reach(_reach(at.look, act, values), known))
+    started = at.started.start(
         asked.person,
         act,
         values,
@@ -107,7 +105,6 @@ def _start(console: Console, asked: Asked, act: ConsoleAct, values: Values) -> R
         is_dry_run=is_dry_run,
         at_most=at_most,
     )
-    back = own_address(asked.given("back") or "/")
     return Redirect(address_of(f"/acts/{started.key}", {"back": back}))
 
 
