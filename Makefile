@@ -19,7 +19,7 @@ WAITING_SIDE_BY_SIDE := -n 8 --dist loadfile --no-loadscope-reorder
 # Tests that compute run beside them, a process for each core, in the time that the others leave,
 # and so does what checks the code.
 # Each process collects only the files of its kind: collecting all takes 5 processor seconds.
-COMPUTING := tests/conformance tests/unit
+COMPUTING := tests/simulation tests/conformance tests/unit
 IN_IDLE_TIME := nice -n 10
 # Seconds for which the processors of this machine have been busy, where the system tells.
 BUSY := awk '/^cpu /{print int(($$2+$$3+$$4+$$7+$$8)/100)}' /proc/stat 2>/dev/null

@@ -60,9 +60,6 @@ DEFECTS = {
         "        if not vanished:\n            return\n",
         "        return\n",
     ),
-    "a worker that lost its lease repairs nothing": Defect(
-        "worker/batch/repair.py", "    if repairs:\n        await", "    if False:\n        await"
-    ),
     "what is gone already is counted": Defect(
         f"{_LUA}/settle.lua",
         "      if redis.call('XDEL', group.stream, id) == 1 then\n",

@@ -77,6 +77,7 @@ class Frame:
     rate: str
     batch_entries: int
     in_flight: int
+    answer_seconds: float
 
     @property
     def triggers(self) -> dict[str, tuple[Direction, str]]:
@@ -111,15 +112,18 @@ def history_of(seed: int) -> History:
         rate=rng.choice(["1000000/min", "1000000/min", "30/min"]),
         batch_entries=rng.choice([2, 4, 1_000]),
         in_flight=rng.choice([1, 4, 4]),
+        answer_seconds=rng.choice([0.02, 0.02, 2.0]),
     )
-    people = [f"p{number}" for number in range(rng.choice([1, 2, 3, 5]))]
+    people = [f"p{number}" for number in range(rng.choice([1, 1, 2, 5]))]
     calm = rng.random() < 0.1
+    published = list(_published(rng, frame, people))
+    moments = [act.at + seconds for act in published for seconds in (0.01, 0.05, 1.0, 10.0)]
     acts = [
-        *_published(rng, frame, people),
+        *published,
         *(() if calm else _answers(rng)),
         *(() if calm else _breaks(rng)),
-        *(() if calm else _commands(rng, frame, people)),
-        *(() if calm else _of_redis(rng)),
+        *(() if calm else _commands(rng, frame, people, moments)),
+        *(() if calm else _of_redis(rng, moments)),
     ]
     return History(frame, tuple(acts))
 
@@ -170,28 +174,35 @@ def _deliveries(
 
 
 def _answers(rng: random.Random) -> Iterator[Act]:
-    """Yield what Insider does with some requests; it takes all others."""
-    for number in range(rng.choice([0, 5, 15, 40])):
-        if rng.random() < 0.5:
-            yield Act("answer", number, (rng.choice(list(ANSWERS)), rng.random(), rng.random()))
+    """Yield what Insider does with some requests; it takes all others.
+
+    Few kinds of answers come together more often than if each history had all of them.
+    """
+    kinds = rng.sample(list(ANSWERS), rng.choice([1, 2, 4, len(ANSWERS)]))
+    share = rng.choice([0.2, 0.6])
+    for number in range(rng.choice([0, 6, 20, 40])):
+        if rng.random() < share:
+            yield Act("answer", number, (rng.choice(kinds), rng.random(), rng.random()))
 
 
 def _breaks(rng: random.Random) -> Iterator[Act]:
     """Yield what happens to processes, and to what they ask of Redis."""
-    for _ in range(rng.choice([0, 0, 2, 6])):
+    for _ in range(rng.choice([0, 2, 6])):
         what = rng.choice(["kill", "kill", 3.0, LEASE_SECONDS + 2.0, LEASE_SECONDS + 60.0])
-        yield Act("break", rng.randint(0, 12), (rng.randint(1, 40), what))
+        yield Act("break", rng.randint(0, 8), (rng.randint(1, 25), what))
     for _ in range(rng.choice([0, 0, 2, 6])):
         fate = rng.choice(["before", "after"])
-        yield Act("lose", rng.randint(0, 12), (rng.randint(1, 30), fate))
+        yield Act("lose", rng.randint(0, 8), (rng.randint(1, 25), fate))
     for _ in range(rng.choice([0, 0, 2])):
         yield Act("forget", rng.randint(0, 12))
 
 
-def _commands(rng: random.Random, frame: Frame, people: Sequence[str]) -> Iterator[Act]:
+def _commands(
+    rng: random.Random, frame: Frame, people: Sequence[str], moments: Sequence[float]
+) -> Iterator[Act]:
     """Yield what operators do; they resume what is paused in any case."""
     for _ in range(rng.choice([0, 1, 1, 3])):
-        at, trigger = rng.choice([0.05, 1.0, 10.0, 70.0, 150.0]), rng.choice(list(frame.triggers))
+        at, trigger = rng.choice(moments), rng.choice(list(frame.triggers))
         match rng.randint(0, 5):
             case 0 | 1:
                 yield Act("pause", at, (trigger,))
@@ -205,11 +216,11 @@ def _commands(rng: random.Random, frame: Frame, people: Sequence[str]) -> Iterat
                 yield Act("erase", at, (rng.choice(people),))
 
 
-def _of_redis(rng: random.Random) -> Iterator[Act]:
+def _of_redis(rng: random.Random, moments: Sequence[float]) -> Iterator[Act]:
     for _ in range(rng.choice([0, 0, 0, 1])):
-        yield Act("restart", rng.choice([0.01, 1.0, 30.0]), (rng.choice([0.0, 2.0, 20.0]),))
-    for _ in range(rng.choice([0, 0, 0, 1])):
-        yield Act("jump", rng.choice([0.01, 1.0, 30.0]), (rng.choice([-3_600.0, -20.0, 20.0]),))
+        yield Act("restart", rng.choice(moments), (rng.choice([0.0, 2.0, 20.0]),))
+    for _ in range(rng.choice([0, 0, 1])):
+        yield Act("jump", rng.choice(moments), (rng.choice([-3_600.0, -20.0, 20.0]),))
 
 
 def _late(sending: Sending, one: float, two: float) -> float:

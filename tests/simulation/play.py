@@ -89,6 +89,7 @@ class Play:
         )
         self.system.check_model = self._check
         self.requests = self.drains = 0
+        self.answer_seconds = frame.answer_seconds
         self.is_over = False
         self.erasing: list[asyncio.Future[None]] = []
 
@@ -198,15 +199,17 @@ class Play:
     def _responds(self, sending: Sending) -> Reply:
         number, self.requests = self.requests, self.requests + 1
         kind, *numbers = self.answers.get(number, ("",))
-        return ANSWERS[kind](sending, *numbers) if kind else taken(sending)
+        if kind:
+            return ANSWERS[kind](sending, *numbers)
+        return replace(taken(sending), answer_seconds=self.answer_seconds)
 
     # What has to hold.
 
-    def _check(self) -> None:
+    def _check(self, stored: Counter[str]) -> None:
         """Check what has to hold at every moment."""
         store, counts = self.system.store, Counter[str]()
-        for stored, n in store.counts.items():
-            counts[without_lane(stored)[1].partition("|")[0]] += n
+        for kind, n in _kinds(stored):
+            counts[kind] += n
         assert counts["accepted"] >= self.model.accepted, "something accepted is lost"
         assert self.disturbs or counts["accepted"] == self.model.accepted, "accepted twice"
         letters = store.client.hlen(store.keys.dead_letters)
@@ -215,7 +218,6 @@ class Play:
     def _judge(self) -> None:
         """Check what has to hold at the end."""
         store = self.system.store
-        self._check()
         self.system.sum_is_due = True
         self.system.check_sum()
         assert self.system.pending_effects == 0

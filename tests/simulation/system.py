@@ -31,10 +31,11 @@ from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import TRIGGER, Pause, clear_pause, field_of, set_pause
 from segrelay.worker.core.rounds import Rounds
+from segrelay.worker.destinations.api import Answer
+from segrelay.worker.destinations.sending import NoAnswer, OutgoingRequest
 from segrelay.worker.drain import Drain
 from tests.configuration import insider, settings_in, trigger
-from tests.conformance.drain.fake_insider import Sending
-from tests.conformance.drain.processes import INTENT, Process
+from tests.conformance.drain.processes import CURRENT, INTENT, Process
 from tests.conformance.drain.store import Store
 from tests.conformance.drain.world import World
 from tests.simulation.history import AUDIENCES, Frame
@@ -84,7 +85,7 @@ class System(World):
         self.rounds = Rounds()
         self.woken = asyncio.Queue[str]()
         self.lost_calls: dict[int, str] = {}
-        self.check_model: Callable[[], None] = lambda: None
+        self.check_model: Callable[[Counter[str]], None] = lambda _: None
 
     def now_us(self) -> int:
         return super().now_us() + getattr(self, "jumped_us", 0)
@@ -94,24 +95,33 @@ class System(World):
         return self.loop.time() < self.away_until
 
     def _check_sum(self) -> None:
-        open_of = Counter[str]()
-        for stored, n in self.store.counts.items():
+        open_of, counts = Counter[str](), self.store.counts
+        for stored, n in counts.items():
             kind, _, rest = without_lane(stored)[1].partition("|")
-            sign = {"accepted": 1, **dict.fromkeys(OUTCOMES, -1)}.get(kind, 0)
-            open_of[rest.partition("|")[0]] += sign * n
+            if kind == "accepted" or kind in OUTCOMES:
+                open_of[rest.partition("|")[0]] += n if kind == "accepted" else -n
         for stream, waiting in self.store.lengths().items():
             open_of[split_stream_name(stream)[1]] -= waiting
-        assert not any(open_of.values()), f"accepted is not what there is: {open_of}"
-        self.check_model()
+        assert not any(open_of.values()), f"accepted is not what there is: {+open_of or open_of}"
+        self.check_model(counts)
 
-    def _check_explained(self, sending: Sending) -> None:
-        super()._check_explained(sending)
+    async def _respond(self, request: OutgoingRequest) -> Answer | NoAnswer:
+        with self._remembering():
+            self._check_permitted()
+        await CURRENT.get().step()
+        return await super()._respond(request)
+
+    def _check_permitted(self) -> None:
+        """Check what has to hold when the first byte is written."""
         assert INTENT.get().intent_id in self.store.intents, "a request without an intent"
         if self.jumped_us:
             return  # a lease may have lapsed by the one clock, and not by the other
-        assert self.store.token == sending.process.token, "a request without the lease"
+        token, until = self.store.client.hmget(self.store.keys.lease, "token", "until")
+        is_held = (token or b"").decode() == CURRENT.get().token
+        assert is_held, "a request without the lease"
+        assert int(until) >= self.now_ms() - 1, "a request after the lease"
         rate = self.settings.destinations["insider"].rate_per_minute
-        lately = sum(one.at > sending.at - 60 for one in self.sendings)
+        lately = sum(one.at > self.loop.time() - 60 for one in self.sendings)
         assert lately < rate, "more requests in a minute than the limit"
 
     # Workers.
@@ -137,7 +147,8 @@ class System(World):
         )
         for call in calls:
             self.woken.put_nowait(call.queue)
-        self.lapsing.step()
+        if not calls:
+            self.lapsing.step()
         return len(calls)
 
     # Producers.

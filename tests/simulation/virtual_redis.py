@@ -87,30 +87,48 @@ class VirtualClient(Redis):
         return found
 
     def set_clock(self) -> None:
+        for words in self._clock():
+            super().run_command(*words)
+
+    def _clock(self) -> list[tuple[Any, ...]]:
+        """Return the command that sets the clock, if that is needed."""
         now_us = self.now_us()
-        if now_us != self._set_us:
-            super().run_command("SET", CLOCK, now_us)
-            self._set_us = now_us
+        if now_us == self._set_us:
+            return []
+        self._set_us = now_us
+        return [("SET", CLOCK, now_us)]
 
     def run_command(self, *words: Any, **options: Any) -> Any:
-        return self._asked(
-            lambda: super(VirtualClient, self).run_command(
-                *self.scripts.translated(words), **options
-            )
-        )
+        return self._asked(lambda: self._at_a_time(self.scripts.translated(words), options))
 
     def run_pipeline(self, pipe: Pipeline) -> list[Any]:
         pipe.command_stack = [
             (self.scripts.translated(words), options) for words, options in pipe.command_stack
         ]
-        return self._asked(pipe.run)
+
+        def ask() -> list[Any]:
+            self.set_clock()
+            return pipe.run()
+
+        return self._asked(ask)
+
+    def _at_a_time(self, words: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """Ask in one round trip, after the clock was set."""
+        before = self._clock()
+        connection = self.connection_pool.get_connection()
+        try:
+            connection.send_packed_command(connection.pack_commands([*before, words]))
+            for _ in before:
+                connection.read_response()
+            return self.parse_response(connection, words[0], **options)
+        finally:
+            self.connection_pool.release(connection)
 
     def _asked(self, ask: Callable[[], Any]) -> Any:
         process = CURRENT.get(None)
         fate = process.fate_of_a_call() if process else self.fate_of_a_call()
         if fate == "before":
             raise RedisUnavailable("Redis did not answer.")
-        self.set_clock()
         answer = ask()
         if fate == "after":
             raise RedisUnavailable("Redis did not answer.")

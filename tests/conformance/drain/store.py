@@ -13,6 +13,15 @@ from segrelay.worker.contract.outcomes import OutcomeRow, unpack
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.core.backoff import Backoff, Wait
 
+_LENGTHS = """
+local found = {}
+for _, name in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+  found[#found + 1] = name
+  found[#found + 1] = redis.call('XLEN', ARGV[1] .. name)
+end
+return found
+"""
+
 
 class Store:
     """Reads anew at each look; the names are those of the keys."""
@@ -69,8 +78,8 @@ class Store:
 
     def lengths(self) -> dict[str, int]:
         """Return how many deliveries wait in each stream."""
-        names = [name.decode() for name in self.client.smembers(self.keys.streams)]
-        return {name: self.client.xlen(self.keys.stream(name)) for name in names}
+        found = iter(self.client.eval(_LENGTHS, 1, self.keys.streams, self.keys.stream("")))
+        return {name.decode(): length for name, length in zip(found, found, strict=True)}
 
     def ledger(self, digest: bytes) -> bytes | None:
         return self.client.get(self.keys.ledger(digest))
