@@ -225,7 +225,7 @@ def _of_redis(rng: random.Random, moments: Sequence[float]) -> Iterator[Act]:
 
 def _late(sending: Sending, one: float, two: float) -> float:
     del sending, two
-    return (0.0, 0.01, 5.0, LATE_SECONDS - 1.0)[int(4 * one)]
+    return (0.01, 5.0, 15.0, LATE_SECONDS - 1.0)[int(4 * one)]
 
 
 def _slow(sending: Sending, one: float, two: float) -> Reply:
@@ -262,7 +262,7 @@ ANSWERS: dict[str, Callable[[Sending, float, float], Reply]] = {
     "502, applied": lambda *a: failed(502, applied=True, effect_seconds=_late(*a)),
     "silent": lambda *_: silent(),
     "silent, applied": lambda s, one, two: silent(
-        applied=True, effect_seconds=two and (0.0, 15.0, 20.0 + _late(s, one, two))[int(3 * two)]
+        applied=True, effect_seconds=0.0 if two < 0.2 else 20.0 + _late(s, one, two)
     ),
 }
 """What Insider may do with a request; two numbers below 1 say what else there is to choose."""
