@@ -35,6 +35,7 @@ def own_systems() -> Iterator[Callable[..., System]]:
 
 def search(first: int, last: int, make: Callable[..., System]) -> tuple[int, str]:
     """Return the first seed whose history breaks a promise, and which; -1 = none does."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     begun, computed = time.monotonic(), time.process_time()
     seed, broken = first - 1, ""
     while seed < last - 1 and not broken:
@@ -55,7 +56,6 @@ def explained(history: History, broken: str, make: Callable[..., System]) -> str
 
 
 def main(first: str, last: str, *more: str) -> int:
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     with own_systems() as make:
         seed, broken = search(int(first), int(last), make)
         if seed < 0:
