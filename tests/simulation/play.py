@@ -271,4 +271,6 @@ def broken_promise(history: History, system: Callable[..., System]) -> str:
         Play(history, system).run()
     except AssertionError as error:
         return str(error) or "a drain has broken one of its own assertions"
+    except Exception as error:  # noqa: BLE001 - whatever is raised
+        return f"{type(error).__name__}: {error}"
     return ""
