@@ -70,9 +70,9 @@ class CheckReport:
         return not (self.problems or self.warnings)
 
     def add(self, settings: Settings, location: str, severity: str, message: str) -> None:
-        """Add a finding about a location in the configuration."""
+        """Add a finding about a location; one that ends with a point is about all of its kind."""
         lines = self.problems if severity == "error" else self.warnings
-        lines.append(f"{settings.source.name}: {location}: {message}")
+        lines.append(f"{settings.source.name}: {location.rstrip('.')}: {message}")
 
 
 def inspect(

@@ -417,8 +417,8 @@ def _nothing() -> None:
 def _check(settings: Settings) -> None:
     for warning in settings.warnings:
         mention(f"warning: {warning}")
-    findings = check_triggers(settings, datetime.now(UTC))
-    errors = [f"triggers.{f.trigger}: {f.message}" for f in findings if f.severity == "error"]
+    found = [one for one in check_triggers(settings, datetime.now(UTC)) if one.severity == "error"]
+    errors = [f"triggers.{one.trigger}".rstrip(".") + f": {one.message}" for one in found]
     if errors:
         raise ConfigurationInvalid("\n".join(errors))
 
