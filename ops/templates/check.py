@@ -231,8 +231,8 @@ def checked(
     report = check_template(workspace.folder, name, cases)
     if report.content_hash:
         bundle = TemplateFolder(workspace.folder, LYTEMPLATES).bundle(name)
-        cases = [*cases_of(workspace.folder, name), *workspace.cases(name)]
-        unknown = unknown_fields(bundle, [case.profile for case in cases], known.fields)
+        both = (*cases_of(workspace.folder, name), *workspace.cases(name))
+        unknown = unknown_fields(bundle, [case.profile for case in both], known.fields)
         said = (*report.findings, *wrong_calls(bundle), *unknown)
         found = [placed(one, name, bundle) for one in said]
         yield Checked(replace(report, findings=once(found)))
