@@ -140,7 +140,7 @@ def verdict(known: KnownProfile, timeline: Sequence[Moment]) -> str:
     last = max(ended, key=lambda moment: moment.at_ms)
     if last.what == "quarantined":
         of = last.audience or "no audience"
-        return f"The last event (of {of}) is in the quarantine: {last.detail}."
+        return f"The last event (of {of}) came, and could not be placed: {last.detail}."
     what = f"The last event ({last.direction} of {last.audience}, for {last.trigger})"
     if last.what != "delivered":
         return f"{what} is {last.what.removesuffix(' letter')}: {last.detail}."
@@ -272,4 +272,4 @@ def _ledger_text(ledger: list[dict[str, Any]]) -> Iterator[str | Table]:
         (*(line[name] for name in names), line["delivered"] or "-", line["tried"] or "-")
         for line in ledger
     ]
-    yield Table((*names, "delivered", "without answer"), rows)
+    yield Table((*names, "event time", "without answer"), rows)

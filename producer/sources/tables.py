@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from difflib import SequenceMatcher
 from importlib import import_module
 from shutil import copyfileobj
 from tempfile import TemporaryFile
@@ -215,21 +216,19 @@ def _header(name: str, cells: Sequence[str], columns: Columns) -> Sequence[str]:
             f"{name} has no header that names the identity field '{identity}'. Name its columns, "
             f"for example --columns {identity},first_name."
         )
+    nearest = max(names, key=lambda each: SequenceMatcher(None, each.lower(), identity).ratio())
     shown = ", ".join(names[:_SHOWN_COLUMNS])
     more = "" if len(names) <= _SHOWN_COLUMNS else ", …"
     raise UsageWrong(
         f"{name} has the columns {shown}{more}, and none is the identity field '{identity}'. Say "
         f"in the configuration which one is, for example "
-        f'[producer.backfill] columns = {{ "E-mail" = "{identity}" }}.'
+        f'[producer.backfill] columns = {{ "{nearest}" = "{identity}" }}.'
     )
 
 
 def _row(cells: Sequence[str], fields: Sequence[str], columns: Columns, line: int) -> Payload:
     if len(cells) > len(fields):
-        message = (
-            f"The row has {plural(len(cells), 'cell')}, but the table"
-            f" {plural(len(fields), 'column')}."
-        )
+        message = f"The row has {plural(len(cells), 'cell')}, the table {len(fields):,} of them."
         return Payload(_text(cells), None, line, error=message)
     profile: dict[str, Any] = {}
     for name, cell in zip(fields, cells, strict=False):

@@ -96,7 +96,7 @@ def test_what_is_in_the_quarantine_is_found(relay, why):
     assert [moment["what"] for moment in found["timeline"]] == ["quarantined"]
     assert found["timeline"][0]["audience"] == "typo"
     assert found["known"]
-    assert found["verdict"].startswith("The last event (of typo) is in the quarantine: ")
+    assert found["verdict"].startswith("The last event (of typo) came, and could not be placed: ")
 
 
 def test_of_whom_nothing_was_delivered_it_does_not_point_to_the_ledger(relay, why, sandbox, call):

@@ -7,7 +7,7 @@ from tests.journeys.play import SHORT, Rig, start_worker, stop_worker
 def test_no_worker_is_told_though_nothing_waits(tmp_path, channel, receiver):
     with Rig(tmp_path, delivery_lines=SHORT, more=receiver.table() + channel.table()) as rig:
         rig.start_beside("serve")
-        assert ill_of(rig, "no_worker")["command"] == "segrelay up, or segrelay worker"
+        assert ill_of(rig, "no_worker")["command"] == "segrelay worker"
 
         channel.announced("no_worker", "problem")
         worker = start_worker(rig)

@@ -41,7 +41,7 @@ def test_failures_of_a_destination_and_of_processes_are_named(tmp_path):
 
         rig.sandbox.settings(error_shares={"503": 1.0})
         stage.enter(20)
-        stage.named("destination_broken", "503", "segrelay status")
+        stage.named("destination_broken", "503", "segrelay config check --live")
         rig.sandbox.settings(error_shares={})
         stage.cured()
 
@@ -59,7 +59,7 @@ def test_failures_of_a_destination_and_of_processes_are_named(tmp_path):
 
         with frozen([pid for worker in workers for pid in children_of(worker.pid)]):
             stage.enter(3)
-            stage.named("live_late", "has waited for", "segrelay status")
+            stage.named("live_late", "has waited for", "segrelay tap --trigger")
         stage.cured()
 
         rig.sandbox.settings(failures=[{"status": 413, "contains": "users"}])

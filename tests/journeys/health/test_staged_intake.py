@@ -39,7 +39,7 @@ def test_failures_of_what_comes_in_are_named(tmp_path, receiver):
         stage.cured()
 
         assert receiver.post(entrances(1_000)) == 413
-        stage.named("receiver_too_large", "", "max_bytes")
+        stage.named("receiver_too_large", "max_bytes", "segrelay serve --check")
         # A sender that is killed before it kept that would leave the message to be sent again.
         until(lambda: b'told_ms":0' not in rig.client.hget(keys.ALERTS, "open"))
         kill_group(process)
