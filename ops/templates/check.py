@@ -231,8 +231,9 @@ def checked(
     report = check_template(workspace.folder, name, cases)
     if report.content_hash:
         bundle = TemplateFolder(workspace.folder, LYTEMPLATES).bundle(name)
-        both = (*cases_of(workspace.folder, name), *workspace.cases(name))
-        unknown = unknown_fields(bundle, [case.profile for case in both], known.fields)
+        profiles = [case.profile for case in cases_of(workspace.folder, name)]
+        profiles += [case.profile for case in workspace.cases(name)]
+        unknown = unknown_fields(bundle, profiles, known.fields)
         said = (*report.findings, *wrong_calls(bundle), *unknown)
         found = [placed(one, name, bundle) for one in said]
         yield Checked(replace(report, findings=once(found)))
