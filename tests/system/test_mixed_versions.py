@@ -29,7 +29,8 @@ BEFORE = os.environ.get("SEGRELAY_BEFORE", "HEAD~1")
 @pytest.fixture(scope="module")
 def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of the version before, unpacked: what is found there is imported first."""
-    if subprocess.run(["git", "rev-parse", "-q", "--verify", BEFORE], cwd=ROOT).returncode:
+    asked = ["git", "rev-parse", "-q", "--verify", BEFORE]
+    if subprocess.call(asked, cwd=ROOT):
         pytest.skip(f"git has no {BEFORE} here, as in a shallow clone.")
     folder = tmp_path_factory.mktemp("before")
     archive, source, installed = (folder / name for name in ("before.tar", "source", "installed"))
