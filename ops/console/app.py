@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from http import HTTPStatus
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import parse_qs, quote, urlencode
@@ -32,7 +33,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from segrelay.ops.console.acts import StartedCommands
+from segrelay.ops.console.acts import StartedCommands, act_named
 from segrelay.ops.console.look import Look
 from segrelay.ops.console.rights import Person, Rights, Sessions
 from segrelay.ops.state.acts import LONGEST_REASON, actor_named, masked
@@ -50,7 +51,7 @@ LIVE_SECONDS: Final = 2
 _MOST_FORM_BYTES: Final = 512 * 1024
 _MOST_FIELDS: Final = 1_000
 _FORM_SECONDS: Final = 8.0
-HEADERS: Final[Mapping[str, str]] = {
+HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
         " connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -64,6 +65,7 @@ HEADERS: Final[Mapping[str, str]] = {
     "Cache-Control": "no-store",
 }
 _TLS_ONLY: Final = "max-age=31536000"
+_KEPT_A_WHILE: Final = {b"cache-control": b"private, max-age=300"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,11 @@ Columns = Mapping[str, Callable[[Any], Any]]
 """The values by which rows of a table can be sorted, by the column's name."""
 
 
+def columns_of(*names: str, **others: str) -> Columns:
+    """Return columns that are attributes: of the same name, or of another."""
+    return {column: attrgetter(name) for column, name in ({n: n for n in names} | others).items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Sorting:
     """The column by which a table is sorted, as it stands in the address: `died` or `-died`.
@@ -185,12 +192,6 @@ class Sorting:
         """Return the value of the parameter; "" for the default."""
         text = "-" * self.is_descending + self.column
         return "" if text == self.default else text
-
-    def after(self, column: str, first: str) -> str:
-        """Return the value with which a column's head leads on: the other direction, or `first`."""
-        if column != self.column:
-            return first + column
-        return column if self.is_descending else f"-{column}"
 
     def apply(self, rows: Iterable[Row], columns: Columns) -> list[Row]:
         """Return the rows in this order; those without a value stand last."""
@@ -256,6 +257,9 @@ class Console:
                 "is_sandbox_run": is_sandbox_run,
                 "live_seconds": page.live_seconds,
                 "now_ms": int(time.time() * 1_000),
+                "judged": self.look.judged()
+                if person and page.status < HTTPStatus.BAD_REQUEST
+                else None,
                 **page.values,
             }
         )
@@ -275,6 +279,9 @@ def _environment(prefix: str) -> Environment:
         finalize=_safe,
         trim_blocks=True,
         lstrip_blocks=True,
+    )
+    environment.globals["may"] = lambda person, command: (
+        person.acts or (bool(person.name) and act_named(command).has_dry_run)
     )
     environment.globals["url"] = lambda path, **query: address_of(prefix + path, query)
     environment.filters["count"] = lambda number: f"{number:,}"
@@ -362,6 +369,8 @@ class Guard:
     def __init__(self, app: Any, rights: Rights) -> None:
         self._app = app
         self._rights = rights
+        own = HEADERS | ({"Strict-Transport-Security": _TLS_ONLY} if rights.is_secure else {})
+        self._own = {name.lower().encode(): text.encode() for name, text in own.items()}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve a request."""
@@ -377,14 +386,10 @@ class Guard:
 
         async def send_guarded(message: Any) -> None:
             if message["type"] == "http.response.start":
-                own = {name.lower().encode(): text.encode() for name, text in HEADERS.items()}
-                if self._rights.is_secure:
-                    own[b"strict-transport-security"] = _TLS_ONLY.encode()
-                if (
-                    scope["path"].startswith("/static/")
-                    and message["status"] < HTTPStatus.BAD_REQUEST
-                ):
-                    own[b"cache-control"] = b"private, max-age=300"
+                is_page = message["status"] >= HTTPStatus.BAD_REQUEST or not scope[
+                    "path"
+                ].startswith("/static/")
+                own = self._own | ({} if is_page else _KEPT_A_WHILE)
                 kept = [pair for pair in message["headers"] if pair[0] not in own]
                 message = {**message, "headers": [*kept, *own.items()]}
             await send(message)

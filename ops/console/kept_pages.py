@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Final
 
-from segrelay.ops.console.app import PAGE, Asked, Columns, Console, Page, listed, note_reveal
+from segrelay.ops.console.app import PAGE, Asked, Console, Page, columns_of, listed, note_reveal
 from segrelay.ops.console.look import MOST_READ, Look, Scan
 from segrelay.ops.kept import Filter, KeptOptions
 from segrelay.ops.quarantine import groups_of, matches
@@ -26,10 +25,7 @@ from segrelay.worker.errors import UsageWrong
 _MOST_LINES: Final = 4 * PAGE
 """The waiting deliveries that are read to show a page of the oldest."""
 _FILTERS: Final = ("audience", "kind", "since", "until")
-_RECORDS: Final[Columns] = {
-    "last-seen": attrgetter("last_seen_ms"),
-    **{name: attrgetter(name) for name in ("audience", "reason", "times")},
-}
+_RECORDS: Final = columns_of("audience", "reason", "times", **{"last-seen": "last_seen_ms"})
 
 
 def quarantine(console: Console, asked: Asked) -> Page:
@@ -86,16 +82,8 @@ class WaitingPart:
     is_orphaned: bool
     stops: Sequence[str]
 
-    @property
-    def job(self) -> str:
-        """Return the job whose lane it is; "" = none."""
-        return job_of_lane(self.lane)
 
-
-_PARTS: Final[Columns] = {
-    **{name: attrgetter(name) for name in ("trigger", "destination", "lane", "deliveries")},
-    "oldest": attrgetter("oldest_ms"),
-}
+_PARTS: Final = columns_of("trigger", "destination", "lane", "deliveries", oldest="oldest_ms")
 
 
 def waiting(console: Console, asked: Asked) -> Page:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
@@ -24,7 +25,7 @@ from segrelay.ops.status.problems import HealthProblem
 from segrelay.ops.status.standing import Standing, WatchedFile, read_newest
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.outcomes import OutcomeRow
-from segrelay.worker.contract.processes import KEPT, Sample
+from segrelay.worker.contract.processes import KEPT, KEPT_OF_WEEK, Sample
 from segrelay.worker.contract.receivers import read_requests
 from segrelay.worker.contract.records import read_records
 from segrelay.worker.contract.redis.claim import compare
@@ -48,11 +49,16 @@ _OLDEST_SECONDS: Final = 10.0
 """The longest time between two readings, also on a machine that is too busy to read it sooner."""
 _ASKED_WITHIN_SECONDS: Final = 120.0
 _FAILS_SECONDS: Final = 0.5
-_HOUR_FRESH_SECONDS: Final = 10.0
+_LATELY_FRESH_SECONDS: Final = 10.0
 LINES_FRESH_SECONDS: Final = 4
 """The seconds between two refreshes of a page that shows the newest lines."""
-_SAMPLES_APART: Final = 6
-"""Samples are ten seconds apart; one a minute is enough for a plot, and has 30 KB at most."""
+SPANS: Final[Mapping[str, tuple[str, int, int]]] = {
+    "hour": (keys.PROGRESS, KEPT, 6),
+    "day": (keys.WEEK, KEPT_OF_WEEK // 7, 1),
+    "week": (keys.WEEK, KEPT_OF_WEEK, 7),
+}
+"""The list of samples that a plot shows, how many of them, and how far they are apart: with 400
+triggers a sample has 30 KB, and some hundred are enough for a plot."""
 
 _SOURCES: Final = frozenset({".jsonnet", ".libsonnet", ".js"})
 
@@ -181,7 +187,7 @@ class Look:
 
     Attributes:
         judged: The standing and its problems.
-        hour: Samples of the last hour, a minute apart or, while there are few, all; the oldest
+        samples: By span of time, those that a plot shows or, while there are few, all; the oldest
             first.
         causes: The causes of all dead letters, the most frequent first.
         outcomes: The newest rows of the outcome log, the newest first.
@@ -200,7 +206,10 @@ class Look:
         self.client = client
         self._file = WatchedFile(settings)
         self.judged = Shared(self._judge, _FRESH_SECONDS, changed_at)
-        self.hour = Shared(self._read_hour, _HOUR_FRESH_SECONDS)
+        self.samples = {
+            name: Shared(partial(self._read_samples, *span), _LATELY_FRESH_SECONDS)
+            for name, span in SPANS.items()
+        }
         self.causes = Shared(self._count_causes, _FRESH_SECONDS, changed_at)
         self.outcomes = Shared(self._read_outcomes, LINES_FRESH_SECONDS, changed_at)
         self.records = Shared(
@@ -208,13 +217,13 @@ class Look:
             _FRESH_SECONDS,
             changed_at,
         )
-        self.requests = Shared(lambda: list(read_requests(client)), _HOUR_FRESH_SECONDS)
+        self.requests = Shared(lambda: list(read_requests(client)), _LATELY_FRESH_SECONDS)
         self._is_compared = False
 
     def end(self) -> None:
         """Read nothing more."""
-        shared = (self.hour, self.judged, self.causes, self.outcomes, self.records, self.requests)
-        for one in shared:
+        shared = (self.judged, self.causes, self.outcomes, self.records, self.requests)
+        for one in (*shared, *self.samples.values()):
             one.end()
 
     @property
@@ -264,10 +273,11 @@ class Look:
         rows = newest_rows(self.client, all_partitions(self.client, self.settings))
         return list(islice(rows, _MOST_ROWS))
 
-    def _read_hour(self) -> list[Sample]:
+    def _read_samples(self, key: str, most: int, apart: int) -> list[Sample]:
         pipe = self.client.pipeline(transaction=False)
-        count = self.client.llen(keys.PROGRESS)
-        for number in range(0, count, max(1, count * _SAMPLES_APART // KEPT)):
-            pipe.lindex(keys.PROGRESS, number)
+        pipe.lindex(keys.PROGRESS, 0)
+        count = min(most, self.client.llen(key))
+        for number in range(0, count, max(1, count * apart // most)):
+            pipe.lindex(key, number)
         texts: list[Any] = pipe.execute()
         return read_records(Sample, filter(None, reversed(texts)), "a sample of progress")

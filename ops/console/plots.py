@@ -1,23 +1,28 @@
-"""Small plots of the last hour, drawn as SVG from the samples that workers keep."""
+"""Small plots of the last hour, day or week, drawn as SVG from the samples that workers keep."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Final
 
+import orjson
 from markupsafe import Markup
 
-from segrelay.ops.status.standing import Standing
+from segrelay.worker.contract.counts import ASKED, REQUEST_BOUNDS, Histogram
 from segrelay.worker.contract.processes import Sample
 
 _WIDTH, _HEIGHT = 240, 48
 _LINE: Final = Markup(
-    '<svg class="plot {kind}" viewBox="0 0 {width} {height}" preserveAspectRatio="none" role="img"'
-    ' aria-label="{label}"><polygon points="0,{height} {points} {last_x},{height}"/>'
-    '<polyline points="{points}"/></svg>'
+    '<svg class="plot {kind}" viewBox="0 0 240 48" preserveAspectRatio="none" role="img"'
+    ' aria-label="{label}" data-points="{points}" data-unit="{unit}"><polygon points="{left},'
+    '48 {line} {right},48"/><polyline points="{line}"/></svg>'
 )
+
+Point = tuple[int, float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,101 +30,105 @@ class Plot:
     """A plot of one measure, with its newest value.
 
     Args:
-        values: By minute, the oldest first; None = not known.
-        unit: The unit behind the newest value, such as `ms`.
+        points: Times (ms) with values, the oldest first; None = not known.
+        unit: The unit behind a value, such as ` ms`.
     """
 
     title: str
     kind: str
-    values: Sequence[float | None]
+    points: Sequence[Point]
     unit: str
-    precision: int = 0
+
+    @property
+    def known(self) -> list[tuple[int, float]]:
+        """Return the points whose values are known."""
+        return [(at_ms, value) for at_ms, value in self.points if value is not None]
 
     @property
     def newest(self) -> str:
         """Return the newest value in words."""
-        known = [value for value in self.values if value is not None]
-        return f"{known[-1]:,.{self.precision}f}{self.unit}" if known else "-"
+        return f"{self.known[-1][1]:,.0f}{self.unit}" if self.known else "-"
 
     @property
     def highest(self) -> str:
         """Return the highest value in words."""
-        known = [value for value in self.values if value is not None]
-        return f"{max(known):,.{self.precision}f}{self.unit}" if known else "-"
+        found = max((value for _, value in self.known), default=None)
+        return "-" if found is None else f"{found:,.0f}{self.unit}"
 
     @property
     def svg(self) -> Markup:
-        """Return the drawing."""
-        known = [value or 0.0 for value in self.values]
+        """Return the drawing; the script shows the value under the pointer."""
+        known = self.known
         if len(known) < 2:  # noqa: PLR2004 - a line has two ends
             return Markup('<p class="quiet">no samples yet</p>')
-        highest = max(known) or 1.0
-        step = _WIDTH / (len(known) - 1)
-        points = " ".join(
-            f"{number * step:.1f},{_HEIGHT - 2 - value / highest * (_HEIGHT - 6):.1f}"
-            for number, value in enumerate(known)
-        )
+        first_ms, span_ms = self.points[0][0], self.points[-1][0] - self.points[0][0]
+        highest = max(value for _, value in known) or 1.0
+        line = [
+            (_WIDTH * (at_ms - first_ms) / span_ms, _HEIGHT - 2 - value / highest * (_HEIGHT - 6))
+            for at_ms, value in known
+        ]
         return _LINE.format(
-            kind=self.kind,
-            width=_WIDTH,
-            height=_HEIGHT,
-            points=points,
-            last_x=_WIDTH,
-            label=f"{self.title}: now {self.newest}, at most {self.highest} in this hour",
+            kind=self.kind if any(value for _, value in known) else "calm",
+            line=" ".join(f"{x:.1f},{y:.1f}" for x, y in line),
+            left=f"{line[0][0]:.1f}",
+            right=f"{line[-1][0]:.1f}",
+            label=f"{self.title}: now {self.newest}, at most {self.highest}",
+            points=orjson.dumps([(at_ms, round(value)) for at_ms, value in known]).decode(),
+            unit=self.unit,
         )
 
 
-def plots_of(standing: Standing, samples: Sequence[Sample]) -> list[Plot]:
-    """Return the plots of the last hour."""
-    allowed = sum(one.rate * one.factor for one in standing.destinations.values())
-    return [
-        Plot(
-            "Delivered", "good", _grown(samples, lambda name: name.startswith("delivered|")), "/min"
-        ),
-        Plot("Waiting", "calm", [_sum(one, _waits) for one in samples], ""),
-        Plot("Dead", "bad", _grown(samples, lambda name: name.startswith("dead|")), "/min"),
-        Plot("Answers take", "calm", _answer_ms(samples), " ms"),
-        Plot("Rate used", "calm", _rate_used(samples, allowed), " %"),
-    ]
+def plots_of(
+    samples: Sequence[Sample], allowed: float, destination: str = "", trigger: str = ""
+) -> Iterator[Plot]:
+    """Yield the plots of everything, of a destination, or of a trigger.
+
+    Args:
+        samples: The oldest first.
+        allowed: The requests a minute that may be sent.
+        destination: The only one that counts; "" = all.
+        trigger: The only one that counts, of which only outcomes are sampled; "" = all.
+    """
+    counts = [(one.at_ms, _measures(one, destination, trigger)) for one in samples]
+
+    def grown(
+        title: str, kind: str, unit: str, measure: Callable[[Counter[str], float], float | None]
+    ) -> Plot:
+        """Return the plot of what has grown between each two samples, and the minutes between."""
+        steps = (pair for pair in pairwise(counts) if pair[1][0] > pair[0][0])
+        points = [
+            (at_ms, measure(new - old, (at_ms - then_ms) / 60_000))
+            for (then_ms, old), (at_ms, new) in steps
+        ]
+        return Plot(title, kind, points, unit)
+
+    yield grown("Delivered", "good", "/min", lambda n, minutes: n["delivered"] / minutes)
+    yield grown("Dead", "bad", "/min", lambda n, minutes: n["dead"] / minutes)
+    if not trigger:
+        yield Plot("Waiting", "calm", [(at_ms, n["waits"]) for at_ms, n in counts], "")
+        yield grown(
+            "Rate used",
+            "calm",
+            " %",
+            lambda n, minutes: 100 * n["requests"] / minutes / allowed if allowed else None,
+        )
+        yield grown("Answers p50", "calm", " ms", partial(_answer_ms, 0.5))
+        yield grown("Answers p95", "calm", " ms", partial(_answer_ms, 0.95))
 
 
-def _waits(name: str) -> bool:
-    return name == "waits" or name.startswith("waits|")
+def _answer_ms(share: float, grown: Counter[str], _: float) -> float | None:
+    """Return the time (ms) within which this share of the answers came."""
+    seconds = Histogram.read(grown, ASKED, REQUEST_BOUNDS).quantile(share)
+    return None if seconds is None else 1_000 * seconds
 
 
-def _sum(sample: Sample, wanted: Callable[[str], bool]) -> float:
-    return float(
-        sum(n for counts in sample.counts.values() for name, n in counts.items() if wanted(name))
-    )
-
-
-def _grown(samples: Sequence[Sample], wanted: Callable[[str], bool]) -> list[float | None]:
-    """Return the growth of counts a minute, between each two samples."""
-    return [
-        max(0.0, _sum(newer, wanted) - _sum(older, wanted)) * 60_000 / (newer.at_ms - older.at_ms)
-        for older, newer in pairwise(samples)
-        if newer.at_ms > older.at_ms
-    ]
-
-
-def _answer_ms(samples: Sequence[Sample]) -> list[float | None]:
-    found: list[float | None] = []
-    for older, newer in pairwise(samples):
-        requests = _sum(newer, _is_requests) - _sum(older, _is_requests)
-        asked = _sum(newer, _is_asked) - _sum(older, _is_asked)
-        found.append(asked / requests if requests > 0 and asked >= 0 else None)
+def _measures(sample: Sample, destination: str, trigger: str) -> Counter[str]:
+    """Return the counts of a sample by their kind, and the times of answers by bucket."""
+    found: Counter[str] = Counter()
+    for name, counts in sample.counts.items():
+        if destination in ("", name):
+            for field, count in counts.items():
+                kind, _, rest = field.partition("|")
+                if trigger in ("", rest.partition("|")[0]):
+                    found[field if kind == ASKED else kind] += count
     return found
-
-
-def _rate_used(samples: Sequence[Sample], allowed: float) -> list[float | None]:
-    if not allowed:
-        return []
-    return [100 * (one or 0.0) / allowed for one in _grown(samples, _is_requests)]
-
-
-def _is_requests(name: str) -> bool:
-    return name == "requests"
-
-
-def _is_asked(name: str) -> bool:
-    return name == "asked|ms"

@@ -275,7 +275,9 @@ class Rights:
     def refuse_link(self, headers: Mapping[str, str], query: Iterable[str]) -> str:
         """Return why a page is not made for another site, which may only link to it; "" = it is."""
         is_ours = headers.get("sec-fetch-site", "none") in {"none", "same-origin"}
-        is_link = headers.get("sec-fetch-mode") == "navigate" and _WORKS.isdisjoint(query)
+        # A page with one of these parameters does more than to read a little.
+        is_cheap = {"tests", "try", "all"}.isdisjoint(query)
+        is_link = headers.get("sec-fetch-mode") == "navigate" and is_cheap
         told = "Another site asks for this page: open it from the console's own pages"
         return "" if is_ours or is_link else told
 
@@ -301,10 +303,6 @@ class Rights:
         if origin not in allowed:
             return "Origin is that of another site: acts are taken only from the console's pages"
         return ""
-
-
-_WORKS: Final = frozenset({"tests", "before", "try", "all"})
-"""Parameters of addresses whose pages do more than to read a little."""
 
 
 @cache

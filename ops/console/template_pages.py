@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Final
 
 import orjson
 
 from segrelay.ops.console.app import Asked, Console, Page
-from segrelay.ops.state.waiting import read_first_entries
 from segrelay.ops.status.standing import TriggerStanding
 from segrelay.ops.templates.check import LastCheck, read_last_checks
-from segrelay.ops.templates.comparison import Comparison, compare_versions, version
-from segrelay.ops.templates.events import candidate_of_entry, from_payload
+from segrelay.ops.templates.events import from_payload
 from segrelay.ops.templates.render import changes_of_previewed
 from segrelay.ops.templates.testing import cases_of, run
 from segrelay.ops.templates.workspace import Workspace, names_in
@@ -23,12 +19,7 @@ from segrelay.worker.checks.preview import preview
 from segrelay.worker.contract.settings import Trigger
 from segrelay.worker.errors import UsageWrong
 
-_LONGEST_PAYLOAD: Final = 200_000
-_MOST_SOURCE: Final = 200_000
-_TRIGGERS_SHOWN: Final = 50
-_COMPARED: Final = 50
-"""The waiting deliveries of which two versions of a template are compared."""
-_REVISION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.~^@{}/-]{0,99}")
+_LONGEST: Final = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +45,14 @@ class TemplateLine:
         return next((one.refused for one in self.triggers.values() if one.refused), "")
 
     @property
+    def trouble(self) -> tuple[bool, bool, int]:
+        """Return how much it needs a look: broken, stopped, and with how many dead letters."""
+        is_unfit = self.last_check is not None and not self.last_check.fit
+        stops = any(one.condition.stops for one in self.triggers.values())
+        dead = sum(one.counts.dead for one in self.triggers.values())
+        return bool(self.refused) or is_unfit, stops, dead
+
+    @property
     def engine_share(self) -> float | None:
         """Return the share of the last events that needed the Jsonnet engine; None = no events."""
         uses = [one.engine_use for one in self.triggers.values()]
@@ -64,7 +63,11 @@ class TemplateLine:
 def templates(console: Console, asked: Asked) -> Page:
     """Show all templates with their triggers, versions and last checks."""
     del asked
-    return Page("templates.html", "Templates", {"templates": list(_lines(console))})
+    return Page(
+        "templates.html",
+        "Templates",
+        {"templates": sorted(_lines(console), key=lambda one: one.trouble, reverse=True)},
+    )
 
 
 def _lines(console: Console) -> Iterator[TemplateLine]:
@@ -90,53 +93,25 @@ def template(console: Console, asked: Asked) -> Page:
     settings = console.settings
     tried: list[Mapping[str, Any]] = []
     wrong = ""
-    payload = asked.given("payload")[:_LONGEST_PAYLOAD]
+    payload = asked.given("payload")[:_LONGEST]
     trigger = settings.triggers.get(asked.given("trigger"))
     if asked.is_post and trigger:
         try:
             tried = list(_try(console, trigger, payload))
         except UsageWrong as error:
             wrong = error.message
-    shows_tests = asked.get("tests") == "1"
-    before = asked.get("before")
-    difference: Comparison | None = None
-    try:
-        difference = _difference(console, line, before) if before else None
-    except UsageWrong as error:
-        wrong = error.message
-    cases = cases_of(settings.templates_folder, name) if shows_tests else []
+    folder, shows_tests = settings.templates_folder, asked.get("tests") == "1"
     source = console.look.template_text(name)
     values = {
         "line": line,
-        "source": "The file can't be read." if source is None else source[:_MOST_SOURCE],
-        "tests": run(settings.templates_folder, name, cases) if shows_tests else None,
+        "source": "The file can't be read." if source is None else source[:_LONGEST],
+        "tests": run(folder, name, cases_of(folder, name)) if shows_tests else None,
         "payload": payload or _EXAMPLE,
         "tried": tried,
         "wrong": wrong,
-        "before": before,
-        "difference": difference,
-        "shown_triggers": dict(islice(line.triggers.items(), _TRIGGERS_SHOWN)),
-        "waiting": sum(one.counts.waiting for one in line.triggers.values()),
         "chosen": asked.given("trigger"),
     }
     return Page("template.html", f"Template {name}", values)
-
-
-def _difference(console: Console, line: TemplateLine, before: str) -> Comparison:
-    """Compare what a revision of git and the present file make of some deliveries that wait."""
-    settings, look = console.settings, console.look
-    if not _REVISION.fullmatch(before):
-        raise UsageWrong(f"{before[:100]}: write a revision of git, such as HEAD~1 or a tag.")
-    streams = [one for one in look.standing().streams if one.trigger in line.triggers]
-    if not streams:
-        raise UsageWrong("Nothing waits for this template now.")
-    fullest = max(streams, key=lambda one: one.length).trigger
-    of_one = [one for one in streams if one.trigger == fullest][:_COMPARED]
-    entries = read_first_entries(look.client, of_one, max(1, _COMPARED // len(of_one)))
-    found = [one for entry in entries if (one := candidate_of_entry(entry)) is not None]
-    folder = settings.templates_folder
-    with version(before, folder, line.name) as old, version(line.name, folder) as new:
-        return compare_versions(found, settings, settings.triggers[fullest], (old, new))
 
 
 _EXAMPLE: Final = """{

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
-from operator import attrgetter
 from typing import Any, Final
 
 from segrelay.ops.backfill.report import read_report
-from segrelay.ops.console.app import Asked, Columns, Console, Page, listed
-from segrelay.ops.console.look import MOST_SCANNED, Look, Scan, scan
+from segrelay.ops.console.app import Asked, Columns, Console, Page, columns_of, listed
+from segrelay.ops.console.look import Look, Scan, scan
 from segrelay.ops.console.plots import Plot
-from segrelay.ops.status.standing import JobStanding
+from segrelay.ops.status.pace import gone_ms, per_second
+from segrelay.ops.status.standing import JobStanding, Standing
 from segrelay.ops.status.totals import KINDS
+from segrelay.ops.terminal.moments import parse_moment_ms
 from segrelay.producer.backfill.jobs import JobStore
 from segrelay.producer.sync.run import Run
 from segrelay.producer.sync.store import Mark, SyncStore
 from segrelay.worker.contract.keys import digest_of
-from segrelay.worker.contract.processes import Sample
 from segrelay.worker.errors import UsageWrong
-
-_MEASURED: Final = 6
-"""Samples by which the rate of a job is measured: a minute, if workers run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +27,20 @@ class JobLine:
 
     Args:
         per_second: Deliveries that were settled a second lately; None = not known.
+        gone_ms: The time when nothing of it waits any more, at this pace; None = not known.
     """
 
     name: str
     job: JobStanding
     per_second: float | None
+    gone_ms: int | None
 
-    @property
-    def seconds_left(self) -> float | None:
-        """Return the time until what waits is settled at this rate; None = not known."""
-        waiting = self.job.counts.waiting
-        return waiting / self.per_second if waiting and self.per_second else None
+    @classmethod
+    def of(cls, standing: Standing, name: str) -> JobLine:
+        """Return the progress of a job."""
+        job, part = standing.jobs[name], f"job|{name}"
+        gone = gone_ms(standing, job.counts.waiting, part)
+        return cls(name, job, per_second(standing.samples, part), gone)
 
     @property
     def share(self) -> float:
@@ -54,22 +53,15 @@ class JobLine:
 _OVER: Final = frozenset({"done", "aborted"})
 _COLUMNS: Final[Columns] = {
     "need": lambda one: (one.job.condition.state in _OVER, one.name),
-    "job": attrgetter("name"),
-    "state": attrgetter("job.condition.state"),
-    "progress": attrgetter("share"),
-    "rows": attrgetter("job.rows"),
-    "rate": attrgetter("per_second"),
-    **{kind: attrgetter(f"job.counts.{kind}") for kind in KINDS},
+    **columns_of(job="name", state="job.condition.state", progress="share", rows="job.rows"),
+    **columns_of(rate="per_second", **{kind: f"job.counts.{kind}" for kind in KINDS}),
 }
 
 
 def jobs(console: Console, asked: Asked) -> Page:
     """Show all jobs, those first that are not over, and all syncs."""
     standing = console.look.standing()
-    lines = (
-        JobLine(name, one, per_second(standing.samples, name))
-        for name, one in standing.jobs.items()
-    )
+    lines = (JobLine.of(standing, name) for name in standing.jobs)
     values = listed(asked, lines, _COLUMNS, "need") | {
         "syncs": standing.syncs,
         "schedules": standing.settings.sync,
@@ -79,30 +71,17 @@ def jobs(console: Console, asked: Asked) -> Page:
     return Page("jobs.html", "Jobs and syncs", values, live_seconds=console.live_seconds)
 
 
-def per_second(samples: Sequence[Sample], job: str) -> float | None:
-    """Return how many deliveries of a job were settled a second lately."""
-    if len(samples) < 2:  # noqa: PLR2004 - a rate is between two
-        return None
-    newer, older = samples[0], samples[min(_MEASURED, len(samples) - 1)]
-    settled = [
-        sum(counts.get(f"job|{job}", 0) for counts in one.counts.values()) for one in (older, newer)
-    ]
-    seconds = (newer.at_ms - older.at_ms) / 1_000
-    return max(0, settled[1] - settled[0]) / seconds if seconds > 0 else None
-
-
 def job(console: Console, asked: Asked) -> Page:
     """Show one job: its plan, its progress, its canary, and its report."""
     look, name = console.look, asked.path["name"]
     standing = look.standing()
-    state = standing.jobs.get(name)
-    if state is None:
+    if name not in standing.jobs:
         raise UsageWrong("There is no such job.")
     known = JobStore(look.client).find(name)
     report = read_report(look.client, look.settings, name) if known else None
     document = report.document() if report else {}
     values = {
-        "line": JobLine(name, state, per_second(standing.samples, name)),
+        "line": JobLine.of(standing, name),
         "spec": known.spec if known else None,
         "document": document,
         "plots": list(_plots(document)),
@@ -114,7 +93,10 @@ def _plots(document: Mapping[str, Any]) -> Iterator[Plot]:
     spans = document.get("over_time", ())
     for title, kind in (("delivered", "good"), ("skipped", "calm"), ("dead", "bad")):
         if len(spans) > 1:
-            yield Plot(title.title(), kind, [float(each[title]) for each in spans], "/min")
+            points = [
+                (parse_moment_ms(each["minute"], "minute", now_ms=0), each[title]) for each in spans
+            ]
+            yield Plot(title.title(), kind, points, "/min")
 
 
 def sync(console: Console, asked: Asked) -> Page:
@@ -144,11 +126,10 @@ def _leaving(look: Look, name: str, run: Run, number: int) -> Scan[tuple[str, in
         for partition in store.partitions(run.destinations)
         for key, mark in store.members(partition)
     )
-    gone: dict[str, int] = {}
-    looked = list(islice(marks, MOST_SCANNED + 1))
-    for key, text, partition in looked:
-        mark = Mark.loads(text)
-        if not mark.is_name and mark.run < number:
-            gone.setdefault(digest_of(key).hex(), partition)
-    found = scan(gone.items())
-    return Scan(found.found, is_whole=len(looked) <= MOST_SCANNED)
+    looked = scan(marks)
+    gone = {
+        digest_of(key).hex(): partition
+        for key, text, partition in looked.found
+        if not (mark := Mark.loads(text)).is_name and mark.run < number
+    }
+    return Scan(list(gone.items()), looked.is_whole)

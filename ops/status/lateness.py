@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Final
 
 from segrelay.ops.state.retention import JOBS, LETTERS, RECORDS
-from segrelay.ops.status.pace import Pace
+from segrelay.ops.status.pace import Pace, settled_of
 from segrelay.ops.status.problems import ATTENTION, ILL, HealthProblem, in_short
 from segrelay.ops.status.standing import Standing, TriggerStanding
 from segrelay.ops.terminal.moments import shown_ms
@@ -94,7 +94,7 @@ def _why_slow(standing: Standing, destination: str) -> str:
             f"its rate is used up ({pace.per_minute:,.0f} of {known.rate:,.0f} requests a minute)."
             f" Ask {destination} for a higher rate, and raise `rate`"
         )
-    settled = [_settled(one.counts.get(destination, {}), "") for one in (newest, before)]
+    settled = [settled_of(one.counts.get(destination, {}), "live") for one in (newest, before)]
     if before is not newest and settled[0] == settled[1]:
         span = in_short((newest.at_ms - before.at_ms) / 1_000)
         return f"the workers hang: for {span} nothing was settled. See their logs, and restart them"
@@ -151,24 +151,16 @@ def standing_still(standing: Standing) -> Iterator[HealthProblem]:
                 yield HealthProblem("job_stands_still", ILL, job, message, show, since)
 
 
-def _settled(counts: Mapping[str, int], job: str) -> int:
-    """Return how many deliveries of a job were settled; "" = those of no job."""
-    if job:
-        return counts.get(f"job|{job}", 0)
-    jobs = sum(count for name, count in counts.items() if name.startswith("job|"))
-    return counts.get("settled", 0) - jobs
-
-
 def _still_since(standing: Standing, destination: str, job: str = "") -> int | None:
     """Return the time since which nothing was settled; None = the work has not stalled."""
-    since = None
-    first = _settled(standing.samples[0].counts[destination], job)
+    since, part = None, f"job|{job}" if job else "live"
+    first = settled_of(standing.samples[0].counts[destination], part)
     of_triggers = (n for n, one in standing.triggers.items() if one.destination == destination)
     stops = {field_of(DESTINATION, destination), *(field_of(TRIGGER, name) for name in of_triggers)}
     for sample in standing.samples:
         counts = sample.counts.get(destination, {})
         waits = counts.get(f"waits|{job}" if job else "waits")
-        if not waits or _settled(counts, job) != first or stops & set(sample.stopped):
+        if not waits or settled_of(counts, part) != first or stops & set(sample.stopped):
             break
         since = sample.at_ms
     return since if since is not None and standing.now_ms - since >= STANDS_STILL_MS else None

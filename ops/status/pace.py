@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -39,6 +39,55 @@ class Pace:
     def per_minute(self) -> float:
         """Return the number of requests a minute."""
         return self.requests * _MS_A_MINUTE / self.span_ms if self.span_ms > 0 else 0.0
+
+
+_MEASURED: Final = 6
+"""Samples by which the growth of outcomes is measured: a minute, if workers run."""
+
+
+def settled_of(counts: Mapping[str, int], part: str = "settled") -> int:
+    """Return the settled deliveries in a sample of a destination.
+
+    Args:
+        counts: As `progress.lua` names them.
+        part: All (`settled`), those of no job (`live`) or of all (`jobs`), or `job|NAME`.
+    """
+    jobs = sum(count for name, count in counts.items() if name.startswith("job|"))
+    parts = {"live": counts.get("settled", 0) - jobs, "jobs": jobs}
+    return parts.get(part, counts.get(part, 0))
+
+
+def per_second(
+    samples: Sequence[Sample], part: str = "settled", destination: str = ""
+) -> float | None:
+    """Return how many deliveries were settled a second lately; None = not known.
+
+    Args:
+        samples: The newest first.
+        part: As `settled_of` has it.
+        destination: The only one that counts; "" = all.
+    """
+    if len(samples) < 2:  # noqa: PLR2004 - a rate is between two
+        return None
+    newer, older = samples[0], samples[min(_MEASURED, len(samples) - 1)]
+    now, then = (
+        sum(
+            settled_of(counts, part)
+            for name, counts in one.counts.items()
+            if destination in ("", name)
+        )
+        for one in (newer, older)
+    )
+    seconds = (newer.at_ms - older.at_ms) / 1_000
+    return max(0, now - then) / seconds if seconds > 0 else None
+
+
+def gone_ms(
+    standing: Standing, waiting: int, part: str = "settled", destination: str = ""
+) -> int | None:
+    """Return when what waits will be gone at the pace of the last minute; None = not known."""
+    pace = per_second(standing.samples, part, destination)
+    return round(standing.now_ms + 1_000 * waiting / pace) if waiting and pace else None
 
 
 LOOKS: Final = 11

@@ -84,6 +84,8 @@ def give_an_hour(world):
             "waits": round(20 + number * (1 + math.sin(number / 30)) / 2),
             "requests": delivered // 9,
             "asked|ms": asked,
+            "asked|1": delivered // 10,
+            "asked|2": delivered // 90 - number % 11,
         }
         at_ms = end_ms - number * 10_000
         samples.append(orjson.dumps({"at_ms": at_ms, "counts": {"insider": counts}}))
@@ -91,6 +93,10 @@ def give_an_hour(world):
         delivered, asked = delivered - more, asked - more // 9 * (90 + number % 11)
         dead -= number % 50 == 10
     world.client.rpush(keys.PROGRESS, *samples)
+    for number, text in enumerate(samples):
+        at_ms = end_ms - number * 900_000
+        samples[number] = orjson.dumps(orjson.loads(text) | {"at_ms": at_ms})
+    world.client.rpush(keys.WEEK, *samples)
 
 
 @pytest.fixture(scope="module")

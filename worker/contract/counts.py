@@ -55,6 +55,12 @@ class Histogram:
         buckets = tuple(counts.get(f"{prefix}|{n}", 0) for n in range(len(bounds) + 1))
         return cls(bounds, buckets, counts.get(f"{prefix}|{_MS}", 0) / 1_000)
 
+    def quantile(self, share: float) -> float | None:
+        """Return the bound within which this share of all times fell; None without any."""
+        wanted = share * sum(self.buckets)
+        ends = zip((*self.bounds, self.bounds[-1]), accumulate(self.buckets), strict=True)
+        return next((bound for bound, count in ends if count >= wanted > 0), None)
+
     def cumulative(self) -> dict[str, int]:
         """Return by bound how many times were not longer."""
         names = (*map(str, self.bounds), "+Inf")

@@ -29,6 +29,8 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | `{segrelay}:lost` | hash | `id`, and `@NODE`, that came back empty → `last seen\|noticed` (ms) |
 | `{segrelay}:progress` | list | JSON of counts and times, newest first, for an hour |
 | `{segrelay}:progress:lock` | hash | a sample of it was taken lately: see `lock_turn.lua` |
+| `{segrelay}:week` | list | one of these samples a quarter of an hour, for a week |
+| `{segrelay}:week:lock` | hash | the same for it |
 | `{segrelay}:receiver` | hash | what the receivers answered, see `contract.receivers` |
 | `{segrelay}:alerts` | hash | `open`: JSON of the open problems by name and subject; `failing`: |
 | | | why messages are not taken; and the lock of who sends |
@@ -128,6 +130,8 @@ INSTANCE_ID: Final = "{segrelay}:instance"
 LOST: Final = "{segrelay}:lost"
 PROGRESS: Final = "{segrelay}:progress"
 PROGRESS_LOCK: Final = "{segrelay}:progress:lock"
+WEEK: Final = "{segrelay}:week"
+WEEK_LOCK: Final = "{segrelay}:week:lock"
 RECEIVER: Final = "{segrelay}:receiver"
 ALERTS: Final = "{segrelay}:alerts"
 ALERTS_LOCK: Final = "{segrelay}:alerts:lock"

@@ -132,6 +132,9 @@ def read_seen(client: Redis) -> Mapping[str, int]:
 SAMPLE_EVERY_SECONDS: Final = 10.0
 KEPT: Final = 360
 """The number of samples that are kept: an hour of them."""
+QUARTER_SECONDS: Final = 900.0
+KEPT_OF_WEEK: Final = 672
+"""The number of quarters of an hour in a week, of each of which a sample is kept."""
 RECENT_SAMPLES: Final = 15
 """The number of newest samples that are read: more than two minutes of them."""
 _OLDER: Final = (80, 89, -1)

@@ -3,9 +3,15 @@
 (() => {
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || 'UTC';
   const today = new Intl.DateTimeFormat([], {hour: '2-digit', minute: '2-digit', second: '2-digit', hour12: false});
+  const thisYear = new Intl.DateTimeFormat([], {month: 'short', day: 'numeric', hour: '2-digit', minute: '2-digit', hour12: false});
   const other = new Intl.DateTimeFormat([], {year: 'numeric', month: 'short', day: 'numeric',
     hour: '2-digit', minute: '2-digit', hour12: false});
 
+  function local(at) {
+    const now = new Date();
+    const isToday = at.toDateString() === now.toDateString();
+    return (isToday ? today : at.getFullYear() === now.getFullYear() ? thisYear : other).format(at);
+  }
   const relative = new Intl.RelativeTimeFormat('en');
   const units = [['day', 86400], ['hour', 3600], ['minute', 60], ['second', 0]];
   function ago(at) {
@@ -13,19 +19,19 @@
     const [unit, length] = units.find(([, least]) => Math.abs(seconds) >= least);
     return relative.format(Math.round(seconds / (length || 1)), unit);
   }
-
   function dress(root) {
     for (const time of root.querySelectorAll('time[datetime]')) {
       const at = new Date(time.dateTime);
       if (isNaN(at)) continue;
-      const isToday = at.toDateString() === new Date().toDateString();
-      const text = (isToday ? today : other).format(at);
+      const text = local(at);
       time.textContent = time.closest('[data-ago]') ? `${text} (${ago(at)})` : text;
     }
     for (const button of root.querySelectorAll('button.copy')) button.hidden = !navigator.clipboard;
   }
   document.getElementById('zone').textContent = zone;
   dress(document);
+  const here = document.querySelector('header nav [aria-current]');
+  if (here) here.parentElement.scrollLeft = here.offsetLeft - here.parentElement.offsetLeft - 40;
 
   document.addEventListener('click', (event) => {
     const button = event.target.closest('button.copy');
@@ -34,6 +40,24 @@
       button.textContent = 'Copied';
       setTimeout(() => { button.textContent = 'Copy'; }, 1500);
     }, () => {});
+  });
+
+  // The value of a plot under the pointer stands in place of the newest.
+  const number = new Intl.NumberFormat();
+  document.addEventListener('pointermove', (event) => {
+    for (const shown of document.querySelectorAll('.plots b[data-newest]')) {
+      shown.textContent = shown.dataset.newest;
+      shown.removeAttribute('data-newest');
+    }
+    const svg = event.target.closest('figure') && event.target.closest('figure').querySelector('svg[data-points]');
+    if (!svg) return;
+    const points = JSON.parse(svg.dataset.points), box = svg.getBoundingClientRect();
+    const first = points[0][0], last = points[points.length - 1][0];
+    const at = first + (last - first) * (event.clientX - box.left) / box.width;
+    const near = points.reduce((a, b) => (Math.abs(b[0] - at) < Math.abs(a[0] - at) ? b : a));
+    const shown = svg.closest('figure').querySelector('b');
+    shown.dataset.newest = shown.textContent;
+    shown.textContent = `${local(new Date(near[0]))} · ${number.format(near[1])}${svg.dataset.unit}`;
   });
 
   // Keys: / finds, g and a letter goes to a page, ? shows them.
@@ -72,6 +96,7 @@
     stale.hidden = false;
   }
   function replace(fresh) {
+    document.title = fresh.title || document.title;
     const focused = document.activeElement;
     const mark = focused && focused.closest('[data-part]') && focused.getAttribute('href');
     for (const part of document.querySelectorAll('[data-part]')) {

@@ -1,14 +1,12 @@
 """The console over HTTP, beside a real worker: what it shows, who may act, and what attacks it."""
 
 import re
-import signal
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 import httpx
 import pytest
 
-from segrelay.ops.console.acts import ACTS
 from segrelay.ops.console.command import PAGES
 from segrelay.ops.dead_letters.reading import find_dead_letters
 from segrelay.ops.embedded.lifecycle import free_port
@@ -133,27 +131,10 @@ def test_only_a_revealer_sees_who_it_is_and_the_audit_has_it(world, ann, vic):
     assert (act.by, act.subject, act.reason) == ("ann", f"letter {dead_letter['id']}", "ticket 7")
 
 
-FORMS = {
-    "pause": {"name": "insider"},
-    "resume": {"name": "insider"},
-    "dlq replay": {},
-    "dlq discard": {"count": DEAD},
-    "quarantine discard": {"count": 2},
-    "discard": {"count": 0},
-    "backfill pause": {"job": "november"},
-    "backfill resume": {"job": "november"},
-    "backfill abort": {"job": "november", "count": 0},
-    "sync run": {"sync": "vip"},
-    "sync confirm": {"sync": "vip", "run": 1, "count": 0},
-}
+def test_a_viewers_crafted_post_is_refused(world, vic):
+    answer = vic.post("/act", act="pause", name="insider", reason="I want to")
 
-
-def test_a_viewers_crafted_post_is_refused_for_every_act(world, vic):
-    for command in ACTS:
-        answer = vic.post("/act", act=command, reason="I want to", **FORMS.get(command, {}))
-        assert answer.status_code == 403, command
-        assert "operator" in answer.text
-
+    assert (answer.status_code, "operator" in answer.text) == (403, True)
     acts = [act for act in read_acts(world.client) if act.by == "vic"]
     assert {act.what for act in acts} <= {"sign in"}
 
@@ -326,18 +307,6 @@ def test_the_tap_shows_how_deliveries_ended_without_anybodys_data(world, vic):
     assert "no trigger nobody" in vic.get("/tap", trigger="nobody").text
     refused = vic.get("/tap", person="q@example.com").text
     assert "A person is a digest here" in refused
-
-
-def test_a_console_that_was_killed_goes_on_and_sessions_with_it(world, ann):
-    world.console.send_signal(signal.SIGKILL)
-    world.console.wait(allowed(10))
-    with pytest.raises(httpx.HTTPError):
-        ann.get("/")
-
-    world.start_console()
-
-    assert ann.get("/").status_code == 200
-    assert ann.get("/acts/gone").status_code == 404
 
 
 def test_two_consoles_share_sessions_and_count_tries_together(world, ann):

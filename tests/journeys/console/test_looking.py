@@ -1,14 +1,11 @@
 """Pages of the console that compare and sort: a person's bodies, Insider, templates, tables."""
 
 import re
-import subprocess
 
 import pytest
 
 from segrelay.worker.contract.redis.acts import read_acts
 from tests.journeys.console.world import TEMPLATE, World, event, words
-from tests.journeys.play import status_of
-from tests.waiting import until
 
 NAMED = TEMPLATE.replace('event.get("first_name")', '"Dr. " + event.get("first_name")')
 PATH = "insider/enter.jsonnet"
@@ -41,12 +38,8 @@ def bob(world):
 
 @pytest.fixture
 def named(world):
-    """Put `Dr.` before names, in a folder of templates whose last commit does not."""
+    """Put `Dr.` before names."""
     folder = world.folder / "templates"
-    if not (folder / ".git").exists():
-        git = ("git", "-c", "user.name=Ann", "-c", "user.email=ann@example.com", "-C", str(folder))
-        for command in (("init", "-q"), ("add", "."), ("commit", "-qm", "Before")):
-            subprocess.run([*git, *command], check=True, capture_output=True)
     (folder / PATH).write_text(NAMED)
     yield
     (folder / PATH).write_text(TEMPLATE)
@@ -106,25 +99,6 @@ def test_what_insider_holds_is_masked_unless_a_revealer_gives_a_reason(world, an
     reveals = [act for act in read_acts(world.client) if act.what == "reveal"]
     assert len(reveals) == before + 1
     assert (reveals[0].by, reveals[0].reason) == ("ann", "ticket 8")
-
-
-@pytest.mark.usefixtures("named")
-def test_a_template_shows_what_a_change_makes_of_what_waits(world, bob):
-    until(lambda: "4 wait" in words(bob.get(f"/templates/{PATH}").text))
-
-    page = words(bob.get(f"/templates/{PATH}", before="HEAD").text)
-
-    assert "4 of 4 become something else" in page
-    assert "users[].attributes.name 0 0 4 text → text" in page
-    assert "Wendy" not in page
-    assert status_of(world)["waiting"] == 4
-
-
-def test_a_revision_is_no_option_of_git_and_no_path(world, bob):
-    for before in ("--output=there", "-o", "HEAD:x", "../x", "a b"):
-        page = bob.get(f"/templates/{PATH}", before=before)
-        assert "write a revision of git" in words(page.text), before
-    assert not (world.folder / "templates" / "there").exists()
 
 
 def test_tables_are_sorted_as_their_address_says(bob):

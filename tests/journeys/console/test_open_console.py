@@ -6,7 +6,6 @@ import subprocess
 import httpx
 import pytest
 
-from segrelay.ops.console.acts import ACTS
 from segrelay.ops.run.up import own_command
 from tests.journeys.console.world import Browser, World, event, words
 from tests.waiting import until
@@ -33,14 +32,9 @@ def test_it_shows_without_a_login_and_masked(world):
 
 
 def test_it_acts_on_nothing(world):
-    form = {"name": "insider", "job": "j", "old": "a", "new": "b", "sync": "s", "count": "0"}
+    answer = Browser(world.url).post("/act", act="pause", name="insider", reason="no")
 
-    for command in ACTS:
-        for dry_run in ("", "1"):
-            answer = Browser(world.url).post(
-                "/act", act=command, reason="no", dry_run=dry_run, **form
-            )
-            assert answer.status_code == 403, command
+    assert answer.status_code == 403
 
 
 def test_it_does_not_listen_for_others_without_users(world):
@@ -68,7 +62,7 @@ def test_the_demo_is_shown_until_somebody_ends_it():
         demo.send_signal(signal.SIGINT)
         demo.communicate(timeout=60)
 
-    assert "All is well." in page
+    assert "All is well ; 0 dead" in page
     assert demo.returncode == 0
 
 

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +21,9 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.processes import (
     KEPT,
+    KEPT_OF_WEEK,
     LIFE_MS,
+    QUARTER_SECONDS,
     SAMPLE_EVERY_SECONDS,
     WORKER,
     WORKER_ENDED,
@@ -198,8 +201,13 @@ class RedisProgress:
         fingerprints = {name.decode(): stored[name].decode()[:8] for name in stored}
         at_ms = now_ms(self._client)
         sample = Sample(at_ms, counts, quarantined, workers, stopped, fingerprints)
-        steps = (("LPUSH", orjson.dumps(sample)), ("LTRIM", 0, KEPT - 1))
-        run_each(self._client, IN_ANY_CASE, [ScriptCall((keys.PROGRESS,), each) for each in steps])
+        self._keep(keys.PROGRESS, sample, KEPT)
+        if take_turn(self._client, keys.WEEK_LOCK, round(QUARTER_SECONDS * 1_000) - 500):
+            self._keep(keys.WEEK, replace(sample, stopped=(), fingerprints={}), KEPT_OF_WEEK)
+
+    def _keep(self, key: str, sample: Sample, most: int) -> None:
+        words = ("LPUSH", orjson.dumps(sample)), ("LTRIM", 0, most - 1)
+        run_each(self._client, IN_ANY_CASE, [ScriptCall((key,), each) for each in words])
 
     def _closed(self) -> Iterator[str]:
         """Yield the destinations and triggers that are stopped, as fields of pauses."""

@@ -78,9 +78,9 @@ def test_sign_ins_and_refusals_are_in_the_audit_and_the_log(browser, relay):
     assert acts[::-1] == [told[0], *told[2:]]
 
 
-def asked(application, receive):
+def asked(application, receive, hosts=("127.0.0.1:8600",)):
     """Post a form to sign in of which only some comes; return the answer's messages."""
-    headers = OWN | {"Host": "127.0.0.1:8600", "Content-Length": "1000"}
+    headers = [*OWN.items(), ("Content-Length", "1000"), *(("Host", host) for host in hosts)]
     scope = {
         "type": "http",
         "method": "POST",
@@ -88,7 +88,7 @@ def asked(application, receive):
         "raw_path": b"/login",
         "query_string": b"",
         "client": ("203.0.113.5", 1),
-        "headers": [(name.lower().encode(), text.encode()) for name, text in headers.items()],
+        "headers": [(name.lower().encode(), text.encode()) for name, text in headers],
     }
     sent = []
 
@@ -119,3 +119,11 @@ def test_a_form_that_does_not_come_ends_its_connection(application):
     assert start["status"] == 408
     assert (b"connection", b"close") in start["headers"]
     assert time.monotonic() - begun < allowed(20)
+
+
+@pytest.mark.parametrize("hosts", [("evil.example", "127.0.0.1:8600"), ("127.0.0.1:8600", "x")])
+def test_of_two_hosts_neither_counts(application, hosts):
+    async def receive():
+        return {"type": "http.request"}
+
+    assert asked(application, receive, hosts)[0]["status"] == 421

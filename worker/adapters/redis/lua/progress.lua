@@ -6,7 +6,7 @@
 --
 -- Returns a flat list of names and numbers: `settled`; `job|NAME`: settled of a job; `delivered|TRIGGER` and
 -- `dead|TRIGGER|REASON`; `skipped|TRIGGER|asserted`; `waits`: live; `waits|NAME`: of a job; `requests` that were answered or failed, and the
--- sum of the times that this took, `asked|ms`; `delayed|TRIGGER`: it waits after failures.
+-- times that this took, `asked|n` and `asked|ms`, see `contract.counts`; `delayed|TRIGGER`: it waits after failures.
 
 local found = {settled = 0, waits = 0, requests = 0}
 local ends = {}
@@ -22,7 +22,7 @@ for at = 1, #counts, 2 do
     if name and not name:find('|', 1, true) and ends[what] then found['job|' .. name] = (found['job|' .. name] or 0) + count end
   elseif kind == 'answered' then
     found.requests = found.requests + count
-  elseif field == 'asked|ms' then
+  elseif kind == 'asked' then
     found[field] = count
   elseif ends[kind] then
     found.settled = found.settled + count

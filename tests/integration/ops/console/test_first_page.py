@@ -1,0 +1,44 @@
+"""What the first page says above all, and what only those who may act are offered."""
+
+import re
+
+import pytest
+
+from segrelay.ops.main import app
+from tests.integration.ops.console.conftest import PROXY, browser_at
+from tests.integration.ops.relay import payload
+from tests.journeys.console.world import words
+
+
+@pytest.fixture(autouse=True)
+def waiting(relay, call):
+    relay.configure()
+    call(app, "pause", "vip-enter", "--reason", "a test")
+    relay.publish(payload("ann@example.com"), payload("ben@example.com", audience=""))
+
+
+def test_one_line_and_the_menu_tell_how_it_stands(console):
+    page = console.get("/?span=week&of=trigger:vip-enter").text
+
+    said = words(page)
+    ill = re.search(r"(\d) ill\b.*?; 0 dead; backlog 1, standing still\.", said)[1]
+    assert "The last week of vip-enter" in said
+    assert f"<title>({ill} ill) Now" in page
+    assert f"Now {ill} A person Dead letters Quarantine 1 Waiting 1 Jobs" in said
+
+
+@pytest.mark.parametrize(
+    ("section", "acts"),
+    [
+        ({}, set()),
+        ({"proxy": PROXY | {"roles": ["viewer"]}}, {"discard"}),
+        ({"proxy": PROXY | {"roles": ["operator"]}}, {"discard", "resume", "pause"}),
+    ],
+    ids=["read-only", "viewer", "operator"],
+)
+def test_a_button_is_shown_to_those_who_may_use_it(served, section, acts):
+    one = browser_at(served(**section))
+
+    pages = one.get("/").text + one.get("/waiting").text
+
+    assert set(re.findall(r"/act\?act=(\w+)", pages)) == acts
