@@ -89,7 +89,7 @@ def plots_of(
         destination: The only one that counts; "" = all.
         trigger: The only one that counts, of which only outcomes are sampled; "" = all.
     """
-    counts = [(one.at_ms, _measures(one, destination, trigger)) for one in samples]
+    counts = list({one.at_ms: _measures(one, destination, trigger) for one in samples}.items())
 
     def grown(
         title: str, kind: str, unit: str, measure: Callable[[Counter[str], float], float | None]

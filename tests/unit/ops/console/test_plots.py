@@ -34,6 +34,7 @@ def test_a_plot_tells_what_grew_between_two_samples():
         "Answers p95": "500 ms",
     }
     assert shown(trigger="exit") == {"Delivered": "0/min", "Dead": "2/min"}
+    assert all("no samples yet" in plot.svg for plot in plots_of([AFTER, AFTER], 40.0))
 
 
 @pytest.mark.parametrize(
