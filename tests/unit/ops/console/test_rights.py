@@ -112,7 +112,6 @@ IMAGE = {"sec-fetch-mode": "no-cors"}
         ("same-site", LINK, ["all"], False),
         ("cross-site", LINK, ["try"], False),
         ("cross-site", IMAGE, [], False),
-        ("same-site", {}, [], False),
     ],
 )
 def test_another_site_may_link_to_a_page_and_have_nothing_done(site, mode, query, is_shown):
