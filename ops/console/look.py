@@ -222,8 +222,8 @@ class Look:
 
     def end(self) -> None:
         """Read nothing more."""
-        shared = (self.judged, self.causes, self.outcomes, self.records, self.requests)
-        for one in (*shared, *self.samples.values()):
+        shared: list[Shared[Any]] = [*self.samples.values(), self.judged, self.causes]
+        for one in [*shared, self.outcomes, self.records, self.requests]:
             one.end()
 
     @property
