@@ -65,7 +65,6 @@ HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 _TLS_ONLY: Final = "max-age=31536000"
-_KEPT_A_WHILE: Final = {b"cache-control": b"private, max-age=300"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,7 +388,7 @@ class Guard:
                 is_page = message["status"] >= HTTPStatus.BAD_REQUEST or not scope[
                     "path"
                 ].startswith("/static/")
-                own = self._own | ({} if is_page else _KEPT_A_WHILE)
+                own = self._own | ({} if is_page else {b"cache-control": b"private, max-age=300"})
                 kept = [pair for pair in message["headers"] if pair[0] not in own]
                 message = {**message, "headers": [*kept, *own.items()]}
             await send(message)
@@ -546,8 +545,7 @@ class _Site:
             # A flood of them must not push other acts out: one an hour for a name, and one for all
             # names that nobody has.
             shown = name if name in self._rights.section.users else MASK
-            key = f"{shown} {time.time() // 3_600}"
-            self._note("sign in refused", shown, address, key=key)
+            self._note("sign in refused", shown, address, key=f"{shown} {time.time() // 3_600}")
         return cookie, wait_seconds
 
     def _note(self, what: str, name: str, address: str, key: str) -> None:

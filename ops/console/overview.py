@@ -117,7 +117,7 @@ def now(console: Console, asked: Asked) -> Page:
         BalanceRow(name, one.counts, TRIGGER, one.condition)
         for name, one in standing.triggers.items()
     )
-    gates = (one for name, one in standing.destinations.items() if place in ("", name))
+    allowed = sum(g.rate * g.factor for n, g in standing.destinations.items() if place in ("", n))
     values = listed(asked, by_trigger, _ROW_COLUMNS, "-need") | {
         "standing": standing,
         "remedies": [Remedy.of(one) for one in judged.problems],
@@ -128,9 +128,7 @@ def now(console: Console, asked: Asked) -> Page:
         "span": span,
         "of": asked.get("of"),
         "spans": list(SPANS),
-        "plots": plots_of(
-            console.look.samples[span](), sum(g.rate * g.factor for g in gates), place, trigger
-        ),
+        "plots": plots_of(console.look.samples[span](), allowed, place, trigger),
     }
     return Page("now.html", "Now", values, live_seconds=console.live_seconds)
 

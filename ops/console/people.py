@@ -55,15 +55,16 @@ def people(console: Console, asked: Asked) -> Page | Redirect:
     if REQUEST_ID.fullmatch(text):
         return _request(look, text)
     wrong = "Nothing is known of this person: no delivery, nothing waiting, no letter."
-    by_fields = asked.person.reveals
     try:
-        known = find_profile(look.client, look.settings, text, _MOST_SEARCHED, by_fields=by_fields)
+        known = find_profile(
+            look.client, look.settings, text, _MOST_SEARCHED, by_fields=asked.person.reveals
+        )
         known.quarantined = list(_records_about(look, known.person.digest))
         if not (known.is_nothing and known.is_whole):
             return Redirect(address_of_person(known.person.digest.hex(), known.person.partition))
     except UsageWrong as error:
         wrong = error.message
-    record = next(_records_about(look, b"", text), None) if by_fields else None
+    record = next(_records_about(look, b"", text), None) if asked.person.reveals else None
     if record:
         return Redirect(f"/quarantine/{record.id}")
     return Page("people.html", "A person", {"wrong": wrong}, 404)

@@ -22,8 +22,6 @@ _LINE: Final = Markup(
     '48 {line} {right},48"/><polyline points="{line}"/></svg>'
 )
 
-Point = tuple[int, float | None]
-
 
 @dataclass(frozen=True, slots=True)
 class Plot:
@@ -36,7 +34,7 @@ class Plot:
 
     title: str
     kind: str
-    points: Sequence[Point]
+    points: Sequence[tuple[int, float | None]]
     unit: str
 
     @property
