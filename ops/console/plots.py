@@ -92,7 +92,7 @@ def plots_of(
     def grown(
         title: str, kind: str, unit: str, measure: Callable[[Counter[str], float], float | None]
     ) -> Plot:
-        """Return the plot of what has grown between each two samples, and the minutes between."""
+        """Return a plot of the growth from each sample to the next, and of the minutes."""
         steps = (pair for pair in pairwise(counts) if pair[1][0] > pair[0][0])
         points = [
             (at_ms, measure(new - old, (at_ms - then_ms) / 60_000))
