@@ -45,45 +45,15 @@ DEFECTS = {
         "        newer = knowledge(record, event, self.batch.numbers.slugs)\n",
         "        newer = knowledge(type(record)(), event, self.batch.numbers.slugs)\n",
     ),
-    "bytes are written without the lease": Defect(
-        "worker/batch/send.py",
-        "is_given = self.send_time is not None and self.watch.may_send()",
-        "is_given = self.send_time is not None",
-    ),
-    "an intent is closed while its request may take effect": Defect(
-        "worker/batch/conclude.py",
-        "        stays_open = possibly_applied and not is_over\n",
-        "        stays_open = False\n",
-    ),
     "a worker that vanished leaves no doubt": Defect(
         "worker/drain.py",
         "        if not vanished:\n            return\n",
         "        return\n",
     ),
-    "what is gone already is counted": Defect(
-        f"{_LUA}/settle.lua",
-        "      if redis.call('XDEL', group.stream, id) == 1 then\n",
-        "      if redis.call('XDEL', group.stream, id) >= 0 then\n",
-    ),
     "two hold the lease of a partition": Defect(
         f"{_LUA}/take.lua",
         "if left > 0 and redis.call('HGET', key_lease, 'token') ~= arg_token then",
         "if false then",
-    ),
-    "whoever lost the lease settles all the same": Defect(
-        f"{_LUA}/settle.lua",
-        "if token ~= arg_token then return {0, 0, 0} end",
-        "",
-    ),
-    "an intent is written without the lease": Defect(
-        f"{_LUA}/intent.lua",
-        "if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end\n",
-        "",
-    ),
-    "a settlement that comes again is counted again": Defect(
-        f"{_LUA}/settle.lua",
-        "then return {2, 0, tonumber(opened or 0)} end",
-        "then local _ = 0 end",
     ),
     "a job's block that comes again is accepted again": Defect(
         "worker/contract/redis/lua/accept.lua",
@@ -110,25 +80,10 @@ DEFECTS = {
         "record(ARGV[at_ends + 1], taken, ARGV[at_ends + 2])\n",
         "",
     ),
-    "one profile stands twice in a request": Defect(
-        "worker/core/supersede.py",
-        "            if supersedes(entrants[top][1], entrants[position][1]):\n",
-        "            if False:\n",
-    ),
     "what an operator decides about is sent again": Defect(
         "worker/batch/judge.py",
         'if delivery.loaded.on_ambiguous == "dead_letter" and is_in_doubt(record, delivery.event):',
         "if False:",
-    ),
-    "a lease of before the clock was set back lasts for ever": Defect(
-        "worker/contract/redis/lua/_lock.lua",
-        "  if left <= longest then return math.max(left, 0) end\n",
-        "  if true then return math.max(left, 0) end\n",
-    ),
-    "a wait of before the clock was set back lasts": Defect(
-        f"{_LUA}/_due.lua",
-        "return not is_former and till > now and till <= now + longest",
-        "return not is_former and till > now",
     ),
     "the sweep wakes nobody": Defect(
         f"{_LUA}/due.lua",
@@ -139,6 +94,9 @@ DEFECTS = {
         "ops/person/erasing.py",
         "if all(float(ends.get(name, math.inf)) <= now_ms(self.client) for name in own):",
         "if not own:",
+    ),
+    "a settled delivery has no row": Defect(
+        f"{_LUA}/settle.lua", "if n_ends > 0 then record(", "if false then record("
     ),
 }
 

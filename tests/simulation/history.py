@@ -220,7 +220,7 @@ def _of_redis(rng: random.Random, moments: Sequence[float]) -> Iterator[Act]:
     for _ in range(rng.choice([0, 0, 0, 1])):
         yield Act("restart", rng.choice(moments), (rng.choice([0.0, 2.0, 20.0]),))
     for _ in range(rng.choice([0, 0, 1])):
-        yield Act("jump", rng.choice(moments), (rng.choice([-3_600.0, -20.0, 20.0]),))
+        yield Act("jump", rng.choice(moments), (rng.choice([-36_000.0, -20.0, 20.0]),))
 
 
 def _late(sending: Sending, one: float, two: float) -> float:
