@@ -87,16 +87,17 @@ def ask(console: Console, asked: Asked) -> Page | Redirect:
     return Page("act.html", act.title, values_of_page)
 
 
-def _start(at: Console, asked: Asked, act: ConsoleAct, values: Values, back: str) -> Redirect:
+def _start(console: Console, asked: Asked, act: ConsoleAct, values: Values, back: str) -> Redirect:
     is_dry_run = asked.given("dry_run") == "1"
     if not asked.person.acts and not is_dry_run:
         raise UsageWrong("You may look, but not act: the role operator is needed.")
     at_most = None
     if act.is_destructive and not is_dry_run:
-        tried = at.started.find(asked.given("tried"))
+        tried = console.started.find(asked.given("tried"))
         known = tried if tried and tried.act == act and tried.values == values else None
-        at_most = _number(asked.given("count"), _known_reach(_reach(at.look, act, values), known))
-    started = at.started.start(
+        reach = _known_reach(_reach(console.look, act, values), known)
+        at_most = _number(asked.given("count"), reach)
+    started = console.started.start(
         asked.person,
         act,
         values,
