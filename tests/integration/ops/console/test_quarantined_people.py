@@ -21,7 +21,7 @@ def test_whoever_stands_in_the_quarantine_has_a_page(console):
 
     assert "Nothing is known" not in page
     assert "typo - quarantined" in page
-    assert "The last event (of typo) is in the quarantine" in page
+    assert "The last event (of typo) came, and could not be placed" in page
     assert "ann@" not in page
 
 
