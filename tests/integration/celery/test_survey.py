@@ -14,6 +14,7 @@ from segrelay.worker.contract.redis.connection import connect_async
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.contract.triggers import Pause, field_of, set_pause
 from segrelay.worker.core.rounds import WakeUp
+from segrelay.worker.core.verdicts import SlowDown
 from tests.integration.celery.nodes import Broker
 
 ACT = Act("pause", "ops")
@@ -145,15 +146,17 @@ def test_a_trigger_that_this_node_cannot_work_on_is_not_due(broker, settings):
 def test_what_stands_behind_a_closed_gate_is_not_due(survey, broker, settings, redis_url):
     # One gate stands before both: they have host and authorization in common.
     broker.put_work(("one", 5), ("two", 5))
-    asyncio.run(pause_gate(redis_url, settings.destinations["one"]))
+    asyncio.run(close_gate(redis_url, settings.destinations["one"]))
 
     assert due(survey) == []
 
 
-async def pause_gate(url, destination):
+async def close_gate(url, destination):
     client = connect_async(url)
     try:
-        await RedisGate(client, destination, None).pause("access_refused", "segrelay")
+        gate = RedisGate(client, destination, None)
+        booked = await gate.book(kind="live", triggers=["of-one"], horizon_seconds=1.0)
+        await gate.report(booked, SlowDown(retry_after_seconds=60.0), delivered={})
     finally:
         await client.aclose()
 
