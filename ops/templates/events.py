@@ -33,6 +33,7 @@ from segrelay.worker.contract.events import Event, decode_profile, header_of
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings, Trigger
+from segrelay.worker.contract.settings.sections import with_defaults
 from segrelay.worker.errors import UsageWrong
 
 
@@ -48,16 +49,16 @@ def preview_named(
         trigger: A trigger's name; "" = the one that uses the template, by the event's direction.
         given: Settings instead of the trigger's; with them nothing is shaped.
     """
-    settings, path = workspace.settings, Path(what)
+    settings, path, own = workspace.settings, Path(what), with_defaults(given or {})
     if settings is None or (given is not None and not trigger):
-        return preview_rendering(workspace.folder, template, load_profiles(path), given or {})
+        return preview_rendering(workspace.folder, template, load_profiles(path), own)
     chosen = [workspace.trigger(trigger)] if trigger else workspace.triggers(template)
     if path.is_file():
         profiles = load_profiles(path)
         ways = {entry_of(profile).get("event") for profile in profiles}
         fitting = {one.on: one for one in reversed(chosen) if one.on in ways}
         if not fitting and len(chosen) != 1:
-            return preview_rendering(workspace.folder, template, profiles, {})
+            return preview_rendering(workspace.folder, template, profiles, own)
         events = [(one, from_file(path, one, settings)) for one in fitting.values() or chosen]
     else:
         events = [(_trigger_for(one, settings, chosen), [one]) for one in _of_redis(what)]

@@ -98,10 +98,8 @@ def document_of(one: Previewed) -> dict[str, Any]:
     if one.rendering == "skipped":
         return base | {"reason": one.reason, "message": one.message}
     if one.rendering == "failed":
-        location = (
-            one.result if isinstance(one.result, TemplateFailed) else TemplateFailed("", "", 0)
-        )
-        return base | {"message": one.message, "file": location.file, "line": location.line}
+        failed = one.result if isinstance(one.result, TemplateFailed) else TemplateFailed("", "", 0)
+        return base | {"message": one.message, "file": failed.file, "line": failed.line}
     if one.shaping is None:
         return base | {"body": one.body}
     return base | {
@@ -196,7 +194,9 @@ def render(
     return Result(
         [document_of(one) for one in outcomes],
         *(line for one in outcomes for line in _lines(one, explain=explain)),
-        notes=[one.in_words for one in outcomes if one.rendering != "rendered"],
+        notes=[one.in_words for one in outcomes if one.rendering != "rendered"]
+        or ["No trigger takes such an event with it: name one by --trigger."]
+        * (explain and not any(one.shaping for one in outcomes)),
         exit_code=WeMustAct.exit_code if has_failed else 0,
     )
 

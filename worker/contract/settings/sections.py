@@ -200,7 +200,8 @@ class Destination(Section):
         return self.authorization or f"/{self.name}"
 
 
-def _with_defaults(settings: Any) -> Any:
+def with_defaults(settings: Any) -> Any:
+    """Return the settings of a trigger with what its table leaves out."""
     if not isinstance(settings, dict):
         return settings
     return {AUDIENCE_ATTRIBUTE: DEFAULT_AUDIENCE_ATTRIBUTE} | settings
@@ -225,7 +226,7 @@ class Trigger(Section):
     `{ template = "url.jsonnet" }`, which yields one of these for each event."""
     export_fields: tuple[Text, ...] = ()
     """Keep only these fields of a profile; an empty list keeps all."""
-    settings: Annotated[JsonTable, BeforeValidator(_with_defaults)] = Field(
+    settings: Annotated[JsonTable, BeforeValidator(with_defaults)] = Field(
         default_factory=lambda: {AUDIENCE_ATTRIBUTE: DEFAULT_AUDIENCE_ATTRIBUTE}
     )
     """The values that the template reads with `jobConfGet`."""

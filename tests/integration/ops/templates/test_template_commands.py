@@ -48,6 +48,17 @@ def test_a_new_template_is_fit_and_gets_its_tests(run, folder):
     assert [row["triggers"] for row in listed] == [[], ["vip-enter"]]
 
 
+def test_a_template_that_no_trigger_uses_is_rendered_with_the_settings_that_each_has(run, folder):
+    (folder / "new.js").write_text(
+        "function template(data) { return { [jobConfGet('audience_attribute')]: segSlug(data) } }"
+    )
+
+    shown = run("render", "new.js", SAMPLE, "--explain")
+
+    assert "lytics_computed_attr" in shown.stdout
+    assert "name one by --trigger" in shown.stderr
+
+
 def test_a_model_is_copied_and_nothing_is_overwritten(run, folder):
     assert run("new", "mine", "--from", "insider/exit").exit_code == 0
     again = run("new", "mine")
