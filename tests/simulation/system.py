@@ -230,6 +230,8 @@ class System(World):
     def jump(self, seconds: float) -> None:
         """Set Redis' clock."""
         self.jumped_us += round(seconds * 1e6)
+        if "unsure" in self.explains:
+            self.explains.add("")  # the lease of a request that is under way may have lapsed
 
 
 @contextmanager

@@ -418,7 +418,7 @@ class World:
                 vanished = before.process.dead or before.process.was_stopped
                 explained = vanished and "unsure" in self.explains
                 refused = position in before.refused_positions
-                outcome = before.box.get("outcome")
+                outcome = before.box.get("outcome", "")
                 assert explained or refused or outcome in self.explains, position
 
     def count(self, kind: str) -> int:
