@@ -145,13 +145,14 @@ class Play:
         await self._until_done(lambda: self.system.erase(f"email:{person}@example.com"))
 
     def _command(self, act: Act) -> None:
-        before = self._about_waiting() | self._about_dead()
+        dead = self._about_dead()
+        before = self._about_waiting() | dead
         try:
             getattr(self.system, act.does)(*act.what)
         finally:
             if act.does.startswith("discard"):
                 self.model.given_up |= before - self._about_waiting() - self._about_dead()
-                self.model.given_up |= before if act.does == "discard" else set()
+                self.model.given_up |= before if act.does == "discard" else dead
 
     async def _until_done(self, do: Callable[[], None]) -> None:
         """Do something again until Redis has confirmed it."""
