@@ -47,11 +47,12 @@ def test_any_changes_of_members_are_read_as_they_were_made(store, client):
 
 
 @pytest.mark.usefixtures("store")
-def test_a_member_takes_at_most_75_bytes(client):
+def test_a_member_takes_few_bytes(client):
     everybody = {f"email:person{n:07}@example.com": Mark(12, b"1a2b").dumps() for n in range(MANY)}
     set_marks(client, PARTITION, "vip", everybody)
 
-    assert client.memory_usage(PARTITION.members("vip"), samples=0) / MANY < 75
+    most = 75 if "valkey_version" in client.info("server") else 110
+    assert client.memory_usage(PARTITION.members("vip"), samples=0) / MANY < most
 
 
 def test_nobody_is_missed_who_moves_while_members_are_read(store, client):
