@@ -124,8 +124,11 @@ class Play:
             self.timed.popleft()
 
     async def _publish(self, some: Sequence[Any], position: int | None, fate: str) -> None:
-        for happened, _ in some:
-            self.model.happened[happened.person, happened.audience].append(happened)
+        for happened, delivery in some:
+            if (
+                delivery.trigger != "exit-event"
+            ):  # it takes nobody out, and may come after an erasing
+                self.model.happened[happened.person, happened.audience].append(happened)
         written, fates = False, deque([fate])
 
         def publish() -> None:
