@@ -35,6 +35,7 @@ class Model:
         accepted: The deliveries that Redis has confirmed or written without an answer.
         happened: What was published of each person and audience, and is not void.
         given_up: Of whom and what an operator has discarded something.
+        forgotten: What was published of people before they were erased.
     """
 
     accepted: int = 0
@@ -42,11 +43,12 @@ class Model:
         default_factory=lambda: defaultdict(list)
     )
     given_up: set[tuple[str, str]] = field(default_factory=set)
+    forgotten: set[Happened] = field(default_factory=set)
 
     def forget(self, person: str) -> None:
         """Let what was published of a person be void."""
         for about in [about for about in self.happened if about[0] == person]:
-            del self.happened[about]
+            self.forgotten.update(self.happened.pop(about))
 
     def wrong(self, lists: dict[str, set[str]], dead: set[tuple[str, str]]) -> list[str]:
         """Return which memberships are not what the newest events say."""
@@ -124,11 +126,11 @@ class Play:
             self.timed.popleft()
 
     async def _publish(self, some: Sequence[Any], position: int | None, fate: str) -> None:
-        for happened, delivery in some:
-            if (
-                delivery.trigger != "exit-event"
-            ):  # it takes nobody out, and may come after an erasing
-                self.model.happened[happened.person, happened.audience].append(happened)
+        for happened, _ in some:
+            about = happened.person, happened.audience
+            self.model.happened[about].append(happened)
+            if happened in self.model.forgotten:
+                self.model.given_up.add(about)  # a part of it was erased, another comes now
         written, fates = False, deque([fate])
 
         def publish() -> None:
