@@ -43,8 +43,8 @@ def started(
     """Start a process at the other end of a connection, and end it behind the `with` block.
 
     Args:
-        target: What it runs: a function that gets the connection and the arguments, and ends when
-            the connection does.
+        target: The function that the process runs. It gets the connection and the arguments, and
+            ends when the connection does.
         arguments: The further arguments.
         end_seconds: The seconds within which it ends by itself; then it is killed.
     """

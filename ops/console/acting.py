@@ -43,7 +43,7 @@ class Reach:
 
     Args:
         is_exact: False if there are more than a page may count.
-        causes: Of letters, how many died of each cause.
+        causes: The number of dead letters for each cause; empty for acts on anything else.
         drifts: True if the number changes all the time, as of what waits.
     """
 

@@ -72,7 +72,7 @@ class ConsoleAct:
 
     @property
     def has_dry_run(self) -> bool:
-        """Say whether its command has `--dry-run`, and options that choose what it is for."""
+        """Say whether a dry run can tell what the act would take."""
         return bool(self.options) and "dry-run" in parameters_of(self)
 
     @property

@@ -94,7 +94,7 @@ class Ended(NamedTuple):
         return {"accepted": self.accepted, "waiting": self.waiting, **found}
 
     def lines(self) -> Iterator[str]:
-        """Yield it in words, and the command that shows what died."""
+        """Yield a sentence with the outcomes, and the command that shows the dead letters."""
         parts = []
         for kind in OUTCOMES[1:]:
             if count := self.counts.of(kind):

@@ -285,7 +285,7 @@ class DrafterBeside:
         self._speaks = threading.Lock()
 
     def next(self) -> Batch | None:
-        """As `SourceDrafter`."""
+        """Return the next batch from the other process; None when there are no more."""
         if self._stops():
             return None
         found = self._answer_to(_NEXT)
@@ -295,7 +295,7 @@ class DrafterBeside:
         return None
 
     def again(self, number: int) -> LaidOut:
-        """As `SourceDrafter`."""
+        """Return a former batch, drafted anew by the other process."""
         found = self._answer_to(number)
         assert isinstance(found, LaidOut)
         return found

@@ -210,7 +210,7 @@ class WaitOptions:
         seconds_of(self.timeout)
 
     def wait(self, relay: Reads, sent: Published, result: Result) -> None:
-        """Wait, if that was asked for, and add to the result what came out."""
+        """Wait for the deliveries if `--wait` is given, and add their outcomes to the result."""
         if not self.is_asked:
             return
         deadline = Deadline(seconds_of(self.timeout))

@@ -325,7 +325,7 @@ _BY_ITSELF: Final[Mapping[str, StopRule]] = {
         _DIES,
     ),
 }
-"""The remedy for what has paused itself, by the first words of the reason."""
+"""Rules for triggers and destinations that paused themselves, by how the reason begins."""
 STOP_RULES: Final[Mapping[tuple[Kind, str], StopRule]] = {
     (DESTINATION, "paused"): StopRule("destination_paused", ILL, _RESUME),
     (DESTINATION, "broken"): StopRule("destination_broken", ILL, _CHECK_LIVE, _BROKEN),
@@ -556,7 +556,7 @@ _REFUSED_FOR: Final = {
         _CHECK,
     ),
 }
-"""By status: the problem, what it means, and the command that shows more."""
+"""The problem, its meaning and the command that shows more, by the HTTP status of the refusal."""
 
 
 def refusals(standing: Standing) -> Iterator[HealthProblem]:

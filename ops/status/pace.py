@@ -49,7 +49,7 @@ def settled_of(counts: Mapping[str, int], part: str = "settled") -> int:
     """Return the settled deliveries in a sample of a destination.
 
     Args:
-        counts: As `progress.lua` names them.
+        counts: The counts of a sample, by the names that `progress.lua` gives them.
         part: All (`settled`), those of no job (`live`) or of all (`jobs`), or `job|NAME`.
     """
     jobs = sum(count for name, count in counts.items() if name.startswith("job|"))
@@ -64,7 +64,7 @@ def per_second(
 
     Args:
         samples: The newest first.
-        part: As `settled_of` has it.
+        part: The part that is counted; see `settled_of`.
         destination: The only one that counts; "" = all.
     """
     if len(samples) < 2:  # noqa: PLR2004 - a rate is between two
@@ -85,7 +85,10 @@ def per_second(
 def gone_ms(
     standing: Standing, waiting: int, part: str = "settled", destination: str = ""
 ) -> int | None:
-    """Return when what waits will be gone at the pace of the last minute; None = not known."""
+    """Return the time (ms) at which the waiting deliveries will be settled; None = not known.
+
+    It is reckoned from the pace of the last minute.
+    """
     pace = per_second(standing.samples, part, destination)
     return round(standing.now_ms + 1_000 * waiting / pace) if waiting and pace else None
 

@@ -29,8 +29,8 @@ class HealthProblem:
         name: Stable, the same in every output; docs/operating.md lists them.
         subject: The destination, trigger, job … that has it; "" = all of segrelay.
         message: The cause, and what to do that no command does, in words.
-        command: What shows or mends it, to be copied as it is; several are parted by `; `, and ""
-            = no command helps.
+        command: The command that shows or mends the problem, to be copied as it is. Several are
+            separated by `; `; "" = no command helps.
         since_ms: The beginning, by Redis' clock; None = not known.
     """
 

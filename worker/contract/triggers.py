@@ -85,8 +85,8 @@ class Pause:
     Args:
         by: The person who did it; `segrelay` where it paused itself.
         at: Its begin, RFC 3339; "" = not known.
-        edition: Of a trigger that paused itself: the `LoadedTrigger.edition` that did so; as long
-            as it is the newest, the pause ends only if a person insists.
+        edition: The `LoadedTrigger.edition` of a trigger that paused itself; as long as it is the
+            newest one, the pause ends only if a person insists. "" = a person paused it.
     """
 
     reason: str = ""

@@ -35,7 +35,7 @@ class Effects(NamedTuple):
         updates_ledger: The profile's ledger tells of it.
         is_reported: The response stream of the trigger gets a record of it.
         is_news: It tells of its event what no other event tells; else `why` ends with another one.
-        in_a_row: As many deaths of one cause in a row pause the trigger; 0 = it is not to blame.
+        in_a_row: The number of deaths of one cause in a row that pauses the trigger; 0 = none does.
     """
 
     names_template: bool = False
