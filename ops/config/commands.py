@@ -203,7 +203,7 @@ def init(
         typer.Option(help="Deliver to Insider, or to any other endpoint that takes JSON."),
     ] = "insider",
 ) -> None:
-    """Write a commented segrelay.toml, an .env.example, templates and samples into a folder.
+    """Write segrelay.toml with comments, .env.example, .gitignore, templates and samples.
 
     Nothing that is there already is overwritten. What it prints last tries all of it without a
     credential: `segrelay up --sandbox` delivers to a stand-in.
@@ -246,8 +246,9 @@ def _files(audience: str, api: str, source: str | None) -> Iterator[tuple[Path, 
         texts["segrelay.toml"] = begun + (scaffold / "http.toml").read_text("utf-8") + others
     if source is not None:
         begun, build, rest = (scaffold / _COMPOSE).read_text("utf-8").partition("  build:\n")
-        built = build + rest.replace(_SOURCE, source)
-        texts[_COMPOSE] = begun + (built if source else rest[rest.index("  user:") :])
+        if not source:
+            begun, build, rest = _BUILDING.sub("", begun), "", rest[rest.index("  user:") :]
+        texts[_COMPOSE] = begun + build + rest.replace(_SOURCE, source)
         for name, old, new in _FOR_CONTAINERS:
             texts[name] = texts[name].replace(old, new)
         texts[".env.example"] = _NEEDED + texts[".env.example"]
@@ -257,7 +258,7 @@ def _files(audience: str, api: str, source: str | None) -> Iterator[tuple[Path, 
     for name, text in texts.items():
         yield Path(name), _about(audience, text).encode()
     for folder in _TEMPLATES:
-        for template in (files("segrelay.templates") / folder).iterdir():
+        for template in sorted((files("segrelay.templates") / folder).iterdir(), key=str):
             if template.name.endswith(".jsonnet"):
                 yield Path("templates", folder, template.name), template.read_bytes()
 
@@ -266,6 +267,8 @@ _TABLES_OF_INSIDER: Final = "# What is sent along with every request."
 _TABLES_OF_OTHERS: Final = "# A destination of another kind:"
 _COMPOSE: Final = "docker-compose.yml"
 _SOURCE: Final = "/path/to/segrelay"
+_BUILDING: Final = re.compile(r"#   SEGRELAY_(?:SOURCE|EXTRAS) .*\n#    .*\n")
+"""The comments about variables that only the building of an image reads."""
 _DOCKERFILE: Final = "ops/docker/Dockerfile"
 _FOR_CONTAINERS: Final = (
     ("segrelay.toml", "# [producer.webhook]\n", "[producer.webhook]\n"),

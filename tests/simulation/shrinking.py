@@ -6,9 +6,9 @@ from tests.simulation.history import Act, History
 
 
 def shrunk(history: History, fails: Callable[[History], bool]) -> History:
-    """Return a part of a history that fails, of which no act can be left out.
+    """Return a part of a history that fails as well, with few acts.
 
-    Acts are left out in runs, of half of them at first, then of fewer; then single deliveries.
+    Acts are left out in runs, of half of them at first, then of fewer, and one by one in the end.
     """
     frame, acts = history
     size = max(1, len(acts) // 2)

@@ -1,4 +1,4 @@
-"""A Valkey in virtual time, which can be away, lose answers, restart, and come back older.
+"""A Valkey in virtual time, which can be away, lose answers, restart, and have its clock set.
 
 The ids of entries come from the virtual clock, too, so that a history is the same each time.
 """
