@@ -247,6 +247,7 @@ class Publisher:
         """
         self._prepare()
         draft = self._drafter.draft_as_they_are(events, lane)
+        draft.result.people = draft.people(0)
         progress = JobPosition(job_of_lane(lane))
         return self._carry_out(self.lay_out(draft, progress), progress)
 

@@ -65,6 +65,8 @@ def ask(console: Console, asked: Asked) -> Page | Redirect:
     act = act_named((source.get("act") or [""])[0])
     values = act.values(source)
     back = own_address((source.get("back") or ["/"])[0])
+    if "chosen" in source and "ids" not in values:
+        raise UsageWrong("Nothing is chosen: tick what it is for.")
     if asked.is_post:
         return _start(console, asked, act, values, back)
     reach = _reach(console.look, act, values)

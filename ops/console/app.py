@@ -568,9 +568,9 @@ class _Site:
         try:
             person = await run_in_threadpool(self._person, request)
             if person and person.epoch is not None:
-                await run_in_threadpool(self._sessions.end, person.name)
                 address, key = self._client_of(request), secrets.token_hex(8)
                 await run_in_threadpool(self._note, "sign out", person.name, address, key)
+                await run_in_threadpool(self._sessions.end, person.name)
         except RedisUnavailable as error:
             return self._refusal(f"The session goes on: {error.message}", None, 503)
         answer = RedirectResponse(f"{self._rights.prefix}/login", 303)

@@ -118,7 +118,10 @@ def walk_deaths(
         if wanted.destination in ("", one.destination)
         and (not wanted.partitions or one.number in wanted.partitions)
     ]
-    lists = orjson.dumps(list(_texts_of_filter(client, partitions, wanted)))
+    choices = list(_texts_of_filter(client, partitions, wanted))
+    if not all(choices):
+        return  # no cause has the text
+    lists = orjson.dumps(choices)
     last, most = behind or f"{wanted.until_ms + 1 if wanted.until_ms else _LATEST_MS}.", _READ_FIRST
     while last:
         calls = [
@@ -229,7 +232,8 @@ def _named(
         for first in range(0, len(ids), _READ_AT_ONCE):
             part = ids[first : first + _READ_AT_ONCE]
             texts: Any = client.hmget(partition.dead_letters, part)
-            yield from (dead_letter_at(partition, text) for text in texts if text is not None)
+            found = (dead_letter_at(partition, text) for text in texts if text is not None)
+            yield from (dead_letter for dead_letter in found if matches(dead_letter, wanted))
 
 
 def dead_letter_at(partition: PartitionKeys, text: bytes) -> StoredDeadLetter:
@@ -253,11 +257,12 @@ def read_causes(client: Redis, partitions: Sequence[PartitionKeys]) -> list[Caus
     causes = count_causes(client, partitions)
     named = Filter(ids=frozenset(one.sample for one in causes))
     there = {one["id"] for one in find_dead_letters(client, partitions, named)} if causes else set()
-    for number, one in enumerate(causes):
-        if one.sample not in there:
-            alike = find_dead_letters(client, partitions, Filter(causes=frozenset({one.cause})))
-            causes[number] = replace(one, sample=next(alike, {"id": one.sample})["id"])
-    return causes
+    gone = {one.cause for one in causes if one.sample not in there}
+    samples: dict[str, str] = {}
+    alike = find_dead_letters(client, partitions, Filter(causes=frozenset(gone)))
+    while len(samples) < len(gone) and (found := next(alike, None)):
+        samples.setdefault(found["cause"], found["id"])
+    return [replace(one, sample=samples.get(one.cause, one.sample)) for one in causes]
 
 
 def count_causes(client: Redis, partitions: Sequence[PartitionKeys]) -> list[Cause]:

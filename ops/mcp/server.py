@@ -95,7 +95,7 @@ _KINDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "id": {"description": "Its id, as `dead_letters` lists it."},
     "profile": {"description": "A value of the identity field, a digest, or a request's id."},
     _PAYLOAD: {"type": "object", "description": "The payload of a webhook, as a JSON object."},
-    "limit": {"type": "integer", "description": "The most that is returned; 20 if not given."},
+    "limit": {"type": "integer", "description": "The most that is returned."},
     "page": {"type": "integer"},
     "since": {"description": "Only since 2026-11-24T10:00:00Z, or 2h for two hours ago."},
     "until": {"description": "Only before; written like `since`."},

@@ -77,7 +77,8 @@ class Ended(NamedTuple):
     """The outcomes of deliveries that somebody waited for.
 
     Attributes:
-        accepted: All of them.
+        accepted: The number of all of them.
+        waiting: The number of those that still wait.
         counts: By outcome, as far as it is known.
         show: The command that shows those that died; "" = none did.
     """
@@ -111,10 +112,7 @@ class Ended(NamedTuple):
 
 
 def read_ended(client: Redis, settings: Settings, sent: str | Published, waiting: int) -> Ended:
-    """Read the outcomes of a job (its name), or of published deliveries.
-
-    Others of the same streams count, too, where the people are not known (`Published.people`).
-    """
+    """Read the outcomes of a job (its name), or of published deliveries, whose people are known."""
     partitions = all_partitions(client, settings)
     if isinstance(sent, str):
         counts = counts_of(*add_up(snapshots(client, partitions), settings).by_job[sent].values())
@@ -122,7 +120,7 @@ def read_ended(client: Redis, settings: Settings, sent: str | Published, waiting
         return Ended(counts.accepted, counts.waiting, counts, show)
     people = {digest.hex() for digest in sent.people}
     tally: Counter[str] = Counter()
-    letters: Any = []
+    died: list[tuple[PartitionKeys, int]] = []
     for at in partitions:
         begun_ms = {
             key.removeprefix(at.stream("")): int(added.first.partition("-")[0])
@@ -131,13 +129,18 @@ def read_ended(client: Redis, settings: Settings, sent: str | Published, waiting
         }
         own = [Range(at, str(min(begun_ms.values())), "+")] if begun_ms else []
         for row in chain.from_iterable(rows_of(client, own)):
-            is_ours = f"{row.lane}|{row.trigger}" in begun_ms
-            if is_ours and row.counts > 0 and (not people or row.person in people):
-                tally[f"{row.outcome}|{row.reason}".removesuffix("|")] += 1
+            is_ours = f"{row.lane}|{row.trigger}" in begun_ms and row.person in people
+            if is_ours and row.counts > 0:
+                reason = f"|{row.reason}" if row.outcome in REASONED else ""
+                tally[row.outcome + reason] += 1
                 if row.outcome == "dead":
-                    letters += client.zrangebyscore(at.dead_letter_times, row.time_ms, row.time_ms)
-    one = len(letters) == 1
-    show = f"segrelay dlq show {letters[0].decode()}" if one else "segrelay dlq causes"
+                    died.append((at, row.time_ms))
+    letters: Any = []
+    if len(died) == 1:
+        [(at, died_ms)] = died
+        letters = client.zrangebyscore(at.dead_letter_times, died_ms, died_ms)
+    is_one = len(letters) == 1
+    show = f"segrelay dlq show {letters[0].decode()}" if is_one else "segrelay dlq causes"
     counts = counts_of(tally)
     return Ended(sent.accepted, waiting, counts, show if counts.dead else "")
 

@@ -201,6 +201,8 @@ class Erasing:
             own = {name for name, text in intents.items() if self.digest.hex().encode() in text}
             # Where nothing waits, nobody takes the lease and removes what has ended.
             if all(float(ends.get(name, math.inf)) <= now_ms(self.client) for name in own):
+                for key in (partition.open, partition.intents) if own else ():
+                    self.client.hdel(key, *own)
                 return
             if time.monotonic() > ends_at:
                 raise OperationsMustAct(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Final
 
 import typer
@@ -25,9 +25,10 @@ from segrelay.producer.publishing.published import Published, PublishOptions
 from segrelay.producer.sources.blocks import block_times
 from segrelay.producer.sources.files import opened
 from segrelay.worker.contract.printable import plural, printable
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import resolve_url
 from segrelay.worker.contract.redis.url import patience_seconds
-from segrelay.worker.errors import SourceDamaged, UsageWrong
+from segrelay.worker.errors import RedisUnavailable, SourceDamaged, UsageWrong
 
 _PROBLEMS_SHOWN: Final = 10
 
@@ -63,7 +64,8 @@ def run(source: str, order: SendOptions, *, beside: bool) -> None:
         times = block_times(settings.redis.partitions)
         resumes = order.job and not order.dry_run
         digest = file.digest(routing_digest(settings), times) if resumes else ""
-        choice = Choice(source, options, digest, dry_run=order.dry_run, waits=order.wait)
+        waits = order.wait and not order.job  # the outcomes of a job are known by its name
+        choice = Choice(source, options, digest, dry_run=order.dry_run, waits=waits)
         away_seconds = patience_seconds(resolve_url(settings.redis))
         sending = Sending(publisher, choice, away_seconds, deadline, interruption)
         with ExitStack() as ending:
@@ -85,11 +87,9 @@ def run(source: str, order: SendOptions, *, beside: bool) -> None:
 
                 ended = read_ended(client, settings, sent, waiting)
                 document["outcomes"] = ended.document()
-            elif published.accepted and not order.dry_run and not is_worked(client):
-                mention(
-                    "No worker runs, so what was sent waits in Redis: `segrelay up` or `segrelay"
-                    " worker` starts one."
-                )
+            elif published.accepted and not order.dry_run:
+                with suppress(RedisUnavailable):  # all of it is accepted already
+                    _tell_of_workers(client)
         finally:
             print_result(document, *(ended.lines() if ended else ()), as_json=order.as_json)
     if damages:
@@ -102,6 +102,14 @@ def run(source: str, order: SendOptions, *, beside: bool) -> None:
     refused = published.refused if order.strict or order.wait else 0
     if nothing or published.forgotten or refused or waiting or (ended and ended.counts.dead):
         raise typer.Exit(1)
+
+
+def _tell_of_workers(client: Redis) -> None:
+    if not is_worked(client):
+        mention(
+            "No worker runs, so what was sent waits in Redis: `segrelay up` or `segrelay worker`"
+            " starts one."
+        )
 
 
 def _report(sending: Sending, job: str, *, as_json: bool) -> None:

@@ -222,7 +222,7 @@ class WaitOptions:
         ended = read_ended(client, settings, sent, waiting)
         result.document = {**result.document, "outcomes": ended.document()}
         result.text = (*result.text, *ended.lines())
-        result.exit_code = 1 if waiting else 0
+        result.exit_code = 1 if waiting or ended.counts.dead else 0
 
 
 _WATCHING_POLL_SECONDS: Final = 0.3

@@ -41,6 +41,8 @@ class Pace:
         return self.requests * _MS_A_MINUTE / self.span_ms if self.span_ms > 0 else 0.0
 
 
+_OLD_MS: Final = 60_000
+"""The age from which on a sample tells nothing of the present pace: no worker has written since."""
 _MEASURED: Final = 6
 """Samples by which the growth of outcomes is measured: a minute, if workers run."""
 
@@ -89,7 +91,8 @@ def gone_ms(
 
     It is reckoned from the pace of the last minute.
     """
-    pace = per_second(standing.samples, part, destination)
+    is_old = standing.samples and standing.now_ms - standing.samples[0].at_ms > _OLD_MS
+    pace = None if is_old else per_second(standing.samples, part, destination)
     return round(standing.now_ms + 1_000 * waiting / pace) if waiting and pace else None
 
 

@@ -218,7 +218,7 @@ def find_profile(
         client: Redis.
         settings: The configuration.
         text: What was typed.
-        most: The number of waiting entries and of dead letters that are read.
+        most: The number of waiting entries that are read; by fields, also of dead letters.
         by_fields: False = by the identity or a digest only: whoever may try other fields learns
             them.
 

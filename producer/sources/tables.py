@@ -216,7 +216,11 @@ def _header(name: str, cells: Sequence[str], columns: Columns) -> Sequence[str]:
             f"{name} has no header that names the identity field '{identity}'. Name its columns, "
             f"for example --columns {identity},first_name."
         )
-    nearest = max(names, key=lambda each: SequenceMatcher(None, each.lower(), identity).ratio())
+    nearest = max(
+        filter(None, names),
+        key=lambda each: SequenceMatcher(None, each.lower(), identity).ratio(),
+        default="E-mail",
+    )
     shown = ", ".join(names[:_SHOWN_COLUMNS])
     more = "" if len(names) <= _SHOWN_COLUMNS else ", …"
     raise UsageWrong(
@@ -228,7 +232,8 @@ def _header(name: str, cells: Sequence[str], columns: Columns) -> Sequence[str]:
 
 def _row(cells: Sequence[str], fields: Sequence[str], columns: Columns, line: int) -> Payload:
     if len(cells) > len(fields):
-        message = f"The row has {plural(len(cells), 'cell')}, the table {len(fields):,} of them."
+        wanted = plural(len(fields), "column")
+        message = f"The row has {plural(len(cells), 'cell')}, the table {wanted}."
         return Payload(_text(cells), None, line, error=message)
     profile: dict[str, Any] = {}
     for name, cell in zip(fields, cells, strict=False):

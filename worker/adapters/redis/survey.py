@@ -201,7 +201,6 @@ def _partition(
     return _Partition(partition, frozenset(idle | paused), frozenset(meant))
 
 
-"""A script that writes in a full Redis, too: what is due there may be what makes room."""
 AGAIN_MS: Final = 3_000
 """The time in ms after which an unanswered wake-up is sent again."""
 LONGEST_LOCK_MS: Final = 60_000

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from segrelay.worker.contract.protection import key_problem
 from segrelay.worker.contract.settings.authorizations import (
@@ -450,8 +450,8 @@ _WITHOUT: Final = {
 
 
 _PLACEHOLDER: Final = re.compile(
-    r"change.?me|replace.?me|(?:put|paste|insert).?(?:yours?|here)|your.{0,20}here|<[^>]*>"
-    r"|^(?:\w+ )?(?:secret|password|token|key|todo|x+|\.+|\*+)$",
+    r"change.?me|replace.?me|(?:put|paste|insert).?(?:yours?|here)|your.{0,20}here"
+    r"|^(?:\w+ )?(?:secret|password|token|key|todo|x+|\.+|\*+|<[^>]*>)$",
     re.IGNORECASE,
 )
 _LEAST_CHARACTERS: Final = 16
@@ -497,7 +497,7 @@ def _passwords(
         location, password = f"redis.{key}", urlsplit(getattr(draft.redis, key)).password
         is_literal = location not in overridden and not is_reference(redis.get(key, ""))
         if password:
-            yield location, Secret(LITERAL if is_literal else "", password)
+            yield location, Secret(LITERAL if is_literal else "", unquote(password))
 
 
 def _others_can_read(file: Path) -> bool:

@@ -111,6 +111,15 @@ def _checked_scalar(value: Any) -> Any:
 
 
 Status = Annotated[str, BeforeValidator(_as_status)]
+
+
+def _checked_word(text: str) -> str:
+    if re.search(r"[\d\"'<>]", text):
+        raise wrong("numbers and quoted texts are hidden in an answer", "name words of it")
+    return text
+
+
+Word = Annotated[Text, AfterValidator(_checked_word)]
 HeaderName = Annotated[str, AfterValidator(lambda name: name and _checked_header_name(name))]
 TextOrTemplate = Annotated[Any, BeforeValidator(_text_or_template)]
 Headers = Annotated[dict[str, TextOrTemplate], AfterValidator(_checked_headers)]
@@ -189,7 +198,7 @@ class HttpRequests(Frozen):
     reason: JsonPath = ""
     """The place at which an answer says why it refuses, e.g. `errors[0].detail`; empty: one of the
     usual places."""
-    suppressed: tuple[Text, ...] = ()
+    suppressed: tuple[Word, ...] = ()
     """Texts in the reason of a refusal by which the endpoint says that it does not want the person,
     such as `unsubscribed`: the delivery is skipped as `suppressed`, and leaves no dead letter."""
     words: tuple[Text, ...] = ()

@@ -21,7 +21,7 @@ def test_one_line_and_the_menu_tell_how_it_stands(console):
     page = console.get("/?span=week&of=trigger:vip-enter").text
 
     said = words(page)
-    ill = re.search(r"(\d) ill\b.*?; 0 dead; backlog 1, standing still\.", said)[1]
+    ill = re.search(r"(\d) ill\b.*?; 0 dead; backlog 1, its end is not known\.", said)[1]
     assert "The last week of vip-enter" in said
     assert f"<title>({ill} ill) Now" in page
     assert f"Now {ill} A person Dead letters Quarantine 1 Waiting 1 Jobs" in said

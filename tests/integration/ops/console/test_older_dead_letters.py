@@ -101,5 +101,7 @@ def test_an_act_takes_the_letters_that_were_ticked(console):
 
     act = words(console.get("/act", params={"act": "dlq discard", "ids": ticked}).text)
 
+    none = console.get("/act", params={"act": "dlq replay", "chosen": "1"})
+    assert "Nothing is chosen" in words(none.text)
     assert "It takes 2 letters" in act
     assert f"segrelay dlq discard --at-most=2 {' '.join(ticked)}" in act

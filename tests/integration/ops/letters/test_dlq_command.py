@@ -72,6 +72,9 @@ def test_filters_narrow_the_list(dlq):
     assert emails(dlq, "--trigger", "vip-exit") == set()
     assert emails(dlq, "--until", "1h") == set()
     assert len(emails(dlq, "--since", "1h")) == 3
+    [ben] = listed(dlq, "--audience", "gold")
+    dlq("discard", ben["id"], "--profile", "ann@example.com", "--yes")
+    assert len(emails(dlq)) == 3, "he is not she"
 
 
 @pytest.mark.usefixtures("dead")

@@ -148,6 +148,7 @@ def test_cells_become_fields(
         # A header without the identity is to be mapped, and not to be read as a row.
         (b"E-mail;Name\na@example.com;Ann\n",
          r"^(?!.*--columns).*columns E-mail, Name, .*producer.backfill"),
+        (b"\nemail,name\na@example.com,Ann\n", "none is the identity field"),
         ("email,straße\na@x.example,Köln\n".encode("cp1252"),
          r"line 1 holds bytes that are no UTF-8; .*iconv"),
     ],

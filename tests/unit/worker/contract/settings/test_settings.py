@@ -141,6 +141,12 @@ def test_a_placeholder_is_named_wherever_it_stands(file, value):
     assert told.startswith("segrelay.toml: authorizations.insider.headers.X-REQUEST-TOKEN: ")
 
 
+def test_a_secret_with_brackets_within_is_no_placeholder(file):
+    (file.parent / "token").write_text("aX<9q>Zk81lkjhsfd98724")
+
+    assert not [one for one in load_settings(file, environ={}).warnings if "placeholder" in one]
+
+
 def test_a_secret_that_is_not_set_stops_only_what_sends_with_it(file):
     settings = load_settings(file, environ={})
     headers = settings.authorizations["insider"].headers

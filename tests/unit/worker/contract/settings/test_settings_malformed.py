@@ -164,6 +164,10 @@ CASES = [
          'triggers.vip-enter.audiences: "*" means all audiences and stands alone'),
     case("a direction with a slip", 'on = "enter"', 'on = "entr"',
          "triggers.vip-enter.on: must be 'enter', 'exit' or 'change' — did you mean 'enter'?"),
+    case("a number that is hidden in answers", 'api = "http"',
+         'api = "http"\nhttp = { suppressed = ["error 21610"] }',
+         "destinations.other.http.suppressed[0]: numbers and quoted texts are hidden in an answer"
+         " — name words of it"),
     case("an unknown API", 'api = "insider"', 'api = "braze"',
          "destinations.insider.api: must be 'insider' or 'http'"),
     case("a date among the settings", 'on = "enter"', 'on = "enter"\nsettings = { d = 2026-11-01 }',
