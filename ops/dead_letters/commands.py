@@ -15,7 +15,6 @@ from typing import Annotated, BinaryIO, ClassVar, Final
 import orjson
 import typer
 
-from segrelay.ops.dead_letters.files import Imported, import_dead_letters
 from segrelay.ops.dead_letters.reading import StoredDeadLetter, read_causes
 from segrelay.ops.dead_letters.replay import DeadLetters, failed_at, shown
 from segrelay.ops.kept import (
@@ -37,9 +36,7 @@ from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import shown_ms
 from segrelay.ops.terminal.options import DestinationName, Force, Ids, Reveal
 from segrelay.ops.terminal.tables import TableColumns, number_columns, text_columns
-from segrelay.producer.sources.files import opened_bytes as opened_file
 from segrelay.worker.contract.printable import plural
-from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import Death
@@ -164,34 +161,6 @@ def _created(file: str) -> AbstractContextManager[BinaryIO]:
     if file == "-":
         return nullcontext(sys.stdout.buffer)
     return private_file(Path(file), must_be_new=True)
-
-
-@app.command("import")
-def import_file(
-    file: Annotated[str, typer.Argument(metavar="FILE|-", help="A file that `export` wrote.")],
-    *,
-    relay: Acts,
-) -> Result:
-    """Put exported letters back; letters that are there already are not added again.
-
-    The exit code is 1 if a line is no letter for this Redis.
-    """
-    client, settings = relay.client, relay.settings
-    with opened_file(file) as stream:
-        claim(client, settings)
-
-        def added(doing: Doing) -> Imported:
-            imported = import_dead_letters(client, stream, settings)
-            doing.count = imported.added
-            return imported
-
-        imported = perform(client, relay.act(), added)
-    return Result(
-        imported,
-        f"{imported.added:,} of {plural(imported.lines, 'letter')} added",
-        notes=[f"line {each['line']}: {each['reason']}" for each in imported.problems],
-        exit_code=1 if imported.problems else 0,
-    )
 
 
 @app.command()

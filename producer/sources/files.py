@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import hashlib
-import io
 import os
 import select
 import time
@@ -184,18 +183,6 @@ def batches(
             yield batch(first)
         if stopped or stops():
             return
-
-
-@contextmanager
-def opened_bytes(name: str) -> Iterator[io.BufferedReader[Packed]]:
-    """Open a file of JSON text that holds no payloads; standard input if it is called `-`.
-
-    Raises:
-        UsageWrong: It is missing, a directory, unreadable, or no text.
-    """
-    with open_packed(name) as (packed, _), buffered(packed) as stream:
-        _refuse_binary(name, stream.peek(_SNIFFED_BYTES)[:_SNIFFED_BYTES])
-        yield stream
 
 
 def _refuse_other_formats(name: str, head: bytes) -> None:

@@ -168,12 +168,6 @@ class Protection:
         except (*self._broken, ValueError) as error:
             raise PayloadRefused("unreadable", "A sealed value is damaged.") from error
 
-    def is_foreign(self, stored: bytes) -> bool:
-        """Say whether a value is not as this Redis holds it: sealed with its secret, or open."""
-        if not self._secret:
-            return stored[:1] == MARK
-        return stored[:_SALT_AT] != MARK + self.secret_id
-
     def seal_text(self, text: str, place: bytes) -> str:
         """Return a text as one that may stand in JSON; see `seal`."""
         if not self._secret:

@@ -53,7 +53,6 @@ pytestmark = pytest.mark.also_sealed(nightly=True)
 EVERY = amount(7, nightly=1)
 TIMES = amount(2, nightly=60)
 PEOPLE = 12
-EXPORTED = "exported.ndjson"
 
 
 class Commands:
@@ -104,7 +103,6 @@ def world(relay, sandbox, call):
 
 WORDS = {
     redis.confirm_destination: "redis confirm-destination",
-    letters.import_file: "dlq import",
     sync.reset: "sync reset",
     waiting.discard: "discard",
     people.erase: "erase",
@@ -148,13 +146,6 @@ def with_quarantined(world):
     world.relay.configure(triggers="")
     world.relay.publish(*unknown)
     world.relay.configure(EXIT)
-
-
-def with_exported(world):
-    """What was dead is in a file, and no longer in Redis."""
-    with_dead(world)
-    world.call(app, "dlq", "export", world.relay.settings.folder / EXPORTED)
-    world.call(app, "dlq", "discard", "--all", "--yes")
 
 
 def with_another(world):
@@ -230,11 +221,6 @@ def of_redis(prepare, command, *names, truth=Commands.kept, **options):
     return case
 
 
-def import_letters(world):
-    file = str(world.relay.settings.folder / EXPORTED)
-    return of_redis(with_exported, letters.import_file, file)(world)
-
-
 def paused(world):
     world.call(app, "pause", "insider")
 
@@ -286,7 +272,6 @@ CASES = {
     "replayed records": of_redis(
         with_quarantined, quarantine.replay, truth=delivered, **RECORDS, waiting=WaitOptions()
     ),
-    "imported letters": import_letters,
     "a new destination": of_redis(with_another, redis.confirm_destination, "new"),
     "a destination that has moved": of_redis(with_moved, redis.confirm_destination, "insider"),
     "a sync that begins anew": of_redis(with_members, sync.reset, "vip"),

@@ -106,16 +106,6 @@ def read_names(client: Redis) -> list[str]:
     return sorted(name.decode() for name in cast("list[bytes]", client.hkeys(keys.DESTINATIONS)))
 
 
-def add_names(client: Redis, settings: Settings, names: Iterable[str]) -> None:
-    """Register destinations that may be unknown, as those of letters that are put back.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
-    unknown = set(names) - set(read_names(client))
-    _register(client, settings, unknown, "confirm")
-
-
 def confirm_destination(client: Redis, settings: Settings, name: str) -> None:
     """Register a destination as it is configured, because a person says so.
 

@@ -180,19 +180,6 @@ def test_rows_about_somebody_who_is_erased_do_not_name_them(relay, call, rows):
     assert counted(found) == counts_of(before)
 
 
-def test_imported_letters_are_deaths(relay, sandbox, call, tmp_path, rows):
-    sandbox.settings(poison="poisoned", poison_status=200)
-    relay.deliver(*(payload(f"q{n}@example.com", status="poisoned") for n in range(3)))
-    call(app, "dlq", "export", tmp_path / "letters")
-    call(app, "dlq", "discard", "--all", "--yes")
-
-    assert call(app, "dlq", "import", tmp_path / "letters").exit_code == 0
-    call(app, "dlq", "import", tmp_path / "letters")
-
-    assert counted(rows()) == counts_of(relay.status())
-    assert relay.status()["dead"] == 3
-
-
 def test_a_query_over_parquet_agrees_with_status(relay, sandbox, call, tmp_path):
     lively(relay, sandbox, call)
     call(app, "outcomes", "export", tmp_path / "all.parquet", "--since", "1h")
