@@ -94,6 +94,10 @@ def dead_letters(console: Console, asked: Asked) -> Page:
     return Page("letters.html", "Dead letters", values)
 
 
+_MOST_LOOKS: Final = 30
+"""The most times that Redis looks through letters in vain for a page; each looks at some thousand."""
+
+
 def _look_through(
     look: Look, wanted: Filter, enough: int, behind: str
 ) -> tuple[list[StoredDeadLetter], str]:
@@ -103,9 +107,12 @@ def _look_through(
     """
     partitions = all_partitions(look.client, look.settings)
     found: list[StoredDeadLetter] = []
-    deaths = walk_deaths(look.client, partitions, wanted, behind)
+    deaths, looks = walk_deaths(look.client, partitions, wanted, behind), 0
     for death, text in islice(deaths, MOST_READ):
         one = None if text is None else dead_letter_at(death.partition, text)
+        looks += one is None
+        if looks == _MOST_LOOKS:
+            return found, death.cursor
         if one and matches(one, wanted):
             if len(found) == enough:
                 return found, behind

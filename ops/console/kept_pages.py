@@ -82,6 +82,11 @@ class WaitingPart:
     is_orphaned: bool
     stops: Sequence[str]
 
+    @property
+    def job(self) -> str:
+        """Return the name of the job whose lane it is; "" = it is no job's."""
+        return job_of_lane(self.lane)
+
 
 _PARTS: Final = columns_of("trigger", "destination", "lane", "deliveries", oldest="oldest_ms")
 
