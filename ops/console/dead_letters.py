@@ -94,8 +94,8 @@ def dead_letters(console: Console, asked: Asked) -> Page:
     return Page("letters.html", "Dead letters", values)
 
 
-_MOST_LOOKS: Final = 30
-"""The most times that Redis looks through letters in vain for a page; each looks at some thousand."""
+_MOST_LOOKS: Final = 200
+"""The most looks in vain of a page, each at up to 100 letters of each partition."""
 
 
 def _look_through(
