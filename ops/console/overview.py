@@ -22,7 +22,7 @@ from segrelay.ops.console.app import (
 from segrelay.ops.console.look import LINES_FRESH_SECONDS, SPANS
 from segrelay.ops.console.plots import plots_of
 from segrelay.ops.state.person import is_digest
-from segrelay.ops.status.pace import gone_ms
+from segrelay.ops.status.lateness import gone_ms
 from segrelay.ops.status.problems import HealthProblem
 from segrelay.ops.status.standing import Standing
 from segrelay.ops.status.totals import KINDS, OUTCOMES, REASONED, Counts, counts_of

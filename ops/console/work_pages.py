@@ -10,7 +10,7 @@ from segrelay.ops.backfill.report import read_report
 from segrelay.ops.console.app import Asked, Columns, Console, Page, columns_of, listed
 from segrelay.ops.console.look import Look, Scan, scan
 from segrelay.ops.console.plots import Plot
-from segrelay.ops.status.pace import gone_ms, per_second
+from segrelay.ops.status.lateness import gone_ms, per_second
 from segrelay.ops.status.standing import JobStanding, Standing
 from segrelay.ops.status.totals import KINDS
 from segrelay.ops.terminal.moments import parse_moment_ms

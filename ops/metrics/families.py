@@ -10,7 +10,7 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from segrelay.ops.dead_letters.reading import Cause
-from segrelay.ops.status.pace import Pace
+from segrelay.ops.status.lateness import Pace
 from segrelay.ops.status.problems import HealthProblem
 from segrelay.ops.status.standing import Standing
 from segrelay.ops.status.totals import KINDS, REASONED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Annotated, Final, NamedTuple
@@ -15,7 +16,6 @@ import typer
 from segrelay.ops.state.opened import already_there, opened
 from segrelay.ops.state.waiting import times
 from segrelay.ops.status.health import problems_of, read_problems
-from segrelay.ops.status.pace import LOOKS, ProgressMeter
 from segrelay.ops.status.problems import (
     ILL,
     HealthProblem,
@@ -24,7 +24,6 @@ from segrelay.ops.status.problems import (
     forget_failure,
     in_short,
 )
-from segrelay.ops.status.screen import StatusScreen
 from segrelay.ops.status.standing import (
     Condition,
     Standing,
@@ -38,9 +37,16 @@ from segrelay.ops.status.totals import KINDS, Counts, largest_first
 from segrelay.ops.terminal.console import mention, print_json, print_result, say, table
 from segrelay.ops.terminal.moments import shown_ms
 from segrelay.ops.terminal.options import Json
-from segrelay.ops.terminal.tables import TableColumns, count_columns, number_columns, text_columns
+from segrelay.ops.terminal.tables import (
+    TableColumns,
+    count_columns,
+    laid_out,
+    number_columns,
+    text_columns,
+    wrapped,
+)
 from segrelay.worker.contract.patience import READY_SECONDS
-from segrelay.worker.contract.printable import json_text, plural
+from segrelay.worker.contract.printable import json_text, plural, printable
 from segrelay.worker.contract.processes import Process
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.contract.settings.sandboxed import SANDBOX_VARIABLE, sandbox_url
@@ -54,6 +60,7 @@ from segrelay.worker.errors import (
 
 _EXPLAINED: Final = frozenset({"paused", "stopped", "refused", "waits", "failed", "interrupted"})
 """States that are shown with their reason."""
+_ENDED: Final = frozenset({"done", "aborted"})
 
 
 class StatusTable(NamedTuple):
@@ -87,15 +94,46 @@ def sum_of(counts: Counts, rates: Mapping[str, float] | None = None) -> str:
     return f"{told}; a second: {', '.join(grown)}"
 
 
+def screen(
+    standing: Standing, rates: Mapping[str, float] | None, height: int, width: int
+) -> Iterator[tuple[str, str]]:
+    """Yield the status as lines with their styles, as many as a screen has.
+
+    Each part has the same share of the lines, and what others leave; what does not fit is counted.
+    """
+    problems = problems_of(standing)
+    found = [wrapped(line, width) for problem in problems for line in problem.lines]
+    parts = [
+        [(line, "") for text in lines(standing, rates) for line in wrapped(text, width)],
+        [(line, "red") for text in found for line in text] or [("All is well.", "")],
+    ]
+    tables = sorted(sections(standing, problems), key=lambda one: one.columns[0] == "trigger")
+    for one in tables:
+        rows = [[printable(cell) for cell in (name, *cells)] for name, cells in one.rows.items()]
+        (head,), *blocks = laid_out(one.columns, rows, width)
+        styles = ("red" if name in one.ill else "" for name in one.rows)
+        body = ((line, s) for block, s in zip(blocks, styles, strict=True) for line in block)
+        parts.append([(head, "bold"), *body])
+    share = height // len(parts)
+    spare = height - sum(min(share, len(part)) for part in parts)
+    for part in parts:
+        room = min(len(part), share + spare)
+        spare -= max(0, room - share)
+        rest = len(part) - room + 1
+        yield from part[: room - (rest > 1)]
+        if rest > 1:
+            yield f"… and {rest:,} more lines: segrelay status", ""
+
+
 def _ill(problems: Sequence[HealthProblem], *kinds: str) -> frozenset[str]:
     """Return the subjects of problems of these kinds, which are drawn red."""
     return frozenset(one.subject for one in problems if one.name.startswith(kinds))
 
 
-def lines(standing: Standing) -> Iterator[str]:
+def lines(standing: Standing, rates: Mapping[str, float] | None = None) -> Iterator[str]:
     """Yield the lines of the status above its tables."""
     counts, totals = standing.counts, standing.totals
-    yield sum_of(counts)
+    yield sum_of(counts, rates)
     if counts.skipped_by_reason:
         yield f"skipped: {counted(counts.skipped_by_reason)}"
     if counts.dead_by_reason:
@@ -144,7 +182,11 @@ def _destinations(standing: Standing, problems: Sequence[HealthProblem]) -> Stat
 
 
 def _triggers(standing: Standing, problems: Sequence[HealthProblem]) -> StatusTable:
-    found = standing.triggers.items()
+    subjects = {one.subject for one in problems}
+    found = sorted(
+        standing.triggers.items(),
+        key=lambda one: (one[0] not in subjects, -one[1].counts.waiting, one[0]),
+    )
     rows = {name: (_state(t.condition), *_six(t.counts), _template(t)) for name, t in found}
     ill = _ill(problems, "trigger_", "template_", "live_", "dead_")
     ill |= {name for name, t in found if t.condition.state == "orphaned"}
@@ -153,7 +195,8 @@ def _triggers(standing: Standing, problems: Sequence[HealthProblem]) -> StatusTa
 
 
 def _jobs(standing: Standing, problems: Sequence[HealthProblem]) -> StatusTable:
-    rows = {name: (_state(job.condition), *_six(job.counts)) for name, job in standing.jobs.items()}
+    found = sorted(standing.jobs.items(), key=lambda one: one[1].condition.state in _ENDED)
+    rows = {name: (_state(job.condition), *_six(job.counts)) for name, job in found}
     columns = (*text_columns("state"), *count_columns(*KINDS))
     return StatusTable(("job", *columns), rows, _ill(problems, "job_"))
 
@@ -209,6 +252,8 @@ UNREACHABLE: Final = 3
 """Exit code of `status --check` without Redis; `EXIT_ILL` means that there are problems."""
 
 _EVERY_SECONDS: Final = 1.0
+_LOOKS: Final = 11
+"""Looks at the counts that are kept, one a second."""
 
 Read = Callable[[], Standing]
 
@@ -324,8 +369,7 @@ def _watch(read: Read, *, as_json: bool) -> None:
 
 
 def _tell_again(read: Read, *, as_json: bool) -> None:
-    for standing, pace in _readings(read, looks=2):
-        rates = pace.rates()
+    for standing, rates in _readings(read):
         if as_json:
             document = judged_document(standing, problems_of(standing))
             line = json_text(orjson.dumps({**document, "per_second": rates}))
@@ -338,29 +382,39 @@ def _tell_again(read: Read, *, as_json: bool) -> None:
 def _draw_again(read: Read) -> None:
     from rich.console import Console, Group  # noqa: PLC0415 - `--help` has to be quick
     from rich.live import Live  # noqa: PLC0415 - see above
+    from rich.text import Text  # noqa: PLC0415 - see above
 
     with Live(console=Console(), auto_refresh=False, vertical_overflow="crop") as live:
-        for standing, pace in _readings(read, looks=LOOKS):
+        for standing, rates in _readings(read):
             # The line below the last one is the cursor's.
             size = live.console.size
-            screen = StatusScreen(
-                standing, problems_of(standing), pace, size.height - 1, size.width
+            drawn = (
+                Text(printable(line), style=style, no_wrap=True, overflow="ellipsis")
+                for line, style in screen(standing, rates, size.height - 1, size.width)
             )
-            live.update(Group(*screen.drawn()), refresh=True)
+            live.update(Group(*drawn), refresh=True)
 
 
-def _readings(read: Read, looks: int) -> Iterator[tuple[Standing, ProgressMeter]]:
-    """Yield the standing every second, with the pace of its counts over the last looks.
+def _readings(read: Read) -> Iterator[tuple[Standing, Mapping[str, float] | None]]:
+    """Yield the standing every second, with the growth of its counts in the last ten.
 
     A Redis that is away for a while does not end the watching.
     """
-    meter = ProgressMeter(looks)
+    looks: deque[tuple[float, Counts]] = deque(maxlen=_LOOKS)
     while True:
         try:
             standing = read()
         except RedisUnavailable as error:
             mention(error.message)
         else:
-            meter.look(standing, time.monotonic())
-            yield standing, meter
+            looks.append((time.monotonic(), standing.counts))
+            yield standing, growth_of(looks)
         time.sleep(_EVERY_SECONDS)
+
+
+def growth_of(looks: Sequence[tuple[float, Counts]]) -> dict[str, float] | None:
+    """Return the growth of each kind of count a second; None until there are two looks."""
+    (begun, before), (ended, now) = looks[0], looks[-1]
+    if ended <= begun:
+        return None
+    return {kind: round((now.of(kind) - before.of(kind)) / (ended - begun), 1) for kind in KINDS}

@@ -1,21 +1,108 @@
-"""The rules of health about what is late, slow or growing, by the samples of the last hour."""
+"""The pace of deliveries, and the rules of health about what is late, slow or growing.
+
+Both are reckoned from the samples of the last hour.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Final
 
 from segrelay.ops.state.retention import JOBS, LETTERS, RECORDS
-from segrelay.ops.status.pace import Pace, settled_of
 from segrelay.ops.status.problems import ATTENTION, ILL, HealthProblem, in_short
 from segrelay.ops.status.standing import Standing, TriggerStanding
 from segrelay.ops.terminal.moments import shown_ms
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.processes import RECENT_SAMPLES, Sample, sample_before
 from segrelay.worker.contract.triggers import DESTINATION, TRIGGER, field_of
+
+_MS_A_MINUTE = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The number and the duration of a destination's requests in a span of time."""
+
+    requests: int
+    asked_ms: int
+    span_ms: int
+
+    @classmethod
+    def between(cls, older: Sample, newer: Sample, destination: str) -> Pace:
+        """Return the pace between two samples; counts that fell because they were moved are 0."""
+        then, now = (one.counts.get(destination, {}) for one in (older, newer))
+        grown = {name: now.get(name, 0) - then.get(name, 0) for name in ("requests", "asked|ms")}
+        requests, asked_ms = (max(0, count) for count in grown.values())
+        return cls(requests, asked_ms, newer.at_ms - older.at_ms)
+
+    @property
+    def mean_seconds(self) -> float:
+        """Return the mean time of a request."""
+        return self.asked_ms / self.requests / 1_000 if self.requests else 0.0
+
+    @property
+    def per_minute(self) -> float:
+        """Return the number of requests a minute."""
+        return self.requests * _MS_A_MINUTE / self.span_ms if self.span_ms > 0 else 0.0
+
+
+_OLD_MS: Final = 60_000
+"""The age from which on a sample tells nothing of the present pace: no worker has written since."""
+_MEASURED: Final = 6
+"""Samples by which the growth of outcomes is measured: a minute, if workers run."""
+
+
+def settled_of(counts: Mapping[str, int], part: str = "settled") -> int:
+    """Return the settled deliveries in a sample of a destination.
+
+    Args:
+        counts: The counts of a sample, by the names that `progress.lua` gives them.
+        part: All (`settled`), those of no job (`live`) or of all (`jobs`), or `job|NAME`.
+    """
+    jobs = sum(count for name, count in counts.items() if name.startswith("job|"))
+    parts = {"live": counts.get("settled", 0) - jobs, "jobs": jobs}
+    return parts.get(part, counts.get(part, 0))
+
+
+def per_second(
+    samples: Sequence[Sample], part: str = "settled", destination: str = ""
+) -> float | None:
+    """Return how many deliveries were settled a second lately; None = not known.
+
+    Args:
+        samples: The newest first.
+        part: The part that is counted; see `settled_of`.
+        destination: The only one that counts; "" = all.
+    """
+    if len(samples) < 2:  # noqa: PLR2004 - a rate is between two
+        return None
+    newer, older = samples[0], samples[min(_MEASURED, len(samples) - 1)]
+    now, then = (
+        sum(
+            settled_of(counts, part)
+            for name, counts in one.counts.items()
+            if destination in ("", name)
+        )
+        for one in (newer, older)
+    )
+    seconds = (newer.at_ms - older.at_ms) / 1_000
+    return max(0, now - then) / seconds if seconds > 0 else None
+
+
+def gone_ms(
+    standing: Standing, waiting: int, part: str = "settled", destination: str = ""
+) -> int | None:
+    """Return the time (ms) at which the waiting deliveries will be settled; None = not known.
+
+    It is reckoned from the pace of the last minute.
+    """
+    is_old = standing.samples and standing.now_ms - standing.samples[0].at_ms > _OLD_MS
+    pace = None if is_old else per_second(standing.samples, part, destination)
+    return round(standing.now_ms + 1_000 * waiting / pace) if waiting and pace else None
 
 
 def live_late(standing: Standing) -> Iterator[HealthProblem]:

@@ -48,8 +48,8 @@ class Terminal:
     def drawings(self):
         """Return each drawing as its lines: rich goes up to the first line before the next."""
         plain = re.sub(r"\x1b\[[0-9;?]*[a-ln-zA-Z]|\x1b\[[0-9;]*m|\r", "\0", self.written)
-        texts = plain.split("accepted ")[1:]
-        return [f"accepted {text}".replace("\0", "").split("\n") for text in texts]
+        texts = re.split(r"(?=accepted [0-9,]+ = )", plain)[1:]
+        return [text.replace("\0", "").split("\n") for text in texts]
 
     def end(self):
         self.process.send_signal(signal.SIGINT)
@@ -67,7 +67,9 @@ def test_watching_shows_rates_problems_and_triggers_without_scrolling(tmp_path):
         start_worker(rig)
         send(rig, lines(sent))
         until(lambda: "All is well." in terminal.written, 60)
-        until(lambda: re.search(r"delivered [0-9,]+ \+[1-9]", terminal.written), 60)
+        until(
+            lambda: re.search(r"a second: accepted [0-9,]+, delivered [1-9]", terminal.written), 60
+        )
         assert terminal.end() in {0, 130}
 
     drawings = terminal.drawings()
@@ -75,6 +77,5 @@ def test_watching_shows_rates_problems_and_triggers_without_scrolling(tmp_path):
     assert max(len(one) for one in drawings) <= ROWS
     assert max(len(line) for one in drawings for line in one) <= COLUMNS
     last = "\n".join(drawings[-1])
-    assert "lanes  " in last
     assert re.search(r"^insider +ok", last, re.MULTILINE)
     assert re.search(r"^enter +ok", last, re.MULTILINE)
