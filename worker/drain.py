@@ -46,7 +46,7 @@ from segrelay.worker.contract.keys import PartitionKeys, split_stream_name
 from segrelay.worker.contract.triggers import Scope
 from segrelay.worker.contract.words import BACKFILL, LIVE, kind_of_lane
 from segrelay.worker.core.gate import Closed, Gate, LaneKind, Open
-from segrelay.worker.destinations.sending import Sender
+from segrelay.worker.destinations.api import Sender
 from segrelay.worker.errors import LeaseLost, SegrelayError
 
 PATIENCE_SECONDS: Final = 0.5

@@ -39,9 +39,16 @@ from segrelay.worker.contract.words import LIVE
 from segrelay.worker.core.compact import parsed
 from segrelay.worker.core.gate import LaneKind, gate_id
 from segrelay.worker.core.verdicts import Accepted, Failed, Unreadable, Verdict
-from segrelay.worker.destinations.api import Answer, Api
+from segrelay.worker.destinations.api import (
+    Answer,
+    Api,
+    NoAnswer,
+    OutgoingRequest,
+    Permit,
+    Sender,
+    granted,
+)
 from segrelay.worker.destinations.registry import api_of
-from segrelay.worker.destinations.sending import NoAnswer, OutgoingRequest, Permit, Sender, granted
 from segrelay.worker.drain import Drain
 from segrelay.worker.errors import FormatUnknown, LeaseLost
 from segrelay.worker.node.runtime import Runtime, runtime_for

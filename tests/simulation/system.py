@@ -31,8 +31,7 @@ from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import TRIGGER, Pause, clear_pause, field_of, set_pause
 from segrelay.worker.core.rounds import Rounds
-from segrelay.worker.destinations.api import Answer
-from segrelay.worker.destinations.sending import NoAnswer, OutgoingRequest
+from segrelay.worker.destinations.api import Answer, NoAnswer, OutgoingRequest
 from segrelay.worker.drain import Drain
 from tests.configuration import insider, settings_in, trigger
 from tests.conformance.drain.processes import CURRENT, INTENT, Process

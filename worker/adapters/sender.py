@@ -34,9 +34,8 @@ from segrelay.worker.contract.settings.urls import (
     refuse_reason,
 )
 from segrelay.worker.core.verdicts import TokenReplaced, Verdict
-from segrelay.worker.destinations.api import Answer
-from segrelay.worker.destinations.oauth2 import Granted, with_token
-from segrelay.worker.destinations.sending import (
+from segrelay.worker.destinations.api import (
+    Answer,
     NoAnswer,
     NoToken,
     OutgoingRequest,
@@ -45,6 +44,7 @@ from segrelay.worker.destinations.sending import (
     Silence,
     granted,
 )
+from segrelay.worker.destinations.oauth2 import Granted, with_token
 from segrelay.worker.errors import ConfigurationInvalid
 
 _UNAUTHORIZED: Final = 401
@@ -109,7 +109,7 @@ class ProcessToken:
 
 @dataclass(frozen=True, slots=True)
 class AuthorizedSender:
-    """A sender that adds tokens to requests; see `worker.destinations.sending.Sender`.
+    """A sender that adds tokens to requests; see `worker.destinations.api.Sender`.
 
     A 401 never sends a request again by itself: the drain does, through the gate.
 
@@ -338,7 +338,7 @@ ConnectionRules = tuple[tuple[str, ...] | None, str]
 
 
 class HttpSender:
-    """Sends requests over HTTP from one event loop; see `worker.destinations.sending.Sender`.
+    """Sends requests over HTTP from one event loop; see `worker.destinations.api.Sender`.
 
     Each rule about addresses, and each private authority, has connections of its own.
 

@@ -16,8 +16,7 @@ from segrelay.worker.batch.state import State
 from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.words import LIVE, Death, Skip
 from segrelay.worker.core.gate import LaneKind, SendTime
-from segrelay.worker.destinations.api import Answer, Api, NotSendable
-from segrelay.worker.destinations.sending import NoAnswer
+from segrelay.worker.destinations.api import Answer, Api, NoAnswer, NotSendable
 
 
 class Numbers(Protocol):

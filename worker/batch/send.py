@@ -33,8 +33,7 @@ from segrelay.worker.core.verdicts import (
     Verdict,
     quoting_nobody,
 )
-from segrelay.worker.destinations.api import Answer
-from segrelay.worker.destinations.sending import NoAnswer, OutgoingRequest, Sender, Silence
+from segrelay.worker.destinations.api import Answer, NoAnswer, OutgoingRequest, Sender, Silence
 from segrelay.worker.errors import ConfigurationInvalid, SegrelayError
 from segrelay.worker.logs import log_bug
 
@@ -430,9 +429,8 @@ class BatchSender:
         if isinstance(answer, NoAnswer):
             return answer.verdict
         users = [user for person in request.people for user in person[0].users]
-        people = [person[0].digest for person in request.people for _ in person[0].users]
         verdict = request.trigger.api.classify(
-            answer, users=request.users, url=request.url, people=people, bodies=users
+            answer, users=request.users, url=request.url, bodies=users
         )
         words = request.trigger.api.words
         return quoting_nobody(verdict, words, _all_values(request, users), users)

@@ -1,8 +1,7 @@
 """The results that an answer of any endpoint refuses, as far as the configuration describes it.
 
 Without a description, an answer that lists errors is never taken for one that says yes to
-everything: who is refused is found by halving, unless each error names one person of the request by
-the identity.
+everything: who is refused is found by halving.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from segrelay.worker.contract.keys import digest_of, identity_text
 from segrelay.worker.contract.settings.http import Failures
 from segrelay.worker.core.compact import parsed
 from segrelay.worker.core.messages import normalise_message
@@ -54,14 +52,10 @@ class SentResults(NamedTuple):
 
     Attributes:
         number: Their number.
-        identity: The profile's field by which an answer may name people; "" = none.
-        people: For each, the digest of the profile that it is about.
         bodies: The results, each as JSON.
     """
 
     number: int
-    identity: str = ""
-    people: Sequence[bytes] = ()
     bodies: Sequence[bytes] = ()
 
 
@@ -99,7 +93,7 @@ def _described(answer: Answer, document: Any, failures: Failures, sent: SentResu
         # It is about all results in another way: that is no reason to stop the destination.
         told = list(_told_failures(document))
         if told:
-            return _refused_by_name(answer, told, sent)
+            return _halved(answer, told, sent)
         return Unreadable(
             f"{answer.status}: it does not list one entry for each result that was sent"
         )
@@ -113,7 +107,7 @@ def _described(answer: Answer, document: Any, failures: Failures, sent: SentResu
         return Accepted(refused)
     if _is_empty(found):
         return Accepted()
-    return _refused_by_name(answer, [(failures.at, found)], sent, failures)
+    return _halved(answer, [(failures.at, found)], sent)
 
 
 def _counted(
@@ -145,23 +139,17 @@ def _undescribed(answer: Answer, document: Any, sent: SentResults) -> Verdict:
     """Say what an answer means that tells nothing where the configuration says, if it does."""
     # A status that the configuration counts as success may well come with an error's text.
     told = list(_told_failures(document)) if answer.status in _SUCCESS else []
-    return _refused_by_name(answer, told, sent) if told else Accepted()
+    return _halved(answer, told, sent) if told else Accepted()
 
 
-def _refused_by_name(
-    answer: Answer,
-    told: Sequence[tuple[str, Any]],
-    sent: SentResults,
-    failures: Failures | None = None,
-) -> Verdict:
-    """Refuse those whom failures name; where one names nobody, the body has to be halved."""
-    refused = _by_identity(told, sent, failures)
-    if refused:
-        return Accepted(refused)
+def _halved(answer: Answer, told: Sequence[tuple[str, Any]], sent: SentResults) -> Verdict:
+    """Refuse a body of which some results failed, nobody knows which: it has to be halved."""
     # A list says more than a number.
     key, found = next((one for one in told if isinstance(one[1], list | dict | str)), told[0])
-    _, entry = next(_entries(key, found), (key, found))
-    said = _said(entry) or said_by(answer, "")
+    while isinstance(found, list) and found:
+        found = found[0]
+    said = found if isinstance(found, str) else _usual_text(found, _USUAL)
+    said = normalise_message(said) or said_by(answer, "")
     texts = [str(answer.status), key or "errors", *([said] if said else [])]
     return BodyRefused(": ".join(texts), partly_applied=sent.number > 1)
 
@@ -207,75 +195,8 @@ def _is_empty(value: Any, levels: int = _LEVELS) -> bool:
     return all(each is None for each in value) if isinstance(value, list) else value in _NOTHING
 
 
-def _entries(key: str, found: Any, levels: int = _LEVELS) -> Iterator[tuple[str, Any]]:
-    """Yield single failures, and numbers of them, each with the key of the list or number."""
-    if isinstance(found, list):
-        # A number in a list is none of failures.
-        yield from (
-            (key, each if isinstance(each, dict | str) else [each])
-            for each in found
-            if each is not None
-        )
-    elif levels and isinstance(found, dict) and not _has_text(found):
-        for name, inner in found.items():
-            yield from _entries(name, inner, levels - 1)
-    elif found:
-        yield key, found
-
-
-def _by_identity(
-    told: Sequence[tuple[str, Any]], sent: SentResults, failures: Failures | None = None
-) -> RefusedResults | None:
-    """Place failures that each name one person by the identity; None = one does not.
-
-    A number says how many failed: none may be missing.
-    """
-    position_of = {digest: at for at, digest in enumerate(sent.people)}
-    refused: dict[int, str] = {}
-    most = 0.0
-    for key, entry in (each for one in told for each in _entries(*one)):
-        if isinstance(entry, bool):
-            continue
-        if isinstance(entry, int | float):
-            most = max(most, entry)
-            continue
-        digests = {_digest(text, sent.identity): text for text in (key, *_texts(entry))}
-        named = position_of.keys() & digests
-        if len(named) != 1:
-            return None
-        digest = named.pop()
-        said = _at(entry, failures.message) if failures and failures.message else None
-        said = said if isinstance(said, str) else _said(entry)
-        is_name = digests[digest] == entry
-        refused[position_of[digest]] = normalise_message(key if is_name else said or key)
-    return refused if most <= len(refused) else None
-
-
-def _digest(name: str, identity: str) -> bytes:
-    """Return the digest of the profile that a text names by the identity."""
-    return digest_of(f"{identity}:{identity_text(name, identity)}")
-
-
 def _has_text(found: dict[str, Any]) -> bool:
     return any(isinstance(one, str) for one in found.values())
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """Yield all texts and keys in a value, however deep."""
-    left = [value]
-    while left:
-        each = left.pop()
-        if isinstance(each, dict):
-            left += [*each, *each.values()]
-        elif isinstance(each, list):
-            left += each
-        elif isinstance(each, str):
-            yield each
-
-
-def _said(entry: Any) -> str:
-    """Return the text of a single failure; "" where it has none."""
-    return normalise_message(entry) if isinstance(entry, str) else _usual_text(entry, _USUAL)
 
 
 def _by_position(found: Any, failures: Failures, results: int) -> RefusedResults | None:

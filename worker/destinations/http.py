@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import unquote, urlencode
 
+import httpx
 import orjson
 
 from segrelay.worker.contract.events import Header
@@ -30,7 +31,6 @@ from segrelay.worker.destinations.api import (
     ShapingRules,
     classify_status,
 )
-from segrelay.worker.destinations.signing import signed_for_aws
 
 _HASHES: Final = ("md5", "sha1", "sha256")
 """The digests under which endpoints take identifiers."""
@@ -123,7 +123,6 @@ class HttpApi(Api):
         networks: The networks that may be connected to beside public addresses.
         parts: The parts that the templates of the trigger make.
         base_url: The beginning of the URLs of templates.
-        identity: The profile's field by which an answer may name people.
         authorization: The credentials, if they sign requests.
     """
 
@@ -132,7 +131,6 @@ class HttpApi(Api):
     networks: tuple[str, ...] | None = ()
     parts: Parts = BODY_ALONE
     base_url: str = ""
-    identity: str = ""
     authorization: Authorization | None = None
 
     @property
@@ -171,7 +169,7 @@ class HttpApi(Api):
         """Return the headers that sign a request."""
         if not self.authorization:
             return {}
-        return signed_for_aws(self.authorization, self.method, url, body)
+        return _signed_for_aws(self.authorization, self.method, url, body)
 
     def shape(
         self,
@@ -225,7 +223,6 @@ class HttpApi(Api):
         *,
         users: int,
         url: str,  # noqa: ARG002
-        people: Sequence[bytes] = (),
         bodies: Sequence[bytes] = (),
     ) -> Verdict:
         """Say what an answer means by its status, and by what it says of single results.
@@ -233,8 +230,7 @@ class HttpApi(Api):
         A person whom the endpoint does not want is told from one whose data it refuses. A request
         that carries nobody else is no reason then to look who is to blame.
         """
-        sent = SentResults(users, self.identity, people, bodies)
-        verdict = self._read(answer, sent)
+        verdict = self._read(answer, SentResults(users, bodies))
         if isinstance(verdict, BodyRefused) and users == 1 and self._suppresses(verdict.message):
             verdict = Accepted({0: verdict.message})
         if not isinstance(verdict, Accepted):
@@ -290,6 +286,38 @@ class HttpApi(Api):
         if refused or is_same_origin(url, base) or is_listed(url, self.hosts):
             return refused
         return "it leads to another host than the destination's and those of http.hosts"
+
+
+def _signed_for_aws(
+    authorization: Authorization, method: str, url: str, body: bytes
+) -> Mapping[str, str]:
+    """Return the headers by which AWS knows who sent a request, with the time of now.
+
+    Signature Version 4 is made by `botocore`, which the extra `s3` brings.
+
+    Args:
+        authorization: Of the type `aws`; its secrets are set.
+        method: The request's.
+        url: Absolute; what is signed is what httpx makes of it, because that is sent.
+        body: As it is sent.
+    """
+    # Only those who sign pay for it.
+    from botocore.auth import S3SigV4Auth, SigV4Auth  # noqa: PLC0415
+    from botocore.awsrequest import AWSRequest  # noqa: PLC0415
+    from botocore.credentials import Credentials  # noqa: PLC0415
+
+    assert authorization.access_key is not None
+    assert authorization.secret_key is not None
+    session = authorization.session_token
+    credentials = Credentials(
+        authorization.access_key.reveal(),
+        authorization.secret_key.reveal(),
+        session.reveal() if session else None,
+    )
+    signs = S3SigV4Auth if authorization.service == "s3" else SigV4Auth
+    request = AWSRequest(method, str(httpx.URL(url)), data=body)
+    signs(credentials, authorization.service, authorization.region).add_auth(request)
+    return dict(request.headers)
 
 
 def _is_header(value: Any) -> bool:

@@ -25,7 +25,6 @@ def api_of(settings: Settings, trigger: Trigger) -> Api:
         destination.http.networks,
         Parts(bool(trigger.template), bool(trigger.url.template), tuple(requests.header_templates)),
         destination.base_url,
-        settings.delivery.identity,
         authorization if authorization and authorization.signs else None,
     )
 

@@ -54,8 +54,8 @@ from segrelay.worker.contract.settings import Authorization, Destination, Settin
 from segrelay.worker.contract.words import BACKFILL, LIVE
 from segrelay.worker.core.gate import Closed, LaneKind, Open
 from segrelay.worker.core.verdicts import Verdict
+from segrelay.worker.destinations.api import Sender
 from segrelay.worker.destinations.oauth2 import Granted, read_grant, token_request
-from segrelay.worker.destinations.sending import Sender
 from segrelay.worker.drain import SLICE_SECONDS, STOP_GRACE_SECONDS, Drain, Limits
 from segrelay.worker.errors import RedisMismatch, RedisUnavailable, UsageWrong
 from segrelay.worker.node.loading import Loaded, Upkeep, load

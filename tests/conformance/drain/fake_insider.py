@@ -10,10 +10,9 @@ import orjson
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.settings.http import HttpRequests
 from segrelay.worker.core.verdicts import Verdict
-from segrelay.worker.destinations.api import Answer
+from segrelay.worker.destinations.api import Answer, NoAnswer, Silence
 from segrelay.worker.destinations.http import HttpApi
 from segrelay.worker.destinations.insider.api import InsiderApi
-from segrelay.worker.destinations.sending import NoAnswer, Silence
 
 ATTRIBUTE = "lytics_computed_attr"
 UPSERT = "https://unification.useinsider.com/api/user/v1/upsert"
@@ -120,12 +119,11 @@ class NamesNobody(InsiderApi):
         *,
         users: int,
         url: str,
-        people: Sequence[bytes] = (),
         bodies: Sequence[bytes] = (),
     ) -> Verdict:
         if answer.status == 422 or answer.body.startswith(b'{"errors"'):
-            return _ANY.classify(answer, users=users, url=url, people=people)
-        return super().classify(answer, users=users, url=url, people=people, bodies=bodies)
+            return _ANY.classify(answer, users=users, url=url)
+        return super().classify(answer, users=users, url=url, bodies=bodies)
 
 
 def refused(status: int, message: str = "") -> Reply:

@@ -6,8 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from segrelay.worker.adapters.sender import refuse
-from segrelay.worker.destinations.api import Answer
-from segrelay.worker.destinations.sending import NoAnswer, OutgoingRequest, Permit, Silence, granted
+from segrelay.worker.destinations.api import (
+    Answer,
+    NoAnswer,
+    OutgoingRequest,
+    Permit,
+    Silence,
+    granted,
+)
 
 Respond = Callable[[OutgoingRequest], Awaitable[Answer | NoAnswer]]
 

@@ -38,9 +38,8 @@ from segrelay.worker.contract.settings import Destination
 from segrelay.worker.contract.triggers import Scope, label
 from segrelay.worker.contract.words import Direction, kind_of_lane
 from segrelay.worker.core.gate import LaneKind
-from segrelay.worker.destinations.api import Answer, ShapingRules
+from segrelay.worker.destinations.api import Answer, NoAnswer, OutgoingRequest, ShapingRules
 from segrelay.worker.destinations.insider.api import InsiderApi
-from segrelay.worker.destinations.sending import NoAnswer, OutgoingRequest
 from segrelay.worker.drain import Drain, Limits
 from tests.conformance.clocked_redis import ClockedRedis, at_once, script_on_our_clock
 from tests.conformance.drain.fake_insider import (

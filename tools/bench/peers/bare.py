@@ -20,7 +20,7 @@ import rjsonnet
 from segrelay.jsonnet.rendered import Rendered, Row
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
-from segrelay.worker.destinations.phones import valid_e164
+from segrelay.worker.destinations.normalise import valid_e164
 from tools.bench.peers.rendering import ENGINE, HEADERS, PAGE, PATH, REGION, corrected, rendered
 
 FEED: Final = "feed"

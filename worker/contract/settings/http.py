@@ -192,9 +192,8 @@ class HttpRequests(Frozen):
     idempotency_header: HeaderName = "Idempotency-Key"
     """The header that carries the same text at each attempt of a delivery; empty: none does."""
     failures: Failures | None = None
-    """The way in which a successful answer names the results that it refuses. Without it, an answer
-    that lists errors is searched for people whom it names by their identity; if it names nobody,
-    the array is halved."""
+    """The way in which a successful answer names the results that it refuses. Without it, the array
+    is halved if an answer lists errors."""
     reason: JsonPath = ""
     """The place at which an answer says why it refuses, e.g. `errors[0].detail`; empty: one of the
     usual places."""

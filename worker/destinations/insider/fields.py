@@ -172,8 +172,7 @@ def _event(
     if not name:
         dropped.append("events.event_name")
         return None
-    told = given.get("timestamp")
-    moment = _moment(told, time_us)
+    moment = _moment(given.get("timestamp"), time_us)
     if moment is None:
         dropped.append("events.timestamp")
         return None
@@ -183,7 +182,7 @@ def _event(
     if not given.keys() <= _EVENT_KEYS:
         for key in sorted(given.keys() - _EVENT_KEYS):
             _drop(f"events.{key}", given[key], dropped)
-    right = {"event_name": name, "timestamp": normalise.timestamp(moment, told)}
+    right = {"event_name": name, "timestamp": normalise.timestamp(moment)}
     parameters = pruned(given.get("event_params"))
     if type(parameters) is dict:
         _drop_wrong_custom(parameters, dropped)

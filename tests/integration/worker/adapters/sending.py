@@ -8,8 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from segrelay.worker.adapters.sender import HttpSender
-from segrelay.worker.destinations.api import Answer
-from segrelay.worker.destinations.sending import NoAnswer, OutgoingRequest
+from segrelay.worker.destinations.api import Answer, NoAnswer, OutgoingRequest
 
 PATH = "/api/user/v1/upsert"
 SECRET = "very-secret"

@@ -10,8 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from segrelay.worker.adapters.sender import resolved_retry_after
-from segrelay.worker.destinations.api import Answer
-from segrelay.worker.destinations.sending import NoAnswer, OutgoingRequest, Sender, Silence
+from segrelay.worker.destinations.api import Answer, NoAnswer, OutgoingRequest, Sender, Silence
 from segrelay.worker.errors import ConfigurationInvalid
 from tests.conformance.drain.fake_sender import FakeSender
 from tests.integration.worker.adapters.sending import answer, request_to, say_nothing, sending

@@ -9,7 +9,7 @@ import struct
 import pytest
 
 from segrelay.worker.adapters.sender import HttpSender
-from segrelay.worker.destinations.sending import NoAnswer, OutgoingRequest, Silence
+from segrelay.worker.destinations.api import NoAnswer, OutgoingRequest, Silence
 from tests.journeys.certificates import DAY, server_context, write_certificates
 
 HERE = ("127.0.0.0/8",)

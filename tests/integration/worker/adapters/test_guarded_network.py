@@ -5,8 +5,7 @@ import asyncio
 import pytest
 
 from segrelay.worker.adapters.sender import HttpSender
-from segrelay.worker.destinations.api import Answer
-from segrelay.worker.destinations.sending import NoAnswer, Silence
+from segrelay.worker.destinations.api import Answer, NoAnswer, Silence
 from segrelay.worker.errors import ConfigurationInvalid
 from tests.integration.worker.adapters.test_sender import (
     BODY,

@@ -10,8 +10,7 @@ import httpx
 import pytest
 
 from segrelay.worker.adapters.sender import MOST_ANSWER_BYTES, HttpSender
-from segrelay.worker.destinations.api import Answer
-from segrelay.worker.destinations.sending import NoAnswer, Silence
+from segrelay.worker.destinations.api import Answer, NoAnswer, Silence
 from segrelay.worker.errors import ConfigurationInvalid
 from tests.integration.worker.adapters.sending import (
     BODY,

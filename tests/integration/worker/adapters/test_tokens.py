@@ -5,9 +5,8 @@ from functools import partial
 
 from segrelay.worker.adapters.sender import AuthorizedSender, ProcessToken
 from segrelay.worker.core.verdicts import AccessRefused, Failed, TokenReplaced
-from segrelay.worker.destinations.api import Answer
+from segrelay.worker.destinations.api import Answer, NoToken, OutgoingRequest
 from segrelay.worker.destinations.oauth2 import Granted
-from segrelay.worker.destinations.sending import NoToken, OutgoingRequest
 from tests.conformance.drain.fake_sender import FakeSender
 
 REQUEST = OutgoingRequest(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
 
-from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.settings import Authorization
 from segrelay.worker.contract.settings.http import Failures, HttpRequests
 from segrelay.worker.contract.words import Death, Skip
@@ -322,11 +320,10 @@ READ: list[tuple[dict[str, Any], int, Any, dict[int, str] | str | None]] = [
     (BY_INDEX, 3, {"errors": "bad"}, HALVED),
     (BY_INDEX, 3, None, None),
     (BY_INDEX, 3, {"errors": [{"index": 0}, {"email": "p9@example.com"}]}, HALVED),
-    (BY_INDEX, 3, {"errors": {"p1@example.com": "bad"}}, {1: "errors"}),
-    (BY_INDEX, 3, {"errors": [{"email": "P1@example.com ", "message": "bad"}]}, {1: "bad"}),
+    (BY_INDEX, 3, {"errors": {"p1@example.com": "bad"}}, HALVED),
     (BY_INDEX, 3, {"faults": [], "failed": 2}, HALVED),
     ({"at": "invalid"}, 3, {"invalid": {"emails": [], "ids": []}}, {}),
-    ({"at": "invalid"}, 3, {"invalid": {"emails": ["p2@example.com"], "ids": []}}, {2: "emails"}),
+    ({"at": "invalid"}, 3, {"invalid": {"emails": ["p2@example.com"], "ids": []}}, HALVED),
     ({"at": "a.b", "index": "pos.at"}, 2, {"a": {"b": [{"pos": {"at": 1}}]}}, {1: "refused"}),
     (BY_FIELD, 2, {"items": [{"status": 201}, {"status": "ok"}]}, {}),
     (
@@ -480,13 +477,8 @@ def test_a_person_whom_the_endpoint_does_not_want_is_told_from_one_whom_it_refus
     assert read(reads, document, users, status) == verdict
 
 
-PEOPLE = [digest_of(f"email:p{n}@example.com") for n in range(10)]
-
-
 def read(reads: HttpApi, document: Any, results: int, status: int = 200) -> Verdict:
-    answer = Answer(status, orjson.dumps(document))
-    reads = replace(reads, identity="email")
-    return reads.classify(answer, users=results, url=URL, people=PEOPLE[:results])
+    return reads.classify(Answer(status, orjson.dumps(document)), users=results, url=URL)
 
 
 @pytest.mark.parametrize(("failures", "results", "document", "refused"), READ)
@@ -525,17 +517,13 @@ MAILCHIMP = {
     "total_created": 1,
     "error_count": 1,
 }
-UNDESCRIBED: list[tuple[Any, dict[int, str] | str]] = [
-    (ITERABLE, {1: "invalidEmails"}),
-    ({**ITERABLE, "failCount": 2}, "200: invalidEmails: <email>"),
+UNDESCRIBED: list[tuple[Any, str]] = [
+    (ITERABLE, "200: invalidEmails: <email>"),
     (HUBSPOT, "200: errors: no plan"),
-    (MAILCHIMP, {1: "<email> looks fake"}),
-    ({**MAILCHIMP, "error_count": 2}, "200: errors: <email> looks fake"),
+    (MAILCHIMP, "200: errors: <email> looks fake"),
     ({"errors": ["no plan"]}, "200: errors: no plan"),
     ({"errors": {"2": "no plan"}}, "200: errors"),
     ({"errors": [{"index": 0}]}, "200: errors"),
-    ({"errors": [{"email": "p1@example.com"}, {"index": 0}]}, "200: errors"),
-    ({"errors": [{"email": "p1@example.com", "like": "p2@example.com"}]}, "200: errors"),
     ({"errors": [3, 1]}, "200: errors"),
     ({"errors": True, "items": [{}, {"status": 400}]}, "200: errors"),
     ({"failed": 2}, "200: failed"),
@@ -547,42 +535,29 @@ UNDESCRIBED: list[tuple[Any, dict[int, str] | str]] = [
     ({"ok": "false", "message": "no plan"}, "200: ok is false: no plan"),
     ({"FailedRecordCount": 1}, "200: FailedRecordCount"),
     ({"error": "no plan"}, "200: error: no plan"),
-    ({"errors": [], "error": None, "failed": 0, "success": True, "hasErrors": False}, {}),
-    ({"failed": "0", "success": "true", "ok": 1}, {}),
-    ({"errors": [None, None, None], "invalid": {"emails": [], "count": 0}}, {}),
-    ({"id": 7, "failed_payments": 2, "error_page": "none", "warnings": ["old"]}, {}),
-    ({"results": [{"properties": {"failed": "7"}}]}, {}),
-    ({"events_received": 3, "messages": []}, {}),
-    ("error", {}),
-    (None, {}),
+    ({"errors": [], "error": None, "failed": 0, "success": True, "hasErrors": False}, ""),
+    ({"failed": "0", "success": "true", "ok": 1}, ""),
+    ({"errors": [None, None, None], "invalid": {"emails": [], "count": 0}}, ""),
+    ({"id": 7, "failed_payments": 2, "error_page": "none", "warnings": ["old"]}, ""),
+    ({"results": [{"properties": {"failed": "7"}}]}, ""),
+    ({"events_received": 3, "messages": []}, ""),
+    ("error", ""),
+    (None, ""),
 ]
 
 
 @pytest.mark.parametrize(("document", "told"), UNDESCRIBED)
-def test_an_answer_that_lists_errors_is_no_yes_to_everything(
-    document: Any, told: dict[int, str] | str
-) -> None:
+def test_an_answer_that_lists_errors_is_no_yes_to_everything(document: Any, told: str) -> None:
     several = read(api(results=10), document, 3)
 
-    if isinstance(told, str):
-        assert several == BodyRefused(told, partly_applied=True)
-        assert read(api(), document, 1) == BodyRefused(told)
-    else:
-        assert several == Accepted(told)
+    assert several == (BodyRefused(told, partly_applied=True) if told else Accepted())
+    assert read(api(), document, 1) == (BodyRefused(told) if told else Accepted())
 
 
 def test_a_207_is_read_like_a_200() -> None:
     said = read(api(results=10), HUBSPOT, 3, status=207)
 
     assert said == BodyRefused("207: errors: no plan", partly_applied=True)
-
-
-def test_nobody_is_named_where_the_identity_is_another_field() -> None:
-    said = replace(api(results=10), identity="id").classify(
-        Answer(200, orjson.dumps(MAILCHIMP)), users=3, url=URL, people=PEOPLE[:3]
-    )
-
-    assert isinstance(said, BodyRefused)
 
 
 def test_of_an_answer_that_was_cut_only_the_status_counts_where_nothing_is_described() -> None:

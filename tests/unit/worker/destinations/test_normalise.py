@@ -163,4 +163,3 @@ def test_a_time_has_at_most_six_digits_and_ends_in_z(value: Any, written: str | 
     moment = normalise.instant(value)
 
     assert (moment and normalise.timestamp(moment)) == written
-    assert (moment and normalise.timestamp(moment, value)) == written

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import phonenumbers
 import pytest
 
-from segrelay.worker.destinations.phones import by_library, valid_e164
+from segrelay.worker.destinations.normalise import by_library, valid_e164
 from tests.nightly import amount
 
 REGIONS = ("US", "CA", "GB", "DE", "FR", "IT", "BR", "AR", "MX", "IN", "AU", "RU", "JP", "SM")

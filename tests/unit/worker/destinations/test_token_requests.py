@@ -8,9 +8,8 @@ import pytest
 from segrelay.worker.contract.settings import Authorization
 from segrelay.worker.contract.settings.values import Secret
 from segrelay.worker.core.verdicts import AccessRefused, Failed
-from segrelay.worker.destinations.api import Answer
+from segrelay.worker.destinations.api import Answer, NoAnswer, Silence
 from segrelay.worker.destinations.oauth2 import Granted, read_grant, token_request
-from segrelay.worker.destinations.sending import NoAnswer, Silence
 
 WHERE = "authorizations.crm.token_url"
 WITHOUT = Failed(f"{WHERE} answers 200 without an access_token", possibly_applied=False)
