@@ -179,7 +179,7 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "segrelay mcp --actions",
     ),
     "erase": _operate(
-        "segrelay.ops.person.commands:erase",
+        "segrelay.ops.person:erase",
         "Erase one person",
         "segrelay erase ann@example.com --anonymize",
     ),

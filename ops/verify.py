@@ -3,6 +3,9 @@
 It is the proof against silent drops: Insider answers 200 and writes nothing where an attribute is
 not defined in its panel. A difference is read again after a moment, ledger and profile, before it
 counts: both change while work goes on.
+
+With `verify_every` a worker reads some people back on a schedule. It imports this module by its
+name (`TASKS_MODULES` of `segrelay.worker.contract.celery`).
 """
 
 from __future__ import annotations
@@ -10,23 +13,35 @@ from __future__ import annotations
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, Final, Literal, Self
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 import orjson
+import structlog
 import typer
+from celery import shared_task
 
-from segrelay.ops.insider.live_check import ReadBack, list_of, read_lists, sample_attributes
-from segrelay.ops.insider.reader import InsiderReader, ProfileReader
+from segrelay.ops.insider import (
+    InsiderReader,
+    InsiderUnreadable,
+    list_of,
+    lists_audience,
+    sample_attributes,
+)
 from segrelay.ops.state.acts import Reads
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.state.person import LedgerLine, Names, read_records
+from segrelay.ops.state.verified import VerifyState
 from segrelay.ops.terminal.console import progress
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import parse_seconds
 from segrelay.ops.terminal.options import DestinationName
 from segrelay.ops.terminal.tables import TableColumns, text_columns
+from segrelay.producer.steps import Step, StepStore
+from segrelay.producer.tasks import client_of, do_background_job
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.celery import VERIFY_TASK, BackgroundJob, ResultLine, Turn, Turns
 from segrelay.worker.contract.keys import DIGEST_BYTES, REACHED_KEPT, PartitionKeys
 from segrelay.worker.contract.ledger import is_newer
 from segrelay.worker.contract.printable import plural
@@ -36,29 +51,29 @@ from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.settings import Destination, Settings
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.destinations.insider.api import CUSTOM
-from segrelay.worker.errors import UsageWrong
+from segrelay.worker.errors import OperationsMustAct, SegrelayError, UsageWrong
 
 ListSide = Literal["inside", "outside"]
 
+LOG: Final = structlog.get_logger()
 _LARGEST: Final = "f" * 2 * DIGEST_BYTES
 """The largest digest, in hex."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReachedPerson:
+class ReachedPerson(NamedTuple):
     """A person to whom something was delivered.
 
     Redis has them in `PartitionKeys.who` as `[at_ms, who]`.
 
-    Args:
+    Attributes:
         who: `identifiers` or `insider_id`, as they were sent.
         at_ms: The time of the last delivery; Redis' clock.
     """
 
     partition: PartitionKeys
     digest: bytes
-    who: Mapping[str, Any] = field(repr=False)
-    at_ms: int = 0
+    who: Mapping[str, Any]
+    at_ms: int
 
     @classmethod
     def loads(cls, partition: PartitionKeys, digest: bytes, text: bytes) -> Self:
@@ -67,90 +82,60 @@ class ReachedPerson:
         return cls(partition, bytes.fromhex(digest.decode()), who, at_ms)
 
 
-@dataclass(frozen=True, slots=True)
-class Membership:
-    """A person's membership in one audience, as the ledger has it."""
+class Membership(NamedTuple):
+    """A person's membership in one audience, as the ledger has it.
 
-    audience: str
-    attribute: str
-    side: ListSide
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A membership that Insider does not hold as the ledger says.
-
-    Args:
-        found: The side at Insider; `unknown` = it does not know the profile.
+    Attributes:
+        found: The side at Insider; `unknown` = it does not know the profile, "" = do not compare.
     """
 
-    destination: str
-    profile: str
     audience: str
     attribute: str
     expected: ListSide
-    found: str
+    found: str = ""
+
+    @property
+    def differs(self) -> bool:
+        """Say whether Insider does not hold the membership as the ledger says."""
+        return self.found not in (self.expected, "")
 
 
 @dataclass(slots=True)
 class Verified:
-    """The numbers of compared profiles and memberships, and the differences."""
+    """The numbers of compared profiles and memberships, and the differences with their people."""
 
     profiles: int = 0
     memberships: int = 0
-    differences: list[Difference] = field(default_factory=list)
-
-    def add(self, other: Verified) -> None:
-        """Add the result of other people."""
-        self.profiles += other.profiles
-        self.memberships += other.memberships
-        self.differences += other.differences
+    differences: list[tuple[ReachedPerson, Membership]] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Reached:
-    """The people to whom something was delivered, as far as Redis remembers them.
-
-    Args:
-        about: The number of all people, estimated if `people` is a sample.
-    """
-
-    people: Sequence[ReachedPerson]
-    about: int
-
-
-def read_reached(client: Redis, partitions: Sequence[PartitionKeys], *, until_ms: int) -> Reached:
-    """Return the people whose last delivery is not later than `until_ms`.
+def read_reached(
+    client: Redis, settings: Settings, destination: str, until_ms: int
+) -> tuple[list[ReachedPerson], int]:
+    """Return the people whose last delivery is not later than `until_ms`, and how many there are.
 
     Of a partition with many people Redis keeps those with the smallest digests. Over all
-    partitions those up to the smallest of these bounds are an even sample.
+    partitions those up to the smallest of these bounds are an even sample, and the number of all
+    people is estimated.
     """
     found: list[ReachedPerson] = []
     bounds = [_LARGEST]
-    for partition in partitions:
+    for partition in all_partitions(client, settings, [destination]):
         rows: Any = client.hgetall(partition.who)
         if len(rows) >= REACHED_KEPT:
             bounds.append(max(rows).decode())
-        for digest, text in rows.items():
-            person = ReachedPerson.loads(partition, digest, text)
-            if person.at_ms <= until_ms and person.who:
-                found.append(person)
+        found += (ReachedPerson.loads(partition, digest, text) for digest, text in rows.items())
     bound = min(bounds)
-    people = [one for one in found if one.digest.hex() <= bound]
-    return Reached(people, round(len(people) * int(_LARGEST, 16) / max(1, int(bound, 16))))
-
-
-def sampled(
-    everybody: Sequence[ReachedPerson], count: int, chance: random.Random
-) -> list[ReachedPerson]:
-    """Choose `count` people at random."""
-    return chance.sample(everybody, min(count, len(everybody)))
+    people = [
+        one for one in found if one.at_ms <= until_ms and one.who and one.digest.hex() <= bound
+    ]
+    return people, round(len(people) * int(_LARGEST, 16) / max(1, int(bound, 16)))
 
 
 def expected(
     lines: Iterable[LedgerLine], lists: Mapping[str, str], *, until_us: int
-) -> list[Membership]:
-    """Return the memberships of which the ledger is sure, in audiences with a list at Insider.
+) -> Iterator[Membership]:
+    """Yield the memberships of which the ledger is sure, in audiences with a list at Insider.
 
     Args:
         lines: The lines of one profile.
@@ -162,90 +147,67 @@ def expected(
         attribute = lists.get(line.trigger, "")
         if attribute and line.direction is not Direction.CHANGE:
             groups[line.audience, attribute].append(line)
-    found = [
-        _membership(audience, attribute, group, until_us)
-        for (audience, attribute), group in groups.items()
-    ]
-    return [membership for membership in found if membership]
+    for (audience, attribute), group in groups.items():
+        at_us, direction = 0, Direction.EXIT
+        for line in group:
+            if line.delivered_us and is_newer(line.delivered_us, line.direction, at_us, direction):
+                at_us, direction = line.delivered_us, line.direction
+        is_sure = all(line.tried_us < at_us for line in group if line.tried_us)
+        if at_us and at_us <= until_us and is_sure:
+            side: ListSide = "inside" if direction is Direction.ENTER else "outside"
+            yield Membership(audience, attribute, side)
 
 
-def _membership(
-    audience: str, attribute: str, lines: Sequence[LedgerLine], until_us: int
-) -> Membership | None:
-    newest: tuple[int, Direction] | None = None
-    for line in lines:
-        if line.delivered_us and (
-            newest is None or is_newer(line.delivered_us, line.direction, *newest)
-        ):
-            newest = (line.delivered_us, line.direction)
-    if newest is None or newest[0] > until_us:
-        return None
-    if any(line.tried_us >= newest[0] for line in lines if line.tried_us):
-        return None
-    return Membership(audience, attribute, "inside" if newest[1] is Direction.ENTER else "outside")
+def compare(
+    client: Redis,
+    settings: Settings,
+    reader: InsiderReader,
+    people: Sequence[ReachedPerson],
+    *,
+    until_ms: int,
+    again_seconds: float,
+    shown: Callable[[int], None] = lambda _: None,
+) -> Verified:
+    """Compare people with what Insider holds; a difference counts if it is seen twice.
 
+    Args:
+        client: Redis.
+        settings: The configuration.
+        reader: Reads from the destination of all these people.
+        people: The people.
+        until_ms: What was delivered later may not be written there yet.
+        again_seconds: The time after which a difference is read again.
+        shown: Called with 1 for each person who was read.
+    """
+    names, lists = Names(client), lists_of(settings, reader.name)
 
-class Verifier:
-    """Compares the ledger with what one destination holds."""
-
-    def __init__(
-        self,
-        client: Redis,
-        reader: ProfileReader,
-        lists: Mapping[str, str],
-        *,
-        until_us: int,
-        again_seconds: float,
-    ) -> None:
-        self._client = client
-        self._reader = reader
-        self._lists = lists
-        self._until_us = until_us
-        self._again_seconds = again_seconds
-        self._names = Names(client)
-
-    def verify(self, people: Sequence[ReachedPerson]) -> Iterator[Verified]:
-        """Compare people; yield a result for each, and at last the differences seen twice."""
-        suspects: list[ReachedPerson] = []
-        for person in people:
-            memberships, differences = self._compare(person)
-            if differences:
-                suspects.append(person)
-            yield Verified(1, memberships)
-        if suspects:
-            time.sleep(self._again_seconds)
-        for person in suspects:
-            _, differences = self._compare(person)
-            if differences:
-                yield Verified(differences=differences)
-
-    def _compare(self, person: ReachedPerson) -> tuple[int, list[Difference]]:
-        (record,) = read_records(self._client, person.partition, [person.digest])
-        wanted = expected(self._names.lines(record), self._lists, until_us=self._until_us)
+    def read(person: ReachedPerson) -> list[Membership]:
+        (record,) = read_records(client, person.partition, [person.digest])
+        wanted = list(expected(names.lines(record), lists, until_us=1_000 * until_ms))
         if not wanted:
-            return 0, []
-        attributes = [membership.attribute for membership in wanted]
-        found = read_lists(self._reader, person.who, attributes)
-        differences = [
-            Difference(
-                person.partition.destination,
-                person.digest.hex(),
-                membership.audience,
-                membership.attribute,
-                membership.side,
-                actual,
-            )
-            for membership in wanted
-            if (actual := _actual(found, membership)) not in (membership.side, "")
-        ]
-        return len(wanted), differences
+            return []
+        held = reader.profile(person.who, sorted({CUSTOM + one.attribute for one in wanted}))
+        return [one._replace(found=_found(held, one)) for one in wanted]
+
+    total, suspects = Verified(), list[ReachedPerson]()
+    for person in people:
+        memberships = read(person)
+        total.profiles += 1
+        total.memberships += len(memberships)
+        suspects += [person] if any(one.differs for one in memberships) else []
+        shown(1)
+    if suspects:
+        time.sleep(again_seconds)
+    total.differences = [
+        (person, one) for person in suspects for one in read(person) if one.differs
+    ]
+    return total
 
 
-def _actual(found: ReadBack, membership: Membership) -> str:
-    """Return "inside", "outside" or "unknown", as Insider has the person; "" = do not compare."""
-    if found.attributes is None:
-        return "unknown" if membership.side == "inside" else ""
-    return "inside" if found.lists(membership.audience, membership.attribute) else "outside"
+def _found(held: Mapping[str, Any] | None, membership: Membership) -> str:
+    if held is None:
+        return "unknown" if membership.expected == "inside" else ""
+    return "inside" if lists_audience(held, *membership[:2]) else "outside"
 
 
 DEFAULT_SAMPLE: Final = 100
@@ -276,22 +238,29 @@ def verify(
     again_seconds = parse_seconds(again_after, "--again-after")
     client, settings = relay.client, relay.settings
     until_ms = now_ms(client) - older_ms
+    people: list[ReachedPerson] = []
     total = Verified()
     candidates = about = 0
     for one in _destinations(settings, destination):
-        partitions = all_partitions(client, settings, [one.name])
-        reached = read_reached(client, partitions, until_ms=until_ms)
-        candidates += len(reached.people)
-        about += reached.about
-        people = sampled(reached.people, sample, random.SystemRandom())
+        reached, count = read_reached(client, settings, one.name, until_ms)
+        candidates += len(reached)
+        about += count
+        people = _sampled(reached, sample)
         with progress(f"read back from {one.name}", len(people)) as shown:
-            steps = _verified(
-                client, settings, one, people, until_ms=until_ms, again_seconds=again_seconds
-            )
-            for step in steps:
-                total.add(step)
-                shown(step.profiles)
+            if people:
+                with InsiderReader(settings, one) as reader:
+                    found = compare(
+                        client, settings, reader, people,
+                        until_ms=until_ms, again_seconds=again_seconds, shown=shown,
+                    )  # fmt: skip
+                total.profiles += found.profiles
+                total.memberships += found.memberships
+                total.differences += found.differences
     return _result(total, candidates, about, older_than)
+
+
+def _sampled(people: Sequence[ReachedPerson], count: int) -> list[ReachedPerson]:
+    return random.SystemRandom().sample(people, min(count, len(people)))
 
 
 def _destinations(settings: Settings, name: str) -> list[Destination]:
@@ -312,25 +281,6 @@ def _destinations(settings: Settings, name: str) -> list[Destination]:
 def lists_of(settings: Settings, destination: str) -> dict[str, str]:
     """Return the attribute in which each trigger of a destination lists audiences."""
     return {one.name: list_of(settings, one) for one in settings.triggers_of(destination)}
-
-
-def _verified(
-    client: Redis,
-    settings: Settings,
-    destination: Destination,
-    people: Sequence[ReachedPerson],
-    *,
-    until_ms: int,
-    again_seconds: float,
-) -> Iterator[Verified]:
-    if not people:
-        return
-    lists = lists_of(settings, destination.name)
-    with InsiderReader(settings, destination) as reader:
-        verifier = Verifier(
-            client, reader, lists, until_us=1000 * until_ms, again_seconds=again_seconds
-        )
-        yield from verifier.verify(people)
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,46 +305,35 @@ def verify_person(
     The attributes are those that the samples of the triggers send. Insider may show a write late,
     so a difference of the last half hour need not be one.
     """
-    until_us = 1_000 * now_ms(client)
-    found: dict[str, HeldPerson | None] = {}
+    until_ms = now_ms(client)
+    held: dict[str, HeldPerson | None] = {}
     for destination in _destinations(settings, ""):
         partition = PartitionKeys(destination.name, number)
         text: Any = client.hget(partition.who, digest.hex())
-        who = orjson.loads(PROTECTION.unseal(text, digest.hex().encode()))[1] if text else None
-        found[destination.name] = None
-        if who:
+        person = ReachedPerson.loads(partition, digest.hex().encode(), text) if text else None
+        held[destination.name] = None
+        if person and person.who:
+            triggers = settings.triggers_of(destination.name)
+            lists = frozenset(
+                CUSTOM + each for each in lists_of(settings, destination.name).values() if each
+            )
+            sent = {name for one in triggers for name in sample_attributes(settings, one)}
             with InsiderReader(settings, destination) as reader:
-                found[destination.name] = _held(
-                    client, reader, ReachedPerson(partition, digest, who), settings, until_us
+                found = compare(
+                    client, settings, reader, [person], until_ms=until_ms, again_seconds=0.0
                 )
-    return found
-
-
-def _held(
-    client: Redis,
-    reader: InsiderReader,
-    person: ReachedPerson,
-    settings: Settings,
-    until_us: int,
-) -> HeldPerson:
-    triggers = settings.triggers_of(person.partition.destination)
-    lists = lists_of(settings, person.partition.destination)
-    names = frozenset(CUSTOM + each for each in lists.values() if each)
-    sent = frozenset(name for trigger in triggers for name in sample_attributes(settings, trigger))
-    verifier = Verifier(client, reader, lists, until_us=until_us, again_seconds=0.0)
-    total = Verified()
-    for step in verifier.verify([person]):
-        total.add(step)
-    return HeldPerson(total, reader.profile(person.who, sorted(names | sent)), names)
+                attributes = reader.profile(person.who, sorted(lists | sent))
+            held[destination.name] = HeldPerson(found, attributes, lists)
+    return held
 
 
 def _result(total: Verified, candidates: int, about: int, older_than: str) -> Result:
     count = len(total.differences)
-    text: list[str | Table] = []
-    text.append(
+    told = (
         f"{total.profiles:,} of {plural(about, 'person', 'people')} read back,"
         f" {plural(total.memberships, 'membership')} compared, {count:,} differ"
     )
+    text: list[str | Table] = [told]
     if count:
         columns: TableColumns = (
             "profile",
@@ -403,8 +342,8 @@ def _result(total: Verified, candidates: int, about: int, older_than: str) -> Re
             *text_columns("expected", "found"),
         )
         rows = [
-            (d.destination, d.profile, d.audience, d.attribute, d.expected, d.found)
-            for d in total.differences[:_SHOWN]
+            (person.partition.destination, person.digest.hex(), *one)
+            for person, one in total.differences[:_SHOWN]
         ]
         text.append(Table(("destination", *columns), rows))
     return Result(
@@ -414,7 +353,11 @@ def _result(total: Verified, candidates: int, about: int, older_than: str) -> Re
             "candidates_are": "everybody" if candidates == about else "an even sample",
             "profiles": total.profiles,
             "memberships": total.memberships,
-            "differences": [asdict(difference) for difference in total.differences],
+            "differences": [
+                {"destination": person.partition.destination, "profile": person.digest.hex()}
+                | one._asdict()
+                for person, one in total.differences
+            ],
         },
         *text,
         notes=_notes(total, candidates, about, older_than),
@@ -433,3 +376,66 @@ def _notes(total: Verified, candidates: int, about: int, older_than: str) -> Ite
             "A list that stays empty for everybody: is the attribute defined in Insider's panel?"
             " `segrelay config check --live` tells."
         )
+
+
+PEOPLE: Final = 20
+"""The people whom a step reads: it takes some seconds, and Insider's quota is for others, too."""
+LONGEST_SLEEP_SECONDS: Final = 2.0
+
+
+def scheduled_step(
+    client: Redis,
+    settings: Settings,
+    destination: str,
+    *,
+    older_ms: int = 1_800_000,
+    again_seconds: float = 2.0,
+) -> Step:
+    """Compare some people of a destination, keep the result, and set the time of the next step.
+
+    Args:
+        client: Redis.
+        settings: The configuration.
+        destination: The name of the destination.
+        older_ms: The age of a delivery from which Insider shows it for sure.
+        again_seconds: The time after which a difference is read again.
+    """
+    store = StepStore(client, keys.verify(destination), f"verify '{destination}'", VerifyState)
+    known = settings.destinations[destination]
+
+    def work(state: VerifyState, at_ms: int) -> Step:
+        until_ms = at_ms - older_ms
+        people = _sampled(read_reached(client, settings, destination, until_ms)[0], PEOPLE)
+        try:
+            with InsiderReader(settings, known, sleep=_short_sleep) as reader:
+                found = compare(
+                    client, settings, reader, people, until_ms=until_ms, again_seconds=again_seconds
+                )
+            state = VerifyState(at_ms, found.profiles, len(found.differences))
+            line = f"{plural(found.profiles, 'person', 'people')} read, {state.differences} differ"
+        except OperationsMustAct as error:
+            state.failures, state.problem = state.failures + 1, error.message
+            line = error.message
+            LOG.warning("verify.failed", destination=destination, reason=line)
+        wait = known.verify_every_seconds
+        store.save(state, next_ms=at_ms + round(1_000 * wait), ends=True)
+        return Step(line, wait_seconds=wait)
+
+    return store.step(work)
+
+
+def _short_sleep(seconds: float) -> None:
+    """Wait for the reader's pace only: where Insider's quota is used up, the step ends."""
+    if seconds > LONGEST_SLEEP_SECONDS:
+        raise InsiderUnreadable("Insider's quota for reading is used up at the moment.")
+
+
+@shared_task(name=VERIFY_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
+def verify_some(self: Any, destination: str) -> ResultLine:
+    """Compare some people of a destination with the ledger."""
+    job = BackgroundJob(VERIFY_TASK, destination)
+    return do_background_job(self.app.segrelay, job, _step)
+
+
+def _step(node: Turns, destination: str, _turn: Turn) -> Step:
+    return scheduled_step(client_of(node), node.settings, destination)

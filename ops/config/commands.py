@@ -110,7 +110,7 @@ def check(
     code is 2 for them as well. If Redis answers, it is asked whether it is in use with another
     identity or number of partitions, and whether a destination has only another name than before.
     """
-    from segrelay.ops.insider.live_check import check_live  # noqa: PLC0415 - `show` needs no engine
+    from segrelay.ops.insider import check_live  # noqa: PLC0415 - `show` needs no engine
     from segrelay.worker.checks import triggers  # noqa: PLC0415 - nor this
 
     now = datetime.now(UTC)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from segrelay.ops.insider.live_check import read_sent
+from segrelay.ops.insider import read_sent
 from segrelay.ops.preview.one_event import NotSent, send
 from segrelay.ops.state.opened import already_there, opened
 from segrelay.ops.templates.events import candidate_of, events_for, slug_or_id

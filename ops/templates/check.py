@@ -20,8 +20,7 @@ from segrelay.jsonnet.files import Bundle, SourceFile, TemplateFolder, shown
 from segrelay.jsonnet.rendered import TemplateBroken
 from segrelay.jsonnet.syntax import tree
 from segrelay.jsonnet.syntax.tokens import location
-from segrelay.ops.insider.live_check import LiveFinding, check_panel
-from segrelay.ops.insider.reader import InsiderReader
+from segrelay.ops.insider import InsiderReader, LiveFinding, check_panel
 from segrelay.ops.state.opened import already_there
 from segrelay.ops.templates.fields import (
     Corrected,

@@ -91,7 +91,7 @@ DEFECTS = {
         "if true then return 0 end\n",
     ),
     "erasing waits for an answer that can not come any more": Defect(
-        "ops/person/erasing.py",
+        "ops/person.py",
         "if all(float(ends.get(name, math.inf)) <= now_ms(self.client) for name in own):",
         "if not own:",
     ),

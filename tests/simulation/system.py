@@ -16,7 +16,7 @@ from typing import Any
 
 from segrelay.ops.dead_letters.replay import DeadLetters
 from segrelay.ops.kept import EVERYTHING, Filter
-from segrelay.ops.person.erasing import Erasing
+from segrelay.ops.person import Erasing
 from segrelay.ops.waiting import Waiting
 from segrelay.producer.publishing.writing import JobPosition, lay_out, write
 from segrelay.worker.adapters.redis.gate import RedisGate, resume_gate

@@ -155,7 +155,7 @@ def _rebuilt(
 TASKS_MODULES: Final = (
     "segrelay.producer.tasks",
     "segrelay.ops.backfill.watching",
-    "segrelay.ops.verifying",
+    "segrelay.ops.verify",
     "segrelay.ops.retention",
 )
 """The modules with tasks of background jobs, as names: the worker imports none of them."""

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from segrelay.ops.embedded.lifecycle import ensure_running, stop
-from segrelay.ops.person.erasing import rewrite_files
+from segrelay.ops.person import rewrite_files
 from segrelay.producer.publish import Publisher
 from segrelay.producer.sync.store import Mark, SyncStore
 from segrelay.producer.wakeups import SilentWaker

@@ -8,6 +8,7 @@ import inspect
 
 import pytest
 
+from segrelay.ops import person as people
 from segrelay.ops import quarantine, sync, waiting
 from segrelay.ops.audiences import commands as audiences
 from segrelay.ops.backfill import commands as backfills
@@ -15,7 +16,6 @@ from segrelay.ops.dead_letters import commands as letters
 from segrelay.ops.kept import ExtentOptions, KeptOptions
 from segrelay.ops.main import COMMANDS, app
 from segrelay.ops.pause import pause, resume
-from segrelay.ops.person import commands as people
 from segrelay.ops.run import redis
 from segrelay.ops.send.sending import WaitOptions
 from segrelay.ops.state.acts import Asks

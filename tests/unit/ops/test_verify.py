@@ -32,4 +32,4 @@ def line(trigger, direction, delivered_us, tried_us=0):
     ],
 )
 def test_only_the_newest_sure_delivery_to_a_list_counts(lines, partitions):
-    assert [one.side for one in expected(lines, LISTS, until_us=100)] == partitions
+    assert [one.expected for one in expected(lines, LISTS, until_us=100)] == partitions

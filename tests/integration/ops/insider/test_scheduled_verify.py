@@ -1,12 +1,10 @@
 """`segrelay verify` on a schedule: what Insider drops without a word is a problem of health."""
 
-from dataclasses import replace
-
 import pytest
 
-from segrelay.ops.insider.reader import PROFILE_PATH
+from segrelay.ops.insider import PROFILE_PATH
 from segrelay.ops.status.health import read_problems
-from segrelay.ops.verifying import scheduled_verify
+from segrelay.ops.verify import scheduled_step
 from segrelay.worker.adapters.redis.survey import RedisSchedule
 from segrelay.worker.contract.celery import VERIFY_TASK, BackgroundJob
 from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
@@ -25,8 +23,7 @@ def verified(relay):
 
 def step(relay):
     """Do a step, also about what was delivered just now."""
-    verify = scheduled_verify(relay.client, relay.settings, "insider")
-    return replace(verify, older_ms=0, again_seconds=0.0).step()
+    return scheduled_step(relay.client, relay.settings, "insider", older_ms=0, again_seconds=0.0)
 
 
 def problems(relay):

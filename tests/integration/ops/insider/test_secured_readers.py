@@ -2,8 +2,7 @@
 
 import pytest
 
-from segrelay.ops.insider.live_check import check_live
-from segrelay.ops.insider.reader import InsiderIdentities, InsiderReader, InsiderUnreadable
+from segrelay.ops.insider import InsiderReader, InsiderUnreadable, check_live
 from segrelay.worker.contract.settings import load_settings
 from tests.configuration import configuration, insider, table
 from tests.journeys.certificates import server_context, write_certificates
@@ -36,11 +35,10 @@ def settings_of(tmp_path):
         yield load
 
 
-@pytest.mark.parametrize("kind", [InsiderReader, InsiderIdentities])
-def test_the_authority_of_the_authorization_counts_for_every_reader(settings_of, kind):
+def test_the_authority_of_the_authorization_counts(settings_of):
     settings = settings_of(authority="authority.pem")
 
-    with kind(settings, settings.destinations["insider"]) as reader:
+    with InsiderReader(settings, settings.destinations["insider"]) as reader:
         assert reader.profile({"identifiers": {"email": "x@example.com"}}, ["email"])
     assert check_live(settings) == []
 

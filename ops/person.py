@@ -1,4 +1,4 @@
-"""Erasing a person from Redis: streams, ledger, letters, quarantine, syncs.
+"""`segrelay erase`: forget a person, in streams, ledger, letters, quarantine and syncs.
 
 Traces that stay are named: texts that mention the person, bytes of deleted entries, and files that
 were exported. What was found is counted, and nothing of it is kept. A command that was killed is
@@ -11,25 +11,30 @@ import math
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import orjson
+import typer
 
 from segrelay.ops.dead_letters.replay import DeadLetters
+from segrelay.ops.insider import InsiderReader
 from segrelay.ops.kept import Filter
 from segrelay.ops.outcomes.reading import Range, entries
 from segrelay.ops.state import opened
-from segrelay.ops.state.acts import EXPORTED_FILE
+from segrelay.ops.state.acts import EXPORTED_FILE, Asks, Doing, perform
 from segrelay.ops.state.partitions import Stream, all_partitions
+from segrelay.ops.state.person import key_named
 from segrelay.ops.state.waiting import find_streams, read_entries, take_back_entries
+from segrelay.ops.terminal.frame import Result
 from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
 from segrelay.worker.contract.outcomes import log_bytes, without_people
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.protection import BAD_ROWS, PROTECTION, RESPONSES
 from segrelay.worker.contract.receivers import forget_requests
 from segrelay.worker.contract.redis.accept import field_of_member
@@ -44,34 +49,11 @@ from segrelay.worker.errors import (
     OperationsMustAct,
     PayloadRefused,
     RedisUnavailable,
+    UsageWrong,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Mention:
-    """The names by which Redis and files mention a person: the identity's value, and the digest."""
-
-    value: str
-    digest: str
-
-    def stands_in(self, text: bytes) -> bool:
-        """Say whether a text has the value of the identity, or the digest in hexadecimal."""
-        plain = _plain(text).lower()
-        return self.value.lower() in plain or self.digest in plain
-
-
-def _plain(text: bytes) -> str:
-    """Return a text with the escapes of JSON resolved, if it is JSON."""
-    try:
-        return orjson.dumps(orjson.loads(text)).decode()
-    except orjson.JSONDecodeError:
-        return text.decode(errors="replace")
-
 
 _LONGEST: Final = 5_000
 """The longest stream, in entries, that is rewritten in one step; Redis takes 0.1 s for it."""
-
-
 _LONGEST_OUTCOMES: Final = 50_000
 """The same for the stream of a partition's outcomes, whose entries are small."""
 
@@ -90,14 +72,6 @@ def compact_streams(client: Redis, partitions: Iterable[PartitionKeys]) -> int:
         (answer,) = opened.run(client, "stream_rewrite", [ScriptCall((name,), (_LONGEST,))])
         too_long += answer < 0
     return too_long
-
-
-def _mentions(path: Path, mention: Mention) -> bool:
-    try:
-        with path.open("rb") as file:
-            return any(map(mention.stands_in, file))
-    except OSError:
-        return False
 
 
 _OWNER: Final = "segrelay erase"
@@ -161,9 +135,13 @@ class Erasing:
         """Return the digest under which the person is known."""
         return digest_of(self.key)
 
-    @property
-    def _mention(self) -> Mention:
-        return Mention(self.key.partition(":")[2], self.digest.hex())
+    def is_mentioned(self, text: bytes) -> bool:
+        """Say whether a text has the value of the identity, or the digest in hexadecimal."""
+        try:  # the escapes of JSON are resolved
+            plain = orjson.dumps(orjson.loads(text)).decode().lower()
+        except orjson.JSONDecodeError:
+            plain = text.decode(errors="replace").lower()
+        return self.key.partition(":")[2].lower() in plain or self.digest.hex() in plain
 
     def run(self) -> None:
         """Erase the person.
@@ -189,8 +167,12 @@ class Erasing:
 
     def files(self) -> list[str]:
         """Return the files that were exported on this machine, and mention the person."""
-        found = {act.arguments.get(EXPORTED_FILE, "") for act in read_acts(self.client)} - {""}
-        return sorted(name for name in found if _mentions(Path(name), self._mention))
+        names = {act.arguments.get(EXPORTED_FILE, "") for act in read_acts(self.client)} - {""}
+        found = []
+        for name in sorted(names):
+            with suppress(OSError), Path(name).open("rb") as file:
+                found += [name] if any(map(self.is_mentioned, file)) else []
+        return found
 
     def _await_answers(self, partition: PartitionKeys) -> None:
         """Wait until no request about the person is open: its answer would write the ledger."""
@@ -243,7 +225,7 @@ class Erasing:
         ids = [
             entry_id
             for entry_id, fields in rows
-            if any(self._mention.stands_in(text_of(stored)) for stored in fields.values())
+            if any(self.is_mentioned(text_of(stored)) for stored in fields.values())
         ]
         return int(self.client.xdel(stream, *ids)) if ids else 0
 
@@ -256,7 +238,7 @@ class Erasing:
         ids = [
             record.id
             for record in quarantine.records()
-            if self._mention.stands_in(self._quarantined(quarantine, record.id))
+            if self.is_mentioned(self._quarantined(quarantine, record.id))
         ]
         self.counts["quarantine"] += quarantine.remove(ids)
         self.counts["requests"] += forget_requests(self.client, [self.digest])
@@ -265,7 +247,7 @@ class Erasing:
             name = keys.job_bad_rows(job.decode())
             rows: Any = self.client.lrange(name, 0, -1)
             for row in rows:
-                if self._mention.stands_in(self._opened(row, BAD_ROWS)):
+                if self.is_mentioned(self._opened(row, BAD_ROWS)):
                     self.counts["bad rows"] += int(self.client.lrem(name, 0, row))
 
     def _opened(self, sealed: bytes, place: bytes) -> bytes:
@@ -320,3 +302,105 @@ def rewrite_files(client: Redis) -> bool:
 
 def _is_rewriting(persistence: Mapping[str, Any]) -> bool:
     return bool(persistence["aof_rewrite_in_progress"] or persistence["aof_rewrite_scheduled"])
+
+
+Identifier = Annotated[
+    str,
+    typer.Option(
+        metavar="KIND",
+        help="What the identity is at Insider: email, phone_number, uuid or custom.NAME; by default"
+        " its own name.",
+    ),
+]
+
+
+def erase(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The identity of the person.")],
+    *,
+    anonymize: Annotated[
+        bool, typer.Option("--anonymize", help="Make the person anonymous at Insider, too.")
+    ] = False,
+    identifier: Identifier = "",
+    relay: Asks,
+) -> Result:
+    """Erase a person from Redis: what waits, the ledger, letters, quarantine, and sync members.
+
+    The receipt has counts and a digest, and no data. At Insider the profile stays, unless
+    --anonymize lets Insider remove what is personal in it; a whole profile is never deleted. What
+    is accepted afterwards is delivered as that of a new person: erase the person at the source
+    first. An address of earlier is a person of its own: erase it as well.
+    """
+    client, settings = relay.client, relay.settings
+    with ExitStack() as stack:
+        key = key_named(name, settings)
+        who = _identifier(settings, identifier, key) if anonymize else None
+        relay.confirm("Erase this person from Redis for good?")
+        insiders = {
+            each: stack.enter_context(InsiderReader(settings, destination))
+            for each, destination in settings.destinations.items()
+            if who and destination.api == "insider"
+        }
+        said: dict[str, str] = {}
+
+        def anonymized() -> None:
+            for each, insider in insiders.items():
+                said[each] = insider.anonymize(who or {}) or "anonymized"
+
+        erasing = Erasing(client, settings, key, anonymized)
+
+        def erased(doing: Doing) -> tuple[bool, list[str]]:
+            erasing.run()
+            doing.count = erasing.counts.total()
+            return rewrite_files(client), erasing.files()
+
+        is_rewritten, files = perform(client, relay.act(), erased)
+    counts = dict(sorted(erasing.counts.items()))
+    return Result(
+        {
+            "erased": counts,
+            "digest": erasing.digest.hex(),
+            "insider": said,
+            "files_rewritten": is_rewritten,
+            "streams_too_long": erasing.too_long,
+            "damaged": dict(+erasing.damaged),
+            "exported_files": files,
+        },
+        f"erased the digest {erasing.digest.hex()}",
+        *(f"  {what}: {count:,}" for what, count in counts.items() if count),
+        *(f"  {destination}: {answer}" for destination, answer in said.items()),
+        notes=_what_remains(files, erasing.too_long, +erasing.damaged, is_rewritten=is_rewritten),
+        exit_code=1 if any(answer != "anonymized" for answer in said.values()) else 0,
+    )
+
+
+def _what_remains(
+    files: Sequence[str], too_long: int, damaged: Mapping[str, int], *, is_rewritten: bool
+) -> Iterator[str]:
+    """Yield where the person may still be."""
+    if not is_rewritten:
+        yield "Redis' own file still has it: this user may not run BGREWRITEAOF, so have it run."
+    if too_long:
+        yield (
+            f"In {plural(too_long, 'stream')} too much waits to write them anew: Redis'"
+            " memory and files keep bytes of deleted entries. Run this again once less waits."
+        )
+    for where, count in sorted(damaged.items()):
+        yield (
+            f"{where}: {plural(count, 'record')} can't be read, being damaged, so nobody knows"
+            " whom they are about: they stay."
+        )
+    for file in files:
+        yield f"{file} was exported and still has the person: delete it."
+
+
+def _identifier(settings: Settings, named: str, profile_key: str) -> Mapping[str, Any]:
+    """Return Insider's identifier of a person: by its kind, if one was named."""
+    kind = named or settings.delivery.identity
+    outer, _, name = kind.partition(".")
+    if kind not in ("email", "phone_number", "uuid") and not (outer == "custom" and name):
+        raise UsageWrong(
+            f"'{kind}' is no identifier of Insider: name the one that your templates send with"
+            " --identifier email, phone_number, uuid or custom.NAME."
+        )
+    value = profile_key.partition(":")[2]
+    return {"custom": {name: value}} if name else {kind: value}

@@ -1,1 +1,0 @@
-"""Readers of Insider: profiles, its panel, and checks with the configured key."""

@@ -1,1 +1,0 @@
-"""People who change their identity or are erased."""
