@@ -184,7 +184,7 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "segrelay erase ann@example.com --anonymize",
     ),
     "try": _operate(
-        "segrelay.ops.preview.command:try_",
+        "segrelay.ops.preview:try_",
         "Try one person's event",
         "segrelay try samples/enter.json --trigger vip-enter",
     ),

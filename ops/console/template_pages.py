@@ -10,11 +10,10 @@ import orjson
 
 from segrelay.ops.console.app import Asked, Console, Page
 from segrelay.ops.status.standing import TriggerStanding
-from segrelay.ops.templates.check import LastCheck, read_last_checks
 from segrelay.ops.templates.events import from_payload
 from segrelay.ops.templates.render import changes_of_previewed
 from segrelay.ops.templates.testing import cases_of, run
-from segrelay.ops.templates.workspace import Workspace, names_in
+from segrelay.ops.templates.workspace import names_in
 from segrelay.worker.checks.preview import preview
 from segrelay.worker.contract.settings import Trigger
 from segrelay.worker.errors import UsageWrong
@@ -24,7 +23,7 @@ _LONGEST: Final = 200_000
 
 @dataclass(frozen=True, slots=True)
 class TemplateLine:
-    """A template with the triggers that use it, and its last check.
+    """A template with the triggers that use it.
 
     Args:
         triggers: The standing of each trigger, by name.
@@ -32,7 +31,6 @@ class TemplateLine:
 
     name: str
     triggers: Mapping[str, TriggerStanding]
-    last_check: LastCheck | None
 
     @property
     def versions(self) -> list[str]:
@@ -47,10 +45,9 @@ class TemplateLine:
     @property
     def trouble(self) -> tuple[bool, bool, int]:
         """Return how much it needs a look: broken, stopped, and with how many dead letters."""
-        is_unfit = self.last_check is not None and not self.last_check.fit
         stops = any(one.condition.stops for one in self.triggers.values())
         dead = sum(one.counts.dead for one in self.triggers.values())
-        return bool(self.refused) or is_unfit, stops, dead
+        return bool(self.refused), stops, dead
 
     @property
     def engine_share(self) -> float | None:
@@ -61,7 +58,7 @@ class TemplateLine:
 
 
 def templates(console: Console, asked: Asked) -> Page:
-    """Show all templates with their triggers, versions and last checks."""
+    """Show all templates with their triggers and versions."""
     del asked
     return Page(
         "templates.html",
@@ -72,8 +69,6 @@ def templates(console: Console, asked: Asked) -> Page:
 
 def _lines(console: Console) -> Iterator[TemplateLine]:
     settings, standing = console.settings, console.look.standing()
-    workspace = Workspace(settings.templates_folder, settings)
-    checks = read_last_checks(workspace)
     used = {one.main_template for one in settings.triggers.values()}
     for name in sorted({*names_in(settings.templates_folder), *used}):
         triggers = {
@@ -81,7 +76,7 @@ def _lines(console: Console) -> Iterator[TemplateLine]:
             for one in settings.triggers.values()
             if one.main_template == name and one.name in standing.triggers
         }
-        yield TemplateLine(name, triggers, checks.get(name))
+        yield TemplateLine(name, triggers)
 
 
 def template(console: Console, asked: Asked) -> Page:

@@ -313,11 +313,14 @@ _ACCESS: Final = (
     "{}. Put the right credentials into .env and restart the workers, which try them at once;"
     " resume it if the old ones are right after all"
 )
-_UNKNOWN: Final = "{}. Look at a whole answer, and resume it once that is right again"
+_UNKNOWN: Final = (
+    "{}. Look at a whole answer of its address, and resume it once that is right again: one request"
+    " is sent first"
+)
 _DIES: Final = "{}. Correct its template, resume it, and replay what died"
 _BY_ITSELF: Final[Mapping[str, StopRule]] = {
     "access_refused": StopRule("", ILL, f"{_CHECK_LIVE}; {_RESUME}", _ACCESS),
-    "unknown_answer": StopRule("", ILL, f"segrelay try FILE --send; {_RESUME}", _UNKNOWN),
+    "unknown_answer": StopRule("", ILL, _RESUME, _UNKNOWN),
     DIES: StopRule(
         "",
         ILL,

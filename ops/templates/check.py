@@ -1,23 +1,35 @@
-"""Checks templates, also against Insider's panels, and remembers the last check of each.
+"""Checks templates: samples are rendered, all engines agree, and Insider's panels know the names.
 
-A finding is a line `file:line:column: severity: what; hint`, and the source line below.
+A finding is a line `file:line:column: severity: what; hint`, and the source line below. Samples are
+rendered in processes of their own: a template may kill the one that renders it. Other engines
+render the untouched files.
 """
 
 from __future__ import annotations
 
+import json
 import re
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, assert_never
 
 import orjson
 
 from segrelay.javascript.source import fields_written
+from segrelay.jsonnet.accelerated import Accelerator
+from segrelay.jsonnet.engines.failures import Failure
+from segrelay.jsonnet.engines.judge import EngineModule, judge, judges
 from segrelay.jsonnet.files import Bundle, SourceFile, TemplateFolder, shown
-from segrelay.jsonnet.rendered import TemplateBroken
+from segrelay.jsonnet.rendered import (
+    Asserted,
+    Killed,
+    Rendered,
+    Result,
+    TemplateBroken,
+    TemplateFailed,
+)
 from segrelay.jsonnet.syntax import tree
 from segrelay.jsonnet.syntax.tokens import location
 from segrelay.ops.insider import InsiderReader, LiveFinding, check_panel
@@ -31,14 +43,203 @@ from segrelay.ops.templates.fields import (
     wrong_calls,
 )
 from segrelay.ops.templates.testing import cases_of
-from segrelay.ops.templates.workspace import Workspace
+from segrelay.ops.templates.workspace import Case, Workspace
 from segrelay.templates import LYTEMPLATES
-from segrelay.worker.adapters.redis.shared_keys import read_identified
-from segrelay.worker.checks.samples import Finding
-from segrelay.worker.checks.templates import TemplateReport, check_template
+from segrelay.worker.checks.audiences import misplaced_of, warnings_of
+from segrelay.worker.checks.preview import Previewed, differences, render_apart
+from segrelay.worker.checks.samples import Finding, Severity, sample_row
 from segrelay.worker.contract.fields import seen_fields
-from segrelay.worker.contract.settings import Trigger
+from segrelay.worker.contract.settings import (
+    AUDIENCE_ATTRIBUTE,
+    DEFAULT_AUDIENCE_ATTRIBUTE,
+    Trigger,
+)
 from segrelay.worker.errors import SegrelayError, UsageWrong
+
+Said = str | Failure | None
+"""The verdict of an engine: a JSON text, a failure, or None if nobody can tell."""
+
+_REFERENCE: Final = "jsonnet"
+_LYTICS: Final = "gojsonnet"
+"""The engine that decides in doubt: Lytics runs one of its family."""
+
+
+def disagreements(
+    label: str, result: Result, said: Mapping[EngineModule, Said]
+) -> Iterator[Finding]:
+    """Say where engines disagree with the worker about a sample.
+
+    Where only the reference implementation does, and go-jsonnet agrees with the worker, the
+    template is fit: Lytics would get what the worker gets.
+    """
+    ours = _value_of(result)
+    different = {
+        engine: difference
+        for engine, text in said.items()
+        if text is not None and (difference := _difference(ours, _read(text)))
+    }
+    is_confirmed = said.get(_LYTICS) is not None and different.keys() == {_REFERENCE}
+    for engine, difference in different.items():
+        message = (
+            f"the worker and the engine {engine} disagree about the sample ({label}): {difference}"
+        )
+        if is_confirmed:
+            confirmed = f"; {_LYTICS}, which is what Lytics runs, agrees with the worker."
+            yield Finding("warning", message + confirmed)
+        else:
+            yield Finding("error", message + ".")
+
+
+def _read(text: str | Failure) -> Any:
+    return text if isinstance(text, Failure) else json.loads(text)
+
+
+def _difference(ours: Any, theirs: Any) -> str:
+    """Return both results where they first differ, side by side; "" where they agree."""
+    if isinstance(ours, Failure) and isinstance(theirs, Failure):
+        return ""
+    if isinstance(ours, Failure) or isinstance(theirs, Failure):
+        return f"{_shown(ours)}, {_shown(theirs)}"
+    if ours == theirs:
+        return ""
+    path, did, mine, other = next(
+        (one for one in differences(ours, theirs) if one[1] != "changed" or one[2] != one[3]),
+        ("", "changed", ours, theirs),
+    )
+    shown = ["nothing" if did == "added" else mine, "nothing" if did == "left out" else other]
+    return f"{_shown(shown[0])}, {_shown(shown[1])}, at {path or 'the top'}"
+
+
+def _value_of(result: Result) -> Any:
+    match result:
+        case Rendered(body):
+            return json.loads(body)
+        case Asserted(message):
+            return Failure(message, asserted=True)
+        case TemplateFailed(message):
+            return Failure(message)
+        case _:
+            assert_never(result)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Failure):
+        return f"an error ({value.message})"
+    return json.dumps(value, default=str)[:80]
+
+
+@dataclass(slots=True)
+class TemplateReport:
+    """The check of one template.
+
+    Args:
+        template: Relative to the templates folder.
+        content_hash: "" where it does not load.
+        renders: For each case what came out, in words.
+        findings: In the order of finding.
+        not_compiled: Because of what only Jsonnet renders it; "" where it is compiled, too.
+        language: The language that it is written in; one other than Jsonnet has a single engine.
+        corrected: The text without damage from copying; None if nothing needs a correction.
+        fixed: Name of the corrected copy; "" = none was written.
+    """
+
+    template: str
+    content_hash: str
+    renders: Mapping[str, str]
+    findings: Sequence[Finding]
+    not_compiled: str = ""
+    language: str = "Jsonnet"
+    corrected: str | None = None
+    fixed: str = ""
+
+    @property
+    def is_fit(self) -> bool:
+        """Say whether a template passed: nothing but warnings was found."""
+        return all(finding.severity != "error" for finding in self.findings)
+
+    @property
+    def is_compiled(self) -> bool:
+        """Say whether it is compiled to Python, too."""
+        return self.language == "Jsonnet" and bool(self.content_hash) and not self.not_compiled
+
+
+def check_template(folder: Path, template: str, cases: Sequence[Case]) -> TemplateReport:
+    """Load a template, render the cases, and compare with what other engines make of it."""
+    try:
+        bundle = TemplateFolder(folder, LYTEMPLATES).bundle(template)
+        results = render_apart(bundle, [sample_row(case.profile, case.settings) for case in cases])
+    except TemplateBroken as error:
+        location = (error.file, error.line, error.column)
+        return TemplateReport(template, "", {}, [Finding("error", error.message, "", *location)])
+    killers = [
+        Finding(
+            "error",
+            f"rendering the sample ({case.label}) ends or hangs the process: look for a value that"
+            " refers to itself, an endless recursion, or a huge repetition.",
+        )
+        for case, result in zip(cases, results, strict=True)
+        if isinstance(result, Killed)
+    ]
+    if killers:
+        return TemplateReport(template, bundle.content_hash, {}, killers)
+    rendered = [
+        (case, result)
+        for case, result in zip(cases, results, strict=True)
+        if not isinstance(result, Killed)
+    ]
+    renders = {case.label: Previewed("", result).in_words for case, result in rendered}
+    findings = list(_findings_about_renders(rendered, renders))
+    if bundle.language:
+        name = bundle.language.name
+        return TemplateReport(template, bundle.content_hash, renders, findings, language=name)
+    said = _judged(bundle, cases)
+    for case, result in rendered:
+        findings += disagreements(case.label, result, said[case])
+    why_not = Accelerator.of(template, bundle).why_not
+    return TemplateReport(template, bundle.content_hash, renders, findings, why_not)
+
+
+def _judged(bundle: Bundle, cases: Sequence[Case]) -> dict[Case, dict[EngineModule, Said]]:
+    """Return the answer of each engine to each case."""
+    said: dict[Case, dict[EngineModule, Said]] = {case: {} for case in cases}
+    groups: dict[bytes, list[Case]] = {}
+    for case in cases:
+        groups.setdefault(orjson.dumps(dict(case.settings)), []).append(case)
+    for engine in judges():
+        for settings, group in groups.items():
+            values = judge(
+                engine, bundle, [orjson.dumps(dict(case.profile)) for case in group], settings
+            )
+            for case, value in zip(group, values, strict=True):
+                said[case][engine] = value
+    return said
+
+
+def _findings_about_renders(
+    rendered: Sequence[tuple[Case, Result]], renders: Mapping[str, str]
+) -> Iterator[Finding]:
+    results = {result for _, result in rendered if not isinstance(result, Rendered)}
+    if rendered and not any(isinstance(result, Rendered) for _, result in rendered):
+        said = "; ".join(f"{label}: {words}" for label, words in renders.items())
+        match list(results):
+            case [TemplateFailed(message, file, line)]:
+                message = f"it fails for every sample: {message}."
+                yield Finding("error", message, "", file, line, int(line > 0))
+            case failures if any(isinstance(failure, Asserted) for failure in failures):
+                yield Finding("warning", f"no sample renders ({said}).")
+            case _:
+                yield Finding("error", f"it fails for every sample ({said}).")
+    told: dict[str, Finding] = {}
+    for case, result in rendered:
+        if isinstance(result, Rendered):
+            attribute = str(case.settings.get(AUDIENCE_ATTRIBUTE, DEFAULT_AUDIENCE_ATTRIBUTE))
+            body = json.loads(result.body)
+            misplaced = set(misplaced_of(body))
+            for message in warnings_of(body, attribute, case.profile):
+                severity: Severity = "error" if message in misplaced else "warning"
+                told.setdefault(message, Finding(severity, message))
+    yield from told.values()
+
 
 _WORD: Final = re.compile(r"[A-Za-z_]\w*")
 _SPEAKING: Final = frozenset(
@@ -131,154 +332,60 @@ def source_below(folder: Path) -> Callable[[str], str]:
     return read
 
 
-_NAME: Final = "template-checks.json"
-
-
-@dataclass(frozen=True, slots=True)
-class LastCheck:
-    """The last check of a template, as it is remembered.
-
-    Args:
-        content_hash: The hash of the checked template; "" = it did not load.
-    """
-
-    content_hash: str
-    fit: bool
-    warnings: int
-    at_ms: int
-
-
-def _memory(workspace: Workspace) -> Path | None:
-    settings = workspace.settings
-    return settings.redis.data_dir / _NAME if settings else None
-
-
-def read_last_checks(workspace: Workspace) -> dict[str, LastCheck]:
-    """Return the last checks by template; none without a configuration, or a record of checks."""
-    path = _memory(workspace)
-    try:
-        document = orjson.loads(path.read_bytes()) if path else {}
-        return {name: LastCheck(**each) for name, each in document.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}
-
-
-def remember_checks(workspace: Workspace, checks: Mapping[str, LastCheck]) -> None:
-    """Remember these checks; nothing is remembered if the folder can't be written."""
-    path = _memory(workspace)
-    both = {name: asdict(each) for name, each in {**read_last_checks(workspace), **checks}.items()}
-    if path:
-        with suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(orjson.dumps(both, option=orjson.OPT_INDENT_2))
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """The check of one template.
-
-    Args:
-        fixed: Name of the corrected copy; "" = none was written.
-        corrected: The corrected text; None if nothing needs a correction.
-    """
-
-    report: TemplateReport
-    corrected: Corrected | None = None
-    fixed: str = ""
-
-    def with_findings(self, more: Sequence[Finding]) -> Checked:
-        """Return the check with more findings."""
-        report = replace(self.report, findings=once([*self.report.findings, *more]))
-        return replace(self, report=report)
-
-    @property
-    def last(self) -> LastCheck:
-        """Return the part of the check that is remembered."""
-        warnings = sum(one.severity == "warning" for one in self.report.findings)
-        at_ms = time.time_ns() // 1_000_000
-        return LastCheck(self.report.content_hash, self.report.is_fit, warnings, at_ms)
-
-
-class KnownFacts(NamedTuple):
-    """Facts about profiles and audiences that Redis knows.
-
-    Attributes:
-        fields: The names of fields that recent profiles had.
-        identified: Slugs whose id is known, and these ids.
-    """
-
-    fields: frozenset[str] = frozenset()
-    identified: frozenset[str] = frozenset()
-
-
-def read_facts(workspace: Workspace) -> KnownFacts:
-    """Return what Redis knows; nothing if it does not run."""
+def known_fields(workspace: Workspace) -> frozenset[str]:
+    """Return the names of fields that recent profiles had; none if Redis does not run."""
     if workspace.settings is None:
-        return KnownFacts()
+        return frozenset()
     try:
         with already_there() as (_, client):
-            return KnownFacts(seen_fields(client), read_identified(client))
+            return seen_fields(client)
     except SegrelayError:
-        return KnownFacts()
+        return frozenset()
 
 
 def checked(
-    workspace: Workspace, name: str, known: KnownFacts, *, fixes: bool
-) -> Iterator[Checked]:
+    workspace: Workspace, name: str, seen: frozenset[str], *, fixes: bool
+) -> Iterator[TemplateReport]:
     """Yield the check of a template, and with `fixes` also that of its corrected copy."""
-    cases = workspace.cases(name, known.identified)
+    cases = workspace.cases(name)
     report = check_template(workspace.folder, name, cases)
     if report.content_hash:
         bundle = TemplateFolder(workspace.folder, LYTEMPLATES).bundle(name)
         profiles = [case.profile for case in cases_of(workspace.folder, name)]
-        profiles += [case.profile for case in workspace.cases(name)]
-        unknown = unknown_fields(bundle, profiles, known.fields)
-        said = (*report.findings, *wrong_calls(bundle), *unknown)
-        found = [placed(one, name, bundle) for one in said]
-        yield Checked(replace(report, findings=once(found)))
+        profiles += [case.profile for case in cases]
+        said = (*report.findings, *wrong_calls(bundle), *unknown_fields(bundle, profiles, seen))
+        report.findings = once([placed(one, name, bundle) for one in said])
+        yield report
         return
-    correction = _corrected(workspace, name)
+    path, correction = workspace.folder / name, None
+    with suppress(OSError, UnicodeDecodeError):
+        correction = corrected(path.read_text("utf-8"), name)
+    if correction is None or not correction.corrections:
+        report.findings = once([placed(one, name, None) for one in report.findings])
+        yield report
+        return
     # The damage was the engine's trouble too: it is told once, with what it should have been.
-    found = [placed(one, name, None) for one in (_corrections(name, correction) or report.findings)]
-    fixed = _write_copy(workspace, name, correction) if fixes and correction else ""
-    yield Checked(replace(report, findings=once(found)), correction, fixed)
-    if fixed and correction and not correction.problem:
-        yield from checked(workspace, fixed, known, fixes=False)
+    report.findings = once(list(_corrections(name, correction)))
+    report.corrected = correction.text
+    if fixes:
+        copy = copy_of(path)
+        copy.write_text(correction.text, "utf-8")
+        report.fixed = copy.relative_to(workspace.folder).as_posix()
+    yield report
+    if fixes and not correction.problem:
+        yield from checked(workspace, report.fixed, seen, fixes=False)
 
 
-def _corrected(workspace: Workspace, name: str) -> Corrected | None:
-    try:
-        found = corrected((workspace.folder / name).read_text("utf-8"), name)
-    except (OSError, UnicodeDecodeError):
-        return None
-    return found if found.corrections else None
-
-
-def _corrections(name: str, correction: Corrected | None) -> list[Finding]:
-    if correction is None:
-        return []
-    found = [
-        Finding(
-            "error",
+def _corrections(name: str, correction: Corrected) -> Iterator[Finding]:
+    for one in correction.corrections:
+        said = (
             f"damage from Markdown, as when copied from a page: {one.in_words}; --fix writes a"
-            " corrected copy.",
-            "",
-            name,
-            one.line,
-            one.column,
+            " corrected copy."
         )
-        for one in correction.corrections
-    ]
+        yield Finding("error", said, "", name, one.line, one.column)
     if correction.problem:
         said = f"still does not parse without that damage: {correction.problem}; mend it by hand."
-        found.append(Finding("error", said, "", name, correction.line, correction.column))
-    return found
-
-
-def _write_copy(workspace: Workspace, name: str, correction: Corrected) -> str:
-    path = copy_of(workspace.folder / name)
-    path.write_text(correction.text, "utf-8")
-    return path.relative_to(workspace.folder).as_posix()
+        yield Finding("error", said, "", name, correction.line, correction.column)
 
 
 _INSIDER: Final = "insider"

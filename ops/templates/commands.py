@@ -13,20 +13,19 @@ from segrelay.jsonnet.engines.judge import judges
 from segrelay.jsonnet.files import TemplateFolder
 from segrelay.jsonnet.rendered import TemplateBroken
 from segrelay.ops.templates.check import (
-    Checked,
-    LastCheck,
     LiveCheck,
+    TemplateReport,
     check_live,
     checked,
+    known_fields,
     lines_of,
-    read_facts,
-    read_last_checks,
-    remember_checks,
+    once,
     source_below,
 )
+from segrelay.ops.templates.comparison import diff
 from segrelay.ops.templates.remote import add_remote
-from segrelay.ops.templates.render import render, watch
-from segrelay.ops.templates.testing import diff, run_cases
+from segrelay.ops.templates.render import render
+from segrelay.ops.templates.testing import run_cases
 from segrelay.ops.templates.workspace import (
     Folder,
     Workspace,
@@ -35,12 +34,9 @@ from segrelay.ops.templates.workspace import (
     write_new,
 )
 from segrelay.ops.terminal.frame import Result, Table
-from segrelay.ops.terminal.moments import shown_ms
 from segrelay.ops.terminal.options import Strict
 from segrelay.ops.terminal.tables import TableColumns, text_columns
 from segrelay.templates import LYTEMPLATES
-from segrelay.worker.checks.templates import TemplateReport
-from segrelay.worker.contract.printable import plural
 from segrelay.worker.errors import UsageWrong, WeMustAct
 
 app = typer.Typer(help="Write, try, test, check, compare and push templates.")
@@ -53,20 +49,15 @@ _NOTHING_COMPARED: Final = (
 
 @app.command("list")
 def list_(*, templates: Folder = None) -> Result:
-    """Show the templates, the triggers that use them, and their last check."""
+    """Show the templates, and the triggers that use them."""
     workspace = workspace_of(templates)
-    memory = read_last_checks(workspace)
-    rows = [_row(workspace, name, memory.get(name)) for name in workspace.names()]
-    cells = [
-        (r["template"], r["version"] or "-", ", ".join(r["triggers"]) or "-", _last(r))
-        for r in rows
-    ]
-    columns: TableColumns = ("template", "version", *text_columns("used by", "last check"))
+    rows = [_row(workspace, name) for name in workspace.names()]
+    cells = [(r["template"], r["version"] or "-", ", ".join(r["triggers"]) or "-") for r in rows]
+    columns: TableColumns = ("template", "version", *text_columns("used by"))
     return Result({"templates": rows}, Table(columns, cells))
 
 
-def _row(workspace: Workspace, name: str, last: LastCheck | None) -> dict[str, Any]:
-    own = _version(workspace, name)
+def _row(workspace: Workspace, name: str) -> dict[str, Any]:
     users = workspace.users(name)
     # Triggers that make their URL by a template, too, have one version of all, as `status` says.
     whole = (
@@ -76,10 +67,8 @@ def _row(workspace: Workspace, name: str, last: LastCheck | None) -> dict[str, A
     )
     return {
         "template": name,
-        "version": ", ".join(sorted(whole)) or own,
+        "version": ", ".join(sorted(whole)) or _version(workspace, name),
         "triggers": [one.name for one in users],
-        "last_check": asdict(last) if last else None,
-        "changed_since": last is not None and last.content_hash not in ("", own),
     }
 
 
@@ -88,17 +77,6 @@ def _version(workspace: Workspace, name: str) -> str:
         return TemplateFolder(workspace.folder, LYTEMPLATES).bundle(name).content_hash
     except TemplateBroken:
         return ""
-
-
-def _last(row: dict[str, Any]) -> str:
-    last = row["last_check"]
-    if last is None:
-        return "never"
-    if row["changed_since"]:
-        return f"changed since {shown_ms(last['at_ms'])}"
-    words = "fit" if last["fit"] else "not fit"
-    warnings = f", {last['warnings']} warnings" if last["warnings"] else ""
-    return f"{words}{warnings}, {shown_ms(last['at_ms'])}"
 
 
 @app.command()
@@ -164,22 +142,25 @@ def check(
     a panel gives no answer.
     """
     workspace = workspace_of(templates)
-    known = read_facts(workspace)
+    seen = known_fields(workspace)
     found = [
         one
         for name in workspace.names(names or ())
-        for one in checked(workspace, name, known, fixes=fix)
+        for one in checked(workspace, name, seen, fixes=fix)
     ]
-    loaded = [one.report.template for one in found if one.report.content_hash]
-    asked = check_live(workspace, loaded) if live else None
-    if asked:
-        found = [one.with_findings(asked.findings.get(one.report.template, ())) for one in found]
-    remember_checks(workspace, {one.report.template: one.last for one in found})
+    asked: LiveCheck | None = None
+    if live:
+        asked = check_live(workspace, [one.template for one in found if one.content_hash])
+        for one in found:
+            one.findings = once([*one.findings, *asked.findings.get(one.template, ())])
     compared_with = judges()
-    is_fit = all(one.report.is_fit and not (strict and one.report.findings) for one in found)
+    is_fit = all(one.is_fit and not (strict and one.findings) for one in found)
     unanswered = 1 if asked and asked.unanswered else 0
     panels = {"unanswered": asked.unanswered, "unused": asked.unused} if asked else None
-    documents = [_document(one) for one in found]
+    documents = [
+        {"template": one.template, "fit": one.is_fit, **asdict(one), "compiled": one.is_compiled}
+        for one in found
+    ]
     return Result(
         {"templates": documents, "compared_with": compared_with, "live": panels},
         *(line for one in found for line in _lines(one, workspace)),
@@ -188,16 +169,28 @@ def check(
     )
 
 
+def _lines(report: TemplateReport, workspace: Workspace) -> Iterator[str]:
+    yield f"{report.template}: {'fit' if report.is_fit else 'not fit'}"
+    for label, words in report.renders.items():
+        yield f"  {label}: {words}"
+    if report.not_compiled:
+        yield f"  not compiled to Python, so several times slower, for {report.not_compiled}"
+    elif report.is_compiled:
+        yield "  compiled to Python"
+    if report.fixed:
+        yield f"  the corrected copy is {workspace.folder / report.fixed}"
+
+
 def _notes(
-    found: Sequence[Checked],
+    found: Sequence[TemplateReport],
     workspace: Workspace,
     asked: LiveCheck | None,
     compared_with: Collection[str],
 ) -> Iterator[str]:
     source = source_below(workspace.folder) if sys.stderr.isatty() else lambda _: ""
-    for finding in (each for one in found for each in one.report.findings):
+    for finding in (each for one in found for each in one.findings):
         yield from lines_of(finding, source)
-    if not compared_with and any(_is_jsonnet(one.report) for one in found):
+    if not compared_with and any(one.language == "Jsonnet" for one in found):
         yield _NOTHING_COMPARED
     for name in asked.unused if asked else ():
         yield f"{name}: no trigger of Insider uses it, so there is no panel to ask about it."
@@ -205,51 +198,7 @@ def _notes(
         yield f"{destination}: what it drops is not known: {problem}"
 
 
-def _document(one: Checked) -> dict[str, Any]:
-    first = {"template": one.report.template, "fit": one.report.is_fit}
-    more = {
-        "compiled": _is_compiled(one.report),
-        "corrected": one.corrected.text if one.corrected else None,
-        "fixed": one.fixed,
-    }
-    return {**first, **asdict(one.report), **more}
-
-
-def _is_jsonnet(report: TemplateReport) -> bool:
-    return report.language == "Jsonnet"
-
-
-def _is_compiled(report: TemplateReport) -> bool:
-    return _is_jsonnet(report) and bool(report.content_hash) and not report.not_compiled
-
-
-def _needed_engine(report: TemplateReport) -> str:
-    """Say how many samples needed the Jsonnet engine although the template is compiled, and why."""
-    needed = report.needed_engine
-    if not needed:
-        return ""
-    reasons = "; ".join(f"{label}: {why}" for label, why in needed.items())
-    return (
-        f", but {len(needed)} of {plural(len(report.renders), 'sample')} needed Jsonnet"
-        f" itself ({reasons})"
-    )
-
-
-def _lines(one: Checked, workspace: Workspace) -> Iterator[str]:
-    report = one.report
-    yield f"{report.template}: {'fit' if report.is_fit else 'not fit'}"
-    for label, words in report.renders.items():
-        yield f"  {label}: {words}"
-    if report.not_compiled:
-        yield f"  not compiled to Python, so several times slower, for {report.not_compiled}"
-    elif _is_compiled(report):
-        yield f"  compiled to Python{_needed_engine(report)}"
-    if one.fixed:
-        yield f"  the corrected copy is {workspace.folder / one.fixed}"
-
-
 app.command()(render)
-app.command()(watch)
 app.command("test")(run_cases)
 app.command()(diff)
 add_remote(app)

@@ -1,9 +1,8 @@
 r"""Finds unknown fields of profiles in templates, wrong calls of the shipped libraries, and damage.
 
 Markdown, or a shell's `echo`, damages templates that are copied: a backslash before a sign that
-Jsonnet does not escape (`\[`, `\_uid`), the words `echo '` around the whole, and a bracket that the
-page lost. The first two are certain. The last is corrected only where the file does not parse
-without it and parses with it.
+Jsonnet does not escape (`\[`, `\_uid`), the words `echo '` around the whole, and one bracket too
+many. The first two are certain. The last is taken out only where the file parses without it.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _ASKING: Final = frozenset({"get", "has"})
 _ALWAYS: Final = frozenset({"segment_events", "payload_id", "_id", "_uid", "_segments"})
 """Fields that every payload of Lytics may have, even if no sample has them."""
 _NEAR: Final = 0.75
-_TYPO: Final = 2
+_TYPO: Final = 0.8
 _OURS: Final = "lib/"
 _ELSEWHERE: Final = "look whether Lytics sends it under another name."
 
@@ -118,23 +117,11 @@ def unknown_fields(
         if name in known or name in told:
             continue
         told.add(name)
-        near = next(iter(get_close_matches(name, known, 1, _NEAR)), "")
+        near = next(iter(get_close_matches(name, known, 1, _NEAR if seen else _TYPO)), "")
         hint = f"did you mean {near}?" if near else _ELSEWHERE
-        if seen or (near and _is_typo(name, near)):
+        if seen or near:
             said = f"no sample and no profile that was seen lately has the field {name}; {hint}"
             yield Finding("warning", said, "", file, line, column)
-
-
-def _is_typo(name: str, other: str) -> bool:
-    """Say whether the edit distance of two names is at most two letters."""
-    row = list(range(len(other) + 1))
-    for at, dead_letter in enumerate(name, 1):
-        following = [at]
-        for index, theirs in enumerate(other):
-            changed = row[index] + (dead_letter != theirs)
-            following.append(min(changed, row[index + 1] + 1, following[index] + 1))
-        row = following
-    return row[-1] <= _TYPO
 
 
 _INSIDER: Final = "insider.libsonnet"
@@ -213,11 +200,11 @@ def _call_finding(message: str, at: int, file: SourceFile) -> Finding:
 _ECHO: Final = re.compile(r"\A\s*(?:\$ )?echo\s+'(?P<inner>.*)'\s*(?:[>|].*)?\Z", re.DOTALL)
 _SHELL_QUOTE: Final = "'\\''"
 _ESCAPED: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\([\[\]{}()_*#<>+.!|`~=&-])")
-_CLOSING: Final = "]})"
+_CLOSING: Final = ("]", "}", ")")
 _ENTITIES: Final = {"&quot;": '"', "&amp;": "&", "&lt;": "<", "&gt;": ">", "&#39;": "'"}
 _CURLED: Final = dict.fromkeys("\u201c\u201d", '"') | dict.fromkeys("\u2018\u2019", "'")
 _MOST_BRACKETS: Final = 4
-"""Largest number of brackets that are inserted or removed; copying does not damage more."""
+"""Largest number of brackets that are removed; copying does not damage more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,9 +219,7 @@ class Correction:
     @property
     def in_words(self) -> str:
         """Return the correction in words."""
-        if not self.instead:
-            return f"{self.what} is taken out"
-        return f"{self.instead} is put in" if not self.what else f"{self.what} → {self.instead}"
+        return f"{self.what} → {self.instead}" if self.instead else f"{self.what} is taken out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,26 +330,12 @@ def _wrong_script(text: str) -> SyntaxWrong | None:
 
 
 def _balanced(text: str) -> tuple[str, list[Correction]] | None:
-    """Insert or remove brackets where parsing fails; None if that does not help."""
-    waiting: list[tuple[str, list[Correction]]] = [(text, [])]
-    for _ in range(_MOST_BRACKETS):
-        following: list[tuple[str, list[Correction]]] = []
-        for each, corrections in waiting:
-            for candidate, correction in _bracket_tried(each):
-                if _wrong(candidate) is None:
-                    return candidate, [*corrections, correction]
-                following.append((candidate, [*corrections, correction]))
-        waiting = following
-    return None
-
-
-def _bracket_tried(text: str) -> Iterator[tuple[str, Correction]]:
-    wrong = _wrong(text)
-    if wrong is None:
-        return
-    at = wrong.at
-    line, column = location(text, min(at, max(0, len(text) - 1)))
-    for bracket in "}])":
-        yield text[:at] + bracket + text[at:], Correction(line, column, "", bracket)
-    if text[at : at + 1] and text[at] in _CLOSING:
-        yield text[:at] + text[at + 1 :], Correction(line, column, text[at], "")
+    """Remove brackets at which parsing fails; None if that does not help."""
+    corrections: list[Correction] = []
+    while (wrong := _wrong(text)) is not None:
+        at = wrong.at
+        if text[at : at + 1] not in _CLOSING or len(corrections) == _MOST_BRACKETS:
+            return None
+        corrections.append(Correction(*location(text, at), text[at], ""))
+        text = text[:at] + text[at + 1 :]
+    return text, corrections

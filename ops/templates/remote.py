@@ -10,6 +10,7 @@ import typer
 
 from segrelay.jsonnet.files import TemplateFolder, shown
 from segrelay.jsonnet.rendered import TemplateBroken
+from segrelay.ops.templates.check import check_template
 from segrelay.ops.templates.workspace import (
     TemplateArgument,
     Workspace,
@@ -23,8 +24,7 @@ from segrelay.ops.terminal.tables import TableColumns, text_columns
 from segrelay.producer.lytics import LyticsApi
 from segrelay.templates import LYTEMPLATES, LYTICS_TYPES
 from segrelay.worker.checks.preview import Previewed, preview_rendering
-from segrelay.worker.checks.samples import load_profiles
-from segrelay.worker.checks.templates import check_template
+from segrelay.worker.checks.samples import load_profiles, sample_row
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import LyticsUnavailable, UsageWrong
 
@@ -201,7 +201,9 @@ def try_there_(
     here = full_name(template, workspace.folder)
     given = next((dict(one.settings) for one in workspace.triggers(here)), {})
     profiles = load_profiles(file)
-    rendered = preview_rendering(workspace.folder, here, profiles, given)
+    rendered = preview_rendering(
+        workspace.folder, here, [sample_row(one, given) for one in profiles]
+    )
     documents = []
     name = name or remote_name(here)
     with opened_api(settings) as api:

@@ -1,4 +1,4 @@
-"""`segrelay template render` and `watch`: render events with a template.
+"""`segrelay template render`: render events with a template.
 
 The changes that shaping made to a rendered body, with the reasons.
 """
@@ -7,14 +7,8 @@ from __future__ import annotations
 
 import json as json_text
 import re
-import shutil
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from difflib import SequenceMatcher
-from itertools import zip_longest
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -22,20 +16,17 @@ import typer
 from segrelay.jsonnet.rendered import Killed, TemplateBroken, TemplateFailed
 from segrelay.ops.templates.events import preview_named
 from segrelay.ops.templates.workspace import (
-    SOURCES,
     Folder,
     Given,
     TemplateArgument,
     TriggerName,
-    Workspace,
     workspace_of,
 )
-from segrelay.ops.terminal.console import mention, say
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.options import object_of
 from segrelay.worker.checks.preview import Did, Previewed, differences
 from segrelay.worker.destinations.normalise import is_empty
-from segrelay.worker.errors import SegrelayError, WeMustAct
+from segrelay.worker.errors import WeMustAct
 
 _INDEX: Final = re.compile(r"\[\d+\]")
 _PERSON: Final = re.compile(r"^users\[\]\.")
@@ -155,149 +146,64 @@ def _why_gone(path: str, value: Any, dropped: Sequence[str]) -> str:
     return next((why for pattern, why in _RULES if re.fullmatch(pattern, wrong)), "it is not valid")
 
 
-_LOOK_SECONDS: Final = 0.2
-_CLEAR: Final = "\x1b[2J\x1b[H"
-_GAP: Final = 3
-_NARROWEST: Final = 60
-_What = Annotated[
-    str,
-    typer.Argument(
-        help="A payload or an array of them, a dead letter's id, or whose event waits.",
-        metavar="FILE",
-    ),
-]
-
-
 def render(
     template: TemplateArgument,
-    file: _What,
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="A payload or an array of them, or a dead letter's id.",
+            metavar="FILE",
+        ),
+    ],
     *,
     trigger: TriggerName = "",
     explain: Annotated[
-        bool, typer.Option("--explain", help="Show what is sent beside it, and why they differ.")
+        bool, typer.Option("--explain", help="Show what is sent, too, and why they differ.")
     ] = False,
     templates: Folder = None,
     settings: Given = "",
 ) -> Result:
     """Print what a template makes of each segment event of a payload.
 
-    FILE may also be the id of a dead letter, or the identity of a person of whom something waits,
-    such as ann@example.com. The exit code is 2 if the template fails for one.
+    FILE may also be the id of a dead letter. The exit code is 2 if the template fails for one.
     """
     workspace = workspace_of(templates)
     name = workspace.name_of(template)
     outcomes = preview_named(
         workspace, name, file, trigger, object_of(settings, "--settings") if settings else None
     )
-    _raise_if_killed(outcomes, name)
-    has_failed = any(one.rendering == "failed" for one in outcomes)
+    for number, one in enumerate(outcomes, 1):
+        if isinstance(one.result, Killed):
+            raise TemplateBroken(
+                f"{name}: rendering event {number} of {len(outcomes)} ends or hangs the process.",
+                name,
+            )
     return Result(
         [document_of(one) for one in outcomes],
         *(line for one in outcomes for line in _lines(one, explain=explain)),
         notes=[one.in_words for one in outcomes if one.rendering != "rendered"]
         or ["No trigger takes such an event with it: name one by --trigger."]
         * (explain and not any(one.shaping for one in outcomes)),
-        exit_code=WeMustAct.exit_code if has_failed else 0,
+        exit_code=WeMustAct.exit_code if any(one.rendering == "failed" for one in outcomes) else 0,
     )
 
 
-def _raise_if_killed(outcomes: Sequence[Previewed], template: str) -> None:
-    for number, one in enumerate(outcomes, 1):
-        if isinstance(one.result, Killed):
-            raise TemplateBroken(
-                f"{template}: rendering event {number} of {len(outcomes)} ends or hangs the"
-                " process.",
-                template,
-            )
-
-
 def _lines(one: Previewed, *, explain: bool) -> Iterator[str]:
-    if one.rendering == "rendered" and explain and one.shaping:
-        yield from _explained(one)
-    elif one.rendering == "rendered":
+    if one.rendering != "rendered":
+        return
+    if not explain or not one.shaping:
         yield _pretty(one.body)
-
-
-def _explained(one: Previewed) -> Iterator[str]:
+        return
     yield f"{one.name}:"
+    yield _pretty(one.body)
     if one.sent is None:
-        yield _pretty(one.body)
         yield f"nothing is sent ({one.reason}): {one.message}"
         return
-    for part, value in one.target.items():
+    for part, value in (*one.target.items(), ("sent", one.sent)):
         yield f"{part}: {value if isinstance(value, str) else _pretty(value)}"
-    width = max(_NARROWEST, shutil.get_terminal_size((120, 40)).columns)
-    yield from side_by_side(_pretty(one.body), _pretty(one.sent), width)
     for change in changes_of_previewed(one):
         yield f"  {change.path} is {change.did}: {change.why}"
 
 
-def side_by_side(left: str, right: str, width: int) -> list[str]:
-    """Return the rendered and the sent text in two columns, with equal lines side by side."""
-    half = (width - _GAP) // 2
-    lines = [f"{'rendered'.ljust(half)}   sent", f"{'-' * half}   {'-' * half}"]
-    one, other = left.splitlines(), right.splitlines()
-    for kind, a, b, c, d in SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
-        mark = " " if kind == "equal" else "|"
-        for mine, theirs in zip_longest(one[a:b], other[c:d], fillvalue=""):
-            lines.append(f"{_cut(mine, half)} {mark} {_cut(theirs, half)}".rstrip())
-    return lines
-
-
-def _cut(line: str, width: int) -> str:
-    return line.ljust(width) if len(line) <= width else f"{line[: width - 1]}…"
-
-
 def _pretty(value: Any) -> str:
     return json_text.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
-
-
-def watch(
-    template: TemplateArgument,
-    file: _What,
-    *,
-    trigger: TriggerName = "",
-    templates: Folder = None,
-    settings: Given = "",
-) -> None:
-    """Render again at every save of a template or of FILE, until Ctrl-C."""
-    workspace = workspace_of(templates)
-    given = object_of(settings, "--settings") if settings else None
-    seen: object = None
-    try:
-        while True:
-            now = _stamps(workspace, file)
-            if now != seen:
-                seen = now
-                _show(workspace, workspace.name_of(template), file, trigger, given)
-            time.sleep(_LOOK_SECONDS)
-    except KeyboardInterrupt:
-        mention("")
-
-
-def _stamps(workspace: Workspace, file: str) -> list[tuple[str, int, int]]:
-    """Return path, time and size of each file, which change with a save."""
-    found = []
-    sources = [path for path in workspace.folder.rglob("*") if path.suffix in SOURCES]
-    for path in (*sorted(sources), Path(file)):
-        try:
-            state = path.stat()
-        except OSError:
-            continue
-        found.append((str(path), state.st_mtime_ns, state.st_size))
-    return found
-
-
-def _show(workspace: Workspace, template: str, file: str, trigger: str, given: Any) -> None:
-    """Render once and print the result; a problem is printed instead of the body."""
-    if sys.stdout.isatty():
-        sys.stdout.write(_CLEAR)
-    try:
-        for one in preview_named(workspace, template, file, trigger, given):
-            is_rendered = one.rendering == "rendered"
-            for line in _lines(one, explain=True) if is_rendered else [one.in_words]:
-                say(line)
-    except (SegrelayError, TemplateBroken) as error:
-        say(error.message)
-    say(f"-- {template}, {time.strftime('%H:%M:%S')}; Ctrl-C ends this")
-    sys.stdout.flush()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -14,8 +14,6 @@ from segrelay.jsonnet.files import OTHER_KINDS
 from segrelay.ops.terminal.options import configured
 from segrelay.templates import LYTICS_TYPES, SHIPPED_FOLDER
 from segrelay.worker.checks.samples import profile_for, sample_profile
-from segrelay.worker.checks.templates import Case
-from segrelay.worker.checks.triggers import audiences_without_id
 from segrelay.worker.contract.settings import Settings, Trigger, load_settings
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import UsageWrong
@@ -39,6 +37,21 @@ SUFFIX: Final = ".jsonnet"
 """The ending of a template that may be left out."""
 SOURCES: Final = frozenset({*LYTICS_TYPES, ".libsonnet"})
 """The endings of the files that templates consist of."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Case:
+    """A sample to render.
+
+    Args:
+        label: Its kind and name, e.g. `enter` or `trigger vip-enter`.
+        profile: With one entry in `segment_events`.
+        settings: The trigger's settings.
+    """
+
+    label: str
+    profile: Mapping[str, Any]
+    settings: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +103,8 @@ class Workspace:
             raise UsageWrong("--trigger needs the configuration, which --templates leaves out.")
         return configured("trigger", name, self.settings.triggers)
 
-    def cases(self, template: str, identified: Collection[str] = ()) -> list[Case]:
-        """Return the samples of a template's triggers, or else the shipped samples.
-
-        Args:
-            template: Below the folder.
-            identified: Slugs whose id Redis knows, and these ids.
-        """
+    def cases(self, template: str) -> list[Case]:
+        """Return the samples of a template's triggers, or else the shipped samples."""
         now = datetime.now(UTC)
         if self.settings is not None and (triggers := self.triggers(template)):
             return [
@@ -104,19 +112,10 @@ class Workspace:
                     f"trigger {one.name}",
                     profile_for(self.settings, one, now),
                     dict(one.settings),
-                    audiences_without_id(self.settings, one, identified),
                 )
                 for one in triggers
             ]
-        return [
-            Case(
-                way.value,
-                sample_profile(way, now),
-                {},
-                () if way is Direction.CHANGE else None,
-            )
-            for way in Direction
-        ]
+        return [Case(way.value, sample_profile(way, now), {}) for way in Direction]
 
 
 def files_of(settings: Settings, trigger: Trigger) -> set[str]:

@@ -27,7 +27,7 @@ from segrelay.jsonnet.rendered import (
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
 from segrelay.worker.batch.pack import row_of
-from segrelay.worker.checks.samples import ANY_ID, sample_row
+from segrelay.worker.checks.samples import ANY_ID
 from segrelay.worker.contract.events import Header, has_id, with_id
 from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.contract.settings.http import TemplateChoice
@@ -327,15 +327,12 @@ def failure_without_id(
     return without if (sent.fate, without.fate) == ("sent", "dead") else None
 
 
-def preview_rendering(
-    folder: Path, template: str, profiles: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
-) -> list[Previewed]:
-    """Render profiles with a template, without a trigger: nothing is shaped.
+def preview_rendering(folder: Path, template: str, rows: Sequence[Row]) -> list[Previewed]:
+    """Render rows with a template, without a trigger: nothing is shaped.
 
     Raises:
         TemplateBroken: The template does not load.
     """
-    rows = [sample_row(orjson.dumps(dict(one)), settings) for one in profiles]
     results = isolated_render_of(folder)(template, rows)
     return [Previewed(f"event {number}", one) for number, one in enumerate(results, 1)]
 

@@ -61,14 +61,15 @@ def entry_of(profile: Mapping[str, Any]) -> Mapping[str, Any]:
     return entry if isinstance(entry, dict) else {}
 
 
-def sample_row(profile: bytes, settings: Mapping[str, Any]) -> Row:
+def sample_row(profile: Mapping[str, Any], settings: Mapping[str, Any]) -> Row:
     """Return a sample as a row to render.
 
     One whose event has no time, such as a change, gets any: a delivery always has one.
     """
-    events = orjson.loads(profile).get("segment_events") or [None]
-    entry = events[0] if isinstance(events[0], dict) else {}
-    return Row(profile, settings, 0 if entry.get(str(entry.get("event"))) else _ANY_TIME_US)
+    entry = next(iter(profile.get("segment_events") or ()), None)
+    is_timed = isinstance(entry, dict) and entry.get(str(entry.get("event")))
+    text = orjson.dumps(dict(profile))
+    return Row(text, settings, 0 if is_timed else _ANY_TIME_US)
 
 
 def load_profiles(path: Path) -> list[dict[str, Any]]:

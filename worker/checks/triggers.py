@@ -190,7 +190,7 @@ def fails_where_another_renders(
 ) -> str:
     """Say why a new template fails for a sample that the old one renders; "" = it does not."""
     profile = profile_for(settings, trigger, now)
-    [before] = renders_before([sample_row(orjson.dumps(profile), trigger.settings)])
+    [before] = renders_before([sample_row(profile, trigger.settings)])
     if not isinstance(before, Rendered):
         return ""
     match _preview(settings, trigger, None, profile).result:

@@ -112,7 +112,6 @@ class Runtime:
         live_calls: Callable[[], int] = lambda: 0,
         kinds: tuple[LaneKind, ...] = (LIVE, BACKFILL),
         batch_entries: int = BATCH_ENTRIES,
-        adapt: Callable[[Drain], Drain] = lambda drain: drain,
     ) -> tuple[Tally, str]:
         """Drain one partition for a slice.
 
@@ -124,7 +123,6 @@ class Runtime:
             live_calls: A function that returns how many live calls for the partition it got.
             kinds: The kinds of lanes that are drained.
             batch_entries: The largest number of deliveries in a batch.
-            adapt: Returns the drain that is run, from the one that would be.
 
         Returns:
             What was done, and the queue to wake it on; "" = wake nobody.
@@ -139,7 +137,7 @@ class Runtime:
 
             def adapted(drain: Drain) -> Drain:
                 limits = replace(drain.limits, batch_entries=batch_entries)
-                return adapt(replace(drain, live_calls=live_calls, kinds=kinds, limits=limits))
+                return replace(drain, live_calls=live_calls, kinds=kinds, limits=limits)
 
             drain = self._drain(partition_keys, stop, live_waits, adapted)
             tally, queue = self.runner.run(drain)

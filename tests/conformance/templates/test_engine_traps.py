@@ -6,8 +6,9 @@ from segrelay.jsonnet.files import TemplateFolder
 from segrelay.jsonnet.isolated import DiedAt, render_isolated
 from segrelay.jsonnet.rendered import Rendered, Row, TemplateBroken, TemplateFailed
 from segrelay.jsonnet.renderer import Renderer
+from segrelay.ops.templates.check import check_template
+from segrelay.ops.templates.workspace import Case
 from segrelay.templates import LYTEMPLATES
-from segrelay.worker.checks.templates import Case, check_template
 from tests.waiting import until
 
 LIBRARY = "local event = import 'lytemplates.libsonnet';\nlocal n = event.get('n');\n"

@@ -11,8 +11,9 @@ from segrelay.jsonnet.files import TemplateFolder
 from segrelay.jsonnet.isolated import DiedAt, render_isolated
 from segrelay.jsonnet.rendered import Asserted, Rendered, Row, TemplateBroken, TemplateFailed
 from segrelay.jsonnet.renderer import Renderer
+from segrelay.ops.templates.check import check_template
+from segrelay.ops.templates.workspace import Case
 from segrelay.templates import LYTEMPLATES
-from segrelay.worker.checks.templates import Case, check_template
 from tests.nightly import amount
 
 HEAD = "local event = import 'lytemplates.libsonnet';\n"

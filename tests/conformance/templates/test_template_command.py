@@ -213,17 +213,3 @@ def test_everything_works_without_other_engines_and_the_check_says_so(without_ju
     assert json.loads(document[1])["compared_with"] == []
     assert "damaged.jsonnet:2:" in broken[2]
     assert "Markdown" in broken[2]
-
-
-def test_a_sample_that_needs_the_engine_is_named_with_the_reason(run, tmp_path):
-    (tmp_path / "a.jsonnet").write_text(
-        "local event = import 'lytemplates.libsonnet';\n"
-        "{ n: if event.isExit() then std.exp(1) > 2 else true }"
-    )
-
-    result = run("check", "--templates", tmp_path)
-
-    assert result.exit_code == 0
-    assert "compiled to Python, but 1 of 3 samples needed Jsonnet itself (exit: std.exp)" in (
-        result.output
-    )

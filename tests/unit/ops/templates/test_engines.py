@@ -8,7 +8,7 @@ import pytest
 
 from segrelay.jsonnet.engines.failures import Failure
 from segrelay.jsonnet.rendered import Rendered, TemplateFailed
-from segrelay.worker.checks.templates import disagreements
+from segrelay.ops.templates.check import disagreements
 
 RENDERED = Rendered(b'{"a":1}')
 SAME, OTHER, FAILED = '{"a": 1.0}', '{"a": 1.5}', Failure("no such function")

@@ -1,1 +1,0 @@
-"""`segrelay try`: what becomes of one event, without sending it or with sending it alone."""
