@@ -29,10 +29,9 @@ from segrelay.producer.sync.run import CERTAIN, Phase, Run
 from segrelay.producer.sync.step import Syncing, confirm, syncing_for
 from segrelay.producer.sync.store import Mark, SyncStore
 from segrelay.worker.contract.ledger import LastDelivered
-from segrelay.worker.contract.printable import plural
+from segrelay.worker.contract.printable import did_you_mean, plural
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
-from segrelay.worker.contract.settings.problems import did_you_mean
 from segrelay.worker.contract.settings.values import format_duration
 from segrelay.worker.contract.words import NAME_PATTERN, Direction
 from segrelay.worker.errors import OperationsMustAct, PayloadRefused, UsageWrong

@@ -22,8 +22,7 @@ from segrelay.ops.main import app
 from segrelay.ops.templates.library import library_page
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings import values as kinds
-from segrelay.worker.contract.settings.authorizations import ReadableFile
-from segrelay.worker.contract.settings.http import TargetUrl, TextOrTemplate
+from segrelay.worker.contract.settings.http import ReadableFile, TargetUrl, TextOrTemplate
 from segrelay.worker.contract.settings.values import format_duration
 
 _WIDTH: Final = 96
@@ -185,9 +184,9 @@ This page is written by `make docs` from the settings classes. The commented exa
 [segrelay.toml](../segrelay.toml), and `segrelay init` writes one.
 
 The configuration is one TOML file, `segrelay.toml` in the current folder. It is validated as a
-whole when a command starts, and every problem is listed with its place and a hint. A key that is
-not listed here is an error. After a change, restart the workers and the receiver; nothing is lost
-by that, and `segrelay status` names the processes that still run with an older file.
+whole when a command starts: first each value, then what the tables say of each other; every problem
+is listed with its place and a hint. A key that is not listed here is an error. After a change,
+restart workers and receiver, which loses nothing; `segrelay status` names those with an older file.
 
 - A **secret** is written as `env:NAME` or `file:PATH`. A `.env` file beside the configuration is
   read too. Secrets are never printed.

@@ -37,9 +37,8 @@ from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.tables import TableColumns, count_columns, number_columns, text_columns
 from segrelay.producer.publish import Publisher
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.printable import plural
+from segrelay.worker.contract.printable import did_you_mean, plural
 from segrelay.worker.contract.redis.acts import carry_out
-from segrelay.worker.contract.settings.problems import did_you_mean
 from segrelay.worker.errors import UsageWrong
 
 app = typer.Typer(help="See or retire audiences, and say what ids stand for.")

@@ -28,10 +28,9 @@ from segrelay.producer.backfill.reading import prepare_shards, read_job
 from segrelay.producer.backfill.watches import read_watch
 from segrelay.producer.publishing.drafting import routing_digest
 from segrelay.worker.contract.deferred import deferred
-from segrelay.worker.contract.printable import plural
+from segrelay.worker.contract.printable import did_you_mean, plural
 from segrelay.worker.contract.redis.acts import note_act
 from segrelay.worker.contract.settings import Settings
-from segrelay.worker.contract.settings.problems import did_you_mean
 from segrelay.worker.contract.triggers import JOB, Pause, clear_pause, field_of, set_pause
 from segrelay.worker.errors import UsageWrong
 

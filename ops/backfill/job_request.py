@@ -26,9 +26,9 @@ from segrelay.producer.sources.opening import STANDARD_INPUT, files_of, look_at_
 from segrelay.producer.sources.tables import Columns
 from segrelay.producer.sync.step import columns_of
 from segrelay.worker.contract.own_processes import processors
+from segrelay.worker.contract.printable import did_you_mean
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
-from segrelay.worker.contract.settings.problems import did_you_mean
 from segrelay.worker.contract.words import NAME_PATTERN
 from segrelay.worker.errors import PayloadRefused, UsageWrong
 

@@ -29,11 +29,11 @@ from segrelay.producer.sources.remote import FileState
 from segrelay.producer.steps import STEP_SECONDS, Step, StepStore, wait_seconds
 from segrelay.producer.tasks import client_of, do_background_job
 from segrelay.worker.contract.celery import WATCH_TASK, BackgroundJob, ResultLine, Turn, Turns
+from segrelay.worker.contract.printable import did_you_mean
 from segrelay.worker.contract.redis.acts import Act, note_act
 from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import BackfillWatch, Settings
-from segrelay.worker.contract.settings.problems import did_you_mean
 from segrelay.worker.contract.settings.urls import is_remote
 from segrelay.worker.errors import (
     LeaseLost,

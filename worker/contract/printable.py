@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 from typing import Final
 
 CONTROLS: Final = re.compile(
@@ -26,6 +28,16 @@ def printable(text: str, *, keep: str = "") -> str:
 def plural(count: int, one: str, many: str = "") -> str:
     """Return a number with its noun, e.g. `1 letter` and `2,000 letters`."""
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
+def did_you_mean(word: str, known: Iterable[str], *, or_list: bool = True) -> str:
+    """Return a hint with the nearest known word, else with all known words if these are wanted."""
+    words = sorted(known)
+    longer = [known for known in words if word.startswith(f"{known}_")]
+    near = longer or difflib.get_close_matches(word, words, n=1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"there is {', '.join(words)}" if words and or_list else ""
 
 
 def json_text(text: bytes) -> str:

@@ -17,8 +17,7 @@ import httpx
 import orjson
 
 from segrelay.worker.contract.events import Header
-from segrelay.worker.contract.settings.authorizations import Authorization
-from segrelay.worker.contract.settings.http import HttpRequests
+from segrelay.worker.contract.settings.http import Authorization, HttpRequests
 from segrelay.worker.contract.settings.urls import is_listed, is_same_origin, join, refuse_reason
 from segrelay.worker.contract.words import Death, Skip
 from segrelay.worker.core.verdicts import Accepted, BodyRefused, Failed, Verdict

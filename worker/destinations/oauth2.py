@@ -11,7 +11,7 @@ from urllib.parse import quote_plus, urlencode
 import orjson
 
 from segrelay.worker.contract.answer_words import with_known_words
-from segrelay.worker.contract.settings.authorizations import (
+from segrelay.worker.contract.settings.http import (
     TOKEN,
     Authorization,
     basic,

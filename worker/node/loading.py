@@ -38,8 +38,7 @@ from segrelay.worker.checks.triggers import (
     kind_of,
 )
 from segrelay.worker.contract.settings import Settings, Trigger
-from segrelay.worker.contract.settings.authorizations import fingerprint_of
-from segrelay.worker.contract.settings.http import TemplateChoice
+from segrelay.worker.contract.settings.http import TemplateChoice, fingerprint_of
 from segrelay.worker.destinations.registry import api_of, rules_of
 from segrelay.worker.errors import WeMustAct
 from segrelay.worker.node.shared import TemplateUse

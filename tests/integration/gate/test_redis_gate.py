@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from segrelay.worker.adapters.redis.gate import RedisGate, read_state, resume_gate
 from segrelay.worker.contract.redis.connection import connect, connect_async
 from segrelay.worker.contract.settings import Authorization, Destination
-from segrelay.worker.contract.settings.authorizations import fingerprint_of
+from segrelay.worker.contract.settings.http import fingerprint_of
 from segrelay.worker.contract.settings.values import Secret
 from segrelay.worker.core.gate import SendTime
 from segrelay.worker.core.verdicts import Accepted, AccessRefused, Failed, SlowDown

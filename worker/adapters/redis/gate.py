@@ -19,7 +19,7 @@ from segrelay.worker.contract.redis.scripts import (
     script_call,
 )
 from segrelay.worker.contract.settings import Authorization, Destination
-from segrelay.worker.contract.settings.authorizations import fingerprint_of
+from segrelay.worker.contract.settings.http import fingerprint_of
 from segrelay.worker.core.gate import (
     MICROSECONDS,
     POLICY,

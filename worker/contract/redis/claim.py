@@ -30,7 +30,7 @@ from segrelay.worker.contract.redis.scripts import (
     run_script,
 )
 from segrelay.worker.contract.settings import Settings
-from segrelay.worker.contract.settings.authorizations import fingerprint_of
+from segrelay.worker.contract.settings.http import fingerprint_of
 from segrelay.worker.contract.settings.sections import Destination
 from segrelay.worker.errors import ConfigurationInvalid, RedisMismatch
 

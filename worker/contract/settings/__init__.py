@@ -7,20 +7,16 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Self, get_args
+from typing import Final, Self
 
-from segrelay.worker.contract.settings.authorizations import Authorization
-from segrelay.worker.contract.settings.checks import (
-    exposures,
-    misplaced_references,
-    problems_of,
-    warnings_of,
-)
-from segrelay.worker.contract.settings.http import HttpRequests
+from pydantic import Field, ValidationError
+
+from segrelay.worker.contract.settings.checks import exposures, problems_of, warnings_of
+from segrelay.worker.contract.settings.http import Authorization, HttpRequests
 from segrelay.worker.contract.settings.reading import (
-    SectionReader,
     merged_environment,
     parse,
+    problems_of_form,
     read_text,
 )
 from segrelay.worker.contract.settings.sandboxed import sandbox_url, sandboxed
@@ -47,13 +43,12 @@ from segrelay.worker.contract.settings.sections import (
     ProtectionSettings,
     RedisSettings,
     RetentionSettings,
-    Section,
     SyncSchedule,
     Trigger,
     WebhookSettings,
 )
 from segrelay.worker.contract.settings.urls import join
-from segrelay.worker.contract.settings.values import Frozen, Secret, Surroundings
+from segrelay.worker.contract.settings.values import Frozen, Named, Place, Secret, Surroundings
 from segrelay.worker.errors import ConfigurationInvalid
 
 __all__ = [
@@ -90,9 +85,10 @@ __all__ = [
 
 FILE_NAME: Final = "segrelay.toml"
 FILE_VARIABLE: Final = "SEGRELAY_CONFIG"
-REDIS_VARIABLE: Final = "SEGRELAY_REDIS_URL"
-BROKER_VARIABLE: Final = "SEGRELAY_BROKER_URL"
-_FINGERPRINT_CHARACTERS: Final = 12
+_VARIABLES: Final = {"url": "SEGRELAY_REDIS_URL", "broker_url": "SEGRELAY_BROKER_URL"}
+"""The variable of the environment that is in the place of each key of `[redis]`."""
+_SOURCE: Final = "[SOURCE]"
+_FINGERPRINT: Final = "[FINGERPRINT]"
 
 
 class Settings(Frozen):
@@ -100,19 +96,17 @@ class Settings(Frozen):
 
     Attributes:
         source: The file.
-        folder: Of the file; relative paths in it start here.
         fingerprint: Of the file's content, to see which process runs an older one.
         warnings: Settings that work but are probably not meant; one line each, with its place.
     """
 
-    source: Path
-    folder: Path
-    templates_folder: Path
+    source: Path = Field(validation_alias=_SOURCE)
+    templates_folder: Place = Field(default=Path("templates"), validate_default=True)
     redis: RedisSettings
-    delivery: DeliverySettings
-    authorizations: Mapping[str, Authorization] = {}
-    destinations: Mapping[str, Destination] = {}
-    triggers: Mapping[str, Trigger] = {}
+    delivery: DeliverySettings = DeliverySettings()
+    authorizations: Named[Authorization] = Field(default_factory=dict)
+    destinations: Named[Destination] = Field(default_factory=dict)
+    triggers: Named[Trigger] = Field(default_factory=dict)
     producer: ProducerSettings = ProducerSettings()
     flower: FlowerSettings | None = None
     metrics: MetricsSettings | None = None
@@ -122,20 +116,23 @@ class Settings(Frozen):
     outcomes: OutcomesSettings = OutcomesSettings()
     protection: ProtectionSettings | None = None
     retention: RetentionSettings = RetentionSettings()
-    sync: Mapping[str, SyncSchedule] = {}
+    sync: Named[SyncSchedule] = Field(default_factory=dict)
     backfill: BackfillTables = BackfillTables()
-    fingerprint: str
-    warnings: tuple[str, ...] = ()
+    fingerprint: str = Field(validation_alias=_FINGERPRINT)
+    warnings: tuple[str, ...] = Field(default=(), validation_alias="[WARNINGS]")
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder of the file; relative paths in it start here."""
+        return self.source.parent
 
     @classmethod
     def empty(cls, folder: Path) -> Self:
         """Return a configuration with nothing but defaults, as if its file were in a folder."""
         return cls(
             source=folder / FILE_NAME,
-            folder=folder,
             templates_folder=folder / "templates",
             redis=RedisSettings(data_dir=folder / ".segrelay"),
-            delivery=DeliverySettings(),
             fingerprint="",
         )
 
@@ -225,67 +222,27 @@ def load_settings(
     source = settings_path(path, environ)
     content = read_text(source)
     environ = merged_environment(source.parent, environ)
-    reader = SectionReader(Surroundings(environ, source.parent))
-    document = parse(source, content, reader.problems)
-    settings = _build(source, content, _overridden(document, environ, reader), reader)
-    if settings is None:
-        lines = [problem.line(source.name) for problem in reader.problems]
-        raise ConfigurationInvalid("\n".join(lines))
-    return sandboxed(settings, sandbox) if sandbox else settings
-
-
-def _overridden(
-    document: dict[str, Any], environ: Mapping[str, str], reader: SectionReader
-) -> dict[str, Any]:
+    document = parse(source, content)
     redis = document.get("redis", {})
-    if not isinstance(redis, dict):
-        return document
-    for key, variable in (("url", REDIS_VARIABLE), ("broker_url", BROKER_VARIABLE)):
-        if environ.get(variable):
-            redis = redis | {key: environ[variable]}
-            reader.locations[f"redis.{key}"] = variable
-    return document | {"redis": redis}
-
-
-def _build(
-    source: Path, content: str, document: dict[str, Any], reader: SectionReader
-) -> Settings | None:
-    if reader.problems:
-        return None
-    tables = _tables(document, reader)
-    reader.refuse_unknown(document, ("templates", *tables))
-    folder = source.parent
-    redis: RedisSettings = tables["redis"]
-    tables["redis"] = redis.model_copy(update={"data_dir": folder / redis.data_dir.expanduser()})
-    settings = Settings(
-        source=source,
-        folder=folder,
-        templates_folder=folder / reader.text(document, "templates", "templates"),
-        fingerprint=hashlib.sha256(content.encode()).hexdigest()[:_FINGERPRINT_CHARACTERS],
-        **tables,
-    )
-    reader.problems.extend(misplaced_references(document))
-    reader.problems.extend(problems_of(settings, document))
-    if reader.problems:
-        return None
-    exposed = exposures(settings, document.get("redis", {}), reader.locations)
+    given = {key: environ[name] for key, name in _VARIABLES.items() if environ.get(name)}
+    document["redis"] = redis | given if isinstance(redis, dict) else redis
+    fingerprint = hashlib.sha256(content.encode()).hexdigest()[:12]
+    try:
+        settings = Settings.model_validate(
+            document | {_SOURCE: source, _FINGERPRINT: fingerprint},
+            context=Surroundings(environ, source.parent),
+            by_alias=True,
+            by_name=False,
+        )
+    except ValidationError as error:
+        problems = list(problems_of_form(Settings, error))
+    else:
+        problems = list(problems_of(settings))
+    if problems:
+        origins = {f"redis.{key}": _VARIABLES[key] for key in given}
+        lines = [problem.line(source.name, origins) for problem in problems]
+        raise ConfigurationInvalid("\n".join(lines))
+    exposed = exposures(settings, {key: url for key, url in redis.items() if key not in given})
     warnings = [problem.line(source.name) for problem in (*warnings_of(settings), *exposed)]
-    return settings.model_copy(update={"warnings": tuple(warnings)})
-
-
-def _tables(document: Mapping[str, Any], reader: SectionReader) -> dict[str, Any]:
-    """Read each table of the file, as the type of its field says: one, perhaps none, or named."""
-    tables: dict[str, Any] = {}
-    for key, field in Settings.model_fields.items():
-        named = (field.annotation, *get_args(field.annotation))
-        kinds = [kind for kind in named if isinstance(kind, type) and issubclass(kind, Section)]
-        if key == "backfill":
-            watch = reader.named(BackfillWatch, document, key, "watch")
-            tables[key] = BackfillTables(watch=watch)
-        elif kinds and field.default == {}:
-            tables[key] = reader.named(kinds[0], document, key)
-        elif kinds and field.default is None:
-            tables[key] = reader.optional(kinds[0], document, key)
-        elif kinds:
-            tables[key] = reader.table(kinds[0], document, key) or kinds[0]()
-    return tables
+    settings = settings.model_copy(update={"warnings": tuple(warnings)})
+    return sandboxed(settings, sandbox) if sandbox else settings

@@ -8,26 +8,25 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 
+from segrelay.worker.contract.printable import did_you_mean
 from segrelay.worker.contract.protection import key_problem
-from segrelay.worker.contract.settings.authorizations import (
+from segrelay.worker.contract.settings.http import (
     PARTNER_NAME,
     REQUEST_TOKEN,
-    problems_of_authorization,
-    secrets_of,
-)
-from segrelay.worker.contract.settings.http import (
-    Failures,
+    Authorization,
     HttpRequests,
     TemplateChoice,
+    leaves,
+    secrets_of,
 )
-from segrelay.worker.contract.settings.problems import Problem, did_you_mean, location_of
+from segrelay.worker.contract.settings.reading import KeyPath, Problem, location_of, misplaced
 from segrelay.worker.contract.settings.sections import (
     ALL_AUDIENCES,
     AS_OF_HINT,
@@ -54,57 +53,59 @@ if TYPE_CHECKING:
 
 
 _LOCALHOST: Final = (literal_address("127.0.0.1"), literal_address("::1"))
+_FROM_HERE: Final = "relative paths start at the folder of this file"
+_HTTP_ONLY: Final = 'is for destinations with api = "http" only'
+_NEEDS_LYTICS: Final = "needs the table [lytics]"
 
 
-def problems_of(draft: Settings, document: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield the problems that make the configuration unusable.
-
-    Args:
-        draft: The tables that were read one by one; those with a problem of their own are missing.
-        document: The file. It names also these, so that they are not reported a second time.
-    """
-    if not draft.templates_folder.is_dir():
-        yield Problem("templates", f"there is no folder {draft.templates_folder}",
-                      "relative paths start at the folder of this file")  # fmt: skip
+def problems_of(draft: Settings) -> Iterator[Problem]:
+    """Yield the problems that make the configuration unusable, though each value has its form."""
+    yield from _misplaced_references(draft)
+    if not (folder := draft.templates_folder).is_dir():
+        yield Problem(("templates",), f"there is no folder {folder}", _FROM_HERE)
     for authorization in draft.authorizations.values():
-        yield from problems_of_authorization(authorization)
+        yield from _problems_of_authorization(authorization)
     for destination in draft.destinations.values():
-        yield from _problem_of_name(
-            document, "authorizations", destination.authorization,
-            location_of(("destinations", destination.name, "authorization")),
-        )  # fmt: skip
-        yield from _problems_of_http(draft, destination)
+        path = ("destinations", destination.name)
+        named = (*path, "authorization")
+        yield from _unknown(named, "authorizations", destination.authorization, draft)
+        yield from _problems_of_http(draft, destination, path)
         if destination.verify_every_seconds and destination.api != "insider":
-            yield Problem(location_of(("destinations", destination.name, "verify_every")),
-                          'is for destinations with api = "insider" only')  # fmt: skip
+            told = 'is for destinations with api = "insider" only'
+            yield Problem((*path, "verify_every"), told)
     for trigger in draft.triggers.values():
-        yield from _problems_of_trigger(draft, document, trigger)
+        yield from _problems_of_trigger(draft, trigger, ("triggers", trigger.name))
     for schedule in draft.sync.values():
-        if "lytics" not in document and not schedule.files:
-            yield Problem(location_of(("sync", schedule.name)), "needs the table [lytics]")
+        if not (draft.lytics or schedule.files):
+            yield Problem(("sync", schedule.name), _NEEDS_LYTICS)
     yield from _problems_of_ids(draft)
     for watch in draft.backfill.watch.values():
-        path = ("backfill", "watch", watch.name)
+        at_watch = ("backfill", "watch", watch.name)
         if watch.audience and not watch.as_of:
-            yield Problem(location_of((*path, "as_of")), "is missing", AS_OF_HINT)
+            yield Problem((*at_watch, "as_of"), "is missing", AS_OF_HINT)
         if watch.as_of and not watch.audience:
-            yield Problem(location_of((*path, "as_of")), "needs an audience")
+            yield Problem((*at_watch, "as_of"), "needs an audience")
         for at, name in enumerate(watch.triggers):
-            yield from _problem_of_name(
-                document, "triggers", name, location_of((*path, "triggers", at))
-            )
+            yield from _unknown((*at_watch, "triggers", at), "triggers", name, draft)
     notify = draft.operate.notify
-    if notify and notify.url.is_set:
-        url = notify.url
-        reason = refuse_reason(url.reveal(), "http")
-        if reason is not None:
-            yield Problem("operate.notify.url", f"{url.origin} can't be posted to: {reason}")
+    if notify and notify.url.value and (reason := refuse_reason(notify.url.value, "http")):
+        told = f"{notify.url.origin} can't be posted to: {reason}"
+        yield Problem(("operate", "notify", "url"), told)
     if draft.console and draft.console.exposed:
-        yield Problem("console.listen", draft.console.exposed, "add [console.users.NAME]")
-    if draft.protection and (key := draft.protection.key).is_set:
-        wrong_key = key_problem(key.reveal())
-        if wrong_key:
-            yield Problem("protection.key", f"{key.origin} {wrong_key}", "openssl rand -base64 32")
+        yield Problem(("console", "listen"), draft.console.exposed, "add [console.users.NAME]")
+    key = draft.protection.key if draft.protection else None
+    if key and key.value is not None and (wrong_key := key_problem(key.value)):
+        hint = "openssl rand -base64 32"
+        yield Problem(("protection", "key"), f"{key.origin} {wrong_key}", hint)
+
+
+def _misplaced_references(draft: Settings) -> Iterator[Problem]:
+    """Yield a problem for each text that names a secret where none is understood."""
+    for path, value in leaves(draft):
+        is_note = path[-1] in {"description", "label"}
+        is_source = path[0] == "sync" and path[-1] == "source"  # of a file
+        if isinstance(value, str) and is_reference(value) and not (is_note or is_source):
+            yield misplaced(path)
 
 
 def _problems_of_ids(draft: Settings) -> Iterator[Problem]:
@@ -115,14 +116,14 @@ def _problems_of_ids(draft: Settings) -> Iterator[Problem]:
         told, audience = schedule.audience_id, schedule.audience
         if not told:
             continue
-        location = location_of(("sync", schedule.name, "audience_id"))
+        path = ("sync", schedule.name, "audience_id")
         known = ids.setdefault(audience, schedule.told_id)
         if known != told:
-            yield Problem(location, f"the audience {audience!r} has the id {known} already",
-                          "an audience has one id")  # fmt: skip
+            told = f"the audience {audience!r} has the id {known} already"
+            yield Problem(path, told, "an audience has one id")
         elif told != audience and slugs.setdefault(told, audience) != audience:
-            yield Problem(location, f"is the id of {slugs[told]!r} already",
-                          "an id stands for one audience")  # fmt: skip
+            hint = "an id stands for one audience"
+            yield Problem(path, f"is the id of {slugs[told]!r} already", hint)
 
 
 def warnings_of(draft: Settings) -> Iterator[Problem]:
@@ -130,27 +131,23 @@ def warnings_of(draft: Settings) -> Iterator[Problem]:
     used = {trigger.destination for trigger in draft.triggers.values()}
     for name, destination in draft.destinations.items():
         if name not in used:
-            yield Problem(location_of(("destinations", name)), "no trigger uses it")
-        yield from _warnings_of_credentials(draft, destination)
+            yield Problem(("destinations", name), "no trigger uses it")
+        if destination.api == "insider":
+            yield from _warnings_of_insider(draft, destination)
     for schedule in draft.sync.values():
-        wanting = [
-            trigger
-            for trigger in draft.triggers.values()
-            if trigger.wants(schedule.audience)
-            or (schedule.told_id and trigger.wants(schedule.told_id))
-        ]
+        path, names = ("sync", schedule.name), {schedule.audience, schedule.told_id} - {""}
+        wanting = [one for one in draft.triggers.values() if any(map(one.wants, names))]
         if not wanting:
-            yield Problem(location_of(("sync", schedule.name, "audience")),
-                          f"no trigger wants {schedule.audience!r}")  # fmt: skip
+            yield Problem((*path, "audience"), f"no trigger wants {schedule.audience!r}")
         if schedule.on_change and not any(trigger.on == "change" for trigger in wanting):
-            yield Problem(location_of(("sync", schedule.name, "on_change")),
-                          f"no trigger wants changes of {schedule.audience!r}")  # fmt: skip
+            told = f"no trigger wants changes of {schedule.audience!r}"
+            yield Problem((*path, "on_change"), told)
     for watch in draft.backfill.watch.values():
         triggers = [draft.triggers[name] for name in watch.triggers or draft.triggers]
         names = {watch.audience, watch.audience_id} - {""}
         if names and not any(one.on == watch.on and any(map(one.wants, names)) for one in triggers):
-            yield Problem(location_of(("backfill", "watch", watch.name, "audience")),
-                          f"no trigger wants the {watch.on} of {watch.audience!r}")  # fmt: skip
+            told = f"no trigger wants the {watch.on} of {watch.audience!r}"
+            yield Problem(("backfill", "watch", watch.name, "audience"), told)
     yield from _warnings_of_twins(draft)
     yield from _missing_extras(draft)
 
@@ -167,9 +164,9 @@ def _warnings_of_twins(draft: Settings) -> Iterator[Problem]:
         named = dict.fromkeys((*one.audiences, *other.audiences))
         if both := [name for name in named if one.wants(name) and other.wants(name)]:
             told = "all audiences" if ALL_AUDIENCES in both else ", ".join(map(repr, both))
-            yield Problem(location_of(("triggers", other.name)),
-                          f"sends what {one.name} sends too: each {one.on} of {told} goes twice",
-                          "take the audience out of one of them")  # fmt: skip
+            told = f"sends what {one.name} sends too: each {one.on} of {told} goes twice"
+            hint = "take the audience out of one of them"
+            yield Problem(("triggers", other.name), told, hint)
 
 
 _EXTRAS: Final = BUCKETS | {"parquet": "pyarrow", "flower": "flower"}
@@ -178,50 +175,86 @@ _EXTRAS: Final = BUCKETS | {"parquet": "pyarrow", "flower": "flower"}
 
 def _missing_extras(draft: Settings) -> Iterator[Problem]:
     """Yield what the configuration names and this installation can't do."""
-    files = {location_of(("sync", one.name, "source")): one.files for one in draft.sync.values()}
-    for one in draft.backfill.watch.values():
-        files[location_of(("backfill", "watch", one.name, "source"))] = one.source
-    needed = [(location, name.partition("://")[0]) for location, name in files.items()]
-    needed += [(location, name.rpartition(".")[2]) for location, name in files.items()]
-    for location, extra in (*needed, *([("flower", "flower")] if draft.flower else ())):
+    needed: list[tuple[KeyPath, str]] = [(("flower",), "flower")] if draft.flower else []
+    files: dict[KeyPath, str] = {
+        ("sync", name, "source"): one.files for name, one in draft.sync.items()
+    }
+    watches = draft.backfill.watch.items()
+    files |= {("backfill", "watch", name, "source"): one.source for name, one in watches}
+    for path, file in files.items():
+        needed += [(path, file.partition("://")[0]), (path, file.rpartition(".")[2])]
+    for path, extra in needed:
         if extra in _EXTRAS and find_spec(_EXTRAS[extra]) is None:
-            yield Problem(location, "needs an extra that is not installed",
-                          f"pip install 'segrelay[{extra}]'")  # fmt: skip
+            hint = f"pip install 'segrelay[{extra}]'"
+            yield Problem(path, "needs an extra that is not installed", hint)
 
 
-def _problem_of_name(
-    document: Mapping[str, Any], table: str, name: str, location: str
-) -> Iterator[Problem]:
-    rows = document.get(table)
-    named = rows if isinstance(rows, dict) else {}
+def _unknown(path: KeyPath, table: str, name: str, draft: Settings) -> Iterator[Problem]:
+    """Yield a problem if a name that stands at a path is that of no table."""
+    named: Mapping[str, Any] = getattr(draft, table)
     if name and name not in named:
         hint = did_you_mean(name, named) or f"add the table [{table}.{name}]"
-        yield Problem(location, f"there is no [{table}.{name}]", hint)
+        yield Problem(path, f"there is no [{table}.{name}]", hint)
 
 
-def _problems_of_http(draft: Settings, destination: Destination) -> Iterator[Problem]:
-    path = ("destinations", destination.name)
-    authorization = draft.authorizations.get(destination.authorization)
+_OWN: Final[Mapping[str, tuple[str, ...]]] = {
+    "oauth2": (
+        "token_url", "client_id", "client_secret", "scope", "audience", "extra", "credentials",
+        "request",
+    ),
+    "basic": ("user", "password"),
+    "aws": ("access_key", "secret_key", "region", "service", "session_token"),
+}  # fmt: skip
+"""The keys that are for one type of authorizations only, the needed ones first."""
+_NEEDED: Final[Mapping[str, int]] = {"headers": 0, "basic": 1, "oauth2": 3, "aws": 4}
+"""The number of these keys that a type needs."""
+
+
+def _problems_of_authorization(authorization: Authorization) -> Iterator[Problem]:
+    path, kind = ("authorizations", authorization.name), authorization.type
+    for header, secret in authorization.headers.items():
+        value = secret.value or ""
+        if header.lower() == "content-type":
+            yield Problem((*path, "headers", header), "is set by segrelay itself")
+        if header.upper() == PARTNER_NAME and value != value.lower():
+            told = f"{secret.origin} holds an uppercase letter"
+            hint = "Insider wants the partner name in lower case"
+            yield Problem((*path, "headers", header), told, hint)
+    for name in _OWN.get(kind, ())[: _NEEDED[kind]]:
+        if not getattr(authorization, name):
+            yield Problem((*path, name), f'is needed for type = "{kind}"')
+    for other, names in _OWN.items():
+        for name in names if other != kind else ():
+            if name in authorization.model_fields_set:
+                yield Problem((*path, name), f'is for type = "{other}" only')
+    if kind == "aws" and authorization.parameters:
+        yield Problem((*path, "parameters"), 'can\'t be signed with type = "aws"')
+    if kind == "aws" and find_spec("botocore") is None:
+        hint = "pip install 'segrelay[s3]'"
+        yield Problem((*path, "type"), '"aws" needs an extra that is not installed', hint)
+
+
+def _problems_of_http(
+    draft: Settings, destination: Destination, path: tuple[str, ...]
+) -> Iterator[Problem]:
+    authorization = draft.authorization_of(destination)
     if destination.api != "http":
         if destination.http.model_fields_set:
-            yield Problem(location_of((*path, "http")), HTTP_ONLY)
+            yield Problem((*path, "http"), _HTTP_ONLY)
         if authorization and (authorization.uses_token or authorization.signs):
-            told = f'type = "{authorization.type}" {HTTP_ONLY}'
-            yield Problem(location_of((*path, "authorization")), told)
+            told = f'type = "{authorization.type}" {_HTTP_ONLY}'
+            yield Problem((*path, "authorization"), told)
         return
     both = {header.lower() for header in authorization.headers} if authorization else set()
     for header in destination.http.headers:
         if header.lower() in both:
-            yield Problem(location_of((*path, "http", "headers", header)),
-                          "stands in the authorization too")  # fmt: skip
-    if draft.templates_folder.is_dir():
-        yield from missing_templates(draft.templates_folder, destination.http, path)
+            yield Problem((*path, "http", "headers", header), "stands in the authorization too")
+    yield from _missing_templates(draft.templates_folder, destination.http, path)
     host = urlsplit(destination.base_url).hostname or ""
-    reason = _refuse_host_reason(host, destination.http.networks)
-    if reason:
-        yield Problem(location_of((*path, "base_url")), f"leads to {reason}",
-                      f"allow it in [{'.'.join(path)}.http] with networks = "
-                      + ('["127.0.0.0/8"]' if is_loopback(host) else f'["{host}"]'))  # fmt: skip
+    if reason := _refuse_host_reason(host, destination.http.networks):
+        network = "127.0.0.0/8" if is_loopback(host) else host
+        hint = f'allow it in [{".".join(path)}.http] with networks = ["{network}"]'
+        yield Problem((*path, "base_url"), f"leads to {reason}", hint)
 
 
 def _refuse_host_reason(host: str, networks: Sequence[str]) -> str | None:
@@ -232,205 +265,114 @@ def _refuse_host_reason(host: str, networks: Sequence[str]) -> str | None:
 
 
 def _problems_of_trigger(
-    draft: Settings, document: Mapping[str, Any], trigger: Trigger
+    draft: Settings, trigger: Trigger, path: tuple[str, ...]
 ) -> Iterator[Problem]:
-    path = ("triggers", trigger.name)
     if not trigger.destination:
-        yield Problem(location_of((*path, "destination")), "must not be empty")
-    yield from _problem_of_name(
-        document, "destinations", trigger.destination, location_of((*path, "destination"))
-    )
-    destination = draft.destinations.get(trigger.destination)
-    if destination is not None:
-        yield from _problem_of_url(trigger, destination)
-        yield from problems_of_requests(trigger, destination)
-    if draft.templates_folder.is_dir():
-        yield from problems_of_templates(draft.templates_folder, trigger)
+        yield Problem((*path, "destination"), "must not be empty")
+    yield from _unknown((*path, "destination"), "destinations", trigger.destination, draft)
+    if destination := draft.destinations.get(trigger.destination):
+        yield from _problems_of_url(trigger, destination, (*path, "url"))
+        yield from _problems_of_requests(trigger, destination, path)
+    if not trigger.main_template:
+        yield Problem((*path, "template"), "is missing")
+    for key, template in (("template", trigger.template), ("url", trigger.url.template)):
+        yield from _missing(draft.templates_folder, template, (*path, key))
+    yield from _missing_templates(draft.templates_folder, trigger.http, path)
     if trigger.sample and not (draft.folder / trigger.sample).is_file():
-        yield Problem(location_of((*path, "sample")), f"there is no file {trigger.sample}",
-                      "relative paths start at the folder of this file")  # fmt: skip
-    kept = {*trigger.export_fields} if trigger.export_fields else {*trigger.response_fields}
-    for at, field in enumerate(trigger.response_fields):
-        if field not in kept:
-            yield Problem(location_of((*path, "response_fields", at)),
-                          f"{field} is not kept: it is missing in export_fields")  # fmt: skip
-    if trigger.response_stream and "lytics" not in document:
-        yield Problem(location_of((*path, "response_stream")), "needs the table [lytics]")
+        yield Problem((*path, "sample"), f"there is no file {trigger.sample}", _FROM_HERE)
+    for at, field in enumerate(trigger.response_fields if trigger.export_fields else ()):
+        if field not in trigger.export_fields:
+            told = f"{field} is not kept: it is missing in export_fields"
+            yield Problem((*path, "response_fields", at), told)
+    if trigger.response_stream and not draft.lytics:
+        yield Problem((*path, "response_stream"), _NEEDS_LYTICS)
 
 
-def _problem_of_url(trigger: Trigger, destination: Destination) -> Iterator[Problem]:
-    location = location_of(("triggers", trigger.name, "url"))
-    secret = trigger.url.secret
+def _problems_of_url(
+    trigger: Trigger, destination: Destination, path: KeyPath
+) -> Iterator[Problem]:
+    secret, is_insider = trigger.url.secret, destination.api == "insider"
     if trigger.url.template or (secret and not secret.is_set):
         return
-    if not trigger.url and destination.api == "insider":
-        yield Problem(location, "is missing", f"write {' or '.join(INSIDER_PATHS)}")
+    if not trigger.url and is_insider:
+        yield Problem(path, "is missing", f"write {' or '.join(INSIDER_PATHS)}")
         return
     url = join(destination.base_url, trigger.url.value)
-    reason = refuse_reason(url, destination.api)
-    if reason is not None:
+    if reason := refuse_reason(url, destination.api):
         told = f"{secret.origin} holds no URL that may be sent to" if secret else reason
-        yield Problem(location, told, _near_path(url, trigger, destination))
-    elif not is_same_origin(url, destination.base_url) and not (
-        destination.api == "http" and is_listed(url, destination.http.hosts)
+        # No path is suggested for one that erases profiles.
+        hint = did_you_mean(trigger.url.text, INSIDER_PATHS, or_list=False)
+        yield Problem(path, told, hint if is_insider and not erases(url) else "")
+    elif not is_same_origin(url, destination.base_url) and (
+        is_insider or not is_listed(url, destination.http.hosts)
     ):
-        yield Problem(location, f"leads to another host than {destination.base_url}",
-                      "the authorization would go there too: make it a destination of its own"
-                      )  # fmt: skip
+        hint = "the authorization would go there too: make it a destination of its own"
+        yield Problem(path, f"leads to another host than {destination.base_url}", hint)
 
 
-def _near_path(url: str, trigger: Trigger, destination: Destination) -> str:
-    """Suggest an allowed path for a mistyped one, but not for one that erases profiles."""
-    if destination.api != "insider" or erases(url):
-        return ""
-    near = did_you_mean(trigger.url.text, INSIDER_PATHS)
-    return near if "mean" in near else ""
-
-
-def _warnings_of_credentials(draft: Settings, destination: Destination) -> Iterator[Problem]:
-    if destination.api != "insider":
-        return
-    location = location_of(("destinations", destination.name))
+def _warnings_of_insider(draft: Settings, destination: Destination) -> Iterator[Problem]:
+    path = ("destinations", destination.name)
     is_real = not is_loopback(urlsplit(destination.base_url).hostname or "")
     if is_real and destination.rate_per_minute > INSIDER_PER_MINUTE:
-        yield Problem(f"{location}.rate",
-                      f"is more than the {INSIDER_PER_MINUTE:,} requests a minute that Insider"
-                      " takes; it will refuse the others with 429")  # fmt: skip
-    if not destination.authorization:
-        yield Problem(location, "has no authorization; Insider will refuse every request")
-    authorization = draft.authorizations.get(destination.authorization)
-    if authorization is None:
+        told = f"is more than the {INSIDER_PER_MINUTE:,} requests a minute that Insider takes;"
+        yield Problem((*path, "rate"), f"{told} it will refuse the others with 429")
+    authorization = draft.authorization_of(destination)
+    if not authorization:
+        yield Problem(path, "has no authorization; Insider will refuse every request")
         return
     given = {header.upper() for header in authorization.headers}
     for header in (PARTNER_NAME, REQUEST_TOKEN):
         if header not in given:
-            yield Problem(location_of(("authorizations", authorization.name, "headers")),
-                          f"{header} is missing; Insider will refuse every request")  # fmt: skip
+            told = f"{header} is missing; Insider will refuse every request"
+            yield Problem(("authorizations", authorization.name, "headers"), told)
 
 
-HTTP_ONLY: Final = 'is for destinations with api = "http" only'
-
-
-def problems_of_requests(trigger: Trigger, destination: Destination) -> Iterator[Problem]:
+def _problems_of_requests(
+    trigger: Trigger, destination: Destination, path: tuple[str, ...]
+) -> Iterator[Problem]:
     """Yield the contradictions in how the requests of a trigger are made."""
-    path = ("triggers", trigger.name)
     if destination.api != "http":
         if trigger.http.model_fields_set:
-            yield Problem(location_of((*path, "http")), HTTP_ONLY)
+            yield Problem((*path, "http"), _HTTP_ONLY)
         if trigger.url.template:
-            yield Problem(location_of((*path, "url")), f"as a template {HTTP_ONLY}")
+            yield Problem((*path, "url"), f"as a template {_HTTP_ONLY}")
         return
     http = destination.http.changed_by(trigger.http)
+    at: KeyPath = (*path, "http")
     if http.encoding == "ndjson" and http.envelope:
-        yield Problem(location_of((*path, "http", "envelope")), "can't hold lines of JSON")
+        yield Problem((*at, "envelope"), "can't hold lines of JSON")
     if http.encoding in {"form", "text"} and (http.results > 1 or http.envelope):
-        yield Problem(location_of((*path, "http", "encoding")),
-                      f'"{http.encoding}" holds one result: results has to be 1, without envelope'
-                      )  # fmt: skip
-    if http.failures:
-        yield from _problems_of_failures(http.failures, (*path, "http", "failures"))
+        told = f'"{http.encoding}" holds one result: results has to be 1, without envelope'
+        yield Problem((*at, "encoding"), told)
     if http.method == "GET" and trigger.template:
-        yield Problem(location_of((*path, "template")), "makes a body, and a GET has none",
-                      'leave it out, and write url = { template = "…" }')  # fmt: skip
+        hint = 'leave it out, and write url = { template = "…" }'
+        yield Problem((*path, "template"), "makes a body, and a GET has none", hint)
+    if failures := http.failures:
+        at = (*at, "failures")
+        if failures.value and not failures.of:
+            told = "needs the key of a result that holds it too"
+            yield Problem((*at, "value"), told, 'write of = "email"')
+        if failures.of and "index" in failures.model_fields_set:
+            told = "tells positions, but of tells values: one of them has to go"
+            yield Problem((*at, "index"), told)
+        if failures.succeeded and not failures.field:
+            yield Problem((*at, "succeeded"), "needs a field whose values these are")
 
 
-def _problems_of_failures(failures: Failures, path: Sequence[str]) -> Iterator[Problem]:
-    if failures.value and not failures.of:
-        yield Problem(location_of((*path, "value")), "needs the key of a result that holds it too",
-                      'write of = "email"')  # fmt: skip
-    if failures.of and "index" in failures.model_fields_set:
-        yield Problem(location_of((*path, "index")),
-                      "tells positions, but of tells values: one of them has to go")  # fmt: skip
-    if failures.succeeded and not failures.field:
-        yield Problem(location_of((*path, "succeeded")), "needs a field whose values these are")
-
-
-def problems_of_templates(folder: Path, trigger: Trigger) -> Iterator[Problem]:
-    """Yield a problem for each template of a trigger that is not there."""
-    path = ("triggers", trigger.name)
-    if not trigger.main_template:
-        yield Problem(location_of((*path, "template")), "is missing")
-    for key, template in (("template", trigger.template), ("url", trigger.url.template)):
-        if template:
-            yield from _missing(folder, template, location_of((*path, key)))
-    yield from missing_templates(folder, trigger.http, path)
-
-
-def missing_templates(folder: Path, http: HttpRequests, path: tuple[str, ...]) -> Iterator[Problem]:
+def _missing_templates(folder: Path, http: HttpRequests, path: KeyPath) -> Iterator[Problem]:
     """Yield a problem for each template of an `http` table that is not there."""
     for header, template in http.header_templates.items():
-        yield from _missing(folder, template, location_of((*path, "http", "headers", header)))
+        yield from _missing(folder, template, (*path, "http", "headers", header))
     if isinstance(http.envelope, TemplateChoice):
-        location = location_of((*path, "http", "envelope"))
-        yield from _missing(folder, http.envelope.template, location)
+        yield from _missing(folder, http.envelope.template, (*path, "http", "envelope"))
 
 
-def _missing(folder: Path, template: str, location: str) -> Iterator[Problem]:
-    if (folder / template).is_file():
+def _missing(folder: Path, template: str, path: KeyPath) -> Iterator[Problem]:
+    if not template or not folder.is_dir() or (folder / template).is_file():
         return
-    endings = {".jsonnet", ".js"}
-    files = (file for file in sorted(folder.rglob("*")) if file.suffix in endings)
-    there = [str(file.relative_to(folder)) for file in files]
-    near = did_you_mean(template, there)
-    yield Problem(location, f"there is no {template} in {folder}", near if "mean" in near else "")
-
-
-_ANY: Final = "*"
-_LOCATIONS: Final[tuple[tuple[str, ...], ...]] = (
-    ("redis", "url"),
-    ("redis", "broker_url"),
-    ("authorizations", _ANY, "headers", _ANY),
-    ("authorizations", _ANY, "parameters", _ANY),
-    ("authorizations", _ANY, "extra", _ANY),
-    ("authorizations", _ANY, "user"),
-    ("authorizations", _ANY, "password"),
-    ("authorizations", _ANY, "client_id"),
-    ("authorizations", _ANY, "client_secret"),
-    ("authorizations", _ANY, "access_key"),
-    ("authorizations", _ANY, "secret_key"),
-    ("authorizations", _ANY, "session_token"),
-    ("authorizations", _ANY, "authority"),
-    ("triggers", _ANY, "url"),
-    ("producer", "webhook", "secret"),
-    ("protection", "key"),
-    ("producer", "webhook", "secret", _ANY),
-    ("flower", "password"),
-    ("lytics", "token"),
-    ("metrics", "token"),
-    ("console", "secret"),
-    ("console", "users", _ANY, "password"),
-    ("operate", "notify", "url"),
-    ("sync", _ANY, "source"),
-)
-"""The key paths at which a secret is understood, and that of a sync's source, a file."""
-_NOTES: Final = frozenset({"description", "label"})
-_IN_HEADERS: Final = "put it into an authorization's headers"
-
-_Path = tuple[str | int, ...]
-
-
-def misplaced_references(document: Any, path: _Path = ()) -> Iterator[Problem]:
-    """Yield a problem for each text of the file that names a secret where none is understood."""
-    if isinstance(document, str):
-        if is_reference(document) and not _is_understood(path):
-            hint = _IN_HEADERS if "headers" in path else ""
-            yield Problem(location_of(path), "names a secret, which is not understood here", hint)
-    elif isinstance(document, dict):
-        for key, value in document.items():
-            yield from misplaced_references(value, (*path, key))
-    elif isinstance(document, list):
-        for at, value in enumerate(document):
-            yield from misplaced_references(value, (*path, at))
-
-
-def _is_understood(path: _Path) -> bool:
-    if path and path[-1] in _NOTES:
-        return True
-    return any(
-        len(location) == len(path)
-        and all(want in (_ANY, step) for want, step in zip(location, path, strict=True))
-        for location in _LOCATIONS
-    )
+    files = (file for file in folder.rglob("*") if file.suffix in {".jsonnet", ".js"})
+    hint = did_you_mean(template, [str(one.relative_to(folder)) for one in files], or_list=False)
+    yield Problem(path, f"there is no {template} in {folder}", hint)
 
 
 _HINT: Final = (
@@ -438,17 +380,12 @@ _HINT: Final = (
 )
 _NAMES: Final = (f"HEADERS.{PARTNER_NAME}", "CLIENT_ID", "USER", "ACCESS_KEY")
 """The keys of an authorization whose values name an account, which is no secret by itself."""
-_REDIS_URLS: Final = ("url", "broker_url")
-
-
 _UNSENT: Final = "nothing can be sent with it"
 _WITHOUT: Final = {
     "authorizations": _UNSENT,
     "triggers": _UNSENT,
     "operate": "no messages are sent",
 }
-
-
 _PLACEHOLDER: Final = re.compile(
     r"change.?me|replace.?me|(?:put|paste|insert).?(?:yours?|here)|your.{0,20}here"
     r"|^(?:\w+ )?(?:secret|password|token|key|todo|x+|\.+|\*+|<[^>]*>)$",
@@ -457,47 +394,41 @@ _PLACEHOLDER: Final = re.compile(
 _LEAST_CHARACTERS: Final = 16
 _GUESSABLE: Final = ("producer.webhook.", "flower.", "metrics.", "console.", "redis.")
 """The places of secrets that we ask others for: who guesses one gets in."""
-_BETTER: Final = "openssl rand -hex 24"
 
 
-def exposures(
-    draft: Settings, redis: Mapping[str, Any], overridden: Container[str]
-) -> Iterator[Problem]:
+def exposures(draft: Settings, redis: Mapping[str, Any]) -> Iterator[Problem]:
     """Yield secrets that are not set, stand in the file, are placeholders, or can be guessed.
 
     Args:
         draft: The tables that were read.
-        redis: The table `[redis]`, with what the environment puts in its place.
-        overridden: Key paths whose values came from the environment.
+        redis: The URLs of `[redis]` that stand in the file itself.
     """
     file = draft.folder / ".env"
     if _others_can_read(file):
-        yield Problem(".env", f"everybody on this machine can read {file}", "chmod 600 .env")
-    for location, secret in (*secrets_of(draft), *_passwords(draft, redis, overridden)):
+        yield Problem((".env",), f"everybody on this machine can read {file}", "chmod 600 .env")
+    for path, secret in (*secrets_of(draft), *_passwords(draft, redis)):
+        location = location_of(path)
         if secret.value is None:
-            follows = _WITHOUT.get(location.partition(".")[0], "what needs it can't start")
-            yield Problem(location, f"{secret.origin} is not set; {follows}")
+            follows = _WITHOUT.get(str(path[0]), "what needs it can't start")
+            yield Problem(path, f"{secret.origin} is not set; {follows}")
             continue
         what = "the password" if location.startswith("redis.") else "the secret"
         is_account = location.upper().split(".", 2)[-1] in _NAMES
         if secret.origin == LITERAL and not is_account:
-            yield Problem(location, f"{what} itself stands in this file", _HINT)
+            yield Problem(path, f"{what} itself stands in this file", _HINT)
         if _PLACEHOLDER.search(secret.value):
-            yield Problem(location, f"{what} is a placeholder", "fill in the real one")
+            yield Problem(path, f"{what} is a placeholder", "fill in the real one")
         elif location.startswith(_GUESSABLE) and len(secret.value) < _LEAST_CHARACTERS:
-            yield Problem(location, f"{what} has fewer than {_LEAST_CHARACTERS} characters"
-                          " and can be guessed", _BETTER)  # fmt: skip
+            told = f"{what} has fewer than {_LEAST_CHARACTERS} characters and can be guessed"
+            yield Problem(path, told, "openssl rand -hex 24")
 
 
-def _passwords(
-    draft: Settings, redis: Mapping[str, Any], overridden: Container[str]
-) -> Iterator[tuple[str, Secret]]:
+def _passwords(draft: Settings, redis: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Secret]]:
     """Yield the passwords of Redis with their places, as `secrets_of` does."""
-    for key in _REDIS_URLS:
-        location, password = f"redis.{key}", urlsplit(getattr(draft.redis, key)).password
-        is_literal = location not in overridden and not is_reference(redis.get(key, ""))
-        if password:
-            yield location, Secret(LITERAL if is_literal else "", unquote(password))
+    for key in ("url", "broker_url"):
+        is_literal = key in redis and not is_reference(redis[key])
+        if password := urlsplit(getattr(draft.redis, key)).password:
+            yield ("redis", key), Secret(LITERAL if is_literal else "", unquote(password))
 
 
 def _others_can_read(file: Path) -> bool:

@@ -1,17 +1,22 @@
-"""The `http` tables of destinations and triggers: how a request to any endpoint looks.
+"""Requests to any endpoint: their `http` tables, their URLs, and the credentials that they carry.
 
 The URL of a trigger is a text, a secret, or a template.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
+import orjson
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
     Field,
     PlainSerializer,
@@ -19,14 +24,26 @@ from pydantic import (
     ValidationInfo,
 )
 
-from segrelay.worker.contract.settings.urls import host_problem, network
+from segrelay.worker.contract.settings.reading import KeyPath, location_of
+from segrelay.worker.contract.settings.urls import (
+    host_problem,
+    network,
+    refuse_reason,
+    without_query,
+)
 from segrelay.worker.contract.settings.values import (
+    LITERAL,
+    REFERENCE,
     Frozen,
+    NamedSection,
     Secret,
+    SecretValue,
+    Surroundings,
     TemplateName,
     Text,
     Whole,
     is_reference,
+    matching,
     secret_of,
     wrong,
 )
@@ -34,12 +51,12 @@ from segrelay.worker.contract.settings.values import (
 MOST_RESULTS: Final = 10_000
 MOST_BYTES: Final = 5_000_000
 _STATUS: Final = re.compile(r"[1-5](?:[0-9]{2}|xx)")
-HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]*")
+_HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
 _OUR_HEADERS: Final = frozenset(
     {"host", "content-length", "content-encoding", "transfer-encoding", "connection"}
 )
-PATH: Final = re.compile(r"(?:[^.\[\]]+|\[[0-9]+\])(?:\.[^.\[\]]+|\[[0-9]+\])*")
+_PATH: Final = re.compile(r"(?:(?:[^.\[\]]+|\[[0-9]+\])(?:\.[^.\[\]]+|\[[0-9]+\])*)?")
 _SCALARS: Final = (str, int, float, bool)
 
 
@@ -50,12 +67,10 @@ def _as_status(value: Any) -> str:
     return text
 
 
-def _checked_header_name(name: str) -> str:
-    if not HEADER_NAME.fullmatch(name):
-        raise wrong(f"{name!r} is not the name of a header")
-    if name.lower() in _OUR_HEADERS:
-        raise wrong(f"{name} is set by segrelay itself")
-    return name
+def _not_ours(header: str) -> str:
+    if header.lower() in _OUR_HEADERS:
+        raise wrong("is set by segrelay itself")
+    return header
 
 
 class TemplateChoice(Frozen):
@@ -65,28 +80,12 @@ class TemplateChoice(Frozen):
     """The file, relative to the templates folder."""
 
 
-def _checked_headers(headers: dict[str, str | TemplateChoice]) -> dict[str, str | TemplateChoice]:
-    for name, value in headers.items():
-        _checked_header_name(name)
-        if isinstance(value, TemplateChoice):
-            continue
-        if not HEADER_VALUE.fullmatch(value):
-            raise wrong(f"{name} holds characters that a header can't carry")
-    return headers
-
-
 def _text_or_template(value: Any, info: ValidationInfo) -> Any:
     if isinstance(value, str | TemplateChoice):
         return value
     if isinstance(value, dict):
         return TemplateChoice.model_validate(value, context=info.context)
     raise wrong("is neither a text nor a template", 'write it as { template = "name.jsonnet" }')
-
-
-def _checked_path(path: str) -> str:
-    if path and not PATH.fullmatch(path):
-        raise wrong("is not a path", 'write it as "errors[0].detail"')
-    return path
 
 
 def _checked_network(text: str) -> str:
@@ -110,20 +109,31 @@ def _checked_scalar(value: Any) -> Any:
     return value
 
 
+def _sendable(value: Any) -> Any:
+    text = (value.value or "") if isinstance(value, Secret) else value
+    if isinstance(text, str) and not _HEADER_VALUE.fullmatch(text):
+        what = value.origin if isinstance(value, Secret) else "it"
+        raise wrong(f"{what} holds characters that a header can't carry", kind=REFERENCE)
+    return value
+
+
 Status = Annotated[str, BeforeValidator(_as_status)]
-
-
-def _checked_word(text: str) -> str:
-    if re.search(r"[\d\"'<>]", text):
-        raise wrong("numbers and quoted texts are hidden in an answer", "name words of it")
-    return text
-
-
-Word = Annotated[Text, AfterValidator(_checked_word)]
-HeaderName = Annotated[str, AfterValidator(lambda name: name and _checked_header_name(name))]
+Word = Annotated[
+    Text,
+    matching(
+        re.compile(r"[^\d\"'<>]+"),
+        "numbers and quoted texts are hidden in an answer",
+        "name words of it",
+    ),
+]
+HeaderName = Annotated[
+    str, matching(_HEADER_NAME, "is not the name of a header"), AfterValidator(_not_ours)
+]
 TextOrTemplate = Annotated[Any, BeforeValidator(_text_or_template)]
-Headers = Annotated[dict[str, TextOrTemplate], AfterValidator(_checked_headers)]
-JsonPath = Annotated[str, AfterValidator(_checked_path)]
+_Key = Annotated[HeaderName, Field(min_length=1)]
+Headers = dict[_Key, Annotated[TextOrTemplate, AfterValidator(_sendable)]]
+SecretHeaders = Mapping[_Key, Annotated[SecretValue, AfterValidator(_sendable)]]
+JsonPath = Annotated[str, matching(_PATH, "is not a path", 'write it as "errors[0].detail"')]
 Host = Annotated[Text, AfterValidator(_checked_host)]
 NetworkText = Annotated[Text, AfterValidator(_checked_network)]
 Scalar = Annotated[Any, AfterValidator(_checked_scalar)]
@@ -286,3 +296,166 @@ def _written(url: TargetUrl) -> Any:
 TriggerUrl = Annotated[
     TargetUrl, PlainValidator(_read), PlainSerializer(_written, when_used="json")
 ]
+
+
+PARTNER_NAME: Final = "X-PARTNER-NAME"
+REQUEST_TOKEN: Final = "X-REQUEST-TOKEN"  # noqa: S105 - the header's name
+TOKEN: Final = "{token}"  # noqa: S105 - it stands for one
+_NO_CREDENTIALS: Final = "none"
+_FINGERPRINT_DIGITS: Final = 8
+
+
+def _checked_url(url: str) -> str:
+    if url and (reason := refuse_reason(url, "http")):
+        raise wrong(reason)
+    return url
+
+
+def _readable(path: str, info: ValidationInfo) -> str:
+    """Return the whole path of a file, and refuse one that can't be read."""
+    if path.startswith("env:"):
+        raise wrong("names a variable, but has to be the path of a file", kind=REFERENCE)
+    if not path or not isinstance(info.context, Surroundings):
+        return path
+    file = info.context.folder / Path(path.removeprefix("file:")).expanduser()
+    try:
+        file.read_bytes()
+    except OSError as error:
+        raise wrong(f"{file} can't be read: {error.strerror}", kind=REFERENCE) from None
+    return str(file)
+
+
+ReadableFile = Annotated[str, AfterValidator(_readable)]
+
+
+class Authorization(NamedSection):
+    """The credentials that a destination asks for."""
+
+    label: str = ""
+    """A name for people, shown where the credentials are refused."""
+    type: Literal["headers", "basic", "oauth2", "aws"] = "headers"
+    """`basic`: `user` and `password`; `oauth2`: a token that segrelay gets from `token_url`; `aws`:
+    each request is signed with `access_key` and `secret_key` (Signature Version 4)."""
+    headers: SecretHeaders = Field(default_factory=dict)
+    """Headers that go with every request. `{token}` stands for the token; without any header,
+    `oauth2` sends `Authorization: Bearer {token}`."""
+    parameters: Mapping[str, SecretValue] = {}
+    """URL parameters that go with every request; they are never logged. `{token}` stands for the
+    token."""
+    user: SecretValue | None = None
+    """`basic`: the user's name."""
+    password: SecretValue | None = None
+    """`basic`: the password, if there is one."""
+    token_url: Annotated[str, AfterValidator(_checked_url), PlainSerializer(without_query)] = ""
+    """`oauth2`: the URL at which a token is requested."""
+    client_id: SecretValue | None = None
+    """`oauth2`: the id of the client that requests a token."""
+    client_secret: SecretValue | None = None
+    """`oauth2`: the secret of that client."""
+    scope: str = ""
+    """`oauth2`: the scope to request for the token."""
+    audience: str = ""
+    """`oauth2`: the audience to request for the token."""
+    extra: Mapping[str, SecretValue] = {}
+    """`oauth2`: further parameters of the request for a token."""
+    credentials: Literal["body", "basic"] = "body"
+    """`oauth2`: the part of the request for a token that carries `client_id` and `client_secret`:
+    `body`, or the header `Authorization` (`basic`)."""
+    request: Literal["form", "json"] = "form"
+    """`oauth2`: the encoding of the request for a token."""
+    access_key: SecretValue | None = None
+    """`aws`: the id of the access key."""
+    secret_key: SecretValue | None = None
+    """`aws`: the secret of the access key."""
+    session_token: SecretValue | None = None
+    """`aws`: the token of a session, for keys that last for a while only."""
+    region: str = ""
+    """`aws`: the region, such as `eu-central-1`."""
+    service: str = ""
+    """`aws`: the name by which the service signs, such as `execute-api`."""
+    authority: ReadableFile = ""
+    """The certificate of the authority that signed the endpoint's certificate, if it is private: a
+    PEM file, relative to the configuration."""
+
+    @property
+    def is_set(self) -> bool:
+        """Say whether all secrets of the authorization are set."""
+        return all(secret.is_set for _, secret in secrets_of(self))
+
+    def reveal(self) -> None:
+        """Check that all secrets of the authorization are set.
+
+        Raises:
+            ConfigurationInvalid: One is not.
+        """
+        for _, secret in secrets_of(self):
+            secret.reveal()
+
+    @property
+    def uses_token(self) -> bool:
+        """Say whether requests carry a token that has to be got first."""
+        return self.type == "oauth2"
+
+    @property
+    def signs(self) -> bool:
+        """Say whether each request is signed with the credentials."""
+        return self.type == "aws"
+
+    def revealed_headers(self) -> dict[str, str]:
+        """Return the headers with the values of their secrets; `{token}` is not replaced yet.
+
+        Raises:
+            ConfigurationInvalid: A secret is not set.
+        """
+        headers = {name: secret.reveal() for name, secret in self.headers.items()}
+        if self.type == "basic" and self.user:
+            password = self.password.reveal() if self.password else ""
+            return headers | {"Authorization": basic(self.user.reveal(), password)}
+        carriers = (*self.headers.values(), *self.parameters.values())
+        if self.uses_token and not any(TOKEN in (one.value or "") for one in carriers):
+            return headers | {"Authorization": f"Bearer {TOKEN}"}
+        return headers
+
+    def revealed_parameters(self) -> dict[str, str]:
+        """Return the URL parameters with the values of their secrets; `{token}` is not replaced."""
+        return {name: secret.reveal() for name, secret in self.parameters.items()}
+
+
+def leaves(table: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
+    """Yield every value in a table that holds no others, with its place there."""
+    match table:
+        case TargetUrl():
+            yield path, table.secret or table.text
+        case BaseModel():
+            for name, field in type(table).model_fields.items():
+                yield from leaves(getattr(table, name), (*path, field.alias or name))
+        case Mapping():
+            for name, value in table.items():
+                yield from leaves(value, (*path, name))
+        case tuple() | list():
+            for value in table:
+                yield from leaves(value, path)
+        case _:
+            yield path, table
+
+
+def secrets_of(table: Any) -> Iterator[tuple[KeyPath, Secret]]:
+    """Yield every secret in a table with its place there, except values that hold `{token}`."""
+    for path, value in leaves(table):
+        is_secret = isinstance(value, Secret)
+        if is_secret and (value.origin != LITERAL or TOKEN not in (value.value or "")):
+            yield path, value
+
+
+def fingerprint_of(authorization: Authorization | None) -> str:
+    """Return a fingerprint of the credentials; they can't be read from it."""
+    found = [(location_of(path), one) for path, one in secrets_of(authorization)]
+    values = sorted((location, one.reveal()) for location, one in found if one.is_set)
+    if not values:
+        return _NO_CREDENTIALS
+    return hashlib.sha256(orjson.dumps(values)).hexdigest()[:_FINGERPRINT_DIGITS]
+
+
+def basic(user: str, password: str) -> str:
+    """Return the value of the header `Authorization` for a name and a password (RFC 7617)."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()

@@ -1,28 +1,53 @@
-"""Reads the configuration's text into tables, collecting all problems."""
+"""Reads the configuration's text, and says in words what is wrong with it.
+
+A problem has its place and, where there is one, a hint.
+"""
 
 from __future__ import annotations
 
+import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar, get_args
+from typing import Any, Final, get_args
 
 from dotenv import dotenv_values
 from pydantic import BaseModel, ValidationError
 
-from segrelay.worker.contract.settings.problems import (
-    Problem,
-    did_you_mean,
-    location_of,
-    problem_of,
-)
-from segrelay.worker.contract.settings.sections import Section
-from segrelay.worker.contract.settings.values import Surroundings
-from segrelay.worker.contract.words import NAME_PATTERN
+from segrelay.worker.contract.printable import did_you_mean
+from segrelay.worker.contract.settings.values import REFERENCE, is_reference
 from segrelay.worker.errors import ConfigurationInvalid
 
-_Table = TypeVar("_Table", bound=Section)
+KeyPath = tuple[str | int, ...]
+"""The keys that lead to a value of the file; a number is a position in a list."""
+
+_BARE_KEY: Final = re.compile(r"[A-Za-z0-9_*-]+")
+_KEY: Final = "[key]"
+"""Pydantic's word for a key that is wrong, behind the key."""
+_MESSAGES: Final[Mapping[str, str]] = {
+    "missing": "is missing",
+    "string_type": "must be text in quotes",
+    "int_type": "must be a whole number",
+    "bool_type": "must be true or false, without quotes",
+    "tuple_type": "must be a list in brackets",
+    "dict_type": "must be a table",
+    "mapping_type": "must be a table",
+    "model_type": "must be a table",
+    "model_attributes_type": "must be a table",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "string_too_short": "must not be empty",
+    "too_short": "must not be empty",
+}
+_INSTEAD: Final[Mapping[str, str]] = {
+    "stable": "nobody is followed: use an identity that stays (docs/limits.md)",
+    "canary": "`segrelay template diff` shows what changes (docs/limits.md)",
+    "read_back_every": "`segrelay verify` compares with Insider (docs/limits.md)",
+    "name": "the name stands in the table's header",
+}
+"""Hints for keys that people look for and that there are not."""
 _POSITION: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _SYNTAX_HINTS: Final[Mapping[str, str]] = {
     "Cannot overwrite a value": "the key is there twice",
@@ -33,6 +58,44 @@ _SYNTAX_HINTS: Final[Mapping[str, str]] = {
     "Illegal character": "close the quotes on the same line",
     "Unescaped '\\' in a string": "write \\\\, or the text in single quotes",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is wrong, or, as a warning, looks wrong.
+
+    Args:
+        path: The keys that lead to it; none for the whole file.
+        message: The problem, without a value that could be secret.
+        hint: Advice; "" where that is plain.
+    """
+
+    path: KeyPath
+    message: str
+    hint: str = ""
+
+    def line(self, file: str, origins: Mapping[str, str] | None = None) -> str:
+        """Return the problem as one line for a person.
+
+        Args:
+            file: Its name.
+            origins: By location, the variable that a value came from instead of the file.
+        """
+        location = location_of(self.path)
+        parts = (file, (origins or {}).get(location, location), self.message)
+        return ": ".join(filter(None, parts)) + (f" — {self.hint}" if self.hint else "")
+
+
+def location_of(path: Iterable[str | int]) -> str:
+    """Return a key path as TOML writes it, with positions of lists in brackets."""
+    location = ""
+    for step in path:
+        if isinstance(step, int):
+            location += f"[{step}]"
+            continue
+        key = step if _BARE_KEY.fullmatch(step) else f'"{step}"'
+        location += f".{key}" if location else key
+    return location
 
 
 def read_text(source: Path) -> str:
@@ -71,124 +134,66 @@ def merged_environment(folder: Path, environ: Mapping[str, str]) -> Mapping[str,
     return {key: value for key, value in written.items() if value is not None} | dict(environ)
 
 
-def parse(source: Path, text: str, problems: list[Problem]) -> dict[str, Any]:
-    """Return the file as nested tables; if it is not TOML, add a problem and return none."""
+def parse(source: Path, text: str) -> dict[str, Any]:
+    """Return the file as nested tables.
+
+    Raises:
+        ConfigurationInvalid: It is not TOML.
+    """
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        problems.append(_syntax_problem(str(error), text))
+        found = _POSITION.search(str(error))
+        lines = text.rstrip("\n").split("\n")
+        line, column = found.groups() if found and found[1] else (len(lines), len(lines[-1]) + 1)
+        plain = _POSITION.sub("", str(error))
+        hint = next((f" — {hint}" for start, hint in _SYNTAX_HINTS.items()
+                     if plain.startswith(start)), "")  # fmt: skip
+        told = f"line {line}, column {column}: not TOML: {plain}{hint}"
     except RecursionError:
-        problems.append(Problem("", f"{source.name} is nested too deeply"))
-    return {}
+        told = "is nested too deeply"
+    raise ConfigurationInvalid(f"{source.name}: {told}")
 
 
-def _syntax_problem(message: str, text: str) -> Problem:
-    lines = text.rstrip("\n").split("\n")
-    found = _POSITION.search(message)
-    line, column = (found[1], found[2]) if found and found[1] else (len(lines), len(lines[-1]) + 1)
-    plain = _POSITION.sub("", message)
-    hint = next((hint for start, hint in _SYNTAX_HINTS.items() if plain.startswith(start)), "")
-    return Problem(f"line {line}, column {column}", f"not TOML: {plain}", hint)
+def problems_of_form(model: type[BaseModel], error: ValidationError) -> Iterator[Problem]:
+    """Yield what pydantic found wrong with a file that a model describes."""
+    for one in error.errors(include_url=False):
+        path = tuple(step for step in one["loc"] if step != _KEY)
+        context, given = one.get("ctx", {}), one.get("input")
+        if one["type"] == "extra_forbidden":
+            key = str(path[-1])
+            hint = _INSTEAD.get(key) or did_you_mean(key, _keys_at(model, path[:-1]))
+            yield Problem(path, "unknown key", hint)
+        elif isinstance(given, str) and is_reference(given) and one["type"] != REFERENCE:
+            yield misplaced(path)
+        elif one["type"] == "literal_error":
+            choices = re.findall(r"'([^']*)'", context["expected"])
+            near = difflib.get_close_matches(str(given), choices, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else ""
+            yield Problem(path, f"must be {context['expected']}", hint)
+        else:
+            known = _MESSAGES.get(one["type"])
+            message = known.format_map(context) if known else one["msg"]
+            yield Problem(path, message, context.get("hint", ""))
 
 
-class SectionReader:
-    """Validates the tables of a configuration, and collects their problems.
-
-    Args:
-        surroundings: The surroundings that the values refer to.
-
-    Attributes:
-        problems: All that were found so far.
-        locations: Key path → where the value really came from.
-    """
-
-    def __init__(self, surroundings: Surroundings) -> None:
-        self._surroundings = surroundings
-        self.problems: list[Problem] = []
-        self.locations: dict[str, str] = {}
-
-    def refuse_unknown(
-        self, document: Mapping[str, Any], known: Iterable[str], within: tuple[str, ...] = ()
-    ) -> None:
-        """Add a problem for every unknown key or table of the file, or of a table in it."""
-        known = list(known)
-        for key in document:
-            if key not in known:
-                hint = did_you_mean(key, known)
-                self._add(Problem(location_of((*within, key)), "unknown key", hint))
-
-    def text(self, document: Mapping[str, Any], key: str, default: str) -> str:
-        """Return a text that stands at the top level of the file."""
-        value = document.get(key, default)
-        if isinstance(value, str) and value.strip():
-            return value
-        self._add(Problem(key, "must be text in quotes, and not empty"))
-        return default
-
-    def table(self, model: type[_Table], document: Mapping[str, Any], key: str) -> _Table | None:
-        """Return one table, with its defaults where the file does not have it."""
-        return self._validated(model, document.get(key, {}), (key,))
-
-    def optional(self, model: type[_Table], document: Mapping[str, Any], key: str) -> _Table | None:
-        """Return one table, or None where the file does not have it."""
-        return self.table(model, document, key) if key in document else None
-
-    def named(
-        self, model: type[_Table], document: Mapping[str, Any], *path: str
-    ) -> dict[str, _Table]:
-        """Return the valid tables `[path.NAME]`, by name."""
-        rows: Any = document
-        for depth, key in enumerate(path):
-            if depth:
-                self.refuse_unknown(rows, (key,), path[:depth])
-            rows = rows.get(key, {})
-            if not isinstance(rows, dict):
-                location = location_of(path[: depth + 1])
-                self._add(Problem(location, "must be a table", f"write [{location_of(path)}.NAME]"))
-                return {}
-        tables = {name: self._one_named(model, row, (*path, name)) for name, row in rows.items()}
-        return {name: table for name, table in tables.items() if table is not None}
-
-    def _one_named(self, model: type[_Table], row: Any, path: tuple[str, ...]) -> _Table | None:
-        key, name = location_of(path[:-1]), path[-1]
-        if not NAME_PATTERN.fullmatch(name):
-            self._add(Problem(location_of(path), "is not a name",
-                              "names are made of a-z, 0-9 and -"))  # fmt: skip
-        if not isinstance(row, dict):
-            self._add(Problem(location_of(path), "must be a table", f"write [{key}.NAME]"))
-            return None
-        if "name" in row:
-            self._add(Problem(location_of((*path, "name")), "unknown key",
-                              f"the name stands in the table's header: [{key}.NAME]"))  # fmt: skip
-        return self._validated(model, row | {"name": name}, path)
-
-    def _validated(self, model: type[_Table], raw: Any, path: tuple[str, ...]) -> _Table | None:
-        try:
-            return model.model_validate(
-                raw, context=self._surroundings, by_alias=True, by_name=False
-            )
-        except ValidationError as error:
-            for one in error.errors(include_url=False):
-                known = _keys_of(_model_at(model, one["loc"][:-1]))
-                self._add(problem_of(one, path=path, known=known))
-        return None
-
-    def _add(self, problem: Problem) -> None:
-        location = self.locations.get(problem.location, problem.location)
-        self.problems.append(Problem(location, problem.message, problem.hint))
+def misplaced(path: KeyPath) -> Problem:
+    """Return the problem of a text that names a secret where it would be taken literally."""
+    hint = "put it into an authorization's headers" if "headers" in path else ""
+    return Problem(path, "names a secret, which is not understood here", hint)
 
 
-def _model_at(model: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel]:
-    """Return the model of the inner table at a path."""
+def _keys_at(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
+    """Return the keys that the table at a path may have."""
     for step in path:
-        fields = {field.alias or name: field for name, field in model.model_fields.items()}
-        kind = fields[step].annotation if step in fields else None
-        inner = [one for one in (kind, *get_args(kind)) if isinstance(one, type)]
-        model = next((one for one in inner if issubclass(one, BaseModel)), model)
-    return model
-
-
-def _keys_of(model: type[BaseModel]) -> list[str]:
-    return [
-        field.alias or name for name, field in model.model_fields.items() if name != "name"
-    ]  # fmt: skip
+        waiting: list[Any] = [
+            field.annotation for field in model.model_fields.values() if field.alias == step
+        ]
+        while waiting:
+            kind = waiting.pop(0)
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                model = kind
+                break
+            waiting += get_args(kind)
+    fields = model.model_fields.values()
+    return [field.alias or "" for field in fields if field.alias == field.validation_alias]

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from segrelay.worker.contract.settings.authorizations import TOKEN
-from segrelay.worker.contract.settings.http import TargetUrl
+from segrelay.worker.contract.settings.http import TargetUrl, secrets_of
 from segrelay.worker.contract.settings.urls import is_loopback, refuse_base_reason
-from segrelay.worker.contract.settings.values import EMBEDDED, LITERAL, Secret
+from segrelay.worker.contract.settings.values import EMBEDDED, Secret
 from segrelay.worker.errors import ConfigurationInvalid
 
 if TYPE_CHECKING:
-    from segrelay.worker.contract.settings import Authorization, FlowerSettings, Settings, Trigger
+    from segrelay.worker.contract.settings import Authorization, Settings, Trigger
     from segrelay.worker.contract.settings.sections import Destination
 
 SANDBOX_VARIABLE: Final = "SEGRELAY_SANDBOX"
@@ -31,8 +30,6 @@ ENDPOINTS_PATH: Final = "/to"
 TOKEN_PATH: Final = "/_oauth2/token"  # noqa: S105 - a path of the sandbox
 _IN_PLACE_OF_SECRETS: Final = "/secret-url"
 """The path at the sandbox that replaces a trigger's secret URL."""
-_OFF: Final = frozenset({"", REAL})
-_SUFFIX: Final = "-sandbox"
 _HERE: Final[Mapping[str, Any]] = {"hosts": (), "networks": ("127.0.0.0/8", "::1/128")}
 """The only hosts that a destination may lead to in a sandbox run."""
 _PLACEHOLDER: Final = Secret("sandbox", "sandbox")
@@ -47,7 +44,7 @@ def sandbox_url(environ: Mapping[str, str]) -> str:
         ConfigurationInvalid: The variable is neither 1 nor the URL of a sandbox on this machine.
     """
     value = environ.get(SANDBOX_VARIABLE, "").strip()
-    if value in _OFF:
+    if value in {"", REAL}:
         return ""
     url = DEFAULT_SANDBOX if value == "1" else value.rstrip("/")
     if refuse_base_reason(url) or not is_loopback(urlsplit(url).hostname or ""):
@@ -60,7 +57,7 @@ def sandbox_url(environ: Mapping[str, str]) -> str:
 
 def sandbox_data_dir(data_dir: Path) -> Path:
     """Return the data directory of sandbox runs beside that of the real embedded Redis."""
-    return data_dir.with_name(data_dir.name + _SUFFIX)
+    return data_dir.with_name(data_dir.name + "-sandbox")
 
 
 def sandboxed(settings: Settings, url: str) -> Settings:
@@ -68,14 +65,15 @@ def sandboxed(settings: Settings, url: str) -> Settings:
 
     Redis is an embedded one beside the real data directory, whatever `redis.url` says.
     """
+    data_dir = sandbox_data_dir(settings.redis.data_dir)
+    redis = {"url": EMBEDDED, "broker_url": "", "data_dir": data_dir}
+    told = (
+        f"{SANDBOX_VARIABLE}: this is a sandbox run; everything goes to the sandbox at {url},"
+        " and the real Redis is not touched"
+    )
+    flower = settings.flower
     changed: dict[str, Any] = {
-        "redis": settings.redis.model_copy(
-            update={
-                "url": EMBEDDED,
-                "broker_url": "",
-                "data_dir": sandbox_data_dir(settings.redis.data_dir),
-            }
-        ),
+        "redis": settings.redis.model_copy(update=redis),
         "destinations": {
             name: one.model_copy(
                 update={"base_url": _base_url(one, url), "http": one.http.model_copy(update=_HERE)}
@@ -89,9 +87,9 @@ def sandboxed(settings: Settings, url: str) -> Settings:
         "authorizations": {
             name: _without_secrets(one, url) for name, one in settings.authorizations.items()
         },
-        "flower": _with_password(settings.flower),
+        "flower": flower if flower and flower.password.is_set else None,
         "operate": settings.operate.model_copy(update={"notify": None}),
-        "warnings": (*settings.warnings, *_said(url)),
+        "warnings": (*settings.warnings, told),
     }
     if settings.protection:
         changed["protection"] = settings.protection.model_copy(update={"key": _PLACEHOLDER_KEY})
@@ -103,9 +101,8 @@ def sandboxed(settings: Settings, url: str) -> Settings:
 
 def _base_url(destination: Destination, url: str) -> str:
     """Return the base URL at which the sandbox stands in for a destination."""
-    if destination.api == "insider":
-        return url
-    return _root(destination, url) + urlsplit(destination.base_url).path.rstrip("/")
+    path = "" if destination.api == "insider" else urlsplit(destination.base_url).path
+    return _root(destination, url) + path.rstrip("/")
 
 
 def _root(destination: Destination, url: str) -> str:
@@ -133,24 +130,7 @@ def _without_secrets(authorization: Authorization, url: str) -> Authorization:
         if isinstance(value, Secret):
             changed[name] = _PLACEHOLDER
         elif name in {"headers", "extra"}:
-            changed[name] = {key: _placeholder(secret) for key, secret in value.items()}
+            changed[name] = value | {str(key): _PLACEHOLDER for (key,), _ in secrets_of(value)}
     if authorization.uses_token:
         changed["token_url"] = url + TOKEN_PATH
     return authorization.model_copy(update=changed)
-
-
-def _placeholder(secret: Secret) -> Secret:
-    return secret if secret.origin == LITERAL and TOKEN in (secret.value or "") else _PLACEHOLDER
-
-
-def _with_password(flower: FlowerSettings | None) -> FlowerSettings | None:
-    """Return Flower's settings, or None if its password is not set: it needs one to start."""
-    return flower if flower and flower.password.is_set else None
-
-
-def _said(url: str) -> list[str]:
-    sandbox_run = (
-        f"{SANDBOX_VARIABLE}: this is a sandbox run; everything goes to the sandbox at {url},"
-        " and the real Redis is not touched"
-    )
-    return [sandbox_run]

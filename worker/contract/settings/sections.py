@@ -23,14 +23,17 @@ from segrelay.worker.contract.settings.urls import is_loopback, is_remote
 from segrelay.worker.contract.settings.values import (
     EMBEDDED,
     BaseUrl,
-    Frozen,
     JsonTable,
     Listen,
+    Named,
+    NamedSection,
     OptionalTemplate,
     PerMinute,
+    Place,
     RedisUrl,
     Seconds,
     SecretValue,
+    Section,
     Switch,
     Text,
     Whole,
@@ -51,13 +54,6 @@ ALL_AUDIENCES: Final = "*"
 MOST_PARTITIONS: Final = 1_024
 MOST_REPLICAS: Final = 10
 _FLAG_PREFIX: Final = re.compile(r"[a-z0-9_]+")
-
-
-class Section(Frozen):
-    """A table of the configuration file."""
-
-    description: str = ""
-    """An intent for people."""
 
 
 _CELERYS: Final = (
@@ -82,7 +78,7 @@ class RedisSettings(Section):
     broker_url: RedisUrl = Field(default="", repr=False, validate_default=True)
     """Celery's own Redis, if it should not be the same; empty means the same. With a Cluster it has
     to be given, because Celery needs a single Redis, or Sentinels."""
-    data_dir: Path = Path(".segrelay")
+    data_dir: Place = Field(default=Path(".segrelay"), validate_default=True)
     """The folder of the embedded Redis' files, relative to the configuration."""
     replicas: Whole = Field(default=0, ge=0, le=MOST_REPLICAS)
     """The number of replicas that must have written an event, an intent or a result to their disks
@@ -124,19 +120,15 @@ class DeliverySettings(Section):
 
     identity: Text = "email"
     """The field that tells one person from another. It cannot change while the ledger lives."""
-    lease_seconds: Annotated[Seconds, between("1s", "10m")] = Field(default=10.0, alias="lease")
+    lease_seconds: Annotated[Seconds, between("1s", "10m")] = 10.0
     """The time for which a partition stays with a worker that has gone silent."""
-    request_deadline_seconds: Annotated[Seconds, between("100ms", "10m")] = Field(
-        default=20.0, alias="request_deadline"
-    )
+    request_deadline_seconds: Annotated[Seconds, between("100ms", "10m")] = 20.0
     """The time that one request may take, from its first byte to the last byte of the answer."""
-    late_seconds: Annotated[Seconds, between("0s", "1h")] = Field(default=30.0, alias="late")
+    late_seconds: Annotated[Seconds, between("0s", "1h")] = 30.0
     """The time in which a request that got no answer may still take effect at the destination."""
     in_flight: Whole = Field(default=4, ge=1, le=64)
     """The number of requests that one drain may have under way at once."""
-    ledger_retention_seconds: Annotated[Seconds, between("1m", "3650d")] = Field(
-        default=90 * 86_400.0, alias="ledger_retention"
-    )
+    ledger_retention_seconds: Annotated[Seconds, between("1m", "3650d")] = 90 * 86_400.0
     """The time for which it is remembered that a person has left, after the last delivery for them.
     It is never forgotten while somebody is in an audience, or while something waits that may be
     older. New events that are older than this time are refused."""
@@ -166,26 +158,23 @@ class DeliverySettings(Section):
         return region
 
 
-class Destination(Section):
+class Destination(NamedSection):
     """Where deliveries go, and how fast."""
 
-    name: str
     api: Literal["insider", "http"]
     """`insider`, or `http` for any other endpoint that takes JSON."""
-    base_url: BaseUrl
+    base_url: BaseUrl = Field(min_length=1)
     """The beginning of the URLs of triggers. `http://` is allowed for this machine only."""
     authorization: str = ""
     """The name of an `[authorizations.NAME]` table."""
-    rate_per_minute: PerMinute = Field(alias="rate")
+    rate_per_minute: PerMinute
     """The most requests that may be sent, such as `25000/min`, `400/s` or `1000/h`."""
     on_ambiguous: Literal["resend", "dead_letter"] = "resend"
     """The treatment of a request that may have taken effect, as a whole or in part: send it again,
     or ask a person."""
     unite: Switch = True
     """Insider only: deliveries of one person that meet in a batch share one user object."""
-    verify_every_seconds: Annotated[Seconds, between("0s", "30d")] = Field(
-        default=0.0, alias="verify_every"
-    )
+    verify_every_seconds: Annotated[Seconds, between("0s", "30d")] = 0.0
     """Insider only: every so often a worker [reads some people back](feeding.md#compare-and-repair)
     as `segrelay verify` does, and a difference is a problem of health; `0s`: it does not. A run
     costs 50 of the 1,000 units that Insider allows a minute for reading."""
@@ -207,10 +196,9 @@ def with_defaults(settings: Any) -> Any:
     return {AUDIENCE_ATTRIBUTE: DEFAULT_AUDIENCE_ATTRIBUTE} | settings
 
 
-class Trigger(Section):
+class Trigger(NamedSection):
     """A trigger: the events that become deliveries, and the template that renders them."""
 
-    name: str
     destination: str
     """The name of a `[destinations.NAME]` table."""
     audiences: tuple[Text, ...] = Field(min_length=1)
@@ -302,7 +290,7 @@ class WebhookSettings(ListeningSettings):
     """The address and port to listen on."""
     path: str = Field(default="/v1/lytics", pattern=r"^/[A-Za-z0-9._~/-]+$")
     """The path at which webhooks arrive."""
-    public_url: BaseUrl | Literal[""] = ""
+    public_url: BaseUrl = ""
     """The URL by which Lytics reaches the receiver; `serve --check` posts to it."""
     max_bytes: Whole = Field(default=16 * 1024 * 1024, ge=64 * 1024, le=256 * 1024 * 1024)
     """The largest body, as sent and unpacked. A larger one is answered 413, and Lytics drops it."""
@@ -388,12 +376,10 @@ class ConsoleSettings(ListeningSettings):
     """The environment's name, such as `production`, shown on every page."""
     colour: Literal["grey", "green", "blue", "orange", "red"] = "grey"
     """The colour of the bar that names the environment."""
-    public_url: BaseUrl | Literal[""] = ""
+    public_url: BaseUrl = ""
     """The URL in the address bar, such as `https://relay.example.com/console` behind a proxy. Its
     path is the prefix of all pages, and with `https` the cookie is sent through TLS only."""
-    session_seconds: Annotated[Seconds, between("1m", "30d")] = Field(
-        default=43_200.0, alias="session"
-    )
+    session_seconds: Annotated[Seconds, between("1m", "30d")] = 43_200.0
     """The time after which a person has to sign in again."""
     secret: SecretValue | None = None
     """The secret that seals sessions, any long text. Without it they end with the process."""
@@ -417,7 +403,7 @@ class ConsoleSettings(ListeningSettings):
 class LyticsSettings(Section):
     """Lytics' own API, for scans, templates and response streams."""
 
-    base_url: BaseUrl = "https://api.lytics.io"
+    base_url: BaseUrl = Field(default="https://api.lytics.io", min_length=1)
     """The address of Lytics' API."""
     token: SecretValue
     """An API token that may read audiences."""
@@ -435,11 +421,9 @@ class NotifySettings(Section):
     """The form of the messages; `json` is the problem as in `segrelay status --json`."""
     severity: Literal["ill", "attention"] = "ill"
     """`attention` also sends lesser problems, which are worth a look this week."""
-    after_seconds: Annotated[Seconds, between("0s", "1h")] = Field(default=2.0, alias="after")
+    after_seconds: Annotated[Seconds, between("0s", "1h")] = 2.0
     """A problem that is over sooner is not announced."""
-    remind_after_seconds: Annotated[Seconds, between("0s", "30d")] = Field(
-        default=3_600.0, alias="remind_after"
-    )
+    remind_after_seconds: Annotated[Seconds, between("0s", "30d")] = 3_600.0
     """An ill problem that is still there after this long is told again, and so on; `0s` means
     never."""
     name: str = ""
@@ -449,19 +433,13 @@ class NotifySettings(Section):
 class OperateSettings(Section):
     """The limits beyond which `segrelay status` calls something a problem."""
 
-    live_within_seconds: Annotated[Seconds, between("1s", "30d")] = Field(
-        default=60.0, alias="live_within"
-    )
+    live_within_seconds: Annotated[Seconds, between("1s", "30d")] = 60.0
     """A live event that waits for longer is a problem."""
-    events_within_seconds: Annotated[Seconds, between("0s", "30d")] = Field(
-        default=0.0, alias="events_within"
-    )
+    events_within_seconds: Annotated[Seconds, between("0s", "30d")] = 0.0
     """It is a problem if the receiver gets no event for this long; `0s` means that none is due."""
     workers: Whole = Field(default=0, ge=0)
     """It is a problem if fewer workers run; 0 means that one is enough."""
-    deploy_within_seconds: Annotated[Seconds, between("0s", "1h")] = Field(
-        default=120.0, alias="deploy_within"
-    )
+    deploy_within_seconds: Annotated[Seconds, between("0s", "1h")] = 120.0
     """The time that a rolling restart may take. Until then it is no problem that processes differ
     in configuration, version or templates, or that fewer than `workers` run."""
     docs_url: Text = ""
@@ -503,24 +481,16 @@ class RetentionSettings(Section):
     any of these goes.
     """
 
-    dead_letters_seconds: Annotated[Seconds, between("0s", "3650d")] = Field(
-        default=90 * 86_400.0, alias="dead_letters"
-    )
+    dead_letters_seconds: Annotated[Seconds, between("0s", "3650d")] = 90 * 86_400.0
     """The time after its death from which a dead letter is discarded. After
     `delivery.ledger_retention` a replay leaves it out anyway, unless it is forced."""
-    quarantine_seconds: Annotated[Seconds, between("0s", "3650d")] = Field(
-        default=90 * 86_400.0, alias="quarantine"
-    )
+    quarantine_seconds: Annotated[Seconds, between("0s", "3650d")] = 90 * 86_400.0
     """The time for which a record stays in the quarantine after it came last."""
-    history_seconds: Annotated[Seconds, between("0s", "3650d")] = Field(
-        default=30 * 86_400.0, alias="history"
-    )
+    history_seconds: Annotated[Seconds, between("0s", "3650d")] = 30 * 86_400.0
     """The time for which `segrelay why` knows what became of a person's deliveries and of requests
     to the receiver, of which the newest few thousand are kept, and for which a backfill is kept
     that was read or aborted and of which nothing waits or is dead. Only bad rows are announced."""
-    warning_seconds: Annotated[Seconds, between("1s", "365d")] = Field(
-        default=7 * 86_400.0, alias="warning"
-    )
+    warning_seconds: Annotated[Seconds, between("1s", "365d")] = 7 * 86_400.0
     """The time for which it is a problem of health before letters, records or bad rows go.
     It begins anew where no worker ran meanwhile, or where the times were made shorter."""
 
@@ -529,21 +499,18 @@ SOURCE_LYTICS: Final = "lytics"
 SOURCE_FILE: Final = "file:"
 
 
-class SyncSchedule(Section):
+class SyncSchedule(NamedSection):
     """One audience that is compared with its source again and again."""
 
-    name: str
     audience: Text
     """The audience to compare, as a slug or an id. An id whose slug no payload has told yet is
     looked up at Lytics."""
     audience_id: Text = ""
     """The id of the audience, for templates that read it: rows of a scan or a file have none. Not
     needed if `audience` is the id, or if a payload or `segrelay audience set` has told the id."""
-    every_seconds: Annotated[Seconds, between("1s", "30d")] = Field(alias="every")
+    every_seconds: Annotated[Seconds, between("1s", "30d")]
     """The time from the begin of a run to the begin of the next."""
-    repair_every_seconds: Annotated[Seconds, between("1s", "30d")] = Field(
-        default=86_400.0, alias="repair_every"
-    )
+    repair_every_seconds: Annotated[Seconds, between("1s", "30d")] = 86_400.0
     """Each run repairs where the ledger differs from the source. This is the time after which a
     difference that was repaired and is still there is repaired once more; a file that was read
     already is compared again, too."""
@@ -583,18 +550,17 @@ AS_OF_KINDS: Final = ("name", "file", "now")
 AS_OF_HINT: Final = 'write "name", "column:NAME", "file" or "now"'
 
 
-class BackfillWatch(Section):
+class BackfillWatch(NamedSection):
     """A place in which each new file starts a backfill job by itself. The workers do it."""
 
-    name: str
     source: Text
     """A folder (`incoming/`), a pattern (`incoming/*.csv`), both relative to this file, or a place
     in a bucket: `s3://bucket/prefix/` or a pattern like `s3://bucket/2026-*/part-*.gz` (also `gs://`
     and `az://`). Names that begin with `.` or `_`, or end like those of unfinished files (`.part`,
     `.tmp`), are passed over."""
-    every_seconds: Annotated[Seconds, between("1s", "1d")] = Field(default=60.0, alias="every")
+    every_seconds: Annotated[Seconds, between("1s", "1d")] = 60.0
     """The time between two looks."""
-    settle_seconds: Annotated[Seconds, between("0s", "1d")] = Field(default=30.0, alias="settle")
+    settle_seconds: Annotated[Seconds, between("0s", "1d")] = 30.0
     """A file in a folder is taken when its time of modification is so long ago. Objects of buckets
     appear as a whole, and are taken at once."""
     existing: Literal["skip", "take"] = "skip"
@@ -642,4 +608,4 @@ class BackfillWatch(Section):
 class BackfillTables(Section):
     """Backfills that start by themselves."""
 
-    watch: Mapping[str, BackfillWatch] = {}
+    watch: Named[BackfillWatch] = Field(default_factory=dict)

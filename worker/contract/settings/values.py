@@ -5,13 +5,12 @@ Secrets are read from variables or files, and never printed.
 
 from __future__ import annotations
 
-import datetime as dt
-import math
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -21,13 +20,15 @@ from pydantic import (
     Field,
     PlainSerializer,
     PlainValidator,
-    Strict,
+    StrictBool,
+    StrictInt,
     ValidationInfo,
 )
 from pydantic_core import PydanticCustomError
 
-from segrelay.worker.contract.settings.problems import did_you_mean
+from segrelay.worker.contract.printable import did_you_mean
 from segrelay.worker.contract.settings.urls import masked, refuse_base_reason
+from segrelay.worker.contract.words import NAME_PATTERN
 from segrelay.worker.errors import ConfigurationInvalid
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0, "w": 604_800.0}
@@ -37,6 +38,7 @@ _RATE: Final = re.compile(r"([0-9][0-9_]*(?:\.[0-9]+)?)\s*/\s*(s|min|h)")
 _PER_MINUTE: Final = {"s": 60.0, "min": 1.0, "h": 1 / 60}
 _LONGEST_SECONDS: Final = 100 * 365 * 86_400.0
 _HIGHEST_PER_MINUTE: Final = 1e9
+_UNIT: Final = re.compile("_(?:seconds|per_minute|folder)$")
 _SHOWN: Final = 40
 """Characters of a wrong value that a message repeats."""
 
@@ -175,6 +177,7 @@ def _secrets_from_file(origin: str, path: str, folder: Path) -> Secret:
     return Secret(origin, None, f"{file} is empty")
 
 
+REFERENCE: Final = "reference"
 EMBEDDED: Final = "embedded"
 REDIS_SCHEMES: Final = (
     *("redis", "rediss", "redis+sentinel", "rediss+sentinel"),
@@ -182,7 +185,6 @@ REDIS_SCHEMES: Final = (
 )
 _LISTEN: Final = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 _HIGHEST_PORT: Final = 65_535
-_DEEPEST_SETTINGS: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +201,14 @@ class Surroundings:
 
 
 class Frozen(BaseModel):
-    """A frozen model that refuses unknown keys, and whose errors show no values."""
+    """A frozen model that refuses unknown keys, and whose errors show no values.
+
+    A key of the file is the attribute's name without its last word if that is a unit or `folder`:
+    `lease` is `lease_seconds`.
+    """
 
     model_config = ConfigDict(
+        alias_generator=lambda name: _UNIT.sub("", name),
         frozen=True,
         extra="forbid",
         validate_by_name=True,
@@ -211,18 +218,50 @@ class Frozen(BaseModel):
     )
 
 
-def wrong(message: str, hint: str = "") -> PydanticCustomError:
-    """Return the error for a validator to raise, with a message and a hint for a person."""
-    return PydanticCustomError("wrong", "{reason}", {"reason": message, "hint": hint})
+class Section(Frozen):
+    """A table of the configuration file."""
+
+    description: str = ""
+    """An intent for people."""
+
+
+NAME: Final = "[NAME]"
+"""The key under which a table is given the name in its header; no key of a file is like it."""
+
+
+class NamedSection(Section):
+    """A table whose header holds its name, such as `[destinations.NAME]`."""
+
+    name: str = Field(validation_alias=NAME)
+
+
+def wrong(message: str, hint: str = "", kind: str = "wrong") -> PydanticCustomError:
+    """Return the error for a validator to raise, with a message and a hint for a person.
+
+    Args:
+        message: Without a value that could be secret.
+        hint: Advice; "" where that is plain.
+        kind: `REFERENCE` where a text that names a secret is understood, and wrong.
+    """
+    return PydanticCustomError(kind, "{reason}", {"reason": message, "hint": hint})
+
+
+def matching(pattern: re.Pattern[str], message: str, hint: str = "") -> AfterValidator:
+    """Return the check that a text has a form."""
+
+    def check(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise wrong(message, hint)
+        return text
+
+    return AfterValidator(check)
 
 
 def _from_file(info: ValidationInfo) -> bool:
     return isinstance(info.context, Surroundings)
 
 
-def _parsed(
-    parse: Callable[[str], float], hint: str
-) -> Callable[[Any, ValidationInfo], Any]:  # fmt: skip
+def _parsed(parse: Callable[[str], float], hint: str) -> BeforeValidator:
     def read(value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, str):
             try:
@@ -233,7 +272,7 @@ def _parsed(
             raise wrong("must be text in quotes", hint)
         return value
 
-    return read
+    return BeforeValidator(read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,14 +301,15 @@ def secret_of(value: Any, info: ValidationInfo) -> Secret:
     if isinstance(value, Secret):
         return value
     if not isinstance(value, str):
-        raise wrong("must be text in quotes", "env:NAME, file:PATH or the value itself")
+        hint = "env:NAME, file:PATH or the value itself"
+        raise wrong("must be text in quotes", hint)
     surroundings = info.context
     if not isinstance(surroundings, Surroundings):
         return Secret(LITERAL, value)
     try:
         return read_secret(value, environ=surroundings.environ, folder=surroundings.folder)
     except ValueError as error:
-        raise wrong(str(error), "write env:NAME or file:PATH") from None
+        raise wrong(str(error), "write env:NAME or file:PATH", REFERENCE) from None
 
 
 def _read_redis_url(value: Any, info: ValidationInfo) -> Any:
@@ -278,16 +318,13 @@ def _read_redis_url(value: Any, info: ValidationInfo) -> Any:
     if _from_file(info) and is_reference(value):
         secret = secret_of(value, info)
         if secret.value is None:
-            raise wrong(f"{secret.origin}: {secret.why_unset}")
+            raise wrong(f"{secret.origin}: {secret.why_unset}", kind=REFERENCE)
         value = secret.value
     if value in {"", EMBEDDED} or value.partition("://")[0] in REDIS_SCHEMES:
         return value
-    near = did_you_mean(value, [EMBEDDED])
     schemes = ", ".join(f"{scheme}://" for scheme in REDIS_SCHEMES)
-    raise wrong(
-        "is not the URL of a Redis",
-        near if "mean" in near else f'write "{EMBEDDED}" or {schemes}',
-    )
+    hint = did_you_mean(value, [EMBEDDED], or_list=False) or f'write "{EMBEDDED}" or {schemes}'
+    raise wrong("is not the URL of a Redis", hint, REFERENCE)
 
 
 def _check_base_url(value: str) -> str:
@@ -313,44 +350,49 @@ def _check_trimmed(value: str) -> str:
 
 
 def _check_json(value: Any) -> Any:
-    _refuse_what_json_lacks(value, 0)
+    try:
+        json.dumps(value, allow_nan=False)
+    except TypeError:
+        hint = "put it in quotes"
+        raise wrong("holds a date or time, which a template can't read", hint) from None
+    except (ValueError, RecursionError):
+        raise wrong("holds a number that JSON does not have, or is nested too deeply") from None
     return value
 
 
-def _refuse_what_json_lacks(value: Any, depth: int) -> None:
-    if depth > _DEEPEST_SETTINGS:
-        raise wrong("is nested too deeply")
-    if isinstance(value, (dt.date, dt.time)):
-        raise wrong("holds a date or time, which a template can't read", "put it in quotes")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise wrong("holds a number that JSON does not have")
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    for one in inner:
-        _refuse_what_json_lacks(one, depth + 1)
-
-
-def _check_relative(value: str) -> str:
-    path = Path(value)
+def _check_template(value: str) -> str:
+    path = Path(_check_trimmed(value))
     if path.is_absolute() or ".." in path.parts:
         raise wrong("lies outside the templates folder", "name it as it lies below that folder")
     return value
 
 
-def _check_template(value: str) -> str:
-    return _check_relative(_check_trimmed(value))
+def _place(value: Any, info: ValidationInfo) -> Any:
+    if not isinstance(value, str | Path) or not str(value).strip():
+        raise wrong("must be text in quotes, and not empty")
+    surroundings = info.context
+    folder = surroundings.folder if isinstance(surroundings, Surroundings) else Path()
+    return folder / Path(value).expanduser()
+
+
+def _with_names(tables: Any) -> Any:
+    if not isinstance(tables, dict):
+        return tables
+    rows = tables.items()
+    return {name: row | {NAME: name} if isinstance(row, dict) else row for name, row in rows}
 
 
 Text = Annotated[str, AfterValidator(_check_trimmed)]
-Whole = Annotated[int, Strict()]
-Switch = Annotated[bool, Strict()]
+Whole = StrictInt
+Switch = StrictBool
 Seconds = Annotated[
     float,
-    BeforeValidator(_parsed(parse_duration, 'write it as "10s", "15m" or "90d"')),
+    _parsed(parse_duration, 'write it as "10s", "15m" or "90d"'),
     PlainSerializer(format_duration, return_type=str, when_used="json"),
 ]
 PerMinute = Annotated[
     float,
-    BeforeValidator(_parsed(parse_rate, 'write it as "25000/min", "400/s" or "1000/h"')),
+    _parsed(parse_rate, 'write it as "25000/min", "400/s" or "1000/h"'),
     PlainSerializer(format_rate, return_type=str, when_used="json"),
     Field(gt=0),
 ]
@@ -362,8 +404,17 @@ RedisUrl = Annotated[
     BeforeValidator(_read_redis_url),
     PlainSerializer(masked, return_type=str, when_used="json"),
 ]
-BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
+BaseUrl = Annotated[str, AfterValidator(lambda url: url and _check_base_url(url))]
 Listen = Annotated[str, AfterValidator(_check_listen)]
-TemplateName = Annotated[Text, AfterValidator(_check_relative)]
+TemplateName = Annotated[str, AfterValidator(_check_template)]
 OptionalTemplate = Annotated[str, AfterValidator(lambda name: name and _check_template(name))]
 JsonTable = Annotated[dict[str, Any], AfterValidator(_check_json)]
+Place = Annotated[Path, PlainValidator(_place)]
+"""A file or folder; a relative path starts at the folder of the configuration."""
+_Name = Annotated[
+    str,
+    matching(NAME_PATTERN, "is not a name", "names are made of a-z, 0-9 and -"),
+]
+_Table = TypeVar("_Table", bound=NamedSection)
+Named = Annotated[Mapping[_Name, _Table], BeforeValidator(_with_names)]
+"""The tables `[KEY.NAME]`, by name."""

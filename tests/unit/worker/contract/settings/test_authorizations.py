@@ -3,7 +3,7 @@
 import pytest
 
 from segrelay.worker.contract.settings import load_settings
-from segrelay.worker.contract.settings.authorizations import secrets_of
+from segrelay.worker.contract.settings.http import secrets_of
 from segrelay.worker.contract.settings.sandboxed import sandboxed
 from segrelay.worker.errors import ConfigurationInvalid
 

@@ -83,7 +83,7 @@ CASES = {
     "304]|99]": 'http.success[1]: is not a status — write it as 404, or "2xx" for all that begin'
     " with 2",
     '["2xx", 304]|[]': "http.success: must not be empty",
-    "Content-Type|Content-Length": "http.headers: Content-Length is set by segrelay itself",
+    "Content-Type|Content-Length": "http.headers.Content-Length: is set by segrelay itself",
     "Content-Type|Authorization": "http.headers.Authorization: stands in the authorization too",
     '"application/vnd.api+json"|"env:TOKEN"': "http.headers.Content-Type: names a secret,"
     " which is not understood here — put it into an authorization's headers",

@@ -36,6 +36,7 @@ destination = "other"
 audiences = ["*"]
 on = "change"
 template = "other.jsonnet"
+description = "env: is for secrets"
 """
 PATHS = "(/api/user/v1/upsert, /api/user/v1/attribute/delete)"
 ERASES = "/user/v1/delete erases whole profiles, irreversibly"
@@ -55,6 +56,8 @@ CELERYS = (
     "Celery needs a single Redis, or Sentinels; a small one will do, as nothing on it has to last"
 )
 CLEAR = "http:// would send profiles and credentials in the clear; only loopback may have it"
+
+MISPLACED = "names a secret, which is not understood here"
 
 
 AS_OF = 'write "name", "column:NAME", "file" or "now"'
@@ -129,14 +132,13 @@ CASES = [
          "triggers.vip-enter.canary: unknown key — `segrelay template diff` shows what changes"
          " (docs/limits.md)"),
     case("a name within the table", 'on = "enter"', 'on = "enter"\nname = "x"',
-         "triggers.vip-enter.name: unknown key — the name stands in the table's header:"
-         " [triggers.NAME]"),
+         "triggers.vip-enter.name: unknown key — the name stands in the table's header"),
     case("a name with capitals", "[triggers.vip-enter]", "[triggers.VIP_enter]",
          "triggers.VIP_enter: is not a name — names are made of a-z, 0-9 and -"),
     case("a name with a space", "[triggers.vip-enter]", '[triggers."vip enter"]',
          'triggers."vip enter": is not a name — names are made of a-z, 0-9 and -'),
     case("a list for a table of tables", "[redis]", "sync = []\n[redis]",
-         "sync: must be a table — write [sync.NAME]"),
+         "sync: must be a table"),
     case("text for a table", "[redis]", 'flower = "on"\n[redis]',
          "flower: must be a table"),
     case("missing keys", 'api = "insider"\n', "",
@@ -174,7 +176,8 @@ CASES = [
          "triggers.vip-enter.settings: holds a date or time, which a template can't read"
          " — put it in quotes"),
     case("a number that JSON lacks", 'on = "enter"', 'on = "enter"\nsettings = { n = nan }',
-         "triggers.vip-enter.settings: holds a number that JSON does not have"),
+         "triggers.vip-enter.settings: holds a number that JSON does not have, or is nested"
+         " too deeply"),
     case("an attribute without a name", 'on = "enter"',
          'on = "enter"\nsettings = { audience_attribute = "" }',
          "triggers.vip-enter.settings: audience_attribute must be the name of an attribute"),
@@ -232,7 +235,7 @@ CASES = [
          '[sync.vip]\naudience = "vip"\nevery = "15m"\n[delivery]',
          "sync.vip: needs the table [lytics]"),
     case("a list for a table within a table", "[redis]", "backfill.watch = []\n[redis]",
-         "backfill.watch: must be a table — write [backfill.watch.NAME]"),
+         "backfill.watch: must be a table"),
     case("a table within a table with a slip", "[delivery]",
          '[backfill.wacth.a]\nsource = "in/"\n[delivery]',
          "backfill.wacth: unknown key — did you mean 'watch'?"),
@@ -262,6 +265,10 @@ CASES = [
     case("a secret that names nothing", '"env:TOKEN"', '"env:"',
          "authorizations.insider.headers.X-REQUEST-TOKEN: 'env:' does not name an environment"
          f" variable — {SECRET}"),
+    case("a secret where none is understood", 'identity = "email"', 'identity = "file:email"',
+         f"delivery.identity: {MISPLACED}"),
+    case("a secret for a rate", '"25000/min"', '"env:RATE"',
+         f"destinations.insider.rate: {MISPLACED}"),
     case("a secret that is a number", '"env:TOKEN"', "12345",
          "authorizations.insider.headers.X-REQUEST-TOKEN: must be text in quotes"
          " — env:NAME, file:PATH or the value itself"),
