@@ -27,7 +27,7 @@ from segrelay.worker.batch.judge import (
     ledgers_after,
     unpack_ledgers,
 )
-from segrelay.worker.batch.next_batch import NextBatch, live_batch
+from segrelay.worker.batch.next_batch import NextBatch
 from segrelay.worker.batch.pack import Packer
 from segrelay.worker.batch.partition import Intent, Partition, TakenPartition
 from segrelay.worker.batch.read import (
@@ -59,11 +59,7 @@ SLICE_SECONDS: Final = 2.0
 LATE_SHARE: Final = 0.5
 """The part of a slice in which a prepared batch may still begin after the slice's end."""
 LIVE_LOOK_SECONDS: Final = 0.05
-"""The seconds of rendering a backfill between two looks for live work that no call tells of."""
-LIVE_CALL_SECONDS: Final = 0.01
-"""The seconds between two looks for a live call while a backfill's requests are under way."""
-_TURNS: Final = 3
-"""The turns of the event loop, between two parts that are rendered, in which answers come in."""
+"""The seconds of a backfill's work between two looks for live work that no call tells of."""
 STOP_GRACE_SECONDS: Final = 2.5
 """The seconds that a request may go on after the signal to stop; then it is cut, and in doubt."""
 RELEASE_TRIES: Final = 3
@@ -93,57 +89,6 @@ class Done(Enum):
     NOTHING = "there was nothing"
     SOME = "there may be more"
     ALL = "all that there was"
-
-
-@dataclass(slots=True, eq=False)
-class LiveLook:
-    """Looks for live work while a backfill is rendered, which does not wait for Redis meanwhile.
-
-    Args:
-        ask: A function that says whether live work waits.
-    """
-
-    ask: Callable[[], Awaitable[bool]]
-    clock: Clock
-    _asked_seconds: float = -math.inf
-    _asking: asyncio.Future[bool] | None = None
-
-    def begin(self) -> None:
-        """Ask, unless that is under way."""
-        if self._asking is None:
-            self._asked_seconds = self.clock.seconds()
-            self._asking = asyncio.ensure_future(self.ask())
-
-    async def found(self) -> bool:
-        """Say whether live work is known to wait by now; ask again from time to time."""
-        if self._asking is None:
-            if self.clock.seconds() >= self._asked_seconds + LIVE_LOOK_SECONDS:
-                self.begin()
-            return False
-        for _ in range(_TURNS):
-            await asyncio.sleep(0)
-        return self._asking.done() and await self._answer()
-
-    async def finds(self) -> bool:
-        """Say whether live work waits by now, and wait for the answer."""
-        if self._asking is not None and await self._answer():
-            return True
-        # It may have come after that was asked.
-        self.begin()
-        return await self._answer()
-
-    async def end(self) -> None:
-        """Wait until nothing is under way any more."""
-        if self._asking is not None:
-            await asyncio.wait({self._asking})
-            # Redis that has gone away is met by the batch, too.
-            with contextlib.suppress(SegrelayError):
-                await self._answer()
-
-    async def _answer(self) -> bool:
-        assert self._asking is not None
-        asking, self._asking = self._asking, None
-        return await asking
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +225,7 @@ class Drain:
             done = Done.SOME
             batch, reading = found
             following = NextBatch(batch, reading, self.renderer, self._most)
-            progress = await self._batch(following, end)
+            progress = await self._work_off(following, end)
             if batch.kind == BACKFILL or batch.settled < len(batch.deliveries):
                 # What was prepared before knows nothing of people who have to wait since.
                 followings.clear()
@@ -346,6 +291,7 @@ class Drain:
         """Return the names of the streams, from memory if they were read a moment ago."""
         names, state.streams = state.streams, None
         state.live_calls, state.live_is_due = self.live_calls(), False
+        state.live_asked_seconds = -math.inf
         return await self.partition.streams() if names is None else names
 
     def _readable(self, names: Iterable[str], kind: LaneKind, state: State) -> list[str]:
@@ -357,15 +303,8 @@ class Drain:
             if kind_of_lane(lane) == kind and trigger in self.triggers and state.may_read(name)
         ]
 
-    async def _batch(self, following: NextBatch, end: float) -> bool:
+    async def _work_off(self, following: NextBatch, end: float) -> bool:
         """Work off one batch; returns whether anything changed."""
-        look = LiveLook(partial(self._live_is_due, following.present.state), self.clock)
-        try:
-            return await self._work_off(following, end, look)
-        finally:
-            await look.end()
-
-    async def _work_off(self, following: NextBatch, end: float, look: LiveLook) -> bool:
         batch = following.present
         state = batch.state
         settler = Settler(batch, self.partition, self.streaks, self.keys, self.responses)
@@ -385,46 +324,39 @@ class Drain:
         await settler.stop()
         going = contend(ask_ledger(known, batch))
         # 5. Render, 6. shape.
-        if batch.kind == BACKFILL and going:
-            look.begin()  # some may have come while it was read
-        await render_and_shape(going, batch, self.renderer, self._rendering_ends(batch, look))
+        await render_and_shape(going, batch, self.renderer, partial(self._yields, batch))
         settled = await settler.settle_unsent()
         # 7. to 12. Pack, and carry every request from its send time to its settlement.
         requests, shut = state.tally.requests, len(state.shut)
         async with sender.watch, following:
-            await self._deliver(sender, end, None if batch.is_last else following, look)
+            await self._deliver(sender, end, None if batch.is_last else following)
         await refusals.finish()
         if sender.closed:
             state.end(sender.closed.reason, failed=sender.closed.state in {"paused", "broken"})
         did = settled or batch.stopped or state.tally.requests > requests
         return bool(did) or len(state.shut) > shut
 
-    async def _deliver(
-        self, sender: BatchSender, end: float, following: NextBatch | None, look: LiveLook
-    ) -> None:
+    async def _deliver(self, sender: BatchSender, end: float, following: NextBatch | None) -> None:
         """Keep up to `in_flight` requests of different profiles under way.
 
         While there is more to read in this slice, what would be a small request is left to be
         shared with it; but nobody waits for a request that hangs. What there is to read is prepared
         meanwhile.
 
-        What was rendered is sent for a slice at least, however long the rendering took. Live work
-        that comes to a backfill's partition has its turn meanwhile; where it can't, or waits
-        elsewhere, nothing more of the backfill is sent.
+        What was rendered is sent for a slice at least, however long the rendering took. Once live
+        work waits, no further request of a backfill is begun.
         """
         over_at = max(end, self.clock.seconds()) + self.limits.slice_seconds
         running: set[asyncio.Task[None]] = set()
         batch, packer = sender.batch, sender.packer
-        yields = has_begun = asks = False
+        has_begun = False
         answered_at = self.clock.seconds()
         try:
             while True:
-                hears = batch.kind == BACKFILL and not (yields or sender.watch.is_over)
-                if hears and await self._live_is_known(batch.state, asks=asks):
-                    yields = not await self._live_turn(batch, len(running), end)
-                while len(running) < self.limits.in_flight - batch.beside:
-                    # What was rendered by then is sent, so a backfill comes on in any case.
-                    over = (yields and has_begun) or self._is_over(sender, over_at)
+                # What was rendered by then is sent, so a backfill comes on in any case.
+                yields = has_begun and bool(batch.parts) and await self._yields(batch)
+                while len(running) < self.limits.in_flight and not yields:
+                    over = self._is_over(sender, over_at)
                     may_leave = following is not None and self.clock.seconds() < end
                     request = None if over else packer.next_request(may_leave=may_leave)
                     if request is None:
@@ -435,12 +367,11 @@ class Drain:
                 await sender.settler.settle_unsent()
                 if not running:
                     return
-                if following and self._prepares(batch) and self.clock.seconds() < end:
-                    following.begin(self._rendering_ends(batch, look))
-                patience = PATIENCE_SECONDS if packer.is_patient else None
+                if following and not batch.state.live_is_due and self.clock.seconds() < end:
+                    following.begin(partial(self._yields, batch))
                 done, running = await asyncio.wait(
                     running,
-                    timeout=LIVE_CALL_SECONDS if hears and not yields else patience,
+                    timeout=PATIENCE_SECONDS if packer.is_patient else None,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 if done:
@@ -448,85 +379,29 @@ class Drain:
                 elif self.clock.seconds() - answered_at >= PATIENCE_SECONDS:
                     packer.lose_patience()
                 await asyncio.gather(*done)
-                asks = bool(done and batch.parts)
         finally:
             # The other requests end before the error of one is raised.
             await asyncio.gather(*running, return_exceptions=True)
 
-    async def _live_is_known(self, state: State, *, asks: bool) -> bool:
-        """Say whether live work may wait: a call came, or it was found; ask Redis if asked to."""
-        if state.live_is_due or self.live_calls() != state.live_calls:
-            return True
-        return asks and await self._live_is_due(state)
+    async def _yields(self, batch: Batch) -> bool:
+        """Say whether a batch stops here: the process has to stop, or live work waits.
 
-    async def _live_turn(self, present: Batch, running: int, end: float) -> bool:
-        """Deliver what is live in this partition while a backfill's requests are under way.
-
-        Args:
-            present: The backfill's batch.
-            running: The number of its requests that are under way.
-            end: The end of the slice.
-
-        Returns:
-            Whether the backfill may go on: nothing of the live work has to wait for its end.
+        Live work would have to wait until all of a backfill's batch is rendered and sent. Redis is
+        asked for it when a live call has come, and from time to time.
         """
-        state = present.state
-        streams = self._readable(await self._streams(state), LIVE, state)
-        reading = await read_batch(self.partition, state, streams, entries=self._most)
-        if not reading.deliveries:
-            state.live_is_due = await self.live_waits()
-            return not state.live_is_due
-        state.live_is_due = True
-        if running >= self.limits.in_flight:
+        state, now, calls = batch.state, self.clock.seconds(), self.live_calls()
+        if self.stop.is_told or batch.kind == LIVE or state.live_is_due:
+            return self.stop.is_told or batch.kind == BACKFILL
+        if calls == state.live_calls and now < state.live_asked_seconds + LIVE_LOOK_SECONDS:
             return False
-        batch = await live_batch(
-            present, reading, self.renderer, streams=streams, entries=self._most
-        )
-        if batch is None:
-            return False
-        batch.beside = running
-        await self._batch(NextBatch(batch, reading, self.renderer, self._most), end)
-        await self._live_is_due(state)
-        is_whole = batch.settled == len(batch.deliveries)
-        return is_whole and state.is_untroubled([*present.streams, *streams])
-
-    def _prepares(self, batch: Batch) -> bool:
-        """Say whether the next batch is prepared behind one; not if live work has its turn next."""
-        return batch.kind == LIVE or not batch.state.live_is_due
-
-    def _rendering_ends(self, batch: Batch, look: LiveLook) -> Callable[[], Awaitable[bool]]:
-        """Return a function that says whether to stop rendering a batch for now, for live work.
-
-        Live work would have to wait until all of a backfill's batch is rendered and sent. What has
-        been rendered by then is sent in any case: so a backfill comes on, however much is live.
-
-        Args:
-            batch: The batch that is worked off, or behind which the next one is prepared.
-            look: The look for live work during this batch.
-        """
-
-        async def ends() -> bool:
-            if self.stop.is_told:
-                return True
-            if batch.kind == LIVE:
-                return False
-            calls = self.live_calls()
-            if calls == batch.state.live_calls:
-                return await look.found()
-            batch.state.live_calls = calls
-            return await look.finds()
-
-        return ends
+        state.live_calls, state.live_asked_seconds = calls, now
+        live = self._readable(await self.partition.streams(), LIVE, state)
+        state.live_is_due = await is_any_due(self.partition, state, live) or await self.live_waits()
+        return state.live_is_due
 
     def _is_over(self, sender: BatchSender, over_at: float) -> bool:
         is_late = self.clock.seconds() >= over_at
         return is_late or sender.watch.is_over or sender.batch.state.yields
-
-    async def _live_is_due(self, state: State) -> bool:
-        """Say whether live work waits, in this partition or elsewhere."""
-        live = self._readable(await self.partition.streams(), LIVE, state)
-        state.live_is_due = await is_any_due(self.partition, state, live) or await self.live_waits()
-        return state.live_is_due
 
     def _sender(self, batch: Batch, settler: Settler, refusals: Refusals) -> BatchSender:
         conclusion = Conclusion(

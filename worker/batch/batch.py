@@ -144,7 +144,6 @@ class Batch:
         settled: The number of its deliveries that have got their outcome.
         before: By position, what was rendered before this batch's turn.
         records: Ledgers of its profiles, as the next settlement writes them.
-        beside: The number of requests of another batch that are under way meanwhile.
         left_over: The positions of those that the batch before has read, but left.
     """
 
@@ -166,7 +165,6 @@ class Batch:
     settled: int = 0
     before: dict[str, Delivery] = field(default_factory=dict)
     records: dict[bytes, Record] = field(default_factory=dict)
-    beside: int = 0
     left_over: frozenset[str] = frozenset()
     _fresh: dict[tuple[int, str, str, bytes, int], Part] = field(default_factory=dict)
     _apis: list[Api] = field(default_factory=list)

@@ -97,29 +97,6 @@ class Failure:
         return hashlib.blake2b(text.encode(), digest_size=_CAUSE_BYTES).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A dead letter: what a person needs to understand and to replay.
-
-    Args:
-        cause: Fingerprint of reason, status and normalised message.
-        sample: One line of JSON about the cause; it holds no field of a profile.
-        text: The letter itself, JSON.
-        digest: Of the profile's key, in hexadecimal.
-    """
-
-    dead_letter_id: str
-    cause: str
-    sample: bytes
-    text: bytes
-    digest: str = ""
-
-    def dumps(self) -> bytes:
-        """Return the letter as one text, whose lines `settle.lua` takes apart."""
-        text = seal_dead_letter(self.dead_letter_id, self.digest, self.text)
-        return b"\n".join((self.dead_letter_id.encode(), self.cause.encode(), self.sample, text))
-
-
 def seal_dead_letter(dead_letter_id: str, digest: str, text: bytes) -> bytes:
     """Return a dead letter as Redis may hold it.
 
@@ -187,6 +164,7 @@ class Delivery:
         tells: The profile's ledger tells of its outcome; see `Settlement.ledgers`.
         remark: The message in its row of the outcome log; "" = none.
         answer: The destination's answer to its request; None = nothing, or there was none.
+        dead_letter: The text that Redis is given of a dead one, see `_dead_letter_of`.
     """
 
     stream: str
@@ -215,7 +193,7 @@ class Delivery:
     tells: bool = field(default=False, init=False, compare=False)
     remark: str = field(default="", init=False, compare=False)
     answer: Answer | None = field(default=None, init=False, repr=False, compare=False)
-    dead_letter: DeadLetter | None = field(default=None, init=False, repr=False, compare=False)
+    dead_letter: bytes = field(default=b"", init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Keep what is asked for often."""
@@ -263,9 +241,8 @@ class Delivery:
 
     def free_memory(self) -> None:
         """Forget what nobody needs once Redis has the outcome; the batch lives on for a while."""
-        self.text = self.body = b""
+        self.text = self.body = self.dead_letter = b""
         self.shaped = self.sent = _NOTHING
-        self.dead_letter = None
 
     @property
     def template_hash(self) -> str:
@@ -304,9 +281,16 @@ class Delivery:
 
 def _dead_letter_of(
     delivery: Delivery, failure: Failure, *, keys: PartitionKeys, now_ms: int
-) -> DeadLetter:
-    """Return the dead letter of a delivery: all that a replay and a person need."""
-    dead_letter_id = _dead_letter_id(keys, delivery.position)
+) -> bytes:
+    """Return the dead letter of a delivery, all that a replay and a person need.
+
+    Returns:
+        Its id, its cause, a line of JSON about the cause, which holds no field of a profile, and
+        the letter itself; `settle.lua` takes these lines apart.
+    """
+    whole = f"{keys.destination}|{keys.number}|{delivery.position}"
+    short = hashlib.blake2b(whole.encode(), digest_size=_ID_BYTES).hexdigest()
+    dead_letter_id = f"{keys.destination}.{keys.number}.{short}"
     header, answer = delivery.header, failure.answer
     text: dict[str, Any] = {
         "id": dead_letter_id,
@@ -331,18 +315,6 @@ def _dead_letter_of(
         "header": orjson.Fragment(encode_header(header)),
         **_entry(delivery),
     }
-    sample = _sample(delivery, failure, dead_letter_id)
-    digest = header.digest.hex()
-    return DeadLetter(dead_letter_id, failure.cause, sample, orjson.dumps(text), digest)
-
-
-def _dead_letter_id(keys: PartitionKeys, position: str) -> str:
-    whole = f"{keys.destination}|{keys.number}|{position}"
-    short = hashlib.blake2b(whole.encode(), digest_size=_ID_BYTES).hexdigest()
-    return f"{keys.destination}.{keys.number}.{short}"
-
-
-def _sample(delivery: Delivery, failure: Failure, dead_letter_id: str) -> bytes:
     sample = {
         "reason": failure.reason.value,
         "status": failure.status,
@@ -350,7 +322,9 @@ def _sample(delivery: Delivery, failure: Failure, dead_letter_id: str) -> bytes:
         "trigger": delivery.trigger,
         "letter": dead_letter_id,
     }
-    return orjson.dumps(sample)
+    stored = seal_dead_letter(dead_letter_id, header.digest.hex(), orjson.dumps(text))
+    names = (dead_letter_id.encode(), failure.cause.encode())
+    return b"\n".join((*names, orjson.dumps(sample), stored))
 
 
 def _entry(delivery: Delivery) -> dict[str, Any]:

@@ -3,10 +3,6 @@
 Nothing is decided ahead: when its turn comes, the ledger is asked and its events contend as those
 of every batch. If anything of the batch before stays where it is, or waits, then what was read
 ahead is forgotten, and read again in its order.
-
-The next batch waits until the present one is over. A batch of live work has its turn at once, while
-a backfill's requests are under way, if none of its people is among theirs: then no ledger is
-written by both, and the order of a person's deliveries is as before.
 """
 
 from __future__ import annotations
@@ -20,7 +16,6 @@ from segrelay.worker.batch.batch import Batch
 from segrelay.worker.batch.judge import decode_batch, decode_deliveries
 from segrelay.worker.batch.read import Reading, order_of
 from segrelay.worker.batch.render import RowRenderer, render_ahead
-from segrelay.worker.contract.words import LIVE
 from segrelay.worker.errors import SegrelayError
 from segrelay.worker.logs import log_bug
 
@@ -107,39 +102,3 @@ class NextBatch:
     def hand_over(self, batch: Batch) -> None:
         """Pass the rendered deliveries to the batch that was read again."""
         batch.follow(self.present, self.prepared)
-
-
-async def live_batch(
-    present: Batch, reading: Reading, renderer: RowRenderer, *, streams: Sequence[str], entries: int
-) -> Batch | None:
-    """Return the live work that was read as a batch that may be sent beside the present one.
-
-    All of it is rendered: a template that is not known to be safe could end the process, and with
-    it the requests that are under way.
-
-    Args:
-        present: A backfill's batch, of which requests are under way.
-        reading: The reading of live streams.
-        renderer: Renders their deliveries.
-        streams: The names of the live streams.
-        entries: The largest number of entries in a batch.
-
-    Returns:
-        None if it has to wait until the present batch is over.
-    """
-    state, deliveries = present.state, reading.deliveries
-    people = {delivery.header.digest for delivery in present.deliveries}
-    if not people.isdisjoint(delivery.header.digest for delivery in deliveries):
-        return None
-    if not state.is_untroubled([*present.streams, *streams]):
-        return None
-    batch = Batch(state, present.numbers, present.triggers, LIVE, streams)
-    await decode_batch(batch, deliveries, entries=entries)
-    await render_ahead(batch, renderer, _never)
-    # People whom the destination knows by the same identifier are never sent at once.
-    batch.busy = present.busy
-    return batch if len(batch.before) == len(deliveries) else None
-
-
-async def _never() -> bool:
-    return False

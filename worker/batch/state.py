@@ -88,6 +88,7 @@ class State:
         streams: The names of the streams that are not empty, if they were read a moment ago and
             nobody has used them yet.
         live_calls: The number of live calls of which the drain knows, see `Drain`.
+        live_asked_seconds: The time of the last look for live work, by the drain's clock.
         live_is_due: Live work was found to wait, here or elsewhere, since streams were last read.
         editions: By trigger, of what this drain works with.
         current: Those of them that are the newest.
@@ -114,6 +115,7 @@ class State:
     read_wants: ReadWants | None = None
     streams: tuple[str, ...] | None = None
     live_calls: int = 0
+    live_asked_seconds: float = 0.0
     live_is_due: bool = False
     editions: Mapping[str, str] = field(default_factory=dict)
     current: Mapping[str, str] = field(default_factory=dict)

@@ -4,15 +4,14 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-from segrelay.worker.batch.delivery import DeadLetter, Delivery
+from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.partition import Settlement
 from segrelay.worker.contract.words import Death, Skip
 from tests.conformance.partition.conftest import Bench
 
 VIP = "live|vip-enter"
-DEAD_LETTER = DeadLetter(
-    "insider.0.1f", "c4", b'{"reason":"refused"}', b'{"id":"insider.0.1f",\n"a":1}'
-)
+SAMPLE, LETTER = b'{"reason":"refused"}', b'{"id":"insider.0.1f",\n"a":1}'
+DEAD_LETTER = b"\n".join((b"insider.0.1f", b"c4", SAMPLE, LETTER))
 
 
 def take(bench: Bench, partition: Any = None) -> Any:
@@ -36,7 +35,7 @@ def settled(
     reason: Skip | Death | None = None,
     *,
     tells: bool = False,
-    dead_letter: DeadLetter | None = None,
+    dead_letter: bytes = b"",
     remark: str = "",
 ) -> Delivery:
     """Return a delivery as it was read, with an outcome."""

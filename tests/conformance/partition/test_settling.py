@@ -9,7 +9,15 @@ from tests.conformance.partition.conftest import (
     intent_of,
     new,
 )
-from tests.conformance.partition.steps import DEAD_LETTER, held_with, settle, settled, take
+from tests.conformance.partition.steps import (
+    DEAD_LETTER,
+    LETTER,
+    SAMPLE,
+    held_with,
+    settle,
+    settled,
+    take,
+)
 
 
 def test_settling_counts_once_however_often_it_is_called(bench: Bench) -> None:
@@ -43,8 +51,8 @@ def test_settling_counts_once_however_often_it_is_called(bench: Bench) -> None:
     assert once["streams"] == {}
     assert once["intents"] == {}
     assert once["responses"] == [b"record"]
-    assert once["letters"] == {DEAD_LETTER.dead_letter_id: DEAD_LETTER.text}
-    assert once["causes"] == {"c4": DEAD_LETTER.sample}
+    assert once["letters"] == {"insider.0.1f": LETTER}
+    assert once["causes"] == {"c4": SAMPLE}
     assert once["cause_counts"] == {"c4": 1}
     assert once["ledgers"] == {ada.header.digest: b"record"}
 

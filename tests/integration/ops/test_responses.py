@@ -8,14 +8,8 @@ import pytest
 from segrelay.ops.status.standing import read_standing
 from segrelay.producer.response_export import response_export_for
 from segrelay.worker.adapters.redis.partition import RedisPartition
-from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.partition import Intent, Settlement
-from segrelay.worker.batch.responses import Responses, ResponseStream
-from segrelay.worker.contract.events import Header, pack_profile
-from segrelay.worker.contract.protection import PROTECTION, RESPONSES
 from segrelay.worker.contract.redis.connection import connect_async
-from segrelay.worker.contract.words import Direction
-from segrelay.worker.destinations.api import Answer
 from tests.configuration import lytics, trigger
 from tests.integration.ops.relay import payload
 
@@ -160,29 +154,3 @@ def test_lytics_gets_the_answer_with_named_headers_and_fields(relay, sandbox):
     assert record["origin"] == {"email": "ann@example.com", "first_name": "Ann"}
     assert record["response"]["headers"] == {"Content-Type": "application/json"}
     assert record["response"]["body"] == {"data": {"successful": {"count": 1}, "fail": {}}}
-
-
-def test_a_body_of_60_kb_arrives_parsed(told, sandbox):
-    people = [{"id": number, "name": f"Jörg {number}"} for number in range(2_000)]
-    body = orjson.dumps({"people": people})
-    assert 60_000 < len(body) < 64_000
-    header = Header(b"", "vip", Direction.ENTER, 1, state=False, skip_hook=False, repair=False,
-                    accepted_ms=0)  # fmt: skip
-    profile = pack_profile(b'{"email":"ann@example.com"}')
-    delivery = Delivery("live|vip", "vip", "1-0", header, profile, b"")
-    responses = Responses({"vip": ResponseStream("answers")}, "email")
-    partition = told.partitions()[0]
-    delivery.succeed(Answer(200, body))
-    for record in responses.of(Settlement(settled=[delivery]), 1):
-        told.client.xadd(partition.responses, {"r": PROTECTION.seal(record, RESPONSES)})
-
-    response_export(told).step()
-
-    records = [record["response"] for record in collected(sandbox)]
-    assert [one["body_part"] for one in records] == list(range(1, records[0]["body_parts"] + 1))
-    found = {}
-    for one in records:
-        for at, person in one["body"]["people"].items():
-            found[at] = found.get(at, {}) | person
-    assert [found[str(number)] for number in range(2_000)] == people
-    assert sandbox.get("lytics/collect")["rejected"] == 0

@@ -92,7 +92,7 @@ def settle_call(
     texts = what.ledgers.values()
     groups_of = Counter(stream for stream, _ in by_reason)
     groups = by_reason.values()
-    dead_letters = [[d.dead_letter.dumps() for d in group if d.dead_letter] for group in groups]
+    dead_letters = [[d.dead_letter for d in group if d.dead_letter] for group in groups]
     return script_call(
         SETTLE,
         k,
