@@ -323,17 +323,15 @@ def _call(
         keys,
         to=list(map(keys.stream, targets)),
         names=targets,
-        letters={
-            **{
-                name: [dead_letter[name] for dead_letter in dead_letters]
-                for name in ("id", "cause", "stream", "reason")
-            },
-            "to": [
-                0 if discards else targets.index(_target(dead_letter)) + 1
-                for dead_letter in dead_letters
-            ],
-            "header": [header for header, _ in entries],
-            "profile": [profile for _, profile in entries],
+        letters_to=[
+            0 if discards else targets.index(_target(dead_letter)) + 1
+            for dead_letter in dead_letters
+        ],
+        letters_header=[header for header, _ in entries],
+        letters_profile=[profile for _, profile in entries],
+        **{
+            f"letters_{name}": [dead_letter[name] for dead_letter in dead_letters]
+            for name in ("id", "cause", "stream", "reason")
         },
         expired=expiry or (),
         digests=digests,

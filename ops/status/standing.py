@@ -75,7 +75,7 @@ from segrelay.worker.contract.redis.connection import (
     ask_how_it_is,
     now_us,
 )
-from segrelay.worker.contract.redis.fitness import Usable, judge
+from segrelay.worker.contract.redis.fitness import weaknesses, why_not_yet, why_unfit
 from segrelay.worker.contract.redis.instance import Loss, read_losses
 from segrelay.worker.contract.redis.url import found_by
 from segrelay.worker.contract.settings import Destination, Settings, Trigger, load_settings
@@ -770,13 +770,10 @@ def _redis(client: Redis, settings: Settings, ahead_seconds: float) -> RedisStan
 
 
 def _weak(state: ServerState, settings: Settings) -> Iterator[str]:
-    verdict = judge(
-        state.info,
-        state.appendfsync,
-        found_by=found_by(settings.redis.url),
-        replicas=settings.redis.replicas,
-    )
-    for reason in verdict.warnings if isinstance(verdict, Usable) else (verdict.reason,):
+    way, info = found_by(settings.redis.url), state.info
+    unusable = why_unfit(info, way) or why_not_yet(info)
+    weak = weaknesses(info, state.appendfsync, found_by=way, replicas=settings.redis.replicas)
+    for reason in [unusable] if unusable else weak:
         yield _at(state, reason)
 
 

@@ -446,7 +446,7 @@ class NodeMemory:
     stopped: StoppedTriggers = field(default_factory=StoppedTriggers)
     doubted: DoubtedTemplates = field(default_factory=DoubtedTemplates)
     templates: TemplateVersions = field(default_factory=TemplateVersions)
-    known_instances: KnownInstances = field(default_factory=KnownInstances)
+    known_instances: KnownInstances = field(default_factory=dict)
     processes: int = 1
     begun: SharedDocument = field(default_factory=SharedDocument)
 

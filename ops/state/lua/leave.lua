@@ -7,7 +7,7 @@
 -- Where nobody asked for it, and letters go because they were kept for long enough: the time (ms) before which they have died, the time
 -- until which that was allowed, and the SHA-1 of each letter: one that died anew, or is somebody else's by now, stays.
 --@keys counts streams wakeup dead_letters dead_letter_times causes lease outcomes recorded to...
---@args names... letters[id cause stream reason to header profile] ends... expired... digests...
+--@args names... letters_id... letters_cause... letters_stream... letters_reason... letters_to... letters_header... letters_profile... ends... expired... digests...
 --
 -- Returns {letters taken, wake, then per stream: id of its first and of its last new entry, "" = none}: wake is 1 if something waits
 -- now and nobody was woken yet. It is woken backfill, which 3 means.
@@ -31,7 +31,7 @@ local function may_leave(i, id)
 end
 
 local count_taken, waits, taken, first, last = 0, false, {}, {}, {}
-for i = 1, n_letters do
+for i = 1, n_letters_id do
   local id, name, to = ARGV[at_letters_id + i], ARGV[at_letters_stream + i], tonumber(ARGV[at_letters_to + i])
   local gone = may_leave(i, id) and redis.call('HDEL', key_dead_letters, id) or 0
   taken[#taken + 1] = tostring(gone)

@@ -105,35 +105,28 @@ def settle_call(
         ledger_lengths=" ".join([str(-len(text) if lasts else len(text)) for text, lasts in texts]),
         ledger_texts=b"".join([text for text, _ in texts]),
         tag=k.tag,
-        groups={
-            "about": [
-                f"{stream_index[stream]}"
-                f" {_last(group, is_whole=groups_of[stream] == 1) if stream in emptied else 0}"
-                f" {len(some)} {group[0].counted_as}"
-                for ((stream, _), group), some in zip(by_reason.items(), dead_letters, strict=True)
-            ],
-            "ids": [
-                " ".join([_told_id(d, told) if told and d.tells else d.entry_id for d in group])
-                for group in groups
-            ],
-        },
+        groups_about=[
+            f"{stream_index[stream]}"
+            f" {_last(group, is_whole=groups_of[stream] == 1) if stream in emptied else 0}"
+            f" {len(some)} {group[0].counted_as}"
+            for ((stream, _), group), some in zip(by_reason.items(), dead_letters, strict=True)
+        ],
+        groups_ids=[
+            " ".join([_told_id(d, told) if told and d.tells else d.entry_id for d in group])
+            for group in groups
+        ],
         deaths=[dead_letter for some in dead_letters for dead_letter in some],
-        waits={
-            "trigger": list(what.waits),
-            "text": [_wait(wait) for wait in what.waits.values()],
-        },
-        asides={
-            "stream": [stream_index[stream] for stream, _, _ in backoffs],
-            "id": [entry_id for _, entry_id, _ in backoffs],
-            "text": [_backoff(value) for _, _, value in backoffs],
-        },
-        adds={"field": list(what.counts), "amount": list(what.counts.values())},
-        people={
-            "digest": list(what.reached),
-            "text": list(what.reached.values())
-            if not PROTECTION
-            else [PROTECTION.seal(text, who.encode()) for who, text in what.reached.items()],
-        },
+        waits_trigger=list(what.waits),
+        waits_text=[_wait(wait) for wait in what.waits.values()],
+        asides_stream=[stream_index[stream] for stream, _, _ in backoffs],
+        asides_id=[entry_id for _, entry_id, _ in backoffs],
+        asides_text=[_backoff(value) for _, _, value in backoffs],
+        adds_field=list(what.counts),
+        adds_amount=list(what.counts.values()),
+        people_digest=list(what.reached),
+        people_text=list(what.reached.values())
+        if not PROTECTION
+        else [PROTECTION.seal(text, who.encode()) for who, text in what.reached.items()],
         records=[PROTECTION.seal(record, RESPONSES) for record in what.responses],
         ends=[pack(_ends(groups, what)), most_bytes] if what.settled or what.retried else (),
     )

@@ -14,9 +14,9 @@ from segrelay.worker.contract.keys import PartitionKeys, stream_name
 from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.scripts import (
     ScriptCall,
+    first_keys,
     load_script,
     named_key,
-    named_keys,
     script_call,
 )
 
@@ -130,7 +130,7 @@ def key_of_jobs(call: ScriptCall) -> str | bytes:
 
 def streams_of(call: ScriptCall) -> Sequence[str | bytes]:
     """Return the keys of a call's streams, in the order in which the script answers."""
-    return named_keys(SCRIPT, call, "stream")
+    return first_keys(SCRIPT, call)
 
 
 def accept_call(
@@ -183,9 +183,9 @@ def accept_call(
         jobs=f"{keys.jobs}:{source}" if source else keys.jobs,
         epochs=keys.jobs,
         stream=[keys.stream(stream_name(*pair)) for pair in index],
-        members=keys.members(roll.sync) if roll else None,
-        tokens=keys.synctokens if roll else None,
-        queue=wakeup.queue if wakeup else None,
+        members=[keys.members(roll.sync)] if roll else (),
+        tokens=[keys.synctokens] if roll else (),
+        queue=[wakeup.queue] if wakeup else (),
         named=[keys.members(sync) for sync in syncs],
         job=job,
         position="" if position is None else str(position).zfill(_POSITION_DIGITS),
@@ -199,20 +199,14 @@ def accept_call(
         entry_streams=" ".join(streams),
         entry_numbers=" ".join([str(new.number) for new in deliveries]),
         tag=keys.tag,
-        changes={
-            "field": [field_of_member(member.key) for member in members],
-            "was": [member.found for member in members],
-            "becomes": [member.becomes for member in members],
-        },
-        names={
-            "known": [number[one.sync] for one in entrants],
-            "field": [field_of_member(one.key) for one in entrants],
-            "value": [one.mark for one in entrants],
-        },
-        entries={
-            "header": encode_headers([new.header for new in deliveries]),
-            "profile": _profiles(deliveries),
-        },
+        changes_field=[field_of_member(member.key) for member in members],
+        changes_was=[member.found for member in members],
+        changes_becomes=[member.becomes for member in members],
+        names_known=[number[one.sync] for one in entrants],
+        names_field=[field_of_member(one.key) for one in entrants],
+        names_value=[one.mark for one in entrants],
+        entries_header=encode_headers([new.header for new in deliveries]),
+        entries_profile=_profiles(deliveries),
     )
 
 

@@ -10,9 +10,9 @@ mistakes of ours, and pass as they are.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from collections.abc import Coroutine, Mapping
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import redis
 import redis.asyncio
@@ -35,9 +35,11 @@ __all__ = [
     "Redis",
     "RedisError",
     "ResponseError",
+    "done",
     "first_raised",
     "key_slot",
     "redis_errors",
+    "run_through",
     "why_to_leave",
 ]
 
@@ -80,13 +82,10 @@ class Pipeline(redis.client.Pipeline):
         Raises:
             RedisUnavailable: Some commands may have been run, others not.
         """
-        begun = time.monotonic()
-        try:
+        with redis_errors(self.made_by.where):
             answers = self.made_by.run_pipeline(self)
             if raise_on_error:
-                return first_raised(answers)
-        except (exceptions.ConnectionError, exceptions.TimeoutError, ResponseError) as error:
-            _raise_ours(error, self.made_by.where, begun)
+                first_raised(answers)
         return _ours_among(answers, self.made_by.where)
 
     def run(self) -> list[Any]:
@@ -119,11 +118,8 @@ class Redis(redis.Redis):
         Raises:
             RedisUnavailable: Redis is not there, loading, read-only, full, or refuses us.
         """
-        begun = time.monotonic()
-        try:
+        with redis_errors(self.where):
             return self.run_command(*words, **options)
-        except (exceptions.ConnectionError, exceptions.TimeoutError, ResponseError) as error:
-            _raise_ours(error, self.where, begun)
 
     def run_command(self, *words: Any, **options: Any) -> Any:
         """Run a command; raises the library's errors."""
@@ -151,13 +147,10 @@ class AsyncPipeline(redis.asyncio.client.Pipeline):
 
     async def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: FBT001, FBT002 - as in the library
         """Send the commands; see `Pipeline.execute`."""
-        begun = time.monotonic()
-        try:
+        with redis_errors(self.made_by.where):
             answers = await self.made_by.run_pipeline(self)
             if raise_on_error:
-                return first_raised(answers)
-        except (exceptions.ConnectionError, exceptions.TimeoutError, ResponseError) as error:
-            _raise_ours(error, self.made_by.where, begun)
+                first_raised(answers)
         return _ours_among(answers, self.made_by.where)
 
     async def run(self) -> list[Any]:
@@ -182,11 +175,8 @@ class AsyncRedis(redis.asyncio.Redis):
 
     async def execute_command(self, *words: Any, **options: Any) -> Any:
         """Run a command at most once; see `Redis.execute_command`."""
-        begun = time.monotonic()
-        try:
+        with redis_errors(self.where):
             return await self.run_command(*words, **options)
-        except (exceptions.ConnectionError, exceptions.TimeoutError, ResponseError) as error:
-            _raise_ours(error, self.where, begun)
 
     async def run_command(self, *words: Any, **options: Any) -> Any:
         """Run a command; raises the library's errors."""
@@ -209,6 +199,24 @@ def first_raised(answers: list[Any]) -> list[Any]:
         if isinstance(answer, Exception):
             raise answer
     return answers
+
+
+_T = TypeVar("_T")
+
+
+async def done(answer: Any) -> Any:
+    """Return what a synchronous or an asynchronous client answers."""
+    return await answer if isawaitable(answer) else answer
+
+
+def run_through(steps: Coroutine[Any, Any, _T]) -> _T:
+    """Run a coroutine that waits for nothing, since its client is synchronous."""
+    try:
+        steps.send(None)
+    except StopIteration as end:
+        answer: _T = end.value
+        return answer
+    raise AssertionError("a synchronous client has waited for an event loop")
 
 
 _REFUSALS: Final[Mapping[str, str]] = {
@@ -239,21 +247,22 @@ def why_to_leave(error: ResponseError) -> NoMaster | NoReplicas | None:
     return NoReplicas(why) if why == _REFUSALS["NOREPLICAS"] else None
 
 
-@contextmanager
-def redis_errors(where: str = "") -> Iterator[None]:
-    """Turn the library's errors into ours, as a client does, for what asks it by `run_command`."""
-    begun = time.monotonic()
-    try:
-        yield
-    except (exceptions.ConnectionError, exceptions.TimeoutError, ResponseError) as error:
-        _raise_ours(error, where, begun)
+class redis_errors:  # noqa: N801 - it is called like a function
+    """Turns the library's errors into ours, in a client and for what asks it by `run_command`."""
 
+    def __init__(self, where: str = "") -> None:
+        self._where = where
+        self._begun = time.monotonic()
 
-def _raise_ours(error: RedisError, where: str, begun: float) -> NoReturn:
-    ours = _ours(error, where, time.monotonic() - begun)
-    if ours is error:
-        raise error
-    raise ours from ours.__cause__
+    def __enter__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Raise our error for one of the library's; mistakes of ours pass as they are."""
+        if isinstance(error, exceptions.ConnectionError | exceptions.TimeoutError | ResponseError):
+            ours = _ours(error, self._where, time.monotonic() - self._begun)
+            if ours is not error:
+                raise ours from ours.__cause__
 
 
 def _ours_among(answers: list[Any], where: str) -> list[Any]:
@@ -289,23 +298,23 @@ def _why_unreachable(error: RedisError) -> str:
     return f"can't be reached ({detail}): see that it runs, and that redis.url is right"
 
 
+_REFUSING: Final[Mapping[type[RedisError], str]] = {
+    exceptions.ReadOnlyError: "READONLY",
+    exceptions.OutOfMemoryError: "OOM",
+    exceptions.MasterDownError: "MASTERDOWN",
+    exceptions.ClusterDownError: "CLUSTERDOWN",
+    exceptions.NoPermissionError: "NOPERM",
+}
+"""The library's errors whose texts lack the word of Redis."""
+
+
 def _refusal(error: RedisError) -> str | None:
-    match error:
-        case NoOwner():
-            return str(error)
-        case exceptions.ReadOnlyError():
-            return _REFUSALS["READONLY"]
-        case exceptions.OutOfMemoryError():
-            return _REFUSALS["OOM"]
-        case exceptions.MasterDownError():
-            return _REFUSALS["MASTERDOWN"]
-        case exceptions.ClusterDownError():
-            return _REFUSALS["CLUSTERDOWN"]
-        case exceptions.NoPermissionError():
-            return _REFUSALS["NOPERM"]
-    if _NO_MULTI in str(error):
-        return _REFUSALS["NOPERM"]
-    if _NO_LONGER_MASTER in str(error):
-        return _REFUSALS["UNBLOCKED"]
-    answer = str(error).rpartition(" caused error: ")[2]
-    return _REFUSALS.get(answer.partition(" ")[0])
+    if isinstance(error, NoOwner):
+        return str(error)
+    text = str(error)
+    word = _REFUSING.get(type(error), text.rpartition(" caused error: ")[2].partition(" ")[0])
+    if _NO_MULTI in text:
+        word = "NOPERM"
+    if _NO_LONGER_MASTER in text:
+        word = "UNBLOCKED"
+    return _REFUSALS.get(word)

@@ -9,15 +9,14 @@ output; `ClusterRouter` sends what it says, and tells it the answers.
 
 from __future__ import annotations
 
-import inspect
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import chain
-from typing import Any, Final, TypeVar
+from itertools import chain, islice
+from typing import Any, Final
 
 import redis.exceptions
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
@@ -30,8 +29,10 @@ from segrelay.worker.contract.redis.client import (
     NoOwner,
     Pipeline,
     Redis,
+    done,
     first_raised,
     redis_errors,
+    run_through,
 )
 from segrelay.worker.contract.redis.sentinels import READS
 from segrelay.worker.contract.redis.url import RedisAddress, RedisNode
@@ -50,7 +51,6 @@ _UNKNOWN_HOSTS: Final = ("", "?")
 _INSTANCES: Final = 1_024
 """The number of keys for nodes' certificates: a master with 1 % of the slots has ten of them."""
 
-_T = TypeVar("_T")
 Command = tuple[tuple[Any, ...], Mapping[str, Any]]
 """The words of a command, and the client library's options for its answer."""
 
@@ -183,8 +183,8 @@ class ClusterExchange:
         waits: Commands that wait for replicas.
         of_all: The answers of each node to what all of them get.
         has_begun: Something was sent, and nobody knows what came of it if it ends early.
-        must_pause: The nodes need a moment before commands go out again.
-        is_down: A node says that the Cluster is down; the slots may have other masters by now.
+        must_pause: The nodes need a moment before commands go out again, and the slots may have
+            other masters by then.
     """
 
     known: SlotMap
@@ -194,7 +194,6 @@ class ClusterExchange:
     of_all: list[list[Any]] = field(default_factory=list)
     has_begun: bool = False
     must_pause: bool = False
-    is_down: bool = False
 
     @classmethod
     def of(cls, known: SlotMap, commands: Iterable[Command]) -> ClusterExchange:
@@ -217,7 +216,7 @@ class ClusterExchange:
             if call.is_left:
                 node = call.asking or self.known.owner(call.slot)
                 groups.setdefault(node, []).append(call)
-        self.must_pause = self.is_down = False
+        self.must_pause = False
         return groups
 
     def take(self, node: RedisNode, call: RoutedCall, answers: list[Any]) -> None:
@@ -232,10 +231,8 @@ class ClusterExchange:
                     self.known.owners[answer.slot_id] = self._named(node, answer)
                 case AskError() if len(answers) == 1:
                     call.asking = self._named(node, answer)
-                case AskError() | TryAgainError():
+                case AskError() | TryAgainError() | ClusterDownError():
                     self.must_pause = True  # of its keys, some may be here and some there
-                case ClusterDownError():
-                    self.must_pause = self.is_down = True
                 case _:
                     continue
             return
@@ -284,7 +281,7 @@ class ClusterRouter:
     """The exchange of commands with the nodes, which both clients share.
 
     It is written as coroutines. With synchronous connections nothing in them waits for an event
-    loop, so that `_run_through` runs them like functions.
+    loop, so that `run_through` runs them like functions.
 
     Args:
         address: Of the Cluster.
@@ -321,68 +318,47 @@ class ClusterRouter:
                 harmless = only_reads or not exchange.has_begun
                 if not harmless or time.monotonic() >= gives_up_at:
                     raise
-            await _done(self.sleep(_LOOK_SECONDS))
+            await done(self.sleep(_LOOK_SECONDS))
 
     async def _exchanged(self, exchange: ClusterExchange) -> list[Any]:
         ends_at = time.monotonic() + _REFERRED_SECONDS
-        exchange.known = await self.slots()
+        exchange.known = self._known or await self.ask_slots()
         while True:
             await self._send_round(exchange)
             if exchange.is_over or time.monotonic() >= ends_at:
                 return exchange.answers()
             if exchange.must_pause:
-                await _done(self.sleep(_PAUSE_SECONDS))
-            if exchange.is_down:
+                await done(self.sleep(_PAUSE_SECONDS))
                 exchange.known = await self.ask_slots()
 
     async def _send_round(self, exchange: ClusterExchange) -> None:
-        """Send the commands to all nodes first, and then read the answers of each."""
+        """Send the commands to one node after the other, once all of them are reached."""
         groups = exchange.groups()
-        links: dict[RedisNode, Any] = {}
-        at = None
+        node = None
         try:
-            for at in groups:
-                links[at] = await _done(self.server(at).connection_pool.get_connection())
+            for node in groups:
+                pool = self.server(node).connection_pool
+                await done(pool.release(await done(pool.get_connection())))
             exchange.has_begun = True
-            for at, calls in groups.items():
-                asked = [call.sent for call in calls]
-                sent = chain(exchange.scripts, *asked, exchange.waits)
-                packed = links[at].pack_commands([words for words, _ in sent])
-                await _done(links[at].send_packed_command(packed))
-            for at, calls in groups.items():
-                scripts = await self._read(at, links[at], exchange.scripts)
+            for node, calls in groups.items():
+                pipe = self.server(node).pipeline(transaction=False)
+                sent = chain.from_iterable(call.sent for call in calls)
+                pipe.command_stack = [*exchange.scripts, *sent, *exchange.waits]
+                answers = iter(await done(pipe.run()))
+                of_all = list(islice(answers, len(exchange.scripts)))
                 for call in calls:
-                    answers = await self._read(at, links[at], call.sent)
-                    exchange.take(at, call, answers[-len(call.commands) :])
-                exchange.of_all.append(scripts + await self._read(at, links[at], exchange.waits))
-                await _done(self.server(at).connection_pool.release(links.pop(at)))
+                    told = list(islice(answers, len(call.sent)))
+                    exchange.take(node, call, told[-len(call.commands) :])
+                exchange.of_all.append([*of_all, *answers])
         except _LOST:
-            self._known, self._failed = None, at
+            self._known, self._failed = None, node
             raise
-        finally:
-            for node, link in links.items():
-                await _done(link.disconnect(nowait=True))
-                await _done(self.server(node).connection_pool.release(link))
-
-    async def _read(self, node: RedisNode, link: Any, commands: Sequence[Command]) -> list[Any]:
-        """Read the answers to commands; errors of the node are among them."""
-        parse, answers = self.server(node).parse_response, []
-        for words, options in commands:
-            try:
-                answers.append(await _done(parse(link, words[0], **options)))
-            except redis.exceptions.ResponseError as error:
-                answers.append(error)
-        return answers
 
     def server(self, node: RedisNode) -> Any:
         """Return the client of one node."""
         if node not in self._servers:
             self._servers.setdefault(node, self.connect(node, self.timeout_seconds))
         return self._servers[node]
-
-    async def slots(self) -> SlotMap:
-        """Return the slots as last seen, or ask for them anew if a node was lost since."""
-        return self._known or await self.ask_slots()
 
     async def ask_slots(self) -> SlotMap:
         """Ask one node after the other for the slots, last the one that was lost."""
@@ -392,7 +368,7 @@ class ClusterRouter:
         for node in sorted(nodes, key=lambda node: node == self._failed):
             quick = self.connect(node, min(NODE_SECONDS, self.timeout_seconds))
             try:
-                answer = await _done(quick.run_command("CLUSTER", "SLOTS"))
+                answer = await done(quick.run_command("CLUSTER", "SLOTS"))
             except redis.exceptions.AuthenticationError:
                 raise
             except _LOST as error:
@@ -405,7 +381,7 @@ class ClusterRouter:
                     f"Redis at {node} can't be used: it is no Cluster; write redis:// in redis.url."
                 ) from None
             finally:
-                await _close(quick)
+                await done(quick.connection_pool.disconnect())
             self._known = known = read_slots(answer, node, self.address.outside)
             self._seen = known.nodes
             return known
@@ -415,29 +391,7 @@ class ClusterRouter:
         """Close the connections to all nodes."""
         for server in self._servers.values():
             with suppress(redis.exceptions.RedisError):
-                await _close(server)
-
-
-async def _done(answer: Any) -> Any:
-    """Return what a synchronous or an asynchronous client answers."""
-    return await answer if inspect.isawaitable(answer) else answer
-
-
-async def _close(client: Redis | AsyncRedis) -> None:
-    if isinstance(client, AsyncRedis):
-        await client.aclose()
-    else:
-        client.close()
-
-
-def _run_through(steps: Coroutine[Any, Any, _T]) -> _T:
-    """Run a coroutine that waits for nothing, since its connections are synchronous."""
-    try:
-        steps.send(None)
-    except StopIteration as end:
-        answer: _T = end.value
-        return answer
-    raise AssertionError("a synchronous client has waited for an event loop")
+                await done(server.connection_pool.disconnect())
 
 
 class ClusterClient(Redis):
@@ -449,28 +403,28 @@ class ClusterClient(Redis):
 
     def run_command(self, *words: Any, **options: Any) -> Any:
         """Run a command on the master of its key."""
-        return first_raised(_run_through(self._router.run([(words, options)])))[0]
+        return first_raised(run_through(self._router.run([(words, options)])))[0]
 
     def run_pipeline(self, pipe: Pipeline) -> list[Any]:
         """Run the commands of a pipeline on the masters of their keys."""
-        return _run_through(self._router.run(_commands_of(pipe, pipe.transaction)))
+        return run_through(self._router.run(_commands_of(pipe, pipe.transaction)))
 
     def masters(self) -> list[tuple[RedisNode, Redis]]:
         """Return all masters as they are now, each with a client of its own."""
         with redis_errors(self.where):
-            known = _run_through(self._router.ask_slots())
+            known = run_through(self._router.ask_slots())
         return [(node, self._router.server(node)) for node in known.masters]
 
     def keys_of_masters(self) -> dict[str, RedisNode]:
         """Return a key of each master, and the master, as the slots were last seen."""
         with redis_errors(self.where):
-            known = _run_through(self._router.slots())
+            known = run_through(self._router.ask_slots())
         owners = {known.owners[slot]: name for name, slot in _spread_keys()}
         return {owners[node]: node for node in known.masters if node in owners}
 
     def close(self) -> None:
         """Close the connections to all nodes."""
-        _run_through(self._router.close())
+        run_through(self._router.close())
 
 
 @cache

@@ -7,12 +7,11 @@ written, so that a failover loses nothing acknowledged.
 from __future__ import annotations
 
 import asyncio
-import re
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from typing import Any, Final, NamedTuple, assert_never
+from typing import Any, Final, NamedTuple
 
 import hiredis
 import redis.asyncio.retry
@@ -22,7 +21,6 @@ import redis.retry
 from redis.driver_info import DriverInfo
 from redis.exceptions import AuthenticationError
 
-from segrelay.worker.contract.keys import FORMAT
 from segrelay.worker.contract.own_processes import own_module
 from segrelay.worker.contract.redis.client import (
     AsyncRedis,
@@ -31,12 +29,8 @@ from segrelay.worker.contract.redis.client import (
     redis_errors,
 )
 from segrelay.worker.contract.redis.cluster import AsyncClusterClient, ClusterClient, ClusterRouter
-from segrelay.worker.contract.redis.fitness import NotYet, Unfit, Usable, judge
-from segrelay.worker.contract.redis.scripts import load_script, read_by_script
-from segrelay.worker.contract.redis.sentinels import (
-    async_master_client,
-    master_client,
-)
+from segrelay.worker.contract.redis.fitness import weaknesses, why_not_yet, why_unfit
+from segrelay.worker.contract.redis.sentinels import ASYNC_MASTER, MASTER, MasterKind, master_client
 from segrelay.worker.contract.redis.url import (
     EmbeddedFiles,
     RedisAddress,
@@ -53,7 +47,6 @@ _LOOK_SECONDS: Final = 1.0
 _LOOK_EVERY_SECONDS: Final = 0.05
 _START_SECONDS: Final = 30.0
 _DRIVER: Final = DriverInfo()  # the library would look its version up for each client
-_BYTES: Final = (b"used_memory", b"maxmemory")
 _RESP: Final = 2
 """The protocol's version: the third would add a handshake and notifications that move timeouts."""
 
@@ -94,19 +87,15 @@ class _Kind(NamedTuple):
     """The differences between synchronous and asynchronous clients."""
 
     of_server: Any
-    behind_sentinels: Callable[..., Any]
+    behind_sentinels: MasterKind
     of_cluster: Callable[[ClusterRouter], Any]
     retry: Any
     sleep: Callable[[float], Any]
 
 
-_SYNC: Final = _Kind(Redis, master_client, ClusterClient, redis.retry.Retry, time.sleep)
+_SYNC: Final = _Kind(Redis, MASTER, ClusterClient, redis.retry.Retry, time.sleep)
 _ASYNC: Final = _Kind(
-    AsyncRedis,
-    async_master_client,
-    AsyncClusterClient,
-    redis.asyncio.retry.Retry,
-    asyncio.sleep,
+    AsyncRedis, ASYNC_MASTER, AsyncClusterClient, redis.asyncio.retry.Retry, asyncio.sleep
 )
 
 
@@ -123,8 +112,10 @@ def _client(
         return _packing_by_hiredis(one)
 
     if address.service:
-        client = kind.behind_sentinels(address, options(timeout_seconds), away_seconds)
-        _packing_by_hiredis(client)
+        own = options(timeout_seconds)
+        client = _packing_by_hiredis(
+            master_client(kind.behind_sentinels, address, own, away_seconds)
+        )
     elif address.is_cluster:
         router = ClusterRouter(address, server, timeout_seconds, kind.sleep, away_seconds)
         client = kind.of_cluster(router)
@@ -238,21 +229,14 @@ def ask_how_it_is(client: Redis) -> list[ServerState]:
     ]
 
 
-_SCAN: Final = load_script("scan")
-
-
 def used_and_most_bytes(client: Redis) -> tuple[int, int]:
     """Return the bytes of memory that are used and allowed (0 = any) on the fullest master.
 
     Raises:
         RedisUnavailable: Redis can't be asked.
     """
-    of_masters = client.keys_of_masters() if isinstance(client, ClusterClient) else (FORMAT,)
-    found = []
-    for key in of_masters:
-        told = read_by_script(client, _SCAN, (key,), ("INFO", "memory"))
-        used, most = (re.findall(rb"^%b:(\d+)" % name, told, re.MULTILINE) for name in _BYTES)
-        found.append((int(used[0]), int(most[0])))
+    told = [one.info("memory") for _, one in servers_of(client)]
+    found = [(int(each["used_memory"]), int(each["maxmemory"])) for each in told]
     return max(found, key=lambda one: one[0] / (one[1] or float("inf")))
 
 
@@ -291,15 +275,12 @@ def _look(
     found: list[str] = []
     for where, info, appendfsync, _ in answers:
         name = where or address.shown
-        match judge(info, appendfsync, found_by=address.found_by, replicas=replicas):
-            case Usable(warnings):
-                found += (f"Redis at {name}: {warning}" for warning in warnings)
-            case NotYet(reason):
-                return RedisUnavailable(f"Redis at {name} can't be used yet: {reason}.")
-            case Unfit(reason):
-                raise RedisMismatch(f"Redis at {name} can't be used: {reason}.")
-            case never:
-                assert_never(never)
+        if unfit := why_unfit(info, address.found_by):
+            raise RedisMismatch(f"Redis at {name} can't be used: {unfit}.")
+        if reason := why_not_yet(info):
+            return RedisUnavailable(f"Redis at {name} can't be used yet: {reason}.")
+        weak = weaknesses(info, appendfsync, found_by=address.found_by, replicas=replicas)
+        found += (f"Redis at {name}: {warning}" for warning in weak)
     return tuple(found)
 
 
@@ -308,12 +289,8 @@ def _appendfsync(client: Redis) -> str | None:
         answer = client.config_get("appendfsync")
     except (NotPermitted, ResponseError):
         return None
-    found = {_text(name): _text(value) for name, value in dict(answer).items()}
-    return found.get("appendfsync")
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    value = next(iter(dict(answer).values()), None)
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def resolve_url(settings: RedisSettings) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from segrelay.worker.contract.redis.url import FoundBy
@@ -31,39 +30,30 @@ _SOME_REPLICAS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Usable:
-    """The Redis can be used.
-
-    Args:
-        warnings: The ways in which it is weaker than promised; one sentence each, with what to set.
-    """
-
-    warnings: tuple[str, ...] = ()
+def why_unfit(info: Mapping[str, Any], found_by: FoundBy) -> str:
+    """Return why a Redis can never be used, by its answer to INFO; "" if it can."""
+    if info.get("cluster_enabled") == 1 and found_by != "cluster":
+        return "it is a Redis Cluster; write redis+cluster:// in redis.url"
+    return why_outdated(version_of(info), is_valkey="valkey_version" in info)
 
 
-@dataclass(frozen=True, slots=True)
-class NotYet:
-    """The Redis can't be used yet, but waiting can help."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unfit:
-    """The Redis can't be used, and waiting can't help."""
-
-    reason: str
+def why_not_yet(info: Mapping[str, Any]) -> str:
+    """Return why a Redis can't be used now, by its answer to INFO; "" if it can."""
+    if info.get("loading") == 1:
+        return "it is loading its data"
+    if info.get("role", "master") != "master":
+        return "it is a read-only replica; redis.url has to name the master"
+    return ""
 
 
-def judge(
+def weaknesses(
     info: Mapping[str, Any],
     appendfsync: str | None,
     *,
     found_by: FoundBy = "",
     replicas: int = 0,
-) -> Usable | NotYet | Unfit:
-    """Decide whether a Redis can be used, now or after waiting.
+) -> list[str]:
+    """Return where a Redis keeps less than we promise.
 
     Args:
         info: Its answer to INFO.
@@ -71,17 +61,8 @@ def judge(
         found_by: Sentinels and a Cluster may put a replica in its place.
         replicas: The number of them that must confirm a write.
     """
-    outdated = why_outdated(version_of(info), is_valkey="valkey_version" in info)
-    if outdated:
-        return Unfit(outdated)
-    if info.get("cluster_enabled") == 1 and found_by != "cluster":
-        return Unfit("it is a Redis Cluster; write redis+cluster:// in redis.url")
-    if info.get("loading") == 1:
-        return NotYet("it is loading its data")
-    if info.get("role", "master") != "master":
-        return NotYet("it is a read-only replica; redis.url has to name the master")
     of_replicas = _about_replicas(int(info.get("connected_slaves", 0)), replicas, found_by)
-    return Usable((*_warnings(info, appendfsync), *of_replicas))
+    return [*_warnings(info, appendfsync), *of_replicas]
 
 
 def _about_replicas(there: int, wanted: int, found_by: FoundBy) -> Iterator[str]:
@@ -108,18 +89,16 @@ def why_outdated(version: str, *, is_valkey: bool) -> str:
     return f"it is {name} {version}; at least {name} {least[0]}.{least[1]} is needed"
 
 
-def _warnings(info: Mapping[str, Any], appendfsync: str | None) -> list[str]:
-    found = []
+def _warnings(info: Mapping[str, Any], appendfsync: str | None) -> Iterator[str]:
     if info.get("aof_enabled") == 0:
-        found.append(f"appendonly is off: {_SYNC_LOSS}; set appendonly yes, appendfsync always")
+        yield f"appendonly is off: {_SYNC_LOSS}; set appendonly yes, appendfsync always"
     elif appendfsync is None:
-        found.append("appendfsync can't be seen (CONFIG is not allowed); it should be always")
+        yield "appendfsync can't be seen (CONFIG is not allowed); it should be always"
     elif appendfsync != "always":
-        found.append(f"appendfsync is {appendfsync}: {_SYNC_LOSS}; set appendfsync always")
+        yield f"appendfsync is {appendfsync}: {_SYNC_LOSS}; set appendfsync always"
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
-        found.append(
+        yield (
             f"maxmemory-policy is {policy}: when memory is short it throws events away;"
             " set maxmemory-policy noeviction"
         )
-    return found

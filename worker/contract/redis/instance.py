@@ -49,14 +49,9 @@ class Loss:
     node: str = ""
 
 
-@dataclass(slots=True)
-class KnownInstances:
-    """The certificates that a process has seen last, and when (ms), by key.
-
-    They outlive connections.
-    """
-
-    seen: dict[str, tuple[str, int]] = field(default_factory=dict)
+KnownInstances = dict[str, tuple[str, int]]
+"""The certificates that a process has seen last, and when (ms), by key; they outlive connections.
+"""
 
 
 @dataclass(slots=True)
@@ -71,7 +66,7 @@ class InstanceWatch:
 
     client: Redis
     settings: Settings
-    known: KnownInstances = field(default_factory=KnownInstances)
+    known: KnownInstances = field(default_factory=dict)
 
     def look(self) -> None:
         """Compare the certificates in Redis with those that were last seen.
@@ -93,14 +88,14 @@ class InstanceWatch:
             self._compare(key, node, name.decode(), int(now_ms))
 
     def _compare(self, key: str, node: str, name: str, now_ms: int) -> None:
-        before, seen_ms = self.known.seen.get(key, (name, now_ms))
+        before, seen_ms = self.known.get(key, (name, now_ms))
         if before != name:
             lost = f"{before}@{node}" if node else before
             args = ("HSETNX", lost, f"{seen_ms}|{now_ms}")
             run_script(self.client, IN_ANY_CASE, (keys.LOST,), args)
             told = f"Redis{node and f' at {node}'} lost all that it held: segrelay status"
             LOG.error("redis.emptied", message=told)
-        self.known.seen[key] = (name, now_ms)
+        self.known[key] = (name, now_ms)
         if before != name:
             claim(self.client, self.settings)
 

@@ -19,7 +19,7 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.client import NoOwner, Redis
 from segrelay.worker.contract.redis.cluster import ClusterClient
-from segrelay.worker.contract.redis.scripts import load_script, read_by_script
+from segrelay.worker.contract.redis.scripts import load_script, run_script
 
 MOVE_SECONDS: Final = 60.0
 """Seconds that a reading waits for a slot that is being moved."""
@@ -89,7 +89,7 @@ def read_keys(
         AnotherServer: The part has to be read anew.
         RedisUnavailable: Redis can't be asked, or the slot is being moved for long.
     """
-    call = _in_whole_slot if patient and isinstance(client, ClusterClient) else read_by_script
+    call = _in_whole_slot if patient and isinstance(client, ClusterClient) else run_script
 
     def ask(cursor: bytes) -> ScanAnswer:
         args = ("SCAN", cursor, count, part.pattern, kind)
@@ -119,7 +119,7 @@ def scan_fields(client: Redis, key: str) -> Iterator[list[tuple[bytes, bytes]]]:
 
     def ask(cursor: bytes) -> ScanAnswer:
         args = ("HSCAN", cursor, _FIELDS_A_CALL)
-        answer: ScanAnswer = read_by_script(client, _SCAN, (key,), args)
+        answer: ScanAnswer = run_script(client, _SCAN, (key,), args)
         return answer
 
     for found in until_whole(lambda: _read(ask)):

@@ -7,14 +7,13 @@ time that it comes.
 A script with many arguments declares them, and nobody counts positions. From
 
     --@keys lease streams...
-    --@args token entries[stream text]
+    --@args token texts...
 
-`script_call(text, lease=…, streams=[…], token=…, entries={"stream": […], "text": […]})` lays out
-keys and arguments, and the script finds `key_lease`, `arg_token`, the numbers `n_streams` and
-`n_entries`, and member `i` as `KEYS[at_streams + i]` and `ARGV[at_entries_text + i]`. A key `name?`
-may be absent. With `--@answer taken now`, a script returns `answer{taken = 1, now = now}`, and
-`named_answer` reads it. Arguments stay texts: a time never becomes a number of Lua's, which would
-lose digits of it.
+`script_call(text, lease=…, streams=[…], token=…, texts=[…])` lays out keys and arguments, and the
+script finds `key_lease`, `arg_token`, the numbers `n_streams` and `n_texts`, and member `i` as
+`KEYS[at_streams + i]` and `ARGV[at_texts + i]`. With `--@answer taken now`, a script returns
+`answer{taken = 1, now = now}`, and `named_answer` reads it. Arguments stay texts: a time never
+becomes a number of Lua's, which would lose digits of it.
 """
 
 from __future__ import annotations
@@ -23,15 +22,22 @@ import asyncio
 import hashlib
 import re
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from segrelay.worker.contract.redis.client import AsyncRedis, NoScriptError, Redis, first_raised
+from segrelay.worker.contract.redis.client import (
+    AsyncRedis,
+    NoScriptError,
+    Redis,
+    done,
+    first_raised,
+    run_through,
+)
 from segrelay.worker.contract.redis.cluster import ClusterClient
 from segrelay.worker.errors import NotReplicated
 
@@ -41,8 +47,7 @@ _INCLUDE: Final = "--@include "
 Value = str | bytes | int | float
 
 
-@dataclass(frozen=True, slots=True)
-class ScriptCall:
+class ScriptCall(NamedTuple):
     """Keys and arguments of one call; all keys are of one slot."""
 
     keys: Sequence[str | bytes]
@@ -54,7 +59,9 @@ def load_script(name: str, folder: Path = FOLDER) -> str:
     """Return the text of a script, or of a part of scripts, with the parts that it includes."""
     text = "\n".join(_lines_with_parts(name, folder, set()))
     layout = _layout(text)
-    code = {"keys": "", "args": layout.lua_of_values(), "answer": layout.lua_of_answer()}
+    own = ", ".join(f"t.{name}" for name in layout.answer)
+    answer = f"local function answer(t) return {{{own}}} end"
+    code = {"keys": "", "args": layout.lua_of_values(), "answer": answer}
     return _DECLARED.sub(lambda found: f"{found[0]}\n{code[found[1]]}", text)
 
 
@@ -75,87 +82,26 @@ def _lines_with_parts(name: str, folder: Path, included: set[str]) -> Iterator[s
 
 
 _DECLARED: Final = re.compile(r"^--@(keys|args|answer) (.*)$", re.MULTILINE)
-_FIELD: Final = re.compile(r"(\w+)(\.\.\.|\?|\[([^\]]*)\])?")
-
-
-@dataclass(frozen=True, slots=True)
-class _Several:
-    """A part of the keys or arguments of a script that may be of any length.
-
-    Args:
-        columns: The names of the fields of its members; () = its members are single values.
-        may_lack: True if it is one key that may be absent.
-    """
-
-    name: str
-    columns: tuple[str, ...] = ()
-    may_lack: bool = False
-
-    @property
-    def names(self) -> list[str]:
-        """The names under which the script finds where its columns begin."""
-        return [f"{self.name}_{column}" for column in self.columns] or [self.name]
-
-
-@dataclass(frozen=True, slots=True)
-class _Half:
-    """The keys, or the arguments, that a script declares: single ones come before the others."""
-
-    single: tuple[str, ...]
-    several: tuple[_Several, ...]
-
-    @classmethod
-    def of(cls, declared: str) -> _Half:
-        """Read a declaration."""
-        fields = _FIELD.findall(declared)
-        return cls(
-            tuple(name for name, suffix, _ in fields if not suffix),
-            tuple(
-                _Several(name, tuple(columns.split()), suffix == "?")
-                for name, suffix, columns in fields
-                if suffix
-            ),
-        )
-
-    def lay_out(self, values: Mapping[str, Any], counts: list[int], of: object) -> list[Any]:
-        """Return the values in the order in which the script expects them."""
-        found = [values[name] if name in values else getattr(of, name) for name in self.single]
-        for each in self.several:
-            value = values[each.name]
-            if each.may_lack:
-                counts.append(value is not None)
-                found += () if value is None else (value,)
-            elif each.columns:
-                for column in each.columns:
-                    found += value[column]
-                counts.append(len(value[each.columns[0]]))
-            else:
-                found += value
-                counts.append(len(value))
-        return found
+_LIST: Final = "..."
 
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """The declared keys, arguments and answer of a script.
+    """The keys, arguments and answer that a script declares.
 
     Args:
-        several: All parts of any length; their lengths are the first argument, if there are any.
-        counts: The form of that argument.
-        names: The names of all values of a call.
+        keys: Of one value each; they come first.
+        args: The same.
+        lists: Of keys, and behind them of arguments; their lengths are the first argument, if there
+            are any.
+        lists_of_keys: The number of the former.
     """
 
-    keys: _Half
-    args: _Half
+    keys: tuple[str, ...]
+    args: tuple[str, ...]
+    lists: tuple[str, ...]
+    lists_of_keys: int
     answer: tuple[str, ...]
-    several: tuple[_Several, ...]
-    counts: struct.Struct
-    names: frozenset[str]
-
-    def lua_of_answer(self) -> str:
-        """Return the code that puts an answer in order."""
-        own = ", ".join(f"t.{name}" for name in self.answer)
-        return f"local function answer(t) return {{{own}}} end"
 
     def lua_of_values(self) -> str:
         """Return the code that gives a script its keys and arguments by name.
@@ -163,38 +109,34 @@ class _Layout:
         They are local variables: to put them into tables takes Redis a tenth of a small call.
         """
         lines = []
-        if self.several:
-            counts = ", ".join(f"n_{each.name}" for each in self.several)
-            lines.append(f"{counts} = struct.unpack('<{'I4' * len(self.several)}', ARGV[1])")
-        behind = 1 if self.several else 0
-        for what, source, half, begin in (
-            ("key", "KEYS", self.keys, 0),
-            ("arg", "ARGV", self.args, behind),
+        if self.lists:
+            counts = ", ".join(f"n_{name}" for name in self.lists)
+            lines.append(f"{counts} = struct.unpack('<{'I4' * len(self.lists)}', ARGV[1])")
+        of_keys, of_args = self.lists[: self.lists_of_keys], self.lists[self.lists_of_keys :]
+        for what, source, single, lists, begin in (
+            ("key", "KEYS", self.keys, of_keys, 0),
+            ("arg", "ARGV", self.args, of_args, bool(self.lists)),
         ):
-            positions = range(begin + 1, begin + len(half.single) + 1)
-            if half.single:
-                names = ", ".join(f"{what}_{name}" for name in half.single)
-                lines.append(f"{names} = {', '.join(f'{source}[{at}]' for at in positions)}")
-            begins = str(begin + len(half.single))
-            for each in half.several:
-                for name in each.names:
-                    lines.append(f"at_{name} = {begins}")
-                    begins = f"at_{name} + n_{each.name}"
-                if each.may_lack:
-                    found = f"n_{each.name} == 1 and {source}[at_{each.name} + 1] or nil"
-                    lines.append(f"{what}_{each.name} = {found}")
+            for at, name in enumerate(single, start=begin + 1):
+                lines.append(f"{what}_{name} = {source}[{at}]")
+            begins = str(begin + len(single))
+            for name in lists:
+                lines.append(f"at_{name} = {begins}")
+                begins = f"at_{name} + n_{name}"
         return " ".join(f"local {line}" for line in lines)
 
 
 @cache
 def _layout(text: str) -> _Layout:
     declared = dict(_DECLARED.findall(text))
-    keys, args = (_Half.of(declared.get(half, "")) for half in ("keys", "args"))
-    several = (*keys.several, *args.several)
-    names = (*keys.single, *args.single, *(each.name for each in several))
-    answer = tuple(declared.get("answer", "").split())
+    keys, args, answer = (declared.get(what, "").split() for what in ("keys", "args", "answer"))
+    of_keys, of_args = ([name for name in names if name.endswith(_LIST)] for names in (keys, args))
     return _Layout(
-        keys, args, answer, several, struct.Struct(f"<{len(several)}I"), frozenset(names)
+        tuple(keys[: len(keys) - len(of_keys)]),
+        tuple(args[: len(args) - len(of_args)]),
+        tuple(name.removesuffix(_LIST) for name in (*of_keys, *of_args)),
+        len(of_keys),
+        tuple(answer),
     )
 
 
@@ -214,26 +156,28 @@ def script_call(text: str, of: object = None, /, **values: Any) -> ScriptCall:
         TypeError: The script declares no such value.
     """
     layout = _layout(text)
-    counts: list[int] = []
-    keys = layout.keys.lay_out(values, counts, of)
-    args = layout.args.lay_out(values, counts, None)
-    if not values.keys() <= layout.names:
-        raise TypeError(f"The script declares no {sorted(values.keys() - layout.names)}.")
-    return ScriptCall(keys, [layout.counts.pack(*counts), *args] if counts else args)
+    lists = [values.pop(name) for name in layout.lists]
+    keys = [values.pop(name) if name in values else getattr(of, name) for name in layout.keys]
+    args = [values.pop(name) for name in layout.args]
+    if values:
+        raise TypeError(f"The script declares no {sorted(values)}.")
+    if lists:
+        args.insert(0, struct.pack(f"<{len(lists)}I", *map(len, lists)))
+    for number, values_of in enumerate(lists):
+        (keys if number < layout.lists_of_keys else args).extend(values_of)
+    return ScriptCall(keys, args)
 
 
 def named_key(text: str, call: ScriptCall, name: str) -> str | bytes:
     """Return the key of a call that its script knows by a name."""
-    return call.keys[_layout(text).keys.single.index(name)]
+    return call.keys[_layout(text).keys.index(name)]
 
 
-def named_keys(text: str, call: ScriptCall, name: str) -> Sequence[str | bytes]:
-    """Return the keys of a call that are members of a list of its script."""
-    layout = _layout(text)
-    counts = layout.counts.unpack(call.args[0])  # type: ignore[arg-type]
-    at = [each.name for each in layout.keys.several].index(name)
-    first = len(layout.keys.single) + sum(counts[:at])
-    return call.keys[first : first + counts[at]]
+def first_keys(text: str, call: ScriptCall) -> Sequence[str | bytes]:
+    """Return the keys of a call that are members of the first list of its script."""
+    begin = len(_layout(text).keys)
+    (count,) = struct.unpack_from("<I", call.args[0])  # type: ignore[arg-type]
+    return call.keys[begin : begin + count]
 
 
 def named_answer(text: str, answer: Iterable[Any]) -> dict[str, Any]:
@@ -256,12 +200,17 @@ def prepare(text: str) -> None:
     _layout(text)
 
 
+_Words = Sequence[Value]
+_Named = tuple[str, ScriptCall]
+"""A script, with a call of it."""
+
+
 def run_script(client: Redis, text: str, keys: Sequence[str | bytes], args: Sequence[Value]) -> Any:
-    """Run a script by its digest, or by its text if Redis does not know it."""
-    try:
-        return client.execute_command("EVALSHA", digest(text), len(keys), *keys, *args)
-    except NoScriptError:
-        return client.execute_command("EVAL", text, len(keys), *keys, *args)
+    """Run a script by its digest, or by its text if Redis does not know it.
+
+    One that only reads is repeated on the next master by a client that waits for one.
+    """
+    return run_through(_run(client, (text, ScriptCall(keys, args))))
 
 
 async def run_script_async(
@@ -284,26 +233,18 @@ async def run_script_async(
     Raises:
         NotReplicated: It was run, and too few replicas have confirmed it.
     """
+    call = (text, ScriptCall(keys, args))
     if replicated and client.replicas:
-        return (await run_each_async(client, [(text, ScriptCall(keys, args))], replicated=True))[0]
+        return (await run_each_async(client, [call], replicated=True))[0]
     shared = _SHARED.get()
-    if shared is not None:
-        return await shared.run(client, (text, ScriptCall(keys, args)))
-    try:
-        return await client.execute_command("EVALSHA", digest(text), len(keys), *keys, *args)
-    except NoScriptError:
-        return await client.execute_command("EVAL", text, len(keys), *keys, *args)
+    return await (shared.run(client, call) if shared else _run(client, call))
 
 
-def read_by_script(
-    client: Redis, text: str, keys: Sequence[str | bytes], args: Sequence[Value]
-) -> Any:
-    """Run a script that only reads; a client that waits for a master repeats it on the next one."""
-    run: Any = client.execute_command
+async def _run(client: Redis | AsyncRedis, call: _Named) -> Any:
     try:
-        return run("EVALSHA_RO", digest(text), len(keys), *keys, *args)
+        return await done(client.execute_command(*_by_digest(call)))
     except NoScriptError:
-        return run("EVAL_RO", text, len(keys), *keys, *args)
+        return await done(client.execute_command(*_by_text(call)))
 
 
 def run_each(
@@ -311,7 +252,7 @@ def run_each(
     text: str,
     calls: Sequence[ScriptCall],
     *,
-    then: Sequence[Sequence[Value]] = (),
+    then: Sequence[_Words] = (),
     synced_once: bool = False,
     replicated: bool = False,
 ) -> list[Any]:
@@ -333,64 +274,60 @@ def run_each(
         RedisUnavailable: Some calls may have been made, others not.
         NotReplicated: All were made, and too few replicas have confirmed them.
     """
-    if not calls:
-        return []
     replicas = client.replicas if replicated else 0
-    synced_once = synced_once and not replicas and not isinstance(client, ClusterClient)
-
-    def ask(some: Sequence[_Words]) -> list[Any]:
-        pipe = client.pipeline(transaction=synced_once)
-        for words in (*some, *then, *_wait_commands(replicas)):
-            pipe.execute_command(*words)
-        return _confirmed(pipe.execute(raise_on_error=False), replicas)[: len(some)]
-
+    in_multi = synced_once and not replicas and not isinstance(client, ClusterClient)
     pairs = [(text, call) for call in calls]
-    answers = ask(list(map(_by_digest, pairs)))
-    unknown = _unknown(answers)
-    if unknown:
-        _fill(answers, unknown, ask([_by_text(pairs[at]) for at in unknown]))
-    return first_raised(answers)
+    answers = run_through(_run_each(client, pairs, then, replicas, in_multi=in_multi))
+    return first_raised(answers[: len(calls)])
+
+
+async def run_each_async(
+    client: AsyncRedis, calls: Sequence[_Named], *, replicated: bool = False
+) -> list[Any]:
+    """Run scripts, each with its call, in one round trip; see `run_each`."""
+    replicas = client.replicas if replicated else 0
+    return first_raised(await _run_each(client, calls, (), replicas))
 
 
 async def run_script_then(
-    client: AsyncRedis, text: str, call: ScriptCall, commands: Sequence[Sequence[Value]]
+    client: AsyncRedis, text: str, call: ScriptCall, commands: Sequence[_Words]
 ) -> list[Any]:
     """Run a script and, after it, commands in the same round trip; return the answers in order.
 
     The client has to keep their order.
     """
-
-    async def ask(words: _Words) -> list[Any]:
-        async with client.pipeline(transaction=False) as pipe:
-            for each in (words, *commands):
-                pipe.execute_command(*each)
-            return await pipe.execute(raise_on_error=False)
-
-    answers = await ask(_by_digest((text, call)))
-    if isinstance(answers[0], NoScriptError):
-        answers = await ask(_by_text((text, call)))
-    return first_raised(answers)
+    return first_raised(await _run_each(client, [(text, call)], commands))
 
 
-async def run_each_async(
-    client: AsyncRedis, calls: Sequence[tuple[str, ScriptCall]], *, replicated: bool = False
+async def _run_each(
+    client: Redis | AsyncRedis,
+    calls: Sequence[_Named],
+    then: Sequence[_Words],
+    replicas: int = 0,
+    *,
+    in_multi: bool = False,
 ) -> list[Any]:
-    """Run scripts, each with its call, in one round trip; see `run_each`."""
-    if not calls:
-        return []
-    replicas = client.replicas if replicated else 0
+    """Return the answers to calls and to the commands behind them, errors among them.
+
+    Scripts that Redis does not know are sent to it, and the commands once more behind them.
+    """
 
     async def ask(some: Sequence[_Words]) -> list[Any]:
-        async with client.pipeline(transaction=False) as pipe:
-            for words in (*some, *_wait_commands(replicas)):
-                pipe.execute_command(*words)
-            return _confirmed(await pipe.execute(raise_on_error=False), replicas)[: len(some)]
+        pipe = client.pipeline(transaction=in_multi)
+        for words in (*some, *then, *_wait_commands(replicas)):
+            pipe.execute_command(*words)
+        return _confirmed(await done(pipe.execute(raise_on_error=False)), replicas)
 
+    if not calls:
+        return []
     answers = await ask(list(map(_by_digest, calls)))
-    unknown = _unknown(answers)
+    unknown = [at for at in range(len(calls)) if isinstance(answers[at], NoScriptError)]
     if unknown:
-        _fill(answers, unknown, await ask([_by_text(calls[at]) for at in unknown]))
-    return first_raised(answers)
+        found = await ask([_by_text(calls[at]) for at in unknown])
+        places = (*unknown, *range(len(calls), len(answers)))
+        for at, answer in zip(places, found, strict=True):
+            answers[at] = answer
+    return answers
 
 
 @contextmanager
@@ -412,10 +349,10 @@ def one_round_trip() -> Iterator[None]:
 class _SharedRoundTrip:
     """The calls of scripts that have begun since the last ones went to Redis."""
 
-    _calls: list[tuple[tuple[str, ScriptCall], asyncio.Future[Any]]] = field(default_factory=list)
+    _calls: list[tuple[_Named, asyncio.Future[Any]]] = field(default_factory=list)
     _sending: asyncio.Task[None] | None = None
 
-    async def run(self, client: AsyncRedis, call: tuple[str, ScriptCall]) -> Any:
+    async def run(self, client: AsyncRedis, call: _Named) -> Any:
         """Run a script together with the others of this turn; see `run_script_async`."""
         answer = asyncio.get_running_loop().create_future()
         self._calls.append((call, answer))
@@ -446,27 +383,22 @@ class _SharedRoundTrip:
 _SHARED: Final = ContextVar[_SharedRoundTrip | None]("shared_round_trip", default=None)
 
 
-_Words = Sequence[Value]
+def _by_digest(call: _Named) -> _Words:
+    return _words("EVALSHA", digest(call[0]), call)
 
 
-def _by_digest(pair: tuple[str, ScriptCall]) -> _Words:
-    text, call = pair
-    return ("EVALSHA", digest(text), len(call.keys), *call.keys, *call.args)
+def _by_text(call: _Named) -> _Words:
+    return _words("EVAL", call[0], call)
 
 
-def _by_text(pair: tuple[str, ScriptCall]) -> _Words:
-    text, call = pair
-    return ("EVAL", text, len(call.keys), *call.keys, *call.args)
+def _words(name: str, script: str, call: _Named) -> _Words:
+    text, (keys, args) = call
+    return (f"{name}_RO" if _only_reads(text) else name, script, len(keys), *keys, *args)
 
 
-def _unknown(answers: Sequence[Any]) -> list[int]:
-    """Return the positions of the calls whose script Redis does not know."""
-    return [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-
-
-def _fill(answers: list[Any], positions: Sequence[int], found: Sequence[Any]) -> None:
-    for at, answer in zip(positions, found, strict=True):
-        answers[at] = answer
+@cache
+def _only_reads(text: str) -> bool:
+    return text.startswith("#!lua flags=no-writes\n")
 
 
 WAITS_MS: Final = (1, 2, 5, 20, 100, 1_000, 2_800)
@@ -502,4 +434,4 @@ def _confirmed(answers: list[Any], replicas: int) -> list[Any]:
     confirmed = int(answers[-1][1])
     if confirmed < replicas:
         raise NotReplicated(_REFUSED.format(confirmed=confirmed, wanted=replicas) + ".")
-    return answers
+    return answers[: -len(WAITS_MS)]

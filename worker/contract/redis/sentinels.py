@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import redis.asyncio
 import redis.asyncio.sentinel
@@ -50,39 +51,39 @@ class _Finding:
         self._is_down = not is_up
         return is_up
 
-    def _why(self, error: redis.exceptions.ConnectionError, service_name: str) -> NoMaster:
-        if self._is_down:
-            return NoMaster(
-                f"has no master now: the Sentinels say that `{service_name}` is down, and no"
-                " replica has taken its place yet"
+    @contextmanager
+    def _found(self, service_name: str) -> Iterator[None]:
+        self._is_down = False
+        try:
+            yield
+        except redis.sentinel.MasterNotFoundError as error:
+            why = (
+                f"can't be found: no Sentinel that can be reached knows a master `{service_name}`;"
+                " see that they run, and that redis.url names their hosts and the master rightly"
             )
-        if "Authentication" in str(error):
-            return NoMaster(
-                "can't be found: its Sentinels refuse the user name or password; correct"
-                " sentinel_username and sentinel_password in redis.url"
-            )
-        return NoMaster(
-            f"can't be found: no Sentinel that can be reached knows a master `{service_name}`; see"
-            " that they run, and that redis.url names their hosts and the master rightly"
-        )
+            if self._is_down:
+                why = (
+                    f"has no master now: the Sentinels say that `{service_name}` is down, and no"
+                    " replica has taken its place yet"
+                )
+            elif "Authentication" in str(error):
+                why = (
+                    "can't be found: its Sentinels refuse the user name or password; correct"
+                    " sentinel_username and sentinel_password in redis.url"
+                )
+            raise NoMaster(why) from None
 
 
 class _Sentinels(_Finding, redis.sentinel.Sentinel):
     def discover_master(self, service_name: str) -> Any:
-        self._is_down = False
-        try:
+        with self._found(service_name):
             return super().discover_master(service_name)  # type: ignore[no-untyped-call]
-        except redis.sentinel.MasterNotFoundError as error:
-            raise self._why(error, service_name) from None
 
 
 class _AsyncSentinels(_Finding, redis.asyncio.sentinel.Sentinel):
     async def discover_master(self, service_name: str) -> Any:
-        self._is_down = False
-        try:
+        with self._found(service_name):
             return await super().discover_master(service_name)
-        except redis.asyncio.sentinel.MasterNotFoundError as error:
-            raise self._why(error, service_name) from None
 
 
 class _Leaving:
@@ -203,39 +204,32 @@ class AsyncBehindSentinels(AsyncRedis):
         await self.connection_pool.sentinel_manager.aclose()  # type: ignore[attr-defined]
 
 
+class MasterKind(NamedTuple):
+    """The classes of synchronous or asynchronous clients of a master."""
+
+    sentinels: Any
+    client: Any
+    plain: Any
+    with_tls: Any
+
+
+MASTER: Final = MasterKind(_Sentinels, BehindSentinels, SentinelConnection, SentinelSSLConnection)
+ASYNC_MASTER: Final = MasterKind(
+    _AsyncSentinels, AsyncBehindSentinels, _AsyncConnection, _AsyncSSLConnection
+)
+
+
 def master_client(
-    address: RedisAddress, options: Mapping[str, Any], away_seconds: float
-) -> BehindSentinels:
+    kind: MasterKind, address: RedisAddress, options: Mapping[str, Any], away_seconds: float
+) -> Any:
     """Return a client of the master; each of its connections asks the Sentinels for it.
 
     Args:
+        kind: An asynchronous one waits for no master.
         address: Of the Sentinels.
         options: Of each connection to the master.
         away_seconds: The time for which a connection is tried, while there is no master.
     """
-    kind = SentinelSSLConnection if address.tls else SentinelConnection
-    client: BehindSentinels = _sentinels(_Sentinels, address, options).master_for(
-        address.service,
-        redis_class=BehindSentinels,
-        connection_class=kind,
-        away_seconds=away_seconds,
-    )
-    client.away_seconds = away_seconds
-    return client
-
-
-def async_master_client(
-    address: RedisAddress, options: Mapping[str, Any], _away_seconds: float
-) -> AsyncBehindSentinels:
-    """Return an asynchronous client, which waits for no master; see `master_client`."""
-    kind = _AsyncSSLConnection if address.tls else _AsyncConnection
-    client: AsyncBehindSentinels = _sentinels(_AsyncSentinels, address, options).master_for(
-        address.service, redis_class=AsyncBehindSentinels, connection_class=kind
-    )
-    return client
-
-
-def _sentinels(kind: Any, address: RedisAddress, options: Mapping[str, Any]) -> Any:
     quick = min(SENTINEL_SECONDS, options["socket_timeout"])
     own = {
         "socket_timeout": quick,
@@ -244,4 +238,12 @@ def _sentinels(kind: Any, address: RedisAddress, options: Mapping[str, Any]) -> 
         "protocol": options["protocol"],
         "retry": options["retry"],
     } | address.sentinel_options
-    return kind(address.hosts, sentinel_kwargs=own, **options)
+    waits = {"away_seconds": away_seconds} if kind is MASTER else {}
+    client = kind.sentinels(address.hosts, sentinel_kwargs=own, **options).master_for(
+        address.service,
+        redis_class=kind.client,
+        connection_class=kind.with_tls if address.tls else kind.plain,
+        **waits,
+    )
+    client.away_seconds = away_seconds
+    return client

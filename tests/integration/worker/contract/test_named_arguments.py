@@ -6,10 +6,10 @@ from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.redis.scripts import (
     ScriptCall,
+    first_keys,
     load_script,
     named_answer,
     named_key,
-    named_keys,
     run_script,
     script_call,
 )
@@ -17,19 +17,18 @@ from segrelay.worker.contract.redis.scripts import (
 SCRIPT = """\
 #!lua
 -- Answers with what it was given.
---@keys lease streams... members? others...
---@args token rows[id text] words... time
---@answer lease streams lacks others token rows words time
+--@keys lease streams... others...
+--@args token time ids... texts...
+--@answer lease streams others token ids texts time
 local function all(source, first, n)
   local found = {}
   for i = 1, n do found[i] = source[first + i] end
   return found
 end
 return answer{
-  lease = key_lease, streams = all(KEYS, at_streams, n_streams), lacks = key_members or 'nobody',
-  others = all(KEYS, at_others, n_others), token = arg_token, time = arg_time,
-  rows = {all(ARGV, at_rows_id, n_rows), all(ARGV, at_rows_text, n_rows)},
-  words = all(ARGV, at_words, n_words),
+  lease = key_lease, token = arg_token, time = arg_time,
+  streams = all(KEYS, at_streams, n_streams), others = all(KEYS, at_others, n_others),
+  ids = all(ARGV, at_ids, n_ids), texts = all(ARGV, at_texts, n_texts),
 }
 """
 
@@ -49,58 +48,40 @@ def told(client: Redis, text: str, call: ScriptCall):
 
 
 @pytest.mark.parametrize(
-    ("streams", "members", "others", "rows", "words"),
+    ("streams", "others", "ids", "texts"),
     [
-        ([], None, [], ([], []), []),
-        (["{a}1"], "{a}m", ["{a}o"], (["1", "2"], [b"\x00", b"\xff"]), ["w"]),
-        (["{a}1", "{a}2"], None, ["{a}o", "{a}p"], (["1"], ["t"]), ["w", "x", "y"]),
+        ([], [], [], []),
+        (["{a}1"], ["{a}o"], ["1", "2"], [b"\x00"]),
+        (["{a}1", "{a}2"], ["{a}o", "{a}p"], ["1"], ["t", b"\xff", "y"]),
     ],
 )
 def test_a_script_finds_by_name_what_it_was_given_by_name(  # noqa: PLR0917
-    redis_url, text, streams, members, others, rows, words
+    redis_url, text, streams, others, ids, texts
 ):
-    ids, texts = rows
-    call = script_call(
-        text,
-        Keys,
-        streams=streams,
-        members=members,
-        others=others,
-        token="token",
-        rows={"id": ids, "text": texts},
-        words=words,
-        time=1_732_450_000_123_456,
-    )
+    lists = {"streams": streams, "others": others, "ids": ids, "texts": texts}
+    call = script_call(text, Keys, **lists, token="token", time=1_732_450_000_123_456)
 
     with connect(redis_url) as client:
         found = told(client, text, call)
 
-    def encoded(values):
-        return [each if isinstance(each, bytes) else each.encode() for each in values]
-
     assert found == {
         "lease": b"{a}lease",
-        "streams": encoded(streams),
-        "lacks": (members or "nobody").encode(),
-        "others": encoded(others),
         "token": b"token",
-        "rows": [encoded(ids), encoded(texts)],
-        "words": encoded(words),
         "time": b"1732450000123456",
+        **{
+            name: [each if isinstance(each, bytes) else each.encode() for each in values]
+            for name, values in lists.items()
+        },
     }
     assert named_key(text, call, "lease") == Keys.lease
-    assert list(named_keys(text, call, "others")) == others
+    assert list(first_keys(text, call)) == streams
 
 
-EMPTY = {"streams": [], "members": None, "others": [], "token": "", "words": [], "time": 0}
-ROWS = {"id": [], "text": []}
+EMPTY = {"streams": [], "others": [], "token": "", "ids": [], "time": 0}
 
 
-def test_a_value_that_a_script_does_not_declare_is_refused(text):
+def test_values_that_a_script_does_not_declare_or_that_lack_are_refused(text):
     with pytest.raises(TypeError, match="nonsense"):
-        script_call(text, Keys, **EMPTY, rows=ROWS, nonsense=1)
-
-
-def test_a_value_that_a_script_declares_may_not_lack(text):
+        script_call(text, Keys, **EMPTY, texts=[], nonsense=1)
     with pytest.raises((AttributeError, KeyError)):
         script_call(text, Keys, **EMPTY)

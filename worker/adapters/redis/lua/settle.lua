@@ -17,7 +17,7 @@
 --   records  of responses                             (once per request; the oldest go, counted)
 --   ends     the packed rows of all entries of all groups for the outcome log, then those about tries, and the most bytes that are kept of it
 --@keys lease counts intents open dead_letters dead_letter_times causes retry aside streams reached who rendering responses responseslost jobtimes outcomes recorded stream... ledger...
---@args token intent open_ms retention ledger_lengths ledger_texts tag groups[about ids] deaths... waits[trigger text] asides[stream id text] adds[field amount] people[digest text] records... ends...
+--@args token intent open_ms retention ledger_lengths ledger_texts tag groups_about... groups_ids... deaths... waits_trigger... waits_text... asides_stream... asides_id... asides_text... adds_field... adds_amount... people_digest... people_text... records... ends...
 -- A dead letter is: id, newline, cause, newline, sample of the cause, newline, the dead letter itself.
 --
 -- XDEL decides: what it did not remove changes no count and writes no dead letter. A stream that a group of few entries leaves empty is
@@ -97,7 +97,7 @@ end
 -- again. It never goes back, though the clock may.
 local few, floor_now = {}, math.max(now, tonumber(floor or now))
 local dead_letters_before = at_deaths
-for at = 1, n_groups do
+for at = 1, n_groups_about do
   local index, last, deaths, field = string.match(ARGV[at_groups_about + at], '^(%d+) (%d) (%d+) (.*)$')
   local stream, name = stream_of(index)
   local group = {stream = stream, name = name, field = field, last = last, ids = ARGV[at_groups_ids + at]}
@@ -168,16 +168,16 @@ for from = 1, #texts, MOST_VALUES do redis.call('MSET', unpack(texts, from, math
 
 local till = 0
 local opens = intent ~= '' and open_for > 0
-for i = 1, n_waits do
+for i = 1, n_waits_trigger do
   local trigger, text = ARGV[at_waits_trigger + i], ARGV[at_waits_text + i]
   if text == '' then redis.call('HDEL', key_retry, trigger) else redis.call('HSET', key_retry, trigger, text) end
 end
-for i = 1, n_asides do
+for i = 1, n_asides_id do
   local stream, name = stream_of(ARGV[at_asides_stream + i])
   local id = ARGV[at_asides_id + i]
   if #redis.call('XRANGE', stream, id, id) > 0 then redis.call('HSET', key_aside, name .. '|' .. id, ARGV[at_asides_text + i]) end
 end
-for i = 1, (intent ~= '' or removed > 0) and n_adds or 0 do count(ARGV[at_adds_field + i], tonumber(ARGV[at_adds_amount + i])) end
+for i = 1, (intent ~= '' or removed > 0) and n_adds_field or 0 do count(ARGV[at_adds_field + i], tonumber(ARGV[at_adds_amount + i])) end
 write_counts(key_counts)
 if n_ends > 0 then record(ARGV[at_ends + 1], taken, ARGV[at_ends + 2]) end
 
@@ -186,7 +186,7 @@ local REACHED_KEPT = 1000
 local kept = redis.call('ZCARD', key_reached)
 local largest = kept >= REACHED_KEPT and redis.call('ZRANGE', key_reached, -1, -1)[1]
 local reached, known_by = {}, {}
-for i = 1, n_people do
+for i = 1, n_people_digest do
   local digest = ARGV[at_people_digest + i]
   if not largest or digest <= largest then
     reached[#reached + 1], reached[#reached + 2] = 0, digest

@@ -2,14 +2,14 @@
 -- Adds deliveries to one partition: entries, their count, the job's position. All or nothing.
 --
 -- KEYS: `members` is what the sync of this call knows, `tokens` the tokens of syncs; `named` is what each sync
---     knows that will need names.
+--     knows that will need names. The first two are absent where there is no sync, `queue` where nobody is woken.
 -- ARGV: the job ("" = none) and the position in its source (a decimal string of 20 digits, "" = none); of the sync ("" = none) the
 --     token of its step, and for each of its members the value as it was found ("" = there was none) and the one that it becomes
 --     ("" = it goes); for each name that a sync will need the index of its key in `named`; the keys' tag; the
 --     indices of the entries' streams, and the numbers of their events within the chunk, or of their members, each separated by spaces;
 --     when the first of the entries was accepted (ms); the epoch of the job's reader ("" = it has none); the wake-up to leave in `queue`.
---@keys counts streams wakeup jobs epochs lease stream... members? tokens? queue? named...
---@args job position sync token accepted_ms epoch secret claims message entry_streams entry_numbers tag changes[field was becomes] names[known field value] entries[header profile]
+--@keys counts streams wakeup jobs epochs lease stream... members... tokens... queue... named...
+--@args job position sync token accepted_ms epoch secret claims message entry_streams entry_numbers tag changes_field... changes_was... changes_becomes... names_known... names_field... names_value... entries_header... entries_profile...
 --
 -- The wakeup is 1 if it was woken live work, 3 for backfill: live work does not wait for the turn of the other.
 -- `epochs` holds the epochs of jobs, `jobs` the job's position, and under `job|chunk` the numbers of the events that were added at that
@@ -33,6 +33,7 @@
 local floor, sealed = unpack(redis.call('HMGET', key_lease, 'floor', 'sealed'))
 if (sealed or arg_claims == '1') and sealed ~= arg_secret then return {-3} end
 local MOST_ARGUMENTS = 4000
+local key_members, key_queue = n_members > 0 and KEYS[at_members + 1], n_queue > 0 and KEYS[at_queue + 1]
 local job, position = arg_job, arg_position
 if arg_epoch ~= '' then
   local earliest = redis.call('HGET', key_epochs, job .. '|epoch')
@@ -51,12 +52,12 @@ if position ~= '' then
   end
 end
 
-if key_members and redis.call('HGET', key_tokens, arg_sync) ~= arg_token then return {-1} end
+if key_members and redis.call('HGET', KEYS[at_tokens + 1], arg_sync) ~= arg_token then return {-1} end
 
 -- is_name(mark): whether no run of the sync has seen the person yet.
 local function is_name(mark) return string.sub(mark, 1, 2) == '0 ' end
 
-for number = 1, n_changes do
+for number = 1, n_changes_field do
   local field = ARGV[at_changes_field + number]
   local was, becomes = ARGV[at_changes_was + number], ARGV[at_changes_becomes + number]
   local is = redis.call('HGET', key_members, field) or ''
@@ -70,7 +71,7 @@ for number = 1, n_changes do
   end
 end
 
-for i = 1, is_behind and 0 or n_names do
+for i = 1, is_behind and 0 or n_names_field do
   local key, field = KEYS[at_named + ARGV[at_names_known + i]], ARGV[at_names_field + i]
   local was = redis.call('HGET', key, field)
   if not was or is_name(was) then redis.call('HSET', key, field, ARGV[at_names_value + i]) end
@@ -79,7 +80,7 @@ end
 local added, total, live, first, last = {}, 0, false, {}, {}
 local next_stream, next_number = string.gmatch(arg_entry_streams, '%d+'), string.gmatch(arg_entry_numbers, '%d+')
 local streams, headers, profiles = at_stream, at_entries_header, at_entries_profile
-for i = 1, is_behind and 0 or n_entries do
+for i = 1, is_behind and 0 or n_entries_header do
   local s, number = tonumber(next_stream()), next_number()
   if not placed[number] then
     last[s] = add(KEYS[streams + s], not first[s] and floor, 'h', ARGV[headers + i], 'p', ARGV[profiles + i])

@@ -1,14 +1,12 @@
 #!lua flags=no-writes
 -- Reads some fields of a hash, or some keys of a server, and names the process that has read them.
 --
--- KEYS[1] the hash; with SCAN, a key of the slot whose keys are read; with INFO, of the server
+-- KEYS[1] the hash; with SCAN, a key of the slot whose keys are read
 -- ARGV[1] 'HSCAN' or 'SCAN'  [2] cursor  [3] about how many
 --     SCAN: [4] pattern  [5] type of the keys; '' = any
---     or 'INFO'  [2] a section
 --
--- Returns {run id of the process, next cursor, fields and values or keys}, or the section's text.
+-- Returns {run id of the process, next cursor, fields and values or keys}.
 
-if ARGV[1] == 'INFO' then return redis.call('INFO', ARGV[2]) end
 local server = redis.call('INFO', 'server')
 local words = {ARGV[2], 'MATCH', ARGV[4], 'COUNT', ARGV[3]}
 if ARGV[1] == 'HSCAN' then words = {KEYS[1], ARGV[2], 'COUNT', ARGV[3]} end

@@ -1,6 +1,13 @@
+import re
+
 import pytest
 
-from segrelay.worker.contract.redis.fitness import NotYet, Unfit, Usable, judge, why_outdated
+from segrelay.worker.contract.redis.fitness import (
+    weaknesses,
+    why_not_yet,
+    why_outdated,
+    why_unfit,
+)
 
 GOOD = {
     "redis_version": "7.2.4",
@@ -34,24 +41,32 @@ def replicas(there, wanted):
     ],
 )
 def test_one_that_can_lose_something_is_usable_with_a_warning(change, how, warnings):
-    verdict = judge(GOOD | change, **{"appendfsync": "always"} | how)
+    found = weaknesses(GOOD | change, **{"appendfsync": "always"} | how)
 
-    assert isinstance(verdict, Usable)
-    assert len(verdict.warnings) == len(warnings)
-    assert all(one in told for one, told in zip(warnings, verdict.warnings, strict=True))
+    assert (why_unfit(GOOD | change, how.get("found_by", "")), why_not_yet(GOOD | change)) == (
+        "",
+        "",
+    )
+    assert len(found) == len(warnings)
+    assert all(one in told for one, told in zip(warnings, found, strict=True))
 
 
 @pytest.mark.parametrize(
-    ("change", "kind"),
+    ("change", "unfit", "not_yet"),
     [
-        ({"loading": 1}, NotYet),
-        ({"role": "slave"}, NotYet),
-        ({"valkey_version": "7.2.9"}, Unfit),
-        ({"cluster_enabled": 1}, Unfit),
+        ({"loading": 1}, "", "loading its data"),
+        ({"role": "slave"}, "", "read-only replica"),
+        ({"valkey_version": "7.2.9"}, "at least Valkey 8.0", ""),
+        ({"cluster_enabled": 1}, "redis[+]cluster://", ""),
     ],
 )
-def test_one_that_loads_or_follows_is_waited_for_and_an_old_one_or_a_cluster_unfit(change, kind):
-    assert isinstance(judge(GOOD | change, "always"), kind)
+def test_one_that_loads_or_follows_is_waited_for_and_an_old_one_or_a_cluster_unfit(
+    change, unfit, not_yet
+):
+    found = why_unfit(GOOD | change, ""), why_not_yet(GOOD | change)
+
+    assert [bool(one) for one in found] == [bool(unfit), bool(not_yet)]
+    assert re.search(unfit or not_yet, "".join(found))
 
 
 @pytest.mark.parametrize(

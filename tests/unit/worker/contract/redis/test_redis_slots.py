@@ -163,7 +163,7 @@ def test_a_cluster_that_stays_down_is_an_error_of_the_commands_it_refused():
     answer(running, running.groups(), {(B, ("GET", OTHER)): ClusterDownError("down")})
 
     assert not running.is_over
-    assert running.is_down
+    assert running.must_pause
 
     first, second = running.answers()
     assert first == b"OK"
