@@ -92,7 +92,7 @@ class KeptOptions(ChoosingOptions):
     """The options by which commands choose quarantined records, and dead letters by some more."""
 
     audience: Annotated[str, typer.Option(help="Only of this audience.")] = ""
-    kind: Annotated[
+    reason: Annotated[
         str, typer.Option(help="Only with this reason of being here.", metavar="REASON")
     ] = ""
     since: Annotated[
@@ -111,13 +111,13 @@ class KeptOptions(ChoosingOptions):
         """Return the filter that these options stand for."""
         del settings
         known = sorted(reason.value for reason in self.reasons)
-        if self.kind and self.kind not in known:
-            raise UsageWrong(f"There is no reason '{self.kind}': {', '.join(known)}.")
+        if self.reason and self.reason not in known:
+            raise UsageWrong(f"There is no reason '{self.reason}': {', '.join(known)}.")
         now = now_ms(client)
         return Filter(
             ids=frozenset(ids or ()),
             audience=self.audience,
-            reason=self.kind,
+            reason=self.reason,
             since_ms=parse_moment_ms(self.since, "--since", now_ms=now),
             until_ms=parse_moment_ms(self.until, "--until", now_ms=now),
             older_than_ledger=force,
@@ -215,6 +215,10 @@ class Refusals(Kept, Generic[Item]):
         """Return all that is known of one thing, masked unless revealed."""
         raise NotImplementedError
 
+    def lines(self, document: Mapping[str, Any]) -> Iterator[str]:
+        """Yield the lines of a document for people."""
+        return fields_of(document)
+
     def payload(self, one: Item) -> Any:
         """Return the payload of a thing as it was received, unmasked."""
         raise NotImplementedError
@@ -241,7 +245,7 @@ def show_one(
     if payload:
         return keep_payload(relay, one_id, store.payload(found))
     document = store.document(found, reveal=reveal)
-    return Result(document, *fields_of(document))
+    return Result(document, *store.lines(document))
 
 
 def refuse_unknown(store: Refusals[Item], ids: Iterable[str] | None) -> None:

@@ -112,7 +112,7 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "segrelay.ops.quarantine:app",
         "See what was not placed",
         "segrelay quarantine list --since 2h",
-        "segrelay quarantine replay --kind no_trigger",
+        "segrelay quarantine replay --reason no_trigger",
     ),
     "audience": _feed(
         "segrelay.ops.audiences.commands:app",
@@ -146,7 +146,7 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
     "pause": _operate(
         "segrelay.ops.pause:pause",
         "Stop sending",
-        'segrelay pause insider --reason "maintenance until noon"',
+        'segrelay pause insider --why "maintenance until noon"',
     ),
     "resume": _operate(
         "segrelay.ops.pause:resume",

@@ -157,14 +157,14 @@ def pause(names: Names = None, *, everything: All = False, relay: Acts) -> Resul
     """Pause destinations or triggers: deliveries are still accepted, but nothing is sent."""
     known = known_names(relay.client, relay.settings)
     targets = chosen(known, names, kinds=(DESTINATION,), everything=everything)
-    why = Pause(relay.reason, actor(), datetime.now(UTC).isoformat(timespec="seconds"))
+    why = Pause(relay.why, actor(), datetime.now(UTC).isoformat(timespec="seconds"))
     done = {target: _paused(relay, target, why) for target in targets}
     lines = (
         f"{target} is paused" if is_new else f"{target} stays paused, for this reason"
         for target, is_new in done.items()
     )
     rows = [asdict(target) | {"changed": is_new} for target, is_new in done.items()]
-    return Result({"paused": rows, "reason": relay.reason}, *lines)
+    return Result({"paused": rows, "reason": relay.why}, *lines)
 
 
 def resume(

@@ -217,7 +217,7 @@ def _run(syncing: Syncing) -> Run:
     told = ""
     while True:
         step = syncing.step(forced=forced)
-        if step.line != told:
+        if step.line != told and (step.more or step.wait_seconds or not step.taken):
             mention(f"{syncing.store.name}: {step.line}")
             told = step.line
         if step.taken:
@@ -264,7 +264,7 @@ def _document(settings: Settings, client: Redis, name: str) -> dict[str, Any]:
         "every": format_duration(schedule.every_seconds),
         "phase": state.phase.value,
         "line": state.line() if state.number else "has never run",
-        "members": max((store.count(each) for each in state.destinations), default=0),
+        "members": state.members,
         "next_run": shown_ms(state.next_ms) if state.next_ms else None,
         "doubt": state.doubt or None,
         "problem": state.problem or None,
@@ -280,11 +280,9 @@ def _lines(row: dict[str, Any]) -> Iterator[str]:
     yield f"  known: {plural(row['members'], 'member')}"
     last = row["last"]
     if last:
-        counts = ", ".join(
-            f"{last.get(kind, 0):,} {kind}"
-            for kind in ("rows", "entered", "changed", "left", "stayed", "repaired")
-        )
-        yield f"  last run: {last['outcome']}, scan of {shown_us(last['at_us'])}, {counts}"
+        kinds = ("rows", "entered", "changed", "left", "stayed", "repaired")
+        counts = "".join(f", {last[kind]:,} {kind}" for kind in kinds if last.get(kind))
+        yield f"  last run: {last['outcome']}, scan of {shown_us(last['at_us'])}{counts}"
         if last["restarts"]:
             yield (
                 f"  the scan began anew {times(last['restarts'])}: its file was written to, or its"

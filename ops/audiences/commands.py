@@ -45,7 +45,7 @@ app = typer.Typer(help="See or retire audiences, and say what ids stand for.")
 
 _RETRY: Final = (
     "Programs that are sending now learn of it within a minute. What was refused stays in the"
-    " quarantine until `segrelay quarantine replay --kind {kind}`."
+    " quarantine until `segrelay quarantine replay --reason {kind}`."
 )
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The id, as payloads carry it.")]

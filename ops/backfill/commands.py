@@ -151,7 +151,7 @@ def pause(
         _refuse_to_pause(job, was, reading_only=reading_only)
         if not reading_only:
             at = datetime.now(UTC).isoformat(timespec="seconds")
-            why = Pause(relay.reason or "paused by a person", actor(), at)
+            why = Pause(relay.why or "paused by a person", actor(), at)
             set_pause(client, field_of(JOB, job), why)
 
     perform(client, relay.act(job, reading_only=reading_only), stop, is_counted=False)

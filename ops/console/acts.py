@@ -118,7 +118,7 @@ class ConsoleAct:
         return words + arguments
 
 
-_NO_FIELDS: Final = frozenset({"reason", "at-most", "timeout", "config", "profile"})
+_NO_FIELDS: Final = frozenset({"why", "at-most", "timeout", "config", "profile"})
 """Options that no form has a field for: they are given otherwise, or would put a person's address
 into the address of a page."""
 
@@ -324,7 +324,7 @@ class StartedCommands:
         act, options = started.act, [_DRY_RUN]
         if not started.is_dry_run:
             agreed = ["--yes"] if "yes" in parameters_of(act) else []
-            options = [f"--reason={reason}", *act.limit(started.at_most), *agreed, *act.flags]
+            options = [f"--why={reason}", *act.limit(started.at_most), *agreed, *act.flags]
         started.process = process = subprocess.Popen(
             own_module("segrelay.ops.entry"),
             env={**os.environ, ACTOR_VARIABLE: started.by, "PYTHONIOENCODING": "utf-8"},

@@ -46,7 +46,7 @@ from segrelay.worker.core.messages import location_in, normalise_message
 from segrelay.worker.errors import UsageWrong
 
 _CURSOR: Final = re.compile(r"\d{1,15}\.\S{1,300}")
-FILTERS: Final = ("trigger", "audience", "kind", "text", "since", "until", "job", "destination")
+FILTERS: Final = ("trigger", "audience", "reason", "text", "since", "until", "job", "destination")
 _COLUMNS: Final[Columns] = {
     "died": itemgetter("last_at_ms"),
     **{name: itemgetter(name) for name in ("reason", "trigger", "audience", "message")},

@@ -24,7 +24,7 @@ from segrelay.worker.errors import UsageWrong
 
 _MOST_LINES: Final = 4 * PAGE
 """The waiting deliveries that are read to show a page of the oldest."""
-_FILTERS: Final = ("audience", "kind", "since", "until")
+_FILTERS: Final = ("audience", "reason", "since", "until")
 _RECORDS: Final = columns_of("audience", "reason", "times", **{"last-seen": "last_seen_ms"})
 
 

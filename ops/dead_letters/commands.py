@@ -234,7 +234,10 @@ def show(
     payload: Payload = False,
     relay: Reads,
 ) -> Result:
-    """Show one letter with all that is known; profile fields are masked."""
+    """Show why one letter died, and what to do next; profile fields are masked.
+
+    With --json it is all that is known of it.
+    """
     store = DeadLetters(relay.client, relay.settings)
     return show_one(relay, store, dead_letter_id, reveal=reveal, payload=payload)
 

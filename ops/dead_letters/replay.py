@@ -27,7 +27,7 @@ from segrelay.ops.dead_letters.reading import (
 from segrelay.ops.kept import Fate, Filter, Refusals, Work
 from segrelay.ops.state import opened
 from segrelay.ops.state.partitions import all_partitions
-from segrelay.ops.terminal.console import json_or_text
+from segrelay.ops.terminal.console import fields_of, json_or_text
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.moments import shown_ms, shown_us
 from segrelay.producer.events.payloads import SEGMENT_EVENTS
@@ -98,6 +98,21 @@ class DeadLetters(Refusals[StoredDeadLetter]):
                 "exhausted": is_exhausted(one),
             }
         )
+
+    def lines(self, document: Mapping[str, Any]) -> Iterator[str]:
+        """Yield what died, of what cause and where, what is kept of it, and what to do next."""
+        one = document
+        yield f"{one['direction']} of {one['audience']} at {one['time']}, for {one['trigger']}"
+        answered = f", answered {one['status']}" if one["status"] else ""
+        yield f"died at {one['last_at']}: {one['reason']}{answered}, cause {one['cause']}"
+        if one["exhausted"]:
+            yield LEFT_OUT["exhausted"]
+        kept = ("message", "answer", "body", "profile")
+        yield from fields_of({name: one[name] for name in kept if one[name]})
+        template = one["location"].partition(":")[0]
+        if template:
+            yield f"→ segrelay template render {template} {one['id']} --explain"
+        yield f"→ segrelay dlq replay {one['id']} --dry-run"
 
     def payload(self, one: StoredDeadLetter) -> Any:
         """Return the profile of a letter."""

@@ -130,8 +130,8 @@ def _schema_of_look(look: ConsoleAct) -> dict[str, Any]:
 def _schema_of_act(act: ConsoleAct) -> dict[str, Any]:
     schema = _schema_of_look(act)
     properties = schema["properties"]
-    properties["reason"] = {"type": "string", "description": "The reason, which is recorded."}
-    schema["required"].append("reason")
+    properties["why"] = {"type": "string", "description": "The reason, which is recorded."}
+    schema["required"].append("why")
     if act.options:
         properties["all"] = {"type": "boolean", "description": "Take all; no filter is given."}
     if act.has_dry_run:
@@ -233,7 +233,7 @@ class Tools:
             self._person,
             act,
             values,
-            reason=str(given.get("reason", "")),
+            reason=str(given.get("why", "")),
             is_dry_run=is_dry_run,
             at_most=at_most,
         )

@@ -9,7 +9,7 @@ import typer
 
 from segrelay.ops.embedded.lifecycle import EmbeddedRedis, ensure_running
 from segrelay.ops.embedded.lifecycle import stop as stop_server
-from segrelay.ops.state.acts import Asks, Reason, act_of, perform
+from segrelay.ops.state.acts import Asks, Why, act_of, perform
 from segrelay.ops.state.opened import already_there, insist, load_for_redis, running_server
 from segrelay.ops.terminal.console import say
 from segrelay.ops.terminal.frame import Result
@@ -109,10 +109,10 @@ def url() -> None:
 
 
 @app.command()
-def acknowledge(*, reason: Reason = "") -> Result:
+def acknowledge(*, why: Why = "") -> Result:
     """Acknowledge that Redis came back empty, so that `status` no longer reports it."""
     with already_there() as (_, client):
-        act = act_of("redis acknowledge", reason=reason)
+        act = act_of("redis acknowledge", reason=why)
         count = insist(lambda: forget_losses(client, act))
     told = "It is acknowledged." if count else "Redis did not come back empty."
     return Result({"acknowledged": count}, told)

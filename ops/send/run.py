@@ -137,7 +137,7 @@ def _report(sending: Sending, job: str, *, as_json: bool) -> None:
             + (
                 "--older-than-ledger accepts them."
                 if sending.choice.dry_run
-                else "`segrelay quarantine replay --kind older_than_ledger --force`."
+                else "`segrelay quarantine replay --reason older_than_ledger --force`."
             )
         )
     if (published.unmatched or published.refused) and not sending.choice.dry_run:

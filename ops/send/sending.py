@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -85,14 +85,18 @@ class Sending:
             UsageWrong: The source holds rows without events.
             KeyboardInterrupt, SystemExit: It was interrupted, and has said the same.
         """
+        people: list[bytes] = []  # joined once: each sum of two results would copy all before it
         try:
             with in_bulk(), ThreadPoolExecutor(1) as ahead:
                 coming = ahead.submit(drafter.next)
                 while (batch := coming.result()) is not None:
                     coming = ahead.submit(drafter.next)
-                    self.published += self._publish(batch, partial(drafter.again, batch.number))
+                    added = self._publish(batch, partial(drafter.again, batch.number))
+                    people += added.people
+                    self.published += replace(added, people=())
                     self._last, self._in_flight = batch, None
                     advance(batch.payloads)
+            self.published.people = tuple(people)
             self.interruption.obey()
         except (KeyboardInterrupt, SystemExit):
             mention(f"Interrupted. {self._how_to_go_on()}")
@@ -197,7 +201,11 @@ class WaitOptions:
     """The options of a command that can wait until what it has put into Redis is settled."""
 
     is_asked: Annotated[
-        bool, typer.Option("--wait", help="Wait until all that was sent is settled.")
+        bool,
+        typer.Option(
+            "--wait",
+            help="Wait until all that was sent is settled; the exit code is 1 if any of it died.",
+        ),
     ] = False
     timeout: Timeout = ""
 

@@ -51,9 +51,9 @@ def _reason(given: str) -> str:
     return masked(printable(given))
 
 
-Reason = Annotated[
+Why = Annotated[
     str,
-    typer.Option(help="Say why; `segrelay audit` keeps it.", metavar="REASON", callback=_reason),
+    typer.Option(help="Say why; `segrelay audit` keeps it.", metavar="TEXT", callback=_reason),
 ]
 
 
@@ -81,11 +81,11 @@ class Reads:
 class Acts(Reads):
     """The same for a command that does something which the audit keeps."""
 
-    reason: Reason = ""
+    why: Why = ""
 
     def act(self, subject: str = "", **arguments: Any) -> Act:
         """Return the act of the command that runs."""
-        return act_of(self.command, subject, reason=self.reason, arguments=arguments)
+        return act_of(self.command, subject, reason=self.why, arguments=arguments)
 
 
 @dataclass(frozen=True, slots=True)

@@ -187,7 +187,8 @@ def print_result(document: Any, *lines: str, as_json: bool) -> None:
 def fields_of(document: Mapping[str, Any]) -> Iterator[str]:
     """Yield a line for each field; values that are not texts stand there as JSON."""
     for name, value in document.items():
-        text = value if isinstance(value, str) else orjson.dumps(value).decode()
+        as_json = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+        text = value if isinstance(value, str) else as_json
         yield f"{name}: {text}"
 
 
@@ -204,12 +205,15 @@ def json_or_text(text: Any) -> Any:
 def say(message: str, *, is_ill: bool = False) -> None:
     """Print a line of the command's result on stdout, in red if it is ill.
 
-    On a terminal a long sentence is broken between words; what begins with a sign or a space stays
-    as it is laid out, as JSON and commands do.
+    On a terminal a long sentence is broken between words; what begins with a sign, and what has
+    several lines, stays as it is laid out, as JSON and commands do.
     """
     text = printable(message, keep=LAYOUT)
-    is_sentence = sys.stdout.isatty() and text[:1].isalnum() and "\n" not in text
-    _print_block(wrapped(text, screen_width()) if is_sentence else [text], _RED * is_ill)
+    words = text.lstrip(" ")
+    is_sentence = sys.stdout.isatty() and words[:1].isalnum() and "\n" not in text
+    indent = " " * (len(text) - len(words))
+    lines = wrapped(words, screen_width(), indent) if is_sentence else [text]
+    _print_block(lines, _RED * is_ill)
 
 
 def mention(message: str) -> None:

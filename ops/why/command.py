@@ -141,7 +141,8 @@ def verdict(known: KnownProfile, timeline: Sequence[Moment]) -> str:
     if last.what == "quarantined":
         of = last.audience or "no audience"
         return f"The last event (of {of}) came, and could not be placed: {last.detail}."
-    what = f"The last event ({last.direction} of {last.audience}, for {last.trigger})"
+    event = f"{last.direction} of {last.audience} at {shown_us(last.event_us)}"
+    what = f"The last event ({event}, for {last.trigger})"
     if last.what != "delivered":
         return f"{what} is {last.what.removesuffix(' letter')}: {last.detail}."
     tries = 1 + sum(

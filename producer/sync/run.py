@@ -123,6 +123,12 @@ class Run(StepState):
         return (int(self.last["run"]), int(self.last["gone"])) if is_doubted else None
 
     @property
+    def members(self) -> int:
+        """The number of members that the last run knew, with those who wait for a person's word."""
+        is_doubted = self.last.get("outcome") == "doubted"
+        return int(self.last.get("members", 0) + is_doubted * self.last.get("gone", 0))
+
+    @property
     def is_under_way(self) -> bool:
         """Say whether the run has steps to do now."""
         return self.phase in {Phase.SCAN, Phase.COUNT, Phase.EXITS}
@@ -217,7 +223,7 @@ class Run(StepState):
             "ended_ms": self.ended_ms,
             "rows": self.rows,
             "total": self.last_total if self.last_total >= 0 else None,
-            "members": max(self.seen.values(), default=0),
+            "members": max(self.seen.values(), default=self.last.get("members", 0)) + self.stayed,
             "bad": self.bad,
             "unplaced": self.unplaced,
             "entered": self.entered,
@@ -252,5 +258,10 @@ class Run(StepState):
                 return f"waits for `segrelay sync confirm`: {self.doubt}"
             case Phase.IDLE:
                 outcome = self.last.get("outcome", "done")
+                if outcome == "unchanged":
+                    return (
+                        "unchanged: the newest file was compared before; one that was written to"
+                        " just now waits for the next run"
+                    )
                 word = "done" if outcome in CERTAIN else outcome
                 return f"{word}: {self.rows:,} scanned, {counts}, {self.left:,} left{repaired}"

@@ -155,6 +155,10 @@ _STAY_SECONDS: Final = 3.0
 _NANOSECONDS: Final = 1_000_000_000
 
 
+class ExportMissing(UsageWrong):
+    """There is no complete file yet; one may come before the next try."""
+
+
 class _Chosen(NamedTuple):
     """A file, as it was when the scan began, and the row that comes next.
 
@@ -245,7 +249,8 @@ class FileSource:
         Raises:
             ScanExpired: The file is not what it was when the scan began; its rows are kept back.
             SourceDamaged: The file is not whole, or it is CSV and does not end with a line break.
-            UsageWrong: There is no complete file, or it can't be read.
+            ExportMissing: There is no complete file.
+            UsageWrong: It can't be read.
         """
         chosen = _Chosen.loads(start) if start else self._newest()
         file = self._file_at(chosen, stay)
@@ -306,7 +311,7 @@ class FileSource:
             if state.changed_ns / _NANOSECONDS <= self._now() - CALM_SECONDS
         ]
         if not found:
-            raise UsageWrong(
+            raise ExportMissing(
                 f"There is no complete file {self._pattern}: one that was written to in the last"
                 f" {CALM_SECONDS:.0f} s, or that is named like a part, does not count."
             )

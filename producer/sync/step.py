@@ -26,6 +26,7 @@ from segrelay.producer.sync.comparing import Comparison
 from segrelay.producer.sync.run import CERTAIN, Phase, Run
 from segrelay.producer.sync.sources import (
     REQUEST_SECONDS,
+    ExportMissing,
     FileSource,
     LyticsSource,
     OpenSource,
@@ -200,7 +201,7 @@ class Syncing:
     def _note_failure(self, run: Run, error: SegrelayError) -> None:
         run.problem = error.message
         run.failures += not isinstance(error, _Full)
-        run.refused = isinstance(error, WeMustAct)
+        run.refused = isinstance(error, WeMustAct) and not isinstance(error, ExportMissing)
         run.next_ms = self.store.now_ms() + round(1000 * self._wait_seconds(run, error))
         self.store.save(run, ends=True)
         self.log.warning(

@@ -137,7 +137,7 @@ class Person:
     def mends(self, selector, **fields):
         """Use a button of an act, fill in its form, and wait for the end of the act."""
         self.asks(selector)
-        for name, text in {"reason": REASON, **fields}.items():
+        for name, text in {"why": REASON, **fields}.items():
             self.hand.use(f"main #{name}")
             self.page.type(text)
         self.hand.use("form.ask button")
@@ -298,7 +298,7 @@ def test_a_sync_that_lytics_refuses(person):
     person.hand.use("a[href='/syncs/vips']")
     person.page.until_at("/syncs/vips")
     person.asks("main a[href*='sync+run']")
-    person.hand.use("main #reason")
+    person.hand.use("main #why")
     person.page.type(REASON)
     person.hand.use("form.ask button")
     person.page.until_over()

@@ -66,7 +66,7 @@ def world(tmp_path_factory):
         file.write_text("email\n" + "".join(f"j{n}@example.com\n" for n in range(80)))
         options = ("--audience", "vip", "--as-of", "now", "--job", "november", "--canary", "20")
         assert it.command("backfill", "start", str(file), *options).returncode == 0
-        assert it.command("pause", "trigger:exit", "--reason", "prices change").returncode == 0
+        assert it.command("pause", "trigger:exit", "--why", "prices change").returncode == 0
         it.publish([event(f"w{n}@example.com", way="exit") for n in range(25)])
         yield it
 

@@ -64,7 +64,7 @@ async def booked(gate, trigger="vip-enter"):
 
 
 def test_a_trigger_is_paused_with_a_reason_and_resumed(client):
-    paused = run("pause", "vip-enter", "--reason", "the template is wrong")
+    paused = run("pause", "vip-enter", "--why", "the template is wrong")
     pauses = read_pauses(client)
     resumed = run("resume", "vip-enter")
 

@@ -14,7 +14,7 @@ def given(relay, sandbox, call):
     """Return the arguments of each look about a person who was delivered, died and was refused."""
     sandbox.settings(poison="poisoned", poison_status=200)
     relay.deliver(payload("ann@example.com"), payload("ben@example.com", status="poisoned"))
-    call(app, "pause", "vip-exit", "--reason", "a test")
+    call(app, "pause", "vip-exit", "--why", "a test")
     (letter,) = orjson.loads(call(app, "dlq", "list", "--json").stdout)
     return {
         "why": {"profile": "ann@example.com"},

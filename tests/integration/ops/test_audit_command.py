@@ -30,8 +30,8 @@ def newest(relay):
 
 
 def test_a_pause_and_its_end_are_kept_with_their_reasons(relay, call):
-    call(app, "pause", "insider", "--reason", "maintenance")
-    call(app, "resume", "insider", "--no-wait", "--reason", "it is over")
+    call(app, "pause", "insider", "--why", "maintenance")
+    call(app, "resume", "insider", "--no-wait", "--why", "it is over")
 
     told = [(a.what, a.subject, a.by, a.reason) for a in read_acts(relay.client)]
     assert told == [
@@ -48,7 +48,7 @@ def test_a_resume_that_changes_nothing_is_no_act(relay, call):
 
 def test_status_and_why_say_who_paused_and_since_when(relay, call):
     relay.publish(payload("ann@example.com"))
-    call(app, "pause", "insider", "--reason", "maintenance")
+    call(app, "pause", "insider", "--why", "maintenance")
 
     status = call(app, "status").stdout
     why = call(app, "why", "ann@example.com").stdout
@@ -60,7 +60,7 @@ def test_status_and_why_say_who_paused_and_since_when(relay, call):
 
 def test_discarding_tells_how_many_and_what_was_chosen(relay, call):
     relay.publish(*(payload(f"p{n}@example.com") for n in range(5)))
-    call(app, "discard", "--trigger", "vip-enter", "--yes", "--reason", "a wrong export")
+    call(app, "discard", "--trigger", "vip-enter", "--yes", "--why", "a wrong export")
 
     act = newest(relay)
     assert (act.what, act.count, act.reason) == ("discard", 5, "a wrong export")
@@ -149,7 +149,7 @@ def test_a_configuration_that_changed_names_its_tables_and_no_value(relay):
 
 def test_a_reason_that_is_too_long_is_refused_before_anything_is_done(relay, call):
     with pytest.raises(UsageWrong, match="501 characters; at most 500"):
-        call(app, "pause", "insider", "--reason", "r" * 501)
+        call(app, "pause", "insider", "--why", "r" * 501)
 
     assert read_pauses(relay.client).destinations == {}
     assert list(read_acts(relay.client)) == []
@@ -157,7 +157,7 @@ def test_a_reason_that_is_too_long_is_refused_before_anything_is_done(relay, cal
 
 def test_a_reason_shows_no_address_wherever_it_is_told(relay, call):
     relay.publish(payload("ann@example.com"))
-    reason = ("--reason", "asked by bob@example.com, +49 170 1234567")
+    reason = ("--why", "asked by bob@example.com, +49 170 1234567")
     call(app, "dlq", "discard", "--profile", "ann@example.com", *reason)
     told = [call(app, "pause", "insider", *reason).stdout]
     told += [call(app, *words).stdout for words in (["status"], ["status", "--json"], ["audit"])]

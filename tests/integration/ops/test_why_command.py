@@ -58,8 +58,8 @@ def test_it_ends_with_how_often_and_when_the_last_event_was_delivered(relay, why
     assert (delivered["what"], delivered["detail"]) == ("delivered", "answered 200")
     assert again["what"] == "skipped"
     assert re.fullmatch(
-        r"The last event \(enter of vip, for vip-enter\) was delivered after \d+ tries at"
-        rf" {delivered['at']}, answered 200\.",
+        rf"The last event \(enter of vip at {delivered['event_time']}, for vip-enter\) was"
+        rf" delivered after \d+ tries at {delivered['at']}, answered 200\.",
         last,
     )
 
@@ -110,7 +110,7 @@ def test_of_whom_nothing_was_delivered_it_does_not_point_to_the_ledger(relay, wh
 def test_what_waits_says_why(relay, why, sandbox, call):
     sandbox.settings(poison="poisoned", poison_status=400)
     relay.deliver(payload("ann@example.com", status="poisoned"))
-    call(app, "pause", "vip-enter", "--reason", "for the night")
+    call(app, "pause", "vip-enter", "--why", "for the night")
 
     [waiting] = why("ann@example.com")["waiting"]
 
@@ -143,7 +143,7 @@ def test_a_delivery_of_a_large_request_is_told_with_time_and_status(relay, why, 
         assert (moment["what"], moment["trigger"]) == ("delivered", "vip-enter")
         assert moment["at"] >= before
         assert moment["detail"] == "answered 200"
-        assert one["verdict"].startswith("The last event (enter of vip, for vip-enter) was deliv")
+        assert one["verdict"].startswith("The last event (enter of vip at 20")
     erased = call(app, "erase", people[0], "--yes")
     assert erased.exit_code == 0
     assert not why(people[0])["known"]

@@ -56,11 +56,11 @@ def test_a_conflict_is_over_when_a_person_says_which_slug_holds(run, publish):
     (problem,) = publish(slug="vip").problems
 
     told = run("audience", "set", VIP, "vip")
-    retried = run("quarantine", "replay", "--kind", "audience_conflict", "--json")
+    retried = run("quarantine", "replay", "--reason", "audience_conflict", "--json")
 
     assert "`segrelay audience set`" in problem.message
     assert "no longer for 'was'" in told.stdout
-    assert "segrelay quarantine replay --kind audience_conflict" in told.stderr
+    assert "segrelay quarantine replay --reason audience_conflict" in told.stderr
     assert orjson.loads(retried.stdout)["accepted"] == 1
     assert publish(slug="was").problems[0].reason == "audience_conflict"
 

@@ -49,9 +49,9 @@ def test_a_mistyped_slug_is_found_with_the_one_that_was_meant(run):
 def test_records_are_listed_by_audience_and_reason(run):
     assert {one["reason"] for one in listed(run)} == {"no_trigger", "bad_time", "unreadable"}
     assert [one["audience"] for one in listed(run, "--audience", "vipp")] == ["vipp"]
-    assert [one["audience"] for one in listed(run, "--kind", "bad_time")] == ["vip"]
+    assert [one["audience"] for one in listed(run, "--reason", "bad_time")] == ["vip"]
     with pytest.raises(UsageWrong, match="no reason 'typo'"):
-        run("list", "--kind", "typo")
+        run("list", "--reason", "typo")
 
 
 def test_profile_fields_are_masked_unless_revealed(run):
@@ -85,8 +85,8 @@ def test_what_the_ledger_has_forgotten_stays_unless_forced(run, client):
     old = Refused(Refusal.NO_TRIGGER, "none", "vip", content)
     Quarantine(client).keep([old], now_ms=1_000, cap_bytes=1 << 20)
 
-    within = run("replay", "--audience", "vip", "--kind", "no_trigger")
-    forced = run("replay", "--audience", "vip", "--kind", "no_trigger", "--force", "--json")
+    within = run("replay", "--audience", "vip", "--reason", "no_trigger")
+    forced = run("replay", "--audience", "vip", "--reason", "no_trigger", "--force", "--json")
 
     assert "0 of 1 placed" in within.stdout
     assert "--force takes them" in within.stdout

@@ -132,7 +132,7 @@ def test_only_a_revealer_sees_who_it_is_and_the_audit_has_it(world, ann, vic):
 
 
 def test_a_viewers_crafted_post_is_refused(world, vic):
-    answer = vic.post("/act", act="pause", name="insider", reason="I want to")
+    answer = vic.post("/act", act="pause", name="insider", why="I want to")
 
     assert (answer.status_code, "operator" in answer.text) == (403, True)
     acts = [act for act in read_acts(world.client) if act.by == "vic"]
@@ -155,7 +155,7 @@ def test_a_session_is_needed_and_others_posts_do_not_begin_one(world):
     browser = Browser(world.url)
 
     assert browser.get("/letters").headers["location"] == "/login?next=%2Fletters"
-    assert browser.post("/act", act="pause", name="insider", reason="x").status_code == 403
+    assert browser.post("/act", act="pause", name="insider", why="x").status_code == 403
     assert browser.post("/login", name="ann", password="wrong").status_code == 403
     assert not browser.cookies
 
@@ -194,7 +194,7 @@ def test_pausing_and_resuming_is_done_by_the_command_and_is_in_the_audit(world, 
 
 
 def test_a_form_that_is_sent_twice_acts_once(ann):
-    form = {"act": "pause", "name": "trigger:exit", "reason": "twice", "once": "abc"}
+    form = {"act": "pause", "name": "trigger:exit", "why": "twice", "once": "abc"}
 
     first, second = (ann.post("/act", **form).headers["location"] for _ in range(2))
 
@@ -205,7 +205,7 @@ def test_a_form_that_is_sent_twice_acts_once(ann):
 
 def test_what_can_not_be_undone_asks_for_its_number(world, ann):
     for count in ("", "3", "many", "12000"):
-        refused = ann.post("/act", act="dlq discard", reason="no", count=count)
+        refused = ann.post("/act", act="dlq discard", why="no", count=count)
         assert refused.status_code == 403
         assert "Nothing was done" in refused.text
     assert len(dead_letters(world)) == DEAD
@@ -310,7 +310,7 @@ def test_the_tap_shows_how_deliveries_ended_without_anybodys_data(world, vic):
 
 
 def test_two_consoles_share_sessions_and_count_tries_together(world, ann):
-    here = ann.post("/act", act="pause", name="trigger:exit", reason="a test").headers["location"]
+    here = ann.post("/act", act="pause", name="trigger:exit", why="a test").headers["location"]
     ann.ended(here)
     port = free_port()
     world.start_beside("console", "--listen", f"127.0.0.1:{port}")

@@ -100,7 +100,7 @@ def world(tmp_path_factory):
         it.sandbox.settings(failures=[{"status": 400, "contains": "users", "message": HOSTILE}])
         it.publish([event(f"a{n}@example.com") for n in range(2)])
         until(lambda: "refused" in it.command("status").stdout.decode())
-        done = it.command("pause", "trigger:exit", "--reason", HOSTILE)
+        done = it.command("pause", "trigger:exit", "--why", HOSTILE)
         assert done.returncode == 0, done.stderr
         it.publish([event("w@example.com", way="exit", last_name=HOSTILE)])
         yield it
@@ -171,7 +171,7 @@ def test_an_act_and_its_end_stay_below_the_prefix(proxy):
     browser = Browser(proxy.url)
     browser.post(f"{PREFIX}/login", name="ann", password=PASSWORD)
 
-    answer = browser.post(f"{PREFIX}/act", act="pause", name="exit", reason=HOSTILE)
+    answer = browser.post(f"{PREFIX}/act", act="pause", name="exit", why=HOSTILE)
 
     assert answer.headers["location"].startswith(f"{PREFIX}/acts/")
     page = browser.ended(answer.headers["location"])

@@ -32,7 +32,7 @@ def test_it_shows_without_a_login_and_masked(world):
 
 
 def test_it_acts_on_nothing(world):
-    answer = Browser(world.url).post("/act", act="pause", name="insider", reason="no")
+    answer = Browser(world.url).post("/act", act="pause", name="insider", why="no")
 
     assert answer.status_code == 403
 

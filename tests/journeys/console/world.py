@@ -148,7 +148,7 @@ class Browser:
 
     def act(self, command, **form):
         """Do an act and wait for its end; returns the text of its page."""
-        answer = self.post("/act", act=command, reason="a test", **form)
+        answer = self.post("/act", act=command, why="a test", **form)
         assert answer.status_code == 303, answer.text
         return self.ended(answer.headers["location"])
 

@@ -45,7 +45,7 @@ def test_failures_of_a_destination_and_of_processes_are_named(tmp_path):
         rig.sandbox.settings(error_shares={})
         stage.cured()
 
-        stage.run("pause", "enter", "--reason", "the panel is mended")
+        stage.run("pause", "enter", "--why", "the panel is mended")
         stage.enter(1)
         stage.named("trigger_paused", "the panel is mended", "segrelay resume enter")
         stage.run("resume", "enter")

@@ -102,7 +102,7 @@ def test_a_worker_that_is_killed_in_the_middle_of_an_object_loses_and_repeats_no
     with Rig(tmp_path, more=PREFIX, redis_lines=f"high_water = {HIGH_WATER}") as rig:
         worker = start_worker(rig)
         looked(rig, "bucket")
-        rig.command("pause", "insider", "--reason", "so that the reader has to wait")
+        rig.command("pause", "insider", "--why", "so that the reader has to wait")
         put_object(s3, "in/a.json.gz", people(0, PEOPLE))
         until(lambda: job_of(rig).get("accepted", 0) >= HIGH_WATER, 90)
 
@@ -124,7 +124,7 @@ def test_a_reader_ends_with_its_worker(tmp_path):
     with Rig(tmp_path, more=FOLDER, redis_lines=f"high_water = {HIGH_WATER}") as rig:
         worker = start_worker(rig)
         looked(rig, "drop")
-        rig.command("pause", "insider", "--reason", "so that the reader has to wait")
+        rig.command("pause", "insider", "--why", "so that the reader has to wait")
         put(rig, "a.json", people(0, PEOPLE))
         until(lambda: job_of(rig).get("accepted", 0) >= HIGH_WATER, 90)
         until(lambda: job_of(rig)["state"] == "reading" and len(readers(rig)) == 1)

@@ -73,7 +73,7 @@ LOOKS = {
 def test_without_actions_it_only_reads_and_tells_nobodys_data(world):
     async def ask(session):
         tools = (await session.list_tools()).tools
-        refused = await session.call_tool("dlq_replay", {"reason": "why not"})
+        refused = await session.call_tool("dlq_replay", {"why": "why not"})
         answers = [await session.call_tool(name, given) for name, given in LOOKS.items()]
         page = next(r for r in (await session.list_resources()).resources if r.name == "operating")
         text = (await session.read_resource(page.uri)).contents[0].text
@@ -120,14 +120,14 @@ def test_acts_need_a_reason_and_a_number_and_stand_in_the_audit(world):
     async def act(session):
         names = {one.name for one in (await session.list_tools()).tools}
         without = await session.call_tool("dlq_replay", {"trigger": "enter"})
-        chosen = await session.call_tool("dlq_replay", {"reason": "all of them"})
-        number = await session.call_tool("dlq_discard", {"trigger": "enter", "reason": "old"})
+        chosen = await session.call_tool("dlq_replay", {"why": "all of them"})
+        number = await session.call_tool("dlq_discard", {"trigger": "enter", "why": "old"})
         many = await session.call_tool(
-            "dlq_discard", {"trigger": "enter", "reason": "old", "at_most": DEAD - 1}
+            "dlq_discard", {"trigger": "enter", "why": "old", "at_most": DEAD - 1}
         )
         (world.folder / "templates" / "insider" / "enter.jsonnet").write_text(MENDED)
         done = await session.call_tool(
-            "dlq_replay", {"trigger": "enter", "reason": "the template is mended"}
+            "dlq_replay", {"trigger": "enter", "why": "the template is mended"}
         )
         return names, without, chosen, number, many, done
 
@@ -135,7 +135,7 @@ def test_acts_need_a_reason_and_a_number_and_stand_in_the_audit(world):
 
     assert names == READ | {command.replace(" ", "_") for command in ACTS}
     assert without.is_error
-    assert "reason" in without.content[0].text
+    assert "why" in without.content[0].text
     assert "Nothing is chosen" in chosen.content[0].text
     assert "`at_most` is missing" in number.content[0].text
     assert many.is_error

@@ -149,7 +149,7 @@ def installation(tmp_path, monkeypatch):
 def fill(at):
     """Let everything be known of a person that can be known: delivered, waiting, dead, refused."""
     rig = at.rig
-    at.run("pause", "waits", "--reason", "to see what waits")
+    at.run("pause", "waits", "--why", "to see what waits")
     for minute, email in enumerate((WHO, BESIDE)):
         dies = payload(email, "cart-abandoners", minute, fate="dies")
         at.post(payload(email, "vip", minute), dies)

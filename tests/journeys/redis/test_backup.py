@@ -42,7 +42,7 @@ def test_after_a_restore_the_events_of_the_hour_put_everything_right(tmp_path):
         start_worker(rig)
         send(rig, lines(sent[:200]))
         rig.wait_until_empty(60)
-        run(rig, "pause", "enter", "--reason", "some wait while the copy is made")
+        run(rig, "pause", "enter", "--why", "some wait while the copy is made")
         send(rig, lines(sent[200:400]))
         copy(rig)
         run(rig, "resume", "enter")

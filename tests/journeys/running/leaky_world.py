@@ -88,11 +88,11 @@ LOOKING = (
     ("redis", "status"), ("serve", "--check"), ("audit",), ("audit", "--json"),
 )  # fmt: skip
 ACTING = (
-    ("pause", "other", "--reason", "looked at"), ("resume", "other"), ("redis", "acknowledge"),
+    ("pause", "other", "--why", "looked at"), ("resume", "other"), ("redis", "acknowledge"),
     ("discard", "--trigger", "other", "--yes"), ("sync", "confirm", "vips"),
     ("dlq", "replay", "--all", "--yes"),
     ("audience", "set", "a1", "vip"), ("rename", "destination", "a", "b"),
-    ("dlq", "discard", "--profile", f"1.{EMAIL}", "--reason", f"<{EMAIL}> {PHONE} {ORDERS}", "-y"),
+    ("dlq", "discard", "--profile", f"1.{EMAIL}", "--why", f"<{EMAIL}> {PHONE} {ORDERS}", "-y"),
 )  # fmt: skip
 AT_ONCE = 4
 

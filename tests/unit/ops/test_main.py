@@ -68,13 +68,13 @@ def test_the_help_of_a_group_cuts_no_sentence():
 def test_a_reason_a_job_and_a_destination_are_named_by_one_option_everywhere():
     helps = {command: run(*command, "--help").stdout for command in map(tuple, commands())}
 
-    assert not [name for name, text in helps.items() if re.search("--(because|name|to) ", text)]
-    reasons = {
-        re.search(r"--reason.*", text)[0].split()[1]
-        for text in helps.values()
-        if "--reason" in text
-    }
-    assert reasons == {"REASON"}
+    assert not [
+        name for name, text in helps.items() if re.search("--(because|kind|name|to) ", text)
+    ]
+    for option, value in (("--reason", "REASON"), ("--why", "TEXT")):
+        assert {
+            found for text in helps.values() for found in re.findall(rf"(?m)^ +{option} (\S+)", text)
+        } == {value}
 
 
 def test_the_version_is_told_in_short():

@@ -66,7 +66,7 @@ def test_an_id_that_comes_with_another_slug_is_refused_until_a_person_says_which
     refused = inside.publish(told("new@example.com", NEW))
     call(app, "audience", "set", OLD_ID, NEW)
     still_refused = inside.publish(payload("late@example.com"))
-    replayed = call(app, "quarantine", "replay", "--kind", "audience_conflict")
+    replayed = call(app, "quarantine", "replay", "--reason", "audience_conflict")
     inside.drain()
 
     assert (refused.refused, still_refused.refused, replayed.exit_code) == (1, 1, 0)

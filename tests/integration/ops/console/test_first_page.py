@@ -13,7 +13,7 @@ from tests.journeys.console.world import words
 @pytest.fixture(autouse=True)
 def waiting(relay, call):
     relay.configure()
-    call(app, "pause", "vip-enter", "--reason", "a test")
+    call(app, "pause", "vip-enter", "--why", "a test")
     relay.publish(payload("ann@example.com"), payload("ben@example.com", audience=""))
 
 

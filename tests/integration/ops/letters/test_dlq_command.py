@@ -65,7 +65,7 @@ def test_filters_narrow_the_list(dlq):
     refused = next(cause for cause in causes if cause["reason"] == "refused")
 
     assert emails(dlq, "--audience", "gold") == {"ben@example.com"}
-    assert emails(dlq, "--kind", "template_error") == {"cleo@example.com"}
+    assert emails(dlq, "--reason", "template_error") == {"cleo@example.com"}
     assert emails(dlq, "--profile", "Ann@Example.com ") == {"ann@example.com"}
     assert emails(dlq, "--profile", "email:ann@example.com") == {"ann@example.com"}
     assert emails(dlq, "--cause", refused["cause"]) == {"ann@example.com", "ben@example.com"}
@@ -117,7 +117,12 @@ def test_causes_group_and_count_and_name_the_line_of_the_template(dlq):
     assert failed["location"].startswith("enter.jsonnet:")
     assert refused["location"] == "enter.jsonnet"
     assert failed["location"] in dlq("causes").stdout
-    assert f"location: {failed['location']}\n" in dlq("show", failed["sample"]).stdout
+    shown = dlq("show", failed["sample"]).stdout
+    assert (
+        f": template_error, cause {failed['cause']}\nmessage: {failed['location']}: no such"
+        in shown
+    )
+    assert f"→ segrelay template render enter.jsonnet {failed['sample']} --explain\n" in shown
 
 
 @pytest.mark.usefixtures("dead")
@@ -163,12 +168,12 @@ def test_a_replay_that_something_newer_has_made_stale_is_not_sent(dead, dlq, san
 
 def test_a_letter_replayed_three_times_in_vain_is_left_out_unless_named(dead, dlq):
     for _ in range(3):
-        assert orjson.loads(dlq("replay", "--kind", "refused", "--yes", "--json").stdout)[
+        assert orjson.loads(dlq("replay", "--reason", "refused", "--yes", "--json").stdout)[
             "replayed"
         ]
         dead.drain()
 
-    again = orjson.loads(dlq("replay", "--kind", "refused", "--yes", "--json").stdout)
+    again = orjson.loads(dlq("replay", "--reason", "refused", "--yes", "--json").stdout)
     dead_letter = next(one for one in listed(dlq) if one["exhausted"])
     named = orjson.loads(dlq("replay", dead_letter["id"], "--yes", "--json").stdout)
 
@@ -211,7 +216,7 @@ def test_where_nobody_can_be_asked_and_in_a_dry_run_nothing_is_done(dead, dlq):
     for command in (("replay", "--all"), ("discard", "--all")):
         with pytest.raises(UsageWrong, match=r"3 letters.*--yes agrees"):
             dlq(*command)
-    assert "2 letters would be" in dlq("discard", "--kind", "refused", "--dry-run").stdout
+    assert "2 letters would be" in dlq("discard", "--reason", "refused", "--dry-run").stdout
     assert dead.status()["dead"] == 3
 
 
@@ -226,7 +231,7 @@ def test_nothing_is_done_if_it_is_more_than_was_agreed(dead, dlq, command):
 
 
 def test_discarded_letters_are_counted_as_discarded(dead, dlq):
-    answer = orjson.loads(dlq("discard", "--kind", "refused", "--yes", "--json").stdout)
+    answer = orjson.loads(dlq("discard", "--reason", "refused", "--yes", "--json").stdout)
 
     assert answer == {"discarded": 2}
     found = dead.status()

@@ -10,7 +10,7 @@ import pytest
 from segrelay.producer.sources.opening import zstd
 from segrelay.producer.sources.tables import Columns
 from segrelay.producer.sync.run import Phase
-from segrelay.producer.sync.sources import FileSource
+from segrelay.producer.sync.sources import ExportMissing, FileSource
 from segrelay.producer.sync.step import syncing_for
 from segrelay.worker.errors import ScanExpired, UsageWrong
 from tests.integration.producer.sync_world import emails
@@ -40,6 +40,7 @@ def test_an_export_that_was_read_before_has_nothing_new_to_tell(world, exports):
     run = world.run()
 
     assert (run.last["outcome"], world.deliveries()) == ("unchanged", [])
+    assert (run.members, run.line().partition(":")[0]) == (10, "unchanged")
     exports("2.csv", range(11), minutes_ago=20)
     assert world.run().entered == 1
 
@@ -58,8 +59,11 @@ def test_an_export_that_is_still_being_written_is_left(world, exports):
     exports("2.csv", range(10), minutes_ago=0)
     exports("3.csv.part", range(10), minutes_ago=10)
 
-    with pytest.raises(UsageWrong, match="no complete file"):
+    with pytest.raises(ExportMissing, match="no complete file"):
         world.syncing().step(forced=True)
+
+    run = world.syncing().store.peek()
+    assert (run.failures, run.refused) == (1, False), "one may come: that is not ill at once"
 
 
 def test_an_export_with_bad_rows_takes_nobody_out(world, exports):

@@ -204,6 +204,18 @@ class Terminal(io.StringIO):
         return True
 
 
+def test_an_indented_sentence_is_broken_between_words_on_a_screen(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    sentence = "  users[0].attributes.age is changed: ages are sent as numbers"
+    with redirect_stdout(Terminal()) as terminal:
+        say(sentence)
+        say('{"users": [{"age": 34, "name": "Ann", "surname": "Example"}]}')
+
+    first, second, laid_out = terminal.getvalue().splitlines()
+    assert (first, second) == (sentence[:37], f"    {sentence[38:]}")
+    assert len(laid_out) > 40
+
+
 def test_an_escape_sequence_does_not_reach_a_drawn_table():
     with redirect_stdout(Terminal()) as terminal:
         table(("audience",), [("vip\x1b]0;title\x07",)])

@@ -37,7 +37,7 @@ def test_the_command_to_copy_is_the_one_that_runs(act, values, agreed, line):
 
 
 def test_no_form_has_a_field_for_a_persons_address():
-    assert not [act for act in ACTS.values() if {"profile", "reason"} & set(act.fields)]
+    assert not [act for act in ACTS.values() if {"profile", "why"} & set(act.fields)]
     assert "job" in act_named("dlq discard").fields
 
 
