@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Annotated, Final
 
@@ -14,191 +14,113 @@ from segrelay.ops.terminal.frame import use_config
 from segrelay.ops.terminal.lazy import LazyCommand, LazyGroup
 from segrelay.ops.terminal.options import ConfigFile, Real
 
+_TABLE: Final = """\
+Begin
+  init        config.commands:init       Write a first config
+  config      config.commands:app        Check or show the config
+  template    templates.commands:app     Write and test templates
+  demo        demo.command:demo          See it on invented people
+  sandbox     sandbox:app                Run a stand-in to try with
+Run
+  up          run.up:up                  Run all that is configured
+  worker      run.worker:worker          Run a worker
+  serve       run.serve:serve            Receive Lytics' webhooks
+  flower      flower.command:flower      Run Flower, for workers
+  console     console.command:app        Serve a page for browsers
+  metrics     metrics.page:metrics       Serve Prometheus' metrics
+  redis       run.redis:app              Run the embedded Redis
+Feed
+  send        send.command:send          Send a file of payloads
+  backfill    backfill.commands:app      Bring whole files in
+  quarantine  quarantine:app             See what was not placed
+  audience    audiences.commands:app     See and retire audiences
+  sync        sync:app                   Follow Lytics' audiences
+Operate
+  status      status.command:status      See counts and problems
+  outcomes    outcomes.commands:app      Get ends of deliveries
+  audit       audit:audit                See who did what, and why
+  pause       pause:pause                Stop sending
+  resume      pause:resume               Send again
+  dlq         dead_letters.commands:app  See, replay dead letters
+  why         why.command:why            Tell all of one person
+  tap         tap:tap                    See what goes through
+  mcp         mcp.command:mcp            Let assistants look
+  erase       person:erase               Erase one person
+  try         preview:try_               Try one person's event
+  verify      verify:verify              Compare with Insider
+  discard     waiting:discard            Take back what waits
+"""
+"""The commands by the parts of the help: the name, the function or `typer.Typer`, the summary."""
+_EXAMPLES: Final = """\
+segrelay init my-relay
+segrelay config check
+segrelay config check --live
+segrelay template new vip --from insider/enter
+segrelay template check vip --fix
+segrelay template render vip samples/enter.json --explain
+segrelay template test vip --update
+segrelay template diff HEAD~1 vip --waiting
+segrelay demo
+segrelay demo --events 20000 --people 5000
+segrelay demo --console
+segrelay sandbox --error 500=0.05 --latency 0.1
+segrelay sandbox outage 5m
+segrelay sandbox answer --destination crm --status 422 --body "no plan"
+segrelay worker --concurrency 4
+segrelay serve
+segrelay serve --check --url https://relay.example.com/v1/lytics
+segrelay console
+segrelay console password
+segrelay metrics
+segrelay redis status
+segrelay redis stop
+segrelay send events.ndjson --wait
+segrelay send members.ndjson --job november
+segrelay backfill start vip.csv --audience vip --as-of name --wait
+segrelay backfill start 'x/*.json.gz' --audience vip --as-of now --canary 100
+segrelay backfill resume vip
+segrelay quarantine list --since 2h
+segrelay quarantine replay --reason no_trigger
+segrelay audience set 4f5a4fb1d0 vip
+segrelay sync run vip
+segrelay sync status
+segrelay status --watch
+segrelay status --check
+segrelay outcomes export hour.parquet --since 1h
+segrelay outcomes export hour-17.parquet --cursor warehouse
+segrelay audit --since 1d
+segrelay audit --what dlq --by ann@relay-1
+segrelay pause insider --why "maintenance until noon"
+segrelay resume insider
+segrelay resume --all
+segrelay dlq causes
+segrelay dlq replay --cause 3f2a91c0 --dry-run
+segrelay dlq discard --trigger vip-enter --since 2h
+segrelay why ann@example.com
+segrelay tap --for 15s
+segrelay tap --trigger vip-enter --outcome dead --json
+segrelay mcp
+segrelay mcp --actions
+segrelay erase ann@example.com --anonymize
+segrelay try samples/enter.json --trigger vip-enter
+segrelay verify --sample 500
+segrelay discard --job november
+"""
+"""Command lines that the helps of their commands show."""
 
-def _listed_under(part: str) -> Callable[..., LazyCommand]:
-    """Return a function that makes the entries for one part of the table of commands."""
 
-    def command(
-        target: str, summary: str, *examples: str, passes_options: bool = False
-    ) -> LazyCommand:
-        return LazyCommand(target, summary, part, passes_options, examples)
+def _commands() -> Iterator[tuple[str, LazyCommand]]:
+    part = ""
+    for line in _TABLE.splitlines():
+        if not line.startswith(" "):
+            part = line
+            continue
+        name, target, summary = line.split(maxsplit=2)
+        examples = [one for one in _EXAMPLES.splitlines() if one.split()[1] == name]
+        yield name, LazyCommand(f"segrelay.ops.{target}", summary, part, tuple(examples))
 
-    return command
 
-
-_begin, _run, _feed, _operate = map(_listed_under, ("Begin", "Run", "Feed", "Operate"))
-
-COMMANDS: Final[Mapping[str, LazyCommand]] = {
-    "init": _begin(
-        "segrelay.ops.config.commands:init",
-        "Write a first config",
-        "segrelay init my-relay",
-    ),
-    "config": _begin(
-        "segrelay.ops.config.commands:app",
-        "Check or show the config",
-        "segrelay config check",
-        "segrelay config check --live",
-    ),
-    "template": _begin(
-        "segrelay.ops.templates.commands:app",
-        "Write and test templates",
-        "segrelay template new vip --from insider/enter",
-        "segrelay template check vip --fix",
-        "segrelay template render vip samples/enter.json --explain",
-        "segrelay template test vip --update",
-        "segrelay template diff HEAD~1 vip --waiting",
-    ),
-    "demo": _begin(
-        "segrelay.ops.demo.command:demo",
-        "See it on invented people",
-        "segrelay demo",
-        "segrelay demo --events 20000 --people 5000",
-        "segrelay demo --console",
-    ),
-    "sandbox": _begin(
-        "segrelay.ops.sandbox:app",
-        "Run a stand-in to try with",
-        "segrelay sandbox --error 500=0.05 --latency 0.1",
-        "segrelay sandbox outage 5m",
-        'segrelay sandbox answer --destination crm --status 422 --body "no plan"',
-    ),
-    "up": _run("segrelay.ops.run.up:up", "Run all that is configured"),
-    "worker": _run(
-        "segrelay.ops.run.worker:worker",
-        "Run a worker",
-        "segrelay worker --concurrency 4",
-        passes_options=True,
-    ),
-    "serve": _run(
-        "segrelay.ops.run.serve:serve",
-        "Receive Lytics' webhooks",
-        "segrelay serve",
-        "segrelay serve --check --url https://relay.example.com/v1/lytics",
-    ),
-    "flower": _run("segrelay.ops.flower.command:flower", "Run Flower, for workers"),
-    "console": _run(
-        "segrelay.ops.console.command:app",
-        "Serve a page for browsers",
-        "segrelay console",
-        "segrelay console password",
-    ),
-    "metrics": _run(
-        "segrelay.ops.metrics.page:metrics",
-        "Serve Prometheus' metrics",
-        "segrelay metrics",
-        "curl http://127.0.0.1:9464/metrics",
-    ),
-    "redis": _run(
-        "segrelay.ops.run.redis:app",
-        "Run the embedded Redis",
-        "segrelay redis status",
-        "segrelay redis stop",
-    ),
-    "send": _feed(
-        "segrelay.ops.send.command:send",
-        "Send a file of payloads",
-        "segrelay send events.ndjson --wait",
-        "segrelay send members.ndjson --job november",
-    ),
-    "backfill": _feed(
-        "segrelay.ops.backfill.commands:app",
-        "Bring whole files in",
-        "segrelay backfill start vip.csv --audience vip --as-of name --wait",
-        "segrelay backfill start 'x/*.json.gz' --audience vip --as-of now --canary 100",
-        "segrelay backfill resume vip",
-    ),
-    "quarantine": _feed(
-        "segrelay.ops.quarantine:app",
-        "See what was not placed",
-        "segrelay quarantine list --since 2h",
-        "segrelay quarantine replay --reason no_trigger",
-    ),
-    "audience": _feed(
-        "segrelay.ops.audiences.commands:app",
-        "See and retire audiences",
-        "segrelay audience set 4f5a4fb1d0 vip",
-    ),
-    "sync": _feed(
-        "segrelay.ops.sync:app",
-        "Follow Lytics' audiences",
-        "segrelay sync run vip",
-        "segrelay sync status",
-    ),
-    "status": _operate(
-        "segrelay.ops.status.command:status",
-        "See counts and problems",
-        "segrelay status --watch",
-        "segrelay status --check",
-    ),
-    "outcomes": _operate(
-        "segrelay.ops.outcomes.commands:app",
-        "Get ends of deliveries",
-        "segrelay outcomes export hour.parquet --since 1h",
-        "segrelay outcomes export hour-17.parquet --cursor warehouse",
-    ),
-    "audit": _operate(
-        "segrelay.ops.audit:audit",
-        "See who did what, and why",
-        "segrelay audit --since 1d",
-        "segrelay audit --what dlq --by ann@relay-1",
-    ),
-    "pause": _operate(
-        "segrelay.ops.pause:pause",
-        "Stop sending",
-        'segrelay pause insider --why "maintenance until noon"',
-    ),
-    "resume": _operate(
-        "segrelay.ops.pause:resume",
-        "Send again",
-        "segrelay resume insider",
-        "segrelay resume --all",
-    ),
-    "dlq": _operate(
-        "segrelay.ops.dead_letters.commands:app",
-        "See, replay dead letters",
-        "segrelay dlq causes",
-        "segrelay dlq replay --cause 3f2a91c0 --dry-run",
-        "segrelay dlq discard --trigger vip-enter --since 2h",
-    ),
-    "why": _operate(
-        "segrelay.ops.why.command:why",
-        "Tell all of one person",
-        "segrelay why ann@example.com",
-    ),
-    "tap": _operate(
-        "segrelay.ops.tap:tap",
-        "See what goes through",
-        "segrelay tap --for 15s",
-        "segrelay tap --trigger vip-enter --outcome dead --json",
-    ),
-    "mcp": _operate(
-        "segrelay.ops.mcp.command:mcp",
-        "Let assistants look",
-        "segrelay mcp",
-        "segrelay mcp --actions",
-    ),
-    "erase": _operate(
-        "segrelay.ops.person:erase",
-        "Erase one person",
-        "segrelay erase ann@example.com --anonymize",
-    ),
-    "try": _operate(
-        "segrelay.ops.preview:try_",
-        "Try one person's event",
-        "segrelay try samples/enter.json --trigger vip-enter",
-    ),
-    "verify": _operate(
-        "segrelay.ops.verify:verify",
-        "Compare with Insider",
-        "segrelay verify --sample 500",
-    ),
-    "discard": _operate(
-        "segrelay.ops.waiting:discard",
-        "Take back what waits",
-        "segrelay discard --job november",
-    ),
-}
+COMMANDS: Final[Mapping[str, LazyCommand]] = dict(_commands())
 
 
 INSTEAD: Final[Mapping[str, str]] = {

@@ -28,16 +28,15 @@ class LazyCommand:
     """One line of the table of commands, with the module that implements it.
 
     Args:
-        target: `module:attribute`; a function is one command, a `typer.Typer` a group.
+        target: `module:attribute`; a function is one command, a `typer.Typer` a group. A function
+            that has a parameter `ctx` takes options that it does not declare (`ctx.args`).
         summary: At most 25 characters, so that the help of the whole program fits one screen.
-        passes_options: A function takes options that it does not declare (`ctx.args`).
         examples: Command lines, shown at the end of its help.
     """
 
     target: str
     summary: str
     part: str
-    passes_options: bool = False
     examples: tuple[str, ...] = ()
 
     @property
@@ -198,7 +197,7 @@ def load(name: str, lazy: LazyCommand, completed: Completed = MappingProxyType({
         shell.command(
             name,
             cls=Command,
-            context_settings=settings if lazy.passes_options else None,
+            context_settings=settings if "ctx" in inspect.signature(found).parameters else None,
             epilog=lazy.epilog,
         )(_framed(name, found, name, completed))
     return get_group(shell).commands[name]

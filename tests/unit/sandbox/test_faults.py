@@ -84,14 +84,6 @@ def test_each_fault_says_when_it_takes_effect_and_what_is_answered(
     assert fault.delivery == delivery
 
 
-def test_server_errors_are_html_unless_told_otherwise():
-    html = faults(error_shares={"502": 1}).draw(UPSERT, b"").answer
-    json = faults(error_shares={"502": 1}, html_errors=False).draw(UPSERT, b"").answer
-
-    assert html.body.startswith(b"<html>")
-    assert "error" in orjson.loads(json.body)
-
-
 def test_poison_fails_the_bodies_that_contain_it():
     drawing = faults(poison="venom", poison_status=500)
 

@@ -45,19 +45,3 @@ def test_a_delete_takes_only_what_it_knows(parts, location):
     answer = post(account(), user, path=ATTRIBUTE_DELETE)
 
     assert f"users.0.{location}" in errors(answer)
-
-
-@pytest.mark.parametrize(("switch", "failed"), [("accept", set()), ("refuse", {0})])
-def test_a_delete_for_an_unknown_person_answers_as_switched(switch, failed):
-    insider = account(unknown_user_delete=switch)
-
-    answer = post(insider, removal("nobody@example.com", "vip"), path=ATTRIBUTE_DELETE)
-
-    assert answer.failed == failed
-    assert len(insider.profiles) == 0
-
-
-def test_a_delete_may_answer_an_empty_object():
-    answer = post(account(delete_answer="empty"), removal(), path=ATTRIBUTE_DELETE)
-
-    assert value(answer) == {}

@@ -118,7 +118,7 @@ def test_the_help_lists_every_command_without_loading_it():
 
 class Commands(LazyGroup):
     table = {  # noqa: RUF012 - what the class is for
-        "passing": LazyCommand(f"{__name__}:passing", "Passes.", "Part", passes_options=True),
+        "passing": LazyCommand(f"{__name__}:passing", "Passes.", "Part"),
         "strict": LazyCommand(f"{__name__}:strict", "Is strict.", "Part"),
         "group": LazyCommand(f"{__name__}:group", "Has one command.", "Part"),
     }
