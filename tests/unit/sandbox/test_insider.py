@@ -46,16 +46,6 @@ def test_when_all_users_are_refused_the_successful_side_is_empty():
     assert value(answer)["data"]["successful"] == {}
 
 
-@pytest.mark.parametrize(("counts", "expected"), [("users", 1), ("errors", 2)])
-def test_what_fail_count_counts_can_be_switched(counts, expected):
-    user = person(email="x", events=[event("Bad Name")])
-
-    answer = post(account(fail_count=counts), user)
-
-    assert value(answer)["data"]["fail"]["count"] == expected
-    assert len(errors(answer)) == 2
-
-
 @pytest.mark.parametrize(
     ("user", "location"),
     [
