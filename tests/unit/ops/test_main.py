@@ -72,9 +72,8 @@ def test_a_reason_a_job_and_a_destination_are_named_by_one_option_everywhere():
         name for name, text in helps.items() if re.search("--(because|kind|name|to) ", text)
     ]
     for option, value in (("--reason", "REASON"), ("--why", "TEXT")):
-        assert {
-            found for text in helps.values() for found in re.findall(rf"(?m)^ +{option} (\S+)", text)
-        } == {value}
+        shown = re.compile(rf"(?m)^ +{option} (\S+)")
+        assert {found for text in helps.values() for found in shown.findall(text)} == {value}
 
 
 def test_the_version_is_told_in_short():
