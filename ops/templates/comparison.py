@@ -64,12 +64,11 @@ def diff(
         found = compared(
             *_previews(workspace, trigger, (old, new), events, (dead_letters, waiting))
         )
+    differs = plural(found.different, "becomes", "become")
     return Result(
         {"before": before, "after": after, **asdict(found)},
         *_lines(found),
-        notes=[
-            f"{plural(found.events, 'event')} compared, {found.different} become something else."
-        ],
+        notes=[f"{plural(found.events, 'event')} compared, {differs} something else."],
     )
 
 
