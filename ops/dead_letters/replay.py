@@ -100,7 +100,7 @@ class DeadLetters(Refusals[StoredDeadLetter]):
         )
 
     def lines(self, document: Mapping[str, Any]) -> Iterator[str]:
-        """Yield what died, of what cause and where, what is kept of it, and what to do next."""
+        """Yield the event, the cause of death, what is kept of it, and the next commands."""
         one = document
         yield f"{one['direction']} of {one['audience']} at {one['time']}, for {one['trigger']}"
         answered = f", answered {one['status']}" if one["status"] else ""
