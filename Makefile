@@ -110,7 +110,7 @@ test-system: dev ## Run tests that need system packages, which it installs (Debi
 newest: ## Run the unit tests on the newest Python of this machine, in an environment of its own
 	$(MAKE) unit PYTHON=$(or $(NEWEST),$(PYTHON)) VENV=.venv-newest
 
-bench: dev ## Measure several times, all but what takes very long (SCENARIO="end-to-end triggers", ARGS="--runs 3 --events 50000 --plots docs/plots")
+bench: dev ## Measure several times, all but what takes very long (SCENARIO="end-to-end triggers", ARGS="--runs 3 --events 50000")
 	$(BIN)/python -m tools.bench $(SCENARIO) $(ARGS)
 
 bench-peers: dev ## Measure beside what a person could choose instead, some 5 minutes (ARGS="--runs 7")

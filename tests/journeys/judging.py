@@ -8,8 +8,8 @@ from segrelay.ops.status.problems import ILL
 from segrelay.sandbox.people import Happening
 from segrelay.worker.contract.settings import load_settings
 from tests.journeys.play import AN_HOUR_AGO_US, lines
+from tests.metrics_comparison import parse_metrics, sum_metric
 from tests.waiting import allowed, until
-from tools.metrics_comparison import parse_metrics, sum_metric
 
 NAMED_SECONDS = 240
 WELL_SECONDS = allowed(30)

@@ -6,24 +6,23 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
-import orjson
 
 from segrelay.ops.demo.rig import Rig
 from segrelay.ops.embedded.lifecycle import free_port
 from segrelay.ops.status.status import read_status
+from segrelay.ops.terminal.moments import awaited
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions
 from segrelay.worker.contract.redis.connection import connect, resolve_url
 from segrelay.worker.contract.words import BACKFILL
-from tools.bench.rigs import requests_of, start_workers, wait_until
+from tools.bench.rigs import live_payload, requests_of, start_workers
 
 CROWD: Final = "crowd"
 """The name of the destination that this benchmark adds, of its trigger, and of its audience."""
@@ -67,30 +66,15 @@ def crowd_rig(
     )
 
 
-def crowd_payloads(numbers: Iterable[int], name: str = "crowd") -> Iterator[bytes]:
-    """Yield one entrance for each number; equal names and numbers stand for the same person."""
-    at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "000Z")
-    for number in numbers:
-        email = crowd_email(number, name)
-        entry = {"id": "c" * 32, "slug": CROWD, "event": "enter", "enter": at}
-        data = {"_id": f"{name}-{number}", "email": email, "segment_events": [entry]}
-        stamp = {"object": "user", "subscription_id": "f" * 32, "timestamp": at}
-        yield orjson.dumps({"id": f"{name}-{number}", "data": data, "meta": stamp})
-
-
 def crowd_email(number: int, name: str = "crowd") -> str:
     """Return the email address of an invented person."""
     return f"{name}{number}@example.com"
 
 
 _LIMIT: Final = 600
-"""Requests a minute that the sandbox takes in the first and the last phase."""
-_PLAN: Final = (("full", _LIMIT, 90.0), ("halved", _LIMIT // 2, 180.0), ("raised", _LIMIT, 300.0))
-"""Name, limit (requests a minute) and length (seconds) of each phase."""
+"""Requests a minute that the sandbox takes."""
+_SECONDS: Final = 90.0
 _LIVE_EVERY_SECONDS: Final = 1.5
-_SETTLES_SECONDS: Final = 10.0
-"""Seconds after the begin of a phase in which the gate may still adapt to its limit."""
-_TOO_MANY: Final = "429"
 _LOOK_SECONDS: Final = 0.01
 _LIVE_SECONDS: Final = 30.0
 
@@ -105,7 +89,6 @@ class LimitPhase:
         minute_seconds: Length of the sandbox's minute.
     """
 
-    name: str
     limit: int
     begun: float
     ended: float
@@ -155,7 +138,7 @@ class LiveEvents:
 
     def _measure(self, publisher: Publisher, client: httpx.Client, number: int) -> float:
         begun = time.monotonic()
-        publisher.publish(crowd_payloads([number], "live"))
+        publisher.publish([live_payload(crowd_email(number, "live"), CROWD)])
         query = {"email": crowd_email(number, "live")}
         while time.monotonic() < begun + _LIVE_SECONDS:
             if client.get("/_sandbox/profile", params=query).is_success:
@@ -166,7 +149,8 @@ class LiveEvents:
 
 def publish_crowd(rig: Rig, numbers: Sequence[int]) -> None:
     """Publish entrances through the backfill lane."""
-    Publisher(rig.client, rig.settings).publish(crowd_payloads(numbers), PublishOptions(BACKFILL))
+    crowd = [live_payload(crowd_email(number), CROWD) for number in numbers]
+    Publisher(rig.client, rig.settings).publish(crowd, PublishOptions(BACKFILL))
 
 
 def figures(timeline: Sequence[dict[str, Any]], phase: LimitPhase) -> dict[str, Any]:
@@ -177,68 +161,41 @@ def figures(timeline: Sequence[dict[str, Any]], phase: LimitPhase) -> dict[str, 
         phase: Seconds that it shares with another are left out.
     """
     inside = [row for row in timeline if phase.begun <= row["second"] < int(phase.ended)]
-    limited = [(row["second"], row["by_status"].get(_TOO_MANY, 0)) for row in inside]
+    last_minute = int(phase.ended) - phase.minute_seconds
     taken = [(row["second"], row["by_status"].get("200", 0)) for row in inside]
-    first = next((second for second, number in limited if number), None)
-    later = phase.begun + _SETTLES_SECONDS
-    late_limited = sum(number for second, number in limited if second >= later)
-    late_taken = sum(number for second, number in taken if second >= later)
-    minute_began = int(phase.ended) - phase.minute_seconds
-    last_minute = sum(number for second, number in taken if second >= minute_began)
+    used = sum(number for second, number in taken if second >= last_minute)
     return {
-        "limit_per_minute": phase.limit,
-        "seconds": round(phase.ended - phase.begun, 1),
         "taken": sum(number for _, number in taken),
-        "limited": sum(number for _, number in limited),
-        "first_limited_after_seconds": None if first is None else round(first - phase.begun, 1),
-        "limited_after_10_seconds": late_limited,
-        "share_limited_after_10_seconds": round(
-            late_limited / max(1, late_limited + late_taken), 5
-        ),
-        "share_of_limit_in_last_minute": round(last_minute / phase.limit, 4),
+        "limited": sum(row["by_status"].get("429", 0) for row in inside),
+        "share_of_limit_in_last_minute": round(used / phase.limit, 4),
     }
 
 
 def gate() -> dict[str, Any]:
-    """Measure how much of a limit two workers use: all of it, half of it, all of it again.
+    """Measure how much of a limit two workers use, and how long live events wait meanwhile.
 
     Two workers with two processes each send requests of one user through the gate, and the sandbox
-    counts a sliding minute. Meanwhile single live events arrive, whose waits are measured too.
+    counts a sliding minute.
     """
     settings = {"limit_per_minute": _LIMIT, "latency_seconds": 0.05}
     with (
         tempfile.TemporaryDirectory(prefix="segrelay-bench-") as folder,
         crowd_rig(Path(folder), rate=f"{_LIMIT}/min", sandbox_settings=settings) as rig,
     ):
-        seconds = sum(seconds for *_, seconds in _PLAN)
-        publish_crowd(rig, range(round(1.1 * _LIMIT * seconds / 60) + _LIMIT))
+        publish_crowd(rig, range(round(1.1 * _LIMIT * _SECONDS / 60) + _LIMIT))
         start_workers(rig)
-        wait_until(lambda: requests_of(rig), _LIVE_SECONDS, "The workers make no request.")
-        return _run_phases(rig)
-
-
-def _run_phases(rig: Rig) -> dict[str, Any]:
-    phases: list[LimitPhase] = []
-    gates: list[dict[str, Any]] = []
-    live = LiveEvents(rig, _LIVE_EVERY_SECONDS)
-    live.start()
-    for name, limit, seconds in _PLAN:
-        rig.sandbox.settings(limit_per_minute=limit)
+        awaited(lambda: requests_of(rig), _LIVE_SECONDS, _LOOK_SECONDS)
+        live = LiveEvents(rig, _LIVE_EVERY_SECONDS)
+        live.start()
         begun = time.time()
-        time.sleep(seconds)
-        phases.append(LimitPhase(name, limit, begun, time.time()))
-        gates.append(read_status(rig.client, rig.settings)["destinations"]["insider"])
-        if name == _PLAN[0][0]:
-            live.stop()
-    timeline = rig.sandbox.get("requests", last=0)["timeline"]
-    summary = rig.sandbox.get("summary")["limit"]
-    return {
-        "highest_minute_received": summary["highest_received"],
-        "highest_minute_admitted": summary["highest_admitted"],
-        "live_while_full": live.shown(),
-        "phases": {
-            phase.name: figures(timeline, phase) | {"gate_at_its_end": gate}
-            for phase, gate in zip(phases, gates, strict=True)
-        },
-        "dead": read_status(rig.client, rig.settings)["dead"],
-    }
+        time.sleep(_SECONDS)
+        phase = LimitPhase(_LIMIT, begun, time.time())
+        live.stop()
+        summary = rig.sandbox.get("summary")["limit"]
+        return {
+            "highest_minute_received": summary["highest_received"],
+            "highest_minute_admitted": summary["highest_admitted"],
+            "live": live.shown(),
+            **figures(rig.sandbox.get("requests", last=0)["timeline"], phase),
+            "dead": read_status(rig.client, rig.settings)["dead"],
+        }

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import resource
 import statistics
 import subprocess
 import sysconfig
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -42,10 +42,6 @@ _FIELDS: Final = 30
 _DIFFERENT_PEOPLE: Final = 5_000
 """The number of invented people; further rows have their fields, with an identity of their own."""
 CONFIGURATION: Final = DESTINATION + trigger_pairs(AUDIENCES)
-_LOOK_SECONDS: Final = 0.1
-_LOOKS_FOR_MEMORY: Final = 5
-"""The number of looks of which one asks for the memory, too: the kernel goes through all pages for
-that, which took a twentieth of two processors."""
 _COMMAND: Final = Path(sysconfig.get_path("scripts")) / "segrelay"
 _TOP: Final = "[redis]\nhigh_water = 1_000_000_000\n"
 
@@ -110,54 +106,6 @@ def _typed(table: Any) -> Any:
     return table
 
 
-@dataclass(slots=True)
-class ProcessTree:
-    """The memory and processor time of a process and its descendants.
-
-    Args:
-        most_bytes: Most memory of all at one moment; shared pages are counted once.
-        seconds: Processor time by process id, as last seen.
-    """
-
-    pid: int
-    most_bytes: int = 0
-    seconds: dict[int, float] = field(default_factory=dict)
-
-    def watch(self, process: subprocess.Popen[bytes]) -> None:
-        """Sample the memory and processor time until the process has ended."""
-        for number in count():
-            if process.poll() is not None:
-                break
-            self.look(memory=number % _LOOKS_FOR_MEMORY == 0)
-            time.sleep(_LOOK_SECONDS)
-
-    def look(self, *, memory: bool = True) -> None:
-        """Sample the processor time once, and the memory if wanted."""
-        members = list(with_descendants(self.pid))
-        if memory:
-            self.most_bytes = max(self.most_bytes, sum(map(bytes_of, members)))
-        for pid in members:
-            self.seconds[pid] = max(self.seconds.get(pid, 0.0), processor_seconds_of(pid))
-
-
-def with_descendants(pid: int) -> Iterator[int]:
-    """Yield the ids of a process and of all that it and its children have started."""
-    yield pid
-    with suppress(OSError):
-        for children in Path(f"/proc/{pid}/task").glob("*/children"):
-            for child in children.read_text("utf-8").split():
-                yield from with_descendants(int(child))
-
-
-def bytes_of(pid: int) -> int:
-    """Return the proportional set size of a process; 0 if it has ended."""
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text("utf-8").splitlines()
-    except OSError:
-        return 0
-    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-
-
 def backfill(events: int, kind: str = "ndjson", partitions: int = 16) -> dict[str, Any]:
     """Measure `segrelay backfill start` for people of 30 fields, with all processes that it starts.
 
@@ -177,6 +125,12 @@ def send_payloads(events: int, partitions: int = 16) -> dict[str, Any]:
         return _read(on, events, ["send", "events.ndjson", "--json"], "payloads")
 
 
+def children_seconds() -> float:
+    """Return the processor time of all processes of this one that have ended, with theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def _yesterday() -> str:
     return (datetime.now(UTC) - timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
@@ -184,25 +138,18 @@ def _yesterday() -> str:
 def _read(on: RedisAlone, rows: int, arguments: Sequence[str], counted: str) -> dict[str, Any]:
     redis_before = redis_seconds(on.client)
     begun = time.perf_counter()
-    with subprocess.Popen(
-        [str(_COMMAND), *arguments],
-        cwd=on.folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        tree = ProcessTree(process.pid)
-        tree.watch(process)
-        told = orjson.loads(process.communicate()[0])
-    seconds = time.perf_counter() - begun
+    before = children_seconds()
+    said = subprocess.check_output(
+        [str(_COMMAND), *arguments], cwd=on.folder, stderr=subprocess.DEVNULL
+    )
+    seconds, reading = time.perf_counter() - begun, children_seconds() - before
+    told = orjson.loads(said)
     in_redis = redis_seconds(on.client) - redis_before
     assert (told[counted], told["accepted"]) == (rows, rows), told
-    reading = sum(tree.seconds.values())
     return {
         counted: rows,
         "seconds": round(seconds, 1),
         f"{counted}_per_second": round(rows / seconds),
-        "processes": len(tree.seconds),
-        "most_memory_mb": round(tree.most_bytes / 1_000_000),
         "reading_cpu_us_a_row": round(1e6 * reading / rows, 1),
         "redis_cpu_us_a_row": round(1e6 * in_redis / rows, 1),
     }
@@ -215,68 +162,32 @@ listen = "127.0.0.1:{port}"
 secret = "{secret}"
 """
 _CONNECTIONS: Final = 32
+_LENGTH: Final = re.compile(rb"(?i)content-length: (\d+)")
 _STOP_SECONDS: Final = 15.0
 
 
-class Connection(asyncio.Protocol):
-    """An HTTP connection that sends each request after the answer to the one before."""
+async def _send_all(port: int, requests: list[bytes]) -> tuple[list[float], int]:
+    """Send requests over several connections, each after the answer to the one before.
 
-    def __init__(self, requests: Iterator[bytes], done: asyncio.Future[None]) -> None:
-        self.seconds: list[float] = []
-        self.refused = 0
-        self._requests = requests
-        self._done = done
-        self._sent_at = 0.0
-        self._answer = b""
-        self._transport: asyncio.Transport | None = None
+    Returns:
+        The seconds of each request, and how many were answered with something else than 200.
+    """
+    shared, seconds, refused = iter(requests), [], 0
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Send the first request."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._next()
+    async def send() -> None:
+        nonlocal refused
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for request in shared:
+            sent_at = time.perf_counter()
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(_LENGTH.findall(head)[0]))
+            seconds.append(time.perf_counter() - sent_at)
+            refused += not head.startswith(b"HTTP/1.1 200")
+        writer.close()
 
-    def data_received(self, data: bytes) -> None:
-        """Add to the answer; it is complete at the end of the JSON object in its body."""
-        self._answer += data
-        if not self._answer.endswith(b"}"):
-            return
-        self.seconds.append(time.perf_counter() - self._sent_at)
-        self.refused += not self._answer.startswith(b"HTTP/1.1 200")
-        self._answer = b""
-        self._next()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Fail the benchmark if requests are left."""
-        if not self._done.done():
-            self._done.set_exception(exc or ConnectionError("the receiver closed a connection"))
-
-    def _next(self) -> None:
-        assert self._transport is not None
-        request = next(self._requests, None)
-        if request is None:
-            self._done.set_result(None)
-            self._transport.close()
-            return
-        self._sent_at = time.perf_counter()
-        self._transport.write(request)
-
-
-async def _send_all(port: int, requests: list[bytes]) -> list[Connection]:
-    """Send requests over several connections at once."""
-    loop = asyncio.get_running_loop()
-    shared = iter(requests)
-    ends = [loop.create_future() for _ in range(_CONNECTIONS)]
-    made = [
-        await loop.create_connection(
-            lambda end=end: Connection(shared, end),  # type: ignore[misc] # a default
-            "127.0.0.1",
-            port,
-        )
-        for end in ends
-    ]
-    await asyncio.gather(*ends)
-    return [protocol for _, protocol in made]
+    await asyncio.gather(*(send() for _ in range(_CONNECTIONS)))
+    return seconds, refused
 
 
 def receive(events: int, array: int) -> dict[str, Any]:
@@ -292,22 +203,20 @@ def receive(events: int, array: int) -> dict[str, Any]:
     with _receiver() as (port, pid, client):
         before = processor_seconds_of(pid), redis_seconds(client)
         begun, cpu = time.perf_counter(), time.process_time()
-        ended = asyncio.run(_send_all(port, requests))
+        each, refused = asyncio.run(_send_all(port, requests))
         seconds, own = time.perf_counter() - begun, time.process_time() - cpu
         receiving = processor_seconds_of(pid) - before[0]
         in_redis = redis_seconds(client) - before[1]
-    refused = sum(connection.refused for connection in ended)
     if refused:
         raise OperationsMustAct(f"The receiver answered {refused} requests with something else.")
-    times = [1000 * each for connection in ended for each in connection.seconds]
-    percentiles = statistics.quantiles(times, n=100)
+    percentiles = statistics.quantiles(each, n=100)
     return {
         "events_a_request": array,
         "connections": _CONNECTIONS,
         "requests_per_second": round(len(requests) / seconds),
         "events_per_second": round(events / seconds),
-        "p50_ms": round(percentiles[49], 1),
-        "p99_ms": round(percentiles[98], 1),
+        "p50_ms": round(1000 * percentiles[49], 1),
+        "p99_ms": round(1000 * percentiles[98], 1),
         "receiver_cpu_us_an_event": round(1e6 * receiving / events, 1),
         "redis_cpu_us_an_event": round(1e6 * in_redis / events, 1),
         "share_of_the_load_itself": round(own / seconds, 2),

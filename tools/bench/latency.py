@@ -8,27 +8,23 @@ from __future__ import annotations
 
 import queue
 import statistics
-import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from random import Random
 from typing import Any, Final, Literal
 
-import orjson
-
 from segrelay.ops.demo.rig import Rig, wait_for_receiver
 from segrelay.ops.embedded.lifecycle import free_port
-from segrelay.sandbox.people import AUDIENCES, Happening, happenings, payloads
+from segrelay.sandbox.people import AUDIENCES, happenings, payloads
 from segrelay.worker.errors import OperationsMustAct
 from tools.bench.intake import RECEIVER, SECRET
-from tools.bench.rigs import bench_rig, processor_seconds_of, redis_seconds, write_lines
+from tools.bench.rigs import bench_rig, live_payload, write_lines
 
 Beside = Literal["nothing", "drained", "read"]
 
@@ -44,7 +40,6 @@ _STARTING_SECONDS: Final = 2.0
 """The seconds of draining before the first live event, in which the worker's processes start."""
 _MOST_SECONDS: Final = 600.0
 _ARRIVES_SECONDS: Final = 30.0
-_SLOWEST_SHOWN: Final = 5
 
 
 def live_events(*, events: int, beside: Beside = "nothing", live: bool = True) -> dict[str, Any]:
@@ -65,7 +60,7 @@ def live_events(*, events: int, beside: Beside = "nothing", live: bool = True) -
         rig.wait_until_ready()
         found: dict[str, Any] = {}
         time.sleep(0.0 if beside == "drained" else _QUIET_SECONDS)
-        cpu, begun = _processor_seconds(rig), time.monotonic()
+        begun = time.monotonic()
         time.sleep(_STARTING_SECONDS if beside == "drained" else 0.0)
         with _sending(_LiveSender(port), live=live) as sender:
             if beside == "nothing":
@@ -76,11 +71,9 @@ def live_events(*, events: int, beside: Beside = "nothing", live: bool = True) -
                     found["read_seconds"] = round(time.monotonic() - begun, 1)
                 rig.wait_until_empty(_MOST_SECONDS)
                 seconds = time.monotonic() - begun
-                used = {name: at - cpu[name] for name, at in _processor_seconds(rig).items()}
                 found |= {
                     "seconds": round(seconds, 2),
                     "events_per_second": round(events / seconds),
-                    "cpu_us_an_event": {n: round(1e6 * s / events, 1) for n, s in used.items()},
                 }
         return found | (_summary(rig, sender.sent) if live else {})
 
@@ -99,21 +92,6 @@ def _read(rig: Rig, source: Path) -> None:
     read = rig.command("backfill", "start", str(source), "--json", timeout=_MOST_SECONDS)
     if read.returncode:
         raise OperationsMustAct(read.stderr.decode())
-
-
-def _processor_seconds(rig: Rig) -> dict[str, float]:
-    """Return the processor time that Redis, the sandbox, and the workers with all theirs used."""
-    workers = sum(map(_with_children, rig.workers))
-    return {
-        "redis": redis_seconds(rig.client),
-        "sandbox": processor_seconds_of(rig.sandbox.pid),
-        "workers": workers,
-    }
-
-
-def _with_children(process: subprocess.Popen[bytes]) -> float:
-    listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text("utf-8")
-    return sum(map(processor_seconds_of, (process.pid, *map(int, listed.split()))))
 
 
 @dataclass(slots=True)
@@ -158,7 +136,8 @@ class _LiveSender:
             self.failed.append(str(error))
 
     def _post(self, person: int) -> None:
-        email, body = _live_event(person)
+        email = f"person{person}@example.com"
+        body = live_payload(email, AUDIENCES[person % len(AUDIENCES)], _FIELDS)
         try:
             connection = self._unused.get_nowait()
         except queue.Empty:
@@ -172,21 +151,6 @@ class _LiveSender:
             raise OperationsMustAct(f"The receiver answered a live event with {answer.status}.")
         self.sent[email] = begun, seconds
         self._unused.put(connection)
-
-
-def _live_event(person: int) -> tuple[str, bytes]:
-    """Return an email and the payload of its entrance now.
-
-    It has no phone number: there are few invented ones, and people with the same are one person at
-    Insider.
-    """
-    email = f"person{person}@example.com"
-    now_us = int(datetime.now(UTC).timestamp() * 1_000_000)
-    happened = Happening(email, AUDIENCES[person % len(AUDIENCES)], is_exit=False, time_us=now_us)
-    [text] = payloads([happened], fields=_FIELDS)
-    payload = orjson.loads(text)
-    del payload["data"]["phone"]
-    return email, orjson.dumps(payload)
 
 
 @contextmanager
@@ -224,13 +188,11 @@ def _summary(rig: Rig, sent: dict[str, tuple[float, float]]) -> dict[str, Any]:
         total.append(arrived - at)
         answered.append(seconds)
     after = [whole - part for whole, part in zip(total, answered, strict=True)]
-    slowest = sorted(range(len(total)), key=lambda number: -total[number])[:_SLOWEST_SHOWN]
     return {
         "live_events": len(total),
         "until_arrived": _percentiles(total),
         "until_answered": _percentiles(answered),
         "from_answer_to_arrival": _percentiles(after),
-        "slowest": {f"event {number}": round(1000 * total[number], 1) for number in slowest},
     }
 
 

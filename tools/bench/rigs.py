@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import orjson
+
 from segrelay.ops.demo.rig import Rig
 from segrelay.ops.embedded.lifecycle import ensure_running, stop
-from segrelay.ops.terminal.moments import awaited
+from segrelay.sandbox.people import Happening
+from segrelay.sandbox.people import payloads as invented
 from segrelay.templates import SHIPPED_FOLDER
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
@@ -89,7 +92,6 @@ def processor_seconds_of(pid: int) -> float:
 _WORKERS: Final = 2
 _PROCESSES: Final = 2
 _START_SECONDS: Final = 60.0
-_LOOK_SECONDS: Final = 0.01
 
 
 @contextmanager
@@ -127,6 +129,19 @@ def flush_to_disk(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def live_payload(email: str, audience: str, fields: int = 0) -> bytes:
+    """Return the payload of an entrance now.
+
+    It has no phone number: there are few invented ones, and people with the same are one person at
+    Insider.
+    """
+    now_us = time.time_ns() // 1_000
+    [text] = invented([Happening(email, audience, is_exit=False, time_us=now_us)], fields=fields)
+    payload = orjson.loads(text)
+    payload["data"].pop("phone", None)
+    return orjson.dumps(payload)
+
+
 def send(rig: Rig, payloads: Iterable[bytes]) -> float:
     """Accept payloads with `segrelay send`, and return the seconds that it took."""
     source = rig.folder / "events.ndjson"
@@ -141,9 +156,3 @@ def send(rig: Rig, payloads: Iterable[bytes]) -> float:
 def requests_of(rig: Rig) -> int:
     """Return the number of requests that the sandbox has received."""
     return int(rig.sandbox.get("summary")["requests"]["total"])
-
-
-def wait_until(is_true: Callable[[], object], seconds: float, otherwise: str) -> None:
-    """Wait until a condition holds."""
-    if not awaited(is_true, seconds, _LOOK_SECONDS):
-        raise OperationsMustAct(otherwise)

@@ -14,10 +14,10 @@ from segrelay.ops.terminal.console import log_to_stderr
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A variant of a scenario's measurement: one bar of its plot.
+    """A variant of a scenario's measurement: one row of its table.
 
     Args:
-        label: Shown beside the bar.
+        label: Shown in the row.
         figure: Path of the value in the measured document, e.g. `idle/p50_ms`.
         arguments: Arguments of the measurement in which this variant differs.
     """
@@ -38,7 +38,7 @@ class Scenario:
     """A measurement, and its variants that are compared with the first of them.
 
     Args:
-        title: The comparison in words; stands above the table and the plot.
+        title: The comparison in words; stands above the table.
         measure: Function that measures one variant and returns a document; runs in its own process.
         variants: Measured one right after the other in each run.
         events: Default of `--events`: how many events, rows, people or requests `measure` is

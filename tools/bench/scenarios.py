@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from tools.bench.costs import CASES, deliver, ledger_size
+from tools.bench.costs import deliver
 from tools.bench.draining import drain
 from tools.bench.gate import gate
 from tools.bench.intake import backfill, receive, send_payloads
 from tools.bench.latency import live_events
 from tools.bench.rendering import render
 from tools.bench.runs import Scenario, Variant
-from tools.bench.sealing import MODES, drain_sealed
 
 _RATE: Final = "events/s"
-_REQUESTS: Final = "requests"
 _MICROSECONDS: Final = "µs an event"
 _AUDIENCES: Final = 200
 """The number of audiences where triggers are compared: whoever enters one and leaves another needs
@@ -58,38 +56,15 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         ),
         events=50_000,
     ),
-    "sealing": Scenario(
-        "Events are published and drained, open and sealed",
-        _MICROSECONDS,
-        drain_sealed,
-        tuple(
-            Variant(f"{mode}, {what}", f"{mode}/{what}_us")
-            for what in ("process", "redis", "wall", "publishing")
-            for mode in MODES
-        ),
-        events=10_000,
-        takes_long=True,
-    ),
     "triggers": Scenario(
         "The number of triggers",
         _RATE,
         drain,
         tuple(
-            _drained(f"{count} triggers", triggers=count, audiences=_AUDIENCES)
-            for count in (2, 40, 400)
-        ),
-        events=50_000,
-    ),
-    "requests": Scenario(
-        "Requests for 1,000 events",
-        _REQUESTS,
-        drain,
-        tuple(
-            _drained(
-                f"{count} triggers",
-                "requests_per_1000_events",
-                triggers=count,
-                audiences=_AUDIENCES,
+            _drained(f"{count} triggers{what}", figure, triggers=count, audiences=_AUDIENCES)
+            for what, figure in (
+                ("", "events_per_second"),
+                (", requests for 1,000 events", "requests_per_1000_events"),
             )
             for count in (2, 40, 400)
         ),
@@ -167,23 +142,13 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         events=50_000,
         takes_long=True,
     ),
-    "ledger-size": Scenario(
-        "The ledger of a profile in Redis",
-        "bytes",
-        ledger_size,
-        tuple(Variant(case, "bytes_a_profile", {"case": case}) for case in CASES),
-        events=1_000_000,
-        takes_long=True,
-    ),
-    "nodes": Scenario(
-        "Processor time of Redis, on one server and on three masters of a Cluster",
+    "redis": Scenario(
+        "Processor time of Redis for publishing and draining",
         _MICROSECONDS,
         deliver,
-        (
-            Variant("one server", "us_per_event", {"masters": 1}),
-            Variant("three masters, the sum", "us_per_event", {"masters": 3}),
-            Variant("three masters, the busiest", "us_per_event_of_the_busiest", {"masters": 3}),
-            Variant("three masters, the idlest", "us_per_event_of_the_idlest", {"masters": 3}),
+        tuple(
+            Variant(f"{count} partitions", "us_per_event", {"partitions": count})
+            for count in (16, 256)
         ),
         events=50_000,
         takes_long=True,
@@ -192,7 +157,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         "The share of the rate that is used",
         "share",
         gate,
-        (Variant("four processes, 600 a minute", "phases/full/share_of_limit_in_last_minute"),),
+        (Variant("four processes, 600 a minute", "share_of_limit_in_last_minute"),),
         takes_long=True,
     ),
 }

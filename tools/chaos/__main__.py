@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import inspect
+import re
 import shutil
 import sys
 import tempfile
@@ -16,30 +18,8 @@ from segrelay.ops.terminal.console import mention, print_json, say, table
 from tools.chaos.plan import CLUSTER, SENTINEL, SINGLE, Plan
 from tools.chaos.run import ChaosRun
 
-_HELP: Final = {
-    "events": "different events; some are sent twice",
-    "aborts": "backfills that are aborted while their readers wait, every second one stopped",
-    "aborted_rows": "rows of each of these backfills",
-    "rewrites": "times that an export is rewritten in place while a sync reads it",
-    "exported": "people who are in every version of the export",
-    "people": "people whom the events concern",
-    "regulars": "members of an audience that a sync compares with Lytics",
-    "seed": "the same seed makes the same events, orders and disruptions",
-    "partitions": "partitions of the destination, over which people are spread",
-    "concurrency": "processes in each",
-    "worker_kills": "SIGKILLs of workers' process groups and of single children",
-    "redis_kills": "SIGKILLs of Redis",
-    "receiver_kills": "SIGKILLs of the receiver of webhooks",
-    "reader_kills": "SIGKILLs of readers of backfills",
-    "stops": "SIGSTOPs for longer than a lease",
-    "master_stopped_seconds": "duration of each SIGSTOP of a master",
-    "orderly_stops": "SIGTERMs of workers",
-    "restarts": "restarts of all workers and of Redis",
-    "limit_changes": "changes of the sandbox's limit",
-    "states": "state events of all audiences of a person, for each event",
-    "redis": "what is used and broken: a single Redis, one behind Sentinels, or a Cluster",
-    "minutes": "a run that takes longer has failed",
-}
+_ARGUMENT: Final = re.compile(r"(?ms)^    (\w+): (.+?)\.$")
+"""A name and its text in the docstring of `Plan`."""
 
 
 def main() -> int:
@@ -81,18 +61,15 @@ def _show(document: dict[str, Any]) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tools.chaos", description=__doc__)
+    texts = dict(_ARGUMENT.findall(inspect.cleandoc(Plan.__doc__ or "")))
     for each in fields(Plan):
-        option = "--" + each.name.replace("_", "-")
-        kind: Any = type(each.default)
-        if kind is bool:
-            parser.add_argument(option, action="store_true", help=_HELP[each.name])
-        elif each.name == "redis":
-            parser.add_argument(
-                option, choices=(SINGLE, SENTINEL, CLUSTER), default=SINGLE, help=_HELP[each.name]
-            )
-        else:
-            text = f"{_HELP[each.name]} (%(default)s)"
-            parser.add_argument(option, type=kind, default=each.default, help=text)
+        parser.add_argument(
+            "--" + each.name.replace("_", "-"),
+            type=type(each.default),
+            default=each.default,
+            choices=(SINGLE, SENTINEL, CLUSTER) if each.name == "redis" else None,
+            help=f"{texts[each.name]} (%(default)s)",
+        )
     parser.add_argument("--json", action="store_true", help="print one document")
     return parser.parse_args()
 

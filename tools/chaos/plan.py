@@ -69,20 +69,27 @@ class Plan:
     """The plan of one run; the same plan repeats the same run, except for the machine's timing.
 
     Args:
-        events: Different ones; some are sent twice.
+        events: Different events; some are sent twice.
+        people: People whom the events concern.
         regulars: Members of an audience of Lytics that only a sync knows.
+        seed: The same seed makes the same events, orders and disruptions.
+        partitions: Partitions of the destination, over which people are spread.
+        concurrency: Processes in each worker.
+        worker_kills: SIGKILLs of workers' process groups and of single children, in turn.
+        redis_kills: SIGKILLs of Redis, or of a master.
+        receiver_kills: SIGKILLs of the receiver of webhooks.
+        reader_kills: SIGKILLs of readers of backfills.
+        stops: SIGSTOPs for longer than a lease.
+        master_stopped_seconds: The duration of each SIGSTOP of a master.
+        orderly_stops: SIGTERMs of workers.
+        restarts: Restarts of all workers and of Redis.
+        limit_changes: Changes of the sandbox's limit.
         states: State events of all audiences of one person, for each event; older events of the
             same person are still to come.
-        worker_kills: The kills of whole process groups and single children, in turn.
-        stops: SIGSTOPs longer than a lease.
-        master_stopped_seconds: The duration of each stop of a master.
-        aborts: Backfills that are aborted while their readers wait for room; every second reader
-            is stopped before, and goes on after.
-        aborted_rows: The rows of each aborted job.
-        rewrites: The rewrites of an export while a sync reads it.
+        rewrites: The rewrites in place of an export while a sync reads it.
         exported: People who are in every version of it.
-        minutes: A run that takes longer is broken.
-        redis: `single`; `sentinel`: a master and two replicas; or `cluster`: three masters with a
+        minutes: A run that takes longer has failed.
+        redis: `single`; `sentinel`, a master and two replicas; or `cluster`, three masters with a
             replica each. As many masters are stopped, and in a Cluster slots moved, as killed.
     """
 
@@ -102,8 +109,6 @@ class Plan:
     restarts: int = 2
     limit_changes: int = 4
     states: float = 0.02
-    aborts: int = 2
-    aborted_rows: int = 12_000
     rewrites: int = 8
     exported: int = 4_000
     minutes: float = 15.0

@@ -26,7 +26,6 @@ from segrelay.sandbox.people import (
 )
 from segrelay.worker.contract.settings.values import EMBEDDED
 from tests.topologies import LocalCluster, Sentinels
-from tools.chaos.changes import ABORTED_TRIGGERS, Histories
 from tools.chaos.feeding import RECEIVER, Bringer, Feeder, Readers
 from tools.chaos.injector import ClusterMasters, FaultInjector, Masters, SentinelMasters
 from tools.chaos.plan import (
@@ -41,7 +40,7 @@ from tools.chaos.plan import (
     WORKERS,
     Plan,
 )
-from tools.chaos.syncing import CONFIGURATION, Regulars
+from tools.chaos.syncing import CONFIGURATION, Regulars, RewrittenFile
 from tools.chaos.verdict import ChaosVerdict, Participants, judge
 from tools.chaos.watching import Course, Watch
 
@@ -146,7 +145,7 @@ class ChaosRun:
             delivery_lines=_DELIVERY,
             sandbox_settings=self.plan.sandbox_settings(),
             templates={_EXIT: (_OWN / "exit.jsonnet").read_text("utf-8")},
-            more=RECEIVER.format(port=self._port) + CONFIGURATION + ABORTED_TRIGGERS,
+            more=RECEIVER.format(port=self._port) + CONFIGURATION,
             audiences=(*AUDIENCES, *MANY_AUDIENCES),
             launch=self.launch,
         )
@@ -167,18 +166,19 @@ class ChaosRun:
         injector.start_receiver()
         watch.start()
         feeder.start()
-        histories = Histories.of(rig, self.plan, self._stop_at)
-        histories.start()
+        rng = random.Random(self.plan.seed + 3)  # noqa: S311 - of its own, like the others
+        rewritten = RewrittenFile(rig, rng, self.plan.exported, self.plan.rewrites)
+        rewritten.begin()
         try:
             course = Course(rig, injector, watch, self.plan.disruption_count())
-            yield Participants(feeder, injector, watch, regulars, histories, course)
+            yield Participants(feeder, injector, watch, regulars, rewritten, course)
         finally:
-            histories.end()
+            rewritten.end()
             watch.stop()
             injector.end_receiver()
 
     def _fight(self, participants: Participants) -> None:
-        feeder, injector, watch, regulars, histories, course = participants
+        feeder, injector, watch, regulars, rewritten, course = participants
         disruptions = self.plan.disruptions(self.rng)
         count = len(disruptions) + AHEAD
         portions, states = self._portions(count), self._states(count)
@@ -200,7 +200,7 @@ class ChaosRun:
         for portion in portions:
             feeder.give(portion)
         feeder.finish(injector.revive)
-        histories.finish()
+        rewritten.end()
 
     def _portions(self, count: int) -> Iterator[list[bytes]]:
         """Yield the payloads of each portion, in a random order, some of them twice."""
@@ -233,7 +233,7 @@ class ChaosRun:
         """Wait until the syncs have found every change, and no delivery waits."""
         watch = participants.watch
         self._await(participants, participants.regulars.are_found)
-        self._await(participants, participants.histories.rewritten.is_found)
+        self._await(participants, participants.rewritten.is_found)
         looks = watch.looks
         self._await(participants, lambda: watch.looks >= looks + 2 and not watch.status["waiting"])
 

@@ -9,19 +9,16 @@ from typing import Any, Final, NamedTuple
 import httpx
 
 from segrelay.ops.demo.rig import DESTINATION, Rig
-from segrelay.ops.metrics.page import MetricsPage
 from segrelay.ops.state.person import LedgerLine, Names, read_records
 from segrelay.ops.status.status import read_status
 from segrelay.producer.events.values import parse_time
 from segrelay.sandbox.people import Happening, newest_of, truth
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
-from tools.chaos.changes import ABORTED, Histories
 from tools.chaos.feeding import Feeder
 from tools.chaos.injector import FaultInjector
 from tools.chaos.plan import Plan
-from tools.chaos.syncing import EXIT_TRIGGER, EXPORTED, Regulars
+from tools.chaos.syncing import EXIT_TRIGGER, EXPORTED, Regulars, RewrittenFile
 from tools.chaos.watching import Course, RunSample, Watch
-from tools.metrics_comparison import differences, parse_metrics
 
 
 def ledgers_of(rig: Rig, emails: Iterable[str]) -> dict[str, list[LedgerLine]]:
@@ -125,7 +122,6 @@ _ZEROS: Final = (
     "lost",
     "wrong_memberships",
     "overlaps_of_different_events",
-    "delivered_after_an_abort",
     "wrong_in_rewritten_export",
     "events_missing_in_log",
 )
@@ -142,7 +138,7 @@ class Participants(NamedTuple):
     injector: FaultInjector
     watch: Watch
     regulars: Regulars
-    histories: Histories
+    rewritten: RewrittenFile
     course: Course
 
 
@@ -154,7 +150,6 @@ class ChaosVerdict:
         status: The status in the end, of which the six counts and the reasons are printed.
         lost: Deliveries that were accepted and came to no end, and newest events that the ledger
             does not know as delivered.
-        delivered_after_an_abort: Deliveries of aborted jobs, accepted or delivered after the abort.
         wrong_in_rewritten_export: People who are wrong in the audience of the export, or were taken
             out of it at any time though every version has them.
         events_missing_in_log: Newest events that Insider's log does not have.
@@ -165,7 +160,7 @@ class ChaosVerdict:
         explained_by_faults: Requests that got no sure answer.
         moves_found_by_sync: The number of people who joined or left the synced audience.
         accepted_from_sync: Deliveries that the sync published.
-        facts: Counts that say whether the histories happened; none of them is good or bad.
+        facts: Counts that say whether the export was rewritten; none of them is good or bad.
         course: Deliveries a second and memory, at each tenth of the disruptions and at the end.
         evidence: About each wrong profile.
     """
@@ -175,7 +170,6 @@ class ChaosVerdict:
     lost: int
     wrong_memberships: int
     overlaps_of_different_events: int
-    delivered_after_an_abort: int
     wrong_in_rewritten_export: int
     events_missing_in_log: int
     requests_with_events_sent_twice: dict[str, int]
@@ -243,33 +237,34 @@ def judge(
     seconds: float,
 ) -> ChaosVerdict:
     """Compare the state after a run with the expected one, and return the verdict."""
-    feeder, injector, watch, regulars, histories, course = participants
+    feeder, injector, watch, regulars, rewritten, course = participants
     status = read_status(rig.client, rig.settings)
     summary = rig.sandbox.get("summary")
     by_fault, repeats = summary["requests"]["by_fault"], summary["repeats"]
-    everybody = rig.memberships()
-    after_abort, undelivered = histories.aborted.judged(everybody)
-    held = {e: names for e, names in everybody.items() if names != [ABORTED]}
-    should = truth(happened) | regulars.truth() | histories.rewritten.truth()
+    held = rig.memberships()
+    should = truth(happened) | regulars.truth() | rewritten.truth()
     differ = _differences(held, should)
     missing_in_log = missing_events(rig, happened)
     unknown = _not_delivered(rig, happened)
     synced = regulars.accepted()
-    fed = status["accepted"] - synced - histories.published()
+    fed = status["accepted"] - synced - rewritten.accepted()
     doubted = [*(event for event, _ in unknown), *missing_in_log]
     suspects = list(dict.fromkeys([*differ, *(event.email for event in doubted)]))
     exported = sum(EXPORTED in names for names in differ.values())
     return ChaosVerdict(
         seconds=round(seconds, 1),
         status=status,
-        lost=_unsettled(status) + max(0, feeder.confirmed - fed) + undelivered + len(unknown),
+        lost=_unsettled(status) + max(0, feeder.confirmed - fed) + len(unknown),
         wrong_memberships=len(differ),
         overlaps_of_different_events=summary["overlaps"]["different"],
-        delivered_after_an_abort=after_abort,
-        wrong_in_rewritten_export=exported + _taken_out(rig, histories.rewritten.stayers),
+        wrong_in_rewritten_export=exported + _taken_out(rig, rewritten.stayers),
         events_missing_in_log=len(missing_in_log),
         requests_with_events_sent_twice=_by_fate(repeats["events"]),
-        facts=_facts(histories, summary),
+        facts={
+            "exports_written": rewritten.written,
+            "exports_rewritten_while_read": rewritten.met,
+            "user_objects_with_several_events": summary["repeats"]["users_with_several_events"],
+        },
         requests=summary["requests"],
         requests_sent_twice=_sent_twice(repeats["users"].values()),
         explained_by_kills=injector.drains_hit,
@@ -283,7 +278,7 @@ def judge(
         accepted_from_sync=synced,
         course=course.samples,
         plan=plan,
-        problems=[*_problems(participants), *_metrics_that_differ(rig, status)],
+        problems=_problems(participants),
         evidence=[_evidence(rig, email, happened, held, should) for email in suspects[:_SHOWN]],
     )
 
@@ -300,25 +295,9 @@ def _unsettled(status: Mapping[str, Any]) -> int:
     return abs(int(status["accepted"] - sum(status[name] for name in SIX[1:])))
 
 
-def _facts(histories: Histories, summary: Mapping[str, Any]) -> dict[str, int]:
-    """Return counts that show whether the histories took place."""
-    return {
-        "jobs_aborted": len(histories.aborted.jobs),
-        "accepted_of_aborted_jobs": sum(job.accepted for job in histories.aborted.jobs),
-        "exports_written": histories.rewritten.written,
-        "exports_rewritten_while_read": histories.rewritten.met,
-        "user_objects_with_several_events": summary["repeats"]["users_with_several_events"],
-    }
-
-
 def _problems(participants: Participants) -> list[str]:
-    told = (participants.feeder, participants.injector, participants.histories)
+    told = (participants.feeder, participants.injector)
     return [*participants.watch.broken, *(one for each in told for one in each.problems)]
-
-
-def _metrics_that_differ(rig: Rig, status: Mapping[str, Any]) -> list[str]:
-    text = MetricsPage(rig.client, rig.settings).text().decode()
-    return [f"metrics and status: {one}" for one in differences(parse_metrics(text), status)]
 
 
 def _sent_twice(users: Iterable[Mapping[str, int]]) -> dict[str, int]:

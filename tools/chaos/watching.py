@@ -24,8 +24,6 @@ class Watch:
     """A thread that asks for the status while Redis is up.
 
     Attributes:
-        are_moved: True if deliveries are moved to other partitions meanwhile. What has arrived in
-            one and is not yet removed from the other is counted in both, so that counts may fall.
         looks: The number of checks.
         broken: Checks that failed.
         status: The last one.
@@ -34,7 +32,6 @@ class Watch:
     """
 
     rig: Rig
-    are_moved: bool = False
     looks: int = 0
     broken: list[str] = field(default_factory=list)
     status: dict[str, Any] = field(default_factory=dict)
@@ -78,7 +75,7 @@ class Watch:
         if status["accepted"] != total:
             self._broken(f"the sum does not hold: accepted {status['accepted']}, found {total}")
         is_other = bool(self.rig.settings.redis.replicas) and masters != self.masters
-        for name in () if self.are_moved or is_other else ("accepted", *_ENDS):
+        for name in () if is_other else ("accepted", *_ENDS):
             if status[name] < self.status.get(name, 0):
                 self._broken(f"{name} fell from {self.status[name]} to {status[name]}")
         self.status, self.masters = status, masters

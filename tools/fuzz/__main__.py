@@ -85,14 +85,12 @@ class Findings:
 
     Args:
         counts: Renders by compiled outcome, the engines' outcome, and the judge's verdict if any.
-        asked: Events with a value or a failed assert that were left to the engine, by the reason.
         refused: Templates that were not compiled, by the reason.
         wrong: Differences in which the judge contradicts the compiled template.
         listed: All other differences.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
-    asked: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     wrong: list[dict[str, Any]] = field(default_factory=list)
     listed: list[dict[str, Any]] = field(default_factory=list)
@@ -140,8 +138,6 @@ class Fuzzer:
         texts: dict[str, str],
     ) -> None:
         key = f"{ours[0]} / {theirs[0]}"
-        if ours[0] == "unsure" and theirs[0] in ("value", "assert"):
-            self.findings.asked[ours[1]] += 1
         is_unsure = ours[0] == "unsure"
         is_same = ours[0] == theirs[0] and _same(ours[1], theirs[1])
         if is_same or (is_unsure and theirs[0] != "value"):
@@ -271,8 +267,6 @@ def _say(findings: Findings, templates: int) -> None:
     sys.stdout.write(f"{templates} templates, {findings.counts.total()} renders\n")
     for key, count in sorted(findings.counts.items(), key=lambda each: -each[1]):
         sys.stdout.write(f"{count:>9}  {key}\n")
-    for what, count in findings.asked.most_common(12):
-        sys.stdout.write(f"{count:>9}  events needed the engine for {what}\n")
     for what, count in findings.refused.most_common(12):
         sys.stdout.write(f"{count:>9}  templates are not compiled: {what}\n")
 

@@ -6,12 +6,12 @@ A process that is spawned can import this module, which it could not if it were 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -31,54 +31,43 @@ _SECONDS: Final = 20.0
 class FuzzEngine:
     """The engines of a worker in a process of their own, which is started again if it died."""
 
-    _process: SpawnProcess | None = None
-    _pipe: Connection | None = field(default=None, repr=False)
+    _pool: ProcessPoolExecutor | None = None
 
     def render(
         self, folder: Path, template: str, profiles: Sequence[bytes], settings: bytes
     ) -> list[EngineOutcome]:
         """Return an outcome for each profile; it is `died` for all if the process has died."""
-        pipe = self._connected()
+        self._pool = self._pool or ProcessPoolExecutor(1, get_context("spawn"), _say_nothing)
         try:
-            pipe.send((str(folder), template, list(profiles), settings))
-            if pipe.poll(_SECONDS):
-                answer: list[EngineOutcome] = pipe.recv()
-                return answer
-        except (EOFError, OSError):
-            pass
-        self.close()
-        return [("died", None)] * len(profiles)
+            asked = self._pool.submit(_evaluated, folder, template, profiles, settings)
+            return asked.result(_SECONDS)
+        except (BrokenProcessPool, TimeoutError):
+            self.close()
+            return [("died", None)] * len(profiles)
 
     def close(self) -> None:
         """End the process of the engine."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
-        self._process = None
-
-    def _connected(self) -> Connection:
-        if self._process is None or self._pipe is None:
-            context = multiprocessing.get_context("spawn")
-            self._pipe, theirs = context.Pipe()
-            self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
-            self._process.start()
-            theirs.close()
-        return self._pipe
+        if self._pool is not None:
+            for process in self._pool._processes.values():  # noqa: SLF001 - it may hang
+                process.kill()
+            self._pool.shutdown()
+        self._pool = None
 
 
-def _serve(pipe: Connection) -> None:
+def _say_nothing() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # panics print their stack
-    while True:
-        folder, template, profiles, settings = pipe.recv()
-        bundle = TemplateFolder(Path(folder), LYTEMPLATES).bundle(template)
-        try:
-            engines = TemplateEngines(bundle)
-        except TemplateBroken as broken:
-            pipe.send([("broken", str(broken))] * len(profiles))
-            continue
-        answers = engines.evaluate([Input(profile, settings) for profile in profiles])
-        said = [each.body.decode() if isinstance(each, Rendered) else each for each in answers]
-        pipe.send([_outcome(each) for each in said])
+
+
+def _evaluated(
+    folder: Path, template: str, profiles: Sequence[bytes], settings: bytes
+) -> list[EngineOutcome]:
+    try:
+        engines = TemplateEngines(TemplateFolder(folder, LYTEMPLATES).bundle(template))
+    except TemplateBroken as broken:
+        return [("broken", str(broken))] * len(profiles)
+    answers = engines.evaluate([Input(profile, settings) for profile in profiles])
+    said = [each.body.decode() if isinstance(each, Rendered) else each for each in answers]
+    return [_outcome(each) for each in said]
 
 
 def judged(

@@ -230,8 +230,6 @@ OBJECTS: Final = (
 )
 
 
-__all__ = ["HELPERS", "Grammar", "helper"]
-
 _CODES: Final = (
     *("%s", "%s", "%d", "%i", "%5s", "%-5s|", "%03d", "%+d", "% d", "%c", "%%", "%x", "%X", "%#x"),
     *("%o", "%.3d", "%08x"),

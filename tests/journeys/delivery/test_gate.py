@@ -57,7 +57,7 @@ def test_a_saturated_limit_is_used_is_not_broken_and_lets_live_events_through(tm
         live.stop()
 
         usual = LIMIT * WINDOW_SECONDS // 60
-        full = LimitPhase("full", usual, begun, time.time(), WINDOW_SECONDS)
+        full = LimitPhase(usual, begun, time.time(), WINDOW_SECONDS)
         found = figures(rig.sandbox.get("requests", last=0)["timeline"], full)
         limit = rig.sandbox.get("summary")["limit"]
         assert status_of(rig)["waiting"] > 0

@@ -15,7 +15,7 @@ from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.errors import ConfigurationInvalid
 from tests.configuration import trigger
 from tests.integration.ops.relay import ENTER, EXIT, payload
-from tools.metrics_comparison import differences, parse_metrics, sum_metric
+from tests.metrics_comparison import differences, parse_metrics, sum_metric
 
 MOST_COMMANDS = 47
 

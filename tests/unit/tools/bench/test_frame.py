@@ -2,16 +2,12 @@
 
 import os
 from inspect import signature
-from xml.etree import ElementTree as ET
 
 import pytest
 
 from tests.unit.tools.bench.measurement import own_pid
-from tools.bench.__main__ import bars
 from tools.bench.runs import Runs, Scenario, Variant, summed_up
 from tools.bench.scenarios import SCENARIOS
-
-SVG = "{http://www.w3.org/2000/svg}"
 
 
 def test_ratios_are_those_within_a_run() -> None:
@@ -19,17 +15,6 @@ def test_ratios_are_those_within_a_run() -> None:
 
     assert found["a"] == {"least": 10.0, "median": 50.0, "most": 100.0, "ratio": 1.0}
     assert found["b"]["ratio"] == 0.5
-
-
-def test_a_plot_has_a_bar_for_each_row_whose_length_is_its_median() -> None:
-    drawn = bars("Size & speed", "events/s", {"1 KB": (90, 100, 200), "<8 KB>": (40, 50, 60)})
-
-    root = ET.fromstring(drawn)  # noqa: S314 - our own text
-    widths = [float(bar.attrib["width"]) for bar in root.iter(f"{SVG}rect")]
-    told = "".join(text.text or "" for text in root.iter(f"{SVG}text"))
-    assert widths == [210.0, 105.0]
-    assert "Size & speed (events/s)" in told
-    assert "<8 KB>" in told
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
