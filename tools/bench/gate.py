@@ -22,7 +22,7 @@ from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions
 from segrelay.worker.contract.redis.connection import connect, resolve_url
 from segrelay.worker.contract.words import BACKFILL
-from tools.bench.rigs import live_payload, requests_of, start_workers
+from tools.bench.rigs import FIRST_LIVE_PERSON, live_payload, requests_of, start_workers
 
 CROWD: Final = "crowd"
 """The name of the destination that this benchmark adds, of its trigger, and of its audience."""
@@ -64,11 +64,6 @@ def crowd_rig(
         templates={"crowd.jsonnet": TEMPLATE},
         sandbox_settings={"port": port, **sandbox_settings},
     )
-
-
-def crowd_email(number: int, name: str = "crowd") -> str:
-    """Return the email address of an invented person."""
-    return f"{name}{number}@example.com"
 
 
 _LIMIT: Final = 600
@@ -138,10 +133,10 @@ class LiveEvents:
 
     def _measure(self, publisher: Publisher, client: httpx.Client, number: int) -> float:
         begun = time.monotonic()
-        publisher.publish([live_payload(crowd_email(number, "live"), CROWD)])
-        query = {"email": crowd_email(number, "live")}
+        email, payload = live_payload(FIRST_LIVE_PERSON + number, CROWD)
+        publisher.publish([payload])
         while time.monotonic() < begun + _LIVE_SECONDS:
-            if client.get("/_sandbox/profile", params=query).is_success:
+            if client.get("/_sandbox/profile", params={"email": email}).is_success:
                 break
             time.sleep(_LOOK_SECONDS)
         return time.monotonic() - begun
@@ -149,7 +144,7 @@ class LiveEvents:
 
 def publish_crowd(rig: Rig, numbers: Sequence[int]) -> None:
     """Publish entrances through the backfill lane."""
-    crowd = [live_payload(crowd_email(number), CROWD) for number in numbers]
+    crowd = [live_payload(number, CROWD)[1] for number in numbers]
     Publisher(rig.client, rig.settings).publish(crowd, PublishOptions(BACKFILL))
 
 

@@ -24,14 +24,12 @@ from segrelay.ops.embedded.lifecycle import free_port
 from segrelay.sandbox.people import AUDIENCES, happenings, payloads
 from segrelay.worker.errors import OperationsMustAct
 from tools.bench.intake import RECEIVER, SECRET
-from tools.bench.rigs import bench_rig, live_payload, write_lines
+from tools.bench.rigs import FIRST_LIVE_PERSON, bench_rig, live_payload, write_lines
 
 Beside = Literal["nothing", "drained", "read"]
 
 _FIELDS: Final = 30
 _PEOPLE_FOR_AN_EVENT: Final = 10
-_FIRST_LIVE_PERSON: Final = 100_000_000
-"""The number of the first live person; people of the backfill have smaller ones."""
 _PER_SECOND: Final = 15.0
 _IDLE_EVENTS: Final = 900
 _QUIET_SECONDS: Final = 1.0
@@ -118,7 +116,7 @@ class _LiveSender:
         chance = Random(2)  # noqa: S311 - invented moments
         threads: list[threading.Thread] = []
         due = time.monotonic()
-        person = _FIRST_LIVE_PERSON
+        person = FIRST_LIVE_PERSON
         while not self.stopped.wait(max(0.0, due - time.monotonic())):
             due += chance.expovariate(_PER_SECOND)
             person += 1
@@ -136,8 +134,7 @@ class _LiveSender:
             self.failed.append(str(error))
 
     def _post(self, person: int) -> None:
-        email = f"person{person}@example.com"
-        body = live_payload(email, AUDIENCES[person % len(AUDIENCES)], _FIELDS)
+        email, body = live_payload(person, AUDIENCES[person % len(AUDIENCES)], _FIELDS)
         try:
             connection = self._unused.get_nowait()
         except queue.Empty:

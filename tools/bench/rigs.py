@@ -129,17 +129,21 @@ def flush_to_disk(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def live_payload(email: str, audience: str, fields: int = 0) -> bytes:
-    """Return the payload of an entrance now.
+FIRST_LIVE_PERSON: Final = 100_000_000
+"""The number of the first live person; people of the backfill have smaller ones."""
+
+
+def live_payload(person: int, audience: str, fields: int = 0) -> tuple[str, bytes]:
+    """Return a person's email and the payload of an entrance now.
 
     It has no phone number: there are few invented ones, and people with the same are one person at
     Insider.
     """
-    now_us = time.time_ns() // 1_000
+    email, now_us = f"person{person}@example.com", time.time_ns() // 1_000
     [text] = invented([Happening(email, audience, is_exit=False, time_us=now_us)], fields=fields)
     payload = orjson.loads(text)
     payload["data"].pop("phone", None)
-    return orjson.dumps(payload)
+    return email, orjson.dumps(payload)
 
 
 def send(rig: Rig, payloads: Iterable[bytes]) -> float:
