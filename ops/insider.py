@@ -24,8 +24,8 @@ import orjson
 from segrelay.worker.checks.audiences import list_of as list_in
 from segrelay.worker.checks.audiences import users_of
 from segrelay.worker.checks.triggers import preview_sample
-from segrelay.worker.contract.answer_words import with_known_words
 from segrelay.worker.contract.connections import tls_context, why_no_answer
+from segrelay.worker.contract.printable import with_known_words
 from segrelay.worker.contract.settings import (
     AUDIENCE_ATTRIBUTE,
     Authorization,

@@ -35,8 +35,8 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
 from segrelay.worker.contract.outcomes import log_bytes, without_people
 from segrelay.worker.contract.printable import plural
+from segrelay.worker.contract.processes import forget_requests
 from segrelay.worker.contract.protection import BAD_ROWS, PROTECTION, RESPONSES
-from segrelay.worker.contract.receivers import forget_requests
 from segrelay.worker.contract.redis.accept import field_of_member
 from segrelay.worker.contract.redis.acts import read_acts
 from segrelay.worker.contract.redis.client import Redis

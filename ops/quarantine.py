@@ -36,8 +36,7 @@ from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions
 from segrelay.producer.publishing.quarantine import Quarantine, QuarantineRecord
 from segrelay.worker.contract.events import Event
-from segrelay.worker.contract.masking import MASK, masked_payload
-from segrelay.worker.contract.printable import plural
+from segrelay.worker.contract.printable import MASK, masked_payload, plural
 from segrelay.worker.contract.settings import ALL_AUDIENCES, Settings
 from segrelay.worker.contract.words import Refusal
 

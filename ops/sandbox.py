@@ -35,10 +35,12 @@ from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
 from segrelay.worker.contract.redis.scanning import scan_keys
 from segrelay.worker.contract.redis.url import ANY_SANDBOX, EmbeddedFiles
-from segrelay.worker.contract.settings import Destination, Settings, load_settings
-from segrelay.worker.contract.settings.sandboxed import (
+from segrelay.worker.contract.settings import (
     DEFAULT_SANDBOX,
     SANDBOX_VARIABLE,
+    Destination,
+    Settings,
+    load_settings,
     sandbox_url,
 )
 from segrelay.worker.contract.settings.urls import is_loopback

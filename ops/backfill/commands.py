@@ -27,7 +27,7 @@ from segrelay.producer.backfill.jobs import Job, JobPhase, JobStore, JobTally
 from segrelay.producer.backfill.reading import prepare_shards, read_job
 from segrelay.producer.backfill.watches import read_watch
 from segrelay.producer.publishing.drafting import routing_digest
-from segrelay.worker.contract.deferred import deferred
+from segrelay.worker.contract.own_processes import deferred
 from segrelay.worker.contract.printable import did_you_mean, plural
 from segrelay.worker.contract.redis.acts import note_act
 from segrelay.worker.contract.settings import Settings

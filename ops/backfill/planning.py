@@ -33,8 +33,7 @@ from segrelay.worker.checks.preview import Candidate, Previewed, failure_without
 from segrelay.worker.checks.samples import in_want_of_id
 from segrelay.worker.contract.events import decode_profile, encode_header
 from segrelay.worker.contract.keys import PartitionKeys
-from segrelay.worker.contract.masking import hidden
-from segrelay.worker.contract.printable import plural
+from segrelay.worker.contract.printable import hidden, plural
 from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import used_and_most_bytes

@@ -31,8 +31,12 @@ from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.claim import mismatches
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, wait_ready
-from segrelay.worker.contract.settings import Authorization, Settings, load_settings
-from segrelay.worker.contract.settings.sandboxed import SANDBOX_VARIABLE
+from segrelay.worker.contract.settings import (
+    SANDBOX_VARIABLE,
+    Authorization,
+    Settings,
+    load_settings,
+)
 from segrelay.worker.contract.settings.values import EMBEDDED
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.core.verdicts import Verdict

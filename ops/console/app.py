@@ -39,8 +39,7 @@ from segrelay.ops.console.rights import Person, Rights, Sessions
 from segrelay.ops.state.acts import LONGEST_REASON, actor_named, masked
 from segrelay.ops.status.problems import in_short
 from segrelay.ops.terminal.moments import shown_ms
-from segrelay.worker.contract.masking import MASK
-from segrelay.worker.contract.printable import LAYOUT, printable
+from segrelay.worker.contract.printable import LAYOUT, MASK, printable
 from segrelay.worker.contract.redis.acts import Act, note_act
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import RedisUnavailable, SegrelayError, UsageWrong

@@ -39,7 +39,7 @@ from segrelay.ops.kept import Filter
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.terminal.console import json_or_text
 from segrelay.worker.checks.preview import Previewed, preview
-from segrelay.worker.contract.masking import cut, hidden
+from segrelay.worker.contract.printable import cut, hidden
 from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.words import Death
 from segrelay.worker.core.messages import location_in, normalise_message

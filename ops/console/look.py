@@ -25,8 +25,7 @@ from segrelay.ops.status.problems import HealthProblem
 from segrelay.ops.status.standing import Standing, WatchedFile, read_newest
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.outcomes import OutcomeRow
-from segrelay.worker.contract.processes import KEPT, KEPT_OF_WEEK, Sample
-from segrelay.worker.contract.receivers import read_requests
+from segrelay.worker.contract.processes import KEPT, KEPT_OF_WEEK, Sample, read_requests
 from segrelay.worker.contract.records import read_records
 from segrelay.worker.contract.redis.claim import compare
 from segrelay.worker.contract.redis.client import Redis

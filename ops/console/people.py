@@ -28,8 +28,8 @@ from segrelay.ops.why.story import (
 )
 from segrelay.producer.publishing.quarantine import QuarantineRecord
 from segrelay.worker.checks.preview import Candidate, Previewed, preview
-from segrelay.worker.contract.masking import hidden
-from segrelay.worker.contract.receivers import REQUEST_ID, read_requests
+from segrelay.worker.contract.printable import hidden
+from segrelay.worker.contract.processes import REQUEST_ID, read_requests
 from segrelay.worker.contract.redis.acts import read_acts
 from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.triggers import DESTINATION, TRIGGER

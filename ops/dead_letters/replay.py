@@ -44,9 +44,8 @@ from segrelay.worker.contract.events import (
     pack_profile,
 )
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name, stream_name
-from segrelay.worker.contract.masking import MASK, hidden, masked_profile
 from segrelay.worker.contract.outcomes import End, log_bytes, pack
-from segrelay.worker.contract.printable import plural
+from segrelay.worker.contract.printable import MASK, hidden, masked_profile, plural
 from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms

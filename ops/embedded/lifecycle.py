@@ -25,10 +25,9 @@ from pathlib import Path
 from typing import Final
 
 from segrelay.ops.terminal.moments import awaited
-from segrelay.worker.contract.patience import READY_SECONDS
 from segrelay.worker.contract.redis.connection import connect, takes_writes
 from segrelay.worker.contract.redis.fitness import LEAST_REDIS, LEAST_VALKEY, why_outdated
-from segrelay.worker.contract.redis.url import EmbeddedFiles, parse_redis_url
+from segrelay.worker.contract.redis.url import READY_SECONDS, EmbeddedFiles, parse_redis_url
 from segrelay.worker.errors import ConfigurationInvalid, OperationsMustAct, RedisUnavailable
 
 LOOPBACK: Final = "127.0.0.1"

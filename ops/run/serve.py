@@ -36,7 +36,7 @@ from segrelay.producer.webhook.intake import AnswerRecord, Intake, draft_bodies
 from segrelay.producer.webhook.server import serve as serve_app
 from segrelay.worker import logs
 from segrelay.worker.contract.connections import why_no_answer
-from segrelay.worker.contract.receivers import keep_requests, report_receiver
+from segrelay.worker.contract.processes import keep_requests, report_receiver
 from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready

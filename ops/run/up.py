@@ -42,11 +42,9 @@ from segrelay.worker.contract.printable import printable
 from segrelay.worker.contract.processes import WORKER, processes_here
 from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
 from segrelay.worker.contract.settings import (
-    Settings,
-)
-from segrelay.worker.contract.settings.sandboxed import (
     DEFAULT_SANDBOX,
     SANDBOX_VARIABLE,
+    Settings,
     sandbox_url,
 )
 from segrelay.worker.contract.settings.values import EMBEDDED

@@ -20,11 +20,11 @@ from segrelay.ops.state.opened import FOLDER, insist, opened
 from segrelay.ops.terminal.console import confirmed, counted
 from segrelay.ops.terminal.options import Yes
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.patience import Answered
 from segrelay.worker.contract.printable import printable
 from segrelay.worker.contract.redis.acts import BEGUN, BROKEN_OFF, DONE, MOST_ACTS, Act, note_act
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import load_script, run_script
+from segrelay.worker.contract.redis.url import Answered
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import LeaseLost, RedisUnavailable, SealedAnew, UsageWrong
 

@@ -22,15 +22,24 @@ from segrelay.ops.embedded.lifecycle import (
     why_full,
 )
 from segrelay.ops.terminal.console import mention
-from segrelay.worker.contract.patience import Answered, repeat_until_confirmed
 from segrelay.worker.contract.processes import tell_seen
 from segrelay.worker.contract.redis.claim import compare
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
 from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_each
-from segrelay.worker.contract.redis.url import EmbeddedFiles, patience_seconds
-from segrelay.worker.contract.settings import Settings, load_settings
-from segrelay.worker.contract.settings.sandboxed import REAL, SANDBOX_VARIABLE, sandbox_data_dir
+from segrelay.worker.contract.redis.url import (
+    Answered,
+    EmbeddedFiles,
+    patience_seconds,
+    repeat_until_confirmed,
+)
+from segrelay.worker.contract.settings import (
+    REAL,
+    SANDBOX_VARIABLE,
+    Settings,
+    load_settings,
+    sandbox_data_dir,
+)
 from segrelay.worker.contract.settings.values import EMBEDDED
 from segrelay.worker.errors import OperationsMustAct, RedisUnavailable, UsageWrong
 

@@ -45,11 +45,10 @@ from segrelay.ops.terminal.tables import (
     text_columns,
     wrapped,
 )
-from segrelay.worker.contract.patience import READY_SECONDS
 from segrelay.worker.contract.printable import json_text, plural, printable
 from segrelay.worker.contract.processes import Process
-from segrelay.worker.contract.settings import load_settings
-from segrelay.worker.contract.settings.sandboxed import SANDBOX_VARIABLE, sandbox_url
+from segrelay.worker.contract.redis.url import READY_SECONDS
+from segrelay.worker.contract.settings import SANDBOX_VARIABLE, load_settings, sandbox_url
 from segrelay.worker.errors import (
     ConfigurationInvalid,
     OperationsMustAct,

@@ -37,8 +37,14 @@ from segrelay.ops.status.standing import Condition, Kind, Standing, TriggerStand
 from segrelay.ops.status.totals import largest_first
 from segrelay.producer.sync.run import Run
 from segrelay.worker.contract.printable import plural
-from segrelay.worker.contract.processes import FLOWER, LIFE_MS, METRICS, WORKER, WORKER_ENDED
-from segrelay.worker.contract.receivers import SEEN_WITHIN_MS
+from segrelay.worker.contract.processes import (
+    FLOWER,
+    LIFE_MS,
+    METRICS,
+    SEEN_WITHIN_MS,
+    WORKER,
+    WORKER_ENDED,
+)
 from segrelay.worker.contract.redis.claim import refusal
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings

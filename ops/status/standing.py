@@ -55,17 +55,15 @@ from segrelay.worker.adapters.redis.gate import read_looks, read_state
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.processes import (
+    SEEN_WITHIN_MS,
     WORKER,
     Process,
+    Receivers,
     Sample,
     read_processes,
+    read_receivers,
     read_samples,
     read_seen,
-)
-from segrelay.worker.contract.receivers import (
-    SEEN_WITHIN_MS,
-    Receivers,
-    read_receivers,
     too_large,
 )
 from segrelay.worker.contract.redis.claim import read_refused

@@ -18,7 +18,7 @@ from segrelay.ops.terminal.tables import text_columns
 from segrelay.ops.why.story import MOST_ENTRIES, KnownProfile, Moment, explain, profile_of
 from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.worker.contract.printable import plural
-from segrelay.worker.contract.receivers import (
+from segrelay.worker.contract.processes import (
     MOST_REQUESTS,
     REQUEST_ID,
     read_requests,

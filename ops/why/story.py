@@ -44,7 +44,7 @@ from segrelay.worker.batch.partition import Intent
 from segrelay.worker.contract.events import decode_profile
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
 from segrelay.worker.contract.ledger import lapses_at_ms
-from segrelay.worker.contract.receivers import WebhookRequest, read_requests
+from segrelay.worker.contract.processes import WebhookRequest, read_requests
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import job_of_lane

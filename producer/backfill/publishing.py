@@ -29,8 +29,8 @@ from segrelay.producer.publishing.published import Draft, PartitionAddress, Publ
 from segrelay.producer.publishing.writing import JobPosition
 from segrelay.producer.sources.blocks import Block
 from segrelay.producer.wakeups import SilentWaker
-from segrelay.worker.contract.patience import Answered, repeat_until_confirmed
 from segrelay.worker.contract.redis.connection import connect, resolve_url
+from segrelay.worker.contract.redis.url import Answered, repeat_until_confirmed
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.contract.words import lane_of_job
 from segrelay.worker.errors import SegrelayError

@@ -20,7 +20,7 @@ from importlib import import_module
 from tempfile import TemporaryFile, gettempdir
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from segrelay.worker.contract.deferred import deferred
+from segrelay.worker.contract.own_processes import deferred
 from segrelay.worker.contract.settings.urls import BUCKETS, is_loopback
 from segrelay.worker.errors import OperationsMustAct, SourceChanged, SourceUnavailable, UsageWrong
 

@@ -42,7 +42,7 @@ from segrelay.producer.webhook.bodies import (
 )
 from segrelay.producer.webhook.intake import PORTION, AnswerRecord, Intake
 from segrelay.producer.webhook.server import Respond, WholeRequests
-from segrelay.worker.contract.receivers import (
+from segrelay.worker.contract.processes import (
     WebhookRequest,
     count_too_large,
     new_request_id,

@@ -28,7 +28,7 @@ from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import Portion, Published
 from segrelay.producer.publishing.writing import JobPosition
 from segrelay.producer.webhook.bodies import Body
-from segrelay.worker.contract.receivers import MOST_REQUESTS, WebhookRequest
+from segrelay.worker.contract.processes import MOST_REQUESTS, WebhookRequest
 from segrelay.worker.errors import RedisMismatch, RedisUnavailable, SegrelayError
 from segrelay.worker.logs import log_bug, log_often
 

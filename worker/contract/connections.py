@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from segrelay.worker.contract.deferred import deferred
+from segrelay.worker.contract.own_processes import deferred
 from segrelay.worker.errors import ConfigurationInvalid
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | `{segrelay}:progress:lock` | hash | a sample of it was taken lately: see `lock_turn.lua` |
 | `{segrelay}:week` | list | one of these samples a quarter of an hour, for a week |
 | `{segrelay}:week:lock` | hash | the same for it |
-| `{segrelay}:receiver` | hash | what the receivers answered, see `contract.receivers` |
+| `{segrelay}:receiver` | hash | what the receivers answered, see `contract.processes` |
 | `{segrelay}:alerts` | hash | `open`: JSON of the open problems by name and subject; `failing`: |
 | | | why messages are not taken; and the lock of who sends |
 | `{segrelay}:alerts:lock` | hash | the problems were looked at lately: see `lock_turn.lua` |

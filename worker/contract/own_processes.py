@@ -1,4 +1,13 @@
-"""Our own processes: their command lines and processors, how their threads take turns, and ids."""
+"""Our own processes: their command lines and processors, how their threads take turns, and ids.
+
+A module is loaded when something of it is used first, so that a command starts without the rest.
+Types and the rules about imports need the usual statement beside it:
+
+    if TYPE_CHECKING:
+        import httpx
+    else:
+        httpx = deferred("httpx")
+"""
 
 from __future__ import annotations
 
@@ -7,9 +16,10 @@ import random
 import secrets
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from math import ceil
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 
 def own_module(name: str, *arguments: str) -> list[str]:
@@ -112,3 +122,20 @@ def random_bits(count: int) -> int:
     Asking the system for each would let the other threads of the process go first.
     """
     return _RANDOM.getrandbits(count)
+
+
+def deferred(name: str) -> Any:
+    """Return a stand-in for a module, which imports it for the first attribute that is read."""
+    return _Deferred(name)
+
+
+class _Deferred:
+    """Stands for a module; an attribute that was read once is found without a detour."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        value = getattr(import_module(self._name), attribute)
+        setattr(self, attribute, value)
+        return value

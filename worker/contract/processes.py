@@ -1,22 +1,36 @@
-"""The registry of our processes: workers with their configuration, Flower and the metrics.
+"""What our processes tell Redis: workers, receivers, Flower and metrics, and samples of progress.
 
-`status` reads it, and the samples of how much is settled and how much waits.
+The samples hold how much is settled and how much waits. A request to a receiver has an id, its
+outcome, and whom it was about: a line of the receiver's log leads to people, and `segrelay why
+PERSON` leads to the line.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import socket
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from http import HTTPStatus
 from typing import Any, Final, cast
 
 import orjson
 
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.records import read_records
+from segrelay.worker.contract.keys import DIGEST_BYTES
+from segrelay.worker.contract.own_processes import random_bits
+from segrelay.worker.contract.records import read_record, read_records
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.scripts import load_script, run_script
+from segrelay.worker.contract.redis.scripts import (
+    IN_ANY_CASE,
+    ScriptCall,
+    load_script,
+    run_each,
+    run_script,
+)
 
 LIFE_MS: Final = 10_000
 """The time in ms after which a silent process counts as ended or hanging."""
@@ -183,3 +197,229 @@ def read_samples(client: Redis, unreadable: list[str] | None = None) -> list[Sam
     newest, *older = pipe.execute()
     texts = dict.fromkeys(text for text in (*newest, *older) if text)
     return read_records(Sample, texts, "a sample of progress", unreadable)
+
+
+SEEN_WITHIN_MS: Final = 12_000
+"""Milliseconds after which a receiver counts as gone; it reports every five seconds."""
+BUCKET_MS: Final = 300_000
+KEPT_BUCKETS: Final = 13
+"""The number of buckets of five minutes that are kept: an hour, and the one that is not over."""
+_TELL_ANSWERS: Final = load_script("receiver_tell")
+
+
+@dataclass(frozen=True, slots=True)
+class RunningReceiver:
+    """A receiver that reported lately.
+
+    Args:
+        seen_ms, begun_ms: By Redis' clock.
+        lag_ms: The delay that its last two timers had at least.
+        clock_ahead_seconds: Of its machine's clock before Redis' clock.
+        config: `Settings.fingerprint` of what it was started with.
+    """
+
+    seen_ms: int = 0
+    lag_ms: int = 0
+    clock_ahead_seconds: float = 0.0
+    begun_ms: int = 0
+    config: str = ""
+
+    @classmethod
+    def read(cls, text: bytes, unreadable: list[str] | None) -> RunningReceiver | None:
+        """Return the receiver of a field in Redis; see `read_record`."""
+        names = ("seen_ms", "lag_ms", "clock_ahead_seconds", "begun_ms", "config")
+        stored = dict(zip(names, text.decode(errors="replace").split("|"), strict=False))
+        found = read_record(cls, stored, "a receiver", unreadable)
+        return found and replace(found, clock_ahead_seconds=found.clock_ahead_seconds / 1_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Receivers:
+    """The last reports of the receivers, summed up: their answers, and when they were seen.
+
+    Args:
+        seen_ms: The time when one was last seen; 0 = never.
+        event_ms: The time of the last events; 0 = none have come.
+        back_ms: The time when one was seen again after none had been for a while.
+        running: The receivers that were seen in the last five minutes, by host and process.
+        answers: The number of requests answered in the last hour, by status.
+        since_taken: The same since a request was last taken.
+        first_ms: The time when each status was first answered since then.
+        taken_ms: The time of that; 0 = never.
+        ever: The same since the beginning.
+        last_ms: The time when each status was last answered.
+        is_limit_raised: True if, since a request was last refused for its size, all receivers that
+            ran at some moment took larger ones.
+    """
+
+    seen_ms: int = 0
+    event_ms: int = 0
+    back_ms: int = 0
+    running: Mapping[str, RunningReceiver] = field(default_factory=dict)
+    answers: Mapping[int, int] = field(default_factory=dict)
+    since_taken: Mapping[int, int] = field(default_factory=dict)
+    first_ms: Mapping[int, int] = field(default_factory=dict)
+    taken_ms: int = 0
+    ever: Mapping[int, int] = field(default_factory=dict)
+    last_ms: Mapping[int, int] = field(default_factory=dict)
+    is_limit_raised: bool = False
+
+
+def report_receiver(
+    client: Redis,
+    answers: Mapping[int, int],
+    since_taken: Mapping[int, int],
+    *,
+    lag_ms: int,
+    events: bool,
+    max_bytes: int = 0,
+    config: str = "",
+    begun_at: float = 0.0,
+) -> None:
+    """Add the answers of this receiver since its last report.
+
+    Args:
+        client: Redis.
+        answers: Counts by status.
+        since_taken: The part of them since a request was last taken.
+        lag_ms: The delay that its last two timers had at least; -1 = it ends.
+        events: Something was stored.
+        max_bytes: The largest request that it takes.
+        config: The fingerprint of its configuration.
+        begun_at: The time when it was started, by the monotonic clock.
+    """
+    name = f"{socket.gethostname()}:{os.getpid()}"
+    flat = [
+        part
+        for status, count in answers.items()
+        for part in (status, count, since_taken.get(status, 0))
+    ]
+    runs_ms = round((time.monotonic() - begun_at) * 1_000)
+    limits = (BUCKET_MS, KEPT_BUCKETS, max_bytes, SEEN_WITHIN_MS)
+    clock_ms = round(time.time() * 1_000)
+    head = (name, lag_ms, int(events), *limits, clock_ms, config, runs_ms)
+    run_script(client, _TELL_ANSWERS, (keys.RECEIVER,), (*head, *flat))
+
+
+def read_receivers(client: Redis, now_ms: int, unreadable: list[str] | None = None) -> Receivers:
+    """Return the answers that the receivers have reported; see `read_record`."""
+    stored: Any = client.hgetall(keys.RECEIVER)
+    bucket = now_ms // BUCKET_MS
+    answers, running = Counter[int](), dict[str, RunningReceiver]()
+    ever, last = dict[int, int](), dict[int, int]()
+    for name, value in stored.items():
+        head, _, rest = name.decode().partition("|")
+        if head == "up":
+            receiver = RunningReceiver.read(value, unreadable)
+            if receiver and receiver.seen_ms > now_ms - BUCKET_MS:
+                running[rest] = receiver
+        elif head.startswith("last:"):
+            last[int(head.removeprefix("last:"))] = int(value.partition(b"|")[0])
+        elif head == "all":
+            ever[int(rest)] = int(value)
+        elif rest and int(head) > bucket - KEPT_BUCKETS:
+            answers[int(rest)] += int(value)
+    return Receivers(
+        int(stored.get(b"seen", 0)),
+        int(stored.get(b"event", 0)),
+        int(stored.get(b"back", 0)),
+        running,
+        answers,
+        _by_status(stored, b"since:"),
+        _by_status(stored, b"first:"),
+        int(stored.get(b"taken", 0)),
+        ever,
+        last,
+        0 < last.get(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, 0) == int(stored.get(b"solved", 0)),
+    )
+
+
+def _by_status(stored: Mapping[bytes, bytes], prefix: bytes) -> dict[int, int]:
+    return {
+        int(name.removeprefix(prefix)): int(value)
+        for name, value in stored.items()
+        if name.startswith(prefix)
+    }
+
+
+_REFUSALS_FIELD: Final = "too_large"
+
+
+def count_too_large(client: Redis) -> None:
+    """Count one more request that was refused as too large."""
+    client.hincrby(keys.REFUSALS, _REFUSALS_FIELD, 1)
+
+
+def too_large(client: Redis) -> int:
+    """Return the number of requests that were refused as too large."""
+    return int(cast("bytes | None", client.hget(keys.REFUSALS, _REFUSALS_FIELD)) or 0)
+
+
+REQUEST_ID: Final = re.compile(r"req-[0-9a-f]{16}")
+MOST_REQUESTS: Final = 2_000
+MOST_PEOPLE: Final = 1_000
+"""The most people of a request whose digests are kept, at 10 bytes each."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookRequest:
+    """A request to the receiver that was answered.
+
+    Args:
+        name: Its id.
+        status: Of the answer.
+        accepted: Deliveries that are in Redis because of it.
+        quarantined: Events and payloads that could not be placed.
+        people: The digests of those whom the deliveries are about.
+        at_ms: The time when it was kept, a few seconds after its answer, by Redis' clock.
+    """
+
+    name: str
+    status: int
+    accepted: int = 0
+    quarantined: int = 0
+    people: Sequence[bytes] = ()
+    at_ms: int = 0
+
+
+def new_request_id() -> str:
+    """Return an id that no other request has."""
+    return f"req-{random_bits(64):016x}"
+
+
+def keep_requests(client: Redis, requests: Iterable[WebhookRequest]) -> None:
+    """Keep requests, and forget the oldest ones."""
+    calls = []
+    for one in requests:
+        people = b"".join(one.people[:MOST_PEOPLE])
+        about = ("id", one.name, "status", one.status, "accepted", one.accepted)
+        more = ("quarantined", one.quarantined, "people", people)
+        args = ("XADD", "MAXLEN", "~", MOST_REQUESTS, "*", *about, *more)
+        calls.append(ScriptCall((keys.REQUESTS,), args))
+    run_each(client, IN_ANY_CASE, calls)
+
+
+def forget_requests(client: Redis, digests: Iterable[bytes]) -> int:
+    """Forget the requests that were about one of these people; returns how many there were."""
+    wanted = set(digests)
+    rows: Any = client.xrange(keys.REQUESTS)
+    gone = [name for name, fields in rows if wanted & set(_people(fields[b"people"]))]
+    return int(client.xdel(keys.REQUESTS, *gone)) if gone else 0
+
+
+def _people(text: bytes) -> list[bytes]:
+    return [text[at : at + DIGEST_BYTES] for at in range(0, len(text), DIGEST_BYTES)]
+
+
+def read_requests(client: Redis) -> Iterator[WebhookRequest]:
+    """Yield the requests that are kept, the newest first."""
+    rows: Any = client.xrevrange(keys.REQUESTS)
+    for entry_id, fields in rows:
+        yield WebhookRequest(
+            fields[b"id"].decode(),
+            int(fields[b"status"]),
+            int(fields[b"accepted"]),
+            int(fields[b"quarantined"]),
+            _people(fields[b"people"]),
+            int(entry_id.partition(b"-")[0]),
+        )

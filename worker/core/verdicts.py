@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from segrelay.worker.contract.answer_words import with_known_words
+from segrelay.worker.contract.printable import with_known_words
 from segrelay.worker.contract.words import Death, Skip
 
 

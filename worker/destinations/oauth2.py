@@ -10,7 +10,7 @@ from urllib.parse import quote_plus, urlencode
 
 import orjson
 
-from segrelay.worker.contract.answer_words import with_known_words
+from segrelay.worker.contract.printable import with_known_words
 from segrelay.worker.contract.settings.http import (
     TOKEN,
     Authorization,

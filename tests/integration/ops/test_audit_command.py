@@ -8,13 +8,13 @@ import pytest
 from segrelay.ops.main import app
 from segrelay.ops.state.acts import act_of, note_configuration, perform
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.patience import FAILOVER_SECONDS
 from segrelay.worker.contract.redis.acts import (
     BROKEN_OFF,
     carry_out,
     note_act,
     read_acts,
 )
+from segrelay.worker.contract.redis.url import FAILOVER_SECONDS
 from segrelay.worker.contract.triggers import read_pauses
 from segrelay.worker.errors import RedisUnavailable, UsageWrong
 from tests.integration.ops.relay import payload

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 from segrelay.ops.main import app
 from segrelay.producer.events.payloads import Refused
 from segrelay.producer.publishing.quarantine import Quarantine
-from segrelay.worker.contract.masking import MASK
+from segrelay.worker.contract.printable import MASK
 from segrelay.worker.contract.words import Refusal
 from segrelay.worker.errors import UsageWrong
 from tests.configuration import trigger

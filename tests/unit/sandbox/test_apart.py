@@ -6,8 +6,8 @@ from segrelay.ops import sandbox as commands
 from segrelay.sandbox import __main__ as process
 from segrelay.sandbox import settings as switches
 from segrelay.worker import logs
-from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
-from segrelay.worker.contract.settings.sandboxed import (
+from segrelay.worker.contract.settings import (
+    DEFAULT_AUDIENCE_ATTRIBUTE,
     DEFAULT_SANDBOX,
     ENDPOINTS_PATH,
     TOKEN_PATH,

@@ -18,19 +18,25 @@ directory, after a crash and a reboot too. No process id does.
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, cast
+from typing import Final, Literal, NamedTuple, TypeVar, cast
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
-from segrelay.worker.contract.patience import FAILOVER_SECONDS, READY_SECONDS
 from segrelay.worker.contract.settings.urls import masked
 from segrelay.worker.contract.settings.values import REDIS_SCHEMES
-from segrelay.worker.errors import ConfigurationInvalid
+from segrelay.worker.errors import (
+    ConfigurationInvalid,
+    OperationsMustAct,
+    RedisUnavailable,
+    SealedAnew,
+)
 
 FoundBy = Literal["", "sentinel", "cluster"]
 """The way to find the master: at its own address, through Sentinels, or in a Cluster."""
@@ -330,3 +336,51 @@ def _is_locked(file: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+READY_SECONDS: Final = 10.0
+"""Seconds that a command waits for a Redis that is starting or loading."""
+FAILOVER_SECONDS: Final = 60.0
+"""Seconds that a command waits for a new master: Sentinels notice a loss after 30 s."""
+
+Answered = TypeVar("Answered")
+
+
+def repeat_until_confirmed(
+    action: Callable[[], Answered],
+    wait: Callable[[str], None],
+    *,
+    away_seconds: float = FAILOVER_SECONDS,
+    also: tuple[type[OperationsMustAct], ...] = (),
+) -> Answered:
+    """Repeat an action until Redis has confirmed it; an action has to be safe to repeat.
+
+    Args:
+        action: An attempt that has worked for longer than `away_seconds` begins a new wait.
+        wait: Waits a moment, and tells the message to whoever watches.
+        away_seconds: The time for which Redis may be away.
+        also: Further errors after which the action is repeated.
+
+    Raises:
+        RedisUnavailable: It was away for too long.
+        SealedAnew: Another attempt would meet the same.
+    """
+    errors: tuple[type[OperationsMustAct], ...] = (RedisUnavailable, *also)
+    away_since = math.inf
+    while True:
+        begun = time.monotonic()
+        try:
+            return action()
+        except errors as error:
+            now = time.monotonic()
+            waited = error.waited_seconds if isinstance(error, RedisUnavailable) else 0.0
+            has_worked = now - begun - waited > away_seconds
+            away_since = now - waited if has_worked else min(away_since, now - waited)
+            if isinstance(error, SealedAnew):
+                raise
+            if now - away_since >= away_seconds:
+                if isinstance(error, RedisUnavailable):
+                    error.waited_seconds = now - away_since  # whoever repeats all of it, ends too
+                raise
+            message = error.message
+        wait(message)

@@ -8,8 +8,8 @@ import pytest
 from segrelay.ops.main import app
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
+from segrelay.worker.contract.processes import WebhookRequest, keep_requests
 from segrelay.worker.contract.protection import BAD_ROWS, PROTECTION
-from segrelay.worker.contract.receivers import WebhookRequest, keep_requests
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE

@@ -15,8 +15,7 @@ from segrelay.producer.backfill.watches import WatchState
 from segrelay.producer.response_export import ExportState
 from segrelay.worker.adapters.redis.presence import RedisProgress
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.processes import WORKER, Process
-from segrelay.worker.contract.receivers import report_receiver
+from segrelay.worker.contract.processes import WORKER, Process, report_receiver
 from segrelay.worker.contract.redis.acts import Act, note_act, read_acts
 from segrelay.worker.contract.redis.connection import now_us
 from segrelay.worker.errors import FormatUnknown

@@ -3,7 +3,7 @@
 import time
 
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.receivers import read_receivers, report_receiver
+from segrelay.worker.contract.processes import read_receivers, report_receiver
 from tests.waiting import allowed
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from segrelay.ops.dead_letters.replay import shown
-from segrelay.worker.contract.masking import MASK, hidden, public_only
+from segrelay.worker.contract.printable import MASK, hidden, public_only
 
 DEAD_LETTER = {
     "id": "insider.0.beef",

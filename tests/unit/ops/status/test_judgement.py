@@ -25,8 +25,14 @@ from segrelay.ops.status.standing import (
 )
 from segrelay.ops.status.totals import Counts, Totals
 from segrelay.producer.sync.run import Phase, Run
-from segrelay.worker.contract.processes import WORKER, WORKER_ENDED, Process, Sample
-from segrelay.worker.contract.receivers import Receivers, RunningReceiver
+from segrelay.worker.contract.processes import (
+    WORKER,
+    WORKER_ENDED,
+    Process,
+    Receivers,
+    RunningReceiver,
+    Sample,
+)
 from segrelay.worker.contract.redis.instance import Loss
 from segrelay.worker.contract.settings import (
     Destination,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pytest
 
 from segrelay.producer.webhook.intake import AnswerRecord
-from segrelay.worker.contract.receivers import WebhookRequest
+from segrelay.worker.contract.processes import WebhookRequest
 from segrelay.worker.errors import RedisMismatch, RedisUnavailable
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from segrelay.worker.contract.answer_words import COMMON, with_known_words
+from segrelay.worker.contract.printable import COMMON, with_known_words
 
 SENT = (
     b'{"users":[{"identifiers":{"email":"ann@example.com"},"attributes":'

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from segrelay.worker.contract.deferred import deferred
+from segrelay.worker.contract.own_processes import deferred
 
 
 def test_a_deferred_module_is_loaded_by_the_first_use(monkeypatch) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from segrelay.worker.contract.patience import repeat_until_confirmed
+from segrelay.worker.contract.redis.url import repeat_until_confirmed
 from segrelay.worker.errors import LeaseLost, RedisUnavailable, SealedAnew
 
 

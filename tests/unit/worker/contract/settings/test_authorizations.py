@@ -2,9 +2,8 @@
 
 import pytest
 
-from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.contract.settings import load_settings, sandboxed
 from segrelay.worker.contract.settings.http import secrets_of
-from segrelay.worker.contract.settings.sandboxed import sandboxed
 from segrelay.worker.errors import ConfigurationInvalid
 
 DESTINATION = """

@@ -3,8 +3,7 @@ changes."""
 
 import pytest
 
-from segrelay.worker.contract.settings import load_settings
-from segrelay.worker.contract.settings.sandboxed import sandboxed
+from segrelay.worker.contract.settings import load_settings, sandboxed
 from segrelay.worker.contract.settings.urls import host_problem, is_listed
 from segrelay.worker.core.gate import gate_id
 from segrelay.worker.destinations.http import HttpApi

@@ -2,8 +2,7 @@
 
 import pytest
 
-from segrelay.worker.contract.settings import load_settings
-from segrelay.worker.contract.settings.sandboxed import DEFAULT_SANDBOX
+from segrelay.worker.contract.settings import DEFAULT_SANDBOX, load_settings
 from segrelay.worker.errors import ConfigurationInvalid
 
 CONFIGURATION = """
