@@ -26,13 +26,8 @@ from segrelay.worker.checks.audiences import users_of
 from segrelay.worker.checks.triggers import preview_sample
 from segrelay.worker.contract.connections import tls_context, why_no_answer
 from segrelay.worker.contract.printable import with_known_words
-from segrelay.worker.contract.settings import (
-    AUDIENCE_ATTRIBUTE,
-    Authorization,
-    Destination,
-    Settings,
-    Trigger,
-)
+from segrelay.worker.contract.settings import Authorization, Destination, Settings, Trigger
+from segrelay.worker.contract.settings.sections import AUDIENCE_ATTRIBUTE
 from segrelay.worker.contract.settings.urls import join
 from segrelay.worker.core.messages import normalise_message
 from segrelay.worker.destinations.api import Shaped

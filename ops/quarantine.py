@@ -37,7 +37,8 @@ from segrelay.producer.publishing.published import PublishOptions
 from segrelay.producer.publishing.quarantine import Quarantine, QuarantineRecord
 from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.printable import MASK, masked_payload, plural
-from segrelay.worker.contract.settings import ALL_AUDIENCES, Settings
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.settings.sections import ALL_AUDIENCES
 from segrelay.worker.contract.words import Refusal
 
 app = typer.Typer(help="See, replay or discard events that could not be placed.")

@@ -25,7 +25,8 @@ from segrelay.producer.events.values import FUTURE_TOLERANCE_US, MICROSECONDS
 from segrelay.worker.contract.connections import why_no_answer
 from segrelay.worker.contract.own_processes import deferred
 from segrelay.worker.contract.printable import with_known_words
-from segrelay.worker.contract.settings import LyticsSettings, Settings
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.settings.sections import LyticsSettings
 from segrelay.worker.errors import LyticsRefused, LyticsUnavailable, ScanExpired, UsageWrong
 
 if TYPE_CHECKING:

@@ -32,7 +32,8 @@ from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, digest_of
 from segrelay.worker.contract.ledger import LastDelivered, Record, standing, unpack_all
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import ScanPart, read_keys, scan_parts, until_whole
-from segrelay.worker.contract.settings import ALL_AUDIENCES, Settings
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.settings.sections import ALL_AUDIENCES
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import PayloadRefused
 

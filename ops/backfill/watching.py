@@ -33,7 +33,8 @@ from segrelay.worker.contract.printable import did_you_mean
 from segrelay.worker.contract.redis.acts import Act, note_act
 from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.settings import BackfillWatch, Settings
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.settings.sections import BackfillWatch
 from segrelay.worker.contract.settings.urls import is_remote
 from segrelay.worker.errors import (
     LeaseLost,

@@ -34,7 +34,8 @@ from segrelay.ops.terminal.serving import LogFormat, listening_at, use_log_forma
 from segrelay.producer.webhook.server import serve
 from segrelay.worker import logs
 from segrelay.worker.contract.redis.connection import connect, resolve_url
-from segrelay.worker.contract.settings import ConsoleSettings, Settings
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.settings.sections import ConsoleSettings
 from segrelay.worker.errors import ConfigurationInvalid, UsageWrong
 
 LOG: Final = structlog.get_logger()

@@ -27,8 +27,7 @@ from segrelay.ops.state.opened import run
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import ScriptCall
-from segrelay.worker.contract.settings import ConsoleRole, ConsoleSettings
-from segrelay.worker.contract.settings.sections import ConsoleUser
+from segrelay.worker.contract.settings.sections import ConsoleRole, ConsoleSettings, ConsoleUser
 from segrelay.worker.contract.settings.urls import is_loopback
 from segrelay.worker.errors import ConfigurationInvalid
 

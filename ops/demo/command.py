@@ -33,7 +33,7 @@ from segrelay.ops.terminal.interrupts import interrupted_once
 from segrelay.ops.terminal.tables import number_columns
 from segrelay.sandbox.people import AUDIENCES, people_at_lytics
 from segrelay.worker.contract.printable import plural
-from segrelay.worker.contract.settings import ConsoleSettings
+from segrelay.worker.contract.settings.sections import ConsoleSettings
 from segrelay.worker.errors import OperationsMustAct
 
 LATENCY_SECONDS: Final = 0.02

@@ -36,7 +36,7 @@ from segrelay.worker import logs
 from segrelay.worker.contract.celery import broker_options
 from segrelay.worker.contract.processes import FLOWER
 from segrelay.worker.contract.redis.connection import resolve_url
-from segrelay.worker.contract.settings import FlowerSettings
+from segrelay.worker.contract.settings.sections import FlowerSettings
 from segrelay.worker.errors import ConfigurationInvalid
 from segrelay.worker.node.task import NO_FREE_PERMIT
 

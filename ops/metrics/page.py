@@ -39,7 +39,8 @@ from segrelay.worker import logs
 from segrelay.worker.contract.processes import METRICS
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url
-from segrelay.worker.contract.settings import MetricsSettings, Settings
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.settings.sections import MetricsSettings
 from segrelay.worker.contract.settings.urls import is_loopback
 from segrelay.worker.errors import ConfigurationInvalid, RedisUnavailable
 

@@ -41,7 +41,8 @@ from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
 from segrelay.worker.contract.redis.instance import InstanceWatch
-from segrelay.worker.contract.settings import Settings, WebhookSettings, load_settings
+from segrelay.worker.contract.settings import Settings, load_settings
+from segrelay.worker.contract.settings.sections import WebhookSettings
 from segrelay.worker.errors import ConfigurationInvalid, OperationsMustAct
 
 LOG: Final = structlog.get_logger()

@@ -19,7 +19,8 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.counts import EXPIRED
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.settings import RetentionSettings, Settings
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.settings.sections import RetentionSettings
 
 LETTERS: Final = "dead letters"
 RECORDS: Final = "quarantined records"

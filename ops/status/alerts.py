@@ -43,7 +43,8 @@ from segrelay.worker.contract.processes import WORKER
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url
 from segrelay.worker.contract.redis.lock import Lock, take_turn
-from segrelay.worker.contract.settings import NotifySettings, Settings
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.settings.sections import NotifySettings
 from segrelay.worker.contract.settings.values import EMBEDDED
 from segrelay.worker.errors import RedisUnavailable, SegrelayError
 from segrelay.worker.logs import log_bug

@@ -12,7 +12,7 @@ from segrelay.ops.terminal.moments import shown_ms
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.records import read_record
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.settings import NotifySettings
+from segrelay.worker.contract.settings.sections import NotifySettings
 
 ProblemSeverity = Literal["ill", "attention"]
 ILL: Final[ProblemSeverity] = "ill"

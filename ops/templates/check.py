@@ -49,11 +49,8 @@ from segrelay.worker.checks.audiences import misplaced_of, warnings_of
 from segrelay.worker.checks.preview import Previewed, differences, render_apart
 from segrelay.worker.checks.samples import Finding, Severity, sample_row
 from segrelay.worker.contract.fields import seen_fields
-from segrelay.worker.contract.settings import (
-    AUDIENCE_ATTRIBUTE,
-    DEFAULT_AUDIENCE_ATTRIBUTE,
-    Trigger,
-)
+from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE, Trigger
+from segrelay.worker.contract.settings.sections import AUDIENCE_ATTRIBUTE
 from segrelay.worker.errors import SegrelayError, UsageWrong
 
 Said = str | Failure | None

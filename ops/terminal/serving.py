@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from segrelay.worker import logs
-from segrelay.worker.contract.settings import ListeningSettings
+from segrelay.worker.contract.settings.sections import ListeningSettings
 from segrelay.worker.errors import UsageWrong
 
 _Listening = TypeVar("_Listening", bound=ListeningSettings)

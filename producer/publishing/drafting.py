@@ -44,7 +44,8 @@ from segrelay.producer.publishing.writing import CapacityMeter
 from segrelay.worker.contract.events import Event, Header, header_of, pack_profile
 from segrelay.worker.contract.keys import digest_of, partition_of
 from segrelay.worker.contract.redis.accept import Entrant, NewDelivery
-from segrelay.worker.contract.settings import ALL_AUDIENCES, Settings, Trigger
+from segrelay.worker.contract.settings import Settings, Trigger
+from segrelay.worker.contract.settings.sections import ALL_AUDIENCES
 from segrelay.worker.contract.words import Direction, Refusal
 from segrelay.worker.errors import PayloadRefused
 

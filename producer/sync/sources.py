@@ -32,7 +32,7 @@ from segrelay.producer.sources.opening import (
 )
 from segrelay.producer.sources.remote import FileState
 from segrelay.producer.sources.tables import Columns
-from segrelay.worker.contract.settings import LyticsSettings
+from segrelay.worker.contract.settings.sections import LyticsSettings
 from segrelay.worker.errors import (
     LyticsUnavailable,
     ScanExpired,

@@ -36,7 +36,8 @@ from segrelay.producer.sync.store import SyncStore
 from segrelay.worker.contract.printable import did_you_mean, plural
 from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.settings import Settings, SyncSchedule
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.settings.sections import SyncSchedule
 from segrelay.worker.contract.settings.urls import is_remote
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import (

@@ -19,7 +19,7 @@ from segrelay.worker.contract.redis.accept import ENTRANT_DAYS, field_of_member,
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import scan_fields
 from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_each
-from segrelay.worker.contract.settings import RedisSettings
+from segrelay.worker.contract.settings.sections import RedisSettings
 from segrelay.worker.contract.words import Direction
 
 _CLAIM: Final = load_script("claim", Path(__file__).parent)

@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from segrelay.worker.checks.samples import Finding
-from segrelay.worker.contract.settings import (
+from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE, Settings, Trigger
+from segrelay.worker.contract.settings.sections import (
     ALL_AUDIENCES,
     AUDIENCE_ATTRIBUTE,
     AUDIENCE_FLAG_PREFIX,
-    DEFAULT_AUDIENCE_ATTRIBUTE,
-    Settings,
-    Trigger,
 )
 from segrelay.worker.contract.words import AUDIENCE_ID_PATTERN
 from segrelay.worker.destinations.insider.memberships import flag_name

@@ -13,7 +13,8 @@ import orjson
 
 from segrelay.jsonnet.rendered import Row
 from segrelay.templates import SAMPLES_FOLDER
-from segrelay.worker.contract.settings import Settings, SyncSchedule, Trigger
+from segrelay.worker.contract.settings import Settings, Trigger
+from segrelay.worker.contract.settings.sections import SyncSchedule
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import UsageWrong
 

@@ -42,7 +42,8 @@ from segrelay.worker.checks.samples import (
     sample_row,
 )
 from segrelay.worker.contract.events import has_id
-from segrelay.worker.contract.settings import ALL_AUDIENCES, AUDIENCE_ATTRIBUTE, Settings, Trigger
+from segrelay.worker.contract.settings import Settings, Trigger
+from segrelay.worker.contract.settings.sections import ALL_AUDIENCES, AUDIENCE_ATTRIBUTE
 from segrelay.worker.contract.words import AUDIENCE_ID_PATTERN, Death, Direction
 from segrelay.worker.destinations.api import NotSendable, Shaped
 from segrelay.worker.destinations.insider.shape import overwrites

@@ -17,7 +17,8 @@ from segrelay.worker.contract.events import Header
 from segrelay.worker.contract.redis.acts import Act, carry_out
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import load_script, run_script
-from segrelay.worker.contract.settings import ALL_AUDIENCES, Trigger
+from segrelay.worker.contract.settings import Trigger
+from segrelay.worker.contract.settings.sections import ALL_AUDIENCES
 from segrelay.worker.contract.words import Direction, lane_of_job
 
 

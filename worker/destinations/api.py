@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
 
 from segrelay.worker.contract.events import Header
-from segrelay.worker.contract.settings import DEFAULT_FLAG_PREFIX
+from segrelay.worker.contract.settings.sections import DEFAULT_FLAG_PREFIX
 from segrelay.worker.contract.words import Death, Skip
 from segrelay.worker.core.ledger import Knowledge
 from segrelay.worker.core.verdicts import (

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from segrelay.worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger
+from segrelay.worker.contract.settings import Settings, Trigger
+from segrelay.worker.contract.settings.sections import AUDIENCE_ATTRIBUTE
 from segrelay.worker.destinations.api import Api, ShapingRules
 from segrelay.worker.destinations.http import HttpApi, Parts, misfit
 from segrelay.worker.destinations.insider import shape as insider_shape

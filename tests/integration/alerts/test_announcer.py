@@ -23,7 +23,8 @@ from segrelay.ops.status.standing import WatchedFile
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.processes import WORKER, Process, tell_seen
 from segrelay.worker.contract.redis.connection import connect, now_us
-from segrelay.worker.contract.settings import NotifySettings, Secret
+from segrelay.worker.contract.settings.sections import NotifySettings
+from segrelay.worker.contract.settings.values import Secret
 from segrelay.worker.contract.triggers import Pause, field_of, set_pause
 from tests.configuration import endpoint, settings_in, table, trigger
 from tests.full import full

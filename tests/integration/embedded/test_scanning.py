@@ -18,7 +18,7 @@ from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.redis.client import key_slot
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.redis.scanning import scan_fields, scan_keys
-from segrelay.worker.contract.settings import RedisSettings
+from segrelay.worker.contract.settings.sections import RedisSettings
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.core.ledger import with_delivered
 from segrelay.worker.core.supersede import LedgerEvent

@@ -9,7 +9,7 @@ import pytest
 
 from segrelay.ops.sandbox import SandboxProcess
 from segrelay.producer.lytics import LyticsApi, Patience, begun_us
-from segrelay.worker.contract.settings import LyticsSettings
+from segrelay.worker.contract.settings.sections import LyticsSettings
 from segrelay.worker.contract.settings.values import Secret
 from segrelay.worker.errors import (
     ConfigurationInvalid,

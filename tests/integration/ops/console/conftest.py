@@ -8,7 +8,7 @@ from segrelay.ops.console.app import Console, Guard, build_app
 from segrelay.ops.console.command import MENU, PAGES
 from segrelay.ops.console.look import Look
 from segrelay.ops.console.rights import Rights
-from segrelay.worker.contract.settings import ConsoleSettings
+from segrelay.worker.contract.settings.sections import ConsoleSettings
 
 PROXY = {"addresses": ["10.0.0.7"], "roles": ["viewer", "operator", "revealer"]}
 OWN = {

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from segrelay.producer.sync.store import Mark, SyncStore
 from segrelay.worker.contract.keys import PartitionKeys
-from segrelay.worker.contract.settings import RedisSettings
+from segrelay.worker.contract.settings.sections import RedisSettings
 from tests.members import set_marks
 
 PARTITION = PartitionKeys("insider", 0)

@@ -3,7 +3,7 @@
 import pytest
 
 from segrelay.ops.console.rights import Person, Rights, hash_password, is_password
-from segrelay.worker.contract.settings import ConsoleSettings
+from segrelay.worker.contract.settings.sections import ConsoleSettings
 from segrelay.worker.errors import ConfigurationInvalid
 
 PASSWORD = "correct horse battery"

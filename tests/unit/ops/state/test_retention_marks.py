@@ -15,7 +15,7 @@ from segrelay.ops.state.retention import (
     limits_of,
     marked,
 )
-from segrelay.worker.contract.settings import RetentionSettings
+from segrelay.worker.contract.settings.sections import RetentionSettings
 
 DAY = 86_400_000
 NOW = 1_800_000_000_000

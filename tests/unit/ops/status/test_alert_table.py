@@ -13,7 +13,8 @@ from segrelay.ops.status.problems import (
     HealthProblem,
     PostResult,
 )
-from segrelay.worker.contract.settings import NotifySettings, Secret
+from segrelay.worker.contract.settings.sections import NotifySettings
+from segrelay.worker.contract.settings.values import Secret
 
 PAUSED = HealthProblem("destination_paused", ILL, "insider", "401", "segrelay resume insider")
 SLOW = HealthProblem("destination_slowed", ATTENTION, "insider", "429", "segrelay status")

@@ -34,17 +34,15 @@ from segrelay.worker.contract.processes import (
     Sample,
 )
 from segrelay.worker.contract.redis.instance import Loss
-from segrelay.worker.contract.settings import (
-    Destination,
+from segrelay.worker.contract.settings import Destination, Settings, Trigger
+from segrelay.worker.contract.settings.sections import (
     FlowerSettings,
     MetricsSettings,
     NotifySettings,
-    Secret,
-    Settings,
     SyncSchedule,
-    Trigger,
     WebhookSettings,
 )
+from segrelay.worker.contract.settings.values import Secret
 from segrelay.worker.contract.triggers import DESTINATION, JOB, TRIGGER, Pause
 
 NOW = 1_800_000_000_000

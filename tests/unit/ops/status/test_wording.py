@@ -6,7 +6,8 @@ import pytest
 
 from segrelay.ops.status.alerts import body_of
 from segrelay.ops.status.problems import ILL, HealthProblem, OpenProblem
-from segrelay.worker.contract.settings import NotifySettings, Secret
+from segrelay.worker.contract.settings.sections import NotifySettings
+from segrelay.worker.contract.settings.values import Secret
 
 PROBLEM = HealthProblem(
     "trigger_paused",
