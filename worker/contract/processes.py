@@ -1,4 +1,4 @@
-"""What our processes tell Redis: workers, receivers, Flower and metrics, and samples of progress.
+"""The registry of our processes, the answers of receivers, and samples of progress.
 
 The samples hold how much is settled and how much waits. A request to a receiver has an id, its
 outcome, and whom it was about: a line of the receiver's log leads to people, and `segrelay why
