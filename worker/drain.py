@@ -49,11 +49,6 @@ from segrelay.worker.core.gate import Closed, Gate, LaneKind, Open
 from segrelay.worker.destinations.api import Sender
 from segrelay.worker.errors import LeaseLost, SegrelayError
 
-PATIENCE_SECONDS: Final = 0.5
-"""The seconds without an answer after which small requests no longer wait to be shared."""
-CROWD_SHARE: Final = 20
-"""A batch that fills at least this fraction (1/20) of its limit lets small requests wait for
-others to share them."""
 SLICE_SECONDS: Final = 2.0
 """The seconds that a drain works before others get their turn."""
 LATE_SHARE: Final = 0.5
@@ -339,26 +334,21 @@ class Drain:
     async def _deliver(self, sender: BatchSender, end: float, following: NextBatch | None) -> None:
         """Keep up to `in_flight` requests of different profiles under way.
 
-        While there is more to read in this slice, what would be a small request is left to be
-        shared with it; but nobody waits for a request that hangs. What there is to read is prepared
-        meanwhile.
-
-        What was rendered is sent for a slice at least, however long the rendering took. Once live
-        work waits, no further request of a backfill is begun.
+        What there is to read in this slice is prepared meanwhile. What was rendered is sent for a
+        slice at least, however long the rendering took. Once live work waits, no further request of
+        a backfill is begun.
         """
         over_at = max(end, self.clock.seconds()) + self.limits.slice_seconds
         running: set[asyncio.Task[None]] = set()
         batch, packer = sender.batch, sender.packer
         has_begun = False
-        answered_at = self.clock.seconds()
         try:
             while True:
                 # What was rendered by then is sent, so a backfill comes on in any case.
                 yields = has_begun and bool(batch.parts) and await self._yields(batch)
                 while len(running) < self.limits.in_flight and not yields:
                     over = self._is_over(sender, over_at)
-                    may_leave = following is not None and self.clock.seconds() < end
-                    request = None if over else packer.next_request(may_leave=may_leave)
+                    request = None if over else packer.next_request()
                     if request is None:
                         break
                     running.add(asyncio.ensure_future(sender.send(request)))
@@ -369,15 +359,7 @@ class Drain:
                     return
                 if following and not batch.state.live_is_due and self.clock.seconds() < end:
                     following.begin(partial(self._yields, batch))
-                done, running = await asyncio.wait(
-                    running,
-                    timeout=PATIENCE_SECONDS if packer.is_patient else None,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                if done:
-                    answered_at = self.clock.seconds()
-                elif self.clock.seconds() - answered_at >= PATIENCE_SECONDS:
-                    packer.lose_patience()
+                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 await asyncio.gather(*done)
         finally:
             # The other requests end before the error of one is raised.
@@ -412,10 +394,9 @@ class Drain:
             jitter=self.jitter,
             late_seconds=self.limits.late_seconds,
         )
-        crowd = self.limits.batch_entries / CROWD_SHARE
         return BatchSender(
             batch=batch,
-            packer=Packer(batch, is_patient=len(batch.deliveries) >= crowd),
+            packer=Packer(batch),
             renderer=self.renderer,
             partition=self.partition,
             gate=self.gate,

@@ -105,18 +105,11 @@ class Part:
 
     Args:
         is_refused: True if they were in a body that was refused.
-        is_due: Some of them were left by the batch before; they are not left again.
     """
 
     kind: Kind
     deliveries: deque[Delivery] = field(default_factory=deque)
     is_refused: bool = False
-    is_due: bool = False
-
-    @property
-    def is_ordinary(self) -> bool:
-        """Say whether nothing has gone wrong with the deliveries of the part."""
-        return not (self.is_refused or self.kind.alone or self.kind.width)
 
 
 @dataclass(slots=True)
@@ -144,7 +137,6 @@ class Batch:
         settled: The number of its deliveries that have got their outcome.
         before: By position, what was rendered before this batch's turn.
         records: Ledgers of its profiles, as the next settlement writes them.
-        left_over: The positions of those that the batch before has read, but left.
     """
 
     state: State
@@ -165,7 +157,6 @@ class Batch:
     settled: int = 0
     before: dict[str, Delivery] = field(default_factory=dict)
     records: dict[bytes, Record] = field(default_factory=dict)
-    left_over: frozenset[str] = frozenset()
     _fresh: dict[tuple[int, str, str, bytes, int], Part] = field(default_factory=dict)
     _apis: list[Api] = field(default_factory=list)
     _api_of: dict[str, int] = field(default_factory=dict)
@@ -176,26 +167,11 @@ class Batch:
         """Store the deliveries that were read, and those of them that could be decoded."""
         self.deliveries, self.decoded, self.is_last = deliveries, decoded, is_last
 
-    def put_first(
-        self, left: Sequence[Delivery], decoded: Sequence[Delivery], streams: Sequence[str]
-    ) -> None:
-        """Put deliveries that the previous batch has left in front of those read after it."""
-        self.streams = streams
-        self.deliveries = [*left, *self.deliveries]
-        self.decoded = [*decoded, *self.decoded]
-
-    def follow(self, batch: Batch, prepared: Batch | None = None) -> None:
+    def follow(self, batch: Batch, prepared: Batch | None) -> None:
         """Take over the deliveries that the previous batch rendered but leaves in the streams."""
         if prepared:
             self.before |= prepared.before
-        left = {d.position: d for part in batch.parts for d in part.deliveries}
-        self.before |= left
-        self.left_over = frozenset(left)
-
-    def unread(self) -> list[Delivery]:
-        """Return the rendered deliveries that stay, with those that they supersede."""
-        rendered = [d for part in self.parts for d in part.deliveries]
-        return [*rendered, *(older for d in rendered for older in d.superseded)]
+        self.before |= {d.position: d for part in batch.parts for d in part.deliveries}
 
     def left(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
         """Return the deliveries whose triggers can go on; the others stay in their streams."""
@@ -207,8 +183,7 @@ class Batch:
         if rendered is not delivery:
             delivery.body, delivery.shaped = rendered.body, rendered.shaped
             delivery.names = rendered.names
-        part = self.add(delivery)
-        part.is_due = part.is_due or delivery.position in self.left_over
+        self.add(delivery)
 
     def add(self, delivery: Delivery) -> Part:
         """Add a rendered delivery to its part.

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from segrelay.worker.batch.batch import Batch
-from segrelay.worker.batch.judge import decode_batch, decode_deliveries
-from segrelay.worker.batch.read import Reading, order_of
+from segrelay.worker.batch.judge import decode_batch
+from segrelay.worker.batch.read import Reading
 from segrelay.worker.batch.render import RowRenderer, render_ahead
 from segrelay.worker.errors import SegrelayError
 from segrelay.worker.logs import log_bug
@@ -85,18 +85,13 @@ class NextBatch:
         self.prepared = batch
 
     def turn(self, streams: Sequence[str]) -> Batch | None:
-        """Return the prepared batch, preceded by what the present one left; None = read it anew."""
+        """Return the prepared batch; None = read it anew, because something comes before it."""
         present, prepared = self.present, self.prepared
-        if prepared is None:
+        if prepared is None or present.settled < len(present.deliveries):
             return None
-        left = sorted(present.unread(), key=lambda delivery: order_of(delivery.entry_id))
-        # What is neither settled nor left stays for a reason of its own, and has to come first.
-        is_settled = present.settled + len(left) == len(present.deliveries)
-        may_be_read = {d.stream for d in (*left, *prepared.deliveries)}.issubset(streams)
-        if not (is_settled and may_be_read):
+        if not {delivery.stream for delivery in prepared.deliveries}.issubset(streams):
             return None
-        prepared.follow(present)
-        prepared.put_first(left, decode_deliveries(left, prepared), streams)
+        prepared.streams = streams
         return prepared
 
     def hand_over(self, batch: Batch) -> None:

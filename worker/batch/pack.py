@@ -121,8 +121,6 @@ def _event_time(delivery: Delivery) -> tuple[int, bool]:
 
 FRAME_BYTES: Final = 200
 """The bytes that are kept free for what surrounds the users in a body."""
-SMALL_SHARE: Final = 4
-"""The fraction (1/4) of its capacity below which a request is small."""
 
 
 @dataclass(slots=True)
@@ -132,22 +130,10 @@ class Packer:
     If a trigger waits because nothing of it went through, one delivery of it goes first, alone.
     A failed request keeps all other events of its profiles waiting, of every trigger, so few
     profiles should be in it.
-
-    A small request waits if more could join it: what is blocked now by a request that is under
-    way, or what the next batch will read.
-
-    Args:
-        is_patient: So much was read at once that small requests wait for others to share them.
     """
 
     batch: Batch
-    is_patient: bool = False
-    _has_packed: bool = False
     _sharing: set[str] = field(default_factory=set)
-
-    def lose_patience(self) -> None:
-        """Stop keeping small requests waiting, because one that is under way takes too long."""
-        self.is_patient = False
 
     def reduce(self, request: Request, avoid: str) -> Request:
         """Keep one delivery of a request, for a probe, and take the others back.
@@ -165,39 +151,21 @@ class Packer:
         chosen.users = tuple(map(compact_json, chosen.sent.users))
         return self._request(((chosen,),), is_part=request.is_part)
 
-    def next_request(self, *, may_leave: bool = False) -> Request | None:
-        """Pack the next request; None = all remaining deliveries are busy or have to wait.
-
-        Args:
-            may_leave: Another batch follows, which will read again what this one leaves.
-        """
+    def next_request(self) -> Request | None:
+        """Pack the next request; None = all remaining deliveries are busy or have to wait."""
         moved = True
         while moved:
             moved = False
             for part in sorted(self.batch.parts, key=self._fewest_failures):
-                if self._would_be_small(part, may_leave=may_leave):
-                    continue
                 request, in_trouble = self._of_part(part)
                 for delivery in in_trouble:
                     self.batch.add(delivery)
                 if request:
-                    self._has_packed, part.is_due = True, False
                     self.batch.forget_empty()
                     return request
                 moved = moved or bool(in_trouble)
         self.batch.forget_empty()
         return None
-
-    def _would_be_small(self, part: Part, *, may_leave: bool) -> bool:
-        """Say whether a part waits for more; the first request of a batch never waits."""
-        if not (self.is_patient and part.deliveries and part.is_ordinary):
-            return False
-        busy = self.batch.busy
-        blocked = sum(not d.names.isdisjoint(busy) for d in part.deliveries) if busy else 0
-        free = len(part.deliveries) - blocked
-        if free * SMALL_SHARE >= part.deliveries[0].loaded.api.max_users:
-            return False
-        return blocked > 0 or (may_leave and self._has_packed and not part.is_due)
 
     def _of_part(self, part: Part) -> tuple[Request | None, list[Delivery]]:
         """Take a request's deliveries out of a part, and those whose triggers have to go alone."""

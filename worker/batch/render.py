@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol, assert_never
 
 from segrelay.jsonnet.rendered import (
@@ -83,8 +83,6 @@ async def render_and_shape(
     What was rendered ahead comes last: a template may lose its trust while the rest is rendered.
     """
     rest = [each for each in going if each.position not in batch.before]
-    # What was left over has waited the longest.
-    _take_in(going, batch, batch.left_over)
     isolating_ends = batch.state.clock.seconds() + ISOLATING_SECONDS
 
     async def render(part: _Part) -> bool:
@@ -98,7 +96,9 @@ async def render_and_shape(
 
     await _render_parts(rest, batch, render, ends)
     forget_doubted(batch, renderer)
-    _take_in(going, batch, batch.before.keys())
+    for delivery in going if batch.before else ():
+        if delivery.position in batch.before:
+            batch.add_rendered(delivery)
 
 
 async def render_ahead(
@@ -162,22 +162,15 @@ def _parts(deliveries: Iterable[Delivery], batch: Batch) -> Iterator[_Part]:
             yield _Part(group, part, rows)
 
 
-def _take_in(going: Sequence[Delivery], batch: Batch, positions: Collection[str]) -> None:
-    for delivery in going if positions else ():
-        if delivery.position in positions:
-            batch.add_rendered(delivery)
-
-
 def forget_doubted(batch: Batch, renderer: RowRenderer) -> None:
     """Forget what was rendered ahead if a template's compiled form is no longer trusted."""
-    ahead = batch.before.keys() - batch.left_over
-    if not ahead:
+    if not batch.before:
         return
     templates = {trigger.template for trigger in batch.triggers.values() if trigger.template}
     doubted = {template for template in templates if renderer.doubts(template)}
-    for position in ahead if doubted else ():
-        if batch.before[position].loaded.template in doubted:
-            del batch.before[position]
+    if doubted:
+        kept = batch.before.items()
+        batch.before = {at: each for at, each in kept if each.loaded.template not in doubted}
 
 
 async def _rendered(

@@ -23,8 +23,7 @@ from segrelay.worker.batch.partition import IntendedDelivery, Intent, Partition,
 from segrelay.worker.batch.render import RowRenderer
 from segrelay.worker.batch.settle import Settler
 from segrelay.worker.batch.state import Clock
-from segrelay.worker.contract.redis.scripts import one_round_trip
-from segrelay.worker.contract.words import LIVE, Death
+from segrelay.worker.contract.words import Death
 from segrelay.worker.core.gate import APART, LIVE_FIRST, Closed, Gate, Open, SendTime
 from segrelay.worker.core.verdicts import (
     Accepted,
@@ -234,9 +233,6 @@ class BatchSender:
         """Send one request, carry out what its answer means, and free its profiles."""
         try:
             permit = SendPermit(self.batch, self.gate, self.watch, request)
-            if self._is_urgent(request):
-                await self._send_at_once(permit, request)
-                return
             send_time = await permit.book()
             if send_time is None:
                 await self._leave(request, permit.closed)
@@ -253,32 +249,6 @@ class BatchSender:
             await self._send_with(permit, request, send_time)
         finally:
             self.batch.done(request)
-
-    def _is_urgent(self, request: Request) -> bool:
-        """Say whether a request's booking and its intent are written side by side.
-
-        Only one delivery may be concerned where there turns out to be no send time. A probe has one
-        as well, so it is not made smaller.
-        """
-        is_alone = len(request.deliveries) == 1 and not request.trigger.envelope
-        return is_alone and self.batch.kind == LIVE
-
-    async def _send_at_once(self, permit: SendPermit, request: Request) -> None:
-        """Book a send time and write the intent in one round trip, and send the request."""
-        request.intent = _intent_of(request)
-        with one_round_trip():
-            booking = asyncio.ensure_future(permit.book())
-            try:
-                permit.intent_ms = await self.partition.intent(request.intent)
-            finally:
-                [booked] = await asyncio.gather(booking, return_exceptions=True)
-        if isinstance(booked, BaseException):
-            raise booked
-        if booked is None:
-            await self.settler.write(Settlement(intent_id=request.intent.intent_id))
-            await self._leave(request, permit.closed)
-            return
-        await self._send_with(permit, request, booked)
 
     async def _send_with(self, permit: SendPermit, request: Request, send_time: SendTime) -> None:
         """Send a request whose intent is written, and do what follows from the answer."""

@@ -2,8 +2,6 @@
 
 from segrelay.worker.adapters.redis.shared_keys import RedisNumbers
 from segrelay.worker.batch.state import Tally
-from segrelay.worker.core.gate import Open
-from segrelay.worker.core.verdicts import AccessRefused
 from tests.conformance.clocked_redis import at_once
 from tests.conformance.drain.fake_insider import Reply, Sending, taken
 from tests.conformance.drain.world import World, event, members
@@ -65,19 +63,3 @@ def test_what_comes_while_a_drain_for_live_work_sends_is_delivered_by_it(make_wo
     world.put(event("ada"))
 
     assert world.drain() == (Tally(delivered=2, requests=2), "")
-
-
-def test_an_intent_that_is_written_beside_a_booking_in_vain_is_removed(make_world) -> None:
-    async def finds_it_open(triggers) -> dict[str, Open]:
-        return {name: Open() for name in triggers}
-
-    world = make_world()
-    world.look = finds_it_open
-    world.put(event("ada"))
-    booked = at_once(world.gate.book(kind="live", triggers=["enter"], horizon_seconds=1.0))
-    at_once(world.gate.report(booked, AccessRefused("no"), delivered={}))
-
-    tally, _ = world.drain()
-
-    assert (tally.requests, world.sendings, world.store.waiting()) == (0, [], 1)
-    assert not world.store.client.exists(world.store.keys.intents)

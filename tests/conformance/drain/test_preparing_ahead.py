@@ -8,7 +8,6 @@ from structlog.testing import capture_logs
 from segrelay.worker.batch.judge import OPEN_BYTES
 from segrelay.worker.batch.read import order_of
 from segrelay.worker.batch.render import RENDER_GROUP
-from segrelay.worker.destinations.insider.api import InsiderApi
 from segrelay.worker.errors import RedisUnavailable
 from tests.conformance.drain.fake_insider import (
     DELETE,
@@ -85,49 +84,6 @@ def test_after_the_slice_what_has_to_be_read_anew_is_left(make_world) -> None:
     tally, _ = world.drain()
 
     assert tally.delivered == ENTRIES
-
-
-def test_what_a_batch_leaves_comes_before_what_was_prepared(make_world) -> None:
-    world = of_batches(make_world)
-    rare = [event(f"rare{n}", trigger="exit") for n in range(3)]
-    many = [event(f"p{n}") for n in range(3 * ENTRIES)]
-    for part in (many[:50], rare, many[50:]):
-        world.put(*part)
-        world.wait_for_the_next_id()
-
-    world.drain()
-
-    assert world.store.waiting() == 0
-    assert [len(sending.users) for sending in world.sendings if sending.url == DELETE] == [3]
-    assert world.rendered.total() + world.rendered_ahead.total() == 3 * ENTRIES + 3
-
-
-def test_what_was_prepared_waits_to_share_a_request_like_all_else(make_world) -> None:
-    world = of_batches(make_world)
-    for batch in range(6):
-        world.put(*(event(f"p{batch}-{n}") for n in range(ENTRIES - 1)))
-        world.wait_for_the_next_id()  # of another stream: it comes behind them
-        world.put(event(f"rare{batch}", trigger="exit"))
-        world.wait_for_the_next_id()
-    world.put(*(event(f"q{n}") for n in range(ENTRIES)))
-
-    world.drain()
-
-    assert [len(s.users) for s in world.sendings if s.url == DELETE] == [2, 2, 2]
-
-
-def test_what_was_left_over_goes_first_beside_what_could_not_be_prepared(make_world) -> None:
-    world = make_world(answers_late, api=replace(InsiderApi(), max_users=ENTRIES))
-    world.limits = replace(world.limits, batch_entries=ENTRIES, slice_seconds=60.0)
-    world.put(*(event(f"p{n}") for n in range(80)))
-    old = {f"old{n}@example.com" for n in range(20)}
-    world.put(*(event(email.split("@")[0], trigger="exit") for email in sorted(old)))
-    world.put(*(event(f"q{n}", trigger="exit", behave="apart") for n in range(ENTRIES)))
-
-    world.drain()
-
-    first = next(sending for sending in world.sendings if sending.url == DELETE)
-    assert old <= {user["identifiers"]["email"] for user in first.users}
 
 
 def test_where_most_is_skipped_nothing_is_prepared(make_world) -> None:
@@ -314,5 +270,4 @@ def test_what_was_too_much_to_be_decoded_comes_before_what_was_prepared(make_wor
     assert len(entering[0].positions) < ENTRIES
     assert len(ids) == 3 * ENTRIES
     assert ids == sorted(ids)
-    assert world.rendered["exit"] == 3, "what was left over is not rendered again"
-    assert world.rendered["enter"] == ENTRIES, "what was prepared is not rendered again"
+    assert (world.rendered + world.rendered_ahead).total() == 3 * ENTRIES + 3, "nothing twice"

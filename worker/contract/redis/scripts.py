@@ -18,14 +18,11 @@ becomes a number of Lua's, which would lose digits of it.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -235,9 +232,8 @@ async def run_script_async(
     """
     call = (text, ScriptCall(keys, args))
     if replicated and client.replicas:
-        return (await run_each_async(client, [call], replicated=True))[0]
-    shared = _SHARED.get()
-    return await (shared.run(client, call) if shared else _run(client, call))
+        return first_raised(await _run_each(client, [call], (), client.replicas))[0]
+    return await _run(client, call)
 
 
 async def _run(client: Redis | AsyncRedis, call: _Named) -> Any:
@@ -281,14 +277,6 @@ def run_each(
     return first_raised(answers[: len(calls)])
 
 
-async def run_each_async(
-    client: AsyncRedis, calls: Sequence[_Named], *, replicated: bool = False
-) -> list[Any]:
-    """Run scripts, each with its call, in one round trip; see `run_each`."""
-    replicas = client.replicas if replicated else 0
-    return first_raised(await _run_each(client, calls, (), replicas))
-
-
 async def run_script_then(
     client: AsyncRedis, text: str, call: ScriptCall, commands: Sequence[_Words]
 ) -> list[Any]:
@@ -328,59 +316,6 @@ async def _run_each(
         for at, answer in zip(places, found, strict=True):
             answers[at] = answer
     return answers
-
-
-@contextmanager
-def one_round_trip() -> Iterator[None]:
-    """Send the scripts that the tasks of this block run in one round trip.
-
-    Those go together that begin in the same turn of the event loop. Over two connections, the
-    second one would wait until Redis' disk has what the first one has written, and then for its
-    own. If a call fails, all that went with it do. What waits for replicas goes alone.
-    """
-    token = _SHARED.set(_SharedRoundTrip())
-    try:
-        yield
-    finally:
-        _SHARED.reset(token)
-
-
-@dataclass(slots=True, eq=False)
-class _SharedRoundTrip:
-    """The calls of scripts that have begun since the last ones went to Redis."""
-
-    _calls: list[tuple[_Named, asyncio.Future[Any]]] = field(default_factory=list)
-    _sending: asyncio.Task[None] | None = None
-
-    async def run(self, client: AsyncRedis, call: _Named) -> Any:
-        """Run a script together with the others of this turn; see `run_script_async`."""
-        answer = asyncio.get_running_loop().create_future()
-        self._calls.append((call, answer))
-        if len(self._calls) == 1:
-            # It has its turn behind all tasks that are ready by now.
-            self._sending = asyncio.ensure_future(self._send(client))
-        return await answer
-
-    async def _send(self, client: AsyncRedis) -> None:
-        calls, self._calls = self._calls, []
-        waiting = [answer for _, answer in calls]
-        try:
-            answers = await run_each_async(client, [call for call, _ in calls])
-        except asyncio.CancelledError:
-            for answer in waiting:
-                answer.cancel()
-            raise
-        except Exception as error:  # noqa: BLE001 - whoever waits for it raises it
-            for answer in waiting:
-                if not answer.done():
-                    answer.set_exception(error)
-            return
-        for answer, found in zip(waiting, answers, strict=True):
-            if not answer.done():
-                answer.set_result(found)
-
-
-_SHARED: Final = ContextVar[_SharedRoundTrip | None]("shared_round_trip", default=None)
 
 
 def _by_digest(call: _Named) -> _Words:
