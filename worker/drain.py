@@ -16,7 +16,7 @@ from enum import Enum
 from functools import partial
 from typing import Final
 
-from segrelay.worker.batch.batch import Batch, Numbers
+from segrelay.worker.batch.batch import Batch, Numbers, Settler, Streaks
 from segrelay.worker.batch.conclude import Conclusion
 from segrelay.worker.batch.delivery import LoadedTrigger
 from segrelay.worker.batch.halve import Refusals
@@ -27,7 +27,6 @@ from segrelay.worker.batch.judge import (
     ledgers_after,
     unpack_ledgers,
 )
-from segrelay.worker.batch.next_batch import NextBatch
 from segrelay.worker.batch.pack import Packer
 from segrelay.worker.batch.partition import Intent, Partition, TakenPartition
 from segrelay.worker.batch.read import (
@@ -37,10 +36,9 @@ from segrelay.worker.batch.read import (
     is_any_due,
     read_batch,
 )
-from segrelay.worker.batch.render import RowRenderer, forget_doubted, render_and_shape
+from segrelay.worker.batch.render import NextBatch, RowRenderer, forget_doubted, render_and_shape
 from segrelay.worker.batch.responses import NO_RESPONSES, Responses
 from segrelay.worker.batch.send import BatchSender, InterruptWatch, Lease, Stop
-from segrelay.worker.batch.settle import Settler, Streaks
 from segrelay.worker.batch.state import Clock, ReadWants, State, Tally
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name
 from segrelay.worker.contract.triggers import Scope

@@ -39,8 +39,7 @@ from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import used_and_most_bytes
 from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.contract.words import Refusal, Skip
-from segrelay.worker.core.ledger import judge
-from segrelay.worker.core.supersede import LedgerEvent
+from segrelay.worker.core.ledger import LedgerEvent, judge
 from segrelay.worker.destinations.api import Shaped
 from segrelay.worker.destinations.registry import api_of
 

@@ -30,7 +30,7 @@ DEFECTS = {
         "worker/core/ledger.py", "        return Skip.SUPERSEDED\n", "        pass\n"
     ),
     "of two events at one time the entrance wins": Defect(
-        "worker/core/supersede.py",
+        "worker/core/ledger.py",
         "return same_trigger or newer.direction != older.direction",
         "return (same_trigger or newer.direction != older.direction)"
         " and newer.time_us > older.time_us",

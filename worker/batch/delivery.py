@@ -24,9 +24,8 @@ from segrelay.worker.contract.keys import PartitionKeys, outcome_field, split_st
 from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.protection import DEAD_LETTERS, PROTECTION
 from segrelay.worker.contract.words import Death, Direction, Skip
-from segrelay.worker.core.ledger import with_delivered, with_tried, with_whole_list
+from segrelay.worker.core.ledger import LedgerEvent, with_delivered, with_tried, with_whole_list
 from segrelay.worker.core.messages import normalise_message
-from segrelay.worker.core.supersede import LedgerEvent
 from segrelay.worker.destinations.api import Answer, Api, Shaped, ShapingRules
 from segrelay.worker.errors import PayloadRefused
 

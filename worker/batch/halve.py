@@ -19,10 +19,9 @@ from typing import Final
 
 import structlog
 
-from segrelay.worker.batch.batch import Batch, Request
+from segrelay.worker.batch.batch import Batch, Request, Settler
 from segrelay.worker.batch.delivery import Delivery, Failure, LoadedTrigger
 from segrelay.worker.batch.partition import Settlement
-from segrelay.worker.batch.settle import Settler
 from segrelay.worker.contract.words import Death
 from segrelay.worker.core.backoff import (
     RECENT_SECONDS,

@@ -18,13 +18,14 @@ from segrelay.worker.contract.ledger import unpack_all
 from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.words import Death, Direction
 from segrelay.worker.core.ledger import (
+    LedgerEvent,
+    contest,
     is_in_doubt,
     judge,
     with_raised,
     with_tried,
     with_whole_list,
 )
-from segrelay.worker.core.supersede import LedgerEvent, contest
 from segrelay.worker.errors import Bug, FormatUnknown, PayloadRefused
 from segrelay.worker.logs import log_bug
 

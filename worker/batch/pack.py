@@ -17,10 +17,9 @@ from segrelay.worker.batch.judge import skip_by_ledger
 from segrelay.worker.batch.render import RowRenderer
 from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.words import Death, Direction
-from segrelay.worker.core.compact import compact_json
 from segrelay.worker.core.ledger import judge, knowledge
 from segrelay.worker.core.messages import normalise_message
-from segrelay.worker.destinations.api import NotSendable, Shaped
+from segrelay.worker.destinations.api import NotSendable, Shaped, compact_json
 from segrelay.worker.logs import log_bug
 
 

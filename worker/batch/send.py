@@ -15,13 +15,12 @@ from urllib.parse import unquote
 
 import structlog
 
-from segrelay.worker.batch.batch import Batch, Request
+from segrelay.worker.batch.batch import Batch, Request, Settler
 from segrelay.worker.batch.conclude import Conclusion
 from segrelay.worker.batch.delivery import Failure
 from segrelay.worker.batch.pack import Packer, put_in_envelope
 from segrelay.worker.batch.partition import IntendedDelivery, Intent, Partition, Settlement
 from segrelay.worker.batch.render import RowRenderer
-from segrelay.worker.batch.settle import Settler
 from segrelay.worker.batch.state import Clock
 from segrelay.worker.contract.words import Death
 from segrelay.worker.core.gate import APART, LIVE_FIRST, Closed, Gate, Open, SendTime

@@ -17,8 +17,7 @@ from segrelay.worker.contract.settings.sections import (
     AUDIENCE_FLAG_PREFIX,
 )
 from segrelay.worker.contract.words import AUDIENCE_ID_PATTERN
-from segrelay.worker.destinations.insider.memberships import flag_name
-from segrelay.worker.destinations.insider.shape import deletes, overwrites
+from segrelay.worker.destinations.insider.shape import deletes, flag_name, overwrites
 
 _MEMBERSHIPS: Final = ("_segments", "segments_all", "segments")
 """The fields of a profile that list its audiences, by Lytics' documentation."""

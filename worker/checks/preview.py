@@ -32,9 +32,8 @@ from segrelay.worker.contract.events import Header, has_id, with_id
 from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.contract.settings.http import TemplateChoice
 from segrelay.worker.contract.words import Death, Direction, Skip
-from segrelay.worker.core.compact import parsed
 from segrelay.worker.core.messages import normalise_message
-from segrelay.worker.destinations.api import NotSendable, Shaped
+from segrelay.worker.destinations.api import NotSendable, Shaped, parsed
 from segrelay.worker.destinations.registry import api_of, rules_of
 
 RENDER_SECONDS: Final = 20.0

@@ -12,10 +12,9 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from segrelay.worker.contract.settings.http import Failures
-from segrelay.worker.core.compact import parsed
 from segrelay.worker.core.messages import normalise_message
 from segrelay.worker.core.verdicts import Accepted, BodyRefused, Unreadable, Verdict
-from segrelay.worker.destinations.api import Answer
+from segrelay.worker.destinations.api import Answer, parsed
 
 _SUCCESS: Final = range(200, 300)
 _POSITION_DIGITS: Final = 9

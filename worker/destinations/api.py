@@ -14,6 +14,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
 
+import orjson
+
 from segrelay.worker.contract.events import Header
 from segrelay.worker.contract.settings.sections import DEFAULT_FLAG_PREFIX
 from segrelay.worker.contract.words import Death, Skip
@@ -387,3 +389,23 @@ class Sender(Protocol):
     async def close(self) -> None:
         """Close the connections."""
         ...
+
+
+def compact_json(value: Any) -> bytes:
+    """Return a value as JSON text with sorted keys that takes no more memory than its length.
+
+    What `orjson.dumps` returns keeps the room in which it was written: 4,096 bytes for a user of
+    600. A batch holds thousands of them until it is settled.
+
+    Raises:
+        orjson.JSONEncodeError: It holds what JSON has no word for.
+    """
+    return bytes(memoryview(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)))
+
+
+def parsed(body: bytes) -> Any:
+    """Return the JSON of a body, or None where it is none."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None

@@ -17,10 +17,9 @@ from segrelay.worker.contract.settings.http import (
     basic,
     secrets_of,
 )
-from segrelay.worker.core.compact import parsed
 from segrelay.worker.core.messages import normalise_message
 from segrelay.worker.core.verdicts import AccessRefused, Failed, Verdict
-from segrelay.worker.destinations.api import Answer, NoAnswer, OutgoingRequest
+from segrelay.worker.destinations.api import Answer, NoAnswer, OutgoingRequest, parsed
 
 DEFAULT_LIFE_SECONDS: Final = 600.0
 """The seconds that a token is taken to be valid if the answer that issued it does not say."""

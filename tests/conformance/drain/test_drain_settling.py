@@ -3,14 +3,12 @@
 import asyncio
 from typing import Any
 
-from segrelay.worker.batch.batch import Batch
+from segrelay.worker.batch.batch import Batch, Settler
 from segrelay.worker.batch.partition import ReadRange, Settlement
-from segrelay.worker.batch.settle import Settler
 from segrelay.worker.batch.state import State
 from segrelay.worker.contract.ledger import Record, unpack
 from segrelay.worker.contract.words import Direction, Skip
-from segrelay.worker.core.ledger import with_delivered, with_raised
-from segrelay.worker.core.supersede import LedgerEvent
+from segrelay.worker.core.ledger import LedgerEvent, with_delivered, with_raised
 from tests.conformance.drain.test_reading_streams import NoClock
 from tests.conformance.drain.world import World, event
 

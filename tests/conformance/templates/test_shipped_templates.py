@@ -14,7 +14,7 @@ from segrelay.worker.checks.samples import sample_profile
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.core.ledger import Knowledge
 from segrelay.worker.destinations.insider.api import InsiderApi
-from segrelay.worker.destinations.insider.memberships import flag_name
+from segrelay.worker.destinations.insider.shape import flag_name
 from tests.conformance.templates.conftest import NOW_US, event_of
 
 NOW = datetime(2027, 2, 20, 12, tzinfo=UTC)

@@ -20,8 +20,7 @@ from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.redis.scanning import scan_fields, scan_keys
 from segrelay.worker.contract.settings.sections import RedisSettings
 from segrelay.worker.contract.words import Direction
-from segrelay.worker.core.ledger import with_delivered
-from segrelay.worker.core.supersede import LedgerEvent
+from segrelay.worker.core.ledger import LedgerEvent, with_delivered
 from tests.configuration import insider, settings_in
 from tests.integration.embedded.test_cluster import elsewhere
 from tests.members import set_marks

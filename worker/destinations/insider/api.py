@@ -20,7 +20,6 @@ from typing import Any, Final
 import orjson
 
 from segrelay.worker.contract.events import Header
-from segrelay.worker.core.compact import parsed
 from segrelay.worker.core.ledger import Knowledge
 from segrelay.worker.core.messages import normalise_message
 from segrelay.worker.core.verdicts import (
@@ -39,9 +38,9 @@ from segrelay.worker.destinations.api import (
     Shaped,
     ShapingRules,
     classify_status,
+    parsed,
     retry_after_seconds,
 )
-from segrelay.worker.destinations.insider import memberships as insider_memberships
 from segrelay.worker.destinations.insider import shape as insider_shape
 from segrelay.worker.destinations.insider.fields import OBJECT_ATTRIBUTES
 from segrelay.worker.destinations.insider.shape import deletes, overwrites
@@ -295,7 +294,7 @@ class InsiderApi(Api):
         self, shaped: Shaped, header: Header, rules: ShapingRules, knowledge: Knowledge
     ) -> Shaped | NotSendable:
         """Correct what newer events have made untrue in a body."""
-        return insider_memberships.correct(shaped, header, rules, knowledge)
+        return insider_shape.correct(shaped, header, rules, knowledge)
 
     def unite(
         self, users: Sequence[dict[str, Any]], root: Mapping[str, Any]
@@ -321,7 +320,7 @@ class InsiderApi(Api):
 
     def tells_data(self, shaped: Shaped, header: Header, rules: ShapingRules) -> bool:
         """Say whether a body holds data of the person beside memberships and events."""
-        tells_data = insider_memberships.tells_data
+        tells_data = insider_shape.tells_data
         for user in shaped.users:  # noqa: SIM110 - a generator costs more than the question
             if tells_data(user, header, rules):
                 return True

@@ -8,7 +8,7 @@ from segrelay.worker.contract.events import Header
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.words import Direction
-from segrelay.worker.core.supersede import LedgerEvent
+from segrelay.worker.core.ledger import LedgerEvent
 from segrelay.worker.destinations.api import Shaped, ShapingRules
 from segrelay.worker.destinations.insider.api import InsiderApi
 

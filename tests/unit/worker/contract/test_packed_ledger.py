@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 
 from segrelay.worker.contract.ledger import RECORD_FORMAT, Item, Record, pack, unpack, unpack_all
 from segrelay.worker.contract.words import Direction
-from segrelay.worker.core.ledger import with_delivered, with_raised
-from segrelay.worker.core.supersede import LedgerEvent
+from segrelay.worker.core.ledger import LedgerEvent, with_delivered, with_raised
 from segrelay.worker.errors import FormatUnknown
 
 ENTER, EXIT, CHANGE = Direction.ENTER, Direction.EXIT, Direction.CHANGE

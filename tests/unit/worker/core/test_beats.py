@@ -3,7 +3,7 @@
 import pytest
 
 from segrelay.worker.contract.words import Direction
-from segrelay.worker.core.supersede import LedgerEvent, supersedes
+from segrelay.worker.core.ledger import LedgerEvent, supersedes
 
 ENTER, EXIT, CHANGE = Direction.ENTER, Direction.EXIT, Direction.CHANGE
 

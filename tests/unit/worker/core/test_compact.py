@@ -2,7 +2,7 @@ import tracemalloc
 
 import orjson
 
-from segrelay.worker.core.compact import compact_json
+from segrelay.worker.destinations.api import compact_json
 
 USER = {"identifiers": {"email": "ada@example.com"}, "attributes": {"plan": "premium"}}
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segrelay.worker.contract.words import Direction
-from segrelay.worker.core.supersede import LedgerEvent, contest, supersedes
+from segrelay.worker.core.ledger import LedgerEvent, contest, supersedes
 
 events = st.builds(
     LedgerEvent, st.integers(1, 4), st.sampled_from(list(Direction)), st.sampled_from([1, 2, 3])

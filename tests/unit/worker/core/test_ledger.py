@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.words import Direction, Skip
 from segrelay.worker.core.ledger import (
+    LedgerEvent,
     is_in_doubt,
     judge,
     knowledge,
@@ -18,7 +19,6 @@ from segrelay.worker.core.ledger import (
     with_tried,
     with_whole_list,
 )
-from segrelay.worker.core.supersede import LedgerEvent
 
 ENTER, EXIT, CHANGE = Direction.ENTER, Direction.EXIT, Direction.CHANGE
 events = st.builds(

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from segrelay.worker.contract.ledger import Record, pack, unpack
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.core.ledger import (
+    LedgerEvent,
+    contest,
     judge,
     knowledge,
     with_delivered,
@@ -25,7 +27,6 @@ from segrelay.worker.core.ledger import (
     with_tried,
     with_whole_list,
 )
-from segrelay.worker.core.supersede import LedgerEvent, contest
 from tests.nightly import amount
 
 LATE = 5

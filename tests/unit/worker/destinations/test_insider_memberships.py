@@ -10,7 +10,7 @@ from segrelay.worker.contract.words import Direction, Skip
 from segrelay.worker.core.ledger import Knowledge
 from segrelay.worker.destinations.api import NotSendable, Shaped
 from segrelay.worker.destinations.insider.api import InsiderApi
-from segrelay.worker.destinations.insider.memberships import tells_data
+from segrelay.worker.destinations.insider.shape import tells_data
 from tests.unit.worker.destinations.shaping import HEADER, RULES
 
 API = InsiderApi()
