@@ -337,7 +337,7 @@ class Streaks(Protocol):
 
 @dataclass(slots=True)
 class Settler:
-    """Alone writes outcomes, waits and dead letters into Redis, for one batch, one script at a time.
+    """Alone writes outcomes, waits and dead letters of one batch into Redis, a script at a time.
 
     Args:
         keys: Of the partition.

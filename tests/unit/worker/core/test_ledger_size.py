@@ -4,8 +4,7 @@ import pytest
 
 from segrelay.worker.contract.ledger import Record, pack
 from segrelay.worker.contract.words import Direction
-from segrelay.worker.core.ledger import with_delivered
-from segrelay.worker.core.supersede import LedgerEvent
+from segrelay.worker.core.ledger import LedgerEvent, with_delivered
 
 TIME_US = 1_790_000_000_123_456
 APART_US = 30 * 86_400_000_000
