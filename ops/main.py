@@ -75,7 +75,7 @@ segrelay metrics
 segrelay redis status
 segrelay redis stop
 segrelay send events.ndjson --wait
-segrelay send members.ndjson --job november
+segrelay send old.ndjson --lane backfill
 segrelay backfill start vip.csv --audience vip --as-of name --wait
 segrelay backfill start 'x/*.json.gz' --audience vip --as-of now --canary 100
 segrelay backfill resume vip

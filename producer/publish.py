@@ -26,7 +26,6 @@ from segrelay.producer.publishing.drafting import Drafter
 from segrelay.producer.publishing.published import (
     AS_USUAL,
     Draft,
-    LaidOut,
     MemberChange,
     PartitionAddress,
     Portion,
@@ -35,6 +34,7 @@ from segrelay.producer.publishing.published import (
 )
 from segrelay.producer.publishing.quarantine import CAP_BYTES, HowPublished, Quarantine
 from segrelay.producer.publishing.writing import (
+    NOWHERE,
     CapacityMeter,
     CapacityUsed,
     JobPosition,
@@ -45,7 +45,7 @@ from segrelay.producer.wakeups import CeleryWaker, Waker
 from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.fields import SeenFields
 from segrelay.worker.contract.own_processes import switch_threads_often
-from segrelay.worker.contract.redis.accept import Roll, WakeUpText
+from segrelay.worker.contract.redis.accept import Roll
 from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
@@ -117,15 +117,14 @@ class Publisher:
         Raises:
             RedisUnavailable: Redis is full (then nothing was written), or was lost in between
                 (then some of it may be written; publishing all of it again is safe, but for
-                changes that have no time of their own: see `payloads.is_timeless`).
+                changes that have no time of their own: each time they are others).
             RedisMismatch: Redis is in use with another configuration.
             UsageWrong: There is no such lane.
         """
         options = options.resolved()
         self._prepare()
         draft = self._drafter.draft(payloads, options)
-        progress = JobPosition(job_of_lane(options.lane), position, source)
-        return self._carry_out(self.lay_out(draft, progress), progress)
+        return self.write_draft(draft, JobPosition(job_of_lane(options.lane), position, source))
 
     def draft(
         self, rows: Iterable[Payload], form: RowForm | None, options: PublishOptions
@@ -147,24 +146,13 @@ class Publisher:
         self._claim()
         return self._drafter.draft(rows, options.resolved(), form=form)
 
-    def write_draft(self, draft: Draft, progress: JobPosition) -> Published:
-        """Write a draft to Redis, and return the counts of its events.
-
-        Raises:
-            RedisUnavailable: As `publish`.
-            RedisMismatch: As `publish`.
-            JobHeld: The job was paused, aborted, or is read by somebody else.
-        """
-        self._prepare()
-        return self._carry_out(self.lay_out(draft, progress), progress)
-
     def lay_out(
         self,
         draft: Draft,
-        progress: JobPosition,
+        progress: JobPosition = NOWHERE,
         rolls: Mapping[PartitionAddress, Roll] = MappingProxyType({}),
-    ) -> LaidOut:
-        """Return a draft as the calls that write it, for `write_laid_out`; asks Redis nothing.
+    ) -> Draft:
+        """Turn what a draft holds into the calls that write it; asks Redis nothing.
 
         Args:
             draft: the draft.
@@ -172,48 +160,38 @@ class Publisher:
             rolls: by partition, the members that change with it.
         """
         queue = kind_of_lane(draft.lane)
-
-        def wakeup(to: PartitionAddress) -> WakeUpText | None:
-            return self._waker.text(*to, queue=queue)
-
-        calls = (
-            {}
-            if self._dry_run
-            else lay_out(
+        draft.example = next((group[0].profile for group in draft.deliveries.values()), b"")
+        draft.calls = {}
+        if not self._dry_run:
+            draft.calls = lay_out(
                 draft.deliveries,
                 progress,
                 rolls,
                 draft.entrants,
                 secret_id=draft.secret_id,
-                wakeup=wakeup,
+                wakeup=lambda to: self._waker.text(*to, queue=queue),
             )
-        )
-        groups = draft.deliveries.values()
-        return LaidOut(
-            draft.lane,
-            draft.result,
-            calls,
-            draft.deliveries_count,
-            draft.kept,
-            draft.reading.state,
-            draft.reading.skip_hook,
-            draft.reading.now_us,
-            example=next((one.profile for group in groups for one in group), b""),
-        )
+        draft.deliveries, draft.members, draft.entrants = {}, {}, {}
+        return draft
 
-    def write_laid_out(self, laid_out: LaidOut, progress: JobPosition) -> Published:
-        """Publish a block that was drafted and laid out, be it in another process.
+    def write_draft(self, draft: Draft, progress: JobPosition = NOWHERE) -> Published:
+        """Write a draft to Redis, and return the counts of its events.
+
+        It may be written again after an error: its events have the times of the draft.
 
         Args:
-            laid_out: the block.
-            progress: the position with which it was laid out.
+            draft: The draft, be it laid out or not.
+            progress: The position in the job's source at which it ends, with which it was laid out.
 
         Raises:
             RedisUnavailable: As `publish`.
+            RedisMismatch: As `publish`.
             JobHeld: The job was paused, aborted, or is read by somebody else.
         """
         self._prepare()
-        return self._carry_out(laid_out, progress)
+        if draft.calls is None:
+            self.lay_out(draft, progress)
+        return self._carry_out(draft, progress)
 
     def draft_each(
         self, groups: Iterable[Iterable[Payload]], *, portion: Portion, together: Portion
@@ -248,8 +226,7 @@ class Publisher:
         self._prepare()
         draft = self._drafter.draft_as_they_are(events, lane)
         draft.result.people = draft.people(0)
-        progress = JobPosition(job_of_lane(lane))
-        return self._carry_out(self.lay_out(draft, progress), progress)
+        return self.write_draft(draft, JobPosition(job_of_lane(lane)))
 
     def publish_members(
         self, destination: str, changes: Sequence[MemberChange], lane: str, sync: str, token: str
@@ -263,7 +240,7 @@ class Publisher:
         self._prepare()
         draft = self._drafter.draft_members(destination, changes, lane)
         rolls = {to: Roll(sync, token, members) for to, members in draft.members.items()}
-        return self._carry_out(self.lay_out(draft, JobPosition(), rolls), JobPosition())
+        return self.write_draft(self.lay_out(draft, rolls=rolls))
 
     def keep_rows(self, refused: Sequence[Refused]) -> None:
         """Put rows of a source that hold no event of their own into the quarantine."""
@@ -292,29 +269,30 @@ class Publisher:
             claim(self._client, self._settings)
             self._claimed = True
 
-    def _carry_out(self, laid_out: LaidOut, progress: JobPosition) -> Published:
-        count = laid_out.deliveries_count
+    def _carry_out(self, draft: Draft, progress: JobPosition) -> Published:
+        count = draft.deliveries_count
         if self._dry_run:
-            return laid_out.result + Published(accepted=count)
+            return draft.result + Published(accepted=count)
         try:
             # First what was refused: if the answer to the deliveries is lost, and by the next
             # attempt one of the refused can be placed, its partition may be beyond this chunk.
-            if laid_out.kept:
-                how = (laid_out.lane, laid_out.state, laid_out.skip_hook)
-                self._keep(laid_out.kept, laid_out.now_us, how)
-            written = write(self._client, laid_out.calls, progress)
+            if draft.kept:
+                reading = draft.reading
+                how = (draft.lane, reading.state, reading.skip_hook)
+                self._keep(draft.kept, reading.now_us, how)
+            written = write(self._client, draft.calls or {}, progress)
         except SealedAnew:
             self._claimed = False
             raise
         written.repeated = count - written.accepted
         # At once: the first of its events waits for nothing else.
-        queue = kind_of_lane(laid_out.lane)
+        queue = kind_of_lane(draft.lane)
         for destination, partition in written.woken:
             self._waker.wake(destination, partition, queue=queue)
         self._meter.add(written.accepted)
-        if laid_out.example:
-            self._seen.note(laid_out.example)
-        return laid_out.result + written
+        if draft.example:
+            self._seen.note(draft.example)
+        return draft.result + written
 
     def _keep(self, refused: Sequence[Refused], now_us: int, how: HowPublished) -> None:
         cap_bytes = self._meter.quarantine_bytes(CAP_BYTES)

@@ -1,11 +1,8 @@
-"""A server that speaks S3 on loopback, and a small web server."""
+"""A server that speaks S3 on loopback."""
 
-import sys
-import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import boto3
@@ -14,7 +11,6 @@ from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
 BUCKET = "exports"
-MODIFIED = "Fri, 20 Nov 2026 06:00:00 GMT"
 
 
 @contextmanager
@@ -65,60 +61,3 @@ class S3Bucket:
     def url(self, name: str) -> str:
         """Return the URL of an object, or of all below a prefix."""
         return f"s3://{BUCKET}/{name}"
-
-
-class Web:
-    """Files on a web server.
-
-    Args:
-        has_tags: Whether it tells what tells versions apart.
-    """
-
-    def __init__(self, has_tags: bool) -> None:
-        self.has_tags = has_tags
-        self.files: dict[str, bytes] = {}
-        self.failures = 0
-        self.broken_from = sys.maxsize
-        """The position behind which nothing of a file is sent."""
-        self.url = ""
-
-
-@contextmanager
-def web_server(*, has_tags: bool = True) -> Iterator[Web]:
-    web = Web(has_tags)
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            content = web.files.get(self.path)
-            if web.failures:
-                web.failures -= 1
-                return self._answer(503, b"")
-            if content is None:
-                return self._answer(404, b"")
-            tags = {"ETag": f'"{hash(content)}"', "Last-Modified": MODIFIED}
-            return self._answer(200, content, **tags if web.has_tags else {})
-
-        def _answer(self, status: int, content: bytes, **headers: str) -> None:
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(len(content))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.close_connection = len(content) > web.broken_from
-            with suppress(ConnectionError):  # whoever only looks at it goes
-                self.wfile.write(content[: web.broken_from])
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    web.url = f"http://127.0.0.1:{server.server_port}"
-    try:
-        yield web
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

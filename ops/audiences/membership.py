@@ -285,7 +285,7 @@ def _rows(settings: Settings, source: str) -> Iterator[dict[str, Any]]:
         yield from (payload.value for payload in payloads)
         return
     columns = columns_of(settings)
-    with opened(source, with_digest=False) as file:
+    with opened(source) as file:
         for block in blocks_of(file, columns):
             for payload in block.payloads():
                 if not payload.error and isinstance(payload.value, dict):

@@ -22,7 +22,13 @@ from segrelay.producer.publishing.audiences import AudienceStore, named_audience
 from segrelay.producer.publishing.drafting import routing_digest
 from segrelay.producer.publishing.published import PublishOptions
 from segrelay.producer.sources.blocks import block_times, blocks_of
-from segrelay.producer.sources.opening import STANDARD_INPUT, files_of, look_at_file, opened
+from segrelay.producer.sources.opening import (
+    STANDARD_INPUT,
+    files_of,
+    look_at_file,
+    no_such_file,
+    opened,
+)
 from segrelay.producer.sources.tables import Columns
 from segrelay.producer.sync.step import columns_of
 from segrelay.worker.contract.own_processes import processors
@@ -51,8 +57,7 @@ class RowOptions:
         list[str],
         typer.Argument(
             metavar="SOURCE…",
-            help="Files or URLs (s3://, gs://, az://, https://), patterns in quotes, -, "
-            "or lytics:SLUG.",
+            help="Files or URLs (s3://, gs://, az://), patterns in quotes, -, or lytics:SLUG.",
         ),
     ]
     audience: Annotated[
@@ -217,7 +222,7 @@ def _files(sources: Sequence[str]) -> Iterator[str]:
             continue
         found = files_of(source)
         if not found:
-            raise UsageWrong(f"{source}: there is no such file.")
+            raise no_such_file(source)
         yield from found
 
 

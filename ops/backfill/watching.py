@@ -24,7 +24,7 @@ from segrelay.producer.backfill.jobs import Job, JobPhase, JobStore
 from segrelay.producer.backfill.reader import JobReader
 from segrelay.producer.backfill.watches import WatchState, steps_of
 from segrelay.producer.publishing.drafting import routing_digest
-from segrelay.producer.sources.opening import listing_of, look_at_file
+from segrelay.producer.sources.opening import digest_of, listing_of, look_at_file
 from segrelay.producer.sources.remote import FileState
 from segrelay.producer.steps import STEP_SECONDS, Step, StepStore, wait_seconds
 from segrelay.producer.tasks import client_of, do_background_job
@@ -150,15 +150,8 @@ class Watching:
         return min([self.watch.every_seconds, *(one for one in waits.values() if one > 0)])
 
     def _job_of(self, file: str, found: FileState) -> str:
-        """Return the name of the job of a version of a file.
-
-        Buckets tell the same time in a list to the millisecond, and of one object to the second.
-        """
-        version = ""  # a folder may get other inodes when mounted anew
-        changed_ns = found.changed_ns
-        if is_remote(file):
-            version, changed_ns = found.version, changed_ns - changed_ns % _SECOND_NS
-        version = f"{file}|{version}|{found.size}|{changed_ns}"
+        """Return the name of the job of a version of a file."""
+        version = f"{file}|{digest_of(file, found)}"
         return f"{self.watch.name}-{hashlib.sha256(version.encode()).hexdigest()[:12]}"
 
     def _settles_in(self, found: FileState) -> float:

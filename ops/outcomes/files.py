@@ -124,7 +124,7 @@ def refuse_existing(address: str) -> None:
     Raises:
         UsageWrong: There is, or nothing can be written there.
     """
-    if Bucket(address).has(address) if _is_bucket(address) else Path(address).exists():
+    if Bucket(address).has() if _is_bucket(address) else Path(address).exists():
         raise UsageWrong(f"{address}: is there already; name a new file.")
 
 
@@ -141,10 +141,10 @@ def put(address: str, write: Callable[[BinaryIO], None]) -> None:
     """
     if _is_bucket(address):
         bucket = Bucket(address)
-        if not bucket.has(address):
+        if not bucket.has():
             content = io.BytesIO()
             write(content)
-            bucket.put(address, content.getvalue())
+            bucket.put(content.getvalue())
         return
     whole = Path(address)
     if whole.exists():

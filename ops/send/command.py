@@ -38,7 +38,7 @@ def send(
         from segrelay.producer.processes import prepare_processes  # noqa: PLC0415 - see above
 
         prepare_processes("segrelay.ops.send.drafting")
-    from segrelay.ops.send.run import run  # noqa: PLC0415 - see above
+    from segrelay.ops.send.sending import run  # noqa: PLC0415 - see above
 
     run(source, options, beside=beside)
 

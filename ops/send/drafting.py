@@ -8,34 +8,33 @@ from __future__ import annotations
 
 import gc
 import signal
-import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from segrelay.ops.terminal.console import log_to_stderr
-from segrelay.producer.events.payloads import Payload, is_row, is_timeless, reread, values_of
+from segrelay.producer.events.payloads import Payload, is_row, reread, values_of
 from segrelay.producer.processes import started
 from segrelay.producer.publish import Publisher, in_bulk
-from segrelay.producer.publishing.published import Draft, LaidOut, PublishOptions
-from segrelay.producer.publishing.writing import JobPosition
-from segrelay.producer.sources.blocks import block_times
-from segrelay.producer.sources.files import OpenedSource, batches, opened, rows_hint
+from segrelay.producer.publishing.published import Draft, PublishOptions
+from segrelay.producer.sources.blocks import batches, block_times
+from segrelay.producer.sources.opening import Opened, opened, rows_hint
 from segrelay.producer.sources.reading import read_payloads
+from segrelay.producer.sources.remote import FileState
+from segrelay.worker.contract.patience import repeat_until_confirmed
 from segrelay.worker.contract.redis.connection import connect, resolve_url
 from segrelay.worker.contract.settings import load_settings
-from segrelay.worker.contract.words import job_of_lane
 from segrelay.worker.errors import Bug, RedisUnavailable, SegrelayError, UsageWrong
 
 _ROWS_BELIEVED: Final = 10
 """The rows of a live pipe after which it is refused if none of them holds an event."""
-_KEPT_BATCHES: Final = 4
-"""The batches that may be drafted again: one that is written, and those that are ahead of it."""
+_LOOK_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,122 +43,89 @@ class Choice:
 
     Args:
         source: The path or address of the source, as the command has it; "-" = standard input.
-        digest: The digest of the source, with which an interrupted job goes on where it stopped;
-            "" = it can't.
         dry_run: True if nothing is written.
         waits: True if somebody waits for what comes out, so that its people are kept.
+        away_seconds: The longest wait for a Redis that is away.
     """
 
     source: str
     options: PublishOptions
-    digest: str
     dry_run: bool
-    waits: bool = False
-
-    def progress(self, position: int) -> JobPosition:
-        """Return the position in the job's source at which a batch ends."""
-        job = job_of_lane(self.options.lane)
-        return JobPosition(job, position if self.digest else None, self.digest)
+    waits: bool
+    away_seconds: float
 
 
 class Batch(NamedTuple):
     """Payloads that are written together.
 
     Attributes:
-        number: From 1.
         payloads: The number of them.
-        progress: The position in the job's source at which they end.
         last_line: The line of the last one.
-        has_timeless: One of them holds a change without a time, which is new whenever it is sent.
-        ends_timeless: One of the last line does.
-        laid_out: Their draft, as calls of Redis; None = Redis could not be asked.
+        draft: Laid out.
     """
 
-    number: int
     payloads: int
-    progress: JobPosition
     last_line: int
-    has_timeless: bool
-    ends_timeless: bool
-    laid_out: LaidOut | None
+    draft: Draft
 
 
 @dataclass(slots=True)
 class SourceDrafter:
     """Reads a source in this process, and drafts its batches.
 
-    One thread asks for the next batch, and another one may have a former one drafted again.
-
     Args:
         following: The batches of the source.
         is_live: More of it may come at any time.
         damages: Why the source is not whole, once it was read to its end.
+        gives_up: Says whether nobody waits any more for a Redis that is away.
     """
 
     publisher: Publisher
     choice: Choice
     following: Iterator[Iterable[Payload]]
     is_live: bool
-    damages: list[str] = field(default_factory=list)
-    _number: int = 0
-    _position: int = 0
-    _drafted: dict[int, tuple[list[Payload], JobPosition]] = field(default_factory=dict)
+    damages: list[str]
+    gives_up: Callable[[], bool] = lambda: False
+    _has_begun: bool = False
 
     def next(self) -> Batch | None:
         """Read and draft the next batch; None when there are no more.
 
-        Nothing is laid out where Redis is away: that is told when it is the batch's turn.
-
         Raises:
             UsageWrong: The source holds rows without events.
+            RedisUnavailable: Redis was away for too long.
         """
         coming = next(self.following, None)
         if coming is None:
             return None
-        self._number += 1
-        is_first = self._number == 1
-        if self.is_live or is_first:
+        if self.is_live or not self._has_begun:
             # A draft has the time of its beginning: by then all that came by a pipe has to be here.
             coming = list(coming)
-            if is_first:
+            if not self._has_begun:
                 self._refuse_rows(coming)
+                self._has_begun = True
         payloads: list[Payload] = []
-        timeless: list[Payload] = []
-        rest = _kept(iter(coming), payloads, timeless)
+        rest = _kept(iter(coming), payloads)
         try:
-            draft = self.publisher.draft(rest, None, self.choice.options)
+            draft = self._draft(rest)
         except RedisUnavailable:
-            draft = None
             deque(rest, maxlen=0)
-        self._position += len(payloads)
-        progress = self.choice.progress(self._position)
-        self._drafted[self._number] = payloads, progress
-        self._drafted.pop(self._number - _KEPT_BATCHES, None)
-        last_line = payloads[-1].line
-        return Batch(
-            self._number,
-            len(payloads),
-            progress,
-            last_line,
-            has_timeless=bool(timeless),
-            ends_timeless=any(payload.line >= last_line for payload in timeless),
-            laid_out=self._lay_out(draft, progress) if draft else None,
-        )
-
-    def again(self, number: int) -> LaidOut:
-        """Draft a batch once more, which was returned a moment ago.
-
-        Raises:
-            RedisUnavailable: Redis can't be asked.
-        """
-        payloads, progress = self._drafted[number]
-        draft = self.publisher.draft(map(reread, payloads), None, self.choice.options)
-        return self._lay_out(draft, progress)
-
-    def _lay_out(self, draft: Draft, progress: JobPosition) -> LaidOut:
+            draft = repeat_until_confirmed(
+                lambda: self._draft(map(reread, payloads)),
+                self._wait,
+                away_seconds=self.choice.away_seconds,
+            )
         if self.choice.waits:
             draft.result.people = draft.people(0)
-        return self.publisher.lay_out(draft, progress)
+        return Batch(len(payloads), payloads[-1].line, self.publisher.lay_out(draft))
+
+    def _draft(self, payloads: Iterable[Payload]) -> Draft:
+        return self.publisher.draft(payloads, None, self.choice.options)
+
+    def _wait(self, why: str) -> None:
+        if self.gives_up():
+            raise RedisUnavailable(why)
+        time.sleep(_LOOK_SECONDS)
 
     def _refuse_rows(self, batch: Sequence[Payload]) -> None:
         """Refuse a source whose first rows hold no events at all."""
@@ -175,44 +141,37 @@ class SourceDrafter:
             )
 
 
-def _kept(
-    payloads: Iterator[Payload], kept: list[Payload], timeless: list[Payload]
-) -> Iterator[Payload]:
-    """Yield payloads and keep them, each without its value once that was dealt with.
-
-    Those that hold a change without a time are noted.
-    """
+def _kept(payloads: Iterator[Payload], kept: list[Payload]) -> Iterator[Payload]:
+    """Yield payloads and keep them, each without its value once that was dealt with."""
     for payload in payloads:
         kept.append(payload)
-        # It may stand in the text with escapes.
-        may_hold_change = b'"change"' in payload.text or b"\\u" in payload.text
-        if may_hold_change and not payload.error and is_timeless(payload.value):
-            timeless.append(payload)
         yield payload
         payload.value = None
 
 
 def drafter_of(
-    file: OpenedSource,
+    file: Opened,
     publisher: Publisher,
     choice: Choice,
     times: int,
+    *,
     stops: Callable[[], bool] = lambda: False,
+    gives_up: Callable[[], bool] = lambda: False,
 ) -> SourceDrafter:
     """Return a drafter that reads an opened source in this process, in the parts of `batches`."""
-    damages: list[str] = []
-    payloads = read_payloads(file.lines, on_damage=damages.append)
-    parts = batches(payloads, is_live=file.is_live, times=times, stops=stops)
-    return SourceDrafter(publisher, choice, parts, file.is_live, damages)
+    payloads = read_payloads(file.pipe or file.stream, on_damage=file.damages.append)
+    is_live = file.pipe is not None
+    parts = batches(payloads, is_live=is_live, times=times, stops=stops)
+    return SourceDrafter(publisher, choice, parts, is_live, file.damages, gives_up)
 
 
-_NEXT: Final = 0
-"""The request for the next batch; any other one is the number of a batch that is drafted again."""
 _END_SECONDS: Final = 2.0
 """The seconds within which the process ends by itself: nothing is lost with it."""
 
 
-def _draft_beside(connection: Connection, config: Path, choice: Choice, file_id: object) -> None:
+def _draft_beside(
+    connection: Connection, config: Path, choice: Choice, state: FileState | None
+) -> None:
     """Draft a file for another process, until that has ended or asks for nothing more."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends with the one that writes, behind it
     gc.freeze()
@@ -224,39 +183,33 @@ def _draft_beside(connection: Connection, config: Path, choice: Choice, file_id:
             with (
                 in_bulk(),
                 closing(connect(resolve_url(redis), replicas=redis.replicas)) as client,
-                opened(choice.source) as file,
+                opened(choice.source, for_send=True) as file,
             ):
-                if file.file_id != file_id:
+                if file.state != state:
                     raise UsageWrong(f"{choice.source} was replaced as this began.")
                 publisher = Publisher(client, settings, dry_run=choice.dry_run)
-                _serve(
-                    connection, drafter_of(file, publisher, choice, block_times(redis.partitions))
-                )
-        except SegrelayError as error:
+                drafter = drafter_of(file, publisher, choice, block_times(redis.partitions))
+                while True:  # the next batch is drafted before it is asked for
+                    coming = drafter.next()
+                    if coming:
+                        # A process that writes has no use for what reads, and can't be given it.
+                        reading = coming.draft.reading._replace(resolve_audience=_resolve_nothing)
+                        coming.draft.reading = reading
+                    connection.recv()
+                    connection.send(coming or drafter.damages)
+        except (SegrelayError, OSError) as error:
             connection.recv()
             connection.send(error)
 
 
-def _serve(connection: Connection, drafter: SourceDrafter) -> None:
-    """Answer requests; the next batch is drafted before it is asked for."""
-    coming = _answer(drafter, _NEXT)
-    while True:
-        request = connection.recv()
-        connection.send(_answer(drafter, request) if request else coming)
-        if not request:
-            coming = _answer(drafter, _NEXT)
-
-
-def _answer(drafter: SourceDrafter, request: int) -> Batch | LaidOut | list[str] | Exception:
-    try:
-        return drafter.again(request) if request else drafter.next() or drafter.damages
-    except (SegrelayError, OSError) as error:
-        return error
+def _resolve_nothing(audience_id: str, slug: str) -> str:
+    """Stand for the function that resolves audiences, in a draft that is not read again."""
+    raise AssertionError(audience_id, slug)
 
 
 @contextmanager
 def start_drafting(
-    config: Path, choice: Choice, file: OpenedSource, stops: Callable[[], bool]
+    config: Path, choice: Choice, file: Opened, stops: Callable[[], bool]
 ) -> Iterator[DrafterBeside]:
     """Draft a file in a process, and end that at the end of the `with` block.
 
@@ -266,7 +219,7 @@ def start_drafting(
         file: The file.
         stops: A function that says whether to draft no more.
     """
-    what = (_draft_beside, config, choice, file.file_id)
+    what = (_draft_beside, config, choice, file.state)
     with started(*what, end_seconds=_END_SECONDS) as (process, connection):
         yield DrafterBeside(choice.source, process, connection, stops)
 
@@ -282,37 +235,26 @@ class DrafterBeside:
         self._process = process
         self._connection = connection
         self._stops = stops
-        self._speaks = threading.Lock()
 
     def next(self) -> Batch | None:
         """Return the next batch from the other process; None when there are no more."""
-        if self._stops():
-            return None
-        found = self._answer_to(_NEXT)
-        if isinstance(found, Batch):
-            return found
-        self.damages = found
-        return None
-
-    def again(self, number: int) -> LaidOut:
-        """Return a former batch, drafted anew by the other process."""
-        found = self._answer_to(number)
-        assert isinstance(found, LaidOut)
-        return found
-
-    def _answer_to(self, request: int) -> Any:
         try:
-            with self._speaks:
-                self._connection.send(request)
-                answer = self._connection.recv()
+            self._connection.send(None)
+            while not self._connection.poll(_LOOK_SECONDS):
+                if self._stops():
+                    return None
+            found: Any = self._connection.recv()
         except (EOFError, OSError):
             self._process.join(_END_SECONDS)
             raise Bug(
                 f"The process that reads {self._source} ended (exit code {self._process.exitcode})."
             ) from None
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        if isinstance(found, Exception):
+            raise found
+        if isinstance(found, Batch):
+            return None if self._stops() else found
+        self.damages = found
+        return None
 
 
 BatchDrafter = SourceDrafter | DrafterBeside

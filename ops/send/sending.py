@@ -1,4 +1,7 @@
-"""Sending payloads in batches: which are surely in Redis, and the wait until all are settled."""
+"""Sending payloads in batches: which are surely in Redis, and the wait until all are settled.
+
+`run` is `segrelay send`; what other commands put into Redis is waited for by `WaitOptions`.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +9,36 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from segrelay.ops.send.drafting import Batch, BatchDrafter, Choice
-from segrelay.ops.terminal.console import mention, progress
+from segrelay.ops.send.drafting import BatchDrafter, Choice, drafter_of, start_drafting
+from segrelay.ops.state.opened import opened as opened_redis
+from segrelay.ops.terminal.console import mention, print_result, progress, say
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.interrupts import Interruption, interruptible_between_steps
-from segrelay.ops.terminal.options import Timeout
+from segrelay.ops.terminal.options import SendOptions, Timeout
 from segrelay.producer.publish import Publisher, in_bulk
-from segrelay.producer.publishing.published import LaidOut, Published
-from segrelay.worker.contract.printable import plural
+from segrelay.producer.publishing.published import Draft, Published, PublishOptions
+from segrelay.producer.sources.blocks import block_times
+from segrelay.producer.sources.opening import opened
+from segrelay.worker.contract.printable import plural, printable
 from segrelay.worker.contract.processes import WORKER, read_processes
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import resolve_url
 from segrelay.worker.contract.redis.url import patience_seconds
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.values import parse_duration
-from segrelay.worker.errors import Bug, RedisUnavailable, UsageWrong
+from segrelay.worker.errors import (
+    Bug,
+    RedisUnavailable,
+    SealedAnew,
+    SourceDamaged,
+    UsageWrong,
+)
 
 if TYPE_CHECKING:
     from segrelay.ops.state.acts import Reads
@@ -60,20 +72,15 @@ class Deadline:
 
 @dataclass(slots=True)
 class Sending:
-    """One run over the payloads of a source.
-
-    Args:
-        away_seconds: The longest wait for a Redis that is away.
-    """
+    """One run over the payloads of a source."""
 
     publisher: Publisher
     choice: Choice
-    away_seconds: float
     deadline: Deadline
     interruption: Interruption
     published: Published = field(default_factory=Published)
-    _last: Batch | None = None
-    _in_flight: Batch | None = None
+    _last_line: int = 0
+    _is_in_flight: bool = False
 
     def run(self, drafter: BatchDrafter, advance: Callable[[int], None]) -> None:
         """Publish the batches of a source, and wait where Redis has no room.
@@ -91,76 +98,51 @@ class Sending:
                 coming = ahead.submit(drafter.next)
                 while (batch := coming.result()) is not None:
                     coming = ahead.submit(drafter.next)
-                    added = self._publish(batch, partial(drafter.again, batch.number))
+                    added = self._publish(batch.draft)
                     people += added.people
                     self.published += replace(added, people=())
-                    self._last, self._in_flight = batch, None
+                    self._last_line, self._is_in_flight = batch.last_line, False
                     advance(batch.payloads)
             self.published.people = tuple(people)
             self.interruption.obey()
         except (KeyboardInterrupt, SystemExit):
             mention(f"Interrupted. {self._how_to_go_on()}")
             raise
-        except Bug as error:
-            raise Bug(f"{error.message} {self._how_to_go_on()}") from error
+        except (Bug, RedisUnavailable) as error:
+            raise type(error)(f"{error.message} {self._how_to_go_on()}") from error
 
-    def _publish(self, batch: Batch, again: Callable[[], LaidOut]) -> Published:
-        """Publish a batch; repeat it while Redis is away if that is harmless.
+    def _publish(self, draft: Draft) -> Published:
+        """Publish a draft once Redis has room; repeat it while Redis is away.
 
-        It is for a job, by its positions, and for events, since what is there twice is delivered
-        once. Changes without a time are as new each time. A draft is as old as it was made, so that
-        there is a new one once it had to wait.
-
-        Args:
-            batch: The batch.
-            again: Drafts it once more.
+        Its events have the times of the draft, so that what is there twice is delivered once.
         """
         begun = time.monotonic()
-        laid_out = batch.laid_out
-        while True:
-            if self._await_capacity():
-                laid_out = None
-            self._in_flight = batch
-            try:
-                return self.publisher.write_laid_out(laid_out or again(), batch.progress)
-            except RedisUnavailable as error:
-                may_repeat = self.choice.digest or not batch.has_timeless
-                if not may_repeat or self.deadline.passed(
-                    since=begun, unless_given=self.away_seconds
-                ):
-                    raise RedisUnavailable(f"{error.message} {self._how_to_go_on()}") from error
-            laid_out = None
-            self._pause()
-
-    def _await_capacity(self) -> bool:
-        """Wait until Redis has room, and print what is waited for; False = it has room at once."""
-        if self.choice.dry_run:
-            return False
-        waited = False
-        begun = time.monotonic()
         told_at = begun - _TOLD_AGAIN_SECONDS
+        borne_seconds: float | None = None
         while True:
-            borne_seconds: float | None = None
+            before = borne_seconds
             try:
-                full = self.publisher.why_full(self.choice.options.lane)
+                full = None
+                if not self.choice.dry_run:
+                    full = self.publisher.why_full(self.choice.options.lane)
                 if full is None:
-                    return waited
+                    self._is_in_flight = True
+                    return self.publisher.write_draft(draft)
                 message = full.message
                 borne_seconds = _FULL_SECONDS if full.reason == "memory" else None
+            except SealedAnew:
+                raise
             except RedisUnavailable as error:
-                message = error.message
-                borne_seconds = self.away_seconds
+                message, borne_seconds = error.message, self.choice.away_seconds
+            if borne_seconds != before:
+                begun = time.monotonic()
             if self.deadline.passed(since=begun, unless_given=borne_seconds):
-                raise RedisUnavailable(f"{message} {self._how_to_go_on()}")
+                raise RedisUnavailable(message)
             if time.monotonic() - told_at >= _TOLD_AGAIN_SECONDS:
                 mention(f"waiting: {message}")
                 told_at = time.monotonic()
-            self._pause()
-            waited = True
-
-    def _pause(self) -> None:
-        self.interruption.obey()
-        time.sleep(_POLL_SECONDS)
+            self.interruption.obey()
+            time.sleep(_POLL_SECONDS)
 
     def _how_to_go_on(self) -> str:
         """Return a message that says which lines are surely in Redis, and how to send the rest.
@@ -168,21 +150,15 @@ class Sending:
         The last line that was published may hold more payloads, or be the first of many that
         belong to one: it is named as the first one to send again.
         """
-        last, in_flight = self._last, self._in_flight
-        line = last.last_line if last else 1
-        sure = f"Everything before line {line} is in Redis" if last else "Nothing is sure yet"
-        if self.choice.digest:
-            return f"{sure}; the same command goes on exactly where it stopped."
-        if not in_flight:
-            sure += ", and nothing behind that line" if last else ": nothing was written"
-        if (last and last.ends_timeless) or (in_flight and in_flight.has_timeless):
-            return (
-                f"{sure}. Among what may be there twice, if all from line {line} on is sent again, "
-                "are changes without a time: these would be delivered twice."
-            )
+        line = self._last_line or 1
+        sure = f"Everything before line {line} is in Redis"
+        if not self._last_line:
+            sure = "Nothing is sure yet"
+        if not self._is_in_flight:
+            sure += ", and nothing behind that line" if self._last_line else ": nothing was written"
         return (
             f"{sure}. Sending all from line {line} on again is safe: what is there twice is "
-            "delivered once."
+            "delivered once, except for changes without a time of their own."
         )
 
 
@@ -338,10 +314,139 @@ def _stops(client: Redis, settings: Settings, sent: str | Published) -> Sequence
     return list(read_standing(client, settings).stops(triggers, job))
 
 
-def is_worked(client: Redis) -> bool:
-    """Say whether a worker runs."""
-    return any(one.kind == WORKER for one in read_processes(client, []))
-
-
 def _still_waiting(count: int) -> str:
     return f"Still waiting: {plural(count, 'delivery', 'deliveries')}"
+
+
+_PROBLEMS_SHOWN: Final = 10
+
+
+def run(source: str, order: SendOptions, *, beside: bool) -> None:
+    """Send a source and print the counts; raise `typer.Exit` if the command is to exit with 1.
+
+    Args:
+        source: The file, or - for a pipe.
+        order: The options of the command line.
+        beside: True if another process reads and drafts the source, which is a large file.
+    """
+    deadline = Deadline(seconds_of(order.timeout))
+    options = PublishOptions(
+        order.lane,
+        skip_hook=None if order.hooks is None else not order.hooks,
+        older_than_ledger=order.older_than_ledger,
+    ).resolved()
+    if order.dry_run and order.wait:
+        raise UsageWrong("--dry-run sends nothing that --wait could wait for.")
+    drafter: BatchDrafter
+    with (
+        interruptible_between_steps() as interruption,
+        opened(source, for_send=True) as file,
+        opened_redis(patient=False) as (settings, client),
+    ):
+
+        def stops() -> bool:
+            return interruption.is_requested
+
+        publisher = Publisher(client, settings, dry_run=order.dry_run)
+        away_seconds = patience_seconds(resolve_url(settings.redis))
+        choice = Choice(source, options, order.dry_run, order.wait, away_seconds)
+        sending = Sending(publisher, choice, deadline, interruption)
+        with ExitStack() as ending:
+            if beside and file.state:
+                process = start_drafting(settings.source, choice, file, stops)
+                drafter = ending.enter_context(process)
+            else:
+                times = block_times(settings.redis.partitions)
+                drafter = drafter_of(
+                    file,
+                    publisher,
+                    choice,
+                    times,
+                    stops=stops,
+                    gives_up=lambda: stops() or deadline.passed(),
+                )
+            sending.run(drafter, ending.enter_context(progress("sent")))
+        published, damages = sending.published, drafter.damages
+        document = published.document() | {"dry_run": order.dry_run}
+        _report(sending, as_json=order.as_json)
+        ended, waiting = None, 0
+        try:
+            if order.wait:
+                waiting = wait_for_deliveries(client, settings, published, deadline, interruption)
+                from segrelay.ops.outcomes.reading import read_ended  # noqa: PLC0415 - see `_stops`
+
+                ended = read_ended(client, settings, published, waiting)
+                document["outcomes"] = ended.document()
+            elif published.accepted and not order.dry_run:
+                with suppress(RedisUnavailable):  # all of it is accepted already
+                    if not any(one.kind == WORKER for one in read_processes(client, [])):
+                        mention(
+                            "No worker runs, so what was sent waits in Redis: `segrelay up` or"
+                            " `segrelay worker` starts one."
+                        )
+        finally:
+            print_result(document, *(ended.lines() if ended else ()), as_json=order.as_json)
+    if damages:
+        raise SourceDamaged(
+            f"{source} is damaged: {damages[0]}. What could be read of it "
+            f"{'would be' if order.dry_run else 'was'} sent; send the whole file: events that are"
+            " there twice are delivered once."
+        )
+    nothing = published.payloads and not published.accepted
+    refused = published.refused if order.strict or order.wait else 0
+    if nothing or published.forgotten or refused or waiting or (ended and ended.counts.dead):
+        raise typer.Exit(1)
+
+
+def _report(sending: Sending, *, as_json: bool) -> None:
+    published = sending.published
+    if not as_json:
+        _say_summary(published, dry_run=sending.choice.dry_run)
+    if not published.payloads:
+        mention(f"{sending.choice.source} holds no payloads.")
+    if published.as_text:
+        fields = ", ".join(
+            f"{name} ({plural(n, 'event')})" for name, n in published.as_text.items()
+        )
+        mention(f"Integers above 2^53 are carried as text, in {printable(fields)}.")
+    if published.forgotten:
+        mention(
+            f"Older than what the ledger remembers: {plural(published.forgotten, 'event')} "
+            "(delivery.ledger_retention): who left after that may be forgotten. If they are still "
+            "true: "
+            + (
+                "--older-than-ledger accepts them."
+                if sending.choice.dry_run
+                else "`segrelay quarantine replay --reason older_than_ledger --force`."
+            )
+        )
+    if (published.unmatched or published.refused) and not sending.choice.dry_run:
+        mention("What was refused or unmatched is kept: `segrelay quarantine list`.")
+
+
+def _say_summary(published: Published, *, dry_run: bool) -> None:
+    accepted = "would be accepted" if dry_run else "accepted"
+    say(
+        f"{plural(published.payloads, 'payload')}, {plural(published.events, 'event')}:"
+        f" {plural(published.accepted, 'delivery', 'deliveries')} {accepted},"
+        f" {published.unmatched:,} unmatched, {published.refused:,} refused"
+    )
+    journeys = _journeys(published)
+    if journeys:
+        say(journeys)
+    if dry_run:
+        mention("This was a dry run: nothing was written.")
+    for problem in published.problems[:_PROBLEMS_SHOWN]:
+        message = printable(problem.message)
+        mention(f"line {problem.line}[{problem.index}]: {problem.reason}: {message}")
+    if published.refused > _PROBLEMS_SHOWN:
+        mention(f"… and {published.refused - _PROBLEMS_SHOWN:,} more problems")
+
+
+def _journeys(published: Published) -> str:
+    """Return a sentence on events that start no journeys at Insider; "" = all of them may."""
+    total, without = published.accepted, published.without_hook
+    if not without:
+        return ""
+    which = "these" if without == total else f"{without:,} of {total:,} of these"
+    return f"Insider is told to start no journeys for {which}; --hooks would let it."

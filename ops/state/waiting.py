@@ -298,7 +298,7 @@ INTERRUPTED: Final = "interrupted"
 def state_of(job: Job | None, *, waiting: int, pause: Pause | None) -> str:
     """Return the state of a job in a word or two, the same in every output.
 
-    Without a job it is only a lane, into which `segrelay send --job` has sent.
+    Without a job it is only a lane, into which a program has published.
     """
     phase = job.phase if job else "read"
     match phase:

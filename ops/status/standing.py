@@ -207,7 +207,7 @@ class TriggerStanding:
 
 @dataclass(frozen=True, slots=True)
 class JobStanding:
-    """A backfill, or a lane that `send --job` has filled: its state, deliveries and rows.
+    """A backfill, or the lane of one that Redis does not know: its state, deliveries and rows.
 
     Args:
         at: Its counts at each destination that it delivers to.

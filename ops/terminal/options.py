@@ -111,19 +111,12 @@ class SendOptions:
     """The options of `segrelay send`."""
 
     lane: Annotated[str, typer.Option(help="The lane: live or backfill.")] = LIVE
-    job: Annotated[
-        str,
-        typer.Option(
-            help="Name of a job, which has a lane of its own of the backfill kind. Sending the "
-            "same file again goes on where it was interrupted."
-        ),
-    ] = ""
     hooks: Annotated[
         bool | None,
         typer.Option(
             "--hooks/--no-hooks",
             help="Whether Insider may start journeys. By default it may for the live lane, and "
-            "not for backfill and jobs. A trigger's skip_hook overrules it.",
+            "not for backfill. A trigger's skip_hook overrules it.",
         ),
     ] = None
     dry_run: DryRun = False
@@ -131,8 +124,7 @@ class SendOptions:
         bool,
         typer.Option(
             "--wait",
-            help="Wait until all that was sent, or all of the job, is settled, and say what came "
-            "out.",
+            help="Wait until all that was sent is settled, and say what came out.",
         ),
     ] = False
     timeout: Annotated[

@@ -64,7 +64,7 @@ def pieces_of(spec: Spec, settings: Settings) -> Generator[Piece]:
                 number += 1
                 yield Piece(number, name, block, 0)
             continue
-        with opened(name, with_digest=bool(digest)) as found:
+        with opened(name) as found:
             if digest and found.digest != digest:
                 raise UsageWrong(
                     f"{name} has changed since job '{spec.name}' began: what was published is "

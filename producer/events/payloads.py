@@ -166,23 +166,6 @@ def events_of(payload: Any, rules: ReadingRules) -> Iterator[Event | Refused]:
             yield Refused.of(as_refusal(error), text_of(_reduced(payload, single)), _named(entry))
 
 
-def is_timeless(value: Any) -> bool:
-    """Say whether a parsed payload holds a change without any time.
-
-    It gets the time of its arrival: sent again, it is another change, and is delivered again.
-    """
-    if isinstance(value, list):
-        return any(is_timeless(element) for element in value)
-    try:
-        profile, change_time = opened(value)
-        entries = _entries(profile)
-    except PayloadRefused:
-        return False
-    return change_time is None and any(
-        isinstance(entry, dict) and entry.get("event") == Direction.CHANGE for entry in entries
-    )
-
-
 def text_of(value: Any) -> bytes:
     """Return the JSON text of a value, also of one that is nested too deep for an event."""
     try:

@@ -1,7 +1,7 @@
 """The options, the input and the result of publishing.
 
-`PublishOptions` says how payloads are published, `Draft` is what becomes of them, `LaidOut` the
-same as calls of Redis, and `Published` the result.
+`PublishOptions` says how payloads are published, `Draft` is what becomes of them, and `Published`
+the result.
 """
 
 from __future__ import annotations
@@ -208,6 +208,9 @@ class Draft:
         kept: the records for the quarantine.
         secret_id: the id of the secret with which the digests are made; b"" = without one.
         digests: of the profile of each delivery, in the order in which they were added.
+        calls: the calls that write it, by partition; None = it is not laid out yet. Then nothing
+            is left but to send them, and another process than the one that writes can make them.
+        example: the packed profile of one of the deliveries; b"" = there are none.
     """
 
     lane: str
@@ -224,6 +227,8 @@ class Draft:
     kept: list[Refused] = field(default_factory=list)
     secret_id: bytes = field(default_factory=lambda: PROTECTION.secret_id)
     digests: list[bytes] = field(default_factory=list)
+    calls: Mapping[PartitionAddress, ScriptCall] | None = None
+    example: bytes = b""
 
     @property
     def deliveries_count(self) -> int:
@@ -259,35 +264,6 @@ class Draft:
         self.result.problems.append(replace(one, content=b"", line=line, index=index))
         if one.content:
             self.keep(one)
-
-
-@dataclass(slots=True)
-class LaidOut:
-    """A draft as the calls that write it: nothing is left but to send them.
-
-    Another process than the one that writes can make it.
-
-    Args:
-        lane: the lane of the deliveries.
-        result: what is known of the result before anything is written.
-        calls: by partition.
-        deliveries_count: the number of deliveries in these calls.
-        kept: the records for the quarantine.
-        state: the payloads in them were made up by comparison.
-        skip_hook: the destination should not start journeys for them.
-        now_us: Redis' clock, by which they were read.
-        example: the packed profile of one of the deliveries; b"" = there are none.
-    """
-
-    lane: str
-    result: Published
-    calls: Mapping[PartitionAddress, ScriptCall]
-    deliveries_count: int
-    kept: Sequence[Refused]
-    state: bool
-    skip_hook: bool
-    now_us: int
-    example: bytes
 
 
 class Portion(NamedTuple):

@@ -64,6 +64,10 @@ class JobPosition:
     epoch: int = 0
 
 
+NOWHERE: Final = JobPosition()
+"""The position of what belongs to no job."""
+
+
 def lay_out(
     deliveries: Mapping[PartitionAddress, Sequence[NewDelivery]],
     progress: JobPosition,

@@ -7,9 +7,10 @@ no parser: whoever gets a block parses it, in a process of its own.
 from __future__ import annotations
 
 import io
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, BinaryIO, Final, NamedTuple
 
 import orjson
@@ -43,6 +44,56 @@ _PARSED_ROW_BYTES: Final = 1_000
 def block_times(partitions: int) -> int:
     """Return the factor by which blocks are larger than usual if there are many partitions."""
     return min(_LARGEST_TIMES, max(1, partitions // _PARTITIONS_OF_A_BLOCK))
+
+
+BATCH_PAYLOADS: Final = 1_000
+BATCH_BYTES: Final = 4 * 1024 * 1024
+LIVE_SECONDS: Final = 0.7
+"""The seconds after which live lines are published, so that each is in Redis within a second."""
+
+
+def batches(
+    payloads: Iterable[Payload | None],
+    *,
+    is_live: bool = False,
+    times: int = 1,
+    stops: Callable[[], bool] = lambda: False,
+) -> Iterator[Iterator[Payload]]:
+    """Yield batches of a thousand payloads or 4 MB; a source always gives the same batches.
+
+    A batch is read while it is gone through, which has to be done before the next one: so each
+    payload can be dealt with, and its value dropped, while it is in the processor's cache.
+
+    Args:
+        payloads: None where none came for a while.
+        is_live: End a batch also with what came in the last second, however little it is.
+        times: The factor by which the batches are larger than usual, see `block_times`.
+        stops: A function that says whether to stop reading. Of a live source, a batch ends with
+            what was read; of others it is read to its end.
+    """
+    coming = iter(payloads)
+    stopped = False
+
+    def batch(first: Payload) -> Iterator[Payload]:
+        nonlocal stopped
+        count = size = 0
+        begun = time.monotonic()
+        for payload in chain((first,), coming):
+            if payload is not None:
+                count += len(values_of(payload.value))
+                size += len(payload.text)
+                yield payload
+            waited = is_live and (payload is None or time.monotonic() - begun >= LIVE_SECONDS)
+            stopped = is_live and stops()
+            is_full = count >= times * BATCH_PAYLOADS or size >= times * BATCH_BYTES
+            if is_full or waited or stopped:
+                return
+
+    for first in coming:
+        if first is not None:
+            yield batch(first)
+        if stopped or stops():
+            return
 
 
 class Block(NamedTuple):

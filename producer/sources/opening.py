@@ -1,6 +1,6 @@
-"""Opening a file: unpacked, as UTF-8, with what its content says about its format.
+"""Opening a file or a pipe: unpacked, with what its content says about its format.
 
-Nothing is believed of a name: gzip, zstd, UTF-16 and formats are told by their first bytes.
+Nothing is believed of a name: gzip, zstd and formats are told by their first bytes.
 """
 
 from __future__ import annotations
@@ -11,27 +11,27 @@ import hashlib
 import io
 import os
 import re
+import select
 import stat
 import sys
+import time
 import zlib
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import partial
 from glob import glob
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from segrelay.producer.sources.remote import (
     RANGE_BYTES,
+    Bucket,
     BucketFile,
     FileState,
-    expand,
-    list_remote,
-    look_at_remote,
-    open_remote,
+    NotThere,
+    names_several,
 )
 from segrelay.worker.contract.settings.urls import is_remote
 from segrelay.worker.errors import SourceChanged, SourceDamaged, UsageWrong
@@ -54,18 +54,34 @@ _ZSTD_SKIPPABLE: Final = tuple(bytes((first,)) + b"\x2a\x4d\x18" for first in ra
 """The beginnings of frames that hold nothing of the file; pzstd and seekable files have them."""
 _PARQUET: Final = b"PAR1"
 _BEGINNINGS: Final = (_GZIP, _ZSTD, *_ZSTD_SKIPPABLE, _PARQUET)
-_NOT_ROWS: Final = {
+_SNIFFED_BYTES: Final = 4_096
+_UTF_16: Final = "UTF-16: `iconv -f utf-16 -t utf-8 FILE | segrelay {command} -`"
+_NOT_TEXT: Final = {
     b"PK\x03\x04": "a zip archive (or a spreadsheet): unpack it first, or export it as CSV",
     b"%PDF": "a PDF",
     b"\xd0\xcf\x11\xe0": "a spreadsheet: export it as CSV",
-    b"BZh": "bzip2: `bzcat FILE | segrelay backfill start -`",
-    b"\xfd7zXZ\x00": "xz: `xzcat FILE | segrelay backfill start -`",
+    b"BZh": "bzip2: `bzcat FILE | segrelay {command} -`",
+    b"\xfd7zXZ\x00": "xz: `xzcat FILE | segrelay {command} -`",
+    codecs.BOM_UTF16_LE: _UTF_16,
+    codecs.BOM_UTF16_BE: _UTF_16,
 }
-_DIGESTS: Final[dict[tuple[int, ...], str]] = {}
-"""The digests of files that were read already, by device, inode, size and time of change."""
-_UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_NOT_OF_A_PIPE: Final = {
+    _GZIP: "gzip: `zcat FILE | segrelay send -`",
+    _ZSTD: "zstd: `zstdcat FILE | segrelay send -`",
+}
 Packed = io.FileIO | BucketFile
 """A file without a buffer."""
+
+
+IDLE_SECONDS: Final = 0.2
+_PIPE_BYTES: Final = 1 << 18
+
+
+class Lines(Protocol):
+    """A source that `read_payloads` can read."""
+
+    def readline(self, limit: int, /) -> bytes | None:
+        """Return the next line or piece of one, b"" at the end; None if none came for a while."""
 
 
 class Format(StrEnum):
@@ -90,9 +106,8 @@ class Opened:
             is damaged.
         packed: The file as it lies on the disk or elsewhere, to tell how far the reading is.
         size: Of the packed file; 0 where it is not known.
-        digest: Digest of the packed content, or of the version of an object, in hex; "" where it
-            can't be read twice.
         state: Of the file before anything of it was read; None for a pipe.
+        pipe: The lines of a pipe that is read as they come; None where all of it is there.
         is_packed: True for gzip and zstd, which tell where they end.
         damages: The reasons why the file is not whole, as far as it was read; see `refuse_damage`.
     """
@@ -102,10 +117,15 @@ class Opened:
     stream: io.BufferedReader[Any]
     packed: Packed
     size: int
-    digest: str
     state: FileState | None = None
     is_packed: bool = False
     damages: list[str] = field(default_factory=list)
+    pipe: PipeLines | None = None
+
+    @property
+    def digest(self) -> str:
+        """Return what tells this version of the file, in hex; "" where it can't be read twice."""
+        return digest_of(self.name, self.state) if self.state else ""
 
     def read_bytes(self) -> int:
         """Return how many bytes of the packed file were read; 0 where it is not known."""
@@ -144,63 +164,52 @@ class Opened:
         """
         if is_remote(self.name):
             return  # whatever is read of it is of the version of then
-        now = look_at_file(self.packed.fileno())
-        if self.state is None or now == self.state or self._has_only_a_new_inode_time(now):
-            return
-        raise SourceChanged(
-            f"{self.name} was written to while it was read, so that its rows may be half of "
-            "the old file and half of the new one."
-        )
-
-    def _has_only_a_new_inode_time(self, now: FileState | None) -> bool:
-        """Say whether the content is the same although the inode was changed.
-
-        A new name, link, owner or permission changes it, and so does whoever writes to the file
-        and sets its time back.
-        """
-        if not (self.digest and now and self.state):
-            return False
-        if now._replace(inode_changed_ns=self.state.inode_changed_ns) != self.state:
-            return False
-        return digest_of(self.packed) == self.digest
+        if self.state != look_at_file(self.packed.fileno()):
+            raise SourceChanged(
+                f"{self.name} was written to while it was read, so that its rows may be half of "
+                "the old file and half of the new one."
+            )
 
 
 @contextmanager
-def opened(name: str, *, with_digest: bool = True) -> Iterator[Opened]:
+def opened(name: str, *, for_send: bool = False) -> Iterator[Opened]:
     """Open a file or standard input.
 
     Args:
-        name: A path, `-`, or a URL (`s3://`, `gs://`, `az://`, `https://`).
-        with_digest: Read the whole file once before, to recognise it when a job goes on.
+        name: A path, `-`, or a URL (`s3://`, `gs://`, `az://`).
+        for_send: True for `segrelay send`, which reads a pipe as its lines come, and takes only
+            JSON.
 
     Raises:
         UsageWrong: It is missing, unreadable, or nothing that holds rows.
         SourceUnavailable: It lies elsewhere, and there is no answer.
     """
     with ExitStack() as stack:
-        packed, state = stack.enter_context(open_packed(name))
+        packed, state = stack.enter_context(_open_packed(name))
+        at_once = RANGE_BYTES if isinstance(packed, BucketFile) else _BUFFER_BYTES
+        file = io.BufferedReader(packed, at_once)
+        damages: list[str] = []
+        if for_send and state is None and name == STANDARD_INPUT:
+            pipe = PipeLines(packed.fileno(), name)
+            yield Opened(name, Format.OBJECTS, file, packed, 0, damages=damages, pipe=pipe)
+            return
         size = packed.seek(0, os.SEEK_END) if state else 0
         if state:
             packed.seek(0)
-        digest = digest_of(packed) if state and with_digest else ""
-        damages: list[str] = []
-        file = buffered(packed)
         stream = stack.enter_context(_unpacked(file, size, damages))
         is_packed = stream is not file
         head = stream.peek(_HEAD_BYTES)[:_HEAD_BYTES]
-        for magic, what in _NOT_ROWS.items():
-            if head.startswith(magic):
-                raise UsageWrong(f"{name} is {what}.")
-        if head.startswith(_PARQUET):
-            kind = Format.PARQUET
-        else:
-            stream = _as_utf8(stream, head, damages)
-            kind = _format(stream.peek(_HEAD_BYTES)[:_HEAD_BYTES])
-        yield Opened(name, kind, stream, packed, size, digest, state, is_packed, damages)
+        _refuse_magic(name, head, _NOT_TEXT, "send" if for_send else "backfill start")
+        if for_send:
+            _refuse_no_json(name, head[:_SNIFFED_BYTES])
+        kind = Format.PARQUET if head.startswith(_PARQUET) else _format(head)
+        if kind is not Format.PARQUET and head.startswith(codecs.BOM_UTF8):
+            stream.read(len(codecs.BOM_UTF8))
+        yield Opened(name, kind, stream, packed, size, state, is_packed, damages)
 
 
 @contextmanager
-def open_packed(name: str) -> Iterator[tuple[Packed, FileState | None]]:
+def _open_packed(name: str) -> Iterator[tuple[Packed, FileState | None]]:
     """Open the file itself, without a buffer, so that its position says how far we are.
 
     Yields:
@@ -211,13 +220,13 @@ def open_packed(name: str) -> Iterator[tuple[Packed, FileState | None]]:
         SourceUnavailable: It lies elsewhere, and there is no answer.
     """
     if is_remote(name):
-        with open_remote(name) as opened_remote:
-            yield opened_remote
+        with BucketFile(Bucket(name)) as remote:
+            yield remote, remote.state
         return
     try:
         file = _standard_input() if name == STANDARD_INPUT else io.FileIO(Path(name).expanduser())
     except FileNotFoundError as error:
-        raise UsageWrong(f"{name}: there is no such file.") from error
+        raise no_such_file(name) from error
     except IsADirectoryError as error:
         raise UsageWrong(
             f"{name} is a directory; name a file in it (a backfill takes '{name}/*')."
@@ -227,6 +236,15 @@ def open_packed(name: str) -> Iterator[tuple[Packed, FileState | None]]:
         raise UsageWrong(f"{name} can't be opened: {why}.") from error
     with file:
         yield file, look_at_file(file.fileno())
+
+
+def no_such_file(name: str) -> UsageWrong:
+    """Return the error that says that there is no file of this name."""
+    if not name.startswith(("https://", "http://")):
+        return UsageWrong(f"{name}: there is no such file.")
+    return UsageWrong(
+        f"{name}: files on web servers are not read; download it first (`curl -sSfO URL`)."
+    )
 
 
 def _standard_input() -> io.FileIO:
@@ -239,17 +257,14 @@ def _standard_input() -> io.FileIO:
             return io.FileIO(os.dup(copy.fileno()))
 
 
-def buffered(packed: Packed) -> io.BufferedReader[Packed]:
-    """Return a file with a buffer; that of an object is as large as one request."""
-    return io.BufferedReader(
-        packed, RANGE_BYTES if isinstance(packed, BucketFile) else _BUFFER_BYTES
-    )
-
-
 def files_of(source: str) -> list[str]:
-    """Return the files that a path, a pattern or a URL names, sorted; none where there is none."""
+    """Return the files that a path, a pattern or a URL names, sorted.
+
+    Raises:
+        UsageWrong: There is none at a URL, or the bucket can't be listed.
+    """
     if is_remote(source):
-        return expand(source)
+        return list(Bucket(source).listing()) if names_several(source) else [source]
     pattern = str(Path(source).expanduser())
     return sorted(name for name in glob(pattern) if Path(name).is_file())  # noqa: PTH207 - any pattern, relative or not
 
@@ -272,7 +287,13 @@ def listing_of(source: str) -> dict[str, FileState]:
         UsageWrong: There is no such folder or bucket, or it can't be listed.
         SourceUnavailable: There is no answer from where it lies.
     """
-    found = list_remote(source) if is_remote(source) else _listing_of_folder(source)
+    if not is_remote(source):
+        found = _listing_of_folder(source)
+    elif names_several(source):
+        found = Bucket(source).listing(may_be_empty=True)
+    else:
+        state = look_at_file(source)
+        found = {source: state} if state else {}
     return {
         name: one
         for name, one in found.items()
@@ -300,14 +321,16 @@ def look_at_file(file: str | os.PathLike[str] | int) -> FileState | None:
         SourceUnavailable: There is no answer from where it lies.
     """
     if isinstance(file, str) and is_remote(file):
-        return look_at_remote(file)
+        with suppress(NotThere):
+            return Bucket(file).look()
+        return None
     try:
         found = os.stat(file)  # noqa: PTH116 - a descriptor has no Path
     except OSError:
         return None
     if not stat.S_ISREG(found.st_mode):
         return None
-    return FileState(found.st_size, str(found.st_ino), found.st_mtime_ns, found.st_ctime_ns)
+    return FileState(found.st_size, str(found.st_ino), found.st_mtime_ns)
 
 
 def _fixed_part(pattern: Path) -> Path:
@@ -318,19 +341,14 @@ def _fixed_part(pattern: Path) -> Path:
     )
 
 
-def digest_of(packed: Packed) -> str:
-    """Return the digest of a file; its position stays as it was."""
-    if isinstance(packed, BucketFile):
-        return packed.digest()
-    found = os.fstat(packed.fileno())
-    known_by = (found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns)
-    if known_by not in _DIGESTS:
-        at = packed.tell()
-        packed.seek(0)
-        content = hashlib.file_digest(packed, "sha256")
-        _DIGESTS[known_by] = content.hexdigest()[:24]
-        packed.seek(at)
-    return _DIGESTS[known_by]
+def digest_of(name: str, state: FileState) -> str:
+    """Return what tells a version of a file from its other versions, in hex.
+
+    It is made of the size, and of the ETag or, on this machine, the time of the last write: a
+    folder may get other inodes when it is mounted anew.
+    """
+    version = state.version if is_remote(name) else state.changed_ns
+    return hashlib.sha256(f"{version}|{state.size}".encode()).hexdigest()[:24]
 
 
 def _unpacked(
@@ -338,9 +356,9 @@ def _unpacked(
 ) -> io.BufferedReader[Any]:
     head = stream.peek(_HEAD_BYTES)
     if head.startswith(_GZIP):
-        return _as_stream(_pieces_of(gzip.GzipFile(fileobj=stream)), damages)
+        return _as_stream(gzip.GzipFile(fileobj=stream), damages)
     if head.startswith((_ZSTD, *_ZSTD_SKIPPABLE)):
-        return _as_stream(_pieces_of(zstd.ZstdFile(stream)), damages)
+        return _as_stream(zstd.ZstdFile(stream), damages)
     if 0 < size == len(head) and any(
         begin != head and begin.startswith(head) for begin in _BEGINNINGS
     ):
@@ -349,17 +367,12 @@ def _unpacked(
     return stream
 
 
-def _pieces_of(file: gzip.GzipFile | zstd.ZstdFile) -> Iterator[bytes]:
-    return iter(partial(file.read1, _BUFFER_BYTES), b"")
+class _Unpacking(io.RawIOBase):
+    """The content of a packed file, which ends where unpacking says that the file is damaged."""
 
-
-class _Pieces(io.RawIOBase):
-    """A stream made of pieces, which ends where making them raises that the file is damaged."""
-
-    def __init__(self, pieces: Iterator[bytes], damages: list[str]) -> None:
-        self._pieces = pieces
+    def __init__(self, file: gzip.GzipFile | zstd.ZstdFile, damages: list[str]) -> None:
+        self._file = file
         self._damages = damages
-        self._left = memoryview(b"")
 
     def readable(self) -> bool:
         """Say that the stream can be read."""
@@ -368,45 +381,21 @@ class _Pieces(io.RawIOBase):
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override] # what io hands over
         """Read the next bytes; whatever stands before the damage is read first."""
         try:
-            while not self._left:
-                self._left = memoryview(next(self._pieces))
-        except StopIteration:
-            return 0
+            piece = self._file.read1(len(buffer))
         except DAMAGED as error:
             self._damages.append(f"it can't be unpacked to its end ({error})")
             return 0
-        count = min(len(buffer), len(self._left))
-        buffer[:count], self._left = self._left[:count], self._left[count:]
-        return count
+        buffer[: len(piece)] = piece
+        return len(piece)
 
 
-def _as_stream(pieces: Iterator[bytes], damages: list[str]) -> io.BufferedReader[Any]:
-    return io.BufferedReader(_Pieces(pieces, damages), _BUFFER_BYTES)
-
-
-def _as_utf8(
-    stream: io.BufferedReader[Any], head: bytes, damages: list[str]
-) -> io.BufferedReader[Any]:
-    """Return a text without its mark, as UTF-8."""
-    if head.startswith(_UTF_16):
-        return _as_stream(_recoded(stream), damages)
-    if head.startswith(codecs.BOM_UTF8):
-        stream.read(len(codecs.BOM_UTF8))
-    return stream
-
-
-def _recoded(stream: io.BufferedReader[Any]) -> Iterator[bytes]:
-    """Yield a text in UTF-16 as UTF-8; what can't be decoded becomes U+FFFD."""
-    decoder = codecs.getincrementaldecoder("utf-16")("replace")
-    while piece := stream.read1(_BUFFER_BYTES):
-        yield decoder.decode(piece).encode()
-    if decoder.getstate()[0]:
-        raise EOFError("its last character is cut off")
+def _as_stream(file: gzip.GzipFile | zstd.ZstdFile, damages: list[str]) -> io.BufferedReader[Any]:
+    return io.BufferedReader(_Unpacking(file, damages), _BUFFER_BYTES)
 
 
 def _format(head: bytes) -> Format:
     """Tell the format of a text by its first character."""
-    text = head.lstrip(b" \t\r\n")
+    text = head.removeprefix(codecs.BOM_UTF8).lstrip(b" \t\r\n")
     if not text:
         return Format.EMPTY
     match text[:1]:
@@ -416,3 +405,79 @@ def _format(head: bytes) -> Format:
             return Format.ARRAY
         case _:
             return Format.CSV
+
+
+class PipeLines:
+    """The lines of a pipe or a terminal; None where none was completed for a while."""
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        self._descriptor = descriptor
+        self._name = name
+        self._pending = bytearray()
+        self._looked_at = 0
+        self._begun = False
+        self._ended = False
+
+    def readline(self, limit: int, /) -> bytes | None:
+        """Return the next line, b"" at the end, None if none was completed for 0.2 s.
+
+        Raises:
+            UsageWrong: It begins as no JSON does.
+        """
+        deadline = time.monotonic() + IDLE_SECONDS
+        while (size := self._line_size(limit)) is None:
+            remaining = max(0.0, deadline - time.monotonic())
+            if not select.select([self._descriptor], [], [], remaining)[0]:
+                return None
+            self._take(os.read(self._descriptor, _PIPE_BYTES))
+        line = bytes(self._pending[:size])
+        del self._pending[:size]
+        self._looked_at = 0
+        return line
+
+    def _line_size(self, limit: int) -> int | None:
+        found = self._pending.find(b"\n", self._looked_at, limit)
+        if found >= 0:
+            return found + 1
+        self._looked_at = len(self._pending)
+        return min(limit, len(self._pending)) if self._ended or self._looked_at >= limit else None
+
+    def _take(self, data: bytes) -> None:
+        if data and not self._begun:
+            _refuse_magic(self._name, data, _NOT_OF_A_PIPE | _NOT_TEXT, "send")
+            _refuse_no_json(self._name, data[:_SNIFFED_BYTES])
+            self._begun = True
+        self._ended = not data
+        self._pending += data
+
+
+def rows_hint(name: str) -> str:
+    """Return a hint at the command that takes rows of profiles."""
+    return (
+        f"`segrelay backfill start {name} --audience SLUG` makes events of them: each row is a "
+        "person who is in the audience."
+    )
+
+
+def _refuse_magic(name: str, head: bytes, known: Mapping[bytes, str], command: str) -> None:
+    for magic, what in known.items():
+        if head.startswith(magic):
+            raise UsageWrong(f"{name} is {what.format(command=command)}.")
+
+
+def _refuse_no_json(name: str, head: bytes) -> None:
+    if b"\x00" in head:
+        raise UsageWrong(f"{name} is not JSON text: it holds binary zeros.")
+    if _is_table(head):
+        raise UsageWrong(
+            f"{name} is a table (CSV), not JSON. Its rows hold no events; {rows_hint(name)}"
+        )
+
+
+def _is_table(head: bytes) -> bool:
+    """Say whether a file begins like a table: separators in its first line, JSON in no line."""
+    lines = [line.strip() for line in head.removeprefix(codecs.BOM_UTF8).split(b"\n")]
+    lines = [line for line in lines if line]
+    if not lines or any(line.startswith((b"{", b"[")) for line in lines):
+        return False
+    return any(separator in lines[0] for separator in (b",", b";", b"\t", b"|"))

@@ -16,7 +16,7 @@ import orjson
 
 from segrelay.producer.events.payloads import SEGMENT_EVENTS, Payload, load, text_of
 from segrelay.producer.events.values import loads_exactly
-from segrelay.producer.sources.files import Lines
+from segrelay.producer.sources.opening import Lines
 from segrelay.worker.contract.words import Refusal
 from segrelay.worker.errors import PayloadRefused
 

@@ -1,40 +1,25 @@
-"""Files that lie elsewhere: objects in buckets (S3, Google Cloud, Azure) and on web servers.
+"""Files in buckets: objects of S3, Google Cloud and Azure.
 
 An object is read where it is, and each look at it, before and after a range, has to find the
-version that was opened, which its ETag tells; so rows never come from two versions. A file on a web
-server is downloaded first, as one answer.
+version that was opened, which its ETag tells; so rows never come from two versions.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import re
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from contextlib import contextmanager
+from datetime import datetime
 from importlib import import_module
-from tempfile import TemporaryFile, gettempdir
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from segrelay.worker.contract.own_processes import deferred
-from segrelay.worker.contract.settings.urls import BUCKETS, is_loopback
+from segrelay.worker.contract.settings.urls import BUCKETS
 from segrelay.worker.errors import OperationsMustAct, SourceChanged, SourceUnavailable, UsageWrong
-
-if TYPE_CHECKING:
-    import httpx
-else:
-    httpx = deferred("httpx")
 
 RANGE_BYTES: Final = 8 * 1024 * 1024
 """The bytes of one request to a bucket; as many are held in memory."""
-_WAITS_SECONDS: Final = (0.25, 0.5, 1.0, 2.0)
-"""The waits between the tries to reach a web server; fsspec's libraries have their own."""
-_ANSWER_SECONDS: Final = 30.0
-_CONNECT_SECONDS: Final = 5.0
 _WILD: Final = re.compile(r"[*?\[]")
 _HIDDEN: Final = ("_", ".")
 """The beginnings of names that writers give to what is no data, such as `_SUCCESS`."""
@@ -74,28 +59,19 @@ class FileState(NamedTuple):
     Attributes:
         version: The ETag, or what stands for one; of a file of this machine its inode.
         changed_ns: The time of the last write, which anybody may set; 0 = it is not told.
-        inode_changed_ns: The time when that, or anything else of the inode, was last changed or
-            set; 0 for a file that lies elsewhere.
     """
 
     size: int
     version: str
     changed_ns: int
-    inode_changed_ns: int = 0
 
 
 class BucketFile(io.RawIOBase):
-    """An object that is read in ranges: each is asked for when it is read.
+    """An object that is read in ranges: each is asked for when it is read."""
 
-    Args:
-        bucket: The bucket that holds the object.
-        url: The address of the object.
-    """
-
-    def __init__(self, bucket: Bucket, url: str) -> None:
-        self.state: Final = bucket.look(url)
+    def __init__(self, bucket: Bucket) -> None:
+        self.state: Final = bucket.look()
         self._bucket = bucket
-        self._url = url
         self._at = 0
 
     def readable(self) -> bool:
@@ -123,111 +99,37 @@ class BucketFile(io.RawIOBase):
         if self._at >= end:
             return 0
         try:
-            piece = self._bucket.read(self._url, self._at, end)
+            piece = self._bucket.read(self._at, end)
             # What was read before the look is of the version that the look still finds.
-            is_same = self._bucket.look(self._url) == self.state
+            is_same = self._bucket.look() == self.state
         except NotThere:
             is_same = False
         if not is_same or len(piece) != end - self._at:
-            raise SourceChanged(f"{self._url} was written to, or removed, while it was read.")
+            url = self._bucket.url
+            raise SourceChanged(f"{url} was written to, or removed, while it was read.")
         buffer[: len(piece)] = piece
         self._at = end
         return len(piece)
 
-    def digest(self) -> str:
-        """Return the same text for the same content, as far as the version tells."""
-        told = f"{self.state.version}|{self.state.size}"
-        return hashlib.sha256(told.encode()).hexdigest()[:24]
 
-
-def _unreachable(name: str, error: Exception) -> SourceUnavailable:
-    return SourceUnavailable(
-        f"{name} can't be reached ({type(error).__name__}). Try it again later; a job goes on "
-        "where it stopped with `segrelay backfill resume`."
-    )
-
-
-@contextmanager
-def open_remote(url: str) -> Iterator[tuple[BucketFile | io.FileIO, FileState]]:
-    """Open a file that lies elsewhere; a copy of it if it lies on a web server.
-
-    Raises:
-        UsageWrong: It is not there, may not be read, or an extra is not installed.
-        SourceUnavailable: There is no answer.
-    """
-    if _scheme(url) in BUCKETS:
-        with BucketFile(Bucket(url), url) as file:
-            yield file, file.state
-        return
-    with TemporaryFile(buffering=0) as copy:
-        state = _ask_web(url, copy)
-        yield copy, state
-
-
-def expand(source: str) -> list[str]:
-    """Return the files that a URL names: one, those of a pattern, or all below a prefix (`…/`).
-
-    Raises:
-        UsageWrong: There is none; as `open_remote`.
-    """
-    if not _names_several(source):
-        return [source]
-    found = Bucket(source).listing(source)
-    if not found:
-        raise UsageWrong(f"{source}: there is no such object.")
-    return list(found)
-
-
-def list_remote(source: str) -> dict[str, FileState]:
-    """Return the files that a URL names, with their identities, by URL; there may be none yet.
-
-    Raises:
-        UsageWrong: The bucket is not there, or can't be listed; as `open_remote`.
-        SourceUnavailable: There is no answer.
-    """
-    if _names_several(source):
-        return Bucket(source).listing(source, has_to_be_there=True)
-    found = look_at_remote(source)
-    return {source: found} if found else {}
-
-
-def look_at_remote(url: str) -> FileState | None:
-    """Return the identity of a file that lies elsewhere; None if it is not there.
-
-    Raises:
-        UsageWrong: It may not be read; as `open_remote`.
-        SourceUnavailable: There is no answer.
-    """
-    with suppress(NotThere):
-        found = Bucket(url).look(url) if _scheme(url) in BUCKETS else _ask_web(url)
-        if found.version:
-            return found
-        with open_remote(url) as (_, found):  # a web server that tells no version: its content does
-            return found
-    return None
-
-
-def _names_several(source: str) -> bool:
-    is_bucket = _scheme(source) in BUCKETS
-    return is_bucket and (source.endswith("/") or bool(_WILD.search(source)))
-
-
-def _scheme(url: str) -> str:
-    return url.partition("://")[0]
+def names_several(url: str) -> bool:
+    """Say whether a URL is a pattern, or names all objects below it (`…/`)."""
+    return url.endswith("/") or bool(_WILD.search(url))
 
 
 class Bucket:
-    """A bucket, as fsspec reaches it.
+    """What a URL names in a bucket, as fsspec reaches it.
 
     Args:
-        url: Of anything in it.
+        url: Of an object, a pattern or a prefix.
 
     Raises:
-        UsageWrong: An extra is not installed.
+        UsageWrong: An extra is not installed, or the URL holds a password.
     """
 
     def __init__(self, url: str) -> None:
-        self._scheme = _scheme(url)
+        self.url: Final = url
+        self._scheme = url.partition("://")[0]
         if "@" in url.split("/")[2]:
             raise UsageWrong(
                 f"{self._scheme}://: a URL with a password is refused, since a job would keep it. "
@@ -241,36 +143,37 @@ class Bucket:
                 f"{self._scheme}:// needs an extra that is not installed: "
                 f"pip install 'segrelay[{self._scheme}]'."
             ) from error
-        with self._asking(url):
+        with self._asking():
             self._files: Any = fsspec.filesystem(
                 self._scheme, use_listings_cache=False, **_OPTIONS[self._scheme]
             )
 
-    def look(self, url: str) -> FileState:
-        """Return the identity of an object.
+    def look(self) -> FileState:
+        """Return the identity of the object.
 
         Raises:
             NotThere: There is none.
         """
-        with self._asking(url):
-            info: Mapping[str, Any] = self._files.info(url, timeout=_LOOK_SECONDS)
+        with self._asking():
+            info: Mapping[str, Any] = self._files.info(self.url, timeout=_LOOK_SECONDS)
         if info["type"] != "file":
-            raise NotThere(f"{url} is a folder; name its objects: '{url.rstrip('/')}/'.")
+            raise NotThere(f"{self.url} is a folder; name its objects: '{self.url.rstrip('/')}/'.")
         return _state(info)
 
-    def read(self, url: str, begin: int, end: int) -> bytes:
-        """Return the bytes of an object from one position to another."""
-        with self._asking(url):
-            data: bytes = self._files.cat_file(url, start=begin, end=end)
+    def read(self, begin: int, end: int) -> bytes:
+        """Return the bytes of the object from one position to another."""
+        with self._asking():
+            data: bytes = self._files.cat_file(self.url, start=begin, end=end)
         return data
 
-    def listing(self, source: str, *, has_to_be_there: bool = False) -> dict[str, FileState]:
-        """Return the objects that fit a pattern, or lie below a prefix, by URL; sorted.
+    def listing(self, *, may_be_empty: bool = False) -> dict[str, FileState]:
+        """Return the objects that fit the pattern, or lie below the prefix, by URL; sorted.
 
         Raises:
-            NotThere: There is no such bucket, and it has to be there.
+            NotThere: There is no such bucket, or no such object unless there may be none.
         """
-        with self._asking(source):
+        source = self.url
+        with self._asking():
             try:
                 if source.endswith("/"):
                     found = self._files.find(source, detail=True)
@@ -280,7 +183,7 @@ class Bucket:
             except FileNotFoundError:
                 found = {}
             bucket = "/".join(source.split("/")[:3])
-            if not found and has_to_be_there and not self._files.exists(bucket):
+            if not found and not (may_be_empty and self._files.exists(bucket)):
                 raise FileNotFoundError
         return {
             f"{self._scheme}://{name}": _state(one)
@@ -288,48 +191,51 @@ class Bucket:
             if one["type"] == "file"
         }
 
-    def has(self, url: str) -> bool:
-        """Say whether an object is there."""
+    def has(self) -> bool:
+        """Say whether the object is there."""
         try:
-            self.look(url)
+            self.look()
         except NotThere:
             return False
         return True
 
-    def put(self, url: str, content: bytes) -> None:
-        """Write an object, which appears as a whole; one that is there already stays."""
+    def put(self, content: bytes) -> None:
+        """Write the object, which appears as a whole; one that is there already stays."""
         try:
-            with self._asking(url):
-                self._files.pipe_file(url, content, mode="create", timeout=_PUT_SECONDS)
+            with self._asking():
+                self._files.pipe_file(self.url, content, mode="create", timeout=_PUT_SECONDS)
         except _Exists:
             return
         except OperationsMustAct:
-            if not self.has(url):
+            if not self.has():
                 raise
 
     @contextmanager
-    def _asking(self, url: str) -> Iterator[None]:
+    def _asking(self) -> Iterator[None]:
         """Turn the exceptions of the clouds' libraries into ours; their texts may hold secrets."""
         try:
             yield
         except FileNotFoundError as error:
-            raise NotThere(f"{url}: there is no such object or bucket.") from error
+            raise NotThere(f"{self.url}: there is no such object or bucket.") from error
         except FileExistsError as error:
-            raise _Exists(f"{url} is there already.") from error
+            raise _Exists(f"{self.url} is there already.") from error
         except PermissionError as error:
             raise UsageWrong(
-                f"{url}: access is denied. The credentials of this environment "
+                f"{self.url}: access is denied. The credentials of this environment "
                 f"({_CREDENTIALS[self._scheme]}) are wrong, or may not do this."
             ) from error
         except Exception as error:  # each cloud's library has its own
             kind = type(error).__name__
             if kind in _NOT_THERE:
-                raise NotThere(f"{url}: there is no such object or bucket.") from error
+                raise NotThere(f"{self.url}: there is no such object or bucket.") from error
             if kind in _WITHOUT_CREDENTIALS:
                 raise UsageWrong(
-                    f"{url}: there are no credentials. Set {_CREDENTIALS[self._scheme]}."
+                    f"{self.url}: there are no credentials. Set {_CREDENTIALS[self._scheme]}."
                 ) from error
-            raise _unreachable(url, error) from error
+            raise SourceUnavailable(
+                f"{self.url} can't be reached ({kind}). Try it again later; a job goes on where it "
+                "stopped with `segrelay backfill resume`."
+            ) from error
 
 
 class _Exists(UsageWrong):
@@ -348,96 +254,3 @@ def _is_hidden(name: str) -> bool:
 
 def _nanoseconds(moment: Any) -> int:
     return int(moment.timestamp() * 1_000_000) * 1_000 if isinstance(moment, datetime) else 0
-
-
-def _ask_web(url: str, copy: io.FileIO | None = None) -> FileState:
-    """Return the identity of a file on a web server; ask again while the server is away.
-
-    Args:
-        url: With https; http only on this machine.
-        copy: File that gets the content; None = only size, version and time are asked for.
-
-    Raises:
-        UsageWrong: It is not there or is refused, or its URL holds what may be a secret.
-        SourceUnavailable: The server stays away.
-    """
-    parts = httpx.URL(url)
-    if parts.query or parts.userinfo or parts.fragment:
-        shown = f"{parts.scheme}://{parts.netloc.decode()}{parts.path}"
-        raise UsageWrong(
-            f"{shown}: a URL with a password or a query may hold a secret, and a job would "
-            "keep it. Use `curl -sSf URL | segrelay backfill start -`."
-        )
-    for wait_seconds in _WAITS_SECONDS:
-        with suppress(SourceUnavailable, httpx.HTTPError):
-            return _answered(url, copy)
-        time.sleep(wait_seconds)
-    try:
-        return _answered(url, copy)
-    except httpx.HTTPError as error:
-        raise _unreachable(url, error) from error
-
-
-def _answered(url: str, copy: io.FileIO | None) -> FileState:
-    with (
-        httpx.Client(
-            timeout=httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS),
-            follow_redirects=True,
-            headers={"Accept-Encoding": "identity"},
-            event_hooks={"request": [_refuse_clear]},
-        ) as client,
-        client.stream("GET", url) as answer,
-    ):
-        match answer.status_code:
-            case 200:
-                pass
-            case 404 | 410:
-                raise NotThere(f"{url}: there is no such file.")
-            case 408 | 425 | 429 | 500 | 502 | 503 | 504 as status:
-                raise SourceUnavailable(f"{url} can't be read now: status {status}.")
-            case status:
-                raise UsageWrong(
-                    f"{url} is refused with status {status}. For a file with a password use "
-                    "`curl -nsSf URL | segrelay backfill start -`."
-                )
-        if copy:
-            _keep(url, answer.iter_raw(), copy)
-    tag = answer.headers.get("etag", "")
-    modified = answer.headers.get("last-modified", "")
-    version = modified if tag.startswith("W/") else tag or modified
-    size = int(answer.headers.get("content-length", 0))
-    if copy and not version:
-        version, size = hashlib.file_digest(copy, "sha256").hexdigest(), copy.tell()
-        copy.seek(0)
-    return FileState(size, version, _http_time_ns(modified))
-
-
-def _keep(url: str, pieces: Iterator[bytes], copy: io.FileIO) -> None:
-    """Write an answer into the copy, over a part of it that an earlier try has left there."""
-    try:
-        copy.seek(0)
-        copy.truncate()
-        for piece in pieces:
-            left = memoryview(piece)
-            while left:
-                left = left[copy.write(left) :]
-        copy.seek(0)
-    except OSError as error:
-        raise UsageWrong(
-            f"{url} can't be stored in {gettempdir()} ({error.strerror}): let TMPDIR name a folder "
-            "with more room."
-        ) from error
-
-
-def _http_time_ns(text: str) -> int:
-    try:
-        return _nanoseconds(parsedate_to_datetime(text).astimezone(UTC)) if text else 0
-    except ValueError:
-        return 0
-
-
-def _refuse_clear(request: httpx.Request) -> None:
-    if request.url.scheme != "https" and not is_loopback(request.url.host):
-        raise UsageWrong(
-            f"http://{request.url.host} would send profiles in the clear; use https://."
-        )

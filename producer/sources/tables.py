@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from difflib import SequenceMatcher
 from importlib import import_module
@@ -373,18 +373,6 @@ def _row_alone(batch: Any, number: int) -> Payload:
     return Payload(text_of(row), None, number, error=message)
 
 
-_MICROSECONDS: Final = "us"
-_A_SECOND: Final = 1_000_000
-_UTC: Final = "UTC"
-_ENDINGS: Final[Mapping[str | None, str]] = {None: "", _UTC: "+00:00"}
-"""The ends of the texts of times, by their zone; a time without a zone stays one."""
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_FIRST_US, _LAST_US = (
-    (moment.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
-    for moment in (datetime.min, datetime.max)  # noqa: DTZ901 - the zone is put in above
-)
-
-
 def _values(column: Any) -> list[Any]:
     """Return the values of a column in the types of JSON; None where they are null.
 
@@ -403,39 +391,26 @@ def _values(column: Any) -> list[Any]:
         values = column.to_pylist()
     elif arrow.types.is_timestamp(kind):
         # What is finer than a microsecond is cut off, as in the times of events.
-        exact = column.cast(arrow.timestamp(_MICROSECONDS, kind.tz), safe=False)
-        if kind.tz in _ENDINGS:
-            return _texts_of_times(arrow, exact)
+        exact = column.cast(arrow.timestamp("us", kind.tz), safe=False)
+        if kind.tz in _ENDINGS:  # Arrow writes them in a fifth of the time that Python takes
+            texts = exact.cast(arrow.timestamp("us")).cast(arrow.string()).to_pylist()
+            return [each and _iso(each) + _ENDINGS[kind.tz] for each in texts]
         values = [at and at.isoformat() for at in exact.to_pylist()]
     else:
         values = [_plain(each) for each in column.to_pylist(maps_as_pydicts="lossy")]
     return values
 
 
-def _texts_of_times(arrow: Any, times: Any) -> list[str | None]:
-    """Return times in microseconds as `datetime.isoformat` writes them; None where they are null.
+_ENDINGS: Final[Mapping[str | None, str]] = {None: "", "UTC": "+00:00"}
+"""The ends of the texts of times, by their zone; a time without a zone stays one."""
+_EXACT_TIME: Final = "2026-11-01 10:00:00.000000"
 
-    Arrow formats a whole column in a tenth of the time that Python takes for its values.
 
-    Raises:
-        OverflowError: The year of one is none of 1 to 9999.
-    """
-    compute = import_module("pyarrow.compute")
-    numbers = times.cast(arrow.int64())
-    extremes = compute.min_max(numbers).as_py()
-    if extremes["min"] is None:
-        return [None] * len(times)
-    if extremes["min"] < _FIRST_US or extremes["max"] > _LAST_US:
-        raise OverflowError
-    plain = numbers.cast(arrow.timestamp(_MICROSECONDS))
-    seconds = plain.cast(arrow.timestamp("s"), safe=False)
-    is_whole = compute.equal(compute.multiply(seconds.cast(arrow.int64()), _A_SECOND), numbers)
-    texts = compute.if_else(is_whole, seconds.cast(arrow.string()), plain.cast(arrow.string()))
-    at_t = len("2026-11-01")
-    texts = compute.binary_replace_slice(texts, at_t, at_t + 1, "T")
-    ending = _ENDINGS[times.type.tz]
-    found: list[str | None] = compute.binary_join_element_wise(texts, ending, "").to_pylist()
-    return found
+def _iso(text: str) -> str:
+    """Return a time of Arrow's as `datetime.isoformat` writes it."""
+    if len(text) != len(_EXACT_TIME):
+        raise OverflowError  # its year is none of 1 to 9999
+    return text.replace(" ", "T").removesuffix(".000000")
 
 
 def _is_json(types: Any, kind: Any) -> bool:

@@ -319,7 +319,7 @@ class FileSource:
 
     def _open(self, chosen: _Chosen) -> Opened:
         self._stack.close()
-        file = self._stack.enter_context(opened(chosen.name, with_digest=False))
+        file = self._stack.enter_context(opened(chosen.name))
         if file.state != chosen.state:
             raise _changed(chosen.name)
         if not file.shows_its_end():

@@ -26,7 +26,6 @@ import structlog
 from segrelay.producer.events.payloads import Payload
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import Portion, Published
-from segrelay.producer.publishing.writing import JobPosition
 from segrelay.producer.webhook.bodies import Body
 from segrelay.worker.contract.processes import MOST_REQUESTS, WebhookRequest
 from segrelay.worker.errors import RedisMismatch, RedisUnavailable, SegrelayError
@@ -268,7 +267,7 @@ def draft_bodies(publisher: Publisher, bodies: Iterable[Body]) -> Callable[[], N
     draft, published = publisher.draft_each(payloads(), portion=PORTION, together=_TOGETHER)
 
     def store() -> None:
-        publisher.write_draft(draft, JobPosition())
+        publisher.write_draft(draft)
         for body, each in zip(taken, published, strict=True):
             body.advance(each)
 

@@ -12,8 +12,7 @@ from typing import Any, Final
 
 from segrelay.ops.demo.rig import DESTINATION, Rig, trigger_pairs
 from segrelay.producer.publish import Publisher
-from segrelay.producer.sources.blocks import block_times
-from segrelay.producer.sources.files import BATCH_PAYLOADS
+from segrelay.producer.sources.blocks import BATCH_PAYLOADS, block_times
 from segrelay.producer.wakeups import SilentWaker
 from segrelay.sandbox.people import AUDIENCES, happenings, payloads, truth
 from segrelay.worker.batch.send import Stop

@@ -105,6 +105,7 @@ def test_an_interruption_writes_what_has_come_and_names_the_line(sending, client
     assert len(entries(client)) == 3
     assert "Interrupted. Everything before line 3 is in Redis" in told
     assert "from line 3 on again is safe" in told
+    assert "except for changes without a time of their own" in told
 
 
 def test_of_several_payloads_on_a_line_the_line_itself_is_named(sending, client):
@@ -116,18 +117,6 @@ def test_of_several_payloads_on_a_line_the_line_itself_is_named(sending, client)
 
     assert "Everything before line 2 is in Redis" in told
     assert "from line 2 on again is safe" in told
-
-
-def test_a_change_without_a_time_is_never_said_to_be_safe_to_repeat(sending, client):
-    process = sending("-")
-    timeless = {"email": "a@example.com", "segment_events": [{"slug": "vip", "event": "change"}]}
-    write(process, line(0), orjson.dumps(timeless))
-    until(lambda: len(client.hgetall("{quarantine}:about")) == 1)
-
-    _, told = ended(process, signal.SIGTERM)
-
-    assert "delivered twice" in told
-    assert "is safe" not in told
 
 
 def test_a_pipe_that_ends_is_sent_whole(sending, client):

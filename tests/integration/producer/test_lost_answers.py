@@ -158,7 +158,7 @@ def test_a_refused_event_of_a_chunk_that_is_long_past_stays_in_the_quarantine(
     assert (placed, len(entries(client))) == (1, 62 + from_the_start.accepted)
 
 
-def test_one_impossible_date_and_one_lost_answer_cost_a_job_nothing_else(
+def test_one_impossible_date_and_one_lost_answer_cost_nothing_else(
     proxy, configure, client, tmp_path, monkeypatch
 ):
     settings = configure(url=proxy.url)
@@ -169,13 +169,12 @@ def test_one_impossible_date_and_one_lost_answer_cost_a_job_nothing_else(
     file.write_bytes(b"\n".join(texts(*lines)))
     proxy.cut(ACCEPT)
 
-    result = CliRunner().invoke(app, ["send", str(file), "--job", "load", "--json"])
+    result = CliRunner().invoke(app, ["send", str(file), "--json"])
 
     document = orjson.loads(result.stdout)
     [problem] = document["problems"]
     assert (result.exit_code, proxy.cuts) == (0, 1)
-    assert (document["accepted"] + document["repeated"], document["refused"]) == (29, 1)
+    assert (document["accepted"], document["refused"]) == (29, 1)
     assert (problem["line"], problem["reason"]) == (18, "bad_time")
-    assert emails(client) == Counter(f"person{n}@example.com" for n in range(30) if n != 17)
+    assert set(emails(client)) == {f"person{n}@example.com" for n in range(30) if n != 17}
     assert [record.reason for record in Quarantine(client).records()] == ["bad_time"]
-    assert counts(client)["job|load|accepted"] == 29

@@ -1,4 +1,4 @@
-"""Files in a bucket and on a web server, read as those of this machine."""
+"""Files in a bucket, read as those of this machine."""
 
 import os
 import subprocess
@@ -11,20 +11,11 @@ from pyarrow import parquet
 
 from segrelay.ops.outcomes import files
 from segrelay.producer.sources.blocks import blocks_of
-from segrelay.producer.sources.files import opened as files_of_payloads
 from segrelay.producer.sources.opening import look_at_file, opened
 from segrelay.producer.sources.tables import Columns
 from segrelay.producer.sync.sources import FileSource
-from segrelay.worker.errors import (
-    ScanExpired,
-    SourceUnavailable,
-    UsageWrong,
-)
-from tests.s3 import BUCKET, s3_bucket, web_server
-
-ROWS = 3_000
-PADDING = "x" * 8_000
-"""So much that the rows lie in several ranges."""
+from segrelay.worker.errors import ScanExpired, UsageWrong
+from tests.s3 import BUCKET, s3_bucket
 
 
 @pytest.fixture
@@ -33,10 +24,8 @@ def s3(monkeypatch):
         yield client
 
 
-def rows(count=ROWS, padding=PADDING):
-    return b"".join(
-        orjson.dumps({"email": f"p{n}@example.com", "pad": padding}) + b"\n" for n in range(count)
-    )
+def rows(count):
+    return b"".join(orjson.dumps({"email": f"p{n}@example.com"}) + b"\n" for n in range(count))
 
 
 def emails(name):
@@ -146,77 +135,9 @@ def test_a_sync_reads_the_newest_object_and_notices_a_new_version(s3):
         source.page(first)
 
 
-@pytest.mark.parametrize("has_tags", [True, False])
-def test_a_file_on_a_web_server_is_read_as_one_version(has_tags):
-    with web_server(has_tags=has_tags) as web:
-        address = f"{web.url}/people.json"
-        web.files["/people.json"] = rows()
-        web.failures = 2
-
-        with opened(address) as file:
-            first = file.digest
-            blocks = blocks_of(file, Columns())
-            next(blocks)
-            web.files["/people.json"] = rows(padding="y" * 8_000)
-            pads = {row.value["pad"] for block in blocks for row in block.payloads()}
-            file.refuse_change()
-
-        assert pads == {PADDING}
-        assert len(emails(address)) == ROWS
-        with opened(address) as file:
-            assert file.digest != first
-
-
-def test_a_file_of_which_a_web_server_sends_a_part_is_not_read():
-    with web_server() as web:
-        web.files["/people.json"] = rows(3)
-        web.broken_from = len(rows(2))
-
-        with pytest.raises(SourceUnavailable, match="can't be reached"):
-            emails(f"{web.url}/people.json")
-
-
-def test_payloads_on_a_web_server_are_sent_from_the_first_one():
-    with web_server() as web:
-        web.files["/people.json"] = b'{"id": 1}\n{"id": 2}\n'
-        with files_of_payloads(f"{web.url}/people.json") as source:
-            assert [source.lines.readline(100) for _ in range(3)] == [
-                b'{"id": 1}\n', b'{"id": 2}\n', b"",
-            ]  # fmt: skip
-            assert source.digest("")
-
-
-def test_where_a_web_server_tells_no_version_the_content_does():
-    with web_server(has_tags=False) as web:
-        address = f"{web.url}/people.json"
-        web.files["/people.json"] = b'{"email": "ann@example.com"}\n'
-        before = look_at_file(address)
-        with opened(address) as file:
-            assert file.state == before == look_at_file(address)
-
-        web.files["/people.json"] = b'{"email": "bob@example.com"}\n'
-
-        assert look_at_file(address) != before
-
-
-def test_an_empty_file_on_a_web_server_is_empty():
-    with web_server() as web:
-        web.files["/empty.json"] = b""
-        assert emails(f"{web.url}/empty.json") == []
-
-
-def test_urls_that_are_refused_say_why_and_hide_what_is_secret():
-    with web_server() as web:
-        for url, kind, message in (
-            (f"{web.url}/none.json", UsageWrong, "there is no such file"),
-            (f"{web.url}/p.json?sig=canary", UsageWrong, "may hold a secret"),
-            (web.url.replace("//", "//me:canary@") + "/p.json", UsageWrong, "may hold a secret"),
-            ("http://files.example.com/p.json", UsageWrong, "in the clear"),
-            ("http://127.0.0.1:9/p.json", SourceUnavailable, "can't be reached"),
-        ):
-            with pytest.raises(kind, match=message) as refused, opened(url):
-                pass
-            assert "canary" not in refused.value.message
+def test_a_file_on_a_web_server_is_to_be_downloaded_first():
+    with pytest.raises(UsageWrong, match="download it first"), opened("https://example.com/p.csv"):
+        pass
 
 
 def test_outcomes_are_written_into_buckets_and_folders_only():

@@ -13,7 +13,7 @@ from segrelay.worker.contract.outcomes import End, pack
 from segrelay.worker.contract.redis.acts import Act
 from segrelay.worker.contract.triggers import TRIGGER, Pause, field_of, set_pause
 from segrelay.worker.errors import RedisUnavailable, SourceDamaged, UsageWrong
-from tests.integration.producer.redis_contents import counts, entries
+from tests.integration.producer.redis_contents import entries
 from tests.unit.producer.payload_samples import ENTER, wrapped
 from tests.waiting import patient, until
 
@@ -92,15 +92,20 @@ def test_an_empty_file_is_no_error_but_is_said(run, file):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (gzip.compress(b"{}", mtime=0), "gzip: `zcat"),
-        (b"\x28\xb5\x2f\xfd rest", "zstd"),
-        ("{}".encode("utf-16"), "UTF-16"),
+        (b"BZh9", "bzip2: `bzcat FILE . segrelay send -"),
+        ("{}".encode("utf-16"), "UTF-16: `iconv -f utf-16 -t utf-8 FILE . segrelay send -"),
         (b"\x00\x01\x02", "binary zeros"),
     ],
 )
 def test_what_is_no_text_is_named(run, file, content, message):
     with pytest.raises(UsageWrong, match=message):
         run(file(content))
+
+
+def test_a_packed_file_is_unpacked(run, file, client):
+    run(file(gzip.compress(lines(person(1)))))
+
+    assert len(entries(client)) == 1
 
 
 def test_a_file_that_is_none_is_named(run, tmp_path):
@@ -110,31 +115,12 @@ def test_a_file_that_is_none_is_named(run, tmp_path):
         run(tmp_path)
 
 
-@pytest.mark.parametrize("arguments", [("--lane", "fast"), ("--job", "A b"), ("--timeout", "soon")])
+@pytest.mark.parametrize("arguments", [("--lane", "fast"), ("--timeout", "soon")])
 def test_wrong_options_are_refused_before_anything_is_sent(run, file, client, arguments):
     with pytest.raises(UsageWrong):
         run(file(lines(person(1))), *arguments)
 
     assert entries(client) == []
-
-
-def test_a_job_sent_again_adds_nothing(run, file, client):
-    source = file(lines(*(person(number) for number in range(2_500))))
-
-    first = run(source, "--job", "load", "--json")
-    second = run(source, "--job", "load", "--json")
-
-    assert orjson.loads(first.stdout)["accepted"] == 2_500
-    assert orjson.loads(second.stdout)["accepted"] == 0
-    assert "In Redis already" in second.stderr
-    assert counts(client)["job|load|accepted"] == 2_500
-
-
-def test_two_files_of_one_job_are_both_sent(run, file, client):
-    run(file(lines(person(1)), "one"), "--job", "load")
-    run(file(lines(person(2)), "two"), "--job", "load")
-
-    assert len(entries(client)) == 2
 
 
 def test_waiting_for_a_worker_that_does_not_run_says_so_and_ends_at_the_timeout(run, file):
@@ -175,7 +161,6 @@ def settle(client):
                 at = client.xadd(f"{tag}outcomes", {"r": row}).partition(b"-")[0]
                 if is_dead:
                     client.zadd(f"{tag}dead_letter_times", {"insider.1.abc": int(at)})
-                client.hincrby(f"{tag}counts", f"job|load|{end[0]}", int(entry.lane != "live"))
                 client.xdel(*entry.place)
                 taken.append(entry)
             return len(taken) == count
@@ -191,7 +176,6 @@ def settle(client):
     ("options", "more", "dies", "told", "code"),
     [
         ((), [], 0, "settled 3 of 3: 3 delivered\n", 0),
-        (("--job", "load"), [], 0, "settled 3 of 3: 3 delivered\n", 0),
         (("--json",), [], 0, '"delivered": 3,', 0),
         ((), [7], 0, "settled 3 of 3: 3 delivered\n", 1),
         ((), [], 1, "1 dead: template_error\n→ segrelay dlq show insider.1.abc\n", 1),
@@ -247,7 +231,7 @@ def test_a_table_is_refused_at_the_first_look(run, file, content):
 def test_a_dry_run_says_what_would_be_accepted_and_writes_nothing(run, file, client):
     source = file(lines(person(1), 7, person(2, id=None, slug="other")))
 
-    result = run(source, "--dry-run", "--job", "load", "--json")
+    result = run(source, "--dry-run", "--json")
     told = run(source, "--dry-run")
 
     document = orjson.loads(result.stdout)
@@ -262,8 +246,7 @@ def test_a_dry_run_says_what_would_be_accepted_and_writes_nothing(run, file, cli
     [
         ((), 0, ""),
         (("--lane", "backfill"), 1, "is told to start no journeys for these; --hooks"),
-        (("--job", "load"), 1, "is told to start no journeys for these; --hooks"),
-        (("--job", "load", "--hooks"), 0, ""),
+        (("--lane", "backfill", "--hooks"), 0, ""),
         (("--no-hooks",), 1, "is told to start no journeys for these; --hooks"),
     ],
 )

@@ -12,9 +12,8 @@ import orjson
 import pytest
 
 from segrelay.ops.run.up import own_command
-from segrelay.producer.sources.files import BATCH_BYTES
-from segrelay.worker.contract.keys import PartitionKeys
-from tests.integration.producer.redis_contents import counts, entries
+from segrelay.producer.sources.blocks import BATCH_BYTES
+from tests.integration.producer.redis_contents import entries
 from tests.nightly import amount
 from tests.unit.producer.payload_samples import ENTER, wrapped
 from tests.waiting import until
@@ -49,7 +48,7 @@ def sending(configure):
     processes = []
 
     def start(*arguments, stdin=subprocess.DEVNULL, room=10**9):
-        """Start the command, which waits once so many deliveries of a job are in Redis."""
+        """Start the command, which waits once so many deliveries of a backfill are in Redis."""
         process = WarmProcess(
             own_command("send", *map(str, arguments)),
             env={**os.environ, "SEGRELAY_CONFIG": str(configure(high_water=room).source)},
@@ -81,29 +80,6 @@ def drafting(process):
     return found
 
 
-def amid(process, client):
-    """Wait until a process with `room=ROOM` has no more of it; return the one that reads for it."""
-    until(lambda: accepted(client) == ROOM)
-    return drafting(process)
-
-
-def accepted(client):
-    return counts(client).get("job|load|accepted", 0)
-
-
-def make_room(client):
-    """Take away what waits, as workers do."""
-    for number in range(16):
-        keys = PartitionKeys("insider", number)
-        for name in client.smembers(keys.streams):
-            client.xtrim(keys.stream(name.decode()), maxlen=0)
-
-
-def is_there_whole(client):
-    people = [entry.header.digest for entry in entries(client)]
-    return accepted(client) == len(people) == len(set(people)) == PAYLOADS
-
-
 def test_it_tells_the_same_as_a_pipe_of_the_same_lines(sending, file, client):
     broken = [b'{"segment_events": [', line(1, email=None), line(2, age=2**60), b"7"]
     text = b"\n".join([*map(line, range(PAYLOADS)), *broken, line(3), b'{"cut'])
@@ -123,58 +99,45 @@ def test_it_tells_the_same_as_a_pipe_of_the_same_lines(sending, file, client):
 
 def test_small_files_are_read_by_the_command_itself(sending, file, client):
     file.write_bytes(b"\n".join(map(line, range(100))))
-    process = sending(file, "--job", "load")
+    process = sending(file)
 
     started = []
     while process.poll() is None:
         started += children(process.pid)
 
-    assert accepted(client) == 100
+    assert len(entries(client)) == 100
     assert started == []
 
 
-SIGNALS = [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)]
+SIGNALS = [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
 
 
 @pytest.mark.parametrize(("number", "code"), amount(SIGNALS[:1], nightly=SIGNALS))
-def test_a_job_goes_on_where_all_its_processes_were_interrupted(
-    sending, file, client, number, code
-):
-    process = sending(file, "--job", "load", room=ROOM)
-    reading = amid(process, client)
+def test_an_interruption_tells_what_is_surely_in_redis(sending, file, client, number, code):
+    process = sending(file, "--lane", "backfill", room=ROOM)
+    until(lambda: len(entries(client)) == ROOM)
+    reading = drafting(process)
 
-    (os.kill if number == signal.SIGKILL else os.killpg)(process.pid, number)
-    told = process.communicate(timeout=LIMIT_SECONDS)[1]
+    os.killpg(process.pid, number)
+    told = process.communicate(timeout=LIMIT_SECONDS)[1].decode()
 
     assert process.returncode == code
-    assert (f"Everything before line {ROOM} is in Redis".encode() in told) == (code > 0)
+    assert f"Everything before line {ROOM} is in Redis" in told
     until(lambda: not Path(f"/proc/{reading}").exists())
-    assert sending(file, "--job", "load").wait(LIMIT_SECONDS) == 0
-    assert is_there_whole(client)
 
 
-def test_a_job_goes_on_where_the_process_that_reads_was_killed(sending, file, client):
-    process = sending(file, "--job", "load", room=ROOM)
+def test_a_process_that_reads_and_was_killed_is_told(sending, file, client):
+    process = sending(file, "--lane", "backfill", room=ROOM)
+    until(lambda: len(entries(client)) == ROOM)
+    taken = 0
 
-    os.kill(amid(process, client), signal.SIGKILL)
-    make_room(client)
+    os.kill(drafting(process), signal.SIGKILL)
+    while process.poll() is None:  # room, as workers make it
+        for key in client.scan_iter("*s:backfill|*", _type="stream"):
+            taken += client.xtrim(key, maxlen=0)
     told = process.communicate(timeout=LIMIT_SECONDS)[1].decode()
 
     assert process.returncode == 1
     assert f"The process that reads {file} ended (exit code -9)." in told
-    line = int(re.search(r"Everything before line (\d+) is in Redis; the same", told)[1])
-    assert line == accepted(client) < PAYLOADS
-    assert sending(file, "--job", "load").wait(LIMIT_SECONDS) == 0
-    assert accepted(client) == ROOM + len(entries(client)) == PAYLOADS
-
-
-def test_what_waited_for_room_is_drafted_again_by_the_process_that_reads(sending, file, client):
-    process = sending(file, "--job", "load", room=ROOM)
-    amid(process, client)
-    before_ms = 1_000 * client.time()[0]
-
-    make_room(client)
-    until(lambda: accepted(client) > ROOM)
-    taken_up = {each.profile["email"]: each.header.accepted_ms for each in entries(client)}
-
-    assert taken_up[f"person{ROOM}@example.com"] >= before_ms
+    line = int(re.search(r"Everything before line (\d+) is in Redis", told)[1])
+    assert line == taken + len(entries(client)) < PAYLOADS

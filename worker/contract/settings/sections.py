@@ -516,9 +516,8 @@ class SyncSchedule(NamedSection):
     already is compared again, too."""
     source: Text = SOURCE_LYTICS
     """`lytics`, or `file:` and a pattern like `file:exports/*.csv`, relative to this file, or a URL
-    like `s3://bucket/exports/*.csv` (also `gs://`, `az://` and, of one file, `https://`): the
-    newest complete one is read, and its time of modification, the end of its writing, is the time
-    of its events."""
+    like `s3://bucket/exports/*.csv` (also `gs://` and `az://`): the newest complete one is
+    read, and its time of modification, the end of its writing, is the time of its events."""
     on_change: Switch = False
     """`true` also publishes changes of members, for triggers with `on = "change"`."""
 

@@ -253,9 +253,9 @@ def _split(url: str) -> SplitResult | str:
 
 
 def is_remote(name: str) -> bool:
-    """Say whether a file's name is the URL of one in a bucket or on a web server."""
+    """Say whether a file's name is the URL of one in a bucket."""
     scheme, separator, _ = name.partition("://")
-    return bool(separator) and scheme in {*BUCKETS, "https", "http"}
+    return bool(separator) and scheme in BUCKETS
 
 
 def is_loopback(host: str) -> bool:

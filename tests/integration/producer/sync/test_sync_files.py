@@ -187,43 +187,6 @@ def test_exits_wait_where_a_file_goes_on_growing_after_it_was_read(world, export
     assert world.inside() == emails(range(1_500))
 
 
-def rewrite_with_its_time_set_back(path, numbers):
-    """Rewrite an export in place, as large as before."""
-    before = path.stat()
-    clock = path.with_suffix(".part")
-    until(lambda: clock.touch() or clock.stat().st_ctime_ns != before.st_ctime_ns)
-    with path.open("r+") as file:
-        file.write("email,first_name\n" + "".join(f"p{n}@example.com,Ann\n" for n in numbers))
-        file.truncate()
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
-
-
-def test_a_file_that_is_rewritten_with_its_time_set_back_is_read_anew(world, exports):
-    newest = exports("1.csv", range(5_000, 8_000), minutes_ago=20)
-    syncing = world.syncing()
-    assert syncing.step(forced=True, is_over=lambda: True).more
-
-    rewrite_with_its_time_set_back(newest, range(4_000, 7_000))
-    while syncing.step().more:
-        pass
-
-    run = syncing.store.peek()
-    assert (run.last["outcome"], run.restarts) == ("done", 1)
-    assert world.known() >= emails(range(4_000, 7_000))
-
-
-def test_an_export_that_was_rewritten_since_with_its_time_set_back_is_not_unchanged(world, exports):
-    newest = exports("1.csv", range(5_000, 5_100), minutes_ago=20)
-    assert world.run().last["outcome"] == "done"
-
-    rewrite_with_its_time_set_back(newest, range(5_010, 5_110))
-
-    run = world.run()
-    assert (run.last["outcome"], run.entered, run.left) == ("done", 10, 10)
-    assert world.run().last["outcome"] == "unchanged"
-
-
 PACKED = {"csv": bytes, "csv in gzip": gzip.compress, "csv in zstd": zstd.compress}
 """A sample; `tests/unit/producer/sources/test_cuts.py` cuts each form anywhere."""
 

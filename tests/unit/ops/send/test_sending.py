@@ -1,4 +1,4 @@
-"""Sending: the next batch is drafted while one is written, and no draft is older than its turn."""
+"""Sending: the next batch is drafted while one is written."""
 
 import threading
 from dataclasses import dataclass, field
@@ -11,19 +11,16 @@ from segrelay.ops.send.sending import Deadline, Sending
 from segrelay.ops.terminal.interrupts import Interruption
 from segrelay.producer.events.payloads import Payload
 from segrelay.producer.publishing.published import AS_USUAL, Published
-from segrelay.producer.publishing.writing import CapacityUsed
 from segrelay.worker.errors import RedisUnavailable
 
 SECONDS = 10
 TEXT = b'{"segment_events": []}'
-FULL = CapacityUsed("high_water", "it is full")
 
 
 @dataclass
 class Recorder:
     """A publisher that says what it was asked to do, in order."""
 
-    full: list[CapacityUsed | None] = field(default_factory=list)
     away_at: set[int] = field(default_factory=set)
     done: list[str] = field(default_factory=list)
     drafted: dict[int, threading.Event] = field(
@@ -32,7 +29,7 @@ class Recorder:
     waits_for: dict[int, int] = field(default_factory=dict)
 
     def why_full(self, _lane):
-        return self.full.pop(0) if self.full else None
+        return None
 
     def draft(self, batch, form, _options):
         assert form is None
@@ -47,12 +44,10 @@ class Recorder:
         self.drafted[number].set()
         return number
 
-    def lay_out(self, draft, progress):
-        assert progress.position is None
+    def lay_out(self, draft):
         return draft
 
-    def write_laid_out(self, draft, progress):
-        assert progress.position is None
+    def write_draft(self, draft):
         if draft in self.waits_for:
             assert self.drafted[self.waits_for[draft]].wait(SECONDS)
         self.done.append(f"write {draft}")
@@ -60,10 +55,11 @@ class Recorder:
 
 
 def run(publisher: Recorder) -> Published:
-    choice = Choice("-", AS_USUAL, digest="", dry_run=False)
+    choice = Choice("-", AS_USUAL, dry_run=False, waits=False, away_seconds=SECONDS)
     batches = [[Payload(TEXT, orjson.loads(TEXT), number)] for number in (1, 2, 3)]
-    sending = Sending(publisher, choice, 5, Deadline(None), Interruption())  # type: ignore[arg-type]
-    sending.run(SourceDrafter(publisher, choice, iter(batches), is_live=False), lambda _: None)  # type: ignore[arg-type]
+    sending = Sending(publisher, choice, Deadline(None), Interruption())  # type: ignore[arg-type]
+    drafter = SourceDrafter(publisher, choice, iter(batches), is_live=False, damages=[])  # type: ignore[arg-type]
+    sending.run(drafter, lambda _: None)
     return sending.published
 
 
@@ -74,15 +70,6 @@ def test_the_next_batch_is_drafted_while_one_is_written():
 
     assert published.accepted == 3
     assert publisher.done == ["draft 1", "draft 2", "write 1", "draft 3", "write 2", "write 3"]
-
-
-def test_a_draft_that_had_to_wait_for_room_is_made_anew():
-    publisher = Recorder(full=[FULL], waits_for={1: 2})
-
-    run(publisher)
-
-    before = publisher.done[: publisher.done.index("write 1")]
-    assert before.count("draft 1") == 2
 
 
 @pytest.mark.parametrize("away_at", [1, 2, 3])

@@ -5,7 +5,7 @@ import copy
 import orjson
 import pytest
 
-from segrelay.producer.events.payloads import Refused, content_of, is_row, is_timeless
+from segrelay.producer.events.payloads import Refused, content_of, is_row
 from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.words import Direction
 from tests.unit.producer.payload_samples import ENTER, NOW_US, WRAPPED, read, with_entry, wrapped
@@ -174,22 +174,6 @@ def test_an_event_and_its_template_have_the_same_slug(slug):
     [event] = read(orjson.dumps(with_entry(slug=slug)))
 
     assert (event.audience, event.profile["segment_events"][0]["slug"]) == ("vip", "vip")
-
-
-@pytest.mark.parametrize(
-    ("payload", "expected"),
-    [
-        ({"segment_events": [{"event": "change", "slug": "a"}]}, True),
-        ({"data": {"segment_events": [ENTER, {"event": "change"}]}}, True),
-        ([WRAPPED, {"segment_events": [{"event": "change"}]}], True),
-        ({"data": {"segment_events": [{"event": "change"}]}, "meta": WRAPPED["meta"]}, False),
-        (WRAPPED, False),
-        (7, False),
-        ({}, False),
-    ],
-)
-def test_a_change_without_a_time_is_known(payload, expected):
-    assert is_timeless(payload) is expected
 
 
 @pytest.mark.parametrize(

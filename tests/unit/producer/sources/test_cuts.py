@@ -47,7 +47,6 @@ LINES = b"".join(text + b"\n" for text in OBJECTS)
 TEXTS = {
     "lines": LINES,
     "lines of Windows": LINES.replace(b"\n", b"\r\n"),
-    "lines in utf-16": LINES.decode().encode("utf-16"),
     "one after the other": b"".join(OBJECTS),
     "pretty": b"\n".join(orjson.dumps(person, option=orjson.OPT_INDENT_2) for person in PEOPLE),
     "array": b"[" + b",".join(OBJECTS) + b"]",
@@ -56,7 +55,6 @@ TEXTS = {
     "csv": table(),
     "csv in quotes": table(quote='"'),
     "csv of Windows": table(";", end="\r\n"),
-    "csv in utf-16": table("\t").decode().encode("utf-16"),
 }
 PACKS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": lambda text: gzip.compress(text, mtime=0),
@@ -176,7 +174,7 @@ def judge(name: str, content: bytes, found: Found) -> None:
 def ends_behind_a_row(name: str, content: bytes) -> bool:
     """Say whether a text can't tell that it is cut; CSV can't within its last column either."""
     try:
-        text = content.decode("utf-16" if "utf-16" in name else "utf-8")
+        text = content.decode()
     except UnicodeDecodeError:
         return False
     if not text:

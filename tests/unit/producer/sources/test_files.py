@@ -6,22 +6,8 @@ from dataclasses import replace
 import pytest
 
 from segrelay.producer.events.payloads import Payload, reread
-from segrelay.producer.sources.files import BATCH_PAYLOADS, PipeLines, batches, opened
-
-
-def test_the_digest_and_the_rows_of_a_file_come_from_one_opening(tmp_path):
-    path = tmp_path / "events.ndjson"
-    path.write_bytes(b'{"first": 1}\n')
-    with opened(str(path)) as alone:
-        expected = alone.digest("salt")
-
-    with opened(str(path)) as source:
-        (tmp_path / "new").write_bytes(b'{"second": 2}\n')
-        (tmp_path / "new").replace(path)
-        digest = source.digest("salt")
-        line = source.lines.readline(1_000)
-
-    assert (digest, line) == (expected, b'{"first": 1}\n')
+from segrelay.producer.sources.blocks import BATCH_PAYLOADS, batches
+from segrelay.producer.sources.opening import PipeLines
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Sources: every format that exports have, told by its content, in blocks that never differ."""
 
 import gzip
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from segrelay.producer.events.payloads import Payload
 from segrelay.producer.sources.blocks import BLOCK_BYTES, Block, block_times, blocks_of
-from segrelay.producer.sources.opening import Format, opened
+from segrelay.producer.sources.opening import opened
 from segrelay.producer.sources.tables import Columns
 from segrelay.worker.errors import SourceDamaged, UsageWrong
 
@@ -143,7 +144,8 @@ def test_cells_become_fields(
     [
         (b"PK\x03\x04...", "export is"),
         (b"%PDF-1.7", "export is"),
-        (b"BZh9...", "export is"),
+        (b"BZh9...", "export is.*bzcat FILE . segrelay backfill start -"),
+        ("email\nann@example.com\n".encode("utf-16"), "export is UTF-16: `iconv -f utf-16"),
         (b"a@example.com,Ann\n", r"has no header.*--columns"),
         # A header without the identity is to be mapped, and not to be read as a row.
         (b"E-mail;Name\na@example.com;Ann\n",
@@ -172,17 +174,17 @@ def test_an_archive_that_is_cut_in_the_middle_is_named_with_the_line(
         rows(packed[: len(packed) - 2_000])
 
 
-def test_the_digest_is_that_of_the_content(tmp_path: Path) -> None:
-    for name, content in (("a", LINES), ("b", LINES), ("c", LINES + b" ")):
-        (tmp_path / name).write_bytes(content)
-
+def test_the_digest_tells_versions_of_a_file_apart(tmp_path: Path) -> None:
     digests = []
-    for name in "abc":
+    for name, content, moment in (("a", LINES, 1), ("b", LINES, 1), ("c", LINES, 2), ("d", b"", 1)):
+        (tmp_path / name).write_bytes(content)
+        os.utime(tmp_path / name, (moment, moment))
         with opened(str(tmp_path / name)) as found:
             digests.append(found.digest)
-            assert found.format is Format.OBJECTS
 
-    assert digests[0] == digests[1] != digests[2]
+    first, same, *others = digests
+    assert first == same
+    assert len({first, *others}) == 3
 
 
 @pytest.mark.parametrize(
