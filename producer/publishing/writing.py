@@ -65,7 +65,7 @@ class JobPosition:
 
 
 NOWHERE: Final = JobPosition()
-"""The position of what belongs to no job."""
+"""The position of events that belong to no job."""
 
 
 def lay_out(

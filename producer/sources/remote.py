@@ -118,7 +118,7 @@ def names_several(url: str) -> bool:
 
 
 class Bucket:
-    """What a URL names in a bucket, as fsspec reaches it.
+    """An object, or several, in a bucket, as fsspec reaches them.
 
     Args:
         url: Of an object, a pattern or a prefix.
