@@ -27,8 +27,8 @@ from segrelay.producer.sources.blocks import batches, block_times
 from segrelay.producer.sources.opening import Opened, opened, rows_hint
 from segrelay.producer.sources.reading import read_payloads
 from segrelay.producer.sources.remote import FileState
-from segrelay.worker.contract.patience import repeat_until_confirmed
 from segrelay.worker.contract.redis.connection import connect, resolve_url
+from segrelay.worker.contract.redis.url import repeat_until_confirmed
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.errors import Bug, RedisUnavailable, SegrelayError, UsageWrong
 
