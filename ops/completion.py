@@ -37,10 +37,10 @@ def _templates() -> Iterable[str]:
 
 
 def _known_audiences() -> Iterable[str]:
-    from segrelay.ops.audiences.membership import AudienceCounts, slugs  # noqa: PLC0415 - see above
+    from segrelay.ops.audiences import slugs  # noqa: PLC0415 - see above
 
     with _opened() as (settings, client):
-        return slugs(settings, client, AudienceCounts())
+        return slugs(settings, client)
 
 
 def _configured_audiences() -> set[str]:

@@ -2,6 +2,7 @@
 
 Each of the three is a `Kept`, and its commands are thin over what stands here: the options that
 choose, the masking, the dry run, the question, the progress, the act in the audit, the output.
+`segrelay discard`, which takes back what waits, stands here too.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ import typer
 from segrelay.ops.samples import keep_payload
 from segrelay.ops.send.sending import WaitOptions
 from segrelay.ops.state.acts import Acts, Asks, Reads, perform
-from segrelay.ops.state.waiting import Choice
+from segrelay.ops.state.partitions import Stream, all_partitions
+from segrelay.ops.state.waiting import Choice, count_chosen, find_streams, measure, take_back
 from segrelay.ops.terminal.console import fields_of, mention
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import parse_moment_ms
-from segrelay.ops.terminal.options import All, AtMost, DryRun, FilterOptions
+from segrelay.ops.terminal.options import All, AtMost, DestinationName, DryRun, FilterOptions
 from segrelay.ops.terminal.tables import text_columns
 from segrelay.producer.publishing.published import Published
 from segrelay.worker.contract.printable import plural
@@ -70,25 +72,7 @@ EVERYTHING: Final = Filter()
 
 
 @dataclass(frozen=True, slots=True)
-class ChoosingOptions(FilterOptions):
-    """Options that choose things of a store."""
-
-    def chosen(
-        self, client: Redis, settings: Settings, ids: Iterable[str] | None, *, force: bool = False
-    ) -> Filter:
-        """Return the filter that these options stand for.
-
-        Args:
-            client: Redis, whose clock counts.
-            settings: The configuration.
-            ids: The ids that were named.
-            force: True if a replay takes also what is older than the ledger remembers.
-        """
-        raise NotImplementedError
-
-
-@dataclass(frozen=True, slots=True)
-class KeptOptions(ChoosingOptions):
+class KeptOptions(FilterOptions):
     """The options by which commands choose quarantined records, and dead letters by some more."""
 
     audience: Annotated[str, typer.Option(help="Only of this audience.")] = ""
@@ -108,7 +92,14 @@ class KeptOptions(ChoosingOptions):
     def chosen(
         self, client: Redis, settings: Settings, ids: Iterable[str] | None, *, force: bool = False
     ) -> Filter:
-        """Return the filter that these options stand for."""
+        """Return the filter that these options stand for.
+
+        Args:
+            client: Redis, whose clock counts.
+            settings: The configuration.
+            ids: The ids that were named.
+            force: True if a replay takes also what is older than the ledger remembers.
+        """
         del settings
         known = sorted(reason.value for reason in self.reasons)
         if self.reason and self.reason not in known:
@@ -292,7 +283,7 @@ def carry_out(
 def replay_chosen(
     relay: Acts,
     store: Refusals[Item],
-    options: ChoosingOptions,
+    options: KeptOptions,
     extent: ExtentOptions,
     ids: list[str] | None,
     *,
@@ -323,7 +314,7 @@ def replay_chosen(
 def discard_chosen(
     relay: Asks,
     store: Kept,
-    options: ChoosingOptions,
+    options: KeptOptions | WaitingOptions,
     extent: ExtentOptions,
     ids: list[str] | None = None,
 ) -> Result:
@@ -357,3 +348,51 @@ def preview_of(store: Kept, work: Work, notes: Iterable[str]) -> Result:
         ", ".join(f"{counts[fate]:,} would be {fate}" for fate in work.fates),
         notes=notes,
     )
+
+
+class Waiting(Kept):
+    """The deliveries that wait, as a store of kept things."""
+
+    command = "discard"
+    nouns = ("waiting delivery", "waiting deliveries")
+
+    def discard(self, wanted: Filter) -> Work:
+        """Return the work of taking back the deliveries that match."""
+        streams = measure(self.client, self.streams(wanted))
+        count = count_chosen(self.client, streams, wanted)
+        return Work(count, lambda: take_back(self.client, self.settings, streams, wanted))
+
+    def streams(self, wanted: Filter) -> list[Stream]:
+        """Return the streams that hold deliveries which may match."""
+        return find_streams(self.client, all_partitions(self.client, self.settings), wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingOptions(FilterOptions):
+    """Options that narrow each other."""
+
+    job: Annotated[str, typer.Option(help="Only what this job has published.")] = ""
+    destination: DestinationName = ""
+    trigger: Annotated[str, typer.Option(help="Only what waits for this trigger.")] = ""
+    audience: Annotated[str, typer.Option(help="Only what is about this audience.")] = ""
+
+    def refuse_accidental_all(self, ids: Iterable[str] | None, *, everything: bool) -> None:
+        """Refuse a command that names nothing and does not say --all; entries have no ids."""
+        if not (everything or ids) and self == WaitingOptions():
+            raise UsageWrong("Name --job, --destination, --trigger or --audience, or say --all.")
+
+    def chosen(
+        self, client: Redis, settings: Settings, ids: Iterable[str] | None, *, force: bool = False
+    ) -> Filter:
+        """Return the filter that these options stand for."""
+        del client, settings, ids, force
+        return Filter(**asdict(self))
+
+
+def discard(*, options: WaitingOptions, extent: ExtentOptions, relay: Asks) -> Result:
+    """Take back deliveries that are waiting; they are counted as discarded.
+
+    Several options narrow each other. A worker may still send what it has read already. `segrelay
+    dlq discard` is for dead letters, `segrelay quarantine discard` for what could not be placed.
+    """
+    return discard_chosen(relay, Waiting(relay.client, relay.settings), options, extent)

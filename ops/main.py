@@ -33,7 +33,7 @@ Feed
   send        send.command:send          Send a file of payloads
   backfill    backfill.commands:app      Bring whole files in
   quarantine  quarantine:app             See what was not placed
-  audience    audiences.commands:app     See and retire audiences
+  audience    audiences:app              See and retire audiences
   sync        sync:app                   Follow Lytics' audiences
 Operate
   status      status.command:status      See counts and problems
@@ -42,13 +42,13 @@ Operate
   pause       pause:pause                Stop sending
   resume      pause:resume               Send again
   dlq         dead_letters.commands:app  See, replay dead letters
-  why         why.command:why            Tell all of one person
+  why         why:why                    Tell all of one person
   tap         tap:tap                    See what goes through
   mcp         mcp.command:mcp            Let assistants look
   erase       person:erase               Erase one person
   try         preview:try_               Try one person's event
   verify      verify:verify              Compare with Insider
-  discard     waiting:discard            Take back what waits
+  discard     kept:discard               Take back what waits
 """
 """The commands by the parts of the help: the name, the function or `typer.Typer`, the summary."""
 _EXAMPLES: Final = """\

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, NamedTuple
 
 import typer
 
@@ -47,89 +46,89 @@ _TAKEN_OVER_SECONDS: Final = 5.0
 """Seconds within which a worker that is woken has taken over a changed template."""
 _FAILED: Final = frozenset({RETRY, "dead"})
 
-ProbeOutcome = Literal["taken", "failed", "not_sent"]
+
+_STOPPED: Final = frozenset({"paused", "broken"})
+_KINDS: Final[tuple[Paused, Paused]] = (DESTINATION, TRIGGER)
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeResult:
+class PauseTarget(NamedTuple):
+    """A destination or trigger that is paused or resumed."""
+
+    kind: Paused
+    name: str
+
+    def __str__(self) -> str:
+        """Return kind and name, for messages."""
+        return f"{self.kind} {self.name}"
+
+    def destination(self, settings: Settings) -> Destination | None:
+        """Return the destination that it is or sends to; None if the configuration has it not."""
+        trigger = settings.triggers.get(self.name) if self.kind == TRIGGER else None
+        known = self.kind == DESTINATION or trigger
+        name = trigger.destination if trigger else self.name
+        return settings.destinations.get(name) if known else None
+
+
+class ProbeResult(NamedTuple):
     """The outcome of the first request after something was resumed."""
 
-    outcome: ProbeOutcome
+    outcome: Literal["taken", "failed", "not_sent"]
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """Waits for the first request of a destination or trigger that was resumed."""
+def first_request(
+    relay: Acts, target: PauseTarget, since_ms: int, timeout_seconds: float
+) -> ProbeResult:
+    """Wait for the first request after something was resumed, and return its outcome."""
+    client, settings = relay.client, relay.settings
+    destination = target.destination(settings)
+    if destination is None:
+        return ProbeResult("not_sent", "the configuration does not name it, so nothing is sent")
+    why_not = _why_nothing_goes(relay, target, destination.name)
+    if why_not:
+        return ProbeResult("not_sent", why_not)
+    gate_name = gate_id(destination.base_url, destination.gate_scope)
+    partitions = all_partitions(client, settings, [destination.name])
 
-    client: Redis
-    settings: Settings
-    kind: Paused
-    name: str
-    since_ms: int
-
-    def outcome(self, timeout_seconds: float) -> ProbeResult:
-        """Wait for the first request and return its outcome."""
-        destination = self._destination()
-        if destination is None:
-            return ProbeResult("not_sent", "the configuration does not name it, so nothing is sent")
-        why_not = self._why_nothing_goes(destination)
-        if why_not:
-            return ProbeResult("not_sent", why_not)
-        found = awaited(lambda: self._seen(destination), timeout_seconds, _LOOK_SECONDS)
-        return found or ProbeResult(
-            "not_sent",
-            f"no request has gone for {timeout_seconds:.0f} s: `segrelay status` tells what waits"
-            " for what",
-        )
-
-    def _destination(self) -> Destination | None:
-        if self.kind == DESTINATION:
-            return self.settings.destinations.get(self.name)
-        trigger = self.settings.triggers.get(self.name)
-        return self.settings.destinations[trigger.destination] if trigger else None
-
-    def _why_nothing_goes(self, destination: Destination) -> str:
-        standing = read_standing(self.client, self.settings)
-        waiting = [
-            one
-            for name, one in standing.triggers.items()
-            if one.destination == destination.name
-            and (self.kind == DESTINATION or name == self.name)
-            and one.counts.waiting > standing.totals.orphans[name]
-        ]
-        if not waiting:
-            return "nothing waits; the first delivery that comes goes alone"
-        condition = standing.destinations[destination.name].condition
-        # One that has paused itself may have done so because of the first request.
-        if condition.state == "paused" and condition.by:
-            return f"its destination {destination.name} is paused"
-        if all(one.condition.state in {"paused", "stopped"} for one in waiting):
-            return "all that waits is of triggers that are paused or stopped"
-        return standing.idle
-
-    def _seen(self, destination: Destination) -> ProbeResult | None:
-        name = gate_id(destination.base_url, destination.gate_scope)
-        gate, probes = read_state(self.client, name), read_probes(self.client, name)
-        if gate.state in {"paused", "broken"}:
+    def look() -> ProbeResult | None:
+        gate, probes = read_state(client, gate_name), read_probes(client, gate_name)
+        if gate.state in _STOPPED:
             return ProbeResult("failed", f"{gate.state} again: {gate.message or gate.reason}")
-        if self.kind == DESTINATION:
-            return None if probes.for_all else ProbeResult("taken", "the first request was taken")
-        if self.name not in probes.triggers:
+        is_trigger = target.kind == TRIGGER
+        if not (target.name in probes.triggers if is_trigger else probes.for_all):
             return ProbeResult("taken", "the first request was taken")
-        return self._failure(destination)
-
-    def _failure(self, destination: Destination) -> ProbeResult | None:
-        """Search the outcome log for a failure of the trigger."""
-        partitions = all_partitions(self.client, self.settings, [destination.name])
-        for row in newest_rows(self.client, partitions):
-            is_new = row.time_ms >= self.since_ms
-            if is_new and row.trigger == self.name and row.outcome in _FAILED:
+        for row in newest_rows(client, partitions) if is_trigger else ():
+            is_new = row.time_ms >= since_ms
+            if is_new and row.trigger == target.name and row.outcome in _FAILED:
                 return ProbeResult("failed", row.message)
         return None
 
+    return awaited(look, timeout_seconds, _LOOK_SECONDS) or ProbeResult(
+        "not_sent",
+        f"no request has gone for {timeout_seconds:.0f} s: `segrelay status` tells what waits"
+        " for what",
+    )
 
-_KINDS: Final[tuple[Paused, Paused]] = (DESTINATION, TRIGGER)
+
+def _why_nothing_goes(relay: Acts, target: PauseTarget, destination: str) -> str:
+    standing = read_standing(relay.client, relay.settings)
+    waiting = [
+        one
+        for name, one in standing.triggers.items()
+        if one.destination == destination
+        and (target.kind == DESTINATION or name == target.name)
+        and one.counts.waiting > standing.totals.orphans[name]
+    ]
+    if not waiting:
+        return "nothing waits; the first delivery that comes goes alone"
+    condition = standing.destinations[destination].condition
+    # One that has paused itself may have done so because of the first request.
+    if condition.state == "paused" and condition.by:
+        return f"its destination {destination} is paused"
+    if all(one.condition.state in {"paused", "stopped"} for one in waiting):
+        return "all that waits is of triggers that are paused or stopped"
+    return standing.idle
+
 
 Names = Annotated[
     list[str] | None,
@@ -141,29 +140,23 @@ Names = Annotated[
 All = Annotated[bool, typer.Option("--all", help="Pause all destinations.")]
 
 
-@dataclass(frozen=True, slots=True)
-class PauseTarget:
-    """A destination or trigger that is paused or resumed."""
-
-    kind: Paused
-    name: str
-
-    def __str__(self) -> str:
-        """Return kind and name, for messages."""
-        return f"{self.kind} {self.name}"
-
-
 def pause(names: Names = None, *, everything: All = False, relay: Acts) -> Result:
     """Pause destinations or triggers: deliveries are still accepted, but nothing is sent."""
-    known = known_names(relay.client, relay.settings)
-    targets = chosen(known, names, kinds=(DESTINATION,), everything=everything)
+    targets = chosen(relay, names, (DESTINATION,), everything=everything)
     why = Pause(relay.why, actor(), datetime.now(UTC).isoformat(timespec="seconds"))
-    done = {target: _paused(relay, target, why) for target in targets}
+    done = {}
+    for target in targets:
+        refused = read_refused(relay.client, relay.settings)
+        known_as = refused.get(target.name, target.name)
+        if target.kind == DESTINATION and known_as != target.name:
+            raise UsageWrong(f"{refusal(target.name, known_as)}.")
+        set_it = partial(set_pause, relay.client, field_of(*target), why, relay.act(str(target)))
+        done[target] = insist(set_it)
     lines = (
         f"{target} is paused" if is_new else f"{target} stays paused, for this reason"
         for target, is_new in done.items()
     )
-    rows = [asdict(target) | {"changed": is_new} for target, is_new in done.items()]
+    rows = [target._asdict() | {"changed": is_new} for target, is_new in done.items()]
     return Result({"paused": rows, "reason": relay.why}, *lines)
 
 
@@ -192,8 +185,7 @@ def resume(
     """
     timeout_seconds = parse_seconds(timeout, "--timeout")
     client, settings = relay.client, relay.settings
-    known = known_names(client, settings)
-    targets = chosen(known, names, kinds=_KINDS, everything=everything)
+    targets = chosen(relay, names, _KINDS, everything=everything)
     since_ms = now_ms(client)
     done, kept = dict[PauseTarget, bool](), list[str]()
     for one in targets:
@@ -201,19 +193,19 @@ def resume(
             done[one] = _resumed(relay, one, anyway=anyway)
         except UsageWrong as error:
             kept.append(error.message)
-    probes = {
-        target: Probe(client, settings, target.kind, target.name, since_ms)
+    probed = {
+        target: first_request(relay, target, since_ms, timeout_seconds)
         for target, was_held in done.items()
         if wait and was_held
     }
-    probed = {target: probe.outcome(timeout_seconds) for target, probe in probes.items()}
     stopped = {
         target: _what_stops(client, settings, target)
         for target, was_held in done.items()
         if not was_held and not everything
     }
     rows = [
-        asdict(target) | {"changed": was_held, "probe": probed.get(target)}
+        target._asdict()
+        | {"changed": was_held, "probe": probed[target]._asdict() if target in probed else None}
         for target, was_held in done.items()
     ]
     failed = [target for target, probe in probed.items() if probe.outcome == "failed"]
@@ -226,17 +218,6 @@ def resume(
         ],
         exit_code=1 if failed or kept else 0,
     )
-
-
-def _paused(relay: Acts, target: PauseTarget, why: Pause) -> bool:
-    """Pause a target; return False if it was paused already."""
-    client, settings, act = relay.client, relay.settings, relay.act(str(target))
-    refused = read_refused(client, settings) if target.kind == DESTINATION else {}
-    known_as = refused.get(target.name, target.name)
-    if known_as != target.name:
-        raise UsageWrong(f"{refusal(target.name, known_as)}.")
-    field_name = field_of(target.kind, target.name)
-    return insist(lambda: set_pause(client, field_name, why, act))
 
 
 def _resumed_lines(
@@ -272,49 +253,39 @@ def _what_stops(client: Redis, settings: Settings, target: PauseTarget) -> str:
     return "".join(f": {one}" for one in standing.stops(wanted) if one != standing.idle)
 
 
-def known_names(client: Redis, settings: Settings) -> dict[Paused, list[str]]:
-    """Return the names of all destinations and triggers: configured, waiting, or paused."""
-    pauses = read_pauses(client)
-    waiting = find_streams(client, all_partitions(client, settings))
-    destinations = {*known_destinations(client, settings), *pauses.destinations}
-    triggers = {*settings.triggers, *pauses.triggers, *(stream.trigger for stream in waiting)}
-    return {DESTINATION: sorted(destinations), TRIGGER: sorted(triggers)}
-
-
 def chosen(
-    known: dict[Paused, list[str]],
-    names: Sequence[str] | None,
-    *,
-    kinds: Iterable[Paused],
-    everything: bool,
+    relay: Acts, names: Sequence[str] | None, kinds: Iterable[Paused], *, everything: bool
 ) -> list[PauseTarget]:
-    """Return the targets that the arguments name."""
+    """Return the targets that the arguments name, of those configured, waiting, or paused."""
     if everything == bool(names):
         raise UsageWrong("Name a destination or a trigger, or say --all.")
+    client, settings = relay.client, relay.settings
+    pauses, waiting = read_pauses(client), find_streams(client, all_partitions(client, settings))
+    destinations = {*known_destinations(client, settings), *pauses.destinations}
+    triggers = {*settings.triggers, *pauses.triggers, *(stream.trigger for stream in waiting)}
+    known: dict[Paused, list[str]] = {
+        DESTINATION: sorted(destinations), TRIGGER: sorted(triggers)
+    }  # fmt: skip
     if everything:
         return [PauseTarget(kind, name) for kind in kinds for name in known[kind]]
     return list(dict.fromkeys(_target(known, name) for name in names or ()))
 
 
-def _target(known: dict[Paused, list[str]], written: str) -> PauseTarget:
+def _target(known: Mapping[Paused, list[str]], written: str) -> PauseTarget:
     prefix, colon, rest = written.partition(":")
     kinds = [kind for kind in _KINDS if kind == prefix] if colon else list(_KINDS)
     name = rest if colon else written
     found = [PauseTarget(kind, name) for kind in kinds if name in known[kind]]
-    if not found:
-        raise UsageWrong(_unknown(known, kinds, written))
     if len(found) > 1:
         raise UsageWrong(
             f"{name} is a destination and a trigger: write destination:{name} or trigger:{name}."
         )
+    if not found:
+        there = [each for kind in kinds or _KINDS for each in known[kind]]
+        near = difflib.get_close_matches(written.rpartition(":")[2], there, n=1)
+        hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(there) or 'none'}."
+        raise UsageWrong(f"There is no {' or '.join(kinds or _KINDS)} {written}. {hint}")
     return found[0]
-
-
-def _unknown(known: dict[Paused, list[str]], kinds: Sequence[Paused], written: str) -> str:
-    there = [name for kind in kinds or _KINDS for name in known[kind]]
-    near = difflib.get_close_matches(written.rpartition(":")[2], there, n=1)
-    hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(there) or 'none'}."
-    return f"There is no {' or '.join(kinds or _KINDS)} {written}. {hint}"
 
 
 def _resumed(relay: Acts, target: PauseTarget, *, anyway: bool) -> bool:
@@ -328,11 +299,11 @@ def _resumed(relay: Acts, target: PauseTarget, *, anyway: bool) -> bool:
     """
     client, settings, name = relay.client, relay.settings, target.name
     trigger = settings.triggers.get(name) if target.kind == TRIGGER else None
-    destination = settings.destinations.get(trigger.destination if trigger else name)
+    destination = target.destination(settings)
     gate = gate_id(destination.base_url, destination.gate_scope) if destination else ""
     pause = read_pauses(client).of(target.kind).get(name)
     is_destination = target.kind == DESTINATION and destination is not None
-    was_held = is_destination and read_state(client, gate).state in {"paused", "broken"}
+    was_held = is_destination and read_state(client, gate).state in _STOPPED
     if trigger and pause and pause.edition and not anyway:
         # A drain begins with a look at the templates.
         CeleryWaker(settings).wake(trigger.destination, 0, queue=LIVE)

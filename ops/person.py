@@ -20,7 +20,7 @@ from typing import Annotated, Any, Final
 import orjson
 import typer
 
-from segrelay.ops.dead_letters.replay import DeadLetters
+from segrelay.ops.dead_letters.commands import DeadLetters
 from segrelay.ops.insider import InsiderReader
 from segrelay.ops.kept import Filter
 from segrelay.ops.outcomes.reading import Range, entries

@@ -21,7 +21,7 @@ from typing import Any, Final
 import structlog
 from celery import shared_task
 
-from segrelay.ops.dead_letters.replay import Expiry, discard_expired
+from segrelay.ops.dead_letters.commands import Expiry, discard_expired
 from segrelay.ops.state import opened
 from segrelay.ops.state.partitions import all_partitions, ask_each
 from segrelay.ops.state.retention import (

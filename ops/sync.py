@@ -141,8 +141,8 @@ def reset(name: Name, *, relay: Asks) -> Result:
     store = SyncStore(relay.client, name, settings.redis)
     destinations = list(dict.fromkeys([*settings.destinations, *store.peek().destinations]))
     members = max((store.count(each) for each in destinations), default=0)
-    if not members and name not in settings.sync:
-        raise UsageWrong(_unknown(settings, name))
+    if not members:
+        _known(settings, name)
     relay.confirm(f"Forget the {plural(members, 'member')} that sync '{name}' knows?")
 
     def forget(doing: Doing) -> None:
@@ -158,7 +158,15 @@ def reset(name: Name, *, relay: Asks) -> Result:
 def _differences(syncing: Syncing) -> Result:
     """Count the people of whom the ledger differs from the source, by destination."""
     store, publisher, audience = syncing.store, syncing.publisher, syncing.find_audience()
-    keys, at_us = _read_source(syncing)
+    keys, at_us, following = set[str](), 0, None
+    with syncing.open_source(time.sleep) as source:
+        while following != "":
+            page = source.page(following or "", lambda: None)
+            at_us = at_us or begun_us(page, 1_000 * store.now_ms())
+            for row in page.rows:
+                with suppress(PayloadRefused):
+                    keys.add(profile_key(row, syncing.identity))
+            following = page.following
     wanted = {
         trigger.destination
         for direction in (Direction.ENTER, Direction.EXIT)
@@ -184,32 +192,16 @@ def _differences(syncing: Syncing) -> Result:
         )
         leaving = sum(ledger.is_stale(delivered.get(key)) for key in members - keys)
         rows.append({"destination": destination, "entrances": entering, "exits": leaving})
-    document = {"audience": audience, "source": len(keys), "destinations": rows}
+    people = plural(len(keys), "person", "people")
     return Result(
-        document,
-        f"{plural(len(keys), 'person', 'people')} in the source of '{audience}'; a run publishes:",
+        {"audience": audience, "source": len(keys), "destinations": rows},
+        f"{people} in the source of '{audience}'; a run publishes:",
         Table(
             ("destination", *number_columns("entrances", "exits")),
             [tuple(row.values()) for row in rows],
         ),
         exit_code=int(any(row["entrances"] or row["exits"] for row in rows)),
     )
-
-
-def _read_source(syncing: Syncing) -> tuple[set[str], int]:
-    """Return the keys of the people in the source, and the time (µs) for which that is true."""
-    keys: set[str] = set()
-    at_us, following = 0, ""
-    with syncing.open_source(time.sleep) as source:
-        while True:
-            page = source.page(following, lambda: None)
-            at_us = at_us or begun_us(page, 1_000 * syncing.store.now_ms())
-            for row in page.rows:
-                with suppress(PayloadRefused):
-                    keys.add(profile_key(row, syncing.identity))
-            following = page.following
-            if not following:
-                return keys, at_us
 
 
 def _run(syncing: Syncing) -> Run:
@@ -244,13 +236,9 @@ def _locked(store: SyncStore) -> Iterator[Run]:
 
 def _known(settings: Settings, name: str) -> str:
     if name not in settings.sync:
-        raise UsageWrong(_unknown(settings, name))
+        hint = did_you_mean(name, settings.sync) or "the configuration names none"
+        raise UsageWrong(f"There is no [sync.{name}]: {hint}.")
     return name
-
-
-def _unknown(settings: Settings, name: str) -> str:
-    hint = did_you_mean(name, settings.sync) or "the configuration names none"
-    return f"There is no [sync.{name}]: {hint}."
 
 
 def _document(settings: Settings, client: Redis, name: str) -> dict[str, Any]:

@@ -297,9 +297,6 @@ def begun_us(page: Page, now_us: int) -> int:
 
 PREFIX: Final = "lytics:"
 """The beginning of a source that is the scan of an audience: `lytics:SLUG` instead of a file."""
-_EVERYBODY: Final = "all"
-"""The segment that every profile is in."""
-_MOST_CANDIDATES: Final = 10
 
 
 def audience_of(source: str) -> str:
@@ -339,50 +336,6 @@ def look_at(settings: Settings, audience: str, now_us: int) -> tuple[int, int]:
     with LyticsApi(lytics_of(settings)) as api:
         page = api.scan(audience)
     return begun_us(page, now_us), page.total or 0
-
-
-def find_slug(
-    settings: Settings,
-    audience_id: str,
-    *,
-    timeout_seconds: float = TIMEOUT_SECONDS,
-    patience: Patience | None = None,
-) -> str:
-    """Return the slug of the audience that Lytics knows by an id; "" = it can't be told.
-
-    Rows name the slugs of all audiences that a profile is in. It is a slug that all rows of the
-    first page have in common, and whose own scan begins with the same people.
-
-    Raises:
-        LyticsRefused: There is no such audience, or the token may not read it.
-        LyticsUnavailable: Lytics does not answer.
-    """
-    if settings.lytics is None:
-        return ""
-    with LyticsApi(settings.lytics, timeout_seconds=timeout_seconds, patience=patience) as api:
-        page = api.scan(audience_id)
-        common = [_slugs(row) for row in page.rows]
-        candidates = set.intersection(*common) - {_EVERYBODY} if common else set()
-        if len(candidates) > _MOST_CANDIDATES:
-            return ""
-        same = [slug for slug in sorted(candidates) if _is_scan_of(page, api, slug)]
-    return same[0] if len(same) == 1 else ""
-
-
-def _slugs(row: dict[str, Any]) -> set[str]:
-    told = row.get("segments")
-    return {slug for slug in told if isinstance(slug, str)} if isinstance(told, list) else set()
-
-
-def _is_scan_of(page: Page, api: LyticsApi, slug: str) -> bool:
-    """Say whether the scan of a slug begins with the same page; one that is refused does not."""
-    try:
-        other = api.scan(slug)
-    except LyticsRefused:
-        return False
-    return page.total == other.total and [r.get("_uid") for r in page.rows] == [
-        r.get("_uid") for r in other.rows
-    ]
 
 
 def scan_rows(settings: Settings, audience: str) -> Iterator[Payload]:

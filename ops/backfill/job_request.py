@@ -17,7 +17,7 @@ from segrelay.producer.backfill.jobs import Job, JobStore, Spec
 from segrelay.producer.backfill.reading import refuse_first_rows
 from segrelay.producer.events.payloads import RowForm
 from segrelay.producer.events.values import format_time, parse_time, refuse_future
-from segrelay.producer.lytics import PREFIX, audience_of, find_slug, look_at
+from segrelay.producer.lytics import PREFIX, audience_of, look_at
 from segrelay.producer.publishing.audiences import AudienceStore, named_audience
 from segrelay.producer.publishing.drafting import routing_digest
 from segrelay.producer.publishing.published import PublishOptions
@@ -110,7 +110,7 @@ def spec_of(
     store = JobStore(client)
     files = list(_files(wanted.sources))
     audiences = AudienceStore(client, told=settings.told_ids, learns=False)
-    wanted = _with_audience(wanted, files, settings, audiences)
+    wanted = _with_audience(wanted, files, audiences)
     triggers = _checked_triggers(wanted, settings)
     looked = _first_look(files, settings, store)
     membership = _membership(wanted, files, looked, 1_000 * store.now_ms())
@@ -184,18 +184,14 @@ def read_anew(job: Job, settings: Settings, store: JobStore) -> Spec:
 
 
 def _with_audience(
-    wanted: RowOptions, files: Sequence[str], settings: Settings, audiences: AudienceStore
+    wanted: RowOptions, files: Sequence[str], audiences: AudienceStore
 ) -> RowOptions:
     """Return the options with slug and id of the audience, as far as these are known."""
     scanned = _scanned(files)
     if not (wanted.audience or scanned):
         return wanted
-    slug, audience_id = named_audience(
-        audiences,
-        wanted.audience or scanned,
-        wanted.audience_id,
-        look_up=lambda one: find_slug(settings, one) if one == scanned else "",
-    )
+    name = wanted.audience or scanned
+    slug, audience_id = named_audience(audiences, name, wanted.audience_id)
     return replace(wanted, audience=slug, audience_id=audience_id)
 
 

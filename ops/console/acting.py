@@ -24,9 +24,8 @@ from segrelay.ops.console.app import (
 from segrelay.ops.console.dead_letters import cause_row, samples_of
 from segrelay.ops.console.look import MOST_SCANNED, Look, scan
 from segrelay.ops.dead_letters.commands import DeadLetterOptions
-from segrelay.ops.kept import ChoosingOptions, Filter, KeptOptions
+from segrelay.ops.kept import Filter, KeptOptions, Waiting, WaitingOptions
 from segrelay.ops.state.acts import LONGEST_REASON
-from segrelay.ops.waiting import Waiting, WaitingOptions
 from segrelay.producer.sync.store import SyncStore
 from segrelay.worker.errors import UsageWrong
 
@@ -147,7 +146,7 @@ def _reach(look: Look, act: ConsoleAct, values: Values) -> Reach | None:
     return counter(look, values) if counter else None
 
 
-def _chosen(look: Look, kind: type[ChoosingOptions], values: Values) -> Filter:
+def _chosen(look: Look, kind: type[KeptOptions | WaitingOptions], values: Values) -> Filter:
     """Return the filter that the fields of a form mean, read as the command reads its options."""
     given: dict[str, Any] = {
         name: list(texts) if name in {"ids", "cause"} else texts[0]

@@ -25,7 +25,7 @@ from segrelay.ops.console.app import (
     pretty,
 )
 from segrelay.ops.console.look import MOST_READ, Look
-from segrelay.ops.dead_letters.commands import DeadLetterOptions
+from segrelay.ops.dead_letters.commands import DeadLetterOptions, candidate_of, failed_at
 from segrelay.ops.dead_letters.reading import (
     Cause,
     StoredDeadLetter,
@@ -34,7 +34,6 @@ from segrelay.ops.dead_letters.reading import (
     matches,
     walk_deaths,
 )
-from segrelay.ops.dead_letters.replay import candidate_of, failed_at
 from segrelay.ops.kept import Filter
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.terminal.console import json_or_text

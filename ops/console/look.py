@@ -14,8 +14,8 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final, Generic, TypeVar
 
+from segrelay.ops.dead_letters.commands import DeadLetters
 from segrelay.ops.dead_letters.reading import Cause, count_causes
-from segrelay.ops.dead_letters.replay import DeadLetters
 from segrelay.ops.kept import EVERYTHING
 from segrelay.ops.outcomes.reading import newest_rows
 from segrelay.ops.quarantine import QuarantinedRecords

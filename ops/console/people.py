@@ -17,14 +17,17 @@ from segrelay.ops.state.waiting import WaitingEntry
 from segrelay.ops.templates.events import candidate_of_entry
 from segrelay.ops.terminal.moments import shown_us
 from segrelay.ops.verify import HeldPerson, verify_person
-from segrelay.ops.why.command import ENDS, tells_less, timeline_of, verdict
-from segrelay.ops.why.story import (
+from segrelay.ops.why import (
+    ENDS,
     MOST_ENTRIES,
     KnownProfile,
     Moment,
     explain_person,
     find_profile,
     quarantined,
+    tells_less,
+    timeline_of,
+    verdict,
 )
 from segrelay.producer.publishing.quarantine import QuarantineRecord
 from segrelay.worker.checks.preview import Candidate, Previewed, preview
@@ -56,9 +59,7 @@ def people(console: Console, asked: Asked) -> Page | Redirect:
         return _request(look, text)
     wrong = "Nothing is known of this person: no delivery, nothing waiting, no letter."
     try:
-        known = find_profile(
-            look.client, look.settings, text, _MOST_SEARCHED, by_fields=asked.person.reveals
-        )
+        known = find_profile(look.client, look.settings, text, _MOST_SEARCHED)
         known.quarantined = list(_records_about(look, known.person.digest))
         if not (known.is_nothing and known.is_whole):
             return Redirect(address_of_person(known.person.digest.hex(), known.person.partition))

@@ -20,8 +20,6 @@ from segrelay.worker.contract.redis.scripts import ScriptCall
 from segrelay.worker.contract.words import lane_of_job
 from segrelay.worker.core.messages import normalise_message
 
-REPLAYS_IN_VAIN: Final = 3
-"""Replays in vain after which a letter is replayed only if its id is named."""
 _READ_AT_ONCE: Final = 100
 """Letters read in one call: few, because a letter may hold a profile of a megabyte."""
 _LATEST_MS: Final = 1 << 52
@@ -62,11 +60,6 @@ def place_of(dead_letter_id: str) -> tuple[str, int] | None:
     if not (destination and short and number.isascii() and number.isdigit()):
         return None
     return destination, int(number)
-
-
-def is_exhausted(dead_letter: StoredDeadLetter) -> bool:
-    """Say whether a letter has reached the limit of replays in vain."""
-    return int(dead_letter["replays"]) >= REPLAYS_IN_VAIN
 
 
 def find_dead_letters(

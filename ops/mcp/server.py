@@ -67,7 +67,6 @@ LOOKS: Final[Mapping[str, ConsoleAct]] = {
         "why",
         "Tell all of one person: what was delivered, what waits and why, what died.",
         ("profile",),
-        flags=("--no-fields",),
     ),
     "dead_letter_causes": ConsoleAct(
         "dlq causes", "Group dead letters by the cause of their death."

@@ -8,8 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+from segrelay.ops.dead_letters.commands import candidate_of as candidate_of_dead_letter
 from segrelay.ops.dead_letters.reading import find_dead_letters, place_of
-from segrelay.ops.dead_letters.replay import candidate_of as candidate_of_dead_letter
 from segrelay.ops.kept import Filter
 from segrelay.ops.state.opened import opened
 from segrelay.ops.state.partitions import all_partitions

@@ -7,7 +7,7 @@ newer than the scan is no difference: it has changed since.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -66,19 +66,18 @@ class LedgerComparison:
         )
         return cls(enters, exits, until_us)
 
-    def is_newer(self, last: LastDelivered | None) -> bool:
-        """Say whether something newer than the scan was delivered about a person."""
-        return last is not None and last[1] > self.until_us
-
     def is_missing(self, last: LastDelivered | None) -> bool:
-        """Say whether somebody whom the scan has is out by the ledger, or unknown to it."""
-        is_in = last is not None and last[0] is Direction.ENTER
-        return self.enters and not is_in and not self.is_newer(last)
+        """Say whether somebody whom the scan has is out by the ledger, or unknown to it.
+
+        Not if something newer than the scan was delivered about them.
+        """
+        is_out = last is None or (last[0] is not Direction.ENTER and last[1] <= self.until_us)
+        return self.enters and is_out
 
     def is_stale(self, last: LastDelivered | None) -> bool:
-        """Say whether somebody whom the scan has not is in by the ledger."""
-        is_in = last is not None and last[0] is Direction.ENTER
-        return self.exits and is_in and not self.is_newer(last)
+        """Say whether somebody whom the scan has not is in by the ledger; see `is_missing`."""
+        is_in = last is not None and last[0] is Direction.ENTER and last[1] <= self.until_us
+        return self.exits and is_in
 
 
 GROUP_ROWS: Final = 1_000
@@ -131,7 +130,7 @@ class Comparison:
     run: Run
     check_capacity: Callable[[str], None]
     on_change: bool
-    _hashed: dict[str, frozenset[str] | None] = field(default_factory=dict)
+    _hashed: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)
     _looks: dict[str, Look] = field(default_factory=dict)
     _entries: dict[tuple[Direction, int], dict[str, Any]] = field(default_factory=dict)
 
@@ -223,11 +222,9 @@ class Comparison:
     def _hear(self, page: Page) -> None:
         self.run.pages += 1
         self.run.bad += page.bad
-        if page.total is None:
-            return
-        self.run.last_total = page.total
-        if self.run.first_total < 0:
-            self.run.first_total = page.total
+        if page.total is not None:
+            self.run.last_total = page.total
+            self.run.first_total = page.total if self.run.first_total < 0 else self.run.first_total
 
     def scan_anew(self) -> None:
         """Begin the scan again within its run, or end the run if that was done too often."""
@@ -304,20 +301,16 @@ class Comparison:
             yield MemberChange(Member(key, text, mark.dumps()), event)
 
     def _content(self, destination: str, row: dict[str, Any]) -> bytes:
-        if not self.on_change:
-            return NOT_KNOWN
+        """Return the digest of the fields whose changes are delivered: all, if none are named."""
         if destination not in self._hashed:
-            self._hashed[destination] = self._fields_of_changes(destination)
-        fields = self._hashed[destination]
-        return NOT_KNOWN if fields is not None and not fields else content_hash(row, fields)
-
-    def _fields_of_changes(self, destination: str) -> frozenset[str] | None:
-        """Return the fields whose changes are delivered; None = all fields, none = no changes."""
-        triggers = self.publisher.triggers_for(self.run.audience, Direction.CHANGE)
-        exports = [
-            trigger.export_fields for trigger in triggers if trigger.destination == destination
-        ]
-        return None if () in exports else frozenset(name for names in exports for name in names)
+            triggers = self.publisher.triggers_for(self.run.audience, Direction.CHANGE)
+            self._hashed[destination] = [
+                one.export_fields for one in triggers if one.destination == destination
+            ]
+        exports = self._hashed[destination]
+        if not (self.on_change and exports):
+            return NOT_KNOWN
+        return content_hash(row, None if () in exports else set().union(*exports))
 
     def _event(
         self, destination: str, direction: Direction, key: str, profile: dict[str, Any]
@@ -381,24 +374,19 @@ class Comparison:
             partition = partitions[self.run.next_partition]
             if self.run.repairs_again:
                 self._learn_names(partition)
-            seen, gone = self._counted(partition)
-            self.run.seen[partition.destination] += seen
-            self.run.gone[partition.destination] += gone
+            seen, gone = DistinctCount(), DistinctCount()
+            for marks in self.store.pages(partition):
+                found = {key: Mark.loads(mark) for key, mark in marks.items()}
+                gone.add(self._unseen(partition, marks, found))
+                seen.add(key for key, mark in found.items() if mark.run >= self.run.number)
+            self.run.seen[partition.destination] += seen.count()
+            self.run.gone[partition.destination] += gone.count()
             self.run.next_partition += 1
             self.store.save(self.run)
             if is_over() and self.run.next_partition < len(partitions):
                 return
         self.source.refuse_change(self.run.origin)
         self._decide()
-
-    def _counted(self, partition: PartitionKeys) -> tuple[int, int]:
-        """Return how many members of a partition came in this run, and how many did not."""
-        seen, gone = DistinctCount(), DistinctCount()
-        for marks in self.store.pages(partition):
-            found = {key: Mark.loads(mark) for key, mark in marks.items()}
-            gone.add(self._unseen(partition, marks, found))
-            seen.add(key for key, mark in found.items() if mark.run >= self.run.number)
-        return seen.count(), gone.count()
 
     def _decide(self) -> None:
         run = self.run
@@ -486,26 +474,23 @@ class Comparison:
         """Look at the missing members of a partition; return False if the step is over before."""
         destination = partition.destination
         changes: list[MemberChange] = []
+        looked: set[str] = set()
         try:
-            for key, mark in self._missing(partition):
-                changes.append(self._second_look(destination, key, mark))
-                if is_over():
-                    return False
-                if len(changes) >= _COMPARED_AT_ONCE:
-                    self._write_exits(destination, changes)
-                    changes = []
+            for marks in self.store.pages(partition):
+                found = {key: Mark.loads(mark) for key, mark in marks.items()}
+                for key, mark in self._unseen(partition, marks, found).items():
+                    if key in looked:
+                        continue
+                    looked.add(key)
+                    changes.append(self._second_look(destination, key, mark))
+                    if is_over():
+                        return False
+                    if len(changes) >= _COMPARED_AT_ONCE:
+                        self._write_exits(destination, changes)
+                        changes = []
             return True
         finally:
             self._write_exits(destination, changes)
-
-    def _missing(self, partition: PartitionKeys) -> Iterator[tuple[str, bytes]]:
-        looked: set[str] = set()
-        for marks in self.store.pages(partition):
-            found = {key: Mark.loads(mark) for key, mark in marks.items()}
-            for key, mark in self._unseen(partition, marks, found).items():
-                if key not in looked:
-                    looked.add(key)
-                    yield key, mark
 
     def _second_look(self, destination: str, key: str, mark: bytes) -> MemberChange:
         """Return what becomes of somebody who was missing: still a member, or an exit."""

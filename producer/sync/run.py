@@ -21,6 +21,17 @@ TOLERANCE_SHARE: Final = 0.01
 """The share of members that may be missing: people join and leave while a scan is under way."""
 
 
+_CARRIED: Final = (
+    "at_us", "repairs_until_us", "known", "repaired_again_ms", "failures", "refused", "settled",
+    "last",
+)  # fmt: skip
+"""The fields that a run has from the one before."""
+_TOLD: Final = (
+    "at_us", "begun_ms", "ended_ms", "rows", "bad", "unplaced", "entered", "changed", "left",
+    "repaired", "stayed", "restarts", "problem",
+)  # fmt: skip
+
+
 class Phase(StrEnum):
     """The phase of a run."""
 
@@ -163,17 +174,10 @@ class Run(StepState):
             audience=audience,
             number=self.number + 1,
             phase=Phase.SCAN,
-            at_us=self.at_us,
-            repairs_until_us=self.repairs_until_us,
             destinations=destinations,
-            known=self.known,
             repairs_again=repairs_again,
-            repaired_again_ms=self.repaired_again_ms,
-            failures=self.failures,
-            refused=self.refused,
-            settled=self.settled,
             begun_ms=now_ms,
-            last=self.last,
+            **{name: getattr(self, name) for name in _CARRIED},
         )
 
     def scan_anew(self) -> None:
@@ -218,22 +222,10 @@ class Run(StepState):
         """Return the result of the run, for people and machines."""
         return {
             "run": self.number,
-            "at_us": self.at_us,
-            "begun_ms": self.begun_ms,
-            "ended_ms": self.ended_ms,
-            "rows": self.rows,
             "total": self.last_total if self.last_total >= 0 else None,
             "members": max(self.seen.values(), default=self.last.get("members", 0)) + self.stayed,
-            "bad": self.bad,
-            "unplaced": self.unplaced,
-            "entered": self.entered,
-            "changed": self.changed,
             "gone": max(self.gone.values(), default=0),
-            "left": self.left,
-            "repaired": self.repaired,
-            "stayed": self.stayed,
-            "restarts": self.restarts,
-            "problem": self.problem,
+            **{name: getattr(self, name) for name in _TOLD},
         }
 
     def line(self) -> str:

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, ExitStack, closing
 from datetime import UTC, datetime
 from itertools import islice
 from threading import Lock, Timer
-from typing import Any, Final, NamedTuple, Protocol, Self
+from typing import Any, Final, NamedTuple, Self
 
 import orjson
 
@@ -57,41 +57,6 @@ class Look(NamedTuple):
     profile: dict[str, Any]
 
 
-class SyncSource(Protocol):
-    """The members of the audience, page by page."""
-
-    @property
-    def is_live(self) -> bool:
-        """Say whether the source answers with present data, so that its clock has to be right."""
-
-    def page(self, start: str, stay: Callable[[], None]) -> Page:
-        """Return the page to which a token leads; "" leads to the first.
-
-        Args:
-            start: The token of the page before.
-            stay: A function that keeps the step's lock; called while the way to the page is long.
-
-        Raises:
-            ScanExpired: The scan has to begin anew.
-            SourceDamaged: It is a file, and not whole.
-            LyticsUnavailable: It can't be read now.
-        """
-
-    def look(self, profile_key: str) -> Look:
-        """Look at one person again; raises as `page`."""
-
-    def refuse_change(self, origin: str) -> None:
-        """Raise if the source has changed since it was scanned; called before exits are published.
-
-        Raises:
-            ScanExpired: It was written to since: what was read may have been a part of it.
-        """
-
-
-OpenSource = Callable[[Callable[[float], None]], AbstractContextManager[SyncSource]]
-"""A function that opens a source for one step; its argument waits, or raises if it can't."""
-
-
 class LyticsSource:
     """Reads Lytics' own API; used in a `with` block.
 
@@ -127,8 +92,13 @@ class LyticsSource:
     def __exit__(self, *_: object) -> None:
         self._api.__exit__()
 
-    def page(self, start: str, stay: Callable[[], None]) -> Page:  # noqa: ARG002 - the protocol's signature
-        """Return a page of the scan."""
+    def page(self, start: str, stay: Callable[[], None]) -> Page:  # noqa: ARG002 - as FileSource
+        """Return the page to which a token leads; "" leads to the first.
+
+        Args:
+            start: The token of the page before.
+            stay: A function that keeps the step's lock; called while the way to the page is long.
+        """
         return self._api.scan(self._name, fields=self._fields, start=start)
 
     def look(self, profile_key: str) -> Look:
@@ -142,7 +112,10 @@ class LyticsSource:
         return Look(self._slug in segments or self._name in segments, found)
 
     def refuse_change(self, origin: str) -> None:
-        """Do nothing: each missing person is looked up once more before an exit is published."""
+        """Do nothing: each missing person is looked up once more before an exit is published.
+
+        A file raises `ScanExpired` if it was written to since: what was read may be a part of it.
+        """
 
 
 PAGE_ROWS: Final = 1_000
@@ -289,7 +262,7 @@ class FileSource:
                 stays_at = time.monotonic() + self._stay_seconds
         return file
 
-    def look(self, profile_key: str) -> Look:  # noqa: ARG002 - the protocol's signature
+    def look(self, profile_key: str) -> Look:  # noqa: ARG002 - as LyticsSource
         """Say that the person has left: a complete file has everybody who is in the audience."""
         return Look(is_member=False, profile={})
 
@@ -341,6 +314,17 @@ class FileSource:
                 file.refuse_change()
         except SourceChanged as error:
             raise _changed(file.name) from error
+
+
+SyncSource = LyticsSource | FileSource
+"""The members of the audience, page by page; both have the same methods.
+
+`page` may raise `ScanExpired`: the scan has to begin anew; `SourceDamaged`: it is a file, and not
+whole; `LyticsUnavailable`: it can't be read now. `is_live` says whether the source answers with
+present data, so that its clock has to be right.
+"""
+OpenSource = Callable[[Callable[[float], None]], AbstractContextManager[SyncSource]]
+"""A function that opens a source for one step; its argument waits, or raises if it can't."""
 
 
 def _rows(file: Opened, columns: Columns) -> Generator[Payload]:

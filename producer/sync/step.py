@@ -17,7 +17,6 @@ from typing import Final
 
 import structlog
 
-from segrelay.producer.lytics import Patience, find_slug
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.audiences import named_audience
 from segrelay.producer.sources.tables import Columns
@@ -25,7 +24,6 @@ from segrelay.producer.steps import STEP_SECONDS, Step, wait_seconds
 from segrelay.producer.sync.comparing import Comparison
 from segrelay.producer.sync.run import CERTAIN, Phase, Run
 from segrelay.producer.sync.sources import (
-    REQUEST_SECONDS,
     ExportMissing,
     FileSource,
     LyticsSource,
@@ -202,8 +200,12 @@ class Syncing:
     def _note_failure(self, run: Run, error: SegrelayError) -> None:
         run.problem = error.message
         run.failures += not isinstance(error, _Full)
-        run.refused = isinstance(error, WeMustAct) and not isinstance(error, ExportMissing)
-        run.next_ms = self.store.now_ms() + round(1000 * self._wait_seconds(run, error))
+        is_refused = isinstance(error, WeMustAct)
+        run.refused = is_refused and not isinstance(error, ExportMissing)
+        wait = _FULL_SECONDS if isinstance(error, _Full) else wait_seconds(run.failures)
+        if is_refused:
+            wait = max(_REFUSED_SECONDS, min(self.every_seconds, _SOONER_SECONDS))
+        run.next_ms = self.store.now_ms() + round(1000 * wait)
         self.store.save(run, ends=True)
         self.log.warning(
             "sync.waits", sync=self.store.name, failures=run.failures, reason=error.message
@@ -218,15 +220,6 @@ class Syncing:
         run.failures, run.refused, run.next_ms = run.failures + 1, True, self._next_ms(run)
         self.store.save(run, ends=True)
         self.log.error("sync.damaged", sync=self.store.name, reason=error.message)
-
-    def _wait_seconds(self, run: Run, error: SegrelayError) -> float:
-        match error:
-            case _Full():
-                return _FULL_SECONDS
-            case WeMustAct():
-                return max(_REFUSED_SECONDS, min(self.every_seconds, _SOONER_SECONDS))
-            case _:
-                return wait_seconds(run.failures)
 
     def _next_ms(self, run: Run) -> int:
         """Return when the next step, or the next run, is due."""
@@ -300,12 +293,7 @@ def syncing_for(
         raise UsageWrong(f"There is no [sync.{name}]: {did_you_mean(name, settings.sync)}.")
 
     def find_audience() -> str:
-        return named_audience(
-            publisher.audiences,
-            schedule.audience,
-            schedule.audience_id,
-            look_up=lambda name: "" if schedule.files else _slug_at_lytics(settings, name),
-        )[0]
+        return named_audience(publisher.audiences, schedule.audience, schedule.audience_id)[0]
 
     claim(client, settings)
     return Syncing(
@@ -320,12 +308,6 @@ def syncing_for(
             settings, schedule, find_audience, publisher, {} if files is None else files
         ),
     )
-
-
-def _slug_at_lytics(settings: Settings, audience_id: str) -> str:
-    """Look up a slug without waiting for a Lytics that is busy: the next step asks again."""
-    once = Patience(tries=1)
-    return find_slug(settings, audience_id, timeout_seconds=REQUEST_SECONDS, patience=once)
 
 
 def columns_of(settings: Settings) -> Columns:
@@ -347,12 +329,10 @@ def _opener(
     files: FileSources,
 ) -> OpenSource:
     def opened(sleep: Callable[[float], None]) -> AbstractContextManager[SyncSource]:
-        if schedule.files:
+        if pattern := schedule.files:
             if schedule.name not in files:
-                pattern = schedule.files
-                if not is_remote(pattern):
-                    pattern = str(settings.folder / pattern)
-                files[schedule.name] = FileSource(pattern, columns_of(settings))
+                whole = pattern if is_remote(pattern) else str(settings.folder / pattern)
+                files[schedule.name] = FileSource(whole, columns_of(settings))
             return files[schedule.name]
         if settings.lytics is None:
             raise ConfigurationInvalid(f"[sync.{schedule.name}] needs the table [lytics].")

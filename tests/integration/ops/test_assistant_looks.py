@@ -45,16 +45,6 @@ def test_a_look_tells_what_its_command_prints(name, given, call, capsys, tmp_pat
     assert told == printed
 
 
-@pytest.mark.usefixtures("given")
-def test_an_assistant_finds_nobody_by_other_fields(call):
-    typed = "status:poisoned"
-
-    printed = orjson.loads(call(app, "why", typed, "--json").stdout)
-    told = orjson.loads(Tools(with_acts=False).call("why", {"profile": typed}))
-
-    assert (bool(printed["timeline"]), told["timeline"]) == (True, [])
-
-
 def test_a_wrong_value_is_refused_with_the_commands_words(given, call):
     del given, call
     with pytest.raises(UsageWrong, match="limit"):

@@ -3,9 +3,8 @@
 import orjson
 import pytest
 
-from segrelay.ops.kept import Filter
+from segrelay.ops.kept import Filter, Waiting
 from segrelay.ops.main import app
-from segrelay.ops.waiting import Waiting
 from segrelay.worker.contract.redis.acts import read_acts
 from segrelay.worker.errors import UsageWrong
 from tests.integration.ops.relay import ENTER, EXIT, payload

@@ -8,9 +8,8 @@ import inspect
 
 import pytest
 
+from segrelay.ops import audiences, kept, quarantine, sync
 from segrelay.ops import person as people
-from segrelay.ops import quarantine, sync, waiting
-from segrelay.ops.audiences import commands as audiences
 from segrelay.ops.backfill import commands as backfills
 from segrelay.ops.dead_letters import commands as letters
 from segrelay.ops.kept import ExtentOptions, KeptOptions
@@ -104,7 +103,7 @@ def world(relay, sandbox, call):
 WORDS = {
     redis.confirm_destination: "redis confirm-destination",
     sync.reset: "sync reset",
-    waiting.discard: "discard",
+    kept.discard: "discard",
     people.erase: "erase",
     audiences.retire: "audience retire",
     audiences.set_slug: "audience set",
@@ -265,7 +264,7 @@ RECORDS = all_of(KeptOptions())
 CASES = {
     "an erased person": erase,
     "a retired audience": retire_audience,
-    "what waits": of_redis(with_waiting, waiting.discard, **all_of(waiting.WaitingOptions())),
+    "what waits": of_redis(with_waiting, kept.discard, **all_of(kept.WaitingOptions())),
     "discarded letters": of_redis(with_dead, letters.discard, **LETTERS),
     "replayed letters": of_redis(with_dead, letters.replay, **LETTERS, waiting=WaitOptions()),
     "discarded records": of_redis(with_quarantined, quarantine.discard, **RECORDS),
@@ -296,7 +295,6 @@ def test_a_command_that_is_killed_or_stands_still_anywhere_is_given_again(world,
 
 ELSEWHERE = {
     "backfill start": "its processes are killed in producer/backfill/test_backfill.py",
-    "dlq export": "it writes a file",
     "backfill report": "it writes a file",
     "outcomes export": "what a kill leaves is staged in ops/outcomes/test_outcomes.py",
     "sync confirm": "it is one write",

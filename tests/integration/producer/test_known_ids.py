@@ -3,8 +3,7 @@
 import orjson
 import pytest
 
-from segrelay.ops.audiences.membership import Person
-from segrelay.ops.audiences.retiring import exit_event
+from segrelay.ops.audiences import Person, exit_event
 from segrelay.ops.config.commands import CheckReport, look_at_redis
 from segrelay.producer.events.payloads import Payload, RowForm
 from segrelay.producer.publishing.audiences import AudienceStore, named_audience

@@ -60,7 +60,7 @@ every = "1h"
 [console]
 listen = "127.0.0.1:{console}"
 """
-REVEALING = ("letters.ndjson", "bad.ndjson")
+REVEALING = ("bad.ndjson",)
 """Files in which people's data was asked for."""
 KINDS = {
     "deliveries": rb"s:",
@@ -173,7 +173,6 @@ def fill(at):
 
 def look(at):
     """Do what may leave files: exports, reports, checks of templates."""
-    at.run("dlq", "export", str(at.folder / "letters.ndjson"))
     at.run("backfill", "report", "load", "--bad-rows", str(at.folder / "bad.ndjson"))
     at.run("config", "check")
     check = ("template", "check", "dies.jsonnet")
@@ -259,9 +258,8 @@ def test_nobody_finds_a_person_who_was_erased(installation):
 
     assert keys_with(at, needles()) == []
     assert receipt["files_rewritten"] is True
-    exported = [at.folder / name for name in ("bad.ndjson", "letters.ndjson")]
-    assert receipt["exported_files"] == list(map(str, exported))
-    assert files_with(at, needles()) == ["bad.ndjson", "letters.ndjson", "tap.log"]
+    assert receipt["exported_files"] == [str(at.folder / "bad.ndjson")]
+    assert files_with(at, needles()) == ["bad.ndjson", "tap.log"]
     counts = receipt["erased"]
     assert (counts["waiting"], counts["letters"], counts["quarantine"]) == (4, 1, 2)
     assert counts["bad rows"] == 1

@@ -503,8 +503,8 @@ class SyncSchedule(NamedSection):
     """One audience that is compared with its source again and again."""
 
     audience: Text
-    """The audience to compare, as a slug or an id. An id whose slug no payload has told yet is
-    looked up at Lytics."""
+    """The audience to compare, as a slug, or as an id whose slug a payload or `segrelay audience
+    set` has told."""
     audience_id: Text = ""
     """The id of the audience, for templates that read it: rows of a scan or a file have none. Not
     needed if `audience` is the id, or if a payload or `segrelay audience set` has told the id."""

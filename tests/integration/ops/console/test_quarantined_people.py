@@ -31,15 +31,14 @@ def test_whoever_has_no_identity_there_is_found_as_a_record(console):
     assert "no_identity" in words(console.get(found.headers["location"]).text)
 
 
-@pytest.mark.parametrize("typed", ["u-18", "user_id:u-19", "u-19"])
-def test_only_a_revealer_finds_people_by_other_fields(console, served, relay, typed):
+def test_only_a_revealer_finds_records_by_other_fields(console, served, relay):
     relay.configure()
     relay.publish(payload("cat@example.com", user_id="u-19"))
     viewer = browser_at(served(proxy=PROXY | {"roles": ["viewer", "operator"]}))
 
-    statuses = [
-        one.post("/people", data={"person": typed}).status_code for one in (viewer, console)
-    ]
+    def found(by, typed):
+        return by.post("/people", data={"person": typed}).status_code
 
-    assert statuses == [404, 303]
-    assert viewer.post("/people", data={"person": "cat@example.com"}).status_code == 303
+    assert (found(viewer, "u-18"), found(console, "u-18")) == (404, 303)
+    assert (found(viewer, "u-19"), found(console, "user_id:u-19")) == (404, 404)
+    assert found(viewer, "cat@example.com") == 303

@@ -40,10 +40,6 @@ def listed(dlq, *filters):
     return orjson.loads(dlq("list", "--json", *filters).stdout)
 
 
-def by_id(dead_letter):
-    return dead_letter["id"]
-
-
 def emails(dlq, *filters):
     return {one["profile"]["email"] for one in listed(dlq, "--reveal", *filters)}
 
@@ -166,21 +162,6 @@ def test_a_replay_that_something_newer_has_made_stale_is_not_sent(dead, dlq, san
     assert dead.status()["dead"] == 2
 
 
-def test_a_letter_replayed_three_times_in_vain_is_left_out_unless_named(dead, dlq):
-    for _ in range(3):
-        assert orjson.loads(dlq("replay", "--reason", "refused", "--yes", "--json").stdout)[
-            "replayed"
-        ]
-        dead.drain()
-
-    again = orjson.loads(dlq("replay", "--reason", "refused", "--yes", "--json").stdout)
-    dead_letter = next(one for one in listed(dlq) if one["exhausted"])
-    named = orjson.loads(dlq("replay", dead_letter["id"], "--yes", "--json").stdout)
-
-    assert again == {"replayed": 0, "left_out": {"exhausted": 2}}
-    assert named == {"replayed": 1, "left_out": {}}
-
-
 @pytest.mark.parametrize(
     ("changed", "left_out", "forced"),
     [
@@ -284,20 +265,6 @@ def test_a_jobs_letter_goes_back_into_its_job(relay, dlq, sandbox):
     assert relay.status()["jobs"]["load"]["delivered"] == 1
 
 
-def test_letters_are_exported_whole_into_a_file_of_the_owner(dead, dlq, tmp_path):
-    file = tmp_path / "letters.ndjson"
-
-    dlq("export", file)
-
-    exported = list(map(orjson.loads, file.read_bytes().splitlines()))
-    shown = sorted(listed(dlq, "--reveal"), key=by_id)
-    assert [one["profile"] for one in sorted(exported, key=by_id)] == [
-        one["profile"] for one in shown
-    ]
-    assert file.stat().st_mode & 0o077 == 0
-    assert dead.status()["dead"] == 3
-
-
 def test_a_replay_is_atomic_and_happens_once(dead, dlq):
     ids = [one["id"] for one in listed(dlq)]
     dlq("replay", *ids, "--yes")
@@ -334,7 +301,8 @@ def test_a_letter_that_cannot_be_read_goes_back_byte_for_byte_if_it_is_named(rel
     relay.spoil_profiles()
     (before,) = relay.entries()
     relay.drain()
-    (dead_letter,) = listed(dlq)
+    (dead_letter,) = listed(dlq, "--reveal")
+    assert dead_letter["entry"]
 
     previewed = dlq("replay", dead_letter["id"], "--dry-run", "--json")
     replayed = orjson.loads(dlq("replay", dead_letter["id"], "--yes", "--json").stdout)

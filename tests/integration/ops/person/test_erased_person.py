@@ -247,9 +247,9 @@ def test_streams_that_are_too_long_to_write_anew_are_told(call, relay):
 
 
 def test_files_that_were_exported_and_have_the_person_are_named(call, known, tmp_path):
-    path = tmp_path / "letters.ndjson"
-    call(app, "dlq", "export", path)
-    call(app, "dlq", "export", tmp_path / "none.ndjson", "--trigger", "vip-exit")
+    path = tmp_path / "outcomes.ndjson"
+    call(app, "outcomes", "export", path)
+    call(app, "outcomes", "export", tmp_path / "none.ndjson", "--until", "1h")
     assert digest_of(f"email:{WHO}").hex() in path.read_text()
 
     assert erase(call, WHO)["exported_files"] == [str(path)]

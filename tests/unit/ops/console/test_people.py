@@ -4,7 +4,7 @@ import pytest
 
 from segrelay.ops.console.people import answers_of, fold_tries
 from segrelay.ops.state.person import KnownPerson, LedgerLine
-from segrelay.ops.why.story import KnownProfile, Moment
+from segrelay.ops.why import KnownProfile, Moment
 from segrelay.worker.contract.words import Direction
 
 OF = ("insider", "vip-enter", "vip", "enter")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from segrelay.ops.dead_letters.replay import shown
+from segrelay.ops.dead_letters.commands import shown
 from segrelay.worker.contract.printable import MASK, hidden, public_only
 
 DEAD_LETTER = {

@@ -1,0 +1,524 @@
+"""`segrelay audience`: list and retire audiences, and set the slugs of ids.
+
+Members are counted from the ledger, which has only digests, and an exit needs a profile. People are
+known by name from the members that a sync remembers, and from the sources that an operator names:
+`lytics:SLUG`, or files as backfills read them.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import chain, islice
+from typing import Annotated, Any, Final, NamedTuple, cast
+
+import orjson
+import typer
+
+from segrelay.ops.state.acts import Acts, Asks, Doing, Reads, perform
+from segrelay.ops.state.opened import insist
+from segrelay.ops.state.partitions import all_partitions, ask_each
+from segrelay.ops.state.person import Names
+from segrelay.ops.state.waiting import find_streams, read_entries
+from segrelay.ops.terminal.console import counted, mention, progress
+from segrelay.ops.terminal.frame import Result, Table
+from segrelay.ops.terminal.tables import TableColumns, number_columns, text_columns
+from segrelay.producer.events.payloads import SEGMENT_EVENTS
+from segrelay.producer.events.values import ID, PAYLOAD_ID, format_time, profile_key
+from segrelay.producer.lytics import audience_of, scan_rows
+from segrelay.producer.publish import Publisher
+from segrelay.producer.publishing.published import PublishOptions
+from segrelay.producer.sources.blocks import blocks_of
+from segrelay.producer.sources.opening import opened
+from segrelay.producer.sync.step import columns_of
+from segrelay.producer.sync.store import Mark, SyncStore
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.events import Event, decode_profile
+from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, digest_of
+from segrelay.worker.contract.ledger import LastDelivered, Record, standing, unpack_all
+from segrelay.worker.contract.printable import did_you_mean, plural
+from segrelay.worker.contract.redis.acts import carry_out
+from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.scanning import ScanPart, read_keys, scan_parts, until_whole
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.settings.sections import ALL_AUDIENCES
+from segrelay.worker.contract.words import BACKFILL, Direction
+from segrelay.worker.errors import PayloadRefused, UsageWrong
+
+_PATTERN: Final = "l" + DIGEST_BYTES * "?"
+_KEY: Final = re.compile(rb"\{([a-z0-9~-]+):(\d+)\}l(.{%d})" % DIGEST_BYTES, re.DOTALL)
+
+Advance = Callable[[int], None]
+"""A callback that takes the number of keys that were read."""
+
+FoundRecord = tuple[PartitionKeys, bytes, Record | None]
+"""The partition, the digest and the record of a profile; None where it can't be read."""
+
+AudienceCounts = Counter[tuple[str, str, str]]
+"""By slug, destination and newest direction the number of people; ("", "", "") has the number of
+records that can't be read."""
+
+_EVENTS_A_CALL: Final = 1_000
+_LOOK_SECONDS: Final = 0.5
+
+
+def _records(client: Redis, part: ScanPart, advance: Advance) -> Iterator[FoundRecord]:
+    # A key of another kind may look like a ledger's, but is no string.
+    for names in read_keys(client, part, "string"):
+        yield from _read(client, names)
+        advance(len(names))
+
+
+def _read(client: Redis, names: list[bytes]) -> Iterator[FoundRecord]:
+    texts = ask_each(client, names, lambda pipe, name: pipe.get(name))
+    known = {name: text for name, text in zip(names, texts, strict=True) if text}
+    records, _ = unpack_all(known)
+    for name in known:
+        match = _KEY.fullmatch(name)
+        if match:
+            partition = PartitionKeys(match[1].decode(), int(match[2]))
+            yield partition, match[3], records.get(name)
+
+
+def count_all(
+    client: Redis, settings: Settings, advance: Advance = lambda _: None
+) -> AudienceCounts:
+    """Count the members of all audiences."""
+    names = Names(client)
+
+    def counted(part: ScanPart) -> Iterator[AudienceCounts]:
+        """Yield the counts of a part once it was read whole: nobody is counted twice."""
+        counts = AudienceCounts()
+        for partition, _, record in _records(client, part, advance):
+            if record is None:
+                counts["", "", ""] += 1
+                continue
+            for audience in {key[0] for key in record.items if key[0]}:
+                if now := standing(record, audience):
+                    counts[names.audience(audience), partition.destination, now[0].value] += 1
+        yield counts
+
+    total = AudienceCounts()
+    for part in scan_parts(client, all_partitions(client, settings), _PATTERN):
+        for counts in until_whole(partial(counted, part)):
+            total.update(counts)
+    return total
+
+
+def standings(
+    client: Redis, settings: Settings, audience: str, advance: Advance = lambda _: None
+) -> dict[str, dict[bytes, LastDelivered]]:
+    """Return the newest delivery of each present or former member, by destination and digest.
+
+    What is delivered meanwhile may be missing.
+    """
+    number = Names(client).number_of(audience)
+    found: dict[str, dict[bytes, LastDelivered]] = {}
+    for part in scan_parts(client, all_partitions(client, settings), _PATTERN):
+        for partition, digest, record in until_whole(partial(_records, client, part, advance)):
+            now = standing(record, number) if record and number else None
+            if now:
+                found.setdefault(partition.destination, {})[digest] = now
+    return found
+
+
+def known_ids(client: Redis) -> dict[str, str]:
+    """Return the slug that each id stands for."""
+    answer = cast("Mapping[bytes, bytes]", client.hgetall(keys.AUDIENCES))
+    return {key.decode(): value.decode() for key, value in answer.items()}
+
+
+def slugs(settings: Settings, client: Redis) -> set[str]:
+    """Return the slugs of all audiences that are configured, or known by an id."""
+    known = known_ids(client)
+    configured = {name for each in settings.triggers.values() for name in each.audiences}
+    configured |= {schedule.audience for schedule in settings.sync.values()}
+    return {known.get(name, name) for name in configured - {ALL_AUDIENCES}} | set(known.values())
+
+
+def row_of(
+    settings: Settings, slug: str, known: Mapping[str, str], counts: AudienceCounts
+) -> dict[str, Any]:
+    """Return the row of one audience, as `audience list --json` prints it."""
+    ids = sorted(audience_id for audience_id, stands_for in known.items() if stands_for == slug)
+    return {
+        "slug": slug,
+        "ids": ids,
+        "triggers": [
+            trigger.name
+            for trigger in settings.triggers.values()
+            if any(trigger.wants(name) for name in (slug, *ids))
+        ],
+        "syncs": [
+            schedule.name
+            for schedule in settings.sync.values()
+            if schedule.audience in (slug, *ids)
+        ],
+        "destinations": {
+            destination: {
+                "members": counts[slug, destination, Direction.ENTER],
+                "left": counts[slug, destination, Direction.EXIT],
+            }
+            for destination in sorted({at for audience, at, _ in counts if audience == slug})
+        },
+    }
+
+
+class Person(NamedTuple):
+    """A person with the key of their profile; a ledger holds only the digest of that key.
+
+    Attributes:
+        row: The profile as the source has it; of a sync's member the identity alone.
+        is_member: The source says that the person is in the audience, and not only who it is.
+        entered_us: The time of an entrance that waits to be delivered; 0 = none does.
+    """
+
+    key: str
+    row: dict[str, Any]
+    is_member: bool = True
+    entered_us: int = 0
+
+    @property
+    def digest(self) -> bytes:
+        """Return the digest under which the ledger keeps the person."""
+        return digest_of(self.key)
+
+
+def remembered(client: Redis, settings: Settings, audience: str) -> Iterator[Person]:
+    """Yield the people that syncs of an audience know by name; some come several times.
+
+    Of whom no run has seen yet, it is not said that they are members.
+    """
+    for sync in settings.sync:
+        store = SyncStore(client, sync, settings.redis)
+        state = store.peek()
+        if state.audience == audience:
+            for partition in store.partitions(state.known or state.destinations):
+                for key, mark in store.members(partition):
+                    name, _, value = key.partition(":")
+                    row = {PAYLOAD_ID if name == ID else name: value}
+                    yield Person(key, row, not Mark.loads(mark).is_name)
+
+
+def waiting_in(client: Redis, settings: Settings, audience: str) -> Iterator[Person]:
+    """Yield the people whose entrance into an audience waits to be delivered."""
+    for stream in find_streams(client, all_partitions(client, settings)):
+        for entry in read_entries(client, stream):
+            header = entry.header
+            if header and (header.audience, header.direction) == (audience, Direction.ENTER):
+                with suppress(PayloadRefused, orjson.JSONDecodeError):
+                    row = orjson.loads(decode_profile(entry.profile))
+                    key = profile_key(row, settings.delivery.identity)
+                    yield Person(key, row, entered_us=header.time_us)
+
+
+def named_in(settings: Settings, sources: Sequence[str]) -> Iterator[Person]:
+    """Yield the people in files, or in scans (`lytics:SLUG`); skip rows without an identity."""
+    for source in sources:
+        for row in _rows(settings, source):
+            with suppress(PayloadRefused):
+                yield Person(profile_key(row, settings.delivery.identity), row)
+
+
+def _rows(settings: Settings, source: str) -> Iterator[dict[str, Any]]:
+    audience = audience_of(source)
+    if audience:
+        payloads = scan_rows(settings, audience)
+        yield from (payload.value for payload in payloads)
+        return
+    with opened(source, with_digest=False) as file:
+        for block in blocks_of(file, columns_of(settings)):
+            for payload in block.payloads():
+                if not payload.error and isinstance(payload.value, dict):
+                    yield payload.value
+
+
+class LeavingPeople(NamedTuple):
+    """The people of one destination who leave an audience.
+
+    Attributes:
+        held: Digests of those who are in it by the ledger.
+        people: By digest, those who are known by name: of the held, and those of whom the ledger
+            has never heard, or whose entrance waits.
+    """
+
+    held: frozenset[bytes]
+    people: Mapping[bytes, Person]
+
+
+def count_leaving(leaving: Iterable[LeavingPeople]) -> dict[str, int]:
+    """Count the people who leave, each once: held, known, unknown, and those who get an exit."""
+    held, known, unknown = set[bytes](), set[bytes](), set[bytes]()
+    for group in leaving:
+        held |= group.held
+        known |= group.people.keys() & group.held
+        unknown |= group.people.keys() - group.held
+    return {
+        "held": len(held),
+        "known": len(known),
+        "unknown": len(unknown),
+        "published": len(known | unknown),
+    }
+
+
+def by_digest(people: Iterable[Person]) -> dict[bytes, Person]:
+    """Return people by digest, each with the profile that has most fields."""
+    found: dict[bytes, Person] = {}
+    for person in people:
+        other = found.get(person.digest, person)
+        row = person.row if len(person.row) > len(other.row) else other.row
+        found[person.digest] = Person(
+            person.key,
+            row,
+            person.is_member or other.is_member,
+            max(person.entered_us, other.entered_us),
+        )
+    return found
+
+
+def find_leaving(
+    standing: Mapping[bytes, LastDelivered], named: Mapping[bytes, Person]
+) -> LeavingPeople:
+    """Find the people to remove from an audience, by a destination's ledgers as they are now.
+
+    `named` are people who are known by name, whether they are in it or not.
+    """
+    held = frozenset(digest for digest, (now, _) in standing.items() if now is Direction.ENTER)
+
+    def leaves(digest: bytes, person: Person) -> bool:
+        is_newer = digest not in standing or person.entered_us > standing[digest][1]
+        return digest in held or (person.is_member and is_newer)
+
+    return LeavingPeople(held, {key: one for key, one in named.items() if leaves(key, one)})
+
+
+def exit_event(person: Person, audience: str, time_us: int) -> Event:
+    """Return an event that states that a person is not in an audience at a time."""
+    entry: dict[str, Any] = {
+        "slug": audience,
+        "event": Direction.EXIT.value,
+        Direction.EXIT.value: format_time(time_us),
+    }
+    profile = {**person.row, SEGMENT_EVENTS: [entry]}
+    return Event(person.key, audience, Direction.EXIT, time_us, profile, state=True, skip_hook=True)
+
+
+def exits_by_destination(publisher: Publisher, audience: str) -> dict[str, tuple[str, ...]]:
+    """Return the names of the triggers for an audience's exits, by destination.
+
+    Raises:
+        UsageWrong: There is none.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for trigger in publisher.triggers_for(audience, Direction.EXIT):
+        found[trigger.destination] = (*found.get(trigger.destination, ()), trigger.name)
+    if not found:
+        raise UsageWrong(
+            f"No trigger wants the exit of audience '{audience}': name it in the audiences of a"
+            ' trigger with on = "exit" until this is done.'
+        )
+    return dict(sorted(found.items()))
+
+
+def publish_all(
+    publisher: Publisher, events: Iterable[Event], triggers: tuple[str, ...]
+) -> Iterator[int]:
+    """Publish events for triggers whenever the backfill lane has room; yield each portion's size.
+
+    Raises:
+        RedisUnavailable: It was away for too long. Some may be published; doing it again is safe.
+    """
+    remaining = iter(events)
+    while part := list(islice(remaining, _EVENTS_A_CALL)):
+
+        def publish(part: Sequence[Event] = part) -> None:
+            while publisher.why_full(BACKFILL):
+                time.sleep(_LOOK_SECONDS)
+            publisher.publish(part, PublishOptions(BACKFILL, triggers=triggers))
+
+        insist(publish)
+        yield len(part)
+
+
+app = typer.Typer(help="See or retire audiences, and say what ids stand for.")
+
+_RETRY: Final = (
+    "Programs that are sending now learn of it within a minute. What was refused stays in the"
+    " quarantine until `segrelay quarantine replay --reason {kind}`."
+)
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="The id, as payloads carry it.")]
+People = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--people", metavar="SOURCE", help="Who is in it: lytics:SLUG, or a file of its members."
+    ),
+]
+
+
+@app.command("list")
+def list_audiences(
+    *,
+    relay: Reads,
+) -> Result:
+    """List the audiences: ids, members by the ledger, triggers, syncs.
+
+    Everybody's ledger is read for it. "left" are people whose newest event is an exit.
+    """
+    client, settings = relay.client, relay.settings
+    with progress("ledgers read") as shown:
+        counts = count_all(client, settings, shown)
+    unreadable = counts.pop(("", "", ""), 0)
+    found = slugs(settings, client) | {slug for slug, _, _ in counts}
+    rows = [row_of(settings, slug, known_ids(client), counts) for slug in sorted(found)]
+    columns: TableColumns = (
+        *text_columns("id"),
+        *number_columns("members", "left"),
+        *text_columns("triggers", "syncs"),
+    )
+    told = f"Another version wrote {plural(unreadable, 'ledger')}, which can't be read."
+    return Result(
+        {"audiences": rows, "unreadable": unreadable},
+        Table(("slug", *columns), [cells for row in rows for cells in _cells(row)]),
+        notes=[told] if unreadable else (),
+    )
+
+
+@app.command()
+def retire(
+    slug: Annotated[str, typer.Argument(help="The audience that everybody leaves.")],
+    *,
+    people: People = None,
+    relay: Asks,
+) -> Result:
+    """Publish an exit for everybody who is in an audience by the ledger, or whose entrance waits.
+
+    The ledger knows people by a digest only. Their names come from the syncs of the audience, and
+    from --people; nothing is published for people without a name, and then the exit code is 1.
+    Whoever is named there and unknown to the ledger is taken for a member. The next run of a sync
+    enters whoever is still in the audience at Lytics: take it out of the configuration then.
+    """
+    client, settings = relay.client, relay.settings
+    publisher = Publisher(client, settings)
+    exits = exits_by_destination(publisher, slug)
+    named = by_digest(chain(remembered(client, settings, slug), named_in(settings, people or ())))
+
+    def look(people: Mapping[bytes, Person]) -> dict[str, LeavingPeople]:
+        with progress("ledgers read") as shown:
+            found = standings(client, settings, slug, shown)
+        return {each: find_leaving(found.get(each, {}), people) for each in exits}
+
+    _ask(relay, slug, count_leaving(look(named).values()))
+    # Whoever enters after this moment is in; who entered before it is in the ledger, or waits.
+    now_us = publisher.now_us()
+    leaving = look(by_digest(chain(named.values(), waiting_in(client, settings, slug))))
+
+    def leave(doing: Doing) -> None:
+        doing.count = 0
+        for destination, group in leaving.items():
+            events = (exit_event(person, slug, now_us) for person in group.people.values())
+            steps = publish_all(publisher, events, exits[destination])
+            counted(f"published for {destination}", steps, len(group.people))
+            doing.count += len(group.people)
+
+    perform(client, relay.act(slug), leave)
+    counts = count_leaving(leaving.values())
+    syncs = [
+        name
+        for name in settings.sync
+        if SyncStore(client, name, settings.redis).peek().audience == slug
+    ]
+    still = (
+        f"The next run of a sync enters whoever is still in '{slug}' at Lytics: take"
+        f" [sync.{'], [sync.'.join(syncs)}] out of the configuration now, and restart."
+    )
+    return Result(
+        {"audience": slug, "named": len(named), **counts},
+        f"{plural(counts['published'], 'person', 'people')}: exits published",
+        f"{counts['held']:,} were in it by the ledger, {counts['known']:,} of them named;"
+        f" {counts['unknown']:,} were named and unknown to it",
+        notes=[still] if syncs else (),
+        exit_code=1 if counts["held"] > counts["known"] else 0,
+    )
+
+
+@app.command("set")
+def set_slug(
+    audience_id: Id,
+    slug: Annotated[str, typer.Argument(help="The slug that the id stands for from now on.")],
+    *,
+    relay: Acts,
+) -> Result:
+    """Set the slug that an id stands for; payloads that carry the id with another slug are refused.
+
+    Nothing that was delivered under the slug until now is changed.
+    """
+    audience_id, slug = _word("The id", audience_id), _word("The slug", slug)
+    client = relay.client
+    was = known_ids(client).get(audience_id, "")
+    act = relay.act(audience_id, to=slug, was=was)
+    insist(lambda: carry_out(client, act, keys.AUDIENCES, "HSET", audience_id, slug))
+    before = f", no longer for '{was}'" if was and was != slug else ""
+    return Result(
+        {"id": audience_id, "slug": slug, "was": was},
+        f"{audience_id} stands for '{slug}'{before}.",
+        notes=[_RETRY.format(kind="audience_conflict" if was else "unknown_audience")],
+    )
+
+
+@app.command()
+def forget(audience_id: Id, *, relay: Acts) -> Result:
+    """Forget the slug of an id; it is learned anew from the next payload that has both."""
+    client = relay.client
+    known = known_ids(client)
+    was = known.get(audience_id)
+    if was is None:
+        hint = did_you_mean(audience_id, known) or "no id is known yet"
+        raise UsageWrong(f"No audience is known by the id {audience_id}: {hint}.")
+    act = relay.act(audience_id, was=was)
+    insist(
+        lambda: carry_out(client, act, keys.AUDIENCES, "HDEL", audience_id, only_if_changed=True)
+    )
+    return Result(
+        {"id": audience_id, "was": was},
+        f"{audience_id} is forgotten; it stood for '{was}'.",
+        notes=[_RETRY.format(kind="audience_conflict")],
+    )
+
+
+def _cells(row: dict[str, Any]) -> Iterator[tuple[object, ...]]:
+    """Yield a table row for each destination; one row if the ledger knows no destination."""
+    ends = (", ".join(row["triggers"]) or "-", ", ".join(row["syncs"]) or "-")
+    begins = (row["slug"], ", ".join(row["ids"]) or "-")
+    if not row["destinations"]:
+        yield (*begins, "-", "-", *ends)
+    for name, found in row["destinations"].items():
+        at = f" ({name})" if len(row["destinations"]) > 1 else ""
+        yield (begins[0] + at, begins[1], found["members"], found["left"], *ends)
+
+
+def _ask(relay: Asks, slug: str, counts: Mapping[str, int]) -> None:
+    held, known, unknown = counts["held"], counts["known"], counts["unknown"]
+    mention(f"{held:,} people are in it by the ledger, {known:,} of them are named.")
+    if unknown:
+        mention(f"{unknown:,} are named, and the ledger knows nothing of them: they go, too.")
+    if held > known:
+        mention(
+            f"{held - known:,} are known by a digest only, and stay as they are: name them by"
+            " --people lytics:SLUG, or by a file."
+        )
+    if counts["published"]:
+        people = plural(counts["published"], "person", "people")
+        relay.confirm(f"Publish exits from '{slug}' for {people}?")
+
+
+def _word(what: str, written: str) -> str:
+    """Strip the spaces around a slug or an id, as payloads are read; refuse an empty one."""
+    word = written.strip()
+    if not word:
+        raise UsageWrong(f"{what} is empty.")
+    return word

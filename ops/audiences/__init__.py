@@ -1,1 +1,0 @@
-"""The command `segrelay audience`, and audiences as the ledger knows them."""

@@ -1,1 +1,0 @@
-"""The command `segrelay why`: everything that is known about one person."""
