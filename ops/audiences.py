@@ -230,7 +230,7 @@ def _rows(settings: Settings, source: str) -> Iterator[dict[str, Any]]:
         payloads = scan_rows(settings, audience)
         yield from (payload.value for payload in payloads)
         return
-    with opened(source, with_digest=False) as file:
+    with opened(source) as file:
         for block in blocks_of(file, columns_of(settings)):
             for payload in block.payloads():
                 if not payload.error and isinstance(payload.value, dict):
