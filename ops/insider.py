@@ -21,9 +21,8 @@ from typing import Any, Final, Literal, NamedTuple, Self
 import httpx
 import orjson
 
-from segrelay.worker.checks.audiences import list_of as list_in
-from segrelay.worker.checks.audiences import users_of
-from segrelay.worker.checks.triggers import preview_sample
+from segrelay.worker.checks.triggers import list_of as list_in
+from segrelay.worker.checks.triggers import preview_sample, users_of
 from segrelay.worker.contract.connections import tls_context, why_no_answer
 from segrelay.worker.contract.printable import with_known_words
 from segrelay.worker.contract.settings import Authorization, Destination, Settings, Trigger

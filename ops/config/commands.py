@@ -63,16 +63,6 @@ class CheckReport:
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    @property
-    def valid(self) -> bool:
-        """Say whether there is no problem."""
-        return not self.problems
-
-    @property
-    def is_right(self) -> bool:
-        """Say whether there is neither a problem nor a warning."""
-        return not (self.problems or self.warnings)
-
     def add(self, settings: Settings, location: str, severity: str, message: str) -> None:
         """Add a finding about a location; one that ends with a point is about all of its kind."""
         lines = self.problems if severity == "error" else self.warnings
@@ -119,12 +109,12 @@ def check(
 
     now = datetime.now(UTC)
     report = inspect(load_settings, lambda settings: triggers.check_triggers(settings, now))
-    if report.valid:
+    if not report.problems:
         settings = load_settings()
         identified = look_at_redis(settings, report)
         for finding in triggers.check_without_ids(settings, identified, now):
             report.add(settings, f"triggers.{finding.trigger}", "warning", finding.message)
-        if live and report.valid:
+        if live and not report.problems:
             for location, message in check_tokens(settings):
                 report.add(settings, location, "error", message)
             for one in check_live(settings):
@@ -133,17 +123,17 @@ def check(
     for line in (*report.problems, *warnings, *report.notes):
         mention(line)
     told = "The configuration is right."
-    if not report.valid:
+    if report.problems:
         told = f"{plural(len(report.problems), 'problem')}."
     elif warnings:
         shown = f"see the {plural(len(warnings), 'warning')} above before you rely on it"
         told = f"The configuration can be loaded; {shown}."
-    is_right = report.is_right if strict else report.valid
+    is_valid, is_right = not report.problems, not (report.problems or warnings)
     return Result(
-        {"valid": report.valid} | asdict(report) | {"right": report.is_right},
-        *([told] if report.valid else []),
-        notes=[] if report.valid else [told],
-        exit_code=0 if is_right else ConfigurationInvalid.exit_code,
+        {"valid": is_valid} | asdict(report) | {"right": is_right},
+        *([told] if is_valid else []),
+        notes=[] if is_valid else [told],
+        exit_code=0 if (is_right if strict else is_valid) else ConfigurationInvalid.exit_code,
     )
 
 
@@ -158,9 +148,6 @@ def show() -> Result:
     return Result(document, *lines)
 
 
-_EMPTY: Final[tuple[object, ...]] = ({}, [], "", None)
-
-
 def _leaves(value: Any, location: str) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict) and value:
         for key, inner in value.items():
@@ -168,7 +155,7 @@ def _leaves(value: Any, location: str) -> Iterator[tuple[str, Any]]:
     elif isinstance(value, list) and value:
         yield location, ", ".join(str(one) for one in value)
     else:
-        yield location, "-" if value in _EMPTY else value
+        yield location, "-" if value in ({}, [], "", None) else value
 
 
 _SCAFFOLD: Final = {
@@ -351,28 +338,25 @@ def _conflicts(client: Redis, settings: Settings) -> Iterator[tuple[str, str]]:
             yield f"sync.{name}.audience_id", error.message
 
 
-_SECONDS: Final = 10.0
-
-
 def check_tokens(settings: Settings) -> Iterator[tuple[str, str]]:
     """Yield location and message of each authorization that gets no token; none is kept."""
     for authorization in settings.authorizations.values():
         if not authorization.uses_token:
             continue
         location = f"authorizations.{authorization.name}"
+        got: object
         try:
             got = asyncio.run(_asked(authorization, ipv4_only=settings.delivery.ipv4_only))
         except SegrelayError as error:
-            yield location, error.message
-        else:
-            if not isinstance(got, Granted):
-                yield location, str(getattr(got, "message", got))
+            got = error
+        if not isinstance(got, Granted):
+            yield location, str(getattr(got, "message", got))
 
 
 async def _asked(authorization: Authorization, *, ipv4_only: bool) -> Granted | Verdict:
     sender = HttpSender(ipv4_only=ipv4_only)
     try:
-        answer = await sender.send(token_request(authorization), _SECONDS)
+        answer = await sender.send(token_request(authorization), 10.0)
     finally:
         await sender.close()
     return read_grant(answer, authorization)

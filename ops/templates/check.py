@@ -45,9 +45,9 @@ from segrelay.ops.templates.fields import (
 from segrelay.ops.templates.testing import cases_of
 from segrelay.ops.templates.workspace import Case, Workspace
 from segrelay.templates import LYTEMPLATES
-from segrelay.worker.checks.audiences import misplaced_of, warnings_of
 from segrelay.worker.checks.preview import Previewed, differences, render_apart
 from segrelay.worker.checks.samples import Finding, Severity, sample_row
+from segrelay.worker.checks.triggers import misplaced_of, warnings_of
 from segrelay.worker.contract.fields import seen_fields
 from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE, Trigger
 from segrelay.worker.contract.settings.sections import AUDIENCE_ATTRIBUTE

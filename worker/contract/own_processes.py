@@ -31,17 +31,11 @@ def own_module(name: str, *arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", name, *arguments]
 
 
-_OWN_GROUPS: Final = "proc/self/cgroup"
-_V2: Final = "sys/fs/cgroup"
-_V1: Final = ("sys/fs/cgroup/cpu,cpuacct", "sys/fs/cgroup/cpu")
-_UNLIMITED: Final = "max"
-
-
 def processors(root: Path = Path("/")) -> int:
     """Return how many processors this process may use, at least one.
 
-    That is what it may run on, and no more than its container's share of time; of a share of one
-    and a half, two.
+    That is what it may run on, and no more than its container's share of time (control groups of
+    version 2); of a share of one and a half, two.
     """
     return max(1, min([_may_run_on(), *map(ceil, _shares(root))]))
 
@@ -55,42 +49,14 @@ def _may_run_on() -> int:
 
 
 def _shares(root: Path) -> Iterator[float]:
-    """Yield the number of processors that each control group of this process allows."""
-    for controllers, group in _own_groups(root):
-        if not controllers:
-            for folder in _with_parents(root / _V2, group):
-                yield from _share(_words(folder / "cpu.max"))
-        elif "cpu" in controllers.split(","):
-            for mount in _V1:
-                for folder in _with_parents(root / mount, group):
-                    quota = _words(folder / "cpu.cfs_quota_us")
-                    yield from _share(quota + _words(folder / "cpu.cfs_period_us"))
-
-
-def _own_groups(root: Path) -> Iterator[tuple[str, str]]:
-    """Yield the controllers ("" in version 2) and the control group of each hierarchy."""
-    for line in _text(root / _OWN_GROUPS).splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, group = rest.partition(":")
-        yield controllers, group
-
-
-def _with_parents(mount: Path, group: str) -> Iterator[Path]:
-    """Yield the folders of a group and of those above it, as far as this container sees them."""
-    below = Path(group.strip("/"))
-    yield mount
-    yield from (mount / each for each in (below, *below.parents) if each != Path())
-
-
-def _share(words: list[str]) -> Iterator[float]:
-    """Yield the number of processors that a quota and its period allow; none without a limit."""
-    match words:
-        case [quota, period] if quota != _UNLIMITED and int(quota) > 0 and int(period) > 0:
-            yield int(quota) / int(period)
-
-
-def _words(file: Path) -> list[str]:
-    return _text(file).split()
+    """Yield the number of processors that this process' control group and those above it allow."""
+    mount = root / "sys/fs/cgroup"
+    _, _, group = _text(root / "proc/self/cgroup").partition("0::")
+    below = Path(group.strip("/\n"))
+    for folder in (mount, *(mount / above for above in (below, *below.parents))):
+        match _text(folder / "cpu.max").split():
+            case [quota, period] if quota != "max":
+                yield int(quota) / int(period)
 
 
 def _text(file: Path) -> str:

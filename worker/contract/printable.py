@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from itertools import islice
 from typing import Any, Final
 
@@ -205,19 +205,20 @@ def _is_public(key: str, value: Any) -> bool:
     return shape is not None and isinstance(value, str) and shape.fullmatch(value) is not None
 
 
-def cut(value: Any) -> Any:
-    """Shorten lists to what is shown of them masked."""
+def cut(value: Any, leaf: Callable[[Any], Any] = lambda value: value) -> Any:
+    """Shorten lists to what is shown of them masked.
+
+    Args:
+        value: Of JSON.
+        leaf: Replaces what is no list and no object.
+    """
     if isinstance(value, dict):
-        return {key: cut(element) for key, element in value.items()}
+        return {key: cut(element, leaf) for key, element in value.items()}
     if isinstance(value, list):
-        return [cut(element) for element in islice(value, _SHOWN_ELEMENTS)]
-    return value
+        return [cut(element, leaf) for element in islice(value, _SHOWN_ELEMENTS)]
+    return leaf(value)
 
 
 def hidden(value: Any) -> Any:
     """Mask a value; keys and nesting stay."""
-    if isinstance(value, dict):
-        return {key: hidden(element) for key, element in value.items()}
-    if isinstance(value, list):
-        return [hidden(element) for element in islice(value, _SHOWN_ELEMENTS)]
-    return MASK if value is not None else None
+    return cut(value, lambda leaf: MASK if leaf is not None else None)

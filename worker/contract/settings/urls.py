@@ -26,22 +26,13 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
 _UNREACHABLE: Final = tuple(
-    map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "3fff::/20"))
+    map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "3fff::/20"))
 )
-"""Blocks of IANA's special-purpose registries that Python 3.11 takes for public addresses.
+"""Blocks of IANA's special-purpose registries that some versions of Python take for public ones.
 
-192.88.99.0/24 is what is left of the relays of 6to4, which were given up (RFC 7526).
+192.88.99.0/24 is what is left of the relays of 6to4, which were given up (RFC 7526). A few anycast
+addresses in 192.0.0.0/24 and 2001::/23 are reachable, at which no endpoint is.
 """
-_REACHABLE: Final = tuple(
-    map(
-        ipaddress.ip_network,
-        (
-            "192.0.0.9/32", "192.0.0.10/32", "2001:1::1/128", "2001:1::2/128", "2001:1::3/128",
-            "2001:3::/32", "2001:4:112::/48", "2001:20::/28", "2001:30::/28",
-        ),
-    )
-)  # fmt: skip
-"""The parts of reserved blocks that are globally reachable, which Python 3.11 does not know."""
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _LINK_LOCAL: Final = ipaddress.IPv4Network("169.254.0.0/16")
 _METADATA: Final = frozenset(
@@ -103,8 +94,6 @@ def _meant(address: Address) -> Address:
 def _is_public(address: Address) -> bool:
     if isinstance(address, ipaddress.IPv6Address) and address not in _GLOBAL_UNICAST:
         return False
-    if any(address in block for block in _REACHABLE):
-        return True
     if any(address in block for block in _UNREACHABLE):
         return False
     return address.is_global and not address.is_multicast

@@ -17,7 +17,6 @@ def test_a_broken_form_is_reported_line_by_line_and_nothing_is_rendered():
 
     report = inspect(load, lambda _: pytest.fail("rendered"))
 
-    assert not report.valid
     assert report.problems == ["one", "two"]
 
 
@@ -27,7 +26,6 @@ def test_an_error_of_a_template_makes_the_configuration_wrong():
         lambda _: [Finding("error", "broken", "vip"), Finding("warning", "odd", "vip")],
     )
 
-    assert not report.valid
     assert report.problems == ["segrelay.toml: triggers.vip: broken"]
     assert report.warnings == ["w", "segrelay.toml: triggers.vip: odd"]
 

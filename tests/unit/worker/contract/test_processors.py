@@ -11,11 +11,11 @@ HERE = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.
 
 
 def machine(root: Path, groups: str, **files: str) -> Path:
-    """A folder with what /proc and /sys say; of a file's name, __ is / and ___ is a comma."""
+    """A folder with what /proc and /sys say; of a file's name, __ is / and - is a point."""
     (root / "proc/self").mkdir(parents=True)
     (root / "proc/self/cgroup").write_text(groups)
     for name, text in files.items():
-        file = root / "sys/fs/cgroup" / name.replace("___", ",").replace("__", "/")
+        file = root / "sys/fs/cgroup" / name.replace("__", "/")
         file = file.with_name(file.name.replace("-", "."))
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
@@ -33,21 +33,6 @@ def machine(root: Path, groups: str, **files: str) -> Path:
         pytest.param("0::/\n", {"cpu-max": "6400000 100000\n"}, HERE, id="more than there are"),
         pytest.param("0::/a/b\n", {"a__cpu-max": "90000 100000\n"}, 1, id="of the group above"),
         pytest.param("0::/gone\n", {"cpu-max": "90000 100000\n"}, 1, id="a group of the host"),
-        pytest.param(
-            "4:cpu,cpuacct:/docker/x\n",
-            {
-                "cpu___cpuacct__cpu-cfs_quota_us": "90000",
-                "cpu___cpuacct__cpu-cfs_period_us": "90000",
-            },
-            1,
-            id="version 1",
-        ),
-        pytest.param(
-            "4:cpu:/\n0::/\n",
-            {"cpu__cpu-cfs_quota_us": "-1", "cpu__cpu-cfs_period_us": "100000"},
-            HERE,
-            id="version 1 without a limit",
-        ),
         pytest.param("0::/\n", {"cpu-max": ""}, HERE, id="nothing that can be read"),
     ],
 )
