@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any, Final, Literal, NamedTuple, Self
@@ -242,11 +241,10 @@ _INSIDER: Final = "insider"
 AS_SENT: Final = "as sent"
 
 
-@dataclass(frozen=True, slots=True)
-class ReadBack:
+class ReadBack(NamedTuple):
     """A person as Insider holds them.
 
-    Args:
+    Attributes:
         attributes: By the names under which they are read; None = Insider does not know the
             person, or it could not be read.
         problem: The reason why it could not be read; "" = it was.
@@ -350,11 +348,10 @@ _KINDS: Final[Mapping[str, frozenset[type]]] = {
 """The Python types that fit each type of the panel; a type that is missing here is not checked."""
 
 
-@dataclass(frozen=True, slots=True)
-class LiveFinding:
+class LiveFinding(NamedTuple):
     """A problem of a trigger or an authorization that the panel shows.
 
-    Args:
+    Attributes:
         trigger: "" = it is about the destination.
         name: The field of a body that it is about, or `event_name`; "" = none.
     """

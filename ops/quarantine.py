@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import groupby, islice
 from typing import Annotated, Any, Final
@@ -100,15 +99,24 @@ class QuarantinedRecords(Refusals[QuarantineRecord]):
             left_out.clear()
             there = sorted(self.quarantine.records(ids), key=lambda record: record.lane)
             for lane, members in groupby(there, key=lambda record: record.lane):
-                options = PublishOptions(lane, older_than_ledger=wanted.older_than_ledger)
                 while part := list(islice(members, _RECORDS_A_CALL)):
-                    yield self._publish_again(publisher, part, options, left_out)
+                    events: list[Event] = []
+                    placed: list[str] = []
+                    for record in part:
+                        found, reason, _ = self._judge(publisher, record, wanted)
+                        if reason:
+                            left_out[reason] += 1
+                            continue
+                        events += found
+                        placed.append(record.id)
+                    if events:
+                        self.published += publisher.publish_retried(events, lane)
+                    yield self.quarantine.remove(placed)
 
         def preview() -> Iterator[Fate]:
             dry = Publisher(self.client, self.settings, dry_run=True)
             for record in records:
-                options = PublishOptions(record.lane, older_than_ledger=wanted.older_than_ledger)
-                _, reason, message = self._judge(dry, record, options)
+                _, reason, message = self._judge(dry, record, wanted)
                 yield Fate(record.id, "kept" if reason else "placed", reason, message)
 
         return Work(len(ids), steps if ids else tuple, left_out, ("placed", "kept"), preview)
@@ -133,38 +141,20 @@ class QuarantinedRecords(Refusals[QuarantineRecord]):
         ids = [record.id for record in self.find(wanted)]
         return Work(len(ids), lambda: [self.quarantine.remove(ids)])
 
-    def _publish_again(
-        self,
-        publisher: Publisher,
-        records: Sequence[QuarantineRecord],
-        options: PublishOptions,
-        left_out: Counter[str],
-    ) -> int:
-        events: list[Event] = []
-        placed: list[str] = []
-        for record in records:
-            found, reason, _ = self._judge(publisher, record, options)
-            if reason:
-                left_out[reason] += 1
-                continue
-            events += found
-            placed.append(record.id)
-        if events:
-            self.published += publisher.publish_retried(events, options.lane)
-        return self.quarantine.remove(placed)
-
     def _judge(
-        self, publisher: Publisher, record: QuarantineRecord, options: PublishOptions
+        self, publisher: Publisher, record: QuarantineRecord, wanted: Filter
     ) -> tuple[list[Event], str, str]:
         """Return the events of a record; else the reason why it can't be placed, with a message."""
         text = self.quarantine.text(record.id)
         if not text:
             return [], record.reason, record.message
-        found = publisher.read_again(
-            text,
-            replace(options, state=record.state, skip_hook=record.skip_hook),
-            arrived_us=record.first_seen_ms * 1_000,
+        options = PublishOptions(
+            record.lane,
+            state=record.state,
+            skip_hook=record.skip_hook,
+            older_than_ledger=wanted.older_than_ledger,
         )
+        found = publisher.read_again(text, options, arrived_us=record.first_seen_ms * 1_000)
         for item in found:
             if isinstance(item, Refused):
                 return [], item.reason.value, item.message

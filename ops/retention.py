@@ -21,7 +21,7 @@ from typing import Any, Final
 import structlog
 from celery import shared_task
 
-from segrelay.ops.dead_letters.commands import Expiry, discard_expired
+from segrelay.ops.dead_letters.commands import DeadLetters, Expiry
 from segrelay.ops.state import opened
 from segrelay.ops.state.partitions import all_partitions, ask_each
 from segrelay.ops.state.retention import (
@@ -162,11 +162,10 @@ class Retention:
                 at.dead_letter_times, "-inf", f"({expiry.before_ms}", start=0, num=DROPPED_AT_ONCE
             ),
         )
-        dropped = 0
+        letters, dropped = DeadLetters(self.client, self.settings), 0
         for partition, ids in zip(partitions, found, strict=True):
-            part = ids[: DROPPED_AT_ONCE - dropped]
-            if part:
-                dropped += discard_expired(self.client, self.settings, partition, part, expiry)
+            part = [one.decode() for one in ids[: DROPPED_AT_ONCE - dropped]]
+            dropped += letters.discard_expired(partition, part, expiry)
         return dropped
 
     def _trim_logs(self, partitions: Sequence[PartitionKeys], now_ms: int) -> None:

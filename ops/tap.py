@@ -6,8 +6,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Annotated, Final
+from dataclasses import dataclass, replace
+from typing import Annotated, Final, Self
 
 import orjson
 import typer
@@ -45,8 +45,8 @@ class TapOptions:
     ] = ""
     text: Annotated[str, typer.Option(help="Only with this text in what is shown.")] = ""
 
-    def chosen(self, settings: Settings) -> TapFilter:
-        """Return the filter that these options stand for.
+    def chosen(self, settings: Settings) -> Self:
+        """Return the options with the digest of the person that they name.
 
         Raises:
             UsageWrong: There is no such trigger, destination or outcome.
@@ -60,26 +60,17 @@ class TapOptions:
         person = self.person.lower()
         if person and not is_digest(person):
             person = person_named(self.person, settings).digest.hex()
-        return TapFilter(self, person)
-
-
-@dataclass(frozen=True, slots=True)
-class TapFilter:
-    """The choice of rows; `person` is a digest (hex), "" = anybody."""
-
-    options: TapOptions
-    person: str
+        return replace(self, person=person)
 
     def wants(self, row: OutcomeRow) -> bool:
         """Say whether a row is shown."""
-        wanted = self.options
         return (
-            wanted.trigger in {"", row.trigger}
-            and wanted.audience in {"", row.audience}
-            and wanted.destination in {"", row.destination}
-            and wanted.outcome in {"", row.outcome}
+            self.trigger in {"", row.trigger}
+            and self.audience in {"", row.audience}
+            and self.destination in {"", row.destination}
+            and self.outcome in {"", row.outcome}
             and self.person in {"", row.person}
-            and wanted.text.casefold() in line_of(row).casefold()
+            and self.text.casefold() in line_of(row).casefold()
         )
 
 

@@ -283,11 +283,10 @@ def lists_of(settings: Settings, destination: str) -> dict[str, str]:
     return {one.name: list_of(settings, one) for one in settings.triggers_of(destination)}
 
 
-@dataclass(frozen=True, slots=True)
-class HeldPerson:
+class HeldPerson(NamedTuple):
     """A person as Insider has them, compared with the ledger.
 
-    Args:
+    Attributes:
         attributes: By their names there; None = Insider does not know the person.
         lists: The names of the attributes that are lists of audiences.
     """

@@ -29,7 +29,7 @@ from segrelay.ops.state.waiting import (
     WaitingEntry,
     find_streams,
     is_orphan,
-    read_all_entries,
+    read_entries,
     times,
 )
 from segrelay.ops.status.standing import (
@@ -534,7 +534,8 @@ def _waiting(
 ) -> tuple[list[WaitingEntry], bool]:
     """Return the deliveries that wait of a person, and whether all entries were read."""
     found: list[WaitingEntry] = []
-    for number, entry in enumerate(read_all_entries(client, streams)):
+    entries = (entry for stream in streams for entry in read_entries(client, stream))
+    for number, entry in enumerate(entries):
         if number == most or len(found) == _MOST_FOUND:
             return found, False
         if entry.header and entry.header.digest == digest:

@@ -11,11 +11,10 @@ import random
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 from urllib.parse import quote
 
 import orjson
@@ -50,11 +49,10 @@ _DATE_SECONDS: Final = 1.0
 """The precision of the header `Date`: whole seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """One page of a scan.
 
-    Args:
+    Attributes:
         rows: Profiles, each with `_uid` and `segments`.
         following: The token of the next page; "" = this was the last.
         total: The number of members by Lytics' own count; None where it does not say.
@@ -73,29 +71,6 @@ class Page:
     origin: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """The number and the delays of a request's retries.
-
-    Args:
-        tries: In all.
-        sleep: Waits between two tries; a caller that must not sleep raises here.
-        jitter: Returns a share between 0 and 1 of the longest wait at that try.
-    """
-
-    tries: int = TRIES
-    sleep: Callable[[float], None] = time.sleep
-    jitter: Callable[[], float] = random.random
-
-
-@dataclass(frozen=True, slots=True)
-class _Missed:
-    """A failed try of a request that may succeed if it is repeated later."""
-
-    problem: str
-    retry_after_seconds: float = 0.0
-
-
 @cache
 def _trusted() -> ssl.SSLContext:
     """Return the trusted certificates, loaded once: each step of a sync has a client of its own."""
@@ -107,6 +82,8 @@ class LyticsApi:
 
     Args:
         timeout_seconds: Of one try, for connecting and for each read.
+        tries: Of one request, in all.
+        sleep: Waits between two tries; a caller that must not sleep raises here.
 
     Raises:
         ConfigurationInvalid: The token is not set.
@@ -117,10 +94,12 @@ class LyticsApi:
         settings: LyticsSettings,
         *,
         timeout_seconds: float = TIMEOUT_SECONDS,
-        patience: Patience | None = None,
+        tries: int = TRIES,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._account_id = settings.account_id
-        self._patience = patience or Patience()
+        self._tries = tries
+        self._sleep = sleep
         self._client = httpx.Client(
             base_url=settings.base_url,
             headers={"authorization": settings.token.reveal()},
@@ -239,38 +218,29 @@ class LyticsApi:
             content=body or None,
             headers={"content-type": kind} if kind else None,
         )
-        missed = _Missed("")
-        for number in range(self._patience.tries):
+        problem, wait = "", 0.0
+        for number in range(self._tries):
             if number:
+                longest = min(LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0**number)
+                wait = max(wait, random.uniform(0, longest))  # noqa: S311 - jitter
                 try:
-                    self._patience.sleep(self._wait_seconds(number, missed.retry_after_seconds))
+                    self._sleep(min(LONGEST_WAIT_SECONDS, wait))
                 except LyticsUnavailable as error:
-                    raise LyticsUnavailable(f"{error.message} {path}: {missed.problem}.") from None
-            result = self._try(request)
-            if isinstance(result, httpx.Response):
-                return result
-            missed = result
+                    raise LyticsUnavailable(f"{error.message} {path}: {problem}.") from None
+            try:
+                answer = self._client.send(request)
+            except httpx.HTTPError as error:
+                problem, wait = f"no answer ({why_no_answer(error)})", 0.0
+                continue
+            if answer.status_code == _OK:
+                return answer
+            if answer.status_code != _TOO_MANY and answer.status_code < _FIRST_SERVER_ERROR:
+                raise _refusal(answer, path)
+            problem, wait = f"status {answer.status_code}", _retry_after_seconds(answer)
         raise LyticsUnavailable(
-            f"Lytics did not serve {path} after {self._patience.tries} tries: {missed.problem}. "
+            f"Lytics did not serve {path} after {self._tries} tries: {problem}. "
             "It is tried again with the next run."
         )
-
-    def _try(self, request: httpx.Request) -> httpx.Response | _Missed:
-        try:
-            answer = self._client.send(request)
-        except httpx.HTTPError as error:
-            return _Missed(f"no answer ({why_no_answer(error)})")
-        status = answer.status_code
-        if status == _OK:
-            return answer
-        if status != _TOO_MANY and status < _FIRST_SERVER_ERROR:
-            raise _refusal(answer, request.url.path)
-        return _Missed(f"status {status}", _retry_after_seconds(answer))
-
-    def _wait_seconds(self, number: int, retry_after_seconds: float) -> float:
-        longest = min(LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0**number)
-        wait = longest * self._patience.jitter()
-        return min(LONGEST_WAIT_SECONDS, max(wait, retry_after_seconds))
 
 
 def begun_us(page: Page, now_us: int) -> int:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 import structlog
 
-from segrelay.producer.lytics import LyticsApi, Patience
+from segrelay.producer.lytics import LyticsApi
 from segrelay.producer.steps import STEP_SECONDS, Step, StepState, StepStore, wait_seconds
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
@@ -144,9 +144,7 @@ def response_export_for(client: Redis, settings: Settings, destination: str) -> 
         if settings.lytics is None:
             raise ConfigurationInvalid("A trigger's response_stream needs the table [lytics].")
         # The step itself is tried again; within it nothing is waited for.
-        return LyticsApi(
-            settings.lytics, timeout_seconds=_REQUEST_SECONDS, patience=Patience(tries=1)
-        )
+        return LyticsApi(settings.lytics, timeout_seconds=_REQUEST_SECONDS, tries=1)
 
     numbers = range(settings.redis.partitions)
     partitions = [PartitionKeys(destination, number) for number in numbers]

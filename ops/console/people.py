@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import groupby
 from typing import Any, Final
 
@@ -142,7 +141,7 @@ def _shown(held: HeldPerson | None, reveals: bool) -> HeldPerson | None:  # noqa
         name: value if name in held.lists else hidden(value)
         for name, value in held.attributes.items()
     }
-    return replace(held, attributes=masked)
+    return held._replace(attributes=masked)
 
 
 def answers_of(

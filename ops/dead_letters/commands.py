@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,7 +22,6 @@ import typer
 
 from segrelay.ops.dead_letters.reading import (
     StoredDeadLetter,
-    dead_letter_at,
     digest_of,
     find_dead_letters,
     read_causes,
@@ -90,6 +88,18 @@ _STEP_BYTES: Final = 4_000_000
 _READ_AT_ONCE: Final = 100
 """Letters read in one call: few, because a letter may hold a profile of a megabyte."""
 _UNREADABLE: Final = "The entry can't be read by this version of segrelay."
+
+
+class Expiry(NamedTuple):
+    """The permission to discard letters that were kept for long enough.
+
+    Attributes:
+        before_ms: They have died before.
+        until_ms: The end of the permission, by Redis' clock.
+    """
+
+    before_ms: int
+    until_ms: int
 
 
 class DeadLetters(Refusals[StoredDeadLetter]):
@@ -174,11 +184,16 @@ class DeadLetters(Refusals[StoredDeadLetter]):
         partitions = all_partitions(self.client, self.settings)
         return Work(len(ids), lambda: self._leave(partitions, ids, None))
 
+    def discard_expired(self, partition: PartitionKeys, ids: Sequence[str], expiry: Expiry) -> int:
+        """Discard letters of a partition that were kept for long enough; return how many."""
+        return sum(self._leave([partition], ids, None, expiry))
+
     def _leave(
         self,
         partitions: Sequence[PartitionKeys],
         ids: Sequence[str],
         audiences: AudienceStore | None,
+        expiry: Expiry | None = None,
     ) -> Iterator[int]:
         """Replay letters step by step, or discard them for good where no audiences are given.
 
@@ -197,7 +212,7 @@ class DeadLetters(Refusals[StoredDeadLetter]):
                 groups[PartitionKeys(one["destination"], one["partition"])].append(known)
             for keys, dead_letters in groups.items():
                 for chunk in _chunks(dead_letters):
-                    call = _call(keys, chunk, most_bytes, discards=audiences is None)
+                    call = _call(keys, chunk, most_bytes, discards=audiences is None, expiry=expiry)
                     ((taken, wake, *added),) = opened.run(self.client, "leave", [call])
                     if audiences:
                         streams = call.keys[_FIXED_KEYS : _FIXED_KEYS + len(added) // 2]
@@ -271,42 +286,6 @@ def obstacle(
     return Refusal.OLDER_THAN_LEDGER.value if time_us < oldest_us else ""
 
 
-class Expiry(NamedTuple):
-    """The permission to discard letters that were kept for long enough.
-
-    Attributes:
-        before_ms: They have died before.
-        until_ms: The end of the permission, by Redis' clock.
-    """
-
-    before_ms: int
-    until_ms: int
-
-
-def discard_expired(
-    client: Redis,
-    settings: Settings,
-    partition: PartitionKeys,
-    ids: Sequence[bytes],
-    expiry: Expiry,
-) -> int:
-    """Discard letters of a partition that were kept for long enough; return how many it were."""
-    most_bytes, discarded = log_bytes(settings), 0
-    for first in range(0, len(ids), _READ_AT_ONCE):
-        texts: Any = client.hmget(partition.dead_letters, ids[first : first + _READ_AT_ONCE])
-        there = [text for text in texts if text is not None]
-        digests = [hashlib.sha1(text, usedforsecurity=False).hexdigest() for text in there]
-        dead_letters = [dead_letter_at(partition, text) for text in there]
-        if not dead_letters:
-            continue
-        call = _call(
-            partition, dead_letters, most_bytes, discards=True, expiry=expiry, digests=digests
-        )
-        ((taken, *_),) = opened.run(client, "leave", [call])
-        discarded += taken
-    return discarded
-
-
 def identified(dead_letter: StoredDeadLetter, audiences: AudienceStore) -> StoredDeadLetter:
     """Return a letter whose event has the id of its audience, if one is known."""
     header = dead_letter_header(dead_letter)
@@ -336,17 +315,17 @@ def _call(
     most_bytes: int,
     *,
     discards: bool,
-    expiry: Expiry | None = None,
-    digests: Sequence[str] = (),
+    expiry: Expiry | None,
 ) -> ScriptCall:
     targets = [] if discards else list(dict.fromkeys(map(_target, dead_letters)))
     nothing = b"", b""
     entries = [nothing if discards else _entry(dead_letter) for dead_letter in dead_letters]
-    ends = [
-        end
-        for dead_letter in dead_letters
-        for end in _ends(dead_letter, discards=discards, reason="expired" if expiry else "")
-    ]
+    ends: list[End] = []
+    for death in map(end_of, dead_letters):  # it is taken back
+        ends.append(death._replace(counts=-1))
+        if discards:
+            reason = "expired" if expiry else ""
+            ends.append(death._replace(outcome="discarded", reason=reason))
     return script_call(
         opened.source("leave"),
         keys,
@@ -363,17 +342,8 @@ def _call(
             for name in ("id", "cause", "stream", "reason")
         },
         expired=expiry or (),
-        digests=digests,
         ends=[pack(ends), most_bytes],
     )
-
-
-def _ends(dead_letter: StoredDeadLetter, *, discards: bool, reason: str) -> Iterator[End]:
-    """Yield the rows about a letter that leaves: its death is taken back, then it is discarded."""
-    death = end_of(dead_letter)
-    yield death._replace(counts=-1)
-    if discards:
-        yield death._replace(outcome="discarded", reason=reason)
 
 
 def end_of(dead_letter: StoredDeadLetter) -> End:

@@ -25,6 +25,11 @@ SUFFIXES: Final[dict[str, Format]] = {
     ".jsonl": "ndjson",
     ".parquet": "parquet",
 }
+_COLUMNS: Final = (
+    "id", "time", "person", "audience", "direction", "event_time", "destination", "trigger", "lane",
+    "template_version", "outcome", "reason", "status", "attempts", "message", "counts",
+)  # fmt: skip
+"""The names of the columns, in the order of the fields of `OutcomeRow`."""
 _GROUP_ROWS: Final = 50_000
 """The rows of a row group of Parquet; as many are held in memory."""
 
@@ -58,22 +63,11 @@ def write_rows(kind: Format, stream: BinaryIO, rows: Iterable[OutcomeRow]) -> No
 
 def document_of(row: OutcomeRow) -> dict[str, Any]:
     """Return a row as a document, with null for the fields that it does not have."""
-    return {
-        "id": row.id,
+    document = dict(zip(_COLUMNS, (value or None for value in row), strict=True))
+    return document | {
         "time": shown_ms(row.time_ms),
-        "person": row.person or None,
-        "audience": row.audience or None,
-        "direction": row.direction or None,
         "event_time": shown_us(row.event_time_us) if row.event_time_us else None,
-        "destination": row.destination,
-        "trigger": row.trigger,
-        "lane": row.lane,
-        "template_version": row.template or None,
-        "outcome": row.outcome,
-        "reason": row.reason or None,
-        "status": row.status or None,
         "attempts": row.attempts,
-        "message": row.message or None,
         "counts": row.counts,
     }
 
@@ -87,22 +81,13 @@ def _write_parquet(stream: BinaryIO, rows: Iterable[OutcomeRow]) -> None:
             "Parquet needs an extra that is not installed: pip install 'segrelay[parquet]'."
         ) from error
     text, code = arrow.string(), arrow.dictionary(arrow.int32(), arrow.string())
-    kinds = {
+    kinds = dict.fromkeys(_COLUMNS, code) | {
         "id": text,
         "time": arrow.timestamp("ms", tz="UTC"),
         "person": text,
-        "audience": code,
-        "direction": code,
         "event_time": arrow.timestamp("us", tz="UTC"),
-        "destination": code,
-        "trigger": code,
-        "lane": code,
-        "template_version": code,
-        "outcome": code,
-        "reason": code,
         "status": arrow.int16(),
         "attempts": arrow.int32(),
-        "message": code,
         "counts": arrow.int8(),
     }
     schema, remaining = arrow.schema(list(kinds.items())), iter(rows)

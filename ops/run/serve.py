@@ -17,7 +17,6 @@ import typer
 from starlette.routing import Route
 
 from segrelay.ops.metrics.page import MetricsPage, metrics_route
-from segrelay.ops.state.acts import note_configuration
 from segrelay.ops.state.opened import load_for_redis
 from segrelay.ops.status.alerts import start_announcer
 from segrelay.ops.status.health import ProblemNames
@@ -100,7 +99,6 @@ def _serve(settings: Settings, webhook: WebhookSettings) -> None:
             ending.enter_context(closing(connect(address, timeout_seconds=2.0))) for _ in range(4)
         ]
         claim(client, settings)
-        note_configuration(client, settings)
         start_announcer(settings)
         # Its wake-ups are sent by a thread, never by a request.
         publisher = Publisher(client, settings, waker=BackgroundWaker(settings))

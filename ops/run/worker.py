@@ -5,15 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
-from contextlib import closing, suppress
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 import typer
 from celery import signals
 from celery.bin.celery import celery
 from celery.exceptions import ImproperlyConfigured
 
-from segrelay.ops.state.acts import note_configuration
 from segrelay.ops.state.opened import load_for_redis
 from segrelay.ops.status.alerts import start_announcer
 from segrelay.ops.terminal.interrupts import end_with_parent
@@ -21,9 +19,7 @@ from segrelay.ops.terminal.serving import LogFormat, use_log_format
 from segrelay.worker import logs
 from segrelay.worker.contract.celery import QUEUES
 from segrelay.worker.contract.own_processes import own_module
-from segrelay.worker.contract.redis.connection import connect, resolve_url
-from segrelay.worker.contract.settings import Settings
-from segrelay.worker.errors import RedisUnavailable, UsageWrong
+from segrelay.worker.errors import UsageWrong
 
 
 def run_celery(app: Any, arguments: Sequence[str]) -> NoReturn:
@@ -45,9 +41,6 @@ def run_celery(app: Any, arguments: Sequence[str]) -> NoReturn:
     raise SystemExit(0)
 
 
-_BEGIN_SECONDS: Final = 2.0
-
-
 def worker(ctx: typer.Context, *, log_format: LogFormat = None) -> None:
     """Run a worker with its processes; `segrelay worker -- --help` shows Celery's options."""
     use_log_format(log_format)
@@ -61,7 +54,7 @@ def worker(ctx: typer.Context, *, log_format: LogFormat = None) -> None:
     from segrelay.worker.app import app  # noqa: PLC0415 - reads the configuration, and needs Redis
 
     # Not before the processes of the pool are forked: they would inherit the thread's connections.
-    signals.worker_ready.connect(lambda **_: _begin(app.segrelay.settings), weak=False)
+    signals.worker_ready.connect(lambda **_: start_announcer(app.segrelay.settings), weak=False)
     logs.configure(logging.INFO)
     logging.captureWarnings(capture=True)
     # Celery's banner is no line of a log.
@@ -69,13 +62,3 @@ def worker(ctx: typer.Context, *, log_format: LogFormat = None) -> None:
     # On SIGHUP Celery runs Python again, with what it sees here.
     sys.argv = own_module("segrelay.ops.main", "worker", *ctx.args)[1:]
     run_celery(app, options)
-
-
-def _begin(settings: Settings) -> None:
-    """Record the configuration and start the announcer, once the worker is ready."""
-    with (
-        suppress(RedisUnavailable),
-        closing(connect(resolve_url(settings.redis), timeout_seconds=_BEGIN_SECONDS)) as client,
-    ):
-        note_configuration(client, settings)
-    start_announcer(settings)

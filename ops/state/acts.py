@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import hashlib
 import os
 import re
 import secrets
@@ -13,17 +12,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, Self
 
-import orjson
 import typer
 
-from segrelay.ops.state.opened import FOLDER, insist, opened
+from segrelay.ops.state.opened import insist, opened
 from segrelay.ops.terminal.console import confirmed, counted
 from segrelay.ops.terminal.options import Yes
-from segrelay.worker.contract import keys
 from segrelay.worker.contract.printable import printable
-from segrelay.worker.contract.redis.acts import BEGUN, BROKEN_OFF, DONE, MOST_ACTS, Act, note_act
+from segrelay.worker.contract.redis.acts import BEGUN, BROKEN_OFF, DONE, Act, note_act
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.scripts import load_script, run_script
 from segrelay.worker.contract.redis.url import Answered
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import LeaseLost, RedisUnavailable, SealedAnew, UsageWrong
@@ -211,37 +207,3 @@ def masked(text: str) -> str:
 
 def _text(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-_NOTE: Final = load_script("configuration_note", FOLDER)
-_DIGEST_CHARACTERS: Final = 12
-
-
-def note_configuration(client: Redis, settings: Settings) -> None:
-    """Record an act if this process starts with another configuration than the one before it.
-
-    The act names the tables that differ, and no value.
-    """
-    new = dict(sorted(_digests(settings)))
-    text = orjson.dumps(new)
-    stored: Any = client.get(keys.CONFIGURATION) or b""
-    if stored == text:
-        return
-    known = orjson.loads(stored) if stored else {}
-    changed = [name for name in {**known, **new} if known.get(name) != new.get(name)]
-    act = act_of("configuration", settings.fingerprint, arguments={"changed": sorted(changed)})
-    told = orjson.dumps(replace(act, count=len(changed))) if known else b""
-    run_script(client, _NOTE, (keys.CONFIGURATION, keys.ACTS), (text, stored, MOST_ACTS, told))
-
-
-def _digests(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield each table's name and a digest of its values; a secret counts as set or unset."""
-    document = settings.model_dump(mode="json", by_alias=True, exclude={"source", "folder"})
-    for name, table in document.items():
-        if name in {"fingerprint", "warnings"}:
-            continue
-        is_named = isinstance(table, dict) and all(isinstance(v, dict) for v in table.values())
-        parts = table.items() if table and is_named else [("", table)]
-        for part, value in parts:
-            digest = hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()
-            yield f"{name}.{part}".rstrip("."), digest[:_DIGEST_CHARACTERS]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain, repeat
 from operator import add
 from typing import Any, Final, NamedTuple, TypeVar
@@ -78,11 +77,10 @@ class Stream(NamedTuple):
         return stream_name(self.lane, self.trigger)
 
 
-@dataclass(frozen=True, slots=True)
-class PartitionSnapshot:
+class PartitionSnapshot(NamedTuple):
     """The counts and waiting streams of one partition at one moment.
 
-    Args:
+    Attributes:
         now_ms: Redis' clock.
         counts: Fields as `skipped|vip-enter|duplicate`, each before its number; see `sum_counts`.
     """

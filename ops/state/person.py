@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from segrelay.producer.events.values import profile_key
 from segrelay.worker.contract import keys
@@ -24,11 +23,10 @@ def is_digest(text: str) -> bool:
     return _DIGEST.fullmatch(text) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class KnownPerson:
+class KnownPerson(NamedTuple):
     """The digest and the partition of a profile.
 
-    Args:
+    Attributes:
         partition: The number of the partition, the same at each destination.
     """
 
@@ -56,11 +54,10 @@ def key_named(text: str, settings: Settings) -> str:
 _TRIGGER = "t|"
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerLine:
+class LedgerLine(NamedTuple):
     """The last delivery of one trigger for one audience of a profile.
 
-    Args:
+    Attributes:
         tried_us: Newest time tried without a sure answer; 0 = none.
         raised: The newest time is of a state event that told what was known, so nothing was sent.
     """
@@ -82,14 +79,6 @@ class Names:
             int(number): name.decode() for name, number in stored.items()
         }
         self._numbers = {name: number for number, name in self._names.items()}
-
-    def audiences(self) -> set[str]:
-        """Return the slugs of all audiences that have a number."""
-        return {
-            name.removeprefix(AUDIENCE_NAME)
-            for name in self._numbers
-            if name.startswith(AUDIENCE_NAME)
-        }
 
     def number_of(self, audience: str) -> int:
         """Return the number of an audience; 0 = nothing was ever delivered about it."""

@@ -145,21 +145,14 @@ class Expiring:
     since_ms: int
     from_ms: int
 
-    @classmethod
-    def of(  # noqa: PLR0917 - one thing's numbers
-        cls,
-        what: str,
-        subject: str,
-        count: int,
-        oldest_ms: int,
-        marks: Sequence[Mark],
-        limit: Limit,
-        now_ms: int,
-    ) -> Self:
-        """Return the things of which the oldest is from a time."""
-        since_ms = next((one.at_ms for one in marks if one.before_ms > oldest_ms), now_ms)
-        from_ms = max(oldest_ms + limit.kept_ms, since_ms + limit.warning_ms)
-        return cls(what, subject, count, limit.announced_before_ms(now_ms), since_ms, from_ms)
+
+def times_of(
+    oldest_ms: int, marks: Sequence[Mark], limit: Limit, now_ms: int
+) -> tuple[int, int, int]:
+    """Return the three times of things that go soon, of which the oldest is from a time."""
+    since_ms = next((one.at_ms for one in marks if one.before_ms > oldest_ms), now_ms)
+    from_ms = max(oldest_ms + limit.kept_ms, since_ms + limit.warning_ms)
+    return limit.announced_before_ms(now_ms), since_ms, from_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,18 +222,11 @@ def read_retention(
     for name, (count, ended_ms) in bad_rows.items() if JOBS in limits else ():
         if ended_ms < limits[JOBS].announced_before_ms(now_ms):
             counts[JOBS, name], oldest_ms[JOBS, name] = count, ended_ms
-    expiring = [
-        Expiring.of(
-            what,
-            name,
-            count,
-            oldest_ms[what, name],
-            state.marks.get(what, ()),
-            limits[what],
-            now_ms,
-        )
-        for (what, name), count in counts.items()
-    ]
+    expiring = []
+    for (what, name), count in counts.items():
+        marks = state.marks.get(what, ())
+        when = times_of(oldest_ms[what, name], marks, limits[what], now_ms)
+        expiring.append(Expiring(what, name, count, *when))
     return RetentionStanding(expiring, dropped, state.dropped_ms)
 
 

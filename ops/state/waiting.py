@@ -5,7 +5,7 @@ Delayed work: triggers that wait in a partition, and deliveries that were set as
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, NamedTuple
@@ -32,8 +32,6 @@ STEP: Final = 1_000
 """Entries of one step: as many as a script may handle without holding Redis up."""
 
 _READ_AT_ONCE: Final = 200
-_READ_TOGETHER: Final = 20
-"""The most streams of one round trip: each may have grown since its length was told."""
 
 
 class WaitingEntry(NamedTuple):
@@ -105,43 +103,15 @@ def read_entries(
         behind = rows[-1][0].decode()
 
 
-def read_all_entries(client: Redis, streams: Iterable[Stream]) -> Iterator[WaitingEntry]:
-    """Yield the entries of streams, one stream after the other; short ones in one round trip."""
-    for several in _read_together(streams):
-        for stream, rows in zip(several, _first_rows(client, several, _READ_AT_ONCE), strict=True):
-            yield from (_entry(stream, *row) for row in rows)
-            if len(rows) == _READ_AT_ONCE:
-                yield from read_entries(client, stream, behind=rows[-1][0].decode())
-
-
-def _read_together(streams: Iterable[Stream]) -> Iterator[list[Stream]]:
-    """Yield streams in groups, each with about as many entries as are read at once."""
-    several: list[Stream] = []
-    entries = 0
-    for stream in streams:
-        several.append(stream)
-        entries += stream.length
-        if entries >= _READ_AT_ONCE or len(several) == _READ_TOGETHER:
-            yield several
-            several, entries = [], 0
-    if several:
-        yield several
-
-
 def read_first_entries(
     client: Redis, streams: Sequence[Stream], count: int
 ) -> Iterator[WaitingEntry]:
     """Yield the first `count` entries of each stream, read in one round trip."""
-    for stream, rows in zip(streams, _first_rows(client, streams, count), strict=True):
-        yield from (_entry(stream, *row) for row in rows)
-
-
-def _first_rows(client: Redis, streams: Sequence[Stream], count: int) -> list[Any]:
-    return ask_each(
-        client,
-        streams,
-        lambda pipe, stream: pipe.xrange(stream.partition.stream(stream.name), count=count),
+    answers = ask_each(
+        client, streams, lambda pipe, one: pipe.xrange(one.partition.stream(one.name), count=count)
     )
+    for stream, rows in zip(streams, answers, strict=True):
+        yield from (_entry(stream, *row) for row in rows)
 
 
 def _entry(stream: Stream, entry_id: bytes, fields: Mapping[bytes, bytes]) -> WaitingEntry:

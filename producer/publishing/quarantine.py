@@ -9,10 +9,9 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import orjson
 import structlog
@@ -46,8 +45,7 @@ _BYTES_A_CALL: Final = 4 * 1024 * 1024
 _ID_BYTES: Final = 8
 
 
-@dataclass(frozen=True, slots=True)
-class QuarantineRecord:
+class QuarantineRecord(NamedTuple):
     """A record of the quarantine without its text."""
 
     id: str
@@ -62,8 +60,7 @@ class QuarantineRecord:
     times: int
 
 
-@dataclass(frozen=True, slots=True)
-class QuarantineTotals:
+class QuarantineTotals(NamedTuple):
     """The size of the quarantine, and the number of records that it dropped.
 
     Attributes:

@@ -21,7 +21,7 @@ import orjson
 
 from segrelay.producer.events.payloads import Payload
 from segrelay.producer.events.values import ID, PROFILE_ID
-from segrelay.producer.lytics import LyticsApi, Page, Patience
+from segrelay.producer.lytics import LyticsApi, Page
 from segrelay.producer.sources.blocks import blocks_of
 from segrelay.producer.sources.opening import (
     UNFINISHED,
@@ -79,8 +79,7 @@ class LyticsSource:
         fields: Sequence[str],
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        patience = Patience(sleep=sleep)
-        self._api = LyticsApi(settings, timeout_seconds=REQUEST_SECONDS, patience=patience)
+        self._api = LyticsApi(settings, timeout_seconds=REQUEST_SECONDS, sleep=sleep)
         self._name = name
         self._slug = slug
         self._field = PROFILE_ID if identity == ID else identity

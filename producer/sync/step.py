@@ -68,19 +68,14 @@ class Syncing:
     Args:
         find_audience: Returns the slug; raises UsageWrong where it is not known, or the id that the
             configuration tells is that of another audience, and LyticsUnavailable.
-        every_seconds: From the begin of one run to the begin of the next.
-        repair_every_seconds: After which a difference from the ledger is repaired once more.
-        on_change: Changes of members are events.
         log: Of a worker; a terminal shows the lines of the steps instead.
     """
 
     store: SyncStore
     publisher: Publisher
+    schedule: SyncSchedule
     find_audience: Callable[[], str]
     identity: str
-    every_seconds: float
-    repair_every_seconds: float
-    on_change: bool
     open_source: OpenSource
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
@@ -144,7 +139,7 @@ class Syncing:
             raise UsageWrong(
                 f"No trigger wants the audience '{audience}' of sync '{self.store.name}'."
             )
-        is_due = run.is_repair_due(now_ms, self.repair_every_seconds)
+        is_due = run.is_repair_due(now_ms, self.schedule.repair_every_seconds)
         run = run.following(audience, sorted(destinations), now_ms, repairs_again=is_due)
         self.store.save(run)
         self.log.info("sync.begun", sync=self.store.name, run=run.number)
@@ -160,7 +155,7 @@ class Syncing:
                 self.identity,
                 run,
                 self._check_capacity,
-                self.on_change,
+                self.schedule.on_change,
             )
             if run.phase is Phase.SCAN:
                 comparison.scan(is_over)
@@ -204,7 +199,7 @@ class Syncing:
         run.refused = is_refused and not isinstance(error, ExportMissing)
         wait = _FULL_SECONDS if isinstance(error, _Full) else wait_seconds(run.failures)
         if is_refused:
-            wait = max(_REFUSED_SECONDS, min(self.every_seconds, _SOONER_SECONDS))
+            wait = max(_REFUSED_SECONDS, min(self.schedule.every_seconds, _SOONER_SECONDS))
         run.next_ms = self.store.now_ms() + round(1000 * wait)
         self.store.save(run, ends=True)
         self.log.warning(
@@ -226,7 +221,11 @@ class Syncing:
         if run.is_under_way:
             return 0
         certain = run.phase is Phase.IDLE and run.last.get("outcome") in CERTAIN
-        every = self.every_seconds if certain else min(self.every_seconds, _SOONER_SECONDS)
+        every = (
+            self.schedule.every_seconds
+            if certain
+            else min(self.schedule.every_seconds, _SOONER_SECONDS)
+        )
         return max(run.begun_ms + round(1000 * every), self.store.now_ms())
 
 
@@ -295,47 +294,14 @@ def syncing_for(
     def find_audience() -> str:
         return named_audience(publisher.audiences, schedule.audience, schedule.audience_id)[0]
 
-    claim(client, settings)
-    return Syncing(
-        store=SyncStore(client, name, settings.redis),
-        publisher=publisher,
-        find_audience=find_audience,
-        identity=settings.delivery.identity,
-        every_seconds=schedule.every_seconds,
-        repair_every_seconds=schedule.repair_every_seconds,
-        on_change=schedule.on_change,
-        open_source=_opener(
-            settings, schedule, find_audience, publisher, {} if files is None else files
-        ),
-    )
-
-
-def columns_of(settings: Settings) -> Columns:
-    """Return how CSV files are read, as `[producer.backfill]` says."""
-    known = settings.producer.backfill
-    return Columns(
-        identity=settings.delivery.identity,
-        renamed=dict(known.columns),
-        lists=known.lists,
-        maps=known.maps,
-    )
-
-
-def _opener(
-    settings: Settings,
-    schedule: SyncSchedule,
-    find_audience: Callable[[], str],
-    publisher: Publisher,
-    files: FileSources,
-) -> OpenSource:
     def opened(sleep: Callable[[float], None]) -> AbstractContextManager[SyncSource]:
         if pattern := schedule.files:
-            if schedule.name not in files:
+            if name not in known_files:
                 whole = pattern if is_remote(pattern) else str(settings.folder / pattern)
-                files[schedule.name] = FileSource(whole, columns_of(settings))
-            return files[schedule.name]
+                known_files[name] = FileSource(whole, columns_of(settings))
+            return known_files[name]
         if settings.lytics is None:
-            raise ConfigurationInvalid(f"[sync.{schedule.name}] needs the table [lytics].")
+            raise ConfigurationInvalid(f"[sync.{name}] needs the table [lytics].")
         audience = find_audience()
         return LyticsSource(
             settings.lytics,
@@ -346,7 +312,24 @@ def _opener(
             sleep=sleep,
         )
 
-    return opened
+    claim(client, settings)
+    known_files = {} if files is None else files
+    return Syncing(
+        store=SyncStore(client, name, settings.redis),
+        publisher=publisher,
+        schedule=schedule,
+        find_audience=find_audience,
+        identity=settings.delivery.identity,
+        open_source=opened,
+    )
+
+
+def columns_of(settings: Settings) -> Columns:
+    """Return how CSV files are read, as `[producer.backfill]` says."""
+    known, identity = settings.producer.backfill, settings.delivery.identity
+    return Columns(
+        identity=identity, renamed=dict(known.columns), lists=known.lists, maps=known.maps
+    )
 
 
 def fields_of(publisher: Publisher, audience: str, identity: str) -> Sequence[str]:

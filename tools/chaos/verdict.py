@@ -350,7 +350,7 @@ def _evidence(
         "holds": held.get(email, []),
         "should_hold": should.get(email, []),
         "events": [asdict(event) for event in happened if event.email == email],
-        "ledger": [asdict(line) for line in ledgers_of(rig, [email])[email]],
+        "ledger": [line._asdict() for line in ledgers_of(rig, [email])[email]],
         "at_the_sandbox": _profile(rig, email),
     }
 

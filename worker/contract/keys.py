@@ -37,7 +37,6 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | `{segrelay}:alerts:lock` | hash | the problems were looked at lately: see `lock_turn.lua` |
 | `{segrelay}:requests` | stream | requests to the receiver: ids, counts, people (digests); capped |
 | `{segrelay}:acts` | stream | JSON of what people did, see `contract.redis.acts`, capped |
-| `{segrelay}:configuration` | string | table → digest (JSON), as at the last start of a process |
 | `{segrelay}:seen` | hash | `worker`, `flower`, `metrics` → when one was last seen (ms) |
 | `{segrelay}:sweep:CONFIG` | hash | the lock of the sweep: see `lock_turn.lua` |
 | `{segrelay}:processes` | sorted set | JSON of a worker that runs, by when it was last seen (ms) |
@@ -137,7 +136,6 @@ ALERTS: Final = "{segrelay}:alerts"
 ALERTS_LOCK: Final = "{segrelay}:alerts:lock"
 REQUESTS: Final = "{segrelay}:requests"
 ACTS: Final = "{segrelay}:acts"
-CONFIGURATION: Final = "{segrelay}:configuration"
 SEEN: Final = "{segrelay}:seen"
 SWEEP: Final = "{segrelay}:sweep"
 PROCESSES: Final = "{segrelay}:processes"

@@ -4,10 +4,10 @@
 -- ARGV: the names `lane|trigger` of the streams; per letter: id, cause, stream in which it died, reason, index of the stream that it goes to
 -- (0 = discard it), header, profile; the rows for the outcome log, and the most bytes that are kept of it. A letter has one row that takes its
 -- death back, and a second one if it is discarded.
--- Where nobody asked for it, and letters go because they were kept for long enough: the time (ms) before which they have died, the time
--- until which that was allowed, and the SHA-1 of each letter: one that died anew, or is somebody else's by now, stays.
+-- Where nobody asked for it, and letters go because they were kept for long enough: the time (ms) before which they have died, and the
+-- time until which that was allowed: one that died anew stays.
 --@keys counts streams wakeup dead_letters dead_letter_times causes lease outcomes recorded to...
---@args names... letters_id... letters_cause... letters_stream... letters_reason... letters_to... letters_header... letters_profile... ends... expired... digests...
+--@args names... letters_id... letters_cause... letters_stream... letters_reason... letters_to... letters_header... letters_profile... ends... expired...
 --
 -- Returns {letters taken, wake, then per stream: id of its first and of its last new entry, "" = none}: wake is 1 if something waits
 -- now and nobody was woken yet. It is woken backfill, which 3 means.
@@ -24,16 +24,15 @@ end
 
 local died_before, allowed_until = tonumber(ARGV[at_expired + 1]), tonumber(ARGV[at_expired + 2])
 if allowed_until and now >= allowed_until then return {0, 0} end
-local function may_leave(i, id)
-  if not died_before then return true end
-  local died_ms, text = redis.call('ZSCORE', key_dead_letter_times, id), redis.call('HGET', key_dead_letters, id)
-  return died_ms and text and tonumber(died_ms) < died_before and redis.sha1hex(text) == ARGV[at_digests + i]
+local function may_leave(id)
+  local died_ms = died_before and redis.call('ZSCORE', key_dead_letter_times, id)
+  return not died_before or (died_ms and tonumber(died_ms) < died_before)
 end
 
 local count_taken, waits, taken, first, last = 0, false, {}, {}, {}
 for i = 1, n_letters_id do
   local id, name, to = ARGV[at_letters_id + i], ARGV[at_letters_stream + i], tonumber(ARGV[at_letters_to + i])
-  local gone = may_leave(i, id) and redis.call('HDEL', key_dead_letters, id) or 0
+  local gone = may_leave(id) and redis.call('HDEL', key_dead_letters, id) or 0
   taken[#taken + 1] = tostring(gone)
   if to == 0 then taken[#taken + 1] = tostring(gone) end
   if gone == 1 then

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from segrelay.ops.main import app
-from segrelay.ops.state.acts import act_of, note_configuration, perform
+from segrelay.ops.state.acts import act_of, perform
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.acts import (
     BROKEN_OFF,
@@ -127,24 +127,6 @@ def test_the_command_filters_and_prints_json(call):
     assert '"subject": "4f5a"' in told
     assert "pause" not in told
     assert call(app, "audit", "--by", "bob", "--json").stdout.strip() == "[]"
-
-
-def test_a_configuration_that_changed_names_its_tables_and_no_value(relay):
-    note_configuration(relay.client, relay.settings)
-    note_configuration(relay.client, relay.settings)
-    assert list(read_acts(relay.client)) == []
-
-    operate = relay.settings.operate.model_copy(update={"live_within_seconds": 7.0})
-    changed = relay.settings.model_copy(update={"operate": operate, "fingerprint": "new"})
-    note_configuration(relay.client, changed)
-    note_configuration(relay.client, changed)
-
-    (act,) = read_acts(relay.client)
-    assert (act.what, act.subject, act.arguments) == (
-        "configuration",
-        "new",
-        {"changed": "operate"},
-    )
 
 
 def test_a_reason_that_is_too_long_is_refused_before_anything_is_done(relay, call):

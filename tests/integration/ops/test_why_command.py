@@ -7,7 +7,6 @@ import orjson
 import pytest
 
 from segrelay.ops.main import app
-from segrelay.ops.state.waiting import find_streams, read_all_entries
 from segrelay.worker.errors import UsageWrong
 from tests.integration.ops.relay import payload
 
@@ -148,22 +147,3 @@ def test_a_delivery_of_a_large_request_is_told_with_time_and_status(relay, why, 
     erased = call(app, "erase", people[0], "--yes")
     assert erased.exit_code == 0
     assert not why(people[0])["known"]
-
-
-def test_all_that_waits_is_read_once_stream_by_stream_also_what_came_meanwhile(
-    relay,
-):
-    relay.publish(*(payload(f"p{n}@example.com") for n in range(1_050)))
-    relay.publish(*(payload(f"q{n}@example.com", direction="exit") for n in range(40)))
-    streams = find_streams(relay.client, relay.partitions())
-    relay.publish(*(payload(f"r{n}@example.com", direction="exit") for n in range(900)))
-
-    found = list(read_all_entries(relay.client, streams))
-
-    keys = [(one.stream.partition, one.stream.name, one.entry_id) for one in found]
-    assert len(keys) == len(set(keys)) == 1_990
-    names = [(one.partition, one.name) for one in streams]
-    assert list(dict.fromkeys(key[:2] for key in keys)) == names
-    for name in names:
-        ids = [tuple(map(int, key[2].split("-"))) for key in keys if key[:2] == name]
-        assert ids == sorted(ids)

@@ -83,8 +83,11 @@ class World:
     def switch(self, **switches):
         self.sandbox.settings(lytics=switches)
 
-    def syncing(self, **options):
-        return replace(syncing_for(self.client, self.settings, "vip", self.publisher), **options)
+    def syncing(self, *, repair_every_seconds=86_400.0, **options):
+        syncing = syncing_for(self.client, self.settings, "vip", self.publisher)
+        often = {"repair_every_seconds": repair_every_seconds}
+        schedule = syncing.schedule.model_copy(update=often)
+        return replace(syncing, schedule=schedule, **options)
 
     def run(self, *, small_steps=False, **options):
         """Do the steps of a run to its end; returns what it came to."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from segrelay.ops.sandbox import SandboxProcess
-from segrelay.producer.lytics import LyticsApi, Patience, begun_us
+from segrelay.producer.lytics import LyticsApi, begun_us
 from segrelay.worker.contract.settings.sections import LyticsSettings
 from segrelay.worker.contract.settings.values import Secret
 from segrelay.worker.errors import (
@@ -43,7 +43,7 @@ def calm(sandbox: SandboxProcess) -> Iterator[None]:
 
 def api(sandbox: SandboxProcess, *, tries: int = 8) -> LyticsApi:
     settings = LyticsSettings(base_url=sandbox.url, token=Secret("literal", TOKEN))
-    return LyticsApi(settings, patience=Patience(tries=tries, sleep=lambda _: None))
+    return LyticsApi(settings, tries=tries, sleep=lambda _: None)
 
 
 def test_all_members_come_in_pages_of_a_hundred(sandbox: SandboxProcess) -> None:

@@ -4,16 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segrelay.ops.state.retention import (
-    LETTERS,
     LONGEST_PAUSE_MS,
     MARKS,
-    Expiring,
     Limit,
     Mark,
     RetentionState,
     droppable_before_ms,
     limits_of,
     marked,
+    times_of,
 )
 from segrelay.worker.contract.settings.sections import RetentionSettings
 
@@ -108,13 +107,10 @@ def test_a_time_that_is_shorter_than_the_warning_is_announced_from_the_beginning
 def test_what_goes_soon_says_since_when_and_from_when_on():
     marks = [Mark(NOW - 2 * DAY, NOW - 85 * DAY)]
 
-    known = Expiring.of(LETTERS, "insider", 3, NOW - 86 * DAY, marks, LIMIT, NOW)
-    late = Expiring.of(LETTERS, "insider", 3, NOW - 200 * DAY, marks, LIMIT, NOW)
-    new = Expiring.of(LETTERS, "insider", 3, NOW - 84 * DAY, marks, LIMIT, NOW)
+    known, late, new = (times_of(NOW - days * DAY, marks, LIMIT, NOW) for days in (86, 200, 84))
 
-    assert (known.since_ms, known.from_ms) == (NOW - 2 * DAY, NOW + 5 * DAY)
-    assert (late.since_ms, late.from_ms) == (NOW - 2 * DAY, NOW + 5 * DAY)
-    assert (new.since_ms, new.from_ms) == (NOW, NOW + 7 * DAY)
+    assert known == late == (NOW - 83 * DAY, NOW - 2 * DAY, NOW + 5 * DAY)
+    assert new == (NOW - 83 * DAY, NOW, NOW + 7 * DAY)
 
 
 def test_the_state_comes_back_as_it_was():
