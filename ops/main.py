@@ -63,7 +63,8 @@ segrelay template diff HEAD~1 vip --waiting
 segrelay demo
 segrelay demo --events 20000 --people 5000
 segrelay demo --console
-segrelay sandbox --error 500=0.05 --latency 0.1
+segrelay sandbox --settings '{"latency_seconds": 0.1, "error_shares": {"500": 0.05}}'
+segrelay sandbox set credentials_status=401
 segrelay sandbox outage 5m
 segrelay sandbox answer --destination crm --status 422 --body "no plan"
 segrelay worker --concurrency 4

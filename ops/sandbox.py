@@ -23,36 +23,33 @@ import typer
 
 from segrelay.ops.embedded.lifecycle import find, locked, prepared, stop, usable
 from segrelay.ops.state.partitions import all_partitions, ask_each
-from segrelay.ops.terminal.console import json_or_text, mention, read_json, read_json_values, say
+from segrelay.ops.terminal.console import json_or_text, mention, read_json_values, say
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.interrupts import PARENT_VARIABLE
+from segrelay.ops.terminal.moments import parse_seconds
 from segrelay.ops.terminal.options import DestinationName, object_of
 from segrelay.ops.terminal.serving import LogFormat, use_log_format
 from segrelay.worker.contract.own_processes import own_module
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.processes import processes_here
-from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
 from segrelay.worker.contract.redis.scanning import scan_keys
 from segrelay.worker.contract.redis.url import ANY_SANDBOX, EmbeddedFiles
 from segrelay.worker.contract.settings import (
     DEFAULT_SANDBOX,
     SANDBOX_VARIABLE,
-    Destination,
     Settings,
     load_settings,
     sandbox_url,
 )
 from segrelay.worker.contract.settings.urls import is_loopback
-from segrelay.worker.contract.settings.values import format_duration, parse_duration
+from segrelay.worker.contract.settings.values import format_duration
 from segrelay.worker.errors import OperationsMustAct, UsageWrong
 
 MODULE: Final = "segrelay.sandbox"
 LOOPBACK: Final = "127.0.0.1"
 DEFAULT_PORT: Final = urlsplit(DEFAULT_SANDBOX).port or 0
-_START_SECONDS: Final = 15.0
 _STOP_SECONDS: Final = 5.0
-_LOOK_EVERY_SECONDS: Final = 0.05
 _REQUEST_SECONDS: Final = 60.0
 
 ProcessStarter = Callable[..., "subprocess.Popen[bytes]"]
@@ -77,7 +74,6 @@ class SandboxProcess:
         try:
             self.url = self._read_url()
             self._client = httpx.Client(base_url=self.url, timeout=_REQUEST_SECONDS)
-            self._wait_until_healthy()
         except BaseException:
             self._end()
             raise
@@ -130,18 +126,6 @@ class SandboxProcess:
         if not line:
             raise OperationsMustAct(f"the sandbox ended with status {self._process.wait()}")
         return line
-
-    def _wait_until_healthy(self) -> None:
-        gives_up_at = time.monotonic() + _START_SECONDS
-        while True:
-            try:
-                self.get("health")
-            except httpx.TransportError:
-                if time.monotonic() > gives_up_at:
-                    raise
-                time.sleep(_LOOK_EVERY_SECONDS)
-            else:
-                return
 
     def _end(self) -> None:
         self._process.terminate()
@@ -215,7 +199,15 @@ def forget_sandbox_run(settings: Settings) -> bool:
     if not files.lock.exists():
         return False
     with _marked(files, ANY_SANDBOX):
-        _refuse_used(files.data_dir)
+        server = find(files.data_dir)
+        if server:
+            with closing(connect(server.url)) as client:
+                ids = " ".join(str(one.pid) for one in processes_here(client))
+            if ids:
+                raise OperationsMustAct(
+                    f"The sandbox run in {files.data_dir} is in use by our processes: `kill {ids}`"
+                    " ends them."
+                )
         stop(files.data_dir)
         with locked(files.lock) as lock, usable(files):
             if lock is None:
@@ -223,31 +215,14 @@ def forget_sandbox_run(settings: Settings) -> bool:
                     f"Something starts the Redis of {files.data_dir} again and again: end what"
                     " works on the sandbox run first."
                 )
-            return _delete_data(files)
-
-
-def _refuse_used(data_dir: Path) -> None:
-    server = find(data_dir)
-    if server is None:
-        return
-    with closing(connect(server.url)) as client:
-        here = processes_here(client)
-    if here:
-        ids = " ".join(str(one.pid) for one in here)
-        raise OperationsMustAct(
-            f"The sandbox run in {data_dir} is in use by our processes: `kill {ids}` ends them."
-        )
-
-
-def _delete_data(files: EmbeddedFiles) -> bool:
-    """Delete the data and the log; a lock that was deleted would keep nobody out."""
-    folder = files.data_dir / _REDIS_DATA
-    there = folder.is_dir()
-    if there:
-        shutil.rmtree(folder)
-    for each in (*files.data_dir.glob("*.rdb"), *files.data_dir.glob(f"{files.log.name}*")):
-        each.unlink(missing_ok=True)
-    return there
+            folder = files.data_dir / _REDIS_DATA
+            there = folder.is_dir()
+            if there:
+                shutil.rmtree(folder)
+            # Not the lock: one that was deleted would keep nobody out.
+            for each in (*files.data_dir.glob("*.rdb"), *files.data_dir.glob(f"{files.log.name}*")):
+                each.unlink(missing_ok=True)
+            return there
 
 
 def forget_people(settings: Settings) -> int:
@@ -259,11 +234,12 @@ def forget_people(settings: Settings) -> int:
     url = resolve_url(settings.redis)
     wait_ready(url)
     with closing(connect(url)) as client:
-        unlinked = (
-            ask_each(client, keys, lambda pipe, key: pipe.unlink(key))
-            for keys in _keys(client, settings)
+        partitions = all_partitions(client, settings)
+        return sum(
+            sum(ask_each(client, keys, lambda pipe, key: pipe.unlink(key)))
+            for pattern, kind in _PATTERNS
+            for keys in scan_keys(client, partitions, pattern, kind)
         )
-        return sum(map(sum, unlinked))
 
 
 def endpoints_of(settings: Settings) -> dict[str, dict[str, Any]]:
@@ -272,21 +248,10 @@ def endpoints_of(settings: Settings) -> dict[str, dict[str, Any]]:
     They are the sandbox's switches `endpoints`; secrets are the placeholders of a sandbox run.
     """
     return {
-        name: {"token": _uses_token(settings, one)}
+        name: {"token": bool((auth := settings.authorization_of(one)) and auth.uses_token)}
         for name, one in settings.destinations.items()
         if one.api == "http"
     }
-
-
-def _uses_token(settings: Settings, destination: Destination) -> bool:
-    authorization = settings.authorization_of(destination)
-    return authorization is not None and authorization.uses_token
-
-
-def _keys(client: Redis, settings: Settings) -> Iterator[list[bytes]]:
-    partitions = all_partitions(client, settings)
-    for pattern, kind in _PATTERNS:
-        yield from scan_keys(client, partitions, pattern, kind)
 
 
 def sandbox(
@@ -296,36 +261,11 @@ def sandbox(
         int, typer.Option(help="The port; 0 takes a free one.", min=0, max=65_535)
     ] = DEFAULT_PORT,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = LOOPBACK,
-    latency: Annotated[float | None, typer.Option(help="How many seconds a request takes.")] = None,
-    jitter: Annotated[
-        float | None, typer.Option(help="Add up to this many seconds, at random.")
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="How many requests a minute are allowed.")
-    ] = None,
-    error: Annotated[
-        list[str] | None,
-        typer.Option(help="Answer a share with a status: STATUS=SHARE, e.g. 500=0.05; repeatable."),
-    ] = None,
-    lost_answers: Annotated[
-        float | None, typer.Option(help="The share of requests that are applied, but not answered.")
-    ] = None,
-    lost_requests: Annotated[
-        float | None,
-        typer.Option(help="The share of requests that are neither applied nor answered."),
-    ] = None,
-    poison: Annotated[
-        str | None, typer.Option(help="Answer a body that contains this text with 400.")
-    ] = None,
-    accept_anything: Annotated[
-        bool,
-        typer.Option("--accept-anything", help="Treat every attribute as defined in the panel."),
-    ] = False,
-    seed: Annotated[int | None, typer.Option(help="The seed of all random decisions.")] = None,
     settings: Annotated[
         str,
         typer.Option(
-            help="All switches as a JSON object; the other options win.", show_default=False
+            help='Switches as a JSON object, e.g. {"error_shares": {"500": 0.05}}.',
+            show_default=False,
         ),
     ] = "{}",
     sandbox_run: Annotated[bool, typer.Option("--sandbox-run", hidden=True)] = False,
@@ -339,24 +279,11 @@ def sandbox(
         return
     use_log_format(log_format)
     _tell_who_can_reach(host)
-    named = {
-        "latency_seconds": latency,
-        "jitter_seconds": jitter,
-        "limit_per_minute": limit,
-        "error_shares": _shares(error) if error else None,
-        "lost_answers": lost_answers,
-        "lost_requests": lost_requests,
-        "poison": poison,
-        "accept_anything": accept_anything or None,
-        "seed": seed,
-    }
-    switches = object_of(settings, "--settings") | {
-        name: v for name, v in named.items() if v is not None
-    }
+    switches = object_of(settings, "--settings")
     if sandbox_run:
         loaded = load_settings()
         forget_people(loaded)  # also when `up` starts it again after a crash
-        switches |= {"endpoints": endpoints_of(loaded)}
+        switches |= {"endpoints": endpoints_of(loaded), "accept_anything": True}
     command = own_module(MODULE, "--port", str(port), "--host", host)
     command += ["--settings", orjson.dumps(switches).decode()]
     if os.environ.pop(PARENT_VARIABLE, "") == "1":
@@ -374,16 +301,6 @@ def _tell_who_can_reach(host: str) -> None:
         )
 
 
-def _shares(pairs: list[str]) -> dict[str, str]:
-    shares = {}
-    for pair in pairs:
-        status, equals, share = pair.partition("=")
-        if not equals:
-            raise UsageWrong(f"--error {pair}: write STATUS=SHARE, e.g. 500=0.05")
-        shares[status] = share
-    return shares
-
-
 app = typer.Typer(invoke_without_command=True)
 app.callback(invoke_without_command=True)(sandbox)
 people = typer.Typer(no_args_is_help=True)
@@ -393,8 +310,6 @@ Url = Annotated[
     str, typer.Option(help="The sandbox.  [default: $SEGRELAY_SANDBOX, or http://127.0.0.1:8900]")
 ]
 _SECONDS: Final = 30.0
-_OFF: Final = "0s"
-_UNAUTHORIZED: Final = 401
 
 
 @people.command("add")
@@ -418,31 +333,26 @@ def outage(
     url: Url = "",
 ) -> None:
     """Answer every request with 503 for a while; nothing of it takes effect."""
-    seconds = _seconds(duration)
+    seconds = parse_seconds(duration, "DURATION")
     _posted(url, "settings", {"outage_until": time.time() + seconds if seconds else 0.0})
     say(f"out for {format_duration(seconds)}" if seconds else "the outage is over")
 
 
-@app.command("wrong-key")
-def wrong_key(
-    *,
-    off: Annotated[bool, typer.Option("--off", help="Take the credentials again.")] = False,
-    url: Url = "",
-) -> None:
-    """Refuse every request as if its credentials were wrong: the destinations pause."""
-    _posted(url, "settings", {"credentials_status": 0 if off else _UNAUTHORIZED})
-    say("all credentials are taken" if off else "all credentials are refused")
-
-
-@app.command()
-def slow(
-    duration: Annotated[str, typer.Argument(help="How long an answer takes, e.g. 5s; 0s ends it.")],
+@app.command("set")
+def set_switches(
+    switches: Annotated[
+        list[str], typer.Argument(metavar="NAME=VALUE...", help="Switches; values are JSON.")
+    ],
     *,
     url: Url = "",
 ) -> None:
-    """Delay each answer."""
-    _posted(url, "settings", {"latency_seconds": _seconds(duration)})
-    say(f"each answer takes {duration}" if duration != _OFF else "answers come at once")
+    """Change switches, such as latency_seconds=5, or credentials_status=401 to refuse all keys."""
+    named = {name: value for name, _, value in (one.partition("=") for one in switches)}
+    unset = [name for name, value in named.items() if not value]
+    if unset:
+        raise UsageWrong(f"{unset[0]}: write NAME=VALUE, such as latency_seconds=5.")
+    _posted(url, "settings", {name: json_or_text(value) for name, value in named.items()})
+    say(f"changed: {', '.join(named)}")
 
 
 @app.command()
@@ -471,27 +381,6 @@ def answer(
         rules = [rule, *_got(url, "settings")["answers"]]
     _posted(url, "settings", {"answers": rules})
     say(f"{plural(len(rules), 'rule')} for answers")
-
-
-@app.command()
-def columns(
-    file: Annotated[
-        Path | None,
-        typer.Argument(help="JSON: { name: type } of the custom attributes; without it, anything."),
-    ] = None,
-    *,
-    url: Url = "",
-) -> None:
-    """Define the custom attributes of Insider's panel; others are dropped, as at Insider."""
-    if file is None:
-        _posted(url, "settings", {"accept_anything": True})
-        say("every attribute is taken")
-        return
-    known = read_json(file)
-    if not isinstance(known, dict):
-        raise UsageWrong(f"{file}: an object of names and types is needed.")
-    _posted(url, "settings", {"panel_attributes": known, "accept_anything": False})
-    say(f"{plural(len(known), 'attribute')} defined, and no others are taken")
 
 
 @app.command()
@@ -530,13 +419,6 @@ def reset() -> None:
     settings = load_settings(environ={**os.environ, SANDBOX_VARIABLE: DEFAULT_SANDBOX})
     forgot = forget_sandbox_run(settings)
     say("the sandbox run is forgotten" if forgot else "there was nothing to forget")
-
-
-def _seconds(duration: str) -> float:
-    try:
-        return parse_duration(duration)
-    except ValueError as error:
-        raise UsageWrong(f'{error}; write it as "5s" or "5m".') from None
 
 
 def _posted(url: str, path: str, value: Any) -> Any:

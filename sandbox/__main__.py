@@ -114,6 +114,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             listener.bind((host, port))
+            listener.listen()  # who reads the address below may connect at once
         except OSError as error:
             is_taken = error.errno == errno.EADDRINUSE
             why = "in use" if is_taken else f"not to be had ({error.strerror})"

@@ -55,16 +55,14 @@ def html_page(status: int) -> Reply:
     return Reply(status, page.encode(), (_HTML,))
 
 
-def counted(
-    users: int, errors: Mapping[str, Sequence[str]], failed: frozenset[int], *, fail_count: int
-) -> Reply:
+def counted(users: int, errors: Mapping[str, Sequence[str]], failed: frozenset[int]) -> Reply:
     """Return the 200 of a write: the number of users taken, and the errors of the others.
 
-    An empty side is `{}` without a count. Insider does not say whether `fail_count` counts users
-    or errors.
+    An empty side is `{}` without a count. Insider does not say whether the count of the other
+    side is of users or of errors.
     """
     successful = {"count": users - len(failed)} if users > len(failed) else {}
-    fail = {"count": fail_count, "errors": errors} if errors else {}
+    fail = {"count": len(failed), "errors": errors} if errors else {}
     body = orjson.dumps({"data": {"successful": successful, "fail": fail}})
     return Reply(200, body, failed=failed)
 

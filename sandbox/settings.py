@@ -41,8 +41,6 @@ class LyticsSwitches(SandboxTable):
     date_offset_seconds: float = 0.0
     """Seconds by which the clock in the header `Date` is ahead of this machine's."""
 
-    page_limit: int = Field(default=100, ge=1, le=1_000)
-    """Largest number of rows in a page; Lytics gives 100."""
     page_token_seconds: float = Field(default=300.0, gt=0)
     """Seconds after which the token of the next page is refused."""
     status_as_text: bool = False
@@ -65,16 +63,11 @@ class LyticsSwitches(SandboxTable):
 
     collect_status: int = Field(default=200, ge=200, le=599)
     """The status that the collect API answers with; anything but 200 keeps nothing."""
-    template_update_method: Literal["PUT", "POST"] = "PUT"
-    """The method that updates a template; the documents say POST, the live API takes only PUT."""
 
-    webhook_timeout_seconds: float = Field(default=10.0, gt=0)
     webhook_sleep_seconds: float = Field(default=60.0, gt=0)
     """Seconds that a job sleeps after ten failures in a row; they double each time."""
     webhook_retry_seconds: float = Field(default=1.0, gt=0)
     """Seconds between two attempts of a request, if no `Retry-After` says otherwise."""
-    webhook_gives_up_seconds: float = Field(default=7_200.0, gt=0)
-    """Seconds without a 200 after which a job has failed."""
 
 
 class AnswerRule(SandboxTable):
@@ -176,8 +169,6 @@ class SandboxSettings(SandboxTable):
     seed: int = 0
     """The seed of all random decisions."""
 
-    partner_name: str = ""
-    """The only partner name that is accepted; "" accepts every lowercase one."""
     token: SecretStr = SecretStr("")
     """The only token that is accepted; "" accepts every token."""
     credentials_status: Literal[0, 400, 401, 403] = 0
@@ -190,11 +181,7 @@ class SandboxSettings(SandboxTable):
     """The quota for reading profiles, in units a minute."""
     profile_read_cost: float = Field(default=2.5, gt=0)
     """Units of the quota that reading a profile takes."""
-    max_users: int = Field(default=1_000, ge=1)
     max_bytes: int = Field(default=5_000_000, ge=1)
-    oversize_status: Literal[400, 413] = 400
-    retry_after: Literal["off", "seconds", "date"] = "off"
-    retry_after_seconds: int = Field(default=1, ge=0)
 
     accept_anything: bool = False
     """Take every attribute and event as defined, up to the number of custom attributes."""
@@ -206,34 +193,6 @@ class SandboxSettings(SandboxTable):
         default_factory=lambda: {name: dict(kinds) for name, kinds in DEFAULT_EVENTS.items()}
     )
     """Events that are defined, with their parameters."""
-    max_custom_attributes: int = MAX_CUSTOM_ATTRIBUTES
-    event_age_days: float = 92.0
-    """Days after which a custom event is too old to be written ("about 3 months")."""
-    purchase_age_days: float = 730.0
-    """Days after which an event `purchase` is too old to be written."""
-    keep_scalars: bool = True
-    """Keep all attributes; False keeps only arrays and identifiers, which saves memory."""
-
-    fail_count: Literal["users", "errors"] = "users"
-    """Unknown at Insider: the things that `fail.count` counts."""
-    unknown_user_delete: Literal["accept", "refuse"] = "accept"
-    """Unknown at Insider: the answer to a delete for a user who does not exist."""
-    delete_answer: Literal["counts", "empty"] = "counts"
-    """Unknown at Insider: whether attribute/delete answers counts or `{}`."""
-    failed_user: Literal["nothing", "valid_part"] = "nothing"
-    """Unknown at Insider: the part of a refused user that is applied."""
-    identifier_delete: Literal["refuse", "ignore"] = "refuse"
-    """Unknown at Insider: the answer to deleting an attribute that identifies the user."""
-    root_append: Literal["yields", "wins"] = "yields"
-    """Unknown at Insider: whether the `append` of the body or a user's own switch counts."""
-    object_attributes: Literal["keep", "drop"] = "keep"
-    """Unknown at Insider: whether an account takes attributes of objects. Kept as they are sent."""
-    append_duplicates: bool = False
-    """Unknown at Insider: whether appending a value that is already there doubles it."""
-    empty_array_overwrites: bool = True
-    """Unknown at Insider: whether overwriting an array with an empty one empties it."""
-    gdpr_stops: bool = False
-    """Stop all writes of a user after `gdpr_optin: false`, until it is true again."""
 
     latency_seconds: NonNegativeFloat = 0.0
     jitter_seconds: NonNegativeFloat = 0.0
@@ -242,8 +201,6 @@ class SandboxSettings(SandboxTable):
     """Shares of the requests that are answered with an error, by its status."""
     errors_applied: Share = Field(default=0.0, ge=0, le=1)
     """Share of the 5xx that take effect all the same."""
-    html_errors: bool = True
-    """Send the bodies of 5xx answers as HTML."""
     lost_answers: Share = Field(default=0.0, ge=0, le=1)
     """Share of the requests that are applied, and whose connection is closed without an answer."""
     lost_requests: Share = Field(default=0.0, ge=0, le=1)
@@ -251,7 +208,6 @@ class SandboxSettings(SandboxTable):
     late_share: Share = Field(default=0.0, ge=0, le=1)
     """Share of requests that are answered with `late_answer`, and applied `late_seconds` later."""
     late_seconds: NonNegativeFloat = 5.0
-    late_answer: Literal["500", "close"] = "close"
     malformed_shares: dict[Malformed, Share] = Field(default_factory=dict)
     """Shares of the requests with a malformed answer, by its kind; all are applied."""
     drip_seconds: float = Field(default=0.5, gt=0)
@@ -289,8 +245,8 @@ class SandboxSettings(SandboxTable):
         for status in self.error_shares:
             if not (status.isdecimal() and 400 <= int(status) <= 599):  # noqa: PLR2004 - HTTP
                 raise ValueError(f"error_shares: {status!r} is no status from 400 to 599")
-        if len(self.panel_attributes) > self.max_custom_attributes:
-            raise ValueError(f"at most {self.max_custom_attributes} custom attributes an account")
+        if len(self.panel_attributes) > MAX_CUSTOM_ATTRIBUTES:
+            raise ValueError(f"at most {MAX_CUSTOM_ATTRIBUTES} custom attributes an account")
         return self
 
     def changed(self, changes: dict[str, Any]) -> SandboxSettings:

@@ -56,49 +56,28 @@ authorization = "insider"
 rate = "{rate}"
 {destination}
 
-[triggers.enter]
-destination = "insider"
-audiences = {audiences}
-on = "enter"
-template = "insider/enter.jsonnet"
-url = "/api/user/v1/upsert"
-{enter}
-
-[triggers.exit]
-destination = "insider"
-audiences = {audiences}
-on = "exit"
-template = "insider/exit.jsonnet"
-url = "/api/user/v1/attribute/delete"
-
-{exit_event}
+{triggers}
 {more}
 """
 
-EXIT_EVENT: Final = """\
-[triggers.exit-event]
+_TRIGGER: Final = """
+[triggers.{name}]
 destination = "insider"
 audiences = {audiences}
-on = "exit"
-template = "insider/exit-event.jsonnet"
-url = "/api/user/v1/upsert"
+on = "{on}"
+template = "insider/{template}.jsonnet"
+url = "/api/user/v1/{path}"
+{more}
 """
 
-_PAIR: Final = """
-[triggers.{name}-enter]
-destination = "insider"
-audiences = {audiences}
-on = "enter"
-template = "insider/enter.jsonnet"
-url = "/api/user/v1/upsert"
 
-[triggers.{name}-exit]
-destination = "insider"
-audiences = {audiences}
-on = "exit"
-template = "insider/exit.jsonnet"
-url = "/api/user/v1/attribute/delete"
-"""
+def _trigger(name: str, template: str, audiences: Sequence[str], more: str = "") -> str:
+    """Return the TOML table of a trigger with a shipped template for Insider."""
+    path = "attribute/delete" if template == "exit" else "upsert"
+    on = template.partition("-")[0]
+    return _TRIGGER.format(
+        name=name, audiences=list(audiences), on=on, template=template, path=path, more=more
+    )
 
 
 def trigger_pairs(audiences: Sequence[str], pairs: int = 0) -> str:
@@ -110,7 +89,9 @@ def trigger_pairs(audiences: Sequence[str], pairs: int = 0) -> str:
     """
     pairs = pairs or len(audiences)
     shares = [list(audiences[first::pairs]) for first in range(pairs)]
-    return "".join(_PAIR.format(name=share[0], audiences=share) for share in shares)
+    return "".join(
+        _trigger(f"{share[0]}-{on}", on, share) for share in shares for on in ("enter", "exit")
+    )
 
 
 DESTINATION: Final = "insider"
@@ -181,11 +162,15 @@ class Rig:
         templates = Path(shipped_templates.__file__).parent
         if self.templates:
             templates = self._own_templates(templates)
+        exits = ("exit", "exit-event")[: 1 + self.exit_events]
+        triggers = [
+            _trigger("enter", "enter", self.audiences, self.enter_lines),
+            *(_trigger(name, name, self.audiences) for name in exits),
+        ]
         path = self.folder / "segrelay.toml"
         path.write_text(
             CONFIGURATION.format(
                 templates=templates,
-                enter=self.enter_lines,
                 redis=self.redis_lines,
                 redis_url=self.redis_url,
                 delivery=self.delivery_lines,
@@ -193,10 +178,7 @@ class Rig:
                 rate=self.rate,
                 token=self.token,
                 destination=self.destination_lines,
-                audiences=list(self.audiences),
-                exit_event=(
-                    EXIT_EVENT.format(audiences=list(self.audiences)) if self.exit_events else ""
-                ),
+                triggers="".join(triggers),
                 more=self.more.replace("SANDBOX", self.sandbox.url),
             ),
             encoding="utf-8",
@@ -227,21 +209,15 @@ class Rig:
 
     def ask_redis(self, question: Callable[[Redis], _Answer], *, away: _Answer) -> _Answer:
         """Ask Redis over a connection of its own, and return `away` if Redis does not answer."""
-        url = self._running_url()
-        if not url:
+        found = embedded.find(self.settings.redis.data_dir)
+        url = found.url if found else self.redis_url
+        if url == EMBEDDED:
             return away
         try:
             with closing(connect(url)) as client:
                 return question(client)
         except RedisUnavailable:
             return away
-
-    def _running_url(self) -> str:
-        """Return the URL of Redis; empty while the embedded one does not run."""
-        if self.redis_url != EMBEDDED:
-            return self.redis_url
-        found = embedded.find(self.settings.redis.data_dir)
-        return found.url if found else ""
 
     def redis_pid(self) -> int:
         """Return the process id of Redis, or 0 where it does not run."""
@@ -262,20 +238,24 @@ class Rig:
         """Start another worker, or replace the ended worker `number`; its output goes to a log."""
         replaces = number >= 0
         number = number if replaces else len(self.workers)
-        with self.worker_log(number).open("ab") as log:
-            worker = self.launch(
-                own_command("worker", f"--hostname=worker{number}@%h", *options),
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                process_group=0,
-            )
+        log = self.worker_log(number)
+        worker = self._started(log, "worker", f"--hostname=worker{number}@%h", *options)
         if replaces:
             self.workers[number] = worker
         else:
             self.workers.append(worker)
         return worker
+
+    def _started(self, log: Path, *arguments: str) -> subprocess.Popen[bytes]:
+        with log.open("ab") as output:
+            return self.launch(
+                own_command(*arguments),
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+            )
 
     def wait_until_ready(self, seconds: float = 60.0, *, since: int = 0) -> None:
         """Wait until the logs of the workers from number `since` on say that they are ready."""
@@ -291,15 +271,7 @@ class Rig:
 
     def start_beside(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start another of our commands in a process group of its own; its output goes to a log."""
-        with (self.folder / f"{arguments[0]}.log").open("ab") as log:
-            started = self.launch(
-                own_command(*arguments),
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                process_group=0,
-            )
+        started = self._started(self.folder / f"{arguments[0]}.log", *arguments)
         self._stack.callback(kill_group, started)
         return started
 
@@ -332,8 +304,7 @@ class Rig:
 
     def partitions(self) -> Sequence[PartitionKeys]:
         """Return the partitions of the destination, as Redis has them now."""
-        numbers = range(self.settings.redis.partitions)
-        return [PartitionKeys(DESTINATION, p) for p in numbers]
+        return [PartitionKeys(DESTINATION, p) for p in range(self.settings.redis.partitions)]
 
     def waiting(self) -> int:
         """Return the number of waiting deliveries."""
@@ -341,20 +312,16 @@ class Rig:
 
     def wait_until_empty(self, seconds: float) -> None:
         """Wait until no delivery of the rig waits."""
-        if not awaited(lambda: not self._has_streams(), seconds, _LOOK_SECONDS):
+
+        def is_empty() -> bool:  # asking takes no time that the workers would miss
+            partitions = self.partitions()
+            return not any(ask_each(self.client, partitions, lambda pipe, k: pipe.scard(k.streams)))
+
+        if not awaited(is_empty, seconds, _LOOK_SECONDS):
             raise OperationsMustAct(
                 f"After {seconds:.0f} s {self.waiting()} deliveries still wait;"
                 f" see the workers' logs in {self.folder}."
             )
-
-    def _has_streams(self) -> bool:
-        """Say whether any partition has a stream that is not empty.
-
-        However many triggers there are, asking takes no time that the workers would miss.
-        """
-        return any(
-            ask_each(self.client, self.partitions(), lambda pipe, keys: pipe.scard(keys.streams))
-        )
 
     def counts(self) -> dict[str, int]:
         """Return the counts of all partitions and lanes, added up, by their field."""
@@ -379,13 +346,10 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
 
 def wait_for_receiver(port: int, process: subprocess.Popen[bytes]) -> None:
     """Wait until the receiver of webhooks takes connections."""
-    gives_up_at = time.monotonic() + _RECEIVER_SECONDS
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1.0).close()
-        except OSError:
-            if process.poll() is not None or time.monotonic() > gives_up_at:
-                raise OperationsMustAct("The receiver does not start.") from None
-            time.sleep(_LOOK_SECONDS)
-        else:
-            return
+
+    def is_over() -> bool:
+        with socket.socket() as probe:
+            return not probe.connect_ex(("127.0.0.1", port)) or process.poll() is not None
+
+    if not awaited(is_over, _RECEIVER_SECONDS, _LOOK_SECONDS) or process.poll() is not None:
+        raise OperationsMustAct("The receiver does not start.")

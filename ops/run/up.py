@@ -305,8 +305,7 @@ def _start_sandbox(settings: Settings, supervisor: Supervisor, url: str) -> None
     port = str(urlsplit(url).port or 80)
     if forget_people(settings):
         _line("up", "the sandbox begins empty: whom an earlier sandbox run delivered is forgotten")
-    options = ("--port", port, "--accept-anything", "--sandbox-run")
-    supervisor.start("sandbox", own_command("sandbox", *options))
+    supervisor.start("sandbox", own_command("sandbox", "--port", port, "--sandbox-run"))
     _line("up", f"a sandbox run: in another terminal, `export {SANDBOX_VARIABLE}={url}` and then")
     _line("up", "`segrelay send FILE`, `segrelay status` and all the others work on it")
 

@@ -10,7 +10,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from email.utils import formatdate
 from typing import Any, Final
 
 import orjson
@@ -26,15 +25,17 @@ from segrelay.sandbox.insider.rules import (
     check_removals,
     check_upsert,
     identity_keys,
-    valid_part,
 )
-from segrelay.sandbox.settings import AttributeKind, SandboxSettings
+from segrelay.sandbox.settings import MAX_CUSTOM_ATTRIBUTES, AttributeKind, SandboxSettings
 
 _SCALARS: Final = frozenset({str, int, float})
 _DATE: Final = re.compile(r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?[Zz]$", re.ASCII)
 _LANGUAGE: Final = re.compile(r"^[a-z]{2}_[A-Z]{2}$")
 _COUNTRY: Final = re.compile(r"^[A-Z]{2}$")
-_SECONDS_A_DAY: Final = 86_400
+_EVENT_SECONDS: Final = 92 * 86_400
+_PURCHASE_SECONDS: Final = 730 * 86_400
+"""The ages at which events are not written any more."""
+_MAX_USERS: Final = 1_000
 _EXAMPLES_KEPT: Final = 1_000
 
 Validator = Callable[[Any], object]
@@ -152,7 +153,7 @@ class Panel:
             self._drops.note("undefined_event", name, who)
             return None
         written_at = datetime.fromisoformat(event["timestamp"].upper()).timestamp()
-        if now - written_at > self._oldest_days(name) * _SECONDS_A_DAY:
+        if now - written_at > (_PURCHASE_SECONDS if name == "purchase" else _EVENT_SECONDS):
             self._drops.note("old_event", name, who)
             return None
         parameters = event.get("event_params") or {}
@@ -167,11 +168,6 @@ class Panel:
                 "custom": custom,
             },
         }
-
-    def _oldest_days(self, event_name: str) -> float:
-        settings = self._settings
-        is_purchase = event_name == "purchase"
-        return settings.purchase_age_days if is_purchase else settings.event_age_days
 
     def columns(self, table: str) -> list[dict[str, Any]]:
         """Return the definitions as the metadata path lists them."""
@@ -195,7 +191,7 @@ class Panel:
 
     def _define(self, custom: Mapping[str, Any]) -> None:
         for name in custom:
-            if len(self._custom.types) >= self._settings.max_custom_attributes:
+            if len(self._custom.types) >= MAX_CUSTOM_ATTRIBUTES:
                 return
             self._custom.define(name, "any")
 
@@ -207,6 +203,7 @@ def _described(kinds: Mapping[str, AttributeKind]) -> list[dict[str, Any]]:
 _ROOT: Final = frozenset(
     {"users", "skip_hook", "error_callback_endpoint", "append", OBJECT_ATTRIBUTES}
 )
+_TOO_MANY: Final = error(429, "rejected: too many requests")
 _QUOTA_SECONDS: Final = 60.0
 USERS_AT_ONCE: Final = 20
 """The number of users that are written at once, in less than a millisecond."""
@@ -310,7 +307,6 @@ class Insider:
             if problems:
                 failed.add(index)
                 errors |= {each.key(index): [each.message] for each in problems}
-                self._salvage(request, index, problems, now)
             if index % USERS_AT_ONCE == USERS_AT_ONCE - 1:
                 yield
         return self._counted(request, errors, frozenset(failed))
@@ -361,7 +357,7 @@ class Insider:
             return denial(400, "Partner is invalid.")
         if settings.credentials_status:
             return denial(settings.credentials_status, "Access Denied")
-        if partner != (settings.partner_name or partner.lower()) or not partner:
+        if not partner or partner != partner.lower():
             return denial(400, "Partner is invalid.")
         if not token:
             return denial(401, "Access Denied")
@@ -377,26 +373,12 @@ class Insider:
             self.admitted.add(now, window)
             return None
         self.limited += 1
-        return self.slow_down(now)
-
-    def slow_down(self, now: float) -> Reply:
-        """Return a 429, with `Retry-After` as the settings say."""
-        answer = error(429, "rejected: too many requests")
-        seconds = self.settings.retry_after_seconds
-        match self.settings.retry_after:
-            case "off":
-                return answer
-            case "seconds":
-                value = str(seconds)
-            case "date":
-                value = formatdate(now + seconds, usegmt=True)
-        header = (b"retry-after", value.encode())
-        return Reply(answer.status, answer.body, (*answer.headers, header))
+        return _TOO_MANY
 
     def _over_quota(self, now: float) -> Reply | None:
         reads = self.quota.count(now, _QUOTA_SECONDS) + 1
         if reads * self.settings.profile_read_cost > self.settings.profile_units_per_minute:
-            return self.slow_down(now)
+            return _TOO_MANY
         self.quota.add(now, _QUOTA_SECONDS)
         return None
 
@@ -405,7 +387,7 @@ class Insider:
         if len(body) <= limit:
             return None
         text = f"request body is bigger than maximum allowed size {limit:,} bytes"
-        return error(self.settings.oversize_status, text)
+        return error(400, text)
 
     def _parse(self, call: ArrivedRequest) -> Reply | Write:
         try:
@@ -415,8 +397,8 @@ class Insider:
         users = body.get("users") if type(body) is dict else None
         if type(users) is not list or not users:
             return error(400, "users must be defined: bad request")
-        if len(users) > self.settings.max_users:
-            return error(400, f"users must be at most {self.settings.max_users}: bad request")
+        if len(users) > _MAX_USERS:
+            return error(400, f"users must be at most {_MAX_USERS}: bad request")
         for name in ("skip_hook", "append"):
             if type(body.get(name, False)) is not bool:
                 return error(400, f"{name} must be a boolean: bad request")
@@ -442,13 +424,10 @@ class Insider:
         profile = self.profiles.claim(keys)
         profile.updated_at = now
         attributes = user.get("attributes")
-        if self._stopped(profile, attributes, keys[0]):
-            return []
         if attributes:
             self._write(profile, attributes, append=self._appends(user, request), who=keys[0])
         inner = attributes.get(OBJECT_ATTRIBUTES) if attributes else None
-        told = (request.objects, user.get(OBJECT_ATTRIBUTES), inner)
-        self._keep_objects(profile, told, keys[0])
+        self._keep_objects(profile, (request.objects, user.get(OBJECT_ATTRIBUTES), inner))
         for event in user.get("events") or ():
             written = self._panel.event(event, now, keys[0])
             if written is not None:
@@ -457,22 +436,16 @@ class Insider:
         return []
 
     def _appends(self, user: dict[str, Any], request: Write) -> bool:
-        for_all = request.append
-        if for_all is not None and self.settings.root_append == "wins":
-            return for_all
         if "append" in user:
             return bool(user["append"])
         if "not_append" in user:
             return not user["not_append"]
-        return for_all is not False
+        return request.append is not False
 
-    def _keep_objects(self, profile: InsiderProfile, given: tuple[Any, ...], who: str) -> None:
+    def _keep_objects(self, profile: InsiderProfile, given: tuple[Any, ...]) -> None:
         """Keep object attributes as they were sent: how Insider patches them is not known."""
         for objects in given:
             if objects is None:
-                continue
-            if self.settings.object_attributes == "drop":
-                self.drops.note("undefined_attribute", OBJECT_ATTRIBUTES, who)
                 continue
             default, custom = profile.attributes()
             profile.replace({**default, OBJECT_ATTRIBUTES: objects}, custom)
@@ -484,8 +457,8 @@ class Insider:
         known = {name: value for name, value in attributes.items() if name != OBJECT_ATTRIBUTES}
         new = self._panel.default_attributes(known, who)
         new_custom = self._panel.custom_attributes(attributes.get("custom") or {}, who)
-        write(default, new, append=append, how=self.settings)
-        write(custom, new_custom, append=append, how=self.settings)
+        write(default, new, append=append)
+        write(custom, new_custom, append=append)
         profile.replace(default, custom)
 
     def _delete(
@@ -494,32 +467,17 @@ class Insider:
         profile = self.profiles.find(keys)
         if profile is None:
             self.tally.unknown_deletes += 1
-            if self.settings.unknown_user_delete == "accept":
-                return []
-            message = "no such user for these identifiers: no data"
-            return [Complaint("identifiers", "exists", message)]
+            return []
         profile.updated_at = now
         kept = check_removals(user)
-        if kept and self.settings.identifier_delete == "refuse":
+        if kept:
             return kept
         default, custom = profile.attributes()
-        identifiers = user.get("identifiers", {})
-        mistyped = remove(default, user, identifiers)
-        mistyped += remove(custom, user.get("custom", {}), identifiers.get("custom", {}))
+        mistyped = remove(default, user) + remove(custom, user.get("custom", {}))
         profile.replace(default, custom)
         for name in mistyped:
             self.drops.note("not_an_array", name, keys[0])
-        for each in kept:
-            self.drops.note("identifier_not_deleted", each.location, keys[0])
         return []
-
-    def _stopped(self, profile: InsiderProfile, attributes: Any, who: str) -> bool:
-        if not self.settings.gdpr_stops or profile.attributes()[0].get("gdpr_optin") is not False:
-            return False
-        if type(attributes) is dict and attributes.get("gdpr_optin") is True:
-            return False
-        self.drops.note("gdpr_stopped", "gdpr_optin", who)
-        return True
 
     def _poisoned(self, user: Any) -> list[Complaint]:
         settings = self.settings
@@ -529,27 +487,13 @@ class Insider:
             return []
         return [Complaint("attributes.custom", "value[*].regexp(^[^.]+$)", "value is not accepted")]
 
-    def _salvage(self, request: Write, index: int, problems: list[Complaint], now: float) -> None:
-        """Apply the valid part of a refused user, if the settings say so."""
-        if self.settings.failed_user == "nothing" or request.path != UPSERT:
-            return
-        user = request.users[index]
-        if type(user) is not dict or not request.keys[index] or check_identity(user):
-            return
-        valid = valid_part(user, problems)
-        if not check_upsert(valid):
-            self._upsert(valid, request.keys[index], request, now)
-
     def _counted(
         self, request: Write, errors: dict[str, list[str]], failed: frozenset[int]
     ) -> Reply:
         self.tally.users_refused += len(failed)
         self.tally.users_applied += len(request.users) - len(failed)
         self.tally.errors.update(key.split(".", 2)[-1] for key in errors)
-        if request.path != UPSERT and self.settings.delete_answer == "empty" and not errors:
-            return json_answer(200, {})
-        fail_count = len(failed) if self.settings.fail_count == "users" else len(errors)
-        return counted(len(request.users), errors, failed, fail_count=fail_count)
+        return counted(len(request.users), errors, failed)
 
 
 def object_of(body: bytes) -> dict[str, Any]:

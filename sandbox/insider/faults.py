@@ -76,10 +76,10 @@ class Faults:
             return _OUTAGE
         rule = self._matching_rule(path, body)
         if rule is not None:
-            return _ruled(rule, html=self.settings.html_errors)
+            return _ruled(rule)
         poison, status = self.settings.poison, self.settings.poison_status
         if poison and status != 200 and poison.encode() in body:  # noqa: PLR2004 - HTTP
-            return Fault("poison", "never", self._failure(status))
+            return Fault("poison", "never", _failure(status))
         return self._by_chance()
 
     def draw_read(self, path: str, body: bytes) -> Fault:
@@ -87,7 +87,7 @@ class Faults:
         if self._is_out():
             return _OUTAGE
         rule = self._matching_rule(path, body)
-        return NONE if rule is None else _ruled(rule, html=self.settings.html_errors)
+        return NONE if rule is None else _ruled(rule)
 
     def _is_out(self) -> bool:
         return bool(self.settings.outage_until) and time.time() < self.settings.outage_until
@@ -114,9 +114,7 @@ class Faults:
         if (left := left - settings.lost_requests) < 0:
             return Fault("lost_request", "never", delivery="closed")
         if left - settings.late_share < 0:
-            if settings.late_answer == "close":
-                return Fault("late", "late", delivery="closed")
-            return Fault("late", "late", self._failure(500))
+            return Fault("late", "late", delivery="closed")
         return NONE
 
     def _erroneous(self, status: int) -> Fault:
@@ -124,25 +122,22 @@ class Faults:
             status >= _FIRST_SERVER_ERROR and self._random.random() < self.settings.errors_applied
         )
         takes_effect: Takes = "now" if applied else "never"
-        return Fault(f"error.{status}", takes_effect, self._failure(status))
-
-    def _failure(self, status: int) -> Reply:
-        return _failure(status, html=self.settings.html_errors)
+        return Fault(f"error.{status}", takes_effect, _failure(status))
 
 
-def _ruled(rule: FailureRule, *, html: bool) -> Fault:
+def _ruled(rule: FailureRule) -> Fault:
     if rule.html:
         answer = html_page(rule.status)
     elif rule.message:
         answer = denial(rule.status, rule.message)
     else:
-        answer = _failure(rule.status, html=html)
+        answer = _failure(rule.status)
     return Fault("rule", "now" if rule.applied else "never", answer)
 
 
-def _failure(status: int, *, html: bool) -> Reply:
+def _failure(status: int) -> Reply:
     if status in {401, 403}:
         return denial(status, "Access Denied")
     if status >= _FIRST_SERVER_ERROR:
-        return html_page(status) if html else error(status, "internal server error")
+        return html_page(status)
     return error(status, _TEXTS.get(status, "bad request"))

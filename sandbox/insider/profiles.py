@@ -8,8 +8,6 @@ from typing import Any, Final
 
 import orjson
 
-from segrelay.sandbox.settings import SandboxSettings
-
 _EVENTS_KEPT_A_PROFILE: Final = 50
 _EVENTS_KEPT: Final = 2_000
 _MERGES_KEPT: Final = 100
@@ -189,29 +187,16 @@ def _fill(into: dict[str, Any], values: Mapping[str, Any]) -> None:
             there += [item for item in value if item not in there]
 
 
-def write(
-    into: dict[str, Any], values: Mapping[str, Any], *, append: bool, how: SandboxSettings
-) -> None:
+def write(into: dict[str, Any], values: Mapping[str, Any], *, append: bool) -> None:
     """Write attributes: scalars replace, arrays are appended to as sets, or overwritten."""
-    arrays = [(name, value) for name, value in values.items() if type(value) is list]
-    written = {
-        name: _array(into.get(name), value, append=append, how=how) for name, value in arrays
-    }
-    if how.keep_scalars:
-        into.update(values)
-    into.update(written)
-
-
-def _array(there: Any, value: list[Any], *, append: bool, how: SandboxSettings) -> list[Any]:
-    """Return an array attribute after a value was written to it."""
-    if not append and (value or how.empty_array_overwrites):
-        return _once(value)
-    if type(there) is not list or not there:
-        return value if how.append_duplicates else _once(value)
-    before: list[Any] = there
-    if how.append_duplicates:
-        return before + value
-    return before + [item for item in _once(value) if item not in before]
+    for name, value in values.items():
+        there = into.get(name)
+        if type(value) is not list:
+            into[name] = value
+        elif append and type(there) is list and there:
+            into[name] = there + [item for item in _once(value) if item not in there]
+        else:
+            into[name] = _once(value)
 
 
 def _once(values: list[Any]) -> list[Any]:
@@ -223,20 +208,17 @@ def _once(values: list[Any]) -> list[Any]:
         return [value for at, value in enumerate(values) if value not in values[:at]]
 
 
-def remove(
-    values: dict[str, Any], parts: Mapping[str, Any], identifiers: Mapping[str, Any]
-) -> list[str]:
-    """Remove whole attributes and single values of arrays, except those that are identifiers.
+def remove(values: dict[str, Any], parts: Mapping[str, Any]) -> list[str]:
+    """Remove whole attributes and single values of arrays.
 
     Returns:
         Names of `partial` whose attribute is there but is no array.
     """
     for name in parts.get("whole", ()):
-        if name not in identifiers:
-            values.pop(name, None)
+        values.pop(name, None)
     mistyped = []
     for name, unwanted in parts.get("partial", {}).items():
-        there = None if name in identifiers else values.get(name)
+        there = values.get(name)
         if type(there) is list:
             values[name] = [item for item in there if item not in unwanted]
         elif there is not None:

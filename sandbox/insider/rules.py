@@ -7,7 +7,6 @@ Insider's own answers do.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 UPSERT: Final = "/api/user/v1/upsert"
@@ -215,23 +214,3 @@ def _check_parts(parts: dict[str, Any], prefix: str) -> list[Complaint]:
     if type(partial) is not dict or any(type(values) is not list for values in partial.values()):
         problems.append(Complaint(f"{prefix}partial", "type(object)", "must map names to lists"))
     return problems
-
-
-def _touches(locations: set[str], location: str) -> bool:
-    return any(each == location or each.startswith(location + ".") for each in locations)
-
-
-def valid_part(user: dict[str, Any], problems: Sequence[Complaint]) -> dict[str, Any]:
-    """Return a user without the attributes and events that have a problem."""
-    wrong = {problem.location for problem in problems}
-    valid = {name: value for name, value in user.items() if name not in {"attributes", "events"}}
-    attributes, events = user.get("attributes"), user.get("events")
-    if type(attributes) is dict:
-        kept = {
-            name: v for name, v in attributes.items() if not _touches(wrong, f"attributes.{name}")
-        }
-        valid |= {"attributes": kept} if kept else {}
-    if type(events) is list:
-        good = [event for at, event in enumerate(events) if not _touches(wrong, f"events.{at}")]
-        valid |= {"events": good} if good else {}
-    return valid

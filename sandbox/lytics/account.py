@@ -120,6 +120,7 @@ class Account:
 
 
 _DEFAULT_LIMIT: Final = 20
+_MOST_LIMIT: Final = 100
 
 
 class _Token(NamedTuple):
@@ -168,7 +169,7 @@ class Scans:
                 return self._refused(400, "scan token expired")
             token = found
         self.pages += 1
-        return self._rows(token, _limit(query, self.switches.page_limit), query, now)
+        return self._rows(token, _limit(query), query, now)
 
     def _rows(self, token: _Token, limit: int, query: dict[str, str], now: float) -> Reply:
         names = [name for name in query.get("fields", "").split(",") if name]
@@ -204,6 +205,6 @@ class Scans:
         return json_answer(status, {"status": shown, "message": message})
 
 
-def _limit(query: dict[str, str], most: int) -> int:
+def _limit(query: dict[str, str]) -> int:
     text = query.get("limit", "")
-    return min(most, max(1, int(text))) if text.isdecimal() else min(most, _DEFAULT_LIMIT)
+    return min(_MOST_LIMIT, max(1, int(text))) if text.isdecimal() else _DEFAULT_LIMIT

@@ -22,6 +22,8 @@ from segrelay.sandbox.settings import LyticsSwitches, SandboxTable
 
 _OMITTED: Final = frozenset({400, 404, 413})
 _FAILURES_UNTIL_SLEEP: Final = 10
+_TIMEOUT_SECONDS: Final = 10.0
+_GIVES_UP_SECONDS: Final = 7_200.0
 _LONGEST_RETRY_AFTER_SECONDS: Final = 60.0
 
 
@@ -72,7 +74,7 @@ class WebhookSender:
         self._sleeps = 0
         self._awake_at = 0.0
         self._last_success = time.monotonic()
-        self._client = httpx.AsyncClient(timeout=switches.webhook_timeout_seconds)
+        self._client = httpx.AsyncClient(timeout=_TIMEOUT_SECONDS)
         self._tasks = [asyncio.ensure_future(self._run()) for _ in range(job.worker_count)]
 
     def add(self, move: Move) -> None:
@@ -132,7 +134,7 @@ class WebhookSender:
 
     def _note_failure(self) -> None:
         self._failures += 1
-        if time.monotonic() - self._last_success > self._switches.webhook_gives_up_seconds:
+        if time.monotonic() - self._last_success > _GIVES_UP_SECONDS:
             self.state = "failed"
         elif self._failures >= _FAILURES_UNTIL_SLEEP:
             self._failures = 0

@@ -11,6 +11,7 @@ from segrelay.ops.config.commands import check_tokens
 from segrelay.ops.main import app
 from segrelay.ops.sandbox import SandboxProcess
 from segrelay.worker.contract.settings import load_settings
+from segrelay.worker.errors import UsageWrong
 from tests.waiting import allowed, until
 
 SWITCHES = {
@@ -129,31 +130,37 @@ def test_an_outage_a_wrong_key_and_slowness_come_and_go(client, run):
     run("outage", "1m")
     assert client.post("/to/other").status_code == 503
     run("outage", "0s")
-    run("wrong-key")
+    run("set", "credentials_status=401")
     assert client.post("/to/other").status_code == 401
-    run("wrong-key", "--off")
-    run("slow", "300ms")
+    run("set", "credentials_status=0", "latency_seconds=0.3")
     begun = time.monotonic()
     assert client.post("/to/other").status_code == 200
     assert time.monotonic() - begun >= 0.3
-    run("slow", "0s")
+    run("set", "latency_seconds=0")
 
 
-def test_people_and_columns_come_from_files(process, run, tmp_path):
-    people, columns = tmp_path / "people.ndjson", tmp_path / "columns.json"
+def test_people_come_from_a_file_and_columns_are_a_switch(process, run, tmp_path):
+    people = tmp_path / "people.ndjson"
     people.write_text('{"_uid": "1", "segments": ["vip"], "email": "ann@example.com"}\n')
-    columns.write_text('{"status": "string"}')
 
     assert "1 people added" in run("people", "add", str(people))
     assert [one["_uid"] for one in process.get("lytics/members", audience="vip")] == ["1"]
-    run("columns", str(columns))
-    settings = process.get("settings")
-    assert (settings["panel_attributes"], settings["accept_anything"]) == (
-        {"status": "string"},
-        False,
-    )
-    run("columns")
-    assert process.get("settings")["accept_anything"]
+    run("set", 'panel_attributes={"status": "string"}')
+    assert process.get("settings")["panel_attributes"] == {"status": "string"}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [("latency_seconds", "write NAME=VALUE"), ("typo=1", "refuses it: .*typo: Extra inputs")],
+)
+def test_a_switch_that_is_none_is_named(process, given, message):
+    with pytest.raises(UsageWrong, match=message):
+        CliRunner().invoke(
+            app,
+            ["sandbox", "set", given, "--url", process.url],
+            standalone_mode=False,
+            catch_exceptions=False,
+        )
 
 
 def test_a_sandbox_that_is_not_there_is_named():

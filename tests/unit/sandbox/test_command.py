@@ -12,7 +12,6 @@ from segrelay.worker.errors import UsageWrong
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"error": ["500"]}, "--error 500: write STATUS=SHARE"),
         ({"settings": "{"}, "--settings is not JSON"),
         ({"settings": "[]"}, "--settings has to be a JSON object"),
     ],

@@ -64,7 +64,6 @@ def test_shares_are_met_and_a_seed_repeats_them():
         ({"lost_answers": 1}, "now", None, "closed"),
         ({"lost_requests": 1}, "never", None, "closed"),
         ({"late_share": 1}, "late", None, "closed"),
-        ({"late_share": 1, "late_answer": "500"}, "late", 500, "whole"),
         ({"error_shares": {"503": 1}}, "never", 503, "whole"),
         ({"error_shares": {"503": 1}, "errors_applied": 1}, "now", 503, "whole"),
         ({"error_shares": {"400": 1}, "errors_applied": 1}, "never", 400, "whole"),

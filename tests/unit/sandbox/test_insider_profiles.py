@@ -29,15 +29,6 @@ def test_arrays_are_appended_to_as_sets():
     assert lists(insider) == {"ann@example.com": ["gold", "vip"]}
 
 
-def test_appending_doubles_a_value_where_that_is_switched_on():
-    insider = account(append_duplicates=True)
-
-    for _ in range(2):
-        post(insider, person(lists=["vip"]))
-
-    assert lists(insider) == {"ann@example.com": ["vip", "vip"]}
-
-
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
@@ -55,16 +46,6 @@ def test_arrays_are_overwritten_on_demand_and_append_wins(flags, expected):
     post(insider, person(lists=["gold"], **flags))
 
     assert lists(insider) == {"ann@example.com": expected}
-
-
-@pytest.mark.parametrize(("switch", "expected"), [("nothing", []), ("valid_part", ["vip"])])
-def test_the_valid_part_of_a_refused_user_is_applied_as_switched(switch, expected):
-    insider = account(failed_user=switch)
-
-    answer = post(insider, person(events=[event("Bad Name")]))
-
-    assert answer.failed == {0}
-    assert lists(insider).get("ann@example.com", []) == expected
 
 
 def test_profiles_that_share_an_identifier_become_one():
@@ -184,19 +165,6 @@ def test_a_partial_delete_from_something_that_is_no_array_is_recorded():
     assert insider.drops.counts == {("not_an_array", "status"): 1}
 
 
-def test_a_withdrawn_consent_stops_writes_where_that_is_switched_on():
-    insider = account(gdpr_stops=True)
-    post(insider, person(attributes={"gdpr_optin": False}))
-
-    post(insider, person(lists=["vip"]))
-    stopped = lists(insider)
-    post(insider, person(attributes={"gdpr_optin": True}))
-    post(insider, person(lists=["vip"]))
-
-    assert stopped == {"ann@example.com": []}
-    assert lists(insider) == {"ann@example.com": ["vip"]}
-
-
 def test_a_poison_with_status_200_refuses_only_the_users_that_contain_it():
     insider = account(poison="venom", poison_status=200)
 
@@ -259,17 +227,16 @@ def test_the_panel_can_be_listed(table):
 
 
 @pytest.mark.parametrize(
-    ("whole", "own", "settings", "held"),
+    ("whole", "own", "held"),
     [
-        ({}, {}, {}, ["new", "vip"]),
-        ({"append": False}, {}, {}, ["new"]),
-        ({"append": True}, {"not_append": True}, {}, ["new"]),
-        ({"append": True}, {"not_append": True}, {"root_append": "wins"}, ["new", "vip"]),
-        ({"append": False}, {"append": True}, {"root_append": "wins"}, ["new"]),
+        ({}, {}, ["new", "vip"]),
+        ({"append": False}, {}, ["new"]),
+        ({"append": True}, {"not_append": True}, ["new"]),
+        ({"append": False}, {"append": True}, ["new", "vip"]),
     ],
 )
-def test_arrays_are_appended_as_the_body_or_the_user_says(whole, own, settings, held):
-    insider = account(**settings)
+def test_arrays_are_appended_as_the_body_or_the_user_says(whole, own, held):
+    insider = account()
     post(insider, person(lists=["vip"]))
 
     post(insider, person(lists=["new"], **own), **whole)
@@ -278,20 +245,18 @@ def test_arrays_are_appended_as_the_body_or_the_user_says(whole, own, settings, 
 
 
 @pytest.mark.parametrize("location", ["user", "attributes", "root"])
-def test_patches_of_objects_are_kept_as_sent_or_dropped_with_a_note(location):
+def test_patches_of_objects_are_kept_as_sent(location):
     patch = {"object_attributes": {"orders": [{"action": "push"}]}}
-    kept, dropped = account(), account(object_attributes="drop")
+    insider = account()
     user = {"identifiers": {"email": "ann@example.com"}, "attributes": {"name": "Ann"}}
     if location != "root":
         (user if location == "user" else user["attributes"]).update(patch)
 
-    for insider in (kept, dropped):
-        post(insider, user, **(patch if location == "root" else {}))
+    post(insider, user, **(patch if location == "root" else {}))
 
-    [profile] = kept.profiles
+    [profile] = insider.profiles
     assert profile.attributes()[0] == {"name": "Ann", **patch}
-    assert kept.drops.counts == {}
-    assert dropped.drops.counts == {("undefined_attribute", "object_attributes"): 1}
+    assert insider.drops.counts == {}
 
 
 @pytest.mark.parametrize(
@@ -305,21 +270,14 @@ def test_patches_of_objects_are_kept_as_sent_or_dropped_with_a_note(location):
 def test_an_identifier_cannot_be_deleted(parts):
     ann = {"identifiers": {"email": "ann@example.com", "custom": {"lytics_id": "7"}}}
     attributes = {"email": "ann@example.com", "custom": {"lytics_id": "7"}}
-    refusing, silent = (
-        account(panel_attributes={"lytics_id": "string"}, identifier_delete=answer)
-        for answer in ("refuse", "ignore")
-    )
-    for insider in (refusing, silent):
-        post(insider, {**ann, "attributes": attributes})
+    insider = account(panel_attributes={"lytics_id": "string"})
+    post(insider, {**ann, "attributes": attributes})
 
-    refused = post(refusing, {**ann, **parts}, path=ATTRIBUTE_DELETE)
-    ignored = post(silent, {**ann, **parts}, path=ATTRIBUTE_DELETE)
+    refused = post(insider, {**ann, **parts}, path=ATTRIBUTE_DELETE)
 
     assert [key.split(".")[-1] for key in errors(refused)] == ["identifier"]
-    assert errors(ignored) == {}
-    for insider in (refusing, silent):
-        [profile] = insider.profiles
-        assert profile.attributes() == ({"email": "ann@example.com"}, {"lytics_id": "7"})
+    [profile] = insider.profiles
+    assert profile.attributes() == ({"email": "ann@example.com"}, {"lytics_id": "7"})
 
 
 def test_a_purchase_is_written_for_longer_than_events_of_ones_own():
