@@ -123,7 +123,7 @@ class _Play:
     inside: set[tuple[int, str]] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
     movers: random.Random = field(default_factory=partial(random.Random, 7))
-    """Of the thread that moves people."""
+    """The chance by which people move; used by the thread that moves them."""
 
     @property
     def moves(self) -> int:
