@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from segrelay.worker.contract.redis.client import Redis
     from segrelay.worker.contract.settings import Settings
 
 _SECONDS: Final = 3.0
@@ -23,11 +22,9 @@ _SECONDS: Final = 3.0
 Completion = Callable[[str], list[str]]
 
 
-def _completing(*readers: Callable[[], Iterable[str]]) -> Completion:
-    """Return a function that completes the names of the first reader that finds some."""
-    return lambda incomplete: next(
-        filter(None, (_beginning(incomplete, read) for read in readers)), []
-    )
+def _completing(read: Callable[[], Iterable[str]]) -> Completion:
+    """Return a function that completes the names that a reader finds."""
+    return lambda incomplete: _beginning(incomplete, read)
 
 
 def _templates() -> Iterable[str]:
@@ -36,23 +33,17 @@ def _templates() -> Iterable[str]:
     return names_in(_settings().templates_folder)
 
 
-def _known_audiences() -> Iterable[str]:
-    from segrelay.ops.audiences import slugs  # noqa: PLC0415 - see above
-
-    with _opened() as (settings, client):
-        return slugs(settings, client)
-
-
-def _configured_audiences() -> set[str]:
+def _audience_names() -> set[str]:
     settings = _settings()
     of_triggers = {name for each in settings.triggers.values() for name in each.audiences}
     return (of_triggers | {each.audience for each in settings.sync.values()}) - {"*"}
 
 
 def _jobs() -> Iterable[str]:
+    from segrelay.ops.state.opened import already_there  # noqa: PLC0415 - see above
     from segrelay.producer.backfill.jobs import JobStore  # noqa: PLC0415 - see above
 
-    with _opened() as (_, client):
+    with already_there() as (_, client):
         return JobStore(client).names()
 
 
@@ -60,14 +51,6 @@ def _settings() -> Settings:
     from segrelay.worker.contract.settings import load_settings  # noqa: PLC0415 - see above
 
     return load_settings()
-
-
-@contextmanager
-def _opened() -> Iterator[tuple[Settings, Redis]]:
-    from segrelay.ops.state.opened import already_there  # noqa: PLC0415 - see above
-
-    with already_there() as opened:
-        yield opened
 
 
 def _beginning(incomplete: str, read: Callable[[], Iterable[str]]) -> list[str]:
@@ -103,7 +86,7 @@ def _silence() -> Iterator[None]:
 
 _triggers = _completing(lambda: _settings().triggers)
 _destinations = _completing(lambda: _settings().destinations)
-_audiences = _completing(_known_audiences, _configured_audiences)
+_audiences = _completing(_audience_names)
 _template = _completing(_templates)
 
 

@@ -21,7 +21,7 @@ import httpx
 import orjson
 import typer
 
-from segrelay.ops.embedded.lifecycle import find, locked, prepared, stop, usable
+from segrelay.ops.embedded import find, locked, prepared, stop, usable
 from segrelay.ops.state.partitions import all_partitions, ask_each
 from segrelay.ops.terminal.console import json_or_text, mention, read_json_values, say
 from segrelay.ops.terminal.frame import Result

@@ -86,25 +86,13 @@ class AdmittedWrite:
 
     async def _deliver(self, answer: Reply | None) -> None:
         """Answer the write; it is logged before, so that the client finds it in the log."""
-        if answer is None or self.fault.delivery == "closed":
+        if answer is None or self.fault.is_closed:
             self._note(CLOSED, sure=False)
             await self.exchange.close()
-        elif self.fault.delivery == "dripping":
-            await self.exchange.drip(answer, self.settings.drip_seconds)
-            self._note(answer.status, sure=self.exchange.is_open)
         else:
             good = not self.fault.name and answer.status == _OK and self.exchange.is_open
             self._note(answer.status, sure=good)
-            await self._send(answer)
-
-    async def _send(self, answer: Reply) -> None:
-        match self.fault.delivery:
-            case "truncated":
-                await self.exchange.truncate(answer)
-            case "endless":
-                await self.exchange.never_end(answer, self.settings.endless_seconds)
-            case _:
-                await self.exchange.answer(answer)
+            await self.exchange.answer(answer)
 
     def _note(self, status: int, *, sure: bool) -> None:
         self.journal.answered(self.flight, status, time.time(), sure=sure)
@@ -161,7 +149,7 @@ class Sandbox:
             )
             return
         came = caught(exchange.method, exchange.path, exchange.queries, headers=headers, raw=body)
-        if fault.delivery == "closed":
+        if fault.is_closed:
             if fault.takes_effect == "now":
                 state.catch_all.take(came, body, headers, settings)
             await exchange.close()

@@ -74,8 +74,6 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 CONNECTION: Final = "segrelay.sandbox.connection"
 """Key of the transport in the ASGI scope; with it a connection is closed without an answer."""
 _MAX_BODY_BYTES: Final = 64_000_000
-_ENDLESS_CHUNK: Final = b" " * 1_024
-_ENDLESS_PAUSE_SECONDS: Final = 0.05
 
 
 class Exchange:
@@ -126,7 +124,13 @@ class Exchange:
 
     async def answer(self, answer: Reply) -> None:
         """Send the whole answer to the client."""
-        await self._start(answer)
+        headers = list(answer.headers)
+        if not any(name == b"date" for name, _ in headers):
+            headers.append((b"date", formatdate(usegmt=True).encode()))
+        headers.append((b"content-length", str(len(answer.body)).encode()))
+        await self._send(
+            {"type": "http.response.start", "status": answer.status, "headers": headers}
+        )
         await self._send({"type": "http.response.body", "body": answer.body})
 
     async def close(self) -> None:
@@ -136,45 +140,6 @@ class Exchange:
         self._transport.close()
         while (await self._receive())["type"] != "http.disconnect":
             pass
-
-    async def truncate(self, answer: Reply) -> None:
-        """Announce the whole answer, send half of it, and close."""
-        await self._start(answer)
-        half = answer.body[: len(answer.body) // 2]
-        await self._send({"type": "http.response.body", "body": half, "more_body": True})
-        await self.close()
-
-    async def drip(self, answer: Reply, pause_seconds: float) -> None:
-        """Answer byte by byte, as long as the client waits."""
-        await self._start(answer)
-        for position in range(len(answer.body) - 1):
-            if not self.is_open:
-                return
-            byte = answer.body[position : position + 1]
-            await self._send({"type": "http.response.body", "body": byte, "more_body": True})
-            await asyncio.sleep(pause_seconds)
-        await self._send({"type": "http.response.body", "body": answer.body[-1:]})
-
-    async def never_end(self, answer: Reply, seconds: float) -> None:
-        """Begin the answer, and go on with spaces until the client leaves or time is up."""
-        await self._start(answer, sized=False)
-        ends_at = asyncio.get_running_loop().time() + seconds
-        chunk = answer.body
-        while self.is_open and asyncio.get_running_loop().time() < ends_at:
-            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
-            chunk = _ENDLESS_CHUNK
-            await asyncio.sleep(_ENDLESS_PAUSE_SECONDS)
-        await self._send({"type": "http.response.body", "body": b""})
-
-    async def _start(self, answer: Reply, *, sized: bool = True) -> None:
-        headers = list(answer.headers)
-        if not any(name == b"date" for name, _ in headers):
-            headers.append((b"date", formatdate(usegmt=True).encode()))
-        if sized:
-            headers.append((b"content-length", str(len(answer.body)).encode()))
-        await self._send(
-            {"type": "http.response.start", "status": answer.status, "headers": headers}
-        )
 
 
 class SlidingWindow:

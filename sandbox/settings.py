@@ -110,17 +110,6 @@ MAX_CUSTOM_ATTRIBUTES: Final = 80
 """Largest number of custom attributes of an account (Insider's documentation)."""
 
 AttributeKind = Literal["string", "number", "boolean", "date", "array", "any"]
-Malformed = Literal[
-    "empty",
-    "truncated",
-    "html",
-    "wrong_counts",
-    "empty_object",
-    "null",
-    "text",
-    "dripping",
-    "endless",
-]
 
 _SCORES: Final = (
     "consistency frequency intensity maturity momentum propensity quantity recency volatility"
@@ -154,7 +143,7 @@ class FailureRule(SandboxTable):
         html: Answer with a page, as something in front of Insider does.
     """
 
-    status: int = Field(default=500, ge=400, le=599)
+    status: int = Field(default=500, ge=200, le=599)
     path: str = ""
     contains: str = ""
     share: Share = Field(default=1.0, ge=0, le=1)
@@ -208,12 +197,6 @@ class SandboxSettings(SandboxTable):
     late_share: Share = Field(default=0.0, ge=0, le=1)
     """Share of requests that are answered with `late_answer`, and applied `late_seconds` later."""
     late_seconds: NonNegativeFloat = 5.0
-    malformed_shares: dict[Malformed, Share] = Field(default_factory=dict)
-    """Shares of the requests with a malformed answer, by its kind; all are applied."""
-    drip_seconds: float = Field(default=0.5, gt=0)
-    """Seconds between two bytes of a dripping answer."""
-    endless_seconds: float = Field(default=120.0, gt=0)
-    """Seconds after which even an endless answer ends."""
 
     outage_until: float = 0.0
     """The end, in Unix seconds, of an outage in which every request is answered 503."""
@@ -238,7 +221,7 @@ class SandboxSettings(SandboxTable):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        shares = [*self.error_shares.values(), *self.malformed_shares.values()]
+        shares = list(self.error_shares.values())
         total = sum(shares) + self.lost_answers + self.lost_requests + self.late_share
         if min(shares, default=0) < 0 or total > 1 + 1e-9:
             raise ValueError(f"the shares of all faults together must be 0 to 1, not {total}")

@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from segrelay.jsonnet.compiled.running.limits import FRAMES
-from segrelay.ops.embedded.lifecycle import EmbeddedRedis, ensure_running, stop
+from segrelay.ops.embedded import EmbeddedRedis, ensure_running, stop
 from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.connection import connect
 from tests.nightly import NIGHTLY

@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 
 import redis.connection
 
-from segrelay.ops.embedded.lifecycle import LOOPBACK, find_server, free_port, write_private
+from segrelay.ops.embedded import LOOPBACK, find_server, free_port, write_private
 from segrelay.ops.terminal.moments import awaited
 from segrelay.worker.contract.redis.client import RedisError, redis_errors
 from segrelay.worker.contract.redis.cluster import SLOTS

@@ -25,7 +25,7 @@ import orjson
 import typer
 
 from segrelay.ops.demo.rig import Rig, wait_for_receiver
-from segrelay.ops.embedded.lifecycle import free_port
+from segrelay.ops.embedded import free_port
 from segrelay.ops.run.up import own_command
 from segrelay.ops.status.standing import read_counts
 from segrelay.ops.status.totals import KINDS

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 import segrelay.templates as shipped_templates
-from segrelay.ops.embedded import lifecycle as embedded
+from segrelay.ops import embedded
 from segrelay.ops.run.up import own_command
 from segrelay.ops.sandbox import ProcessStarter, SandboxProcess
 from segrelay.ops.state.partitions import ask_each, snapshots, sum_counts

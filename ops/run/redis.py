@@ -7,8 +7,8 @@ from typing import Annotated, Final
 
 import typer
 
-from segrelay.ops.embedded.lifecycle import EmbeddedRedis, ensure_running
-from segrelay.ops.embedded.lifecycle import stop as stop_server
+from segrelay.ops.embedded import EmbeddedRedis, ensure_running
+from segrelay.ops.embedded import stop as stop_server
 from segrelay.ops.state.acts import Asks, Why, act_of, perform
 from segrelay.ops.state.opened import already_there, insist, load_for_redis, running_server
 from segrelay.ops.terminal.console import say

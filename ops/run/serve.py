@@ -20,7 +20,8 @@ from segrelay.ops.metrics.page import MetricsPage, metrics_route
 from segrelay.ops.state.opened import load_for_redis
 from segrelay.ops.status.alerts import start_announcer
 from segrelay.ops.status.health import ProblemNames
-from segrelay.ops.terminal.console import print_json, say
+from segrelay.ops.terminal.console import json_or_text
+from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.serving import LogFormat, listening_at, use_log_format
 from segrelay.producer.publish import Publisher
 from segrelay.producer.wakeups import BackgroundWaker
@@ -68,12 +69,12 @@ def serve(
             help="Listen here instead of at producer.webhook.listen.", metavar="HOST:PORT"
         ),
     ] = "",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="With --check: print one JSON document.")
-    ] = False,
     log_format: LogFormat = None,
-) -> None:
-    """Receive Lytics' webhooks until Ctrl-C, or check that they arrive."""
+) -> Result:
+    """Receive Lytics' webhooks until Ctrl-C, or check that they arrive.
+
+    --json is about --check, whose exit code is 1 if they do not.
+    """
     use_log_format(log_format)
     settings = load_settings() if check else load_for_redis()
     webhook = settings.producer.webhook
@@ -83,9 +84,9 @@ def serve(
         )
     webhook = listening_at(webhook, listen)
     if check:
-        _check(webhook, url or webhook.public_url or _own_url(webhook), as_json=as_json)
-    else:
-        _serve(settings, webhook)
+        return _check(webhook, url or webhook.public_url or _own_url(webhook))
+    _serve(settings, webhook)
+    raise typer.Exit
 
 
 def _serve(settings: Settings, webhook: WebhookSettings) -> None:
@@ -159,8 +160,8 @@ def _own_url(webhook: WebhookSettings) -> str:
     return f"http://{shown}:{webhook.port}{webhook.path}"
 
 
-def _check(webhook: WebhookSettings, url: str, *, as_json: bool) -> None:
-    """Post a sample to the receiver and show its outcome; nothing is stored."""
+def _check(webhook: WebhookSettings, url: str) -> Result:
+    """Post a sample to the receiver, and return its outcome; nothing is stored."""
     headers = {SECRET_HEADER: webhook.secrets[0].reveal(), CHECK_HEADER: "1"}
     try:
         answer = httpx.post(url, content=_sample(), headers=headers, timeout=10.0)
@@ -169,32 +170,16 @@ def _check(webhook: WebhookSettings, url: str, *, as_json: bool) -> None:
             f"{url} does not answer ({why_no_answer(error)}): is `segrelay serve` running there, "
             "and does the proxy in front of it pass this path on?"
         ) from error
-    found = _document(answer)
+    value = json_or_text(answer.text)
+    found: dict[str, Any] = value if isinstance(value, dict) else {}
     is_right = answer.status_code == httpx.codes.OK and found.get("check") is True
-    if as_json:
-        print_json({"url": url, "status": answer.status_code, "ok": is_right, "answer": found})
-    elif is_right:
-        say(f"{url} receives: the sample was authenticated and read, and was not stored.")
-    if not is_right:
-        raise OperationsMustAct(_what_is_wrong(url, answer, found))
-
-
-def _document(answer: httpx.Response) -> dict[str, Any]:
-    try:
-        found = orjson.loads(answer.content)
-    except orjson.JSONDecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _what_is_wrong(url: str, answer: httpx.Response, found: dict[str, Any]) -> str:
-    said = f": {found['error']}" if isinstance(found.get("error"), str) else ""
-    if not found:
-        return (
-            f"{url} is answered {answer.status_code} by something that is not segrelay's receiver; "
-            "look at the proxy in front of it."
-        )
-    return f"{url} is answered {answer.status_code}{said}"
+    document = {"url": url, "status": answer.status_code, "ok": is_right, "answer": found}
+    if is_right:
+        told = f"{url} receives: the sample was authenticated and read, and was not stored."
+        return Result(document, told)
+    by = "" if found else " by something that is not segrelay's receiver; look at its proxy"
+    said = f": {found['error']}" if isinstance(found.get("error"), str) else by
+    return Result(document, notes=[f"{url} is answered {answer.status_code}{said}."], exit_code=1)
 
 
 def _sample() -> bytes:

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from segrelay.ops.embedded.lifecycle import (
+from segrelay.ops.embedded import (
     LEAST_FREE_BYTES,
     ensure_running,
     stop,
@@ -175,15 +175,14 @@ class Supervisor:
         except OSError:
             self._stop.set()
 
-    def run(self, *looks: Callable[[], None]) -> int:
+    def run(self, look: Callable[[], object]) -> int:
         """Wait; return 0 if told to stop, 1 if a child died for good, 2 if one was called wrongly.
 
         Args:
-            looks: Called all the time, e.g. to look after what is no child.
+            look: Called all the time, to look after what is no child.
         """
         while not self._stop.wait(_LOOK_SECONDS):
-            for look in looks:
-                look()
+            look()
             for child in self._children:
                 code = child.died()
                 if code is None:
@@ -230,8 +229,7 @@ def up(
     sandbox_run = sandbox_url(os.environ)
     _check(settings)
     _refuse_taken_ports(settings, sandbox_run)
-    quiet = QuietLines(_line) if sys.stdout.isatty() else None
-    supervisor = Supervisor(quiet.show if quiet else _line)
+    supervisor = Supervisor(QuietLines(_line).show if sys.stdout.isatty() else _line)
     with ExitStack() as ending:
         if sandbox_run:
             ending.enter_context(marked_as_sandbox_run(settings, sandbox_run))
@@ -242,51 +240,30 @@ def up(
             _start_sandbox(settings, supervisor, sandbox_run)
         _start_processes(settings, supervisor)
         start_announcer(settings, only_watches=True)
-        code = supervisor.run(look, *([quiet.look] if quiet else []))
+        code = supervisor.run(look)
         _line("up", "stopping")
     raise typer.Exit(code)
 
 
 class QuietLines:
-    """Lines of children for a terminal: of those about drains, at most one a second is shown.
+    """Lines of children for a terminal: of those about drains, one of a kind is shown a second.
 
-    Warnings and errors are always shown. The newest line of a second that had more is shown at its
-    end, with the number of those that it stands for.
+    Warnings and errors are always shown.
     """
 
-    def __init__(self, show: Print, every_seconds: float = 1.0) -> None:
+    def __init__(self, show: Print) -> None:
         self._show = show
-        self._every_seconds = every_seconds
-        self._lock = threading.Lock()
         self._shown_at: dict[str, float] = {}
-        self._held: dict[str, tuple[str, str, int]] = {}
 
     def show(self, name: str, line: str) -> None:
-        """Show a line, or hold it back for the rest of the second."""
+        """Show a line, unless one of its kind was shown within this second."""
         kind = next((each for each in _OF_DRAINS if each in line), "")
-        if not kind or any(word in line for word in _LOUD):
-            self._show(name, line)
-            return
-        if time.monotonic() - self._shown_at.get(kind, -self._every_seconds) < self._every_seconds:
-            self.hold(name, kind, line)
-            return
-        self._shown_at[kind] = time.monotonic()
+        if kind and not any(word in line for word in _LOUD):
+            now = time.monotonic()
+            if now - self._shown_at.get(kind, -1.0) < 1.0:
+                return
+            self._shown_at[kind] = now
         self._show(name, line)
-
-    def hold(self, name: str, kind: str, line: str) -> None:
-        """Keep a line for the end of its second, in place of the one before it."""
-        with self._lock:
-            self._held[kind] = (name, line, self._held.get(kind, ("", "", 0))[2] + 1)
-
-    def look(self) -> None:
-        """Show what was held back for a second."""
-        now = time.monotonic()
-        with self._lock:
-            due = [kind for kind in self._held if now - self._shown_at[kind] >= self._every_seconds]
-            lines = [self._held.pop(kind) for kind in due]
-            self._shown_at |= dict.fromkeys(due, now)
-        for name, line, count in lines:
-            self._show(name, f"{line} (and {count - 1:,} more)" if count > 1 else line)
 
 
 def _start_processes(settings: Settings, supervisor: Supervisor) -> None:
@@ -347,25 +324,21 @@ def _name_left_over(settings: Settings) -> None:
             _line("up", f"a worker runs already: process {one.pid}; `kill {one.pid}` ends it")
 
 
-def _redis(settings: Settings, supervisor: Supervisor, ending: ExitStack) -> Callable[[], None]:
+def _redis(settings: Settings, supervisor: Supervisor, ending: ExitStack) -> Callable[[], object]:
     """Start or check Redis; return a function that is called to look after it."""
     if settings.redis.url != EMBEDDED:
         for warning in wait_ready(settings.redis.url, replicas=settings.redis.replicas):
             _line("redis", warning)
-        return _nothing
+        return int  # does nothing: it is not ours to look after
     supervisor.listen()  # an interrupt in the middle of the start would leave it running
     data_dir = settings.redis.data_dir
     if not ensure_running(data_dir).started_by_us:
         _line("redis", "was running already, and goes on when this ends")
-        return _nothing
-    ending.callback(_stop_redis, data_dir)
+        return int  # does nothing: it is not ours to look after
+    ending.callback(_line, "redis", "stopped")
+    ending.callback(stop, data_dir)
     _line("redis", "ready")
     return RedisWatch(data_dir)
-
-
-def _stop_redis(data_dir: Path) -> None:
-    stop(data_dir)
-    _line("redis", "stopped")
 
 
 class RedisWatch:
@@ -405,10 +378,6 @@ class RedisWatch:
         if kind != self._told or now - self._told_at >= TOLD_AGAIN_SECONDS:
             self._told, self._told_at = kind, now
             _line("redis", f"{message} It is tried again every second.")
-
-
-def _nothing() -> None:
-    """Do nothing: a Redis that is not embedded is not ours to look after."""
 
 
 def _check(settings: Settings) -> None:

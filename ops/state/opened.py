@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from segrelay.ops.embedded.lifecycle import (
+from segrelay.ops.embedded import (
     LEAST_FREE_BYTES,
     EmbeddedRedis,
     find,

@@ -22,7 +22,7 @@ from typing import Any, Final
 import httpx
 import structlog
 
-from segrelay.ops.embedded.lifecycle import why_full
+from segrelay.ops.embedded import why_full
 from segrelay.ops.status.health import AFTER_REDIS_MS, FOUND_AGAIN_MS, UNREACHABLE, problems_of
 from segrelay.ops.status.problems import (
     ILL,

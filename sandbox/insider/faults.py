@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 from typing import Final, Literal
 
-from segrelay.sandbox.exchange import Reply, denial, error, html_page, json_answer
-from segrelay.sandbox.settings import FailureRule, Malformed, SandboxSettings
+from segrelay.sandbox.exchange import Reply, denial, error, html_page
+from segrelay.sandbox.settings import FailureRule, SandboxSettings
 
 Takes = Literal["now", "late", "never"]
-BodyDelivery = Literal["whole", "closed", "truncated", "dripping", "endless"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,29 +20,17 @@ class Fault:
     Attributes:
         name: The name in the log; "" = no fault.
         answer: Instead of Insider's own.
-        delivery: The way in which the answer reaches the client, if at all.
+        is_closed: The connection is closed without an answer.
     """
 
     name: str = ""
     takes_effect: Takes = "now"
     answer: Reply | None = None
-    delivery: BodyDelivery = "whole"
+    is_closed: bool = False
 
 
 NONE: Final = Fault()
 _OUTAGE: Final = Fault("outage", "never", html_page(503))
-_WRONG_COUNTS: Final = {"data": {"successful": {"count": 999_999}, "fail": {}}}
-_MALFORMED: Final[dict[Malformed, Fault]] = {
-    "empty": Fault(answer=Reply(200, b"")),
-    "truncated": Fault(delivery="truncated"),
-    "html": Fault(answer=html_page(200)),
-    "wrong_counts": Fault(answer=json_answer(200, _WRONG_COUNTS)),
-    "empty_object": Fault(answer=json_answer(200, {})),
-    "null": Fault(answer=json_answer(200, None)),
-    "text": Fault(answer=Reply(200, b"OK")),
-    "dripping": Fault(delivery="dripping"),
-    "endless": Fault(delivery="endless"),
-}
 _TEXTS: Final = {
     400: "bad request",
     413: "request entity too large",
@@ -105,16 +92,12 @@ class Faults:
             left -= share
             if left < 0:
                 return self._erroneous(int(status))
-        for kind, share in settings.malformed_shares.items():
-            left -= share
-            if left < 0:
-                return replace(_MALFORMED[kind], name=f"malformed.{kind}")
         if (left := left - settings.lost_answers) < 0:
-            return Fault("lost_answer", "now", delivery="closed")
+            return Fault("lost_answer", "now", is_closed=True)
         if (left := left - settings.lost_requests) < 0:
-            return Fault("lost_request", "never", delivery="closed")
+            return Fault("lost_request", "never", is_closed=True)
         if left - settings.late_share < 0:
-            return Fault("late", "late", delivery="closed")
+            return Fault("late", "late", is_closed=True)
         return NONE
 
     def _erroneous(self, status: int) -> Fault:

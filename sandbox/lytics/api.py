@@ -205,7 +205,6 @@ class Lytics:
 
     def __init__(self, switches: LyticsSwitches) -> None:
         self.account = Account()
-        self.requests: dict[str, int] = {}
         self._senders: dict[str, WebhookSender] = {}
         self._random = Random(switches.seed)  # noqa: S311 - repeatable on purpose
         self.scans = Scans(self.account, switches)
@@ -258,8 +257,6 @@ class Lytics:
             case "GET", "templates":
                 kept = self.templates.kept.values()
                 return json_answer(200, [{"name": t.name, "source": t.source} for t in kept])
-            case "GET", "summary":
-                return json_answer(200, self.summary())
         return error(404, f"nothing here: lytics/{name}")
 
     def move(self, moves: Iterable[dict[str, Any]]) -> int:
@@ -278,19 +275,6 @@ class Lytics:
             for sender in self._senders.values():
                 sender.add(moved)
         return count
-
-    def summary(self) -> dict[str, Any]:
-        """Return the counts of the Lytics side of the sandbox."""
-        return {
-            "profiles": len(self.account.profiles),
-            "audiences": self.account.audiences(),
-            "requests": dict(self.requests),
-            "pages": self.scans.pages,
-            "collected": {name: len(kept) for name, kept in self.collect.records.items()},
-            "collect_rejected": self.collect.rejected,
-            "templates": len(self.templates.kept),
-            "jobs": {name: sender.shown() for name, sender in self._senders.items()},
-        }
 
     def stop(self) -> None:
         """End the webhook jobs."""
@@ -321,7 +305,6 @@ class Lytics:
         if not self._may(query, headers):
             return json_answer(401, {"status": 401, "message": "invalid api key"})
         parts = [unquote(part) for part in path.split("/") if part]
-        self.requests[parts[1]] = self.requests.get(parts[1], 0) + 1
         match method, parts:
             case "GET", ["api", "segment", name, "scan"]:
                 return self.scans.page(name, query, time.time())

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from segrelay.ops.embedded.lifecycle import EmbeddedRedis
+from segrelay.ops.embedded import EmbeddedRedis
 from segrelay.worker.contract.redis.connection import connect
 
 

@@ -2,7 +2,7 @@
 
 import httpx
 
-from segrelay.ops.embedded.lifecycle import free_port
+from segrelay.ops.embedded import free_port
 from tests.configuration import table
 from tests.waiting import until
 

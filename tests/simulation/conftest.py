@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from segrelay.ops.embedded.lifecycle import EmbeddedRedis
+from segrelay.ops.embedded import EmbeddedRedis
 from tests.simulation.system import System, systems
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from segrelay.ops.embedded.lifecycle import ensure_running, stop
+from segrelay.ops.embedded import ensure_running, stop
 from tests.simulation.history import History, history_of
 from tests.simulation.play import broken_promise
 from tests.simulation.shrinking import shrunk, told

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from segrelay.ops.embedded.lifecycle import free_port
+from segrelay.ops.embedded import free_port
 from segrelay.sandbox.people import Happening
 from tests.journeys.play import AN_HOUR_AGO_US, SHORT, Rig, lines, send, start_worker
 from tests.system.chromium import Chromium

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import yaml
 
-from segrelay.ops.embedded.lifecycle import free_port
+from segrelay.ops.embedded import free_port
 from tests.journeys.play import SHORT, Rig, start_worker, stop_worker
 from tests.waiting import until
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from segrelay.ops.embedded.lifecycle import free_port
+from segrelay.ops.embedded import free_port
 from segrelay.worker.contract.redis.client import Redis
 from tests.waiting import until
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import httpx
 
 from segrelay.ops.demo.rig import Rig
-from segrelay.ops.embedded.lifecycle import free_port
+from segrelay.ops.embedded import free_port
 from segrelay.ops.status.status import read_status
 from segrelay.ops.terminal.moments import awaited
 from segrelay.producer.publish import Publisher

@@ -22,7 +22,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from pyarrow import parquet
 
 from segrelay.ops.demo.rig import trigger_pairs, wait_for_receiver
-from segrelay.ops.embedded.lifecycle import free_port
+from segrelay.ops.embedded import free_port
 from segrelay.ops.run.up import own_command
 from segrelay.sandbox.people import AUDIENCES, happenings, invented_person, payloads
 from segrelay.worker.contract.redis.client import Redis

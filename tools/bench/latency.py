@@ -20,7 +20,7 @@ from random import Random
 from typing import Any, Final, Literal
 
 from segrelay.ops.demo.rig import Rig, wait_for_receiver
-from segrelay.ops.embedded.lifecycle import free_port
+from segrelay.ops.embedded import free_port
 from segrelay.sandbox.people import AUDIENCES, happenings, payloads
 from segrelay.worker.errors import OperationsMustAct
 from tools.bench.intake import RECEIVER, SECRET

@@ -14,7 +14,7 @@ from typing import Any, Final
 import orjson
 
 from segrelay.ops.demo.rig import Rig
-from segrelay.ops.embedded.lifecycle import ensure_running, stop
+from segrelay.ops.embedded import ensure_running, stop
 from segrelay.sandbox.people import Happening
 from segrelay.sandbox.people import payloads as invented
 from segrelay.templates import SHIPPED_FOLDER

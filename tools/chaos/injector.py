@@ -16,8 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from segrelay.ops import embedded
 from segrelay.ops.demo.rig import WORKER_READY, Rig, kill_group
-from segrelay.ops.embedded import lifecycle as embedded
 from segrelay.worker.contract.redis.client import key_slot
 from tests.topologies import LocalCluster, Sentinels
 from tools.chaos.feeding import Readers

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from segrelay.ops import embedded
 from segrelay.ops.demo.rig import DESTINATION, Rig
-from segrelay.ops.embedded import lifecycle as embedded
-from segrelay.ops.embedded.lifecycle import free_port
+from segrelay.ops.embedded import free_port
 from segrelay.ops.sandbox import ProcessStarter
 from segrelay.sandbox.people import (
     AUDIENCES,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from segrelay.ops.embedded.lifecycle import EmbeddedRedis
+from segrelay.ops.embedded import EmbeddedRedis
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
 from tests.conformance.drain.world import World

@@ -4,7 +4,7 @@ import os
 import signal
 import time
 
-from segrelay.ops.embedded.lifecycle import ensure_running, find, stop
+from segrelay.ops.embedded import ensure_running, find, stop
 from tests.integration.celery.nodes import Node, configure
 from tests.waiting import allowed
 

@@ -3,12 +3,11 @@
 import asyncio
 import time
 from contextlib import closing
-from pathlib import Path
 
 import orjson
 import pytest
 
-from segrelay.ops.embedded.lifecycle import ensure_running, stop
+from segrelay.ops.embedded import ensure_running, stop
 from segrelay.ops.person import rewrite_files
 from segrelay.producer.publish import Publisher
 from segrelay.producer.sync.store import Mark, SyncStore
@@ -225,16 +224,6 @@ def test_what_may_have_been_carried_out_is_not_sent_again(cluster, client):
 
     one.execute_command("CLIENT", "UNPAUSE")
     assert int(client.get(KEYS[0])) <= 1
-
-
-def test_the_folder_of_a_cluster_goes_on_where_it_ended(tmp_path: Path):
-    folder = tmp_path / "cluster"
-    with LocalCluster(folder) as first, closing(connect(first.url)) as client:
-        client.set(KEYS[0], 5)
-
-    with LocalCluster(folder) as again, closing(connect(again.url)) as client:
-        assert client.get(KEYS[0]) == b"5"
-        assert set(again.nodes) == set(first.nodes)
 
 
 def test_a_master_that_lost_all_that_it_held_is_noticed_with_its_address(cluster, client, tmp_path):

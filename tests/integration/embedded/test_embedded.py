@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from segrelay.ops.embedded.lifecycle import EmbeddedRedis, ensure_running, find, stop
+from segrelay.ops.embedded import EmbeddedRedis, ensure_running, find, stop
 from segrelay.ops.run.up import RedisWatch
 from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
 from segrelay.worker.contract.redis.url import EmbeddedFiles, parse_redis_url

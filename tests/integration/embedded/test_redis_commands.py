@@ -5,7 +5,7 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from segrelay.ops.embedded.lifecycle import ensure_running, find, stop
+from segrelay.ops.embedded import ensure_running, find, stop
 from segrelay.ops.main import app
 from segrelay.ops.state.opened import running_server
 from segrelay.worker.errors import RedisUnavailable, UsageWrong

@@ -8,7 +8,7 @@ from itertools import chain, cycle, islice
 import pytest
 
 from segrelay.ops.audiences import count_all, standings
-from segrelay.ops.embedded.lifecycle import ensure_running, stop
+from segrelay.ops.embedded import ensure_running, stop
 from segrelay.ops.state.partitions import snapshots
 from segrelay.producer.sync.store import SyncStore
 from segrelay.worker.batch.partition import LedgerText

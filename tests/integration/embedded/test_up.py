@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from segrelay.ops.config.commands import init
-from segrelay.ops.embedded.lifecycle import ensure_running, find, free_port, stop
+from segrelay.ops.embedded import ensure_running, find, free_port, stop
 from segrelay.ops.run.up import own_command
 from tests.journeys.receiver import answers
 from tests.waiting import until

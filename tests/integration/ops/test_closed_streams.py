@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 
 from segrelay.ops.config.commands import init
-from segrelay.ops.embedded.lifecycle import ensure_running, free_port, stop
+from segrelay.ops.embedded import ensure_running, free_port, stop
 from segrelay.ops.run.up import own_command
 from tests.nightly import amount
 from tests.waiting import patient

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from segrelay.ops.embedded import lifecycle as embedded
-from segrelay.ops.embedded.lifecycle import free_port
+from segrelay.ops import embedded
+from segrelay.ops.embedded import free_port
 from segrelay.ops.run.up import own_command
 from segrelay.ops.sandbox import SandboxProcess
 from segrelay.worker.contract.keys import PartitionKeys

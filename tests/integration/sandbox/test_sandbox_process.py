@@ -16,7 +16,7 @@ import pytest
 from segrelay.ops.sandbox import SandboxProcess
 from segrelay.sandbox.insider.rules import ATTRIBUTE_DELETE, COLUMNS, PROFILE, UPSERT
 from segrelay.worker.contract.own_processes import own_module
-from tests.waiting import allowed, patient, until
+from tests.waiting import allowed, until
 from tests.warm import run
 
 HEADERS = {"X-PARTNER-NAME": "acme", "X-REQUEST-TOKEN": "t"}
@@ -110,59 +110,6 @@ def test_a_late_request_takes_effect_after_its_connection_is_closed(sandbox, cli
 
     assert sandbox.get("memberships") == {}
     until(lambda: sandbox.get("memberships") == {"ann@example.com": ["vip"]})
-
-
-@pytest.mark.parametrize(
-    ("kind", "content"),
-    [
-        ("empty", b""),
-        ("empty_object", b"{}"),
-        ("null", b"null"),
-        ("text", b"OK"),
-        ("html", b"<html>"),
-        ("wrong_counts", b'{"data":{"successful":{"count":999999}'),
-    ],
-)
-def test_a_malformed_answer_has_status_200_and_is_applied(sandbox, client, kind, content):
-    sandbox.settings(malformed_shares={kind: 1})
-
-    answer = upsert(client)
-
-    assert answer.status_code == 200
-    assert answer.content.startswith(content)
-    assert sandbox.get("memberships") == {"ann@example.com": ["vip"]}
-
-
-def test_a_truncated_answer_ends_before_its_length(sandbox, client):
-    sandbox.settings(malformed_shares={"truncated": 1})
-
-    with pytest.raises(httpx.RemoteProtocolError, match="without sending complete"):
-        upsert(client)
-
-
-def test_a_dripping_answer_outlasts_the_timeout_of_a_read(sandbox, client):
-    seconds = patient(0.25)
-    sandbox.settings(malformed_shares={"dripping": 1}, drip_seconds=seconds / 25)
-    began_at = time.monotonic()
-
-    answer = client.post(UPSERT, json={"users": [person()]}, timeout=seconds)
-
-    assert answer.json()["data"]["successful"] == {"count": 1}
-    assert time.monotonic() - began_at > seconds
-
-
-def test_an_endless_answer_goes_on_until_the_client_leaves(sandbox, client):
-    sandbox.settings(malformed_shares={"endless": 1}, endless_seconds=5)
-    received = 0
-
-    with client.stream("POST", UPSERT, json={"users": [person()]}) as answer:
-        for chunk in answer.iter_raw():
-            received += len(chunk)
-            if received > 3_000:
-                break
-
-    assert received > 3_000
-    assert sandbox.get("health") == {"ok": True}
 
 
 def test_rules_hold_for_reading_paths_too(sandbox, client):

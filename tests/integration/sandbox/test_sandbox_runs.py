@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from segrelay.ops.config.commands import init
-from segrelay.ops.embedded.lifecycle import ensure_running, stop
+from segrelay.ops.embedded import ensure_running, stop
 from segrelay.ops.main import app
 from segrelay.ops.sandbox import forget_sandbox_run, marked_as_sandbox_run
 from segrelay.worker.contract.own_processes import own_module

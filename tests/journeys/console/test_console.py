@@ -9,7 +9,7 @@ import pytest
 
 from segrelay.ops.console.command import PAGES
 from segrelay.ops.dead_letters.reading import find_dead_letters
-from segrelay.ops.embedded.lifecycle import free_port
+from segrelay.ops.embedded import free_port
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.redis.acts import read_acts
 from tests.journeys.console.world import (

@@ -8,7 +8,7 @@ import httpx
 import orjson
 
 from segrelay.ops.console.rights import hash_password
-from segrelay.ops.embedded.lifecycle import free_port
+from segrelay.ops.embedded import free_port
 from tests.journeys.play import Rig, publish, status_of
 from tests.waiting import until
 

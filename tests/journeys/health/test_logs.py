@@ -5,7 +5,7 @@ import json
 import httpx
 import pytest
 
-from segrelay.ops.embedded.lifecycle import free_port
+from segrelay.ops.embedded import free_port
 from tests.journeys.judging import entrances
 from tests.journeys.play import SHORT, Rig, stop_worker
 from tests.journeys.receiver import answers

@@ -16,7 +16,7 @@ import orjson
 import pytest
 
 from segrelay.ops.demo.rig import kill_group, wait_for_receiver
-from segrelay.ops.embedded.lifecycle import free_port
+from segrelay.ops.embedded import free_port
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.redis.claim import claim
 from tests.configuration import table

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from celery import Celery
 
-from segrelay.ops.embedded.lifecycle import ensure_running, free_port, stop
+from segrelay.ops.embedded import ensure_running, free_port, stop
 from segrelay.worker.contract.celery import broker_options
 from segrelay.worker.contract.redis.connection import connect, wait_ready
 from segrelay.worker.contract.settings import load_settings

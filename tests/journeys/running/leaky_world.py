@@ -8,7 +8,7 @@ import httpx
 import orjson
 
 from segrelay.ops.demo.rig import Rig
-from segrelay.ops.embedded.lifecycle import free_port
+from segrelay.ops.embedded import free_port
 from tests.warm import WarmProcess
 
 NAME = "Quetzalina"

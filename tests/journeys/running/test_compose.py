@@ -14,7 +14,7 @@ import pytest
 import yaml
 from celery import Celery
 
-from segrelay.ops.embedded.lifecycle import free_port
+from segrelay.ops.embedded import free_port
 from segrelay.ops.run.up import own_command
 from segrelay.worker.contract.processes import read_processes
 from segrelay.worker.contract.redis.client import Redis

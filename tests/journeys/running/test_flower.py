@@ -12,7 +12,7 @@ import httpx
 import pytest
 from celery import Celery
 
-from segrelay.ops.embedded.lifecycle import free_port
+from segrelay.ops.embedded import free_port
 from segrelay.ops.run.up import own_command
 from segrelay.producer.publish import Publisher
 from segrelay.worker.contract.celery import broker_options

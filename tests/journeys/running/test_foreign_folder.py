@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from segrelay.ops.embedded.lifecycle import free_port
+from segrelay.ops.embedded import free_port
 from segrelay.ops.run.up import own_command
 from tests.configuration import configuration, credentials, insider, trigger
 from tests.journeys.judging import entrances

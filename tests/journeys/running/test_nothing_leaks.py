@@ -178,17 +178,18 @@ def fail_in_every_way(world) -> None:
     rows.write_bytes(SAYS.encode())
     world.run("backfill", "start", str(rows), *job[:4], "--job", "broken")
 
+    page = {"status": 200, "html": True, "applied": True}
     for switches in (
         {"credentials_status": 401},
         {"credentials_status": 0, "error_shares": {"503": 0.5}, "lost_answers": 0.5},
-        {"error_shares": {}, "lost_answers": 0.0, "malformed_shares": {"html": 1.0}},
+        {"error_shares": {}, "lost_answers": 0.0, "failures": [page]},
     ):
         rig.sandbox.settings(**switches)
         world.run("send", "-", given=payload(200 + len(world.seen), "delivered"))
         time.sleep(1)
         world.run("status")
         world.run("resume", "--all")
-    rig.sandbox.settings(malformed_shares={}, lytics={"error_shares": {"500": 1.0}})
+    rig.sandbox.settings(failures=[], lytics={"error_shares": {"500": 1.0}})
     time.sleep(2)
     os.killpg(rig.workers[0].pid, 9)
     rig.kill_redis()

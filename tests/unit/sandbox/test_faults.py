@@ -20,7 +20,7 @@ def faults(**settings) -> Faults:
 def test_without_switches_nothing_goes_wrong():
     fault = faults().draw(UPSERT, b"{}")
 
-    assert (fault.name, fault.takes_effect, fault.delivery) == ("", "now", "whole")
+    assert (fault.name, fault.takes_effect, fault.is_closed) == ("", "now", False)
 
 
 def test_something_in_front_of_insider_answers_with_a_page():
@@ -36,7 +36,6 @@ def test_something_in_front_of_insider_answers_with_a_page():
 def test_shares_are_met_and_a_seed_repeats_them():
     settings = {
         "error_shares": {"500": 0.1, "429": 0.1},
-        "malformed_shares": {"empty": 0.1},
         "lost_answers": 0.1,
         "lost_requests": 0.1,
         "late_share": 0.1,
@@ -53,34 +52,30 @@ def test_shares_are_met_and_a_seed_repeats_them():
 
     assert drawn[0] == drawn[1] != drawn[2]
     counts = Counter(drawn[0])
-    assert counts[""] == pytest.approx(2_000, rel=0.1)
-    names = ("error.500", "error.429", "malformed.empty", "lost_answer", "lost_request", "late")
+    assert counts[""] == pytest.approx(2_500, rel=0.1)
+    names = ("error.500", "error.429", "lost_answer", "lost_request", "late")
     assert all(counts[name] == pytest.approx(500, rel=0.2) for name in names)
 
 
 @pytest.mark.parametrize(
-    ("settings", "takes_effect", "status", "delivery"),
+    ("settings", "takes_effect", "status", "is_closed"),
     [
-        ({"lost_answers": 1}, "now", None, "closed"),
-        ({"lost_requests": 1}, "never", None, "closed"),
-        ({"late_share": 1}, "late", None, "closed"),
-        ({"error_shares": {"503": 1}}, "never", 503, "whole"),
-        ({"error_shares": {"503": 1}, "errors_applied": 1}, "now", 503, "whole"),
-        ({"error_shares": {"400": 1}, "errors_applied": 1}, "never", 400, "whole"),
-        ({"malformed_shares": {"truncated": 1}}, "now", None, "truncated"),
-        ({"malformed_shares": {"wrong_counts": 1}}, "now", 200, "whole"),
-        ({"malformed_shares": {"dripping": 1}}, "now", None, "dripping"),
-        ({"malformed_shares": {"endless": 1}}, "now", None, "endless"),
+        ({"lost_answers": 1}, "now", None, True),
+        ({"lost_requests": 1}, "never", None, True),
+        ({"late_share": 1}, "late", None, True),
+        ({"error_shares": {"503": 1}}, "never", 503, False),
+        ({"error_shares": {"503": 1}, "errors_applied": 1}, "now", 503, False),
+        ({"error_shares": {"400": 1}, "errors_applied": 1}, "never", 400, False),
     ],
 )
 def test_each_fault_says_when_it_takes_effect_and_what_is_answered(
-    settings, takes_effect, status, delivery
+    settings, takes_effect, status, is_closed
 ):
     fault = faults(**settings).draw(UPSERT, b"{}")
 
     assert fault.takes_effect == takes_effect
     assert (fault.answer and fault.answer.status) == status
-    assert fault.delivery == delivery
+    assert fault.is_closed is is_closed
 
 
 def test_poison_fails_the_bodies_that_contain_it():
@@ -114,7 +109,6 @@ def test_latency_has_jitter():
         {"error_shares": {"500": -0.1}},
         {"error_shares": {"200": 0.1}},
         {"error_shares": {"oops": 0.1}},
-        {"malformed_shares": {"odd": 0.1}},
         {"panel_attributes": {f"field_{number}": "any" for number in range(81)}},
         {"no_such_switch": 1},
     ],

@@ -34,8 +34,8 @@ from typing import Any, Final, Self
 import httpx
 import orjson
 
+from segrelay.ops import embedded
 from segrelay.ops.demo.rig import Rig
-from segrelay.ops.embedded import lifecycle as embedded
 from segrelay.ops.run.up import own_command
 from segrelay.ops.sandbox import SandboxProcess
 from segrelay.ops.terminal.console import print_json

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from segrelay.ops.embedded import lifecycle as embedded
+from segrelay.ops import embedded
 from segrelay.ops.run.up import own_command
 from segrelay.worker.contract.events import decode_profile, read_entry
 from segrelay.worker.contract.keys import PartitionKeys

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pytest
 from pyarrow.parquet import write_table
 
-from segrelay.ops.embedded import lifecycle as embedded
+from segrelay.ops import embedded
 from segrelay.producer.backfill.jobs import JobStore, JobTally
 from segrelay.producer.backfill.publishing import Piece, publish_shard
 from segrelay.producer.backfill.reading import read_job

