@@ -17,11 +17,10 @@ from segrelay.ops.console.app import (
     Asked,
     Console,
     Page,
-    Redirect,
     address_of,
     own_address,
 )
-from segrelay.ops.console.dead_letters import cause_row, samples_of
+from segrelay.ops.console.dead_letters import cause_row
 from segrelay.ops.console.look import MOST_SCANNED, Look, scan
 from segrelay.ops.dead_letters.commands import DeadLetterOptions
 from segrelay.ops.kept import Filter, KeptOptions, Waiting, WaitingOptions
@@ -58,7 +57,7 @@ class Reach:
         return f"{'' if self.is_exact else 'more than '}{self.count:,} {self.noun}"
 
 
-def ask(console: Console, asked: Asked) -> Page | Redirect:
+def ask(console: Console, asked: Asked) -> Page | str:
     """Show the page of an act with its form and its dry run; a POST starts the act."""
     source = asked.form if asked.is_post else asked.query
     act = act_named((source.get("act") or [""])[0])
@@ -89,7 +88,7 @@ def ask(console: Console, asked: Asked) -> Page | Redirect:
     return Page("act.html", act.title, values_of_page)
 
 
-def _start(console: Console, asked: Asked, act: ConsoleAct, values: Values, back: str) -> Redirect:
+def _start(console: Console, asked: Asked, act: ConsoleAct, values: Values, back: str) -> str:
     is_dry_run = asked.given("dry_run") == "1"
     if not asked.person.acts and not is_dry_run:
         raise UsageWrong("You may look, but not act: the role operator is needed.")
@@ -108,7 +107,7 @@ def _start(console: Console, asked: Asked, act: ConsoleAct, values: Values, back
         is_dry_run=is_dry_run,
         at_most=at_most,
     )
-    return Redirect(address_of(f"/acts/{started.key}", {"back": back}))
+    return address_of(f"/acts/{started.key}", {"back": back})
 
 
 def _number(typed: str, reach: Reach | None) -> int | None:
@@ -234,17 +233,6 @@ def started(console: Console, asked: Asked) -> Page:
         "query": {"act": found.act.command, "tried": found.key, "back": back, **found.values},
         "back": back,
         "result": found.document if isinstance(found.document, dict) else {},
-        "samples": list(samples_of(console.look, _first_dead_letters(found))),
     }
     title = "Dry run" if found.is_dry_run else found.act.title
     return Page("started.html", title, values, live_seconds=0 if found.is_over else _LIVE_SECONDS)
-
-
-_SAMPLES: Final = 3
-
-
-def _first_dead_letters(found: StartedCommand) -> list[str]:
-    """Return the first letters that a dry run of a replay would take."""
-    if not (found.is_dry_run and found.is_over and found.act.command == "dlq replay"):
-        return []
-    return [str(row["id"]) for row in (found.document or {}).get("letters", ())[:_SAMPLES]]

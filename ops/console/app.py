@@ -16,9 +16,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from http import HTTPStatus
-from operator import attrgetter
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs, quote, urlencode
 
 import orjson
@@ -90,11 +89,6 @@ class Asked:
         """Return a field of the form."""
         return (self.form.get(name) or [""])[0]
 
-    def number(self, name: str, default: int, most: int) -> int:
-        """Return a number of the query within 1 and a limit."""
-        text = self.get(name)
-        return max(1, min(most, int(text))) if text.isascii() and text.isdigit() else default
-
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -107,15 +101,8 @@ class Page:
     live_seconds: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Redirect:
-    """An answer that leads to another page of the console."""
-
-    address: str
-
-
-Row = TypeVar("Row")
-Handler = Callable[["Console", Asked], Page | Redirect]
+Handler = Callable[["Console", Asked], Page | str]
+"""Returns a page, or the address of another page of the console."""
 
 
 def note_reveal(console: Console, asked: Asked, subject: str) -> None:
@@ -155,70 +142,20 @@ class PageRoute(NamedTuple):
     takes_posts: bool = False
 
 
-Columns = Mapping[str, Callable[[Any], Any]]
-"""The values by which rows of a table can be sorted, by the column's name."""
-
-
-def columns_of(*names: str, **others: str) -> Columns:
-    """Return columns that are attributes: of the same name, or of another."""
-    return {column: attrgetter(name) for column, name in ({n: n for n in names} | others).items()}
-
-
-@dataclass(frozen=True, slots=True)
-class Sorting:
-    """The column by which a table is sorted, as it stands in the address: `died` or `-died`.
-
-    Args:
-        name: The parameter of the address.
-        default: The order without that parameter.
-    """
-
-    column: str
-    is_descending: bool
-    default: str
-    name: str = "sort"
-
-    @classmethod
-    def of(cls, asked: Asked, columns: Columns, default: str, name: str = "sort") -> Sorting:
-        """Return the order that the address asks for, or the default."""
-        given = asked.get(name)
-        text = given if given.removeprefix("-") in columns else default
-        return cls(text.removeprefix("-"), text.startswith("-"), default, name)
-
-    @property
-    def text(self) -> str:
-        """Return the value of the parameter; "" for the default."""
-        text = "-" * self.is_descending + self.column
-        return "" if text == self.default else text
-
-    def apply(self, rows: Iterable[Row], columns: Columns) -> list[Row]:
-        """Return the rows in this order; those without a value stand last."""
-        value = columns[self.column]
-        known: list[Row] = []
-        unknown: list[Row] = []
-        for row in rows:
-            (unknown if value(row) is None else known).append(row)
-        return [*sorted(known, key=value, reverse=self.is_descending), *unknown]
-
-
-PAGE: Final = 50
-"""The rows of a table that one page shows."""
+PAGE: Final = 100
+"""The rows of a table that one page shows; the script sorts them."""
 _MOST_PAGES: Final = 1_000
 
 
-def listed(
-    asked: Asked, rows: Iterable[Row], columns: Columns, default: str, size: int = PAGE
-) -> dict[str, Any]:
-    """Return a table's part that the address asks for, in its order, as values of a page."""
-    sorting = Sorting.of(asked, columns, default)
-    number = asked.number("page", 1, _MOST_PAGES)
-    found = sorting.apply(rows, columns)
+def listed(asked: Asked, rows: Sequence[Any]) -> dict[str, Any]:
+    """Return the part of a table that the address asks for, as values of a page."""
+    text = asked.get("page")
+    page = max(1, min(_MOST_PAGES, int(text))) if text.isascii() and text.isdigit() else 1
     return {
-        "rows": found[size * (number - 1) : size * number],
-        "count": len(found),
-        "sorting": sorting,
-        "page": number,
-        "has_more": len(found) > size * number,
+        "rows": rows[PAGE * (page - 1) : PAGE * page],
+        "count": len(rows),
+        "page": page,
+        "has_more": len(rows) > PAGE * page,
     }
 
 
@@ -437,8 +374,8 @@ class _Site:
     def _answer(self, handler: Handler, asked: Asked, path: str) -> Response:
         try:
             found = handler(self._console, asked)
-            if isinstance(found, Redirect):
-                return RedirectResponse(self._rights.prefix + found.address, 303)
+            if isinstance(found, str):
+                return RedirectResponse(self._rights.prefix + found, 303)
             return self._html(found, asked.person, path)
         except RedisUnavailable as error:
             return self._refusal(error.message, asked.person, 503, path=path)

@@ -15,7 +15,6 @@ from segrelay.ops.console.acting import ask, started
 from segrelay.ops.console.acts import StartedCommands
 from segrelay.ops.console.app import Console, Guard, PageRoute, build_app
 from segrelay.ops.console.dead_letters import dead_letter, dead_letters
-from segrelay.ops.console.kept_pages import quarantine, record, waiting
 from segrelay.ops.console.look import Look
 from segrelay.ops.console.overview import audit, now, tap
 from segrelay.ops.console.people import people, person
@@ -25,8 +24,15 @@ from segrelay.ops.console.rights import (
     Rights,
     hash_password,
 )
-from segrelay.ops.console.template_pages import template, templates
-from segrelay.ops.console.work_pages import job, jobs, sync
+from segrelay.ops.console.work_pages import (
+    job,
+    jobs,
+    quarantine,
+    record,
+    sync,
+    templates,
+    waiting,
+)
 from segrelay.ops.state.opened import load_for_redis
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.interrupts import end_with_parent
@@ -54,7 +60,6 @@ PAGES: Final = (
     PageRoute("/jobs/{name}", job),
     PageRoute("/syncs/{name}", sync),
     PageRoute("/templates", templates, "Templates", "m"),
-    PageRoute("/templates/{name:path}", template, takes_posts=True),
     PageRoute("/tap", tap, "Tap", "t"),
     PageRoute("/audit", audit, "Audit", "a"),
     PageRoute("/act", ask, takes_posts=True),
@@ -111,7 +116,6 @@ def _serve(settings: Settings, section: ConsoleSettings) -> None:
             )
         finally:
             commands.end()
-            look.end()
 
 
 @app.command()

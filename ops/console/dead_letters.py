@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from difflib import SequenceMatcher
 from itertools import islice
-from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from segrelay.ops.console.app import (
-    PAGE,
     Asked,
-    Columns,
     Console,
     Page,
-    Sorting,
     address_of,
-    listed,
     note_reveal,
     own_address,
     pretty,
@@ -46,16 +41,6 @@ from segrelay.worker.errors import UsageWrong
 
 _CURSOR: Final = re.compile(r"\d{1,15}\.\S{1,300}")
 FILTERS: Final = ("trigger", "audience", "reason", "text", "since", "until", "job", "destination")
-_COLUMNS: Final[Columns] = {
-    "died": itemgetter("last_at_ms"),
-    **{name: itemgetter(name) for name in ("reason", "trigger", "audience", "message")},
-}
-_OF_CAUSES: Final[Columns] = {
-    "letters": lambda row: row["cause"].count,
-    "reason": lambda row: row["cause"].reason,
-    "trigger": lambda row: row["cause"].trigger,
-    "message": itemgetter("message"),
-}
 
 
 def dead_letters(console: Console, asked: Asked) -> Page:
@@ -65,41 +50,35 @@ def dead_letters(console: Console, asked: Asked) -> Page:
     chosen = list(asked.query.get("cause", ()))
     filters = {name: asked.get(name) for name in FILTERS}
     is_filtered = bool(chosen or any(filters.values()))
-    of_causes = Sorting.of(asked, _OF_CAUSES, "-letters", "causes")
     wanted = DeadLetterOptions(cause=chosen, **filters).chosen(look.client, look.settings, None)
     behind = asked.get("behind") if _CURSOR.fullmatch(asked.get("behind")) else ""
-    needs_all = is_filtered or asked.get("sort")
-    enough = MOST_READ if needs_all else PAGE * asked.number("page", 1, MOST_READ // PAGE) + 1
-    found, further = _look_through(look, wanted, min(enough, MOST_READ), behind)
+    found, further = _look_through(look, wanted, behind)
     if is_filtered:
         counts = Counter(one["cause"] for one in found)
         causes = [replace(one, count=n) for one in causes if (n := counts[one.cause])]
-    values = listed(asked, found, _COLUMNS, "-died")
     fields = {"cause": chosen, **filters}
-    orders = {"sort": values["sorting"].text, "causes": of_causes.text, "behind": behind}
-    values |= {
-        "causes": of_causes.apply((cause_row(look, one) for one in causes), _OF_CAUSES),
+    values = {
+        "causes": [cause_row(look, one) for one in causes],
         "kept": sum(one.count for one in look.causes()),
         "is_filtered": is_filtered,
-        "rows": [one | {"message": normalise_message(one["message"])} for one in values["rows"]],
+        "rows": [one | {"message": normalise_message(one["message"])} for one in found],
         "further": further,
-        "of_causes": of_causes,
+        "behind": behind,
         "triggers": sorted(look.standing().triggers),
         "reasons": sorted(Death),
         "fields": fields,
-        "orders": orders,
-        "here": address_of("/letters", fields | orders | {"page": asked.get("page")}),
+        "here": address_of("/letters", fields | {"behind": behind}),
     }
     return Page("letters.html", "Dead letters", values)
 
 
+_LETTERS: Final = 200
+"""The letters that a page shows."""
 _MOST_LOOKS: Final = 200
 """The most looks in vain of a page, each at up to 100 letters of each partition."""
 
 
-def _look_through(
-    look: Look, wanted: Filter, enough: int, behind: str
-) -> tuple[list[StoredDeadLetter], str]:
+def _look_through(look: Look, wanted: Filter, behind: str) -> tuple[list[StoredDeadLetter], str]:
     """Return the newest letters that match, and the cursor behind which there may be more.
 
     It is "" where there are no more.
@@ -113,7 +92,7 @@ def _look_through(
         if looks == _MOST_LOOKS:
             return found, death.cursor
         if one and matches(one, wanted):
-            if len(found) == enough:
+            if len(found) == _LETTERS:
                 return found, behind
             found.append(one)
         behind = death.cursor
@@ -203,19 +182,6 @@ def _lines(value: Any) -> list[str]:
     if value is None:
         return []
     return (value if isinstance(value, str) else pretty(value)).splitlines()[:_MOST_LINES]
-
-
-def samples_of(look: Look, ids: Sequence[str]) -> Iterator[tuple[str, str, Bodies]]:
-    """Yield letters: the id, the fate of a replay, and the bodies that were and would be sent.
-
-    Gone ones are left out.
-    """
-    for one in look.dead_letters().find(Filter(ids=frozenset(ids))) if ids else ():
-        again = _again(look, one)
-        bodies = beside(
-            json_or_text(one["body"]) or None, again.sent if again else None, reveals=False
-        )
-        yield one["id"], again.fate if again else "unknown", bodies
 
 
 _AROUND: Final = 3

@@ -1,7 +1,7 @@
 """The data behind the pages: one standing for all who look, and stores with a limit.
 
-However many pages are open, the standing is read by one thread, and no page but the first waits
-for it: see `Shared`. What a page reads besides is bounded.
+However many pages are open, the standing is read once in a while: see `Shared`. What a page reads
+besides is bounded.
 """
 
 from __future__ import annotations
@@ -46,7 +46,6 @@ _SHARE: Final = 0.015
 often."""
 _OLDEST_SECONDS: Final = 10.0
 """The longest time between two readings, also on a machine that is too busy to read it sooner."""
-_ASKED_WITHIN_SECONDS: Final = 120.0
 _FAILS_SECONDS: Final = 0.5
 _LATELY_FRESH_SECONDS: Final = 10.0
 LINES_FRESH_SECONDS: Final = 4
@@ -66,14 +65,11 @@ Found = TypeVar("Found")
 
 @dataclass(slots=True)
 class Shared(Generic[Found]):
-    """A value that one thread reads for all, again and again while somebody asks for it.
-
-    Whoever asks gets the last value at once. Nobody waits but the first, and who has changed
-    something here since it was read.
+    """A value that all who ask share: it is read anew when somebody asks, and it is old.
 
     Args:
         read: Reads the value.
-        fresh_seconds: The time between two readings; more of it where reading takes long.
+        fresh_seconds: The time for which it is fresh; more of it where reading takes long.
         changed_at: Returns the time of the last change that was made here.
     """
 
@@ -81,73 +77,33 @@ class Shared(Generic[Found]):
     fresh_seconds: float
     changed_at: Callable[[], float] = float
     seconds: float = 0.0
-    _found: Found | None = None
+    _found: Found | RedisUnavailable | None = None
     _begun_at: float = 0.0
-    _asked_at: float = 0.0
-    _failure: RedisUnavailable | None = None
-    _failed_until: float = 0.0
-    _reader: threading.Thread | None = None
+    _fresh_until: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _over: threading.Event = field(default_factory=threading.Event)
 
     def __call__(self) -> Found:
-        """Return the value.
+        """Return the value; who has waited for a reading that failed does not wait for another.
 
         Raises:
             RedisUnavailable: It can't be read.
         """
         with self._lock:
-            self._asked_at = time.monotonic()
-            if self._found is None or self._begun_at <= self.changed_at():
-                self._found = None
-                self._take(*self._read_or_fail())
-            if self._reader is None and not self._over.is_set():
-                self._reader = threading.Thread(target=self._keep_fresh, daemon=True)
-                self._reader.start()
+            if time.monotonic() >= self._fresh_until or self._begun_at <= self.changed_at():
+                self._begun_at, begun = time.time(), time.monotonic()
+                try:
+                    self._found = self.read()
+                except RedisUnavailable as error:
+                    self._found = error
+                ended = time.monotonic()
+                by_share = min(_OLDEST_SECONDS, (ended - begun) / _SHARE)
+                self.seconds = max(self.fresh_seconds, by_share)
+                fails = isinstance(self._found, RedisUnavailable)
+                self._fresh_until = ended + (_FAILS_SECONDS if fails else self.seconds)
+            if isinstance(self._found, RedisUnavailable):
+                raise self._found
             assert self._found is not None
             return self._found
-
-    def end(self) -> None:
-        """Read it no more, and wait for a reading that is under way."""
-        self._over.set()
-        if self._reader:
-            self._reader.join()
-
-    def _read_or_fail(self) -> tuple[float, Found]:
-        """Read it; who has waited for a reading that failed does not wait for the next one."""
-        if self._failure and time.monotonic() < self._failed_until:
-            raise self._failure
-        try:
-            return self._read()
-        except RedisUnavailable as error:
-            self._failure = error
-            self._failed_until = time.monotonic() + _FAILS_SECONDS
-            raise
-
-    def _read(self) -> tuple[float, Found]:
-        begun_at, begun = time.time(), time.monotonic()
-        found = self.read()
-        by_share = min(_OLDEST_SECONDS, (time.monotonic() - begun) / _SHARE)
-        self.seconds = max(self.fresh_seconds, by_share)
-        return begun_at, found
-
-    def _take(self, begun_at: float, found: Found) -> None:
-        if begun_at >= self._begun_at:
-            self._begun_at, self._found = begun_at, found
-
-    def _keep_fresh(self) -> None:
-        while not self._over.wait(self.seconds):
-            with self._lock:
-                if time.monotonic() > self._asked_at + _ASKED_WITHIN_SECONDS:
-                    break
-            try:
-                begun_at, found = self._read()
-            except Exception:  # noqa: BLE001 - the next page reads it, and tells
-                break
-            with self._lock:
-                self._take(begun_at, found)
-        with self._lock:
-            self._found = self._reader = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,12 +174,6 @@ class Look:
         )
         self.requests = Shared(lambda: list(read_requests(client)), _LATELY_FRESH_SECONDS)
         self._is_compared = False
-
-    def end(self) -> None:
-        """Read nothing more."""
-        shared: list[Shared[Any]] = [*self.samples.values(), self.judged, self.causes]
-        for one in [*shared, self.outcomes, self.records, self.requests]:
-            one.end()
 
     @property
     def settings(self) -> Settings:

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Any, Final
+from typing import Final
 
-import orjson
-
-from segrelay.ops.console.app import Asked, Console, Page, Redirect, address_of, note_reveal
+from segrelay.ops.console.app import Asked, Console, Page, address_of, note_reveal
 from segrelay.ops.console.look import MOST_READ, Look
 from segrelay.ops.state.person import KnownPerson, is_digest
-from segrelay.ops.state.waiting import WaitingEntry
-from segrelay.ops.templates.events import candidate_of_entry
 from segrelay.ops.terminal.moments import shown_us
 from segrelay.ops.verify import HeldPerson, verify_person
 from segrelay.ops.why import (
@@ -29,23 +25,17 @@ from segrelay.ops.why import (
     verdict,
 )
 from segrelay.producer.publishing.quarantine import QuarantineRecord
-from segrelay.worker.checks.preview import Candidate, Previewed, preview
 from segrelay.worker.contract.printable import hidden
 from segrelay.worker.contract.processes import REQUEST_ID, read_requests
-from segrelay.worker.contract.redis.acts import read_acts
-from segrelay.worker.contract.redis.connection import now_ms
-from segrelay.worker.contract.triggers import DESTINATION, TRIGGER
-from segrelay.worker.errors import PayloadRefused, UsageWrong
+from segrelay.worker.errors import UsageWrong
 
 _MOST_SEARCHED: Final = 20_000
-_TRIED: Final = 5
 _OVER: Final = frozenset({"delivered", "skipped"})
 _STANDS: Final = ENDS | {"waits", "orphaned", "discarded", "tried"}
-_PAUSES: Final = frozenset({"pause", "resume"})
 _LONGEST: Final = 500
 
 
-def people(console: Console, asked: Asked) -> Page | Redirect:
+def people(console: Console, asked: Asked) -> Page | str:
     """Show the search; or find the person who was typed, and lead to their page.
 
     What was typed comes in the body of a POST, so that no address or log has it.
@@ -61,12 +51,12 @@ def people(console: Console, asked: Asked) -> Page | Redirect:
         known = find_profile(look.client, look.settings, text, _MOST_SEARCHED)
         known.quarantined = list(_records_about(look, known.person.digest))
         if not (known.is_nothing and known.is_whole):
-            return Redirect(address_of_person(known.person.digest.hex(), known.person.partition))
+            return address_of_person(known.person.digest.hex(), known.person.partition)
     except UsageWrong as error:
         wrong = error.message
     record = next(_records_about(look, b"", text), None) if asked.person.reveals else None
     if record:
-        return Redirect(f"/quarantine/{record.id}")
+        return f"/quarantine/{record.id}"
     return Page("people.html", "A person", {"wrong": wrong}, 404)
 
 
@@ -92,7 +82,7 @@ def address_of_person(digest: str, partition: int) -> str:
 
 
 def person(console: Console, asked: Asked) -> Page:
-    """Show the story of one person; what templates would make of it only if it is asked for."""
+    """Show the story of one person; a POST compares it with what Insider holds."""
     look = console.look
     digest, partition = asked.path["digest"], asked.get("partition")
     if not (is_digest(digest) and partition.isascii() and partition.isdigit()):
@@ -102,18 +92,15 @@ def person(console: Console, asked: Asked) -> Page:
     known = explain_person(look.client, look.settings, named, most, look.standing())
     known.quarantined = list(_records_about(look, named.digest))
     known.requests = [one for one in look.requests() if named.digest in one.people]
-    does = asked.given("do") if asked.is_post else ""
-    reveals = does == "reveal" or (does == "verify" and bool(asked.given("reason").strip()))
+    reveals = bool(asked.given("reason").strip())
     if reveals:
         note_reveal(console, asked, f"person {digest}")
     held: Mapping[str, HeldPerson | None] | None = None
-    if does == "verify":
+    if asked.is_post:
         if not asked.person.name:
             raise UsageWrong("Insider is asked only for people who have signed in.")
         held = verify_person(look.client, look.settings, named.digest, named.partition)
-    moments = (*timeline_of(known), *_pauses(look, known))
-    timeline = sorted(moments, key=lambda moment: -moment.at_ms)
-    tries = reveals or asked.get("try") == "1"
+    timeline = sorted(timeline_of(known), key=lambda moment: -moment.at_ms)
     values = {
         "digest": digest,
         "partition": partition,
@@ -122,9 +109,6 @@ def person(console: Console, asked: Asked) -> Page:
         "most_read": MOST_READ,
         "answers": list(answers_of(known, timeline)),
         "timeline": fold_tries(timeline),
-        "tries": tries,
-        "tried": list(_tried(look, known.waiting[:_TRIED], reveals=reveals)) if tries else [],
-        "waiting": len(known.waiting),
         "verdict": "" if known.is_nothing else verdict(known, timeline),
         "is_revealed": reveals,
         "held": None if held is None else [(n, _shown(h, reveals)) for n, h in held.items()],
@@ -179,45 +163,3 @@ def fold_tries(timeline: Sequence[Moment]) -> list[tuple[Moment, int, int]]:
     for one in timeline:
         same[one._replace(at_ms=0, detail="") if one.what == "retry" else one].append(one)
     return [(own[0], len(own), own[-1].at_ms) for own in same.values()]
-
-
-def _pauses(look: Look, known: KnownProfile) -> Iterator[Moment]:
-    """Yield what was paused and resumed since the first thing that is known of a person."""
-    moments = timeline_of(known)
-    concerned = {one.destination for one in moments} | {one.trigger for one in moments}
-    since_ms = min((one.at_ms for one in moments), default=0)
-    for act in read_acts(look.client):
-        if act.at_ms < since_ms:
-            return
-        kind, _, name = act.subject.partition(" ")
-        if act.what in _PAUSES and name in concerned:
-            yield Moment(
-                act.at_ms,
-                f"{act.what}d",
-                name if kind == DESTINATION else "",
-                name if kind == TRIGGER else "",
-                detail=f"by {act.by}: {act.reason}".rstrip(": "),
-            )
-
-
-def _tried(
-    look: Look, entries: Sequence[WaitingEntry], *, reveals: bool
-) -> Iterator[tuple[WaitingEntry, Previewed, Any]]:
-    """Yield waiting deliveries, each with its preview and the body that would be sent."""
-    candidates = [
-        (entry, candidate)
-        for entry in entries
-        if entry.stream.trigger in look.settings.triggers
-        and (candidate := _candidate(entry)) is not None
-    ]
-    at_us = 1_000 * now_ms(look.client)
-    found = preview([one for _, one in candidates], look.settings, now_us=at_us)
-    for (entry, _), one in zip(candidates, found, strict=True):
-        yield entry, one, one.sent if reveals else hidden(one.sent)
-
-
-def _candidate(entry: WaitingEntry) -> Candidate | None:
-    try:
-        return candidate_of_entry(entry)
-    except (PayloadRefused, orjson.JSONDecodeError):
-        return None

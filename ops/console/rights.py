@@ -275,7 +275,7 @@ class Rights:
         """Return why a page is not made for another site, which may only link to it; "" = it is."""
         is_ours = headers.get("sec-fetch-site", "none") in {"none", "same-origin"}
         # A page with one of these parameters does more than to read a little.
-        is_cheap = {"tests", "try", "all"}.isdisjoint(query)
+        is_cheap = {"try", "all"}.isdisjoint(query)
         is_link = headers.get("sec-fetch-mode") == "navigate" and is_cheap
         told = "Another site asks for this page: open it from the console's own pages"
         return "" if is_ours or is_link else told

@@ -1,74 +1,155 @@
-"""The pages of jobs and syncs: how far they are, what stops them, and who would be taken out."""
+"""The pages of work: the quarantine, what waits, jobs, syncs and templates."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from segrelay.ops.backfill.report import read_report
-from segrelay.ops.console.app import Asked, Columns, Console, Page, columns_of, listed
-from segrelay.ops.console.look import Look, Scan, scan
-from segrelay.ops.console.plots import Plot
+from segrelay.ops.console.app import PAGE, Asked, Console, Page, listed, note_reveal
+from segrelay.ops.console.look import MOST_READ, Look, Scan, scan
+from segrelay.ops.console.overview import Plot
+from segrelay.ops.kept import Filter, KeptOptions
+from segrelay.ops.quarantine import groups_of, matches
+from segrelay.ops.state.partitions import Stream
+from segrelay.ops.state.waiting import (
+    Choice,
+    WaitingEntry,
+    is_orphan,
+    read_first_entries,
+)
 from segrelay.ops.status.lateness import gone_ms, per_second
-from segrelay.ops.status.standing import JobStanding, Standing
-from segrelay.ops.status.totals import KINDS
+from segrelay.ops.status.standing import Standing
+from segrelay.ops.templates.workspace import names_in
 from segrelay.ops.terminal.moments import parse_moment_ms
 from segrelay.producer.backfill.jobs import JobStore
 from segrelay.producer.sync.run import Run
 from segrelay.producer.sync.store import Mark, SyncStore
 from segrelay.worker.contract.keys import digest_of
+from segrelay.worker.contract.words import Refusal, job_of_lane
 from segrelay.worker.errors import UsageWrong
 
+_MOST_LINES: Final = 4 * PAGE
+"""The waiting deliveries that are read to show a page of the oldest."""
 
-@dataclass(frozen=True, slots=True)
-class JobLine:
-    """A job with its progress.
 
-    Args:
-        per_second: Deliveries that were settled a second lately; None = not known.
-        gone_ms: The time when nothing of it waits any more, at this pace; None = not known.
+def quarantine(console: Console, asked: Asked) -> Page:
+    """Show the records that could not be placed, by audience and reason, and one by one."""
+    look = console.look
+    filters = {name: asked.get(name) for name in ("audience", "reason", "since", "until")}
+    store = look.quarantine()
+    wanted = KeptOptions(**filters).chosen(look.client, look.settings, None)
+    known = look.records()
+    found = Scan([one for one in known.found if matches(one, wanted)], known.is_whole)
+    rows = sorted(found.found, key=lambda one: -one.last_seen_ms)
+    values = listed(asked, rows) | {
+        "totals": store.quarantine.totals(),
+        "groups": groups_of(found.found, look.settings),
+        "count": found.count,
+        "is_whole": found.is_whole,
+        "filters": filters,
+        "is_filtered": any(filters.values()),
+        "reasons": sorted(Refusal),
+    }
+    return Page("quarantine.html", "Quarantine", values)
+
+
+def record(console: Console, asked: Asked) -> Page:
+    """Show one record with its payload."""
+    look = console.look
+    store = look.quarantine()
+    found = next(store.find(Filter.of_id(asked.path["id"])), None)
+    if found is None:
+        raise UsageWrong("There is no such record: it was placed or discarded meanwhile.")
+    if asked.is_post:
+        note_reveal(console, asked, f"record {found.id}")
+    values = {
+        "record": found,
+        "document": store.document(found, reveal=asked.is_post),
+        "is_revealed": asked.is_post,
+    }
+    return Page("record.html", f"Record {found.id}", values)
+
+
+def waiting(console: Console, asked: Asked) -> Page:
+    """Show what waits, by destination, trigger and lane, and the oldest deliveries."""
+    look = console.look
+    standing = look.standing()
+    filters = {name: asked.get(name) for name in ("job", "trigger", "audience")}
+    choice = Choice(**filters)
+    streams = [one for one in standing.streams if one.length and choice.holds(one)]
+    parts = sorted(_parts(streams, standing), key=lambda one: -one["deliveries"])
+    values = listed(asked, parts) | {
+        "lines": _oldest(look, streams, choice),
+        "total": sum(stream.length for stream in streams),
+        "filters": filters,
+        "is_filtered": any(filters.values()),
+        "idle": standing.idle,
+    }
+    return Page("waiting.html", "Waiting", values, live_seconds=console.live_seconds)
+
+
+def _parts(streams: Iterable[Stream], standing: Standing) -> Iterator[dict[str, Any]]:
+    """Yield what waits for one trigger at one destination in one lane, over all partitions."""
+    parts: defaultdict[tuple[str, str, str], list[Stream]] = defaultdict(list)
+    for stream in streams:
+        parts[stream.partition.destination, stream.trigger, stream.lane].append(stream)
+    for (destination, trigger, lane), members in parts.items():
+        yield {
+            "destination": destination,
+            "trigger": trigger,
+            "lane": lane,
+            "job": job_of_lane(lane),
+            "deliveries": sum(stream.length for stream in members),
+            "oldest_ms": min(stream.since_ms for stream in members),
+            "is_orphaned": is_orphan(standing.settings, members[0].partition, trigger),
+            "stops": list(standing.stops([trigger], job_of_lane(lane))),
+        }
+
+
+def _oldest(
+    look: Look, streams: Iterable[Stream], choice: Choice
+) -> list[tuple[WaitingEntry, bool]]:
+    """Return the oldest deliveries that are chosen, and whether each is orphaned.
+
+    Of many streams few are read of each: the oldest of all are mostly the first of each.
     """
-
-    name: str
-    job: JobStanding
-    per_second: float | None
-    gone_ms: int | None
-
-    @classmethod
-    def of(cls, standing: Standing, name: str) -> JobLine:
-        """Return the progress of a job."""
-        job, part = standing.jobs[name], f"job|{name}"
-        gone = gone_ms(standing, job.counts.waiting, part)
-        return cls(name, job, per_second(standing.samples, part), gone)
-
-    @property
-    def share(self) -> float:
-        """Return the share of the job that is settled, 0 to 1, as far as its rows are known."""
-        accepted = self.job.counts.accepted
-        read = self.job.rows / self.job.expected_rows if self.job.expected_rows else 1.0
-        return min(1.0, read) * (self.job.counts.settled / accepted if accepted else 0.0)
-
-
-_OVER: Final = frozenset({"done", "aborted"})
-_COLUMNS: Final[Columns] = {
-    "need": lambda one: (one.job.condition.state in _OVER, one.name),
-    **columns_of(job="name", state="job.condition.state", progress="share", rows="job.rows"),
-    **columns_of(rate="per_second", **{kind: f"job.counts.{kind}" for kind in KINDS}),
-}
+    oldest = sorted(streams, key=lambda one: one.since_ms)[:PAGE]
+    most = MOST_READ if choice.audience else _MOST_LINES
+    for_each = max(1, most // max(1, len(oldest)))
+    entries = [
+        (entry, is_orphan(look.settings, entry.stream.partition, entry.stream.trigger))
+        for entry in read_first_entries(look.client, oldest, for_each)
+        if entry.header and choice.audience in ("", entry.header.audience)
+    ]
+    return sorted(entries, key=lambda each: each[0].since_ms)[:PAGE]
 
 
 def jobs(console: Console, asked: Asked) -> Page:
     """Show all jobs, those first that are not over, and all syncs."""
     standing = console.look.standing()
-    lines = (JobLine.of(standing, name) for name in standing.jobs)
-    values = listed(asked, lines, _COLUMNS, "need") | {
+    found = sorted(standing.jobs.items(), key=lambda one: (one[1].condition.has_ended, one[0]))
+    values = listed(asked, [_job(standing, name) for name, _ in found]) | {
         "syncs": standing.syncs,
         "schedules": standing.settings.sync,
         "watches": standing.watches,
         "places": standing.settings.backfill.watch,
     }
     return Page("jobs.html", "Jobs and syncs", values, live_seconds=console.live_seconds)
+
+
+def _job(standing: Standing, name: str) -> dict[str, Any]:
+    """Return a job with its progress: the settled share of it, its pace, and when it is gone."""
+    job, part = standing.jobs[name], f"job|{name}"
+    read = job.rows / job.expected_rows if job.expected_rows else 1.0
+    return {
+        "name": name,
+        "job": job,
+        "per_second": per_second(standing.samples, part),
+        "gone_ms": gone_ms(standing, job.counts.waiting, part),
+        "share": min(1.0, read) * job.counts.settled / max(1, job.counts.accepted),
+    }
 
 
 def job(console: Console, asked: Asked) -> Page:
@@ -81,7 +162,7 @@ def job(console: Console, asked: Asked) -> Page:
     report = read_report(look.client, look.settings, name) if known else None
     document = report.document() if report else {}
     values = {
-        "line": JobLine.of(standing, name),
+        "line": _job(standing, name),
         "spec": known.spec if known else None,
         "document": document,
         "plots": list(_plots(document)),
@@ -133,3 +214,33 @@ def _leaving(look: Look, name: str, run: Run, number: int) -> Scan[tuple[str, in
         if not (mark := Mark.loads(text)).is_name and mark.run < number
     }
     return Scan(list(gone.items()), looked.is_whole)
+
+
+def templates(console: Console, asked: Asked) -> Page:
+    """Show all templates with their triggers and versions."""
+    del asked
+    found: list[dict[str, Any]] = []
+    settings, standing = console.settings, console.look.standing()
+    used = {one.main_template for one in settings.triggers.values()}
+    for name in sorted({*names_in(settings.templates_folder), *used}):
+        triggers = {
+            one.name: standing.triggers[one.name]
+            for one in settings.triggers.values()
+            if one.main_template == name and one.name in standing.triggers
+        }
+        own = triggers.values()
+        refused = next((one.refused for one in own if one.refused), "")
+        dead = sum(one.counts.dead for one in own)
+        events = sum(one.engine_use.events for one in own)
+        row = {
+            "name": name,
+            "stops": any(one.condition.stops for one in own),
+            "triggers": triggers,
+            "versions": sorted({version for one in own for version in one.versions}),
+            "refused": refused,
+            "dead": dead,
+            "engine_share": sum(one.engine_use.asked for one in own) / events if events else None,
+        }
+        found.append(row)
+    found.sort(key=lambda row: (bool(row["refused"]), row["stops"], row["dead"]), reverse=True)
+    return Page("templates.html", "Templates", {"templates": found})

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +26,6 @@ from typer.exceptions import TyperException
 from segrelay.ops.console.acts import (
     ACTS,
     ConsoleAct,
-    StartedCommand,
     StartedCommands,
     parameters_of,
 )
@@ -41,7 +40,6 @@ _LONGEST_TEXT: Final = 60_000
 """The characters of an answer: a model reads it whole, and pays for it."""
 _ACT_SECONDS: Final = 600.0
 _LOOK_SECONDS: Final = 60.0
-_DOCUMENTS: Final = "segrelay://documents/"
 _PAYLOAD: Final = "payload"
 
 _INSTRUCTIONS: Final = (
@@ -106,50 +104,42 @@ _KINDS: Final[Mapping[str, Mapping[str, Any]]] = {
     "cause": {"type": "array", "items": {"type": "string"}, "description": "Only these causes."},
 }
 """The parts of schemas that differ from a text described by the command's own help."""
+_OF_ACTS: Final[Mapping[str, Any]] = {
+    "why": {"type": "string", "description": "The reason, which is recorded."},
+    "all": {"type": "boolean", "description": "Take all; no filter is given."},
+    "dry_run": {"type": "boolean", "description": "Only say what would be done."},
+    "at_most": {
+        "type": "integer",
+        "description": "The number that it will be, as a dry run or the status tells; it does"
+        " nothing if it is more by then. Needed unless dry_run is true.",
+    },
+}
+"""Further fields of acts."""
 
 
-def _schema(properties: Mapping[str, Any], required: Sequence[str]) -> dict[str, Any]:
-    return {
+def _tool(name: str, description: str, act: ConsoleAct, *, changes: bool) -> types.Tool:
+    helps = {field: parameters_of(act)[field].help or "" for field in act.fields}
+    properties: dict[str, Any] = {
+        field: {"type": "string", "description": text, **_KINDS.get(field, {})}
+        for field, text in helps.items()
+    }
+    if changes:
+        options = {
+            "why": True,
+            "all": bool(act.options),
+            "dry_run": act.has_dry_run,
+            "at_most": act.is_destructive,
+        }
+        properties |= {field: _OF_ACTS[field] for field, is_there in options.items() if is_there}
+    schema = {
         "type": "object",
-        "properties": dict(properties),
-        "required": list(required),
+        "properties": properties,
+        "required": [*act.needed, *(["why"] if changes else [])],
         "additionalProperties": False,
     }
-
-
-def _schema_of_look(look: ConsoleAct) -> dict[str, Any]:
-    helps = {name: parameters_of(look)[name].help or "" for name in look.fields}
-    properties = {
-        name: {"type": "string", "description": text, **_KINDS.get(name, {})}
-        for name, text in helps.items()
-    }
-    return _schema(properties, look.needed)
-
-
-def _schema_of_act(act: ConsoleAct) -> dict[str, Any]:
-    schema = _schema_of_look(act)
-    properties = schema["properties"]
-    properties["why"] = {"type": "string", "description": "The reason, which is recorded."}
-    schema["required"].append("why")
-    if act.options:
-        properties["all"] = {"type": "boolean", "description": "Take all; no filter is given."}
-    if act.has_dry_run:
-        properties["dry_run"] = {"type": "boolean", "description": "Only say what would be done."}
-    if act.is_destructive:
-        properties["at_most"] = {
-            "type": "integer",
-            "description": "The number that it will be, as a dry run or the status tells; it does"
-            " nothing if it is more by then. Needed unless dry_run is true.",
-        }
-    return schema
-
-
-def _tool(
-    name: str, description: str, schema: dict[str, Any], act: ConsoleAct | None = None
-) -> types.Tool:
-    hints = types.ToolAnnotations(read_only_hint=True, open_world_hint=False)
-    if act:
-        hints = types.ToolAnnotations(read_only_hint=False, destructive_hint=act.is_destructive)
+    hints = types.ToolAnnotations(
+        read_only_hint=not changes, destructive_hint=act.is_destructive, open_world_hint=False
+    )
     return types.Tool(name=name, description=description, input_schema=schema, annotations=hints)
 
 
@@ -169,21 +159,16 @@ class Tools:
 
     def listed(self) -> list[types.Tool]:
         """Return the tools, with what they take and whether they change something."""
-        words = {"words": {"type": "string", "description": "Words to look for."}}
+        choose = " Choose by a filter, or say `all`."
         return [
-            *(_tool(name, look.title, _schema_of_look(look)) for name, look in LOOKS.items()),
-            _tool(
-                "search_documents",
-                "Find the paragraphs of segrelay's documents that hold all words.",
-                _schema(words, ["words"]),
-            ),
+            *(_tool(name, look.title, look, changes=False) for name, look in LOOKS.items()),
             *(
                 _tool(
                     name,
                     f"{act.title}. The audit keeps who did it and why."
-                    + (" Choose by a filter, or say `all`." if act.options else ""),
-                    _schema_of_act(act),
+                    + (choose if act.options else ""),
                     act,
+                    changes=True,
                 )
                 for name, act in self._acts.items()
             ),
@@ -197,8 +182,6 @@ class Tools:
         """
         if name in LOOKS:
             return self._look(LOOKS[name], given)
-        if name == "search_documents":
-            return search_documents(str(given.get("words", "")))
         if name in self._acts:
             return self._act(self._acts[name], given)
         raise UsageWrong(f"There is no tool {name!r}.")
@@ -239,7 +222,12 @@ class Tools:
         ends_at = time.monotonic() + _ACT_SECONDS
         while not started.is_over and time.monotonic() < ends_at:
             time.sleep(0.1)
-        return _told_of(started)
+        lines = list(started.lines)[-20:]
+        if started.code is None:
+            raise UsageWrong(f"`{started.command}` goes on; look at the status later.")
+        if started.code:
+            raise UsageWrong("\n".join(lines) or f"It failed with exit code {started.code}.")
+        return _fitted({"command": started.command, "result": started.document, "said": lines})
 
 
 def _values(act: ConsoleAct, given: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -250,16 +238,6 @@ def _values(act: ConsoleAct, given: Mapping[str, Any]) -> dict[str, list[str]]:
             if value is not None
         }
     )
-
-
-def _told_of(started: StartedCommand) -> str:
-    lines = list(started.lines)[-20:]
-    if started.code is None:
-        raise UsageWrong(f"`{started.command}` goes on; look at the status later.")
-    if started.code:
-        raise UsageWrong("\n".join(lines) or f"It failed with exit code {started.code}.")
-    document = {"command": started.command, "result": started.document, "said": lines}
-    return _fitted(document)
 
 
 def _document(words: Sequence[str]) -> Any:
@@ -294,92 +272,35 @@ def _cut(value: Any, most: int) -> Any:
     return [_cut(inner, most) for inner in value[:most]] + left
 
 
-def documents() -> dict[str, str]:
-    """Return the texts of the documents by their names, such as `operating`."""
-    folder = files("segrelay") / "docs"
-    return {
-        one.name.removesuffix(".md"): one.read_text("utf-8")
-        for one in sorted(folder.iterdir(), key=lambda one: one.name)
-        if one.name.endswith(".md")
-    }
-
-
-def search_documents(words: str) -> str:
-    """Return the paragraphs that hold all words, each below the document's name."""
-    wanted = words.casefold().split()
-    if not wanted:
-        raise UsageWrong("`words` is empty.")
-    found = [
-        f"[{name}] {paragraph.strip()}"
-        for name, text in documents().items()
-        for paragraph in text.split("\n\n")
-        if all(word in paragraph.casefold() for word in wanted)
-    ]
-    text = "\n\n".join(found) or "No paragraph holds all of these words."
-    return text[:_LONGEST_TEXT]
-
-
-def build_server(tools: Tools) -> Server[Any]:
-    """Return the server, which offers the tools and the documents."""
+def serve(*, with_acts: bool) -> None:
+    """Answer over stdin and stdout until the program ends the connection."""
+    tools = Tools(with_acts=with_acts)
 
     async def list_tools(_: Any, __: Any) -> types.ListToolsResult:
         return types.ListToolsResult(tools=tools.listed())
 
     async def call_tool(_: Any, asked: types.CallToolRequestParams) -> types.CallToolResult:
-        seconds = _LOOK_SECONDS if asked.name in LOOKS else None
-        return await _answered(lambda: tools.call(asked.name, asked.arguments or {}), seconds)
-
-    async def list_resources(_: Any, __: Any) -> types.ListResourcesResult:
-        return types.ListResourcesResult(
-            resources=[
-                types.Resource(name=name, uri=f"{_DOCUMENTS}{name}", mime_type="text/markdown")
-                for name in documents()
-            ]
-        )
-
-    async def read_resource(
-        _: Any, asked: types.ReadResourceRequestParams
-    ) -> types.ReadResourceResult:
-        text = documents().get(
-            str(asked.uri).removeprefix(_DOCUMENTS), "There is no such document."
-        )
-        content = types.TextResourceContents.model_validate(
-            {"uri": asked.uri, "text": text, "mimeType": "text/markdown"}
-        )
-        return types.ReadResourceResult(contents=[content])
-
-    return Server(
-        "segrelay",
-        version=version("segrelay"),
-        instructions=_INSTRUCTIONS,
-        on_list_tools=list_tools,
-        on_call_tool=call_tool,
-        on_list_resources=list_resources,
-        on_read_resource=read_resource,
-    )
-
-
-async def _answered(run: Callable[[], str], seconds: float | None) -> types.CallToolResult:
-    """Run a tool in a thread; what it refuses is an answer too, which the model can act on."""
-    try:
-        with anyio.fail_after(seconds):
-            answer, is_wrong = await to_thread.run_sync(run, abandon_on_cancel=True), False
-    except TimeoutError:
-        answer, is_wrong = f"It took more than {seconds:.0f} s: narrow it down.", True
-    except SegrelayError as error:
-        answer, is_wrong = error.message, True
-    return types.CallToolResult(
-        content=[types.TextContent.model_validate({"type": "text", "text": answer})],
-        is_error=is_wrong,
-    )
-
-
-def serve(*, with_acts: bool) -> None:
-    """Answer over stdin and stdout until the program ends the connection."""
-    tools = Tools(with_acts=with_acts)
+        """Run a tool in a thread; what it refuses is an answer too, which the model can act on."""
+        seconds, is_wrong = _LOOK_SECONDS if asked.name in LOOKS else None, False
+        run = partial(tools.call, asked.name, asked.arguments or {})
+        try:
+            with anyio.fail_after(seconds):
+                answer = await to_thread.run_sync(run, abandon_on_cancel=True)
+        except TimeoutError:
+            answer, is_wrong = f"It took more than {seconds:.0f} s: narrow it down.", True
+        except SegrelayError as error:
+            answer, is_wrong = error.message, True
+        content = types.TextContent.model_validate({"type": "text", "text": answer})
+        return types.CallToolResult(content=[content], is_error=is_wrong)
 
     async def run() -> None:
-        server = build_server(tools)
+        server = Server(
+            "segrelay",
+            version=version("segrelay"),
+            instructions=_INSTRUCTIONS,
+            on_list_tools=list_tools,
+            on_call_tool=call_tool,
+        )
         async with stdio_server() as (incoming, outgoing):
             await server.run(incoming, outgoing, server.create_initialization_options())
 

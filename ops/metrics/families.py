@@ -126,7 +126,6 @@ MOST_FIELDS: Final = 50
 MOST_JOBS: Final = 50
 STATES: Final = ("ok", "slowed", "broken", "paused", "orphaned")
 _USED_MS: Final = 60_000
-_ENDED: Final = frozenset({"done", "aborted"})
 MetricRow = tuple[str, Sequence[str], float | Histogram]
 """The name of a family, the values of its labels, and the number."""
 
@@ -222,7 +221,7 @@ def _rows_of_work(standing: Standing) -> Iterator[MetricRow]:
     states = Counter(one.condition.state for one in jobs.values())
     for state, count in sorted(states.items()):
         yield "jobs", (state,), count
-    going = [name for name, one in jobs.items() if one.condition.state not in _ENDED]
+    going = [name for name, one in jobs.items() if not one.condition.has_ended]
     for name in going[:MOST_JOBS]:
         for kind in KINDS:
             yield "job_deliveries", (name, kind), jobs[name].counts.of(kind)

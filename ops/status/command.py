@@ -59,7 +59,6 @@ from segrelay.worker.errors import (
 
 _EXPLAINED: Final = frozenset({"paused", "stopped", "refused", "waits", "failed", "interrupted"})
 """States that are shown with their reason."""
-_ENDED: Final = frozenset({"done", "aborted"})
 
 
 class StatusTable(NamedTuple):
@@ -194,7 +193,7 @@ def _triggers(standing: Standing, problems: Sequence[HealthProblem]) -> StatusTa
 
 
 def _jobs(standing: Standing, problems: Sequence[HealthProblem]) -> StatusTable:
-    found = sorted(standing.jobs.items(), key=lambda one: one[1].condition.state in _ENDED)
+    found = sorted(standing.jobs.items(), key=lambda one: one[1].condition.has_ended)
     rows = {name: (_state(job.condition), *_six(job.counts)) for name, job in found}
     columns = (*text_columns("state"), *count_columns(*KINDS))
     return StatusTable(("job", *columns), rows, _ill(problems, "job_"))

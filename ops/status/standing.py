@@ -137,6 +137,11 @@ class Condition:
         return self.state in _STOPPING[self.kind]
 
     @property
+    def has_ended(self) -> bool:
+        """Say whether it is a job that is never read again."""
+        return self.state in {"done", "aborted"}
+
+    @property
     def why(self) -> str:
         """Return the reason in words, and who caused it."""
         reason = self.message or self.reason
@@ -222,12 +227,6 @@ class JobStanding:
     at: Mapping[str, Counts] = field(default_factory=dict)
     watch: str = ""
     refused: int = 0
-
-    @property
-    def is_over(self) -> bool:
-        """Say whether it is never read again, and nothing of it waits or is dead."""
-        ended = self.condition.state in {"done", "aborted"}
-        return ended and not self.counts.waiting and not self.counts.dead
 
 
 class WaitingResponses(NamedTuple):
@@ -465,7 +464,9 @@ def read_standing(
             bad_rows={
                 name: (one.refused, one.condition.since_ms or at_ms)
                 for name, one in jobs.items()
-                if one.refused and one.is_over
+                if one.refused
+                and one.condition.has_ended
+                and not (one.counts.waiting or one.counts.dead)
             },
             unreadable=unreadable,
         ),

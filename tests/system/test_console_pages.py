@@ -14,6 +14,7 @@ import orjson
 import pytest
 
 from segrelay.ops.console import command
+from segrelay.producer.publish import Publisher
 from segrelay.worker.contract import keys
 from tests.journeys.console.world import REFUSED, World, event, words
 from tests.journeys.play import status_of
@@ -30,7 +31,6 @@ PAGES = {
     "waiting": "/waiting",
     "jobs": "/jobs",
     "templates": "/templates",
-    "template": "/templates/insider/enter.jsonnet",
     "tap": "/tap",
     "audit": "/audit",
     "people": "/people",
@@ -113,7 +113,6 @@ def test_no_page_is_left_out():
         "/act": "act",
         "/acts/{key}": "started",
     }
-    named["/templates/{name:path}"] = "template"
     looked_at = {**PAGES, **LINKED, "started": "/acts"}
 
     for page in command.PAGES:
@@ -127,7 +126,7 @@ def address(page, world, name):
         page.shape()
         page.go("/act?act=dlq+replay")
         page.click("form.inline button")
-        assert "Before and after" in page.until_over()
+        assert "replayed" in page.until_over()
         return world.url + page.path()
     start, link = LINKED[name]
     page.open(world.url + start)
@@ -153,6 +152,22 @@ def keep(page, name, width, scheme):
         height = page.evaluate("document.documentElement.scrollHeight")
         page.shape(width, scheme, min(height, HIGHEST))
         (Path(PICTURES) / f"{name}-{width}-{scheme}.png").write_bytes(page.picture())
+
+
+def test_the_head_of_a_column_sorts_its_table_and_it_stays_sorted(world, page):
+    page.shape()
+    page.open(f"{world.url}/jobs")
+    names = "[...document.querySelectorAll('#jobs tbody th')].map((one) => one.innerText).join()"
+    before = page.evaluate(names).split(",")
+
+    page.click("#jobs thead button")
+    page.click("#jobs thead button")
+    assert page.evaluate(names).split(",") == sorted(before, reverse=True)
+
+    page.evaluate("document.querySelector('#jobs').dataset.old = 1")
+    Publisher(world.client, world.settings).publish([event("s@example.com")], job="december")
+    until(lambda: "december" in page.evaluate(names))
+    assert page.evaluate(names).split(",") == sorted([*before, "december"], reverse=True)
 
 
 def test_letters_are_discarded_by_keyboard_only(world, page):

@@ -1,4 +1,4 @@
-// What the console's pages do beyond HTML: local times, copying, keys, and parts that stay fresh.
+// What the console's pages do beyond HTML: local times, copying, sorting, keys, and parts that stay fresh.
 'use strict';
 (() => {
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || 'UTC';
@@ -27,6 +27,41 @@
       time.textContent = time.closest('[data-ago]') ? `${text} (${ago(at)})` : text;
     }
     for (const button of root.querySelectorAll('button.copy')) button.hidden = !navigator.clipboard;
+    makeSortable(root);
+  }
+  // The head of a column sorts its table, and so it stays when the table is fetched anew.
+  const orders = new Map();
+  const collator = new Intl.Collator([], {numeric: true});
+  function titleOf(table) { return [...table.tHead.rows[0].cells].map((cell) => cell.textContent).join('|'); }
+  function valueOf(row, at) {
+    const cell = row.cells[at], time = cell && cell.querySelector('time'), bar = cell && cell.querySelector('progress');
+    return time ? time.dateTime : bar ? String(bar.value) : cell ? cell.textContent.trim().replace(/(\d),(?=\d)/g, '$1') : '';
+  }
+  function sort(table) {
+    const [at, sign] = orders.get(titleOf(table)) || [];
+    if (at === undefined) return;
+    const body = table.tBodies[0];
+    for (const cell of table.tHead.rows[0].cells) cell.removeAttribute('aria-sort');
+    table.tHead.rows[0].cells[at].setAttribute('aria-sort', sign > 0 ? 'ascending' : 'descending');
+    body.append(...[...body.rows].sort((a, b) => sign * collator.compare(valueOf(a, at), valueOf(b, at))));
+  }
+  function makeSortable(root) {
+    for (const table of root.querySelectorAll('table.stack')) {
+      for (const [at, cell] of [...table.tHead.rows[0].cells].entries()) {
+        if (table.tBodies[0].rows.length < 2 || cell.querySelector('.over, button')) continue;
+        const button = document.createElement('button');
+        button.type = 'button';
+        button.className = 'plain';
+        button.append(...cell.childNodes);
+        button.addEventListener('click', () => {
+          const title = titleOf(table), [was, sign] = orders.get(title) || [];
+          orders.set(title, [at, was === at ? -sign : cell.classList.contains('n') ? -1 : 1]);
+          sort(table);
+        });
+        cell.append(button);
+      }
+      sort(table);
+    }
   }
   document.getElementById('zone').textContent = zone;
   dress(document);
@@ -99,6 +134,7 @@
     document.title = fresh.title || document.title;
     const focused = document.activeElement;
     const mark = focused && focused.closest('[data-part]') && focused.getAttribute('href');
+    const head = focused && focused.closest('[data-part] thead button') && focused.textContent;
     for (const part of document.querySelectorAll('[data-part]')) {
       const next = fresh.getElementById(part.id);
       if (!next) continue;
@@ -106,7 +142,8 @@
       dress(node);
       if (node.innerHTML === part.innerHTML) continue;
       part.replaceWith(node);
-      const again = mark && node.querySelector(`a[href="${CSS.escape(mark)}"]`);
+      const again = mark ? node.querySelector(`a[href="${CSS.escape(mark)}"]`)
+        : [...node.querySelectorAll('thead button')].find((button) => button.textContent === head);
       if (again) again.focus({preventScroll: true});
     }
   }

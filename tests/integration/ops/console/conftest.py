@@ -31,7 +31,6 @@ def served(relay):
 
     yield made
     commands.end()
-    look.end()
 
 
 def browser_at(application, **headers):
