@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from segrelay.worker.adapters.redis import scripts
-from segrelay.worker.adapters.redis.shared_keys import read_identified
-from segrelay.worker.contract.redis.connection import connect, resolve_url
 from segrelay.worker.contract.settings import Settings, load_settings
 from segrelay.worker.destinations.normalise import load_tables
 from segrelay.worker.errors import SegrelayError
 from segrelay.worker.node.celery_app import build_app, refuse
-from segrelay.worker.node.loading import Loaded, load, warn_without_ids
+from segrelay.worker.node.loading import Upkeep, load
 from segrelay.worker.node.runtime import announce, runtime_for
 from segrelay.worker.node.task import Ready
 
@@ -34,12 +32,11 @@ class _Worker:
     """
 
     settings: Settings
-    loaded: Loaded | None = None
+    loaded: Upkeep | None = None
 
     def load(self) -> Mapping[str, str]:
         """Load templates and tables; returns the triggers that can't be worked on, and why."""
         self.loaded = load(self.settings)
-        warn_without_ids(self.settings, self.loaded, self._identified())
         load_tables()
         scripts.load_all()
         with suppress(Exception):  # each process tries it again, and says what is wrong
@@ -48,14 +45,6 @@ class _Worker:
         gc.freeze()
         return self.loaded.stopped
 
-    def _identified(self) -> frozenset[str]:
-        """Return the audiences whose id Redis knows; none if it can't be asked now."""
-        try:
-            with closing(connect(resolve_url(self.settings.redis))) as client:
-                return read_identified(client)
-        except SegrelayError:
-            return frozenset()
-
     def ready(self) -> Ready:
         """Open the clients and templates with which this process drains."""
         runtime = runtime_for(self.settings, self.loaded)
@@ -63,9 +52,7 @@ class _Worker:
         gc.set_threshold(*COLLECT_AFTER)
         gc.collect()
         gc.freeze()
-        return Ready(
-            runtime, lambda: runtime.renderer.renderer.doubted, runtime.upkeep.template_use
-        )
+        return Ready(runtime.drain, runtime.upkeep.template_use)
 
 
 def _configured_app() -> Any:

@@ -14,13 +14,12 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import anyio._backends._asyncio  # noqa: F401 - else the first request of each process loads it
 import httpcore
@@ -176,26 +175,23 @@ class AddressRefusedError(Exception):
         self.reason = reason
 
 
-class GuardedNetwork(httpcore.AsyncNetworkBackend):
+class GuardedNetwork(httpcore.AnyIOBackend):
     """A network backend of httpcore that connects to allowed addresses only.
 
+    A connection whose TLS handshake is cancelled is closed.
+
     Args:
-        networks: The networks allowed beside public addresses.
+        networks: The networks allowed beside public addresses; None = any address is allowed.
         ipv4_only: Names are resolved to IPv4 addresses alone.
         resolve: The resolver of names.
     """
 
     def __init__(
-        self,
-        networks: Sequence[str],
-        *,
-        ipv4_only: bool = False,
-        resolve: Resolve = resolved_by_the_system,
+        self, networks: Sequence[str] | None, *, ipv4_only: bool, resolve: Resolve
     ) -> None:
         self._resolve = resolve
         self._networks = networks
         self._family = socket.AF_INET if ipv4_only else socket.AF_UNSPEC
-        self._inner = httpcore.AnyIOBackend()
 
     async def connect_tcp(
         self,
@@ -206,22 +202,21 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """Resolve a host, and connect to the first allowed address that takes the connection."""
-        addresses = self._allowed(host, await self._resolved(host, port))[:_MOST_ADDRESSES]
+        addresses = [host]
+        if self._networks is not None:
+            found = await self._resolved(host, port)
+            addresses = _allowed(host, found, self._networks)[:_MOST_ADDRESSES]
         share = timeout / len(addresses) if timeout else timeout
-        for address in addresses[:-1]:
+        for address in addresses:
             try:
-                return await self._inner.connect_tcp(
+                stream = await super().connect_tcp(
                     address, port, share, local_address, socket_options
                 )
+                return cast("httpcore.AsyncNetworkStream", _Stream(stream))
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                continue
-        return await self._inner.connect_tcp(
-            addresses[-1], port, share, local_address, socket_options
-        )
-
-    async def sleep(self, seconds: float) -> None:
-        """Sleep."""
-        await self._inner.sleep(seconds)
+                if address == addresses[-1]:
+                    raise
+        raise AssertionError("there is no address")
 
     async def _resolved(self, host: str, port: int) -> list[str]:
         try:
@@ -229,85 +224,41 @@ class GuardedNetwork(httpcore.AsyncNetworkBackend):
         except (OSError, UnicodeError) as error:
             raise httpcore.ConnectError(str(error)) from error
 
-    def _allowed(self, host: str, addresses: Sequence[str]) -> list[str]:
-        allowed: list[str] = []
-        reasons: list[str] = []
-        for text in addresses:
-            address = literal_address(text)
-            reason = "no IP address"
-            if address is not None:
-                reason = refuse_address_reason(address, self._networks) or ""
-            if reason:
-                reasons.append(f"{text}, {reason}")
-            else:
-                allowed.append(text)
-        if allowed:
-            return allowed
-        if reasons:
-            raise AddressRefusedError(host, reasons[0])
-        raise httpcore.ConnectError(f"{host} has no address")
+
+def _allowed(host: str, addresses: Sequence[str], networks: Sequence[str]) -> list[str]:
+    allowed: list[str] = []
+    reasons: list[str] = []
+    for text in addresses:
+        address = literal_address(text)
+        reason = "no IP address"
+        if address is not None:
+            reason = refuse_address_reason(address, networks) or ""
+        if reason:
+            reasons.append(f"{text}, {reason}")
+        else:
+            allowed.append(text)
+    if allowed:
+        return allowed
+    if reasons:
+        raise AddressRefusedError(host, reasons[0])
+    raise httpcore.ConnectError(f"{host} has no address")
 
 
-class CancellableNetwork(httpcore.AsyncNetworkBackend):
-    """A network backend of httpcore that closes a connection whose TLS handshake is cancelled."""
-
-    def __init__(self, inner: httpcore.AsyncNetworkBackend | None = None) -> None:
-        self._inner = inner or httpcore.AnyIOBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        """Connect to a host and port; see `httpcore.AsyncNetworkBackend.connect_tcp`."""
-        stream = await self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
-        return _Stream(stream)
-
-    async def sleep(self, seconds: float) -> None:
-        """Sleep."""
-        await self._inner.sleep(seconds)
-
-
-class _Stream(httpcore.AsyncNetworkStream):
+class _Stream:
     """A connection before TLS, which closes itself if the TLS handshake fails or is cancelled."""
 
     def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
         self._inner = inner
 
-    async def read(
-        self,
-        max_bytes: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
-    ) -> bytes:
-        return await self._inner.read(max_bytes, timeout)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
 
-    async def write(
-        self,
-        buffer: bytes,
-        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
-    ) -> None:
-        await self._inner.write(buffer, timeout)
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-    async def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
-    ) -> httpcore.AsyncNetworkStream:
+    async def start_tls(self, *arguments: Any, **options: Any) -> httpcore.AsyncNetworkStream:
         try:
-            return await self._inner.start_tls(ssl_context, server_hostname, timeout)
+            return await self._inner.start_tls(*arguments, **options)
         except BaseException:
             await self._inner.aclose()
             raise
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._inner.get_extra_info(info)
 
 
 MOST_ANSWER_BYTES: Final = 5_000_000
@@ -408,11 +359,8 @@ class HttpSender:
 
     def _transport(self, connection: ConnectionRules) -> httpx.AsyncHTTPTransport:
         networks, authority = connection
-        guarded = None
-        if networks is not None:
-            guarded = GuardedNetwork(networks, ipv4_only=self._ipv4_only, resolve=self._resolve)
         return pooled_transport(
-            CancellableNetwork(guarded),
+            GuardedNetwork(networks, ipv4_only=self._ipv4_only, resolve=self._resolve),
             ssl_context=tls_context(authority),
             connections=self._connections,
             keepalive_seconds=_KEEP_ALIVE_SECONDS,

@@ -50,7 +50,7 @@ from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import BACKFILL, LIVE
 from segrelay.worker.core.rounds import WakeUp
 from segrelay.worker.errors import RedisUnavailable, SegrelayError, UsageWrong
-from segrelay.worker.node.shared import NodeMemory, listening
+from segrelay.worker.node.shared import NodeMemory, TemplateUse, listening
 from segrelay.worker.node.sweep import SILENCE_SECONDS, Sweep, SweepStep, sweep_of
 from segrelay.worker.node.task import DrainTask, Ready, register
 from segrelay.worker.node.waking import NodeWaker
@@ -213,7 +213,7 @@ class Edge:
     def begin(self, processes: int) -> None:
         """Make the state that all processes share, before the first of them is forked."""
         self.node = NodeMemory.of(processes, self.settings.destinations)
-        self.node.stopped.write(self.load())
+        self.node.templates.report(os.getpid(), TemplateUse(stopped=self.load()))
         self._task = DrainTask(self.settings, self.build, self.waker, self.node)
 
     def task(self) -> DrainTask:

@@ -15,10 +15,12 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache
+from itertools import chain
 from typing import Any, Final
 
 import orjson
@@ -33,7 +35,6 @@ from segrelay.worker.batch.delivery import LoadedTrigger
 from segrelay.worker.checks.preview import render_of
 from segrelay.worker.checks.triggers import (
     check_trigger,
-    check_without_ids,
     fails_where_another_renders,
     kind_of,
 )
@@ -54,6 +55,7 @@ class Upkeep:
 
     Args:
         triggers: By destination and trigger, as this process works with them now.
+        told: The fingerprints of triggers that Redis was told of, by their names.
         clock: In seconds; only differences count.
     """
 
@@ -61,20 +63,11 @@ class Upkeep:
     renderer: Renderer
     triggers: dict[str, dict[str, LoadedTrigger]]
     clock: Callable[[], float] = time.monotonic
+    told: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     _next_at: float = float("-inf")
     _stamp: FolderStamp | None = None
     _looked_at: float = 0.0
-
-    @classmethod
-    def of(
-        cls,
-        settings: Settings,
-        renderer: Renderer,
-        triggers: Mapping[str, Mapping[str, LoadedTrigger]],
-    ) -> Upkeep:
-        """Return the upkeep of triggers that were loaded at the start."""
-        return cls(settings, renderer, {name: dict(each) for name, each in triggers.items()})
 
     @property
     def versions(self) -> dict[str, str]:
@@ -89,7 +82,8 @@ class Upkeep:
     @property
     def stopped(self) -> dict[str, str]:
         """Return the triggers that this process can't work on, and why."""
-        return _stopped(self.triggers)
+        every = chain.from_iterable(each.values() for each in self.triggers.values())
+        return {each.name: each.stopped for each in every if each.stopped}
 
     def template_use(self) -> TemplateUse:
         """Return this process' report of its templates, for its node."""
@@ -98,6 +92,7 @@ class Upkeep:
             dict(self.refused),
             self.stopped,
             self.renderer.engine_use,
+            self.renderer.doubted,
             self._looked_at,
         )
 
@@ -115,18 +110,25 @@ class Upkeep:
 
     def _take_over(self, until: float) -> bool:
         """Take over all changed templates that are valid; return whether all were checked."""
-        found = _Versions(TemplateFolder(self.settings.templates_folder, LYTEMPLATES))
+        folder = TemplateFolder(self.settings.templates_folder, LYTEMPLATES)
+
+        @cache
+        def version_of(template: str) -> str | TemplateBroken:
+            try:
+                return folder.bundle(template).content_hash
+            except TemplateBroken as error:
+                return error
+
         for trigger in self.settings.triggers.values():
             if self.clock() > until:
                 return False
-            if not self._follow(trigger, found):
+            if not self._follow(trigger, version_of(self.settings.template_of(trigger))):
                 return False
         return True
 
-    def _follow(self, trigger: Trigger, found: _Versions) -> bool:
+    def _follow(self, trigger: Trigger, version: str | TemplateBroken) -> bool:
         """Take over a trigger's changed template; return False if it changed again meanwhile."""
         loaded = self.triggers[trigger.destination][trigger.name]
-        version = found.of(self.settings.template_of(trigger))
         if isinstance(version, TemplateBroken):
             self._refuse(trigger, loaded, version.message)
             return True
@@ -177,23 +179,6 @@ class Upkeep:
         except WeMustAct as error:
             return error.message
         return ""
-
-
-@dataclass(slots=True)
-class _Versions:
-    """Content hashes of the templates of a folder; each template is read once."""
-
-    folder: TemplateFolder
-    _known: dict[str, str | TemplateBroken] = field(default_factory=dict)
-
-    def of(self, template: str) -> str | TemplateBroken:
-        """Return the content hash of a template, or what is wrong with it."""
-        if template not in self._known:
-            try:
-                self._known[template] = self.folder.bundle(template).content_hash
-            except TemplateBroken as error:
-                self._known[template] = error
-        return self._known[template]
 
 
 ANSWER_SECONDS: Final = 10
@@ -257,31 +242,7 @@ Ask = Callable[[Sequence[Callable[[], Any]]], list[Any]]
 """A function that calls questions and returns their answers, None where there is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """The renderer and the triggers, which are loaded once for a node.
-
-    Args:
-        triggers: By destination and trigger.
-        told: The fingerprints of triggers that Redis was told of, by their names.
-    """
-
-    renderer: Renderer
-    triggers: Mapping[str, Mapping[str, LoadedTrigger]]
-    told: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def stopped(self) -> dict[str, str]:
-        """Return the triggers that can't be worked on, and why."""
-        return _stopped(self.triggers)
-
-
-def _stopped(triggers: Mapping[str, Mapping[str, LoadedTrigger]]) -> dict[str, str]:
-    every = (each for of_destination in triggers.values() for each in of_destination.values())
-    return {each.name: each.stopped for each in every if each.stopped}
-
-
-def load(settings: Settings, ask: Ask = answers_apart) -> Loaded:
+def load(settings: Settings, ask: Ask = answers_apart) -> Upkeep:
     """Load and try the template of each trigger; a broken one stops its trigger and no other."""
     renderer = Renderer(settings.templates_folder, LYTEMPLATES)
     names = dict.fromkeys(map(settings.template_of, settings.triggers.values()))
@@ -302,7 +263,7 @@ def load(settings: Settings, ask: Ask = answers_apart) -> Loaded:
         triggers[trigger.destination][trigger.name] = _with_edition(settings, loaded)
         if loaded.stopped:
             LOG.error("trigger.stopped", trigger=trigger.name, reason=loaded.stopped)
-    return Loaded(renderer, triggers)
+    return Upkeep(settings, renderer, triggers)
 
 
 def _with_edition(settings: Settings, loaded: LoadedTrigger) -> LoadedTrigger:
@@ -324,20 +285,6 @@ def _with_edition(settings: Settings, loaded: LoadedTrigger) -> LoadedTrigger:
 
 
 _EDITION_BYTES: Final = 6
-
-
-def warn_without_ids(settings: Settings, loaded: Loaded, identified: Collection[str]) -> None:
-    """Log which triggers can't deliver events without an id, and may get some."""
-    fit = {n: each for n, each in settings.triggers.items() if n not in loaded.stopped}
-    able = settings.model_copy(update={"triggers": fit})
-
-    def found() -> list[tuple[str, str]]:
-        render = render_of(loaded.renderer)
-        findings = check_without_ids(able, identified, datetime.now(UTC), render)
-        return [(finding.trigger, finding.message) for finding in findings]
-
-    for trigger, reason in answers_apart([found])[0] or ():
-        LOG.warning("trigger.needs_id", trigger=trigger, reason=reason)
 
 
 def _envelope(

@@ -58,7 +58,7 @@ from segrelay.worker.destinations.api import Sender
 from segrelay.worker.destinations.oauth2 import Granted, read_grant, token_request
 from segrelay.worker.drain import SLICE_SECONDS, STOP_GRACE_SECONDS, Drain, Limits
 from segrelay.worker.errors import RedisMismatch, RedisUnavailable, UsageWrong
-from segrelay.worker.node.loading import Loaded, Upkeep, load
+from segrelay.worker.node.loading import Upkeep, load
 
 FIRST_DRAINS: Final = 5
 """After this many drains, objects that are still alive count as permanent and are frozen."""
@@ -332,7 +332,7 @@ class Runtime:
         return self.gates[destination.name]
 
 
-def runtime_for(settings: Settings, loaded: Loaded | None = None) -> Runtime:
+def runtime_for(settings: Settings, loaded: Upkeep | None = None) -> Runtime:
     """Build the runtime of this process.
 
     Args:
@@ -365,13 +365,15 @@ def runtime_for(settings: Settings, loaded: Loaded | None = None) -> Runtime:
         ),
         shared_keys=SharedKeys(client, settings),
         responses=_responses(settings),
-        upkeep=Upkeep.of(settings, loaded.renderer, loaded.triggers),
+        upkeep=replace(
+            loaded, triggers={n: dict(each) for n, each in loaded.triggers.items()}, refused={}
+        ),
         told=dict(loaded.told),
         is_worker=is_worker,
     )
 
 
-async def announce(settings: Settings, loaded: Loaded) -> None:
+async def announce(settings: Settings, loaded: Upkeep) -> None:
     """Make the fingerprints of the loaded triggers the newest; see `tell_newest`.
 
     A worker does so before it forks its processes, so that each of them finds it done.

@@ -37,14 +37,14 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Self, cast
 
 import orjson
 
 from segrelay.worker.adapters.redis.lease import boottime_seconds
 from segrelay.worker.batch.send import Stop
-from segrelay.worker.contract.celery import BackgroundJob
+from segrelay.worker.contract.celery import BackgroundJob, count_refused
 from segrelay.worker.contract.redis.instance import KnownInstances
 from segrelay.worker.contract.words import BACKFILL, LIVE
 from segrelay.worker.core.rounds import WakeUp
@@ -55,33 +55,56 @@ def _numbers(count: int, form: str = "d") -> memoryview[Any]:
     return memoryview(mmap.mmap(-1, count * struct.calcsize(form))).cast(form)  # type: ignore[call-overload, no-any-return]
 
 
-class Board:
-    """The times of the order to stop and of the last drain's begin, seen by all processes.
+_COUNTS: Final = 4_096
+_RECENT_SECONDS: Final = 1.0
 
-    It is made before they are forked.
+
+class Board:
+    """What all processes of a node see at once: the order to stop, and the work that has come.
+
+    It is made before they are forked. Partitions may share a number of live calls, and two
+    processes that count at once may count one: whoever sees a number change looks at Redis.
     """
 
     def __init__(self) -> None:
-        self._seconds = _numbers(2)
+        self._told_began_live = _numbers(3)
+        self._live_calls = _numbers(_COUNTS, "Q")
 
     @property
     def told_at_seconds(self) -> float:
-        """Return the time at which the node was told to stop (CLOCK_BOOTTIME); 0 = it was not."""
-        return float(self._seconds[0])
+        """Return the time at which the node was told to stop; 0 = it was not."""
+        return float(self._told_began_live[0])
 
     @property
     def began_at_seconds(self) -> float:
-        """Return the time at which a drain last began in this node; 0 = none has."""
-        return float(self._seconds[1])
+        """Return the time at which the last drain began; 0 = none has."""
+        return float(self._told_began_live[1])
 
     def tell_to_stop(self) -> None:
-        """Record the time of the order to stop, unless there was one already."""
+        """Tell all drains of the node to stop; the first time counts."""
         if not self.told_at_seconds:
-            self._seconds[0] = boottime_seconds()
+            self._told_began_live[0] = boottime_seconds()
 
     def begin(self) -> None:
         """Record the time at which a drain begins."""
-        self._seconds[1] = boottime_seconds()
+        self._told_began_live[1] = boottime_seconds()
+
+    def count_live(self, call: WakeUp) -> None:
+        """Count a live call."""
+        self._live_calls[_place(call)] = self.live_calls(call) + 1
+        self._told_began_live[2] = boottime_seconds()
+
+    def live_is_recent(self) -> bool:
+        """Say whether any live call came within the last second."""
+        return bool(boottime_seconds() - self._told_began_live[2] < _RECENT_SECONDS)
+
+    def live_calls(self, call: WakeUp) -> int:
+        """Return how many live calls there were for a partition."""
+        return int(self._live_calls[_place(call)])
+
+
+def _place(call: WakeUp) -> int:
+    return zlib.crc32(f"{call.destination} {call.partition}".encode()) % _COUNTS
 
 
 class BoardStop(Stop):
@@ -240,14 +263,8 @@ _MOST: Final = 10_000
 """The largest number of calls that are kept; for a lost one, the sweep sends another."""
 
 
-class WaitingCalls:
-    """The list of waiting calls that all processes of a node share.
-
-    It is made before they are forked.
-    """
-
-    def __init__(self) -> None:
-        self.document = SharedDocument()
+class WaitingCalls(SharedDocument):
+    """The list of waiting calls that all processes of a node share."""
 
     def add(self, call: Call) -> None:
         """Put a call at the end, if it does not wait already."""
@@ -264,36 +281,33 @@ class WaitingCalls:
             freed: The drain, or any of the backfill lane after a background job.
             job_runs: A function that says whether the node does a background job meanwhile.
         """
-        with self._all() as calls:
-            fitting = [
-                call
-                for call in calls
-                if (call[0] == freed.queue == BACKFILL or call[1] == freed.destination)
-                or (isinstance(call, BackgroundJob) and freed.queue == BACKFILL and not job_runs())
-            ]
-            if not fitting:
-                return None
-            found = min(fitting, key=lambda call: call[0] != LIVE)
-            calls.remove(found)
-            return found
+
+        def fits(call: Call) -> bool:
+            if call[0] == freed.queue == BACKFILL or call[1] == freed.destination:
+                return True
+            return isinstance(call, BackgroundJob) and freed.queue == BACKFILL and not job_runs()
+
+        return self._take(fits)
 
     def next_live(self, destination: str) -> WakeUp | None:
-        """Take the first live call of a destination."""
-        with self._all() as calls:
-            for call in calls:
-                if isinstance(call, WakeUp) and call[:2] == (LIVE, destination):
-                    calls.remove(call)
-                    return call
-        return None
+        """Take the first live call for a destination."""
+        return cast("WakeUp | None", self._take(lambda call: call[:2] == (LIVE, destination)))
 
     def holds_live(self) -> bool:
         """Say whether a live call waits."""
         with self._all() as calls:
             return any(call[0] == LIVE for call in calls)
 
+    def _take(self, fits: Callable[[Call], bool]) -> Call | None:
+        with self._all() as calls:
+            found = min(filter(fits, calls), key=lambda call: call[0] != LIVE, default=None)
+            if found:
+                calls.remove(found)
+            return found
+
     @contextmanager
     def _all(self) -> Iterator[list[Call]]:
-        with self.document.changing() as stored:
+        with self.changing() as stored:
             calls = [_KINDS[len(call)](*call) for call in stored.get("calls", ())]
             yield calls
             stored["calls"] = list(map(list, calls))
@@ -301,71 +315,9 @@ class WaitingCalls:
 
 _KINDS: Final[Mapping[int, Callable[..., Call]]] = {3: WakeUp, 2: BackgroundJob}
 """The kinds of calls, by the number of their fields."""
-_COUNTS: Final = 4_096
-_RECENT_SECONDS: Final = 1.0
-
-
-class LiveCalls:
-    """The numbers of live calls that came to this node for each partition, seen by all processes.
-
-    It is made before they are forked. Partitions may share a number, and two processes that count
-    at once may count one: whoever sees a number change looks at Redis.
-    """
-
-    def __init__(self) -> None:
-        self._counts = _numbers(_COUNTS, "Q")
-        self._last_seconds = _numbers(1)
-
-    def count(self, call: WakeUp) -> None:
-        """Count a live call."""
-        self._counts[_place(call)] = self.number(call) + 1
-        self._last_seconds[0] = boottime_seconds()
-
-    def are_recent(self) -> bool:
-        """Say whether any call came within the last second."""
-        return bool(boottime_seconds() - self._last_seconds[0] < _RECENT_SECONDS)
-
-    def number(self, call: WakeUp) -> int:
-        """Return how many calls there were for a partition."""
-        return int(self._counts[_place(call)])
-
-
-def _place(call: WakeUp) -> int:
-    return zlib.crc32(f"{call.destination} {call.partition}".encode()) % _COUNTS
-
-
 _LOOKS: Final = 5
 """The number of looks of the sweep after which it wakes stopped triggers once, too."""
 _REASON_CHARACTERS: Final = 300
-
-
-class StoppedTriggers(SharedDocument):
-    """Triggers that this node can't work on, and why, e.g. for a template that is broken.
-
-    It finds out before its processes are forked; the sweep must not wake them.
-    """
-
-    _looks = 0
-
-    def write(self, reasons: Mapping[str, str]) -> None:
-        """Replace the stopped triggers by these, if they are others."""
-        with self.changing() as stored:
-            stored.clear()
-            stored.update({name: why[:_REASON_CHARACTERS] for name, why in sorted(reasons.items())})
-
-    def read_for_waking(self) -> Mapping[str, str]:
-        """Return the stopped triggers, or now and then none, to find out whether one was mended."""
-        self._looks += 1
-        return {} if self._looks % _LOOKS == 0 else self.read()
-
-
-class DoubtedTemplates(SharedDocument):
-    """Templates whose compiled form differed from the engine, and how often, in this node."""
-
-    def add(self, found: Mapping[str, int]) -> None:
-        """Add the doubts of one process; of several processes the largest number counts."""
-        with self.changing() as known:
-            known.update({name: max(n, known.get(name, 0)) for name, n in found.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,6 +329,7 @@ class TemplateUse:
         refused: By trigger, why a changed template is not used.
         stopped: Triggers that it can't work on, and why.
         engine_use: By template and reason, how many of its last events needed the engine.
+        doubted: Templates whose compiled form differed from the engine, and how often.
         looked_at: The time when it last compared its templates with the files, by CLOCK_MONOTONIC,
             which all processes of a machine share.
     """
@@ -385,46 +338,59 @@ class TemplateUse:
     refused: Mapping[str, str] = field(default_factory=dict)
     stopped: Mapping[str, str] = field(default_factory=dict)
     engine_use: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    doubted: Mapping[str, int] = field(default_factory=dict)
     looked_at: float = 0.0
 
 
-class TemplateVersions(SharedDocument):
-    """The template versions that the processes of this node work with."""
+class TemplateReports(SharedDocument):
+    """The reports of the processes of this node about the templates that they work with.
+
+    The first comes before they are forked: the sweep must not wake triggers that are stopped.
+    """
+
+    _looks = 0
 
     def report(self, pid: int, use: TemplateUse) -> None:
         """Record the templates that a process works with, and forget processes that have ended."""
         with self.changing() as stored:
             for ended in [other for other in stored if not _runs(int(other))]:
                 del stored[ended]
-            stored[str(pid)] = {
-                "versions": dict(use.versions),
-                "refused": dict(use.refused),
-                "engine_use": {name: dict(counts) for name, counts in use.engine_use.items()},
-                "looked_at": use.looked_at,
-            }
+            stopped = {name: why[:_REASON_CHARACTERS] for name, why in sorted(use.stopped.items())}
+            stored[str(pid)] = {**asdict(use), "stopped": stopped}
 
     def in_use(self) -> dict[str, Any]:
         """Return the templates that the running processes work with, as fields of `Process`.
 
-        Which changes are refused, the process says that has looked last: an idle one does not know
-        yet that a template was mended.
+        Which triggers are stopped, and which changes refused, the process says that has looked
+        last: an idle one does not know yet that a template was mended.
         """
+        running = [own for pid, own in sorted(self.read().items()) if _runs(int(pid))]
+        newest: Mapping[str, Any] = max(running, key=lambda own: own["looked_at"], default={})
         versions: dict[str, set[str]] = {}
-        refused: dict[str, str] = {}
-        looked_at = -1.0
         engine_use: dict[str, Counter[str]] = {}
-        for each in (own for pid, own in sorted(self.read().items()) if _runs(int(pid))):
-            if each["looked_at"] > looked_at:
-                looked_at, refused = each["looked_at"], each["refused"]
+        doubted = Counter[str]()
+        for each in running:
+            doubted |= Counter(each["doubted"])  # of several processes the largest number counts
             for trigger, version in each["versions"].items():
                 versions.setdefault(trigger, set()).add(version)
             for template, counts in each["engine_use"].items():
                 engine_use.setdefault(template, Counter()).update(counts)
         return {
+            **{name: newest.get(name, {}) for name in ("stopped", "refused")},
             "versions": {trigger: sorted(each) for trigger, each in sorted(versions.items())},
-            "refused": refused,
             "engine_use": {template: dict(each) for template, each in sorted(engine_use.items())},
+            "doubted": dict(doubted),
         }
+
+    def stopped(self) -> Mapping[str, str]:
+        """Return the triggers that this node can't work on, and why."""
+        found: Mapping[str, str] = self.in_use()["stopped"]
+        return found
+
+    def stopped_for_waking(self) -> Mapping[str, str]:
+        """Return the stopped triggers, or now and then none, to find out whether one was mended."""
+        self._looks += 1
+        return {} if self._looks % _LOOKS == 0 else self.stopped()
 
 
 def _runs(pid: int) -> bool:
@@ -441,11 +407,8 @@ class NodeMemory:
 
     permits: Permits
     waiting: WaitingCalls = field(default_factory=WaitingCalls)
-    live_calls: LiveCalls = field(default_factory=LiveCalls)
     board: Board = field(default_factory=Board)
-    stopped: StoppedTriggers = field(default_factory=StoppedTriggers)
-    doubted: DoubtedTemplates = field(default_factory=DoubtedTemplates)
-    templates: TemplateVersions = field(default_factory=TemplateVersions)
+    templates: TemplateReports = field(default_factory=TemplateReports)
     known_instances: KnownInstances = field(default_factory=dict)
     processes: int = 1
     begun: SharedDocument = field(default_factory=SharedDocument)
@@ -456,15 +419,15 @@ class NodeMemory:
             stored["begun"] = begun = stored.get("begun", 0) + 1
             stored |= {"killed": begun - self.processes, "killed_ms": round(time.time() * 1_000)}
 
-    def killed(self) -> dict[str, int]:
-        """Return how many processes were replaced, and when the last, as fields of `Process`."""
+    def about(self) -> dict[str, Any]:
+        """Return the fields of `Process` that describe this node: templates, messages, processes.
+
+        Of its processes it tells how many were replaced, and when the last.
+        """
         stored = self.begun.read()
         names = ("killed", "killed_ms") if stored.get("killed", 0) > 0 else ()
-        return {name: stored[name] for name in names}
-
-    def about_templates(self) -> dict[str, Any]:
-        """Return the fields of `Process` that describe the templates and processes of this node."""
-        return {"doubted": self.doubted.read(), **self.templates.in_use(), **self.killed()}
+        killed = {name: stored[name] for name in names}
+        return {**self.templates.in_use(), "refused_messages": count_refused(), **killed}
 
     @classmethod
     def of(cls, processes: int, destinations: Iterable[str]) -> Self:

@@ -23,7 +23,7 @@ from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import structlog
 from celery import bootsteps
@@ -35,7 +35,7 @@ from segrelay.jsonnet.files import UsedFiles
 from segrelay.worker.adapters.redis.lease import boottime_seconds
 from segrelay.worker.adapters.redis.presence import RedisPresence, RedisProgress
 from segrelay.worker.adapters.redis.survey import RedisLapsing, RedisSchedule, RedisSurvey
-from segrelay.worker.contract.celery import QUEUES, BackgroundJob, count_refused
+from segrelay.worker.contract.celery import QUEUES, BackgroundJob
 from segrelay.worker.contract.own_processes import switch_threads_often
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import (
@@ -72,38 +72,16 @@ END_SECONDS: Final = 10
 LOG: Final = structlog.get_logger()
 
 
-class Presence(Protocol):
-    """Tells others that this node runs; `RedisPresence` is the real one."""
-
-    def announce(self) -> None:
-        """Announce that this node runs, if that has not been done lately."""
-
-    def leave(self) -> None:
-        """Take the announcement back."""
-
-
-class Survey(Protocol):
-    """Looks at all partitions; `RedisSurvey` is the real one."""
-
-    def may_sweep(self) -> bool:
-        """Say whether this node has to do the round."""
-
-    def look(self) -> list[Sight]:
-        """Return the partitions that may be worked on, and mark the due ones as woken."""
-
-
-class Schedule(Protocol):
-    """Knows which background jobs are due; `RedisSchedule` is the real one."""
-
-    def due(self) -> list[BackgroundJob]:
-        """Return the due background jobs that nobody does or was lately woken for; mark them."""
-
-
 @dataclass(slots=True)
 class Sweep:
     """Wakes forgotten partitions and background jobs, and notices if no drain begins.
 
     Args:
+        announce: Tells Redis that this node runs, if it was not told lately.
+        leave: Takes that back.
+        may_sweep: Says whether the round is this node's.
+        look: Looks at all partitions that have work, and wakes those that are due.
+        due: Returns the due background jobs, and marks them as woken.
         note_progress: Keeps a sample of what was done, if none was kept lately.
         remove_lapsed: Removes some ledgers that have lapsed.
         queued: Returns how many messages wait in the broker.
@@ -111,13 +89,15 @@ class Sweep:
         has_idle_process: A function that says whether this node has one now.
     """
 
-    survey: Survey
+    announce: Callable[[], object]
+    leave: Callable[[], object]
+    may_sweep: Callable[[], bool]
+    look: Callable[[], list[Sight]]
+    due: Callable[[], list[BackgroundJob]]
     queued: Callable[[], int]
     wake: Callable[[Sequence[Call]], Any]
     has_idle_process: Callable[[], bool]
     board: Board
-    presence: Presence
-    schedule: Schedule
     note_progress: Callable[[], None] = lambda: None
     remove_lapsed: Callable[[], object] = lambda: None
     silence_seconds: float = SILENCE_SECONDS
@@ -134,8 +114,8 @@ class Sweep:
         if now < self._quiet_until:
             return False
         try:
-            self.presence.announce()
-            if self.survey.may_sweep():
+            self.announce()
+            if self.may_sweep():
                 self._round(now)
             self._log_reachable(reachable=True)
         except RedisUnavailable as error:
@@ -148,15 +128,15 @@ class Sweep:
     def end(self) -> None:
         """Take the announcement of this node back; if Redis is away, it forgets the node itself."""
         with suppress(RedisUnavailable):
-            self.presence.leave()
+            self.leave()
 
     def _round(self, now: float) -> None:
         self.note_progress()
-        calls = self.rounds.wake_for(self.survey.look(), queued=self.queued(), now_seconds=now)
+        calls = self.rounds.wake_for(self.look(), queued=self.queued(), now_seconds=now)
         if calls:
             LOG.debug("sweep.woke", partitions=len(calls))
             self.wake(calls)
-        background_jobs = self.schedule.due()
+        background_jobs = self.due()
         if background_jobs:
             self.wake(background_jobs)
         self.remove_lapsed()
@@ -298,29 +278,31 @@ def sweep_of(settings: Settings, node: NodeMemory, waker: NodeWaker, pool: Any) 
     """Return the sweep of a node."""
     client = connect(resolve_url(settings.redis), timeout_seconds=_TIMEOUT_SECONDS)
     broker = connect(resolve_broker_url(settings.redis), timeout_seconds=_TIMEOUT_SECONDS)
+    survey = RedisSurvey(client, settings, stopped=node.templates.stopped_for_waking)
+    presence = RedisPresence(
+        client,
+        settings.fingerprint,
+        clock=boottime_seconds,
+        about=node.about,
+        files=UsedFiles(settings.templates_folder, _template_names(settings)).digests,
+        # A drain looks at its templates before anything else, so a change of theirs is taken
+        # over, or refused, though nothing waits.
+        files_changed=lambda: waker.wake([WakeUp(LIVE, n, 0) for n in settings.destinations]),
+        alive_file=Path(alive) if (alive := os.environ.get(ALIVE_VARIABLE)) else None,
+        watch=InstanceWatch(client, settings, node.known_instances).look,
+    )
     return Sweep(
-        survey=RedisSurvey(client, settings, stopped=node.stopped.read_for_waking),
+        announce=presence.announce,
+        leave=presence.leave,
+        may_sweep=survey.may_sweep,
+        look=survey.look,
+        due=RedisSchedule(client, settings).due,
         queued=lambda: queue_length(broker),
         wake=waker.wake,
-        schedule=RedisSchedule(client, settings),
-        note_progress=RedisProgress(client, settings, node.stopped.read).note,
+        note_progress=RedisProgress(client, settings, node.templates.stopped).note,
         remove_lapsed=RedisLapsing(client, settings).step,
         has_idle_process=lambda: len(worker_state.active_requests) < pool.num_processes,
         board=node.board,
-        presence=RedisPresence(
-            client,
-            settings.fingerprint,
-            stopped=node.stopped.read,
-            clock=boottime_seconds,
-            templates=node.about_templates,
-            count_refused=count_refused,
-            files=UsedFiles(settings.templates_folder, _template_names(settings)).digests,
-            # A drain looks at its templates before anything else, so a change of theirs is taken
-            # over, or refused, though nothing waits.
-            files_changed=lambda: waker.wake([WakeUp(LIVE, n, 0) for n in settings.destinations]),
-            alive_file=_alive_file(),
-            watch=InstanceWatch(client, settings, node.known_instances).look,
-        ),
     )
 
 
@@ -331,8 +313,3 @@ def _template_names(settings: Settings) -> set[str]:
     return {settings.template_of(trigger) for trigger in triggers} | {
         one.template for one in envelopes if isinstance(one, TemplateChoice)
     }
-
-
-def _alive_file() -> Path | None:
-    name = os.environ.get(ALIVE_VARIABLE)
-    return Path(name) if name else None

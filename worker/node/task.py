@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import structlog
 
@@ -20,9 +20,8 @@ from segrelay.worker.batch.state import Tally
 from segrelay.worker.contract.celery import DRAIN_TASK, ResultLine, queue_name
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import BACKFILL, LIVE
-from segrelay.worker.core.gate import LaneKind
 from segrelay.worker.core.rounds import WakeUp
-from segrelay.worker.errors import Bug, DrainEndedBadly, SegrelayError, UsageWrong, WeMustAct
+from segrelay.worker.errors import Bug, DrainEndedBadly, SegrelayError, WeMustAct
 from segrelay.worker.logs import log_bug
 from segrelay.worker.node.shared import NodeMemory, TemplateUse, listening
 from segrelay.worker.node.waking import NodeWaker
@@ -33,44 +32,16 @@ LIVE_TURNS: Final = 4
 LOG: Final = structlog.get_logger()
 
 
-class Drains(Protocol):
-    """Runs drains; `segrelay.worker.node.runtime.Runtime` is the real one."""
-
-    def drain(
-        self,
-        destination: str,
-        partition: int,
-        stop: Stop,
-        *,
-        live_waits: Callable[[], bool],
-        live_calls: Callable[[], int],
-        kinds: tuple[LaneKind, ...],
-        batch_entries: int,
-    ) -> tuple[Tally, str]:
-        """Drain one partition for a slice; returns what was done, and the queue to wake on.
-
-        Args:
-            destination: A destination's name.
-            partition: The number of a partition.
-            stop: Set when this process was told to stop.
-            live_waits: A function that says whether a live call waits in this node for a permit.
-            live_calls: A function that returns how many live calls for the partition it got.
-            kinds: The kinds of lanes that are drained.
-            batch_entries: The largest number of deliveries in a batch.
-        """
-
-
 @dataclass(frozen=True, slots=True)
 class Ready:
     """One process' runner of drains, and its reports about templates.
 
     Args:
-        doubted: Returns the templates whose compiled form is off, and how often it differed.
+        drain: See `segrelay.worker.node.runtime.Runtime.drain`.
         templates: Returns what this process works with.
     """
 
-    drains: Drains
-    doubted: Callable[[], Mapping[str, int]] = dict
+    drain: Callable[..., tuple[Tally, str]]
     templates: Callable[[], TemplateUse] = TemplateUse
 
 
@@ -162,10 +133,9 @@ class DrainTask:
             UsageWrong: There is no such destination or partition.
         """
         self.node.board.begin()
-        self._check(call)
         if call.queue == LIVE:
-            self.node.live_calls.count(call)
-        beside_live = call.queue == BACKFILL and self.node.live_calls.are_recent()
+            self.node.board.count_live(call)
+        beside_live = call.queue == BACKFILL and self.node.board.live_is_recent()
         permit = self.node.permits.take(call, beside_live=beside_live)
         if permit is None:
             self.node.waiting.add(call)
@@ -193,31 +163,23 @@ class DrainTask:
             done.append((following.partition, self._drain(following, stop, again)))
         return done
 
-    def _check(self, call: WakeUp) -> None:
-        if call.destination not in self.settings.destinations:
-            known = ", ".join(self.settings.destinations) or "none"
-            raise UsageWrong(f"There is no destination `{call.destination}`; known are: {known}.")
-        if call.partition < 0:  # what is too high is known to whoever asks Redis
-            raise UsageWrong(f"There is no partition {call.partition}: their numbers begin with 0.")
-
     def _drain(self, call: WakeUp, stop: Stop, again: list[WakeUp]) -> Tally:
         begun = time.monotonic()
         ready = self.get_ready()
         is_live = call.queue == LIVE
-        beside_live = not is_live and self.node.live_calls.are_recent()
-        tally, queue = ready.drains.drain(
+        beside_live = not is_live and self.node.board.live_is_recent()
+        tally, queue = ready.drain(
             call.destination,
             call.partition,
             stop,
             live_waits=self.node.waiting.holds_live,
-            live_calls=partial(self.node.live_calls.number, call),
+            live_calls=partial(self.node.board.live_calls, call),
             kinds=(LIVE,) if is_live else (LIVE, BACKFILL),
             batch_entries=BATCH_ENTRIES_BESIDE_LIVE if beside_live else BATCH_ENTRIES,
         )
-        doubted = ready.doubted()
-        if doubted:
-            self.node.doubted.add(doubted)
-        self._report_templates(ready.templates())
+        use = ready.templates()
+        if use != TemplateUse():
+            self.node.templates.report(os.getpid(), use)
         if queue:
             again.append(call._replace(queue=queue))
         did_something = tally.requests or tally.delivered or tally.skipped or tally.dead
@@ -236,12 +198,6 @@ class DrainTask:
         if self.ready is None:
             self.ready = self.build()
         return self.ready
-
-    def _report_templates(self, use: TemplateUse) -> None:
-        if not use.versions and not use.stopped:
-            return
-        self.node.templates.report(os.getpid(), use)
-        self.node.stopped.write(use.stopped)
 
     def _hand_over(self, call: WakeUp, again: list[WakeUp]) -> None:
         """Wake the first call that waited for the permit, and only then for this partition."""

@@ -10,7 +10,6 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
 
 import redis
 import structlog
@@ -20,7 +19,7 @@ from segrelay.worker.batch.send import Stop
 from segrelay.worker.batch.state import Tally
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings, load_settings
-from segrelay.worker.errors import RedisUnavailable
+from segrelay.worker.errors import RedisUnavailable, UsageWrong
 from segrelay.worker.node.celery_app import build_app
 from segrelay.worker.node.task import Ready
 
@@ -39,13 +38,11 @@ class FakeDrains:
         destination: str,
         partition: int,
         stop: Stop,
-        *,
-        live_waits: Callable[[], bool],  # noqa: ARG002 - the protocol's signature
-        live_calls: Callable[[], int],  # noqa: ARG002
-        kinds: tuple[str, ...],  # noqa: ARG002
-        batch_entries: int,  # noqa: ARG002
+        **_: object,
     ) -> tuple[Tally, str]:
         structlog.get_logger().info("drain.began", partition=partition)
+        if destination not in SETTINGS.destinations or partition < 0:
+            raise UsageWrong(f"There is no {destination}, {partition}.")
         if partition == 13:
             _misbehave(BEHAVIOUR.get("on_13", ""))
         began = time.time()
@@ -86,7 +83,7 @@ def _misbehave(how: str) -> None:
 SETTINGS = load_settings()
 app = build_app(
     SETTINGS,
-    lambda: Ready(FakeDrains(SETTINGS)),
+    lambda: Ready(FakeDrains(SETTINGS).drain),
     silence_seconds=float(os.environ.get("FAKE_SILENCE", "30")),
 )
 

@@ -18,6 +18,7 @@ from segrelay.worker.contract.own_processes import processors
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.redis.scripts import digest
 from segrelay.worker.contract.settings import Settings
+from segrelay.worker.errors import UsageWrong
 from segrelay.worker.node.loading import load
 from segrelay.worker.node.runtime import runtime_for
 from tests.configuration import endpoint, settings_in, trigger
@@ -71,6 +72,14 @@ def test_a_process_has_all_connections_of_a_drain_before_its_first_one(
         runtime.drain("d", 0, Stop())
 
         assert opened() == before
+
+
+@pytest.mark.parametrize(("name", "number", "why"), [("e", 0, "known are: d"), ("d", 99, "0 to")])
+def test_what_the_configuration_does_not_name_is_not_drained(settings, name, number, why):
+    loaded = load(settings, lambda questions: [ask() for ask in questions])
+
+    with closing(runtime_for(settings, loaded)) as runtime, pytest.raises(UsageWrong, match=why):
+        runtime.drain(name, number, Stop())
 
 
 def test_the_names_of_the_ledger_are_read_once_after_the_lease_was_taken(

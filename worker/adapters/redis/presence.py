@@ -52,12 +52,10 @@ class RedisPresence:
     Args:
         client: With short timeouts.
         config: The configuration's fingerprint.
-        stopped: Returns the triggers that this node can't work on, and why.
-        templates: Returns the fields of `Process` that tell of the node's templates.
+        about: Returns the fields of `Process` that tell of the node's templates and processes.
         files: Returns the digests of the files that templates use, by path.
         files_changed: Called when they have changed, and once more after that: whoever looked just
             before the change does not look again at once.
-        count_refused: Returns how many messages of the broker were refused.
         alive_file: Touched whenever Redis was told, for the health check of a container; it is
             no part of anything else. None = there is none.
     """
@@ -67,25 +65,21 @@ class RedisPresence:
         client: Redis,
         config: str,
         *,
-        stopped: Callable[[], Mapping[str, str]],
         clock: Callable[[], float],
-        templates: Callable[[], Mapping[str, Any]] = dict,
+        about: Callable[[], Mapping[str, Any]] = dict,
         files: Callable[[], Mapping[str, str]] = dict,
         files_changed: Callable[[], object] = lambda: None,
-        count_refused: Callable[[], int] = int,
         alive_file: Path | None = None,
         watch: Callable[[], None] = lambda: None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._client = client
         self._config = config
-        self._stopped = stopped
         self._clock = clock
-        self._templates = templates
+        self._about = about
         self._read_files = files
         self._files_changed = files_changed
         self._changed_before = False
-        self._count_refused = count_refused
         self._files = FilesInUse()
         self._alive_file = alive_file
         self._watch = watch
@@ -141,13 +135,11 @@ class RedisPresence:
             os.getpid(),
             WORKER,
             self._config,
-            self._stopped(),
-            self._version,
-            self._begun_ms,
+            version=self._version,
+            begun_ms=self._begun_ms,
             clock_ahead_seconds=self._ahead_seconds,
             files=self._files,
-            refused_messages=self._count_refused(),
-            **self._templates(),
+            **self._about(),
         )
 
 

@@ -6,7 +6,8 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from itertools import chain, islice
+from typing import Any, Final
 
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.adapters.redis.gate import LOOK, ask_look, looks
@@ -207,26 +208,6 @@ LONGEST_LOCK_MS: Final = 60_000
 """The longest time of a lock in ms; one that ends later was set before the clock was set back."""
 
 
-class _Kept(NamedTuple):
-    """A background job, and the key of its state."""
-
-    background_job: BackgroundJob
-    key: str
-
-
-class _Needing(NamedTuple):
-    """A background job that is due only while a certain part of some partition is not empty.
-
-    Attributes:
-        length: The command that says how much it holds.
-    """
-
-    kept: _Kept
-    length: str
-    destination: str
-    part: str
-
-
 class RedisSchedule:
     """Finds the due background jobs: of syncs, retention, responses and more.
 
@@ -236,67 +217,52 @@ class RedisSchedule:
 
     def __init__(self, client: Redis, settings: Settings) -> None:
         self._client = client
-        self._settings = settings
-        self._timed = [
-            _Kept(BackgroundJob(SYNC_TASK, name), keys.sync(name)) for name in settings.sync
-        ]
-        self._timed += [
-            _Kept(BackgroundJob(WATCH_TASK, name), keys.watch(name))
-            for name in settings.backfill.watch
-        ]
-        self._timed += [
-            _Kept(BackgroundJob(VERIFY_TASK, name), keys.verify(name))
-            for name, destination in settings.destinations.items()
-            if destination.verify_every_seconds
-        ]
-        self._timed.append(_Kept(BackgroundJob(RETENTION_TASK, "retention"), keys.RETENTION))
-        self._needing = [
-            _Needing(
-                _Kept(BackgroundJob(RESPONSES_TASK, name), keys.responses(name)),
-                "XLEN",
-                name,
-                "responses",
+        verified = {n for n, each in settings.destinations.items() if each.verify_every_seconds}
+        told = {each.destination for each in settings.triggers.values() if each.response_stream}
+        # By the key of its state.
+        self._jobs = {
+            key_of(name): BackgroundJob(task, name)
+            for task, key_of, names in (
+                (SYNC_TASK, keys.sync, settings.sync),
+                (WATCH_TASK, keys.watch, settings.backfill.watch),
+                (VERIFY_TASK, keys.verify, verified),
+                (RESPONSES_TASK, keys.responses, sorted(told)),
             )
-            for name in sorted(
-                {each.destination for each in settings.triggers.values() if each.response_stream}
-            )
-        ]
+            for name in names
+        } | {keys.RETENTION: BackgroundJob(RETENTION_TASK, "retention")}
+        numbers = range(settings.redis.partitions)
+        # Streams without which a background job has nothing to do, by the same key.
+        self._work = {
+            keys.responses(name): [PartitionKeys(name, number).responses for number in numbers]
+            for name in told
+        }
 
     def due(self) -> list[BackgroundJob]:
         """Return the due background jobs that nobody does or was woken, and mark them as woken."""
-        return [kept.background_job for kept in self._woken(self._due())]
+        due = self._due()
+        mark = ("SET", "1", "NX", "PX", AGAIN_MS)
+        marks = [ScriptCall((keys.wakeup(key),), mark) for key in due]
+        answers = run_each(self._client, IN_ANY_CASE, marks)
+        return [self._jobs[key] for key, was_set in zip(due, answers, strict=True) if was_set]
 
-    def _due(self) -> list[_Kept]:
-        everything = [*self._timed, *(one.kept for one in self._needing)]
+    def _due(self) -> list[str]:
         pipe = self._client.pipeline(transaction=False)
         pipe.time()
-        for kept in everything:
-            pipe.hmget(kept.key, "next", "until")
-        numbers = range(self._settings.redis.partitions)
-        for one in self._needing:
-            for number in numbers:
-                key = getattr(PartitionKeys(one.destination, number), one.part)
-                pipe.execute_command(one.length, key)
+        for key in self._jobs:
+            pipe.hmget(key, "next", "until")
+        for stream in chain.from_iterable(self._work.values()):
+            pipe.xlen(stream)
         (seconds, micros), *answers = pipe.execute()
         now_ms = int(seconds) * 1_000 + int(micros) // 1_000
-        rows, lengths = answers[: len(everything)], iter(answers[len(everything) :])
-        empty = {one.kept for one in self._needing if not sum(next(lengths) for _ in numbers)}
+        lengths = iter(answers[len(self._jobs) :])
+        empty = {key for key, names in self._work.items() if not sum(islice(lengths, len(names)))}
         return [
-            kept
-            for kept, (next_ms, until_ms) in zip(everything, rows, strict=True)
-            if kept not in empty
+            key
+            for key, (next_ms, until_ms) in zip(self._jobs, answers, strict=False)
+            if key not in empty
             and int(next_ms or 0) <= now_ms
             and not now_ms < int(until_ms or 0) <= now_ms + LONGEST_LOCK_MS
         ]
-
-    def _woken(self, due: Sequence[_Kept]) -> list[_Kept]:
-        if not due:
-            return []
-        marks = [
-            ScriptCall((keys.wakeup(kept.key),), ("SET", "1", "NX", "PX", AGAIN_MS)) for kept in due
-        ]
-        answers = run_each(self._client, IN_ANY_CASE, marks)
-        return [kept for kept, was_set in zip(due, answers, strict=True) if was_set]
 
 
 _LEDGER: Final = re.compile(rb"\{([a-z0-9~-]+):(\d+)\}l.{%d}" % DIGEST_BYTES, re.DOTALL)

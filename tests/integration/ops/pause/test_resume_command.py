@@ -20,9 +20,7 @@ def a_worker_that_comes(relay):
         time.sleep(0.5)
         relay.drain()
 
-    presence = RedisPresence(
-        relay.client, relay.settings.fingerprint, stopped=dict, clock=time.monotonic
-    )
+    presence = RedisPresence(relay.client, relay.settings.fingerprint, clock=time.monotonic)
     presence.announce()
     thread = threading.Thread(target=come)
     thread.start()

@@ -90,7 +90,7 @@ def test_a_refused_credential_shows_as_paused(relay, sandbox, more):
 
 def appear(relay):
     config = relay.settings.fingerprint
-    RedisPresence(relay.client, config, stopped=dict, clock=lambda: 1.0).announce()
+    RedisPresence(relay.client, config, clock=lambda: 1.0).announce()
 
 
 def started(relay, pid, config, ago_ms):
@@ -119,16 +119,16 @@ def test_a_watching_process_reads_the_file_anew_once_it_is_in_use(relay):
 def test_what_a_worker_tells_of_itself_is_shown(call, relay):
     engine_use = {"": 900, "std.exp": 98, "std.base64Decode": 2}
     told = {
+        "stopped": {"vip-exit": "env:TOKEN is not set"},
+        "refused_messages": 12,
         "doubted": {"insider/enter.jsonnet": 1},
         "engine_use": {relay.settings.triggers["vip-enter"].template: engine_use},
     }
     RedisPresence(
         relay.client,
         relay.settings.fingerprint,
-        stopped=lambda: {"vip-exit": "env:TOKEN is not set"},
         clock=lambda: 1.0,
-        templates=lambda: told,
-        count_refused=lambda: 12,
+        about=lambda: told,
     ).announce()
 
     document = orjson.loads(call(app, "status", "--json").stdout)

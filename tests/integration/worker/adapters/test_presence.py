@@ -25,9 +25,8 @@ class Node:
         self.presence = RedisPresence(
             client,
             config,
-            stopped=lambda: self.stopped,
             clock=lambda: self.now,
-            templates=lambda: {"engine_use": self.engine_use},
+            about=lambda: {"stopped": self.stopped, "engine_use": self.engine_use},
         )
 
 
@@ -107,7 +106,6 @@ def test_a_change_of_the_template_files_is_passed_on_twice(client):
     presence = RedisPresence(
         client,
         "aaa",
-        stopped=dict,
         clock=lambda: now[0],
         files=lambda: files,
         files_changed=lambda: changes.append(now[0]),

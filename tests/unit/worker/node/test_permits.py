@@ -10,10 +10,8 @@ from segrelay.worker.contract.celery import BackgroundJob
 from segrelay.worker.core.rounds import WakeUp
 from segrelay.worker.node.shared import (
     Board,
-    LiveCalls,
     NodeMemory,
     Permits,
-    StoppedTriggers,
     WaitingCalls,
     listening,
 )
@@ -123,15 +121,15 @@ def test_a_slot_is_given_back_at_its_end(holders):
 
 
 def test_live_calls_are_counted_for_their_partition_and_recent_for_a_moment():
-    calls = LiveCalls()
-    before = calls.are_recent(), calls.number(live())
+    board = Board()
+    before = board.live_is_recent(), board.live_calls(live())
 
-    FORK.Process(target=calls.count, args=(live(),)).start()
+    FORK.Process(target=board.count_live, args=(live(),)).start()
 
-    until(lambda: calls.number(live()) == 1)
+    until(lambda: board.live_calls(live()) == 1)
     assert before == (False, 0)
-    assert calls.are_recent()
-    assert calls.number(WakeUp("live", "one", 2)) == 0
+    assert board.live_is_recent()
+    assert board.live_calls(WakeUp("live", "one", 2)) == 0
 
 
 SYNC = BackgroundJob("segrelay.sync", "vips")
@@ -174,7 +172,7 @@ def test_a_background_job_waits_while_another_one_runs_and_drains_go_on():
 
 def test_waiting_calls_survive_what_a_killed_process_left_half_written():
     waiting = WaitingCalls()
-    os.pwrite(waiting.document.descriptor, b'{"calls": [["live", "on', 0)
+    os.pwrite(waiting.descriptor, b'{"calls": [["live", "on', 0)
 
     assert waiting.next_after(live()) is None
     waiting.add(live())
@@ -185,15 +183,15 @@ def test_processes_beyond_the_first_ones_replace_some_that_were_killed():
     node = NodeMemory.of(3, ["one"])
     for _ in range(3):
         node.count_process()
-    assert node.killed() == {}
+    assert "killed" not in node.about()
 
     for _ in range(2):
         process = FORK.Process(target=node.count_process)
         process.start()
         process.join(10)
 
-    assert node.killed()["killed"] == 2
-    assert node.about_templates()["killed_ms"] > 0
+    about = node.about()
+    assert (about["killed"], about["killed_ms"] > 0) == (2, True)
 
 
 def test_all_processes_see_when_the_node_is_told_to_stop():
@@ -226,17 +224,6 @@ def test_sigterm_tells_only_the_drain_that_runs():
     assert signal.getsignal(signal.SIGTERM) is before
     with listening(board) as next_stop:
         assert not next_stop.is_told
-
-
-def test_stopped_triggers_are_those_that_were_written_last():
-    stopped = StoppedTriggers()
-    before = stopped.read()
-
-    stopped.write({"enter": "why", "a-much-longer-name": "why"})
-    stopped.write({"exit": "env:TOKEN is not set"})
-
-    assert before == {}
-    assert stopped.read() == {"exit": "env:TOKEN is not set"}
 
 
 def test_permits_are_free_when_nobody_drains(holders):

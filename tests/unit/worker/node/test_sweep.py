@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 
 import pytest
 from structlog.testing import capture_logs
@@ -35,22 +34,6 @@ class FakeSurvey:
 
 
 @dataclass
-class FakePresence:
-    """Counts who has left."""
-
-    left: int = 0
-    away: bool = False
-
-    def announce(self):
-        """Tell nobody."""
-
-    def leave(self):
-        if self.away:
-            raise RedisUnavailable("Redis is not there.")
-        self.left += 1
-
-
-@dataclass
 class World:
     """A sweep with a clock of its own."""
 
@@ -59,21 +42,28 @@ class World:
     idle: bool = True
     woken: list[WakeUp | BackgroundJob] = field(default_factory=list)
     board: Board = field(default_factory=Board)
-    presence: FakePresence = field(default_factory=FakePresence)
+    left: int = 0
     lapsings: list[float] = field(default_factory=list)
 
     def __post_init__(self):
         self.sweep = Sweep(
-            survey=self.survey,
+            announce=list,
+            leave=self.leave,
+            may_sweep=self.survey.may_sweep,
+            look=self.survey.look,
+            due=list,
             queued=lambda: 0,
             wake=self.woken.extend,
             has_idle_process=lambda: self.idle,
             board=self.board,
-            presence=self.presence,
-            schedule=SimpleNamespace(due=list),
             remove_lapsed=lambda: self.lapsings.append(self.now),
             clock=lambda: self.now,
         )
+
+    def leave(self):
+        if self.survey.away:
+            raise RedisUnavailable("Redis is not there.")
+        self.left += 1
 
     def pass_seconds(self, seconds):
         """Tick once a second; returns whether the node was found broken."""
@@ -138,12 +128,12 @@ def test_a_node_that_drains_is_not_broken():
 
 
 def test_a_node_that_ends_says_so_unless_redis_is_away():
-    world, cut_off = World(), World(presence=FakePresence(away=True))
+    world, cut_off = World(), World(FakeSurvey(away=True))
 
     world.sweep.end()
     cut_off.sweep.end()
 
-    assert (world.presence.left, cut_off.presence.left) == (1, 0)
+    assert (world.left, cut_off.left) == (1, 0)
 
 
 def test_who_does_the_round_removes_ledgers_that_have_lapsed():

@@ -5,31 +5,21 @@ import os
 
 import pytest
 
-from segrelay.worker.node.shared import DoubtedTemplates, TemplateUse, TemplateVersions
+from segrelay.worker.node.shared import TemplateReports, TemplateUse
 
 FORKED = multiprocessing.get_context("fork")
 TIMES = 300
 
 
-def tell_versions(told: TemplateVersions) -> None:
+def tell(told: TemplateReports) -> None:
     for number in range(TIMES):
-        version = str(number) * (1 + number % 7)
-        told.report(
-            os.getpid(), TemplateUse({f"trigger-{at}": version for at in range(number % 40)})
-        )
+        versions = {f"trigger-{at}": str(number) * (1 + number % 7) for at in range(number % 40)}
+        told.report(os.getpid(), TemplateUse(versions, doubted={f"{number % 50}.jsonnet": number}))
         told.in_use()
 
 
-def add_doubts(doubted: DoubtedTemplates) -> None:
-    for number in range(TIMES):
-        doubted.add({f"{os.getpid()}-{number % 50}.jsonnet": number})
-        doubted.read()
-
-
-@pytest.mark.parametrize(
-    ("tell", "shared"), [(tell_versions, TemplateVersions()), (add_doubts, DoubtedTemplates())]
-)
-def test_what_processes_tell_at_the_same_moment_can_be_read(tell, shared):
+def test_what_processes_tell_at_the_same_moment_can_be_read():
+    shared = TemplateReports()
     telling = [FORKED.Process(target=tell, args=(shared,)) for _ in range(4)]
     for process in telling:
         process.start()
@@ -39,29 +29,35 @@ def test_what_processes_tell_at_the_same_moment_can_be_read(tell, shared):
     assert [process.exitcode for process in telling] == [0] * 4
 
 
-def test_how_many_events_needed_the_engine_is_added_up_over_the_processes_that_run():
-    node = TemplateVersions()
-    mine = {"a.jsonnet": {"": 900, "std.exp": 100}}
-    node.report(os.getpid(), TemplateUse({"t": "1"}, engine_use=mine))
-    node.report(os.getppid(), TemplateUse({"t": "1"}, engine_use={"a.jsonnet": {"": 10}}))
+@pytest.mark.parametrize(
+    ("mine", "others", "told"),
+    [
+        pytest.param(
+            TemplateUse(engine_use={"a.jsonnet": {"": 900, "std.exp": 100}}),
+            TemplateUse(engine_use={"a.jsonnet": {"": 10}}),
+            {"engine_use": {"a.jsonnet": {"": 910, "std.exp": 100}}},
+            id="how many events needed the engine is added up",
+        ),
+        pytest.param(
+            TemplateUse(refused={"t": "line 1"}, stopped={"u": "env:TOKEN"}, looked_at=5.0),
+            TemplateUse(looked_at=6.0),
+            {"refused": {}, "stopped": {}},
+            id="what was mended is well once one process has looked",
+        ),
+        pytest.param(
+            TemplateUse(doubted={"a.jsonnet": 3}),
+            TemplateUse(doubted={"a.jsonnet": 1, "b.jsonnet": 2}),
+            {"doubted": {"a.jsonnet": 3, "b.jsonnet": 2}},
+            id="of several that doubt a template the most counts",
+        ),
+    ],
+)
+def test_the_reports_of_the_processes_that_run_are_summed_up(mine, others, told):
+    node = TemplateReports()
+    node.report(os.getpid(), mine)
+    alone = {name: node.in_use()[name] for name in told}
 
-    assert node.in_use()["engine_use"] == {"a.jsonnet": {"": 910, "std.exp": 100}}
+    node.report(os.getppid(), others)
 
-
-def test_a_mended_template_is_well_once_one_process_has_looked():
-    node = TemplateVersions()
-    node.report(os.getppid(), TemplateUse({"t": "1"}, {"t": "line 1"}, looked_at=5.0))
-    assert node.in_use()["refused"] == {"t": "line 1"}
-
-    node.report(os.getpid(), TemplateUse({"t": "2"}, looked_at=6.0))
-
-    assert node.in_use()["refused"] == {}
-
-
-def test_of_several_processes_that_doubt_a_template_the_most_counts():
-    doubted = DoubtedTemplates()
-
-    for found in ({"a.jsonnet": 1}, {"b.jsonnet": 2}, {"a.jsonnet": 3}, {"a.jsonnet": 1}):
-        doubted.add(found)
-
-    assert doubted.read() == {"a.jsonnet": 3, "b.jsonnet": 2}
+    assert alone == {name: getattr(mine, name) for name in told}
+    assert {name: node.in_use()[name] for name in told} == told
