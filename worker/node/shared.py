@@ -60,7 +60,7 @@ _RECENT_SECONDS: Final = 1.0
 
 
 class Board:
-    """What all processes of a node see at once: the order to stop, and the work that has come.
+    """The order to stop and the work that has come, which all processes of a node see at once.
 
     It is made before they are forked. Partitions may share a number of live calls, and two
     processes that count at once may count one: whoever sees a number change looks at Redis.
