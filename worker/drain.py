@@ -14,9 +14,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from segrelay.worker.batch.batch import Batch, Numbers, Settler, Streaks
+from segrelay.worker.batch.batch import Batch, Settler
 from segrelay.worker.batch.conclude import Conclusion
 from segrelay.worker.batch.delivery import LoadedTrigger
 from segrelay.worker.batch.halve import Refusals
@@ -28,7 +28,7 @@ from segrelay.worker.batch.judge import (
     unpack_ledgers,
 )
 from segrelay.worker.batch.pack import Packer
-from segrelay.worker.batch.partition import Intent, Partition, TakenPartition
+from segrelay.worker.batch.partition import Intent, TakenPartition
 from segrelay.worker.batch.read import (
     BATCH_ENTRIES,
     BATCH_ENTRIES_ONE_BY_ONE,
@@ -43,9 +43,15 @@ from segrelay.worker.batch.state import Clock, ReadWants, State, Tally
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name
 from segrelay.worker.contract.triggers import Scope
 from segrelay.worker.contract.words import BACKFILL, LIVE, kind_of_lane
-from segrelay.worker.core.gate import Closed, Gate, LaneKind, Open
+from segrelay.worker.core.gate import Closed, LaneKind, Open
 from segrelay.worker.destinations.api import Sender
 from segrelay.worker.errors import LeaseLost, SegrelayError
+
+if TYPE_CHECKING:
+    from segrelay.worker.adapters.redis.gate import RedisGate
+    from segrelay.worker.adapters.redis.partition import RedisPartition
+    from segrelay.worker.adapters.redis.self_pause import RedisStreaks
+    from segrelay.worker.adapters.redis.shared_keys import RedisNumbers
 
 SLICE_SECONDS: Final = 2.0
 """The seconds that a drain works before others get their turn."""
@@ -106,12 +112,12 @@ class Drain:
     """
 
     keys: PartitionKeys
-    partition: Partition
-    gate: Gate
+    partition: RedisPartition
+    gate: RedisGate
     sender: Sender
     renderer: RowRenderer
-    numbers: Numbers
-    streaks: Streaks
+    numbers: RedisNumbers
+    streaks: RedisStreaks
     lease: Lease
     triggers: Mapping[str, LoadedTrigger]
     paused: frozenset[str] | None

@@ -7,12 +7,12 @@ import math
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
 from segrelay.worker.batch.delivery import Delivery, Failure, LoadedTrigger
-from segrelay.worker.batch.partition import Intent, LedgerText, Partition, Settlement
+from segrelay.worker.batch.partition import Intent, LedgerText, Settlement
 from segrelay.worker.batch.responses import NO_RESPONSES, Responses
 from segrelay.worker.batch.state import State
 from segrelay.worker.contract.keys import PartitionKeys
@@ -21,24 +21,10 @@ from segrelay.worker.contract.words import LIVE, Death, Skip
 from segrelay.worker.core.gate import LaneKind, SendTime
 from segrelay.worker.destinations.api import Answer, Api, NoAnswer, NotSendable
 
-
-class Numbers(Protocol):
-    """Gives audiences and triggers the numbers by which the ledger knows them."""
-
-    async def learn(self, audiences: Iterable[str], triggers: Iterable[str]) -> None:
-        """Make sure that these audiences and triggers have numbers."""
-
-    def audience(self, slug: str) -> int:
-        """Return an audience's number."""
-
-    def trigger(self, name: str) -> int:
-        """Return a trigger's number."""
-
-    def slugs(self, numbers: Iterable[int]) -> frozenset[str]:
-        """Return the audiences with these numbers; a number whose name was lost has none."""
-
-    def triggers(self) -> dict[int, str]:
-        """Return the triggers by their numbers."""
+if TYPE_CHECKING:
+    from segrelay.worker.adapters.redis.partition import RedisPartition
+    from segrelay.worker.adapters.redis.self_pause import RedisStreaks
+    from segrelay.worker.adapters.redis.shared_keys import RedisNumbers
 
 
 @dataclass(slots=True, eq=False)
@@ -143,7 +129,7 @@ class Batch:
     """
 
     state: State
-    numbers: Numbers
+    numbers: RedisNumbers
     triggers: Mapping[str, LoadedTrigger] = field(default_factory=dict)
     kind: LaneKind = LIVE
     streams: Sequence[str] = ()
@@ -319,22 +305,6 @@ class Batch:
                 yield from ((delivery, len(part.deliveries)) for delivery in part.deliveries)
 
 
-class Streaks(Protocol):
-    """Counts how many deliveries of a trigger died of one cause in a row, over all workers."""
-
-    async def may_die(self, trigger: str, failure: Failure, count: int) -> int:
-        """Return how many of `count` deliveries may die; unless all may, pause the trigger."""
-
-    async def broken(self, trigger: str) -> None:
-        """Start the count again, because a delivery of the trigger succeeded."""
-
-    async def pause(self, trigger: str, failure: Failure) -> None:
-        """Pause a trigger whose deliveries all die of the same cause."""
-
-    async def stop(self, trigger: str, reason: str) -> None:
-        """Pause a trigger for another reason than a cause of death."""
-
-
 @dataclass(slots=True)
 class Settler:
     """Alone writes outcomes, waits and dead letters of one batch into Redis, a script at a time.
@@ -344,8 +314,8 @@ class Settler:
     """
 
     batch: Batch
-    partition: Partition
-    streaks: Streaks
+    partition: RedisPartition
+    streaks: RedisStreaks
     keys: PartitionKeys
     responses: Responses = NO_RESPONSES
     _settling: asyncio.Lock = field(default_factory=asyncio.Lock)

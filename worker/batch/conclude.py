@@ -13,14 +13,14 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
-from typing import Any, Final, assert_never
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
 import orjson
 
 from segrelay.worker.batch.batch import Batch, Request, Settler
 from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.halve import Refusals
-from segrelay.worker.batch.partition import Intent, Partition, Settlement
+from segrelay.worker.batch.partition import Intent, Settlement
 from segrelay.worker.contract.counts import (
     ACCEPTED,
     ANSWERED,
@@ -53,6 +53,9 @@ from segrelay.worker.core.verdicts import (
 )
 from segrelay.worker.destinations.api import Answer
 from segrelay.worker.errors import LeaseLost
+
+if TYPE_CHECKING:
+    from segrelay.worker.adapters.redis.partition import RedisPartition
 
 
 def measures_of_request(request: Request) -> dict[str, int]:
@@ -124,7 +127,7 @@ class Conclusion:
     """Carries out the verdicts about the requests of one batch."""
 
     batch: Batch
-    partition: Partition
+    partition: RedisPartition
     settler: Settler
     refusals: Refusals
     jitter: random.Random
@@ -404,7 +407,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 async def repair(
-    partition: Partition,
+    partition: RedisPartition,
     deliveries: Sequence[Delivery],
     *,
     names: dict[int, str],

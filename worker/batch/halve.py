@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -31,7 +31,9 @@ from segrelay.worker.core.backoff import (
     delay_seconds,
     is_to_blame,
 )
-from segrelay.worker.core.gate import Gate
+
+if TYPE_CHECKING:
+    from segrelay.worker.adapters.redis.gate import RedisGate
 
 SUSPECTS_AT_MOST: Final = 8
 """The number of single refusals without any success after which no delivery is to blame."""
@@ -52,7 +54,7 @@ class Refusals:
 
     batch: Batch
     settler: Settler
-    gate: Gate
+    gate: RedisGate
     jitter: random.Random
     _suspects: dict[str, list[Request]] = field(default_factory=dict)
     _taken_seconds: dict[str, float] = field(default_factory=dict)

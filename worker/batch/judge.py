@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from segrelay.worker.batch.batch import Batch, Numbers
+from segrelay.worker.batch.batch import Batch
 from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.partition import Intent, LedgerText
 from segrelay.worker.batch.read import is_full
@@ -29,6 +29,9 @@ from segrelay.worker.core.ledger import (
 from segrelay.worker.errors import Bug, FormatUnknown, PayloadRefused
 from segrelay.worker.logs import log_bug
 
+if TYPE_CHECKING:
+    from segrelay.worker.adapters.redis.shared_keys import RedisNumbers
+
 OPEN_BYTES: Final = 32_000_000
 """The bytes of profiles, decompressed, that a batch may hold; the rest stays in its streams."""
 _NOT_WANTED: Final = "Its trigger has another direction or other audiences now."
@@ -36,7 +39,7 @@ _IN_DOUBT: Final = "An earlier request got no sure answer: this event may have b
 
 
 def ledgers_after(
-    intents: Sequence[Intent], texts: Mapping[bytes, bytes | None], numbers: Numbers
+    intents: Sequence[Intent], texts: Mapping[bytes, bytes | None], numbers: RedisNumbers
 ) -> dict[bytes, LedgerText]:
     """Return, by digest, the ledgers after requests whose result nobody knows.
 

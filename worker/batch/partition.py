@@ -1,10 +1,10 @@
-"""A partition as a drain sees it: what it reads and writes, and the protocol of the store."""
+"""A partition as a drain sees it: what it reads and writes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol, Self
+from typing import Literal, NamedTuple, Self
 
 import orjson
 
@@ -12,10 +12,8 @@ from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.contract.keys import split_stream_name
 from segrelay.worker.contract.ledger import Record, pack
 from segrelay.worker.contract.records import read_row
-from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.core.backoff import Backoff, Wait
-from segrelay.worker.core.gate import LaneKind
 from segrelay.worker.core.ledger import may_be_member
 
 
@@ -181,77 +179,6 @@ class Settlement:
     retry_message: str = ""
     reached: Mapping[str, bytes] = field(default_factory=dict)
     responses: Sequence[bytes] = ()
-
-
-class Partition(Protocol):
-    """The store of one partition of a destination. Writing without the lease raises `LeaseLost`."""
-
-    async def take(self) -> TakenPartition | None:
-        """Take the lease if it is free, and clear the wake-up."""
-
-    async def streams(self) -> tuple[str, ...]:
-        """Return the names of the streams that are not empty, now."""
-
-    async def read(self, ranges: Sequence[ReadRange]) -> list[ReadEntries]:
-        """Read the next entries of several streams; of many in one round trip.
-
-        After large entries, fewer are returned of the next streams than were asked for.
-        """
-
-    async def ledgers(
-        self, digests: Sequence[bytes], rendering: Iterable[str] = (), *, hears: bool = False
-    ) -> list[bytes | None]:
-        """Read packed records, and write down which deliveries will be rendered.
-
-        Args:
-            digests: The digests of the profiles.
-            rendering: The positions of the deliveries that will be rendered.
-            hears: True if what is live and accepted from now on wakes somebody again, so that the
-                holder hears of it, although it has not given the lease back.
-        """
-
-    async def peek(self, digests: Sequence[bytes]) -> list[bytes | None]:
-        """Read packed records without holding the lease."""
-
-    async def intent(self, intent: Intent) -> int:
-        """Write an intent and renew the lease; returns the time of Redis' clock (ms)."""
-
-    async def intents_in_doubt(
-        self, intent_ids: Sequence[str], seconds: float, records: Mapping[bytes, LedgerText]
-    ) -> int:
-        """Open the intents of a holder that vanished; returns their end (ms)."""
-
-    async def settle(self, settlement: Settlement) -> int:
-        """Settle, repeated until Redis confirms it.
-
-        Returns:
-            The end of the intent in doubt (ms of Redis' clock); 0 if none is.
-        """
-
-    async def hold_back(self, intent: Intent, seconds: float) -> None:
-        """Open an intent without the lease, so that its profiles wait for this time."""
-
-    async def release(
-        self,
-        holds: Mapping[str, Hold | None],
-        paused: Iterable[str],
-        *,
-        suspects: Iterable[str] = (),
-        labels: Iterable[str] = (),
-        keep_for: Iterable[LaneKind] = (),
-    ) -> Release:
-        """Give the lease back.
-
-        Args:
-            holds: Those that have changed; None = it is over.
-            paused: Triggers of which nothing may be done now, and lanes that are paused.
-            suspects: The positions of deliveries that the next holder has to render apart, too.
-            labels: Texts `trigger|EDITION`; what waits because of another edition is due.
-            keep_for: Kinds of lanes: keep the lease if work of one of them may be done now.
-        """
-
-    async def accept(self, deliveries: Sequence[NewDelivery]) -> None:
-        """Add deliveries, for example repairs; this needs no lease."""
 
 
 class Release(NamedTuple):

@@ -10,12 +10,15 @@ import heapq
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.partition import Hold, ReadEntries, ReadRange
 from segrelay.worker.batch.state import State
 from segrelay.worker.contract.keys import split_stream_name
+
+if TYPE_CHECKING:
+    from segrelay.worker.adapters.redis.partition import RedisPartition
 
 BATCH_ENTRIES: Final = 2_000
 """The largest number of deliveries in a batch: a full request of 1,000 users for each direction."""
@@ -37,13 +40,6 @@ _FIRST_STEP: Final = 32
 _LARGEST_STEP: Final = 500
 _STEP_BYTES: Final = 2_000_000
 """The bytes that are read of all streams together in one round trip."""
-
-
-class StreamReader(Protocol):
-    """Reads the streams of a partition."""
-
-    async def read(self, ranges: Sequence[ReadRange]) -> list[ReadEntries]:
-        """Read the next entries of several streams; of many in one round trip."""
 
 
 @dataclass(slots=True, eq=False)
@@ -95,7 +91,7 @@ class _BatchReader:
             they name may have got its slug just before an entry was accepted.
     """
 
-    reader: StreamReader
+    reader: RedisPartition
     entries: int
     low: int = 0
     seen: int = 0
@@ -139,7 +135,7 @@ def order_of(entry_id: str) -> tuple[int, int]:
 
 
 async def read_batch(
-    reader: StreamReader, state: State, streams: Sequence[str], *, entries: int
+    reader: RedisPartition, state: State, streams: Sequence[str], *, entries: int
 ) -> Reading:
     """Read deliveries in the order of their arrival, up to a number of them or 8 MB.
 
@@ -175,7 +171,7 @@ class Reading:
     _is_whole: bool = True
 
     @property
-    def reader(self) -> StreamReader:
+    def reader(self) -> RedisPartition:
         """Return the partition that is read."""
         return self.streams.reader
 
@@ -260,7 +256,7 @@ def _is_left(state: State, source: _Source, delivery: Delivery) -> bool:
     return bool(until_ms)
 
 
-async def is_any_due(reader: StreamReader, state: State, streams: Iterable[str]) -> bool:
+async def is_any_due(reader: RedisPartition, state: State, streams: Iterable[str]) -> bool:
     """Say whether any of the streams holds an entry behind those that have to wait."""
     sources = [_source(state, stream) for stream in streams]
     found = await reader.read([ReadRange(source.stream, source.after_id, 1) for source in sources])

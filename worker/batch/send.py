@@ -10,7 +10,7 @@ import contextlib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, Protocol, Self
 from urllib.parse import unquote
 
 import structlog
@@ -19,11 +19,11 @@ from segrelay.worker.batch.batch import Batch, Request, Settler
 from segrelay.worker.batch.conclude import Conclusion
 from segrelay.worker.batch.delivery import Failure
 from segrelay.worker.batch.pack import Packer, put_in_envelope
-from segrelay.worker.batch.partition import IntendedDelivery, Intent, Partition, Settlement
+from segrelay.worker.batch.partition import IntendedDelivery, Intent, Settlement
 from segrelay.worker.batch.render import RowRenderer
 from segrelay.worker.batch.state import Clock
 from segrelay.worker.contract.words import Death
-from segrelay.worker.core.gate import APART, LIVE_FIRST, Closed, Gate, Open, SendTime
+from segrelay.worker.core.gate import APART, LIVE_FIRST, Closed, Open, SendTime
 from segrelay.worker.core.verdicts import (
     Accepted,
     AccessRefused,
@@ -34,6 +34,10 @@ from segrelay.worker.core.verdicts import (
 from segrelay.worker.destinations.api import Answer, NoAnswer, OutgoingRequest, Sender, Silence
 from segrelay.worker.errors import ConfigurationInvalid, SegrelayError
 from segrelay.worker.logs import log_bug
+
+if TYPE_CHECKING:
+    from segrelay.worker.adapters.redis.gate import RedisGate
+    from segrelay.worker.adapters.redis.partition import RedisPartition
 
 LOOK_SECONDS: Final = 0.2
 
@@ -137,7 +141,7 @@ class SendPermit:
     """
 
     batch: Batch
-    gate: Gate
+    gate: RedisGate
     watch: InterruptWatch
     request: Request
     send_time: SendTime | None = None
@@ -219,8 +223,8 @@ class BatchSender:
     batch: Batch
     packer: Packer
     renderer: RowRenderer
-    partition: Partition
-    gate: Gate
+    partition: RedisPartition
+    gate: RedisGate
     sender: Sender
     settler: Settler
     conclusion: Conclusion

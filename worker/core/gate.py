@@ -1,4 +1,4 @@
-"""The gate: its protocol, its answers and its limits.
+"""The gate: its answers and its limits.
 
 One gate stands before each host and authorization, for all workers. Who wants to send books a
 send time: a time by Redis' clock that is its own, and tells afterwards what came of it. The rules
@@ -7,9 +7,9 @@ stand in `adapters/redis/lua/gate_*.lua`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol, assert_never
+from typing import Final, Literal, assert_never
 
 from segrelay.worker.contract.settings.urls import host_of
 from segrelay.worker.core.verdicts import (
@@ -207,62 +207,6 @@ class TriggerAnswers:
 
     taken_seconds_ago: float | None = None
     refused: str = ""
-
-
-class Gate(Protocol):
-    """The permission to send to one host with one authorization."""
-
-    async def look(self, triggers: Iterable[str]) -> dict[str, Open | Closed]:
-        """Return for each trigger whether the gate is open for its requests.
-
-        A breaker that one trigger alone has opened is closed for that one, and for no other.
-        """
-
-    async def book(
-        self,
-        *,
-        kind: LaneKind,
-        triggers: Sequence[str],
-        horizon_seconds: float,
-        probe: bool = False,
-    ) -> SendTime | Closed:
-        """Book the next send time, unless it is further away than the horizon.
-
-        A send time that has expired when the request is ready must not be used: book again.
-
-        Args:
-            kind: Of the lane; backfill books nothing while a live request waits for its send time.
-            triggers: The triggers of the request. Several share one only if the gate is plainly
-                open for each of them; else it is `APART`, and `look` says for which it is not.
-            horizon_seconds: At most 15 minutes.
-            probe: The send time is a probe even if none is due.
-        """
-
-    async def report(
-        self,
-        send_time: SendTime,
-        verdict: Verdict,
-        *,
-        delivered: Mapping[str, int],
-        batch: str = "",
-    ) -> GateState:
-        """Report the verdict about a send time's request to the gate.
-
-        Args:
-            send_time: As it was booked.
-            verdict: The verdict of the answer.
-            delivered: By trigger: how many deliveries of it were made.
-            batch: The position of the first delivery sent: a probe avoids it after a failure.
-        """
-
-    async def answers(self, triggers: Iterable[str]) -> dict[str, TriggerAnswers]:
-        """Return how the last requests of each trigger were answered."""
-
-    async def cancel(self, send_time: SendTime) -> None:
-        """Give a send time back because nothing was sent; another may be the probe."""
-
-    async def resume(self, trigger: str = "") -> None:
-        """Open the gate after one probe; with a trigger, only require a probe of that trigger."""
 
 
 def gate_id(base_url: str, authorization: str) -> str:

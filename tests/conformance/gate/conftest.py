@@ -17,7 +17,6 @@ from segrelay.worker.core.gate import (
     MICROSECONDS,
     WHOLE,
     Closed,
-    Gate,
     GateState,
     GateStatus,
     Open,
@@ -128,7 +127,7 @@ class Bench:
         trigger: str | tuple[str, ...] = "vip",
         kind: str = "live",
         horizon_seconds: float = 1.0,
-        gate: Gate | None = None,
+        gate: RedisGate | None = None,
     ) -> SendTime | Closed:
         triggers = (trigger,) if isinstance(trigger, str) else trigger
         booking = (gate or self.gate).book(
@@ -136,7 +135,7 @@ class Bench:
         )
         return self.world.run(booking)
 
-    def look(self, *triggers: str, gate: Gate | None = None) -> dict[str, Open | Closed]:
+    def look(self, *triggers: str, gate: RedisGate | None = None) -> dict[str, Open | Closed]:
         return self.world.run((gate or self.gate).look(triggers))
 
     def report(self, send_time: SendTime | Closed, verdict: Verdict, **more: Any) -> GateState:

@@ -85,7 +85,10 @@ class RedisGate:
         self._script = script
 
     async def look(self, triggers: Iterable[str]) -> dict[str, Open | Closed]:
-        """Return for each trigger whether the gate is open for its requests."""
+        """Return for each trigger whether the gate is open for its requests.
+
+        A breaker that one trigger alone has opened is closed for that one, and for no other.
+        """
         names = list(triggers)
         return looks(names, await self._call(LOOK, **_look(self._rate, self.fingerprint, names)))
 
@@ -97,7 +100,17 @@ class RedisGate:
         horizon_seconds: float,
         probe: bool = False,
     ) -> SendTime | Closed:
-        """Book the next send time, unless it is further away than the horizon."""
+        """Book the next send time, unless it is further away than the horizon.
+
+        A send time that has expired when the request is ready must not be used: book again.
+
+        Args:
+            kind: Of the lane; backfill books nothing while a live request waits for its send time.
+            triggers: The triggers of the request. Several share one only if the gate is plainly
+                open for each of them; else it is `APART`, and `look` says for which it is not.
+            horizon_seconds: At most 15 minutes.
+            probe: The send time is a probe even if none is due.
+        """
         answer = await self._call(
             BOOK,
             rate=repr(self._rate),
@@ -127,7 +140,14 @@ class RedisGate:
         delivered: Mapping[str, int],
         batch: str = "",
     ) -> GateState:
-        """Report the verdict about a send time's request to the gate."""
+        """Report the verdict about a send time's request to the gate.
+
+        Args:
+            send_time: As it was booked.
+            verdict: The verdict of the answer.
+            delivered: By trigger: how many deliveries of it were made.
+            batch: The position of the first delivery sent: a probe avoids it after a failure.
+        """
         what = heard(verdict, policy=POLICY, label=self._label, fingerprint=self.fingerprint)
         return await self._report(send_time, what, delivered, batch)
 
@@ -141,7 +161,7 @@ class RedisGate:
         }
 
     async def cancel(self, send_time: SendTime) -> None:
-        """Give a send time back because nothing was sent."""
+        """Give a send time back because nothing was sent; another may be the probe."""
         if send_time.probe:
             await self._report(send_time, UNSENT, {}, "")
 

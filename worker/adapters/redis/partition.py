@@ -225,7 +225,7 @@ class _Ahead:
 
 
 class RedisPartition:
-    """Keeps one partition of one destination in Redis; see `worker.batch.partition.Partition`.
+    """Keeps one partition of one destination in Redis. Writing without the lease raises `LeaseLost`.
 
     Args:
         client: Repeats nothing by itself.
@@ -330,7 +330,10 @@ class RedisPartition:
         return _sorted(names)
 
     async def read(self, ranges: Sequence[ReadRange]) -> list[ReadEntries]:
-        """Read the next entries of several streams; many streams share a round trip."""
+        """Read the next entries of several streams; of many in one round trip.
+
+        After large entries, fewer are returned of the next streams than were asked for.
+        """
         ahead, self._ahead.entries = self._ahead.entries, {}
         if all(each.stream in ahead and not each.after_id for each in ranges):
             return self._read_of(ranges, [(ahead[each.stream], True) for each in ranges])
@@ -381,7 +384,14 @@ class RedisPartition:
     async def ledgers(
         self, digests: Sequence[bytes], rendering: Iterable[str] = (), *, hears: bool = False
     ) -> list[bytes | None]:
-        """Read packed records, and write down which deliveries will be rendered."""
+        """Read packed records, and write down which deliveries will be rendered.
+
+        Args:
+            digests: The digests of the profiles.
+            rendering: The positions of the deliveries that will be rendered.
+            hears: True if what is live and accepted from now on wakes somebody again, so that the
+                holder hears of it, although it has not given the lease back.
+        """
         partitions = list(rendering)
         ahead, self._ahead.ledgers = self._ahead.ledgers, {}
         is_marked = bool(partitions) and self._ahead.marked.issuperset(partitions)
@@ -432,7 +442,11 @@ class RedisPartition:
         return int(end_ms)
 
     async def settle(self, settlement: Settlement) -> int:
-        """Write outcomes by an idempotent script, repeated until Redis has confirmed it."""
+        """Settle, repeated until Redis confirms it.
+
+        Returns:
+            The end of the intent in doubt (ms of Redis' clock); 0 if none is.
+        """
         self._ahead = _Ahead()
         call = settle_call(
             self.keys,
@@ -465,7 +479,15 @@ class RedisPartition:
         labels: Iterable[str] = (),
         keep_for: Iterable[LaneKind] = (),
     ) -> Release:
-        """Give the lease back, and say whether there is more to do."""
+        """Give the lease back.
+
+        Args:
+            holds: Those that have changed; None = it is over.
+            paused: Triggers of which nothing may be done now, and lanes that are paused.
+            suspects: The positions of deliveries that the next holder has to render apart, too.
+            labels: Texts `trigger|EDITION`; what waits because of another edition is due.
+            keep_for: Kinds of lanes: keep the lease if work of one of them may be done now.
+        """
         k = self.keys
         partitions = sorted(suspects)
         kept = orjson.dumps(partitions) if partitions else b""

@@ -37,7 +37,7 @@ LOG: Final = structlog.get_logger()
 
 
 class RedisStreaks:
-    """Counts streaks over all workers; see `segrelay.worker.batch.batch.Streaks`.
+    """Counts streaks over all workers.
 
     Args:
         client: Repeats nothing by itself.
