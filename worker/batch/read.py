@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.partition import Hold, ReadEntries, ReadRange
@@ -60,6 +60,16 @@ class _Source:
     only_waiting: bool = True
     step: int = 0
 
+    @classmethod
+    def of(cls, state: State, stream: str) -> Self:
+        """Return a stream that is read from behind what has to wait in it."""
+        hold = state.holds.get(stream)
+        if hold and hold.until_ms <= state.now_ms():
+            hold = None
+        trigger = split_stream_name(stream)[1]
+        after_id, edition = hold.last_id if hold else "", state.editions.get(trigger, "")
+        return cls(stream, trigger, after_id, hold, edition)
+
     def take_in(self, found: ReadEntries) -> None:
         """Append the entries that were found."""
         self.is_exhausted = found.is_all
@@ -72,60 +82,6 @@ class _Source:
         if self.only_waiting:
             earliest = min(self.hold.until_ms, until_ms) if self.hold else until_ms
             self.hold = Hold(entry_id, earliest, self.edition)
-
-    def take(self) -> None:
-        """Remember that an entry of the stream went into the batch."""
-        self.only_waiting = False
-
-
-@dataclass(slots=True)
-class _BatchReader:
-    """Reads streams side by side, in as few round trips as their number and sizes allow.
-
-    Args:
-        entries: The largest number of entries in a batch.
-        low: The number of entries in memory up to which a stream is read on when another one has
-            none left. It is the last step: of hundreds of streams one runs dry again and again, and
-            a round trip for each would take longer than reading ahead.
-        is_judged: What triggers want was asked for since the last entries were read: an id that
-            they name may have got its slug just before an entry was accepted.
-    """
-
-    reader: RedisPartition
-    entries: int
-    low: int = 0
-    seen: int = 0
-    seen_bytes: int = 0
-    is_judged: bool = False
-
-    async def fill(self, sources: Iterable[_Source]) -> None:
-        """Read more of the streams of which few entries are left in memory."""
-        longer = [source for source in sources if not source.is_exhausted]
-        wanted = [source for source in longer if len(source.entries) <= self.low]
-        if not wanted:
-            return
-        # Streams without entries come first: something is read of them in any case.
-        wanted.sort(key=lambda source: len(source.entries))
-        step = self._step(len(longer))
-        self.low = step
-        # A stream that runs dry alone has more than the others: its steps become longer.
-        longest = self._step(len(wanted))
-        for source in wanted:
-            source.step = min(longest, max(step, 2 * source.step))
-        ranges = [ReadRange(source.stream, source.after_id, source.step) for source in wanted]
-        self.is_judged = False
-        for source, found in zip(wanted, await self.reader.read(ranges), strict=True):
-            source.take_in(found)
-            self.seen += len(found.entries)
-            self.seen_bytes += sum(e.size for e in found.entries)
-
-    def _step(self, streams: int) -> int:
-        """Return the number of entries to read next of each stream."""
-        share = 1 + 2 * self.entries // streams
-        if not self.seen:
-            return min(_FIRST_STEP, share)
-        fitting = int(_STEP_BYTES * self.seen / max(1, self.seen_bytes)) // streams
-        return max(1, min(_LARGEST_STEP, share, fitting))
 
 
 def order_of(entry_id: str) -> tuple[int, int]:
@@ -145,35 +101,72 @@ async def read_batch(
         streams: `lane|trigger`, of triggers that are due.
         entries: The largest number of entries.
     """
-    sources = {stream: _source(state, stream) for stream in streams}
-    reading = Reading(state, _BatchReader(reader, entries), sources)
+    reading = Reading(reader, state, entries, {name: _Source.of(state, name) for name in streams})
     await reading.take_batch()
-    for source in sources.values():
-        _store_hold(state, source)
+    for name, source in reading.sources.items():
+        if source.hold != state.holds.get(name):
+            state.set_hold(name, source.hold)
     return reading
 
 
 @dataclass(slots=True, eq=False)
 class Reading:
-    """A reading of streams, batch after batch.
+    """A reading of streams side by side, batch after batch.
+
+    It takes as few round trips as the number and the sizes of the streams allow.
 
     Args:
+        entries: The largest number of entries in a batch.
         sources: By the names of the streams.
 
     Attributes:
         deliveries: The batch that was read last.
+        _low: The number of entries in memory up to which a stream is read on when another one has
+            none left. It is the last step: of hundreds of streams one runs dry again and again, and
+            a round trip for each would take longer than reading ahead.
+        _is_judged: What triggers want was asked for since the last entries were read: an id that
+            they name may have got its slug just before an entry was accepted.
+        _is_whole: Nothing was passed over in the last batch.
     """
 
+    reader: RedisPartition
     state: State
-    streams: _BatchReader
+    entries: int
     sources: dict[str, _Source]
     deliveries: list[Delivery] = field(default_factory=list)
+    _low: int = 0
+    _seen: int = 0
+    _seen_bytes: int = 0
+    _is_judged: bool = False
     _is_whole: bool = True
 
-    @property
-    def reader(self) -> RedisPartition:
-        """Return the partition that is read."""
-        return self.streams.reader
+    async def _fill(self) -> None:
+        """Read more of the streams of which few entries are left in memory."""
+        longer = [source for source in self.sources.values() if not source.is_exhausted]
+        wanted = [source for source in longer if len(source.entries) <= self._low]
+        if not wanted:
+            return
+        # Streams without entries come first: something is read of them in any case.
+        wanted.sort(key=lambda source: len(source.entries))
+        step = self._low = self._step(len(longer))
+        # A stream that runs dry alone has more than the others: its steps become longer.
+        longest = self._step(len(wanted))
+        for source in wanted:
+            source.step = min(longest, max(step, 2 * source.step))
+        ranges = [ReadRange(source.stream, source.after_id, source.step) for source in wanted]
+        self._is_judged = False
+        for source, found in zip(wanted, await self.reader.read(ranges), strict=True):
+            source.take_in(found)
+            self._seen += len(found.entries)
+            self._seen_bytes += sum(e.size for e in found.entries)
+
+    def _step(self, streams: int) -> int:
+        """Return the number of entries to read next of each stream."""
+        share = 1 + 2 * self.entries // streams
+        if not self._seen:
+            return min(_FIRST_STEP, share)
+        fitting = int(_STEP_BYTES * self._seen / max(1, self._seen_bytes)) // streams
+        return max(1, min(_LARGEST_STEP, share, fitting))
 
     async def read_on(self, streams: Sequence[str], behind: Iterable[Delivery]) -> list[Delivery]:
         """Read the next batch, and store no holds.
@@ -187,10 +180,10 @@ class Reading:
         """
         read = {delivery.stream: delivery.entry_id for delivery in behind}
         known = self.sources if self._is_whole else {}
-        self.sources = {
-            name: known.get(name) or _source_behind(self.state, name, read) for name in streams
-        }
-        for source in self.sources.values():
+        self.sources = {name: known.get(name) or _Source.of(self.state, name) for name in streams}
+        for name, source in self.sources.items():
+            if name not in known:
+                source.after_id = read.get(name, source.after_id)
             # More may have come by now.
             source.is_exhausted, source.step = False, 0
         self._is_whole = True
@@ -200,7 +193,7 @@ class Reading:
     async def take_batch(self) -> None:
         """Take the first entries of all streams that need not wait, as far as a batch goes."""
         sources, state = list(self.sources.values()), self.state
-        await self.streams.fill(sources)
+        await self._fill()
         heads = [
             (order_of(source.entries[0].entry_id), number)
             for number, source in enumerate(sources)
@@ -212,20 +205,20 @@ class Reading:
         taken: Counter[str] = Counter()
         previews = {source.trigger for source in sources if state.is_preview(source.trigger)}
         size = passed_over = 0
-        while heads and len(batch) < self.streams.entries and size < BATCH_BYTES:
+        while heads and len(batch) < self.entries and size < BATCH_BYTES:
             number = heads[0][1]
             source = sources[number]
             delivery = source.entries.popleft()
-            if not self.streams.is_judged and state.is_unwanted(delivery):
+            if not self._is_judged and state.is_unwanted(delivery):
                 await state.judge_anew()
-                self.streams.is_judged = True
+                self._is_judged = True
             if _is_left(state, source, delivery):
                 self._is_whole = False
                 passed_over += 1
                 if passed_over >= PASSED_OVER_AT_MOST:
                     break
             else:
-                source.take()
+                source.only_waiting = False
                 batch.append(delivery)
                 size += len(delivery.profile)
                 if previews and source.trigger in previews:
@@ -235,7 +228,7 @@ class Reading:
                 heapq.heappop(heads)
                 continue
             if not source.entries and not source.is_exhausted:
-                await self.streams.fill(sources)
+                await self._fill()
             if source.entries:
                 heapq.heapreplace(heads, (order_of(source.entries[0].entry_id), number))
             else:
@@ -258,7 +251,7 @@ def _is_left(state: State, source: _Source, delivery: Delivery) -> bool:
 
 async def is_any_due(reader: RedisPartition, state: State, streams: Iterable[str]) -> bool:
     """Say whether any of the streams holds an entry behind those that have to wait."""
-    sources = [_source(state, stream) for stream in streams]
+    sources = [_Source.of(state, stream) for stream in streams]
     found = await reader.read([ReadRange(source.stream, source.after_id, 1) for source in sources])
     return any(head.entries for head in found)
 
@@ -266,30 +259,3 @@ async def is_any_due(reader: RedisPartition, state: State, streams: Iterable[str
 def is_full(batch: Sequence[Delivery], entries: int) -> bool:
     """Say whether there may be more to read behind a batch that was read with this limit."""
     return len(batch) >= entries or sum(len(each.profile) for each in batch) >= BATCH_BYTES
-
-
-def _source(state: State, stream: str) -> _Source:
-    hold = state.holds.get(stream)
-    if hold and hold.until_ms <= state.now_ms():
-        hold = None
-    trigger = split_stream_name(stream)[1]
-    after_id, edition = hold.last_id if hold else "", state.editions.get(trigger, "")
-    return _Source(stream, trigger, after_id, hold, edition)
-
-
-def _source_behind(state: State, stream: str, read: Mapping[str, str]) -> _Source:
-    """Return a stream that is read from behind the entry that was read last, by its name."""
-    source = _source(state, stream)
-    source.after_id = read.get(stream, source.after_id)
-    return source
-
-
-def _store_hold(state: State, source: _Source) -> None:
-    known = state.holds.get(source.stream)
-    if source.hold == known:
-        return
-    state.changed_holds[source.stream] = source.hold
-    if source.hold:
-        state.holds[source.stream] = source.hold
-    else:
-        state.holds.pop(source.stream, None)

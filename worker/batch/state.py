@@ -327,6 +327,14 @@ class State:
         fresh = wait and self.wait_set_ms.get(delivery.trigger, 0) >= send_time.at_ms
         return AfterFailure(outcome.backoff, wait) if fresh and outcome.wait else outcome
 
+    def set_hold(self, stream: str, hold: Hold | None) -> None:
+        """Set up to where a stream waits; None = it waits no longer."""
+        self.changed_holds[stream] = hold
+        if hold:
+            self.holds[stream] = hold
+        else:
+            self.holds.pop(stream, None)
+
     def set_wait(self, trigger: str, wait: Wait | None) -> None:
         """Set the wait of a trigger; None = it waits no longer."""
         if wait is None:

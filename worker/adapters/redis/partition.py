@@ -225,7 +225,7 @@ class _Ahead:
 
 
 class RedisPartition:
-    """Keeps one partition of one destination in Redis. Writing without the lease raises `LeaseLost`.
+    """Keeps a partition of a destination in Redis. Writing without the lease raises `LeaseLost`.
 
     Args:
         client: Repeats nothing by itself.
