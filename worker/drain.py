@@ -167,6 +167,7 @@ class Drain:
                 editions={name: one.edition for name, one in self.triggers.items()},
                 newest=(await self.read_wants())[1] if is_delayed else {},
                 read_wants=self.read_wants,
+                jitter=self.jitter,
             )
             state.obey(looks)
             return await self._hold(holding, state)
@@ -307,7 +308,7 @@ class Drain:
         batch = following.present
         state = batch.state
         settler = Settler(batch, self.partition, self.streaks, self.keys, self.responses)
-        refusals = Refusals(batch, settler, self.gate, self.jitter)
+        refusals = Refusals(batch, settler, self.gate)
         sender = self._sender(batch, settler, refusals)
         # 4. Ask the ledger. Of the rest, only what no other of the batch supersedes goes on.
         forget_doubted(batch, self.renderer)
@@ -395,7 +396,6 @@ class Drain:
             partition=self.partition,
             settler=settler,
             refusals=refusals,
-            jitter=self.jitter,
             late_seconds=self.limits.late_seconds,
         )
         return BatchSender(

@@ -7,7 +7,6 @@ it made: what they add to the counts.
 from __future__ import annotations
 
 import contextlib
-import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -38,7 +37,7 @@ from segrelay.worker.contract.keys import split_stream_name
 from segrelay.worker.contract.ledger import Item, Record, is_newer, unpack_all
 from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.contract.words import LIVE, Death, Direction, Skip, kind_of_lane
-from segrelay.worker.core.backoff import AfterFailure, Wait
+from segrelay.worker.core.backoff import Wait
 from segrelay.worker.core.ledger import LedgerEvent, supersedes
 from segrelay.worker.core.verdicts import (
     Accepted,
@@ -97,10 +96,6 @@ def measures_of_deliveries(settled: Iterable[Delivery], now_ms: int) -> dict[str
     return counts
 
 
-SHARED_NAMED: Final = 20
-"""At most this many of the deliveries that shared a user object are named in the outcome log."""
-
-
 @dataclass(slots=True)
 class _Outcomes:
     """The outcomes of a request that the destination accepted, with what follows from them.
@@ -130,7 +125,6 @@ class Conclusion:
     partition: RedisPartition
     settler: Settler
     refusals: Refusals
-    jitter: random.Random
     late_seconds: float
 
     async def obey(self, request: Request, verdict: Verdict) -> Mapping[str, int]:
@@ -275,7 +269,7 @@ class Conclusion:
                 for delivery in person:
                     self._add_delivered(delivery, answer, to)
                 if len(person) > 1:
-                    person[-1].remark = _shared(person)
+                    person[-1].remark = f"{len(person)} deliveries shared one user object"
             case _ if len(person) > 1:
                 # It is not known yet which of them Insider refuses.
                 to.apart += person
@@ -322,8 +316,10 @@ class Conclusion:
         if possibly_applied and request.trigger.on_ambiguous == "dead_letter":
             await self._ambiguous(request, message)
             return
+        state, users = self.batch.state, len(request.deliveries)
         outcomes = [
-            (each, self._after_failure(each, request, message)) for each in request.deliveries
+            (each, state.after_failure(each, request.send_time, users=users, reason=message))
+            for each in request.deliveries
         ]
         waits: dict[str, Wait | None] = dict.fromkeys(request.triggers)
         waits |= {each.trigger: outcome.wait for each, outcome in outcomes if outcome.wait}
@@ -342,23 +338,11 @@ class Conclusion:
             ),
             possibly_applied=possibly_applied,
         )
-        self.batch.state.backoffs.update(backoffs)
-        self._wait(waits)
-
-    def _wait(self, waits: Mapping[str, Wait | None]) -> None:
-        """Apply settled waits to this drain: triggers that wait send nothing more of the batch."""
+        state.backoffs.update(backoffs)
         for trigger, wait in waits.items():
-            self.batch.state.set_wait(trigger, wait)
+            state.set_wait(trigger, wait)
+        # Triggers that wait send nothing more of the batch.
         self.batch.drop([trigger for trigger, wait in waits.items() if wait])
-
-    def _after_failure(self, delivery: Delivery, request: Request, message: str) -> AfterFailure:
-        return self.batch.state.after_failure(
-            delivery,
-            request.send_time,
-            users=len(request.deliveries),
-            jitter=self.jitter.random(),
-            reason=message,
-        )
 
     async def _ambiguous(self, request: Request, message: str, *, is_over: bool = False) -> None:
         """Dead-letter deliveries that may have been made, as `on_ambiguous` demands."""
@@ -394,13 +378,6 @@ class Conclusion:
         if stays_open and end_ms:
             opened = Intent(intent.intent_id, intent.deliveries, end_ms)
             self.batch.state.keep_open(opened)
-
-
-def _shared(person: tuple[Delivery, ...]) -> str:
-    """Return the message that says which deliveries shared a user object."""
-    named = ", ".join(f"{d.header.audience} ({d.trigger})" for d in person[:SHARED_NAMED])
-    more = ", ..." if len(person) > SHARED_NAMED else ""
-    return f"{len(person)} deliveries shared one user object: {named}{more}"
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -13,7 +13,6 @@ next request. So it does not start anew each time at a slow destination or a low
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
@@ -25,9 +24,7 @@ from segrelay.worker.batch.partition import Settlement
 from segrelay.worker.contract.words import Death
 from segrelay.worker.core.backoff import (
     RECENT_SECONDS,
-    AfterFailure,
     Backoff,
-    Wait,
     delay_seconds,
     is_to_blame,
 )
@@ -55,7 +52,6 @@ class Refusals:
     batch: Batch
     settler: Settler
     gate: RedisGate
-    jitter: random.Random
     _suspects: dict[str, list[Request]] = field(default_factory=dict)
     _taken_seconds: dict[str, float] = field(default_factory=dict)
 
@@ -101,14 +97,15 @@ class Refusals:
         await self._acquit([name for name in self._suspects if name not in halved])
         # During a halving it is not known yet whether anything goes through.
         alone = [(_delivery(each), 1) for suspects in self._suspects.values() for each in suspects]
+        known = self.batch.state.backoffs
         backoffs = {
-            delivery.position: self._narrowed(delivery, width)
+            delivery.position: replace(known.get(delivery.position) or Backoff(width), width=width)
             for delivery, width in (*halves, *alone)
             if delivery.trigger not in self.batch.state.paused
         }
         if backoffs:
             await self.settler.write(Settlement(backoffs=backoffs))
-            self.batch.state.backoffs.update(backoffs)
+            known.update(backoffs)
 
     async def _stop(self, trigger: str, loaded: LoadedTrigger) -> None:
         """Stop halving a body of which nothing was accepted; its trigger is paused or waits."""
@@ -135,9 +132,25 @@ class Refusals:
 
     async def _step_aside(self, trigger: str, suspects: list[Request]) -> None:
         is_alone = len(suspects) == 1 and await self._is_to_blame(trigger, suspects[0])
-        outcomes = [self._after_refusal(each, is_to_blame=is_alone) for each in suspects]
-        others_go_through = any(outcome.wait is None for outcome in outcomes)
-        wait = None if others_go_through else self._short(outcomes[0].wait)
+        state = self.batch.state
+        outcomes = [
+            state.after_failure(
+                _delivery(suspect),
+                suspect.send_time,
+                users=1,
+                reason=_failure(suspect).message,
+                others_are_taken=is_alone,
+                is_refused=True,
+            )
+            for suspect in suspects
+        ]
+        wait = outcomes[0].wait
+        if wait and all(outcome.wait for outcome in outcomes):
+            # The destination answers, so other deliveries may well go through soon.
+            latest_ms = state.now_ms() + round(1000 * LONGEST_WAIT_SECONDS * state.jitter.random())
+            wait = replace(wait, not_before_ms=min(wait.not_before_ms, latest_ms))
+        else:
+            wait = None
         failed: list[Delivery] = []
         backoffs = {}
         for suspect, outcome in zip(suspects, outcomes, strict=True):
@@ -156,20 +169,13 @@ class Refusals:
                 retry_message=_failure(suspects[0]).message,
             )
         )
-        self.batch.state.backoffs.update(backoffs)
-        self.batch.state.set_wait(trigger, wait)
+        state.backoffs.update(backoffs)
+        state.set_wait(trigger, wait)
         if wait:
             self.batch.drop([trigger])
-            self._log(trigger, wait, _failure(suspects[0]))
-
-    def _short(self, wait: Wait | None) -> Wait | None:
-        """Shorten a wait: the destination answers, so other deliveries may well go through."""
-        if wait is None:
-            return None
-        latest_ms = self.batch.state.now_ms() + round(
-            1000 * LONGEST_WAIT_SECONDS * self.jitter.random()
-        )
-        return replace(wait, not_before_ms=min(wait.not_before_ms, latest_ms))
+        if wait and wait.attempts >= WAITS_WORTH_TELLING:
+            message = _failure(suspects[0]).message
+            LOG.warning("trigger.waits", trigger=trigger, attempts=wait.attempts, reason=message)
 
     async def _is_to_blame(self, trigger: str, suspect: Request) -> bool:
         """Say whether a suspect is to blame: recent answers show that others are accepted."""
@@ -178,17 +184,6 @@ class Refusals:
         position, status = _delivery(suspect).position, _failure(suspect).status
         return is_to_blame(position, status, own, answers.values())
 
-    def _after_refusal(self, suspect: Request, *, is_to_blame: bool) -> AfterFailure:
-        return self.batch.state.after_failure(
-            _delivery(suspect),
-            suspect.send_time,
-            users=1,
-            jitter=self.jitter.random(),
-            reason=_failure(suspect).message,
-            others_are_taken=is_to_blame,
-            is_refused=True,
-        )
-
     def _alone(self, backoff: Backoff, refusal: str) -> Backoff:
         """Return the backoff of a suspect: it is sent alone next, and later after each refusal.
 
@@ -196,22 +191,9 @@ class Refusals:
         """
         not_before_ms = backoff.not_before_ms
         if not not_before_ms:
-            delay_ms = round(1000 * delay_seconds(backoff.failures, self.jitter.random()))
-            not_before_ms = self.batch.state.now_ms() + delay_ms
+            delay_ms = round(
+                1000 * delay_seconds(backoff.failures, self.batch.state.jitter.random())
         return replace(backoff, width=1, not_before_ms=not_before_ms, refusal=refusal)
-
-    def _narrowed(self, delivery: Delivery, width: int) -> Backoff:
-        known = self.batch.state.backoffs.get(delivery.position)
-        return replace(known, width=width) if known else Backoff(width)
-
-    def _log(self, trigger: str, wait: Wait, failure: Failure) -> None:
-        if wait.attempts >= WAITS_WORTH_TELLING:
-            LOG.warning(
-                "trigger.waits",
-                trigger=trigger,
-                attempts=wait.attempts,
-                reason=failure.message,
-            )
 
 
 def _delivery(suspect: Request) -> Delivery:

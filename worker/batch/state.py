@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -119,6 +120,7 @@ class State:
     live_is_due: bool = False
     editions: Mapping[str, str] = field(default_factory=dict)
     current: Mapping[str, str] = field(default_factory=dict)
+    jitter: random.Random = field(default_factory=random.Random)
 
     @classmethod
     def of(
@@ -132,6 +134,7 @@ class State:
         editions: Mapping[str, str] = MappingProxyType({}),
         newest: Mapping[str, str] = MappingProxyType({}),
         read_wants: ReadWants | None = None,
+        jitter: random.Random | None = None,
     ) -> State:
         """Return the state of a new holder.
 
@@ -182,6 +185,7 @@ class State:
             streams=holding.streams,
             editions=editions,
             current=current,
+            jitter=jitter or random.Random(),  # noqa: S311 - of waits
         )
         for intent in holding.intents:
             if intent.open_until_ms:
@@ -304,20 +308,19 @@ class State:
         send_time: SendTime,
         *,
         users: int,
-        jitter: float,
         reason: str,
         others_are_taken: bool = False,
         is_refused: bool = False,
     ) -> AfterFailure:
         """Decide whether and when a delivery is tried again after its request failed."""
-        backoff, wait = self.backoffs.get(delivery.position), self.waits.get(delivery.trigger)
+        wait = self.waits.get(delivery.trigger)
         outcome = after_failure(
-            backoff,
+            self.backoffs.get(delivery.position),
             wait,
             users=users,
             successes=send_time.successes.get(delivery.trigger, 0),
             now_ms=self.now_ms(),
-            jitter=jitter,
+            jitter=self.jitter.random(),
             reason=reason,
             others_are_taken=others_are_taken,
             is_refused=is_refused,

@@ -7,7 +7,7 @@ Nothing moves: a failed request's deliveries stay where they are. What is rememb
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from segrelay.worker.core.gate import TriggerAnswers
@@ -131,33 +131,32 @@ def after_failure(
     trigger went through since the last failure. Otherwise the trigger waits and nothing dies. A
     delivery is dead if it is then refused alone again, or fails alone for the fifth time.
     """
-    last = backoff.successes if backoff else (wait.successes if wait else -1)
-    others_go_through = others_are_taken or 0 <= last < successes
-    failures = (backoff.failures if backoff else 0) + 1
-    since_ms = (backoff.since_ms if backoff else 0) or now_ms
-    if not others_go_through:
-        attempts = (wait.attempts if wait else 0) + 1
+    known, waited = backoff or Backoff(0), wait or Wait()
+    last = known.successes if backoff else waited.successes
+    others_came_since = 0 <= last < successes
+    kept = replace(
+        known,
+        failures=known.failures + 1,
+        not_before_ms=0,
+        successes=successes,
+        refusal="",
+        edition=edition,
+        since_ms=known.since_ms or now_ms,
+    )
+    if not (others_are_taken or others_came_since):
+        # The width stays: an outage says nothing about the body.
+        attempts, since_ms = waited.attempts + 1, waited.since_ms or now_ms
         until_ms = now_ms + round(1000 * delay_seconds(attempts, jitter))
-        width = backoff.width if backoff else 0  # an outage says nothing about the body
-        tries_alone = backoff.tries_alone if backoff else 0
-        kept = Backoff(
-            width, failures, tries_alone, 0, successes, edition=edition, since_ms=since_ms
-        )
-        waits_since_ms = (wait.since_ms if wait else 0) or now_ms
-        return AfterFailure(
-            kept, Wait(attempts, until_ms, successes, reason, edition, waits_since_ms)
-        )
-    tries_alone = (backoff.tries_alone if backoff else 0) + (users == 1)
+        return AfterFailure(kept, Wait(attempts, until_ms, successes, reason, edition, since_ms))
+    tries_alone = known.tries_alone + (users == 1)
     # Refused alone before and now, while others were taken in between: that is about this one.
-    is_refused_twice = bool(is_refused and backoff and backoff.refusal and 0 <= last < successes)
+    is_refused_twice = bool(is_refused and known.refusal and others_came_since)
     if users == 1 and (is_refused_twice or tries_alone >= TRIES_ALONE):
         return AfterFailure(None, None)
     until_ms = now_ms + round(1000 * delay_seconds(max(1, tries_alone), jitter))
     width = max(1, users // 2)
-    kept = Backoff(
-        width, failures, tries_alone, until_ms, successes, edition=edition, since_ms=since_ms
-    )
-    return AfterFailure(kept, None)
+    narrowed = replace(kept, width=width, tries_alone=tries_alone, not_before_ms=until_ms)
+    return AfterFailure(narrowed, None)
 
 
 def is_to_blame(
