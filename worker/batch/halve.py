@@ -191,8 +191,8 @@ class Refusals:
         """
         not_before_ms = backoff.not_before_ms
         if not not_before_ms:
-            delay_ms = round(
-                1000 * delay_seconds(backoff.failures, self.batch.state.jitter.random())
+            seconds = delay_seconds(backoff.failures, self.batch.state.jitter.random())
+            not_before_ms = self.batch.state.now_ms() + round(1000 * seconds)
         return replace(backoff, width=1, not_before_ms=not_before_ms, refusal=refusal)
 
 

@@ -236,17 +236,6 @@ def test_a_refusal_that_nothing_explains_is_tried_less_and_less_often(make_world
     assert [each.refusal for each in world.store.aside.values()] == ["400: no"]
 
 
-def test_who_comes_behind_a_refused_one_does_not_wait_for_it(make_world) -> None:
-    world = make_world(lambda s: refused(400, "no") if holds_poison(s) else taken(s))
-    world.put(event("poison"))
-    world.drain_until_nothing_is_left(seconds=600)
-    world.put(event("ada"))
-
-    world.drain_until_nothing_is_left(seconds=15)
-
-    assert members(world) == {"ada@example.com"}
-
-
 def test_five_hundred_deaths_of_one_cause_pause_the_trigger(make_world) -> None:
     world = make_world()
     world.put(*(event(f"p{n}", behave="fail") for n in range(1_500)), event("ada", "new", "exit"))
@@ -291,20 +280,6 @@ def test_an_answer_whose_errors_name_nobody_is_halved_until_it_is_clear_whose_th
     assert world.store.open == {}
     sent = sum(len(sending.users) for sending in world.sendings)
     assert world.count("resent") == sent - people
-
-
-def test_neighbours_whose_errors_name_nobody_pause_nothing_where_others_are_taken(
-    make_world,
-) -> None:
-    bad = {f"p{n}@example.com" for n in range(20, 80)}
-    world = make_world(lambda s: _taken_but(bad, s), api=NamesNobody())
-    world.put(*(event(f"p{n}") for n in range(200)))
-
-    world.drain_until_nothing_is_left(seconds=60)
-
-    assert world.paused == {}
-    assert {dead_letter["profile"]["email"] for dead_letter in dead_letters(world)} == bad
-    assert len(members(world)) == 200 - len(bad)
 
 
 def test_who_is_refused_by_a_list_of_errors_dies_alone_where_others_were_taken_lately(

@@ -52,15 +52,6 @@ def test_what_shares_a_url_shares_a_request_whichever_trigger_it_is_of(make_worl
     assert world.rendered == {"enter": 200}
 
 
-def test_another_url_is_another_request(make_world) -> None:
-    world = make_world()
-    world.put(event("ada"), event("bob", trigger="exit"), event("cyd", trigger="exit-event"))
-
-    tally, _ = world.drain()
-
-    assert (tally.delivered, tally.requests) == (3, 2)
-
-
 def bad_is_refused(sending: Sending) -> Reply:
     return refused(400, "unknown attribute") if BAD in triggers_of(sending) else taken(sending)
 
@@ -94,21 +85,6 @@ def test_of_a_shared_body_only_who_is_to_blame_is_buried(make_world) -> None:
     assert (world.count("delivered"), world.count("dead")) == (799, 1)
     assert world.store.counts[f"dead|{BAD}|refused"] == 1
     assert world.paused == {}
-
-
-def test_a_user_who_is_refused_in_a_shared_body_is_counted_by_its_trigger(make_world) -> None:
-    def responds(sending: Sending) -> Reply:
-        at = next(n for n, position in enumerate(sending.positions) if f"|{BAD}|" in position)
-        return taken(sending, {f"users.{at}.attributes.age": ["is not right"]})
-
-    world = sharing(make_world, responds)
-    put_some(world, 1)
-
-    world.drain()
-
-    assert (world.count("dead"), world.store.counts[f"dead|{BAD}|refused"]) == (1, 1)
-    assert world.store.counts[f"delivered|{BAD}"] == 0
-    assert world.count("delivered") == len(NAMES) - 1
 
 
 @pytest.mark.parametrize("answer", [failed(500), failed(502, applied=True), silent(applied=True)])

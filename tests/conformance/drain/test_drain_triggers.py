@@ -64,17 +64,6 @@ def test_what_stands_behind_a_closed_gate_is_not_rendered_and_rings_nobody(make_
     assert world.rendered == {"enter": 1}
 
 
-def test_live_work_behind_a_closed_gate_does_not_keep_backfill_from_the_others(make_world) -> None:
-    world = make_world(exits_fail)
-    open_the_breaker(world)
-    world.put(*(event(f"p{n}", "vip", "exit") for n in range(10)))
-    world.put(*(event(f"q{n}", lane="backfill") for n in range(2_500)))
-
-    world.drain()
-
-    assert world.count("delivered") == 2_500
-
-
 def test_live_work_that_waits_does_not_make_the_rest_ring_as_live(make_world) -> None:
     world = make_world()
     world.put(event("ada", "vip", "exit"), event("bob", lane="backfill"))

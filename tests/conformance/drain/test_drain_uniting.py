@@ -63,27 +63,6 @@ def test_deliveries_of_one_person_share_a_user_object(redis: Redis) -> None:
         assert user["attributes"]["age"] == 6
 
 
-def test_the_later_event_wins_whatever_the_order_in_which_they_came(redis: Redis) -> None:
-    with World(redis, triggers=ENTERS) as world:
-        world.put(entering("a1", 5, "other"), entering("a2", 3), entering("a3", 4, "other"))
-
-        world.drain()
-
-        assert len(world.sendings) == 1
-        assert world.insider.attributes["ann@example.com"] == {"email_optin": False, "age": 5}
-
-
-def test_events_follow_each_other_in_the_order_of_their_times(redis: Redis) -> None:
-    with World(redis) as world:
-        world.put(*(entering(f"a{at}", at, events=logged(at)) for at in (3, 1, 2)))
-
-        world.drain()
-
-        assert len(world.sendings) == 1
-        names = [entry["event_name"] for entry in world.insider.log["ann@example.com"]]
-        assert names == ["e1", "e2", "e3"]
-
-
 def test_the_same_event_twice_is_sent_once(redis: Redis) -> None:
     with World(redis) as world:
         world.put(entering("a1"), entering("a2"), entering("a1"))

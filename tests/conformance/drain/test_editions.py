@@ -86,20 +86,6 @@ def test_a_new_edition_begins_anew_with_short_waits(make_world) -> None:
     assert backoff.not_before_ms <= world.now_ms() + 1_000
 
 
-def test_another_trigger_goes_on_waiting(make_world) -> None:
-    world = make_world(refuses_everything)
-    world.adopt("enter", "old")
-    world.adopt("exit", "old")
-    world.put(event("ada"), event("bob", trigger="exit"))
-    wait_long(world)
-    exits = sum(each.url.endswith("delete") for each in world.sendings)
-
-    mend(world)
-    world.drain()
-
-    assert sum(each.url.endswith("delete") for each in world.sendings) == exits
-
-
 def test_a_failure_is_kept_with_the_time_of_the_first(make_world) -> None:
     world = make_world(refuses_everything)
     world.adopt("enter", "old")

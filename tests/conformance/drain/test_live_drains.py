@@ -3,8 +3,7 @@
 from segrelay.worker.adapters.redis.shared_keys import RedisNumbers
 from segrelay.worker.batch.state import Tally
 from tests.conformance.clocked_redis import at_once
-from tests.conformance.drain.fake_insider import Reply, Sending, taken
-from tests.conformance.drain.world import World, event, members
+from tests.conformance.drain.world import event, members
 
 
 def test_a_drain_for_live_work_reads_nothing_of_a_backfill_and_wakes_for_it(make_world) -> None:
@@ -50,16 +49,3 @@ def test_a_drain_of_one_live_event_asks_for_no_streams(make_world) -> None:
 
     assert members(world) == {"ada@example.com"}
     assert not world.redis.asked["SMEMBERS"], "taking the partition tells them"
-
-
-def test_what_comes_while_a_drain_for_live_work_sends_is_delivered_by_it(make_world) -> None:
-    def sends_another(sending: Sending) -> Reply:
-        if not members(world):
-            world.put_now(event("bob"))
-        return taken(sending)
-
-    world: World = make_world(sends_another)
-    world.kinds = ("live",)
-    world.put(event("ada"))
-
-    assert world.drain() == (Tally(delivered=2, requests=2), "")

@@ -13,11 +13,10 @@ from tests.conformance.drain.fake_insider import (
     DELETE,
     Reply,
     Sending,
-    failed,
     silent,
     taken,
 )
-from tests.conformance.drain.world import LATE_SECONDS, World, event, members
+from tests.conformance.drain.world import World, event, members
 
 ENTRIES = 100
 ANSWER_SECONDS = 0.1
@@ -50,15 +49,6 @@ def test_the_next_batch_is_rendered_while_requests_are_under_way(make_world) -> 
     assert world.loop.time() - begun < 10 * ANSWER_SECONDS + 2 * world.render_seconds
 
 
-def test_without_anything_behind_it_nothing_is_prepared(make_world) -> None:
-    world = of_batches(make_world)
-    world.put(*(event(f"p{n}") for n in range(ENTRIES - 1)))
-
-    world.drain()
-
-    assert not world.rendered_ahead
-
-
 @pytest.mark.parametrize(("slice_seconds", "batches"), [(0.08, 2), (0.05, 1)])
 def test_after_the_slice_nothing_is_prepared_but_what_is_prepared_is_sent_soon_or_left(
     make_world, slice_seconds: float, batches: int
@@ -86,34 +76,6 @@ def test_after_the_slice_what_has_to_be_read_anew_is_left(make_world) -> None:
     assert tally.delivered == ENTRIES
 
 
-def test_where_most_is_skipped_nothing_is_prepared(make_world) -> None:
-    world = of_batches(make_world)
-    world.put(*(event(f"p{n}", at=5) for n in range(5 * ENTRIES)))
-    world.drain()
-    before = world.rendered_ahead.total()
-    for n in range(5 * ENTRIES):
-        world.put(event(f"p{n}", at=6 if n % 10 == 0 else 4))
-
-    world.drain()
-
-    assert world.count("skipped") == 450
-    assert world.rendered_ahead.total() == before
-
-
-def test_what_waits_elsewhere_keeps_nothing_from_being_prepared(make_world) -> None:
-    world = of_batches(make_world, lambda s: failed() if s.url == DELETE else answers_late(s))
-    world.put(event("p0", trigger="exit"))
-    for seconds in (300.0,) * 9 + (LATE_SECONDS + 1.0,):
-        world.drain()
-        world.pass_seconds(seconds)
-    world.put(*(event(f"q{n}") for n in range(3 * ENTRIES)))
-
-    world.drain()
-
-    assert world.store.retry or world.store.aside
-    assert world.rendered_ahead["enter"] == 2 * ENTRIES
-
-
 def test_where_something_waits_already_nothing_is_prepared(make_world) -> None:
     world = of_batches(
         make_world, lambda sending: silent() if "p0" in str(sending) else taken(sending)
@@ -126,17 +88,6 @@ def test_where_something_waits_already_nothing_is_prepared(make_world) -> None:
 
     assert tally.delivered == 3 * ENTRIES
     assert not world.rendered_ahead
-
-
-def test_what_the_ledger_knows_by_then_is_not_sent(make_world) -> None:
-    world = of_batches(make_world)
-    world.put(*(event(f"p{n}", at=5) for n in range(ENTRIES)))
-    world.put(*(event(f"p{n}", at=4) for n in range(ENTRIES)))
-
-    world.drain()
-
-    assert world.rendered_ahead["enter"] == ENTRIES, "it was prepared"
-    assert world.count("delivered") == world.count("skipped") == ENTRIES
 
 
 def test_live_work_comes_first_whatever_was_prepared(make_world) -> None:
@@ -190,19 +141,6 @@ def test_what_a_doubted_template_made_is_rendered_again(make_world) -> None:
     assert tally.delivered == 2 * ENTRIES
     assert world.rendered_ahead["enter"] == ENTRIES
     assert world.rendered["enter"] == 2 * ENTRIES
-
-
-def test_a_template_that_becomes_doubted_at_the_turn_renders_nothing_ahead_of_it(
-    make_world,
-) -> None:
-    world = of_batches(make_world)
-    world.put(*(event(f"p{n}") for n in range(2 * ENTRIES - 1)), event("ada", behave="differ"))
-
-    tally, _ = world.drain()
-
-    assert world.rendered_ahead["enter"] == ENTRIES
-    assert tally.delivered == 2 * ENTRIES
-    assert world.rendered["enter"] >= 2 * ENTRIES
 
 
 def test_after_a_slow_event_nothing_is_rendered_ahead(make_world) -> None:

@@ -62,12 +62,6 @@ def test_streams_are_merged_in_the_order_in_which_their_entries_came(make_world)
     assert [order_of(delivery.entry_id) for delivery in batch] == came[:1_000]
 
 
-def test_one_stream_alone_is_read_to_its_end(make_world) -> None:
-    batch = read(partition_with(make_world, ["enter"] * 700), 1_000)
-
-    assert len(batch) == 700
-
-
 def test_streams_that_run_dry_one_after_the_other_are_read_on_together(make_world) -> None:
     rng = random.Random(4)
     world, fields = make_world(), {"note": "x" * 1_000}
@@ -120,16 +114,6 @@ def test_reading_on_finds_what_came_meanwhile_to_old_and_new_streams(make_world)
         return await reading.read_on(list(await partition.streams()), reading.deliveries)
 
     assert [delivery.stream for delivery in at_once(both())] == ["live|enter", "live|exit"]
-
-
-def test_what_was_read_of_a_stream_that_may_not_be_read_any_more_is_left(make_world) -> None:
-    partition = partition_with(make_world, ["enter", "exit", "enter", "exit"])
-
-    async def both() -> list[Delivery]:
-        reading = await begin(partition, 2)
-        return await reading.read_on(["live|exit"], reading.deliveries)
-
-    assert [delivery.stream for delivery in at_once(both())] == ["live|exit"]
 
 
 def test_whoever_was_passed_over_is_read_again_once_nobody_waits(make_world) -> None:

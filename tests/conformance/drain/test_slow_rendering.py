@@ -19,16 +19,6 @@ def call_live_soon(world: World) -> None:
     world.loop.call_later(0.01, call)
 
 
-def test_what_took_long_to_render_is_sent_nevertheless(make_world) -> None:
-    world = make_world()
-    world.render_seconds = 1.5
-    world.put(*(event(f"p{n}") for n in range(300)))
-
-    tally, _ = world.drain()
-
-    assert tally.delivered == 300
-
-
 def test_a_backfill_is_rendered_no_further_when_live_work_comes(make_world) -> None:
     world = make_world()
     world.render_seconds = 0.06
@@ -42,20 +32,6 @@ def test_a_backfill_is_rendered_no_further_when_live_work_comes(make_world) -> N
     assert [position.partition("|")[0] for position in live.positions] == ["live"]
     assert tally.delivered == 1_501, "then the backfill goes on"
     assert (world.rendered + world.rendered_ahead).total() == 1_501, "nothing is rendered twice"
-
-
-def test_a_live_call_stops_a_backfills_rendering_before_the_next_look(make_world) -> None:
-    world = make_world()
-    world.render_seconds = 0.03
-    world.put(*(event(f"p{n}", lane="backfill") for n in range(1_500)))
-
-    call_live_soon(world)
-
-    world.drain()
-
-    first, live, *_ = world.sendings
-    assert 1 < len(first.positions) <= 300
-    assert [position.partition("|")[0] for position in live.positions] == ["live"]
 
 
 def test_live_work_here_is_delivered_before_a_drain_ends_for_live_work_elsewhere(
