@@ -60,7 +60,7 @@ LOG: Final = structlog.get_logger()
 
 
 class RedisGate:
-    """Keeps a gate in Redis; see `segrelay.worker.core.gate.Gate`.
+    """Keeps a gate in Redis: the permission to send to one host with one authorization.
 
     Args:
         client: Repeats nothing by itself.

@@ -92,7 +92,7 @@ _TRIGGER: Final = "t|"
 
 
 class RedisNumbers:
-    """The numbers that stand for names in packed ledgers; see `worker.batch.batch.Numbers`."""
+    """The numbers that stand for names in packed ledgers."""
 
     def __init__(self, client: AsyncRedis) -> None:
         self._client = client
