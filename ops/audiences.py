@@ -69,19 +69,14 @@ _LOOK_SECONDS: Final = 0.5
 def _records(client: Redis, part: ScanPart, advance: Advance) -> Iterator[FoundRecord]:
     # A key of another kind may look like a ledger's, but is no string.
     for names in read_keys(client, part, "string"):
-        yield from _read(client, names)
+        texts = ask_each(client, names, lambda pipe, name: pipe.get(name))
+        known = {name: text for name, text in zip(names, texts, strict=True) if text}
+        records, _ = unpack_all(known)
+        for name in known:
+            if match := _KEY.fullmatch(name):
+                partition = PartitionKeys(match[1].decode(), int(match[2]))
+                yield partition, match[3], records.get(name)
         advance(len(names))
-
-
-def _read(client: Redis, names: list[bytes]) -> Iterator[FoundRecord]:
-    texts = ask_each(client, names, lambda pipe, name: pipe.get(name))
-    known = {name: text for name, text in zip(names, texts, strict=True) if text}
-    records, _ = unpack_all(known)
-    for name in known:
-        match = _KEY.fullmatch(name)
-        if match:
-            partition = PartitionKeys(match[1].decode(), int(match[2]))
-            yield partition, match[3], records.get(name)
 
 
 def count_all(

@@ -12,7 +12,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -112,12 +112,10 @@ def held(client: Redis, partition: PartitionKeys) -> Iterator[str]:
 
 @dataclass(slots=True)
 class Erasing:
-    """The erasing of one person from Redis, and then at Insider.
+    """The erasing of one person from Redis.
 
     Args:
         key: The key of the person's profile.
-        anonymize: Makes the person anonymous where else they are known. It is called once nothing
-            waits any more that would tell of the person anew.
         too_long: Streams that may still hold bytes of deleted entries, see `compact_streams`.
         damaged: The records that can't be read, so whether they are about the person is not known.
     """
@@ -125,7 +123,6 @@ class Erasing:
     client: Redis
     settings: Settings
     key: str
-    anonymize: Callable[[], None] = lambda: None
     counts: Counter[str] = field(default_factory=Counter)
     too_long: int = field(default=0, init=False)
     damaged: Counter[str] = field(default_factory=Counter, init=False)
@@ -163,7 +160,6 @@ class Erasing:
         self._erase_elsewhere()
         longest = self._erase_outcomes()
         self.too_long = compact_streams(self.client, partitions) + longest
-        self.anonymize()
 
     def files(self) -> list[str]:
         """Return the files that were exported on this machine, and mention the person."""
@@ -293,15 +289,12 @@ def rewrite_files(client: Redis) -> bool:
         asked = [one for _, one in servers_of(client) if one.info("persistence").get("aof_enabled")]
         for one in asked:
             one.bgrewriteaof()
-        while any(_is_rewriting(one.info("persistence")) for one in asked):
+        under_way = ("aof_rewrite_in_progress", "aof_rewrite_scheduled")
+        while any(one.info("persistence")[name] for one in asked for name in under_way):
             time.sleep(_LOOK_SECONDS)
     except NotPermitted:
         return False
     return True
-
-
-def _is_rewriting(persistence: Mapping[str, Any]) -> bool:
-    return bool(persistence["aof_rewrite_in_progress"] or persistence["aof_rewrite_scheduled"])
 
 
 Identifier = Annotated[
@@ -331,29 +324,23 @@ def erase(
     first. An address of earlier is a person of its own: erase it as well.
     """
     client, settings = relay.client, relay.settings
-    with ExitStack() as stack:
-        key = key_named(name, settings)
-        who = _identifier(settings, identifier, key) if anonymize else None
-        relay.confirm("Erase this person from Redis for good?")
-        insiders = {
-            each: stack.enter_context(InsiderReader(settings, destination))
-            for each, destination in settings.destinations.items()
-            if who and destination.api == "insider"
-        }
-        said: dict[str, str] = {}
+    key = key_named(name, settings)
+    who = _identifier(settings, identifier, key) if anonymize else None
+    relay.confirm("Erase this person from Redis for good?")
+    erasing = Erasing(client, settings, key)
+    said: dict[str, str] = {}
 
-        def anonymized() -> None:
-            for each, insider in insiders.items():
-                said[each] = insider.anonymize(who or {}) or "anonymized"
+    def erased(doing: Doing) -> tuple[bool, list[str]]:
+        erasing.run()
+        doing.count = erasing.counts.total()
+        # Nothing waits any more that would tell Insider of the person anew.
+        for each, destination in settings.destinations.items():
+            if who and destination.api == "insider":
+                with InsiderReader(settings, destination) as insider:
+                    said[each] = insider.anonymize(who) or "anonymized"
+        return rewrite_files(client), erasing.files()
 
-        erasing = Erasing(client, settings, key, anonymized)
-
-        def erased(doing: Doing) -> tuple[bool, list[str]]:
-            erasing.run()
-            doing.count = erasing.counts.total()
-            return rewrite_files(client), erasing.files()
-
-        is_rewritten, files = perform(client, relay.act(), erased)
+    is_rewritten, files = perform(client, relay.act(), erased)
     counts = dict(sorted(erasing.counts.items()))
     return Result(
         {

@@ -25,9 +25,8 @@ from segrelay.producer.events.values import profile_key
 from segrelay.producer.lytics import begun_us
 from segrelay.producer.publish import Publisher
 from segrelay.producer.sync.comparing import LedgerComparison
-from segrelay.producer.sync.run import CERTAIN, Phase, Run
 from segrelay.producer.sync.step import Syncing, confirm, syncing_for
-from segrelay.producer.sync.store import Mark, SyncStore
+from segrelay.producer.sync.store import CERTAIN, Mark, Phase, Run, SyncStore
 from segrelay.worker.contract.ledger import LastDelivered
 from segrelay.worker.contract.printable import did_you_mean, plural
 from segrelay.worker.contract.redis.client import Redis

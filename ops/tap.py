@@ -12,7 +12,7 @@ from typing import Annotated, Final, Self
 import orjson
 import typer
 
-from segrelay.ops.outcomes.files import document_of
+from segrelay.ops.outcomes.commands import document_of
 from segrelay.ops.outcomes.reading import LogFollower
 from segrelay.ops.state.acts import Reads
 from segrelay.ops.state.person import is_digest, person_named

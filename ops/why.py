@@ -118,19 +118,7 @@ def timeline_of(known: KnownProfile) -> list[Moment]:
 
 
 def _moments(known: KnownProfile) -> Iterator[Moment]:
-    yield from _past(known)
-    yield from map(_of_dead_letter, known.dead_letters)
-    yield from (_of_entry(entry, known) for entry in known.waiting)
-    for record in known.quarantined:
-        detail = f"{record.id}: {record.reason}"
-        yield Moment(record.last_seen_ms, "quarantined", audience=record.audience, detail=detail)
-    for request in known.requests:
-        detail = f"by the webhook request {request.name}, which the receiver's log names too"
-        yield Moment(request.at_ms, "received", detail=detail)
-
-
-def _past(known: KnownProfile) -> Iterator[Moment]:
-    """Yield the past without deaths whose letters are there: they are told by the letters."""
+    # Deaths whose letters are there are told by the letters.
     dead_letters = {
         (each["trigger"], each["audience"], each["time_us"], each["last_at_ms"] // _SAME_MS)
         for each in known.dead_letters
@@ -139,6 +127,14 @@ def _past(known: KnownProfile) -> Iterator[Moment]:
         own = (moment.trigger, moment.audience, moment.event_us, moment.at_ms // _SAME_MS)
         if moment.what != "dead" or own not in dead_letters:
             yield moment
+    yield from map(_of_dead_letter, known.dead_letters)
+    yield from (_of_entry(entry, known) for entry in known.waiting)
+    for record in known.quarantined:
+        detail = f"{record.id}: {record.reason}"
+        yield Moment(record.last_seen_ms, "quarantined", audience=record.audience, detail=detail)
+    for request in known.requests:
+        detail = f"by the webhook request {request.name}, which the receiver's log names too"
+        yield Moment(request.at_ms, "received", detail=detail)
 
 
 def tells_less(one: Moment) -> bool:
@@ -497,7 +493,13 @@ def explain_person(
     for partition in partitions:
         (record,) = read_records(client, partition, [person.digest])
         known.ledger[partition.destination] = list(names.lines(record))
-        known.past += _logged(client, partition, digest_hex)
+        for row in rows_about(client, partition, [digest_hex]):
+            if row.counts >= 0:  # a death that is taken back is told by what became of it
+                where = (partition.destination, row.trigger, row.audience, row.direction)
+                detail = row.message or (f"answered {row.status}" if row.status else "")
+                known.past.append(
+                    Moment(row.time_ms, row.outcome, *where, row.event_time_us, detail)
+                )
     if standing:
         # Comparing numbers first spares hashing the partitions of thousands of streams.
         number, wanted = person.partition, frozenset(partitions)
@@ -517,16 +519,6 @@ def explain_person(
     letters = find_dead_letters(client, partitions, Filter(digests=frozenset({digest_hex})))
     known.dead_letters = list(islice(letters, _MOST_DEAD_LETTERS))
     return known
-
-
-def _logged(client: Redis, partition: PartitionKeys, digest: str) -> Iterator[Moment]:
-    """Yield what the outcome log says about a person: ends and tries."""
-    for row in rows_about(client, partition, [digest]):
-        if row.counts >= 0:  # a death that is taken back is told by what became of it
-            where = (partition.destination, row.trigger, row.audience, row.direction)
-            answered = f"answered {row.status}" if row.status else ""
-            detail = row.message or answered
-            yield Moment(row.time_ms, row.outcome, *where, row.event_time_us, detail)
 
 
 def _waiting(

@@ -24,8 +24,7 @@ from segrelay.ops.status.standing import Standing
 from segrelay.ops.templates.workspace import names_in
 from segrelay.ops.terminal.moments import parse_moment_ms
 from segrelay.producer.backfill.jobs import JobStore
-from segrelay.producer.sync.run import Run
-from segrelay.producer.sync.store import Mark, SyncStore
+from segrelay.producer.sync.store import Mark, Run, SyncStore
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.words import Refusal, job_of_lane
 from segrelay.worker.errors import UsageWrong

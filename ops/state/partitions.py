@@ -117,7 +117,12 @@ def _snapshots(client: Redis, partitions: Sequence[PartitionKeys]) -> list[Parti
         if isinstance(each, Exception):
             raise each
     return [
-        _snapshot(partition, *answer) for partition, answer in zip(partitions, answers, strict=True)
+        PartitionSnapshot(
+            partition, now_ms, counts, tuple(_waiting(partition, streams)), open_intents, letters
+        )
+        for partition, (counts, (now_ms, open_intents, letters, *streams)) in zip(
+            partitions, answers, strict=True
+        )
     ]
 
 
@@ -136,14 +141,6 @@ def sum_counts(found: Iterable[PartitionSnapshot]) -> dict[str, dict[str, int]]:
         destination: {name.decode(): count for name, count in total.items()}
         for destination, total in totals.items()
     }
-
-
-def _snapshot(
-    partition: PartitionKeys, counts: Sequence[bytes], answer: Sequence[Any]
-) -> PartitionSnapshot:
-    now_ms, intents_in_doubt, dead_letters, *streams = answer
-    waiting = tuple(_waiting(partition, streams))
-    return PartitionSnapshot(partition, now_ms, counts, waiting, intents_in_doubt, dead_letters)
 
 
 def _waiting(partition: PartitionKeys, streams: Sequence[Any]) -> Iterator[Stream]:

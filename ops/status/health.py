@@ -35,7 +35,7 @@ from segrelay.ops.status.problems import (
 )
 from segrelay.ops.status.standing import Condition, Kind, Standing, TriggerStanding, read_standing
 from segrelay.ops.status.totals import largest_first
-from segrelay.producer.sync.run import Run
+from segrelay.producer.sync.store import Run
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.processes import (
     FLOWER,

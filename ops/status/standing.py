@@ -49,8 +49,7 @@ from segrelay.producer.backfill.jobs import Job, JobStore
 from segrelay.producer.backfill.watches import WatchState, read_watch
 from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.producer.publishing.writing import CapacityMeter
-from segrelay.producer.sync.run import Run
-from segrelay.producer.sync.store import SyncStore
+from segrelay.producer.sync.store import Run, SyncStore
 from segrelay.worker.adapters.redis.gate import read_looks, read_state
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys

@@ -22,9 +22,16 @@ from segrelay.producer.events.values import (
 from segrelay.producer.lytics import Page, begun_us
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import MemberChange
-from segrelay.producer.sync.run import Phase, Run
 from segrelay.producer.sync.sources import Look, SyncSource
-from segrelay.producer.sync.store import NOT_KNOWN, Mark, SyncStore, content_hash, uid_of
+from segrelay.producer.sync.store import (
+    NOT_KNOWN,
+    Mark,
+    Phase,
+    Run,
+    SyncStore,
+    content_hash,
+    uid_of,
+)
 from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.ledger import LastDelivered
@@ -158,7 +165,11 @@ class Comparison:
             if not start:
                 # Before anything has this time: the next scan must be newer, also if this one dies.
                 self.store.save(self.run)
-            self._hear(page)
+            self.run.bad += page.bad
+            if page.total is not None:
+                self.run.last_total = page.total
+                if self.run.first_total < 0:
+                    self.run.first_total = page.total
             rows += page.rows
             last, start = page, page.following
         return rows, last
@@ -193,13 +204,6 @@ class Comparison:
         if at_us > self.run.at_us and not self.run.restarts:
             self.run.repairs_until_us = self.run.at_us
         self.run.at_us = at_us
-
-    def _hear(self, page: Page) -> None:
-        self.run.pages += 1
-        self.run.bad += page.bad
-        if page.total is not None:
-            self.run.last_total = page.total
-            self.run.first_total = page.total if self.run.first_total < 0 else self.run.first_total
 
     def scan_anew(self) -> None:
         """Begin the scan again within its run, or end the run if that was done too often."""

@@ -22,7 +22,6 @@ from segrelay.producer.publishing.audiences import named_audience
 from segrelay.producer.sources.tables import Columns
 from segrelay.producer.steps import STEP_SECONDS, Step, wait_seconds
 from segrelay.producer.sync.comparing import Comparison
-from segrelay.producer.sync.run import CERTAIN, Phase, Run
 from segrelay.producer.sync.sources import (
     ExportMissing,
     FileSource,
@@ -30,7 +29,7 @@ from segrelay.producer.sync.sources import (
     OpenSource,
     SyncSource,
 )
-from segrelay.producer.sync.store import SyncStore
+from segrelay.producer.sync.store import CERTAIN, Phase, Run, SyncStore
 from segrelay.worker.contract.printable import did_you_mean, plural
 from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis

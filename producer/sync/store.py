@@ -1,19 +1,24 @@
-"""The syncs in Redis: the state and the lock of each, its members with their marks, and tokens."""
+"""Syncs in Redis: the state of each run with its lock, the members with their marks, and tokens.
+
+A run leaves to the next step how far it has come, and what it found.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import orjson
 
 from segrelay.producer.events.payloads import SEGMENT_EVENTS
-from segrelay.producer.steps import StepStore
-from segrelay.producer.sync.run import Run
+from segrelay.producer.steps import StepState, StepStore
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
 from segrelay.worker.contract.ledger import AUDIENCE_NAME, LastDelivered, standing, unpack_all
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.accept import ENTRANT_DAYS, field_of_member, key_of_member
 from segrelay.worker.contract.redis.client import Redis
@@ -21,6 +26,255 @@ from segrelay.worker.contract.redis.scanning import scan_fields
 from segrelay.worker.contract.redis.scripts import ScriptCall, load_script, run_each
 from segrelay.worker.contract.settings.sections import RedisSettings
 from segrelay.worker.contract.words import Direction
+
+MOST_GONE: Final = 100
+MOST_GONE_SHARE: Final = 0.1
+"""The share of members, or the number if it is smaller, that may leave between two runs without a
+confirmation: a file that was cut at the end of a row looks whole."""
+NEVER_ASKED: Final = 9
+"""The number of members whose leaving is believed in any audience."""
+CERTAIN: Final = frozenset({"done", "unchanged"})
+"""Outcomes of runs after which it is known who is in the audience."""
+TOLERANCE_SHARE: Final = 0.01
+"""The share of members that may be missing: people join and leave while a scan is under way."""
+
+
+_CARRIED: Final = (
+    "at_us", "repairs_until_us", "known", "repaired_again_ms", "failures", "refused", "settled",
+    "last",
+)  # fmt: skip
+"""The fields that a run has from the one before."""
+_TOLD: Final = (
+    "at_us", "begun_ms", "ended_ms", "rows", "bad", "unplaced", "entered", "changed", "left",
+    "repaired", "stayed", "restarts", "problem",
+)  # fmt: skip
+
+
+class Phase(StrEnum):
+    """The phase of a run."""
+
+    IDLE = "idle"
+    SCAN = "scan"
+    COUNT = "count"
+    EXITS = "exits"
+    CONFIRM = "confirm"
+    """The leavers are known, and an operator has to confirm them."""
+
+
+@dataclass(slots=True)
+class Run(StepState):
+    """The state of a sync.
+
+    Args:
+        audience: As configured when the run began.
+        number: Of the run; members that it saw carry it in their mark.
+        start: Token of the next page.
+        origin: Of the pages: which file was scanned, in which state; "" where it was none.
+        at_us: The begin of the scan by the source's clock: the time of all its events.
+        repairs_until_us: Up to when a delivery in the ledger may be found to be wrong: with a file,
+            the time of the file before. People move while an export is made, and its own time is
+            the end of that.
+        destinations: That are compared.
+        known: Destinations that have had a whole run.
+        next_partition: The next to be counted or asked for exits, of those of all destinations.
+        rows: That came.
+        bad: Rows that could not be read.
+        unplaced: Rows without an identity.
+        shared: Rows of another profile with the same identity.
+        first_total, last_total: Members as the first and the last page told; -1 = they didn't.
+        restarts: The number of times that the scan began anew.
+        seen, gone: By destination, known members that came in this run, and that did not.
+        repairs_again: True if it also repairs what an earlier run has repaired, and still differs.
+        repaired_again_ms: The begin of the last such run.
+        repaired: People whom the ledger had otherwise than the source, counted at each destination.
+        stayed: Were missing in the scan, and in the audience at a second look.
+        allowed: The number that may be gone: a person has said so.
+        doubt: The reason why a person has to confirm.
+        failures: Steps in a row that came to nothing.
+        refused: Trying again does not help: somebody has to act.
+        settled: The origin of the last scan after which it was known who has left.
+        problem: The problem that stopped the last of them.
+        begun_ms, ended_ms, next_ms: By Redis' clock.
+        last: The result of the last run that ended.
+    """
+
+    begins_anew = False
+    audience: str = ""
+    number: int = 0
+    phase: Phase = Phase.IDLE
+    start: str = ""
+    origin: str = ""
+    at_us: int = 0
+    repairs_until_us: int = 0
+    destinations: list[str] = field(default_factory=list)
+    known: list[str] = field(default_factory=list)
+    next_partition: int = 0
+    rows: int = 0
+    bad: int = 0
+    unplaced: int = 0
+    shared: int = 0
+    first_total: int = -1
+    last_total: int = -1
+    restarts: int = 0
+    seen: dict[str, int] = field(default_factory=dict)
+    gone: dict[str, int] = field(default_factory=dict)
+    entered: int = 0
+    changed: int = 0
+    left: int = 0
+    repaired: int = 0
+    repairs_again: bool = False
+    repaired_again_ms: int = 0
+    stayed: int = 0
+    allowed: int = 0
+    doubt: str = ""
+    failures: int = 0
+    refused: bool = False
+    settled: str = ""
+    problem: str = ""
+    begun_ms: int = 0
+    ended_ms: int = 0
+    next_ms: int = 0
+    last: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def asks(self) -> str:
+        """The reason why a person has to confirm the last whole run; "" = nobody has to."""
+        is_next = self.phase in {Phase.SCAN, Phase.COUNT} and not self.allowed
+        is_open = self.phase is Phase.CONFIRM or is_next
+        return str(self.last["doubt"]) if is_open and self.last.get("doubt") else ""
+
+    @property
+    def doubted(self) -> tuple[int, int] | None:
+        """The number of the run that a person may confirm, and of the members that it lacks."""
+        is_open = self.phase is Phase.CONFIRM or self.is_under_way
+        is_doubted = is_open and self.last.get("outcome") == "doubted"
+        return (int(self.last["run"]), int(self.last["gone"])) if is_doubted else None
+
+    @property
+    def members(self) -> int:
+        """The number of members that the last run knew, with those who wait for a person's word."""
+        is_doubted = self.last.get("outcome") == "doubted"
+        return int(self.last.get("members", 0) + is_doubted * self.last.get("gone", 0))
+
+    @property
+    def is_under_way(self) -> bool:
+        """Say whether the run has steps to do now."""
+        return self.phase in {Phase.SCAN, Phase.COUNT, Phase.EXITS}
+
+    @property
+    def has_ended(self) -> bool:
+        """Say whether the run has nothing more to do."""
+        return self.phase is Phase.IDLE
+
+    def was_done_with(self, at_us: int, origin: str) -> bool:
+        """Say whether the run before this one has finished with a source of that time and state.
+
+        A run that began again has not: whom only the file before had counts as seen.
+        """
+        return (
+            self.last.get("outcome") in CERTAIN
+            and self.last.get("at_us") == at_us
+            and self.settled == origin
+            and not self.last.get("restarts")
+            and set(self.destinations) <= set(self.known)
+        )
+
+    def is_repair_due(self, now_ms: int, every_seconds: float) -> bool:
+        """Say whether a run that begins now repairs again what still differs."""
+        return not 0 <= now_ms - self.repaired_again_ms < 1000 * every_seconds
+
+    def following(
+        self, audience: str, destinations: list[str], now_ms: int, *, repairs_again: bool = False
+    ) -> Run:
+        """Return a new run, which follows this one."""
+        return Run(
+            audience=audience,
+            number=self.number + 1,
+            phase=Phase.SCAN,
+            destinations=destinations,
+            repairs_again=repairs_again,
+            begun_ms=now_ms,
+            **{name: getattr(self, name) for name in _CARRIED},
+        )
+
+    def scan_anew(self) -> None:
+        """Begin the scan again within this run; people who were seen count as seen."""
+        self.phase, self.start, self.next_partition = Phase.SCAN, "", 0
+        self.rows = self.bad = self.unplaced = self.shared = 0
+        self.first_total = self.last_total = -1
+        self.restarts += 1
+
+    def doubts(self) -> str:
+        """Return why a person has to confirm those who are gone; "" = nobody has to."""
+        gone = max(self.gone.values(), default=0)
+        if gone <= self.allowed:
+            return ""
+        if self.bad:
+            return f"{plural(self.bad, 'row')} can't be read, {plural(gone, 'member')} missing"
+        if not self.rows and self.last_total < 0:
+            return f"the file has no rows, {plural(gone, 'member')} missing"
+        distinct = min(self.seen.values(), default=0) + self.unplaced + self.shared
+        if distinct < self._expected():
+            return (
+                f"the scan is incomplete: {distinct:,} of {plural(self.last_total, 'member')} came,"
+                f" {gone:,} missing"
+            )
+        members = gone + max(self.seen.values(), default=0)
+        most = max(NEVER_ASKED, min(MOST_GONE, int(MOST_GONE_SHARE * members)))
+        if gone > most:
+            return f"{gone:,} of {plural(members, 'member')} gone, at most {most:,} believed"
+        return ""
+
+    def _expected(self) -> int:
+        """Return the smallest number of rows with which a scan counts as complete."""
+        totals = [total for total in (self.first_total, self.last_total) if total >= 0]
+        return min(totals) - int(TOLERANCE_SHARE * max(totals)) if totals else 0
+
+    def end(self, now_ms: int, *, outcome: str) -> None:
+        """End the run, and keep its results as those of the last run."""
+        self.phase, self.ended_ms, self.start = Phase.IDLE, now_ms, ""
+        self.last = {"outcome": outcome, **self.results()}
+
+    def results(self) -> dict[str, Any]:
+        """Return the result of the run, for people and machines."""
+        return {
+            "run": self.number,
+            "total": self.last_total if self.last_total >= 0 else None,
+            "members": max(self.seen.values(), default=self.last.get("members", 0)) + self.stayed,
+            "gone": max(self.gone.values(), default=0),
+            **{name: getattr(self, name) for name in _TOLD},
+        }
+
+    def line(self) -> str:
+        """Return how far the run has come, in a few words."""
+        counts = f"{self.entered:,} entered"
+        if self.changed:
+            counts += f", {self.changed:,} changed"
+        repaired = f", {self.repaired:,} repaired" if self.repaired else ""
+        match self.phase:
+            case Phase.SCAN:
+                total = f" of {self.last_total:,}" if self.last_total >= 0 else ""
+                return f"scanned {self.rows:,}{total}, {counts}"
+            case Phase.COUNT:
+                return f"scanned {self.rows:,}, {counts}, counting who has left"
+            case Phase.EXITS:
+                gone = max(self.gone.values(), default=0)
+                return (
+                    f"{self.left:,} of {gone:,} who are missing have left, {self.stayed:,} stay"
+                    f"{repaired}"
+                )
+            case Phase.CONFIRM:
+                return f"waits for `segrelay sync confirm`: {self.doubt}"
+            case Phase.IDLE:
+                outcome = self.last.get("outcome", "done")
+                if outcome == "unchanged":
+                    return (
+                        "unchanged: the newest file was compared before; one that was written to"
+                        " just now waits for the next run"
+                    )
+                word = "done" if outcome in CERTAIN else outcome
+                return f"{word}: {self.rows:,} scanned, {counts}, {self.left:,} left{repaired}"
+
 
 _CLAIM: Final = load_script("claim", Path(__file__).parent)
 

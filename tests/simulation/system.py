@@ -208,9 +208,9 @@ class System(World):
 
     def erase(self, key: str) -> None:
         """Erase a person from Redis and, as the command does last, at Insider."""
-        email = key.partition(":")[2]
         self.sum_is_due = True
-        Erasing(self.client, self.settings, key, anonymize=lambda: self.insider.forget(email)).run()
+        Erasing(self.client, self.settings, key).run()
+        self.insider.forget(key.partition(":")[2])
 
     def _carry_out(self, work: Any) -> None:
         self.sum_is_due = True

@@ -19,9 +19,8 @@ from typing import Any, Final
 import orjson
 
 from segrelay.ops.demo.rig import Rig, trigger_pairs
-from segrelay.producer.sync.run import CERTAIN, Phase, Run
 from segrelay.producer.sync.sources import CALM_SECONDS
-from segrelay.producer.sync.store import SyncStore
+from segrelay.producer.sync.store import CERTAIN, Phase, Run, SyncStore
 from segrelay.worker.contract.redis.client import Redis
 
 REGULARS: Final = "regulars"

@@ -9,8 +9,7 @@ import pytest
 
 from segrelay.ops.sandbox import SandboxProcess
 from segrelay.producer.publish import Publisher
-from segrelay.producer.sync.run import Phase
-from segrelay.producer.sync.store import SyncStore
+from segrelay.producer.sync.store import Phase, SyncStore
 from segrelay.producer.wakeups import SilentWaker
 from segrelay.worker.batch.send import Stop
 from segrelay.worker.contract.redis.connection import connect

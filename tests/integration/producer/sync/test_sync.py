@@ -3,7 +3,7 @@
 import pytest
 
 from segrelay.producer.publishing.quarantine import Quarantine
-from segrelay.producer.sync.run import Phase
+from segrelay.producer.sync.store import Phase
 from segrelay.sandbox.lytics.account import audience_id
 from segrelay.worker.contract import keys
 from segrelay.worker.errors import LyticsRefused, UsageWrong

@@ -9,9 +9,9 @@ import pytest
 
 from segrelay.producer.sources.opening import zstd
 from segrelay.producer.sources.tables import Columns
-from segrelay.producer.sync.run import Phase
 from segrelay.producer.sync.sources import ExportMissing, FileSource
 from segrelay.producer.sync.step import syncing_for
+from segrelay.producer.sync.store import Phase
 from segrelay.worker.errors import ScanExpired, UsageWrong
 from tests.integration.producer.sync_world import emails
 from tests.nightly import amount

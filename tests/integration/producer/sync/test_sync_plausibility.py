@@ -2,8 +2,8 @@
 
 import pytest
 
-from segrelay.producer.sync.run import Phase, Run
 from segrelay.producer.sync.step import confirm
+from segrelay.producer.sync.store import Phase, Run
 from segrelay.worker.errors import UsageWrong
 from tests.integration.producer.sync_world import person
 

@@ -3,8 +3,7 @@
 import orjson
 import pytest
 
-from segrelay.producer.sync.run import Phase
-from segrelay.producer.sync.store import Mark
+from segrelay.producer.sync.store import Mark, Phase
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.redis.accept import ENTRANT_DAYS
 from segrelay.worker.contract.words import Direction

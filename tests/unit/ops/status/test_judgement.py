@@ -24,7 +24,7 @@ from segrelay.ops.status.standing import (
     WaitingResponses,
 )
 from segrelay.ops.status.totals import Counts, Totals
-from segrelay.producer.sync.run import Phase, Run
+from segrelay.producer.sync.store import Phase, Run
 from segrelay.worker.contract.processes import (
     WORKER,
     WORKER_ENDED,
