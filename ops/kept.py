@@ -19,7 +19,7 @@ from segrelay.ops.samples import keep_payload
 from segrelay.ops.send.sending import WaitOptions
 from segrelay.ops.state.acts import Acts, Asks, Reads, perform
 from segrelay.ops.state.partitions import Stream, all_partitions
-from segrelay.ops.state.waiting import Choice, count_chosen, find_streams, measure, take_back
+from segrelay.ops.state.waiting import Filter, count_chosen, find_streams, measure, take_back
 from segrelay.ops.terminal.console import fields_of, mention
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import parse_moment_ms
@@ -35,40 +35,6 @@ from segrelay.worker.errors import UsageWrong
 
 MESSAGE_CHARACTERS: Final = 80
 """Characters of a message that a row of a table shows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Filter(Choice):
-    """A filter for kept things; an empty one matches all.
-
-    Args:
-        ids: The ids of dead letters; with any, nothing else counts.
-        containing: A text in the message or the answer, as they are shown masked; only dead
-            letters are chosen by it.
-        digests: Hex, of the profiles; none = any.
-        partitions: The only partitions in which they are looked for; none = all.
-        since_ms: The earliest time of death, or of the last arrival in the quarantine.
-        until_ms: The end of these times; 0 = no limit.
-        older_than_ledger: True if a replay takes also what is older than the ledger remembers.
-    """
-
-    ids: frozenset[str] = frozenset()
-    causes: frozenset[str] = frozenset()
-    reason: str = ""
-    containing: str = ""
-    digests: frozenset[str] = frozenset()
-    partitions: frozenset[int] = frozenset()
-    since_ms: int = 0
-    until_ms: int = 0
-    older_than_ledger: bool = False
-
-    @classmethod
-    def of_id(cls, one_id: str) -> Filter:
-        """Return the filter that matches one thing."""
-        return cls(ids=frozenset({one_id}))
-
-
-EVERYTHING: Final = Filter()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ import typer
 from segrelay.ops.kept import (
     ExtentOptions,
     Fate,
-    Filter,
     KeptOptions,
     Refusals,
     Work,
@@ -26,6 +25,7 @@ from segrelay.ops.kept import (
 from segrelay.ops.samples import Payload
 from segrelay.ops.send.sending import WaitOptions
 from segrelay.ops.state.acts import Acts, Asks, Reads
+from segrelay.ops.state.waiting import Filter
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import shown_ms
 from segrelay.ops.terminal.options import Force, Ids, Reveal

@@ -11,7 +11,6 @@ import orjson
 import typer
 
 from segrelay.ops.dead_letters.reading import StoredDeadLetter, find_dead_letters
-from segrelay.ops.kept import Filter
 from segrelay.ops.outcomes.reading import rows_about
 from segrelay.ops.samples import Payload, keep_payload
 from segrelay.ops.state.acts import Reads
@@ -26,6 +25,7 @@ from segrelay.ops.state.person import (
 )
 from segrelay.ops.state.waiting import (
     Delays,
+    Filter,
     WaitingEntry,
     find_streams,
     is_orphan,

@@ -16,7 +16,7 @@ from segrelay.ops.send.sending import Deadline, wait_for_deliveries
 from segrelay.ops.state.acts import Acts, Asks, Doing, Reads, actor, perform
 from segrelay.ops.state.opened import insist
 from segrelay.ops.state.partitions import Stream, all_partitions
-from segrelay.ops.state.waiting import Choice, find_streams, measure, take_back
+from segrelay.ops.state.waiting import Filter, find_streams, measure, take_back
 from segrelay.ops.terminal.console import mention, progress
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.interrupts import Interruption, interruptible_between_steps
@@ -170,7 +170,7 @@ def abort(job: JobName, *, at_most: AtMost = None, relay: Asks) -> Result:
     client = relay.client
     store = JobStore(client)
     store.named(job)
-    choice = Choice(job=job)
+    choice = Filter(job=job)
     partitions = all_partitions(client, relay.settings)
 
     def found() -> list[Stream]:

@@ -23,8 +23,9 @@ from segrelay.ops.console.app import (
 from segrelay.ops.console.dead_letters import cause_row
 from segrelay.ops.console.look import MOST_SCANNED, Look, scan
 from segrelay.ops.dead_letters.commands import DeadLetterOptions
-from segrelay.ops.kept import Filter, KeptOptions, Waiting, WaitingOptions
+from segrelay.ops.kept import KeptOptions, Waiting, WaitingOptions
 from segrelay.ops.state.acts import LONGEST_REASON
+from segrelay.ops.state.waiting import Filter
 from segrelay.producer.sync.store import SyncStore
 from segrelay.worker.errors import UsageWrong
 

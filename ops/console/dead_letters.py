@@ -29,8 +29,8 @@ from segrelay.ops.dead_letters.reading import (
     matches,
     walk_deaths,
 )
-from segrelay.ops.kept import Filter
 from segrelay.ops.state.partitions import all_partitions
+from segrelay.ops.state.waiting import Filter
 from segrelay.ops.terminal.console import json_or_text
 from segrelay.worker.checks.preview import Previewed, preview
 from segrelay.worker.contract.printable import cut, hidden

@@ -10,11 +10,11 @@ from segrelay.ops.backfill.report import read_report
 from segrelay.ops.console.app import PAGE, Asked, Console, Page, listed, note_reveal
 from segrelay.ops.console.look import MOST_READ, Look, Scan, scan
 from segrelay.ops.console.overview import Plot
-from segrelay.ops.kept import Filter, KeptOptions
+from segrelay.ops.kept import KeptOptions
 from segrelay.ops.quarantine import groups_of, matches
 from segrelay.ops.state.partitions import Stream
 from segrelay.ops.state.waiting import (
-    Choice,
+    Filter,
     WaitingEntry,
     is_orphan,
     read_first_entries,
@@ -76,7 +76,7 @@ def waiting(console: Console, asked: Asked) -> Page:
     look = console.look
     standing = look.standing()
     filters = {name: asked.get(name) for name in ("job", "trigger", "audience")}
-    choice = Choice(**filters)
+    choice = Filter(filters["job"], filters["trigger"], filters["audience"])
     streams = [one for one in standing.streams if one.length and choice.holds(one)]
     parts = sorted(_parts(streams, standing), key=lambda one: -one["deliveries"])
     values = listed(asked, parts) | {
@@ -108,7 +108,7 @@ def _parts(streams: Iterable[Stream], standing: Standing) -> Iterator[dict[str, 
 
 
 def _oldest(
-    look: Look, streams: Iterable[Stream], choice: Choice
+    look: Look, streams: Iterable[Stream], choice: Filter
 ) -> list[tuple[WaitingEntry, bool]]:
     """Return the oldest deliveries that are chosen, and whether each is orphaned.
 

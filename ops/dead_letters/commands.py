@@ -30,7 +30,6 @@ from segrelay.ops.kept import (
     MESSAGE_CHARACTERS,
     ExtentOptions,
     Fate,
-    Filter,
     KeptOptions,
     Refusals,
     Work,
@@ -44,6 +43,7 @@ from segrelay.ops.state import opened
 from segrelay.ops.state.acts import Asks, Reads
 from segrelay.ops.state.partitions import all_partitions, ask_each
 from segrelay.ops.state.person import person_named
+from segrelay.ops.state.waiting import Filter
 from segrelay.ops.terminal.console import fields_of, json_or_text
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import shown_ms, shown_us

@@ -9,9 +9,9 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from segrelay.ops.kept import EVERYTHING, Filter
 from segrelay.ops.state import opened
 from segrelay.ops.state.partitions import ask_each
+from segrelay.ops.state.waiting import EVERYTHING, Filter
 from segrelay.worker.batch.delivery import unseal_dead_letter
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.protection import PROTECTION

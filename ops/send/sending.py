@@ -282,11 +282,11 @@ def _count_waiting(client: Redis, settings: Settings, sent: str | Published) -> 
     Others in their streams may be counted, as long as one of them is there.
     """
     from segrelay.ops.state.partitions import all_partitions, ask_each  # noqa: PLC0415 - see below
-    from segrelay.ops.state.waiting import Choice, find_streams  # noqa: PLC0415 - see below
+    from segrelay.ops.state.waiting import Filter, find_streams  # noqa: PLC0415 - see below
 
     if isinstance(sent, str):
         partitions = all_partitions(client, settings)
-        return sum(one.length for one in find_streams(client, partitions, Choice(job=sent)))
+        return sum(one.length for one in find_streams(client, partitions, Filter(job=sent)))
     answers = ask_each(
         client,
         sent.entries.items(),
@@ -302,12 +302,12 @@ def _stops(client: Redis, settings: Settings, sent: str | Published) -> Sequence
     """Return what stops these deliveries."""
     # All this takes as long to load as a thousand payloads to send, and serves only --wait.
     from segrelay.ops.state.partitions import all_partitions  # noqa: PLC0415 - see above
-    from segrelay.ops.state.waiting import Choice, find_streams  # noqa: PLC0415 - see above
+    from segrelay.ops.state.waiting import Filter, find_streams  # noqa: PLC0415 - see above
     from segrelay.ops.status.standing import read_standing  # noqa: PLC0415 - see above
 
     job = sent if isinstance(sent, str) else ""
     if isinstance(sent, str):
-        streams = find_streams(client, all_partitions(client, settings), Choice(job=sent))
+        streams = find_streams(client, all_partitions(client, settings), Filter(job=sent))
         triggers = {one.trigger for one in streams}
     else:
         triggers = {name.rpartition("|")[2] for name in sent.entries}

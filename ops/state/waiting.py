@@ -54,17 +54,39 @@ class WaitingEntry(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """A choice of waiting deliveries; an empty one means all.
+class Filter:
+    """A filter for what waits and other kept things; an empty one matches all.
 
     Args:
         job: The job that published them.
+        ids: The ids of dead letters; with any, nothing else counts.
+        containing: A text in the message or the answer, as they are shown masked; only dead
+            letters are chosen by it.
+        digests: Hex, of the profiles; none = any.
+        partitions: The only partitions in which they are looked for; none = all.
+        since_ms: The earliest time of death, or of the last arrival in the quarantine.
+        until_ms: The end of these times; 0 = no limit.
+        older_than_ledger: True if a replay takes also what is older than the ledger remembers.
     """
 
     job: str = ""
     trigger: str = ""
     audience: str = ""
     destination: str = ""
+    ids: frozenset[str] = frozenset()
+    causes: frozenset[str] = frozenset()
+    reason: str = ""
+    containing: str = ""
+    digests: frozenset[str] = frozenset()
+    partitions: frozenset[int] = frozenset()
+    since_ms: int = 0
+    until_ms: int = 0
+    older_than_ledger: bool = False
+
+    @classmethod
+    def of_id(cls, one_id: str) -> Filter:
+        """Return the filter that matches one thing."""
+        return cls(ids=frozenset({one_id}))
 
     def holds(self, stream: Stream) -> bool:
         """Say whether entries of a stream may be chosen."""
@@ -75,8 +97,11 @@ class Choice:
         )
 
 
+EVERYTHING: Final = Filter()
+
+
 def find_streams(
-    client: Redis, partitions: Sequence[PartitionKeys], choice: Choice = Choice()
+    client: Redis, partitions: Sequence[PartitionKeys], choice: Filter = EVERYTHING
 ) -> list[Stream]:
     """Return the streams whose entries may be chosen."""
     found = (stream for one in snapshots(client, partitions) for stream in one.waiting)
@@ -153,7 +178,7 @@ def is_gone(answer: Any) -> bool:
     return isinstance(answer, Exception)
 
 
-def count_chosen(client: Redis, streams: Sequence[Stream], choice: Choice) -> int:
+def count_chosen(client: Redis, streams: Sequence[Stream], choice: Filter) -> int:
     """Count the waiting deliveries that are chosen."""
     if not choice.audience:
         return sum(stream.length for stream in streams)
@@ -161,7 +186,7 @@ def count_chosen(client: Redis, streams: Sequence[Stream], choice: Choice) -> in
 
 
 def take_back(
-    client: Redis, settings: Settings, streams: Sequence[Stream], choice: Choice
+    client: Redis, settings: Settings, streams: Sequence[Stream], choice: Filter
 ) -> Iterator[int]:
     """Take back chosen entries, which count as discarded; yield the number of each step.
 
@@ -195,7 +220,7 @@ def take_back_entries(
     return int(taken)
 
 
-def _parts(client: Redis, stream: Stream, choice: Choice) -> Iterator[list[WaitingEntry]]:
+def _parts(client: Redis, stream: Stream, choice: Filter) -> Iterator[list[WaitingEntry]]:
     """Yield chosen entries of a stream, step by step."""
     chosen = (
         entry

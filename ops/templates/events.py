@@ -10,10 +10,9 @@ from typing import Any, Final
 
 from segrelay.ops.dead_letters.commands import candidate_of as candidate_of_dead_letter
 from segrelay.ops.dead_letters.reading import find_dead_letters, place_of
-from segrelay.ops.kept import Filter
 from segrelay.ops.state.opened import opened
 from segrelay.ops.state.partitions import all_partitions
-from segrelay.ops.state.waiting import Choice, WaitingEntry, find_streams, read_entries
+from segrelay.ops.state.waiting import Filter, WaitingEntry, find_streams, read_entries
 from segrelay.ops.templates.workspace import Workspace
 from segrelay.ops.terminal.console import read_json_values
 from segrelay.producer.events.payloads import (
@@ -121,7 +120,7 @@ def kept(
     if waiting:
         entries = (
             entry
-            for stream in find_streams(client, partitions, Choice(trigger=trigger.name))
+            for stream in find_streams(client, partitions, Filter(trigger=trigger.name))
             for entry in read_entries(client, stream)
         )
         yield from islice(filter(None, map(candidate_of_entry, entries)), MOST)

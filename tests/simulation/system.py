@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from segrelay.ops.dead_letters.commands import DeadLetters
-from segrelay.ops.kept import EVERYTHING, Filter, Waiting
+from segrelay.ops.kept import Waiting
 from segrelay.ops.person import Erasing
+from segrelay.ops.state.waiting import EVERYTHING, Filter
 from segrelay.producer.publishing.writing import JobPosition, lay_out, write
 from segrelay.worker.adapters.redis.gate import RedisGate, resume_gate
 from segrelay.worker.adapters.redis.self_pause import RedisStreaks

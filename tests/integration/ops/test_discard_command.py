@@ -3,8 +3,9 @@
 import orjson
 import pytest
 
-from segrelay.ops.kept import Filter, Waiting
+from segrelay.ops.kept import Waiting
 from segrelay.ops.main import app
+from segrelay.ops.state.waiting import Filter
 from segrelay.worker.contract.redis.acts import read_acts
 from segrelay.worker.errors import UsageWrong
 from tests.integration.ops.relay import ENTER, EXIT, payload

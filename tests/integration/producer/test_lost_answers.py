@@ -9,9 +9,9 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from segrelay.ops.kept import EVERYTHING
 from segrelay.ops.main import app
 from segrelay.ops.quarantine import QuarantinedRecords
+from segrelay.ops.state.waiting import EVERYTHING
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions
 from segrelay.producer.publishing.quarantine import Quarantine

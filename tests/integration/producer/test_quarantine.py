@@ -3,8 +3,8 @@
 import orjson
 import pytest
 
-from segrelay.ops.kept import EVERYTHING, Filter
 from segrelay.ops.quarantine import QuarantinedRecords
+from segrelay.ops.state.waiting import EVERYTHING, Filter
 from segrelay.producer.events.payloads import Refused
 from segrelay.producer.publishing.published import PublishOptions
 from segrelay.producer.publishing.quarantine import Quarantine

@@ -3,8 +3,8 @@
 import pytest
 
 from segrelay.ops.dead_letters.reading import walk_deaths
-from segrelay.ops.kept import EVERYTHING, Filter
 from segrelay.ops.state.partitions import all_partitions
+from segrelay.ops.state.waiting import EVERYTHING, Filter
 
 
 @pytest.fixture
