@@ -1,5 +1,7 @@
 """Templates in JavaScript at work: a worker delivers by them, and what runs away costs itself."""
 
+import pytest
+
 from segrelay.ops.demo.rig import kill_group
 from segrelay.sandbox.people import Happening, truth
 from tests.journeys.play import (
@@ -44,6 +46,7 @@ function template(data) {{
 PANEL = {"lytics_computed_attr": "array", "mark": "array", "digest": "string"}
 
 
+@pytest.mark.nightly  # by day `unit/javascript`, and the commands
 def test_a_worker_that_is_killed_delivers_by_a_template_in_javascript(tmp_path):
     happened = [
         Happening(f"person{n}@example.com", "vip", is_exit=False, time_us=AN_HOUR_AGO_US + n)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import orjson
+import pytest
 
 from segrelay.sandbox.people import Happening, truth
 from segrelay.worker.contract.words import Death
@@ -97,6 +98,7 @@ def test_only_the_events_that_kill_are_dead_and_the_partition_goes_on(tmp_path):
         assert rig.memberships() == truth(spared + later)
 
 
+@pytest.mark.nightly  # by day `conformance/drain/test_drain_crashes.py`
 def test_a_template_that_always_kills_pauses_its_trigger_and_no_other(tmp_path):
     happened = entrances(PEOPLE)
     exits = [Happening(e.email, e.audience, is_exit=True, time_us=e.time_us - 1) for e in happened]
@@ -124,6 +126,7 @@ def test_a_template_that_always_kills_pauses_its_trigger_and_no_other(tmp_path):
         assert status["waiting"] == PEOPLE - status["dead"]
 
 
+@pytest.mark.nightly
 def test_profiles_of_a_megabyte_are_delivered_within_bounded_memory(tmp_path):
     happened = entrances(LARGE_PEOPLE)
     rng = random.Random(4)

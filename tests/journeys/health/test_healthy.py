@@ -4,6 +4,7 @@ import time
 from itertools import count
 
 import orjson
+import pytest
 
 from tests.journeys.health.staging import MEMBERS, SHIPPED, SYNC, TEMPLATE, again_and_again
 from tests.journeys.judging import entrances, well
@@ -61,6 +62,7 @@ def backfill(rig, number):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.nightly
 def test_deploys_edits_of_templates_and_restarts_send_no_message(tmp_path, channel, receiver):
     """In each round nobody works for the seconds that a worker needs to start."""
     more = receiver.table() + channel.table("attention")

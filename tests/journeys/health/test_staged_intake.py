@@ -1,6 +1,7 @@
 """Failures of what comes in, staged one after the other."""
 
 import httpx
+import pytest
 
 from segrelay.ops.demo.rig import kill_group
 from segrelay.worker.contract import keys
@@ -10,6 +11,7 @@ from tests.journeys.play import start_worker, stop_worker
 from tests.waiting import until
 
 
+@pytest.mark.nightly  # by day `unit/ops/status`, and test_staged_deliveries.py
 def test_failures_of_what_comes_in_are_named(tmp_path, receiver):
     with staged(tmp_path, receiver.table(max_bytes=65536)) as stage:
         rig = stage.rig

@@ -3,6 +3,8 @@
 import shutil
 from contextlib import contextmanager
 
+import pytest
+
 from tests.journeys.health.staging import staged
 from tests.journeys.play import start_worker
 
@@ -18,6 +20,7 @@ def in_the_way(path):
         shutil.rmtree(path)
 
 
+@pytest.mark.nightly  # by day `unit/ops/status`, and test_staged_deliveries.py
 def test_failures_of_redis_are_named(tmp_path):
     with staged(tmp_path) as stage:
         rig = stage.rig

@@ -1,10 +1,13 @@
 """Failures of syncs, staged one after the other."""
 
+import pytest
+
 from tests.journeys.health.staging import MEMBERS, SYNC, staged
 from tests.journeys.play import start_worker
 from tests.waiting import until
 
 
+@pytest.mark.nightly  # by day `unit/ops/status`, and test_staged_deliveries.py
 def test_failures_of_syncs_are_named(tmp_path):
     with staged(tmp_path, SYNC) as stage:
         rig = stage.rig

@@ -98,6 +98,7 @@ def test_new_files_of_a_folder_and_a_bucket_are_delivered(s3, tmp_path):
         assert code == 0
 
 
+@pytest.mark.nightly  # by day `integration/producer/backfill/test_watch.py`
 def test_a_worker_that_is_killed_in_the_middle_of_an_object_loses_and_repeats_nothing(s3, tmp_path):
     with Rig(tmp_path, more=PREFIX, redis_lines=f"high_water = {HIGH_WATER}") as rig:
         worker = start_worker(rig)
@@ -119,6 +120,7 @@ def test_a_worker_that_is_killed_in_the_middle_of_an_object_loses_and_repeats_no
         assert len(rig.memberships()) == PEOPLE
 
 
+@pytest.mark.nightly
 def test_a_reader_ends_with_its_worker(tmp_path):
     (tmp_path / "incoming").mkdir()
     with Rig(tmp_path, more=FOLDER, redis_lines=f"high_water = {HIGH_WATER}") as rig:

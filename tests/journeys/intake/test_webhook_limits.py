@@ -122,10 +122,10 @@ COSTLY = (
     pytest.param(lambda: many_events(MIB, 100_000), 200, id="a profile times its events"),
     pytest.param(lambda: rows(many_events(20_000, 300), 2 * MIB), 200, id="many of these"),
 )
-"""Bodies; every third of them is posted by day."""
+"""Bodies; every fifth of them is posted by day."""
 
 
-@pytest.mark.parametrize(("text_of", "status"), amount(COSTLY[::3], nightly=COSTLY))
+@pytest.mark.parametrize(("text_of", "status"), amount(COSTLY[::5], nightly=COSTLY))
 def test_a_body_that_would_cost_much_stops_no_neighbour(
     relay: Relay, text_of: Callable[[], bytes], status: int
 ) -> None:

@@ -2,6 +2,8 @@
 
 import shutil
 
+import pytest
+
 from tests.journeys.play import (
     SHORT,
     Rig,
@@ -36,6 +38,7 @@ def run(rig, *words):
     assert done.returncode == 0, (words, done.stdout, done.stderr)
 
 
+@pytest.mark.nightly
 def test_after_a_restore_the_events_of_the_hour_put_everything_right(tmp_path):
     happened, sent = invent(600, 120, seed=5)
     with Rig(tmp_path, delivery_lines=SHORT) as rig:

@@ -6,6 +6,8 @@ import subprocess
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pytest
+
 from tests.journeys.play import (
     SHORT,
     Rig,
@@ -99,6 +101,7 @@ def started_by(rig, launch):
         rig.launch = usual
 
 
+@pytest.mark.nightly
 def test_a_full_disk_ends_redis_and_loses_nothing(tmp_path):
     happened, sent = invent(EVENTS, EVENTS // 3, seed=22)
     with Rig(tmp_path, delivery_lines=SHORT) as rig, watched(rig):

@@ -21,6 +21,7 @@ from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.errors import RedisUnavailable
+from tests.nightly import amount
 from tests.waiting import allowed, until
 
 ROOT = Path(__file__).parents[3]
@@ -104,7 +105,7 @@ def until_healthy(check: list[str], environment: dict[str, str], log: Path) -> N
     until(lambda: is_healthy(check, environment), 90, else_show=log)
 
 
-@pytest.mark.parametrize("name", ["flower", "metrics", "receiver"])
+@pytest.mark.parametrize("name", amount(["receiver"], nightly=["flower", "metrics", "receiver"]))
 def test_what_listens_in_the_containers_becomes_healthy(
     name: str, containers: Containers, processes: ExitStack, tmp_path: Path
 ) -> None:

@@ -2,6 +2,8 @@
 
 from itertools import takewhile
 
+import pytest
+
 from segrelay.ops.demo.rig import trigger_pairs
 from segrelay.worker.contract import keys
 from tests.journeys.play import Rig, start_worker
@@ -10,6 +12,7 @@ PAIRS = 150
 """So many that each process would find some that none of the others had told of by then."""
 
 
+@pytest.mark.nightly
 def test_a_node_tells_of_its_templates_once_however_many_processes_it_has(tmp_path):
     pairs = trigger_pairs([f"audience-{n}" for n in range(PAIRS)])
     with Rig(tmp_path, more=pairs) as rig, rig.client.monitor() as monitor:

@@ -128,6 +128,7 @@ def answers(client):
         return False
 
 
+@pytest.mark.nightly
 def test_drains_that_found_no_free_slot_do_not_bury_the_others(configuration):
     settings = load_settings(configuration, environ={"FLOWER_TEST_PASSWORD": PASSWORD})
     app = Celery("test")
@@ -260,6 +261,7 @@ def test_nobody_can_act_with_flower_unless_it_is_settings_text(configuration, re
         assert queues_of(flower, name) == {"segrelay.live", "segrelay.backfill"}
 
 
+@pytest.mark.nightly
 def test_with_actions_flower_stops_workers_and_still_starts_no_task(configuration, redis_url):
     configuration.write_text(configuration.read_text() + "actions = true\n")
     with (
@@ -294,6 +296,7 @@ MISLEADING = {
 }
 
 
+@pytest.mark.nightly
 def test_variables_that_would_break_flower_are_named_and_ignored(configuration, monkeypatch):
     for variable, value in MISLEADING.items():
         monkeypatch.setenv(variable, value)
@@ -311,6 +314,7 @@ def test_variables_that_would_break_flower_are_named_and_ignored(configuration, 
     assert {line["message"].partition(" is ignored")[0] for line in ignored} == MISLEADING.keys()
 
 
+@pytest.mark.nightly
 def test_a_variable_with_a_wrong_value_is_named(configuration, monkeypatch):
     monkeypatch.setenv("FLOWER_MAX_TASKS", "many")
     with running(configuration, "flower") as flower:

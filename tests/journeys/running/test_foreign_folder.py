@@ -96,6 +96,7 @@ def held_at(sandbox: str) -> dict[str, list[str]]:
     return httpx.get(report, trust_env=False).json()
 
 
+@pytest.mark.nightly
 def test_packages_in_the_current_folder_are_never_executed_by_an_engine(
     folder: Path, environment: dict[str, str]
 ) -> None:
@@ -112,6 +113,7 @@ def test_packages_in_the_current_folder_are_never_executed_by_an_engine(
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.nightly
 def test_a_worker_stays_in_the_foreground() -> None:
     """In the background Celery would start itself by names that the current folder may have."""
     done = run(own_command("worker", "--detach"))
