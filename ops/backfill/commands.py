@@ -55,7 +55,7 @@ def plan(options: RowOptions, *, relay: Reads) -> Result:
     """Read the rows and say what a backfill would do; nothing is written and nothing is sent.
 
     It counts rows, events and bad rows, asks the ledger what is known already, renders a few rows
-    of each trigger, and reckons requests, duration at the allowed rate, and Redis' memory.
+    of each trigger, and reckons requests and the duration at the allowed rate.
     """
     return planning.plan(options, relay)
 

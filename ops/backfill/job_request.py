@@ -21,7 +21,7 @@ from segrelay.producer.lytics import PREFIX, audience_of, look_at
 from segrelay.producer.publishing.audiences import AudienceStore, named_audience
 from segrelay.producer.publishing.drafting import routing_digest
 from segrelay.producer.publishing.published import PublishOptions
-from segrelay.producer.sources.blocks import block_times, blocks_of
+from segrelay.producer.sources.blocks import blocks_of
 from segrelay.producer.sources.opening import (
     STANDARD_INPUT,
     files_of,
@@ -139,7 +139,6 @@ def spec_of(
         routing=routing_digest(settings),
         attempt=now_us // _MILLISECOND_US,
         started_at=format_time(now_us),
-        block_times=block_times(settings.redis.partitions),
     )
 
 

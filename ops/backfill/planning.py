@@ -31,12 +31,11 @@ from segrelay.producer.publishing.published import Draft, Published
 from segrelay.producer.sources.opening import STANDARD_INPUT
 from segrelay.worker.checks.preview import Candidate, Previewed, failure_without_id, preview
 from segrelay.worker.checks.samples import in_want_of_id
-from segrelay.worker.contract.events import decode_profile, encode_header
+from segrelay.worker.contract.events import decode_profile
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.printable import hidden, plural
 from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.connection import used_and_most_bytes
 from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.contract.words import Refusal, Skip
 from segrelay.worker.core.ledger import LedgerEvent, judge
@@ -46,10 +45,6 @@ from segrelay.worker.destinations.registry import api_of
 SAMPLE: Final = 100
 """The number of deliveries of each trigger that are rendered to estimate the size of a user."""
 BAD_ROWS_SHOWN: Final = 1_000
-_ENTRY_BYTES: Final = 40
-"""Bytes that Redis needs for an entry of a stream in addition to its two fields."""
-_LEDGER_BYTES: Final = 110
-"""Bytes of the ledger for a new profile (measured by `tools.bench.costs`)."""
 
 
 @dataclass(slots=True)
@@ -94,18 +89,11 @@ class JobPlan:
     """The plan of a backfill: what its rows would become.
 
     Args:
-        people: Deliveries of people about whom the ledger knows nothing.
-        redis_bytes: The most memory that Redis would need in addition.
-        free_bytes: The memory that producers may still use; None = there is no limit.
         seconds: The duration at the allowed rate; a machine may need longer.
     """
 
     spec: Spec
     result: Published = field(default_factory=Published)
-    people: int = 0
-    entry_bytes: int = 0
-    redis_bytes: int = 0
-    free_bytes: int | None = None
     seconds: float = 0.0
     triggers: dict[str, TriggerPlan] = field(default_factory=dict)
     reasons: Counter[str] = field(default_factory=Counter)
@@ -128,8 +116,6 @@ class JobPlan:
             "known": sum(one.known.total() for one in self.triggers.values()),
             "requests": sum(one.requests for one in self.triggers.values()),
             "seconds_at_the_rate": round(self.seconds, 3),
-            "redis_bytes": self.redis_bytes,
-            "redis_free_bytes": self.free_bytes,
             "bodies": self.bodies,
         }
 
@@ -181,9 +167,8 @@ class Planner:
         plan.reasons.update(problem.reason.value for problem in result.problems)
         room = BAD_ROWS_SHOWN - len(plan.bad_rows)
         plan.bad_rows += islice(bad_rows_of(piece.file, rows, result.problems), max(0, room))
-        for (destination, number), deliveries in draft.deliveries.items():
-            partition = PartitionKeys(destination, number)
-            self._ask_ledger(partition, deliveries, plan)
+        for address, deliveries in draft.deliveries.items():
+            self._ask_ledger(PartitionKeys(*address), deliveries, plan)
 
     def _draft(self, rows: Sequence[Any], spec: Spec) -> Draft:
         return self._publisher.draft(rows, spec.membership, spec.options)
@@ -195,8 +180,6 @@ class Planner:
         for new, record in zip(deliveries, records, strict=True):
             one = plan.triggers.setdefault(new.trigger, TriggerPlan())
             one.deliveries += 1
-            plan.people += not record.items
-            plan.entry_bytes += len(new.profile) + len(encode_header(new.header)) + _ENTRY_BYTES
             why = judge(record, self._ledger_event(new)) if record.items else None
             if why:
                 one.known[why] += 1
@@ -236,7 +219,6 @@ class Planner:
             ),
             default=0.0,
         )
-        self._memory(plan)
 
     def _deaths(self, one: TriggerPlan) -> Iterator[str]:
         """Yield why events of the sample would be dead, without anybody's values."""
@@ -270,17 +252,8 @@ class Planner:
             largest = max(1, min(largest, int(api.max_bytes * len(sizes) / sum(sizes))))
         return sum(math.ceil(count / largest) for count in one.by_partition.values())
 
-    def _memory(self, plan: JobPlan) -> None:
-        deliveries = sum(one.deliveries for one in plan.triggers.values())
-        at_once = min(deliveries, self._settings.redis.high_water)
-        of_entries = plan.entry_bytes * at_once // deliveries if deliveries else 0
-        plan.redis_bytes = of_entries + plan.people * _LEDGER_BYTES
-        used, most = used_and_most_bytes(self._client)
-        plan.free_bytes = max(0, most * 8 // 10 - used) if most else None
-
 
 _BAD_ROWS_SHOWN: Final = 10
-_MEGABYTE: Final = 1_000_000
 _MINUTE: Final = 60
 
 
@@ -334,10 +307,6 @@ def _lines(plan: JobPlan) -> Iterator[str]:
         f" to the ledger; about {plural(found['requests'], 'request')},"
         f" {_duration(plan.seconds)} at the allowed rate"
     )
-    free = ""
-    if plan.free_bytes is not None:
-        free = f"; producers may still use {plan.free_bytes / _MEGABYTE:,.0f} MB of it"
-    yield f"Redis needs up to {plan.redis_bytes / _MEGABYTE:,.0f} MB{free}"
     journeys = "starts no journeys" if plan.spec.options.skip_hook else "may start journeys"
     yield f"Insider {journeys} for these people"
 

@@ -260,14 +260,11 @@ def watching_for(client: Redis, settings: Settings, name: str) -> Watching:
         hint = did_you_mean(name, settings.backfill.watch) or "the configuration names none"
         raise UsageWrong(f"There is no [backfill.watch.{name}]: {hint}.")
     claim(client, settings)
-    _readers[:] = [reader for reader in _readers if reader.is_alive()]
+    _readers[:] = [reader for reader in _readers if reader.is_reading()]
 
     def start(job: str) -> IsRead:
-        for reader in _readers:
-            if reader.config == settings.source and reader.is_idle():
-                return reader.read(job)
-        _readers.append(JobReader(settings))
-        return _readers[-1].read(job)
+        _readers.append(JobReader(settings, job))
+        return _readers[-1].is_reading
 
     return Watching(client, settings, watch, start)
 

@@ -23,7 +23,7 @@ from segrelay.producer.events.payloads import Payload, is_row, reread, values_of
 from segrelay.producer.processes import started
 from segrelay.producer.publish import Publisher, in_bulk
 from segrelay.producer.publishing.published import Draft, PublishOptions
-from segrelay.producer.sources.blocks import batches, block_times
+from segrelay.producer.sources.blocks import batches
 from segrelay.producer.sources.opening import Opened, opened, rows_hint
 from segrelay.producer.sources.reading import read_payloads
 from segrelay.producer.sources.remote import FileState
@@ -153,7 +153,6 @@ def drafter_of(
     file: Opened,
     publisher: Publisher,
     choice: Choice,
-    times: int,
     *,
     stops: Callable[[], bool] = lambda: False,
     gives_up: Callable[[], bool] = lambda: False,
@@ -161,7 +160,7 @@ def drafter_of(
     """Return a drafter that reads an opened source in this process, in the parts of `batches`."""
     payloads = read_payloads(file.pipe or file.stream, on_damage=file.damages.append)
     is_live = file.pipe is not None
-    parts = batches(payloads, is_live=is_live, times=times, stops=stops)
+    parts = batches(payloads, is_live=is_live, stops=stops)
     return SourceDrafter(publisher, choice, parts, is_live, file.damages, gives_up)
 
 
@@ -188,7 +187,7 @@ def _draft_beside(
                 if file.state != state:
                     raise UsageWrong(f"{choice.source} was replaced as this began.")
                 publisher = Publisher(client, settings, dry_run=choice.dry_run)
-                drafter = drafter_of(file, publisher, choice, block_times(redis.partitions))
+                drafter = drafter_of(file, publisher, choice)
                 while True:  # the next batch is drafted before it is asked for
                     coming = drafter.next()
                     if coming:

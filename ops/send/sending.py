@@ -23,7 +23,6 @@ from segrelay.ops.terminal.interrupts import Interruption, interruptible_between
 from segrelay.ops.terminal.options import SendOptions, Timeout
 from segrelay.producer.publish import Publisher, in_bulk
 from segrelay.producer.publishing.published import Draft, Published, PublishOptions
-from segrelay.producer.sources.blocks import block_times
 from segrelay.producer.sources.opening import opened
 from segrelay.worker.contract.printable import plural, printable
 from segrelay.worker.contract.processes import WORKER, read_processes
@@ -356,12 +355,10 @@ def run(source: str, order: SendOptions, *, beside: bool) -> None:
                 process = start_drafting(settings.source, choice, file, stops)
                 drafter = ending.enter_context(process)
             else:
-                times = block_times(settings.redis.partitions)
                 drafter = drafter_of(
                     file,
                     publisher,
                     choice,
-                    times,
                     stops=stops,
                     gives_up=lambda: stops() or deadline.passed(),
                 )
@@ -404,11 +401,6 @@ def _report(sending: Sending, *, as_json: bool) -> None:
         _say_summary(published, dry_run=sending.choice.dry_run)
     if not published.payloads:
         mention(f"{sending.choice.source} holds no payloads.")
-    if published.as_text:
-        fields = ", ".join(
-            f"{name} ({plural(n, 'event')})" for name, n in published.as_text.items()
-        )
-        mention(f"Integers above 2^53 are carried as text, in {printable(fields)}.")
     if published.forgotten:
         mention(
             f"Older than what the ledger remembers: {plural(published.forgotten, 'event')} "

@@ -168,6 +168,6 @@ def candidate_of(
     event: Event, trigger: Trigger, settings: Settings, *, name: str = ""
 ) -> Candidate:
     """Return the delivery that a trigger would make of an event, to be previewed."""
-    packed, _ = export(event.profile, trigger.export_fields, settings.delivery.identity)
+    packed = export(event.profile, trigger.export_fields, settings.delivery.identity)
     header = header_of(event, accepted_ms=time.time_ns() // 1_000_000)
     return Candidate(name, trigger.name, header, decode_profile(packed))

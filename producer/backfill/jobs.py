@@ -68,7 +68,6 @@ class Spec:
         shards: Processes that read.
         routing: Digest of what decides which deliveries come of a row, see `routing_digest`.
         started_at: RFC 3339.
-        block_times: The factor by which its blocks are larger than usual, see `blocks.block_times`.
         attempt: A number that tells this reading of the source from all others of jobs of this
             name: the time at which the job was made (ms), and one more each time that the source is
             read from its beginning, because it can't be taken up where a reading stopped.
@@ -88,7 +87,6 @@ class Spec:
     started_at: str
     expected_rows: int = 0
     attempt: int = 0
-    block_times: int = 1
     watch: str = ""
 
     @property

@@ -60,7 +60,7 @@ def pieces_of(spec: Spec, settings: Settings) -> Generator[Piece]:
         audience = audience_of(name)
         if audience:
             rows = scan_rows(settings, audience)
-            for block in grouped(rows, spec.canary if number == 0 else 0, spec.block_times):
+            for block in grouped(rows, spec.canary if number == 0 else 0):
                 number += 1
                 yield Piece(number, name, block, 0)
             continue
@@ -107,7 +107,7 @@ def _unchanged(file: Opened, spec: Spec, first_rows: int) -> Iterator[Block]:
     """
     try:
         try:
-            blocks = blocks_of(file, spec.columns, first_rows=first_rows, times=spec.block_times)
+            blocks = blocks_of(file, spec.columns, first_rows=first_rows)
             for block in blocks:
                 file.refuse_change()
                 yield block

@@ -208,31 +208,25 @@ def may_hold_long_integers(text: bytes) -> bool:
     return _LONG_INTEGER in text.translate(_SHAPE, _IGNORED)
 
 
-def dumps_exactly(value: dict[str, Any]) -> tuple[bytes, frozenset[str]]:
-    """Return an object's JSON with integers above 2^53 as text, and the fields that hold them.
+def dumps_exactly(value: dict[str, Any]) -> bytes:
+    """Return an object's JSON with integers above 2^53 as text.
 
     Raises:
         TypeError: There is no such JSON, or it is nested deeper than 254 levels; orjson's.
         RecursionError: It is nested deeper still.
     """
     try:
-        return orjson.dumps(value, option=orjson.OPT_STRICT_INTEGER), frozenset()
+        return orjson.dumps(value, option=orjson.OPT_STRICT_INTEGER)
     except TypeError:  # an integer from 2^53 on, or no JSON at all
-        pass
-    exact = {field: _as_text(inner) for field, inner in value.items()}
-    changed = frozenset(field for field, inner in exact.items() if inner is not value[field])
-    return orjson.dumps(exact), changed
+        return orjson.dumps(_as_text(value))
 
 
 def _as_text(value: Any) -> Any:
-    """Return a value with its integers above 2^53 as text; the same object if it has none."""
+    """Return a value with its integers above 2^53 as text."""
     if isinstance(value, int) and abs(value) > LARGEST_EXACT:
         return str(value)
     if isinstance(value, list):
-        elements = [_as_text(element) for element in value]
-        same = all(new is old for new, old in zip(elements, value, strict=True))
-        return value if same else elements
+        return [_as_text(element) for element in value]
     if isinstance(value, dict):
-        inner = {field: _as_text(element) for field, element in value.items()}
-        return value if all(inner[field] is value[field] for field in inner) else inner
+        return {field: _as_text(element) for field, element in value.items()}
     return value

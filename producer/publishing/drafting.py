@@ -65,10 +65,8 @@ def routing_digest(settings: Settings) -> str:
 
 def export(
     profile: dict[str, Any], fields: tuple[str, ...], identity: str, ending: bytes = b""
-) -> tuple[bytes, frozenset[str]]:
+) -> bytes:
     """Return the packed profile of a delivery: all of it, or only these fields.
-
-    The second result names the fields whose integers above 2^53 are carried as text.
 
     Args:
         profile: With its one segment event, or with the identity alone where that is the ending.
@@ -83,7 +81,7 @@ def export(
         wanted = {*fields, identity_field(profile, identity), SEGMENT_EVENTS}
         profile = {field: value for field, value in profile.items() if field in wanted}
     try:
-        text, as_text = dumps_exactly(profile)
+        text = dumps_exactly(profile)
     except (TypeError, RecursionError) as error:
         is_deep = isinstance(error, RecursionError) or "Recursion" in str(error)
         why = "is nested deeper than 254 levels" if is_deep else "holds what JSON has no form for"
@@ -96,7 +94,7 @@ def export(
             f"The profile has {len(text)} bytes, at most {LARGEST_PROFILE_BYTES} can be carried; "
             "export_fields make it smaller.",
         )
-    return pack_profile(text), as_text
+    return pack_profile(text)
 
 
 _Part = tuple[Header, dict[str, Any], Sequence[Trigger]]
@@ -226,7 +224,6 @@ class Drafter:
             return False
         identity, lane, number = draft.reading.identity, draft.lane, draft.numbers + 1
         added: list[tuple[str, NewDelivery]] = []
-        as_text: set[str] = set()
         whole = b""
         try:
             key = profile_key(profile, identity)
@@ -234,9 +231,7 @@ class Drafter:
             for destination, trigger, fields, header in common.deliveries:
                 packed = b"" if fields else whole
                 if not packed:
-                    packed, changed = export(profile, fields, identity, common.ending)
-                    if changed:
-                        as_text |= changed
+                    packed = export(profile, fields, identity, common.ending)
                     whole = whole if fields else packed
                 own = Header._make((digest, *header))
                 added.append((destination, NewDelivery(lane, trigger, own, packed, number)))
@@ -245,8 +240,6 @@ class Drafter:
         partition = partition_of(key, draft.partitions)
         for destination, delivery in added:
             draft.add((destination, partition), delivery)
-        if as_text:
-            draft.result.as_text.update(as_text)
         draft.numbers = number
         draft.result.payloads += 1
         draft.result.events += 1
@@ -454,24 +447,19 @@ class Drafter:
         """
         header, profile, triggers = part
         added: list[tuple[PartitionAddress, NewDelivery]] = []
-        as_text: set[str] = set()
         partition = partition_of(key, draft.partitions)
         whole = b""
         for trigger in triggers:
             fields = trigger.export_fields
             packed = b"" if fields else whole
             if not packed:
-                packed, changed = export(profile, fields, draft.reading.identity)
-                if changed:
-                    as_text |= changed
+                packed = export(profile, fields, draft.reading.identity)
                 whole = whole if fields else packed
             own = _header_for(header, trigger)
             delivery = NewDelivery(draft.lane, trigger.name, own, packed, number)
             added.append(((trigger.destination, partition), delivery))
         for address, delivery in added:
             draft.add(address, delivery)
-        if as_text:
-            draft.result.as_text.update(as_text)
 
 
 def _header_for(header: Header, trigger: Trigger) -> Header:

@@ -6,7 +6,6 @@ the result.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
@@ -123,8 +122,6 @@ class Published:
         repeated: deliveries that an earlier attempt of the same job had published already.
         without_hook: deliveries for which the destination is told not to start journeys.
         forgotten: the refused ones that are older than what the ledger remembers.
-        as_text: fields whose integers above 2^53 are carried as text, and in how many events: as
-            the doubles that templates calculate with, two of them could become one.
         problems: the refusals without their content, at most 10,000 of a sum.
         woken: partitions that have something to drain and that nobody had woken.
         entries: the entries that were added, by the stream's key.
@@ -139,7 +136,6 @@ class Published:
     repeated: int = 0
     without_hook: int = 0
     forgotten: int = 0
-    as_text: Counter[str] = field(default_factory=Counter)
     problems: list[Refused] = field(default_factory=list)
     woken: tuple[PartitionAddress, ...] = ()
     entries: Mapping[str, Entries] = field(default_factory=dict)
@@ -157,7 +153,6 @@ class Published:
         return Published(
             **{name: getattr(self, name) + getattr(other, name) for name in _COUNTS},
             forgotten=self.forgotten + other.forgotten,
-            as_text=self.as_text + other.as_text,
             problems=(self.problems + other.problems)[:PROBLEMS_KEPT],
             woken=tuple(dict.fromkeys(self.woken + other.woken)),
             entries=entries,
@@ -169,7 +164,6 @@ class Published:
         return {
             **{name: getattr(self, name) for name in _COUNTS},
             Refusal.OLDER_THAN_LEDGER.value: self.forgotten,
-            "as_text": dict(self.as_text),
             "problems": [
                 {
                     "line": one.line,

@@ -28,22 +28,12 @@ from segrelay.producer.sources.tables import Columns, cut_parquet, read_csv, row
 
 BLOCK_BYTES: Final = 1_000_000
 BLOCK_ROWS: Final = 1_000
-_PARTITIONS_OF_A_BLOCK: Final = 64
-"""The number of partitions for which a block of 1,000 rows is large enough: a block is one write
-for each of them, which costs Redis six commands beside one for each delivery."""
-_LARGEST_TIMES: Final = 8
-"""The largest factor by which blocks grow: each process that publishes has two in its memory."""
 _CUT: Final = b"\n{"
 _SPACE: Final = b" \t\r\n"
 _STEP_BYTES: Final = 1 << 20
 _LARGEST_BLOCK_BYTES: Final = 2 * LARGEST_PAYLOAD_BYTES
 _PARSED_ROW_BYTES: Final = 1_000
 """The bytes that count for a parsed row of CSV, of which no text is kept."""
-
-
-def block_times(partitions: int) -> int:
-    """Return the factor by which blocks are larger than usual if there are many partitions."""
-    return min(_LARGEST_TIMES, max(1, partitions // _PARTITIONS_OF_A_BLOCK))
 
 
 BATCH_PAYLOADS: Final = 1_000
@@ -56,7 +46,6 @@ def batches(
     payloads: Iterable[Payload | None],
     *,
     is_live: bool = False,
-    times: int = 1,
     stops: Callable[[], bool] = lambda: False,
 ) -> Iterator[Iterator[Payload]]:
     """Yield batches of a thousand payloads or 4 MB; a source always gives the same batches.
@@ -67,7 +56,6 @@ def batches(
     Args:
         payloads: None where none came for a while.
         is_live: End a batch also with what came in the last second, however little it is.
-        times: The factor by which the batches are larger than usual, see `block_times`.
         stops: A function that says whether to stop reading. Of a live source, a batch ends with
             what was read; of others it is read to its end.
     """
@@ -85,7 +73,7 @@ def batches(
                 yield payload
             waited = is_live and (payload is None or time.monotonic() - begun >= LIVE_SECONDS)
             stopped = is_live and stops()
-            is_full = count >= times * BATCH_PAYLOADS or size >= times * BATCH_BYTES
+            is_full = count >= BATCH_PAYLOADS or size >= BATCH_BYTES
             if is_full or waited or stopped:
                 return
 
@@ -121,16 +109,13 @@ class Block(NamedTuple):
             yield from self.rows
 
 
-def blocks_of(
-    opened: Opened, columns: Columns, *, first_rows: int = 0, times: int = 1
-) -> Iterator[Block]:
+def blocks_of(opened: Opened, columns: Columns, *, first_rows: int = 0) -> Iterator[Block]:
     """Yield the blocks of one file.
 
     Args:
         opened: The file.
         columns: The way to read CSV.
         first_rows: The number of rows of the first block, if they are delivered first; 0 = as all.
-        times: The factor by which the blocks are larger than usual.
 
     Raises:
         SourceDamaged: The file is not whole; its rows up to there were yielded.
@@ -138,7 +123,7 @@ def blocks_of(
     """
     line = 0
     try:
-        for block in _blocks_of(opened, columns, first_rows, times):
+        for block in _blocks_of(opened, columns, first_rows):
             line = block.line
             yield block
     except OSError as error:
@@ -146,23 +131,23 @@ def blocks_of(
     opened.refuse_damage(f"behind the block of line {line}" if line else "from its beginning")
 
 
-def _blocks_of(opened: Opened, columns: Columns, first_rows: int, times: int) -> Iterator[Block]:
+def _blocks_of(opened: Opened, columns: Columns, first_rows: int) -> Iterator[Block]:
     match opened.format:
         case Format.OBJECTS:
-            return _cut(opened.stream, first_rows, times, opened.damages.append)
+            return _cut(opened.stream, first_rows, opened.damages.append)
         case Format.ARRAY:
             rows = _payloads(opened.stream, on_damage=opened.damages.append)
-            return grouped(rows, first_rows, times)
+            return grouped(rows, first_rows)
         case Format.CSV:
-            return grouped(read_csv(opened, columns), first_rows, times)
+            return grouped(read_csv(opened, columns), first_rows)
         case Format.PARQUET:
-            parts = cut_parquet(opened, times * BLOCK_ROWS, first_rows=first_rows)
+            parts = cut_parquet(opened, BLOCK_ROWS, first_rows=first_rows)
             return (Block(row, part=part) for row, part in parts)
         case Format.EMPTY:
             return iter(())
 
 
-def _cut(stream: BinaryIO, first_rows: int, times: int, on_damage: OnDamage) -> Iterator[Block]:
+def _cut(stream: BinaryIO, first_rows: int, on_damage: OnDamage) -> Iterator[Block]:
     """Yield blocks of a JSON text, cut before lines that begin with `{`."""
     # A block ends where the last line of it that begins with `{` begins, however much was read: so
     # the blocks are the same in every run. Without such a line it grows, up to a limit.
@@ -173,9 +158,8 @@ def _cut(stream: BinaryIO, first_rows: int, times: int, on_damage: OnDamage) -> 
         at = _first_cut(text, first_rows) if first_rows else text.rfind(_CUT) + 1
         if not piece:
             break
-        if (at <= 0 or (len(text) < times * BLOCK_BYTES and not first_rows)) and (
-            len(text) < max(_LARGEST_BLOCK_BYTES, times * BLOCK_BYTES)
-        ):
+        is_small = at <= 0 or (len(text) < BLOCK_BYTES and not first_rows)
+        if is_small and len(text) < _LARGEST_BLOCK_BYTES:
             left = text
             continue
         block, left = (text[:at], text[at:]) if at > 0 else (text, b"")
@@ -217,7 +201,7 @@ def _first_cut(text: bytes, rows: int) -> int:
     return at
 
 
-def grouped(payloads: Iterable[Payload], first_rows: int = 0, times: int = 1) -> Iterator[Block]:
+def grouped(payloads: Iterable[Payload], first_rows: int = 0) -> Iterator[Block]:
     """Yield blocks of rows that are parsed already; see `blocks_of`."""
     rows: list[Payload] = []
     count = size = 0
@@ -225,7 +209,7 @@ def grouped(payloads: Iterable[Payload], first_rows: int = 0, times: int = 1) ->
         rows.append(payload)
         count += len(values_of(payload.value))
         size += len(payload.text) or _PARSED_ROW_BYTES
-        if count >= (first_rows or times * BLOCK_ROWS) or size >= times * BLOCK_BYTES:
+        if count >= (first_rows or BLOCK_ROWS) or size >= BLOCK_BYTES:
             yield Block(rows[0].line, rows=tuple(rows))
             rows, count, size, first_rows = [], 0, 0, 0
     if rows:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -37,7 +37,6 @@ from segrelay.producer.webhook.bodies import (
     BodyTooLarge,
     HeldMemory,
     NoMemory,
-    Unpacked,
     unpack,
 )
 from segrelay.producer.webhook.intake import PORTION, AnswerRecord, Intake
@@ -233,7 +232,7 @@ class Receiver:
                 "The secret is missing or wrong: send it in the header X-Segrelay-Secret "
                 "or the URL parameter `secret`.",
             )
-        with self._memory.held() as memory:
+        with HeldMemory(self._memory) as memory:
             body = await self._read(request, memory)
             if request.is_check:
                 checked = {"check": True, **await self._checked(body)}
@@ -272,9 +271,10 @@ class Receiver:
         return bool(given) and any(valid)
 
     async def _read(self, request: _Request, memory: HeldMemory) -> bytes:
+        larger = BodyTooLarge(f"larger than {self.max_bytes:,} bytes")
         announced = request.headers.get(b"content-length", b"")
         if announced.isdigit() and int(announced[:20]) > self.max_bytes:
-            raise self._larger()
+            raise larger
         chunks: list[bytes] = []
         more = True
         try:
@@ -284,34 +284,27 @@ class Receiver:
                     chunks.append(chunk)
                     memory.take(len(chunk))
                     if memory.size > self.max_bytes:
-                        raise self._larger()
+                        raise larger
         except TimeoutError:
             raise _Refused(408, f"The body did not arrive within {BODY_SECONDS:.0f} s.") from None
         return b"".join(chunks)
 
     async def _stored(self, sent: bytes, memory: HeldMemory, request: _Request) -> Published:
         """Store a body; large ones are unpacked and stored one at a time, small ones don't wait."""
-        is_gzip = request.is_gzip
-        unpacked: Unpacked | None = Unpacked(sent, b"")
-        if is_gzip:
-            unpacked = await self._unpacked(sent, SMALL_BYTES)
-        if unpacked is not None and len(unpacked.text) <= SMALL_BYTES:
-            memory.take(len(unpacked.text) if is_gzip else 0)
-            return await self.intake.take(_body(sent, unpacked), request.line)
+        text: bytes | None = sent
+        if request.is_gzip:
+            with suppress(BodyTooLarge):
+                text = None
+                text = await asyncio.to_thread(unpack, sent, SMALL_BYTES)
+                memory.take(len(text))
+        if text is not None and len(text) <= SMALL_BYTES:
+            return await self.intake.take(Body(text), request.line)
         async with self._large_turn:
-            if is_gzip:
-                unpacked = await asyncio.to_thread(unpack, sent, self.max_bytes)
-            assert unpacked is not None
-            body = _body(sent, unpacked)
+            if text is None:
+                text = await asyncio.to_thread(unpack, sent, self.max_bytes)
+            body = Body(text)
             await asyncio.to_thread(body.prepare)
             return await self.intake.take(body, request.line)
-
-    async def _unpacked(self, sent: bytes, most: int) -> Unpacked | None:
-        """Return what a gzip body holds; None where that is more than `most` bytes."""
-        try:
-            return await asyncio.to_thread(unpack, sent, most)
-        except BodyTooLarge:
-            return None
 
     async def _checked(self, sent: bytes) -> dict[str, object]:
         if len(sent) > LARGEST_CHECK_BYTES:
@@ -326,9 +319,6 @@ class Receiver:
             await asyncio.to_thread(self.count_too_large)
         except RedisUnavailable as error:
             LOG.warning("webhook.unavailable", message=error.message)
-
-    def _larger(self) -> BodyTooLarge:
-        return BodyTooLarge(f"larger than {self.max_bytes:,} bytes")
 
 
 def _stored(stored: Published, name: str) -> _Answer:
@@ -470,13 +460,6 @@ def _failed(error: Exception, name: str) -> _Answer:
     LOG.error("webhook.failed", request=name, error=message)
     told = {"error": "The body could not be stored; it is safe to send it again."}
     return _Answer(500, told, name)
-
-
-def _body(sent: bytes, unpacked: Unpacked) -> Body:
-    """Return the unpacked body of a request, or the body as sent if it is not gzip."""
-    if unpacked.rest and not unpacked.text:
-        return Body(sent)
-    return Body(unpacked.text, unpacked.rest)
 
 
 @dataclass(slots=True)

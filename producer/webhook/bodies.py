@@ -1,20 +1,21 @@
 """The body of a request on its way into Redis: it is read portion by portion, in bounded memory.
 
-All members of a gzip body are unpacked, and never more than is asked for. A JSON text is split into
-its payloads without building what they hold.
+A gzip body is unpacked, and never more than is asked for. A JSON text is split into its payloads
+without building what they hold.
 """
 
 from __future__ import annotations
 
+import gzip
+import io
 import re
 import zlib
 from array import array
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Self
 
-from segrelay.producer.events.payloads import Payload, load
+from segrelay.producer.events.payloads import Payload, load, values_of
 from segrelay.producer.publishing.published import Published
 from segrelay.worker.contract.words import Refusal
 from segrelay.worker.errors import PayloadRefused
@@ -85,13 +86,6 @@ def _between(text: bytes, begin: int, end: int) -> Iterator[Extent]:
         yield begin, end
 
 
-_GZIP: Final = zlib.MAX_WBITS | 16
-_STEP_BYTES: Final = 16 * 1024
-"""The bytes that are unpacked in one step; as many are copied again behind each member's end."""
-_MOST_MEMBERS: Final = 10_000
-"""The largest number of gzip members: a tool may write one for each event."""
-
-
 class BodyTooLarge(Exception):  # noqa: N818 - an answer, no error of ours
     """A body is larger than the receiver takes, or holds more payloads."""
 
@@ -100,57 +94,20 @@ class BodyTooLarge(Exception):  # noqa: N818 - an answer, no error of ours
         self.what = what
 
 
-class Unpacked(NamedTuple):
-    """The content of a gzip body.
-
-    Attributes:
-        text: Of all members, one after the other.
-        rest: The bytes behind the last whole member that are no gzip; b"" where all could be read.
-    """
-
-    text: bytes
-    rest: bytes
-
-
-def unpack(body: bytes, most: int) -> Unpacked:
-    """Return the content of a gzip body, as far as its members are whole.
+def unpack(body: bytes, most: int) -> bytes:
+    """Return the content of a gzip body; the body as it came where it is damaged, or is no gzip.
 
     Raises:
-        BodyTooLarge: It unpacks to more than `most` bytes, or has more than 10,000 members.
+        BodyTooLarge: It unpacks to more than `most` bytes.
     """
-    view = memoryview(body)
-    texts: list[bytes] = []
-    size = begin = 0
-    while begin < len(body):
-        if len(texts) == _MOST_MEMBERS:
-            raise BodyTooLarge(f"made of more than {_MOST_MEMBERS:,} gzip members")
-        member = _member(view, begin, most - size)
-        if member is None:
-            break
-        text, begin = member
-        size += len(text)
-        texts.append(text)
-    rest = body[begin:]
-    # Zeros behind the last member are padding, which gzip itself ignores.
-    return Unpacked(b"".join(texts), rest if not texts or rest.strip(b"\0") else b"")
-
-
-def _member(view: memoryview, begin: int, most: int) -> tuple[bytes, int] | None:
-    """Return what a member holds and where it ends; None where it is damaged or cut off."""
-    inflater = zlib.decompressobj(wbits=_GZIP)
-    parts: list[bytes] = []
-    size = 0
-    while not inflater.eof and begin < len(view):
-        step = view[begin : begin + _STEP_BYTES]
-        begin += len(step)
-        try:
-            parts.append(inflater.decompress(step, most - size + 1))
-        except zlib.error:
-            return None
-        size += len(parts[-1])
-        if size > most:
-            raise BodyTooLarge(f"larger than {most:,} bytes")
-    return (b"".join(parts), begin - len(inflater.unused_data)) if inflater.eof else None
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(body)) as file:
+            content = file.read(most + 1)
+    except (EOFError, OSError, zlib.error):
+        return body
+    if len(content) > most:
+        raise BodyTooLarge(f"larger than {most:,} bytes")
+    return content
 
 
 MOST_PAYLOADS: Final = 10_000
@@ -167,8 +124,6 @@ class Body:
 
     Args:
         text: JSON: one payload, an array of them, or several of these one after the other.
-        rest: The bytes that could not be unpacked, to be kept as they came; b"" where there are
-            none.
         most: A body of more payloads is refused before anything of it is stored.
 
     Attributes:
@@ -178,7 +133,6 @@ class Body:
     """
 
     text: bytes
-    rest: bytes = b""
     most: int = MOST_PAYLOADS
     stored: Published = field(default_factory=Published)
     taken: int = 0
@@ -221,21 +175,16 @@ class Body:
     def _found(self) -> Iterator[Payload]:
         if self._spans is None and len(self.text) <= SMALL_BYTES:
             try:
-                value = load(self.text)
+                values = values_of(load(self.text))
             except PayloadRefused:
                 pass  # it may be several values, or an array with one that is broken
             else:
-                values = value if isinstance(value, list) and value else [value]
                 self._count_to(len(values))
-                return self._parsed(values)
+                rest = range(self._position, len(values))
+                return (_payload(b"", values[index], index) for index in rest)
         if self._spans is None:
             self._split()
         return self._split_off()
-
-    def _parsed(self, values: list[Any]) -> Iterator[Payload]:
-        for index in range(self._position, len(values)):
-            yield _payload(b"", values[index], index)
-        yield from self._rest()
 
     def _split(self) -> None:
         spans = array("Q")
@@ -243,7 +192,7 @@ class Body:
             for begin, end in spans_of(self.text):
                 spans.extend((begin, end))
                 if len(spans) > 2 * self.most:
-                    raise _too_many(self.most)
+                    break
         except ValueError:
             spans = array("Q")
         self._spans = spans or array("Q", (0, len(self.text)))
@@ -251,23 +200,14 @@ class Body:
 
     def _count_to(self, count: int) -> None:
         if count > self.most:
-            raise _too_many(self.most)
-        self._count = count + bool(self.rest)
+            raise BodyTooLarge(f"made of more than {self.most:,} payloads")
+        self._count = count
 
     def _split_off(self) -> Iterator[Payload]:
         spans = self._spans or array("Q")
         for index in range(self._position, len(spans) // 2):
             begin, end = spans[2 * index : 2 * index + 2]
             yield _read(self.text[begin:end], index)
-        yield from self._rest()
-
-    def _rest(self) -> Iterator[Payload]:
-        if self.rest and self._position < (self._count or 0):
-            yield Payload(self.rest, None, error="This part of the body is no gzip, or is cut off.")
-
-
-def _too_many(most: int) -> BodyTooLarge:
-    return BodyTooLarge(f"made of more than {most:,} payloads")
 
 
 def _payload(text: bytes, value: Any, index: int) -> Payload:
@@ -301,22 +241,16 @@ class BodyMemory:
 
     used: int = 0
 
-    @contextmanager
-    def held(self) -> Iterator[HeldMemory]:
-        """Count the bytes of one request until it is answered."""
-        own = HeldMemory(self)
-        try:
-            yield own
-        finally:
-            own.release()
 
-
-@dataclass(slots=True)
 class HeldMemory:
-    """The bytes of one request."""
+    """The bytes of one request, which count until the end of the `with` block, or `release`."""
 
-    memory: BodyMemory
-    size: int = 0
+    def __init__(self, memory: BodyMemory) -> None:
+        self._memory = memory
+        self.size = 0
+
+    def __enter__(self) -> Self:
+        return self
 
     def take(self, size: int) -> None:
         """Add a number of bytes to the count.
@@ -325,12 +259,14 @@ class HeldMemory:
             NoMemory: The others take too much.
         """
         self.size += size
-        self.memory.used += size
+        self._memory.used += size
         most = ALL_BODIES_BYTES if self.size <= SMALL_BYTES else LARGE_BODIES_BYTES
-        if self.memory.used - self.size > most:
+        if self._memory.used - self.size > most:
             raise NoMemory
 
-    def release(self) -> None:
+    def release(self, *_: object) -> None:
         """Count the request no more: it is answered."""
-        self.memory.used -= self.size
+        self._memory.used -= self.size
         self.size = 0
+
+    __exit__ = release

@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Condition
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -280,31 +280,17 @@ _OK: Final = 200
 _UNAUTHORIZED: Final = 401
 
 
-class AnswerListener(Protocol):
-    """Writes counts of the webhook's answers to Redis, as `receivers.report_receiver` does."""
-
-    def __call__(
-        self,
-        answers: Mapping[int, int],
-        since_taken: Mapping[int, int],
-        *,
-        lag_ms: int,
-        events: bool,
-    ) -> None:
-        """Add the answers since the last report, and those of them that came after the last 200."""
-
-
 @dataclass(slots=True)
 class AnswerRecord:
     """Counts answers in memory, and reports them every few seconds, so that no request waits.
 
     Args:
-        tell: Writes them to Redis.
+        tell: Writes them to Redis, as `receivers.report_receiver` does.
         look: Called before; looks whether Redis still holds what it held.
         keep: Keeps the requests in Redis.
     """
 
-    tell: AnswerListener
+    tell: Callable[..., None]
     look: Callable[[], None] = lambda: None
     keep: Callable[[Sequence[WebhookRequest]], None] = lambda _: None
     every_seconds: float = EVERY_SECONDS

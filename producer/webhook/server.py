@@ -156,7 +156,6 @@ class PromptProtocol(HttpToolsProtocol):
         if self._is_reading:
             self._unstarted = (cycle, app)  # others of the same connection wait for its answer
         elif not self._is_taken(cycle, app):
-            cycle.transport = _WholeAnswers(cycle)  # type: ignore[assignment]
             super()._start_asgi_task(cycle, app)
 
     def _is_taken(self, cycle: RequestResponseCycle, app: Any) -> bool:
@@ -198,50 +197,6 @@ class PromptProtocol(HttpToolsProtocol):
     def _close(self) -> None:
         if not self.transport.is_closing():
             self.transport.close()
-
-
-class _WholeAnswers:
-    """The transport of one request, which sends its answer's head with the beginning of its body.
-
-    Two writes would be two packets, and wake the client twice.
-    """
-
-    __slots__ = ("_cycle", "_end", "_head", "_transport")
-
-    def __init__(self, cycle: RequestResponseCycle) -> None:
-        self._cycle = cycle
-        self._transport = cycle.transport
-        self._head: bytes | None = None
-        self._end = cycle.on_response
-        cycle.on_response = self._ended
-
-    def write(self, data: bytes) -> None:
-        """Write data; the head, which comes first once the answer has begun, is held back."""
-        if self._head is None and self._cycle.response_started:
-            self._head = data
-        elif self._head:
-            data, self._head = self._head + data, b""
-            self._transport.write(data)
-        else:
-            self._transport.write(data)
-
-    def close(self) -> None:
-        """Write the head if it is still held back, and close the connection."""
-        self._flush()
-        self._transport.close()
-
-    def is_closing(self) -> bool:
-        """Say whether the connection is being closed."""
-        return self._transport.is_closing()
-
-    def _ended(self) -> None:
-        self._flush()  # an answer to HEAD has no body
-        self._end()
-
-    def _flush(self) -> None:
-        if self._head:
-            self._transport.write(self._head)
-            self._head = b""
 
 
 class _Config(uvicorn.Config):

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from segrelay.ops.demo.rig import DESTINATION, Rig, trigger_pairs
 from segrelay.producer.publish import Publisher
-from segrelay.producer.sources.blocks import BATCH_PAYLOADS, block_times
+from segrelay.producer.sources.blocks import BATCH_PAYLOADS
 from segrelay.producer.wakeups import SilentWaker
 from segrelay.sandbox.people import AUDIENCES, happenings, payloads, truth
 from segrelay.worker.batch.send import Stop
@@ -69,7 +69,7 @@ def deliver(*, events: int, partitions: int = 256, triggers: int = 0) -> dict[st
 def _publish(rig: Rig, rows: list[bytes]) -> None:
     """Publish in blocks as large as those of `segrelay send`."""
     publisher = Publisher(rig.client, rig.settings, waker=SilentWaker())
-    block = BATCH_PAYLOADS * block_times(rig.settings.redis.partitions)
+    block = BATCH_PAYLOADS
     for first in range(0, len(rows), block):
         publisher.publish(rows[first : first + block])
 

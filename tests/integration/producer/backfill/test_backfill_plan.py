@@ -40,7 +40,6 @@ def test_a_plan_counts_names_bad_rows_and_shows_masked_bodies(relay: Relay, tmp_
     # Four partitions of about 625 people: each is one request of up to 1,000.
     assert found["requests"] == 4
     assert 0 < found["seconds_at_the_rate"] < 1
-    assert 2_501 * 200 < found["redis_bytes"] < 2_501 * 1_000
     [sent] = found["bodies"]
     assert sent["trigger"] == "vip-enter"
     # The template says no skip_hook: it comes with what is sent.

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from segrelay.producer.events.payloads import Payload
-from segrelay.producer.sources.blocks import BLOCK_BYTES, Block, block_times, blocks_of
+from segrelay.producer.sources.blocks import Block, blocks_of
 from segrelay.producer.sources.opening import opened
 from segrelay.producer.sources.tables import Columns
 from segrelay.worker.errors import SourceDamaged, UsageWrong
@@ -26,11 +26,11 @@ CSV = b"email,first_name\n" + b"".join(f"{r['email']},Ann\n".encode() for r in R
 def blocks(tmp_path: Path) -> Callable[..., list[Block]]:
     """Return the blocks of a file with this content."""
 
-    def read(content: bytes, *, first_rows: int = 0, times: int = 1, **columns: Any) -> list[Block]:
+    def read(content: bytes, *, first_rows: int = 0, **columns: Any) -> list[Block]:
         path = tmp_path / "export"
         path.write_bytes(content)
         with opened(str(path)) as found:
-            read = blocks_of(found, Columns(**columns), first_rows=first_rows, times=times)
+            read = blocks_of(found, Columns(**columns), first_rows=first_rows)
             return list(read)
 
     return read
@@ -185,25 +185,3 @@ def test_the_digest_tells_versions_of_a_file_apart(tmp_path: Path) -> None:
     first, same, *others = digests
     assert first == same
     assert len({first, *others}) == 3
-
-
-@pytest.mark.parametrize(
-    ("partitions", "times"), [(1, 1), (16, 1), (127, 1), (128, 2), (256, 4), (1_024, 8)]
-)
-def test_blocks_are_larger_where_partitions_are_many(partitions: int, times: int) -> None:
-    assert block_times(partitions) == times
-
-
-@pytest.mark.parametrize("content", [LINES, CSV], ids=["lines", "csv"])
-def test_larger_blocks_hold_the_same_rows(
-    content: bytes, blocks: Callable[..., list[Block]]
-) -> None:
-    head, _, rows = content.partition(b"\n") if content is CSV else (b"", b"", content)
-    many = head + b"\n" * bool(head) + rows * (9 * BLOCK_BYTES // 4 // len(rows))
-
-    usual, larger = blocks(many), blocks(many, times=2)
-
-    assert len(larger) < len(usual)
-    assert [r.value for b in larger for r in b.payloads()] == [
-        r.value for b in usual for r in b.payloads()
-    ]

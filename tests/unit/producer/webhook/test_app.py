@@ -38,7 +38,6 @@ class Shelf:
 
     def __init__(self, *, is_full: bool = False) -> None:
         self.bodies: list[bytes] = []
-        self.rests: list[bytes] = []
         self.is_full = is_full
         self.too_large = 0
 
@@ -53,7 +52,6 @@ class Shelf:
             body.advance(Published(accepted=count))
             if body.refusal is None:
                 self.bodies.append(body.text)
-                self.rests.append(body.rest)
 
     def count_too_large(self) -> None:
         self.too_large += 1
@@ -128,26 +126,26 @@ ONE, TWO = gzip.compress(b'{"a": 1}'), gzip.compress(b'{"a": 2}')
 
 
 @pytest.mark.parametrize(
-    ("content", "accepted", "stored", "rest"),
+    ("content", "accepted", "stored"),
     [
-        pytest.param(ONE, 1, b'{"a": 1}', b"", id="one member"),
-        pytest.param(ONE + TWO + gzip.compress(b""), 2, b'{"a": 1}{"a": 2}', b"", id="several"),
-        pytest.param(ONE + bytes(512), 1, b'{"a": 1}', b"", id="padded with zeros"),
-        pytest.param(ONE + b"garbage", 2, b'{"a": 1}', b"garbage", id="garbage behind it"),
-        pytest.param(ONE + TWO[:-9], 2, b'{"a": 1}', TWO[:-9], id="cut off behind it"),
-        pytest.param(b"no gzip", 1, b"no gzip", b"", id="none"),
-        pytest.param(ONE[:-1], 1, ONE[:-1], b"", id="cut off"),
+        pytest.param(ONE, 1, b'{"a": 1}', id="one member"),
+        pytest.param(ONE + TWO + gzip.compress(b""), 2, b'{"a": 1}{"a": 2}', id="several"),
+        pytest.param(ONE + bytes(512), 1, b'{"a": 1}', id="padded with zeros"),
+        pytest.param(ONE + TWO[:-9], 1, ONE + TWO[:-9], id="cut off behind it"),
+        pytest.param(b"no gzip", 1, b"no gzip", id="none"),
+        pytest.param(ONE[:-1], 1, ONE[:-1], id="cut off"),
+        pytest.param(ONE[:12] + b"~" + ONE[13:], 1, ONE[:12] + b"~" + ONE[13:], id="damaged"),
     ],
 )
-def test_gzip_is_unpacked_and_what_is_damaged_of_it_is_stored_as_it_came(
-    content: bytes, accepted: int, stored: bytes, rest: bytes
+def test_gzip_is_unpacked_and_what_is_damaged_is_stored_as_it_came(
+    content: bytes, accepted: int, stored: bytes
 ) -> None:
     shelf = Shelf()
 
     answer = ask(shelf, headers=GZIP, content=content)
 
     assert (answer.status_code, answer.json()["accepted"]) == (200, accepted)
-    assert (shelf.bodies, shelf.rests) == ([stored], [rest])
+    assert shelf.bodies == [stored]
 
 
 @pytest.mark.parametrize(
@@ -155,7 +153,6 @@ def test_gzip_is_unpacked_and_what_is_damaged_of_it_is_stored_as_it_came(
     [
         pytest.param(GZIP, gzip.compress(bytes(MOST_BYTES + 1)), id="unpacked bytes"),
         pytest.param(GZIP, gzip.compress(bytes(MOST_BYTES // 2 + 1)) * 2, id="of two members"),
-        pytest.param(GZIP, gzip.compress(b"") * 10_001, id="members"),
         pytest.param(SECRET, bytes(MOST_BYTES + 1), id="bytes"),
         pytest.param(SECRET, b"[" + b"{}," * MOST_PAYLOADS + b"{}]", id="payloads"),
         pytest.param(SECRET, b"{}" * (MOST_PAYLOADS + 1), id="payloads in a row"),

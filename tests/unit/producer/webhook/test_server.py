@@ -42,13 +42,11 @@ class Wire(asyncio.Transport):
         """Nothing is read by itself."""
 
 
-async def answer(scope: Any, receive: Any, send: Any) -> None:
-    """Answer a request with its body; a wrong path with an error after the answer's head."""
+async def answer(_scope: Any, receive: Any, send: Any) -> None:
+    """Answer a request with its body."""
     body = (await receive()).get("body", b"")
     headers = [(b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    if scope["path"] == "/wrong":
-        raise ValueError(scope["path"])
     await send({"type": "http.response.body", "body": body})
 
 
@@ -102,51 +100,21 @@ async def talk(
 
 
 @pytest.mark.parametrize(
-    "pieces",
-    [
-        pytest.param((POST + b"\r\n{}",), id="at once"),
-        pytest.param((POST, b"\r\n{}"), id="in the middle of the headers"),
-        pytest.param((POST + b"\r\n", b"{}"), id="before the body"),
-    ],
-)
-def test_an_answer_is_one_write_however_its_request_comes(pieces) -> None:
-    wire = asyncio.run(talk(*pieces))
-
-    (whole,) = wire.writes
-    assert whole.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert whole.endswith(b"\r\n\r\n{}")
-
-
-@pytest.mark.parametrize(
     "pieces", [(POST + b"\r\n[]", POST + b"\r\n{}"), (POST + b"\r\n[]" + POST + b"\r\n{}",)]
 )
 def test_each_of_several_requests_of_a_connection_has_its_own_answer(pieces) -> None:
     wire = asyncio.run(talk(*pieces))
 
-    assert [each[-2:] for each in wire.writes] == [b"[]", b"{}"]
+    sent = b"".join(wire.writes)
+    assert sent.count(b"HTTP/1.1 200 OK\r\n") == 2
+    assert sent.index(b"\r\n\r\n[]") < sent.index(b"\r\n\r\n{}")
 
 
 def test_who_waits_to_be_asked_for_the_body_is_asked_at_once() -> None:
     wire = asyncio.run(talk(POST + b"Expect: 100-continue\r\n\r\n", b"{}"))
 
-    asked, whole = wire.writes
-    assert asked == b"HTTP/1.1 100 Continue\r\n\r\n"
-    assert whole.endswith(b"\r\n\r\n{}")
-
-
-def test_an_answer_without_a_body_is_sent() -> None:
-    wire = asyncio.run(talk(b"HEAD / HTTP/1.1\r\nHost: relay.example.com\r\n\r\n"))
-
-    (head,) = wire.writes
-    assert head.endswith(b"\r\n\r\n")
-
-
-def test_an_answer_that_fails_behind_its_head_ends_the_connection() -> None:
-    wire = asyncio.run(talk(POST.replace(b"/v1/lytics", b"/wrong") + b"\r\n{}"))
-
-    (head,) = wire.writes
-    assert head.endswith(b"\r\n\r\n")
-    assert wire.is_closed
+    assert wire.writes[0] == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert b"".join(wire.writes).endswith(b"\r\n\r\n{}")
 
 
 @pytest.mark.parametrize("before", [(), (POST + b"\r\n{}",)], ids=["the first", "a later one"])
@@ -183,7 +151,7 @@ def test_a_request_that_is_not_taken_whole_gets_a_task(pieces) -> None:
     wire = asyncio.run(talk(*pieces, app=app))
 
     assert app.taken == []
-    assert wire.writes[-1].startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"".join(wire.writes).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 def test_whole_requests_that_come_in_one_piece_are_taken_one_after_the_other() -> None:
