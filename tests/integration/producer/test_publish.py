@@ -126,7 +126,7 @@ def test_an_integer_that_a_double_cannot_hold_is_carried_as_text(configure, publ
     exporting = trigger("few", export_fields=["large", "small"])
     publisher = publisher_of(configure(trigger("whole"), exporting))
 
-    published = publisher.publish([text])
+    publisher.publish([text])
 
     profiles = {entry.trigger: entry.profile for entry in entries(client)}
     assert profiles["whole"]["small"] == 2**53

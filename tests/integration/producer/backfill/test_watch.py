@@ -89,16 +89,6 @@ def test_a_file_that_grows_is_taken_when_it_has_stood_still(watched):
     assert watched.published() == ["ann", "bob"]
 
 
-@pytest.mark.parametrize("name", [".hidden.csv", "_SUCCESS", "vip.csv.part", "vip.csv.tmp"])
-def test_hidden_and_unfinished_names_are_passed_over(watched, name):
-    watched.step()
-    (watched.incoming / name).write_bytes(b"email\nann@example.com\n")
-
-    watched.step()
-
-    assert watched.jobs() == []
-
-
 def test_a_damaged_file_fails_its_job_and_the_next_one_is_taken(watched):
     watched.step()
     rows = b"email\n" + b"".join(b"p%d@example.com\n" % n for n in range(5_000))

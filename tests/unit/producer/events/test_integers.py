@@ -43,10 +43,8 @@ def test_an_integer_beside_the_deepest_value_is_read_as_it_stands():
 
 @given(st.dictionaries(st.text(), VALUES))
 def test_what_a_double_holds_stays_and_the_rest_becomes_text(value):
-    text, changed = dumps_exactly(value)
+    text = dumps_exactly(value)
 
-    written = orjson.loads(text)
-    assert changed == {field for field in value if written[field] != value[field]}
     assert json.loads(text, parse_int=float) == json.loads(text)
 
 
@@ -55,6 +53,4 @@ def test_what_a_double_holds_stays_and_the_rest_becomes_text(value):
     [(2**53, 2**53), (-(2**53), -(2**53)), (2**53 + 1, "9007199254740993"), (10**30, str(10**30))],
 )
 def test_the_border_is_where_doubles_stop_telling_integers_apart(number, expected):
-    text, _ = dumps_exactly({"a": number})
-
-    assert orjson.loads(text) == {"a": expected}
+    assert orjson.loads(dumps_exactly({"a": number})) == {"a": expected}
