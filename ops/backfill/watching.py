@@ -260,7 +260,9 @@ def watching_for(client: Redis, settings: Settings, name: str) -> Watching:
         hint = did_you_mean(name, settings.backfill.watch) or "the configuration names none"
         raise UsageWrong(f"There is no [backfill.watch.{name}]: {hint}.")
     claim(client, settings)
-    _readers[:] = [reader for reader in _readers if reader.is_reading()]
+    for ended in [reader for reader in _readers if not reader.is_reading()]:
+        ended.end()
+        _readers.remove(ended)
 
     def start(job: str) -> IsRead:
         _readers.append(JobReader(settings, job))

@@ -31,6 +31,7 @@ def taken(watched, name, *people):
 def read(watched, job):
     reader = JobReader(watched.settings, job)
     until(lambda: not reader.is_reading(), 60)
+    reader.end()
 
 
 def phase(watched, job):
