@@ -20,12 +20,10 @@ from segrelay.ops.state.waiting import Filter, find_streams, measure, take_back
 from segrelay.ops.terminal.console import mention, progress
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.interrupts import Interruption, interruptible_between_steps
-from segrelay.ops.terminal.moments import parse_seconds
 from segrelay.ops.terminal.options import AtMost, Timeout
 from segrelay.ops.terminal.tables import TableColumns, count_columns, number_columns, text_columns
-from segrelay.producer.backfill.jobs import Job, JobPhase, JobStore, JobTally
+from segrelay.producer.backfill.jobs import Job, JobPhase, JobStore, JobTally, read_watch
 from segrelay.producer.backfill.reading import prepare_shards, read_job
-from segrelay.producer.backfill.watches import read_watch
 from segrelay.producer.publishing.drafting import routing_digest
 from segrelay.worker.contract.own_processes import deferred
 from segrelay.worker.contract.printable import did_you_mean, plural
@@ -96,7 +94,7 @@ def start(
     insist(lambda: note_act(client, act))
     journeys = "no journeys are" if spec.options.skip_hook else "journeys may be"
     mention(f"job {spec.name}: {journeys} started")
-    return _run(relay, spec.name, _deadline(timeout), wait=wait, reveal=reveal)
+    return _run(relay, spec.name, Deadline(timeout), wait=wait, reveal=reveal)
 
 
 @app.command()
@@ -126,7 +124,7 @@ def resume(job: JobName, *, wait: Wait = False, timeout: Timeout = "", relay: Ac
                 clear_pause(client, field_of(JOB, job))
 
             perform(client, act, go_on, is_counted=False)
-    return _run(relay, job, _deadline(timeout), wait=wait)
+    return _run(relay, job, Deadline(timeout), wait=wait)
 
 
 @app.command()
@@ -288,10 +286,6 @@ def _refuse_changes(job: Job, settings: Settings) -> None:
             "that the rest of its rows would become other deliveries. Undo the change, or abort "
             "the job and start a new one: what was delivered is not delivered twice."
         )
-
-
-def _deadline(timeout: str) -> Deadline:
-    return Deadline(parse_seconds(timeout, "--timeout") if timeout else None)
 
 
 def _run(

@@ -20,6 +20,7 @@ from segrelay.ops.state.opened import opened as opened_redis
 from segrelay.ops.terminal.console import mention, print_result, progress, say
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.interrupts import Interruption, interruptible_between_steps
+from segrelay.ops.terminal.moments import parse_seconds
 from segrelay.ops.terminal.options import SendOptions, Timeout
 from segrelay.producer.publish import Publisher, in_bulk
 from segrelay.producer.publishing.published import Draft, Published, PublishOptions
@@ -30,7 +31,6 @@ from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import resolve_url
 from segrelay.worker.contract.redis.url import patience_seconds
 from segrelay.worker.contract.settings import Settings
-from segrelay.worker.contract.settings.values import parse_duration
 from segrelay.worker.errors import (
     Bug,
     RedisUnavailable,
@@ -51,11 +51,16 @@ class Deadline:
     """The moment when a command gives up: one limit for everything that it waits for.
 
     Args:
-        seconds: From now; None where the caller gave no limit.
+        text: The value of --timeout, such as 90s or 15m; "" where the caller gave no limit.
+
+    Raises:
+        UsageWrong: It is no duration.
     """
 
-    def __init__(self, seconds: float | None) -> None:
-        self._at = None if seconds is None else time.monotonic() + seconds
+    def __init__(self, text: str = "") -> None:
+        is_number = text.replace(".", "", 1).isdigit()
+        seconds = float(text) if is_number else text and parse_seconds(text, "--timeout")
+        self._at = time.monotonic() + float(seconds) if seconds != "" else None
 
     def passed(self, *, since: float = 0.0, unless_given: float | None = None) -> bool:
         """Say whether the command has to give up waiting.
@@ -161,16 +166,6 @@ class Sending:
         )
 
 
-def seconds_of(text: str) -> float | None:
-    """Return the value of --timeout in seconds; None = it was not given."""
-    if not text:
-        return None
-    try:
-        return float(text) if text.replace(".", "", 1).isdigit() else parse_duration(text)
-    except ValueError as error:
-        raise UsageWrong(f"--timeout: {error}; write 90s or 15m.") from error
-
-
 @dataclass(frozen=True, slots=True)
 class WaitOptions:
     """The options of a command that can wait until what it has put into Redis is settled."""
@@ -190,13 +185,13 @@ class WaitOptions:
             raise UsageWrong("--dry-run sends nothing that --wait could wait for.")
         if self.timeout and not self.is_asked:
             raise UsageWrong("--timeout says how long --wait waits: give both.")
-        seconds_of(self.timeout)
+        Deadline(self.timeout)
 
     def wait(self, relay: Reads, sent: Published, result: Result) -> None:
         """Wait for the deliveries if `--wait` is given, and add their outcomes to the result."""
         if not self.is_asked:
             return
-        deadline = Deadline(seconds_of(self.timeout))
+        deadline = Deadline(self.timeout)
         client, settings = relay.client, relay.settings
         from segrelay.ops.outcomes.reading import read_ended  # noqa: PLC0415 - see `_stops`
 
@@ -328,7 +323,7 @@ def run(source: str, order: SendOptions, *, beside: bool) -> None:
         order: The options of the command line.
         beside: True if another process reads and drafts the source, which is a large file.
     """
-    deadline = Deadline(seconds_of(order.timeout))
+    deadline = Deadline(order.timeout)
     options = PublishOptions(
         order.lane,
         skip_hook=None if order.hooks is None else not order.hooks,

@@ -45,8 +45,7 @@ from segrelay.ops.status.totals import (
     counts_of,
     largest_first,
 )
-from segrelay.producer.backfill.jobs import Job, JobStore
-from segrelay.producer.backfill.watches import WatchState, read_watch
+from segrelay.producer.backfill.jobs import Job, JobStore, WatchState, read_watch
 from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.producer.publishing.writing import CapacityMeter
 from segrelay.producer.sync.store import Run, SyncStore

@@ -69,20 +69,16 @@ class AudienceStore:
         self._refresh()
         resolved = self._resolved.get((audience_id, slug))
         if resolved is None:
-            resolved = self._resolve(audience_id, slug)
+            resolved = self._known(audience_id, slug)
+            if slug and resolved != slug:
+                raise PayloadRefused(
+                    Refusal.AUDIENCE_CONFLICT,
+                    f"Audience {audience_id} is known as '{resolved}' and comes as '{slug}' now;"
+                    " `segrelay audience set` says which holds.",
+                )
             if len(self._resolved) < _MOST_RESOLVED:  # ids and slugs are made up by the sender
                 self._resolved[audience_id, slug] = resolved
         return resolved
-
-    def _resolve(self, audience_id: str, slug: str) -> str:
-        known = self._known(audience_id, slug)
-        if not slug or known == slug:
-            return known
-        raise PayloadRefused(
-            Refusal.AUDIENCE_CONFLICT,
-            f"Audience {audience_id} is known as '{known}' and comes as '{slug}' now;"
-            " `segrelay audience set` says which holds.",
-        )
 
     def slug_of(self, audience_id: str) -> str:
         """Return the slug that was learned for an id, "" where none was."""
@@ -110,18 +106,13 @@ class AudienceStore:
 
     def _known_id(self, slug: str) -> str:
         if self._ids is None:
-            self._ids = self._ids_by_slug()
+            ids = {slug: learned for learned, slug in sorted(self._slugs.items(), reverse=True)}
+            ids |= {self._slugs.get(told, slug): told for told, slug in self._told.items()}
+            ids.pop("", None)
+            self._ids = ids
         return self._ids.get(slug, "")
 
-    def _ids_by_slug(self) -> dict[str, str]:
-        ids = {slug: learned for learned, slug in sorted(self._slugs.items(), reverse=True)}
-        for told, slug in self._told.items():
-            ids[self._slugs.get(told, slug)] = told
-        ids.pop("", None)
-        return ids
-
     def _known(self, audience_id: str, slug: str) -> str:
-        self._refresh()
         known = self._slugs.get(audience_id, "")
         if known and (known == slug or not slug):
             return known
@@ -154,24 +145,21 @@ class AudienceStore:
         if not self._learns:
             known = known or self._slugs.get(audience_id, "") or slug
         if known and self._slugs.get(audience_id) != known:
-            self._slugs[audience_id] = known
-            self._resolved.clear()
-            self._begin_version()
+            self._learn({**self._slugs, audience_id: known})
         return known
 
-    def _begin_version(self) -> None:
+    def _learn(self, slugs: dict[str, str]) -> None:
+        self._slugs, self._ids = slugs, None
+        self._resolved.clear()
         self.version += 1
-        self._ids = None
 
     def _refresh(self, after_seconds: float = _REMEMBERED_SECONDS) -> None:
         now = self._now()
         if self._read_at is not None and now - self._read_at < after_seconds:
             return
         answer = cast("dict[bytes, bytes]", self._client.hgetall(keys.AUDIENCES))
-        self._slugs = {key.decode(): value.decode() for key, value in answer.items()}
-        self._resolved.clear()
+        self._learn({key.decode(): value.decode() for key, value in answer.items()})
         self._read_at = now
-        self._begin_version()
 
 
 def named_audience(

@@ -26,7 +26,7 @@ def test_a_connection_that_is_lost_before_the_report_is_waited_for(
     for trip in (2, 4):  # the first one asks for the phase
         client.trips, client.at = 0, trip
         opened = Reads("backfill start", relay.settings, client)
-        commands._run(opened, "load", Deadline(None), wait=False).show(as_json=True)
+        commands._run(opened, "load", Deadline(), wait=False).show(as_json=True)
 
         out, err = capsys.readouterr()
         assert orjson.loads(out)["accepted"] == 1

@@ -10,8 +10,7 @@ from segrelay.ops.retention import Retention
 from segrelay.ops.state.verified import VerifyState
 from segrelay.ops.status.health import ProblemNames
 from segrelay.ops.status.standing import read_standing
-from segrelay.producer.backfill.jobs import JobStore
-from segrelay.producer.backfill.watches import WatchState
+from segrelay.producer.backfill.jobs import JobStore, WatchState
 from segrelay.producer.response_export import ExportState
 from segrelay.worker.adapters.redis.presence import RedisProgress
 from segrelay.worker.contract import keys

@@ -10,9 +10,8 @@ import pytest
 from segrelay.ops.status.health import read_problems
 from segrelay.ops.status.problems import ILL
 from segrelay.ops.status.status import read_status
-from segrelay.producer.backfill.jobs import JobStore
+from segrelay.producer.backfill.jobs import JobStore, steps_of
 from segrelay.producer.backfill.reading import read_job
-from segrelay.producer.backfill.watches import steps_of
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.acts import read_acts
 from segrelay.worker.contract.redis.connection import connect

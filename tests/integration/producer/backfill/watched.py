@@ -5,9 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from segrelay.ops.backfill.watching import JOBS_KEPT, watching_for
-from segrelay.producer.backfill.jobs import JobStore
+from segrelay.producer.backfill.jobs import JobStore, read_watch
 from segrelay.producer.backfill.reading import read_job
-from segrelay.producer.backfill.watches import read_watch
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.errors import SegrelayError

@@ -57,7 +57,7 @@ class Recorder:
 def run(publisher: Recorder) -> Published:
     choice = Choice("-", AS_USUAL, dry_run=False, waits=False, away_seconds=SECONDS)
     batches = [[Payload(TEXT, orjson.loads(TEXT), number)] for number in (1, 2, 3)]
-    sending = Sending(publisher, choice, Deadline(None), Interruption())  # type: ignore[arg-type]
+    sending = Sending(publisher, choice, Deadline(), Interruption())  # type: ignore[arg-type]
     drafter = SourceDrafter(publisher, choice, iter(batches), is_live=False, damages=[])  # type: ignore[arg-type]
     sending.run(drafter, lambda _: None)
     return sending.published
