@@ -1,7 +1,8 @@
 """Lytics' own API: scans of an audience, single profiles, the collect API, templates.
 
-The facts are those of lytics.md. What can succeed later is tried again, with patience and within
-limits; what can't is an error that says what to do. The token never reaches a message.
+The facts are those that Lytics published by November 2026. What can succeed later is tried again,
+with patience and within limits; what can't is an error that says what to do. The token never
+reaches a message.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ else:
     httpx = deferred("httpx")
 
 PAGE_ROWS: Final = 100
-"""The largest number of rows in a page of a scan (lytics.md, section 3)."""
+"""The largest number of rows in a page of a scan."""
 TIMEOUT_SECONDS: Final = 30.0
 TRIES: Final = 6
 LONGEST_WAIT_SECONDS: Final = 60.0

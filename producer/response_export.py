@@ -28,7 +28,7 @@ from segrelay.worker.errors import ConfigurationInvalid, LyticsRefused, LyticsUn
 
 LOG: Final = structlog.get_logger()
 BODY_RECORDS: Final = 500
-"""The number of records in a body: at 16 KB each at most, below 10 MB (lytics.md, section 1)."""
+"""The number of records in a body: at 16 KB each at most, below the 10 MB that Lytics takes."""
 _REQUEST_SECONDS: Final = 5.0
 _REFUSED_SECONDS: Final = 60.0
 

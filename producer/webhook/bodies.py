@@ -111,7 +111,7 @@ def unpack(body: bytes, most: int) -> bytes:
 
 
 MOST_PAYLOADS: Final = 10_000
-"""The largest number of payloads in a body. Lytics sends at most 1,000 (lytics.md, section 1)."""
+"""The largest number of payloads in a body. Lytics sends at most 1,000."""
 SMALL_BYTES: Final = 1024 * 1024
 """The size up to which a text is parsed as a whole, which takes at most 30 MB of memory."""
 MOST_VALUES: Final = 500_000

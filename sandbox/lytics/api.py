@@ -322,7 +322,7 @@ class Lytics:
         return given == wanted if wanted else bool(given)
 
     def _entity(self, field: str, value: str) -> Reply:
-        """Return one profile; an unknown one is answered with 200, too (lytics.md, section 3)."""
+        """Return one profile; an unknown one is answered with 200, too."""
         found = self.account.find(field, value)
         data = found.shown() if found else {"segments": _NOT_FOUND_SEGMENTS}
         return json_answer(200, {"status": 200, "message": "success", "data": data})

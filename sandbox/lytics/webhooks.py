@@ -1,7 +1,7 @@
 """Webhook jobs, which send changes of membership as audience triggers, with Lytics' retries.
 
 A request is answered 200, or it is tried again, except 400, 404 and 413: its events are omitted for
-good. Ten failures in a row put the whole job to sleep, each time twice as long (lytics.md, 1).
+good. Ten failures in a row put the whole job to sleep, each time twice as long.
 """
 
 from __future__ import annotations

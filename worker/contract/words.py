@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Self
 NAME_PATTERN: Final = re.compile(r"[a-z0-9-]+")
 """The form of the names of destinations, triggers and jobs."""
 AUDIENCE_ID_PATTERN: Final = re.compile(r"[0-9a-f]{32}")
-"""The form of an audience's id at Lytics (lytics.md, section 1)."""
+"""The form of an audience's id at Lytics."""
 
 
 class Direction(StrEnum):

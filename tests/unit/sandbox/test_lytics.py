@@ -1,4 +1,4 @@
-"""The stand-in for Lytics: its API as lytics.md describes it, decided without a network."""
+"""The stand-in for Lytics: its API as Lytics documents it, decided without a network."""
 
 import asyncio
 from email.utils import parsedate_to_datetime
