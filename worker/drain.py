@@ -234,7 +234,8 @@ class Drain:
             # that is prepared by then has its turn, unless the one before took too long.
             latest = end + self.limits.slice_seconds * LATE_SHARE
             goes_on = progress and not state.yields and self.clock.seconds() < latest
-            if goes_on and self._is_all(batch):
+            has_all = self.kinds == (batch.kind,) and batch.is_last
+            if goes_on and has_all and batch.settled == len(batch.deliveries):
                 # If there is another by now, the release tells that it is due.
                 state.streams = names
                 return Done.ALL
@@ -244,11 +245,6 @@ class Drain:
             if not goes_on:
                 return done
         return done
-
-    def _is_all(self, batch: Batch) -> bool:
-        """Say whether a batch had all that there was for this drain, and nothing of it stays."""
-        is_settled = batch.settled == len(batch.deliveries)
-        return self.kinds == (batch.kind,) and batch.is_last and is_settled
 
     @property
     def _most(self) -> int:
@@ -352,8 +348,9 @@ class Drain:
                 # What was rendered by then is sent, so a backfill comes on in any case.
                 yields = has_begun and bool(batch.parts) and await self._yields(batch)
                 while len(running) < self.limits.in_flight and not yields:
-                    over = self._is_over(sender, over_at)
-                    request = None if over else packer.next_request()
+                    is_over = sender.watch.is_over or batch.state.yields
+                    is_over = is_over or self.clock.seconds() >= over_at
+                    request = None if is_over else packer.next_request()
                     if request is None:
                         break
                     running.add(asyncio.ensure_future(sender.send(request)))
@@ -385,10 +382,6 @@ class Drain:
         live = self._readable(await self.partition.streams(), LIVE, state)
         state.live_is_due = await is_any_due(self.partition, state, live) or await self.live_waits()
         return state.live_is_due
-
-    def _is_over(self, sender: BatchSender, over_at: float) -> bool:
-        is_late = self.clock.seconds() >= over_at
-        return is_late or sender.watch.is_over or sender.batch.state.yields
 
     def _sender(self, batch: Batch, settler: Settler, refusals: Refusals) -> BatchSender:
         conclusion = Conclusion(

@@ -185,14 +185,15 @@ class Batch:
             kind = Kind(*traits)
             part = self._fresh[kind] = Part(kind)
         if not part.deliveries:
-            wider = (at for at, other in enumerate(self.parts) if self._is_wider(other, part))
+            width = part.kind.width or math.inf
+            wider = (
+                at
+                for at, other in enumerate(self.parts)
+                if other is self._fresh.get(other.kind) and (other.kind.width or math.inf) > width
+            )
             self.parts.insert(next(wider, len(self.parts)), part)
         part.deliveries.append(delivery)
         return part
-
-    def _is_wider(self, other: Part, part: Part) -> bool:
-        is_fresh = other is self._fresh.get(other.kind)
-        return is_fresh and (other.kind.width or math.inf) > (part.kind.width or math.inf)
 
     def _traits(self, delivery: Delivery) -> tuple[int, str, str, bytes, int]:
         """Return what makes up the `Kind` of a delivery, to which it is equal."""
@@ -204,15 +205,11 @@ class Batch:
         alone = trigger if backoff or self.goes_alone(trigger) else ""
         api = self._api_of.get(trigger)
         if api is None:
-            api = self._number_api(delivery.loaded)
+            # Triggers whose APIs are equal have the same number.
+            if delivery.loaded.api not in self._apis:
+                self._apis.append(delivery.loaded.api)
+            api = self._api_of[trigger] = self._apis.index(delivery.loaded.api)
         return api, alone, url, root, backoff.width if backoff else 0
-
-    def _number_api(self, trigger: LoadedTrigger) -> int:
-        """Return a number that is the same for all triggers whose APIs are equal."""
-        if trigger.api not in self._apis:
-            self._apis.append(trigger.api)
-        number = self._api_of[trigger.name] = self._apis.index(trigger.api)
-        return number
 
     def goes_alone(self, trigger: str) -> bool:
         """Say whether a trigger's deliveries share no request with those of other triggers."""

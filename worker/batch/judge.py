@@ -188,13 +188,10 @@ def skip_by_ledger(delivery: Delivery, batch: Batch) -> bool:
 
 def contend(deliveries: Sequence[Delivery]) -> list[Delivery]:
     """Return the events of the batch that no other supersedes, each with those it supersedes."""
-    rivals: dict[tuple[bytes, int], list[Delivery]] = {}
-    for delivery in deliveries:
-        rivals.setdefault((delivery.digest, delivery.event.audience), []).append(delivery)
-    superseded: set[str] = set()
-    for some in rivals.values() if len(rivals) < len(deliveries) else ():
-        if len(some) > 1:
-            for delivery, older in contest([(None, each.event, each) for each in some]):
-                delivery.superseded = older
-                superseded.update([each.position for each in older])
-    return [delivery for delivery in deliveries if delivery.position not in superseded]
+    about = ((each.digest, each.event.audience) for each in deliveries)
+    events = [each.event for each in deliveries]
+    going: list[Delivery] = []
+    for delivery, older in contest(list(zip(about, events, deliveries, strict=True))):
+        delivery.superseded = older
+        going.append(delivery)
+    return going

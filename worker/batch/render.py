@@ -296,37 +296,31 @@ class NextBatch:
         """Begin to prepare the next batch, if it is worth it; called again, this does nothing."""
         if not self._has_begun:
             self._has_begun = True
-            if self._is_worth_it():
+            # Most of the next batch will be sent, if most of this one is. Before the first answer
+            # only what is not sent is settled.
+            batch = self.present
+            is_sent = 2 * batch.settled <= len(batch.deliveries)
+            if is_sent and batch.state.is_untroubled(batch.streams):
                 self._preparing = asyncio.ensure_future(self._prepare(ends))
 
-    def _is_worth_it(self) -> bool:
-        """Judge by the present batch whether most of the next one will be sent."""
-        batch = self.present
-        # Before the first answer only what is not sent is settled.
-        is_sent = 2 * batch.settled <= len(batch.deliveries)
-        return is_sent and batch.state.is_untroubled(batch.streams)
-
     async def _prepare(self, ends: Callable[[], Awaitable[bool]]) -> None:
+        this = self.present
+
         async def is_over() -> bool:
             return self._is_over or await ends()
 
         try:
-            await self._read_and_render(is_over)
+            deliveries = await self.reading.read_on(this.streams, this.deliveries)
+            if deliveries and not await is_over():
+                batch = Batch(this.state, this.numbers, this.triggers, this.kind, this.streams)
+                await decode_batch(batch, deliveries, entries=self.entries)
+                await render_ahead(batch, self.renderer, is_over)
+                self.prepared = batch
         except SegrelayError:
             # Whatever it is, the batch's turn meets it, too.
             return
         except Exception as error:  # noqa: BLE001 - without it, the batch has its turn all the same
             log_bug(error, "preparing.failed")
-
-    async def _read_and_render(self, ends: Callable[[], Awaitable[bool]]) -> None:
-        this = self.present
-        deliveries = await self.reading.read_on(this.streams, this.deliveries)
-        if not deliveries or await ends():
-            return
-        batch = Batch(this.state, this.numbers, this.triggers, this.kind, this.streams)
-        await decode_batch(batch, deliveries, entries=self.entries)
-        await render_ahead(batch, self.renderer, ends)
-        self.prepared = batch
 
     def turn(self, streams: Sequence[str]) -> Batch | None:
         """Return the prepared batch; None = read it anew, because something comes before it."""

@@ -245,7 +245,11 @@ class BatchSender:
             problem = await put_in_envelope(request, self.renderer)
             if problem:
                 await permit.give_back()
-                self._refuse_unsent(request, problem)
+                # It is halved until the delivery at fault is alone.
+                if len(request.deliveries) > 1:
+                    self.batch.split(request)
+                else:
+                    self.batch.fail(request.deliveries[0], Death.TEMPLATE_ERROR, problem)
                 return
             request.intent = _intent_of(request)
             permit.intent_ms = await self.partition.intent(request.intent)
@@ -269,18 +273,14 @@ class BatchSender:
         if isinstance(answer, NoAnswer) and answer.is_ours:
             await self._end(request, answer, permit)
             return
-        await self._conclude(request, verdict)
-        if send_time.probe and isinstance(verdict, Accepted):
-            # All others have waited for the probe, or share no request.
-            await self._look()
-
-    async def _conclude(self, request: Request, verdict: Verdict) -> None:
-        """Settle a request that was sent, answered or not, and report the verdict to the gate."""
         self.batch.state.tally.requests += 1
         self._log(request, verdict)
         delivered = await self.conclusion.obey(request, verdict)
         first = request.deliveries[0].position
         await self.gate.report(request.send_time, verdict, delivered=delivered, batch=first)
+        if send_time.probe and isinstance(verdict, Accepted):
+            # All others have waited for the probe, or share no request.
+            await self._look()
 
     async def _end(self, request: Request, answer: NoAnswer, permit: SendPermit) -> None:
         """Settle a request that we ended ourselves, which says nothing about the destination."""
@@ -376,13 +376,6 @@ class BatchSender:
             trigger.token_of,
             trigger.authority,
         )
-
-    def _refuse_unsent(self, request: Request, message: str) -> None:
-        """Halve a request whose envelope can't be made, until the delivery at fault is alone."""
-        if len(request.deliveries) > 1:
-            self.batch.split(request)
-            return
-        self.batch.fail(request.deliveries[0], Death.TEMPLATE_ERROR, message)
 
     async def _unsendable(self, request: Request, message: str) -> None:
         """Dead-letter deliveries whose own URL can't be used; else pause the request's triggers."""

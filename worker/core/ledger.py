@@ -97,7 +97,12 @@ def _winners(
         top = tops.get((event.trigger, event.direction))
         if top is None or supersedes(event, entrants[top][1]):
             tops[event.trigger, event.direction] = position
-    newest_first = sorted(tops.values(), key=lambda top: _moment(entrants[top][1]), reverse=True)
+    # Newest first: none is superseded by one behind it.
+    newest_first = sorted(
+        tops.values(),
+        key=lambda top: (entrants[top][1].time_us, entrants[top][1].direction is Direction.EXIT),
+        reverse=True,
+    )
     going: list[int] = []
     for top in newest_first:
         if not any(supersedes(entrants[other][1], entrants[top][1]) for other in going):
@@ -109,11 +114,6 @@ def _winners(
                 winners[position] = top
                 break
     return winners
-
-
-def _moment(event: LedgerEvent) -> tuple[int, bool]:
-    """Return a event's sort key: newest first, and none is superseded by one behind it."""
-    return event.time_us, event.direction is Direction.EXIT
 
 
 _REPLAYS_AT_MOST: Final = 255

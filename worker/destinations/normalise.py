@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import orjson
 import phonenumbers
@@ -33,6 +33,7 @@ _OTHER_LANGUAGE_CODES: Final = {"iw": "he", "in": "id", "ji": "yi", "fil": "tl"}
 _LATIN_AMERICA: Final = "419"
 _LATIN_AMERICAN: Final = {"es": "MX"}
 """The country with most speakers, for the Latin American form of a language from elsewhere."""
+_MORE_COUNTRIES: Final = {"uk": "GB", "great britain": "GB", "turkey": "TR"}
 _REMEMBERED: Final = 8_192
 _EMAILS_REMEMBERED: Final = 64
 """Most bodies have the same address twice, as an identifier and as an attribute."""
@@ -264,25 +265,14 @@ def country(value: Any) -> str | None:
 
 @lru_cache(_REMEMBERED)
 def _country(given: str) -> str | None:
-    written = given.strip()
-    return _countries().get(written.casefold())
+    return _codes("countries").get(given.strip().casefold())
 
 
 @cache
-def _countries() -> Mapping[str, str]:
-    """Return country codes by all codes and names of ISO and CLDR, and by two more for Britain."""
-    named = {
-        name.casefold(): code for code, names in _tables()["countries"].items() for name in names
-    }
-    return named | {"uk": "GB", "great britain": "GB", "turkey": "TR"}
-
-
-@cache
-def _languages() -> Mapping[str, str]:
-    """Return two-letter codes of languages by all their codes, and by their English names."""
-    return {
-        name.casefold(): code for code, names in _tables()["languages"].items() for name in names
-    }
+def _codes(kind: Literal["countries", "languages"]) -> Mapping[str, str]:
+    """Return two-letter codes by all codes of ISO and names of CLDR, and by some more names."""
+    named = {name.casefold(): code for code, names in _tables()[kind].items() for name in names}
+    return named | (_MORE_COUNTRIES if kind == "countries" else {})
 
 
 @cache
@@ -306,7 +296,8 @@ def _language(given: str) -> str | None:
     written = given.strip()
     parts = _LOCALE.fullmatch(written)
     spoken, script, territory = parts.groups() if parts else (written, None, None)
-    code = _language_code(spoken)
+    wanted = spoken.casefold()
+    code = _codes("languages").get(_OTHER_LANGUAGE_CODES.get(wanted, wanted))
     if code is None:
         return None
     if territory == _LATIN_AMERICA and code in _LATIN_AMERICAN:
@@ -316,11 +307,6 @@ def _language(given: str) -> str | None:
     else:
         country_code = territory.upper() if territory.upper() in _tables()["countries"] else None
     return f"{code}_{country_code}" if country_code else None
-
-
-def _language_code(spoken: str) -> str | None:
-    wanted = spoken.casefold()
-    return _languages().get(_OTHER_LANGUAGE_CODES.get(wanted, wanted))
 
 
 def _likely_territory(code: str, script: str | None) -> str | None:

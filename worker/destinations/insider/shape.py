@@ -172,20 +172,16 @@ def misfit(body: Any, url: str) -> str | None:
             return f"`users` holds {_kind_of(user)}, not only objects"
         wrong = sorted(key for key in foreign & user.keys() if not is_empty(user[key]))
         if wrong:
-            return _misfit_message(wrong, url)
+            named = " and ".join(f"`{key}`" for key in wrong)
+            if deletes(url):
+                return f"an attribute delete may not hold {named}: this is a body for an upsert"
+            return f"an upsert may not hold {named}: this is a body for an attribute delete"
     return None
 
 
 def _kind_of(value: Any) -> str:
     names = {dict: "an object", list: "a list", str: "a text", bool: "a boolean"}
     return "null" if value is None else names.get(type(value), "a number")
-
-
-def _misfit_message(wrong: Sequence[str], url: str) -> str:
-    named = " and ".join(f"`{key}`" for key in wrong)
-    if deletes(url):
-        return f"an attribute delete may not hold {named}: this is a body for an upsert"
-    return f"an upsert may not hold {named}: this is a body for an attribute delete"
 
 
 @lru_cache(maxsize=256)
@@ -481,7 +477,8 @@ def _right_list(
     slugs: list[Any], header: Header, knowledge: Knowledge, *, whole: bool
 ) -> list[Any] | None:
     """Return the list of audiences as it should be sent; None where there is nothing to append."""
-    kept = _without(slugs, _outside(header, knowledge))
+    own = {header.audience} if header.direction is Direction.EXIT else set()
+    kept = _without(slugs, knowledge.outside | own)
     if not whole:
         return kept or None
     inside = sorted(knowledge.inside)
@@ -492,12 +489,6 @@ def _right_list(
 
 def _without(slugs: list[Any], gone: frozenset[str]) -> list[Any]:
     return [slug for slug in slugs if type(slug) is not str or slug not in gone] if gone else slugs
-
-
-def _outside(header: Header, knowledge: Knowledge) -> frozenset[str]:
-    if header.direction is Direction.EXIT:
-        return knowledge.outside | {header.audience}
-    return knowledge.outside
 
 
 def _with_list(
