@@ -171,9 +171,7 @@ def test_lua_is_loaded_in_one_place() -> None:
     assert [p.name for p in modules if LOADS_LUA.search(p.read_text()) and p != loader] == []
 
 
-@pytest.mark.parametrize(
-    "script", ["take", "renew", "ledger", "intent", "open", "settle", "release"]
-)
+@pytest.mark.parametrize("script", ["take", "ledger", "intent", "open", "settle", "release"])
 def test_scripts_that_drain_work_in_a_full_redis(script: str) -> None:
     text = (ROOT / f"worker/adapters/redis/lua/{script}.lua").read_text()
 

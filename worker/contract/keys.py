@@ -24,21 +24,21 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | `{segrelay}:paused` | hash | `KIND\|name`, see `contract.triggers` → JSON: by whom, why, since |
 | `{segrelay}:streaks` | hash | trigger → `cause\|n`: deaths of one cause in a row |
 | `{segrelay}:refusals` | hash | `too_large` → how many requests were refused for good |
-| `{segrelay}:instance` | hash | `id` and `at` (ms): a random name that Redis got at first use |
+| `{segrelay}:instance` | hash | `id`: a random name that Redis got at first use |
 | `{instance:N}` | hash | the same for a node of a Cluster: each master has the first that it can |
 | `{segrelay}:lost` | hash | `id`, and `@NODE`, that came back empty → `last seen\|noticed` (ms) |
 | `{segrelay}:progress` | list | JSON of counts and times, newest first, for an hour |
-| `{segrelay}:progress:lock` | hash | a sample of it was taken lately: see `lock_turn.lua` |
+| `{segrelay}:progress:lock` | hash | a sample of it was taken lately: see `lock_take.lua` |
 | `{segrelay}:week` | list | one of these samples a quarter of an hour, for a week |
 | `{segrelay}:week:lock` | hash | the same for it |
 | `{segrelay}:receiver` | hash | what the receivers answered, see `contract.processes` |
 | `{segrelay}:alerts` | hash | `open`: JSON of the open problems by name and subject; `failing`: |
 | | | why messages are not taken; and the lock of who sends |
-| `{segrelay}:alerts:lock` | hash | the problems were looked at lately: see `lock_turn.lua` |
+| `{segrelay}:alerts:lock` | hash | the problems were looked at lately: see `lock_take.lua` |
 | `{segrelay}:requests` | stream | requests to the receiver: ids, counts, people (digests); capped |
 | `{segrelay}:acts` | stream | JSON of what people did, see `contract.redis.acts`, capped |
 | `{segrelay}:seen` | hash | `worker`, `flower`, `metrics` → when one was last seen (ms) |
-| `{segrelay}:sweep:CONFIG` | hash | the lock of the sweep: see `lock_turn.lua` |
+| `{segrelay}:sweep:CONFIG` | hash | the lock of the sweep: see `lock_take.lua` |
 | `{segrelay}:processes` | sorted set | JSON of a worker that runs, by when it was last seen (ms) |
 | `{segrelay}:jobs` | set | names of the backfills |
 | `{job:NAME}` | hash | a backfill: spec, phase, `moved` (ms), problem, `shard\|n`, and a lock |

@@ -24,6 +24,7 @@ from segrelay.worker.contract.keys import DIGEST_BYTES
 from segrelay.worker.contract.own_processes import random_bits
 from segrelay.worker.contract.records import read_record, read_records
 from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.redis.scripts import (
     IN_ANY_CASE,
     ScriptCall,
@@ -129,12 +130,11 @@ FLOWER: Final = "flower"
 METRICS: Final = "metrics"
 WORKER_ENDED: Final = "worker ended"
 """The kind under which a worker records that it ended in good order."""
-_TELL: Final = load_script("process_seen")
 
 
 def tell_seen(client: Redis, kind: str) -> None:
     """Record in Redis that a process of this kind runs now, or that a worker ended now."""
-    run_script(client, _TELL, (keys.SEEN,), (kind,))
+    run_script(client, IN_ANY_CASE, (keys.SEEN,), ("HSET", kind, now_ms(client)))
 
 
 def read_seen(client: Redis) -> Mapping[str, int]:

@@ -39,7 +39,7 @@ class OnOurClock(RedisPartition):
 
     async def renewed(self) -> Any:
         """Renew the lease as the thread of a drain does, on our clock."""
-        return await self._call("renew", (self.keys.lease,), (self.token, self.lease_ms))
+        return await self._call("intent", (self.keys.lease,), (self.token, self.lease_ms, ""))
 
     async def _call(self, name: str, keys: Sequence[Any], args: Sequence[Any]) -> Any:
         return await run_script_async(self._client, script_on_our_clock(name), keys, args)

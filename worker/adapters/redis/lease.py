@@ -129,9 +129,9 @@ class ThreadedLease:
         try:
             now_ms = run_script(
                 client,
-                scripts.source("renew"),
+                scripts.source("intent"),
                 (self._keys.lease,),
-                (self._token, round(self._lease_seconds * 1000)),
+                (self._token, round(self._lease_seconds * 1000), ""),
             )
         except RedisUnavailable:
             return

@@ -507,20 +507,13 @@ class RedisPartition:
     async def hold_back(self, intent: Intent, seconds: float) -> None:
         """Open an intent without holding the lease; the profiles in it wait until its end."""
         nobodys = [delivery._replace(position="") for delivery in intent.deliveries]
-        await self._hold_back(
-            self.keys, Intent(f"{intent.intent_id}-repair", tuple(nobodys)), seconds
-        )
-
-    async def _hold_back(self, keys: PartitionKeys, intent: Intent, seconds: float) -> None:
-        args = (intent.intent_id, intent.dumps(), round(seconds * 1000))
-        await self._write("hold_back", (keys.intents, keys.open), args)
+        repair = Intent(f"{intent.intent_id}-repair", tuple(nobodys))
+        args = (repair.intent_id, repair.dumps(), round(seconds * 1000))
+        await self._write("hold_back", (self.keys.intents, self.keys.open), args)
 
     async def accept(self, deliveries: Sequence[NewDelivery]) -> None:
         """Add deliveries, e.g. repairs; needs no lease."""
-        await self._accept(self.keys, deliveries)
-
-    async def _accept(self, keys: PartitionKeys, deliveries: Sequence[NewDelivery]) -> None:
-        call = accept_call(keys, deliveries)
+        call = accept_call(self.keys, deliveries)
         answer = await run_script_async(
             self._client, _ACCEPT_IN_ANY_CASE, call.keys, call.args, replicated=True
         )

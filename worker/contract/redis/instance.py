@@ -20,10 +20,10 @@ from segrelay.worker.contract.redis.acts import Act, carry_out
 from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.cluster import ClusterClient
+from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.redis.scripts import (
     IN_ANY_CASE,
     ScriptCall,
-    load_script,
     run_each,
     run_script,
 )
@@ -31,7 +31,6 @@ from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import RedisUnavailable
 
 LOG: Final = structlog.get_logger()
-_LOOK: Final = load_script("instance_look")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +81,16 @@ class InstanceWatch:
                 self._look({key: str(node) for key, node in nodes.items()})
 
     def _look(self, nodes: Mapping[str, str]) -> None:
-        calls = [ScriptCall((key,), (secrets.token_hex(8),)) for key in nodes]
-        answers = run_each(self.client, _LOOK, calls)
-        for (key, node), (name, now_ms) in zip(nodes.items(), answers, strict=True):
-            self._compare(key, node, name.decode(), int(now_ms))
+        """Read the certificates of nodes, and write one where there is none."""
+        new = (ScriptCall((key,), ("HSETNX", "id", secrets.token_hex(8))) for key in nodes)
+        run_each(self.client, IN_ANY_CASE, list(new))
+        pipe = self.client.pipeline(transaction=False)
+        for key in nodes:
+            pipe.hget(key, "id")
+        at_ms = now_ms(self.client)
+        for (key, node), name in zip(nodes.items(), pipe.execute(), strict=True):
+            if name:  # else it was emptied since, which the next look finds
+                self._compare(key, node, name.decode(), at_ms)
 
     def _compare(self, key: str, node: str, name: str, now_ms: int) -> None:
         before, seen_ms = self.known.get(key, (name, now_ms))

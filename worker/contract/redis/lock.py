@@ -15,12 +15,6 @@ from segrelay.worker.contract.redis.scripts import Value, load_script, run_scrip
 
 _TAKE: Final = load_script("lock_take")
 _SAVE: Final = load_script("lock_save")
-_TURN: Final = load_script("lock_turn")
-
-
-def take_turn(client: Redis, key: str, lasting_ms: int) -> bool:
-    """Take a lock for a while, and say whether it was free; nobody gives it back."""
-    return bool(run_script(client, _TURN, (key,), (secrets.token_hex(8), lasting_ms)))
 
 
 class Taken(NamedTuple):
@@ -84,3 +78,8 @@ class Lock:
 
     def _run(self, script: str, names: tuple[str, ...], *args: Value) -> Any:
         return run_script(self._client, script, names, args)
+
+
+def take_turn(client: Redis, key: str, lasting_ms: int) -> bool:
+    """Take a lock for a while, and say whether it was free; nobody gives it back."""
+    return Lock(client, key, lasting_ms, "").take().epoch > 0

@@ -1,4 +1,4 @@
--- What all scripts of the gate share: what it remembers, and its state.
+-- What all scripts of the gate share: what it remembers, its state, how fast requests may go, what stands in their way, and what changes it.
 --
 -- `g` is the record, `save` writes what has changed of it; the numbers of `policy` stand in `POLICY` of worker/core/gate.py. All times are
 -- whole microseconds by Redis' clock, factors are parts per million; whole numbers are written without tostring.
@@ -147,3 +147,108 @@ local function state_of()
   if g.why ~= '' or factor_now() < WHOLE then return 'slowed', 'too_many_requests', '' end
   return 'ok', '', ''
 end
+
+-- How fast requests may go.
+
+-- The lowest rate that a worker was given lately; `text` is this one's, which is remembered if the record is saved.
+local function lowest_rate(text)
+  local rate, kept, fresh = text + 0, {}, false
+  local lowest = rate
+  for mark, known, seen in string.gmatch(g.rates, '(([^@;]+)@(%d+))') do
+    local other, age = known + 0, now - seen
+    local keep = age >= 0 and age < (other == rate and policy.rates_fresh or policy.rates)
+    if other == rate then fresh = keep end
+    if keep then
+      kept[#kept + 1] = mark
+      lowest = math.min(lowest, other)
+    end
+  end
+  if not fresh then
+    kept[#kept + 1] = text .. '@' .. whole(now)
+    g.rates = table.concat(kept, ';')
+  end
+  return lowest
+end
+
+-- The lowered limit; not below one a minute.
+local function in_force_of(limit) return math.max(limit * factor_now() / WHOLE, math.min(limit, 1)) end
+
+-- The microseconds between two send times of a limit, and how far behind its regular time a send time may lie.
+-- They are 60 s / (limit - burst - 1) apart, where the burst may go at once, beyond the first; and so far that a minute holds no more
+-- than the limit even if each send time is used up to `late` after its time.
+local function spacing(limit)
+  if limit < 1 then return math.ceil((policy.minute + policy.late) / limit), 0 end
+  local burst = 0
+  if limit >= policy.burst_from then burst = math.min(policy.burst_most, math.floor(limit * policy.burst_percent / 100)) end
+  local regular = math.floor(limit) - burst
+  local apart = math.ceil((policy.minute + policy.late) / regular)
+  if regular > 1 then apart = math.max(apart, math.ceil(policy.minute / (regular - 1))) end
+  return apart, burst * apart
+end
+
+-- The same of a limit as it is lowered now. Its send times may lie no further behind than those of the full one: a burst on top of what went
+-- before would break the limit.
+local function lowered_spacing(limit)
+  local in_force = in_force_of(limit)
+  local apart, behind = spacing(in_force)
+  if in_force == limit then return apart, behind end
+  local _, most = spacing(limit)
+  return apart, math.min(behind, most)
+end
+
+-- What stands in the way of a request.
+
+local function rate_state() return factor_now() < WHOLE and 'slowed' or 'ok' end
+
+-- Whether the closing holds for a trigger; '' = for all that ever delivered something.
+-- A breaker holds for the triggers whose requests have failed, and for no other, unless they are too many to be remembered: one of which
+-- nothing failed finds out for itself.
+local function concerns(trigger)
+  if g.why ~= 'failing' or number_of(g.suspects) >= MOST_SUSPECTS then return true end
+  if trigger ~= '' then return has(g.suspects, trigger) end
+  for _, name in ipairs(redis.call('HKEYS', key_gate)) do
+    if string.sub(name, 1, 3) == 'ok|' and not has(g.suspects, string.sub(name, 4)) then return false end
+  end
+  return true
+end
+
+-- Whether the next send time goes to a probe: after a closing, a resume, a pause of others.
+local function probe_is_due(fingerprint, trigger)
+  if g.first == 1 or (g.pause ~= '' and not is_refused(fingerprint)) then return true end
+  return g.closed > 0 and concerns(trigger)
+end
+
+-- Until when a probe of a resumed trigger is on its way; 0 = it may go, nil = none has to go first.
+local function lapse_of(trigger) return tonumber(firsts[trigger]) end
+
+-- Whether the next request of a trigger is a probe.
+local function goes_first(fingerprint, trigger) return probe_is_due(fingerprint, trigger) or lapse_of(trigger) ~= nil end
+
+-- An answer of a gate that is closed; till: -1 = when a person resumes.
+local function closed(state, reason, till, message) return {0, state, reason, till, message or ''} end
+
+-- Why nobody with these credentials may book for this trigger, or nil.
+local function obstacle(fingerprint, trigger)
+  if g.pause ~= '' and g.scope == 'all' then return closed('paused', g.pause, -1, g.about) end
+  if is_refused(fingerprint) then return closed('paused', 'access_refused', -1, g.about) end
+  if g.closed > now and concerns(trigger) then return closed(state_of(), g.why, g.closed, g.said) end
+  if g.probing > now and probe_is_due(fingerprint, trigger) then return closed(state_of(), 'probing', g.probing) end
+  local lapse = lapse_of(trigger)
+  if lapse and lapse > now then return closed(rate_state(), 'probing', lapse) end
+end
+
+-- What reports, pauses and resumptions change.
+
+local function transport_works()
+  g.failures, g.suspects, g.avoid, g.said = 0, '', '', ''
+  if g.why == 'failing' then g.closed, g.closes, g.why = 0, 0, '' end
+end
+
+local function put_pause(reason, by, about)
+  g.pause, g.scope, g.by, g.about = reason, 'all', by, about
+  if g.since == 0 then g.since = now end
+  g.incident = g.incident + 1
+end
+
+-- `since` stays until a request succeeds: a resumption that fails has ended nothing.
+local function unpause() g.pause, g.scope, g.by, g.about = '', '', '', '' end

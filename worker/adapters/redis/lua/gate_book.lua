@@ -10,8 +10,6 @@
 -- the incident, the batch to avoid, and the successes of each trigger:
 --@answer open at now probe incident avoid successes
 --@include _gate
---@include _gate_rate
---@include _gate_obstacles
 
 local fingerprint, kind, horizon = arg_fingerprint, arg_kind, tonumber(arg_horizon)
 local triggers = words_of(arg_triggers)

@@ -9,8 +9,6 @@
 -- Returns an answer per trigger, or a single one that holds for all of them: {1, state, 1 = the next send time is a probe's, avoid}, or
 -- {0, state, reason, until (us; -1 = when a person resumes), message}.
 --@include _gate
---@include _gate_rate
---@include _gate_obstacles
 
 local fingerprint, worth_waiting = arg_fingerprint, tonumber(arg_worth_waiting)
 local _, behind = lowered_spacing(lowest_rate(arg_rate))

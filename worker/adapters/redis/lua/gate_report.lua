@@ -9,7 +9,6 @@
 --
 --@answer state reason message before
 --@include _gate
---@include _gate_changes
 
 local before = state_of()
 local what, about, wait, probe, batch, fingerprint = arg_what, arg_about, tonumber(arg_wait), arg_probe == '1', arg_batch, arg_fingerprint

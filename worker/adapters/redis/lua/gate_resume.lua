@@ -5,7 +5,6 @@
 --@keys gate
 --@args trigger
 --@include _gate
---@include _gate_changes
 
 if arg_trigger ~= '' then
   firsts[arg_trigger] = '0'

@@ -9,8 +9,6 @@
 -- drain; until when it is closed (us; 0 = it is not, or until a person resumes); who paused it; since when.
 --@answer state reason message rate factor is_open until_us by since
 --@include _gate
---@include _gate_rate
---@include _gate_obstacles
 
 local state, reason, message = state_of()
 local limit = lowest_rate(arg_rate == '0' and 'inf' or arg_rate)

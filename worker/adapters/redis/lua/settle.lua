@@ -25,12 +25,39 @@
 -- an entry that it tells of was removed. Of a request whose intent is gone or open already, nothing is written again.
 -- Returns {1, removed, end of the intent (ms, 0 = closed)}; {2, 0, that end} if it had been settled already; {0, 0, 0} if somebody
 -- else holds the lease.
---@include _calls
 --@include _clock
---@include _counts
 --@include _lapsing
 --@include _outcomes
 --@include _record
+
+-- call_with_all(command, key, values): calls a command with many values, as often as Lua's `unpack` asks for; returns the sum of its answers.
+local MOST_VALUES = 4000
+local function call_with_all(command, key, values)
+  local sum = 0
+  for first = 1, #values, MOST_VALUES do
+    sum = sum + redis.call(command, key, unpack(values, first, math.min(first + MOST_VALUES - 1, #values)))
+  end
+  return sum
+end
+
+-- Counts of a hash that a script adds to: collected first, then written by two commands, however many they are.
+local collected, counted_fields = {}, {}
+local function count(field, amount)
+  if not collected[field] then counted_fields[#counted_fields + 1] = field end
+  collected[field] = (collected[field] or 0) + amount
+end
+local function write_counts(key)
+  local MOST_FIELDS = 2000 -- of a call of Lua's `unpack`
+  for first = 1, #counted_fields, MOST_FIELDS do
+    local last = math.min(first + MOST_FIELDS - 1, #counted_fields)
+    local sums = {}
+    for i, known in ipairs(redis.call('HMGET', key, unpack(counted_fields, first, last))) do
+      local field = counted_fields[first + i - 1]
+      sums[2 * i - 1], sums[2 * i] = field, string.format('%d', (tonumber(known) or 0) + collected[field])
+    end
+    redis.call('HSET', key, unpack(sums))
+  end
+end
 
 local token, floor, taken_back = unpack(redis.call('HMGET', key_lease, 'token', 'floor', 'taken_back'))
 if token ~= arg_token then return {0, 0, 0} end
