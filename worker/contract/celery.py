@@ -24,6 +24,8 @@ from queue import Empty
 from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
+import redis
+import redis.client
 import structlog
 from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
@@ -32,7 +34,6 @@ from kombu.transport.redis import Channel, SentinelChannel, SentinelTransport, T
 
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.own_processes import random_bits
-from segrelay.worker.contract.redis.broker import BrokerClient
 from segrelay.worker.contract.redis.client import Redis, RedisError
 from segrelay.worker.contract.redis.connection import resolve_broker_url
 from segrelay.worker.contract.redis.scripts import IN_ANY_CASE, ScriptCall, run_each
@@ -50,15 +51,10 @@ VERIFY_TASK: Final = "segrelay.verify"
 RETENTION_TASK: Final = "segrelay.retention"
 EXCHANGE: Final = "segrelay"
 _PREFIX: Final = "segrelay."
-_DRAIN_TYPES: Final = (str, int)
-_BACKGROUND_JOB_TYPES: Final = (str,)
-_ARGUMENTS: Final = {
-    DRAIN_TASK: _DRAIN_TYPES,
-    SYNC_TASK: _BACKGROUND_JOB_TYPES,
-    WATCH_TASK: _BACKGROUND_JOB_TYPES,
-    RESPONSES_TASK: _BACKGROUND_JOB_TYPES,
-    VERIFY_TASK: _BACKGROUND_JOB_TYPES,
-    RETENTION_TASK: _BACKGROUND_JOB_TYPES,
+_BACKGROUND_TASKS: Final = (SYNC_TASK, WATCH_TASK, RESPONSES_TASK, VERIFY_TASK, RETENTION_TASK)
+_ARGUMENTS: Final[dict[str, tuple[type, ...]]] = {
+    DRAIN_TASK: (str, int),
+    **dict.fromkeys(_BACKGROUND_TASKS, (str,)),
 }
 """The types of the arguments of each task."""
 _MAX_BYTES: Final = 10_000
@@ -78,7 +74,7 @@ QUEUES: Final = (queue_name(LIVE), queue_name(BACKFILL))
 
 def shown_arguments(task: str, args: tuple[str | int, ...], queue: str) -> str:
     """Return the arguments of a message as Flower shows them."""
-    if _ARGUMENTS[task] is _BACKGROUND_JOB_TYPES:
+    if task in _BACKGROUND_TASKS:
         return str(args[0])
     return f"{args[0]}, partition {args[1]}, {queue.removeprefix(_PREFIX)}"
 
@@ -283,6 +279,40 @@ def _refuse(queue: str, reason: str) -> None:
     LOG.warning("message.refused", queue=queue, reason=reason, refused=_refused.total())
 
 
+_GROWING: Final = frozenset({"LPUSH", "RPUSH", "SADD", "HSET", "ZADD", "SET"})
+_FLAGS: Final = "#!lua flags=allow-oom"
+
+
+def _allowed(words: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a command in a form that a full Redis accepts."""
+    if words[0] not in _GROWING:
+        return words
+    name, key, *rest = words
+    return ("EVAL", IN_ANY_CASE, 1, key, name, *rest)
+
+
+class _Pipeline(redis.client.Pipeline):
+    def execute_command(self, *words: Any, **options: Any) -> Any:
+        """Run a command in a form that a full Redis accepts."""
+        return super().execute_command(*_allowed(words), **options)  # type: ignore[no-untyped-call]
+
+
+class _BrokerClient(redis.Redis):
+    """A client for the messages of Celery, which raises the library's errors, as Celery expects."""
+
+    def execute_command(self, *words: Any, **options: Any) -> Any:
+        """Run a command in a form that a full Redis accepts."""
+        return super().execute_command(*_allowed(words), **options)  # type: ignore[no-untyped-call]
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> _Pipeline:  # noqa: FBT001, FBT002 - as in the library
+        """Return a pipeline whose commands a full Redis accepts."""
+        return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+    def register_script(self, script: Any) -> Any:
+        """Register a script that a full Redis runs."""
+        return super().register_script(f"{_FLAGS}\n{script}")
+
+
 class _RefusingChannel(Channel):
     """A channel that refuses what is no message, where the library would raise an error.
 
@@ -291,6 +321,9 @@ class _RefusingChannel(Channel):
     """
 
     do_restore = False
+
+    def _get_client(self) -> type[_BrokerClient]:
+        return _BrokerClient
 
     def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:  # noqa: FBT001, FBT002 - the library's
         """Do nothing, as the message is gone."""
@@ -335,32 +368,24 @@ class _RefusingChannel(Channel):
             _refuse(queue, f"it can't be read ({type(error).__name__})")
 
 
-class _AllowOomChannel(_RefusingChannel):
-    def _get_client(self) -> type[BrokerClient]:
-        return BrokerClient
-
-
-class _AllowOomSentinelChannel(_RefusingChannel, SentinelChannel):
+class _RefusingSentinelChannel(_RefusingChannel, SentinelChannel):
     """A channel behind Sentinels that keeps the library's own connections.
 
     `sentinels.SentinelConnection` would make a lost connection of a refused write, and with that a
     lost watch: the library would repeat the giving back of messages for ever.
     """
 
-    def _get_client(self) -> type[BrokerClient]:
-        return BrokerClient
-
 
 class AllowOomTransport(Transport):
     """kombu's transport for `redis://` and `rediss://`; a full Redis takes its writes."""
 
-    Channel = _AllowOomChannel
+    Channel = _RefusingChannel
 
 
 class AllowOomSentinelTransport(SentinelTransport):
     """kombu's transport for `sentinel://`; a full Redis takes its writes."""
 
-    Channel = _AllowOomSentinelChannel
+    Channel = _RefusingSentinelChannel
 
 
 def register() -> None:

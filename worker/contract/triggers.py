@@ -111,13 +111,7 @@ class Pauses:
 
     def of(self, kind: Paused) -> Mapping[str, Pause]:
         """Return the pauses of one kind."""
-        match kind:
-            case "destination":
-                return self.destinations
-            case "trigger":
-                return self.triggers
-            case "job":
-                return self.jobs
+        return {DESTINATION: self.destinations, TRIGGER: self.triggers, JOB: self.jobs}[kind]
 
 
 def field_of(kind: Paused, name: str) -> str:

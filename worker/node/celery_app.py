@@ -50,10 +50,9 @@ from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import BACKFILL, LIVE
 from segrelay.worker.core.rounds import WakeUp
 from segrelay.worker.errors import RedisUnavailable, SegrelayError, UsageWrong
-from segrelay.worker.node.shared import NodeMemory, TemplateUse, listening
+from segrelay.worker.node.shared import NodeMemory, NodeWaker, TemplateUse, listening
 from segrelay.worker.node.sweep import SILENCE_SECONDS, Sweep, SweepStep, sweep_of
 from segrelay.worker.node.task import DrainTask, Ready, register
-from segrelay.worker.node.waking import NodeWaker
 
 MOST_BETWEEN_TRIES_SECONDS: Final = 2
 """The longest pause between two tries: Redis' restart is noticed within 10 s."""

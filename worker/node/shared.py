@@ -20,7 +20,9 @@ at once.
 
 **Calls** for drains and background jobs that found no free permit wait in the order in which they
 came. Whoever gives a permit back first sends the next of them to Celery again, and only then wakes
-its own partition or job: else one busy partition would keep all others waiting.
+its own partition or job: else one busy partition would keep all others waiting. Failing to send is
+no error; the connection is one of its own, with short timeouts, as nobody should wait for a wake-up
+for long.
 """
 
 from __future__ import annotations
@@ -41,13 +43,29 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Self, cast
 
 import orjson
+import structlog
 
 from segrelay.worker.adapters.redis.lease import boottime_seconds
 from segrelay.worker.batch.send import Stop
-from segrelay.worker.contract.celery import BackgroundJob, count_refused
+from segrelay.worker.contract.celery import (
+    SEND_SECONDS,
+    BackgroundJob,
+    Message,
+    background_job_message,
+    count_refused,
+    drain_message,
+    send_messages,
+)
+from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.redis.client import Redis, RedisError
+from segrelay.worker.contract.redis.connection import connect, resolve_broker_url
 from segrelay.worker.contract.redis.instance import KnownInstances
+from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import BACKFILL, LIVE
 from segrelay.worker.core.rounds import WakeUp
+from segrelay.worker.errors import RedisUnavailable
+
+LOG: Final = structlog.get_logger()
 
 
 def _numbers(count: int, form: str = "d") -> memoryview[Any]:
@@ -433,3 +451,31 @@ class NodeMemory:
     def of(cls, processes: int, destinations: Iterable[str]) -> Self:
         """Return the memory of a new node; call it before any process is forked."""
         return cls(Permits(processes, destinations), processes=processes)
+
+
+class NodeWaker:
+    """Sends messages for drains and background jobs; a process that was forked connects anew."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._client: Redis | None = None
+        self._pid = 0
+
+    def wake(self, calls: Iterable[Call]) -> None:
+        """Send messages for drains and background jobs, all of them in one round trip."""
+        try:
+            send_messages(self._connected(), map(self._message, calls))
+        except (RedisUnavailable, RedisError) as error:
+            LOG.debug("wakeup.failed", error=type(error).__name__)
+
+    def _message(self, call: Call) -> Message:
+        if isinstance(call, BackgroundJob):
+            return background_job_message(call)
+        return drain_message(PartitionKeys(call.destination, call.partition), call.queue)
+
+    def _connected(self) -> Redis:
+        if self._client is None or self._pid != os.getpid():
+            url = resolve_broker_url(self._settings.redis)
+            self._client = connect(url, timeout_seconds=SEND_SECONDS)
+            self._pid = os.getpid()
+        return self._client

@@ -49,8 +49,7 @@ from segrelay.worker.contract.settings.http import TemplateChoice
 from segrelay.worker.contract.words import LIVE
 from segrelay.worker.core.rounds import Rounds, Sight, WakeUp
 from segrelay.worker.errors import RedisUnavailable
-from segrelay.worker.node.shared import Board, Call, NodeMemory
-from segrelay.worker.node.waking import NodeWaker
+from segrelay.worker.node.shared import Board, Call, NodeMemory, NodeWaker
 
 EVERY_SECONDS: Final = 1.0
 SILENCE_SECONDS: Final = 30.0

@@ -23,8 +23,7 @@ from segrelay.worker.contract.words import BACKFILL, LIVE
 from segrelay.worker.core.rounds import WakeUp
 from segrelay.worker.errors import Bug, DrainEndedBadly, SegrelayError, WeMustAct
 from segrelay.worker.logs import log_bug
-from segrelay.worker.node.shared import NodeMemory, TemplateUse, listening
-from segrelay.worker.node.waking import NodeWaker
+from segrelay.worker.node.shared import NodeMemory, NodeWaker, TemplateUse, listening
 
 NO_FREE_PERMIT: Final = "no free permit"
 LIVE_TURNS: Final = 4

@@ -157,7 +157,9 @@ class SlowPartition(RedisPartition):
 
     def renew(self) -> bool:
         """Renew the lease, as the thread of a drain does."""
-        return bool(at_once(self._call("renew", (self.keys.lease,), (self.token, self.lease_ms))))
+        return bool(
+            at_once(self._call("intent", (self.keys.lease,), (self.token, self.lease_ms, "")))
+        )
 
     async def read(self, ranges: Sequence[ReadRange]) -> list[ReadEntries]:
         if self.read_error:

@@ -237,8 +237,7 @@ def read_state(
     """
     rate = repr(configured_per_minute) if configured_per_minute else "0"
     text = script("gate_status")
-    call = script_call(text, gate=keys.gate(name), rate=rate)
-    found = named_answer(text, run_script(client, text, call.keys, call.args))
+    found = named_answer(text, _ask(client, text, name, rate=rate))
     return GateStatus(
         state=found["state"].decode(),
         reason=found["reason"].decode(),
@@ -259,10 +258,9 @@ def read_looks(
 
     The credentials are left out of account: a command may not have those of the workers.
     """
-    key = keys.gate(gate_id(destination.base_url, destination.gate_scope))
-    text = scripts.source(LOOK)
-    call = script_call(text, gate=key, **_look(destination.rate_per_minute, "", triggers))
-    return looks(triggers, run_script(client, text, call.keys, call.args))
+    name = gate_id(destination.base_url, destination.gate_scope)
+    asked = _look(destination.rate_per_minute, "", triggers)
+    return looks(triggers, _ask(client, scripts.source(LOOK), name, **asked))
 
 
 def read_probes(client: Redis, name: str) -> Probes:
@@ -290,9 +288,11 @@ def forget_rates(client: Redis, destinations: Iterable[Destination]) -> None:
 
 def resume_gate(client: Redis, name: str, *, trigger: str = "") -> None:
     """Open a gate, a probe first; with a trigger, only let a probe of that one go first."""
-    text = scripts.source("gate_resume")
-    call = script_call(text, gate=keys.gate(name), trigger=trigger)
-    run_script(client, text, call.keys, call.args)
+    _ask(client, scripts.source("gate_resume"), name, trigger=trigger)
+
+
+def _ask(client: Redis, text: str, name: str, **values: Any) -> Any:
+    return run_script(client, text, *script_call(text, gate=keys.gate(name), **values))
 
 
 def _look(rate: float, fingerprint: str, triggers: Sequence[str]) -> dict[str, Any]:
