@@ -24,8 +24,6 @@ from queue import Empty
 from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
-import redis
-import redis.client
 import structlog
 from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
@@ -34,6 +32,7 @@ from kombu.transport.redis import Channel, SentinelChannel, SentinelTransport, T
 
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.own_processes import random_bits
+from segrelay.worker.contract.redis.broker import BrokerClient
 from segrelay.worker.contract.redis.client import Redis, RedisError
 from segrelay.worker.contract.redis.connection import resolve_broker_url
 from segrelay.worker.contract.redis.scripts import IN_ANY_CASE, ScriptCall, run_each
@@ -279,40 +278,6 @@ def _refuse(queue: str, reason: str) -> None:
     LOG.warning("message.refused", queue=queue, reason=reason, refused=_refused.total())
 
 
-_GROWING: Final = frozenset({"LPUSH", "RPUSH", "SADD", "HSET", "ZADD", "SET"})
-_FLAGS: Final = "#!lua flags=allow-oom"
-
-
-def _allowed(words: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return a command in a form that a full Redis accepts."""
-    if words[0] not in _GROWING:
-        return words
-    name, key, *rest = words
-    return ("EVAL", IN_ANY_CASE, 1, key, name, *rest)
-
-
-class _Pipeline(redis.client.Pipeline):
-    def execute_command(self, *words: Any, **options: Any) -> Any:
-        """Run a command in a form that a full Redis accepts."""
-        return super().execute_command(*_allowed(words), **options)  # type: ignore[no-untyped-call]
-
-
-class _BrokerClient(redis.Redis):
-    """A client for the messages of Celery, which raises the library's errors, as Celery expects."""
-
-    def execute_command(self, *words: Any, **options: Any) -> Any:
-        """Run a command in a form that a full Redis accepts."""
-        return super().execute_command(*_allowed(words), **options)  # type: ignore[no-untyped-call]
-
-    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> _Pipeline:  # noqa: FBT001, FBT002 - as in the library
-        """Return a pipeline whose commands a full Redis accepts."""
-        return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
-
-    def register_script(self, script: Any) -> Any:
-        """Register a script that a full Redis runs."""
-        return super().register_script(f"{_FLAGS}\n{script}")
-
-
 class _RefusingChannel(Channel):
     """A channel that refuses what is no message, where the library would raise an error.
 
@@ -322,8 +287,8 @@ class _RefusingChannel(Channel):
 
     do_restore = False
 
-    def _get_client(self) -> type[_BrokerClient]:
-        return _BrokerClient
+    def _get_client(self) -> type[BrokerClient]:
+        return BrokerClient
 
     def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:  # noqa: FBT001, FBT002 - the library's
         """Do nothing, as the message is gone."""
