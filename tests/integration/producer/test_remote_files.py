@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from segrelay.ops.outcomes import files
+from segrelay.ops.outcomes.commands import put as put_outcomes
 from segrelay.producer.sources.blocks import blocks_of
 from segrelay.producer.sources.opening import look_at_file, opened
 from segrelay.producer.sources.tables import Columns
@@ -142,4 +142,4 @@ def test_a_file_on_a_web_server_is_to_be_downloaded_first():
 
 def test_outcomes_are_written_into_buckets_and_folders_only():
     with pytest.raises(UsageWrong, match="can't be written to"):
-        files.put("https://example.com/outcomes", lambda stream: stream.write(b"x"))
+        put_outcomes("https://example.com/outcomes", lambda stream: stream.write(b"x"))
