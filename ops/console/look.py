@@ -6,10 +6,8 @@ besides is bounded.
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Any, Final, Generic, TypeVar
@@ -22,7 +20,7 @@ from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.state.waiting import EVERYTHING
 from segrelay.ops.status.health import problems_of
 from segrelay.ops.status.problems import HealthProblem
-from segrelay.ops.status.standing import Standing, WatchedFile, read_newest
+from segrelay.ops.status.standing import Shared, Standing, WatchedFile, read_newest
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.outcomes import OutcomeRow
 from segrelay.worker.contract.processes import KEPT, KEPT_OF_WEEK, Sample, read_requests
@@ -30,7 +28,6 @@ from segrelay.worker.contract.records import read_records
 from segrelay.worker.contract.redis.claim import compare
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
-from segrelay.worker.errors import RedisUnavailable
 
 MOST_SCANNED: Final = 2_000
 """The most things that are counted before an act, and members that are looked through."""
@@ -41,12 +38,6 @@ _MOST_ROWS: Final = 2_000
 _MOST_RECORDS: Final = 20_000
 """The most records of the quarantine that are known here, without their payloads."""
 _FRESH_SECONDS: Final = 1.0
-_SHARE: Final = 0.015
-"""The share of the time in which the standing is read: with very much in Redis, it is read less
-often."""
-_OLDEST_SECONDS: Final = 10.0
-"""The longest time between two readings, also on a machine that is too busy to read it sooner."""
-_FAILS_SECONDS: Final = 0.5
 _LATELY_FRESH_SECONDS: Final = 10.0
 LINES_FRESH_SECONDS: Final = 4
 """The seconds between two refreshes of a page that shows the newest lines."""
@@ -61,49 +52,6 @@ triggers a sample has 30 KB, and some hundred are enough for a plot."""
 _SOURCES: Final = frozenset({".jsonnet", ".libsonnet", ".js"})
 
 Found = TypeVar("Found")
-
-
-@dataclass(slots=True)
-class Shared(Generic[Found]):
-    """A value that all who ask share: it is read anew when somebody asks, and it is old.
-
-    Args:
-        read: Reads the value.
-        fresh_seconds: The time for which it is fresh; more of it where reading takes long.
-        changed_at: Returns the time of the last change that was made here.
-    """
-
-    read: Callable[[], Found]
-    fresh_seconds: float
-    changed_at: Callable[[], float] = float
-    seconds: float = 0.0
-    _found: Found | RedisUnavailable | None = None
-    _begun_at: float = 0.0
-    _fresh_until: float = 0.0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def __call__(self) -> Found:
-        """Return the value; who has waited for a reading that failed does not wait for another.
-
-        Raises:
-            RedisUnavailable: It can't be read.
-        """
-        with self._lock:
-            if time.monotonic() >= self._fresh_until or self._begun_at <= self.changed_at():
-                self._begun_at, begun = time.time(), time.monotonic()
-                try:
-                    self._found = self.read()
-                except RedisUnavailable as error:
-                    self._found = error
-                ended = time.monotonic()
-                by_share = min(_OLDEST_SECONDS, (ended - begun) / _SHARE)
-                self.seconds = max(self.fresh_seconds, by_share)
-                fails = isinstance(self._found, RedisUnavailable)
-                self._fresh_until = ended + (_FAILS_SECONDS if fails else self.seconds)
-            if isinstance(self._found, RedisUnavailable):
-                raise self._found
-            assert self._found is not None
-            return self._found
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ from starlette.routing import Route
 from segrelay.ops.metrics.page import MetricsPage, metrics_route
 from segrelay.ops.state.opened import load_for_redis
 from segrelay.ops.status.alerts import start_announcer
-from segrelay.ops.status.health import ProblemNames
+from segrelay.ops.status.health import read_ill_names
+from segrelay.ops.status.standing import Shared
 from segrelay.ops.terminal.console import json_or_text
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.serving import LogFormat, listening_at, use_log_format
@@ -127,7 +128,7 @@ def _receiver(
         inspect=inspector.inspect,
         count_too_large=inspector.count_too_large,
         max_bytes=webhook.max_bytes,
-        problems=ProblemNames(judging, settings).read,
+        problems=Shared(partial(read_ill_names, judging, settings), 5.0),
         record=AnswerRecord(
             partial(
                 report_receiver,

@@ -229,11 +229,11 @@ def _config(standing: Standing, process: Process) -> str:
 
 def _template(trigger: TriggerStanding) -> str:
     """Describe a trigger's template: its versions at work, and refused changes."""
-    use = trigger.engine_use
     text = " and ".join(trigger.versions) or "-"
-    if use.asked:
-        share = f"{100 * use.asked / use.events:.0f} % of the last {plural(use.events, 'event')}"
-        text += f"; {share} needed the Jsonnet engine, mostly for {next(iter(use.by_reason))}"
+    if asked := trigger.asked:
+        share = f"{100 * asked / trigger.events:.0f} % of the last"
+        text += f"; {share} {plural(trigger.events, 'event')} needed the Jsonnet engine"
+        text += f", mostly for {next(iter(trigger.engine_use))}"
     if trigger.refused:
         text += f"; the file was changed and is broken, so this one is kept: {trigger.refused}"
     return text

@@ -7,10 +7,7 @@ late or grows, changes that are not finished, and the intake.
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
@@ -669,7 +666,6 @@ def _is_overdue(run: Run, every_seconds: float, now_ms: int) -> bool:
 
 
 UNREACHABLE: Final = "redis_unreachable"
-_JUDGED_AGAIN_SECONDS: Final = 5.0
 
 RULES: Final[tuple[Callable[[Standing], Iterable[HealthProblem]], ...]] = (
     emptied,
@@ -717,34 +713,13 @@ def read_problems(client: Redis, settings: Settings) -> list[HealthProblem]:
     return problems_of(read_standing(client, settings))
 
 
-@dataclass(slots=True)
-class ProblemNames:
-    """Names the ill problems for `/readyz`, judged anew every few seconds at most.
-
-    Args:
-        client: A connection of its own, with short timeouts.
-    """
-
-    client: Redis
-    settings: Settings
-    _names: Sequence[str] = ()
-    _next_at: float = 0.0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def read(self) -> Sequence[str]:
-        """Return the names of the ill problems."""
-        with self._lock:
-            if time.monotonic() >= self._next_at:
-                self._names = self._judged()
-                self._next_at = time.monotonic() + _JUDGED_AGAIN_SECONDS
-            return self._names
-
-    def _judged(self) -> Sequence[str]:
-        try:
-            found = read_problems(self.client, self.settings)
-        except RedisUnavailable:
-            return (UNREACHABLE,)
-        except Exception as error:  # noqa: BLE001 - the receiver is ready, whatever health says
-            log_bug(error, "health.failed")
-            return ()
-        return sorted({problem.name for problem in found if problem.severity == ILL})
+def read_ill_names(client: Redis, settings: Settings) -> Sequence[str]:
+    """Return the names of the ill problems, for `/readyz`; whatever health meets, it answers."""
+    try:
+        found = read_problems(client, settings)
+    except RedisUnavailable:
+        return (UNREACHABLE,)
+    except Exception as error:  # noqa: BLE001 - the receiver is ready, whatever health says
+        log_bug(error, "health.failed")
+        return ()
+    return sorted({problem.name for problem in found if problem.severity == ILL})

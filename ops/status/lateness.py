@@ -203,13 +203,9 @@ _OUTCOMES: Final = ("dead|", "delivered|", "skipped|")
 _ASSERTED: Final = ("skipped", "asserted")
 MANY_QUARANTINED: Final = 10
 RECENT_MS: Final = 30_000
-"""Milliseconds whose answers are compared with those of the hour before, to find slow ones."""
+"""Milliseconds whose answers tell whether a destination is slow."""
 FEW_REQUESTS: Final = 3
-USUAL_REQUESTS: Final = 20
-SLOWER_TIMES: Final = 3.0
-SLOW_SECONDS: Final = 0.5
 SLOW_ILL_SECONDS: Final = 2.0
-OLD_SAMPLE_MS: Final = 60_000
 _NONE_SETTLED: Final = (
     "wait and workers run, but for two minutes none was settled: look at the workers' logs"
 )
@@ -254,46 +250,32 @@ def _still_since(standing: Standing, destination: str, job: str = "") -> int | N
 
 
 def slow_answers(standing: Standing) -> Iterator[HealthProblem]:
-    """Yield destinations whose answers take much longer than usual, or long if few are known."""
-    if not standing.samples or standing.now_ms - standing.samples[0].at_ms > OLD_SAMPLE_MS:
+    """Yield destinations whose answers take long."""
+    if not standing.samples or standing.now_ms - standing.samples[0].at_ms > _OLD_MS:
         return
     newest = standing.samples[0]
     recent = sample_before(standing.samples, newest.at_ms - RECENT_MS) or newest
     for name in newest.counts:
         now = Pace.between(recent, newest, name)
-        if standing.is_closed(name) or now.requests < FEW_REQUESTS:
-            continue
-        usual_seconds = _usual_seconds(standing.samples, recent, name)
-        least = SLOW_ILL_SECONDS
-        if usual_seconds is not None:
-            least = max(SLOW_SECONDS, SLOWER_TIMES * usual_seconds)
-        if now.mean_seconds < least:
+        if (
+            standing.is_closed(name)
+            or now.requests < FEW_REQUESTS
+            or now.mean_seconds < SLOW_ILL_SECONDS
+        ):
             continue
         since_ms = recent.at_ms
         for newer, older in pairwise(standing.samples):
             between = Pace.between(older, newer, name)
             if older.at_ms < since_ms:
-                if between.requests and between.mean_seconds < least:
+                if between.requests and between.mean_seconds < SLOW_ILL_SECONDS:
                     break
                 since_ms = older.at_ms
-        usual = f"; {usual_seconds:,.2f} s is usual" if usual_seconds is not None else ""
         message = (
-            f"an answer takes {now.mean_seconds:,.1f} s now{usual}. Deliveries wait for longer and"
-            " none is lost; look at the destination's status page and at the network"
+            f"an answer takes {now.mean_seconds:,.1f} s now. Deliveries wait for longer and none is"
+            " lost; look at the destination's status page and at the network"
         )
-        severity = ILL if now.mean_seconds >= SLOW_ILL_SECONDS else ATTENTION
         show = f"segrelay tap --destination {name}"
-        yield HealthProblem("answers_slow", severity, name, message, show, since_ms)
-
-
-def _usual_seconds(samples: Sequence[Sample], recent: Sample, name: str) -> float | None:
-    """Return how long answers took before; None = too few are known.
-
-    The oldest samples count for themselves, too: else what lasts for long would become usual.
-    """
-    paces = (Pace.between(samples[-1], one, name) for one in (recent, *samples[RECENT_SAMPLES:]))
-    known = [one.mean_seconds for one in paces if one.requests >= USUAL_REQUESTS]
-    return min(known, default=None)
+        yield HealthProblem("answers_slow", ILL, name, message, show, since_ms)
 
 
 def outcomes(standing: Standing) -> Iterator[HealthProblem]:

@@ -8,6 +8,7 @@ reads the same facts.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, Literal, NamedTuple, TypeVar
+from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 
 from segrelay.jsonnet.rendered import COMPILED
 from segrelay.ops.state.partitions import (
@@ -74,7 +75,7 @@ from segrelay.worker.contract.redis.connection import (
 from segrelay.worker.contract.redis.fitness import weaknesses, why_not_yet, why_unfit
 from segrelay.worker.contract.redis.instance import Loss, read_losses
 from segrelay.worker.contract.redis.url import found_by
-from segrelay.worker.contract.settings import Destination, Settings, Trigger, load_settings
+from segrelay.worker.contract.settings import Destination, Settings, load_settings
 from segrelay.worker.contract.triggers import (
     DESTINATION,
     JOB,
@@ -85,7 +86,7 @@ from segrelay.worker.contract.triggers import (
 )
 from segrelay.worker.core.backoff import TRIES_ALONE
 from segrelay.worker.core.gate import Closed, gate_id
-from segrelay.worker.errors import FormatUnknown, SegrelayError
+from segrelay.worker.errors import FormatUnknown, RedisUnavailable, SegrelayError
 
 _S = TypeVar("_S")
 Kind = Literal["destination", "trigger", "job"]
@@ -172,19 +173,6 @@ class DestinationStanding:
 
 
 @dataclass(frozen=True, slots=True)
-class EngineUse:
-    """The last events of a template, and those that needed the Jsonnet engine, by reason."""
-
-    events: int = 0
-    by_reason: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def asked(self) -> int:
-        """Return the number of events that needed the engine."""
-        return sum(self.by_reason.values())
-
-
-@dataclass(frozen=True, slots=True)
 class TriggerStanding:
     """A trigger: its state, its deliveries, and its template.
 
@@ -194,6 +182,8 @@ class TriggerStanding:
         waits: By kind of lane.
         oldest_live_ms: Its oldest live delivery; None = none waits.
         versions: The versions of its template that workers' processes have reported.
+        events: The last events of its template that these have counted.
+        engine_use: Those of them that needed the Jsonnet engine, by reason.
         refused: The reason why a change of the template is not used; "" = there is none.
     """
 
@@ -204,8 +194,14 @@ class TriggerStanding:
     waits: Mapping[str, LaneWait] = field(default_factory=dict)
     oldest_live_ms: int | None = None
     versions: Sequence[str] = ()
-    engine_use: EngineUse = field(default_factory=EngineUse)
+    events: int = 0
+    engine_use: Mapping[str, int] = field(default_factory=dict)
     refused: str = ""
+
+    @property
+    def asked(self) -> int:
+        """Return the number of the last events that needed the Jsonnet engine."""
+        return sum(self.engine_use.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -619,6 +615,11 @@ def _triggers(
             condition = Condition(TRIGGER, "stopped", stopped[name])
         else:
             condition = delayed.get(name, Condition(TRIGGER))
+        engine_use: Counter[str] = Counter()
+        for process in processes:
+            engine_use.update(process.engine_use.get(trigger.template if trigger else "", {}))
+        events = engine_use.total()
+        engine_use.pop(COMPILED, 0)
         yield (
             name,
             TriggerStanding(
@@ -629,7 +630,8 @@ def _triggers(
                 totals.waits.get(name, {}),
                 totals.oldest_live_ms.get(name),
                 sorted({each for one in processes for each in one.versions.get(name, ())}),
-                _engine_use(trigger, processes),
+                events,
+                largest_first(engine_use),
                 next((one.refused[name] for one in processes if name in one.refused), ""),
             ),
         )
@@ -672,15 +674,6 @@ def _condition_of_delayed(trigger: str, here: Sequence[Delays]) -> Condition | N
         since_ms = min(each.since_ms for each in waits) or None
         return Condition(TRIGGER, "waits", reason, since_ms=since_ms)
     return None
-
-
-def _engine_use(trigger: Trigger | None, processes: Iterable[Process]) -> EngineUse:
-    counts: Counter[str] = Counter()
-    for process in processes:
-        counts.update(process.engine_use.get(trigger.template if trigger else "", {}))
-    events = counts.total()
-    counts.pop(COMPILED, 0)
-    return EngineUse(events, largest_first(counts))
 
 
 def _jobs(
@@ -776,3 +769,54 @@ def _weak(state: ServerState, settings: Settings) -> Iterator[str]:
 
 def _at(state: ServerState, told: str) -> str:
     return f"{state.where}: {told}" if state.where else told
+
+
+_SHARE: Final = 0.015
+"""The share of the time in which the standing is read: with very much in Redis, it is read less
+often."""
+_OLDEST_SECONDS: Final = 10.0
+"""The longest time between two readings, also on a machine that is too busy to read it sooner."""
+_FAILS_SECONDS: Final = 0.5
+
+
+@dataclass(slots=True)
+class Shared(Generic[_S]):
+    """A value that all who ask share: it is read anew when somebody asks, and it is old.
+
+    Args:
+        read: Reads the value.
+        fresh_seconds: The time for which it is fresh; more of it where reading takes long.
+        changed_at: Returns the time of the last change that was made here.
+    """
+
+    read: Callable[[], _S]
+    fresh_seconds: float
+    changed_at: Callable[[], float] = float
+    seconds: float = 0.0
+    _found: _S | RedisUnavailable | None = None
+    _begun_at: float = 0.0
+    _fresh_until: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self) -> _S:
+        """Return the value; who has waited for a reading that failed does not wait for another.
+
+        Raises:
+            RedisUnavailable: It can't be read.
+        """
+        with self._lock:
+            if time.monotonic() >= self._fresh_until or self._begun_at <= self.changed_at():
+                self._begun_at, begun = time.time(), time.monotonic()
+                try:
+                    self._found = self.read()
+                except RedisUnavailable as error:
+                    self._found = error
+                ended = time.monotonic()
+                by_share = min(_OLDEST_SECONDS, (ended - begun) / _SHARE)
+                self.seconds = max(self.fresh_seconds, by_share)
+                fails = isinstance(self._found, RedisUnavailable)
+                self._fresh_until = ended + (_FAILS_SECONDS if fails else self.seconds)
+            if isinstance(self._found, RedisUnavailable):
+                raise self._found
+            assert self._found is not None
+            return self._found

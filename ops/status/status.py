@@ -16,8 +16,7 @@ from segrelay.ops.status.standing import (
     TriggerStanding,
     read_standing,
 )
-from segrelay.ops.status.totals import KINDS, OF_REQUESTS, OUTCOMES, REASONED, Counts, largest_first
-from segrelay.worker.contract.processes import Process
+from segrelay.ops.status.totals import largest_first
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 
@@ -36,8 +35,7 @@ def document_of(standing: Standing) -> dict[str, Any]:
     """Return the document of `segrelay status` without problems."""
     totals = standing.totals
     return {
-        **_some(standing.counts, KINDS),
-        **_reasons(standing.counts),
+        **asdict(standing.counts),
         "triggers": {
             name: _trigger(one, totals.orphans[name]) for name, one in standing.triggers.items()
         },
@@ -57,24 +55,17 @@ def document_of(standing: Standing) -> dict[str, Any]:
         "refused_destinations": dict(standing.refused_destinations),
         "quarantined": standing.quarantined,
         "too_large_requests": standing.too_large_requests,
-        **_some(standing.counts, OF_REQUESTS),
         "dropped_fields": largest_first(totals.dropped_fields),
         "responses": {"waiting": standing.responses.waiting, "lost": standing.responses.lost},
         "watches": {name: asdict(one) for name, one in standing.watches.items()},
         "retention": standing.retention.document(),
         "template_files": {name: asdict(one) for name, one in standing.template_files.items()},
         "processes": [
-            _process(one, is_current=standing.is_current(one)) for one in standing.processes
+            {name: getattr(one, name) for name in _OF_PROCESS}
+            | {"current": standing.is_current(one)}
+            for one in standing.processes
         ],
     }
-
-
-def _some(counts: Counts, kinds: Sequence[str]) -> dict[str, int]:
-    return {kind: counts.of(kind) for kind in kinds}
-
-
-def _reasons(counts: Counts) -> dict[str, Any]:
-    return {f"{kind}_by_reason": dict(counts.by_reason(kind)) for kind in REASONED}
 
 
 def _condition(one: Condition) -> dict[str, Any]:
@@ -108,23 +99,15 @@ def _destination(one: DestinationStanding) -> dict[str, Any]:
 
 def _trigger(one: TriggerStanding, orphaned: int) -> dict[str, Any]:
     document = {
-        **_some(one.counts, KINDS),
-        **_reasons(one.counts),
-        **_some(one.counts, OF_REQUESTS),
-        "by_lane": {
-            lane: _some(counts, OUTCOMES) | _reasons(counts) for lane, counts in one.by_lane.items()
-        },
+        **asdict(one.counts),
+        "by_lane": {lane: asdict(counts) for lane, counts in one.by_lane.items()},
         "waits": {lane: asdict(wait) for lane, wait in one.waits.items()},
         "orphaned": orphaned,
         "destination": one.destination,
         "oldest_live_ms": one.oldest_live_ms,
         **_condition(one.condition),
         "versions": list(one.versions),
-        "engine_use": {
-            "events": one.engine_use.events,
-            "asked": one.engine_use.asked,
-            "by_reason": dict(one.engine_use.by_reason),
-        },
+        "engine_use": {"events": one.events, "asked": one.asked, "by_reason": dict(one.engine_use)},
         "refused": one.refused,
     }
     if one.condition.state in {"refused", "waits"}:
@@ -133,20 +116,11 @@ def _trigger(one: TriggerStanding, orphaned: int) -> dict[str, Any]:
 
 
 def _job(one: JobStanding) -> dict[str, Any]:
-    return {
-        **_some(one.counts, KINDS),
-        **_condition(one.condition),
-        "rows": one.rows,
-        "expected_rows": one.expected_rows,
-    }
+    read = {"rows": one.rows, "expected_rows": one.expected_rows}
+    return {**asdict(one.counts), **_condition(one.condition), **read}
 
 
 _OF_PROCESS: Final = (
     "host", "pid", "kind", "version", "config", "doubted", "clock_ahead_seconds", "refused",
     "refused_messages",
 )  # fmt: skip
-
-
-def _process(one: Process, *, is_current: bool) -> dict[str, Any]:
-    told = {name: getattr(one, name) for name in _OF_PROCESS}
-    return {**told, "current": is_current}

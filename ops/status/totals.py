@@ -149,14 +149,8 @@ class Totals:
         return counts_of(*chain.from_iterable(map(dict.values, self.by_trigger.values())))
 
     def lanes_of(self, trigger: str) -> dict[str, Counts]:
-        """Return the outcomes of a trigger's deliveries in each kind of lane.
-
-        What was counted without its lane is live, also where it is taken off again as backfill.
-        """
+        """Return the outcomes of a trigger's deliveries in each kind of lane."""
         counted = self.by_trigger[trigger]
-        owed = Counter({name: n for name, n in counted[BACKFILL].items() if n < 0})
-        counted[LIVE].update(owed)
-        counted[BACKFILL].subtract(owed)
         lanes = [LIVE, *([BACKFILL] if any(counted[BACKFILL].values()) else [])]
         return {lane: counts_of(counted[lane]) for lane in lanes}
 

@@ -11,7 +11,7 @@ import orjson
 import pytest
 import yaml
 
-from segrelay.ops.metrics.families import rows_of_problems
+from segrelay.ops.metrics.page import rows_of_problems
 from segrelay.ops.status.health import UNREACHABLE, problems_of
 from segrelay.ops.status.problems import ILL, HealthProblem
 from tests.unit.ops.status.test_judgement import CASES

@@ -84,30 +84,6 @@ def test_deliveries_are_told_apart_by_lane(relay):
     assert relay.status()["jobs"]["may"]["delivered"] == 1
 
 
-def test_what_was_counted_before_lanes_were_told_apart_is_live_and_never_negative(relay):
-    relay.publish(payload("ann@example.com"), payload("ben@example.com"), lane="backfill")
-    for partition in relay.partitions():
-        for name, count in relay.client.hgetall(partition.counts).items():
-            relay.client.hdel(partition.counts, name)
-            relay.client.hset(partition.counts, name.removeprefix(b"backfill."), count)
-    relay.drain()
-    (one, *_) = relay.client.scan_iter("*counts")
-    relay.client.hincrby(one, "backfill.accepted|vip-enter", -1)
-    relay.client.hincrby(one, "accepted|vip-enter", 1)
-
-    metrics = page_of(relay)
-
-    accepted = metrics["segrelay_deliveries_accepted_total"]
-    found = {
-        labels["lane"]: count
-        for labels, count in ((dict(known), count) for known, count in accepted.items())
-        if labels["trigger"] == "vip-enter"
-    }
-    assert found == {"live": 2, "backfill": 0}
-    assert sum_metric(metrics, "segrelay_deliveries_delivered_total", lane="backfill") == 2
-    assert differences(metrics, relay.status()) == []
-
-
 def test_a_redis_that_is_not_there_is_a_number_and_a_problem(relay):
     with closing(connect("redis://127.0.0.1:1/0")) as nobody:
         metrics = parse_metrics(MetricsPage(nobody, relay.settings).text().decode())

@@ -8,7 +8,7 @@ from segrelay.ops.metrics.page import MetricsPage
 from segrelay.ops.outcomes.reading import Cursor
 from segrelay.ops.retention import Retention
 from segrelay.ops.state.verified import VerifyState
-from segrelay.ops.status.health import ProblemNames
+from segrelay.ops.status.health import read_ill_names
 from segrelay.ops.status.standing import read_standing
 from segrelay.producer.backfill.jobs import JobStore, WatchState
 from segrelay.producer.response_export import ExportState
@@ -121,7 +121,7 @@ def test_a_damaged_record_is_named_and_stops_nothing_else(site, name):
     assert named == [name]
     assert document["delivered"] == 12
     assert b"segrelay_deliveries" in MetricsPage(site.client, site.settings).text()
-    assert isinstance(ProblemNames(site.client, site.settings).read(), list)
+    assert isinstance(read_ill_names(site.client, site.settings), list)
 
 
 @pytest.mark.parametrize("change", [newer, cut])
@@ -154,7 +154,7 @@ def test_readiness_does_not_depend_on_what_health_can_read(relay):
     relay.configure()
     relay.client.set(keys.PROGRESS, "not a list")
 
-    assert ProblemNames(relay.client, relay.settings).read() == ()
+    assert read_ill_names(relay.client, relay.settings) == ()
 
 
 def test_a_job_that_cannot_be_read_is_not_found(site):

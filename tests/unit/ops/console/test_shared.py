@@ -3,7 +3,7 @@ from threading import Event, Thread
 
 import pytest
 
-from segrelay.ops.console.look import Shared
+from segrelay.ops.status.standing import Shared
 from segrelay.worker.errors import RedisUnavailable
 from tests.waiting import allowed, until
 
