@@ -185,10 +185,8 @@ def act_named(command: str) -> ConsoleAct:
 def act_in(text: str) -> tuple[ConsoleAct, dict[str, str]] | None:
     """Return the act and the fields that a command means, as problems name one; None = no act.
 
-    A text with several commands, or with words in place of values, means none.
+    A text with words in place of values means none.
     """
-    if any(sign in text for sign in (";", "…", ",")):
-        return None
     words = text.split()
     for act in ACTS.values():
         begin = [_PROGRAM, *act.command.split()]

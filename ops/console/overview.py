@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -51,10 +50,6 @@ _WHERE: Final[Mapping[str, str]] = {
 """Pages that show what these commands show."""
 
 
-_COMMANDS: Final = re.compile(r"segrelay .*?(?=; |, | if |$)")
-"""The commands in a problem's remedy, which may be a sentence."""
-
-
 @dataclass(frozen=True, slots=True)
 class Remedy:
     """A problem with what can be done about it here.
@@ -73,7 +68,7 @@ class Remedy:
     @classmethod
     def of(cls, problem: HealthProblem) -> Remedy:
         """Return the remedy that the problem's command names."""
-        for part in _COMMANDS.findall(problem.command):
+        for part in problem.commands:
             found = act_in(part)
             if found:
                 act, values = found

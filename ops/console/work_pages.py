@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
 from segrelay.ops.backfill.report import read_report
-from segrelay.ops.console.app import PAGE, Asked, Console, Page, listed, note_reveal
-from segrelay.ops.console.look import MOST_READ, Look, Scan, scan
+from segrelay.ops.console.app import Asked, Console, Page, listed, note_reveal
+from segrelay.ops.console.look import Look, Scan, scan
 from segrelay.ops.console.overview import Plot
 from segrelay.ops.kept import KeptOptions
 from segrelay.ops.quarantine import groups_of, matches
 from segrelay.ops.state.partitions import Stream
 from segrelay.ops.state.waiting import (
     Filter,
-    WaitingEntry,
     is_orphan,
-    read_first_entries,
 )
 from segrelay.ops.status.lateness import gone_ms, per_second
 from segrelay.ops.status.standing import Standing
@@ -28,9 +26,6 @@ from segrelay.producer.sync.store import Mark, Run, SyncStore
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.words import Refusal, job_of_lane
 from segrelay.worker.errors import UsageWrong
-
-_MOST_LINES: Final = 4 * PAGE
-"""The waiting deliveries that are read to show a page of the oldest."""
 
 
 def quarantine(console: Console, asked: Asked) -> Page:
@@ -72,15 +67,13 @@ def record(console: Console, asked: Asked) -> Page:
 
 
 def waiting(console: Console, asked: Asked) -> Page:
-    """Show what waits, by destination, trigger and lane, and the oldest deliveries."""
-    look = console.look
-    standing = look.standing()
+    """Show what waits, by destination, trigger and lane."""
+    standing = console.look.standing()
     filters = {name: asked.get(name) for name in ("job", "trigger", "audience")}
     choice = Filter(filters["job"], filters["trigger"], filters["audience"])
     streams = [one for one in standing.streams if one.length and choice.holds(one)]
     parts = sorted(_parts(streams, standing), key=lambda one: -one["deliveries"])
     values = listed(asked, parts) | {
-        "lines": _oldest(look, streams, choice),
         "total": sum(stream.length for stream in streams),
         "filters": filters,
         "is_filtered": any(filters.values()),
@@ -105,24 +98,6 @@ def _parts(streams: Iterable[Stream], standing: Standing) -> Iterator[dict[str, 
             "is_orphaned": is_orphan(standing.settings, members[0].partition, trigger),
             "stops": list(standing.stops([trigger], job_of_lane(lane))),
         }
-
-
-def _oldest(
-    look: Look, streams: Iterable[Stream], choice: Filter
-) -> list[tuple[WaitingEntry, bool]]:
-    """Return the oldest deliveries that are chosen, and whether each is orphaned.
-
-    Of many streams few are read of each: the oldest of all are mostly the first of each.
-    """
-    oldest = sorted(streams, key=lambda one: one.since_ms)[:PAGE]
-    most = MOST_READ if choice.audience else _MOST_LINES
-    for_each = max(1, most // max(1, len(oldest)))
-    entries = [
-        (entry, is_orphan(look.settings, entry.stream.partition, entry.stream.trigger))
-        for entry in read_first_entries(look.client, oldest, for_each)
-        if entry.header and choice.audience in ("", entry.header.audience)
-    ]
-    return sorted(entries, key=lambda each: each[0].since_ms)[:PAGE]
 
 
 def jobs(console: Console, asked: Asked) -> Page:
