@@ -273,15 +273,15 @@ def clocks(standing: Standing) -> Iterator[HealthProblem]:
 
     Machines may share a name, as containers or clones do: the process that is furthest off counts.
     """
+    found = [(one.host, float(one.clock_ahead_seconds)) for one in standing.processes]
+    found += [
+        (name.rpartition(":")[0], one.clock_ahead_seconds)
+        for name, one in standing.receivers.running.items()
+        if standing.now_ms - one.seen_ms <= SEEN_WITHIN_MS
+    ]
     ahead: dict[str, float] = {}
-    for one in standing.processes:
-        seconds = float(one.clock_ahead_seconds)
-        ahead[one.host] = max(ahead.get(one.host, 0.0), seconds, key=abs)
-    for name, receiver in standing.receivers.running.items():
-        if standing.now_ms - receiver.seen_ms <= SEEN_WITHIN_MS:
-            host, seconds = name.rpartition(":")[0], receiver.clock_ahead_seconds
-            ahead[host] = max(ahead.get(host, 0.0), seconds, key=abs)
-    ahead.setdefault("this machine", standing.redis.clock_ahead_seconds)
+    for host, seconds in [*found, ("this machine", standing.redis.clock_ahead_seconds)]:
+        ahead[host] = max(ahead.get(host, 0.0), seconds, key=abs)
     for host, seconds in ahead.items():
         if abs(seconds) >= CLOCK_SECONDS:
             severity = ILL if abs(seconds) >= CLOCK_ILL_SECONDS else ATTENTION

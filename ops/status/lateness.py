@@ -283,8 +283,7 @@ def outcomes(standing: Standing) -> Iterator[HealthProblem]:
     before = sample_before(standing.samples, standing.now_ms - WINDOW_MS)
     if before is None:
         return
-    grown = _outcomes_of(standing.samples[0])
-    grown.subtract(_outcomes_of(before))
+    grown = _grown(standing, before)
     by_trigger: dict[str, dict[tuple[str, str], int]] = {}
     for name, count in grown.items():
         kind, trigger, *reason = name.split("|")
@@ -294,7 +293,16 @@ def outcomes(standing: Standing) -> Iterator[HealthProblem]:
         dead = {reason: count for (kind, reason), count in counts.items() if kind == "dead"}
         skipped, delivered = counts.get(_ASSERTED, 0), counts.get(("delivered", ""), 0)
         if dead:
-            yield _dying(standing, before, trigger, dead, delivered)
+            died = sum(dead.values())
+            settled = died + delivered
+            is_ill = died >= MANY_DEAD and died / settled >= DEAD_SHARE
+            listed = ", ".join(f"{reason} {count:,}" for reason, count in sorted(dead.items()))
+            message = (
+                f"{died:,} of its last {plural(settled, 'delivery', 'deliveries')} died: {listed}"
+            )
+            since_ms = _grows_since(standing.samples, before, partial(_sum_of, f"dead|{trigger}|"))
+            severity, show = ILL if is_ill else ATTENTION, "segrelay dlq causes"
+            yield HealthProblem("dead_letters_grow", severity, trigger, message, show, since_ms)
             continue
         since_change = max(
             (_all_skipped(standing, at, trigger) for at in _changes(standing, trigger)), default=0
@@ -335,11 +343,17 @@ def _changes(standing: Standing, trigger: str) -> Iterator[Sample]:
 
 def _all_skipped(standing: Standing, before: Sample, trigger: str) -> int:
     """Return how many an assert has skipped since a sample, if nothing else was done; else 0."""
-    grown = _outcomes_of(standing.samples[0])
-    grown.subtract(_outcomes_of(before))
-    own = {name: count for name, count in grown.items() if count and name.split("|")[1] == trigger}
+    grown = _grown(standing, before).items()
+    own = {name: count for name, count in grown if count and name.split("|")[1] == trigger}
     skipped = own.pop(f"skipped|{trigger}|asserted", 0)
     return skipped if skipped >= MANY_SKIPPED and not own else 0
+
+
+def _grown(standing: Standing, before: Sample) -> Counter[str]:
+    """Return the outcomes since a sample by trigger and reason."""
+    grown = _outcomes_of(standing.samples[0])
+    grown.subtract(_outcomes_of(before))
+    return grown
 
 
 def _outcomes_of(sample: Sample) -> Counter[str]:
@@ -348,21 +362,6 @@ def _outcomes_of(sample: Sample) -> Counter[str]:
     for counts in sample.counts.values():
         found.update({n: c for n, c in counts.items() if n.startswith(_OUTCOMES)})
     return found
-
-
-def _dying(
-    standing: Standing, before: Sample, trigger: str, reasons: Mapping[str, int], delivered: int
-) -> HealthProblem:
-    dead = sum(reasons.values())
-    is_ill = dead >= MANY_DEAD and dead / (dead + delivered) >= DEAD_SHARE
-    listed = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))
-    message = (
-        f"{dead:,} of its last {plural(dead + delivered, 'delivery', 'deliveries')} died: {listed}"
-    )
-    severity = ILL if is_ill else ATTENTION
-    since_ms = _grows_since(standing.samples, before, partial(_sum_of, f"dead|{trigger}|"))
-    show = "segrelay dlq causes"
-    return HealthProblem("dead_letters_grow", severity, trigger, message, show, since_ms)
 
 
 def _sum_of(prefix: str, sample: Sample) -> int:
