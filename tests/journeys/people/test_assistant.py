@@ -130,7 +130,7 @@ def test_acts_need_a_reason_and_a_number_and_stand_in_the_audit(world):
 
     assert names == READ | {command.replace(" ", "_") for command in ACTS}
     assert without.is_error
-    assert "why" in without.content[0].text
+    assert "reason" in without.content[0].text
     assert "Nothing is chosen" in chosen.content[0].text
     assert "`at_most` is missing" in number.content[0].text
     assert many.is_error
