@@ -39,7 +39,7 @@ from segrelay.ops.terminal.interrupts import end_with_parent
 from segrelay.ops.terminal.serving import LogFormat, listening_at, use_log_format
 from segrelay.producer.webhook.server import serve
 from segrelay.worker import logs
-from segrelay.worker.contract.counts import Histogram
+from segrelay.worker.contract.outcomes import Histogram
 from segrelay.worker.contract.processes import METRICS, sample_before
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url

@@ -16,8 +16,8 @@ from segrelay.ops.terminal.moments import shown_ms
 from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.producer.steps import StepState, StepStore
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.counts import EXPIRED
 from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.outcomes import EXPIRED
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.sections import RetentionSettings

@@ -14,7 +14,8 @@ from typing import Final
 
 from segrelay.ops.state.partitions import PartitionSnapshot, Stream, sum_counts
 from segrelay.ops.state.waiting import is_orphan
-from segrelay.worker.contract.counts import (
+from segrelay.worker.contract.keys import without_lane
+from segrelay.worker.contract.outcomes import (
     ACCEPTED,
     ANSWERED,
     ASKED,
@@ -27,7 +28,6 @@ from segrelay.worker.contract.counts import (
     Histogram,
     prefix_of_delivery,
 )
-from segrelay.worker.contract.keys import without_lane
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import BACKFILL, LIVE, job_of_lane, kind_of_lane
 
@@ -118,7 +118,7 @@ class Totals:
         by_job: By job and destination.
         waits: By trigger and kind of lane.
         lanes: By lane; each job has one.
-        measures: By destination, the counts as `segrelay.worker.contract.counts` names them.
+        measures: By destination, the counts as `segrelay.worker.contract.outcomes` names them.
     """
 
     now_ms: int = 0

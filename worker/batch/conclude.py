@@ -20,7 +20,10 @@ from segrelay.worker.batch.batch import Batch, Request, Settler
 from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.halve import Refusals
 from segrelay.worker.batch.partition import Intent, Settlement
-from segrelay.worker.contract.counts import (
+from segrelay.worker.contract.events import decode_profile, pack_profile
+from segrelay.worker.contract.keys import split_stream_name
+from segrelay.worker.contract.ledger import Item, Record, is_newer, unpack_all
+from segrelay.worker.contract.outcomes import (
     ACCEPTED,
     ANSWERED,
     ASKED,
@@ -32,9 +35,6 @@ from segrelay.worker.contract.counts import (
     label_of_status,
     prefix_of_delivery,
 )
-from segrelay.worker.contract.events import decode_profile, pack_profile
-from segrelay.worker.contract.keys import split_stream_name
-from segrelay.worker.contract.ledger import Item, Record, is_newer, unpack_all
 from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.contract.words import LIVE, Death, Direction, Skip, kind_of_lane
 from segrelay.worker.core.backoff import Wait

@@ -60,7 +60,7 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | `{d:p}streams` | set | `lane\|trigger` of every stream that is not empty |
 | `{d:p}counts` | hash | `[backfill.]kind\|trigger[\|reason]`, see `outcome_field`, and |
 | | | `job\|name\|kind[\|reason]` → count; |
-| | | and times and answers, see `contract.counts` |
+| | | and times and answers, see `contract.outcomes` |
 | `{d:p}lease` | hash | token, until (ms), owner: `host:pid`, a space, its configuration; |
 | | | and what stays: `floor`, ids up to there (ms) are not given again; and |
 | | | `aged`, `aged_until`: up to this id (ms) there may be entries that |

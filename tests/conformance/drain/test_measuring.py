@@ -2,7 +2,7 @@
 
 import pytest
 
-from segrelay.worker.contract.counts import (
+from segrelay.worker.contract.outcomes import (
     DELIVERY_BOUNDS,
     REQUEST_BOUNDS,
     Histogram,

@@ -264,44 +264,26 @@ ANY_SANDBOX: Final = "1"
 """In place of the URL of a sandbox, where it is not known or is the default."""
 
 
-@dataclass(frozen=True, slots=True)
 class EmbeddedFiles:
     """The names of the files in a data directory."""
 
-    data_dir: Path
-
-    @property
-    def lock(self) -> Path:
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+        self.lock = data_dir / "redis.lock"
         """The lock file: locked while a server runs or is being started; never removed."""
-        return self.data_dir / "redis.lock"
-
-    @property
-    def sandbox_run(self) -> Path:
+        self.sandbox_run = data_dir / "sandbox.lock"
         """The lock file of `segrelay up --sandbox`, with the URL of its sandbox; never removed.
 
         The server's lock would not do: the server outlives an `up` that is killed.
         """
-        return self.data_dir / "sandbox.lock"
-
-    @property
-    def url(self) -> Path:
+        self.url = data_dir / "redis.url"
         """The file with the URL and its password, readable by its owner alone."""
-        return self.data_dir / "redis.url"
-
-    @property
-    def config(self) -> Path:
+        self.config = data_dir / "redis.conf"
         """The configuration file of the embedded server, readable by its owner alone."""
-        return self.data_dir / "redis.conf"
-
-    @property
-    def log(self) -> Path:
+        self.log = data_dir / "redis.log"
         """The server's log."""
-        return self.data_dir / "redis.log"
-
-    @property
-    def pid(self) -> Path:
+        self.pid = data_dir / "redis.pid"
         """The server's process id, written by the server."""
-        return self.data_dir / "redis.pid"
 
     def read_url(self) -> str:
         """Return the URL that was last in use; empty where none was yet."""

@@ -1,16 +1,13 @@
 import io
-import sys
 from contextlib import redirect_stdout
 
 import orjson
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from segrelay.jsonnet import TemplateBroken
 from segrelay.ops.main import COMMANDS, app
 from segrelay.ops.terminal.console import mention, print_json, run_guarded, say, table
-from segrelay.ops.terminal.lazy import LazyCommand, LazyGroup
 from segrelay.worker.contract.printable import printable
 from segrelay.worker.errors import PortTaken, UsageWrong
 
@@ -51,6 +48,7 @@ def test_each_error_has_its_code_and_one_paragraph(error, code, message, capsys)
     [
         (lambda: print_json({"a": 1}), 0, ""),
         (lambda: app(["config", "show", "--nope"]), 2, "No such option: --nope"),
+        (lambda: app(["init", "x", "--nope"]), 2, "No such option: --nope"),
         (lambda: app(["confg"]), 2, "Did you mean 'config'?"),
         # A bug is told by its place and without its text.
         (raising(KeyError("ann@example.com")), 1, "KeyError at "),
@@ -114,59 +112,6 @@ def test_the_help_lists_every_command_without_loading_it():
     for name, lazy in COMMANDS.items():
         assert name in result.stdout
         assert lazy.summary in result.stdout
-
-
-class Commands(LazyGroup):
-    table = {  # noqa: RUF012 - what the class is for
-        "passing": LazyCommand(f"{__name__}:passing", "Passes.", "Part"),
-        "strict": LazyCommand(f"{__name__}:strict", "Is strict.", "Part"),
-        "group": LazyCommand(f"{__name__}:group", "Has one command.", "Part"),
-    }
-
-
-def passing(ctx: typer.Context):
-    typer.echo(" ".join(ctx.args))
-
-
-def strict():
-    typer.echo("strict")
-
-
-group = typer.Typer()
-
-
-@group.command()
-def one():
-    typer.echo("one")
-
-
-@pytest.fixture
-def cli(monkeypatch):
-    monkeypatch.setitem(sys.modules, __name__, sys.modules.get(__name__) or module())
-    lazy = typer.Typer(cls=Commands, add_completion=False, rich_markup_mode=None)
-    lazy.callback()(lambda: None)
-    return lazy
-
-
-def module():
-    found = type(sys)(__name__)
-    found.passing, found.strict, found.group = passing, strict, group
-    return found
-
-
-def test_a_function_can_take_options_that_it_does_not_know(cli):
-    result = CliRunner().invoke(cli, ["passing", "--concurrency", "4", "-l", "info"])
-
-    assert result.stdout == "--concurrency 4 -l info\n"
-
-
-def test_a_function_refuses_options_that_it_does_not_know(cli):
-    assert CliRunner().invoke(cli, ["strict", "--concurrency", "4"]).exit_code == 2
-    assert CliRunner().invoke(cli, ["strict"]).stdout == "strict\n"
-
-
-def test_a_group_of_one_command_is_a_group(cli):
-    assert CliRunner().invoke(cli, ["group", "one"]).stdout == "one\n"
 
 
 ATTACK = "vip\x1b[2J\x9b31m\r\u202e\u2028\x7f"

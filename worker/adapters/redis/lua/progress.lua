@@ -6,7 +6,7 @@
 --
 -- Returns a flat list of names and numbers: `settled`; `job|NAME`: settled of a job; `delivered|TRIGGER` and
 -- `dead|TRIGGER|REASON`; `skipped|TRIGGER|asserted`; `waits`: live; `waits|NAME`: of a job; `requests` that were answered or failed, and the
--- times that this took, `asked|n` and `asked|ms`, see `contract.counts`; `delayed|TRIGGER`: it waits after failures.
+-- times that this took, `asked|n` and `asked|ms`, see `contract.outcomes`; `delayed|TRIGGER`: it waits after failures.
 
 local found = {settled = 0, waits = 0, requests = 0}
 local ends = {}

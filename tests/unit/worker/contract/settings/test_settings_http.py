@@ -3,7 +3,7 @@ changes."""
 
 import pytest
 
-from segrelay.worker.contract.settings import load_settings, sandboxed
+from segrelay.worker.contract.settings import Destination, load_settings, sandboxed
 from segrelay.worker.contract.settings.urls import host_problem, is_listed
 from segrelay.worker.core.gate import gate_id
 from segrelay.worker.destinations.http import HttpApi
@@ -160,30 +160,19 @@ def test_a_list_of_hosts_holds_hosts(text):
     assert host_problem(text)
 
 
-def test_destinations_on_one_host_share_a_gate_if_they_share_the_authorization(load):
-    settings = load(
-        "[destinations.insider]",
-        """[destinations.crm-too]
-api = "http"
-base_url = "https://crm.example.com/v2"
-authorization = "crm"
-rate = "10/s"
-[destinations.open]
-api = "http"
-base_url = "https://crm.example.com"
-rate = "10/s"
-[destinations.open-too]
-api = "http"
-base_url = "https://crm.example.com"
-rate = "10/s"
-[destinations.insider]""",
-    )
-    destinations = [settings.destinations[n] for n in ("crm", "crm-too", "open", "open-too")]
+def test_destinations_on_one_host_share_a_gate_if_they_share_the_authorization():
+    def gate(name, authorization, path=""):
+        one = Destination(
+            name=name,
+            api="http",
+            base_url=f"https://crm.example.com{path}",
+            authorization=authorization,
+            rate="10/s",
+        )
+        return gate_id(one.base_url, one.gate_scope)
 
-    gates = [gate_id(one.base_url, one.gate_scope) for one in destinations]
-
-    assert gates[0] == gates[1]
-    assert len(set(gates)) == 3
+    assert gate("crm", "crm", "/v1") == gate("crm-too", "crm", "/v2")
+    assert len({gate("crm", "crm"), gate("open", ""), gate("open-too", "")}) == 3
 
 
 @pytest.mark.parametrize(

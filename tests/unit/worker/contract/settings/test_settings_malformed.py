@@ -47,7 +47,6 @@ REGION = (
 )
 DURATION = 'write it as "10s", "15m" or "90d"'
 RATE = 'write it as "25000/min", "400/s" or "1000/h"'
-SECRET = "write env:NAME or file:PATH"
 REDIS = (
     'write "embedded" or redis://, rediss://, redis+sentinel://, rediss+sentinel://,'
     " redis+cluster://, rediss+cluster://"
@@ -108,14 +107,10 @@ def base(name: str, new: str, reason: str) -> Case:
 
 CASES = [
     # the file itself
-    case("a key without a value", 'identity = "email"', "identity =",
-         "line 5, column 11: not TOML: Invalid value — text stands in quotes"),
     case("text without quotes", '"email"', "email",
          "line 5, column 12: not TOML: Invalid value — text stands in quotes"),
     case("a key twice", 'identity = "email"', 'identity = "email"\nidentity = "id"',
          "line 6, column 16: not TOML: Cannot overwrite a value — the key is there twice"),
-    case("a table twice", "[delivery]", "[redis]\n[delivery]",
-         "line 4, column 7: not TOML: Cannot declare ('redis',) twice — the table is there twice"),
     case("a bracket left open", 'audiences = ["vip"]', 'audiences = ["vip"',
          "line 20, column 1: not TOML: Unclosed array"),
     # keys
@@ -125,27 +120,18 @@ CASES = [
          "delivery.identty: unknown key — did you mean 'identity'?"),
     case("an attribute's name for a key", 'identity = "email"', "lease_seconds = 10",
          "delivery.lease_seconds: unknown key — did you mean 'lease'?"),
-    case("a key of nothing near", 'url = "embedded"', "zzz = 1",
-         "redis.zzz: unknown key — there is broker_url, data_dir, description, high_water,"
-         " partitions, replicas, url"),
     case("a key that people look for", 'on = "enter"', 'on = "enter"\ncanary = 100',
          "triggers.vip-enter.canary: unknown key — `segrelay template diff` shows what changes"
          " (docs/limits.md)"),
     case("a name within the table", 'on = "enter"', 'on = "enter"\nname = "x"',
          "triggers.vip-enter.name: unknown key — the name stands in the table's header"),
-    case("a name with capitals", "[triggers.vip-enter]", "[triggers.VIP_enter]",
-         "triggers.VIP_enter: is not a name — names are made of a-z, 0-9 and -"),
     case("a name with a space", "[triggers.vip-enter]", '[triggers."vip enter"]',
          'triggers."vip enter": is not a name — names are made of a-z, 0-9 and -'),
     case("a list for a table of tables", "[redis]", "sync = []\n[redis]",
          "sync: must be a table"),
-    case("text for a table", "[redis]", 'flower = "on"\n[redis]',
-         "flower: must be a table"),
     case("missing keys", 'api = "insider"\n', "",
          "destinations.insider.api: is missing"),
     # kinds of values
-    case("a number for text", 'identity = "email"', "identity = 7",
-         "delivery.identity: must be text in quotes"),
     case("a blank text", 'identity = "email"', 'identity = " "',
          "delivery.identity: must not be empty"),
     case("text for a number", 'url = "embedded"', 'partitions = "16"',
@@ -170,8 +156,6 @@ CASES = [
          'api = "http"\nhttp = { suppressed = ["error 21610"] }',
          "destinations.other.http.suppressed[0]: numbers and quoted texts are hidden in an answer"
          " — name words of it"),
-    case("an unknown API", 'api = "insider"', 'api = "braze"',
-         "destinations.insider.api: must be 'insider' or 'http'"),
     case("a date among the settings", 'on = "enter"', 'on = "enter"\nsettings = { d = 2026-11-01 }',
          "triggers.vip-enter.settings: holds a date or time, which a template can't read"
          " — put it in quotes"),
@@ -186,16 +170,12 @@ CASES = [
     # durations and rates
     case("a duration as a number", 'identity = "email"', "lease = 10",
          f"delivery.lease: must be text in quotes — {DURATION}"),
-    case("a duration without a unit", 'identity = "email"', 'late = "30"',
-         f"delivery.late: '30' is not a duration — {DURATION}"),
     case("a lease too long", 'identity = "email"', 'lease = "1h"',
          "delivery.lease: 1h is not between 1s and 10m"),
     case("a rate as a number", '"25000/min"', "25000",
          f"destinations.insider.rate: must be text in quotes — {RATE}"),
     case("a rate by the day", '"25000/min"', '"25000/day"',
          f"destinations.insider.rate: '25000/day' is not a rate — {RATE}"),
-    case("a rate of nothing", '"25000/min"', '"0/min"',
-         f"destinations.insider.rate: '0/min' is not a rate that can be kept — {RATE}"),
     # Redis
     case("another database's URL", '"embedded"', '"http://127.0.0.1:6379"',
          f"redis.url: is not the URL of a Redis — {REDIS}"),
@@ -234,11 +214,6 @@ CASES = [
     case("a sync without Lytics", "[delivery]",
          '[sync.vip]\naudience = "vip"\nevery = "15m"\n[delivery]',
          "sync.vip: needs the table [lytics]"),
-    case("a list for a table within a table", "[redis]", "backfill.watch = []\n[redis]",
-         "backfill.watch: must be a table"),
-    case("a table within a table with a slip", "[delivery]",
-         '[backfill.wacth.a]\nsource = "in/"\n[delivery]',
-         "backfill.wacth: unknown key — did you mean 'watch'?"),
     case("a watch that does not say when its rows are true", "[delivery]",
          watch('audience = "vip"'),
          f"backfill.watch.a.as_of: is missing — {AS_OF}"),
@@ -262,9 +237,6 @@ CASES = [
          f"sync.a.audience_id: the audience '{'a' * 32}' has the id {'a' * 32} already"
          " — an audience has one id"),
     # secrets and headers
-    case("a secret that names nothing", '"env:TOKEN"', '"env:"',
-         "authorizations.insider.headers.X-REQUEST-TOKEN: 'env:' does not name an environment"
-         f" variable — {SECRET}"),
     case("a secret where none is understood", 'identity = "email"', 'identity = "file:email"',
          f"delivery.identity: {MISPLACED}"),
     case("a secret for a rate", '"25000/min"', '"env:RATE"',
@@ -293,7 +265,6 @@ CASES = [
          "triggers.vip-enter.url: is missing"
          " — write /api/user/v1/upsert or /api/user/v1/attribute/delete"),
     url("the path that erases", "/api/user/v1/delete", EXIT_GOES),
-    url("the page's path that erases", "/user/v1/delete", EXIT_GOES),
     url("another path of Insider", "/api/user/v2/upsert",
         at_insider("/api/user/v2/upsert") + " — did you mean '/api/user/v1/upsert'?"),
     url("another host", "https://insider.example.com/api/user/v1/upsert",
@@ -303,10 +274,6 @@ CASES = [
          'template = "other.jsonnet"\nurl = "//User/V1/delete/"',
          f"triggers.vip-other.url: {EXIT_GOES}"),
     base("http in the clear", "http://hooks.example.com", CLEAR),
-    base("a host that only begins like loopback", "http://127.0.0.1.example.com", CLEAR),
-    base("another scheme", "ftp://hooks.example.com", "it is not an https:// URL"),
-    base("a URL with a password", "https://ann:pw@hooks.example.com",
-         "it holds a user name or password; these belong into an authorization"),
     base("a base URL with a query", "https://hooks.example.com?a=1", "a base URL has no query"),
     # several at once
     case("three problems", 'identity = "email"\n[authorizations.insider]',
