@@ -29,8 +29,7 @@ from segrelay.ops.status.standing import Standing
 from segrelay.ops.status.totals import KINDS, OUTCOMES, REASONED, Counts, counts_of
 from segrelay.ops.tap import OUTCOMES as TAP_OUTCOMES
 from segrelay.ops.tap import TapOptions, detail_of
-from segrelay.worker.contract.outcomes import ASKED, REQUEST_BOUNDS, Histogram
-from segrelay.worker.contract.outcomes import OutcomeRow
+from segrelay.worker.contract.outcomes import ASKED, REQUEST_BOUNDS, Histogram, OutcomeRow
 from segrelay.worker.contract.processes import Sample
 from segrelay.worker.contract.redis.acts import Act, read_acts
 from segrelay.worker.contract.redis.connection import now_ms
