@@ -25,10 +25,9 @@ from segrelay.ops.embedded import find, locked, prepared, stop, usable
 from segrelay.ops.state.partitions import all_partitions, ask_each
 from segrelay.ops.terminal.console import json_or_text, mention, read_json_values, say
 from segrelay.ops.terminal.frame import Result
-from segrelay.ops.terminal.interrupts import PARENT_VARIABLE
 from segrelay.ops.terminal.moments import parse_seconds
 from segrelay.ops.terminal.options import DestinationName, object_of
-from segrelay.ops.terminal.serving import LogFormat, use_log_format
+from segrelay.ops.terminal.serving import PARENT_VARIABLE, LogFormat, use_log_format
 from segrelay.worker.contract.own_processes import own_module
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.processes import processes_here
@@ -242,18 +241,6 @@ def forget_people(settings: Settings) -> int:
         )
 
 
-def endpoints_of(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Return the demands that each `http` destination of a sandbox run makes on its requests.
-
-    They are the sandbox's switches `endpoints`; secrets are the placeholders of a sandbox run.
-    """
-    return {
-        name: {"token": bool((auth := settings.authorization_of(one)) and auth.uses_token)}
-        for name, one in settings.destinations.items()
-        if one.api == "http"
-    }
-
-
 def sandbox(
     ctx: typer.Context = None,  # type: ignore[assignment] # typer gives one
     *,
@@ -283,7 +270,13 @@ def sandbox(
     if sandbox_run:
         loaded = load_settings()
         forget_people(loaded)  # also when `up` starts it again after a crash
-        switches |= {"endpoints": endpoints_of(loaded), "accept_anything": True}
+        # These demand a token of the sandbox's own, which is the OAuth2 server of a sandbox run.
+        demanding = [
+            name
+            for name, one in loaded.destinations.items()
+            if one.api == "http" and (auth := loaded.authorization_of(one)) and auth.uses_token
+        ]
+        switches |= {"token_endpoints": demanding, "accept_anything": True}
     command = own_module(MODULE, "--port", str(port), "--host", host)
     command += ["--settings", orjson.dumps(switches).decode()]
     if os.environ.pop(PARENT_VARIABLE, "") == "1":

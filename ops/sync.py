@@ -17,9 +17,9 @@ from segrelay.ops.state.acts import Acts, Asks, Doing, Reads, perform
 from segrelay.ops.state.waiting import times
 from segrelay.ops.terminal.console import mention
 from segrelay.ops.terminal.frame import Result, Table
-from segrelay.ops.terminal.interrupts import interrupted_once
 from segrelay.ops.terminal.moments import awaited, shown_ms, shown_us
 from segrelay.ops.terminal.options import AtMost, DryRun
+from segrelay.ops.terminal.serving import interrupted_once
 from segrelay.ops.terminal.tables import TableColumns, number_columns, text_columns
 from segrelay.producer.events.values import profile_key
 from segrelay.producer.lytics import begun_us

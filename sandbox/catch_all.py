@@ -9,19 +9,18 @@ import base64
 import secrets
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qs
 
 import orjson
 
-from segrelay.sandbox.exchange import Reply, SlidingWindow, json_answer
+from segrelay.sandbox.exchange import Reply, json_answer
 from segrelay.sandbox.settings import (
     ENDPOINTS_PATH,
     TOKEN_PATH,
     AnswerRule,
-    EndpointRules,
     SandboxSettings,
 )
 
@@ -76,8 +75,6 @@ def _client(headers: Mapping[str, str], form: Mapping[str, str]) -> tuple[str, s
 PREFIX: Final = ENDPOINTS_PATH + "/"
 _KEPT: Final = 1_000
 _BODY_BYTES: Final = 64_000
-_MINUTE: Final = 60.0
-_NO_RULES: Final = EndpointRules()
 _SECRET_HEADERS: Final = frozenset({"authorization", "proxy-authorization", "cookie"})
 
 
@@ -110,24 +107,22 @@ class CatchAll:
         self.issuer = Issuer()
         self.requests: deque[CaughtRequest] = deque(maxlen=_KEPT)
         self.counts: Counter[tuple[str, int]] = Counter()
-        self._windows: dict[str, SlidingWindow] = {}
         self._used: Counter[int] = Counter()
 
     def take(
         self, came: CaughtRequest, raw: bytes, headers: Mapping[str, str], settings: SandboxSettings
     ) -> Reply:
         """Check a request by the rules of its endpoint, keep it, and answer it."""
-        rules = settings.endpoints.get(came.endpoint, _NO_RULES)
-        refused = next(self._refusals(came, headers, rules), None)
-        if refused:
-            status, problem = refused
-            return self.kept(came, json_answer(status, {"error": problem}), problem)
+        texts = (*headers.values(), *came.query.values())
+        needs_token = came.endpoint in settings.token_endpoints
+        if needs_token and not self.issuer.is_carried(texts, came.at):
+            problem = "no header or parameter carries a token that is good"
+            return self.kept(came, json_answer(401, {"error": problem}), problem)
         for at, rule in enumerate(settings.answers):
             if _fits(rule, came, raw) and (not rule.times or self._used[at] < rule.times):
                 self._used[at] += 1
                 return self.kept(came, _reply(rule), "")
-        taken = {rules.taken: len(_results(came, rules))} if rules.taken else {}
-        return self.kept(came, json_answer(200, taken), "")
+        return self.kept(came, json_answer(200, {}), "")
 
     def shown(self, last: int, endpoint: str = "") -> dict[str, Any]:
         """Return counts by endpoint and status, and the last requests, the newest last."""
@@ -141,21 +136,6 @@ class CatchAll:
             "last": [asdict(one) for one in (kept[-last:] if last > 0 else [])],
         }
 
-    def _refusals(
-        self, came: CaughtRequest, headers: Mapping[str, str], rules: EndpointRules
-    ) -> Iterator[tuple[int, str]]:
-        if rules.per_minute:
-            window = self._windows.setdefault(came.endpoint, SlidingWindow())
-            if window.count(came.at, _MINUTE) >= rules.per_minute:
-                yield 429, "too many requests"
-            else:
-                window.add(came.at, _MINUTE)
-        texts = (*headers.values(), *came.query.values())
-        if rules.token and not self.issuer.is_carried(texts, came.at):
-            yield 401, "no header or parameter carries a token that is good"
-        if rules.most and len(_results(came, rules)) > rules.most:
-            yield 413, f"at most {rules.most} results are taken in one request"
-
     def kept(self, came: CaughtRequest, answer: Reply, problem: str) -> Reply:
         """Keep a request with its answer, and return the answer."""
         self.requests.append(
@@ -163,13 +143,6 @@ class CatchAll:
         )
         self.counts[came.endpoint, answer.status] += 1
         return answer
-
-
-def _results(came: CaughtRequest, rules: EndpointRules) -> Sequence[Any]:
-    """Return the results of a request; a body without the array is one result."""
-    body = came.body
-    found = body.get(rules.at) if rules.at and isinstance(body, dict) else body
-    return found if isinstance(found, list) else [found]
 
 
 def caught(

@@ -88,24 +88,6 @@ class AnswerRule(SandboxTable):
     times: int = Field(default=0, ge=0)
 
 
-class EndpointRules(SandboxTable):
-    """The demands of an endpoint on its requests.
-
-    Attributes:
-        token: A header or parameter has to carry a token that the sandbox issued.
-        per_minute: More requests in a minute are answered 429; 0 = there is no limit.
-        most: More results in a request are answered 413; 0 = there is no limit.
-        at: The key of the array of results; "" = the body is the array.
-        taken: The key of an answer under which the number of results stands; "" = it has none.
-    """
-
-    token: bool = False
-    per_minute: int = Field(default=0, ge=0)
-    most: int = Field(default=0, ge=0)
-    at: str = ""
-    taken: str = ""
-
-
 MAX_CUSTOM_ATTRIBUTES: Final = 80
 """Largest number of custom attributes of an account (Insider's documentation)."""
 
@@ -200,7 +182,7 @@ class SandboxSettings(SandboxTable):
 
     outage_until: float = 0.0
     """The end, in Unix seconds, of an outage in which every request is answered 503."""
-    endpoints: dict[str, EndpointRules] = Field(default_factory=dict)
+    token_endpoints: frozenset[str] = frozenset()
     """The demands of other destinations than Insider, by their names."""
     answers: tuple[AnswerRule, ...] = ()
     """Rules for the answers of destinations other than Insider; without a fitting rule, 200."""

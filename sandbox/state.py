@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Final
@@ -65,7 +64,7 @@ class SandboxState:
                 "erased": insider.profiles.erased,
             },
             "events": self.events(),
-            "drops": _by_reason(insider.drops.counts),
+            "drops": {" ".join(what): n for what, n in insider.drops.most_common()},
             "overlaps": self._overlap_counts(),
             "repeats": self.repeats(),
             "endpoints": self.catch_all.shown(0),
@@ -108,21 +107,6 @@ class SandboxState:
         found = [asdict(overlap) for overlap in self.journal.overlaps]
         return {**self._overlap_counts(), "last": found}
 
-    def drops(self) -> dict[str, Any]:
-        """Return the values that Insider would silently drop."""
-        drops = self.insider.drops
-        return {
-            "by_reason": _by_reason(drops.counts),
-            "by_name": [
-                {"reason": reason, "name": name, "count": count}
-                for (reason, name), count in drops.counts.most_common()
-            ],
-            "last": [
-                {"reason": reason, "name": name, "user": who}
-                for reason, name, who in drops.examples
-            ],
-        }
-
     def profiles(self, limit: int, offset: int) -> list[dict[str, Any]]:
         """Return profiles, the oldest first; a limit of 0 means all."""
         found = sorted(self.insider.profiles, key=lambda profile: profile.serial)
@@ -146,13 +130,6 @@ class SandboxState:
             "late": journal.overlap_counts["late"],
             "profiles_twice_in_a_request": journal.profiles_twice_in_a_request,
         }
-
-
-def _by_reason(counts: Counter[tuple[str, str]]) -> dict[str, int]:
-    found: Counter[str] = Counter()
-    for (reason, _), count in counts.items():
-        found[reason] += count
-    return dict(found)
 
 
 def _total(of_paths: dict[str, Repeats]) -> int:
@@ -204,18 +181,6 @@ def _profile(state: SandboxState, exchange: Exchange, _body: bytes) -> Reply:
     return json_answer(200, profile.shown())
 
 
-def _events(state: SandboxState, exchange: Exchange, _body: bytes) -> Reply:
-    email = exchange.query("email").lower()
-    if email:
-        profile = state.insider.profiles.find(("email:" + email,))
-        return json_answer(200, profile.shown()["events"] if profile else [])
-    last = [
-        {"user": who, "event": orjson.Fragment(event)}
-        for who, event in state.insider.profiles.latest_events
-    ]
-    return json_answer(200, {**state.events(), "last": last})
-
-
 def _requests(state: SandboxState, exchange: Exchange, _body: bytes) -> Reply:
     return json_answer(200, state.requests(int(exchange.query("last", _LAST_REQUESTS))))
 
@@ -259,13 +224,10 @@ _REPORTS: Final[dict[str, Callable[[SandboxState, Exchange, bytes], Reply]]] = {
     "profiles": _profiles,
     "profile": _profile,
     "memberships": _memberships,
-    "events": _events,
     "requests": _requests,
     "endpoints": _endpoints,
-    "drops": _report(SandboxState.drops),
     "overlaps": _report(SandboxState.overlaps),
     "repeats": _report(SandboxState.repeats),
-    "merges": _report(lambda state: list(state.insider.profiles.merges)),
     "settings": _settings,
 }
 _CHANGES: Final[dict[str, Callable[[SandboxState, Exchange, bytes], Reply]]] = {

@@ -19,8 +19,8 @@ from segrelay.ops.state.partitions import Stream, all_partitions
 from segrelay.ops.state.waiting import Filter, find_streams, measure, take_back
 from segrelay.ops.terminal.console import mention, progress
 from segrelay.ops.terminal.frame import Result, Table
-from segrelay.ops.terminal.interrupts import Interruption, interruptible_between_steps
 from segrelay.ops.terminal.options import AtMost, Timeout
+from segrelay.ops.terminal.serving import Interruption, interruptible_between_steps
 from segrelay.ops.terminal.tables import TableColumns, count_columns, number_columns, text_columns
 from segrelay.producer.backfill.jobs import Job, JobPhase, JobStore, JobTally, read_watch
 from segrelay.producer.backfill.reading import prepare_shards, read_job

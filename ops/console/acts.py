@@ -24,9 +24,8 @@ from typing import IO, Any, Final
 
 import orjson
 
-from segrelay.ops.completion import COMPLETED
 from segrelay.ops.console.rights import Person
-from segrelay.ops.main import COMMANDS
+from segrelay.ops.main import COMMANDS, COMPLETED
 from segrelay.ops.state.acts import ACTOR_VARIABLE
 from segrelay.ops.terminal.lazy import load
 from segrelay.worker.contract.own_processes import own_module

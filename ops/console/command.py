@@ -35,8 +35,7 @@ from segrelay.ops.console.work_pages import (
 )
 from segrelay.ops.state.opened import load_for_redis
 from segrelay.ops.terminal.frame import Result
-from segrelay.ops.terminal.interrupts import end_with_parent
-from segrelay.ops.terminal.serving import LogFormat, listening_at, use_log_format
+from segrelay.ops.terminal.serving import LogFormat, end_with_parent, listening_at, use_log_format
 from segrelay.producer.webhook.server import serve
 from segrelay.worker import logs
 from segrelay.worker.contract.redis.connection import connect, resolve_url

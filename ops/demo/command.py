@@ -31,7 +31,7 @@ from segrelay.ops.status.standing import read_counts
 from segrelay.ops.status.totals import KINDS
 from segrelay.ops.terminal.console import mention
 from segrelay.ops.terminal.frame import Result, Table
-from segrelay.ops.terminal.interrupts import interrupted_once
+from segrelay.ops.terminal.serving import interrupted_once
 from segrelay.ops.terminal.tables import number_columns
 from segrelay.sandbox.people import AUDIENCES, people_at_lytics
 from segrelay.worker.contract.printable import plural

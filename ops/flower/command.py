@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from segrelay.ops.terminal.interrupts import end_with_parent
 from segrelay.ops.terminal.options import needs_extra
-from segrelay.ops.terminal.serving import LogFormat, use_log_format
+from segrelay.ops.terminal.serving import LogFormat, end_with_parent, use_log_format
 
 
 def flower(

@@ -35,8 +35,7 @@ from segrelay.ops.status.lateness import Pace
 from segrelay.ops.status.problems import ILL, HealthProblem
 from segrelay.ops.status.standing import Standing, WatchedFile, read_newest
 from segrelay.ops.status.totals import KINDS, REASONED
-from segrelay.ops.terminal.interrupts import end_with_parent
-from segrelay.ops.terminal.serving import LogFormat, listening_at, use_log_format
+from segrelay.ops.terminal.serving import LogFormat, end_with_parent, listening_at, use_log_format
 from segrelay.producer.webhook.server import serve
 from segrelay.worker import logs
 from segrelay.worker.contract.outcomes import Histogram

@@ -33,9 +33,8 @@ from segrelay.ops.sandbox import forget_people, marked_as_sandbox_run
 from segrelay.ops.state.opened import load_for_redis
 from segrelay.ops.status.alerts import start_announcer
 from segrelay.ops.terminal.console import mention, wants_colour
-from segrelay.ops.terminal.interrupts import PARENT_VARIABLE
 from segrelay.ops.terminal.options import needs_extra
-from segrelay.ops.terminal.serving import LogFormat, LogFormatName, use_log_format
+from segrelay.ops.terminal.serving import PARENT_VARIABLE, LogFormat, LogFormatName, use_log_format
 from segrelay.worker.checks.triggers import check_triggers
 from segrelay.worker.contract.own_processes import own_module
 from segrelay.worker.contract.printable import printable

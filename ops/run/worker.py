@@ -14,8 +14,7 @@ from celery.exceptions import ImproperlyConfigured
 
 from segrelay.ops.state.opened import load_for_redis
 from segrelay.ops.status.alerts import start_announcer
-from segrelay.ops.terminal.interrupts import end_with_parent
-from segrelay.ops.terminal.serving import LogFormat, use_log_format
+from segrelay.ops.terminal.serving import LogFormat, end_with_parent, use_log_format
 from segrelay.worker import logs
 from segrelay.worker.contract.celery import QUEUES
 from segrelay.worker.contract.own_processes import own_module

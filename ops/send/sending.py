@@ -19,9 +19,9 @@ from segrelay.ops.send.drafting import BatchDrafter, Choice, drafter_of, start_d
 from segrelay.ops.state.opened import opened as opened_redis
 from segrelay.ops.terminal.console import mention, print_result, progress, say
 from segrelay.ops.terminal.frame import Result
-from segrelay.ops.terminal.interrupts import Interruption, interruptible_between_steps
 from segrelay.ops.terminal.moments import parse_seconds
 from segrelay.ops.terminal.options import SendOptions, Timeout
+from segrelay.ops.terminal.serving import Interruption, interruptible_between_steps
 from segrelay.producer.publish import Publisher, in_bulk
 from segrelay.producer.publishing.published import Draft, Published, PublishOptions
 from segrelay.producer.sources.opening import opened

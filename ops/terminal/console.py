@@ -274,58 +274,40 @@ Advance = Callable[..., None]
 """Counts units as done in a progress display: one, or the number that it is given."""
 
 
-class _LineProgress:
-    """Progress as plain lines on stderr, one every few seconds; the result is the command's."""
+def _line_progress(label: str, total: int | None) -> Advance:
+    """Show progress as plain lines on stderr, one every few seconds."""
+    done, begun_at = 0, time.monotonic()
+    next_at = begun_at + _PROGRESS_EVERY_SECONDS
 
-    def __init__(self, label: str, total: int | None) -> None:
-        self._label = label
-        self._total = total
-        self._done = 0
-        self._begun_at = time.monotonic()
-        self._next_at = self._begun_at + _PROGRESS_EVERY_SECONDS
-
-    def advance(self, n: int = 1) -> None:
-        self._done += n
-        if time.monotonic() < self._next_at:
+    def advance(n: int = 1) -> None:
+        nonlocal done, next_at
+        done += n
+        now = time.monotonic()
+        if now < next_at:
             return
+        next_at = now + _PROGRESS_EVERY_SECONDS
         # What is worked off may have grown since it was counted.
-        of_total = f" of {max(self._total, self._done):,}" if self._total is not None else ""
-        seconds = time.monotonic() - self._begun_at
-        mention(
-            f"{self._label}: {self._done:,}{of_total}{self._pace(self._done / (seconds or 1.0))}"
-        )
-        self._next_at = time.monotonic() + _PROGRESS_EVERY_SECONDS
+        most = 0 if total is None else max(total, done)
+        told = f"{label}: {done:,}" + (f" of {most:,}" if most else "")
+        rate = done / (now - begun_at)
+        if rate >= 1:
+            left = f", {(most - done) / rate:,.0f} s left" if most > done else ""
+            told += f", {rate:,.0f} a second{left}"
+        mention(told)
 
-    def _pace(self, rate: float) -> str:
-        """Return the rate and the remaining time in words."""
-        if rate < 1:
-            return ""
-        told = f", {rate:,.0f} a second"
-        if self._total is None or self._done >= self._total:
-            return told
-        return f"{told}, {(self._total - self._done) / rate:,.0f} s left"
+    return advance
 
 
 @contextmanager
 def progress(label: str, total: int | None = None) -> Iterator[Advance]:
     """Show progress on stderr: a bar on a terminal that goes at the end, plain lines elsewhere."""
     if not sys.stderr.isatty():
-        yield _LineProgress(label, total).advance
+        yield _line_progress(label, total)
         return
     from rich.console import Console  # noqa: PLC0415 - `--help` has to be quick
     from rich.progress import Progress as Bars  # noqa: PLC0415 - see above
-    from rich.progress import ProgressColumn, Task  # noqa: PLC0415 - see above
-    from rich.text import Text  # noqa: PLC0415 - see above
 
-    class Pace(ProgressColumn):
-        """The column of a progress bar that shows the rate."""
-
-        def render(self, task: Task) -> Text:
-            speed = task.finished_speed or task.speed or 0
-            return Text(f"{speed:,.0f} a second" if speed >= 1 else "")
-
-    columns = (*Bars.get_default_columns(), Pace())
-    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
+    with Bars(console=Console(stderr=True), transient=True) as bars:
         yield partial(bars.advance, bars.add_task(label, total=total))
 
 

@@ -6,7 +6,7 @@ The panel's definitions stand first, because Insider silently drops what they do
 from __future__ import annotations
 
 import re
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -36,7 +36,6 @@ _EVENT_SECONDS: Final = 92 * 86_400
 _PURCHASE_SECONDS: Final = 730 * 86_400
 """The ages at which events are not written any more."""
 _MAX_USERS: Final = 1_000
-_EXAMPLES_KEPT: Final = 1_000
 
 Validator = Callable[[Any], object]
 _TYPES: Final[dict[AttributeKind, frozenset[type]]] = {
@@ -113,58 +112,45 @@ _DEFAULT.checks |= {
 _NO_KINDS: Final = Kinds({})
 
 
-class Drops:
-    """The values that Insider would silently drop: counts by reason and name, and examples."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[tuple[str, str]] = Counter()
-        self.examples: deque[tuple[str, str, str]] = deque(maxlen=_EXAMPLES_KEPT)
-
-    def note(self, reason: str, name: str, who: str) -> None:
-        """Count an attribute, event or parameter of a user (`kind:value`) that is not written."""
-        self.counts[reason, name] += 1
-        self.examples.append((reason, name, who))
-
-
 class Panel:
     """Selects the attributes and events of a user that are written."""
 
-    def __init__(self, settings: SandboxSettings, drops: Drops) -> None:
+    def __init__(self, settings: SandboxSettings, drops: Counter[tuple[str, str]]) -> None:
         self._settings = settings
         self._drops = drops
         self._custom = Kinds(settings.panel_attributes)
         self._events = {event: Kinds(kinds) for event, kinds in settings.panel_events.items()}
 
-    def default_attributes(self, attributes: Mapping[str, Any], who: str) -> dict[str, Any]:
+    def default_attributes(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
         """Return the default attributes that are written."""
-        return self._kept(attributes, _DEFAULT, "attribute", who)
+        return self._kept(attributes, _DEFAULT, "attribute")
 
-    def custom_attributes(self, custom: Mapping[str, Any], who: str) -> dict[str, Any]:
+    def custom_attributes(self, custom: Mapping[str, Any]) -> dict[str, Any]:
         """Return the custom attributes that are written."""
         if self._settings.accept_anything:
             self._define(custom)
-        return self._kept(custom, self._custom, "attribute", who)
+        return self._kept(custom, self._custom, "attribute")
 
-    def event(self, event: Mapping[str, Any], now: float, who: str) -> dict[str, Any] | None:
+    def event(self, event: Mapping[str, Any], now: float) -> dict[str, Any] | None:
         """Return the event as it is written; None if it is dropped."""
         name = event["event_name"]
         kinds = self._events.get(name)
         if kinds is None and not self._settings.accept_anything:
-            self._drops.note("undefined_event", name, who)
+            self._drops["undefined_event", name] += 1
             return None
         written_at = datetime.fromisoformat(event["timestamp"].upper()).timestamp()
         if now - written_at > (_PURCHASE_SECONDS if name == "purchase" else _EVENT_SECONDS):
-            self._drops.note("old_event", name, who)
+            self._drops["old_event", name] += 1
             return None
         parameters = event.get("event_params") or {}
         if kinds is None:
             return {**event, "event_params": parameters}
-        custom = self._kept(parameters.get("custom") or {}, kinds, "parameter", who)
+        custom = self._kept(parameters.get("custom") or {}, kinds, "parameter")
         return {
             "event_name": name,
             "timestamp": event["timestamp"],
             "event_params": {
-                **self._kept(parameters, _NO_KINDS, "parameter", who),
+                **self._kept(parameters, _NO_KINDS, "parameter"),
                 "custom": custom,
             },
         }
@@ -179,14 +165,14 @@ class Panel:
         custom = {f"c_{name}": kind for name, kind in self._settings.panel_attributes.items()}
         return _described({**DEFAULT_KINDS, **custom})
 
-    def _kept(self, values: Mapping[str, Any], kinds: Kinds, what: str, who: str) -> dict[str, Any]:
+    def _kept(self, values: Mapping[str, Any], kinds: Kinds, what: str) -> dict[str, Any]:
         wrong = kinds.misfits(values)
         kept = {**values}
         for name in wrong:
             del kept[name]
             if name != "custom":
                 reason = "mistyped" if name in kinds.types else "undefined"
-                self._drops.note(f"{reason}_{what}", name, who)
+                self._drops[f"{reason}_{what}", name] += 1
         return kept
 
     def _define(self, custom: Mapping[str, Any]) -> None:
@@ -266,7 +252,8 @@ class Insider:
 
     def __init__(self, settings: SandboxSettings) -> None:
         self.profiles = Profiles()
-        self.drops = Drops()
+        self.drops: Counter[tuple[str, str]] = Counter()
+        """The values that Insider would silently drop, by reason and name."""
         self.tally = RequestTally()
         self.received = SlidingWindow()
         self.admitted = SlidingWindow()
@@ -403,7 +390,7 @@ class Insider:
             if type(body.get(name, False)) is not bool:
                 return error(400, f"{name} must be a boolean: bad request")
         for name in body.keys() - _ROOT:
-            self.drops.note("undefined_root_field", name, "")
+            self.drops["undefined_root_field", name] += 1
         skip_hook = body.get("skip_hook", False)
         self.tally.users_received += len(users)
         if skip_hook:
@@ -425,13 +412,13 @@ class Insider:
         profile.updated_at = now
         attributes = user.get("attributes")
         if attributes:
-            self._write(profile, attributes, append=self._appends(user, request), who=keys[0])
+            self._write(profile, attributes, append=self._appends(user, request))
         inner = attributes.get(OBJECT_ATTRIBUTES) if attributes else None
         self._keep_objects(profile, (request.objects, user.get(OBJECT_ATTRIBUTES), inner))
         for event in user.get("events") or ():
-            written = self._panel.event(event, now, keys[0])
+            written = self._panel.event(event, now)
             if written is not None:
-                self.profiles.log_event(profile, written, keys[0])
+                self.profiles.log_event(profile, written)
                 self.tally.journeys_started += not request.skip_hook
         return []
 
@@ -450,13 +437,11 @@ class Insider:
             default, custom = profile.attributes()
             profile.replace({**default, OBJECT_ATTRIBUTES: objects}, custom)
 
-    def _write(
-        self, profile: InsiderProfile, attributes: dict[str, Any], *, append: bool, who: str
-    ) -> None:
+    def _write(self, profile: InsiderProfile, attributes: dict[str, Any], *, append: bool) -> None:
         default, custom = profile.attributes()
         known = {name: value for name, value in attributes.items() if name != OBJECT_ATTRIBUTES}
-        new = self._panel.default_attributes(known, who)
-        new_custom = self._panel.custom_attributes(attributes.get("custom") or {}, who)
+        new = self._panel.default_attributes(known)
+        new_custom = self._panel.custom_attributes(attributes.get("custom") or {})
         write(default, new, append=append)
         write(custom, new_custom, append=append)
         profile.replace(default, custom)
@@ -476,7 +461,7 @@ class Insider:
         mistyped = remove(default, user) + remove(custom, user.get("custom", {}))
         profile.replace(default, custom)
         for name in mistyped:
-            self.drops.note("not_an_array", name, keys[0])
+            self.drops["not_an_array", name] += 1
         return []
 
     def _poisoned(self, user: Any) -> list[Complaint]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
 
 _EVENTS_KEPT_A_PROFILE: Final = 50
-_EVENTS_KEPT: Final = 2_000
-_MERGES_KEPT: Final = 100
 
 
 class InsiderProfile:
@@ -69,10 +67,8 @@ class Profiles:
     def __init__(self) -> None:
         self.erased = 0
         self.merged = 0
-        self.merges: deque[tuple[str, ...]] = deque(maxlen=_MERGES_KEPT)
         self.events_written: Counter[str] = Counter()
         self.events_doubled = 0
-        self.latest_events: deque[tuple[str, bytes]] = deque(maxlen=_EVENTS_KEPT)
         self._index: dict[str, InsiderProfile] = {}
         self._serial = 0
         self._alive = 0
@@ -131,7 +127,7 @@ class Profiles:
         self.erased += 1
         return True
 
-    def log_event(self, profile: InsiderProfile, event: Mapping[str, Any], who: str) -> None:
+    def log_event(self, profile: InsiderProfile, event: Mapping[str, Any]) -> None:
         """Append to the event log; the same event is logged again each time."""
         written = _packed(event)
         if written in profile.events:
@@ -139,7 +135,6 @@ class Profiles:
         profile.events = (*profile.events[1 - _EVENTS_KEPT_A_PROFILE :], written)
         profile.event_count += 1
         self.events_written[event["event_name"]] += 1
-        self.latest_events.append((who, written))
 
     def lists(self, attribute: str) -> dict[str, list[Any]]:
         """Return one custom array attribute as sorted lists by email, empty lists included."""
@@ -162,7 +157,6 @@ class Profiles:
         older, newer = sorted((one, other), key=lambda profile: profile.serial)
         self.merged += 1
         self._alive -= 1
-        self.merges.append((*older.keys, *newer.keys))
         for key in newer.keys:
             self._index[key] = older
         older.keys += newer.keys

@@ -7,8 +7,7 @@ from contextlib import redirect_stderr, redirect_stdout, suppress
 import orjson
 import pytest
 
-from segrelay.ops.completion import COMPLETED
-from segrelay.ops.main import app
+from segrelay.ops.main import COMPLETED, app
 from tests.configuration import trigger
 from tests.integration.ops.relay import LYTICS, payload
 

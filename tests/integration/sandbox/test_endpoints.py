@@ -15,12 +15,7 @@ from segrelay.worker.errors import UsageWrong
 from tests.waiting import allowed, until
 
 SWITCHES = {
-    "endpoints": {
-        "crm": {"token": True},
-        "few": {"per_minute": 2},
-        "small": {"most": 2, "at": "events"},
-        "counts": {"at": "events", "taken": "received"},
-    },
+    "token_endpoints": ["crm"],
     "token_seconds": allowed(1.0),
 }
 
@@ -67,23 +62,6 @@ def test_an_endpoint_takes_only_a_token_that_the_sandbox_issued_and_that_is_good
     until(lambda: client.put("/to/crm/people/7", headers=header, json={}).status_code == 401)
     assert token(client, client_secret="").status_code == 401
     assert token(client, grant_type="password").json() == {"error": "unsupported_grant_type"}
-
-
-def test_an_endpoint_has_limits(client):
-    often = [client.post("/to/few").status_code for _ in range(3)]
-    large = client.post("/to/small", json={"events": [1, 2, 3]})
-
-    assert often == [200, 200, 429]
-    assert large.status_code == 413
-    assert client.post("/to/small", json={"events": [1, 2]}).status_code == 200
-
-
-@pytest.mark.parametrize(
-    ("body", "count"),
-    [({"events": [1, 2]}, 2), ({"events": []}, 0), ({"event": 1}, 1), ([1, 2], 2)],
-)
-def test_an_endpoint_says_how_many_results_it_took(client, body, count):
-    assert client.post("/to/counts", json=body).json() == {"received": count}
 
 
 def test_what_came_is_kept_with_its_refusals_and_without_credentials(client, run):

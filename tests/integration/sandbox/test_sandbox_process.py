@@ -67,7 +67,7 @@ def test_what_was_written_can_be_looked_at(sandbox, client):
     assert sandbox.get("profiles") == [profile]
     assert sandbox.get("requests")["by_path"] == {UPSERT: 1, ATTRIBUTE_DELETE: 1}
     assert [each["status"] for each in sandbox.get("requests")["last"]] == [200, 200]
-    for report in ("summary", "events", "drops", "overlaps", "repeats", "merges", "health"):
+    for report in ("summary", "overlaps", "repeats", "health"):
         assert sandbox.get(report) is not None
 
 

@@ -131,8 +131,7 @@ def test_what_is_swallowed_is_answered_as_success_and_recorded(user, drop):
     answer = post(insider, user)
 
     assert value(answer)["data"]["fail"] == {}
-    assert insider.drops.counts == {drop: 1}
-    assert list(insider.drops.examples) == [(*drop, "email:ann@example.com")]
+    assert insider.drops == {drop: 1}
 
 
 def test_everything_is_defined_on_demand_up_to_eighty_custom_attributes():
@@ -142,7 +141,7 @@ def test_everything_is_defined_on_demand_up_to_eighty_custom_attributes():
     post(insider, person(attributes={"custom": custom}))
 
     assert len(insider.profiles.find(("email:ann@example.com",)).attributes()[1]) == 80
-    assert insider.drops.counts == {("undefined_attribute", "field_80"): 1}
+    assert insider.drops == {("undefined_attribute", "field_80"): 1}
 
 
 def test_an_attribute_that_gets_defined_is_kept_from_then_on():
@@ -162,7 +161,7 @@ def test_a_partial_delete_from_something_that_is_no_array_is_recorded():
 
     post(insider, {"identifiers": {"email": "ann@example.com"}, **parts}, path=ATTRIBUTE_DELETE)
 
-    assert insider.drops.counts == {("not_an_array", "status"): 1}
+    assert insider.drops == {("not_an_array", "status"): 1}
 
 
 def test_a_poison_with_status_200_refuses_only_the_users_that_contain_it():
@@ -256,7 +255,7 @@ def test_patches_of_objects_are_kept_as_sent(location):
 
     [profile] = insider.profiles
     assert profile.attributes()[0] == {"name": "Ann", **patch}
-    assert insider.drops.counts == {}
+    assert insider.drops == {}
 
 
 @pytest.mark.parametrize(
@@ -288,7 +287,7 @@ def test_a_purchase_is_written_for_longer_than_events_of_ones_own():
         post(insider, {**user, "events": [event(name, "2025-06-01T00:00:00Z")]})
 
     assert insider.profiles.events_written == {"purchase": 1}
-    assert insider.drops.counts == {("old_event", "lytics_trigger"): 1}
+    assert insider.drops == {("old_event", "lytics_trigger"): 1}
 
 
 def test_contact_lists_and_the_app_are_default_attributes():
@@ -299,4 +298,4 @@ def test_contact_lists_and_the_app_are_default_attributes():
 
     [profile] = insider.profiles
     assert profile.attributes()[0] == {"static_segment_id": [7], "lo": "en", "app_version": "7.1"}
-    assert insider.drops.counts == {("mistyped_attribute", "list_id"): 1}
+    assert insider.drops == {("mistyped_attribute", "list_id"): 1}

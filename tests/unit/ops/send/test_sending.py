@@ -8,7 +8,7 @@ import pytest
 
 from segrelay.ops.send.drafting import Choice, SourceDrafter
 from segrelay.ops.send.sending import Deadline, Sending
-from segrelay.ops.terminal.interrupts import Interruption
+from segrelay.ops.terminal.serving import Interruption
 from segrelay.producer.events.payloads import Payload
 from segrelay.producer.publishing.published import AS_USUAL, Published
 from segrelay.worker.errors import RedisUnavailable

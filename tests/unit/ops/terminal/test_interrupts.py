@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from segrelay.ops.terminal.interrupts import interrupted_once, interruptible_between_steps
+from segrelay.ops.terminal.serving import interrupted_once, interruptible_between_steps
 
 
 def interrupt_again_and_again(number, ended):
