@@ -366,7 +366,10 @@ def runtime_for(settings: Settings, loaded: Upkeep | None = None) -> Runtime:
         shared_keys=SharedKeys(client, settings),
         responses=_responses(settings),
         upkeep=replace(
-            loaded, triggers={n: dict(each) for n, each in loaded.triggers.items()}, refused={}
+            loaded,
+            settings=settings,
+            triggers={n: dict(each) for n, each in loaded.triggers.items()},
+            refused={},
         ),
         told=dict(loaded.told),
         is_worker=is_worker,

@@ -343,7 +343,7 @@ def test_a_replay_that_waits_says_what_its_letters_wait_for(dlq):
     [
         (("--wait", "--dry-run"), "sends nothing that --wait could wait for"),
         (("--timeout", "4s"), "give both"),
-        (("--wait", "--timeout", "soon"), "write 90s or 15m"),
+        (("--wait", "--timeout", "soon"), "write 90s, 15m or 2h"),
     ],
 )
 def test_a_replay_refuses_to_wait_for_nothing(dlq, words, why):

@@ -9,6 +9,7 @@ import pytest
 
 from segrelay.ops.sandbox import SandboxProcess
 from segrelay.sandbox.lytics.account import audience_id
+from segrelay.worker.contract import keys
 from tests.configuration import lytics
 from tests.integration.producer.backfill.backfill_relay import Relay
 from tests.waiting import until
@@ -47,9 +48,15 @@ def test_a_scan_brings_in_all_members_at_the_time_of_lytics_clock(relay, sandbox
     assert sorted(relay.published("vip")) == sorted(f"p{n}@example.com" for n in range(MEMBERS))
 
 
-def test_a_scan_that_names_the_id_brings_in_the_audience_of_that_id(relay) -> None:
-    found = relay.document("start", f"lytics:{audience_id('vip')}")
+def test_a_scan_that_names_an_id_is_of_the_audience_that_a_person_told(relay) -> None:
+    scanned = audience_id("vip")
+    refused = relay.run("start", f"lytics:{scanned}")
+    with relay.connected() as client:
+        client.hset(keys.AUDIENCES, scanned, "vip")
 
+    found = relay.document("start", f"lytics:{scanned}")
+
+    assert b"segrelay audience set" in refused.stderr
     assert (found["job"], found["audience"], found["accepted"]) == ("vip", "vip", MEMBERS)
     plan = relay.document("plan", "lytics:vip")
     assert plan["triggers"]["vip-enter"]["deliveries"] == MEMBERS
