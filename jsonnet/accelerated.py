@@ -8,7 +8,7 @@ compiled form, the engine's value counts, and the compiled form is turned off.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -26,31 +26,10 @@ from segrelay.jsonnet.compiled.running.limits import TOO_LARGE, TOO_LONG
 from segrelay.jsonnet.engines.failures import MAX_MESSAGE, Failure, is_same_assert
 from segrelay.jsonnet.engines.judge import EngineModule
 from segrelay.jsonnet.files import Bundle, shown
-from segrelay.jsonnet.rendered import COMPILED, Rendered
+from segrelay.jsonnet.rendered import Rendered
 
 LAST_EVENTS: Final = 1_000
 """The number of recent events of each template for which a process remembers engine use."""
-
-
-class EngineUse:
-    """The reasons why the last events of one template needed the engine, if they did."""
-
-    def __init__(self) -> None:
-        self._recent: deque[str] = deque(maxlen=LAST_EVENTS)
-
-    def note(self, why: str = COMPILED) -> None:
-        """Note an event, and why the engine was needed; by default it was not."""
-        self._recent.append(why)
-
-    def note_all(self, events: int, why: str) -> None:
-        """Note events for which the engine was needed for the same reason."""
-        self._recent.extend([why] * events)
-
-    def counts(self) -> dict[str, int]:
-        """Return the number of events by reason, in the reasons' order."""
-        return dict(sorted(Counter(self._recent).items()))
-
-
 BOTH_EVERY: Final = 4_000
 """The number of events of which `BOTH_TOGETHER` are rendered by the compiled form and the engine.
 
@@ -83,7 +62,8 @@ class Accelerator:
         self._owed = 0
         self.why_not = "" if isinstance(form, Compiled) else reason(form)
         self.differences = 0
-        self.use = EngineUse()
+        self.use: deque[str] = deque(maxlen=LAST_EVENTS)
+        """Why the last events needed the engine; `COMPILED` where one did not."""
         self.doubt = ""
 
     @classmethod

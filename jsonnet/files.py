@@ -17,7 +17,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal, NamedTuple
 
@@ -36,8 +35,6 @@ from segrelay.jsonnet.syntax.tokens import (
 _STD_FOLDER: Final = Path(__file__).parent / "std"
 _TEMPLATES: Final = "templates:/"
 _LIB: Final = "lib:/"
-_BYTES: Final = "/bytes"
-"""The end of the name of a file that is imported as bytes; no file lies below a file."""
 _COMBINED: Final = "(combined)"
 _NO_NATIVES: Final = (
     "std.native: a template can't call native functions; the library has sha1 and sha256 for hashes"
@@ -105,9 +102,7 @@ class Library:
             with this last segment means it, whatever the path. It calls the native functions
             `profile` and `settings`, each of which returns a JSON text.
         inner_file: The source that yields the same value in two steps: a function of the settings,
-            which returns a function of the profile and of `more`. A large profile holds only known
-            fields; then `more(field)` is the JSON text of another one, or null. No template may
-            import it.
+            which returns a function of the profile. No template may import it.
         functions: Returns the functions of `event_file` in Python, for compiled templates.
         samples: Returns profiles for which both forms of a template are compared as it is loaded.
         languages: Languages of templates beside Jsonnet, by the ending of their files.
@@ -145,8 +140,8 @@ class SourceFile:
     """A file of a bundle.
 
     Args:
-        text: The source; for a file that is imported as bytes, their array as JSON.
-        is_code: True for code, which is evaluated; else it is imported as text or bytes only.
+        text: The source.
+        is_code: True for code, which is evaluated; else it is imported as text only.
         targets: The names under which the bundle holds its imports, in their order.
     """
 
@@ -201,34 +196,6 @@ class Bundle:
         return hash((self.root, self.content_hash))
 
 
-def dumped(bundle: Bundle) -> dict[str, Any]:
-    """Return a bundle as values that `orjson` can write; its library loses its samples."""
-    library, functions = bundle.library, bundle.library.functions
-    return {
-        "root": bundle.root,
-        "files": bundle.files,
-        "content_hash": bundle.content_hash,
-        "library": [str(library.folder), library.event_file, library.inner_file],
-        "functions": [functions.__module__, functions.__name__],
-        "languages": {ending: list(each) for ending, each in library.languages.items()},
-        "parts": dict(bundle.parts),
-    }
-
-
-def loads(dumped: Mapping[str, Any]) -> Bundle:
-    """Return the bundle that was written as JSON, from the parsed values."""
-    files = {
-        name: SourceFile(**file | {"targets": tuple(file["targets"])})
-        for name, file in dumped["files"].items()
-    }
-    folder, event_file, inner_file = dumped["library"]
-    languages = {ending: Language(*each) for ending, each in dumped["languages"].items()}
-    module, name = dumped["functions"]
-    functions = getattr(import_module(module), name)
-    library = Library(Path(folder), event_file, inner_file, functions, languages=languages)
-    return Bundle(dumped["root"], files, dumped["content_hash"], library, dumped["parts"])
-
-
 def shown(name: str) -> str:
     """Return a file's name as a person would write it: relative to `templates`."""
     if name.startswith(_TEMPLATES):
@@ -237,15 +204,11 @@ def shown(name: str) -> str:
 
 
 def resolutions(bundle: Bundle) -> dict[tuple[str, str], str]:
-    """Return the file of each import, by the importer's folder and the path that it wrote.
-
-    Files that are imported as bytes are left out: the engines are told their names.
-    """
+    """Return the file of each import, by the importer's folder and the path that it wrote."""
     return {
         (str(PurePosixPath(name).parent), found.path): target
         for name, file in bundle.files.items()
         for found, target in file.imports
-        if found.word != "importbin"
     }
 
 
@@ -352,20 +315,14 @@ class TemplateFolder:
         return SourceFile(name, text, is_code, targets)
 
     def _text(self, name: str) -> str:
-        is_binary = name.endswith(_BYTES)
-        name = name.removesuffix(_BYTES)
+        prefix = _prefix_of(name)
         try:
-            content = self._path(name).read_bytes()
-            return str(list(content)) if is_binary else content.decode()
+            return (self._roots[prefix] / name.removeprefix(prefix)).read_bytes().decode()
         except UnicodeDecodeError as error:
             raise TemplateBroken(f"{shown(name)}: is not UTF-8 text.", shown(name)) from error
         except OSError as error:
             message = f"{shown(name)}: can't be read ({error.strerror})."
             raise TemplateBroken(message, shown(name)) from error
-
-    def _path(self, name: str) -> Path:
-        prefix = _prefix_of(name)
-        return self._roots[prefix] / name.removeprefix(prefix)
 
     def _target(self, importer: str, text: str, found: tree.Import) -> str:
         line, column = location(text, found.at)
@@ -383,7 +340,7 @@ class TemplateFolder:
             if name in self._library.inner_sources and _prefix_of(importer) != _LIB:
                 problem = f"is an inner file of the library; import {self._library.event_file}"
             elif name is not None:
-                return name + _BYTES if found.word == "importbin" else name
+                return name
         problem = problem or ("is neither beside this file nor in the templates folder nor in lib")
         message = f'{where}: {found.word} "{found.path}" {problem}.'
         raise TemplateBroken(message, shown(importer), line, column)

@@ -13,6 +13,7 @@ import contextlib
 import json
 import math
 import os
+import pickle
 import resource
 import signal
 import subprocess
@@ -24,10 +25,8 @@ from dataclasses import dataclass
 from io import FileIO, RawIOBase
 from typing import Any, Final, Literal
 
-import orjson
-
 from segrelay.jsonnet.engines.judge import own_command
-from segrelay.jsonnet.files import Bundle, dumped, loads, shown
+from segrelay.jsonnet.files import Bundle, shown
 from segrelay.jsonnet.rendered import (
     Asserted,
     Engine,
@@ -97,18 +96,8 @@ def render_isolated(
     Raises:
         TemplateBroken: The engine does not parse the template.
     """
-    request = orjson.dumps(
-        {
-            "bundle": dumped(bundle),
-            "rows": [
-                [base64.b64encode(row.profile).decode(), dict(row.settings), row.time_us]
-                for row in rows
-            ],
-            "engine": engine,
-            "seconds": seconds,
-            "memory_bytes": memory_bytes,
-        }
-    )
+    plain = [row._replace(settings=dict(row.settings)) for row in rows]
+    request = pickle.dumps((bundle, plain, engine, (seconds, memory_bytes)))
     lines, status = _run(request, _WALL_FACTOR * math.ceil(seconds), gives_up)
     if status == _BROKEN_TEMPLATE and lines:
         raise TemplateBroken(*json.loads(lines[-1]))
@@ -192,10 +181,16 @@ def _limit(seconds: float, memory_bytes: int) -> None:
             resource.setrlimit(limit, values)
 
 
-def _render_all(request: dict[str, Any], results: RawIOBase) -> int:
+def _render_all(
+    results: RawIOBase,
+    bundle: Bundle,
+    rows: Sequence[Row],
+    engine: Engine,
+    limits: tuple[float, int],
+) -> int:
+    """Render rows within limits of seconds and bytes; answers are JSON, whatever a template did."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own waits for the engine to return
-    _limit(request["seconds"], request["memory_bytes"])
-    bundle = loads(request["bundle"])
+    _limit(*limits)
     renderer = Renderer(bundle.library.folder, bundle.library)
     try:
         template = renderer.take_in(shown(bundle.root), bundle)
@@ -203,10 +198,8 @@ def _render_all(request: dict[str, Any], results: RawIOBase) -> int:
         results.write(json.dumps(error.args).encode() + b"\n")
         return _BROKEN_TEMPLATE
     results.write(_READY)
-    for profile, *rest in request["rows"]:
-        [result] = renderer.render(
-            template, [Row(base64.b64decode(profile), *rest)], request["engine"]
-        )
+    for row in rows:
+        [result] = renderer.render(template, [row], engine)
         results.write(json.dumps(_encoded(result)).encode() + b"\n")
     return 0
 
@@ -215,4 +208,4 @@ if __name__ == "__main__":
     # Bytes, as everywhere between processes: a stream of text has the encoding of the locale.
     output = FileIO(os.dup(1), "w")
     os.dup2(2, 1)  # whoever writes a line of a log writes it elsewhere
-    sys.exit(_render_all(json.load(sys.stdin.buffer), output))
+    sys.exit(_render_all(output, *pickle.load(sys.stdin.buffer)))  # noqa: S301 - from our parent

@@ -308,7 +308,7 @@ class _JsonnetTemplate:
         self.accelerator.differences = max(self.accelerator.differences, differences)
 
     def engine_counts(self) -> dict[str, int]:
-        return self.accelerator.use.counts()
+        return dict(sorted(Counter(self.accelerator.use).items()))
 
     def render(self, rows: Sequence[Row], engine: Engine) -> list[Result]:
         texts = _texts(rows)
@@ -316,7 +316,7 @@ class _JsonnetTemplate:
             answers = self.accelerated(rows, texts)
         else:
             if engine == "auto":
-                self.accelerator.use.note_all(len(rows), self.accelerator.why_off)
+                self.accelerator.use.extend([self.accelerator.why_off] * len(rows))
             answers = self.engines.evaluate([_input(row, texts) for row in rows])
         locations = _Locations(self)
         return [
@@ -347,7 +347,7 @@ class _JsonnetTemplate:
                     answer = self.compared(answer, theirs, event)
                 if isinstance(answer, Rendered) and (compares or accelerator.is_free(settings)):
                     result = answer
-                    accelerator.use.note()
+                    accelerator.use.append(COMPILED)
             results.append(result)
         return results
 
@@ -376,7 +376,7 @@ class _JsonnetTemplate:
         the compiled form has answered in this call.
         """
         accelerator = self.accelerator
-        answer_of, is_due, note = accelerator.answer, accelerator.is_due, accelerator.use.note
+        answer_of, is_due, note = accelerator.answer, accelerator.is_due, accelerator.use.append
         answers: list[CompiledAnswer | None] = []
         for row in rows:
             answer = answer_of(row.profile, row.settings)

@@ -13,18 +13,18 @@ the same width, so columns stay; the first line is ours, so one is subtracted fr
 
 A call costs 200 µs before its first event, so events share it; results leave one by one through a
 native callback, so that after an error their number says which event failed, and the next call goes
-on behind it. Of a large profile the template gets only the fields that templates have asked for.
+on behind it.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -35,7 +35,7 @@ import rjsonnet
 from segrelay.jsonnet.engines import failures as jsonnet_errors
 from segrelay.jsonnet.engines.failures import HASHES, MAX_STACK, Failure, Natives
 from segrelay.jsonnet.files import Bundle, Library, SourceFile
-from segrelay.jsonnet.syntax.tokens import Token, TokenKind
+from segrelay.jsonnet.syntax.tokens import TokenKind
 from segrelay.jsonnet.syntax.tree import Import
 
 TEMPLATES_STD: Final = "std-for-templates.libsonnet"
@@ -85,27 +85,27 @@ def rewrite(
 ) -> Rewritten:
     """Make the root, and every file that needs the library, a function of the library."""
     needing = _needing_library(bundle) | {bundle.root}
-    sources: dict[str, str] = {}
-    headed: set[str] = set()
-    for name, file in bundle.files.items():
-        library = bundle.library
-        head, text = _as_function(file, library, needing) if name in needing else _with_bytes(file)
-        head += std_head(file, library, std_file, lacks)
-        sources[name] = f"{head}\n{text}" if head else text
-        if head:
-            headed.add(name)
-    return Rewritten(bundle.root, sources, frozenset(headed))
+    return _headed(
+        bundle,
+        std_file,
+        lacks,
+        {name: _as_function(bundle.files[name], bundle.library, needing) for name in needing},
+    )
 
 
 def untouched(bundle: Bundle, std_file: str, lacks: frozenset[str]) -> Rewritten:
-    """Return the files unchanged, except for a first line that replaces the engine's `std`.
+    """Return the files unchanged, except for a first line that replaces the engine's `std`."""
+    return _headed(bundle, std_file, lacks, {})
 
-    Nor can an engine import the bytes of a file for us: rjsonnet takes texts only.
-    """
+
+def _headed(
+    bundle: Bundle, std_file: str, lacks: frozenset[str], functions: Mapping[str, tuple[str, str]]
+) -> Rewritten:
+    """Put the first lines before the files of a bundle, some of which are functions."""
     sources: dict[str, str] = {}
     headed: set[str] = set()
     for name, file in bundle.files.items():
-        head, text = _with_bytes(file)
+        head, text = functions.get(name, ("", file.text))
         head += std_head(file, bundle.library, std_file, lacks)
         sources[name] = f"{head}\n{text}" if head else text
         if head:
@@ -147,41 +147,20 @@ def _needing_library(bundle: Bundle) -> set[str]:
 
 
 def _as_function(file: SourceFile, library: Library, needing: set[str]) -> tuple[str, str]:
-    names = _fresh_names(file.tokens)
+    taken = {token.text for token in file.tokens if token.kind is TokenKind.WORD}
+    names = (name for number in count() if (name := f"_{number}") not in taken)
     event = next(names)
     bound: dict[str, str] = {library.name: event}
     head = f"function({event}) "
     text = file.text
     for found, target in reversed(file.imports):
-        is_binary = found.word == "importbin"
-        is_function = found.word == "import" and (target == library.name or target in needing)
-        if not (is_binary or is_function):
+        if found.word != "import" or not (target == library.name or target in needing):
             continue
         if target not in bound:
             bound[target] = next(names)
-            value = (
-                f"import {quoted(target)}" if is_binary else f"(import {quoted(target)})({event})"
-            )
-            head += f"local {bound[target]} = {value}; "
+            head += f"local {bound[target]} = (import {quoted(target)})({event}); "
         text = _replaced(text, found, bound[target])
     return head, text
-
-
-def _with_bytes(file: SourceFile) -> tuple[str, str]:
-    """Return code for the first line, and a file that gets the bytes of other files from it."""
-    head, text = "", file.text
-    names = _fresh_names(file.tokens)
-    for found, target in reversed(file.imports):
-        if found.word == "importbin":
-            name = next(names)
-            head += f"local {name} = import {quoted(target)}; "
-            text = _replaced(text, found, name)
-    return head, text
-
-
-def _fresh_names(tokens: tuple[Token, ...]) -> Iterator[str]:
-    taken = {token.text for token in tokens if token.kind is TokenKind.WORD}
-    return (name for number in count() if (name := f"_{number}") not in taken)
 
 
 def _replaced(text: str, found: Import, name: str) -> str:
@@ -196,10 +175,6 @@ def quoted(target: str) -> str:
     return "@'" + target.replace("'", "''") + "'"
 
 
-LARGE_PROFILE_BYTES: Final = 3_000
-"""The size of a profile (bytes) above which it is cheaper to pass only its known fields."""
-MAX_KNOWN_FIELDS: Final = 1_000
-"""The largest number of field names to remember: a template may make them up."""
 _DRIVER: Final = """
 local template = import %(root)s;
 local pull = std.native('pull');
@@ -209,20 +184,13 @@ local libraries = [
   for text in std.parseJson(std.native('settings')())
 ];
 local of = std.native('of');
-%(more)s
 [
   local row = std.parseJson(pull(i));
-  local made = template(libraries[of(i)](row, %(argument)s));
+  local made = template(libraries[of(i)](row));
   emit(%(printed)s(if std.isFunction(made) then made() else made))
   for i in std.range(%(first)d, %(last)d)
 ]
 """
-_MORE: Final = """
-local known = std.parseJson(std.native('known')());
-local more = std.native('more');
-"""
-_MORE_ARGUMENT: Final = "function(field) if field in known then null else more(i, field)"
-
 _IN_A_NATIVE: Final = "error invoking native extension"
 _NOT_JSON: Final = "the template yields a number that JSON does not have (inf or nan)"
 
@@ -263,19 +231,13 @@ class RowsEvaluator:
         self._resolve = resolve
         self._sources = {**library.inner_sources, **rewritten.sources}
         self._inner = f"lib:/{library.inner_file}"
-        self._known: set[str] = {"segment_events"}
-        self._is_warm = False
 
     def evaluate(self, events: Sequence[Input], group_size: int) -> list[str | Failure]:
         """Return a result for each event, in order; at most `group_size` events share a call."""
         results: list[str | Failure] = []
         while len(results) < len(events):
             group = events[len(results) : len(results) + group_size]
-            are_large = max(len(event.profile) for event in group) > LARGE_PROFILE_BYTES
-            if are_large and not self._is_warm:
-                group = group[:1]
-            results.extend(_RowGroup(self, group, cut=are_large).run())
-            self._is_warm = self._is_warm or are_large
+            results.extend(_RowGroup(self, group).run())
         return results
 
     def call(self, code: str, natives: Natives) -> None:
@@ -288,13 +250,11 @@ class RowsEvaluator:
             native_callbacks={**natives, **HASHES},
         )
 
-    def driver(self, first: int, last: int, *, cut: bool) -> str:
+    def driver(self, first: int, last: int) -> str:
         """Return the code that renders the profiles from first to last."""
         return _DRIVER % {
             "root": quoted(self._rewritten.root),
             "inner": quoted(self._inner),
-            "more": _MORE if cut else "",
-            "argument": _MORE_ARGUMENT if cut else "null",
             "printed": self._printed,
             "first": first,
             "last": last,
@@ -303,11 +263,6 @@ class RowsEvaluator:
     def failure(self, text: str) -> Failure:
         """Read an error text of the engine."""
         return self._reads_failure(text, self._rewritten.headed)
-
-    @property
-    def known(self) -> set[str]:
-        """The fields that the template has asked for so far."""
-        return self._known
 
     def _import(self, folder: str, path: str) -> tuple[str, str | bytes]:
         name = self._resolve.get((folder.rstrip("/"), path), path)
@@ -323,14 +278,12 @@ class _RowGroup:
     event's error.
     """
 
-    def __init__(self, evaluator: RowsEvaluator, events: Sequence[Input], *, cut: bool) -> None:
+    def __init__(self, evaluator: RowsEvaluator, events: Sequence[Input]) -> None:
         self._evaluator = evaluator
         different = list(dict.fromkeys(event.settings for event in events))
         self._settings = orjson.dumps([text.decode() for text in different]).decode()
         self._of = {i: different.index(event.settings) for i, event in enumerate(events)}
-        self._cut = cut
-        self._fields: dict[int, dict[str, Any]] = {}
-        self._rows = {i: self._text(i, event.profile) for i, event in enumerate(events)}
+        self._rows = {i: _text(event.profile) for i, event in enumerate(events)}
 
     def run(self) -> list[str | Failure]:
         results: list[str | Failure] = []
@@ -346,14 +299,12 @@ class _RowGroup:
         return [checked(result) for result in results]
 
     def _failure_of(self, first: int, results: list[str | Failure]) -> Failure | None:
-        code = self._evaluator.driver(first, len(self._rows) - 1, cut=self._cut)
+        code = self._evaluator.driver(first, len(self._rows) - 1)
         natives: Natives = {
             "pull": (("i",), self._rows.__getitem__),  # a float finds its integer
             "emit": (("text",), results.append),
             "settings": ((), lambda: self._settings),
             "of": (("i",), self._of.__getitem__),
-            "known": ((), self._known),
-            "more": (("i", "field"), self._more),
         }
         try:
             self._evaluator.call(code, natives)
@@ -365,33 +316,13 @@ class _RowGroup:
             return Failure("the engine gave up (a Rust panic)")
         return None
 
-    def _text(self, i: int, profile: bytes) -> str:
-        """Return the part of a profile that the template gets; invalid UTF-8 is replaced."""
-        try:
-            if not self._cut or len(profile) <= LARGE_PROFILE_BYTES:
-                return profile.decode()
-            fields = orjson.loads(profile)
-        except UnicodeDecodeError:
-            return ""
-        except orjson.JSONDecodeError:
-            return profile.decode(errors="replace")  # the engine says what is wrong with it
-        if not isinstance(fields, dict):
-            return profile.decode()
-        self._fields[i] = fields
-        known = self._evaluator.known
-        return orjson.dumps({name: fields[name] for name in known if name in fields}).decode()
 
-    def _more(self, i: float, field: Any) -> str | None:
-        fields = self._fields.get(int(i))
-        if fields is None or not isinstance(field, str):
-            return None
-        known = self._evaluator.known
-        if len(known) < MAX_KNOWN_FIELDS:
-            known.add(field)
-        return orjson.dumps(fields[field]).decode() if field in fields else None
-
-    def _known(self) -> str:
-        return orjson.dumps(dict.fromkeys(self._evaluator.known, 1)).decode()
+def _text(profile: bytes) -> str:
+    """Return the text of a profile; "" where it is no UTF-8, which no engine reads."""
+    try:
+        return profile.decode()
+    except UnicodeDecodeError:
+        return ""
 
 
 def checked(result: str | Failure) -> str | Failure:

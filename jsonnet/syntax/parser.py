@@ -284,7 +284,11 @@ class _Parser(Cursor):
             case "super":
                 self.position += 1
                 return self.super_index(at)
-            case "import" | "importstr" | "importbin":
+            case "importbin":
+                raise SyntaxWrong(
+                    "importbin is not supported: importstr gives the text of a file", at
+                )
+            case "import" | "importstr":
                 self.position += 1
                 return self.imported(word, at)
         # What begins with these reaches as far to the right as it can, also behind an operator.
@@ -305,7 +309,7 @@ class _Parser(Cursor):
         path = self.string()
         if self.tokens[self.position - 1].kind is TokenKind.BLOCK:
             raise SyntaxWrong("the path of an import cannot be a text block", at)
-        kind = cast("Literal['import', 'importstr', 'importbin']", word)
+        kind = cast("Literal['import', 'importstr']", word)
         return tree.Import(at, kind, path, self.tokens[self.position - 1].end)
 
     def array(self, at: int) -> tree.Node:

@@ -247,7 +247,7 @@ class Import(Node):
         end: Offset behind the string.
     """
 
-    word: Literal["import", "importstr", "importbin"]
+    word: Literal["import", "importstr"]
     path: str
     end: int
 

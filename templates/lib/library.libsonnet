@@ -5,7 +5,6 @@
 //   settings  the trigger's settings: an object
 // then:
 //   row       the profile: an object, with exactly one entry in segment_events
-//   more      null, or function(field) -> JSON text of a field that row was cut by, or null
 // Natives:    sha1(text), sha256(text) -> hex digest
 // Result:     an object of hidden functions
 local hashed(name, x) =
@@ -140,14 +139,9 @@ function(settings)
     isValidSha256(obj):: isHex(obj, 64),
   };
 
-  function(row, more)
-    local get(field, def=null) =
-      if field in row then row[field]
-      else if more == null then def
-      else
-        local text = more(field);
-        if text == null then def else std.parseJson(text);
-    local has(field) = field in row || (more != null && more(field) != null);
+  function(row)
+    local get(field, def=null) = if field in row then row[field] else def;
+    local has(field) = field in row;
 
     local events = get("segment_events");
     local trigger = if std.isArray(events) && std.length(events) > 0 then events[0] else null;

@@ -8,4 +8,4 @@
 local settings = std.parseJson(std.native("settings")());
 local profile = std.parseJson(std.native("profile")());
 
-(import "library.libsonnet")(settings)(profile, null)
+(import "library.libsonnet")(settings)(profile)

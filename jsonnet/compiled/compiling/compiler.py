@@ -158,9 +158,6 @@ class Compiler:
         target = self._target(node, scope)
         if node.word == "importstr":
             return literal(self.bundle.files[target].text)
-        if node.word == "importbin":
-            text = self.emitter.hoisted(self.bundle.files[target].text)
-            return Code(text, "array", total=True, constant=True)
         if target == self.bundle.library.name:
             return Code("library.get()", "object")
         return Code(f"{self._file(target)}.get()")

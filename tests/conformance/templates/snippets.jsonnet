@@ -151,7 +151,6 @@ local all = {
   super_in_comprehension: { a: 1, b: 2 } + { [k]: super[k] + 1 for k in ["a"] },
   dollar_in_comprehension: [dollar, dollars],
   comprehension_extended: { [k]: self.own for k in ["a", "b"] } + { own: 7, b: 8 },
-  own_bytes: importbin "bytes.txt",
 
   // What fails, in every engine.
   fails_error: error "wrong",

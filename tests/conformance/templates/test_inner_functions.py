@@ -107,7 +107,7 @@ def test_no_judge_discloses_a_native_function(folder, engine):
     assert [one for one in found if isinstance(one, str) and "person" in one] == []
 
 
-@pytest.mark.parametrize("word", ["import", "importstr", "importbin"])
+@pytest.mark.parametrize("word", ["import", "importstr"])
 @pytest.mark.parametrize(
     "name",
     [

@@ -284,23 +284,3 @@ def test_a_failing_assert_is_no_doubt_about_the_compiled_form(template, where, m
     assert not [one for one in found if "compiled to Python" in one or "disagree" in one]
     assert renderer.doubted == {}
     assert {type(one) for one in results} == {Asserted}
-
-
-def test_the_bytes_of_any_file_are_imported_alike_by_every_engine(tmp_path):
-    (tmp_path / "raw.bin").write_bytes(b"\x00\xff\r\n")
-    (tmp_path / "t.txt").write_text("hi")
-    text = "{ raw: importbin 'raw.bin', bytes: importbin 't.txt', text: importstr 't.txt' }"
-    (tmp_path / "plain.jsonnet").write_text(text)
-    (tmp_path / "event.jsonnet").write_text(HEAD + text + " + { n: event.get('n') }")
-    expected = {"raw": [0, 255, 13, 10], "bytes": [104, 105], "text": "hi"}
-    rows = [Row(PROFILE, {})]
-
-    for name, more in (("plain.jsonnet", {}), ("event.jsonnet", {"n": -1})):
-        bundle = TemplateFolder(tmp_path, LYTEMPLATES).bundle(name)
-        for compiles in (True, False):
-            renderer = Renderer(tmp_path, LYTEMPLATES, compiles=compiles)
-            [result] = renderer.render(renderer.load(name), rows)
-            assert orjson.loads(result.body) == expected | more
-        for engine in ("rjsonnet", *judges()):
-            [said] = judge(engine, bundle, [PROFILE], b"{}")
-            assert json.loads(said) == expected | more

@@ -22,7 +22,7 @@ def folder(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("word", ["import", "importstr", "importbin"])
+@pytest.mark.parametrize("word", ["import", "importstr"])
 @pytest.mark.parametrize(
     ("path", "said"),
     [

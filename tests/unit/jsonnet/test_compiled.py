@@ -9,10 +9,6 @@ from segrelay.jsonnet.compiled import AssertFailed, Compiled, Exhausted, NotComp
 EVENT = "local event = import 'lytemplates.libsonnet';\n"
 
 
-def test_importbin_gives_the_bytes_of_a_file(evaluate):
-    assert evaluate("importbin 'h'", helpers={"h": "añ\r\n"}) == list("añ\r\n".encode())
-
-
 @pytest.mark.parametrize(
     ("source", "message"),
     [

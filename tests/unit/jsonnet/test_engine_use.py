@@ -2,7 +2,6 @@
 
 import pytest
 
-from segrelay.jsonnet.accelerated import LAST_EVENTS, EngineUse
 from segrelay.jsonnet.rendered import Row
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
@@ -17,16 +16,6 @@ def renderer(tmp_path):
 
 def _rows(*numbers):
     return [Row(f'{{"n": {number}}}'.encode()) for number in numbers]
-
-
-def test_only_the_last_thousand_events_count():
-    use = EngineUse()
-
-    use.note_all(600, "std.exp")
-    for _ in range(LAST_EVENTS - 100):
-        use.note()
-
-    assert use.counts() == {"": LAST_EVENTS - 100, "std.exp": 100}
 
 
 def test_events_that_needed_the_engine_are_counted_with_the_reason(tmp_path, renderer):

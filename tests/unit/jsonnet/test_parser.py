@@ -59,6 +59,7 @@ def test_both_ways_of_writing_mean_the_same(one, other):
 @pytest.mark.parametrize(
     ("source", "at", "words"),
     [
+        ("[1, importbin 'x']", 4, "importbin is not supported"),
         ("", (1, 1), "the file ends"),
         ("{\n  a: 1\n  b: 2 }", (3, 3), 'expected "," or "}", but found b'),
         ("[1, 2", (1, 6), "the file ends"),

@@ -69,9 +69,9 @@ def test_what_only_looks_like_an_import_is_none(source):
 
 
 def test_the_other_imports_are_told_apart():
-    source = "[importstr 'a', importbin 'b', import 'c']"
+    source = "[importstr 'a', import 'c']"
 
-    assert _imports(source) == [("importstr", "a"), ("importbin", "b"), ("import", "c")]
+    assert _imports(source) == [("importstr", "a"), ("import", "c")]
 
 
 @pytest.mark.parametrize("source", ['"open', "'open", '@"open', "/* open", "|||\n  open", "||| x"])

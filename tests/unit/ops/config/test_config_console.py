@@ -5,7 +5,7 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from segrelay.jsonnet import TemplateBroken
+from segrelay.jsonnet.rendered import TemplateBroken
 from segrelay.ops.main import COMMANDS, app
 from segrelay.ops.terminal.console import mention, print_json, run_guarded, say, table
 from segrelay.worker.contract.printable import printable
