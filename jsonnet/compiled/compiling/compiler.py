@@ -449,7 +449,8 @@ def _needed(assigned: Sequence[str], body: str) -> list[str]:
 
 
 _ARITHMETIC: Final = {"-": "minus", "*": "times", "/": "divided", "%": "remainder"}
-_SIGNS: Final = {"-": "negated", "+": "numeric", "~": "inverted"}
+_SIGNS: Final = {"-": "negated", "+": "numeric"}
+_BITS: Final = "an operator on bits"
 _PLAIN: Final = frozenset({"number", "string"})
 """Kinds of values: Python orders two values of one of these kinds as Jsonnet does."""
 _ORDER: Final = {
@@ -493,13 +494,15 @@ def operation(
         case "in":
             run = f"has_field({one.text}, {other.text})"
             return Code(run, "bool")
-    return Code(f"bitwise({node.operator!r}, {one.text}, {other.text})", "number")
+    return Code(left_to_jsonnet(_BITS))
 
 
 def _unary(compiles: ExpressionCompiler, operator: str, operand: tree.Node, scope: Scope) -> Code:
     if operator == "!":
         test = compiles.truth(operand, scope)
         return Code(f"(not {test.text})", "bool", total=test.total)
+    if operator == "~":
+        return Code(left_to_jsonnet(_BITS))
     code = compiles.value(operand, scope)
     if isinstance(operand, tree.Number) and operator == "-":
         return literal(number(-float(operand.text)))

@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from segrelay.jsonnet.compiled.running.limits import TOO_LARGE, Doubtful, Exhausted, spend_text
 from segrelay.jsonnet.compiled.running.printing import text_of
@@ -21,18 +20,14 @@ from segrelay.jsonnet.compiled.running.values import (
     field_names,
     is_object,
     numeric,
-    string,
     take,
-    whole,
 )
 
 _CODE: Final = re.compile(
-    r"%(?:\((?P<name>[^)]*)\))?(?P<flags>[-#0 +]*)(?P<width>\*|\d*)"
-    r"(?P<point>\.(?P<precision>\*|\d*))?[hlL]?(?P<kind>[diuoxXeEfFgGcs%])"
+    r"%(?:\((?P<name>[^)]*)\))?(?P<flags>[-#0 +]*)(?P<width>\d*)"
+    r"(?P<point>\.(?P<precision>\d*))?[hlL]?(?P<kind>[diufFs%])"
 )
 _HUGE: Final = re.compile(r"%(?:\([^)]*\))?[-#0 +]*(?:\d{8}|[\d*]*\.\d{8})")
-_GIVEN: Final = -1
-"""Stands for a width or precision that is written `*`: the next value says it."""
 _DIGITS: Final = 6
 """The number of a fraction's digits if a format's code names none."""
 _POWERS: Final = tuple(10.0**digits for digits in range(23))
@@ -42,17 +37,15 @@ _KEPT: Final = 1_000
 _MAX_KEPT_CHARACTERS: Final = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class _Code:
-    """A conversion, such as `%-5.1f`.
+class _Code(NamedTuple):
+    """A conversion, such as `%-5.1f`; others than to `%d`, `%f` and `%s` are left to Jsonnet.
 
-    Args:
+    Attributes:
         name: Of the field that it prints; None where values come in order.
         flags: Of `-#0 +`.
-        width: At least so many characters, or `_GIVEN`.
-        precision: None where none is written; or `_GIVEN`.
+        width: At least so many characters.
+        precision: None where none is written.
         kind: The letter, in lower case.
-        capitals: The letter is a capital.
     """
 
     name: str | None
@@ -60,7 +53,6 @@ class _Code:
     width: int
     precision: int | None
     kind: str
-    capitals: bool
 
 
 def formatted(template: str, values: Any) -> str:
@@ -94,32 +86,19 @@ _parsed = lru_cache(maxsize=_KEPT)(_parse)
 def _code_of(match: re.Match[str]) -> str | _Code:
     if match["kind"] == "%":
         return "%"
-    precision = _amount(match["precision"]) if match["point"] else None
-    kind = match["kind"]
-    width = _amount(match["width"])
-    return _Code(match["name"], match["flags"], width, precision, kind.lower(), kind.isupper())
-
-
-def _amount(written: str) -> int:
-    return _GIVEN if written == "*" else int(written or 0)
+    precision = int(match["precision"] or 0) if match["point"] else None
+    width = int(match["width"] or 0)
+    return _Code(match["name"], match["flags"], width, precision, match["kind"].lower())
 
 
 def _one(code: _Code, given: Iterator[Any], values: Any) -> str:
-    width, precision = code.width, code.precision
-    if width == _GIVEN:
-        width = _next_amount(given, values)
-    if precision == _GIVEN:
-        precision = _next_amount(given, values)
-    spend_text(width)
-    text = _text(code, _value(code, given, values), width, precision)
-    return text if len(text) >= width else _padded(text, code.flags, width)
-
-
-def _next_amount(given: Iterator[Any], values: Any) -> int:
-    amount = -1 if is_object(values) else whole(take(next(given)))
-    if amount < 0:
-        raise Doubtful
-    return amount
+    spend_text(code.width)
+    text = _text(code, _value(code, given, values))
+    if len(text) >= code.width:
+        return text
+    if not text.isascii():
+        raise Doubtful  # rjsonnet counts bytes
+    return text.ljust(code.width) if "-" in code.flags else text.rjust(code.width)
 
 
 def _value(code: _Code, given: Iterator[Any], values: Any) -> Any:
@@ -130,44 +109,16 @@ def _value(code: _Code, given: Iterator[Any], values: Any) -> Any:
     return take(next(given))
 
 
-def _text(code: _Code, value: Any, width: int, precision: int | None) -> str:
-    kind, flags = code.kind, code.flags
-    if kind == "s":
+def _text(code: _Code, value: Any) -> str:
+    if code.kind == "s":
         return text_of(value)
-    if kind == "c":
-        return _character(value)
-    filled = width if "0" in flags and "-" not in flags else 0
-    if kind in "diuox":
-        return _whole_number(code, numeric(value), filled, precision or 0)
-    if kind != "f":
-        raise Doubtful  # `%e` and `%g` take a logarithm, whose last digit depends on the engine
-    digits = _DIGITS if precision is None else precision
-    return _decimal(float(numeric(value)), flags, filled, digits)
-
-
-def _character(value: Any) -> str:
-    if value.__class__ is int:
-        return chr(value)
-    if len(string(value)) != 1:
-        raise Doubtful
-    return value  # type: ignore[no-any-return]
-
-
-def _whole_number(code: _Code, value: float, filled: int, digits: int) -> str:
-    """Return a number without its fraction; `%x` rounds down, and the others towards zero."""
-    spend_text(digits)
-    if code.kind == "x":
-        rounded = math.floor(value)
-        prefix = ("0X" if code.capitals else "0x") if "#" in code.flags else ""
-        shown = _in_base(abs(rounded), 16)
-        shown = shown.upper() if code.capitals else shown
-        front = _sign(code.flags, negative=rounded < 0) + prefix
-        return _filled_up(front, shown, filled, digits)
-    magnitude = math.floor(abs(value))
-    shown = _in_base(magnitude, 8 if code.kind == "o" else 10)
-    if code.kind == "o" and "#" in code.flags and magnitude:
-        shown = "0" + shown
-    return _filled_up(_sign(code.flags, negative=value <= -1), shown, filled, digits)
+    flags, precision, number = code.flags, code.precision, float(numeric(value))
+    filled = code.width if "0" in flags and "-" not in flags else 0
+    if code.kind == "f":
+        return _decimal(number, flags, filled, _DIGITS if precision is None else precision)
+    spend_text(precision or 0)
+    shown = _digits(math.floor(abs(number)))
+    return _filled_up(_sign(flags, negative=number <= -1), shown, filled, precision or 0)
 
 
 def _sign(flags: str, *, negative: bool) -> str:
@@ -178,14 +129,14 @@ def _filled_up(front: str, shown: str, filled: int, digits: int = 0) -> str:
     return front + shown.rjust(max(filled - len(front), digits), "0")
 
 
-def _in_base(magnitude: int, base: int) -> str:
+def _digits(magnitude: int) -> str:
     if magnitude <= EXACT:
-        return format(magnitude, {8: "o", 10: "d", 16: "x"}[base])
+        return str(magnitude)
     digits: list[str] = []
     left = float(magnitude)
     while left:
-        digits.append("0123456789abcdef"[int(math.fmod(left, base))])
-        left = float(math.floor(left / base))
+        digits.append(str(int(math.fmod(left, 10))))
+        left = float(math.floor(left / 10))
     return "".join(reversed(digits))
 
 
@@ -198,12 +149,6 @@ def _decimal(number: float, flags: str, filled: int, digits: int) -> str:
     behind = int(math.fmod(math.floor(numerator), denominator))
     point = digits or "#" in flags
     filled -= digits + bool(point)
-    shown = _filled_up(_sign(flags, negative=number < 0), _in_base(before, 10), filled)
-    fraction = _in_base(behind, 10).rjust(digits, "0") if digits else ""
+    shown = _filled_up(_sign(flags, negative=number < 0), _digits(before), filled)
+    fraction = _digits(behind).rjust(digits, "0") if digits else ""
     return f"{shown}.{fraction}" if point else shown
-
-
-def _padded(text: str, flags: str, width: int) -> str:
-    if not text.isascii():
-        raise Doubtful  # rjsonnet counts bytes
-    return text.ljust(width) if "-" in flags else text.rjust(width)

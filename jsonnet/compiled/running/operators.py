@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 from segrelay.jsonnet.compiled.running.formats import formatted
 from segrelay.jsonnet.compiled.running.limits import (
@@ -14,11 +14,9 @@ from segrelay.jsonnet.compiled.running.limits import (
     note_failed,
     spend,
     spend_text,
-    tick,
 )
 from segrelay.jsonnet.compiled.running.printing import text_of
 from segrelay.jsonnet.compiled.running.values import (
-    EXACT,
     Composite,
     Func,
     Layer,
@@ -36,8 +34,6 @@ from segrelay.jsonnet.compiled.running.values import (
 
 Handle = Any
 """A value, or a Lazy of one."""
-_BITS: Final = 32
-"""The number of bits from which on shifts differ among engines, as those of negative numbers do."""
 
 
 def plus(left: Any, right: Any) -> Any:
@@ -109,50 +105,10 @@ def _are_numbers(left: Any, right: Any) -> bool:
 
 
 def less(left: Any, right: Any) -> bool:
-    """`<` of two numbers, strings or arrays; what engines make of anything else differs."""
+    """`<` of two numbers or strings; arrays, and what engines differ on, are left to Jsonnet."""
     if left.__class__ is str and right.__class__ is str:
         return bool(left < right)
-    if left.__class__ is list and right.__class__ is list:
-        return _compared(left, right) < 0
     return bool(numeric(left) < numeric(right))
-
-
-def _compared(left: Any, right: Any) -> int:
-    """Return -1, 0 or 1; arrays are compared up to the first elements that differ."""
-    if left.__class__ is not list or right.__class__ is not list:
-        return less(right, left) - less(left, right)
-    tick()
-    for mine, theirs in zip(left, right, strict=False):
-        result = _compared(take(mine), take(theirs))
-        if result:
-            return result
-    return (len(left) > len(right)) - (len(left) < len(right))
-
-
-def bitwise(operator: str, left: Any, right: Any) -> int:
-    """`&`, `|`, `^`, `<<` and `>>` of whole numbers that a double holds."""
-    one, other = whole(left), whole(right)
-    match operator:
-        case "&":
-            result = one & other
-        case "|":
-            result = one | other
-        case "^":
-            result = one ^ other
-        case _ if not 0 <= other < _BITS or one < 0:
-            raise Doubtful
-        case "<<":
-            result = one << other
-        case _:
-            result = one >> other
-    if abs(result) > EXACT:
-        raise Doubtful
-    return result
-
-
-def inverted(value: Any) -> int:
-    """`~`."""
-    return ~whole(value)
 
 
 def index(target: Any, key: Any) -> Any:

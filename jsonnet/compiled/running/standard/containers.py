@@ -94,15 +94,6 @@ def numbers_from(first: Any, last: Any) -> list[int]:
     return list(range(first, last + 1))
 
 
-@native("sz func", gives="array", name="makeArray", calls=True)
-def make_array(size: Any, func: Any) -> list[Any]:
-    function(func)
-    if whole(size) < 0:
-        raise Doubtful
-    spend(size)
-    return [_later(func, at) for at in range(size)]
-
-
 @native("arr x", gives="bool")
 def member(arr: Any, x: Any) -> bool:
     if arr.__class__ is str:
@@ -113,16 +104,6 @@ def member(arr: Any, x: Any) -> bool:
 @native("arr elem", gives="bool")
 def contains(arr: Any, elem: Any) -> bool:
     return any(equal(value, elem) for value in items(arr))
-
-
-@native("arr x", gives="number")
-def count(arr: Any, x: Any) -> int:
-    return sum(equal(value, x) for value in items(arr))
-
-
-@native("value arr", lazy="value", gives="array")
-def find(value: Any, arr: Any) -> list[int]:
-    return [at for at, each in enumerate(items(arr)) if equal(each, take(value))]
 
 
 @native("arrs", gives="array", name="flattenArrays")

@@ -18,7 +18,7 @@ import orjson
 from segrelay.jsonnet.compiled.running.formats import formatted
 from segrelay.jsonnet.compiled.running.limits import Doubtful, spend, spend_text
 from segrelay.jsonnet.compiled.running.natives import native, natives
-from segrelay.jsonnet.compiled.running.operators import negated, remainder
+from segrelay.jsonnet.compiled.running.operators import negated
 from segrelay.jsonnet.compiled.running.printing import indented, printed, quoted, text_of
 from segrelay.jsonnet.compiled.running.values import (
     array,
@@ -59,22 +59,11 @@ def substr(text: Any, start: Any, count: Any) -> str:
     return string(text)[start : start + count]
 
 
-def _split(text: Any, by: Any, most: int) -> list[str]:
-    if not string(by):
-        raise Doubtful
-    return string(text).split(by, most)
-
-
 @native("str c", gives="array")
 def split(text: Any, by: Any) -> list[str]:
-    return _split(text, by, -1)
-
-
-@native("str c maxsplits", gives="array", name="splitLimit")
-def split_limit(text: Any, by: Any, most: Any) -> list[str]:
-    if whole(most) < -1:
+    if not string(by):
         raise Doubtful
-    return _split(text, by, most)
+    return string(text).split(by)
 
 
 @native("str from to", gives="string", name="strReplace")
@@ -96,15 +85,6 @@ def string_chars(text: Any) -> list[str]:
     return list(text)
 
 
-@native("pat str", gives="array", name="findSubstr")
-def find_substring(pattern: Any, text: Any) -> list[int]:
-    """Return where a pattern occurs, also overlapping; ASCII only: other offsets are disputed."""
-    if not string(pattern) or not string(text).isascii():
-        raise Doubtful
-    spend(len(text))
-    return [at for at in range(len(text)) if text.startswith(pattern, at)]
-
-
 @native("str vals", gives="string", name="format")
 def format_of(template: Any, values: Any) -> str:
     return formatted(string(template), values)
@@ -123,11 +103,6 @@ def join(separator: Any, parts: Any) -> Any:
         joined += [*(between if at else []), *array(value)]
         spend(len(array(value)) + len(between))
     return joined
-
-
-@native("arr", gives="string", looks_at_all=True)
-def lines(arr: Any) -> str:
-    return "".join(string(value) + "\n" for value in items(arr) if value is not None)
 
 
 @native("what count", gives="any")
@@ -163,7 +138,6 @@ def to_base64(text: Any) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-natives("str", {"encodeUTF8": lambda text: list(string(text).encode())}, gives="array")
 natives(
     "a b",
     {
@@ -240,20 +214,6 @@ def _half_away_from_zero(x: float) -> int:
     return whole_part + (1 if x > 0 else -1) if abs(x - whole_part) >= 0.5 else whole_part  # noqa: PLR2004
 
 
-@native("x n", gives="number", name="pow")
-def power(x: Any, n: Any) -> int | float:
-    """Raise a number to a power; the engines agree only on whole results up to 2^53."""
-    result = math.pow(whole(x), whole(n))
-    if not result.is_integer() or number(result).__class__ is float:
-        raise Doubtful
-    return number(result)
-
-
-@native("a b")
-def mod(a: Any, b: Any) -> Any:
-    return remainder(a, b)
-
-
 @native("str", gives="number", name="parseInt")
 def parse_int(text: Any) -> int | float:
     if not _WHOLE.fullmatch(string(text)):
@@ -268,17 +228,6 @@ natives(
         "ceil": lambda x: _rounded(x, math.ceil),
         # Half a number goes away from zero; the reference implementation rounds it up.
         "round": lambda x: _rounded(x, _half_away_from_zero),
-        "sqrt": lambda x: number(math.sqrt(numeric(x))),
     },
     gives="number",
-)
-natives(
-    "x",
-    {
-        "isEven": lambda x: whole(x) % 2 == 0,
-        "isOdd": lambda x: whole(x) % 2 == 1,
-        "isInteger": lambda x: float(numeric(x)).is_integer(),
-        "isDecimal": lambda x: not float(numeric(x)).is_integer(),
-    },
-    gives="bool",
 )
