@@ -29,8 +29,13 @@ from segrelay.producer.backfill.reading import pieces_of
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import Draft, Published
 from segrelay.producer.sources.opening import STANDARD_INPUT
-from segrelay.worker.checks.preview import Candidate, Previewed, failure_without_id, preview
-from segrelay.worker.checks.samples import in_want_of_id
+from segrelay.worker.checks.preview import (
+    Candidate,
+    Previewed,
+    failure_without_id,
+    in_want_of_id,
+    preview,
+)
 from segrelay.worker.contract.events import decode_profile
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.printable import hidden, plural

@@ -26,7 +26,6 @@ from segrelay.ops.terminal.options import Strict
 from segrelay.producer.publishing.audiences import AudienceStore, named_audience
 from segrelay.worker.adapters.redis.shared_keys import read_identified
 from segrelay.worker.adapters.sender import HttpSender
-from segrelay.worker.checks.samples import fresh_sample
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.claim import mismatches
 from segrelay.worker.contract.redis.client import Redis
@@ -49,7 +48,7 @@ from segrelay.worker.errors import (
 )
 
 if TYPE_CHECKING:
-    from segrelay.worker.checks.samples import Finding
+    from segrelay.worker.checks.preview import Finding
 
 
 app = typer.Typer(help="Check or show the configuration.")
@@ -229,6 +228,8 @@ def _files(audience: str, api: str, source: str | None) -> Iterator[tuple[Path, 
         api: The API of the destination.
         source: The folder that an image is built from; "" = there is none, None = no containers.
     """
+    from segrelay.worker.checks.preview import fresh_sample  # noqa: PLC0415 - as above
+
     scaffold = files("segrelay.ops.config") / "scaffold"
     texts = {name: (scaffold / packaged).read_text("utf-8") for name, packaged in _SCAFFOLD.items()}
     if api == "http":

@@ -1,4 +1,4 @@
-"""Checks templates: samples are rendered, all engines agree, and Insider's panels know the names.
+"""Checks templates: samples are rendered, all engines agree, and each field that is read exists.
 
 A finding is a line `file:line:column: severity: what; hint`, and the source line below. Samples are
 rendered in processes of their own: a template may kill the one that renders it. Other engines
@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, assert_never
 
@@ -32,7 +32,6 @@ from segrelay.jsonnet.rendered import (
 )
 from segrelay.jsonnet.syntax import tree
 from segrelay.jsonnet.syntax.tokens import location
-from segrelay.ops.insider import InsiderReader, LiveFinding, check_panel
 from segrelay.ops.state.opened import already_there
 from segrelay.ops.templates.fields import (
     Corrected,
@@ -45,13 +44,19 @@ from segrelay.ops.templates.fields import (
 from segrelay.ops.templates.testing import cases_of
 from segrelay.ops.templates.workspace import Case, Workspace
 from segrelay.templates import LYTEMPLATES
-from segrelay.worker.checks.preview import Previewed, differences, render_apart
-from segrelay.worker.checks.samples import Finding, Severity, sample_row
+from segrelay.worker.checks.preview import (
+    Finding,
+    Previewed,
+    Severity,
+    differences,
+    render_apart,
+    sample_row,
+)
 from segrelay.worker.checks.triggers import misplaced_of, warnings_of
 from segrelay.worker.contract.fields import seen_fields
-from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE, Trigger
+from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from segrelay.worker.contract.settings.sections import AUDIENCE_ATTRIBUTE
-from segrelay.worker.errors import SegrelayError, UsageWrong
+from segrelay.worker.errors import SegrelayError
 
 Said = str | Failure | None
 """The verdict of an engine: a JSON text, a failure, or None if nobody can tell."""
@@ -245,45 +250,36 @@ _SPEAKING: Final = frozenset(
 """Fields of a body that findings name, and that have the same name in the template."""
 
 
-def placed(
-    finding: Finding, template: str, bundle: Bundle | None, names: Sequence[str] = ()
-) -> Finding:
+def placed(finding: Finding, template: str, bundle: Bundle | None) -> Finding:
     """Return a finding with its place; the message does not repeat the place.
 
     Args:
-        finding: About a field of the body, or about none.
+        finding: About a field of the body that its message names, or about none.
         template: The template's name.
         bundle: None where it does not load.
-        names: The fields that it is about; none = they are searched in its message.
     """
     file = finding.file or template
     message = finding.message
     for prefix in (f"{file}:{finding.line}:{finding.column}: ", f"{file}: "):
         message = message.removeprefix(prefix)
     found = replace(finding, file=file, message=message)
-    return found if finding.line or bundle is None else _looked_up(found, bundle, names)
+    if finding.line or bundle is None:
+        return found
+    words = _WORD.findall(message)
+    wanted = [word for word in words if word in _SPEAKING] or [w for w in words if "_" in w]
+    own = next((each for each in bundle.files.values() if shown(each.name) == file), None)
+    written = _fields_of(own) if own and wanted else {}
+    for word in wanted:
+        if own and word in written:
+            line, column = location(own.text, written[word])
+            return replace(found, line=line, column=column)
+    return found
 
 
 def once(findings: Sequence[Finding]) -> list[Finding]:
     """Return findings without duplicates, which have the same place and message."""
     seen = {(one.file, one.line, one.column, one.message): one for one in findings}
     return list(seen.values())
-
-
-def _looked_up(finding: Finding, bundle: Bundle, names: Sequence[str]) -> Finding:
-    """Add the place where the template writes the field that a finding is about."""
-    words = _WORD.findall(finding.message)
-    told = (word for word in words if word in _SPEAKING)
-    wanted = list(names or told) or [word for word in words if "_" in word]
-    for file in bundle.files.values():
-        if shown(file.name) != finding.file or not wanted:
-            continue
-        at = _fields_of(file)
-        for word in wanted:
-            if word in at:
-                line, column = location(file.text, at[word])
-                return replace(finding, line=line, column=column)
-    return finding
 
 
 def _fields_of(file: SourceFile) -> dict[str, int]:
@@ -383,61 +379,3 @@ def _corrections(name: str, correction: Corrected) -> Iterator[Finding]:
     if correction.problem:
         said = f"still does not parse without that damage: {correction.problem}; mend it by hand."
         yield Finding("error", said, "", name, correction.line, correction.column)
-
-
-_INSIDER: Final = "insider"
-
-
-@dataclass(slots=True)
-class LiveCheck:
-    """The findings of Insider's panels about templates.
-
-    Args:
-        unanswered: The reasons why panels could not be asked, by destination.
-        unused: Templates that no trigger of Insider uses: there is no panel to ask about them.
-    """
-
-    findings: dict[str, list[Finding]] = field(default_factory=dict)
-    unanswered: dict[str, str] = field(default_factory=dict)
-    unused: list[str] = field(default_factory=list)
-
-
-def check_live(workspace: Workspace, names: Iterable[str]) -> LiveCheck:
-    """Ask the panel of each destination of Insider about the templates of its triggers."""
-    settings = workspace.settings
-    if settings is None:
-        raise UsageWrong("--live needs the configuration, which --templates leaves out.")
-    result = LiveCheck()
-    triggers: dict[str, list[Trigger]] = {}
-    for name in names:
-        used = [
-            trigger
-            for trigger in workspace.triggers(name)
-            if settings.destinations[trigger.destination].api == _INSIDER
-        ]
-        if not used:
-            result.unused.append(name)
-        for trigger in used:
-            triggers.setdefault(trigger.destination, []).append(trigger)
-    for destination, asking in triggers.items():
-        try:
-            with InsiderReader(settings, settings.destinations[destination]) as reader:
-                found = list(check_panel(reader, settings, asking))
-        except SegrelayError as error:
-            result.unanswered[destination] = error.message
-            continue
-        for one in found:
-            template = settings.triggers[one.trigger].template
-            result.findings.setdefault(template, []).append(_live_finding(one, template, workspace))
-    for told in result.findings.values():
-        told.sort(key=lambda one: (one.file, one.line, one.column))
-    return result
-
-
-def _live_finding(one: LiveFinding, template: str, workspace: Workspace) -> Finding:
-    finding = Finding(one.severity, f"{one.message}.", one.trigger, template)
-    try:
-        bundle = TemplateFolder(workspace.folder, LYTEMPLATES).bundle(template)
-    except TemplateBroken:
-        return finding
-    return placed(finding, template, bundle, names=[one.name] if one.name else [])

@@ -13,13 +13,10 @@ from segrelay.jsonnet.engines.judge import judges
 from segrelay.jsonnet.files import TemplateFolder
 from segrelay.jsonnet.rendered import TemplateBroken
 from segrelay.ops.templates.check import (
-    LiveCheck,
     TemplateReport,
-    check_live,
     checked,
     known_fields,
     lines_of,
-    once,
     source_below,
 )
 from segrelay.ops.templates.comparison import diff
@@ -123,12 +120,6 @@ def check(
     fix: Annotated[
         bool, typer.Option("--fix", help="Write a corrected copy of what was damaged by copying.")
     ] = False,
-    live: Annotated[
-        bool,
-        typer.Option(
-            "--live", help="Also ask Insider's panel what of it would be dropped silently."
-        ),
-    ] = False,
     strict: Strict = False,
 ) -> Result:
     """Parse templates, render samples, and compare the engines.
@@ -137,9 +128,6 @@ def check(
     or means something else to another engine; with --strict, also if there are warnings. A template
     that triggers use is rendered with their settings and samples, any other with a sample of each
     direction. With --fix the corrected copy of NAME.jsonnet is NAME.fixed.jsonnet, and checked too.
-    With --live, attributes, events and parameters that the panel of a trigger's destination does
-    not define, or has with another type, are named; nothing is written there. The exit code is 1 if
-    a panel gives no answer.
     """
     workspace = workspace_of(templates)
     seen = known_fields(workspace)
@@ -148,24 +136,17 @@ def check(
         for name in workspace.names(names or ())
         for one in checked(workspace, name, seen, fixes=fix)
     ]
-    asked: LiveCheck | None = None
-    if live:
-        asked = check_live(workspace, [one.template for one in found if one.content_hash])
-        for one in found:
-            one.findings = once([*one.findings, *asked.findings.get(one.template, ())])
     compared_with = judges()
     is_fit = all(one.is_fit and not (strict and one.findings) for one in found)
-    unanswered = 1 if asked and asked.unanswered else 0
-    panels = {"unanswered": asked.unanswered, "unused": asked.unused} if asked else None
     documents = [
         {"template": one.template, "fit": one.is_fit, **asdict(one), "compiled": one.is_compiled}
         for one in found
     ]
     return Result(
-        {"templates": documents, "compared_with": compared_with, "live": panels},
+        {"templates": documents, "compared_with": compared_with},
         *(line for one in found for line in _lines(one, workspace)),
-        notes=_notes(found, workspace, asked, compared_with),
-        exit_code=unanswered if is_fit else WeMustAct.exit_code,
+        notes=_notes(found, workspace, compared_with),
+        exit_code=0 if is_fit else WeMustAct.exit_code,
     )
 
 
@@ -182,20 +163,13 @@ def _lines(report: TemplateReport, workspace: Workspace) -> Iterator[str]:
 
 
 def _notes(
-    found: Sequence[TemplateReport],
-    workspace: Workspace,
-    asked: LiveCheck | None,
-    compared_with: Collection[str],
+    found: Sequence[TemplateReport], workspace: Workspace, compared_with: Collection[str]
 ) -> Iterator[str]:
     source = source_below(workspace.folder) if sys.stderr.isatty() else lambda _: ""
     for finding in (each for one in found for each in one.findings):
         yield from lines_of(finding, source)
     if not compared_with and any(one.language == "Jsonnet" for one in found):
         yield _NOTHING_COMPARED
-    for name in asked.unused if asked else ():
-        yield f"{name}: no trigger of Insider uses it, so there is no panel to ask about it."
-    for destination, problem in asked.unanswered.items() if asked else ():
-        yield f"{destination}: what it drops is not known: {problem}"
 
 
 app.command()(render)

@@ -31,8 +31,15 @@ from segrelay.ops.templates.workspace import (
 from segrelay.ops.terminal.console import read_json_values
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.tables import count_columns, text_columns
-from segrelay.worker.checks.preview import Previewed, differences, preview, preview_rendering
-from segrelay.worker.checks.samples import load_profiles, profile_for, sample_row
+from segrelay.worker.checks.preview import (
+    Previewed,
+    differences,
+    load_profiles,
+    preview,
+    preview_rendering,
+    profile_for,
+    sample_row,
+)
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.errors import UsageWrong
 

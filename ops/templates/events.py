@@ -22,8 +22,15 @@ from segrelay.producer.events.payloads import (
     values_of,
 )
 from segrelay.producer.publishing.drafting import export
-from segrelay.worker.checks.preview import Candidate, Previewed, preview, preview_rendering
-from segrelay.worker.checks.samples import entry_of, load_profiles, sample_row
+from segrelay.worker.checks.preview import (
+    Candidate,
+    Previewed,
+    entry_of,
+    load_profiles,
+    preview,
+    preview_rendering,
+    sample_row,
+)
 from segrelay.worker.contract.events import Event, decode_profile, header_of
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings, Trigger

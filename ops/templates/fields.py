@@ -25,7 +25,7 @@ from segrelay.jsonnet.syntax.tokens import SyntaxWrong, location
 from segrelay.jsonnet.syntax.tree import children, room
 from segrelay.ops.templates.library import LIBRARIES, members
 from segrelay.templates import LYTEMPLATES
-from segrelay.worker.checks.samples import Finding
+from segrelay.worker.checks.preview import Finding
 
 _ASKING: Final = frozenset({"get", "has"})
 _ALWAYS: Final = frozenset({"segment_events", "payload_id", "_id", "_uid", "_segments"})

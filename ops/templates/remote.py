@@ -23,8 +23,7 @@ from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.tables import TableColumns, text_columns
 from segrelay.producer.lytics import LyticsApi
 from segrelay.templates import LYTEMPLATES, LYTICS_TYPES
-from segrelay.worker.checks.preview import Previewed, preview_rendering
-from segrelay.worker.checks.samples import load_profiles, sample_row
+from segrelay.worker.checks.preview import Previewed, load_profiles, preview_rendering, sample_row
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import LyticsUnavailable, UsageWrong
 

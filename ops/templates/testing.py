@@ -24,8 +24,7 @@ from segrelay.jsonnet.rendered import TemplateBroken, TemplateFailed
 from segrelay.ops.templates.workspace import Folder, Workspace, workspace_of
 from segrelay.ops.terminal.console import read_json
 from segrelay.ops.terminal.frame import Result
-from segrelay.worker.checks.preview import Previewed, preview_rendering
-from segrelay.worker.checks.samples import profiles_of, sample_row
+from segrelay.worker.checks.preview import Previewed, preview_rendering, profiles_of, sample_row
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.errors import UsageWrong
 

@@ -13,7 +13,7 @@ import typer
 from segrelay.jsonnet.files import OTHER_KINDS
 from segrelay.ops.terminal.options import configured
 from segrelay.templates import LYTICS_TYPES, SHIPPED_FOLDER
-from segrelay.worker.checks.samples import profile_for, sample_profile
+from segrelay.worker.checks.preview import profile_for, sample_profile
 from segrelay.worker.contract.settings import Settings, Trigger, load_settings
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import UsageWrong

@@ -15,7 +15,7 @@ from segrelay.jsonnet.rendered import Engine, Rendered, Row, Template
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
 from segrelay.worker.adapters.jsonnet import GROUP
-from segrelay.worker.checks.samples import sample_profile
+from segrelay.worker.checks.preview import sample_profile
 from segrelay.worker.contract.words import Direction
 
 _ROUNDS: Final = 3

@@ -1,13 +1,15 @@
-"""Sandbox runs: what would become of events now, without sending anything.
+"""Previews: what would become of samples or events now, without sending anything.
 
 Rendering happens in a throw-away process: an event that killed a worker may be among them.
 """
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, assert_never
 
@@ -25,16 +27,154 @@ from segrelay.jsonnet.rendered import (
     TemplateFailed,
 )
 from segrelay.jsonnet.renderer import Renderer
-from segrelay.templates import LYTEMPLATES
+from segrelay.templates import LYTEMPLATES, SAMPLES_FOLDER
 from segrelay.worker.batch.pack import row_of
-from segrelay.worker.checks.samples import ANY_ID
 from segrelay.worker.contract.events import Header, has_id, with_id
 from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.contract.settings.http import TemplateChoice
+from segrelay.worker.contract.settings.sections import SyncSchedule
 from segrelay.worker.contract.words import Death, Direction, Skip
 from segrelay.worker.core.messages import normalise_message
 from segrelay.worker.destinations.api import NotSendable, Shaped, parsed
 from segrelay.worker.destinations.registry import api_of, rules_of
+from segrelay.worker.errors import UsageWrong
+
+ANY_ID: Final = "0" * 32
+"""An id of an audience, to see whether an event without one fails for want of it."""
+_WRITTEN_AT: Final = datetime(2026, 11, 8, 9, 31, tzinfo=UTC)
+"""The moment at which the shipped samples were written: no time in them is later."""
+_ANY_TIME_US: Final = 1_767_225_600_000_000
+_TIME: Final = re.compile(r"(?<=\")(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?=(?:\.\d+)?Z\")")
+
+
+def fresh_sample(direction: Direction, now: datetime) -> str:
+    """Return a shipped sample's text as if it had been written now.
+
+    Insider takes no event of its customers that is older than three months.
+    """
+    shift = now.replace(microsecond=0) - _WRITTEN_AT
+    text = (SAMPLES_FOLDER / f"{direction.value}.json").read_text("utf-8")
+    return _TIME.sub(lambda found: (datetime.fromisoformat(found[1]) + shift).isoformat(), text)
+
+
+def sample_profile(direction: Direction, now: datetime) -> dict[str, Any]:
+    """Return the shipped sample's profile, with one entry of that direction in `segment_events`."""
+    return profiles_of(orjson.loads(fresh_sample(direction, now)))[0]
+
+
+def profile_for(settings: Settings, trigger: Trigger, now: datetime) -> dict[str, Any]:
+    """Return the profile that a trigger is tried on: its own sample, else the shipped one.
+
+    Raises:
+        UsageWrong: Its own can't be read, or has no event of its direction.
+    """
+    path = settings.sample_path(trigger)
+    if path is None:
+        return sample_profile(Direction(trigger.on), now)
+    for profile in load_profiles(path):
+        if entry_of(profile).get("event") == trigger.on:
+            return profile
+    raise UsageWrong(f"{path}: holds no {trigger.on} event, which this trigger is for.")
+
+
+def entry_of(profile: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the one segment event of a profile."""
+    entry = profile["segment_events"][0]
+    return entry if isinstance(entry, dict) else {}
+
+
+def sample_row(profile: Mapping[str, Any], settings: Mapping[str, Any]) -> Row:
+    """Return a sample as a row to render.
+
+    One whose event has no time, such as a change, gets any: a delivery always has one.
+    """
+    entry = next(iter(profile.get("segment_events") or ()), None)
+    is_timed = isinstance(entry, dict) and entry.get(str(entry.get("event")))
+    text = orjson.dumps(dict(profile))
+    return Row(text, settings, 0 if is_timed else _ANY_TIME_US)
+
+
+def load_profiles(path: Path) -> list[dict[str, Any]]:
+    """Read payloads, wrapped or not, as profiles with exactly one entry in `segment_events` each.
+
+    Raises:
+        UsageWrong: The file can't be read, or holds no payload.
+    """
+    try:
+        content = orjson.loads(path.read_bytes())
+    except OSError as error:
+        raise UsageWrong(f"{path}: can't be read ({error.strerror}).") from error
+    except orjson.JSONDecodeError as error:
+        message = f"{path}:{error.lineno}:{error.colno}: is not JSON ({error.msg})."
+        raise UsageWrong(message) from error
+    payloads = content if isinstance(content, list) else [content]
+    profiles = [profile for payload in payloads for profile in profiles_of(payload)]
+    if not profiles:
+        raise UsageWrong(
+            f"{path}: holds no payload; expected is an object with segment_events, or with `data`"
+            " that has them."
+        )
+    return profiles
+
+
+def profiles_of(payload: object) -> list[dict[str, Any]]:
+    """Return a profile for each segment event of a payload; none where it is no payload."""
+    if not isinstance(payload, dict):
+        return []
+    wrapped = payload.get("data")
+    profile = wrapped if isinstance(wrapped, dict) else payload
+    events = profile.get("segment_events")
+    if not isinstance(events, list):
+        return []
+    if "_id" not in profile and wrapped is profile and isinstance(payload.get("id"), str):
+        profile = {**profile, "payload_id": payload["id"]}
+    return [{**profile, "segment_events": [event]} for event in events]
+
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that the owner of a template or trigger should know.
+
+    Args:
+        severity: An error makes a template unfit and stops its triggers; a warning is worth a look.
+        message: The problem and what to do; begins with its location where there is one.
+        trigger: "" where it is about a template as such.
+        file: "" where it is about no place.
+        line: 1-based, 0 for none.
+        column: 1-based, 0 for none.
+    """
+
+    severity: Severity
+    message: str
+    trigger: str = ""
+    file: str = ""
+    line: int = 0
+    column: int = 0
+
+
+def in_want_of_id(
+    failure: str, audiences: Sequence[str], syncs: Iterable[SyncSchedule] = ()
+) -> str:
+    """Say that events of audiences fail for want of an id, and what to do about it.
+
+    Args:
+        failure: The error message, with the place in the template where it is known.
+        audiences: Slugs whose id is not known; none where it is not known which they are.
+        syncs: As configured.
+    """
+    locations = " and ".join(f"[sync.{one.name}]" for one in syncs if one.audience in audiences)
+    audience = audiences[0] if len(audiences) == 1 else "SLUG"
+    return (
+        f"{failure.removesuffix('.')}. Events that are made from rows of a backfill, sync or repair"
+        " have no id in segment_events as long as no id is known for"
+        f" {', '.join(audiences) or 'their audience'}, and die of this: set audience_id in"
+        f" {locations or '[sync.NAME]'}, give --audience-id to the backfill, or map the id by"
+        f" `segrelay audience set ID {audience}`."
+    )
+
 
 RENDER_SECONDS: Final = 20.0
 _RENDER_MEMORY_BYTES: Final = 1 << 30
@@ -77,9 +217,6 @@ def isolated_render_of(templates_folder: Path) -> Render:
 def render_of(renderer: Renderer) -> Render:
     """Return a function that renders in this process."""
     return lambda template, rows: renderer.render(renderer.load(template), rows)
-
-
-_KILLED: Final = "Rendering it, alone, ends or hangs the process."
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +295,9 @@ class Previewed:
         """Return why the event would not be sent, without the template's line; None = it would."""
         match self.result:
             case Killed():
-                return NotSendable(Death.KILLED_WORKER, _KILLED)
+                return NotSendable(
+                    Death.KILLED_WORKER, "Rendering it, alone, ends or hangs the process."
+                )
             case Asserted(message):
                 return NotSendable(Skip.ASSERTED, message)
             case TemplateFailed(message):
@@ -236,20 +375,14 @@ def preview(
     groups: dict[str, list[Candidate]] = {}
     for one in candidates:
         groups.setdefault(one.trigger, []).append(one)
-    results = {
-        name: iter(_or_failed(group, triggers[name], settings, now_us))
-        for name, group in groups.items()
-    }
+    results: dict[str, Iterator[Previewed]] = {}
+    for name, group in groups.items():
+        try:
+            found = preview_as(triggers[name], group, settings, now_us=now_us)
+        except TemplateBroken as error:
+            found = [Previewed(one.name, TemplateFailed(error.message, "", 0)) for one in group]
+        results[name] = iter(found)
     return [next(results[one.trigger]) for one in candidates]
-
-
-def _or_failed(
-    group: Sequence[Candidate], trigger: Trigger, settings: Settings, now_us: int
-) -> list[Previewed]:
-    try:
-        return preview_as(trigger, group, settings, now_us=now_us)
-    except TemplateBroken as error:
-        return [Previewed(one.name, TemplateFailed(error.message, "", 0)) for one in group]
 
 
 def preview_as(

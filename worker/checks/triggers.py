@@ -29,18 +29,16 @@ from segrelay.jsonnet.rendered import (
 from segrelay.worker.checks.preview import (
     RENDER_SECONDS,
     Candidate,
+    Finding,
     Previewed,
     Render,
-    failure_without_id,
-    preview_as,
-    sample_header,
-)
-from segrelay.worker.checks.samples import (
-    Finding,
     Severity,
     entry_of,
+    failure_without_id,
     in_want_of_id,
+    preview_as,
     profile_for,
+    sample_header,
     sample_row,
 )
 from segrelay.worker.contract.events import has_id

@@ -14,7 +14,7 @@ from segrelay.jsonnet.engines.judge import judge, judges
 from segrelay.jsonnet.engines.rows_evaluator import Input, RowsEvaluator, rewrite
 from segrelay.jsonnet.files import TemplateFolder, resolutions
 from segrelay.templates import LYTEMPLATES, SHIPPED_FOLDER
-from segrelay.worker.checks.samples import sample_profile
+from segrelay.worker.checks.preview import sample_profile
 from segrelay.worker.contract.words import Direction
 from tools import chaos
 from tools.fuzz.__main__ import person

@@ -9,7 +9,7 @@ from segrelay.jsonnet.renderer import Renderer
 from segrelay.ops.templates.check import check_template
 from segrelay.ops.templates.workspace import Case
 from segrelay.templates import LYTEMPLATES
-from segrelay.worker.checks.samples import sample_profile
+from segrelay.worker.checks.preview import sample_profile
 from segrelay.worker.contract.words import Direction
 
 NOW = datetime(2027, 2, 20, 12, tzinfo=UTC)

@@ -10,7 +10,7 @@ from segrelay.jsonnet.files import TemplateFolder
 from segrelay.jsonnet.rendered import Row
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES, SHIPPED_FOLDER
-from segrelay.worker.checks.samples import sample_profile
+from segrelay.worker.checks.preview import sample_profile
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.core.ledger import Knowledge
 from segrelay.worker.destinations.insider.api import InsiderApi

@@ -11,7 +11,7 @@ import pytest
 from segrelay.jsonnet.rendered import Row
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
-from segrelay.worker.checks.samples import sample_profile
+from segrelay.worker.checks.preview import sample_profile
 from segrelay.worker.contract.words import Direction
 
 PAGE = (Path(__file__).parent / "page_entrance.jsonnet").read_text()

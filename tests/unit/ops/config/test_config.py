@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from segrelay.ops.config.commands import inspect
 from segrelay.ops.main import app
-from segrelay.worker.checks.samples import Finding
+from segrelay.worker.checks.preview import Finding
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import ConfigurationInvalid
 

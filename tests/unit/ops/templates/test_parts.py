@@ -14,8 +14,7 @@ from segrelay.ops.templates.fields import asked_for, corrected, unknown_fields, 
 from segrelay.ops.templates.render import changes_of
 from segrelay.ops.templates.workspace import names_in
 from segrelay.templates import LYTEMPLATES, SHIPPED_FOLDER
-from segrelay.worker.checks.preview import Previewed
-from segrelay.worker.checks.samples import Finding
+from segrelay.worker.checks.preview import Finding, Previewed
 
 HERE = Path(__file__).parents[3] / "conformance" / "templates"
 

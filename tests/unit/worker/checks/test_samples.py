@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from segrelay.templates import SAMPLES_FOLDER
-from segrelay.worker.checks.samples import fresh_sample
+from segrelay.worker.checks.preview import fresh_sample
 from segrelay.worker.contract.words import Direction
 
 NOW = datetime(2027, 2, 20, 12, tzinfo=UTC)

@@ -10,8 +10,7 @@ import pytest
 
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
-from segrelay.worker.checks.preview import render_of
-from segrelay.worker.checks.samples import Finding
+from segrelay.worker.checks.preview import Finding, render_of
 from segrelay.worker.checks.triggers import check_triggers
 from tests.configuration import trigger
 from tests.unit.worker.checks.trigger_findings import (

@@ -9,8 +9,7 @@ import pytest
 
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
-from segrelay.worker.checks.preview import render_of
-from segrelay.worker.checks.samples import ANY_ID
+from segrelay.worker.checks.preview import ANY_ID, render_of
 from segrelay.worker.checks.triggers import check_without_ids
 from segrelay.worker.contract.settings import Settings
 from tests.configuration import lytics, table, trigger

@@ -8,8 +8,7 @@ from typing import Any
 
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
-from segrelay.worker.checks.preview import render_of
-from segrelay.worker.checks.samples import Finding
+from segrelay.worker.checks.preview import Finding, render_of
 from segrelay.worker.checks.triggers import check_trigger
 from segrelay.worker.contract.settings import Settings, load_settings
 from tests.configuration import insider, table, trigger
