@@ -3,13 +3,12 @@
 import pytest
 
 from segrelay.jsonnet.files import TemplateFolder
-from segrelay.jsonnet.isolated import DiedAt, render_isolated
+from segrelay.jsonnet.isolated import render_isolated
 from segrelay.jsonnet.rendered import Rendered, Row, TemplateBroken, TemplateFailed
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.ops.templates.check import check_template
 from segrelay.ops.templates.workspace import Case
 from segrelay.templates import LYTEMPLATES
-from tests.waiting import until
 
 LIBRARY = "local event = import 'lytemplates.libsonnet';\nlocal n = event.get('n');\n"
 NOT_COMPILED = "if (function(s) false)(std) then 0 else "
@@ -43,43 +42,6 @@ def rendered(tmp_path):
         return renderer.render(renderer.load("t.jsonnet"), ROWS)
 
     return render
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        "if n > 9 then (local a = [a]; a) else n",
-        "std.length(std.repeat('a', n))",
-        "std.length(('%' + n + 'd') % 1)",
-    ],
-)
-def test_the_event_that_kills_is_known_and_those_before_are_rendered(isolated, source):
-    outcome = isolated(LIBRARY + NOT_COMPILED + source)
-
-    assert isinstance(outcome, DiedAt)
-    assert (outcome.row, outcome.cause) == (1, "crash")
-    assert isinstance(outcome.results[0], Rendered)
-
-
-def test_what_hangs_is_ended_in_time(isolated):
-    long = "std.foldl(function(a, b) a + b, std.range(0, 999999), 0)"
-
-    source = (
-        LIBRARY
-        + NOT_COMPILED
-        + f"if n > 9 then std.length([x for i in std.range(0, 9999) for x in [{long}]"
-        " if x > 0]) else n"
-    )
-
-    def ended():
-        """Try again where a busy machine gave it no processor."""
-        outcome = isolated(source, seconds=1.0)
-        assert isinstance(outcome, DiedAt)
-        return None if outcome.by_others else outcome
-
-    outcome = until(ended, 60)
-
-    assert (outcome.row, outcome.cause) == (1, "time")
 
 
 def test_isolated_results_are_those_of_the_renderer(isolated, rendered):

@@ -1,6 +1,5 @@
 """The page's pair in JavaScript beside its pair in Jsonnet: both render the same."""
 
-import time
 from random import Random
 
 import orjson
@@ -11,7 +10,6 @@ from segrelay.jsonnet.rendered import Rendered, Row, TemplateFailed
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.ops.templates.fields import corrected
 from segrelay.templates import LYTEMPLATES
-from segrelay.worker.adapters.jsonnet import GROUP
 from segrelay.worker.checks.preview import render_apart
 from tools.fuzz.__main__ import person
 
@@ -111,21 +109,3 @@ def test_an_event_without_an_id_renders_in_javascript_and_fails_in_jsonnet(pair)
         "trigger": "enter",
         "origin": "Lytics",
     }
-
-
-def test_javascript_takes_less_time_than_rjsonnet(pair):
-    """Measured in turns, the best of each: a busy machine takes its time from both."""
-    renderer = Renderer(pair, LYTEMPLATES)
-    profiles = people(Random(3), "enter", ["first_name", "last_name", "phone", "_id", "_segments"])
-    rows = [Row(orjson.dumps(each)) for each in profiles][:GROUP]
-    ways = {"entrance.js": "auto", "entrance.jsonnet": "jsonnet"}
-    best = dict.fromkeys(ways, float("inf"))
-
-    for _ in range(5):
-        for name, engine in ways.items():
-            template = renderer.load(name)
-            started = time.process_time()
-            renderer.render(template, rows, engine)
-            best[name] = min(best[name], time.process_time() - started)
-
-    assert best["entrance.js"] < best["entrance.jsonnet"]

@@ -140,16 +140,6 @@ def test_the_event_of_which_the_reference_implementation_dies_is_known(template)
     assert (outcome.row, outcome.cause, outcome.by_others) == (1, "crash", False)
 
 
-def test_a_template_is_rendered_apart_by_the_same_engine(template):
-    bundle = TemplateFolder(
-        template("{ a: event.get('list')[-1:], b: self.a }"), LYTEMPLATES
-    ).bundle("t.jsonnet")
-
-    results = render_isolated(bundle, [Row(PROFILE)], seconds=10, memory_bytes=1 << 29)
-
-    assert [json.loads(one.body) for one in results] == [{"a": [3], "b": [3]}]
-
-
 def test_a_template_that_is_a_function_with_defaults_is_what_that_gives(tmp_path):
     (tmp_path / "t.jsonnet").write_text("function(x=1) { a: x }")
 

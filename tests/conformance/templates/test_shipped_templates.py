@@ -53,28 +53,6 @@ def test_an_exit_takes_the_slug_that_was_left_and_nothing_else(shipped):
     }
 
 
-def test_the_exits_event_goes_by_upsert(shipped):
-    [user] = shipped("exit-event", [_profile("exit")])
-
-    assert user == {
-        "identifiers": {"email": "ann@example.com"},
-        "events": [
-            {
-                "event_name": "lytics_trigger",
-                "timestamp": "2026-11-01T10:00:00.872199Z",
-                "event_params": {
-                    "custom": {
-                        "id": "01" * 16,
-                        "audience": "vip",
-                        "trigger": "exit",
-                        "origin": "Lytics",
-                    }
-                },
-            }
-        ],
-    }
-
-
 def test_the_attribute_is_a_setting(shipped):
     settings = {"audience_attribute": "audiences"}
 
@@ -189,24 +167,6 @@ def test_each_direction_has_a_sample_with_one_event(direction):
     assert (direction.value in event) is (direction is not Direction.CHANGE)
 
 
-def test_an_entrance_sets_the_attribute_of_its_audience(shipped):
-    profile = _profile(status="active", _segments=["vip", "news"])
-
-    [user] = shipped("flag-enter", [profile])
-
-    assert user["attributes"]["custom"] == {"lytics_in_vip": True, "status": "active"}
-    assert user["events"][0]["event_params"]["custom"]["trigger"] == "enter"
-    assert "not_append" not in user
-
-
-def test_an_exit_unsets_it_and_tells_nothing_else_but_the_event(shipped):
-    [user] = shipped("flag-exit", [_profile("exit", status="active", _segments=["vip"])])
-
-    assert user["attributes"] == {"custom": {"lytics_in_vip": False}}
-    assert user["events"][0]["event_params"]["custom"]["trigger"] == "exit"
-    assert user.keys() == {"identifiers", "attributes", "events"}
-
-
 def test_how_the_attributes_begin_is_a_setting(shipped):
     settings = {"audience_flag_prefix": "seg_"}
 
@@ -241,18 +201,6 @@ def test_the_attribute_is_called_the_same_in_templates_and_in_shaping(agreed, ki
         event, api = event_of(f"flag-{kind}", kind, slug), InsiderApi()
         shaped = api.correct(api.shape(body, *event, NOW_US), *event, Knowledge(stale=True))
         assert shaped.users[0]["attributes"] == {"custom": {name: kind == "enter"}}
-
-
-def test_a_change_sends_the_profile_and_nothing_of_audiences(shipped):
-    profile = _profile("change", status="x", _segments=["vip"], score_recency="40")
-
-    [user] = shipped("change", [profile])
-
-    assert user["attributes"] == {
-        "email": "ann@example.com",
-        "custom": {"status": "x", "score_recency": 40},
-    }
-    assert user.keys() == {"identifiers", "attributes"}
 
 
 def test_all_templates_send_the_same_of_a_profile(shipped):

@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from segrelay.jsonnet.accelerated import BOTH_EVERY, BOTH_TOGETHER, Accelerator, is_same
-from segrelay.jsonnet.compiled import Compiled, NotCompiled
+from segrelay.jsonnet.compiled import NotCompiled
 from segrelay.jsonnet.engines.failures import Failure
 from segrelay.jsonnet.rendered import Rendered, Row, TemplateFailed
 from segrelay.jsonnet.renderer import Renderer
@@ -159,15 +159,6 @@ def test_without_compiling_only_the_engine_renders(loaded):
 )
 def test_what_is_the_same(ours, theirs, same):
     assert is_same(ours, theirs) is same
-
-
-def test_a_wrong_compiled_form_is_found_out():
-    accelerator = Accelerator("t", Compiled("", lambda _profile, _settings: {"wrong": 1}))
-
-    accelerator.differ()
-
-    assert not accelerator.is_trusted
-    assert accelerator.differences == 1
 
 
 def test_why_a_template_is_not_compiled_is_said_with_its_place():

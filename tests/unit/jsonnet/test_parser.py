@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from segrelay.jsonnet.syntax import tree
 from segrelay.jsonnet.syntax.parser import MAX_DEPTH, parse
-from segrelay.jsonnet.syntax.tokens import SyntaxWrong, location, tokens
+from segrelay.jsonnet.syntax.tokens import SyntaxWrong, location
 
 
 def _shape(node):
@@ -59,7 +59,7 @@ def test_both_ways_of_writing_mean_the_same(one, other):
 @pytest.mark.parametrize(
     ("source", "at", "words"),
     [
-        ("[1, importbin 'x']", 4, "importbin is not supported"),
+        ("[1, importbin 'x']", (1, 5), "importbin is not supported"),
         ("", (1, 1), "the file ends"),
         ("{\n  a: 1\n  b: 2 }", (3, 3), 'expected "," or "}", but found b'),
         ("[1, 2", (1, 6), "the file ends"),
@@ -140,40 +140,10 @@ def test_long_chains_are_no_nesting():
     assert isinstance(parse("".join(f"local v{n} = {n}; " for n in range(many)) + "v1"), tree.Local)
 
 
-_PIECES = st.sampled_from(
-    [
-        "local",
-        "x",
-        "=",
-        "1",
-        ";",
-        "if",
-        "then",
-        "else",
-        "{",
-        "a",
-        ":",
-        "}",
-        "[",
-        "]",
-        "(",
-        ")",
-        ",",
-        "for",
-        "in",
-        "self",
-        ".",
-        "+",
-        "-",
-        "!",
-        "||",
-        "'a'",
-        "import",
-    ]
-)
+_WORDS = "local x = 1 ; if then else { a : } [ ] ( ) , for in self . + - ! || 'a' import"
 
 
-@given(st.lists(_PIECES).map(" ".join))
+@given(st.lists(st.sampled_from(_WORDS.split())).map(" ".join))
 def test_any_text_parses_or_is_refused_with_a_place(source):
     assert 0 <= _wrong_at(source) <= len(source)
 
@@ -184,8 +154,3 @@ def _wrong_at(source):
     except SyntaxWrong as wrong:
         return wrong.at
     return 0
-
-
-@given(st.text(alphabet="abc'\"|@\\\n /*#{}[]:;,+-!<>=&$ 1"))
-def test_the_tokens_joined_are_the_source(source):
-    assert "".join(token.text for token in tokens(source)) == source

@@ -156,38 +156,6 @@ def test_a_template_that_calls_a_native_fails_alone(render, call):
     assert [type(result) for result in results] == [Rendered, TemplateFailed, Rendered]
 
 
-FILLER = {f"filler_{n}": "x" * 20 for n in range(300)}
-QUESTIONS = """
-{
-  a: event.get('a', 'none'), b: event.get('b', 'none'), null_: event.get('n', 'none'),
-  has: [event.has('a'), event.has('b'), event.has('n'), event.has('filler_7')],
-  named: event.get(event.get('a', 'filler_0'), 'none'),
-  slug: event.segSlug(), member: event.inSeg('vip'), deep: event.get('deep', {}),
-}
-"""
-
-
-def test_a_large_profile_renders_like_a_small_one(render):
-    event = {"segment_events": [{"slug": "s", "event": "enter"}]}
-    small = [
-        event,
-        event | {"a": "b", "b": [1, None, {"c": 1.5}]},
-        event | {"n": None, "a": "filler_7", "deep": {"x": {"y": "é"}}},
-        event | {"_segments": ["vip"]},
-    ]
-    mixed = [profile | FILLER for profile in small] * 30
-    mixed[7] = small[3]
-
-    large = _values(render(LIBRARY + QUESTIONS, mixed))
-    alone = [_values(render(LIBRARY + QUESTIONS, [profile]))[0] for profile in mixed[:8]]
-
-    assert large[:8] == alone
-    assert large[8:] == alone[:4] * 28
-    assert large[0]["named"] == "x" * 20
-    assert large[0]["has"] == [False, False, False, True]
-    assert large[2]["has"] == [True, False, True, True]
-
-
 def test_nothing_of_a_profile_is_in_a_repr():
     assert "ann" not in repr(Row(b'{"email": "ann@example.com"}'))
     assert "ann" not in repr(Rendered(b'{"email": "ann@example.com"}'))
