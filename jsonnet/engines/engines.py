@@ -27,8 +27,8 @@ from segrelay.jsonnet.engines.rows_evaluator import (
     is_json,
     rewrite,
 )
-from segrelay.jsonnet.files import Bundle, SourceFile, resolutions, shown
-from segrelay.jsonnet.rendered import Rendered, TemplateBroken
+from segrelay.jsonnet.files import Bundle, resolutions, shown
+from segrelay.jsonnet.rendered import Rendered
 from segrelay.jsonnet.syntax import tree
 from segrelay.jsonnet.syntax.tokens import Token, TokenKind, indent_of, location
 from segrelay.jsonnet.syntax.tree import room, walk
@@ -46,7 +46,7 @@ _LONG_NUMBER: Final = re.compile(rb"[:,\[]\s*-?(?:[\d.]{16}|[\d.]+[eE])")
 def is_beyond_rjsonnet(bundle: Bundle) -> bool:
     """Say whether rjsonnet may fail, or never end, where the other engines have a value."""
     return any(
-        _COMMENT_END in file.text or _is_beyond(file.tokens, file.parsed)
+        _COMMENT_END in file.text or _is_beyond(file.tokens, file.parsed) or not _parses(file.text)
         for file in bundle.files.values()
         if file.parsed is not None and not file.name.startswith(_OURS)
     )
@@ -115,18 +115,12 @@ _NO_JSON: Final = Failure("failed to parse json")
 
 
 class TemplateEngines:
-    """The engines of one template.
-
-    Raises:
-        TemplateBroken: rjsonnet is to be asked, and does not parse it.
-    """
+    """The engines of one template."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
         self.name: EngineModule = judges()[0] if is_beyond_rjsonnet(bundle) else "rjsonnet"
         """The engine that compiled answers are compared with, and that is asked first."""
-        if self.name == "rjsonnet":
-            refuse_unparsed(bundle)
 
     def evaluate(self, events: Sequence[Input], *, compares: bool = False) -> list[EngineAnswer]:
         """Render events; return the answers in their order.
@@ -232,34 +226,15 @@ def _locations_of_asserts(root: tree.Node) -> Iterator[int]:
 
 _NOT_EVALUATED: Final = "if true then null else\n"
 """Text before a file that makes the engine parse the rest without evaluating it."""
-_PROBE: Final = "templates:/probe"
 _FILES_KEPT: Final = 64
 """The number of files remembered as parsed; templates share the library's files."""
 
 
-def refuse_unparsed(bundle: Bundle) -> None:
-    """Parse the files of a bundle with the engine.
-
-    Raises:
-        TemplateBroken: One does not parse.
-    """
-    for file in bundle.files.values():
-        if file.is_code:
-            _check_file(file)
-
-
-def _check_file(file: SourceFile) -> None:
-    try:
-        _parse(file.text)
-    except RuntimeError as error:
-        # It puts the place of a syntax error in an indented line.
-        failure = jsonnet_errors.read(str(error), frozenset({_PROBE}))
-        name = shown(file.name)
-        where = f"{name}:{failure.line}:{failure.column}" if failure.line else name
-        message = f"{where}: the engine does not parse this: {failure.message}"
-        raise TemplateBroken(message, name, failure.line, failure.column) from error
-
-
 @lru_cache(_FILES_KEPT)
-def _parse(text: str) -> None:
-    rjsonnet.evaluate_snippet(_PROBE, _NOT_EVALUATED + text)
+def _parses(text: str) -> bool:
+    """Say whether rjsonnet parses a file."""
+    try:
+        rjsonnet.evaluate_snippet("templates:/probe", _NOT_EVALUATED + text)
+    except RuntimeError:
+        return False
+    return True

@@ -8,8 +8,8 @@ Which judges there are depends on the machine: `jsonnet` has no wheel for Linux 
 
 from __future__ import annotations
 
-import base64
 import json
+import pickle
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -92,14 +92,12 @@ def judge(
         "module": _MODULES[engine],
         "root": plain.root,
         "sources": {**bundle.library.inner_sources, **plain.sources},
-        "resolve": [[*key, name] for key, name in resolutions(bundle).items()],
-        "profiles": [base64.b64encode(profile).decode() for profile in profiles],
+        "resolve": resolutions(bundle),
+        "profiles": [profile.decode(errors="replace") for profile in profiles],
         "settings": settings.decode(),
         "seconds": seconds,
     }
-    answers = [
-        _read(line, plain.headed) for line in _ask(json.dumps(request).encode(), _WAITS * seconds)
-    ]
+    answers = [_read(line, plain.headed) for line in _ask(pickle.dumps(request), _WAITS * seconds)]
     return [*answers, *[None] * (len(profiles) - len(answers))]
 
 

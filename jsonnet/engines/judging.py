@@ -5,10 +5,10 @@ It imports next to nothing: it is started for each template, and for errors with
 
 from __future__ import annotations
 
-import base64
 import importlib
 import json
 import math
+import pickle
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,9 +27,9 @@ def _evaluate_all(request: dict[str, Any]) -> None:
     module = importlib.import_module(request["module"])
     imported = _importer(request, as_bytes=request["module"] != "rjsonnet")
     code = f"import {json.dumps(request['root'])}"
-    for encoded in request["profiles"]:
+    for profile in request["profiles"]:
         natives: Natives = {
-            "profile": ((), partial(_text_of, encoded)),
+            "profile": ((), partial(str, profile)),
             "settings": ((), lambda: request["settings"]),
             **HASHES,
         }
@@ -50,14 +50,10 @@ def _evaluate_all(request: dict[str, Any]) -> None:
         sys.stdout.buffer.flush()
 
 
-def _text_of(encoded: str) -> str:
-    return base64.b64decode(encoded).decode(errors="replace")
-
-
 def _importer(
     request: dict[str, Any], *, as_bytes: bool
 ) -> Callable[[str, str], tuple[str, str | bytes]]:
-    resolve = {(folder, path): name for folder, path, name in request["resolve"]}
+    resolve: dict[tuple[str, str], str] = request["resolve"]
     sources: dict[str, str] = request["sources"]
 
     def imported(folder: str, path: str) -> tuple[str, str | bytes]:
@@ -68,4 +64,4 @@ def _importer(
 
 
 if __name__ == "__main__":
-    _evaluate_all(json.load(sys.stdin.buffer))
+    _evaluate_all(pickle.load(sys.stdin.buffer))  # noqa: S301 - from our parent
