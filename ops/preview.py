@@ -11,7 +11,7 @@ import orjson
 import typer
 
 from segrelay.ops.state.opened import already_there
-from segrelay.ops.templates.events import candidate_of, events_for
+from segrelay.ops.templates.render import candidate_of, events_for
 from segrelay.ops.terminal.console import read_json_values
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.options import configured

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, assert_never
+from typing import Any, Final
 
 import orjson
 
@@ -74,11 +74,16 @@ def disagreements(
     Where only the reference implementation does, and go-jsonnet agrees with the worker, the
     template is fit: Lytics would get what the worker gets.
     """
-    ours = _value_of(result)
+    ours = json.loads(result.body) if isinstance(result, Rendered) else Failure(result.message)
+    read = {
+        engine: text if isinstance(text, Failure) else json.loads(text)
+        for engine, text in said.items()
+        if text is not None
+    }
     different = {
         engine: difference
-        for engine, text in said.items()
-        if text is not None and (difference := _difference(ours, _read(text)))
+        for engine, theirs in read.items()
+        if (difference := _difference(ours, theirs))
     }
     is_confirmed = said.get(_LYTICS) is not None and different.keys() == {_REFERENCE}
     for engine, difference in different.items():
@@ -90,10 +95,6 @@ def disagreements(
             yield Finding("warning", message + confirmed)
         else:
             yield Finding("error", message + ".")
-
-
-def _read(text: str | Failure) -> Any:
-    return text if isinstance(text, Failure) else json.loads(text)
 
 
 def _difference(ours: Any, theirs: Any) -> str:
@@ -110,18 +111,6 @@ def _difference(ours: Any, theirs: Any) -> str:
     )
     shown = ["nothing" if did == "added" else mine, "nothing" if did == "left out" else other]
     return f"{_shown(shown[0])}, {_shown(shown[1])}, at {path or 'the top'}"
-
-
-def _value_of(result: Result) -> Any:
-    match result:
-        case Rendered(body):
-            return json.loads(body)
-        case Asserted(message):
-            return Failure(message, asserted=True)
-        case TemplateFailed(message):
-            return Failure(message)
-        case _:
-            assert_never(result)
 
 
 def _shown(value: object) -> str:

@@ -18,8 +18,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from segrelay.ops.state.opened import opened
-from segrelay.ops.templates.events import from_payload, kept
-from segrelay.ops.templates.render import field_of
+from segrelay.ops.templates.render import field_of, from_payload, kept
 from segrelay.ops.templates.testing import cases_of
 from segrelay.ops.templates.workspace import (
     Folder,

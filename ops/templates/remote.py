@@ -40,11 +40,6 @@ def remote_name(template: str) -> str:
     return str(PurePosixPath(template).with_suffix("")).replace("/", "-")
 
 
-def kind_of(template: str) -> str:
-    """Return Lytics' word for the language of a template."""
-    return LYTICS_TYPES[PurePosixPath(template).suffix]
-
-
 def source_for_lytics(folder: TemplateFolder, template: str) -> str:
     """Return the text of a template that Lytics can render."""
     bundle = folder.bundle(template)
@@ -146,7 +141,7 @@ def push_(
         raise TemplateBroken(f"{file} is not fit, and was not pushed: {said}", file)
     name = name or remote_name(file)
     with opened_api(settings) as api:
-        kind = kind_of(file)
+        kind = LYTICS_TYPES[PurePosixPath(file).suffix]
         known = find_remote(api, name, kind)
         if known:
             api.update_template(known, source, description=description)
@@ -171,15 +166,14 @@ def list_() -> Result:
     with opened_api(settings) as api:
         found = api.list_templates()
     ours = {remote_name(name): name for name in names_in(workspace.folder)}
-    rows = [_row(one, ours) for one in found]
+    rows = [
+        {key: str(one.get(key) or "") for key in ("name", "id", "type", "description")}
+        | {"here": ours.get(str(one.get("name")), "")}
+        for one in found
+    ]
     cells = [(r["name"], r["id"], r["type"], r["here"] or "-", r["description"]) for r in rows]
     columns: TableColumns = ("name", "id", "type", "here", *text_columns("description"))
     return Result({"templates": rows}, Table(columns, cells))
-
-
-def _row(one: dict[str, Any], ours: dict[str, str]) -> dict[str, Any]:
-    text = {key: str(one.get(key) or "") for key in ("name", "id", "type", "description")}
-    return text | {"here": ours.get(text["name"], "")}
 
 
 @remote.command("test")
@@ -206,7 +200,7 @@ def try_there_(
     documents = []
     name = name or remote_name(here)
     with opened_api(settings) as api:
-        known = find_remote(api, name, kind_of(here))
+        known = find_remote(api, name, LYTICS_TYPES[PurePosixPath(here).suffix])
         if not known:
             raise UsageWrong(
                 f"Lytics has no template {name}; `segrelay template push` puts it there."

@@ -35,8 +35,6 @@ TemplateArgument = Annotated[str, typer.Argument(help="Below the templates folde
 
 SUFFIX: Final = ".jsonnet"
 """The ending of a template that may be left out."""
-SOURCES: Final = frozenset({*LYTICS_TYPES, ".libsonnet"})
-"""The endings of the files that templates consist of."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,15 +137,10 @@ def full_name(name: str, folder: Path) -> str:
 
     Without one it is Jsonnet, unless the folder has a template in JavaScript alone.
     """
-    if Path(name).suffix in SOURCES or is_other_kind(name):
+    if Path(name).suffix in {*LYTICS_TYPES, ".libsonnet", *OTHER_KINDS}:
         return name
     named = (name + suffix for suffix in LYTICS_TYPES)
     return next((one for one in named if (folder / one).is_file()), name + SUFFIX)
-
-
-def is_other_kind(name: str) -> bool:
-    """Say whether a name ends like a file of a language that is not rendered."""
-    return Path(name).suffix in OTHER_KINDS
 
 
 def names_in(folder: Path) -> list[str]:
@@ -169,7 +162,7 @@ _STARTS: Final = Path(__file__).with_name("starts")
 def write_new(folder: Path, name: str, model: str, *, api: str = "insider") -> Path:
     """Write a new template: a copy of a shipped one, or the commented start for an API."""
     path = folder / full_name(name, folder)
-    if is_other_kind(name):
+    if path.suffix in OTHER_KINDS:
         raise UsageWrong(f"{name} is {OTHER_KINDS[path.suffix]}; name it .jsonnet or .js.")
     if model and path.suffix == ".js":
         raise UsageWrong("The shipped templates are Jsonnet; a template in JavaScript begins bare.")
@@ -179,15 +172,14 @@ def write_new(folder: Path, name: str, model: str, *, api: str = "insider") -> P
         raise UsageWrong(f"{path}: there is a file already; choose another name.")
     suffix = ".js" if path.suffix == ".js" else SUFFIX
     start = (_STARTS / f"{api}{suffix}").read_text("utf-8")
-    text = _model(model) if model else start.replace("{name}", str(path.relative_to(folder)))
+    text = start.replace("{name}", str(path.relative_to(folder)))
+    if model:
+        short = model.removesuffix(SUFFIX)
+        if short not in shipped_models():
+            raise UsageWrong(
+                f"There is no model {model}; there are: {', '.join(shipped_models())}."
+            )
+        text = (SHIPPED_FOLDER / (short + SUFFIX)).read_text("utf-8")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, "utf-8")
     return path
-
-
-def _model(name: str) -> str:
-    models = shipped_models()
-    short = name.removesuffix(SUFFIX)
-    if short not in models:
-        raise UsageWrong(f"There is no model {name}; there are: {', '.join(models)}.")
-    return (SHIPPED_FOLDER / (short + SUFFIX)).read_text("utf-8")
