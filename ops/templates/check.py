@@ -1,15 +1,14 @@
 """Checks templates: samples are rendered, all engines agree, and each field that is read exists.
 
-A finding is a line `file:line:column: severity: what; hint`, and the source line below. Samples are
-rendered in processes of their own: a template may kill the one that renders it. Other engines
-render the untouched files.
+Samples are rendered in processes of their own: a template may kill the one that renders it. Other
+engines render the untouched files.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -265,12 +264,6 @@ def placed(finding: Finding, template: str, bundle: Bundle | None) -> Finding:
     return found
 
 
-def once(findings: Sequence[Finding]) -> list[Finding]:
-    """Return findings without duplicates, which have the same place and message."""
-    seen = {(one.file, one.line, one.column, one.message): one for one in findings}
-    return list(seen.values())
-
-
 def _fields_of(file: SourceFile) -> dict[str, int]:
     """Return where a file writes each field of the body."""
     if LYTEMPLATES.language_of(file.name):
@@ -281,37 +274,6 @@ def _fields_of(file: SourceFile) -> dict[str, int]:
         for member in (node.fields if isinstance(node, tree.Object) else ())
         if isinstance(member.name, tree.Constant)
     }
-
-
-def where(finding: Finding) -> str:
-    """Return the place of a finding as compilers write it."""
-    if not finding.line:
-        return finding.file
-    return f"{finding.file}:{finding.line}:{finding.column}"
-
-
-def lines_of(finding: Finding, source: Callable[[str], str]) -> Iterator[str]:
-    """Yield a finding's line, and the line of the source with a mark below.
-
-    `source` returns the text of a file, or "" where it can't be read.
-    """
-    yield f"{where(finding)}: {finding.severity}: {finding.message}"
-    lines = source(finding.file).splitlines() if finding.line else []
-    if 0 < finding.line <= len(lines):
-        yield f"  {lines[finding.line - 1]}"
-        yield f"  {' ' * (finding.column - 1)}^"
-
-
-def source_below(folder: Path) -> Callable[[str], str]:
-    """Return a function that reads the files of a templates folder."""
-
-    def read(name: str) -> str:
-        try:
-            return (folder / name).read_text("utf-8")
-        except (OSError, UnicodeDecodeError):
-            return ""
-
-    return read
 
 
 def known_fields(workspace: Workspace) -> frozenset[str]:
@@ -336,18 +298,18 @@ def checked(
         profiles = [case.profile for case in cases_of(workspace.folder, name)]
         profiles += [case.profile for case in cases]
         said = (*report.findings, *wrong_calls(bundle), *unknown_fields(bundle, profiles, seen))
-        report.findings = once([placed(one, name, bundle) for one in said])
+        report.findings = list(dict.fromkeys(placed(one, name, bundle) for one in said))
         yield report
         return
     path, correction = workspace.folder / name, None
     with suppress(OSError, UnicodeDecodeError):
         correction = corrected(path.read_text("utf-8"), name)
     if correction is None or not correction.corrections:
-        report.findings = once([placed(one, name, None) for one in report.findings])
+        report.findings = [placed(one, name, None) for one in report.findings]
         yield report
         return
     # The damage was the engine's trouble too: it is told once, with what it should have been.
-    report.findings = once(list(_corrections(name, correction)))
+    report.findings = list(_corrections(name, correction))
     report.corrected = correction.text
     if fixes:
         copy = copy_of(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Final, Literal
@@ -16,8 +15,6 @@ from segrelay.ops.templates.check import (
     TemplateReport,
     checked,
     known_fields,
-    lines_of,
-    source_below,
 )
 from segrelay.ops.templates.comparison import diff
 from segrelay.ops.templates.remote import add_remote
@@ -145,7 +142,7 @@ def check(
     return Result(
         {"templates": documents, "compared_with": compared_with},
         *(line for one in found for line in _lines(one, workspace)),
-        notes=_notes(found, workspace, compared_with),
+        notes=_notes(found, compared_with),
         exit_code=0 if is_fit else WeMustAct.exit_code,
     )
 
@@ -162,12 +159,11 @@ def _lines(report: TemplateReport, workspace: Workspace) -> Iterator[str]:
         yield f"  the corrected copy is {workspace.folder / report.fixed}"
 
 
-def _notes(
-    found: Sequence[TemplateReport], workspace: Workspace, compared_with: Collection[str]
-) -> Iterator[str]:
-    source = source_below(workspace.folder) if sys.stderr.isatty() else lambda _: ""
-    for finding in (each for one in found for each in one.findings):
-        yield from lines_of(finding, source)
+def _notes(found: Sequence[TemplateReport], compared_with: Collection[str]) -> Iterator[str]:
+    """Yield the findings as compilers write them, `file:line:column: severity: what; hint`."""
+    for one in (finding for report in found for finding in report.findings):
+        place = f"{one.file}:{one.line}:{one.column}" if one.line else one.file
+        yield f"{place}: {one.severity}: {one.message}"
     if not compared_with and any(one.language == "Jsonnet" for one in found):
         yield _NOTHING_COMPARED
 

@@ -8,7 +8,7 @@ import pytest
 
 from segrelay.jsonnet.files import TemplateFolder
 from segrelay.jsonnet.rendered import Asserted, Rendered
-from segrelay.ops.templates.check import lines_of, once, placed
+from segrelay.ops.templates.check import placed
 from segrelay.ops.templates.comparison import compared
 from segrelay.ops.templates.fields import asked_for, corrected, unknown_fields, wrong_calls
 from segrelay.ops.templates.render import changes_of
@@ -86,20 +86,10 @@ def test_a_field_that_nobody_has_is_named_with_the_nearest_one(tmp_path):
     assert [("colour" in one.message) for one in both] == [False, True]
 
 
-def test_a_finding_is_one_line_and_has_its_place_once():
+def test_a_finding_has_its_place_once():
     finding = placed(Finding("error", "a.jsonnet:2:3: no; hint", "", "a.jsonnet", 2, 3), "x", None)
 
-    assert list(lines_of(finding, lambda _: "")) == ["a.jsonnet:2:3: error: no; hint"]
-    assert once([finding, finding]) == [finding]
-
-
-def test_a_terminal_shows_the_line_of_the_source_with_a_mark():
-    finding = Finding("warning", "look", "", "a.jsonnet", 2, 3)
-
-    lines = list(lines_of(finding, lambda _: "one\ntwo"))
-
-    assert lines[1] == "  two"
-    assert lines[2] == "    ^"
+    assert finding.message == "no; hint"
 
 
 def test_what_shaping_left_out_is_explained():
