@@ -71,11 +71,6 @@ class Accelerator:
         """Compile a bundle and return its accelerator."""
         return cls(name, compile_template(bundle))
 
-    @classmethod
-    def off(cls, name: str) -> Accelerator:
-        """Return an accelerator that leaves every event to the engine."""
-        return cls(name, NotCompiled("it was not to be compiled"))
-
     @property
     def why_off(self) -> str:
         """The reason why the engine renders all events: it is not compiled, or it differed."""
@@ -91,7 +86,9 @@ class Accelerator:
         assert self._form is not None
         try:
             value = self._form.render(orjson.loads(profile), settings)
-            return Rendered(_compact(value), value)
+            # What orjson returns keeps the buffer that it was written into: it is copied.
+            text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+            return Rendered(bytes(memoryview(text)), value)
         except AssertFailed as failed:
             return Failure(failed.message.strip()[:MAX_MESSAGE], asserted=True)
         except Exhausted as exhausted:
@@ -166,14 +163,6 @@ def is_same(ours: CompiledAnswer, theirs: CompiledAnswer) -> bool:
             and is_same_assert(ours, theirs)
         )
     return ours == theirs or _ordered(ours.body) == _ordered(theirs.body)
-
-
-def _compact(value: Any) -> bytes:
-    """Return JSON text with sorted keys, as the engines write it, in as little memory as it needs.
-
-    What orjson returns keeps the buffer that it was written into.
-    """
-    return bytes(memoryview(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)))
 
 
 def _ordered(text: bytes) -> bytes:

@@ -28,6 +28,7 @@ from segrelay.jsonnet.accelerated import (
     can_be_compared,
     is_same,
 )
+from segrelay.jsonnet.compiled import NotCompiled, compile_template
 from segrelay.jsonnet.engines import judge as jsonnet_judge
 from segrelay.jsonnet.engines.engines import TemplateEngines
 from segrelay.jsonnet.engines.failures import Failure
@@ -282,7 +283,8 @@ class _JsonnetTemplate:
     def of(cls, name: str, bundle: Bundle, *, compiles: bool) -> _JsonnetTemplate:
         """Load a bundle, and compile it."""
         engines = TemplateEngines(bundle)
-        accelerator = Accelerator.of(name, bundle) if compiles else Accelerator.off(name)
+        form = compile_template(bundle) if compiles else NotCompiled("it was not to be compiled")
+        accelerator = Accelerator(name, form)
         accelerator.compare_with(engines.name)
         loaded = cls(bundle, engines, accelerator)
         loaded.try_both()
@@ -444,14 +446,14 @@ class _Locations:
         return locations.get(kind)
 
     def _asked(self, event: Input) -> tuple[str, int] | None:
-        engine = next(iter(jsonnet_judge.judges()), None)
-        if engine is None:
-            return None
-        [judged] = jsonnet_judge.judge(
-            engine, self._loaded.bundle, [event.profile], event.settings, seconds=_LOCATION_SECONDS
-        )
-        is_located = isinstance(judged, Failure) and judged.line
-        return (judged.file, judged.line) if isinstance(judged, Failure) and is_located else None
+        for engine in jsonnet_judge.judges()[:1]:
+            bundle, profiles = self._loaded.bundle, [event.profile]
+            [judged] = jsonnet_judge.judge(
+                engine, bundle, profiles, event.settings, seconds=_LOCATION_SECONDS
+            )
+            if isinstance(judged, Failure) and judged.line:
+                return judged.file, judged.line
+        return None
 
 
 MAX_SHOWN: Final = 200

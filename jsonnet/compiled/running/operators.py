@@ -97,11 +97,8 @@ def equal(left: Any, right: Any) -> bool:
         )
     if kind is Func and other is Func:
         raise Doubtful
-    return bool(left == right) if _are_numbers(left, right) else False
-
-
-def _are_numbers(left: Any, right: Any) -> bool:
-    return isinstance(left, int | float) and isinstance(right, int | float)
+    are_numbers = isinstance(left, int | float) and isinstance(right, int | float)
+    return are_numbers and bool(left == right)
 
 
 def less(left: Any, right: Any) -> bool:

@@ -178,11 +178,6 @@ def _field(target: Any, name: str) -> Any:
     return target[name] if target.__class__ is dict else Lazy(partial(target.__getitem__, name))
 
 
-@native("o", gives="array", name="objectFields")
-def object_fields(o: Any) -> list[str]:
-    return field_names(o)
-
-
 @native("o f default? inc_hidden?", lazy="default", name="get")
 def get_field(o: Any, f: Any, default: Any = None, inc_hidden: Any = True) -> Any:  # noqa: FBT002
     if string(f) in field_names(o, hidden=boolean(inc_hidden)):
@@ -234,6 +229,7 @@ natives(
 natives(
     "o",
     {
+        "objectFields": lambda o: field_names(o),  # noqa: PLW0108 - its code names it in reasons
         "objectFieldsAll": lambda o: field_names(o, hidden=True),
         "objectValues": lambda o: [_field(o, name) for name in field_names(o)],
         "objectKeysValues": lambda o: [
