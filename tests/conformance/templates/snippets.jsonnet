@@ -150,6 +150,12 @@ local all = {
   deep_join: std.deepJoin(["a", ["b", ["c"]]]),
   resolve: std.resolvePath("a/b", "c"),
   prims: std.primitiveEquals(1, 1),
+  is_null: std.isNull(null),
+  flatten_deep: std.flattenDeepArray([1, [2, [3, []]], "a"]),
+  geometry: [std.hypot(3, 4), std.log2(8), std.round(std.log10(1000))],
+  angles: [std.round(std.rad2deg(std.pi)), std.round(std.deg2rad(180) * 1000)],
+  atan2: [std.round(1000 * std.atan2(y, x)) for y in [-1, 0, 1] for x in [-1, 0, 1]],
+  trim_all: std.trim(" \t\n\u00a0x y\u0085\f\r "),
 
   strict_call: [f(1) tailstrict, std.length([1, error "no"]) tailstrict],
   computed_name_adds: { a: { x: 1 }, b: [1] } + { ["" + "a"]+: { y: 2 }, ["b"]+: [2], [null]+: 1 },

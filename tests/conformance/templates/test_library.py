@@ -113,26 +113,3 @@ def test_the_library_can_be_handed_on_and_does_not_appear_in_a_body(agreed_sourc
     source = "local e = import 'lytemplates.libsonnet';\nlocal f(lib) = lib.get('a');\n[f(e), e]"
 
     assert agreed_source(source, [{"a": 1}]) == [[1, {}]]
-
-
-STD_CALLS = {
-    "std.trim(' \\t\\n\\u00a0x y\\u0085\\f\\r ')": "x y",
-    "std.isNull(null)": True,
-    "std.flattenDeepArray([1, [2, [3, []]], 'a'])": [1, 2, 3, "a"],
-    "std.hypot(3, 4)": 5,
-    "std.log2(8)": 3,
-    "std.round(std.log10(1000))": 3,
-    "std.round(std.rad2deg(std.pi))": 180,
-    "std.round(std.deg2rad(180) * 1000)": 3142,
-    "[std.round(1000 * std.atan2(y, x)) for y in [-1, 0, 1] for x in [-1, 0, 1]]": [
-        *(-2356, -1571, -785),
-        *(3142, 0, 0),
-        *(2356, 1571, 785),
-    ],
-    "std.sha256('test@lytics.com')": SHA256,
-    "std.sha1('test')": SHA1,
-}
-
-
-def test_what_an_engine_lacks_of_the_standard_library_is_added(agreed_source):
-    assert agreed_source(f"[{', '.join(STD_CALLS)}]", [{}]) == [list(STD_CALLS.values())]

@@ -43,7 +43,7 @@ LEFT = frozenset(
         *("escape_bash", "format_rare", "sign", "powers", "parity", "set_member", "count", "xor"),
         *("average", "remove", "merge_patch", "base64_decode", "utf8", "make_array", "lines"),
         *("slice_function", "deep_join", "resolve", "prims", "differs_fraction_index"),
-        "differs_padding",
+        *("differs_padding", "flatten_deep", "geometry", "angles", "atan2"),
     }
 )
 """What the compiled form leaves to Jsonnet, beside what fails."""
