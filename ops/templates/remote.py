@@ -97,16 +97,14 @@ def _rendered_there(
 
 def _problem(theirs: Any, ours: Previewed) -> str:
     """Say how Lytics' result differs from segrelay's, or that it failed there; "" = neither."""
-    if theirs == ours.body and ours.rendering == "rendered":
-        return ""
-    if isinstance(theirs, str) and not (
-        ours.rendering == "rendered" and isinstance(ours.body, str)
-    ):
-        if ours.rendering != "rendered":
-            return f"Lytics does not render it either, although it answers 200: {theirs}"
-        return f"Lytics answers 200, but the template failed there: {theirs}"
     if ours.rendering != "rendered":
+        if isinstance(theirs, str):
+            return f"Lytics does not render it either, although it answers 200: {theirs}"
         return f"Lytics renders it; here it is {ours.rendering}: {ours.message}"
+    if theirs == ours.body:
+        return ""
+    if isinstance(theirs, str) and not isinstance(ours.body, str):
+        return f"Lytics answers 200, but the template failed there: {theirs}"
     return "Lytics renders something else than segrelay."
 
 
