@@ -63,7 +63,7 @@ class Accelerator:
         self.why_not = "" if isinstance(form, Compiled) else reason(form)
         self.differences = 0
         self.use: deque[str] = deque(maxlen=LAST_EVENTS)
-        """Why the last events needed the engine; `COMPILED` where one did not."""
+        """The reasons why the last events needed the engine; `COMPILED` for one that did not."""
         self.doubt = ""
 
     @classmethod
