@@ -47,10 +47,8 @@ class JobView:
         """Return the command that goes on with the job; "" = nothing needs to be done."""
         name = self.job.spec.name
         match self.state:
-            case "interrupted" | "paused" | "failed":
+            case "interrupted" | "paused" | "failed" | "at its canary":
                 return f"segrelay backfill resume {name}"
-            case "at its canary":
-                return f"segrelay backfill resume {name}   (or abort {name})"
             case _:
                 return ""
 
