@@ -127,7 +127,7 @@ class InsiderReader:
         }
 
     def anonymize(self, who: Mapping[str, Any]) -> str | None:
-        """Make a person anonymous; returns None, or what Insider said to refuse it."""
+        """Make a person anonymous at Insider; return Insider's refusal, None = it is done."""
         status, answer = self._ask(ANONYMIZE_PATH, {"identifiers": dict(who)})
         if status in _CLIENT_ERRORS:
             return f"{status}: {message_of(answer) or 'without a reason'}"

@@ -175,7 +175,7 @@ def compare(
         settings: The configuration.
         reader: Reads from the destination of all these people.
         people: The people.
-        until_ms: What was delivered later may not be written there yet.
+        until_ms: A time in ms. What was delivered later is left out: Insider may not show it yet.
         again_seconds: The time after which a difference is read again.
         shown: Called with 1 for each person who was read.
     """

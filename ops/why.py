@@ -448,7 +448,7 @@ def find_profile(
     Args:
         client: Redis.
         settings: The configuration.
-        text: What was typed.
+        text: The value of the identity field, or a digest.
         most: The number of waiting entries that are read.
 
     Raises:
@@ -483,7 +483,7 @@ def explain_person(
         settings: The configuration.
         person: The profile.
         most: The number of waiting entries that are read.
-        standing: As it was read already; None = it is read if something waits.
+        standing: The standing of the installation; None = it is read if something waits.
     """
     known = KnownProfile(person)
     names = Names(client)

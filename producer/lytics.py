@@ -82,8 +82,8 @@ class LyticsApi:
     """A client of one account; used in a `with` block, by one thread.
 
     Args:
-        timeout_seconds: Of one try, for connecting and for each read.
-        tries: Of one request, in all.
+        timeout_seconds: The longest wait of one try, for connecting and for each read.
+        tries: The most tries of one request, the first included.
         sleep: Waits between two tries; a caller that must not sleep raises here.
 
     Raises:

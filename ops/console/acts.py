@@ -71,7 +71,7 @@ class ConsoleAct:
 
     @property
     def has_dry_run(self) -> bool:
-        """Say whether a dry run can tell what the act would take."""
+        """Say whether the command has a dry run, and options that choose what it takes."""
         return bool(self.options) and "dry-run" in parameters_of(self)
 
     @property

@@ -82,7 +82,7 @@ def address_of_person(digest: str, partition: int) -> str:
 
 
 def person(console: Console, asked: Asked) -> Page:
-    """Show the story of one person; a POST compares it with what Insider holds."""
+    """Show what happened to one person; after a POST also what Insider holds of them."""
     look = console.look
     digest, partition = asked.path["digest"], asked.get("partition")
     if not (is_digest(digest) and partition.isascii() and partition.isdigit()):

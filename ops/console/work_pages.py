@@ -1,4 +1,4 @@
-"""The pages of work: the quarantine, what waits, jobs, syncs and templates."""
+"""The pages of the quarantine, of waiting deliveries, of jobs, syncs and templates."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def record(console: Console, asked: Asked) -> Page:
 
 
 def waiting(console: Console, asked: Asked) -> Page:
-    """Show what waits, by destination, trigger and lane."""
+    """Show the deliveries that wait, by destination, trigger and lane."""
     standing = console.look.standing()
     filters = {name: asked.get(name) for name in ("job", "trigger", "audience")}
     choice = Filter(filters["job"], filters["trigger"], filters["audience"])
@@ -83,7 +83,7 @@ def waiting(console: Console, asked: Asked) -> Page:
 
 
 def _parts(streams: Iterable[Stream], standing: Standing) -> Iterator[dict[str, Any]]:
-    """Yield what waits for one trigger at one destination in one lane, over all partitions."""
+    """Yield a row for each destination, trigger and lane: the sum over all partitions."""
     parts: defaultdict[tuple[str, str, str], list[Stream]] = defaultdict(list)
     for stream in streams:
         parts[stream.partition.destination, stream.trigger, stream.lane].append(stream)

@@ -128,7 +128,7 @@ class DeadLetters(Refusals[StoredDeadLetter]):
         )
 
     def lines(self, document: Mapping[str, Any]) -> Iterator[str]:
-        """Yield the event, the cause of death, what is kept of it, and the next commands."""
+        """Yield the lines about a dead letter: its event, why it died, and what to do next."""
         one = document
         yield f"{one['direction']} of {one['audience']} at {one['time']}, for {one['trigger']}"
         answered = f", answered {one['status']}" if one["status"] else ""
@@ -571,7 +571,7 @@ def show(
     payload: Payload = False,
     relay: Reads,
 ) -> Result:
-    """Show why one letter died, and what to do next; profile fields are masked.
+    """Show why a dead letter died, and what to do next; profile fields are masked.
 
     With --json it is all that is known of it.
     """

@@ -66,18 +66,18 @@ class Run(StepState):
     """The state of a sync.
 
     Args:
-        audience: As configured when the run began.
-        number: Of the run; members that it saw carry it in their mark.
+        audience: The audience that was configured when the run began.
+        number: The number of the run, which the marks of members hold that it has seen.
         start: Token of the next page.
-        origin: Of the pages: which file was scanned, in which state; "" where it was none.
+        origin: The version of the file that is scanned; "" where the members come from Lytics.
         at_us: The begin of the scan by the source's clock: the time of all its events.
         repairs_until_us: Up to when a delivery in the ledger may be found to be wrong: with a file,
             the time of the file before. People move while an export is made, and its own time is
             the end of that.
-        destinations: That are compared.
+        destinations: The names of the destinations that are compared.
         known: Destinations that have had a whole run.
         next_partition: The next to be counted or asked for exits, of those of all destinations.
-        rows: That came.
+        rows: The number of rows that came.
         bad: Rows that could not be read.
         unplaced: Rows without an identity.
         shared: Rows of another profile with the same identity.
