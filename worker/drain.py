@@ -345,7 +345,7 @@ class Drain:
         has_begun = False
         try:
             while True:
-                # What was rendered by then is sent, so a backfill comes on in any case.
+                # The first requests are sent in any case, so that a backfill comes on.
                 yields = has_begun and bool(batch.parts) and await self._yields(batch)
                 while len(running) < self.limits.in_flight and not yields:
                     is_over = sender.watch.is_over or batch.state.yields

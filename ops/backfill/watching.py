@@ -149,8 +149,12 @@ class Watching:
         return min([self.watch.every_seconds, *(one for one in waits.values() if one > 0)])
 
     def _job_of(self, file: str, found: FileState) -> str:
-        """Return the name of the job of a version of a file."""
-        version = f"{file}|{digest_of(file, found)}"
+        """Return the name of the job of a version of a file.
+
+        An object may get its former content, and with it its former ETag, again. Of one object a
+        bucket tells the time to the second, in a list more exactly.
+        """
+        version = f"{file}|{digest_of(file, found)}|{found.changed_ns // _SECOND_NS}"
         return f"{self.watch.name}-{hashlib.sha256(version.encode()).hexdigest()[:12]}"
 
     def _settles_in(self, found: FileState) -> float:
@@ -165,8 +169,7 @@ class Watching:
     def _begin(self, name: str, file: str, refused: dict[str, str]) -> bool:
         """Create the job of a version; return whether that was done, and note why it can't be.
 
-        To know a file again it is read once, which may take longer than the lock lasts: where
-        another step has created the job meanwhile, the next look has it read.
+        Where another step has created the job meanwhile, the next look has it read.
         """
         wanted = self.watch
         options = RowOptions(

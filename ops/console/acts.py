@@ -88,8 +88,12 @@ class ConsoleAct:
         """Return the values that the act has fields for.
 
         Raises:
-            UsageWrong: One that is needed is missing.
+            UsageWrong: One that is needed is missing, or one is not known: without it the act
+                would take more than was meant.
         """
+        unknown = sorted(given.keys() - {*self.fields, *_OF_THE_FORM})
+        if unknown:
+            raise UsageWrong(f"`{_PROGRAM} {self.command}` knows no {', '.join(unknown)}.")
         found = {name: [text.strip() for text in given.get(name, ())] for name in self.fields}
         found = {name: kept for name, texts in found.items() if (kept := [*filter(None, texts)])}
         missing = [name for name in self.needed if name not in found]
@@ -117,6 +121,10 @@ class ConsoleAct:
         return words + arguments
 
 
+_OF_THE_FORM: Final = frozenset(
+    {"act", "back", "chosen", "why", "once", "tried", "count", "dry_run", "all"}
+)
+"""Names that a form or an assistant gives beside the fields of its act."""
 _NO_FIELDS: Final = frozenset({"why", "at-most", "timeout", "config", "profile"})
 """Options that no form has a field for: they are given otherwise, or would put a person's address
 into the address of a page."""

@@ -334,10 +334,14 @@ def _redis(settings: Settings, supervisor: Supervisor, ending: ExitStack) -> Cal
     if not ensure_running(data_dir).started_by_us:
         _line("redis", "was running already, and goes on when this ends")
         return int  # does nothing: it is not ours to look after
-    ending.callback(_line, "redis", "stopped")
-    ending.callback(stop, data_dir)
+    ending.callback(_stop_redis, data_dir)
     _line("redis", "ready")
     return RedisWatch(data_dir)
+
+
+def _stop_redis(data_dir: Path) -> None:
+    stop(data_dir)
+    _line("redis", "stopped")
 
 
 class RedisWatch:

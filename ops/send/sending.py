@@ -53,6 +53,9 @@ class Deadline:
     Args:
         text: The value of --timeout, such as 90s or 15m; "" where the caller gave no limit.
 
+    Attributes:
+        seconds: The limit; 0 = the caller gave none.
+
     Raises:
         UsageWrong: It is no duration.
     """
@@ -60,7 +63,8 @@ class Deadline:
     def __init__(self, text: str = "") -> None:
         is_number = text.replace(".", "", 1).isdigit()
         seconds = float(text) if is_number else text and parse_seconds(text, "--timeout")
-        self._at = time.monotonic() + float(seconds) if seconds != "" else None
+        self.seconds = float(seconds or 0)
+        self._at = time.monotonic() + self.seconds if seconds != "" else None
 
     def passed(self, *, since: float = 0.0, unless_given: float | None = None) -> bool:
         """Say whether the command has to give up waiting.
@@ -112,7 +116,16 @@ class Sending:
         except (KeyboardInterrupt, SystemExit):
             mention(f"Interrupted. {self._how_to_go_on()}")
             raise
+        except SealedAnew as error:
+            raise SealedAnew(
+                "Redis came back empty, or with another protection of people's data, since this"
+                " began. Send all of it again: what is there twice is delivered once, except for"
+                " changes without a time of their own."
+            ) from error
         except (Bug, RedisUnavailable) as error:
+            if self.interruption.is_requested:  # it ended the wait of what drafts
+                mention(f"Interrupted. {self._how_to_go_on()}")
+                self.interruption.obey()
             raise type(error)(f"{error.message} {self._how_to_go_on()}") from error
 
     def _publish(self, draft: Draft) -> Published:
@@ -342,7 +355,7 @@ def run(source: str, order: SendOptions, *, beside: bool) -> None:
             return interruption.is_requested
 
         publisher = Publisher(client, settings, dry_run=order.dry_run)
-        away_seconds = patience_seconds(resolve_url(settings.redis))
+        away_seconds = deadline.seconds or patience_seconds(resolve_url(settings.redis))
         choice = Choice(source, options, order.dry_run, order.wait, away_seconds)
         sending = Sending(publisher, choice, deadline, interruption)
         with ExitStack() as ending:

@@ -128,17 +128,6 @@ def read_entries(
         behind = rows[-1][0].decode()
 
 
-def read_first_entries(
-    client: Redis, streams: Sequence[Stream], count: int
-) -> Iterator[WaitingEntry]:
-    """Yield the first `count` entries of each stream, read in one round trip."""
-    answers = ask_each(
-        client, streams, lambda pipe, one: pipe.xrange(one.partition.stream(one.name), count=count)
-    )
-    for stream, rows in zip(streams, answers, strict=True):
-        yield from (_entry(stream, *row) for row in rows)
-
-
 def _entry(stream: Stream, entry_id: bytes, fields: Mapping[bytes, bytes]) -> WaitingEntry:
     text, _, profile = read_entry(fields)
     return WaitingEntry(stream, entry_id.decode(), _header(text), profile)

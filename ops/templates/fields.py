@@ -31,7 +31,6 @@ _ASKING: Final = frozenset({"get", "has"})
 _ALWAYS: Final = frozenset({"segment_events", "payload_id", "_id", "_uid", "_segments"})
 """Fields that every payload of Lytics may have, even if no sample has them."""
 _NEAR: Final = 0.75
-_TYPO: Final = 0.8
 _OURS: Final = "lib/"
 _ELSEWHERE: Final = "look whether Lytics sends it under another name."
 
@@ -117,7 +116,7 @@ def unknown_fields(
         if name in known or name in told:
             continue
         told.add(name)
-        near = next(iter(get_close_matches(name, known, 1, _NEAR if seen else _TYPO)), "")
+        near = next(iter(get_close_matches(name, known, 1, _NEAR)), "")
         hint = f"did you mean {near}?" if near else _ELSEWHERE
         if seen or near:
             said = f"no sample and no profile that was seen lately has the field {name}; {hint}"

@@ -62,7 +62,8 @@ class Spec:
 
     Args:
         sources: Files as they were named, `-`, or `lytics:SLUG`.
-        digests: Of the files' contents, in the same order; "" where a source can't be read twice.
+        digests: The versions of the files, in the same order; "" where a source can't be read
+            twice.
         size: Bytes of all files; 0 = not known.
         expected_rows: The number of rows that the source says it has; 0 = not known.
         options: The way in which its rows are published.

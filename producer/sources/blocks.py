@@ -48,7 +48,7 @@ def batches(
     is_live: bool = False,
     stops: Callable[[], bool] = lambda: False,
 ) -> Iterator[Iterator[Payload]]:
-    """Yield batches of a thousand payloads or 4 MB; a source always gives the same batches.
+    """Yield batches of a thousand payloads or 4 MB.
 
     A batch is read while it is gone through, which has to be done before the next one: so each
     payload can be dealt with, and its value dropped, while it is in the processor's cache.

@@ -45,8 +45,6 @@ STANDARD_INPUT: Final = "-"
 DAMAGED: Final = (EOFError, OSError, zlib.error, zstd.ZstdError)
 """The exceptions that unpacking a damaged file raises."""
 _HEAD_BYTES: Final = 65_536
-_LINE_BREAK_BYTES: Final = 2
-"""The bytes of a line break in UTF-16."""
 _BUFFER_BYTES: Final = 1 << 20
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
@@ -139,10 +137,10 @@ class Opened:
         if self.format is not Format.CSV or not self.size or self.is_packed:
             return True
         at = self.packed.tell()
-        self.packed.seek(max(0, self.size - _LINE_BREAK_BYTES))
-        last = self.packed.read(_LINE_BREAK_BYTES) or b""
+        self.packed.seek(self.size - 1)
+        last = self.packed.read(1)
         self.packed.seek(at)
-        return last.replace(b"\0", b"").endswith((b"\n", b"\r"))
+        return last in (b"\n", b"\r")
 
     def refuse_damage(self, behind: str) -> None:
         """Raise if what was read is not the whole file; to be called after the last row.
@@ -261,10 +259,11 @@ def files_of(source: str) -> list[str]:
     """Return the files that a path, a pattern or a URL names, sorted.
 
     Raises:
-        UsageWrong: There is none at a URL, or the bucket can't be listed.
+        UsageWrong: There is no such bucket, or it can't be listed.
     """
     if is_remote(source):
-        return list(Bucket(source).listing()) if names_several(source) else [source]
+        several = names_several(source)
+        return list(Bucket(source).listing(may_be_empty=True)) if several else [source]
     pattern = str(Path(source).expanduser())
     return sorted(name for name in glob(pattern) if Path(name).is_file())  # noqa: PTH207 - any pattern, relative or not
 

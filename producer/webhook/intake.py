@@ -285,7 +285,7 @@ class AnswerRecord:
     """Counts answers in memory, and reports them every few seconds, so that no request waits.
 
     Args:
-        tell: Writes them to Redis, as `receivers.report_receiver` does.
+        tell: Writes them to Redis, as `report_receiver` does.
         look: Called before; looks whether Redis still holds what it held.
         keep: Keeps the requests in Redis.
     """

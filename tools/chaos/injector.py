@@ -111,8 +111,6 @@ def _stop(process: subprocess.Popen[bytes], seconds: float) -> None:
         process.send_signal(signal.SIGCONT)
 
 
-STOP_SECONDS: Final = 5.0
-"""Seconds within which a worker that was told to stop has to end."""
 _STOP_SECONDS_AT_MOST: Final = 20.0
 _LOGS_SECONDS: Final = 1.0
 _READY_SECONDS: Final = 180.0

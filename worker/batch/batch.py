@@ -125,6 +125,7 @@ class Batch:
         trying: Triggers that wait, while the one delivery that tries them is in flight.
         settled: The number of its deliveries that have got their outcome.
         before: By position, what was rendered before this batch's turn.
+        left_over: Positions of those that the batch before it had rendered, and left.
         records: Ledgers of its profiles, as the next settlement writes them.
     """
 
@@ -145,6 +146,7 @@ class Batch:
     trying: set[str] = field(default_factory=set)
     settled: int = 0
     before: dict[str, Delivery] = field(default_factory=dict)
+    left_over: frozenset[str] = frozenset()
     records: dict[bytes, Record] = field(default_factory=dict)
     _fresh: dict[tuple[int, str, str, bytes, int], Part] = field(default_factory=dict)
     _apis: list[Api] = field(default_factory=list)
@@ -160,7 +162,9 @@ class Batch:
         """Take over the deliveries that the previous batch rendered but leaves in the streams."""
         if prepared:
             self.before |= prepared.before
-        self.before |= {d.position: d for part in batch.parts for d in part.deliveries}
+        left = {d.position: d for part in batch.parts for d in part.deliveries}
+        self.before |= left
+        self.left_over = frozenset(left)
 
     def left(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
         """Return the deliveries whose triggers can go on; the others stay in their streams."""
@@ -304,7 +308,7 @@ class Batch:
 
 @dataclass(slots=True)
 class Settler:
-    """Alone writes outcomes, waits and dead letters of one batch into Redis, a script at a time.
+    """The only writer of the outcomes, waits and dead letters of a batch, a script at a time.
 
     Args:
         keys: Of the partition.

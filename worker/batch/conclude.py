@@ -400,8 +400,9 @@ async def repair(
         partition: Its lease is somebody else's.
         deliveries: The deliveries that the request carried.
         names: Triggers of this destination by their number in the ledger.
-        in_doubt: True if the request got no sure answer: nothing of its profiles, the repairs
-            included, may be sent before it can't take effect any more.
+        in_doubt: The intent of a request without a sure answer; None = the answer is sure. In
+            doubt, nothing of its profiles, the repairs included, may be sent before it can't take
+            effect any more.
         late_seconds: The length of that time.
 
     Returns:

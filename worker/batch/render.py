@@ -83,7 +83,8 @@ async def render_and_shape(
 ) -> None:
     """Render and shape deliveries into the batch, template by template, until `ends` says to stop.
 
-    What was rendered ahead comes last: a template may lose its trust while the rest is rendered.
+    What was left over comes first, as it has waited the longest. What was rendered ahead comes
+    last: a template may lose its trust while the rest is rendered.
     """
     rest = [each for each in going if each.position not in batch.before]
     isolating_ends = batch.state.clock.seconds() + ISOLATING_SECONDS
@@ -97,10 +98,15 @@ async def render_and_shape(
             and batch.state.clock.seconds() < isolating_ends
         )
 
+    _add_rendered(going, batch, batch.left_over)
     await _render_parts(rest, batch, render, ends)
     forget_doubted(batch, renderer)
-    for delivery in going if batch.before else ():
-        if delivery.position in batch.before:
+    _add_rendered(going, batch, frozenset(batch.before))
+
+
+def _add_rendered(going: Sequence[Delivery], batch: Batch, positions: frozenset[str]) -> None:
+    for delivery in going if positions else ():
+        if delivery.position in positions and delivery.position in batch.before:
             batch.add_rendered(delivery)
 
 

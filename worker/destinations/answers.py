@@ -145,8 +145,8 @@ def _halved(answer: Answer, told: Sequence[tuple[str, Any]], sent: SentResults) 
     """Refuse a body of which some results failed, nobody knows which: it has to be halved."""
     # A list says more than a number.
     key, found = next((one for one in told if isinstance(one[1], list | dict | str)), told[0])
-    while isinstance(found, list) and found:
-        found = found[0]
+    while found and (isinstance(found, list) or (isinstance(found, dict) and not _has_text(found))):
+        found = next(iter(found.values() if isinstance(found, dict) else found))
     said = found if isinstance(found, str) else _usual_text(found, _USUAL)
     said = normalise_message(said) or said_by(answer, "")
     texts = [str(answer.status), key or "errors", *([said] if said else [])]

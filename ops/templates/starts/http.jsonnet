@@ -1,8 +1,7 @@
 // What a profile becomes. This is Jsonnet (https://jsonnet.org): JSON with variables, conditions
 // and functions. The value of the file is the body of a request to a destination with api = "http".
 //
-// `segrelay template render {name} samples/enter.json` shows what comes out,
-// `segrelay template watch {name} samples/enter.json` does so at every save.
+// `segrelay template render {name} samples/enter.json` shows what comes out.
 local event = import "lytemplates.libsonnet";  // the profile, and what happened to it
 local values = import "values.libsonnet";  // conversions, such as `boolean` and `time`
 

@@ -1,8 +1,7 @@
 // What a profile becomes. This is JavaScript: a function `template`, which takes the profile and
 // returns the body that is sent. docs/templates.md lists the helpers, such as `get` and `sha256`.
 //
-// `segrelay template render {name} samples/enter.json` shows what comes out,
-// `segrelay template watch {name} samples/enter.json` does so at every save.
+// `segrelay template render {name} samples/enter.json` shows what comes out.
 function template(data) {
   // Nothing returned: the event is skipped, and counts as skipped.
   if (!data.email) return null;

@@ -1,10 +1,13 @@
 """The compiled form alone: the semantics that bite, what it hands on, and what ends an event."""
 
+import re
 import time
 
 import pytest
 
 from segrelay.jsonnet.compiled import AssertFailed, Compiled, Exhausted, NotCompiled
+from segrelay.jsonnet.compiled.running.natives import NATIVES
+from segrelay.templates import LIBRARY_FOLDER
 
 EVENT = "local event = import 'lytemplates.libsonnet';\n"
 
@@ -256,3 +259,11 @@ def test_a_template_that_is_loaded_again_is_not_compiled_again(compile_text):
     assert compile_text("local x = 1; x + 2").source != first.source
     assert compile_text("import 'h'", {"h": "1"}).render({}, {}) == 1
     assert compile_text("import 'h'", {"h": "2"}).render({}, {}) == 2
+
+
+def test_what_the_shipped_library_calls_of_std_is_compiled() -> None:
+    texts = [path.read_text("utf-8") for path in LIBRARY_FOLDER.glob("*.libsonnet")]
+    called = set(re.findall(r"\bstd\.(\w+)\(", "\n".join(texts))) - {"native"}
+
+    assert len(called) > 20
+    assert called <= NATIVES.keys()

@@ -9,9 +9,11 @@ output; `ClusterRouter` sends what it says, and tells it the answers.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -287,6 +289,7 @@ class ClusterRouter:
         address: Of the Cluster.
         connect: Makes a client of one node; with how long its answers may take.
         sleep: Waits so many seconds.
+        together: Runs coroutines at once, and returns their results.
         away_seconds: The time for which what surely had no effect is tried, while a master is away.
     """
 
@@ -294,6 +297,7 @@ class ClusterRouter:
     connect: Callable[[RedisNode, float], Any]
     timeout_seconds: float
     sleep: Callable[[float], Any]
+    together: Callable[[Sequence[Coroutine[Any, Any, Any]]], Any]
     away_seconds: float = 0.0
     _servers: dict[RedisNode, Any] = field(default_factory=dict)
     _known: SlotMap | None = None
@@ -332,24 +336,33 @@ class ClusterRouter:
                 exchange.known = await self.ask_slots()
 
     async def _send_round(self, exchange: ClusterExchange) -> None:
-        """Send the commands to one node after the other, once all of them are reached."""
+        """Send the commands to all nodes at once, so that their disks and replicas work at once."""
         groups = exchange.groups()
         node = None
         try:
             for node in groups:
                 pool = self.server(node).connection_pool
                 await done(pool.release(await done(pool.get_connection())))
-            exchange.has_begun = True
-            for node, calls in groups.items():
-                pipe = self.server(node).pipeline(transaction=False)
-                sent = chain.from_iterable(call.sent for call in calls)
-                pipe.command_stack = [*exchange.scripts, *sent, *exchange.waits]
-                answers = iter(await done(pipe.run()))
-                of_all = list(islice(answers, len(exchange.scripts)))
-                for call in calls:
-                    told = list(islice(answers, len(call.sent)))
-                    exchange.take(node, call, told[-len(call.commands) :])
-                exchange.of_all.append([*of_all, *answers])
+        except _LOST:
+            self._known, self._failed = None, node
+            raise
+        exchange.has_begun = True
+        asked = [self._asked(node, exchange, calls) for node, calls in groups.items()]
+        found = await done(self.together(asked)) if len(asked) > 1 else [await asked[0]]
+        for (node, calls), each in zip(groups.items(), found, strict=True):
+            answers = iter(each)
+            of_all = list(islice(answers, len(exchange.scripts)))
+            for call in calls:
+                told = list(islice(answers, len(call.sent)))
+                exchange.take(node, call, told[-len(call.commands) :])
+            exchange.of_all.append([*of_all, *answers])
+
+    async def _asked(self, node: RedisNode, exchange: ClusterExchange, calls: list[Any]) -> Any:
+        pipe = self.server(node).pipeline(transaction=False)
+        sent = chain.from_iterable(call.sent for call in calls)
+        pipe.command_stack = [*exchange.scripts, *sent, *exchange.waits]
+        try:
+            return await done(pipe.run())
         except _LOST:
             self._known, self._failed = None, node
             raise
@@ -394,6 +407,17 @@ class ClusterRouter:
                 await done(server.connection_pool.disconnect())
 
 
+def in_threads(asked: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
+    """Run coroutines of synchronous clients at once; return their results when all have ended."""
+    with ThreadPoolExecutor(len(asked)) as pool:
+        return list(pool.map(run_through, asked))
+
+
+async def in_tasks(asked: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
+    """Run coroutines at once; return their results when all have ended."""
+    return first_raised(list(await asyncio.gather(*asked, return_exceptions=True)))
+
+
 class ClusterClient(Redis):
     """A client of all masters of a Cluster; each gets its own commands of a pipeline together."""
 
@@ -416,7 +440,7 @@ class ClusterClient(Redis):
         return [(node, self._router.server(node)) for node in known.masters]
 
     def keys_of_masters(self) -> dict[str, RedisNode]:
-        """Return a key of each master, and the master, as the slots were last seen."""
+        """Return a key of each master, and the master, as they are now."""
         with redis_errors(self.where):
             known = run_through(self._router.ask_slots())
         owners = {known.owners[slot]: name for name, slot in _spread_keys()}

@@ -28,7 +28,13 @@ from segrelay.worker.contract.redis.client import (
     ResponseError,
     redis_errors,
 )
-from segrelay.worker.contract.redis.cluster import AsyncClusterClient, ClusterClient, ClusterRouter
+from segrelay.worker.contract.redis.cluster import (
+    AsyncClusterClient,
+    ClusterClient,
+    ClusterRouter,
+    in_tasks,
+    in_threads,
+)
 from segrelay.worker.contract.redis.fitness import weaknesses, why_not_yet, why_unfit
 from segrelay.worker.contract.redis.sentinels import ASYNC_MASTER, MASTER, MasterKind, master_client
 from segrelay.worker.contract.redis.url import (
@@ -91,11 +97,17 @@ class _Kind(NamedTuple):
     of_cluster: Callable[[ClusterRouter], Any]
     retry: Any
     sleep: Callable[[float], Any]
+    together: Callable[..., Any]
 
 
-_SYNC: Final = _Kind(Redis, MASTER, ClusterClient, redis.retry.Retry, time.sleep)
+_SYNC: Final = _Kind(Redis, MASTER, ClusterClient, redis.retry.Retry, time.sleep, in_threads)
 _ASYNC: Final = _Kind(
-    AsyncRedis, ASYNC_MASTER, AsyncClusterClient, redis.asyncio.retry.Retry, asyncio.sleep
+    AsyncRedis,
+    ASYNC_MASTER,
+    AsyncClusterClient,
+    redis.asyncio.retry.Retry,
+    asyncio.sleep,
+    in_tasks,
 )
 
 
@@ -117,7 +129,9 @@ def _client(
             master_client(kind.behind_sentinels, address, own, away_seconds)
         )
     elif address.is_cluster:
-        router = ClusterRouter(address, server, timeout_seconds, kind.sleep, away_seconds)
+        router = ClusterRouter(
+            address, server, timeout_seconds, kind.sleep, kind.together, away_seconds
+        )
         client = kind.of_cluster(router)
     else:
         client = server(address.hosts[0], timeout_seconds)

@@ -56,7 +56,10 @@ class _Finding:
         self._is_down = False
         try:
             yield
-        except redis.sentinel.MasterNotFoundError as error:
+        except (
+            redis.sentinel.MasterNotFoundError,
+            redis.asyncio.sentinel.MasterNotFoundError,
+        ) as error:
             why = (
                 f"can't be found: no Sentinel that can be reached knows a master `{service_name}`;"
                 " see that they run, and that redis.url names their hosts and the master rightly"
@@ -245,5 +248,6 @@ def master_client(
         connection_class=kind.with_tls if address.tls else kind.plain,
         **waits,
     )
-    client.away_seconds = away_seconds
+    if kind is MASTER:
+        client.away_seconds = away_seconds
     return client

@@ -22,6 +22,7 @@ from segrelay.worker.contract.settings.http import (
 from segrelay.worker.contract.settings.urls import is_loopback, is_remote
 from segrelay.worker.contract.settings.values import (
     EMBEDDED,
+    REFERENCE,
     BaseUrl,
     JsonTable,
     Listen,
@@ -530,6 +531,7 @@ class SyncSchedule(NamedSection):
         raise wrong(
             "is no source",
             f'write "{SOURCE_LYTICS}", "{SOURCE_FILE}exports/*.csv" or "s3://bucket/exports/*.csv"',
+            REFERENCE if source.startswith(SOURCE_FILE) else "wrong",
         )
 
     @property

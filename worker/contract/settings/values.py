@@ -349,14 +349,26 @@ def _check_trimmed(value: str) -> str:
     return value
 
 
+_DEEPEST_SETTINGS: Final = 50
+
+
+def _refuse_depth(value: Any, levels: int = _DEEPEST_SETTINGS) -> None:
+    if not levels:
+        raise wrong("is nested too deeply")
+    for inner in value.values() if isinstance(value, dict) else value:
+        if isinstance(inner, dict | list):
+            _refuse_depth(inner, levels - 1)
+
+
 def _check_json(value: Any) -> Any:
+    _refuse_depth(value)
     try:
         json.dumps(value, allow_nan=False)
     except TypeError:
         hint = "put it in quotes"
         raise wrong("holds a date or time, which a template can't read", hint) from None
-    except (ValueError, RecursionError):
-        raise wrong("holds a number that JSON does not have, or is nested too deeply") from None
+    except ValueError:
+        raise wrong("holds a number that JSON does not have") from None
     return value
 
 
@@ -368,7 +380,7 @@ def _check_template(value: str) -> str:
 
 
 def _place(value: Any, info: ValidationInfo) -> Any:
-    if not isinstance(value, str | Path) or not str(value).strip():
+    if not isinstance(value, str | Path) or not str(value).strip() or is_reference(str(value)):
         raise wrong("must be text in quotes, and not empty")
     surroundings = info.context
     folder = surroundings.folder if isinstance(surroundings, Surroundings) else Path()

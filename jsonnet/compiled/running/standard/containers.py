@@ -56,6 +56,15 @@ def map_with_index(func: Any, arr: Any) -> list[Any]:
     return [_later(func, at, each) for at, each in enumerate(_elements(arr))]
 
 
+@native("sz func", gives="array", name="makeArray", calls=True)
+def make_array(size: Any, func: Any) -> list[Any]:
+    function(func)
+    if whole(size) < 0:
+        raise Doubtful
+    spend(size)
+    return [_later(func, at) for at in range(size)]
+
+
 @native("func arr", gives="array", name="filter", calls=True)
 def filtered(func: Any, arr: Any) -> list[Any]:
     function(func)

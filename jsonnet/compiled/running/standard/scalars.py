@@ -40,6 +40,18 @@ _BLANK: Final = (
 """The characters that go-jsonnet trims."""
 
 
+@native("pat str", gives="array", name="findSubstr")
+def find_substring(pattern: Any, text: Any) -> list[int]:
+    """Return where a pattern occurs, also overlapping; ASCII only: other offsets are disputed."""
+    if not string(pattern) or not string(text).isascii():
+        raise Doubtful
+    spend(len(text))
+    return [at for at in range(len(text)) if text.startswith(pattern, at)]
+
+
+natives("str", {"encodeUTF8": lambda text: list(string(text).encode())}, gives="array")
+
+
 @native("str", gives="number")
 def codepoint(text: Any) -> int:
     if len(string(text)) != 1:

@@ -21,6 +21,7 @@ from tests.configuration import trigger
 from tests.integration.producer.backfill.watched import Watched
 from tests.interruptions import Case, interrupted_anywhere
 from tests.nightly import amount
+from tests.s3 import BUCKET, s3_bucket
 
 EVERY, TIMES = amount((4, 3), nightly=(1, 12))
 A_MINUTE_AGO = time.time() - 60
@@ -66,6 +67,18 @@ def test_each_version_of_a_file_is_taken_once(watched):
         watched.step()
 
     assert watched.jobs() == [("vip.csv", "read"), ("vip.csv", "read")]
+    assert watched.published() == ["ann", "ann", "bob"]
+
+
+def test_an_object_that_gets_its_former_content_again_is_taken_again(watched, monkeypatch):
+    with s3_bucket(monkeypatch) as client:
+        watched.configure(source=f"s3://{BUCKET}/*.csv", existing="take")
+        for person in ("ann", "bob", "ann"):
+            body = b"email\n%s@example.com\n" % person.encode()
+            client.put_object(Bucket=BUCKET, Key="vip.csv", Body=body)
+            watched.step()
+            time.sleep(1.1)  # a bucket may tell the time to the second
+
     assert watched.published() == ["ann", "ann", "bob"]
 
 

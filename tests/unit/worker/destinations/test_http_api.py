@@ -523,6 +523,8 @@ UNDESCRIBED: list[tuple[Any, str]] = [
     (MAILCHIMP, "200: errors: <email> looks fake"),
     ({"errors": ["no plan"]}, "200: errors: no plan"),
     ({"errors": {"2": "no plan"}}, "200: errors"),
+    ({"errors": {"email": ["is invalid"]}}, "200: errors: is invalid"),
+    ({"errors": {"users": [{"message": "no plan"}]}}, "200: errors: no plan"),
     ({"errors": [{"index": 0}]}, "200: errors"),
     ({"errors": [3, 1]}, "200: errors"),
     ({"errors": True, "items": [{}, {"status": 400}]}, "200: errors"),

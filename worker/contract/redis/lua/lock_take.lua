@@ -12,4 +12,5 @@ if ARGV[4] ~= '' and found ~= ARGV[4] then return {now, '0', 0, found} end
 local epoch = lock_take(KEYS[1], ARGV[1], ARGV[2])
 if not epoch then return {now, '0', lock_left(KEYS[1]), found} end
 if KEYS[2] then redis.call('DEL', KEYS[2]) end
+if ARGV[3] == '' then redis.call('PEXPIRE', KEYS[1], ARGV[2] + 60000) end -- a turn that nobody renews: the hash holds nothing else
 return {now, epoch, 0, found}

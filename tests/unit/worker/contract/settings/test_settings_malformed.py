@@ -160,8 +160,12 @@ CASES = [
          "triggers.vip-enter.settings: holds a date or time, which a template can't read"
          " — put it in quotes"),
     case("a number that JSON lacks", 'on = "enter"', 'on = "enter"\nsettings = { n = nan }',
-         "triggers.vip-enter.settings: holds a number that JSON does not have, or is nested"
-         " too deeply"),
+         "triggers.vip-enter.settings: holds a number that JSON does not have"),
+    case("settings within settings", 'on = "enter"',
+         f'on = "enter"\nsettings = {"{ a = " * 60}1{" }" * 60}',
+         "triggers.vip-enter.settings: is nested too deeply"),
+    case("a secret for a folder", 'url = "embedded"', 'data_dir = "env:DATA"',
+         "redis.data_dir: names a secret, which is not understood here"),
     case("an attribute without a name", 'on = "enter"',
          'on = "enter"\nsettings = { audience_attribute = "" }',
          "triggers.vip-enter.settings: audience_attribute must be the name of an attribute"),
