@@ -232,3 +232,21 @@ def test_what_was_prepared_waits_for_people_of_live_work_that_is_in_doubt_since(
     world.drain_until_nothing_is_left()
     assert len(members(world)) == 29
     assert "q3@example.com" not in members(world)
+
+
+def test_what_a_backfill_left_for_live_work_goes_before_what_is_rendered_then(make_world) -> None:
+    def answer(sending: Sending) -> Reply:
+        if sending.users[0]["identifiers"]["email"].startswith("p"):
+            world.put_now(event(f"live{len(world.sendings)}"))
+            world.live_calls += 1
+        return taken(sending)
+
+    world = make_world(answer, api=replace(InsiderApi(), max_users=1))
+    world.limits = replace(world.limits, in_flight=1)
+    world.put(*(event(f"p{n}", lane="backfill", behave="apart") for n in range(130)))
+
+    world.drain()
+
+    sent = [user["identifiers"]["email"] for s in world.sendings for user in s.users]
+    of_backfill = [email for email in sent if email.startswith("p")]
+    assert of_backfill[:4] == [f"p{n}@example.com" for n in range(4)]

@@ -135,6 +135,15 @@ def test_who_is_dead_is_known_at_once(dead: str, scheme: str, path: str, message
     assert time.monotonic() - begun < allowed(0.5)
 
 
+def test_an_event_loop_is_told_too_that_no_sentinel_knows_a_master(dead: str) -> None:
+    async def run() -> None:
+        async with connect_async(f"redis+sentinel://{dead}/main") as client:
+            with pytest.raises(RedisUnavailable, match="no Sentinel that can"):
+                await client.ping()
+
+    asyncio.run(run())
+
+
 def test_a_connection_that_timed_out_does_not_give_its_late_answer_to_the_next_command(redis_url):
     with connect(redis_url, timeout_seconds=allowed(0.2)) as client:
         with pytest.raises(RedisUnavailable, match="did not answer in time"):
