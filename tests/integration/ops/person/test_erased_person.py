@@ -13,6 +13,7 @@ from segrelay.worker.contract.protection import BAD_ROWS, PROTECTION
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
+from segrelay.worker.errors import ConfigurationInvalid
 from tests.integration.ops.relay import payload
 from tests.sealed import is_sealed
 
@@ -192,6 +193,17 @@ def test_a_person_is_anonymous_at_insider_only_if_that_is_asked_for(call, sandbo
     assert receipt["insider"] == {"insider": "anonymized"}
     assert WHO not in sandbox.get("memberships", attribute=DEFAULT_AUDIENCE_ATTRIBUTE)
     assert sandbox.get("summary")["profiles"]["erased"] == 0
+
+
+def test_without_credentials_for_insider_nothing_is_erased(call, relay):
+    relay.deliver(payload(WHO))
+    held = left_of(relay.client, WHO)
+    relay.change(('"secret-token"', '"env:NOT_SET"'))
+
+    with pytest.raises(ConfigurationInvalid, match="NOT_SET"):
+        erase(call, WHO, "--anonymize")
+
+    assert len(held) == len(left_of(relay.client, WHO)) > 0
 
 
 def test_somebody_whom_insider_does_not_know_is_told(call):

@@ -36,6 +36,11 @@ def test_the_command_to_copy_is_the_one_that_runs(act, values, agreed, line):
     assert command_line(act_named(act), values, agreed) == f"segrelay {act} {line}"
 
 
+def test_a_choice_that_an_act_does_not_know_is_refused_and_not_left_out():
+    with pytest.raises(UsageWrong, match="knows no kind"):
+        act_named("quarantine discard").values({"audience": ["vip"], "kind": ["no_trigger"]})
+
+
 def test_no_form_has_a_field_for_a_persons_address():
     assert not [act for act in ACTS.values() if {"profile", "why"} & set(act.fields)]
     assert "job" in act_named("dlq discard").fields
