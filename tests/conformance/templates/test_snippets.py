@@ -39,9 +39,9 @@ DIFFERENT = {
 }
 LEFT = frozenset(
     {
-        *("shifts", "comparisons_of_arrays", "foldr", "split_limit", "find", "parse_bases", "sets"),
+        *("shifts", "comparisons_of_arrays", "foldr", "split_limit", "parse_bases", "sets"),
         *("escape_bash", "format_rare", "sign", "powers", "parity", "set_member", "count", "xor"),
-        *("average", "remove", "merge_patch", "base64_decode", "utf8", "make_array", "lines"),
+        *("average", "remove", "merge_patch", "base64_decode", "utf8", "lines"),
         *("slice_function", "deep_join", "resolve", "prims", "differs_fraction_index"),
         *("differs_padding", "flatten_deep", "geometry", "angles", "atan2"),
     }

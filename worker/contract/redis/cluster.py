@@ -348,7 +348,10 @@ class ClusterRouter:
             raise
         exchange.has_begun = True
         asked = [self._asked(node, exchange, calls) for node, calls in groups.items()]
-        found = await done(self.together(asked)) if len(asked) > 1 else [await asked[0]]
+        if len(asked) > 1:
+            found = await done(self.together(asked))
+        else:
+            found = [await each for each in asked]
         for (node, calls), each in zip(groups.items(), found, strict=True):
             answers = iter(each)
             of_all = list(islice(answers, len(exchange.scripts)))
