@@ -14,15 +14,7 @@ from segrelay.worker.contract.redis.connection import connect
 from tests.integration.ops.relay import EXIT, LYTICS, Relay
 from tests.warm import WarmProcess
 
-CALM = {
-    "poison": "",
-    "poison_status": 400,
-    "credentials_status": 0,
-    "error_shares": {},
-    "failures": [],
-    "lytics": {"date_offset_seconds": 0.0},
-    **SandboxSettings().model_dump(include={"panel_attributes", "panel_events"}),
-}
+CALM = SandboxSettings().model_dump(mode="json", exclude={"token"})
 """The sandbox's settings before each test, whatever the one before has changed."""
 
 
