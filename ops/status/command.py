@@ -35,7 +35,6 @@ from segrelay.ops.status.standing import (
 from segrelay.ops.status.status import judged_document
 from segrelay.ops.status.totals import KINDS, Counts, largest_first
 from segrelay.ops.terminal.console import mention, print_json, print_result, say, table
-from segrelay.ops.terminal.moments import shown_ms
 from segrelay.ops.terminal.options import Json
 from segrelay.ops.terminal.tables import (
     TableColumns,
@@ -148,9 +147,7 @@ def lines(standing: Standing, rates: Mapping[str, float] | None = None) -> Itera
         yield f"watch {name}: {watch.line()}"
     for what, count in standing.retention.dropped.items():
         if count:
-            at_ms = standing.retention.dropped_ms.get(what)
-            at = f", at last at {shown_ms(at_ms, 'seconds')}" if at_ms else ""
-            yield f"dropped {count:,} {what} that were kept for long enough{at}"
+            yield f"dropped {count:,} {what} that were kept for long enough"
     if standing.too_large_requests:
         yield (
             f"requests refused as too large {standing.too_large_requests:,}: Lytics dropped "

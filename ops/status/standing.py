@@ -27,7 +27,7 @@ from segrelay.ops.state.partitions import (
     destinations_of,
     snapshots,
 )
-from segrelay.ops.state.retention import LETTERS, RECORDS, RetentionStanding, read_retention
+from segrelay.ops.state.retention import LETTERS, RECORDS, RetentionStanding, read_expiring
 from segrelay.ops.state.verified import VerifyState, read_verified
 from segrelay.ops.state.waiting import (
     Delays,
@@ -435,7 +435,6 @@ def read_standing(
         return SyncStore(client, name, settings.redis).peek()
 
     quarantine = Quarantine(client).totals()
-    dropped = {LETTERS: totals.expired, RECORDS: quarantine.expired}
     delayed = _waits_of_failing(destinations) | dict(_delayed(found, delays))
     return replace(
         running,
@@ -449,20 +448,21 @@ def read_standing(
         quarantined=quarantine.records,
         too_large_requests=too_large(client),
         responses=_responses(client, partitions),
-        retention=read_retention(
-            client,
-            settings,
-            partitions,
-            at_ms,
-            dropped=dropped,
-            bad_rows={
-                name: (one.refused, one.condition.since_ms or at_ms)
-                for name, one in jobs.items()
-                if one.refused
-                and one.condition.has_ended
-                and not (one.counts.waiting or one.counts.dead)
-            },
-            unreadable=unreadable,
+        retention=RetentionStanding(
+            read_expiring(
+                client,
+                settings,
+                partitions,
+                at_ms,
+                {
+                    name: (one.refused, one.condition.since_ms or at_ms)
+                    for name, one in jobs.items()
+                    if one.refused
+                    and one.condition.has_ended
+                    and not (one.counts.waiting or one.counts.dead)
+                },
+            ),
+            {LETTERS: totals.expired, RECORDS: quarantine.expired},
         ),
         template_files=dict(_differing_files(running)),
         verified=read_verified(client, settings, unreadable),

@@ -11,7 +11,7 @@ from segrelay.worker.contract.redis.acts import read_acts
 from segrelay.worker.errors import UsageWrong
 from tests.configuration import table
 from tests.integration.ops.relay import EXIT, started
-from tests.integration.ops.test_retention import DAY_MS, Late, pass_days, problems, step
+from tests.integration.ops.test_retention import DAY_MS, problems, stand_still, step
 from tests.interruptions import Case, interrupted_anywhere
 from tests.nightly import amount
 
@@ -79,17 +79,10 @@ def forgotten(relay):
     return sorted(act.subject for act in read_acts(relay.client) if act.what == "retention")
 
 
-def announced(relay):
-    """Let a week pass in which a worker announces what goes."""
-    step(relay)
-    pass_days(relay, 7)
-
-
 def test_a_backfill_that_ended_before_the_history_is_forgotten_and_the_sums_stay(jobs, relay):
     jobs.read("old", "ann", "bob", days=31)
     jobs.read("young", "cid", days=29)
     before = sums(relay)
-    announced(relay)
 
     lines = step(relay)
 
@@ -100,21 +93,9 @@ def test_a_backfill_that_ended_before_the_history_is_forgotten_and_the_sums_stay
     assert forgotten(relay) == ["backfill old"]
 
 
-def test_a_backfill_is_kept_until_the_week_of_the_warning_is_over(jobs, relay):
-    jobs.read("old", "ann", days=400)
-
-    step(relay)
-    pass_days(relay, 6)
-    step(relay)
-
-    assert jobs.left("old")
-
-
 def test_backfills_are_kept_for_ever_with_the_history(jobs, relay):
     relay.configure(EXIT + table("retention", history="0s"))
     jobs.read("old", "ann", days=3_000)
-    step(relay)
-    pass_days(relay, 3_000)
 
     step(relay)
 
@@ -134,7 +115,6 @@ PAUSED = '{"reason": "wait", "by": "ann", "at": "2026-01-01T00:00:00+00:00"}'
 def test_a_backfill_that_somebody_may_go_on_with_is_kept(jobs, relay, key, field, text):
     jobs.read("old", "ann", days=400)
     relay.client.hset(key, field, text)
-    announced(relay)
 
     step(relay)
 
@@ -149,7 +129,6 @@ def test_a_backfill_whose_deliveries_wait_is_kept_as_a_whole(jobs, relay):
     runtime.drain("insider", 0, Stop())  # in one partition, nothing waits
     runtime.close()
     assert 0 < relay.status()["jobs"]["old"]["waiting"] < 20
-    announced(relay)
 
     step(relay)
 
@@ -174,7 +153,6 @@ def test_a_backfill_with_a_dead_letter_is_kept_until_that_is_gone(jobs, relay, s
     call(app, "backfill", "start", path, "--audience", "vip", "--as-of", "now", "--job", "old")
     relay.drain()
     jobs.age("old", 31)
-    announced(relay)
 
     step(relay)
 
@@ -189,9 +167,8 @@ def test_a_backfill_with_a_dead_letter_is_kept_until_that_is_gone(jobs, relay, s
 
 def test_a_step_that_lost_its_time_forgets_no_backfill(jobs, relay):
     jobs.read("old", "ann", days=31)
-    announced(relay)
 
-    Late(relay.client, relay.settings).step()
+    stand_still(relay)
 
     assert relay.status()["jobs"]["old"]["delivered"] == 1
 
@@ -199,7 +176,6 @@ def test_a_step_that_lost_its_time_forgets_no_backfill(jobs, relay):
 def test_a_file_is_read_again_under_the_name_of_a_backfill_that_was_forgotten(jobs, relay, call):
     """Where its readers were is kept for longer, and is not that of the new one."""
     jobs.read("vip", "ann", "bob", days=31, job="", file="people")
-    announced(relay)
     step(relay)
     assert jobs.left("vip") == []
     start = ("--audience", "vip", "--as-of", "now", "--job", "vip")
@@ -221,7 +197,6 @@ def test_a_reader_of_an_aborted_backfill_that_was_forgotten_writes_nothing(jobs,
     jobs.store.stop("old", "aborted", relay.partitions())
     jobs.age("old", 31)
     epoch = int(client.hget(keys.job("old"), "epoch"))
-    announced(relay)
     step(relay)
     assert jobs.left("old") == []
 
@@ -249,7 +224,6 @@ def test_partitions_stay_closed_to_backfills_that_are_there(jobs, relay):
 def test_a_name_without_a_backfill_is_removed(jobs, relay):
     """The process that made or forgot the backfill was killed."""
     relay.client.sadd(keys.JOBS, "nobody")
-    announced(relay)
 
     step(relay)
 
@@ -277,7 +251,6 @@ def test_no_id_is_given_again_that_was_in_a_stream_of_a_forgotten_backfill(jobs,
         relay.client.hset(at.lease, "floor", 1)
         relay.client.xadd(stream, {"h": "", "p": ""}, id=f"{ahead_ms}-5")
         relay.client.xdel(stream, f"{ahead_ms}-5")
-    announced(relay)
 
     step(relay)
 
@@ -304,7 +277,6 @@ def test_bad_rows_are_announced_and_go_with_their_backfill(jobs, relay, call, mo
     assert call(app, *command.split()).exit_code == 0
 
     jobs.age("old", 7)
-    pass_days(relay, 7)
     step(relay)
     assert not relay.client.exists(keys.job_bad_rows("old"))
     assert "bad_rows_expire" not in problems(call)
@@ -316,7 +288,6 @@ def due(jobs, relay):
     for number in range(3):
         jobs.read(f"old-{number}", f"p{number}", "ann", days=31)
     jobs.read("young", "bob", days=1)
-    announced(relay)
 
     before = sums(relay)
 

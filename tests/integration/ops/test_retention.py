@@ -1,4 +1,4 @@
-"""Dead letters, quarantined records and the outcome log go when they were kept, and announced."""
+"""Dead letters, quarantined records and the outcome log go when they were kept for long enough."""
 
 import orjson
 import pytest
@@ -6,10 +6,9 @@ import pytest
 from segrelay.ops.main import app
 from segrelay.ops.metrics.page import MetricsPage
 from segrelay.ops.retention import DROPPED_AT_ONCE, Retention
-from segrelay.ops.state.retention import LETTERS, RECORDS, RetentionState
+from segrelay.ops.state.retention import LETTERS, RECORDS
 from segrelay.worker.adapters.redis.survey import RedisSchedule
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.redis.acts import read_acts
 from tests.configuration import table
 from tests.integration.ops.outcomes.world import counts_of, rows_of
 from tests.integration.ops.relay import EXIT, payload
@@ -50,12 +49,10 @@ def aged(relay, days, *logs):
 
 
 def let_expire(relay, sandbox, count):
-    """Let there be old letters and records that the next step drops, since they were announced."""
+    """Let there be old letters and records that the next step drops."""
     configured(relay)
     refused(relay, sandbox, count)
     aged(relay, 100)
-    step(relay)
-    pass_days(relay, 7)
 
 
 def age(client, key, days):
@@ -63,11 +60,10 @@ def age(client, key, days):
         client.zadd(key, {member: score - days * DAY_MS})
 
 
-class Late(Retention):
-    """A step that stood still before it drops anything, for longer than it may."""
-
-    def _drop(self, partitions, limits, state, now_ms):
-        return super()._drop(partitions, limits, state, now_ms - 21_000)
+def stand_still(relay):
+    """Drop what may go in a step that stood still before, for longer than it may."""
+    now_ms = int(relay.client.time()[0]) * 1_000
+    return list(Retention(relay.client, relay.settings).drop(relay.partitions(), now_ms - 21_000))
 
 
 def step(relay, client=None):
@@ -80,17 +76,6 @@ def step(relay, client=None):
             return lines
 
 
-def pass_days(relay, days, *, outage_days=0):
-    """Let days pass, at the end of which none ran: what was announced was for so much longer."""
-    state = RetentionState.loads(relay.client.hget(keys.RETENTION, "state"))
-    state.seen_ms -= outage_days * DAY_MS
-    state.marks = {
-        what: [one._replace(at_ms=one.at_ms - (days + outage_days) * DAY_MS) for one in marks]
-        for what, marks in state.marks.items()
-    }
-    relay.client.hset(keys.RETENTION, "state", state.dumps())
-
-
 def problems(call):
     found = orjson.loads(call(app, "status", "--json").stdout)["problems"]
     return {one["name"]: one for one in found}
@@ -98,10 +83,6 @@ def problems(call):
 
 def letters(relay):
     return sum(relay.client.hlen(partition.dead_letters) for partition in relay.partitions())
-
-
-def acts(relay):
-    return [(act.by, act.subject, act.count) for act in read_acts(relay.client)]
 
 
 def test_old_letters_and_records_are_announced_and_dropped_a_week_later(
@@ -123,7 +104,6 @@ def test_old_letters_and_records_are_announced_and_dropped_a_week_later(
     assert letters(relay) == 8
 
     aged(relay, 7)
-    pass_days(relay, 7)
     step(relay)
 
     status = relay.status()
@@ -132,7 +112,6 @@ def test_old_letters_and_records_are_announced_and_dropped_a_week_later(
     assert status["retention"][LETTERS.replace(" ", "_")]["dropped"] == 5
     assert status["retention"][RECORDS.replace(" ", "_")]["dropped"] == 5
     assert not {"letters_expire", "quarantine_expires"} & problems(call).keys()
-    assert sorted(acts(relay)) == [("segrelay", LETTERS, 5), ("segrelay", RECORDS, 5)]
     assert "dropped 5 dead letters" in call(app, "status").stdout
     causes = orjson.loads(call(app, "dlq", "causes", "--json").stdout)
     assert sum(one["count"] for one in causes) == 3
@@ -146,41 +125,11 @@ def test_old_letters_and_records_are_announced_and_dropped_a_week_later(
     assert sum(row["reason"] == "expired" for row in rows) == 5
 
 
-def test_the_first_step_after_a_long_outage_announces_and_drops_nothing(relay, sandbox, call):
-    configured(relay)
-    refused(relay, sandbox, 4)
-    aged(relay, 400)
-
-    assert step(relay) == ["dropped: nothing"]
-
-    assert letters(relay) == 4
-    assert {"letters_expire", "quarantine_expires"} <= problems(call).keys()
-
-
-def test_an_outage_in_the_time_of_the_warning_is_added_to_it(relay, sandbox):
-    configured(relay)
-    refused(relay, sandbox, 4)
-    aged(relay, 100)
-    step(relay)
-    pass_days(relay, 3, outage_days=20)
-
-    step(relay)
-    pass_days(relay, 3)
-    step(relay)
-    assert letters(relay) == 4
-
-    pass_days(relay, 1)
-    step(relay)
-    assert letters(relay) == 0
-
-
 def test_what_is_kept_for_ever_is_neither_announced_nor_dropped(relay, sandbox, call):
     configured(relay, dead_letters="0s", quarantine="0s", history="0s")
     refused(relay, sandbox, 2)
     aged(relay, 3_000)
 
-    step(relay)
-    pass_days(relay, 3_000)
     step(relay)
 
     assert (letters(relay), relay.status()["quarantined"]) == (2, 2)
@@ -213,12 +162,12 @@ def test_a_step_that_lost_its_time_drops_nothing(relay, sandbox):
     """The scripts look at the time: a worker that stood still may have an older configuration."""
     let_expire(relay, sandbox, 3)
 
-    Late(relay.client, relay.settings).step()
+    stand_still(relay)
 
     assert (letters(relay), relay.status()["quarantined"]) == (3, 3)
 
 
-def test_very_many_letters_go_in_steps_and_one_act_tells_of_them(relay, sandbox):
+def test_very_many_letters_go_in_steps(relay, sandbox):
     configured(relay)
     refused(relay, sandbox, 1)
     partition = next(at for at in relay.partitions() if relay.client.hlen(at.dead_letters))
@@ -233,14 +182,11 @@ def test_very_many_letters_go_in_steps_and_one_act_tells_of_them(relay, sandbox)
     for kind in ("accepted|vip-enter", f"dead|vip-enter|{header['reason']}"):
         relay.client.hincrby(partition.counts, kind, many - 1)
     aged(relay, 100)
-    step(relay)
-    pass_days(relay, 7)
 
     lines = step(relay)
 
     assert len(lines) == 3
     assert (letters(relay), relay.status()["discarded"]) == (0, many)
-    assert ("segrelay", LETTERS, many) in acts(relay)
 
 
 def test_the_outcome_log_goes_without_a_word(relay):
@@ -287,7 +233,6 @@ def test_metrics_count_what_goes_and_what_has_gone(relay, sandbox):
     configured(relay)
     refused(relay, sandbox, 2)
     aged(relay, 100)
-    step(relay)
 
     def told():
         lines = MetricsPage(relay.client, relay.settings).text().decode().splitlines()
@@ -295,7 +240,6 @@ def test_metrics_count_what_goes_and_what_has_gone(relay, sandbox):
         return [float(numbers[f"segrelay_letters_{what}"]) for what in ("expiring", "expired")]
 
     assert told() == [2, 0]
-    pass_days(relay, 7)
     step(relay)
     assert told() == [0, 2]
 
@@ -307,14 +251,11 @@ def due(relay, sandbox):
     refused(relay, sandbox, 6)
     aged(relay, 100)
     refused(relay, sandbox, 4, first=6)
-    step(relay)
-    pass_days(relay, 7)
     return Case(
         lambda client: step(relay, client),
         lambda: (
             {k: relay.status()[k] for k in ("accepted", "dead", "discarded", "quarantined")},
             letters(relay),
-            sorted(acts(relay)),
             sum(relay.client.xlen(partition.outcomes) for partition in relay.partitions()),
         ),
         holds=relay.status,

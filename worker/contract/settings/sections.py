@@ -492,8 +492,7 @@ class RetentionSettings(Section):
     to the receiver, of which the newest few thousand are kept, and for which a backfill is kept
     that was read or aborted and of which nothing waits or is dead. Only bad rows are announced."""
     warning_seconds: Annotated[Seconds, between("1s", "365d")] = 7 * 86_400.0
-    """The time for which it is a problem of health before letters, records or bad rows go.
-    It begins anew where no worker ran meanwhile, or where the times were made shorter."""
+    """The time for which it is a problem of health before letters, records or bad rows go."""
 
 
 SOURCE_LYTICS: Final = "lytics"

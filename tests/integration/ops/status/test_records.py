@@ -6,7 +6,6 @@ import pytest
 from segrelay.ops.main import app
 from segrelay.ops.metrics.page import MetricsPage
 from segrelay.ops.outcomes.reading import Cursor
-from segrelay.ops.retention import Retention
 from segrelay.ops.state.verified import VerifyState
 from segrelay.ops.status.health import read_ill_names
 from segrelay.ops.status.standing import read_standing
@@ -63,11 +62,6 @@ def write_job(relay, change):
     change_field(relay, keys.job("load"), "spec", change)
 
 
-def write_retention(relay, change):
-    Retention(relay.client, relay.settings).step()
-    change_field(relay, keys.RETENTION, "state", change)
-
-
 def write_watch(relay, change):
     watch = {"source": "drop-*.ndjson", "audience": "vip", "as_of": "now"}
     relay.change(("[delivery]", table("backfill.watch.drop", **watch) + "[delivery]"))
@@ -86,7 +80,6 @@ RECORDS = {
     "a receiver": (write_receiver, lambda standing: len(standing.receivers.running) == 1),
     "sync vip": (write_sync, lambda standing: standing.syncs["vip"].number == 1),
     "job load": (write_job, lambda standing: standing.jobs["load"].rows == 1),
-    "the state of retention": (write_retention, lambda standing: not standing.unreadable),
     "watch drop": (write_watch, lambda standing: standing.watches["drop"].existing == 3),
     "verify insider": (write_verify, lambda standing: standing.verified["insider"].people == 3),
 }
