@@ -19,7 +19,7 @@ JOBS: Final = "backfills"
 
 
 def limits_of(settings: RetentionSettings) -> dict[str, int]:
-    """Return the time (ms) after which things are dropped, by kind; not of what stays for ever."""
+    """Return the time (ms) after which things are dropped, for each kind that is."""
     kept = {
         LETTERS: settings.dead_letters_seconds,
         RECORDS: settings.quarantine_seconds,
