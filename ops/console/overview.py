@@ -23,8 +23,7 @@ from segrelay.ops.console.app import (
 )
 from segrelay.ops.console.look import LINES_FRESH_SECONDS, SPANS
 from segrelay.ops.state.person import is_digest
-from segrelay.ops.status.lateness import gone_ms
-from segrelay.ops.status.problems import HealthProblem
+from segrelay.ops.status.problems import HealthProblem, gone_ms
 from segrelay.ops.status.standing import Standing
 from segrelay.ops.status.totals import KINDS, OUTCOMES, REASONED, Counts, counts_of
 from segrelay.ops.tap import OUTCOMES as TAP_OUTCOMES

@@ -17,7 +17,7 @@ from segrelay.ops.state.waiting import (
     Filter,
     is_orphan,
 )
-from segrelay.ops.status.lateness import gone_ms, per_second
+from segrelay.ops.status.problems import gone_ms, per_second
 from segrelay.ops.status.standing import Standing
 from segrelay.ops.templates.workspace import names_in
 from segrelay.ops.terminal.moments import parse_moment_ms

@@ -31,8 +31,7 @@ from segrelay.ops.state.opened import load_for_redis, seen_as
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.status.alerts import start_announcer
 from segrelay.ops.status.health import UNREACHABLE, problems_of
-from segrelay.ops.status.lateness import Pace
-from segrelay.ops.status.problems import ILL, HealthProblem
+from segrelay.ops.status.problems import ILL, HealthProblem, pace_between
 from segrelay.ops.status.standing import Standing, WatchedFile, read_newest
 from segrelay.ops.status.totals import KINDS, REASONED
 from segrelay.ops.terminal.serving import LogFormat, end_with_parent, listening_at, use_log_format
@@ -242,7 +241,7 @@ def _per_minute(standing: Standing, destination: str) -> float:
         return 0.0
     newest = standing.samples[0]
     before = sample_before(standing.samples, newest.at_ms - _USED_MS) or newest
-    return Pace.between(before, newest, destination).per_minute
+    return pace_between(before, newest, destination)[1]
 
 
 def _rows_of_work(standing: Standing) -> Iterator[MetricRow]:

@@ -14,32 +14,38 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple
 
 import httpx
+import orjson
 import structlog
 
 from segrelay.ops.embedded import why_full
-from segrelay.ops.status.health import AFTER_REDIS_MS, FOUND_AGAIN_MS, UNREACHABLE, problems_of
-from segrelay.ops.status.problems import (
-    ILL,
-    OPEN,
+from segrelay.ops.status.health import (
+    AFTER_REDIS_MS,
+    FOUND_AGAIN_MS,
     UNHEARD,
-    AlertKind,
-    AlertTable,
-    HealthProblem,
-    OpenProblem,
-    PostResult,
-    in_short,
+    UNREACHABLE,
+    problems_of,
 )
-from segrelay.ops.status.standing import Standing, WatchedFile, read_newest
+from segrelay.ops.status.problems import ILL, HealthProblem, in_short
+from segrelay.ops.status.standing import (
+    FAILING,
+    AlertFailure,
+    Standing,
+    WatchedFile,
+    read_failure,
+    read_newest,
+)
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.connections import why_no_answer
 from segrelay.worker.contract.printable import printable
 from segrelay.worker.contract.processes import WORKER
+from segrelay.worker.contract.records import read_record
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url
 from segrelay.worker.contract.redis.lock import Lock, take_turn
@@ -65,6 +71,123 @@ POST_SECONDS: Final = 5.0
 CONNECT_SECONDS: Final = 3.0
 LOG: Final = structlog.get_logger()
 _SLACK_ESCAPES: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+CALM_MS: Final = 10_000
+"""The time without a problem after which it is over."""
+SETTLES_MS: Final = 10_000
+"""The time for which a lesser problem has to last to be told, because it may become ill."""
+LONGEST_WAIT_MS: Final = 60_000
+MOST_OPEN: Final = 200
+OPEN: Final = "open"
+AlertKind = Literal["problem", "problem_lasts", "problem_over"]
+
+
+class PostResult(NamedTuple):
+    """The reason why a message was not taken; "" = it was. In doubt = it may have been."""
+
+    failure: str = ""
+    is_in_doubt: bool = False
+
+
+@dataclass(slots=True)
+class OpenProblem:
+    """A problem that was seen, and what was told about it.
+
+    Args:
+        seen_ms: The time when it was seen last.
+        told_ms: The time of the last message; 0 = there was none.
+        told_severity: The severity in that message.
+    """
+
+    problem: HealthProblem
+    since_ms: int
+    seen_ms: int
+    told_ms: int = 0
+    told_severity: str = ""
+
+
+@dataclass(slots=True)
+class AlertTable:
+    """The open problems by name and subject, and why the last message was not taken.
+
+    Args:
+        least_ms: The shortest time for which a problem has to last to be told.
+    """
+
+    settings: NotifySettings
+    problems: dict[str, OpenProblem] = field(default_factory=dict)
+    failing: AlertFailure | None = None
+    least_ms: int = 0
+
+    @classmethod
+    def read(cls, settings: NotifySettings, text: bytes, client: Redis) -> AlertTable:
+        """Return the table that Redis keeps, without what can't be read."""
+        stored = orjson.loads(text or b"{}").items()
+        read = {key: read_record(OpenProblem, one) for key, one in stored}
+        return cls(settings, {key: one for key, one in read.items() if one}, read_failure(client))
+
+    def fields(self) -> dict[str, bytes]:
+        """Return the fields of the hash in which Redis keeps the table."""
+        failing = orjson.dumps(self.failing) if self.failing else b""
+        return {OPEN: orjson.dumps(self.problems), FAILING: failing}
+
+    def observe(self, problems: Iterable[HealthProblem], now_ms: int) -> None:
+        """Enter the problems that are there now; the clock may have been set back."""
+        seen: dict[str, HealthProblem] = {}
+        for problem in problems:
+            key = f"{problem.name}|{problem.subject}"
+            told = [seen[key].message] if key in seen else []
+            seen[key] = replace(problem, message="; ".join([*told, problem.message]))
+        known = {
+            key: one
+            for key, one in self.problems.items()
+            if key in seen or one.told_ms or (self.failing and self._has_stood(one))
+        }
+        for one in known.values():
+            times = (one.since_ms, one.seen_ms, one.told_ms)
+            one.since_ms, one.seen_ms, one.told_ms = (min(at_ms, now_ms) for at_ms in times)
+        for key, problem in seen.items():
+            entry = known.setdefault(key, OpenProblem(problem, now_ms, now_ms))
+            entry.problem = replace(problem, since_ms=problem.since_ms or entry.since_ms)
+            entry.seen_ms = now_ms
+        self.problems = dict(sorted(known.items(), key=lambda each: each[1].seen_ms)[-MOST_OPEN:])
+
+    def tell_next(self, post: Callable[[AlertKind, OpenProblem], PostResult], now_ms: int) -> bool:
+        """Send the first message that is due; return whether there was one and it was taken."""
+        before = self.failing
+        wait_ms = min(LONGEST_WAIT_MS, 1_000 * 2 ** (before.tries - 1)) if before else 0
+        due = ((key, one, self._due(one, now_ms)) for key, one in self.problems.items())
+        key, one, kind = next((each for each in due if each[2]), ("", None, None))
+        if not one or not kind or (before and 0 <= now_ms - before.last_ms < wait_ms):
+            return False
+        result = post(kind, one)
+        # A message without an answer is sent once more, and no third time.
+        if not result.failure or (result.is_in_doubt and before):
+            one.told_ms, one.told_severity = now_ms, one.problem.severity
+            if kind == "problem_over":
+                del self.problems[key]
+        since_ms, tries = (before.since_ms, before.tries) if before else (now_ms, 0)
+        failing = AlertFailure(since_ms, tries + 1, result.failure, now_ms)
+        self.failing = failing if result.failure else None
+        return not result.failure
+
+    def _due(self, one: OpenProblem, now_ms: int) -> AlertKind | None:
+        is_ill, told_ms = one.problem.severity == ILL, one.told_ms
+        if now_ms - one.seen_ms >= CALM_MS:
+            return "problem_over"
+        if not told_ms or (is_ill and one.told_severity != ILL):
+            return "problem" if self._has_stood(one) else None
+        remind_ms = 1_000 * self.settings.remind_after_seconds
+        return "problem_lasts" if is_ill and 0 < remind_ms <= now_ms - told_ms else None
+
+    def _has_stood(self, one: OpenProblem) -> bool:
+        least_ms = self.least_ms if one.problem.severity == ILL else SETTLES_MS
+        held_ms = max(1_000 * self.settings.after_seconds, least_ms)
+        return one.seen_ms - one.since_ms >= held_ms
+
+
+def forget_failure(client: Redis) -> None:
+    """Forget that messages were not taken: one was, just now."""
+    client.hdel(keys.ALERTS, FAILING)
 
 
 def post(

@@ -6,9 +6,11 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Annotated, Final, NamedTuple
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
 
 import orjson
 import typer
@@ -16,25 +18,20 @@ import typer
 from segrelay.ops.state.opened import already_there, opened
 from segrelay.ops.state.waiting import times
 from segrelay.ops.status.health import problems_of, read_problems
-from segrelay.ops.status.problems import (
-    ILL,
-    HealthProblem,
-    OpenProblem,
-    counted,
-    forget_failure,
-    in_short,
-)
+from segrelay.ops.status.problems import ILL, HealthProblem, counted, in_short
 from segrelay.ops.status.standing import (
     Condition,
+    DestinationStanding,
+    JobStanding,
     Standing,
     TriggerStanding,
     WatchedFile,
     read_newest,
     read_standing,
 )
-from segrelay.ops.status.status import judged_document
 from segrelay.ops.status.totals import KINDS, Counts, largest_first
 from segrelay.ops.terminal.console import mention, print_json, print_result, say, table
+from segrelay.ops.terminal.frame import Table
 from segrelay.ops.terminal.options import Json
 from segrelay.ops.terminal.tables import (
     TableColumns,
@@ -46,8 +43,14 @@ from segrelay.ops.terminal.tables import (
 )
 from segrelay.worker.contract.printable import json_text, plural, printable
 from segrelay.worker.contract.processes import Process
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.url import READY_SECONDS
-from segrelay.worker.contract.settings import SANDBOX_VARIABLE, load_settings, sandbox_url
+from segrelay.worker.contract.settings import (
+    SANDBOX_VARIABLE,
+    Settings,
+    load_settings,
+    sandbox_url,
+)
 from segrelay.worker.errors import (
     ConfigurationInvalid,
     OperationsMustAct,
@@ -60,14 +63,6 @@ _EXPLAINED: Final = frozenset({"paused", "stopped", "refused", "waits", "failed"
 """States that are shown with their reason."""
 
 
-class StatusTable(NamedTuple):
-    """A table of the status: its columns, its rows by subject, and the ill subjects, drawn red."""
-
-    columns: TableColumns
-    rows: Mapping[str, Sequence[str]]
-    ill: Container[str]
-
-
 def tell(standing: Standing) -> None:
     """Print the status: fitted to a terminal, plain text elsewhere."""
     problems = problems_of(standing)
@@ -75,10 +70,9 @@ def tell(standing: Standing) -> None:
         say(line)
     for line in (line for problem in problems for line in problem.lines):
         say(line, is_ill=True)
-    for section in sections(standing, problems):
+    for one in sections(standing, problems):
         say("")
-        ill = {number for number, name in enumerate(section.rows) if name in section.ill}
-        table(section.columns, [(name, *cells) for name, cells in section.rows.items()], ill)
+        table(one.columns, one.rows, one.ill)
 
 
 def sum_of(counts: Counts, rates: Mapping[str, float] | None = None) -> str:
@@ -104,13 +98,11 @@ def screen(
         [(line, "") for text in lines(standing, rates) for line in wrapped(text, width)],
         [(line, "red") for text in found for line in text] or [("All is well.", "")],
     ]
-    tables = sorted(sections(standing, problems), key=lambda one: one.columns[0] == "trigger")
-    for one in tables:
-        rows = [[printable(cell) for cell in (name, *cells)] for name, cells in one.rows.items()]
+    for one in sorted(sections(standing, problems), key=lambda one: one.columns[0] == "trigger"):
+        rows = [[printable(str(cell)) for cell in row] for row in one.rows]
         (head,), *blocks = laid_out(one.columns, rows, width)
-        styles = ("red" if name in one.ill else "" for name in one.rows)
-        body = ((line, s) for block, s in zip(blocks, styles, strict=True) for line in block)
-        parts.append([(head, "bold"), *body])
+        styled = ((block, "red" if at in one.ill else "") for at, block in enumerate(blocks))
+        parts.append([(head, "bold"), *((line, s) for block, s in styled for line in block)])
     share = height // len(parts)
     spare = height - sum(min(share, len(part)) for part in parts)
     for part in parts:
@@ -120,11 +112,6 @@ def screen(
         yield from part[: room - (rest > 1)]
         if rest > 1:
             yield f"… and {rest:,} more lines: segrelay status", ""
-
-
-def _ill(problems: Sequence[HealthProblem], *kinds: str) -> frozenset[str]:
-    """Return the subjects of problems of these kinds, which are drawn red."""
-    return frozenset(one.subject for one in problems if one.name.startswith(kinds))
 
 
 def lines(standing: Standing, rates: Mapping[str, float] | None = None) -> Iterator[str]:
@@ -157,54 +144,51 @@ def lines(standing: Standing, rates: Mapping[str, float] | None = None) -> Itera
         yield f"fields left out: {counted(largest_first(totals.dropped_fields))}"
 
 
-def sections(standing: Standing, problems: Sequence[HealthProblem]) -> Iterator[StatusTable]:
+def sections(standing: Standing, problems: Sequence[HealthProblem]) -> Iterator[Table]:
     """Yield the tables of destinations, triggers, jobs and processes."""
-    yield _destinations(standing, problems)
-    yield _triggers(standing, problems)
-    if standing.jobs:
-        yield _jobs(standing, problems)
-    if standing.processes:
-        yield _processes(standing)
+    number, text = number_columns, text_columns
 
+    def drawn(columns: TableColumns, rows: Iterable[Sequence[str]], ill: Container[str]) -> Table:
+        listed = list(rows)
+        return Table(columns, listed, {at for at, row in enumerate(listed) if row[0] in ill})
 
-def _destinations(standing: Standing, problems: Sequence[HealthProblem]) -> StatusTable:
-    rows = {
-        name: (one.condition.state, f"{one.rate:,.0f}", f"{one.factor:.0%}", one.condition.why)
-        for name, one in standing.destinations.items()
-    }
-    columns = (*number_columns("rate/min", "factor"), *text_columns("reason"))
-    return StatusTable(("destination", "state", *columns), rows, _ill(problems, "destination_"))
+    def ill_ones(*kinds: str) -> set[str]:
+        return {one.subject for one in problems if one.name.startswith(kinds)}
 
-
-def _triggers(standing: Standing, problems: Sequence[HealthProblem]) -> StatusTable:
+    yield drawn(
+        ("destination", "state", *number("rate/min", "factor"), *text("reason")),
+        (
+            (name, one.condition.state, f"{one.rate:,.0f}", f"{one.factor:.0%}", one.condition.why)
+            for name, one in standing.destinations.items()
+        ),
+        ill_ones("destination_"),
+    )
     subjects = {one.subject for one in problems}
-    found = sorted(
+    triggers = sorted(
         standing.triggers.items(),
         key=lambda one: (one[0] not in subjects, -one[1].counts.waiting, one[0]),
     )
-    rows = {name: (_state(t.condition), *_six(t.counts), _template(t)) for name, t in found}
-    ill = _ill(problems, "trigger_", "template_", "live_", "dead_")
-    ill |= {name for name, t in found if t.condition.state == "orphaned"}
-    columns = (*text_columns("state"), *count_columns(*KINDS), *text_columns("template"))
-    return StatusTable(("trigger", *columns), rows, ill)
-
-
-def _jobs(standing: Standing, problems: Sequence[HealthProblem]) -> StatusTable:
-    found = sorted(standing.jobs.items(), key=lambda one: one[1].condition.has_ended)
-    rows = {name: (_state(job.condition), *_six(job.counts)) for name, job in found}
-    columns = (*text_columns("state"), *count_columns(*KINDS))
-    return StatusTable(("job", *columns), rows, _ill(problems, "job_"))
-
-
-def _processes(standing: Standing) -> StatusTable:
-    found = {f"{one.host}:{one.pid}": one for one in standing.processes}
-    rows = {name: (one.version or "-", _config(standing, one)) for name, one in found.items()}
-    ill = {
-        name
-        for name, one in found.items()
-        if not standing.is_current(one) or one.doubted or one.refused_messages
-    }
-    return StatusTable(("worker", "version", *text_columns("configuration")), rows, ill)
+    yield drawn(
+        ("trigger", *text("state"), *count_columns(*KINDS), *text("template")),
+        ((name, _state(t.condition), *_six(t.counts), _template(t)) for name, t in triggers),
+        ill_ones("trigger_", "template_", "live_", "dead_")
+        | {name for name, one in triggers if one.condition.state == "orphaned"},
+    )
+    if standing.jobs:
+        jobs = sorted(standing.jobs.items(), key=lambda one: one[1].condition.has_ended)
+        rows = ((name, _state(job.condition), *_six(job.counts)) for name, job in jobs)
+        yield drawn(("job", *text("state"), *count_columns(*KINDS)), rows, ill_ones("job_"))
+    if standing.processes:
+        found = {f"{one.host}:{one.pid}": one for one in standing.processes}
+        yield drawn(
+            ("worker", "version", *text("configuration")),
+            ((name, one.version or "-", _config(standing, one)) for name, one in found.items()),
+            {
+                name
+                for name, one in found.items()
+                if not standing.is_current(one) or one.doubted or one.refused_messages
+            },
+        )
 
 
 def _six(counts: Counts) -> Iterator[str]:
@@ -240,6 +224,112 @@ def _state(condition: Condition) -> str:
     if condition.why and condition.state in _EXPLAINED:
         return f"{condition.state}: {condition.why}"
     return condition.state
+
+
+def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
+    """Read the standing and return its document, without problems."""
+    return document_of(read_standing(client, settings))
+
+
+def judged_document(standing: Standing) -> dict[str, Any]:
+    """Return the document of `segrelay status`, with the problems."""
+    problems = [one.document() for one in problems_of(standing)]
+    return {**document_of(standing), "problems": problems}
+
+
+def document_of(standing: Standing) -> dict[str, Any]:
+    """Return the document of `segrelay status` without problems."""
+    totals = standing.totals
+    return {
+        **asdict(standing.counts),
+        "triggers": {
+            name: _trigger(one, totals.orphans[name]) for name, one in standing.triggers.items()
+        },
+        "jobs": {name: _job(one) for name, one in standing.jobs.items()},
+        "destinations": {name: _destination(one) for name, one in standing.destinations.items()},
+        "lanes": {
+            name: {
+                "waiting": one.deliveries,
+                "oldest_seconds": max(0, totals.now_ms - one.oldest_ms) / 1_000,
+            }
+            for name, one in sorted(totals.lanes.items())
+        },
+        "oldest_waiting_seconds": totals.oldest_waiting_seconds,
+        "in_doubt": totals.intents_in_doubt,
+        "orphaned": totals.orphans.total(),
+        "orphans": largest_first(totals.orphans),
+        "refused_destinations": dict(standing.refused_destinations),
+        "quarantined": standing.quarantined,
+        "too_large_requests": standing.too_large_requests,
+        "dropped_fields": largest_first(totals.dropped_fields),
+        "responses": {"waiting": standing.responses.waiting, "lost": standing.responses.lost},
+        "watches": {name: asdict(one) for name, one in standing.watches.items()},
+        "retention": standing.retention.document(),
+        "template_files": {name: asdict(one) for name, one in standing.template_files.items()},
+        "processes": [
+            {name: getattr(one, name) for name in _OF_PROCESS}
+            | {"current": standing.is_current(one)}
+            for one in standing.processes
+        ],
+    }
+
+
+def _condition(one: Condition) -> dict[str, Any]:
+    document: dict[str, Any] = {"state": one.state, "reason": one.reason}
+    if one.state == "paused":
+        at = datetime.fromtimestamp(one.since_ms / 1_000, UTC) if one.since_ms else None
+        document |= {"since": at.isoformat(timespec="seconds") if at else "", "by": one.by}
+    return document
+
+
+def _destination(one: DestinationStanding) -> dict[str, Any]:
+    requests = one.requests
+    return {
+        **_condition(one.condition),
+        "message": one.condition.message,
+        "rate": one.rate,
+        "factor": one.factor,
+        "since_ms": one.condition.since_ms or 0,
+        "requests": {
+            "by_status": dict(requests.by_status),
+            "users": requests.users,
+            "seconds": requests.times.document(),
+        },
+        "delivery_seconds": {
+            kind: {since: times.document() for since, times in by_since.items()}
+            for kind, by_since in requests.delivery_times.items()
+        },
+        "letters": one.dead_letters,
+    }
+
+
+def _trigger(one: TriggerStanding, orphaned: int) -> dict[str, Any]:
+    document = {
+        **asdict(one.counts),
+        "by_lane": {lane: asdict(counts) for lane, counts in one.by_lane.items()},
+        "waits": {lane: asdict(wait) for lane, wait in one.waits.items()},
+        "orphaned": orphaned,
+        "destination": one.destination,
+        "oldest_live_ms": one.oldest_live_ms,
+        **_condition(one.condition),
+        "versions": list(one.versions),
+        "engine_use": {"events": one.events, "asked": one.asked, "by_reason": dict(one.engine_use)},
+        "refused": one.refused,
+    }
+    if one.condition.state in {"refused", "waits"}:
+        document["lasting"] = one.condition.is_lasting
+    return document
+
+
+def _job(one: JobStanding) -> dict[str, Any]:
+    read = {"rows": one.rows, "expected_rows": one.expected_rows}
+    return {**asdict(one.counts), **_condition(one.condition), **read}
+
+
+_OF_PROCESS: Final = (
+    "host", "pid", "kind", "version", "config", "doubted", "clock_ahead_seconds", "refused",
+    "refused_messages",
+)  # fmt: skip
 
 
 EXIT_ILL: Final = 1
@@ -300,15 +390,18 @@ def status(
         if watch:
             _watch(read, as_json=as_json)
         elif as_json:
-            standing = read()
-            print_json(judged_document(standing, problems_of(standing)))
+            print_json(judged_document(read()))
         else:
             tell(read())
 
 
 def _test_messages(*, as_json: bool) -> None:
     """Send a test message to operate.notify.url."""
-    from segrelay.ops.status.alerts import post  # noqa: PLC0415 - needs an HTTP client
+    from segrelay.ops.status.alerts import (  # noqa: PLC0415 - needs an HTTP client
+        OpenProblem,
+        forget_failure,
+        post,
+    )
 
     settings = load_settings()
     notify = settings.operate.notify
@@ -366,8 +459,8 @@ def _watch(read: Read, *, as_json: bool) -> None:
 def _tell_again(read: Read, *, as_json: bool) -> None:
     for standing, rates in _readings(read):
         if as_json:
-            document = judged_document(standing, problems_of(standing))
-            line = json_text(orjson.dumps({**document, "per_second": rates}))
+            document = judged_document(standing) | {"per_second": rates}
+            line = json_text(orjson.dumps(document))
             sys.stdout.write(line + "\n")
         else:
             say(sum_of(standing.counts, rates))

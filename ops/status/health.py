@@ -12,23 +12,19 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from segrelay.ops.state.waiting import times
-from segrelay.ops.status.lateness import (
-    expiring,
-    is_late,
-    live_late,
-    outcomes,
-    quarantine,
-    slow_answers,
-    standing_still,
-)
 from segrelay.ops.status.problems import (
     ATTENTION,
     ILL,
-    UNHEARD,
     HealthProblem,
     ProblemSeverity,
     counted,
+    expiring,
     in_short,
+    is_late,
+    jobs_standing_still,
+    live_late,
+    outcomes,
+    quarantine,
 )
 from segrelay.ops.status.standing import Condition, Kind, Standing, TriggerStanding, read_standing
 from segrelay.ops.status.totals import largest_first
@@ -127,6 +123,8 @@ def messages_fail(standing: Standing) -> Iterator[HealthProblem]:
         yield HealthProblem(UNHEARD, ATTENTION, "", message, test, failing.since_ms)
 
 
+UNHEARD: Final = "notify_fails"
+"""The problem that messages are not taken; it is not told to those who do not take them."""
 FAILED_POSTS: Final = 3
 """Tries in a row that failed until the address of messages is a problem; they take 3 s."""
 CLOCK_SECONDS: Final = 5.0
@@ -172,7 +170,7 @@ def workers(standing: Standing) -> Iterator[HealthProblem]:
 
 
 def deploys(standing: Standing) -> Iterator[HealthProblem]:
-    """Yield a problem if processes differ in configuration or version for longer than a deploy."""
+    """Yield a problem if processes differ in configuration for longer than a deploy."""
     started, settings = standing.started, standing.settings
     if not started:
         return
@@ -192,15 +190,6 @@ def deploys(standing: Standing) -> Iterator[HealthProblem]:
             " changed in it does not hold yet. Check it, then restart the workers and the receiver"
         )
         yield HealthProblem("worker_configuration", ATTENTION, "", message, _CHECK_FILE)
-    told = [one for one in started if one.version]
-    if len({one.version for one in told}) > 1:
-        since_ms = min(one.begun_ms for one in told if one.version == told[0].version)
-        if _is_deployed(standing, since_ms):
-            names = ", ".join(f"{each.name} {each.version}" for each in told)
-            message = (
-                f"workers have different versions of segrelay: {names}. Restart the older ones"
-            )
-            yield HealthProblem("worker_version", ATTENTION, "", message, "", since_ms)
 
 
 def _is_deployed(standing: Standing, since_ms: int) -> bool:
@@ -520,7 +509,6 @@ def verified(standing: Standing) -> Iterator[HealthProblem]:
             yield HealthProblem("verify_fails", ATTENTION, name, message, _CHECK_LIVE)
 
 
-LAG_MS: Final = 1_000
 FEW_REFUSED: Final = 3
 UNTAKEN_MS: Final = 5_000
 """Milliseconds without a taken request before refusals are ill: the time between two reports."""
@@ -535,7 +523,7 @@ _UNAUTHORIZED, _TOO_LARGE, _UNAVAILABLE = 401, 413, 503
 
 
 def receivers(standing: Standing) -> Iterator[HealthProblem]:
-    """Yield a problem if no receiver runs, or one gets too little of a processor."""
+    """Yield a problem if no receiver runs; one that has never run is not missed."""
     found = standing.receivers
     if not standing.settings.producer.webhook or not found.seen_ms or _is_of_redis(standing):
         return
@@ -544,13 +532,6 @@ def receivers(standing: Standing) -> Iterator[HealthProblem]:
         unseen = in_short(unseen_ms / 1_000)
         message = f"no receiver has been seen for {unseen}: it is down, or starved"
         yield HealthProblem("receiver_down", ILL, "", message, "segrelay serve", found.seen_ms)
-        return
-    for name, one in found.running.items():
-        if one.lag_ms >= LAG_MS:
-            message = (
-                f"it is starved: its timers are {one.lag_ms:,} ms late; give it more of a processor"
-            )
-            yield HealthProblem("receiver_starved", ILL, name, message, _CHECK)
 
 
 _REFUSED_FOR: Final = {
@@ -686,8 +667,7 @@ RULES: Final[tuple[Callable[[Standing], Iterable[HealthProblem]], ...]] = (
     template_files,
     orphans,
     live_late,
-    standing_still,
-    slow_answers,
+    jobs_standing_still,
     outcomes,
     quarantine,
     expiring,

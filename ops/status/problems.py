@@ -1,18 +1,23 @@
-"""A problem of health, and the table of open problems, which decides when a message is sent."""
+"""A problem of health, and the rules of health about what is late, stalled or growing.
+
+The rules reckon from the samples of the last hour, as does the pace of deliveries.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, NamedTuple
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any, Final, Literal
 
-import orjson
-
+from segrelay.ops.state.retention import JOBS, LETTERS, RECORDS
+from segrelay.ops.status.standing import Standing, TriggerStanding
 from segrelay.ops.terminal.moments import shown_ms
-from segrelay.worker.contract import keys
-from segrelay.worker.contract.records import read_record
-from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.settings.sections import NotifySettings
+from segrelay.worker.contract.printable import plural
+from segrelay.worker.contract.processes import RECENT_SAMPLES, Sample, sample_before
+from segrelay.worker.contract.triggers import DESTINATION, TRIGGER, field_of
 
 ProblemSeverity = Literal["ill", "attention"]
 ILL: Final[ProblemSeverity] = "ill"
@@ -86,142 +91,344 @@ def in_short(seconds: float) -> str:
     return f"{max(0.0, seconds):.0f} s"
 
 
-UNHEARD: Final = "notify_fails"
-"""The problem that messages are not taken; it is not told to those who do not take them."""
-CALM_MS: Final = 10_000
-"""The time without a problem after which it is over."""
-SETTLES_MS: Final = 10_000
-"""The time for which a lesser problem has to last to be told, because it may become ill."""
-LONGEST_WAIT_MS: Final = 60_000
-MOST_OPEN: Final = 200
-OPEN: Final = "open"
-_FAILING: Final = "failing"
-AlertKind = Literal["problem", "problem_lasts", "problem_over"]
+_MS_A_MINUTE: Final = 60_000
 
 
-class PostResult(NamedTuple):
-    """The reason why a message was not taken; "" = it was. In doubt = it may have been."""
+def pace_between(older: Sample, newer: Sample, destination: str) -> tuple[int, float, float]:
+    """Return a destination's requests between two samples; counts that were moved away are 0.
 
-    failure: str = ""
-    is_in_doubt: bool = False
+    Returns:
+        How many there were, how many a minute, and the mean time of one in seconds.
+    """
+    then, now = (one.counts.get(destination, {}) for one in (older, newer))
+    requests, asked_ms = (
+        max(0, now.get(name, 0) - then.get(name, 0)) for name in ("requests", "asked|ms")
+    )
+    span_ms = newer.at_ms - older.at_ms
+    per_minute = requests * _MS_A_MINUTE / span_ms if span_ms > 0 else 0.0
+    return requests, per_minute, asked_ms / requests / 1_000 if requests else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class OpenProblem:
-    """A problem that was seen, and what was told about it.
+_OLD_MS: Final = 60_000
+"""The age from which on a sample tells nothing of the present pace: no worker has written since."""
+_MEASURED: Final = 6
+"""Samples by which the growth of outcomes is measured: a minute, if workers run."""
+
+
+def settled_of(counts: Mapping[str, int], part: str = "settled") -> int:
+    """Return the settled deliveries in a sample of a destination.
 
     Args:
-        seen_ms: The time when it was seen last.
-        told_ms: The time of the last message; 0 = there was none.
-        told_severity: The severity in that message.
+        counts: The counts of a sample, by the names that `progress.lua` gives them.
+        part: All (`settled`), those of no job (`live`) or of all (`jobs`), or `job|NAME`.
     """
-
-    problem: HealthProblem
-    since_ms: int
-    seen_ms: int
-    told_ms: int = 0
-    told_severity: str = ""
+    jobs = sum(count for name, count in counts.items() if name.startswith("job|"))
+    parts = {"live": counts.get("settled", 0) - jobs, "jobs": jobs}
+    return parts.get(part, counts.get(part, 0))
 
 
-@dataclass(frozen=True, slots=True)
-class AlertFailure:
-    """The reason why the last message was not taken, and the failed tries in a row."""
-
-    since_ms: int
-    tries: int
-    reason: str
-    last_ms: int = 0
-
-
-@dataclass(slots=True)
-class AlertTable:
-    """The open problems by name and subject, and why the last message was not taken.
+def per_second(
+    samples: Sequence[Sample], part: str = "settled", destination: str = ""
+) -> float | None:
+    """Return how many deliveries were settled a second lately; None = not known.
 
     Args:
-        least_ms: The shortest time for which a problem has to last to be told.
+        samples: The newest first.
+        part: The part that is counted; see `settled_of`.
+        destination: The only one that counts; "" = all.
     """
+    if len(samples) < 2:  # noqa: PLR2004 - a rate is between two
+        return None
+    newer, older = samples[0], samples[min(_MEASURED, len(samples) - 1)]
+    now, then = (
+        sum(
+            settled_of(counts, part)
+            for name, counts in one.counts.items()
+            if destination in ("", name)
+        )
+        for one in (newer, older)
+    )
+    seconds = (newer.at_ms - older.at_ms) / 1_000
+    return max(0, now - then) / seconds if seconds > 0 else None
 
-    settings: NotifySettings
-    problems: dict[str, OpenProblem] = field(default_factory=dict)
-    failing: AlertFailure | None = None
-    least_ms: int = 0
 
-    @classmethod
-    def read(cls, settings: NotifySettings, text: bytes, client: Redis) -> AlertTable:
-        """Return the table that Redis keeps, without what can't be read."""
-        stored = orjson.loads(text or b"{}").items()
-        read = {key: read_record(OpenProblem, one) for key, one in stored}
-        return cls(settings, {key: one for key, one in read.items() if one}, read_failure(client))
+def gone_ms(
+    standing: Standing, waiting: int, part: str = "settled", destination: str = ""
+) -> int | None:
+    """Return the time (ms) at which the waiting deliveries will be settled; None = not known.
 
-    def fields(self) -> dict[str, bytes]:
-        """Return the fields of the hash in which Redis keeps the table."""
-        failing = orjson.dumps(self.failing) if self.failing else b""
-        return {OPEN: orjson.dumps(self.problems), _FAILING: failing}
+    It is reckoned from the pace of the last minute.
+    """
+    is_old = standing.samples and standing.now_ms - standing.samples[0].at_ms > _OLD_MS
+    pace = None if is_old else per_second(standing.samples, part, destination)
+    return round(standing.now_ms + 1_000 * waiting / pace) if waiting and pace else None
 
-    def observe(self, problems: Iterable[HealthProblem], now_ms: int) -> None:
-        """Enter the problems that are there now; the clock may have been set back."""
-        seen: dict[str, HealthProblem] = {}
-        for one in problems:
-            key = f"{one.name}|{one.subject}"
-            told = [seen[key].message] if key in seen else []
-            seen[key] = replace(one, message="; ".join([*told, one.message]))
-        known = {
-            key: replace(
-                one,
-                since_ms=min(one.since_ms, now_ms),
-                seen_ms=min(one.seen_ms, now_ms),
-                told_ms=min(one.told_ms, now_ms),
+
+def live_late(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield triggers whose live deliveries wait too long, unless another problem says why.
+
+    The time in which they could not go does not count: after a pause, the backlog needs its time.
+    """
+    if not standing.workers:
+        return
+    for name, one in standing.triggers.items():
+        is_explained = one.condition.stops or standing.is_closed(one.destination, name)
+        if is_explained or not is_late(standing, one):
+            continue
+        free_ms = _free_since(standing, one.destination, name)
+        meant = standing.settings.operate.live_within_seconds
+        if standing.now_ms - free_ms <= meant * 1_000:
+            continue
+        waited = in_short((standing.now_ms - (one.oldest_live_ms or 0)) / 1_000)
+        message = (
+            f"its oldest live delivery has waited for {waited}, and at most {in_short(meant)} is"
+            f" meant to be (operate.live_within): {_why_slow(standing, one.destination)}"
+        )
+        since_ms = max(one.oldest_live_ms or 0, free_ms)
+        show = f"segrelay tap --trigger {name}"
+        yield HealthProblem("live_late", ILL, name, message, show, since_ms)
+
+
+def is_late(standing: Standing, one: TriggerStanding) -> bool:
+    """Say whether a trigger's oldest live delivery has waited for too long."""
+    oldest = one.oldest_live_ms
+    return (
+        oldest is not None
+        and standing.now_ms - oldest > standing.settings.operate.live_within_seconds * 1_000
+    )
+
+
+UNSAMPLED_MS: Final = 30_000
+"""Milliseconds without a sample after which no worker ran: each second one may take a sample."""
+
+
+def _free_since(standing: Standing, destination: str, trigger: str) -> int:
+    """Return since when a trigger's deliveries could go (ms); 0 = for longer than is remembered."""
+    stopped, known = {field_of(TRIGGER, trigger)}, standing.destinations.get(destination)
+    if known is None or not known.failing:  # else its breaker is open for other triggers
+        stopped.add(field_of(DESTINATION, destination))
+    since_ms = newer_ms = standing.now_ms
+    for number, sample in enumerate(standing.samples):
+        if stopped & set(sample.stopped):
+            return newer_ms
+        if number < RECENT_SAMPLES and newer_ms - sample.at_ms > UNSAMPLED_MS:
+            return newer_ms
+        newer_ms = sample.at_ms
+    begun_ms = min((one.begun_ms for one in standing.workers), default=since_ms)
+    return max(begun_ms, newer_ms if 0 < len(standing.samples) < RECENT_SAMPLES else 0)
+
+
+USED_UP: Final = 0.9
+"""Share of a rate from which it is used up."""
+HANGS_MS: Final = 10_000
+"""Milliseconds in which workers that do not hang settle some of the deliveries."""
+
+
+def _why_slow(standing: Standing, destination: str) -> str:
+    """Return why a destination's deliveries are slow, although they may go, and what to do."""
+    known, samples = standing.destinations.get(destination), standing.samples
+    if not samples or known is None:
+        return "no worker has reported how far it is"
+    newest = samples[0]
+    recent = sample_before(samples, newest.at_ms - RECENT_MS) or newest
+    before = sample_before(samples, newest.at_ms - HANGS_MS + 1_000) or newest
+    requests, per_minute, seconds = pace_between(recent, newest, destination)
+    # Of a low rate, one request more or less in so short a time says nothing.
+    most = known.rate * (newest.at_ms - recent.at_ms) / _MS_A_MINUTE
+    if most and requests + 1 >= USED_UP * most:
+        return (
+            f"its rate is used up ({per_minute:,.0f} of {known.rate:,.0f} requests a minute)."
+            f" Ask {destination} for a higher rate, and raise `rate`"
+        )
+    settled = [settled_of(one.counts.get(destination, {}), "live") for one in (newest, before)]
+    if before is not newest and settled[0] == settled[1]:
+        span = in_short((newest.at_ms - before.at_ms) / 1_000)
+        return f"the workers hang: for {span} nothing was settled. See their logs, and restart them"
+    if seconds >= SLOW_SECONDS:
+        return f"an answer takes {seconds:,.1f} s. Look at {destination}"
+    return "the workers are too few for what comes. Start one more, here or elsewhere"
+
+
+STANDS_STILL_MS: Final = 120_000
+"""Milliseconds without a settled delivery after which due work counts as stalled."""
+WINDOW_MS: Final = 900_000
+"""Milliseconds over which the growth of dead letters and of the quarantine is measured."""
+MANY_DEAD: Final = 10
+DEAD_SHARE: Final = 0.2
+"""Share of dead deliveries of a trigger that is ill, if they are at least `MANY_DEAD`."""
+MANY_SKIPPED: Final = 20
+"""The fewest events that an assert skipped, and no other was delivered, that are a problem."""
+_OUTCOMES: Final = ("dead|", "delivered|", "skipped|")
+_ASSERTED: Final = ("skipped", "asserted")
+MANY_QUARANTINED: Final = 10
+RECENT_MS: Final = 30_000
+"""Milliseconds whose answers tell whether a destination is slow."""
+SLOW_SECONDS: Final = 2.0
+
+
+def jobs_standing_still(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield backfills of which nothing is settled although work is due."""
+    if not standing.samples or not standing.processes:
+        return
+    for destination in standing.samples[0].counts:
+        of_triggers = {n: t for n, t in standing.triggers.items() if t.destination == destination}
+        is_stopped = any(one.condition.state != "ok" for one in of_triggers.values())
+        if is_stopped or standing.is_closed(destination):
+            continue
+        for job, one in standing.jobs.items():
+            since_ms = _still_since(standing, destination, job, of_triggers)
+            if since_ms is not None and one.condition.state in {"delivering", "canary under way"}:
+                message = (
+                    f"{one.counts.waiting:,} of its deliveries wait and workers run, but for two"
+                    " minutes none was settled: look at the workers' logs"
+                )
+                show = f"segrelay backfill status {job}"
+                yield HealthProblem("job_stands_still", ILL, job, message, show, since_ms)
+
+
+def _still_since(
+    standing: Standing, destination: str, job: str, triggers: Iterable[str]
+) -> int | None:
+    """Return the time since which nothing was settled; None = the work has not stalled."""
+    since_ms, first = None, standing.samples[0].counts[destination].get(f"job|{job}", 0)
+    stops = {field_of(DESTINATION, destination), *(field_of(TRIGGER, name) for name in triggers)}
+    for sample in standing.samples:
+        counts = sample.counts.get(destination, {})
+        has_settled = counts.get(f"job|{job}", 0) != first
+        if not counts.get(f"waits|{job}") or has_settled or stops & set(sample.stopped):
+            break
+        since_ms = sample.at_ms
+    is_long = since_ms is not None and standing.now_ms - since_ms >= STANDS_STILL_MS
+    return since_ms if is_long else None
+
+
+def outcomes(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield triggers with recent dead letters, or of which an `assert` skipped all lately."""
+    before = sample_before(standing.samples, standing.now_ms - WINDOW_MS)
+    if before is None:
+        return
+    grown = _grown(standing, before)
+    by_trigger: dict[str, dict[tuple[str, str], int]] = {}
+    for name, count in grown.items():
+        kind, trigger, *reason = name.split("|")
+        if count > 0:
+            by_trigger.setdefault(trigger, {})[kind, "".join(reason)] = count
+    for trigger, counts in by_trigger.items():
+        dead = {reason: count for (kind, reason), count in counts.items() if kind == "dead"}
+        skipped, delivered = counts.get(_ASSERTED, 0), counts.get(("delivered", ""), 0)
+        if dead:
+            died = sum(dead.values())
+            settled = died + delivered
+            is_ill = died >= MANY_DEAD and died / settled >= DEAD_SHARE
+            listed = ", ".join(f"{reason} {count:,}" for reason, count in sorted(dead.items()))
+            message = (
+                f"{died:,} of its last {plural(settled, 'delivery', 'deliveries')} died: {listed}"
             )
-            for key, one in self.problems.items()
-            if key in seen or one.told_ms or (self.failing and self._has_stood(one))
-        }
-        for key, problem in seen.items():
-            entry = known.get(key) or OpenProblem(problem, now_ms, now_ms)
-            dated = replace(problem, since_ms=problem.since_ms or entry.since_ms)
-            known[key] = replace(entry, problem=dated, seen_ms=now_ms)
-        self.problems = dict(sorted(known.items(), key=lambda each: each[1].seen_ms)[-MOST_OPEN:])
-
-    def tell_next(self, post: Callable[[AlertKind, OpenProblem], PostResult], now_ms: int) -> bool:
-        """Send the first message that is due; return whether there was one and it was taken."""
-        before = self.failing
-        wait_ms = min(LONGEST_WAIT_MS, 1_000 * 2 ** (before.tries - 1)) if before else 0
-        due = ((key, one, self._due(one, now_ms)) for key, one in self.problems.items())
-        key, one, kind = next((each for each in due if each[2]), ("", None, None))
-        if not one or not kind or (before and 0 <= now_ms - before.last_ms < wait_ms):
-            return False
-        result = post(kind, one)
-        # A message without an answer is sent once more, and no third time.
-        if not result.failure or (result.is_in_doubt and before):
-            told = replace(one, told_ms=now_ms, told_severity=one.problem.severity)
-            self.problems[key] = told
-            if kind == "problem_over":
-                del self.problems[key]
-        since_ms, tries = (before.since_ms, before.tries) if before else (now_ms, 0)
-        failing = AlertFailure(since_ms, tries + 1, result.failure, now_ms)
-        self.failing = failing if result.failure else None
-        return not result.failure
-
-    def _due(self, one: OpenProblem, now_ms: int) -> AlertKind | None:
-        is_ill, told_ms = one.problem.severity == ILL, one.told_ms
-        if now_ms - one.seen_ms >= CALM_MS:
-            return "problem_over"
-        if not told_ms or (is_ill and one.told_severity != ILL):
-            return "problem" if self._has_stood(one) else None
-        remind_ms = 1_000 * self.settings.remind_after_seconds
-        return "problem_lasts" if is_ill and 0 < remind_ms <= now_ms - told_ms else None
-
-    def _has_stood(self, one: OpenProblem) -> bool:
-        least_ms = self.least_ms if one.problem.severity == ILL else SETTLES_MS
-        held_ms = max(1_000 * self.settings.after_seconds, least_ms)
-        return one.seen_ms - one.since_ms >= held_ms
+            since_ms = _grows_since(standing.samples, before, partial(_sum_of, f"dead|{trigger}|"))
+            severity, show = ILL if is_ill else ATTENTION, "segrelay dlq causes"
+            yield HealthProblem("dead_letters_grow", severity, trigger, message, show, since_ms)
+            continue
+        since_change = max(
+            (_all_skipped(standing, at, trigger) for at in _changes(standing, trigger)), default=0
+        )
+        if since_change or (skipped >= MANY_SKIPPED and not delivered):
+            when = (
+                "since its template or configuration changed"
+                if since_change
+                else "in the last quarter of an hour"
+            )
+            message = (
+                f"an assert of its template skipped all of the {since_change or skipped:,} events"
+                f" that were due {when}: is it right, and do they have the fields that it asks"
+                " for? Nothing is kept of them to replay: once it is right, send them again by a"
+                " backfill"
+            )
+            mend = f"segrelay template check {standing.template_of(trigger)}".rstrip()
+            since_ms = _grows_since(
+                standing.samples, before, partial(_sum_of, f"skipped|{trigger}|")
+            )
+            severity = ILL if since_change else ATTENTION
+            yield HealthProblem("assert_skips_all", severity, trigger, message, mend, since_ms)
 
 
-def read_failure(client: Redis) -> AlertFailure | None:
-    """Return why messages were not taken lately; None = the last one was."""
-    stored: Any = client.hget(keys.ALERTS, _FAILING)
-    return read_record(AlertFailure, stored) if stored else None
+def _changes(standing: Standing, trigger: str) -> Iterator[Sample]:
+    """Yield the first sample since a trigger is as it is now, and the one before; none = long ago.
+
+    What came between both belongs to either.
+    """
+    samples = standing.samples
+    for newer, older in pairwise(samples):
+        if newer.fingerprints.get(trigger) != older.fingerprints.get(trigger):
+            yield from (newer, older)
+            return
+    if standing.now_ms - samples[-1].at_ms < WINDOW_MS:
+        yield samples[-1]
 
 
-def forget_failure(client: Redis) -> None:
-    """Forget that messages were not taken: one was, just now."""
-    client.hdel(keys.ALERTS, _FAILING)
+def _all_skipped(standing: Standing, before: Sample, trigger: str) -> int:
+    """Return how many an assert has skipped since a sample, if nothing else was done; else 0."""
+    grown = _grown(standing, before).items()
+    own = {name: count for name, count in grown if count and name.split("|")[1] == trigger}
+    skipped = own.pop(f"skipped|{trigger}|asserted", 0)
+    return skipped if skipped >= MANY_SKIPPED and not own else 0
+
+
+def _grown(standing: Standing, before: Sample) -> Counter[str]:
+    """Return the outcomes since a sample by trigger and reason."""
+    grown = _outcomes_of(standing.samples[0])
+    grown.subtract(_outcomes_of(before))
+    return grown
+
+
+def _outcomes_of(sample: Sample) -> Counter[str]:
+    """Return the outcomes by trigger and reason, over all destinations."""
+    found: Counter[str] = Counter()
+    for counts in sample.counts.values():
+        found.update({n: c for n, c in counts.items() if n.startswith(_OUTCOMES)})
+    return found
+
+
+def _sum_of(prefix: str, sample: Sample) -> int:
+    return sum(count for name, count in _outcomes_of(sample).items() if name.startswith(prefix))
+
+
+def _grows_since(samples: Sequence[Sample], before: Sample, count: Callable[[Sample], int]) -> int:
+    """Return the time of the last sample whose count was that at the window's edge (ms)."""
+    edge = count(before)
+    within = [one for one in samples if one.at_ms >= before.at_ms and count(one) == edge]
+    return within[0].at_ms
+
+
+_EXPIRING: Final = {
+    LETTERS: ("letters_expire", "dead_letters", "dead letter", "dlq list --destination {subject}"),
+    RECORDS: ("quarantine_expires", "quarantine", "quarantined record", "quarantine list"),
+    JOBS: ("bad_rows_expire", "history", "row", "backfill report {subject} --bad-rows rows.ndjson"),
+}
+"""The problem, the key of `retention`, the noun and the command of each kind that is dropped."""
+
+
+def expiring(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield a problem for letters, records and bad rows that are going to be dropped."""
+    for one in standing.retention.expiring:
+        name, limit, noun, words = _EXPIRING[one.what]
+        before, at = (shown_ms(ms, "seconds") for ms in (one.before_ms, one.from_ms))
+        count, show = plural(one.count, noun), f"segrelay {words.format(subject=one.subject)}"
+        what = f"the backfill, and with it {count} that could not be placed,"
+        message = (
+            f"{what if one.what == JOBS else count} will be dropped for good from {at} on, as"
+            f" retention.{limit} says: nobody has dealt with it. Export or replay it, or raise that"
+        )
+        show += "" if one.what == JOBS else f" --until {before}"
+        yield HealthProblem(name, ATTENTION, one.subject, message, show, one.since_ms)
+
+
+def quarantine(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield a problem if events could not be placed lately."""
+    before = sample_before(standing.samples, standing.now_ms - WINDOW_MS)
+    grown = standing.quarantined - before.quarantined if before else 0
+    if before and grown > 0:
+        severity = ILL if grown >= MANY_QUARANTINED else ATTENTION
+        message = f"{plural(grown, 'event')} came that could not be placed"
+        show = "segrelay quarantine list"
+        since_ms = _grows_since(standing.samples, before, lambda sample: sample.quarantined)
+        yield HealthProblem("quarantine_grows", severity, "", message, show, since_ms)

@@ -36,7 +36,6 @@ from segrelay.ops.state.waiting import (
     state_of,
     times,
 )
-from segrelay.ops.status.problems import AlertFailure, read_failure
 from segrelay.ops.status.totals import (
     Counts,
     LaneWait,
@@ -65,6 +64,7 @@ from segrelay.worker.contract.processes import (
     read_seen,
     too_large,
 )
+from segrelay.worker.contract.records import read_record
 from segrelay.worker.contract.redis.claim import read_refused
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import (
@@ -90,6 +90,8 @@ from segrelay.worker.errors import FormatUnknown, RedisUnavailable, SegrelayErro
 
 _S = TypeVar("_S")
 Kind = Literal["destination", "trigger", "job"]
+FAILING: Final = "failing"
+"""The field of the table of open problems with the last failure to tell of one."""
 _UNNAMED: Final = "the configuration does not name it any more"
 _STOPPING: Final[Mapping[Kind, frozenset[str]]] = {
     DESTINATION: frozenset({"paused", "broken", "orphaned"}),
@@ -273,12 +275,21 @@ class RedisStanding:
 
 
 class StartedProcess(NamedTuple):
-    """A worker or receiver that runs, and what it was started with; its version, if it told one."""
+    """A worker or receiver that runs, and what it was started with."""
 
     name: str
     begun_ms: int
     config: str
-    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AlertFailure:
+    """The reason why the last message was not taken, and the failed tries in a row."""
+
+    since_ms: int
+    tries: int
+    reason: str
+    last_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,7 +344,7 @@ class Standing:
     def started(self) -> list[StartedProcess]:
         """Return the workers and receivers that run, the last that was started first."""
         found = [
-            StartedProcess(f"{one.host}:{one.pid}", one.begun_ms, one.config, one.version)
+            StartedProcess(f"{one.host}:{one.pid}", one.begun_ms, one.config)
             for one in self.workers
         ]
         found += [
@@ -475,6 +486,12 @@ def read_standing(
         alerts_fail=read_failure(client) if settings.operate.notify else None,
         streams=tuple(stream for one in found for stream in one.waiting),
     )
+
+
+def read_failure(client: Redis) -> AlertFailure | None:
+    """Return why messages were not taken lately; None = the last one was."""
+    stored: Any = client.hget(keys.ALERTS, FAILING)
+    return read_record(AlertFailure, stored) if stored else None
 
 
 def _readable(

@@ -10,7 +10,7 @@ import orjson
 
 from segrelay.ops.demo import rig as cold
 from segrelay.ops.sandbox import ProcessStarter
-from segrelay.ops.status.status import read_status
+from segrelay.ops.status.command import read_status
 from segrelay.producer.publish import Publisher
 from segrelay.sandbox.people import happenings, payloads, truth
 from tests.waiting import allowed, until

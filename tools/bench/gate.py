@@ -16,7 +16,7 @@ import httpx
 
 from segrelay.ops.demo.rig import Rig
 from segrelay.ops.embedded import free_port
-from segrelay.ops.status.status import read_status
+from segrelay.ops.status.command import read_status
 from segrelay.ops.terminal.moments import awaited
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions

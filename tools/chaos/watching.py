@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from segrelay.ops.demo.rig import Rig
-from segrelay.ops.status.status import read_status
+from segrelay.ops.status.command import read_status
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import servers_of
 from tools.chaos.injector import FaultInjector, children

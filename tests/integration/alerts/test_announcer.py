@@ -3,23 +3,21 @@
 import threading
 import time
 from contextlib import closing
-from dataclasses import replace
 from itertools import pairwise
 
 import orjson
 import pytest
 from structlog.testing import capture_logs
 
-from segrelay.ops.status.alerts import Announcer, start_announcer
-from segrelay.ops.status.problems import (
-    ILL,
+from segrelay.ops.status.alerts import (
     OPEN,
     AlertTable,
-    HealthProblem,
+    Announcer,
     OpenProblem,
-    read_failure,
+    start_announcer,
 )
-from segrelay.ops.status.standing import WatchedFile
+from segrelay.ops.status.problems import ILL, HealthProblem
+from segrelay.ops.status.standing import WatchedFile, read_failure
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.processes import WORKER, Process, tell_seen
 from segrelay.worker.contract.redis.connection import connect, now_us
@@ -193,15 +191,9 @@ WHY = "Redis at 127.0.0.1:6379 can't be reached."
 def pass_time(seconds, *processes, failure=""):
     """Let the processes of a machine look, as if time had passed since their last look."""
     for one in processes:
-        shifted = {
-            key: replace(
-                entry,
-                since_ms=entry.since_ms - 1_000 * seconds,
-                seen_ms=entry.seen_ms - 1_000 * seconds,
-            )
-            for key, entry in one.outage.problems.items()
-        }
-        one.outage.problems = shifted
+        for entry in one.outage.problems.values():
+            entry.since_ms -= 1_000 * seconds
+            entry.seen_ms -= 1_000 * seconds
         one.look_for_redis(failure)
 
 

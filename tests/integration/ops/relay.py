@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import orjson
 
-from segrelay.ops.status.status import read_status
+from segrelay.ops.status.command import read_status
 from segrelay.ops.status.totals import KINDS
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions

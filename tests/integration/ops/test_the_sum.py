@@ -11,7 +11,7 @@ import pytest
 
 from segrelay.ops.main import app
 from segrelay.ops.run.up import own_command
-from segrelay.ops.status.status import read_status
+from segrelay.ops.status.command import read_status
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
 from tests.integration.ops.relay import assert_sum, payload

@@ -7,9 +7,9 @@ from contextlib import closing
 
 import pytest
 
+from segrelay.ops.status.command import read_status
 from segrelay.ops.status.health import read_problems
 from segrelay.ops.status.problems import ILL
-from segrelay.ops.status.status import read_status
 from segrelay.producer.backfill.jobs import JobStore, steps_of
 from segrelay.producer.backfill.reading import read_job
 from segrelay.worker.contract import keys

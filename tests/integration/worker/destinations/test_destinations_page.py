@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from segrelay.ops.dead_letters.reading import read_causes
-from segrelay.ops.status.status import read_status
+from segrelay.ops.status.command import read_status
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions
 from segrelay.producer.wakeups import SilentWaker

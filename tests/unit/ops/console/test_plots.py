@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from segrelay.ops.console.overview import plots_of
-from segrelay.ops.status.lateness import gone_ms
+from segrelay.ops.status.problems import gone_ms
 from segrelay.ops.status.standing import Standing
 from segrelay.worker.contract.processes import Sample
 from segrelay.worker.contract.settings import Settings

@@ -4,15 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from segrelay.ops.status.problems import (
-    ATTENTION,
-    CALM_MS,
-    ILL,
-    MOST_OPEN,
-    AlertTable,
-    HealthProblem,
-    PostResult,
-)
+from segrelay.ops.status.alerts import CALM_MS, MOST_OPEN, AlertTable, PostResult
+from segrelay.ops.status.problems import ATTENTION, ILL, HealthProblem
 from segrelay.worker.contract.settings.sections import NotifySettings
 from segrelay.worker.contract.settings.values import Secret
 

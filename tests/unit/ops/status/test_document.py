@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from segrelay.ops.status.problems import ILL, HealthProblem
+from segrelay.ops.status.command import judged_document
 from segrelay.ops.status.standing import (
     Condition,
     DestinationStanding,
@@ -11,7 +11,6 @@ from segrelay.ops.status.standing import (
     Standing,
     TriggerStanding,
 )
-from segrelay.ops.status.status import judged_document
 from segrelay.ops.status.totals import Counts, LaneWait, Totals
 from segrelay.worker.contract.processes import WORKER, Process
 from segrelay.worker.contract.settings import Settings
@@ -49,9 +48,7 @@ STANDING = Standing(
     processes=[Process("one", 7, WORKER, "aaa")],
     template_files={"enter.jsonnet": DifferingFile({"aa": ["one:7"], "": ["two:8"]}, NOW)},
 )
-DOCUMENT = judged_document(
-    STANDING, [HealthProblem("destination_paused", ILL, "insider", "?", "!")]
-)
+DOCUMENT = judged_document(STANDING)
 
 
 def test_the_whole() -> None:
@@ -65,7 +62,7 @@ def test_the_whole() -> None:
     assert DOCUMENT["oldest_waiting_seconds"] == 7.0
     assert DOCUMENT["responses"] == {"waiting": 0, "lost": 0}
     assert set(DOCUMENT["template_files"]["enter.jsonnet"]) == {"workers_by_digest", "since_ms"}
-    (problem,) = DOCUMENT["problems"]
+    problem = DOCUMENT["problems"][0]
     assert set(problem) == {"name", "severity", "subject", "since", "message", "command"}
 
 

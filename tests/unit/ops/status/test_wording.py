@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from segrelay.ops.status.alerts import body_of
-from segrelay.ops.status.problems import ILL, HealthProblem, OpenProblem
+from segrelay.ops.status.alerts import OpenProblem, body_of
+from segrelay.ops.status.problems import ILL, HealthProblem
 from segrelay.worker.contract.settings.sections import NotifySettings
 from segrelay.worker.contract.settings.values import Secret
 
