@@ -13,7 +13,6 @@ _PROFILE: Final = re.compile(r"\btemplate\s*=?\s*(?:function\s*\w*\s*)?\(\s*(\w+
 _GET: Final = r"\bget(?:FirstField)?\(\s*[\"'](\w+)[\"']"
 _NO_FIELD: Final = frozenset({"hasOwnProperty", "toString", "valueOf", "constructor"})
 _LOCALE: Final = re.compile(r"\.(toLocale\w*String|localeCompare)\b")
-_KEY: Final = re.compile(r"[{,]\s*[\"']?(\w+)[\"']?\s*:")
 
 
 def without_comments(text: str) -> str:
@@ -42,9 +41,3 @@ def calls_by_locale(text: str) -> Iterator[tuple[str, int]]:
     """Yield the calls whose result depends on a locale, and where; QuickJS knows no locales."""
     for found in _LOCALE.finditer(without_comments(text)):
         yield found[1], found.start(1)
-
-
-def fields_written(text: str) -> Iterator[tuple[str, int]]:
-    """Yield the names of fields of objects that a template writes, and where; the first last."""
-    found = [(each[1], each.start(1)) for each in _KEY.finditer(without_comments(text))]
-    yield from reversed(found)

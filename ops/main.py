@@ -55,7 +55,7 @@ Operate
   tap         tap:tap                    See what goes through
   mcp         mcp.command:mcp            Let assistants look
   erase       person:erase               Erase one person
-  try         preview:try_               Try one person's event
+  try         templates.render:try_      Try one person's event
   verify      verify:verify              Compare with Insider
   discard     kept:discard               Take back what waits
 """
@@ -65,10 +65,10 @@ segrelay init my-relay
 segrelay config check
 segrelay config check --live
 segrelay template new vip --from insider/enter
-segrelay template check vip --fix
+segrelay template check vip --strict
 segrelay template render vip samples/enter.json --explain
 segrelay template test vip --update
-segrelay template diff HEAD~1:vip vip --waiting
+segrelay template diff vip-before vip --waiting
 segrelay demo
 segrelay demo --events 20000 --people 5000
 segrelay demo --console

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from segrelay.ops.main import app
-from segrelay.ops.templates.library import library_page
+from segrelay.templates.reference import library_page
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings import values as kinds
 from segrelay.worker.contract.settings.http import ReadableFile, TargetUrl, TextOrTemplate

@@ -1,4 +1,4 @@
-"""Checks templates: samples are rendered, all engines agree, and each field that is read exists.
+"""Checks templates: samples are rendered, all engines agree, and what it calls and reads exists.
 
 Samples are rendered in processes of their own: a template may kill the one that renders it. Other
 engines render the untouched files.
@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
-from segrelay.javascript.source import fields_written
+from segrelay.javascript.source import calls_by_locale, fields_read, without_comments
 from segrelay.jsonnet.accelerated import Accelerator
 from segrelay.jsonnet.engines.failures import Failure
 from segrelay.jsonnet.engines.judge import EngineModule, judge, judges
@@ -32,17 +33,10 @@ from segrelay.jsonnet.rendered import (
 from segrelay.jsonnet.syntax import tree
 from segrelay.jsonnet.syntax.tokens import location
 from segrelay.ops.state.opened import already_there
-from segrelay.ops.templates.fields import (
-    Corrected,
-    copy_of,
-    corrected,
-    nodes_of,
-    unknown_fields,
-    wrong_calls,
-)
 from segrelay.ops.templates.testing import cases_of
 from segrelay.ops.templates.workspace import Case, Workspace
 from segrelay.templates import LYTEMPLATES
+from segrelay.templates.reference import LIBRARIES, members
 from segrelay.worker.checks.preview import (
     Finding,
     Previewed,
@@ -102,14 +96,12 @@ def _difference(ours: Any, theirs: Any) -> str:
         return ""
     if isinstance(ours, Failure) or isinstance(theirs, Failure):
         return f"{_shown(ours)}, {_shown(theirs)}"
-    if ours == theirs:
-        return ""
-    path, did, mine, other = next(
-        (one for one in differences(ours, theirs) if one[1] != "changed" or one[2] != one[3]),
-        ("", "changed", ours, theirs),
-    )
-    shown = ["nothing" if did == "added" else mine, "nothing" if did == "left out" else other]
-    return f"{_shown(shown[0])}, {_shown(shown[1])}, at {path or 'the top'}"
+    for path, did, mine, other in differences(ours, theirs):
+        if did != "changed" or mine != other:  # 1 and 1.0 are the same
+            left = "nothing" if did == "added" else mine
+            right = "nothing" if did == "left out" else other
+            return f"{_shown(left)}, {_shown(right)}, at {path or 'the top'}"
+    return ""
 
 
 def _shown(value: object) -> str:
@@ -129,8 +121,6 @@ class TemplateReport:
         findings: In the order of finding.
         not_compiled: Because of what only Jsonnet renders it; "" where it is compiled, too.
         language: The language that it is written in; one other than Jsonnet has a single engine.
-        corrected: The text without damage from copying; None if nothing needs a correction.
-        fixed: Name of the corrected copy; "" = none was written.
     """
 
     template: str
@@ -139,8 +129,6 @@ class TemplateReport:
     findings: Sequence[Finding]
     not_compiled: str = ""
     language: str = "Jsonnet"
-    corrected: str | None = None
-    fixed: str = ""
 
     @property
     def is_fit(self) -> bool:
@@ -246,34 +234,166 @@ def placed(finding: Finding, template: str, bundle: Bundle | None) -> Finding:
         template: The template's name.
         bundle: None where it does not load.
     """
-    file = finding.file or template
+    file, line, column = finding.file or template, finding.line, finding.column
     message = finding.message
-    for prefix in (f"{file}:{finding.line}:{finding.column}: ", f"{file}: "):
+    for prefix in (f"{file}:{line}:{column}: ", f"{file}: "):
         message = message.removeprefix(prefix)
-    found = replace(finding, file=file, message=message)
-    if finding.line or bundle is None:
-        return found
-    words = _WORD.findall(message)
-    wanted = [word for word in words if word in _SPEAKING] or [w for w in words if "_" in w]
-    own = next((each for each in bundle.files.values() if shown(each.name) == file), None)
-    written = _fields_of(own) if own and wanted else {}
-    for word in wanted:
-        if own and word in written:
-            line, column = location(own.text, written[word])
-            return replace(found, line=line, column=column)
-    return found
+    if bundle and not line:
+        text = without_comments(bundle.files[bundle.root].text)
+        words = _WORD.findall(message)
+        wanted = [word for word in words if word in _SPEAKING] or [w for w in words if "_" in w]
+        fields = (re.search(rf"[\"']?\b{word}\b[\"']?\s*:", text) for word in wanted)
+        if field := next(filter(None, fields), None):
+            line, column = location(text, field.start())
+    return replace(finding, file=file, message=message, line=line, column=column)
 
 
-def _fields_of(file: SourceFile) -> dict[str, int]:
-    """Return where a file writes each field of the body."""
-    if LYTEMPLATES.language_of(file.name):
-        return dict(fields_written(file.text))
-    return {
-        str(member.name.value): member.at
-        for node, _ in nodes_of(file)
-        for member in (node.fields if isinstance(node, tree.Object) else ())
-        if isinstance(member.name, tree.Constant)
-    }
+_ASKING: Final = frozenset({"get", "has"})
+_ALWAYS: Final = frozenset({"segment_events", "payload_id", "_id", "_uid", "_segments"})
+"""Fields that every payload of Lytics may have, even if no sample has them."""
+_NEAR: Final = 0.75
+_OURS: Final = "lib/"
+_INSIDER: Final = "insider.libsonnet"
+_VALUES: Final = "values.libsonnet"
+_NO_FIELD: Final = frozenset({"eventName", "omitEmpty"})
+"""Functions of insider.libsonnet that take a value; the others take the name of a field."""
+
+_Libraries = Mapping[str, str]
+"""The names of libraries by the variables that hold them."""
+
+
+@cache
+def _members() -> dict[str, tuple[str, ...]]:
+    return {one.imports: tuple(each.name for each in members(one)) for one in LIBRARIES}
+
+
+class _Use(NamedTuple):
+    """A member of a shipped library that a file names, or calls.
+
+    Attributes:
+        at: The offset of the member's name.
+        arguments: None where it is not called.
+    """
+
+    file: SourceFile
+    library: str
+    name: str
+    at: int
+    arguments: Sequence[tree.Node] | None
+
+    def finding(self, message: str) -> Finding:
+        return Finding(
+            "error", message, "", shown(self.file.name), *location(self.file.text, self.at)
+        )
+
+
+def _uses(bundle: Bundle) -> Iterator[_Use]:
+    """Yield the uses in a template and the files that it imports; a called member comes twice."""
+    for file in bundle.files.values():
+        if file.parsed is not None and not shown(file.name).startswith(_OURS):
+            with tree.room():
+                found = list(_walked(file.parsed, {}, file))
+            for node, known in found:
+                target, arguments = node, None
+                if isinstance(node, tree.Call):
+                    target, arguments = node.target, node.arguments
+                match target:
+                    case tree.Index(target=source, key=tree.Constant(value=str(name)) as key):
+                        if library := _library(source, known, file):
+                            yield _Use(file, library, name, key.at, arguments)
+
+
+def _walked(
+    node: tree.Node, known: _Libraries, file: SourceFile
+) -> Iterator[tuple[tree.Node, _Libraries]]:
+    """Yield each expression, with the libraries that variables hold there."""
+    yield node, known
+    binds = node.binds if isinstance(node, tree.Local | tree.Object) else ()
+    own = {bind.name: _library(bind.value, known, file) for bind in binds}
+    for child, bound, _ in tree.children(node):
+        inner = {name: library for name, library in known.items() if name not in bound}
+        inner |= {name: library for name, library in own.items() if library and name in bound}
+        yield from _walked(child, inner, file)
+
+
+def _library(node: tree.Node, known: _Libraries, file: SourceFile) -> str:
+    """Return the name of the shipped library that an expression stands for; "" = none."""
+    match node:
+        case tree.Name(name=name):
+            return known.get(name, "")
+        case tree.Import(word="import"):
+            target = shown(next((to for each, to in file.imports if each.at == node.at), ""))
+            name = target.removeprefix(_OURS)
+            return name if target.startswith(_OURS) and name in _members() else ""
+    return ""
+
+
+def asked_for(bundle: Bundle) -> Iterator[tuple[str, tuple[str, int, int]]]:
+    """Yield the name of each field of a profile that is read, with file, line and column."""
+    if bundle.language:
+        file = bundle.files[bundle.root]
+        for name, at in fields_read(file.text):
+            yield name, (shown(file.name), *location(file.text, at))
+    for use in _uses(bundle):
+        if use.library == LYTEMPLATES.event_file and use.name in _ASKING:
+            match use.arguments:
+                case (tree.Constant(value=str(name)) as field, *rest) if not (
+                    rest and use.name == "has"
+                ):
+                    yield name, (shown(use.file.name), *location(use.file.text, field.at))
+
+
+def unknown_fields(
+    bundle: Bundle, profiles: Iterable[Mapping[str, Any]], seen: Collection[str]
+) -> Iterator[Finding]:
+    """Yield a finding for each field that no sample and no recent profile has.
+
+    Args:
+        bundle: The template.
+        profiles: The profiles of the samples.
+        seen: Names of the fields of profiles that were seen; none = nothing is known of them. Then
+            only a field that looks like another one mistyped is named: samples are small.
+    """
+    known = _ALWAYS.union(seen, *profiles)
+    unknown: dict[str, tuple[str, int, int]] = {}
+    for name, place in asked_for(bundle):
+        if name not in known:
+            unknown.setdefault(name, place)
+    for name, place in unknown.items():
+        near = next(iter(get_close_matches(name, known, 1, _NEAR)), "")
+        hint = f"did you mean {near}?" if near else "look whether Lytics has another name for it."
+        if seen or near:
+            said = f"no sample and no profile that was seen lately has the field {name}; {hint}"
+            yield Finding("warning", said, "", *place)
+
+
+def wrong_calls(bundle: Bundle) -> Iterator[Finding]:
+    """Yield a finding for each unknown member or wrong argument of a shipped library.
+
+    In JavaScript, for each call that does not know the locale that it is given.
+    """
+    file = bundle.files[bundle.root]
+    for name, at in calls_by_locale(file.text) if bundle.language else ():
+        message = f"{name} knows no locale here: it gives what it gives without one."
+        yield Finding("warning", message, "", shown(file.name), *location(file.text, at))
+    for use in _uses(bundle):
+        names = _members()[use.library]
+        match use.arguments:
+            case None if use.name not in names:
+                near = next(iter(get_close_matches(use.name, names, 1)), "")
+                hint = f"did you mean {near}?" if near else f"it has {', '.join(names)}."
+                yield use.finding(f"{use.library} has no {use.name}; {hint}")
+            case (
+                tree.Call(
+                    target=tree.Index(key=tree.Constant(value="get")),
+                    arguments=(tree.Constant(value=str(field)), *_),
+                ),
+                *_,
+            ) if use.library == _INSIDER and use.name in {*_members()[_VALUES]} - _NO_FIELD:
+                yield use.finding(
+                    f"{use.name} of {_INSIDER} takes the name of a field, not its value; write"
+                    f' {use.name}("{field}"), or take {use.name} of {_VALUES}.'
+                )
 
 
 def known_fields(workspace: Workspace) -> frozenset[str]:
@@ -287,46 +407,15 @@ def known_fields(workspace: Workspace) -> frozenset[str]:
         return frozenset()
 
 
-def checked(
-    workspace: Workspace, name: str, seen: frozenset[str], *, fixes: bool
-) -> Iterator[TemplateReport]:
-    """Yield the check of a template, and with `fixes` also that of its corrected copy."""
+def checked(workspace: Workspace, name: str, seen: Collection[str]) -> TemplateReport:
+    """Return the check of a template, with all findings at their places."""
     cases = workspace.cases(name)
     report = check_template(workspace.folder, name, cases)
+    said, bundle = report.findings, None
     if report.content_hash:
         bundle = TemplateFolder(workspace.folder, LYTEMPLATES).bundle(name)
         profiles = [case.profile for case in cases_of(workspace.folder, name)]
         profiles += [case.profile for case in cases]
-        said = (*report.findings, *wrong_calls(bundle), *unknown_fields(bundle, profiles, seen))
-        report.findings = list(dict.fromkeys(placed(one, name, bundle) for one in said))
-        yield report
-        return
-    path, correction = workspace.folder / name, None
-    with suppress(OSError, UnicodeDecodeError):
-        correction = corrected(path.read_text("utf-8"), name)
-    if correction is None or not correction.corrections:
-        report.findings = [placed(one, name, None) for one in report.findings]
-        yield report
-        return
-    # The damage was the engine's trouble too: it is told once, with what it should have been.
-    report.findings = list(_corrections(name, correction))
-    report.corrected = correction.text
-    if fixes:
-        copy = copy_of(path)
-        copy.write_text(correction.text, "utf-8")
-        report.fixed = copy.relative_to(workspace.folder).as_posix()
-    yield report
-    if fixes and not correction.problem:
-        yield from checked(workspace, report.fixed, seen, fixes=False)
-
-
-def _corrections(name: str, correction: Corrected) -> Iterator[Finding]:
-    for one in correction.corrections:
-        said = (
-            f"damage from Markdown, as when copied from a page: {one.in_words}; --fix writes a"
-            " corrected copy."
-        )
-        yield Finding("error", said, "", name, one.line, one.column)
-    if correction.problem:
-        said = f"still does not parse without that damage: {correction.problem}; mend it by hand."
-        yield Finding("error", said, "", name, correction.line, correction.column)
+        said = (*said, *wrong_calls(bundle), *unknown_fields(bundle, profiles, seen))
+    report.findings = list(dict.fromkeys(placed(one, name, bundle) for one in said))
+    return report

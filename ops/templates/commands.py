@@ -11,14 +11,9 @@ import typer
 from segrelay.jsonnet.engines.judge import judges
 from segrelay.jsonnet.files import TemplateFolder
 from segrelay.jsonnet.rendered import TemplateBroken
-from segrelay.ops.templates.check import (
-    TemplateReport,
-    checked,
-    known_fields,
-)
-from segrelay.ops.templates.comparison import diff
-from segrelay.ops.templates.remote import add_remote
-from segrelay.ops.templates.render import render
+from segrelay.ops.templates.check import TemplateReport, checked, known_fields
+from segrelay.ops.templates.remote import push_, remote
+from segrelay.ops.templates.render import diff, render
 from segrelay.ops.templates.testing import run_cases
 from segrelay.ops.templates.workspace import (
     Folder,
@@ -114,9 +109,6 @@ def check(
     ] = None,
     *,
     templates: Folder = None,
-    fix: Annotated[
-        bool, typer.Option("--fix", help="Write a corrected copy of what was damaged by copying.")
-    ] = False,
     strict: Strict = False,
 ) -> Result:
     """Parse templates, render samples, and compare the engines.
@@ -124,15 +116,11 @@ def check(
     The exit code is 0 if all templates are fit, and 2 if one does not load, fails for every sample,
     or means something else to another engine; with --strict, also if there are warnings. A template
     that triggers use is rendered with their settings and samples, any other with a sample of each
-    direction. With --fix the corrected copy of NAME.jsonnet is NAME.fixed.jsonnet, and checked too.
+    direction.
     """
     workspace = workspace_of(templates)
     seen = known_fields(workspace)
-    found = [
-        one
-        for name in workspace.names(names or ())
-        for one in checked(workspace, name, seen, fixes=fix)
-    ]
+    found = [checked(workspace, name, seen) for name in workspace.names(names or ())]
     compared_with = judges()
     is_fit = all(one.is_fit and not (strict and one.findings) for one in found)
     documents = [
@@ -141,13 +129,13 @@ def check(
     ]
     return Result(
         {"templates": documents, "compared_with": compared_with},
-        *(line for one in found for line in _lines(one, workspace)),
+        *(line for one in found for line in _lines(one)),
         notes=_notes(found, compared_with),
         exit_code=0 if is_fit else WeMustAct.exit_code,
     )
 
 
-def _lines(report: TemplateReport, workspace: Workspace) -> Iterator[str]:
+def _lines(report: TemplateReport) -> Iterator[str]:
     yield f"{report.template}: {'fit' if report.is_fit else 'not fit'}"
     for label, words in report.renders.items():
         yield f"  {label}: {words}"
@@ -155,8 +143,6 @@ def _lines(report: TemplateReport, workspace: Workspace) -> Iterator[str]:
         yield f"  not compiled to Python, so several times slower, for {report.not_compiled}"
     elif report.is_compiled:
         yield "  compiled to Python"
-    if report.fixed:
-        yield f"  the corrected copy is {workspace.folder / report.fixed}"
 
 
 def _notes(found: Sequence[TemplateReport], compared_with: Collection[str]) -> Iterator[str]:
@@ -171,4 +157,5 @@ def _notes(found: Sequence[TemplateReport], compared_with: Collection[str]) -> I
 app.command()(render)
 app.command("test")(run_cases)
 app.command()(diff)
-add_remote(app)
+app.command("push")(push_)
+app.add_typer(remote, name="remote", help="List or try the templates at Lytics.")

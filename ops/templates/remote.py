@@ -43,14 +43,8 @@ def remote_name(template: str) -> str:
 def source_for_lytics(folder: TemplateFolder, template: str) -> str:
     """Return the text of a template that Lytics can render."""
     bundle = folder.bundle(template)
-    library = {name for name in bundle.files if name.startswith("lib:/")}
-    own = [name for name in bundle.files if name not in library and name != bundle.root]
-    ours = sorted(
-        shown(target)
-        for name in (bundle.root, *own)
-        for _, target in bundle.files[name].imports
-        if target != LYTEMPLATES.name
-    )
+    imported = bundle.files[bundle.root].imports
+    ours = sorted(shown(target) for _, target in imported if target != LYTEMPLATES.name)
     if ours:
         raise UsageWrong(
             f"{template} imports {', '.join(ours)}: Lytics keeps single templates and knows only"
@@ -109,12 +103,6 @@ def _problem(theirs: Any, ours: Previewed) -> str:
 
 
 remote = typer.Typer()
-
-
-def add_remote(app: typer.Typer) -> None:
-    """Add `push` and `remote` to the commands about templates."""
-    app.command("push")(push_)
-    app.add_typer(remote, name="remote", help="List or try the templates at Lytics.")
 
 
 def push_(

@@ -1,28 +1,32 @@
-"""`segrelay template render`: the events that a template is tried on, and what becomes of them.
+"""`segrelay template render`, `template diff` and `segrelay try`: what becomes of events now.
 
 Events come from a file, dead letters, or waiting deliveries. The changes that shaping made to a
-rendered body are told with the reasons.
+rendered body are told with the reasons; where two versions are compared, no value is shown.
 """
 
 from __future__ import annotations
 
-import json as json_text
+import json
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import replace
+from datetime import UTC, datetime
+from heapq import nlargest
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 
 from segrelay.jsonnet.rendered import Killed, TemplateBroken, TemplateFailed
 from segrelay.ops.dead_letters.commands import candidate_of as candidate_of_dead_letter
 from segrelay.ops.dead_letters.reading import find_dead_letters, place_of
-from segrelay.ops.state.opened import opened
+from segrelay.ops.state.opened import already_there, opened
 from segrelay.ops.state.partitions import all_partitions
-from segrelay.ops.state.waiting import Filter, WaitingEntry, find_streams, read_entries
+from segrelay.ops.state.waiting import Filter, find_streams, read_entries
+from segrelay.ops.templates.testing import cases_of
 from segrelay.ops.templates.workspace import (
     Folder,
     Given,
@@ -31,15 +35,12 @@ from segrelay.ops.templates.workspace import (
     Workspace,
     workspace_of,
 )
-from segrelay.ops.terminal.console import read_json_values
-from segrelay.ops.terminal.frame import Result
-from segrelay.ops.terminal.options import object_of
-from segrelay.producer.events.payloads import (
-    ReadingRules,
-    Refused,
-    events_of,
-    values_of,
-)
+from segrelay.ops.terminal.console import fields_of, read_json_values
+from segrelay.ops.terminal.frame import Result, Table
+from segrelay.ops.terminal.options import configured, object_of
+from segrelay.ops.terminal.tables import count_columns, text_columns
+from segrelay.producer.events.payloads import ReadingRules, Refused, events_of, values_of
+from segrelay.producer.publishing.audiences import AudienceStore
 from segrelay.producer.publishing.drafting import export
 from segrelay.worker.checks.preview import (
     Candidate,
@@ -50,60 +51,57 @@ from segrelay.worker.checks.preview import (
     load_profiles,
     preview,
     preview_rendering,
+    profile_for,
     sample_row,
 )
-from segrelay.worker.contract.events import Event, decode_profile, header_of
+from segrelay.worker.contract.events import Event, decode_profile, has_id, header_of, with_id
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.settings import Settings, Trigger
+from segrelay.worker.contract.settings import Settings, Trigger, load_settings
 from segrelay.worker.contract.settings.sections import with_defaults
 from segrelay.worker.destinations.normalise import is_empty
-from segrelay.worker.errors import UsageWrong, WeMustAct
+from segrelay.worker.destinations.registry import api_of
+from segrelay.worker.errors import SegrelayError, UsageWrong, WeMustAct
 
 _INDEX: Final = re.compile(r"\[\d+\]")
 _PERSON: Final = re.compile(r"^users\[\]\.")
 
 _RULES: Final[Sequence[tuple[str, str]]] = (
-    (r"identifiers\.email|attributes\.email", "an email is needed: something@example.com"),
+    (r"(identifiers|attributes)\.email", "an email is sent in lower case, as ann@example.com"),
     (
         r"(identifiers|attributes)\.phone_number",
-        "a phone number that exists is needed, as +14155550123, or one of delivery.phone_region",
+        "a phone number has to exist, as +14155550123, or as one of delivery.phone_region",
     ),
     (r"identifiers\..*", "identifiers that many people share (0, 1, null, anonymous) are blocked"),
     (r"attributes\..*_optin", "an opt-in is true or false; t, f, yes, no, 1 and 0 are understood"),
     (r"attributes\.age", "an age is a number from 0 to 150"),
-    (r"attributes\.birthday", "a birthday is a date, or a time in RFC 3339"),
-    (r"attributes\.language", "a language is one of ISO 639, as en_US"),
-    (r"attributes\.country", "a country is one of ISO 3166, as US"),
+    (r"attributes\.birthday", "a birthday is a date, or a time in RFC 3339; it is sent in UTC"),
+    (r"attributes\.language", "a language is one of ISO 639, and sent as en_US"),
+    (r"attributes\.country", "a country is one of ISO 3166, and sent as two capital letters"),
     (r"attributes\.(static_segment_id|list_id)", "contact lists are numbers"),
+    (
+        r"attributes\.(name|surname|city|uuid|gender|lo|app_version)",
+        "it is a text, sent without the space around it",
+    ),
     (
         r"attributes\.(?!custom)\w+",
         "it is none of Insider's own attributes; attributes of yours stand under custom",
     ),
-    (r"events\.event_name", "the name of an event begins with a to z or 0 to 9, then also . _ -"),
-    (r"events\.timestamp", "the time of an event is in RFC 3339"),
+    (
+        r"events\.event_name",
+        "the name of an event is in lower case: a to z or 0 to 9, behind the first also . _ -",
+    ),
+    (r"events\.timestamp", "the time of an event is in RFC 3339, and sent in UTC, ending in Z"),
     (r"events.*", "Insider takes event_name, timestamp and event_params of an event"),
     (r"(custom\.)?(partial|whole)", "it names attributes as Insider's attribute/delete takes them"),
 )
-_CHANGES: Final[Sequence[tuple[str, str]]] = (
-    (r"phone_number", "phone numbers are sent in E.164"),
-    (r"_optin", "opt-ins are sent as true or false"),
-    (r"timestamp|birthday", "times are sent in RFC 3339, in UTC, ending in Z"),
-    (r"language", "languages are sent as en_US"),
-    (r"country", "countries are sent as two capital letters"),
-    (r"email", "emails are sent without spaces, in lower case"),
-    (r"age", "ages are sent as numbers"),
-    (r"event_name", "names of events are sent in lower case"),
-)
+"""What Insider takes, by the name of a field that was changed or left out."""
 
 
-_DIDS: Final[tuple[Did, ...]] = ("left out", "changed", "added")
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """A field that is sent otherwise than rendered, or not at all.
 
-    Args:
+    Attributes:
         path: The path in the body, such as `users[0].attributes.age`.
     """
 
@@ -114,8 +112,41 @@ class Change:
     after: Any = None
 
 
+def changes_of(body: Any, sent: Any, dropped: Sequence[str]) -> list[Change]:
+    """Compare a rendered body with the body that would be sent.
+
+    `dropped` names what shaping found to be wrong.
+    """
+    return [
+        Change(path, did, _why(path, did, before, dropped), before, after)
+        for path, did, before, after in differences(body, sent)
+    ]
+
+
+def field_of(path: str) -> str:
+    """Return a path without the positions in lists, which is the same for every person."""
+    return _INDEX.sub("[]", path)
+
+
+def _why(path: str, did: Did, value: Any, dropped: Sequence[str]) -> str:
+    name = _INDEX.sub("", _PERSON.sub("", field_of(path)))
+    if did == "added":
+        return "shaping puts it in"
+    if did == "left out":
+        if is_empty(value):
+            return "it is empty: what is not known is not sent"
+        wrong = next((each for each in dropped if name == each or name.startswith(f"{each}.")), "")
+        if not wrong and "too_old" in dropped and name.startswith("events"):
+            return "Insider does not write events that are so old"
+        if not wrong:
+            return "nothing of what it belongs to is sent"
+        name = wrong
+    rules = (rule for pattern, rule in _RULES if re.fullmatch(pattern, name))
+    return next(rules, "its form is corrected" if did == "changed" else "it is not valid")
+
+
 def document_of(one: Previewed) -> dict[str, Any]:
-    """Return the result for an event as commands print it with `--json`."""
+    """Return the result for an event as `template render --json` prints it."""
     base: dict[str, Any] = {"event": one.name, "outcome": one.rendering}
     if one.rendering == "skipped":
         return base | {"reason": one.reason, "message": one.message}
@@ -124,57 +155,17 @@ def document_of(one: Previewed) -> dict[str, Any]:
         return base | {"message": one.message, "file": failed.file, "line": failed.line}
     if one.shaping is None:
         return base | {"body": one.body}
+    changes: list[Change] = []
+    if one.shaped and one.shaped.users != (one.body,):
+        changes = changes_of(one.body, one.sent, one.shaped.dropped)
     return base | {
         "body": one.body,
         "sent": one.sent,
         **one.target,
         "reason": one.reason,
         "message": one.message,
-        "changes": [asdict(each) for each in changes_of_previewed(one)],
+        "changes": [change._asdict() for change in changes],
     }
-
-
-def changes_of_previewed(one: Previewed) -> list[Change]:
-    """Return the changes that shaping made to an event; none if nothing changed or is sent."""
-    if one.shaped is None or one.shaped.users == (one.body,):
-        return []
-    return changes_of(one.body, one.sent, one.shaped.dropped)
-
-
-def changes_of(body: Any, sent: Any, dropped: Sequence[str]) -> list[Change]:
-    """Compare a rendered body with the body that would be sent.
-
-    `dropped` names what shaping found to be wrong.
-    """
-    found = []
-    for path, did, before, after in differences(body, sent):
-        match did:
-            case "left out":
-                why = _why_gone(path, before, dropped)
-            case "changed":
-                found_why = (why for part, why in _CHANGES if re.search(part, path))
-                why = next(found_why, "its form is corrected")
-            case "added":
-                why = "shaping puts it in"
-        found.append(Change(path, did, why, before, after))
-    return sorted(found, key=lambda one: _DIDS.index(one.did))
-
-
-def field_of(path: str) -> str:
-    """Return a path without the positions in lists, which is the same for every person."""
-    return _INDEX.sub("[]", path)
-
-
-def _why_gone(path: str, value: Any, dropped: Sequence[str]) -> str:
-    if is_empty(value):
-        return "it is empty: what is not known is not sent"
-    name = _INDEX.sub("", _PERSON.sub("", field_of(path)))
-    wrong = next((each for each in dropped if name == each or name.startswith(f"{each}.")), "")
-    if not wrong:
-        if "too_old" in dropped and name.startswith("events"):
-            return "Insider does not write events that are so old"
-        return "nothing of what it belongs to is sent"
-    return next((why for pattern, why in _RULES if re.fullmatch(pattern, wrong)), "it is not valid")
 
 
 def preview_named(
@@ -239,15 +230,6 @@ def _of_dead_letter(client: Redis, settings: Settings, dead_letter_id: str) -> C
     return candidate
 
 
-def candidate_of_entry(entry: WaitingEntry) -> Candidate | None:
-    """Return the event of a waiting delivery; None if this version can't read its entry."""
-    if entry.header is None:
-        return None
-    profile = decode_profile(entry.profile)
-    name = f"{entry.stream.lane} {entry.entry_id}"
-    return Candidate(name, entry.stream.trigger, entry.header, profile)
-
-
 def kept(
     client: Redis,
     settings: Settings,
@@ -269,7 +251,11 @@ def kept(
             for stream in find_streams(client, partitions, Filter(trigger=trigger.name))
             for entry in read_entries(client, stream)
         )
-        yield from islice(filter(None, map(candidate_of_entry, entries)), MOST)
+        for entry in islice(entries, MOST):
+            if entry.header is not None:
+                name = f"{entry.stream.lane} {entry.entry_id}"
+                profile = decode_profile(entry.profile)
+                yield Candidate(name, entry.stream.trigger, entry.header, profile)
 
 
 def from_payload(
@@ -351,32 +337,259 @@ def render(
                 f"{name}: rendering event {number} of {len(outcomes)} ends or hangs the process.",
                 name,
             )
+    documents = [document_of(one) for one in outcomes]
+    shapes = any(one.shaping for one in outcomes)
     return Result(
-        [document_of(one) for one in outcomes],
-        *(line for one in outcomes for line in _lines(one, explain=explain)),
+        documents,
+        *(line for one in documents for line in _lines(one, explain=explain)),
         notes=[one.in_words for one in outcomes if one.rendering != "rendered"]
         or ["No trigger takes such an event with it: name one by --trigger."]
-        * (explain and not any(one.shaping for one in outcomes)),
+        * (explain and not shapes),
         exit_code=WeMustAct.exit_code if any(one.rendering == "failed" for one in outcomes) else 0,
     )
 
 
-def _lines(one: Previewed, *, explain: bool) -> Iterator[str]:
-    if one.rendering != "rendered":
+def _lines(document: Mapping[str, Any], *, explain: bool) -> Iterator[str]:
+    if document["outcome"] != "rendered":
         return
-    if not explain or not one.shaping:
-        yield _pretty(one.body)
-        return
-    yield f"{one.name}:"
-    yield _pretty(one.body)
-    if one.sent is None:
-        yield f"nothing is sent ({one.reason}): {one.message}"
-        return
-    for part, value in (*one.target.items(), ("sent", one.sent)):
-        yield f"{part}: {value if isinstance(value, str) else _pretty(value)}"
-    for change in changes_of_previewed(one):
-        yield f"  {change.path} is {change.did}: {change.why}"
+    explain = explain and "sent" in document
+    if explain:
+        yield f"{document['event']}:"
+    yield _pretty(document["body"])
+    if explain and document["reason"]:
+        yield f"nothing is sent ({document['reason']}): {document['message']}"
+    elif explain:
+        for part in ("url", "headers", "sent"):
+            if value := document.get(part):
+                yield f"{part}: {value if isinstance(value, str) else _pretty(value)}"
+        for change in document["changes"]:
+            yield f"  {change['path']} is {change['did']}: {change['why']}"
 
 
 def _pretty(value: Any) -> str:
-    return json_text.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
+    return json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
+
+
+_KINDS: Final = {
+    type(None): "null", bool: "boolean", int: "number", float: "number", str: "text",
+    list: "empty list", dict: "empty object",
+}  # fmt: skip
+
+
+def diff(
+    before: Annotated[str, typer.Argument(help="A template, or a path to one elsewhere.")],
+    after: Annotated[str, typer.Argument(help="The same, for what it is compared with.")],
+    *,
+    events: Annotated[
+        Path | None, typer.Option("--events", help="Of this file of payloads.", metavar="FILE")
+    ] = None,
+    dead_letters: Annotated[bool, typer.Option("--letters", help="Of the dead letters.")] = False,
+    waiting: Annotated[bool, typer.Option("--waiting", help="Of what waits.")] = False,
+    trigger: TriggerName = "",
+    templates: Folder = None,
+) -> Result:
+    """Compare what two versions of a template make of the same events, by field.
+
+    Both are rendered and shaped; what differs is counted, and no value is shown. Without one of the
+    options it is the samples. The exit code is 0, also if they differ.
+    """
+    workspace = workspace_of(templates)
+    versions = [_version(text, workspace) for text in (before, after)]
+    of_redis = (dead_letters, waiting)
+    found = compared(*_previews(workspace, trigger, versions, events, of_redis))
+    differs = plural(found["different"], "becomes", "become")
+    return Result(
+        {"before": before, "after": after, **found},
+        *_compared_lines(found),
+        notes=[f"{plural(found['events'], 'event')} compared, {differs} something else."],
+    )
+
+
+def _version(text: str, workspace: Workspace) -> tuple[Path, str]:
+    """Return the folder and the name of a template: of the workspace, or of a copy elsewhere."""
+    name, path = workspace.name_of(text), Path(text)
+    known = (workspace.folder / name).resolve()
+    if known.is_file() and known.is_relative_to(workspace.folder.resolve()):
+        return workspace.folder, name
+    if path.is_file():
+        return path.parent, path.name
+    raise UsageWrong(
+        f"{text}: there is no such template in {workspace.folder}; name one below that folder, or"
+        " a file: `git show HEAD:FILE` writes an earlier version."
+    )
+
+
+def _previews(
+    workspace: Workspace,
+    trigger: str,
+    versions: Sequence[tuple[Path, str]],
+    events: Path | None,
+    of_redis: tuple[bool, bool],
+) -> Iterator[list[Previewed]]:
+    """Yield what each version makes of the events that were chosen."""
+    settings, now = workspace.settings, datetime.now(UTC)
+    users = [one for _, template in versions for one in workspace.triggers(template)]
+    chosen = workspace.trigger(trigger) if trigger else next(iter(users), None)
+    if chosen is None or settings is None:
+        if any(of_redis):
+            raise UsageWrong("No trigger uses these templates; name one by --trigger.")
+        samples: Sequence[Mapping[str, Any]] = load_profiles(events) if events else ()
+        if events is None:
+            cases = cases_of(workspace.folder, versions[0][1]) or workspace.cases(versions[0][1])
+            samples = [case.profile for case in cases]
+        rows = [sample_row(one, {}) for one in samples]
+        yield from (preview_rendering(*one, rows) for one in versions)
+        return
+    candidates = []
+    if events is not None:
+        candidates += from_payload(events, read_json_values(events), chosen, settings)
+    elif not any(of_redis):
+        source, profile = f"The sample of {chosen.name}", profile_for(settings, chosen, now)
+        candidates += from_payload(source, profile, chosen, settings)
+    if any(of_redis):
+        with opened() as (_, client):
+            candidates += kept(client, settings, chosen, *of_redis)
+    for folder, template in versions:
+        yield preview(candidates, settings, trigger=chosen, template=template, folder=folder)
+
+
+def compared(before: Sequence[Previewed], after: Sequence[Previewed]) -> dict[str, Any]:
+    """Compare what two versions make of the same events.
+
+    Returns:
+        The numbers of events, of different ones, and of other outcomes (`before → after`), and for
+        each field of what is rendered and sent how often it was added, removed or changed, and
+        between which kinds of values. No value is kept.
+    """
+    outcomes: Counter[str] = Counter()
+    parts: dict[str, dict[str, dict[str, Any]]] = {"rendered": {}, "sent": {}}
+    different = 0
+    for old, new in zip(before, after, strict=True):
+        ends = (_end(old), _end(new))
+        outcomes[" → ".join(ends)] += ends[0] != ends[1]
+        is_other = _add(parts["rendered"], old.body, new.body)
+        is_other |= _add(parts["sent"], old.sent, new.sent)
+        different += is_other or ends[0] != ends[1]
+    often = {words: count for words, count in outcomes.most_common() if count}
+    by_field = {part: dict(sorted(fields.items())) for part, fields in parts.items()}
+    return {"events": len(before), "different": different, "outcomes": often, **by_field}
+
+
+def _end(one: Previewed) -> str:
+    if one.shaping is None:
+        return one.rendering
+    return "sent" if one.shaped else f"not sent ({one.reason})"
+
+
+def _add(fields: dict[str, dict[str, Any]], old: Any, new: Any) -> bool:
+    """Add the differences between two bodies, and return whether both exist and differ."""
+    found = [] if old is None or new is None else list(differences(old, new))
+    for path, did, before, after in found:
+        counts = {"added": 0, "removed": 0, "changed": 0, "kinds": Counter()}
+        field = fields.setdefault(field_of(path), counts)
+        field["removed" if did == "left out" else did] += 1
+        if did == "changed":
+            field["kinds"][" → ".join(_KINDS[type(value)] for value in (before, after))] += 1
+    return bool(found)
+
+
+def _compared_lines(found: Mapping[str, Any]) -> Iterator[str | Table]:
+    for words, count in found["outcomes"].items():
+        yield f"{plural(count, 'event')}: {words}"
+    counts = ("added", "removed", "changed")
+    for part in ("rendered", "sent"):
+        if found[part]:
+            yield f"{part}:"
+            yield Table(
+                ("field", *count_columns(*counts), *text_columns("how")),
+                [
+                    (name, *(field[count] for count in counts), ", ".join(often))
+                    for name, field in found[part].items()
+                    for often in [nlargest(3, field["kinds"], key=field["kinds"].__getitem__)]
+                ],
+            )
+
+
+def try_(
+    file: Annotated[Path, typer.Argument(help="A file with one payload, as JSON.")],
+    *,
+    trigger: Annotated[
+        str, typer.Option(help="The trigger to try it with.  [default: all that want the event]")
+    ] = "",
+) -> Result:
+    """Show what would become of one event, with all profile fields; nothing is sent.
+
+    Without --trigger it is tried with each trigger that wants it; as JSON that is a list then. The
+    exit code is 1 if it would not be sent. `segrelay send FILE --wait` sends it.
+    """
+    settings = load_settings()
+    triggers = list(settings.triggers.values())
+    if trigger:
+        triggers = [configured("trigger", trigger, settings.triggers)]
+    documents: list[dict[str, Any]] = []
+    problems: list[UsageWrong] = []
+    for one in triggers:
+        try:
+            events = events_for(file, read_json_values(file), one, settings)
+        except UsageWrong as error:
+            problems.append(error)
+            continue
+        event = next((event for event in events if one.wants(event.audience)), events[0])
+        if trigger or one.wants(event.audience):
+            named = {} if trigger else {"trigger": one.name}
+            documents.append(named | _tried(event, one, settings))
+    if not documents and len(problems) == len(triggers):
+        raise problems[0]
+    if not documents:
+        raise UsageWrong(
+            f"{file}: no trigger wants an event of it; --trigger tries it with one all the same."
+        )
+    return Result(
+        documents[0] if trigger else documents,
+        *(line for document in documents for line in _tried_lines(document)),
+        notes=[
+            "The trigger does not name this audience: an event like this would not reach it."
+            for document in documents
+            if not document["event"]["wanted"]
+        ],
+        exit_code=0 if all(one["outcome"] == "would_be_sent" for one in documents) else 1,
+    )
+
+
+def _tried(event: Event, trigger: Trigger, settings: Settings) -> dict[str, Any]:
+    """Preview an event as a delivery of a trigger; it gets the id that rows of it would get."""
+    known_id = "" if has_id(event.profile) else _known_id(event.audience, settings)
+    if known_id:
+        event = replace(event, profile=with_id(event.profile, known_id))
+    [previewed] = preview([candidate_of(event, trigger, settings)], settings)
+    return {
+        "event": {
+            "audience": event.audience,
+            "direction": event.direction.value,
+            "wanted": trigger.wants(event.audience),
+        },
+        "outcome": f"would_be_{previewed.fate}",
+        "reason": previewed.reason,
+        "message": previewed.located_message,
+        "rendered": previewed.body,
+        "method": api_of(settings, trigger).method,
+        "url": settings.shown_url_of(trigger),
+        **previewed.target,
+        "request": previewed.sent,
+        "left_out": list(previewed.shaped.dropped) if previewed.shaped else [],
+    }
+
+
+def _known_id(audience: str, settings: Settings) -> str:
+    """Return the id of an audience that rows of it would get; "" = none, as far as can be told."""
+    told = settings.told_ids
+    try:
+        with already_there() as (_, client):
+            return AudienceStore(client, told=told, learns=False).id_of(audience)
+    except SegrelayError:
+        return next((one for one, slug in told.items() if slug == audience), "")
+
+
+def _tried_lines(document: Mapping[str, Any]) -> Iterator[str]:
+    told = {name: value for name, value in document.items() if value not in (None, "", [])}
+    return fields_of(told | {"outcome": document["outcome"].replace("_", " ")})

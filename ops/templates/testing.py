@@ -1,7 +1,7 @@
 """`segrelay template test`: run the cases of templates.
 
-The cases of `enter.jsonnet` stand beside it, in `enter.case.json` or in any `*.json` of the folder
-`enter.cases/`; each file holds one case or an array of them:
+The cases of `enter.jsonnet` stand beside it, in `enter.case.json`, which holds one case or an array
+of them:
 
     {"name": "a member", "event": {…}, "settings": {…}, "body": {…}}
 
@@ -21,7 +21,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from segrelay.jsonnet.rendered import TemplateBroken, TemplateFailed
-from segrelay.ops.templates.workspace import Folder, Workspace, workspace_of
+from segrelay.ops.templates.workspace import Folder, workspace_of
 from segrelay.ops.terminal.console import read_json
 from segrelay.ops.terminal.frame import Result
 from segrelay.worker.checks.preview import Previewed, preview_rendering, profiles_of, sample_row
@@ -37,49 +37,39 @@ class TestCase:
     """A test case of a template, and what came of it once it was run.
 
     Args:
-        expected: Exactly one of `body`, `skip`, `error`; none in one that is to be filled in.
-        came: Exactly one of them.
+        document: As it is written: `event`, perhaps `settings`, and what is expected, if known.
+        came: Exactly one of `body`, `skip`, `error`.
         difference: Lines of a diff, or one that says what else came; none = as expected.
     """
 
-    path: Path
-    index: int
     name: str
     profile: Mapping[str, Any] = field(repr=False)
-    settings: Mapping[str, Any]
-    expected: Mapping[str, Any] = field(repr=False)
+    document: Mapping[str, Any] = field(repr=False)
     came: Mapping[str, Any] = field(repr=False, default_factory=dict)
     difference: Sequence[str] = ()
 
     @property
-    def passed(self) -> bool:
-        """Say whether the case went as expected."""
-        return not self.difference
+    def expected(self) -> Mapping[str, Any]:
+        """Return what is expected; nothing in a case that is to be filled in."""
+        return {key: self.document[key] for key in _EXPECTED if key in self.document}
 
 
-def case_files(folder: Path, template: str) -> list[Path]:
-    """Return the files of a template's cases."""
+def case_file(folder: Path, template: str) -> Path:
+    """Return the file of a template's cases, which may not be there."""
     stem = (folder / template).with_suffix("")
-    one = stem.with_name(f"{stem.name}.case.json")
-    many = sorted(stem.with_name(f"{stem.name}.cases").glob("*.json"))
-    return [*([one] if one.is_file() else []), *many]
+    return stem.with_name(f"{stem.name}.case.json")
 
 
 def cases_of(folder: Path, template: str) -> list[TestCase]:
     """Return the cases of a template."""
-    return [
-        _case(path, index, document)
-        for path in case_files(folder, template)
-        for index, document in enumerate(_listed(read_json(path)))
-    ]
+    path = case_file(folder, template)
+    content = read_json(path) if path.is_file() else []
+    documents = content if isinstance(content, list) else [content]
+    return [_case(path, number, document) for number, document in enumerate(documents, 1)]
 
 
-def _listed(content: Any) -> list[Any]:
-    return content if isinstance(content, list) else [content]
-
-
-def _case(path: Path, index: int, document: Any) -> TestCase:
-    where = f"{path}: case {index + 1}"
+def _case(path: Path, number: int, document: Any) -> TestCase:
+    where = f"{path}: case {number}"
     if not isinstance(document, dict):
         raise UsageWrong(f"{where} is no object.")
     unknown = sorted(document.keys() - _KEYS)
@@ -90,17 +80,15 @@ def _case(path: Path, index: int, document: Any) -> TestCase:
         raise UsageWrong(
             f"{where}: its event has to be a payload with one entry in segment_events."
         )
-    expected = {key: document[key] for key in _EXPECTED if key in document}
-    settings = document.get("settings", {})
-    if len(expected) > 1 or not isinstance(settings, dict):
+    case = TestCase(str(document.get("name") or f"{path.name} {number}"), profiles[0], document)
+    if len(case.expected) > 1 or not isinstance(document.get("settings", {}), dict):
         raise UsageWrong(f"{where} names one of body, skip and error; its settings are an object.")
-    name = str(document.get("name") or f"{path.name} {index + 1}")
-    return TestCase(path, index, name, profiles[0], settings, expected)
+    return case
 
 
 def run(folder: Path, template: str, cases: Sequence[TestCase]) -> Sequence[TestCase]:
     """Render the cases of a template, and compare the results with what is expected."""
-    rows = [sample_row(case.profile, case.settings) for case in cases]
+    rows = [sample_row(case.profile, case.document.get("settings", {})) for case in cases]
     try:
         outcomes = preview_rendering(folder, template, rows)
     except TemplateBroken as error:
@@ -116,8 +104,8 @@ def _difference(expected: Mapping[str, Any], came: Mapping[str, Any]) -> Iterato
     if not expected:
         yield "nothing is expected; --update fills in what comes"
     elif "body" in expected and "body" in came:
-        lines = (_lines(expected["body"]), _lines(came["body"]))
-        yield from difflib.unified_diff(*lines, "expected", "came", lineterm="", n=2)
+        old, new = (_written(one["body"], sort_keys=True).splitlines() for one in (expected, came))
+        yield from difflib.unified_diff(old, new, "expected", "came", lineterm="", n=2)
     elif "error" in expected and "error" in came and str(expected["error"]) in str(came["error"]):
         return
     elif expected != came:
@@ -126,28 +114,8 @@ def _difference(expected: Mapping[str, Any], came: Mapping[str, Any]) -> Iterato
             yield f"{said} {'a body' if kind == 'body' else f'{kind}: {value}'}"
 
 
-def _lines(value: Any) -> list[str]:
-    return json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True).splitlines()
-
-
-def write_results(cases: Sequence[TestCase]) -> list[Path]:
-    """Write the results of failed cases into their files as expected; return the files."""
-    wrong = [one for one in cases if not one.passed]
-    for path in (paths := sorted({one.path for one in wrong})):
-        content = read_json(path)
-        documents = _listed(content)
-        for one in wrong:
-            if one.path == path:
-                old = documents[one.index]
-                kept = {key: value for key, value in old.items() if key not in _EXPECTED}
-                documents[one.index] = kept | dict(one.came)
-        _write(path, documents if isinstance(content, list) else documents[0])
-    return paths
-
-
-def _write(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+def _written(value: Any, *, sort_keys: bool = False) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, sort_keys=sort_keys)
 
 
 def run_cases(
@@ -164,65 +132,71 @@ def run_cases(
     """Run the cases that lie beside templates.
 
     A case is JSON: an event (a payload), the trigger's settings, and what has to come: body, skip
-    or error. The cases of enter.jsonnet are in enter.case.json, or in the folder enter.cases. With
-    --update a template that is named and has no cases gets one of each sample. The exit code is 1
-    if a case does not go as expected.
+    or error. The cases of enter.jsonnet are in enter.case.json. With --update a template that is
+    named and has no cases gets one of each sample. The exit code is 1 if a case does not go as
+    expected.
     """
     workspace = workspace_of(templates)
-    for name in workspace.names(names) if update and names else ():
-        _begin(workspace, name)
-    results = {
-        name: run(workspace.folder, name, cases_of(workspace.folder, name))
-        for name in workspace.names(names or ())
-    }
+    results: dict[str, Sequence[TestCase]] = {}
+    for name in workspace.names(names or ()):
+        cases = cases_of(workspace.folder, name)
+        if update and names and not cases:
+            samples = [
+                {"name": one.label, "event": dict(one.profile), "settings": dict(one.settings)}
+                for one in workspace.cases(name)
+            ]
+            cases = [_case(Path(name), number, one) for number, one in enumerate(samples, 1)]
+        results[name] = run(workspace.folder, name, cases)
     if names and not any(results.values()):
         raise UsageWrong(
             f"{', '.join(results)}: there are no cases; `segrelay template test NAME --update`"
             " makes some of the samples."
         )
-    written = [path for one in results.values() for path in write_results(one)] if update else []
-    failed = sum(not one.passed for cases in results.values() for one in cases)
-    count = sum(map(len, results.values()))
-    filled = f"{plural(count, 'case')}, {failed} filled in: read them before you rely on them."
-    documents = [
+    updated = []
+    for name, tested in results.items():
+        if update and any(one.difference for one in tested):
+            documents = [
+                {key: value for key, value in one.document.items() if key not in _EXPECTED}
+                | dict(one.came if one.difference else one.expected)
+                for one in tested
+            ]
+            path = case_file(workspace.folder, name)
+            path.write_text(_written(documents) + "\n", "utf-8")
+            updated.append(path)
+    failed = sum(bool(one.difference) for tested in results.values() for one in tested)
+    count = plural(sum(map(len, results.values())), "case")
+    filled = f"{count}, {failed} filled in: read them before you rely on them."
+    told = [
         {
             "template": name,
             "cases": [
                 {
                     "name": one.name,
-                    "file": str(one.path),
-                    "passed": one.passed,
+                    "file": str(case_file(workspace.folder, name)),
+                    "passed": not one.difference,
                     "difference": list(one.difference),
                 }
-                for one in cases
+                for one in tested
             ],
         }
-        for name, cases in results.items()
+        for name, tested in results.items()
     ]
     return Result(
-        {"templates": documents, "updated": [str(path) for path in written]},
-        *(line for name, cases in results.items() for line in _told(name, cases, updates=update)),
-        *(f"{path.relative_to(workspace.folder)} is updated." for path in written),
-        notes=[filled if update else f"{plural(count, 'case')}, {failed} not as expected."],
+        {"templates": told, "updated": [str(path) for path in updated]},
+        *(
+            line
+            for name, tested in results.items()
+            for line in _lines(name, tested, updates=update)
+        ),
+        *(f"{path.relative_to(workspace.folder)} is updated." for path in updated),
+        notes=[filled if update else f"{count}, {failed} not as expected."],
         exit_code=1 if failed and not update else 0,
     )
 
 
-def _begin(workspace: Workspace, name: str) -> None:
-    """Write a case of each sample, without what has to come, for a template that has none."""
-    if case_files(workspace.folder, name):
-        return
-    documents = [
-        {"name": case.label, "event": dict(case.profile), "settings": dict(case.settings)}
-        for case in workspace.cases(name)
-    ]
-    stem = (workspace.folder / name).with_suffix("")
-    _write(stem.with_name(f"{stem.name}.case.json"), documents)
-
-
-def _told(name: str, cases: Sequence[TestCase], *, updates: bool) -> Iterator[str]:
+def _lines(name: str, cases: Sequence[TestCase], *, updates: bool) -> Iterator[str]:
     for one in cases:
-        word = "ok    " if one.passed else "update" if updates else "failed"
+        word = "ok    " if not one.difference else "update" if updates else "failed"
         yield f"{word} {name}: {one.name}"
         if not updates:
             yield from (f"    {line}" for line in one.difference)

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from segrelay.ops.templates.library import EVENT, LIBRARIES, members
 from segrelay.templates import LIBRARY_FOLDER
+from segrelay.templates.reference import EVENT, LIBRARIES, members
 from segrelay.worker.destinations.normalise import boolean, instant, is_empty, pruned, timestamp
 
 IMPORTS = "".join(f'local {one.variable} = import "{one.imports}";\n' for one in LIBRARIES)

@@ -8,7 +8,6 @@ import pytest
 from segrelay.jsonnet.files import TemplateFolder
 from segrelay.jsonnet.rendered import Rendered, Row, TemplateFailed
 from segrelay.jsonnet.renderer import Renderer
-from segrelay.ops.templates.fields import corrected
 from segrelay.templates import LYTEMPLATES
 from segrelay.worker.checks.preview import render_apart
 from tools.fuzz.__main__ import person
@@ -50,7 +49,9 @@ def pair(here, tmp_path):
     """A folder with both pairs; the page's exit in Jsonnet is damaged and has to be mended."""
     for name in ("entrance", "exit"):
         text = (here / f"page_{name}.jsonnet").read_text()
-        text = corrected(text, "page.jsonnet").text if name == "exit" else text
+        if name == "exit":
+            text = text.replace("\\[", "[").replace("\\_", "_")
+            text = text.replace("]\n]\n}", "]\n}")
         (tmp_path / f"{name}.jsonnet").write_text(text)
         (tmp_path / f"{name}.js").write_text((here / f"page_{name}.js").read_text())
     return tmp_path

@@ -1,64 +1,19 @@
 """What the commands about templates are made of, without an engine and without Redis."""
 
-from dataclasses import asdict
-from pathlib import Path
-
 import orjson
-import pytest
 
 from segrelay.jsonnet.files import TemplateFolder
 from segrelay.jsonnet.rendered import Asserted, Rendered
-from segrelay.ops.templates.check import placed
-from segrelay.ops.templates.comparison import compared
-from segrelay.ops.templates.fields import asked_for, corrected, unknown_fields, wrong_calls
-from segrelay.ops.templates.render import changes_of
+from segrelay.ops.templates.check import asked_for, placed, unknown_fields, wrong_calls
+from segrelay.ops.templates.render import changes_of, compared
 from segrelay.ops.templates.workspace import names_in
 from segrelay.templates import LYTEMPLATES, SHIPPED_FOLDER
 from segrelay.worker.checks.preview import Finding, Previewed
-
-HERE = Path(__file__).parents[3] / "conformance" / "templates"
 
 
 def bundle_of(folder, text):
     (folder / "t.jsonnet").write_text(text)
     return TemplateFolder(folder, LYTEMPLATES).bundle("t.jsonnet")
-
-
-def test_the_exit_of_the_page_is_corrected_so_that_it_parses():
-    found = corrected((HERE / "page_exit.jsonnet").read_text(), "t.jsonnet")
-
-    assert found.problem == ""
-    assert [one.in_words for one in found.corrections] == ["\\[ → [", "\\_ → _", "] is taken out"]
-
-
-@pytest.mark.parametrize(
-    ("damaged", "right"),
-    [
-        ("echo '{ a: 1 }'", "{ a: 1 }\n"),
-        ("{ a: “b” }", '{ a: "b" }'),
-        ("{ a: &quot;b&quot; }", '{ a: "b" }'),
-        ("{ a: [1, 2]]) }", "{ a: [1, 2] }"),
-    ],
-)
-def test_what_a_page_or_a_shell_did_is_undone(damaged, right):
-    found = corrected(damaged, "t.jsonnet")
-
-    assert (found.text, found.problem) == (right, "")
-    assert found.corrections
-
-
-def test_a_template_without_damage_stays_as_it_is():
-    text = 'local x = "a\\nb"; { "\\\\[": x }'
-
-    assert corrected(text, "t.jsonnet").corrections == ()
-    assert corrected(text, "t.jsonnet").text == text
-
-
-def test_what_cannot_be_corrected_is_named_with_its_place():
-    found = corrected("{\n  a: 1 +\n  b c d\n}", "t.jsonnet")
-
-    assert found.problem
-    assert found.line == 3
 
 
 def test_fields_are_found_wherever_the_library_is_asked(tmp_path):
@@ -117,7 +72,7 @@ def test_differences_are_counted_by_field_without_values():
         Previewed("1", Asserted("no")),
     ]
 
-    found = asdict(compared(before, after))
+    found = compared(before, after)
 
     assert (found["events"], found["different"]) == (3, 2)
     assert found["outcomes"] == {"rendered → skipped": 1}
@@ -153,7 +108,7 @@ def test_a_call_that_a_library_does_not_have_is_named_with_the_nearest_one(tmp_p
 
     assert [(one.line, one.column, one.message) for one in found] == [
         (4, 14, "insider.libsonnet has no bool; did you mean boolean?"),
-        (5, 19, TIME_OF_A_VALUE),
+        (5, 14, TIME_OF_A_VALUE),
         (6, 12, "lytemplates.libsonnet has no isentered; did you mean isEnter?"),
     ]
 

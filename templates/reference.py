@@ -18,9 +18,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -39,8 +38,7 @@ EVENT: Final = {
 """The segment event of every example."""
 
 
-@dataclass(frozen=True, slots=True)
-class LibraryFile:
+class LibraryFile(NamedTuple):
     """One file of the template library, as its reference describes it."""
 
     variable: str
@@ -74,11 +72,10 @@ LIBRARIES: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Example:
+class Example(NamedTuple):
     """An expression of Jsonnet, and its value.
 
-    Args:
+    Attributes:
         profile: The profile of the event, without `segment_events`.
         result: The value as JSON.
     """
@@ -98,8 +95,7 @@ class Example:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class LibraryMember:
+class LibraryMember(NamedTuple):
     """A function or value of a library."""
 
     name: str
@@ -150,16 +146,15 @@ def library_page() -> str:
     """Return the text of `docs/library.md`."""
     parts = [_HEAD]
     for library in LIBRARIES:
-        parts.append(f"## `{library.imports}`\n\n{library.about}\n\n")
-        parts.append(f'```jsonnet\nlocal {library.variable} = import "{library.imports}";\n```\n\n')
-        parts += [_section(library, member) for member in members(library)]
+        imported = f'local {library.variable} = import "{library.imports}";'
+        parts.append(
+            f"## `{library.imports}`\n\n{library.about}\n\n```jsonnet\n{imported}\n```\n\n"
+        )
+        for member in members(library):
+            examples = "\n".join(example.line for example in member.examples)
+            parts.append(f"### `{library.variable}.{member.call}`\n\n{member.text}\n\n")
+            parts.append(f"```\n{examples}\n```\n\n")
     return "".join(parts).rstrip("\n") + "\n"
-
-
-def _section(library: LibraryFile, member: LibraryMember) -> str:
-    shown = f"### `{library.variable}.{member.call}`\n\n{member.text}\n\n"
-    examples = "\n".join(example.line for example in member.examples)
-    return shown + f"```\n{examples}\n```\n\n"
 
 
 _HEAD: Final = f"""\
