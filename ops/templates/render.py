@@ -95,7 +95,7 @@ _RULES: Final[Sequence[tuple[str, str]]] = (
     (r"events.*", "Insider takes event_name, timestamp and event_params of an event"),
     (r"(custom\.)?(partial|whole)", "it names attributes as Insider's attribute/delete takes them"),
 )
-"""What Insider takes, by the name of a field that was changed or left out."""
+"""The rules of Insider, by the name of a field that was changed or left out."""
 
 
 class Change(NamedTuple):
