@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -35,12 +35,12 @@ from segrelay.producer.publishing.published import PublishOptions
 from segrelay.producer.sources.blocks import blocks_of
 from segrelay.producer.sources.opening import opened
 from segrelay.producer.sync.step import columns_of
-from segrelay.producer.sync.store import Mark, SyncStore
+from segrelay.producer.sync.store import SyncStore
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.events import Event, decode_profile
 from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, digest_of
-from segrelay.worker.contract.ledger import LastDelivered, Record, standing, unpack_all
-from segrelay.worker.contract.printable import did_you_mean, plural
+from segrelay.worker.contract.ledger import Record, standing, unpack_all
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.acts import carry_out
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scanning import ScanPart, read_keys, scan_parts, until_whole
@@ -104,20 +104,20 @@ def count_all(
     return total
 
 
-def standings(
+def held_by(
     client: Redis, settings: Settings, audience: str, advance: Advance = lambda _: None
-) -> dict[str, dict[bytes, LastDelivered]]:
-    """Return the newest delivery of each present or former member, by destination and digest.
+) -> dict[str, set[bytes]]:
+    """Return the digests of an audience's members by the ledger, by destination.
 
-    What is delivered meanwhile may be missing.
+    Who enters or leaves meanwhile may be missing, or still there.
     """
     number = Names(client).number_of(audience)
-    found: dict[str, dict[bytes, LastDelivered]] = {}
+    found: defaultdict[str, set[bytes]] = defaultdict(set)
     for part in scan_parts(client, all_partitions(client, settings), _PATTERN):
         for partition, digest, record in until_whole(partial(_records, client, part, advance)):
             now = standing(record, number) if record and number else None
-            if now:
-                found.setdefault(partition.destination, {})[digest] = now
+            if now and now[0] is Direction.ENTER:
+                found[partition.destination].add(digest)
     return found
 
 
@@ -125,14 +125,6 @@ def known_ids(client: Redis) -> dict[str, str]:
     """Return the slug that each id stands for."""
     answer = cast("Mapping[bytes, bytes]", client.hgetall(keys.AUDIENCES))
     return {key.decode(): value.decode() for key, value in answer.items()}
-
-
-def slugs(settings: Settings, client: Redis) -> set[str]:
-    """Return the slugs of all audiences that are configured, or known by an id."""
-    known = known_ids(client)
-    configured = {name for each in settings.triggers.values() for name in each.audiences}
-    configured |= {schedule.audience for schedule in settings.sync.values()}
-    return {known.get(name, name) for name in configured - {ALL_AUDIENCES}} | set(known.values())
 
 
 def row_of(
@@ -164,39 +156,25 @@ def row_of(
 
 
 class Person(NamedTuple):
-    """A person with the key of their profile; a ledger holds only the digest of that key.
+    """The key of a profile, of which the ledger holds only the digest, and the profile.
 
-    Attributes:
-        row: The profile as the source has it; of a sync's member the identity alone.
-        is_member: The source says that the person is in the audience, and not only who it is.
-        entered_us: The time of an entrance that waits to be delivered; 0 = none does.
+    Of a sync's member the profile is the identity alone.
     """
 
     key: str
-    row: dict[str, Any]
-    is_member: bool = True
-    entered_us: int = 0
-
-    @property
-    def digest(self) -> bytes:
-        """Return the digest under which the ledger keeps the person."""
-        return digest_of(self.key)
+    profile: dict[str, Any]
 
 
 def remembered(client: Redis, settings: Settings, audience: str) -> Iterator[Person]:
-    """Yield the people that syncs of an audience know by name; some come several times.
-
-    Of whom no run has seen yet, it is not said that they are members.
-    """
+    """Yield the people that syncs of an audience know by name."""
     for sync in settings.sync:
         store = SyncStore(client, sync, settings.redis)
         state = store.peek()
         if state.audience == audience:
             for partition in store.partitions(state.known or state.destinations):
-                for key, mark in store.members(partition):
+                for key, _ in store.members(partition):
                     name, _, value = key.partition(":")
-                    row = {PAYLOAD_ID if name == ID else name: value}
-                    yield Person(key, row, not Mark.loads(mark).is_name)
+                    yield Person(key, {PAYLOAD_ID if name == ID else name: value})
 
 
 def waiting_in(client: Redis, settings: Settings, audience: str) -> Iterator[Person]:
@@ -206,9 +184,8 @@ def waiting_in(client: Redis, settings: Settings, audience: str) -> Iterator[Per
             header = entry.header
             if header and (header.audience, header.direction) == (audience, Direction.ENTER):
                 with suppress(PayloadRefused, orjson.JSONDecodeError):
-                    row = orjson.loads(decode_profile(entry.profile))
-                    key = profile_key(row, settings.delivery.identity)
-                    yield Person(key, row, entered_us=header.time_us)
+                    profile = orjson.loads(decode_profile(entry.profile))
+                    yield Person(profile_key(profile, settings.delivery.identity), profile)
 
 
 def named_in(settings: Settings, sources: Sequence[str]) -> Iterator[Person]:
@@ -232,63 +209,14 @@ def _rows(settings: Settings, source: str) -> Iterator[dict[str, Any]]:
                     yield payload.value
 
 
-class LeavingPeople(NamedTuple):
-    """The people of one destination who leave an audience.
-
-    Attributes:
-        held: Digests of those who are in it by the ledger.
-        people: By digest, those who are known by name: of the held, and those of whom the ledger
-            has never heard, or whose entrance waits.
-    """
-
-    held: frozenset[bytes]
-    people: Mapping[bytes, Person]
-
-
-def count_leaving(leaving: Iterable[LeavingPeople]) -> dict[str, int]:
-    """Count the people who leave, each once: held, known, unknown, and those who get an exit."""
-    held, known, unknown = set[bytes](), set[bytes](), set[bytes]()
-    for group in leaving:
-        held |= group.held
-        known |= group.people.keys() & group.held
-        unknown |= group.people.keys() - group.held
-    return {
-        "held": len(held),
-        "known": len(known),
-        "unknown": len(unknown),
-        "published": len(known | unknown),
-    }
-
-
 def by_digest(people: Iterable[Person]) -> dict[bytes, Person]:
     """Return people by digest, each with the profile that has most fields."""
     found: dict[bytes, Person] = {}
     for person in people:
-        other = found.get(person.digest, person)
-        row = person.row if len(person.row) > len(other.row) else other.row
-        found[person.digest] = Person(
-            person.key,
-            row,
-            person.is_member or other.is_member,
-            max(person.entered_us, other.entered_us),
-        )
+        other = found.setdefault(digest_of(person.key), person)
+        if len(person.profile) > len(other.profile):
+            found[digest_of(person.key)] = person
     return found
-
-
-def find_leaving(
-    standing: Mapping[bytes, LastDelivered], named: Mapping[bytes, Person]
-) -> LeavingPeople:
-    """Find the people to remove from an audience, by a destination's ledgers as they are now.
-
-    `named` are people who are known by name, whether they are in it or not.
-    """
-    held = frozenset(digest for digest, (now, _) in standing.items() if now is Direction.ENTER)
-
-    def leaves(digest: bytes, person: Person) -> bool:
-        is_newer = digest not in standing or person.entered_us > standing[digest][1]
-        return digest in held or (person.is_member and is_newer)
-
-    return LeavingPeople(held, {key: one for key, one in named.items() if leaves(key, one)})
 
 
 def exit_event(person: Person, audience: str, time_us: int) -> Event:
@@ -298,7 +226,7 @@ def exit_event(person: Person, audience: str, time_us: int) -> Event:
         "event": Direction.EXIT.value,
         Direction.EXIT.value: format_time(time_us),
     }
-    profile = {**person.row, SEGMENT_EVENTS: [entry]}
+    profile = {**person.profile, SEGMENT_EVENTS: [entry]}
     return Event(person.key, audience, Direction.EXIT, time_us, profile, state=True, skip_hook=True)
 
 
@@ -368,8 +296,12 @@ def list_audiences(
     with progress("ledgers read") as shown:
         counts = count_all(client, settings, shown)
     unreadable = counts.pop(("", "", ""), 0)
-    found = slugs(settings, client) | {slug for slug, _, _ in counts}
-    rows = [row_of(settings, slug, known_ids(client), counts) for slug in sorted(found)]
+    known = known_ids(client)
+    named = {name for each in settings.triggers.values() for name in each.audiences}
+    named |= {schedule.audience for schedule in settings.sync.values()}
+    found = {known.get(name, name) for name in named - {ALL_AUDIENCES}} | set(known.values())
+    found |= {slug for slug, _, _ in counts}
+    rows = [row_of(settings, slug, known, counts) for slug in sorted(found)]
     columns: TableColumns = (
         *text_columns("id"),
         *number_columns("members", "left"),
@@ -394,34 +326,41 @@ def retire(
 
     The ledger knows people by a digest only. Their names come from the syncs of the audience, and
     from --people; nothing is published for people without a name, and then the exit code is 1.
-    Whoever is named there and unknown to the ledger is taken for a member. The next run of a sync
-    enters whoever is still in the audience at Lytics: take it out of the configuration then.
+    Whoever is named leaves, also if the ledger knows nothing of them. The next run of a sync enters
+    whoever is still in the audience at Lytics: take it out of the configuration then.
     """
     client, settings = relay.client, relay.settings
     publisher = Publisher(client, settings)
     exits = exits_by_destination(publisher, slug)
     named = by_digest(chain(remembered(client, settings, slug), named_in(settings, people or ())))
 
-    def look(people: Mapping[bytes, Person]) -> dict[str, LeavingPeople]:
+    def look() -> set[bytes]:
         with progress("ledgers read") as shown:
-            found = standings(client, settings, slug, shown)
-        return {each: find_leaving(found.get(each, {}), people) for each in exits}
+            found = held_by(client, settings, slug, shown)
+        return set().union(*(found[each] for each in exits))
 
-    _ask(relay, slug, count_leaving(look(named).values()))
+    held = look()
+    mention(f"{len(held):,} people are in it by the ledger, {len(held & named.keys()):,} named.")
+    if held - named.keys():
+        mention(
+            f"{len(held - named.keys()):,} are known by a digest only, and stay as they are: name"
+            " them by --people lytics:SLUG, or by a file."
+        )
+    leaving = plural(len(named), "person", "people")
+    relay.confirm(f"Publish exits from '{slug}' for {leaving}, and for those whose entrance waits?")
     # Whoever enters after this moment is in; who entered before it is in the ledger, or waits.
-    now_us = publisher.now_us()
-    leaving = look(by_digest(chain(named.values(), waiting_in(client, settings, slug))))
+    now_us, held = publisher.now_us(), look()
+    leavers = by_digest(chain(named.values(), waiting_in(client, settings, slug)))
 
     def leave(doing: Doing) -> None:
         doing.count = 0
-        for destination, group in leaving.items():
-            events = (exit_event(person, slug, now_us) for person in group.people.values())
-            steps = publish_all(publisher, events, exits[destination])
-            counted(f"published for {destination}", steps, len(group.people))
-            doing.count += len(group.people)
+        for destination, triggers in exits.items():
+            events = (exit_event(person, slug, now_us) for person in leavers.values())
+            steps = publish_all(publisher, events, triggers)
+            doing.count += counted(f"published for {destination}", steps, len(leavers))
 
     perform(client, relay.act(slug), leave)
-    counts = count_leaving(leaving.values())
+    known, published = len(held & leavers.keys()), len(leavers)
     syncs = [
         name
         for name in settings.sync
@@ -432,12 +371,18 @@ def retire(
         f" [sync.{'], [sync.'.join(syncs)}] out of the configuration now, and restart."
     )
     return Result(
-        {"audience": slug, "named": len(named), **counts},
-        f"{plural(counts['published'], 'person', 'people')}: exits published",
-        f"{counts['held']:,} were in it by the ledger, {counts['known']:,} of them named;"
-        f" {counts['unknown']:,} were named and unknown to it",
+        {
+            "audience": slug,
+            "held": len(held),
+            "named": len(named),
+            "known": known,
+            "unknown": published - known,
+            "published": published,
+        },
+        f"{plural(published, 'person', 'people')}: exits published",
+        f"{len(held):,} were in it by the ledger, {known:,} of them named",
         notes=[still] if syncs else (),
-        exit_code=1 if counts["held"] > counts["known"] else 0,
+        exit_code=1 if len(held) > known else 0,
     )
 
 
@@ -465,26 +410,6 @@ def set_slug(
     )
 
 
-@app.command()
-def forget(audience_id: Id, *, relay: Acts) -> Result:
-    """Forget the slug of an id; it is learned anew from the next payload that has both."""
-    client = relay.client
-    known = known_ids(client)
-    was = known.get(audience_id)
-    if was is None:
-        hint = did_you_mean(audience_id, known) or "no id is known yet"
-        raise UsageWrong(f"No audience is known by the id {audience_id}: {hint}.")
-    act = relay.act(audience_id, was=was)
-    insist(
-        lambda: carry_out(client, act, keys.AUDIENCES, "HDEL", audience_id, only_if_changed=True)
-    )
-    return Result(
-        {"id": audience_id, "was": was},
-        f"{audience_id} is forgotten; it stood for '{was}'.",
-        notes=[_RETRY.format(kind="audience_conflict")],
-    )
-
-
 def _cells(row: dict[str, Any]) -> Iterator[tuple[object, ...]]:
     """Yield a table row for each destination; one row if the ledger knows no destination."""
     ends = (", ".join(row["triggers"]) or "-", ", ".join(row["syncs"]) or "-")
@@ -494,21 +419,6 @@ def _cells(row: dict[str, Any]) -> Iterator[tuple[object, ...]]:
     for name, found in row["destinations"].items():
         at = f" ({name})" if len(row["destinations"]) > 1 else ""
         yield (begins[0] + at, begins[1], found["members"], found["left"], *ends)
-
-
-def _ask(relay: Asks, slug: str, counts: Mapping[str, int]) -> None:
-    held, known, unknown = counts["held"], counts["known"], counts["unknown"]
-    mention(f"{held:,} people are in it by the ledger, {known:,} of them are named.")
-    if unknown:
-        mention(f"{unknown:,} are named, and the ledger knows nothing of them: they go, too.")
-    if held > known:
-        mention(
-            f"{held - known:,} are known by a digest only, and stay as they are: name them by"
-            " --people lytics:SLUG, or by a file."
-        )
-    if counts["published"]:
-        people = plural(counts["published"], "person", "people")
-        relay.confirm(f"Publish exits from '{slug}' for {people}?")
 
 
 def _word(what: str, written: str) -> str:

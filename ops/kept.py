@@ -15,9 +15,8 @@ from typing import Annotated, Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
 import typer
 
-from segrelay.ops.samples import keep_payload
 from segrelay.ops.send.sending import WaitOptions
-from segrelay.ops.state.acts import Acts, Asks, Reads, perform
+from segrelay.ops.state.acts import Acts, Asks, perform
 from segrelay.ops.state.partitions import Stream, all_partitions
 from segrelay.ops.state.waiting import Filter, count_chosen, find_streams, measure, take_back
 from segrelay.ops.terminal.console import fields_of, mention
@@ -176,10 +175,6 @@ class Refusals(Kept, Generic[Item]):
         """Yield the lines of a document for people."""
         return fields_of(document)
 
-    def payload(self, one: Item) -> Any:
-        """Return the payload of a thing as it was received, unmasked."""
-        raise NotImplementedError
-
     def replay(self, wanted: Filter) -> Work:
         """Return the work of giving the matching things to the workers again."""
         raise NotImplementedError
@@ -189,18 +184,14 @@ class Refusals(Kept, Generic[Item]):
         raise NotImplementedError
 
 
-def show_one(
-    relay: Reads, store: Refusals[Item], one_id: str, *, reveal: bool, payload: bool
-) -> Result:
-    """Return one thing with all that is known, or write its payload to a file.
+def show_one(store: Refusals[Item], one_id: str, *, reveal: bool) -> Result:
+    """Return one thing with all that is known.
 
     Raises:
         UsageWrong: There is none with this id.
     """
     refuse_unknown(store, [one_id])
     found = next(store.find(Filter.of_id(one_id)))
-    if payload:
-        return keep_payload(relay, one_id, store.payload(found))
     document = store.document(found, reveal=reveal)
     return Result(document, *store.lines(document))
 

@@ -22,7 +22,6 @@ from segrelay.ops.kept import (
     replay_chosen,
     show_one,
 )
-from segrelay.ops.samples import Payload
 from segrelay.ops.send.sending import WaitOptions
 from segrelay.ops.state.acts import Acts, Asks, Reads
 from segrelay.ops.state.waiting import Filter
@@ -70,19 +69,13 @@ class QuarantinedRecords(Refusals[QuarantineRecord]):
 
     def document(self, one: QuarantineRecord, *, reveal: bool) -> dict[str, Any]:
         """Return a record with its payload, masked unless revealed."""
-        return about(one) | {"payload": self._payload(one, reveal=reveal)}
-
-    def payload(self, one: QuarantineRecord) -> Any:
-        """Return the payload of a record; a text where it is no JSON."""
-        return self._payload(one, reveal=True)
-
-    def _payload(self, one: QuarantineRecord, *, reveal: bool) -> Any:
         text = self.quarantine.text(one.id) or b""
         try:
             value = orjson.loads(text)
+            payload = value if reveal else masked_payload(value)
         except orjson.JSONDecodeError:
-            return text.decode(errors="replace") if reveal else f"{MASK} ({len(text)} bytes)"
-        return value if reveal else masked_payload(value)
+            payload = text.decode(errors="replace") if reveal else f"{MASK} ({len(text)} bytes)"
+        return about(one) | {"payload": payload}
 
     def replay(self, wanted: Filter) -> Work:
         """Return the work of placing the matching records that can be placed now.
@@ -254,12 +247,11 @@ def show(
     record_id: Annotated[str, typer.Argument(metavar="ID")],
     *,
     reveal: Reveal = False,
-    payload: Payload = False,
     relay: Reads,
 ) -> Result:
     """Show one record with its payload; profile fields are masked."""
     store = QuarantinedRecords(relay.client, relay.settings)
-    return show_one(relay, store, record_id, reveal=reveal, payload=payload)
+    return show_one(store, record_id, reveal=reveal)
 
 
 @app.command()

@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Annotated, Any, Final, NamedTuple
 
-import orjson
 import typer
 
 from segrelay.ops.dead_letters.reading import StoredDeadLetter, find_dead_letters
 from segrelay.ops.outcomes.reading import rows_about
-from segrelay.ops.samples import Payload, keep_payload
 from segrelay.ops.state.acts import Reads
 from segrelay.ops.state.partitions import Stream, all_partitions
 from segrelay.ops.state.person import (
@@ -39,7 +37,6 @@ from segrelay.ops.status.standing import (
     TriggerStanding,
     read_standing,
 )
-from segrelay.ops.terminal.console import json_or_text
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import shown_ms, shown_us
 from segrelay.ops.terminal.tables import text_columns
@@ -47,7 +44,6 @@ from segrelay.producer.events.payloads import load, opened
 from segrelay.producer.events.values import profile_key
 from segrelay.producer.publishing.quarantine import Quarantine, QuarantineRecord
 from segrelay.worker.batch.partition import Intent
-from segrelay.worker.contract.events import decode_profile
 from segrelay.worker.contract.keys import PartitionKeys, digest_of
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.processes import (
@@ -79,36 +75,18 @@ def why(
         ),
     ],
     *,
-    payload: Payload = False,
     relay: Reads,
 ) -> Result:
     """Tell what was delivered for a person, what waits, what died, and what happened lately."""
     if REQUEST_ID.fullmatch(profile):
         return _request(relay.client, profile)
     known = explain(relay.client, relay.settings, profile)
-    if payload:
-        return keep_payload(relay, known.person.digest.hex(), _newest_payload(relay, known))
     timeline = timeline_of(known)
     whole = f"Only the first {MOST_ENTRIES:,} waiting deliveries were looked at."
     return Result(
         _document(known, timeline),
         *_text(known, timeline),
         notes=() if known.is_whole else [whole],
-    )
-
-
-def _newest_payload(relay: Reads, known: KnownProfile) -> Any:
-    """Return what is still kept of a person's events: what waits, is dead or in the quarantine."""
-    if known.waiting:
-        return profile_of(known.waiting[-1])
-    if known.dead_letters:
-        return known.dead_letters[0]["profile"]
-    for record in known.quarantined:
-        text = Quarantine(relay.client).text(record.id)
-        if text:
-            return json_or_text(text.decode(errors="replace"))
-    raise UsageWrong(
-        "No payload of this person is kept: only what waits, is dead or in the quarantine has one."
     )
 
 
@@ -548,14 +526,6 @@ def _with_digest(client: Redis, settings: Settings, text: str) -> KnownPerson | 
     partitions = all_partitions(client, settings)
     dead_letter = next(find_dead_letters(client, partitions, wanted), None)
     return KnownPerson(digest, dead_letter["partition"]) if dead_letter else None
-
-
-def profile_of(entry: WaitingEntry) -> Any:
-    """Return the profile of a waiting delivery; None if it can't be read."""
-    try:
-        return orjson.loads(decode_profile(entry.profile))
-    except (PayloadRefused, orjson.JSONDecodeError):
-        return None
 
 
 def quarantined(

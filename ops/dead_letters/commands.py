@@ -37,7 +37,6 @@ from segrelay.ops.kept import (
     replay_chosen,
     show_one,
 )
-from segrelay.ops.samples import Payload
 from segrelay.ops.send.sending import WaitOptions
 from segrelay.ops.state import opened
 from segrelay.ops.state.acts import Asks, Reads
@@ -139,10 +138,6 @@ class DeadLetters(Refusals[StoredDeadLetter]):
         if template:
             yield f"→ segrelay template render {template} {one['id']} --explain"
         yield f"→ segrelay dlq replay {one['id']} --dry-run"
-
-    def payload(self, one: StoredDeadLetter) -> Any:
-        """Return the profile of a letter."""
-        return one["profile"]
 
     def replay(self, wanted: Filter) -> Work:
         """Return the replay of the letters that match, the oldest death first.
@@ -568,7 +563,6 @@ def show(
     dead_letter_id: Annotated[str, typer.Argument(metavar="ID")],
     *,
     reveal: Reveal = False,
-    payload: Payload = False,
     relay: Reads,
 ) -> Result:
     """Show why a dead letter died, and what to do next; profile fields are masked.
@@ -576,7 +570,7 @@ def show(
     With --json it is all that is known of it.
     """
     store = DeadLetters(relay.client, relay.settings)
-    return show_one(relay, store, dead_letter_id, reveal=reveal, payload=payload)
+    return show_one(store, dead_letter_id, reveal=reveal)
 
 
 def _row(dead_letter: StoredDeadLetter, *, reveal: bool) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from itertools import chain, cycle, islice
 
 import pytest
 
-from segrelay.ops.audiences import count_all, standings
+from segrelay.ops.audiences import count_all, held_by
 from segrelay.ops.embedded import ensure_running, stop
 from segrelay.ops.state.partitions import snapshots
 from segrelay.producer.sync.store import SyncStore
@@ -181,7 +181,7 @@ def test_nobody_is_counted_twice_or_missed_while_slots_move(cluster, client, set
         counts = [count_all(client, settings) for _ in range(3)]
         while moving.moves <= 3 and len(counts) < 100:
             counts.append(count_all(client, settings))
-        inside = standings(client, settings, "vip")["insider"]
+        inside = held_by(client, settings, "vip")["insider"]
 
     assert moving.moves > 3
     expected = {("vip", "insider", "enter"): PEOPLE}

@@ -107,7 +107,6 @@ WORDS = {
     people.erase: "erase",
     audiences.retire: "audience retire",
     audiences.set_slug: "audience set",
-    audiences.forget: "audience forget",
     letters.discard: "dlq discard",
     letters.replay: "dlq replay",
     quarantine.discard: "quarantine discard",
@@ -283,7 +282,6 @@ CASES = {
         paused_by_itself, resume, ["insider"], truth=standing, wait=False
     ),
     "a slug": of_redis(stocked, audiences.set_slug, "4f5a", "vip"),
-    "a forgotten slug": of_redis(stocked, audiences.forget, "vipvipvip"),
 }
 
 

@@ -76,22 +76,6 @@ def test_an_id_that_no_payload_has_told_can_be_told_by_a_person(run, publish):
     assert orjson.loads(retried.stdout)["placed"] == 1
 
 
-def test_a_forgotten_id_is_learned_again(run, publish):
-    publish(slug="was")
-
-    forgotten = run("audience", "forget", VIP, "--json")
-
-    assert orjson.loads(forgotten.stdout) == {"id": VIP, "was": "was"}
-    assert publish(slug="vip").accepted == 1
-
-
-def test_an_id_that_is_not_known_is_not_forgotten(run, publish):
-    publish()
-
-    with pytest.raises(UsageWrong, match=f"did you mean '{VIP}'"):
-        run("audience", "forget", VIP[:-1])
-
-
 @pytest.mark.parametrize(("audience_id", "slug"), [("", "vip"), (VIP, " ")])
 def test_an_empty_word_is_refused(run, audience_id, slug):
     with pytest.raises(UsageWrong, match="is empty"):

@@ -1,7 +1,5 @@
 """`segrelay dlq` as a person calls it."""
 
-from pathlib import Path
-
 import orjson
 import pytest
 
@@ -236,18 +234,6 @@ def test_an_id_that_is_not_there_is_an_error(dlq, words):
     done = dlq(*words, one, "nope", "--yes", "--json")
     assert next(iter(orjson.loads(done.stdout).values())) == 1
     assert "There is no letter nope" in done.stderr
-
-
-def test_the_payload_of_a_letter_becomes_a_file_that_can_be_tried(dead, dlq, call):
-    one = listed(dlq)[0]
-
-    file = Path(orjson.loads(dlq("show", one["id"], "--payload", "--json").stdout)["file"])
-
-    assert file.stat().st_mode & 0o777 == 0o600
-    assert orjson.loads(file.read_bytes())["email"].endswith("@example.com")
-    assert file.is_relative_to(dead.settings.redis.data_dir)
-    told = call(app, "try", file, "--trigger", one["trigger"], "--json")
-    assert orjson.loads(told.stdout)["event"]["audience"] == one["audience"]
 
 
 def test_a_jobs_letter_goes_back_into_its_job(relay, dlq, sandbox):
