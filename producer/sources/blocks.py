@@ -10,13 +10,10 @@ import io
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, islice
-from typing import Any, BinaryIO, Final, NamedTuple
-
-import orjson
+from itertools import chain
+from typing import BinaryIO, Final, NamedTuple
 
 from segrelay.producer.events.payloads import Payload, values_of
-from segrelay.producer.events.values import loads_exactly, may_hold_long_integers
 from segrelay.producer.sources.opening import Format, Opened
 from segrelay.producer.sources.reading import (
     LARGEST_PAYLOAD_BYTES,
@@ -29,7 +26,6 @@ from segrelay.producer.sources.tables import Columns, cut_parquet, read_csv, row
 BLOCK_BYTES: Final = 1_000_000
 BLOCK_ROWS: Final = 1_000
 _CUT: Final = b"\n{"
-_SPACE: Final = b" \t\r\n"
 _STEP_BYTES: Final = 1 << 20
 _LARGEST_BLOCK_BYTES: Final = 2 * LARGEST_PAYLOAD_BYTES
 _PARSED_ROW_BYTES: Final = 1_000
@@ -104,7 +100,7 @@ class Block(NamedTuple):
         if self.part:
             yield from rows_of_part(self.part, self.line)
         elif self.text:
-            yield from _rows_of_text(self.text, self.line)
+            yield from _payloads(io.BytesIO(self.text), self.line)
         else:
             yield from self.rows
 
@@ -174,7 +170,7 @@ def _cut(stream: BinaryIO, first_rows: int, on_damage: OnDamage) -> Iterator[Blo
         line, text = line + text[:at].count(b"\n"), text[at:]
     if text:
         # It is told if the last block ends within a row.
-        deque(_rows_of_text(text, line, on_damage), maxlen=0)
+        deque(_payloads(io.BytesIO(text), line, on_damage), maxlen=0)
         yield Block(line, text)
 
 
@@ -216,51 +212,15 @@ def grouped(payloads: Iterable[Payload], first_rows: int = 0) -> Iterator[Block]
         yield Block(rows[0].line, rows=tuple(rows))
 
 
-def _rows_of_text(text: bytes, line: int, on_damage: OnDamage = ignore_damage) -> Iterator[Payload]:
-    """Yield the rows of a text, parsing each only when it is asked for.
-
-    So what becomes of a row, and the row itself, are gone from the processor's cache before the
-    next one is parsed: many rows at once take half as long again. Lines that are objects, as nearly
-    all are, take a third of the time of others.
-    """
-    loads = loads_exactly if may_hold_long_integers(text) else orjson.loads
-    yielded = 0
-    for number, each in enumerate(_lines_of(text), line):
-        row = each.strip(_SPACE)
-        if not row:
-            continue
-        value = _object_of(row, loads)
-        if value is None:
-            break
-        yield Payload(row, value, number)
-        yielded += 1
-    else:
-        return
-    yield from islice(_payloads(io.BytesIO(text), line, on_damage), yielded, None)
-
-
-def _lines_of(text: bytes) -> Iterator[bytes]:
-    """Yield the lines of a text, of which only one is in memory at a time."""
-    begin = 0
-    while (end := text.find(b"\n", begin)) >= 0:
-        yield text[begin:end]
-        begin = end + 1
-    yield text[begin:]
-
-
-def _object_of(row: bytes, loads: Callable[[bytes], Any]) -> dict[str, Any] | None:
-    """Return the object that a line is; None if it is none, or has to be refused."""
-    try:
-        value = loads(row)
-    except orjson.JSONDecodeError:
-        return None
-    return value if type(value) is dict and len(row) <= LARGEST_PAYLOAD_BYTES else None
-
-
 def _payloads(
     source: BinaryIO, first_line: int = 1, on_damage: OnDamage = ignore_damage
 ) -> Iterator[Payload]:
-    """Yield the rows of a source that never pauses; an array in one line is many rows."""
+    """Yield the rows of a source that never pauses; an array in one line is many rows.
+
+    Each is parsed only when it is asked for. So what becomes of a row, and the row itself, are gone
+    from the processor's cache before the next one is parsed: many rows at once take half as long
+    again.
+    """
     for payload in read_payloads(source, first_line=first_line, on_damage=on_damage):
         if payload is None:
             continue

@@ -12,9 +12,8 @@ import pyarrow as pa
 import pytest
 from pyarrow.parquet import write_table
 
-from segrelay.producer.sources.blocks import Block, blocks_of
+from segrelay.producer.sources.blocks import blocks_of
 from segrelay.producer.sources.opening import opened, zstd
-from segrelay.producer.sources.reading import read_payloads
 from segrelay.producer.sources.tables import Columns
 from segrelay.worker.errors import SegrelayError, SourceDamaged, UsageWrong
 
@@ -281,17 +280,3 @@ def test_a_last_line_that_is_broken_and_has_its_line_break_is_a_bad_row(
 
     assert (found.error, found.refused, len(found.rows)) == (None, 1, COUNT)
     assert isinstance(read(LINES + last).error, SourceDamaged)
-
-
-@pytest.mark.parametrize("other", [b'{"email": "x@example.com"', b"\xef\xbb\xbf{}", b"7", b"{} {}"])
-def test_rows_around_a_line_that_is_no_object_are_those_of_any_text(other: bytes) -> None:
-    lines = [b'{"email": "ann@example.com"}', b"", other, b'{"email": "bob@example.com"}', b""]
-    text = b"\n".join(lines)
-
-    rows = list(Block(5, text).payloads())
-
-    assert rows == list(read_payloads(io.BytesIO(text), first_line=5))
-    assert [(row.line, row.value["email"]) for row in (rows[0], rows[-1])] == [
-        (5, "ann@example.com"),
-        (8, "bob@example.com"),
-    ]

@@ -76,31 +76,16 @@ def test_a_row_of_csv_of_many_lines_without_an_end_is_bounded(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("begins", "piece", "reason"),
-    [
-        (b"", b'{"a":', "unreadable"),
-        (b"", b"[", "unreadable"),
-        (b"", b"x", "unreadable"),
-        (b'{"a":"', b"x", "too_large"),
-        (b'{"a":[', b"1,", "too_large"),
-    ],
+    ("begins", "piece"),
+    [(b"", b'{"a":'), (b"", b"["), (b"", b"x"), (b'{"a":"', b"x"), (b'{"a":[', b"1,")],
 )
 def test_a_line_of_json_without_an_end_costs_its_own_row_only(
-    begins: bytes, piece: bytes, reason: str, tmp_path: Path
+    begins: bytes, piece: bytes, tmp_path: Path
 ) -> None:
     name = written(tmp_path / "rows.ndjson", FIRST, begins, many(piece), LAST)
 
     refused, people, most = read(name)
 
-    assert refused == [(2, reason)]
+    assert refused == [(2, "too_large")]
     assert people == ["a@example.com", "b@example.com"]
     assert most < MEGABYTES * MEGABYTE
-
-
-def test_what_is_nested_without_an_end_in_an_array_is_named_with_its_line(tmp_path: Path) -> None:
-    name = written(tmp_path / "rows.json", b"[" + FIRST, b",", many(b"["), b"\n," + LAST, b"]")
-
-    refused, people, _ = read(name)
-
-    assert refused == [(2, "unreadable")]
-    assert people == ["a@example.com", "b@example.com"]
