@@ -20,8 +20,8 @@ from segrelay.ops.console.app import (
     address_of,
     own_address,
 )
-from segrelay.ops.console.dead_letters import cause_row
 from segrelay.ops.console.look import MOST_SCANNED, Look, scan
+from segrelay.ops.console.people import cause_row
 from segrelay.ops.dead_letters.commands import DeadLetterOptions
 from segrelay.ops.kept import KeptOptions, Waiting, WaitingOptions
 from segrelay.ops.state.acts import LONGEST_REASON

@@ -14,24 +14,25 @@ import typer
 from segrelay.ops.console.acting import ask, started
 from segrelay.ops.console.acts import StartedCommands
 from segrelay.ops.console.app import Console, Guard, PageRoute, build_app
-from segrelay.ops.console.dead_letters import dead_letter, dead_letters
 from segrelay.ops.console.look import Look
-from segrelay.ops.console.overview import audit, now, tap
-from segrelay.ops.console.people import people, person
+from segrelay.ops.console.pages import (
+    audit,
+    job,
+    jobs,
+    now,
+    quarantine,
+    record,
+    sync,
+    tap,
+    templates,
+    waiting,
+)
+from segrelay.ops.console.people import dead_letter, dead_letters, people, person
 from segrelay.ops.console.rights import (
     LONGEST_PASSWORD,
     SHORTEST_PASSWORD,
     Rights,
     hash_password,
-)
-from segrelay.ops.console.work_pages import (
-    job,
-    jobs,
-    quarantine,
-    record,
-    sync,
-    templates,
-    waiting,
 )
 from segrelay.ops.state.opened import load_for_redis
 from segrelay.ops.terminal.frame import Result

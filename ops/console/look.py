@@ -49,8 +49,6 @@ SPANS: Final[Mapping[str, tuple[str, int, int]]] = {
 """The list of samples that a plot shows, how many of them, and how far they are apart: with 400
 triggers a sample has 30 KB, and some hundred are enough for a plot."""
 
-_SOURCES: Final = frozenset({".jsonnet", ".libsonnet", ".js"})
-
 Found = TypeVar("Found")
 
 
@@ -136,17 +134,6 @@ class Look:
     def standing(self) -> Standing:
         """Return the standing, as it was read last."""
         return self.judged().standing
-
-    def template_text(self, name: str) -> str | None:
-        """Return the source of a template; "" = it is not one, None = it can't be read."""
-        folder = self.settings.templates_folder.resolve()
-        file = (folder / name).resolve()
-        if not (file.is_relative_to(folder) and file.suffix in _SOURCES):
-            return ""
-        try:
-            return file.read_text("utf-8")
-        except (OSError, UnicodeDecodeError):
-            return None
 
     def dead_letters(self) -> DeadLetters:
         """Return the dead letters."""

@@ -1,13 +1,272 @@
-"""`segrelay mcp`: answer a program by the Model Context Protocol, over stdin and stdout."""
+"""`segrelay mcp`: tools for a program by the Model Context Protocol, each one of our commands.
+
+A tool that looks runs its command here and returns the document of its result, so it masks and
+refuses as the command does. What changes something is offered with `--actions` only, and is
+started as the console starts it: with a reason, and with a number where it can't be undone.
+"""
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Annotated
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
+import anyio
+import orjson
 import typer
+from anyio import to_thread
+from typer.exceptions import TyperException
 
+from segrelay.ops.console.acts import (
+    ACTS,
+    ConsoleAct,
+    StartedCommands,
+    parameters_of,
+)
+from segrelay.ops.console.rights import OPERATOR, Person
+from segrelay.ops.main import app
+from segrelay.ops.state.acts import actor
+from segrelay.ops.terminal.console import TAKEN
 from segrelay.ops.terminal.options import needs_extra
+from segrelay.worker.contract.printable import json_text
+from segrelay.worker.errors import SegrelayError, UsageWrong
+
+if TYPE_CHECKING:
+    import mcp_types as types
+
+_LONGEST_TEXT: Final = 60_000
+"""The characters of an answer: a model reads it whole, and pays for it."""
+_ACT_SECONDS: Final = 600.0
+_LOOK_SECONDS: Final = 60.0
+_PAYLOAD: Final = "payload"
+
+_INSTRUCTIONS: Final = (
+    "segrelay carries entrances and exits of audiences from the Lytics CDP to Insider. Begin with"
+    " `problems`, then `status`. Each problem names the command that shows or mends it. `why` tells"
+    " everything about one person. Fields of profiles are masked."
+)
+
+
+LOOKS: Final[Mapping[str, ConsoleAct]] = {
+    "problems": ConsoleAct(
+        "status",
+        "Tell what is wrong now: each problem with its cause, since when, and the command that"
+        " shows or mends it.",
+        flags=("--check", "--attention"),
+    ),
+    "status": ConsoleAct(
+        "status",
+        "Tell how everything stands: accepted = delivered + skipped + dead + discarded + waiting,"
+        " by destination, trigger and lane; workers, gate and jobs.",
+    ),
+    "why": ConsoleAct(
+        "why",
+        "Tell all of one person: what was delivered, what waits and why, what died.",
+        ("profile",),
+    ),
+    "dead_letter_causes": ConsoleAct(
+        "dlq causes", "Group dead letters by the cause of their death."
+    ),
+    "dead_letters": ConsoleAct("dlq list", "List dead letters, the newest death first."),
+    "dead_letter": ConsoleAct(
+        "dlq show",
+        "Show one dead letter by its id, as `dead_letters` lists it: why it died, what was sent and"
+        " answered.",
+        ("id",),
+    ),
+    "quarantine": ConsoleAct(
+        "quarantine list", "List events that could not be placed, with their reasons."
+    ),
+    "jobs": ConsoleAct("backfill status", "List the backfills, with their progress."),
+    "syncs": ConsoleAct("sync status", "List the syncs, with what their last runs found."),
+    "acts": ConsoleAct("audit", "List what people did, with who, when and why."),
+    "preview": ConsoleAct(
+        "try",
+        "Show what would become of a payload now: the rendered body, or why nothing is sent."
+        " Nothing is sent.",
+        (_PAYLOAD,),
+    ),
+}
+"""The tools that change nothing, by their names."""
+
+_OF_ACTS: Final[Mapping[str, Any]] = {
+    "why": {"type": "string", "description": "The reason, which is recorded."},
+    "all": {"type": "boolean", "description": "Take all; no filter is given."},
+    "dry_run": {"type": "boolean", "description": "Only say what would be done."},
+    "at_most": {
+        "type": "integer",
+        "description": "The number that it will be, as a dry run or the status tells; it does"
+        " nothing if it is more by then. Needed unless dry_run is true.",
+    },
+}
+"""Further fields of acts."""
+
+
+def _schema_of(field: str, parameter: Any) -> dict[str, Any]:
+    """Return the schema of a field, as the command's own parameter has it."""
+    if field == _PAYLOAD:
+        return {"type": "object", "description": "The payload of a webhook, as a JSON object."}
+    kind = "integer" if parameter.type_descriptor.annotation is int else "string"
+    is_list = parameter.multiple or parameter.nargs == -1
+    schema = {"type": "array", "items": {"type": kind}} if is_list else {"type": kind}
+    return schema | {"description": parameter.help or ""}
+
+
+def _tool(name: str, description: str, act: ConsoleAct, *, changes: bool) -> types.Tool:
+    import mcp_types as types  # noqa: PLC0415 - of an extra
+
+    properties = {field: _schema_of(field, parameters_of(act)[field]) for field in act.fields}
+    if changes:
+        options = {
+            "why": True,
+            "all": bool(act.options),
+            "dry_run": act.has_dry_run,
+            "at_most": act.is_destructive,
+        }
+        properties |= {field: _OF_ACTS[field] for field, is_there in options.items() if is_there}
+    schema = {
+        "type": "object",
+        "properties": properties,
+        "required": [*act.needed, *(["why"] if changes else [])],
+        "additionalProperties": False,
+    }
+    hints = types.ToolAnnotations(
+        read_only_hint=not changes, destructive_hint=act.is_destructive, open_world_hint=False
+    )
+    return types.Tool(name=name, description=description, input_schema=schema, annotations=hints)
+
+
+class Tools:
+    """Runs the tools that a program calls.
+
+    Args:
+        with_acts: True if it may also act.
+    """
+
+    def __init__(self, *, with_acts: bool) -> None:
+        self._acts = (
+            {name.replace(" ", "_"): act for name, act in ACTS.items()} if with_acts else {}
+        )
+        self._started = StartedCommands()
+        self._person = Person(f"{actor()} by mcp", frozenset({OPERATOR}))
+
+    def listed(self) -> list[types.Tool]:
+        """Return the tools, with what they take and whether they change something."""
+        choose = " Choose by a filter, or say `all`."
+        return [
+            *(_tool(name, look.title, look, changes=False) for name, look in LOOKS.items()),
+            *(
+                _tool(
+                    name,
+                    f"{act.title}. The audit keeps who did it and why."
+                    + (choose if act.options else ""),
+                    act,
+                    changes=True,
+                )
+                for name, act in self._acts.items()
+            ),
+        ]
+
+    def call(self, name: str, given: Mapping[str, Any]) -> str:
+        """Run a tool and return its answer, as JSON or plain text.
+
+        Raises:
+            SegrelayError: It is refused, or has failed.
+        """
+        if name in LOOKS:
+            return self._look(LOOKS[name], given)
+        if name in self._acts:
+            return self._act(self._acts[name], given)
+        raise UsageWrong(f"There is no tool {name!r}.")
+
+    def end(self) -> None:
+        """Interrupt the acts that are under way, and wait for their end."""
+        self._started.end()
+
+    @staticmethod
+    def _look(look: ConsoleAct, given: Mapping[str, Any]) -> str:
+        with tempfile.TemporaryDirectory(prefix="segrelay-") as folder:
+            path = Path(folder) / "payload.json"  # the folder is for its owner only
+            if _PAYLOAD in given:
+                path.write_bytes(orjson.dumps(given[_PAYLOAD]))
+                given = {**given, _PAYLOAD: path}
+            try:
+                return _fitted(_document(look.words(_values(look, given), *look.flags, "--json")))
+            except UsageWrong as error:
+                raise UsageWrong(error.message.replace(str(path), _PAYLOAD)) from None
+
+    def _act(self, act: ConsoleAct, given: Mapping[str, Any]) -> str:
+        values = _values(act, given)
+        if act.options and not values and given.get("all") is not True:
+            raise UsageWrong("Nothing is chosen: give ids or a filter, or `all`: true.")
+        at_most, is_dry_run = given.get("at_most"), bool(given.get("dry_run"))
+        if at_most is not None and type(at_most) is not int:
+            raise UsageWrong("`at_most` has to be a whole number.")
+        if act.is_destructive and at_most is None and not is_dry_run:
+            raise UsageWrong("`at_most` is missing: the number that a dry run tells.")
+        started = self._started.start(
+            self._person,
+            act,
+            values,
+            reason=str(given.get("why", "")),
+            is_dry_run=is_dry_run,
+            at_most=at_most,
+        )
+        ends_at = time.monotonic() + _ACT_SECONDS
+        while not started.is_over and time.monotonic() < ends_at:
+            time.sleep(0.1)
+        lines = list(started.lines)[-20:]
+        if started.code is None:
+            raise UsageWrong(f"`{started.command}` goes on; look at the status later.")
+        if started.code:
+            raise UsageWrong("\n".join(lines) or f"It failed with exit code {started.code}.")
+        return _fitted({"command": started.command, "result": started.document, "said": lines})
+
+
+def _values(act: ConsoleAct, given: Mapping[str, Any]) -> dict[str, list[str]]:
+    return act.values(
+        {
+            name: [str(one) for one in (value if isinstance(value, list) else [value])]
+            for name, value in given.items()
+            if value is not None
+        }
+    )
+
+
+def _document(words: Sequence[str]) -> Any:
+    """Run a command here, and return the document that it would print."""
+    taken: list[Any] = []
+    token = TAKEN.set(taken)
+    try:
+        app(words, standalone_mode=False)
+        return taken[0]
+    except TyperException as error:
+        raise UsageWrong(error.format_message()) from error
+    finally:
+        TAKEN.reset(token)
+
+
+def _fitted(document: Any) -> str:
+    """Return a document as JSON, with its longest lists cut until a model can read it."""
+    for most in (None, 200, 50, 10, 3):
+        text = json_text(orjson.dumps(_cut(document, most) if most else document))
+        if len(text) <= _LONGEST_TEXT:
+            return text
+    raise UsageWrong("The answer is too long to be read: narrow it down.")
+
+
+def _cut(value: Any, most: int) -> Any:
+    """Return a value with shorter lists; each tells how many members it lacks."""
+    if isinstance(value, Mapping):
+        return {name: _cut(inner, most) for name, inner in value.items()}
+    if not isinstance(value, list):
+        return value
+    left = [f"… and {len(value) - most} more"] if len(value) > most else []
+    return [_cut(inner, most) for inner in value[:most]] + left
 
 
 def mcp(
@@ -26,4 +285,48 @@ def mcp(
     is to ask. Fields of profiles are masked, and nothing is changed unless --actions is given.
     """
     needs_extra("mcp", "mcp", "segrelay mcp")
-    import_module("segrelay.ops.mcp.server").serve(with_acts=actions)
+    _serve(with_acts=actions)
+
+
+def _serve(*, with_acts: bool) -> None:
+    """Answer over stdin and stdout until the program ends the connection."""
+    import mcp_types as types  # noqa: PLC0415 - of an extra
+    from mcp.server import Server  # noqa: PLC0415 - see above
+    from mcp.server.stdio import stdio_server  # noqa: PLC0415 - see above
+
+    tools = Tools(with_acts=with_acts)
+
+    async def list_tools(_: Any, __: Any) -> types.ListToolsResult:
+        return types.ListToolsResult(tools=tools.listed())
+
+    async def call_tool(_: Any, asked: types.CallToolRequestParams) -> types.CallToolResult:
+        """Run a tool in a thread; what it refuses is an answer too, which the model can act on."""
+        seconds, is_wrong = _LOOK_SECONDS if asked.name in LOOKS else None, False
+        run = partial(tools.call, asked.name, asked.arguments or {})
+        try:
+            with anyio.fail_after(seconds):
+                answer = await to_thread.run_sync(run, abandon_on_cancel=True)
+        except TimeoutError:
+            answer, is_wrong = f"It took more than {seconds:.0f} s: narrow it down.", True
+        except SegrelayError as error:
+            answer, is_wrong = error.message, True
+        content = types.TextContent.model_validate({"type": "text", "text": answer})
+        return types.CallToolResult(content=[content], is_error=is_wrong)
+
+    async def run() -> None:
+        server = Server(
+            "segrelay",
+            version=version("segrelay"),
+            instructions=_INSTRUCTIONS,
+            on_list_tools=list_tools,
+            on_call_tool=call_tool,
+        )
+        async with stdio_server() as (incoming, outgoing):
+            await server.run(incoming, outgoing, server.create_initialization_options())
+
+    try:
+        anyio.run(run)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        tools.end()

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from segrelay.ops.main import app
-from segrelay.ops.mcp.server import LOOKS, Tools
+from segrelay.ops.mcp.command import LOOKS, Tools
 from segrelay.worker.errors import UsageWrong
 from tests.integration.ops.relay import payload
 

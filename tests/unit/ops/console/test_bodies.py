@@ -1,6 +1,6 @@
 import pytest
 
-from segrelay.ops.console.dead_letters import beside
+from segrelay.ops.console.people import beside
 
 
 def lines(marked):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from segrelay.ops.console.overview import plots_of
+from segrelay.ops.console.pages import plots_of
 from segrelay.ops.status.problems import gone_ms
 from segrelay.ops.status.standing import Standing
 from segrelay.worker.contract.processes import Sample

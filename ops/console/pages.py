@@ -1,0 +1,496 @@
+"""The pages for a look at all: the present state with its plots, work and its templates, acts."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from itertools import islice, pairwise
+from typing import Any, Final
+
+import orjson
+from markupsafe import Markup
+
+from segrelay.ops.audit import ActOptions
+from segrelay.ops.backfill.report import read_report
+from segrelay.ops.console.acts import act_in
+from segrelay.ops.console.app import (
+    Asked,
+    Console,
+    Page,
+    address_of,
+    listed,
+    note_reveal,
+)
+from segrelay.ops.console.look import LINES_FRESH_SECONDS, SPANS, Look, Scan, scan
+from segrelay.ops.kept import KeptOptions
+from segrelay.ops.quarantine import groups_of, matches
+from segrelay.ops.state.partitions import Stream
+from segrelay.ops.state.person import is_digest
+from segrelay.ops.state.waiting import (
+    Filter,
+    is_orphan,
+)
+from segrelay.ops.status.problems import HealthProblem, gone_ms, per_second
+from segrelay.ops.status.standing import Standing, TriggerStanding
+from segrelay.ops.status.totals import KINDS, OUTCOMES, REASONED, Counts, counts_of
+from segrelay.ops.tap import OUTCOMES as TAP_OUTCOMES
+from segrelay.ops.tap import TapOptions, detail_of
+from segrelay.ops.templates.workspace import names_in
+from segrelay.ops.terminal.moments import parse_moment_ms
+from segrelay.producer.backfill.jobs import JobStore
+from segrelay.producer.sync.store import Mark, Run, SyncStore
+from segrelay.worker.contract.keys import digest_of
+from segrelay.worker.contract.outcomes import ASKED, REQUEST_BOUNDS, Histogram, OutcomeRow
+from segrelay.worker.contract.processes import Sample
+from segrelay.worker.contract.redis.acts import Act, read_acts
+from segrelay.worker.contract.redis.connection import now_ms
+from segrelay.worker.contract.triggers import DESTINATION, TRIGGER
+from segrelay.worker.contract.words import BACKFILL, Refusal, job_of_lane
+from segrelay.worker.errors import UsageWrong
+
+_WHERE: Final[Mapping[str, str]] = {
+    "segrelay dlq causes": "/letters",
+    "segrelay quarantine list": "/quarantine",
+    "segrelay sync status": "/jobs",
+    "segrelay backfill status": "/jobs",
+    "segrelay template check": "/templates",
+    "segrelay config check": "/templates",
+    "segrelay audit": "/audit",
+}
+"""Pages that show what these commands show."""
+
+
+def _remedy(problem: HealthProblem) -> tuple[str, str, str]:
+    """Return what can be done here about a problem: the address, label and act of a button.
+
+    The address is that of the page that acts, or shows what the problem's command shows; "" =
+    there is none. Without an act, the page only shows.
+    """
+    for act, values in filter(None, map(act_in, problem.commands)):
+        if act.command == "sync confirm":
+            return f"/syncs/{values['sync']}", "Who would leave?", ""
+        address = address_of("/act", {"act": act.command, **values, "back": "/"})
+        return address, act.title, act.command
+    shown = (page for name, page in _WHERE.items() if problem.command.startswith(name))
+    return next(shown, ""), "Look", ""
+
+
+BalanceRow = Mapping[str, Any]
+"""The counts of a part of all deliveries, and when (ms) nothing of it waits any more."""
+
+
+def _row(
+    name: str, counts: Counts, kind: str, condition: Any = None, gone_ms: int | None = None
+) -> BalanceRow:
+    return {
+        "name": name,
+        "counts": counts,
+        "kind": kind,
+        "condition": condition,
+        "gone_ms": gone_ms,
+    }
+
+
+def _need(trigger: TriggerStanding) -> tuple[bool, bool, int, int]:
+    """Return how much a trigger needs a look: what stands still comes before what only waits."""
+    condition, counts = trigger.condition, trigger.counts
+    return condition.stops, condition.state != "ok", counts.dead, counts.waiting
+
+
+def now(console: Console, asked: Asked) -> Page:
+    """Show problems, the balance, plots of a span of time, gates and workers."""
+    judged = console.look.judged()
+    standing, waiting = judged.standing, judged.standing.counts.waiting
+    span = asked.get("span") if asked.get("span") in SPANS else "hour"
+    kind, _, name = asked.get("of").partition(":")
+    place, trigger = (name if kind == one else "" for one in (DESTINATION, TRIGGER))
+    needy = sorted(standing.triggers.items(), key=lambda one: _need(one[1]), reverse=True)
+    by_trigger = [_row(name, one.counts, TRIGGER, one.condition) for name, one in needy]
+    allowed = sum(g.rate * g.factor for n, g in standing.destinations.items() if place in ("", n))
+    values = listed(asked, by_trigger) | {
+        "standing": standing,
+        "remedies": [(one, *_remedy(one)) for one in judged.problems],
+        "kinds": KINDS,
+        "total": _row("", standing.counts, "all", None, gone_ms(standing, waiting)),
+        "reasons": {kind: standing.counts.by_reason(kind) for kind in REASONED},
+        **_parts_of(standing),
+        "span": span,
+        "of": asked.get("of"),
+        "spans": list(SPANS),
+        "plots": plots_of(console.look.samples[span](), allowed, place, trigger),
+    }
+    return Page("now.html", "Now", values, live_seconds=console.live_seconds)
+
+
+def _parts_of(standing: Standing) -> dict[str, list[BalanceRow]]:
+    """Return the rows of lanes, and those of destinations."""
+    lanes: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    places: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for one in standing.triggers.values():
+        places[one.destination].update({kind: one.counts.of(kind) for kind in KINDS})
+        for lane, counts in one.by_lane.items():
+            lanes[lane].update({kind: counts.of(kind) for kind in OUTCOMES})
+        for lane, wait in one.waits.items():
+            lanes[lane]["waiting"] += wait.deliveries
+
+    def row(name: str, tally: Counter[str], kind: str, part: str) -> BalanceRow:
+        place = standing.destinations[name] if kind == DESTINATION else None
+        gone = gone_ms(standing, tally["waiting"], part, name if place else "")
+        return _row(name, counts_of(tally), kind, place and place.condition, gone)
+
+    return {
+        "lanes": [row(n, tally, "lane", n.replace(BACKFILL, "jobs")) for n, tally in lanes.items()],
+        "by_destination": [
+            row(n, places[n], DESTINATION, "settled") for n in standing.destinations
+        ],
+    }
+
+
+_SHOWN: Final = 100
+
+
+def tap(console: Console, asked: Asked) -> Page:
+    """Show the newest rows of the outcome log."""
+    filters = {field.name: asked.get(field.name) for field in fields(TapOptions)}
+    rows: list[tuple[OutcomeRow, str]] = []
+    problem = "A person is a digest here: the page of a person shows it."
+    if not filters["person"] or is_digest(filters["person"]):
+        try:
+            wanted, problem = TapOptions(**filters).chosen(console.look.settings), ""
+            found = (row for row in console.look.outcomes() if wanted.wants(row))
+            rows = [(row, detail_of(row)) for row in islice(found, _SHOWN)]
+        except UsageWrong as error:
+            problem = error.message
+    values = {"rows": rows, "problem": problem, "filters": filters, "outcomes": TAP_OUTCOMES}
+    return Page("tap.html", "Tap", values, live_seconds=LINES_FRESH_SECONDS)
+
+
+def audit(console: Console, asked: Asked) -> Page:
+    """Show what people did, filtered as `segrelay audit` filters it."""
+    names = ("what", "by", "subject", "since", "text")
+    filters = {name: asked.get(name) for name in names}
+    options = ActOptions(filters["what"], filters["subject"], filters["by"], filters["since"])
+    chosen = options.chosen(read_acts(console.look.client), now_ms(console.look.client))
+    text = filters["text"].casefold()
+    acts = [act for act in chosen if not text or _has_text(act, text)]
+    values = listed(asked, acts) | {
+        "filters": filters,
+        "started": console.started.latest(),
+    }
+    return Page("audit.html", "Audit", values)
+
+
+def _has_text(act: Act, text: str) -> bool:
+    found = (act.what, act.subject, act.reason, *act.arguments.values())
+    return any(text in each.casefold() for each in found)
+
+
+def quarantine(console: Console, asked: Asked) -> Page:
+    """Show the records that could not be placed, by audience and reason, and one by one."""
+    look = console.look
+    filters = {name: asked.get(name) for name in ("audience", "reason", "since", "until")}
+    store = look.quarantine()
+    wanted = KeptOptions(**filters).chosen(look.client, look.settings, None)
+    known = look.records()
+    found = Scan([one for one in known.found if matches(one, wanted)], known.is_whole)
+    rows = sorted(found.found, key=lambda one: -one.last_seen_ms)
+    values = listed(asked, rows) | {
+        "totals": store.quarantine.totals(),
+        "groups": groups_of(found.found, look.settings),
+        "count": found.count,
+        "is_whole": found.is_whole,
+        "filters": filters,
+        "is_filtered": any(filters.values()),
+        "reasons": sorted(Refusal),
+    }
+    return Page("quarantine.html", "Quarantine", values)
+
+
+def record(console: Console, asked: Asked) -> Page:
+    """Show one record with its payload."""
+    look = console.look
+    store = look.quarantine()
+    found = next(store.find(Filter.of_id(asked.path["id"])), None)
+    if found is None:
+        raise UsageWrong("There is no such record: it was placed or discarded meanwhile.")
+    if asked.is_post:
+        note_reveal(console, asked, f"record {found.id}")
+    values = {
+        "record": found,
+        "document": store.document(found, reveal=asked.is_post),
+        "is_revealed": asked.is_post,
+    }
+    return Page("record.html", f"Record {found.id}", values)
+
+
+def waiting(console: Console, asked: Asked) -> Page:
+    """Show the deliveries that wait, by destination, trigger and lane."""
+    standing = console.look.standing()
+    filters = {name: asked.get(name) for name in ("job", "trigger", "audience")}
+    choice = Filter(filters["job"], filters["trigger"], filters["audience"])
+    streams = [one for one in standing.streams if one.length and choice.holds(one)]
+    parts = sorted(_waiting_rows(streams, standing), key=lambda one: -one["deliveries"])
+    values = listed(asked, parts) | {
+        "total": sum(stream.length for stream in streams),
+        "filters": filters,
+        "is_filtered": any(filters.values()),
+        "idle": standing.idle,
+    }
+    return Page("waiting.html", "Waiting", values, live_seconds=console.live_seconds)
+
+
+def _waiting_rows(streams: Iterable[Stream], standing: Standing) -> Iterator[dict[str, Any]]:
+    """Yield a row for each destination, trigger and lane: the sum over all partitions."""
+    parts: defaultdict[tuple[str, str, str], list[Stream]] = defaultdict(list)
+    for stream in streams:
+        parts[stream.partition.destination, stream.trigger, stream.lane].append(stream)
+    for (destination, trigger, lane), members in parts.items():
+        yield {
+            "destination": destination,
+            "trigger": trigger,
+            "lane": lane,
+            "job": job_of_lane(lane),
+            "deliveries": sum(stream.length for stream in members),
+            "oldest_ms": min(stream.since_ms for stream in members),
+            "is_orphaned": is_orphan(standing.settings, members[0].partition, trigger),
+            "stops": list(standing.stops([trigger], job_of_lane(lane))),
+        }
+
+
+def jobs(console: Console, asked: Asked) -> Page:
+    """Show all jobs, those first that are not over, and all syncs."""
+    standing = console.look.standing()
+    found = sorted(standing.jobs.items(), key=lambda one: (one[1].condition.has_ended, one[0]))
+    values = listed(asked, [_job(standing, name) for name, _ in found]) | {
+        "syncs": standing.syncs,
+        "schedules": standing.settings.sync,
+        "watches": standing.watches,
+        "places": standing.settings.backfill.watch,
+    }
+    return Page("jobs.html", "Jobs and syncs", values, live_seconds=console.live_seconds)
+
+
+def _job(standing: Standing, name: str) -> dict[str, Any]:
+    """Return a job with its progress: the settled share of it, its pace, and when it is gone."""
+    job, part = standing.jobs[name], f"job|{name}"
+    read = job.rows / job.expected_rows if job.expected_rows else 1.0
+    return {
+        "name": name,
+        "job": job,
+        "per_second": per_second(standing.samples, part),
+        "gone_ms": gone_ms(standing, job.counts.waiting, part),
+        "share": min(1.0, read) * job.counts.settled / max(1, job.counts.accepted),
+    }
+
+
+def job(console: Console, asked: Asked) -> Page:
+    """Show one job: its plan, its progress, its canary, and its report."""
+    look, name = console.look, asked.path["name"]
+    standing = look.standing()
+    if name not in standing.jobs:
+        raise UsageWrong("There is no such job.")
+    known = JobStore(look.client).find(name)
+    report = read_report(look.client, look.settings, name) if known else None
+    document = report.document() if report else {}
+    values = {
+        "line": _job(standing, name),
+        "spec": known.spec if known else None,
+        "document": document,
+        "plots": list(_plots(document)),
+    }
+    return Page("job.html", f"Job {name}", values, live_seconds=console.live_seconds)
+
+
+def _plots(document: Mapping[str, Any]) -> Iterator[Plot]:
+    spans = document.get("over_time", ())
+    for title, kind in (("delivered", "good"), ("skipped", "calm"), ("dead", "bad")):
+        if len(spans) > 1:
+            points = [
+                (parse_moment_ms(each["minute"], "minute", now_ms=0), each[title]) for each in spans
+            ]
+            yield Plot(title.title(), kind, points, "/min")
+
+
+def sync(console: Console, asked: Asked) -> Page:
+    """Show one sync: its run, its last result, and who would be taken out if it is confirmed."""
+    look, name = console.look, asked.path["name"]
+    standing = look.standing()
+    if name not in standing.syncs:
+        raise UsageWrong("The configuration has no such sync.")
+    run = SyncStore(look.client, name, look.settings.redis).peek()
+    asks = bool(run.asks)
+    values = {
+        "name": name,
+        "run": run,
+        "schedule": standing.settings.sync[name],
+        "asks": asks,
+        "leaving": _leaving(look, name, run, run.doubted[0]) if asks and run.doubted else None,
+    }
+    live = 0 if asks else console.live_seconds
+    return Page("sync.html", f"Sync {name}", values, live_seconds=live)
+
+
+def _leaving(look: Look, name: str, run: Run, number: int) -> Scan[tuple[str, int]]:
+    """Return the members that a run has not seen, nor one since, as digests with partitions."""
+    store = SyncStore(look.client, name, look.settings.redis)
+    marks = (
+        (key, mark, partition.number)
+        for partition in store.partitions(run.destinations)
+        for key, mark in store.members(partition)
+    )
+    looked = scan(marks)
+    gone = {
+        digest_of(key).hex(): partition
+        for key, text, partition in looked.found
+        if not (mark := Mark.loads(text)).is_name and mark.run < number
+    }
+    return Scan(list(gone.items()), looked.is_whole)
+
+
+def templates(console: Console, asked: Asked) -> Page:
+    """Show all templates with their triggers and versions."""
+    del asked
+    found: list[dict[str, Any]] = []
+    settings, standing = console.settings, console.look.standing()
+    used = {one.main_template for one in settings.triggers.values()}
+    for name in sorted({*names_in(settings.templates_folder), *used}):
+        triggers = {
+            one.name: standing.triggers[one.name]
+            for one in settings.triggers.values()
+            if one.main_template == name and one.name in standing.triggers
+        }
+        own = triggers.values()
+        refused = next((one.refused for one in own if one.refused), "")
+        dead = sum(one.counts.dead for one in own)
+        events = sum(one.events for one in own)
+        row = {
+            "name": name,
+            "stops": any(one.condition.stops for one in own),
+            "triggers": triggers,
+            "versions": sorted({version for one in own for version in one.versions}),
+            "refused": refused,
+            "dead": dead,
+            "engine_share": sum(one.asked for one in own) / events if events else None,
+        }
+        found.append(row)
+    found.sort(key=lambda row: (bool(row["refused"]), row["stops"], row["dead"]), reverse=True)
+    return Page("templates.html", "Templates", {"templates": found})
+
+
+_WIDTH, _HEIGHT = 240, 48
+_LINE: Final = Markup(
+    '<svg class="plot {kind}" viewBox="0 0 240 48" preserveAspectRatio="none" role="img"'
+    ' aria-label="{label}" data-points="{points}" data-unit="{unit}"><polygon points="{left},'
+    '48 {line} {right},48"/><polyline points="{line}"/></svg>'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """A plot of one measure, with its newest value.
+
+    Args:
+        points: Times (ms) with values, the oldest first; None = not known.
+        unit: The unit behind a value, such as ` ms`.
+    """
+
+    title: str
+    kind: str
+    points: Sequence[tuple[int, float | None]]
+    unit: str
+
+    @property
+    def known(self) -> list[tuple[int, float]]:
+        """Return the points whose values are known."""
+        return [(at_ms, value) for at_ms, value in self.points if value is not None]
+
+    @property
+    def newest(self) -> str:
+        """Return the newest value in words."""
+        return f"{self.known[-1][1]:,.0f}{self.unit}" if self.known else "-"
+
+    @property
+    def highest(self) -> str:
+        """Return the highest value in words."""
+        found = max((value for _, value in self.known), default=None)
+        return "-" if found is None else f"{found:,.0f}{self.unit}"
+
+    @property
+    def svg(self) -> Markup:
+        """Return the drawing; the script shows the value under the pointer."""
+        known = self.known
+        if len(known) < 2:  # noqa: PLR2004 - a line has two ends
+            return Markup('<p class="quiet">no samples yet</p>')
+        first_ms, span_ms = self.points[0][0], self.points[-1][0] - self.points[0][0]
+        highest = max(value for _, value in known) or 1.0
+        line = [
+            (_WIDTH * (at_ms - first_ms) / span_ms, _HEIGHT - 2 - value / highest * (_HEIGHT - 6))
+            for at_ms, value in known
+        ]
+        return _LINE.format(
+            kind=self.kind if any(value for _, value in known) else "calm",
+            line=" ".join(f"{x:.1f},{y:.1f}" for x, y in line),
+            left=f"{line[0][0]:.1f}",
+            right=f"{line[-1][0]:.1f}",
+            label=f"{self.title}: now {self.newest}, at most {self.highest}",
+            points=orjson.dumps([(at_ms, round(value)) for at_ms, value in known]).decode(),
+            unit=self.unit,
+        )
+
+
+def plots_of(
+    samples: Sequence[Sample], allowed: float, destination: str = "", trigger: str = ""
+) -> Iterator[Plot]:
+    """Yield the plots of everything, of a destination, or of a trigger.
+
+    Args:
+        samples: The oldest first.
+        allowed: The requests a minute that may be sent.
+        destination: The only one that counts; "" = all.
+        trigger: The only one that counts, of which only outcomes are sampled; "" = all.
+    """
+    counts = list({one.at_ms: _measures(one, destination, trigger) for one in samples}.items())
+
+    def grown(
+        title: str, kind: str, unit: str, measure: Callable[[Counter[str], float], float | None]
+    ) -> Plot:
+        """Return a plot of the growth from each sample to the next, and of the minutes."""
+        steps = (pair for pair in pairwise(counts) if pair[1][0] > pair[0][0])
+        points = [
+            (at_ms, measure(new - old, (at_ms - then_ms) / 60_000))
+            for (then_ms, old), (at_ms, new) in steps
+        ]
+        return Plot(title, kind, points, unit)
+
+    yield grown("Delivered", "good", "/min", lambda n, minutes: n["delivered"] / minutes)
+    yield grown("Dead", "bad", "/min", lambda n, minutes: n["dead"] / minutes)
+    if not trigger:
+        yield Plot("Waiting", "calm", [(at_ms, n["waits"]) for at_ms, n in counts], "")
+        yield grown(
+            "Rate used",
+            "calm",
+            " %",
+            lambda n, minutes: 100 * n["requests"] / minutes / allowed if allowed else None,
+        )
+        yield grown("Answers p50", "calm", " ms", partial(_answer_ms, 0.5))
+        yield grown("Answers p95", "calm", " ms", partial(_answer_ms, 0.95))
+
+
+def _answer_ms(share: float, grown: Counter[str], _: float) -> float | None:
+    """Return the time (ms) within which this share of the answers came."""
+    seconds = Histogram.read(grown, ASKED, REQUEST_BOUNDS).quantile(share)
+    return None if seconds is None else 1_000 * seconds
+
+
+def _measures(sample: Sample, destination: str, trigger: str) -> Counter[str]:
+    """Return the counts of a sample by their kind, and the times of answers by bucket."""
+    found: Counter[str] = Counter()
+    for name, counts in sample.counts.items():
+        if destination in ("", name):
+            for field, count in counts.items():
+                kind, _, rest = field.partition("|")
+                if trigger in ("", rest.partition("|")[0]):
+                    found[field if kind == ASKED else kind] += count
+    return found
