@@ -35,7 +35,7 @@ from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
 from segrelay.worker.contract.outcomes import log_bytes, without_people
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.processes import forget_requests
-from segrelay.worker.contract.protection import BAD_ROWS, PROTECTION, RESPONSES
+from segrelay.worker.contract.protection import PROTECTION, RESPONSES
 from segrelay.worker.contract.redis.accept import field_of_member
 from segrelay.worker.contract.redis.acts import read_acts
 from segrelay.worker.contract.redis.client import Redis
@@ -225,7 +225,7 @@ class Erasing:
         return int(self.client.xdel(stream, *ids)) if ids else 0
 
     def _erase_elsewhere(self) -> None:
-        """Erase from the quarantine, the bad rows of backfills, and the requests to the receiver.
+        """Erase from the quarantine, and the requests to the receiver.
 
         A request is forgotten as a whole, whoever else it was about.
         """
@@ -237,13 +237,6 @@ class Erasing:
         ]
         self.counts["quarantine"] += quarantine.remove(ids)
         self.counts["requests"] += forget_requests(self.client, [self.digest])
-        jobs: Any = self.client.smembers(keys.JOBS)
-        for job in jobs:
-            name = keys.job_bad_rows(job.decode())
-            rows: Any = self.client.lrange(name, 0, -1)
-            for row in rows:
-                if self.is_mentioned(self._opened(row, BAD_ROWS)):
-                    self.counts["bad rows"] += int(self.client.lrem(name, 0, row))
 
     def _opened(self, sealed: bytes, place: bytes) -> bytes:
         try:

@@ -11,7 +11,6 @@ old as the history, by the scripts by which a watch forgets its own; see `JobSto
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -134,20 +133,13 @@ class Retention:
         opened.run(self.client, "outcomes_trim", calls)
 
     def _trim_jobs(self, partition: PartitionKeys, now_ms: int) -> None:
-        """Remove what a partition knows of jobs from before the time that the ledger remembers.
+        """Forget that a partition is closed to backfills that were forgotten long ago.
 
-        The minutes in which a job settled something are fields of one hash, which goes once no job
-        settles anything for that long: where there is a job every night, it never would. That the
-        partition is closed to a backfill that was forgotten is not needed any more: what a reader
-        writes that stood still for longer has a time that the ledger does not remember.
+        What a reader writes that stood still for longer has a time that the ledger does not
+        remember any more.
         """
-        kept_ms = 1_000 * self.settings.delivery.ledger_retention_seconds
-        before = now_ms // _MINUTE_MS - math.ceil(kept_ms / _MINUTE_MS)
-        fields: Any = self.client.hkeys(partition.jobtimes)
-        gone = [each for each in fields if int(each.split(b"|")[1]) < before]
-        for first in range(0, len(gone), _FIELDS_AT_ONCE):
-            self.client.hdel(partition.jobtimes, *gone[first : first + _FIELDS_AT_ONCE])
-        JobStore(self.client).reopen(partition, now_ms - round(kept_ms))
+        kept_ms = round(1_000 * self.settings.delivery.ledger_retention_seconds)
+        JobStore(self.client).reopen(partition, now_ms - kept_ms)
 
 
 @shared_task(name=RETENTION_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)

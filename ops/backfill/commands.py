@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from segrelay.ops.backfill.job_request import RowOptions, read_anew, refuse_forgotten_rows, spec_of
-from segrelay.ops.backfill.report import read_all, read_view, report
 from segrelay.ops.send.sending import Deadline, wait_for_deliveries
 from segrelay.ops.state.acts import Acts, Asks, Doing, Reads, actor, perform
 from segrelay.ops.state.opened import insist
-from segrelay.ops.state.partitions import Stream, all_partitions
-from segrelay.ops.state.waiting import Filter, find_streams, measure, take_back
+from segrelay.ops.state.partitions import Stream, all_partitions, snapshots, sum_counts
+from segrelay.ops.state.waiting import Filter, find_streams, measure, state_of, take_back
 from segrelay.ops.terminal.console import mention, progress
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.options import AtMost, Timeout
@@ -28,8 +28,17 @@ from segrelay.producer.publishing.drafting import routing_digest
 from segrelay.worker.contract.own_processes import deferred
 from segrelay.worker.contract.printable import did_you_mean, plural
 from segrelay.worker.contract.redis.acts import note_act
+from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings
-from segrelay.worker.contract.triggers import JOB, Pause, clear_pause, field_of, set_pause
+from segrelay.worker.contract.triggers import (
+    JOB,
+    Pause,
+    clear_pause,
+    field_of,
+    read_pauses,
+    set_pause,
+)
+from segrelay.worker.contract.words import lane_of_job
 from segrelay.worker.errors import UsageWrong
 
 if TYPE_CHECKING:
@@ -56,9 +65,6 @@ def plan(options: RowOptions, *, relay: Reads) -> Result:
     of each trigger, and reckons requests and the duration at the allowed rate.
     """
     return planning.plan(options, relay)
-
-
-app.command()(report)
 
 
 @app.command()
@@ -319,7 +325,10 @@ def _run(
     lines = (*view.lines(), *_read_back_lines(people, reveal=reveal), *verdict)
     notes = []
     if view.job.tally.refused:
-        notes.append("Rows that could not be placed are kept: `segrelay quarantine list`.")
+        notes.append(
+            "Rows that could not be placed are kept: `segrelay quarantine list`; `segrelay backfill"
+            " plan` of the same source names their lines."
+        )
     was_stopped = phase in {"paused", "aborted"}
     if was_stopped:
         notes.append(f"Job '{name}' was {phase} by a person before it was read to its end.")
@@ -372,3 +381,109 @@ def _read(store: JobStore, settings: Settings, name: str, interruption: Interrup
         return read_job(
             store, job, settings, watch, is_told_to_stop=lambda: interruption.is_requested
         )
+
+
+KINDS: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job and the outcomes of its deliveries."""
+
+    job: Job
+    counts: Mapping[str, int]
+    reasons: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    pause: Pause | None = None
+
+    @property
+    def state(self) -> str:
+        """Return the job's state in a word or two."""
+        return state_of(self.job, waiting=self.counts["waiting"], pause=self.pause)
+
+    @property
+    def next_step(self) -> str:
+        """Return the command that goes on with the job; "" = nothing needs to be done."""
+        name = self.job.spec.name
+        match self.state:
+            case "interrupted" | "paused" | "failed" | "at its canary":
+                return f"segrelay backfill resume {name}"
+            case _:
+                return ""
+
+    def document(self) -> dict[str, Any]:
+        """Return the state of the job as `backfill status --json` prints it."""
+        spec, tally = self.job.spec, self.job.tally
+        return {
+            "job": spec.name,
+            "state": self.state,
+            "started_at": spec.started_at,
+            **spec.document(),
+            "triggers": list(spec.options.triggers),
+            "rows": tally.rows,
+            "events": tally.events,
+            "unmatched": tally.unmatched,
+            "refused": tally.refused,
+            "bytes": spec.size,
+            **{kind: self.counts[kind] for kind in KINDS},
+            "skipped_by_reason": dict(self.reasons.get("skipped", {})),
+            "dead_by_reason": dict(self.reasons.get("dead", {})),
+            "paused": self.pause.reason if self.pause else None,
+            "problem": self.job.problem or None,
+            "next": self.next_step or None,
+        }
+
+    def lines(self) -> Iterator[str]:
+        """Yield the state of the job as `backfill status` prints it."""
+        spec, tally, counts = self.job.spec, self.job.tally, self.counts
+        yield f"job {spec.name}: {self.state}"
+        yield f"  from {', '.join(spec.sources)}, begun {spec.started_at}"
+        if self.job.problem:
+            yield f"  {self.job.problem}"
+        if self.pause:
+            yield f"  not delivered: {self.pause.reason}"
+        if spec.membership:
+            m = spec.membership
+            yield f"  {m.direction} of {m.audience} as of {m.as_of}"
+        yield (
+            f"  read: {plural(tally.rows, 'row')}, {plural(tally.events, 'event')}, "
+            f"{tally.unmatched:,} unmatched, {tally.refused:,} refused"
+        )
+        yield (
+            f"  deliveries: {counts['accepted']:,} accepted = {counts['delivered']:,} delivered "
+            f"+ {counts['skipped']:,} skipped + {counts['dead']:,} dead "
+            f"+ {counts['discarded']:,} discarded + {counts['waiting']:,} waiting"
+        )
+        for kind, reasons in self.reasons.items():
+            for reason, number in sorted(reasons.items()):
+                yield f"    {kind} {reason}: {number:,}"
+        if self.next_step:
+            yield f"  next: {self.next_step}"
+
+
+def read_view(client: Redis, settings: Settings, job: Job) -> JobView:
+    """Read a backfill job: its state, its progress, and the outcomes of its deliveries."""
+    name = job.spec.name
+    counts: Counter[str] = Counter()
+    reasons: dict[str, Counter[str]] = {"skipped": Counter(), "dead": Counter()}
+    found = snapshots(client, all_partitions(client, settings))
+    for field_name, number in (row for one in sum_counts(found).values() for row in one.items()):
+        parts = field_name.split("|")
+        if parts[:2] != ["job", name]:
+            continue
+        if len(parts) == 3:  # noqa: PLR2004 - job, name, kind
+            counts[parts[2]] += number
+        elif parts[2] in reasons:
+            reasons[parts[2]][parts[3]] += number
+    for one in found:
+        own = (each for each in one.waiting if each.lane == lane_of_job(name))
+        counts["waiting"] += sum(each.length for each in own)
+    pause = read_pauses(client).jobs.get(name)
+    return JobView(job, {kind: counts[kind] for kind in KINDS}, reasons, pause)
+
+
+def read_all(client: Redis, settings: Settings) -> list[JobView]:
+    """Return the states of all jobs, the newest first."""
+    store = JobStore(client)
+    found = [job for name in store.names() if (job := store.find(name))]
+    found.sort(key=lambda job: job.spec.started_at, reverse=True)
+    return [read_view(client, settings, job) for job in found]

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, Final
 
 import orjson
@@ -23,8 +22,8 @@ from segrelay.ops.state.person import Names, read_records
 from segrelay.ops.terminal.console import progress
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.tables import TableColumn, number_columns, text_columns
-from segrelay.producer.backfill.jobs import BadRow, Spec
-from segrelay.producer.backfill.publishing import Piece, bad_rows_of
+from segrelay.producer.backfill.jobs import Spec
+from segrelay.producer.backfill.publishing import Piece
 from segrelay.producer.backfill.reading import pieces_of
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import Draft, Published
@@ -102,7 +101,7 @@ class JobPlan:
     seconds: float = 0.0
     triggers: dict[str, TriggerPlan] = field(default_factory=dict)
     reasons: Counter[str] = field(default_factory=Counter)
-    bad_rows: list[BadRow] = field(default_factory=list)
+    bad_rows: list[dict[str, Any]] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
 
     def document(self) -> dict[str, Any]:
@@ -115,7 +114,7 @@ class JobPlan:
             "unmatched": result.unmatched,
             "refused": result.refused,
             "refused_by_reason": dict(self.reasons.most_common()),
-            "bad_rows": [row.document() for row in self.bad_rows],
+            "bad_rows": self.bad_rows,
             "triggers": {name: one.document() for name, one in sorted(self.triggers.items())},
             "deliveries": sum(one.deliveries for one in self.triggers.values()),
             "known": sum(one.known.total() for one in self.triggers.values()),
@@ -165,13 +164,20 @@ class Planner:
         ]
 
     def _take(self, piece: Piece, plan: JobPlan) -> None:
-        rows = list(piece.block.payloads())
-        draft = self._draft(rows, plan.spec)
+        draft = self._draft(list(piece.block.payloads()), plan.spec)
         result = draft.result
         plan.result += result
         plan.reasons.update(problem.reason.value for problem in result.problems)
         room = BAD_ROWS_SHOWN - len(plan.bad_rows)
-        plan.bad_rows += islice(bad_rows_of(piece.file, rows, result.problems), max(0, room))
+        plan.bad_rows += (
+            {
+                "file": piece.file,
+                "line": bad.line,
+                "reason": bad.reason.value,
+                "message": bad.message,
+            }
+            for bad in result.problems[: max(0, room)]
+        )
         for address, deliveries in draft.deliveries.items():
             self._ask_ledger(PartitionKeys(*address), deliveries, plan)
 
@@ -304,7 +310,7 @@ def _lines(plan: JobPlan) -> Iterator[str]:
         if reason == Refusal.OLDER_THAN_LEDGER:
             yield "    who left after that may be forgotten; --older-than-ledger accepts them"
     for bad in plan.bad_rows[:_BAD_ROWS_SHOWN]:
-        yield f"  {bad.file}:{bad.line}: {bad.reason}: {bad.message}"
+        yield "  {file}:{line}: {reason}: {message}".format_map(bad)
     if result.refused > _BAD_ROWS_SHOWN:
         yield "  …; --json tells up to 1,000"
     yield (

@@ -13,7 +13,6 @@ import orjson
 from markupsafe import Markup
 
 from segrelay.ops.audit import ActOptions
-from segrelay.ops.backfill.report import read_report
 from segrelay.ops.console.acts import act_in
 from segrelay.ops.console.app import (
     Asked,
@@ -38,7 +37,6 @@ from segrelay.ops.status.totals import KINDS, OUTCOMES, REASONED, Counts, counts
 from segrelay.ops.tap import OUTCOMES as TAP_OUTCOMES
 from segrelay.ops.tap import TapOptions, detail_of
 from segrelay.ops.templates.workspace import names_in
-from segrelay.ops.terminal.moments import parse_moment_ms
 from segrelay.producer.backfill.jobs import JobStore
 from segrelay.producer.sync.store import Mark, Run, SyncStore
 from segrelay.worker.contract.keys import digest_of
@@ -286,31 +284,13 @@ def _job(standing: Standing, name: str) -> dict[str, Any]:
 
 
 def job(console: Console, asked: Asked) -> Page:
-    """Show one job: its plan, its progress, its canary, and its report."""
+    """Show one job: its plan, its progress, and its canary."""
     look, name = console.look, asked.path["name"]
     standing = look.standing()
     if name not in standing.jobs:
         raise UsageWrong("There is no such job.")
-    known = JobStore(look.client).find(name)
-    report = read_report(look.client, look.settings, name) if known else None
-    document = report.document() if report else {}
-    values = {
-        "line": _job(standing, name),
-        "spec": known.spec if known else None,
-        "document": document,
-        "plots": list(_plots(document)),
-    }
+    values = {"line": _job(standing, name), "known": JobStore(look.client).find(name)}
     return Page("job.html", f"Job {name}", values, live_seconds=console.live_seconds)
-
-
-def _plots(document: Mapping[str, Any]) -> Iterator[Plot]:
-    spans = document.get("over_time", ())
-    for title, kind in (("delivered", "good"), ("skipped", "calm"), ("dead", "bad")):
-        if len(spans) > 1:
-            points = [
-                (parse_moment_ms(each["minute"], "minute", now_ms=0), each[title]) for each in spans
-            ]
-            yield Plot(title.title(), kind, points, "/min")
 
 
 def sync(console: Console, asked: Asked) -> Page:

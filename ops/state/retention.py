@@ -33,9 +33,8 @@ class Expiring:
     """Things that go soon, unless somebody deals with them.
 
     Args:
-        what: The kind: dead letters, quarantined records, or the bad rows of a backfill.
-        subject: The destination's name of dead letters, or the backfill's of bad rows; "" for
-            quarantined records.
+        what: The kind: dead letters or quarantined records.
+        subject: The destination's name of dead letters; "" for quarantined records.
         count: The number of things.
         before_ms: All that is from before this time.
         since_ms: The time since which it is announced that the oldest of them goes.
@@ -78,7 +77,6 @@ def read_expiring(
     settings: Settings,
     partitions: Sequence[PartitionKeys],
     now_ms: int,
-    bad_rows: Mapping[str, tuple[int, int]],
 ) -> list[Expiring]:
     """Read which things go within `retention.warning`, in one round trip.
 
@@ -87,7 +85,6 @@ def read_expiring(
         settings: The configuration.
         partitions: All of them.
         now_ms: Redis' clock.
-        bad_rows: The number of bad rows, and when it ended (ms), of backfills that are over.
     """
     limits = limits_of(settings.retention)
     warning_ms = round(1_000 * settings.retention.warning_seconds)
@@ -105,9 +102,6 @@ def read_expiring(
         if count and first:
             others, oldest_ms = found.get((what, name), (0, now_ms))
             found[what, name] = others + count, min(oldest_ms, int(first[0][1]))
-    for name, (count, ended_ms) in bad_rows.items():
-        if JOBS in limits and ended_ms < now_ms - told_after_ms[JOBS]:
-            found[JOBS, name] = count, ended_ms
     return [
         Expiring(
             what,

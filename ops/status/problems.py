@@ -12,7 +12,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any, Final, Literal
 
-from segrelay.ops.state.retention import JOBS, LETTERS, RECORDS
+from segrelay.ops.state.retention import LETTERS, RECORDS
 from segrelay.ops.status.standing import Standing, TriggerStanding
 from segrelay.ops.terminal.moments import shown_ms
 from segrelay.worker.contract.printable import plural
@@ -402,23 +402,21 @@ def _grows_since(samples: Sequence[Sample], before: Sample, count: Callable[[Sam
 _EXPIRING: Final = {
     LETTERS: ("letters_expire", "dead_letters", "dead letter", "dlq list --destination {subject}"),
     RECORDS: ("quarantine_expires", "quarantine", "quarantined record", "quarantine list"),
-    JOBS: ("bad_rows_expire", "history", "row", "backfill report {subject} --bad-rows rows.ndjson"),
 }
 """The problem, the key of `retention`, the noun and the command of each kind that is dropped."""
 
 
 def expiring(standing: Standing) -> Iterator[HealthProblem]:
-    """Yield a problem for letters, records and bad rows that are going to be dropped."""
+    """Yield a problem for letters and records that are going to be dropped."""
     for one in standing.retention.expiring:
         name, limit, noun, words = _EXPIRING[one.what]
         before, at = (shown_ms(ms, "seconds") for ms in (one.before_ms, one.from_ms))
         count, show = plural(one.count, noun), f"segrelay {words.format(subject=one.subject)}"
-        what = f"the backfill, and with it {count} that could not be placed,"
         message = (
-            f"{what if one.what == JOBS else count} will be dropped for good from {at} on, as"
-            f" retention.{limit} says: nobody has dealt with it. Export or replay it, or raise that"
+            f"{count} will be dropped for good from {at} on, as retention.{limit} says: nobody has"
+            " dealt with it. Export or replay it, or raise that"
         )
-        show += "" if one.what == JOBS else f" --until {before}"
+        show = f"{show} --until {before}"
         yield HealthProblem(name, ATTENTION, one.subject, message, show, one.since_ms)
 
 

@@ -460,19 +460,7 @@ def read_standing(
         too_large_requests=too_large(client),
         responses=_responses(client, partitions),
         retention=RetentionStanding(
-            read_expiring(
-                client,
-                settings,
-                partitions,
-                at_ms,
-                {
-                    name: (one.refused, one.condition.since_ms or at_ms)
-                    for name, one in jobs.items()
-                    if one.refused
-                    and one.condition.has_ended
-                    and not (one.counts.waiting or one.counts.dead)
-                },
-            ),
+            read_expiring(client, settings, partitions, at_ms),
             {LETTERS: totals.expired, RECORDS: quarantine.expired},
         ),
         template_files=dict(_differing_files(running)),

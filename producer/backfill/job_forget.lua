@@ -2,11 +2,11 @@
 -- Forgets what a partition knows of a job that is over, and closes the partition to what its readers may still write.
 --
 -- KEYS: of the partition; its streams of the job, of which those that are empty go.
--- ARGV: the job; the epoch from which on writing is allowed, see `job_end.lua` ("" = this only looks, and changes nothing); only if its
---   last delivery was settled before this minute ("" = whenever that was); only until this time (ms, "" = whenever this is).
--- Returns 1; 0 if some of its deliveries wait, are dead, or were settled later: then nothing changes.
---@keys counts jobs jobtimes lease stream...
---@args job epoch before_minute until_ms
+-- ARGV: the job; the epoch from which on writing is allowed, see `job_end.lua` ("" = this only looks, and changes nothing);
+--   only until this time (ms, "" = whenever this is).
+-- Returns 1; 0 if some of its deliveries wait or are dead: then nothing changes.
+--@keys counts jobs lease stream...
+--@args job epoch until_ms
 --@include _clock
 
 if arg_until_ms ~= '' and now > tonumber(arg_until_ms) then return 0 end
@@ -15,25 +15,11 @@ local open = 0
 local function counted(kind) return tonumber(redis.call('HGET', key_counts, prefix .. kind) or 0) end
 for _, kind in ipairs({'delivered', 'skipped', 'discarded'}) do open = open - counted(kind) end
 if counted('dead') ~= 0 or open + counted('accepted') ~= 0 then return 0 end
-
-local function fields_of(key, start)
-  local found = {}
-  for _, field in ipairs(redis.call('HKEYS', key)) do
-    if string.sub(field, 1, #start) == start then found[#found + 1] = field end
-  end
-  return found
-end
-local minutes = fields_of(key_jobtimes, arg_job .. '|')
-for _, field in ipairs(arg_before_minute ~= '' and minutes or {}) do
-  if tonumber(string.match(field, '|(%d+)|')) >= tonumber(arg_before_minute) then return 0 end
-end
 if arg_epoch == '' then return 1 end
 
-local function remove(key, fields)
-  for _, field in ipairs(fields) do redis.call('HDEL', key, field) end
+for _, field in ipairs(redis.call('HKEYS', key_counts)) do
+  if string.sub(field, 1, #prefix) == prefix then redis.call('HDEL', key_counts, field) end
 end
-remove(key_counts, fields_of(key_counts, prefix))
-remove(key_jobtimes, minutes)
 -- No id is given again that was in one of them: a late settlement would meet a new entry.
 local floor
 for i = 1, n_stream do

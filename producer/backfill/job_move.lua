@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Moves a job to another phase, if it is in one from which it may get there.
 --
--- KEYS[1] job   KEYS[2] its bad rows
+-- KEYS[1] job
 -- ARGV[1] the phase   ARGV[2] epoch of the reader that moves it ("" = a person does)   ARGV[3] why it failed ("" = it did not)
 -- ARGV[4] the job as it is from now on, to be read from the beginning of its source ("" = as it was)   ARGV[5..] phases from which it may
 -- A person's move begins a new epoch: what an earlier reader writes can then be told by its own.
@@ -24,6 +24,5 @@ if ARGV[4] ~= '' then
   for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
     if string.sub(field, 1, 6) == 'shard|' then redis.call('HDEL', KEYS[1], field) end
   end
-  redis.call('UNLINK', KEYS[2])
 end
 return {was, tonumber(epoch), 0}

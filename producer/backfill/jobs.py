@@ -29,7 +29,6 @@ from segrelay.producer.steps import StepState, StepStore
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, stream_name, without_lane
 from segrelay.worker.contract.printable import plural
-from segrelay.worker.contract.protection import BAD_ROWS, PROTECTION
 from segrelay.worker.contract.records import read_record, read_records
 from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis
@@ -51,9 +50,6 @@ JobPhase = Literal["reading", "canary", "paused", "read", "failed", "aborted"]
 """The phase of a job. `canary`: the first rows are published, and the job waits until a person
 resumes it. `failed`: the source can't be read to its end. `MAY_COME_FROM` has the ways from one to
 another."""
-
-BAD_ROW_BYTES: Final = 65_536
-_MINUTE_MS: Final = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,29 +140,6 @@ class JobTally:
 
 
 @dataclass(frozen=True, slots=True)
-class BadRow:
-    """A row that could not be placed.
-
-    Args:
-        file: As it was named.
-        line: From 1.
-        text: The row, as it can be sent again once it is mended; "" where it is too large.
-    """
-
-    file: str
-    line: int
-    reason: str
-    message: str
-    text: str = ""
-
-    def document(self) -> dict[str, Any]:
-        """Return what commands print of it as JSON: the row itself, people's data, stays out."""
-        document = asdict(self)
-        del document["text"]
-        return document
-
-
-@dataclass(frozen=True, slots=True)
 class Job:
     """A job as Redis knows it.
 
@@ -195,7 +168,6 @@ class Job:
 
 CLAIM_MS: Final = 15_000
 """The ms after which a reader that does not renew its claim loses its job."""
-BAD_ROWS_KEPT: Final = 10_000
 _NAMELESS_MS: Final = 86_400_000
 """The ms for which a job that was forgotten gets no successor of its name."""
 _TAKEN_MS: Final = 90 * _NAMELESS_MS
@@ -371,7 +343,7 @@ class JobStore:
     ) -> tuple[JobPhase, int, int]:
         allowed = _OF_A_READER if epoch else MAY_COME_FROM[phase]
         told = (phase, epoch, problem, spec.dumps() if spec else "", *allowed)
-        was, new, left_ms = self._run("move", (keys.job(name), keys.job_bad_rows(name)), told)
+        was, new, left_ms = self._run("move", (keys.job(name),), told)
         return cast("JobPhase", was.decode()), new, left_ms
 
     def close(self, name: str, epoch: int, partitions: Sequence[PartitionKeys]) -> None:
@@ -413,8 +385,8 @@ class JobStore:
         Args:
             job: The job, as it was read.
             partitions: All of them.
-            before_ms: The time before which it must have been read or aborted, and its last
-                delivery must have been settled; None = whenever that was.
+            before_ms: The time before which it must have been read or aborted; None = whenever that
+                was.
             until_ms: The time after which nothing of it is forgotten; None = it is never too late.
             note: Called before the last of it goes, perhaps more than once.
 
@@ -422,20 +394,20 @@ class JobStore:
             RedisUnavailable: A part of it may be gone; forgetting it again is safe.
         """
         name = job.spec.name
-        limits = ("" if before_ms is None else before_ms, "" if until_ms is None else until_ms)
-        if not self._forget(name, partitions, "", *limits):  # all of it stays where a part would
+        before, until = ("" if limit is None else limit for limit in (before_ms, until_ms))
+        if not self._forget(name, partitions, "", until):  # all of it stays where a part would
             return False
         if job.phase == "failed":
             self.stop(name, "aborted", partitions)  # nobody can resume it from now on
-        epoch = self._run("end", (keys.job(name),), (job.spec_text, *limits))
-        if not (epoch and self._forget(name, partitions, epoch, *limits)):
+        epoch = self._run("end", (keys.job(name),), (job.spec_text, before, until))
+        if not (epoch and self._forget(name, partitions, epoch, until)):
             return False
         note()
         self._remove(name, job.spec_text, _TAKEN_MS if job.spec.watch else _NAMELESS_MS)
         return True
 
     def _remove(self, name: str, spec_text: bytes, nameless_ms: int = _NAMELESS_MS) -> None:
-        names = (keys.job(name), keys.job_bad_rows(name), keys.job_forgotten(name))
+        names = (keys.job(name), keys.job_forgotten(name))
         if self._run("remove", names, (spec_text, nameless_ms)):
             self._client.srem(keys.JOBS, name)
 
@@ -444,12 +416,10 @@ class JobStore:
         name: str,
         partitions: Sequence[PartitionKeys],
         epoch: int | str,
-        before_ms: int | str,
         until_ms: int | str,
     ) -> bool:
         """Forget a job in all partitions, or see whether that may be where the epoch is ""."""
-        minute = int(before_ms) // _MINUTE_MS if before_ms != "" else ""
-        values = {"job": name, "epoch": epoch, "before_minute": minute, "until_ms": until_ms}
+        values = {"job": name, "epoch": epoch, "until_ms": until_ms}
         forget = _script("forget")
         streams = self._streams(name, partitions) if epoch else [[] for _ in partitions]
         calls = [
@@ -522,17 +492,9 @@ class JobStore:
     def _claim(self, name: str) -> Lock:
         return Lock(self._client, keys.job(name), CLAIM_MS, _PHASE)
 
-    def note(
-        self, spec: Spec, epoch: int, shard: int, tally: JobTally, bad_rows: Sequence[BadRow]
-    ) -> None:
-        """Record how far a shard has come, with the bad rows of its last block."""
-        self._client.execute_command(*noting(spec, epoch, shard, tally, bad_rows))
-
-    def bad_rows(self, name: str) -> Iterator[BadRow]:
-        """Yield the bad rows that are kept, in the order in which they were met."""
-        kept = cast("list[bytes]", self._client.lrange(keys.job_bad_rows(name), 0, -1))
-        for text in kept:
-            yield from read_records(BadRow, [PROTECTION.unseal(text, BAD_ROWS)], "a bad row")
+    def note(self, spec: Spec, epoch: int, shard: int, tally: JobTally) -> None:
+        """Record how far a shard has come."""
+        self._client.execute_command(*noting(spec, epoch, shard, tally))
 
     def now_ms(self) -> int:
         """Return the time by Redis' clock, in ms since 1970."""
@@ -546,14 +508,10 @@ def _script(name: str) -> str:
     return load_script(f"job_{name}", Path(__file__).parent)
 
 
-def noting(
-    spec: Spec, epoch: int, shard: int, tally: JobTally, bad_rows: Sequence[BadRow] = ()
-) -> tuple[Value, ...]:
+def noting(spec: Spec, epoch: int, shard: int, tally: JobTally) -> tuple[Value, ...]:
     """Return the command that records how far a shard has come."""
-    names = (keys.job(spec.name), keys.job_bad_rows(spec.name))
-    bad: list[Value] = [PROTECTION.seal(orjson.dumps(asdict(row)), BAD_ROWS) for row in bad_rows]
-    told: tuple[Value, ...] = (epoch, shard, orjson.dumps(asdict(tally)), BAD_ROWS_KEPT, *bad)
-    return ("EVAL", _script("note"), len(names), *names, *told)
+    told = (epoch, shard, orjson.dumps(asdict(tally)))
+    return ("EVAL", _script("note"), 1, keys.job(spec.name), *told)
 
 
 def _job(

@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -21,8 +21,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Final
 
-from segrelay.producer.backfill.jobs import BAD_ROW_BYTES, BadRow, JobStore, JobTally, Spec, noting
-from segrelay.producer.events.payloads import Payload, Refused, text_of
+from segrelay.producer.backfill.jobs import JobStore, JobTally, Spec, noting
 from segrelay.producer.processes import STARTED_FROM
 from segrelay.producer.publish import Publisher, in_bulk
 from segrelay.producer.publishing.published import Draft, PartitionAddress, Published
@@ -91,8 +90,8 @@ def publish_shard(  # noqa: PLR0917 - what a process is started with
         _Publishing(connection, publisher, store, spec, epoch, shard, tally).run()
 
 
-_Drafted = tuple[int, Draft, tuple[BadRow, ...]]
-"""The number of a block, its deliveries, and its rows that can't be placed."""
+_Drafted = tuple[int, Draft]
+"""The number of a block, and its deliveries."""
 
 
 @dataclass(slots=True)
@@ -115,7 +114,6 @@ class _Publishing:
     _pieces: SimpleQueue[Piece | None] = field(default_factory=SimpleQueue)
     _speaks: threading.Lock = field(default_factory=threading.Lock)
     _told_at: float = -_TOLD_AGAIN_SECONDS
-    _bad_rows: tuple[BadRow, ...] = ()
     _is_noted: bool = True
     _ends: threading.Event = field(default_factory=threading.Event)
 
@@ -148,7 +146,7 @@ class _Publishing:
         while (drafted := coming.result()) is not None:
             coming = ahead.submit(self._next)
             published = self._publish(drafted)
-            if self._bad_rows or not coming.done():
+            if not coming.done():
                 insisting(self._note, self._wait)
             self._report(published)
         insisting(self._note, self._wait)
@@ -168,8 +166,7 @@ class _Publishing:
             lambda: self.publisher.draft(rows(), self.spec.membership, self.spec.options),
             self._wait,
         )
-        bad_rows = tuple(bad_rows_of(piece.file, rows(), draft.result.problems))
-        return piece.number, draft, bad_rows
+        return piece.number, draft
 
     def _publish(self, drafted: _Drafted) -> BlockPublished:
         """Publish one block, again and again until Redis has it.
@@ -179,7 +176,7 @@ class _Publishing:
         Raises:
             RedisUnavailable: Redis was away or full for too long.
         """
-        number, draft, bad_rows = drafted
+        number, draft = drafted
         published = insisting(lambda: self._write(number, draft), self._wait)
         self.tally += JobTally(
             number,
@@ -189,14 +186,14 @@ class _Publishing:
             published.unmatched,
             published.refused,
         )
-        self._is_noted, self._bad_rows = False, bad_rows
+        self._is_noted = False
         return BlockPublished(self.tally, published.woken)
 
     def _note(self) -> None:
-        """Record how far the shard has come, with its last bad rows, unless that is done."""
+        """Record how far the shard has come, unless that is done."""
         if not self._is_noted:
-            self.store.note(self.spec, self.epoch, self.shard, self.tally, self._bad_rows)
-            self._is_noted, self._bad_rows = True, ()
+            self.store.note(self.spec, self.epoch, self.shard, self.tally)
+            self._is_noted = True
 
     def _write(self, number: int, draft: Draft) -> Published:
         self._await_capacity()
@@ -233,17 +230,3 @@ def insisting(action: Callable[[], Answered], wait: Callable[[str], None]) -> An
         RedisUnavailable: It was away for too long.
     """
     return repeat_until_confirmed(action, wait, away_seconds=AWAY_SECONDS)
-
-
-def bad_rows_of(
-    file: str, rows: Iterable[Payload], problems: Sequence[Refused]
-) -> Iterator[BadRow]:
-    """Yield the rows that have problems, in a form that can be mended and sent again."""
-    if not problems:
-        return
-    by_position = {(row.line, row.index): row for row in rows}
-    for problem in problems:
-        row = by_position.get((problem.line, problem.index)) or by_position.get((problem.line, 0))
-        text = (row.text or text_of(row.value)) if row else b""
-        shown = text.decode(errors="replace") if len(text) <= BAD_ROW_BYTES else ""
-        yield BadRow(file, problem.line, problem.reason, problem.message, shown)

@@ -42,7 +42,6 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | `{segrelay}:processes` | sorted set | JSON of a worker that runs, by when it was last seen (ms) |
 | `{segrelay}:jobs` | set | names of the backfills |
 | `{job:NAME}` | hash | a backfill: spec, phase, `moved` (ms), problem, `shard\|n`, and a lock |
-| `{job:NAME}:bad` | list | \* its rows that could not be placed, at most 10,000 |
 | `{job:NAME}:forgotten` | string | the job was forgotten lately: no other one gets its name yet |
 | `{watch:NAME}` | hash | a watch of a place: fields as of a sync |
 | `{watch:NAME}:wakeup` | string | a step of the watch was woken and has not begun |
@@ -85,7 +84,6 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | `{d:p}outcomes` | stream | \* rows about the ends of deliveries: see `contract.outcomes` |
 | `{d:p}recorded` | hash | how many bytes of them are kept, and since when: `_record.lua` |
 | `{d:p}responseslost` | string | how many of them went because there were too many |
-| `{d:p}jobtimes` | hash | `job\|minute since 1970\|kind` → how many were settled then |
 | `{d:p}jobs` | hash | job → position; `job\|chunk` → numbers of the events added there; |
 | | | `job\|epoch` → the earliest reader of the job that may still write |
 | `{d:p}jobs:SOURCE` | hash | position and numbers for one source of a job, for 90 days |
@@ -155,7 +153,7 @@ They are an even sample. `settle.lua` knows the number too. A person takes about
 _OF_BACKFILL: Final = f"{BACKFILL}."
 
 _PERSONAL: Final = re.compile(
-    rb"\{quarantine\}:|\{job:[^{}]+\}:bad$|\{[^{}]+:\d+\}(s:"
+    rb"\{quarantine\}:|\{[^{}]+:\d+\}(s:"
     rb"|dead_letters$|who$|responses$|outcomes$|members:)"
 )
 
@@ -194,11 +192,6 @@ def console_tries(address: str, name: str = "") -> str:
     """Return the key of the tries to sign in at the console, from an address and with a name."""
     told = hashlib.sha256(f"{address}|{name}".encode()).hexdigest()
     return f"{{console}}:tries:{told}"
-
-
-def job_bad_rows(name: str) -> str:
-    """Return the key of the rows of a backfill that could not be placed."""
-    return f"{{job:{name}}}:bad"
 
 
 def job_forgotten(name: str) -> str:
@@ -325,7 +318,6 @@ _PARTS: Final = frozenset(
     {
         "streams", "counts", "lease", "wakeup", "rendering", "intents", "open", "retry", "aside",
         "holds", "dead_letters", "dead_letter_times", "causes", "reached", "who", "jobs",
-        "responses", "responseslost", "outcomes", "recorded", "jobtimes",
-        "synctokens",
+        "responses", "responseslost", "outcomes", "recorded", "synctokens",
     }
 )  # fmt: skip

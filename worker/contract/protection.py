@@ -220,7 +220,6 @@ PROTECTION: Final = Protection()
 
 RESPONSES: Final = b"responses"
 OUTCOMES: Final = b"outcomes"
-BAD_ROWS: Final = b"bad rows"
 QUARANTINE: Final = b"quarantine|"
 DEAD_LETTERS: Final = b"dead letters|"
 """The places of values that are no one person's; the last two with a record's id behind them."""

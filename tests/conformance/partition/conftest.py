@@ -133,7 +133,7 @@ class World:
         client, keys = self._client, self.keys
         hashes = {}
         hashed = ("counts", "intents", "open", "retry", "aside", "holds", "dead_letters", "causes")
-        for part in (*hashed, "jobtimes"):
+        for part in hashed:
             stored = await client.hgetall(getattr(keys, part))
             hashes[part] = {name.decode(): text for name, text in stored.items()}
         names = sorted(name.decode() for name in await client.smembers(keys.streams))
@@ -151,7 +151,6 @@ class World:
                 for name, rows in streams.items()
             },
             "counts": {name: int(n) for name, n in hashes["counts"].items()},
-            "jobtimes": {name: int(n) for name, n in hashes["jobtimes"].items()},
             "wakeup": (await client.get(keys.wakeup) or b"").decode(),
             "held_until": int(await client.hget(keys.lease, "until") or 0),
             "intents": {i: orjson.loads(text) for i, text in hashes["intents"].items()},

@@ -293,7 +293,6 @@ def test_a_command_that_is_killed_or_stands_still_anywhere_is_given_again(world,
 
 ELSEWHERE = {
     "backfill start": "its processes are killed in producer/backfill/test_backfill.py",
-    "backfill report": "it writes a file",
     "outcomes export": "what a kill leaves is staged in ops/outcomes/test_outcomes.py",
     "sync confirm": "it is one write",
     "sync run": "its steps are killed in producer/sync/test_sync_interrupted.py",

@@ -11,7 +11,7 @@ from segrelay.worker.contract.redis.acts import read_acts
 from segrelay.worker.errors import UsageWrong
 from tests.configuration import table
 from tests.integration.ops.relay import EXIT, started
-from tests.integration.ops.test_retention import DAY_MS, problems, stand_still, step
+from tests.integration.ops.test_retention import DAY_MS, stand_still, step
 from tests.interruptions import Case, interrupted_anywhere
 from tests.nightly import amount
 
@@ -44,21 +44,15 @@ class Jobs:
         client = self.relay.client
         moved = int(client.hget(keys.job(name), "moved"))
         client.hset(keys.job(name), "moved", moved - days * DAY_MS)
-        for at in self.relay.partitions():
-            for field, count in client.hgetall(at.jobtimes).items():
-                job, minute, kind = field.decode().split("|")
-                if job == name:
-                    client.hdel(at.jobtimes, field)
-                    client.hset(at.jobtimes, f"{job}|{int(minute) - days * 1_440}|{kind}", count)
 
     def left(self, name):
         """Return the fields, members and keys that still name a job, but its closed partitions."""
         client = self.relay.client
         found = client.keys(f"*job.{name}|*")
         found += [one for one in client.smembers(keys.JOBS) if one == name.encode()]
-        found += client.keys(keys.job(name)) + client.keys(keys.job_bad_rows(name))
+        found += client.keys(keys.job(name))
         for at in self.relay.partitions():
-            for key in (at.counts, at.jobs, at.jobtimes):
+            for key in (at.counts, at.jobs):
                 fields = client.hkeys(key)
                 found += [one for one in fields if name.encode() in one.split(b"|")]
         return [one for one in found if not one.endswith(b"|epoch")]
@@ -135,10 +129,7 @@ def test_a_backfill_whose_deliveries_wait_is_kept_as_a_whole(jobs, relay):
     assert relay.status()["jobs"]["old"]["accepted"] == 20
 
     relay.drain()
-    step(relay)
-    assert relay.status()["jobs"]["old"]["delivered"] == 20  # the last of them a moment ago
-
-    jobs.age("old", 31)
+    assert relay.status()["jobs"]["old"]["delivered"] == 20
     step(relay)
     assert jobs.left("old") == []
 
@@ -160,7 +151,6 @@ def test_a_backfill_with_a_dead_letter_is_kept_until_that_is_gone(jobs, relay, s
     assert (found["accepted"], found["delivered"], found["dead"]) == (9, 8, 1)
 
     call(app, "dlq", "discard", "--all", "--yes")
-    jobs.age("old", 31)
     step(relay)
     assert jobs.left("old") == []
 
@@ -256,30 +246,6 @@ def test_no_id_is_given_again_that_was_in_a_stream_of_a_forgotten_backfill(jobs,
 
     assert not any(map(relay.client.exists, streams.values()))
     assert {int(relay.client.hget(at.lease, "floor")) for at in streams} == {ahead_ms}
-
-
-def test_bad_rows_are_announced_and_go_with_their_backfill(jobs, relay, call, monkeypatch):
-    monkeypatch.chdir(jobs.folder)
-    path = jobs.folder / "old.ndjson"
-    path.write_bytes(b'{"email": "ann@example.com"}\n{"name": "nobody"}\n')
-    call(app, "backfill", "start", path, "--audience", "vip", "--as-of", "now", "--job", "old")
-    relay.drain()
-    jobs.read("clean", "bob", days=25)
-    assert "bad_rows_expire" not in problems(call)
-    jobs.age("old", 24)
-    step(relay)
-
-    found = problems(call)["bad_rows_expire"]
-
-    assert found["subject"] == "old"
-    assert "1 row that could not be placed" in found["message"]
-    command, *_ = found["command"].removeprefix("segrelay ").split(";")
-    assert call(app, *command.split()).exit_code == 0
-
-    jobs.age("old", 7)
-    step(relay)
-    assert not relay.client.exists(keys.job_bad_rows("old"))
-    assert "bad_rows_expire" not in problems(call)
 
 
 @pytest.fixture

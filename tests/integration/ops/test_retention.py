@@ -202,22 +202,6 @@ def test_the_outcome_log_goes_without_a_word(relay):
     assert relay.status()["skipped"] == 2
 
 
-def test_the_old_minutes_of_jobs_go_one_partition_after_the_other(relay):
-    kept = round(relay.settings.delivery.ledger_retention_seconds / 60)
-    now = int(relay.client.time()[0]) // 60
-    partitions = list(relay.partitions())
-    for at in partitions:
-        old = {f"night-{n}|{now - kept - 5 - n}|delivered": 1 for n in range(1_500)}
-        young = {f"night|{now - kept + 5}|delivered": 2, f"night|{now}|skipped": 3}
-        relay.client.hset(at.jobtimes, mapping=old | young)
-
-    step(relay)
-
-    left = [relay.client.hlen(at.jobtimes) for at in partitions]
-    assert sorted(left) == [2] + [1_502] * (len(partitions) - 1)
-    assert left.index(2) - now % len(partitions) in {0, 1, 1 - len(partitions)}
-
-
 def test_the_sweep_wakes_retention(relay):
     due = {job.task for job in RedisSchedule(relay.client, relay.settings).due()}
     assert "segrelay.retention" in due

@@ -60,8 +60,6 @@ every = "1h"
 [console]
 listen = "127.0.0.1:{console}"
 """
-REVEALING = ("bad.ndjson",)
-"""Files in which people's data was asked for."""
 KINDS = {
     "deliveries": rb"s:",
     "dead letters": rb"dead_letters$",
@@ -70,7 +68,6 @@ KINDS = {
     "outcomes": rb"outcomes$",
     "members": rb"members:",
     "quarantine": rb"\{quarantine\}:",
-    "bad rows": rb"\{job:load\}:bad$",
     "ledgers": rb"l",
 }
 """The keys that are about people, those of a partition by what stands behind its tag."""
@@ -173,7 +170,6 @@ def fill(at):
 
 def look(at):
     """Do what may leave files: exports, reports, checks of templates."""
-    at.run("backfill", "report", "load", "--bad-rows", str(at.folder / "bad.ndjson"))
     at.run("config", "check")
     check = ("template", "check", "dies.jsonnet")
     for command in (("verify", "--older-than", "0s"), ("why", WHO), check):
@@ -222,7 +218,7 @@ def what_names_somebody(at):
     places["Redis"] = b"\n".join(everything(at.rig.client))
     for path in at.folder.rglob("*"):
         name = path.relative_to(at.folder).as_posix()
-        if path.is_file() and name not in REVEALING:
+        if path.is_file():
             places[name] = path.read_bytes()
     found = {place: found_in(content, marks) for place, content in places.items()}
     return {place: what for place, what in found.items() if what}
@@ -231,9 +227,6 @@ def what_names_somebody(at):
 def names_nobody(at):
     """Assert that Redis, its files and logs name nobody who reads them without the key."""
     assert what_names_somebody(at) == {}
-    for file in REVEALING:
-        text = (at.folder / file).read_bytes()
-        assert WHO.encode() in text
 
 
 def names_somebody(at):
@@ -258,11 +251,9 @@ def test_nobody_finds_a_person_who_was_erased(installation):
 
     assert keys_with(at, needles()) == []
     assert receipt["files_rewritten"] is True
-    assert receipt["exported_files"] == [str(at.folder / "bad.ndjson")]
-    assert files_with(at, needles()) == ["bad.ndjson", "tap.log"]
+    assert files_with(at, needles()) == ["tap.log"]
     counts = receipt["erased"]
     assert (counts["waiting"], counts["letters"], counts["quarantine"]) == (4, 1, 2)
-    assert counts["bad rows"] == 1
     assert not any(word in str(receipt) for word in (WHO, PHONE, NAME))
     assert status_of(at.rig)["waiting"] == 4
     beside = digest_of(f"email:{BESIDE}").hex().encode()

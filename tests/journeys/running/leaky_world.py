@@ -84,7 +84,7 @@ LOOKING = (
     ("config", "show"), ("config", "show", "--json"), ("config", "check", "--live"),
     ("verify", "--older-than", "0s"), ("sync", "status"), ("sync", "status", "--json"),
     ("sync", "run", "vips", "--dry-run"),
-    ("backfill", "status", "load"), ("backfill", "report", "load"),
+    ("backfill", "status", "load"),
     ("redis", "status"), ("serve", "--check"), ("audit",), ("audit", "--json"),
 )  # fmt: skip
 ACTING = (

@@ -478,8 +478,8 @@ class ProtectionSettings(Section):
 class RetentionSettings(Section):
     """The times for which things are kept that nobody deals with; `0s` means for ever.
 
-    A problem of health, `letters_expire`, `quarantine_expires` or `bad_rows_expire`, comes before
-    any of these goes.
+    A problem of health, `letters_expire` or `quarantine_expires`, comes before letters or records
+    go.
     """
 
     dead_letters_seconds: Annotated[Seconds, between("0s", "3650d")] = 90 * 86_400.0
@@ -490,9 +490,9 @@ class RetentionSettings(Section):
     history_seconds: Annotated[Seconds, between("0s", "3650d")] = 30 * 86_400.0
     """The time for which `segrelay why` knows what became of a person's deliveries and of requests
     to the receiver, of which the newest few thousand are kept, and for which a backfill is kept
-    that was read or aborted and of which nothing waits or is dead. Only bad rows are announced."""
+    that was read or aborted and of which nothing waits or is dead."""
     warning_seconds: Annotated[Seconds, between("1s", "365d")] = 7 * 86_400.0
-    """The time for which it is a problem of health before letters, records or bad rows go."""
+    """The time for which it is a problem of health before letters or records go."""
 
 
 SOURCE_LYTICS: Final = "lytics"

@@ -6,7 +6,6 @@ import os
 import random
 import re
 import signal
-import stat
 import subprocess
 import threading
 import time
@@ -336,30 +335,6 @@ def _until_waiting(relay: Relay, job: str) -> None:
     until(lambda: wanted in relay.run("status", job, "--json").stdout, 60)
 
 
-def test_a_report_names_bad_rows_and_writes_them_to_be_mended(relay: Relay, people: str) -> None:
-    assert relay.run("start", people, "--job", "j", *AS_OF).returncode == 0
-    bad = relay.folder / "bad.ndjson"
-    bad.write_text("of another job\n")
-    bad.chmod(0o644)
-
-    found = relay.document("report", "j", "--bad-rows", str(bad))
-
-    assert (found["rows"], found["refused"]) == (PEOPLE + 3, 3)
-    assert found["refused_by_reason"] == {"unreadable": 2, "no_identity": 1}
-    named = [(row["file"], row["line"], row["reason"]) for row in found["bad_rows"]]
-    assert sorted(named) == [
-        (people, 101, "unreadable"),
-        (people, NOBODY_AT + 1, "no_identity"),
-        (people, PEOPLE + 3, "unreadable"),
-    ]
-    assert sorted(bad.read_text().splitlines()) == ["17", '{"first_name": "Nobody"}', "{broken"]
-    assert stat.S_IMODE(bad.stat().st_mode) == 0o600
-    mended = relay.folder / "mended.ndjson"
-    mended.write_text(bad.read_text().replace("{broken", '{"email": "mended@example.com"}'))
-    again = relay.document("start", str(mended), "--job", "j2", *AS_OF)
-    assert (again["accepted"], again["refused"]) == (1, 2)
-
-
 def test_a_changed_file_is_refused(relay: Relay, people: str) -> None:
     starting = relay.start("start", people, "--job", "j", "--canary", "5", *AS_OF)
     _until_waiting(relay, "j")
@@ -372,20 +347,6 @@ def test_a_changed_file_is_refused(relay: Relay, people: str) -> None:
 
     assert ran.returncode == 2
     assert b"has changed since job 'j' began" in ran.stderr
-
-
-def test_bad_rows_of_a_table_are_sent_again_under_its_header(relay: Relay) -> None:
-    table, bad = relay.folder / "people.csv", relay.folder / "bad.csv"
-    table.write_text('email,n\nann@example.com,1\nben@example.com,"2\neva@example.com,3\n')
-    assert relay.document("start", str(table), "--job", "j", *AS_OF)["refused"] == 1
-
-    told = relay.run("report", "j", "--bad-rows", str(bad)).stderr
-    mended = bad.read_text().replace('"', "")
-    bad.write_text(mended)
-    again = relay.document("start", str(bad), "--job", "j2", "--columns", "email,n", *AS_OF)
-
-    assert b"the header above them or with --columns" in told
-    assert (again["accepted"], relay.published("j2")) == (1, ["ben@example.com"])
 
 
 def test_a_file_whose_columns_are_not_known_leaves_no_job_behind(relay: Relay) -> None:

@@ -350,14 +350,13 @@ def settled(watched, job):
         accepted = watched.client.hget(partition.counts, f"job|{job}|accepted")
         if accepted:
             watched.client.hset(partition.counts, f"job|{job}|delivered", accepted)
-            watched.client.hset(partition.jobtimes, f"{job}|1|delivered", accepted)
 
 
 def left_of(watched, job):
     """Return the fields and members that still name a job, but that partitions are closed to it."""
     found = [name for name in watched.client.smembers(keys.JOBS) if name == job.encode()]
     for partition in JobStore(watched.client).partitions(watched.settings):
-        for key in (partition.counts, partition.jobs, partition.jobtimes):
+        for key in (partition.counts, partition.jobs):
             fields = watched.client.hkeys(key)
             found += [one for one in fields if job.encode() in one.split(b"|")]
     return [one for one in found if not one.endswith(b"|epoch")]

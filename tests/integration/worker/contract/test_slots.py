@@ -46,7 +46,7 @@ def in_one_transaction(*names: str) -> Doing:
         (lambda client: run_each(client, SCRIPT, [ScriptCall((ONE,)), ScriptCall((OTHER,))],
                                  synced_once=True), False),
         (lambda client: client.mget(ONE, b'{insider:0}l\x00\xff\n"\\'), False),
-        (in_one_transaction(ONE, "{insider:0}jobtimes"), False),
+        (in_one_transaction(ONE, "{insider:0}recorded"), False),
     ],
 )  # fmt: skip
 def test_only_keys_of_two_slots_in_one_call_are_noticed(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from segrelay.ops.state.retention import JOBS, LETTERS, RECORDS, Expiring, RetentionStanding
+from segrelay.ops.state.retention import LETTERS, RECORDS, Expiring, RetentionStanding
 from segrelay.ops.state.verified import VerifyState
 from segrelay.ops.status.health import problems_of
 from segrelay.ops.status.problems import ATTENTION, ILL
@@ -285,7 +285,6 @@ CASES = [
     (standing(quarantined=20, samples=samples({}, {})), "quarantine_grows", ILL),
     (standing(**expiring(LETTERS, "insider")), "letters_expire", ATTENTION),
     (standing(**expiring(RECORDS, "")), "quarantine_expires", ATTENTION),
-    (standing(**expiring(JOBS, "night")), "bad_rows_expire", ATTENTION),
     (standing(**job("failed")), "job_failed", ILL),
     (standing(**job("interrupted")), "job_interrupted", ILL),
     (standing(**job("paused")), "job_paused", ATTENTION),

@@ -16,7 +16,7 @@
 --   people   that were reached: digest (hex), text
 --   records  of responses                             (once per request; the oldest go, counted)
 --   ends     the packed rows of all entries of all groups for the outcome log, then those about tries, and the most bytes that are kept of it
---@keys lease counts intents open dead_letters dead_letter_times causes retry aside streams reached who rendering responses responseslost jobtimes outcomes recorded stream... ledger...
+--@keys lease counts intents open dead_letters dead_letter_times causes retry aside streams reached who rendering responses responseslost outcomes recorded stream... ledger...
 --@args token intent open_ms retention ledger_lengths ledger_texts tag groups_about... groups_ids... deaths... waits_trigger... waits_text... asides_stream... asides_id... asides_text... adds_field... adds_amount... people_digest... people_text... records... ends...
 -- A dead letter is: id, newline, cause, newline, sample of the cause, newline, the dead letter itself.
 --
@@ -84,8 +84,6 @@ end
 local function count_for_job(job, kind, reason, gone)
   count('job|' .. job .. '|' .. kind, gone)
   if reason then count('job|' .. job .. '|' .. kind .. '|' .. reason, gone) end
-  redis.call('HINCRBY', key_jobtimes, string.format('%s|%d|%s', job, math.floor(now / 60000), kind), gone)
-  redis.call('PEXPIRE', key_jobtimes, retention)
 end
 -- Whether it does not matter which entries of a group were there, only how many.
 local function are_alike(ids, dead_letters)
