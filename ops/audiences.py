@@ -12,7 +12,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from itertools import chain, islice
 from typing import Annotated, Any, Final, NamedTuple, cast
 
@@ -43,7 +42,7 @@ from segrelay.worker.contract.ledger import Record, standing, unpack_all
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.acts import carry_out
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.scanning import ScanPart, read_keys, scan_parts, until_whole
+from segrelay.worker.contract.redis.scanning import scan_keys
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.sections import ALL_AUDIENCES
 from segrelay.worker.contract.words import BACKFILL, Direction
@@ -66,9 +65,9 @@ _EVENTS_A_CALL: Final = 1_000
 _LOOK_SECONDS: Final = 0.5
 
 
-def _records(client: Redis, part: ScanPart, advance: Advance) -> Iterator[FoundRecord]:
+def _records(client: Redis, settings: Settings, advance: Advance) -> Iterator[FoundRecord]:
     # A key of another kind may look like a ledger's, but is no string.
-    for names in read_keys(client, part, "string"):
+    for names in scan_keys(client, all_partitions(client, settings), _PATTERN, "string"):
         texts = ask_each(client, names, lambda pipe, name: pipe.get(name))
         known = {name: text for name, text in zip(names, texts, strict=True) if text}
         records, _ = unpack_all(known)
@@ -84,24 +83,15 @@ def count_all(
 ) -> AudienceCounts:
     """Count the members of all audiences."""
     names = Names(client)
-
-    def counted(part: ScanPart) -> Iterator[AudienceCounts]:
-        """Yield the counts of a part once it was read whole: nobody is counted twice."""
-        counts = AudienceCounts()
-        for partition, _, record in _records(client, part, advance):
-            if record is None:
-                counts["", "", ""] += 1
-                continue
-            for audience in {key[0] for key in record.items if key[0]}:
-                if now := standing(record, audience):
-                    counts[names.audience(audience), partition.destination, now[0].value] += 1
-        yield counts
-
-    total = AudienceCounts()
-    for part in scan_parts(client, all_partitions(client, settings), _PATTERN):
-        for counts in until_whole(partial(counted, part)):
-            total.update(counts)
-    return total
+    counts = AudienceCounts()
+    for partition, _, record in _records(client, settings, advance):
+        if record is None:
+            counts["", "", ""] += 1
+            continue
+        for audience in {key[0] for key in record.items if key[0]}:
+            if now := standing(record, audience):
+                counts[names.audience(audience), partition.destination, now[0].value] += 1
+    return counts
 
 
 def held_by(
@@ -113,11 +103,10 @@ def held_by(
     """
     number = Names(client).number_of(audience)
     found: defaultdict[str, set[bytes]] = defaultdict(set)
-    for part in scan_parts(client, all_partitions(client, settings), _PATTERN):
-        for partition, digest, record in until_whole(partial(_records, client, part, advance)):
-            now = standing(record, number) if record and number else None
-            if now and now[0] is Direction.ENTER:
-                found[partition.destination].add(digest)
+    for partition, digest, record in _records(client, settings, advance):
+        now = standing(record, number) if record and number else None
+        if now and now[0] is Direction.ENTER:
+            found[partition.destination].add(digest)
     return found
 
 

@@ -39,7 +39,7 @@ from segrelay.worker.contract.protection import PROTECTION, RESPONSES
 from segrelay.worker.contract.redis.accept import field_of_member
 from segrelay.worker.contract.redis.acts import read_acts
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.connection import now_ms, servers_of
+from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.redis.scripts import ScriptCall
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import (
@@ -278,7 +278,7 @@ def rewrite_files(client: Redis) -> bool:
         Whether that is done; a user with few rights may not ask for it.
     """
     try:
-        asked = [one for _, one in servers_of(client) if one.info("persistence").get("aof_enabled")]
+        asked = [one for _, one in client.masters() if one.info("persistence").get("aof_enabled")]
         for one in asked:
             one.bgrewriteaof()
         under_way = ("aof_rewrite_in_progress", "aof_rewrite_scheduled")

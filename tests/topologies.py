@@ -21,8 +21,8 @@ import redis.connection
 from segrelay.ops.embedded import LOOPBACK, find_server, free_port, write_private
 from segrelay.ops.terminal.moments import awaited
 from segrelay.worker.contract.redis.client import RedisError, redis_errors
-from segrelay.worker.contract.redis.cluster import SLOTS
 from segrelay.worker.contract.redis.connection import TIMEOUT_SECONDS
+from segrelay.worker.contract.redis.masters import SLOTS
 from segrelay.worker.errors import RedisUnavailable
 from tests.waiting import allowed
 

@@ -139,7 +139,7 @@ class AtOnce:
     """The asynchronous face of a client: no other task runs between a question and its answer."""
 
     replicas = 0
-    keeps_order = True
+    is_cluster = False
 
     def __init__(self, client: VirtualClient) -> None:
         self.client = client

@@ -12,7 +12,6 @@ from typing import Any, Final
 from segrelay.ops.demo.rig import Rig
 from segrelay.ops.status.command import read_status
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.connection import servers_of
 from tools.chaos.injector import FaultInjector, children
 
 _LOOK_SECONDS: Final = 0.5
@@ -86,7 +85,7 @@ class Watch:
 
 def _masters(client: Redis) -> frozenset[str]:
     """Return the run ids of the processes of all masters."""
-    answers: list[Any] = [one.info("server") for _, one in servers_of(client)]
+    answers: list[Any] = [one.info("server") for _, one in client.masters()]
     return frozenset(answer["run_id"] for answer in answers)
 
 
@@ -168,4 +167,4 @@ def _resident(pid: int) -> int:
 
 
 def _used_memory(client: Redis) -> int:
-    return sum(int(server.info("memory")["used_memory"]) for _, server in servers_of(client))
+    return sum(int(server.info("memory")["used_memory"]) for _, server in client.masters())

@@ -309,7 +309,7 @@ class Runtime:
             address=place_of(self.settings.destinations[partition_keys.destination]),
             may_repeat=may_repeat,
             most_bytes=log_bytes(self.settings),
-            reads_along=ASK_NAMES if self.client.keeps_order else (),
+            reads_along=ASK_NAMES if not self.client.is_cluster else (),
         )
 
     def _limits(self) -> Limits:

@@ -25,7 +25,7 @@ from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, split_str
 from segrelay.worker.contract.redis.claim import read_names
 from segrelay.worker.contract.redis.client import Pipeline, Redis
 from segrelay.worker.contract.redis.lock import take_turn
-from segrelay.worker.contract.redis.scanning import AnotherServer, read_keys, scan_parts
+from segrelay.worker.contract.redis.scanning import scan_keys
 from segrelay.worker.contract.redis.scripts import (
     IN_ANY_CASE,
     ScriptCall,
@@ -275,7 +275,7 @@ class RedisLapsing:
     """Looks at all ledgers in turn, a few at each call, and begins anew at the end.
 
     It is in no hurry: a ledger that is removed late costs a few bytes. Where a slot of a Cluster is
-    being moved, or another server has taken over, the rest is looked at in the next turn.
+    being moved, or another server has taken over, the next turn begins.
 
     Args:
         client: With short timeouts.
@@ -313,10 +313,4 @@ class RedisLapsing:
             for name in read_names(self._client)
             for number in range(self._settings.redis.partitions)
         ]
-        for part in scan_parts(self._client, partitions, "l*"):
-            try:
-                yield from read_keys(
-                    self._client, part, "string", count=_KEYS_A_STEP, patient=False
-                )
-            except AnotherServer:
-                continue
+        yield from scan_keys(self._client, partitions, "l*", "string", count=_KEYS_A_STEP)

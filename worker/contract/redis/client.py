@@ -28,8 +28,6 @@ __all__ = [
     "AsyncPipeline",
     "AsyncRedis",
     "NoMaster",
-    "NoOwner",
-    "NoReplicas",
     "NoScriptError",
     "Pipeline",
     "Redis",
@@ -37,27 +35,16 @@ __all__ = [
     "ResponseError",
     "done",
     "first_raised",
+    "is_master_no_longer",
     "key_slot",
     "redis_errors",
+    "refusing_word",
     "run_through",
-    "why_to_leave",
 ]
 
 
 class NoMaster(exceptions.ConnectionError):
     """There is no master, or not where it was; its message says why, as a part of a sentence."""
-
-
-class NoReplicas(exceptions.ConnectionError):
-    """The server takes no writes, because too few replicas follow it.
-
-    Their master is another one by now, or they are away. The connection was closed, so that the
-    next command asks the Sentinels.
-    """
-
-
-class NoOwner(exceptions.ClusterDownError):
-    """No node that can be reached answers for a slot; its message is a part of a sentence."""
 
 
 class Pipeline(redis.client.Pipeline):
@@ -103,14 +90,24 @@ class Redis(redis.Redis):
         replicas: Number of replicas that must have what was accepted, noted or settled on their
             disks before it counts as written; 0 = none.
         where: The address, for messages; "" = it is not named.
+        is_cluster: It sends each command to the master of its keys.
     """
 
     replicas: int = 0
     where: str = ""
+    is_cluster: bool = False
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.response_callbacks.pop("XREAD")
+
+    def masters(self) -> list[tuple[str, Redis]]:
+        """Return the address and a client of each master; a single server's address is empty."""
+        return [("", self)]
+
+    def keys_of_masters(self) -> dict[str, str]:
+        """Return a key of each master of a Cluster, and the master's address."""
+        return {}
 
     def execute_command(self, *words: Any, **options: Any) -> Any:
         """Run a command at most once, and return its answer.
@@ -159,15 +156,11 @@ class AsyncPipeline(redis.asyncio.client.Pipeline):
 
 
 class AsyncRedis(redis.asyncio.Redis):
-    """An asynchronous client of one server; see `Redis`.
-
-    Attributes:
-        keeps_order: The commands of a pipeline are run one after the other, whatever their keys.
-    """
+    """An asynchronous client of one server; see `Redis`."""
 
     replicas: int = 0
     where: str = ""
-    keeps_order: bool = True
+    is_cluster: bool = False
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -239,12 +232,9 @@ _NO_MULTI: Final = "EXEC without MULTI"
 """The error text after a MULTI that the Redis user may not send."""
 
 
-def why_to_leave(error: ResponseError) -> NoMaster | NoReplicas | None:
-    """Return the error of a server that is the master no longer; None where it may still be."""
-    why = _refusal(error)
-    if why == _REFUSALS["UNBLOCKED"]:
-        return NoMaster(why)
-    return NoReplicas(why) if why == _REFUSALS["NOREPLICAS"] else None
+def is_master_no_longer(answer: Any) -> bool:
+    """Say whether a server answers that it is a replica by now."""
+    return isinstance(answer, ResponseError) and refusing_word(answer) == "UNBLOCKED"
 
 
 class redis_errors:  # noqa: N801 - it is called like a function
@@ -266,19 +256,22 @@ class redis_errors:  # noqa: N801 - it is called like a function
 
 
 def _ours_among(answers: list[Any], where: str) -> list[Any]:
-    return [_ours(each, where) if isinstance(each, ResponseError) else each for each in answers]
+    return [
+        _ours(each, where) if isinstance(each, ResponseError | NoMaster) else each
+        for each in answers
+    ]
 
 
 def _ours(error: RedisError, where: str, waited_seconds: float = 0.0) -> Exception:
     """Return our error for one of the library's, or itself where it is a mistake of ours."""
     is_refusal = isinstance(error, ResponseError)
-    why = _refusal(error) if is_refusal else _why_unreachable(error)
+    why = _REFUSALS.get(refusing_word(error)) if is_refusal else _why_unreachable(error)
     if why is None:
         return error
     kind = NotPermitted if why == _REFUSALS["NOPERM"] else RedisUnavailable
     ours = kind(f"Redis at {where} {why}." if where else f"Redis {why}.", waited_seconds)
     # In a pipeline the library's message of a refusal repeats the command, with its profile.
-    ours.__cause__ = error if not is_refusal or isinstance(error, NoOwner) else None
+    ours.__cause__ = None if is_refusal else error
     return ours
 
 
@@ -292,8 +285,6 @@ def _why_unreachable(error: RedisError) -> str:
             return "did not answer in time"
         case NoMaster():
             return str(error)
-        case NoReplicas():
-            return _REFUSALS["NOREPLICAS"]
     detail = str(error).rstrip(".") or "the connection was cut"
     return f"can't be reached ({detail}): see that it runs, and that redis.url is right"
 
@@ -308,13 +299,12 @@ _REFUSING: Final[Mapping[type[RedisError], str]] = {
 """The library's errors whose texts lack the word of Redis."""
 
 
-def _refusal(error: RedisError) -> str | None:
-    if isinstance(error, NoOwner):
-        return str(error)
+def refusing_word(error: RedisError) -> str:
+    """Return the error word of Redis with which a refusal begins."""
     text = str(error)
-    word = _REFUSING.get(type(error), text.rpartition(" caused error: ")[2].partition(" ")[0])
     if _NO_MULTI in text:
-        word = "NOPERM"
+        return "NOPERM"
     if _NO_LONGER_MASTER in text:
-        word = "UNBLOCKED"
-    return _REFUSALS.get(word)
+        return "UNBLOCKED"
+    word = text.rpartition(" caused error: ")[2].partition(" ")[0]
+    return _REFUSING.get(type(error), word)

@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import hiredis
@@ -27,16 +28,20 @@ from segrelay.worker.contract.redis.client import (
     Redis,
     ResponseError,
     redis_errors,
+    run_through,
 )
-from segrelay.worker.contract.redis.cluster import (
-    AsyncClusterClient,
-    ClusterClient,
+from segrelay.worker.contract.redis.fitness import weaknesses, why_not_yet, why_unfit
+from segrelay.worker.contract.redis.masters import (
+    QUICK_SECONDS,
+    AsyncRoutedRedis,
     ClusterRouter,
+    RoutedRedis,
+    Router,
+    SentinelRouter,
+    as_master,
     in_tasks,
     in_threads,
 )
-from segrelay.worker.contract.redis.fitness import weaknesses, why_not_yet, why_unfit
-from segrelay.worker.contract.redis.sentinels import ASYNC_MASTER, MASTER, MasterKind, master_client
 from segrelay.worker.contract.redis.url import (
     EmbeddedFiles,
     RedisAddress,
@@ -93,21 +98,23 @@ class _Kind(NamedTuple):
     """The differences between synchronous and asynchronous clients."""
 
     of_server: Any
-    behind_sentinels: MasterKind
-    of_cluster: Callable[[ClusterRouter], Any]
+    of_masters: Callable[[Router], Any]
     retry: Any
+    as_master: Callable[[Any], Any]
     sleep: Callable[[float], Any]
     together: Callable[..., Any]
 
 
-_SYNC: Final = _Kind(Redis, MASTER, ClusterClient, redis.retry.Retry, time.sleep, in_threads)
+_SYNC: Final = _Kind(
+    Redis,
+    RoutedRedis,
+    redis.retry.Retry,
+    lambda connection: run_through(as_master(connection)),
+    time.sleep,
+    in_threads,
+)
 _ASYNC: Final = _Kind(
-    AsyncRedis,
-    ASYNC_MASTER,
-    AsyncClusterClient,
-    redis.asyncio.retry.Retry,
-    asyncio.sleep,
-    in_tasks,
+    AsyncRedis, AsyncRoutedRedis, redis.asyncio.retry.Retry, as_master, asyncio.sleep, in_tasks
 )
 
 
@@ -115,26 +122,44 @@ def _client(
     kind: _Kind, url: str, timeout_seconds: float, away_seconds: float, replicas: int
 ) -> Any:
     address = parse_redis_url(url)
+    own: dict[str, Any] = {
+        "db": address.database,
+        "username": address.username or None,
+        "password": address.password or None,
+        "ssl": address.tls,
+    } | address.tls_options
 
-    def options(seconds: float) -> dict[str, Any]:
-        return _options(address, seconds) | {"retry": kind.retry(redis.backoff.NoBackoff(), 0)}
+    def server(node: RedisNode, seconds: float = timeout_seconds, **options: Any) -> Any:
+        return _packing_by_hiredis(
+            kind.of_server(
+                host=node.host,
+                port=node.port,
+                socket_timeout=seconds,
+                socket_connect_timeout=seconds,
+                socket_keepalive=True,
+                health_check_interval=0,
+                protocol=_RESP,
+                driver_info=_DRIVER,
+                decode_responses=False,
+                retry=kind.retry(redis.backoff.NoBackoff(), 0),
+                **options,
+            )
+        )
 
-    def server(node: RedisNode, seconds: float) -> Any:
-        one = kind.of_server(host=node.host, port=node.port, ssl=address.tls, **options(seconds))
-        return _packing_by_hiredis(one)
-
+    quick = min(QUICK_SECONDS, timeout_seconds)
+    more = (kind.sleep, kind.together)
     if address.service:
-        own = options(timeout_seconds)
-        client = _packing_by_hiredis(
-            master_client(kind.behind_sentinels, address, own, away_seconds)
-        )
+        guards: dict[str, Any] = address.sentinel_options
+        connect_to = partial(server, redis_connect_func=kind.as_master, **own)
+        ask = partial(server, seconds=quick, **guards)
+        router: Router = SentinelRouter(address, connect_to, ask, *more, 0.0, away_seconds)
+        client = kind.of_masters(router)
     elif address.is_cluster:
-        router = ClusterRouter(
-            address, server, timeout_seconds, kind.sleep, kind.together, away_seconds
-        )
-        client = kind.of_cluster(router)
+        connect_to, ask = partial(server, **own), partial(server, seconds=quick, **own)
+        router = ClusterRouter(address, connect_to, ask, *more, timeout_seconds, away_seconds)
+        client = kind.of_masters(router)
     else:
-        client = server(address.hosts[0], timeout_seconds)
+        client = server(address.hosts[0], **own)
     client.replicas = replicas
     return client
 
@@ -170,21 +195,6 @@ def _packing_by_hiredis(client: Any) -> Any:
     kind = pool.connection_class
     pool.connection_class = type(kind.__name__, (_PacksByHiredis, kind), {})
     return client
-
-
-def _options(address: RedisAddress, timeout_seconds: float) -> dict[str, Any]:
-    return {
-        "db": address.database,
-        "username": address.username or None,
-        "password": address.password or None,
-        "socket_timeout": timeout_seconds,
-        "socket_connect_timeout": timeout_seconds,
-        "socket_keepalive": True,
-        "health_check_interval": 0,
-        "protocol": _RESP,
-        "driver_info": _DRIVER,
-        "decode_responses": False,
-    } | address.tls_options
 
 
 def wait_ready(url: str, seconds: float | None = None, *, replicas: int = 0) -> tuple[str, ...]:
@@ -239,7 +249,7 @@ def ask_how_it_is(client: Redis) -> list[ServerState]:
     """
     return [
         ServerState(name, one.info(), _appendfsync(one), takes_writes(one))
-        for name, one in servers_of(client)
+        for name, one in client.masters()
     ]
 
 
@@ -249,7 +259,7 @@ def used_and_most_bytes(client: Redis) -> tuple[int, int]:
     Raises:
         RedisUnavailable: Redis can't be asked.
     """
-    told = [one.info("memory") for _, one in servers_of(client)]
+    told = [one.info("memory") for _, one in client.masters()]
     found = [(int(each["used_memory"]), int(each["maxmemory"])) for each in told]
     return max(found, key=lambda one: one[0] / (one[1] or float("inf")))
 
@@ -267,13 +277,6 @@ def takes_writes(client: Redis) -> bool:
             if str(error).startswith("MISCONF"):
                 return False
             raise
-
-
-def servers_of(client: Redis) -> list[tuple[str, Redis]]:
-    """Return the address and a client of each master; a single server's address is empty."""
-    if isinstance(client, ClusterClient):
-        return [(str(node), one) for node, one in client.masters()]
-    return [("", client)]
 
 
 def _look(

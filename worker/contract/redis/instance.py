@@ -19,7 +19,6 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.acts import Act, carry_out
 from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.redis.client import Redis
-from segrelay.worker.contract.redis.cluster import ClusterClient
 from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.redis.scripts import (
     IN_ANY_CASE,
@@ -76,9 +75,8 @@ class InstanceWatch:
         """
         self._look({keys.INSTANCE_ID: ""})
         with suppress(RedisUnavailable):  # a master that is away has lost nothing yet
-            if isinstance(self.client, ClusterClient):
-                nodes = self.client.keys_of_masters()
-                self._look({key: str(node) for key, node in nodes.items()})
+            if nodes := self.client.keys_of_masters():
+                self._look(nodes)
 
     def _look(self, nodes: Mapping[str, str]) -> None:
         """Read the certificates of nodes, and write one where there is none."""

@@ -35,7 +35,6 @@ from segrelay.worker.contract.redis.client import (
     first_raised,
     run_through,
 )
-from segrelay.worker.contract.redis.cluster import ClusterClient
 from segrelay.worker.errors import NotReplicated
 
 FOLDER: Final = Path(__file__).parent / "lua"
@@ -271,7 +270,7 @@ def run_each(
         NotReplicated: All were made, and too few replicas have confirmed them.
     """
     replicas = client.replicas if replicated else 0
-    in_multi = synced_once and not replicas and not isinstance(client, ClusterClient)
+    in_multi = synced_once and not replicas and not client.is_cluster
     pairs = [(text, call) for call in calls]
     answers = run_through(_run_each(client, pairs, then, replicas, in_multi=in_multi))
     return first_raised(answers[: len(calls)])

@@ -119,17 +119,17 @@ def test_behind_sentinels_tls_is_for_all_connections_and_for_celery_s():
     settings = RedisSettings(url=url)
     tls = {"ssl_ca_certs": "/ca.pem", "ssl_check_hostname": False}
 
-    pool = connect(url).connection_pool
+    client, address = connect(url), parse_redis_url(url)
 
-    assert parse_redis_url(url).sentinel_options == {
+    assert address.sentinel_options == {
         **tls,
         "username": "guard",
         "password": "pw",
         "ssl": True,
     }
     for connection in (
-        pool.make_connection(),
-        pool.sentinel_manager.sentinels[0].connection_pool.make_connection(),
+        client.connection_pool.make_connection(),
+        client.router.ask(address.hosts[0]).connection_pool.make_connection(),
     ):
         assert isinstance(connection, redis.SSLConnection)
         assert connection.ca_certs == "/ca.pem"

@@ -1,0 +1,253 @@
+"""Commands reach the masters of their slots, and only what no server has run goes out again."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from redis.crc import key_slot
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    ConnectionError,  # noqa: A004 - the library's
+    MovedError,
+    ReadOnlyError,
+    ResponseError,
+    TryAgainError,
+)
+
+from segrelay.worker.contract.redis.client import NoMaster
+from segrelay.worker.contract.redis.masters import (
+    ClusterRouter,
+    Router,
+    SentinelRouter,
+    in_tasks,
+    read_slots,
+    slot_of,
+)
+from segrelay.worker.contract.redis.url import RedisNode, parse_redis_url
+
+A, B, C = RedisNode("10.0.0.1", 1), RedisNode("10.0.0.1", 2), RedisNode("10.0.0.1", 3)
+ONE, OTHER = "{a}x", "{b}x"
+SLOT = key_slot(b"{b}")
+LOAD, WAIT = ("SCRIPT LOAD", "return 1"), ("WAITAOF", 0, 1, 5)
+MOVED = MovedError(f"{SLOT} 10.0.0.1:3")
+
+
+def slots(of_other: RedisNode) -> list[Any]:
+    """Return an answer to CLUSTER SLOTS in which one slot is another node's."""
+    ranges = ((0, SLOT - 1, A), (SLOT, SLOT, of_other), (SLOT + 1, 16_383, A))
+    return [[first, last, [b"10.0.0.1", node.port]] for first, last, node in ranges]
+
+
+def master(node: RedisNode, **down: bool) -> dict[str, Any]:
+    state = {"ip": node.host, "port": node.port, "is_master": True}
+    return {"main": state | {"is_sdown": False, "is_odown": False} | down}
+
+
+class Server:
+    """A server that gives the answers of a list to each command, the last one for ever."""
+
+    def __init__(self, answers: dict[tuple[Any, ...], list[Any]], sent: list[Any]) -> None:
+        self.answers, self.sent, self.command_stack = answers, sent, []
+        self.connection_pool = self
+
+    def told(self, words: tuple[Any, ...]) -> Any:
+        left = self.answers.get(words, [b"OK"])
+        answer = left.pop(0) if len(left) > 1 else left[0]
+        if isinstance(answer, ConnectionError):
+            raise answer
+        return answer
+
+    def get_connection(self) -> None:
+        self.told(("connect",))
+
+    def release(self, _: Any) -> None: ...
+
+    disconnect = get_connection
+
+    def pipeline(self, **_: Any) -> "Server":
+        return Server(self.answers, self.sent)
+
+    def run(self) -> list[Any]:
+        self.sent += [words for words, _ in self.command_stack]
+        return [self.told(words) for words, _ in self.command_stack]
+
+    def run_command(self, *words: Any) -> Any:
+        answer = self.told(words)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def run(
+    url: str,
+    commands: Sequence[tuple[Any, ...]],
+    told: list[Any],
+    answers: dict[RedisNode, dict[tuple[Any, ...], list[Any]]],
+    away_seconds: float = 0.0,
+) -> tuple[list[Any], dict[RedisNode, list[Any]]]:
+    """Run commands; return their answers, and what each server was sent."""
+    kind: Callable[..., Router] = ClusterRouter if "cluster" in url else SentinelRouter
+    sent: dict[RedisNode, list[Any]] = {A: [], B: [], C: []}
+    asked = {(kind.question,): told}  # type: ignore[attr-defined]
+    router = kind(
+        parse_redis_url(url),
+        lambda node: Server(answers.get(node, {}), sent[node]),
+        lambda _: Server(asked, []),
+        lambda _: asyncio.sleep(0),
+        in_tasks,
+        moving_seconds=0.2 if "cluster" in url else 0.0,
+        away_seconds=away_seconds,
+    )
+    found = asyncio.run(router.run([(words, {}) for words in commands]))
+    return found, {node: words for node, words in sent.items() if words}
+
+
+CLUSTER, SENTINELS = "redis+cluster://10.0.0.1:1", "redis+sentinel://10.0.0.1:9/main"
+
+
+def test_the_slots_are_read_with_the_replicas_and_from_outside() -> None:
+    told = [
+        [0, 8_191, [b"10.0.0.1", 1, b"id", []], [b"10.0.0.1", 3, b"id", []]],
+        [8_192, 16_382, [b"", 2, b"id", []]],
+    ]
+
+    known = read_slots(told, RedisNode("seed", 9), {A: RedisNode("outside", 7)})
+
+    assert known.all == (RedisNode("outside", 7), RedisNode("seed", 2))
+    assert known.nodes == (RedisNode("outside", 7), C, RedisNode("seed", 2))
+    assert known.owner(8_191) == RedisNode("outside", 7)
+    with pytest.raises(NoMaster, match="slot 16383"):
+        known.owner(16_383)
+
+
+@pytest.mark.parametrize(
+    ("command", "key"),
+    [
+        (("HGET", ONE, "f"), ONE),
+        (("EVALSHA", "sha", 2, b"{b}\xff", ONE, "x"), OTHER),
+        (("MEMORY USAGE", OTHER), OTHER),
+        (("XREAD", "COUNT", 5, "STREAMS", OTHER, "{b}y", "0", "0"), OTHER),
+        (("TIME",), "{segrelay}"),
+    ],
+)
+def test_the_first_key_tells_the_slot(command: tuple[Any, ...], key: str) -> None:
+    assert slot_of(command) == key_slot(key.encode())
+
+
+@pytest.mark.parametrize("name", ["DBSIZE", "INFO", "SCAN"])
+def test_a_command_about_one_server_has_no_slot(name: str) -> None:
+    with pytest.raises(NotImplementedError, match=f"{name} is about one server only"):
+        slot_of((name, "memory"))
+
+
+SET, SET_OTHER = ("SET", ONE, 1), ("SET", OTHER, 1)
+ERROR = ResponseError("WAITAOF failed")
+
+
+@pytest.mark.parametrize(
+    ("of_waits", "confirmed"),
+    [(([1, 2], [1, 0]), [1, 0]), (([1, 1], ERROR), ERROR)],
+)
+def test_each_master_loads_the_scripts_and_waits_for_replicas(
+    of_waits: Any, confirmed: Any
+) -> None:
+    answers = {A: {WAIT: [of_waits[0]]}, B: {WAIT: [of_waits[1]]}}
+
+    found = run(CLUSTER, [LOAD, SET, SET_OTHER, WAIT], [slots(B)], answers)
+
+    assert found == (
+        [b"OK", b"OK", b"OK", confirmed],
+        {A: [LOAD, SET, WAIT], B: [LOAD, SET_OTHER, WAIT]},
+    )
+
+
+@pytest.mark.parametrize(
+    ("refusals", "later"),
+    [
+        ([MOVED], C),
+        ([AskError(f"{SLOT} 10.0.0.1:3"), b"OK"], B),
+        ([TryAgainError("later"), ClusterDownError("down"), b"OK"], B),
+    ],
+)
+def test_what_a_node_has_not_run_goes_out_again_and_nothing_else(
+    refusals: list[Any], later: RedisNode
+) -> None:
+    answers = {A: {WAIT: [[1, 0]]}, B: {SET_OTHER: refusals, WAIT: [[1, 1]]}, C: {WAIT: [[1, 1]]}}
+
+    found, sent = run(CLUSTER, [SET, SET_OTHER, WAIT], [slots(B), slots(later)], answers)
+
+    # A wait of an earlier round that found no replica still counts.
+    assert found == [b"OK", b"OK", [1, 0]]
+    assert sent[A] == [SET, WAIT]
+    assert sent[later][-2:] == [SET_OTHER, WAIT]
+
+
+def test_a_slot_that_stays_without_a_master_is_an_error_of_its_commands() -> None:
+    answers = {B: {SET_OTHER: [ClusterDownError("down")]}}
+
+    (first, second), _ = run(CLUSTER, [SET, SET_OTHER], [slots(B)], answers)
+
+    assert first == b"OK"
+    assert isinstance(second, NoMaster)
+
+
+LOST = ConnectionError("cut")
+
+
+@pytest.mark.parametrize("url", [CLUSTER, SENTINELS])
+@pytest.mark.parametrize(
+    ("command", "answers", "is_repeated"),
+    [
+        (("GET", ONE), {("GET", ONE): [LOST, b"1"]}, True),
+        (SET, {SET: [LOST, b"OK"]}, False),
+        (SET, {("connect",): [LOST, b"OK"]}, True),
+    ],
+)
+def test_only_what_had_no_effect_is_sent_again_after_a_loss(
+    url: str, command: tuple[Any, ...], answers: dict[Any, list[Any]], *, is_repeated: bool
+) -> None:
+    told = [slots(A) if url == CLUSTER else master(A)]
+    answers = {words: list(each) for words, each in answers.items()}
+
+    if is_repeated:
+        found, _ = run(url, [command], told, {A: answers}, away_seconds=30)
+        assert found in ([b"1"], [b"OK"])
+    else:
+        with pytest.raises(ConnectionError, match="cut"):
+            run(url, [command], told, {A: answers}, away_seconds=30)
+
+
+@pytest.mark.parametrize(
+    "refusal", [ReadOnlyError("a replica"), ResponseError("NOREPLICAS Not enough")]
+)
+def test_a_refused_write_goes_to_the_master_that_sentinels_name_then(refusal: Exception) -> None:
+    answers = {A: {SET: [refusal]}}
+
+    found = run(SENTINELS, [SET], [master(A), master(B)], answers, away_seconds=30)
+    patient = run(SENTINELS, [SET], [master(A), master(B)], answers)
+
+    assert found == ([b"OK"], {A: [SET], B: [SET]})
+    assert patient == ([refusal], {A: [SET]})
+
+
+def test_a_master_that_is_one_no_longer_is_left_after_its_answer() -> None:
+    gone = ResponseError("UNBLOCKED force unblock from blocking operation")
+
+    found, _ = run(SENTINELS, [SET, WAIT], [master(A)], {A: {WAIT: [gone]}}, away_seconds=30)
+
+    assert found == [b"OK", gone]
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ({}, "no Sentinel that can be reached knows a master `main`"),
+        (master(A, is_sdown=True), "`main` is down"),
+        (ResponseError("ERR"), "no Sentinel that can be reached"),
+    ],
+)
+def test_it_is_said_why_there_is_no_master(told: Any, why: str) -> None:
+    with pytest.raises(NoMaster, match=why):
+        run(SENTINELS, [SET], [told], {})
