@@ -21,7 +21,6 @@ from segrelay.worker.contract.settings.sections import RedisSettings
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.core.ledger import LedgerEvent, with_delivered
 from segrelay.worker.errors import RedisUnavailable
-from tests.configuration import insider, settings_in
 from tests.integration.embedded.test_cluster import elsewhere
 from tests.members import set_marks
 from tests.waiting import allowed
@@ -29,8 +28,6 @@ from tests.waiting import allowed
 PARTITION = PartitionKeys("insider", 0)
 SLOT = key_slot(PARTITION.tag.encode())
 MANY = 20_000
-PEOPLE = 9_000
-PARTITIONS = 3
 RECORD = LedgerText.of(with_delivered(Record(), LedgerEvent(1_000, Direction.ENTER, 1, 1))).text
 
 
@@ -42,12 +39,6 @@ def client(cluster):
     with closing(connect(cluster.url, timeout_seconds=allowed(5), away_seconds=30)) as found:
         cluster.empty()
         yield found
-
-
-@pytest.fixture
-def settings(cluster, tmp_path):
-    more = {"broker_url": "redis://127.0.0.1:1/0", "partitions": PARTITIONS}
-    return settings_in(tmp_path, insider(), redis=cluster.url, **more)
 
 
 def put_ledgers(client, count, partitions=range(1)):
