@@ -59,11 +59,11 @@ READS: Final = frozenset(
         *("EXISTS", "GET", "HEXISTS", "HGET", "HGETALL", "HKEYS", "HLEN", "HMGET", "INFO", "LLEN"),
         *("LRANGE", "MGET", "PING", "SCARD", "SMEMBERS", "TIME", "XLEN", "XRANGE"),
         *("XREVRANGE", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE", "HVALS", "PTTL"),
-        *("EVAL_RO", "EVALSHA_RO", "SCRIPT LOAD"),
+        *("EVAL_RO", "EVALSHA_RO", "SCRIPT LOAD", "MULTI", "EXEC"),
     )
 )
 """Commands that change no data, so they may be repeated on a new master; not SCAN with its cursor.
-"""
+A MULTI holds nothing that is not named here itself."""
 _KEYLESS: Final = frozenset({"PING", "TIME"})
 _OF_ONE_SERVER: Final = frozenset(
     {"CONFIG GET", "CONFIG SET", "DBSIZE", "FLUSHALL", "FLUSHDB", "INFO", "KEYS", "SCAN"}
@@ -150,6 +150,19 @@ def slot_of(words: Sequence[Any]) -> int:
     return key_slot(key if isinstance(key, bytes) else str(key).encode())
 
 
+def _units(places: Iterable[int], names: Sequence[Any]) -> list[list[int]]:
+    """Return the places of commands that go to a server together: of one, or MULTI to EXEC."""
+    units: list[list[int]] = []
+    is_open = False
+    for at in places:
+        if is_open:
+            units[-1].append(at)
+        else:
+            units.append([at])
+        is_open = names[at] != "EXEC" and (is_open or names[at] == "MULTI")
+    return units
+
+
 def _least(answers: Sequence[Any]) -> Any:
     """Return the first error, or the answer with the fewest replicas; scripts are loaded alike."""
     errors = [answer for answer in answers if isinstance(answer, Exception)]
@@ -210,13 +223,13 @@ class Router:
         scripts = [at for at, name in enumerate(names) if name == _LOAD and not in_multi]
         waits = [at for at, name in enumerate(names) if name == _WAIT]
         shared: dict[int, list[Any]] = {at: [] for at in (*scripts, *waits)}
-        left = own = [at for at in range(len(commands)) if at not in shared]
+        left = own = _units([at for at in range(len(commands)) if at not in shared], names)
         while left:
             is_sent = False
             try:
                 groups = await self._reached(commands, left)
                 is_sent = True
-                places = [[*scripts, *some, *waits] for some in groups.values()]
+                places = [[*scripts, *chain(*some), *waits] for some in groups.values()]
                 asked = [
                     self._asked(node, [commands[at] for at in some], in_multi=in_multi)
                     for node, some in zip(groups, places, strict=True)
@@ -236,27 +249,28 @@ class Router:
                 answers[at] = answer
                 if at in shared:
                     shared[at].append(answer)
-            left = [at for at in left if self.is_elsewhere(answers[at])]
+            left = [each for each in left if any(self.is_elsewhere(answers[at]) for at in each)]
             if left or any(map(is_master_no_longer, answers)):
                 self._known = None
             if left and time.monotonic() >= gives_up_at + self.moving_seconds:
                 break
             if left:
                 await done(self.sleep(_PAUSE_SECONDS))
-        for at in left:
+        for at in chain(*left):
             answers[at] = self.given_up(answers[at])
         for at, told in shared.items():
             answers[at] = _least(told)
         return answers
 
     async def _reached(
-        self, commands: Sequence[Command], left: Iterable[int]
-    ) -> dict[RedisNode, list[int]]:
+        self, commands: Sequence[Command], left: Iterable[list[int]]
+    ) -> dict[RedisNode, list[list[int]]]:
         """Return which server gets which commands, once it is connected to: nothing was sent."""
         known = self._known or await self.find()
-        groups: dict[RedisNode, list[int]] = {}
-        for at in left:
-            groups.setdefault(known.owner(self.slot(commands[at][0])), []).append(at)
+        groups: dict[RedisNode, list[list[int]]] = {}
+        for unit in left:
+            words, _ = commands[unit[:2][-1]]
+            groups.setdefault(known.owner(self.slot(words)), []).append(unit)
         for node in groups:
             pool = self.server(node).connection_pool
             await done(pool.release(await done(pool.get_connection())))

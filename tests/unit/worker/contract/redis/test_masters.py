@@ -10,6 +10,7 @@ from redis.exceptions import (
     AskError,
     ClusterDownError,
     ConnectionError,  # noqa: A004 - the library's
+    ExecAbortError,
     MovedError,
     ReadOnlyError,
     ResponseError,
@@ -182,6 +183,16 @@ def test_what_a_node_has_not_run_goes_out_again_and_nothing_else(
     assert found == [b"OK", b"OK", [1, 0]]
     assert sent[A] == [SET, WAIT]
     assert sent[later][-2:] == [SET_OTHER, WAIT]
+
+
+def test_a_transaction_goes_to_one_node_and_again_as_a_whole() -> None:
+    first = [("MULTI",), ("HGETALL", ONE), ("EVALSHA", "sha", 1, ONE), ("EXEC",)]
+    second = [("MULTI",), ("HGETALL", OTHER), ("EVALSHA", "sha", 1, OTHER), ("EXEC",)]
+    aborted = {second[1]: [MOVED], second[2]: [MOVED], ("EXEC",): [ExecAbortError("aborted")]}
+
+    found = run(CLUSTER, [*first, *second], [slots(B), slots(C)], {B: aborted})
+
+    assert found == ([b"OK"] * 8, {A: first, B: second, C: second})
 
 
 def test_a_slot_that_stays_without_a_master_is_an_error_of_its_commands() -> None:
