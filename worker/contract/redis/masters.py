@@ -373,7 +373,7 @@ class SentinelRouter(Router):
 
     @property
     def nobody(self) -> str:  # type: ignore[override]
-        """Why there is no master, where no Sentinel says more."""
+        """The reason that is told if no Sentinel says more."""
         return (
             f"can't be found: no Sentinel that can be reached knows a master"
             f" `{self.address.service}`; see that they run, and that redis.url names their hosts"
