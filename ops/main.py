@@ -1,15 +1,14 @@
 """The command line: one table of commands, each loaded when it is called, and its completions.
 
 The names that a shell completes come from the configuration and from a Redis that runs already.
-Whatever goes wrong, or takes too long, completes nothing and says nothing.
+Whatever goes wrong completes nothing and says nothing.
 """
 
 from __future__ import annotations
 
-import os
-import threading
+import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import redirect_stderr
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -41,7 +40,7 @@ Run
 Feed
   send        send.command:send          Send a file of payloads
   backfill    backfill.commands:app      Bring whole files in
-  quarantine  quarantine:app             See what was not placed
+  quarantine  kept:quarantine            See what was not placed
   audience    audiences:app              See and retire audiences
   sync        sync:app                   Follow Lytics' audiences
 Operate
@@ -133,16 +132,20 @@ def _commands() -> Iterator[tuple[str, LazyCommand]]:
 COMMANDS: Final[Mapping[str, LazyCommand]] = dict(_commands())
 
 
-_SECONDS: Final = 3.0
-"""Seconds that a completion may take: the person waits for the cursor meanwhile."""
-
-
 Completion = Callable[[str], list[str]]
 
 
 def _completing(read: Callable[[], Iterable[str]]) -> Completion:
-    """Return a function that completes the names that a reader finds."""
-    return lambda incomplete: _beginning(incomplete, read)
+    """Return a function that completes the names that a reader finds, if it finds any."""
+
+    def complete(incomplete: str) -> list[str]:
+        with redirect_stderr(io.StringIO()):  # a shell's prompt is no place for errors
+            try:
+                return sorted(name for name in read() if name.startswith(incomplete))
+            except Exception:  # noqa: BLE001 - see above
+                return []
+
+    return complete
 
 
 def _templates() -> Iterable[str]:
@@ -169,37 +172,6 @@ def _settings() -> Settings:
     from segrelay.worker.contract.settings import load_settings  # noqa: PLC0415 - see above
 
     return load_settings()
-
-
-def _beginning(incomplete: str, read: Callable[[], Iterable[str]]) -> list[str]:
-    """Return the names with this beginning; none if they can't be read in time."""
-    found: list[str] = []
-
-    def look() -> None:
-        try:
-            found.extend(sorted(name for name in read() if name.startswith(incomplete)))
-        except BaseException:  # noqa: BLE001 - a shell's prompt is no place for errors
-            found.clear()
-
-    with _silence():
-        thread = threading.Thread(target=look, daemon=True)
-        thread.start()
-        thread.join(_SECONDS)
-        return list(found) if not thread.is_alive() else []
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Discard everything that is written to stderr, by any library."""
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 _triggers = _completing(lambda: _settings().triggers)

@@ -478,16 +478,7 @@ def explain_person(
                 known.past.append(
                     Moment(row.time_ms, row.outcome, *where, row.event_time_us, detail)
                 )
-    if standing:
-        # Comparing numbers first spares hashing the partitions of thousands of streams.
-        number, wanted = person.partition, frozenset(partitions)
-        streams = [
-            each
-            for each in standing.streams
-            if each.partition.number == number and each.partition in wanted
-        ]
-    else:
-        streams = find_streams(client, partitions)
+    streams = find_streams(client, partitions)
     known.waiting, known.is_whole = _waiting(client, streams, person.digest, most)
     if known.waiting:
         known.obstacles = Obstacles(

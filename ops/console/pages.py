@@ -23,8 +23,7 @@ from segrelay.ops.console.app import (
     note_reveal,
 )
 from segrelay.ops.console.look import LINES_FRESH_SECONDS, SPANS, Look, Scan, scan
-from segrelay.ops.kept import KeptOptions
-from segrelay.ops.quarantine import groups_of, matches
+from segrelay.ops.kept import KeptOptions, groups_of, matches
 from segrelay.ops.state.partitions import Stream
 from segrelay.ops.state.person import is_digest
 from segrelay.ops.state.waiting import (
@@ -195,7 +194,7 @@ def quarantine(console: Console, asked: Asked) -> Page:
     found = Scan([one for one in known.found if matches(one, wanted)], known.is_whole)
     rows = sorted(found.found, key=lambda one: -one.last_seen_ms)
     values = listed(asked, rows) | {
-        "totals": store.quarantine.totals(),
+        "totals": store.stored.totals(),
         "groups": groups_of(found.found, look.settings),
         "count": found.count,
         "is_whole": found.is_whole,

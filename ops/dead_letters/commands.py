@@ -30,8 +30,8 @@ from segrelay.ops.kept import (
     MESSAGE_CHARACTERS,
     ExtentOptions,
     Fate,
+    Kept,
     KeptOptions,
-    Refusals,
     Work,
     discard_chosen,
     replay_chosen,
@@ -101,12 +101,13 @@ class Expiry(NamedTuple):
     until_ms: int
 
 
-class DeadLetters(Refusals[StoredDeadLetter]):
+class DeadLetters(Kept[StoredDeadLetter]):
     """The dead letters in Redis."""
 
     command = "dlq"
     nouns = ("letter", "letters")
     verb = "replayed"
+    fates = ("sent", "skipped", "dead")
     why_left_out = LEFT_OUT
 
     def find(self, wanted: Filter) -> Iterator[StoredDeadLetter]:
@@ -164,7 +165,6 @@ class DeadLetters(Refusals[StoredDeadLetter]):
             len(ids),
             lambda: self._leave(partitions, ids, audiences),
             left_out,
-            ("sent", "skipped", "dead"),
             lambda: self._preview(partitions, ids, audiences, at_ms),
         )
 
@@ -440,7 +440,12 @@ class DeadLetterOptions(KeptOptions):
     reasons: ClassVar[type[StrEnum]] = Death
 
     def chosen(
-        self, client: Redis, settings: Settings, ids: Iterable[str] | None, *, force: bool = False
+        self,
+        client: Redis,
+        settings: Settings,
+        ids: Iterable[str] | None = None,
+        *,
+        force: bool = False,
     ) -> Filter:
         """Return the filter that these options stand for."""
         digests: frozenset[str] = frozenset()
@@ -547,11 +552,16 @@ def list_dead_letters(
     dead_letters = list(islice(found, first, first + limit))
     partitions = all_partitions(client, settings)
     kept = sum(ask_each(client, partitions, lambda pipe, one: pipe.hlen(one.dead_letters)))
+    documents = [store.document(each, reveal=reveal) for each in dead_letters]
+    shown_of = ("id", "last_at", *_LISTED)
     return Result(
-        [store.document(each, reveal=reveal) for each in dead_letters],
+        documents,
         Table(
             ("letter", "died", *_LISTED, *text_columns("message")),
-            [_row(dead_letter, reveal=reveal) for dead_letter in dead_letters],
+            [
+                (*(one[name] for name in shown_of), one["message"][:MESSAGE_CHARACTERS])
+                for one in documents
+            ],
         ),
         f"{len(dead_letters):,} shown of {plural(kept, 'letter')}",
         notes=[f"--page {page + 1} shows more."] if len(dead_letters) == limit else (),
@@ -571,13 +581,3 @@ def show(
     """
     store = DeadLetters(relay.client, relay.settings)
     return show_one(store, dead_letter_id, reveal=reveal)
-
-
-def _row(dead_letter: StoredDeadLetter, *, reveal: bool) -> tuple[str, ...]:
-    message = shown(dead_letter, reveal=reveal)["message"]
-    return (
-        dead_letter["id"],
-        shown_ms(dead_letter["last_at_ms"]),
-        *(dead_letter[name] for name in _LISTED),
-        message[:MESSAGE_CHARACTERS],
-    )

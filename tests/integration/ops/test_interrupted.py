@@ -8,7 +8,7 @@ import inspect
 
 import pytest
 
-from segrelay.ops import audiences, kept, quarantine, sync
+from segrelay.ops import audiences, kept, sync
 from segrelay.ops import person as people
 from segrelay.ops.backfill import commands as backfills
 from segrelay.ops.dead_letters import commands as letters
@@ -109,8 +109,8 @@ WORDS = {
     audiences.set_slug: "audience set",
     letters.discard: "dlq discard",
     letters.replay: "dlq replay",
-    quarantine.discard: "quarantine discard",
-    quarantine.replay: "quarantine replay",
+    kept.discard_records: "quarantine discard",
+    kept.replay_records: "quarantine replay",
     backfills.abort: "backfill abort",
     backfills.pause: "backfill pause",
     backfills.resume: "backfill resume",
@@ -266,9 +266,9 @@ CASES = {
     "what waits": of_redis(with_waiting, kept.discard, **all_of(kept.WaitingOptions())),
     "discarded letters": of_redis(with_dead, letters.discard, **LETTERS),
     "replayed letters": of_redis(with_dead, letters.replay, **LETTERS, waiting=WaitOptions()),
-    "discarded records": of_redis(with_quarantined, quarantine.discard, **RECORDS),
+    "discarded records": of_redis(with_quarantined, kept.discard_records, **RECORDS),
     "replayed records": of_redis(
-        with_quarantined, quarantine.replay, truth=delivered, **RECORDS, waiting=WaitOptions()
+        with_quarantined, kept.replay_records, truth=delivered, **RECORDS, waiting=WaitOptions()
     ),
     "a new destination": of_redis(with_another, redis.confirm_destination, "new"),
     "a destination that has moved": of_redis(with_moved, redis.confirm_destination, "insider"),

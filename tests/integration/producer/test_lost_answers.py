@@ -9,8 +9,8 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
+from segrelay.ops.kept import QuarantinedRecords
 from segrelay.ops.main import app
-from segrelay.ops.quarantine import QuarantinedRecords
 from segrelay.ops.state.waiting import EVERYTHING
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions

@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from segrelay.ops.quarantine import QuarantinedRecords
+from segrelay.ops.kept import QuarantinedRecords
 from segrelay.ops.state.waiting import EVERYTHING, Filter
 from segrelay.producer.events.payloads import Refused
 from segrelay.producer.publishing.published import PublishOptions
