@@ -9,7 +9,7 @@ import asyncio
 import hmac
 import logging
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -46,105 +46,68 @@ from segrelay.worker.contract.settings.sections import MetricsSettings
 from segrelay.worker.contract.settings.urls import is_loopback
 from segrelay.worker.errors import ConfigurationInvalid, RedisUnavailable
 
-_TRIGGER: Final = ("destination", "trigger")
-_LANE: Final = (*_TRIGGER, "lane")
-_REASON: Final = (*_LANE, "reason")
-_OF: Final = ("destination",)
-_SINCE: Final = (*_OF, "lane", "since")
-_SYNC: Final = ("sync",)
-GAUGES: Final[Mapping[str, tuple[Sequence[str], str]]] = {
-    "up": ((), "1 if Redis could be asked."),
-    "problems": (
-        ("name", "severity"),
-        "What is wrong: the subjects of each problem that `segrelay status` names.",
-    ),
-    "deliveries_waiting": (_LANE, "Deliveries that wait."),
-    "oldest_waiting_seconds": (_LANE, "The time for which the oldest delivery has waited."),
-    "deliveries_orphaned": ((), "Deliveries that wait where no worker delivers them."),
-    "letters": (_OF, "Dead letters that lie there."),
-    "letters_by_cause": (
-        ("cause", "reason", "trigger"),
-        "Dead letters by cause, as `segrelay dlq causes` shows them; the trigger is one of them.",
-    ),
-    "letters_expiring": ((), "Dead letters that will be dropped soon because of their age."),
-    "letters_expired": ((), "Dead letters that were dropped because of their age."),
-    "quarantine_records": ((), "Events that could not be placed."),
-    "records_expiring": ((), "Quarantined records that will be dropped soon because of their age."),
-    "records_expired": ((), "Quarantined records that were dropped because of their age."),
-    "gate_rate_per_minute": (
-        _OF,
-        "Requests that may be sent in a minute now; 0 = none was ever sent.",
-    ),
-    "gate_limit_per_minute": (_OF, "Requests that may be sent in a minute, as configured."),
-    "gate_used_ratio": (_OF, "The requests of the last minute as a share of the rate in force."),
-    "gate_factor": (_OF, "What slow-downs have left of the rate, 0 to 1."),
-    "destination_state": ((*_OF, "state"), "1 for the state in which a destination is."),
-    "receiver_seen_timestamp_seconds": ((), "When a receiver was last seen."),
-    "receiver_event_timestamp_seconds": ((), "When a receiver last stored events."),
-    "receiver_lag_seconds": (
-        (),
-        "How late the last two timers of a receiver were at least: a starved one is late.",
-    ),
-    "jobs": (("state",), "Backfills by state."),
-    "job_deliveries": (
-        ("job", "kind"),
-        "Deliveries of a backfill that has not ended, by what became of them.",
-    ),
-    "sync_failures": (_SYNC, "Steps of a sync in a row that came to nothing."),
-    "sync_waits_for_confirm": (_SYNC, "1 while a sync waits for a person."),
-    "sync_ended_timestamp_seconds": (_SYNC, "When the last run of a sync ended."),
-    "workers": ((), "Workers that were seen lately."),
-    "responses_waiting": ((), "Records that wait for response streams."),
-    "redis_memory_used_bytes": ((), "Memory that Redis uses."),
-    "redis_memory_max_bytes": ((), "Redis' maxmemory; 0 = it has none."),
-    "redis_keys": (
-        (),
-        "Keys in Redis; nearly all are ledgers, one for each profile of a destination.",
-    ),
-    "redis_full": ((), "1 if Redis takes no more events."),
-    "redis_durable": ((), "1 if Redis is as durable as promised."),
-    "redis_disk_writable": ((), "1 if Redis can write to its disk."),
-    "redis_emptied": ((), "How often Redis came back empty, and nobody has acknowledged it."),
+GAUGES: Final[Mapping[str, str]] = {
+    "up": "1 if Redis could be asked.",
+    "problems": "What is wrong: the subjects of each problem that `segrelay status` names.",
+    "deliveries_waiting": "Deliveries that wait.",
+    "oldest_waiting_seconds": "The time for which the oldest delivery has waited.",
+    "deliveries_orphaned": "Deliveries that wait where no worker delivers them.",
+    "letters": "Dead letters that lie there.",
+    "letters_by_cause": "Dead letters by cause, as `dlq causes` shows them.",
+    "letters_expiring": "Dead letters that will be dropped soon because of their age.",
+    "letters_expired": "Dead letters that were dropped because of their age.",
+    "quarantine_records": "Events that could not be placed.",
+    "records_expiring": "Quarantined records that will be dropped soon because of their age.",
+    "records_expired": "Quarantined records that were dropped because of their age.",
+    "gate_rate_per_minute": "Requests that may be sent in a minute now; 0 = none was ever sent.",
+    "gate_limit_per_minute": "Requests that may be sent in a minute, as configured.",
+    "gate_used_ratio": "The requests of the last minute as a share of the rate in force.",
+    "gate_factor": "What slow-downs have left of the rate, 0 to 1.",
+    "destination_state": "1 for the state in which a destination is.",
+    "receiver_seen_timestamp_seconds": "When a receiver was last seen.",
+    "receiver_event_timestamp_seconds": "When a receiver last stored events.",
+    "receiver_lag_seconds": "How late the last two timers of a receiver were, as of a starved one.",
+    "jobs": "Backfills by state.",
+    "job_deliveries": "Deliveries of a backfill that has not ended, by what became of them.",
+    "sync_failures": "Steps of a sync in a row that came to nothing.",
+    "sync_waits_for_confirm": "1 while a sync waits for a person.",
+    "sync_ended_timestamp_seconds": "When the last run of a sync ended.",
+    "workers": "Workers that were seen lately.",
+    "responses_waiting": "Records that wait for response streams.",
+    "redis_memory_used_bytes": "Memory that Redis uses.",
+    "redis_memory_max_bytes": "Redis' maxmemory; 0 = it has none.",
+    "redis_keys": "Keys in Redis; nearly all are ledgers, one for each profile of a destination.",
+    "redis_full": "1 if Redis takes no more events.",
+    "redis_durable": "1 if Redis is as durable as promised.",
+    "redis_disk_writable": "1 if Redis can write to its disk.",
+    "redis_emptied": "How often Redis came back empty, and nobody has acknowledged it.",
 }
-"""The numbers that rise and fall: the labels of each, and what it says."""
-COUNTERS: Final[Mapping[str, tuple[Sequence[str], str]]] = {
-    "deliveries_accepted": (_LANE, "Deliveries that were accepted: an event for a trigger each."),
-    "deliveries_delivered": (_LANE, "Deliveries that the destination has taken."),
-    "deliveries_discarded": (
-        _LANE,
-        "Deliveries that a person has taken back, or dead letters of a certain age.",
-    ),
-    "deliveries_skipped": (_REASON, "Deliveries that needed no request, by reason."),
-    "deliveries_dead": (_REASON, "Deliveries that became dead letters, by reason."),
-    "deliveries_resent": (
-        _TRIGGER,
-        "Deliveries that were sent again because an earlier request got no sure answer.",
-    ),
-    "dropped_fields": (
-        ("field",),
-        "Fields that were left out of user objects because the destination would not take them.",
-    ),
-    "requests": (
-        (*_OF, "status"),
-        "Requests by the status of the answer, or by why there was none.",
-    ),
-    "request_users": (_OF, "User objects in all requests."),
-    "requests_unanswered": ((), "Requests that may have taken effect without a sure answer."),
-    "receiver_requests": (("status",), "Requests that receivers answered, by status."),
-    "receiver_too_large": (
-        (),
-        "Requests that receivers refused for their size: their events are lost.",
-    ),
+"""The numbers that rise and fall, and what each says."""
+COUNTERS: Final[Mapping[str, str]] = {
+    "deliveries_accepted": "Deliveries that were accepted: an event for a trigger each.",
+    "deliveries_delivered": "Deliveries that the destination has taken.",
+    "deliveries_discarded": "Deliveries taken back by a person, or dead letters of a certain age.",
+    "deliveries_skipped": "Deliveries that needed no request, by reason.",
+    "deliveries_dead": "Deliveries that became dead letters, by reason.",
+    "deliveries_resent": "Deliveries sent again because an earlier request got no sure answer.",
+    "dropped_fields": "Fields left out of user objects: the destination would refuse them.",
+    "requests": "Requests by the status of the answer, or by why there was none.",
+    "request_users": "User objects in all requests.",
+    "requests_unanswered": "Requests that may have taken effect without a sure answer.",
+    "receiver_requests": "Requests that receivers answered, by status.",
+    "receiver_too_large": "Requests that receivers refused for their size: their events are lost.",
 }
 """The numbers that only rise; `_total` is added to the name of each."""
-HISTOGRAMS: Final[Mapping[str, tuple[Sequence[str], str]]] = {
-    "delivery_seconds": (
-        _SINCE,
-        "The time of a delivery since its event occurred, or since it was accepted.",
-    ),
-    "request_seconds": (_OF, "The time of a request until its answer."),
+HISTOGRAMS: Final[Mapping[str, str]] = {
+    "delivery_seconds": "The time of a delivery since its event occurred or was accepted.",
+    "request_seconds": "The time of a request until its answer.",
 }
 """The times by buckets."""
+_KINDS: Final = (
+    (GaugeMetricFamily, GAUGES),
+    (CounterMetricFamily, COUNTERS),
+    (HistogramMetricFamily, HISTOGRAMS),
+)
 OF_A_LOST_REDIS: Final = ("up", "problems")
 """The families that are told while Redis can't be asked."""
 
@@ -155,40 +118,41 @@ MOST_FIELDS: Final = 50
 MOST_JOBS: Final = 50
 STATES: Final = ("ok", "slowed", "broken", "paused", "orphaned")
 _USED_MS: Final = 60_000
-MetricRow = tuple[str, Sequence[str], float | Histogram]
-"""The name of a family, the values of its labels, and the number."""
+MetricRow = tuple[str, Mapping[str, str], float | Histogram]
+"""The name of a family, its labels with their values, and the number."""
 
 
 def metrics_of(rows: Iterable[MetricRow], names: Sequence[str] = ()) -> list[Metric]:
     """Return families with their rows: all, also those without any row, or only the named ones."""
-    families: dict[str, Any] = {
-        name: make(f"segrelay_{name}", scope, labels=labels)
-        for make, table in (
-            (GaugeMetricFamily, GAUGES),
-            (CounterMetricFamily, COUNTERS),
-            (HistogramMetricFamily, HISTOGRAMS),
-        )
-        for name, (labels, scope) in table.items()
-        if not names or name in names
-    }
-    for name, values, number in rows:
-        if isinstance(number, Histogram):
-            buckets = list(number.cumulative().items())
-            families[name].add_metric(values, buckets, number.sum_seconds)
-        else:
-            families[name].add_metric(values, number)
-    return list(families.values())
+    by_name: defaultdict[str, list[MetricRow]] = defaultdict(list)
+    for row in rows:
+        by_name[row[0]].append(row)
+    families: list[Any] = []
+    for make, table in _KINDS:
+        for name in [one for one in table if not names or one in names]:
+            own = by_name[name]
+            labels = list(own[0][1]) if own else []
+            family: Any = make(f"segrelay_{name}", table[name], labels=labels)
+            families.append(family)
+            for _, values, number in own:
+                if isinstance(number, Histogram):
+                    buckets = list(number.cumulative().items())
+                    family.add_metric(list(values.values()), buckets, number.sum_seconds)
+                else:
+                    family.add_metric(list(values.values()), number)
+    return families
 
 
 def rows_of_problems(problems: Iterable[HealthProblem]) -> Iterator[MetricRow]:
     """Yield the number of problems of each name and severity."""
     counts = Counter((one.name, one.severity) for one in problems)
-    return (("problems", values, count) for values, count in sorted(counts.items()))
+    for (name, severity), count in sorted(counts.items()):
+        yield "problems", {"name": name, "severity": severity}, count
 
 
 def rows_of(standing: Standing, causes: Sequence[Cause]) -> Iterator[MetricRow]:
     """Yield the rows of all families but the problems."""
-    yield "up", (), 1
+    yield "up", {}, 1
     yield from _rows_of_triggers(standing)
     yield from _rows_of_destinations(standing)
     yield from _rows_of_work(standing)
@@ -198,42 +162,42 @@ def rows_of(standing: Standing, causes: Sequence[Cause]) -> Iterator[MetricRow]:
 
 def _rows_of_triggers(standing: Standing) -> Iterator[MetricRow]:
     for name, one in standing.triggers.items():
-        values = (one.destination, name)
+        own = {"destination": one.destination, "trigger": name}
         for lane, counts in one.by_lane.items():
             for kind in ("accepted", "delivered", "discarded"):
-                yield f"deliveries_{kind}", (*values, lane), counts.of(kind)
+                yield f"deliveries_{kind}", own | {"lane": lane}, counts.of(kind)
             for kind in REASONED:
                 for reason, count in counts.by_reason(kind).items():
-                    yield f"deliveries_{kind}", (*values, lane, reason), count
+                    yield f"deliveries_{kind}", own | {"lane": lane, "reason": reason}, count
         if one.counts.resent:
-            yield "deliveries_resent", values, one.counts.resent
+            yield "deliveries_resent", own, one.counts.resent
         for lane, wait in one.waits.items():
             waited_ms = max(0, standing.now_ms - wait.oldest_ms)
-            yield "deliveries_waiting", (*values, lane), wait.deliveries
-            yield "oldest_waiting_seconds", (*values, lane), waited_ms / 1_000
-    yield "deliveries_orphaned", (), standing.totals.orphans.total()
+            yield "deliveries_waiting", own | {"lane": lane}, wait.deliveries
+            yield "oldest_waiting_seconds", own | {"lane": lane}, waited_ms / 1_000
+    yield "deliveries_orphaned", {}, standing.totals.orphans.total()
 
 
 def _rows_of_destinations(standing: Standing) -> Iterator[MetricRow]:
     for name, one in standing.destinations.items():
-        requests = one.requests
+        requests, own = one.requests, {"destination": name}
         for status, count in requests.by_status.items():
-            yield "requests", (name, status), count
-        yield "request_users", (name,), requests.users
-        yield "request_seconds", (name,), requests.times
+            yield "requests", own | {"status": status}, count
+        yield "request_users", own, requests.users
+        yield "request_seconds", own, requests.times
         for lane, by_since in requests.delivery_times.items():
             for since, times in by_since.items():
-                yield "delivery_seconds", (name, lane, since), times
-        yield "gate_rate_per_minute", (name,), one.rate
+                yield "delivery_seconds", own | {"lane": lane, "since": since}, times
+        yield "gate_rate_per_minute", own, one.rate
         if one.rate:
-            yield "gate_used_ratio", (name,), _per_minute(standing, name) / one.rate
-        yield "gate_factor", (name,), one.factor
+            yield "gate_used_ratio", own, _per_minute(standing, name) / one.rate
+        yield "gate_factor", own, one.factor
         for state in STATES:
-            yield "destination_state", (name, state), one.condition.state == state
-        yield "letters", (name,), one.dead_letters
+            yield "destination_state", own | {"state": state}, one.condition.state == state
+        yield "letters", own, one.dead_letters
     for name, configured in standing.settings.destinations.items():
-        yield "gate_limit_per_minute", (name,), configured.rate_per_minute
-    yield "requests_unanswered", (), standing.counts.unanswered
+        yield "gate_limit_per_minute", {"destination": name}, configured.rate_per_minute
+    yield "requests_unanswered", {}, standing.counts.unanswered
 
 
 def _per_minute(standing: Standing, destination: str) -> float:
@@ -249,56 +213,57 @@ def _rows_of_work(standing: Standing) -> Iterator[MetricRow]:
     jobs = standing.jobs
     states = Counter(one.condition.state for one in jobs.values())
     for state, count in sorted(states.items()):
-        yield "jobs", (state,), count
+        yield "jobs", {"state": state}, count
     going = [name for name, one in jobs.items() if not one.condition.has_ended]
     for name in going[:MOST_JOBS]:
         for kind in KINDS:
-            yield "job_deliveries", (name, kind), jobs[name].counts.of(kind)
+            yield "job_deliveries", {"job": name, "kind": kind}, jobs[name].counts.of(kind)
     for name, run in standing.syncs.items():
-        yield "sync_failures", (name,), run.failures
-        yield "sync_waits_for_confirm", (name,), bool(run.asks)
+        own = {"sync": name}
+        yield "sync_failures", own, run.failures
+        yield "sync_waits_for_confirm", own, bool(run.asks)
         if run.ended_ms:
-            yield "sync_ended_timestamp_seconds", (name,), run.ended_ms / 1_000
+            yield "sync_ended_timestamp_seconds", own, run.ended_ms / 1_000
 
 
 def _rows_of_what_is_kept(standing: Standing, causes: Sequence[Cause]) -> Iterator[MetricRow]:
     """Yield the rows of dead letters, quarantined records, and fields that shaping left out."""
-    for cause in causes[:MOST_CAUSES]:
-        yield "letters_by_cause", (cause.cause, cause.reason, cause.trigger), cause.count
-    if rest := sum(cause.count for cause in causes[MOST_CAUSES:]):
-        yield "letters_by_cause", (OTHER, OTHER, OTHER), rest
-    yield "quarantine_records", (), standing.quarantined
+    labels = ("cause", "reason", "trigger")
+    for one in causes[:MOST_CAUSES]:
+        yield "letters_by_cause", {name: getattr(one, name) for name in labels}, one.count
+    if rest := sum(one.count for one in causes[MOST_CAUSES:]):
+        yield "letters_by_cause", dict.fromkeys(labels, OTHER), rest
+    yield "quarantine_records", {}, standing.quarantined
     kept = standing.retention.document()
     for name, what in (("letters", "dead_letters"), ("records", "quarantined_records")):
-        yield f"{name}_expiring", (), kept[what]["expiring"]
-        yield f"{name}_expired", (), kept[what]["dropped"]
+        yield f"{name}_expiring", {}, kept[what]["expiring"]
+        yield f"{name}_expired", {}, kept[what]["dropped"]
     fields = sorted(standing.totals.dropped_fields.items(), key=lambda one: (-one[1], one[0]))
-    for name, count in fields[:MOST_FIELDS]:
-        yield "dropped_fields", (name,), count
-    if rest := sum(count for _, count in fields[MOST_FIELDS:]):
-        yield "dropped_fields", (OTHER,), rest
+    rest = sum(count for _, count in fields[MOST_FIELDS:])
+    for name, count in (*fields[:MOST_FIELDS], *([(OTHER, rest)] if rest else [])):
+        yield "dropped_fields", {"field": name}, count
 
 
 def _rows_of_processes(standing: Standing) -> Iterator[MetricRow]:
     """Yield the rows of receivers, workers and Redis."""
     receivers, redis = standing.receivers, standing.redis
     for status, count in sorted(receivers.ever.items()):
-        yield "receiver_requests", (str(status),), count
+        yield "receiver_requests", {"status": str(status)}, count
     for name, at_ms in (("seen", receivers.seen_ms), ("event", receivers.event_ms)):
         if at_ms:
-            yield f"receiver_{name}_timestamp_seconds", (), at_ms / 1_000
+            yield f"receiver_{name}_timestamp_seconds", {}, at_ms / 1_000
     lags_ms = (one.lag_ms for one in receivers.running.values())
-    yield "receiver_lag_seconds", (), max(lags_ms, default=0) / 1_000
-    yield "receiver_too_large", (), standing.too_large_requests
-    yield "workers", (), len(standing.workers)
-    yield "responses_waiting", (), standing.responses.waiting
-    yield "redis_memory_used_bytes", (), redis.used
-    yield "redis_memory_max_bytes", (), redis.most
-    yield "redis_keys", (), redis.keys
-    yield "redis_full", (), bool(redis.full)
-    yield "redis_durable", (), not redis.weak
-    yield "redis_disk_writable", (), not redis.failing
-    yield "redis_emptied", (), len(redis.losses)
+    yield "receiver_lag_seconds", {}, max(lags_ms, default=0) / 1_000
+    yield "receiver_too_large", {}, standing.too_large_requests
+    yield "workers", {}, len(standing.workers)
+    yield "responses_waiting", {}, standing.responses.waiting
+    yield "redis_memory_used_bytes", {}, redis.used
+    yield "redis_memory_max_bytes", {}, redis.most
+    yield "redis_keys", {}, redis.keys
+    yield "redis_full", {}, bool(redis.full)
+    yield "redis_durable", {}, not redis.weak
+    yield "redis_disk_writable", {}, not redis.failing
+    yield "redis_emptied", {}, len(redis.losses)
 
 
 @dataclass(slots=True)
@@ -331,7 +296,7 @@ class MetricsPage(Collector):
             causes = count_causes(self.client, partitions)
         except RedisUnavailable as error:
             found = HealthProblem(UNREACHABLE, ILL, "", error.message, "segrelay redis status")
-            return metrics_of([("up", (), 0), *rows_of_problems([found])], OF_A_LOST_REDIS)
+            return metrics_of([("up", {}, 0), *rows_of_problems([found])], OF_A_LOST_REDIS)
         problems = rows_of_problems(problems_of(standing))
         return metrics_of(chain(rows_of(standing, causes), problems))
 
