@@ -78,12 +78,10 @@ class World(Rig):
 
     console_lines: str = ""
     syncs: str = SYNC
-    is_open: bool = False
 
     def __post_init__(self):
         self.port = free_port()
-        section = SECTION if not self.is_open else '\n[console]\nlisten = "127.0.0.1:{port}"\n'
-        self.more += self.syncs + section.format(port=self.port, hash=HASH, more=self.console_lines)
+        self.more += self.syncs + SECTION.format(port=self.port, hash=HASH, more=self.console_lines)
         self.templates = {"insider/enter.jsonnet": TEMPLATE, **self.templates}
         self.console = None
 
