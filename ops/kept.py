@@ -19,7 +19,7 @@ from typing import Annotated, Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 import orjson
 import typer
 
-from segrelay.ops.send.sending import WaitOptions
+from segrelay.ops.send import WaitOptions
 from segrelay.ops.state.acts import Acts, Asks, Reads, perform
 from segrelay.ops.state.partitions import Stream, all_partitions
 from segrelay.ops.state.waiting import Filter, count_chosen, find_streams, measure, take_back

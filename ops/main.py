@@ -38,7 +38,7 @@ Run
   metrics     metrics.page:metrics       Serve Prometheus' metrics
   redis       run.redis:app              Run the embedded Redis
 Feed
-  send        send.command:send          Send a file of payloads
+  send        send:send                  Send a file of payloads
   backfill    backfill.commands:app      Bring whole files in
   quarantine  kept:quarantine            See what was not placed
   audience    audiences:app              See and retire audiences

@@ -58,7 +58,7 @@ ALSO_LOADED = (
     "segrelay.ops.run.worker",
     "segrelay.sandbox.lytics.api",
     "segrelay.worker.checks.preview",
-    "segrelay.ops.send.sending",
+    "segrelay.ops.send",
     "segrelay.producer.tasks",
     "uvicorn.lifespan.on",
     "uvicorn.loops.auto",

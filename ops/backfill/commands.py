@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from segrelay.ops.backfill.job_request import RowOptions, read_anew, refuse_forgotten_rows, spec_of
-from segrelay.ops.send.sending import Deadline, wait_for_deliveries
+from segrelay.ops.send import Deadline, wait_for_deliveries
 from segrelay.ops.state.acts import Acts, Asks, Doing, Reads, actor, perform
 from segrelay.ops.state.opened import insist
 from segrelay.ops.state.partitions import Stream, all_partitions, snapshots, sum_counts

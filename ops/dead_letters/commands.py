@@ -37,7 +37,7 @@ from segrelay.ops.kept import (
     replay_chosen,
     show_one,
 )
-from segrelay.ops.send.sending import WaitOptions
+from segrelay.ops.send import WaitOptions
 from segrelay.ops.state import opened
 from segrelay.ops.state.acts import Asks, Reads
 from segrelay.ops.state.partitions import all_partitions, ask_each

@@ -48,7 +48,7 @@ FOR_RENDERING = (
     [
         ("main", FOR_COMMANDS),
         ("backfill.commands", FOR_RENDERING),
-        ("send.command", FOR_RENDERING),
+        ("send", FOR_RENDERING),
         ("status.command", FOR_RENDERING),
     ],
 )

@@ -1,38 +1,41 @@
-"""Sending payloads in batches: which are surely in Redis, and the wait until all are settled.
+"""`segrelay send`: put the payloads of a file into Redis, and wait until all are settled.
 
-`run` is `segrelay send`; what other commands put into Redis is waited for by `WaitOptions`.
+A batch is read and drafted while the one before is written. What other commands put into Redis is
+waited for by `WaitOptions`.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import typer
 
-from segrelay.ops.send.drafting import BatchDrafter, Choice, drafter_of, start_drafting
 from segrelay.ops.state.opened import opened as opened_redis
 from segrelay.ops.terminal.console import mention, print_result, progress, say
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.moments import parse_seconds
 from segrelay.ops.terminal.options import SendOptions, Timeout
 from segrelay.ops.terminal.serving import Interruption, interruptible_between_steps
+from segrelay.producer.events.payloads import Payload, is_row, reread, values_of
 from segrelay.producer.publish import Publisher, in_bulk
 from segrelay.producer.publishing.published import Draft, Published, PublishOptions
-from segrelay.producer.sources.opening import opened
+from segrelay.producer.sources.blocks import batches
+from segrelay.producer.sources.opening import opened, rows_hint
+from segrelay.producer.sources.reading import read_payloads
 from segrelay.worker.contract.printable import plural, printable
 from segrelay.worker.contract.processes import WORKER, read_processes
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import resolve_url
-from segrelay.worker.contract.redis.url import patience_seconds
+from segrelay.worker.contract.redis.url import patience_seconds, repeat_until_confirmed
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import (
-    Bug,
     RedisUnavailable,
     SealedAnew,
     SourceDamaged,
@@ -42,6 +45,8 @@ from segrelay.worker.errors import (
 if TYPE_CHECKING:
     from segrelay.ops.state.acts import Reads
 
+_ROWS_BELIEVED: Final = 10
+"""The rows of a live pipe after which it is refused if none of them holds an event."""
 _FULL_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.2
 _TOLD_AGAIN_SECONDS: Final = 10.0
@@ -78,22 +83,59 @@ class Deadline:
         return unless_given is not None and time.monotonic() >= since + unless_given
 
 
+class Batch(NamedTuple):
+    """Payloads that are written together.
+
+    Attributes:
+        payloads: The number of them.
+        last_line: The line of the last one.
+        draft: Laid out.
+    """
+
+    payloads: int
+    last_line: int
+    draft: Draft
+
+
 @dataclass(slots=True)
 class Sending:
-    """One run over the payloads of a source."""
+    """One run over the payloads of a source.
+
+    Args:
+        source: The path or address of the source, as the command has it; "-" = standard input.
+        options: The way in which it is published.
+        away_seconds: The longest wait for a Redis that is away.
+        dry_run: True if nothing is written.
+        waits: True if somebody waits for what comes out, so that its people are kept.
+    """
 
     publisher: Publisher
-    choice: Choice
+    source: str
+    options: PublishOptions
     deadline: Deadline
     interruption: Interruption
+    away_seconds: float
+    dry_run: bool = False
+    waits: bool = False
     published: Published = field(default_factory=Published)
     _last_line: int = 0
     _is_in_flight: bool = False
 
-    def run(self, drafter: BatchDrafter, advance: Callable[[int], None]) -> None:
+    def run(
+        self,
+        batches: Iterator[Iterable[Payload]],
+        advance: Callable[[int], None],
+        *,
+        is_live: bool = False,
+    ) -> None:
         """Publish the batches of a source, and wait where Redis has no room.
 
         While Redis writes a batch to its disk, the next one is read and drafted.
+
+        Args:
+            batches: Each is read while it is gone through.
+            advance: Called with the number of payloads that were published.
+            is_live: More of the source may come at any time.
 
         Raises:
             RedisUnavailable: With what is surely in Redis, and how to go on.
@@ -101,11 +143,12 @@ class Sending:
             KeyboardInterrupt, SystemExit: It was interrupted, and has said the same.
         """
         people: list[bytes] = []  # joined once: each sum of two results would copy all before it
+        drafts = self._drafts(batches, is_live=is_live)
         try:
             with in_bulk(), ThreadPoolExecutor(1) as ahead:
-                coming = ahead.submit(drafter.next)
+                coming = ahead.submit(next, drafts, None)
                 while (batch := coming.result()) is not None:
-                    coming = ahead.submit(drafter.next)
+                    coming = ahead.submit(next, drafts, None)
                     added = self._publish(batch.draft)
                     people += added.people
                     self.published += replace(added, people=())
@@ -122,11 +165,57 @@ class Sending:
                 " began. Send all of it again: what is there twice is delivered once, except for"
                 " changes without a time of their own."
             ) from error
-        except (Bug, RedisUnavailable) as error:
+        except RedisUnavailable as error:
             if self.interruption.is_requested:  # it ended the wait of what drafts
                 mention(f"Interrupted. {self._how_to_go_on()}")
                 self.interruption.obey()
             raise type(error)(f"{error.message} {self._how_to_go_on()}") from error
+
+    def _drafts(self, batches: Iterator[Iterable[Payload]], *, is_live: bool) -> Iterator[Batch]:
+        """Read and draft one batch after the other.
+
+        Raises:
+            UsageWrong: The source holds rows without events.
+            RedisUnavailable: Redis was away for too long.
+        """
+        for number, batch in enumerate(batches):
+            coming: Iterable[Payload] = batch
+            if is_live or not number:
+                # A draft has the time of its beginning: by then all that came by a pipe is here.
+                coming = list(batch)
+                if not number:
+                    self._refuse_rows(coming, is_live=is_live)
+            payloads: list[Payload] = []
+            rest = _kept(iter(coming), payloads)
+            try:
+                draft = self.publisher.draft(rest, None, self.options)
+            except RedisUnavailable:
+                deque(rest, maxlen=0)
+                draft = repeat_until_confirmed(
+                    lambda: self.publisher.draft(map(reread, payloads), None, self.options),  # noqa: B023 - called in this round
+                    self._wait,
+                    away_seconds=self.away_seconds,
+                )
+            if self.waits:
+                draft.result.people = draft.people(0)
+            yield Batch(len(payloads), payloads[-1].line, self.publisher.lay_out(draft))
+
+    def _wait(self, why: str) -> None:
+        if self.interruption.is_requested or self.deadline.passed():
+            raise RedisUnavailable(why)
+        time.sleep(_POLL_SECONDS)
+
+    def _refuse_rows(self, batch: Sequence[Payload], *, is_live: bool) -> None:
+        """Refuse a source whose first rows hold no events at all."""
+        if is_live and len(batch) < _ROWS_BELIEVED:
+            return
+        readable = [payload.value for payload in batch if not payload.error]
+        values = [one for value in readable for one in values_of(value)]
+        if values and all(map(is_row, values)):
+            raise UsageWrong(
+                f"{self.source} holds profiles without `segment_events`: what `segrelay send` takes"
+                f" are events. Nothing was sent. {rows_hint(self.source).capitalize()}"
+            )
 
     def _publish(self, draft: Draft) -> Published:
         """Publish a draft once Redis has room; repeat it while Redis is away.
@@ -140,8 +229,8 @@ class Sending:
             before = borne_seconds
             try:
                 full = None
-                if not self.choice.dry_run:
-                    full = self.publisher.why_full(self.choice.options.lane)
+                if not self.dry_run:
+                    full = self.publisher.why_full(self.options.lane)
                 if full is None:
                     self._is_in_flight = True
                     return self.publisher.write_draft(draft)
@@ -150,7 +239,7 @@ class Sending:
             except SealedAnew:
                 raise
             except RedisUnavailable as error:
-                message, borne_seconds = error.message, self.choice.away_seconds
+                message, borne_seconds = error.message, self.away_seconds
             if borne_seconds != before:
                 begun = time.monotonic()
             if self.deadline.passed(since=begun, unless_given=borne_seconds):
@@ -177,6 +266,14 @@ class Sending:
             f"{sure}. Sending all from line {line} on again is safe: what is there twice is "
             "delivered once, except for changes without a time of their own."
         )
+
+
+def _kept(payloads: Iterator[Payload], kept: list[Payload]) -> Iterator[Payload]:
+    """Yield payloads and keep them, each without its value once that was dealt with."""
+    for payload in payloads:
+        kept.append(payload)
+        yield payload
+        payload.value = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,61 +425,61 @@ def _still_waiting(count: int) -> str:
 _PROBLEMS_SHOWN: Final = 10
 
 
-def run(source: str, order: SendOptions, *, beside: bool) -> None:
-    """Send a source and print the counts; raise `typer.Exit` if the command is to exit with 1.
+def send(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|-", help="A file of JSON lines or one JSON document; - reads a pipe."
+        ),
+    ],
+    *,
+    options: SendOptions,
+) -> None:
+    """Put the payloads of a file into Redis, from where the workers deliver them.
 
-    Args:
-        source: The file, or - for a pipe.
-        order: The options of the command line.
-        beside: True if another process reads and drafts the source, which is a large file.
+    Exits with 1 if nothing was accepted, if the file is cut off, if events are older than what the
+    ledger remembers, or if --timeout has passed; with --wait also if anything was refused or died.
     """
-    deadline = Deadline(order.timeout)
-    options = PublishOptions(
-        order.lane,
-        skip_hook=None if order.hooks is None else not order.hooks,
-        older_than_ledger=order.older_than_ledger,
+    deadline = Deadline(options.timeout)
+    publishing = PublishOptions(
+        options.lane,
+        skip_hook=None if options.hooks is None else not options.hooks,
+        older_than_ledger=options.older_than_ledger,
     ).resolved()
-    if order.dry_run and order.wait:
+    if options.dry_run and options.wait:
         raise UsageWrong("--dry-run sends nothing that --wait could wait for.")
-    drafter: BatchDrafter
     with (
         interruptible_between_steps() as interruption,
         opened(source, for_send=True) as file,
         opened_redis(patient=False) as (settings, client),
     ):
-
-        def stops() -> bool:
-            return interruption.is_requested
-
-        publisher = Publisher(client, settings, dry_run=order.dry_run)
-        away_seconds = deadline.seconds or patience_seconds(resolve_url(settings.redis))
-        choice = Choice(source, options, order.dry_run, order.wait, away_seconds)
-        sending = Sending(publisher, choice, deadline, interruption)
-        with ExitStack() as ending:
-            if beside and file.state:
-                process = start_drafting(settings.source, choice, file, stops)
-                drafter = ending.enter_context(process)
-            else:
-                drafter = drafter_of(
-                    file,
-                    publisher,
-                    choice,
-                    stops=stops,
-                    gives_up=lambda: stops() or deadline.passed(),
-                )
-            sending.run(drafter, ending.enter_context(progress("sent")))
-        published, damages = sending.published, drafter.damages
-        document = published.document() | {"dry_run": order.dry_run}
-        _report(sending, as_json=order.as_json)
+        sending = Sending(
+            Publisher(client, settings, dry_run=options.dry_run),
+            source,
+            publishing,
+            deadline,
+            interruption,
+            deadline.seconds or patience_seconds(resolve_url(settings.redis)),
+            options.dry_run,
+            options.wait,
+        )
+        damages, is_live = file.damages, file.pipe is not None
+        payloads = read_payloads(file.pipe or file.stream, on_damage=damages.append)
+        parts = batches(payloads, is_live=is_live, stops=lambda: interruption.is_requested)
+        with progress("sent") as advance:
+            sending.run(parts, advance, is_live=is_live)
+        published = sending.published
+        document = published.document() | {"dry_run": options.dry_run}
+        _report(sending, as_json=options.as_json)
         ended, waiting = None, 0
         try:
-            if order.wait:
+            if options.wait:
                 waiting = wait_for_deliveries(client, settings, published, deadline, interruption)
                 from segrelay.ops.outcomes.reading import read_ended  # noqa: PLC0415 - see `_stops`
 
                 ended = read_ended(client, settings, published, waiting)
                 document["outcomes"] = ended.document()
-            elif published.accepted and not order.dry_run:
+            elif published.accepted and not options.dry_run:
                 with suppress(RedisUnavailable):  # all of it is accepted already
                     if not any(one.kind == WORKER for one in read_processes(client, [])):
                         mention(
@@ -390,15 +487,15 @@ def run(source: str, order: SendOptions, *, beside: bool) -> None:
                             " `segrelay worker` starts one."
                         )
         finally:
-            print_result(document, *(ended.lines() if ended else ()), as_json=order.as_json)
+            print_result(document, *(ended.lines() if ended else ()), as_json=options.as_json)
     if damages:
         raise SourceDamaged(
             f"{source} is damaged: {damages[0]}. What could be read of it "
-            f"{'would be' if order.dry_run else 'was'} sent; send the whole file: events that are"
+            f"{'would be' if options.dry_run else 'was'} sent; send the whole file: events that are"
             " there twice are delivered once."
         )
     nothing = published.payloads and not published.accepted
-    refused = published.refused if order.strict or order.wait else 0
+    refused = published.refused if options.strict or options.wait else 0
     if nothing or published.forgotten or refused or waiting or (ended and ended.counts.dead):
         raise typer.Exit(1)
 
@@ -406,9 +503,9 @@ def run(source: str, order: SendOptions, *, beside: bool) -> None:
 def _report(sending: Sending, *, as_json: bool) -> None:
     published = sending.published
     if not as_json:
-        _say_summary(published, dry_run=sending.choice.dry_run)
+        _say_summary(published, dry_run=sending.dry_run)
     if not published.payloads:
-        mention(f"{sending.choice.source} holds no payloads.")
+        mention(f"{sending.source} holds no payloads.")
     if published.forgotten:
         mention(
             f"Older than what the ledger remembers: {plural(published.forgotten, 'event')} "
@@ -416,11 +513,11 @@ def _report(sending: Sending, *, as_json: bool) -> None:
             "true: "
             + (
                 "--older-than-ledger accepts them."
-                if sending.choice.dry_run
+                if sending.dry_run
                 else "`segrelay quarantine replay --reason older_than_ledger --force`."
             )
         )
-    if (published.unmatched or published.refused) and not sending.choice.dry_run:
+    if (published.unmatched or published.refused) and not sending.dry_run:
         mention("What was refused or unmatched is kept: `segrelay quarantine list`.")
 
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 import orjson
 import pytest
 
-from segrelay.ops.send.drafting import Choice, SourceDrafter
-from segrelay.ops.send.sending import Deadline, Sending
+from segrelay.ops.send import Deadline, Sending
 from segrelay.ops.terminal.serving import Interruption
 from segrelay.producer.events.payloads import Payload
 from segrelay.producer.publishing.published import AS_USUAL, Published
@@ -55,11 +54,9 @@ class Recorder:
 
 
 def run(publisher: Recorder) -> Published:
-    choice = Choice("-", AS_USUAL, dry_run=False, waits=False, away_seconds=SECONDS)
     batches = [[Payload(TEXT, orjson.loads(TEXT), number)] for number in (1, 2, 3)]
-    sending = Sending(publisher, choice, Deadline(), Interruption())  # type: ignore[arg-type]
-    drafter = SourceDrafter(publisher, choice, iter(batches), is_live=False, damages=[])  # type: ignore[arg-type]
-    sending.run(drafter, lambda _: None)
+    sending = Sending(publisher, "-", AS_USUAL, Deadline(), Interruption(), SECONDS)  # type: ignore[arg-type]
+    sending.run(iter(batches), lambda _: None)
     return sending.published
 
 

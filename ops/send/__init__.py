@@ -1,1 +1,0 @@
-"""The command `segrelay send`, and progress while deliveries are made."""
