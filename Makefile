@@ -27,7 +27,7 @@ BUSY := awk '/^cpu /{print int(($$2+$$3+$$4+$$7+$$8)/100)}' /proc/stat 2>/dev/nu
 # Tests start hundreds of processes of ours, and each would compile our modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup dev demo up docs check style ruff types layers house collect unit test nightly test-system newest bench bench-peers chaos fuzz clean
+.PHONY: help setup dev demo up docs check style ruff types layers house collect unit test nightly mutation test-system newest bench bench-peers chaos fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## List these commands
@@ -97,6 +97,12 @@ collect:
 
 nightly: ## Run all tests with the full number of examples, kills and events: hours
 	SEGRELAY_TESTS=nightly $(MAKE) test
+
+mutation: dev ## Change the core at one place after the other, and name the changes that no test notices: hours (ONLY="segrelay.worker.core*")
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt mutmut
+	-$(BIN)/mutmut run $(ONLY)
+	$(BIN)/mutmut results
+	$(if $(ONLY),,$(BIN)/python -m tests.lua_mutants 400)
 
 test-system: dev ## Run tests that need system packages, which it installs (Debian, as root)
 	sh ops/test-system.sh

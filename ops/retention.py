@@ -43,13 +43,31 @@ DROPPED_AT_ONCE: Final = 200
 JOBS_AT_ONCE: Final = 10
 """The most backfills that one step forgets."""
 _MINUTE_MS: Final = 60_000
+_LONGEST_PAUSE_MS: Final = 600_000
+"""The longest time between two steps in which health could be asked."""
 _FIELDS_AT_ONCE: Final = 1_000
 """The most fields, or entries of the outcome log, that one call removes."""
 
 
 @dataclass(slots=True)
-class _Nothing(StepState):
-    """The state between two steps: all that a step has to know is in Redis anyway."""
+class RetentionState(StepState):
+    """The state of retention between two steps.
+
+    Args:
+        seen_ms: The time of the last step.
+        owed_ms: The time for which nothing is dropped yet, because no worker ran for so long, or a
+            clock was set forward: health has to name first what has become too old.
+    """
+
+    seen_ms: int = 0
+    owed_ms: int = 0
+
+    def is_due(self, now_ms: int, warning_ms: int) -> bool:
+        """Take the time since the last step into account, and say whether something may go."""
+        passed_ms = now_ms - (self.seen_ms or now_ms)
+        owed_ms = self.owed_ms + (passed_ms if passed_ms > _LONGEST_PAUSE_MS else -passed_ms)
+        self.seen_ms, self.owed_ms = now_ms, min(max(0, owed_ms), warning_ms)
+        return not self.owed_ms
 
 
 @dataclass(slots=True)
@@ -65,11 +83,13 @@ class Retention:
         Raises:
             RedisUnavailable: A later step goes on where this one was.
         """
-        store = StepStore(self.client, keys.RETENTION, "retention", _Nothing)
+        store = StepStore(self.client, keys.RETENTION, "retention", RetentionState)
 
-        def step(state: _Nothing, now_ms: int) -> Step:
+        def step(state: RetentionState, now_ms: int) -> Step:
             partitions = all_partitions(self.client, self.settings)
-            dropped = {what: count for what, count in self.drop(partitions, now_ms) if count}
+            is_due = state.is_due(now_ms, round(1_000 * self.settings.retention.warning_seconds))
+            drops = self.drop(partitions, now_ms) if is_due else ()
+            dropped = {what: count for what, count in drops if count}
             self._trim_logs(partitions, now_ms)
             if partitions:  # each minute one partition has its turn
                 self._trim_jobs(partitions[now_ms // _MINUTE_MS % len(partitions)], now_ms)

@@ -5,7 +5,7 @@ import pytest
 
 from segrelay.ops.main import app
 from segrelay.ops.metrics.page import MetricsPage
-from segrelay.ops.retention import DROPPED_AT_ONCE, Retention
+from segrelay.ops.retention import DROPPED_AT_ONCE, Retention, RetentionState
 from segrelay.ops.state.retention import LETTERS, RECORDS
 from segrelay.worker.adapters.redis.survey import RedisSchedule
 from segrelay.worker.contract import keys
@@ -123,6 +123,25 @@ def test_old_letters_and_records_are_announced_and_dropped_a_week_later(
         sums[kind] = sums.get(kind, 0) + row["counts"]
     assert {kind: count for kind, count in sums.items() if count} == counts_of(status)
     assert sum(row["reason"] == "expired" for row in rows) == 5
+
+
+@pytest.mark.parametrize(("away_ms", "owed_ms"), [(DAY_MS, DAY_MS), (100 * DAY_MS, 7 * DAY_MS)])
+def test_nothing_goes_before_workers_have_run_for_as_long_as_they_were_away(
+    relay, sandbox, call, away_ms, owed_ms
+):
+    let_expire(relay, sandbox, 2)
+    now_ms = int(relay.client.time()[0]) * 1_000
+    relay.client.hset(keys.RETENTION, "state", RetentionState(now_ms - away_ms).dumps())
+
+    assert step(relay) == ["dropped: nothing"]
+    assert "2 dead letters will be dropped" in problems(call)["letters_expire"]["message"]
+
+    state = RetentionState.loads(relay.client.hget(keys.RETENTION, "state"))
+    assert state.owed_ms == pytest.approx(owed_ms, abs=60_000)
+    for minute in range(1, owed_ms // 60_000):
+        assert not state.is_due(now_ms + minute * 60_000, 7 * DAY_MS)
+    relay.client.hset(keys.RETENTION, "state", RetentionState(now_ms, 0).dumps())
+    assert step(relay) != ["dropped: nothing"]
 
 
 def test_what_is_kept_for_ever_is_neither_announced_nor_dropped(relay, sandbox, call):
