@@ -410,20 +410,25 @@ class QuarantinedRecords(Kept[QuarantineRecord]):
         The others stay as they are. A record leaves only when its deliveries are in Redis: a crash
         in between makes it come twice, and the ledger settles the second as a duplicate.
         """
-        records = sorted(self.find(wanted), key=lambda record: record.lane)
+
+        def way(record: QuarantineRecord) -> tuple[str, bool]:
+            return record.lane, record.skip_hook
+
+        records = sorted(self.find(wanted), key=way)
         ids = frozenset(record.id for record in records)
         publisher = Publisher(self.client, self.settings)
         left_out: Counter[str] = Counter()
 
         def steps() -> Iterator[int]:
             left_out.clear()
-            there = sorted(self.stored.records(ids), key=lambda record: record.lane)
-            for lane, members in groupby(there, key=lambda record: record.lane):
+            there = sorted(self.stored.records(ids), key=way)
+            for (lane, skip_hook), members in groupby(there, key=way):
+                options = PublishOptions(lane, skip_hook=skip_hook)
                 while part := list(islice(members, _RECORDS_A_CALL)):
                     found = [(one, *self._judge(publisher, one, wanted)) for one in part]
                     left_out.update(reason for *_, reason, _ in found if reason)
                     if events := [event for _, events, *_ in found for event in events]:
-                        self.published += publisher.publish_retried(events, lane)
+                        self.published += publisher.publish(events, options)
                     placed = [one.id for one, _, reason, _ in found if not reason]
                     yield self.stored.remove(placed)
 

@@ -306,7 +306,7 @@ def _resumed(relay: Acts, target: PauseTarget, *, anyway: bool) -> bool:
     was_held = is_destination and read_state(client, gate).state in _STOPPED
     if trigger and pause and pause.edition and not anyway:
         # A drain begins with a look at the templates.
-        CeleryWaker(settings).wake(trigger.destination, 0, queue=LIVE)
+        CeleryWaker(settings).wake([(trigger.destination, 0)], queue=LIVE)
         fingerprint, edition = partial(client.hget, keys.FINGERPRINTS, name), pause.edition.encode()
         awaited(lambda: fingerprint() != edition, _TAKEN_OVER_SECONDS, _LOOK_SECONDS)
 

@@ -124,6 +124,7 @@ class Publisher:
         options = options.resolved()
         self._prepare()
         draft = self._drafter.draft(payloads, options)
+        draft.result.people = draft.people(0)
         return self.write_draft(draft, JobPosition(job_of_lane(options.lane), position, source))
 
     def draft(
@@ -217,17 +218,6 @@ class Publisher:
         self._claim()
         return self._drafter.draft_each(groups, portion=portion, together=together)
 
-    def publish_retried(self, events: Sequence[Event], lane: str) -> Published:
-        """Write the deliveries of events that were in the quarantine.
-
-        Raises:
-            RedisUnavailable: As `publish`.
-        """
-        self._prepare()
-        draft = self._drafter.draft_as_they_are(events, lane)
-        draft.result.people = draft.people(0)
-        return self.write_draft(draft, JobPosition(job_of_lane(lane)))
-
     def publish_members(
         self, destination: str, changes: Sequence[MemberChange], lane: str, sync: str, token: str
     ) -> Published:
@@ -286,9 +276,7 @@ class Publisher:
             raise
         written.repeated = count - written.accepted
         # At once: the first of its events waits for nothing else.
-        queue = kind_of_lane(draft.lane)
-        for destination, partition in written.woken:
-            self._waker.wake(destination, partition, queue=queue)
+        self._waker.wake(written.woken, queue=kind_of_lane(draft.lane))
         self._meter.add(written.accepted)
         if draft.example:
             self._seen.note(draft.example)

@@ -6,18 +6,14 @@ within a second.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
-from queue import Empty, SimpleQueue
 from typing import Final
 
 import structlog
 
 from segrelay.worker.contract.celery import (
     SEND_SECONDS,
-    Message,
     drain_message,
     message_text,
     send_messages,
@@ -36,7 +32,7 @@ _QUIET_SECONDS: Final = 5.0
 
 
 class CeleryWaker:
-    """Asks workers to drain partitions by Celery messages, in about a second at most each."""
+    """Asks workers to drain partitions by Celery messages, in about a second at most."""
 
     def __init__(self, settings: Settings, *, now: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
@@ -44,9 +40,24 @@ class CeleryWaker:
         self._client: Redis | None = None
         self._quiet_until = 0.0
 
-    def wake(self, destination: str, number: int, *, queue: str) -> None:
-        """Send the message `drain`, unless the broker failed a moment ago."""
-        self.send([self.message(destination, number, queue)])
+    def wake(self, partitions: Iterable[tuple[str, int]], *, queue: str) -> None:
+        """Send the messages `drain` in one round trip, unless the broker failed a moment ago.
+
+        Args:
+            partitions: The destination and the number of each.
+            queue: The kind of their lane.
+        """
+        messages = [drain_message(PartitionKeys(*partition), queue) for partition in partitions]
+        if not messages or self._now() < self._quiet_until:
+            return
+        try:
+            if self._client is None:
+                url = resolve_broker_url(self._settings.redis)
+                self._client = connect(url, timeout_seconds=SEND_SECONDS)
+            send_messages(self._client, messages)
+        except (RedisUnavailable, RedisError) as error:
+            self._quiet_until = self._now() + _QUIET_SECONDS
+            log.debug("wakeup.failed", error=type(error).__name__)
 
     def text(self, destination: str, number: int, *, queue: str) -> WakeUpText | None:
         """Return the wake-up for a write that leaves it in its queue itself.
@@ -55,52 +66,8 @@ class CeleryWaker:
         """
         if not self._settings.redis.carries_messages:
             return None
-        message = self.message(destination, number, queue)
+        message = drain_message(PartitionKeys(destination, number), queue)
         return WakeUpText(message.queue, message_text(message))
-
-    def message(self, destination: str, number: int, queue: str) -> Message:
-        """Return the message that asks for a drain of a partition."""
-        return drain_message(PartitionKeys(destination, number), queue)
-
-    def send(self, messages: Iterable[Message]) -> None:
-        """Send several messages in one round trip, unless the broker failed a moment ago."""
-        if self._now() < self._quiet_until:
-            return
-        try:
-            send_messages(self._connected(), messages)
-        except (RedisUnavailable, RedisError) as error:
-            self._quiet_until = self._now() + _QUIET_SECONDS
-            log.debug("wakeup.failed", error=type(error).__name__)
-
-    def _connected(self) -> Redis:
-        if self._client is None:
-            url = resolve_broker_url(self._settings.redis)
-            self._client = connect(url, timeout_seconds=SEND_SECONDS)
-        return self._client
-
-
-class BackgroundWaker(CeleryWaker):
-    """Wakes from a thread of its own, so that whoever accepts events never waits for a broker.
-
-    Messages that come while others are being sent go together with the next ones.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
-        self._messages: SimpleQueue[Message] = SimpleQueue()
-        threading.Thread(target=self._run, name="wakeup", daemon=True).start()
-
-    def wake(self, destination: str, number: int, *, queue: str) -> None:
-        """Hand a wake-up to the thread and return at once."""
-        self._messages.put(self.message(destination, number, queue))
-
-    def _run(self) -> None:
-        while True:
-            messages = [self._messages.get()]
-            with suppress(Empty):
-                while True:
-                    messages.append(self._messages.get_nowait())
-            self.send(messages)
 
 
 class SilentWaker:
@@ -109,9 +76,9 @@ class SilentWaker:
     def __init__(self) -> None:
         self.woken: list[tuple[str, int, str]] = []
 
-    def wake(self, destination: str, number: int, *, queue: str) -> None:
+    def wake(self, partitions: Iterable[tuple[str, int]], *, queue: str) -> None:
         """Remember the call."""
-        self.woken.append((destination, number, queue))
+        self.woken += [(*partition, queue) for partition in partitions]
 
     def text(self, destination: str, number: int, *, queue: str) -> None:
         """Return nothing: the write wakes nobody, either."""

@@ -215,7 +215,7 @@ class DeadLetters(Kept[StoredDeadLetter]):
                         people = tuple(bytes.fromhex(digest_of(one)) for one in chunk)
                         self.published += Published(accepted=taken, entries=entries, people=people)
                     if wake:
-                        waker.wake(keys.destination, keys.number, queue=BACKFILL)
+                        waker.wake([(keys.destination, keys.number)], queue=BACKFILL)
                     yield taken
 
     def _preview(

@@ -31,7 +31,7 @@ from segrelay.producer.lytics import audience_of, scan_rows
 from segrelay.producer.processes import prepare_processes, started
 from segrelay.producer.sources.blocks import Block, blocks_of, grouped
 from segrelay.producer.sources.opening import STANDARD_INPUT, Opened, opened
-from segrelay.producer.wakeups import BackgroundWaker
+from segrelay.producer.wakeups import CeleryWaker
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import BACKFILL
 from segrelay.worker.errors import (
@@ -227,14 +227,14 @@ class _JobReader:
     shards: list[_Shard]
     watch: ReadingWatcher
     is_told_to_stop: Callable[[], bool]
-    _waker: BackgroundWaker = field(init=False)
+    _waker: CeleryWaker = field(init=False)
     _looked_at: float = field(default_factory=time.monotonic)
     _bytes_read: int = 0
     _waiting_for: str = ""
     _phase: JobPhase = "reading"
 
     def __post_init__(self) -> None:
-        self._waker = BackgroundWaker(self.settings)
+        self._waker = CeleryWaker(self.settings)
 
     def run(self) -> JobPhase:
         damage: SourceDamaged | None = None
@@ -323,8 +323,7 @@ class _JobReader:
             ) from None
         match report:
             case BlockPublished(tally, woken):
-                for destination, partition in woken:
-                    self._waker.wake(destination, partition, queue=BACKFILL)
+                self._waker.wake(woken, queue=BACKFILL)
                 shard.tally = tally
                 shard.on_the_way -= 1
                 self._waiting_for = ""

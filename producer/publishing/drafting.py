@@ -285,13 +285,6 @@ class Drafter:
         if self._settings.sync:
             self._add_entrants(event.profile_key, part[0], triggers, draft)
 
-    def draft_as_they_are(self, events: Iterable[Event], lane: str) -> Draft:
-        """Draft events that were judged good a moment ago."""
-        draft = self._empty(PublishOptions(lane))
-        for event in events:
-            self._draft_event(event, draft, line=0)
-        return draft
-
     def draft_members(self, destination: str, changes: Iterable[MemberChange], lane: str) -> Draft:
         """Return the draft of a sync's changes at one destination.
 

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta
+from datetime import date, time, timedelta
 from decimal import Decimal
 from difflib import SequenceMatcher
 from importlib import import_module
@@ -23,7 +23,10 @@ from tempfile import TemporaryFile
 from typing import Any, BinaryIO, Final, Self
 from urllib.parse import unquote_plus
 
+import orjson
+
 from segrelay.producer.events.payloads import Payload, text_of
+from segrelay.producer.events.values import LARGEST_EXACT
 from segrelay.producer.sources.opening import STANDARD_INPUT, Opened
 from segrelay.producer.sources.reading import LARGEST_PAYLOAD_BYTES
 from segrelay.worker.contract.printable import plural
@@ -340,6 +343,10 @@ def rows_of_part(part: bytes, number: int) -> Iterator[Payload]:
         number += len(batch)
 
 
+_OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_NON_STR_KEYS
+"""The options of orjson, which would write some fractions of times wrong."""
+
+
 def _rows_of_batch(batch: Any) -> Iterator[dict[str, Any]]:
     """Return the rows of a batch in the types of JSON; fields that are null are left out.
 
@@ -350,10 +357,18 @@ def _rows_of_batch(batch: Any) -> Iterator[dict[str, Any]]:
     """
     last = {name: at for at, name in enumerate(batch.schema.names)}
     columns = [_values(batch.column(at)) for at in last.values()]
-    if not any(None in values for values in columns):
-        return (dict(zip(last, values, strict=True)) for values in zip(*columns, strict=True))
     return (
-        {name: value for name, value in zip(last, values, strict=True) if value is not None}
+        orjson.loads(
+            orjson.dumps(
+                {
+                    name: value
+                    for name, value in zip(last, values, strict=True)
+                    if value is not None
+                },
+                default=_plain,
+                option=_OPTIONS,
+            )
+        )
         for values in zip(*columns, strict=True)
     )
 
@@ -374,77 +389,27 @@ def _row_alone(batch: Any, number: int) -> Payload:
 
 
 def _values(column: Any) -> list[Any]:
-    """Return the values of a column in the types of JSON; None where they are null.
-
-    Whatever can be is decided for the column as a whole: asking each value for its type takes
-    longer than everything else.
-
-    Raises:
-        ValueError, OverflowError: A value has no form in JSON.
-    """
+    """Return the values of a column; raises as `_rows_of_batch`."""
     arrow = import_module("pyarrow")
-    kind = column.type
-    values: list[Any]
-    if arrow.types.is_date32(kind):
-        values = column.cast(arrow.string()).to_pylist()
-    elif _is_json(arrow.types, kind):
-        values = column.to_pylist()
-    elif arrow.types.is_timestamp(kind):
+    if arrow.types.is_timestamp(column.type):
         # What is finer than a microsecond is cut off, as in the times of events.
-        exact = column.cast(arrow.timestamp("us", kind.tz), safe=False)
-        if kind.tz in _ENDINGS:  # Arrow writes them in a fifth of the time that Python takes
-            texts = exact.cast(arrow.timestamp("us")).cast(arrow.string()).to_pylist()
-            return [each and _iso(each) + _ENDINGS[kind.tz] for each in texts]
-        values = [at and at.isoformat() for at in exact.to_pylist()]
-    else:
-        values = [_plain(each) for each in column.to_pylist(maps_as_pydicts="lossy")]
+        column = column.cast(arrow.timestamp("us", column.type.tz), safe=False)
+    values: list[Any] = column.to_pylist(maps_as_pydicts="lossy")
     return values
 
 
-_ENDINGS: Final[Mapping[str | None, str]] = {None: "", "UTC": "+00:00"}
-"""The ends of the texts of times, by their zone; a time without a zone stays one."""
-_EXACT_TIME: Final = "2026-11-01 10:00:00.000000"
-
-
-def _iso(text: str) -> str:
-    """Return a time of Arrow's as `datetime.isoformat` writes it."""
-    if len(text) != len(_EXACT_TIME):
-        raise OverflowError  # its year is none of 1 to 9999
-    return text.replace(" ", "T").removesuffix(".000000")
-
-
-def _is_json(types: Any, kind: Any) -> bool:
-    """Say whether all values of a type of Arrow are of JSON's types when they become Python's."""
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_dictionary(kind):
-        return _is_json(types, kind.value_type)
-    return any(
-        is_it(kind)
-        for is_it in (
-            types.is_string,
-            types.is_large_string,
-            types.is_boolean,
-            types.is_integer,
-            types.is_float32,
-            types.is_float64,
-            types.is_null,
-        )
-    )
-
-
 def _plain(value: Any) -> Any:
-    """Return a value in the types of JSON; fields that are null are left out."""
+    """Return a value that JSON has no form for in one of its types."""
     match value:
-        case dict():
-            return {str(k): _plain(v) for k, v in value.items() if v is not None}
-        case list():
-            return [_plain(each) for each in value]
-        case datetime() | date() | time():
+        case date() | time():
             return value.isoformat()
         case timedelta():
             return value.total_seconds()
+        case Decimal() if value == value.to_integral_value():
+            return int(value) if abs(value) <= LARGEST_EXACT else str(int(value))
         case Decimal():
-            return int(value) if value == value.to_integral_value() else float(value)
+            return float(value)
         case bytes():
             return base64.b64encode(value).decode()
         case _:
-            return value
+            raise TypeError(type(value).__name__)
