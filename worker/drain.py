@@ -32,11 +32,10 @@ from segrelay.worker.batch.partition import Intent, TakenPartition
 from segrelay.worker.batch.read import (
     BATCH_ENTRIES,
     BATCH_ENTRIES_ONE_BY_ONE,
-    Reading,
     is_any_due,
     read_batch,
 )
-from segrelay.worker.batch.render import NextBatch, RowRenderer, forget_doubted, render_and_shape
+from segrelay.worker.batch.render import RowRenderer, render_and_shape
 from segrelay.worker.batch.responses import NO_RESPONSES, Responses
 from segrelay.worker.batch.send import BatchSender, InterruptWatch, Lease, Stop
 from segrelay.worker.batch.state import Clock, ReadWants, State, Tally
@@ -55,10 +54,8 @@ if TYPE_CHECKING:
 
 SLICE_SECONDS: Final = 2.0
 """The seconds that a drain works before others get their turn."""
-LATE_SHARE: Final = 0.5
-"""The part of a slice in which a prepared batch may still begin after the slice's end."""
 LIVE_LOOK_SECONDS: Final = 0.05
-"""The seconds of a backfill's work between two looks for live work that no call tells of."""
+"""The seconds of a backfill's work between two looks for live work."""
 STOP_GRACE_SECONDS: Final = 2.5
 """The seconds that a request may go on after the signal to stop; then it is cut, and in doubt."""
 RELEASE_TRIES: Final = 3
@@ -103,8 +100,6 @@ class Drain:
         read_wants: Reads the scopes and the newest editions of the triggers anew; asked only where
             work waits, or a trigger seems not to want what was read.
         live_waits: A function that says whether live work waits elsewhere.
-        live_calls: A function that returns how many live calls for the partition this node got:
-            unlike Redis, it may be asked again and again.
         kinds: The kinds of lanes of which it may read: without a permit of the backfill lane, it
             may not read those.
         responses: The triggers that have a stream for their outcomes.
@@ -129,7 +124,6 @@ class Drain:
     jitter: random.Random
     limits: Limits
     stop: Stop
-    live_calls: Callable[[], int] = lambda: 0
     kinds: tuple[LaneKind, ...] = (LIVE, BACKFILL)
     responses: Responses = NO_RESPONSES
     scopes: Mapping[str, Scope] = field(default_factory=dict)
@@ -213,27 +207,17 @@ class Drain:
         end = self.clock.seconds() + self.limits.slice_seconds
         done = Done.NOTHING
         kinds = self.kinds
-        followings: dict[LaneKind, NextBatch] = {}
         while not self.stop.is_told and self.lease.is_valid():
             # 3. Read a batch, of one lane, live first.
-            is_over = self.clock.seconds() >= end
             names = await self._streams(state)
-            found = await self._next(state, names, followings, kinds, is_over=is_over)
-            if found is None:
+            batch = await self._next(state, names, kinds)
+            if batch is None:
                 state.streams = names
                 return done
             done = Done.SOME
-            batch, reading = found
-            following = NextBatch(batch, reading, self.renderer, self._most)
-            progress = await self._work_off(following, end)
-            if batch.kind == BACKFILL or batch.settled < len(batch.deliveries):
-                # What was prepared before knows nothing of people who have to wait since.
-                followings.clear()
-            followings[batch.kind] = following
-            # 13. Go on until empty, until the slice is over, or live work waits elsewhere. A batch
-            # that is prepared by then has its turn, unless the one before took too long.
-            latest = end + self.limits.slice_seconds * LATE_SHARE
-            goes_on = progress and not state.yields and self.clock.seconds() < latest
+            progress = await self._work_off(batch, end)
+            # 13. Go on until empty, until the slice is over, or live work waits elsewhere.
+            goes_on = progress and not state.yields and self.clock.seconds() < end
             has_all = self.kinds == (batch.kind,) and batch.is_last
             if goes_on and has_all and batch.settled == len(batch.deliveries):
                 # If there is another by now, the release tells that it is due.
@@ -253,41 +237,22 @@ class Drain:
         return BATCH_ENTRIES_ONE_BY_ONE if one_by_one else self.limits.batch_entries
 
     async def _next(
-        self,
-        state: State,
-        names: Sequence[str],
-        followings: Mapping[LaneKind, NextBatch],
-        kinds: Sequence[LaneKind],
-        *,
-        is_over: bool,
-    ) -> tuple[Batch, Reading] | None:
-        """Return the next batch, of the first kind of lanes that has one, and its reading.
-
-        None = no kind of lanes has one.
-
-        If the slice is over, only one that is prepared has its turn, or live work instead.
-        """
+        self, state: State, names: Sequence[str], kinds: Sequence[LaneKind]
+    ) -> Batch | None:
+        """Return the next batch, of the first kind of lanes that has one; None = none has."""
         for kind in kinds:
             streams = self._readable(names, kind, state)
-            following = followings.get(kind)
-            if following:
-                prepared = following.turn(streams)
-                if prepared or is_over:
-                    return (prepared, following.reading) if prepared else None
-            reading = await read_batch(self.partition, state, streams, entries=self._most)
-            if reading.deliveries:
-                batch = Batch(state, self.numbers, self.triggers, kind, streams)
-                if following:
-                    following.hand_over(batch)
-                await decode_batch(batch, reading.deliveries, entries=self._most)
-                return batch, reading
+            deliveries = await read_batch(self.partition, state, streams, entries=self._most)
+            if deliveries:
+                batch = Batch(state, self.numbers, self.triggers, kind)
+                await decode_batch(batch, deliveries, entries=self._most)
+                return batch
         return None
 
     async def _streams(self, state: State) -> tuple[str, ...]:
         """Return the names of the streams, from memory if they were read a moment ago."""
         names, state.streams = state.streams, None
-        state.live_calls, state.live_is_due = self.live_calls(), False
-        state.live_asked_seconds = -math.inf
+        state.live_asked_seconds, state.live_is_due = -math.inf, False
         return await self.partition.streams() if names is None else names
 
     def _readable(self, names: Iterable[str], kind: LaneKind, state: State) -> list[str]:
@@ -299,22 +264,16 @@ class Drain:
             if kind_of_lane(lane) == kind and trigger in self.triggers and state.may_read(name)
         ]
 
-    async def _work_off(self, following: NextBatch, end: float) -> bool:
+    async def _work_off(self, batch: Batch, end: float) -> bool:
         """Work off one batch; returns whether anything changed."""
-        batch = following.present
         state = batch.state
         settler = Settler(batch, self.partition, self.streaks, self.keys, self.responses)
         refusals = Refusals(batch, settler, self.gate)
         sender = self._sender(batch, settler, refusals)
         # 4. Ask the ledger. Of the rest, only what no other of the batch supersedes goes on.
-        forget_doubted(batch, self.renderer)
         digests = list(dict.fromkeys(delivery.digest for delivery in batch.decoded))
-        rendering = (
-            p for delivery in batch.decoded if (p := delivery.position) not in batch.before
-        )
-        # Of live work that comes while this drain goes on with a backfill, it has to hear.
-        hears = batch.kind == LIVE and BACKFILL in self.kinds
-        texts = await self.partition.ledgers(digests, rendering, hears=hears)
+        rendering = [delivery.position for delivery in batch.decoded]
+        texts = await self.partition.ledgers(digests, rendering)
         by_digest = dict(zip(digests, texts, strict=True))
         known = unpack_ledgers(batch.decoded, by_digest, batch)
         await settler.stop()
@@ -324,20 +283,19 @@ class Drain:
         settled = await settler.settle_unsent()
         # 7. to 12. Pack, and carry every request from its send time to its settlement.
         requests, shut = state.tally.requests, len(state.shut)
-        async with sender.watch, following:
-            await self._deliver(sender, end, None if batch.is_last else following)
+        async with sender.watch:
+            await self._deliver(sender, end)
         await refusals.finish()
         if sender.closed:
             state.end(sender.closed.reason, failed=sender.closed.state in {"paused", "broken"})
         did = settled or batch.stopped or state.tally.requests > requests
         return bool(did) or len(state.shut) > shut
 
-    async def _deliver(self, sender: BatchSender, end: float, following: NextBatch | None) -> None:
+    async def _deliver(self, sender: BatchSender, end: float) -> None:
         """Keep up to `in_flight` requests of different profiles under way.
 
-        What there is to read in this slice is prepared meanwhile. What was rendered is sent for a
-        slice at least, however long the rendering took. Once live work waits, no further request of
-        a backfill is begun.
+        What was rendered is sent for a slice at least, however long the rendering took. Once live
+        work waits, no further request of a backfill is begun.
         """
         over_at = max(end, self.clock.seconds()) + self.limits.slice_seconds
         running: set[asyncio.Task[None]] = set()
@@ -359,8 +317,6 @@ class Drain:
                 await sender.settler.settle_unsent()
                 if not running:
                     return
-                if following and not batch.state.live_is_due and self.clock.seconds() < end:
-                    following.begin(partial(self._yields, batch))
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 await asyncio.gather(*done)
         finally:
@@ -370,15 +326,15 @@ class Drain:
     async def _yields(self, batch: Batch) -> bool:
         """Say whether a batch stops here: the process has to stop, or live work waits.
 
-        Live work would have to wait until all of a backfill's batch is rendered and sent. Redis is
-        asked for it when a live call has come, and from time to time.
+        Live work would have to wait until all of a backfill's batch is rendered and sent, so Redis
+        is asked for it from time to time.
         """
-        state, now, calls = batch.state, self.clock.seconds(), self.live_calls()
+        state, now = batch.state, self.clock.seconds()
         if self.stop.is_told or batch.kind == LIVE or state.live_is_due:
             return self.stop.is_told or batch.kind == BACKFILL
-        if calls == state.live_calls and now < state.live_asked_seconds + LIVE_LOOK_SECONDS:
+        if now < state.live_asked_seconds + LIVE_LOOK_SECONDS:
             return False
-        state.live_calls, state.live_asked_seconds = calls, now
+        state.live_asked_seconds = now
         live = self._readable(await self.partition.streams(), LIVE, state)
         state.live_is_due = await is_any_due(self.partition, state, live) or await self.live_waits()
         return state.live_is_due

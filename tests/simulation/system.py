@@ -170,7 +170,6 @@ class System(World):
         numbered = [each._replace(number=at) for at, each in enumerate(deliveries)]
         calls = lay_out({("insider", 0): numbered}, progress, secret_id=b"")
         self.sum_is_due = True
-        self.live_calls += len(deliveries) % 2  # a drain hears at once of some, and not of others
         if fate != "before":
             self.client.script_load(ACCEPT)
         usual, self.client.fate_of_a_call = self.client.fate_of_a_call, lambda: fate

@@ -44,13 +44,7 @@ ISOLATED_AT_MOST_SECONDS: Final = 15.0
 KILLED_AT_MOST: Final = 3
 """The most rows of one call that may kill a process; each uses up the time limit twice."""
 
-AHEAD_ROWS: Final = 5
-"""The number of rows that `render_safely` renders between two looks at the clock."""
-AHEAD_TURN_SECONDS: Final = 0.001
-"""Processor seconds after which `render_safely` yields to the process' other work."""
-AHEAD_SLOW_SECONDS: Final = 0.01
-"""Processor seconds for `AHEAD_ROWS` rows above which `render_safely` ends, as too slow."""
-AHEAD_SECONDS: Final = 0.2
+SAFE_SECONDS: Final = 0.2
 """Processor seconds after which `render_safely` breaks a row off."""
 
 _OWN_SIZES: Final = Path("/proc/self/statm")
@@ -86,7 +80,7 @@ class ProcessRenderer:
     ) -> list[Result | Killed]:
         """Render rows of one template, in order."""
         if isolated:
-            engine = "jsonnet" if self.doubts(template) else engine
+            engine = "jsonnet" if self.renderer.doubts(template) else engine
             return await asyncio.to_thread(self._isolated, template, engine, list(rows))
         results: list[Result | Killed] = []
         for first in range(0, len(rows), GROUP):
@@ -96,44 +90,15 @@ class ProcessRenderer:
             await asyncio.sleep(0)
         return results
 
-    async def render_safely(
-        self, template: Template, engine: Engine, rows: Sequence[Row], *, compares: bool = False
-    ) -> list[Rendered | None]:
-        """Render rows with the compiled template until that becomes slow; return those rendered."""
-        results: list[Rendered | None] = []
-        goes_on = True
-        while goes_on and len(results) < len(rows):
-            try:
-                with _limited(AHEAD_SECONDS, self.group_bytes, _give_up):
-                    goes_on = self._take_turn(template, engine, rows, results, compares)
-            except (_TookTooLongError, MemoryError, SystemError):
-                # Deep in a recursion CPython may lose what a handler raised: SystemError.
-                break
-            await asyncio.sleep(0)
-        return results
-
-    def _take_turn(
-        self,
-        template: Template,
-        engine: Engine,
-        rows: Sequence[Row],
-        results: list[Rendered | None],
-        compares: bool,  # noqa: FBT001 - private
-    ) -> bool:
-        """Render rows for one turn; return whether another turn may follow."""
-        begun = looked = time.thread_time()
-        while len(results) < len(rows) and looked < begun + AHEAD_TURN_SECONDS:
-            few = rows[len(results) : len(results) + AHEAD_ROWS]
-            rendered = self.renderer.render_ahead(template, few, engine, compares=compares)
-            results += rendered
-            before, looked = looked, time.thread_time()
-            if len(rendered) < len(few) or looked > before + AHEAD_SLOW_SECONDS:
-                return False
-        return True
-
-    def doubts(self, template: Template) -> bool:
-        """Say whether a template's compiled form has differed from the Jsonnet engine."""
-        return self.renderer.doubts(template)
+    def render_safely(self, template: Template, engine: Engine, row: Row) -> Rendered | None:
+        """Render a row with the compiled template, within a short time; None = it can't be."""
+        try:
+            with _limited(SAFE_SECONDS, self.group_bytes, _give_up):
+                rendered = self.renderer.render_ahead(template, [row], engine, compares=True)
+        except (_TookTooLongError, MemoryError, SystemError):
+            # Deep in a recursion CPython may lose what a handler raised: SystemError.
+            return None
+        return rendered[0] if rendered else None
 
     def _isolated(
         self, template: Template, engine: Engine, rows: list[Row]

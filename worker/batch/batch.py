@@ -112,7 +112,6 @@ class Batch:
     Args:
         triggers: By their names.
         kind: Of the lanes that it was read from.
-        streams: All of this kind that could be read.
         decoded: The deliveries that could be decoded.
         is_last: True if nothing is behind it.
         skipped: Deliveries that need no request, until they are settled.
@@ -124,8 +123,6 @@ class Batch:
             in flight.
         trying: Triggers that wait, while the one delivery that tries them is in flight.
         settled: The number of its deliveries that have got their outcome.
-        before: By position, what was rendered before this batch's turn.
-        left_over: Positions of those that the batch before it had rendered, and left.
         records: Ledgers of its profiles, as the next settlement writes them.
     """
 
@@ -133,7 +130,6 @@ class Batch:
     numbers: RedisNumbers
     triggers: Mapping[str, LoadedTrigger] = field(default_factory=dict)
     kind: LaneKind = LIVE
-    streams: Sequence[str] = ()
     deliveries: Sequence[Delivery] = ()
     decoded: Sequence[Delivery] = ()
     is_last: bool = False
@@ -145,8 +141,6 @@ class Batch:
     busy: set[bytes | str] = field(default_factory=set)
     trying: set[str] = field(default_factory=set)
     settled: int = 0
-    before: dict[str, Delivery] = field(default_factory=dict)
-    left_over: frozenset[str] = frozenset()
     records: dict[bytes, Record] = field(default_factory=dict)
     _fresh: dict[tuple[int, str, str, bytes, int], Part] = field(default_factory=dict)
     _apis: list[Api] = field(default_factory=list)
@@ -158,25 +152,9 @@ class Batch:
         """Store the deliveries that were read, and those of them that could be decoded."""
         self.deliveries, self.decoded, self.is_last = deliveries, decoded, is_last
 
-    def follow(self, batch: Batch, prepared: Batch | None) -> None:
-        """Take over the deliveries that the previous batch rendered but leaves in the streams."""
-        if prepared:
-            self.before |= prepared.before
-        left = {d.position: d for part in batch.parts for d in part.deliveries}
-        self.before |= left
-        self.left_over = frozenset(left)
-
     def left(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
         """Return the deliveries whose triggers can go on; the others stay in their streams."""
         return [d for d in deliveries if d.trigger not in self.stopped]
-
-    def add_rendered(self, delivery: Delivery) -> None:
-        """Add a delivery that was rendered before this batch's turn."""
-        rendered = self.before.pop(delivery.position)
-        if rendered is not delivery:
-            delivery.body, delivery.shaped = rendered.body, rendered.shaped
-            delivery.names = rendered.names
-        self.add(delivery)
 
     def add(self, delivery: Delivery) -> Part:
         """Add a rendered delivery to its part.

@@ -313,11 +313,10 @@ async def put_in_envelope(request: Request, renderer: RowRenderer) -> str:
     trigger = request.trigger
     if trigger.envelope is None:
         return ""
-    rows = [row_of(request.body, trigger.settings)]
-    safe = await renderer.render_safely(trigger.envelope, trigger.engine, rows, compares=True)
-    result: Result | Killed | None = safe[0] if safe else None
+    row = row_of(request.body, trigger.settings)
+    result: Result | Killed | None = renderer.render_safely(trigger.envelope, trigger.engine, row)
     if result is None:
-        found = await renderer.render(trigger.envelope, trigger.engine, rows, isolated=True)
+        found = await renderer.render(trigger.envelope, trigger.engine, [row], isolated=True)
         result = found[0] if found else None
     match result:
         case Rendered(body) if body[:1] in (b"{", b"["):

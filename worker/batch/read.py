@@ -1,7 +1,6 @@
 """Read batches from the streams that are due, merged by entry id, in small steps.
 
 Entries that have to wait are passed over; up to which id everything in a stream waits is noted.
-The steps read more than a batch takes where streams are many: the rest is for the next batch.
 """
 
 from __future__ import annotations
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 
 BATCH_ENTRIES: Final = 2_000
 """The largest number of deliveries in a batch: a full request of 1,000 users for each direction."""
-BATCH_ENTRIES_BESIDE_LIVE: Final = 1_000
-"""The size of a backfill's batch while live work comes: who is in its partition waits for it."""
 BATCH_ENTRIES_ONE_BY_ONE: Final = 100
 """The size of a batch where a request carries one user, so that a slice can send it."""
 BATCH_BYTES: Final = 8_000_000
@@ -92,7 +89,7 @@ def order_of(entry_id: str) -> tuple[int, int]:
 
 async def read_batch(
     reader: RedisPartition, state: State, streams: Sequence[str], *, entries: int
-) -> Reading:
+) -> list[Delivery]:
     """Read deliveries in the order of their arrival, up to a number of them or 8 MB.
 
     Args:
@@ -101,17 +98,17 @@ async def read_batch(
         streams: `lane|trigger`, of triggers that are due.
         entries: The largest number of entries.
     """
-    reading = Reading(reader, state, entries, {name: _Source.of(state, name) for name in streams})
+    reading = _Reading(reader, state, entries, {name: _Source.of(state, name) for name in streams})
     await reading.take_batch()
     for name, source in reading.sources.items():
         if source.hold != state.holds.get(name):
             state.set_hold(name, source.hold)
-    return reading
+    return reading.deliveries
 
 
 @dataclass(slots=True, eq=False)
-class Reading:
-    """A reading of streams side by side, batch after batch.
+class _Reading:
+    """A reading of a batch from streams side by side.
 
     It takes as few round trips as the number and the sizes of the streams allow.
 
@@ -120,13 +117,12 @@ class Reading:
         sources: By the names of the streams.
 
     Attributes:
-        deliveries: The batch that was read last.
+        deliveries: The batch, as far as it was read.
         _low: The number of entries in memory up to which a stream is read on when another one has
             none left. It is the last step: of hundreds of streams one runs dry again and again, and
             a round trip for each would take longer than reading ahead.
         _is_judged: What triggers want was asked for since the last entries were read: an id that
             they name may have got its slug just before an entry was accepted.
-        _is_whole: Nothing was passed over in the last batch.
     """
 
     reader: RedisPartition
@@ -138,7 +134,6 @@ class Reading:
     _seen: int = 0
     _seen_bytes: int = 0
     _is_judged: bool = False
-    _is_whole: bool = True
 
     async def _fill(self) -> None:
         """Read more of the streams of which few entries are left in memory."""
@@ -162,33 +157,11 @@ class Reading:
 
     def _step(self, streams: int) -> int:
         """Return the number of entries to read next of each stream."""
-        share = 1 + 2 * self.entries // streams
+        share = 1 + (self.entries - len(self.deliveries)) // streams
         if not self._seen:
             return min(_FIRST_STEP, share)
         fitting = int(_STEP_BYTES * self._seen / max(1, self._seen_bytes)) // streams
         return max(1, min(_LARGEST_STEP, share, fitting))
-
-    async def read_on(self, streams: Sequence[str], behind: Iterable[Delivery]) -> list[Delivery]:
-        """Read the next batch, and store no holds.
-
-        What was passed over may be due by now. So where anything was, all that is behind the
-        present batch is read again; else what was read and did not fit into it comes first.
-
-        Args:
-            streams: The names of those that may be read now.
-            behind: The deliveries of the present batch.
-        """
-        read = {delivery.stream: delivery.entry_id for delivery in behind}
-        known = self.sources if self._is_whole else {}
-        self.sources = {name: known.get(name) or _Source.of(self.state, name) for name in streams}
-        for name, source in self.sources.items():
-            if name not in known:
-                source.after_id = read.get(name, source.after_id)
-            # More may have come by now.
-            source.is_exhausted, source.step = False, 0
-        self._is_whole = True
-        await self.take_batch()
-        return self.deliveries
 
     async def take_batch(self) -> None:
         """Take the first entries of all streams that need not wait, as far as a batch goes."""
@@ -200,8 +173,7 @@ class Reading:
             if source.entries
         ]
         heapq.heapify(heads)
-        batch: list[Delivery] = []
-        self.deliveries = batch
+        batch = self.deliveries
         taken: Counter[str] = Counter()
         previews = {source.trigger for source in sources if state.is_preview(source.trigger)}
         size = passed_over = 0
@@ -213,7 +185,6 @@ class Reading:
                 await state.judge_anew()
                 self._is_judged = True
             if _is_left(state, source, delivery):
-                self._is_whole = False
                 passed_over += 1
                 if passed_over >= PASSED_OVER_AT_MOST:
                     break

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol, Self, assert_never
+from typing import Final, NamedTuple, Protocol, assert_never
 
 from segrelay.jsonnet.rendered import (
     UNREAD,
@@ -19,8 +17,6 @@ from segrelay.jsonnet.rendered import (
 )
 from segrelay.worker.batch.batch import Batch
 from segrelay.worker.batch.delivery import Delivery
-from segrelay.worker.batch.judge import decode_batch
-from segrelay.worker.batch.read import Reading
 from segrelay.worker.contract.words import Death, Skip
 from segrelay.worker.core.messages import normalise_message
 from segrelay.worker.destinations.api import NotSendable, parsed
@@ -45,18 +41,8 @@ class RowRenderer(Protocol):
         than isolated rows; the other rows are left for another time.
         """
 
-    async def render_safely(
-        self, template: Template, engine: Engine, rows: Sequence[Row], *, compares: bool = False
-    ) -> list[Rendered | None]:
-        """Render only the rows that can't kill the process; None for all others.
-
-        Other work has its turn all the time. If rows take so long that it would have to wait, there
-        are fewer results. What an engine is to confirm is among the others, unless `compares` asks
-        for that at once.
-        """
-
-    def doubts(self, template: Template) -> bool:
-        """Say whether earlier results of `render_safely` for a template are no longer trusted."""
+    def render_safely(self, template: Template, engine: Engine, row: Row) -> Rendered | None:
+        """Render a row if that can't kill the process, else return None."""
 
 
 class _Group(NamedTuple):
@@ -83,66 +69,19 @@ async def render_and_shape(
 ) -> None:
     """Render and shape deliveries into the batch, template by template, until `ends` says to stop.
 
-    What was left over comes first, as it has waited the longest. What was rendered ahead comes
-    last: a template may lose its trust while the rest is rendered.
-    """
-    rest = [each for each in going if each.position not in batch.before]
-    isolating_ends = batch.state.clock.seconds() + ISOLATING_SECONDS
-
-    async def render(part: _Part) -> bool:
-        results = await _rendered(renderer, part.group, part.rows)
-        _shape_all(part, results, batch)
-        return not part.group.isolated or (
-            len(results) == len(part.rows)
-            and not any(isinstance(result, Killed) for result in results)
-            and batch.state.clock.seconds() < isolating_ends
-        )
-
-    _add_rendered(going, batch, batch.left_over)
-    await _render_parts(rest, batch, render, ends)
-    forget_doubted(batch, renderer)
-    _add_rendered(going, batch, frozenset(batch.before))
-
-
-def _add_rendered(going: Sequence[Delivery], batch: Batch, positions: frozenset[str]) -> None:
-    for delivery in going if positions else ():
-        if delivery.position in positions and delivery.position in batch.before:
-            batch.add_rendered(delivery)
-
-
-async def render_ahead(
-    batch: Batch, renderer: RowRenderer, ends: Callable[[], Awaitable[bool]]
-) -> None:
-    """Render and shape a batch before its turn, into `batch.before`, until `ends` says to stop.
-
-    Requests of other deliveries are under way, so that this process must not be at risk, nor busy
-    for long. Whatever is not simply rendered and shaped is left to the batch's turn.
-    """
-
-    async def render(part: _Part) -> bool:
-        group = part.group
-        results = await renderer.render_safely(group.template, group.engine, part.rows)
-        now_us = batch.state.now_ms() * 1000
-        for delivery, result in zip(part.deliveries, results, strict=False):
-            if result and _is_shaped(delivery, result, now_us):
-                batch.before[delivery.position] = delivery
-        return len(results) == len(part.rows)
-
-    await _render_parts(batch.decoded, batch, render, ends)
-
-
-async def _render_parts(
-    deliveries: Iterable[Delivery],
-    batch: Batch,
-    render: Callable[[_Part], Awaitable[bool]],
-    ends: Callable[[], Awaitable[bool]],
-) -> None:
-    """Render deliveries part by part, until `render` returns false or `ends` says to stop.
-
     The first part is rendered in any case: what has its turn comes on, whoever else waits.
     """
-    for part in _parts(deliveries, batch):
-        if not await render(part) or await ends():
+    isolating_ends = batch.state.clock.seconds() + ISOLATING_SECONDS
+    for part in _parts(going, batch):
+        results = await _rendered(renderer, part.group, part.rows)
+        _shape_all(part, results, batch)
+        if part.group.isolated and (
+            len(results) < len(part.rows)
+            or any(isinstance(result, Killed) for result in results)
+            or batch.state.clock.seconds() >= isolating_ends
+        ):
+            return
+        if await ends():
             return
 
 
@@ -169,17 +108,6 @@ def _parts(deliveries: Iterable[Delivery], batch: Batch) -> Iterator[_Part]:
             part = members[first : first + RENDER_GROUP]
             rows = [Row(each.text, each.loaded.settings, each.event.time_us) for each in part]
             yield _Part(group, part, rows)
-
-
-def forget_doubted(batch: Batch, renderer: RowRenderer) -> None:
-    """Forget what was rendered ahead if a template's compiled form is no longer trusted."""
-    if not batch.before:
-        return
-    templates = {trigger.template for trigger in batch.triggers.values() if trigger.template}
-    doubted = {template for template in templates if renderer.doubts(template)}
-    if doubted:
-        kept = batch.before.items()
-        batch.before = {at: each for at, each in kept if each.loaded.template not in doubted}
 
 
 async def _rendered(
@@ -242,14 +170,6 @@ def _shape(
             assert_never(never)
 
 
-def _is_shaped(delivery: Delivery, rendered: Rendered, now_us: int) -> bool:
-    """Make the rendered body of a delivery valid; returns whether that was possible."""
-    try:
-        return _shaped(delivery, rendered, now_us) is None
-    except Exception:  # noqa: BLE001 - the batch's turn tells of it
-        return False
-
-
 def _shaped(delivery: Delivery, rendered: Rendered, now_us: int) -> NotSendable | None:
     """Make the rendered body of a delivery valid, or return why it can't be."""
     trigger = delivery.loaded
@@ -264,80 +184,3 @@ def _shaped(delivery: Delivery, rendered: Rendered, now_us: int) -> NotSendable 
         names += trigger.api.identifiers(user)
     delivery.names = frozenset(names)
     return None
-
-
-@dataclass(slots=True, eq=False)
-class NextBatch:
-    """The next batch, prepared while the present one is delivered: read, decoded, and rendered.
-
-    Nothing is decided ahead: when its turn comes, the ledger is asked and its events contend as
-    those of every batch. If anything of the batch before stays where it is, or waits, then what was
-    read ahead is forgotten, and read again in its order.
-
-    Args:
-        reading: The reading of the present batch, which goes on behind it.
-        entries: The largest number of entries in a batch.
-    """
-
-    present: Batch
-    reading: Reading
-    renderer: RowRenderer
-    entries: int
-    prepared: Batch | None = None
-    _has_begun: bool = False
-    _is_over: bool = False
-    _preparing: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        """Enter the block in which the next batch may be prepared."""
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Stop preparing, and wait until the step under way has ended."""
-        self._is_over = True
-        if self._preparing:
-            await self._preparing
-
-    def begin(self, ends: Callable[[], Awaitable[bool]]) -> None:
-        """Begin to prepare the next batch, if it is worth it; called again, this does nothing."""
-        if not self._has_begun:
-            self._has_begun = True
-            # Most of the next batch will be sent, if most of this one is. Before the first answer
-            # only what is not sent is settled.
-            batch = self.present
-            is_sent = 2 * batch.settled <= len(batch.deliveries)
-            if is_sent and batch.state.is_untroubled(batch.streams):
-                self._preparing = asyncio.ensure_future(self._prepare(ends))
-
-    async def _prepare(self, ends: Callable[[], Awaitable[bool]]) -> None:
-        this = self.present
-
-        async def is_over() -> bool:
-            return self._is_over or await ends()
-
-        try:
-            deliveries = await self.reading.read_on(this.streams, this.deliveries)
-            if deliveries and not await is_over():
-                batch = Batch(this.state, this.numbers, this.triggers, this.kind, this.streams)
-                await decode_batch(batch, deliveries, entries=self.entries)
-                await render_ahead(batch, self.renderer, is_over)
-                self.prepared = batch
-        except SegrelayError:
-            # Whatever it is, the batch's turn meets it, too.
-            return
-        except Exception as error:  # noqa: BLE001 - without it, the batch has its turn all the same
-            log_bug(error, "preparing.failed")
-
-    def turn(self, streams: Sequence[str]) -> Batch | None:
-        """Return the prepared batch; None = read it anew, because something comes before it."""
-        present, prepared = self.present, self.prepared
-        if prepared is None or present.settled < len(present.deliveries):
-            return None
-        if not {delivery.stream for delivery in prepared.deliveries}.issubset(streams):
-            return None
-        prepared.streams = streams
-        return prepared
-
-    def hand_over(self, batch: Batch) -> None:
-        """Pass the rendered deliveries to the batch that was read again."""
-        batch.follow(self.present, self.prepared)

@@ -88,7 +88,6 @@ class State:
         read_wants: Reads the scopes and the newest editions anew.
         streams: The names of the streams that are not empty, if they were read a moment ago and
             nobody has used them yet.
-        live_calls: The number of live calls of which the drain knows, see `Drain`.
         live_asked_seconds: The time of the last look for live work, by the drain's clock.
         live_is_due: Live work was found to wait, here or elsewhere, since streams were last read.
         editions: By trigger, of what this drain works with.
@@ -115,7 +114,6 @@ class State:
     scopes: Mapping[str, Scope] = field(default_factory=dict)
     read_wants: ReadWants | None = None
     streams: tuple[str, ...] | None = None
-    live_calls: int = 0
     live_asked_seconds: float = 0.0
     live_is_due: bool = False
     editions: Mapping[str, str] = field(default_factory=dict)
@@ -270,19 +268,6 @@ class State:
         wait = self.waits.get(trigger)
         is_closed = trigger in self.paused or trigger in self.shut
         return not is_closed and not (wait and wait.not_before_ms > self.now_ms())
-
-    def is_untroubled(self, streams: Iterable[str]) -> bool:
-        """Say whether all of these streams may go on: nothing waits, is tried, or is a suspect."""
-        names = set(streams)
-        triggers = {split_stream_name(name)[1] for name in names}
-        now_ms = self.now_ms()
-        is_waited_for = any(end > now_ms for ends in self.waiting.values() for end, _ in ends)
-        failed = {position.rpartition("|")[0] for position in self.backoffs}
-        return (
-            not (is_waited_for or self.suspects or self.yields)
-            and names.isdisjoint(self.holds.keys() | failed)
-            and triggers.isdisjoint(self.waits.keys() | self.probing)
-        )
 
     def may_read(self, stream: str) -> bool:
         """Say whether a stream may be read now: its lane is not paused, and its trigger is due."""

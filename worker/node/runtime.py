@@ -33,7 +33,6 @@ from segrelay.worker.adapters.redis.shared_keys import (
     tell_newest,
 )
 from segrelay.worker.adapters.sender import AuthorizedSender, HttpSender, ProcessToken
-from segrelay.worker.batch.read import BATCH_ENTRIES
 from segrelay.worker.batch.responses import Responses, ResponseStream
 from segrelay.worker.batch.send import Stop
 from segrelay.worker.batch.state import Tally
@@ -109,9 +108,7 @@ class Runtime:
         stop: Stop,
         *,
         live_waits: Callable[[], bool] = lambda: False,
-        live_calls: Callable[[], int] = lambda: 0,
         kinds: tuple[LaneKind, ...] = (LIVE, BACKFILL),
-        batch_entries: int = BATCH_ENTRIES,
     ) -> tuple[Tally, str]:
         """Drain one partition for a slice.
 
@@ -120,9 +117,7 @@ class Runtime:
             partition: The number of a partition.
             stop: Set from a signal's handler.
             live_waits: A function that says whether a live call waits in this node for a permit.
-            live_calls: A function that returns how many live calls for the partition it got.
             kinds: The kinds of lanes that are drained.
-            batch_entries: The largest number of deliveries in a batch.
 
         Returns:
             What was done, and the queue to wake it on; "" = wake nobody.
@@ -134,12 +129,7 @@ class Runtime:
         partition_keys = self._keys_of(destination, partition)
         self.upkeep.look()
         try:
-
-            def adapted(drain: Drain) -> Drain:
-                limits = replace(drain.limits, batch_entries=batch_entries)
-                return replace(drain, live_calls=live_calls, kinds=kinds, limits=limits)
-
-            drain = self._drain(partition_keys, stop, live_waits, adapted)
+            drain = self._drain(partition_keys, stop, live_waits, kinds)
             tally, queue = self.runner.run(drain)
         except RedisMismatch:
             # Another process was the first to claim a Redis that had come back empty.
@@ -220,7 +210,7 @@ class Runtime:
         partition_keys: PartitionKeys,
         stop: Stop,
         live_waits_here: Callable[[], bool],
-        adapt: Callable[[Drain], Drain],
+        kinds: tuple[LaneKind, ...],
     ) -> tuple[Tally, str]:
         queued_since: float | None = None
 
@@ -252,7 +242,7 @@ class Runtime:
         drain = self._drain_of(
             partition_keys, partition, standing, looks, streaks, stop, live_waits
         )
-        return await adapt(drain).run()
+        return await replace(drain, kinds=kinds).run()
 
     def _drain_of(  # noqa: PLR0917 - what is made for this drain; the rest is the process'
         self,

@@ -6,17 +6,13 @@ gives back however their holder dies.
 **Permits** say how many drains of one kind a node runs at once; one is a locked byte of such a
 file. One process always stays free for other destinations: of any one, a drain less runs than there
 are processes. Of the backfill lane two less again, but two at least, so that live work finds a
-permit of its destination free; and while live calls come, a third one less, so that a live call
-does not wait for those before it, and fewer drains of a backfill compete for the processors. A node
-does one background job at a time, with a permit of the backfill lane.
+permit of its destination free. A node does one background job at a time, with a permit of the
+backfill lane.
 
 **The board** has the time of a warm shutdown, which the parent writes; every drain of the node sees
 it, also one that begins later. SIGTERM may reach a child directly, e.g. where a supervisor ends a
 whole process group. A drain has its own answer to it, set while it runs: Celery's pool would end
 the process at once, in the middle of a request, and replaces what was set before the first task.
-
-**Live calls** are counted as they come, so that the drain that holds the partition hears of them
-at once.
 
 **Calls** for drains and background jobs that found no free permit wait in the order in which they
 came. Whoever gives a permit back first sends the next of them to Celery again, and only then wakes
@@ -31,11 +27,9 @@ import fcntl
 import mmap
 import os
 import signal
-import struct
 import tempfile
 import threading
 import time
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -68,61 +62,36 @@ from segrelay.worker.errors import RedisUnavailable
 LOG: Final = structlog.get_logger()
 
 
-def _numbers(count: int, form: str = "d") -> memoryview[Any]:
-    """Return numbers that forked processes share: floats, or of another form of `struct`."""
-    return memoryview(mmap.mmap(-1, count * struct.calcsize(form))).cast(form)  # type: ignore[call-overload, no-any-return]
-
-
-_COUNTS: Final = 4_096
-_RECENT_SECONDS: Final = 1.0
+_FLOAT_BYTES: Final = 8
 
 
 class Board:
-    """The order to stop and the work that has come, which all processes of a node see at once.
+    """The order to stop and the begin of the last drain, which all processes of a node see at once.
 
-    It is made before they are forked. Partitions may share a number of live calls, and two
-    processes that count at once may count one: whoever sees a number change looks at Redis.
+    It is made before they are forked.
     """
 
     def __init__(self) -> None:
-        self._told_began_live = _numbers(3)
-        self._live_calls = _numbers(_COUNTS, "Q")
+        self._told_began = memoryview(mmap.mmap(-1, 2 * _FLOAT_BYTES)).cast("d")
 
     @property
     def told_at_seconds(self) -> float:
         """Return the time at which the node was told to stop; 0 = it was not."""
-        return float(self._told_began_live[0])
+        return float(self._told_began[0])
 
     @property
     def began_at_seconds(self) -> float:
         """Return the time at which the last drain began; 0 = none has."""
-        return float(self._told_began_live[1])
+        return float(self._told_began[1])
 
     def tell_to_stop(self) -> None:
         """Tell all drains of the node to stop; the first time counts."""
         if not self.told_at_seconds:
-            self._told_began_live[0] = boottime_seconds()
+            self._told_began[0] = boottime_seconds()
 
     def begin(self) -> None:
         """Record the time at which a drain begins."""
-        self._told_began_live[1] = boottime_seconds()
-
-    def count_live(self, call: WakeUp) -> None:
-        """Count a live call."""
-        self._live_calls[_place(call)] = self.live_calls(call) + 1
-        self._told_began_live[2] = boottime_seconds()
-
-    def live_is_recent(self) -> bool:
-        """Say whether any live call came within the last second."""
-        return bool(boottime_seconds() - self._told_began_live[2] < _RECENT_SECONDS)
-
-    def live_calls(self, call: WakeUp) -> int:
-        """Return how many live calls there were for a partition."""
-        return int(self._live_calls[_place(call)])
-
-
-def _place(call: WakeUp) -> int:
-    return zlib.crc32(f"{call.destination} {call.partition}".encode()) % _COUNTS
+        self._told_began[1] = boottime_seconds()
 
 
 class BoardStop(Stop):
@@ -218,21 +187,14 @@ class Permits:
     def __init__(self, processes: int, destinations: Iterable[str]) -> None:
         self._most = max(1, processes - 1)
         self._most_of_backfill = max(min(2, self._most), self._most - 2)
-        self._most_beside_live = max(min(2, self._most), self._most - 3)
         self._kinds = {name: number for number, name in enumerate(destinations, start=1)}
         self._descriptor = _unnamed_file()
 
-    def take(self, call: WakeUp, *, beside_live: bool = False) -> ExitStack | None:
-        """Take the permits that a drain needs; None where one of them is not free.
-
-        Args:
-            call: The drain.
-            beside_live: Live calls come at present.
-        """
+    def take(self, call: WakeUp) -> ExitStack | None:
+        """Take the permits that a drain needs; None where one of them is not free."""
         kinds = [(self._kinds.get(call.destination, len(self._kinds) + 1), self._most)]
         if call.queue == BACKFILL:
-            most = self._most_beside_live if beside_live else self._most_of_backfill
-            kinds.append((_OF_BACKFILL, most))
+            kinds.append((_OF_BACKFILL, self._most_of_backfill))
         return self._take(kinds)
 
     def take_for_background_job(self) -> ExitStack | None:

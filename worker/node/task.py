@@ -9,12 +9,10 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any, Final
 
 import structlog
 
-from segrelay.worker.batch.read import BATCH_ENTRIES, BATCH_ENTRIES_BESIDE_LIVE
 from segrelay.worker.batch.send import Stop
 from segrelay.worker.batch.state import Tally
 from segrelay.worker.contract.celery import DRAIN_TASK, ResultLine, queue_name
@@ -132,10 +130,7 @@ class DrainTask:
             UsageWrong: There is no such destination or partition.
         """
         self.node.board.begin()
-        if call.queue == LIVE:
-            self.node.board.count_live(call)
-        beside_live = call.queue == BACKFILL and self.node.board.live_is_recent()
-        permit = self.node.permits.take(call, beside_live=beside_live)
+        permit = self.node.permits.take(call)
         if permit is None:
             self.node.waiting.add(call)
             return None
@@ -166,15 +161,12 @@ class DrainTask:
         begun = time.monotonic()
         ready = self.get_ready()
         is_live = call.queue == LIVE
-        beside_live = not is_live and self.node.board.live_is_recent()
         tally, queue = ready.drain(
             call.destination,
             call.partition,
             stop,
             live_waits=self.node.waiting.holds_live,
-            live_calls=partial(self.node.board.live_calls, call),
             kinds=(LIVE,) if is_live else (LIVE, BACKFILL),
-            batch_entries=BATCH_ENTRIES_BESIDE_LIVE if beside_live else BATCH_ENTRIES,
         )
         use = ready.templates()
         if use != TemplateUse():

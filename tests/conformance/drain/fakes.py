@@ -50,10 +50,7 @@ class FakeStreaks:
 
 
 class FakeRenderer:
-    """Templates in Python; `behave` in a profile says what its template does.
-
-    What goes `apart` is not rendered ahead, nor anything of its call from a `slow` one on.
-    """
+    """Templates in Python; `behave` in a profile says what its template does."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -76,34 +73,6 @@ class FakeRenderer:
             raise asyncio.CancelledError
         return results
 
-    async def render_safely(
-        self,
-        template: Template,
-        engine: Engine,  # noqa: ARG002 - there is no engine
-        rows: Sequence[Row],
-        *,
-        compares: bool = False,
-    ) -> list[Any]:
-        world = self._process.world
-        assert not compares  # only envelopes ask for it, and the world has none
-        await asyncio.sleep(world.render_seconds)
-        world.rendered_ahead[template.name] += len(rows)
-        if world.ahead_error:
-            raise world.ahead_error
-        await self._process.step()
-        slow = [at for at, row in enumerate(rows) if b'"slow"' in row.profile]
-        return [self._safely(template.name, row) for row in rows[: min(slow, default=len(rows))]]
-
-    def _safely(self, template: str, row: Row) -> Rendered | None:
-        profile = orjson.loads(row.profile)
-        if profile.get("behave") in {"stumble", "kill", "differ", "apart"}:
-            return None
-        result = self._one(template, profile, isolated=False)
-        return result if isinstance(result, Rendered) else None
-
-    def doubts(self, template: Template) -> bool:
-        return template.name in self._process.world.doubted
-
     def _rendered(self, template: str, row: Row, isolated: bool) -> Any:
         try:
             return self._one(template, orjson.loads(row.profile), isolated)
@@ -118,8 +87,6 @@ class FakeRenderer:
                 return TemplateFailed("field does not exist: plan", "enter.jsonnet", 7)
             case "stumble":
                 raise IndexError(profile["email"])
-            case "differ":
-                self._process.world.doubted.add(template)
             case "kill" if isolated:
                 return Killed()
             case "kill":

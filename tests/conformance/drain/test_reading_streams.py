@@ -1,9 +1,11 @@
 """Reading many streams: in few round trips, in the order in which the entries came."""
 
 import random
+from dataclasses import replace
 
 from segrelay.worker.batch.delivery import Delivery
-from segrelay.worker.batch.read import Reading, order_of, read_batch
+from segrelay.worker.batch.judge import OPEN_BYTES
+from segrelay.worker.batch.read import order_of, read_batch
 from segrelay.worker.batch.state import State
 from tests.conformance.clocked_redis import at_once
 from tests.conformance.drain.fakes import SlowPartition
@@ -20,7 +22,7 @@ class NoClock:
         raise NotImplementedError
 
 
-async def begin(partition: SlowPartition, entries: int) -> Reading:
+async def begin(partition: SlowPartition, entries: int) -> list[Delivery]:
     holding = await partition.take()
     assert holding is not None
     state = State.of(holding, NoClock(), 30.0)
@@ -28,7 +30,7 @@ async def begin(partition: SlowPartition, entries: int) -> Reading:
 
 
 def read(partition: SlowPartition, entries: int) -> list[Delivery]:
-    return at_once(begin(partition, entries)).deliveries
+    return at_once(begin(partition, entries))
 
 
 def partition_with(make_world, triggers: list[str]) -> SlowPartition:
@@ -70,67 +72,21 @@ def test_streams_that_run_dry_one_after_the_other_are_read_on_together(make_worl
         world.put(*events[first : first + 1_000])
     partition = world.partition()
 
-    async def three() -> list[int]:
-        reading, streams = await begin(partition, 2_000), list(await partition.streams())
-        first = reading.deliveries
-        second = await reading.read_on(streams, first)
-        third = await reading.read_on(streams, second)
-        return [len(first), len(second), len(third)]
-
-    assert at_once(three()) == [2_000, 2_000, 2_000]
+    assert len(read(partition, 2_000)) == 2_000
     assert partition.round_trips <= 20
-    assert partition.entries_read == 6_000
+    assert partition.entries_read <= 4_500
 
 
-def ids(deliveries: list[Delivery]) -> list[tuple[int, int]]:
-    return [order_of(delivery.entry_id) for delivery in deliveries]
-
-
-def test_what_did_not_fit_into_a_batch_is_not_read_again_for_the_next_one(make_world) -> None:
-    rng = random.Random(3)
-    partition = partition_with(make_world, [rng.choice(TRIGGERS) for _ in range(3_000)])
-
-    async def both() -> tuple[list[Delivery], list[Delivery], list[Delivery]]:
-        reading, streams = await begin(partition, 1_000), list(await partition.streams())
-        first = reading.deliveries
-        second = await reading.read_on(streams, first)
-        return first, second, await reading.read_on(streams, second)
-
-    first, second, third = at_once(both())
-
-    assert [len(first), len(second), len(third)] == [1_000, 1_000, 1_000]
-    assert ids([*first, *second, *third]) == sorted(ids([*first, *second, *third]))
-    assert partition.entries_read == 3_000
-
-
-def test_reading_on_finds_what_came_meanwhile_to_old_and_new_streams(make_world) -> None:
+def test_what_was_too_much_to_be_decoded_comes_in_its_order(make_world) -> None:
     world = make_world()
-    world.put(event("a"), event("b"))
-    partition = world.partition()
+    world.limits = replace(world.limits, batch_entries=100, slice_seconds=60.0)
+    large = "large" * (OPEN_BYTES // 100 // 4)
+    world.put(*(event(f"p{n}", large=large) for n in range(100)))
+    world.put(*(event(f"q{n}") for n in range(200)))
 
-    async def both() -> list[Delivery]:
-        reading = await begin(partition, 100)
-        world.put(event("c"), event("d", trigger="exit"))
-        return await reading.read_on(list(await partition.streams()), reading.deliveries)
+    world.drain()
 
-    assert [delivery.stream for delivery in at_once(both())] == ["live|enter", "live|exit"]
-
-
-def test_whoever_was_passed_over_is_read_again_once_nobody_waits(make_world) -> None:
-    partition = partition_with(make_world, ["enter"] * 4)
-
-    async def both() -> tuple[list[Delivery], list[Delivery]]:
-        everything = (await begin(partition, 4)).deliveries
-        reading = await begin(partition, 100)
-        reading.state.waiting[everything[2].digest] = [
-            (reading.state.now_ms() + 1_000, frozenset())
-        ]
-        reading = await read_batch(partition, reading.state, ["live|enter"], entries=2)
-        reading.sources["live|enter"].hold = None
-        await reading.read_on(["live|enter"], reading.deliveries)
-        reading.state.waiting.clear()
-        return everything, await reading.read_on(["live|enter"], everything[:2])
-
-    everything, found = at_once(both())
-
-    assert ids(found) == ids(everything[2:])
+    ids = [order_of(p.rpartition("|")[2]) for sent in world.sendings for p in sent.positions]
+    assert len(world.sendings[0].positions) < 100
+    assert len(ids) == 300
+    assert ids == sorted(ids)

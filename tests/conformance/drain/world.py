@@ -128,7 +128,6 @@ class World:
         self.streaks = FakeStreaks(self.paused)
         self.render_seconds = 0.0
         self.live_waits_elsewhere = False
-        self.live_calls = 0
         self.kinds: tuple[LaneKind, ...] = ("live", "backfill")
         self.intent_seconds = self.book_seconds = 0.0
         self.lapses_when_connected = False
@@ -137,9 +136,6 @@ class World:
         self.streams_read: set[str] = set()
         self.broken: AssertionError | None = None
         self.rendered: Counter[str] = Counter()
-        self.rendered_ahead: Counter[str] = Counter()
-        self.doubted: set[str] = set()
-        self.ahead_error: Exception | None = None
         self.sendings: list[Sending] = []
         self.by_position: dict[str, list[Sending]] = defaultdict(list)
         self.tallies: list[Tally] = []
@@ -318,7 +314,6 @@ class World:
             read_names=self.numbers.read,
             read_wants=read_wants,
             live_waits=live_waits,
-            live_calls=lambda: self.live_calls,
             kinds=self.kinds,
             clock=FakeClock(process),
             jitter=random.Random(1),

@@ -382,25 +382,22 @@ class RedisPartition:
         return read
 
     async def ledgers(
-        self, digests: Sequence[bytes], rendering: Iterable[str] = (), *, hears: bool = False
+        self, digests: Sequence[bytes], rendering: Sequence[str] = ()
     ) -> list[bytes | None]:
         """Read packed records, and write down which deliveries will be rendered.
 
         Args:
             digests: The digests of the profiles.
             rendering: The positions of the deliveries that will be rendered.
-            hears: True if what is live and accepted from now on wakes somebody again, so that the
-                holder hears of it, although it has not given the lease back.
         """
-        partitions = list(rendering)
         ahead, self._ahead.ledgers = self._ahead.ledgers, {}
-        is_marked = bool(partitions) and self._ahead.marked.issuperset(partitions)
-        if is_marked and not hears and ahead.keys() >= {*digests}:
+        is_marked = bool(rendering) and self._ahead.marked.issuperset(rendering)
+        if is_marked and ahead.keys() >= {*digests}:
             return [ahead[digest] for digest in digests]
-        keys: list[str | bytes] = [self.keys.lease, self.keys.rendering, self.keys.wakeup]
+        keys: list[str | bytes] = [self.keys.lease, self.keys.rendering]
         keys += self.keys.ledgers(digests)
-        written = orjson.dumps(partitions) if partitions else b""
-        answer = await self._call("ledger", keys, (self.token, written, int(hears)))
+        written = orjson.dumps(rendering) if rendering else b""
+        answer = await self._call("ledger", keys, (self.token, written))
         if not answer[0]:
             raise self._lost()
         return list(answer[1:])

@@ -15,7 +15,6 @@ from segrelay.worker.node.shared import (
     WaitingCalls,
     listening,
 )
-from tests.waiting import until
 
 FORK = multiprocessing.get_context("fork")
 
@@ -90,18 +89,6 @@ def test_so_many_drains_run_at_once(holders, processes, calls, granted):
     assert [holder.has_permit for holder in taken] == granted
 
 
-@pytest.mark.parametrize(("processes", "granted"), [(1, 1), (3, 2), (4, 2), (6, 2), (9, 5)])
-def test_while_live_calls_come_backfills_leave_one_permit_more(holders, processes, granted):
-    permits = Permits(processes, ["one"])
-    left = max(1, processes - 1) - granted
-
-    backfills = [holders(permits, backfill(), beside_live=True)[0] for _ in range(granted + 1)]
-    taken = [*backfills, *holders(permits, *[live()] * (left + 1))]
-
-    has_permit = [holder.has_permit for holder in taken]
-    assert has_permit == [True] * granted + [False] + [True] * left + [False]
-
-
 def test_a_killed_process_leaves_no_slot_taken(holders):
     permits = Permits(2, ["one"])
     (killed,) = holders(permits, live())
@@ -118,18 +105,6 @@ def test_a_slot_is_given_back_at_its_end(holders):
         assert not holders(permits, live())[0].has_permit
 
     assert holders(permits, live())[0].has_permit
-
-
-def test_live_calls_are_counted_for_their_partition_and_recent_for_a_moment():
-    board = Board()
-    before = board.live_is_recent(), board.live_calls(live())
-
-    FORK.Process(target=board.count_live, args=(live(),)).start()
-
-    until(lambda: board.live_calls(live()) == 1)
-    assert before == (False, 0)
-    assert board.live_is_recent()
-    assert board.live_calls(WakeUp("live", "one", 2)) == 0
 
 
 SYNC = BackgroundJob("segrelay.sync", "vips")
