@@ -51,7 +51,7 @@ Operate
   resume      pause:resume               Send again
   dlq         dead_letters.commands:app  See, replay dead letters
   why         why:why                    Tell all of one person
-  tap         tap:tap                    See what goes through
+  tap         outcomes.commands:tap      See what goes through
   mcp         mcp.command:mcp            Let assistants look
   erase       person:erase               Erase one person
   try         templates.render:try_      Try one person's event
@@ -65,13 +65,10 @@ segrelay config check
 segrelay config check --live
 segrelay template new vip --from insider/enter
 segrelay template check vip --strict
-segrelay template render vip samples/enter.json --explain
 segrelay template test vip --update
 segrelay template diff vip-before vip --waiting
 segrelay demo
-segrelay demo --events 20000 --people 5000
 segrelay demo --console
-segrelay sandbox --settings '{"latency_seconds": 0.1, "error_shares": {"500": 0.05}}'
 segrelay sandbox set credentials_status=401
 segrelay sandbox outage 5m
 segrelay sandbox answer --destination crm --status 422 --body "no plan"
@@ -82,31 +79,24 @@ segrelay console
 segrelay console password
 segrelay metrics
 segrelay redis status
-segrelay redis stop
 segrelay send events.ndjson --wait
-segrelay send old.ndjson --lane backfill
 segrelay backfill start vip.csv --audience vip --as-of name --wait
 segrelay backfill start 'x/*.json.gz' --audience vip --as-of now --canary 100
 segrelay backfill resume vip
-segrelay quarantine list --since 2h
 segrelay quarantine replay --reason no_trigger
 segrelay audience set 4f5a4fb1d0 vip
 segrelay sync run vip
-segrelay sync status
 segrelay status --watch
 segrelay status --check
 segrelay outcomes export hour.parquet --since 1h
 segrelay outcomes export hour-17.parquet --cursor warehouse
-segrelay audit --since 1d
 segrelay audit --what dlq --by ann@relay-1
 segrelay pause insider --why "maintenance until noon"
-segrelay resume insider
 segrelay resume --all
 segrelay dlq causes
 segrelay dlq replay --cause 3f2a91c0 --dry-run
 segrelay dlq discard --trigger vip-enter --since 2h
 segrelay why ann@example.com
-segrelay tap --for 15s
 segrelay tap --trigger vip-enter --outcome dead --json
 segrelay mcp
 segrelay mcp --actions

@@ -24,6 +24,7 @@ from segrelay.ops.console.app import (
 )
 from segrelay.ops.console.look import LINES_FRESH_SECONDS, SPANS, Look, Scan, scan
 from segrelay.ops.kept import KeptOptions, groups_of, matches
+from segrelay.ops.outcomes.commands import TAPPED, TapOptions, detail_of
 from segrelay.ops.state.partitions import Stream
 from segrelay.ops.state.person import is_digest
 from segrelay.ops.state.waiting import (
@@ -33,8 +34,6 @@ from segrelay.ops.state.waiting import (
 from segrelay.ops.status.problems import HealthProblem, gone_ms, per_second
 from segrelay.ops.status.standing import Standing, TriggerStanding
 from segrelay.ops.status.totals import KINDS, OUTCOMES, REASONED, Counts, counts_of
-from segrelay.ops.tap import OUTCOMES as TAP_OUTCOMES
-from segrelay.ops.tap import TapOptions, detail_of
 from segrelay.ops.templates.workspace import names_in
 from segrelay.producer.backfill.jobs import JobStore
 from segrelay.producer.sync.store import Mark, Run, SyncStore
@@ -160,7 +159,7 @@ def tap(console: Console, asked: Asked) -> Page:
             rows = [(row, detail_of(row)) for row in islice(found, _SHOWN)]
         except UsageWrong as error:
             problem = error.message
-    values = {"rows": rows, "problem": problem, "filters": filters, "outcomes": TAP_OUTCOMES}
+    values = {"rows": rows, "problem": problem, "filters": filters, "outcomes": TAPPED}
     return Page("tap.html", "Tap", values, live_seconds=LINES_FRESH_SECONDS)
 
 

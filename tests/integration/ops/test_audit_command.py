@@ -79,12 +79,6 @@ def test_an_act_that_breaks_off_tells_how_far_it_came(relay):
     assert (newest(relay).outcome, newest(relay).count) == (BROKEN_OFF, 3)
 
 
-def test_an_act_whose_process_was_killed_is_kept_as_begun(relay):
-    seen = perform(relay.client, act_of("discard"), lambda _: newest(relay).outcome)
-
-    assert seen == "begun"
-
-
 def test_an_act_goes_on_when_redis_is_back_and_is_kept_once(relay):
     attempts = []
 

@@ -73,13 +73,6 @@ def test_more_than_one_step_is_taken_back(relay, discard):
     assert relay.status()["waiting"] == 1
 
 
-def test_what_was_settled_meanwhile_is_not_counted(waiting, discard):
-    waiting.drain()
-
-    assert discard("--trigger", "vip-enter") == 0
-    assert waiting.status()["delivered"] == 5
-
-
 def test_something_has_to_be_named_and_agreed(waiting, call):
     with pytest.raises(UsageWrong, match="Name --job"):
         call(app, "discard", "--yes")

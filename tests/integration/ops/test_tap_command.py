@@ -8,9 +8,9 @@ import orjson
 import pytest
 
 from segrelay.ops.main import app
+from segrelay.ops.outcomes.commands import TapOptions
 from segrelay.ops.outcomes.reading import LogFollower
 from segrelay.ops.run.up import own_command
-from segrelay.ops.tap import TapOptions
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.errors import UsageWrong
 from tests.integration.ops.relay import payload

@@ -173,13 +173,6 @@ def damage(client, name):
 
 
 @pytest.mark.usefixtures("known")
-def test_a_person_who_is_erased_twice_was_known_once(call):
-    erase(call, WHO)
-
-    assert not any(erase(call, WHO)["erased"].values())
-
-
-@pytest.mark.usefixtures("known")
 def test_a_person_is_anonymous_at_insider_only_if_that_is_asked_for(call, sandbox):
     erase(call, WHO)
     assert WHO in sandbox.get("memberships", attribute=DEFAULT_AUDIENCE_ATTRIBUTE)
