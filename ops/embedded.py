@@ -12,7 +12,6 @@ import importlib
 import os
 import secrets
 import shutil
-import signal
 import socket
 import string
 import subprocess
@@ -42,15 +41,10 @@ _PLAIN: Final = frozenset(f"{string.ascii_letters}{string.digits}/._-".encode())
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """The password and the port of one start of a server.
-
-    Args:
-        max_memory: The limit as Redis reads it, such as `64mb`; "" = no limit.
-    """
+    """The password and the port of one start of a server."""
 
     port: int
     password: str = field(repr=False)
-    max_memory: str = ""
 
     @property
     def url(self) -> str:
@@ -77,7 +71,6 @@ def config_text(launch: Launch, files: EmbeddedFiles) -> bytes:
         ("hash-max-listpack-entries", "64"),  # up to there, each look-up is a search
         ("stream-node-max-bytes", "8192"),  # seven people of 30 fields, not three as by default
         ("save", ""),
-        ("maxmemory", launch.max_memory or "0"),
         ("maxmemory-policy", "noeviction"),
     )
     return b"".join(name.encode() + b" " + _quoted(value) + b"\n" for name, value in directives)
@@ -150,7 +143,7 @@ def locked(file: Path) -> Iterator[int | None]:
         os.close(descriptor)  # not LOCK_UN, which would unlock what the server inherited
 
 
-def next_launch(files: EmbeddedFiles, max_memory: str) -> Launch:
+def next_launch(files: EmbeddedFiles) -> Launch:
     """Return the settings of the next start; keep the known password and port if possible."""
     password, port = "", 0
     with suppress(ConfigurationInvalid):
@@ -159,7 +152,7 @@ def next_launch(files: EmbeddedFiles, max_memory: str) -> Launch:
     # A killed server gives up its lock before its port.
     if not port or not awaited(lambda: _is_free(port), _PORT_SECONDS, _LAUNCH_LOOK_SECONDS):
         port = free_port()
-    return Launch(port, password or secrets.token_hex(_PASSWORD_BYTES), max_memory)
+    return Launch(port, password or secrets.token_hex(_PASSWORD_BYTES))
 
 
 def start_server(files: EmbeddedFiles, lock: int, launch: Launch) -> None:
@@ -275,11 +268,7 @@ that finds no room, and a batch has up to 8 MB."""
 _LOOK_SECONDS: Final = 1.0
 _LOOK_EVERY_SECONDS: Final = 0.02
 _ASK_EVERY_SECONDS: Final = 0.5
-_KILL_SECONDS: Final = 5.0
-_MOST_STARTS: Final = 5
-"""The number of starts, each on another port: a free port can be taken a moment later."""
 _MOST_LOG_BYTES: Final = 5_000_000
-_PORT_TAKEN: Final = "Address already in use"
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +288,6 @@ def ensure_running(
     data_dir: Path,
     *,
     wait_seconds: float = READY_SECONDS,
-    max_memory: str = "",
     least_free_bytes: int = LEAST_FREE_BYTES,
 ) -> EmbeddedRedis:
     """Return the running server of a data directory; start it first if it does not run.
@@ -307,7 +295,6 @@ def ensure_running(
     Args:
         data_dir: Made, for its owner alone, if it is not there.
         wait_seconds: The longest wait for a server that starts or loads its data.
-        max_memory: The limit, such as `64mb`, of a server that this call starts.
         least_free_bytes: The free space on the disk that a start needs.
 
     Raises:
@@ -316,7 +303,7 @@ def ensure_running(
     """
     files = prepared(data_dir)
     with usable(files):
-        return _ensured(files, time.monotonic() + wait_seconds, max_memory, least_free_bytes)
+        return _ensured(files, time.monotonic() + wait_seconds, least_free_bytes)
 
 
 def why_full(data_dir: Path, least_free_bytes: int = LEAST_FREE_BYTES) -> str:
@@ -331,57 +318,43 @@ def why_full(data_dir: Path, least_free_bytes: int = LEAST_FREE_BYTES) -> str:
     )
 
 
-def _ensured(
-    files: EmbeddedFiles, gives_up_at: float, max_memory: str, least_free_bytes: int
-) -> EmbeddedRedis:
-    launched: list[int] = []
+def _ensured(files: EmbeddedFiles, gives_up_at: float, least_free_bytes: int) -> EmbeddedRedis:
+    log_start: int | None = None
     while True:
         state = _probe(files)
         if isinstance(state, EmbeddedRedis):
-            return replace(state, started_by_us=bool(launched))
+            return replace(state, started_by_us=log_start is not None)
         if state is None:
-            if launched:
-                _refuse_to_repeat(files, launched)
+            if log_start is not None:
+                said = tail(log_since(files, log_start))
+                raise RedisUnavailable(
+                    f"The embedded Redis of {files.data_dir} does not start:"
+                    f" {said or f'it ended and wrote nothing into {files.log}'}"
+                )
             full = why_full(files.data_dir, least_free_bytes)
             if full:
                 raise RedisUnavailable(f"The embedded Redis is not started: {full}.")
-            launched += _launch(files, max_memory)
+            log_start = _launch(files)
         elif time.monotonic() >= gives_up_at:
             raise RedisUnavailable(_not_ready(files, state))
         else:
             time.sleep(_LOOK_EVERY_SECONDS)
 
 
-def _launch(files: EmbeddedFiles, max_memory: str) -> list[int]:
-    """Start a server, and return where in the log its lines begin.
-
-    The list is empty if another process is starting a server.
+def _launch(files: EmbeddedFiles) -> int | None:
+    """Start a server, and return where in the log its lines begin; None = another process does.
 
     From then on the server alone holds the lock: once it is free, the server has ended.
-
-    Returns:
-        Where in the log its lines begin.
     """
     with locked(files.lock) as lock:
         if lock is None:
-            return []
+            return None
         log_start = files.log.stat().st_size if files.log.exists() else 0
         if log_start > _MOST_LOG_BYTES:
             files.log.replace(f"{files.log}.1")
             log_start = 0
-        start_server(files, lock, next_launch(files, max_memory))
-        return [log_start]
-
-
-def _refuse_to_repeat(files: EmbeddedFiles, launched: list[int]) -> None:
-    """Raise, unless a start failed only because its port was taken and another one may be tried."""
-    said = log_since(files, launched[-1])
-    if _PORT_TAKEN in said and len(launched) < _MOST_STARTS:
-        return
-    raise RedisUnavailable(
-        f"The embedded Redis of {files.data_dir} does not start:"
-        f" {tail(said) or f'it ended and wrote nothing into {files.log}'}"
-    )
+        start_server(files, lock, next_launch(files))
+        return log_start
 
 
 def find(data_dir: Path) -> EmbeddedRedis | None:
@@ -405,16 +378,8 @@ def stop(data_dir: Path, *, wait_seconds: float = STOP_SECONDS) -> bool:
         if _ends_within(files, _ASK_EVERY_SECONDS):
             return True
     pid = _pid_on_file(files)
-    if not pid or not _is_ours(pid, files):
-        raise RedisUnavailable(
-            f"The embedded Redis of {files.data_dir} does not end; look for process"
-            f" {pid or 'valkey-server'} with ps, and end it with kill."
-        )
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-    if not _ends_within(files, _KILL_SECONDS):
-        raise RedisUnavailable(f"The embedded Redis, process {pid}, was killed and does not end.")
-    return True
+    ending = f"`kill -9 {pid}` ends it" if pid else "look for valkey-server with ps, and end it"
+    raise RedisUnavailable(f"The embedded Redis of {files.data_dir} does not end: {ending}.")
 
 
 def _probe(files: EmbeddedFiles) -> EmbeddedRedis | str | None:
@@ -457,15 +422,6 @@ def _pid_on_file(files: EmbeddedFiles) -> int:
         return int(files.pid.read_text("utf-8"))
     except (OSError, ValueError):
         return 0
-
-
-def _is_ours(pid: int, files: EmbeddedFiles) -> bool:
-    """Say whether a process is the embedded server: its command line has the server's address."""
-    with suppress(ConfigurationInvalid, OSError):  # without /proc, a person has to see to it
-        port = parse_redis_url(files.read_url()).hosts[0][1]
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        return b"-server" in command and f"{LOOPBACK}:{port}".encode() in command
-    return False
 
 
 def _not_ready(files: EmbeddedFiles, reason: str) -> str:

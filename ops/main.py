@@ -27,7 +27,7 @@ Begin
   init        config.commands:init       Write a first config
   config      config.commands:app        Check or show the config
   template    templates.commands:app     Write and test templates
-  demo        demo.command:demo          See it on invented people
+  demo        demo:demo                  See it on invented people
   sandbox     sandbox:app                Run a stand-in to try with
 Run
   up          run.up:up                  Run all that is configured
@@ -70,7 +70,7 @@ segrelay template diff vip-before vip --waiting
 segrelay demo
 segrelay demo --console
 segrelay sandbox set credentials_status=401
-segrelay sandbox outage 5m
+segrelay sandbox set 'failures=[{"status": 503}]'
 segrelay sandbox answer --destination crm --status 422 --body "no plan"
 segrelay worker --concurrency 4
 segrelay serve

@@ -8,29 +8,26 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
 import httpx
 import orjson
 import typer
 
-from segrelay.ops.embedded import find, locked, prepared, stop, usable
+from segrelay.ops.embedded import locked, prepared, stop, usable
 from segrelay.ops.state.partitions import all_partitions, ask_each
 from segrelay.ops.terminal.console import json_or_text, mention, read_json_values, say
 from segrelay.ops.terminal.frame import Result
-from segrelay.ops.terminal.moments import parse_seconds
 from segrelay.ops.terminal.options import DestinationName, object_of
 from segrelay.ops.terminal.serving import PARENT_VARIABLE, LogFormat, use_log_format
 from segrelay.worker.contract.own_processes import own_module
 from segrelay.worker.contract.printable import plural
-from segrelay.worker.contract.processes import processes_here
 from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
 from segrelay.worker.contract.redis.scanning import scan_keys
 from segrelay.worker.contract.redis.url import ANY_SANDBOX, EmbeddedFiles
@@ -42,101 +39,11 @@ from segrelay.worker.contract.settings import (
     sandbox_url,
 )
 from segrelay.worker.contract.settings.urls import is_loopback
-from segrelay.worker.contract.settings.values import format_duration
 from segrelay.worker.errors import OperationsMustAct, UsageWrong
 
 MODULE: Final = "segrelay.sandbox"
 LOOPBACK: Final = "127.0.0.1"
 DEFAULT_PORT: Final = urlsplit(DEFAULT_SANDBOX).port or 0
-_STOP_SECONDS: Final = 5.0
-_REQUEST_SECONDS: Final = 60.0
-
-ProcessStarter = Callable[..., "subprocess.Popen[bytes]"]
-"""A function that starts a process: `Popen`, or a faster one for our own modules."""
-
-
-class SandboxProcess:
-    """A sandbox in a child process, which ends with `close` or with this process.
-
-    Args:
-        port: 0 takes a free one.
-    """
-
-    def __init__(
-        self, port: int = 0, *, launch: ProcessStarter = subprocess.Popen, **settings: Any
-    ) -> None:
-        command = own_module(MODULE, "--port", str(port))
-        command += ["--settings", orjson.dumps(settings).decode(), "--until-stdin-ends"]
-        self._process = launch(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-        )
-        try:
-            self.url = self._read_url()
-            self._client = httpx.Client(base_url=self.url, timeout=_REQUEST_SECONDS)
-        except BaseException:
-            self._end()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @property
-    def pid(self) -> int:
-        """Return the id of the process."""
-        return self._process.pid
-
-    def get(self, path: str, **query: Any) -> Any:
-        """Return the report below `/_sandbox/`, e.g. `get("summary")`."""
-        answer = self._client.get(f"/_sandbox/{path}", params=query or None)
-        answer.raise_for_status()
-        return orjson.loads(answer.content)
-
-    def settings(self, **changes: Any) -> dict[str, Any]:
-        """Change switches and return all of them."""
-        found: dict[str, Any] = self.post("settings", changes)
-        return found
-
-    def reset(self) -> None:
-        """Forget everything in the sandbox but its switches."""
-        self.post("reset", {})
-
-    def wait(self, timeout_seconds: float) -> int:
-        """Wait until the sandbox ends by itself, and return its exit status."""
-        return self._process.wait(timeout_seconds)
-
-    def close(self) -> None:
-        """End the sandbox's process, and wait for its end."""
-        self._client.close()
-        self._end()
-
-    def post(self, path: str, value: Any) -> Any:
-        """Post a value below `/_sandbox/`, and return the answer."""
-        answer = self._client.post(f"/_sandbox/{path}", content=orjson.dumps(value))
-        if answer.is_error:
-            raise ValueError(answer.json()["error"])
-        return orjson.loads(answer.content)
-
-    def _read_url(self) -> str:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline().decode().strip()
-        if not line:
-            raise OperationsMustAct(f"the sandbox ended with status {self._process.wait()}")
-        return line
-
-    def _end(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
-
 
 _PATTERNS: Final = (
     ("l*", "string"),  # ledgers
@@ -160,12 +67,6 @@ def marked_as_sandbox_run(settings: Settings, url: str) -> Iterator[None]:
         OperationsMustAct: Another sandbox run is on over it.
     """
     files = prepared(settings.redis.data_dir)
-    with _marked(files, url):
-        yield
-
-
-@contextmanager
-def _marked(files: EmbeddedFiles, url: str) -> Iterator[None]:
     gives_up_at = time.monotonic() + _MARK_SECONDS  # whoever looks at the lock holds it meanwhile
     while True:
         with locked(files.sandbox_run) as mark:
@@ -192,27 +93,18 @@ def forget_sandbox_run(settings: Settings) -> bool:
         False if there was nothing.
 
     Raises:
-        OperationsMustAct: The sandbox run is on, or something still works on it.
+        OperationsMustAct: The sandbox run is on, or something starts its Redis again.
     """
     files = EmbeddedFiles(settings.redis.data_dir.absolute())
     if not files.lock.exists():
         return False
-    with _marked(files, ANY_SANDBOX):
-        server = find(files.data_dir)
-        if server:
-            with closing(connect(server.url)) as client:
-                ids = " ".join(str(one.pid) for one in processes_here(client))
-            if ids:
-                raise OperationsMustAct(
-                    f"The sandbox run in {files.data_dir} is in use by our processes: `kill {ids}`"
-                    " ends them."
-                )
+    with marked_as_sandbox_run(settings, ANY_SANDBOX), usable(files):
         stop(files.data_dir)
-        with locked(files.lock) as lock, usable(files):
+        with locked(files.lock) as lock:
             if lock is None:
                 raise OperationsMustAct(
                     f"Something starts the Redis of {files.data_dir} again and again: end what"
-                    " works on the sandbox run first."
+                    " works on the sandbox run first, such as a `segrelay worker`."
                 )
             folder = files.data_dir / _REDIS_DATA
             there = folder.is_dir()
@@ -316,19 +208,7 @@ def add_people(
     Each is an object with `_uid`, `segments` (the slugs of its audiences) and any fields.
     """
     given = read_json_values(file)
-    say(f"{_posted(url, 'lytics/profiles', given)['profiles']} people added")
-
-
-@app.command()
-def outage(
-    duration: Annotated[str, typer.Argument(help="How long, e.g. 5m; 0s ends it.")],
-    *,
-    url: Url = "",
-) -> None:
-    """Answer every request with 503 for a while; nothing of it takes effect."""
-    seconds = parse_seconds(duration, "DURATION")
-    _posted(url, "settings", {"outage_until": time.time() + seconds if seconds else 0.0})
-    say(f"out for {format_duration(seconds)}" if seconds else "the outage is over")
+    say(f"{posted(url, 'lytics/profiles', given)['profiles']} people added")
 
 
 @app.command("set")
@@ -344,7 +224,7 @@ def set_switches(
     unset = [name for name, value in named.items() if not value]
     if unset:
         raise UsageWrong(f"{unset[0]}: write NAME=VALUE, such as latency_seconds=5.")
-    _posted(url, "settings", {name: json_or_text(value) for name, value in named.items()})
+    posted(url, "settings", {name: json_or_text(value) for name, value in named.items()})
     say(f"changed: {', '.join(named)}")
 
 
@@ -371,8 +251,8 @@ def answer(
             "body": json_or_text(body or None),
             "times": times,
         }
-        rules = [rule, *_got(url, "settings")["answers"]]
-    _posted(url, "settings", {"answers": rules})
+        rules = [rule, *got(url, "settings")["answers"]]
+    posted(url, "settings", {"answers": rules})
     say(f"{plural(len(rules), 'rule')} for answers")
 
 
@@ -384,7 +264,7 @@ def requests(
     url: Url = "",
 ) -> Result:
     """Show the last requests that came for other destinations than Insider."""
-    found = _got(url, "endpoints", last=last, endpoint=destination)
+    found = got(url, "endpoints", last=last, endpoint=destination)
     lines = []
     for one in found["last"]:
         head = f"{one['endpoint']}: {one['method']} {one['path']} -> {one['status']}"
@@ -399,7 +279,7 @@ def profile(
     name: Annotated[str, typer.Argument(help="An email address.")], *, url: Url = ""
 ) -> Result:
     """Show a person's profile at the sandbox's Insider."""
-    found = _got(url, "profile", email=name)
+    found = got(url, "profile", email=name)
     return Result(found, orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
 
 
@@ -414,11 +294,23 @@ def reset() -> None:
     say("the sandbox run is forgotten" if forgot else "there was nothing to forget")
 
 
-def _posted(url: str, path: str, value: Any) -> Any:
+def posted(url: str, path: str, value: Any) -> Any:
+    """Post a value below `/_sandbox/` of a sandbox, and return the answer; see `got`."""
     return _asked("POST", url, path, content=orjson.dumps(value))
 
 
-def _got(url: str, path: str, **query: Any) -> Any:
+def got(url: str, path: str, **query: Any) -> Any:
+    """Return the report below `/_sandbox/`, e.g. `got("", "summary")`.
+
+    Args:
+        url: That of the sandbox; "" = the one that the environment names, or the default.
+        path: The report's name.
+        query: Parameters of the URL.
+
+    Raises:
+        OperationsMustAct: No sandbox answers there.
+        UsageWrong: The sandbox refuses it.
+    """
     return _asked("GET", url, path, params=query)
 
 

@@ -180,8 +180,6 @@ class SandboxSettings(SandboxTable):
     """Share of requests whose connection is closed, and that take effect `late_seconds` later."""
     late_seconds: NonNegativeFloat = 5.0
 
-    outage_until: float = 0.0
-    """The end, in Unix seconds, of an outage in which every request is answered 503."""
     token_endpoints: frozenset[str] = frozenset()
     """Names of the destinations other than Insider that demand a token of the sandbox."""
     answers: tuple[AnswerRule, ...] = ()

@@ -11,7 +11,6 @@ from segrelay.ops.embedded import EmbeddedRedis, ensure_running
 from segrelay.ops.embedded import stop as stop_server
 from segrelay.ops.state.acts import Asks, Why, act_of, perform
 from segrelay.ops.state.opened import already_there, insist, load_for_redis, running_server
-from segrelay.ops.terminal.console import say
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.options import configured
 from segrelay.producer.publishing.writing import CapacityMeter
@@ -100,12 +99,6 @@ def status() -> Result:
     notes = [f"warning: {warning}" for warning in warnings]
     line = full.message if full else line
     return Result(document, line, notes=notes, exit_code=int(full is not None))
-
-
-@app.command()
-def url() -> None:
-    """Print the URL of Redis, with the password, e.g. for `redis-cli -u`."""
-    say(running_server(_embedded().data_dir).url)
 
 
 @app.command()

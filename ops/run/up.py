@@ -7,6 +7,7 @@ groups of their own: Ctrl-C reaches only us, and we end them one by one.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,12 +35,17 @@ from segrelay.ops.state.opened import load_for_redis
 from segrelay.ops.status.alerts import start_announcer
 from segrelay.ops.terminal.console import mention, wants_colour
 from segrelay.ops.terminal.options import needs_extra
-from segrelay.ops.terminal.serving import PARENT_VARIABLE, LogFormat, LogFormatName, use_log_format
+from segrelay.ops.terminal.serving import (
+    PARENT_VARIABLE,
+    LogFormat,
+    LogFormatName,
+    end_with_parent,
+    use_log_format,
+)
 from segrelay.worker.checks.triggers import check_triggers
 from segrelay.worker.contract.own_processes import own_module
 from segrelay.worker.contract.printable import printable
-from segrelay.worker.contract.processes import WORKER, processes_here
-from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
+from segrelay.worker.contract.redis.connection import wait_ready
 from segrelay.worker.contract.settings import (
     DEFAULT_SANDBOX,
     SANDBOX_VARIABLE,
@@ -224,6 +230,7 @@ def up(
     if sys.stdout.isatty() and FORMAT_VARIABLE not in os.environ:
         log_format = log_format or LogFormatName.TEXT
     use_log_format(log_format)
+    end_with_parent()
     settings = load_for_redis(stays=True)
     sandbox_run = sandbox_url(os.environ)
     _check(settings)
@@ -233,7 +240,6 @@ def up(
         if sandbox_run:
             ending.enter_context(marked_as_sandbox_run(settings, sandbox_run))
         look = _redis(settings, supervisor, ending)
-        _name_left_over(settings)
         ending.enter_context(supervisor)
         if sandbox_run:
             _start_sandbox(settings, supervisor, sandbox_run)
@@ -314,15 +320,6 @@ def refuse_taken(host: str, port: int, hint: str) -> None:
             ) from error
 
 
-def _name_left_over(settings: Settings) -> None:
-    """Print which workers run here already, such as those of an `up` that was killed."""
-    with closing(connect(resolve_url(settings.redis))) as client:
-        here = processes_here(client)
-    for one in here:
-        if one.kind == WORKER:
-            _line("up", f"a worker runs already: process {one.pid}; `kill {one.pid}` ends it")
-
-
 def _redis(settings: Settings, supervisor: Supervisor, ending: ExitStack) -> Callable[[], object]:
     """Start or check Redis; return a function that is called to look after it."""
     if settings.redis.url != EMBEDDED:
@@ -352,8 +349,7 @@ class RedisWatch:
         self._least_free_bytes = least_free_bytes
         self._next_at = 0.0
         self._pid = 0
-        self._told = ""
-        self._told_at = 0.0
+        self._told_at = -math.inf
 
     def __call__(self) -> None:
         """Look after it, once a second."""
@@ -365,22 +361,16 @@ class RedisWatch:
     def look_at_once(self) -> None:
         """Look after it now, though it was looked after within this second."""
         try:
-            room = self._least_free_bytes
-            server = ensure_running(self._data_dir, least_free_bytes=room)
-            # The worker may have been quicker: whoever needs it starts it.
-            if server.started_by_us or self._pid not in (0, server.pid):
-                _line("redis", "had ended; started again on its files")
-            self._pid = server.pid
-            self._told = ""
+            server = ensure_running(self._data_dir, least_free_bytes=self._least_free_bytes)
         except OperationsMustAct as error:
-            self._tell(error.message)
-
-    def _tell(self, message: str) -> None:
-        """Print what is wrong once a minute, without the figures that differ each time."""
-        kind, now = message.partition("(")[0], time.monotonic()
-        if kind != self._told or now - self._told_at >= TOLD_AGAIN_SECONDS:
-            self._told, self._told_at = kind, now
-            _line("redis", f"{message} It is tried again every second.")
+            if time.monotonic() - self._told_at >= TOLD_AGAIN_SECONDS:
+                self._told_at = time.monotonic()
+                _line("redis", f"{error.message} It is tried again every second.")
+            return
+        # The worker may have been quicker: whoever needs it starts it.
+        if server.started_by_us or self._pid not in (0, server.pid):
+            _line("redis", "had ended; started again on its files")
+        self._pid, self._told_at = server.pid, -math.inf
 
 
 def _check(settings: Settings) -> None:

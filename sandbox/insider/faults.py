@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from random import Random
 from typing import Final, Literal
@@ -30,7 +29,6 @@ class Fault:
 
 
 NONE: Final = Fault()
-_OUTAGE: Final = Fault("outage", "never", html_page(503))
 _TEXTS: Final = {
     400: "bad request",
     413: "request entity too large",
@@ -59,8 +57,6 @@ class Faults:
 
     def draw(self, path: str, body: bytes) -> Fault:
         """Draw the fault of a request; rules come before poison, poison before chance."""
-        if self._is_out():
-            return _OUTAGE
         rule = self._matching_rule(path, body)
         if rule is not None:
             return _ruled(rule)
@@ -70,14 +66,9 @@ class Faults:
         return self._by_chance()
 
     def draw_read(self, path: str, body: bytes) -> Fault:
-        """Draw the fault of a request that only reads, to which only outages and rules apply."""
-        if self._is_out():
-            return _OUTAGE
+        """Draw the fault of a request that only reads, to which only rules apply."""
         rule = self._matching_rule(path, body)
         return NONE if rule is None else _ruled(rule)
-
-    def _is_out(self) -> bool:
-        return bool(self.settings.outage_until) and time.time() < self.settings.outage_until
 
     def _matching_rule(self, path: str, body: bytes) -> FailureRule | None:
         for rule in self.settings.failures:

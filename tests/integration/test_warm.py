@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from segrelay.ops.run.up import own_command
-from segrelay.ops.sandbox import SandboxProcess
+from tests.rig import SandboxProcess
 from tests.warm import WarmProcess
 
 PIPES = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)

@@ -46,7 +46,7 @@ def test_commands_scripts_and_templates_are_installed(files):
 
     assert {".py", ".lua", ".jsonnet", ".libsonnet"} <= suffixes
     assert {
-        "segrelay/ops/demo/rig.py",
+        "segrelay/ops/demo.py",
         "segrelay/sandbox/people.py",
         "segrelay/py.typed",
     } <= files.keys()

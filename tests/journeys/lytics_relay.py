@@ -3,11 +3,11 @@
 import random
 from contextlib import contextmanager
 
-from segrelay.ops.demo.rig import kill_group
 from segrelay.sandbox.people import AUDIENCES
 from tests.journeys.play import SHORT, Rig, await_ready, start_worker, status_of
 from tests.journeys.receiver import Receiver
 from tests.nightly import amount
+from tests.rig import kill_group
 from tests.waiting import until
 
 FORMS = (

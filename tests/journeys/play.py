@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import orjson
 
-from segrelay.ops.demo import rig as cold
-from segrelay.ops.sandbox import ProcessStarter
 from segrelay.ops.status.command import read_status
 from segrelay.producer.publish import Publisher
 from segrelay.sandbox.people import happenings, payloads, truth
+from tests import rig as cold
+from tests.rig import ProcessStarter
 from tests.waiting import allowed, until
 from tests.warm import WarmProcess
 from tools.chaos.watching import Watch

@@ -11,12 +11,12 @@ import orjson
 import pytest
 
 from segrelay.ops.console.acts import ACTS
-from segrelay.ops.demo.rig import kill_group
 from segrelay.producer.publish import Publisher
 from segrelay.worker.contract.settings import load_settings
 from tests.journeys.console.world import TEMPLATE, World, event
 from tests.journeys.health.staging import MEMBERS
 from tests.journeys.play import SHORT, start_worker
+from tests.rig import kill_group
 from tests.system.console_page import ConsolePage
 from tests.waiting import until
 

@@ -10,7 +10,6 @@ import time
 from random import Random
 from typing import Any, Final
 
-from segrelay.ops.demo.rig import DESTINATION, Rig, trigger_pairs
 from segrelay.producer.publish import Publisher
 from segrelay.producer.sources.blocks import BATCH_PAYLOADS
 from segrelay.producer.wakeups import SilentWaker
@@ -19,6 +18,7 @@ from segrelay.worker.batch.send import Stop
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.errors import OperationsMustAct
 from segrelay.worker.node.runtime import runtime_for
+from tests.rig import DESTINATION, Rig, trigger_pairs
 from tools.bench.rigs import audiences_of, bench_rig, redis_seconds
 
 _PEOPLE: Final = 1_000_000

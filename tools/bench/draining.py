@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from random import Random
 from typing import Any, Final
 
-from segrelay.ops.demo.rig import Rig, trigger_pairs
 from segrelay.sandbox.people import AUDIENCES, Happening, happenings, payloads, truth
 from segrelay.worker.errors import OperationsMustAct
+from tests.rig import Rig, trigger_pairs
 from tools.bench.rigs import audiences_of, bench_rig, requests_of, send, used_memory
 
 _MOST_SECONDS: Final = 600.0

@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import httpx
 
-from segrelay.ops.demo.rig import Rig
 from segrelay.ops.embedded import free_port
 from segrelay.ops.status.command import read_status
 from segrelay.ops.terminal.moments import awaited
@@ -22,6 +21,7 @@ from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions
 from segrelay.worker.contract.redis.connection import connect, resolve_url
 from segrelay.worker.contract.words import BACKFILL
+from tests.rig import Rig
 from tools.bench.rigs import FIRST_LIVE_PERSON, live_payload, requests_of, start_workers
 
 CROWD: Final = "crowd"

@@ -21,12 +21,12 @@ import orjson
 import pyarrow as pa  # type: ignore[import-untyped]
 from pyarrow import parquet
 
-from segrelay.ops.demo.rig import trigger_pairs, wait_for_receiver
 from segrelay.ops.embedded import free_port
 from segrelay.ops.run.up import own_command
 from segrelay.sandbox.people import AUDIENCES, happenings, invented_person, payloads
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.errors import OperationsMustAct
+from tests.rig import trigger_pairs, wait_for_receiver
 from tools.bench.rigs import (
     DESTINATION,
     RedisAlone,

@@ -19,10 +19,10 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final, Literal
 
-from segrelay.ops.demo.rig import Rig, wait_for_receiver
 from segrelay.ops.embedded import free_port
 from segrelay.sandbox.people import AUDIENCES, happenings, payloads
 from segrelay.worker.errors import OperationsMustAct
+from tests.rig import Rig, wait_for_receiver
 from tools.bench.intake import RECEIVER, SECRET
 from tools.bench.rigs import FIRST_LIVE_PERSON, bench_rig, live_payload, write_lines
 

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import orjson
 
-from segrelay.ops.demo.rig import Rig
 from segrelay.ops.embedded import ensure_running, stop
 from segrelay.sandbox.people import Happening
 from segrelay.sandbox.people import payloads as invented
@@ -22,6 +21,7 @@ from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import Settings, load_settings
 from segrelay.worker.errors import OperationsMustAct
+from tests.rig import Rig
 
 DESTINATION: Final = """
 [destinations.insider]

@@ -20,12 +20,12 @@ from typing import Any, Final, Literal
 import httpx
 import orjson
 
-from segrelay.ops.demo.rig import Rig
 from segrelay.ops.run.up import own_command
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.words import BACKFILL
+from tests.rig import Rig
 
 Way = Literal["send", "webhook", "backfill"]
 SECRET: Final = "chaos"  # noqa: S105 - of a run that ends in minutes

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from segrelay.ops import embedded
-from segrelay.ops.demo.rig import WORKER_READY, Rig, kill_group
 from segrelay.worker.contract.redis.client import key_slot
+from tests.rig import WORKER_READY, Rig, kill_group
 from tests.topologies import LocalCluster, Sentinels
 from tools.chaos.feeding import Readers
 from tools.chaos.plan import (

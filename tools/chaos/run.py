@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from segrelay.ops import embedded
-from segrelay.ops.demo.rig import DESTINATION, Rig
 from segrelay.ops.embedded import free_port
-from segrelay.ops.sandbox import ProcessStarter
 from segrelay.sandbox.people import (
     AUDIENCES,
     Happening,
@@ -25,6 +23,7 @@ from segrelay.sandbox.people import (
     snapshots,
 )
 from segrelay.worker.contract.settings.values import EMBEDDED
+from tests.rig import DESTINATION, ProcessStarter, Rig
 from tests.topologies import LocalCluster, Sentinels
 from tools.chaos.feeding import RECEIVER, Bringer, Feeder, Readers
 from tools.chaos.injector import ClusterMasters, FaultInjector, Masters, SentinelMasters

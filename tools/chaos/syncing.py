@@ -18,10 +18,10 @@ from typing import Any, Final
 
 import orjson
 
-from segrelay.ops.demo.rig import Rig, trigger_pairs
 from segrelay.producer.sync.sources import CALM_SECONDS
 from segrelay.producer.sync.store import CERTAIN, Phase, Run, SyncStore
 from segrelay.worker.contract.redis.client import Redis
+from tests.rig import Rig, trigger_pairs
 
 REGULARS: Final = "regulars"
 EXPORTED: Final = "exported"

@@ -8,12 +8,12 @@ from typing import Any, Final, NamedTuple
 
 import httpx
 
-from segrelay.ops.demo.rig import DESTINATION, Rig
 from segrelay.ops.state.person import LedgerLine, Names, read_records
 from segrelay.ops.status.command import read_status
 from segrelay.producer.events.values import parse_time
 from segrelay.sandbox.people import Happening, newest_of, truth
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
+from tests.rig import DESTINATION, Rig
 from tools.chaos.feeding import Feeder
 from tools.chaos.injector import FaultInjector
 from tools.chaos.plan import Plan

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from segrelay.ops.demo.rig import Rig
 from segrelay.ops.status.command import read_status
 from segrelay.worker.contract.redis.client import Redis
+from tests.rig import Rig
 from tools.chaos.injector import FaultInjector, children
 
 _LOOK_SECONDS: Final = 0.5

@@ -110,22 +110,6 @@ def read_processes(client: Redis, unreadable: list[str] | None = None) -> list[P
     )
 
 
-def processes_here(client: Redis) -> list[Process]:
-    """Return the processes that were seen lately and live on this machine."""
-    name = socket.gethostname()
-    return [one for one in read_processes(client) if one.host == name and _lives(one.pid)]
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 FLOWER: Final = "flower"
 METRICS: Final = "metrics"
 WORKER_ENDED: Final = "worker ended"

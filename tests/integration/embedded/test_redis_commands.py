@@ -46,22 +46,14 @@ def test_status_shows_the_address_without_the_password(data_dir: Path):
     assert orjson.loads(run("status", "--json"))["warnings"] == []
 
 
-def test_url_prints_what_a_client_needs(data_dir: Path):
-    run("start")
-    server = ensure_running(data_dir)
-
-    assert run("url").strip() == server.url
-
-
-@pytest.mark.parametrize("command", ["status", "url"])
-def test_looking_starts_nothing(data_dir: Path, command: str):
+def test_looking_starts_nothing(data_dir: Path):
     with pytest.raises(RedisUnavailable, match="segrelay redis start"):
-        run(command)
+        run("status")
 
     assert find(data_dir) is None
 
 
-@pytest.mark.parametrize("command", ["start", "stop", "url"])
+@pytest.mark.parametrize("command", ["start", "stop"])
 def test_a_redis_of_somebody_else_is_left_alone(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ):

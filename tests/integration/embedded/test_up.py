@@ -277,14 +277,6 @@ def lives(pid):
     return True
 
 
-def test_a_worker_that_runs_already_is_named(folder, sandbox_run):
-    ensure_running(folder / ".segrelay-sandbox")
-    with running(sandbox_run, "worker") as worker:
-        until(lambda: asked(sandbox_run, "status", "--json")["processes"])
-        with running(sandbox_run, "up", "--sandbox") as up:
-            assert line_with(up, f"process {worker.pid}")
-
-
 def test_a_port_in_use_is_named_before_anything_starts(folder, sandbox_run):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", int(sandbox_run["SEGRELAY_SANDBOX"].rpartition(":")[2])))

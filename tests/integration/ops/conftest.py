@@ -5,13 +5,13 @@ from contextlib import closing
 import pytest
 from typer.testing import CliRunner
 
-from segrelay.ops.sandbox import SandboxProcess
 from segrelay.producer.publish import Publisher
 from segrelay.producer.sync.step import syncing_for
 from segrelay.producer.wakeups import SilentWaker
 from segrelay.sandbox.settings import SandboxSettings
 from segrelay.worker.contract.redis.connection import connect
 from tests.integration.ops.relay import EXIT, LYTICS, Relay
+from tests.rig import SandboxProcess
 from tests.warm import WarmProcess
 
 CALM = SandboxSettings().model_dump(mode="json", exclude={"token"})

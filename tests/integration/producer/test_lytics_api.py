@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from segrelay.ops.sandbox import SandboxProcess
 from segrelay.producer.lytics import LyticsApi, begun_us
 from segrelay.worker.contract.settings.sections import LyticsSettings
 from segrelay.worker.contract.settings.values import Secret
@@ -17,6 +16,7 @@ from segrelay.worker.errors import (
     LyticsUnavailable,
     ScanExpired,
 )
+from tests.rig import SandboxProcess
 from tests.waiting import allowed
 from tests.warm import WarmProcess
 

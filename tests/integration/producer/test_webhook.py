@@ -14,10 +14,10 @@ import pytest
 from segrelay.ops import embedded
 from segrelay.ops.embedded import free_port
 from segrelay.ops.run.up import own_command
-from segrelay.ops.sandbox import SandboxProcess
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.connection import connect
 from tests.configuration import configuration, credentials, insider, table, trigger
+from tests.rig import SandboxProcess
 from tests.waiting import until
 from tests.warm import WarmProcess, run
 

@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 
 from segrelay.ops.config.commands import check_tokens
 from segrelay.ops.main import app
-from segrelay.ops.sandbox import SandboxProcess
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.errors import UsageWrong
+from tests.rig import SandboxProcess
 from tests.waiting import allowed, until
 
 SWITCHES = {
@@ -105,9 +105,9 @@ def test_the_sandbox_answers_as_it_is_told(client, run):
 
 
 def test_an_outage_a_wrong_key_and_slowness_come_and_go(client, run):
-    run("outage", "1m")
+    run("set", 'failures=[{"status": 503}]')
     assert client.post("/to/other").status_code == 503
-    run("outage", "0s")
+    run("set", "failures=[]")
     run("set", "credentials_status=401")
     assert client.post("/to/other").status_code == 401
     run("set", "credentials_status=0", "latency_seconds=0.3")

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from segrelay.ops.sandbox import SandboxProcess
+from tests.rig import SandboxProcess
 from tests.waiting import until
 from tests.warm import WarmProcess
 

@@ -13,9 +13,9 @@ import time
 import httpx
 import pytest
 
-from segrelay.ops.sandbox import SandboxProcess
 from segrelay.sandbox.insider.rules import ATTRIBUTE_DELETE, COLUMNS, PROFILE, UPSERT
 from segrelay.worker.contract.own_processes import own_module
+from tests.rig import SandboxProcess
 from tests.waiting import allowed, until
 from tests.warm import run
 
@@ -179,7 +179,7 @@ def _send_and_be_cut(url):
 
 def test_it_ends_with_whoever_started_it():
     starter = (
-        "from segrelay.ops.sandbox import SandboxProcess; import sys, time\n"
+        "from tests.rig import SandboxProcess; import sys, time\n"
         "process = SandboxProcess()\n"
         "print(process.url, flush=True)\n"
         "time.sleep(60)\n"

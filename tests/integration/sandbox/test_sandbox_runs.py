@@ -1,21 +1,14 @@
 """Where a sandbox runs, no command works on the real Redis by mistake."""
 
-from contextlib import contextmanager
-
 import pytest
 from typer.testing import CliRunner
 
 from segrelay.ops.config.commands import init
-from segrelay.ops.embedded import ensure_running, stop
+from segrelay.ops.embedded import stop
 from segrelay.ops.main import app
 from segrelay.ops.sandbox import forget_sandbox_run, marked_as_sandbox_run
-from segrelay.worker.contract.own_processes import own_module
-from segrelay.worker.contract.processes import read_processes
-from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.errors import OperationsMustAct, UsageWrong
-from tests.waiting import until
-from tests.warm import WarmProcess
 
 SANDBOX = "http://127.0.0.1:8901"
 
@@ -123,25 +116,3 @@ def test_a_reset_leaves_alone_what_no_sandbox_run_has_made(settings, folder):
 
     assert not forget_sandbox_run(settings)
     assert mine.exists()
-
-
-def test_a_reset_names_a_process_that_works_on_the_sandbox_run(settings, monkeypatch):
-    monkeypatch.setenv("SEGRELAY_SANDBOX", SANDBOX)
-    server = ensure_running(settings.redis.data_dir)
-    with running("worker") as worker, connect(server.url) as client:
-        until(lambda: read_processes(client))
-
-        with pytest.raises(OperationsMustAct, match=rf"kill .*{worker.pid}"):
-            forget_sandbox_run(settings)
-
-        assert client.ping()
-
-
-@contextmanager
-def running(*command):
-    process = WarmProcess(own_module("segrelay.ops.main", *command), process_group=0)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(60)

@@ -3,7 +3,6 @@
 import random
 import time
 
-from segrelay.ops.demo.rig import kill_group
 from tests.integration.ops.outcomes.world import counted, counts_of, rows_of
 from tests.journeys.play import (
     SHORT,
@@ -20,6 +19,7 @@ from tests.journeys.play import (
     watched,
 )
 from tests.nightly import amount
+from tests.rig import kill_group
 from tests.waiting import allowed, until
 
 LATENCY = {"latency_seconds": 0.02}

@@ -3,11 +3,11 @@
 import httpx
 import pytest
 
-from segrelay.ops.demo.rig import kill_group
 from segrelay.worker.contract import keys
 from tests.journeys.health.staging import receive, staged
 from tests.journeys.judging import WELL_SECONDS, entrances, glimpsed
 from tests.journeys.play import start_worker, stop_worker
+from tests.rig import kill_group
 from tests.waiting import until
 
 

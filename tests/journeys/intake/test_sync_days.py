@@ -7,7 +7,6 @@ from itertools import cycle
 
 import pytest
 
-from segrelay.ops.sandbox import SandboxProcess
 from segrelay.producer.publish import Publisher
 from segrelay.producer.sync.store import Phase, SyncStore
 from segrelay.producer.wakeups import SilentWaker
@@ -17,6 +16,7 @@ from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from segrelay.worker.node.runtime import runtime_for
 from tests.integration.producer.sync_world import World, person
 from tests.nightly import amount
+from tests.rig import SandboxProcess
 from tests.warm import WarmProcess
 
 DAYS = amount(6, nightly=50)

@@ -8,9 +8,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from segrelay.ops.demo.rig import kill_group
 from tests.journeys.play import Rig, start_worker, stop_worker
 from tests.nightly import amount
+from tests.rig import kill_group
 from tests.s3 import BUCKET, s3_bucket
 from tests.waiting import until
 

@@ -15,7 +15,6 @@ import httpx
 import orjson
 import pytest
 
-from segrelay.ops.demo.rig import kill_group, wait_for_receiver
 from segrelay.ops.embedded import free_port
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.redis.claim import claim
@@ -26,6 +25,7 @@ from tests.journeys.append_only_file import commands_of
 from tests.journeys.canaries import found_in, marks_of
 from tests.journeys.play import REMEMBERS_ALL, SHORT, Rig, start_worker, status_of
 from tests.journeys.receiver import answers
+from tests.rig import kill_group, wait_for_receiver
 from tests.sealed import KEY, is_sealed
 from tests.waiting import until
 

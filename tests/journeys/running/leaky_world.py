@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import orjson
 
-from segrelay.ops.demo.rig import Rig
 from segrelay.ops.embedded import free_port
+from tests.rig import Rig
 from tests.warm import WarmProcess
 
 NAME = "Quetzalina"

@@ -4,9 +4,9 @@ from itertools import takewhile
 
 import pytest
 
-from segrelay.ops.demo.rig import trigger_pairs
 from segrelay.worker.contract import keys
 from tests.journeys.play import Rig, start_worker
+from tests.rig import trigger_pairs
 
 PAIRS = 150
 """So many that each process would find some that none of the others had told of by then."""

@@ -35,13 +35,12 @@ import httpx
 import orjson
 
 from segrelay.ops import embedded
-from segrelay.ops.demo.rig import Rig
 from segrelay.ops.run.up import own_command
-from segrelay.ops.sandbox import SandboxProcess
 from segrelay.ops.terminal.console import print_json
 from segrelay.sandbox.people import happenings, payloads
 from segrelay.worker.contract.own_processes import own_module
 from segrelay.worker.errors import OperationsMustAct, SegrelayError
+from tests.rig import Rig, SandboxProcess
 from tools.bench.peers.bare import FEED
 from tools.bench.peers.rendering import PAGE
 from tools.bench.rigs import processor_seconds_of, send

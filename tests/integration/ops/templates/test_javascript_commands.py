@@ -8,9 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from segrelay.ops.main import app
-from segrelay.ops.sandbox import SandboxProcess
 from segrelay.templates import SHIPPED_FOLDER
 from segrelay.worker.errors import UsageWrong
+from tests.rig import SandboxProcess
 from tests.warm import WarmProcess
 
 SAMPLE = SHIPPED_FOLDER / "samples" / "enter.json"

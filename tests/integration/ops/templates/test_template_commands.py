@@ -5,7 +5,6 @@ import json
 import orjson
 import pytest
 
-from segrelay.ops.sandbox import SandboxProcess
 from segrelay.producer.publish import Publisher
 from segrelay.producer.wakeups import SilentWaker
 from segrelay.templates import SHIPPED_FOLDER
@@ -13,6 +12,7 @@ from segrelay.worker.contract.fields import seen_fields
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import load_settings
 from tests.configuration import configuration, endpoint, trigger
+from tests.rig import SandboxProcess
 from tests.warm import WarmProcess
 
 SAMPLE = SHIPPED_FOLDER / "samples" / "enter.json"

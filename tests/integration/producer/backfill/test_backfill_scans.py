@@ -7,11 +7,11 @@ from pathlib import Path
 import orjson
 import pytest
 
-from segrelay.ops.sandbox import SandboxProcess
 from segrelay.sandbox.lytics.account import audience_id
 from segrelay.worker.contract import keys
 from tests.configuration import lytics
 from tests.integration.producer.backfill.backfill_relay import Relay
+from tests.rig import SandboxProcess
 from tests.waiting import until
 from tests.warm import WarmProcess
 

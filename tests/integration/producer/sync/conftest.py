@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from segrelay.ops.sandbox import SandboxProcess
 from tests.integration.producer.sync_world import World
+from tests.rig import SandboxProcess
 from tests.warm import WarmProcess
 
 CALM = {

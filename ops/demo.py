@@ -8,33 +8,47 @@ and left the first. In the end Insider has to hold what Lytics holds.
 from __future__ import annotations
 
 import math
+import os
 import random
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import orjson
 import typer
 
-from segrelay.ops.demo.rig import Rig, wait_for_receiver
+import segrelay.templates as shipped_templates
+from segrelay.ops import embedded
 from segrelay.ops.embedded import free_port
 from segrelay.ops.run.up import own_command
+from segrelay.ops.sandbox import got, posted
 from segrelay.ops.status.standing import read_counts
 from segrelay.ops.status.totals import KINDS
 from segrelay.ops.terminal.console import mention
 from segrelay.ops.terminal.frame import Result, Table
-from segrelay.ops.terminal.serving import interrupted_once
+from segrelay.ops.terminal.moments import awaited
+from segrelay.ops.terminal.serving import PARENT_VARIABLE, interrupted_once
 from segrelay.ops.terminal.tables import number_columns
 from segrelay.sandbox.people import AUDIENCES, people_at_lytics
 from segrelay.worker.contract.printable import plural
+from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.connection import connect, resolve_url
+from segrelay.worker.contract.settings import (
+    DEFAULT_AUDIENCE_ATTRIBUTE,
+    FILE_VARIABLE,
+    SANDBOX_VARIABLE,
+    Settings,
+    load_settings,
+)
 from segrelay.worker.contract.settings.sections import ConsoleSettings
 from segrelay.worker.errors import OperationsMustAct
 
@@ -50,9 +64,22 @@ _PEOPLE_A_MOVE: Final = 30
 """A sync asks a person about more than a tenth of an audience, which has two thirds of all."""
 _SYNCED, *_TOLD = AUDIENCES
 """The audience of backfill and sync, and the audiences of the webhooks."""
-_TABLES: Final = """\
+_START_SECONDS: Final = 180.0
+"""Seconds that all processes together may take to start: on a busy machine, each takes long."""
+_STOP_SECONDS: Final = 60.0
+_CONFIGURATION: Final = """\
+templates = "{templates}"
+
+[authorizations.insider]
+headers = {{ X-PARTNER-NAME = "acme", X-REQUEST-TOKEN = "demo" }}
+
+[destinations.insider]
+api = "insider"
+base_url = "https://insider.example.com"
+authorization = "insider"
+rate = "25000/min"
+
 [lytics]
-base_url = "http://127.0.0.1:{sandbox}"
 token = "demo"
 
 [producer.webhook]
@@ -62,9 +89,24 @@ secret = "demo"
 [sync.{audience}]
 audience = "{audience}"
 every = "30d"
-
+"""
+_TRIGGER: Final = """
+[triggers.{template}]
+destination = "insider"
+audiences = {audiences}
+on = "{on}"
+template = "insider/{template}.jsonnet"
+url = "/api/user/v1/{path}"
+"""
+_TRIGGERS: Final = {
+    "enter": ("enter", "upsert"),
+    "exit": ("exit", "attribute/delete"),
+    "exit-event": ("exit", "upsert"),
+}
+"""For each shipped template of the demo, the direction and the path of its trigger."""
+_CONSOLE: Final = """
 [console]
-listen = "127.0.0.1:{console}"
+listen = "127.0.0.1:{port}"
 name = "demo"
 colour = "blue"
 """
@@ -84,46 +126,108 @@ def demo(
     ] = False,
 ) -> Result:
     """Backfill, receive and sync invented people, then compare Insider with Lytics."""
-    sandbox, webhook = free_port(), free_port()
-    console_port = free_port(ConsoleSettings().port if console else 0)
+    console_port = free_port(ConsoleSettings().port) if console else 0
     with (
         interrupted_once(),
         tempfile.TemporaryDirectory(prefix="segrelay-demo-") as folder,
-        Rig(
-            Path(folder),
-            sandbox_settings={"latency_seconds": LATENCY_SECONDS, "port": sandbox},
-            more=_TABLES.format(
-                sandbox=sandbox, webhook=webhook, audience=_SYNCED, console=console_port
-            ),
-        ) as rig,
+        _Play(Path(folder), events, people, console_port).running() as play,
     ):
-        play = _Play(rig, events, people, webhook)
         if console:
-            rig.start_beside("console")
-            address = f"http://127.0.0.1:{console_port}/"
-            mention(f"The console is at {address}: what comes now can be watched there.")
+            mention(f"The console is at {play.console}: what comes now can be watched there.")
         document = play.run()
         if console:
-            play.stay(address)
-        rig.stop_workers()
+            play.stay()
     watch = "`segrelay demo --console` shows all of it in a browser, and stays."
     notes = [*document["problems"], *([] if console else [watch])]
     exit_code = 0 if document["agrees"] else 1
     return Result(document, *_summary(document), notes=notes, exit_code=exit_code)
 
 
-@dataclass(slots=True)
+@dataclass
 class _Play:
-    """The acts of the demo, in their order."""
+    """The acts of the demo, in their order, on a sandbox run in a folder of its own."""
 
-    rig: Rig
+    folder: Path
     events: int
     people: int
-    webhook_port: int
+    console_port: int
+    webhook_port: int = field(default_factory=free_port)
+    sandbox_port: int = field(default_factory=free_port)
     inside: set[tuple[int, str]] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
     movers: random.Random = field(default_factory=partial(random.Random, 7))
     """The chance by which people move; used by the thread that moves them."""
+
+    @property
+    def sandbox(self) -> str:
+        """Return the URL of the sandbox."""
+        return f"http://127.0.0.1:{self.sandbox_port}"
+
+    @property
+    def console(self) -> str:
+        """Return the address of the console."""
+        return f"http://127.0.0.1:{self.console_port}/"
+
+    @cached_property
+    def environment(self) -> dict[str, str]:
+        """Return the environment in which our commands work on the demo."""
+        source = self.folder / "segrelay.toml"
+        return {**os.environ, FILE_VARIABLE: str(source), SANDBOX_VARIABLE: self.sandbox}
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Return the configuration of the demo, as the commands load it."""
+        return load_settings(environ=self.environment)
+
+    @contextmanager
+    def running(self) -> Iterator[_Play]:
+        """Run `segrelay up --sandbox` in the folder; it ends with the context, or with us."""
+        templates = Path(shipped_templates.__file__).parent
+        audiences = orjson.dumps(AUDIENCES).decode()
+        text = _CONFIGURATION.format(
+            templates=templates, webhook=self.webhook_port, audience=_SYNCED
+        )
+        for template, (on, path) in _TRIGGERS.items():
+            text += _TRIGGER.format(template=template, on=on, path=path, audiences=audiences)
+        if self.console_port:
+            text += _CONSOLE.format(port=self.console_port)
+        (self.folder / "segrelay.toml").write_text(text, encoding="utf-8")
+        log = self.folder / "up.log"
+        with log.open("wb") as output:
+            up = subprocess.Popen(
+                own_command("up", "--sandbox"),
+                env=self.environment | {PARENT_VARIABLE: "1"},
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+            )
+        try:
+            ports = [self.sandbox_port, self.webhook_port, self.console_port or self.webhook_port]
+            ready = awaited(
+                lambda: up.poll() is not None or all(map(_listens, ports)), _START_SECONDS
+            )
+            if not ready or up.poll() is not None:
+                raise OperationsMustAct(
+                    f"The demo does not start:\n{embedded.tail(log.read_text('utf-8'))}"
+                )
+            posted(self.sandbox, "settings", {"latency_seconds": LATENCY_SECONDS})
+            yield self
+        finally:
+            up.terminate()
+            try:
+                up.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                up.kill()
+                up.wait()
+            if up.stdin:
+                up.stdin.close()
+            embedded.stop(self.settings.redis.data_dir)
+
+    @cached_property
+    def client(self) -> Redis:
+        """Return a connection to the demo's Redis."""
+        return connect(resolve_url(self.settings.redis))
 
     @property
     def moves(self) -> int:
@@ -136,15 +240,10 @@ class _Play:
         invented = people_at_lytics(self.people)
         for row in invented[: self.people * 2 // 3]:
             row["segments"] = [_SYNCED]
-        self.rig.sandbox.post("lytics/profiles", invented)
+        posted(self.sandbox, "lytics/profiles", invented)
         mention(f"Lytics has {self.people} invented people.")
-        mention("Redis and the sandbox run; starting a worker and the receiver of webhooks.")
-        self.rig.start_worker()
-        receiver = self.rig.start_beside("serve")
         moving = threading.Thread(target=self._move_and_tell, name="lytics", daemon=True)
         try:
-            # Lytics puts a job to sleep for a minute that is refused a few times in succession.
-            wait_for_receiver(self.webhook_port, receiver)
             moving.start()
             self._backfill()
             mention("Sync learns who is in it:")
@@ -158,17 +257,17 @@ class _Play:
             self.problems.append(error.message)
         return self._compared(time.monotonic() - begun)
 
-    def stay(self, address: str) -> None:
+    def stay(self) -> None:
         """Keep everything running for the console, with a few moves a second, until Ctrl-C."""
-        mention(f"The demo is over. A few people still come and go, until Ctrl-C: {address}")
+        mention(f"The demo is over. A few people still come and go, until Ctrl-C: {self.console}")
         with suppress(KeyboardInterrupt):
             while True:
                 self._move(_MOVES_WHILE_SHOWN)
                 time.sleep(1.0)
 
     def _backfill(self) -> None:
-        members = self.rig.sandbox.get("lytics/members", audience=_SYNCED)
-        path = self.rig.folder / "members.ndjson"
+        members = got(self.sandbox, "lytics/members", audience=_SYNCED)
+        path = self.folder / "members.ndjson"
         path.write_bytes(b"\n".join(map(orjson.dumps, members)) + b"\n")
         mention(f"Backfill of the {plural(len(members), 'member')} of {_SYNCED}, from a file:")
         options = ("--audience", _SYNCED, "--as-of", "now", "--job", "members")
@@ -178,7 +277,7 @@ class _Play:
         """Run one of our commands, and show its output."""
         ran = subprocess.run(
             own_command(*arguments),
-            env=self.rig.environment,
+            env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr,
             check=False,
@@ -198,15 +297,15 @@ class _Play:
             for change, numbers in people.items()
             for number in numbers
         ]
-        self.rig.sandbox.post("lytics/moves", moves)
+        posted(self.sandbox, "lytics/moves", moves)
 
     def _move_and_tell(self) -> None:
         """Make people enter and leave the audiences whose changes webhooks report."""
         url = f"http://127.0.0.1:{self.webhook_port}/v1/lytics"
         job = {"webhook_url": url, "headers": {"x-segrelay-secret": "demo"}}
         batches = {"segment_ids": _TOLD, "batch_requests": True, "batch_size": 50}
-        self.rig.sandbox.settings(lytics={"webhook_retry_seconds": 0.2})
-        self.rig.sandbox.post("lytics/jobs", job | batches)
+        posted(self.sandbox, "settings", {"lytics": {"webhook_retry_seconds": 0.2}})
+        posted(self.sandbox, "lytics/jobs", job | batches)
         for first in range(0, self.events, _MOVES_AT_ONCE):
             self._move(min(_MOVES_AT_ONCE, self.events - first))
             time.sleep(_LOOK_SECONDS)
@@ -219,14 +318,14 @@ class _Play:
             change = "exit" if member in self.inside else "enter"
             self.inside ^= {member}
             moves.append({"uid": f"u{person}", "audience": member[1], "change": change})
-        self.rig.sandbox.post("lytics/moves", moves)
+        posted(self.sandbox, "lytics/moves", moves)
 
     def _work_off(self, begun: float) -> None:
         """Show the six counts each second until nothing waits."""
         shown_at = -math.inf
         while True:
-            counts = read_counts(self.rig.client, self.rig.settings)
-            told = self.rig.sandbox.get("lytics/jobs").get("job", {})
+            counts = read_counts(self.client, self.settings)
+            told = got(self.sandbox, "lytics/jobs").get("job", {})
             elapsed = time.monotonic() - begun
             if elapsed - shown_at >= 1.0:
                 shown_at = elapsed
@@ -243,25 +342,31 @@ class _Play:
         """Compare what Insider holds with what Lytics holds."""
         should: dict[str, list[str]] = {}
         for audience in AUDIENCES:
-            for row in self.rig.sandbox.get("lytics/members", audience=audience):
+            for row in got(self.sandbox, "lytics/members", audience=audience):
                 should.setdefault(row["email"], []).append(audience)
-        held = self.rig.memberships()
+        report = got(self.sandbox, "memberships", attribute=DEFAULT_AUDIENCE_ATTRIBUTE)
+        held = {email: sorted(audiences) for email, audiences in report.items() if audiences}
         wrong = sum(
             held.get(email, []) != sorted(should.get(email, []))
             for email in held.keys() | should.keys()
         )
-        counts = read_counts(self.rig.client, self.rig.settings)
+        counts = read_counts(self.client, self.settings)
         is_right = not (wrong or counts.waiting or counts.dead or self.problems)
         return {
             "agrees": is_right and counts.accepted == counts.settled + counts.waiting,
             "seconds": round(seconds, 2),
             **{kind: counts.of(kind) for kind in KINDS},
             "skipped_by_reason": dict(counts.skipped_by_reason),
-            "requests": self.rig.sandbox.get("summary")["requests"]["total"],
+            "requests": got(self.sandbox, "summary")["requests"]["total"],
             "people_with_audiences": len(held),
             "wrong_memberships": wrong,
             "problems": self.problems,
         }
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return not probe.connect_ex((embedded.LOOPBACK, port))
 
 
 def _summary(document: Mapping[str, Any]) -> Iterator[str | Table]:

@@ -1,4 +1,4 @@
-"""A whole segrelay in a folder of its own: Redis, sandbox, workers. For demo, benchmark and tests.
+"""A whole segrelay in a folder of its own: Redis, sandbox, workers. For tests and benchmarks.
 
 Its configuration is written there, with the tables that the caller adds. Nothing outside the folder
 is touched, and everything that was started ends with it.
@@ -19,21 +19,115 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
+import httpx
+import orjson
+
 import segrelay.templates as shipped_templates
 from segrelay.ops import embedded
 from segrelay.ops.run.up import own_command
-from segrelay.ops.sandbox import ProcessStarter, SandboxProcess
+from segrelay.ops.sandbox import MODULE
 from segrelay.ops.state.partitions import ask_each, snapshots, sum_counts
 from segrelay.ops.state.waiting import find_streams
 from segrelay.ops.terminal.moments import awaited
 from segrelay.sandbox.people import AUDIENCES
 from segrelay.worker.contract.keys import PartitionKeys, without_lane
+from segrelay.worker.contract.own_processes import own_module
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.redis.url import patience_seconds
 from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE, Settings, load_settings
 from segrelay.worker.contract.settings.values import EMBEDDED
 from segrelay.worker.errors import OperationsMustAct, RedisUnavailable
+
+_END_SECONDS: Final = 5.0
+_REQUEST_SECONDS: Final = 60.0
+
+ProcessStarter = Callable[..., "subprocess.Popen[bytes]"]
+"""A function that starts a process: `Popen`, or a faster one for our own modules."""
+
+
+class SandboxProcess:
+    """A sandbox in a child process, which ends with `close` or with this process.
+
+    Args:
+        port: 0 takes a free one.
+    """
+
+    def __init__(
+        self, port: int = 0, *, launch: ProcessStarter = subprocess.Popen, **settings: Any
+    ) -> None:
+        command = own_module(MODULE, "--port", str(port))
+        command += ["--settings", orjson.dumps(settings).decode(), "--until-stdin-ends"]
+        self._process = launch(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
+        try:
+            self.url = self._read_url()
+            self._client = httpx.Client(base_url=self.url, timeout=_REQUEST_SECONDS)
+        except BaseException:
+            self._end()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        """Return the id of the process."""
+        return self._process.pid
+
+    def get(self, path: str, **query: Any) -> Any:
+        """Return the report below `/_sandbox/`, e.g. `get("summary")`."""
+        answer = self._client.get(f"/_sandbox/{path}", params=query or None)
+        answer.raise_for_status()
+        return orjson.loads(answer.content)
+
+    def settings(self, **changes: Any) -> dict[str, Any]:
+        """Change switches and return all of them."""
+        found: dict[str, Any] = self.post("settings", changes)
+        return found
+
+    def reset(self) -> None:
+        """Forget everything in the sandbox but its switches."""
+        self.post("reset", {})
+
+    def wait(self, timeout_seconds: float) -> int:
+        """Wait until the sandbox ends by itself, and return its exit status."""
+        return self._process.wait(timeout_seconds)
+
+    def close(self) -> None:
+        """End the sandbox's process, and wait for its end."""
+        self._client.close()
+        self._end()
+
+    def post(self, path: str, value: Any) -> Any:
+        """Post a value below `/_sandbox/`, and return the answer."""
+        answer = self._client.post(f"/_sandbox/{path}", content=orjson.dumps(value))
+        if answer.is_error:
+            raise ValueError(answer.json()["error"])
+        return orjson.loads(answer.content)
+
+    def _read_url(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline().decode().strip()
+        if not line:
+            raise OperationsMustAct(f"the sandbox ended with status {self._process.wait()}")
+        return line
+
+    def _end(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
 
 CONFIGURATION: Final = """\
 templates = "{templates}"
@@ -114,7 +208,6 @@ class Rig:
         more: Further tables of the configuration; SANDBOX stands for the sandbox's URL.
         templates: Texts that replace shipped ones, by their names.
         exit_events: There is a third trigger, for the event of an exit.
-        max_memory: The memory of the embedded Redis, such as "64mb".
         launch: Starts our commands, workers and the sandbox, as `Popen` does.
     """
 
@@ -125,8 +218,7 @@ class Rig:
     redis_url: str = EMBEDDED
     destination_lines: str = ""
     more: str = ""
-    token: str = "demo"  # noqa: S105 - the sandbox takes any
-    max_memory: str = ""
+    token: str = "demo"
     exit_events: bool = True
     audiences: Sequence[str] = AUDIENCES
     sandbox_settings: Mapping[str, Any] = field(default_factory=dict)
@@ -202,9 +294,7 @@ class Rig:
         if self.redis_url != EMBEDDED:
             self.client = connect(self.redis_url, away_seconds=patience_seconds(self.redis_url))
             return
-        found = embedded.ensure_running(
-            self.settings.redis.data_dir, wait_seconds=30, max_memory=self.max_memory
-        )
+        found = embedded.ensure_running(self.settings.redis.data_dir, wait_seconds=30)
         self.client = connect(found.url)
 
     def ask_redis(self, question: Callable[[Redis], _Answer], *, away: _Answer) -> _Answer:

@@ -1,1 +1,0 @@
-"""A whole segrelay in one folder, for the demo, benchmarks and tests."""
