@@ -312,14 +312,3 @@ def test_variables_that_would_break_flower_are_named_and_ignored(configuration, 
     ignored = [line for line in said if "ignored" in line["event"]]
     assert {line["level"] for line in ignored} == {"warning"}
     assert {line["message"].partition(" is ignored")[0] for line in ignored} == MISLEADING.keys()
-
-
-@pytest.mark.nightly
-def test_a_variable_with_a_wrong_value_is_named(configuration, monkeypatch):
-    monkeypatch.setenv("FLOWER_MAX_TASKS", "many")
-    with running(configuration, "flower") as flower:
-        assert flower.wait(120) == 2
-
-    said = configuration.with_name("flower.log").read_text()
-    assert "can't read a FLOWER_… variable" in said
-    assert "Traceback" not in said

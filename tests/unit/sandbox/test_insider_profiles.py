@@ -20,15 +20,6 @@ from tests.unit.sandbox.account import (
 )
 
 
-def test_arrays_are_appended_to_as_sets():
-    insider = account()
-
-    for slugs in (["vip"], ["gold", "vip"], ["gold"]):
-        post(insider, person(lists=slugs))
-
-    assert lists(insider) == {"ann@example.com": ["gold", "vip"]}
-
-
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
@@ -61,24 +52,6 @@ def test_profiles_that_share_an_identifier_become_one():
     assert insider.profiles.merged == 1
     both = ["gold", "new", "vip"]
     assert lists(insider) == {"ann@example.com": both, "bob@example.com": both}
-
-
-def test_emails_find_a_profile_whatever_their_case():
-    insider = account()
-
-    post(insider, person("Ann@Example.com"), person("ann@example.com"))
-
-    assert len(insider.profiles) == 1
-
-
-def test_a_profile_is_found_by_the_insider_id_it_was_given():
-    insider = account()
-    post(insider, person())
-    insider_id = insider.profiles.find(("email:ann@example.com",)).insider_id
-
-    post(insider, {"insider_id": insider_id, "attributes": {"name": "Ann"}})
-
-    assert len(insider.profiles) == 1
 
 
 def test_an_event_that_comes_again_is_there_twice():
@@ -144,26 +117,6 @@ def test_everything_is_defined_on_demand_up_to_eighty_custom_attributes():
     assert insider.drops == {("undefined_attribute", "field_80"): 1}
 
 
-def test_an_attribute_that_gets_defined_is_kept_from_then_on():
-    insider = account(accept_anything=True, panel_attributes={})
-    post(insider, person(attributes={"custom": {"one": 1, "two": 2}}))
-
-    post(insider, person(attributes={"custom": {"two": 3, "three": [4]}}))
-
-    _, custom = insider.profiles.find(("email:ann@example.com",)).attributes()
-    assert custom == {"one": 1, "two": 3, "three": [4]}
-
-
-def test_a_partial_delete_from_something_that_is_no_array_is_recorded():
-    insider = account()
-    post(insider, person(attributes={"custom": {"status": "new"}}))
-    parts = {"custom": {"partial": {"status": ["new"]}}}
-
-    post(insider, {"identifiers": {"email": "ann@example.com"}, **parts}, path=ATTRIBUTE_DELETE)
-
-    assert insider.drops == {("not_an_array", "status"): 1}
-
-
 def test_a_poison_with_status_200_refuses_only_the_users_that_contain_it():
     insider = account(poison="venom", poison_status=200)
 
@@ -202,29 +155,6 @@ def test_a_profile_can_be_read_back():
     }
 
 
-def test_reading_an_unknown_person_back_is_a_404_and_the_quota_is_its_own():
-    insider = account(profile_units_per_minute=3, limit_per_minute=0)
-    read = orjson.dumps({"identifiers": {"email": "a@example.com"}, "attributes": ["email"]})
-
-    answers = [insider.read_profile(ArrivedRequest(PROFILE, HEADERS, read), NOW) for _ in range(2)]
-
-    assert value(answers[0]) == {"error": "no such user for these identifiers: no data"}
-    assert [answer.status for answer in answers] == [404, 429]
-
-
-@pytest.mark.parametrize("table", ["contacts", "events"])
-def test_the_panel_can_be_listed(table):
-    call = ArrivedRequest("/api/user/v3/metadata/columns", HEADERS, orjson.dumps({"table": table}))
-
-    columns = {column["key"]: column for column in value(account().read_columns(call))}
-
-    if table == "contacts":
-        assert columns["c_lytics_computed_attr"]["type"] == "array"
-        assert columns["email_optin"]["type"] == "boolean"
-    else:
-        assert {each["key"] for each in columns["lytics_trigger"]["params"]} >= {"audience"}
-
-
 @pytest.mark.parametrize(
     ("whole", "own", "held"),
     [
@@ -241,21 +171,6 @@ def test_arrays_are_appended_as_the_body_or_the_user_says(whole, own, held):
     post(insider, person(lists=["new"], **own), **whole)
 
     assert lists(insider) == {"ann@example.com": held}
-
-
-@pytest.mark.parametrize("location", ["user", "attributes", "root"])
-def test_patches_of_objects_are_kept_as_sent(location):
-    patch = {"object_attributes": {"orders": [{"action": "push"}]}}
-    insider = account()
-    user = {"identifiers": {"email": "ann@example.com"}, "attributes": {"name": "Ann"}}
-    if location != "root":
-        (user if location == "user" else user["attributes"]).update(patch)
-
-    post(insider, user, **(patch if location == "root" else {}))
-
-    [profile] = insider.profiles
-    assert profile.attributes()[0] == {"name": "Ann", **patch}
-    assert insider.drops == {}
 
 
 @pytest.mark.parametrize(
@@ -277,25 +192,3 @@ def test_an_identifier_cannot_be_deleted(parts):
     assert [key.split(".")[-1] for key in errors(refused)] == ["identifier"]
     [profile] = insider.profiles
     assert profile.attributes() == ({"email": "ann@example.com"}, {"lytics_id": "7"})
-
-
-def test_a_purchase_is_written_for_longer_than_events_of_ones_own():
-    insider = account(panel_events={"purchase": {}, "lytics_trigger": {}})
-    user = {"identifiers": {"email": "ann@example.com"}}
-
-    for name in ("purchase", "lytics_trigger"):
-        post(insider, {**user, "events": [event(name, "2025-06-01T00:00:00Z")]})
-
-    assert insider.profiles.events_written == {"purchase": 1}
-    assert insider.drops == {("old_event", "lytics_trigger"): 1}
-
-
-def test_contact_lists_and_the_app_are_default_attributes():
-    insider = account()
-    attributes = {"static_segment_id": [7], "list_id": ["x"], "lo": "en", "app_version": "7.1"}
-
-    post(insider, {"identifiers": {"email": "ann@example.com"}, "attributes": attributes})
-
-    [profile] = insider.profiles
-    assert profile.attributes()[0] == {"static_segment_id": [7], "lo": "en", "app_version": "7.1"}
-    assert insider.drops == {("mistyped_attribute", "list_id"): 1}

@@ -8,7 +8,7 @@ import pytest
 from segrelay.sandbox.insider.api import Write
 from segrelay.sandbox.insider.journal import CLOSED, Journal, RepeatedFate, Repeats
 from segrelay.sandbox.insider.profiles import Profiles
-from segrelay.sandbox.insider.rules import ATTRIBUTE_DELETE, UPSERT, identity_keys
+from segrelay.sandbox.insider.rules import UPSERT, identity_keys
 
 NOW = 1_796_000_000.0
 
@@ -41,16 +41,6 @@ class Log:
 def user(email, value=1, **custom):
     identifiers = {"email": email} | ({"custom": custom} if custom else {})
     return {"identifiers": identifiers, "attributes": {"age": value}}
-
-
-def test_requests_one_after_the_other_do_not_overlap():
-    log = Log()
-
-    log.whole(user("ann@example.com"))
-    log.whole(user("ann@example.com"))
-
-    assert not log.journal.overlaps
-    assert log.journal.in_flight == 0
 
 
 def happened(email, *names):
@@ -131,26 +121,6 @@ def test_what_comes_again_is_counted_by_what_had_become_of_it(applied, status, s
     assert log.journal.requests_again == {(UPSERT, fate): 1}
 
 
-def test_a_user_that_comes_again_in_another_body_is_found():
-    log = Log()
-    log.whole(user("ann@example.com"), user("bob@example.com"))
-
-    log.whole(user("bob@example.com"), user("eve@example.com"))
-
-    assert log.journal.bodies[UPSERT].counts == {}
-    assert log.journal.entries[UPSERT].counts == {RepeatedFate.ANSWERED: 1}
-
-
-def test_the_order_of_names_makes_no_other_user():
-    log = Log()
-    one = {"identifiers": {"email": "ann@example.com"}, "attributes": {"age": 1, "name": "A"}}
-    log.whole(one)
-
-    log.whole({"attributes": {"name": "A", "age": 1}, "identifiers": one["identifiers"]})
-
-    assert log.journal.entries[UPSERT].counts == {RepeatedFate.ANSWERED: 1}
-
-
 def test_a_refused_user_was_not_applied():
     log = Log()
     flight = log.begin(user("ann@example.com"), user("bob@example.com"))
@@ -160,15 +130,6 @@ def test_a_refused_user_was_not_applied():
     log.begin(user("bob@example.com"))
 
     assert log.journal.entries[UPSERT].counts == {RepeatedFate.NOT_APPLIED: 1}
-
-
-def test_the_two_paths_are_kept_apart():
-    log = Log()
-    log.whole(user("ann@example.com"))
-
-    log.whole(user("ann@example.com"), path=ATTRIBUTE_DELETE)
-
-    assert log.journal.entries[ATTRIBUTE_DELETE].counts == {}
 
 
 def test_a_better_fate_is_not_forgotten_for_a_worse_one():

@@ -78,7 +78,6 @@ def problems_of(draft: Settings) -> Iterator[Problem]:
     for schedule in draft.sync.values():
         if not (draft.lytics or schedule.files):
             yield Problem(("sync", schedule.name), _NEEDS_LYTICS)
-    yield from _problems_of_ids(draft)
     for watch in draft.backfill.watch.values():
         at_watch = ("backfill", "watch", watch.name)
         if watch.audience and not watch.as_of:
@@ -106,24 +105,6 @@ def _misplaced_references(draft: Settings) -> Iterator[Problem]:
         is_source = path[0] == "sync" and path[-1] == "source"  # of a file
         if isinstance(value, str) and is_reference(value) and not (is_note or is_source):
             yield misplaced(path)
-
-
-def _problems_of_ids(draft: Settings) -> Iterator[Problem]:
-    """Yield the syncs that tell another id of an audience than what was told before."""
-    ids: dict[str, str] = {}
-    slugs: dict[str, str] = {}
-    for schedule in draft.sync.values():
-        told, audience = schedule.audience_id, schedule.audience
-        if not told:
-            continue
-        path = ("sync", schedule.name, "audience_id")
-        known = ids.setdefault(audience, schedule.told_id)
-        if known != told:
-            told = f"the audience {audience!r} has the id {known} already"
-            yield Problem(path, told, "an audience has one id")
-        elif told != audience and slugs.setdefault(told, audience) != audience:
-            hint = "an id stands for one audience"
-            yield Problem(path, f"is the id of {slugs[told]!r} already", hint)
 
 
 def warnings_of(draft: Settings) -> Iterator[Problem]:

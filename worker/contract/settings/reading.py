@@ -41,13 +41,6 @@ _MESSAGES: Final[Mapping[str, str]] = {
     "string_too_short": "must not be empty",
     "too_short": "must not be empty",
 }
-_INSTEAD: Final[Mapping[str, str]] = {
-    "stable": "nobody is followed: use an identity that stays (docs/limits.md)",
-    "canary": "`segrelay template diff` shows what changes (docs/limits.md)",
-    "read_back_every": "`segrelay verify` compares with Insider (docs/limits.md)",
-    "name": "the name stands in the table's header",
-}
-"""Hints for keys that people look for and that there are not."""
 _POSITION: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _SYNTAX_HINTS: Final[Mapping[str, str]] = {
     "Cannot overwrite a value": "the key is there twice",
@@ -162,7 +155,8 @@ def problems_of_form(model: type[BaseModel], error: ValidationError) -> Iterator
         context, given = one.get("ctx", {}), one.get("input")
         if one["type"] == "extra_forbidden":
             key = str(path[-1])
-            hint = _INSTEAD.get(key) or did_you_mean(key, _keys_at(model, path[:-1]))
+            in_header = "the name stands in the table's header" if key == "name" else ""
+            hint = in_header or did_you_mean(key, _keys_at(model, path[:-1]))
             yield Problem(path, "unknown key", hint)
         elif isinstance(given, str) and is_reference(given) and one["type"] != REFERENCE:
             yield misplaced(path)
