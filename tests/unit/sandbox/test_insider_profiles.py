@@ -64,17 +64,6 @@ def test_an_event_that_comes_again_is_there_twice():
     assert insider.profiles.events_doubled == 1
 
 
-def test_skip_hook_is_counted_and_starts_no_journey():
-    insider = account()
-
-    post(insider, person(events=[event()]), skip_hook=True)
-    post(insider, person(events=[event(audience="gold")]))
-
-    assert insider.tally.skip_hook_requests == 1
-    assert insider.tally.skip_hook_users == 1
-    assert insider.tally.journeys_started == 1
-
-
 @pytest.mark.parametrize(
     ("user", "drop"),
     [

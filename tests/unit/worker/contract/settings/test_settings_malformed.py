@@ -102,8 +102,6 @@ CASES = [
          "line 5, column 12: not TOML: Invalid value — text stands in quotes"),
     case("a key twice", 'identity = "email"', 'identity = "email"\nidentity = "id"',
          "line 6, column 16: not TOML: Cannot overwrite a value — the key is there twice"),
-    case("a bracket left open", 'audiences = ["vip"]', 'audiences = ["vip"',
-         "line 20, column 1: not TOML: Unclosed array"),
     # keys
     case("an unknown table", "[delivery]", "[delivry]",
          "delivry: unknown key — did you mean 'delivery'?"),
@@ -115,17 +113,11 @@ CASES = [
          "triggers.vip-enter.name: unknown key — the name stands in the table's header"),
     case("a name with a space", "[triggers.vip-enter]", '[triggers."vip enter"]',
          'triggers."vip enter": is not a name — names are made of a-z, 0-9 and -'),
-    case("a list for a table of tables", "[redis]", "sync = []\n[redis]",
-         "sync: must be a table"),
     case("missing keys", 'api = "insider"\n', "",
          "destinations.insider.api: is missing"),
     # kinds of values
     case("a blank text", 'identity = "email"', 'identity = " "',
          "delivery.identity: must not be empty"),
-    case("text for a list", '["vip"]', '"vip"',
-         "triggers.vip-enter.audiences: must be a list in brackets"),
-    case("no audiences", '["vip"]', "[]",
-         "triggers.vip-enter.audiences: must not be empty"),
     case("all audiences and one", '["vip"]', '["*", "vip"]',
          'triggers.vip-enter.audiences: "*" means all audiences and stands alone'),
     case("a direction with a slip", 'on = "enter"', 'on = "entr"',
@@ -150,15 +142,11 @@ CASES = [
     # durations and rates
     case("a lease too long", 'identity = "email"', 'lease = "1h"',
          "delivery.lease: 1h is not between 1s and 10m"),
-    case("a rate as a number", '"25000/min"', "25000",
-         f"destinations.insider.rate: must be text in quotes — {RATE}"),
     case("a rate by the day", '"25000/min"', '"25000/day"',
          f"destinations.insider.rate: '25000/day' is not a rate — {RATE}"),
     # Redis
     case("another database's URL", '"embedded"', '"http://127.0.0.1:6379"',
          f"redis.url: is not the URL of a Redis — {REDIS}"),
-    case("a slip in embedded", '"embedded"', '"embeded"',
-         "redis.url: is not the URL of a Redis — did you mean 'embedded'?"),
     case("a Redis from a variable that is not set", '"embedded"', '"env:NOWHERE"',
          "redis.url: env:NOWHERE: the environment variable NOWHERE is not set — set it, or add it"
          " to the .env beside the configuration"),
@@ -210,8 +198,6 @@ CASES = [
     # secrets and headers
     case("a secret where none is understood", 'identity = "email"', 'identity = "file:email"',
          f"delivery.identity: {MISPLACED}"),
-    case("a secret for a rate", '"25000/min"', '"env:RATE"',
-         f"destinations.insider.rate: {MISPLACED}"),
     case("a secret that is a number", '"env:TOKEN"', "12345",
          "authorizations.insider.headers.X-REQUEST-TOKEN: must be text in quotes"
          " — env:NAME, file:PATH or the value itself"),
@@ -223,8 +209,6 @@ CASES = [
          " can't carry"),
     case("a header that is ours", "X-REQUEST-TOKEN", "Content-Type",
          "authorizations.insider.headers.Content-Type: is set by segrelay itself"),
-    case("a header that is no name", "X-REQUEST-TOKEN", '"X TOKEN"',
-         'authorizations.insider.headers."X TOKEN": is not the name of a header'),
     case("an address without a port", "[delivery]",
          '[flower]\nlisten = "127.0.0.1"\npassword = "x"\n[delivery]',
          'flower.listen: is not an address to listen on — write it as "127.0.0.1:8080"'),
