@@ -85,28 +85,19 @@ def taken(answer: Answer, failures: Failures | None, sent: SentResults) -> Verdi
 def _described(answer: Answer, document: Any, failures: Failures, sent: SentResults) -> Verdict:
     """Read the place of an answer that the configuration names."""
     found = _at(document, failures.at)
-    if failures.field:
-        states = _states(found, failures, sent)
-        if states is not None:
-            return Accepted(states)
-        # It is about all results in another way: that is no reason to stop the destination.
-        told = list(_told_failures(document))
-        if told:
-            return _halved(answer, told, sent)
-        return Unreadable(
-            f"{answer.status}: it does not list one entry for each result that was sent"
-        )
-    if found is None or not (failures.at or failures.of or not failures.taken):
+    is_described = failures.at or failures.of or not failures.taken
+    if not failures.field and (found is None or not is_described):
         return _undescribed(answer, document, sent)
-    if failures.of:
-        refused = _by_value(found, failures, sent)
-    else:
-        refused = _by_position(found, failures, sent.number)
+    refused = _refused(found, failures, sent)
     if refused is not None:
         return Accepted(refused)
-    if _is_empty(found):
-        return Accepted()
-    return _halved(answer, [(failures.at, found)], sent)
+    if not failures.field:
+        return Accepted() if _is_empty(found) else _halved(answer, [(failures.at, found)], sent)
+    # It is about all results in another way: that is no reason to stop the destination.
+    told = list(_told_failures(document))
+    if told:
+        return _halved(answer, told, sent)
+    return Unreadable(f"{answer.status}: it does not list one entry for each result that was sent")
 
 
 def _counted(
@@ -198,66 +189,64 @@ def _has_text(found: dict[str, Any]) -> bool:
     return any(isinstance(one, str) for one in found.values())
 
 
-def _by_position(found: Any, failures: Failures, results: int) -> RefusedResults | None:
-    """Read entries with positions, or an object by positions; None = one has no right position."""
-    refused: dict[int, str] = {}
-    for position, entry in _positions(found, failures):
-        if position is None or not 0 <= position < results:
-            return None
-        refused[position] = _message(entry, failures)
-    return refused
+def _refused(found: Any, failures: Failures, sent: SentResults) -> RefusedResults | None:
+    """Return the reasons of the refused results by their positions.
 
-
-def _states(found: Any, failures: Failures, sent: SentResults) -> RefusedResults | None:
-    """Read an answer with one entry for each result; None = it has not.
-
-    They stand in the order of the results, or by position or value. The answer to a single result
-    may be the entry itself.
+    None = an entry has no right position; or, where all results are listed with a state, one has no
+    entry.
     """
-    entries: dict[int | None, Any]
-    if failures.of:
-        named = _named(found, failures, _held(failures, sent))
-        entries = {position: entry for position, _, entry in named}
-    elif sent.number == 1 and isinstance(found, dict) and "0" not in found:
-        entries = {0: found}
-    elif isinstance(found, dict):
-        entries = {_position(key): entry for key, entry in found.items()}
-    else:
-        entries = dict(enumerate(found)) if isinstance(found, list) else {}
-    if entries.keys() != set(range(sent.number)):
-        return None
-    if not all(isinstance(entry, dict) for entry in entries.values()):
-        return None
-    return {
-        position: _message(entry, failures)
-        for position, entry in entries.items()
-        if position is not None
-        and not _has_succeeded(_at(entry, failures.field), failures.succeeded)
-    }
-
-
-_SEVERAL: Final = -1
-
-
-def _by_value(found: Any, failures: Failures, sent: SentResults) -> RefusedResults | None:
-    """Place failures that name results by a value that was sent; None = one does not."""
-    refused: dict[int, str] = {}
-    for position, key, entry in _named(found, failures, _held(failures, sent)):
-        if position is None:
+    entries = list(_entries(found, failures, sent))
+    positions = {position for position, _, _ in entries}
+    if failures.field:
+        are_objects = all(isinstance(entry, dict) for _, _, entry in entries)
+        if positions != set(range(sent.number)) or not are_objects:
             return None
-        refused[position] = _message(entry, failures, key or failures.at)
+        entries = [
+            each
+            for each in entries
+            if not _has_succeeded(_at(each[2], failures.field), failures.succeeded)
+        ]
+    elif not positions <= set(range(sent.number)):
+        return None
+    refused = {
+        position: _message(entry, failures, key)
+        for position, key, entry in entries
+        if position is not None
+    }
     # What tells of a failure and names nobody is no yes to everybody.
-    return refused if refused or _is_empty(found) else None
+    return refused if refused or failures.field or _is_empty(found) else None
 
 
-def _held(failures: Failures, sent: SentResults) -> Mapping[str, int]:
-    """Return the positions of the results by the values that they hold at the configured keys."""
-    held: dict[str, int] = {}
+def _entries(
+    found: Any, failures: Failures, sent: SentResults
+) -> Iterator[tuple[int | None, str, Any]]:
+    """Yield entries, each with its position and the name of its list; None = it has no position.
+
+    They name a value that was sent, or a position, or stand in the order of the results if all are
+    listed. The answer to a single result may be the entry itself.
+    """
+    if failures.of:
+        for position, key, entry in _named(found, failures, _held(failures, sent)):
+            yield position, "" if failures.field else key or failures.at, entry
+    elif failures.field and sent.number == 1 and isinstance(found, dict) and "0" not in found:
+        yield 0, "", found
+    elif isinstance(found, dict):
+        yield from ((_position(key), "", entry) for key, entry in found.items())
+    elif isinstance(found, list):
+        for number, entry in enumerate(found):
+            yield number if failures.field else _position(_at(entry, failures.index)), "", entry
+    else:
+        yield None, "", found
+
+
+def _held(failures: Failures, sent: SentResults) -> Mapping[str, int | None]:
+    """Return the positions of the results by the values that they hold; None = several hold it."""
+    held: dict[str, int | None] = {}
     for position, body in enumerate(sent.bodies):
         result = parsed(body)
         places = [_at(result, path) for path in failures.of] if isinstance(result, dict) else []
         for name in _names([result, *places]):
-            held[name] = position if held.get(name, position) == position else _SEVERAL
+            held[name] = position if held.get(name, position) == position else None
     return held
 
 
@@ -271,36 +260,30 @@ def _names(values: Sequence[Any]) -> list[str]:
 
 
 def _named(
-    found: Any, failures: Failures, held: Mapping[str, int], key: str = ""
+    found: Any, failures: Failures, held: Mapping[str, int | None], key: str = ""
 ) -> Iterator[tuple[int | None, str, Any]]:
     """Yield entries, each with its position and the key of its list; None = it has no position.
 
     A value is a text in a list, the key of an entry, or stands in the entry at `value`.
     """
-    is_name = bool(key) and key.strip().casefold() in held
+    name = key.strip().casefold()
     inside = _at(found, failures.value) if failures.value and isinstance(found, dict) else None
     if inside is not None:
         names = _names(inside if isinstance(inside, list) else [inside])
-        for name in names or [""]:
-            yield _placed(name, held), key, found
-    elif is_name:
-        for entry in found if isinstance(found, list) else [found]:
-            yield _placed(key.strip().casefold(), held), "", entry
+        yield from ((held.get(each), key, found) for each in names or [""])
+    elif key and name in held:
+        entries = found if isinstance(found, list) else [found]
+        yield from ((held[name], "", entry) for entry in entries)
     elif isinstance(found, list):
         for each in found:
             if each is not None:
                 yield from _named(each, failures, held, "" if isinstance(each, dict) else key)
     elif isinstance(found, dict) and not (failures.value and _has_text(found)):
-        for name, inner in found.items():
-            yield from _named(inner, failures, held, name)
+        for inner_key, inner in found.items():
+            yield from _named(inner, failures, held, inner_key)
     elif found:
         names = _names([found])
-        yield (_placed(names[0], held) if names else None), key, None
-
-
-def _placed(name: str, held: Mapping[str, int]) -> int | None:
-    position = held.get(name, _SEVERAL)
-    return None if position == _SEVERAL else position
+        yield held.get(names[0]) if names else None, key, None
 
 
 def _has_succeeded(value: Any, succeeded: Sequence[Any]) -> bool:
@@ -311,15 +294,6 @@ def _has_succeeded(value: Any, succeeded: Sequence[Any]) -> bool:
         return True
     # In Python 1 == True; in an answer they are two things.
     return any(value == wanted and type(value) is type(wanted) for wanted in succeeded)
-
-
-def _positions(found: Any, failures: Failures) -> Iterator[tuple[int | None, Any]]:
-    if isinstance(found, dict):
-        yield from ((_position(key), entry) for key, entry in found.items())
-    elif isinstance(found, list):
-        yield from ((_position(_at(entry, failures.index)), entry) for entry in found)
-    else:
-        yield None, found
 
 
 def _position(value: Any) -> int | None:
@@ -369,15 +343,11 @@ def _at(value: Any, path: str) -> Any:
         inner = (_at(entry, behind.removeprefix(".")) for entry in entries)
         return next((each for each in inner if each is not None), None)
     for step in _STEP.findall(path):
-        value = _step(value, step)
+        if isinstance(value, list) and step.startswith("["):
+            value = next(iter(value[int(step[1:-1]) :]), None)
+        else:
+            value = value.get(step) if isinstance(value, dict) else None
     return value
-
-
-def _step(value: Any, step: str) -> Any:
-    if step.startswith("["):
-        index = int(step[1:-1])
-        return value[index] if isinstance(value, list) and index < len(value) else None
-    return value.get(step) if isinstance(value, dict) else None
 
 
 def _message(entry: Any, failures: Failures, key: str = "") -> str:

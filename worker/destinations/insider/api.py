@@ -20,7 +20,6 @@ from typing import Any, Final
 import orjson
 
 from segrelay.worker.contract.events import Header
-from segrelay.worker.core.ledger import Knowledge
 from segrelay.worker.core.messages import normalise_message
 from segrelay.worker.core.verdicts import (
     Accepted,
@@ -34,7 +33,6 @@ from segrelay.worker.core.verdicts import (
 from segrelay.worker.destinations.api import (
     Answer,
     Api,
-    NotSendable,
     Shaped,
     ShapingRules,
     classify_status,
@@ -51,75 +49,36 @@ _UPSERT: Final = frozenset({*_SAME, "attributes", "events"})
 _DELETE: Final = frozenset({*_SAME, "whole", "partial", "custom"})
 
 
-def unite(users: Sequence[Mapping[str, Any]], root: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return one user object for several of one person, or None where they can't share one.
-
-    Args:
-        users: Valid objects of one path, the oldest event's first. They are not changed.
-        root: The options of the request.
-    """
-    first = users[0]
-    if OBJECT_ATTRIBUTES in root or not all(_can_share(user, first, root) for user in users):
-        return None
-    united = {key: first[key] for key in _SAME if key in first}
-    if any(user.keys() & {"attributes", "events"} for user in users):
-        return united | _united_upserts(users)
-    return united | _united_removals(users)
-
-
 def _can_share(user: Mapping[str, Any], first: Mapping[str, Any], root: Mapping[str, Any]) -> bool:
     if not (user.keys() <= _UPSERT or user.keys() <= _DELETE) or overwrites(user, root):
         return False
     return all(user.get(key) == first.get(key) for key in _SAME)
 
 
-def _united_upserts(users: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    united: dict[str, Any] = {}
-    told = [user["attributes"] for user in users if "attributes" in user]
-    if told:
-        united["attributes"] = _newest_values(told)
-        custom = [attributes["custom"] for attributes in told if "custom" in attributes]
-        if custom:
-            united["attributes"]["custom"] = _newest_values(custom)
-    events = [event for user in users for event in user.get("events", ())]
-    if events:
-        united["events"] = events
-    return united
+_Nested = Mapping[str, Any]
+_NESTED: Final[_Nested] = {
+    "attributes": {"custom": {}},
+    "partial": {},
+    "custom": {"partial": {}},
+}
+"""The objects of a user that are united name by name, each with those in it."""
 
 
-def _united_removals(users: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    united = _removed(users)
-    custom = [user["custom"] for user in users if "custom" in user]
-    if custom:
-        united["custom"] = _removed(custom)
-    return united
-
-
-def _removed(holders: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the united `whole` and `partial` of users, or of their custom attributes."""
-    united: dict[str, Any] = {}
-    whole = [holder["whole"] for holder in holders if "whole" in holder]
-    if whole:
-        united["whole"] = _united_list(whole)
-    partial = [holder["partial"] for holder in holders if "partial" in holder]
-    if partial:
-        united["partial"] = _newest_values(partial)
-    return united
-
-
-def _newest_values(holders: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _united(holders: Sequence[Mapping[str, Any]], nested: _Nested) -> dict[str, Any]:
     """Return each value as the newest holder has it; lists are united over all holders."""
-    values: dict[str, Any] = {}
-    lists: dict[str, list[list[Any]]] = {}
-    for holder in holders:
-        values.update(holder)
-        for name, value in holder.items():
-            if type(value) is list:
-                lists.setdefault(name, []).append(value)
-    for name, each in lists.items():
-        if len(each) > 1 and type(values[name]) is list:
-            values[name] = _united_list(each)
-    return values
+    united: dict[str, Any] = {}
+    for name in dict.fromkeys(name for holder in holders for name in holder):
+        values = [holder[name] for holder in holders if name in holder]
+        lists = [value for value in values if type(value) is list]
+        if name in nested:
+            united[name] = _united(values, nested[name])
+        elif name == "events" and nested is _NESTED:
+            united[name] = [event for events in lists for event in events]
+        elif len(lists) > 1 and type(values[-1]) is list:
+            united[name] = _united_list(lists)
+        else:
+            united[name] = values[-1]
+    return united
 
 
 def _united_list(lists: Sequence[Sequence[Any]]) -> list[Any]:
@@ -143,28 +102,6 @@ _ABOUT_A_FIELD: Final = re.compile(
     r"\b(?:attributes?|propert(?:y|ies)|fields?|columns?|parameters?)\b", re.IGNORECASE
 )
 _READ_BYTES: Final = 4_096
-
-
-def classify(answer: Answer, *, users: int, url: str) -> Verdict:
-    """Return the meaning of an answer to a request with a number of users."""
-    if answer.status in _SUCCESS:
-        return _classify_success(answer, users=users, url=url)
-    document = parsed(answer.body)
-    said = _said(document)
-    lowered = said.lower()
-    begin = answer.body[:_READ_BYTES].decode(errors="replace").lower()
-    if answer.status == _FORBIDDEN and _TOO_MANY.search(begin):
-        return SlowDown(retry_after_seconds(answer.retry_after))
-    if answer.status in _ACCESS_STATUSES and any(text in lowered for text in _NO_ACCESS):
-        return AccessRefused(f"{answer.status}: {normalise_message(said)}")
-    if answer.status == _FORBIDDEN and not _is_denial(document):
-        return BodyRefused(_with_status(answer.status, said))
-    if answer.status in _PERSON_STATUSES and _OVERSIZED in lowered:
-        return TooLarge(_with_status(answer.status, said))
-    if answer.status in _PERSON_STATUSES and deletes(url) and _says_unknown(said):
-        # Of one person it says that there is nothing to take away; of several, not of whom.
-        return Accepted() if users == 1 else BodyRefused(_with_status(answer.status, said))
-    return classify_status(answer, normalise_message(said))
 
 
 def _says_unknown(text: str) -> bool:
@@ -284,23 +221,17 @@ class InsiderApi(Api):
     networks: tuple[str, ...] | None = None
     unites: bool = True
 
-    def shape(
-        self, body: Any, header: Header, rules: ShapingRules, now_us: int
-    ) -> Shaped | NotSendable:
-        """Make one rendered body valid, or say why it can't be."""
-        return insider_shape.shape(body, header, rules, now_us)
-
-    def correct(
-        self, shaped: Shaped, header: Header, rules: ShapingRules, knowledge: Knowledge
-    ) -> Shaped | NotSendable:
-        """Correct what newer events have made untrue in a body."""
-        return insider_shape.correct(shaped, header, rules, knowledge)
+    shape = staticmethod(insider_shape.shape)
+    correct = staticmethod(insider_shape.correct)
 
     def unite(
         self, users: Sequence[dict[str, Any]], root: Mapping[str, Any]
     ) -> dict[str, Any] | None:
         """Combine user objects of one person into one, where they only add to each other."""
-        return unite(users, root) if self.unites else None
+        if not self.unites or OBJECT_ATTRIBUTES in root:
+            return None
+        can_share = all(_can_share(user, users[0], root) for user in users)
+        return _united(users, _NESTED) if can_share else None
 
     def assemble(self, users: Sequence[bytes], root: Mapping[str, Any]) -> bytes:
         """Combine users into one body, with their common root options."""
@@ -316,7 +247,24 @@ class InsiderApi(Api):
         bodies: Sequence[bytes] = (),  # noqa: ARG002 - Insider names users by their positions
     ) -> Verdict:
         """Say what an answer means for each user."""
-        return classify(answer, users=users, url=url)
+        if answer.status in _SUCCESS:
+            return _classify_success(answer, users=users, url=url)
+        document = parsed(answer.body)
+        said = _said(document)
+        lowered = said.lower()
+        begin = answer.body[:_READ_BYTES].decode(errors="replace").lower()
+        if answer.status == _FORBIDDEN and _TOO_MANY.search(begin):
+            return SlowDown(retry_after_seconds(answer.retry_after))
+        if answer.status in _ACCESS_STATUSES and any(text in lowered for text in _NO_ACCESS):
+            return AccessRefused(f"{answer.status}: {normalise_message(said)}")
+        if answer.status == _FORBIDDEN and not _is_denial(document):
+            return BodyRefused(_with_status(answer.status, said))
+        if answer.status in _PERSON_STATUSES and _OVERSIZED in lowered:
+            return TooLarge(_with_status(answer.status, said))
+        if answer.status in _PERSON_STATUSES and deletes(url) and _says_unknown(said):
+            # Of one person it says that there is nothing to take away; of several, not of whom.
+            return Accepted() if users == 1 else BodyRefused(_with_status(answer.status, said))
+        return classify_status(answer, normalise_message(said))
 
     def tells_data(self, shaped: Shaped, header: Header, rules: ShapingRules) -> bool:
         """Say whether a body holds data of the person beside memberships and events."""

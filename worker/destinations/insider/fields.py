@@ -7,7 +7,7 @@ be right; what is merely empty is left out silently.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
@@ -53,94 +53,68 @@ _OLDEST: Final = {"purchase": timedelta(days=730)}
 """The greatest age of those of Insider's own events that may be older than custom events."""
 
 
-def identifiers(value: Any, region: str, dropped: list[str]) -> dict[str, Any]:
-    """Return the identifiers that can identify one person."""
-    if type(value) is not dict:
-        _drop("identifiers", value, dropped)
-        return {}
-    right: dict[str, Any] = {}
-    for name, given in value.items():
-        if name == "custom":
-            _put(right, "custom", _custom_identifiers(given, dropped))
-        else:
-            _put(right, name, _identifier(name, given, region, dropped))
-    return right
-
-
-def _put(right: dict[str, Any], name: str, value: Any) -> None:
-    if value:
-        right[name] = value
-
-
-def _identifier(name: str, given: Any, region: str, dropped: list[str]) -> str | None:
-    if given is None or given == "":
-        return None
-    if name == "email":
-        found = normalise.email(given)
-    elif name == PHONE:
-        found = normalise.phone(given, region)
-    else:
-        found = unshared(given) if name == "uuid" else None
-    if found is None:
-        _drop(f"identifiers.{name}", given, dropped)
-    return found
-
-
-def _custom_identifiers(given: Any, dropped: list[str]) -> dict[str, str]:
-    if type(given) is not dict:
-        _drop("identifiers.custom", given, dropped)
-        return {}
-    right = {}
-    for name, value in given.items():
-        found = unshared(value)
-        if found is not None:
-            right[name] = found
-        else:
-            _drop(f"identifiers.custom.{name}", value, dropped)
-    return right
-
-
 def unshared(value: Any) -> str | None:
     """Return an identifier as text, unless it is one that many people share."""
     written = normalise.text(value)
     return None if written is None or written.lower() in _BLOCKED else written
 
 
+_IDENTIFIERS: Final[dict[str, Callable[[Any], Any]]] = {
+    "email": normalise.email,
+    "uuid": unshared,
+}
+
+
+def identifiers(value: Any, region: str, dropped: list[str]) -> dict[str, Any]:
+    """Return the identifiers that can identify one person."""
+    return _made_right(value, "identifiers", _IDENTIFIERS, region, dropped)
+
+
 def attributes(value: Any, region: str, dropped: list[str]) -> dict[str, Any]:
     """Return the attributes that Insider can take."""
+    return _made_right(value, "attributes", DEFAULT_ATTRIBUTES, region, dropped)
+
+
+def _made_right(
+    value: Any,
+    part: str,
+    table: Mapping[str, Callable[[Any], Any]],
+    region: str,
+    dropped: list[str],
+) -> dict[str, Any]:
+    """Return the fields of a part of a user that Insider takes, made right."""
     if type(value) is not dict:
-        _drop("attributes", value, dropped)
+        _drop(part, value, dropped)
         return {}
     right: dict[str, Any] = {}
     for name, given in value.items():
         if given is None or given == "":
             continue
-        made_right = DEFAULT_ATTRIBUTES.get(name)
-        if made_right is not None:
-            found = made_right(given)
-        elif name == "custom":
-            _put(right, "custom", _custom_attributes(given, dropped))
-            continue
+        make = table.get(name)
+        if make is not None:
+            found = make(given)
+        elif name == PHONE:
+            found = normalise.phone(given, region)
+        elif name == "custom" and type(given) is dict:
+            found = pruned(given) if table is DEFAULT_ATTRIBUTES else _unshared(given, dropped)
+            if not found:
+                continue
         else:
-            found = _other_attribute(name, given, region)
+            is_list = name == OBJECT_ATTRIBUTES and table is DEFAULT_ATTRIBUTES
+            found = given if is_list and not is_empty(given) else None
         if found is not None:
             right[name] = found
         else:
-            _drop(f"attributes.{name}", given, dropped)
+            _drop(f"{part}.{name}", given, dropped)
     return right
 
 
-def _other_attribute(name: str, given: Any, region: str) -> Any:
-    if name == PHONE:
-        return normalise.phone(given, region)
-    return given if name == OBJECT_ATTRIBUTES and not is_empty(given) else None
-
-
-def _custom_attributes(given: Any, dropped: list[str]) -> dict[str, Any]:
-    if type(given) is not dict:
-        _drop("attributes.custom", given, dropped)
-        return {}
-    return pruned(given) or {}
+def _unshared(given: Mapping[str, Any], dropped: list[str]) -> dict[str, str]:
+    right = {name: found for name, value in given.items() if (found := unshared(value)) is not None}
+    for name, value in given.items():
+        if name not in right:
+            _drop(f"identifiers.custom.{name}", value, dropped)
+    return right
 
 
 def events(value: Any, *, time_us: int, now_us: int, dropped: list[str]) -> list[dict[str, Any]]:
@@ -182,11 +156,12 @@ def _event(
     if not given.keys() <= _EVENT_KEYS:
         for key in sorted(given.keys() - _EVENT_KEYS):
             _drop(f"events.{key}", given[key], dropped)
-    right = {"event_name": name, "timestamp": normalise.timestamp(moment)}
+    right: dict[str, Any] = {"event_name": name, "timestamp": normalise.timestamp(moment)}
     parameters = pruned(given.get("event_params"))
     if type(parameters) is dict:
         _drop_wrong_custom(parameters, dropped)
-        _put(right, "event_params", parameters)
+        if parameters:
+            right["event_params"] = parameters
     elif parameters is not None:
         dropped.append("events.event_params")
     return right

@@ -71,45 +71,28 @@ def _parts(
     given: dict[str, Any], prefix: str, dropped: list[str], *, known: frozenset[str] | None
 ) -> dict[str, Any]:
     """Return `whole` and `partial`, with the names that may stand there."""
-    right: dict[str, Any] = {}
+    names: list[str] = []
+    lists: dict[str, list[Any]] = {}
     whole, partial = given.get("whole"), given.get("partial")
-    if whole is not None and (kept_names := _names(whole, f"{prefix}whole", dropped, known)):
-        right["whole"] = kept_names
-    if partial is None:
-        return right
-    if type(partial) is dict:
-        if kept := _partial(partial, f"{prefix}partial", dropped, known):
-            right["partial"] = kept
-    elif not is_empty(partial):
-        dropped.append(f"{prefix}partial")
-    return right
-
-
-def _names(given: Any, path: str, dropped: list[str], known: frozenset[str] | None) -> list[str]:
-    if is_empty(given):
-        return []
-    if type(given) is not list:
-        dropped.append(path)
-        return []
-    wanted = [name for name in given if not is_empty(name)]
-    right = [name for name in wanted if type(name) is str and (known is None or name in known)]
-    dropped += [path] * (len(wanted) - len(right))
-    return right
-
-
-def _partial(
-    given: dict[str, Any], path: str, dropped: list[str], known: frozenset[str] | None
-) -> dict[str, list[Any]]:
-    right = {}
-    for name, values in given.items():
-        left = pruned(values)
-        if left is None:
+    if type(whole) is not list and not is_empty(whole):
+        dropped.append(f"{prefix}whole")
+    for name in whole if type(whole) is list else ():
+        if is_empty(name):
             continue
-        if type(left) is dict or (known is not None and name not in known):
-            dropped.append(f"{path}.{name}")
+        if type(name) is str and (known is None or name in known):
+            names.append(name)
         else:
-            right[name] = left if type(left) is list else [left]
-    return right
+            dropped.append(f"{prefix}whole")
+    if type(partial) is not dict and not is_empty(partial):
+        dropped.append(f"{prefix}partial")
+    for name, values in partial.items() if type(partial) is dict else ():
+        left = pruned(values)
+        if type(left) is dict or (left is not None and known is not None and name not in known):
+            dropped.append(f"{prefix}partial.{name}")
+        elif left is not None:
+            lists[name] = left if type(left) is list else [left]
+    right: dict[str, Any] = {"whole": names} if names else {}
+    return right | {"partial": lists} if lists else right
 
 
 MAX_USERS: Final = 1_000
@@ -331,18 +314,16 @@ def _tell_empty_memberships(
     custom = given.get("custom") if type(given) is dict else None
     if type(custom) is not dict or attribute not in custom or not is_empty(custom[attribute]):
         return
-    if custom[attribute] == []:
-        _set_list(right, attribute, [])
-    elif header.direction is Direction.ENTER:
-        _set_list(right, attribute, [header.audience])
+    is_entrance = header.direction is Direction.ENTER
+    if custom[attribute] != [] and not is_entrance:
+        return
+    slugs = [header.audience] if custom[attribute] != [] else []
+    right.setdefault("attributes", {}).setdefault("custom", {})[attribute] = slugs
+    if slugs:
         for switch in _SWITCHES:
             right.pop(switch, None)
         if root.pop("append", None) is not None:
             dropped.append("append")
-
-
-def _set_list(right: dict[str, Any], attribute: str, slugs: list[str]) -> None:
-    right.setdefault("attributes", {}).setdefault("custom", {})[attribute] = slugs
 
 
 def _delete_user(
@@ -412,17 +393,14 @@ def _corrected(
         user = dict(_without_objects(user, knowledge, dropped))
     given = user.get("attributes", {})
     attributes = _fresh(given, header, rules, knowledge, dropped)
-    slugs = _list(attributes, rules.audience_attribute)
-    if slugs is not None:
+    slugs = attributes.get("custom", {}).get(rules.audience_attribute)
+    if type(slugs) is list:
         right = _right_list(slugs, header, knowledge, whole=overwrites(user, root))
-        attributes = (
-            attributes
-            if right == slugs
-            else _with_list(attributes, rules.audience_attribute, right)
-        )
-    if attributes is given and not user.keys().isdisjoint(TELLING):
-        return user
-    return _with_attributes(user, attributes)
+        if right != slugs:
+            attributes = _with(attributes, ("custom", rules.audience_attribute), right)
+    if attributes is not given:
+        user = _with(user, ("attributes",), attributes)
+    return None if user.keys().isdisjoint(TELLING) else user
 
 
 def _fresh(
@@ -468,11 +446,6 @@ def tells_data(user: Any, header: Header, rules: ShapingRules) -> bool:
     return custom.keys() != memberships_of(attributes, header, rules).keys()
 
 
-def _list(attributes: dict[str, Any], attribute: str) -> list[Any] | None:
-    slugs = attributes.get("custom", {}).get(attribute)
-    return slugs if type(slugs) is list else None
-
-
 def _right_list(
     slugs: list[Any], header: Header, knowledge: Knowledge, *, whole: bool
 ) -> list[Any] | None:
@@ -491,32 +464,19 @@ def _without(slugs: list[Any], gone: frozenset[str]) -> list[Any]:
     return [slug for slug in slugs if type(slug) is not str or slug not in gone] if gone else slugs
 
 
-def _with_list(
-    attributes: dict[str, Any], attribute: str, slugs: list[Any] | None
-) -> dict[str, Any]:
-    """Return the attributes with this list of audiences; None leaves the list out."""
-    custom = dict(attributes.get("custom", {}))
-    if slugs is None:
-        custom.pop(attribute, None)
-    else:
-        custom[attribute] = slugs
-    changed = {name: value for name, value in attributes.items() if name != "custom"}
-    return {**changed, "custom": custom} if custom else changed
-
-
-def _with_attributes(user: dict[str, Any], attributes: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the user with these attributes, or None if nothing is left to tell."""
-    changed = {key: value for key, value in user.items() if key != "attributes"}
-    if attributes:
-        return {**changed, "attributes": attributes}
-    return None if changed.keys().isdisjoint(TELLING) else changed
+def _with(holder: Mapping[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    """Return a copy with a value at a path; None leaves it out, and objects without a field."""
+    name, *behind = path
+    inner = _with(holder.get(name, {}), tuple(behind), value) if behind else value
+    others = {key: each for key, each in holder.items() if key != name}
+    return others if inner is None or inner == {} else {**others, name: inner}
 
 
 def _corrected_removal(
     user: dict[str, Any], header: Header, rules: ShapingRules, knowledge: Knowledge
 ) -> dict[str, Any] | None:
-    partial = user.get("custom", {}).get("partial", {})
-    slugs = partial.get(rules.audience_attribute)
+    path = ("custom", "partial", rules.audience_attribute)
+    slugs = user.get("custom", {}).get("partial", {}).get(rules.audience_attribute)
     if slugs is None:
         return user
     still_in = knowledge.inside
@@ -525,21 +485,8 @@ def _corrected_removal(
     kept = _without(slugs, still_in)
     if len(kept) == len(slugs):
         return user
-    return _without_removals(user, rules.audience_attribute, kept)
-
-
-def _without_removals(
-    user: dict[str, Any], attribute: str, kept: list[Any]
-) -> dict[str, Any] | None:
-    custom = user["custom"]
-    partial = {name: values for name, values in custom["partial"].items() if name != attribute}
-    if kept:
-        partial[attribute] = kept
-    rest = {name: value for name, value in custom.items() if name != "partial"}
-    changed = {key: value for key, value in user.items() if key != "custom"}
-    if partial or rest:
-        changed["custom"] = {**rest, "partial": partial} if partial else rest
-    return changed if changed.keys() & {"whole", "partial", "custom"} else None
+    changed = _with(user, path, kept or None)
+    return None if changed.keys().isdisjoint(_DELETE_KEYS) else changed
 
 
 _NOT_IN_A_NAME: Final = re.compile(r"[^a-z0-9_]")
