@@ -39,21 +39,6 @@ _COMBINED: Final = "(combined)"
 _NO_NATIVES: Final = (
     "std.native: a template can't call native functions; the library has sha1 and sha256 for hashes"
 )
-OTHER_KINDS: Final = {
-    ".ts": "TypeScript, which has to be compiled to JavaScript",
-    ".mjs": "a module of JavaScript: name it .js, without `import` and `export`",
-    ".cjs": "a module of JavaScript: name it .js, without `require` and `exports`",
-    ".jsx": "JSX, which has to be compiled to JavaScript",
-    ".json": "JSON, which says the same for everybody",
-    ".hbs": "Handlebars",
-    ".handlebars": "Handlebars",
-    ".mustache": "Mustache",
-    ".liquid": "Liquid",
-    ".j2": "Jinja",
-    ".jinja": "Jinja",
-    ".py": "Python",
-}
-"""The kinds of files that are mistaken for templates, by their ending."""
 _HASH_CHARACTERS: Final = 12
 _FILES_KEPT: Final = 256
 """The parsed files kept in memory: templates share the library's, so each is parsed once."""
@@ -173,8 +158,8 @@ class Bundle:
 
     Args:
         content_hash: Over names and texts; the library is not part of it unless imported.
-        parts: Templates, not all in Jsonnet, that are rendered one by one into an object: for each
-            of its fields the name of a file, or an object of these.
+        parts: Templates that are rendered one by one into an object: for each of its fields the
+            name of a file, or an object of these.
     """
 
     root: str
@@ -217,16 +202,6 @@ def is_combined(template: str) -> bool:
     return template.startswith("{")
 
 
-def _imports(parts: Mapping[str, Any]) -> str:
-    """Return the Jsonnet of an object that holds what each template yields."""
-    fields = [
-        f"{json.dumps(name)}: "
-        + (f"import {json.dumps(part)}" if isinstance(part, str) else _imports(part))
-        for name, part in parts.items()
-    ]
-    return "{" + ", ".join(fields) + "}"
-
-
 class TemplateFolder:
     """A folder of templates, with the files of a library behind it."""
 
@@ -244,16 +219,13 @@ class TemplateFolder:
             TemplateBroken: A file is missing, outside, not text, or nested too deep.
         """
         if is_combined(template):
-            parts = json.loads(template)
-            if any(map(self._library.language_of, _parts(template))):
-                return self._mixed(parts)
+            return self._combined(json.loads(template))
         files: dict[str, SourceFile] = {}
-        root = self._combined(template, files) if is_combined(template) else ""
-        root = root or self._root_name(template)
+        root = self._root_name(template)
         if self._library.language_of(root):
             files[root] = SourceFile(root, self._text(root), is_code=False)
             return Bundle(root, files, _hash_of(files), self._library)
-        waiting = [(root, True)] if not files else [(n, True) for _, n in files[root].imports]
+        waiting = [(root, True)]
         while waiting:
             name, is_code = waiting.pop()
             if name in files and (files[name].is_code or not is_code):
@@ -264,16 +236,8 @@ class TemplateFolder:
             )
         return Bundle(root, files, _hash_of(files), self._library)
 
-    def _combined(self, template: str, files: dict[str, SourceFile]) -> str:
-        """Add a file that renders several templates together; return its name."""
-        text = _imports(json.loads(template))
-        name = _TEMPLATES + _COMBINED
-        targets = tuple(self._root_name(one.path) for one in _imported(name, text))
-        files[name] = SourceFile(name, text, is_code=True, targets=targets)
-        return name
-
-    def _mixed(self, parts: Mapping[str, Any]) -> Bundle:
-        """Return the bundle of templates that are rendered together, not all of them Jsonnet."""
+    def _combined(self, parts: Mapping[str, Any]) -> Bundle:
+        """Return the bundle of templates that are rendered into one object, one by one."""
         files: dict[str, SourceFile] = {}
 
         def named(part: Any) -> Any:
@@ -284,7 +248,8 @@ class TemplateFolder:
             return bundle.root
 
         names = named(parts)
-        return Bundle(_TEMPLATES + _COMBINED, files, _hash_of(files), self._library, names)
+        content_hash = _hash_of(files, json.dumps(names))
+        return Bundle(_TEMPLATES + _COMBINED, files, content_hash, self._library, names)
 
     def _root_name(self, template: str) -> str:
         problem = _path_problem(template) or self._kind_problem(template)
@@ -298,15 +263,13 @@ class TemplateFolder:
 
     def _kind_problem(self, template: str) -> str:
         """Return what is wrong with a template's file ending, such as `.liquid`; "" = nothing."""
+        languages = {ending: each.name for ending, each in self._library.languages.items()}
         ending = PurePosixPath(template).suffix
-        if ending in {".jsonnet", ".libsonnet", *self._library.languages}:
+        if ending in {".jsonnet", ".libsonnet", *languages}:
             return ""
-        rendered = ["Jsonnet (.jsonnet)"]
-        rendered += [f"{each.name} ({end})" for end, each in self._library.languages.items()]
-        what = (
-            f"is {OTHER_KINDS[ending]}" if ending in OTHER_KINDS else "has no ending of a language"
-        )
-        return f"{what}; a template is written in {' or '.join(rendered)}"
+        rendered = [f"{name} ({of})" for of, name in {".jsonnet": "Jsonnet", **languages}.items()]
+        ends = f"ends in {ending}" if ending else "has no ending of a language"
+        return f"{ends}; a template is written in {' or '.join(rendered)}"
 
     def _source_file(self, name: str, *, is_code: bool) -> SourceFile:
         text = self._text(name)
@@ -436,8 +399,8 @@ def _broken(name: str, text: str, found: tuple[Token, ...], wrong: SyntaxWrong) 
     return TemplateBroken(message, shown(name), line, column)
 
 
-def _hash_of(files: Mapping[str, SourceFile]) -> str:
-    digest = hashlib.sha256()
+def _hash_of(files: Mapping[str, SourceFile], parts: str = "") -> str:
+    digest = hashlib.sha256(parts.encode())
     for name in sorted(files):
         text = files[name].text.encode()
         digest.update(f"{name}\0{len(text)}\0".encode() + text)
@@ -505,4 +468,4 @@ class UsedFiles:
 
 
 def _parts(template: str) -> list[str]:
-    return _NAME.findall(template) if template.startswith("{") else [template]
+    return _NAME.findall(template) if is_combined(template) else [template]

@@ -195,15 +195,15 @@ def load(name: str, bundle: Bundle, *, compiles: bool) -> LoadedTemplate:
         TemplateBroken: It does not load.
     """
     if bundle.parts:
-        return _Mixed(bundle, compiles=compiles)
+        return _Combined(bundle, compiles=compiles)
     if bundle.language:
         loaded: LoadedTemplate = import_module(bundle.language.module).load(bundle)
         return loaded
     return _JsonnetTemplate.of(name, bundle, compiles=compiles)
 
 
-class _Mixed:
-    """Templates of several languages whose results are the fields of one object."""
+class _Combined:
+    """Templates, of any languages, whose results are the fields of one object."""
 
     def __init__(self, bundle: Bundle, *, compiles: bool) -> None:
         self._fields: dict[str, LoadedTemplate] = {}
@@ -237,7 +237,10 @@ class _Mixed:
         of_fields = [
             each.render_ahead(rows, engine, compares=compares) for each in self._fields.values()
         ]
-        joined = (self._joined(values) for values in zip(*of_fields, strict=False) if all(values))
+        joined = (
+            self._joined(values) if all(values) else None
+            for values in zip(*of_fields, strict=False)
+        )
         return [each if isinstance(each, Rendered) else None for each in joined]
 
     def _joined(self, values: Sequence[Result | None]) -> Result:

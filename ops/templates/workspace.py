@@ -10,7 +10,6 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from segrelay.jsonnet.files import OTHER_KINDS
 from segrelay.ops.terminal.options import configured
 from segrelay.templates import LYTICS_TYPES, SHIPPED_FOLDER
 from segrelay.worker.checks.preview import profile_for, sample_profile
@@ -137,7 +136,7 @@ def full_name(name: str, folder: Path) -> str:
 
     Without one it is Jsonnet, unless the folder has a template in JavaScript alone.
     """
-    if Path(name).suffix in {*LYTICS_TYPES, ".libsonnet", *OTHER_KINDS}:
+    if Path(name).suffix in {*LYTICS_TYPES, ".libsonnet"} or (folder / name).is_file():
         return name
     named = (name + suffix for suffix in LYTICS_TYPES)
     return next((one for one in named if (folder / one).is_file()), name + SUFFIX)
@@ -162,8 +161,6 @@ _STARTS: Final = Path(__file__).with_name("starts")
 def write_new(folder: Path, name: str, model: str, *, api: str = "insider") -> Path:
     """Write a new template: a copy of a shipped one, or the commented start for an API."""
     path = folder / full_name(name, folder)
-    if path.suffix in OTHER_KINDS:
-        raise UsageWrong(f"{name} is {OTHER_KINDS[path.suffix]}; name it .jsonnet or .js.")
     if model and path.suffix == ".js":
         raise UsageWrong("The shipped templates are Jsonnet; a template in JavaScript begins bare.")
     if not path.resolve().is_relative_to(folder.resolve()):

@@ -327,11 +327,10 @@ class Previewed:
     @property
     def located_message(self) -> str:
         """Say why the event would not be sent, with the file and the line if they are known."""
-        match self.result:
-            case TemplateFailed(message, file, line) if line:
-                return f"{file}:{line}: {message}"
-            case _:
-                return self.message
+        failed = self.result
+        if isinstance(failed, TemplateFailed) and failed.line:
+            return f"{failed.file}:{failed.line}: {failed.message}"
+        return self.message
 
     @property
     def in_words(self) -> str:
@@ -378,10 +377,10 @@ def preview(
     results: dict[str, Iterator[Previewed]] = {}
     for name, group in groups.items():
         try:
-            found = preview_as(triggers[name], group, settings, now_us=now_us)
+            results[name] = iter(preview_as(triggers[name], group, settings, now_us=now_us))
         except TemplateBroken as error:
-            found = [Previewed(one.name, TemplateFailed(error.message, "", 0)) for one in group]
-        results[name] = iter(found)
+            failed = TemplateFailed(error.message, "", 0)
+            results[name] = iter([Previewed(one.name, failed) for one in group])
     return [next(results[one.trigger]) for one in candidates]
 
 
@@ -428,13 +427,10 @@ def _in_envelope(
         [found] = render(template, [row_of(array, trigger.settings)])
     except TemplateBroken as error:
         return NotSendable(Death.TEMPLATE_ERROR, error.message)
-    match found:
-        case Rendered(body):
-            return body
-        case Asserted(message) | TemplateFailed(message):
-            return NotSendable(Death.TEMPLATE_ERROR, f"{template}: {message}")
-        case _:
-            return NotSendable(Death.TEMPLATE_ERROR, f"{template} does not come to an end")
+    if isinstance(found, Rendered):
+        return found.body
+    said = "it does not come to an end" if isinstance(found, Killed) else found.message
+    return NotSendable(Death.TEMPLATE_ERROR, f"{template}: {said}")
 
 
 def failure_without_id(

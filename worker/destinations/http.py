@@ -178,9 +178,8 @@ class HttpApi(Api):
         now_us: int,  # noqa: ARG002
     ) -> Shaped | NotSendable:
         """Take a body as it is, if it can be written in the encoding; check URL and headers."""
-        if self.parts == BODY_ALONE:
-            return self._whole(body, {}, "")
-        parts = body if isinstance(body, dict) else {}
+        is_whole = self.parts == BODY_ALONE
+        parts = {"body": body} if is_whole else body if isinstance(body, dict) else {}
         url = self._url(parts.get("url"), rules.url) if self.parts.has_url else ""
         if isinstance(url, NotSendable):
             return url

@@ -12,7 +12,6 @@ from segrelay.jsonnet.compiled.running.values import (
     EXACT,
     Composite,
     Lazy,
-    array,
     field_names,
     is_object,
     number,
@@ -135,22 +134,3 @@ def _brackets(opening: str, closing: str, comma: str, parts: list[str]) -> str:
     if not parts:
         return f"{opening} {closing}" if comma == ", " else opening + closing
     return opening + comma.join(parts) + closing
-
-
-def indented(value: Any, indent: str, here: str = "") -> str:
-    """Return a value as `std.manifestJsonEx` prints it; empty containers are disputed."""
-    inner = here + indent
-    if value.__class__ is list:
-        parts = [inner + indented(take(each), indent, inner) for each in array(value)]
-        opening, closing = "[", "]"
-    elif is_object(value):
-        parts = [
-            f"{inner}{quoted(name)}: {indented(take(value[name]), indent, inner)}"
-            for name in field_names(value)
-        ]
-        opening, closing = "{", "}"
-    else:
-        return printed(value, ", ", ": ")
-    if not parts:
-        raise Doubtful
-    return f"{opening}\n" + ",\n".join(parts) + f"\n{here}{closing}"

@@ -56,26 +56,11 @@ def map_with_index(func: Any, arr: Any) -> list[Any]:
     return [_later(func, at, each) for at, each in enumerate(_elements(arr))]
 
 
-@native("sz func", gives="array", name="makeArray", calls=True)
-def make_array(size: Any, func: Any) -> list[Any]:
-    function(func)
-    if whole(size) < 0:
-        raise Doubtful
-    spend(size)
-    return [_later(func, at) for at in range(size)]
-
-
 @native("func arr", gives="array", name="filter", calls=True)
 def filtered(func: Any, arr: Any) -> list[Any]:
     function(func)
     spend(len(array(arr)) * A_TURN)
     return [element for element in arr if boolean(call(func, (element,)))]
-
-
-@native("filter_func map_func arr", gives="array", name="filterMap", calls=True)
-def filter_map(chooses: Any, makes: Any, arr: Any) -> list[Any]:
-    function(makes)
-    return [_later(makes, element) for element in filtered(chooses, arr)]
 
 
 @native("func arr", name="flatMap", calls=True)
@@ -144,11 +129,8 @@ natives(
 natives("arr", {"reverse": lambda arr: array(arr)[::-1]}, gives="array")
 
 
-Keyed = list[tuple[Any, Any]]
-"""Pairs of a sort key and the element that it stands for."""
-
-
-def _keyed(arr: Any, key: Any, *, sort: bool) -> Keyed:
+@native("arr keyF?", gives="array", name="sort", calls=True)
+def sort_of(arr: Any, key: Any = MISSING) -> list[Any]:
     spend(len(array(arr)))
     if key is not MISSING:
         function(key)
@@ -157,29 +139,8 @@ def _keyed(arr: Any, key: Any, *, sort: bool) -> Keyed:
     check = string if keys and keys[0].__class__ is str else numeric
     for each in keys:
         check(each)
-    keyed = list(zip(keys, arr, strict=True))
-    return sorted(keyed, key=lambda pair: pair[0]) if sort else keyed
-
-
-def _unique(keyed: Keyed) -> list[Any]:
-    return [pair[1] for at, pair in enumerate(keyed) if not at or keyed[at - 1][0] != pair[0]]
-
-
-@native("arr keyF?", gives="array", name="sort", calls=True)
-def sort_of(arr: Any, key: Any = MISSING) -> list[Any]:
-    if arr.__class__ is str:
-        raise Doubtful
-    return [element for _, element in _keyed(arr, key, sort=True)]
-
-
-@native("arr keyF?", gives="array", calls=True)
-def uniq(arr: Any, key: Any = MISSING) -> list[Any]:
-    return _unique(_keyed(arr, key, sort=False))
-
-
-@native("arr keyF?", gives="array", name="set", calls=True)
-def set_of(arr: Any, key: Any = MISSING) -> list[Any]:
-    return _unique(_keyed(arr, key, sort=True))
+    keyed = zip(keys, arr, strict=True)
+    return [element for _, element in sorted(keyed, key=lambda pair: pair[0])]
 
 
 def _field(target: Any, name: str) -> Any:
@@ -199,15 +160,6 @@ def map_with_key(func: Any, obj: Any) -> dict[str, Any]:
     if func.__class__ is not Func:
         raise Doubtful
     return {name: Lazy(partial(call, func, (name, _field(obj, name)))) for name in field_names(obj)}
-
-
-@native("obj key", gives="object", name="objectRemoveKey")
-def object_remove_key(obj: Any, key: Any) -> dict[str, Any]:
-    """Return an object without a field; one with hidden fields is left to Jsonnet."""
-    if obj.__class__ is not dict:
-        raise Doubtful
-    gone = string(key)
-    return {name: value for name, value in obj.items() if name != gone}
 
 
 def _is_worth(value: Any) -> bool:

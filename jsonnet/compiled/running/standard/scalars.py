@@ -19,7 +19,7 @@ from segrelay.jsonnet.compiled.running.formats import formatted
 from segrelay.jsonnet.compiled.running.limits import Doubtful, spend, spend_text
 from segrelay.jsonnet.compiled.running.natives import native, natives
 from segrelay.jsonnet.compiled.running.operators import negated
-from segrelay.jsonnet.compiled.running.printing import indented, printed, quoted, text_of
+from segrelay.jsonnet.compiled.running.printing import printed, quoted, text_of
 from segrelay.jsonnet.compiled.running.values import (
     array,
     items,
@@ -50,13 +50,6 @@ def find_substring(pattern: Any, text: Any) -> list[int]:
 
 
 natives("str", {"encodeUTF8": lambda text: list(string(text).encode())}, gives="array")
-
-
-@native("str", gives="number")
-def codepoint(text: Any) -> int:
-    if len(string(text)) != 1:
-        raise Doubtful
-    return ord(text)
 
 
 @native("n", gives="string")
@@ -138,11 +131,6 @@ def _separated(text: str) -> str:
     return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-@native("value indent", gives="string", name="manifestJsonEx")
-def manifest_json_ex(value: Any, indent: Any) -> str:
-    return _separated(indented(value, string(indent)))
-
-
 @native("input", gives="string", name="base64")
 def to_base64(text: Any) -> str:
     if not string(text).isascii():
@@ -156,11 +144,6 @@ natives(
         "startsWith": lambda a, b: string(a).startswith(string(b)),
         "endsWith": lambda a, b: string(a).endswith(string(b)),
     },
-    gives="bool",
-)
-natives(
-    "str1 str2",
-    {"equalsIgnoreCase": lambda a, b: string(a).translate(_LOWER) == string(b).translate(_LOWER)},
     gives="bool",
 )
 natives(
@@ -187,10 +170,7 @@ natives(
 )
 natives(
     "value",
-    {
-        "manifestJsonMinified": lambda value: _separated(printed(value, ",", ":")),
-        "manifestJson": lambda value: _separated(indented(value, "    ")),
-    },
+    {"manifestJsonMinified": lambda value: _separated(printed(value, ",", ":"))},
     gives="string",
 )
 

@@ -125,7 +125,9 @@ def test_a_configured_template_of_another_kind_is_told_what_it_is(place, tmp_pat
     checked = check_configuration()
 
     assert checked.exit_code == 2
-    assert "vip.ts: is TypeScript" in " ".join((checked.output + checked.stderr).split())
+    assert "vip.ts: ends in .ts; a template is written in Jsonnet" in " ".join(
+        (checked.output + checked.stderr).split()
+    )
 
 
 def test_cases_are_those_of_the_same_template_in_jsonnet(run, place):
