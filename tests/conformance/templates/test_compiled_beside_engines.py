@@ -218,13 +218,6 @@ def test_snippets_mean_the_same_to_all(tmp_path):
             assert _text(mine) == _text(other), (engine, snippet)
 
 
-@pytest.mark.parametrize("snippet", _snippets())
-def test_each_snippet_is_compiled_alone_too(tmp_path, snippet):
-    (tmp_path / "t.jsonnet").write_text(LIBRARY + snippet)
-
-    _compiled(tmp_path / "t.jsonnet").render(PROFILE, {"s": "email"})
-
-
 @pytest.mark.parametrize(
     "snippet", ["'34' % null", "'34' % event.get('nothing')", "'%s' % ['a', null]", "'x' % [null]"]
 )

@@ -43,7 +43,9 @@ LEFT = frozenset(
         *("escape_bash", "format_rare", "sign", "powers", "parity", "set_member", "count", "xor"),
         *("average", "remove", "merge_patch", "base64_decode", "utf8", "lines"),
         *("slice_function", "deep_join", "resolve", "prims", "differs_fraction_index"),
-        *("differs_padding", "flatten_deep", "geometry", "angles", "atan2"),
+        *("differs_padding", "flatten_deep", "geometry", "angles", "atan2", "filter_map", "uniq"),
+        *("codepoint", "manifest", "manifest_json", "equals_ignore_case", "object_remove"),
+        "make_array",
     }
 )
 """What the compiled form leaves to Jsonnet, beside what fails."""
