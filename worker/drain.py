@@ -49,8 +49,7 @@ from segrelay.worker.errors import LeaseLost, SegrelayError
 if TYPE_CHECKING:
     from segrelay.worker.adapters.redis.gate import RedisGate
     from segrelay.worker.adapters.redis.partition import RedisPartition
-    from segrelay.worker.adapters.redis.self_pause import RedisStreaks
-    from segrelay.worker.adapters.redis.shared_keys import RedisNumbers
+    from segrelay.worker.adapters.redis.shared_keys import RedisNumbers, RedisStreaks
 
 SLICE_SECONDS: Final = 2.0
 """The seconds that a drain works before others get their turn."""

@@ -15,9 +15,8 @@ from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.options import configured
 from segrelay.producer.publishing.writing import CapacityMeter
 from segrelay.worker.contract.redis.claim import confirm_destination as confirm
-from segrelay.worker.contract.redis.claim import read_refused, refusal
+from segrelay.worker.contract.redis.claim import forget_losses, read_refused, refusal
 from segrelay.worker.contract.redis.connection import connect, wait_ready
-from segrelay.worker.contract.redis.instance import forget_losses
 from segrelay.worker.contract.redis.url import parse_redis_url
 from segrelay.worker.contract.settings.sections import RedisSettings
 from segrelay.worker.contract.settings.values import EMBEDDED

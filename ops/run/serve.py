@@ -37,10 +37,9 @@ from segrelay.producer.webhook.server import serve as serve_app
 from segrelay.worker import logs
 from segrelay.worker.contract.connections import why_no_answer
 from segrelay.worker.contract.processes import keep_requests, report_receiver
-from segrelay.worker.contract.redis.claim import claim
+from segrelay.worker.contract.redis.claim import InstanceWatch, claim
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
-from segrelay.worker.contract.redis.instance import InstanceWatch
 from segrelay.worker.contract.settings import Settings, load_settings
 from segrelay.worker.contract.settings.sections import WebhookSettings
 from segrelay.worker.errors import ConfigurationInvalid, OperationsMustAct

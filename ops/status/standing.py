@@ -65,15 +65,16 @@ from segrelay.worker.contract.processes import (
     too_large,
 )
 from segrelay.worker.contract.records import read_record
-from segrelay.worker.contract.redis.claim import read_refused
+from segrelay.worker.contract.redis.claim import Loss, read_losses, read_refused
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import (
     ServerState,
     ask_how_it_is,
     now_us,
+    weaknesses,
+    why_not_yet,
+    why_unfit,
 )
-from segrelay.worker.contract.redis.fitness import weaknesses, why_not_yet, why_unfit
-from segrelay.worker.contract.redis.instance import Loss, read_losses
 from segrelay.worker.contract.redis.url import found_by
 from segrelay.worker.contract.settings import Destination, Settings, load_settings
 from segrelay.worker.contract.triggers import (

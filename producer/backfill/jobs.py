@@ -348,8 +348,8 @@ class JobStore:
 
     def close(self, name: str, epoch: int, partitions: Sequence[PartitionKeys]) -> None:
         """Close partitions to the readers of earlier epochs."""
-        calls = [ScriptCall((each.jobs,), (name, epoch)) for each in partitions]
-        run_each(self._client, _script("close"), calls, synced_once=True)
+        calls = [ScriptCall((each.jobs,), (1, name, epoch)) for each in partitions]
+        run_each(self._client, _script("epochs"), calls, synced_once=True)
 
     def ended(self, before_ms: int) -> list[Job]:
         """Return the jobs that are over since before a time, by Redis' clock.
@@ -454,7 +454,7 @@ class JobStore:
             if what == "epoch" and name not in known and int(epoch) < before_ms:
                 old += [name, epoch]
         if old:
-            self._run("reopen", (partition.jobs,), old)
+            self._run("epochs", (partition.jobs,), (0, *old))
 
     def partitions(self, settings: Settings) -> list[PartitionKeys]:
         """Return the partitions into which a configuration publishes at present."""

@@ -11,9 +11,11 @@ from segrelay.worker.contract.redis.scripts import digest
 
 CLOCK = "{insider:0}clock"
 """The key of the present time in microseconds; in a Cluster, it is beside those of a partition."""
+GATES_CLOCK = "local clock = redis.call('TIME')\nlocal now = clock[1] * 1000000 + clock[2]"
+"""The lines by which scripts of the gate ask for the time."""
 _OURS = {
     scripts.source("_clock"): f"local now = math.floor(redis.call('GET', '{CLOCK}') / 1000)",
-    scripts.source("_clock_us"): f"local now = tonumber(redis.call('GET', '{CLOCK}'))",
+    GATES_CLOCK: f"local now = tonumber(redis.call('GET', '{CLOCK}'))",
 }
 
 

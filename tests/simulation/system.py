@@ -20,8 +20,7 @@ from segrelay.ops.person import Erasing
 from segrelay.ops.state.waiting import EVERYTHING, Filter
 from segrelay.producer.publishing.writing import JobPosition, lay_out, write
 from segrelay.worker.adapters.redis.gate import RedisGate, resume_gate
-from segrelay.worker.adapters.redis.self_pause import RedisStreaks
-from segrelay.worker.adapters.redis.shared_keys import RedisNumbers, SharedKeys
+from segrelay.worker.adapters.redis.shared_keys import RedisNumbers, RedisStreaks, SharedKeys
 from segrelay.worker.adapters.redis.survey import RedisLapsing, RedisSurvey
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name, without_lane
 from segrelay.worker.contract.redis.accept import SCRIPT as ACCEPT

@@ -7,6 +7,9 @@ fact: whether its first byte was about to be written. A cancelled request's conn
 A name is resolved once a connection, and the address that was allowed is the one that is connected
 to, so that a name which leads elsewhere at its second look gains nothing. After a 401 the token of
 the authorization is asked for anew, once.
+
+All that we use of the private parts of httpx and httpcore is in `pooled_transport` and
+`drop_remains`: `pyproject.toml` bounds both libraries, and a test names each part.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -25,7 +29,6 @@ import anyio._backends._asyncio  # noqa: F401 - else the first request of each p
 import httpcore
 import httpx
 
-from segrelay.worker.adapters.connection_pool import drop_remains, pooled_transport
 from segrelay.worker.contract.connections import CONNECT_SECONDS, tls_context, why_no_answer
 from segrelay.worker.contract.settings.urls import (
     literal_address,
@@ -45,6 +48,66 @@ from segrelay.worker.destinations.api import (
 )
 from segrelay.worker.destinations.oauth2 import Granted, with_token
 from segrelay.worker.errors import ConfigurationInvalid
+
+
+def pooled_transport(
+    network: httpcore.AsyncNetworkBackend,
+    *,
+    ssl_context: ssl.SSLContext,
+    connections: int,
+    keepalive_seconds: float,
+    local_address: str | None,
+) -> httpx.AsyncHTTPTransport:
+    """Return a transport whose connections are made by a network backend.
+
+    httpx hands no network backend on to the pool that it makes, so this pool is ours.
+
+    Args:
+        network: Makes the connections.
+        ssl_context: Secures them.
+        connections: The largest number of connections at once, idle ones too.
+        keepalive_seconds: The time after which an idle connection is closed.
+        local_address: The address to connect from; None = any.
+    """
+    transport = httpx.AsyncHTTPTransport(verify=ssl_context, trust_env=False)
+    transport._pool = httpcore.AsyncConnectionPool(  # noqa: SLF001
+        ssl_context=ssl_context,
+        max_connections=connections,
+        max_keepalive_connections=connections,
+        keepalive_expiry=keepalive_seconds,
+        http1=True,
+        http2=False,
+        retries=0,
+        local_address=local_address,
+        network_backend=network,
+    )
+    return transport
+
+
+async def drop_remains(client: httpx.AsyncClient, trace: Any) -> None:
+    """Remove a request that was cut off, and its connection, from the pool of a client.
+
+    httpcore 1.0.9 keeps a connection whose request was cancelled before it began to connect, right
+    after it was connected, or while its answer was closed. Nobody gets that connection any more,
+    and it counts: a pool that is full of them sends nothing until the process ends.
+
+    Args:
+        client: Made with `pooled_transport`.
+        trace: The extension `trace` of the request, which is its own.
+    """
+    pool: Any = client._transport._pool  # type: ignore[attr-defined] # noqa: SLF001
+    for pooled in list(pool._requests):  # noqa: SLF001
+        if pooled.request.extensions.get("trace") == trace:
+            pool._requests.remove(pooled)  # noqa: SLF001
+    used = {id(pooled.connection) for pooled in pool._requests}  # noqa: SLF001
+    unused = [each for each in pool.connections if id(each) not in used]
+    unused = [each for each in unused if not (each.is_idle() or each.is_closed())]
+    for connection in unused:
+        pool._connections.remove(connection)  # noqa: SLF001
+    ended = pool._assign_requests_to_connections()  # noqa: SLF001
+    for connection in (*unused, *ended):
+        await connection.aclose()
+
 
 _UNAUTHORIZED: Final = 401
 _ASK_AGAIN_SECONDS: Final = 1.0

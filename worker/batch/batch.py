@@ -23,8 +23,7 @@ from segrelay.worker.destinations.api import Answer, Api, NoAnswer, NotSendable
 
 if TYPE_CHECKING:
     from segrelay.worker.adapters.redis.partition import RedisPartition
-    from segrelay.worker.adapters.redis.self_pause import RedisStreaks
-    from segrelay.worker.adapters.redis.shared_keys import RedisNumbers
+    from segrelay.worker.adapters.redis.shared_keys import RedisNumbers, RedisStreaks
 
 
 @dataclass(slots=True, eq=False)

@@ -32,9 +32,8 @@ from kombu.transport.redis import Channel, SentinelChannel, SentinelTransport, T
 
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.own_processes import random_bits
-from segrelay.worker.contract.redis.broker import BrokerClient
 from segrelay.worker.contract.redis.client import Redis, RedisError
-from segrelay.worker.contract.redis.connection import resolve_broker_url
+from segrelay.worker.contract.redis.connection import BrokerClient, resolve_broker_url
 from segrelay.worker.contract.redis.scripts import IN_ANY_CASE, ScriptCall, run_each
 from segrelay.worker.contract.redis.url import RedisAddress, broker_url_of, parse_redis_url
 from segrelay.worker.contract.settings import Settings

@@ -24,10 +24,11 @@ from segrelay.worker.adapters.redis.lease import (
     boottime_seconds,
 )
 from segrelay.worker.adapters.redis.partition import RedisPartition
-from segrelay.worker.adapters.redis.self_pause import DeadLetterLimit, RedisStreaks
 from segrelay.worker.adapters.redis.shared_keys import (
     ASK_NAMES,
+    DeadLetterLimit,
     RedisNumbers,
+    RedisStreaks,
     SharedKeys,
     Standing,
     tell_newest,

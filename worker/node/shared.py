@@ -51,9 +51,9 @@ from segrelay.worker.contract.celery import (
     send_messages,
 )
 from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.contract.redis.claim import KnownInstances
 from segrelay.worker.contract.redis.client import Redis, RedisError
 from segrelay.worker.contract.redis.connection import connect, resolve_broker_url
-from segrelay.worker.contract.redis.instance import KnownInstances
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import BACKFILL, LIVE
 from segrelay.worker.core.rounds import WakeUp

@@ -33,17 +33,22 @@ from celery.worker import state as worker_state
 
 from segrelay.jsonnet.files import UsedFiles
 from segrelay.worker.adapters.redis.lease import boottime_seconds
-from segrelay.worker.adapters.redis.presence import RedisPresence, RedisProgress
-from segrelay.worker.adapters.redis.survey import RedisLapsing, RedisSchedule, RedisSurvey
+from segrelay.worker.adapters.redis.survey import (
+    RedisLapsing,
+    RedisPresence,
+    RedisProgress,
+    RedisSchedule,
+    RedisSurvey,
+)
 from segrelay.worker.contract.celery import QUEUES, BackgroundJob
 from segrelay.worker.contract.own_processes import switch_threads_often
+from segrelay.worker.contract.redis.claim import InstanceWatch
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import (
     connect,
     resolve_broker_url,
     resolve_url,
 )
-from segrelay.worker.contract.redis.instance import InstanceWatch
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.http import TemplateChoice
 from segrelay.worker.contract.words import LIVE

@@ -23,6 +23,7 @@ from segrelay.worker.core.gate import (
     SendTime,
 )
 from segrelay.worker.core.verdicts import Accepted, Verdict
+from tests.conformance.clocked_redis import GATES_CLOCK
 from tests.topologies import LocalCluster
 
 START_US = 1_764_000_000_123_456
@@ -95,9 +96,10 @@ class World:
 
 def _on_our_clock(name: str) -> str:
     text = scripts.source(name)
-    theirs = scripts.source("_clock_us")
-    assert theirs in text
-    return text.replace(theirs, f"local now = tonumber(redis.call('GET', KEYS[1] .. '{CLOCK}'))")
+    assert GATES_CLOCK in text
+    return text.replace(
+        GATES_CLOCK, f"local now = tonumber(redis.call('GET', KEYS[1] .. '{CLOCK}'))"
+    )
 
 
 class Bench:

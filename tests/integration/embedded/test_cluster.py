@@ -16,6 +16,7 @@ from segrelay.producer.wakeups import SilentWaker
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.ledger import Item, Record, pack
+from segrelay.worker.contract.redis.claim import InstanceWatch, read_losses
 from segrelay.worker.contract.redis.client import key_slot
 from segrelay.worker.contract.redis.connection import (
     ask_how_it_is,
@@ -24,7 +25,6 @@ from segrelay.worker.contract.redis.connection import (
     used_and_most_bytes,
     wait_ready,
 )
-from segrelay.worker.contract.redis.instance import InstanceWatch, read_losses
 from segrelay.worker.contract.redis.scripts import (
     ScriptCall,
     digest,

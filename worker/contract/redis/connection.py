@@ -1,4 +1,4 @@
-"""Connections to Redis, and the wait until one can be used.
+"""Connections to Redis, the decision whether one can be used, and the wait until it can.
 
 Also Redis' clock, by which all moments in Redis are told, and the wait until replicas hold what was
 written, so that a failover loses nothing acknowledged.
@@ -7,16 +7,19 @@ written, so that a failover loses nothing acknowledged.
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any, Final, NamedTuple
 
 import hiredis
+import redis
 import redis.asyncio.retry
 import redis.backoff
+import redis.client
 import redis.connection
 import redis.retry
 from redis.driver_info import DriverInfo
@@ -30,7 +33,6 @@ from segrelay.worker.contract.redis.client import (
     redis_errors,
     run_through,
 )
-from segrelay.worker.contract.redis.fitness import weaknesses, why_not_yet, why_unfit
 from segrelay.worker.contract.redis.masters import (
     QUICK_SECONDS,
     AsyncRoutedRedis,
@@ -42,8 +44,10 @@ from segrelay.worker.contract.redis.masters import (
     in_tasks,
     in_threads,
 )
+from segrelay.worker.contract.redis.scripts import IN_ANY_CASE
 from segrelay.worker.contract.redis.url import (
     EmbeddedFiles,
+    FoundBy,
     RedisAddress,
     RedisNode,
     parse_redis_url,
@@ -52,6 +56,102 @@ from segrelay.worker.contract.redis.url import (
 from segrelay.worker.contract.settings.sections import RedisSettings
 from segrelay.worker.contract.settings.values import EMBEDDED
 from segrelay.worker.errors import NotPermitted, RedisMismatch, RedisUnavailable
+
+LEAST_REDIS: Final = (7, 2)
+LEAST_VALKEY: Final = (8, 0)
+
+_SYNC_LOSS: Final = "a crash of its machine or process can lose events that were accepted"
+_FAILOVER_LOSS: Final = (
+    "{how}: a failover loses what was accepted and had not reached the"
+    " replica yet; set redis.replicas to the number of its replicas"
+)
+_FAILS_OVER: Final[Mapping[str, str]] = {
+    "sentinel": "it is found through Sentinels",
+    "cluster": "it is a master of a Cluster",
+}
+_REPLICAS_MISSING: Final = (
+    "{there} of the {wanted} replicas that redis.replicas demands follow it: nothing is accepted,"
+    " sent or settled until they do"
+)
+_SOME_REPLICAS: Final = (
+    "redis.replicas demands {wanted} of its {there} replicas: a failover to one that has not"
+    " confirmed yet loses what the others have; set redis.replicas to {there}"
+)
+
+
+def why_unfit(info: Mapping[str, Any], found_by: FoundBy) -> str:
+    """Return why a Redis can never be used, by its answer to INFO; "" if it can."""
+    if info.get("cluster_enabled") == 1 and found_by != "cluster":
+        return "it is a Redis Cluster; write redis+cluster:// in redis.url"
+    return why_outdated(version_of(info), is_valkey="valkey_version" in info)
+
+
+def why_not_yet(info: Mapping[str, Any]) -> str:
+    """Return why a Redis can't be used now, by its answer to INFO; "" if it can."""
+    if info.get("loading") == 1:
+        return "it is loading its data"
+    if info.get("role", "master") != "master":
+        return "it is a read-only replica; redis.url has to name the master"
+    return ""
+
+
+def weaknesses(
+    info: Mapping[str, Any],
+    appendfsync: str | None,
+    *,
+    found_by: FoundBy = "",
+    replicas: int = 0,
+) -> list[str]:
+    """Return where a Redis keeps less than we promise.
+
+    Args:
+        info: Its answer to INFO.
+        appendfsync: As configured there; None where it does not let us see.
+        found_by: Sentinels and a Cluster may put a replica in its place.
+        replicas: The number of them that must confirm a write.
+    """
+    of_replicas = _about_replicas(int(info.get("connected_slaves", 0)), replicas, found_by)
+    return [*_warnings(info, appendfsync), *of_replicas]
+
+
+def _about_replicas(there: int, wanted: int, found_by: FoundBy) -> Iterator[str]:
+    if there < wanted:
+        yield _REPLICAS_MISSING.format(there=there, wanted=wanted)
+    elif found_by and not wanted:
+        yield _FAILOVER_LOSS.format(how=_FAILS_OVER[found_by])
+    elif found_by and there > wanted:
+        yield _SOME_REPLICAS.format(there=there, wanted=wanted)
+
+
+def version_of(info: Mapping[str, Any]) -> str:
+    """Return the version that counts: Valkey calls itself Redis 7.2.4 for old clients."""
+    return str(info.get("valkey_version") or info.get("redis_version") or "0")
+
+
+def why_outdated(version: str, *, is_valkey: bool) -> str:
+    """Say why a version is too old; empty where it is not."""
+    least = LEAST_VALKEY if is_valkey else LEAST_REDIS
+    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+    if numbers >= least:
+        return ""
+    name = "Valkey" if is_valkey else "Redis"
+    return f"it is {name} {version}; at least {name} {least[0]}.{least[1]} is needed"
+
+
+def _warnings(info: Mapping[str, Any], appendfsync: str | None) -> Iterator[str]:
+    if info.get("aof_enabled") == 0:
+        yield f"appendonly is off: {_SYNC_LOSS}; set appendonly yes, appendfsync always"
+    elif appendfsync is None:
+        yield "appendfsync can't be seen (CONFIG is not allowed); it should be always"
+    elif appendfsync != "always":
+        yield f"appendfsync is {appendfsync}: {_SYNC_LOSS}; set appendfsync always"
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        yield (
+            f"maxmemory-policy is {policy}: when memory is short it throws events away;"
+            " set maxmemory-policy noeviction"
+        )
+
 
 TIMEOUT_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 1.0
@@ -370,3 +470,37 @@ def now_us(client: Redis) -> int:
 def now_ms(client: Redis) -> int:
     """Return Redis' time, in milliseconds since 1970."""
     return now_us(client) // 1_000
+
+
+_GROWING: Final = frozenset({"LPUSH", "RPUSH", "SADD", "HSET", "ZADD", "SET"})
+_FLAGS: Final = "#!lua flags=allow-oom"
+
+
+def _allowed(words: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a command in a form that a full Redis accepts."""
+    if words[0] not in _GROWING:
+        return words
+    name, key, *rest = words
+    return ("EVAL", IN_ANY_CASE, 1, key, name, *rest)
+
+
+class _Pipeline(redis.client.Pipeline):
+    def execute_command(self, *words: Any, **options: Any) -> Any:
+        """Run a command in a form that a full Redis accepts."""
+        return super().execute_command(*_allowed(words), **options)  # type: ignore[no-untyped-call]
+
+
+class BrokerClient(redis.Redis):
+    """A client for the messages of Celery, which raises the library's errors, as Celery expects."""
+
+    def execute_command(self, *words: Any, **options: Any) -> Any:
+        """Run a command in a form that a full Redis accepts."""
+        return super().execute_command(*_allowed(words), **options)  # type: ignore[no-untyped-call]
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> _Pipeline:  # noqa: FBT001, FBT002 - as in the library
+        """Return a pipeline whose commands a full Redis accepts."""
+        return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+    def register_script(self, script: Any) -> Any:
+        """Register a script that a full Redis runs."""
+        return super().register_script(f"{_FLAGS}\n{script}")

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from segrelay.ops.main import app
-from segrelay.worker.adapters.redis.presence import RedisPresence
+from segrelay.worker.adapters.redis.survey import RedisPresence
 from tests.integration.ops.relay import payload
 
 

@@ -1,7 +1,7 @@
 """A template whose assert skips everything is told."""
 
 from segrelay.ops.status.health import read_problems
-from segrelay.worker.adapters.redis.presence import RedisProgress
+from segrelay.worker.adapters.redis.survey import RedisProgress
 from segrelay.worker.contract import keys
 from tests.integration.ops.relay import payload
 

@@ -7,7 +7,7 @@ import pytest
 
 from segrelay.ops.main import app
 from segrelay.ops.status.standing import WatchedFile, read_newest
-from segrelay.worker.adapters.redis.presence import RedisPresence
+from segrelay.worker.adapters.redis.survey import RedisPresence
 from segrelay.worker.contract.processes import WORKER, FilesInUse, Process
 from segrelay.worker.contract.redis.acts import Act
 from segrelay.worker.contract.settings import load_settings

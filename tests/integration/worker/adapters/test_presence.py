@@ -2,7 +2,7 @@
 
 import os
 
-from segrelay.worker.adapters.redis.presence import RedisPresence
+from segrelay.worker.adapters.redis.survey import RedisPresence
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.processes import (
     LIFE_MS,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from segrelay.worker.adapters.redis.self_pause import RedisStreaks
+from segrelay.worker.adapters.redis.shared_keys import RedisStreaks
 from segrelay.worker.batch.delivery import Failure
 from segrelay.worker.contract.redis.connection import connect, connect_async
 from segrelay.worker.contract.triggers import read_pauses

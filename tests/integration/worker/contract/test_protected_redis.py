@@ -18,9 +18,8 @@ from segrelay.worker.adapters.redis.partition import RedisPartition
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.protection import PROTECTION, SealedSecret
-from segrelay.worker.contract.redis.claim import claim, compare, mismatches
+from segrelay.worker.contract.redis.claim import InstanceWatch, claim, compare, mismatches
 from segrelay.worker.contract.redis.connection import connect_async
-from segrelay.worker.contract.redis.instance import InstanceWatch
 from segrelay.worker.errors import ConfigurationInvalid, RedisMismatch, SealedAnew
 from tests.configuration import insider, settings_in, table, trigger
 from tests.full import full

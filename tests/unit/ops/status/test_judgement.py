@@ -34,7 +34,7 @@ from segrelay.worker.contract.processes import (
     RunningReceiver,
     Sample,
 )
-from segrelay.worker.contract.redis.instance import Loss
+from segrelay.worker.contract.redis.claim import Loss
 from segrelay.worker.contract.settings import Destination, Settings, Trigger
 from segrelay.worker.contract.settings.sections import (
     FlowerSettings,

@@ -34,7 +34,8 @@
 --               requests that was, or * for several; with commas
 --   ok|TRIGGER  how many deliveries it has made
 --   went|TRIGGER  when something of it was taken last
---@include _clock_us
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
 local WHOLE, MOST_SUSPECTS, MOST_VALUES = 1000000, 20, 4000
 -- Numbers come first.
 local NAMES, NUMBERS = {'seen', 'tat', 'live', 'factor', 'incident', 'good', 'lowered_at', 'failed', 'failed_at', 'closed', 'closes',

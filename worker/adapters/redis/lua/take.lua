@@ -3,7 +3,7 @@
 --
 -- KEYS: those of the partition.
 -- ARGV: the token; the length of the lease, ms; its owner, for people; for how long an intent is open at most, ms; the id of the secret
---     with which entries are unsealed, "" = none; the address of the destination, see `destination_move.lua`; the keys' tag; the most live streams and entries of each that are read ahead.
+--     with which entries are unsealed, "" = none; the address of the destination, see `confirm_destination`; the keys' tag; the most live streams and entries of each that are read ahead.
 --@keys lease wakeup intents open rendering retry aside holds reached streams
 --@args token length owner late_ms secret address tag streams_ahead entries_ahead
 --

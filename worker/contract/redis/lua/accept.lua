@@ -19,7 +19,7 @@
 -- changes nothing.
 -- A name changes nobody whom a run of the sync has seen: its value begins with 0, theirs with the number of the run. A run that
 -- sees somebody changes their name also if it came, or came again, since the run looked.
--- A reader of a job adds nothing if the partition is closed to its epoch: see `job_close.lua`.
+-- A reader of a job adds nothing if the partition is closed to its epoch: see `job_epochs.lua`.
 -- `secret` is the id of the secret with which the entries are sealed ("" = they are open), and `sealed` of the lease the one that whoever
 -- claimed this Redis has written there: others add nothing, and with `claims` 1 nobody does where it is missing, since the Redis came back
 -- empty.

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from segrelay.worker.contract.redis.fitness import (
+from segrelay.worker.contract.redis.connection import (
     weaknesses,
     why_not_yet,
     why_outdated,
