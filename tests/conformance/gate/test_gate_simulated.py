@@ -199,23 +199,6 @@ def test_the_rate_recovers_when_the_limit_is_raised_again(redis):
     assert host.count("slow", 200) <= 20
 
 
-@pytest.mark.parametrize("senders", [16, 0])
-def test_five_minutes_after_the_last_429_the_limit_is_used_again(redis, senders):
-    refusing = Simulation(redis, Host(0), RATE).run(400)
-    last = max(at for at, what in refusing.answers if what == "slow") / MICROSECONDS
-    simulation = Simulation(redis, Host(0), RATE)
-    simulation.run(last + 1e-6)
-    simulation.host.limit = RATE
-
-    simulation.senders = senders
-    simulation.run(last + 300, begins_seconds=last + 1e-6)
-    simulation.senders = 16
-    host = simulation.run(last + 360, begins_seconds=last + 300)
-
-    assert host.count("slow", last + 1e-6) == 0
-    assert host.count("works", last + 300, last + 360) >= 0.9 * RATE
-
-
 def test_an_outage_costs_few_requests_and_ends_by_itself(redis):
     def fall(host: Host) -> None:
         host.is_up = False

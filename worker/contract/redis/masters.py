@@ -281,17 +281,17 @@ class Router:
         pipe.command_stack = commands
         return await done(pipe.run())
 
-    def slot(self, words: Sequence[Any]) -> int:
-        """Return the slot of a command."""
-        raise NotImplementedError
+    def slot(self, _: Sequence[Any]) -> int:
+        """Return the slot of a command; through Sentinels there is one."""
+        return 0
 
     def is_elsewhere(self, answer: Any) -> bool:
         """Say whether a command was not run, since its server is not, or no longer, its master."""
         raise NotImplementedError
 
     def given_up(self, answer: Any) -> Any:
-        """Return the answer to a command that no server has run."""
-        raise NotImplementedError
+        """Return the answer to a command that no server has run, from its refusal."""
+        return answer
 
     def read(self, answer: Any, asked: RedisNode) -> Masters:
         """Read the answer to the question for the masters."""
@@ -380,20 +380,10 @@ class SentinelRouter(Router):
             " and the master rightly"
         )
 
-    def slot(self, _: Sequence[Any]) -> int:
-        """Return the only slot: of all commands."""
-        return 0
-
     def is_elsewhere(self, answer: Any) -> bool:
         """Say whether a write was refused: a replica takes none, nor who has too few of them."""
-        return isinstance(answer, ResponseError) and refusing_word(answer) in {
-            "READONLY",
-            "NOREPLICAS",
-        }
-
-    def given_up(self, answer: Any) -> Any:
-        """Return the refusal."""
-        return answer
+        words = {"READONLY", "NOREPLICAS"}
+        return isinstance(answer, ResponseError) and refusing_word(answer) in words
 
     def read(self, answer: Any, _: RedisNode) -> Masters:
         """Read the address of the master."""

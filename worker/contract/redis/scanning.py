@@ -10,7 +10,7 @@ nodes, and no node has all of them: its reading waits for the end of the move.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from segrelay.worker.contract import keys
@@ -23,9 +23,6 @@ _SCAN: Final = load_script("scan")
 _FIELDS_A_CALL: Final = 1_000
 _KEYS_A_CALL: Final = 2_000
 _BEGIN: Final = b"0"
-
-ScanAnswer = tuple[bytes, bytes, list[bytes]]
-"""The server's process, the next cursor, and the keys or fields that were found."""
 
 
 def scan_keys(
@@ -56,13 +53,7 @@ def scan_keys(
     if client.is_cluster:
         parts = [(each.tag, each.tag + pattern) for each in partitions]
     for key, wanted in parts:
-
-        def ask(cursor: bytes, key: str = key, wanted: str = wanted) -> ScanAnswer:
-            args = ("SCAN", cursor, count, wanted, kind)
-            answer: ScanAnswer = run_script(client, _SCAN, (key,), args)
-            return answer
-
-        yield from _read(ask)
+        yield from _read(client, key, "SCAN", count, wanted, kind)
 
 
 def scan_fields(client: Redis, key: str) -> Iterator[list[tuple[bytes, bytes]]]:
@@ -71,20 +62,14 @@ def scan_fields(client: Redis, key: str) -> Iterator[list[tuple[bytes, bytes]]]:
     Raises:
         RedisUnavailable: Redis can't be asked, or another server has answered meanwhile.
     """
-
-    def ask(cursor: bytes) -> ScanAnswer:
-        args = ("HSCAN", cursor, _FIELDS_A_CALL)
-        answer: ScanAnswer = run_script(client, _SCAN, (key,), args)
-        return answer
-
-    for found in _read(ask):
+    for found in _read(client, key, "HSCAN", _FIELDS_A_CALL):
         yield list(zip(found[::2], found[1::2], strict=True))
 
 
-def _read(ask: Callable[[bytes], ScanAnswer]) -> Iterator[list[bytes]]:
+def _read(client: Redis, key: str, name: str, *args: str | int) -> Iterator[list[bytes]]:
     reader, cursor = b"", _BEGIN
     while True:
-        server, following, found = ask(cursor)
+        server, following, found = run_script(client, _SCAN, (key,), (name, cursor, *args))
         if reader not in {b"", server}:
             raise RedisUnavailable(
                 "Another server of Redis has answered while all was read, so some may be missing:"
