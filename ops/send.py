@@ -26,9 +26,8 @@ from segrelay.ops.terminal.serving import Interruption, interruptible_between_st
 from segrelay.producer.events.payloads import Payload, is_row, reread, values_of
 from segrelay.producer.publish import Publisher, in_bulk
 from segrelay.producer.publishing.published import Draft, Published, PublishOptions
-from segrelay.producer.sources.blocks import batches
+from segrelay.producer.sources.blocks import batches, read_payloads
 from segrelay.producer.sources.opening import opened, rows_hint
-from segrelay.producer.sources.reading import read_payloads
 from segrelay.worker.contract.printable import plural, printable
 from segrelay.worker.contract.processes import WORKER, read_processes
 from segrelay.worker.contract.redis.client import Redis

@@ -42,6 +42,7 @@ else:
     from backports import zstd
 
 STANDARD_INPUT: Final = "-"
+LARGEST_PAYLOAD_BYTES: Final = 16 * 1024 * 1024
 DAMAGED: Final = (EOFError, OSError, zlib.error, zstd.ZstdError)
 """The exceptions that unpacking a damaged file raises."""
 _HEAD_BYTES: Final = 65_536

@@ -27,8 +27,7 @@ import orjson
 
 from segrelay.producer.events.payloads import Payload, text_of
 from segrelay.producer.events.values import LARGEST_EXACT
-from segrelay.producer.sources.opening import STANDARD_INPUT, Opened
-from segrelay.producer.sources.reading import LARGEST_PAYLOAD_BYTES
+from segrelay.producer.sources.opening import LARGEST_PAYLOAD_BYTES, STANDARD_INPUT, Opened
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.words import Refusal
 from segrelay.worker.errors import UsageWrong

@@ -29,17 +29,19 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import Published
 from segrelay.producer.publishing.writing import CapacityMeter
-from segrelay.producer.webhook.bodies import (
+from segrelay.producer.webhook.intake import (
     MOST_PAYLOADS,
+    PORTION,
     SMALL_BYTES,
+    AnswerRecord,
     Body,
     BodyMemory,
     BodyTooLarge,
     HeldMemory,
+    Intake,
     NoMemory,
     unpack,
 )
-from segrelay.producer.webhook.intake import PORTION, AnswerRecord, Intake
 from segrelay.producer.webhook.server import Respond, WholeRequests
 from segrelay.worker.contract.processes import (
     WebhookRequest,

@@ -70,27 +70,21 @@ def publish_everything(publisher):
 EVERYBODY = {"payload@example.com", "row@example.com", "array@example.com", "gone@example.com"}
 
 
-def test_an_id_that_a_payload_told_is_in_all_events_that_have_none(publisher_of, told, client):
-    publisher = publisher_of(told())
-    publisher.publish([orjson.dumps(WRAPPED)])
+@pytest.mark.parametrize(
+    ("syncs", "is_told", "expected"),
+    [([], True, VIP), ([sync(audience_id=VIP)], False, VIP), ([], False, None)],
+    ids=["a payload told it", "the configuration tells it", "it is not known"],
+)
+def test_an_id_that_is_known_is_in_all_events_that_have_none(
+    publisher_of, told, client, *, syncs, is_told, expected
+):
+    publisher = publisher_of(told(*syncs))
+    if is_told:
+        publisher.publish([orjson.dumps(WRAPPED)])
 
     publish_everything(publisher)
 
-    assert ids(client) == dict.fromkeys({*EVERYBODY, "ann@example.com"}, VIP)
-
-
-def test_an_id_that_the_configuration_tells_is_in_all_events_that_have_none(
-    publisher_of, told, client
-):
-    publish_everything(publisher_of(told(sync(audience_id=VIP))))
-
-    assert ids(client) == dict.fromkeys(EVERYBODY, VIP)
-
-
-def test_where_no_id_is_known_an_event_has_none(publisher_of, told, client):
-    publish_everything(publisher_of(told()))
-
-    assert ids(client) == dict.fromkeys(EVERYBODY)
+    assert ids(client) == dict.fromkeys({*EVERYBODY, *["ann@example.com"] * is_told}, expected)
 
 
 @pytest.mark.parametrize("told_id", ["", "  ", None])

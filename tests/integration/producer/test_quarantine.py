@@ -76,12 +76,13 @@ def test_records_are_selected(quarantine, client, configure, wanted, expected):
     assert len(list(QuarantinedRecords(client, configure()).find(wanted))) == expected
 
 
+@pytest.mark.parametrize("skip_hook", [True, False])
 def test_retry_places_what_now_has_a_trigger_and_nothing_else(
-    configure, publisher_of, quarantine, client
+    configure, publisher_of, quarantine, client, *, skip_hook
 ):
     publisher_of(configure()).publish(
         [payload(n, id=None, slug="gold") for n in range(3)] + [payload(9, enter="never"), b"{"],
-        PublishOptions(skip_hook=True, job="load"),
+        PublishOptions(skip_hook=skip_hook, job="load"),
     )
 
     store = QuarantinedRecords(client, configure(trigger("gold-enter", audiences=["gold"])))
@@ -91,7 +92,7 @@ def test_retry_places_what_now_has_a_trigger_and_nothing_else(
     assert work.left_out == {"bad_time": 1, "unreadable": 1}
     assert quarantine.totals().records == 2
     assert {(e.lane, e.trigger, e.header.skip_hook) for e in entries(client)} == {
-        ("job.load", "gold-enter", True)
+        ("job.load", "gold-enter", skip_hook)
     }
     assert counts(client)["job|load|accepted"] == 3
 

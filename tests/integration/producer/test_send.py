@@ -1,6 +1,5 @@
 """`segrelay send` as a person calls it."""
 
-import gzip
 import threading
 
 import orjson
@@ -100,12 +99,6 @@ def test_an_empty_file_is_no_error_but_is_said(run, file):
 def test_what_is_no_text_is_named(run, file, content, message):
     with pytest.raises(UsageWrong, match=message):
         run(file(content))
-
-
-def test_a_packed_file_is_unpacked(run, file, client):
-    run(file(gzip.compress(lines(person(1)))))
-
-    assert len(entries(client)) == 1
 
 
 def test_a_file_that_is_none_is_named(run, tmp_path):
@@ -314,14 +307,6 @@ def test_a_file_that_is_cut_off_is_told_and_what_stands_before_is_sent(
     assert (told.value.exit_code, "@example.com" in told.value.message) == (1, False)
     whole = int(share * 100)
     assert whole - 1 <= len(entries(client)) <= whole
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_junk_behind_the_end_of_a_file_is_told(run, file, client, layout):
-    with pytest.raises(SourceDamaged, match="is damaged"):
-        run(file(LAYOUTS[layout] + b"junk"))
-
-    assert len(entries(client)) == 100
 
 
 def test_a_dry_run_tells_that_a_file_is_cut_off_too(run, file, client):

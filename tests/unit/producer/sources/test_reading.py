@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segrelay.producer.sources.reading import read_payloads
+from segrelay.producer.sources.blocks import read_payloads
 
 
 def person(number):

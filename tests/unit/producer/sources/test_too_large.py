@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from segrelay.producer.sources.blocks import blocks_of
+from segrelay.producer.sources.blocks import LARGEST_PAYLOAD_BYTES, blocks_of
 from segrelay.producer.sources.opening import opened
-from segrelay.producer.sources.reading import LARGEST_PAYLOAD_BYTES
 from segrelay.producer.sources.tables import Columns
 from segrelay.worker.errors import UsageWrong
 

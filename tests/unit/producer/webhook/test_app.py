@@ -21,8 +21,7 @@ from segrelay.producer.webhook.app import (
     RefusalThrottle,
     build_app,
 )
-from segrelay.producer.webhook.bodies import MOST_PAYLOADS, Body
-from segrelay.producer.webhook.intake import Intake
+from segrelay.producer.webhook.intake import MOST_PAYLOADS, Body, Intake
 from segrelay.worker import logs
 from segrelay.worker.errors import RedisUnavailable
 

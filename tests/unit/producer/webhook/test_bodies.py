@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segrelay.producer.publishing.published import Published
-from segrelay.producer.webhook.bodies import SMALL_BYTES, Body, spans_of
+from segrelay.producer.webhook.intake import SMALL_BYTES, Body, spans_of
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=5),

@@ -9,8 +9,7 @@ from threading import Event
 import pytest
 
 from segrelay.producer.publishing.published import Published
-from segrelay.producer.webhook.bodies import Body, BodyTooLarge
-from segrelay.producer.webhook.intake import GROUP_BODIES, Intake
+from segrelay.producer.webhook.intake import GROUP_BODIES, Body, BodyTooLarge, Intake
 from segrelay.worker.errors import RedisUnavailable
 from tests.waiting import allowed
 
