@@ -106,7 +106,7 @@ def _moments(known: KnownProfile) -> Iterator[Moment]:
         if moment.what != "dead" or own not in dead_letters:
             yield moment
     yield from map(_of_dead_letter, known.dead_letters)
-    yield from (_of_entry(entry, known) for entry in known.waiting)
+    yield from known.waiting
     for record in known.quarantined:
         detail = f"{record.id}: {record.reason}"
         yield Moment(record.last_seen_ms, "quarantined", audience=record.audience, detail=detail)
@@ -169,23 +169,6 @@ def _of_dead_letter(dead_letter: StoredDeadLetter) -> Moment:
     )
 
 
-def _of_entry(entry: WaitingEntry, known: KnownProfile) -> Moment:
-    header, obstacles = entry.header, known.obstacles
-    assert header is not None
-    assert obstacles is not None
-    why = "; ".join(obstacles.of(entry))
-    return Moment(
-        entry.since_ms,
-        "orphaned" if obstacles.is_orphan(entry) else "waits",
-        entry.stream.partition.destination,
-        entry.stream.trigger,
-        header.audience,
-        header.direction.value,
-        header.time_us,
-        f"in lane {entry.stream.lane}" + (f": {why}" if why else ""),
-    )
-
-
 def _request(client: Redis, name: str) -> Result:
     """Return what is known of one webhook request."""
     found = next((one for one in read_requests(client) if one.name == name), None)
@@ -214,7 +197,7 @@ def _document(known: KnownProfile, timeline: list[Moment]) -> dict[str, Any]:
         "profile": {"digest": known.person.digest.hex(), "partition": known.person.partition},
         "known": not known.is_nothing,
         "ledger": list(ledger_of(known)),
-        "waiting": [_row_of(_of_entry(entry, known)) for entry in known.waiting],
+        "waiting": [_row_of(moment) for moment in known.waiting],
         "waiting_is_whole": known.is_whole,
         "letters": [dead_letter["id"] for dead_letter in known.dead_letters],
         "quarantined": [record.id for record in known.quarantined],
@@ -277,6 +260,21 @@ class Obstacles:
 
     standing: Standing
     intents: Mapping[PartitionKeys, Sequence[Intent]]
+
+    def moment(self, entry: WaitingEntry) -> Moment:
+        """Return the line about an entry, with the reasons why it waits."""
+        header, why = entry.header, "; ".join(self.of(entry))
+        assert header is not None
+        return Moment(
+            entry.since_ms,
+            "orphaned" if self.is_orphan(entry) else "waits",
+            entry.stream.partition.destination,
+            entry.stream.trigger,
+            header.audience,
+            header.direction.value,
+            header.time_us,
+            f"in lane {entry.stream.lane}" + (f": {why}" if why else ""),
+        )
 
     def is_orphan(self, entry: WaitingEntry) -> bool:
         """Say whether the trigger of an entry is gone."""
@@ -384,18 +382,17 @@ class KnownProfile:
     """All that is known of a profile.
 
     Args:
-        obstacles: Why it waits; there if anything does.
+        waiting: The deliveries that wait, with the reasons why.
         requests: To the receiver, that brought events of this person lately.
         is_whole: All that waits was looked at.
     """
 
     person: KnownPerson
     ledger: dict[str, list[LedgerLine]] = field(default_factory=dict)
-    waiting: list[WaitingEntry] = field(default_factory=list)
+    waiting: list[Moment] = field(default_factory=list)
     dead_letters: list[StoredDeadLetter] = field(default_factory=list)
     past: list[Moment] = field(default_factory=list)
     quarantined: list[QuarantineRecord] = field(default_factory=list)
-    obstacles: Obstacles | None = None
     requests: list[WebhookRequest] = field(default_factory=list)
     is_whole: bool = True
 
@@ -479,12 +476,13 @@ def explain_person(
                     Moment(row.time_ms, row.outcome, *where, row.event_time_us, detail)
                 )
     streams = find_streams(client, partitions)
-    known.waiting, known.is_whole = _waiting(client, streams, person.digest, most)
-    if known.waiting:
-        known.obstacles = Obstacles(
+    entries, known.is_whole = _waiting(client, streams, person.digest, most)
+    if entries:
+        obstacles = Obstacles(
             standing or read_standing(client, settings),
             {partition: list(_intents_in_doubt(client, partition)) for partition in partitions},
         )
+        known.waiting = list(map(obstacles.moment, entries))
     letters = find_dead_letters(client, partitions, Filter(digests=frozenset({digest_hex})))
     known.dead_letters = list(islice(letters, _MOST_DEAD_LETTERS))
     return known
