@@ -3,8 +3,9 @@
 Within 15 s `status --check` exits with 1 and names cause and remedy, the metric of the alert is
 there, and one message has come. After the cure all is well within 30 s, and one message says so.
 
-These are the failures, and the tests of this folder that stage them. Each other problem has a row
-of what is in Redis in `tests/unit/ops/status/test_judgement.py`.
+These are the failures, and the tests of this folder that stage them. Those of
+what comes in are staged in `tests/integration/ops/status/test_staged.py`, and each other problem
+has a row of what is in Redis in `tests/unit/ops/status/test_judgement.py`.
 
 | failure | problem | test |
 | --- | --- | --- |
@@ -13,13 +14,7 @@ of what is in Redis in `tests/unit/ops/status/test_judgement.py`.
 | Redis can't write to its disk | `redis_disk_fails` | `…of_redis…` |
 | Redis comes back empty | `redis_emptied` | `…comes_back_empty…` |
 | Redis is down | `redis_unreachable` (exit 3) | `…lost_redis` |
-| a sync fails | `sync_fails` | `…of_syncs…` |
-| a sync waits for a person | `sync_waits` | `…of_syncs…` |
 | no worker runs, and nothing waits | `no_worker` | `test_no_worker…` |
-| a secret was changed at one end | `receiver_unauthorized` | `…of_what_comes_in…` |
-| events name an audience that no trigger has | `quarantine_grows` | `…of_what_comes_in…` |
-| the receiver is down | `receiver_down` | `…of_what_comes_in…` |
-| webhooks are too large (413) | `receiver_too_large` | `…of_what_comes_in…` |
 | events are accepted, and none is delivered | `live_late` | `…of_a_destination…` |
 | Insider refuses the credentials | `destination_paused` | `…of_a_destination…` |
 | Insider answers with errors | `destination_broken` | `…of_a_destination…` |
@@ -36,7 +31,6 @@ import segrelay.templates as shipped
 from tests.journeys.channel import OVER, PROBLEM, Channel
 from tests.journeys.judging import entrances, ill_of, well
 from tests.journeys.play import SHORT, Rig, publish
-from tests.waiting import until
 
 MEMBERS = [{"_uid": f"u{n}", "email": f"p{n}@example.com", "segments": ["vip"]} for n in range(300)]
 TEMPLATE = "insider/enter.jsonnet"
@@ -87,14 +81,6 @@ class Stage:
         """Wait until each failure was said to be over, once."""
         for name in self._named:
             self.channel.announced(name, PROBLEM, OVER)
-
-
-def receive(stage, receiver):
-    """Start a receiver, and let it take an event."""
-    process = receiver.start(stage.rig)
-    assert receiver.post(entrances(1)) == 200
-    until(lambda: stage.rig.client.hexists("{segrelay}:receiver", "event"), 30)
-    return process
 
 
 @contextmanager

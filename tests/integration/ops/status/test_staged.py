@@ -1,0 +1,65 @@
+"""Failures of what comes in, as Redis has them, are problems of health."""
+
+import pytest
+
+from segrelay.ops.status.health import read_problems
+from segrelay.ops.status.problems import ILL
+from segrelay.producer.publish import Publisher
+from segrelay.producer.sync.step import syncing_for
+from segrelay.producer.wakeups import SilentWaker
+from segrelay.worker.adapters.redis.presence import RedisProgress
+from segrelay.worker.contract import keys
+from segrelay.worker.contract.processes import report_receiver
+from segrelay.worker.errors import LyticsRefused
+from tests.integration.ops.relay import EXIT, payload
+
+RECEIVES = '[producer.webhook]\nsecret = "a-secret-of-nobody"\nlisten = "127.0.0.1:0"\n'
+
+
+def ill(relay):
+    """Return the ill problems with their messages and commands."""
+    found = read_problems(relay.client, relay.settings)
+    return {one.name: "\n".join(one.lines) for one in found if one.severity == ILL}
+
+
+def report(relay, answers, refused):
+    report_receiver(relay.client, answers, refused, lag_ms=0, events=True, max_bytes=9)
+
+
+def sample(relay):
+    relay.client.delete(keys.PROGRESS_LOCK)
+    RedisProgress(relay.client, relay.settings).note()
+
+
+def test_what_receivers_refuse_and_what_cannot_be_placed_is_told(relay):
+    relay.configure(EXIT + RECEIVES)
+    sample(relay)
+    relay.publish(*[payload(f"p{n}@example.com", audience="") for n in range(12)])
+
+    report(relay, {401: 5}, {401: 5})
+    told = ill(relay)
+    assert "12 events" in told["quarantine_grows"]
+    assert "changed at one end only" in told["receiver_unauthorized"]
+    report(relay, {200: 1, 413: 1}, {413: 1})
+    assert "max_bytes" in ill(relay)["receiver_too_large"]
+    assert "receiver_unauthorized" not in ill(relay)
+
+
+def test_a_sync_that_fails_or_waits_for_a_person_is_told(relay_of_a_sync, sandbox):
+    relay = relay_of_a_sync
+    publisher = Publisher(relay.client, relay.settings, waker=SilentWaker())
+
+    def run():
+        syncing = syncing_for(relay.client, relay.settings, "vip", publisher)
+        while syncing.step(forced=True).more:
+            pass
+
+    sandbox.settings(lytics={"error_shares": {"401": 1.0}})
+    with pytest.raises(LyticsRefused):
+        run()
+    assert "401" in ill(relay)["sync_fails"]
+    sandbox.settings(lytics={"error_shares": {}})
+    moves = [{"uid": f"u{n:03}", "audience": "vip", "change": "exit"} for n in range(12)]
+    sandbox.post("lytics/moves", moves)
+    run()
+    assert "→ segrelay sync confirm vip" in ill(relay)["sync_waits"]
