@@ -19,7 +19,6 @@ from segrelay.worker.errors import PayloadRefused, UsageWrong
 _REMEMBERED_SECONDS: Final = 60.0
 """The seconds for which slugs are remembered; then a correction in Redis takes effect here too."""
 _ASKED_AGAIN_SECONDS: Final = 1.0
-_MOST_RESOLVED: Final = 10_000
 """The seconds between two questions to Redis about an unknown id, or about one in conflict, and
 between two about slugs whose id is not known."""
 _NOTHING_TOLD: Final[Mapping[str, str]] = MappingProxyType({})
@@ -50,7 +49,6 @@ class AudienceStore:
         self._ids: dict[str, str] | None = None
         self._read_at: float | None = None
         self._asked: dict[str, float] = {}
-        self._resolved: dict[tuple[str, str], str] = {}
         self.version = 0
         """A number that grows whenever something was learned about audiences."""
 
@@ -67,17 +65,13 @@ class AudienceStore:
                 Refusal.BAD_EVENT, "A segment event names no audience: no slug, no id."
             )
         self._refresh()
-        resolved = self._resolved.get((audience_id, slug))
-        if resolved is None:
-            resolved = self._known(audience_id, slug)
-            if slug and resolved != slug:
-                raise PayloadRefused(
-                    Refusal.AUDIENCE_CONFLICT,
-                    f"Audience {audience_id} is known as '{resolved}' and comes as '{slug}' now;"
-                    " `segrelay audience set` says which holds.",
-                )
-            if len(self._resolved) < _MOST_RESOLVED:  # ids and slugs are made up by the sender
-                self._resolved[audience_id, slug] = resolved
+        resolved = self._known(audience_id, slug)
+        if slug and resolved != slug:
+            raise PayloadRefused(
+                Refusal.AUDIENCE_CONFLICT,
+                f"Audience {audience_id} is known as '{resolved}' and comes as '{slug}' now;"
+                " `segrelay audience set` says which holds.",
+            )
         return resolved
 
     def slug_of(self, audience_id: str) -> str:
@@ -150,7 +144,6 @@ class AudienceStore:
 
     def _learn(self, slugs: dict[str, str]) -> None:
         self._slugs, self._ids = slugs, None
-        self._resolved.clear()
         self.version += 1
 
     def _refresh(self, after_seconds: float = _REMEMBERED_SECONDS) -> None:

@@ -1,7 +1,6 @@
 """Watched places with a running worker: each new file is delivered, whatever breaks in between."""
 
 import gzip
-import signal
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 
 from tests.journeys.play import Rig, start_worker, stop_worker
 from tests.nightly import amount
-from tests.rig import kill_group
 from tests.s3 import BUCKET, s3_bucket
 from tests.waiting import until
 
@@ -96,28 +94,6 @@ def test_new_files_of_a_folder_and_a_bucket_are_delivered(s3, tmp_path):
         assert (watch(rig, "drop")["existing"], watch(rig, "bucket")["existing"]) == (1, 1)
         code, _ = stop_worker(worker)
         assert code == 0
-
-
-@pytest.mark.nightly  # by day `integration/producer/backfill/test_watch.py`
-def test_a_worker_that_is_killed_in_the_middle_of_an_object_loses_and_repeats_nothing(s3, tmp_path):
-    with Rig(tmp_path, more=PREFIX, redis_lines=f"high_water = {HIGH_WATER}") as rig:
-        worker = start_worker(rig)
-        looked(rig, "bucket")
-        rig.command("pause", "insider", "--why", "so that the reader has to wait")
-        put_object(s3, "in/a.json.gz", people(0, PEOPLE))
-        until(lambda: job_of(rig).get("accepted", 0) >= HIGH_WATER, 90)
-
-        kill_group(worker)
-        assert worker.wait() == -signal.SIGKILL
-        assert job_of(rig)["accepted"] < PEOPLE
-        rig.command("resume", "insider")
-        start_worker(rig)
-        start_worker(rig)
-
-        until(lambda: job_of(rig)["state"] == "done", 120)
-        job = job_of(rig)
-        assert (job["accepted"], job["delivered"]) == (PEOPLE, PEOPLE)
-        assert len(rig.memberships()) == PEOPLE
 
 
 @pytest.mark.nightly
