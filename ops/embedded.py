@@ -39,25 +39,12 @@ LOOPBACK: Final = "127.0.0.1"
 _PLAIN: Final = frozenset(f"{string.ascii_letters}{string.digits}/._-".encode())
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """The password and the port of one start of a server."""
-
-    port: int
-    password: str = field(repr=False)
-
-    @property
-    def url(self) -> str:
-        """The URL with which all processes connect."""
-        return f"redis://:{self.password}@{LOOPBACK}:{self.port}/0"
-
-
-def config_text(launch: Launch, files: EmbeddedFiles) -> bytes:
+def config_text(files: EmbeddedFiles, port: int, password: str) -> bytes:
     """Return the configuration file; every acknowledged write is on the disk (`always`)."""
     directives = (
         ("bind", LOOPBACK),
-        ("port", str(launch.port)),
-        ("requirepass", launch.password),
+        ("port", str(port)),
+        ("requirepass", password),
         ("protected-mode", "yes"),
         ("daemonize", "yes"),  # its starter ends before it, and waits for no child
         ("dir", os.fspath(files.data_dir)),
@@ -143,8 +130,8 @@ def locked(file: Path) -> Iterator[int | None]:
         os.close(descriptor)  # not LOCK_UN, which would unlock what the server inherited
 
 
-def next_launch(files: EmbeddedFiles) -> Launch:
-    """Return the settings of the next start; keep the known password and port if possible."""
+def port_and_password(files: EmbeddedFiles) -> tuple[int, str]:
+    """Return the port and password of the next start; keep the known ones if possible."""
     password, port = "", 0
     with suppress(ConfigurationInvalid):
         address = parse_redis_url(files.read_url())
@@ -152,13 +139,14 @@ def next_launch(files: EmbeddedFiles) -> Launch:
     # A killed server gives up its lock before its port.
     if not port or not awaited(lambda: _is_free(port), _PORT_SECONDS, _LAUNCH_LOOK_SECONDS):
         port = free_port()
-    return Launch(port, password or secrets.token_hex(_PASSWORD_BYTES))
+    return port, password or secrets.token_hex(_PASSWORD_BYTES)
 
 
-def start_server(files: EmbeddedFiles, lock: int, launch: Launch) -> None:
+def start_server(files: EmbeddedFiles, lock: int) -> None:
     """Write the files and start the server, which forks into the background."""
-    write_private(files.config, config_text(launch, files))
-    write_private(files.url, f"{launch.url}\n".encode())
+    port, password = port_and_password(files)
+    write_private(files.config, config_text(files, port, password))
+    write_private(files.url, f"redis://:{password}@{LOOPBACK}:{port}/0\n".encode())
     try:
         done = subprocess.run(
             [find_server(), files.config],
@@ -353,7 +341,7 @@ def _launch(files: EmbeddedFiles) -> int | None:
         if log_start > _MOST_LOG_BYTES:
             files.log.replace(f"{files.log}.1")
             log_start = 0
-        start_server(files, lock, next_launch(files))
+        start_server(files, lock)
         return log_start
 
 

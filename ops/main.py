@@ -33,7 +33,7 @@ Run
   up          run.up:up                  Run all that is configured
   worker      run.worker:worker          Run a worker
   serve       run.serve:serve            Receive Lytics' webhooks
-  flower      flower.command:flower      Run Flower, for workers
+  flower      run.worker:flower          Run Flower, for workers
   console     console.command:app        Serve a page for browsers
   metrics     metrics.page:metrics       Serve Prometheus' metrics
   redis       run.redis:app              Run the embedded Redis

@@ -13,7 +13,7 @@ from segrelay.sandbox.catch_all import CatchAll
 from segrelay.sandbox.exchange import Exchange, Reply, error, json_answer
 from segrelay.sandbox.insider.api import Insider
 from segrelay.sandbox.insider.faults import Faults
-from segrelay.sandbox.insider.journal import Journal, RepeatedFate, Repeats
+from segrelay.sandbox.insider.journal import Journal, RepeatedFate
 from segrelay.sandbox.lytics.api import CONTROL_PREFIX, Lytics
 from segrelay.sandbox.settings import AUDIENCE_ATTRIBUTE, SandboxSettings, described
 
@@ -96,8 +96,7 @@ class SandboxState:
                 }
                 for path in journal.bodies
             },
-            "bodies_again": _total(journal.bodies),
-            "users_again": _total(journal.entries),
+            "users_again": sum(found.counts.total() for found in journal.entries.values()),
             "events": journal.events.shown(),
             "users_with_several_events": journal.users_with_several_events,
         }
@@ -130,10 +129,6 @@ class SandboxState:
             "late": journal.overlap_counts["late"],
             "profiles_twice_in_a_request": journal.profiles_twice_in_a_request,
         }
-
-
-def _total(of_paths: dict[str, Repeats]) -> int:
-    return sum(found.counts.total() for found in of_paths.values())
 
 
 PREFIX: Final = "/_sandbox/"

@@ -1,11 +1,12 @@
-"""`segrelay worker`: runs `celery -A segrelay.worker.app worker` with the same options."""
+"""`segrelay worker` and `segrelay flower`: run Celery's worker with its options, and watch it."""
 
 from __future__ import annotations
 
 import logging
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from importlib import import_module
+from typing import Annotated, Any, NoReturn
 
 import typer
 from celery import signals
@@ -14,6 +15,7 @@ from celery.exceptions import ImproperlyConfigured
 
 from segrelay.ops.state.opened import load_for_redis
 from segrelay.ops.status.alerts import start_announcer
+from segrelay.ops.terminal.options import needs_extra
 from segrelay.ops.terminal.serving import LogFormat, end_with_parent, use_log_format
 from segrelay.worker import logs
 from segrelay.worker.contract.celery import QUEUES
@@ -61,3 +63,20 @@ def worker(ctx: typer.Context, *, log_format: LogFormat = None) -> None:
     # On SIGHUP Celery runs Python again, with what it sees here.
     sys.argv = own_module("segrelay.ops.main", "worker", *ctx.args)[1:]
     run_celery(app, options)
+
+
+def flower(
+    *,
+    listen: Annotated[
+        str, typer.Option(help="Listen here instead of at flower.listen.", metavar="HOST:PORT")
+    ] = "",
+    log_format: LogFormat = None,
+) -> None:
+    """Run Flower, to watch the workers. Some of its options are taken from FLOWER_… variables.
+
+    It only shows, unless flower.actions is true.
+    """
+    use_log_format(log_format)
+    end_with_parent()
+    needs_extra("flower", "flower", "segrelay flower")
+    import_module("segrelay.ops.run.flower").run_flower(listen)

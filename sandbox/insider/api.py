@@ -232,7 +232,6 @@ class RequestTally:
     skip_hook_requests: int = 0
     skip_hook_users: int = 0
     journeys_started: int = 0
-    unknown_deletes: int = 0
     errors: Counter[str] = field(default_factory=Counter)
 
     def of_users(self) -> dict[str, Any]:
@@ -242,7 +241,6 @@ class RequestTally:
             "applied": self.users_applied,
             "refused": self.users_refused,
             "skip_hook": self.skip_hook_users,
-            "unknown_deletes": self.unknown_deletes,
             "errors": dict(self.errors.most_common(50)),
         }
 
@@ -451,7 +449,6 @@ class Insider:
     ) -> list[Complaint]:
         profile = self.profiles.find(keys)
         if profile is None:
-            self.tally.unknown_deletes += 1
             return []
         profile.updated_at = now
         kept = check_removals(user)

@@ -88,10 +88,6 @@ class Account:
         """Return the slug of an audience by its slug or id; None if there is none."""
         return name if name in self._members else self._slugs.get(name)
 
-    def audiences(self) -> dict[str, int]:
-        """Return the number of members of each audience."""
-        return {slug: len(members) for slug, members in sorted(self._members.items())}
-
     def members_after(self, slug: str, uid: str, count: int) -> list[LyticsProfile]:
         """Return the next members after a uid."""
         members = self._members.get(slug, [])

@@ -11,7 +11,7 @@ import gzip
 import time
 from collections import Counter, deque
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import httpx
 import orjson
@@ -34,8 +34,6 @@ class WebhookJob(SandboxTable):
     headers: dict[str, str] = Field(default_factory=dict, repr=False)
     segment_ids: tuple[str, ...] = ()
     """Slugs or ids of the audiences whose changes are sent; none = all."""
-    audience_events: Literal["both", "enters_only", "exits_only"] = "both"
-    user_fields: tuple[str, ...] | None = None
     include_segs: bool = False
     batch_requests: bool = False
     batch_size: int = Field(default=10, ge=1, le=1_000)
@@ -45,13 +43,9 @@ class WebhookJob(SandboxTable):
     cloud_events: bool = False
     compressed: bool = False
     """Compress bodies with gzip."""
-    template: Literal["", "insider"] = ""
-    """"insider": a template was left selected, so that bodies arrive rendered already."""
 
     def wants(self, move: Move) -> bool:
         """Say whether this job sends a move."""
-        if self.audience_events != "both" and self.audience_events[:-5] != move.change:
-            return False
         return not self.segment_ids or bool(
             {move.slug, audience_id(move.slug)} & {*self.segment_ids}
         )
@@ -155,17 +149,13 @@ class WebhookSender:
 
     def _body(self, moves: list[Move]) -> bytes:
         payloads = [self._payload(move) for move in moves]
-        if self.job.template:
-            users = [{"identifiers": {"email": p["data"].get("email")}} for p in payloads]
-            return orjson.dumps({"users": users})
         if self.job.cloud_events:
             payloads = [_cloud_event(payload) for payload in payloads]
         return orjson.dumps(payloads if self.job.batch_requests else payloads[0])
 
     def _payload(self, move: Move) -> dict[str, Any]:
         profile = self._account.profiles[move.uid]
-        wanted = self.job.user_fields
-        fields = {n: v for n, v in profile.fields.items() if wanted is None or n in wanted}
+        fields = dict(profile.fields)
         if self.job.include_segs:
             fields["segments_all"] = sorted(profile.segments)
         entry = {"id": audience_id(move.slug), "slug": move.slug, "event": move.change}

@@ -484,8 +484,6 @@ def _deleted(parts: Mapping[str, Any]) -> list[str]:
 
 
 _EACH: Final = "…"
-MOST_ATTRIBUTES: Final = 80
-"""The most custom attributes that an account may have, by Insider's documentation."""
 
 
 class _Keeper(NamedTuple):
@@ -572,7 +570,7 @@ def _other_people(
 
 
 def _flags_that_are_one(keepers: Sequence[_Keeper]) -> Iterator[Finding]:
-    """Yield findings about audiences that share an attribute, and about too many attributes."""
+    """Yield findings about audiences that share an attribute."""
     slugs: dict[str, set[str]] = {}
     for keeper in keepers:
         if keeper.attribute.endswith(_EACH):
@@ -586,12 +584,6 @@ def _flags_that_are_one(keepers: Sequence[_Keeper]) -> Iterator[Finding]:
                 f"the audiences {', '.join(sorted(same))} have one attribute, {name}: who leaves"
                 f" one would leave all; give their triggers another {AUDIENCE_FLAG_PREFIX}.",
             )
-    if len(slugs) > MOST_ATTRIBUTES:
-        yield Finding(
-            "warning",
-            f"{len(slugs)} audiences have an attribute each; an account of Insider has"
-            f" {MOST_ATTRIBUTES}: let a list hold the audiences (insider/enter.jsonnet).",
-        )
 
 
 def _unused_setting(trigger: Trigger, body: Any) -> Iterator[Finding]:

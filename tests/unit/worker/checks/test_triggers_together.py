@@ -119,8 +119,6 @@ def test_a_sample_without_an_identifier_tells_nothing_about_it(tmp_path: Path) -
          "adds vip to lytics_computed_attr, but t-1 takes it out of lytics_i"),
         ([FLAG_ENTERS, {**FLAG_LEAVES, "settings": {"audience_flag_prefix": "seg_"}}],
          "give both the same audience_flag_prefix"),
-        (about([f"a{number}" for number in range(81)], FLAG_ENTERS, FLAG_LEAVES),
-         "81 audiences have an attribute each"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_together_is_named(
