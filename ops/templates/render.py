@@ -360,7 +360,7 @@ def _lines(document: Mapping[str, Any], *, explain: bool) -> Iterator[str]:
         yield f"nothing is sent ({document['reason']}): {document['message']}"
     elif explain:
         for part in ("url", "headers", "sent"):
-            if value := document.get(part):
+            if (value := document.get(part)) is not None:
                 yield f"{part}: {value if isinstance(value, str) else _pretty(value)}"
         for change in document["changes"]:
             yield f"  {change['path']} is {change['did']}: {change['why']}"
@@ -538,7 +538,7 @@ def try_(
         if trigger or one.wants(event.audience):
             named = {} if trigger else {"trigger": one.name}
             documents.append(named | _tried(event, one, settings))
-    if not documents and len(problems) == len(triggers):
+    if problems and len(problems) == len(triggers):
         raise problems[0]
     if not documents:
         raise UsageWrong(

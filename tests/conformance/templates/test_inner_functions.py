@@ -9,6 +9,7 @@ from segrelay.jsonnet.isolated import render_isolated
 from segrelay.jsonnet.rendered import Rendered, Row, TemplateBroken, TemplateFailed
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
+from tests.nightly import amount
 
 HEAD = "local event = import 'lytemplates.libsonnet';\n"
 REFERENCE = " + (if std.slice([1, 2], -1, null, 1) == [2] && [1, 2][-1:] == [2] then '' else '')"
@@ -56,7 +57,8 @@ def test_no_native_function_can_be_named(folder, way, engine):
     beyond = REFERENCE if engine == "jsonnet" else ""
     reached = way.replace("NAME", 'event.get("name")')
     source = HEAD + f"local f = {reached};\n" + f"{{ got: if f == null then 1 else f(2) {beyond} }}"
-    people = [orjson.dumps(orjson.loads(PEOPLE[0]) | {"name": name}) for name in NATIVES]
+    names = amount(NATIVES[::4], nightly=NATIVES)
+    people = [orjson.dumps(orjson.loads(PEOPLE[0]) | {"name": name}) for name in names]
 
     for result in results_of(folder, source, people):
         assert isinstance(result, TemplateFailed) or b"person" not in result.body
@@ -142,7 +144,7 @@ def test_a_trace_prints_nobody_and_gives_its_value(folder, trace, beyond, compil
     (folder / "t.jsonnet").write_text(HEAD + f"{{ a: {trace}, b: 'x'{beyond} }}")
     renderer = Renderer(folder, LYTEMPLATES, compiles=compiles)
 
-    results = renderer.render(renderer.load("t.jsonnet"), [Row(each) for each in PEOPLE])
+    results = renderer.render(renderer.load("t.jsonnet"), [Row(PEOPLE[0])])
 
     assert all(isinstance(each, Rendered) for each in results)
     assert capfd.readouterr() == ("", "")

@@ -10,9 +10,10 @@ from segrelay.jsonnet.rendered import Rendered, Row, TemplateFailed
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
 from segrelay.worker.checks.preview import render_apart
+from tests.nightly import amount
 from tools.fuzz.__main__ import person
 
-PEOPLE = 400
+PEOPLE = amount(100, nightly=400)
 WRONG = ["", None, 0, False, "0", [], {}, [""], "t", -1, 1.5, "ann@", "é😀", 10**15, {"a": [1]}]
 MISSING = ("segment_events", "id")
 """Jsonnet fails where the page's templates in JavaScript leave out what the event does not have."""

@@ -111,7 +111,9 @@ def test_the_other_engines_agree_about_every_snippet(judged):
 
 
 EACH = range(len(RIGHT))
-RENDERED = [(at, False) for at in EACH] + [(at, True) for at in amount(EACH[::3], nightly=EACH)]
+RENDERED = amount(
+    [(at, at % 3 == 0) for at in EACH], nightly=[(at, by) for at in EACH for by in (False, True)]
+)
 """Each snippet by an engine; `test_compiled_beside_engines.py` is about compiled forms."""
 
 
@@ -203,9 +205,6 @@ def test_a_value_of_another_type_fails_as_the_reference_engines_do(template, sou
         renderer = Renderer(folder, LYTEMPLATES)
         results = renderer.render(renderer.load("t.jsonnet"), [row, Row(b"{}"), row])
         assert [type(results[at]) for at in (0, 2)] == [TemplateFailed] * 2
-    report = check_template(folder, "t.jsonnet", [Case("enter", CONFUSED[source], {})])
-
-    assert not report.is_fit
 
 
 NUMBERS = [0.1 + random / 7 for random in range(200)] + [99.99999999999999, 1e-30, 2**53 - 1]
@@ -262,7 +261,7 @@ LASTS = ("1", "[1, 2][-1:]")
 ASSERTS = list(product(MESSAGES, PLACES, LASTS))
 
 
-@pytest.mark.parametrize(("message", "where", "last"), amount(ASSERTS[::3], nightly=ASSERTS))
+@pytest.mark.parametrize(("message", "where", "last"), amount(ASSERTS[::5], nightly=ASSERTS))
 def test_a_failing_assert_is_no_doubt_about_the_compiled_form(template, where, message, last):
     folder = template(where % (message, last))
     case = Case("enter", orjson.loads(PROFILE), {})
