@@ -51,10 +51,10 @@ def series_of(found: list[HealthProblem]) -> list[dict[str, str]]:
     """Return the series that Prometheus reads while these problems last, from the fifth scrape."""
     return [
         {
-            "series": f"segrelay_problems{{name={name!r}, severity={severity!r}}}",
+            "series": "segrelay_problems{{name={name!r}, severity={severity!r}}}".format(**labels),
             "values": f"_x4 {count}x40 _x40",
         }
-        for _, (name, severity), count in rows_of_problems(found)
+        for _, labels, count in rows_of_problems(found)
     ]
 
 
