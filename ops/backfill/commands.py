@@ -23,7 +23,8 @@ from segrelay.ops.terminal.options import AtMost, Timeout
 from segrelay.ops.terminal.serving import Interruption, interruptible_between_steps
 from segrelay.ops.terminal.tables import TableColumns, count_columns, number_columns, text_columns
 from segrelay.producer.backfill.jobs import Job, JobPhase, JobStore, JobTally, read_watch
-from segrelay.producer.backfill.reading import prepare_shards, read_job
+from segrelay.producer.backfill.publishing import prepare_shards
+from segrelay.producer.backfill.reading import read_job
 from segrelay.producer.publishing.drafting import routing_digest
 from segrelay.worker.contract.own_processes import deferred
 from segrelay.worker.contract.printable import did_you_mean, plural

@@ -21,7 +21,7 @@ from celery import shared_task
 from segrelay.ops.backfill.job_request import RowOptions, refuse_forgotten_rows, spec_of
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.producer.backfill.jobs import Job, JobPhase, JobStore, WatchState, steps_of
-from segrelay.producer.backfill.reader import JobReader
+from segrelay.producer.backfill.reading import JobReader
 from segrelay.producer.publishing.drafting import routing_digest
 from segrelay.producer.sources.opening import digest_of, listing_of, look_at_file
 from segrelay.producer.sources.remote import FileState

@@ -10,19 +10,20 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Final
 
 from segrelay.producer.backfill.jobs import JobStore, JobTally, Spec, noting
-from segrelay.producer.processes import STARTED_FROM
 from segrelay.producer.publish import Publisher, in_bulk
 from segrelay.producer.publishing.published import Draft, PartitionAddress, Published
 from segrelay.producer.publishing.writing import JobPosition
@@ -40,7 +41,26 @@ _LOOK_SECONDS: Final = 0.2
 _NICENESS: Final = 10
 """Where processors are scarce, what was read goes before what is to be read, and live work too."""
 _TOLD_AGAIN_SECONDS: Final = 5.0
+STARTED_FROM: Final = multiprocessing.get_context("forkserver")
+"""The way to start processes: from one that has loaded this module, whose memory they share."""
 STARTED_FROM.set_forkserver_preload([__name__])
+
+
+def prepare_shards() -> None:
+    """Start the process that shards are forked from: it loads while this one does other work."""
+    with deaf_to_interrupts():
+        forkserver.ensure_running()
+
+
+@contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """Block Ctrl-C; processes that are started meanwhile inherit that from the beginning."""
+    resource_tracker.ensure_running()  # it would lift the block if it began within it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,34 +5,49 @@ twice. A block goes to the shard of its number; what a shard has published befor
 The job is claimed all the while, so that nobody else reads it, and looked at once a second, so that
 this process ends soon after an operator has paused or aborted it. That nothing of it is accepted
 from then on does not depend on this look: see `jobs`.
+
+This module is also a process that reads one job of a watch: `JobReader` starts it. It ends with the
+reading, or soon after the other process has ended, which its standard input tells.
 """
 
 from __future__ import annotations
 
+import logging
 import multiprocessing.connection
+import os
+import signal
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from segrelay.producer.backfill.jobs import Job, JobPhase, JobStore, JobTally, Spec
 from segrelay.producer.backfill.publishing import (
+    STARTED_FROM,
     BlockPublished,
     Piece,
+    deaf_to_interrupts,
     insisting,
+    prepare_shards,
     publish_shard,
 )
 from segrelay.producer.events.payloads import RowForm, has_own_events
 from segrelay.producer.lytics import audience_of, scan_rows
-from segrelay.producer.processes import prepare_processes, started
 from segrelay.producer.sources.blocks import Block, blocks_of, grouped
 from segrelay.producer.sources.opening import STANDARD_INPUT, Opened, opened
 from segrelay.producer.wakeups import CeleryWaker
-from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.own_processes import own_module
+from segrelay.worker.contract.redis.connection import connect, resolve_url
+from segrelay.worker.contract.settings import Settings, load_settings
 from segrelay.worker.contract.words import BACKFILL
 from segrelay.worker.errors import (
     Bug,
@@ -44,6 +59,7 @@ from segrelay.worker.errors import (
     SourceUnavailable,
     UsageWrong,
 )
+from segrelay.worker.logs import configure, log_bug
 
 
 def pieces_of(spec: Spec, settings: Settings) -> Generator[Piece]:
@@ -369,25 +385,93 @@ def _claimed(store: JobStore, job: Job, watch: ReadingWatcher) -> Iterator[tuple
                 store.release(name, epoch)
 
 
-def prepare_shards() -> None:
-    """Start the process that shards are forked from: it loads while this one does other work."""
-    prepare_processes(publish_shard.__module__)
-
-
 @contextmanager
 def _started(
     config: Path, spec: Spec, epoch: int, number: int, tally: JobTally
 ) -> Iterator[_Shard]:
     """Start the process of a shard, and end it at the end of the `with` block.
 
-    If blocks of it are still under way by then, it gives up those that have to wait.
+    If blocks of it are still under way by then, it gives up those that have to wait. A process that
+    does not end by itself is killed.
     """
-    what = (publish_shard, config, spec, epoch, number, tally)
-    with started(*what, end_seconds=_END_SECONDS) as (process, connection):
-        shard = _Shard(number, process, connection, replace(tally))
-        try:
-            yield shard
-        finally:
-            if not shard.on_the_way:
-                with suppress(OSError):
-                    connection.send(None)
+    ours, theirs = STARTED_FROM.Pipe()
+    what = (theirs, config, spec, epoch, number, tally)
+    process = STARTED_FROM.Process(target=publish_shard, args=what, daemon=True)
+    with deaf_to_interrupts():
+        process.start()
+    theirs.close()
+    shard = _Shard(number, process, ours, replace(tally))
+    try:
+        yield shard
+    finally:
+        if not shard.on_the_way:
+            with suppress(OSError):
+                ours.send(None)
+        ours.close()
+        process.join(_END_SECONDS)
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
+_LOG: Final = structlog.get_logger()
+_LAST_SECONDS: Final = 10.0
+"""The seconds within which a reader has ended after the process that started it."""
+_INPUT: Final = 0
+
+
+class JobReader:
+    """A process that reads a job; it ends when this object is gone, or the process that has it."""
+
+    def __init__(self, settings: Settings, job: str) -> None:
+        self._process = subprocess.Popen(  # noqa: S603 - our own module
+            own_module(__name__, str(settings.source), job),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+        )
+
+    def is_reading(self) -> bool:
+        """Say whether the process runs."""
+        return self._process.poll() is None
+
+    def end(self) -> None:
+        """End the reading, and wait until the process has ended; the job can go on later."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def _read(config: Path, name: str) -> None:
+    """Read a job to its end, or until standard input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group
+    configure(logging.INFO)
+    ends = threading.Event()
+    prepare_shards()
+    threading.Thread(target=_hear, args=(ends,), daemon=True).start()
+    try:
+        settings = load_settings(config)
+        redis = settings.redis
+        with closing(connect(resolve_url(redis), replicas=redis.replicas)) as client:
+            store = JobStore(client)
+            job = store.named(name)
+            read_job(store, job, settings, lambda *_: None, is_told_to_stop=ends.is_set)
+    except SegrelayError as error:
+        _LOG.warning("backfill.reading_ended", job=name, reason=error.message)
+    except Exception as error:  # noqa: BLE001 - this is the edge; its message may hold a profile
+        log_bug(error, "backfill.reading_failed", job=name)
+
+
+def _hear(ends: threading.Event) -> None:
+    """End this process soon after standard input has ended.
+
+    What it has not published by then is read again when the job goes on.
+    """
+    while os.read(_INPUT, 1):  # sys.stdin has a lock; a process that holds it can't end
+        pass
+    ends.set()
+    time.sleep(_LAST_SECONDS)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    _read(Path(sys.argv[1]), sys.argv[2])

@@ -120,4 +120,4 @@ def readers(rig):
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
             lines[path.parent.name] = path.read_bytes()
-    return {pid for pid, line in lines.items() if name in line and b"backfill.reader" in line}
+    return {pid for pid, line in lines.items() if name in line and b"backfill.reading" in line}

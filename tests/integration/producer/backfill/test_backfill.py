@@ -20,9 +20,8 @@ from pyarrow.parquet import write_table
 
 from segrelay.ops import embedded
 from segrelay.producer.backfill.jobs import JobStore, JobTally
-from segrelay.producer.backfill.publishing import Piece, publish_shard
+from segrelay.producer.backfill.publishing import STARTED_FROM, Piece, publish_shard
 from segrelay.producer.backfill.reading import read_job
-from segrelay.producer.processes import STARTED_FROM
 from segrelay.producer.sources.blocks import Block
 from segrelay.producer.sources.opening import zstd
 from segrelay.worker.contract import keys

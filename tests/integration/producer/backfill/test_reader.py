@@ -5,7 +5,7 @@ from contextlib import closing
 import pytest
 
 from segrelay.producer.backfill.jobs import JobStore
-from segrelay.producer.backfill.reader import JobReader
+from segrelay.producer.backfill.reading import JobReader
 from segrelay.worker.contract.redis.connection import connect
 from tests.integration.producer.backfill.watched import Watched
 from tests.waiting import until
