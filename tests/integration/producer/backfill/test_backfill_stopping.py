@@ -79,7 +79,7 @@ def phase(relay: Relay) -> str:
         return JobStore(client).phase("j")
 
 
-def test_an_aborted_job_ends_at_once_while_its_reader_waits_for_room(
+def test_an_aborted_job_ends_at_once_while_its_reader_waits_and_is_never_read_again(
     relay: Relay, people: str
 ) -> None:
     with waiting_reader(relay, people) as reading:
@@ -93,6 +93,10 @@ def test_an_aborted_job_ends_at_once_while_its_reader_waits_for_room(
         status = relay.document("status", "j")
         assert (status["state"], status["waiting"]) == ("aborted", 0)
         assert status["accepted"] == status["discarded"] < PEOPLE
+    assert relay.run("resume", "j").returncode == 2
+    assert relay.run("pause", "j").returncode == 2
+    assert phase(relay) == "aborted"
+    assert relay.document("abort", "j", "--yes")["discarded"] == 0
 
 
 def test_a_job_is_not_ended_if_more_waits_than_was_agreed(relay: Relay, people: str) -> None:
@@ -109,16 +113,6 @@ def test_a_job_is_not_ended_if_more_waits_than_was_agreed(relay: Relay, people: 
         assert found["discarded"] == there
         assert reading.wait(120) == 1
         assert phase(relay) == "aborted"
-
-
-def test_a_paused_job_ends_its_reader_while_that_waits_for_room(relay: Relay, people: str) -> None:
-    with waiting_reader(relay, people) as reading:
-        assert relay.run("pause", "j").returncode == 0
-        there = len(relay.published("j"))
-
-        assert reading.wait(120) == 1
-        assert len(relay.published("j")) == there
-        assert relay.document("status", "j")["state"] == "paused"
 
 
 def test_ctrl_c_ends_a_reader_that_waits_for_room(relay: Relay, people: str) -> None:
@@ -168,13 +162,3 @@ def test_a_reader_that_stood_still_while_another_read_on_repeats_nothing(
         assert taken + relay.drained("j") == PEOPLE
         found = relay.document("status", "j")
         assert (found["rows"], found["accepted"]) == (PEOPLE, PEOPLE)
-
-
-def test_what_was_aborted_is_never_read_again(relay: Relay, people: str) -> None:
-    with waiting_reader(relay, people):
-        assert relay.run("abort", "j", "--yes").returncode == 0
-
-    assert relay.run("resume", "j").returncode == 2
-    assert relay.run("pause", "j").returncode == 2
-    assert phase(relay) == "aborted"
-    assert relay.document("abort", "j", "--yes")["discarded"] == 0

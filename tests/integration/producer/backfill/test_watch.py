@@ -10,7 +10,7 @@ import pytest
 from segrelay.ops.status.command import read_status
 from segrelay.ops.status.health import read_problems
 from segrelay.ops.status.problems import ILL
-from segrelay.producer.backfill.jobs import JobStore, steps_of
+from segrelay.producer.backfill.jobs import JobStore
 from segrelay.producer.backfill.reading import read_job
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.acts import read_acts
@@ -43,6 +43,10 @@ def test_what_is_there_at_the_first_look_is_left_alone(watched):
     assert watched.jobs() == [("new.csv", "read")]
     assert watched.published() == ["bob", "cyd"]
     assert watched.state().existing == 1
+    (act,) = read_acts(watched.client)
+    assert (act.what, act.by) == ("backfill start", "segrelay")
+    assert act.subject == watched.job("new.csv").spec.name
+    assert act.arguments["watch"] == "drop"
 
 
 def test_what_is_there_is_taken_where_that_is_configured(watched):
@@ -159,31 +163,6 @@ def test_a_folder_that_is_away_at_first_is_not_taken_for_an_empty_one(watched):
     assert (watched.jobs(), watched.state().existing) == ([], 1)
 
 
-def test_of_two_steps_at_once_the_second_does_nothing(watched):
-    watched.step()
-    watched.put("vip.csv", "ann")
-    assert steps_of(watched.client, "drop").take()
-
-    step = watched.step()
-
-    assert not step.taken
-    assert watched.jobs() == []
-
-
-def test_a_job_whose_reader_ended_is_read_on(watched):
-    watched.step()
-    watched.reads = False
-    watched.put("vip.csv", "ann")
-    watched.step()
-    assert watched.jobs() == [("vip.csv", "reading")]
-    watched.reads = True
-
-    watched.step()
-
-    assert watched.jobs() == [("vip.csv", "read")]
-    assert watched.published() == ["ann"]
-
-
 def test_a_reader_that_ends_again_and_again_is_a_problem(watched):
     watched.step()
     watched.reads = False
@@ -233,18 +212,6 @@ def test_a_job_is_read_anew_when_triggers_have_changed(watched):
 
     job = watched.job("a.csv")
     assert (job.phase, job.spec.attempt, job.tally.accepted) == ("read", attempt + 1, 2)
-
-
-def test_the_audit_tells_of_each_job(watched):
-    watched.step()
-    watched.put("a.csv", "ann")
-    watched.step()
-
-    (act,) = read_acts(watched.client)
-
-    assert (act.what, act.by) == ("backfill start", "segrelay")
-    assert act.subject == watched.job("a.csv").spec.name
-    assert act.arguments["watch"] == "drop"
 
 
 def case(watched):

@@ -4,7 +4,6 @@ import pytest
 
 from segrelay.producer.sync.step import confirm
 from segrelay.producer.sync.store import Phase, Run
-from segrelay.worker.errors import UsageWrong
 from tests.integration.producer.sync_world import person
 
 
@@ -39,37 +38,6 @@ def test_who_is_confirmed_missing_but_is_there_stays(world):
     assert world.deliveries() == []
 
 
-def test_an_implausible_shrinking_waits_for_a_word(world):
-    world.people(*(person(n, "vip") for n in range(300)))
-    world.run()
-    world.clear()
-    for number in range(101):
-        world.move(number, "exit")
-
-    syncing = world.syncing()
-    run = world.run()
-    assert (run.phase, world.deliveries()) == (Phase.CONFIRM, [])
-    run, _ = syncing.store.take()
-    confirm(syncing.store, run)
-    while syncing.step(is_over=lambda: True).more:
-        pass
-
-    assert len(world.deliveries()) == 101
-    assert syncing.store.count("insider") == 199
-
-
-def test_an_audience_of_a_hundred_is_not_emptied_without_a_word(world):
-    world.people(*(person(n, "vip") for n in range(100)))
-    world.run()
-    world.clear()
-    for number in range(100):
-        world.move(number, "exit")
-
-    run = world.run()
-
-    assert (run.phase, world.deliveries()) == (Phase.CONFIRM, [])
-
-
 @pytest.mark.parametrize(
     ("members", "gone", "asks"),
     [
@@ -100,16 +68,6 @@ def test_a_word_that_comes_during_the_next_scan_counts(world):
         pass
 
     assert len(world.deliveries()) == 101
-
-
-def test_a_word_for_which_nobody_asked_is_refused(world):
-    world.people(person(1, "vip"))
-    world.run()
-    syncing = world.syncing()
-    run, _ = syncing.store.take()
-
-    with pytest.raises(UsageWrong, match="nobody's word"):
-        confirm(syncing.store, run)
 
 
 def test_a_row_that_a_scan_leaves_out_takes_nobody_out(world):
