@@ -133,15 +133,6 @@ def test_what_was_accepted_behind_its_time_holds_no_ledger(bench: Bench) -> None
     assert known(bench, digests) == 0
 
 
-def test_the_ledger_of_a_member_goes_at_no_time(bench: Bench) -> None:
-    (ada,) = held_with(bench, "ada")
-    inside = LedgerText(b"in", lasts=True)
-    settle(bench, Settlement([settled(ada, tells=True)], ledgers={ada.header.digest: inside}))
-
-    bench.pass_seconds(100 * LASTS_SECONDS)
-    assert bench.world.remove_lapsed() == 0
-
-
 def test_a_clock_that_was_set_back_lets_nothing_lapse_too_early(bench: Bench) -> None:
     ahead = new("bob")
     bench.world.accept_ahead(ahead, 5 * LASTS_SECONDS)

@@ -36,7 +36,8 @@ def client(cluster):
     """A client that waits for no replicas."""
     cluster.await_replicas()
     # To move a slot with one large key takes a busy machine long, in which its node answers nobody.
-    with closing(connect(cluster.url, timeout_seconds=allowed(5), away_seconds=30)) as found:
+    seconds = allowed(5)
+    with closing(connect(cluster.url, timeout_seconds=seconds, away_seconds=30 + seconds)) as found:
         cluster.empty()
         yield found
 

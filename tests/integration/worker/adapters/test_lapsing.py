@@ -81,13 +81,6 @@ def test_it_stays_while_something_waits_that_came_before(client, lapsing, stream
     assert not client.exists(over)
 
 
-def test_what_came_later_does_not_hold_it(client, lapsing):
-    keep_ledger(client, over_days=2)
-    let_wait(client, days=1)
-
-    assert turn(lapsing) == 1
-
-
 def test_what_was_moved_here_holds_what_its_first_place_held(client, lapsing):
     keep_ledger(client, over_days=2)
     let_wait(client, days=0)
