@@ -65,8 +65,6 @@ ALSO_LOADED = (
     "uvicorn.loops.uvloop",
     "segrelay.worker.node.celery_app",
     "segrelay.worker.node.runtime",
-    "segrelay.worker.node.celery_app",
-    "segrelay.worker.node.task",
 )
 
 

@@ -15,8 +15,7 @@ from segrelay.worker.destinations.normalise import load_tables
 from segrelay.worker.errors import SegrelayError
 from segrelay.worker.node.celery_app import build_app, refuse
 from segrelay.worker.node.loading import Upkeep, load
-from segrelay.worker.node.runtime import announce, runtime_for
-from segrelay.worker.node.task import Ready
+from segrelay.worker.node.runtime import Runtime, announce, runtime_for
 
 COLLECT_AFTER: Final = (100_000, 20, 50)
 """Thresholds of the garbage collector during a drain: a batch has many objects and hardly a cycle.
@@ -45,14 +44,14 @@ class _Worker:
         gc.freeze()
         return self.loaded.stopped
 
-    def ready(self) -> Ready:
+    def ready(self) -> Runtime:
         """Open the clients and templates with which this process drains."""
         runtime = runtime_for(self.settings, self.loaded)
         runtime.connect()
         gc.set_threshold(*COLLECT_AFTER)
         gc.collect()
         gc.freeze()
-        return Ready(runtime.drain, runtime.upkeep.template_use)
+        return runtime
 
 
 def _configured_app() -> Any:

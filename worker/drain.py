@@ -20,25 +20,22 @@ from segrelay.worker.batch.batch import Batch, Settler
 from segrelay.worker.batch.conclude import Conclusion
 from segrelay.worker.batch.delivery import LoadedTrigger
 from segrelay.worker.batch.halve import Refusals
-from segrelay.worker.batch.judge import (
-    ask_ledger,
-    contend,
-    decode_batch,
-    ledgers_after,
-    unpack_ledgers,
-)
 from segrelay.worker.batch.pack import Packer
-from segrelay.worker.batch.partition import Intent, TakenPartition
+from segrelay.worker.batch.partition import Clock, Intent, ReadWants, State, TakenPartition, Tally
 from segrelay.worker.batch.read import (
     BATCH_ENTRIES,
     BATCH_ENTRIES_ONE_BY_ONE,
+    ask_ledger,
+    contend,
+    decode_batch,
     is_any_due,
+    ledgers_after,
     read_batch,
+    unpack_ledgers,
 )
 from segrelay.worker.batch.render import RowRenderer, render_and_shape
 from segrelay.worker.batch.responses import NO_RESPONSES, Responses
 from segrelay.worker.batch.send import BatchSender, InterruptWatch, Lease, Stop
-from segrelay.worker.batch.state import Clock, ReadWants, State, Tally
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name
 from segrelay.worker.contract.triggers import Scope
 from segrelay.worker.contract.words import BACKFILL, LIVE, kind_of_lane

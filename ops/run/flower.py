@@ -38,7 +38,7 @@ from segrelay.worker.contract.processes import FLOWER
 from segrelay.worker.contract.redis.connection import resolve_url
 from segrelay.worker.contract.settings.sections import FlowerSettings
 from segrelay.worker.errors import ConfigurationInvalid
-from segrelay.worker.node.task import NO_FREE_PERMIT
+from segrelay.worker.node.celery_app import NO_FREE_PERMIT
 
 LOG: Final = structlog.get_logger()
 _COLUMNS: Final = "name,args,state,result,received,runtime,worker,uuid"

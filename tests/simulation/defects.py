@@ -81,7 +81,7 @@ DEFECTS = {
         "",
     ),
     "what an operator decides about is sent again": Defect(
-        "worker/batch/judge.py",
+        "worker/batch/read.py",
         'if delivery.loaded.on_ambiguous == "dead_letter" and is_in_doubt(record, delivery.event):',
         "if False:",
     ),

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
-from segrelay.worker.batch.delivery import Delivery, Failure, LoadedTrigger
-from segrelay.worker.batch.partition import Intent, LedgerText, Settlement
+from segrelay.worker.batch.delivery import Delivery, LoadedTrigger
+from segrelay.worker.batch.partition import Intent, LedgerText, Settlement, State
 from segrelay.worker.batch.responses import NO_RESPONSES, Responses
-from segrelay.worker.batch.state import State
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.words import LIVE, Death, Skip
@@ -144,12 +143,6 @@ class Batch:
     _fresh: dict[tuple[int, str, str, bytes, int], Part] = field(default_factory=dict)
     _apis: list[Api] = field(default_factory=list)
     _api_of: dict[str, int] = field(default_factory=dict)
-
-    def take_in(
-        self, deliveries: Sequence[Delivery], decoded: Sequence[Delivery], *, is_last: bool
-    ) -> None:
-        """Store the deliveries that were read, and those of them that could be decoded."""
-        self.deliveries, self.decoded, self.is_last = deliveries, decoded, is_last
 
     def left(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
         """Return the deliveries whose triggers can go on; the others stay in their streams."""
@@ -327,7 +320,12 @@ class Settler:
                 responses=self.responses.of(settlement, self.batch.state.now_ms()),
             )
             end_ms = await self.partition.settle(whole)
-        self._count(settlement.settled)
+        self.batch.settled += len(settlement.settled)
+        state = self.batch.state
+        for delivery in settlement.settled:
+            delivery.free_memory()
+            state.tally.count(delivery.outcome)
+        state.forget_backoffs(delivery.position for delivery in settlement.settled)
         return end_ms
 
     async def dead(self, failed: Sequence[Delivery]) -> list[Delivery]:
@@ -335,21 +333,19 @@ class Settler:
 
         What exceeds a streak of one cause stays in its stream.
         """
-        groups: dict[tuple[str, str], list[tuple[Delivery, Failure]]] = {}
+        groups: dict[tuple[str, str], list[Delivery]] = {}
         for delivery in failed:
             assert delivery.failure is not None
-            key = delivery.trigger, delivery.failure.cause
-            groups.setdefault(key, []).append((delivery, delivery.failure))
+            groups.setdefault((delivery.trigger, delivery.failure.cause), []).append(delivery)
         dead: list[Delivery] = []
         for (trigger, _), group in groups.items():
-            failure = group[0][1]
-            may = len(group)
-            if failure.reason.effects.in_a_row:
-                may = await self.streaks.may_die(trigger, failure, len(group))
+            failure, may = group[0].failure, len(group)
+            if failure and failure.reason.effects.in_a_row:
+                may = await self.streaks.may_die(trigger, failure, may)
             now_ms = self.batch.state.now_ms()
-            for delivery, own in group[:may]:
-                delivery.die(own, keys=self.keys, now_ms=now_ms)
-                dead.append(delivery)
+            for delivery in group[:may]:
+                delivery.die(keys=self.keys, now_ms=now_ms)
+            dead += group[:may]
             if may < len(group):
                 self.batch.leave(trigger)
         return dead
@@ -359,16 +355,3 @@ class Settler:
         for trigger, reason in self.batch.stopped.items():
             await self.streaks.stop(trigger, reason)
             self.batch.leave(trigger)
-
-    def _count(self, settled: Sequence[Delivery]) -> None:
-        self.batch.settled += len(settled)
-        tally = self.batch.state.tally
-        for delivery in settled:
-            delivery.free_memory()
-            if delivery.reason is None:
-                tally.delivered += 1
-            elif delivery.outcome == "skipped":
-                tally.skipped += 1
-            else:
-                tally.dead += 1
-        self.batch.state.forget_backoffs(delivery.position for delivery in settled)

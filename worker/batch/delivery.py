@@ -225,14 +225,15 @@ class Delivery:
         self.reason, self.remark, self.tells, self.answer = None, "", True, answer
         return self
 
-    def die(self, failure: Failure, *, keys: PartitionKeys, now_ms: int) -> None:
-        """Make the dead letter of a delivery that can't be made.
+    def die(self, *, keys: PartitionKeys, now_ms: int) -> None:
+        """Make the dead letter of a delivery that failed.
 
         Args:
-            failure: The reason.
             keys: Of its partition.
             now_ms: Redis' clock.
         """
+        failure = self.failure
+        assert failure is not None
         self.reason, self.tells = failure.reason, False
         self.remark = f"{failure.reason.value}: cause {failure.cause}"
         self.answer = failure.answer

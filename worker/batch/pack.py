@@ -13,7 +13,7 @@ from typing import Any, Final
 from segrelay.jsonnet.rendered import Asserted, Killed, Rendered, Result, Row, TemplateFailed
 from segrelay.worker.batch.batch import Batch, Part, Request
 from segrelay.worker.batch.delivery import Delivery
-from segrelay.worker.batch.judge import skip_by_ledger
+from segrelay.worker.batch.read import skip_by_ledger
 from segrelay.worker.batch.render import RowRenderer
 from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.words import Death, Direction

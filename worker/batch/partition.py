@@ -1,19 +1,25 @@
-"""A partition as a drain sees it: what it reads and writes."""
+"""A partition as a drain sees it: what it reads and writes, and what the lease's holder knows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Self
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Final, Literal, NamedTuple, Protocol, Self, TypeVar
 
 import orjson
 
 from segrelay.worker.batch.delivery import Delivery
-from segrelay.worker.contract.keys import split_stream_name
+from segrelay.worker.contract.keys import REACHED_KEPT, split_stream_name
 from segrelay.worker.contract.ledger import Record, pack
+from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.records import read_row
+from segrelay.worker.contract.triggers import Scope, label
 from segrelay.worker.contract.words import Direction
-from segrelay.worker.core.backoff import Backoff, Wait
+from segrelay.worker.core.backoff import AfterFailure, Backoff, Wait, after_failure, longest_ms
+from segrelay.worker.core.gate import Closed, Open, SendTime
 from segrelay.worker.core.ledger import may_be_member
 
 
@@ -192,3 +198,360 @@ class Release(NamedTuple):
     released: bool
     due: bool
     wake: Literal["live", "backfill", ""]
+
+
+ReadWants = Callable[[], Awaitable[tuple[Mapping[str, Scope], Mapping[str, str]]]]
+"""A function that reads the scopes of triggers and their newest editions, by their names."""
+_SHOWN_WAIT_SECONDS: Final = 0.05
+_Delay = TypeVar("_Delay", Wait, Backoff)
+
+
+class Clock(Protocol):
+    """The clock that a drain measures time and sleeps by."""
+
+    def seconds(self) -> float:
+        """Return seconds that never stop nor go back (CLOCK_BOOTTIME)."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """The counts of a drain, for Flower's result line and for the log.
+
+    Args:
+        ended: The reason why it ended before its time; "" = it did not.
+        failed: That was because the destination refused or failed, or the lease was lost.
+    """
+
+    delivered: int = 0
+    skipped: int = 0
+    dead: int = 0
+    requests: int = 0
+    waited_seconds: float = 0.0
+    ended: str = ""
+    failed: bool = False
+
+    def count(self, outcome: str) -> None:
+        """Count a delivery that has got its outcome."""
+        if outcome == "delivered":
+            self.delivered += 1
+        elif outcome == "skipped":
+            self.skipped += 1
+        else:
+            self.dead += 1
+
+    @classmethod
+    def of(cls, tallies: Collection[Tally]) -> Self:
+        """Return the sum of several drains' tallies."""
+        total = cls()
+        for each in tallies:
+            total.delivered += each.delivered
+            total.skipped += each.skipped
+            total.dead += each.dead
+            total.requests += each.requests
+            total.waited_seconds += each.waited_seconds
+            total.failed |= each.failed
+        total.ended = ", ".join(dict.fromkeys(each.ended for each in tallies if each.ended))
+        return total
+
+    @property
+    def is_bad(self) -> bool:
+        """Say whether the drain failed, or deliveries died: somebody has to look."""
+        return self.failed or self.dead > 0
+
+    def __str__(self) -> str:
+        """Return the line that Flower shows."""
+        line = (
+            f"delivered {self.delivered:,}, skipped {self.skipped:,}, dead {self.dead:,}, "
+            f"{plural(self.requests, 'request')}"
+        )
+        if self.waited_seconds >= _SHOWN_WAIT_SECONDS:
+            line += f", waited {self.waited_seconds:.1f} s"
+        return f"{line}; {self.ended}" if self.ended else line
+
+
+@dataclass(slots=True)
+class State:
+    """The state that one holder of the lease keeps.
+
+    It is changed only after Redis has confirmed the change.
+
+    Args:
+        offset_ms: Redis' clock minus ours.
+        waiting: By digest: until when (ms), and the positions that may go on before.
+        suspects: Places that a vanished holder was rendering, and that are not cleared yet.
+        reached_up_to: See `TakenPartition`; or what this drain has found out since.
+        reached: The digests (hex) from which it is found out.
+        paused: Triggers of which nothing is read: a person, or they themselves, paused them; and
+            lanes of jobs that a person paused.
+        shut: Triggers of which the gate lets nothing pass now; nothing of them is read either.
+        probing: Triggers whose next request will be a probe.
+        yields: Live work waits for its permit: the gate lets nothing of a backfill lane pass.
+        wait_set_ms: By trigger: when its wait was set.
+        scopes: By trigger; one that has none wants whatever stands in its streams.
+        read_wants: Reads the scopes and the newest editions anew.
+        streams: The names of the streams that are not empty, if they were read a moment ago and
+            nobody has used them yet.
+        live_asked_seconds: The time of the last look for live work, by the drain's clock.
+        live_is_due: Live work was found to wait, here or elsewhere, since streams were last read.
+        editions: By trigger, of what this drain works with.
+        current: Those of them that are the newest.
+    """
+
+    clock: Clock
+    offset_ms: float
+    waits: dict[str, Wait]
+    backoffs: dict[str, Backoff]
+    holds: dict[str, Hold]
+    suspects: set[str]
+    waiting: dict[bytes, list[tuple[int, frozenset[str]]]] = field(default_factory=dict)
+    changed_holds: dict[str, Hold | None] = field(default_factory=dict)
+    paused: set[str] = field(default_factory=set)
+    shut: set[str] = field(default_factory=set)
+    probing: set[str] = field(default_factory=set)
+    yields: bool = False
+    wait_set_ms: dict[str, int] = field(default_factory=dict)
+    reached_up_to: str = ""
+    reached: Sequence[str] = ()
+    tally: Tally = field(default_factory=Tally)
+    identities_shared: Counter[str] = field(default_factory=Counter)
+    scopes: Mapping[str, Scope] = field(default_factory=dict)
+    read_wants: ReadWants | None = None
+    streams: tuple[str, ...] | None = None
+    live_asked_seconds: float = 0.0
+    live_is_due: bool = False
+    editions: Mapping[str, str] = field(default_factory=dict)
+    current: Mapping[str, str] = field(default_factory=dict)
+    jitter: random.Random = field(default_factory=random.Random)
+
+    @classmethod
+    def of(
+        cls,
+        holding: TakenPartition,
+        clock: Clock,
+        late_seconds: float,
+        paused: Iterable[str] = (),
+        scopes: Mapping[str, Scope] = MappingProxyType({}),
+        *,
+        editions: Mapping[str, str] = MappingProxyType({}),
+        newest: Mapping[str, str] = MappingProxyType({}),
+        read_wants: ReadWants | None = None,
+        jitter: random.Random | None = None,
+    ) -> State:
+        """Return the state of a new holder.
+
+        Waits with an impossibly late end count as over. What an older edition of a trigger has
+        caused is over for a drain whose own edition (`editions`) is the one that was adopted last
+        (`newest`). Another drain lets it wait: two that differ would else end each other's waits.
+        """
+        latest_ms = holding.now_ms + longest_ms(late_seconds)
+        current = _current(editions, newest)
+
+        def is_former(trigger: str, edition: str) -> bool:
+            return bool(edition) and current.get(trigger, edition) != edition
+
+        former = {
+            name
+            for name, hold in holding.holds.items()
+            if is_former(split_stream_name(name)[1], hold.edition)
+        }
+        state = cls(
+            clock=clock,
+            offset_ms=holding.now_ms - 1000 * clock.seconds(),
+            waits=_ending(
+                {
+                    name: Wait() if is_former(name, wait.edition) else wait
+                    for name, wait in holding.waits.items()
+                },
+                latest_ms,
+            ),
+            backoffs=_ending(
+                {
+                    position: backoff
+                    for position, backoff in holding.backoffs.items()
+                    if not is_former(position.split("|")[1], backoff.edition)
+                },
+                latest_ms,
+            ),
+            holds={
+                name: hold
+                for name, hold in holding.holds.items()
+                if hold.until_ms <= latest_ms and name not in former
+            },
+            changed_holds=dict.fromkeys(former),
+            suspects=set(holding.rendering),
+            paused=set(paused),
+            scopes=scopes,
+            reached_up_to=holding.reached_up_to,
+            read_wants=read_wants,
+            streams=holding.streams,
+            editions=editions,
+            current=current,
+            jitter=jitter or random.Random(),  # noqa: S311 - of waits
+        )
+        for intent in holding.intents:
+            if intent.open_until_ms:
+                state.keep_open(intent)
+        return state
+
+    def end(self, reason: str, *, failed: bool) -> None:
+        """Remember why the drain ends before all is done."""
+        self.tally.ended, self.tally.failed = reason, failed
+
+    def is_sampled(self, digest: bytes) -> bool:
+        """Say whether a delivered profile is among those from which `verify` chooses."""
+        return not self.reached_up_to or digest.hex() <= self.reached_up_to
+
+    def reach(self, digests: Iterable[str]) -> None:
+        """Remember the profiles (hex) that Redis was told of as reached, until it keeps no more.
+
+        It keeps those with the smallest digests. So nobody is kept who comes after as many as it
+        keeps of those that this drain has told it.
+        """
+        if self.reached_up_to:
+            return
+        self.reached = sorted({*self.reached, *digests})[:REACHED_KEPT]
+        if len(self.reached) == REACHED_KEPT:
+            self.reached_up_to = self.reached[-1]
+
+    def now_ms(self) -> int:
+        """Return now by Redis' clock."""
+        return round(1000 * self.clock.seconds() + self.offset_ms)
+
+    def keep_open(self, intent: Intent) -> None:
+        """Make other events of an intent's profiles wait until its end."""
+        positions: dict[bytes, list[str]] = {}
+        for delivery in intent.deliveries:
+            positions.setdefault(delivery.digest, []).append(delivery.position)
+        for digest, own in positions.items():
+            self.waiting.setdefault(digest, []).append((intent.open_until_ms, frozenset(own)))
+
+    def waits_until_ms(self, delivery: Delivery) -> int:
+        """Return until when a delivery has to step aside; 0 = it may go on."""
+        if not self.waiting and not self.backoffs:
+            return 0
+        now_ms = self.now_ms()
+        ends = [
+            until_ms
+            for until_ms, own in self.waiting.get(delivery.header.digest, ())
+            if until_ms > now_ms and delivery.position not in own
+        ]
+        backoff = self.backoffs.get(delivery.position)
+        if backoff and backoff.not_before_ms > now_ms:
+            ends.append(backoff.not_before_ms)
+        return max(ends, default=0)
+
+    def is_unwanted(self, delivery: Delivery) -> bool:
+        """Say whether the trigger of a delivery has a scope that does not hold it.
+
+        What can't be read is never unwanted.
+        """
+        scope, header = self.scopes.get(delivery.trigger), delivery.header
+        return scope is not None and not header.is_broken and not scope.wants(header)
+
+    def is_current(self, trigger: str) -> bool:
+        """Say whether this drain works with the newest edition of a trigger."""
+        return trigger in self.current
+
+    async def judge_anew(self) -> None:
+        """Read what triggers want, and which of their editions are the newest."""
+        if self.read_wants:
+            self.scopes, newest = await self.read_wants()
+            self.current = _current(self.editions, newest)
+
+    def labels_of(self, triggers: Iterable[str]) -> list[str]:
+        """Return the newest editions of triggers, as scripts know them."""
+        return [label(name, self.current.get(name, "")) for name in triggers]
+
+    def is_due(self, trigger: str) -> bool:
+        """Say whether a trigger's streams may be read now."""
+        wait = self.waits.get(trigger)
+        is_closed = trigger in self.paused or trigger in self.shut
+        return not is_closed and not (wait and wait.not_before_ms > self.now_ms())
+
+    def may_read(self, stream: str) -> bool:
+        """Say whether a stream may be read now: its lane is not paused, and its trigger is due."""
+        lane, trigger = split_stream_name(stream)
+        is_read = lane not in self.paused
+        return is_read and self.is_due(trigger)
+
+    def is_preview(self, trigger: str) -> bool:
+        """Say whether one delivery of a trigger goes first, alone, to try if it goes through."""
+        return trigger in self.waits or trigger in self.probing
+
+    def obey(self, looks: Mapping[str, Open | Closed]) -> None:
+        """Remember for which triggers the gate is closed, and which of them send a probe."""
+        self.shut |= {name for name, look in looks.items() if isinstance(look, Closed)}
+        self.probing -= looks.keys()
+        self.probing |= {
+            name for name, look in looks.items() if isinstance(look, Open) and look.probe
+        }
+
+    def after_failure(
+        self,
+        delivery: Delivery,
+        send_time: SendTime,
+        *,
+        users: int,
+        reason: str,
+        others_are_taken: bool = False,
+        is_refused: bool = False,
+    ) -> AfterFailure:
+        """Decide whether and when a delivery is tried again after its request failed."""
+        wait = self.waits.get(delivery.trigger)
+        outcome = after_failure(
+            self.backoffs.get(delivery.position),
+            wait,
+            users=users,
+            successes=send_time.successes.get(delivery.trigger, 0),
+            now_ms=self.now_ms(),
+            jitter=self.jitter.random(),
+            reason=reason,
+            others_are_taken=others_are_taken,
+            is_refused=is_refused,
+            edition=self.editions.get(delivery.trigger, ""),
+        )
+        # A request that was under way when the trigger began to wait does not make it wait longer.
+        fresh = wait and self.wait_set_ms.get(delivery.trigger, 0) >= send_time.at_ms
+        return AfterFailure(outcome.backoff, wait) if fresh and outcome.wait else outcome
+
+    def set_hold(self, stream: str, hold: Hold | None) -> None:
+        """Set up to where a stream waits; None = it waits no longer."""
+        self.changed_holds[stream] = hold
+        if hold:
+            self.holds[stream] = hold
+        else:
+            self.holds.pop(stream, None)
+
+    def set_wait(self, trigger: str, wait: Wait | None) -> None:
+        """Set the wait of a trigger; None = it waits no longer."""
+        if wait is None:
+            self.waits.pop(trigger, None)
+            return
+        self.waits[trigger] = wait
+        self.wait_set_ms[trigger] = self.now_ms()
+
+    def went_through(self, triggers: Iterable[str]) -> None:
+        """Remember that the destination accepted deliveries of these triggers."""
+        for trigger in triggers:
+            self.waits.pop(trigger, None)
+            self.probing.discard(trigger)
+
+    def forget_backoffs(self, positions: Iterable[str]) -> None:
+        """Forget the backoffs of deliveries that are settled."""
+        if self.backoffs:
+            for position in positions:
+                self.backoffs.pop(position, None)
+
+
+def _ending(delays: Mapping[str, _Delay], latest_ms: int) -> dict[str, _Delay]:
+    return {
+        name: delay if delay.not_before_ms <= latest_ms else replace(delay, not_before_ms=0)
+        for name, delay in delays.items()
+    }
+
+
+def _current(editions: Mapping[str, str], newest: Mapping[str, str]) -> dict[str, str]:
+    return {name: one for name, one in editions.items() if newest.get(name) == one}

@@ -19,9 +19,8 @@ from segrelay.worker.batch.batch import Batch, Request, Settler
 from segrelay.worker.batch.conclude import Conclusion
 from segrelay.worker.batch.delivery import Failure
 from segrelay.worker.batch.pack import Packer, put_in_envelope
-from segrelay.worker.batch.partition import IntendedDelivery, Intent, Settlement
+from segrelay.worker.batch.partition import Clock, IntendedDelivery, Intent, Settlement
 from segrelay.worker.batch.render import RowRenderer
-from segrelay.worker.batch.state import Clock
 from segrelay.worker.contract.words import Death
 from segrelay.worker.core.gate import APART, LIVE_FIRST, Closed, Open, SendTime
 from segrelay.worker.core.verdicts import (
@@ -302,7 +301,7 @@ class BatchSender:
             return
         self.closed = closed
         if closed.reason == LIVE_FIRST:
-            self.batch.state.yield_to_live()
+            self.batch.state.yields = True
             return
         self.batch.state.shut.update(request.triggers)
         await self._look()

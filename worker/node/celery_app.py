@@ -1,5 +1,7 @@
 """The Celery app of a worker: options, the task, the sweep, and what happens at start and stop.
 
+`drain` is the one task that delivers. Losing its message is harmless, and so is running it twice.
+
 All that can be loaded is loaded before a process is forked. A broker that went away is connected to
 again and again, for as long as the worker runs.
 """
@@ -14,9 +16,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import import_module
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import billiard
 import structlog
@@ -28,10 +30,13 @@ from celery.worker.state import maybe_shutdown
 
 from segrelay.worker import logs
 from segrelay.worker.adapters.redis.gate import forget_rates
+from segrelay.worker.batch.partition import Tally
 from segrelay.worker.batch.send import Stop
 from segrelay.worker.contract.celery import (
+    DRAIN_TASK,
     TASKS_MODULES,
     BackgroundJob,
+    ResultLine,
     Turn,
     broker_options,
     queue_name,
@@ -49,10 +54,20 @@ from segrelay.worker.contract.redis.connection import (
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.words import BACKFILL, LIVE
 from segrelay.worker.core.rounds import WakeUp
-from segrelay.worker.errors import RedisUnavailable, SegrelayError, UsageWrong
-from segrelay.worker.node.shared import NodeMemory, NodeWaker, TemplateUse, listening
+from segrelay.worker.errors import (
+    Bug,
+    DrainEndedBadly,
+    RedisUnavailable,
+    SegrelayError,
+    UsageWrong,
+    WeMustAct,
+)
+from segrelay.worker.logs import log_bug
+from segrelay.worker.node.shared import Call, NodeMemory, NodeWaker, TemplateUse, listening
 from segrelay.worker.node.sweep import SILENCE_SECONDS, Sweep, SweepStep, sweep_of
-from segrelay.worker.node.task import DrainTask, Ready, register
+
+if TYPE_CHECKING:
+    from segrelay.worker.node.runtime import Runtime
 
 MOST_BETWEEN_TRIES_SECONDS: Final = 2
 """The longest pause between two tries: Redis' restart is noticed within 10 s."""
@@ -61,7 +76,7 @@ EVENTS_SECONDS: Final = 0.2
 """The seconds after which Flower is told of a task, with what others have done meanwhile."""
 
 
-class PatientConsumer(Consumer):  # type: ignore[misc] # Celery is not typed
+class PatientConsumer(Consumer):
     """Tries to reach the broker without end, at least every two seconds.
 
     What Flower is told of tasks is sent a few times a second: each sending waits for Redis and its
@@ -120,7 +135,7 @@ class PatientConsumer(Consumer):  # type: ignore[misc] # Celery is not typed
         time.sleep(_REFUSED_SECONDS)
 
 
-class StartingStep(bootsteps.Step):  # type: ignore[misc] # Celery is not typed
+class StartingStep(bootsteps.Step):
     """Checks Redis, and makes the state that the processes share; a step of Celery's worker."""
 
     name = "Starting"
@@ -166,6 +181,112 @@ def _refuse_other_pools(worker: Any) -> None:
         raise UsageWrong("The processes of a worker are forked: leave --pool-start-method at fork.")
 
 
+NO_FREE_PERMIT: Final = "no free permit"
+LIVE_TURNS: Final = 4
+"""The number of waiting live calls of a destination that may follow a drain in its permit."""
+
+
+def register(app: Any, task: Callable[[], DrainTask]) -> None:
+    """Make `drain` a task of the app, under its name and the former one."""
+
+    @app.task(name=DRAIN_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
+    def drain(self: Any, destination: str, partition: int) -> ResultLine:
+        """Drain one partition of one destination for a slice."""
+        info = self.request.delivery_info or {}
+        queue = BACKFILL if info.get("routing_key") == queue_name(BACKFILL) else LIVE
+        named = {"destination": str(destination)[:100], "partition": partition}
+        try:
+            done = task().run(WakeUp(queue, destination, partition))
+        except SegrelayError as error:
+            tell = LOG.error if isinstance(error, WeMustAct) else LOG.warning
+            tell("drain.failed", **named, error=type(error).__name__, message=error.message)
+            raise
+        except Exception as error:  # noqa: BLE001 - this is the edge
+            # Its message may hold a profile's fields, and Flower would show it.
+            raise Bug(log_bug(error, "drain.failed", **named)) from None
+        if done is None:
+            return ResultLine(NO_FREE_PERMIT)
+        total = Tally.of([tally for _, tally in done])
+        others = [str(number) for number, _ in done[1:]]
+        line = f"{total}; with partition {', '.join(others)}" if others else str(total)
+        if total.is_bad:
+            raise DrainEndedBadly(line)
+        return ResultLine(line)
+
+
+@dataclass(slots=True)
+class DrainTask:
+    """The work of the task `drain`: one object, made before the fork and used in each child."""
+
+    build: Callable[[], Runtime]
+    waker: NodeWaker
+    node: NodeMemory
+    runtime: Runtime | None = None
+
+    def run(self, call: WakeUp) -> list[tuple[int, Tally]] | None:
+        """Drain, and wake again where there is more to do.
+
+        Live work that waits for the permit follows, before another drain can take the permit.
+
+        Returns:
+            Partitions and what was done there, first that of the call; None if no permit is free.
+
+        Raises:
+            UsageWrong: There is no such destination or partition.
+        """
+        self.node.board.begin()
+        permit = self.node.permits.take(call)
+        if permit is None:
+            self.node.waiting.add(call)
+            return None
+        again: list[Call] = []
+        done: list[tuple[int, Tally]] = []
+        following: WakeUp | None = call
+        try:
+            with permit, listening(self.node.board) as stop:
+                while following is not None:
+                    done.append((following.partition, self._drain(following, stop, again)))
+                    may_follow = len(done) <= LIVE_TURNS and not stop.is_told
+                    waiting = self.node.waiting
+                    following = waiting.next_live(call.destination) if may_follow else None
+        finally:
+            # Whoever waits for the permit is woken first, and only then this partition.
+            job_runs = self.node.permits.background_job_runs
+            waits = self.node.waiting.next_after(call, job_runs=job_runs)
+            self.waker.wake([*([waits] if waits else []), *again])
+        return done
+
+    def _drain(self, call: WakeUp, stop: Stop, again: list[Call]) -> Tally:
+        begun = time.monotonic()
+        runtime = self.get_ready()
+        tally, queue = runtime.drain(
+            call.destination,
+            call.partition,
+            stop,
+            live_waits=self.node.waiting.holds_live,
+            kinds=(LIVE,) if call.queue == LIVE else (LIVE, BACKFILL),
+        )
+        self.node.templates.report(os.getpid(), runtime.upkeep.template_use())
+        if queue:
+            again.append(call._replace(queue=queue))
+        did_something = tally.requests or tally.delivered or tally.skipped or tally.dead
+        (LOG.info if did_something else LOG.debug)(
+            "drain.ended",
+            destination=call.destination,
+            partition=call.partition,
+            queue=call.queue,
+            elapsed_seconds=round(time.monotonic() - begun, 3),
+            **asdict(tally),
+        )
+        return tally
+
+    def get_ready(self) -> Runtime:
+        """Return this process' clients and templates; the first call opens them."""
+        if self.runtime is None:
+            self.runtime = self.build()
+        return self.runtime
+
+
 STOP_AT_MOST_SECONDS: Final = 10.0
 """The seconds that a pool gets to come to its end; drains are cut after 2.5 s."""
 LOG: Final = structlog.get_logger()
@@ -198,7 +319,7 @@ class Edge:
 
     app: Any
     settings: Settings
-    build: Callable[[], Ready]
+    build: Callable[[], Runtime]
     load: Callable[[], Mapping[str, str]]
     silence_seconds: float
     node: NodeMemory | None = None
@@ -213,7 +334,7 @@ class Edge:
         """Make the state that all processes share, before the first of them is forked."""
         self.node = NodeMemory.of(processes, self.settings.destinations)
         self.node.templates.report(os.getpid(), TemplateUse(stopped=self.load()))
-        self._task = DrainTask(self.settings, self.build, self.waker, self.node)
+        self._task = DrainTask(self.build, self.waker, self.node)
 
     def task(self) -> DrainTask:
         """Return the object that does the work of the task `drain`."""
@@ -285,7 +406,7 @@ def end_at_once(node: NodeMemory) -> None:
 
 def build_app(
     settings: Settings,
-    build: Callable[[], Ready],
+    build: Callable[[], Runtime],
     *,
     load: Callable[[], Mapping[str, str]] = dict,
     silence_seconds: float = SILENCE_SECONDS,

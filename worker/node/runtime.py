@@ -8,7 +8,7 @@ import gc
 import os
 import random
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
@@ -30,13 +30,12 @@ from segrelay.worker.adapters.redis.shared_keys import (
     RedisNumbers,
     RedisStreaks,
     SharedKeys,
-    Standing,
     tell_newest,
 )
 from segrelay.worker.adapters.sender import AuthorizedSender, HttpSender, ProcessToken
+from segrelay.worker.batch.partition import Tally
 from segrelay.worker.batch.responses import Responses, ResponseStream
 from segrelay.worker.batch.send import Stop
-from segrelay.worker.batch.state import Tally
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import queue_name
 from segrelay.worker.contract.keys import PartitionKeys
@@ -52,7 +51,7 @@ from segrelay.worker.contract.redis.connection import (
 )
 from segrelay.worker.contract.settings import Authorization, Destination, Settings
 from segrelay.worker.contract.words import BACKFILL, LIVE
-from segrelay.worker.core.gate import Closed, LaneKind, Open
+from segrelay.worker.core.gate import LaneKind
 from segrelay.worker.core.verdicts import Verdict
 from segrelay.worker.destinations.api import Sender
 from segrelay.worker.destinations.oauth2 import Granted, read_grant, token_request
@@ -135,15 +134,19 @@ class Runtime:
         except RedisMismatch:
             # Another process was the first to claim a Redis that had come back empty.
             before = PROTECTION.secret_id
-            self.runner.run(self._learn_protection())
+            stored = self.client.execute_command("GET", keys.PROTECTION)
+            learn_protection(self.settings, self.runner.run(stored) or b"")
             if PROTECTION.secret_id == before:
                 raise
             tally, queue = Tally(ended="Redis has another protection of people's data"), ""
         finally:
             if self.is_worker:
                 gc.collect()
-        if tally.requests:
-            self._keep_what_was_loaded()
+        if tally.requests and self._first_drains > 0 and self.is_worker:
+            # It stays for good: no batch is held here. A full collection then takes less than half
+            # a millisecond instead of ten.
+            self._first_drains -= 1
+            gc.freeze()
         return tally, queue
 
     def _keys_of(self, destination: str, partition: int) -> PartitionKeys:
@@ -161,21 +164,6 @@ class Runtime:
                 f"{self.settings.redis.partitions - 1}."
             )
         return PartitionKeys(destination, partition)
-
-    async def _learn_protection(self) -> None:
-        learn_protection(
-            self.settings, await self.client.execute_command("GET", keys.PROTECTION) or b""
-        )
-
-    def _keep_what_was_loaded(self) -> None:
-        """Hide the objects that the first drains have loaded from the garbage collector.
-
-        It stays for good: no batch is held here. A full collection then takes less than half a
-        millisecond instead of ten.
-        """
-        if self._first_drains > 0 and self.is_worker:
-            self._first_drains -= 1
-            gc.freeze()
 
     def connect(self) -> None:
         """Connect to Redis before the first drain needs it; if that fails, the drain reports it.
@@ -229,55 +217,60 @@ class Runtime:
             grace_ends = stop.told_at_seconds + STOP_GRACE_SECONDS
             return not stop.is_told or boottime_seconds() < grace_ends
 
-        partition = self._partition(partition_keys, may_repeat)
-        triggers = self.upkeep.triggers[partition_keys.destination]
+        delivery = self.settings.delivery
+        destination = self.settings.destinations[partition_keys.destination]
+        gate, triggers = self._gate(destination), self.upkeep.triggers[destination.name]
         await tell_newest(self.client, triggers, self.told)
         standing, looks, is_full = await asyncio.gather(
-            self.shared_keys.standing(partition_keys.destination),
-            self._gate(self.settings.destinations[partition_keys.destination]).look(triggers),
-            self.dead_letter_limit.pause_if_full(partition_keys.destination),
+            self.shared_keys.standing(destination.name),
+            gate.look(triggers),
+            self.dead_letter_limit.pause_if_full(destination.name),
         )
         if is_full:
-            standing = await self.shared_keys.standing(partition_keys.destination)
-        streaks = RedisStreaks(self.client, standing.streaks, triggers, may_repeat=may_repeat)
-        drain = self._drain_of(
-            partition_keys, partition, standing, looks, streaks, stop, live_waits
+            standing = await self.shared_keys.standing(destination.name)
+        partition = RedisPartition(
+            self.client,
+            partition_keys,
+            lease_seconds=delivery.lease_seconds,
+            retention_seconds=delivery.ledger_retention_seconds,
+            late_seconds=delivery.late_seconds,
+            owner=f"{socket.gethostname()}:{os.getpid()} {self.settings.fingerprint}",
+            address=place_of(destination),
+            may_repeat=may_repeat,
+            most_bytes=log_bytes(self.settings),
+            reads_along=ASK_NAMES if not self.client.is_cluster else (),
         )
-        return await replace(drain, kinds=kinds).run()
-
-    def _drain_of(  # noqa: PLR0917 - what is made for this drain; the rest is the process'
-        self,
-        partition_keys: PartitionKeys,
-        partition: RedisPartition,
-        standing: Standing,
-        looks: Mapping[str, Open | Closed],
-        streaks: RedisStreaks,
-        stop: Stop,
-        live_waits: Callable[[], Awaitable[bool]],
-    ) -> Drain:
-        lease_seconds = self.settings.delivery.lease_seconds
-        return Drain(
+        drain = Drain(
             keys=partition_keys,
             partition=partition,
-            gate=self._gate(self.settings.destinations[partition_keys.destination]),
+            gate=gate,
             sender=self.sender,
             renderer=replace(self.renderer, is_told_to_stop=lambda: stop.is_told),
             numbers=self.numbers,
-            streaks=streaks,
-            lease=ThreadedLease(self.lease_keeper, partition_keys, partition.token, lease_seconds),
-            triggers=self.upkeep.triggers[partition_keys.destination],
+            streaks=RedisStreaks(self.client, standing.streaks, triggers, may_repeat=may_repeat),
+            lease=ThreadedLease(
+                self.lease_keeper, partition_keys, partition.token, delivery.lease_seconds
+            ),
+            triggers=triggers,
             paused=standing.paused,
             looks=looks,
             read_names=lambda: self._names(partition),
-            read_wants=lambda: self.shared_keys.wants(partition_keys.destination),
+            read_wants=lambda: self.shared_keys.wants(destination.name),
             live_waits=live_waits,
             clock=SystemClock(),
             jitter=self.jitter,
-            limits=self._limits(),
+            limits=Limits(
+                slice_seconds=SLICE_SECONDS,
+                request_deadline_seconds=delivery.request_deadline_seconds,
+                late_seconds=delivery.late_seconds,
+                in_flight=delivery.in_flight,
+            ),
             stop=stop,
+            kinds=kinds,
             responses=self.responses,
             scopes=standing.scopes,
         )
+        return await drain.run()
 
     async def _names(self, partition: RedisPartition) -> None:
         """Learn all numbers, which one server has told together with the lease."""
@@ -285,32 +278,6 @@ class Runtime:
             self.numbers.replace(partition.read_along[0])
         else:
             await self.numbers.read()
-
-    def _partition(
-        self, partition_keys: PartitionKeys, may_repeat: Callable[[], bool]
-    ) -> RedisPartition:
-        delivery = self.settings.delivery
-        return RedisPartition(
-            self.client,
-            partition_keys,
-            lease_seconds=delivery.lease_seconds,
-            retention_seconds=delivery.ledger_retention_seconds,
-            late_seconds=delivery.late_seconds,
-            owner=f"{socket.gethostname()}:{os.getpid()} {self.settings.fingerprint}",
-            address=place_of(self.settings.destinations[partition_keys.destination]),
-            may_repeat=may_repeat,
-            most_bytes=log_bytes(self.settings),
-            reads_along=ASK_NAMES if not self.client.is_cluster else (),
-        )
-
-    def _limits(self) -> Limits:
-        delivery = self.settings.delivery
-        return Limits(
-            slice_seconds=SLICE_SECONDS,
-            request_deadline_seconds=delivery.request_deadline_seconds,
-            late_seconds=delivery.late_seconds,
-            in_flight=delivery.in_flight,
-        )
 
     async def _live_is_queued(self) -> bool:
         return bool(await self.broker.llen(queue_name(LIVE)))

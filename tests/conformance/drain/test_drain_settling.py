@@ -4,8 +4,7 @@ import asyncio
 from typing import Any
 
 from segrelay.worker.batch.batch import Batch, Settler
-from segrelay.worker.batch.partition import ReadRange, Settlement
-from segrelay.worker.batch.state import State
+from segrelay.worker.batch.partition import ReadRange, Settlement, State
 from segrelay.worker.contract.ledger import Record, unpack
 from segrelay.worker.contract.words import Direction, Skip
 from segrelay.worker.core.ledger import LedgerEvent, with_delivered, with_raised

@@ -1,7 +1,7 @@
 """A drain for live work: what it reads, for what it keeps its lease, and how it sends one event."""
 
 from segrelay.worker.adapters.redis.shared_keys import RedisNumbers
-from segrelay.worker.batch.state import Tally
+from segrelay.worker.batch.partition import Tally
 from tests.conformance.clocked_redis import at_once
 from tests.conformance.drain.world import event, members
 

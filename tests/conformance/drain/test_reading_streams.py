@@ -4,9 +4,8 @@ import random
 from dataclasses import replace
 
 from segrelay.worker.batch.delivery import Delivery
-from segrelay.worker.batch.judge import OPEN_BYTES
-from segrelay.worker.batch.read import order_of, read_batch
-from segrelay.worker.batch.state import State
+from segrelay.worker.batch.partition import State
+from segrelay.worker.batch.read import OPEN_BYTES, order_of, read_batch
 from tests.conformance.clocked_redis import at_once
 from tests.conformance.drain.fakes import SlowPartition
 from tests.conformance.drain.world import event

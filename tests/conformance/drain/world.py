@@ -22,8 +22,8 @@ from segrelay.jsonnet.rendered import Template
 from segrelay.worker.adapters.redis.gate import RedisGate, read_state
 from segrelay.worker.adapters.redis.shared_keys import RedisNumbers
 from segrelay.worker.batch.delivery import LoadedTrigger
+from segrelay.worker.batch.partition import Tally
 from segrelay.worker.batch.send import Stop
-from segrelay.worker.batch.state import Tally
 from segrelay.worker.contract.events import Header, pack_profile
 from segrelay.worker.contract.keys import (
     PartitionKeys,

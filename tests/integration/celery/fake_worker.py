@@ -10,24 +10,27 @@ import json
 import os
 import sys
 import time
+from types import SimpleNamespace
 
 import redis
 import structlog
 
 from segrelay.ops.run.worker import run_celery
+from segrelay.worker.batch.partition import Tally
 from segrelay.worker.batch.send import Stop
-from segrelay.worker.batch.state import Tally
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings, load_settings
 from segrelay.worker.errors import RedisUnavailable, UsageWrong
 from segrelay.worker.node.celery_app import build_app
-from segrelay.worker.node.task import Ready
+from segrelay.worker.node.shared import TemplateUse
 
 BEHAVIOUR = json.loads(os.environ.get("FAKE_DRAIN", "{}"))
 
 
 class FakeDrains:
     """Takes the lease away from a partition's streams, as a drain would, and sleeps."""
+
+    upkeep = SimpleNamespace(template_use=TemplateUse)
 
     def __init__(self, settings: Settings) -> None:
         self._client = Redis.from_url(settings.redis.url, socket_timeout=1)
@@ -83,7 +86,7 @@ def _misbehave(how: str) -> None:
 SETTINGS = load_settings()
 app = build_app(
     SETTINGS,
-    lambda: Ready(FakeDrains(SETTINGS).drain),
+    lambda: FakeDrains(SETTINGS),
     silence_seconds=float(os.environ.get("FAKE_SILENCE", "30")),
 )
 

@@ -19,7 +19,7 @@ from segrelay.worker.contract.celery import broker_options
 from segrelay.worker.contract.processes import read_processes
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import load_settings
-from segrelay.worker.node.task import NO_FREE_PERMIT
+from segrelay.worker.node.celery_app import NO_FREE_PERMIT
 from tests.configuration import configuration as settings_text
 from tests.configuration import endpoint, table, trigger
 from tests.waiting import until

@@ -1,7 +1,6 @@
 """What a fresh holder of a lease makes of what it was told."""
 
-from segrelay.worker.batch.partition import Hold, TakenPartition
-from segrelay.worker.batch.state import State
+from segrelay.worker.batch.partition import Hold, State, TakenPartition
 from segrelay.worker.contract.keys import REACHED_KEPT
 from segrelay.worker.core.backoff import Backoff, Wait
 
