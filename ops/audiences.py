@@ -338,8 +338,10 @@ def retire(
     leaving = plural(len(named), "person", "people")
     relay.confirm(f"Publish exits from '{slug}' for {leaving}, and for those whose entrance waits?")
     # Whoever enters after this moment is in; who entered before it is in the ledger, or waits.
-    now_us, held = publisher.now_us(), look()
+    now_us = publisher.now_us()
+    # What waits comes first: what is delivered meanwhile is in the ledger when that is read.
     leavers = by_digest(chain(named.values(), waiting_in(client, settings, slug)))
+    held = look()
 
     def leave(doing: Doing) -> None:
         doing.count = 0

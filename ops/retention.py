@@ -12,8 +12,9 @@ old as the history, by the scripts by which a watch forgets its own; see `JobSto
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from math import inf
 from typing import Any, Final
 
 import structlog
@@ -55,18 +56,24 @@ class RetentionState(StepState):
 
     Args:
         seen_ms: The time of the last step.
-        owed_ms: The time for which nothing is dropped yet, because no worker ran for so long, or a
-            clock was set forward: health has to name first what has become too old.
+        owed_ms: The time for which nothing is dropped yet, because no worker ran for so long, a
+            clock was set forward, or a limit has become shorter: health has to name first what has
+            become too old.
+        kept_ms: The limits by kind.
     """
 
     seen_ms: int = 0
     owed_ms: int = 0
+    kept_ms: dict[str, int] = field(default_factory=dict)
 
-    def is_due(self, now_ms: int, warning_ms: int) -> bool:
+    def is_due(self, now_ms: int, warning_ms: int, kept_ms: dict[str, int]) -> bool:
         """Take the time since the last step into account, and say whether something may go."""
         passed_ms = now_ms - (self.seen_ms or now_ms)
         owed_ms = self.owed_ms + (passed_ms if passed_ms > _LONGEST_PAUSE_MS else -passed_ms)
+        if self.seen_ms and any(ms < self.kept_ms.get(what, inf) for what, ms in kept_ms.items()):
+            owed_ms = warning_ms
         self.seen_ms, self.owed_ms = now_ms, min(max(0, owed_ms), warning_ms)
+        self.kept_ms = kept_ms
         return not self.owed_ms
 
 
@@ -87,7 +94,9 @@ class Retention:
 
         def step(state: RetentionState, now_ms: int) -> Step:
             partitions = all_partitions(self.client, self.settings)
-            is_due = state.is_due(now_ms, round(1_000 * self.settings.retention.warning_seconds))
+            settings = self.settings.retention
+            warning_ms = round(1_000 * settings.warning_seconds)
+            is_due = state.is_due(now_ms, warning_ms, limits_of(settings))
             drops = self.drop(partitions, now_ms) if is_due else ()
             dropped = {what: count for what, count in drops if count}
             self._trim_logs(partitions, now_ms)

@@ -109,7 +109,7 @@ def read_expiring(
             count,
             before_ms=now_ms - told_after_ms[what],
             since_ms=oldest_ms + told_after_ms[what],
-            from_ms=oldest_ms + limits[what],
+            from_ms=max(now_ms, oldest_ms + limits[what]),
         )
         for (what, name), (count, oldest_ms) in found.items()
     ]

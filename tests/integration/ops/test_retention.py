@@ -6,7 +6,7 @@ import pytest
 from segrelay.ops.main import app
 from segrelay.ops.metrics.page import MetricsPage
 from segrelay.ops.retention import DROPPED_AT_ONCE, Retention, RetentionState
-from segrelay.ops.state.retention import LETTERS, RECORDS
+from segrelay.ops.state.retention import LETTERS, RECORDS, limits_of
 from segrelay.worker.adapters.redis.survey import RedisSchedule
 from segrelay.worker.contract import keys
 from tests.configuration import table
@@ -125,13 +125,20 @@ def test_old_letters_and_records_are_announced_and_dropped_a_week_later(
     assert sum(row["reason"] == "expired" for row in rows) == 5
 
 
-@pytest.mark.parametrize(("away_ms", "owed_ms"), [(DAY_MS, DAY_MS), (100 * DAY_MS, 7 * DAY_MS)])
-def test_nothing_goes_before_workers_have_run_for_as_long_as_they_were_away(
-    relay, sandbox, call, away_ms, owed_ms
-):
+LONGER = {LETTERS: 400 * DAY_MS}
+
+
+@pytest.mark.parametrize(
+    ("away_ms", "former", "owed_ms"),
+    [(DAY_MS, {}, DAY_MS), (100 * DAY_MS, {}, 7 * DAY_MS), (60_000, LONGER, 7 * DAY_MS)],
+    ids=["workers-away-a-day", "workers-away-for-long", "shorter-limit"],
+)
+def test_nothing_goes_before_health_could_name_it(relay, sandbox, call, away_ms, former, owed_ms):
     let_expire(relay, sandbox, 2)
+    limits = limits_of(relay.settings.retention)
     now_ms = int(relay.client.time()[0]) * 1_000
-    relay.client.hset(keys.RETENTION, "state", RetentionState(now_ms - away_ms).dumps())
+    former_state = RetentionState(now_ms - away_ms, 0, limits | former)
+    relay.client.hset(keys.RETENTION, "state", former_state.dumps())
 
     assert step(relay) == ["dropped: nothing"]
     assert "2 dead letters will be dropped" in problems(call)["letters_expire"]["message"]
@@ -139,8 +146,8 @@ def test_nothing_goes_before_workers_have_run_for_as_long_as_they_were_away(
     state = RetentionState.loads(relay.client.hget(keys.RETENTION, "state"))
     assert state.owed_ms == pytest.approx(owed_ms, abs=60_000)
     for minute in range(1, owed_ms // 60_000):
-        assert not state.is_due(now_ms + minute * 60_000, 7 * DAY_MS)
-    relay.client.hset(keys.RETENTION, "state", RetentionState(now_ms, 0).dumps())
+        assert not state.is_due(now_ms + minute * 60_000, 7 * DAY_MS, limits)
+    relay.client.hset(keys.RETENTION, "state", RetentionState(now_ms, 0, limits).dumps())
     assert step(relay) != ["dropped: nothing"]
 
 
