@@ -4,8 +4,8 @@ It is a background job of the workers, a step every minute. Health names what go
 `retention.warning`; see `segrelay.ops.state.retention`.
 
 Letters are discarded by the script by which a person discards them, so that the counts and the rows
-about outcomes stay right; see `leave.lua`. The history, the requests to the receiver and the
-minutes of jobs are trimmed without a word. Backfills that are over are forgotten once they are as
+about outcomes stay right; see `leave.lua`. The history and the requests to the receiver are
+trimmed without a word. Backfills that are over are forgotten once they are as
 old as the history, by the scripts by which a watch forgets its own; see `JobStore.forget`.
 """
 

@@ -264,10 +264,13 @@ MANY_QUARANTINED: Final = 10
 RECENT_MS: Final = 30_000
 """Milliseconds whose answers tell whether a destination is slow."""
 SLOW_SECONDS: Final = 2.0
+_NONE_SETTLED: Final = (
+    "wait and workers run, but for two minutes none was settled: look at the workers' logs"
+)
 
 
-def jobs_standing_still(standing: Standing) -> Iterator[HealthProblem]:
-    """Yield backfills of which nothing is settled although work is due."""
+def standing_still(standing: Standing) -> Iterator[HealthProblem]:
+    """Yield destinations and backfills of which nothing is settled although work is due."""
     if not standing.samples or not standing.processes:
         return
     for destination in standing.samples[0].counts:
@@ -275,13 +278,16 @@ def jobs_standing_still(standing: Standing) -> Iterator[HealthProblem]:
         is_stopped = any(one.condition.state != "ok" for one in of_triggers.values())
         if is_stopped or standing.is_closed(destination):
             continue
+        since_ms = _still_since(standing, destination, "", of_triggers)
+        if since_ms is not None:
+            waiting = standing.samples[0].counts[destination].get("waits", 0)
+            message = f"{waiting:,} live deliveries {_NONE_SETTLED}"
+            show = f"segrelay tap --destination {destination}"
+            yield HealthProblem("live_late", ILL, destination, message, show, since_ms)
         for job, one in standing.jobs.items():
             since_ms = _still_since(standing, destination, job, of_triggers)
             if since_ms is not None and one.condition.state in {"delivering", "canary under way"}:
-                message = (
-                    f"{one.counts.waiting:,} of its deliveries wait and workers run, but for two"
-                    " minutes none was settled: look at the workers' logs"
-                )
+                message = f"{one.counts.waiting:,} of its deliveries {_NONE_SETTLED}"
                 show = f"segrelay backfill status {job}"
                 yield HealthProblem("job_stands_still", ILL, job, message, show, since_ms)
 
@@ -290,12 +296,13 @@ def _still_since(
     standing: Standing, destination: str, job: str, triggers: Iterable[str]
 ) -> int | None:
     """Return the time since which nothing was settled; None = the work has not stalled."""
-    since_ms, first = None, standing.samples[0].counts[destination].get(f"job|{job}", 0)
+    part, waits = (f"job|{job}", f"waits|{job}") if job else ("live", "waits")
+    since_ms, first = None, settled_of(standing.samples[0].counts[destination], part)
     stops = {field_of(DESTINATION, destination), *(field_of(TRIGGER, name) for name in triggers)}
     for sample in standing.samples:
         counts = sample.counts.get(destination, {})
-        has_settled = counts.get(f"job|{job}", 0) != first
-        if not counts.get(f"waits|{job}") or has_settled or stops & set(sample.stopped):
+        has_settled = settled_of(counts, part) != first
+        if not counts.get(waits) or has_settled or stops & set(sample.stopped):
             break
         since_ms = sample.at_ms
     is_long = since_ms is not None and standing.now_ms - since_ms >= STANDS_STILL_MS

@@ -7,7 +7,7 @@ from segrelay.ops.status.problems import ILL
 from segrelay.producer.publish import Publisher
 from segrelay.producer.sync.step import syncing_for
 from segrelay.producer.wakeups import SilentWaker
-from segrelay.worker.adapters.redis.presence import RedisProgress
+from segrelay.worker.adapters.redis.survey import RedisProgress
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.processes import report_receiver
 from segrelay.worker.errors import LyticsRefused

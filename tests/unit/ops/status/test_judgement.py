@@ -266,6 +266,7 @@ CASES = [
     (standing(refused_destinations={"new": "old"}), "destination_refused", ILL),
     (standing(**trigger(oldest_live_ms=NOW - 61_000)), "live_late", ILL),
     (standing(**trigger(oldest_live_ms=NOW - 61_000), samples=going(15)), "live_late", ILL),
+    (standing(samples=STILL), "live_late", ILL),
     (standing(**job("delivering"), samples=STILL), "job_stands_still", ILL),
     (standing(samples=ALL_DEAD), "dead_letters_grow", ILL),
     (standing(samples=FEW_DEAD), "dead_letters_grow", ATTENTION),
