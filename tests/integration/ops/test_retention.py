@@ -129,11 +129,12 @@ LONGER = {LETTERS: 400 * DAY_MS}
 
 
 @pytest.mark.parametrize(
-    ("away_ms", "former", "owed_ms"),
+    "case",
     [(DAY_MS, {}, DAY_MS), (100 * DAY_MS, {}, 7 * DAY_MS), (60_000, LONGER, 7 * DAY_MS)],
     ids=["workers-away-a-day", "workers-away-for-long", "shorter-limit"],
 )
-def test_nothing_goes_before_health_could_name_it(relay, sandbox, call, away_ms, former, owed_ms):
+def test_nothing_goes_before_health_could_name_it(relay, sandbox, call, case):
+    away_ms, former, owed_ms = case
     let_expire(relay, sandbox, 2)
     limits = limits_of(relay.settings.retention)
     now_ms = int(relay.client.time()[0]) * 1_000
