@@ -21,10 +21,10 @@ from segrelay.ops.status.problems import (
     expiring,
     in_short,
     is_late,
-    standing_still,
     live_late,
     outcomes,
     quarantine,
+    standing_still,
 )
 from segrelay.ops.status.standing import Condition, Kind, Standing, TriggerStanding, read_standing
 from segrelay.ops.status.totals import largest_first
