@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 BATCH_ENTRIES: Final = 2_000
 """The largest number of deliveries in a batch: a full request of 1,000 users for each direction."""
+BATCH_ENTRIES_BESIDE_LIVE: Final = 1_000
+"""The size of a backfill's batch while live work comes: who is in its partition waits for it."""
 BATCH_ENTRIES_ONE_BY_ONE: Final = 100
 """The size of a batch where a request carries one user, so that a slice can send it."""
 BATCH_BYTES: Final = 8_000_000

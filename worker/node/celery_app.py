@@ -31,6 +31,7 @@ from celery.worker.state import maybe_shutdown
 from segrelay.worker import logs
 from segrelay.worker.adapters.redis.gate import forget_rates
 from segrelay.worker.batch.partition import Tally
+from segrelay.worker.batch.read import BATCH_ENTRIES, BATCH_ENTRIES_BESIDE_LIVE
 from segrelay.worker.batch.send import Stop
 from segrelay.worker.contract.celery import (
     DRAIN_TASK,
@@ -258,13 +259,15 @@ class DrainTask:
 
     def _drain(self, call: WakeUp, stop: Stop, again: list[Call]) -> Tally:
         begun = time.monotonic()
-        runtime = self.get_ready()
+        runtime, is_live = self.get_ready(), call.queue == LIVE
+        beside_live = not is_live and self.node.permits.live_is_recent()
         tally, queue = runtime.drain(
             call.destination,
             call.partition,
             stop,
             live_waits=self.node.waiting.holds_live,
-            kinds=(LIVE,) if call.queue == LIVE else (LIVE, BACKFILL),
+            kinds=(LIVE,) if is_live else (LIVE, BACKFILL),
+            batch_entries=BATCH_ENTRIES_BESIDE_LIVE if beside_live else BATCH_ENTRIES,
         )
         self.node.templates.report(os.getpid(), runtime.upkeep.template_use())
         if queue:

@@ -34,6 +34,7 @@ from segrelay.worker.adapters.redis.shared_keys import (
 )
 from segrelay.worker.adapters.sender import AuthorizedSender, HttpSender, ProcessToken
 from segrelay.worker.batch.partition import Tally
+from segrelay.worker.batch.read import BATCH_ENTRIES
 from segrelay.worker.batch.responses import Responses, ResponseStream
 from segrelay.worker.batch.send import Stop
 from segrelay.worker.contract import keys
@@ -109,6 +110,7 @@ class Runtime:
         *,
         live_waits: Callable[[], bool] = lambda: False,
         kinds: tuple[LaneKind, ...] = (LIVE, BACKFILL),
+        batch_entries: int = BATCH_ENTRIES,
     ) -> tuple[Tally, str]:
         """Drain one partition for a slice.
 
@@ -118,6 +120,7 @@ class Runtime:
             stop: Set from a signal's handler.
             live_waits: A function that says whether a live call waits in this node for a permit.
             kinds: The kinds of lanes that are drained.
+            batch_entries: The largest number of deliveries in a batch.
 
         Returns:
             What was done, and the queue to wake it on; "" = wake nobody.
@@ -129,7 +132,7 @@ class Runtime:
         partition_keys = self._keys_of(destination, partition)
         self.upkeep.look()
         try:
-            drain = self._drain(partition_keys, stop, live_waits, kinds)
+            drain = self._drain(partition_keys, stop, live_waits, kinds, batch_entries)
             tally, queue = self.runner.run(drain)
         except RedisMismatch:
             # Another process was the first to claim a Redis that had come back empty.
@@ -200,6 +203,7 @@ class Runtime:
         stop: Stop,
         live_waits_here: Callable[[], bool],
         kinds: tuple[LaneKind, ...],
+        batch_entries: int,
     ) -> tuple[Tally, str]:
         queued_since: float | None = None
 
@@ -264,6 +268,7 @@ class Runtime:
                 request_deadline_seconds=delivery.request_deadline_seconds,
                 late_seconds=delivery.late_seconds,
                 in_flight=delivery.in_flight,
+                batch_entries=batch_entries,
             ),
             stop=stop,
             kinds=kinds,

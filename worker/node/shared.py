@@ -6,8 +6,9 @@ gives back however their holder dies.
 **Permits** say how many drains of one kind a node runs at once; one is a locked byte of such a
 file. One process always stays free for other destinations: of any one, a drain less runs than there
 are processes. Of the backfill lane two less again, but two at least, so that live work finds a
-permit of its destination free. A node does one background job at a time, with a permit of the
-backfill lane.
+permit of its destination free; and while live calls come, a third one less, so that a live call
+does not wait for those before it, and fewer drains of a backfill compete for the processors. A node
+does one background job at a time, with a permit of the backfill lane.
 
 **The board** has the time of a warm shutdown, which the parent writes; every drain of the node sees
 it, also one that begins later. SIGTERM may reach a child directly, e.g. where a supervisor ends a
@@ -63,6 +64,7 @@ LOG: Final = structlog.get_logger()
 
 
 _FLOAT_BYTES: Final = 8
+_RECENT_SECONDS: Final = 1.0
 
 
 class Board:
@@ -189,12 +191,20 @@ class Permits:
         self._most_of_backfill = max(min(2, self._most), self._most - 2)
         self._kinds = {name: number for number, name in enumerate(destinations, start=1)}
         self._descriptor = _unnamed_file()
+        self._live_at = memoryview(mmap.mmap(-1, _FLOAT_BYTES)).cast("d")
+
+    def live_is_recent(self) -> bool:
+        """Say whether any live call came within the last second."""
+        return bool(boottime_seconds() - self._live_at[0] < _RECENT_SECONDS)
 
     def take(self, call: WakeUp) -> ExitStack | None:
         """Take the permits that a drain needs; None where one of them is not free."""
         kinds = [(self._kinds.get(call.destination, len(self._kinds) + 1), self._most)]
         if call.queue == BACKFILL:
-            kinds.append((_OF_BACKFILL, self._most_of_backfill))
+            most = self._most_of_backfill
+            kinds.append((_OF_BACKFILL, max(min(2, most), most - self.live_is_recent())))
+        else:
+            self._live_at[0] = boottime_seconds()
         return self._take(kinds)
 
     def take_for_background_job(self) -> ExitStack | None:

@@ -89,6 +89,18 @@ def test_so_many_drains_run_at_once(holders, processes, calls, granted):
     assert [holder.has_permit for holder in taken] == granted
 
 
+@pytest.mark.parametrize(("processes", "granted"), [(1, 1), (3, 2), (4, 2), (6, 2), (9, 5)])
+def test_while_live_calls_come_backfills_leave_one_permit_more(holders, processes, granted):
+    permits = Permits(processes, ["one"])
+    before = permits.live_is_recent()
+    holders(permits, live())[0].kill()
+
+    taken = [holders(permits, backfill())[0] for _ in range(granted + 1)]
+
+    assert (before, permits.live_is_recent()) == (False, True)
+    assert [holder.has_permit for holder in taken] == [True] * granted + [False]
+
+
 def test_a_killed_process_leaves_no_slot_taken(holders):
     permits = Permits(2, ["one"])
     (killed,) = holders(permits, live())
