@@ -242,7 +242,7 @@ def placed(finding: Finding, template: str, bundle: Bundle | None) -> Finding:
         text = without_comments(bundle.files[bundle.root].text)
         words = _WORD.findall(message)
         wanted = [word for word in words if word in _SPEAKING] or [w for w in words if "_" in w]
-        fields = (re.search(rf"[\"']?\b{word}\b[\"']?\s*:", text) for word in wanted)
+        fields = (re.search(rf"[\"']?\b{word}\b[\"']?\s*\+?:", text) for word in wanted)
         if field := next(filter(None, fields), None):
             line, column = location(text, field.start())
     return replace(finding, file=file, message=message, line=line, column=column)
@@ -273,6 +273,7 @@ class _Use(NamedTuple):
     Attributes:
         at: The offset of the member's name.
         arguments: None where it is not called.
+        known: The libraries that variables hold there.
     """
 
     file: SourceFile
@@ -280,6 +281,7 @@ class _Use(NamedTuple):
     name: str
     at: int
     arguments: Sequence[tree.Node] | None
+    known: Mapping[str, str]
 
     def finding(self, message: str) -> Finding:
         return Finding(
@@ -300,7 +302,7 @@ def _uses(bundle: Bundle) -> Iterator[_Use]:
                 match target:
                     case tree.Index(target=source, key=tree.Constant(value=str(name)) as key):
                         if library := _library(source, known, file):
-                            yield _Use(file, library, name, key.at, arguments)
+                            yield _Use(file, library, name, key.at, arguments, known)
 
 
 def _walked(
@@ -385,11 +387,15 @@ def wrong_calls(bundle: Bundle) -> Iterator[Finding]:
                 yield use.finding(f"{use.library} has no {use.name}; {hint}")
             case (
                 tree.Call(
-                    target=tree.Index(key=tree.Constant(value="get")),
+                    target=tree.Index(target=source, key=tree.Constant(value="get")),
                     arguments=(tree.Constant(value=str(field)), *_),
                 ),
                 *_,
-            ) if use.library == _INSIDER and use.name in {*_members()[_VALUES]} - _NO_FIELD:
+            ) if (
+                use.library == _INSIDER
+                and use.name in {*_members()[_VALUES]} - _NO_FIELD
+                and _library(source, use.known, use.file)
+            ):
                 yield use.finding(
                     f"{use.name} of {_INSIDER} takes the name of a field, not its value; write"
                     f' {use.name}("{field}"), or take {use.name} of {_VALUES}.'

@@ -33,6 +33,7 @@ from segrelay.ops.templates.workspace import (
     TemplateArgument,
     TriggerName,
     Workspace,
+    files_of,
     workspace_of,
 )
 from segrelay.ops.terminal.console import fields_of, read_json_values
@@ -58,6 +59,7 @@ from segrelay.worker.contract.events import Event, decode_profile, has_id, heade
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings, Trigger, load_settings
+from segrelay.worker.contract.settings.http import TemplateChoice
 from segrelay.worker.contract.settings.sections import with_defaults
 from segrelay.worker.destinations.normalise import is_empty
 from segrelay.worker.destinations.registry import api_of
@@ -72,7 +74,10 @@ _RULES: Final[Sequence[tuple[str, str]]] = (
         r"(identifiers|attributes)\.phone_number",
         "a phone number has to exist, as +14155550123, or as one of delivery.phone_region",
     ),
-    (r"identifiers\..*", "identifiers that many people share (0, 1, null, anonymous) are blocked"),
+    (
+        r"identifiers\..*",
+        "it is a text without space around it, and none that many share (0, 1, null, anonymous)",
+    ),
     (r"attributes\..*_optin", "an opt-in is true or false; t, f, yes, no, 1 and 0 are understood"),
     (r"attributes\.age", "an age is a number from 0 to 150"),
     (r"attributes\.birthday", "a birthday is a date, or a time in RFC 3339; it is sent in UTC"),
@@ -129,7 +134,7 @@ def field_of(path: str) -> str:
 
 
 def _why(path: str, did: Did, value: Any, dropped: Sequence[str]) -> str:
-    name = _INDEX.sub("", _PERSON.sub("", field_of(path)))
+    name = _PERSON.sub("", field_of(path)).replace("[]", "")
     if did == "added":
         return "shaping puts it in"
     if did == "left out":
@@ -428,18 +433,28 @@ def _previews(
 ) -> Iterator[list[Previewed]]:
     """Yield what each version makes of the events that were chosen."""
     settings, now = workspace.settings, datetime.now(UTC)
-    users = [one for _, template in versions for one in workspace.triggers(template)]
+    here = [name for folder, name in reversed(versions) if folder == workspace.folder]
+    users = [one for name in here for one in workspace.triggers(name)]
     chosen = workspace.trigger(trigger) if trigger else next(iter(users), None)
     if chosen is None or settings is None:
         if any(of_redis):
             raise UsageWrong("No trigger uses these templates; name one by --trigger.")
         samples: Sequence[Mapping[str, Any]] = load_profiles(events) if events else ()
         if events is None:
-            cases = cases_of(workspace.folder, versions[0][1]) or workspace.cases(versions[0][1])
+            found = (cases_of(workspace.folder, name) for _, name in versions)
+            cases = next(filter(None, found), None) or workspace.cases(versions[0][1])
             samples = [case.profile for case in cases]
         rows = [sample_row(one, {}) for one in samples]
         yield from (preview_rendering(*one, rows) for one in versions)
         return
+    others = files_of(settings, chosen) - {chosen.template, ""}
+    envelope = settings.http_of(chosen).envelope
+    for folder, name in versions:
+        if folder != workspace.folder and (others or isinstance(envelope, TemplateChoice)):
+            raise UsageWrong(
+                f"{folder / name}: {chosen.name} has templates of its URL, headers or envelope,"
+                f" too: put the copy into {workspace.folder}."
+            )
     candidates = []
     if events is not None:
         candidates += from_payload(events, read_json_values(events), chosen, settings)

@@ -36,6 +36,7 @@ def test_a_new_template_is_fit_and_gets_its_tests(run):
     tested = run("test", "mine")
 
     assert (checked.exit_code, filled.exit_code, tested.exit_code) == (0, 0, 0), checked.output
+    assert "a template ends in .jsonnet or .js" in run("new", "mine.ts").exception.message
     listed = json.loads(run("list", "--json").stdout)["templates"]
     assert [row["triggers"] for row in listed] == [[], ["vip-enter"]]
 
@@ -165,6 +166,9 @@ def test_a_template_of_a_url_is_listed_with_its_trigger_and_the_version_of_all(
 
     assert rows["url.jsonnet"]["triggers"] == ["told"] == rows["vip.jsonnet"]["triggers"]
     assert rows["url.jsonnet"]["version"] == rows["vip.jsonnet"]["version"]
+    (folder.parent / "before.jsonnet").write_text(TEMPLATE)
+    refused = run("diff", folder.parent / "before.jsonnet", "vip")
+    assert "told has templates of its URL, headers or envelope" in refused.exception.message
 
 
 def test_a_path_to_a_template_is_its_name_too(run, folder, monkeypatch):

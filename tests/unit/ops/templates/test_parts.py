@@ -47,6 +47,17 @@ def test_a_finding_has_its_place_once():
     assert finding.message == "no; hint"
 
 
+def test_what_shaping_corrected_is_explained():
+    body = {"identifiers": {"uuid": " abc "}, "events": [{"event_name": "Seen"}]}
+    sent = {"identifiers": {"uuid": "abc"}, "events": [{"event_name": "seen"}]}
+
+    changes = changes_of({"users": [body]}, {"users": [sent]}, [])
+
+    why = {one.path.rpartition(".")[2]: one.why for one in changes}
+    assert why["uuid"].startswith("it is a text without space around it")
+    assert why["event_name"].startswith("the name of an event is in lower case")
+
+
 def test_what_shaping_left_out_is_explained():
     body = {"users": [{"attributes": {"age": "x", "city": "", "email_optin": "t", "name": "Ann"}}]}
     sent = {"users": [{"attributes": {"email_optin": True, "name": "Ann"}}], "skip_hook": True}
@@ -93,6 +104,7 @@ local insider = import "insider.libsonnet";
   d: insider.time("last_visit"),
   e: (function(insider) insider.anything)({ anything: 1 }),
   f: insider.eventName(event.get("name")),
+  g: insider.time({ get(name): "2026-01-01T00:00:00Z" }.get("last_visit")),
 }
 """
 
