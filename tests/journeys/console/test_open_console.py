@@ -7,7 +7,7 @@ import httpx
 
 from segrelay.ops.run.up import own_command
 from tests.journeys.console.world import words
-from tests.waiting import until
+from tests.waiting import allowed, until
 from tests.warm import WarmProcess
 
 
@@ -24,10 +24,13 @@ def test_the_demo_is_shown_until_somebody_ends_it():
         address = told.split("at ")[1].split("/:")[0]
         next(line for line in lines if b"The demo is over" in line)
 
-        until(lambda: "no samples yet" not in words(httpx.get(address).text), 300)
-        page = words(httpx.get(address).text)
+        def page():
+            return words(httpx.get(address, timeout=allowed(60)).text)
+
+        until(lambda: "no samples yet" not in page(), 300)
+        shown = page()
         demo.send_signal(signal.SIGINT)
         demo.communicate(timeout=60)
 
-    assert "All is well ; 0 dead" in page
+    assert "All is well ; 0 dead" in shown
     assert demo.returncode == 0
