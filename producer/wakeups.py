@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import structlog
@@ -68,6 +69,18 @@ class CeleryWaker:
             return None
         message = drain_message(PartitionKeys(destination, number), queue)
         return WakeUpText(message.queue, message_text(message))
+
+
+class BackgroundWaker(CeleryWaker):
+    """Wakes from a thread, for those who answer somebody: a slow broker delays no answer."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._thread = ThreadPoolExecutor(1)
+
+    def wake(self, partitions: Iterable[tuple[str, int]], *, queue: str) -> None:
+        """Let the thread send the messages."""
+        self._thread.submit(super().wake, list(partitions), queue=queue)
 
 
 class SilentWaker:

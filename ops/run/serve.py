@@ -25,6 +25,7 @@ from segrelay.ops.terminal.console import json_or_text
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.serving import LogFormat, listening_at, use_log_format
 from segrelay.producer.publish import Publisher
+from segrelay.producer.wakeups import BackgroundWaker
 from segrelay.producer.webhook.app import (
     CHECK_HEADER,
     SECRET_HEADER,
@@ -100,7 +101,12 @@ def _serve(settings: Settings, webhook: WebhookSettings) -> None:
         ]
         claim(client, settings)
         start_announcer(settings)
-        receiver = _receiver(settings, webhook, Publisher(client, settings), quick[:3])
+        receiver = _receiver(
+            settings,
+            webhook,
+            Publisher(client, settings, waker=BackgroundWaker(settings)),
+            quick[:3],
+        )
         serve_app(
             build_app(receiver, webhook.path, _metrics(settings, quick[3])),
             webhook.host,

@@ -6,7 +6,7 @@ no parser: whoever gets a block parses it, in a process of its own.
 A JSON text is a sequence of values: a line each, or pretty-printed one after the other, or the
 elements of an array. What is broken is named with its line, and the rest is still read: a JSON text
 never has a line break within a string, and `{` stands only behind `:`, `,`, `[` or at the start, so
-that a value which broke off is noticed at the next line. Only an array of many lines ends where an
+that a value which broke off is noticed at the next line. Only an array ends where an
 element of it is broken: nothing shows where the next one begins.
 """
 
@@ -344,6 +344,8 @@ class _PayloadReader:
             # lost its end.
             if self._held:
                 yield from self.decode(is_end=True)
+                if self._array_line and self._held:
+                    self._on_damage(f"line {self._line}, in an array, can't be read")
                 yield from self._give_up()
         self._last = text.rstrip(_SPACE)[-1:] or self._last
         if self._skips_value:
@@ -358,8 +360,8 @@ class _PayloadReader:
             kept = bytes(self._held[:_KEPT_OF_TOO_LARGE])
             yield Payload(kept, None, self._line, self._index, message, Refusal.TOO_LARGE)
             self._skips_line, self._skips_value = not ends, ends
-            if 0 < self._array_line < number:
-                self.is_damaged = True
+            if self._array_line:
+                self.is_damaged = self._array_line < number
                 self._on_damage(f"line {self._line}, in an array, can't be read")
             self._drop()
 

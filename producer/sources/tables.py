@@ -333,7 +333,7 @@ def rows_of_part(part: bytes, number: int) -> Iterator[Payload]:
     for batch in import_module("pyarrow").ipc.open_stream(part):
         try:
             rows = _rows_of_batch(batch)
-        except (ValueError, OverflowError):
+        except _WITHOUT_FORM:
             for at in range(len(batch)):
                 yield _row_alone(batch.slice(at, 1), number + at)
         else:
@@ -346,17 +346,19 @@ _OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_NON_STR_KEYS
 """The options of orjson, which would write some fractions of times wrong."""
 
 
-def _rows_of_batch(batch: Any) -> Iterator[dict[str, Any]]:
-    """Return the rows of a batch in the types of JSON; fields that are null are left out.
+_WITHOUT_FORM: Final = (TypeError, ValueError, OverflowError)
+"""What is raised for a value that has no form in JSON."""
 
-    A row is made when it is asked for; whether all can be is known before the first.
+
+def _rows_of_batch(batch: Any) -> list[dict[str, Any]]:
+    """Return the rows of a batch in the types of JSON; columns that are null are left out.
 
     Raises:
-        ValueError, OverflowError: A value has no form in JSON.
+        TypeError, ValueError, OverflowError: A value has no form in JSON.
     """
     last = {name: at for at, name in enumerate(batch.schema.names)}
     columns = [_values(batch.column(at)) for at in last.values()]
-    return (
+    return [
         orjson.loads(
             orjson.dumps(
                 {
@@ -369,7 +371,7 @@ def _rows_of_batch(batch: Any) -> Iterator[dict[str, Any]]:
             )
         )
         for values in zip(*columns, strict=True)
-    )
+    ]
 
 
 def _row_alone(batch: Any, number: int) -> Payload:
@@ -377,8 +379,8 @@ def _row_alone(batch: Any, number: int) -> Payload:
     damaged: list[str] = []
     for at, name in enumerate(batch.schema.names):
         try:
-            row |= next(_rows_of_batch(batch.select([at])))
-        except (ValueError, OverflowError):
+            row |= _rows_of_batch(batch.select([at]))[0]
+        except _WITHOUT_FORM:
             damaged.append(name)
     if not damaged:
         return Payload(b"", row, number)

@@ -169,6 +169,15 @@ def test_columns_that_are_packed_as_a_dictionary_are_read_in_each_group(tmp_path
     assert [row.value["city"] for row in rows] == cities
 
 
+def test_a_map_whose_keys_have_no_form_costs_only_its_rows() -> None:
+    scores = pa.array([[(b"a", 1)], None], pa.map_(pa.binary(), pa.int64()))
+
+    first, second = rows_of_part(packed(pa.table({"email": ["a", "b"], "scores": scores})), 1)
+
+    assert first.error == "The row holds a value that is no text, number or time, in scores."
+    assert second.value == {"email": "b"}
+
+
 def test_a_value_that_is_none_costs_only_its_row() -> None:
     broken = pa.StringArray.from_buffers(
         3, pa.py_buffer(b"\0\0\0\0\2\0\0\0\4\0\0\0\6\0\0\0"), pa.py_buffer(b"hi\xff\xffyo")

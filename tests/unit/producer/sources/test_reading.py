@@ -185,6 +185,16 @@ def test_the_size_of_the_pieces_changes_nothing(cuts, largest):
         assert [item.value for item in items] == values
 
 
+def test_a_broken_element_of_an_array_in_a_line_is_told_as_damage():
+    damages = []
+    source = b'[{"id": "0"}, {"id" 1}, {"id": "2"}]\n{"id": "3"}\n'
+
+    items = found(source, on_damage=damages.append)
+
+    assert [id_ for _, _, id_ in items] == ["0", None, "3"]
+    assert damages == ["line 1, in an array, can't be read"]
+
+
 def test_a_pretty_array_ends_as_damaged_where_an_element_is_broken():
     damages = []
     source = pretty([person(0), person(1), person(2)]).replace(b'"id": "1",', b'"id": "1",,')
