@@ -79,7 +79,7 @@ class BackgroundWaker(CeleryWaker):
         self._thread = ThreadPoolExecutor(1)
 
     def wake(self, partitions: Iterable[tuple[str, int]], *, queue: str) -> None:
-        """Let the thread send the messages."""
+        """Hand the messages over to the thread."""
         self._thread.submit(super().wake, list(partitions), queue=queue)
 
 

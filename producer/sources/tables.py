@@ -347,7 +347,7 @@ _OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_NON_STR_KEYS
 
 
 _WITHOUT_FORM: Final = (TypeError, ValueError, OverflowError)
-"""What is raised for a value that has no form in JSON."""
+"""The errors for a value that has no form in JSON."""
 
 
 def _rows_of_batch(batch: Any) -> list[dict[str, Any]]:
