@@ -80,7 +80,8 @@ class BackgroundWaker(CeleryWaker):
 
     def wake(self, partitions: Iterable[tuple[str, int]], *, queue: str) -> None:
         """Hand the messages over to the thread."""
-        self._thread.submit(super().wake, list(partitions), queue=queue)
+        if woken := list(partitions):
+            self._thread.submit(super().wake, woken, queue=queue)
 
 
 class SilentWaker:

@@ -78,6 +78,7 @@ def problems_of(draft: Settings) -> Iterator[Problem]:
     for schedule in draft.sync.values():
         if not (draft.lytics or schedule.files):
             yield Problem(("sync", schedule.name), _NEEDS_LYTICS)
+    yield from _problems_of_ids(draft)
     for watch in draft.backfill.watch.values():
         at_watch = ("backfill", "watch", watch.name)
         if watch.audience and not watch.as_of:
@@ -96,6 +97,24 @@ def problems_of(draft: Settings) -> Iterator[Problem]:
     if key and key.value is not None and (wrong_key := key_problem(key.value)):
         hint = "openssl rand -base64 32"
         yield Problem(("protection", "key"), f"{key.origin} {wrong_key}", hint)
+
+
+def _problems_of_ids(draft: Settings) -> Iterator[Problem]:
+    """Yield the syncs that tell another id of an audience than what was told before."""
+    ids: dict[str, str] = {}
+    slugs: dict[str, str] = {}
+    for schedule in draft.sync.values():
+        told, audience = schedule.audience_id, schedule.audience
+        if not told:
+            continue
+        path = ("sync", schedule.name, "audience_id")
+        known = ids.setdefault(audience, schedule.told_id)
+        if known != told:
+            told = f"the audience {audience!r} has the id {known} already"
+            yield Problem(path, told, "an audience has one id")
+        elif told != audience and slugs.setdefault(told, audience) != audience:
+            hint = "an id stands for one audience"
+            yield Problem(path, f"is the id of {slugs[told]!r} already", hint)
 
 
 def _misplaced_references(draft: Settings) -> Iterator[Problem]:

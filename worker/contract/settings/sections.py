@@ -442,7 +442,7 @@ class OperateSettings(Section):
     """It is a problem if fewer workers run; 0 means that one is enough."""
     deploy_within_seconds: Annotated[Seconds, between("0s", "1h")] = 120.0
     """The time that a rolling restart may take. Until then it is no problem that processes differ
-    in configuration, version or templates, or that fewer than `workers` run."""
+    in configuration or templates, or that fewer than `workers` run."""
     docs_url: Text = ""
     """The address of `docs/operating.md`, or of your own copy of it. Messages link to the entry of
     their problem there."""
@@ -492,7 +492,8 @@ class RetentionSettings(Section):
     to the receiver, of which the newest few thousand are kept, and for which a backfill is kept
     that was read or aborted and of which nothing waits or is dead."""
     warning_seconds: Annotated[Seconds, between("1s", "365d")] = 7 * 86_400.0
-    """The time for which it is a problem of health before letters or records go."""
+    """The time for which it is a problem of health before letters or records go. Where no
+    worker ran for a while, or a limit was made shorter, nothing goes before health could name it."""
 
 
 SOURCE_LYTICS: Final = "lytics"
