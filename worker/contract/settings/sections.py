@@ -493,7 +493,7 @@ class RetentionSettings(Section):
     that was read or aborted and of which nothing waits or is dead."""
     warning_seconds: Annotated[Seconds, between("1s", "365d")] = 7 * 86_400.0
     """The time for which it is a problem of health before letters or records go. Where no
-    worker ran for a while, or a limit was made shorter, nothing goes before health could name it."""
+    worker ran for a while, or a limit was made shorter, nothing goes before it was named."""
 
 
 SOURCE_LYTICS: Final = "lytics"
