@@ -25,6 +25,7 @@ from segrelay.ops.status.standing import (
     WaitingResponses,
 )
 from segrelay.ops.status.totals import Counts, Totals
+from segrelay.producer.backfill.jobs import WatchState
 from segrelay.producer.sync.store import Phase, Run
 from segrelay.worker.contract.processes import (
     WORKER,
@@ -37,6 +38,7 @@ from segrelay.worker.contract.processes import (
 from segrelay.worker.contract.redis.claim import Loss
 from segrelay.worker.contract.settings import Destination, Settings, Trigger
 from segrelay.worker.contract.settings.sections import (
+    BackfillWatch,
     FlowerSettings,
     MetricsSettings,
     NotifySettings,
@@ -127,6 +129,14 @@ def sync(**changes: Any) -> dict[str, Any]:
 BEGAN_LATE = sync(
     phase=Phase.SCAN, begun_ms=NOW - 9_000, last={"begun_ms": NOW - 86_400_000, "outcome": "done"}
 )
+
+
+def watch(**changes: Any) -> dict[str, Any]:
+    """Return a watch of files, and its state."""
+    one = BackfillWatch(name="incoming", source="incoming/")
+    backfill = SETTINGS.backfill.model_copy(update={"watch": {"incoming": one}})
+    settings = SETTINGS.model_copy(update={"backfill": backfill})
+    return {"settings": settings, "watches": {"incoming": WatchState(**changes)}}
 
 
 def operate(**changes: Any) -> dict[str, Any]:
@@ -294,6 +304,10 @@ CASES = [
     (standing(**sync(phase=Phase.SCAN, last=DOUBTED)), "sync_waits", ILL),
     (standing(**sync(failures=1, problem="401")), "sync_fails", ATTENTION),
     (standing(**sync(failures=3, problem="401")), "sync_fails", ILL),
+    (standing(**watch(failures=1, problem="403")), "watch_fails", ATTENTION),
+    (standing(**watch(failures=3, problem="403")), "watch_fails", ILL),
+    (standing(**watch(next_ms=NOW - 600_000)), "watch_overdue", ILL),
+    (standing(**watch(refused={"a.csv": "no column."})), "watch_refused", ILL),
     (standing(**sync(next_ms=NOW - 600_000)), "sync_overdue", ILL),
     (standing(**sync(phase=Phase.SCAN, begun_ms=NOW - 3_700_000)), "sync_overdue", ILL),
     (standing(**BEGAN_LATE), "sync_overdue", ILL),
