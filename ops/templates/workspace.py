@@ -154,7 +154,6 @@ def shipped_models() -> list[str]:
     return [name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)]
 
 
-_OTHER_TYPES: Final = {".ts", ".hbs", ".liquid", ".json", ".py", ".txt"}
 _STARTS: Final = Path(__file__).with_name("starts")
 """A commented template to begin with for each API and language; `{name}` in it is its name."""
 
@@ -162,8 +161,8 @@ _STARTS: Final = Path(__file__).with_name("starts")
 def write_new(folder: Path, name: str, model: str, *, api: str = "insider") -> Path:
     """Write a new template: a copy of a shipped one, or the commented start for an API."""
     path = folder / full_name(name, folder)
-    if Path(name).suffix in _OTHER_TYPES:
-        raise UsageWrong(f"{name}: a template ends in {' or '.join(LYTICS_TYPES)}.")
+    if path.name != Path(name).name and Path(name).suffix[1:].isalpha():
+        raise UsageWrong(f"{name}: a template ends in .jsonnet, .js or .libsonnet, or in nothing.")
     if model and path.suffix == ".js":
         raise UsageWrong("The shipped templates are Jsonnet; a template in JavaScript begins bare.")
     if not path.resolve().is_relative_to(folder.resolve()):

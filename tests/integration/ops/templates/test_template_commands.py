@@ -36,9 +36,11 @@ def test_a_new_template_is_fit_and_gets_its_tests(run):
     tested = run("test", "mine")
 
     assert (checked.exit_code, filled.exit_code, tested.exit_code) == (0, 0, 0), checked.output
-    assert "a template ends in .jsonnet or .js" in run("new", "mine.ts").exception.message
+    for name in ("mine.ts", "mine.mjs", "mine.md"):
+        assert "a template ends in .jsonnet, .js" in run("new", name).exception.message
+    assert run("new", "v1.2").exit_code == 0
     listed = json.loads(run("list", "--json").stdout)["templates"]
-    assert [row["triggers"] for row in listed] == [[], ["vip-enter"]]
+    assert [row["triggers"] for row in listed] == [[], [], ["vip-enter"]]
 
 
 def test_a_template_that_no_trigger_uses_is_rendered_with_the_settings_that_each_has(run, folder):
@@ -181,3 +183,16 @@ def test_a_path_to_a_template_is_its_name_too(run, folder, monkeypatch):
     assert [one["template"] for one in orjson.loads(checked.stdout)["templates"]] == ["vip.jsonnet"]
     assert (checked.exit_code, rendered.exit_code) == (0, 0)
     assert "there is no such file" in run("check", "other/vip.jsonnet").output
+
+
+def test_a_copy_elsewhere_chooses_no_trigger_and_the_cases_of_either_version_are_compared(
+    run, folder
+):
+    for path in (folder.parent / "vip.jsonnet", folder / "mine.jsonnet"):
+        path.write_text(TEMPLATE)
+    cases = [{"event": json.loads(SAMPLE.read_text())}] * 2
+    (folder / "mine.case.json").write_text(json.dumps(cases))
+
+    found = json.loads(run("diff", folder.parent / "vip.jsonnet", "mine", "--json").stdout)
+
+    assert found["events"] == len(cases), found

@@ -47,6 +47,12 @@ def test_a_finding_has_its_place_once():
     assert finding.message == "no; hint"
 
 
+def test_a_field_that_is_added_to_is_found(tmp_path):
+    bundle = bundle_of(tmp_path, "{ a: 1 } {\n  partial+: 2 }")
+
+    assert placed(Finding("error", "partial stands there"), "t", bundle).line == 2
+
+
 def test_what_shaping_corrected_is_explained():
     body = {"identifiers": {"uuid": " abc "}, "events": [{"event_name": "Seen"}]}
     sent = {"identifiers": {"uuid": "abc"}, "events": [{"event_name": "seen"}]}
