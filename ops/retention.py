@@ -12,9 +12,8 @@ old as the history, by the scripts by which a watch forgets its own; see `JobSto
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from math import inf
 from typing import Any, Final
 
 import structlog
@@ -23,10 +22,10 @@ from celery import shared_task
 from segrelay.ops.dead_letters.commands import DeadLetters, Expiry
 from segrelay.ops.state import opened
 from segrelay.ops.state.partitions import all_partitions, ask_each
-from segrelay.ops.state.retention import JOBS, LETTERS, RECORDS, limits_of
+from segrelay.ops.state.retention import JOBS, LETTERS, RECORDS, RetentionState, limits_of
 from segrelay.producer.backfill.jobs import JobStore
 from segrelay.producer.publishing.quarantine import Quarantine
-from segrelay.producer.steps import LOCK_MS, Step, StepState, StepStore
+from segrelay.producer.steps import LOCK_MS, Step, StepStore
 from segrelay.producer.tasks import client_of, do_background_job
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import RETENTION_TASK, BackgroundJob, ResultLine, Turn, Turns
@@ -44,37 +43,8 @@ DROPPED_AT_ONCE: Final = 200
 JOBS_AT_ONCE: Final = 10
 """The most backfills that one step forgets."""
 _MINUTE_MS: Final = 60_000
-_LONGEST_PAUSE_MS: Final = 600_000
-"""The longest time between two steps in which health could be asked."""
 _FIELDS_AT_ONCE: Final = 1_000
 """The most fields, or entries of the outcome log, that one call removes."""
-
-
-@dataclass(slots=True)
-class RetentionState(StepState):
-    """The state of retention between two steps.
-
-    Args:
-        seen_ms: The time of the last step.
-        owed_ms: The time for which nothing is dropped yet, because no worker ran for so long, a
-            clock was set forward, or a limit has become shorter: health has to name first what has
-            become too old.
-        kept_ms: The limits by kind.
-    """
-
-    seen_ms: int = 0
-    owed_ms: int = 0
-    kept_ms: dict[str, int] = field(default_factory=dict)
-
-    def is_due(self, now_ms: int, warning_ms: int, kept_ms: dict[str, int]) -> bool:
-        """Take the time since the last step into account, and say whether something may go."""
-        passed_ms = now_ms - (self.seen_ms or now_ms)
-        owed_ms = self.owed_ms + (passed_ms if passed_ms > _LONGEST_PAUSE_MS else -passed_ms)
-        if self.seen_ms and any(ms < self.kept_ms.get(what, inf) for what, ms in kept_ms.items()):
-            owed_ms = warning_ms
-        self.seen_ms, self.owed_ms = now_ms, min(max(0, owed_ms), warning_ms)
-        self.kept_ms = kept_ms
-        return not self.owed_ms
 
 
 @dataclass(slots=True)

@@ -1,12 +1,14 @@
-"""The time limits of kept things: those that go soon, and how many have gone."""
+"""The time limits of kept things: when they may go, which go soon, and how many have gone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Final
 
 from segrelay.ops.state.partitions import ask_each
+from segrelay.producer.steps import StepState
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.client import Redis
@@ -18,6 +20,10 @@ RECORDS: Final = "quarantined records"
 JOBS: Final = "backfills"
 
 
+_LONGEST_PAUSE_MS: Final = 600_000
+"""The longest time between two steps in which health could be asked."""
+
+
 def limits_of(settings: RetentionSettings) -> dict[str, int]:
     """Return the time (ms) after which things are dropped, for each kind that is."""
     kept = {
@@ -26,6 +32,33 @@ def limits_of(settings: RetentionSettings) -> dict[str, int]:
         JOBS: settings.history_seconds,
     }
     return {what: round(1_000 * seconds) for what, seconds in kept.items() if seconds}
+
+
+@dataclass(slots=True)
+class RetentionState(StepState):
+    """The state of retention between two steps.
+
+    Args:
+        seen_ms: The time of the last step.
+        owed_ms: The time for which nothing is dropped yet, because no worker ran for so long, a
+            clock was set forward, or a limit has become shorter: health has to name first what has
+            become too old.
+        kept_ms: The limits by kind.
+    """
+
+    seen_ms: int = 0
+    owed_ms: int = 0
+    kept_ms: dict[str, int] = field(default_factory=dict)
+
+    def is_due(self, now_ms: int, warning_ms: int, kept_ms: dict[str, int]) -> bool:
+        """Take the time since the last step into account, and say whether something may go."""
+        passed_ms = now_ms - (self.seen_ms or now_ms)
+        owed_ms = self.owed_ms + (passed_ms if passed_ms > _LONGEST_PAUSE_MS else -passed_ms)
+        if any(ms < self.kept_ms.get(what, inf) for what, ms in kept_ms.items()):
+            owed_ms = warning_ms
+        self.seen_ms, self.owed_ms = now_ms, min(max(0, owed_ms), warning_ms)
+        self.kept_ms = kept_ms
+        return not self.owed_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +111,7 @@ def read_expiring(
     partitions: Sequence[PartitionKeys],
     now_ms: int,
 ) -> list[Expiring]:
-    """Read which things go within `retention.warning`, in one round trip.
+    """Read which things go within `retention.warning`.
 
     Args:
         client: Redis.
@@ -97,6 +130,8 @@ def read_expiring(
         lambda pipe, one: pipe.zcount(one[2], "-inf", f"({now_ms - told_after_ms[one[0]]}"),
         lambda pipe, one: pipe.zrange(one[2], 0, 0, withscores=True),
     )
+    stored: Any = client.hget(keys.RETENTION, "state")
+    state = RetentionState.loads(stored or b"")
     found: dict[tuple[str, str], tuple[int, int]] = {}
     for (what, name, _), count, first in zip(asked, answers[::2], answers[1::2], strict=True):
         if count and first:
@@ -109,7 +144,7 @@ def read_expiring(
             count,
             before_ms=now_ms - told_after_ms[what],
             since_ms=oldest_ms + told_after_ms[what],
-            from_ms=max(now_ms, oldest_ms + limits[what]),
+            from_ms=max(now_ms + state.owed_ms, oldest_ms + limits[what]),
         )
         for (what, name), (count, oldest_ms) in found.items()
     ]

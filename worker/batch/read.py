@@ -181,7 +181,10 @@ class _Reading:
 
     def _step(self, streams: int) -> int:
         """Return the number of entries to read next of each stream."""
-        share = 1 + (self.entries - len(self.deliveries)) // streams
+        taken = len(self.deliveries)
+        # Where much is passed over, the steps stay large although the batch is nearly full.
+        held = sum(len(source.entries) for source in self.sources.values())
+        share = 1 + max(self.entries - taken, self._seen - taken - held) // streams
         if not self._seen:
             return min(_FIRST_STEP, share)
         fitting = int(_STEP_BYTES * self._seen / max(1, self._seen_bytes)) // streams

@@ -21,15 +21,16 @@ class NoClock:
         raise NotImplementedError
 
 
-async def begin(partition: SlowPartition, entries: int) -> list[Delivery]:
+async def begin(partition: SlowPartition, entries: int, *waiting: bytes) -> list[Delivery]:
     holding = await partition.take()
     assert holding is not None
     state = State.of(holding, NoClock(), 30.0)
+    state.waiting |= {digest: [(1 << 60, frozenset())] for digest in waiting}
     return await read_batch(partition, state, list(await partition.streams()), entries=entries)
 
 
-def read(partition: SlowPartition, entries: int) -> list[Delivery]:
-    return at_once(begin(partition, entries))
+def read(partition: SlowPartition, entries: int, *waiting: bytes) -> list[Delivery]:
+    return at_once(begin(partition, entries, *waiting))
 
 
 def partition_with(make_world, triggers: list[str]) -> SlowPartition:
@@ -74,6 +75,20 @@ def test_streams_that_run_dry_one_after_the_other_are_read_on_together(make_worl
     assert len(read(partition, 2_000)) == 2_000
     assert partition.round_trips <= 20
     assert partition.entries_read <= 4_500
+
+
+def test_what_waits_behind_a_batch_that_is_nearly_full_is_passed_over_in_few_round_trips(
+    make_world,
+) -> None:
+    world = make_world()
+    world.put(*(event(str(n)) for n in range(99)))
+    for _ in range(4):
+        world.put(*(event("waits", at=n) for n in range(1_000)))
+    waits = event("waits").header.digest
+    partition = world.partition()
+
+    assert len(read(partition, 100, waits)) == 99
+    assert partition.round_trips <= 20
 
 
 def test_what_was_too_much_to_be_decoded_comes_in_its_order(make_world) -> None:

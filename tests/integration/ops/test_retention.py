@@ -5,8 +5,9 @@ import pytest
 
 from segrelay.ops.main import app
 from segrelay.ops.metrics.page import MetricsPage
-from segrelay.ops.retention import DROPPED_AT_ONCE, Retention, RetentionState
-from segrelay.ops.state.retention import LETTERS, RECORDS, limits_of
+from segrelay.ops.retention import DROPPED_AT_ONCE, Retention
+from segrelay.ops.state.retention import LETTERS, RECORDS, RetentionState, limits_of
+from segrelay.ops.terminal.moments import shown_ms
 from segrelay.worker.adapters.redis.survey import RedisSchedule
 from segrelay.worker.contract import keys
 from tests.configuration import table
@@ -67,7 +68,10 @@ def stand_still(relay):
 
 
 def step(relay, client=None):
-    """Do steps until one has nothing more to do; return the lines."""
+    """Do steps until one has nothing more to do; return the lines. Workers have run before."""
+    now_ms = int(relay.client.time()[0]) * 1_000
+    before = RetentionState(now_ms, 0, limits_of(relay.settings.retention))
+    relay.client.hsetnx(keys.RETENTION, "state", before.dumps())
     lines = []
     while True:
         done = Retention(client or relay.client, relay.settings).step()
@@ -142,7 +146,9 @@ def test_nothing_goes_before_health_could_name_it(relay, sandbox, call, case):
     relay.client.hset(keys.RETENTION, "state", former_state.dumps())
 
     assert step(relay) == ["dropped: nothing"]
-    assert "2 dead letters will be dropped" in problems(call)["letters_expire"]["message"]
+    message = problems(call)["letters_expire"]["message"]
+    assert "2 dead letters will be dropped" in message
+    assert any(shown_ms(now_ms + owed_ms + ms)[:10] in message for ms in (-60_000, 60_000))
 
     state = RetentionState.loads(relay.client.hget(keys.RETENTION, "state"))
     assert state.owed_ms == pytest.approx(owed_ms, abs=60_000)
@@ -150,6 +156,14 @@ def test_nothing_goes_before_health_could_name_it(relay, sandbox, call, case):
         assert not state.is_due(now_ms + minute * 60_000, 7 * DAY_MS, limits)
     relay.client.hset(keys.RETENTION, "state", RetentionState(now_ms, 0, limits).dumps())
     assert step(relay) != ["dropped: nothing"]
+
+
+@pytest.mark.parametrize("stored", [b"", b'{"seen_ms": "damaged'])
+def test_without_a_state_that_can_be_read_nothing_goes_unannounced(relay, sandbox, stored):
+    let_expire(relay, sandbox, 2)
+    relay.client.hset(keys.RETENTION, "state", stored)
+
+    assert step(relay) == ["dropped: nothing"]
 
 
 def test_what_is_kept_for_ever_is_neither_announced_nor_dropped(relay, sandbox, call):
