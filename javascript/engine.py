@@ -319,18 +319,10 @@ class JavaScriptTemplate:
         """Return nothing: there is no compiled form that an engine would stand in for."""
         return {}
 
-    def render_ahead(
-        self, rows: Sequence[Row], engine: Engine, *, compares: bool
-    ) -> list[Rendered | None]:
-        """Render events; None for one that did not simply render."""
-        del compares
-        results: list[Rendered | None] = []
-        for row in rows:
-            [result] = self.render([row], engine)
-            if isinstance(result, TemplateFailed) and result.message in _LIMITS.values():
-                break
-            results.append(result if isinstance(result, Rendered) else None)
-        return results
+    def render_safely(self, row: Row, engine: Engine) -> Rendered | None:
+        """Render an event; None if it does not simply render."""
+        [result] = self.render([row], engine)
+        return result if isinstance(result, Rendered) else None
 
     def render(self, rows: Sequence[Row], engine: Engine = "auto") -> list[Result]:
         """Render events, those with the same settings in one call."""

@@ -59,7 +59,6 @@ class Accelerator:
         self._form = form if isinstance(form, Compiled) else None
         self._seen: set[bytes] = set()
         self._both_every = self._until_both = BOTH_EVERY
-        self._owed = 0
         self.why_not = "" if isinstance(form, Compiled) else reason(form)
         self.differences = 0
         self.use: deque[str] = deque(maxlen=LAST_EVENTS)
@@ -99,26 +98,12 @@ class Accelerator:
             self.doubt = "a profile or a result that is no JSON"
         return None
 
-    def is_due(self, settings: bytes, answer: CompiledAnswer | None) -> bool:
+    def is_due(self, settings: bytes) -> bool:
         """Say whether the engine has to render this event, too, to compare the answers."""
         if settings not in self._seen:
             self._seen.add(settings)
             return True
-        if self._owed and isinstance(answer, Rendered):
-            self._owed -= 1
-            return True
         return self._is_one_of_few()
-
-    def is_free(self, settings: bytes) -> bool:
-        """Say whether the body of this event may be used without asking the engine.
-
-        If not, the next body that `is_due` is asked about is rendered by both in its place.
-        """
-        if settings not in self._seen:
-            return False
-        is_one = self._is_one_of_few()
-        self._owed += is_one
-        return not is_one
 
     def _is_one_of_few(self) -> bool:
         self._until_both = (self._until_both or self._both_every) - 1

@@ -144,26 +144,11 @@ class Renderer:
             raise ValueError(f"Template {template.name} was not loaded by this renderer.")
         return loaded.render(rows, engine) if rows else []
 
-    def render_ahead(
-        self,
-        template: Template,
-        rows: Sequence[Row],
-        engine: Engine = "auto",
-        *,
-        compares: bool = False,
-    ) -> list[Rendered | None]:
-        """Render events that can't harm this process; return None for what only `render` can tell.
-
-        It ends where an event takes too much: there are fewer results then.
-
-        Args:
-            template: From this renderer's `load`.
-            rows: The events.
-            engine: As of `render`.
-            compares: True if what both forms of a Jsonnet template render is given to the engine at
-                once; otherwise it is None.
-        """
-        return self._loaded[template].render_ahead(rows, engine, compares=compares)
+    def render_safely(
+        self, template: Template, row: Row, engine: Engine = "auto"
+    ) -> Rendered | None:
+        """Render an event that can't harm this process; None for what only `render` can tell."""
+        return self._loaded[template].render_safely(row, engine)
 
 
 class LoadedTemplate(Protocol):
@@ -182,10 +167,8 @@ class LoadedTemplate(Protocol):
     def render(self, rows: Sequence[Row], engine: Engine) -> list[Result]:
         """Render events; one result each, in order."""
 
-    def render_ahead(
-        self, rows: Sequence[Row], engine: Engine, *, compares: bool
-    ) -> list[Rendered | None]:
-        """See `Renderer.render_ahead`."""
+    def render_safely(self, row: Row, engine: Engine) -> Rendered | None:
+        """See `Renderer.render_safely`."""
 
 
 def load(name: str, bundle: Bundle, *, compiles: bool) -> LoadedTemplate:
@@ -231,17 +214,10 @@ class _Combined:
         of_fields = [each.render(rows, engine) for each in self._fields.values()]
         return [self._joined(values) for values in zip(*of_fields, strict=True)]
 
-    def render_ahead(
-        self, rows: Sequence[Row], engine: Engine, *, compares: bool
-    ) -> list[Rendered | None]:
-        of_fields = [
-            each.render_ahead(rows, engine, compares=compares) for each in self._fields.values()
-        ]
-        joined = (
-            self._joined(values) if all(values) else None
-            for values in zip(*of_fields, strict=False)
-        )
-        return [each if isinstance(each, Rendered) else None for each in joined]
+    def render_safely(self, row: Row, engine: Engine) -> Rendered | None:
+        values = [each.render_safely(row, engine) for each in self._fields.values()]
+        joined = self._joined(values) if all(values) else None
+        return joined if isinstance(joined, Rendered) else None
 
     def _joined(self, values: Sequence[Result | None]) -> Result:
         """Return an object of the fields' values, or the first that is none."""
@@ -331,30 +307,23 @@ class _JsonnetTemplate:
             for answer, row in zip(answers, rows, strict=True)
         ]
 
-    def render_ahead(
-        self, rows: Sequence[Row], engine: Engine, *, compares: bool
-    ) -> list[Rendered | None]:
-        """Render events by the compiled form, and the engine only what that has rendered."""
-        accelerator, texts = self.accelerator, _texts(rows)
+    def render_safely(self, row: Row, engine: Engine) -> Rendered | None:
+        """Render an event by the compiled form, and the engine only what that has rendered."""
+        accelerator = self.accelerator
         if engine != "auto" or not accelerator.is_trusted:
-            return [None] * len(rows)
-        results: list[Rendered | None] = []
-        for row in rows:
-            answer = accelerator.answer(row.profile, row.settings)
-            if isinstance(answer, Failure) and not answer.asserted:
-                break
-            result: Rendered | None = None
-            if isinstance(answer, Rendered) and len(answer.body) <= MAX_BODY_BYTES:
-                settings = texts[id(row.settings)]
-                if compares and accelerator.is_due(settings, answer):
-                    event = Input(row.profile, settings)
-                    [theirs] = self.engines.evaluate([event], compares=True)
-                    answer = self.compared(answer, theirs, event)
-                if isinstance(answer, Rendered) and (compares or accelerator.is_free(settings)):
-                    result = answer
-                    accelerator.use.append(COMPILED)
-            results.append(result)
-        return results
+            return None
+        answer = accelerator.answer(row.profile, row.settings)
+        if not isinstance(answer, Rendered) or len(answer.body) > MAX_BODY_BYTES:
+            return None
+        settings = _texts([row])[id(row.settings)]
+        if accelerator.is_due(settings):
+            event = Input(row.profile, settings)
+            [theirs] = self.engines.evaluate([event], compares=True)
+            answer = self.compared(answer, theirs, event)
+        if not isinstance(answer, Rendered):
+            return None
+        accelerator.use.append(COMPILED)
+        return answer
 
     def compared(
         self, ours: CompiledAnswer, theirs: CompiledAnswer, event: Input
@@ -391,7 +360,7 @@ class _JsonnetTemplate:
         due = [
             at
             for at, answer in enumerate(answers)
-            if can_be_compared(answer) and is_due(events[at].settings, answer)
+            if can_be_compared(answer) and is_due(events[at].settings)
         ]
         said = self.engines.evaluate([events[at] for at in due], compares=True) if due else []
         for at, theirs in zip(due, said, strict=True):

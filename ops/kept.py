@@ -493,7 +493,7 @@ def matches(record: QuarantineRecord, wanted: Filter) -> bool:
 
 
 def about(record: QuarantineRecord) -> dict[str, Any]:
-    """Return what is known of a record without its payload."""
+    """Return the document of a record, without its payload."""
     return {name: getattr(record, name) for name in _PUBLIC} | {
         "first_seen_at": shown_ms(record.first_seen_ms),
         "last_seen_at": shown_ms(record.last_seen_ms),
@@ -534,7 +534,7 @@ def list_records(
 
 
 def groups_of(records: Iterable[QuarantineRecord], settings: Settings) -> list[dict[str, Any]]:
-    """Return what is known of the records of each audience and reason, the most frequent first.
+    """Return a document for each audience and reason of refusal, the most frequent first.
 
     The newest record of each is the sample.
     """

@@ -55,11 +55,11 @@ _WHERE: Final[Mapping[str, str]] = {
     "segrelay config check": "/templates",
     "segrelay audit": "/audit",
 }
-"""Pages that show what these commands show."""
+"""The page that shows the same as a command."""
 
 
 def _remedy(problem: HealthProblem) -> tuple[str, str, str]:
-    """Return what can be done here about a problem: the address, label and act of a button.
+    """Return the button that mends a problem: its address, its label and its act.
 
     The address is that of the page that acts, or shows what the problem's command shows; "" =
     there is none. Without an act, the page only shows.
@@ -90,7 +90,7 @@ def _row(
 
 
 def _need(trigger: TriggerStanding) -> tuple[bool, bool, int, int]:
-    """Return how much a trigger needs a look: what stands still comes before what only waits."""
+    """Return the sort key of a trigger's trouble: stopped before late, then by dead and waiting."""
     condition, counts = trigger.condition, trigger.counts
     return condition.stops, condition.state != "ok", counts.dead, counts.waiting
 
@@ -164,7 +164,7 @@ def tap(console: Console, asked: Asked) -> Page:
 
 
 def audit(console: Console, asked: Asked) -> Page:
-    """Show what people did, filtered as `segrelay audit` filters it."""
+    """Show the acts of the audit, with the filters of `segrelay audit`."""
     names = ("what", "by", "subject", "since", "text")
     filters = {name: asked.get(name) for name in names}
     options = ActOptions(filters["what"], filters["subject"], filters["by"], filters["since"])

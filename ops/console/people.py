@@ -246,7 +246,7 @@ def cause_row(look: Look, one: Cause) -> dict[str, Any]:
 
 
 def dead_letter(console: Console, asked: Asked) -> Page:
-    """Show one letter: why it died, what was sent and answered, and what a replay would send."""
+    """Show a dead letter: its cause, the request, the answer, and the result of a replay."""
     look = console.look
     store = look.dead_letters()
     found = next(store.find(Filter.of_id(asked.path["id"])), None)
@@ -279,7 +279,7 @@ def dead_letter(console: Console, asked: Asked) -> Page:
 
 
 def _again(look: Look, found: StoredDeadLetter) -> Previewed | None:
-    """Return what a replay would send with today's template; None if the entry can't be read."""
+    """Render a dead letter with today's template; None if the entry can't be read."""
     candidate = candidate_of(found)
     if candidate is None or found["trigger"] not in look.settings.triggers:
         return None

@@ -37,7 +37,7 @@ class TestCase:
     """A test case of a template, and what came of it once it was run.
 
     Args:
-        document: As it is written: `event`, perhaps `settings`, and what is expected, if known.
+        document: The case as its file holds it: `event`, perhaps `settings`, and the result.
         came: Exactly one of `body`, `skip`, `error`.
         difference: Lines of a diff, or one that says what else came; none = as expected.
     """

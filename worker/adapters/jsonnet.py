@@ -94,11 +94,10 @@ class ProcessRenderer:
         """Render a row with the compiled template, within a short time; None = it can't be."""
         try:
             with _limited(SAFE_SECONDS, self.group_bytes, _give_up):
-                rendered = self.renderer.render_ahead(template, [row], engine, compares=True)
+                return self.renderer.render_safely(template, row, engine)
         except (_TookTooLongError, MemoryError, SystemError):
             # Deep in a recursion CPython may lose what a handler raised: SystemError.
             return None
-        return rendered[0] if rendered else None
 
     def _isolated(
         self, template: Template, engine: Engine, rows: list[Row]

@@ -198,59 +198,29 @@ assert n != 'no' : 'no';
 )
 
 
-def test_alone_the_compiled_form_gives_what_both_give_and_leaves_the_rest(loaded):
+def test_only_what_the_compiled_form_renders_is_rendered_safely(loaded):
     renderer, template = loaded(NOT_SIMPLE)
-    rows = _rows(1, "no", 2, "error", 3)
-    renderer.render(template, rows)
+    rows = _rows(1, "no", 2, "error", "endless", 3)
 
-    alone = renderer.render_ahead(template, rows)
+    safe = [renderer.render_safely(template, row) for row in rows]
 
-    assert alone == [Rendered(b'{"n":1}'), None, Rendered(b'{"n":2}'), None, Rendered(b'{"n":3}')]
+    one, two, three = (Rendered(b'{"n":%d}' % n) for n in (1, 2, 3))
+    assert safe == [one, None, two, None, None, three]
 
 
-def test_alone_it_asks_the_engine_about_nothing(loaded):
+def test_what_is_rendered_safely_is_compared_with_the_engine_as_all_is(loaded):
     renderer, template = loaded(DIFFERS)
-    renderer.render(template, _rows("a"))
 
-    assert renderer.render_ahead(template, _rows(1)) == [Rendered(b'{"n":"\\"1\\""}')]
-    assert not renderer.doubted
+    safe = [renderer.render_safely(template, row) for row in _rows("a", 1, *[2] * BOTH_EVERY)]
 
-
-def test_alone_it_renders_nothing_of_settings_that_were_never_compared(loaded):
-    renderer, template = loaded(LIBRARY + "{ n: event.get('n') }")
-
-    assert renderer.render_ahead(template, _rows(1, settings={"of": "another"})) == [None]
-
-
-def test_alone_it_stops_at_what_may_take_long(loaded):
-    renderer, template = loaded(NOT_SIMPLE)
-    renderer.render(template, _rows(1))
-
-    alone = renderer.render_ahead(template, _rows(1, "endless", 2))
-
-    assert alone == [Rendered(b'{"n":1}')]
-
-
-def test_of_what_it_renders_alone_a_few_bodies_of_many_are_rendered_by_both_later(loaded):
-    asserting = "assert event.get('n') != 'no' : 'no'; "
-    renderer, template = loaded(DIFFERS.replace(LIBRARY, LIBRARY + asserting))
-    renderer.render(template, _rows("first of these settings"))
-
-    alone = renderer.render_ahead(template, _rows(*["a"] * BOTH_EVERY))
-    assert [row is None for row in alone] == [
-        n >= BOTH_EVERY - BOTH_TOGETHER for n in range(BOTH_EVERY)
-    ]
-    _, both, after = renderer.render(template, _rows("no", 2, 3))
-
-    assert isinstance(both, TemplateFailed)
-    assert isinstance(after, TemplateFailed)
+    assert safe[0] == Rendered(b'{"n":"\\"a\\""}')
+    assert safe[-1] is None
     assert renderer.doubts(template)
-    assert renderer.render_ahead(template, _rows("a")) == [None]
 
 
 @pytest.mark.parametrize(("engine", "options"), [("jsonnet", {}), ("auto", {"compiles": False})])
-def test_alone_it_renders_nothing_where_only_the_engine_may(loaded, engine, options):
+def test_nothing_is_rendered_safely_where_only_the_engine_may(loaded, engine, options):
     renderer, template = loaded(LIBRARY + "{ n: event.get('n') }", **options)
-    renderer.render(template, _rows(1))
+    [row] = _rows(1)
 
-    assert renderer.render_ahead(template, _rows(1), engine) == [None]
+    assert renderer.render_safely(template, row, engine) is None

@@ -347,7 +347,7 @@ class DeadLetterLimit:
 
     Args:
         settings: The settings, which know the partitions of each destination.
-        kept: As many letters a destination may have.
+        kept: The largest number of dead letters of a destination.
     """
 
     def __init__(self, client: AsyncRedis, *, settings: RedisSettings, kept: int) -> None:

@@ -349,9 +349,9 @@ class InstanceWatch:
     """Notices when the Redis that a process works with came back empty.
 
     Args:
-        client: Of the process.
-        settings: With which an empty Redis is claimed anew.
-        known: Of the process.
+        client: The client of the process.
+        settings: The settings with which an empty Redis is claimed anew.
+        known: The ids of the servers that the process has seen.
     """
 
     client: Redis

@@ -106,7 +106,7 @@ def weaknesses(
 
     Args:
         info: Its answer to INFO.
-        appendfsync: As configured there; None where it does not let us see.
+        appendfsync: The value that is configured there; None = it is not to be seen.
         found_by: Sentinels and a Cluster may put a replica in its place.
         replicas: The number of them that must confirm a write.
     """
@@ -331,7 +331,7 @@ class ServerState(NamedTuple):
     Attributes:
         where: Its address; "" where there is only one.
         info: The answer to INFO.
-        appendfsync: As configured there; None = it is not to be seen.
+        appendfsync: The value that is configured there; None = it is not to be seen.
         takes_writes: False while it can't write to its disk.
     """
 

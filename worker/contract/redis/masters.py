@@ -113,7 +113,7 @@ def read_slots(
     """Read the answer to CLUSTER SLOTS.
 
     Args:
-        answer: As it comes.
+        answer: The list of ranges of slots with their nodes, as Redis gives it.
         asked: The node that gave it; it may not know under which host itself is reached.
         outside: The address at which a node is reached from here, by the address that the Cluster
             tells.
@@ -187,11 +187,11 @@ class Router:
     loop, so that `run_through` runs them like functions.
 
     Args:
-        address: Of a Cluster, or of Sentinels.
-        connect: Makes a client of one server.
-        ask: Makes a client of a node or a Sentinel that is to tell the masters, and quickly.
-        sleep: Waits so many seconds.
-        together: Runs coroutines at once, and returns their results.
+        address: The address of a Cluster or of Sentinels.
+        connect: A function that makes a client of one server.
+        ask: A function that makes a client of a node or a Sentinel, with a short patience.
+        sleep: A function that waits so many seconds.
+        together: A function that runs coroutines at once, and returns their results.
         moving_seconds: The time for which a slot that is being moved is waited for.
         away_seconds: The time for which what surely had no effect is tried, while a master is away.
     """

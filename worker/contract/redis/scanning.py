@@ -36,9 +36,9 @@ def scan_keys(
     """Yield the keys of partitions, some at a time; some may come twice.
 
     Args:
-        client: On a single server, all is read at once, however many partitions there are.
+        client: The client; with a single server all partitions are read at once.
         partitions: The partitions.
-        pattern: Of the keys, as SCAN takes it, without the partition's tag.
+        pattern: The pattern of the keys, as SCAN takes it, without the partition's tag.
         kind: The type of the keys, as TYPE names it; "" = any.
         count: About how many keys are looked at in one call.
 
