@@ -328,7 +328,7 @@ def _run(
     if view.job.tally.refused:
         notes.append(
             "Rows that could not be placed are kept: `segrelay quarantine list`; `segrelay backfill"
-            " plan` of the same source names their lines."
+            " plan` of a file names their lines."
         )
     was_stopped = phase in {"paused", "aborted"}
     if was_stopped:

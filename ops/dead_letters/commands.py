@@ -570,7 +570,9 @@ def list_dead_letters(
 
 @app.command()
 def show(
-    dead_letter_id: Annotated[str, typer.Argument(metavar="ID")],
+    dead_letter_id: Annotated[
+        str, typer.Argument(metavar="ID", help="The id, as `dlq list` shows it.")
+    ],
     *,
     reveal: Reveal = False,
     relay: Reads,

@@ -356,9 +356,7 @@ class _PayloadReader:
         if len(self._held) >= 2 * self._tried or not ends:
             yield from self.decode()
         if len(self._held) > self._largest:
-            message = f"A payload is larger than the {self._largest} bytes that are read."
-            kept = bytes(self._held[:_KEPT_OF_TOO_LARGE])
-            yield Payload(kept, None, self._line, self._index, message, Refusal.TOO_LARGE)
+            yield self._payload(bytes(self._held[: self._largest + 1]))
             self._skips_line, self._skips_value = not ends, ends
             if self._array_line:
                 self.is_damaged = self._array_line < number
@@ -436,6 +434,10 @@ class _PayloadReader:
 
     def _payload(self, text: bytes) -> Payload:
         index, self._index = self._index, self._index + bool(self._array_line)
+        if len(text) > self._largest:
+            message = f"A payload is larger than the {self._largest} bytes that are read."
+            kept = text[:_KEPT_OF_TOO_LARGE]
+            return Payload(kept, None, self._line, index, message, Refusal.TOO_LARGE)
         try:
             return Payload(text, load(text), self._line, index)
         except PayloadRefused as refusal:

@@ -74,6 +74,17 @@ def test_a_row_of_csv_of_many_lines_without_an_end_is_bounded(tmp_path: Path) ->
     assert most < LARGEST_PAYLOAD_BYTES
 
 
+def test_an_element_of_an_array_that_is_too_large_costs_itself(tmp_path: Path) -> None:
+    large = b'{"a": "%s"}' % (b"x" * LARGEST_PAYLOAD_BYTES)
+    rows = FIRST.strip(), b",", large, b",", LAST.strip()
+    name = written(tmp_path / "rows.json", b"[", *rows, b"]\n")
+
+    refused, people, _ = read(name)
+
+    assert refused == [(1, "too_large")]
+    assert people == ["a@example.com", "b@example.com"]
+
+
 @pytest.mark.parametrize(
     ("begins", "piece"),
     [(b"", b'{"a":'), (b"", b"["), (b"", b"x"), (b'{"a":"', b"x"), (b'{"a":[', b"1,")],
