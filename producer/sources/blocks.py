@@ -353,7 +353,7 @@ class _PayloadReader:
         self._line = self._line if self._held else number
         self._held += text
         # Only when there is twice as much: else a large value would be looked at for each line.
-        if len(self._held) >= 2 * self._tried or not ends:
+        if len(self._held) >= min(2 * self._tried, self._largest) or not ends:
             yield from self.decode()
         if len(self._held) > self._largest:
             yield self._payload(bytes(self._held[: self._largest + 1]))
