@@ -102,8 +102,9 @@ def read_processes(client: Redis, unreadable: list[str] | None = None) -> list[P
     pipe.time()
     pipe.zrange(keys.PROCESSES, 0, -1, withscores=True)
     (seconds, rest), members = cast("tuple[tuple[int, int], Sequence[Any]]", pipe.execute())
-    since_us = seconds * 1_000_000 + rest - LIFE_MS * 1_000
-    texts = (text for text, score in members if score > since_us)
+    at_us, life_us = seconds * 1_000_000 + rest, LIFE_MS * 1_000
+    # What was said long after now was said before the clock was set back.
+    texts = (text for text, score in members if at_us - life_us < score <= at_us + life_us)
     seen = read_records(Process, texts, "a worker", unreadable)
     return sorted(
         {(one.host, one.pid): one for one in seen}.values(), key=lambda one: (one.host, one.pid)

@@ -132,10 +132,8 @@ class RedisPresence:
         text = self._process().dumps()
         self._told = dict.fromkeys([*self._told, text][-TOLD_KEPT:])
         life_us = 1_000 * LIFE_MS
-        # What was said long after now was said before the clock was set back.
         former = ("ZREMRANGEBYSCORE", "-inf", at_us - life_us)
-        ahead = ("ZREMRANGEBYSCORE", at_us + life_us, "+inf")
-        words = former, ahead, ("ZADD", at_us, text), ("PEXPIRE", LIFE_MS)
+        words = former, ("ZADD", at_us, text), ("PEXPIRE", LIFE_MS)
         run_each(self._client, IN_ANY_CASE, [ScriptCall((keys.PROCESSES,), one) for one in words])
         tell_seen(self._client, WORKER)
         if self._alive_file is not None:

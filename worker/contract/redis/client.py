@@ -1,8 +1,8 @@
 """The clients of Redis, synchronous and asynchronous: they raise our errors, and repeat nothing.
 
 All of segrelay asks Redis through them, and no module outside this folder imports the library. A
-client of a Cluster or behind Sentinels is one of these with another `run_command`: see `cluster`
-and `sentinels`. An error that means "Redis can't be used now" becomes `RedisUnavailable`, after
+client of a Cluster or behind Sentinels is one of these with another `run_command`: see `masters`.
+An error that means "Redis can't be used now" becomes `RedisUnavailable`, after
 which nobody knows whether the command took effect. Others (a wrong type, a missing script) are
 mistakes of ours, and pass as they are.
 """

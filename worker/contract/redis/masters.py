@@ -245,11 +245,16 @@ class Router:
                 left = own if is_sent else left
                 await done(self.sleep(_LOOK_SECONDS))
                 continue
-            for at, answer in zip(chain(*places), chain(*found), strict=True):
-                answers[at] = answer
-                if at in shared:
-                    shared[at].append(answer)
-            left = [each for each in left if any(self.is_elsewhere(answers[at]) for at in each)]
+            refused: list[list[int]] = []
+            for units, place, told in zip(groups.values(), places, found, strict=True):
+                for at, answer in zip(place, told, strict=True):
+                    answers[at] = answer
+                again = [u for u in units if any(self.is_elsewhere(answers[at]) for at in u)]
+                refused += again
+                # What a server says that has run nothing says nothing of what was written.
+                for at in shared if len(again) < len(units) else ():
+                    shared[at].append(answers[at])
+            left = self.going_again(left, refused, names)
             if left or any(map(is_master_no_longer, answers)):
                 self._known = None
             if left and time.monotonic() >= gives_up_at + self.moving_seconds:
@@ -258,8 +263,8 @@ class Router:
                 await done(self.sleep(_PAUSE_SECONDS))
         for at in chain(*left):
             answers[at] = self.given_up(answers[at])
-        for at, told in shared.items():
-            answers[at] = _least(told)
+        for at, heard in shared.items():
+            answers[at] = _least(heard) if heard else answers[at]
         return answers
 
     async def _reached(
@@ -279,7 +284,18 @@ class Router:
     async def _asked(self, node: RedisNode, commands: list[Command], *, in_multi: bool) -> Any:
         pipe = self.server(node).pipeline(transaction=in_multi)
         pipe.command_stack = commands
-        return await done(pipe.run())
+        try:
+            return await done(pipe.run())
+        except ResponseError as error:
+            if not in_multi:
+                raise
+            return [error] * len(commands)  # refused while it was queued: nothing of it was run
+
+    def going_again(
+        self, _: list[list[int]], refused: list[list[int]], _names: list[Any]
+    ) -> list[list[int]]:
+        """Return the commands to send again: those that were refused."""
+        return refused
 
     def slot(self, _: Sequence[Any]) -> int:
         """Return the slot of a command; through Sentinels there is one."""
@@ -384,6 +400,13 @@ class SentinelRouter(Router):
         """Say whether a write was refused: a replica takes none, nor who has too few of them."""
         words = {"READONLY", "NOREPLICAS"}
         return isinstance(answer, ResponseError) and refusing_word(answer) in words
+
+    def going_again(
+        self, left: list[list[int]], refused: list[list[int]], names: list[Any]
+    ) -> list[list[int]]:
+        """Return the commands that were refused, and with them what was read beside them."""
+        reads = [each for each in left if all(names[at] in READS for at in each)]
+        return [each for each in left if each in refused or each in reads] if refused else []
 
     def read(self, answer: Any, _: RedisNode) -> Masters:
         """Read the address of the master."""

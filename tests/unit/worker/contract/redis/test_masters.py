@@ -51,7 +51,7 @@ class Server:
 
     def __init__(self, answers: dict[tuple[Any, ...], list[Any]], sent: list[Any]) -> None:
         self.answers, self.sent, self.command_stack = answers, sent, []
-        self.connection_pool = self
+        self.connection_pool, self.in_multi = self, False
 
     def told(self, words: tuple[Any, ...]) -> Any:
         left = self.answers.get(words, [b"OK"])
@@ -67,12 +67,19 @@ class Server:
 
     disconnect = get_connection
 
-    def pipeline(self, **_: Any) -> "Server":
-        return Server(self.answers, self.sent)
+    def pipeline(self, *, transaction: bool) -> "Server":
+        pipe = Server(self.answers, self.sent)
+        pipe.in_multi = transaction
+        return pipe
 
     def run(self) -> list[Any]:
         self.sent += [words for words, _ in self.command_stack]
-        return [self.told(words) for words, _ in self.command_stack]
+        found = [self.told(words) for words, _ in self.command_stack]
+        # As the library: a transaction that is refused while it is queued is an error.
+        for answer in found if self.in_multi else ():
+            if isinstance(answer, ResponseError):
+                raise answer
+        return found
 
     def run_command(self, *words: Any) -> Any:
         answer = self.told(words)
@@ -87,6 +94,8 @@ def run(
     told: list[Any],
     answers: dict[RedisNode, dict[tuple[Any, ...], list[Any]]],
     away_seconds: float = 0.0,
+    *,
+    in_multi: bool = False,
 ) -> tuple[list[Any], dict[RedisNode, list[Any]]]:
     """Run commands; return their answers, and what each server was sent."""
     kind: Callable[..., Router] = ClusterRouter if "cluster" in url else SentinelRouter
@@ -101,7 +110,7 @@ def run(
         moving_seconds=0.2 if "cluster" in url else 0.0,
         away_seconds=away_seconds,
     )
-    found = asyncio.run(router.run([(words, {}) for words in commands]))
+    found = asyncio.run(router.run([(w, {}) for w in commands], in_multi=in_multi))
     return found, {node: words for node, words in sent.items() if words}
 
 
@@ -241,6 +250,36 @@ def test_a_refused_write_goes_to_the_master_that_sentinels_name_then(refusal: Ex
 
     assert found == ([b"OK"], {A: [SET], B: [SET]})
     assert patient == ([refusal], {A: [SET]})
+
+
+def test_a_transaction_that_a_replica_refused_goes_to_the_new_master() -> None:
+    answers = {A: {SET: [ReadOnlyError("a replica")]}}
+
+    found = run(
+        SENTINELS, [SET, SET_OTHER], [master(A), master(B)], answers, away_seconds=30, in_multi=True
+    )
+
+    assert found == ([b"OK"] * 2, {A: [SET, SET_OTHER], B: [SET, SET_OTHER]})
+
+
+def test_what_was_read_beside_a_refused_write_is_read_from_the_new_master() -> None:
+    get = ("GET", ONE)
+    answers = {A: {SET: [ReadOnlyError("a replica")], get: [b"old"]}, B: {get: [b"new"]}}
+
+    found, _ = run(SENTINELS, [SET, get], [master(A), master(B)], answers, away_seconds=30)
+
+    assert found == [b"OK", b"new"]
+
+
+def test_the_wait_of_a_server_that_has_run_nothing_does_not_count() -> None:
+    answers = {
+        A: {SET: [ReadOnlyError("a replica")], WAIT: [ResponseError("of a replica")]},
+        B: {WAIT: [[1, 1]]},
+    }
+
+    found, _ = run(SENTINELS, [SET, WAIT], [master(A), master(B)], answers, away_seconds=30)
+
+    assert found == [b"OK", [1, 1]]
 
 
 def test_a_master_that_is_one_no_longer_is_left_after_its_answer() -> None:
