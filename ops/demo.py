@@ -7,21 +7,17 @@ and left the first. In the end Insider has to hold what Lytics holds.
 
 from __future__ import annotations
 
-import math
 import os
 import random
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 
 import orjson
 import typer
@@ -32,7 +28,7 @@ from segrelay.ops.embedded import free_port
 from segrelay.ops.run.up import own_command
 from segrelay.ops.sandbox import got, posted
 from segrelay.ops.status.standing import read_counts
-from segrelay.ops.status.totals import KINDS
+from segrelay.ops.status.totals import KINDS, Counts
 from segrelay.ops.terminal.console import mention
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import awaited
@@ -46,7 +42,6 @@ from segrelay.worker.contract.settings import (
     DEFAULT_AUDIENCE_ATTRIBUTE,
     FILE_VARIABLE,
     SANDBOX_VARIABLE,
-    Settings,
     load_settings,
 )
 from segrelay.worker.contract.settings.sections import ConsoleSettings
@@ -55,7 +50,6 @@ from segrelay.worker.errors import OperationsMustAct
 LATENCY_SECONDS: Final = 0.02
 _SECONDS_AT_MOST: Final = 120.0
 """Seconds the demo may take: it needs twenty on two idle cores, and more on a busy machine."""
-_LOOK_SECONDS: Final = 0.25
 _MOVES_AT_ONCE: Final = 200
 _MOVES_WHILE_SHOWN: Final = 3
 _MOST_MOVES: Final = 40
@@ -127,92 +121,68 @@ def demo(
 ) -> Result:
     """Backfill, receive and sync invented people, then compare Insider with Lytics."""
     console_port = free_port(ConsoleSettings().port) if console else 0
-    with (
-        interrupted_once(),
-        tempfile.TemporaryDirectory(prefix="segrelay-demo-") as folder,
-        _Play(Path(folder), events, people, console_port).running() as play,
-    ):
-        if console:
-            mention(f"The console is at {play.console}: what comes now can be watched there.")
-        document = play.run()
-        if console:
-            play.stay()
-    watch = "`segrelay demo --console` shows all of it in a browser, and stays."
-    notes = [*document["problems"], *([] if console else [watch])]
+    address = f"http://127.0.0.1:{console_port}/"
+    with interrupted_once(), tempfile.TemporaryDirectory(prefix="segrelay-demo-") as folder:
+        play = _Play(Path(folder), people, console_port)
+        with play.running():
+            if console:
+                mention(f"The console is at {address}: what comes now can be watched there.")
+            document = play.run(events)
+            if console:
+                play.stay(address)
+    notes = (
+        [] if console else ["`segrelay demo --console` shows all of it in a browser, and stays."]
+    )
     exit_code = 0 if document["agrees"] else 1
     return Result(document, *_summary(document), notes=notes, exit_code=exit_code)
 
 
-@dataclass
 class _Play:
     """The acts of the demo, in their order, on a sandbox run in a folder of its own."""
 
-    folder: Path
-    events: int
-    people: int
-    console_port: int
-    webhook_port: int = field(default_factory=free_port)
-    sandbox_port: int = field(default_factory=free_port)
-    inside: set[tuple[int, str]] = field(default_factory=set)
-    problems: list[str] = field(default_factory=list)
-    movers: random.Random = field(default_factory=partial(random.Random, 7))
-    """The chance by which people move; used by the thread that moves them."""
-
-    @property
-    def sandbox(self) -> str:
-        """Return the URL of the sandbox."""
-        return f"http://127.0.0.1:{self.sandbox_port}"
-
-    @property
-    def console(self) -> str:
-        """Return the address of the console."""
-        return f"http://127.0.0.1:{self.console_port}/"
-
-    @cached_property
-    def environment(self) -> dict[str, str]:
-        """Return the environment in which our commands work on the demo."""
-        source = self.folder / "segrelay.toml"
-        return {**os.environ, FILE_VARIABLE: str(source), SANDBOX_VARIABLE: self.sandbox}
-
-    @cached_property
-    def settings(self) -> Settings:
-        """Return the configuration of the demo, as the commands load it."""
-        return load_settings(environ=self.environment)
-
-    @contextmanager
-    def running(self) -> Iterator[_Play]:
-        """Run `segrelay up --sandbox` in the folder; it ends with the context, or with us."""
+    def __init__(self, folder: Path, people: int, console_port: int) -> None:
+        self.folder, self.people = folder, people
+        self._ports = [free_port(), free_port(), *([console_port] if console_port else [])]
+        self._sandbox, self._webhook = (f"http://127.0.0.1:{port}" for port in self._ports[:2])
+        self._inside: set[tuple[int, str]] = set()
+        self._chance = random.Random(7)  # noqa: S311 - of invented people
         templates = Path(shipped_templates.__file__).parent
         audiences = orjson.dumps(AUDIENCES).decode()
-        text = _CONFIGURATION.format(
-            templates=templates, webhook=self.webhook_port, audience=_SYNCED
-        )
+        text = _CONFIGURATION.format(templates=templates, webhook=self._ports[1], audience=_SYNCED)
         for template, (on, path) in _TRIGGERS.items():
             text += _TRIGGER.format(template=template, on=on, path=path, audiences=audiences)
-        if self.console_port:
-            text += _CONSOLE.format(port=self.console_port)
-        (self.folder / "segrelay.toml").write_text(text, encoding="utf-8")
+        if console_port:
+            text += _CONSOLE.format(port=console_port)
+        source = folder / "segrelay.toml"
+        source.write_text(text, encoding="utf-8")
+        self._environment = {
+            **os.environ, FILE_VARIABLE: str(source), SANDBOX_VARIABLE: self._sandbox
+        }  # fmt: skip
+        self._settings = load_settings(environ=self._environment)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Run `segrelay up --sandbox` in the folder; it ends with the context, or with us."""
         log = self.folder / "up.log"
         with log.open("wb") as output:
             up = subprocess.Popen(
                 own_command("up", "--sandbox"),
-                env=self.environment | {PARENT_VARIABLE: "1"},
+                env=self._environment | {PARENT_VARIABLE: "1"},
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 process_group=0,
             )
         try:
-            ports = [self.sandbox_port, self.webhook_port, self.console_port or self.webhook_port]
-            ready = awaited(
-                lambda: up.poll() is not None or all(map(_listens, ports)), _START_SECONDS
+            awaited(
+                lambda: up.poll() is not None or all(map(_listens, self._ports)), _START_SECONDS
             )
-            if not ready or up.poll() is not None:
+            if up.poll() is not None or not all(map(_listens, self._ports)):
                 raise OperationsMustAct(
                     f"The demo does not start:\n{embedded.tail(log.read_text('utf-8'))}"
                 )
-            posted(self.sandbox, "settings", {"latency_seconds": LATENCY_SECONDS})
-            yield self
+            posted(self._sandbox, "settings", {"latency_seconds": LATENCY_SECONDS})
+            yield
         finally:
             up.terminate()
             try:
@@ -222,62 +192,51 @@ class _Play:
                 up.wait()
             if up.stdin:
                 up.stdin.close()
-            embedded.stop(self.settings.redis.data_dir)
+            embedded.stop(self._settings.redis.data_dir)
 
-    @cached_property
-    def client(self) -> Redis:
-        """Return a connection to the demo's Redis."""
-        return connect(resolve_url(self.settings.redis))
-
-    @property
-    def moves(self) -> int:
-        """Return how many people join while nobody tells of it, and how many leave."""
-        return min(_MOST_MOVES, self.people // _PEOPLE_A_MOVE)
-
-    def run(self) -> dict[str, Any]:
+    def run(self, events: int) -> dict[str, Any]:
         """Play the demo; return its end, compared with Lytics, as `demo --json` prints it."""
         begun = time.monotonic()
         invented = people_at_lytics(self.people)
-        for row in invented[: self.people * 2 // 3]:
+        inside = self.people * 2 // 3
+        for row in invented[:inside]:
             row["segments"] = [_SYNCED]
-        posted(self.sandbox, "lytics/profiles", invented)
+        posted(self._sandbox, "lytics/profiles", invented)
         mention(f"Lytics has {self.people} invented people.")
-        moving = threading.Thread(target=self._move_and_tell, name="lytics", daemon=True)
-        try:
-            moving.start()
-            self._backfill()
-            mention("Sync learns who is in it:")
-            self._command("sync", "run", _SYNCED)
-            self._join_and_leave()
-            mention(f"{self.moves} joined and {self.moves} left meanwhile; sync finds them:")
-            self._command("sync", "run", _SYNCED)
-            moving.join(_SECONDS_AT_MOST)
-            self._work_off(begun)
-        except OperationsMustAct as error:
-            self.problems.append(error.message)
-        return self._compared(time.monotonic() - begun)
+        self._tell(events)
+        path = self.folder / "members.ndjson"
+        path.write_bytes(b"\n".join(map(orjson.dumps, self._members(_SYNCED))) + b"\n")
+        mention(f"Backfill of the {plural(inside, 'member')} of {_SYNCED}, from a file:")
+        options = ("--audience", _SYNCED, "--as-of", "now", "--job", "members")
+        self._command("backfill", "start", str(path), *options)
+        mention("Sync learns who is in it:")
+        self._command("sync", "run", _SYNCED)
+        count = min(_MOST_MOVES, self.people // _PEOPLE_A_MOVE)
+        moves = dict.fromkeys(self._chance.sample(range(inside, self.people), count), "enter")
+        moves |= dict.fromkeys(self._chance.sample(range(inside), count), "exit")
+        self._change((person, _SYNCED, change) for person, change in moves.items())
+        mention(f"{count} joined and {count} left meanwhile; sync finds them:")
+        self._command("sync", "run", _SYNCED)
+        with closing(connect(resolve_url(self._settings.redis))) as client:
+            counts = self._worked_off(client, begun)
+        return self._compared(counts, time.monotonic() - begun)
 
-    def stay(self) -> None:
+    def stay(self, address: str) -> None:
         """Keep everything running for the console, with a few moves a second, until Ctrl-C."""
-        mention(f"The demo is over. A few people still come and go, until Ctrl-C: {self.console}")
+        mention(f"The demo is over. A few people still come and go, until Ctrl-C: {address}")
         with suppress(KeyboardInterrupt):
             while True:
                 self._move(_MOVES_WHILE_SHOWN)
                 time.sleep(1.0)
 
-    def _backfill(self) -> None:
-        members = got(self.sandbox, "lytics/members", audience=_SYNCED)
-        path = self.folder / "members.ndjson"
-        path.write_bytes(b"\n".join(map(orjson.dumps, members)) + b"\n")
-        mention(f"Backfill of the {plural(len(members), 'member')} of {_SYNCED}, from a file:")
-        options = ("--audience", _SYNCED, "--as-of", "now", "--job", "members")
-        self._command("backfill", "start", str(path), *options)
+    def _members(self, audience: str) -> list[dict[str, Any]]:
+        return cast("list[dict[str, Any]]", got(self._sandbox, "lytics/members", audience=audience))
 
     def _command(self, *arguments: str) -> None:
         """Run one of our commands, and show its output."""
         ran = subprocess.run(
             own_command(*arguments),
-            env=self.environment,
+            env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr,
             check=False,
@@ -285,82 +244,67 @@ class _Play:
         if ran.returncode:
             raise OperationsMustAct(f"`segrelay {' '.join(arguments[:2])}` has failed.")
 
-    def _join_and_leave(self) -> None:
-        """Change the first audience at Lytics; no webhook tells of it."""
-        rng, first_outside = random.Random(8), self.people * 2 // 3  # noqa: S311 - invented people
-        people = {
-            "enter": rng.sample(range(first_outside, self.people), self.moves),
-            "exit": rng.sample(range(first_outside), self.moves),
-        }
-        moves = [
-            {"uid": f"u{number}", "audience": _SYNCED, "change": change}
-            for change, numbers in people.items()
-            for number in numbers
-        ]
-        posted(self.sandbox, "lytics/moves", moves)
-
-    def _move_and_tell(self) -> None:
+    def _tell(self, events: int) -> None:
         """Make people enter and leave the audiences whose changes webhooks report."""
-        url = f"http://127.0.0.1:{self.webhook_port}/v1/lytics"
-        job = {"webhook_url": url, "headers": {"x-segrelay-secret": "demo"}}
-        batches = {"segment_ids": _TOLD, "batch_requests": True, "batch_size": 50}
-        posted(self.sandbox, "settings", {"lytics": {"webhook_retry_seconds": 0.2}})
-        posted(self.sandbox, "lytics/jobs", job | batches)
-        for first in range(0, self.events, _MOVES_AT_ONCE):
-            self._move(min(_MOVES_AT_ONCE, self.events - first))
-            time.sleep(_LOOK_SECONDS)
+        job = {
+            "webhook_url": f"{self._webhook}/v1/lytics",
+            "headers": {"x-segrelay-secret": "demo"},
+            "segment_ids": _TOLD,
+            "batch_requests": True,
+            "batch_size": 50,
+        }
+        posted(self._sandbox, "settings", {"lytics": {"webhook_retry_seconds": 0.2}})
+        posted(self._sandbox, "lytics/jobs", job)
+        for first in range(0, events, _MOVES_AT_ONCE):
+            self._move(min(_MOVES_AT_ONCE, events - first))
 
     def _move(self, count: int) -> None:
         """Make people enter an audience, or leave it if they are in it."""
-        moves = []
-        for person in self.movers.sample(range(self.people), count):
-            member = (person, self.movers.choice(_TOLD))
-            change = "exit" if member in self.inside else "enter"
-            self.inside ^= {member}
-            moves.append({"uid": f"u{person}", "audience": member[1], "change": change})
-        posted(self.sandbox, "lytics/moves", moves)
+        people = self._chance.sample(range(self.people), count)
+        members = {(person, self._chance.choice(_TOLD)) for person in people}
+        self._change((*one, "exit" if one in self._inside else "enter") for one in members)
+        self._inside ^= members
 
-    def _work_off(self, begun: float) -> None:
-        """Show the six counts each second until nothing waits."""
-        shown_at = -math.inf
+    def _change(self, moves: Iterable[tuple[int, str, str]]) -> None:
+        rows = [
+            {"uid": f"u{person}", "audience": audience, "change": change}
+            for person, audience, change in moves
+        ]
+        posted(self._sandbox, "lytics/moves", rows)
+
+    def _worked_off(self, client: Redis, begun: float) -> Counts:
+        """Show the six counts each second until nothing waits; return them."""
         while True:
-            counts = read_counts(self.client, self.settings)
-            told = got(self.sandbox, "lytics/jobs").get("job", {})
+            counts = read_counts(client, self._settings)
+            told = got(self._sandbox, "lytics/jobs")["job"]
             elapsed = time.monotonic() - begun
-            if elapsed - shown_at >= 1.0:
-                shown_at = elapsed
-                numbers = "  ".join(f"{kind} {counts.of(kind):>6}" for kind in KINDS)
-                mention(f"{elapsed:5.1f} s  {numbers}")
-            if told and told["sent"] == told["events"] and not counts.waiting:
-                return
+            numbers = "  ".join(f"{kind} {counts.of(kind):>6}" for kind in KINDS)
+            mention(f"{elapsed:5.1f} s  {numbers}")
+            if told["sent"] == told["events"] and not counts.waiting:
+                return counts
             if elapsed > _SECONDS_AT_MOST:
                 left = plural(counts.waiting, "delivery", "deliveries")
                 raise OperationsMustAct(f"After {elapsed:.0f} s {left} left, and webhooks: {told}.")
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(1.0)
 
-    def _compared(self, seconds: float) -> dict[str, Any]:
+    def _compared(self, counts: Counts, seconds: float) -> dict[str, Any]:
         """Compare what Insider holds with what Lytics holds."""
         should: dict[str, list[str]] = {}
-        for audience in AUDIENCES:
-            for row in got(self.sandbox, "lytics/members", audience=audience):
+        for audience in sorted(AUDIENCES):
+            for row in self._members(audience):
                 should.setdefault(row["email"], []).append(audience)
-        report = got(self.sandbox, "memberships", attribute=DEFAULT_AUDIENCE_ATTRIBUTE)
+        report = got(self._sandbox, "memberships", attribute=DEFAULT_AUDIENCE_ATTRIBUTE)
         held = {email: sorted(audiences) for email, audiences in report.items() if audiences}
-        wrong = sum(
-            held.get(email, []) != sorted(should.get(email, []))
-            for email in held.keys() | should.keys()
-        )
-        counts = read_counts(self.client, self.settings)
-        is_right = not (wrong or counts.waiting or counts.dead or self.problems)
+        wrong = sum(held.get(one, []) != should.get(one, []) for one in held.keys() | should.keys())
+        agrees = not (wrong or counts.dead) and counts.accepted == counts.settled
         return {
-            "agrees": is_right and counts.accepted == counts.settled + counts.waiting,
+            "agrees": agrees,
             "seconds": round(seconds, 2),
             **{kind: counts.of(kind) for kind in KINDS},
             "skipped_by_reason": dict(counts.skipped_by_reason),
-            "requests": got(self.sandbox, "summary")["requests"]["total"],
+            "requests": got(self._sandbox, "summary")["requests"]["total"],
             "people_with_audiences": len(held),
             "wrong_memberships": wrong,
-            "problems": self.problems,
         }
 
 

@@ -31,7 +31,6 @@ from segrelay.worker.errors import (
     OperationsMustAct,
     RedisUnavailable,
     SegrelayError,
-    UsageWrong,
 )
 
 LOOPBACK: Final = "127.0.0.1"
@@ -172,16 +171,6 @@ def start_server(files: EmbeddedFiles, lock: int) -> None:
         )
 
 
-def log_since(files: EmbeddedFiles, start: int) -> str:
-    """Return the text of the log from a position on."""
-    try:
-        with files.log.open("rb") as log:
-            log.seek(start)
-            return log.read().decode(errors="replace")
-    except OSError:
-        return ""
-
-
 def tail(text: str) -> str:
     """Return the last lines of a text that are not empty."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -314,7 +303,8 @@ def _ensured(files: EmbeddedFiles, gives_up_at: float, least_free_bytes: int) ->
             return replace(state, started_by_us=log_start is not None)
         if state is None:
             if log_start is not None:
-                said = tail(log_since(files, log_start))
+                log = files.log.read_bytes()[log_start:] if files.log.exists() else b""
+                said = tail(log.decode(errors="replace"))
                 raise RedisUnavailable(
                     f"The embedded Redis of {files.data_dir} does not start:"
                     f" {said or f'it ended and wrote nothing into {files.log}'}"
@@ -324,7 +314,12 @@ def _ensured(files: EmbeddedFiles, gives_up_at: float, least_free_bytes: int) ->
                 raise RedisUnavailable(f"The embedded Redis is not started: {full}.")
             log_start = _launch(files)
         elif time.monotonic() >= gives_up_at:
-            raise RedisUnavailable(_not_ready(files, state))
+            pid = _pid_on_file(files)
+            process = f" (process {pid})" if pid else ""
+            raise RedisUnavailable(
+                f"The embedded Redis of {files.data_dir}{process} is not ready: {state}."
+                f" Its log is {files.log}."
+            )
         else:
             time.sleep(_LOOK_EVERY_SECONDS)
 
@@ -360,14 +355,21 @@ def stop(data_dir: Path, *, wait_seconds: float = STOP_SECONDS) -> bool:
     files = EmbeddedFiles(data_dir.absolute())
     if not files.is_locked():
         return False
-    gives_up_at = time.monotonic() + wait_seconds
-    while time.monotonic() < gives_up_at:
-        _ask_to_end(files)  # again and again: it may have been starting
-        if _ends_within(files, _ASK_EVERY_SECONDS):
-            return True
+    if awaited(lambda: _ends(files), wait_seconds, 0.0):  # again and again: it may be starting
+        return True
     pid = _pid_on_file(files)
     ending = f"`kill -9 {pid}` ends it" if pid else "look for valkey-server with ps, and end it"
     raise RedisUnavailable(f"The embedded Redis of {files.data_dir} does not end: {ending}.")
+
+
+def _ends(files: EmbeddedFiles) -> bool:
+    """Ask a server to end; say whether it has soon ended."""
+    with (
+        suppress(RedisUnavailable, ConfigurationInvalid),
+        closing(connect(files.read_url(), timeout_seconds=_LOOK_SECONDS)) as client,
+    ):
+        client.execute_command("SHUTDOWN", "NOSAVE", "FORCE")
+    return awaited(lambda: not files.is_locked(), _ASK_EVERY_SECONDS, _LOOK_EVERY_SECONDS)
 
 
 def _probe(files: EmbeddedFiles) -> EmbeddedRedis | str | None:
@@ -378,31 +380,14 @@ def _probe(files: EmbeddedFiles) -> EmbeddedRedis | str | None:
     if not url:
         return f"{files.url} is missing"
     try:
-        client = connect(url, timeout_seconds=_LOOK_SECONDS)
-    except ConfigurationInvalid:
-        return f"{files.url} is damaged"
-    with closing(client):
-        try:
+        with closing(connect(url, timeout_seconds=_LOOK_SECONDS)) as client:
             pid = int(client.info("server")["process_id"])
             takes_writes(client)
-        except RedisUnavailable as error:
-            return f"it {error.message.removeprefix('Redis ').removesuffix('.')}"
+    except ConfigurationInvalid:
+        return f"{files.url} is damaged"
+    except RedisUnavailable as error:
+        return f"it {error.message.removeprefix('Redis ').removesuffix('.')}"
     return EmbeddedRedis(url, pid)
-
-
-def _ask_to_end(files: EmbeddedFiles) -> None:
-    url = files.read_url()
-    if not url:
-        return
-    with (
-        suppress(RedisUnavailable, ConfigurationInvalid),
-        closing(connect(url, timeout_seconds=_LOOK_SECONDS)) as client,
-    ):
-        client.execute_command("SHUTDOWN", "NOSAVE", "FORCE")
-
-
-def _ends_within(files: EmbeddedFiles, seconds: float) -> bool:
-    return awaited(lambda: not files.is_locked(), seconds, _LOOK_EVERY_SECONDS)
 
 
 def _pid_on_file(files: EmbeddedFiles) -> int:
@@ -412,22 +397,10 @@ def _pid_on_file(files: EmbeddedFiles) -> int:
         return 0
 
 
-def _not_ready(files: EmbeddedFiles, reason: str) -> str:
-    pid = _pid_on_file(files)
-    process = f" (process {pid})" if pid else ""
-    return (
-        f"The embedded Redis of {files.data_dir}{process} is not ready: {reason}."
-        f" Its log is {files.log}."
-    )
-
-
 def main() -> None:
     """Start the server of the directory named on the command line, and print its URL."""
     try:
-        if len(sys.argv) != 2:  # noqa: PLR2004 - the program and one argument
-            raise UsageWrong("usage: python -m segrelay.ops.embedded DATA_DIR")
-        data_dir = Path(sys.argv[1])
-        sys.stdout.write(f"{ensure_running(data_dir).url}\n")
+        sys.stdout.write(f"{ensure_running(Path(sys.argv[1])).url}\n")
     except SegrelayError as error:
         sys.stderr.write(f"{error.message}\n")
         sys.exit(error.exit_code)

@@ -15,26 +15,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import IO, Annotated, Final, Self
+from typing import IO, Annotated, Final
 from urllib.parse import urlsplit
 
 import typer
 
-from segrelay.ops.embedded import (
-    LEAST_FREE_BYTES,
-    ensure_running,
-    stop,
-)
+from segrelay.ops.embedded import LEAST_FREE_BYTES, ensure_running, stop
 from segrelay.ops.sandbox import forget_people, marked_as_sandbox_run
 from segrelay.ops.state.opened import load_for_redis
 from segrelay.ops.status.alerts import start_announcer
 from segrelay.ops.terminal.console import mention, wants_colour
-from segrelay.ops.terminal.options import needs_extra
 from segrelay.ops.terminal.serving import (
     PARENT_VARIABLE,
     LogFormat,
@@ -63,7 +58,7 @@ TOLD_AGAIN_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 15.0
 WRONGLY_CALLED: Final = 2
 """The exit code of a command that was called or configured wrongly."""
-_LOOK_SECONDS: Final = 0.2
+_LOOK_SECONDS: Final = 1.0
 
 Print = Callable[[str, str], None]
 """A callback that takes a child's name and a line of its output."""
@@ -74,27 +69,21 @@ def own_command(*arguments: str) -> list[str]:
     return own_module("segrelay.ops.main", *arguments)
 
 
-@dataclass(slots=True)
 class Child:
     """A child process that is started again if it dies."""
 
-    name: str
-    command: Sequence[str]
-    environment: Mapping[str, str]
-    print_line: Print
-    process: subprocess.Popen[str] | None = None
-    starts: list[float] = field(default_factory=list)
+    def __init__(self, name: str, command: Sequence[str], show: Print) -> None:
+        self.name, self._command, self._show = name, command, show
+        self._starts: list[float] = []
+        self.start()
 
     def start(self) -> None:
         """Start the process, and print its output line by line."""
-        self.starts.append(time.monotonic())
-        if self.process and self.process.stdin:
-            self.process.stdin.close()
+        self._starts.append(time.monotonic())
         self.process = subprocess.Popen(
-            self.command,
+            self._command,
             env={
                 **os.environ,
-                **self.environment,
                 "PYTHONUNBUFFERED": "1",
                 "PYTHONIOENCODING": "utf-8",
                 PARENT_VARIABLE: "1",
@@ -106,37 +95,28 @@ class Child:
             process_group=0,
             encoding="utf-8",
         )
-        assert self.process.stdout is not None
         threading.Thread(target=self._pump, args=(self.process.stdout,), daemon=True).start()
 
     def _pump(self, lines: IO[str]) -> None:
         for line in lines:
-            self.print_line(self.name, line.rstrip("\n"))
+            self._show(self.name, line.rstrip("\n"))
 
-    def died(self) -> int | None:
-        """Return the child's exit code if it has ended, else None."""
-        return self.process.poll() if self.process else None
-
-    def may_restart(self) -> bool:
-        """Say whether the child died rarely enough to be started again."""
+    def pause_seconds(self) -> float | None:
+        """Return how long to wait before it is started again; None = it died too often."""
         since = time.monotonic() - RESTART_WINDOW_SECONDS
-        self.starts = [at for at in self.starts if at > since]
-        return len(self.starts) <= RESTARTS
+        self._starts = [at for at in self._starts if at > since]
+        restarts = len(self._starts)
+        return min(2.0**restarts / 4, 5.0) if restarts <= RESTARTS else None
 
-    def stop(self, seconds: float = STOP_SECONDS) -> None:
+    def stop(self) -> None:
         """Ask the child to end; kill its whole process group if it has not ended in time."""
-        if self.process is None:
-            return
-        with suppress(ProcessLookupError):
-            self.process.terminate()
+        self.process.terminate()
         try:
-            self.process.wait(seconds)
+            self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-        if self.process.stdin is not None:
-            self.process.stdin.close()
 
 
 class Supervisor:
@@ -156,22 +136,14 @@ class Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: self._stop.set())
 
-    def __enter__(self) -> Self:
-        """Handle Ctrl-C and SIGTERM from now on."""
-        self.listen()
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
         """End the children, the last one first."""
         for child in reversed(self._children):
             child.stop()
 
-    def start(self, name: str, command: Sequence[str], **environment: str) -> Child:
-        """Start a command as a child that is restarted if it dies."""
-        child = Child(name, command, environment, self._tell)
-        self._children.append(child)
-        child.start()
-        return child
+    def start(self, name: str, *arguments: str) -> None:
+        """Start one of our commands as a child that is restarted if it dies."""
+        self._children.append(Child(name, own_command(name, *arguments), self._tell))
 
     def _tell(self, name: str, line: str) -> None:
         """Print a line of a child; end everything in order if the output's reader has gone."""
@@ -189,18 +161,16 @@ class Supervisor:
         while not self._stop.wait(_LOOK_SECONDS):
             look()
             for child in self._children:
-                code = child.died()
-                if code is None:
+                if (code := child.process.poll()) is None:
                     continue
                 if code == WRONGLY_CALLED:
                     self._print(child.name, "can't work like that; it is not started again")
                     return code
-                if not child.may_restart():
+                if (seconds := child.pause_seconds()) is None:
                     self._print(child.name, f"ended with {code} again and again; giving up")
                     return 1
                 self._print(child.name, f"ended with {code}; starting it again")
-                self._stop.wait(min(2.0 ** len(child.starts) / 4, 5.0))
-                if not self._stop.is_set():
+                if not self._stop.wait(seconds):
                     child.start()
         return 0
 
@@ -240,10 +210,15 @@ def up(
         if sandbox_run:
             ending.enter_context(marked_as_sandbox_run(settings, sandbox_run))
         look = _redis(settings, supervisor, ending)
-        ending.enter_context(supervisor)
+        supervisor.listen()
+        ending.callback(supervisor.stop)
         if sandbox_run:
             _start_sandbox(settings, supervisor, sandbox_run)
-        _start_processes(settings, supervisor)
+        supervisor.start("worker")
+        if settings.producer.webhook:
+            supervisor.start("serve")
+        for name in filter(partial(getattr, settings), ("flower", "metrics", "console")):
+            supervisor.start(name)
         start_announcer(settings, only_watches=True)
         code = supervisor.run(look)
         _line("up", "stopping")
@@ -271,31 +246,17 @@ class QuietLines:
         self._show(name, line)
 
 
-def _start_processes(settings: Settings, supervisor: Supervisor) -> None:
-    beside = {
-        "worker": True,
-        "serve": settings.producer.webhook,
-        "flower": settings.flower,
-        "metrics": settings.metrics,
-        "console": settings.console,
-    }
-    for name in (name for name, section in beside.items() if section):
-        supervisor.start(name, own_command(name))
-
-
 def _start_sandbox(settings: Settings, supervisor: Supervisor, url: str) -> None:
     port = str(urlsplit(url).port or 80)
     if forget_people(settings):
         _line("up", "the sandbox begins empty: whom an earlier sandbox run delivered is forgotten")
-    supervisor.start("sandbox", own_command("sandbox", "--port", port, "--sandbox-run"))
+    supervisor.start("sandbox", "--port", port, "--sandbox-run")
     _line("up", f"a sandbox run: in another terminal, `export {SANDBOX_VARIABLE}={url}` and then")
     _line("up", "`segrelay send FILE`, `segrelay status` and all the others work on it")
 
 
 def _refuse_taken_ports(settings: Settings, sandbox_run: str) -> None:
     """Refuse to start while another process has one of the ports."""
-    if settings.flower:
-        needs_extra("flower", "flower", "[flower]")
     for name in ("flower", "metrics", "console"):
         if section := getattr(settings, name):
             refuse_taken(section.host, section.port, f"set {name}.listen")
@@ -333,7 +294,7 @@ def _redis(settings: Settings, supervisor: Supervisor, ending: ExitStack) -> Cal
         return int  # does nothing: it is not ours to look after
     ending.callback(_stop_redis, data_dir)
     _line("redis", "ready")
-    return RedisWatch(data_dir)
+    return RedisWatch(data_dir).look
 
 
 def _stop_redis(data_dir: Path) -> None:
@@ -347,19 +308,11 @@ class RedisWatch:
     def __init__(self, data_dir: Path, least_free_bytes: int = LEAST_FREE_BYTES) -> None:
         self._data_dir = data_dir
         self._least_free_bytes = least_free_bytes
-        self._next_at = 0.0
         self._pid = 0
         self._told_at = -math.inf
 
-    def __call__(self) -> None:
-        """Look after it, once a second."""
-        if time.monotonic() < self._next_at:
-            return
-        self._next_at = time.monotonic() + 1.0
-        self.look_at_once()
-
-    def look_at_once(self) -> None:
-        """Look after it now, though it was looked after within this second."""
+    def look(self) -> None:
+        """Look after it."""
         try:
             server = ensure_running(self._data_dir, least_free_bytes=self._least_free_bytes)
         except OperationsMustAct as error:

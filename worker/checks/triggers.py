@@ -290,7 +290,7 @@ def _judge(
             if is_exit and any(overwrites(user, root) for user in listing):
                 yield "warning", _OVERWRITES.format(template)
     if name == _INSIDER:
-        for message in warnings_of(body, attribute, profile):
+        for message in dict.fromkeys(warnings_of(body, attribute, profile)):
             yield "warning", f"{template}: {message}"
 
 
@@ -330,7 +330,6 @@ _MEMBERSHIPS: Final = ("_segments", "segments_all", "segments")
 """The fields of a profile that list its audiences, by Lytics' documentation."""
 _IDENTIFIERS: Final = frozenset({"email", "phone_number", "uuid"})
 _FOR_LYTICS: Final = "ly_template_"
-_PLAIN: Final = "http://"
 _REMOVALS: Final = ("partial", "whole")
 _MANY: Final = (dict, list)
 
@@ -381,11 +380,7 @@ def sets_flag(body: object, prefix: str, *, to: bool) -> bool:
 
 
 def warnings_of(body: object, attribute: str, profile: Mapping[str, Any]) -> Iterator[str]:
-    """Say what is wrong with a body, whichever trigger it is for."""
-    yield from dict.fromkeys(_all(body, attribute, profile))
-
-
-def _all(body: object, attribute: str, profile: Mapping[str, Any]) -> Iterator[str]:
+    """Say what is wrong with a body, whichever trigger it is for; some sentences come twice."""
     root = _object(body)
     if taken := [name for name in root if name.startswith(_FOR_LYTICS)]:
         yield (
@@ -394,21 +389,19 @@ def _all(body: object, attribute: str, profile: Mapping[str, Any]) -> Iterator[s
             " templates of their own."
         )
     for user in users_of(body):
-        yield from _of_list(user, root, attribute, profile)
-        yield from _of_identifiers(user)
+        yield from _of_user(user, root, attribute, profile)
     yield from misplaced_of(body)
-    endpoint = root.get("error_callback_endpoint")
-    if isinstance(endpoint, str) and endpoint.startswith(_PLAIN):
+    if str(root.get("error_callback_endpoint")).startswith("http://"):
         yield (
             "error_callback_endpoint is an http:// address: Insider would send personal data there"
             " unencrypted; use https://."
         )
 
 
-def _of_list(
+def _of_user(
     user: Mapping[str, Any], root: Mapping[str, Any], attribute: str, profile: Mapping[str, Any]
 ) -> Iterator[str]:
-    """Yield the problems of how a user changes the list of audiences."""
+    """Yield the problems of how a user changes the list of audiences, and what it deletes."""
     if isinstance(_custom(user).get(attribute), list) and overwrites(user, root):
         switch = "not_append: true" if user.get("not_append") else "append: false"
         yield (
@@ -425,21 +418,11 @@ def _of_list(
     removed = _object(user, "custom", "partial").get(attribute)
     entry = _object(next(iter(profile.get("segment_events") or ()), None))
     inside = {slug for field in _MEMBERSHIPS for slug in _texts(profile.get(field))}
-    too_much = sorted(inside.intersection(_texts(removed)) - {entry.get("slug")})
-    if too_much:
+    if too_much := sorted(inside.intersection(_texts(removed)) - {entry.get("slug")}):
         yield (
             f"it deletes {', '.join(too_much)} from {attribute}, which the person of the sample is"
             " still in; remove only the slug that was exited: event.segSlug()."
         )
-
-
-def _texts(values: object) -> list[str]:
-    listed = values if isinstance(values, list) else [values]
-    return [value for value in listed if isinstance(value, str)]
-
-
-def _of_identifiers(user: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a problem if a user deletes what may be an identifier: Insider can't delete these."""
     own = _object(user, "identifiers", "custom")
     named = [name for name in _deleted(user) if name in _IDENTIFIERS]
     named += [f"custom.{name}" for name in _deleted(_object(user, "custom")) if name in own]
@@ -448,6 +431,11 @@ def _of_identifiers(user: Mapping[str, Any]) -> Iterator[str]:
             f"it deletes {', '.join(named)}: Insider can't delete an attribute that is an"
             " identifier; leave it out."
         )
+
+
+def _texts(values: object) -> list[str]:
+    listed = values if isinstance(values, list) else [values]
+    return [value for value in listed if isinstance(value, str)]
 
 
 def misplaced_of(body: object) -> Iterator[str]:
@@ -522,26 +510,25 @@ def check_audiences(settings: Settings, bodies: Mapping[str, Any]) -> Iterator[F
         triggers = settings.triggers_of(name)
         for trigger in triggers:
             yield from _unused_setting(trigger, bodies.get(trigger.name))
-        rendered = [trigger for trigger in triggers if trigger.name in bodies]
-        entering = [*_keepers(rendered, bodies, "enter")]
-        leaving = [*_keepers(triggers, bodies, "exit")]
-        for keeper in entering:
-            yield from _no_way_out(keeper, leaving)
-            yield from _other_people(keeper, leaving, bodies)
-        yield from _flags_that_are_one([*entering, *leaving])
+        keepers = [one for each in triggers if (one := _keeper(each, bodies.get(each.name)))]
+        leaving = [one for one in keepers if one.trigger.on == "exit"]
+        for keeper in keepers:
+            if keeper.trigger.on == "enter" and keeper.trigger.name in bodies:
+                yield from _no_way_out(keeper, leaving)
+                yield from _other_people(keeper, leaving, bodies)
+        yield from _flags_that_are_one(keepers)
 
 
-def _keepers(triggers: Sequence[Trigger], bodies: Mapping[str, Any], on: str) -> Iterator[_Keeper]:
-    does = adds_to if on == "enter" else takes_from
-    for trigger in triggers:
-        body, prefix = bodies.get(trigger.name), trigger.audience_flag_prefix
-        if trigger.on != on:
-            continue
-        attribute = list_of(trigger, body)
-        if attribute and (body is None or does(body, attribute)):
-            yield _Keeper(trigger, attribute)
-        elif sets_flag(body, prefix, to=on == "enter"):
-            yield _Keeper(trigger, prefix + _EACH)
+def _keeper(trigger: Trigger, body: Any) -> _Keeper | None:
+    """Return what a trigger does to the list of audiences, if its direction is to do that."""
+    if trigger.on not in {"enter", "exit"}:
+        return None
+    is_enter, attribute = trigger.on == "enter", list_of(trigger, body)
+    does = adds_to if is_enter else takes_from
+    if attribute and (body is None or does(body, attribute)):
+        return _Keeper(trigger, attribute)
+    prefix = trigger.audience_flag_prefix
+    return _Keeper(trigger, prefix + _EACH) if sets_flag(body, prefix, to=is_enter) else None
 
 
 def _other_people(
@@ -604,7 +591,15 @@ def _no_way_out(entering: _Keeper, leaving: Sequence[_Keeper]) -> Iterator[Findi
         exits = [one for one in leaving if one.trigger.wants(audience)]
         same = [one for one in exits if one.attribute == entering.attribute]
         if exits and not same:
-            yield _other_list(entering, exits[0], audience)
+            leaves, is_flag = exits[0], entering.attribute.endswith(_EACH)
+            setting = AUDIENCE_FLAG_PREFIX if is_flag else AUDIENCE_ATTRIBUTE
+            yield Finding(
+                "warning",
+                f"it adds {audience} to {entering.attribute}, but {leaves.trigger.name} takes it"
+                f" out of {leaves.attribute}: nobody would ever leave; give both the same"
+                f" {setting}, or the exit {entering.way_out}.",
+                entering.trigger.name,
+            )
         elif not exits and not _may_be_meant(audience, leaving):
             without.append("any audience" if audience == ALL_AUDIENCES else audience)
     if without:
@@ -614,17 +609,6 @@ def _no_way_out(entering: _Keeper, leaving: Sequence[_Keeper]) -> Iterator[Findi
             f" trigger on exit for it that does; add one with {entering.way_out}.",
             entering.trigger.name,
         )
-
-
-def _other_list(entering: _Keeper, leaving: _Keeper, audience: str) -> Finding:
-    setting = AUDIENCE_FLAG_PREFIX if entering.attribute.endswith(_EACH) else AUDIENCE_ATTRIBUTE
-    return Finding(
-        "warning",
-        f"it adds {audience} to {entering.attribute}, but {leaving.trigger.name} takes it out of"
-        f" {leaving.attribute}: nobody would ever leave; give both the same"
-        f" {setting}, or the exit {entering.way_out}.",
-        entering.trigger.name,
-    )
 
 
 def _may_be_meant(audience: str, leaving: Sequence[_Keeper]) -> bool:

@@ -313,10 +313,10 @@ def test_up_says_once_that_the_disk_is_full_and_starts_redis_when_there_is_room(
     stop(data_dir)
     full = RedisWatch(data_dir, least_free_bytes=10**18)
 
-    full()
-    full.look_at_once()
+    full.look()
+    full.look()
     said = capsys.readouterr().out
-    RedisWatch(data_dir)()
+    RedisWatch(data_dir).look()
 
     assert said.count("is full") == 1
     assert "It is tried again every second." in said

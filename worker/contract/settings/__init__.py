@@ -84,21 +84,21 @@ class Settings(Frozen):
     source: Path = Field(validation_alias=_SOURCE)
     templates_folder: Place = Field(default=Path("templates"), validate_default=True)
     redis: RedisSettings
-    delivery: DeliverySettings = DeliverySettings()
+    delivery: DeliverySettings = Field(default_factory=DeliverySettings)
     authorizations: Named[Authorization] = Field(default_factory=dict)
     destinations: Named[Destination] = Field(default_factory=dict)
     triggers: Named[Trigger] = Field(default_factory=dict)
-    producer: ProducerSettings = ProducerSettings()
+    producer: ProducerSettings = Field(default_factory=ProducerSettings)
     flower: FlowerSettings | None = None
     metrics: MetricsSettings | None = None
     console: ConsoleSettings | None = None
     lytics: LyticsSettings | None = None
-    operate: OperateSettings = OperateSettings()
-    outcomes: OutcomesSettings = OutcomesSettings()
+    operate: OperateSettings = Field(default_factory=OperateSettings)
+    outcomes: OutcomesSettings = Field(default_factory=OutcomesSettings)
     protection: ProtectionSettings | None = None
-    retention: RetentionSettings = RetentionSettings()
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
     sync: Named[SyncSchedule] = Field(default_factory=dict)
-    backfill: BackfillTables = BackfillTables()
+    backfill: BackfillTables = Field(default_factory=BackfillTables)
     fingerprint: str = Field(validation_alias=_FINGERPRINT)
     warnings: tuple[str, ...] = Field(default=(), validation_alias="[WARNINGS]")
 

@@ -176,13 +176,13 @@ _EXTRAS: Final = BUCKETS | {"parquet": "pyarrow", "flower": "flower"}
 def _missing_extras(draft: Settings) -> Iterator[Problem]:
     """Yield what the configuration names and this installation can't do."""
     needed: list[tuple[KeyPath, str]] = [(("flower",), "flower")] if draft.flower else []
-    files: dict[KeyPath, str] = {
-        ("sync", name, "source"): one.files for name, one in draft.sync.items()
-    }
-    watches = draft.backfill.watch.items()
-    files |= {("backfill", "watch", name, "source"): one.source for name, one in watches}
-    for path, file in files.items():
-        needed += [(path, file.partition("://")[0]), (path, file.rpartition(".")[2])]
+    files: list[tuple[KeyPath, str]] = [
+        (("sync", name, "source"), one.files) for name, one in draft.sync.items()
+    ]
+    watched = draft.backfill.watch.items()
+    files += [(("backfill", "watch", name, "source"), one.source) for name, one in watched]
+    for at, file in files:
+        needed += [(at, file.partition("://")[0]), (at, file.rpartition(".")[2])]
     for path, extra in needed:
         if extra in _EXTRAS and find_spec(_EXTRAS[extra]) is None:
             hint = f"pip install 'segrelay[{extra}]'"
@@ -197,17 +197,14 @@ def _unknown(path: KeyPath, table: str, name: str, draft: Settings) -> Iterator[
         yield Problem(path, f"there is no [{table}.{name}]", hint)
 
 
-_OWN: Final[Mapping[str, tuple[str, ...]]] = {
+_OWN: Final[Mapping[str, tuple[str, str]]] = {
     "oauth2": (
-        "token_url", "client_id", "client_secret", "scope", "audience", "extra", "credentials",
-        "request",
+        "token_url client_id client_secret", "scope audience extra credentials request"
     ),
     "basic": ("user", "password"),
-    "aws": ("access_key", "secret_key", "region", "service", "session_token"),
+    "aws": ("access_key secret_key region service", "session_token"),
 }  # fmt: skip
-"""The keys that are for one type of authorizations only, the needed ones first."""
-_NEEDED: Final[Mapping[str, int]] = {"headers": 0, "basic": 1, "oauth2": 3, "aws": 4}
-"""The number of these keys that a type needs."""
+"""The keys that are for one type of authorizations only: those that it needs, and the others."""
 
 
 def _problems_of_authorization(authorization: Authorization) -> Iterator[Problem]:
@@ -220,12 +217,12 @@ def _problems_of_authorization(authorization: Authorization) -> Iterator[Problem
             told = f"{secret.origin} holds an uppercase letter"
             hint = "Insider wants the partner name in lower case"
             yield Problem((*path, "headers", header), told, hint)
-    for name in _OWN.get(kind, ())[: _NEEDED[kind]]:
-        if not getattr(authorization, name):
-            yield Problem((*path, name), f'is needed for type = "{kind}"')
-    for other, names in _OWN.items():
-        for name in names if other != kind else ():
-            if name in authorization.model_fields_set:
+    for other, (needed, more) in _OWN.items():
+        for name in needed.split():
+            if other == kind and not getattr(authorization, name):
+                yield Problem((*path, name), f'is needed for type = "{kind}"')
+        for name in (*needed.split(), *more.split()):
+            if other != kind and name in authorization.model_fields_set:
                 yield Problem((*path, name), f'is for type = "{other}" only')
     if kind == "aws" and authorization.parameters:
         yield Problem((*path, "parameters"), 'can\'t be signed with type = "aws"')
@@ -249,7 +246,7 @@ def _problems_of_http(
     for header in destination.http.headers:
         if header.lower() in both:
             yield Problem((*path, "http", "headers", header), "stands in the authorization too")
-    yield from _missing_templates(draft.templates_folder, destination.http, path)
+    yield from _missing_templates(draft.templates_folder, destination.http, path, {})
     host = urlsplit(destination.base_url).hostname or ""
     if reason := _refuse_host_reason(host, destination.http.networks):
         network = "127.0.0.0/8" if is_loopback(host) else host
@@ -275,9 +272,8 @@ def _problems_of_trigger(
         yield from _problems_of_requests(trigger, destination, path)
     if not trigger.main_template:
         yield Problem((*path, "template"), "is missing")
-    for key, template in (("template", trigger.template), ("url", trigger.url.template)):
-        yield from _missing(draft.templates_folder, template, (*path, key))
-    yield from _missing_templates(draft.templates_folder, trigger.http, path)
+    named: dict[KeyPath, str] = {("template",): trigger.template, ("url",): trigger.url.template}
+    yield from _missing_templates(draft.templates_folder, trigger.http, path, named)
     if trigger.sample and not (draft.folder / trigger.sample).is_file():
         yield Problem((*path, "sample"), f"there is no file {trigger.sample}", _FROM_HERE)
     for at, field in enumerate(trigger.response_fields if trigger.export_fields else ()):
@@ -359,20 +355,21 @@ def _problems_of_requests(
             yield Problem((*at, "succeeded"), "needs a field whose values these are")
 
 
-def _missing_templates(folder: Path, http: HttpRequests, path: KeyPath) -> Iterator[Problem]:
-    """Yield a problem for each template of an `http` table that is not there."""
-    for header, template in http.header_templates.items():
-        yield from _missing(folder, template, (*path, "http", "headers", header))
+def _missing_templates(
+    folder: Path, http: HttpRequests, path: KeyPath, named: dict[KeyPath, str]
+) -> Iterator[Problem]:
+    """Yield a problem for each template that is not there: of an `http` table, or named beside."""
+    templates: dict[KeyPath, str] = {
+        ("http", "headers", name): one for name, one in http.header_templates.items()
+    }
     if isinstance(http.envelope, TemplateChoice):
-        yield from _missing(folder, http.envelope.template, (*path, "http", "envelope"))
-
-
-def _missing(folder: Path, template: str, path: KeyPath) -> Iterator[Problem]:
-    if not template or not folder.is_dir() or (folder / template).is_file():
-        return
-    files = (file for file in folder.rglob("*") if file.suffix in {".jsonnet", ".js"})
-    hint = did_you_mean(template, [str(one.relative_to(folder)) for one in files], or_list=False)
-    yield Problem(path, f"there is no {template} in {folder}", hint)
+        templates["http", "envelope"] = http.envelope.template
+    for key, template in (named | templates).items() if folder.is_dir() else ():
+        if template and not (folder / template).is_file():
+            files = (file for file in folder.rglob("*") if file.suffix in {".jsonnet", ".js"})
+            known = [str(file.relative_to(folder)) for file in files]
+            hint = did_you_mean(template, known, or_list=False)
+            yield Problem((*path, *key), f"there is no {template} in {folder}", hint)
 
 
 _HINT: Final = (
@@ -380,10 +377,9 @@ _HINT: Final = (
 )
 _NAMES: Final = (f"HEADERS.{PARTNER_NAME}", "CLIENT_ID", "USER", "ACCESS_KEY")
 """The keys of an authorization whose values name an account, which is no secret by itself."""
-_UNSENT: Final = "nothing can be sent with it"
 _WITHOUT: Final = {
-    "authorizations": _UNSENT,
-    "triggers": _UNSENT,
+    "authorizations": "nothing can be sent with it",
+    "triggers": "nothing can be sent with it",
     "operate": "no messages are sent",
 }
 _PLACEHOLDER: Final = re.compile(
@@ -404,7 +400,7 @@ def exposures(draft: Settings, redis: Mapping[str, Any]) -> Iterator[Problem]:
         redis: The URLs of `[redis]` that stand in the file itself.
     """
     file = draft.folder / ".env"
-    if _others_can_read(file):
+    if file.is_file() and file.stat().st_mode & stat.S_IROTH:
         yield Problem((".env",), f"everybody on this machine can read {file}", "chmod 600 .env")
     for path, secret in (*secrets_of(draft), *_passwords(draft, redis)):
         location = location_of(path)
@@ -429,11 +425,3 @@ def _passwords(draft: Settings, redis: Mapping[str, Any]) -> Iterator[tuple[KeyP
         is_literal = key in redis and not is_reference(redis[key])
         if password := urlsplit(getattr(draft.redis, key)).password:
             yield ("redis", key), Secret(LITERAL if is_literal else "", unquote(password))
-
-
-def _others_can_read(file: Path) -> bool:
-    try:
-        mode = file.stat().st_mode
-    except OSError:
-        return False
-    return stat.S_ISREG(mode) and bool(mode & stat.S_IROTH)

@@ -179,7 +179,7 @@ class Destination(NamedSection):
     """Insider only: every so often a worker [reads some people back](feeding.md#compare-and-repair)
     as `segrelay verify` does, and a difference is a problem of health; `0s`: it does not. A run
     costs 50 of the 1,000 units that Insider allows a minute for reading."""
-    http: HttpDestination = HttpDestination()
+    http: HttpDestination = Field(default_factory=HttpDestination)
 
     @property
     def gate_scope(self) -> str:
@@ -233,7 +233,7 @@ class Trigger(NamedSection):
     response_fields: tuple[Text, ...] = ()
     """Fields of the profile that go into the response stream, to say whom it is about; without any,
     the identity does."""
-    http: HttpRequests = HttpRequests()
+    http: HttpRequests = Field(default_factory=HttpRequests)
 
     @field_validator("audiences")
     @classmethod
@@ -316,7 +316,7 @@ class ProducerSettings(Section):
     """The sources of events."""
 
     webhook: WebhookSettings | None = None
-    backfill: BackfillSettings = BackfillSettings()
+    backfill: BackfillSettings = Field(default_factory=BackfillSettings)
 
 
 class FlowerSettings(ListeningSettings):

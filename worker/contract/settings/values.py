@@ -215,6 +215,7 @@ class Frozen(BaseModel):
         validate_by_alias=True,
         hide_input_in_errors=True,
         allow_inf_nan=False,
+        defer_build=True,
     )
 
 
