@@ -25,7 +25,7 @@ from segrelay.worker.contract.settings import values as kinds
 from segrelay.worker.contract.settings.http import ReadableFile, TargetUrl, TextOrTemplate
 from segrelay.worker.contract.settings.values import format_duration
 
-_WIDTH: Final = 96
+_WIDTH: Final = 78
 _OPENING: Final = """\
 # Commands
 

@@ -54,7 +54,7 @@ class ConsoleAct:
     """
 
     command: str
-    title: str
+    title: str = ""
     arguments: tuple[str, ...] = ()
     bound: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
@@ -122,7 +122,7 @@ class ConsoleAct:
 
 
 _OF_THE_FORM: Final = frozenset(
-    {"act", "back", "chosen", "why", "once", "tried", "count", "dry_run", "all"}
+    {"act", "back", "chosen", "why", "once", "tried", "count", "dry_run", "all", "at_most"}
 )
 """Names that a form or an assistant gives beside the fields of its act."""
 _NO_FIELDS: Final = frozenset({"why", "at-most", "timeout", "config", "profile"})
@@ -130,12 +130,17 @@ _NO_FIELDS: Final = frozenset({"why", "at-most", "timeout", "config", "profile"}
 into the address of a page."""
 
 
+def command_of(act: ConsoleAct) -> Any:
+    """Return the command of an act, as the command line has it."""
+    name, _, rest = act.command.partition(" ")
+    command = load(name, COMMANDS[name], COMPLETED)
+    return command.commands[rest] if rest else command
+
+
 @cache
 def parameters_of(act: ConsoleAct) -> Mapping[str, Any]:
     """Return the parameters of an act's command, by the names that forms have for them."""
-    name, _, rest = act.command.partition(" ")
-    command = load(name, COMMANDS[name], COMPLETED)
-    found = (command.commands[rest] if rest else command).params
+    found = command_of(act).params
     arguments = [one for one in found if one.param_type_name == "argument"]
     options = {one.opts[0].removeprefix("--"): one for one in found if one not in arguments}
     return dict(zip(act.arguments, arguments, strict=False)) | options
@@ -304,7 +309,7 @@ class StartedCommands:
         if not is_dry_run and not reason.strip():
             raise UsageWrong("Give a reason: the audit keeps it.")
         if not is_dry_run and act.is_destructive and at_most is None:
-            raise UsageWrong("Type how many it will be.")
+            raise UsageWrong("Say how many it will be (`at_most`).")
         with self._lock:
             for one in self._known.values():
                 if once and one.once == once and one.by == person.name:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import version
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -25,6 +26,7 @@ from segrelay.ops.console.acts import (
     ACTS,
     ConsoleAct,
     StartedCommands,
+    command_of,
     parameters_of,
 )
 from segrelay.ops.console.rights import OPERATOR, Person
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
 _LONGEST_TEXT: Final = 60_000
 """The characters of an answer: a model reads it whole, and pays for it."""
 _ACT_SECONDS: Final = 600.0
-_LOOK_SECONDS: Final = 60.0
 _PAYLOAD: Final = "payload"
 
 _INSTRUCTIONS: Final = (
@@ -53,57 +54,31 @@ _INSTRUCTIONS: Final = (
 
 LOOKS: Final[Mapping[str, ConsoleAct]] = {
     "problems": ConsoleAct(
-        "status",
-        "Tell what is wrong now: each problem with its cause, since when, and the command that"
-        " shows or mends it.",
-        flags=("--check", "--attention"),
+        "status", "Tell what is wrong now, as `status` does.", flags=("--check", "--attention")
     ),
-    "status": ConsoleAct(
-        "status",
-        "Tell how everything stands: accepted = delivered + skipped + dead + discarded + waiting,"
-        " by destination, trigger and lane; workers, gate and jobs.",
-    ),
-    "why": ConsoleAct(
-        "why",
-        "Tell all of one person: what was delivered, what waits and why, what died.",
-        ("profile",),
-    ),
-    "dead_letter_causes": ConsoleAct(
-        "dlq causes", "Group dead letters by the cause of their death."
-    ),
-    "dead_letters": ConsoleAct("dlq list", "List dead letters, the newest death first."),
-    "dead_letter": ConsoleAct(
-        "dlq show",
-        "Show one dead letter by its id, as `dead_letters` lists it: why it died, what was sent and"
-        " answered.",
-        ("id",),
-    ),
-    "quarantine": ConsoleAct(
-        "quarantine list", "List events that could not be placed, with their reasons."
-    ),
-    "jobs": ConsoleAct("backfill status", "List the backfills, with their progress."),
-    "syncs": ConsoleAct("sync status", "List the syncs, with what their last runs found."),
-    "acts": ConsoleAct("audit", "List what people did, with who, when and why."),
-    "preview": ConsoleAct(
-        "try",
-        "Show what would become of a payload now: the rendered body, or why nothing is sent."
-        " Nothing is sent.",
-        (_PAYLOAD,),
-    ),
+    "status": ConsoleAct("status"),
+    "why": ConsoleAct("why", arguments=("profile",)),
+    "dead_letter_causes": ConsoleAct("dlq causes"),
+    "dead_letters": ConsoleAct("dlq list"),
+    "dead_letter": ConsoleAct("dlq show", arguments=("id",)),
+    "quarantine": ConsoleAct("quarantine list"),
+    "jobs": ConsoleAct("backfill status"),
+    "syncs": ConsoleAct("sync status"),
+    "acts": ConsoleAct("audit"),
+    "preview": ConsoleAct("try", arguments=(_PAYLOAD,)),
 }
-"""The tools that change nothing, by their names."""
+"""The tools that change nothing, by their names; one without a title has its command's help."""
 
-_OF_ACTS: Final[Mapping[str, Any]] = {
-    "why": {"type": "string", "description": "The reason, which is recorded."},
-    "all": {"type": "boolean", "description": "Take all; no filter is given."},
-    "dry_run": {"type": "boolean", "description": "Only say what would be done."},
-    "at_most": {
-        "type": "integer",
-        "description": "The number that it will be, as a dry run or the status tells; it does"
-        " nothing if it is more by then. Needed unless dry_run is true.",
-    },
+_OF_ACTS: Final[Mapping[str, tuple[str, str]]] = {
+    "why": ("string", "The reason, which is recorded."),
+    "all": ("boolean", "Take all; no filter is given."),
+    "dry_run": ("boolean", "Only say what would be done."),
+    "at_most": (
+        "integer",
+        "The number that it will be, as a dry run tells; it does nothing if it is more by then.",
+    ),
 }
-"""Further fields of acts."""
+"""The types and descriptions of further fields of acts."""
 
 
 def _schema_of(field: str, parameter: Any) -> dict[str, Any]:
@@ -116,26 +91,27 @@ def _schema_of(field: str, parameter: Any) -> dict[str, Any]:
     return schema | {"description": parameter.help or ""}
 
 
-def _tool(name: str, description: str, act: ConsoleAct, *, changes: bool) -> types.Tool:
+def _tool(name: str, act: ConsoleAct) -> types.Tool:
     import mcp_types as types  # noqa: PLC0415 - of an extra
 
-    properties = {field: _schema_of(field, parameters_of(act)[field]) for field in act.fields}
-    if changes:
-        options = {
-            "why": True,
-            "all": bool(act.options),
-            "dry_run": act.has_dry_run,
-            "at_most": act.is_destructive,
-        }
-        properties |= {field: _OF_ACTS[field] for field, is_there in options.items() if is_there}
+    looks, command = name in LOOKS, command_of(act)
+    known = parameters_of(act)
+    properties = {field: _schema_of(field, known[field]) for field in act.fields}
+    description = act.title or command.help
+    if not looks:
+        choose = " Choose by a filter, or say `all`." if act.options else ""
+        description = f"{act.title}. The audit keeps who did it and why.{choose}"
+        own = [True, bool(act.options), act.has_dry_run, act.is_destructive]
+        for field in compress(_OF_ACTS, own):
+            properties[field] = dict(zip(("type", "description"), _OF_ACTS[field], strict=True))
     schema = {
         "type": "object",
         "properties": properties,
-        "required": [*act.needed, *(["why"] if changes else [])],
+        "required": [*act.needed, *(() if looks else ("why",))],
         "additionalProperties": False,
     }
     hints = types.ToolAnnotations(
-        read_only_hint=not changes, destructive_hint=act.is_destructive, open_world_hint=False
+        read_only_hint=looks, destructive_hint=act.is_destructive, open_world_hint=False
     )
     return types.Tool(name=name, description=description, input_schema=schema, annotations=hints)
 
@@ -148,28 +124,14 @@ class Tools:
     """
 
     def __init__(self, *, with_acts: bool) -> None:
-        self._acts = (
-            {name.replace(" ", "_"): act for name, act in ACTS.items()} if with_acts else {}
-        )
+        acts = {name.replace(" ", "_"): act for name, act in ACTS.items()} if with_acts else {}
+        self._tools = {**LOOKS, **acts}
         self._started = StartedCommands()
         self._person = Person(f"{actor()} by mcp", frozenset({OPERATOR}))
 
     def listed(self) -> list[types.Tool]:
         """Return the tools, with what they take and whether they change something."""
-        choose = " Choose by a filter, or say `all`."
-        return [
-            *(_tool(name, look.title, look, changes=False) for name, look in LOOKS.items()),
-            *(
-                _tool(
-                    name,
-                    f"{act.title}. The audit keeps who did it and why."
-                    + (choose if act.options else ""),
-                    act,
-                    changes=True,
-                )
-                for name, act in self._acts.items()
-            ),
-        ]
+        return [_tool(name, act) for name, act in self._tools.items()]
 
     def call(self, name: str, given: Mapping[str, Any]) -> str:
         """Run a tool and return its answer, as JSON or plain text.
@@ -177,44 +139,25 @@ class Tools:
         Raises:
             SegrelayError: It is refused, or has failed.
         """
-        if name in LOOKS:
-            return self._look(LOOKS[name], given)
-        if name in self._acts:
-            return self._act(self._acts[name], given)
-        raise UsageWrong(f"There is no tool {name!r}.")
+        if name not in self._tools:
+            raise UsageWrong(f"There is no tool {name!r}.")
+        return _look(LOOKS[name], given) if name in LOOKS else self._act(self._tools[name], given)
 
     def end(self) -> None:
         """Interrupt the acts that are under way, and wait for their end."""
         self._started.end()
 
-    @staticmethod
-    def _look(look: ConsoleAct, given: Mapping[str, Any]) -> str:
-        with tempfile.TemporaryDirectory(prefix="segrelay-") as folder:
-            path = Path(folder) / "payload.json"  # the folder is for its owner only
-            if _PAYLOAD in given:
-                path.write_bytes(orjson.dumps(given[_PAYLOAD]))
-                given = {**given, _PAYLOAD: path}
-            try:
-                return _fitted(_document(look.words(_values(look, given), *look.flags, "--json")))
-            except UsageWrong as error:
-                raise UsageWrong(error.message.replace(str(path), _PAYLOAD)) from None
-
     def _act(self, act: ConsoleAct, given: Mapping[str, Any]) -> str:
         values = _values(act, given)
         if act.options and not values and given.get("all") is not True:
             raise UsageWrong("Nothing is chosen: give ids or a filter, or `all`: true.")
-        at_most, is_dry_run = given.get("at_most"), bool(given.get("dry_run"))
-        if at_most is not None and type(at_most) is not int:
-            raise UsageWrong("`at_most` has to be a whole number.")
-        if act.is_destructive and at_most is None and not is_dry_run:
-            raise UsageWrong("`at_most` is missing: the number that a dry run tells.")
         started = self._started.start(
             self._person,
             act,
             values,
             reason=str(given.get("why", "")),
-            is_dry_run=is_dry_run,
-            at_most=at_most,
+            is_dry_run=bool(given.get("dry_run")),
+            at_most=given.get("at_most"),
         )
         ends_at = time.monotonic() + _ACT_SECONDS
         while not started.is_over and time.monotonic() < ends_at:
@@ -227,6 +170,25 @@ class Tools:
         return _fitted({"command": started.command, "result": started.document, "said": lines})
 
 
+def _look(look: ConsoleAct, given: Mapping[str, Any]) -> str:
+    """Run a command here, and return the document that it would print."""
+    taken: list[Any] = []
+    token = TAKEN.set(taken)
+    with tempfile.TemporaryDirectory(prefix="segrelay-") as folder:
+        path = Path(folder) / "payload.json"  # the folder is for its owner only
+        if _PAYLOAD in given:
+            path.write_bytes(orjson.dumps(given[_PAYLOAD]))
+            given = {**given, _PAYLOAD: path}
+        try:
+            app(look.words(_values(look, given), *look.flags, "--json"), standalone_mode=False)
+        except (UsageWrong, TyperException) as error:
+            message = error.message if isinstance(error, UsageWrong) else error.format_message()
+            raise UsageWrong(message.replace(str(path), _PAYLOAD)) from None
+        finally:
+            TAKEN.reset(token)
+    return _fitted(taken[0])
+
+
 def _values(act: ConsoleAct, given: Mapping[str, Any]) -> dict[str, list[str]]:
     return act.values(
         {
@@ -235,19 +197,6 @@ def _values(act: ConsoleAct, given: Mapping[str, Any]) -> dict[str, list[str]]:
             if value is not None
         }
     )
-
-
-def _document(words: Sequence[str]) -> Any:
-    """Run a command here, and return the document that it would print."""
-    taken: list[Any] = []
-    token = TAKEN.set(taken)
-    try:
-        app(words, standalone_mode=False)
-        return taken[0]
-    except TyperException as error:
-        raise UsageWrong(error.format_message()) from error
-    finally:
-        TAKEN.reset(token)
 
 
 def _fitted(document: Any) -> str:
@@ -285,29 +234,20 @@ def mcp(
     is to ask. Fields of profiles are masked, and nothing is changed unless --actions is given.
     """
     needs_extra("mcp", "mcp", "segrelay mcp")
-    _serve(with_acts=actions)
-
-
-def _serve(*, with_acts: bool) -> None:
-    """Answer over stdin and stdout until the program ends the connection."""
     import mcp_types as types  # noqa: PLC0415 - of an extra
     from mcp.server import Server  # noqa: PLC0415 - see above
     from mcp.server.stdio import stdio_server  # noqa: PLC0415 - see above
 
-    tools = Tools(with_acts=with_acts)
+    tools = Tools(with_acts=actions)
 
     async def list_tools(_: Any, __: Any) -> types.ListToolsResult:
         return types.ListToolsResult(tools=tools.listed())
 
     async def call_tool(_: Any, asked: types.CallToolRequestParams) -> types.CallToolResult:
         """Run a tool in a thread; what it refuses is an answer too, which the model can act on."""
-        seconds, is_wrong = _LOOK_SECONDS if asked.name in LOOKS else None, False
-        run = partial(tools.call, asked.name, asked.arguments or {})
+        run, is_wrong = partial(tools.call, asked.name, asked.arguments or {}), False
         try:
-            with anyio.fail_after(seconds):
-                answer = await to_thread.run_sync(run, abandon_on_cancel=True)
-        except TimeoutError:
-            answer, is_wrong = f"It took more than {seconds:.0f} s: narrow it down.", True
+            answer = await to_thread.run_sync(run, abandon_on_cancel=True)
         except SegrelayError as error:
             answer, is_wrong = error.message, True
         content = types.TextContent.model_validate({"type": "text", "text": answer})

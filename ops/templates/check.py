@@ -30,7 +30,6 @@ from segrelay.jsonnet.rendered import (
     TemplateBroken,
     TemplateFailed,
 )
-from segrelay.jsonnet.syntax import tree
 from segrelay.jsonnet.syntax.tokens import location
 from segrelay.ops.state.opened import already_there
 from segrelay.ops.templates.testing import cases_of
@@ -248,7 +247,6 @@ def placed(finding: Finding, template: str, bundle: Bundle | None) -> Finding:
     return replace(finding, file=file, message=message, line=line, column=column)
 
 
-_ASKING: Final = frozenset({"get", "has"})
 _ALWAYS: Final = frozenset({"segment_events", "payload_id", "_id", "_uid", "_segments"})
 """Fields that every payload of Lytics may have, even if no sample has them."""
 _NEAR: Final = 0.75
@@ -258,8 +256,16 @@ _VALUES: Final = "values.libsonnet"
 _NO_FIELD: Final = frozenset({"eventName", "omitEmpty"})
 """Functions of insider.libsonnet that take a value; the others take the name of a field."""
 
-_Libraries = Mapping[str, str]
-"""The names of libraries by the variables that hold them."""
+_BOUND: Final = re.compile(r"\b(\w+)\s*=\s*\(*\s*(import)\b")
+_MEMBER: Final = re.compile(
+    r"(?:(?<![.\w])(?P<variable>[A-Za-z_]\w*)|(?P<direct>import)\s*(?:'[^']*'|\"[^\"]*\")\s*\))"
+    r"\s*(?:\.\s*(?P<name>\w+)|\[\s*(?P<key>'\w+'|\"\w+\")\s*\])"
+    r"|(?://|\#)[^\n]*|/\*.*?\*/|'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"",
+    re.DOTALL,
+)
+"""A member of what a variable or an import stands for; comments and texts are passed over whole."""
+_FIELD: Final = re.compile(r"\s*\(\s*(?P<text>'[^'\\]+'|\"[^\"\\]+\")\s*(?P<behind>[,)])")
+_VALUE: Final = re.compile(r"\s*\(\s*(?P<variable>\w+)\s*\.\s*get\s*\(\s*['\"](?P<field>[^'\"]+)")
 
 
 @cache
@@ -268,66 +274,48 @@ def _members() -> dict[str, tuple[str, ...]]:
 
 
 class _Use(NamedTuple):
-    """A member of a shipped library that a file names, or calls.
+    """A member of a shipped library that a file names, and perhaps calls.
 
     Attributes:
         at: The offset of the member's name.
-        arguments: None where it is not called.
-        known: The libraries that variables hold there.
+        end: The offset behind the member, where its arguments begin.
+        known: The libraries that variables hold in the file, wherever they are bound.
     """
 
     file: SourceFile
     library: str
     name: str
     at: int
-    arguments: Sequence[tree.Node] | None
+    end: int
     known: Mapping[str, str]
 
     def finding(self, message: str) -> Finding:
-        return Finding(
-            "error", message, "", shown(self.file.name), *location(self.file.text, self.at)
-        )
+        return Finding("error", message, "", *self.place(self.at))
+
+    def place(self, at: int) -> tuple[str, int, int]:
+        return shown(self.file.name), *location(self.file.text, at)
 
 
 def _uses(bundle: Bundle) -> Iterator[_Use]:
-    """Yield the uses in a template and the files that it imports; a called member comes twice."""
+    """Yield the uses of libraries in a template and the files that it imports.
+
+    The files are not parsed: a parameter with the name of a library's variable is taken for it.
+    """
     for file in bundle.files.values():
-        if file.parsed is not None and not shown(file.name).startswith(_OURS):
-            with tree.room():
-                found = list(_walked(file.parsed, {}, file))
-            for node, known in found:
-                target, arguments = node, None
-                if isinstance(node, tree.Call):
-                    target, arguments = node.target, node.arguments
-                match target:
-                    case tree.Index(target=source, key=tree.Constant(value=str(name)) as key):
-                        if library := _library(source, known, file):
-                            yield _Use(file, library, name, key.at, arguments, known)
-
-
-def _walked(
-    node: tree.Node, known: _Libraries, file: SourceFile
-) -> Iterator[tuple[tree.Node, _Libraries]]:
-    """Yield each expression, with the libraries that variables hold there."""
-    yield node, known
-    binds = node.binds if isinstance(node, tree.Local | tree.Object) else ()
-    own = {bind.name: _library(bind.value, known, file) for bind in binds}
-    for child, bound, _ in tree.children(node):
-        inner = {name: library for name, library in known.items() if name not in bound}
-        inner |= {name: library for name, library in own.items() if library and name in bound}
-        yield from _walked(child, inner, file)
-
-
-def _library(node: tree.Node, known: _Libraries, file: SourceFile) -> str:
-    """Return the name of the shipped library that an expression stands for; "" = none."""
-    match node:
-        case tree.Name(name=name):
-            return known.get(name, "")
-        case tree.Import(word="import"):
-            target = shown(next((to for each, to in file.imports if each.at == node.at), ""))
-            name = target.removeprefix(_OURS)
-            return name if target.startswith(_OURS) and name in _members() else ""
-    return ""
+        if shown(file.name).startswith(_OURS):
+            continue
+        ours = {
+            one.at: name
+            for one, target in file.imports
+            if shown(target) == _OURS + (name := shown(target).removeprefix(_OURS))
+            and name in _members()
+        }
+        bound = ((one[1], one.start(2)) for one in _BOUND.finditer(file.text))
+        known = {variable: ours[at] for variable, at in bound if at in ours}
+        for one in _MEMBER.finditer(file.text):
+            if library := known.get(one["variable"]) or ours.get(one.start("direct"), ""):
+                name, at = one["name"] or one["key"][1:-1], one.start(one.lastgroup or 0)
+                yield _Use(file, library, name, at, one.end(), known)
 
 
 def asked_for(bundle: Bundle) -> Iterator[tuple[str, tuple[str, int, int]]]:
@@ -337,12 +325,11 @@ def asked_for(bundle: Bundle) -> Iterator[tuple[str, tuple[str, int, int]]]:
         for name, at in fields_read(file.text):
             yield name, (shown(file.name), *location(file.text, at))
     for use in _uses(bundle):
-        if use.library == LYTEMPLATES.event_file and use.name in _ASKING:
-            match use.arguments:
-                case (tree.Constant(value=str(name)) as field, *rest) if not (
-                    rest and use.name == "has"
-                ):
-                    yield name, (shown(use.file.name), *location(use.file.text, field.at))
+        field = _FIELD.match(use.file.text, use.end)
+        if use.library != LYTEMPLATES.event_file or not field:
+            continue
+        if use.name == "get" or (use.name == "has" and field["behind"] == ")"):
+            yield field["text"][1:-1], use.place(field.start("text"))
 
 
 def unknown_fields(
@@ -379,27 +366,17 @@ def wrong_calls(bundle: Bundle) -> Iterator[Finding]:
         message = f"{name} knows no locale here: it gives what it gives without one."
         yield Finding("warning", message, "", shown(file.name), *location(file.text, at))
     for use in _uses(bundle):
-        names = _members()[use.library]
-        match use.arguments:
-            case None if use.name not in names:
-                near = next(iter(get_close_matches(use.name, names, 1)), "")
-                hint = f"did you mean {near}?" if near else f"it has {', '.join(names)}."
-                yield use.finding(f"{use.library} has no {use.name}; {hint}")
-            case (
-                tree.Call(
-                    target=tree.Index(target=source, key=tree.Constant(value="get")),
-                    arguments=(tree.Constant(value=str(field)), *_),
-                ),
-                *_,
-            ) if (
-                use.library == _INSIDER
-                and use.name in {*_members()[_VALUES]} - _NO_FIELD
-                and _library(source, use.known, use.file)
-            ):
-                yield use.finding(
-                    f"{use.name} of {_INSIDER} takes the name of a field, not its value; write"
-                    f' {use.name}("{field}"), or take {use.name} of {_VALUES}.'
-                )
+        names, takes_fields = _members()[use.library], {*_members()[_VALUES]} - _NO_FIELD
+        value = _VALUE.match(use.file.text, use.end) if use.library == _INSIDER else None
+        if use.name not in names:
+            near = next(iter(get_close_matches(use.name, names, 1)), "")
+            hint = f"did you mean {near}?" if near else f"it has {', '.join(names)}."
+            yield use.finding(f"{use.library} has no {use.name}; {hint}")
+        elif value and value["variable"] in use.known and use.name in takes_fields:
+            yield use.finding(
+                f"{use.name} of {_INSIDER} takes the name of a field, not its value; write"
+                f' {use.name}("{value["field"]}"), or take {use.name} of {_VALUES}.'
+            )
 
 
 def known_fields(workspace: Workspace) -> frozenset[str]:

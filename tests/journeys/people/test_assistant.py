@@ -132,8 +132,9 @@ def test_acts_need_a_reason_and_a_number_and_stand_in_the_audit(world):
     assert without.is_error
     assert "reason" in without.content[0].text
     assert "Nothing is chosen" in chosen.content[0].text
-    assert "`at_most` is missing" in number.content[0].text
+    assert "how many it will be (`at_most`)" in number.content[0].text
     assert many.is_error
+    assert f"{DEAD} letters" in many.content[0].text
     assert not done.is_error, done.content[0].text
     until(lambda: status_of(world)["delivered"] == 1 + DEAD, 60)
     act = next(one for one in read_acts(world.client) if one.what == "dlq replay")

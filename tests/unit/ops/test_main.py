@@ -6,6 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from segrelay.ops.entry import written_help
 from segrelay.ops.main import COMMANDS, app
 from segrelay.ops.terminal.lazy import load
 
@@ -32,6 +33,7 @@ def test_every_command_takes_a_configuration_behind_its_name_and_has_help(comman
     told = run(*command, "--help")
 
     assert told.exit_code == 0
+    assert told.stdout.split() == written_help([*command, "-h"]).split(), "Run `make docs`."
     assert "--config FILE" in told.stdout
     assert "--real " in told.stdout
     usage, first = told.stdout.split("\n\n")[:2]

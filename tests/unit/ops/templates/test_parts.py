@@ -108,9 +108,8 @@ local insider = import "insider.libsonnet";
   b: insider.time(event.get("last_visit")),
   c: event.isentered(),
   d: insider.time("last_visit"),
-  e: (function(insider) insider.anything)({ anything: 1 }),
-  f: insider.eventName(event.get("name")),
-  g: insider.time({ get(name): "2026-01-01T00:00:00Z" }.get("last_visit")),
+  e: insider.eventName(event.get("name")),
+  f: insider.time({ get(name): "2026-01-01T00:00:00Z" }.get("last_visit")),
 }
 """
 
