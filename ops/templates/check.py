@@ -263,7 +263,7 @@ _MEMBER: Final = re.compile(
     r"|(?://|\#)[^\n]*|/\*.*?\*/|'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"",
     re.DOTALL,
 )
-"""A member that is named behind a variable or an import; comments and texts are passed over whole."""
+"""A member named behind a variable or an import; comments and texts are passed over whole."""
 _FIELD: Final = re.compile(r"\s*\(\s*(?P<text>'[^'\\]+'|\"[^\"\\]+\")\s*(?P<behind>[,)])")
 _VALUE: Final = re.compile(r"\s*\(\s*(?P<variable>\w+)\s*\.\s*get\s*\(\s*['\"](?P<field>[^'\"]+)")
 
