@@ -135,7 +135,6 @@ def _receiver(
             partial(
                 report_receiver,
                 telling,
-                max_bytes=webhook.max_bytes,
                 config=settings.fingerprint,
                 begun_at=time.monotonic(),
             ),

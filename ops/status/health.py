@@ -547,21 +547,20 @@ _REFUSED_FOR: Final = {
 
 
 def refusals(standing: Standing) -> Iterator[HealthProblem]:
-    """Yield a problem for requests that receivers refused in the last hour, until it is solved."""
+    """Yield a problem for requests that receivers refused in the last hour."""
     found = standing.receivers
     for status, (name, meaning, command) in _REFUSED_FOR.items():
         is_lost, is_over = status == _TOO_LARGE, _is_over(standing, status)
         is_of_redis = status == _UNAVAILABLE and (_is_of_redis(standing) or standing.redis.full)
         count = found.answers.get(status)
-        if not count or is_of_redis or (found.is_limit_raised if is_lost else is_over):
+        if not count or is_of_redis or (is_over and not is_lost):
             continue
         is_ill = not is_over if is_lost else _takes_none(standing, status)
         message = f"{status} for {plural(count, 'request')} in the last hour: {meaning}"
         if is_ill and status == _UNAUTHORIZED:
             message += ", and none was taken since. Was it changed at one end only?"
-        since_ms = None if is_lost else found.first_ms.get(status)
         severity = ILL if is_ill else ATTENTION
-        yield HealthProblem(name, severity, "", message, command, since_ms)
+        yield HealthProblem(name, severity, "", message, command)
 
 
 def _takes_none(standing: Standing, status: int) -> bool:

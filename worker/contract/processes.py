@@ -11,10 +11,9 @@ import os
 import re
 import socket
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from http import HTTPStatus
 from typing import Any, Final, cast
 
 import orjson
@@ -229,12 +228,9 @@ class Receivers:
         running: The receivers that were seen in the last five minutes, by host and process.
         answers: The number of requests answered in the last hour, by status.
         since_taken: The same since a request was last taken.
-        first_ms: The time when each status was first answered since then.
-        taken_ms: The time of that; 0 = never.
+        taken_ms: The time when a request was last taken; 0 = never.
         ever: The same since the beginning.
         last_ms: The time when each status was last answered.
-        is_limit_raised: True if, since a request was last refused for its size, all receivers that
-            ran at some moment took larger ones.
     """
 
     seen_ms: int = 0
@@ -243,11 +239,9 @@ class Receivers:
     running: Mapping[str, RunningReceiver] = field(default_factory=dict)
     answers: Mapping[int, int] = field(default_factory=dict)
     since_taken: Mapping[int, int] = field(default_factory=dict)
-    first_ms: Mapping[int, int] = field(default_factory=dict)
     taken_ms: int = 0
     ever: Mapping[int, int] = field(default_factory=dict)
     last_ms: Mapping[int, int] = field(default_factory=dict)
-    is_limit_raised: bool = False
 
 
 def report_receiver(
@@ -257,7 +251,6 @@ def report_receiver(
     *,
     lag_ms: int,
     events: bool,
-    max_bytes: int = 0,
     config: str = "",
     begun_at: float = 0.0,
 ) -> None:
@@ -269,7 +262,6 @@ def report_receiver(
         since_taken: The part of them since a request was last taken.
         lag_ms: The delay that its last two timers had at least; -1 = it ends.
         events: Something was stored.
-        max_bytes: The largest request that it takes.
         config: The fingerprint of its configuration.
         begun_at: The time when it was started, by the monotonic clock.
     """
@@ -280,7 +272,7 @@ def report_receiver(
         for part in (status, count, since_taken.get(status, 0))
     ]
     runs_ms = round((time.monotonic() - begun_at) * 1_000)
-    limits = (BUCKET_MS, KEPT_BUCKETS, max_bytes, SEEN_WITHIN_MS)
+    limits = (BUCKET_MS, KEPT_BUCKETS, SEEN_WITHIN_MS)
     clock_ms = round(time.time() * 1_000)
     head = (name, lag_ms, int(events), *limits, clock_ms, config, runs_ms)
     run_script(client, _TELL_ANSWERS, (keys.RECEIVER,), (*head, *flat))
@@ -290,41 +282,27 @@ def read_receivers(client: Redis, now_ms: int, unreadable: list[str] | None = No
     """Return the answers that the receivers have reported; see `read_record`."""
     stored: Any = client.hgetall(keys.RECEIVER)
     bucket = now_ms // BUCKET_MS
-    answers, running = Counter[int](), dict[str, RunningReceiver]()
-    ever, last = dict[int, int](), dict[int, int]()
+    running = dict[str, RunningReceiver]()
+    by_status = defaultdict[str, Counter[int]](Counter)
     for name, value in stored.items():
-        head, _, rest = name.decode().partition("|")
+        head, mark, rest = name.decode().partition("|")
         if head == "up":
             receiver = RunningReceiver.read(value, unreadable)
             if receiver and receiver.seen_ms > now_ms - BUCKET_MS:
                 running[rest] = receiver
-        elif head.startswith("last:"):
-            last[int(head.removeprefix("last:"))] = int(value.partition(b"|")[0])
-        elif head == "all":
-            ever[int(rest)] = int(value)
-        elif rest and int(head) > bucket - KEPT_BUCKETS:
-            answers[int(rest)] += int(value)
+        elif mark and not (head.isdigit() and int(head) <= bucket - KEPT_BUCKETS):
+            by_status["answers" if head.isdigit() else head][int(rest)] += int(value)
     return Receivers(
         int(stored.get(b"seen", 0)),
         int(stored.get(b"event", 0)),
         int(stored.get(b"back", 0)),
         running,
-        answers,
-        _by_status(stored, b"since:"),
-        _by_status(stored, b"first:"),
+        by_status["answers"],
+        by_status["since"],
         int(stored.get(b"taken", 0)),
-        ever,
-        last,
-        0 < last.get(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, 0) == int(stored.get(b"solved", 0)),
+        by_status["all"],
+        by_status["last"],
     )
-
-
-def _by_status(stored: Mapping[bytes, bytes], prefix: bytes) -> dict[int, int]:
-    return {
-        int(name.removeprefix(prefix)): int(value)
-        for name, value in stored.items()
-        if name.startswith(prefix)
-    }
 
 
 _REFUSALS_FIELD: Final = "too_large"

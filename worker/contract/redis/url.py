@@ -23,7 +23,6 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeVar, cast
@@ -43,20 +42,11 @@ FoundBy = Literal["", "sentinel", "cluster"]
 
 _PORT: Final = 6379
 _SENTINEL_PORT: Final = 26379
-_TLS_OPTIONS: Final = (
-    "ssl_cert_reqs",
-    "ssl_ca_certs",
-    "ssl_certfile",
-    "ssl_keyfile",
-    "ssl_check_hostname",
-)
-_SENTINEL: Final[FoundBy] = "sentinel"
-_CLUSTER: Final[FoundBy] = "cluster"
-_SENTINEL_OPTIONS: Final = ("sentinel_username", "sentinel_password")
-_NAT: Final = "nat"
+_CHECK: Final = "ssl_check_hostname"
+_TLS_OPTIONS: Final = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", _CHECK)
 _OPTIONS_OF: Final[Mapping[str, tuple[str, ...]]] = {
-    _SENTINEL: _SENTINEL_OPTIONS,
-    _CLUSTER: (_NAT,),
+    "sentinel": ("sentinel_username", "sentinel_password"),
+    "cluster": ("nat",),
 }
 _CERT_REQS: Final = ("required", "optional", "none")
 _BOOLEANS: Final[Mapping[str, bool]] = {"true": True, "yes": True, "false": False, "no": False}
@@ -96,12 +86,12 @@ class RedisAddress:
     @property
     def is_cluster(self) -> bool:
         """Say whether the hosts are nodes of a Cluster."""
-        return self.found_by == _CLUSTER
+        return self.found_by == "cluster"
 
     @property
     def outside(self) -> dict[RedisNode, RedisNode]:
         """Return the addresses at which a Cluster's nodes are reached, by those that they tell."""
-        return dict(_nat_pairs(self.options.get(_NAT, "")))
+        return dict(_nat_pairs(self.options.get("nat", "")))
 
     @property
     def shown(self) -> str:
@@ -114,11 +104,10 @@ class RedisAddress:
     @property
     def tls_options(self) -> dict[str, str | bool]:
         """The client library's options for TLS."""
-        found: dict[str, str | bool] = {
-            name: value for name, value in self.options.items() if name in _TLS_OPTIONS
-        }
-        if "ssl_check_hostname" in found:
-            found["ssl_check_hostname"] = _BOOLEANS[self.options["ssl_check_hostname"].lower()]
+        found: dict[str, str | bool] = {}
+        for name, value in self.options.items():
+            if name in _TLS_OPTIONS:
+                found[name] = _BOOLEANS[value.lower()] if name == _CHECK else value
         return found
 
     @property
@@ -127,7 +116,7 @@ class RedisAddress:
         found: dict[str, str | bool] = {
             name.removeprefix("sentinel_"): value
             for name, value in self.options.items()
-            if name in _SENTINEL_OPTIONS
+            if name.startswith("sentinel_")
         }
         return found | self.tls_options | {"ssl": True} if self.tls else found
 
@@ -179,45 +168,36 @@ def _address(parts: SplitResult) -> RedisAddress:
     base, _, guard = parts.scheme.partition("+")
     login, _, hosts = parts.netloc.rpartition("@")
     username, _, password = login.partition(":")
-    service, database = _service_and_database(parts.path, guard)
+    port = _SENTINEL_PORT if guard == "sentinel" else _PORT
+    found = tuple(_host(word.strip(), port) for word in hosts.split(","))
+    if len(found) > 1 and not guard:
+        raise ValueError("several hosts need redis+sentinel:// or redis+cluster://")
+    words = [unquote(word) for word in parts.path.strip("/").split("/") if word]
+    if guard == "cluster" and words not in ([], ["0"]):
+        raise ValueError("a Cluster has no databases: leave out what follows the hosts")
+    if guard == "sentinel" and not words:
+        raise ValueError("name the master: redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/0")
+    service = words.pop(0) if guard == "sentinel" else ""
+    database = words or ["0"]
+    if len(database) > 1 or not (database[0].isascii() and database[0].isdigit()):
+        raise ValueError("the path ends with the number of a database, e.g. /0")
     return RedisAddress(
-        hosts=_hosts(hosts, guard),
-        database=database,
+        hosts=found,
+        database=int(database[0]),
         username=unquote(username),
         password=unquote(password),
         tls=base == "rediss",
         service=service,
-        options=_options(parts),
+        options=_options(parts, base, guard),
         found_by=cast("FoundBy", guard),
     )
 
 
-def _service_and_database(path: str, guard: str) -> tuple[str, int]:
-    """Return the Sentinels' service and the database that the path of a URL names."""
-    words = [unquote(word) for word in path.strip("/").split("/") if word]
-    if guard == _CLUSTER and words not in ([], ["0"]):
-        raise ValueError("a Cluster has no databases: leave out what follows the hosts")
-    service = words.pop(0) if guard == _SENTINEL and words else ""
-    if guard == _SENTINEL and not service:
-        raise ValueError("name the master: redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/0")
-    if not words:
-        return service, 0
-    if len(words) > 1 or not (words[0].isascii() and words[0].isdigit()):
-        raise ValueError("the path ends with the number of a database, e.g. /0")
-    return service, int(words[0])
-
-
-def _hosts(text: str, guard: str) -> tuple[RedisNode, ...]:
-    default = _SENTINEL_PORT if guard == _SENTINEL else _PORT
-    hosts = tuple(_host(word.strip(), default) for word in text.split(","))
-    if len(hosts) > 1 and not guard:
-        raise ValueError("several hosts need redis+sentinel:// or redis+cluster://")
-    return hosts
-
-
 def _nat_pairs(text: str) -> Iterator[tuple[RedisNode, RedisNode]]:
     for pair in filter(None, text.split(",")):
-        inside, _, outside = pair.partition("=")
+        inside, is_pair, outside = pair.partition("=")
+        if not is_pair:
+            raise ValueError("nat is written as INSIDE-HOST:PORT=OUTSIDE-HOST:PORT,...")
         yield _host(inside, _PORT), _host(outside, _PORT)
 
 
@@ -232,9 +212,8 @@ def _host(text: str, default_port: int) -> RedisNode:
     return RedisNode(parts.hostname, port or default_port)
 
 
-def _options(parts: SplitResult) -> dict[str, str]:
+def _options(parts: SplitResult, base: str, guard: str) -> dict[str, str]:
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    base, _, guard = parts.scheme.partition("+")
     known = (_TLS_OPTIONS if base == "rediss" else ()) + _OPTIONS_OF.get(guard, ())
     for name in options:
         if name not in known:
@@ -242,17 +221,10 @@ def _options(parts: SplitResult) -> dict[str, str]:
             raise ValueError(f"?{name}= is not known here; {parts.scheme}:// takes {allowed}")
     if options.get("ssl_cert_reqs", "none") not in _CERT_REQS:
         raise ValueError(f"ssl_cert_reqs is one of {', '.join(_CERT_REQS)}")
-    if options.get("ssl_check_hostname", "no").lower() not in _BOOLEANS:
-        raise ValueError("ssl_check_hostname is true or false")
-    if not _is_nat(options.get(_NAT, "")):
-        raise ValueError("nat is written as INSIDE-HOST:PORT=OUTSIDE-HOST:PORT,...")
+    if options.get(_CHECK, "no").lower() not in _BOOLEANS:
+        raise ValueError(f"{_CHECK} is true or false")
+    list(_nat_pairs(options.get("nat", "")))
     return options
-
-
-def _is_nat(text: str) -> bool:
-    with suppress(ValueError):
-        return bool(list(_nat_pairs(text))) or not text
-    return False
 
 
 def patience_seconds(url: str) -> float:

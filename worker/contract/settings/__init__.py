@@ -286,18 +286,22 @@ def sandboxed(settings: Settings, url: str) -> Settings:
         f"{SANDBOX_VARIABLE}: this is a sandbox run; everything goes to the sandbox at {url},"
         " and the real Redis is not touched"
     )
+    roots = {
+        name: url if one.api == "insider" else f"{url}{ENDPOINTS_PATH}/{name}"
+        for name, one in settings.destinations.items()
+    }
+    destinations = {}
+    for name, one in settings.destinations.items():
+        path = "" if one.api == "insider" else urlsplit(one.base_url).path.rstrip("/")
+        here = {"base_url": roots[name] + path, "http": one.http.model_copy(update=_HERE)}
+        destinations[name] = one.model_copy(update=here)
     flower = settings.flower
     changed: dict[str, Any] = {
         "redis": settings.redis.model_copy(update=redis),
-        "destinations": {
-            name: one.model_copy(
-                update={"base_url": _base_url(one, url), "http": one.http.model_copy(update=_HERE)}
-            )
-            for name, one in settings.destinations.items()
-        },
+        "destinations": destinations,
         "triggers": {
-            name: _below(trigger, settings.destinations[trigger.destination], url)
-            for name, trigger in settings.triggers.items()
+            name: one.model_copy(update={"url": _below(one.url, roots[one.destination])})
+            for name, one in settings.triggers.items()
         },
         "authorizations": {
             name: _without_secrets(one, url) for name, one in settings.authorizations.items()
@@ -314,28 +318,14 @@ def sandboxed(settings: Settings, url: str) -> Settings:
     return settings.model_copy(update=changed)
 
 
-def _base_url(destination: Destination, url: str) -> str:
-    """Return the base URL at which the sandbox stands in for a destination."""
-    path = "" if destination.api == "insider" else urlsplit(destination.base_url).path
-    return _root(destination, url) + path.rstrip("/")
-
-
-def _root(destination: Destination, url: str) -> str:
-    if destination.api == "insider":
-        return url
-    return f"{url}{ENDPOINTS_PATH}/{destination.name}"
-
-
-def _below(trigger: Trigger, destination: Destination, url: str) -> Trigger:
-    """Return a trigger whose URL, if it is absolute or a secret, leads to the sandbox too."""
-    changed: dict[str, Any] = {}
-    parts = urlsplit(trigger.url.text)
-    if trigger.url.secret:
-        changed["url"] = TargetUrl(_IN_PLACE_OF_SECRETS)
-    elif parts.scheme:
-        query = f"?{parts.query}" if parts.query else ""
-        changed["url"] = TargetUrl(f"{_root(destination, url)}{parts.path}{query}")
-    return trigger.model_copy(update=changed)
+def _below(target: TargetUrl, root: str) -> TargetUrl:
+    """Return a URL of a trigger; if it is absolute or a secret, it leads to the sandbox too."""
+    parts = urlsplit(target.text)
+    if target.secret:
+        return TargetUrl(_IN_PLACE_OF_SECRETS)
+    if not parts.scheme:
+        return target
+    return TargetUrl(root + parts.path + (f"?{parts.query}" if parts.query else ""))
 
 
 def _without_secrets(authorization: Authorization, url: str) -> Authorization:

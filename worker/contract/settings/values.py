@@ -144,37 +144,25 @@ def read_secret(text: str, *, environ: Mapping[str, str], folder: Path) -> Secre
     Raises:
         ValueError: NAME or PATH is missing or can't be one.
     """
+    origin, name = text, text.partition(":")[2]
     if text.startswith(_ENVIRONMENT):
-        return _from_environment(text, text.removeprefix(_ENVIRONMENT), environ)
-    if text.startswith(_FILE):
-        return _secrets_from_file(text, text.removeprefix(_FILE), folder)
-    if not text.strip():
-        return Secret(LITERAL, None, "the value is empty")
-    return Secret(LITERAL, text)
-
-
-def _from_environment(origin: str, name: str, environ: Mapping[str, str]) -> Secret:
-    if not _VARIABLE.fullmatch(name):
-        raise ValueError(f"{origin!r} does not name an environment variable")
-    value = environ.get(name, "").strip()
-    if value:
-        return Secret(origin, value)
-    return Secret(origin, None, f"the environment variable {name} is not set — set it, or add it"
-                                " to the .env beside the configuration")  # fmt: skip
-
-
-def _secrets_from_file(origin: str, path: str, folder: Path) -> Secret:
-    if not path.strip():
-        raise ValueError(f"{origin!r} does not name a file")
-    file = folder / Path(path).expanduser()
-    try:
-        value = file.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not text"
-        return Secret(origin, None, f"{file} can't be read: {reason}")
-    if value:
-        return Secret(origin, value)
-    return Secret(origin, None, f"{file} is empty")
+        if not _VARIABLE.fullmatch(name):
+            raise ValueError(f"{text!r} does not name an environment variable")
+        value = environ.get(name, "").strip()
+        why = f"the environment variable {name} is not set — set it, or add it"
+        why += " to the .env beside the configuration"
+    elif text.startswith(_FILE):
+        if not name.strip():
+            raise ValueError(f"{text!r} does not name a file")
+        file = folder / Path(name).expanduser()
+        value, why = "", f"{file} is empty"
+        try:
+            value = file.read_text(encoding="utf-8").strip()
+        except (OSError, ValueError) as error:
+            why = f"{file} can't be read: {getattr(error, 'strerror', None) or 'not text'}"
+    else:
+        origin, value, why = LITERAL, text if text.strip() else "", "the value is empty"
+    return Secret(origin, value) if value else Secret(origin, None, why)
 
 
 REFERENCE: Final = "reference"
@@ -350,10 +338,7 @@ def _check_trimmed(value: str) -> str:
     return value
 
 
-_DEEPEST_SETTINGS: Final = 50
-
-
-def _refuse_depth(value: Any, levels: int = _DEEPEST_SETTINGS) -> None:
+def _refuse_depth(value: Any, levels: int = 50) -> None:
     if not levels:
         raise wrong("is nested too deeply")
     for inner in value.values() if isinstance(value, dict) else value:

@@ -23,7 +23,7 @@ def ill(relay):
 
 
 def report(relay, answers, refused):
-    report_receiver(relay.client, answers, refused, lag_ms=0, events=True, max_bytes=9)
+    report_receiver(relay.client, answers, refused, lag_ms=0, events=True)
 
 
 def sample(relay):

@@ -407,7 +407,6 @@ QUIET = [
     standing(**receiver(answers={200: 5}, taken_ms=1, event_ms=1)),
     standing(**refused(401, ago_ms=20_000)),
     standing(**refused(503, ago_ms=20_000)),
-    standing(**refused(413, ago_ms=1_000, is_limit_raised=True)),
     standing(**answered(response_stream="answers", ago_ms=899_000)),
     standing(**answered(response_stream="answers", ago_ms=None)),
     standing(**answered(response_stream="", ago_ms=901_000)),

@@ -1,58 +1,45 @@
 #!lua flags=allow-oom
 -- Adds what a receiver has answered. KEYS[1] receiver
 -- ARGV[1] host and process  [2] lag (ms); -1 = it ends  [3] 1 = events came  [4] bucket (ms)
---   [5] buckets kept  [6] the largest request that it takes (bytes)  [7] how long a receiver that
---   reports nothing counts as running (ms)  [8] the clock of its machine (ms)  [9] its
---   configuration  [10] for how long it has run (ms); status, count, and the part of it since a
---   request was last taken …
+--   [5] buckets kept  [6] how long a receiver that reports nothing counts as running (ms)
+--   [7] the clock of its machine (ms)  [8] its configuration  [9] for how long it has run (ms);
+--   status, count, and the part of it since a request was last taken …
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 local bucket = math.floor(now / tonumber(ARGV[4]))
 local before = tonumber(redis.call('HGET', KEYS[1], 'seen') or '0')
-if now - before > tonumber(ARGV[7]) then
+if now - before > tonumber(ARGV[6]) then
   redis.call('HSET', KEYS[1], 'back', string.format('%.0f', now))
 end
 redis.call('HSET', KEYS[1], 'seen', string.format('%.0f', now))
-local up, limit = 'up|' .. ARGV[1], 'limit:' .. ARGV[1]
-if ARGV[2] == '-1' then redis.call('HDEL', KEYS[1], up, limit)
+local up = 'up|' .. ARGV[1]
+if ARGV[2] == '-1' then redis.call('HDEL', KEYS[1], up)
 else
-  local ahead, begun = tonumber(ARGV[8]) - now, now - tonumber(ARGV[10])
-  local report = string.format('%.0f|%s|%.0f|%.0f|%s', now, ARGV[2], ahead, begun, ARGV[9])
-  redis.call('HSET', KEYS[1], limit, ARGV[6], up, report)
+  local ahead, begun = tonumber(ARGV[7]) - now, now - tonumber(ARGV[9])
+  local report = string.format('%.0f|%s|%.0f|%.0f|%s', now, ARGV[2], ahead, begun, ARGV[8])
+  redis.call('HSET', KEYS[1], up, report)
 end
 if ARGV[3] == '1' then redis.call('HSET', KEYS[1], 'event', string.format('%.0f', now)) end
 local is_taken = false
-for at = 11, #ARGV, 3 do
+for at = 10, #ARGV, 3 do
   is_taken = is_taken or ARGV[at] == '200'
-  redis.call('HSET', KEYS[1], 'last:' .. ARGV[at], string.format('%.0f', now) .. '|' .. ARGV[6])
+  redis.call('HSET', KEYS[1], 'last|' .. ARGV[at], string.format('%.0f', now))
   redis.call('HINCRBY', KEYS[1], string.format('%.0f', bucket) .. '|' .. ARGV[at], ARGV[at + 1])
   redis.call('HINCRBY', KEYS[1], 'all|' .. ARGV[at], ARGV[at + 1])
 end
 if is_taken then redis.call('HSET', KEYS[1], 'taken', string.format('%.0f', now)) end
 local oldest = bucket - tonumber(ARGV[5])
 local fields = redis.call('HGETALL', KEYS[1])
-local lowest
 for at = 1, #fields, 2 do
-  local is_past = fields[at]:match('^since:') or fields[at]:match('^first:')
-  if is_taken and is_past then redis.call('HDEL', KEYS[1], fields[at]) end
   local of = tonumber(fields[at]:match('^(%d+)|'))
   local seen = fields[at]:match('^up|') and tonumber(fields[at + 1]:match('^%d+'))
-  local its_limit = seen and (fields[at]:gsub('^up|', 'limit:'))
-  if (of and of < oldest) or (seen and seen < now - 3600000) then
-    redis.call('HDEL', KEYS[1], fields[at], its_limit or fields[at])
-  elseif seen and seen > now - tonumber(ARGV[7]) then
-    local takes = tonumber(redis.call('HGET', KEYS[1], its_limit)) or 0
-    lowest = math.min(lowest or takes, takes)
+  if (is_taken and fields[at]:match('^since|')) or (of and of < oldest)
+    or (seen and seen < now - 3600000) then
+    redis.call('HDEL', KEYS[1], fields[at])
   end
 end
--- A refusal for the size is solved for good once every receiver that runs takes more.
-local refused_at, refused_by = (redis.call('HGET', KEYS[1], 'last:413') or ''):match('^(%d+)|(%d+)')
-if refused_at and lowest and lowest > tonumber(refused_by) then
-  redis.call('HSET', KEYS[1], 'solved', refused_at)
-end
-for at = 11, #ARGV, 3 do
+for at = 10, #ARGV, 3 do
   if ARGV[at + 2] ~= '0' then
-    redis.call('HSETNX', KEYS[1], 'first:' .. ARGV[at], string.format('%.0f', now))
-    redis.call('HINCRBY', KEYS[1], 'since:' .. ARGV[at], ARGV[at + 2])
+    redis.call('HINCRBY', KEYS[1], 'since|' .. ARGV[at], ARGV[at + 2])
   end
 end
