@@ -7,14 +7,13 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import distribution
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import unquote
 
 import typer
@@ -28,7 +27,6 @@ from segrelay.worker.adapters.redis.shared_keys import read_identified
 from segrelay.worker.adapters.sender import HttpSender
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.claim import mismatches
-from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, wait_ready
 from segrelay.worker.contract.settings import (
     SANDBOX_VARIABLE,
@@ -38,7 +36,6 @@ from segrelay.worker.contract.settings import (
 )
 from segrelay.worker.contract.settings.values import EMBEDDED
 from segrelay.worker.contract.words import Direction
-from segrelay.worker.core.verdicts import Verdict
 from segrelay.worker.destinations.oauth2 import Granted, read_grant, token_request
 from segrelay.worker.errors import (
     ConfigurationInvalid,
@@ -47,39 +44,7 @@ from segrelay.worker.errors import (
     UsageWrong,
 )
 
-if TYPE_CHECKING:
-    from segrelay.worker.checks.preview import Finding
-
-
 app = typer.Typer(help="Check or show the configuration.")
-
-
-@dataclass(slots=True)
-class CheckReport:
-    """The problems, warnings and notes of a check."""
-
-    problems: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def add(self, settings: Settings, location: str, severity: str, message: str) -> None:
-        """Add a finding about a location; one that ends with a point is about all of its kind."""
-        lines = self.problems if severity == "error" else self.warnings
-        lines.append(f"{settings.source.name}: {location.rstrip('.')}: {message}")
-
-
-def inspect(
-    load: Callable[[], Settings], check_triggers: Callable[[Settings], Sequence[Finding]]
-) -> CheckReport:
-    """Check the form of the configuration and, where that is right, its templates."""
-    try:
-        settings = load()
-    except ConfigurationInvalid as error:
-        return CheckReport(error.message.splitlines())
-    report = CheckReport(warnings=list(settings.warnings))
-    for one in check_triggers(settings):
-        report.add(settings, f"triggers.{one.trigger}", one.severity, one.message)
-    return report
 
 
 @app.command()
@@ -107,29 +72,42 @@ def check(
     from segrelay.worker.checks import triggers  # noqa: PLC0415 - nor this
 
     now = datetime.now(UTC)
-    report = inspect(load_settings, lambda settings: triggers.check_triggers(settings, now))
-    if not report.problems:
+    report: dict[str, list[str]] = {"problems": [], "warnings": [], "notes": []}
+    problems, warned = report["problems"], report["warnings"]
+
+    def add(location: str, severity: str, message: str) -> None:
+        lines = problems if severity == "error" else warned
+        lines.append(f"{settings.source.name}: {location.rstrip('.')}: {message}")
+
+    try:
         settings = load_settings()
+    except ConfigurationInvalid as error:
+        problems += error.message.splitlines()
+    else:
+        warned += settings.warnings
+        for finding in triggers.check_triggers(settings, now):
+            add(f"triggers.{finding.trigger}", finding.severity, finding.message)
+    if not problems:
         identified = look_at_redis(settings, report)
         for finding in triggers.check_without_ids(settings, identified, now):
-            report.add(settings, f"triggers.{finding.trigger}", "warning", finding.message)
-        if live and not report.problems:
-            for location, message in check_tokens(settings):
-                report.add(settings, location, "error", message)
-            for one in check_live(settings):
-                report.add(settings, one.location, one.severity, one.message)
-    warnings = [f"warning: {warning}" for warning in report.warnings]
-    for line in (*report.problems, *warnings, *report.notes):
+            add(f"triggers.{finding.trigger}", "warning", finding.message)
+    if live and not problems:
+        for location, message in check_tokens(settings):
+            add(location, "error", message)
+        for one in check_live(settings):
+            add(one.location, one.severity, one.message)
+    warnings = [f"warning: {warning}" for warning in warned]
+    for line in (*problems, *warnings, *report["notes"]):
         mention(line)
     told = "The configuration is right."
-    if report.problems:
-        told = f"{plural(len(report.problems), 'problem')}."
+    if problems:
+        told = f"{plural(len(problems), 'problem')}."
     elif warnings:
         shown = f"see the {plural(len(warnings), 'warning')} above before you rely on it"
         told = f"The configuration can be loaded; {shown}."
-    is_valid, is_right = not report.problems, not (report.problems or warnings)
+    is_valid, is_right = not problems, not (problems or warnings)
     return Result(
-        {"valid": is_valid} | asdict(report) | {"right": is_right},
+        {"valid": is_valid} | report | {"right": is_right},
         *([told] if is_valid else []),
         notes=[] if is_valid else [told],
         exit_code=0 if (is_right if strict else is_valid) else ConfigurationInvalid.exit_code,
@@ -308,8 +286,14 @@ def _write(path: Path, content: bytes, mode: int) -> str:
 _PATIENCE_SECONDS: Final = 2.0
 
 
-def look_at_redis(settings: Settings, report: CheckReport) -> Collection[str]:
+def look_at_redis(settings: Settings, report: Mapping[str, list[str]]) -> Collection[str]:
     """Add findings about Redis to a report; one that is silent for two seconds is left out.
+
+    Among them are syncs that tell an id which Redis knows as that of another audience.
+
+    Args:
+        settings: The configuration.
+        report: Lists of lines: `problems`, `warnings` and `notes`.
 
     Returns:
         Slugs of audiences whose id it knows, and these ids.
@@ -320,44 +304,36 @@ def look_at_redis(settings: Settings, report: CheckReport) -> Collection[str]:
             url = running_server(settings.redis.data_dir).url
         wait_ready(url, _PATIENCE_SECONDS)
         with closing(connect(url, timeout_seconds=_PATIENCE_SECONDS)) as client:
-            report.problems += mismatches(client, settings)
-            for location, message in _conflicts(client, settings):
-                report.add(settings, location, "warning", message)
+            report["problems"].extend(mismatches(client, settings))
+            store = AudienceStore(client, learns=False)
+            for name, sync in settings.sync.items():
+                try:
+                    named_audience(store, sync.audience, sync.audience_id, look_up=str)
+                except UsageWrong as error:
+                    at = f"{settings.source.name}: sync.{name}.audience_id"
+                    report["warnings"].append(f"{at}: {error.message}")
             return read_identified(client)
     except OperationsMustAct as error:
-        report.notes.append(f"Redis was not asked: {error.message}")
+        report["notes"].append(f"Redis was not asked: {error.message}")
         return ()
-
-
-def _conflicts(client: Redis, settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield the syncs that tell an id which Redis knows as that of another audience, and why."""
-    for name, sync in settings.sync.items():
-        store = AudienceStore(client, learns=False)
-        try:
-            named_audience(store, sync.audience, sync.audience_id, look_up=lambda one: one)
-        except UsageWrong as error:
-            yield f"sync.{name}.audience_id", error.message
 
 
 def check_tokens(settings: Settings) -> Iterator[tuple[str, str]]:
     """Yield location and message of each authorization that gets no token; none is kept."""
-    for authorization in settings.authorizations.values():
-        if not authorization.uses_token:
-            continue
-        location = f"authorizations.{authorization.name}"
-        got: object
-        try:
-            got = asyncio.run(_asked(authorization, ipv4_only=settings.delivery.ipv4_only))
-        except SegrelayError as error:
-            got = error
-        if not isinstance(got, Granted):
-            yield location, str(getattr(got, "message", got))
+    for name, authorization in settings.authorizations.items():
+        if authorization.uses_token:
+            asked = _why_no_token(authorization, ipv4_only=settings.delivery.ipv4_only)
+            if message := asyncio.run(asked):
+                yield f"authorizations.{name}", message
 
 
-async def _asked(authorization: Authorization, *, ipv4_only: bool) -> Granted | Verdict:
+async def _why_no_token(authorization: Authorization, *, ipv4_only: bool) -> str:
     sender = HttpSender(ipv4_only=ipv4_only)
     try:
         answer = await sender.send(token_request(authorization), 10.0)
+    except SegrelayError as error:
+        return error.message
     finally:
         await sender.close()
-    return read_grant(answer, authorization)
+    got = read_grant(answer, authorization)
+    return "" if isinstance(got, Granted) else str(getattr(got, "message", got))

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from segrelay.ops.audiences import Person, exit_event
-from segrelay.ops.config.commands import CheckReport, look_at_redis
+from segrelay.ops.config.commands import look_at_redis
 from segrelay.producer.events.payloads import Payload, RowForm
 from segrelay.producer.publishing.audiences import AudienceStore, named_audience
 from segrelay.producer.publishing.published import PublishOptions
@@ -179,9 +179,9 @@ def test_the_check_names_a_sync_that_tells_the_id_of_another_audience(told, clie
     client.hset(keys.AUDIENCES, VIP, "gold")
     settings = told(sync(audience_id=VIP), sync("gold", audience="gold", audience_id=OTHER))
 
-    report = CheckReport()
+    report = {"problems": [], "warnings": [], "notes": []}
     identified = look_at_redis(settings, report)
 
-    [warning] = report.warnings
+    [warning] = report["warnings"]
     assert warning.startswith(f"segrelay.toml: sync.vip.audience_id: Audience {VIP} is known as")
     assert identified == {VIP, "gold"}

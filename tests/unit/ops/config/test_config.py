@@ -1,33 +1,20 @@
-from pathlib import Path
-
 import orjson
 import pytest
 from typer.testing import CliRunner
 
-from segrelay.ops.config.commands import inspect
 from segrelay.ops.main import app
-from segrelay.worker.checks.preview import Finding
-from segrelay.worker.contract.settings import Settings
-from segrelay.worker.errors import ConfigurationInvalid
 
 
-def test_a_broken_form_is_reported_line_by_line_and_nothing_is_rendered():
-    def load():
-        raise ConfigurationInvalid("one\ntwo")
+def test_each_problem_of_the_form_is_a_line_and_nothing_is_rendered(tmp_path, monkeypatch):
+    (tmp_path / "segrelay.toml").write_text("one = 1\ntwo = 2\n[triggers.vip]\n")
+    monkeypatch.setenv("SEGRELAY_CONFIG", str(tmp_path / "segrelay.toml"))
 
-    report = inspect(load, lambda _: pytest.fail("rendered"))
+    result = CliRunner().invoke(app, ["config", "check", "--json"])
 
-    assert report.problems == ["one", "two"]
-
-
-def test_an_error_of_a_template_makes_the_configuration_wrong():
-    report = inspect(
-        lambda: Settings.empty(Path("/nowhere")).model_copy(update={"warnings": ("w",)}),
-        lambda _: [Finding("error", "broken", "vip"), Finding("warning", "odd", "vip")],
-    )
-
-    assert report.problems == ["segrelay.toml: triggers.vip: broken"]
-    assert report.warnings == ["w", "segrelay.toml: triggers.vip: odd"]
+    found = orjson.loads(result.stdout)
+    assert result.exit_code == 2
+    assert [line.split(": ")[1] for line in found["problems"]][-2:] == ["one", "two"]
+    assert (found["valid"], found["right"], found["warnings"]) == (False, False, [])
 
 
 @pytest.mark.parametrize(
@@ -124,4 +111,5 @@ def test_the_place_of_a_template_that_does_not_parse_is_told_once(tmp_path):
         .stderr
     )
 
+    assert "segrelay.toml: triggers.vip-enter: " in told
     assert told.count("insider/enter.jsonnet:2:1") == 1
