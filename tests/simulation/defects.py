@@ -42,13 +42,13 @@ DEFECTS = {
     ),
     "a body that overwrites the list is not corrected": Defect(
         "worker/batch/pack.py",
-        "        newer = knowledge(record, event, self.batch.numbers.slugs)\n",
-        "        newer = knowledge(type(record)(), event, self.batch.numbers.slugs)\n",
+        "    newer = knowledge(record, event, batch.drain.numbers.slugs)\n",
+        "    newer = knowledge(type(record)(), event, batch.drain.numbers.slugs)\n",
     ),
     "a worker that vanished leaves no doubt": Defect(
         "worker/drain.py",
-        "        if not vanished:\n            return\n",
-        "        return\n",
+        "    if not vanished:\n        return\n",
+        "    return\n",
     ),
     "two hold the lease of a partition": Defect(
         f"{_LUA}/take.lua",

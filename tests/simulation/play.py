@@ -86,9 +86,10 @@ class Play:
             on_ambiguous=frame.on_ambiguous,
             api=NamesNobody(),
         )
-        self.system.limits = replace(
-            self.system.limits, batch_entries=frame.batch_entries, in_flight=frame.in_flight
-        )
+        self.system.limits |= {
+            "batch_entries": frame.batch_entries,
+            "in_flight": frame.in_flight,
+        }
         self.system.check_model = self._check
         self.requests = self.drains = 0
         self.answer_seconds = frame.answer_seconds

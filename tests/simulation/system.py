@@ -22,6 +22,7 @@ from segrelay.producer.publishing.writing import JobPosition, lay_out, write
 from segrelay.worker.adapters.redis.gate import RedisGate, resume_gate
 from segrelay.worker.adapters.redis.shared_keys import RedisNumbers, RedisStreaks, SharedKeys
 from segrelay.worker.adapters.redis.survey import RedisLapsing, RedisSurvey
+from segrelay.worker.batch.partition import Drain
 from segrelay.worker.contract.keys import PartitionKeys, split_stream_name, without_lane
 from segrelay.worker.contract.redis.accept import SCRIPT as ACCEPT
 from segrelay.worker.contract.redis.accept import NewDelivery
@@ -31,7 +32,6 @@ from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import TRIGGER, Pause, clear_pause, field_of, set_pause
 from segrelay.worker.core.rounds import Rounds
 from segrelay.worker.destinations.api import Answer, NoAnswer, OutgoingRequest
-from segrelay.worker.drain import Drain
 from tests.configuration import insider, settings_in, trigger
 from tests.conformance.drain.processes import CURRENT, INTENT, Process
 from tests.conformance.drain.store import Store

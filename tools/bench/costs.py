@@ -14,7 +14,7 @@ from segrelay.producer.publish import Publisher
 from segrelay.producer.sources.blocks import BATCH_PAYLOADS
 from segrelay.producer.wakeups import SilentWaker
 from segrelay.sandbox.people import AUDIENCES, happenings, payloads, truth
-from segrelay.worker.batch.send import Stop
+from segrelay.worker.batch.partition import Stop
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.errors import OperationsMustAct
 from segrelay.worker.node.runtime import runtime_for

@@ -5,24 +5,18 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
 from segrelay.worker.batch.delivery import Delivery, LoadedTrigger
-from segrelay.worker.batch.partition import Intent, LedgerText, Settlement, State
-from segrelay.worker.batch.responses import NO_RESPONSES, Responses
-from segrelay.worker.contract.keys import PartitionKeys
+from segrelay.worker.batch.partition import Drain, Intent, LedgerText, Settlement, State
 from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.words import LIVE, Death, Skip
-from segrelay.worker.core.gate import LaneKind, SendTime
-from segrelay.worker.destinations.api import Answer, Api, NoAnswer, NotSendable
-
-if TYPE_CHECKING:
-    from segrelay.worker.adapters.redis.partition import RedisPartition
-    from segrelay.worker.adapters.redis.shared_keys import RedisNumbers, RedisStreaks
+from segrelay.worker.core.gate import Closed, LaneKind, SendTime
+from segrelay.worker.destinations.api import Answer, NoAnswer, NotSendable
 
 
 @dataclass(slots=True, eq=False)
@@ -37,7 +31,11 @@ class Request:
 
     Attributes:
         intent: The intent that is written before the request.
-        send_time: The send time in which it was sent.
+        send_time: The send time that was booked last.
+        is_booked: True if that is its own: it was not given back.
+        closed: The reason why no send time could be had, if the gate said so.
+        intent_ms: The time when its intent was written, by Redis' clock.
+        may_be_out: True if it may have been written.
         begun_seconds: Its begin by the drain's clock.
         elapsed_seconds: The time until its answer, or until there could be none.
     """
@@ -52,6 +50,10 @@ class Request:
     intent: Intent = field(init=False)
     send_time: SendTime = field(init=False)
     answer: Answer | NoAnswer = field(init=False)
+    is_booked: bool = False
+    closed: Closed | None = None
+    intent_ms: int = 0
+    may_be_out: bool = False
     begun_seconds: float = 0.0
     elapsed_seconds: float = 0.0
 
@@ -74,7 +76,7 @@ class Kind(NamedTuple):
     """The properties that deliveries must have in common to share a request.
 
     Attributes:
-        api: The number of their API. A trigger's settings may make an API of its own kind.
+        api: The identity of their API. Triggers whose APIs are equal have the same object.
         alone: The trigger, if its deliveries share no request with others; "" = they may.
         width: The number of users that a request may have; 0 = as many as the destination takes.
     """
@@ -99,7 +101,7 @@ class Part:
     is_refused: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Batch:
     """The deliveries that were read at once, from the ledger's verdict to the settlement.
 
@@ -107,8 +109,9 @@ class Batch:
     request that was taken back. Whatever shares API, URL and root options shares a part, of
     whichever trigger. A trigger that is in trouble goes alone, so that it costs the others nothing.
 
+    It is the only writer of the outcomes, waits and dead letters, a script at a time.
+
     Args:
-        triggers: By their names.
         kind: Of the lanes that it was read from.
         decoded: The deliveries that could be decoded.
         is_last: True if nothing is behind it.
@@ -119,14 +122,16 @@ class Batch:
         apart: Triggers of which a body was refused. They share no further request of the batch.
         busy: Profiles, and identifiers by which the destination knows them, of which a request is
             in flight.
+        sharing: Deliveries that had to wait since their profile shares an identifier with another.
         trying: Triggers that wait, while the one delivery that tries them is in flight.
+        suspects: By trigger, the requests whose one delivery was refused.
+        taken_seconds: By trigger, when a request of it was accepted last.
         settled: The number of its deliveries that have got their outcome.
         records: Ledgers of its profiles, as the next settlement writes them.
+        closed: The gate's last word, where it let nothing pass of some trigger.
     """
 
     state: State
-    numbers: RedisNumbers
-    triggers: Mapping[str, LoadedTrigger] = field(default_factory=dict)
     kind: LaneKind = LIVE
     deliveries: Sequence[Delivery] = ()
     decoded: Sequence[Delivery] = ()
@@ -137,12 +142,20 @@ class Batch:
     parts: list[Part] = field(default_factory=list)
     apart: set[str] = field(default_factory=set)
     busy: set[bytes | str] = field(default_factory=set)
+    sharing: set[str] = field(default_factory=set)
     trying: set[str] = field(default_factory=set)
+    suspects: dict[str, list[Request]] = field(default_factory=dict)
+    taken_seconds: dict[str, float] = field(default_factory=dict)
     settled: int = 0
     records: dict[bytes, Record] = field(default_factory=dict)
+    closed: Closed | None = None
     _fresh: dict[tuple[int, str, str, bytes, int], Part] = field(default_factory=dict)
-    _apis: list[Api] = field(default_factory=list)
-    _api_of: dict[str, int] = field(default_factory=dict)
+    _settling: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def drain(self) -> Drain:
+        """Return what the batch is worked off with."""
+        return self.state.drain
 
     def left(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
         """Return the deliveries whose triggers can go on; the others stay in their streams."""
@@ -177,26 +190,11 @@ class Batch:
         root = orjson.dumps(shaped.root, option=orjson.OPT_SORT_KEYS) if shaped.root else b"{}"
         url = shaped.url or delivery.loaded.rules.url
         alone = trigger if backoff or self.goes_alone(trigger) else ""
-        api = self._api_of.get(trigger)
-        if api is None:
-            # Triggers whose APIs are equal have the same number.
-            if delivery.loaded.api not in self._apis:
-                self._apis.append(delivery.loaded.api)
-            api = self._api_of[trigger] = self._apis.index(delivery.loaded.api)
-        return api, alone, url, root, backoff.width if backoff else 0
+        return id(delivery.loaded.api), alone, url, root, backoff.width if backoff else 0
 
     def goes_alone(self, trigger: str) -> bool:
         """Say whether a trigger's deliveries share no request with those of other triggers."""
         return trigger in self.apart or self.state.is_preview(trigger)
-
-    def may_share(self, part: Part) -> bool:
-        """Say whether deliveries of one person in a part may share a user object.
-
-        Where something went wrong, each goes by itself, until it is known which one is at fault.
-        """
-        kind = part.kind
-        in_trouble = bool(kind.alone) and self.goes_alone(kind.alone)
-        return not (part.is_refused or kind.width or in_trouble)
 
     def may_go(self, trigger: str) -> bool:
         """Say whether a request of a trigger may be made now."""
@@ -265,36 +263,10 @@ class Batch:
         """Remove the parts that hold no more deliveries."""
         self.parts = [part for part in self.parts if part.deliveries]
 
-    def has_left(self, trigger: str) -> bool:
-        """Say whether anything of a trigger has not been sent yet."""
-        return any(d.trigger == trigger for part in self.parts for d in part.deliveries)
-
-    def halves_left(self) -> Iterator[tuple[Delivery, int]]:
-        """Yield what is unsent of refused bodies, each with the width of its next request."""
-        for part in self.parts:
-            if part.is_refused:
-                yield from ((delivery, len(part.deliveries)) for delivery in part.deliveries)
-
-
-@dataclass(slots=True)
-class Settler:
-    """The only writer of the outcomes, waits and dead letters of a batch, a script at a time.
-
-    Args:
-        keys: Of the partition.
-    """
-
-    batch: Batch
-    partition: RedisPartition
-    streaks: RedisStreaks
-    keys: PartitionKeys
-    responses: Responses = NO_RESPONSES
-    _settling: asyncio.Lock = field(default_factory=asyncio.Lock)
-
     async def settle_unsent(self) -> bool:
         """Settle deliveries that need no request; returns whether there were any."""
-        skipped, self.batch.skipped = self.batch.skipped, []
-        failed, self.batch.failed = self.batch.failed, []
+        skipped, self.skipped = self.skipped, []
+        failed, self.failed = self.failed, []
         settled = [*skipped, *await self.dead(failed)]
         if settled:
             await self.write(Settlement(settled=settled))
@@ -312,16 +284,16 @@ class Settler:
         """
         told = dict.fromkeys([d.digest for d in settlement.settled if d.tells])
         async with self._settling:
-            records = self.batch.records
+            records = self.records
             ledgers = {digest: LedgerText.of(records[digest]) for digest in (*told, *tried)}
             whole = replace(
                 settlement,
                 ledgers=ledgers,
-                responses=self.responses.of(settlement, self.batch.state.now_ms()),
+                responses=self.drain.responses.of(settlement, self.state.now_ms()),
             )
-            end_ms = await self.partition.settle(whole)
-        self.batch.settled += len(settlement.settled)
-        state = self.batch.state
+            end_ms = await self.drain.partition.settle(whole)
+        self.settled += len(settlement.settled)
+        state = self.state
         for delivery in settlement.settled:
             delivery.free_memory()
             state.tally.count(delivery.outcome)
@@ -341,17 +313,17 @@ class Settler:
         for (trigger, _), group in groups.items():
             failure, may = group[0].failure, len(group)
             if failure and failure.reason.effects.in_a_row:
-                may = await self.streaks.may_die(trigger, failure, may)
-            now_ms = self.batch.state.now_ms()
+                may = await self.drain.streaks.may_die(trigger, failure, may)
+            now_ms = self.state.now_ms()
             for delivery in group[:may]:
-                delivery.die(keys=self.keys, now_ms=now_ms)
+                delivery.die(keys=self.drain.keys, now_ms=now_ms)
             dead += group[:may]
             if may < len(group):
-                self.batch.leave(trigger)
+                self.leave(trigger)
         return dead
 
     async def stop(self) -> None:
         """Pause the triggers that can't go on; their deliveries stay in their streams."""
-        for trigger, reason in self.batch.stopped.items():
-            await self.streaks.stop(trigger, reason)
-            self.batch.leave(trigger)
+        for trigger, reason in self.stopped.items():
+            await self.drain.streaks.stop(trigger, reason)
+            self.leave(trigger)

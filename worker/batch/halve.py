@@ -13,13 +13,14 @@ next request. So it does not start anew each time at a slow destination or a low
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
 
 import structlog
 
-from segrelay.worker.batch.batch import Batch, Request, Settler
-from segrelay.worker.batch.delivery import Delivery, Failure, LoadedTrigger
+from segrelay.worker.batch.batch import Batch, Request
+from segrelay.worker.batch.delivery import Delivery, Failure
 from segrelay.worker.batch.partition import Settlement
 from segrelay.worker.contract.words import Death
 from segrelay.worker.core.backoff import (
@@ -28,9 +29,6 @@ from segrelay.worker.core.backoff import (
     delay_seconds,
     is_to_blame,
 )
-
-if TYPE_CHECKING:
-    from segrelay.worker.adapters.redis.gate import RedisGate
 
 SUSPECTS_AT_MOST: Final = 8
 """The number of single refusals without any success after which no delivery is to blame."""
@@ -41,163 +39,156 @@ _SUCCESS: Final = range(200, 300)
 LOG: Final = structlog.get_logger()
 
 
-@dataclass(slots=True)
-class Refusals:
-    """Halves the refused bodies of one batch.
+async def refuse(batch: Batch, request: Request, message: str) -> None:
+    """Halve a refused body; a delivery refused alone is suspect until another goes through."""
+    if len(request.deliveries) > 1:
+        if len(request.triggers) == 1:
+            batch.apart.update(request.triggers)
+        batch.split(request)
+        return
+    (trigger,), (delivery,) = request.triggers, request.deliveries
+    delivery.fail(Death.REFUSED, message, request.answered)
+    suspects = batch.suspects.setdefault(trigger, [])
+    suspects.append(request)
+    if await _others_are_taken(batch, trigger, request):
+        await _dead_letter(batch, trigger)
+    elif trigger in batch.state.waits:
+        await _acquit(batch, [trigger])
+    elif len(suspects) >= SUSPECTS_AT_MOST:
+        await _stop(batch, trigger)
 
-    Attributes:
-        _suspects: By trigger, the requests whose one delivery was refused.
-    """
 
-    batch: Batch
-    settler: Settler
-    gate: RedisGate
-    _suspects: dict[str, list[Request]] = field(default_factory=dict)
-    _taken_seconds: dict[str, float] = field(default_factory=dict)
+async def _others_are_taken(batch: Batch, trigger: str, request: Request) -> bool:
+    """Say whether others of a trigger go through, so that the one in a request is to blame."""
+    taken_seconds = batch.taken_seconds.get(trigger, -1.0)
+    if taken_seconds >= request.begun_seconds:
+        return True
+    if not (request.answered and request.answered.status in _SUCCESS):
+        return False
+    if taken_seconds >= 0:
+        return True
+    taken_ago = (await batch.drain.gate.answers([trigger]))[trigger].taken_seconds_ago
+    return taken_ago is not None and taken_ago <= RECENT_SECONDS
 
-    async def refused(self, request: Request, message: str) -> None:
-        """Halve a refused body; a delivery refused alone is suspect until another goes through."""
-        if len(request.deliveries) > 1:
-            if len(request.triggers) == 1:
-                self.batch.apart.update(request.triggers)
-            self.batch.split(request)
-            return
-        (trigger,), (delivery,) = request.triggers, request.deliveries
-        delivery.fail(Death.REFUSED, message, request.answered)
-        suspects = self._suspects.setdefault(trigger, [])
-        suspects.append(request)
-        if await self._others_are_taken(trigger, request):
-            await self._dead_letter(trigger)
-        elif trigger in self.batch.state.waits:
-            await self._acquit([trigger])
-        elif len(suspects) >= SUSPECTS_AT_MOST:
-            await self._stop(trigger, request.trigger)
 
-    async def _others_are_taken(self, trigger: str, request: Request) -> bool:
-        """Say whether others of a trigger go through, so that the one in a request is to blame."""
-        if self._taken_seconds.get(trigger, -1.0) >= request.begun_seconds:
-            return True
-        if not (request.answered and request.answered.status in _SUCCESS):
-            return False
-        if trigger in self._taken_seconds:
-            return True
-        taken_ago = (await self.gate.answers([trigger]))[trigger].taken_seconds_ago
-        return taken_ago is not None and taken_ago <= RECENT_SECONDS
+async def accept(batch: Batch, request: Request) -> None:
+    """Dead-letter the suspects of a request's triggers, since this request was accepted."""
+    for trigger in request.triggers:
+        batch.taken_seconds[trigger] = batch.drain.clock.seconds()
+        await _dead_letter(batch, trigger)
 
-    async def part_taken(self, request: Request) -> None:
-        """Dead-letter the suspects of a request's triggers, since this request was accepted."""
-        for trigger in request.triggers:
-            self._taken_seconds[trigger] = self.batch.state.clock.seconds()
-            await self._dead_letter(trigger)
 
-    async def finish(self) -> None:
-        """Postpone the remaining suspects, and store how far each halving has come."""
-        halves = list(self.batch.halves_left())
-        halved = {delivery.trigger for delivery, _ in halves}
-        await self._acquit([name for name in self._suspects if name not in halved])
-        # During a halving it is not known yet whether anything goes through.
-        alone = [(_delivery(each), 1) for suspects in self._suspects.values() for each in suspects]
-        known = self.batch.state.backoffs
-        backoffs = {
-            delivery.position: replace(known.get(delivery.position) or Backoff(width), width=width)
-            for delivery, width in (*halves, *alone)
-            if delivery.trigger not in self.batch.state.paused
-        }
-        if backoffs:
-            await self.settler.write(Settlement(backoffs=backoffs))
-            known.update(backoffs)
+async def finish(batch: Batch) -> None:
+    """Postpone the remaining suspects, and store how far each halving has come."""
+    halves = [
+        (delivery, len(part.deliveries))
+        for part in batch.parts
+        if part.is_refused
+        for delivery in part.deliveries
+    ]
+    halved = {delivery.trigger for delivery, _ in halves}
+    await _acquit(batch, [name for name in batch.suspects if name not in halved])
+    # During a halving it is not known yet whether anything goes through.
+    alone = [(each.deliveries[0], 1) for some in batch.suspects.values() for each in some]
+    known = batch.state.backoffs
+    backoffs = {
+        delivery.position: replace(known.get(delivery.position) or Backoff(width), width=width)
+        for delivery, width in (*halves, *alone)
+        if delivery.trigger not in batch.state.paused
+    }
+    if backoffs:
+        await batch.write(Settlement(backoffs=backoffs))
+        known.update(backoffs)
 
-    async def _stop(self, trigger: str, loaded: LoadedTrigger) -> None:
-        """Stop halving a body of which nothing was accepted; its trigger is paused or waits."""
-        causes = {_failure(suspect).cause for suspect in self._suspects[trigger]}
-        if len(causes) == 1 and loaded.api.max_users > 1 and self.batch.has_left(trigger):
-            failure = _failure(self._suspects.pop(trigger)[-1])
-            await self.settler.streaks.pause(trigger, failure)
-            self.batch.leave(trigger)
-        else:
-            await self._acquit([trigger])
 
-    async def _dead_letter(self, trigger: str) -> None:
-        suspects = self._suspects.pop(trigger, [])
-        if suspects:
-            dead = await self.settler.dead([_delivery(suspect) for suspect in suspects])
-            await self.settler.write(Settlement(settled=dead))
+async def _stop(batch: Batch, trigger: str) -> None:
+    """Stop halving a body of which nothing was accepted; its trigger is paused or waits."""
+    failures = [_failure(suspect) for suspect in batch.suspects[trigger]]
+    is_one_cause = len({failure.cause for failure in failures}) == 1
+    has_left = any(d.trigger == trigger for part in batch.parts for d in part.deliveries)
+    if is_one_cause and batch.drain.triggers[trigger].api.max_users > 1 and has_left:
+        del batch.suspects[trigger]
+        await batch.drain.streaks.pause(trigger, failures[-1])
+        batch.leave(trigger)
+    else:
+        await _acquit(batch, [trigger])
 
-    async def _acquit(self, triggers: list[str]) -> None:
-        """Postpone suspects; if nothing of their trigger goes through, the whole trigger waits."""
-        for trigger in triggers:
-            suspects = self._suspects.pop(trigger, [])
-            if suspects and trigger not in self.batch.state.paused:
-                await self._step_aside(trigger, suspects)
 
-    async def _step_aside(self, trigger: str, suspects: list[Request]) -> None:
-        is_alone = len(suspects) == 1 and await self._is_to_blame(trigger, suspects[0])
-        state = self.batch.state
-        outcomes = [
-            state.after_failure(
-                _delivery(suspect),
-                suspect.send_time,
-                users=1,
-                reason=_failure(suspect).message,
-                others_are_taken=is_alone,
-                is_refused=True,
-            )
-            for suspect in suspects
-        ]
-        wait = outcomes[0].wait
-        if wait and all(outcome.wait for outcome in outcomes):
-            # The destination answers, so other deliveries may well go through soon.
-            latest_ms = state.now_ms() + round(1000 * LONGEST_WAIT_SECONDS * state.jitter.random())
-            wait = replace(wait, not_before_ms=min(wait.not_before_ms, latest_ms))
-        else:
-            wait = None
-        failed: list[Delivery] = []
-        backoffs = {}
-        for suspect, outcome in zip(suspects, outcomes, strict=True):
-            delivery = _delivery(suspect)
-            if outcome.backoff is None:
-                failed.append(delivery)
-            else:
-                message = _failure(suspect).message
-                backoffs[delivery.position] = self._alone(outcome.backoff, message)
-        await self.settler.write(
-            Settlement(
-                settled=await self.settler.dead(failed),
-                waits={trigger: wait},
-                backoffs=backoffs,
-                retried=[_delivery(suspect) for suspect in suspects],
-                retry_message=_failure(suspects[0]).message,
-            )
+async def _dead_letter(batch: Batch, trigger: str) -> None:
+    suspects = batch.suspects.pop(trigger, [])
+    if suspects:
+        dead = await batch.dead([suspect.deliveries[0] for suspect in suspects])
+        await batch.write(Settlement(settled=dead))
+
+
+async def _acquit(batch: Batch, triggers: Iterable[str]) -> None:
+    """Postpone suspects; if nothing of their trigger goes through, the whole trigger waits."""
+    for trigger in triggers:
+        suspects = batch.suspects.pop(trigger, [])
+        if suspects and trigger not in batch.state.paused:
+            await _step_aside(batch, trigger, suspects)
+
+
+async def _step_aside(batch: Batch, trigger: str, suspects: list[Request]) -> None:
+    is_alone = len(suspects) == 1 and await _is_to_blame(batch, trigger, suspects[0])
+    state, random = batch.state, batch.drain.jitter.random
+    deliveries = [suspect.deliveries[0] for suspect in suspects]
+    messages = [_failure(suspect).message for suspect in suspects]
+    outcomes = [
+        state.after_failure(
+            delivery,
+            suspect.send_time,
+            users=1,
+            reason=message,
+            others_are_taken=is_alone,
+            is_refused=True,
         )
-        state.backoffs.update(backoffs)
-        state.set_wait(trigger, wait)
-        if wait:
-            self.batch.drop([trigger])
-        if wait and wait.attempts >= WAITS_WORTH_TELLING:
-            message = _failure(suspects[0]).message
-            LOG.warning("trigger.waits", trigger=trigger, attempts=wait.attempts, reason=message)
+        for delivery, suspect, message in zip(deliveries, suspects, messages, strict=True)
+    ]
+    wait = outcomes[0].wait
+    if wait and all(outcome.wait for outcome in outcomes):
+        # The destination answers, so other deliveries may well go through soon.
+        latest_ms = state.now_ms() + round(1000 * LONGEST_WAIT_SECONDS * random())
+        wait = replace(wait, not_before_ms=min(wait.not_before_ms, latest_ms))
+    else:
+        wait = None
+    failed: list[Delivery] = []
+    backoffs = {}
+    for delivery, outcome, message in zip(deliveries, outcomes, messages, strict=True):
+        backoff = outcome.backoff
+        if backoff is None:
+            failed.append(delivery)
+            continue
+        # It is sent alone next, and later after each refusal: so it neither holds up those that
+        # come after it nor is sent again and again.
+        delay_ms = round(1000 * delay_seconds(backoff.failures, random()))
+        not_before_ms = backoff.not_before_ms or state.now_ms() + delay_ms
+        backoffs[delivery.position] = replace(
+            backoff, width=1, not_before_ms=not_before_ms, refusal=message
+        )
+    await batch.write(
+        Settlement(
+            settled=await batch.dead(failed),
+            waits={trigger: wait},
+            backoffs=backoffs,
+            retried=deliveries,
+            retry_message=messages[0],
+        )
+    )
+    state.backoffs.update(backoffs)
+    state.set_wait(trigger, wait)
+    if wait:
+        batch.drop([trigger])
+    if wait and wait.attempts >= WAITS_WORTH_TELLING:
+        LOG.warning("trigger.waits", trigger=trigger, attempts=wait.attempts, reason=messages[0])
 
-    async def _is_to_blame(self, trigger: str, suspect: Request) -> bool:
-        """Say whether a suspect is to blame: recent answers show that others are accepted."""
-        answers = await self.gate.answers(self.batch.triggers)
-        own = answers.pop(trigger)
-        position, status = _delivery(suspect).position, _failure(suspect).status
-        return is_to_blame(position, status, own, answers.values())
 
-    def _alone(self, backoff: Backoff, refusal: str) -> Backoff:
-        """Return the backoff of a suspect: it is sent alone next, and later after each refusal.
-
-        So it neither holds up those that come after it nor is sent again and again.
-        """
-        not_before_ms = backoff.not_before_ms
-        if not not_before_ms:
-            seconds = delay_seconds(backoff.failures, self.batch.state.jitter.random())
-            not_before_ms = self.batch.state.now_ms() + round(1000 * seconds)
-        return replace(backoff, width=1, not_before_ms=not_before_ms, refusal=refusal)
-
-
-def _delivery(suspect: Request) -> Delivery:
-    return suspect.deliveries[0]
+async def _is_to_blame(batch: Batch, trigger: str, suspect: Request) -> bool:
+    """Say whether a suspect is to blame: recent answers show that others are accepted."""
+    answers = await batch.drain.gate.answers(batch.drain.triggers)
+    own = answers.pop(trigger)
+    position, status = suspect.deliveries[0].position, _failure(suspect).status
+    return is_to_blame(position, status, own, answers.values())
 
 
 def _failure(suspect: Request) -> Failure:

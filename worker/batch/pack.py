@@ -6,7 +6,7 @@ Also the envelope: a template that makes the whole body of a request from its ar
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -122,187 +122,182 @@ FRAME_BYTES: Final = 200
 """The bytes that are kept free for what surrounds the users in a body."""
 
 
-@dataclass(slots=True)
-class Packer:
-    """Makes requests from the deliveries of a batch, one after the other.
+def reduce(batch: Batch, request: Request) -> Request:
+    """Keep one delivery of a request of several for a probe, and take the others back.
+
+    It is one that did not fail last as a probe.
+    """
+    batch.done(request)
+    deliveries, send_time = request.deliveries, request.send_time
+    chosen = next((each for each in deliveries if each.position != send_time.avoid), deliveries[0])
+    others = [each for each in deliveries if each is not chosen]
+    batch.put_back(others, is_refused=request.is_part)
+    batch.trying |= set(request.triggers)
+    chosen.users = tuple(map(compact_json, chosen.sent.users))
+    probe = _request(batch, ((chosen,),), is_part=request.is_part)
+    probe.send_time, probe.is_booked = send_time, True
+    return probe
+
+
+def next_request(batch: Batch) -> Request | None:
+    """Pack the next request; None = all remaining deliveries are busy or have to wait.
 
     If a trigger waits because nothing of it went through, one delivery of it goes first, alone.
     A failed request keeps all other events of its profiles waiting, of every trigger, so few
     profiles should be in it.
     """
 
-    batch: Batch
-    _sharing: set[str] = field(default_factory=set)
+    def fewest_failures(part: Part) -> int:
+        is_tried = part.kind.alone in batch.state.waits
+        return min((_failures(batch, d) for d in part.deliveries), default=0) if is_tried else 0
 
-    def reduce(self, request: Request, avoid: str) -> Request:
-        """Keep one delivery of a request, for a probe, and take the others back.
+    moved = True
+    while moved:
+        moved = False
+        for part in sorted(batch.parts, key=fewest_failures):
+            request, in_trouble = _of_part(batch, part)
+            for delivery in in_trouble:
+                batch.add(delivery)
+            if request:
+                batch.forget_empty()
+                return request
+            moved = moved or bool(in_trouble)
+    batch.forget_empty()
+    return None
 
-        Args:
-            request: Of one trigger; has more than one.
-            avoid: The position of the delivery that failed last as a probe; another is preferred.
-        """
-        self.batch.done(request)
-        deliveries = request.deliveries
-        chosen = next((each for each in deliveries if each.position != avoid), deliveries[0])
-        others = [each for each in deliveries if each is not chosen]
-        self.batch.put_back(others, is_refused=request.is_part)
-        self.batch.trying |= set(request.triggers)
-        chosen.users = tuple(map(compact_json, chosen.sent.users))
-        return self._request(((chosen,),), is_part=request.is_part)
 
-    def next_request(self) -> Request | None:
-        """Pack the next request; None = all remaining deliveries are busy or have to wait."""
-        moved = True
-        while moved:
-            moved = False
-            for part in sorted(self.batch.parts, key=self._fewest_failures):
-                request, in_trouble = self._of_part(part)
-                for delivery in in_trouble:
-                    self.batch.add(delivery)
-                if request:
-                    self.batch.forget_empty()
-                    return request
-                moved = moved or bool(in_trouble)
-        self.batch.forget_empty()
+def _of_part(batch: Batch, part: Part) -> tuple[Request | None, list[Delivery]]:
+    """Take a request's deliveries out of a part, and those whose triggers have to go alone."""
+    alone, in_trouble = part.kind.alone, list[Delivery]()
+    if not part.deliveries or (alone and not batch.may_go(alone)):
+        return None, in_trouble
+    api = part.deliveries[0].loaded.api
+    most = min(api.max_users, part.kind.width or api.max_users)
+    if alone in batch.state.waits:
+        most = 1
+        part.deliveries = deque(sorted(part.deliveries, key=lambda d: _failures(batch, d)))
+    builder = RequestBuilder(most, api.max_bytes - FRAME_BYTES - len(part.kind.root))
+    # Where something went wrong, each delivery of a person goes by itself, until it is known
+    # which one is at fault.
+    is_in_trouble = bool(alone) and batch.goes_alone(alone)
+    shares = not (part.is_refused or part.kind.width or is_in_trouble)
+    left: deque[Delivery] = deque()
+    standings: dict[str, tuple[bool, bool]] = {}
+    while part.deliveries and (shares or not builder.is_full):
+        delivery = part.deliveries.popleft()
+        trigger = delivery.trigger
+        standing = standings.get(trigger)
+        if standing is None:  # it does not change while one request is packed
+            is_apart = not alone and batch.goes_alone(trigger)
+            standing = standings[trigger] = (is_apart, batch.may_go(trigger))
+        is_apart, may_go = standing
+        if is_apart:
+            in_trouble.append(delivery)
+        elif not (may_go and _takes(batch, builder, delivery, shares=shares)):
+            left.append(delivery)
+    part.deliveries.extendleft(reversed(left))
+    people = builder.people()
+    request = _request(batch, people, is_part=part.is_refused) if people else None
+    return request, in_trouble
+
+
+def _takes(batch: Batch, builder: RequestBuilder, delivery: Delivery, *, shares: bool) -> bool:
+    """Add a delivery that may go to a request; return whether it was added, or needs none."""
+    if shares and builder.holds(delivery):
+        return _joins(batch, builder, delivery)
+    if builder.is_full or _is_blocked(batch, builder, delivery):
+        return False
+    users = _pack(batch, delivery)
+    return not users or builder.add(delivery, users)
+
+
+def _joins(batch: Batch, builder: RequestBuilder, delivery: Delivery) -> bool:
+    """Add a delivery to the user object of its profile, if the ledger still lets it pass.
+
+    It is judged as if what is in that object was delivered already, as in a later request.
+    """
+    if batch.state.waits_until_ms(delivery):
+        return False
+    try:
+        record = builder.record(delivery, batch.records[delivery.digest])
+        if judge(record, delivery.event):
+            return False
+        shaped = _corrected(batch, delivery, record)
+        if isinstance(shaped, NotSendable) or len(shaped.users) > 1:
+            return False
+        delivery.sent = shaped
+        return builder.join(delivery, len(compact_json(shaped.users[0])) + 1, record)
+    except Exception as error:  # noqa: BLE001 - it goes by itself then
+        log_bug(error, "uniting.failed", trigger=delivery.trigger)
+        return False
+
+
+def _failures(batch: Batch, delivery: Delivery) -> int:
+    """Return how many requests failed with a delivery; the fewest make the best probe."""
+    backoff = batch.state.backoffs.get(delivery.position)
+    return backoff.failures if backoff else 0
+
+
+def _is_blocked(batch: Batch, builder: RequestBuilder, delivery: Delivery) -> bool:
+    own, names, busy = delivery.names, builder.names, batch.busy
+    if own.isdisjoint(names) and own.isdisjoint(busy):
+        return batch.state.waits_until_ms(delivery) > 0
+    is_another = delivery.digest not in busy and delivery.digest not in names
+    if is_another and delivery.position not in batch.sharing:
+        batch.sharing.add(delivery.position)
+        batch.state.identities_shared[delivery.trigger] += 1
+    return True
+
+
+def _pack(batch: Batch, delivery: Delivery) -> tuple[bytes, ...] | None:
+    """Ask the ledger again, correct the body and encode it; None = nothing is left to send."""
+    if skip_by_ledger(delivery, batch):
         return None
-
-    def _of_part(self, part: Part) -> tuple[Request | None, list[Delivery]]:
-        """Take a request's deliveries out of a part, and those whose triggers have to go alone."""
-        alone, in_trouble = part.kind.alone, list[Delivery]()
-        if not part.deliveries or (alone and not self.batch.may_go(alone)):
-            return None, in_trouble
-        api = part.deliveries[0].loaded.api
-        most = min(api.max_users, part.kind.width or api.max_users)
-        if alone in self.batch.state.waits:
-            most = 1
-            part.deliveries = deque(sorted(part.deliveries, key=self._failures))
-        builder = RequestBuilder(most, api.max_bytes - FRAME_BYTES - len(part.kind.root))
-        shares = self.batch.may_share(part)
-        left: deque[Delivery] = deque()
-        standings: dict[str, tuple[bool, bool]] = {}
-        while part.deliveries and (shares or not builder.is_full):
-            delivery = part.deliveries.popleft()
-            trigger = delivery.trigger
-            standing = standings.get(trigger)
-            if standing is None:  # it does not change while one request is packed
-                is_apart = not alone and self.batch.goes_alone(trigger)
-                standing = standings[trigger] = (is_apart, self.batch.may_go(trigger))
-            is_apart, may_go = standing
-            if is_apart:
-                in_trouble.append(delivery)
-            elif not (may_go and self._takes(builder, delivery, shares=shares)):
-                left.append(delivery)
-        part.deliveries.extendleft(reversed(left))
-        people = builder.people()
-        request = self._request(people, is_part=part.is_refused) if people else None
-        return request, in_trouble
-
-    def _takes(self, builder: RequestBuilder, delivery: Delivery, *, shares: bool) -> bool:
-        """Add a delivery that may go to a request; return whether it was added, or needs none."""
-        if shares and builder.holds(delivery):
-            return self._joins(delivery, builder)
-        if builder.is_full or self._is_blocked(delivery, builder.names):
-            return False
-        users = self._pack(delivery)
-        return not users or builder.add(delivery, users)
-
-    def _joins(self, delivery: Delivery, builder: RequestBuilder) -> bool:
-        """Add a delivery to the user object of its profile, if the ledger still lets it pass.
-
-        It is judged as if what is in that object was delivered already, as in a later request.
-        """
-        state = self.batch.state
-        if state.waits_until_ms(delivery):
-            return False
-        try:
-            record = builder.record(delivery, self.batch.records[delivery.digest])
-            if judge(record, delivery.event):
-                return False
-            shaped = self._shaped(delivery, record)
-            if isinstance(shaped, NotSendable) or len(shaped.users) > 1:
-                return False
-            delivery.sent = shaped
-            return builder.join(delivery, len(compact_json(shaped.users[0])) + 1, record)
-        except Exception as error:  # noqa: BLE001 - it goes by itself then
-            log_bug(error, "uniting.failed", trigger=delivery.trigger)
-            return False
-
-    def _fewest_failures(self, part: Part) -> int:
-        """Return the sort key of a part: if its trigger waits, the fewest failures in it."""
-        if part.kind.alone not in self.batch.state.waits:
-            return 0
-        return min(map(self._failures, part.deliveries), default=0)
-
-    def _failures(self, delivery: Delivery) -> int:
-        """Return how many requests failed with a delivery; the fewest make the best probe."""
-        backoff = self.batch.state.backoffs.get(delivery.position)
-        return backoff.failures if backoff else 0
-
-    def _is_blocked(self, delivery: Delivery, names: Iterable[bytes | str]) -> bool:
-        own = delivery.names
-        if not own.isdisjoint(names) or not own.isdisjoint(self.batch.busy):
-            if delivery.digest not in self.batch.busy and delivery.digest not in names:
-                self._share(delivery)
-            return True
-        return self.batch.state.waits_until_ms(delivery) > 0
-
-    def _pack(self, delivery: Delivery) -> tuple[bytes, ...] | None:
-        """Ask the ledger again, correct the body and encode it; None = nothing is left to send."""
-        if skip_by_ledger(delivery, self.batch):
-            return None
-        try:
-            return self._corrected(delivery)
-        except Exception as error:  # noqa: BLE001 - it costs this one delivery
-            message = log_bug(error, "packing.failed", trigger=delivery.trigger)
-            self.batch.fail(delivery, Death.INVALID, message)
-            return None
-
-    def _corrected(self, delivery: Delivery) -> tuple[bytes, ...] | None:
-        shaped = self._shaped(delivery, self.batch.records[delivery.digest])
+    try:
+        shaped = _corrected(batch, delivery, batch.records[delivery.digest])
         if isinstance(shaped, NotSendable):
-            self.batch.not_sendable(delivery, shaped)
+            batch.not_sendable(delivery, shaped)
             return None
         users = tuple([compact_json(user) for user in shaped.users])
-        largest = delivery.loaded.api.max_bytes - FRAME_BYTES
-        if sum(map(len, users)) > largest:
-            message = f"Alone it has more than the {largest:,} bytes that a request may have."
-            self.batch.fail(delivery, Death.TOO_LARGE, message)
-            return None
-        delivery.sent = shaped
-        return users
+    except Exception as error:  # noqa: BLE001 - it costs this one delivery
+        message = log_bug(error, "packing.failed", trigger=delivery.trigger)
+        batch.fail(delivery, Death.INVALID, message)
+        return None
+    largest = delivery.loaded.api.max_bytes - FRAME_BYTES
+    if sum(map(len, users)) > largest:
+        message = f"Alone it has more than the {largest:,} bytes that a request may have."
+        batch.fail(delivery, Death.TOO_LARGE, message)
+        return None
+    delivery.sent = shaped
+    return users
 
-    def _shaped(self, delivery: Delivery, record: Record) -> Shaped | NotSendable:
-        """Return the body, corrected by the newer facts in a record."""
-        # A repair carries the profile of an older event, so all that the ledger knows is newer.
-        event = delivery.event._replace(time_us=0) if delivery.event.repair else delivery.event
-        newer = knowledge(record, event, self.batch.numbers.slugs)
-        trigger = delivery.loaded
-        return trigger.api.correct(delivery.shaped, delivery.header, trigger.rules, newer)
 
-    def _request(self, people: tuple[tuple[Delivery, ...], ...], *, is_part: bool) -> Request:
-        first = people[0][0]
-        users = [user for person in people for user in person[0].users]
-        triggers = tuple(dict.fromkeys([each.trigger for person in people for each in person]))
-        request = Request(
-            people,
-            first.sent.url or first.loaded.rules.url,
-            first.loaded.api.assemble(users, first.sent.root),
-            len(users),
-            triggers,
-            is_part,
-        )
-        busy, failures = self.batch.busy, self.batch.state.backoffs
-        for delivery in request.deliveries:
-            busy |= delivery.names
-            delivery.attempts = self._failures(delivery) + 1 if failures else 1
-        self.batch.trying |= self.batch.state.waits.keys() & set(triggers)
-        return request
+def _corrected(batch: Batch, delivery: Delivery, record: Record) -> Shaped | NotSendable:
+    """Return the body, corrected by the newer facts in a record."""
+    # A repair carries the profile of an older event, so all that the ledger knows is newer.
+    event = delivery.event._replace(time_us=0) if delivery.event.repair else delivery.event
+    newer = knowledge(record, event, batch.drain.numbers.slugs)
+    trigger = delivery.loaded
+    return trigger.api.correct(delivery.shaped, delivery.header, trigger.rules, newer)
 
-    def _share(self, delivery: Delivery) -> None:
-        """Count, once, that this profile shares an identifier with another profile."""
-        if delivery.position not in self._sharing:
-            self._sharing.add(delivery.position)
-            self.batch.state.identities_shared[delivery.trigger] += 1
+
+def _request(batch: Batch, people: tuple[tuple[Delivery, ...], ...], *, is_part: bool) -> Request:
+    first = people[0][0]
+    users = [user for person in people for user in person[0].users]
+    request = Request(
+        people,
+        first.sent.url or first.loaded.rules.url,
+        first.loaded.api.assemble(users, first.sent.root),
+        len(users),
+        tuple(dict.fromkeys([each.trigger for person in people for each in person])),
+        is_part,
+    )
+    busy, backoffs = batch.busy, batch.state.backoffs
+    for delivery in request.deliveries:
+        busy |= delivery.names
+        delivery.attempts = _failures(batch, delivery) + 1 if backoffs else 1
+    batch.trying |= batch.state.waits.keys() & set(request.triggers)
+    return request
 
 
 async def put_in_envelope(request: Request, renderer: RowRenderer) -> str:

@@ -1,26 +1,41 @@
-"""A partition as a drain sees it: what it reads and writes, and what the lease's holder knows."""
+"""A drain, and its partition as it sees it: what it reads and writes, and what it knows."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, Self
 
 import orjson
 
-from segrelay.worker.batch.delivery import Delivery
-from segrelay.worker.contract.keys import REACHED_KEPT, split_stream_name
+from segrelay.worker.batch.delivery import Delivery, LoadedTrigger
+from segrelay.worker.contract.keys import REACHED_KEPT, PartitionKeys, split_stream_name
 from segrelay.worker.contract.ledger import Record, pack
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.records import read_row
 from segrelay.worker.contract.triggers import Scope, label
-from segrelay.worker.contract.words import Direction
+from segrelay.worker.contract.words import BACKFILL, LIVE, Direction
 from segrelay.worker.core.backoff import AfterFailure, Backoff, Wait, after_failure, longest_ms
-from segrelay.worker.core.gate import Closed, Open, SendTime
+from segrelay.worker.core.gate import Closed, LaneKind, Open, SendTime
 from segrelay.worker.core.ledger import may_be_member
+from segrelay.worker.destinations.api import Sender
+
+if TYPE_CHECKING:
+    from segrelay.worker.adapters.redis.gate import RedisGate
+    from segrelay.worker.adapters.redis.partition import RedisPartition
+    from segrelay.worker.adapters.redis.shared_keys import RedisNumbers, RedisStreaks
+    from segrelay.worker.batch.render import RowRenderer
+    from segrelay.worker.batch.responses import Responses
+
+SLICE_SECONDS: Final = 2.0
+"""The seconds that a drain works before others get their turn."""
+STOP_GRACE_SECONDS: Final = 2.5
+"""The seconds that a request may go on after the signal to stop; then it is cut, and in doubt."""
+BATCH_ENTRIES: Final = 2_000
+"""The largest number of deliveries in a batch: a full request of 1,000 users for each direction."""
 
 
 class LedgerText(NamedTuple):
@@ -203,7 +218,6 @@ class Release(NamedTuple):
 ReadWants = Callable[[], Awaitable[tuple[Mapping[str, Scope], Mapping[str, str]]]]
 """A function that reads the scopes of triggers and their newest editions, by their names."""
 _SHOWN_WAIT_SECONDS: Final = 0.05
-_Delay = TypeVar("_Delay", Wait, Backoff)
 
 
 class Clock(Protocol):
@@ -214,6 +228,95 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Sleep."""
+
+
+class Lease(Protocol):
+    """Keeps a lease renewed while it is entered, from a thread of its own."""
+
+    def is_valid(self) -> bool:
+        """Say whether the lease holds, by a clock that runs on while the process is stopped."""
+
+    def __enter__(self) -> Self:
+        """Begin to renew the lease."""
+
+    def __exit__(self, *_: object) -> None:
+        """Stop renewing."""
+
+
+@dataclass(slots=True)
+class Stop:
+    """The signal to stop: whether and when this process got it.
+
+    Args:
+        told_at_seconds: By the drain's clock; 0 = it was not.
+    """
+
+    told_at_seconds: float = 0.0
+
+    @property
+    def is_told(self) -> bool:
+        """Say whether nothing new may begin."""
+        return self.told_at_seconds > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """One drain of one partition: all that it works with.
+
+    Args:
+        keys: Of the partition.
+        triggers: By their names; streams of others are left alone.
+        paused: Names of paused triggers and lanes of paused jobs; None = the destination is paused.
+        looks: Whether the gate is open for each trigger, as it was asked together with the pauses.
+        read_names: Reads all numbers anew, under the lease.
+        read_wants: Reads the scopes and the newest editions of the triggers anew; asked only where
+            work waits, or a trigger seems not to want what was read.
+        live_waits: A function that says whether live work waits elsewhere.
+        responses: The triggers that have a stream for their outcomes.
+        scopes: The scopes of triggers; what one does not want becomes a dead letter.
+        in_flight: The largest number of requests under way.
+        kinds: The kinds of lanes of which it may read: without a permit of the backfill lane, it
+            may not read those.
+        batch_entries: The largest number of deliveries in a batch.
+    """
+
+    keys: PartitionKeys
+    partition: RedisPartition
+    gate: RedisGate
+    sender: Sender
+    renderer: RowRenderer
+    numbers: RedisNumbers
+    streaks: RedisStreaks
+    lease: Lease
+    triggers: Mapping[str, LoadedTrigger]
+    paused: frozenset[str] | None
+    looks: Mapping[str, Open | Closed]
+    read_names: Callable[[], Awaitable[None]]
+    read_wants: ReadWants
+    live_waits: Callable[[], Awaitable[bool]]
+    clock: Clock
+    jitter: random.Random
+    stop: Stop
+    responses: Responses
+    scopes: Mapping[str, Scope]
+    request_deadline_seconds: float
+    late_seconds: float
+    in_flight: int
+    kinds: tuple[LaneKind, ...] = (LIVE, BACKFILL)
+    batch_entries: int = BATCH_ENTRIES
+    slice_seconds: float = SLICE_SECONDS
+
+    @property
+    def is_cut(self) -> bool:
+        """Say whether requests have to end: the lease was lost, or the time to stop is over."""
+        ends_at = self.stop.told_at_seconds + STOP_GRACE_SECONDS
+        is_late = self.stop.is_told and self.clock.seconds() >= ends_at
+        return is_late or not self.lease.is_valid()
+
+    @property
+    def is_over(self) -> bool:
+        """Say whether nothing new may begin."""
+        return self.stop.is_told or not self.lease.is_valid()
 
 
 @dataclass(slots=True)
@@ -280,121 +383,106 @@ class State:
 
     Args:
         offset_ms: Redis' clock minus ours.
-        waiting: By digest: until when (ms), and the positions that may go on before.
         suspects: Places that a vanished holder was rendering, and that are not cleared yet.
         reached_up_to: See `TakenPartition`; or what this drain has found out since.
-        reached: The digests (hex) from which it is found out.
+        streams: The names of the streams that are not empty, if they were read a moment ago and
+            nobody has used them yet.
+        scopes: By trigger; one that has none wants whatever stands in its streams.
         paused: Triggers of which nothing is read: a person, or they themselves, paused them; and
             lanes of jobs that a person paused.
+        current: The triggers of which this drain works with the newest edition, with that.
+        waiting: By digest: until when (ms), and the positions that may go on before.
         shut: Triggers of which the gate lets nothing pass now; nothing of them is read either.
         probing: Triggers whose next request will be a probe.
         yields: Live work waits for its permit: the gate lets nothing of a backfill lane pass.
         wait_set_ms: By trigger: when its wait was set.
-        scopes: By trigger; one that has none wants whatever stands in its streams.
-        read_wants: Reads the scopes and the newest editions anew.
-        streams: The names of the streams that are not empty, if they were read a moment ago and
-            nobody has used them yet.
+        reached: The digests (hex) from which `reached_up_to` is found out.
         live_asked_seconds: The time of the last look for live work, by the drain's clock.
         live_is_due: Live work was found to wait, here or elsewhere, since streams were last read.
-        editions: By trigger, of what this drain works with.
-        current: Those of them that are the newest.
     """
 
-    clock: Clock
+    drain: Drain
     offset_ms: float
     waits: dict[str, Wait]
     backoffs: dict[str, Backoff]
     holds: dict[str, Hold]
     suspects: set[str]
+    reached_up_to: str
+    streams: tuple[str, ...] | None
+    scopes: Mapping[str, Scope]
+    paused: set[str]
+    current: Mapping[str, str] = field(default_factory=dict)
     waiting: dict[bytes, list[tuple[int, frozenset[str]]]] = field(default_factory=dict)
     changed_holds: dict[str, Hold | None] = field(default_factory=dict)
-    paused: set[str] = field(default_factory=set)
     shut: set[str] = field(default_factory=set)
     probing: set[str] = field(default_factory=set)
     yields: bool = False
     wait_set_ms: dict[str, int] = field(default_factory=dict)
-    reached_up_to: str = ""
     reached: Sequence[str] = ()
     tally: Tally = field(default_factory=Tally)
     identities_shared: Counter[str] = field(default_factory=Counter)
-    scopes: Mapping[str, Scope] = field(default_factory=dict)
-    read_wants: ReadWants | None = None
-    streams: tuple[str, ...] | None = None
     live_asked_seconds: float = 0.0
     live_is_due: bool = False
-    editions: Mapping[str, str] = field(default_factory=dict)
-    current: Mapping[str, str] = field(default_factory=dict)
-    jitter: random.Random = field(default_factory=random.Random)
 
     @classmethod
     def of(
         cls,
         holding: TakenPartition,
-        clock: Clock,
-        late_seconds: float,
-        paused: Iterable[str] = (),
-        scopes: Mapping[str, Scope] = MappingProxyType({}),
-        *,
-        editions: Mapping[str, str] = MappingProxyType({}),
+        drain: Drain,
         newest: Mapping[str, str] = MappingProxyType({}),
-        read_wants: ReadWants | None = None,
-        jitter: random.Random | None = None,
     ) -> State:
         """Return the state of a new holder.
 
-        Waits with an impossibly late end count as over. What an older edition of a trigger has
-        caused is over for a drain whose own edition (`editions`) is the one that was adopted last
-        (`newest`). Another drain lets it wait: two that differ would else end each other's waits.
+        What an older edition of a trigger has caused is over for a drain whose own edition is the
+        one that was adopted last (`newest`). Another drain lets it wait: two that differ would else
+        end each other's waits.
         """
-        latest_ms = holding.now_ms + longest_ms(late_seconds)
-        current = _current(editions, newest)
-
-        def is_former(trigger: str, edition: str) -> bool:
-            return bool(edition) and current.get(trigger, edition) != edition
-
-        former = {
-            name
-            for name, hold in holding.holds.items()
-            if is_former(split_stream_name(name)[1], hold.edition)
-        }
         state = cls(
-            clock=clock,
-            offset_ms=holding.now_ms - 1000 * clock.seconds(),
-            waits=_ending(
-                {
-                    name: Wait() if is_former(name, wait.edition) else wait
-                    for name, wait in holding.waits.items()
-                },
-                latest_ms,
-            ),
-            backoffs=_ending(
-                {
-                    position: backoff
-                    for position, backoff in holding.backoffs.items()
-                    if not is_former(position.split("|")[1], backoff.edition)
-                },
-                latest_ms,
-            ),
-            holds={
-                name: hold
-                for name, hold in holding.holds.items()
-                if hold.until_ms <= latest_ms and name not in former
-            },
-            changed_holds=dict.fromkeys(former),
-            suspects=set(holding.rendering),
-            paused=set(paused),
-            scopes=scopes,
-            reached_up_to=holding.reached_up_to,
-            read_wants=read_wants,
-            streams=holding.streams,
-            editions=editions,
-            current=current,
-            jitter=jitter or random.Random(),  # noqa: S311 - of waits
+            drain,
+            holding.now_ms - 1000 * drain.clock.seconds(),
+            dict(holding.waits),
+            dict(holding.backoffs),
+            dict(holding.holds),
+            set(holding.rendering),
+            holding.reached_up_to,
+            holding.streams,
+            drain.scopes,
+            {name for name, trigger in drain.triggers.items() if trigger.stopped},
         )
+        state.paused |= drain.paused or set()
+        state.adopt(newest)
+        for name, wait in holding.waits.items():
+            if state.is_former(name, wait.edition):
+                state.waits[name] = Wait()
+        for position, backoff in holding.backoffs.items():
+            if state.is_former(position.split("|")[1], backoff.edition):
+                del state.backoffs[position]
+        for name, hold in holding.holds.items():
+            if state.is_former(split_stream_name(name)[1], hold.edition):
+                state.set_hold(name, None)
         for intent in holding.intents:
             if intent.open_until_ms:
                 state.keep_open(intent)
         return state
+
+    def adopt(self, newest: Mapping[str, str]) -> None:
+        """Find out of which triggers this drain works with the newest edition."""
+        self.current = {
+            name: trigger.edition
+            for name, trigger in self.drain.triggers.items()
+            if newest.get(name) == trigger.edition
+        }
+
+    def is_former(self, trigger: str, edition: str) -> bool:
+        """Say whether an edition is older than that with which this drain works."""
+        return bool(edition) and self.current.get(trigger, edition) != edition
+
+    def is_ahead(self, until_ms: int) -> bool:
+        """Say whether a time is still to come.
+
+        What ends later than it can have been set has ended: Redis' clock was set back.
+        """
+        return 0 < until_ms - self.now_ms() <= longest_ms(self.drain.late_seconds)
 
     def end(self, reason: str, *, failed: bool) -> None:
         """Remember why the drain ends before all is done."""
@@ -418,7 +506,7 @@ class State:
 
     def now_ms(self) -> int:
         """Return now by Redis' clock."""
-        return round(1000 * self.clock.seconds() + self.offset_ms)
+        return round(1000 * self.drain.clock.seconds() + self.offset_ms)
 
     def keep_open(self, intent: Intent) -> None:
         """Make other events of an intent's profiles wait until its end."""
@@ -439,7 +527,7 @@ class State:
             if until_ms > now_ms and delivery.position not in own
         ]
         backoff = self.backoffs.get(delivery.position)
-        if backoff and backoff.not_before_ms > now_ms:
+        if backoff and self.is_ahead(backoff.not_before_ms):
             ends.append(backoff.not_before_ms)
         return max(ends, default=0)
 
@@ -451,15 +539,10 @@ class State:
         scope, header = self.scopes.get(delivery.trigger), delivery.header
         return scope is not None and not header.is_broken and not scope.wants(header)
 
-    def is_current(self, trigger: str) -> bool:
-        """Say whether this drain works with the newest edition of a trigger."""
-        return trigger in self.current
-
     async def judge_anew(self) -> None:
         """Read what triggers want, and which of their editions are the newest."""
-        if self.read_wants:
-            self.scopes, newest = await self.read_wants()
-            self.current = _current(self.editions, newest)
+        self.scopes, newest = await self.drain.read_wants()
+        self.adopt(newest)
 
     def labels_of(self, triggers: Iterable[str]) -> list[str]:
         """Return the newest editions of triggers, as scripts know them."""
@@ -469,7 +552,7 @@ class State:
         """Say whether a trigger's streams may be read now."""
         wait = self.waits.get(trigger)
         is_closed = trigger in self.paused or trigger in self.shut
-        return not is_closed and not (wait and wait.not_before_ms > self.now_ms())
+        return not is_closed and not (wait and self.is_ahead(wait.not_before_ms))
 
     def may_read(self, stream: str) -> bool:
         """Say whether a stream may be read now: its lane is not paused, and its trigger is due."""
@@ -507,11 +590,11 @@ class State:
             users=users,
             successes=send_time.successes.get(delivery.trigger, 0),
             now_ms=self.now_ms(),
-            jitter=self.jitter.random(),
+            jitter=self.drain.jitter.random(),
             reason=reason,
             others_are_taken=others_are_taken,
             is_refused=is_refused,
-            edition=self.editions.get(delivery.trigger, ""),
+            edition=self.drain.triggers[delivery.trigger].edition,
         )
         # A request that was under way when the trigger began to wait does not make it wait longer.
         fresh = wait and self.wait_set_ms.get(delivery.trigger, 0) >= send_time.at_ms
@@ -544,14 +627,3 @@ class State:
         if self.backoffs:
             for position in positions:
                 self.backoffs.pop(position, None)
-
-
-def _ending(delays: Mapping[str, _Delay], latest_ms: int) -> dict[str, _Delay]:
-    return {
-        name: delay if delay.not_before_ms <= latest_ms else replace(delay, not_before_ms=0)
-        for name, delay in delays.items()
-    }
-
-
-def _current(editions: Mapping[str, str], newest: Mapping[str, str]) -> dict[str, str]:
-    return {name: one for name, one in editions.items() if newest.get(name) == one}

@@ -38,11 +38,8 @@ from segrelay.worker.errors import Bug, FormatUnknown, PayloadRefused
 from segrelay.worker.logs import log_bug
 
 if TYPE_CHECKING:
-    from segrelay.worker.adapters.redis.partition import RedisPartition
     from segrelay.worker.adapters.redis.shared_keys import RedisNumbers
 
-BATCH_ENTRIES: Final = 2_000
-"""The largest number of deliveries in a batch: a full request of 1,000 users for each direction."""
 BATCH_ENTRIES_BESIDE_LIVE: Final = 1_000
 """The size of a backfill's batch while live work comes: who is in its partition waits for it."""
 BATCH_ENTRIES_ONE_BY_ONE: Final = 100
@@ -85,11 +82,11 @@ class _Source:
     def of(cls, state: State, stream: str) -> Self:
         """Return a stream that is read from behind what has to wait in it."""
         hold = state.holds.get(stream)
-        if hold and hold.until_ms <= state.now_ms():
+        if hold and not state.is_ahead(hold.until_ms):
             hold = None
         trigger = split_stream_name(stream)[1]
-        after_id, edition = hold.last_id if hold else "", state.editions.get(trigger, "")
-        return cls(stream, trigger, after_id, hold, edition)
+        edition = state.drain.triggers[trigger].edition
+        return cls(stream, trigger, hold.last_id if hold else "", hold, edition)
 
     def take_in(self, found: ReadEntries) -> None:
         """Append the entries that were found."""
@@ -111,18 +108,15 @@ def order_of(entry_id: str) -> tuple[int, int]:
     return int(milliseconds), int(sequence or 0)
 
 
-async def read_batch(
-    reader: RedisPartition, state: State, streams: Sequence[str], *, entries: int
-) -> list[Delivery]:
+async def read_batch(state: State, streams: Sequence[str], *, entries: int) -> list[Delivery]:
     """Read deliveries in the order of their arrival, up to a number of them or 8 MB.
 
     Args:
-        reader: The partition.
         state: The drain's memory, which says who has to wait; its holds are brought up to date.
         streams: `lane|trigger`, of triggers that are due.
         entries: The largest number of entries.
     """
-    reading = _Reading(reader, state, entries, {name: _Source.of(state, name) for name in streams})
+    reading = _Reading(state, entries, {name: _Source.of(state, name) for name in streams})
     await reading.take_batch()
     for name, source in reading.sources.items():
         if source.hold != state.holds.get(name):
@@ -149,7 +143,6 @@ class _Reading:
             they name may have got its slug just before an entry was accepted.
     """
 
-    reader: RedisPartition
     state: State
     entries: int
     sources: dict[str, _Source]
@@ -174,7 +167,8 @@ class _Reading:
             source.step = min(longest, max(step, 2 * source.step))
         ranges = [ReadRange(source.stream, source.after_id, source.step) for source in wanted]
         self._is_judged = False
-        for source, found in zip(wanted, await self.reader.read(ranges), strict=True):
+        read = await self.state.drain.partition.read(ranges)
+        for source, found in zip(wanted, read, strict=True):
             source.take_in(found)
             self._seen += len(found.entries)
             self._seen_bytes += sum(e.size for e in found.entries)
@@ -240,17 +234,18 @@ def _is_left(state: State, source: _Source, delivery: Delivery) -> bool:
     """
     until_ms = state.waits_until_ms(delivery)
     delivery.is_unwanted = not until_ms and state.is_unwanted(delivery)
-    if delivery.is_unwanted and not state.is_current(delivery.trigger):
+    if delivery.is_unwanted and delivery.trigger not in state.current:
         until_ms = state.now_ms() + HELD_BACK_MS
     if until_ms:
         source.pass_over(delivery.entry_id, until_ms)
     return bool(until_ms)
 
 
-async def is_any_due(reader: RedisPartition, state: State, streams: Iterable[str]) -> bool:
+async def is_any_due(state: State, streams: Iterable[str]) -> bool:
     """Say whether any of the streams holds an entry behind those that have to wait."""
     sources = [_Source.of(state, stream) for stream in streams]
-    found = await reader.read([ReadRange(source.stream, source.after_id, 1) for source in sources])
+    heads = [ReadRange(source.stream, source.after_id, 1) for source in sources]
+    found = await state.drain.partition.read(heads)
     return any(head.entries for head in found)
 
 
@@ -287,7 +282,7 @@ def ledgers_after(
 async def decode_batch(batch: Batch, deliveries: Sequence[Delivery], *, entries: int) -> None:
     """Decode the deliveries that were read for a batch."""
     audiences = {d.header.audience for d in deliveries if d.header.audience}
-    await batch.numbers.learn(audiences, {d.trigger for d in deliveries})
+    await batch.drain.numbers.learn(audiences, {d.trigger for d in deliveries})
     decoded = decode_deliveries(deliveries, batch)
     batch.deliveries, batch.decoded = deliveries, decoded
     batch.is_last = not is_full(deliveries, entries)
@@ -297,7 +292,7 @@ def decode_deliveries(deliveries: Sequence[Delivery], batch: Batch) -> list[Deli
     """Decode deliveries. Unreadable ones die; those beyond `OPEN_BYTES` stay in their streams."""
     decoded: list[Delivery] = []
     size = 0
-    numbers, known = batch.numbers, dict[tuple[str, str], tuple[int, int]]()
+    numbers, known = batch.drain.numbers, dict[tuple[str, str], tuple[int, int]]()
     for delivery in deliveries:
         if size > OPEN_BYTES:
             break
@@ -323,7 +318,7 @@ def decode_deliveries(deliveries: Sequence[Delivery], batch: Batch) -> list[Deli
             numbered = (numbers.trigger(trigger), numbers.audience(audience))
             known[trigger, audience] = numbered
         delivery.text, delivery.superseded = text, ()
-        delivery.loaded = batch.triggers[trigger]
+        delivery.loaded = batch.drain.triggers[trigger]
         delivery.event = _ledger_event(delivery, *numbered)
         decoded.append(delivery)
     return batch.left(decoded)

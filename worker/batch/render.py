@@ -62,26 +62,23 @@ class _Part(NamedTuple):
 
 
 async def render_and_shape(
-    going: Sequence[Delivery],
-    batch: Batch,
-    renderer: RowRenderer,
-    ends: Callable[[], Awaitable[bool]],
+    going: Sequence[Delivery], batch: Batch, ends: Callable[[Batch], Awaitable[bool]]
 ) -> None:
     """Render and shape deliveries into the batch, template by template, until `ends` says to stop.
 
     The first part is rendered in any case: what has its turn comes on, whoever else waits.
     """
-    isolating_ends = batch.state.clock.seconds() + ISOLATING_SECONDS
+    isolating_ends = batch.drain.clock.seconds() + ISOLATING_SECONDS
     for part in _parts(going, batch):
-        results = await _rendered(renderer, part.group, part.rows)
+        results = await _rendered(batch.drain.renderer, part.group, part.rows)
         _shape_all(part, results, batch)
         if part.group.isolated and (
             len(results) < len(part.rows)
             or any(isinstance(result, Killed) for result in results)
-            or batch.state.clock.seconds() >= isolating_ends
+            or batch.drain.clock.seconds() >= isolating_ends
         ):
             return
-        if await ends():
+        if await ends(batch):
             return
 
 

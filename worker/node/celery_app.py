@@ -30,9 +30,8 @@ from celery.worker.state import maybe_shutdown
 
 from segrelay.worker import logs
 from segrelay.worker.adapters.redis.gate import forget_rates
-from segrelay.worker.batch.partition import Tally
-from segrelay.worker.batch.read import BATCH_ENTRIES, BATCH_ENTRIES_BESIDE_LIVE
-from segrelay.worker.batch.send import Stop
+from segrelay.worker.batch.partition import BATCH_ENTRIES, Stop, Tally
+from segrelay.worker.batch.read import BATCH_ENTRIES_BESIDE_LIVE
 from segrelay.worker.contract.celery import (
     DRAIN_TASK,
     TASKS_MODULES,

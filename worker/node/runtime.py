@@ -33,10 +33,14 @@ from segrelay.worker.adapters.redis.shared_keys import (
     tell_newest,
 )
 from segrelay.worker.adapters.sender import AuthorizedSender, HttpSender, ProcessToken
-from segrelay.worker.batch.partition import Tally
-from segrelay.worker.batch.read import BATCH_ENTRIES
+from segrelay.worker.batch.partition import (
+    BATCH_ENTRIES,
+    STOP_GRACE_SECONDS,
+    Drain,
+    Stop,
+    Tally,
+)
 from segrelay.worker.batch.responses import Responses, ResponseStream
-from segrelay.worker.batch.send import Stop
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import queue_name
 from segrelay.worker.contract.keys import PartitionKeys
@@ -56,7 +60,7 @@ from segrelay.worker.core.gate import LaneKind
 from segrelay.worker.core.verdicts import Verdict
 from segrelay.worker.destinations.api import Sender
 from segrelay.worker.destinations.oauth2 import Granted, read_grant, token_request
-from segrelay.worker.drain import SLICE_SECONDS, STOP_GRACE_SECONDS, Drain, Limits
+from segrelay.worker.drain import run
 from segrelay.worker.errors import RedisMismatch, RedisUnavailable, UsageWrong
 from segrelay.worker.node.loading import Upkeep, load
 
@@ -263,19 +267,16 @@ class Runtime:
             live_waits=live_waits,
             clock=SystemClock(),
             jitter=self.jitter,
-            limits=Limits(
-                slice_seconds=SLICE_SECONDS,
-                request_deadline_seconds=delivery.request_deadline_seconds,
-                late_seconds=delivery.late_seconds,
-                in_flight=delivery.in_flight,
-                batch_entries=batch_entries,
-            ),
             stop=stop,
-            kinds=kinds,
             responses=self.responses,
             scopes=standing.scopes,
+            request_deadline_seconds=delivery.request_deadline_seconds,
+            late_seconds=delivery.late_seconds,
+            in_flight=delivery.in_flight,
+            kinds=kinds,
+            batch_entries=batch_entries,
         )
-        return await drain.run()
+        return await run(drain)
 
     async def _names(self, partition: RedisPartition) -> None:
         """Learn all numbers, which one server has told together with the lease."""

@@ -41,7 +41,7 @@ import orjson
 import structlog
 
 from segrelay.worker.adapters.redis.lease import boottime_seconds
-from segrelay.worker.batch.send import Stop
+from segrelay.worker.batch.partition import Stop
 from segrelay.worker.contract.celery import (
     SEND_SECONDS,
     BackgroundJob,

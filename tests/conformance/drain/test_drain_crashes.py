@@ -1,11 +1,10 @@
 """Workers that vanish or are told to stop, and requests without a sure answer."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 
-from segrelay.worker.batch.send import Stop
+from segrelay.worker.batch.partition import Stop
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.redis.accept import NewDelivery
 from tests.conformance.drain.fake_insider import (
@@ -233,7 +232,7 @@ def test_a_lease_that_lapsed_while_the_connection_was_made_sends_nothing(make_wo
     world = make_world()
     world.put(event("ada"))
     world.lapses_when_connected = True
-    world.limits = replace(world.limits, slice_seconds=0.05)
+    world.limits["slice_seconds"] = 0.05
 
     world.drain()
 

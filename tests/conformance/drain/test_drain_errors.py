@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from segrelay.worker.batch.send import Stop
+from segrelay.worker.batch.partition import Stop
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.ledger import RECORD_FORMAT
 from segrelay.worker.destinations.insider.api import InsiderApi

@@ -3,12 +3,12 @@
 import asyncio
 from typing import Any
 
-from segrelay.worker.batch.batch import Batch, Settler
+from segrelay.worker.batch.batch import Batch
 from segrelay.worker.batch.partition import ReadRange, Settlement, State
 from segrelay.worker.contract.ledger import Record, unpack
 from segrelay.worker.contract.words import Direction, Skip
 from segrelay.worker.core.ledger import LedgerEvent, with_delivered, with_raised
-from tests.conformance.drain.test_reading_streams import NoClock
+from tests.conformance.drain.test_reading_streams import drain_with
 from tests.conformance.drain.world import World, event
 
 
@@ -29,19 +29,15 @@ async def _a_settlement_that_waits_for_another(world: World) -> tuple[Record, Re
     await partition.accept([event("ada", "far")])
     holding = await partition.take()
     assert holding is not None
-    state = State.of(holding, NoClock(), 30.0)
-    streaks: Any = None
-    numbers: Any = None
-    batch = Batch(state, numbers)
-    settler = Settler(batch, Settling(partition), streaks, ("insider", 0))
+    batch = Batch(State.of(holding, drain_with(Settling(partition))))
     [([skipped], _)] = await partition.read([ReadRange("live|enter", "", 2)])
     digest = skipped.header.digest
     known = with_delivered(Record(), LedgerEvent(3, Direction.ENTER, 1, 1))
     batch.records[digest] = with_raised(known, LedgerEvent(5, Direction.ENTER, 1, 1))
-    other = asyncio.ensure_future(settler.write(Settlement()))
+    other = asyncio.ensure_future(batch.write(Settlement()))
     await asyncio.sleep(0)
     batch.skipped.append(skipped.skip(Skip.ALREADY_THERE, ""))
-    waiting = asyncio.ensure_future(settler.settle_unsent())
+    waiting = asyncio.ensure_future(batch.settle_unsent())
     await asyncio.sleep(0)
     batch.records[digest] = with_delivered(
         batch.records[digest], LedgerEvent(9, Direction.ENTER, 1, 2)

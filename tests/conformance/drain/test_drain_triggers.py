@@ -2,8 +2,8 @@
 
 import pytest
 
-from segrelay.worker.batch.partition import Hold
-from segrelay.worker.batch.read import BATCH_ENTRIES, PREVIEW_ENTRIES
+from segrelay.worker.batch.partition import BATCH_ENTRIES, Hold
+from segrelay.worker.batch.read import PREVIEW_ENTRIES
 from segrelay.worker.core.gate import POLICY
 from segrelay.worker.core.verdicts import Failed
 from tests.conformance.drain.fake_insider import Reply, Sending, failed, taken

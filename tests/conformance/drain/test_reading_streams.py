@@ -1,11 +1,14 @@
 """Reading many streams: in few round trips, in the order in which the entries came."""
 
 import random
-from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 from segrelay.worker.batch.delivery import Delivery
 from segrelay.worker.batch.partition import State
 from segrelay.worker.batch.read import OPEN_BYTES, order_of, read_batch
+from segrelay.worker.batch.responses import NO_RESPONSES
+from segrelay.worker.contract.keys import PartitionKeys
 from tests.conformance.clocked_redis import at_once
 from tests.conformance.drain.fakes import SlowPartition
 from tests.conformance.drain.world import event
@@ -21,12 +24,27 @@ class NoClock:
         raise NotImplementedError
 
 
+def drain_with(partition: Any) -> Any:
+    """Return the parts of a drain that are used while it reads and settles."""
+    trigger = SimpleNamespace(edition="", stopped="")
+    return SimpleNamespace(
+        keys=PartitionKeys("insider", 0),
+        partition=partition,
+        clock=NoClock(),
+        late_seconds=30.0,
+        triggers=dict.fromkeys([*TRIGGERS, "enter"], trigger),
+        paused=frozenset(),
+        scopes={},
+        responses=NO_RESPONSES,
+    )
+
+
 async def begin(partition: SlowPartition, entries: int, *waiting: bytes) -> list[Delivery]:
     holding = await partition.take()
     assert holding is not None
-    state = State.of(holding, NoClock(), 30.0)
+    state = State.of(holding, drain_with(partition))
     state.waiting |= {digest: [(1 << 60, frozenset())] for digest in waiting}
-    return await read_batch(partition, state, list(await partition.streams()), entries=entries)
+    return await read_batch(state, list(await partition.streams()), entries=entries)
 
 
 def read(partition: SlowPartition, entries: int, *waiting: bytes) -> list[Delivery]:
@@ -93,7 +111,7 @@ def test_what_waits_behind_a_batch_that_is_nearly_full_is_passed_over_in_few_rou
 
 def test_what_was_too_much_to_be_decoded_comes_in_its_order(make_world) -> None:
     world = make_world()
-    world.limits = replace(world.limits, batch_entries=100, slice_seconds=60.0)
+    world.limits |= {"batch_entries": 100, "slice_seconds": 60.0}
     large = "large" * (OPEN_BYTES // 100 // 4)
     world.put(*(event(f"p{n}", large=large) for n in range(100)))
     world.put(*(event(f"q{n}") for n in range(200)))

@@ -114,7 +114,7 @@ def test_while_all_of_a_backfills_batch_is_under_way_live_work_is_not_asked_for(
 def test_one_request_of_a_backfill_is_answered_before_the_live_work_that_waits(make_world) -> None:
     world = make_world(api=replace(InsiderApi(), max_users=50))
     world.render_seconds = 0.03
-    world.limits = replace(world.limits, in_flight=1)
+    world.limits["in_flight"] = 1
     world.put(*(event(f"p{n}", lane="backfill") for n in range(1_500)))
 
     call_live_soon(world)
@@ -132,7 +132,7 @@ def test_a_live_event_of_a_person_whose_backfill_is_not_sent_yet_waits_for_it(ma
         return reply
 
     world = make_world(answers_the_first_soon, api=replace(InsiderApi(), max_users=5))
-    world.limits = replace(world.limits, in_flight=2, slice_seconds=60.0)
+    world.limits |= {"in_flight": 2, "slice_seconds": 60.0}
     world.put(*(event(f"p{n}", lane="backfill") for n in range(20)))
     world.loop.call_later(0.5, lambda: world.put_now(event("p19", trigger="exit", at=2)))
 

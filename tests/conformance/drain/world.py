@@ -22,8 +22,8 @@ from segrelay.jsonnet.rendered import Template
 from segrelay.worker.adapters.redis.gate import RedisGate, read_state
 from segrelay.worker.adapters.redis.shared_keys import RedisNumbers
 from segrelay.worker.batch.delivery import LoadedTrigger
-from segrelay.worker.batch.partition import Tally
-from segrelay.worker.batch.send import Stop
+from segrelay.worker.batch.partition import Drain, Stop, Tally
+from segrelay.worker.batch.responses import NO_RESPONSES
 from segrelay.worker.contract.events import Header, pack_profile
 from segrelay.worker.contract.keys import (
     PartitionKeys,
@@ -40,7 +40,7 @@ from segrelay.worker.contract.words import Direction, kind_of_lane
 from segrelay.worker.core.gate import LaneKind
 from segrelay.worker.destinations.api import Answer, NoAnswer, OutgoingRequest, ShapingRules
 from segrelay.worker.destinations.insider.api import InsiderApi
-from segrelay.worker.drain import Drain, Limits
+from segrelay.worker.drain import run as run_drain
 from tests.conformance.clocked_redis import ClockedRedis, at_once, script_on_our_clock
 from tests.conformance.drain.fake_insider import (
     ATTRIBUTE,
@@ -139,7 +139,12 @@ class World:
         self.sendings: list[Sending] = []
         self.by_position: dict[str, list[Sending]] = defaultdict(list)
         self.tallies: list[Tally] = []
-        self.limits = Limits(1.0, DEADLINE_SECONDS, LATE_SECONDS, in_flight=4)
+        self.limits: dict[str, Any] = {
+            "slice_seconds": 1.0,
+            "request_deadline_seconds": DEADLINE_SECONDS,
+            "late_seconds": LATE_SECONDS,
+            "in_flight": 4,
+        }
         self.api = api or InsiderApi()
         self.loaded = {
             name: self._loaded(name, url, on_ambiguous)
@@ -232,7 +237,7 @@ class World:
         drain = self.drain_of(process, stop or Stop())
 
         async def run() -> tuple[Tally, str]:
-            return await (await self.prepared(drain)).run()
+            return await run_drain(await self.prepared(drain))
 
         task = self.loop.create_task(run(), context=context)
         await asyncio.wait({task})
@@ -317,9 +322,10 @@ class World:
             kinds=self.kinds,
             clock=FakeClock(process),
             jitter=random.Random(1),
-            limits=self.limits,
             stop=stop,
+            responses=NO_RESPONSES,
             scopes=self.scopes,
+            **self.limits,
         )
 
     # Insider.

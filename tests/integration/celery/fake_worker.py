@@ -16,8 +16,7 @@ import redis
 import structlog
 
 from segrelay.ops.run.worker import run_celery
-from segrelay.worker.batch.partition import Tally
-from segrelay.worker.batch.send import Stop
+from segrelay.worker.batch.partition import Stop, Tally
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings, load_settings
 from segrelay.worker.errors import RedisUnavailable, UsageWrong

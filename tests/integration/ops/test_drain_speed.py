@@ -11,7 +11,7 @@ import time
 from contextlib import closing
 
 from segrelay.sandbox.people import happenings, payloads
-from segrelay.worker.batch.send import Stop
+from segrelay.worker.batch.partition import Stop
 from segrelay.worker.node.runtime import runtime_for
 from tests.integration.ops.relay import EXIT
 

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from segrelay.ops.main import app
-from segrelay.worker.batch.send import Stop
+from segrelay.worker.batch.partition import Stop
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.claim import claim
 from segrelay.worker.contract.settings import load_settings

@@ -5,7 +5,7 @@ import pytest
 
 from segrelay.ops.main import app
 from segrelay.producer.backfill.jobs import JobStore
-from segrelay.worker.batch.send import Stop
+from segrelay.worker.batch.partition import Stop
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.acts import read_acts
 from segrelay.worker.errors import UsageWrong

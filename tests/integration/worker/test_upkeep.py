@@ -8,7 +8,7 @@ import pytest
 
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
-from segrelay.worker.batch.send import Stop
+from segrelay.worker.batch.partition import Stop
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import load_settings

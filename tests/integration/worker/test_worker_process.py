@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from segrelay.worker.adapters.redis import scripts
-from segrelay.worker.batch.send import Stop
+from segrelay.worker.batch.partition import Stop
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.own_processes import processors
 from segrelay.worker.contract.redis.connection import connect

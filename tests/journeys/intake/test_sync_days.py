@@ -10,7 +10,7 @@ import pytest
 from segrelay.producer.publish import Publisher
 from segrelay.producer.sync.store import Phase, SyncStore
 from segrelay.producer.wakeups import SilentWaker
-from segrelay.worker.batch.send import Stop
+from segrelay.worker.batch.partition import Stop
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from segrelay.worker.node.runtime import runtime_for

@@ -2,7 +2,7 @@
 
 from contextlib import closing
 
-from segrelay.worker.batch.send import Stop
+from segrelay.worker.batch.partition import Stop
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from tests.integration.ops.relay import EXIT, payload, started

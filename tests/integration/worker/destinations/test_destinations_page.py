@@ -18,7 +18,7 @@ from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions
 from segrelay.producer.wakeups import SilentWaker
 from segrelay.templates import SHIPPED_FOLDER
-from segrelay.worker.batch.send import Stop
+from segrelay.worker.batch.partition import Stop
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import load_settings
