@@ -1,10 +1,12 @@
 """One drain after the other, and what becomes of events, in a world without a network."""
 
+from dataclasses import replace
 from typing import Any
 
 from segrelay.worker.contract.keys import NAMES, digest_of
 from segrelay.worker.contract.ledger import AUDIENCE_NAME, Item, Record, pack, unpack
 from segrelay.worker.contract.words import Direction
+from segrelay.worker.destinations.insider.api import InsiderApi
 from tests.conformance.drain.fake_insider import POISON, Sending, failed, holds_poison, taken
 from tests.conformance.drain.world import LATE_SECONDS, event, members
 
@@ -27,13 +29,26 @@ def test_up_to_four_requests_are_under_way_at_once(make_world) -> None:
         under_way.append(sum(not s.box for s in sending.process.world.sendings))
         return taken(sending)
 
-    world = make_world(responds)
-    padding = "x" * 15_000
-    world.put(*(event(f"p{n}", padding=padding) for n in range(1_000)))
+    world = make_world(responds, api=replace(InsiderApi(), max_users=20))
+    world.put(*(event(f"p{n}") for n in range(200)))
     world.drain_until_nothing_is_left()
 
-    assert max(under_way) <= 4
-    assert len(members(world)) == 1_000
+    assert max(under_way) == 4
+    assert len(members(world)) == 200
+
+
+def test_two_profiles_that_are_one_person_there_are_counted_and_never_sent_at_once(
+    make_world,
+) -> None:
+    world = make_world()
+    first, second = event("ann"), event("bea")
+    # Another key to us, the same email to the destination.
+    world.put(first, second._replace(profile=first.profile))
+
+    world.drain()
+
+    assert [len(sending.users) for sending in world.sendings] == [1, 1]
+    assert world.store.counts["shared_identity|enter"] == 1
 
 
 def test_what_waits_for_an_intent_in_doubt_is_passed_over_and_held(make_world) -> None:

@@ -16,21 +16,13 @@ from tests.conformance.drain.world import event
 TRIGGERS = [f"audience-{number:03}" for number in range(400)]
 
 
-class NoClock:
-    def seconds(self) -> float:
-        return 0.0
-
-    async def sleep(self, seconds: float) -> None:
-        raise NotImplementedError
-
-
 def drain_with(partition: Any) -> Any:
     """Return the parts of a drain that are used while it reads and settles."""
     trigger = SimpleNamespace(edition="", stopped="")
     return SimpleNamespace(
         keys=PartitionKeys("insider", 0),
         partition=partition,
-        clock=NoClock(),
+        clock=SimpleNamespace(seconds=lambda: 0.0),
         late_seconds=30.0,
         triggers=dict.fromkeys([*TRIGGERS, "enter"], trigger),
         paused=frozenset(),
