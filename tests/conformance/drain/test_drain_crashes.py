@@ -33,17 +33,6 @@ def test_an_event_that_fails_alone_dies_once_others_went_through_meanwhile(make_
     assert len(members(world)) == 220
 
 
-def test_what_fails_alone_without_others_never_dies(make_world) -> None:
-    world = make_world(lambda _: failed(500))
-    world.put(event("poison"))
-    for _ in range(100):
-        world.drain()
-        world.pass_seconds(400)
-
-    assert world.count("dead") == 0
-    assert world.store.waiting() == 1
-
-
 def test_a_vanished_workers_intent_leaves_a_ledger_of_another_version_alone(make_world) -> None:
     step = next(n for n in range(1, 60) if _dies_after_sending(make_world, n))
     world = make_world()
