@@ -87,7 +87,7 @@ class LeaseKeeper:
 
 
 class ThreadedLease:
-    """Renews a lease from a thread; see `segrelay.worker.batch.send.Lease`.
+    """Renews a lease from a thread; see `segrelay.worker.batch.partition.Lease`.
 
     It is made before the lease is taken, and so knows a time from which the lease holds.
 
