@@ -18,8 +18,7 @@ from typing import Annotated, Any, Final, NamedTuple, cast
 import orjson
 import typer
 
-from segrelay.ops.state.acts import Acts, Asks, Doing, Reads, perform
-from segrelay.ops.state.opened import insist
+from segrelay.ops.state.opened import Acts, Asks, Doing, Reads, insist, perform
 from segrelay.ops.state.partitions import all_partitions, ask_each
 from segrelay.ops.state.person import Names
 from segrelay.ops.state.waiting import find_streams, read_entries

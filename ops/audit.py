@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 import typer
 
-from segrelay.ops.state.acts import Reads, actor_named
+from segrelay.ops.state.opened import Reads, actor_named
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import parse_moment_ms, shown_ms
 from segrelay.ops.terminal.tables import TableColumns, number_columns, text_columns

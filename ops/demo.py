@@ -27,8 +27,8 @@ from segrelay.ops import embedded
 from segrelay.ops.embedded import free_port
 from segrelay.ops.run.up import own_command
 from segrelay.ops.sandbox import got, posted
+from segrelay.ops.state.partitions import KINDS, Counts
 from segrelay.ops.status.standing import read_counts
-from segrelay.ops.status.totals import KINDS, Counts
 from segrelay.ops.terminal.console import mention
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import awaited

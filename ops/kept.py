@@ -20,7 +20,7 @@ import orjson
 import typer
 
 from segrelay.ops.send import WaitOptions
-from segrelay.ops.state.acts import Acts, Asks, Reads, perform
+from segrelay.ops.state.opened import Acts, Asks, Reads, perform
 from segrelay.ops.state.partitions import Stream, all_partitions
 from segrelay.ops.state.waiting import Filter, count_chosen, find_streams, measure, take_back
 from segrelay.ops.terminal.console import fields_of, mention

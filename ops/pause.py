@@ -11,8 +11,7 @@ from typing import Annotated, Final, Literal, NamedTuple
 import typer
 
 from segrelay.ops.outcomes.reading import newest_rows
-from segrelay.ops.state.acts import Acts, actor, perform
-from segrelay.ops.state.opened import insist
+from segrelay.ops.state.opened import Acts, actor, insist, perform
 from segrelay.ops.state.partitions import all_partitions, known_destinations
 from segrelay.ops.state.waiting import find_streams
 from segrelay.ops.status.standing import read_standing

@@ -24,7 +24,7 @@ from segrelay.ops.dead_letters.commands import DeadLetters
 from segrelay.ops.insider import InsiderReader
 from segrelay.ops.outcomes.reading import Range, entries
 from segrelay.ops.state import opened
-from segrelay.ops.state.acts import EXPORTED_FILE, Asks, Doing, perform
+from segrelay.ops.state.opened import EXPORTED_FILE, Asks, Doing, perform
 from segrelay.ops.state.partitions import Stream, all_partitions
 from segrelay.ops.state.person import key_named
 from segrelay.ops.state.waiting import Filter, find_streams, read_entries, take_back_entries

@@ -1,7 +1,7 @@
 """Retention: dead letters, quarantined records and backfills are dropped once they are too old.
 
 It is a background job of the workers, a step every minute. Health names what goes within
-`retention.warning`; see `segrelay.ops.state.retention`.
+`retention.warning`; see `segrelay.ops.state.background`.
 
 Letters are discarded by the script by which a person discards them, so that the counts and the rows
 about outcomes stay right; see `leave.lua`. The history and the requests to the receiver are
@@ -21,8 +21,8 @@ from celery import shared_task
 
 from segrelay.ops.dead_letters.commands import DeadLetters, Expiry
 from segrelay.ops.state import opened
+from segrelay.ops.state.background import JOBS, LETTERS, RECORDS, RetentionState, limits_of
 from segrelay.ops.state.partitions import all_partitions, ask_each
-from segrelay.ops.state.retention import JOBS, LETTERS, RECORDS, RetentionState, limits_of
 from segrelay.producer.backfill.jobs import JobStore
 from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.producer.steps import LOCK_MS, Step, StepStore

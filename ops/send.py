@@ -42,7 +42,7 @@ from segrelay.worker.errors import (
 )
 
 if TYPE_CHECKING:
-    from segrelay.ops.state.acts import Reads
+    from segrelay.ops.state.opened import Reads
 
 _ROWS_BELIEVED: Final = 10
 """The rows of a live pipe after which it is refused if none of them holds an event."""

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 import structlog
 import typer
 
-from segrelay.ops.state.acts import Acts, Asks, Doing, Reads, perform
+from segrelay.ops.state.opened import Acts, Asks, Doing, Reads, perform
 from segrelay.ops.state.waiting import times
 from segrelay.ops.terminal.console import mention
 from segrelay.ops.terminal.frame import Result, Table

@@ -29,10 +29,10 @@ from segrelay.ops.insider import (
     lists_audience,
     sample_attributes,
 )
-from segrelay.ops.state.acts import Reads
+from segrelay.ops.state.background import VerifyState
+from segrelay.ops.state.opened import Reads
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.state.person import LedgerLine, Names, read_records
-from segrelay.ops.state.verified import VerifyState
 from segrelay.ops.terminal.console import progress
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import parse_seconds

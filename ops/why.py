@@ -11,8 +11,8 @@ import typer
 
 from segrelay.ops.dead_letters.reading import StoredDeadLetter, find_dead_letters
 from segrelay.ops.outcomes.reading import rows_about
-from segrelay.ops.state.acts import Reads
-from segrelay.ops.state.partitions import Stream, all_partitions
+from segrelay.ops.state.opened import Reads
+from segrelay.ops.state.partitions import Stream, all_partitions, is_orphan
 from segrelay.ops.state.person import (
     KnownPerson,
     LedgerLine,
@@ -26,7 +26,6 @@ from segrelay.ops.state.waiting import (
     Filter,
     WaitingEntry,
     find_streams,
-    is_orphan,
     read_entries,
     times,
 )

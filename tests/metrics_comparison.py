@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from segrelay.ops.status.totals import OUTCOMES
+from segrelay.ops.state.partitions import OUTCOMES
 
 MetricSamples = Mapping[str, Mapping[tuple[tuple[str, str], ...], float]]
 _KINDS: Final = (*OUTCOMES, "resent")

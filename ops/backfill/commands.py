@@ -13,8 +13,7 @@ import typer
 
 from segrelay.ops.backfill.job_request import RowOptions, read_anew, refuse_forgotten_rows, spec_of
 from segrelay.ops.send import Deadline, wait_for_deliveries
-from segrelay.ops.state.acts import Acts, Asks, Doing, Reads, actor, perform
-from segrelay.ops.state.opened import insist
+from segrelay.ops.state.opened import Acts, Asks, Doing, Reads, actor, insist, perform
 from segrelay.ops.state.partitions import Stream, all_partitions, snapshots, sum_counts
 from segrelay.ops.state.waiting import Filter, find_streams, measure, state_of, take_back
 from segrelay.ops.terminal.console import mention, progress

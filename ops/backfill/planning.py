@@ -17,7 +17,7 @@ import orjson
 
 from segrelay.ops.backfill.job_request import RowOptions, spec_of
 from segrelay.ops.insider import AS_SENT, read_sent
-from segrelay.ops.state.acts import Reads
+from segrelay.ops.state.opened import Reads
 from segrelay.ops.state.person import Names, read_records
 from segrelay.ops.terminal.console import progress
 from segrelay.ops.terminal.frame import Result, Table

@@ -24,7 +24,7 @@ from segrelay.ops.console.look import MOST_SCANNED, Look, scan
 from segrelay.ops.console.people import cause_row
 from segrelay.ops.dead_letters.commands import DeadLetterOptions
 from segrelay.ops.kept import KeptOptions, Waiting, WaitingOptions
-from segrelay.ops.state.acts import LONGEST_REASON
+from segrelay.ops.state.opened import LONGEST_REASON
 from segrelay.ops.state.waiting import Filter
 from segrelay.producer.sync.store import SyncStore
 from segrelay.worker.errors import UsageWrong

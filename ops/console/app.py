@@ -35,7 +35,7 @@ from starlette.staticfiles import StaticFiles
 from segrelay.ops.console.acts import StartedCommands, act_named
 from segrelay.ops.console.look import Look
 from segrelay.ops.console.rights import Person, Rights, Sessions
-from segrelay.ops.state.acts import LONGEST_REASON, actor_named, masked
+from segrelay.ops.state.opened import LONGEST_REASON, actor_named, masked
 from segrelay.ops.status.problems import in_short
 from segrelay.ops.terminal.moments import shown_ms
 from segrelay.worker.contract.printable import LAYOUT, MASK, printable

@@ -25,15 +25,21 @@ from segrelay.ops.console.app import (
 from segrelay.ops.console.look import LINES_FRESH_SECONDS, SPANS, Look, Scan, scan
 from segrelay.ops.kept import KeptOptions, groups_of, matches
 from segrelay.ops.outcomes.commands import TAPPED, TapOptions, detail_of
-from segrelay.ops.state.partitions import Stream
+from segrelay.ops.state.partitions import (
+    KINDS,
+    OUTCOMES,
+    REASONED,
+    Counts,
+    Stream,
+    counts_of,
+    is_orphan,
+)
 from segrelay.ops.state.person import is_digest
 from segrelay.ops.state.waiting import (
     Filter,
-    is_orphan,
 )
 from segrelay.ops.status.problems import HealthProblem, gone_ms, per_second
 from segrelay.ops.status.standing import Standing, TriggerStanding
-from segrelay.ops.status.totals import KINDS, OUTCOMES, REASONED, Counts, counts_of
 from segrelay.ops.templates.workspace import names_in
 from segrelay.producer.backfill.jobs import JobStore
 from segrelay.producer.sync.store import Mark, Run, SyncStore

@@ -39,7 +39,7 @@ from segrelay.ops.kept import (
 )
 from segrelay.ops.send import WaitOptions
 from segrelay.ops.state import opened
-from segrelay.ops.state.acts import Asks, Reads
+from segrelay.ops.state.opened import Asks, Reads
 from segrelay.ops.state.partitions import all_partitions, ask_each
 from segrelay.ops.state.person import person_named
 from segrelay.ops.state.waiting import Filter

@@ -31,7 +31,7 @@ from segrelay.ops.console.acts import (
 )
 from segrelay.ops.console.rights import OPERATOR, Person
 from segrelay.ops.main import app
-from segrelay.ops.state.acts import actor
+from segrelay.ops.state.opened import actor
 from segrelay.ops.terminal.console import TAKEN
 from segrelay.ops.terminal.options import needs_extra
 from segrelay.worker.contract.printable import json_text

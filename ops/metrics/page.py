@@ -27,18 +27,17 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from segrelay.ops.dead_letters.reading import Cause, count_causes
-from segrelay.ops.state.opened import load_for_redis, seen_as
-from segrelay.ops.state.partitions import all_partitions
+from segrelay.ops.state.opened import load_for_redis
+from segrelay.ops.state.partitions import KINDS, REASONED, all_partitions
 from segrelay.ops.status.alerts import start_announcer
 from segrelay.ops.status.health import UNREACHABLE, problems_of
 from segrelay.ops.status.problems import ILL, HealthProblem, pace_between
 from segrelay.ops.status.standing import Standing, WatchedFile, read_newest
-from segrelay.ops.status.totals import KINDS, REASONED
 from segrelay.ops.terminal.serving import LogFormat, end_with_parent, listening_at, use_log_format
 from segrelay.producer.webhook.server import serve
 from segrelay.worker import logs
 from segrelay.worker.contract.outcomes import Histogram
-from segrelay.worker.contract.processes import METRICS, sample_before
+from segrelay.worker.contract.processes import sample_before
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect, resolve_url
 from segrelay.worker.contract.settings import Settings
@@ -324,7 +323,7 @@ def metrics(
     token = _token(section, settings.source.name)
     logs.configure(logging.INFO)
     url = resolve_url(settings.redis)
-    with closing(connect(url, timeout_seconds=_TIMEOUT_SECONDS)) as client, seen_as(METRICS, url):
+    with closing(connect(url, timeout_seconds=_TIMEOUT_SECONDS)) as client:
         start_announcer(settings, only_watches=True)
         serve(
             build_metrics_app(MetricsPage(client, settings).text, token),

@@ -28,7 +28,7 @@ from segrelay.ops.outcomes.reading import (
     last_ids,
     rows_of,
 )
-from segrelay.ops.state.acts import EXPORTED_FILE, Acts, Doing, Reads, perform
+from segrelay.ops.state.opened import EXPORTED_FILE, Acts, Doing, Reads, perform
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.state.person import is_digest, person_named
 from segrelay.ops.terminal.console import is_all_written, mention, private_file, progress, say

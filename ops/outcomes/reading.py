@@ -8,9 +8,17 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
-from segrelay.ops.state.partitions import all_partitions, ask_each, snapshots
+from segrelay.ops.state.partitions import (
+    OUTCOMES,
+    REASONED,
+    Counts,
+    add_up,
+    all_partitions,
+    ask_each,
+    counts_of,
+    snapshots,
+)
 from segrelay.ops.status.problems import counted
-from segrelay.ops.status.totals import OUTCOMES, REASONED, Counts, add_up, counts_of
 from segrelay.producer.publishing.published import Published
 from segrelay.producer.steps import StepState
 from segrelay.worker.contract.keys import PartitionKeys

@@ -29,13 +29,11 @@ from tornado import web
 from tornado.options import options
 
 from segrelay.ops.run.up import refuse_taken
-from segrelay.ops.state.opened import load_for_redis, seen_as
+from segrelay.ops.state.opened import load_for_redis
 from segrelay.ops.status.alerts import start_announcer
 from segrelay.ops.terminal.serving import listening_at
 from segrelay.worker import logs
 from segrelay.worker.contract.celery import broker_options
-from segrelay.worker.contract.processes import FLOWER
-from segrelay.worker.contract.redis.connection import resolve_url
 from segrelay.worker.contract.settings.sections import FlowerSettings
 from segrelay.worker.errors import ConfigurationInvalid
 from segrelay.worker.node.celery_app import NO_FREE_PERMIT
@@ -72,10 +70,9 @@ def run_flower(listen: str) -> None:
     logs.configure(logging.INFO)
     # It warns of each question that no worker answers; `segrelay status` says that none runs.
     logging.getLogger("flower.inspector").setLevel(logging.ERROR)
-    with seen_as(FLOWER, resolve_url(settings.redis)):
-        start_announcer(settings, only_watches=True)
-        _apply(section)
-        _serve(app)
+    start_announcer(settings, only_watches=True)
+    _apply(section)
+    _serve(app)
 
 
 def _apply(section: FlowerSettings) -> None:

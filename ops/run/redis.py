@@ -9,8 +9,16 @@ import typer
 
 from segrelay.ops.embedded import EmbeddedRedis, ensure_running
 from segrelay.ops.embedded import stop as stop_server
-from segrelay.ops.state.acts import Asks, Why, act_of, perform
-from segrelay.ops.state.opened import already_there, insist, load_for_redis, running_server
+from segrelay.ops.state.opened import (
+    Asks,
+    Why,
+    act_of,
+    already_there,
+    insist,
+    load_for_redis,
+    perform,
+    running_server,
+)
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.options import configured
 from segrelay.producer.publishing.writing import CapacityMeter

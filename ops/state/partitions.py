@@ -1,8 +1,14 @@
-"""The partitions in Redis, also of destinations that are not configured any more."""
+"""The partitions in Redis, also of destinations that are not configured any more.
+
+Their counts are added up by trigger, job, lane and destination. `accepted = delivered + skipped +
+dead + discarded + waiting` holds in each partition at every moment, so it holds in the sums.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain, repeat
 from operator import add
 from typing import Any, Final, NamedTuple, TypeVar
@@ -10,11 +16,30 @@ from typing import Any, Final, NamedTuple, TypeVar
 import orjson
 
 from segrelay.ops.state import opened
-from segrelay.worker.contract.keys import PartitionKeys, split_stream_name, stream_name
+from segrelay.worker.contract.keys import (
+    PartitionKeys,
+    split_stream_name,
+    stream_name,
+    without_lane,
+)
+from segrelay.worker.contract.outcomes import (
+    ACCEPTED,
+    ANSWERED,
+    ASKED,
+    CARRIED,
+    DELIVERY_BOUNDS,
+    EXPIRED,
+    OCCURRED,
+    REQUEST_BOUNDS,
+    TOOK,
+    Histogram,
+    prefix_of_delivery,
+)
 from segrelay.worker.contract.redis.claim import read_names
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.scripts import digest
 from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.words import BACKFILL, LIVE, job_of_lane, kind_of_lane
 
 _Asked = TypeVar("_Asked")
 
@@ -149,3 +174,222 @@ def _waiting(partition: PartitionKeys, streams: Sequence[Any]) -> Iterator[Strea
         since_ms = int(first.partition(b"-")[0] or 0)
         lane, trigger = split_stream_name(name)
         yield Stream(partition, lane, trigger, length, since_ms)
+
+
+KINDS: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
+OUTCOMES: Final = KINDS[:-1]
+REASONED: Final = ("skipped", "dead")
+OF_REQUESTS: Final = ("requests", "unanswered", "resent", "shared_identity")
+_MEASURES: Final = frozenset(
+    {ANSWERED, ASKED, TOOK, *(one.partition("|")[0] for one in (CARRIED, EXPIRED))}
+)
+_JOB: Final = "job"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The counts of deliveries, and of the requests that carried them."""
+
+    accepted: int = 0
+    delivered: int = 0
+    skipped: int = 0
+    dead: int = 0
+    discarded: int = 0
+    waiting: int = 0
+    requests: int = 0
+    unanswered: int = 0
+    resent: int = 0
+    shared_identity: int = 0
+    skipped_by_reason: Mapping[str, int] = field(default_factory=dict)
+    dead_by_reason: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def settled(self) -> int:
+        """Return the number of deliveries that have an outcome."""
+        return self.delivered + self.skipped + self.dead + self.discarded
+
+    def of(self, kind: str) -> int:
+        """Return the count of one of `KINDS` or `OF_REQUESTS`."""
+        found: int = getattr(self, kind)
+        return found
+
+    def by_reason(self, kind: str) -> Mapping[str, int]:
+        """Return the counts of one of `REASONED` by reason."""
+        return self.skipped_by_reason if kind == REASONED[0] else self.dead_by_reason
+
+
+@dataclass(slots=True)
+class LaneWait:
+    """The deliveries that wait in a lane; `oldest_ms` by Redis' clock."""
+
+    deliveries: int
+    oldest_ms: int
+
+    def add(self, stream: Stream) -> None:
+        """Add the deliveries of a stream."""
+        self.deliveries += stream.length
+        self.oldest_ms = min(self.oldest_ms, stream.since_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """The answers to the requests of a destination, and the times that they and deliveries took.
+
+    Args:
+        users: User objects in all of them.
+        delivery_times: By kind of lane, and by the beginning that they are counted from.
+    """
+
+    by_status: Mapping[str, int]
+    users: int
+    times: Histogram
+    delivery_times: Mapping[str, Mapping[str, Histogram]]
+
+
+_Tallies = defaultdict[str, Counter[str]]
+
+
+def _parts() -> defaultdict[str, _Tallies]:
+    return defaultdict(lambda: defaultdict(Counter))
+
+
+@dataclass(slots=True)
+class Totals:
+    """The counts of all partitions, added up.
+
+    Args:
+        by_trigger: By trigger and kind of lane: the tally by kind, or by kind and reason as in
+            `skipped|asserted`.
+        by_job: By job and destination.
+        waits: By trigger and kind of lane.
+        lanes: By lane; each job has one.
+        measures: By destination, the counts as `segrelay.worker.contract.outcomes` names them.
+    """
+
+    now_ms: int = 0
+    by_trigger: defaultdict[str, _Tallies] = field(default_factory=_parts)
+    by_job: defaultdict[str, _Tallies] = field(default_factory=_parts)
+    waits: dict[str, dict[str, LaneWait]] = field(default_factory=dict)
+    lanes: dict[str, LaneWait] = field(default_factory=dict)
+    measures: dict[str, dict[str, int]] = field(default_factory=dict)
+    dead_letters: Counter[str] = field(default_factory=Counter)
+    dropped_fields: Counter[str] = field(default_factory=Counter)
+    orphans: Counter[str] = field(default_factory=Counter)
+    oldest_live_ms: dict[str, int] = field(default_factory=dict)
+    intents_in_doubt: int = 0
+
+    @property
+    def oldest_waiting_seconds(self) -> float | None:
+        """Return the age of the oldest waiting delivery; None = nothing waits."""
+        oldest_ms = min((one.oldest_ms for one in self.lanes.values()), default=None)
+        return None if oldest_ms is None else max(0.0, (self.now_ms - oldest_ms) / 1_000)
+
+    @property
+    def expired(self) -> int:
+        """Return how many dead letters were discarded because of their age."""
+        return sum(counts.get(EXPIRED, 0) for counts in self.measures.values())
+
+    def of_all(self) -> Counts:
+        """Return the counts over all triggers."""
+        return counts_of(*chain.from_iterable(map(dict.values, self.by_trigger.values())))
+
+    def lanes_of(self, trigger: str) -> dict[str, Counts]:
+        """Return the outcomes of a trigger's deliveries in each kind of lane."""
+        counted = self.by_trigger[trigger]
+        lanes = [LIVE, *([BACKFILL] if any(counted[BACKFILL].values()) else [])]
+        return {lane: counts_of(counted[lane]) for lane in lanes}
+
+    def requests_of(self, destination: str) -> Requests:
+        """Return what is known of the requests of a destination."""
+        counts = self.measures.get(destination, {})
+        statuses = {
+            name.partition("|")[2]: count
+            for name, count in sorted(counts.items())
+            if name.startswith(f"{ANSWERED}|")
+        }
+        times = {
+            kind: {
+                since: Histogram.read(counts, prefix_of_delivery(kind, since), DELIVERY_BOUNDS)
+                for since in (OCCURRED, ACCEPTED)
+            }
+            for kind in (LIVE, BACKFILL)
+        }
+        asked = Histogram.read(counts, ASKED, REQUEST_BOUNDS)
+        return Requests(statuses, counts.get(CARRIED, 0), asked, times)
+
+
+def largest_first(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return the counts that are not 0, the largest first."""
+    ordered = sorted(counts.items(), key=lambda one: -one[1])
+    return {name: count for name, count in ordered if count}
+
+
+def counts_of(*tallies: Mapping[str, int]) -> Counts:
+    """Return the sum of tallies, which are by kind or by kind and reason."""
+    tally: Counter[str] = Counter()
+    for each in tallies:
+        tally.update(each)
+    reasons: dict[str, dict[str, int]] = {kind: {} for kind in REASONED}
+    for name, count in tally.items():
+        kind, bar, reason = name.partition("|")
+        if bar and count:
+            reasons[kind][reason] = count
+    plain = {kind: tally.get(kind, 0) for kind in (*KINDS, *OF_REQUESTS)}
+    plain |= {kind: sum(found.values()) for kind, found in reasons.items() if found}
+    skipped, dead = (largest_first(reasons[kind]) for kind in REASONED)
+    return Counts(**plain, skipped_by_reason=skipped, dead_by_reason=dead)
+
+
+def is_orphan(settings: Settings, partition: PartitionKeys, trigger: str) -> bool:
+    """Say whether no worker would deliver anything of this trigger's streams in a partition."""
+    known = settings.triggers.get(trigger)
+    return known is None or known.destination != partition.destination
+
+
+def add_up(found: Sequence[PartitionSnapshot], settings: Settings) -> Totals:
+    """Add up the counts and the waiting deliveries of partitions."""
+    totals = Totals()
+    for destination, counts in sum_counts(found).items():
+        for name, count in counts.items():
+            _add_count(totals, destination, name, count)
+    for one in found:
+        totals.now_ms = max(totals.now_ms, one.now_ms)
+        totals.intents_in_doubt += one.intents_in_doubt
+        totals.dead_letters[one.partition.destination] += one.dead_letters
+        for stream in one.waiting:
+            is_gone = is_orphan(settings, stream.partition, stream.trigger)
+            _add_waiting(totals, stream, stream.length if is_gone else 0)
+    return totals
+
+
+def _add_count(totals: Totals, destination: str, field_name: str, count: int) -> None:
+    lane, outcome = without_lane(field_name)
+    kind, name, *rest = outcome.split("|")
+    if kind == _JOB:
+        if len(rest) == 1:  # what follows a second word is a part of it
+            totals.by_job[name][destination][rest[0]] += count
+        return
+    if kind in _MEASURES:
+        totals.measures.setdefault(destination, {})[field_name] = count
+        return
+    if kind == "dropped":
+        totals.dropped_fields["|".join(rest)] += count
+        return
+    counted = f"{kind}|{rest[0]}" if kind in REASONED else kind
+    totals.by_trigger[name][lane][counted] += count
+
+
+def _add_waiting(totals: Totals, stream: Stream, orphans: int) -> None:
+    totals.by_trigger[stream.trigger][kind_of_lane(stream.lane)]["waiting"] += stream.length
+    if job := job_of_lane(stream.lane):
+        totals.by_job[job][stream.partition.destination]["waiting"] += stream.length
+    if orphans:
+        totals.orphans[stream.trigger] += orphans
+    if not stream.length:
+        return
+    if not orphans and stream.lane == LIVE:
+        known = totals.oldest_live_ms.get(stream.trigger, stream.since_ms)
+        totals.oldest_live_ms[stream.trigger] = min(known, stream.since_ms)
+    kinds = totals.waits.setdefault(stream.trigger, {})
+    for lanes, lane in ((totals.lanes, stream.lane), (kinds, kind_of_lane(stream.lane))):
+        lanes.setdefault(lane, LaneWait(0, stream.since_ms)).add(stream)

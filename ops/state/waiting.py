@@ -220,12 +220,6 @@ def _parts(client: Redis, stream: Stream, choice: Filter) -> Iterator[list[Waiti
         yield part
 
 
-def is_orphan(settings: Settings, partition: PartitionKeys, trigger: str) -> bool:
-    """Say whether no worker would deliver anything of this trigger's streams in a partition."""
-    known = settings.triggers.get(trigger)
-    return known is None or known.destination != partition.destination
-
-
 @dataclass(frozen=True, slots=True)
 class Delays:
     """The delayed triggers and deliveries of one partition.

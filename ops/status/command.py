@@ -16,6 +16,7 @@ import orjson
 import typer
 
 from segrelay.ops.state.opened import already_there, opened
+from segrelay.ops.state.partitions import KINDS, Counts, largest_first
 from segrelay.ops.state.waiting import times
 from segrelay.ops.status.health import problems_of, read_problems
 from segrelay.ops.status.problems import ILL, HealthProblem, counted, in_short
@@ -29,7 +30,6 @@ from segrelay.ops.status.standing import (
     read_newest,
     read_standing,
 )
-from segrelay.ops.status.totals import KINDS, Counts, largest_first
 from segrelay.ops.terminal.console import mention, print_json, print_result, say, table
 from segrelay.ops.terminal.frame import Table
 from segrelay.ops.terminal.options import Json

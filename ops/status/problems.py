@@ -12,7 +12,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any, Final, Literal
 
-from segrelay.ops.state.retention import LETTERS, RECORDS
+from segrelay.ops.state.background import LETTERS, RECORDS
 from segrelay.ops.status.standing import Standing, TriggerStanding
 from segrelay.ops.terminal.moments import shown_ms
 from segrelay.worker.contract.printable import plural

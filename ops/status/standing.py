@@ -19,31 +19,35 @@ from functools import partial
 from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 
 from segrelay.jsonnet.rendered import COMPILED
+from segrelay.ops.state.background import (
+    LETTERS,
+    RECORDS,
+    RetentionStanding,
+    VerifyState,
+    read_expiring,
+    read_verified,
+)
 from segrelay.ops.state.partitions import (
+    Counts,
+    LaneWait,
     PartitionSnapshot,
+    Requests,
     Stream,
+    Totals,
+    add_up,
     all_partitions,
     ask_each,
+    counts_of,
     destinations_of,
+    largest_first,
     snapshots,
 )
-from segrelay.ops.state.retention import LETTERS, RECORDS, RetentionStanding, read_expiring
-from segrelay.ops.state.verified import VerifyState, read_verified
 from segrelay.ops.state.waiting import (
     Delays,
     read_delays,
     reason_of_state,
     state_of,
     times,
-)
-from segrelay.ops.status.totals import (
-    Counts,
-    LaneWait,
-    Requests,
-    Totals,
-    add_up,
-    counts_of,
-    largest_first,
 )
 from segrelay.producer.backfill.jobs import Job, JobStore, WatchState, read_watch
 from segrelay.producer.publishing.quarantine import Quarantine

@@ -4,7 +4,7 @@ A command is a function with a signature for typer, in which two more things may
 
 - A parameter whose type is a dataclass. Each of its fields that is annotated for typer becomes an
   option, and the command gets the dataclass. One that has `opened`, such as `Reads`, `Acts` and
-  `Asks` of `segrelay.ops.state.acts`, is opened around the command, and closed before anything is
+  `Asks` of `segrelay.ops.state.opened`, is opened around the command, and closed before anything is
   printed.
 - The return type `Result` gives it the option `--json`, and has the frame print and exit.
 

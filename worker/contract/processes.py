@@ -110,8 +110,6 @@ def read_processes(client: Redis, unreadable: list[str] | None = None) -> list[P
     )
 
 
-FLOWER: Final = "flower"
-METRICS: Final = "metrics"
 WORKER_ENDED: Final = "worker ended"
 """The kind under which a worker records that it ended in good order."""
 
@@ -150,7 +148,6 @@ class Sample:
         at_ms: Redis' clock.
         counts: By destination, as `progress.lua` names them.
         quarantined: Records in the quarantine.
-        workers: The number of those that ran.
         stopped: Destinations and triggers that were stopped, by `field_of`.
         fingerprints: Of each trigger, what stands for its template and configuration.
     """
@@ -158,7 +155,6 @@ class Sample:
     at_ms: int
     counts: Mapping[str, Mapping[str, int]]
     quarantined: int = 0
-    workers: int = 0
     stopped: Sequence[str] = ()
     fingerprints: Mapping[str, str] = field(default_factory=dict)
 

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import orjson
 
+from segrelay.ops.state.partitions import KINDS
 from segrelay.ops.status.command import read_status
-from segrelay.ops.status.totals import KINDS
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions
 from segrelay.producer.wakeups import SilentWaker

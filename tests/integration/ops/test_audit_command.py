@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from segrelay.ops.main import app
-from segrelay.ops.state.acts import act_of, perform
+from segrelay.ops.state.opened import act_of, perform
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.acts import (
     BROKEN_OFF,

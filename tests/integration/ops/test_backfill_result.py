@@ -6,7 +6,7 @@ import redis
 from segrelay.ops.backfill import commands
 from segrelay.ops.main import app
 from segrelay.ops.send import Deadline
-from segrelay.ops.state.acts import Reads
+from segrelay.ops.state.opened import Reads
 from tests.interruptions import InterruptedRedis
 
 

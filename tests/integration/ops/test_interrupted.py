@@ -17,7 +17,7 @@ from segrelay.ops.main import COMMANDS, app
 from segrelay.ops.pause import pause, resume
 from segrelay.ops.run import redis
 from segrelay.ops.send import WaitOptions
-from segrelay.ops.state.acts import Asks
+from segrelay.ops.state.opened import Asks
 from segrelay.ops.terminal.lazy import load
 from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.worker.contract import keys

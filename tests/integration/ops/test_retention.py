@@ -6,7 +6,7 @@ import pytest
 from segrelay.ops.main import app
 from segrelay.ops.metrics.page import MetricsPage
 from segrelay.ops.retention import DROPPED_AT_ONCE, Retention
-from segrelay.ops.state.retention import LETTERS, RECORDS, RetentionState, limits_of
+from segrelay.ops.state.background import LETTERS, RECORDS, RetentionState, limits_of
 from segrelay.ops.terminal.moments import shown_ms
 from segrelay.worker.adapters.redis.survey import RedisSchedule
 from segrelay.worker.contract import keys

@@ -41,7 +41,6 @@ from segrelay.worker.contract.processes import (
     FilesInUse,
     Process,
     Sample,
-    read_processes,
     tell_seen,
 )
 from segrelay.worker.contract.redis.claim import read_names
@@ -215,7 +214,6 @@ class RedisProgress:
             of_destination = counts.setdefault(partition.destination, Counter())
             for name, count in zip(flat[::2], flat[1::2], strict=True):
                 of_destination[name.decode()] += int(count)
-        workers = sum(one.kind == WORKER for one in read_processes(self._client))
         stopped = sorted({*self._closed(), *_waiting(counts)})
         pipe = self._client.pipeline(transaction=False)
         pipe.hlen(keys.quarantine("about"))
@@ -223,7 +221,7 @@ class RedisProgress:
         quarantined, stored = pipe.execute()
         fingerprints = {name.decode(): stored[name].decode()[:8] for name in stored}
         at_ms = now_ms(self._client)
-        sample = Sample(at_ms, counts, quarantined, workers, stopped, fingerprints)
+        sample = Sample(at_ms, counts, quarantined, stopped, fingerprints)
         self._keep(keys.PROGRESS, sample, KEPT)
         if take_turn(self._client, keys.WEEK_LOCK, round(QUARTER_SECONDS * 1_000) - 500):
             self._keep(keys.WEEK, replace(sample, stopped=(), fingerprints={}), KEPT_OF_WEEK)

@@ -438,11 +438,9 @@ class OperateSettings(Section):
     """A live event that waits for longer is a problem."""
     events_within_seconds: Annotated[Seconds, between("0s", "30d")] = 0.0
     """It is a problem if the receiver gets no event for this long; `0s` means that none is due."""
-    workers: Whole = Field(default=0, ge=0)
-    """It is a problem if fewer workers run; 0 means that one is enough."""
     deploy_within_seconds: Annotated[Seconds, between("0s", "1h")] = 120.0
     """The time that a rolling restart may take. Until then it is no problem that processes differ
-    in configuration or templates, or that fewer than `workers` run."""
+    in configuration or templates."""
     docs_url: Text = ""
     """The address of `docs/operating.md`, or of your own copy of it. Messages link to the entry of
     their problem there."""

@@ -155,7 +155,7 @@ def test_workers_with_different_files_of_a_template_are_named(call, relay):
         (1, {"enter.jsonnet": "aaaa", "a.libsonnet": "cccc"}),
         (2, {"enter.jsonnet": "bbbb"}),
     ):
-        files = FilesInUse(digests, (seconds - 60) * 1_000)
+        files = FilesInUse(digests, (seconds - 200) * 1_000)
         one = Process(f"host{pid}", pid, WORKER, relay.settings.fingerprint, files=files)
         relay.client.zadd("{segrelay}:processes", {one.dumps(): seconds * 1_000_000})
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from segrelay.ops.state.partitions import Counts, LaneWait, Totals
 from segrelay.ops.status.command import judged_document
 from segrelay.ops.status.standing import (
     Condition,
@@ -14,7 +15,6 @@ from segrelay.ops.status.standing import (
     Standing,
     TriggerStanding,
 )
-from segrelay.ops.status.totals import Counts, LaneWait, Totals
 from segrelay.worker.contract.processes import WORKER, Process
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import DESTINATION, JOB, TRIGGER, Pause

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from segrelay.ops.state.retention import LETTERS, RECORDS, Expiring, RetentionStanding
-from segrelay.ops.state.verified import VerifyState
+from segrelay.ops.state.background import LETTERS, RECORDS, Expiring, RetentionStanding, VerifyState
+from segrelay.ops.state.partitions import Counts, Totals
 from segrelay.ops.status.health import problems_of
 from segrelay.ops.status.problems import ATTENTION, ILL
 from segrelay.ops.status.standing import (
@@ -24,7 +24,6 @@ from segrelay.ops.status.standing import (
     TriggerStanding,
     WaitingResponses,
 )
-from segrelay.ops.status.totals import Counts, Totals
 from segrelay.producer.backfill.jobs import WatchState
 from segrelay.producer.sync.store import Phase, Run
 from segrelay.worker.contract.processes import (
@@ -39,8 +38,6 @@ from segrelay.worker.contract.redis.claim import Loss
 from segrelay.worker.contract.settings import Destination, Settings, Trigger
 from segrelay.worker.contract.settings.sections import (
     BackfillWatch,
-    FlowerSettings,
-    MetricsSettings,
     NotifySettings,
     SyncSchedule,
     WebhookSettings,
@@ -57,7 +54,7 @@ SETTINGS = Settings.empty(Path("/nowhere")).model_copy(
 WEBHOOK = WebhookSettings(secret=[Secret("literal", "an invented secret")])
 ONE = Process("one", 7, WORKER, SETTINGS.fingerprint, version="1.0")
 OTHER = replace(ONE, pid=8)
-DIFFERS = {"enter.jsonnet": DifferingFile({"aa": ["one:7"], "": ["two:8"]}, NOW - 9_000)}
+DIFFERS = {"enter.jsonnet": DifferingFile({"aa": ["one:7"], "": ["two:8"]}, NOW - 121_000)}
 
 
 def standing(**changes: Any) -> Standing:
@@ -97,14 +94,6 @@ def gone(ago_ms: int, ended_ago_ms: int | None = None) -> dict[str, Any]:
     """Return that the last worker was seen some time ago, and whether it ended in good order."""
     ended = {} if ended_ago_ms is None else {WORKER_ENDED: NOW - ended_ago_ms}
     return {"processes": [], "seen": {WORKER: NOW - ago_ms, **ended}}
-
-
-def watched(**ago_ms: int) -> dict[str, Any]:
-    """Return that Flower or the metrics are configured, and when they were seen."""
-    password = Secret("literal", "an invented secret")
-    tables = {"flower": FlowerSettings(password=password), "metrics": MetricsSettings()}
-    settings = SETTINGS.model_copy(update={name: tables[name] for name in ago_ms})
-    return {"settings": settings, "seen": {name: NOW - ago for name, ago in ago_ms.items()}}
 
 
 def receives(**changes: Any) -> dict[str, Any]:
@@ -158,13 +147,6 @@ def receiver(**changes: Any) -> dict[str, Any]:
         "settings": SETTINGS.model_copy(update={"producer": producer}),
         "receivers": Receivers(**({"seen_ms": NOW} | changes)),
     }
-
-
-def few_workers(seconds: int) -> list[Sample]:
-    """Return samples of ten seconds each, in which two workers ran until some time ago."""
-    return [
-        Sample(NOW - at * 1_000, {}, workers=1 if at <= seconds else 2) for at in range(1, 200, 10)
-    ]
 
 
 def going(count: int, stopped: Sequence[str] = (), *, until: int = 0) -> list[Sample]:
@@ -271,7 +253,6 @@ CASES = [
     (standing(**trigger(refused="line 1")), "template_refused", ILL),
     (standing(template_files=DIFFERS), "template_differs", ILL),
     (standing(**worker(refused_messages=3)), "messages_refused", ATTENTION),
-    (standing(**worker(doubted={"enter.jsonnet": 1})), "template_doubted", ATTENTION),
     (standing(totals=Totals(orphans=Counter(old=3))), "orphaned", ILL),
     (standing(refused_destinations={"new": "old"}), "destination_refused", ILL),
     (standing(**trigger(oldest_live_ms=NOW - 61_000)), "live_late", ILL),
@@ -288,9 +269,6 @@ CASES = [
     (standing(verified={"insider": VerifyState(failures=3)}), "verify_fails", ATTENTION),
     (standing(**answered(response_stream="answers", ago_ms=901_000)), "responses_wait", ATTENTION),
     (standing(**job("aborted")), "abort_unfinished", ATTENTION),
-    (standing(**operate(workers=2), samples=few_workers(121)), "too_few_workers", ATTENTION),
-    (standing(**watched(flower=31_000)), "flower_down", ATTENTION),
-    (standing(**watched(metrics=31_000)), "metrics_down", ATTENTION),
     (standing(unreadable=["sync vip"]), "record_unreadable", ATTENTION),
     (standing(quarantined=2, samples=samples({}, {})), "quarantine_grows", ATTENTION),
     (standing(quarantined=20, samples=samples({}, {})), "quarantine_grows", ILL),
@@ -364,7 +342,7 @@ def test_each_kind_of_trouble_is_one_problem_with_its_severity(
 QUIET = [
     WELL,
     standing(**trigger(oldest_live_ms=NOW - 59_000)),
-    standing(template_files={"a": DifferingFile({"aa": [], "": []}, NOW - 5_000)}),
+    standing(template_files={"a": DifferingFile({"aa": [], "": []}, NOW - 119_000)}),
     standing(**trigger(versions=["v1", "v2"])),
     standing(samples=samples(*[{"waits": 9, "settled": n} for n in range(9, 0, -1)])),
     standing(samples=[replace(one, stopped=["trigger|vip"]) for one in STILL]),
@@ -374,8 +352,6 @@ QUIET = [
     standing(samples=SOME_SKIPPED),
     standing(**trigger("waits", since_ms=NOW - 9_000)),
     standing(quarantined=0, samples=samples({}, {})),
-    standing(**worker(), **operate(workers=2)),
-    standing(**operate(workers=2), samples=few_workers(101)),
     # A deploy: the newest configuration that was started wins, and the others have their time.
     standing(**worker(config="other", begun_ms=NOW - 60_000), settings=started("other")),
     standing(**worker(begun_ms=NOW - 60_000), template_files=files_since(60_500)),
@@ -393,13 +369,10 @@ QUIET = [
     standing(**gone(19_000, ended_ago_ms=16_000)),
     standing(processes=[], **redis(uptime_seconds=9.0)),
     standing(**alerts_fail(tries=2)),
-    standing(**watched(flower=29_000, metrics=0)),
-    standing(seen={"flower": NOW - 31_000}),
     standing(**sync(next_ms=NOW - 30_000)),
     standing(**sync(phase=Phase.SCAN, begun_ms=NOW - 60_000)),
     standing(**redis(used=60, most=100)),
     standing(processes=[replace(ONE, killed=193, killed_ms=NOW - 900_000)]),
-    standing(**watched(metrics=40_000), **redis(uptime_seconds=19.0)),
     standing(**receiver(seen_ms=NOW - 60_000), **redis(uptime_seconds=19.0)),
     standing(**refused(503, ago_ms=1_000), **redis(uptime_seconds=19.0)),
     standing(receivers=Receivers(seen_ms=1)),
@@ -541,10 +514,9 @@ def of_one_name() -> dict[str, Any]:
             standing(**HELD, **redis(full="Redis is full.")),
             [
                 "1,200 waiting deliveries",
-                "30 dead letters (dlq replay, dlq discard), 4 quarantined",
+                "30 dead letters (dlq replay, dlq discard) and 4 quarantined",
             ],
         ),
-        (standing(**redis(full="Redis is full.")), ["only more memory helps"]),
         (
             standing(**redis(weak=["It loses events. Set appendfsync."])),
             ["appendfsync\n→ segrelay"],

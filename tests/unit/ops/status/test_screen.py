@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from segrelay.ops.state.partitions import KINDS, Counts, Totals
 from segrelay.ops.status.command import growth_of, screen
 from segrelay.ops.status.standing import (
     Condition,
@@ -13,7 +14,6 @@ from segrelay.ops.status.standing import (
     Standing,
     TriggerStanding,
 )
-from segrelay.ops.status.totals import KINDS, Counts, Totals
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import DESTINATION, JOB, TRIGGER
 

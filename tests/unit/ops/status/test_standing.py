@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from segrelay.ops.state.partitions import Totals
 from segrelay.ops.status.standing import (
     Condition,
     DestinationStanding,
@@ -13,7 +14,6 @@ from segrelay.ops.status.standing import (
     Standing,
     TriggerStanding,
 )
-from segrelay.ops.status.totals import Totals
 from segrelay.worker.contract.processes import WORKER, Process
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.triggers import DESTINATION, JOB, TRIGGER, Pause

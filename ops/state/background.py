@@ -1,4 +1,7 @@
-"""The time limits of kept things: when they may go, which go soon, and how many have gone."""
+"""What background jobs of the workers tell: what retention drops soon, and what `verify` has read.
+
+Of kept things: the limits, when they may go, which go soon, and how many have gone.
+"""
 
 from __future__ import annotations
 
@@ -148,3 +151,37 @@ def read_expiring(
         )
         for (what, name), (count, oldest_ms) in found.items()
     ]
+
+
+@dataclass(slots=True)
+class VerifyState(StepState):
+    """The result of the last step at one destination.
+
+    Args:
+        at_ms: The time of the last step that could read; Redis' clock.
+        people: The people whom it read.
+        differences: The memberships that Insider does not hold as the ledger says.
+        failures: Steps in a row since then in which nobody could be read.
+        problem: The problem that stopped the last of them.
+    """
+
+    at_ms: int = 0
+    people: int = 0
+    differences: int = 0
+    failures: int = 0
+    problem: str = ""
+
+
+def read_verified(
+    client: Redis, settings: Settings, unreadable: list[str]
+) -> Mapping[str, VerifyState]:
+    """Return the result at each destination that is verified on a schedule."""
+    names = [name for name, one in settings.destinations.items() if one.verify_every_seconds]
+    pipe = client.pipeline(transaction=False)
+    for name in names:
+        pipe.hget(keys.verify(name), "state")
+    texts: list[Any] = pipe.execute() if names else []
+    return {
+        name: VerifyState.loads(text or b"", f"verify {name}", unreadable)
+        for name, text in zip(names, texts, strict=True)
+    }
