@@ -1,4 +1,4 @@
-"""What background jobs of the workers tell: what retention drops soon, and what `verify` has read.
+"""Results of background jobs: the things that retention drops soon, and readings by `verify`.
 
 Of kept things: the limits, when they may go, which go soon, and how many have gone.
 """

@@ -1,4 +1,4 @@
-"""What a command works with: the configuration, a connection to Redis, and scripts.
+"""The means of a command: the configuration, a connection to Redis, and scripts.
 
 Also records of an operator's acts, with the operator's name, and arguments without addresses.
 """
