@@ -194,29 +194,25 @@ class Publisher:
             self.lay_out(draft, progress)
         return self._carry_out(draft, progress)
 
-    def draft_each(
+    def publish_each(
         self, groups: Iterable[Iterable[Payload]], *, portion: Portion, together: Portion
-    ) -> tuple[Draft, list[Published]]:
-        """Draft groups of payloads for one `write_draft`, and return the result of each group.
-
-        The next groups may be drafted in another thread while these are written.
+    ) -> list[Published]:
+        """Publish groups of payloads as usual in one write, and return the result of each group.
 
         Args:
             groups: For example the bodies of requests that arrived together.
             portion: The largest number that is taken of each group.
             together: The largest number that is written at once; the groups behind it are not
-                looked at.
-
-        Returns:
-            The draft, and for each group that was looked at what becomes of the payloads that were
-            taken, once the draft is written.
+                looked at, and have no result.
 
         Raises:
-            RedisUnavailable: Redis can't be asked.
+            RedisUnavailable: As `publish`.
             RedisMismatch: As `publish`.
         """
         self._claim()
-        return self._drafter.draft_each(groups, portion=portion, together=together)
+        draft, results = self._drafter.draft_each(groups, portion=portion, together=together)
+        self.write_draft(draft)
+        return results
 
     def publish_members(
         self, destination: str, changes: Sequence[MemberChange], lane: str, sync: str, token: str

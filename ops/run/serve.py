@@ -33,7 +33,7 @@ from segrelay.producer.webhook.app import (
     Receiver,
     build_app,
 )
-from segrelay.producer.webhook.intake import AnswerRecord, Intake, draft_bodies
+from segrelay.producer.webhook.intake import AnswerRecord, Intake, store_bodies
 from segrelay.producer.webhook.server import serve as serve_app
 from segrelay.worker import logs
 from segrelay.worker.contract.connections import why_no_answer
@@ -125,7 +125,7 @@ def _receiver(
     inspector = Inspector(looking, settings)
     return Receiver(
         secrets=[secret.reveal().encode() for secret in webhook.secrets],
-        intake=Intake(partial(draft_bodies, publisher)),
+        intake=Intake(partial(store_bodies, publisher)),
         ready=inspector.why_not_ready,
         inspect=inspector.inspect,
         count_too_large=inspector.count_too_large,

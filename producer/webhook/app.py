@@ -30,7 +30,6 @@ from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import Published
 from segrelay.producer.publishing.writing import CapacityMeter
 from segrelay.producer.webhook.intake import (
-    MOST_PAYLOADS,
     PORTION,
     SMALL_BYTES,
     AnswerRecord,
@@ -42,7 +41,6 @@ from segrelay.producer.webhook.intake import (
     NoMemory,
     unpack,
 )
-from segrelay.producer.webhook.server import Respond, WholeRequests
 from segrelay.worker.contract.processes import (
     WebhookRequest,
     count_too_large,
@@ -58,9 +56,6 @@ LARGEST_CHECK_BYTES: Final = 64 * 1024
 BODY_SECONDS: Final = 60.0
 """The seconds in which a body has to arrive; a slower sender is asked to send it again."""
 RETRY_AFTER_SECONDS: Final = 5
-WHOLE_BYTES: Final = MOST_PAYLOADS
-"""The largest body that needs no task of its own: one of a few events, which can't hold more
-payloads than are taken, as each has a byte at least."""
 SECRET_HEADER: Final = "x-segrelay-secret"  # noqa: S105 - the name of the header
 SECRET_PARAMETER: Final = "secret"  # noqa: S105 - the name of the parameter
 _GZIP: Final = frozenset({b"gzip", b"x-gzip"})
@@ -106,7 +101,7 @@ class _Request:
 
     __slots__ = ("_begun_at", "_receive", "_scope", "headers", "name")
 
-    def __init__(self, scope: Scope, receive: Receive | None = None) -> None:
+    def __init__(self, scope: Scope, receive: Receive) -> None:
         self.name = new_request_id()
         self._begun_at = time.monotonic()
         self.headers: Mapping[bytes, bytes] = dict(reversed(scope["headers"]))
@@ -129,7 +124,7 @@ class _Request:
         sent = self.headers.get(_SECRET, b"").decode("latin-1")
         return sent or QueryParams(self._scope["query_string"]).get(SECRET_PARAMETER, "")
 
-    def line(self, stored: Published, status: int = 200) -> dict[str, object]:
+    def line(self, stored: Published, status: int) -> dict[str, object]:
         """Return the line of the log about this request, without its content and its URL."""
         return {
             "status": status,
@@ -146,7 +141,6 @@ class _Request:
         Raises:
             ClientDisconnect: The client went away.
         """
-        assert self._receive is not None
         message = await self._receive()
         if message["type"] != "http.request":
             raise ClientDisconnect
@@ -190,32 +184,8 @@ class Receiver:
     _memory: BodyMemory = field(default_factory=BodyMemory)
     _large_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def take(self, scope: Scope, body: bytes, respond: Respond) -> bool:
-        """Have a webhook of which everything has come stored, and respond then.
-
-        Returns False, and does nothing, where more has to be done than to store a few payloads.
-        """
-        request = _Request(scope)
-        is_plain = not (request.is_check or request.is_gzip) and self._is_authentic(request)
-        if not is_plain or len(body) > min(WHOLE_BYTES, self.max_bytes):
-            return False
-        memory = HeldMemory(self._memory)
-        try:
-            memory.take(len(body))
-        except NoMemory:
-            memory.release()
-            return False
-
-        def conclude(outcome: Published | Exception) -> None:
-            memory.release()
-            answer = self._conclude(request, outcome)
-            respond(answer.status_code, answer.raw_headers, answer.body)
-
-        self.intake.put(Body(body), conclude, request.line)
-        return True
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a webhook in a task of its own."""
+        """Answer a webhook, whatever happens."""
         request = _Request(scope, receive)
         outcome: Published | _Answer | Exception
         try:
@@ -239,16 +209,16 @@ class Receiver:
             if request.is_check:
                 checked = {"check": True, **await self._checked(body)}
                 return _Answer(200, checked, request.name)
-            return await self._stored(body, memory, request)
+            return await self._stored(body, memory, is_gzip=request.is_gzip)
 
     def _conclude(self, request: _Request, outcome: Published | _Answer | Exception) -> _Answer:
-        """Return the answer to a webhook; log it, unless the intake did when it stored the body."""
+        """Return the answer to a webhook, and log it."""
         if isinstance(outcome, Published):
             stored, answer = outcome, _stored(outcome, request.name)
         else:
             stored = Published()
             answer = outcome if isinstance(outcome, _Answer) else _refused(outcome, request.name)
-            _log(answer.status_code, request.line(stored, answer.status_code))
+        _log(answer.status_code, request.line(stored, answer.status_code))
         if self.record is not None and not request.is_check:
             counts = (answer.status_code, stored.accepted, stored.quarantined)
             self.record.note(WebhookRequest(request.name, *counts, stored.people))
@@ -291,22 +261,22 @@ class Receiver:
             raise _Refused(408, f"The body did not arrive within {BODY_SECONDS:.0f} s.") from None
         return b"".join(chunks)
 
-    async def _stored(self, sent: bytes, memory: HeldMemory, request: _Request) -> Published:
+    async def _stored(self, sent: bytes, memory: HeldMemory, *, is_gzip: bool) -> Published:
         """Store a body; large ones are unpacked and stored one at a time, small ones don't wait."""
         text: bytes | None = sent
-        if request.is_gzip:
+        if is_gzip:
             with suppress(BodyTooLarge):
                 text = None
                 text = await asyncio.to_thread(unpack, sent, SMALL_BYTES)
                 memory.take(len(text))
         if text is not None and len(text) <= SMALL_BYTES:
-            return await self.intake.take(Body(text), request.line)
+            return await self.intake.take(Body(text))
         async with self._large_turn:
             if text is None:
                 text = await asyncio.to_thread(unpack, sent, self.max_bytes)
             body = Body(text)
             await asyncio.to_thread(body.prepare)
-            return await self.intake.take(body, request.line)
+            return await self.intake.take(body)
 
     async def _checked(self, sent: bytes) -> dict[str, object]:
         if len(sent) > LARGEST_CHECK_BYTES:
@@ -352,33 +322,6 @@ def _refused(error: Exception, name: str) -> _Answer:
             return _failed(error, name)
 
 
-@dataclass(frozen=True, slots=True)
-class _WebhookApp(WholeRequests):
-    """The ASGI application: webhooks go to the receiver at once, everything else to Starlette.
-
-    The receiver answers whatever happens by itself, and the layers of Starlette would take as long
-    as it does.
-    """
-
-    receiver: Receiver
-    path: str
-    others: Starlette
-
-    def take(self, scope: Scope, body: bytes, respond: Respond) -> bool:
-        """Take a webhook of which everything has come; see `Receiver.take`."""
-        return self._is_webhook(scope) and self.receiver.take(scope, body, respond)
-
-    def _is_webhook(self, scope: Scope) -> bool:
-        return bool(scope["path"] == self.path and scope["method"] == "POST")
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or the beginning and end of the server."""
-        if scope["type"] == "http" and self._is_webhook(scope):
-            await self.receiver(scope, receive, send)
-        else:
-            await self.others(scope, receive, send)
-
-
 def build_app(receiver: Receiver, path: str, further: Sequence[Route] = ()) -> ASGIApp:
     """Return the ASGI application; `path` is where webhooks are posted."""
 
@@ -399,7 +342,14 @@ def build_app(receiver: Receiver, path: str, further: Sequence[Route] = ()) -> A
         lifespan=lifespan,
         exception_handlers={404: _unknown_path, 405: _wrong_method, Exception: _bug},
     )
-    return _WebhookApp(receiver, path, others)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        # The layers of Starlette would take as long as the receiver, which answers by itself.
+        is_webhook = scope["type"] == "http" and scope["path"] == path
+        to: ASGIApp = receiver if is_webhook and scope["method"] == "POST" else others
+        await to(scope, receive, send)
+
+    return app
 
 
 async def _unknown_path(request: Request, _error: Exception) -> Response:
@@ -454,7 +404,8 @@ def _log(status: int, line: Mapping[str, object]) -> None:
     left_out = _THROTTLE.take(status) if status in REFUSED else 0
     if left_out is not None:
         more = {"left_out": left_out} if left_out else {}
-        log_often("webhook.answered", [{**line, **more}])
+        with suppress(OSError):  # what is stored is answered also where the log's disk is full
+            log_often("webhook.answered", [{**line, **more}])
 
 
 def _failed(error: Exception, name: str) -> _Answer:
@@ -493,7 +444,7 @@ class Inspector:
         """
         with self._lock:
             publisher = Publisher(self.client, self.settings, dry_run=True)
-            _, (published,) = publisher.draft_each(
+            (published,) = publisher.publish_each(
                 [body.payloads()], portion=PORTION, together=PORTION
             )
             if body.refusal is not None:

@@ -1,14 +1,13 @@
 """The intake: bodies that arrive together share one write, and each gets its own answer.
 
-While one write is under way, what arrives is drafted for the next. So a receiver under load makes
-few large writes, and Redis hardly waits for them; an idle one writes at once. A body that is more
+What arrives while a write is under way goes with the next one. So a receiver under load makes few
+large writes, and Redis hardly waits for them; an idle one writes at once. A body that is more
 than one write's share is stored in portions: each write takes a portion of one of these, and the
-bodies that have just come. The log's lines about the requests of one write are written together,
-before any is answered. The answers, and how late the receiver's timers are, are kept for
+bodies that have just come. The answers, and how late the receiver's timers are, are kept for
 `segrelay status`.
 
-A body is read portion by portion, in bounded memory: gzip is unpacked, and never more than is asked
-for, and a JSON text is split into its payloads without building what they hold.
+A body is read in bounded memory: gzip is unpacked, and never more than is asked for, and what would
+be too many objects is not built.
 """
 
 from __future__ import annotations
@@ -16,18 +15,15 @@ from __future__ import annotations
 import asyncio
 import gzip
 import io
-import re
 import time
 import zlib
-from array import array
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from threading import Condition
-from typing import Any, Final, NamedTuple, Self
+from typing import Final, NamedTuple, Self, cast
 
 import structlog
 
@@ -35,78 +31,11 @@ from segrelay.producer.events.payloads import Payload, load, values_of
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import Portion, Published
 from segrelay.worker.contract.processes import MOST_REQUESTS, WebhookRequest
-from segrelay.worker.contract.words import Refusal
 from segrelay.worker.errors import PayloadRefused, RedisMismatch, RedisUnavailable, SegrelayError
-from segrelay.worker.logs import log_bug, log_often
-
-_TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["{}\[\]]', re.DOTALL)
-_SPACE: Final = b" \t\r\n"
-_BOM: Final = b"\xef\xbb\xbf"
-_QUOTE, _ARRAY, _ARRAY_END = b'"[]'
-_OPENING: Final = frozenset(b"{[")
-_DEEPEST: Final = 1_024
-"""The number of levels beyond which no parser of ours reads JSON."""
-
-_MOST_TOKENS: Final = 3_000_000
-"""The largest number of texts and brackets, which are looked at one by one: about three seconds."""
-_BYTES_A_TOKEN: Final = 6
-
-Extent = tuple[int, int]
-"""The offsets of a payload in its text."""
-
-
-def spans_of(text: bytes) -> Iterator[Extent]:
-    """Yield the extent of each payload: elements of arrays, and values one after the other.
-
-    What stands between them and is more than a comma is a payload, too: it can't be read, or is
-    none. So nothing of a text is ever left out.
-
-    Raises:
-        ValueError: Its brackets or quotes don't match, it is nested deeper than 1,024 levels, or is
-            made of more values than people's profiles are.
-    """
-    tokens = text.count(b'"') // 2 + text.count(b"{") + text.count(b"[")
-    if tokens > max(_MOST_TOKENS, len(text) // _BYTES_A_TOKEN):
-        raise ValueError("it is made of too many values")
-    depth, begin, in_array = 0, len(_BOM) * text.startswith(_BOM), False
-    for token in _TOKEN.finditer(text):
-        kind = text[token.start()]
-        if kind == _QUOTE:
-            if token.end() - token.start() == 1:
-                raise ValueError("a text is not closed")
-            continue
-        if kind in _OPENING:
-            if depth == 0:
-                yield from _between(text, begin, token.start())
-                begin = token.start()
-                if kind == _ARRAY and not in_array:
-                    in_array, begin = True, token.end()
-                    continue
-            depth += 1
-            if depth > _DEEPEST:
-                raise ValueError(f"it is nested deeper than {_DEEPEST:,} levels")
-        elif depth:
-            depth -= 1
-            if depth == 0:
-                yield begin, token.end()
-                begin = token.end()
-        elif in_array and kind == _ARRAY_END:
-            yield from _between(text, begin, token.start())
-            in_array, begin = False, token.end()
-        else:
-            raise ValueError("a bracket closes nothing")
-    if depth or in_array:
-        raise ValueError("a bracket is not closed")
-    yield from _between(text, begin, len(text))
-
-
-def _between(text: bytes, begin: int, end: int) -> Iterator[Extent]:
-    if text[begin:end].strip(_SPACE) not in (b"", b","):
-        yield begin, end
 
 
 class BodyTooLarge(Exception):  # noqa: N818 - an answer, no error of ours
-    """A body is larger than the receiver takes, or holds more payloads."""
+    """A body is larger than the receiver takes, or holds more payloads or values."""
 
     def __init__(self, what: str) -> None:
         super().__init__(what)
@@ -132,9 +61,11 @@ def unpack(body: bytes, most: int) -> bytes:
 MOST_PAYLOADS: Final = 10_000
 """The largest number of payloads in a body. Lytics sends at most 1,000."""
 SMALL_BYTES: Final = 1024 * 1024
-"""The size up to which a text is parsed as a whole, which takes at most 30 MB of memory."""
-MOST_VALUES: Final = 500_000
-"""The largest number of values in a payload, which takes at most 50 MB as objects of Python."""
+"""The size up to which a body is stored beside a large one."""
+_BYTES_A_VALUE: Final = 16
+_MOST_VALUES: Final = 1_000_000
+"""The largest number of values in a body of less than 16 bytes for each: about 100 MB as objects of
+Python, where profiles of people take 25 to 30 bytes for each."""
 
 
 @dataclass(slots=True)
@@ -142,7 +73,7 @@ class Body:
     """One request's body, and how much of it is stored.
 
     Args:
-        text: JSON: one payload, an array of them, or several of these one after the other.
+        text: JSON: one payload, or an array of them.
         most: A body of more payloads is refused before anything of it is stored.
 
     Attributes:
@@ -157,32 +88,34 @@ class Body:
     taken: int = 0
     refusal: BodyTooLarge | None = None
     _position: int = 0
-    _count: int | None = None
-    _spans: array[int] | None = field(default=None, repr=False)
+    _payloads: Sequence[Payload] | None = field(default=None, repr=False)
 
     @property
     def is_ended(self) -> bool:
         """Say whether all of the body is stored, or nothing can be."""
-        return self.refusal is not None or self._position == self._count
+        if self.refusal is not None or self._payloads is None:
+            return self.refusal is not None
+        return self._position == len(self._payloads)
 
-    def prepare(self) -> None:
-        """Find the payloads of a large body, which may take seconds.
+    def prepare(self) -> Sequence[Payload]:
+        """Read the body, unless it is read already, and return its payloads.
 
         Raises:
-            BodyTooLarge: It holds more payloads than are taken.
+            BodyTooLarge: It holds more payloads or values than are taken.
         """
-        if len(self.text) > SMALL_BYTES:
-            self._split()
+        if self._payloads is None:
+            self._payloads = _payloads_in(self.text, self.most)
+        return self._payloads
 
     def payloads(self) -> Iterator[Payload]:
         """Yield the payloads that are not stored yet; nothing where there is a `refusal`."""
         self.taken = self._position
         try:
-            found = self._found()
+            found = self.prepare()
         except BodyTooLarge as refusal:
             self.refusal = refusal
             return
-        for payload in found:
+        for payload in found[self._position :]:
             self.taken += 1
             yield payload
 
@@ -191,57 +124,23 @@ class Body:
         self.stored = self.stored + stored if self._position else stored
         self._position = self.taken
 
-    def _found(self) -> Iterator[Payload]:
-        if self._spans is None and len(self.text) <= SMALL_BYTES:
-            try:
-                values = values_of(load(self.text))
-            except PayloadRefused:
-                pass  # it may be several values, or an array with one that is broken
-            else:
-                self._count_to(len(values))
-                rest = range(self._position, len(values))
-                return (_payload(b"", values[index], index) for index in rest)
-        if self._spans is None:
-            self._split()
-        return self._split_off()
 
-    def _split(self) -> None:
-        spans = array("Q")
-        try:
-            for begin, end in spans_of(self.text):
-                spans.extend((begin, end))
-                if len(spans) > 2 * self.most:
-                    break
-        except ValueError:
-            spans = array("Q")
-        self._spans = spans or array("Q", (0, len(self.text)))
-        self._count_to(len(self._spans) // 2)
-
-    def _count_to(self, count: int) -> None:
-        if count > self.most:
-            raise BodyTooLarge(f"made of more than {self.most:,} payloads")
-        self._count = count
-
-    def _split_off(self) -> Iterator[Payload]:
-        spans = self._spans or array("Q")
-        for index in range(self._position, len(spans) // 2):
-            begin, end = spans[2 * index : 2 * index + 2]
-            yield _read(self.text[begin:end], index)
-
-
-def _payload(text: bytes, value: Any, index: int) -> Payload:
-    # An array within an array is no array of payloads.
-    return Payload(text, [value] if isinstance(value, list) and value else value, index=index)
-
-
-def _read(text: bytes, index: int) -> Payload:
-    if len(text) > MOST_VALUES < text.count(b",") + text.count(b"{") + text.count(b"["):
-        message = f"A payload holds more than the {MOST_VALUES:,} values that are read."
-        return Payload(text, None, 0, index, message, Refusal.TOO_LARGE)
+def _payloads_in(text: bytes, most: int) -> Sequence[Payload]:
+    """Return the payloads of a body; one that can't be read is one payload, with all of it."""
+    values = text.count(b",") + text.count(b"{") + text.count(b"[")
+    if values > max(_MOST_VALUES, len(text) // _BYTES_A_VALUE):
+        raise BodyTooLarge(f"made of more than {_MOST_VALUES:,} values")
     try:
-        return _payload(text, load(text), index)
+        found = values_of(load(text))
     except PayloadRefused as refusal:
-        return Payload(text, None, 0, index, refusal.message)
+        return [Payload(text, None, error=refusal.message)]
+    if len(found) > most:
+        raise BodyTooLarge(f"made of more than {most:,} payloads")
+    return [
+        # An array within an array is no array of payloads.
+        Payload(b"", [value] if isinstance(value, list) and value else value, index=index)
+        for index, value in enumerate(found)
+    ]
 
 
 LARGE_BODIES_BYTES: Final = 48 * 1024 * 1024
@@ -262,7 +161,7 @@ class BodyMemory:
 
 
 class HeldMemory:
-    """The bytes of one request, which count until the end of the `with` block, or `release`."""
+    """The bytes of one request, which count until the end of the `with` block."""
 
     def __init__(self, memory: BodyMemory) -> None:
         self._memory = memory
@@ -283,230 +182,118 @@ class HeldMemory:
         if self._memory.used - self.size > most:
             raise NoMemory
 
-    def release(self, *_: object) -> None:
-        """Count the request no more: it is answered."""
+    def __exit__(self, *_: object) -> None:
         self._memory.used -= self.size
-        self.size = 0
-
-    __exit__ = release
 
 
 GROUP_BODIES: Final = 1_000
 GROUP_BYTES: Final = 4 * 1024 * 1024
-_WORTH_A_TURN: Final = 8
-"""The bodies for which the drafting thread is woken while it waits for the write to end: each turn
-of it costs the event loop as much as drafting a body."""
 LOG: Final = structlog.get_logger()
 
-DraftBodies = Callable[[Iterable[Body]], Callable[[], None]]
-"""A function that drafts a portion of each body, and returns the function that stores the draft.
+StoreBodies = Callable[[Sequence[Body]], None]
+"""A function that stores a portion of each body; it may stop before the last body.
 
-It may stop before the last body. Those that it took know after storing how much of them is stored.
-Both raise RedisUnavailable if Redis is full or away; some of the portions may be stored then. They
-run in different threads if another group is drafted while one is stored.
+Each body knows afterwards how much of it is stored. It raises RedisUnavailable if Redis is full or
+away; some of the portions may be stored then.
 """
 
 
-LineOf = Callable[[Published], Mapping[str, object]]
-"""A function that returns a request's line for the log from the counts of its events."""
-
-
-Outcome = Callable[[Published | Exception], None]
-"""A function that is called, in the event loop, with a body's counts or the error that it met."""
-
-
 class _Waiting(NamedTuple):
-    """A body, who waits for its outcome, and the log's line about it.
+    """A body, and the future of its counts or of the error that it meets.
 
     Attributes:
         is_alone: True if it shares its write with no other, because a group with it has failed.
     """
 
     body: Body
-    tell: Outcome
-    line: LineOf | None
+    outcome: asyncio.Future[Published]
     is_alone: bool = False
 
-
-class _Group(NamedTuple):
-    """A group whose turn is over.
-
-    Attributes:
-        members: The bodies that are stored or refused; after an error, all of the group.
-        error: Why it failed.
-    """
-
-    members: list[_Waiting]
-    error: Exception | None = None
+    def tell(self, outcome: Published | Exception) -> None:
+        """Tell who waits the outcome, unless they have gone."""
+        if self.outcome.done():
+            return
+        if isinstance(outcome, Exception):
+            self.outcome.set_exception(outcome)
+        else:
+            self.outcome.set_result(outcome)
 
 
 @dataclass(slots=True)
 class Intake:
-    """Groups bodies and has them stored, in two threads that take turns.
+    """Groups bodies and has them stored in a thread, one group after the other."""
 
-    One thread drafts what arrives, as long as the other one writes a group; then it writes that.
-    """
-
-    draft: DraftBodies
+    store: StoreBodies
     _fresh: deque[_Waiting] = field(default_factory=deque)
     _begun: deque[_Waiting] = field(default_factory=deque)
-    _changed: Condition = field(default_factory=Condition)
-    _is_drafting: bool = False
-    _is_writing: bool = False
-    _loop: asyncio.AbstractEventLoop | None = None
-    _groups: int = 0
+    _is_storing: bool = False
     _ended: asyncio.Future[None] | None = None
-    _threads: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="intake")
+    _thread: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="intake")
     )
 
-    async def take(self, body: Body, line: LineOf | None = None) -> Published:
-        """Store one body together with those that arrive meanwhile; see `put`.
+    async def take(self, body: Body) -> Published:
+        """Store one body together with those that arrive meanwhile.
 
         Raises:
             RedisUnavailable: Not all of it may be stored; the sender should send it again.
             BodyTooLarge: It holds more payloads than are taken; nothing of it is stored.
         """
-        answer: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
-        self.put(body, partial(_resolve, answer), line)
-        return await answer
-
-    def put(self, body: Body, tell: Outcome, line: LineOf | None = None) -> None:
-        """Have one body stored together with those that arrive meanwhile.
-
-        Args:
-            body: The body of one request.
-            tell: The function that is told the outcome; an error is one that `take` raises.
-            line: The function that makes its line of the log; None = it is not logged.
-        """
-        self._loop = asyncio.get_running_loop()
-        with self._changed:
-            self._fresh.append(_Waiting(body, tell, line))
-            if len(self._fresh) >= _WORTH_A_TURN:
-                self._changed.notify()
+        waiting = _Waiting(body, asyncio.get_running_loop().create_future())
+        self._fresh.append(waiting)
         self._begin_group()
+        return await waiting.outcome
 
     async def close(self) -> None:
         """Store what still waits."""
-        if self._groups:
+        if self._is_storing:
             self._ended = asyncio.get_running_loop().create_future()
             await self._ended
-        self._threads.shutdown()
+        self._thread.shutdown()
 
     def _begin_group(self) -> None:
-        """Have a thread begin a group, unless one is drafting, or nothing waits."""
-        if self._is_drafting or not (self._fresh or self._begun):
+        """Have the thread store a group, unless it is storing one, or nothing waits."""
+        if self._is_storing or not (self._fresh or self._begun):
             return
-        self._is_drafting = True
-        self._groups += 1
-        self._threads.submit(self._run_group)
+        self._is_storing = True
+        members = self._next_group()
+        stored = asyncio.get_running_loop().run_in_executor(
+            self._thread, self.store, [each.body for each in members]
+        )
+        stored.add_done_callback(partial(self._conclude, members))
 
-    def _run_group(self) -> None:
-        group = self._store_group()
-        assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._conclude, group)
+    def _next_group(self) -> list[_Waiting]:
+        """Take one body that is stored in part, and those that came first of the others."""
+        members = [self._begun.popleft()] if self._begun else []
+        size = 0
+        while self._fresh and len(members) < GROUP_BODIES and size < GROUP_BYTES:
+            if members and (members[-1].is_alone or self._fresh[0].is_alone):
+                break
+            members.append(self._fresh.popleft())
+            size += len(members[-1].body.text)
+        return members
 
-    def _store_group(self) -> _Group:
-        """Draft a group until no other one is being written, and write it. In a thread."""
-        members: list[_Waiting] = []
-        try:
-            store = self.draft(self._bodies(members))
-        except Exception as error:  # noqa: BLE001 - whoever waits for it is answered
-            return self._undrafted(members, error)
-        self._begin_to_write()
-        begun: list[_Waiting] = []
-        try:
-            store()
-            begun = [each for each in members if not each.body.is_ended]
-            return _Group([each for each in members if each.body.is_ended])
-        except Exception as error:  # noqa: BLE001 - likewise
-            return _Group(members, error)
-        finally:
-            with self._changed:
-                self._is_writing = False
-                self._begun.extend(begun)
-                self._changed.notify()
-
-    def _bodies(self, members: list[_Waiting]) -> Iterator[Body]:
-        """Yield bodies for the group that is drafted, and add them to its members."""
-        size, has_begun = 0, False
-        while len(members) < GROUP_BODIES and size < GROUP_BYTES:
-            with self._changed:
-                while self._is_writing and not (self._fresh or self._begun):
-                    self._changed.wait()
-                if self._begun and not has_begun:
-                    waiting, has_begun = self._begun.popleft(), True
-                elif self._fresh and not (members and self._fresh[0].is_alone):
-                    waiting = self._fresh.popleft()
-                    size += len(waiting.body.text)
-                else:
-                    return
-            members.append(waiting)
-            yield waiting.body
-            if waiting.is_alone:
-                return
-
-    def _begin_to_write(self) -> None:
-        """Wait until the other group is written, and let the next one be drafted."""
-        with self._changed:
-            while self._is_writing:
-                self._changed.wait()
-            self._is_writing, self._is_drafting = True, False
-            if self._fresh or self._begun:
-                assert self._loop is not None
-                self._loop.call_soon_threadsafe(self._begin_group)
-
-    def _undrafted(self, members: list[_Waiting], error: Exception) -> _Group:
-        """Return a group that could not be drafted; where Redis is away, with all that waits."""
-        with self._changed:
-            if isinstance(error, SegrelayError):
-                while self._fresh and len(members) < GROUP_BODIES:
-                    members.append(self._fresh.popleft())
-            self._is_drafting = False
-        return _Group(members, error)
-
-    def _conclude(self, group: _Group) -> None:
+    def _conclude(self, members: Sequence[_Waiting], stored: asyncio.Future[None]) -> None:
         """Answer the requests of a group."""
-        self._groups -= 1
-        members, error = group
+        self._is_storing = False
+        error = cast("Exception | None", stored.exception())
         if error is None:
-            _log(members)
-            for each in members:
-                _tell(each, each.body.refusal or each.body.stored)
+            ended = [each for each in members if each.body.is_ended]
+            begun = [each for each in members if not each.body.is_ended and each.body.taken]
+            unreached = [each for each in members if not (each.body.is_ended or each.body.taken)]
+            self._begun.extend(begun)
+            self._fresh.extendleft(reversed(unreached))
+            for each in ended:
+                each.tell(each.body.refusal or each.body.stored)
         elif isinstance(error, SegrelayError) or len(members) == 1:
             for each in members:
-                _tell(each, error)
+                each.tell(error)
         else:  # one body must not cost its neighbours anything
             LOG.error("webhook.failed", bodies=len(members), error=type(error).__name__)
-            with self._changed:
-                self._fresh.extendleft(each._replace(is_alone=True) for each in reversed(members))
+            self._fresh.extendleft(each._replace(is_alone=True) for each in reversed(members))
         self._begin_group()
-        if self._ended is not None and not (self._groups or self._ended.done()):
+        if self._ended is not None and not (self._is_storing or self._ended.done()):
             self._ended.set_result(None)
-
-
-def _log(members: Iterable[_Waiting]) -> None:
-    """Log the bodies that are stored; they are answered also where the disk of the log is full."""
-    stored = [each for each in members if each.body.refusal is None]
-    lines = [one.line(one.body.stored) for one in stored if one.line]
-    with suppress(OSError):
-        log_often("webhook.answered", lines)
-
-
-def _tell(waiting: _Waiting, outcome: Published | Exception) -> None:
-    try:
-        waiting.tell(outcome)
-    except Exception as error:  # noqa: BLE001 - one body must not cost its neighbours anything
-        log_bug(error, "webhook.failed")
-
-
-def _resolve(answer: asyncio.Future[Published], outcome: Published | Exception) -> None:
-    if answer.done():
-        return
-    if isinstance(outcome, Exception):
-        answer.set_exception(outcome)
-    else:
-        answer.set_result(outcome)
 
 
 PORTION: Final = Portion(1_000, 4 * 1024 * 1024)
@@ -515,23 +302,12 @@ _TOGETHER: Final = Portion(2_000, 8 * 1024 * 1024)
 """The events and bytes of all bodies in one write."""
 
 
-def draft_bodies(publisher: Publisher, bodies: Iterable[Body]) -> Callable[[], None]:
-    """Draft a portion of each body for a publisher; see `DraftBodies`."""
-    taken: list[Body] = []
-
-    def payloads() -> Iterator[Iterator[Payload]]:
-        for body in bodies:
-            taken.append(body)
-            yield body.payloads()
-
-    draft, published = publisher.draft_each(payloads(), portion=PORTION, together=_TOGETHER)
-
-    def store() -> None:
-        publisher.write_draft(draft)
-        for body, each in zip(taken, published, strict=True):
-            body.advance(each)
-
-    return store
+def store_bodies(publisher: Publisher, bodies: Sequence[Body]) -> None:
+    """Publish a portion of each body; see `StoreBodies`."""
+    payloads = (body.payloads() for body in bodies)
+    published = publisher.publish_each(payloads, portion=PORTION, together=_TOGETHER)
+    for body, each in zip(bodies, published, strict=False):
+        body.advance(each)
 
 
 EVERY_SECONDS: Final = 5.0

@@ -10,19 +10,12 @@ import logging
 import resource
 import signal
 import socket
-from abc import ABC, abstractmethod
 from asyncio import TimerHandle
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import uvicorn
-from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from segrelay.worker.contract.own_processes import switch_threads_often
 from segrelay.worker.errors import PortTaken
@@ -82,38 +75,12 @@ def serve(
         server.run(sockets=[listener])
 
 
-Respond = Callable[[int, Sequence[tuple[bytes, bytes]], bytes], None]
-"""A function that sends a whole answer, by its status, its headers and its body."""
-
-
-class WholeRequests(ABC):
-    """An ASGI application that answers some requests without a task of their own.
-
-    A task, its timers and the messages of ASGI cost as much as everything else about a small
-    request.
-    """
-
-    @abstractmethod
-    def take(self, scope: Scope, body: bytes, respond: Respond) -> bool:
-        """Take a request of which everything has come, and respond later; False = over ASGI."""
-
-    @abstractmethod
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request that was not taken."""
-
-
 class PromptProtocol(HttpToolsProtocol):
-    """Closes connections whose client sends a request's headers too slowly, or too many of them.
-
-    A request gets a task once everything of it is read that has come, and none if the application
-    has a method `take` that takes it: see `WholeRequests`.
-    """
+    """Closes connections whose client sends a request's headers too slowly, or too many of them."""
 
     _waiting: TimerHandle | None = None
     _header_bytes = 0
     _has_headers = False
-    _is_reading = False
-    _unstarted: tuple[RequestResponseCycle, Any] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for headers."""
@@ -128,13 +95,8 @@ class PromptProtocol(HttpToolsProtocol):
                 self._close()
                 return
             self._header_bytes += len(data)
-        self._has_headers, self._is_reading = False, True
+        self._has_headers = False
         super().data_received(data)
-        self._is_reading = False
-        if self._unstarted is not None:
-            cycle, app = self._unstarted
-            self._unstarted = None
-            self._start_asgi_task(cycle, app)
         if begins and not self._has_headers:  # nearly always all headers come at once
             self._wait(len(data))
 
@@ -150,40 +112,6 @@ class PromptProtocol(HttpToolsProtocol):
         """Stop waiting for headers."""
         self._wait_no_longer()
         super().connection_lost(exc)
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        """Have the application answer a request, in a task unless it takes the whole request."""
-        if self._is_reading:
-            self._unstarted = (cycle, app)  # others of the same connection wait for its answer
-        elif not self._is_taken(cycle, app):
-            super()._start_asgi_task(cycle, app)
-
-    def _is_taken(self, cycle: RequestResponseCycle, app: Any) -> bool:
-        # A client that reads no answers is waited for in a task.
-        if cycle.more_body or self.flow.write_paused or not isinstance(app, WholeRequests):
-            return False
-        scope: Any = cycle.scope
-        return app.take(scope, bytes(cycle.body), partial(self._respond, cycle))
-
-    def _respond(
-        self,
-        cycle: RequestResponseCycle,
-        status: int,
-        headers: Sequence[tuple[bytes, bytes]],
-        body: bytes,
-    ) -> None:
-        """Send a whole answer, unless the client has gone."""
-        if cycle.disconnected:
-            return
-        parts = [STATUS_LINE[status]]
-        for name, value in (*cycle.default_headers, *headers):
-            parts += (name, b": ", value, b"\r\n")
-        parts += (b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n", body)
-        cycle.response_started = cycle.response_complete = True
-        self.transport.write(b"".join(parts))
-        if not cycle.keep_alive:
-            self.transport.close()
-        self.on_response_complete()
 
     def _wait(self, header_bytes: int = 0) -> None:
         self._header_bytes = header_bytes

@@ -7,7 +7,6 @@ from segrelay.producer.events.payloads import Payload
 from segrelay.producer.publish import Publisher, open_publisher
 from segrelay.producer.publishing.published import Portion, PublishOptions
 from segrelay.producer.publishing.quarantine import Quarantine
-from segrelay.producer.publishing.writing import JobPosition
 from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
 from segrelay.worker.contract.words import Direction
@@ -360,10 +359,7 @@ def test_groups_that_are_published_together_have_a_result_each(publisher, client
         parsed(payload(1), payload(0), payload(1, segment_events=[])),
     ]
 
-    draft, found = publisher.draft_each(
-        groups, portion=Portion(9, 10**6), together=Portion(99, 10**6)
-    )
-    publisher.write_draft(draft, JobPosition())
+    found = publisher.publish_each(groups, portion=Portion(9, 10**6), together=Portion(99, 10**6))
 
     digests = [digest_of(f"email:person{number}@example.com") for number in range(2)]
     assert [(one.accepted, one.refused, one.people) for one in found] == [
@@ -378,10 +374,7 @@ def test_groups_that_are_published_together_have_a_result_each(publisher, client
 def test_a_group_is_taken_up_to_its_own_limit_and_groups_up_to_that_of_all(publisher, client):
     groups = [parsed(*(payload(10 * group + n) for n in range(3))) for group in range(3)]
 
-    draft, found = publisher.draft_each(
-        groups, portion=Portion(2, 10**6), together=Portion(3, 10**6)
-    )
-    publisher.write_draft(draft, JobPosition())
+    found = publisher.publish_each(groups, portion=Portion(2, 10**6), together=Portion(3, 10**6))
 
     assert [one.accepted for one in found] == [2, 2]
     assert len(entries(client)) == 4

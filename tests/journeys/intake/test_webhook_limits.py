@@ -103,12 +103,12 @@ def many_events(profile_bytes: int, events: int) -> bytes:
 COSTLY = (
     pytest.param(lambda: rows(b"{}", 60_000_000), 413, id="60 MB of objects"),
     pytest.param(
-        lambda: b'{"data": {"a": %b}}' % rows(b"{}", 15 * MIB), 200, id="one with objects"
+        lambda: b'{"data": {"a": %b}}' % rows(b"{}", 15 * MIB), 413, id="one with objects"
     ),
     pytest.param(
-        lambda: rows(b'{"a": %b}' % rows(b"{}", MIB), 15 * MIB), 200, id="some with objects"
+        lambda: rows(b'{"a": %b}' % rows(b"{}", MIB), 15 * MIB), 413, id="some with objects"
     ),
-    pytest.param(lambda: b"[" * (15 * MIB), 200, id="deep"),
+    pytest.param(lambda: b"[" * (15 * MIB), 413, id="deep"),
     pytest.param(lambda: event(2, a="\U0001f600" * (3 * MIB)), 200, id="a huge text of emoji"),
     pytest.param(lambda: many_events(MIB, 100_000), 200, id="a profile times its events"),
     pytest.param(lambda: rows(many_events(20_000, 300), 2 * MIB), 200, id="many of these"),

@@ -1,8 +1,7 @@
 """The intake: grouping, and that no body costs its neighbours anything."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from itertools import islice
 from threading import Event
 
@@ -28,12 +27,11 @@ class Shelf:
         self.most = most
         self.writes_until_it_closes = 1_000_000
         self.refusals = 0
-        self.drafted: list[bytes] = []
         self.is_storing = False
         self.may_store = Event()
         self.may_store.set()
 
-    def draft(self, bodies: Iterable[Body]) -> Callable[[], None]:
+    def store(self, bodies: Sequence[Body]) -> None:
         if self.is_closed:
             self.refusals += 1
             raise RedisUnavailable("It is closed.")
@@ -42,10 +40,6 @@ class Shelf:
             if body.text == POISON:
                 raise ValueError("A bug that this body meets.")
             taken.append((body, len(list(islice(body.payloads(), 3)))))
-            self.drafted.append(body.text)
-        return partial(self.store, taken)
-
-    def store(self, taken: Sequence[tuple[Body, int]]) -> None:
         assert not self.is_storing
         self.is_storing = True
         self.may_store.wait(allowed(5))
@@ -72,17 +66,15 @@ async def take_all(intake: Intake, bodies: Sequence[bytes]) -> list[Published | 
     return await asyncio.gather(*taken, return_exceptions=True)
 
 
-def groups_of(shelf: Shelf, count: int, drafted: int) -> list[list[bytes]]:
-    """Return the groups of bodies that come while another one is written, which lasts until some
-    of them are drafted.
-    """
+def groups_of(shelf: Shelf, count: int) -> list[list[bytes]]:
+    """Return the groups of so many bodies that come while another one is written."""
 
     async def play() -> None:
-        intake = Intake(shelf.draft)
+        intake = Intake(shelf.store)
         answers = [asyncio.ensure_future(intake.take(Body(b"1")))]
         await until(lambda: shelf.is_storing)
         answers += [asyncio.ensure_future(intake.take(Body(b"2"))) for _ in range(count)]
-        await until(lambda: len(shelf.drafted) >= 1 + drafted)
+        await asyncio.sleep(0)
         assert not answers[0].done()
         shelf.may_store.set()
         await asyncio.gather(*answers)
@@ -92,8 +84,8 @@ def groups_of(shelf: Shelf, count: int, drafted: int) -> list[list[bytes]]:
     return shelf.groups
 
 
-def test_what_comes_while_a_group_is_written_is_drafted_meanwhile_and_shares_a_write() -> None:
-    assert groups_of(Shelf(), 20, drafted=8) == [[b"1"], [b"2"] * 20]
+def test_what_comes_while_a_group_is_written_shares_the_next_write() -> None:
+    assert groups_of(Shelf(), 20) == [[b"1"], [b"2"] * 20]
 
 
 def array(count: int, element: bytes = b"1") -> bytes:
@@ -112,7 +104,7 @@ def array(count: int, element: bytes = b"1") -> bytes:
     ids=["a few", "of many portions", "too many payloads", "a bug", "a bug in writing"],
 )
 def test_each_body_gets_its_own_answer(bodies: list[bytes], answers: list[object]) -> None:
-    found = asyncio.run(take_all(Intake(Shelf().draft), bodies))
+    found = asyncio.run(take_all(Intake(Shelf().store), bodies))
 
     assert answers == [one.accepted if isinstance(one, Published) else type(one) for one in found]
 
@@ -122,7 +114,7 @@ def test_what_comes_while_a_large_body_is_stored_waits_for_one_portion_only() ->
     many = array(99)
 
     async def play() -> None:
-        intake = Intake(shelf.draft)
+        intake = Intake(shelf.store)
         large = asyncio.ensure_future(intake.take(Body(many)))
         await until(lambda: shelf.is_storing)
         small = asyncio.ensure_future(intake.take(Body(b"2")))
@@ -143,7 +135,7 @@ def test_a_body_whose_later_portion_can_not_be_stored_is_to_be_sent_again() -> N
     shelf = Shelf()
     shelf.writes_until_it_closes = 2
 
-    (answer,) = asyncio.run(take_all(Intake(shelf.draft), [b"[1, 2, 3, 4, 5, 6, 7, 8, 9]"]))
+    (answer,) = asyncio.run(take_all(Intake(shelf.store), [b"[1, 2, 3, 4, 5, 6, 7, 8, 9]"]))
 
     assert isinstance(answer, RedisUnavailable)
     assert len(shelf.groups) == 2
@@ -152,13 +144,13 @@ def test_a_body_whose_later_portion_can_not_be_stored_is_to_be_sent_again() -> N
 def test_bodies_that_a_write_did_not_reach_come_with_the_next_in_their_order() -> None:
     shelf = Shelf(most=2)
 
-    asyncio.run(take_all(Intake(shelf.draft), [b"1", b"2", b"3", b"4", b"5"]))
+    asyncio.run(take_all(Intake(shelf.store), [b"1", b"2", b"3", b"4", b"5"]))
 
     assert [text for group in shelf.groups for text in group] == [b"1", b"2", b"3", b"4", b"5"]
 
 
 def test_a_group_is_bounded() -> None:
-    groups = groups_of(Shelf(), GROUP_BODIES + 1, drafted=GROUP_BODIES)
+    groups = groups_of(Shelf(), GROUP_BODIES + 1)
 
     assert [len(group) for group in groups] == [1, GROUP_BODIES, 1]
 
@@ -167,7 +159,7 @@ def test_who_waits_while_nothing_can_be_drafted_is_told_at_once() -> None:
     shelf = Shelf()
     shelf.is_closed = True
 
-    answers = asyncio.run(take_all(Intake(shelf.draft), [b"1"] * 1_000))
+    answers = asyncio.run(take_all(Intake(shelf.store), [b"1"] * 1_000))
 
     assert {type(answer) for answer in answers} == {RedisUnavailable}
     assert shelf.refusals < 100
@@ -177,7 +169,7 @@ def test_closing_stores_what_still_waits() -> None:
     shelf = Shelf()
 
     async def play() -> None:
-        intake = Intake(shelf.draft)
+        intake = Intake(shelf.store)
         waiting = [asyncio.ensure_future(intake.take(Body(b"1"))) for _ in range(3)]
         await asyncio.sleep(0)
         await intake.close()
@@ -192,7 +184,7 @@ def test_an_intake_that_has_failed_goes_on() -> None:
     shelf = Shelf()
 
     async def play() -> Published:
-        intake = Intake(shelf.draft)
+        intake = Intake(shelf.store)
         shelf.is_closed = True
         with pytest.raises(RedisUnavailable):
             await intake.take(Body(b"1"))
