@@ -185,15 +185,11 @@ def test_a_lost_master_is_replaced_and_nothing_that_was_confirmed_is_lost(cluste
     assert run_each(client, COUNT_UP, calls, replicated=True) == [2] * 16
 
 
-def test_a_pipeline_loads_its_script_also_on_a_master_that_has_just_become_one(cluster, client):
+def test_a_script_gets_to_a_master_that_has_just_become_one(cluster, client):
     count_down = "#!lua\nreturn redis.call('DECRBY', KEYS[1], ARGV[1])"
 
     def counted_down() -> list[int]:
-        pipe = client.pipeline(transaction=False)
-        pipe.script_load(count_down)
-        for key in KEYS:
-            pipe.evalsha(digest(count_down), 1, key, 1)
-        return pipe.execute()[1:]
+        return run_each(client, count_down, [ScriptCall((key,), (1,)) for key in KEYS])
 
     assert counted_down() == [-1] * 16
     port = cluster.owner(SLOT)

@@ -10,9 +10,9 @@ import structlog
 
 from segrelay.worker.adapters.redis import scripts
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.redis.client import AsyncRedis, Pipeline, Redis
+from segrelay.worker.contract.redis.client import AsyncRedis, Redis
 from segrelay.worker.contract.redis.scripts import (
-    digest,
+    NamedCall,
     named_answer,
     run_script,
     run_script_async,
@@ -195,25 +195,16 @@ class RedisGate:
         return await run_script_async(self._client, self._script(name), call.keys, call.args)
 
 
-def ask_look(
-    pipe: Pipeline,
-    destination: Destination,
-    authorization: Authorization | None,
-    triggers: Sequence[str],
-) -> None:
-    """Add the question whether a gate is open to a pipeline; `looks` reads the answer.
-
-    The pipeline has to load the script `LOOK` before.
-    """
+def look_call(destination: Destination, fingerprint: str, triggers: Sequence[str]) -> NamedCall:
+    """Return the question whether a gate is open, whose answer `looks` reads."""
     text = scripts.source(LOOK)
     key = keys.gate(gate_id(destination.base_url, destination.gate_scope))
-    asked = _look(destination.rate_per_minute, fingerprint_of(authorization), triggers)
-    call = script_call(text, gate=key, **asked)
-    pipe.execute_command("EVALSHA", digest(text), len(call.keys), *call.keys, *call.args)
+    asked = _look(destination.rate_per_minute, fingerprint, triggers)
+    return text, script_call(text, gate=key, **asked)
 
 
 def looks(triggers: Sequence[str], answers: Sequence[Any]) -> dict[str, Open | Closed]:
-    """Return for each trigger whether the gate is open, from the answer to `ask_look`."""
+    """Return for each trigger whether the gate is open, from the answer to `look_call`."""
     found = [_open(answer) if answer[0] else _closed(answer) for answer in answers]
     if len(found) == 1:
         return dict.fromkeys(triggers, found[0])
@@ -258,9 +249,8 @@ def read_looks(
 
     The credentials are left out of account: a command may not have those of the workers.
     """
-    name = gate_id(destination.base_url, destination.gate_scope)
-    asked = _look(destination.rate_per_minute, "", triggers)
-    return looks(triggers, _ask(client, scripts.source(LOOK), name, **asked))
+    text, call = look_call(destination, "", triggers)
+    return looks(triggers, run_script(client, text, *call))
 
 
 def read_probes(client: Redis, name: str) -> Probes:

@@ -44,7 +44,7 @@ from segrelay.worker.contract.redis.scripts import (
     Value,
     named_answer,
     run_script_async,
-    run_script_then,
+    run_together,
     script_call,
 )
 from segrelay.worker.core.backoff import Backoff, Wait
@@ -321,7 +321,9 @@ class RedisPartition:
         """Take the lease, read what is to be read along, and return the script's answer."""
         if not self._reads_along:
             return await self._call("take", call.keys, call.args)
-        taken, *self.read_along = await run_script_then(self._client, TAKE, call, self._reads_along)
+        taken, *self.read_along = await run_together(
+            self._client, [(TAKE, call)], self._reads_along
+        )
         return taken
 
     async def streams(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ a destination gets without a person:
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
@@ -27,7 +27,7 @@ from segrelay.worker.batch.delivery import Failure, LoadedTrigger
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.ledger import AUDIENCE_NAME
-from segrelay.worker.contract.redis.client import AsyncPipeline, AsyncRedis, Pipeline, Redis
+from segrelay.worker.contract.redis.client import AsyncRedis, Redis
 from segrelay.worker.contract.redis.scripts import (
     IN_ANY_CASE,
     run_script_async,
@@ -78,9 +78,9 @@ def read_identified(client: Redis) -> frozenset[str]:
     return frozenset(name.decode() for name in {*slugs, *slugs.values()})
 
 
-def ask_editions(pipe: AsyncPipeline | Pipeline, triggers: Iterable[str]) -> None:
-    """Ask for the newest editions of triggers, whose answer `newest_editions` reads."""
-    pipe.hmget(keys.FINGERPRINTS, list(triggers) or [""])
+def ask_editions(triggers: Collection[str]) -> tuple[str, ...]:
+    """Return the question for the newest editions of triggers, for `newest_editions`."""
+    return ("HMGET", keys.FINGERPRINTS, *(triggers or [""]))
 
 
 async def tell_newest(
@@ -238,7 +238,7 @@ class SharedKeys:
         names = [one.name for one in self._triggers[destination]]
         pipe = self._client.pipeline(transaction=False)
         pipe.hmget(keys.AUDIENCES, self._audiences[destination] or [""])
-        ask_editions(pipe, names)
+        pipe.execute_command(*ask_editions(names))
         slugs, editions = await pipe.execute()
         found = self._scopes(destination, slugs if self._audiences[destination] else [])
         return found, newest_editions(names, editions)

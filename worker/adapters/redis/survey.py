@@ -7,9 +7,9 @@ import re
 import socket
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from itertools import chain, islice
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any, Final
 import orjson
 
 from segrelay.worker.adapters.redis import scripts
-from segrelay.worker.adapters.redis.gate import LOOK, ask_look, looks, read_state
+from segrelay.worker.adapters.redis.gate import look_call, looks, read_state
 from segrelay.worker.adapters.redis.shared_keys import ask_editions, newest_editions
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.celery import (
@@ -44,17 +44,18 @@ from segrelay.worker.contract.processes import (
     tell_seen,
 )
 from segrelay.worker.contract.redis.claim import read_names
-from segrelay.worker.contract.redis.client import Pipeline, Redis
+from segrelay.worker.contract.redis.client import Redis, run_through
 from segrelay.worker.contract.redis.connection import now_ms, now_us
 from segrelay.worker.contract.redis.lock import take_turn
 from segrelay.worker.contract.redis.scanning import scan_keys
 from segrelay.worker.contract.redis.scripts import (
     IN_ANY_CASE,
     ScriptCall,
-    digest,
     run_each,
+    run_together,
 )
-from segrelay.worker.contract.settings import Destination, Settings
+from segrelay.worker.contract.settings import Settings
+from segrelay.worker.contract.settings.http import fingerprint_of
 from segrelay.worker.contract.triggers import (
     DESTINATION,
     TRIGGER,
@@ -65,7 +66,7 @@ from segrelay.worker.contract.triggers import (
 )
 from segrelay.worker.contract.words import BACKFILL, LIVE
 from segrelay.worker.core.backoff import longest_ms
-from segrelay.worker.core.gate import MICROSECONDS, Open, gate_id
+from segrelay.worker.core.gate import Open, gate_id
 from segrelay.worker.core.rounds import Sight, WakeUp
 
 EVERY_SECONDS: Final = 3.0
@@ -254,20 +255,6 @@ LOCK_MS: Final = 900
 """The time in ms for which a sweeper holds the lock: less than a round, so others can follow."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Partition:
-    """A partition with at least one stream that may be worked on now.
-
-    Args:
-        idle: Its triggers of which nothing may be done now, and the lanes that are paused.
-        labels: The editions of all other triggers, as `trigger|EDITION`.
-    """
-
-    keys: PartitionKeys
-    idle: frozenset[str]
-    labels: frozenset[str]
-
-
 class RedisSurvey:
     """Looks at the partitions of the destinations that the configuration names.
 
@@ -288,7 +275,6 @@ class RedisSurvey:
         self._settings = settings
         self._stopped = stopped
         self._lock = f"{keys.SWEEP}:{settings.fingerprint}"
-        self._script = scripts.source("due")
 
     def may_sweep(self) -> bool:
         """Say whether this node does the round: one node of each configuration does."""
@@ -296,120 +282,68 @@ class RedisSurvey:
 
     def look(self) -> list[Sight]:
         """Return the partitions with a stream that may be worked on, and wake the due ones."""
-        return self._second_look(*self._first_look())
-
-    def _first_look(self) -> tuple[int, list[_Partition]]:
-        """Read clock, pauses, gates and the names of streams, in one round trip."""
-        destinations = list(self._settings.destinations.values())
-        all_keys = [
-            PartitionKeys(destination.name, number)
-            for destination in destinations
-            for number in range(self._settings.redis.partitions)
-        ]
-        answers = self._asked(destinations, all_keys)
-        (seconds, rest), stored, editions, *looked = answers
-        now_us = seconds * MICROSECONDS + rest
-        pauses = parse_pauses(stored)
-        newest = newest_editions(self._settings.triggers, editions)
-        labels = {name: label(name, newest.get(name, "")) for name in self._settings.triggers}
-        gates, streams = looked[: len(destinations)], looked[len(destinations) :]
-        paused = {*pauses.triggers, *self._stopped()}
-        ready = {
-            destination.name: self._open_triggers(destination, gate) - paused
-            for destination, gate in zip(destinations, gates, strict=True)
-            if destination.name not in pauses.destinations
-        }
-        looks = (
-            _partition(partition, names, ready[partition.destination], pauses.lanes, labels)
-            for partition, names in zip(all_keys, streams, strict=True)
-            if partition.destination in ready
-        )
-        return now_us, [partition for partition in looks if partition]
-
-    def _asked(
-        self, destinations: Sequence[Destination], partitions: Sequence[PartitionKeys]
-    ) -> list[Any]:
-        """Read the shared keys, each destination's gate, and each partition's stream names."""
-        pipe = self._client.pipeline(transaction=False)
-        pipe.script_load(scripts.source(LOOK))
-        pipe.time()
-        pipe.hgetall(keys.PAUSED)
-        ask_editions(pipe, self._settings.triggers)
-        for destination in destinations:
-            authorization = self._settings.authorization_of(destination)
-            ask_look(pipe, destination, authorization, self._triggers_of(destination))
-        for partition in partitions:
-            pipe.smembers(partition.streams)
-        return pipe.execute()[1:]
-
-    def _triggers_of(self, destination: Destination) -> list[str]:
-        return [each.name for each in self._settings.triggers_of(destination.name)]
-
-    def _open_triggers(self, destination: Destination, answers: Sequence[Any]) -> set[str]:
-        """Return the triggers for which a drain would find the gate open."""
-        found = looks(self._triggers_of(destination), answers)
-        return {trigger for trigger, look in found.items() if isinstance(look, Open)}
-
-    def _second_look(self, now_us: int, partitions: Sequence[_Partition]) -> list[Sight]:
-        """Ask which partitions are due, in one round trip, and mark them as woken."""
-        if not partitions:
-            return []
-        pipe = self._client.pipeline(transaction=False)
-        pipe.script_load(self._script)
-        for partition in partitions:
-            pipe.exists(partition.keys.wakeup)
-            pipe.hget(partition.keys.lease, "until")
-            self._ask(pipe, partition)
-        answers: Any = pipe.execute()[1:]
-        looks = zip(partitions, answers[0::3], answers[1::3], answers[2::3], strict=True)
+        calls = list(self._calls())
+        found = run_each(self._client, scripts.source("due"), [call for _, call in calls])
         return [
             Sight(
                 WakeUp(
                     BACKFILL if due == _BACKFILL_IS_DUE else LIVE,
-                    partition.keys.destination,
-                    partition.keys.number,
+                    partition.destination,
+                    partition.number,
                 ),
                 due=bool(due),
                 waking=bool(waking),
-                held=bool(until) and int(until) * 1000 > now_us,
+                held=bool(held),
             )
-            for partition, waking, until, due in looks
+            for (partition, _), (due, waking, held) in zip(calls, found, strict=True)
         ]
 
-    def _ask(self, pipe: Pipeline, partition: _Partition) -> None:
-        at = partition.keys
-        pipe.evalsha(
-            digest(self._script),
-            5,
-            at.lease,
-            at.holds,
-            at.streams,
-            at.retry,
-            at.wakeup,
-            at.tag,
-            longest_ms(self._settings.delivery.late_seconds),
-            *sorted(partition.idle | partition.labels),
-        )
+    def _calls(self) -> Iterator[tuple[PartitionKeys, ScriptCall]]:
+        """Yield the partitions with a stream that may be worked on, and ask each if it is due.
 
-
-def _partition(
-    partition: PartitionKeys,
-    names: Iterable[bytes],
-    ready: Collection[str],
-    paused_lanes: Collection[str],
-    labels: Mapping[str, str],
-) -> _Partition | None:
-    """Return a partition with its idle triggers and lanes; None if all its streams are idle.
-
-    Ready are triggers that are not paused, and whose gate is open.
-    """
-    streams = [split_stream_name(name.decode()) for name in names]
-    idle = {trigger for _, trigger in streams if trigger not in ready}
-    paused = {lane for lane, _ in streams if lane in paused_lanes}
-    if all(trigger in idle or lane in paused for lane, trigger in streams):
-        return None
-    meant = {labels[trigger] for _, trigger in streams if trigger in labels}
-    return _Partition(partition, frozenset(idle | paused), frozenset(meant))
+        Pauses, gates and the names of streams are read in one round trip.
+        """
+        settings = self._settings
+        destinations = list(settings.destinations.values())
+        triggers = [[one.name for one in settings.triggers_of(each.name)] for each in destinations]
+        partitions = [
+            PartitionKeys(destination.name, number)
+            for destination in destinations
+            for number in range(settings.redis.partitions)
+        ]
+        gates = [
+            look_call(destination, fingerprint_of(settings.authorization_of(destination)), names)
+            for destination, names in zip(destinations, triggers, strict=True)
+        ]
+        shared = (("HGETALL", keys.PAUSED), ask_editions(settings.triggers))
+        streams = (("SMEMBERS", partition.streams) for partition in partitions)
+        answers = run_through(run_together(self._client, gates, (*shared, *streams)))
+        stored, editions, *names_of_streams = answers[len(gates) :]
+        pauses = parse_pauses(stored)
+        newest = newest_editions(settings.triggers, editions)
+        paused = {*pauses.triggers, *self._stopped()}
+        ready = {
+            destination.name: {
+                name for name, look in looks(names, answer).items() if isinstance(look, Open)
+            }
+            - paused
+            for destination, names, answer in zip(
+                destinations, triggers, answers[: len(gates)], strict=True
+            )
+            if destination.name not in pauses.destinations
+        }
+        longest = longest_ms(settings.delivery.late_seconds)
+        for k, names in zip(partitions, names_of_streams, strict=True):
+            open_triggers = ready.get(k.destination, set())
+            of_streams = [split_stream_name(name.decode()) for name in names]
+            idle = {trigger for _, trigger in of_streams if trigger not in open_triggers}
+            idle |= (lanes := {lane for lane, _ in of_streams if lane in pauses.lanes})
+            if all(trigger in idle or lane in lanes for lane, trigger in of_streams):
+                continue
+            waiting = {trigger for _, trigger in of_streams} & settings.triggers.keys()
+            labels = {label(trigger, newest.get(trigger, "")) for trigger in waiting}
+            names_of_keys = (k.lease, k.holds, k.streams, k.retry, k.wakeup)
+            yield k, ScriptCall(names_of_keys, (k.tag, longest, *sorted(idle | labels)))
 
 
 AGAIN_MS: Final = 3_000

@@ -31,7 +31,7 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.protection import PROTECTION, SECRET_BYTES, SealedSecret
 from segrelay.worker.contract.redis.acts import Act, carry_out
-from segrelay.worker.contract.redis.client import Redis
+from segrelay.worker.contract.redis.client import Redis, run_through
 from segrelay.worker.contract.redis.connection import now_ms
 from segrelay.worker.contract.redis.scripts import (
     IN_ANY_CASE,
@@ -39,6 +39,7 @@ from segrelay.worker.contract.redis.scripts import (
     load_script,
     run_each,
     run_script,
+    run_together,
 )
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.http import fingerprint_of
@@ -232,14 +233,8 @@ def _mark_partitions(client: Redis, settings: Settings) -> None:
     numbers = range(settings.redis.partitions)
     marked = [PartitionKeys(name, n).lease for name in read_names(client) for n in numbers]
     marked.append(keys.quarantine("totals"))
-    pipe = client.pipeline(transaction=False)
-    for key in marked:
-        pipe.hget(key, _MARK)
-    marks = zip(marked, pipe.execute(), strict=True)
     told = "HSETNX", _MARK, PROTECTION.secret_id.hex()
-    unmarked = [ScriptCall((key,), told) for key, mark in marks if mark is None]
-    if unmarked:
-        run_each(client, IN_ANY_CASE, unmarked)
+    run_each(client, IN_ANY_CASE, [ScriptCall((key,), told) for key in marked])
 
 
 def _sealed_secret(settings: Settings) -> bytes:
@@ -372,13 +367,12 @@ class InstanceWatch:
 
     def _look(self, nodes: Mapping[str, str]) -> None:
         """Read the certificates of nodes, and write one where there is none."""
-        new = (ScriptCall((key,), ("HSETNX", "id", secrets.token_hex(8))) for key in nodes)
-        run_each(self.client, IN_ANY_CASE, list(new))
-        pipe = self.client.pipeline(transaction=False)
-        for key in nodes:
-            pipe.hget(key, "id")
+        new = [ScriptCall((key,), ("HSETNX", "id", secrets.token_hex(8))) for key in nodes]
+        asked = [("HGET", key, "id") for key in nodes]
         at_ms = now_ms(self.client)
-        for (key, node), name in zip(nodes.items(), pipe.execute(), strict=True):
+        named = [(IN_ANY_CASE, call) for call in new]
+        found = run_through(run_together(self.client, named, asked))[len(new) :]
+        for (key, node), name in zip(nodes.items(), found, strict=True):
             if name:  # else it was emptied since, which the next look finds
                 self._compare(key, node, name.decode(), at_ms)
 

@@ -59,7 +59,7 @@ READS: Final = frozenset(
         *("EXISTS", "GET", "HEXISTS", "HGET", "HGETALL", "HKEYS", "HLEN", "HMGET", "INFO", "LLEN"),
         *("LRANGE", "MGET", "PING", "SCARD", "SMEMBERS", "TIME", "XLEN", "XRANGE"),
         *("XREVRANGE", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE", "HVALS", "PTTL"),
-        *("EVAL_RO", "EVALSHA_RO", "SCRIPT LOAD", "MULTI", "EXEC"),
+        *("EVAL_RO", "EVALSHA_RO", "MULTI", "EXEC"),
     )
 )
 """Commands that change no data, so they may be repeated on a new master; not SCAN with its cursor.
@@ -164,7 +164,7 @@ def _units(places: Iterable[int], names: Sequence[Any]) -> list[list[int]]:
 
 
 def _least(answers: Sequence[Any]) -> Any:
-    """Return the first error, or the answer with the fewest replicas; scripts are loaded alike."""
+    """Return the first error, or the answer with the fewest replicas."""
     errors = [answer for answer in answers if isinstance(answer, Exception)]
     return errors[0] if errors else min(answers, key=lambda confirmed: confirmed[1:])
 
@@ -174,8 +174,7 @@ QUICK_SECONDS: Final = 1.0
 _LOOK_SECONDS: Final = 0.2
 _PAUSE_SECONDS: Final = 0.05
 _LOST: Final = (ConnectionError, TimeoutError)
-# Each server that gets anything gets these too: scripts first, and waits for replicas last.
-_LOAD: Final = "SCRIPT LOAD"
+# Each server that gets anything gets these too, behind everything else.
 _WAIT: Final = "WAITAOF"
 
 
@@ -220,16 +219,14 @@ class Router:
         only_reads = all(words[0] in READS for words, _ in commands)
         answers: list[Any] = [None] * len(commands)
         names = [words[0] for words, _ in commands]
-        scripts = [at for at, name in enumerate(names) if name == _LOAD and not in_multi]
-        waits = [at for at, name in enumerate(names) if name == _WAIT]
-        shared: dict[int, list[Any]] = {at: [] for at in (*scripts, *waits)}
+        shared: dict[int, list[Any]] = {at: [] for at, name in enumerate(names) if name == _WAIT}
         left = own = _units([at for at in range(len(commands)) if at not in shared], names)
         while left:
             is_sent = False
             try:
                 groups = await self._reached(commands, left)
                 is_sent = True
-                places = [[*scripts, *chain(*some), *waits] for some in groups.values()]
+                places = [[*chain(*some), *shared] for some in groups.values()]
                 asked = [
                     self._asked(node, [commands[at] for at in some], in_multi=in_multi)
                     for node, some in zip(groups, places, strict=True)

@@ -197,7 +197,7 @@ def prepare(text: str) -> None:
 
 
 _Words = Sequence[Value]
-_Named = tuple[str, ScriptCall]
+NamedCall = tuple[str, ScriptCall]
 """A script, with a call of it."""
 
 
@@ -235,7 +235,7 @@ async def run_script_async(
     return await _run(client, call)
 
 
-async def _run(client: Redis | AsyncRedis, call: _Named) -> Any:
+async def _run(client: Redis | AsyncRedis, call: NamedCall) -> Any:
     try:
         return await done(client.execute_command(*_by_digest(call)))
     except NoScriptError:
@@ -276,19 +276,19 @@ def run_each(
     return first_raised(answers[: len(calls)])
 
 
-async def run_script_then(
-    client: AsyncRedis, text: str, call: ScriptCall, commands: Sequence[_Words]
+async def run_together(
+    client: Redis | AsyncRedis, calls: Sequence[NamedCall], commands: Sequence[_Words]
 ) -> list[Any]:
-    """Run a script and, after it, commands in the same round trip; return the answers in order.
+    """Run scripts and, after them, commands in the same round trip; return the answers in order.
 
-    The client has to keep their order.
+    A single server keeps their order; a Cluster only among those of one slot.
     """
-    return first_raised(await _run_each(client, [(text, call)], commands))
+    return first_raised(await _run_each(client, calls, commands))
 
 
 async def _run_each(
     client: Redis | AsyncRedis,
-    calls: Sequence[_Named],
+    calls: Sequence[NamedCall],
     then: Sequence[_Words],
     replicas: int = 0,
     *,
@@ -317,15 +317,15 @@ async def _run_each(
     return answers
 
 
-def _by_digest(call: _Named) -> _Words:
+def _by_digest(call: NamedCall) -> _Words:
     return _words("EVALSHA", digest(call[0]), call)
 
 
-def _by_text(call: _Named) -> _Words:
+def _by_text(call: NamedCall) -> _Words:
     return _words("EVAL", call[0], call)
 
 
-def _words(name: str, script: str, call: _Named) -> _Words:
+def _words(name: str, script: str, call: NamedCall) -> _Words:
     text, (keys, args) = call
     return (f"{name}_RO" if _only_reads(text) else name, script, len(keys), *keys, *args)
 

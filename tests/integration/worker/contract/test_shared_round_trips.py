@@ -6,10 +6,7 @@ import pytest
 
 from segrelay.worker.contract.redis.client import ResponseError
 from segrelay.worker.contract.redis.connection import connect_async
-from segrelay.worker.contract.redis.scripts import (
-    ScriptCall,
-    run_script_then,
-)
+from segrelay.worker.contract.redis.scripts import ScriptCall, run_together
 
 WRITES = "redis.call('SET', KEYS[1], ARGV[1]); return ARGV[1]"
 
@@ -27,7 +24,7 @@ async def test_what_is_read_after_a_script_tells_what_the_script_has_written(red
         await client.set("{t}then", "before")
         call = ScriptCall(["{t}then"], ["after"])
         before = await reads(client)
-        found = await run_script_then(client, WRITES, call, [("GET", "{t}then")])
+        found = await run_together(client, [(WRITES, call)], [("GET", "{t}then")])
         read = await reads(client) - before
 
     assert found == [b"after", b"after"]
@@ -39,4 +36,4 @@ async def test_an_error_of_what_is_read_after_a_script_is_raised(redis_url):
     async with aclosing(connect_async(redis_url)) as client:
         call = ScriptCall(["{t}then"], ["text"])
         with pytest.raises(ResponseError, match="WRONGTYPE"):
-            await run_script_then(client, WRITES, call, [("HGETALL", "{t}then")])
+            await run_together(client, [(WRITES, call)], [("HGETALL", "{t}then")])

@@ -4,8 +4,7 @@
 --   [5] buckets kept  [6] how long a receiver that reports nothing counts as running (ms)
 --   [7] the clock of its machine (ms)  [8] its configuration  [9] for how long it has run (ms);
 --   status, count, and the part of it since a request was last taken …
-local clock = redis.call('TIME')
-local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
+--@include _clock
 local bucket = math.floor(now / tonumber(ARGV[4]))
 local before = tonumber(redis.call('HGET', KEYS[1], 'seen') or '0')
 if now - before > tonumber(ARGV[6]) then
