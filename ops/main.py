@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from segrelay.ops.terminal.console import run_guarded
-from segrelay.ops.terminal.frame import use_config
-from segrelay.ops.terminal.lazy import LazyCommand, LazyGroup
+from segrelay.ops.terminal.frame import LazyCommand, LazyGroup, use_config
 from segrelay.ops.terminal.options import ConfigFile, Real
 
 if TYPE_CHECKING:
@@ -45,13 +44,13 @@ Feed
   sync        sync:app                   Follow Lytics' audiences
 Operate
   status      status.command:status      See counts and problems
-  outcomes    outcomes.commands:app      Get ends of deliveries
+  outcomes    outcomes:app               Get ends of deliveries
   audit       audit:audit                See who did what, and why
   pause       pause:pause                Stop sending
   resume      pause:resume               Send again
   dlq         dead_letters.commands:app  See, replay dead letters
   why         why:why                    Tell all of one person
-  tap         outcomes.commands:tap      See what goes through
+  tap         outcomes:tap               See what goes through
   mcp         mcp.command:mcp            Let assistants look
   erase       person:erase               Erase one person
   try         templates.render:try_      Try one person's event

@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal, NamedTuple
 
 import typer
 
-from segrelay.ops.outcomes.reading import newest_rows
+from segrelay.ops.outcomes import newest_rows
 from segrelay.ops.state.opened import Acts, actor, insist, perform
 from segrelay.ops.state.partitions import all_partitions, known_destinations
 from segrelay.ops.state.waiting import find_streams

@@ -22,7 +22,7 @@ import typer
 
 from segrelay.ops.dead_letters.commands import DeadLetters
 from segrelay.ops.insider import InsiderReader
-from segrelay.ops.outcomes.reading import Range, entries
+from segrelay.ops.outcomes import Range, entries
 from segrelay.ops.state import opened
 from segrelay.ops.state.opened import EXPORTED_FILE, Asks, Doing, perform
 from segrelay.ops.state.partitions import Stream, all_partitions

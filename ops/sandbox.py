@@ -22,12 +22,12 @@ import typer
 
 from segrelay.ops.embedded import locked, prepared, stop, usable
 from segrelay.ops.state.partitions import all_partitions, ask_each
-from segrelay.ops.terminal.console import json_or_text, mention, read_json_values, say
+from segrelay.ops.terminal.console import json_or_text, mention, say
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.options import DestinationName, object_of
 from segrelay.ops.terminal.serving import PARENT_VARIABLE, LogFormat, use_log_format
 from segrelay.worker.contract.own_processes import own_module
-from segrelay.worker.contract.printable import plural
+from segrelay.worker.contract.printable import plural, read_json_values
 from segrelay.worker.contract.redis.connection import connect, resolve_url, wait_ready
 from segrelay.worker.contract.redis.scanning import scan_keys
 from segrelay.worker.contract.redis.url import ANY_SANDBOX, EmbeddedFiles

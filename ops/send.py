@@ -302,7 +302,7 @@ class WaitOptions:
             return
         deadline = Deadline(self.timeout)
         client, settings = relay.client, relay.settings
-        from segrelay.ops.outcomes.reading import read_ended  # noqa: PLC0415 - see `_stops`
+        from segrelay.ops.outcomes import read_ended  # noqa: PLC0415 - see `_stops`
 
         with interruptible_between_steps() as interruption:
             waiting = wait_for_deliveries(client, settings, sent, deadline, interruption)
@@ -474,7 +474,7 @@ def send(
         try:
             if options.wait:
                 waiting = wait_for_deliveries(client, settings, published, deadline, interruption)
-                from segrelay.ops.outcomes.reading import read_ended  # noqa: PLC0415 - see `_stops`
+                from segrelay.ops.outcomes import read_ended  # noqa: PLC0415 - see `_stops`
 
                 ended = read_ended(client, settings, published, waiting)
                 document["outcomes"] = ended.document()

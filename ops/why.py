@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, NamedTuple
 import typer
 
 from segrelay.ops.dead_letters.reading import StoredDeadLetter, find_dead_letters
-from segrelay.ops.outcomes.reading import rows_about
+from segrelay.ops.outcomes import rows_about
 from segrelay.ops.state.opened import Reads
 from segrelay.ops.state.partitions import Stream, all_partitions, is_orphan
 from segrelay.ops.state.person import (

@@ -27,7 +27,7 @@ import orjson
 from segrelay.ops.console.rights import Person
 from segrelay.ops.main import COMMANDS, COMPLETED
 from segrelay.ops.state.opened import ACTOR_VARIABLE
-from segrelay.ops.terminal.lazy import load
+from segrelay.ops.terminal.frame import load
 from segrelay.worker.contract.own_processes import own_module
 from segrelay.worker.errors import OperationsMustAct, UsageWrong
 

@@ -294,7 +294,7 @@ def build_app(console: Console, pages: Iterable[PageRoute]) -> Starlette:
     ]
     return Starlette(
         routes=routes,
-        exception_handlers={404: site.missing, 405: site.missing, Exception: site.broken},
+        exception_handlers=dict.fromkeys((HTTPException, SegrelayError, Exception), site.refusal),
     )
 
 
@@ -351,20 +351,14 @@ class _Site:
         """Return the endpoint of a page."""
 
         async def endpoint(request: Request) -> Response:
-            try:
-                person = await run_in_threadpool(self._person, request)
-            except RedisUnavailable as error:
-                return self._refusal(error.message, None, 503, path=request.scope["path"])
+            person = await run_in_threadpool(self._person, request)
             if person is None:
                 return self._to_login(request)
             is_post, query = request.method == "POST", _fields(request.url.query)
-            refused = (
-                self._rights.refuse_origin(request.headers)
-                if is_post
-                else self._rights.refuse_link(request.headers, query)
-            )
-            if refused:
-                return self._refusal(refused, person, 403)
+            if is_post:
+                _refuse(self._rights.refuse_origin(request.headers))
+            else:
+                _refuse(self._rights.refuse_link(request.headers, query))
             form = await self._form_of(request) if is_post else {}
             asked = Asked(person, request.path_params, query, form, is_post)
             return await run_in_threadpool(self._answer, handler, asked, request.scope["path"])
@@ -372,36 +366,21 @@ class _Site:
         return endpoint
 
     def _answer(self, handler: Handler, asked: Asked, path: str) -> Response:
-        try:
-            found = handler(self._console, asked)
-            if isinstance(found, str):
-                return RedirectResponse(self._rights.prefix + found, 303)
-            return self._html(found, asked.person, path)
-        except RedisUnavailable as error:
-            return self._refusal(error.message, asked.person, 503, path=path)
-        except UsageWrong as error:
-            return self._refusal(error.message, asked.person, 403 if asked.is_post else 404)
-        except SegrelayError as error:
-            return self._refusal(error.message, asked.person, 409)
+        found = handler(self._console, asked)
+        return self._html(found, asked.person, path) if isinstance(found, Page) else self._to(found)
 
     def _html(self, page: Page, person: Person | None, path: str) -> Response:
         text = self._console.render(page, person, path)
         return Response(text, page.status, media_type="text/html; charset=utf-8")
 
-    def _refusal(
-        self, message: str, person: Person | None, status: int, path: str = ""
-    ) -> Response:
-        titles = {403: "Not done", 404: "Not found", 409: "Not now", 503: "Redis can't be reached"}
-        title = titles.get(status, "Not possible")
-        live = 3 if status == 503 else 0  # noqa: PLR2004 - Redis comes back
-        page = Page("refusal.html", title, {"message": message, "status": status}, status, live)
-        return self._html(page, person, path)
-
-    def _named(self, request: Request) -> Person | None:
-        return self._rights.person(_peer(request), request.headers, request.cookies)
+    def _to(self, address: str) -> Response:
+        return RedirectResponse(self._rights.prefix + address, 303)
 
     def _client_of(self, request: Request) -> str:
         return self._rights.client(_peer(request), request.headers)
+
+    def _named(self, request: Request) -> Person | None:
+        return self._rights.person(_peer(request), request.headers, request.cookies)
 
     def _person(self, request: Request) -> Person | None:
         """Return the person of a request, if their session was not ended; it asks Redis."""
@@ -432,29 +411,23 @@ class _Site:
 
     def _to_login(self, request: Request) -> Response:
         if not self._rights.has_passwords:
-            return self._refusal("Nobody has signed in, and the proxy names nobody.", None, 403)
+            _refuse("Nobody has signed in, and the proxy names nobody.")
         if request.method != "GET":
-            return self._refusal("The session has ended: sign in again.", None, 403)
+            _refuse("The session has ended: sign in again.")
         query = f"?{request.url.query}" if request.url.query else ""
-        address = address_of("/login", {"next": request.scope["path"] + query})
-        return RedirectResponse(self._rights.prefix + address, 303)
+        return self._to(address_of("/login", {"next": request.scope["path"] + query}))
 
     async def login(self, request: Request) -> Response:
         """Show the form to sign in, or sign in."""
         after = own_address((_fields(request.url.query).get("next") or ["/"])[0])
         if request.method == "GET":
             return self._login_page(after)
-        refused = self._rights.refuse_origin(request.headers)
-        if refused:
-            return self._refusal(refused, None, 403)
+        _refuse(self._rights.refuse_origin(request.headers))
         form = await self._form_of(request)
         name, password = ((form.get(each) or [""])[0] for each in ("name", "password"))
-        try:
-            cookie, wait_seconds = await run_in_threadpool(
-                self._sign_in, name, password, self._client_of(request)
-            )
-        except RedisUnavailable as error:
-            return self._refusal(error.message, None, 503, path="/login")
+        cookie, wait_seconds = await run_in_threadpool(
+            self._sign_in, name, password, self._client_of(request)
+        )
         if wait_seconds:
             told = f"Too many tries: wait {in_short(wait_seconds)}."
             page = self._login_page(after, told, 429)
@@ -462,7 +435,7 @@ class _Site:
             return page
         if not cookie:
             return self._login_page(after, "Name or password is wrong.", 403)
-        answer = RedirectResponse(self._rights.prefix + after, 303)
+        answer = self._to(after)
         self._set_cookie(answer, cookie, round(self._rights.section.session_seconds))
         return answer
 
@@ -492,26 +465,22 @@ class _Site:
         note_act(self._console.look.client, Act(what, by, arguments={"address": address}, key=key))
 
     def _login_page(self, after: str, wrong: str = "", status: int = 200) -> Response:
-        return self._html(
-            Page("login.html", "Sign in", {"after": after, "wrong": wrong}, status), None, "/login"
-        )
+        page = Page("login.html", "Sign in", {"after": after, "wrong": wrong}, status)
+        return self._html(page, None, "/login")
 
     async def logout(self, request: Request) -> Response:
         """End the sessions of this person."""
-        refused = self._rights.refuse_origin(request.headers)
-        if refused:
-            return self._refusal(refused, None, 403)
-        try:
-            person = await run_in_threadpool(self._person, request)
-            if person and person.epoch is not None:
-                address, key = self._client_of(request), secrets.token_hex(8)
-                await run_in_threadpool(self._note, "sign out", person.name, address, key)
-                await run_in_threadpool(self._sessions.end, person.name)
-        except RedisUnavailable as error:
-            return self._refusal(f"The session goes on: {error.message}", None, 503)
-        answer = RedirectResponse(f"{self._rights.prefix}/login", 303)
+        _refuse(self._rights.refuse_origin(request.headers))
+        await run_in_threadpool(self._sign_out, request)
+        answer = self._to("/login")
         self._set_cookie(answer, "", 0)
         return answer
+
+    def _sign_out(self, request: Request) -> None:
+        person = self._person(request)
+        if person and person.epoch is not None:
+            self._note("sign out", person.name, self._client_of(request), secrets.token_hex(8))
+            self._sessions.end(person.name)
 
     def _set_cookie(self, answer: Response, value: str, seconds: int) -> None:
         answer.set_cookie(
@@ -529,15 +498,37 @@ class _Site:
         del request
         return PlainTextResponse("ok\n")
 
-    async def missing(self, request: Request, error: Exception) -> Response:
-        """Answer for an address that there is not."""
-        del error
-        return self._refusal("There is no such page.", self._named(request), 404)
+    async def refusal(self, request: Request, error: Exception) -> Response:
+        """Answer with a page that says why nothing is shown or done."""
+        status, message = 500, "This page failed: see the console's log."
+        match error:
+            case HTTPException(status_code=404 | 405):
+                status, message = 404, "There is no such page."
+            case HTTPException():
+                status, message = error.status_code, error.detail
+            case RedisUnavailable():
+                status, message = 503, error.message
+            case UsageWrong():
+                status, message = 403 if request.method == "POST" else 404, error.message
+            case SegrelayError():
+                status, message = 409, error.message
+            case _:
+                LOG.error("console.failed", message="a page could not be made", exc_info=error)
+        live = 3 if status == HTTPStatus.SERVICE_UNAVAILABLE else 0  # Redis comes back
+        values = {"message": message, "status": status}
+        page = Page("refusal.html", _TITLES.get(status, "Not possible"), values, status, live)
+        answer = self._html(page, self._named(request), request.scope["path"])
+        answer.headers.update(getattr(error, "headers", None) or {})
+        return answer
 
-    async def broken(self, request: Request, error: Exception) -> Response:
-        """Answer after a defect of our own."""
-        LOG.error("console.failed", message="a page could not be made", exc_info=error)
-        return self._refusal("This page failed: see the console's log.", self._named(request), 500)
+
+_TITLES: Final = {403: "Not done", 404: "Not found", 409: "Not now", 503: "Redis can't be reached"}
+
+
+def _refuse(why: str) -> None:
+    """Answer a request with this reason; "" = there is none."""
+    if why:
+        raise HTTPException(403, why)
 
 
 def _peer(request: Request) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Final, Generic, TypeVar
 from segrelay.ops.dead_letters.commands import DeadLetters
 from segrelay.ops.dead_letters.reading import Cause, count_causes
 from segrelay.ops.kept import QuarantinedRecords
-from segrelay.ops.outcomes.reading import newest_rows
+from segrelay.ops.outcomes import newest_rows
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.state.waiting import EVERYTHING
 from segrelay.ops.status.health import problems_of

@@ -24,7 +24,7 @@ from segrelay.ops.console.app import (
 )
 from segrelay.ops.console.look import LINES_FRESH_SECONDS, SPANS, Look, Scan, scan
 from segrelay.ops.kept import KeptOptions, groups_of, matches
-from segrelay.ops.outcomes.commands import TAPPED, TapOptions, detail_of
+from segrelay.ops.outcomes import TAPPED, TapOptions, detail_of
 from segrelay.ops.state.partitions import (
     KINDS,
     OUTCOMES,

@@ -32,8 +32,7 @@ from segrelay.jsonnet.rendered import (
 )
 from segrelay.jsonnet.syntax.tokens import location
 from segrelay.ops.state.opened import already_there
-from segrelay.ops.templates.testing import cases_of
-from segrelay.ops.templates.workspace import Case, Workspace
+from segrelay.ops.templates.workspace import Case, Workspace, cases_of
 from segrelay.templates import LYTEMPLATES
 from segrelay.templates.reference import LIBRARIES, members
 from segrelay.worker.checks.preview import (

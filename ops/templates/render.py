@@ -26,17 +26,17 @@ from segrelay.ops.dead_letters.reading import find_dead_letters, place_of
 from segrelay.ops.state.opened import already_there, opened
 from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.state.waiting import Filter, find_streams, read_entries
-from segrelay.ops.templates.testing import cases_of
 from segrelay.ops.templates.workspace import (
     Folder,
     Given,
     TemplateArgument,
     TriggerName,
     Workspace,
+    cases_of,
     files_of,
     workspace_of,
 )
-from segrelay.ops.terminal.console import fields_of, read_json_values
+from segrelay.ops.terminal.console import fields_of
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.options import configured, object_of
 from segrelay.ops.terminal.tables import count_columns, text_columns
@@ -56,7 +56,7 @@ from segrelay.worker.checks.preview import (
     sample_row,
 )
 from segrelay.worker.contract.events import Event, decode_profile, has_id, header_of, with_id
-from segrelay.worker.contract.printable import plural
+from segrelay.worker.contract.printable import plural, read_json_values
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.settings import Settings, Trigger, load_settings
 from segrelay.worker.contract.settings.http import TemplateChoice

@@ -1,18 +1,39 @@
-"""The templates folder of a command, the triggers that use its templates, and new templates."""
+"""The templates folder of a command: triggers, samples, cases and their test, new templates.
+
+The cases of `enter.jsonnet` stand beside it, in `enter.case.json`, which holds one case or an array
+of them:
+
+    {"name": "a member", "event": {…}, "settings": {…}, "body": {…}}
+
+`event` is a payload with one segment event. Expected is exactly one of `body`, `skip` (the message
+of a failed assert) and `error` (a part of the message).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
+from segrelay.jsonnet.rendered import TemplateBroken, TemplateFailed
+from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.options import configured
 from segrelay.templates import LYTICS_TYPES, SHIPPED_FOLDER
-from segrelay.worker.checks.preview import profile_for, sample_profile
+from segrelay.worker.checks.preview import (
+    Previewed,
+    preview_rendering,
+    profile_for,
+    profiles_of,
+    sample_profile,
+    sample_row,
+)
+from segrelay.worker.contract.printable import plural, read_json_values
 from segrelay.worker.contract.settings import Settings, Trigger, load_settings
 from segrelay.worker.contract.words import Direction
 from segrelay.worker.errors import UsageWrong
@@ -34,21 +55,30 @@ TemplateArgument = Annotated[str, typer.Argument(help="Below the templates folde
 
 SUFFIX: Final = ".jsonnet"
 """The ending of a template that may be left out."""
+_EXPECTED: Final = ("body", "skip", "error")
+_KEYS: Final = frozenset({"name", "event", "settings", *_EXPECTED})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
-    """A sample to render.
+    """A sample to render, or a case of a test.
 
     Args:
         label: Its kind and name, e.g. `enter` or `trigger vip-enter`.
         profile: With one entry in `segment_events`.
         settings: The trigger's settings.
+        document: The case as its file holds it.
     """
 
     label: str
-    profile: Mapping[str, Any]
+    profile: Mapping[str, Any] = field(repr=False)
     settings: Mapping[str, Any]
+    document: Mapping[str, Any] = field(repr=False, default_factory=dict)
+
+    @property
+    def expected(self) -> Mapping[str, Any]:
+        """Return what is expected; nothing of a sample, or in a case that is to be filled in."""
+        return {key: self.document[key] for key in _EXPECTED if key in self.document}
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,3 +212,129 @@ def write_new(folder: Path, name: str, model: str, *, api: str = "insider") -> P
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, "utf-8")
     return path
+
+
+def cases_of(folder: Path, template: str) -> list[Case]:
+    """Return the cases of a template's test."""
+    path = _case_file(folder, template)
+    documents = read_json_values(path) if path.is_file() else []
+    return [_case(path, number, document) for number, document in enumerate(documents, 1)]
+
+
+def _case_file(folder: Path, template: str) -> Path:
+    """Return the file of a template's cases, which may not be there."""
+    return (folder / template).with_suffix(".case.json")
+
+
+def _case(path: Path, number: int, document: Any) -> Case:
+    where = f"{path}: case {number}"
+    if not isinstance(document, dict):
+        raise UsageWrong(f"{where} is no object.")
+    unknown = sorted(document.keys() - _KEYS)
+    if unknown:
+        raise UsageWrong(f"{where} has {', '.join(unknown)}; known are {', '.join(sorted(_KEYS))}.")
+    profiles, settings = profiles_of(document.get("event")), document.get("settings", {})
+    if len(profiles) != 1:
+        raise UsageWrong(
+            f"{where}: its event has to be a payload with one entry in segment_events."
+        )
+    label = str(document.get("name") or f"{path.name} {number}")
+    case = Case(label, profiles[0], settings, document)
+    if len(case.expected) > 1 or not isinstance(settings, dict):
+        raise UsageWrong(f"{where} names one of body, skip and error; its settings are an object.")
+    return case
+
+
+def _results(folder: Path, template: str, cases: Sequence[Case]) -> Iterator[Mapping[str, Any]]:
+    """Yield what comes of each case: one of `body`, `skip`, `error`."""
+    rows = [sample_row(case.profile, case.settings) for case in cases]
+    try:
+        outcomes = preview_rendering(folder, template, rows)
+    except TemplateBroken as error:
+        outcomes = [Previewed("", TemplateFailed(error.message, "", 0)) for _ in cases]
+    for one in outcomes:
+        kind = {"rendered": "body", "skipped": "skip", "failed": "error"}[one.rendering]
+        yield {kind: one.body if kind == "body" else one.message}
+
+
+def _difference(expected: Mapping[str, Any], came: Mapping[str, Any]) -> Iterator[str]:
+    if not expected:
+        yield "nothing is expected; --update fills in what comes"
+    elif "body" in expected and "body" in came:
+        old, new = (_written(one["body"], sort_keys=True).splitlines() for one in (expected, came))
+        yield from difflib.unified_diff(old, new, "expected", "came", lineterm="", n=2)
+    elif "error" in expected and "error" in came and str(expected["error"]) in str(came["error"]):
+        return
+    elif expected != came:
+        for said, one in (("expected", expected), ("but came", came)):
+            [(kind, value)] = one.items()
+            yield f"{said} {'a body' if kind == 'body' else f'{kind}: {value}'}"
+
+
+def _written(value: Any, *, sort_keys: bool = False) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, sort_keys=sort_keys)
+
+
+def run_cases(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Below the templates folder; all by default.", metavar="[TEMPLATE]..."),
+    ] = None,
+    *,
+    update: Annotated[
+        bool, typer.Option("--update", help="Write what comes into the cases.")
+    ] = False,
+    templates: Folder = None,
+) -> Result:
+    """Run the cases that lie beside templates.
+
+    A case is JSON: an event (a payload), the trigger's settings, and what has to come: body, skip
+    or error. The cases of enter.jsonnet are in enter.case.json. With --update a template that is
+    named and has no cases gets one of each sample. The exit code is 1 if a case does not go as
+    expected.
+    """
+    workspace = workspace_of(templates)
+    documents: list[dict[str, Any]] = []
+    updated: list[Path] = []
+    lines: list[str] = []
+    count = failed = 0
+    for name in workspace.names(names or ()):
+        cases, path = cases_of(workspace.folder, name), _case_file(workspace.folder, name)
+        if update and names and not cases:
+            for one in workspace.cases(name):
+                document = {"name": one.label, "event": one.profile, "settings": one.settings}
+                cases.append(replace(one, document=document))
+        tested: list[dict[str, Any]] = []
+        filled: list[dict[str, Any]] = []
+        for case, came in zip(cases, _results(workspace.folder, name, cases), strict=True):
+            difference = list(_difference(case.expected, came))
+            passed = {"name": case.label, "file": str(path), "passed": not difference}
+            tested.append(passed | {"difference": difference})
+            word = "ok    " if not difference else "update" if update else "failed"
+            lines.append(f"{word} {name}: {case.label}")
+            lines += [f"    {line}" for line in difference if not update]
+            rest = {key: value for key, value in case.document.items() if key not in _EXPECTED}
+            filled.append({**rest, **(came if difference else case.expected)})
+            failed += bool(difference)
+        count += len(cases)
+        documents.append({"template": name, "cases": tested})
+        if update and not all(one["passed"] for one in tested):
+            path.write_text(_written(filled) + "\n", "utf-8")
+            updated.append(path)
+    if names and not count:
+        raise UsageWrong(
+            f"{', '.join(one['template'] for one in documents)}: there are no cases; `segrelay"
+            " template test NAME --update` makes some of the samples."
+        )
+    told = f"{plural(count, 'case')}, {failed}"
+    return Result(
+        {"templates": documents, "updated": [str(path) for path in updated]},
+        *lines,
+        *(f"{path.relative_to(workspace.folder)} is updated." for path in updated),
+        notes=[
+            f"{told} filled in: read them before you rely on them."
+            if update
+            else f"{told} not as expected."
+        ],
+        exit_code=1 if failed and not update else 0,
+    )

@@ -356,36 +356,3 @@ def private_file(path: Path, *, must_be_new: bool = False) -> Iterator[BinaryIO]
             os.fchmod(descriptor, _MODE)
             file.truncate()
         yield file
-
-
-def read_json(path: Path) -> Any:
-    """Return the JSON of a file."""
-    return _parsed(path, _content(path))
-
-
-def read_json_values(path: Path) -> list[Any]:
-    """Return the values of a file: one, an array of them, or one a line."""
-    content = _content(path)
-    try:
-        value = orjson.loads(content)
-    except orjson.JSONDecodeError:
-        lines = [line for line in content.splitlines() if line.strip()]
-        if len(lines) < 2:  # noqa: PLR2004 - of one line the whole was tried
-            return [_parsed(path, content)]
-        return [_parsed(path, line, number) for number, line in enumerate(lines, 1)]
-    return value if isinstance(value, list) else [value]
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageWrong(f"{path}: can't be read ({error.strerror}).") from error
-
-
-def _parsed(path: Path, text: bytes, line: int = 0) -> Any:
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        at = f"{line}" if line else f"{error.lineno}:{error.colno}"
-        raise UsageWrong(f"{path}:{at}: is not JSON ({error.msg}).") from error

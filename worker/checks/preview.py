@@ -30,6 +30,7 @@ from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES, SAMPLES_FOLDER
 from segrelay.worker.batch.pack import row_of
 from segrelay.worker.contract.events import Header, has_id, with_id
+from segrelay.worker.contract.printable import read_json_values
 from segrelay.worker.contract.settings import Settings, Trigger
 from segrelay.worker.contract.settings.http import TemplateChoice
 from segrelay.worker.contract.settings.sections import SyncSchedule
@@ -100,15 +101,7 @@ def load_profiles(path: Path) -> list[dict[str, Any]]:
     Raises:
         UsageWrong: The file can't be read, or holds no payload.
     """
-    try:
-        content = orjson.loads(path.read_bytes())
-    except OSError as error:
-        raise UsageWrong(f"{path}: can't be read ({error.strerror}).") from error
-    except orjson.JSONDecodeError as error:
-        message = f"{path}:{error.lineno}:{error.colno}: is not JSON ({error.msg})."
-        raise UsageWrong(message) from error
-    payloads = content if isinstance(content, list) else [content]
-    profiles = [profile for payload in payloads for profile in profiles_of(payload)]
+    profiles = [one for payload in read_json_values(path) for one in profiles_of(payload)]
     if not profiles:
         raise UsageWrong(
             f"{path}: holds no payload; expected is an object with segment_events, or with `data`"

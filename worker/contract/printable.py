@@ -11,7 +11,12 @@ import difflib
 import re
 from collections.abc import Callable, Collection, Iterable
 from itertools import islice
+from pathlib import Path
 from typing import Any, Final
+
+import orjson
+
+from segrelay.worker.errors import UsageWrong
 
 CONTROLS: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -52,6 +57,34 @@ def json_text(text: bytes) -> str:
         lambda found: found[0] if found[0] in LAYOUT else f"\\u{ord(found[0]):04x}",
         text.decode(),
     )
+
+
+def read_json_values(path: Path) -> list[Any]:
+    """Return the values of a file: one, an array of them, or one a line.
+
+    Raises:
+        UsageWrong: It can't be read, or is not JSON.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageWrong(f"{path}: can't be read ({error.strerror}).") from error
+    try:
+        value = _parsed(path, content)
+    except UsageWrong:
+        lines = [line for line in content.splitlines() if line.strip()]
+        if len(lines) < 2:  # noqa: PLR2004 - of one line the whole was tried
+            raise
+        return [_parsed(path, line, f"{number}") for number, line in enumerate(lines, 1)]
+    return value if isinstance(value, list) else [value]
+
+
+def _parsed(path: Path, text: bytes, line: str = "") -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        at = line or f"{error.lineno}:{error.colno}"
+        raise UsageWrong(f"{path}:{at}: is not JSON ({error.msg}).") from error
 
 
 def _escape(character: str) -> str:

@@ -18,7 +18,7 @@ from segrelay.ops.pause import pause, resume
 from segrelay.ops.run import redis
 from segrelay.ops.send import WaitOptions
 from segrelay.ops.state.opened import Asks
-from segrelay.ops.terminal.lazy import load
+from segrelay.ops.terminal.frame import load
 from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import PartitionKeys, partition_of

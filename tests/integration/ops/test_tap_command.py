@@ -8,8 +8,7 @@ import orjson
 import pytest
 
 from segrelay.ops.main import app
-from segrelay.ops.outcomes.commands import TapOptions
-from segrelay.ops.outcomes.reading import LogFollower
+from segrelay.ops.outcomes import LogFollower, TapOptions
 from segrelay.ops.run.up import own_command
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.errors import UsageWrong

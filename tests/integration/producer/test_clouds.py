@@ -5,7 +5,7 @@ import gzip
 import orjson
 import pytest
 
-from segrelay.ops.outcomes.commands import put
+from segrelay.ops.outcomes import put
 from segrelay.producer.sources.blocks import blocks_of
 from segrelay.producer.sources.opening import files_of, listing_of, look_at_file, opened
 from segrelay.producer.sources.remote import RANGE_BYTES

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from segrelay.ops.outcomes.commands import put as put_outcomes
+from segrelay.ops.outcomes import put as put_outcomes
 from segrelay.producer.sources.blocks import blocks_of
 from segrelay.producer.sources.opening import look_at_file, opened
 from segrelay.producer.sources.tables import Columns

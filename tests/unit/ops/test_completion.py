@@ -6,7 +6,7 @@ import sys
 import pytest
 import typer
 
-from segrelay.ops.terminal.lazy import LazyCommand, LazyGroup
+from segrelay.ops.terminal.frame import LazyCommand, LazyGroup
 
 TABLE = {
     "start": LazyCommand("no.such.module:start", "Start it.", "Run"),

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from segrelay.ops.entry import written_help
 from segrelay.ops.main import COMMANDS, app
-from segrelay.ops.terminal.lazy import load
+from segrelay.ops.terminal.frame import load
 
 
 def run(*arguments, env=None):

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from segrelay.ops.main import app
-from segrelay.ops.outcomes.reading import Cursor
+from segrelay.ops.outcomes import Cursor
 from segrelay.producer.steps import StepStore
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import digest_of

@@ -5,7 +5,7 @@ import pytest
 
 from segrelay.ops.main import app
 from segrelay.ops.metrics.page import MetricsPage
-from segrelay.ops.outcomes.reading import Cursor
+from segrelay.ops.outcomes import Cursor
 from segrelay.ops.state.background import VerifyState
 from segrelay.ops.status.health import read_ill_names
 from segrelay.ops.status.standing import read_standing

@@ -1,6 +1,6 @@
-"""`segrelay outcomes`: export the rows of the outcome log, as NDJSON or Parquet.
+"""The outcome log: reading it, `segrelay outcomes`, which exports its rows, and `segrelay tap`.
 
-Each file is whole, or not there. `segrelay tap` shows the rows as they come.
+Each exported file is whole, or not there.
 """
 
 from __future__ import annotations
@@ -9,35 +9,39 @@ import io
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Final, Literal, Self
+from typing import Annotated, Any, BinaryIO, Final, Literal, NamedTuple, Self
 
 import orjson
 import typer
 
-from segrelay.ops.outcomes.reading import (
-    Cursor,
-    LogFollower,
-    Range,
-    complete_since_ms,
-    last_ids,
-    rows_of,
-)
 from segrelay.ops.state.opened import EXPORTED_FILE, Acts, Doing, Reads, perform
-from segrelay.ops.state.partitions import all_partitions
+from segrelay.ops.state.partitions import (
+    OUTCOMES,
+    REASONED,
+    Counts,
+    add_up,
+    all_partitions,
+    ask_each,
+    counts_of,
+    snapshots,
+)
 from segrelay.ops.state.person import is_digest, person_named
+from segrelay.ops.status.problems import counted
 from segrelay.ops.terminal.console import is_all_written, mention, private_file, progress, say
 from segrelay.ops.terminal.moments import parse_moment_ms, parse_seconds, shown_ms, shown_us
 from segrelay.ops.terminal.options import DestinationName, configured
+from segrelay.producer.publishing.published import Published
 from segrelay.producer.sources.remote import Bucket
-from segrelay.producer.steps import StepStore
+from segrelay.producer.steps import StepState, StepStore
 from segrelay.worker.contract.keys import PartitionKeys, outcome_cursor
-from segrelay.worker.contract.outcomes import RETRY, OutcomeRow
+from segrelay.worker.contract.outcomes import RETRY, OutcomeRow, unpack
 from segrelay.worker.contract.printable import json_text, plural
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import now_ms
@@ -45,6 +49,216 @@ from segrelay.worker.contract.settings import Settings
 from segrelay.worker.contract.settings.urls import BUCKETS
 from segrelay.worker.contract.words import NAME_PATTERN
 from segrelay.worker.errors import LeaseLost, OperationsMustAct, RedisUnavailable, UsageWrong
+
+_READ_AT_ONCE: Final = 20
+"""Entries read in one call: one holds the rows of up to some thousand deliveries."""
+_NEWEST: Final = 5
+"""The newest entries of each partition among which the newest rows are."""
+
+
+class Range(NamedTuple):
+    """A part of the log of one partition, from one id to another, as XRANGE takes them."""
+
+    partition: PartitionKeys
+    first: str
+    last: str
+
+
+def entries(client: Redis, one: Range) -> Iterator[tuple[bytes, Mapping[bytes, bytes]]]:
+    """Yield the entries of a range."""
+    first = one.first
+    while True:
+        found: Any = client.xrange(one.partition.outcomes, first, one.last, count=_READ_AT_ONCE)
+        yield from found
+        if len(found) < _READ_AT_ONCE:
+            return
+        first = f"({found[-1][0].decode()}"
+
+
+def rows_of(
+    client: Redis, ranges: Iterable[Range], between: Callable[[], None] = lambda: None
+) -> Iterator[list[OutcomeRow]]:
+    """Yield the rows of ranges, those of each entry in one list.
+
+    Args:
+        client: A connection to the Redis of the log.
+        ranges: The parts of the log.
+        between: Called before each entry.
+    """
+    for one in ranges:
+        for entry_id, entry in entries(client, one):
+            between()
+            yield list(unpack(one.partition, entry_id, entry))
+
+
+def newest_rows(client: Redis, partitions: Sequence[PartitionKeys]) -> Iterator[OutcomeRow]:
+    """Yield the newest rows of partitions, the newest first."""
+    answers = ask_each(
+        client, partitions, lambda pipe, at: pipe.xrevrange(at.outcomes, count=_NEWEST)
+    )
+    found = [
+        (entry_id, at, entry)
+        for at, rows in zip(partitions, answers, strict=True)
+        for entry_id, entry in rows
+    ]
+    for entry_id, at, entry in sorted(found, key=lambda one: -int(one[0].partition(b"-")[0])):
+        yield from reversed(list(unpack(at, entry_id, entry)))
+
+
+class Ended(NamedTuple):
+    """The outcomes of deliveries that somebody waited for.
+
+    Attributes:
+        accepted: The number of all of them.
+        waiting: The number of those that still wait.
+        counts: By outcome, as far as it is known.
+        show: The command that shows those that died; "" = none did.
+    """
+
+    accepted: int
+    waiting: int
+    counts: Counts
+    show: str = ""
+
+    def document(self) -> dict[str, Any]:
+        """Return it as `--json` prints it."""
+        kinds = (*OUTCOMES[1:], *(f"{kind}_by_reason" for kind in REASONED))
+        found = {kind: getattr(self.counts, kind) for kind in kinds}
+        return {"accepted": self.accepted, "waiting": self.waiting, **found}
+
+    def lines(self) -> Iterator[str]:
+        """Yield a sentence with the outcomes, and the command that shows the dead letters."""
+        parts = []
+        for kind in OUTCOMES[1:]:
+            if count := self.counts.of(kind):
+                reasons = self.counts.by_reason(kind) if kind in REASONED else {}
+                words = next(iter(reasons)) if len(reasons) == 1 else counted(reasons)
+                parts.append(f"{count:,} {kind}" + (f": {words}" if words else ""))
+        settled = self.accepted - self.waiting
+        if settled > self.counts.settled:
+            parts.append(f"{settled - self.counts.settled:,} that the outcome log has no row of")
+        if self.accepted:
+            yield f"settled {settled:,} of {self.accepted:,}: {', '.join(parts)}".removesuffix(": ")
+        if self.show:
+            yield f"→ {self.show}"
+
+
+def read_ended(client: Redis, settings: Settings, sent: str | Published, waiting: int) -> Ended:
+    """Read the outcomes of a job (its name), or of published deliveries, whose people are known."""
+    partitions = all_partitions(client, settings)
+    if isinstance(sent, str):
+        counts = counts_of(*add_up(snapshots(client, partitions), settings).by_job[sent].values())
+        show = f"segrelay dlq list --job {sent}" if counts.dead else ""
+        return Ended(counts.accepted, counts.waiting, counts, show)
+    people = {digest.hex() for digest in sent.people}
+    tally: Counter[str] = Counter()
+    died: list[tuple[PartitionKeys, int]] = []
+    for at in partitions:
+        begun_ms = {
+            key.removeprefix(at.stream("")): int(added.first.partition("-")[0])
+            for key, added in sent.entries.items()
+            if key.startswith(at.tag)
+        }
+        own = [Range(at, str(min(begun_ms.values())), "+")] if begun_ms else []
+        for row in chain.from_iterable(rows_of(client, own)):
+            is_ours = f"{row.lane}|{row.trigger}" in begun_ms and row.person in people
+            if is_ours and row.counts > 0:
+                reason = f"|{row.reason}" if row.outcome in REASONED else ""
+                tally[row.outcome + reason] += 1
+                if row.outcome == "dead":
+                    died.append((at, row.time_ms))
+    letters: Any = []
+    if len(died) == 1:
+        [(at, died_ms)] = died
+        letters = client.zrangebyscore(at.dead_letter_times, died_ms, died_ms)
+    is_one = len(letters) == 1
+    show = f"segrelay dlq show {letters[0].decode()}" if is_one else "segrelay dlq causes"
+    counts = counts_of(tally)
+    return Ended(sent.accepted, waiting, counts, show if counts.dead else "")
+
+
+def rows_about(
+    client: Redis, partition: PartitionKeys, people: Collection[str]
+) -> Iterator[OutcomeRow]:
+    """Yield the rows of a partition about people, by their digests (hex), the oldest first."""
+    for entry_id, entry in entries(client, Range(partition, "-", "+")):
+        yield from unpack(partition, entry_id, entry, people)
+
+
+def complete_since_ms(client: Redis, partitions: Sequence[PartitionKeys]) -> list[int]:
+    """Return, of each partition, the time (ms) from which on no row is gone; 0 = none is."""
+    answers = ask_each(client, partitions, lambda pipe, at: pipe.hget(at.recorded, "since"))
+    return [int(since or 0) for since in answers]
+
+
+@dataclass(slots=True)
+class LogFollower:
+    """Reads the rows that are added to the log after its first look."""
+
+    client: Redis
+    settings: Settings
+    _after: dict[PartitionKeys, str] = field(default_factory=dict)
+
+    def look(self) -> list[OutcomeRow]:
+        """Return the rows that have come since the last look, by time; some wait for the next."""
+        partitions = all_partitions(self.client, self.settings)
+        if not self._after:
+            self._after = last_ids(self.client, partitions)
+            return []
+        answers = ask_each(
+            self.client,
+            partitions,
+            lambda pipe, at: pipe.xrange(
+                at.outcomes, f"({self._after.get(at, '0-0')}", count=_READ_AT_ONCE
+            ),
+        )
+        rows: list[OutcomeRow] = []
+        for at, found in zip(partitions, answers, strict=True):
+            for entry_id, entry in found:
+                rows += unpack(at, entry_id, entry)
+                self._after[at] = entry_id.decode()
+        return sorted(rows, key=lambda row: row.time_ms)
+
+
+def last_ids(client: Redis, partitions: Sequence[PartitionKeys]) -> dict[PartitionKeys, str]:
+    """Return the id of the last entry of each partition's log; `0-0` = there is none."""
+    answers = ask_each(client, partitions, lambda pipe, at: pipe.xrevrange(at.outcomes, count=1))
+    return {
+        at: rows[0][0].decode() if rows else "0-0"
+        for at, rows in zip(partitions, answers, strict=True)
+    }
+
+
+@dataclass(slots=True)
+class Cursor(StepState):
+    """The progress of the exports under a name.
+
+    Args:
+        after: By a partition's tag, the id of the last entry that left.
+        until: By a partition's tag, the id of the last entry of the file that is being written.
+        file: Its address; "" = none is.
+        rows: The rows that have left.
+    """
+
+    begins_anew = False
+    after: dict[str, str] = field(default_factory=dict)
+    until: dict[str, str] = field(default_factory=dict)
+    file: str = ""
+    rows: int = 0
+
+    def has_missed(self, partition: PartitionKeys, since_ms: int) -> bool:
+        """Say whether rows of a partition are gone that have not left."""
+        after = self.after.get(partition.tag)
+        return after is not None and since_ms > int(after.partition("-")[0]) + 1
+
+    def ranges(self, partitions: Collection[PartitionKeys]) -> list[Range]:
+        """Return the parts of the log that the file covers."""
+        return [
+            Range(at, f"({self.after.get(at.tag, '0-0')}", self.until[at.tag])
+            for at in partitions
+            if at.tag in self.until
+        ]
+
 
 Format = Literal["ndjson", "parquet"]
 SUFFIXES: Final[dict[str, Format]] = {
@@ -90,13 +304,15 @@ def write_rows(kind: Format, stream: BinaryIO, rows: Iterable[OutcomeRow]) -> No
 
 def document_of(row: OutcomeRow) -> dict[str, Any]:
     """Return a row as a document, with null for the fields that it does not have."""
-    document = dict(zip(_COLUMNS, (value or None for value in row), strict=True))
-    return document | {
+    return _values_of(row) | {
         "time": shown_ms(row.time_ms),
         "event_time": shown_us(row.event_time_us) if row.event_time_us else None,
-        "attempts": row.attempts,
-        "counts": row.counts,
     }
+
+
+def _values_of(row: OutcomeRow) -> dict[str, Any]:
+    values = dict(zip(_COLUMNS, (value or None for value in row), strict=True))
+    return values | {"attempts": row.attempts, "counts": row.counts}
 
 
 def _write_parquet(stream: BinaryIO, rows: Iterable[OutcomeRow]) -> None:
@@ -117,17 +333,10 @@ def _write_parquet(stream: BinaryIO, rows: Iterable[OutcomeRow]) -> None:
         "attempts": arrow.int32(),
         "counts": arrow.int8(),
     }
-    schema, remaining = arrow.schema(list(kinds.items())), iter(rows)
+    schema, remaining = arrow.schema(list(kinds.items())), map(_values_of, rows)
     with parquet.ParquetWriter(stream, schema, compression="zstd") as writer:
         while group := list(islice(remaining, _GROUP_ROWS)):
-            columns = list(zip(*group, strict=True))
-            values = [[each or None for each in column] for column in columns]
-            values[_ATTEMPTS] = list(columns[_ATTEMPTS])
-            arrays = map(arrow.array, values, kinds.values())
-            writer.write_table(arrow.Table.from_arrays(list(arrays), schema=schema))
-
-
-_ATTEMPTS: Final = OutcomeRow._fields.index("attempts")
+            writer.write_table(arrow.Table.from_pylist(group, schema=schema))
 
 
 def refuse_existing(address: str) -> None:
@@ -229,15 +438,12 @@ def export(
         format_of(file)
     where = str(Path(file).resolve()) if "://" not in file and file != _STANDARD_OUTPUT else file
     act = relay.act(since=since, until=until, cursor=cursor, **{EXPORTED_FILE: where})
-    partitions = all_partitions(client, settings)
-    missing_before_ms = 0
+    partitions, missing_before_ms = all_partitions(client, settings), 0
 
     def written(doing: Doing) -> int:
         nonlocal missing_before_ms
         if cursor:
-            export_ = CursorExport(client, partitions, cursor)
-            doing.count = export_.write(file)
-            missing_before_ms = export_.missing_before_ms
+            doing.count, missing_before_ms = _export_new(client, partitions, cursor, file)
             return doing.count
         now = now_ms(client)
         since_ms = parse_moment_ms(since, "--since", now_ms=now)
@@ -262,78 +468,71 @@ def export(
         raise typer.Exit(1)
 
 
-class CursorExport:
-    """An export of all that has not left yet under a name.
+def _export_new(
+    client: Redis, partitions: list[PartitionKeys], name: str, file: str
+) -> tuple[int, int]:
+    """Write the rows that have not left yet under a name to a file, if there are any.
 
     What a file covers is kept in Redis before it is written, and the cursor moves on only when the
     file stands: an export that was killed in between is finished by the next one of that name.
+
+    Returns:
+        The number of rows, and the time (ms) before which some are gone that have not left; 0 =
+        none are.
+
+    Raises:
+        UsageWrong: The file is there already, or another export has the name now.
     """
+    if not NAME_PATTERN.fullmatch(name):
+        raise UsageWrong(f"--cursor {name}: write small letters, digits and hyphens.")
+    store = StepStore(client, outcome_cursor(name), f"the export '{name}'", Cursor)
+    if store.peek().file != file:
+        refuse_existing(file)
+    taken = store.take()
+    if taken is None:
+        raise UsageWrong("Another export under this name is under way; wait until it ends.")
+    cursor, missing_before_ms = taken[0], 0
+    begun, unfinished = cursor.rows, cursor.file
 
-    def __init__(self, client: Redis, partitions: list[PartitionKeys], name: str) -> None:
-        if not NAME_PATTERN.fullmatch(name):
-            raise UsageWrong(f"--cursor {name}: write small letters, digits and hyphens.")
-        self._client = client
-        self._partitions = partitions
-        self._store = StepStore(client, outcome_cursor(name), f"the export '{name}'", Cursor)
-        self.missing_before_ms = 0
+    def finish() -> None:
+        nonlocal missing_before_ms
+        hold_at = time.monotonic() + _HOLD_SECONDS
 
-    def write(self, file: str) -> int:
-        """Write the rows that have not left yet to a file, if there are any; return how many.
+        def hold() -> None:
+            nonlocal hold_at
+            if time.monotonic() >= hold_at:
+                store.save(cursor)
+                hold_at = time.monotonic() + _HOLD_SECONDS
 
-        Raises:
-            UsageWrong: The file is there already, or another export has the name now.
-        """
-        if self._store.peek().file != file:
-            refuse_existing(file)
-        taken = self._store.take()
-        if taken is None:
-            raise UsageWrong("Another export under this name is under way; wait until it ends.")
-        cursor = taken[0]
-        begun, unfinished = cursor.rows, cursor.file
-        try:
-            if unfinished:
-                self._finish(cursor)
-            if unfinished != file:
-                self._begin(cursor, file)
-        finally:
-            # Whoever has taken the lock over writes the same rows to the same file.
-            with suppress(LeaseLost):
-                self._store.save(cursor, ends=True)
-        return cursor.rows - begun
+        cursor.rows += _write_rows(client, cursor.ranges(partitions), cursor.file, hold)
+        since = zip(partitions, complete_since_ms(client, partitions), strict=True)
+        missed = (ms for at, ms in since if cursor.has_missed(at, ms))
+        missing_before_ms = max([missing_before_ms, *missed])
+        cursor.after |= cursor.until
+        cursor.until, cursor.file = {}, ""
+        store.save(cursor)
 
-    def _begin(self, cursor: Cursor, file: str) -> None:
-        last = last_ids(self._client, self._partitions)
+    try:
+        if unfinished:
+            finish()
+        last = last_ids(client, partitions) if unfinished != file else {}
         newest = {at.tag: entry_id for at, entry_id in last.items() if entry_id != "0-0"}
         cursor.until = {
             tag: entry_id for tag, entry_id in newest.items() if cursor.after.get(tag) != entry_id
         }
         if cursor.until:
             cursor.file = file
-            self._store.save(cursor)
+            store.save(cursor)
             try:
-                self._finish(cursor)
+                finish()
             except UsageWrong:  # nothing can be there
                 cursor.until, cursor.file = {}, ""
                 raise
-
-    def _finish(self, cursor: Cursor) -> None:
-        hold_at = time.monotonic() + _HOLD_SECONDS
-
-        def hold() -> None:
-            nonlocal hold_at
-            if time.monotonic() >= hold_at:
-                self._store.save(cursor)
-                hold_at = time.monotonic() + _HOLD_SECONDS
-
-        ranges = cursor.ranges(self._partitions)
-        cursor.rows += _write_rows(self._client, ranges, cursor.file, hold)
-        since = complete_since_ms(self._client, self._partitions)
-        missed = [ms for at, ms in zip(self._partitions, since, strict=True)
-                  if cursor.has_missed(at, ms)]  # fmt: skip
-        self.missing_before_ms = max([self.missing_before_ms, *missed])
-        cursor.after |= cursor.until
-        cursor.until, cursor.file = {}, ""
-        self._store.save(cursor)
+    finally:
+        # Whoever has taken the lock over writes the same rows to the same file.
+        with suppress(LeaseLost):
+            store.save(cursor, ends=True)
+    return cursor.rows - begun, missing_before_ms
 
 
 def _write_rows(

@@ -1,1 +1,0 @@
-"""Outcomes as data: rows about the ends of deliveries, written to rolling files and exported."""
