@@ -315,10 +315,6 @@ class JavaScriptTemplate:
     def distrust(self, differences: int) -> None:
         """Do nothing: there is no compiled form."""
 
-    def engine_counts(self) -> dict[str, int]:
-        """Return nothing: there is no compiled form that an engine would stand in for."""
-        return {}
-
     def render_safely(self, row: Row, engine: Engine) -> Rendered | None:
         """Render an event; None if it does not simply render."""
         [result] = self.render([row], engine)

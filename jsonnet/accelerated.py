@@ -8,7 +8,6 @@ compiled form, the engine's value counts, and the compiled form is turned off.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -28,7 +27,6 @@ from segrelay.jsonnet.engines.judge import EngineModule
 from segrelay.jsonnet.files import Bundle, shown
 from segrelay.jsonnet.rendered import Rendered
 
-LAST_EVENTS: Final = 1_000
 """The number of recent events of each template for which a process remembers engine use."""
 BOTH_EVERY: Final = 4_000
 """The number of events of which `BOTH_TOGETHER` are rendered by the compiled form and the engine.
@@ -61,9 +59,6 @@ class Accelerator:
         self._both_every = self._until_both = BOTH_EVERY
         self.why_not = "" if isinstance(form, Compiled) else reason(form)
         self.differences = 0
-        self.use: deque[str] = deque(maxlen=LAST_EVENTS)
-        """The reasons why the last events needed the engine; `COMPILED` for one that did not."""
-        self.doubt = ""
 
     @classmethod
     def of(cls, name: str, bundle: Bundle) -> Accelerator:
@@ -71,17 +66,12 @@ class Accelerator:
         return cls(name, compile_template(bundle))
 
     @property
-    def why_off(self) -> str:
-        """The reason why the engine renders all events: it is not compiled, or it differed."""
-        return self.why_not or "the compiled form, which differed from the engine and is off"
-
-    @property
     def is_trusted(self) -> bool:
         """Say whether the template is compiled and never differed from the engine."""
         return self._form is not None and not self.differences
 
     def answer(self, profile: bytes, settings: Mapping[str, Any]) -> CompiledAnswer | None:
-        """Render a profile; return None where only the engine can tell: `doubt` says why."""
+        """Render a profile; return None where only the engine can tell."""
         assert self._form is not None
         try:
             value = self._form.render(orjson.loads(profile), settings)
@@ -92,11 +82,8 @@ class Accelerator:
             return Failure(failed.message.strip()[:MAX_MESSAGE], asserted=True)
         except Exhausted as exhausted:
             return Failure(exhausted.message)
-        except Doubtful as doubtful:
-            self.doubt = doubtful.why
-        except (orjson.JSONDecodeError, orjson.JSONEncodeError):
-            self.doubt = "a profile or a result that is no JSON"
-        return None
+        except (Doubtful, orjson.JSONDecodeError, orjson.JSONEncodeError):
+            return None
 
     def is_due(self, settings: bytes) -> bool:
         """Say whether the engine has to render this event, too, to compare the answers."""

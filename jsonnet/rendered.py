@@ -9,8 +9,6 @@ from typing import Any, Final, Literal, NamedTuple
 
 Engine = Literal["auto", "jsonnet"]
 """The way to render a template: `auto` may use its compiled form, `jsonnet` never does."""
-COMPILED: Final = ""
-"""Stands in the place of the reason for the engine if the compiled form rendered an event."""
 _NO_SETTINGS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 

@@ -35,7 +35,6 @@ from segrelay.jsonnet.engines.failures import Failure
 from segrelay.jsonnet.engines.rows_evaluator import Input
 from segrelay.jsonnet.files import Bundle, Library, TemplateFolder, shown
 from segrelay.jsonnet.rendered import (
-    COMPILED,
     Asserted,
     Engine,
     Rendered,
@@ -107,15 +106,6 @@ class Renderer:
             if loaded.differences
         }
 
-    @property
-    def engine_use(self) -> dict[str, dict[str, int]]:
-        """The number of recent events by template and by reason for the engine; see `COMPILED`."""
-        return {
-            template.name: counts
-            for template, loaded in self._loaded.items()
-            if (counts := loaded.engine_counts())
-        }
-
     def doubts(self, template: Template) -> bool:
         """Say whether the compiled form of a template has differed from the engine."""
         return self._loaded[template].differences > 0
@@ -161,9 +151,6 @@ class LoadedTemplate(Protocol):
     def distrust(self, differences: int) -> None:
         """Turn off the compiled form if it differed in another process."""
 
-    def engine_counts(self) -> dict[str, int]:
-        """Return the number of recent events by reason for the engine; none = not compiled."""
-
     def render(self, rows: Sequence[Row], engine: Engine) -> list[Result]:
         """Render events; one result each, in order."""
 
@@ -203,12 +190,6 @@ class _Combined:
     def distrust(self, differences: int) -> None:
         for each in self._fields.values():
             each.distrust(differences)
-
-    def engine_counts(self) -> dict[str, int]:
-        counts = Counter[str]()
-        for each in self._fields.values():
-            counts.update(each.engine_counts())
-        return dict(counts)
 
     def render(self, rows: Sequence[Row], engine: Engine) -> list[Result]:
         of_fields = [each.render(rows, engine) for each in self._fields.values()]
@@ -288,16 +269,11 @@ class _JsonnetTemplate:
     def distrust(self, differences: int) -> None:
         self.accelerator.differences = max(self.accelerator.differences, differences)
 
-    def engine_counts(self) -> dict[str, int]:
-        return dict(sorted(Counter(self.accelerator.use).items()))
-
     def render(self, rows: Sequence[Row], engine: Engine) -> list[Result]:
         texts = _texts(rows)
         if engine == "auto" and self.accelerator.is_trusted:
             answers = self.accelerated(rows, texts)
         else:
-            if engine == "auto":
-                self.accelerator.use.extend([self.accelerator.why_off] * len(rows))
             answers = self.engines.evaluate([_input(row, texts) for row in rows])
         locations = _Locations(self)
         return [
@@ -322,7 +298,6 @@ class _JsonnetTemplate:
             answer = self.compared(answer, theirs, event)
         if not isinstance(answer, Rendered):
             return None
-        accelerator.use.append(COMPILED)
         return answer
 
     def compared(
@@ -350,12 +325,8 @@ class _JsonnetTemplate:
         the compiled form has answered in this call.
         """
         accelerator = self.accelerator
-        answer_of, is_due, note = accelerator.answer, accelerator.is_due, accelerator.use.append
-        answers: list[CompiledAnswer | None] = []
-        for row in rows:
-            answer = answer_of(row.profile, row.settings)
-            answers.append(answer)
-            note(accelerator.doubt if answer is None else COMPILED)
+        answer_of, is_due = accelerator.answer, accelerator.is_due
+        answers = [answer_of(row.profile, row.settings) for row in rows]
         events = [_input(row, texts) for row in rows]
         due = [
             at

@@ -348,7 +348,6 @@ def templates(console: Console, asked: Asked) -> Page:
         own = triggers.values()
         refused = next((one.refused for one in own if one.refused), "")
         dead = sum(one.counts.dead for one in own)
-        events = sum(one.events for one in own)
         row = {
             "name": name,
             "stops": any(one.condition.stops for one in own),
@@ -356,7 +355,6 @@ def templates(console: Console, asked: Asked) -> Page:
             "versions": sorted({version for one in own for version in one.versions}),
             "refused": refused,
             "dead": dead,
-            "engine_share": sum(one.asked for one in own) / events if events else None,
         }
         found.append(row)
     found.sort(key=lambda row: (bool(row["refused"]), row["stops"], row["dead"]), reverse=True)

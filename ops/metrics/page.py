@@ -53,17 +53,12 @@ GAUGES: Final[Mapping[str, str]] = {
     "deliveries_orphaned": "Deliveries that wait where no worker delivers them.",
     "letters": "Dead letters that lie there.",
     "letters_by_cause": "Dead letters by cause, as `dlq causes` shows them.",
-    "letters_expiring": "Dead letters that will be dropped soon because of their age.",
-    "letters_expired": "Dead letters that were dropped because of their age.",
     "quarantine_records": "Events that could not be placed.",
-    "records_expiring": "Quarantined records that will be dropped soon because of their age.",
-    "records_expired": "Quarantined records that were dropped because of their age.",
     "gate_rate_per_minute": "Requests that may be sent in a minute now; 0 = none was ever sent.",
     "gate_limit_per_minute": "Requests that may be sent in a minute, as configured.",
     "gate_used_ratio": "The requests of the last minute as a share of the rate in force.",
     "gate_factor": "What slow-downs have left of the rate, 0 to 1.",
     "destination_state": "1 for the state in which a destination is.",
-    "receiver_seen_timestamp_seconds": "When a receiver was last seen.",
     "receiver_event_timestamp_seconds": "When a receiver last stored events.",
     "receiver_lag_seconds": "How late the last two timers of a receiver were, as of a starved one.",
     "jobs": "Backfills by state.",
@@ -79,7 +74,6 @@ GAUGES: Final[Mapping[str, str]] = {
     "redis_full": "1 if Redis takes no more events.",
     "redis_durable": "1 if Redis is as durable as promised.",
     "redis_disk_writable": "1 if Redis can write to its disk.",
-    "redis_emptied": "How often Redis came back empty, and nobody has acknowledged it.",
 }
 """The numbers that rise and fall, and what each says."""
 COUNTERS: Final[Mapping[str, str]] = {
@@ -94,7 +88,6 @@ COUNTERS: Final[Mapping[str, str]] = {
     "request_users": "User objects in all requests.",
     "requests_unanswered": "Requests that may have taken effect without a sure answer.",
     "receiver_requests": "Requests that receivers answered, by status.",
-    "receiver_too_large": "Requests that receivers refused for their size: their events are lost.",
 }
 """The numbers that only rise; `_total` is added to the name of each."""
 HISTOGRAMS: Final[Mapping[str, str]] = {
@@ -233,10 +226,6 @@ def _rows_of_what_is_kept(standing: Standing, causes: Sequence[Cause]) -> Iterat
     if rest := sum(one.count for one in causes[MOST_CAUSES:]):
         yield "letters_by_cause", dict.fromkeys(labels, OTHER), rest
     yield "quarantine_records", {}, standing.quarantined
-    kept = standing.retention.document()
-    for name, what in (("letters", "dead_letters"), ("records", "quarantined_records")):
-        yield f"{name}_expiring", {}, kept[what]["expiring"]
-        yield f"{name}_expired", {}, kept[what]["dropped"]
     fields = sorted(standing.totals.dropped_fields.items(), key=lambda one: (-one[1], one[0]))
     rest = sum(count for _, count in fields[MOST_FIELDS:])
     for name, count in (*fields[:MOST_FIELDS], *([(OTHER, rest)] if rest else [])):
@@ -248,12 +237,10 @@ def _rows_of_processes(standing: Standing) -> Iterator[MetricRow]:
     receivers, redis = standing.receivers, standing.redis
     for status, count in sorted(receivers.ever.items()):
         yield "receiver_requests", {"status": str(status)}, count
-    for name, at_ms in (("seen", receivers.seen_ms), ("event", receivers.event_ms)):
-        if at_ms:
-            yield f"receiver_{name}_timestamp_seconds", {}, at_ms / 1_000
+    if receivers.event_ms:
+        yield "receiver_event_timestamp_seconds", {}, receivers.event_ms / 1_000
     lags_ms = (one.lag_ms for one in receivers.running.values())
     yield "receiver_lag_seconds", {}, max(lags_ms, default=0) / 1_000
-    yield "receiver_too_large", {}, standing.too_large_requests
     yield "workers", {}, len(standing.workers)
     yield "responses_waiting", {}, standing.responses.waiting
     yield "redis_memory_used_bytes", {}, redis.used
@@ -262,7 +249,6 @@ def _rows_of_processes(standing: Standing) -> Iterator[MetricRow]:
     yield "redis_full", {}, bool(redis.full)
     yield "redis_durable", {}, not redis.weak
     yield "redis_disk_writable", {}, not redis.failing
-    yield "redis_emptied", {}, len(redis.losses)
 
 
 @dataclass(slots=True)

@@ -211,10 +211,6 @@ def _config(standing: Standing, process: Process) -> str:
 def _template(trigger: TriggerStanding) -> str:
     """Describe a trigger's template: its versions at work, and refused changes."""
     text = " and ".join(trigger.versions) or "-"
-    if asked := trigger.asked:
-        share = f"{100 * asked / trigger.events:.0f} % of the last"
-        text += f"; {share} {plural(trigger.events, 'event')} needed the Jsonnet engine"
-        text += f", mostly for {next(iter(trigger.engine_use))}"
     if trigger.refused:
         text += f"; the file was changed and is broken, so this one is kept: {trigger.refused}"
     return text
@@ -313,7 +309,6 @@ def _trigger(one: TriggerStanding, orphaned: int) -> dict[str, Any]:
         "oldest_live_ms": one.oldest_live_ms,
         **_condition(one.condition),
         "versions": list(one.versions),
-        "engine_use": {"events": one.events, "asked": one.asked, "by_reason": dict(one.engine_use)},
         "refused": one.refused,
     }
     if one.condition.state in {"refused", "waits"}:

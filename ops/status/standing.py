@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,6 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 
-from segrelay.jsonnet.rendered import COMPILED
 from segrelay.ops.state.background import (
     LETTERS,
     RECORDS,
@@ -39,7 +37,6 @@ from segrelay.ops.state.partitions import (
     ask_each,
     counts_of,
     destinations_of,
-    largest_first,
     snapshots,
 )
 from segrelay.ops.state.waiting import (
@@ -189,8 +186,6 @@ class TriggerStanding:
         waits: By kind of lane.
         oldest_live_ms: Its oldest live delivery; None = none waits.
         versions: The versions of its template that workers' processes have reported.
-        events: The last events of its template that these have counted.
-        engine_use: Those of them that needed the Jsonnet engine, by reason.
         refused: The reason why a change of the template is not used; "" = there is none.
     """
 
@@ -201,14 +196,7 @@ class TriggerStanding:
     waits: Mapping[str, LaneWait] = field(default_factory=dict)
     oldest_live_ms: int | None = None
     versions: Sequence[str] = ()
-    events: int = 0
-    engine_use: Mapping[str, int] = field(default_factory=dict)
     refused: str = ""
-
-    @property
-    def asked(self) -> int:
-        """Return the number of the last events that needed the Jsonnet engine."""
-        return sum(self.engine_use.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -510,23 +498,17 @@ class WatchedFile:
 
     settings: Settings
     may_change: bool = True
-    _stamp: tuple[int, int, int] | None = None
-    _read: Settings | None = None
 
     def adopt(self, newest_config: str) -> bool:
         """Use the file as it is now, if it is the newest; return whether the settings changed."""
         if not self.may_change or newest_config == self.settings.fingerprint:
             return False
         with suppress(SegrelayError, OSError):
-            found = self.settings.source.stat()
-            stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
-            if stamp != self._stamp:
-                self._stamp, self._read = stamp, None
-                self._read = load_settings(self.settings.source)
-        if self._read is None or self._read.fingerprint != newest_config:
-            return False
-        self.settings = self._read
-        return True
+            found = load_settings(self.settings.source)
+            if found.fingerprint == newest_config:
+                self.settings = found
+                return True
+        return False
 
 
 def read_newest(
@@ -625,11 +607,6 @@ def _triggers(
             condition = Condition(TRIGGER, "stopped", stopped[name])
         else:
             condition = delayed.get(name, Condition(TRIGGER))
-        engine_use: Counter[str] = Counter()
-        for process in processes:
-            engine_use.update(process.engine_use.get(trigger.template if trigger else "", {}))
-        events = engine_use.total()
-        engine_use.pop(COMPILED, 0)
         yield (
             name,
             TriggerStanding(
@@ -640,8 +617,6 @@ def _triggers(
                 totals.waits.get(name, {}),
                 totals.oldest_live_ms.get(name),
                 sorted({each for one in processes for each in one.versions.get(name, ())}),
-                events,
-                largest_first(engine_use),
                 next((one.refused[name] for one in processes if name in one.refused), ""),
             ),
         )

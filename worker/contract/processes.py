@@ -64,8 +64,6 @@ class Process:
         versions: Of the templates of its triggers; several while not all processes have the newest.
         refused: By trigger, why a changed template is not used.
         clock_ahead_seconds: Of its machine's clock before Redis' clock, in whole seconds.
-        engine_use: By template and reason, how many of its last events needed the Jsonnet engine;
-            the reason is "" for those that the compiled form rendered.
         files: Those that its templates use, as they lie in its folder.
         refused_messages: The number of messages in the broker that were none of ours, since it
             began; each was thrown away.
@@ -84,7 +82,6 @@ class Process:
     versions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     clock_ahead_seconds: int = 0
-    engine_use: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     files: FilesInUse = field(default_factory=FilesInUse)
     refused_messages: int = 0
     killed: int = 0

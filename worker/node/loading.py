@@ -91,7 +91,6 @@ class Upkeep:
             self.versions,
             dict(self.refused),
             self.stopped,
-            self.renderer.engine_use,
             self.renderer.doubted,
             self._looked_at,
         )

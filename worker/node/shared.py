@@ -318,7 +318,6 @@ class TemplateUse:
         versions: By trigger.
         refused: By trigger, why a changed template is not used.
         stopped: Triggers that it can't work on, and why.
-        engine_use: By template and reason, how many of its last events needed the engine.
         doubted: Templates whose compiled form differed from the engine, and how often.
         looked_at: The time when it last compared its templates with the files, by CLOCK_MONOTONIC,
             which all processes of a machine share.
@@ -327,7 +326,6 @@ class TemplateUse:
     versions: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     stopped: Mapping[str, str] = field(default_factory=dict)
-    engine_use: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     doubted: Mapping[str, int] = field(default_factory=dict)
     looked_at: float = 0.0
 
@@ -357,18 +355,14 @@ class TemplateReports(SharedDocument):
         running = [own for pid, own in sorted(self.read().items()) if _runs(int(pid))]
         newest: Mapping[str, Any] = max(running, key=lambda own: own["looked_at"], default={})
         versions: dict[str, set[str]] = {}
-        engine_use: dict[str, Counter[str]] = {}
         doubted = Counter[str]()
         for each in running:
             doubted |= Counter(each["doubted"])  # of several processes the largest number counts
             for trigger, version in each["versions"].items():
                 versions.setdefault(trigger, set()).add(version)
-            for template, counts in each["engine_use"].items():
-                engine_use.setdefault(template, Counter()).update(counts)
         return {
             **{name: newest.get(name, {}) for name in ("stopped", "refused")},
             "versions": {trigger: sorted(each) for trigger, each in sorted(versions.items())},
-            "engine_use": {template: dict(each) for template, each in sorted(engine_use.items())},
             "doubted": dict(doubted),
         }
 

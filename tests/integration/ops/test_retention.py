@@ -4,7 +4,6 @@ import orjson
 import pytest
 
 from segrelay.ops.main import app
-from segrelay.ops.metrics.page import MetricsPage
 from segrelay.ops.retention import DROPPED_AT_ONCE, Retention
 from segrelay.ops.state.background import LETTERS, RECORDS, RetentionState, limits_of
 from segrelay.ops.terminal.moments import shown_ms
@@ -254,19 +253,14 @@ def test_the_sweep_wakes_retention(relay):
     assert "segrelay.retention" not in due
 
 
-def test_metrics_count_what_goes_and_what_has_gone(relay, sandbox):
+def test_the_status_counts_what_goes_and_what_has_gone(relay, sandbox):
     configured(relay)
     refused(relay, sandbox, 2)
     aged(relay, 100)
 
-    def told():
-        lines = MetricsPage(relay.client, relay.settings).text().decode().splitlines()
-        numbers = dict(line.split() for line in lines if line.startswith("segrelay_letters_"))
-        return [float(numbers[f"segrelay_letters_{what}"]) for what in ("expiring", "expired")]
-
-    assert told() == [2, 0]
+    assert relay.status()["retention"]["dead_letters"] == {"expiring": 2, "dropped": 0}
     step(relay)
-    assert told() == [0, 2]
+    assert relay.status()["retention"]["dead_letters"] == {"expiring": 0, "dropped": 2}
 
 
 @pytest.fixture

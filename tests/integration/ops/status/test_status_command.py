@@ -117,12 +117,10 @@ def test_a_watching_process_reads_the_file_anew_once_it_is_in_use(relay):
 
 
 def test_what_a_worker_tells_of_itself_is_shown(call, relay):
-    engine_use = {"": 900, "std.exp": 98, "std.base64Decode": 2}
     told = {
         "stopped": {"vip-exit": "env:TOKEN is not set"},
         "refused_messages": 12,
         "doubted": {"insider/enter.jsonnet": 1},
-        "engine_use": {relay.settings.triggers["vip-enter"].template: engine_use},
     }
     RedisPresence(
         relay.client,
@@ -137,16 +135,10 @@ def test_what_a_worker_tells_of_itself_is_shown(call, relay):
     (process,), triggers = document["processes"], document["triggers"]
     assert (process["doubted"], process["current"]) == ({"insider/enter.jsonnet": 1}, True)
     assert process["refused_messages"] == 12
-    assert triggers["vip-enter"]["engine_use"] == {
-        "events": 1_000,
-        "asked": 100,
-        "by_reason": {"std.exp": 98, "std.base64Decode": 2},
-    }
     assert (triggers["vip-enter"]["state"], triggers["vip-exit"]["state"]) == ("ok", "stopped")
     assert f" {version('segrelay')} {relay.settings.fingerprint}; the compiled form of" in shown
     assert "insider/enter.jsonnet is off" in shown
     assert "refused 12 messages of the broker" in shown
-    assert "10 % of the last 1,000 events needed the Jsonnet engine, mostly for std.exp" in shown
 
 
 def test_workers_with_different_files_of_a_template_are_named(call, relay):

@@ -21,12 +21,11 @@ class Node:
     def __init__(self, client, config="aaa"):
         self.now = 100.0
         self.stopped = {}
-        self.engine_use = {}
         self.presence = RedisPresence(
             client,
             config,
             clock=lambda: self.now,
-            about=lambda: {"stopped": self.stopped, "engine_use": self.engine_use},
+            about=lambda: {"stopped": self.stopped},
         )
 
 
@@ -85,17 +84,17 @@ def test_who_has_not_been_seen_for_long_is_gone_and_is_forgotten(client):
     assert 0 < client.pttl(keys.PROCESSES) <= LIFE_MS
 
 
-def test_a_worker_tells_how_many_events_needed_the_engine_and_leaves_nothing_behind(client):
+def test_a_worker_that_ends_leaves_nothing_behind(client):
     node = Node(client)
     for number in range(20):
-        node.engine_use = {"a.jsonnet": {"": number, "std.exp": 1}}
+        node.stopped["vip-enter"] = str(number)
         node.presence.announce()
         node.now += 3.1
 
     (found,) = read_processes(client)
     node.presence.leave()
 
-    assert found.engine_use == {"a.jsonnet": {"": 19, "std.exp": 1}}
+    assert found.stopped == {"vip-enter": "19"}
     assert read_processes(client) == []
     seen = read_seen(client)
     assert seen[WORKER_ENDED] >= seen[WORKER] > 0

@@ -72,10 +72,9 @@ KEYS = {
     "destinations insider delivery_seconds live": {"occurred", "accepted"},
     "triggers vip": COUNTS | {
         "by_lane", "waits", "orphaned", "destination", "oldest_live_ms", "state", "reason",
-        "lasting", "versions", "engine_use", "refused",
+        "lasting", "versions", "refused",
     },
     "triggers vip by_lane live": COUNTS,
-    "triggers vip engine_use": {"events", "asked", "by_reason"},
     "jobs load": COUNTS | {"state", "reason", "rows", "expected_rows"},
     "processes 0": {
         "host", "pid", "kind", "version", "config", "current", "doubted", "clock_ahead_seconds",

@@ -33,12 +33,6 @@ def test_what_processes_tell_at_the_same_moment_can_be_read():
     ("mine", "others", "told"),
     [
         pytest.param(
-            TemplateUse(engine_use={"a.jsonnet": {"": 900, "std.exp": 100}}),
-            TemplateUse(engine_use={"a.jsonnet": {"": 10}}),
-            {"engine_use": {"a.jsonnet": {"": 910, "std.exp": 100}}},
-            id="how many events needed the engine is added up",
-        ),
-        pytest.param(
             TemplateUse(refused={"t": "line 1"}, stopped={"u": "env:TOKEN"}, looked_at=5.0),
             TemplateUse(looked_at=6.0),
             {"refused": {}, "stopped": {}},
