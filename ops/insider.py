@@ -28,7 +28,6 @@ from segrelay.worker.contract.settings import Authorization, Destination, Settin
 from segrelay.worker.contract.settings.sections import AUDIENCE_ATTRIBUTE
 from segrelay.worker.contract.settings.urls import join
 from segrelay.worker.core.messages import normalise_message
-from segrelay.worker.destinations.api import Shaped
 from segrelay.worker.destinations.insider.api import CUSTOM
 from segrelay.worker.errors import ConfigurationInvalid, OperationsMustAct, SegrelayError
 
@@ -238,27 +237,6 @@ def _client(authorization: Authorization | None, *, ipv4_only: bool) -> httpx.Cl
 
 
 _INSIDER: Final = "insider"
-AS_SENT: Final = "as sent"
-
-
-class ReadBack(NamedTuple):
-    """A person as Insider holds them.
-
-    Attributes:
-        attributes: By the names under which they are read; None = Insider does not know the
-            person, or it could not be read.
-        problem: The reason why it could not be read; "" = it was.
-    """
-
-    attributes: Mapping[str, Any] | None
-    problem: str = ""
-
-    def verdicts(self, shaped: Shaped) -> dict[str, str]:
-        """Return a verdict for each attribute that was sent: as sent, differs, or not there."""
-        held = self.attributes or {}
-        return {
-            name: _verdict(value, held.get(name)) for name, value in sorted(_sent(shaped).items())
-        }
 
 
 def lists_audience(held: Mapping[str, Any], audience: str, attribute: str) -> bool:
@@ -267,40 +245,11 @@ def lists_audience(held: Mapping[str, Any], audience: str, attribute: str) -> bo
     return audience in listed if isinstance(listed, list) else listed == audience
 
 
-def read_sent(shaped: Shaped, trigger: Trigger, settings: Settings) -> ReadBack:
-    """Read the attributes that a delivery of a trigger writes."""
-    destination = settings.destinations[trigger.destination]
-    if destination.api != _INSIDER:
-        return ReadBack(None, "Only Insider can be read back.")
-    user = shaped.users[0] if shaped.users else {}
-    who: dict[str, Any] = {key: user[key] for key in ("identifiers", "insider_id") if key in user}
-    names = {CUSTOM + str(trigger.settings[AUDIENCE_ATTRIBUTE]), *_sent(shaped)}
-    try:
-        with InsiderReader(settings, destination) as reader:
-            return ReadBack(reader.profile(who, sorted(names)))
-    except SegrelayError as error:
-        return ReadBack(None, error.message)
-
-
-def _sent(shaped: Shaped) -> dict[str, Any]:
-    """Return the attributes of a body by the names under which Insider returns them."""
-    return dict(pair for user in shaped.users for pair in _named(user))
-
-
 def _named(user: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     attributes = _object(user.get("attributes"))
     yield from ((name, value) for name, value in attributes.items() if name != "custom")
     for name, value in _object(attributes.get("custom")).items():
         yield CUSTOM + name, value
-
-
-def _verdict(sent: Any, found: Any) -> str:
-    if found is None:
-        return "not there"
-    if isinstance(sent, list):
-        held = found if isinstance(found, list) else [found]
-        return AS_SENT if all(each in held for each in sent) else "differs"
-    return AS_SENT if found == sent or str(found) == str(sent) else "differs"
 
 
 def list_of(settings: Settings, trigger: Trigger) -> str:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from segrelay.ops.backfill.job_request import RowOptions, read_anew, refuse_forgotten_rows, spec_of
+from segrelay.ops.backfill.job_request import (
+    RowOptions,
+    progress_of_rows,
+    read_anew,
+    refuse_forgotten_rows,
+    spec_of,
+)
 from segrelay.ops.send import Deadline, wait_for_deliveries
 from segrelay.ops.state.opened import Acts, Asks, Doing, Reads, actor, insist, perform
 from segrelay.ops.state.partitions import Stream, all_partitions, snapshots, sum_counts
 from segrelay.ops.state.waiting import Filter, find_streams, measure, state_of, take_back
-from segrelay.ops.terminal.console import mention, progress
+from segrelay.ops.terminal.console import mention
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.options import AtMost, Timeout
 from segrelay.ops.terminal.serving import Interruption, interruptible_between_steps
@@ -38,7 +44,7 @@ from segrelay.worker.contract.triggers import (
     read_pauses,
     set_pause,
 )
-from segrelay.worker.contract.words import lane_of_job
+from segrelay.worker.contract.words import job_of_lane
 from segrelay.worker.errors import UsageWrong
 
 if TYPE_CHECKING:
@@ -75,9 +81,6 @@ def start(
     canary: Annotated[
         int, typer.Option(help="Deliver this many rows first, then stop.", metavar="N", min=0)
     ] = 0,
-    reveal: Annotated[
-        bool, typer.Option("--reveal", help="Show profile fields of people who are read back.")
-    ] = False,
     wait: Wait = False,
     timeout: Timeout = "",
     relay: Acts,
@@ -86,9 +89,9 @@ def start(
 
     Rows that are webhook payloads keep their own events. Other rows are profiles: each becomes a
     member (or former member) of --audience, at the time --as-of. Insider starts no journeys for
-    them unless you say --hooks. With --canary the first rows are delivered, a few of these people
-    are read back from Insider, and the job waits until it is resumed. Rows that are older than what
-    the ledger remembers are accepted with --older-than-ledger only.
+    them unless you say --hooks. With --canary the first rows are delivered, and the job waits until
+    it is resumed. Rows that are older than what the ledger remembers are accepted with
+    --older-than-ledger only.
     """
     prepare_shards()
     client = relay.client
@@ -100,7 +103,7 @@ def start(
     insist(lambda: note_act(client, act))
     journeys = "no journeys are" if spec.options.skip_hook else "journeys may be"
     mention(f"job {spec.name}: {journeys} started")
-    return _run(relay, spec.name, Deadline(timeout), wait=wait, reveal=reveal)
+    return _run(relay, spec.name, Deadline(timeout), wait=wait)
 
 
 @app.command()
@@ -114,54 +117,40 @@ def resume(job: JobName, *, wait: Wait = False, timeout: Timeout = "", relay: Ac
     act = relay.act(job)
     store = JobStore(client)
     found = store.named(job)
-    match found.phase:
-        case "aborted":
-            raise UsageWrong(f"Job '{job}' was aborted; start a new one.")
-        case "read":
-            insist(lambda: clear_pause(client, field_of(JOB, job), act))
-            mention(f"Job '{job}' has been read to its end; what is waiting of it is delivered.")
-        case _:
-            _refuse_changes(found, settings)
-            again = None if found.spec.resumes else read_anew(found, settings, store)
+    _refuse_aborted(job, found.phase)
+    if found.phase == "read":
+        insist(lambda: clear_pause(client, field_of(JOB, job), act))
+        mention(f"Job '{job}' has been read to its end; what is waiting of it is delivered.")
+    else:
+        _refuse_changes(found, settings)
+        again = None if found.spec.resumes else read_anew(found, settings, store)
 
-            def go_on(_: Doing) -> None:
-                if store.resume(job, again) == "aborted":
-                    raise UsageWrong(f"Job '{job}' was aborted; start a new one.")
-                clear_pause(client, field_of(JOB, job))
+        def go_on(_: Doing) -> None:
+            _refuse_aborted(job, store.resume(job, again))
+            clear_pause(client, field_of(JOB, job))
 
-            perform(client, act, go_on, is_counted=False)
+        perform(client, act, go_on, is_counted=False)
     return _run(relay, job, Deadline(timeout), wait=wait)
 
 
 @app.command()
-def pause(
-    job: JobName,
-    *,
-    reading_only: Annotated[
-        bool, typer.Option("--reading-only", help="Keep delivering what has been read already.")
-    ] = False,
-    relay: Acts,
-) -> Result:
+def pause(job: JobName, *, relay: Acts) -> Result:
     """Pause a job: its rows are neither read nor delivered until somebody resumes it.
 
     Nothing that is read from then on is accepted. What a worker has read by then may still be sent.
     """
     client = relay.client
     store = JobStore(client)
-    _refuse_to_pause(job, store.named(job).phase, reading_only=reading_only)
+    _refuse_aborted(job, store.named(job).phase)
 
     def stop(_: Doing) -> None:
-        was = store.stop(job, "paused", all_partitions(client, relay.settings))
-        _refuse_to_pause(job, was, reading_only=reading_only)
-        if not reading_only:
-            at = datetime.now(UTC).isoformat(timespec="seconds")
-            why = Pause(relay.why or "paused by a person", actor(), at)
-            set_pause(client, field_of(JOB, job), why)
+        _refuse_aborted(job, store.stop(job, "paused", all_partitions(client, relay.settings)))
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        set_pause(client, field_of(JOB, job), Pause(relay.why or "paused by a person", actor(), at))
 
-    perform(client, relay.act(job, reading_only=reading_only), stop, is_counted=False)
-    what = "is no longer read; what was read is delivered" if reading_only else "is paused"
-    document = {"job": job, "reading_only": reading_only}
-    return Result(document, f"Job '{job}' {what}. `segrelay backfill resume {job}` goes on.")
+    perform(client, relay.act(job), stop, is_counted=False)
+    told = f"Job '{job}' is paused. `segrelay backfill resume {job}` goes on."
+    return Result({"job": job}, told)
 
 
 @app.command()
@@ -221,10 +210,12 @@ def status(
     relay: Reads,
 ) -> Result:
     """List all jobs, the newest first; with a name, show the state of that job."""
+    store = JobStore(relay.client)
+    jobs = [store.named(job)] if job else store.found(store.names()).values()
+    views = read_views(relay.client, relay.settings, jobs)
     if job:
-        view = read_view(relay.client, relay.settings, JobStore(relay.client).named(job))
-        return Result(view.document(), *view.lines())
-    views = read_all(relay.client, relay.settings)
+        return Result(views[0].document(), *views[0].lines())
+    views.sort(key=lambda view: view.job.spec.started_at, reverse=True)
     columns: TableColumns = (
         *text_columns("state"),
         *number_columns("rows"),
@@ -277,11 +268,9 @@ def watch(
     return Result(rows[0] if name else rows, Table(columns, cells), *details)
 
 
-def _refuse_to_pause(job: str, phase: JobPhase, *, reading_only: bool) -> None:
+def _refuse_aborted(job: str, phase: JobPhase) -> None:
     if phase == "aborted":
-        raise UsageWrong(f"Job '{job}' was aborted.")
-    if reading_only and phase not in {"reading", "paused"}:
-        raise UsageWrong(f"Job '{job}' is not being read; without --reading-only it pauses.")
+        raise UsageWrong(f"Job '{job}' was aborted; start a new one.")
 
 
 def _refuse_changes(job: Job, settings: Settings) -> None:
@@ -294,9 +283,7 @@ def _refuse_changes(job: Job, settings: Settings) -> None:
         )
 
 
-def _run(
-    relay: Reads, name: str, deadline: Deadline, *, wait: bool, reveal: bool = False
-) -> Result:
+def _run(relay: Reads, name: str, deadline: Deadline, *, wait: bool) -> Result:
     """Read a job to its end, wait for its deliveries if wanted, and report."""
     client, settings = relay.client, relay.settings
     store = JobStore(client)
@@ -310,70 +297,38 @@ def _run(
             interruption.obey()
         if wait or phase == "canary":
             waiting = wait_for_deliveries(client, settings, name, deadline, interruption)
-    view = insist(lambda: read_view(client, settings, store.named(name)))
-    people: list[planning.FirstPerson] = []
+    [view] = insist(lambda: read_views(client, settings, [store.named(name)]))
+    document, lines, notes = view.document(), list(view.lines()), []
+    was_stopped, has_failed = phase in {"paused", "aborted"}, False
     if phase == "canary":
-        people += planning.read_first_people(client, settings, view.job.spec)
-    document = view.document()
-    failed = False
-    verdict = []
-    if phase == "canary":
-        failed = not all(each.is_there for each in people) or view.counts["dead"] > 0
-        verdict = [_verdict(people, view.counts["dead"])]
-        document["canary_passed"] = not failed
-        document["read_back"] = [each.document(reveal=reveal) for each in people]
-    lines = (*view.lines(), *_read_back_lines(people, reveal=reveal), *verdict)
-    notes = []
+        dead = view.counts["dead"]
+        has_failed = dead > 0
+        document["canary_passed"] = not dead
+        lines.append(
+            f"The canary has failed: {dead:,} of its deliveries are dead."
+            if dead
+            else "The canary was delivered. `segrelay verify --older-than 1m` reads people back."
+        )
     if view.job.tally.refused:
         notes.append(
             "Rows that could not be placed are kept: `segrelay quarantine list`; `segrelay backfill"
             " plan` of a file names their lines."
         )
-    was_stopped = phase in {"paused", "aborted"}
     if was_stopped:
         notes.append(f"Job '{name}' was {phase} by a person before it was read to its end.")
-    return Result(
-        document, *lines, notes=notes, exit_code=1 if was_stopped or failed or waiting else 0
-    )
-
-
-def _verdict(people: Sequence[planning.FirstPerson], dead: int) -> str:
-    """Return the line that says whether the canary went well."""
-    wrong = sum(not each.is_there for each in people)
-    people = [each for each in people if each.is_judged]
-    if dead or wrong:
-        found = [f"{dead:,} of its deliveries are dead"] if dead else []
-        are = "is" if wrong == 1 else "are"
-        read = f"of {plural(len(people), 'person', 'people')} read back"
-        found += [f"{read}, {wrong:,} {are} not there as sent"] if wrong else []
-        return f"The canary has failed: {', and '.join(found)}."
-    if not people:
-        return "The canary was delivered; its people can't be read back."
-    return f"The canary went well: {plural(len(people), 'person', 'people')} read back, as sent."
-
-
-def _read_back_lines(people: Sequence[planning.FirstPerson], *, reveal: bool) -> Iterator[str]:
-    if people:
-        yield "read back from Insider:"
-    for number, each in enumerate(people, start=1):
-        yield f"  person {number}, {each.trigger}: {each.outcome}. {each.problem}".rstrip()
-        for name, verdict in each.verdicts.items():
-            shown = f": {(each.found or {}).get(name)!r}" if reveal else ""
-            yield f"    {name}: {verdict}{shown}"
+    failed = bool(was_stopped or has_failed or waiting)
+    return Result(document, *lines, notes=notes, exit_code=int(failed))
 
 
 def _read(store: JobStore, settings: Settings, name: str, interruption: Interruption) -> JobPhase:
     """Read a job behind a progress bar, and print why the reading waits."""
     job = store.named(name)
-    size, rows = job.spec.size, job.spec.expected_rows
-    shown, told_at = 0, -_TOLD_AGAIN_SECONDS
-    with progress("read, in bytes" if size else "read, in rows", size or rows or None) as bar:
+    told_at = -_TOLD_AGAIN_SECONDS
+    with progress_of_rows(job.spec) as advance:
 
         def watch(tally: JobTally, bytes_read: int, waiting_for: str) -> None:
-            nonlocal shown, told_at
-            done = bytes_read if size else tally.rows
-            bar(done - shown)
-            shown = done
+            nonlocal told_at
+            advance(bytes_read, tally.rows)
             if waiting_for and time.monotonic() - told_at >= _TOLD_AGAIN_SECONDS:
                 told_at = time.monotonic()
                 mention(f"waiting: {waiting_for}")
@@ -383,6 +338,7 @@ def _read(store: JobStore, settings: Settings, name: str, interruption: Interrup
         )
 
 
+_STANDS: Final = frozenset({"interrupted", "paused", "failed", "at its canary"})
 KINDS: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
 
 
@@ -392,8 +348,8 @@ class JobView:
 
     job: Job
     counts: Mapping[str, int]
-    reasons: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    pause: Pause | None = None
+    reasons: Mapping[str, Mapping[str, int]]
+    pause: Pause | None
 
     @property
     def state(self) -> str:
@@ -403,12 +359,7 @@ class JobView:
     @property
     def next_step(self) -> str:
         """Return the command that goes on with the job; "" = nothing needs to be done."""
-        name = self.job.spec.name
-        match self.state:
-            case "interrupted" | "paused" | "failed" | "at its canary":
-                return f"segrelay backfill resume {name}"
-            case _:
-                return ""
+        return f"segrelay backfill resume {self.job.spec.name}" if self.state in _STANDS else ""
 
     def document(self) -> dict[str, Any]:
         """Return the state of the job as `backfill status --json` prints it."""
@@ -425,8 +376,8 @@ class JobView:
             "refused": tally.refused,
             "bytes": spec.size,
             **{kind: self.counts[kind] for kind in KINDS},
-            "skipped_by_reason": dict(self.reasons.get("skipped", {})),
-            "dead_by_reason": dict(self.reasons.get("dead", {})),
+            "skipped_by_reason": dict(self.reasons["skipped"]),
+            "dead_by_reason": dict(self.reasons["dead"]),
             "paused": self.pause.reason if self.pause else None,
             "problem": self.job.problem or None,
             "next": self.next_step or None,
@@ -460,30 +411,21 @@ class JobView:
             yield f"  next: {self.next_step}"
 
 
-def read_view(client: Redis, settings: Settings, job: Job) -> JobView:
-    """Read a backfill job: its state, its progress, and the outcomes of its deliveries."""
-    name = job.spec.name
-    counts: Counter[str] = Counter()
-    reasons: dict[str, Counter[str]] = {"skipped": Counter(), "dead": Counter()}
+def read_views(client: Redis, settings: Settings, jobs: Iterable[Job]) -> list[JobView]:
+    """Read the outcomes of jobs' deliveries, and what pauses them."""
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    reasons: defaultdict[str, dict[str, Counter[str]]] = defaultdict(
+        lambda: {"skipped": Counter(), "dead": Counter()}
+    )
     found = snapshots(client, all_partitions(client, settings))
     for field_name, number in (row for one in sum_counts(found).values() for row in one.items()):
-        parts = field_name.split("|")
-        if parts[:2] != ["job", name]:
-            continue
-        if len(parts) == 3:  # noqa: PLR2004 - job, name, kind
-            counts[parts[2]] += number
-        elif parts[2] in reasons:
-            reasons[parts[2]][parts[3]] += number
-    for one in found:
-        own = (each for each in one.waiting if each.lane == lane_of_job(name))
-        counts["waiting"] += sum(each.length for each in own)
-    pause = read_pauses(client).jobs.get(name)
-    return JobView(job, {kind: counts[kind] for kind in KINDS}, reasons, pause)
-
-
-def read_all(client: Redis, settings: Settings) -> list[JobView]:
-    """Return the states of all jobs, the newest first."""
-    store = JobStore(client)
-    found = [job for name in store.names() if (job := store.find(name))]
-    found.sort(key=lambda job: job.spec.started_at, reverse=True)
-    return [read_view(client, settings, job) for job in found]
+        match field_name.split("|"):
+            case ["job", name, kind]:
+                counts[name][kind] += number
+            case ["job", name, "skipped" | "dead" as kind, reason]:
+                reasons[name][kind][reason] += number
+    for each in (each for one in found for each in one.waiting):
+        counts[job_of_lane(each.lane)]["waiting"] += each.length
+    paused = read_pauses(client).jobs
+    names = [(job, job.spec.name) for job in jobs]
+    return [JobView(job, counts[name], reasons[name], paused.get(name)) for job, name in names]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
@@ -12,6 +13,7 @@ from typing import Annotated, Final, Literal
 
 import typer
 
+from segrelay.ops.terminal.console import progress
 from segrelay.ops.terminal.options import OlderThanLedger
 from segrelay.producer.backfill.jobs import Job, JobStore, Spec
 from segrelay.producer.backfill.reading import refuse_first_rows
@@ -180,6 +182,26 @@ def read_anew(job: Job, settings: Settings, store: JobStore) -> Spec:
         return again
     membership = replace(spec.membership, at=format_time(looked[0]))
     return replace(again, membership=membership, expected_rows=looked[1])
+
+
+@contextmanager
+def progress_of_rows(spec: Spec) -> Iterator[Callable[[int, int], None]]:
+    """Show how far the sources of a job are read: in bytes where their size is known, else in rows.
+
+    Yields:
+        A function that is told the bytes and the rows that are read so far.
+    """
+    shown = 0
+    size = spec.size or spec.expected_rows
+    with progress("read, in bytes" if spec.size else "read, in rows", size or None) as bar:
+
+        def advance(bytes_read: int, rows: int) -> None:
+            nonlocal shown
+            done = bytes_read if spec.size else rows
+            bar(done - shown)
+            shown = done
+
+        yield advance
 
 
 def _with_audience(

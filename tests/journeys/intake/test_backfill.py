@@ -74,7 +74,7 @@ def test_a_paused_job_is_not_delivered_and_everything_beside_it_is(tmp_path):
         nothing_is_wrong(rig, happened + rows_as_happenings(emails, "vip"))
 
 
-def test_a_canary_is_delivered_read_back_and_waits_for_a_word(tmp_path):
+def test_a_canary_is_delivered_and_waits_for_a_word(tmp_path):
     emails = [f"person{number}@example.com" for number in range(1_000)]
     with Rig(tmp_path) as rig:
         start_worker(rig)
@@ -83,27 +83,10 @@ def test_a_canary_is_delivered_read_back_and_waits_for_a_word(tmp_path):
         canary = start(rig, path, "vip", "--canary", "20", "--job", "j")
 
         assert (canary["state"], canary["delivered"], canary["rows"]) == ("at its canary", 20, 20)
-        assert len(canary["read_back"]) == 3
-        for person in canary["read_back"]:
-            assert person["outcome"] == "sent"
-            assert set(person["attributes"].values()) == {"as sent"}
-        assert "person1@example.com" not in str(canary["read_back"])
         assert canary["canary_passed"]
         assert len(rig.memberships()) == 20
+        read_back = rig.command("verify", "--older-than", "0s", "--json")
+        assert (read_back.returncode, orjson.loads(read_back.stdout)["profiles"]) == (0, 20)
         whole = backfill(rig, "resume", "j", "--wait")
         assert (whole["state"], whole["delivered"]) == ("done", len(emails))
         assert len(rig.memberships()) == len(emails)
-
-
-def test_a_canary_whose_attributes_are_not_there_fails_with_one_sentence(tmp_path):
-    with Rig(tmp_path) as rig:
-        rig.sandbox.settings(panel_attributes={"status": "string"}, accept_anything=False)
-        start_worker(rig)
-        path = write_rows(tmp_path / "rows.ndjson", ["a@example.com", "b@example.com"])
-
-        words = ("start", path, *as_of("vip"), "--canary", "1", "--job", "j")
-        canary = rig.command("backfill", *words)
-
-        assert canary.returncode == 1, canary.stdout.decode()
-        last = canary.stdout.decode().splitlines()[-1]
-        assert last == "The canary has failed: of 1 person read back, 1 is not there as sent."
