@@ -24,7 +24,7 @@ from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.options import Strict
 from segrelay.producer.publishing.audiences import AudienceStore, named_audience
 from segrelay.worker.adapters.redis.shared_keys import read_identified
-from segrelay.worker.adapters.sender import HttpSender
+from segrelay.worker.adapters.sender import Granted, HttpSender, read_grant, token_request
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.redis.claim import mismatches
 from segrelay.worker.contract.redis.connection import connect, wait_ready
@@ -36,7 +36,6 @@ from segrelay.worker.contract.settings import (
 )
 from segrelay.worker.contract.settings.values import EMBEDDED
 from segrelay.worker.contract.words import Direction
-from segrelay.worker.destinations.oauth2 import Granted, read_grant, token_request
 from segrelay.worker.errors import (
     ConfigurationInvalid,
     OperationsMustAct,

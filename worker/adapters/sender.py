@@ -15,27 +15,32 @@ All that we use of the private parts of httpx and httpcore is in `pooled_transpo
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import socket
-import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
+from urllib.parse import quote_plus, urlencode
 
 import anyio._backends._asyncio  # noqa: F401 - else the first request of each process loads it
 import httpcore
 import httpx
+import orjson
 
 from segrelay.worker.contract.connections import CONNECT_SECONDS, tls_context, why_no_answer
+from segrelay.worker.contract.printable import with_known_words
+from segrelay.worker.contract.settings.http import TOKEN, Authorization, basic, secrets_of
 from segrelay.worker.contract.settings.urls import (
     literal_address,
     refuse_address_reason,
     refuse_reason,
 )
-from segrelay.worker.core.verdicts import TokenReplaced, Verdict
+from segrelay.worker.core.messages import normalise_message
+from segrelay.worker.core.verdicts import AccessRefused, Failed, TokenReplaced, Verdict
 from segrelay.worker.destinations.api import (
     Answer,
     NoAnswer,
@@ -45,18 +50,17 @@ from segrelay.worker.destinations.api import (
     Sender,
     Silence,
     granted,
+    parsed,
 )
-from segrelay.worker.destinations.oauth2 import Granted, with_token
 from segrelay.worker.errors import ConfigurationInvalid
 
 
 def pooled_transport(
     network: httpcore.AsyncNetworkBackend,
     *,
-    ssl_context: ssl.SSLContext,
     connections: int,
-    keepalive_seconds: float,
-    local_address: str | None,
+    authority: str = "",
+    local_address: str | None = None,
 ) -> httpx.AsyncHTTPTransport:
     """Return a transport whose connections are made by a network backend.
 
@@ -64,20 +68,17 @@ def pooled_transport(
 
     Args:
         network: Makes the connections.
-        ssl_context: Secures them.
         connections: The largest number of connections at once, idle ones too.
-        keepalive_seconds: The time after which an idle connection is closed.
+        authority: The file of a private authority that secures them; "" = the system's do.
         local_address: The address to connect from; None = any.
     """
-    transport = httpx.AsyncHTTPTransport(verify=ssl_context, trust_env=False)
+    context = tls_context(authority)
+    transport = httpx.AsyncHTTPTransport(verify=context, trust_env=False)
     transport._pool = httpcore.AsyncConnectionPool(  # noqa: SLF001
-        ssl_context=ssl_context,
+        ssl_context=context,
         max_connections=connections,
         max_keepalive_connections=connections,
-        keepalive_expiry=keepalive_seconds,
-        http1=True,
-        http2=False,
-        retries=0,
+        keepalive_expiry=_KEEP_ALIVE_SECONDS,
         local_address=local_address,
         network_backend=network,
     )
@@ -110,8 +111,122 @@ async def drop_remains(client: httpx.AsyncClient, trace: Any) -> None:
 
 
 _UNAUTHORIZED: Final = 401
+_SUCCESS: Final = range(200, 300)
 _ASK_AGAIN_SECONDS: Final = 1.0
 """The least time between two requests for a token after one that brought none."""
+
+
+DEFAULT_LIFE_SECONDS: Final = 600.0
+"""The seconds that a token is taken to be valid if the answer that issued it does not say."""
+RENEWED_BEFORE_SECONDS: Final = 60.0
+_LIFE_SHARE: Final = 0.25
+"""The last part (1/4) of its life in which a token that lives under four minutes is renewed."""
+_TOKEN: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?")
+"""The form of a token: text that may stand in a header."""
+_FORM: Final = "application/x-www-form-urlencoded"
+_OURS: Final = range(400, 500)
+_TOO_MANY, _TIMEOUT = 429, 408
+
+
+class Granted(NamedTuple):
+    """A token that was just issued.
+
+    Attributes:
+        token: The text that requests carry.
+        seconds: The time for which it is good.
+    """
+
+    token: str
+    seconds: float
+
+    def __repr__(self) -> str:
+        return f"Granted({self.seconds:g} s)"
+
+    @property
+    def renewed_after_seconds(self) -> float:
+        """Return the seconds after which another token should be asked for."""
+        return self.seconds - min(RENEWED_BEFORE_SECONDS, self.seconds * _LIFE_SHARE)
+
+
+def token_request(authorization: Authorization) -> OutgoingRequest:
+    """Return the request that asks for a token by client credentials.
+
+    Args:
+        authorization: Of the type `oauth2`.
+
+    Raises:
+        ConfigurationInvalid: A secret is not set.
+    """
+    assert authorization.client_id is not None
+    assert authorization.client_secret is not None
+    who, secret = authorization.client_id.reveal(), authorization.client_secret.reveal()
+    form, headers = {"grant_type": "client_credentials"}, {}
+    form |= {name: text for name in ("scope", "audience") if (text := getattr(authorization, name))}
+    form |= {name: value.reveal() for name, value in authorization.extra.items()}
+    if authorization.credentials == "basic":
+        headers["Authorization"] = basic(quote_plus(who), quote_plus(secret))
+    else:
+        form |= {"client_id": who, "client_secret": secret}
+    is_json = authorization.request == "json"
+    headers["Content-Type"] = "application/json" if is_json else _FORM
+    return OutgoingRequest(
+        authorization.token_url,
+        headers,
+        {},
+        orjson.dumps(form) if is_json else urlencode(form).encode(),
+        "http",
+        authority=authorization.authority,
+    )
+
+
+def read_grant(answer: Answer | NoAnswer, authorization: Authorization) -> Granted | Verdict:
+    """Return the token that was issued, or the verdict if there is none.
+
+    Args:
+        answer: The answer of the endpoint.
+        authorization: Of the type `oauth2`.
+    """
+    if isinstance(answer, NoAnswer):
+        return Failed(f"{_named(authorization)}: {answer.message}", possibly_applied=False)
+    document = parsed(answer.body)
+    told = document if isinstance(document, dict) else {}
+    token = told.get("access_token")
+    if answer.status in _SUCCESS and isinstance(token, str) and _TOKEN.fullmatch(token):
+        return Granted(token, _life(told.get("expires_in")))
+    if answer.status in _SUCCESS:
+        # The credentials were not refused: it may well issue a token to the next who asks.
+        lacks = "an access_token that a header can carry" if token else "an access_token"
+        message = f"{_named(authorization)} answers {answer.status} without {lacks}"
+        return Failed(message, possibly_applied=False)
+    message = f"{_named(authorization)} answers {answer.status}{_said(told, authorization)}"
+    if answer.status in _OURS and answer.status not in {_TOO_MANY, _TIMEOUT}:
+        return AccessRefused(message)
+    return Failed(message, possibly_applied=False)
+
+
+def _named(authorization: Authorization) -> str:
+    return f"authorizations.{authorization.name}.token_url"
+
+
+def _life(told: Any) -> float:
+    try:
+        seconds = float(told)
+    except (TypeError, ValueError):
+        return DEFAULT_LIFE_SECONDS
+    return seconds if math.isfinite(seconds) and seconds > 0 else DEFAULT_LIFE_SECONDS
+
+
+def _said(told: Mapping[str, Any], authorization: Authorization) -> str:
+    """Return what the endpoint says, without a secret that it may quote."""
+    parts = [told[key] for key in ("error", "error_description") if isinstance(told.get(key), str)]
+    secrets = [secret.value for _, secret in secrets_of(authorization) if secret.value]
+    said = with_known_words(normalise_message(": ".join(parts)), sent=orjson.dumps(secrets))
+    return f" ({said})" if said else ""
+
+
+def _with_token(texts: Mapping[str, str], token: str) -> dict[str, str]:
+    """Return headers or parameters with the token in the place of `{token}`."""
+    return {name: text.replace(TOKEN, token) for name, text in texts.items()}
 
 
 AskToken = Callable[[], Awaitable[Granted | Verdict]]
@@ -195,8 +310,8 @@ class AuthorizedSender:
             return NoToken(Silence.TOKEN, possibly_applied=False, means=token)
         complete = replace(
             request,
-            headers=with_token(request.headers, token),
-            params=with_token(request.params, token),
+            headers=_with_token(request.headers, token),
+            params=_with_token(request.params, token),
         )
         answer = await self.sender.send(complete, deadline_seconds, permit)
         if not isinstance(answer, Answer):
@@ -229,15 +344,6 @@ async def resolved_by_the_system(
     return [str(address[4][0]) for address in found]
 
 
-class AddressRefusedError(Exception):
-    """A name leads only to addresses that may not be connected to."""
-
-    def __init__(self, host: str, reason: str) -> None:
-        super().__init__(host, reason)
-        self.host = host
-        self.reason = reason
-
-
 class GuardedNetwork(httpcore.AnyIOBackend):
     """A network backend of httpcore that connects to allowed addresses only.
 
@@ -264,10 +370,17 @@ class GuardedNetwork(httpcore.AnyIOBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Resolve a host, and connect to the first allowed address that takes the connection."""
+        """Resolve a host, and connect to the first allowed address that takes the connection.
+
+        Raises:
+            ConfigurationInvalid: The host leads only to addresses that may not be connected to.
+        """
         addresses = [host]
         if self._networks is not None:
-            found = await self._resolved(host, port)
+            try:
+                found = dict.fromkeys(await self._resolve(host, port, self._family))
+            except (OSError, UnicodeError) as error:
+                raise httpcore.ConnectError(str(error)) from error
             addresses = _allowed(host, found, self._networks)[:_MOST_ADDRESSES]
         share = timeout / len(addresses) if timeout else timeout
         for address in addresses:
@@ -281,30 +394,22 @@ class GuardedNetwork(httpcore.AnyIOBackend):
                     raise
         raise AssertionError("there is no address")
 
-    async def _resolved(self, host: str, port: int) -> list[str]:
-        try:
-            return list(dict.fromkeys(await self._resolve(host, port, self._family)))
-        except (OSError, UnicodeError) as error:
-            raise httpcore.ConnectError(str(error)) from error
 
-
-def _allowed(host: str, addresses: Sequence[str], networks: Sequence[str]) -> list[str]:
-    allowed: list[str] = []
-    reasons: list[str] = []
-    for text in addresses:
-        address = literal_address(text)
-        reason = "no IP address"
-        if address is not None:
-            reason = refuse_address_reason(address, networks) or ""
-        if reason:
-            reasons.append(f"{text}, {reason}")
-        else:
-            allowed.append(text)
-    if allowed:
+def _allowed(host: str, addresses: Iterable[str], networks: Sequence[str]) -> list[str]:
+    literals = {text: literal_address(text) for text in addresses}
+    reasons = {
+        text: refuse_address_reason(address, networks) if address else "no IP address"
+        for text, address in literals.items()
+    }
+    if not reasons:
+        raise httpcore.ConnectError(f"{host} has no address")
+    if allowed := [text for text, reason in reasons.items() if not reason]:
         return allowed
-    if reasons:
-        raise AddressRefusedError(host, reasons[0])
-    raise httpcore.ConnectError(f"{host} has no address")
+    text, reason = next(iter(reasons.items()))
+    raise ConfigurationInvalid(
+        f"Not sent: {host} leads to {text}, {reason}. If that is right, the destination allows it"
+        " with http.networks."
+    )
 
 
 class _Stream:
@@ -335,7 +440,6 @@ took effect.
 """
 
 _NO_STREAM: Final = httpx.ByteStream(b"")
-_SUCCESS: Final = range(200, 300)
 _WRITING: Final = "http11.send_request_headers.started"
 _HEADERS_OUT: Final = "http11.send_request_headers.complete"
 _WRITING_BODY: Final = "http11.send_request_body.started"
@@ -390,8 +494,6 @@ class HttpSender:
             await _exchange_in_time(client, outgoing, progress, deadline_seconds)
         except _WithheldError:
             return NoAnswer(Silence.WITHHELD, possibly_applied=False)
-        except AddressRefusedError as error:
-            raise _refused_address(error) from None
         except TimeoutError:
             why = f"nothing complete came within {deadline_seconds:g} s"
             return progress.ended(Silence.DEADLINE, why)
@@ -411,24 +513,21 @@ class HttpSender:
     def _client(self, connection: ConnectionRules) -> httpx.AsyncClient:
         """Return the HTTP client whose connections obey these rules."""
         if connection not in self._clients:
+            networks, authority = connection
+            transport = pooled_transport(
+                GuardedNetwork(networks, ipv4_only=self._ipv4_only, resolve=self._resolve),
+                connections=self._connections,
+                authority=authority,
+                local_address="0.0.0.0" if self._ipv4_only else None,  # noqa: S104 - any, of IPv4
+            )
             self._clients[connection] = httpx.AsyncClient(
-                transport=self._transport(connection),
+                transport=transport,
                 trust_env=False,
                 follow_redirects=False,
                 headers=_HEADERS,
                 timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
             )
         return self._clients[connection]
-
-    def _transport(self, connection: ConnectionRules) -> httpx.AsyncHTTPTransport:
-        networks, authority = connection
-        return pooled_transport(
-            GuardedNetwork(networks, ipv4_only=self._ipv4_only, resolve=self._resolve),
-            ssl_context=tls_context(authority),
-            connections=self._connections,
-            keepalive_seconds=_KEEP_ALIVE_SECONDS,
-            local_address="0.0.0.0" if self._ipv4_only else None,  # noqa: S104 - any, of IPv4
-        )
 
 
 def _build(
@@ -491,22 +590,13 @@ def refuse(request: OutgoingRequest) -> None:
         raise ConfigurationInvalid(f"Not sent: {reason}.")
 
 
-@lru_cache(maxsize=256)
-def _refuse_reason(url: str, api: str) -> str | None:
-    return refuse_reason(url, api)
+_refuse_reason: Final = lru_cache(maxsize=256)(refuse_reason)
 
 
 def _unwritable() -> ConfigurationInvalid:
     return ConfigurationInvalid(
         "Not sent: a header or parameter of the authorization, or the URL, holds characters that"
         " HTTP does not allow. Look for line breaks and letters outside ASCII in the secrets."
-    )
-
-
-def _refused_address(error: AddressRefusedError) -> ConfigurationInvalid:
-    return ConfigurationInvalid(
-        f"Not sent: {error.host} leads to {error.reason}. If that is right, the destination allows"
-        " it with http.networks."
     )
 
 

@@ -17,13 +17,13 @@ import structlog
 
 from segrelay.worker.adapters.jsonnet import ProcessRenderer
 from segrelay.worker.adapters.redis.gate import RedisGate
-from segrelay.worker.adapters.redis.lease import (
+from segrelay.worker.adapters.redis.partition import (
     LeaseKeeper,
+    RedisPartition,
     SystemClock,
     ThreadedLease,
     boottime_seconds,
 )
-from segrelay.worker.adapters.redis.partition import RedisPartition
 from segrelay.worker.adapters.redis.shared_keys import (
     ASK_NAMES,
     DeadLetterLimit,
@@ -32,7 +32,14 @@ from segrelay.worker.adapters.redis.shared_keys import (
     SharedKeys,
     tell_newest,
 )
-from segrelay.worker.adapters.sender import AuthorizedSender, HttpSender, ProcessToken
+from segrelay.worker.adapters.sender import (
+    AuthorizedSender,
+    Granted,
+    HttpSender,
+    ProcessToken,
+    read_grant,
+    token_request,
+)
 from segrelay.worker.batch.partition import (
     BATCH_ENTRIES,
     STOP_GRACE_SECONDS,
@@ -59,7 +66,6 @@ from segrelay.worker.contract.words import BACKFILL, LIVE
 from segrelay.worker.core.gate import LaneKind
 from segrelay.worker.core.verdicts import Verdict
 from segrelay.worker.destinations.api import Sender
-from segrelay.worker.destinations.oauth2 import Granted, read_grant, token_request
 from segrelay.worker.drain import run
 from segrelay.worker.errors import RedisMismatch, RedisUnavailable, UsageWrong
 from segrelay.worker.node.loading import Upkeep, load

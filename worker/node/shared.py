@@ -40,7 +40,7 @@ from typing import Any, Final, Self, cast
 import orjson
 import structlog
 
-from segrelay.worker.adapters.redis.lease import boottime_seconds
+from segrelay.worker.adapters.redis.partition import boottime_seconds
 from segrelay.worker.batch.partition import Stop
 from segrelay.worker.contract.celery import (
     SEND_SECONDS,

@@ -32,7 +32,7 @@ from celery.exceptions import WorkerShutdown
 from celery.worker import state as worker_state
 
 from segrelay.jsonnet.files import UsedFiles
-from segrelay.worker.adapters.redis.lease import boottime_seconds
+from segrelay.worker.adapters.redis.partition import boottime_seconds
 from segrelay.worker.adapters.redis.survey import (
     RedisLapsing,
     RedisPresence,

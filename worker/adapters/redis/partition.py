@@ -1,12 +1,21 @@
-"""`RedisPartition`: a partition as Redis keeps it; the scripts' arguments are put together here."""
+"""`RedisPartition`: a partition as Redis keeps it, and the lease as a drain holds it.
+
+The scripts' arguments are put together here. The lease is renewed from the one thread that a
+process has: rendering holds the event loop, the thread goes on. Its clock is CLOCK_BOOTTIME, which
+goes on while the process or the machine is stopped, so that a lease that lapsed meanwhile is never
+believed in.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+import threading
+import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 import orjson
 
@@ -38,18 +47,19 @@ from segrelay.worker.contract.redis.accept import (
     accept_call,
 )
 from segrelay.worker.contract.redis.accept import SCRIPT as ACCEPT
-from segrelay.worker.contract.redis.client import AsyncRedis
+from segrelay.worker.contract.redis.client import AsyncRedis, Redis
 from segrelay.worker.contract.redis.scripts import (
     ScriptCall,
     Value,
     named_answer,
+    run_script,
     run_script_async,
     run_together,
     script_call,
 )
 from segrelay.worker.core.backoff import Backoff, Wait
 from segrelay.worker.core.gate import LaneKind
-from segrelay.worker.errors import LeaseLost, RedisMismatch
+from segrelay.worker.errors import LeaseLost, RedisMismatch, RedisUnavailable
 
 SETTLE: Final = scripts.source("settle")
 TAKE: Final = scripts.source("take")
@@ -562,3 +572,116 @@ def _deliveries(stream: str, rows: Iterable[_Entry]) -> list[Delivery]:
 def _hold(text: bytes) -> Hold:
     last_id, until, *edition = text.decode().split(" ")
     return read_row(Hold, (last_id, int(until), *edition))
+
+
+RENEW_SECONDS: Final = 2.0
+
+
+def boottime_seconds() -> float:
+    """Return seconds since the machine started; elsewhere than on Linux, monotonic seconds."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime(clock)
+
+
+class LeaseKeeper:
+    """The thread of a process that renews the lease at hand, whichever that is.
+
+    It lives as long as its process: a drain of one event would take longer to start it, and to wait
+    for its end, than to do anything else.
+
+    Args:
+        client: Used by the thread only.
+    """
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        self._lease: ThreadedLease | None = None
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
+
+    def keep(self, lease: ThreadedLease | None) -> None:
+        """Renew this lease from now on, and no other; None = none."""
+        self._lease = lease
+        self.begin()
+
+    def begin(self) -> None:
+        """Start the thread before there is a lease; otherwise the first one starts it."""
+        if self._thread.ident is None:
+            self._thread.start()
+
+    def close(self) -> None:
+        """End the thread, and close its client."""
+        self._closed.set()
+        self._client.close()
+
+    def _run(self) -> None:
+        while not self._closed.wait(RENEW_SECONDS):
+            if lease := self._lease:
+                lease.renew(self._client)
+
+
+class ThreadedLease:
+    """Renews a lease from a thread; see `segrelay.worker.batch.partition.Lease`.
+
+    It is made before the lease is taken, and so knows a time from which the lease holds.
+
+    Args:
+        keeper: Has the thread, and a client of its own.
+    """
+
+    def __init__(
+        self, keeper: LeaseKeeper, keys: PartitionKeys, token: str, lease_seconds: float
+    ) -> None:
+        self._keeper = keeper
+        self._keys = keys
+        self._token = token
+        self._lease_seconds = lease_seconds
+        self._until = boottime_seconds() + lease_seconds
+        self._lost = False
+
+    def __enter__(self) -> Self:
+        """Begin to renew; the lease was taken a moment ago."""
+        self._keeper.keep(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop renewing; whoever holds the lease gives it back.
+
+        A renewal that is under way does no harm: a lease that was given back has another token.
+        """
+        self._keeper.keep(None)
+
+    def is_valid(self) -> bool:
+        """Say whether the lease still holds."""
+        return not self._lost and boottime_seconds() < self._until
+
+    def renew(self, client: Redis) -> None:
+        """Renew the lease, unless it was lost."""
+        if self._lost:
+            return
+        asked = boottime_seconds()
+        try:
+            now_ms = run_script(
+                client,
+                scripts.source("intent"),
+                (self._keys.lease,),
+                (self._token, round(self._lease_seconds * 1000), ""),
+            )
+        except RedisUnavailable:
+            return
+        if now_ms:
+            self._until = asked + self._lease_seconds
+        else:
+            self._lost = True
+
+
+class SystemClock:
+    """The clock of a drain: it tells CLOCK_BOOTTIME, and sleeps on the event loop."""
+
+    def seconds(self) -> float:
+        """Return the seconds since the machine started; see `boottime_seconds`."""
+        return boottime_seconds()
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep."""
+        await asyncio.sleep(seconds)

@@ -21,7 +21,7 @@ from typing import Any, Final
 import structlog
 
 from segrelay.worker.adapters.redis import scripts
-from segrelay.worker.adapters.redis.lease import boottime_seconds
+from segrelay.worker.adapters.redis.partition import boottime_seconds
 from segrelay.worker.adapters.redis.scripts import until_confirmed
 from segrelay.worker.batch.delivery import Failure, LoadedTrigger
 from segrelay.worker.contract import keys

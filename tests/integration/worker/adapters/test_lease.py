@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from segrelay.worker.adapters.redis.lease import RENEW_SECONDS, LeaseKeeper, ThreadedLease
+from segrelay.worker.adapters.redis.partition import RENEW_SECONDS, LeaseKeeper, ThreadedLease
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
@@ -61,14 +61,3 @@ def test_of_the_leases_of_a_process_the_one_at_hand_is_renewed(
         until(lease.is_valid, allowed(RENEW_SECONDS))
 
     assert not before.is_valid()
-
-
-def test_a_lease_is_renewed_though_there_was_none_for_long(
-    client: Redis, keeper: LeaseKeeper
-) -> None:
-    with ThreadedLease(keeper, PARTITION, "before", 600.0):
-        pass
-    until(lambda: keeper.is_asleep, allowed(2 * RENEW_SECONDS))
-
-    with ThreadedLease(keeper, PARTITION, "ours", 600.0):
-        until(lambda: is_renewed(client), allowed(2 * RENEW_SECONDS))

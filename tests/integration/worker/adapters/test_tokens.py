@@ -3,10 +3,9 @@
 import asyncio
 from functools import partial
 
-from segrelay.worker.adapters.sender import AuthorizedSender, ProcessToken
+from segrelay.worker.adapters.sender import AuthorizedSender, Granted, ProcessToken
 from segrelay.worker.core.verdicts import AccessRefused, Failed, TokenReplaced
 from segrelay.worker.destinations.api import Answer, NoToken, OutgoingRequest
-from segrelay.worker.destinations.oauth2 import Granted
 from tests.conformance.drain.fake_sender import FakeSender
 
 REQUEST = OutgoingRequest(

@@ -2,7 +2,6 @@
 
 import inspect
 import re
-import ssl
 import tomllib
 from pathlib import Path
 
@@ -18,13 +17,7 @@ PROJECT = tomllib.loads((Path(__file__).parents[4] / "pyproject.toml").read_text
 
 
 def test_each_private_part_is_there():
-    transport = pooled_transport(
-        httpcore.AnyIOBackend(),
-        ssl_context=ssl.create_default_context(),
-        connections=3,
-        keepalive_seconds=4.0,
-        local_address=None,
-    )
+    transport = pooled_transport(httpcore.AnyIOBackend(), connections=3)
     pool = httpx.AsyncClient(transport=transport, trust_env=False)._transport._pool
     pooled = AsyncPoolRequest(httpcore.Request("GET", "http://example.com", extensions={"a": 1}))
 

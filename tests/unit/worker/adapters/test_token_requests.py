@@ -5,11 +5,11 @@ from urllib.parse import parse_qs
 import orjson
 import pytest
 
+from segrelay.worker.adapters.sender import Granted, read_grant, token_request
 from segrelay.worker.contract.settings import Authorization
 from segrelay.worker.contract.settings.values import Secret
 from segrelay.worker.core.verdicts import AccessRefused, Failed
 from segrelay.worker.destinations.api import Answer, NoAnswer, Silence
-from segrelay.worker.destinations.oauth2 import Granted, read_grant, token_request
 
 WHERE = "authorizations.crm.token_url"
 WITHOUT = Failed(f"{WHERE} answers 200 without an access_token", possibly_applied=False)
