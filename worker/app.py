@@ -15,7 +15,7 @@ from segrelay.worker.destinations.normalise import load_tables
 from segrelay.worker.errors import SegrelayError
 from segrelay.worker.node.celery_app import build_app, refuse
 from segrelay.worker.node.loading import Upkeep, load
-from segrelay.worker.node.runtime import Runtime, announce, runtime_for
+from segrelay.worker.node.runtime import Runtime, announce
 
 COLLECT_AFTER: Final = (100_000, 20, 50)
 """Thresholds of the garbage collector during a drain: a batch has many objects and hardly a cycle.
@@ -46,7 +46,7 @@ class _Worker:
 
     def ready(self) -> Runtime:
         """Open the clients and templates with which this process drains."""
-        runtime = runtime_for(self.settings, self.loaded)
+        runtime = Runtime(self.settings, self.loaded)
         runtime.connect()
         gc.set_threshold(*COLLECT_AFTER)
         gc.collect()

@@ -17,7 +17,7 @@ from segrelay.sandbox.people import AUDIENCES, happenings, payloads, truth
 from segrelay.worker.batch.partition import Stop
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.errors import OperationsMustAct
-from segrelay.worker.node.runtime import runtime_for
+from segrelay.worker.node.runtime import Runtime
 from tests.rig import DESTINATION, Rig, trigger_pairs
 from tools.bench.rigs import audiences_of, bench_rig, redis_seconds
 
@@ -76,7 +76,7 @@ def _publish(rig: Rig, rows: list[bytes]) -> None:
 
 def _drain(rig: Rig, partitions: int) -> None:
     """Drain all partitions, one after the other."""
-    runtime = runtime_for(rig.settings)
+    runtime = Runtime(rig.settings)
     try:
         for _ in range(_ROUNDS):
             for partition in range(partitions):

@@ -105,24 +105,12 @@ class PatientConsumer(Consumer):
 
     def ensure_connected(self, conn: Any) -> Any:
         """Try to connect until that succeeds, or until the worker is told to stop."""
-        told = False
 
         def tell(error: BaseException, _interval: float) -> None:
-            nonlocal told
-            if not told:
-                LOG.warning("broker.unreachable", error=str(error))
-            told = True
+            LOG.warning("broker.unreachable", error=str(error))
 
-        conn.ensure_connection(
-            tell,
-            None,
-            interval_start=1,
-            interval_step=1,
-            interval_max=MOST_BETWEEN_TRIES_SECONDS,
-            callback=maybe_shutdown,
-        )
-        if told:
-            LOG.info("broker.reachable")
+        most = MOST_BETWEEN_TRIES_SECONDS
+        conn.ensure_connection(tell, None, 1, 1, most, callback=maybe_shutdown)
         self.first_connection_attempt = False
         return conn
 
@@ -184,111 +172,6 @@ def _refuse_other_pools(worker: Any) -> None:
 NO_FREE_PERMIT: Final = "no free permit"
 LIVE_TURNS: Final = 4
 """The number of waiting live calls of a destination that may follow a drain in its permit."""
-
-
-def register(app: Any, task: Callable[[], DrainTask]) -> None:
-    """Make `drain` a task of the app, under its name and the former one."""
-
-    @app.task(name=DRAIN_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
-    def drain(self: Any, destination: str, partition: int) -> ResultLine:
-        """Drain one partition of one destination for a slice."""
-        info = self.request.delivery_info or {}
-        queue = BACKFILL if info.get("routing_key") == queue_name(BACKFILL) else LIVE
-        named = {"destination": str(destination)[:100], "partition": partition}
-        try:
-            done = task().run(WakeUp(queue, destination, partition))
-        except SegrelayError as error:
-            tell = LOG.error if isinstance(error, WeMustAct) else LOG.warning
-            tell("drain.failed", **named, error=type(error).__name__, message=error.message)
-            raise
-        except Exception as error:  # noqa: BLE001 - this is the edge
-            # Its message may hold a profile's fields, and Flower would show it.
-            raise Bug(log_bug(error, "drain.failed", **named)) from None
-        if done is None:
-            return ResultLine(NO_FREE_PERMIT)
-        total = Tally.of([tally for _, tally in done])
-        others = [str(number) for number, _ in done[1:]]
-        line = f"{total}; with partition {', '.join(others)}" if others else str(total)
-        if total.is_bad:
-            raise DrainEndedBadly(line)
-        return ResultLine(line)
-
-
-@dataclass(slots=True)
-class DrainTask:
-    """The work of the task `drain`: one object, made before the fork and used in each child."""
-
-    build: Callable[[], Runtime]
-    waker: NodeWaker
-    node: NodeMemory
-    runtime: Runtime | None = None
-
-    def run(self, call: WakeUp) -> list[tuple[int, Tally]] | None:
-        """Drain, and wake again where there is more to do.
-
-        Live work that waits for the permit follows, before another drain can take the permit.
-
-        Returns:
-            Partitions and what was done there, first that of the call; None if no permit is free.
-
-        Raises:
-            UsageWrong: There is no such destination or partition.
-        """
-        self.node.board.begin()
-        permit = self.node.permits.take(call)
-        if permit is None:
-            self.node.waiting.add(call)
-            return None
-        again: list[Call] = []
-        done: list[tuple[int, Tally]] = []
-        following: WakeUp | None = call
-        try:
-            with permit, listening(self.node.board) as stop:
-                while following is not None:
-                    done.append((following.partition, self._drain(following, stop, again)))
-                    may_follow = len(done) <= LIVE_TURNS and not stop.is_told
-                    waiting = self.node.waiting
-                    following = waiting.next_live(call.destination) if may_follow else None
-        finally:
-            # Whoever waits for the permit is woken first, and only then this partition.
-            job_runs = self.node.permits.background_job_runs
-            waits = self.node.waiting.next_after(call, job_runs=job_runs)
-            self.waker.wake([*([waits] if waits else []), *again])
-        return done
-
-    def _drain(self, call: WakeUp, stop: Stop, again: list[Call]) -> Tally:
-        begun = time.monotonic()
-        runtime, is_live = self.get_ready(), call.queue == LIVE
-        beside_live = not is_live and self.node.permits.live_is_recent()
-        tally, queue = runtime.drain(
-            call.destination,
-            call.partition,
-            stop,
-            live_waits=self.node.waiting.holds_live,
-            kinds=(LIVE,) if is_live else (LIVE, BACKFILL),
-            batch_entries=BATCH_ENTRIES_BESIDE_LIVE if beside_live else BATCH_ENTRIES,
-        )
-        self.node.templates.report(os.getpid(), runtime.upkeep.template_use())
-        if queue:
-            again.append(call._replace(queue=queue))
-        did_something = tally.requests or tally.delivered or tally.skipped or tally.dead
-        (LOG.info if did_something else LOG.debug)(
-            "drain.ended",
-            destination=call.destination,
-            partition=call.partition,
-            queue=call.queue,
-            elapsed_seconds=round(time.monotonic() - begun, 3),
-            **asdict(tally),
-        )
-        return tally
-
-    def get_ready(self) -> Runtime:
-        """Return this process' clients and templates; the first call opens them."""
-        if self.runtime is None:
-            self.runtime = self.build()
-        return self.runtime
-
-
 STOP_AT_MOST_SECONDS: Final = 10.0
 """The seconds that a pool gets to come to its end; drains are cut after 2.5 s."""
 LOG: Final = structlog.get_logger()
@@ -310,52 +193,112 @@ _WORKER_OPTIONS: Final = {
 
 
 @dataclass(slots=True, eq=False)
-class Edge:
+class Node:
     """The node as the app's steps and tasks reach it: the app's attribute `segrelay`.
 
+    It is made before the fork and used in each child.
+
     Args:
+        build: Opens the clients and templates of a process.
         load: Loads, before the first fork, what the processes share; returns the triggers that
             can't be worked on, and why.
         silence_seconds: See `segrelay.worker.node.sweep`.
+
+    Attributes:
+        waker: Connects when it is first used.
+        runtime: The clients and templates of this process, once they are open.
     """
 
-    app: Any
     settings: Settings
     build: Callable[[], Runtime]
     load: Callable[[], Mapping[str, str]]
     silence_seconds: float
-    node: NodeMemory | None = None
-    waker: NodeWaker = field(init=False)
-    _task: DrainTask | None = None
-
-    def __post_init__(self) -> None:
-        """Make the waker, which connects when it is first used."""
-        self.waker = NodeWaker(self.settings)
+    waker: NodeWaker
+    memory: NodeMemory = field(init=False)
+    runtime: Runtime | None = None
 
     def begin(self, processes: int) -> None:
         """Make the state that all processes share, before the first of them is forked."""
-        self.node = NodeMemory.of(processes, self.settings.destinations)
-        self.node.templates.report(os.getpid(), TemplateUse(stopped=self.load()))
-        self._task = DrainTask(self.build, self.waker, self.node)
+        self.memory = NodeMemory(processes, self.settings.destinations)
+        self.memory.templates.report(os.getpid(), TemplateUse(stopped=self.load()))
 
-    def task(self) -> DrainTask:
-        """Return the object that does the work of the task `drain`."""
-        assert self._task is not None
-        return self._task
-
-    def get_ready(self, **_: Any) -> None:
+    def begin_process(self, **_: Any) -> None:
         """Count a process that begins, and open its clients and templates, so that no event waits.
 
         If it can't be built, the first task tries again and reports the error.
         """
-        self.task().node.count_process()
+        self.memory.count_process()
         with contextlib.suppress(SegrelayError):
-            self.task().get_ready()
+            self.ready()
+
+    def ready(self) -> Runtime:
+        """Return this process' clients and templates; the first call opens them."""
+        if self.runtime is None:
+            self.runtime = self.build()
+        return self.runtime
+
+    def drain(self, call: WakeUp) -> list[tuple[int, Tally]] | None:
+        """Drain, and wake again where there is more to do.
+
+        Live work that waits for the permit follows, before another drain can take the permit.
+
+        Returns:
+            Partitions and what was done there, first that of the call; None if no permit is free.
+
+        Raises:
+            UsageWrong: There is no such destination or partition.
+        """
+        memory = self.memory
+        memory.board.begin()
+        permit = memory.permits.take(call)
+        if permit is None:
+            memory.waiting.add(call)
+            return None
+        again: list[Call] = []
+        done: list[tuple[int, Tally]] = []
+        following: WakeUp | None = call
+        try:
+            with permit, listening(memory.board) as stop:
+                while following is not None:
+                    done.append((following.partition, self._drain(following, stop, again)))
+                    may_follow = len(done) <= LIVE_TURNS and not stop.is_told
+                    following = memory.waiting.next_live(call.destination) if may_follow else None
+        finally:
+            # Whoever waits for the permit is woken first, and only then this partition.
+            job_runs = memory.permits.background_job_runs
+            waits = memory.waiting.next_after(call, job_runs=job_runs)
+            self.waker.wake([*([waits] if waits else []), *again])
+        return done
+
+    def _drain(self, call: WakeUp, stop: Stop, again: list[Call]) -> Tally:
+        begun = time.monotonic()
+        runtime, is_live = self.ready(), call.queue == LIVE
+        beside_live = not is_live and self.memory.permits.live_is_recent()
+        tally, queue = runtime.drain(
+            call.destination,
+            call.partition,
+            stop,
+            live_waits=self.memory.waiting.holds_live,
+            kinds=(LIVE,) if is_live else (LIVE, BACKFILL),
+            batch_entries=BATCH_ENTRIES_BESIDE_LIVE if beside_live else BATCH_ENTRIES,
+        )
+        self.memory.templates.report(os.getpid(), runtime.upkeep.template_use())
+        if queue:
+            again.append(call._replace(queue=queue))
+        did_something = tally.requests or tally.delivered or tally.skipped or tally.dead
+        (LOG.info if did_something else LOG.debug)(
+            "drain.ended",
+            destination=call.destination,
+            partition=call.partition,
+            queue=call.queue,
+            elapsed_seconds=round(time.monotonic() - begun, 3),
+            **asdict(tally),
+        )
+        return tally
 
     def sweep(self, pool: Any) -> Sweep:
         """Return the sweep of this node."""
-        assert self.node is not None
-        sweep = sweep_of(self.settings, self.node, NodeWaker(self.settings), pool)
+        sweep = sweep_of(self.settings, self.memory, NodeWaker(self.settings), pool)
         sweep.silence_seconds = self.silence_seconds
         return sweep
 
@@ -365,18 +308,17 @@ class Edge:
 
         Whoever gives a permit back wakes what waits for it.
         """
-        assert self.node is not None
-        permit = self.node.permits.take_for_background_job()
+        permit = self.memory.permits.take_for_background_job()
         if permit is None:
-            self.node.waiting.add(background_job)
+            self.memory.waiting.add(background_job)
             yield None
             return
         broker = connect(resolve_broker_url(self.settings.redis), timeout_seconds=_TIMEOUT_SECONDS)
         try:
-            with permit, closing(broker), listening(self.node.board) as stop:
-                yield NodeTurn(self.node, stop, broker)
+            with permit, closing(broker), listening(self.memory.board) as stop:
+                yield NodeTurn(self.memory, stop, broker)
         finally:
-            waiting = self.node.waiting.next_after(WakeUp(BACKFILL, "", 0))
+            waiting = self.memory.waiting.next_after(WakeUp(BACKFILL, "", 0))
             if waiting:
                 self.waker.wake([waiting])
 
@@ -386,9 +328,9 @@ class Edge:
 
     def tell_to_stop(self, **_: Any) -> None:
         """Tell all drains of this node; called within a signal's handler."""
-        if self.node is not None:
-            self.node.board.tell_to_stop()
-            last_word = threading.Timer(STOP_AT_MOST_SECONDS, end_at_once, (self.node,))
+        if hasattr(self, "memory"):
+            self.memory.board.tell_to_stop()
+            last_word = threading.Timer(STOP_AT_MOST_SECONDS, end_at_once, (self.memory,))
             last_word.daemon = True
             last_word.start()
 
@@ -424,15 +366,42 @@ def build_app(
     app = Celery("segrelay")
     app.conf.update(broker_options(settings) | _WORKER_OPTIONS)
     app.conf.worker_concurrency = _PROCESSES_A_CORE * processors() + _PROCESSES_BESIDE
-    edge = Edge(app, settings, build, load, silence_seconds)
-    app.segrelay = edge
-    register(app, edge.task)
+    app.segrelay = node = Node(settings, build, load, silence_seconds, NodeWaker(settings))
+    _register(app, node)
     app.steps["worker"].add(StartingStep)
     app.steps["consumer"].add(SweepStep)
-    signals.worker_process_init.connect(edge.get_ready, weak=False)
-    signals.worker_shutting_down.connect(edge.tell_to_stop, weak=False)
+    signals.worker_process_init.connect(node.begin_process, weak=False)
+    signals.worker_shutting_down.connect(node.tell_to_stop, weak=False)
     signals.setup_logging.connect(_set_up_logging, weak=False)
     return app
+
+
+def _register(app: Any, node: Node) -> None:
+    """Make `drain` a task of the app."""
+
+    @app.task(name=DRAIN_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
+    def drain(self: Any, destination: str, partition: int) -> ResultLine:
+        """Drain one partition of one destination for a slice."""
+        info = self.request.delivery_info or {}
+        queue = BACKFILL if info.get("routing_key") == queue_name(BACKFILL) else LIVE
+        named = {"destination": str(destination)[:100], "partition": partition}
+        try:
+            done = node.drain(WakeUp(queue, destination, partition))
+        except SegrelayError as error:
+            tell = LOG.error if isinstance(error, WeMustAct) else LOG.warning
+            tell("drain.failed", **named, error=type(error).__name__, message=error.message)
+            raise
+        except Exception as error:  # noqa: BLE001 - this is the edge
+            # Its message may hold a profile's fields, and Flower would show it.
+            raise Bug(log_bug(error, "drain.failed", **named)) from None
+        if done is None:
+            return ResultLine(NO_FREE_PERMIT)
+        total = Tally.of([tally for _, tally in done])
+        others = [str(number) for number, _ in done[1:]]
+        line = f"{total}; with partition {', '.join(others)}" if others else str(total)
+        if total.is_bad:
+            raise DrainEndedBadly(line)
+        return ResultLine(line)
 
 
 def _set_up_logging(loglevel: int, logfile: str | None, **_: Any) -> None:

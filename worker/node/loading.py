@@ -11,16 +11,17 @@ and the log says so.
 from __future__ import annotations
 
 import hashlib
-import os
+import multiprocessing
 import resource
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from itertools import chain
+from multiprocessing.connection import Connection
 from typing import Any, Final
 
 import orjson
@@ -70,16 +71,6 @@ class Upkeep:
     _looked_at: float = 0.0
 
     @property
-    def versions(self) -> dict[str, str]:
-        """Return the content hashes of the triggers' templates, where a trigger has one."""
-        return {
-            name: loaded.template.content_hash
-            for triggers in self.triggers.values()
-            for name, loaded in triggers.items()
-            if loaded.template is not None
-        }
-
-    @property
     def stopped(self) -> dict[str, str]:
         """Return the triggers that this process can't work on, and why."""
         every = chain.from_iterable(each.values() for each in self.triggers.values())
@@ -87,8 +78,9 @@ class Upkeep:
 
     def template_use(self) -> TemplateUse:
         """Return this process' report of its templates, for its node."""
+        every = chain.from_iterable(each.values() for each in self.triggers.values())
         return TemplateUse(
-            self.versions,
+            {each.name: each.template.content_hash for each in every if each.template},
             dict(self.refused),
             self.stopped,
             self.renderer.doubted,
@@ -141,7 +133,8 @@ class Upkeep:
         template = self.renderer.load(self.settings.template_of(trigger))
         if template.content_hash != version:
             return False
-        mended = replace(loaded, template=template, stopped=self._unsendable(trigger))
+        stopped = _unsendable(self.settings, trigger)
+        mended = replace(loaded, template=template, stopped=stopped)
         self.triggers[trigger.destination][trigger.name] = _with_edition(self.settings, mended)
         self.refused.pop(trigger.name, None)
         before = loaded.template.content_hash if loaded.template else ""
@@ -171,93 +164,105 @@ class Upkeep:
         kept = loaded.template.content_hash
         LOG.error("template.refused", trigger=trigger.name, reason=problem, kept=kept)
 
-    def _unsendable(self, trigger: Trigger) -> str:
-        """Say why a trigger can't send even with a valid template: a secret is not set."""
-        try:
-            self.settings.reveal(trigger)
-        except WeMustAct as error:
-            return error.message
-        return ""
 
-
+LOG: Final = structlog.get_logger()
 ANSWER_SECONDS: Final = 10
 """The processor seconds for one question."""
 MEMORY_BYTES: Final = 2_000_000_000
 """The bytes by which the copy may grow."""
-
-
-def answers_apart(
-    questions: Sequence[Callable[[], Any]], *, seconds: float = ANSWER_SECONDS
-) -> list[Any]:
-    """Call each question, a function, in a fork of this process, and return the answers.
-
-    Args:
-        questions: Their answers are written as JSON.
-        seconds: Processor time for each.
-
-    Returns:
-        The answers; None for one that ended the process that was asked, or raised.
-    """
-    answers: list[Any] = []
-    while len(answers) < len(questions):
-        answers += _forked(questions[len(answers) :], seconds)
-        if len(answers) < len(questions):
-            answers.append(None)
-    return answers
-
-
-def _forked(questions: Sequence[Callable[[], Any]], seconds: float) -> list[Any]:
-    """Return the answers up to the first question that is not answered."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
-        with suppress(BaseException):
-            _answer(questions, writing, seconds)
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as lines:
-        answers = [orjson.loads(line) for line in lines if line.endswith(b"\n")]
-    os.waitpid(child, 0)
-    return answers
-
-
-def _answer(questions: Sequence[Callable[[], Any]], writing: int, seconds: float) -> None:
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    limit_memory(MEMORY_BYTES)
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    with os.fdopen(writing, "wb", buffering=0) as answers:
-        for ask in questions:
-            signal.setitimer(signal.ITIMER_PROF, seconds)
-            answers.write(orjson.dumps(ask()) + b"\n")
-
-
+_EDITION_BYTES: Final = 6
+_FORK: Final = multiprocessing.get_context("fork")
 _KILLS: Final = (
     "{}: the process that rendered a sample with it ended: it does not come to an end, or wants too"
     " much memory; `segrelay config check` says more"
 )
-LOG: Final = structlog.get_logger()
-
-Ask = Callable[[Sequence[Callable[[], Any]]], list[Any]]
-"""A function that calls questions and returns their answers, None where there is none."""
 
 
-def load(settings: Settings, ask: Ask = answers_apart) -> Upkeep:
-    """Load and try the template of each trigger; a broken one stops its trigger and no other."""
+def answer_apart(question: Callable[[], Any], *, seconds: float = ANSWER_SECONDS) -> Any:
+    """Call a function in a fork of this process.
+
+    Args:
+        question: The function.
+        seconds: Processor time for it.
+
+    Returns:
+        What it returns; None if it ended the process, or raised.
+    """
+    reading, writing = _FORK.Pipe(duplex=False)
+    process = _FORK.Process(target=_answer, args=(question, writing, seconds))
+    process.start()
+    writing.close()
+    with reading:
+        try:
+            return reading.recv()
+        except (EOFError, OSError):
+            return None
+        finally:
+            process.join()
+
+
+def _answer(question: Callable[[], Any], writing: Connection, seconds: float) -> None:
+    with suppress(BaseException):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        limit_memory(MEMORY_BYTES)
+        signal.signal(signal.SIGPROF, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        writing.send(question())
+
+
+def load(settings: Settings, ask: Callable[[Callable[[], Any]], Any] = answer_apart) -> Upkeep:
+    """Load and try the template of each trigger; a broken one stops its trigger and no other.
+
+    Args:
+        settings: The configuration.
+        ask: Calls a function and returns its answer, None where there is none.
+    """
     renderer = Renderer(settings.templates_folder, LYTEMPLATES)
-    names = dict.fromkeys(map(settings.template_of, settings.triggers.values()))
-    templates = {name: _template(renderer, name) for name in names}
-    fit = [each for each in settings.triggers.values() if templates[settings.template_of(each)][0]]
-    problems = _problems(settings, fit, renderer, ask)
+
+    @cache
+    def load_template(name: str) -> tuple[Template | None, str]:
+        """Return a template, or why it does not load."""
+        try:
+            return renderer.load(name), ""
+        except TemplateBroken as error:
+            return None, error.message
+
     triggers: dict[str, dict[str, LoadedTrigger]] = {name: {} for name in settings.destinations}
+    apis: list[Any] = []
     given: dict[bytes, Mapping[str, Any]] = {}
+    problems: dict[str, str] = {}
     for trigger in settings.triggers.values():
-        template, broken = templates[settings.template_of(trigger)]
-        envelope, torn = _envelope(settings, trigger, renderer)
-        stopped = broken or torn or problems.get(trigger.name, "")
-        # Rendering writes the settings of its events as JSON once for each object that holds them.
-        same = given.setdefault(orjson.dumps(trigger.settings), trigger.settings)
-        loaded = replace(
-            _loaded_trigger(settings, trigger, template, stopped), envelope=envelope, settings=same
+        template, broken = load_template(settings.template_of(trigger))
+        kind, choice = kind_of(trigger), settings.http_of(trigger).envelope
+        is_whole = isinstance(choice, TemplateChoice)
+        envelope, torn = load_template(choice.template) if is_whole else (None, "")
+        if template and kind not in problems:
+            answer = ask(partial(_try, settings, trigger, renderer))
+            problems[kind], doubted = answer or (_KILLS.format(trigger.main_template), {})
+            renderer.distrust(doubted)
+        unsendable = _unsendable(settings, trigger)
+        destination, api = settings.destinations[trigger.destination], api_of(settings, trigger)
+        if api not in apis:
+            apis.append(api)
+        authorization = settings.authorization_of(destination)
+        reveals = authorization if not unsendable else None
+        loaded = LoadedTrigger(
+            name=trigger.name,
+            api=apis[apis.index(api)],
+            api_name=destination.api,
+            template=template,
+            rules=rules_of(settings, trigger),
+            headers=reveals.revealed_headers() if reveals else {},
+            params=reveals.revealed_parameters() if reveals else {},
+            # Rendering writes the settings of its events as JSON once for each object that holds
+            # them.
+            settings=given.setdefault(orjson.dumps(trigger.settings), trigger.settings),
+            on_ambiguous=destination.on_ambiguous,
+            engine=trigger.engine,
+            stopped=broken or torn or problems.get(kind, "") or unsendable,
+            token_of=authorization.name if authorization and authorization.uses_token else "",
+            authority=authorization.authority if authorization else "",
+            envelope=envelope,
         )
         triggers[trigger.destination][trigger.name] = _with_edition(settings, loaded)
         if loaded.stopped:
@@ -265,60 +270,13 @@ def load(settings: Settings, ask: Ask = answers_apart) -> Upkeep:
     return Upkeep(settings, renderer, triggers)
 
 
-def _with_edition(settings: Settings, loaded: LoadedTrigger) -> LoadedTrigger:
-    """Return a trigger with the fingerprint of its templates and of its configuration."""
-    trigger = settings.triggers[loaded.name]
-    templates = [one.content_hash for one in (loaded.template, loaded.envelope) if one]
-    destination = settings.destinations[trigger.destination]
-    authorization = settings.authorizations.get(destination.authorization)
-    parts = (
-        *templates,
-        kind_of(trigger),
-        repr(sorted(trigger.audiences)),
-        repr(destination),
-        repr(authorization),
-    )
-    text = "|".join([*parts, fingerprint_of(authorization)])
-    edition = hashlib.blake2b(text.encode(), digest_size=_EDITION_BYTES).hexdigest()
-    return replace(loaded, edition=edition)
-
-
-_EDITION_BYTES: Final = 6
-
-
-def _envelope(
-    settings: Settings, trigger: Trigger, renderer: Renderer
-) -> tuple[Template | None, str]:
-    """Return the template of whole requests, if there is one, or why it does not load."""
-    envelope = settings.http_of(trigger).envelope
-    if not isinstance(envelope, TemplateChoice):
-        return None, ""
-    return _template(renderer, envelope.template)
-
-
-def _template(renderer: Renderer, name: str) -> tuple[Template | None, str]:
-    """Return a template, or why it does not load."""
+def _unsendable(settings: Settings, trigger: Trigger) -> str:
+    """Say why a trigger can't send even with a valid template: a secret is not set."""
     try:
-        return renderer.load(name), ""
-    except TemplateBroken as error:
-        return None, error.message
-
-
-def _problems(
-    settings: Settings, triggers: Sequence[Trigger], renderer: Renderer, ask: Ask
-) -> dict[str, str]:
-    """Return the problems of triggers whose template loads, by the triggers' names."""
-    kinds: dict[str, list[Trigger]] = {}
-    for trigger in triggers:
-        kinds.setdefault(kind_of(trigger), []).append(trigger)
-    tried = [each[0] for each in kinds.values()]
-    answers = ask([lambda t=trigger: _try(settings, t, renderer) for trigger in tried])  # type: ignore[misc]
-    problems: dict[str, str] = {}
-    for same, answer in zip(kinds.values(), answers, strict=True):
-        problem, doubted = answer or (_KILLS.format(same[0].main_template), {})
-        renderer.distrust(doubted)
-        problems |= {trigger.name: problem for trigger in same if problem}
-    return problems
+        settings.reveal(trigger)
+    except WeMustAct as error:
+        return error.message
+    return ""
 
 
 def _try(settings: Settings, trigger: Trigger, renderer: Renderer) -> tuple[str, dict[str, int]]:
@@ -328,32 +286,18 @@ def _try(settings: Settings, trigger: Trigger, renderer: Renderer) -> tuple[str,
     return "; ".join(errors), renderer.doubted
 
 
-def _loaded_trigger(
-    settings: Settings, trigger: Trigger, template: Template | None, stopped: str
-) -> LoadedTrigger:
+def _with_edition(settings: Settings, loaded: LoadedTrigger) -> LoadedTrigger:
+    """Return a trigger with the fingerprint of its templates and of its configuration."""
+    trigger = settings.triggers[loaded.name]
     destination = settings.destinations[trigger.destination]
-    headers: dict[str, str] = {}
-    params: dict[str, str] = {}
     authorization = settings.authorization_of(destination)
-    try:
-        settings.reveal(trigger)
-        if authorization:
-            headers = authorization.revealed_headers()
-            params = authorization.revealed_parameters()
-    except WeMustAct as error:
-        stopped = stopped or error.message
-    return LoadedTrigger(
-        name=trigger.name,
-        api=api_of(settings, trigger),
-        api_name=destination.api,
-        template=template,
-        rules=rules_of(settings, trigger),
-        headers=headers,
-        params=params,
-        settings=trigger.settings,
-        on_ambiguous=destination.on_ambiguous,
-        engine=trigger.engine,
-        stopped=stopped,
-        token_of=authorization.name if authorization and authorization.uses_token else "",
-        authority=authorization.authority if authorization else "",
+    parts = (
+        *(one.content_hash for one in (loaded.template, loaded.envelope) if one),
+        kind_of(trigger),
+        repr(sorted(trigger.audiences)),
+        repr(destination),
+        repr(authorization),
+        fingerprint_of(authorization),
     )
+    edition = hashlib.blake2b("|".join(parts).encode(), digest_size=_EDITION_BYTES).hexdigest()
+    return replace(loaded, edition=edition)

@@ -8,8 +8,8 @@ import gc
 import os
 import random
 import socket
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -54,14 +54,13 @@ from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.outcomes import log_bytes
 from segrelay.worker.contract.protection import PROTECTION
 from segrelay.worker.contract.redis.claim import learn_protection, place_of
-from segrelay.worker.contract.redis.client import AsyncRedis
 from segrelay.worker.contract.redis.connection import (
     connect,
     connect_async,
     resolve_broker_url,
     resolve_url,
 )
-from segrelay.worker.contract.settings import Authorization, Destination, Settings
+from segrelay.worker.contract.settings import Authorization, Settings
 from segrelay.worker.contract.words import BACKFILL, LIVE
 from segrelay.worker.core.gate import LaneKind
 from segrelay.worker.core.verdicts import Verdict
@@ -82,35 +81,51 @@ _ASKING_SECONDS: Final = 5.0
 LOG: Final = structlog.get_logger()
 
 
-@dataclass(slots=True)
 class Runtime:
-    """Everything that outlives a drain: clients, templates, one event loop.
+    """Everything of a process that outlives a drain: clients, templates, one event loop.
 
     Args:
-        runner: Owns the loop; all that is asynchronous lives in it.
-        upkeep: Has the triggers.
-        lease_keeper: Has the renewing thread, and a client of its own.
-        told: The fingerprints of triggers that this process knows to be told, by their names.
+        settings: The configuration.
+        loaded: The loaded triggers of before this process was forked; None = they are loaded now.
+
+    Attributes:
         is_worker: This process does nothing but drain, so it collects its garbage after each drain.
+
+    Raises:
+        RedisUnavailable: The embedded Redis can't be started.
     """
 
-    settings: Settings
-    runner: asyncio.Runner
-    client: AsyncRedis
-    broker: AsyncRedis
-    lease_keeper: LeaseKeeper
-    renderer: ProcessRenderer
-    numbers: RedisNumbers
-    sender: Sender
-    dead_letter_limit: DeadLetterLimit
-    shared_keys: SharedKeys
-    upkeep: Upkeep
-    told: dict[str, str]
-    responses: Responses
-    is_worker: bool = False
-    gates: dict[str, RedisGate] = field(default_factory=dict)
-    jitter: random.Random = field(default_factory=random.SystemRandom)
-    _first_drains: int = FIRST_DRAINS
+    def __init__(self, settings: Settings, loaded: Upkeep | None = None) -> None:
+        url = resolve_url(settings.redis)
+        self.settings = settings
+        self.is_worker = loaded is not None
+        loaded = loaded or load(settings, lambda question: question())
+        self.upkeep = replace(
+            loaded,
+            settings=settings,
+            triggers={name: dict(each) for name, each in loaded.triggers.items()},
+            told=dict(loaded.told),
+            refused={},
+        )
+        # All that is asynchronous lives in the loop of this runner.
+        self.runner = asyncio.Runner()
+        self.runner.get_loop()
+        self.client = connect_async(url, replicas=settings.redis.replicas)
+        self.broker = connect_async(resolve_broker_url(settings.redis))
+        self.lease_keeper = LeaseKeeper(connect(url, timeout_seconds=1.0))
+        self.renderer = ProcessRenderer(loaded.renderer)
+        self.numbers = RedisNumbers(self.client)
+        self.sender = _sender(settings)
+        kept = settings.delivery.dead_letters_kept
+        self.dead_letter_limit = DeadLetterLimit(self.client, settings=settings.redis, kept=kept)
+        self.shared_keys = SharedKeys(self.client, settings)
+        self.responses = _responses(settings)
+        self.gates = {
+            name: RedisGate(self.client, destination, settings.authorization_of(destination))
+            for name, destination in settings.destinations.items()
+        }
+        self.jitter = random.SystemRandom()
+        self._first_drains = FIRST_DRAINS
 
     def drain(
         self,
@@ -139,10 +154,18 @@ class Runtime:
             UsageWrong: There is no such destination or partition.
             RedisMismatch: Redis is protected in another way than the configuration says.
         """
-        partition_keys = self._keys_of(destination, partition)
+        known, partitions = self.settings.destinations, self.settings.redis.partitions
+        if destination not in known:
+            names = ", ".join(known)
+            raise UsageWrong(f"There is no destination `{destination}`; known are: {names}.")
+        if not 0 <= partition < partitions:
+            last = partitions - 1
+            raise UsageWrong(f"There is no partition {partition}: they go from 0 to {last}.")
         self.upkeep.look()
         try:
-            drain = self._drain(partition_keys, stop, live_waits, kinds, batch_entries)
+            drain = self._drain(
+                PartitionKeys(destination, partition), stop, live_waits, kinds, batch_entries
+            )
             tally, queue = self.runner.run(drain)
         except RedisMismatch:
             # Another process was the first to claim a Redis that had come back empty.
@@ -162,22 +185,6 @@ class Runtime:
             gc.freeze()
         return tally, queue
 
-    def _keys_of(self, destination: str, partition: int) -> PartitionKeys:
-        """Return the keys of a partition.
-
-        Raises:
-            UsageWrong: There is no such destination or partition.
-        """
-        if destination not in self.settings.destinations:
-            known = ", ".join(self.settings.destinations)
-            raise UsageWrong(f"There is no destination `{destination}`; known are: {known}.")
-        if not 0 <= partition < self.settings.redis.partitions:
-            raise UsageWrong(
-                f"There is no partition {partition}: they go from 0 to "
-                f"{self.settings.redis.partitions - 1}."
-            )
-        return PartitionKeys(destination, partition)
-
     def connect(self) -> None:
         """Connect to Redis before the first drain needs it; if that fails, the drain reports it.
 
@@ -187,17 +194,8 @@ class Runtime:
         self.lease_keeper.begin()
         with contextlib.suppress(RedisUnavailable):
             self.runner.run(self._live_is_queued())
-            for destination, triggers in self.upkeep.triggers.items():
-                self.runner.run(self._ask_as_a_drain(destination, triggers))
-                self.runner.run(tell_newest(self.client, triggers, self.told))
-
-    async def _ask_as_a_drain(self, destination: str, triggers: Iterable[str]) -> None:
-        """Open as many connections as a drain uses at once, by asking what it asks."""
-        await asyncio.gather(
-            self.shared_keys.standing(destination),
-            self.numbers.read(),
-            self._gate(self.settings.destinations[destination]).look(triggers),
-        )
+            for triggers in self.upkeep.triggers.values():
+                self.runner.run(tell_newest(self.client, triggers, self.upkeep.told))
 
     def close(self) -> None:
         """Close all connections, for callers that live longer than this runtime."""
@@ -233,8 +231,8 @@ class Runtime:
 
         delivery = self.settings.delivery
         destination = self.settings.destinations[partition_keys.destination]
-        gate, triggers = self._gate(destination), self.upkeep.triggers[destination.name]
-        await tell_newest(self.client, triggers, self.told)
+        gate, triggers = self.gates[destination.name], self.upkeep.triggers[destination.name]
+        await tell_newest(self.client, triggers, self.upkeep.told)
         standing, looks, is_full = await asyncio.gather(
             self.shared_keys.standing(destination.name),
             gate.look(triggers),
@@ -293,57 +291,6 @@ class Runtime:
 
     async def _live_is_queued(self) -> bool:
         return bool(await self.broker.llen(queue_name(LIVE)))
-
-    def _gate(self, destination: Destination) -> RedisGate:
-        if destination.name not in self.gates:
-            self.gates[destination.name] = RedisGate(
-                self.client, destination, self.settings.authorization_of(destination)
-            )
-        return self.gates[destination.name]
-
-
-def runtime_for(settings: Settings, loaded: Upkeep | None = None) -> Runtime:
-    """Build the runtime of this process.
-
-    Args:
-        settings: The configuration.
-        loaded: The loaded triggers of before this process was forked; None = they are loaded now.
-
-    Raises:
-        RedisUnavailable: The embedded Redis can't be started.
-    """
-    url = resolve_url(settings.redis)
-    runner = asyncio.Runner()
-    runner.get_loop()
-    is_worker = loaded is not None
-    loaded = loaded or load(settings, lambda questions: [ask() for ask in questions])
-    client = connect_async(url, replicas=settings.redis.replicas)
-    numbers = RedisNumbers(client)
-    return Runtime(
-        settings=settings,
-        runner=runner,
-        client=client,
-        broker=connect_async(resolve_broker_url(settings.redis)),
-        lease_keeper=LeaseKeeper(connect(url, timeout_seconds=1.0)),
-        renderer=ProcessRenderer(loaded.renderer),
-        numbers=numbers,
-        sender=_sender(settings),
-        dead_letter_limit=DeadLetterLimit(
-            client,
-            settings=settings.redis,
-            kept=settings.delivery.dead_letters_kept,
-        ),
-        shared_keys=SharedKeys(client, settings),
-        responses=_responses(settings),
-        upkeep=replace(
-            loaded,
-            settings=settings,
-            triggers={n: dict(each) for n, each in loaded.triggers.items()},
-            refused={},
-        ),
-        told=dict(loaded.told),
-        is_worker=is_worker,
-    )
 
 
 async def announce(settings: Settings, loaded: Upkeep) -> None:

@@ -32,10 +32,10 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Self, cast
+from typing import Any, Final, cast
 
 import orjson
 import structlog
@@ -190,6 +190,7 @@ class Permits:
         self._most = max(1, processes - 1)
         self._most_of_backfill = max(min(2, self._most), self._most - 2)
         self._kinds = {name: number for number, name in enumerate(destinations, start=1)}
+        self._job = (len(self._kinds) + 2, 1)
         self._descriptor = _unnamed_file()
         self._live_at = memoryview(mmap.mmap(-1, _FLOAT_BYTES)).cast("d")
 
@@ -209,7 +210,7 @@ class Permits:
 
     def take_for_background_job(self) -> ExitStack | None:
         """Take the node's one permit for background jobs, and one of the backfill lane's."""
-        return self._take([(len(self._kinds) + 2, 1), (_OF_BACKFILL, self._most_of_backfill)])
+        return self._take([self._job, (_OF_BACKFILL, self._most_of_backfill)])
 
     def _take(self, kinds: Iterable[tuple[int, int]]) -> ExitStack | None:
         """Take a permit of each kind, or return None if all of one kind are taken."""
@@ -225,7 +226,7 @@ class Permits:
 
     def background_job_runs(self) -> bool:
         """Say whether another process of the node does a background job."""
-        permit = self._take([(len(self._kinds) + 2, 1)])
+        permit = self._take([self._job])
         if permit:
             permit.close()
         return permit is None
@@ -254,13 +255,17 @@ _MOST: Final = 10_000
 
 
 class WaitingCalls(SharedDocument):
-    """The list of waiting calls that all processes of a node share."""
+    """The list of waiting calls that all processes of a node share.
+
+    A drain has three fields there, and a background job two.
+    """
 
     def add(self, call: Call) -> None:
         """Put a call at the end, if it does not wait already."""
-        with self._all() as calls:
-            if call not in calls and len(calls) < _MOST:
-                calls.append(call)
+        with self.changing() as stored:
+            calls = stored.setdefault("calls", [])
+            if [*call] not in calls and len(calls) < _MOST:
+                calls.append([*call])
 
     def next_after(
         self, freed: WakeUp, *, job_runs: Callable[[], bool] = lambda: False
@@ -272,39 +277,33 @@ class WaitingCalls(SharedDocument):
             job_runs: A function that says whether the node does a background job meanwhile.
         """
 
-        def fits(call: Call) -> bool:
+        def fits(call: Sequence[Any]) -> bool:
             if call[0] == freed.queue == BACKFILL or call[1] == freed.destination:
                 return True
-            return isinstance(call, BackgroundJob) and freed.queue == BACKFILL and not job_runs()
+            is_job = len(call) == len(BackgroundJob._fields)
+            return is_job and freed.queue == BACKFILL and not job_runs()
 
         return self._take(fits)
 
     def next_live(self, destination: str) -> WakeUp | None:
         """Take the first live call for a destination."""
-        return cast("WakeUp | None", self._take(lambda call: call[:2] == (LIVE, destination)))
+        found = self._take(lambda call: call[:2] == [LIVE, destination])
+        return cast("WakeUp | None", found)
 
     def holds_live(self) -> bool:
         """Say whether a live call waits."""
-        with self._all() as calls:
-            return any(call[0] == LIVE for call in calls)
+        return any(call[0] == LIVE for call in self.read().get("calls", ()))
 
-    def _take(self, fits: Callable[[Call], bool]) -> Call | None:
-        with self._all() as calls:
-            found = min(filter(fits, calls), key=lambda call: call[0] != LIVE, default=None)
-            if found:
-                calls.remove(found)
-            return found
-
-    @contextmanager
-    def _all(self) -> Iterator[list[Call]]:
+    def _take(self, fits: Callable[[Sequence[Any]], bool]) -> Call | None:
         with self.changing() as stored:
-            calls = [_KINDS[len(call)](*call) for call in stored.get("calls", ())]
-            yield calls
-            stored["calls"] = list(map(list, calls))
+            calls = stored.setdefault("calls", [])
+            found = min(filter(fits, calls), key=lambda call: call[0] != LIVE, default=None)
+            if not found:
+                return None
+            calls.remove(found)
+            return WakeUp(*found) if len(found) == len(WakeUp._fields) else BackgroundJob(*found)
 
 
-_KINDS: Final[Mapping[int, Callable[..., Call]]] = {3: WakeUp, 2: BackgroundJob}
-"""The kinds of calls, by the number of their fields."""
 _LOOKS: Final = 5
 """The number of looks of the sweep after which it wakes stopped triggers once, too."""
 _REASON_CHARACTERS: Final = 300
@@ -385,38 +384,36 @@ def _runs(pid: int) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
 class NodeMemory:
-    """The state that the processes of one node share."""
+    """The state that the processes of one node share; it is made before any of them is forked.
 
-    permits: Permits
-    waiting: WaitingCalls = field(default_factory=WaitingCalls)
-    board: Board = field(default_factory=Board)
-    templates: TemplateReports = field(default_factory=TemplateReports)
-    known_instances: KnownInstances = field(default_factory=dict)
-    processes: int = 1
-    begun: SharedDocument = field(default_factory=SharedDocument)
+    Args:
+        processes: The number of them.
+        destinations: Their names.
+    """
+
+    def __init__(self, processes: int, destinations: Iterable[str]) -> None:
+        self.permits = Permits(processes, destinations)
+        self.waiting, self.board = WaitingCalls(), Board()
+        self.templates = TemplateReports()
+        self.known_instances: KnownInstances = {}
+        self._processes, self._begun = processes, SharedDocument()
 
     def count_process(self) -> None:
         """Count a process that begins: each beyond the first ones replaces one that was killed."""
-        with self.begun.changing() as stored:
+        with self._begun.changing() as stored:
             stored["begun"] = begun = stored.get("begun", 0) + 1
-            stored |= {"killed": begun - self.processes, "killed_ms": round(time.time() * 1_000)}
+            stored |= {"killed": begun - self._processes, "killed_ms": round(time.time() * 1_000)}
 
     def about(self) -> dict[str, Any]:
         """Return the fields of `Process` that describe this node: templates, messages, processes.
 
         Of its processes it tells how many were replaced, and when the last.
         """
-        stored = self.begun.read()
+        stored = self._begun.read()
         names = ("killed", "killed_ms") if stored.get("killed", 0) > 0 else ()
         killed = {name: stored[name] for name in names}
         return {**self.templates.in_use(), "refused_messages": count_refused(), **killed}
-
-    @classmethod
-    def of(cls, processes: int, destinations: Iterable[str]) -> Self:
-        """Return the memory of a new node; call it before any process is forked."""
-        return cls(Permits(processes, destinations), processes=processes)
 
 
 class NodeWaker:
@@ -429,8 +426,11 @@ class NodeWaker:
 
     def wake(self, calls: Iterable[Call]) -> None:
         """Send messages for drains and background jobs, all of them in one round trip."""
+        messages = list(map(self._message, calls))
+        if not messages:
+            return
         try:
-            send_messages(self._connected(), map(self._message, calls))
+            send_messages(self._connected(), messages)
         except (RedisUnavailable, RedisError) as error:
             LOG.debug("wakeup.failed", error=type(error).__name__)
 

@@ -40,10 +40,9 @@ from segrelay.worker.adapters.redis.survey import (
     RedisSchedule,
     RedisSurvey,
 )
-from segrelay.worker.contract.celery import QUEUES, BackgroundJob
+from segrelay.worker.contract.celery import QUEUES
 from segrelay.worker.contract.own_processes import switch_threads_often
 from segrelay.worker.contract.redis.claim import InstanceWatch
-from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import (
     connect,
     resolve_broker_url,
@@ -85,25 +84,21 @@ class Sweep:
         leave: Takes that back.
         may_sweep: Says whether the round is this node's.
         look: Looks at all partitions that have work, and wakes those that are due.
-        due: Returns the due background jobs, and marks them as woken.
-        note_progress: Keeps a sample of what was done, if none was kept lately.
-        remove_lapsed: Removes some ledgers that have lapsed.
         queued: Returns how many messages wait in the broker.
         wake: Sends messages for drains and background jobs.
         has_idle_process: A function that says whether this node has one now.
+        chores: The other work of a round.
     """
 
     announce: Callable[[], object]
     leave: Callable[[], object]
     may_sweep: Callable[[], bool]
     look: Callable[[], list[Sight]]
-    due: Callable[[], list[BackgroundJob]]
     queued: Callable[[], int]
     wake: Callable[[Sequence[Call]], Any]
     has_idle_process: Callable[[], bool]
     board: Board
-    note_progress: Callable[[], None] = lambda: None
-    remove_lapsed: Callable[[], object] = lambda: None
+    chores: Sequence[Callable[[], object]] = ()
     silence_seconds: float = SILENCE_SECONDS
     clock: Callable[[], float] = boottime_seconds
     rounds: Rounds = field(default_factory=Rounds)
@@ -120,13 +115,19 @@ class Sweep:
         try:
             self.announce()
             if self.may_sweep():
-                self._round(now)
-            self._log_reachable(reachable=True)
+                sights, queued = self.look(), self.queued()
+                self.wake(self.rounds.wake_for(sights, queued=queued, now_seconds=now))
+                for chore in self.chores:
+                    chore()
         except RedisUnavailable as error:
+            if self._reachable:
+                LOG.warning("sweep.waits", reason=error.message)
+            self._reachable, self.rounds = False, Rounds()
             self._quiet_until = self.clock() + _QUIET_SECONDS
-            self._log_reachable(reachable=False, reason=error.message)
-            self.rounds = Rounds()
             return False
+        if not self._reachable:
+            LOG.info("sweep.resumed")
+        self._reachable = True
         return self._is_broken(now)
 
     def end(self) -> None:
@@ -134,35 +135,12 @@ class Sweep:
         with suppress(RedisUnavailable):
             self.leave()
 
-    def _round(self, now: float) -> None:
-        self.note_progress()
-        calls = self.rounds.wake_for(self.look(), queued=self.queued(), now_seconds=now)
-        if calls:
-            LOG.debug("sweep.woke", partitions=len(calls))
-            self.wake(calls)
-        background_jobs = self.due()
-        if background_jobs:
-            self.wake(background_jobs)
-        self.remove_lapsed()
-
     def _is_broken(self, now: float) -> bool:
         """Say whether no drain begins though this node wakes and has an idle process."""
         idle_seconds = now - self._idle_since if self._idle_since is not None else 0.0
         since_drain_seconds = now - self.board.began_at_seconds
         shortest = min(self.rounds.silent_for_seconds(now), idle_seconds, since_drain_seconds)
         return shortest >= self.silence_seconds
-
-    def _log_reachable(self, *, reachable: bool, reason: str = "") -> None:
-        if reachable and not self._reachable:
-            LOG.info("sweep.resumed")
-        if self._reachable and not reachable:
-            LOG.warning("sweep.waits", reason=reason)
-        self._reachable = reachable
-
-
-def queue_length(client: Redis) -> int:
-    """Return how many messages wait in the broker."""
-    return sum(int(client.llen(queue)) for queue in QUEUES)
 
 
 _ROUND: Final = threading.RLock()
@@ -212,7 +190,7 @@ class SweepStep(bootsteps.StartStopStep):
         self._watches = not isinstance(consumer.pool, Solo)
         if self._watches:
             switch_threads_often()
-        self._beat()
+            watch_for_hanging(self.hung_seconds)
         self._timer = consumer.timer.call_repeatedly(EVERY_SECONDS, self._tick)
 
     def stop(self, consumer: Any) -> None:  # noqa: ARG002 - Celery's signature
@@ -231,17 +209,14 @@ class SweepStep(bootsteps.StartStopStep):
         if self._sweep is not None:
             self._sweep.end()
 
-    def _beat(self) -> None:
-        if self._watches:
-            watch_for_hanging(self.hung_seconds)
-
     def _tick(self) -> None:
         """Begin a round unless one runs, and end the worker if the last one found it broken."""
         if self._round is not None and not self._round.done():
             return  # The watchdog waits for it as it waits for the event loop.
         before, self._round = self._round, self._begin()
         tell_supervisor("WATCHDOG=1")
-        self._beat()
+        if self._watches:
+            watch_for_hanging(self.hung_seconds)
         if before is not None and before.result():
             LOG.error(
                 "worker.broken",
@@ -283,12 +258,16 @@ def sweep_of(settings: Settings, node: NodeMemory, waker: NodeWaker, pool: Any) 
     client = connect(resolve_url(settings.redis), timeout_seconds=_TIMEOUT_SECONDS)
     broker = connect(resolve_broker_url(settings.redis), timeout_seconds=_TIMEOUT_SECONDS)
     survey = RedisSurvey(client, settings, stopped=node.templates.stopped_for_waking)
+    schedule = RedisSchedule(client, settings)
+    envelopes = [settings.http_of(trigger).envelope for trigger in settings.triggers.values()]
+    templates = {settings.template_of(trigger) for trigger in settings.triggers.values()}
+    templates |= {one.template for one in envelopes if isinstance(one, TemplateChoice)}
     presence = RedisPresence(
         client,
         settings.fingerprint,
         clock=boottime_seconds,
         about=node.about,
-        files=UsedFiles(settings.templates_folder, _template_names(settings)).digests,
+        files=UsedFiles(settings.templates_folder, templates).digests,
         # A drain looks at its templates before anything else, so a change of theirs is taken
         # over, or refused, though nothing waits.
         files_changed=lambda: waker.wake([WakeUp(LIVE, n, 0) for n in settings.destinations]),
@@ -300,20 +279,13 @@ def sweep_of(settings: Settings, node: NodeMemory, waker: NodeWaker, pool: Any) 
         leave=presence.leave,
         may_sweep=survey.may_sweep,
         look=survey.look,
-        due=RedisSchedule(client, settings).due,
-        queued=lambda: queue_length(broker),
+        queued=lambda: sum(int(broker.llen(queue)) for queue in QUEUES),
         wake=waker.wake,
-        note_progress=RedisProgress(client, settings, node.templates.stopped).note,
-        remove_lapsed=RedisLapsing(client, settings).step,
         has_idle_process=lambda: len(worker_state.active_requests) < pool.num_processes,
         board=node.board,
+        chores=(
+            RedisProgress(client, settings, node.templates.stopped).note,
+            lambda: waker.wake(schedule.due()),
+            RedisLapsing(client, settings).step,
+        ),
     )
-
-
-def _template_names(settings: Settings) -> set[str]:
-    """Return the names of all templates that triggers render."""
-    triggers = settings.triggers.values()
-    envelopes = (settings.http_of(trigger).envelope for trigger in triggers)
-    return {settings.template_of(trigger) for trigger in triggers} | {
-        one.template for one in envelopes if isinstance(one, TemplateChoice)
-    }

@@ -14,7 +14,7 @@ from segrelay.worker.batch.partition import Stop
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.node.loading import load
-from segrelay.worker.node.runtime import runtime_for
+from segrelay.worker.node.runtime import Runtime
 from tests.configuration import table, trigger
 from tests.sealed import KEY, is_sealed
 from tests.waiting import until
@@ -81,8 +81,8 @@ def started(settings):
     texts = tuple((path.name, path.read_text()) for path in templates if path.is_file())
     key = (settings.source.read_text(), texts)
     if key not in _LOADED:
-        _LOADED[key] = load(settings, lambda questions: [ask() for ask in questions])
-    runtime = runtime_for(settings, _LOADED[key])
+        _LOADED[key] = load(settings, lambda question: question())
+    runtime = Runtime(settings, _LOADED[key])
     runtime.is_worker = False  # this process does more than to drain: its garbage is much
     return runtime
 

@@ -12,7 +12,7 @@ from contextlib import closing
 
 from segrelay.sandbox.people import happenings, payloads
 from segrelay.worker.batch.partition import Stop
-from segrelay.worker.node.runtime import runtime_for
+from segrelay.worker.node.runtime import Runtime
 from tests.integration.ops.relay import EXIT
 
 ROUNDS = 4
@@ -42,7 +42,7 @@ def test_an_event_takes_less_than_twice_the_processor_time_that_it_took(relay):
     rows = list(payloads(happenings(rng, events=ROUNDS * EVENTS, people=ROUNDS * EVENTS)))
     units, events = [], []
 
-    with closing(runtime_for(relay.settings)) as runtime:
+    with closing(Runtime(relay.settings)) as runtime:
 
         def drain() -> None:
             # On a busy machine a slice may be over before its partition is empty.

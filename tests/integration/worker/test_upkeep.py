@@ -13,7 +13,7 @@ from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import load_settings
 from segrelay.worker.node.loading import EVERY_SECONDS, Upkeep, load
-from segrelay.worker.node.runtime import announce, runtime_for
+from segrelay.worker.node.runtime import Runtime, announce
 from tests.configuration import configuration, endpoint, trigger
 
 
@@ -45,7 +45,7 @@ def folder(tmp_path, redis_url):
 @pytest.fixture
 def upkeep(folder):
     settings = load_settings(folder.parent / "segrelay.toml")
-    runtime = runtime_for(settings)
+    runtime = Runtime(settings)
     runtime.close()
     clock = Clock()
     upkeep = Upkeep(settings, runtime.upkeep.renderer, runtime.upkeep.triggers, clock)
@@ -101,7 +101,7 @@ def test_a_broken_template_is_refused_and_the_one_before_kept(folder, upkeep, br
 def test_a_template_that_was_broken_at_the_start_is_taken_over_when_it_is_mended(folder):
     (folder / "t.jsonnet").write_text("{")
     settings = load_settings(folder.parent / "segrelay.toml")
-    runtime = runtime_for(settings)
+    runtime = Runtime(settings)
     assert set(runtime.upkeep.stopped) == {"t"}
 
     (folder / "t.jsonnet").write_text("{ a: 1 }")
@@ -115,7 +115,7 @@ def seconds_of_a_first_look(folder, redis_url, *, triggers):
     """Return the processor time of looking at a template with a long import."""
     names = [f"t{number}" for number in range(triggers)]
     settings = load_settings(written(folder.parent, redis_url, *names))
-    with closing(runtime_for(settings)) as runtime:
+    with closing(Runtime(settings)) as runtime:
         upkeep = Upkeep(settings, Renderer(folder, LYTEMPLATES), runtime.upkeep.triggers)
         begun = time.process_time()
         upkeep.look()
@@ -137,7 +137,7 @@ def test_what_a_process_takes_over_is_the_newest_and_what_it_inherited_is_not(fo
     loaded = load(settings)
     asyncio.run(announce(settings, loaded))
     with connect(redis_url) as client, ExitStack() as stack:
-        first, second = (stack.enter_context(closing(runtime_for(settings, loaded))) for _ in "ab")
+        first, second = (stack.enter_context(closing(Runtime(settings, loaded))) for _ in "ab")
         newest = [client.hget(keys.FINGERPRINTS, "t")]
         (folder / "t.jsonnet").write_text("{ a: 2 }")
         first.drain("d", 0, Stop())

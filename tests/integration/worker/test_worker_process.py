@@ -20,7 +20,7 @@ from segrelay.worker.contract.redis.scripts import digest
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import UsageWrong
 from segrelay.worker.node.loading import load
-from segrelay.worker.node.runtime import runtime_for
+from segrelay.worker.node.runtime import Runtime
 from tests.configuration import endpoint, settings_in, trigger
 
 ROOT = Path(__file__).parents[3]
@@ -40,10 +40,10 @@ def settings(tmp_path: Path, redis_url: str) -> Settings:
 
 
 def is_collected(settings: Settings, *, in_worker: bool) -> bool:
-    loaded = load(settings, lambda questions: [ask() for ask in questions])
+    loaded = load(settings, lambda question: question())
     gc.disable()
     try:
-        with closing(runtime_for(settings, loaded if in_worker else None)) as runtime:
+        with closing(Runtime(settings, loaded if in_worker else None)) as runtime:
             garbage = weakref.ref(Knot())
             runtime.drain("d", 0, Stop())
             return garbage() is None
@@ -56,38 +56,20 @@ def test_a_worker_collects_its_garbage_after_each_drain_and_nobody_else(settings
     assert not is_collected(settings, in_worker=False)
 
 
-def test_a_process_has_all_connections_of_a_drain_before_its_first_one(
-    settings: Settings, redis_url: str
-):
-    loaded = load(settings, lambda questions: [ask() for ask in questions])
-
-    client = connect(redis_url)
-
-    def opened() -> int:
-        return client.info("stats")["total_connections_received"]
-
-    with closing(client), closing(runtime_for(settings, loaded)) as runtime:
-        runtime.connect()
-        before = opened()
-        runtime.drain("d", 0, Stop())
-
-        assert opened() == before
-
-
 @pytest.mark.parametrize(("name", "number", "why"), [("e", 0, "known are: d"), ("d", 99, "0 to")])
 def test_what_the_configuration_does_not_name_is_not_drained(settings, name, number, why):
-    loaded = load(settings, lambda questions: [ask() for ask in questions])
+    loaded = load(settings, lambda question: question())
 
-    with closing(runtime_for(settings, loaded)) as runtime, pytest.raises(UsageWrong, match=why):
+    with closing(Runtime(settings, loaded)) as runtime, pytest.raises(UsageWrong, match=why):
         runtime.drain(name, number, Stop())
 
 
 def test_the_names_of_the_ledger_are_read_once_after_the_lease_was_taken(
     settings: Settings, redis_url: str
 ):
-    loaded = load(settings, lambda questions: [ask() for ask in questions])
+    loaded = load(settings, lambda question: question())
 
-    with closing(connect(redis_url)) as client, closing(runtime_for(settings, loaded)) as runtime:
+    with closing(connect(redis_url)) as client, closing(Runtime(settings, loaded)) as runtime:
         runtime.connect()
         runtime.drain("d", 0, Stop())  # Redis knows the scripts
         with client.monitor() as monitor:

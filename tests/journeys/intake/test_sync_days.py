@@ -13,7 +13,7 @@ from segrelay.producer.wakeups import SilentWaker
 from segrelay.worker.batch.partition import Stop
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
-from segrelay.worker.node.runtime import runtime_for
+from segrelay.worker.node.runtime import Runtime
 from tests.integration.producer.sync_world import World, person
 from tests.nightly import amount
 from tests.rig import SandboxProcess
@@ -142,7 +142,7 @@ def test_every_day_ends_with_insider_equal_to_the_source(world):
     life = Life(world, seed=8)
     life.inside = set(range(0, PEOPLE, 2))
     world.people(*(person(n, *(["vip"] if n in life.inside else [])) for n in range(PEOPLE)))
-    runtime = runtime_for(world.settings)
+    runtime = Runtime(world.settings)
     try:
         for day in range(DAYS):
             life.move(25)

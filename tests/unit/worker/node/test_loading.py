@@ -10,7 +10,7 @@ import pytest
 
 from segrelay.worker.checks.triggers import check_triggers
 from segrelay.worker.contract.settings import Settings, load_settings
-from segrelay.worker.node.loading import answers_apart, load
+from segrelay.worker.node.loading import answer_apart, load
 from tests.configuration import configuration, insider, trigger
 
 ENTER = '{ users: [{ identifiers: { email: "ann@example.com" } }] }'
@@ -38,9 +38,9 @@ def test_what_ends_the_process_that_is_asked_is_not_answered_and_all_else_is() -
     def fail() -> None:
         raise MemoryError
 
-    answers = answers_apart([lambda: 1, die, lambda: [2], fail, lambda: "three"])
+    answers = [answer_apart(ask) for ask in (lambda: 1, die, fail, lambda: "three")]
 
-    assert answers == [1, None, [2], None, "three"]
+    assert answers == [1, None, None, "three"]
 
 
 def test_what_does_not_come_to_an_end_is_not_answered() -> None:
@@ -48,7 +48,7 @@ def test_what_does_not_come_to_an_end_is_not_answered() -> None:
         while True:
             pass
 
-    assert answers_apart([spin, lambda: "next"], seconds=0.2) == [None, "next"]
+    assert answer_apart(spin, seconds=0.2) is None
 
 
 def test_triggers_that_differ_in_name_and_audiences_only_are_tried_once(tmp_path) -> None:
@@ -57,9 +57,9 @@ def test_triggers_that_differ_in_name_and_audiences_only_are_tried_once(tmp_path
     )
     asked = []
 
-    def ask(questions):
-        asked.extend(questions)
-        return answers_apart(questions)
+    def ask(question):
+        asked.append(question)
+        return answer_apart(question)
 
     loaded = load(settings, ask)
 
@@ -86,11 +86,9 @@ def test_a_template_that_ends_whoever_renders_it_stops_its_own_triggers_only(tmp
         enter=ENTER, deadly=ENTER + " + {}",
     )  # fmt: skip
 
-    def ask(questions):
-        first, _ = questions
-        return [*answers_apart([first]), None]
+    answers = [("", {}), None]
 
-    assert set(load(settings, ask).stopped) == {"bad", "worse"}
+    assert set(load(settings, lambda _: answers.pop(0)).stopped) == {"bad", "worse"}
 
 
 def test_a_template_that_does_not_parse_stops_its_own_triggers_only(tmp_path) -> None:
@@ -107,7 +105,7 @@ def test_a_template_that_does_not_parse_stops_its_own_triggers_only(tmp_path) ->
 def test_a_compiled_form_that_differed_in_the_trial_is_off_in_every_process(tmp_path) -> None:
     settings = settings_with(tmp_path, [("good", "enter")], enter=ENTER)
 
-    loaded = load(settings, lambda questions: [("", {"enter.jsonnet": 1}) for _ in questions])
+    loaded = load(settings, lambda _: ("", {"enter.jsonnet": 1}))
 
     assert loaded.renderer.doubted == {"enter.jsonnet": 1}
 

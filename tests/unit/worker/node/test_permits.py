@@ -168,7 +168,7 @@ def test_waiting_calls_survive_what_a_killed_process_left_half_written():
 
 
 def test_processes_beyond_the_first_ones_replace_some_that_were_killed():
-    node = NodeMemory.of(3, ["one"])
+    node = NodeMemory(3, ["one"])
     for _ in range(3):
         node.count_process()
     assert "killed" not in node.about()

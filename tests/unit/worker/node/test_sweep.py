@@ -43,7 +43,7 @@ class World:
     woken: list[WakeUp | BackgroundJob] = field(default_factory=list)
     board: Board = field(default_factory=Board)
     left: int = 0
-    lapsings: list[float] = field(default_factory=list)
+    chores: list[float] = field(default_factory=list)
 
     def __post_init__(self):
         self.sweep = Sweep(
@@ -51,12 +51,11 @@ class World:
             leave=self.leave,
             may_sweep=self.survey.may_sweep,
             look=self.survey.look,
-            due=list,
             queued=lambda: 0,
             wake=self.woken.extend,
             has_idle_process=lambda: self.idle,
             board=self.board,
-            remove_lapsed=lambda: self.lapsings.append(self.now),
+            chores=[lambda: self.chores.append(self.now)],
             clock=lambda: self.now,
         )
 
@@ -92,10 +91,7 @@ def test_a_redis_that_goes_away_is_told_once_and_sweeping_goes_on_when_it_is_bac
         world.survey.away = False
         world.pass_seconds(5)
 
-    assert [line["event"] for line in lines if line["event"] != "sweep.woke"] == [
-        "sweep.waits",
-        "sweep.resumed",
-    ]
+    assert [line["event"] for line in lines] == ["sweep.waits", "sweep.resumed"]
     assert world.woken
 
 
@@ -136,13 +132,13 @@ def test_a_node_that_ends_says_so_unless_redis_is_away():
     assert (world.left, cut_off.left) == (1, 0)
 
 
-def test_who_does_the_round_removes_ledgers_that_have_lapsed():
+def test_who_does_the_round_does_its_chores():
     world = World()
     world.pass_seconds(3)
     world.survey.ours = False
     world.pass_seconds(3)
 
-    assert len(world.lapsings) == 3
+    assert len(world.chores) == 3
 
 
 HANGING = """
