@@ -9,7 +9,7 @@ from tests.nightly import amount
 from tools.fuzz.__main__ import agrees
 from tools.fuzz.engines import judged
 
-RENDERS = amount(150, nightly=60_000)
+RENDERS = amount(60, nightly=60_000)
 SECONDS = amount(120, nightly=1_800)
 
 

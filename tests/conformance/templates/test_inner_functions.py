@@ -51,8 +51,10 @@ def results_of(folder, source, people=PEOPLE):
     return renderer.render(renderer.load("t.jsonnet"), [Row(each) for each in people])
 
 
-@pytest.mark.parametrize("engine", ["rjsonnet", "jsonnet"])
-@pytest.mark.parametrize("way", WAYS)
+REACHED = [(way, engine) for way in WAYS for engine in ("rjsonnet", "jsonnet")]
+
+
+@pytest.mark.parametrize(("way", "engine"), amount(REACHED[::3], nightly=REACHED))
 def test_no_native_function_can_be_named(folder, way, engine):
     beyond = REFERENCE if engine == "jsonnet" else ""
     reached = way.replace("NAME", 'event.get("name")')

@@ -13,6 +13,7 @@ from segrelay.ops.main import app
 from segrelay.templates import SAMPLES_FOLDER, SHIPPED_FOLDER
 from segrelay.worker.errors import UsageWrong
 from tests.configuration import configuration, endpoint, trigger
+from tests.nightly import amount
 from tests.waiting import until
 
 
@@ -25,27 +26,17 @@ def run():
 
 
 def test_the_shipped_templates_are_fit_and_compiled(run):
-    result = run("check", "--templates", SHIPPED_FOLDER, "--json")
+    """By day two of them; `test_shipped_templates.py` has what each of them renders."""
+    names = sorted(
+        str(path.relative_to(SHIPPED_FOLDER)) for path in SHIPPED_FOLDER.rglob("*.jsonnet")
+    )
+
+    asked = amount(["http/event.jsonnet", "insider/enter.jsonnet"], nightly=[])
+    result = run("check", *asked, "--templates", SHIPPED_FOLDER, "--json")
 
     reports = json.loads(result.stdout)["templates"]
     assert result.exit_code == 0
-    assert [report["template"] for report in reports] == [
-        "ansira/enrich.jsonnet",
-        "braze/track.jsonnet",
-        "customerio/ids.jsonnet",
-        "customerio/member.jsonnet",
-        "http/event.jsonnet",
-        "insider/change.jsonnet",
-        "insider/enter.jsonnet",
-        "insider/exit-event.jsonnet",
-        "insider/exit.jsonnet",
-        "insider/flag-enter.jsonnet",
-        "insider/flag-exit.jsonnet",
-        "klaviyo/profile.jsonnet",
-        "meta/conversion.jsonnet",
-        "segment/track.jsonnet",
-        "slack/message.jsonnet",
-    ]
+    assert [report["template"] for report in reports] == (asked or names)
     assert all(report["fit"] and not report["findings"] for report in reports)
     assert all(report["compiled"] and not report["not_compiled"] for report in reports)
 
