@@ -35,7 +35,7 @@ from segrelay.producer.sync.store import (
 from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.ledger import LastDelivered
-from segrelay.worker.contract.redis.accept import Entrant, Member
+from segrelay.worker.contract.redis.accept import Member
 from segrelay.worker.contract.words import BACKFILL, LIVE, Direction
 from segrelay.worker.errors import (
     PayloadRefused,
@@ -351,8 +351,6 @@ class Comparison:
         partitions = self.store.partitions(self.run.destinations)
         while self.run.next_partition < len(partitions):
             partition = partitions[self.run.next_partition]
-            if self.run.repairs_again:
-                self._learn_names(partition)
             # Some come twice. Two of a million keys have the same hash with a chance of 3e-8.
             seen, gone = set[int](), set[int]()
             for marks in self.store.pages(partition):
@@ -383,23 +381,6 @@ class Comparison:
         else:
             self._end()
         self.store.save(run)
-
-    def _learn_names(self, partition: PartitionKeys) -> None:
-        """Learn the names of stale people that Redis knows from delivering to them.
-
-        They entered before the sync was there, or before it was reset.
-        """
-        destination = partition.destination
-        names = self.store.reached(partition, self.identity)
-        known = self.store.marks(destination, names)
-        unknown = [key for key in names if key not in known]
-        ledger, delivered = self._ledger(destination), self._delivered(destination, unknown)
-        learned = [
-            Member(key, b"", Entrant(self.store.name, key, self.run.begun_ms).mark)
-            for key in unknown
-            if ledger.is_stale(delivered.get(key))
-        ]
-        self._publish(destination, list(map(MemberChange, learned)), LIVE)
 
     def _unseen(
         self, partition: PartitionKeys, marks: Mapping[str, bytes], found: Mapping[str, Mark]

@@ -14,8 +14,8 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from datetime import UTC, datetime
 from itertools import islice
-from threading import Lock, Timer
 from typing import Any, Final, NamedTuple, Self
+from weakref import finalize
 
 import orjson
 
@@ -120,9 +120,6 @@ class LyticsSource:
 PAGE_ROWS: Final = 1_000
 CALM_SECONDS: Final = 30.0
 """The seconds without a write after which a file counts as complete."""
-_KEPT_SECONDS: Final = 600.0
-"""The seconds for which a file stays open for the next step: each process of all nodes may get its
-turn before this one does again."""
 _STAY_SECONDS: Final = 3.0
 _NANOSECONDS: Final = 1_000_000_000
 
@@ -157,14 +154,13 @@ class _Chosen(NamedTuple):
 class FileSource:
     """Reads the newest file; used in a `with` block for each step.
 
-    Between two steps the file stays open: only a process that does its first step of a scan reads
-    through the rows that others have compared. Without that, each step would do so, and the way to
-    the millionth row takes longer than a step.
+    Between two steps the file stays open, until its last page or the next one that is read: only a
+    process that does its first step of a scan reads through the rows that others have compared.
+    Without that, each step would do so, and the way to the millionth row takes longer than a step.
 
     Args:
         pattern: With `*` and the like; absolute.
         now: Seconds since 1970.
-        kept_seconds: The time for which the file stays open without a step.
         stay_seconds: The time after which the lock is kept once more on a long way to a page.
     """
 
@@ -176,44 +172,24 @@ class FileSource:
         columns: Columns,
         *,
         now: Callable[[], float] = time.time,
-        kept_seconds: float = _KEPT_SECONDS,
         stay_seconds: float = _STAY_SECONDS,
     ) -> None:
         self._pattern = pattern
         self._columns = columns
         self._now = now
-        self._kept_seconds = kept_seconds
         self._stay_seconds = stay_seconds
         self._stack = ExitStack()
+        finalize(self, self._stack.close)  # what reads ends before its file is closed
         self._at: _Chosen | None = None
         self._file: Opened | None = None
         self._rows: Iterator[Payload] = iter(())
-        # The timer's thread closes the file only while it has the lock, which a step keeps.
-        self._lock = Lock()
-        self._timer: Timer | None = None
 
     def __enter__(self) -> Self:
-        self._lock.acquire()
-        if self._timer:
-            self._timer.cancel()
         return self
 
     def __exit__(self, *_: object) -> None:
-        try:
-            if self._file is None:
-                self._stack.close()
-                return
-            self._timer = Timer(self._kept_seconds, self._close_if_idle, (self._at,))
-            self._timer.daemon = True
-            self._timer.start()
-        finally:
-            self._lock.release()
-
-    def _close_if_idle(self, at: _Chosen) -> None:
-        with self._lock:
-            if self._at == at:  # no step has read since
-                self._file = None
-                self._stack.close()
+        if self._file is None:
+            self._stack.close()
 
     def page(self, start: str, stay: Callable[[], None] = lambda: None) -> Page:
         """Return the next rows of the file.

@@ -16,7 +16,7 @@ import orjson
 from segrelay.producer.events.payloads import SEGMENT_EVENTS
 from segrelay.producer.steps import StepState, StepStore
 from segrelay.worker.contract import keys
-from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
+from segrelay.worker.contract.keys import PartitionKeys, partition_of
 from segrelay.worker.contract.ledger import AUDIENCE_NAME, LastDelivered, standing, unpack_all
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.protection import PROTECTION
@@ -360,21 +360,6 @@ class SyncStore(StepStore[Run]):
         for key in profile_keys:
             parts.setdefault(partition_of(key, self._settings.partitions), []).append(key)
         return {PartitionKeys(destination, number): people for number, people in parts.items()}
-
-    def reached(self, partition: PartitionKeys, identity: str) -> list[str]:
-        """Return the keys of the people of a partition that Redis knows from delivering to them.
-
-        Of a partition with many people these are a sample, see `keys.REACHED_KEPT`.
-        """
-        stored: Any = self._client.hgetall(partition.who)
-        found = []
-        for digest, text in stored.items():
-            known_as = orjson.loads(PROTECTION.unseal(text, digest))[1] or {}
-            texts = [str(value).strip() for value in known_as.get("identifiers", {}).values()]
-            spelled = (f"{identity}:{text}" for given in texts for text in (given, given.lower()))
-            known = (key for key in spelled if digest_of(key).hex().encode() == digest)
-            found += [key] if (key := next(known, "")) else []
-        return found
 
     def pages(self, partition: PartitionKeys) -> Iterator[dict[str, bytes]]:
         """Yield the marks of the members of one partition by key, some at a time, or twice."""

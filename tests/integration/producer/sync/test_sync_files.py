@@ -10,12 +10,10 @@ import pytest
 from segrelay.producer.sources.opening import zstd
 from segrelay.producer.sources.tables import Columns
 from segrelay.producer.sync.sources import ExportMissing, FileSource
-from segrelay.producer.sync.step import syncing_for
 from segrelay.producer.sync.store import Phase
 from segrelay.worker.errors import ScanExpired, UsageWrong
 from tests.integration.producer.sync_world import emails
 from tests.nightly import amount
-from tests.waiting import until
 
 
 def test_the_newest_export_says_who_is_in_the_audience(world, exports):
@@ -243,36 +241,6 @@ def test_a_file_stays_open_between_two_steps_until_its_last_page(tmp_path):
 
     assert [row["email"] for row in rows] == [f"p{n}@example.com" for n in range(2_500)]
     assert (open_after, start) == ([True, True, False], "")
-
-
-def test_the_steps_of_one_process_share_the_open_file(world, exports):
-    export = exports("1.csv", range(3_500), minutes_ago=30)
-    files = {}
-
-    def step(*, forced=False):
-        syncing = syncing_for(world.client, world.settings, "vip", world.publisher, files)
-        return syncing.step(forced=forced, is_over=lambda: True)
-
-    assert step(forced=True).more
-    assert is_open(export)
-    opened = files["vip"]
-    while step().more:
-        assert files["vip"] is opened
-
-    assert not is_open(export)
-    assert world.inside() == emails(range(3_500))
-
-
-def test_a_file_that_no_step_reads_any_more_is_closed_and_opened_again_for_the_next(tmp_path):
-    path = tmp_path / "export.ndjson"
-    path.write_bytes(people_of(1_500))
-    source = file_source(path, kept_seconds=0.01)
-    with source:
-        first = source.page("")
-
-    until(lambda: not is_open(path), 10)
-    with source:
-        assert len(source.page(first.following).rows) == 500
 
 
 def test_a_file_that_was_rewritten_between_two_steps_has_to_be_read_anew(tmp_path):

@@ -1,6 +1,5 @@
 """Runs that compare with the ledger: members whose webhook got lost come back, or leave."""
 
-import orjson
 import pytest
 
 from segrelay.producer.sync.store import Mark, Phase
@@ -177,20 +176,6 @@ def test_what_was_repaired_and_still_differs_is_repaired_again_after_a_while(wor
     again = world.run()
 
     assert (soon.repaired, due.repaired, again.repaired) == (0, 10, 0)
-
-
-def test_the_first_run_takes_out_whoever_redis_knows_by_name_and_lytics_has_not(world):
-    world.people(*(person(n, "vip") for n in EVERYBODY), *(person(n) for n in range(100, 109)))
-    deliver(world, Direction.ENTER, [*EVERYBODY, *range(100, 109)], 1)
-    for number in range(100, 109):
-        key = f"email:p{number}@example.com"
-        who = orjson.dumps([1, {"identifiers": {"uuid": "x", "email": f"P{number}@example.com"}}])
-        world.client.hset(partition_of(world, key).who, digest_of(key).hex(), who)
-
-    run = world.run()
-
-    assert (run.entered, run.left, run.repaired) == (50, 0, 9)
-    assert world.inside() == emails(EVERYBODY)
 
 
 def test_a_file_that_was_read_is_compared_with_the_ledger_again_after_a_while(world, exports):
