@@ -25,8 +25,13 @@ from segrelay.ops.state.waiting import find_streams, read_entries
 from segrelay.ops.terminal.console import counted, mention, progress
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.tables import TableColumns, number_columns, text_columns
-from segrelay.producer.events.payloads import SEGMENT_EVENTS
-from segrelay.producer.events.values import ID, PAYLOAD_ID, format_time, profile_key
+from segrelay.producer.events.payloads import (
+    ID,
+    PAYLOAD_ID,
+    SEGMENT_EVENTS,
+    format_time,
+    profile_key,
+)
 from segrelay.producer.lytics import audience_of, scan_rows
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions

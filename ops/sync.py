@@ -21,7 +21,7 @@ from segrelay.ops.terminal.moments import awaited, shown_ms, shown_us
 from segrelay.ops.terminal.options import AtMost, DryRun
 from segrelay.ops.terminal.serving import interrupted_once
 from segrelay.ops.terminal.tables import TableColumns, number_columns, text_columns
-from segrelay.producer.events.values import profile_key
+from segrelay.producer.events.payloads import profile_key
 from segrelay.producer.lytics import begun_us
 from segrelay.producer.publish import Publisher
 from segrelay.producer.sync.comparing import LedgerComparison

@@ -39,8 +39,7 @@ from segrelay.ops.status.standing import (
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import shown_ms, shown_us
 from segrelay.ops.terminal.tables import text_columns
-from segrelay.producer.events.payloads import load, opened
-from segrelay.producer.events.values import profile_key
+from segrelay.producer.events.payloads import load, opened, profile_key
 from segrelay.producer.publishing.quarantine import Quarantine, QuarantineRecord
 from segrelay.worker.batch.partition import Intent
 from segrelay.worker.contract.keys import PartitionKeys, digest_of

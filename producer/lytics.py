@@ -20,8 +20,7 @@ from urllib.parse import quote
 
 import orjson
 
-from segrelay.producer.events.payloads import Payload
-from segrelay.producer.events.values import FUTURE_TOLERANCE_US, MICROSECONDS
+from segrelay.producer.events.payloads import FUTURE_TOLERANCE_US, MICROSECONDS, Payload
 from segrelay.worker.contract.connections import why_no_answer
 from segrelay.worker.contract.own_processes import deferred
 from segrelay.worker.contract.printable import with_known_words

@@ -25,22 +25,20 @@ from segrelay.producer.publishing.audiences import AudienceStore
 from segrelay.producer.publishing.drafting import Drafter
 from segrelay.producer.publishing.published import (
     AS_USUAL,
+    NOWHERE,
+    CapacityMeter,
+    CapacityUsed,
     Draft,
+    JobPosition,
     MemberChange,
     PartitionAddress,
     Portion,
     Published,
     PublishOptions,
-)
-from segrelay.producer.publishing.quarantine import CAP_BYTES, HowPublished, Quarantine
-from segrelay.producer.publishing.writing import (
-    NOWHERE,
-    CapacityMeter,
-    CapacityUsed,
-    JobPosition,
     lay_out,
     write,
 )
+from segrelay.producer.publishing.quarantine import CAP_BYTES, HowPublished, Quarantine
 from segrelay.producer.wakeups import CeleryWaker, Waker
 from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.fields import SeenFields

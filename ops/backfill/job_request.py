@@ -17,8 +17,7 @@ from segrelay.ops.terminal.console import progress
 from segrelay.ops.terminal.options import OlderThanLedger
 from segrelay.producer.backfill.jobs import Job, JobStore, Spec
 from segrelay.producer.backfill.reading import refuse_first_rows
-from segrelay.producer.events.payloads import RowForm
-from segrelay.producer.events.values import format_time, parse_time, refuse_future
+from segrelay.producer.events.payloads import RowForm, format_time, parse_time, refuse_future
 from segrelay.producer.lytics import PREFIX, audience_of, look_at
 from segrelay.producer.publishing.audiences import AudienceStore, named_audience
 from segrelay.producer.publishing.drafting import routing_digest

@@ -21,7 +21,7 @@ from segrelay.ops.state.opened import (
 )
 from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.options import configured
-from segrelay.producer.publishing.writing import CapacityMeter
+from segrelay.producer.publishing.published import CapacityMeter
 from segrelay.worker.contract.redis.claim import confirm_destination as confirm
 from segrelay.worker.contract.redis.claim import forget_losses, read_refused, refusal
 from segrelay.worker.contract.redis.connection import connect, wait_ready

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from segrelay.producer.events.values import profile_key
+from segrelay.producer.events.payloads import profile_key
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.keys import DIGEST_BYTES, PartitionKeys, digest_of, partition_of
 from segrelay.worker.contract.ledger import AUDIENCE_NAME, Record, unpack

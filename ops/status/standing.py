@@ -47,8 +47,8 @@ from segrelay.ops.state.waiting import (
     times,
 )
 from segrelay.producer.backfill.jobs import Job, JobStore, WatchState, read_watch
+from segrelay.producer.publishing.published import CapacityMeter
 from segrelay.producer.publishing.quarantine import Quarantine
-from segrelay.producer.publishing.writing import CapacityMeter
 from segrelay.producer.sync.store import Run, SyncStore
 from segrelay.worker.adapters.redis.gate import read_looks, read_state
 from segrelay.worker.contract import keys

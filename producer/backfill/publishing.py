@@ -25,8 +25,7 @@ from typing import Final
 
 from segrelay.producer.backfill.jobs import JobStore, JobTally, Spec, noting
 from segrelay.producer.publish import Publisher, in_bulk
-from segrelay.producer.publishing.published import Draft, PartitionAddress, Published
-from segrelay.producer.publishing.writing import JobPosition
+from segrelay.producer.publishing.published import Draft, JobPosition, PartitionAddress, Published
 from segrelay.producer.sources.blocks import Block
 from segrelay.producer.wakeups import SilentWaker
 from segrelay.worker.contract.redis.connection import connect, resolve_url

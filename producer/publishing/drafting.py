@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, Self
 import orjson
 
 from segrelay.producer.events.payloads import (
+    PROFILE_ID,
     SEGMENT_EVENTS,
     Payload,
     ReadingRules,
@@ -23,16 +24,19 @@ from segrelay.producer.events.payloads import (
     RowForm,
     as_refusal,
     content_of,
+    dumps_exactly,
     events_of,
     has_own_events,
+    identity_field,
     load,
     payloads_of,
+    profile_key,
     values_of,
 )
-from segrelay.producer.events.values import PROFILE_ID, dumps_exactly, identity_field, profile_key
 from segrelay.producer.publishing.audiences import AudienceStore
 from segrelay.producer.publishing.published import (
     AS_USUAL,
+    CapacityMeter,
     Draft,
     MemberChange,
     PartitionAddress,
@@ -40,7 +44,6 @@ from segrelay.producer.publishing.published import (
     Published,
     PublishOptions,
 )
-from segrelay.producer.publishing.writing import CapacityMeter
 from segrelay.worker.contract.events import Event, Header, header_of, pack_profile
 from segrelay.worker.contract.keys import digest_of, partition_of
 from segrelay.worker.contract.redis.accept import Entrant, NewDelivery

@@ -23,8 +23,13 @@ from typing import Any, BinaryIO, Final, NamedTuple
 
 import orjson
 
-from segrelay.producer.events.payloads import SEGMENT_EVENTS, Payload, load, values_of
-from segrelay.producer.events.values import loads_exactly
+from segrelay.producer.events.payloads import (
+    SEGMENT_EVENTS,
+    Payload,
+    load,
+    loads_exactly,
+    values_of,
+)
 from segrelay.producer.sources.opening import LARGEST_PAYLOAD_BYTES, Format, Lines, Opened
 from segrelay.producer.sources.tables import Columns, cut_parquet, read_csv, rows_of_part
 from segrelay.worker.contract.words import Refusal

@@ -25,8 +25,7 @@ from urllib.parse import unquote_plus
 
 import orjson
 
-from segrelay.producer.events.payloads import Payload, text_of
-from segrelay.producer.events.values import LARGEST_EXACT
+from segrelay.producer.events.payloads import LARGEST_EXACT, Payload, text_of
 from segrelay.producer.sources.opening import LARGEST_PAYLOAD_BYTES, STANDARD_INPUT, Opened
 from segrelay.worker.contract.printable import plural
 from segrelay.worker.contract.words import Refusal

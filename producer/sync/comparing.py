@@ -10,14 +10,16 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from segrelay.producer.events.payloads import SEGMENT_EVENTS, Refused, text_of
-from segrelay.producer.events.values import (
+from segrelay.producer.events.payloads import (
     FUTURE_TOLERANCE_US,
     ID,
     MICROSECONDS,
     PAYLOAD_ID,
+    SEGMENT_EVENTS,
+    Refused,
     format_time,
     profile_key,
+    text_of,
 )
 from segrelay.producer.lytics import Page, begun_us
 from segrelay.producer.publish import Publisher

@@ -19,8 +19,7 @@ from weakref import finalize
 
 import orjson
 
-from segrelay.producer.events.payloads import Payload
-from segrelay.producer.events.values import ID, PROFILE_ID
+from segrelay.producer.events.payloads import ID, PROFILE_ID, Payload
 from segrelay.producer.lytics import LyticsApi, Page
 from segrelay.producer.sources.blocks import blocks_of
 from segrelay.producer.sources.opening import (

@@ -27,8 +27,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from segrelay.producer.publish import Publisher
-from segrelay.producer.publishing.published import Published
-from segrelay.producer.publishing.writing import CapacityMeter
+from segrelay.producer.publishing.published import CapacityMeter, Published
 from segrelay.producer.webhook.intake import (
     PORTION,
     SMALL_BYTES,

@@ -18,7 +18,7 @@ from segrelay.ops.dead_letters.commands import DeadLetters
 from segrelay.ops.kept import Waiting
 from segrelay.ops.person import Erasing
 from segrelay.ops.state.waiting import EVERYTHING, Filter
-from segrelay.producer.publishing.writing import JobPosition, lay_out, write
+from segrelay.producer.publishing.published import JobPosition, lay_out, write
 from segrelay.worker.adapters.redis.gate import RedisGate, resume_gate
 from segrelay.worker.adapters.redis.shared_keys import RedisNumbers, RedisStreaks, SharedKeys
 from segrelay.worker.adapters.redis.survey import RedisLapsing, RedisSurvey

@@ -10,7 +10,7 @@ import httpx
 
 from segrelay.ops.state.person import LedgerLine, Names, read_records
 from segrelay.ops.status.command import read_status
-from segrelay.producer.events.values import parse_time
+from segrelay.producer.events.payloads import parse_time
 from segrelay.sandbox.people import Happening, newest_of, truth
 from segrelay.worker.contract.keys import PartitionKeys, digest_of, partition_of
 from tests.rig import DESTINATION, Rig

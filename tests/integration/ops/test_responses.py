@@ -6,9 +6,11 @@ import orjson
 import pytest
 
 from segrelay.ops.status.standing import read_standing
-from segrelay.producer.response_export import response_export_for
+from segrelay.producer.steps import StepStore
+from segrelay.producer.tasks import ExportState, export_responses
 from segrelay.worker.adapters.redis.partition import RedisPartition
 from segrelay.worker.batch.partition import Intent, Settlement
+from segrelay.worker.contract import keys
 from segrelay.worker.contract.redis.connection import connect_async
 from tests.configuration import lytics, trigger
 from tests.integration.ops.relay import payload
@@ -27,8 +29,8 @@ def told(relay, sandbox):
     sandbox.settings(lytics={"collect_status": 200})
 
 
-def response_export(relay):
-    return response_export_for(relay.client, relay.settings, "insider")
+def step(relay):
+    return export_responses(relay.client, relay.settings, "insider")
 
 
 def collected(sandbox):
@@ -42,7 +44,7 @@ def kept(relay):
 def test_lytics_is_told_what_became_of_each_delivery(told, sandbox):
     told.deliver(payload("Ann@example.com"), payload("bob@example.com"))
 
-    step = response_export(told).step()
+    done = step(told)
 
     records = sorted(collected(sandbox), key=lambda record: record["origin"]["email"])
     assert [record["origin"] for record in records] == [
@@ -52,7 +54,7 @@ def test_lytics_is_told_what_became_of_each_delivery(told, sandbox):
     response = records[0]["response"]
     assert (response["outcome"], response["status"]) == ("delivered", 200)
     assert (response["audience"], response["event"]) == ("vip", "enter")
-    assert step.line == "2 responses sent"
+    assert done.line == "2 responses sent"
     assert kept(told) == 0
 
 
@@ -60,7 +62,7 @@ def test_a_death_is_told_with_its_reason_and_without_the_profile(told, sandbox):
     told.template("enter.jsonnet", "error 'no template for ' + std.extVar('nothing')")
     told.deliver(payload("ann@example.com", first_name="Secretina"))
 
-    response_export(told).step()
+    step(told)
 
     (record,) = collected(sandbox)
     assert record["response"]["outcome"] == "dead"
@@ -72,7 +74,7 @@ def test_what_needed_no_request_is_not_told(told, sandbox):
     told.publish(payload("ann@example.com"))
     told.deliver(payload("ann@example.com"))
 
-    response_export(told).step()
+    step(told)
 
     assert len(collected(sandbox)) == 1
 
@@ -81,12 +83,12 @@ def test_a_lytics_that_is_down_holds_up_nothing_and_is_told_later(told, sandbox)
     sandbox.settings(lytics={"collect_status": 503})
     told.deliver(payload("ann@example.com"))
 
-    step = response_export(told).step()
+    done = step(told)
 
     assert told.status()["delivered"] == 1
-    assert (step.wait_seconds > 0, kept(told), collected(sandbox)) == (True, 1, [])
+    assert (done.wait_seconds > 0, kept(told), collected(sandbox)) == (True, 1, [])
     sandbox.settings(lytics={"collect_status": 200})
-    response_export(told).step()
+    step(told)
     assert (kept(told), len(collected(sandbox))) == (0, 1)
 
 
@@ -128,16 +130,16 @@ def test_the_oldest_go_where_there_are_too_many_and_are_counted(told, sandbox):
     (oldest, *_) = told.client.xrange(told.partitions()[0].responses, count=1)
     found = read_standing(told.client, told.settings).responses
     assert f"{found.oldest_ms}-".encode() == oldest[0].partition(b"-")[0] + b"-"
-    while response_export(told).step().more:
+    while step(told).more:
         pass
     assert collected(sandbox)[-1]["origin"] == {"email": "p11999"}
     assert len(collected(sandbox)) == left
 
 
 def test_of_two_steps_at_once_the_second_does_nothing(told):
-    assert response_export(told).store.take()
+    assert StepStore(told.client, keys.responses("insider"), "", ExportState).take()
 
-    assert not response_export(told).step().taken
+    assert not step(told).taken
 
 
 def test_lytics_gets_the_answer_with_named_headers_and_fields(relay, sandbox):
@@ -148,7 +150,7 @@ def test_lytics_gets_the_answer_with_named_headers_and_fields(relay, sandbox):
     relay.configure(lytics(sandbox.url), triggers=trigger("vip-enter", **ANSWERED, **more))
     relay.deliver(payload("ann@example.com", first_name="Ann"))
 
-    response_export(relay).step()
+    step(relay)
 
     (record,) = collected(sandbox)
     assert record["origin"] == {"email": "ann@example.com", "first_name": "Ann"}

@@ -5,7 +5,7 @@ from dataclasses import replace
 import orjson
 
 from segrelay import templates
-from segrelay.producer.events.values import format_time
+from segrelay.producer.events.payloads import format_time
 from segrelay.producer.publish import Publisher
 from segrelay.producer.sync.step import syncing_for
 from segrelay.producer.wakeups import SilentWaker

@@ -7,8 +7,7 @@ from segrelay.ops.audiences import Person, exit_event
 from segrelay.ops.config.commands import look_at_redis
 from segrelay.producer.events.payloads import Payload, RowForm
 from segrelay.producer.publishing.audiences import AudienceStore, named_audience
-from segrelay.producer.publishing.published import PublishOptions
-from segrelay.producer.publishing.writing import JobPosition
+from segrelay.producer.publishing.published import JobPosition, PublishOptions
 from segrelay.worker.contract import keys
 from segrelay.worker.errors import UsageWrong
 from tests.configuration import lytics, table, trigger

@@ -3,8 +3,7 @@
 import pytest
 
 from segrelay.producer.publish import Publisher
-from segrelay.producer.publishing.published import PublishOptions
-from segrelay.producer.publishing.writing import count_waiting
+from segrelay.producer.publishing.published import PublishOptions, count_waiting
 from segrelay.worker.contract.redis.connection import connect
 from segrelay.worker.errors import RedisMismatch, RedisUnavailable
 from tests.integration.producer.redis_contents import counts, entries

@@ -8,8 +8,7 @@ import pytest
 
 from segrelay.producer.events.payloads import Payload, RowForm, payloads_of
 from segrelay.producer.publish import Publisher
-from segrelay.producer.publishing.published import PublishOptions
-from segrelay.producer.publishing.writing import JobPosition
+from segrelay.producer.publishing.published import JobPosition, PublishOptions
 from tests.configuration import trigger
 from tests.integration.producer.redis_contents import entries
 from tests.unit.producer.payload_samples import VIP, WRAPPED

@@ -10,7 +10,7 @@ from segrelay.ops.state.background import VerifyState
 from segrelay.ops.status.health import read_ill_names
 from segrelay.ops.status.standing import read_standing
 from segrelay.producer.backfill.jobs import JobStore, WatchState
-from segrelay.producer.response_export import ExportState
+from segrelay.producer.tasks import ExportState
 from segrelay.worker.adapters.redis.survey import RedisProgress
 from segrelay.worker.contract import keys
 from segrelay.worker.contract.processes import WORKER, Process, report_receiver

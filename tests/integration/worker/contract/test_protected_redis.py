@@ -10,9 +10,8 @@ import pytest
 
 from segrelay.producer.events.payloads import Payload
 from segrelay.producer.publish import Publisher
-from segrelay.producer.publishing.published import PublishOptions
+from segrelay.producer.publishing.published import JobPosition, PublishOptions
 from segrelay.producer.publishing.quarantine import Quarantine
-from segrelay.producer.publishing.writing import JobPosition
 from segrelay.producer.wakeups import SilentWaker
 from segrelay.worker.adapters.redis.partition import RedisPartition
 from segrelay.worker.contract import keys

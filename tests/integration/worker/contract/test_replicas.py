@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from segrelay.producer.publishing.writing import JobPosition, lay_out, write
+from segrelay.producer.publishing.published import JobPosition, lay_out, write
 from segrelay.worker.contract.events import Header
 from segrelay.worker.contract.keys import PartitionKeys
 from segrelay.worker.contract.redis.accept import NewDelivery

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segrelay.producer.events.values import dumps_exactly, loads_exactly
+from segrelay.producer.events.payloads import dumps_exactly, loads_exactly
 
 VALUES = st.recursive(
     st.integers() | st.integers(-(10**40), 10**40) | st.text() | st.booleans() | st.none(),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from segrelay.producer.events.values import format_time, parse_time, refuse_forgotten
+from segrelay.producer.events.payloads import format_time, parse_time, refuse_forgotten
 from segrelay.worker.errors import PayloadRefused
 
 TEN = 1_793_527_200_000_000
