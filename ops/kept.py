@@ -19,7 +19,6 @@ from typing import Annotated, Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 import orjson
 import typer
 
-from segrelay.ops.send import WaitOptions
 from segrelay.ops.state.opened import Acts, Asks, Reads, perform
 from segrelay.ops.state.partitions import Stream, all_partitions
 from segrelay.ops.state.waiting import Filter, count_chosen, find_streams, measure, take_back
@@ -39,7 +38,7 @@ from segrelay.ops.terminal.options import (
 from segrelay.ops.terminal.tables import TableColumns, number_columns, text_columns
 from segrelay.producer.events.payloads import Refused
 from segrelay.producer.publish import Publisher
-from segrelay.producer.publishing.published import Published, PublishOptions
+from segrelay.producer.publishing.published import PublishOptions
 from segrelay.producer.publishing.quarantine import Quarantine, QuarantineRecord
 from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.printable import MASK, masked_payload, plural
@@ -151,12 +150,12 @@ class Kept(Generic[Item]):
         verb: The word for a thing that was replayed.
         fates: The words for what can become of a thing that is replayed, for a dry run.
         why_left_out: The reasons why things stay in words, where their name does not say it.
-        published: The result of its replays.
+        accepted: The number of deliveries that its replays made.
     """
 
     client: Redis
     settings: Settings
-    published: Published = field(default_factory=Published, init=False)
+    accepted: int = field(default=0, init=False)
     command: ClassVar[str]
     nouns: ClassVar[tuple[str, str]]
     verb: ClassVar[str]
@@ -261,12 +260,10 @@ def replay_chosen(
     ids: list[str] | None,
     *,
     force: bool,
-    waiting: WaitOptions,
 ) -> Result:
     """Replay the chosen things once a person agrees; of a dry run, return the fate of each."""
     options.refuse_accidental_all(ids, everything=extent.everything or extent.dry_run)
     refuse_unknown(store, ids)
-    waiting.refuse_wrong(dry_run=extent.dry_run)
     work = store.replay(options.chosen(relay.client, relay.settings, ids, force=force))
     left_out = [
         f"{count:,} left out: {store.why_left_out.get(why, why)}"
@@ -278,9 +275,7 @@ def replay_chosen(
         mention(line)
     words = ("Replay {}?", store.verb)
     done = deal_with(relay, store, work, extent, words, **asdict(options), ids=ids)
-    result = store.result(work, done)
-    waiting.wait(relay, store.published, result)
-    return result
+    return store.result(work, done)
 
 
 def discard_chosen(
@@ -428,7 +423,7 @@ class QuarantinedRecords(Kept[QuarantineRecord]):
                     found = [(one, *self._judge(publisher, one, wanted)) for one in part]
                     left_out.update(reason for *_, reason, _ in found if reason)
                     if events := [event for _, events, *_ in found for event in events]:
-                        self.published += publisher.publish(events, options)
+                        self.accepted += publisher.publish(events, options).accepted
                     placed = [one.id for one, _, reason, _ in found if not reason]
                     yield self.stored.remove(placed)
 
@@ -442,15 +437,15 @@ class QuarantinedRecords(Kept[QuarantineRecord]):
 
     def result(self, work: Work, done: int) -> Result:
         """Return how many records were placed, and why the others stay."""
-        kept, accepted = work.left_out.total(), self.published.accepted
+        kept = work.left_out.total()
         document = {
             "tried": done + kept,
             "placed": done,
-            "accepted": accepted,
+            "accepted": self.accepted,
             "kept": kept,
             "kept_by_reason": dict(work.left_out),
         }
-        deliveries = plural(accepted, "delivery", "deliveries")
+        deliveries = plural(self.accepted, "delivery", "deliveries")
         told = f"{done:,} of {done + kept:,} placed, {deliveries} accepted"
         left_out = work.left_out.items()
         return Result(document, told, *(f"{n:,} stay: {_WHY.get(why, why)}" for why, n in left_out))
@@ -587,7 +582,6 @@ def replay_records(
     options: KeptOptions,
     extent: ExtentOptions,
     force: Force = False,
-    waiting: WaitOptions,
     relay: Acts,
 ) -> Result:
     """Try again to place records that may have a trigger, an identity or a known audience by now.
@@ -596,7 +590,7 @@ def replay_records(
     remembers (delivery.ledger_retention): somebody may have left since without a trace.
     """
     store = QuarantinedRecords(relay.client, relay.settings)
-    return replay_chosen(relay, store, options, extent, ids, force=force, waiting=waiting)
+    return replay_chosen(relay, store, options, extent, ids, force=force)
 
 
 @quarantine.command("discard")

@@ -1,7 +1,6 @@
 """`segrelay send`: put the payloads of a file into Redis, and wait until all are settled.
 
-A batch is read and drafted while the one before is written. What other commands put into Redis is
-waited for by `WaitOptions`.
+A batch is read and drafted while the one before is written.
 """
 
 from __future__ import annotations
@@ -13,15 +12,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import typer
 
 from segrelay.ops.state.opened import opened as opened_redis
 from segrelay.ops.terminal.console import mention, print_result, progress, say
-from segrelay.ops.terminal.frame import Result
 from segrelay.ops.terminal.moments import parse_seconds
-from segrelay.ops.terminal.options import SendOptions, Timeout
+from segrelay.ops.terminal.options import SendOptions
 from segrelay.ops.terminal.serving import Interruption, interruptible_between_steps
 from segrelay.producer.events.payloads import Payload, is_row, reread, values_of
 from segrelay.producer.publish import Publisher, in_bulk
@@ -32,7 +30,7 @@ from segrelay.worker.contract.printable import plural, printable
 from segrelay.worker.contract.processes import WORKER, read_processes
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import resolve_url
-from segrelay.worker.contract.redis.url import patience_seconds, repeat_until_confirmed
+from segrelay.worker.contract.redis.url import Answered, patience_seconds, repeat_until_confirmed
 from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import (
     RedisUnavailable,
@@ -41,12 +39,8 @@ from segrelay.worker.errors import (
     UsageWrong,
 )
 
-if TYPE_CHECKING:
-    from segrelay.ops.state.opened import Reads
-
 _ROWS_BELIEVED: Final = 10
 """The rows of a live pipe after which it is refused if none of them holds an event."""
-_FULL_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.2
 _TOLD_AGAIN_SECONDS: Final = 10.0
 
@@ -70,16 +64,9 @@ class Deadline:
         self.seconds = float(seconds or 0)
         self._at = time.monotonic() + self.seconds if seconds != "" else None
 
-    def passed(self, *, since: float = 0.0, unless_given: float | None = None) -> bool:
-        """Say whether the command has to give up waiting.
-
-        Args:
-            since: The beginning of the trouble, by the monotonic clock.
-            unless_given: Seconds for which it is borne without a limit; None = for ever.
-        """
-        if self._at is not None:
-            return time.monotonic() >= self._at
-        return unless_given is not None and time.monotonic() >= since + unless_given
+    def passed(self) -> bool:
+        """Say whether the command has to give up waiting."""
+        return self._at is not None and time.monotonic() >= self._at
 
 
 class Batch(NamedTuple):
@@ -119,6 +106,7 @@ class Sending:
     published: Published = field(default_factory=Published)
     _last_line: int = 0
     _is_in_flight: bool = False
+    _told_at: float = -math.inf
 
     def run(
         self,
@@ -148,7 +136,7 @@ class Sending:
                 coming = ahead.submit(next, drafts, None)
                 while (batch := coming.result()) is not None:
                     coming = ahead.submit(next, drafts, None)
-                    added = self._publish(batch.draft)
+                    added = self._insisting(lambda: self._write(batch.draft))
                     people += added.people
                     self.published += replace(added, people=())
                     self._last_line, self._is_in_flight = batch.last_line, False
@@ -190,18 +178,24 @@ class Sending:
                 draft = self.publisher.draft(rest, None, self.options)
             except RedisUnavailable:
                 deque(rest, maxlen=0)
-                draft = repeat_until_confirmed(
-                    lambda: self.publisher.draft(map(reread, payloads), None, self.options),  # noqa: B023 - called in this round
-                    self._wait,
-                    away_seconds=self.away_seconds,
+                draft = self._insisting(
+                    lambda: self.publisher.draft(map(reread, payloads), None, self.options)  # noqa: B023 - called in this round
                 )
             if self.waits:
                 draft.result.people = draft.people(0)
             yield Batch(len(payloads), payloads[-1].line, self.publisher.lay_out(draft))
 
     def _wait(self, why: str) -> None:
+        """Wait a moment; every few seconds, say why.
+
+        Raises:
+            RedisUnavailable: There is no more time, or a person has interrupted it.
+        """
         if self.interruption.is_requested or self.deadline.passed():
             raise RedisUnavailable(why)
+        if time.monotonic() - self._told_at >= _TOLD_AGAIN_SECONDS:
+            self._told_at = time.monotonic()
+            mention(f"waiting: {why}")
         time.sleep(_POLL_SECONDS)
 
     def _refuse_rows(self, batch: Sequence[Payload], *, is_live: bool) -> None:
@@ -216,38 +210,20 @@ class Sending:
                 f" are events. Nothing was sent. {rows_hint(self.source).capitalize()}"
             )
 
-    def _publish(self, draft: Draft) -> Published:
-        """Publish a draft once Redis has room; repeat it while Redis is away.
+    def _write(self, draft: Draft) -> Published:
+        """Write a draft once Redis has room; only its memory does workers not free.
 
         Its events have the times of the draft, so that what is there twice is delivered once.
         """
-        begun = time.monotonic()
-        told_at = begun - _TOLD_AGAIN_SECONDS
-        borne_seconds: float | None = None
-        while True:
-            before = borne_seconds
-            try:
-                full = None
-                if not self.dry_run:
-                    full = self.publisher.why_full(self.options.lane)
-                if full is None:
-                    self._is_in_flight = True
-                    return self.publisher.write_draft(draft)
-                message = full.message
-                borne_seconds = _FULL_SECONDS if full.reason == "memory" else None
-            except SealedAnew:
-                raise
-            except RedisUnavailable as error:
-                message, borne_seconds = error.message, self.away_seconds
-            if borne_seconds != before:
-                begun = time.monotonic()
-            if self.deadline.passed(since=begun, unless_given=borne_seconds):
-                raise RedisUnavailable(message)
-            if time.monotonic() - told_at >= _TOLD_AGAIN_SECONDS:
-                mention(f"waiting: {message}")
-                told_at = time.monotonic()
-            self.interruption.obey()
-            time.sleep(_POLL_SECONDS)
+        while not self.dry_run and (full := self.publisher.why_full(self.options.lane)):
+            if full.reason == "memory":
+                raise RedisUnavailable(full.message)
+            self._wait(full.message)
+        self._is_in_flight = True
+        return self.publisher.write_draft(draft)
+
+    def _insisting(self, action: Callable[[], Answered]) -> Answered:
+        return repeat_until_confirmed(action, self._wait, away_seconds=self.away_seconds)
 
     def _how_to_go_on(self) -> str:
         """Return a message that says which lines are surely in Redis, and how to send the rest.
@@ -273,43 +249,6 @@ def _kept(payloads: Iterator[Payload], kept: list[Payload]) -> Iterator[Payload]
         kept.append(payload)
         yield payload
         payload.value = None
-
-
-@dataclass(frozen=True, slots=True)
-class WaitOptions:
-    """The options of a command that can wait until what it has put into Redis is settled."""
-
-    is_asked: Annotated[
-        bool,
-        typer.Option(
-            "--wait",
-            help="Wait until all that was sent is settled; the exit code is 1 if any of it died.",
-        ),
-    ] = False
-    timeout: Timeout = ""
-
-    def refuse_wrong(self, *, dry_run: bool) -> None:
-        """Refuse options that contradict each other."""
-        if dry_run and self.is_asked:
-            raise UsageWrong("--dry-run sends nothing that --wait could wait for.")
-        if self.timeout and not self.is_asked:
-            raise UsageWrong("--timeout says how long --wait waits: give both.")
-        Deadline(self.timeout)
-
-    def wait(self, relay: Reads, sent: Published, result: Result) -> None:
-        """Wait for the deliveries if `--wait` is given, and add their outcomes to the result."""
-        if not self.is_asked:
-            return
-        deadline = Deadline(self.timeout)
-        client, settings = relay.client, relay.settings
-        from segrelay.ops.outcomes import read_ended  # noqa: PLC0415 - see `_stops`
-
-        with interruptible_between_steps() as interruption:
-            waiting = wait_for_deliveries(client, settings, sent, deadline, interruption)
-        ended = read_ended(client, settings, sent, waiting)
-        result.document = {**result.document, "outcomes": ended.document()}
-        result.text = (*result.text, *ended.lines())
-        result.exit_code = 1 if waiting or ended.counts.dead else 0
 
 
 _WATCHING_POLL_SECONDS: Final = 0.3

@@ -22,7 +22,6 @@ import typer
 
 from segrelay.ops.dead_letters.reading import (
     StoredDeadLetter,
-    digest_of,
     find_dead_letters,
     read_causes,
 )
@@ -37,7 +36,6 @@ from segrelay.ops.kept import (
     replay_chosen,
     show_one,
 )
-from segrelay.ops.send import WaitOptions
 from segrelay.ops.state import opened
 from segrelay.ops.state.opened import Asks, Reads
 from segrelay.ops.state.partitions import all_partitions, ask_each
@@ -50,7 +48,6 @@ from segrelay.ops.terminal.options import DestinationName, Force, Ids, Reveal
 from segrelay.ops.terminal.tables import TableColumns, number_columns, text_columns
 from segrelay.producer.events.payloads import SEGMENT_EVENTS
 from segrelay.producer.publishing.audiences import AudienceStore
-from segrelay.producer.publishing.published import Published, entries_of
 from segrelay.producer.wakeups import CeleryWaker
 from segrelay.worker.adapters.redis.shared_keys import read_scopes
 from segrelay.worker.checks.preview import Candidate, preview
@@ -208,12 +205,7 @@ class DeadLetters(Kept[StoredDeadLetter]):
             for keys, dead_letters in groups.items():
                 for chunk in _chunks(dead_letters):
                     call = _call(keys, chunk, most_bytes, discards=audiences is None, expiry=expiry)
-                    ((taken, wake, *added),) = opened.run(self.client, "leave", [call])
-                    if audiences:
-                        streams = call.keys[_FIXED_KEYS : _FIXED_KEYS + len(added) // 2]
-                        entries = entries_of(map(str, streams), added)
-                        people = tuple(bytes.fromhex(digest_of(one)) for one in chunk)
-                        self.published += Published(accepted=taken, entries=entries, people=people)
+                    ((taken, wake),) = opened.run(self.client, "leave", [call])
                     if wake:
                         waker.wake([(keys.destination, keys.number)], queue=BACKFILL)
                     yield taken
@@ -355,10 +347,6 @@ def end_of(dead_letter: StoredDeadLetter) -> End:
     )
 
 
-_FIXED_KEYS: Final = 9
-"""The keys of the script before those of the streams."""
-
-
 def _target(dead_letter: StoredDeadLetter) -> str:
     """Return the name of the stream for a replayed letter: its job's, or the backfill lane's."""
     lane, trigger = split_stream_name(dead_letter["stream"])
@@ -479,7 +467,6 @@ def replay(
     options: DeadLetterOptions,
     extent: ExtentOptions,
     force: Force = False,
-    waiting: WaitOptions,
     relay: Asks,
 ) -> Result:
     """Send letters again, through the backfill lane and with their event's own time.
@@ -488,7 +475,7 @@ def replay(
     if it is known by now. A dry run renders with today's templates.
     """
     store = DeadLetters(relay.client, relay.settings)
-    return replay_chosen(relay, store, options, extent, ids, force=force, waiting=waiting)
+    return replay_chosen(relay, store, options, extent, ids, force=force)
 
 
 @app.command()

@@ -9,8 +9,7 @@
 --@keys counts streams wakeup dead_letters dead_letter_times causes lease outcomes recorded to...
 --@args names... letters_id... letters_cause... letters_stream... letters_reason... letters_to... letters_header... letters_profile... ends... expired...
 --
--- Returns {letters taken, wake, then per stream: id of its first and of its last new entry, "" = none}: wake is 1 if something waits
--- now and nobody was woken yet. It is woken backfill, which 3 means.
+-- Returns {letters taken, wake}: wake is 1 if something waits now and nobody was woken yet. It is woken backfill, which 3 means.
 --@include _add
 --@include _clock
 --@include _outcomes
@@ -29,7 +28,7 @@ local function may_leave(id)
   return not died_before or (died_ms and tonumber(died_ms) < died_before)
 end
 
-local count_taken, waits, taken, first, last = 0, false, {}, {}, {}
+local count_taken, waits, taken = 0, false, {}
 for i = 1, n_letters_id do
   local id, name, to = ARGV[at_letters_id + i], ARGV[at_letters_stream + i], tonumber(ARGV[at_letters_to + i])
   local gone = may_leave(id) and redis.call('HDEL', key_dead_letters, id) or 0
@@ -45,9 +44,7 @@ for i = 1, n_letters_id do
       if died_before then redis.call('HINCRBY', key_counts, 'expired|letters', 1) end
     else
       local header = ARGV[at_letters_header + i]
-      last[to] = add(KEYS[at_to + to], floor, 'h', header, 'p', ARGV[at_letters_profile + i])
-      first[to] = first[to] or last[to]
-      note_id(last[to])
+      note_id(add(KEYS[at_to + to], floor, 'h', header, 'p', ARGV[at_letters_profile + i]))
       note_header(header)
       redis.call('SADD', key_streams, ARGV[at_names + to])
       waits = true
@@ -58,6 +55,4 @@ write_age(key_lease)
 record(ARGV[at_ends + 1], taken, ARGV[at_ends + 2])
 local wake = 0
 if waits and redis.call('SET', key_wakeup, '3', 'NX') then wake = 1 end
-local told = {count_taken, wake}
-for to = 1, n_names do told[1 + 2 * to], told[2 + 2 * to] = first[to] or '', last[to] or '' end
-return told
+return {count_taken, wake}

@@ -16,7 +16,6 @@ from segrelay.ops.kept import ExtentOptions, KeptOptions
 from segrelay.ops.main import COMMANDS, app
 from segrelay.ops.pause import pause, resume
 from segrelay.ops.run import redis
-from segrelay.ops.send import WaitOptions
 from segrelay.ops.state.opened import Asks
 from segrelay.ops.terminal.frame import load
 from segrelay.producer.publishing.quarantine import Quarantine
@@ -265,11 +264,9 @@ CASES = {
     "a retired audience": retire_audience,
     "what waits": of_redis(with_waiting, kept.discard, **all_of(kept.WaitingOptions())),
     "discarded letters": of_redis(with_dead, letters.discard, **LETTERS),
-    "replayed letters": of_redis(with_dead, letters.replay, **LETTERS, waiting=WaitOptions()),
+    "replayed letters": of_redis(with_dead, letters.replay, **LETTERS),
     "discarded records": of_redis(with_quarantined, kept.discard_records, **RECORDS),
-    "replayed records": of_redis(
-        with_quarantined, kept.replay_records, truth=delivered, **RECORDS, waiting=WaitOptions()
-    ),
+    "replayed records": of_redis(with_quarantined, kept.replay_records, truth=delivered, **RECORDS),
     "a new destination": of_redis(with_another, redis.confirm_destination, "new"),
     "a destination that has moved": of_redis(with_moved, redis.confirm_destination, "insider"),
     "a sync that begins anew": of_redis(with_members, sync.reset, "vip"),

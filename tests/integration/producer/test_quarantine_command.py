@@ -10,7 +10,6 @@ from segrelay.producer.publishing.quarantine import Quarantine
 from segrelay.worker.contract.printable import MASK
 from segrelay.worker.contract.words import Refusal
 from segrelay.worker.errors import UsageWrong
-from tests.configuration import trigger
 from tests.unit.producer.payload_samples import ENTER, wrapped
 
 
@@ -120,15 +119,3 @@ def test_a_dry_run_of_a_replay_says_what_would_be_placed_and_places_nothing(run,
     }
     assert "ann@example.com" not in run("replay", "--dry-run").stdout
     assert Quarantine(client).totals().records == 4
-
-
-def test_a_replay_that_waits_says_what_its_deliveries_wait_for(run, configure, monkeypatch):
-    both = configure(trigger("any-enter", audiences=["vip", "vipp"]))
-    monkeypatch.setenv("SEGRELAY_CONFIG", str(both.source))
-
-    result = run("replay", "--all", "--wait", "--timeout", "4")
-
-    assert result.exit_code == 1
-    assert "1 delivery accepted" in result.stdout
-    assert "waiting: no worker has been seen" in result.stderr
-    assert "Still waiting: 1 delivery, and --timeout has passed." in result.stderr

@@ -312,26 +312,3 @@ def test_a_letter_that_died_for_want_of_an_id_is_delivered_once_the_id_is_known(
 
     assert (dead["would_be_dead"], known["would_be_sent"]) == (1, 1)
     assert (relay.status()["delivered"], relay.status()["dead"]) == (1, 0)
-
-
-@pytest.mark.usefixtures("dead")
-def test_a_replay_that_waits_says_what_its_letters_wait_for(dlq):
-    result = dlq("replay", "--all", "--yes", "--wait", "--timeout", "4")
-
-    assert result.exit_code == 1
-    assert "waiting: no worker has been seen" in result.stderr
-    assert "Still waiting: " in result.stderr
-    assert "letters replayed" in result.stdout
-
-
-@pytest.mark.parametrize(
-    ("words", "why"),
-    [
-        (("--wait", "--dry-run"), "sends nothing that --wait could wait for"),
-        (("--timeout", "4s"), "give both"),
-        (("--wait", "--timeout", "soon"), "write 90s, 15m or 2h"),
-    ],
-)
-def test_a_replay_refuses_to_wait_for_nothing(dlq, words, why):
-    with pytest.raises(UsageWrong, match=why):
-        dlq("replay", "--all", "--yes", *words)
