@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import Final
 
-from segrelay.worker.batch import halve
 from segrelay.worker.batch.batch import Batch
+from segrelay.worker.batch.conclude import finish
 from segrelay.worker.batch.pack import next_request
 from segrelay.worker.batch.partition import Drain, Intent, State, TakenPartition, Tally
 from segrelay.worker.batch.read import (
@@ -189,7 +189,7 @@ async def _work_off(batch: Batch, end: float) -> bool:
     # 7. to 12. Pack, and carry every request from its send time to its settlement.
     requests, shut = state.tally.requests, len(state.shut)
     await _deliver(batch, end)
-    await halve.finish(batch)
+    await finish(batch)
     if batch.closed:
         state.end(batch.closed.reason, failed=batch.closed.state in {"paused", "broken"})
     did = settled or batch.stopped or state.tally.requests > requests

@@ -87,8 +87,8 @@ DEFECTS = {
     ),
     "the sweep wakes nobody": Defect(
         f"{_LUA}/due.lua",
-        "if lock_left(KEYS[1]) > 0 then return 0 end\n",
-        "if true then return 0 end\n",
+        "if lock_left(KEYS[1]) > 0 then return {0, waking, 1} end\n",
+        "if true then return {0, waking, 1} end\n",
     ),
     "erasing waits for an answer that can not come any more": Defect(
         "ops/person.py",

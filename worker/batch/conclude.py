@@ -2,21 +2,33 @@
 
 There is one function for each kind of answer. They also measure a request and the deliveries that
 it made: what they add to the counts.
+
+Bodies that were refused are halved, until it is clear which deliveries are to blame.
+A delivery that is refused alone is to blame only if others of its trigger go through, in requests
+that were taken after its own began. If none do in this batch, it steps aside, and is dead after
+five such refusals where what others were answered lately tells that it is to blame. If nothing goes
+through, the refusal says nothing about this delivery: the trigger waits, and nothing becomes a dead
+letter. Where a successful answer lists an error of the one result that was sent, the destination
+has worked on it: then it is to blame if its trigger was taken in the last ten minutes.
+
+A halving that is not finished when the batch ends is remembered as the width of the deliveries'
+next request. So it does not start anew each time at a slow destination or a low rate.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final, assert_never
 
 import orjson
+import structlog
 
-from segrelay.worker.batch import halve
 from segrelay.worker.batch.batch import Batch, Request
-from segrelay.worker.batch.delivery import Delivery
+from segrelay.worker.batch.delivery import Delivery, Failure
 from segrelay.worker.batch.partition import Settlement
 from segrelay.worker.contract.events import decode_profile, pack_profile
 from segrelay.worker.contract.ledger import Item, Record, is_newer, standing, unpack_all
@@ -34,7 +46,13 @@ from segrelay.worker.contract.outcomes import (
 )
 from segrelay.worker.contract.redis.accept import NewDelivery
 from segrelay.worker.contract.words import LIVE, Death, Direction, Skip
-from segrelay.worker.core.backoff import Wait
+from segrelay.worker.core.backoff import (
+    RECENT_SECONDS,
+    Backoff,
+    Wait,
+    delay_seconds,
+    is_to_blame,
+)
 from segrelay.worker.core.verdicts import (
     Accepted,
     AccessRefused,
@@ -49,6 +67,13 @@ from segrelay.worker.core.verdicts import (
 from segrelay.worker.destinations.api import Answer
 from segrelay.worker.errors import LeaseLost
 
+SUSPECTS_AT_MOST: Final = 8
+"""The number of single refusals without any success after which no delivery is to blame."""
+LONGEST_WAIT_SECONDS: Final = 10.0
+"""The longest wait of a trigger whose users are refused: a bad event must not hold up the next."""
+WAITS_WORTH_TELLING: Final = 5
+_SUCCESS: Final = range(200, 300)
+LOG: Final = structlog.get_logger()
 NOTHING: Final = Settlement()
 
 
@@ -74,7 +99,7 @@ async def conclude(batch: Batch, request: Request, verdict: Verdict) -> Mapping[
                 await _partly_refused(batch, request, message)
             case BodyRefused(message):
                 await _close(batch, request)
-                await halve.refuse(batch, request, message)
+                await refuse(batch, request, message)
             case SlowDown() | AccessRefused() | TokenReplaced():
                 await _close(batch, request)
                 batch.again(request)
@@ -198,7 +223,7 @@ async def _accepted(batch: Batch, request: Request, verdict: Accepted) -> Mappin
         await batch.drain.streaks.broken(trigger)
     if delivered or not verdict.reasons:
         # Who is not wanted was refused all the same: it says nothing about the suspects.
-        await halve.accept(batch, request)
+        await accept(batch, request)
     return delivered
 
 
@@ -227,37 +252,50 @@ async def _partly_refused(batch: Batch, request: Request, message: str) -> None:
         await _ambiguous(batch, request, message, is_over=True)
         return
     await _settle_open(batch, request, NOTHING, is_over=True)
-    await halve.refuse(batch, request, message)
+    await refuse(batch, request, message)
 
 
 async def _failed(batch: Batch, request: Request, message: str, *, possibly_applied: bool) -> None:
     if possibly_applied and request.trigger.on_ambiguous == "dead_letter":
         await _ambiguous(batch, request, message)
         return
-    state, users = batch.state, len(request.deliveries)
-    outcomes = [
-        (each, state.after_failure(each, request.send_time, users=users, reason=message))
-        for each in request.deliveries
-    ]
+    users = len(request.deliveries)
     waits: dict[str, Wait | None] = dict.fromkeys(request.triggers)
-    waits |= {each.trigger: outcome.wait for each, outcome in outcomes if outcome.wait}
-    backoffs = {each.position: outcome.backoff for each, outcome in outcomes if outcome.backoff}
-    failed = [each.fail(Death.FAILED, message) for each, outcome in outcomes if not outcome.backoff]
+    backoffs: dict[Delivery, Backoff | None] = {}
+    for each in request.deliveries:
+        outcome = batch.state.after_failure(each, request.send_time, users=users, reason=message)
+        backoffs[each] = outcome.backoff
+        waits[each.trigger] = outcome.wait or waits[each.trigger]
+        if not outcome.backoff:
+            each.fail(Death.FAILED, message)
+    settle = _settle_open if possibly_applied else _close
+    await _postpone(batch, backoffs, waits, message, partial(settle, batch, request))
+
+
+async def _postpone(
+    batch: Batch,
+    backoffs: Mapping[Delivery, Backoff | None],
+    waits: Mapping[str, Wait | None],
+    message: str,
+    settle: Callable[[Settlement], Awaitable[object]],
+) -> None:
+    """Settle that deliveries are tried again later; those without a backoff die.
+
+    Triggers that wait send nothing more of the batch.
+    """
+    state = batch.state
+    kept = {each.position: backoff for each, backoff in backoffs.items() if backoff}
     settlement = Settlement(
-        settled=await batch.dead(failed),
+        settled=await batch.dead([each for each, backoff in backoffs.items() if not backoff]),
         waits=waits,
-        backoffs=backoffs,
-        retried=request.deliveries,
+        backoffs=kept,
+        retried=list(backoffs),
         retry_message=message,
     )
-    if possibly_applied:
-        await _settle_open(batch, request, settlement)
-    else:
-        await _close(batch, request, settlement)
-    state.backoffs.update(backoffs)
+    await settle(settlement)
+    state.backoffs.update(kept)
     for trigger, wait in waits.items():
         state.set_wait(trigger, wait)
-    # Triggers that wait send nothing more of the batch.
     batch.drop([trigger for trigger, wait in waits.items() if wait])
 
 
@@ -292,6 +330,149 @@ async def _settle_open(
     )
     if end_ms:
         batch.state.keep_open(replace(intent, open_until_ms=end_ms))
+
+
+async def refuse(batch: Batch, request: Request, message: str) -> None:
+    """Halve a refused body; a delivery refused alone is suspect until another goes through."""
+    if len(request.deliveries) > 1:
+        if len(request.triggers) == 1:
+            batch.apart.update(request.triggers)
+        batch.split(request)
+        return
+    (trigger,), (delivery,) = request.triggers, request.deliveries
+    delivery.fail(Death.REFUSED, message, request.answered)
+    suspects = batch.suspects.setdefault(trigger, [])
+    suspects.append(request)
+    if await _others_are_taken(batch, trigger, request):
+        await _dead_letter(batch, trigger)
+    elif trigger in batch.state.waits:
+        await _acquit(batch, [trigger])
+    elif len(suspects) >= SUSPECTS_AT_MOST:
+        await _stop(batch, trigger)
+
+
+async def _others_are_taken(batch: Batch, trigger: str, request: Request) -> bool:
+    """Say whether others of a trigger go through, so that the one in a request is to blame."""
+    taken_seconds = batch.taken_seconds.get(trigger, -1.0)
+    if taken_seconds >= request.begun_seconds:
+        return True
+    if not (request.answered and request.answered.status in _SUCCESS):
+        return False
+    if taken_seconds >= 0:
+        return True
+    taken_ago = (await batch.drain.gate.answers([trigger]))[trigger].taken_seconds_ago
+    return taken_ago is not None and taken_ago <= RECENT_SECONDS
+
+
+async def accept(batch: Batch, request: Request) -> None:
+    """Dead-letter the suspects of a request's triggers, since this request was accepted."""
+    for trigger in request.triggers:
+        batch.taken_seconds[trigger] = batch.drain.clock.seconds()
+        await _dead_letter(batch, trigger)
+
+
+async def finish(batch: Batch) -> None:
+    """Postpone the remaining suspects, and store how far each halving has come."""
+    halves = [
+        (delivery, len(part.deliveries))
+        for part in batch.parts
+        if part.is_refused
+        for delivery in part.deliveries
+    ]
+    halved = {delivery.trigger for delivery, _ in halves}
+    await _acquit(batch, [name for name in batch.suspects if name not in halved])
+    # During a halving it is not known yet whether anything goes through.
+    alone = [(each.deliveries[0], 1) for some in batch.suspects.values() for each in some]
+    known = batch.state.backoffs
+    backoffs = {
+        delivery.position: replace(known.get(delivery.position) or Backoff(width), width=width)
+        for delivery, width in (*halves, *alone)
+        if delivery.trigger not in batch.state.paused
+    }
+    if backoffs:
+        await batch.write(Settlement(backoffs=backoffs))
+        known.update(backoffs)
+
+
+async def _stop(batch: Batch, trigger: str) -> None:
+    """Stop halving a body of which nothing was accepted; its trigger is paused or waits."""
+    failures = [_failure(suspect) for suspect in batch.suspects[trigger]]
+    is_one_cause = len({failure.cause for failure in failures}) == 1
+    has_left = any(d.trigger == trigger for part in batch.parts for d in part.deliveries)
+    if is_one_cause and batch.drain.triggers[trigger].api.max_users > 1 and has_left:
+        del batch.suspects[trigger]
+        await batch.drain.streaks.pause(trigger, failures[-1])
+        batch.leave(trigger)
+    else:
+        await _acquit(batch, [trigger])
+
+
+async def _dead_letter(batch: Batch, trigger: str) -> None:
+    suspects = batch.suspects.pop(trigger, [])
+    if suspects:
+        dead = await batch.dead([suspect.deliveries[0] for suspect in suspects])
+        await batch.write(Settlement(settled=dead))
+
+
+async def _acquit(batch: Batch, triggers: Iterable[str]) -> None:
+    """Postpone suspects; if nothing of their trigger goes through, the whole trigger waits."""
+    for trigger in triggers:
+        suspects = batch.suspects.pop(trigger, [])
+        if suspects and trigger not in batch.state.paused:
+            await _step_aside(batch, trigger, suspects)
+
+
+async def _step_aside(batch: Batch, trigger: str, suspects: list[Request]) -> None:
+    is_alone = len(suspects) == 1 and await _is_to_blame(batch, trigger, suspects[0])
+    state, random = batch.state, batch.drain.jitter.random
+    deliveries = [suspect.deliveries[0] for suspect in suspects]
+    messages = [_failure(suspect).message for suspect in suspects]
+    outcomes = [
+        state.after_failure(
+            delivery,
+            suspect.send_time,
+            users=1,
+            reason=message,
+            others_are_taken=is_alone,
+            is_refused=True,
+        )
+        for delivery, suspect, message in zip(deliveries, suspects, messages, strict=True)
+    ]
+    wait = outcomes[0].wait
+    if wait and all(outcome.wait for outcome in outcomes):
+        # The destination answers, so other deliveries may well go through soon.
+        latest_ms = state.now_ms() + round(1000 * LONGEST_WAIT_SECONDS * random())
+        wait = replace(wait, not_before_ms=min(wait.not_before_ms, latest_ms))
+    else:
+        wait = None
+    backoffs: dict[Delivery, Backoff | None] = {}
+    for delivery, outcome, message in zip(deliveries, outcomes, messages, strict=True):
+        backoff = backoffs[delivery] = outcome.backoff
+        if backoff:
+            # It is sent alone next, and later after each refusal: so it neither holds up those that
+            # come after it nor is sent again and again.
+            delay_ms = round(1000 * delay_seconds(backoff.failures, random()))
+            not_before_ms = backoff.not_before_ms or state.now_ms() + delay_ms
+            backoffs[delivery] = replace(
+                backoff, width=1, not_before_ms=not_before_ms, refusal=message
+            )
+    await _postpone(batch, backoffs, {trigger: wait}, messages[0], batch.write)
+    if wait and wait.attempts >= WAITS_WORTH_TELLING:
+        LOG.warning("trigger.waits", trigger=trigger, attempts=wait.attempts, reason=messages[0])
+
+
+async def _is_to_blame(batch: Batch, trigger: str, suspect: Request) -> bool:
+    """Say whether a suspect is to blame: recent answers show that others are accepted."""
+    answers = await batch.drain.gate.answers(batch.drain.triggers)
+    own = answers.pop(trigger)
+    position, status = suspect.deliveries[0].position, _failure(suspect).status
+    return is_to_blame(position, status, own, answers.values())
+
+
+def _failure(suspect: Request) -> Failure:
+    failure = suspect.deliveries[0].failure
+    assert failure is not None
+    return failure
 
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -132,7 +132,7 @@ _NOTHING: Final = Shaped((), {})
 _NO_EVENT: Final = LedgerEvent(0, Direction.CHANGE, 0)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False, eq=False)
 class Delivery:
     """One event for one trigger. Its fields are set as they become known.
 
@@ -172,27 +172,25 @@ class Delivery:
     header: Header
     profile: bytes
     header_text: bytes = b""
-    position: str = field(init=False, repr=False, compare=False)
-    digest: bytes = field(init=False, repr=False, compare=False)
-    loaded: LoadedTrigger = field(init=False, repr=False, compare=False)
-    text: bytes = field(default=b"", init=False, repr=False, compare=False)
-    event: LedgerEvent = field(default=_NO_EVENT, init=False, repr=False, compare=False)
-    superseded: tuple[Delivery, ...] = field(default=(), init=False, repr=False, compare=False)
-    body: bytes = field(default=b"", init=False, repr=False, compare=False)
-    shaped: Shaped = field(default=_NOTHING, init=False, repr=False, compare=False)
-    names: frozenset[bytes | str] = field(
-        default=frozenset(), init=False, repr=False, compare=False
-    )
-    sent: Shaped = field(default=_NOTHING, init=False, repr=False, compare=False)
-    users: tuple[bytes, ...] = field(default=(), init=False, repr=False, compare=False)
-    attempts: int = field(default=0, init=False, compare=False)
-    failure: Failure | None = field(default=None, init=False, compare=False)
-    reason: Skip | Death | None = field(default=None, init=False, compare=False)
-    is_unwanted: bool = field(default=False, init=False, compare=False)
-    tells: bool = field(default=False, init=False, compare=False)
-    remark: str = field(default="", init=False, compare=False)
-    answer: Answer | None = field(default=None, init=False, repr=False, compare=False)
-    dead_letter: bytes = field(default=b"", init=False, repr=False, compare=False)
+    position: str = field(init=False)
+    digest: bytes = field(init=False)
+    loaded: LoadedTrigger = field(init=False)
+    text: bytes = b""
+    event: LedgerEvent = _NO_EVENT
+    superseded: tuple[Delivery, ...] = ()
+    body: bytes = b""
+    shaped: Shaped = _NOTHING
+    names: frozenset[bytes | str] = frozenset()
+    sent: Shaped = _NOTHING
+    users: tuple[bytes, ...] = ()
+    attempts: int = 0
+    failure: Failure | None = None
+    reason: Skip | Death | None = None
+    is_unwanted: bool = False
+    tells: bool = False
+    remark: str = ""
+    answer: Answer | None = None
+    dead_letter: bytes = b""
 
     def __post_init__(self) -> None:
         """Keep what is asked for often."""

@@ -337,13 +337,8 @@ class Tally:
     failed: bool = False
 
     def count(self, outcome: str) -> None:
-        """Count a delivery that has got its outcome."""
-        if outcome == "delivered":
-            self.delivered += 1
-        elif outcome == "skipped":
-            self.skipped += 1
-        else:
-            self.dead += 1
+        """Count a delivery that has got its outcome: `delivered`, `skipped` or `dead`."""
+        setattr(self, outcome, getattr(self, outcome) + 1)
 
     @classmethod
     def of(cls, tallies: Collection[Tally]) -> Self:

@@ -7,10 +7,11 @@ Entries that have to wait are passed over; up to which id everything in a stream
 
 from __future__ import annotations
 
-import heapq
+import math
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final, Self
 
 from segrelay.worker.batch.batch import Batch
@@ -186,45 +187,47 @@ class _Reading:
 
     async def take_batch(self) -> None:
         """Take the first entries of all streams that need not wait, as far as a batch goes."""
-        sources, state = list(self.sources.values()), self.state
-        await self._fill()
-        heads = [
-            (order_of(source.entries[0].entry_id), number)
-            for number, source in enumerate(sources)
-            if source.entries
-        ]
-        heapq.heapify(heads)
-        batch = self.deliveries
+        state, batch = self.state, self.deliveries
         taken: Counter[str] = Counter()
-        previews = {source.trigger for source in sources if state.is_preview(source.trigger)}
         size = passed_over = 0
-        while heads and len(batch) < self.entries and size < BATCH_BYTES:
-            number = heads[0][1]
-            source = sources[number]
-            delivery = source.entries.popleft()
-            if not self._is_judged and state.is_unwanted(delivery):
-                await state.judge_anew()
-                self._is_judged = True
-            if _is_left(state, source, delivery):
-                passed_over += 1
-                if passed_over >= PASSED_OVER_AT_MOST:
-                    break
-            else:
+        while len(batch) < self.entries and size < BATCH_BYTES:
+            await self._fill()
+            ready = self._ready()
+            if not ready:
+                return
+            for source, delivery in ready:
+                if len(batch) >= self.entries or size >= BATCH_BYTES:
+                    return
+                if taken[source.trigger] >= PREVIEW_ENTRIES and state.is_preview(source.trigger):
+                    source.is_exhausted = True
+                    continue
+                if not self._is_judged and state.is_unwanted(delivery):
+                    await state.judge_anew()
+                    self._is_judged = True
+                if _is_left(state, source, delivery):
+                    passed_over += 1
+                    if passed_over >= PASSED_OVER_AT_MOST:
+                        return
+                    continue
                 source.only_waiting = False
                 batch.append(delivery)
                 size += len(delivery.profile)
-                if previews and source.trigger in previews:
-                    taken[source.trigger] += 1
-            if previews and taken[source.trigger] >= PREVIEW_ENTRIES:
-                source.is_exhausted = True
-                heapq.heappop(heads)
-                continue
-            if not source.entries and not source.is_exhausted:
-                await self._fill()
-            if source.entries:
-                heapq.heapreplace(heads, (order_of(source.entries[0].entry_id), number))
-            else:
-                heapq.heappop(heads)
+                taken[source.trigger] += 1
+
+    def _ready(self) -> list[tuple[_Source, Delivery]]:
+        """Take out the entries before which none can come any more, in the order of arrival."""
+        sources = self.sources.values()
+        ends = [order_of(source.after_id) for source in sources if not source.is_exhausted]
+        last = min(ends, default=(math.inf, 0))
+        ready = []
+        for number, source in enumerate(sources):
+            while source.entries:
+                order = order_of(source.entries[0].entry_id)
+                if order > last:
+                    break
+                ready.append((order, number, source, source.entries.popleft()))
+        ready.sort(key=itemgetter(0, 1))
+        return [(source, delivery) for _, _, source, delivery in ready]
 
 
 def _is_left(state: State, source: _Source, delivery: Delivery) -> bool:

@@ -91,28 +91,22 @@ def _winners(
 
     What is superseded only by a superseded event goes on: it says what the newest says.
     """
-    tops: dict[object, int] = {}
-    for position in positions:
-        event = entrants[position][1]
-        top = tops.get((event.trigger, event.direction))
-        if top is None or supersedes(event, entrants[top][1]):
-            tops[event.trigger, event.direction] = position
-    # Newest first: none is superseded by one behind it.
-    newest_first = sorted(
-        tops.values(),
-        key=lambda top: (entrants[top][1].time_us, entrants[top][1].direction is Direction.EXIT),
-        reverse=True,
-    )
-    going: list[int] = []
-    for top in newest_first:
-        if not any(supersedes(entrants[other][1], entrants[top][1]) for other in going):
-            going.append(top)
+    going: dict[tuple[int, Direction], int] = {}
     winners: dict[int, int] = {}
-    for position in positions:
-        for top in going:
-            if supersedes(entrants[top][1], entrants[position][1]):
-                winners[position] = top
+
+    def moment(position: int) -> tuple[int, bool]:
+        event = entrants[position][1]
+        return event.time_us, event.direction is Direction.EXIT
+
+    # Newest first: none is superseded by one behind it.
+    for position in sorted(positions, key=moment, reverse=True):
+        event = entrants[position][1]
+        for other in going.values():
+            if supersedes(entrants[other][1], event):
+                winners[position] = other
                 break
+        else:
+            going.setdefault((event.trigger, event.direction), position)
     return winners
 
 

@@ -17,8 +17,6 @@ _READ_CHARACTERS: Final = 2_000
 _STAYS: Final = re.compile(r"[\w./-]+\.(?:jsonnet|libsonnet|js):\d+: |[1-5][0-9]{2}(?:: |\Z)")
 """The beginning of a message that is kept: a place in a template, or an HTTP status."""
 _PLACEHOLDER: Final = r"<(?:email|value|id|number)>"
-_OLD_NUMBER: Final = "<n>"
-"""The mark of a left-out number in messages that were stored before."""
 _TAG: Final = re.compile(rf"(?!{_PLACEHOLDER})<[^<>]*>")
 _EMAIL: Final = re.compile(r"[^\s\"'<>(),;:]+@[^\s\"'<>(),;:]+")
 _QUOTED: Final = re.compile(r"\"[^\"]*\"|'[^']*'|`[^`]*`")
@@ -50,7 +48,7 @@ def normalise_message(text: str) -> str:
     """
     kept = _STAYS.match(text)
     begin = kept[0] if kept else ""
-    said = text[len(begin) : _READ_CHARACTERS].replace(_OLD_NUMBER, _HIDDEN)
+    said = text[len(begin) : _READ_CHARACTERS]
     said = _TAG.sub(" ", CONTROLS.sub(" ", said))
     said = _EMAIL.sub("<email>", said)
     said = _QUOTED.sub(_unless_name, said)

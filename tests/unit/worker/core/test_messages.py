@@ -23,7 +23,6 @@ from segrelay.worker.core.messages import normalise_message
         ("", ""),
         ("enter.jsonnet:12: no such field: x", "enter.jsonnet:12: no such field: x"),
         ("lib/a-b.libsonnet:7: got 'Ann'", "lib/a-b.libsonnet:7: got <value>"),
-        ("<n> of <n> as an earlier version stored it", "… of … as an earlier version stored it"),
         ("a\x1b[31mred\x07 \u202eline\x9b2J", "a […mred line …J"),
     ],
 )
