@@ -29,13 +29,7 @@ from segrelay.ops.state.waiting import (
     read_entries,
     times,
 )
-from segrelay.ops.status.standing import (
-    DestinationStanding,
-    JobStanding,
-    Standing,
-    TriggerStanding,
-    read_standing,
-)
+from segrelay.ops.status.standing import Condition, Standing, read_standing
 from segrelay.ops.terminal.frame import Result, Table
 from segrelay.ops.terminal.moments import shown_ms, shown_us
 from segrelay.ops.terminal.tables import text_columns
@@ -280,14 +274,13 @@ class Obstacles:
 
     def of(self, entry: WaitingEntry) -> Iterator[str]:
         """Yield the reasons why an entry waits; none = it is due."""
-        partition, trigger = entry.stream.partition, entry.stream.trigger
-        job = job_of_lane(entry.stream.lane)
+        trigger, job = entry.stream.trigger, job_of_lane(entry.stream.lane)
         if self.is_orphan(entry):
             yield "the configuration has no such trigger for this destination"
-        if self.standing.is_closed(partition.destination, trigger):
-            yield from _stopped(self.standing.destinations.get(partition.destination))
-        yield from _stopped(self.standing.triggers.get(trigger))
-        yield from _stopped(self.standing.jobs.get(job))
+        else:
+            for _, one in self.standing.stopping([trigger], job):
+                if one.state not in _TOLD_OF_THE_ENTRY:
+                    yield f"the {one.kind} is {one.state}: {_reason_of(one)}"
         yield from self._delays(entry)
         yield from self._intents(entry)
         if self.standing.idle:
@@ -330,14 +323,11 @@ _TOLD_OF_THE_ENTRY: Final = frozenset({"refused", "waits", "orphaned"})
 """States of triggers that are told by the delays of the entry's own partition."""
 
 
-def _stopped(one: DestinationStanding | TriggerStanding | JobStanding | None) -> Iterator[str]:
-    found = one.condition if one else None
-    if found and found.stops and found.state not in _TOLD_OF_THE_ENTRY:
-        by = f"by {found.by}" if found.by else ""
-        since = f"since {shown_ms(found.since_ms, 'seconds')}" if found.since_ms else ""
-        who = f" ({' '.join(filter(None, (by, since)))})" if by or since else ""
-        reason = found.message or found.reason or "by a person"
-        yield f"the {found.kind} is {found.state}: {reason}{who}"
+def _reason_of(one: Condition) -> str:
+    by = f"by {one.by}" if one.by else ""
+    since = f"since {shown_ms(one.since_ms, 'seconds')}" if one.since_ms else ""
+    who = f" ({' '.join(filter(None, (by, since)))})" if by or since else ""
+    return f"{one.message or one.reason or 'by a person'}{who}"
 
 
 def _intents_in_doubt(client: Redis, partition: PartitionKeys) -> Iterator[Intent]:

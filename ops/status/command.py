@@ -6,13 +6,12 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
-import orjson
 import typer
 
 from segrelay.ops.state.opened import already_there, opened
@@ -41,7 +40,7 @@ from segrelay.ops.terminal.tables import (
     text_columns,
     wrapped,
 )
-from segrelay.worker.contract.printable import json_text, plural, printable
+from segrelay.worker.contract.printable import plural, printable
 from segrelay.worker.contract.processes import Process
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.url import READY_SECONDS
@@ -335,17 +334,13 @@ _EVERY_SECONDS: Final = 1.0
 _LOOKS: Final = 11
 """Looks at the counts that are kept, one a second."""
 
-Read = Callable[[], Standing]
-
 
 def status(
     *,
     as_json: Json = False,
     watch: Annotated[
         bool,
-        typer.Option(
-            "--watch", help="Show it again and again, until Ctrl-C; as JSON, a line each."
-        ),
+        typer.Option("--watch", help="Draw it on the terminal again and again, until Ctrl-C."),
     ] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Print only what is wrong, for a monitor.")
@@ -364,11 +359,12 @@ def status(
     The exit code of --check is 0 if all is well, 1 if something is ill (customers notice it, or
     will soon), 3 if Redis can't be reached; --check starts no embedded Redis.
     """
-    if notify_test and (check or watch):
-        alone = "--check" if check else "--watch"
-        raise UsageWrong(f"--notify-test sends one message and ends; leave out {alone}.")
-    if check and watch:
-        raise UsageWrong("--check looks once; leave out --watch.")
+    if watch + check + notify_test > 1:
+        raise UsageWrong("--watch, --check and --notify-test exclude each other: give one of them.")
+    if watch and (as_json or not sys.stdout.isatty()):
+        raise UsageWrong(
+            "--watch draws on a terminal. Elsewhere call `segrelay status --json` again and again."
+        )
     if attention and not check:
         raise UsageWrong("--attention belongs to --check.")
     if notify_test:
@@ -377,17 +373,12 @@ def status(
     if check:
         raise typer.Exit(_checked(as_json=as_json, attention=attention))
     with opened(ready_seconds=READY_SECONDS, patient=False) as (settings, client):
-        file = WatchedFile(settings)
-
-        def read() -> Standing:
-            return read_newest(client, file) if watch else read_standing(client, settings)
-
         if watch:
-            _watch(read, as_json=as_json)
+            _watch(client, settings)
         elif as_json:
-            print_json(judged_document(read()))
+            print_json(judged_document(read_standing(client, settings)))
         else:
-            tell(read())
+            tell(read_standing(client, settings))
 
 
 def _test_messages(*, as_json: bool) -> None:
@@ -443,56 +434,34 @@ def _checked(*, as_json: bool, attention: bool) -> int:
     return EXIT_ILL if shown else 0
 
 
-def _watch(read: Read, *, as_json: bool) -> None:
-    with suppress(KeyboardInterrupt):
-        if sys.stdout.isatty() and not as_json:
-            _draw_again(read)
-        else:
-            _tell_again(read, as_json=as_json)
+def _watch(client: Redis, settings: Settings) -> None:
+    """Draw the status every second, until Ctrl-C, with the growth of its counts in the last ten.
 
-
-def _tell_again(read: Read, *, as_json: bool) -> None:
-    for standing, rates in _readings(read):
-        if as_json:
-            document = judged_document(standing) | {"per_second": rates}
-            line = json_text(orjson.dumps(document))
-            sys.stdout.write(line + "\n")
-        else:
-            say(sum_of(standing.counts, rates))
-        sys.stdout.flush()
-
-
-def _draw_again(read: Read) -> None:
+    A Redis that is away for a while does not end the watching.
+    """
     from rich.console import Console, Group  # noqa: PLC0415 - `--help` has to be quick
     from rich.live import Live  # noqa: PLC0415 - see above
     from rich.text import Text  # noqa: PLC0415 - see above
 
-    with Live(console=Console(), auto_refresh=False, vertical_overflow="crop") as live:
-        for standing, rates in _readings(read):
-            # The line below the last one is the cursor's.
-            size = live.console.size
-            drawn = (
-                Text(printable(line), style=style, no_wrap=True, overflow="ellipsis")
-                for line, style in screen(standing, rates, size.height - 1, size.width)
-            )
-            live.update(Group(*drawn), refresh=True)
-
-
-def _readings(read: Read) -> Iterator[tuple[Standing, Mapping[str, float] | None]]:
-    """Yield the standing every second, with the growth of its counts in the last ten.
-
-    A Redis that is away for a while does not end the watching.
-    """
-    looks: deque[tuple[float, Counts]] = deque(maxlen=_LOOKS)
-    while True:
-        try:
-            standing = read()
-        except RedisUnavailable as error:
-            mention(error.message)
-        else:
-            looks.append((time.monotonic(), standing.counts))
-            yield standing, growth_of(looks)
-        time.sleep(_EVERY_SECONDS)
+    file, looks = WatchedFile(settings), deque[tuple[float, Counts]](maxlen=_LOOKS)
+    live = Live(console=Console(), auto_refresh=False, vertical_overflow="crop")
+    with suppress(KeyboardInterrupt), live:
+        while True:
+            try:
+                standing = read_newest(client, file)
+            except RedisUnavailable as error:
+                mention(error.message)
+            else:
+                looks.append((time.monotonic(), standing.counts))
+                # The line below the last one is the cursor's.
+                size = live.console.size
+                drawn = screen(standing, growth_of(looks), size.height - 1, size.width)
+                texts = (
+                    Text(printable(line), style=style, no_wrap=True, overflow="ellipsis")
+                    for line, style in drawn
+                )
+                live.update(Group(*texts), refresh=True)
+            time.sleep(_EVERY_SECONDS)
 
 
 def growth_of(looks: Sequence[tuple[float, Counts]]) -> dict[str, float] | None:

@@ -5,10 +5,9 @@ The rules reckon from the samples of the last hour, as does the pace of deliveri
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from typing import Any, Final, Literal
 
@@ -311,39 +310,27 @@ def _still_since(
 
 def outcomes(standing: Standing) -> Iterator[HealthProblem]:
     """Yield triggers with recent dead letters, or of which an `assert` skipped all lately."""
-    before = sample_before(standing.samples, standing.now_ms - WINDOW_MS)
+    samples = standing.samples
+    before = sample_before(samples, standing.now_ms - WINDOW_MS)
     if before is None:
         return
-    grown = _grown(standing, before)
-    by_trigger: dict[str, dict[tuple[str, str], int]] = {}
-    for name, count in grown.items():
-        kind, trigger, *reason = name.split("|")
-        if count > 0:
-            by_trigger.setdefault(trigger, {})[kind, "".join(reason)] = count
-    for trigger, counts in by_trigger.items():
+    for trigger, counts in _grown(samples, before).items():
         dead = {reason: count for (kind, reason), count in counts.items() if kind == "dead"}
-        skipped, delivered = counts.get(_ASSERTED, 0), counts.get(("delivered", ""), 0)
+        skipped, delivered = counts[_ASSERTED], counts["delivered", ""]
         if dead:
             died = sum(dead.values())
-            settled = died + delivered
-            is_ill = died >= MANY_DEAD and died / settled >= DEAD_SHARE
-            listed = ", ".join(f"{reason} {count:,}" for reason, count in sorted(dead.items()))
-            message = (
-                f"{died:,} of its last {plural(settled, 'delivery', 'deliveries')} died: {listed}"
-            )
-            since_ms = _grows_since(standing.samples, before, partial(_sum_of, f"dead|{trigger}|"))
+            is_ill = died >= MANY_DEAD and died / (died + delivered) >= DEAD_SHARE
+            settled = plural(died + delivered, "delivery", "deliveries")
+            message = f"{died:,} of its last {settled} died: {counted(dict(sorted(dead.items())))}"
+            since_ms = _grows_since(samples, before, "dead", trigger)
             severity, show = ILL if is_ill else ATTENTION, "segrelay dlq causes"
             yield HealthProblem("dead_letters_grow", severity, trigger, message, show, since_ms)
             continue
-        since_change = max(
-            (_all_skipped(standing, at, trigger) for at in _changes(standing, trigger)), default=0
-        )
+        changes = _changes(standing, trigger)
+        since_change = max((_all_skipped(samples, at, trigger) for at in changes), default=0)
         if since_change or (skipped >= MANY_SKIPPED and not delivered):
-            when = (
-                "since its template or configuration changed"
-                if since_change
-                else "in the last quarter of an hour"
-            )
+            change = "since its template or configuration changed"
+            when = change if since_change else "in the last quarter of an hour"
             message = (
                 f"an assert of its template skipped all of the {since_change or skipped:,} events"
                 f" that were due {when}: is it right, and do they have the fields that it asks"
@@ -351,9 +338,7 @@ def outcomes(standing: Standing) -> Iterator[HealthProblem]:
                 " backfill"
             )
             mend = f"segrelay template check {standing.template_of(trigger)}".rstrip()
-            since_ms = _grows_since(
-                standing.samples, before, partial(_sum_of, f"skipped|{trigger}|")
-            )
+            since_ms = _grows_since(samples, before, "skipped", trigger)
             severity = ILL if since_change else ATTENTION
             yield HealthProblem("assert_skips_all", severity, trigger, message, mend, since_ms)
 
@@ -372,38 +357,41 @@ def _changes(standing: Standing, trigger: str) -> Iterator[Sample]:
         yield samples[-1]
 
 
-def _all_skipped(standing: Standing, before: Sample, trigger: str) -> int:
+def _all_skipped(samples: Sequence[Sample], before: Sample, trigger: str) -> int:
     """Return how many an assert has skipped since a sample, if nothing else was done; else 0."""
-    grown = _grown(standing, before).items()
-    own = {name: count for name, count in grown if count and name.split("|")[1] == trigger}
-    skipped = own.pop(f"skipped|{trigger}|asserted", 0)
-    return skipped if skipped >= MANY_SKIPPED and not own else 0
+    own = _grown(samples, before).get(trigger, Counter())
+    skipped = own[_ASSERTED]
+    return skipped if skipped >= MANY_SKIPPED and own.keys() == {_ASSERTED} else 0
 
 
-def _grown(standing: Standing, before: Sample) -> Counter[str]:
-    """Return the outcomes since a sample by trigger and reason."""
-    grown = _outcomes_of(standing.samples[0])
-    grown.subtract(_outcomes_of(before))
-    return grown
+def _grown(samples: Sequence[Sample], before: Sample) -> dict[str, Counter[tuple[str, str]]]:
+    """Return the outcomes that were counted since a sample, by trigger, kind and reason."""
+    now, then = (_outcomes_of(one) for one in (samples[0], before))
+    return {trigger: grown for trigger, one in now.items() if (grown := one - then[trigger])}
 
 
-def _outcomes_of(sample: Sample) -> Counter[str]:
-    """Return the outcomes by trigger and reason, over all destinations."""
-    found: Counter[str] = Counter()
+def _outcomes_of(sample: Sample) -> defaultdict[str, Counter[tuple[str, str]]]:
+    """Return the outcomes by trigger, kind and reason, over all destinations."""
+    found = defaultdict[str, Counter[tuple[str, str]]](Counter)
     for counts in sample.counts.values():
-        found.update({n: c for n, c in counts.items() if n.startswith(_OUTCOMES)})
+        for name, count in counts.items():
+            if name.startswith(_OUTCOMES):
+                kind, trigger, *reason = name.split("|")
+                found[trigger][kind, "".join(reason)] += count
     return found
 
 
-def _sum_of(prefix: str, sample: Sample) -> int:
-    return sum(count for name, count in _outcomes_of(sample).items() if name.startswith(prefix))
-
-
-def _grows_since(samples: Sequence[Sample], before: Sample, count: Callable[[Sample], int]) -> int:
+def _grows_since(samples: Sequence[Sample], before: Sample, kind: str, trigger: str = "") -> int:
     """Return the time of the last sample whose count was that at the window's edge (ms)."""
+
+    def count(sample: Sample) -> int:
+        if kind == "quarantined":
+            return sample.quarantined
+        own = _outcomes_of(sample)[trigger]
+        return sum(count for (of_kind, _), count in own.items() if of_kind == kind)
+
     edge = count(before)
-    within = [one for one in samples if one.at_ms >= before.at_ms and count(one) == edge]
-    return within[0].at_ms
+    return next(at.at_ms for at in samples if at.at_ms >= before.at_ms and count(at) == edge)
 
 
 _EXPIRING: Final = {
@@ -435,5 +423,5 @@ def quarantine(standing: Standing) -> Iterator[HealthProblem]:
         severity = ILL if grown >= MANY_QUARANTINED else ATTENTION
         message = f"{plural(grown, 'event')} came that could not be placed"
         show = "segrelay quarantine list"
-        since_ms = _grows_since(standing.samples, before, lambda sample: sample.quarantined)
+        since_ms = _grows_since(standing.samples, before, "quarantined")
         yield HealthProblem("quarantine_grows", severity, "", message, show, since_ms)

@@ -388,8 +388,8 @@ class Standing:
             return f"all workers were started with another configuration ({names}): restart them"
         return ""
 
-    def stops(self, triggers: Iterable[str], job: str = "") -> Iterator[str]:
-        """Yield what stops the deliveries of triggers or of a job, in words."""
+    def stopping(self, triggers: Iterable[str], job: str = "") -> Iterator[tuple[str, Condition]]:
+        """Yield what stops the deliveries of triggers or of a job, with its name."""
         named = [(name, self.triggers[name]) for name in triggers if name in self.triggers]
         closed = {one.destination for name, one in named if self.is_closed(one.destination, name)}
         concerned = (
@@ -397,10 +397,13 @@ class Standing:
             *((name, one.condition) for name, one in named),
             *((name, one.condition) for name, one in self.jobs.items() if name == job),
         )
-        for name, one in concerned:
-            if one.stops:
-                state = one.state if one.state == "waits" else f"is {one.state}"
-                yield f"{one.kind} {name} {state}: {one.why or 'no reason was given'}"
+        yield from ((name, one) for name, one in concerned if one.stops)
+
+    def stops(self, triggers: Iterable[str], job: str = "") -> Iterator[str]:
+        """Yield what stops the deliveries of triggers or of a job, in words."""
+        for name, one in self.stopping(triggers, job):
+            state = one.state if one.state == "waits" else f"is {one.state}"
+            yield f"{one.kind} {name} {state}: {one.why or 'no reason was given'}"
         if self.idle:
             yield self.idle
 

@@ -47,7 +47,7 @@ def called(folder, command, streams="", **environ):
 
 TRIED = [
     *(("show", streams) for streams in amount((">/dev/full", ALL), (">&-", ">/dev/full", ALL))),
-    *(("refused", streams) for streams in amount(("2>&-",), ("2>&-", "2>/dev/full"))),
+    *(("refused", streams) for streams in amount((), ("2>&-", "2>/dev/full"))),
     ("send", "<&-"),
     *amount((), (("status", ALL),)),
 ]
@@ -100,11 +100,10 @@ def test_a_character_that_an_encoding_lacks_is_an_escape_and_json_stays_json(fol
     assert slug in json.dumps(json.loads(listed.stdout.decode("iso-8859-1")), ensure_ascii=False)
 
 
-@pytest.mark.parametrize("streams", [">&-", ""], ids=["closed", "a reader that goes"])
-def test_up_whose_output_is_gone_ends_in_order(tmp_path, streams):
+def test_up_whose_reader_goes_ends_in_order(tmp_path):
     init(tmp_path)
     process = subprocess.Popen(
-        ["/bin/bash", "-c", f'exec "$@" {streams}', "bash", *own_command("up", "--sandbox")],
+        own_command("up", "--sandbox"),
         cwd=tmp_path,
         env={**os.environ, "SEGRELAY_SANDBOX": f"http://127.0.0.1:{free_port()}"},
         stdin=subprocess.DEVNULL,
@@ -112,7 +111,7 @@ def test_up_whose_output_is_gone_ends_in_order(tmp_path, streams):
         stderr=subprocess.PIPE,
     )
     try:
-        assert bool(process.stdout.readline()) == (not streams)
+        assert process.stdout.readline()
         process.stdout.close()
         process.wait(patient(120))
         errors = process.stderr.read()

@@ -87,15 +87,6 @@ def test_a_backfill_that_ended_before_the_history_is_forgotten_and_the_sums_stay
     assert forgotten(relay) == ["backfill old"]
 
 
-def test_backfills_are_kept_for_ever_with_the_history(jobs, relay):
-    relay.configure(EXIT + table("retention", history="0s"))
-    jobs.read("old", "ann", days=3_000)
-
-    step(relay)
-
-    assert jobs.left("old")
-
-
 PAUSED = '{"reason": "wait", "by": "ann", "at": "2026-01-01T00:00:00+00:00"}'
 
 

@@ -1,21 +1,15 @@
 """The sum of all counts, looked at while all of it changes."""
 
-import signal
-import subprocess
 import threading
-import time
 from contextlib import closing
 
-import orjson
 import pytest
 
 from segrelay.ops.main import app
-from segrelay.ops.run.up import own_command
 from segrelay.ops.status.command import read_status
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.connection import connect
 from tests.integration.ops.relay import assert_sum, payload
-from tests.warm import WarmProcess
 
 
 @pytest.fixture
@@ -54,15 +48,3 @@ def test_the_sum_holds_at_every_moment(relay, sandbox, watched, call):
     for found in watched:
         assert_sum(found)
     assert relay.status()["accepted"] == 420
-
-
-def test_watching_ends_cleanly_with_ctrl_c(relay):
-    command = own_command("--config", str(relay.settings.source), "status", "--watch", "--json")
-    with WarmProcess(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
-        first = orjson.loads(child.stdout.readline())
-        time.sleep(0.1)
-        child.send_signal(signal.SIGINT)
-        _, problems = child.communicate(timeout=120)
-
-    assert first["accepted"] == 0
-    assert (child.returncode, problems) == (0, b"")

@@ -1,28 +1,18 @@
 """Redis and the workers: whoever is missing is told until it is back, and announced once."""
 
 from tests.journeys.judging import ill_of, well
-from tests.journeys.play import SHORT, Rig, start_worker, stop_worker
+from tests.journeys.play import SHORT, Rig, start_worker
 
 
-def test_no_worker_is_told_though_nothing_waits(tmp_path, channel, receiver):
+def test_no_worker_is_told_though_nothing_waits_and_so_is_a_lost_redis(tmp_path, channel, receiver):
     with Rig(tmp_path, delivery_lines=SHORT, more=receiver.table() + channel.table()) as rig:
         rig.start_beside("serve")
         assert ill_of(rig, "no_worker")["command"] == "segrelay worker"
-
         channel.announced("no_worker", "problem")
-        worker = start_worker(rig)
+        for _ in range(2):
+            start_worker(rig)
         well(rig)
         channel.announced("no_worker", "problem", "problem_over")
-
-        stop_worker(worker)
-        ill_of(rig, "no_worker")
-
-
-def test_a_worker_alone_announces_that_it_has_lost_redis(tmp_path, channel):
-    with Rig(tmp_path, delivery_lines=SHORT, more=channel.table()) as rig:
-        start_worker(rig)
-        start_worker(rig)
-        well(rig)
 
         rig.kill_redis()
         channel.announced("redis_unreachable", "problem")
