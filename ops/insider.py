@@ -55,18 +55,6 @@ class InsiderRefuses(OperationsMustAct):
     """Insider does not accept our credentials."""
 
 
-class Column(NamedTuple):
-    """An attribute or event that the panel defines.
-
-    Attributes:
-        kind: Its type as the panel calls it; "" = it does not say.
-        parameters: The types of an event's parameters, by their names.
-    """
-
-    kind: str
-    parameters: Mapping[str, str]
-
-
 class InsiderReader:
     """Reads from one destination, within the quota. To be closed.
 
@@ -113,17 +101,17 @@ class InsiderReader:
             raise self._unreadable(PROFILE_PATH, status, answer)
         return found
 
-    def columns(self, table: str) -> dict[str, Column]:
-        """Return the definitions of the panel in the table `contacts` or `events`, by key."""
+    def columns(self, table: str) -> dict[str, str]:
+        """Return the keys of the panel in the table `contacts` or `events`, each with its type.
+
+        The type is as the panel calls it; "" = it does not say.
+        """
         status, answer = self._ask(COLUMNS_PATH, {"table": table})
         rows = answer.get("data") if isinstance(answer, dict) else answer
         if status != _OK or not isinstance(rows, list):
             raise self._unreadable(COLUMNS_PATH, status, answer)
-        return {
-            str(row["key"]): Column(str(row.get("type") or "").lower(), dict(_parameters(row)))
-            for row in map(_object, rows)
-            if "key" in row
-        }
+        found = (row for row in map(_object, rows) if "key" in row)
+        return {str(row["key"]): str(row.get("type") or "").lower() for row in found}
 
     def anonymize(self, who: Mapping[str, Any]) -> str | None:
         """Make a person anonymous at Insider; return Insider's refusal, None = it is done."""
@@ -207,13 +195,6 @@ def message_of(answer: Any) -> str:
     return with_known_words(normalise_message(text))
 
 
-def _parameters(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    rows = row.get("params")
-    for one in map(_object, rows if isinstance(rows, list) else ()):
-        if "key" in one:
-            yield str(one["key"]), str(one.get("type") or "")
-
-
 def _client(authorization: Authorization | None, *, ipv4_only: bool) -> httpx.Client:
     """Return a client that sends the headers and parameters of an authorization."""
     try:
@@ -279,140 +260,76 @@ def sample_users(settings: Settings, trigger: Trigger) -> list[dict[str, Any]] |
 
 
 _NEAR: Final = 0.75
-_KINDS: Final[Mapping[str, frozenset[type]]] = {
-    "string": frozenset({str}),
-    "text": frozenset({str}),
-    "number": frozenset({int, float}),
-    "integer": frozenset({int}),
-    "float": frozenset({int, float}),
-    "boolean": frozenset({bool}),
-    "bool": frozenset({bool}),
-    "date": frozenset({str}),
-    "datetime": frozenset({str}),
-    "array": frozenset({list}),
-    "list": frozenset({list}),
-    "strings": frozenset({list}),
-    "numbers": frozenset({list}),
+_KINDS: Final[Mapping[str, Collection[type]]] = {
+    kind: types
+    for kinds, types in (
+        ("string text date datetime", {str}),
+        ("number float", {int, float}),
+        ("integer", {int}),
+        ("boolean bool", {bool}),
+        ("array list strings numbers", {list}),
+    )
+    for kind in kinds.split()
 }
 """The Python types that fit each type of the panel; a type that is missing here is not checked."""
+_WORDS: Final = {str: "a text", bool: "a boolean", list: "an array", dict: "an object"}
 
 
 class LiveFinding(NamedTuple):
-    """A problem of a trigger or an authorization that the panel shows.
-
-    Attributes:
-        trigger: "" = it is about the destination.
-        name: The field of a body that it is about, or `event_name`; "" = none.
-    """
+    """A problem of a trigger or an authorization that the panel shows."""
 
     location: str
     severity: Literal["error", "warning"]
     message: str
-    trigger: str = ""
-    name: str = ""
 
 
-def check_live(settings: Settings) -> list[LiveFinding]:
-    """Ask the panels of all destinations of Insider's API."""
-    findings: list[LiveFinding] = []
+def check_live(settings: Settings) -> Iterator[LiveFinding]:
+    """Ask the panels of all destinations of Insider's API for what the triggers' samples send."""
     for destination in settings.destinations.values():
         if destination.api != _INSIDER:
             continue
         try:
             with InsiderReader(settings, destination) as reader:
-                findings += check_panel(reader, settings, settings.triggers_of(destination.name))
+                contacts, events = reader.columns("contacts"), reader.columns("events")
         except SegrelayError as error:
-            location = f"destinations.{destination.name}"
-            findings.append(LiveFinding(location, "error", error.message))
-    return findings
+            yield LiveFinding(f"destinations.{destination.name}", "error", error.message)
+            continue
+        for trigger in settings.triggers_of(destination.name):
+            location, users = f"triggers.{trigger.name}", sample_users(settings, trigger)
+            if users is None:
+                message = "its template does not render its sample, so what it sends is not known"
+                yield LiveFinding(location, "warning", message)
+            audiences = CUSTOM + str(trigger.settings[AUDIENCE_ATTRIBUTE])
+            found = (pair for user in users or () for pair in _misfits(user, contacts, events))
+            for name, message in dict.fromkeys(found):
+                yield LiveFinding(location, "error" if name == audiences else "warning", message)
 
 
-def check_panel(
-    reader: InsiderReader, settings: Settings, triggers: Sequence[Trigger]
-) -> Iterator[LiveFinding]:
-    """Compare what the templates of triggers send for their samples with what a panel defines."""
-    contacts, events = reader.columns("contacts"), reader.columns("events")
-    for trigger in triggers:
-        location, users = f"triggers.{trigger.name}", sample_users(settings, trigger)
-        if users is None:
-            message = "its template does not render its sample, so what it sends is not known"
-            yield LiveFinding(location, "warning", message, trigger.name)
-        complaints = (
-            complaint
-            for user in users or ()
-            for complaint in _of_user(user, trigger, contacts, events)
-        )
-        for severity, message, name in dict.fromkeys(complaints):
-            yield LiveFinding(location, severity, message, trigger.name, name)
-
-
-_Complaint = tuple[Literal["error", "warning"], str, str]
-"""A problem of a user object: its severity, its message, and the field that is concerned."""
-
-
-def _of_user(
-    user: Mapping[str, Any],
-    trigger: Trigger,
-    contacts: Mapping[str, Column],
-    events: Mapping[str, Column],
-) -> Iterator[_Complaint]:
+def _misfits(
+    user: Mapping[str, Any], contacts: Mapping[str, str], events: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    """Yield the names of a user object that the panel lacks or has otherwise, with a message."""
     removed = _object(user.get("custom"))
-    partial = {CUSTOM + name: value for name, value in _object(removed.get("partial")).items()}
-    audiences = CUSTOM + str(trigger.settings[AUDIENCE_ATTRIBUTE])
-    for name, value in (dict(_named(user)) | partial).items():
-        problem = _misfit("attribute", name, value, contacts)
-        if problem:
-            severity: Literal["error", "warning"] = "error" if name == audiences else "warning"
-            yield severity, problem, name.removeprefix(CUSTOM)
-    whole = removed.get("whole")
-    for name in whole if isinstance(whole, list) else ():
-        if CUSTOM + str(name) not in contacts:
-            yield "warning", _undefined("attribute", CUSTOM + str(name), contacts), str(name)
-    for event in user.get("events") or ():
-        yield from _of_event(_object(event), events)
-
-
-def _of_event(event: Mapping[str, Any], events: Mapping[str, Column]) -> Iterator[_Complaint]:
-    name = str(event.get("event_name"))
-    if name not in events:
-        yield "warning", _undefined("event", name, events), "event_name"
-        return
-    columns = {
-        CUSTOM + key.removeprefix(CUSTOM): Column(kind, {})
-        for key, kind in events[name].parameters.items()
-    }
-    for key, value in _object(_object(event.get("event_params")).get("custom")).items():
-        problem = _misfit(f"parameter of {name}", CUSTOM + key, value, columns)
-        if problem:
-            yield "warning", problem, key
-
-
-def _misfit(what: str, name: str, value: Any, columns: Mapping[str, Column]) -> str:
-    if value is None or value in ("", [], {}):
-        return ""
-    shown = name.removeprefix(CUSTOM)
-    column = columns.get(name)
-    if column is None:
-        return _undefined(what, name, columns)
-    kinds = _KINDS.get(column.kind)
-    if kinds and type(value) not in kinds:
-        return (
-            f"{what} {shown} is a {column.kind} in Insider's panel, the template sends"
-            f" {_words(value)}: it is dropped there"
-        )
-    return ""
-
-
-def _undefined(what: str, name: str, columns: Collection[str]) -> str:
-    near = next(iter(get_close_matches(name, columns, 1, _NEAR)), "")
-    hint = f"; did you mean {near.removeprefix(CUSTOM)}?" if near else ""
-    shown = name.removeprefix(CUSTOM)
-    return f"{what} {shown} is not defined in Insider's panel: it is dropped there{hint}"
-
-
-def _words(value: Any) -> str:
-    words = {str: "a text", bool: "a boolean", list: "an array", dict: "an object"}
-    return words.get(type(value), "a number")
+    partial, whole = _object(removed.get("partial")), removed.get("whole")
+    sent = dict(_named(user)) | {CUSTOM + name: value for name, value in partial.items()}
+    named = [("attribute", name, value, contacts) for name, value in sent.items()]
+    if isinstance(whole, list):
+        named += [("attribute", f"{CUSTOM}{name}", ..., contacts) for name in whole]
+    for event in map(_object, user.get("events") or ()):
+        named.append(("event", str(event.get("event_name")), ..., events))
+    for what, name, value, columns in named:
+        shown, kinds = name.removeprefix(CUSTOM), _KINDS.get(columns.get(name, ""))
+        if value is None or value in ("", [], {}):
+            continue
+        if name not in columns:
+            near = next(iter(get_close_matches(name, columns, 1, _NEAR)), "")
+            hint = f"; did you mean {near.removeprefix(CUSTOM)}?" if near else ""
+            told = "is not defined in Insider's panel: it is dropped there"
+            yield name, f"{what} {shown} {told}{hint}"
+        elif kinds and value is not ... and type(value) not in kinds:
+            sends = _WORDS.get(type(value), "a number")
+            told = f"is a {columns[name]} in Insider's panel, the template sends {sends}"
+            yield name, f"{what} {shown} {told}: it is dropped there"
 
 
 def _object(value: Any) -> Mapping[str, Any]:

@@ -40,7 +40,7 @@ def test_the_authority_of_the_authorization_counts(settings_of):
 
     with InsiderReader(settings, settings.destinations["insider"]) as reader:
         assert reader.profile({"identifiers": {"email": "x@example.com"}}, ["email"])
-    assert check_live(settings) == []
+    assert list(check_live(settings)) == []
 
 
 def test_without_the_authority_the_cause_is_named(settings_of):
