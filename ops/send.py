@@ -216,9 +216,9 @@ class Sending:
         Its events have the times of the draft, so that what is there twice is delivered once.
         """
         while not self.dry_run and (full := self.publisher.why_full(self.options.lane)):
-            if full.reason == "memory":
-                raise RedisUnavailable(full.message)
-            self._wait(full.message)
+            if self.publisher.why_full():  # it is the memory, which is full for each lane
+                raise RedisUnavailable(full)
+            self._wait(full)
         self._is_in_flight = True
         return self.publisher.write_draft(draft)
 

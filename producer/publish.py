@@ -27,7 +27,6 @@ from segrelay.producer.publishing.published import (
     AS_USUAL,
     NOWHERE,
     CapacityMeter,
-    CapacityUsed,
     Draft,
     JobPosition,
     MemberChange,
@@ -85,8 +84,8 @@ class Publisher:
         """Return Redis' time in µs since 1970."""
         return self._meter.now_us()
 
-    def why_full(self, lane: str = LIVE) -> CapacityUsed | None:
-        """Return why this lane has no room, None = it has; a backfill asks before each call."""
+    def why_full(self, lane: str = LIVE) -> str:
+        """Return why this lane has no room, "" = it has; a backfill asks before each call."""
         return self._meter.lane(lane)
 
     def publish(
@@ -245,7 +244,7 @@ class Publisher:
     def _prepare(self) -> None:
         full = self._meter.memory()
         if full:
-            raise RedisUnavailable(full.message)
+            raise RedisUnavailable(full)
         self._claim()
 
     def _claim(self) -> None:

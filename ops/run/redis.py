@@ -104,8 +104,8 @@ def status() -> Result:
         full = CapacityMeter(client, loaded).memory()
     document |= {"full": bool(full), "warnings": list(warnings)}
     notes = [f"warning: {warning}" for warning in warnings]
-    line = full.message if full else line
-    return Result(document, line, notes=notes, exit_code=int(full is not None))
+    line = full or line
+    return Result(document, line, notes=notes, exit_code=int(bool(full)))
 
 
 @app.command()

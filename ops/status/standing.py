@@ -723,13 +723,12 @@ _DISK: Final = {
 
 def _redis(client: Redis, settings: Settings, ahead_seconds: float) -> RedisStanding:
     states = ask_how_it_is(client)
-    full = CapacityMeter(client, settings).memory()
     # The memory that is used and allowed at the fullest master, and the keys of all.
     memory = [(int(one.info["used_memory"]), int(one.info["maxmemory"])) for one in states]
     used, most = max(memory, key=lambda pair: pair[0] / (pair[1] or float("inf")))
     database = f"db{client.connection_pool.connection_kwargs.get('db', 0)}"
     return RedisStanding(
-        full=full.message if full else "",
+        full=CapacityMeter(client, settings).memory(),
         used=used,
         most=most,
         weak=tuple(weak for state in states for weak in _weak(state, settings)),

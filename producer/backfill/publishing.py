@@ -225,7 +225,7 @@ class _Publishing:
         """Wait without a limit until the backfill lane has room; workers make it by draining."""
         while full := self.publisher.why_full(lane_of_job(self.spec.name)):
             self._note()
-            self._wait(full.message)
+            self._wait(full)
 
     def _wait(self, why: str) -> None:
         """Wait a moment; every few seconds, tell the reader the reason.

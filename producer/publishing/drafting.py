@@ -8,10 +8,9 @@ event is its refusal and costs no other.
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final
 
 import orjson
 
@@ -104,36 +103,12 @@ _Part = tuple[Header, dict[str, Any], Sequence[Trigger]]
 """The header and profile of deliveries, and the triggers that they are for."""
 
 
-class _RowEvent(NamedTuple):
-    """The event of all rows of a block that are profiles without events: only people differ.
+_RowEvent = tuple[bytes, Header, Sequence[Trigger]]
+"""The event of all rows of a block that are profiles without events: only people differ.
 
-    Attributes:
-        ending: The JSON text that follows the last field of a profile: its segment event.
-        header: The header of an example, whose digest is nobody's.
-        deliveries: The destination, name and export fields of each trigger that wants the event,
-            and its header without the digest.
-        triggers: The triggers that want the event.
-    """
-
-    ending: bytes
-    header: Header
-    deliveries: Sequence[tuple[str, str, tuple[str, ...], tuple[Any, ...]]]
-    triggers: Sequence[Trigger]
-
-    @classmethod
-    def of(cls, header: Header, profile: dict[str, Any], triggers: Sequence[Trigger]) -> Self:
-        """Return the event of all rows, made from the parts of an example."""
-        events = orjson.dumps({SEGMENT_EVENTS: profile[SEGMENT_EVENTS]})
-        headers = [_header_for(header, trigger)[1:] for trigger in triggers]
-        return cls(
-            b"," + events[1:],
-            header,
-            [
-                (trigger.destination, trigger.name, trigger.export_fields, own)
-                for trigger, own in zip(triggers, headers, strict=True)
-            ],
-            triggers,
-        )
+It is the JSON text that follows the last field of a profile, the header of an example, whose digest
+is nobody's, and the triggers that want the event.
+"""
 
 
 class Drafter:
@@ -144,7 +119,6 @@ class Drafter:
         self._store = store
         self._meter = meter
         self._store_version = -1
-        self._by_audience: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
         self._wanting: dict[tuple[str, Direction], tuple[Trigger, ...]] = {}
         self._syncs: dict[str, Mapping[str, Sequence[str]]] = {}
 
@@ -218,36 +192,26 @@ class Drafter:
         if isinstance(event, Refused):
             return None
         triggers = self._wanted(event, draft)
-        return _RowEvent.of(*self._part(event, triggers, draft)) if triggers else None
+        header, made, _ = self._part(event, triggers, draft)
+        ending = b"," + orjson.dumps({SEGMENT_EVENTS: made[SEGMENT_EVENTS]})[1:]
+        return (ending, header, triggers) if triggers else None
 
     def _draft_row(self, row: Payload, common: _RowEvent, draft: Draft) -> bool:
         """Add the deliveries of a profile without events; in any doubt, return False instead."""
         profile = row.value
         if row.error or type(profile) is not dict or has_own_events(profile):
             return False
-        identity, lane, number = draft.reading.identity, draft.lane, draft.numbers + 1
-        added: list[tuple[str, NewDelivery]] = []
-        whole = b""
+        ending, header, triggers = common
         try:
-            key = profile_key(profile, identity)
-            digest = digest_of(key)
-            for destination, trigger, fields, header in common.deliveries:
-                packed = b"" if fields else whole
-                if not packed:
-                    packed = export(profile, fields, identity, common.ending)
-                    whole = whole if fields else packed
-                own = Header._make((digest, *header))
-                added.append((destination, NewDelivery(lane, trigger, own, packed, number)))
+            key = profile_key(profile, draft.reading.identity)
+            header = header._replace(digest=digest_of(key))
+            self._deliver(key, (header, profile, triggers), draft, draft.numbers + 1, ending)
         except (PayloadRefused, ValueError):
             return False
-        partition = partition_of(key, draft.partitions)
-        for destination, delivery in added:
-            draft.add((destination, partition), delivery)
-        draft.numbers = number
+        draft.numbers += 1
         draft.result.payloads += 1
         draft.result.events += 1
-        if self._settings.sync:
-            self._add_entrants(key, common.header._replace(digest=digest), common.triggers, draft)
+        self._add_entrants(key, header, triggers, draft)
         return True
 
     def _draft_payload(self, payload: Payload, draft: Draft, number: int) -> None:
@@ -285,8 +249,7 @@ class Drafter:
             draft.refuse(_refused(event, error), line, index)
             return
         draft.result.events += 1
-        if self._settings.sync:
-            self._add_entrants(event.profile_key, part[0], triggers, draft)
+        self._add_entrants(event.profile_key, part[0], triggers, draft)
 
     def draft_members(self, destination: str, changes: Iterable[MemberChange], lane: str) -> Draft:
         """Return the draft of a sync's changes at one destination.
@@ -344,28 +307,23 @@ class Drafter:
     def triggers_for(self, audience: str, direction: Direction) -> tuple[Trigger, ...]:
         """Return the triggers that want an audience's events of this direction."""
         if self._store.version != self._store_version:
-            self._learn_audiences()
+            # The ids that triggers and syncs name may stand for other slugs now.
+            self._wanting.clear()
+            self._syncs.clear()
+            self._store_version = self._store.version
         key = (audience, direction)
         found = self._wanting.get(key)
         if found is None:
-            named = {
-                number
-                for name in (audience, ALL_AUDIENCES)
-                for number in self._by_audience.get((name, direction), ())
-            }
-            every = tuple(self._settings.triggers.values())
-            found = self._wanting[key] = tuple(every[number] for number in sorted(named))
+            wanted = {ALL_AUDIENCES, audience}
+            found = self._wanting[key] = tuple(
+                trigger
+                for trigger in self._settings.triggers.values()
+                if trigger.on == direction
+                and not wanted.isdisjoint(
+                    name for one in trigger.audiences for name in (one, self._store.slug_of(one))
+                )
+            )
         return found
-
-    def _learn_audiences(self) -> None:
-        """Index the triggers anew: the ids that they name may stand for other slugs now."""
-        for known in (self._by_audience, self._wanting, self._syncs):
-            known.clear()
-        for number, trigger in enumerate(self._settings.triggers.values()):
-            for name in trigger.audiences:
-                for slug in {name, self._store.slug_of(name)}:
-                    self._by_audience[slug, trigger.on].append(number)
-        self._store_version = self._store.version
 
     def _empty(self, options: PublishOptions) -> Draft:
         return Draft(
@@ -397,7 +355,7 @@ class Drafter:
         The ledger has digests only. If the person leaves, and that event gets lost before a run
         has seen them, nobody else could say who has to leave.
         """
-        syncs = self._syncs_for(header)
+        syncs = self._syncs_for(header) if self._settings.sync else {}
         for trigger in triggers if syncs else ():
             address = (trigger.destination, partition_of(key, draft.partitions))
             for sync in syncs.get(trigger.destination, ()):
@@ -435,8 +393,12 @@ class Drafter:
             header = header._replace(again=True)
         return header, self._store.identified(event.profile, event.audience), triggers
 
-    def _deliver(self, key: str, part: _Part, draft: Draft, number: int) -> None:
+    def _deliver(
+        self, key: str, part: _Part, draft: Draft, number: int, ending: bytes = b""
+    ) -> None:
         """Add the deliveries of one event to the draft: all or, if one can't be packed, none.
+
+        The ending is the text behind the last field of a profile that has no segment event itself.
 
         Raises:
             PayloadRefused: One can't be packed.
@@ -449,7 +411,7 @@ class Drafter:
             fields = trigger.export_fields
             packed = b"" if fields else whole
             if not packed:
-                packed = export(profile, fields, draft.reading.identity)
+                packed = export(profile, fields, draft.reading.identity, ending)
                 whole = whole if fields else packed
             own = _header_for(header, trigger)
             delivery = NewDelivery(draft.lane, trigger.name, own, packed, number)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Final, Literal, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from segrelay.producer.events.payloads import ReadingRules, Refused
 from segrelay.worker.contract import keys
@@ -456,14 +456,6 @@ _MICROSECONDS: Final = 1_000_000
 _QUARANTINE_SHARE: Final = 0.125
 
 
-@dataclass(frozen=True, slots=True)
-class CapacityUsed:
-    """Nothing more may be published now."""
-
-    reason: Literal["memory", "high_water"]
-    message: str
-
-
 class CapacityMeter:
     """The memory that is left in Redis, and its clock, read at most once a second."""
 
@@ -484,31 +476,29 @@ class CapacityMeter:
         """Return Redis' time in µs since 1970, to about a millisecond."""
         return int(self._look() * _MICROSECONDS) + self._ahead_us
 
-    def memory(self) -> CapacityUsed | None:
-        """Return why Redis has no memory for more deliveries; None = it has."""
+    def memory(self) -> str:
+        """Return why Redis has no memory for more deliveries; "" = it has."""
         self._look()
         if not self._most or self._used < MEMORY_SHARE * self._most:
-            return None
-        return CapacityUsed(
-            "memory",
+            return ""
+        return (
             f"Redis is full: {self._used // 1_000_000} of {self._most // 1_000_000} MB are used, "
             f"producers stop at {MEMORY_SHARE:.0%}. Nothing more is taken until the workers have "
-            "drained it, or its maxmemory is raised.",
+            "drained it, or its maxmemory is raised."
         )
 
-    def lane(self, lane: str) -> CapacityUsed | None:
-        """Return why this lane may take no more deliveries; None = it may."""
+    def lane(self, lane: str) -> str:
+        """Return why this lane may take no more deliveries; "" = it may."""
         full = self.memory()
         if full or kind_of_lane(lane) != BACKFILL:
             return full
         self._count()
         high_water = self._settings.redis.high_water
         if self._waiting < high_water:
-            return None
-        return CapacityUsed(
-            "high_water",
+            return ""
+        return (
             f"{self._waiting} deliveries of the backfill lane wait, the mark is {high_water} "
-            "(redis.high_water); there is room again when the workers have drained some.",
+            "(redis.high_water); there is room again when the workers have drained some."
         )
 
     def add(self, deliveries: int) -> None:

@@ -189,7 +189,7 @@ class Syncing:
     def _check_capacity(self, lane: str) -> None:
         full = self.publisher.why_full(lane)
         if full:
-            raise _Full(full.message)
+            raise _Full(full)
 
     def _note_failure(self, run: Run, error: SegrelayError) -> None:
         run.problem = error.message

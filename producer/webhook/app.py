@@ -430,10 +430,9 @@ class Inspector:
         """Say why nothing can be stored now; "" = it can."""
         with self._lock:
             try:
-                full = CapacityMeter(self.client, self.settings).memory()
+                return CapacityMeter(self.client, self.settings).memory()
             except SegrelayError as error:
                 return error.message
-            return full.message if full else ""
 
     def inspect(self, body: Body) -> dict[str, Any]:
         """Return what would become of a body, or of its first 1,000 payloads.

@@ -45,9 +45,9 @@ def test_backfill_stops_at_its_high_water_mark_and_live_does_not(configure, publ
     first = publisher.why_full("backfill")
     publisher.publish([payload(number) for number in range(12)], PublishOptions(job="load"))
 
-    assert first is None
-    assert publisher.why_full("job.other").reason == "high_water"
-    assert publisher.why_full("live") is None
+    assert first == ""
+    assert "high_water" in publisher.why_full("job.other")
+    assert publisher.why_full("live") == ""
 
 
 def test_what_waits_is_counted_by_kind(configure, publisher_of, client):

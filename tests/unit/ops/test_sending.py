@@ -28,7 +28,7 @@ class Recorder:
     waits_for: dict[int, int] = field(default_factory=dict)
 
     def why_full(self, _lane):
-        return None
+        return ""
 
     def draft(self, batch, form, _options):
         assert form is None
