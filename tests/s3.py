@@ -5,10 +5,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
-from s3fs import S3FileSystem
 
 BUCKET = "exports"
 
@@ -16,6 +13,11 @@ BUCKET = "exports"
 @contextmanager
 def s3_bucket(environment: pytest.MonkeyPatch) -> Iterator[Any]:
     """Start a server with an empty bucket, and yield its client; the environment leads to it."""
+    # Each process that collects this file would load them, for a second.
+    import boto3  # noqa: PLC0415
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415
+    from s3fs import S3FileSystem  # noqa: PLC0415
+
     server = ThreadedMotoServer(port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

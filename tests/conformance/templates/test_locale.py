@@ -5,10 +5,10 @@ import os
 import subprocess
 import sys
 
-LOCALES = {
-    "ISO-8859-1": {"PYTHONIOENCODING": "iso-8859-1"},
-    "ASCII": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-}
+from tests.nightly import amount
+
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+LOCALES = amount({}, nightly={"ISO-8859-1": {"PYTHONIOENCODING": "iso-8859-1"}}) | {"ASCII": ASCII}
 TEMPLATE = """\
 local event = import 'lytemplates.libsonnet';
 if event.get('n') == 2 then error 'Größe' else { größe: event.get('größe') }

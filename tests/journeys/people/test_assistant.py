@@ -7,8 +7,6 @@ from threading import Event, Thread
 
 import orjson
 import pytest
-from mcp import ClientSession, StdioServerParameters
-from mcp.client.stdio import stdio_client
 
 from segrelay.ops.console.acts import ACTS
 from segrelay.worker.contract.own_processes import own_module
@@ -37,6 +35,10 @@ def world(tmp_path_factory):
 
 def asked(world, *options, question):
     """Start the server as an assistant does, and return what a question to it brings."""
+    # Each process that collects this file would load them, for half a second.
+    from mcp import ClientSession, StdioServerParameters  # noqa: PLC0415
+    from mcp.client.stdio import stdio_client  # noqa: PLC0415
+
     command, *arguments = own_module("segrelay.ops.main", "mcp", *options)
     server = StdioServerParameters(
         command=command, args=arguments, env=world.environment, cwd=world.folder
@@ -95,7 +97,7 @@ def test_nobody_on_the_machine_sees_of_whom_it_asks(world):
     seen, asks = [], Event()
 
     def look():
-        while not asks.is_set():
+        while not asks.wait(0.01):
             for one in Path("/proc").glob("[0-9]*/cmdline"):
                 with suppress(OSError):
                     seen.append(one.read_bytes())

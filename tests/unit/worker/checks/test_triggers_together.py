@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from segrelay.jsonnet.renderer import Renderer
 from segrelay.templates import LYTEMPLATES
-from segrelay.worker.checks.preview import Finding, render_of
+from segrelay.worker.checks.preview import Finding, Render
 from segrelay.worker.checks.triggers import check_triggers
 from tests.configuration import trigger
 from tests.unit.worker.checks.trigger_findings import (
@@ -31,13 +32,19 @@ def together(folder: Path, *triggers: dict[str, Any]) -> list[tuple[str, str]]:
     return [(finding.trigger, finding.message) for finding in found]
 
 
+@cache
+def rendering(templates: Path) -> Render:
+    """Return what renders templates of a folder; each is loaded once."""
+    renderer = Renderer(templates, LYTEMPLATES, compiles=False)
+    load = cache(renderer.load)
+    return lambda template, rows: renderer.render(load(template), rows)
+
+
 def found_in(folder: Path, *triggers: dict[str, Any], templates: Path = SHIPPED) -> list[Finding]:
     """Check templates of several triggers, shipped ones by default."""
     tables = [trigger(f"t-{number}", **fields) for number, fields in enumerate(triggers)]
     settings = written(folder, *tables, templates=templates)
-    return check_triggers(
-        settings, NOW, render_of(Renderer(templates, LYTEMPLATES, compiles=False))
-    )
+    return check_triggers(settings, NOW, rendering(templates))
 
 
 FLAG_ENTERS = {**ENTERS, "template": "insider/flag-enter.jsonnet"}

@@ -1,10 +1,10 @@
 """The sweep's rounds over time: Redis that goes away, and a node that is broken."""
 
+import json
 import subprocess
 import sys
 from dataclasses import dataclass, field
 
-import pytest
 from structlog.testing import capture_logs
 
 from segrelay.worker.contract.celery import BackgroundJob
@@ -142,86 +142,76 @@ def test_who_does_the_round_does_its_chores():
 
 
 HANGING = """
-import os, sys, time
+import json, os, sys, time
 from types import SimpleNamespace
 from celery.concurrency.prefork import TaskPool as Prefork
 from celery.concurrency.solo import TaskPool as Solo
 from segrelay.worker.node.sweep import SweepStep
 
-class Quick(SweepStep):
-    hung_seconds = float(sys.argv[4])
+def play(what, turns, seconds, most, stops):
+    def hang():
+        time.sleep(seconds)
 
-def hang():
-    time.sleep(float(sys.argv[3]))
+    def sweep():
+        if what == "round":
+            hang()
+        return False
 
-def sweep():
-    if sys.argv[1] == "round":
+    def call_repeatedly(_, tick):
+        ticks.append(tick)
+        return SimpleNamespace(cancel=bool)
+
+    ticks = []
+    consumer = SimpleNamespace(
+        app=SimpleNamespace(segrelay=SimpleNamespace(sweep=lambda _: SimpleNamespace(tick=sweep))),
+        pool=object.__new__(Solo if what == "solo" else Prefork),
+        timer=SimpleNamespace(call_repeatedly=call_repeatedly),
+    )
+    step = type("Quick", (SweepStep,), {"hung_seconds": most})(consumer)
+    step.start(consumer)
+    for _ in range(turns):
+        ticks[0]()
+        time.sleep(0.1) if what == "round" else hang()
+    if stops:
+        step.stop(consumer)
         hang()
-    return False
 
-def call_repeatedly(_, tick):
-    ticks.append(tick)
-    return SimpleNamespace(cancel=bool)
-
-ticks = []
-consumer = SimpleNamespace(
-    app=SimpleNamespace(segrelay=SimpleNamespace(sweep=lambda _: SimpleNamespace(tick=sweep))),
-    pool=object.__new__(Solo if sys.argv[1] == "solo" else Prefork),
-    timer=SimpleNamespace(call_repeatedly=call_repeatedly),
-)
-step = Quick(consumer)
-step.start(consumer)
-for _ in range(int(sys.argv[2])):
-    ticks[0]()
-    time.sleep(0.1) if sys.argv[1] == "round" else hang()
-if len(sys.argv) > 5:
-    step.stop(consumer)
-    hang()
-print("went on", flush=True)
-os._exit(0)  # its end may take longer on a busy machine
+for name, *case in json.load(sys.stdin):
+    if os.fork() == 0:
+        os.dup2(os.open(name, os.O_CREAT | os.O_WRONLY), 2)
+        play(*case)
+        os._exit(0)  # its end may take longer on a busy machine
+    print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
 """
+HANGS = {"prefork": ("prefork", 1, 50, False), "a round beside it": ("round", 500, 50, False)}
+GOES_ON = {
+    "it sweeps in time": ("prefork", 15, 0.1, False),
+    "it waits for its broker": ("prefork", 0, 2.0, True),
+    "it drains by itself": ("solo", 1, 2.0, False),
+    "a round lasts longer than it should": ("round", 15, 0.3, False),
+}
+"""What hangs, how often, for how many times what it may at most, and whether it is told to stop."""
 
 
-def hanging(pool, turns, seconds, *stops):
-    """Let it hang for so many times what it may at most, which is longer on a busy machine."""
-    most = patient(1.0)
-    words = (pool, turns, seconds * most, most, *stops)
-    return subprocess.run(
-        [sys.executable, "-c", HANGING, *map(str, words)],
+def test_what_hangs_is_ended_with_where_it_stood_in_the_log_and_the_rest_goes_on(tmp_path):
+    most = patient(1.0)  # longer on a busy machine
+    cases = [
+        [str(tmp_path / name), what, turns, times * most, most, stops]
+        for name, (what, turns, times, stops) in (HANGS | GOES_ON).items()
+    ]
+
+    done = subprocess.run(
+        [sys.executable, "-c", HANGING],
+        input=json.dumps(cases),
         capture_output=True,
         text=True,
-        timeout=allowed(60),
-        check=False,
+        timeout=allowed(120),
+        check=True,
     )
 
-
-@pytest.mark.parametrize(
-    ("what", "turns"),
-    [
-        pytest.param("prefork", 1, id="the event loop"),
-        pytest.param("round", 500, id="a round beside the event loop"),
-    ],
-)
-def test_what_hangs_is_ended_and_the_log_has_where_it_stood(what, turns):
-    ended = hanging(what, turns, 50)
-
-    assert (ended.returncode, ended.stdout) == (1, "")
-    assert "in hang" in ended.stderr
-
-
-@pytest.mark.parametrize(
-    ("pool", "turns", "seconds", "stops"),
-    [
-        pytest.param("prefork", 15, 0.1, (), id="it sweeps in time"),
-        pytest.param("prefork", 0, 2.0, ("stops",), id="it waits for its broker"),
-        pytest.param("solo", 1, 2.0, (), id="it drains by itself"),
-        pytest.param("round", 15, 0.3, (), id="a round lasts longer than it should"),
-    ],
-)
-def test_what_does_not_hang_goes_on(pool, turns, seconds, stops):
-    ended = hanging(pool, turns, seconds, *stops)
-
-    assert (ended.returncode, ended.stdout) == (0, "went on\n")
+    assert done.stdout.split() == [*["1"] * len(HANGS), *["0"] * len(GOES_ON)]
+    for name in HANGS:
+        assert "in hang" in (tmp_path / name).read_text()
 
 
 BESIDE = """
