@@ -157,15 +157,13 @@ class LyticsApi:
         found = _object(self._get(path, {}), "data")
         return None if _NOT_FOUND in found.get("segments", ()) else found
 
-    def collect(self, stream: str, records: Sequence[Mapping[str, Any]]) -> int:
-        """Send records to a stream; returns how many were rejected.
+    def collect(self, stream: str, records: Sequence[Mapping[str, Any]]) -> None:
+        """Send records to a stream.
 
         The caller keeps to the limits of a batch: see `response_stream`.
         """
         path = f"/collect/json/{quote(stream, safe='')}"
-        answer = self._ask("POST", path, {}, orjson.dumps(records), "application/json")
-        rejected = _object(answer, "data").get("rejected_count", 0)
-        return rejected if isinstance(rejected, int) else 0
+        self._ask("POST", path, {}, orjson.dumps(records), "application/json")
 
     def list_templates(self) -> list[dict[str, Any]]:
         """Return the account's templates, without their sources, which Lytics never tells."""
@@ -383,13 +381,7 @@ def _refusal(answer: httpx.Response, path: str) -> LyticsRefused:
 
 def _retry_after_seconds(answer: httpx.Response) -> float:
     text: str = answer.headers.get("retry-after", "").strip()
-    if text.isascii() and text.isdecimal():
-        return float(text[:6])
-    try:
-        at = parsedate_to_datetime(text)
-        return max(0.0, (at - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError, OverflowError):
-        return 0.0
+    return float(text[:6]) if text.isascii() and text.isdecimal() else 0.0
 
 
 def _date(answer: httpx.Response) -> datetime | None:

@@ -11,7 +11,7 @@ import asyncio
 import hmac
 import threading
 import time
-from collections import Counter
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -31,13 +31,14 @@ from segrelay.producer.publishing.published import CapacityMeter, Published
 from segrelay.producer.webhook.intake import (
     PORTION,
     SMALL_BYTES,
+    TOO_LARGE,
     AnswerRecord,
     Body,
     BodyMemory,
-    BodyTooLarge,
     HeldMemory,
     Intake,
-    NoMemory,
+    RequestRefused,
+    body_too_large,
     unpack,
 )
 from segrelay.worker.contract.processes import (
@@ -51,7 +52,6 @@ from segrelay.worker.contract.settings import Settings
 from segrelay.worker.errors import RedisMismatch, RedisUnavailable, SegrelayError
 from segrelay.worker.logs import log_often
 
-LARGEST_CHECK_BYTES: Final = 64 * 1024
 BODY_SECONDS: Final = 60.0
 """The seconds in which a body has to arrive; a slower sender is asked to send it again."""
 RETRY_AFTER_SECONDS: Final = 5
@@ -146,15 +146,6 @@ class _Request:
         return message.get("body", b""), message.get("more_body", False)
 
 
-class _Refused(Exception):  # noqa: N818 - an answer, no error of ours
-    """The request is answered without being stored."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-
-
 @dataclass(slots=True)
 class Receiver:
     """The receiver of webhooks for one configuration.
@@ -191,14 +182,14 @@ class Receiver:
             outcome = await self._outcome(request)
         except Exception as error:  # noqa: BLE001 - this is the edge
             outcome = error
-        if isinstance(outcome, BodyTooLarge):
-            await self._report(outcome, request.name)
+        if isinstance(outcome, RequestRefused) and outcome.status == TOO_LARGE:
+            await self._report(outcome.message, request.name)
         await self._conclude(request, outcome)(scope, receive, send)
 
     async def _outcome(self, request: _Request) -> Published | _Answer:
         """Store the events of a webhook and return their counts; for a check, return the answer."""
         if not self._is_authentic(request):
-            raise _Refused(
+            raise RequestRefused(
                 401,
                 "The secret is missing or wrong: send it in the header X-Segrelay-Secret "
                 "or the URL parameter `secret`.",
@@ -206,8 +197,8 @@ class Receiver:
         with HeldMemory(self._memory) as memory:
             body = await self._read(request, memory)
             if request.is_check:
-                checked = {"check": True, **await self._checked(body)}
-                return _Answer(200, checked, request.name)
+                checked = await asyncio.to_thread(self.inspect, Body(body))
+                return _Answer(200, {"check": True, **checked}, request.name)
             return await self._stored(body, memory, is_gzip=request.is_gzip)
 
     def _conclude(self, request: _Request, outcome: Published | _Answer | Exception) -> _Answer:
@@ -242,7 +233,7 @@ class Receiver:
         return bool(given) and any(valid)
 
     async def _read(self, request: _Request, memory: HeldMemory) -> bytes:
-        larger = BodyTooLarge(f"larger than {self.max_bytes:,} bytes")
+        larger = body_too_large(f"larger than {self.max_bytes:,} bytes")
         announced = request.headers.get(b"content-length", b"")
         if announced.isdigit() and int(announced[:20]) > self.max_bytes:
             raise larger
@@ -257,16 +248,19 @@ class Receiver:
                     if memory.size > self.max_bytes:
                         raise larger
         except TimeoutError:
-            raise _Refused(408, f"The body did not arrive within {BODY_SECONDS:.0f} s.") from None
+            told = f"The body did not arrive within {BODY_SECONDS:.0f} s."
+            raise RequestRefused(408, told) from None
         return b"".join(chunks)
 
     async def _stored(self, sent: bytes, memory: HeldMemory, *, is_gzip: bool) -> Published:
         """Store a body; large ones are unpacked and stored one at a time, small ones don't wait."""
         text: bytes | None = sent
         if is_gzip:
-            with suppress(BodyTooLarge):
-                text = None
+            try:
                 text = await asyncio.to_thread(unpack, sent, SMALL_BYTES)
+            except RequestRefused:
+                text = None
+            else:
                 memory.take(len(text))
         if text is not None and len(text) <= SMALL_BYTES:
             return await self.intake.take(Body(text))
@@ -277,15 +271,9 @@ class Receiver:
             await asyncio.to_thread(body.prepare)
             return await self.intake.take(body)
 
-    async def _checked(self, sent: bytes) -> dict[str, object]:
-        if len(sent) > LARGEST_CHECK_BYTES:
-            raise _Refused(413, f"A check has at most {LARGEST_CHECK_BYTES:,} bytes.")
-        return await asyncio.to_thread(self.inspect, Body(sent))
-
-    async def _report(self, too_large: BodyTooLarge, name: str) -> None:
+    async def _report(self, message: str, name: str) -> None:
         """Report a request that is answered 413 to the operators: Lytics drops the events."""
-        message = f"A request was refused: it is {too_large.what}."
-        LOG.error("webhook.too_large", request=name, message=message)
+        LOG.error("webhook.too_large", request=name, message=f"A request was refused: {message}")
         try:
             await asyncio.to_thread(self.count_too_large)
         except RedisUnavailable as error:
@@ -304,14 +292,8 @@ def _stored(stored: Published, name: str) -> _Answer:
 def _refused(error: Exception, name: str) -> _Answer:
     """Return the answer to a request whose events are not stored."""
     match error:
-        case _Refused():
+        case RequestRefused():
             return _Answer(error.status, {"error": error.message}, name)
-        case BodyTooLarge():
-            told = f"The body is {error.what}; make the job's batches smaller."
-            return _Answer(413, {"error": told}, name)
-        case NoMemory():
-            told = "Too many large requests are under way; send it again."
-            return _Answer(503, {"error": told}, name)
         case ClientDisconnect():
             return _Answer(499, {}, name)
         case RedisUnavailable() | RedisMismatch():
@@ -377,34 +359,18 @@ REFUSAL_LINES: Final = 10
 REFUSAL_SECONDS: Final = 10.0
 
 
-@dataclass(slots=True)
-class RefusalThrottle:
-    """Lets the first lines of each status through in a span of time, and counts the others."""
-
-    clock: Callable[[], float] = time.monotonic
-    _counts: Counter[int] = field(default_factory=Counter)
-    _begun_at: dict[int, float] = field(default_factory=dict)
-
-    def take(self, status: int) -> int | None:
-        """Return how many lines were left out before this one; None = this one is left out, too."""
-        left_out, now = 0, self.clock()
-        if now - self._begun_at.get(status, float("-inf")) >= REFUSAL_SECONDS:
-            left_out = max(0, self._counts[status] - REFUSAL_LINES)
-            self._begun_at[status], self._counts[status] = now, 0
-        self._counts[status] += 1
-        return left_out if self._counts[status] <= REFUSAL_LINES else None
-
-
-_THROTTLE: Final = RefusalThrottle()
+_REFUSED_AT: Final = defaultdict[int, deque[float]](lambda: deque(maxlen=REFUSAL_LINES))
 
 
 def _log(status: int, line: Mapping[str, object]) -> None:
-    """Log an answer as one line; of refusals only the first ones, so that nobody fills the disk."""
-    left_out = _THROTTLE.take(status) if status in REFUSED else 0
-    if left_out is not None:
-        more = {"left_out": left_out} if left_out else {}
-        with suppress(OSError):  # what is stored is answered also where the log's disk is full
-            log_often("webhook.answered", [{**line, **more}])
+    """Log an answer as one line; of refusals only some, so that nobody fills the disk."""
+    if status in REFUSED:
+        logged_at, now = _REFUSED_AT[status], time.monotonic()
+        if len(logged_at) == REFUSAL_LINES and now - logged_at[0] < REFUSAL_SECONDS:
+            return
+        logged_at.append(now)
+    with suppress(OSError):  # what is stored is answered also where the log's disk is full
+        log_often("webhook.answered", [line])
 
 
 def _failed(error: Exception, name: str) -> _Answer:
@@ -438,7 +404,7 @@ class Inspector:
         """Return what would become of a body, or of its first 1,000 payloads.
 
         Raises:
-            BodyTooLarge: It holds more payloads than are taken.
+            RequestRefused: It holds more payloads than are taken.
         """
         with self._lock:
             publisher = Publisher(self.client, self.settings, dry_run=True)

@@ -34,19 +34,28 @@ from segrelay.worker.contract.processes import MOST_REQUESTS, WebhookRequest
 from segrelay.worker.errors import PayloadRefused, RedisMismatch, RedisUnavailable, SegrelayError
 
 
-class BodyTooLarge(Exception):  # noqa: N818 - an answer, no error of ours
-    """A body is larger than the receiver takes, or holds more payloads or values."""
+class RequestRefused(Exception):  # noqa: N818 - an answer, no error of ours
+    """A request is answered without being stored."""
 
-    def __init__(self, what: str) -> None:
-        super().__init__(what)
-        self.what = what
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+TOO_LARGE: Final = 413
+
+
+def body_too_large(what: str) -> RequestRefused:
+    """Return the answer to a body that is larger than the receiver takes, or holds too much."""
+    return RequestRefused(TOO_LARGE, f"The body is {what}; make the job's batches smaller.")
 
 
 def unpack(body: bytes, most: int) -> bytes:
     """Return the content of a gzip body; the body as it came where it is damaged, or is no gzip.
 
     Raises:
-        BodyTooLarge: It unpacks to more than `most` bytes.
+        RequestRefused: It unpacks to more than `most` bytes.
     """
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(body)) as file:
@@ -54,7 +63,7 @@ def unpack(body: bytes, most: int) -> bytes:
     except (EOFError, OSError, zlib.error):
         return body
     if len(content) > most:
-        raise BodyTooLarge(f"larger than {most:,} bytes")
+        raise body_too_large(f"larger than {most:,} bytes")
     return content
 
 
@@ -86,7 +95,7 @@ class Body:
     most: int = MOST_PAYLOADS
     stored: Published = field(default_factory=Published)
     taken: int = 0
-    refusal: BodyTooLarge | None = None
+    refusal: RequestRefused | None = None
     _position: int = 0
     _payloads: Sequence[Payload] | None = field(default=None, repr=False)
 
@@ -101,7 +110,7 @@ class Body:
         """Read the body, unless it is read already, and return its payloads.
 
         Raises:
-            BodyTooLarge: It holds more payloads or values than are taken.
+            RequestRefused: It holds more payloads or values than are taken.
         """
         if self._payloads is None:
             self._payloads = _payloads_in(self.text, self.most)
@@ -112,7 +121,7 @@ class Body:
         self.taken = self._position
         try:
             found = self.prepare()
-        except BodyTooLarge as refusal:
+        except RequestRefused as refusal:
             self.refusal = refusal
             return
         for payload in found[self._position :]:
@@ -129,13 +138,13 @@ def _payloads_in(text: bytes, most: int) -> Sequence[Payload]:
     """Return the payloads of a body; one that can't be read is one payload, with all of it."""
     values = text.count(b",") + text.count(b"{") + text.count(b"[")
     if values > max(_MOST_VALUES, len(text) // _BYTES_A_VALUE):
-        raise BodyTooLarge(f"made of more than {_MOST_VALUES:,} values")
+        raise body_too_large(f"made of more than {_MOST_VALUES:,} values")
     try:
         found = values_of(load(text))
     except PayloadRefused as refusal:
         return [Payload(text, None, error=refusal.message)]
     if len(found) > most:
-        raise BodyTooLarge(f"made of more than {most:,} payloads")
+        raise body_too_large(f"made of more than {most:,} payloads")
     return [
         # An array within an array is no array of payloads.
         Payload(b"", [value] if isinstance(value, list) and value else value, index=index)
@@ -147,10 +156,6 @@ LARGE_BODIES_BYTES: Final = 48 * 1024 * 1024
 """The bytes of other requests above which the sender of a large body is asked to send it again."""
 ALL_BODIES_BYTES: Final = 2 * LARGE_BODIES_BYTES
 """The bytes of other requests above which the sender of any body is asked to send it again."""
-
-
-class NoMemory(Exception):  # noqa: N818 - an answer, no error of ours
-    """Too many bytes are in memory for this body; it should be sent again."""
 
 
 @dataclass(slots=True)
@@ -174,13 +179,13 @@ class HeldMemory:
         """Add a number of bytes to the count.
 
         Raises:
-            NoMemory: The others take too much.
+            RequestRefused: The others take too much.
         """
         self.size += size
         self._memory.used += size
         most = ALL_BODIES_BYTES if self.size <= SMALL_BYTES else LARGE_BODIES_BYTES
         if self._memory.used - self.size > most:
-            raise NoMemory
+            raise RequestRefused(503, "Too many large requests are under way; send it again.")
 
     def __exit__(self, *_: object) -> None:
         self._memory.used -= self.size
@@ -237,7 +242,7 @@ class Intake:
 
         Raises:
             RedisUnavailable: Not all of it may be stored; the sender should send it again.
-            BodyTooLarge: It holds more payloads than are taken; nothing of it is stored.
+            RequestRefused: It holds more payloads than are taken; nothing of it is stored.
         """
         waiting = _Waiting(body, asyncio.get_running_loop().create_future())
         self._fresh.append(waiting)

@@ -113,13 +113,6 @@ def test_who_does_not_exist_is_none(sandbox: SandboxProcess) -> None:
         assert lytics.profile("email", "p1@example.com") is not None
 
 
-def test_what_the_collect_api_rejects_is_counted(sandbox: SandboxProcess) -> None:
-    with api(sandbox) as lytics:
-        rejected = lytics.collect("answers", [{"a": 1}, {"a": [{"b": 1}]}])
-
-    assert rejected == 1
-
-
 def test_a_template_is_created_updated_and_listed(sandbox: SandboxProcess) -> None:
     with api(sandbox) as lytics:
         made = lytics.create_template("enter", "{}", description="Our entrance")

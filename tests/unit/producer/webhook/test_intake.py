@@ -8,7 +8,7 @@ from threading import Event
 import pytest
 
 from segrelay.producer.publishing.published import Published
-from segrelay.producer.webhook.intake import GROUP_BODIES, Body, BodyTooLarge, Intake
+from segrelay.producer.webhook.intake import GROUP_BODIES, Body, Intake, RequestRefused
 from segrelay.worker.errors import RedisUnavailable
 from tests.waiting import allowed
 
@@ -97,7 +97,7 @@ def array(count: int, element: bytes = b"1") -> bytes:
     [
         ([b"1", array(2), array(3)], [1, 2, 3]),
         ([array(100), b"1", array(100)], [100, 1, 100]),
-        ([b"1", array(101, b"{}"), b"2"], [1, BodyTooLarge, 1]),
+        ([b"1", array(101, b"{}"), b"2"], [1, RequestRefused, 1]),
         ([b"a", POISON, b"bb"], [1, ValueError, 1]),
         ([b"a", UNWRITABLE, b"bb"], [1, ValueError, 1]),
     ],
