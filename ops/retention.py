@@ -70,8 +70,12 @@ class Retention:
             drops = self.drop(partitions, now_ms) if is_due else ()
             dropped = {what: count for what, count in drops if count}
             self._trim_logs(partitions, now_ms)
-            if partitions:  # each minute one partition has its turn
-                self._trim_jobs(partitions[now_ms // _MINUTE_MS % len(partitions)], now_ms)
+            if partitions:
+                # What a reader writes that stood still for longer has a time that the ledger does
+                # not remember any more: a partition each minute forgets which jobs it is closed to.
+                kept_ms = round(1_000 * self.settings.delivery.ledger_retention_seconds)
+                partition = partitions[now_ms // _MINUTE_MS % len(partitions)]
+                JobStore(self.client).reopen(partition, now_ms - kept_ms)
             more = max(dropped.values(), default=0) >= DROPPED_AT_ONCE
             for what, count in dropped.items():
                 LOG.info("retention.dropped", what=what, count=count)
@@ -130,15 +134,6 @@ class Retention:
         script, before = opened.source("outcomes_trim"), now_ms - kept_ms
         calls = [script_call(script, at, before=before, most=_FIELDS_AT_ONCE) for at in partitions]
         opened.run(self.client, "outcomes_trim", calls)
-
-    def _trim_jobs(self, partition: PartitionKeys, now_ms: int) -> None:
-        """Forget that a partition is closed to backfills that were forgotten long ago.
-
-        What a reader writes that stood still for longer has a time that the ledger does not
-        remember any more.
-        """
-        kept_ms = round(1_000 * self.settings.delivery.ledger_retention_seconds)
-        JobStore(self.client).reopen(partition, now_ms - kept_ms)
 
 
 @shared_task(name=RETENTION_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)

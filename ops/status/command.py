@@ -40,7 +40,7 @@ from segrelay.ops.terminal.tables import (
     text_columns,
     wrapped,
 )
-from segrelay.worker.contract.printable import plural, printable
+from segrelay.worker.contract.printable import printable
 from segrelay.worker.contract.processes import Process
 from segrelay.worker.contract.redis.client import Redis
 from segrelay.worker.contract.redis.url import READY_SECONDS
@@ -134,11 +134,6 @@ def lines(standing: Standing, rates: Mapping[str, float] | None = None) -> Itera
     for what, count in standing.retention.dropped.items():
         if count:
             yield f"dropped {count:,} {what} that were kept for long enough"
-    if standing.too_large_requests:
-        yield (
-            f"requests refused as too large {standing.too_large_requests:,}: Lytics dropped "
-            "their events; make its batches smaller, or raise producer.webhook.max_bytes"
-        )
     if totals.dropped_fields:
         yield f"fields left out: {counted(largest_first(totals.dropped_fields))}"
 
@@ -202,8 +197,6 @@ def _config(standing: Standing, process: Process) -> str:
         text += " (another than this file)"
     for name, count in process.doubted.items():
         text += f"; the compiled form of {name} is off (it differed from Jsonnet {times(count)})"
-    if process.refused_messages:
-        text += f"; refused {plural(process.refused_messages, 'message')} of the broker"
     return text
 
 
@@ -240,7 +233,7 @@ def document_of(standing: Standing) -> dict[str, Any]:
         "triggers": {
             name: _trigger(one, totals.orphans[name]) for name, one in standing.triggers.items()
         },
-        "jobs": {name: _job(one) for name, one in standing.jobs.items()},
+        "jobs": {name: _flat(one) for name, one in standing.jobs.items()},
         "destinations": {name: _destination(one) for name, one in standing.destinations.items()},
         "lanes": {
             name: {
@@ -298,26 +291,18 @@ def _destination(one: DestinationStanding) -> dict[str, Any]:
     }
 
 
+def _flat(one: TriggerStanding | JobStanding) -> dict[str, Any]:
+    """Return a standing with its counts and its condition beside the other fields."""
+    document = asdict(one)
+    del document["condition"]
+    return {**document.pop("counts"), **_condition(one.condition), **document}
+
+
 def _trigger(one: TriggerStanding, orphaned: int) -> dict[str, Any]:
-    document = {
-        **asdict(one.counts),
-        "by_lane": {lane: asdict(counts) for lane, counts in one.by_lane.items()},
-        "waits": {lane: asdict(wait) for lane, wait in one.waits.items()},
-        "orphaned": orphaned,
-        "destination": one.destination,
-        "oldest_live_ms": one.oldest_live_ms,
-        **_condition(one.condition),
-        "versions": list(one.versions),
-        "refused": one.refused,
-    }
+    document = _flat(one) | {"orphaned": orphaned}
     if one.condition.state in {"refused", "waits"}:
         document["lasting"] = one.condition.is_lasting
     return document
-
-
-def _job(one: JobStanding) -> dict[str, Any]:
-    read = {"rows": one.rows, "expected_rows": one.expected_rows}
-    return {**asdict(one.counts), **_condition(one.condition), **read}
 
 
 _OF_PROCESS: Final = (

@@ -203,11 +203,8 @@ def clocks(standing: Standing) -> Iterator[HealthProblem]:
     Machines may share a name, as containers or clones do: the process that is furthest off counts.
     """
     found = [(one.host, float(one.clock_ahead_seconds)) for one in standing.processes]
-    found += [
-        (name.rpartition(":")[0], one.clock_ahead_seconds)
-        for name, one in standing.receivers.running.items()
-        if standing.now_ms - one.seen_ms <= SEEN_WITHIN_MS
-    ]
+    running = standing.live_receivers.items()
+    found += [(name.rpartition(":")[0], one.clock_ahead_seconds) for name, one in running]
     found.append(("this machine", standing.redis.clock_ahead_seconds))
     # Of a machine that is named twice, the last pair counts.
     for host, seconds in dict(sorted(found, key=lambda one: abs(one[1]))).items():

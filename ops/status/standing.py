@@ -58,6 +58,7 @@ from segrelay.worker.contract.processes import (
     WORKER,
     Process,
     Receivers,
+    RunningReceiver,
     Sample,
     read_processes,
     read_receivers,
@@ -336,16 +337,18 @@ class Standing:
     @property
     def started(self) -> list[StartedProcess]:
         """Return the workers and receivers that run, the last that was started first."""
-        found = [
-            StartedProcess(f"{one.host}:{one.pid}", one.begun_ms, one.config)
-            for one in self.workers
+        named: list[tuple[str, Process | RunningReceiver]] = [
+            *((f"{one.host}:{one.pid}", one) for one in self.workers),
+            *((f"receiver {name}", one) for name, one in self.live_receivers.items()),
         ]
-        found += [
-            StartedProcess(f"receiver {name}", one.begun_ms, one.config)
-            for name, one in self.receivers.running.items()
-            if self.now_ms - one.seen_ms <= SEEN_WITHIN_MS
-        ]
+        found = (StartedProcess(name, one.begun_ms, one.config) for name, one in named)
         return sorted(found, key=lambda one: one.begun_ms, reverse=True)
+
+    @property
+    def live_receivers(self) -> dict[str, RunningReceiver]:
+        """Return the receivers that were seen lately, by host and process."""
+        running = self.receivers.running.items()
+        return {n: one for n, one in running if self.now_ms - one.seen_ms <= SEEN_WITHIN_MS}
 
     @property
     def newest_config(self) -> str:

@@ -138,7 +138,6 @@ def test_what_a_worker_tells_of_itself_is_shown(call, relay):
     assert (triggers["vip-enter"]["state"], triggers["vip-exit"]["state"]) == ("ok", "stopped")
     assert f" {version('segrelay')} {relay.settings.fingerprint}; the compiled form of" in shown
     assert "insider/enter.jsonnet is off" in shown
-    assert "refused 12 messages of the broker" in shown
 
 
 def test_workers_with_different_files_of_a_template_are_named(call, relay):
