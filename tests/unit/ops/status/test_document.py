@@ -75,9 +75,7 @@ KEYS = {
         "lasting", "versions", "refused",
     },
     "triggers vip by_lane live": COUNTS,
-    "jobs load": COUNTS | {
-        "state", "reason", "rows", "expected_rows", "at", "watch", "refused"
-    },
+    "jobs load": COUNTS | {"state", "reason", "rows", "expected_rows", "at", "watch", "refused"},
     "processes 0": {
         "host", "pid", "kind", "version", "config", "current", "doubted", "clock_ahead_seconds",
         "refused", "refused_messages",
