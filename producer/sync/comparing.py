@@ -32,7 +32,6 @@ from segrelay.producer.sync.store import (
     Run,
     SyncStore,
     content_hash,
-    uid_of,
 )
 from segrelay.worker.contract.events import Event
 from segrelay.worker.contract.keys import PartitionKeys
@@ -242,8 +241,6 @@ class Comparison:
                 if self.run.unplaced <= UNPLACED_KEPT:
                     refused.append(Refused.of(refusal, text_of(row), self.run.audience))
                 continue
-            before = people.get(key)
-            self.run.shared += before is not None and uid_of(before) != uid_of(row)
             people[key] = row
         self.publisher.keep_rows(refused)
         return people
@@ -261,10 +258,9 @@ class Comparison:
         unknown to the ledger was told of already: that event waits, or ended for a reason that
         telling it again would not change.
         """
-        is_first = destination == self.run.destinations[0]
         for key, row in people.items():
             content = self._content(destination, row)
-            mark = Mark(self.run.number, uid_of(row), content, missing.get(key, 0))
+            mark = Mark(self.run.number, content, missing.get(key, 0))
             text = found.get(key, b"")
             if not text or Mark.loads(text).is_name:
                 member = Member(key, text, mark.dumps())
@@ -272,7 +268,6 @@ class Comparison:
                 continue
             old = Mark.loads(text)
             if old.run >= self.run.number:
-                self.run.shared += is_first and old.uid != mark.uid
                 continue
             event = None
             if key in missing and (self.run.repairs_again or missing[key] != old.answered_us):

@@ -17,6 +17,7 @@ from typing import Final
 
 import structlog
 
+from segrelay.producer.events.payloads import ID, PROFILE_ID
 from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.audiences import named_audience
 from segrelay.producer.sources.tables import Columns
@@ -341,4 +342,4 @@ def fields_of(publisher: Publisher, audience: str, identity: str) -> Sequence[st
     if not all(trigger.export_fields for trigger in triggers):
         return ()
     exported = {name for trigger in triggers for name in trigger.export_fields}
-    return sorted(exported | ({"_id", "_uid"} if identity == "id" else {identity, "_uid"}))
+    return sorted(exported | {PROFILE_ID if identity == ID else identity})

@@ -80,7 +80,6 @@ class Run(StepState):
         rows: The number of rows that came.
         bad: Rows that could not be read.
         unplaced: Rows without an identity.
-        shared: Rows of another profile with the same identity.
         first_total, last_total: Members as the first and the last page told; -1 = they didn't.
         restarts: The number of times that the scan began anew.
         seen, gone: By destination, known members that came in this run, and that did not.
@@ -112,7 +111,6 @@ class Run(StepState):
     rows: int = 0
     bad: int = 0
     unplaced: int = 0
-    shared: int = 0
     first_total: int = -1
     last_total: int = -1
     restarts: int = 0
@@ -200,7 +198,7 @@ class Run(StepState):
     def scan_anew(self) -> None:
         """Begin the scan again within this run; people who were seen count as seen."""
         self.phase, self.start, self.next_partition = Phase.SCAN, "", 0
-        self.rows = self.bad = self.unplaced = self.shared = 0
+        self.rows = self.bad = self.unplaced = 0
         self.first_total = self.last_total = -1
         self.restarts += 1
 
@@ -213,11 +211,10 @@ class Run(StepState):
             return f"{plural(self.bad, 'row')} can't be read, {plural(gone, 'member')} missing"
         if not self.rows and self.last_total < 0:
             return f"the file has no rows, {plural(gone, 'member')} missing"
-        distinct = min(self.seen.values(), default=0) + self.unplaced + self.shared
-        if distinct < self._expected():
+        if self.rows < self._expected():
             return (
-                f"the scan is incomplete: {distinct:,} of {plural(self.last_total, 'member')} came,"
-                f" {gone:,} missing"
+                f"the scan is incomplete: {self.rows:,} of {plural(self.last_total, 'member')}"
+                f" came, {gone:,} missing"
             )
         members = gone + max(self.seen.values(), default=0)
         most = max(NEVER_ASKED, min(MOST_GONE, int(MOST_GONE_SHARE * members)))
@@ -393,7 +390,6 @@ def count_members(client: Redis, sync: str, partitions: Iterable[PartitionKeys])
     return sum(pipe.execute())
 
 
-UID: Final = "_uid"
 NOT_KNOWN: Final = b"-"
 """A digest in a mark that nobody has made."""
 _HASH_BYTES: Final = 6
@@ -403,18 +399,16 @@ _DAY_MS: Final = 86_400_000
 class Mark(NamedTuple):
     """The mark of a member.
 
-    Redis keeps one for each member, as a text: run, id and content, and the time if there is one.
+    Redis keeps one for each member, as a text: run and content, and the time if there is one.
 
     Attributes:
         run: The last that saw them. 0 = none did, but an entrance was accepted: if the person
             leaves before a run, nobody else knows who they are.
-        uid: The digest of their id; in run 0, when the entrance was accepted (ms).
-        content: The digest of their profile.
+        content: The digest of their profile; in run 0, when the entrance was accepted (ms).
         answered_us: Time of the exit in the ledger after which the sync has published an entrance.
     """
 
     run: int
-    uid: bytes = NOT_KNOWN
     content: bytes = NOT_KNOWN
     answered_us: int = 0
 
@@ -425,7 +419,7 @@ class Mark(NamedTuple):
 
     def is_needed(self, last: LastDelivered | None, now_ms: int) -> bool:
         """Say whether the name of somebody whom no run has seen may be needed for an exit."""
-        accepted_ms = int(self.uid)
+        accepted_ms = int(self.content)
         if last and last[0] is Direction.ENTER:
             return True
         if last and last[1] > 1_000 * accepted_ms:
@@ -435,28 +429,17 @@ class Mark(NamedTuple):
     def dumps(self) -> bytes:
         """Return what Redis keeps."""
         answered = b" %d" % self.answered_us if self.answered_us else b""
-        return b"%d %s %s" % self[:3] + answered
+        return b"%d %s" % self[:2] + answered
 
     @classmethod
     def loads(cls, text: bytes) -> Mark:
         """Read the mark that `dumps` wrote."""
-        run, uid, content, *answered = text.split(b" ")
-        return cls(int(run), uid, content, *map(int, answered))
+        run, content, *answered = text.split(b" ")
+        return cls(int(run), content, *map(int, answered))
 
     def differs(self, other: Mark) -> bool:
         """Say whether both marks have a digest of the content, and these differ."""
         return self.content != other.content and NOT_KNOWN not in (self.content, other.content)
-
-
-def uid_of(row: dict[str, Any]) -> bytes:
-    """Return the digest of a profile's own id.
-
-    It has 16 bits: of profiles with one identity, one in 65,536 is not told from the one before.
-    """
-    uid = row.get(UID)
-    if uid is None:
-        return NOT_KNOWN
-    return b"%x" % (PROTECTION.checksum(str(uid).encode()) & 0xFFFF)
 
 
 def content_hash(row: dict[str, Any], fields: Iterable[str] | None) -> bytes:

@@ -120,7 +120,7 @@ class Entrant(NamedTuple):
     @property
     def mark(self) -> bytes:
         """Return the mark of somebody whom no run has seen; a run's own begins with its number."""
-        return b"0 %d -" % self.accepted_ms
+        return b"0 %d" % self.accepted_ms
 
 
 def key_of_jobs(call: ScriptCall) -> str | bytes:

@@ -41,7 +41,7 @@ def first_run(world, _):
     """Everybody is told once, whatever dies behind a write."""
     return Case(
         steps(world),
-        lambda: (world.run().shared, world.deliveries()),
+        lambda: (world.run().left, world.deliveries()),
         lambda: afresh(world, *(person(n, "vip") for n in range(250))),
     )
 

@@ -89,7 +89,7 @@ def test_repeated_rows_are_one_member(world):
 
     run = world.run(small_steps=True)
 
-    assert (run.rows, run.entered, run.shared) == (504, 500, 0)
+    assert (run.rows, run.entered) == (504, 500)
 
 
 def test_profiles_that_share_an_identity_do_not_make_a_scan_incomplete(world):
@@ -100,7 +100,7 @@ def test_profiles_that_share_an_identity_do_not_make_a_scan_incomplete(world):
 
     run = world.run()
 
-    assert (run.phase, run.shared, run.left) == (Phase.IDLE, 49, 1)
+    assert (run.phase, run.left) == (Phase.IDLE, 1)
 
 
 def test_a_scan_whose_tokens_expire_begins_anew_and_ends(world):
