@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from itertools import islice, pairwise
 from typing import Any, Final
 
@@ -369,62 +368,42 @@ _LINE: Final = Markup(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Plot:
-    """A plot of one measure, with its newest value.
+def _plot(
+    title: str, kind: str, points: Sequence[tuple[int, float | None]], unit: str
+) -> dict[str, Any]:
+    """Return a plot of one measure as the page shows it, with its newest and its highest value.
 
     Args:
+        title: The name of the measure.
+        kind: `good`, `bad` or `calm`.
         points: Times (ms) with values, the oldest first; None = not known.
         unit: The unit behind a value, such as ` ms`.
     """
-
-    title: str
-    kind: str
-    points: Sequence[tuple[int, float | None]]
-    unit: str
-
-    @property
-    def known(self) -> list[tuple[int, float]]:
-        """Return the points whose values are known."""
-        return [(at_ms, value) for at_ms, value in self.points if value is not None]
-
-    @property
-    def newest(self) -> str:
-        """Return the newest value in words."""
-        return f"{self.known[-1][1]:,.0f}{self.unit}" if self.known else "-"
-
-    @property
-    def highest(self) -> str:
-        """Return the highest value in words."""
-        found = max((value for _, value in self.known), default=None)
-        return "-" if found is None else f"{found:,.0f}{self.unit}"
-
-    @property
-    def svg(self) -> Markup:
-        """Return the drawing; the script shows the value under the pointer."""
-        known = self.known
-        if len(known) < 2:  # noqa: PLR2004 - a line has two ends
-            return Markup('<p class="quiet">no samples yet</p>')
-        first_ms, span_ms = self.points[0][0], self.points[-1][0] - self.points[0][0]
-        highest = max(value for _, value in known) or 1.0
-        line = [
-            (_WIDTH * (at_ms - first_ms) / span_ms, _HEIGHT - 2 - value / highest * (_HEIGHT - 6))
-            for at_ms, value in known
-        ]
-        return _LINE.format(
-            kind=self.kind if any(value for _, value in known) else "calm",
+    known = [(at_ms, value) for at_ms, value in points if value is not None]
+    top = max((value for _, value in known), default=0.0)
+    newest = f"{known[-1][1]:,.0f}{unit}" if known else "-"
+    highest = f"{top:,.0f}{unit}" if known else "-"
+    svg = Markup('<p class="quiet">no samples yet</p>')
+    if len(known) > 1:  # a line has two ends
+        first_ms, span_ms = points[0][0], points[-1][0] - points[0][0]
+        across, up = _WIDTH / span_ms, (_HEIGHT - 6) / (top or 1)
+        line = [((at_ms - first_ms) * across, _HEIGHT - 2 - value * up) for at_ms, value in known]
+        svg = _LINE.format(
+            kind=kind if top else "calm",
             line=" ".join(f"{x:.1f},{y:.1f}" for x, y in line),
             left=f"{line[0][0]:.1f}",
             right=f"{line[-1][0]:.1f}",
-            label=f"{self.title}: now {self.newest}, at most {self.highest}",
+            label=f"{title}: now {newest}, at most {highest}",
             points=orjson.dumps([(at_ms, round(value)) for at_ms, value in known]).decode(),
-            unit=self.unit,
+            unit=unit,
         )
+    named = {"title": title, "newest": newest, "highest": highest}
+    return named | {"svg": svg, "points": points}
 
 
 def plots_of(
     samples: Sequence[Sample], allowed: float, destination: str = "", trigger: str = ""
-) -> Iterator[Plot]:
+) -> Iterator[dict[str, Any]]:
     """Yield the plots of everything, of a destination, or of a trigger.
 
     Args:
@@ -434,36 +413,26 @@ def plots_of(
         trigger: The only one that counts, of which only outcomes are sampled; "" = all.
     """
     counts = list({one.at_ms: _measures(one, destination, trigger) for one in samples}.items())
-
-    def grown(
-        title: str, kind: str, unit: str, measure: Callable[[Counter[str], float], float | None]
-    ) -> Plot:
-        """Return a plot of the growth from each sample to the next, and of the minutes."""
-        steps = (pair for pair in pairwise(counts) if pair[1][0] > pair[0][0])
-        points = [
-            (at_ms, measure(new - old, (at_ms - then_ms) / 60_000))
-            for (then_ms, old), (at_ms, new) in steps
-        ]
-        return Plot(title, kind, points, unit)
-
-    yield grown("Delivered", "good", "/min", lambda n, minutes: n["delivered"] / minutes)
-    yield grown("Dead", "bad", "/min", lambda n, minutes: n["dead"] / minutes)
+    grown = [
+        (at_ms, new - old, (at_ms - then_ms) / 60_000)
+        for (then_ms, old), (at_ms, new) in pairwise(counts)
+        if at_ms > then_ms
+    ]
+    for name, kind in (("delivered", "good"), ("dead", "bad")):
+        rates = [(at_ms, n[name] / minutes) for at_ms, n, minutes in grown]
+        yield _plot(name.capitalize(), kind, rates, "/min")
     if not trigger:
-        yield Plot("Waiting", "calm", [(at_ms, n["waits"]) for at_ms, n in counts], "")
-        yield grown(
-            "Rate used",
-            "calm",
-            " %",
-            lambda n, minutes: 100 * n["requests"] / minutes / allowed if allowed else None,
-        )
-        yield grown("Answers p50", "calm", " ms", partial(_answer_ms, 0.5))
-        yield grown("Answers p95", "calm", " ms", partial(_answer_ms, 0.95))
-
-
-def _answer_ms(share: float, grown: Counter[str], _: float) -> float | None:
-    """Return the time (ms) within which this share of the answers came."""
-    seconds = Histogram.read(grown, ASKED, REQUEST_BOUNDS).quantile(share)
-    return None if seconds is None else 1_000 * seconds
+        yield _plot("Waiting", "calm", [(at_ms, n["waits"]) for at_ms, n in counts], "")
+        used = [
+            (at_ms, 100 * n["requests"] / minutes / allowed if allowed else None)
+            for at_ms, n, minutes in grown
+        ]
+        yield _plot("Rate used", "calm", used, " %")
+        answers = [(at_ms, Histogram.read(n, ASKED, REQUEST_BOUNDS)) for at_ms, n, _ in grown]
+        for share in (0.5, 0.95):
+            found = [(at_ms, times.quantile(share)) for at_ms, times in answers]
+            shown = [(at_ms, one if one is None else 1_000 * one) for at_ms, one in found]
+            yield _plot(f"Answers p{100 * share:.0f}", "calm", shown, " ms")
 
 
 def _measures(sample: Sample, destination: str, trigger: str) -> Counter[str]:

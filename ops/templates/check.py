@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -178,14 +179,11 @@ def check_template(folder: Path, template: str, cases: Sequence[Case]) -> Templa
 def _judged(bundle: Bundle, cases: Sequence[Case]) -> dict[Case, dict[EngineModule, Said]]:
     """Return the answer of each engine to each case."""
     said: dict[Case, dict[EngineModule, Said]] = {case: {} for case in cases}
-    groups: dict[bytes, list[Case]] = {}
-    for case in cases:
-        groups.setdefault(orjson.dumps(dict(case.settings)), []).append(case)
-    for engine in judges():
-        for settings, group in groups.items():
-            values = judge(
-                engine, bundle, [orjson.dumps(dict(case.profile)) for case in group], settings
-            )
+    for settings, alike in groupby(cases, lambda case: orjson.dumps(dict(case.settings))):
+        group = list(alike)
+        profiles = [orjson.dumps(dict(case.profile)) for case in group]
+        for engine in judges():
+            values = judge(engine, bundle, profiles, settings)
             for case, value in zip(group, values, strict=True):
                 said[case][engine] = value
     return said

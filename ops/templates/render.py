@@ -28,7 +28,6 @@ from segrelay.ops.state.partitions import all_partitions
 from segrelay.ops.state.waiting import Filter, find_streams, read_entries
 from segrelay.ops.templates.workspace import (
     Folder,
-    Given,
     TemplateArgument,
     TriggerName,
     Workspace,
@@ -38,7 +37,7 @@ from segrelay.ops.templates.workspace import (
 )
 from segrelay.ops.terminal.console import fields_of
 from segrelay.ops.terminal.frame import Result, Table
-from segrelay.ops.terminal.options import configured, object_of
+from segrelay.ops.terminal.options import configured
 from segrelay.ops.terminal.tables import count_columns, text_columns
 from segrelay.producer.events.payloads import ReadingRules, Refused, events_of, values_of
 from segrelay.producer.publishing.audiences import AudienceStore
@@ -173,9 +172,7 @@ def document_of(one: Previewed) -> dict[str, Any]:
     }
 
 
-def preview_named(
-    workspace: Workspace, template: str, what: str, trigger: str, given: Mapping[str, Any] | None
-) -> list[Previewed]:
+def preview_named(workspace: Workspace, template: str, what: str, trigger: str) -> list[Previewed]:
     """Render the named events, and shape them if a trigger is known.
 
     Args:
@@ -183,28 +180,25 @@ def preview_named(
         template: The path below that folder.
         what: A file, or the id of a dead letter.
         trigger: A trigger's name; "" = the one that uses the template, by the event's direction.
-        given: Settings instead of the trigger's; with them nothing is shaped.
     """
     settings, path = workspace.settings, Path(what)
-    chosen: list[Trigger] = []
-    if settings is not None and (given is None or trigger):
-        chosen = [workspace.trigger(trigger)] if trigger else workspace.triggers(template)
-        if place_of(what) and not path.is_file():
-            with opened() as (_, client):
-                candidate = _of_dead_letter(client, settings, what)
-            own = settings.triggers.get(candidate.trigger)
-            one = own if own and (not chosen or own in chosen) else next(iter(chosen), None)
-            if one is None:
-                raise UsageWrong(
-                    f"The event is one of {candidate.trigger}, which the configuration does not"
-                    " have; name another by --trigger."
-                )
-            return preview([candidate], settings, trigger=one, template=template)
+    chosen = [workspace.trigger(trigger)] if trigger else workspace.triggers(template)
+    if settings is not None and place_of(what) and not path.is_file():
+        with opened() as (_, client):
+            candidate = _of_dead_letter(client, settings, what)
+        own = settings.triggers.get(candidate.trigger)
+        one = own if own and (not chosen or own in chosen) else next(iter(chosen), None)
+        if one is None:
+            raise UsageWrong(
+                f"The event is one of {candidate.trigger}, which the configuration does not"
+                " have; name another by --trigger."
+            )
+        return preview([candidate], settings, trigger=one, template=template)
     profiles = load_profiles(path)
     ways = {entry_of(profile).get("event") for profile in profiles}
     fitting = {one.on: one for one in reversed(chosen) if one.on in ways}.values()
     if settings is None or not (fitting or len(chosen) == 1):
-        rows = [sample_row(one, with_defaults(given or {})) for one in profiles]
+        rows = [sample_row(one, with_defaults({})) for one in profiles]
         return preview_rendering(workspace.folder, template, rows)
     return [
         previewed
@@ -325,7 +319,6 @@ def render(
         bool, typer.Option("--explain", help="Show what is sent, too, and why they differ.")
     ] = False,
     templates: Folder = None,
-    settings: Given = "",
 ) -> Result:
     """Print what a template makes of each segment event of a payload.
 
@@ -333,9 +326,7 @@ def render(
     """
     workspace = workspace_of(templates)
     name = workspace.name_of(template)
-    outcomes = preview_named(
-        workspace, name, file, trigger, object_of(settings, "--settings") if settings else None
-    )
+    outcomes = preview_named(workspace, name, file, trigger)
     for number, one in enumerate(outcomes, 1):
         if isinstance(one.result, Killed):
             raise TemplateBroken(

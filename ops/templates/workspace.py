@@ -47,9 +47,6 @@ Folder = Annotated[
 TriggerName = Annotated[
     str, typer.Option("--trigger", help="As a delivery of this trigger.", metavar="TRIGGER")
 ]
-Given = Annotated[
-    str, typer.Option("--settings", help="The trigger's settings, a JSON object.", metavar="JSON")
-]
 TemplateArgument = Annotated[str, typer.Argument(help="Below the templates folder.")]
 
 

@@ -37,6 +37,11 @@ class TableColumn:
     title: str
     kind: ColumnKind = "name"
 
+    @property
+    def nothing(self) -> frozenset[str]:
+        """Return the texts of cells that say nothing."""
+        return _NOTHING if self.kind == "count" else _EMPTY
+
 
 TableColumns = Sequence[str | TableColumn]
 """The columns of a table; a plain string is the title of a column of names, ids or times."""
@@ -67,9 +72,11 @@ def laid_out(columns: TableColumns, rows: Rows, width: int | None) -> list[list[
         width: The width of the screen; None = every column, and one line for a row.
     """
     typed = [each if isinstance(each, TableColumn) else TableColumn(each) for each in columns]
-    if width is not None:
+    if width is not None and rows:
         kept = [
-            at for at, column in enumerate(typed) if not at or _says_something(column, at, rows)
+            at
+            for at, column in enumerate(typed)
+            if not at or any(row[at] not in column.nothing for row in rows)
         ]
         typed = [typed[at] for at in kept]
         rows = [[row[at] for at in kept] for row in rows]
@@ -104,11 +111,6 @@ def cells_of(text: str) -> int:
     )
 
 
-def _says_something(column: TableColumn, at: int, rows: Rows) -> bool:
-    nothing = _NOTHING if column.kind == "count" else _EMPTY
-    return not rows or any(row[at] not in nothing for row in rows)
-
-
 class _Layout:
     """The columns of a row's first line, their widths, and the columns below it."""
 
@@ -116,78 +118,63 @@ class _Layout:
         self._columns = columns
         self._rows = rows
         self._width = width
-        self._widths = [self._natural(at) for at in range(len(columns))]
-        if width is not None and self._sum() > width:
-            self._narrow(width)
-        self._inline = self._fitting()
+        self._widths = [self._fitted(at, None) for at in range(len(columns))]
+        if width is not None and self._spare(width) < 0:
+            # Only short texts have room at first, then the spare space is shared out.
+            texts = [at for at, column in enumerate(columns) if at and column.kind == "words"]
+            for at in texts:
+                self._widths[at] = self._fitted(at, _SHORT)
+            for at in texts:
+                most = self._widths[at] + self._spare(width)
+                self._widths[at] = max(self._widths[at], self._fitted(at, most))
+        self._inline, used = [0], self._widths[0]
+        for at in range(1, len(columns)):
+            wider = used + len(GAP) + self._widths[at]
+            if width is None or wider <= width:
+                self._inline.append(at)
+                used = wider
 
     def lines(self) -> list[list[str]]:
         titles = [column.title for column in self._columns]
         return [[self._line(titles)], *([self._line(row), *self._below(row)] for row in self._rows)]
 
-    def _natural(self, at: int) -> int:
-        return max(map(cells_of, (self._columns[at].title, *(row[at] for row in self._rows))))
+    def _spare(self, width: int) -> int:
+        return width - sum(self._widths) - len(GAP) * (len(self._widths) - 1)
 
-    def _sum(self) -> int:
-        return sum(self._widths) + len(GAP) * (len(self._widths) - 1)
-
-    def _narrow(self, width: int) -> None:
-        """Narrow the columns of texts until only short ones fit, then share out the spare space."""
-        texts = [at for at, column in enumerate(self._columns) if at and column.kind == "words"]
-        for at in texts:
-            self._widths[at] = self._fit_within(at, _SHORT)
-        for at in texts:
-            room = width - self._sum()
-            self._widths[at] = max(self._widths[at], self._fit_within(at, self._widths[at] + room))
-
-    def _fit_within(self, at: int, most: int) -> int:
-        heads = (_head(row[at], most) for row in self._rows)
+    def _fitted(self, at: int, most: int | None) -> int:
+        """Return the width of a column whose cells have at most so many characters; None = any."""
+        heads = (row[at] if most is None else _head(row[at], most) for row in self._rows)
         return max(map(cells_of, (self._columns[at].title, *heads)))
 
-    def _fitting(self) -> frozenset[int]:
-        """Return the columns of the first line: the first one, and each further one that fits."""
-        inline, used = {0}, self._widths[0]
-        for at in range(1, len(self._widths)):
-            wider = used + len(GAP) + self._widths[at]
-            if self._width is None or wider <= self._width:
-                inline.add(at)
-                used = wider
-        return frozenset(inline)
+    def _shown(self, at: int, text: str) -> str:
+        """Return the part of a text that its cell shows."""
+        is_text = at and self._columns[at].kind == "words"
+        return _head(text, self._widths[at]) if is_text else text
 
     def _line(self, cells: Sequence[str]) -> str:
-        shown = (self._cell(at, cells[at]) for at in sorted(self._inline))
+        shown = []
+        for at in self._inline:
+            text = self._shown(at, cells[at])
+            padding = " " * (self._widths[at] - cells_of(text))
+            is_right = self._columns[at].kind in ("number", "count")
+            shown.append(padding + text if is_right else text + padding)
         return GAP.join(shown).rstrip()
 
-    def _cell(self, at: int, text: str) -> str:
-        if at and self._columns[at].kind == "words":
-            text = _head(text, self._widths[at])
-        padding = " " * (self._widths[at] - cells_of(text))
-        return padding + text if self._columns[at].kind in ("number", "count") else text + padding
-
     def _below(self, row: Sequence[str]) -> Iterator[str]:
+        """Yield lines with what the first line does not show: short cells, then long texts."""
         if self._width is None:
             return
-        hidden = [at for at in range(1, len(row)) if self._is_hidden(at, row[at])]
-        short = [at for at in hidden if self._is_short(at, row[at])]
-        yield from _flowed([self._titled(at, row) for at in short], self._width)
-        for at in hidden:
-            if at not in short:
-                has_head = at in self._inline and _head(row[at], self._widths[at])
-                text = row[at] if has_head else self._titled(at, row)
-                yield from wrapped(text, self._width, _INDENT)
-
-    def _is_hidden(self, at: int, text: str) -> bool:
-        """Say whether a cell has text that the first line does not show."""
-        if text in (_NOTHING if self._columns[at].kind == "count" else _EMPTY):
-            return False
-        is_text = self._columns[at].kind == "words"
-        return at not in self._inline or (is_text and _head(text, self._widths[at]) != text)
-
-    def _is_short(self, at: int, text: str) -> bool:
-        return self._columns[at].kind != "words" or cells_of(text) <= _SHORT
-
-    def _titled(self, at: int, row: Sequence[str]) -> str:
-        return f"{self._columns[at].title} {row[at]}"
+        short: list[str] = []
+        long: list[str] = []
+        for at, (column, text) in enumerate(zip(self._columns, row, strict=True)):
+            head = self._shown(at, text) if at in self._inline else ""
+            if at and text not in column.nothing and head != text:
+                is_short = column.kind != "words" or cells_of(text) <= _SHORT
+                titled = text if head and not is_short else f"{column.title} {text}"
+                (short if is_short else long).append(titled)
+        yield from _flowed(short, self._width)
+        for text in long:
+            yield from wrapped(text, self._width, _INDENT)
 
 
 def _head(text: str, most: int) -> str:

@@ -21,7 +21,7 @@ AFTER = sample(2, requests=30, delivered_enter=70, dead_exit_refused=3, asked_1=
 
 
 def shown(**scope):
-    return {plot.title: plot.newest for plot in plots_of([BEFORE, AFTER], 40.0, **scope)}
+    return {plot["title"]: plot["newest"] for plot in plots_of([BEFORE, AFTER], 40.0, **scope)}
 
 
 def test_a_plot_tells_what_grew_between_two_samples():
@@ -34,7 +34,7 @@ def test_a_plot_tells_what_grew_between_two_samples():
         "Answers p95": "500 ms",
     }
     assert shown(trigger="exit") == {"Delivered": "0/min", "Dead": "2/min"}
-    assert all("no samples yet" in plot.svg for plot in plots_of([AFTER, AFTER], 40.0))
+    assert all("no samples yet" in plot["svg"] for plot in plots_of([AFTER, AFTER], 40.0))
 
 
 @pytest.mark.parametrize(
