@@ -1,4 +1,4 @@
-"""Failures that are found at the console, mended, and seen to end: by the mouse, and by keys only.
+"""Failures that are found at the console, mended, and seen to end, by keys only.
 
 Outside the console happens only what nobody could do in it: a machine that answers again, a key
 that is put right, a file that is mended, a worker that is started. Every act there is gets done.
@@ -56,27 +56,11 @@ LEAVERS = "document.querySelectorAll('.people li').length"
 LETTERS = "document.querySelector('td[data-label=letters]')?.innerText"
 
 
-class Mouse:
-    """A person who clicks."""
-
-    name = "mouse"
+class Keys:
+    """A person who has no mouse."""
 
     def __init__(self, page):
         self.page = page
-
-    def use(self, selector):
-        self.page.leaving()
-        self.page.click(selector)
-
-    def open(self, letter):
-        self.page.leaving()
-        self.page.click(f"nav a[data-key={letter}]")
-
-
-class Keys(Mouse):
-    """A person who has no mouse."""
-
-    name = "keys"
 
     def use(self, selector):
         self.page.leaving()
@@ -146,16 +130,16 @@ class Person:
         return said
 
 
-@pytest.fixture(scope="module", params=[Mouse, Keys], ids=lambda one: one.name)
-def person(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp(request.param.name)
+@pytest.fixture(scope="module")
+def person(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("keys")
     with World(folder, syncs=SYNC, delivery_lines=SHORT) as world:
         world.sandbox.post("lytics/profiles", MEMBERS)
         world.start_console()
         with ConsolePage(folder / "profile", world) as page:
             page.shape()
             page.go("/")
-            yield Person(world, page, request.param(page))
+            yield Person(world, page, Keys(page))
 
 
 def test_a_worker_that_is_missing(person):

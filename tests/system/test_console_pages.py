@@ -18,7 +18,6 @@ from segrelay.producer.publish import Publisher
 from segrelay.producer.publishing.published import PublishOptions
 from segrelay.worker.contract import keys
 from tests.journeys.console.world import REFUSED, World, event, words
-from tests.journeys.play import status_of
 from tests.system.console_page import NARROW, WIDE, ConsolePage
 from tests.waiting import until
 
@@ -172,26 +171,6 @@ def test_the_head_of_a_column_sorts_its_table_and_it_stays_sorted(world, page):
 
     bring("may")
     assert page.evaluate(names) == "november,may,december"
-
-
-def test_letters_are_discarded_by_keyboard_only(world, page):
-    page.shape()
-    page.open(world.url)
-
-    page.press("g", "d")
-    page.until_at("/letters")
-    page.focus_on("a[href*='dlq+discard']")
-    page.press("Enter")
-    page.until_at("/act?act=dlq+discard")
-    page.type("of no use")
-    page.focus_on("#count")
-    page.type(str(DEAD))
-    page.press("Enter")
-    page.until_at("/acts/")
-    until(lambda: page.evaluate("!!document.querySelector('[data-over]')"))
-
-    assert f"discarded\n{DEAD}" in page.text()
-    assert status_of(world)["discarded"] == DEAD
 
 
 def test_the_first_page_follows_without_being_loaded_anew(world, page):

@@ -9,6 +9,7 @@ from segrelay.ops.console.command import MENU, PAGES
 from segrelay.ops.console.look import Look
 from segrelay.ops.console.rights import Rights
 from segrelay.worker.contract.settings.sections import ConsoleSettings
+from tests.waiting import until
 
 PROXY = {"addresses": ["10.0.0.7"], "roles": ["viewer", "operator", "revealer"]}
 OWN = {
@@ -20,17 +21,19 @@ OWN = {
 
 @pytest.fixture
 def served(relay):
-    """Return the console's application of a table [console]."""
-    commands = StartedCommands()
-    look = Look(relay.client, relay.settings, commands.changed_at)
+    """Return the application of one more console, by its table [console]."""
+    consoles = []
 
-    def made(**section):
+    def made(client=relay.client, **section):
+        consoles.append(StartedCommands())
+        look = Look(client, relay.settings, consoles[-1].changed_at)
         rights = Rights(ConsoleSettings.model_validate(section))
-        shared = Console(look, rights, MENU, commands)
+        shared = Console(look, rights, MENU, consoles[-1])
         return Guard(build_app(shared, PAGES), rights)
 
     yield made
-    commands.end()
+    for commands in consoles:
+        commands.end()
 
 
 def browser_at(application, **headers):
@@ -49,3 +52,8 @@ def console(served):
     """A browser of Ann, whom a proxy has signed in."""
     with browser_at(served(proxy=PROXY)) as browser:
         yield browser
+
+
+def ended(browser, address):
+    """Return the page of a command once it has ended."""
+    return until(lambda: "data-over" in (page := browser.get(address).text) and page, 60)

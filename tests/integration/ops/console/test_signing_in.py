@@ -53,9 +53,24 @@ def test_after_signing_out_a_copied_cookie_is_worth_nothing(browser):
     assert thief.get("/letters").status_code == 303
 
 
-def test_a_stranger_behind_the_same_proxy_locks_nobody_out(browser):
+def test_a_session_is_needed_and_nobody_is_led_to_another_site(browser):
+    one = browser()
+
+    assert one.get("/letters").headers["location"] == "/login?next=%2Fletters"
+    assert one.post("/act", data={"act": "pause", "name": "insider", "why": "x"}).status_code == 403
+    for address in ("https://evil.example", "//evil.example", "/\\evil.example"):
+        form = {"name": "vic", "password": PASSWORD}
+        answer = one.post("/login", params={"next": address}, data=form)
+        assert answer.headers["location"] == "/"
+    assert "HttpOnly" in answer.headers["set-cookie"]
+    assert "samesite=strict" in answer.headers["set-cookie"].lower()
+
+
+def test_a_stranger_behind_the_same_proxy_locks_nobody_out_of_either_console(browser, served):
+    other = served(users=USERS, secret="seals sessions", proxy=PROXY)
     stranger = browser("198.51.100.9")
-    tries = [sign_in(stranger, "ann", "wrong") for _ in range(6)]
+    elsewhere = browser_at(other, **{"X-Forwarded-For": "198.51.100.9"})
+    tries = [sign_in(one, "ann", "wrong") for one in [stranger, elsewhere] * 3]
 
     assert tries == [403] * 5 + [429]
     assert sign_in(browser()) == 303
