@@ -142,7 +142,7 @@ class _Layout:
         return width - sum(self._widths) - len(GAP) * (len(self._widths) - 1)
 
     def _fitted(self, at: int, most: int | None) -> int:
-        """Return the width of a column whose cells have at most so many characters; None = any."""
+        """Return the width that a column needs for texts of at most this length; None = any."""
         heads = (row[at] if most is None else _head(row[at], most) for row in self._rows)
         return max(map(cells_of, (self._columns[at].title, *heads)))
 
