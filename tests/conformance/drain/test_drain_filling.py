@@ -20,7 +20,7 @@ def of_few_people(events: int, people: int) -> Iterator[NewDelivery]:
 def test_at_the_end_of_a_slice_nothing_that_is_rendered_is_left(make_world) -> None:
     world = make_world()
     world.render_seconds = 0.2
-    world.put(*of_few_people(4_000, 1_000))
+    world.put(*of_few_people(1_500, 400))
 
     world.drain()
 
@@ -39,7 +39,7 @@ def seconds_until_the_first_entrance(world: World) -> float:
 
 def test_a_path_that_hangs_holds_up_nobody_of_another(make_world) -> None:
     world = make_world(hangs)
-    leaving = [event(f"p{n}", trigger="exit") for n in range(3_000)]
+    leaving = [event(f"p{n}", trigger="exit") for n in range(1_200)]
     world.put(*leaving[:500], *[event(f"rare{n}") for n in range(3)], *leaving[500:])
 
     assert seconds_until_the_first_entrance(world) < 1

@@ -9,6 +9,7 @@ import pytest
 
 from segrelay.worker.core.backoff import TRIES_ALONE
 from segrelay.worker.destinations.api import Answer
+from segrelay.worker.destinations.insider.api import InsiderApi
 from tests.conformance.drain.fake_insider import (
     POISON,
     NamesNobody,
@@ -30,33 +31,33 @@ def test_a_body_never_exceeds_the_size_that_the_api_takes(make_world) -> None:
         sizes.append(len(orjson.dumps(sending.users)))
         return taken(sending)
 
-    world = make_world(responds)
-    world.put(*(event(f"p{n}", padding="x" * 200_000) for n in range(60)))
+    world = make_world(responds, api=replace(InsiderApi(), max_bytes=50_000))
+    world.put(*(event(f"p{n}", padding="x" * 2_000) for n in range(60)))
     world.drain_until_nothing_is_left()
 
-    assert max(sizes) < 5_000_000
+    assert 40_000 < max(sizes) < 50_000
     assert len(members(world)) == 60
 
 
-@pytest.mark.parametrize(("fits", "seconds"), [(100, 0.02), (60, 1.0)], ids=["quick", "slow"])
+@pytest.mark.parametrize(("fits", "seconds"), [(20, 0.02), (12, 1.0)], ids=["quick", "slow"])
 def test_a_size_that_is_refused_splits_until_it_fits(make_world, fits: int, seconds: float) -> None:
     def responds(sending: Sending) -> Reply:
         reply = taken(sending) if len(sending.users) <= fits else refused(413)
         return replace(reply, answer_seconds=seconds)
 
     world = make_world(responds)
-    world.put(*(event(f"p{n}") for n in range(1_000)))
+    world.put(*(event(f"p{n}") for n in range(200)))
 
     world.drain_until_nothing_is_left(seconds=300)
 
-    assert len(members(world)) == 1_000
+    assert len(members(world)) == 200
     assert world.count("dead") == 0
 
 
 @pytest.mark.parametrize(
     ("people", "seconds"),
-    [(2, 0.02), (64, 0.02), (1_000, 0.02), (1_000, 0.5), (1_000, 1.9)],
-    ids=["two", "a few", "many", "slow", "slower than a slice"],
+    [(2, 0.02), (300, 0.5), (300, 1.9)],
+    ids=["two", "many", "slower than a slice"],
 )
 def test_a_400_finds_the_culprit_by_halving(make_world, people: int, seconds: float) -> None:
     def responds(sending: Sending) -> Reply:
@@ -81,11 +82,11 @@ def test_a_user_who_is_refused_costs_the_others_nothing(make_world) -> None:
         return taken(sending, {f"users.{index}.attributes.age": ["is not right"]})
 
     world = make_world(responds)
-    world.put(*(event(f"p{n}") for n in range(500)), event("poison"))
+    world.put(*(event(f"p{n}") for n in range(50)), event("poison"))
 
     tally, _ = world.drain()
 
-    assert (tally.delivered, tally.dead, tally.requests) == (500, 1, 1)
+    assert (tally.delivered, tally.dead, tally.requests) == (50, 1, 1)
 
 
 @pytest.mark.parametrize("seconds", [0.02, 0.7], ids=["quick", "slow"])
@@ -94,13 +95,13 @@ def test_a_halving_that_finds_only_400s_of_one_cause_pauses_the_trigger(
 ) -> None:
     wrong = replace(refused(400, "users is wrong"), answer_seconds=seconds)
     world = make_world(lambda s: wrong if s.url.endswith("upsert") else taken(s))
-    world.put(*(event(f"p{n}") for n in range(1_000)), event("p1", "new", "exit"))
+    world.put(*(event(f"p{n}") for n in range(100)), event("p1", "new", "exit"))
 
     world.drain_until_nothing_is_left(seconds=60)
 
     assert list(world.paused) == ["enter"]
     assert world.count("dead") == 0
-    assert world.store.waiting() == 1_000
+    assert world.store.waiting() == 100
     assert world.store.counts["delivered|exit"] == 1
 
 
@@ -125,12 +126,14 @@ def test_whom_the_endpoint_does_not_want_is_skipped_and_proves_nothing_of_others
 BLOCKED = Reply(Answer(403, b"<html>blocked</html>", ""), "refused")
 
 
-@pytest.mark.parametrize("at_once", [1, 3, 8])
-@pytest.mark.parametrize("no", [BLOCKED, refused(400, "no")], ids=["html 403", "400"])
+@pytest.mark.parametrize(
+    ("no", "at_once"),
+    [(BLOCKED, 1), (BLOCKED, 8), (refused(400, "no"), 1), (refused(400, "no"), 3)],
+)
 def test_a_refusal_of_everything_is_no_verdict_about_anybody(make_world, no, at_once) -> None:
     blocked = [True]
     world = make_world(lambda s: no if blocked else taken(s))
-    for first in range(0, 240, at_once):
+    for first in range(0, 120, at_once):
         world.put(*(event(f"p{first + n}") for n in range(at_once)))
         world.drain()
         world.pass_seconds(0.3)
@@ -141,7 +144,7 @@ def test_a_refusal_of_everything_is_no_verdict_about_anybody(make_world, no, at_
     assert requests < 60
     blocked.clear()
     world.drain_until_nothing_is_left(seconds=300)
-    assert world.count("delivered") == 240
+    assert world.count("delivered") == 120
     assert world.count("dead") == 0
 
 
@@ -152,17 +155,17 @@ def test_a_refusal_of_everything_that_begins_amid_a_halving_buries_next_to_nobod
     blocked: list[bool] = []
 
     def responds(sending: Sending) -> Any:
-        if len(sending.users) == 500 and not blocked:
+        if len(sending.users) == 50 and not blocked:
             blocked.append(True)
             return taken(sending)
-        return refused(400, "no") if len(sending.users) == 1_000 else BLOCKED
+        return refused(400, "no") if len(sending.users) == 100 else BLOCKED
 
     world = make_world(responds)
-    world.put(*(event(f"p{n}") for n in range(1_000)))
+    world.put(*(event(f"p{n}") for n in range(100)))
 
     world.drain_until_nothing_is_left(seconds=60)
 
-    assert world.count("delivered") == 500
+    assert world.count("delivered") == 50
     assert world.count("dead") <= world.limits["in_flight"]
 
 
@@ -172,13 +175,13 @@ def test_who_is_refused_alone_dies_once_others_go_through(make_world) -> None:
     world.drain_until_nothing_is_left(seconds=20)
     assert world.count("dead") == 0
 
-    for n in range(60):
+    for n in range(30):
         world.put(event(f"p{n}"))
         world.drain()
         world.pass_seconds(1)
 
     assert [dead_letter["reason"] for dead_letter in dead_letters(world)] == ["refused"]
-    assert world.count("delivered") == 60
+    assert world.count("delivered") == 30
 
 
 @pytest.mark.parametrize(
@@ -203,7 +206,7 @@ def test_who_alone_is_refused_dies_where_others_are_taken(
     assert not dies or sum(map(holds_poison, world.sendings)) == TRIES_ALONE
 
 
-@pytest.mark.parametrize("at_once", [1, 3, 8])
+@pytest.mark.parametrize("at_once", [1, 8])
 def test_a_refusal_of_everything_kills_nobody_though_all_was_taken_before(
     make_world, at_once
 ) -> None:
@@ -212,7 +215,7 @@ def test_a_refusal_of_everything_kills_nobody_though_all_was_taken_before(
     world.put(event("ada"), event("bea", trigger="exit"))
     world.drain()
     blocked.append(True)
-    for first in range(0, 120, at_once):
+    for first in range(0, 60, at_once):
         world.put(*(event(f"p{first + n}") for n in range(at_once)))
         world.put(*(event(f"q{first + n}", trigger="exit") for n in range(at_once)))
         world.drain()
@@ -222,7 +225,7 @@ def test_a_refusal_of_everything_kills_nobody_though_all_was_taken_before(
     assert world.paused == {}
     blocked.clear()
     world.drain_until_nothing_is_left(seconds=300)
-    assert world.count("delivered") == 242
+    assert world.count("delivered") == 2 + 2 * at_once * math.ceil(60 / at_once)
 
 
 def test_a_refusal_that_nothing_explains_is_tried_less_and_less_often(make_world) -> None:
@@ -238,32 +241,32 @@ def test_a_refusal_that_nothing_explains_is_tried_less_and_less_often(make_world
 
 def test_five_hundred_deaths_of_one_cause_pause_the_trigger(make_world) -> None:
     world = make_world()
-    world.put(*(event(f"p{n}", behave="fail") for n in range(1_500)), event("ada", "new", "exit"))
+    world.put(*(event(f"p{n}", behave="fail") for n in range(700)), event("ada", "new", "exit"))
 
     world.drain_until_nothing_is_left(seconds=60)
 
     assert list(world.paused) == ["enter"]
     assert world.store.counts["dead|enter|template_error"] == 500
-    assert world.store.waiting() == 1_000
+    assert world.store.waiting() == 200
     assert world.store.counts["delivered|exit"] == 1
 
 
 def test_deaths_between_deliveries_pause_nothing(make_world) -> None:
     world = make_world()
-    for first in range(0, 900, 300):
+    for first in range(0, 600, 300):
         world.put(*(event(f"p{n}", behave="fail") for n in range(first, first + 300)))
         world.put(event(f"good{first}"))
         world.drain_until_nothing_is_left(seconds=60)
 
     assert world.paused == {}
-    assert world.count("dead") == 900
+    assert world.count("dead") == 600
 
 
 def _taken_but(bad: set[str], sending: Sending) -> Reply:
     return names_nobody(sending, *(n for n, who in enumerate(emails(sending)) if who in bad))
 
 
-@pytest.mark.parametrize("people", [2, 64, 1_000])
+@pytest.mark.parametrize("people", [2, 64])
 def test_an_answer_whose_errors_name_nobody_is_halved_until_it_is_clear_whose_they_are(
     make_world, people: int
 ) -> None:

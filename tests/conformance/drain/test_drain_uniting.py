@@ -249,7 +249,7 @@ def outcome(redis: Redis, deliveries: list[Any], *, unites: bool) -> tuple[Any, 
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=amount(30, nightly=3_000))
+@settings(max_examples=amount(20, nightly=3_000))
 def test_insider_holds_the_same_as_without_uniting(redis: Redis, seed: int) -> None:
     deliveries = happened(random.Random(seed))
 
