@@ -71,20 +71,9 @@ async def run(drain: Drain) -> tuple[Tally, str]:
         is_delayed = holding.waits or holding.backoffs or holding.holds
         state = State.of(holding, drain, (await drain.read_wants())[1] if is_delayed else {})
         state.obey(looks)
-        return await _hold(holding, state)
-    except Exception:
-        # Whatever the error is, nobody else should have to wait until this lease lapses.
-        with contextlib.suppress(SegrelayError):
-            await drain.partition.release({}, ())
-        raise
-
-
-async def _hold(holding: TakenPartition, state: State) -> tuple[Tally, str]:
-    """Drain the partition under the lease, and give the lease back."""
-    try:
-        with state.drain.lease:
+        with drain.lease:
             # Redis decides: after a failover it may have lost what this process has learned.
-            await state.drain.read_names()
+            await drain.read_names()
             await _take_over(holding, state)
             done = await _work(state)
             # 14. Release the lease.
@@ -92,6 +81,11 @@ async def _hold(holding: TakenPartition, state: State) -> tuple[Tally, str]:
     except LeaseLost:
         state.end("the lease was taken over", failed=True)
         return state.tally, ""
+    except Exception:
+        # Whatever the error is, nobody else should have to wait until this lease lapses.
+        with contextlib.suppress(SegrelayError):
+            await drain.partition.release({}, ())
+        raise
 
 
 async def _take_over(holding: TakenPartition, state: State) -> None:

@@ -497,26 +497,33 @@ async def repair(batch: Batch, request: Request, *, in_doubt: bool) -> None:
     records, _ = unpack_all(dict(zip(digests, await partition.peek(digests), strict=True)))
     names = batch.drain.numbers.triggers()
     repairs = [
-        _repair(delivery, names[trigger], item)
+        _repair(delivery, trigger, item)
         for delivery in request.deliveries
         if delivery.digest in records
-        for trigger, item in _undone(delivery, records[delivery.digest])
-        if trigger in names
+        for trigger, item in undone(delivery, records[delivery.digest], names)
     ]
     if repairs:
         await partition.accept(repairs)
 
 
-def _undone(delivery: Delivery, record: Record) -> Iterator[tuple[int, Item]]:
-    """Yield the items of the newest direction, if that is not what a late delivery told."""
+def undone(
+    delivery: Delivery, record: Record, names: Mapping[int, str]
+) -> Iterator[tuple[str, Item]]:
+    """Yield the items of the newest direction, if that is not what a late delivery told.
+
+    Args:
+        delivery: Of a request that may have taken effect late.
+        record: The ledger of its profile.
+        names: Triggers by their numbers; of others nothing can be told.
+    """
     header, audience = delivery.header, delivery.event.audience
     direction, time_us = standing(record, audience) or (Direction.CHANGE, 0)
     if Direction.CHANGE in (direction, header.direction) or direction is header.direction:
         return
     if is_newer(time_us, direction, header.time_us, header.direction):
         for trigger, item in record.about(audience):
-            if item.direction is direction and item.delivered_us:
-                yield trigger, item
+            if item.direction is direction and item.delivered_us and trigger in names:
+                yield names[trigger], item
 
 
 def _repair(delivery: Delivery, trigger: str, item: Item) -> NewDelivery:

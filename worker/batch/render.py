@@ -53,14 +53,6 @@ class _Group(NamedTuple):
     isolated: bool
 
 
-class _Part(NamedTuple):
-    """Deliveries of one group that are rendered at once."""
-
-    group: _Group
-    deliveries: Sequence[Delivery]
-    rows: Sequence[Row]
-
-
 async def render_and_shape(
     going: Sequence[Delivery], batch: Batch, ends: Callable[[Batch], Awaitable[bool]]
 ) -> None:
@@ -69,11 +61,20 @@ async def render_and_shape(
     The first part is rendered in any case: what has its turn comes on, whoever else waits.
     """
     isolating_ends = batch.drain.clock.seconds() + ISOLATING_SECONDS
-    for part in _parts(going, batch):
-        results = await _rendered(batch.drain.renderer, part.group, part.rows)
-        _shape_all(part, results, batch)
-        if part.group.isolated and (
-            len(results) < len(part.rows)
+    for group, deliveries in _parts(going, batch):
+        rows = [Row(each.text, each.loaded.settings, each.event.time_us) for each in deliveries]
+        results = await _rendered(batch.drain.renderer, group, rows)
+        now_us = batch.state.now_ms() * 1000
+        # Isolated rows may have fewer results than rows.
+        for delivery, result in zip(deliveries, results, strict=not group.isolated):
+            batch.state.suspects.discard(delivery.position)
+            try:
+                _shape(delivery, result, now_us, batch)
+            except Exception as error:  # noqa: BLE001 - it costs this one delivery
+                message = log_bug(error, "shaping.failed", trigger=delivery.trigger)
+                batch.fail(delivery, Death.INVALID, message)
+        if group.isolated and (
+            len(results) < len(rows)
             or any(isinstance(result, Killed) for result in results)
             or batch.drain.clock.seconds() >= isolating_ends
         ):
@@ -82,7 +83,9 @@ async def render_and_shape(
             return
 
 
-def _parts(deliveries: Iterable[Delivery], batch: Batch) -> Iterator[_Part]:
+def _parts(
+    deliveries: Iterable[Delivery], batch: Batch
+) -> Iterator[tuple[_Group, Sequence[Delivery]]]:
     """Yield deliveries that are rendered together, in parts that don't take long.
 
     Suspects come last: whatever they do, the others have been rendered by then.
@@ -102,9 +105,7 @@ def _parts(deliveries: Iterable[Delivery], batch: Batch) -> Iterator[_Part]:
         members.append(delivery)
     for group, members in sorted(groups.items(), key=lambda each: each[0].isolated):
         for first in range(0, len(members), RENDER_GROUP):
-            part = members[first : first + RENDER_GROUP]
-            rows = [Row(each.text, each.loaded.settings, each.event.time_us) for each in part]
-            yield _Part(group, part, rows)
+            yield group, members[first : first + RENDER_GROUP]
 
 
 async def _rendered(
@@ -124,35 +125,28 @@ async def _rendered(
     return [result for row in rows for result in await _rendered(renderer, group, [row])]
 
 
-def _shape_all(
-    part: _Part, results: Sequence[Rendered | Asserted | TemplateFailed | Killed], batch: Batch
-) -> None:
-    """Shape the results of rendering; isolated rows may have fewer results than rows."""
-    isolated = part.group.isolated
-    now_us = batch.state.now_ms() * 1000
-    for delivery, result in zip(part.deliveries, results, strict=not isolated):
-        if isolated:
-            batch.state.suspects.discard(delivery.position)
-        try:
-            _shape(delivery, result, now_us, batch)
-        except Exception as error:  # noqa: BLE001 - it costs this one delivery
-            message = log_bug(error, "shaping.failed", trigger=delivery.trigger)
-            batch.fail(delivery, Death.INVALID, message)
-
-
 def _shape(
     delivery: Delivery,
     result: Rendered | Asserted | TemplateFailed | Killed,
     now_us: int,
     batch: Batch,
 ) -> None:
+    """Make the rendered body of a delivery valid, or note why there is none."""
     match result:
         case Rendered():
-            not_sendable = _shaped(delivery, result, now_us)
-            if not_sendable:
-                batch.not_sendable(delivery, not_sendable)
-            else:
-                batch.add(delivery)
+            trigger, body = delivery.loaded, result.body
+            delivery.body = body
+            value = parsed(body) if result.value is UNREAD else result.value
+            shaped = trigger.api.shape(value, delivery.header, trigger.rules, now_us)
+            if isinstance(shaped, NotSendable):
+                batch.not_sendable(delivery, shaped)
+                return
+            delivery.shaped = shaped
+            names: list[bytes | str] = [delivery.digest]
+            for user in shaped.users:
+                names += trigger.api.identifiers(user)
+            delivery.names = frozenset(names)
+            batch.add(delivery)
         case Asserted(message):
             remark = f"asserted: {normalise_message(message)}"
             batch.skipped.append(delivery.skip(Skip.ASSERTED, remark))
@@ -165,19 +159,3 @@ def _shape(
             batch.fail(delivery, Death.KILLED_WORKER, text)
         case _ as never:
             assert_never(never)
-
-
-def _shaped(delivery: Delivery, rendered: Rendered, now_us: int) -> NotSendable | None:
-    """Make the rendered body of a delivery valid, or return why it can't be."""
-    trigger = delivery.loaded
-    body = delivery.body = rendered.body
-    value = parsed(body) if rendered.value is UNREAD else rendered.value
-    shaped = trigger.api.shape(value, delivery.header, trigger.rules, now_us)
-    if isinstance(shaped, NotSendable):
-        return shaped
-    delivery.shaped = shaped
-    names: list[bytes | str] = [delivery.digest]
-    for user in shaped.users:
-        names += trigger.api.identifiers(user)
-    delivery.names = frozenset(names)
-    return None

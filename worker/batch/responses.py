@@ -21,9 +21,6 @@ from segrelay.worker.core.messages import normalise_message
 from segrelay.worker.destinations.api import Answer
 from segrelay.worker.errors import PayloadRefused
 
-_ID: Final = "id"
-_PROFILE_ID: Final = "_id"
-_PAYLOAD_ID: Final = "payload_id"
 _TEXT_CHARACTERS: Final = 500
 _FIELDS_AT_MOST: Final = 8
 """The most values in the `origin` of a record, of at most 500 characters each."""
@@ -93,8 +90,8 @@ class Responses:
         found = {name: value for name, value in named.items() if _is_plain(value)}
         if not found:
             name, value = self.identity, profile.get(self.identity)
-            if name == _ID:
-                name, value = _PROFILE_ID, profile.get(_PROFILE_ID) or profile.get(_PAYLOAD_ID)
+            if name == "id":
+                name, value = "_id", profile.get("_id") or profile.get("payload_id")
             found = {name: value} if _is_plain(value) else {}
         return {
             name: value[:_TEXT_CHARACTERS] if isinstance(value, str) else value

@@ -10,7 +10,6 @@ import orjson
 import pytest
 
 from segrelay.sandbox.people import Happening, truth
-from segrelay.worker.contract.words import Death
 from tests.journeys.play import (
     SHORT,
     Rig,
@@ -96,34 +95,6 @@ def test_only_the_events_that_kill_are_dead_and_the_partition_goes_on(tmp_path):
         send(rig, lines(later))
         rig.wait_until_empty(30)
         assert rig.memberships() == truth(spared + later)
-
-
-@pytest.mark.nightly  # by day `conformance/drain/test_drain_crashes.py`
-def test_a_template_that_always_kills_pauses_its_trigger_and_no_other(tmp_path):
-    happened = entrances(PEOPLE)
-    exits = [Happening(e.email, e.audience, is_exit=True, time_us=e.time_us - 1) for e in happened]
-    templates = {ENTER: template("number >= 0")}
-    lines_of_redis = "partitions = 4"
-    with (
-        Rig(
-            tmp_path,
-            delivery_lines=SHORT,
-            redis_lines=lines_of_redis,
-            templates=templates,
-            enter_lines=ENGINE,
-        ) as rig,
-        watched(rig),
-    ):
-        send(rig, lines(exits + happened))
-        start_worker(rig)
-
-        until(lambda: status_of(rig)["triggers"]["enter"]["state"] == "paused", 120)
-
-        until(lambda: status_of(rig)["triggers"]["exit-event"]["waiting"] == 0, 60)
-        status = status_of(rig)
-        assert dead_by_reason(rig) == {"killed_worker": status["dead"]}
-        assert status["dead"] == Death.KILLED_WORKER.effects.in_a_row
-        assert status["waiting"] == PEOPLE - status["dead"]
 
 
 @pytest.mark.nightly
