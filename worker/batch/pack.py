@@ -125,17 +125,17 @@ FRAME_BYTES: Final = 200
 def reduce(batch: Batch, request: Request) -> Request:
     """Keep one delivery of a request of several for a probe, and take the others back.
 
-    It is one that did not fail last as a probe.
+    It is the one that has failed the least.
     """
     batch.done(request)
-    deliveries, send_time = request.deliveries, request.send_time
-    chosen = next((each for each in deliveries if each.position != send_time.avoid), deliveries[0])
+    deliveries = request.deliveries
+    chosen = min(deliveries, key=lambda delivery: _failures(batch, delivery))
     others = [each for each in deliveries if each is not chosen]
     batch.put_back(others, is_refused=request.is_part)
     batch.trying |= set(request.triggers)
     chosen.users = tuple(map(compact_json, chosen.sent.users))
     probe = _request(batch, ((chosen,),), is_part=request.is_part)
-    probe.send_time, probe.is_booked = send_time, True
+    probe.send_time, probe.is_booked = request.send_time, True
     return probe
 
 

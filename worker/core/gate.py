@@ -114,7 +114,6 @@ class SendTime:
         successes: By each trigger that it was booked for: its deliveries, over all workers.
         probe: True if it is for one user only: others wait for what comes of it.
         incident: The number of times that the gate had been lowered, closed or resumed.
-        avoid: The batch that failed last, as told to `report`; a probe should be of another.
     """
 
     at_ms: float
@@ -122,7 +121,6 @@ class SendTime:
     successes: Mapping[str, int]
     probe: bool
     incident: int
-    avoid: str = ""
 
     def expired(self, now_ms: float) -> bool:
         """Say whether it is too late to use it: a minute could hold too many requests."""
@@ -139,7 +137,6 @@ class Open:
 
     state: Condition = "ok"
     probe: bool = False
-    avoid: str = ""
 
 
 @dataclass(frozen=True, slots=True)

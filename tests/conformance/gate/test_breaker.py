@@ -54,16 +54,6 @@ def test_failures_of_more_triggers_than_are_remembered_stop_all(bench):
     assert bench.book(trigger="other").state == "broken"
 
 
-def test_the_probe_of_a_breaker_knows_what_failed_last(bench):
-    break_it(bench, "vip", "other")
-    bench.pass_seconds(1)
-
-    probe = bench.book()
-
-    assert probe.probe
-    assert probe.avoid == "batch-4"
-
-
 def test_a_breaker_lets_one_through_at_longer_and_longer_intervals(bench):
     break_it(bench, "vip", "other")
 

@@ -19,7 +19,7 @@ ONE_FAILS = FAILING | {"suspects": "vip", "ok|vip": 1, "ok|other": 1}
         ({"tat": NOW + 900_000}, Open("ok")),
         ({"first": 1}, Open("ok", probe=True)),
         (LOWERED, Open("slowed")),
-        (FAILING | {"closed": NOW - 1, "avoid": "x"}, Open("broken", probe=True, avoid="x")),
+        (FAILING | {"closed": NOW - 1}, Open("broken", probe=True)),
         (FAILING, Closed("broken", "failing", NOW / 1000 + 5, "503")),
         (ONE_FAILS, Closed("broken", "failing", NOW / 1000 + 5, "503")),
         (ONE_FAILS | {"suspects": "other"}, Open("broken")),

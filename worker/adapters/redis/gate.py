@@ -129,7 +129,6 @@ class RedisGate:
             dict(zip(triggers, booked["successes"], strict=True)),
             bool(booked["probe"]),
             booked["incident"],
-            booked["avoid"].decode(),
         )
 
     async def report(
@@ -146,7 +145,7 @@ class RedisGate:
             send_time: As it was booked.
             verdict: The verdict of the answer.
             delivered: By trigger: how many deliveries of it were made.
-            batch: The position of the first delivery sent: a probe avoids it after a failure.
+            batch: The position of the first delivery sent.
         """
         what = heard(verdict, policy=POLICY, label=self._label, fingerprint=self.fingerprint)
         return await self._report(send_time, what, delivered, batch)
@@ -295,8 +294,8 @@ def _look(rate: float, fingerprint: str, triggers: Sequence[str]) -> dict[str, A
 
 
 def _open(answer: Sequence[Any]) -> Open:
-    _, state, probe, avoid = answer
-    return Open(state.decode(), probe=bool(probe), avoid=avoid.decode())
+    _, state, probe = answer
+    return Open(state.decode(), probe=bool(probe))
 
 
 def _closed(answer: Sequence[Any]) -> Closed:

@@ -1,13 +1,17 @@
 """A request while it is packed: what may share it, and what may not."""
 
+from types import SimpleNamespace
 from typing import Any
 
+from segrelay.worker.batch.batch import Batch, Request
 from segrelay.worker.batch.delivery import Delivery, LoadedTrigger
-from segrelay.worker.batch.pack import RequestBuilder
+from segrelay.worker.batch.pack import RequestBuilder, reduce
 from segrelay.worker.contract.events import Header
 from segrelay.worker.contract.keys import digest_of
 from segrelay.worker.contract.ledger import Record
 from segrelay.worker.contract.words import Direction
+from segrelay.worker.core.backoff import Backoff
+from segrelay.worker.core.gate import SendTime
 from segrelay.worker.core.ledger import LedgerEvent
 from segrelay.worker.destinations.api import Shaped, ShapingRules
 from segrelay.worker.destinations.insider.api import InsiderApi
@@ -73,3 +77,21 @@ def test_no_user_object_is_shared_by_deliveries_with_different_root_options() ->
     assert not request.join(delivery("ann", at=3, root={}), 10, Record()), (
         "it stays behind that one"
     )
+
+
+def test_a_probe_carries_who_has_failed_the_least_and_the_others_wait_for_it() -> None:
+    failed, fresh = delivery("ann", at=1, root={}), delivery("bob", at=2, root={})
+    backoffs = {failed.position: Backoff(0, failures=1)}
+    state: Any = SimpleNamespace(backoffs=backoffs, waits={}, is_preview=lambda _: True)
+    batch = Batch(state)
+    batch.busy |= failed.names | fresh.names
+    request = Request(((failed,), (fresh,)), "", b"", 2, ("enter",), is_part=True)
+    request.send_time = SendTime(1.0, 1.0, {}, probe=True, incident=0)
+
+    probe = reduce(batch, request)
+
+    assert probe.deliveries == (fresh,)
+    assert (probe.send_time, probe.is_booked, probe.is_part) == (request.send_time, True, True)
+    assert b"bob@example.com" in probe.body
+    assert (batch.busy, batch.trying) == (fresh.names, {"enter"})
+    assert [([*part.deliveries], part.is_refused) for part in batch.parts] == [([failed], True)]

@@ -19,7 +19,6 @@
 --   probing     a probe is on its way, and given up at this time; 0 = none
 --   failures    in a row
 --   suspects    the triggers that had them, with commas
---   avoid       the batch that failed last
 --   said        what failed last, for a person
 --   unread      answers in a row that could not be read
 --   pause       why it is paused; '' = it is not
@@ -40,10 +39,10 @@ local WHOLE, MOST_SUSPECTS, MOST_VALUES = 1000000, 20, 4000
 -- Numbers come first.
 local NAMES, NUMBERS = {'seen', 'tat', 'live', 'factor', 'incident', 'good', 'lowered_at', 'failed', 'failed_at', 'closed', 'closes',
   'first', 'probing', 'failures', 'unread', 'since',
-  'why', 'suspects', 'avoid', 'said', 'pause', 'scope', 'by', 'about', 'refused', 'rates', 'firsts', 'noes'}, 16
+  'why', 'suspects', 'said', 'pause', 'scope', 'by', 'about', 'refused', 'rates', 'firsts', 'noes'}, 16
 local g = {seen = 0, tat = 0, live = 0, factor = WHOLE, incident = 0, good = 1, lowered_at = 0, failed = 0, failed_at = 0, closed = 0,
   closes = 0, first = 0, probing = 0, failures = 0, unread = 0, since = 0,
-  why = '', suspects = '', avoid = '', said = '', pause = '', scope = '', by = '', about = '', refused = '', rates = '', firsts = '',
+  why = '', suspects = '', said = '', pause = '', scope = '', by = '', about = '', refused = '', rates = '', firsts = '',
   noes = ''}
 
 -- What `g` holds as it is stored; false = it is not. All of it is written at once, so that it stands before the fields of triggers, where
@@ -241,7 +240,7 @@ end
 -- What reports, pauses and resumptions change.
 
 local function transport_works()
-  g.failures, g.suspects, g.avoid, g.said = 0, '', '', ''
+  g.failures, g.suspects, g.said = 0, '', ''
   if g.why == 'failing' then g.closed, g.closes, g.why = 0, 0, '' end
 end
 

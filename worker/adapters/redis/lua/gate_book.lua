@@ -7,8 +7,8 @@
 --@args rate fingerprint kind horizon probe triggers
 --
 -- Returns {0, state, reason, until (-1 = when a person resumes), message}, or the send time and the time, us, whether it is a probe's,
--- the incident, the batch to avoid, and the successes of each trigger:
---@answer open at now probe incident avoid successes
+-- the incident, and the successes of each trigger:
+--@answer open at now probe incident successes
 --@include _gate
 
 local fingerprint, kind, horizon = arg_fingerprint, arg_kind, tonumber(arg_horizon)
@@ -50,4 +50,4 @@ elseif lapse_of(trigger) then
 end
 local successes = {}
 for i, made in ipairs(values_of('ok|', triggers)) do successes[i] = tonumber(made or 0) end
-return saved(answer{open = 1, at = at, now = now, probe = probe, incident = g.incident, avoid = g.avoid, successes = successes})
+return saved(answer{open = 1, at = at, now = now, probe = probe, incident = g.incident, successes = successes})

@@ -6,7 +6,7 @@
 --@keys gate
 --@args rate fingerprint worth_waiting triggers
 --
--- Returns an answer per trigger, or a single one that holds for all of them: {1, state, 1 = the next send time is a probe's, avoid}, or
+-- Returns an answer per trigger, or a single one that holds for all of them: {1, state, 1 = the next send time is a probe's}, or
 -- {0, state, reason, until (us; -1 = when a person resumes), message}.
 --@include _gate
 
@@ -18,7 +18,7 @@ local function look(trigger)
   local no = obstacle(fingerprint, trigger)
   if no then return no end
   if at - now > worth_waiting then return closed(rate_state(), 'rate', at - worth_waiting) end
-  return {1, state_of(), goes_first(fingerprint, trigger) and 1 or 0, g.avoid}
+  return {1, state_of(), goes_first(fingerprint, trigger) and 1 or 0}
 end
 
 -- Only a breaker and a resumption tell one trigger from another.

@@ -97,7 +97,7 @@ function hears.refused()
 end
 
 function hears.failed(is_probe)
-  g.avoid, g.said = batch, about
+  g.said = about
   if not current and g.why ~= 'failing' then return end
   for _, trigger in ipairs(triggers) do
     if g.suspects == '' or (not has(g.suspects, trigger) and number_of(g.suspects) < MOST_SUSPECTS) then
