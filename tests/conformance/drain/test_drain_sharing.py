@@ -175,27 +175,6 @@ def test_the_probe_goes_alone_before_the_others_and_then_all_triggers_share_agai
     assert len(world.sendings) <= most
 
 
-def test_whoever_finds_the_intent_of_a_shared_request_knows_it_of_each_trigger(make_world) -> None:
-    world = sharing(make_world, lambda _: silent(applied=True))
-    put_some(world, 1, names=NAMES[:3])
-
-    world.run(_killed_while_it_waits(world))
-    world.responds = taken
-    world.drain_until_nothing_is_left(seconds=200)
-
-    assert {world.store.counts[f"resent|{name}"] for name in NAMES[:3]} == {1}
-    assert world.count("delivered") == 3
-
-
-async def _killed_while_it_waits(world: World) -> None:
-    """Let a process die while its request is under way."""
-    for step in range(1, 100):
-        if world.sendings:
-            return
-        await world.a_drain({step: "kill"})
-        world.store.end_lease()
-
-
 def test_triggers_that_make_requests_of_different_kinds_share_none(make_world) -> None:
     world = sharing(make_world)
     other = replace(InsiderApi(), max_users=10)

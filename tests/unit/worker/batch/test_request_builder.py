@@ -49,16 +49,6 @@ def builder() -> RequestBuilder:
     return RequestBuilder(most=10, room=10_000)
 
 
-def test_the_first_delivery_decides_about_the_root_options_as_they_are_still_true() -> None:
-    request = builder()
-
-    assert request.add(delivery("ann", root={}), (b"{}",))
-    assert request.root == {}
-    assert not request.add(delivery("bob", root=OBJECTS), (b"{}",))
-    assert request.add(delivery("cat", root={}), (b"{}",))
-    assert len(request.people()) == 2
-
-
 def test_what_comes_behind_a_delivery_with_other_root_options_stays_behind_it() -> None:
     request = builder()
     left = delivery("bob", root=OBJECTS)
