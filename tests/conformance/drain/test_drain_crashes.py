@@ -133,7 +133,7 @@ def test_told_to_stop_a_drain_ends_its_requests_and_gives_the_lease_back(make_wo
     assert world.store.waiting() == 3
 
 
-@pytest.mark.parametrize("triggers", [("exit", "enter"), ("exit", "overwrite"), ("enter", "exit")])
+@pytest.mark.parametrize("triggers", [("exit", "overwrite"), ("enter", "exit")])
 def test_a_worker_that_lost_its_lease_repairs_what_it_may_have_undone(
     make_world, triggers: tuple[str, str]
 ) -> None:

@@ -1,7 +1,5 @@
 """The measures that a drain leaves in the counts, in a world without a network."""
 
-import pytest
-
 from segrelay.worker.contract.outcomes import (
     DELIVERY_BOUNDS,
     REQUEST_BOUNDS,
@@ -25,9 +23,8 @@ def test_times_fall_into_the_bucket_whose_bound_they_do_not_exceed() -> None:
     assert document["buckets"]["+Inf"] == 4
 
 
-@pytest.mark.parametrize(("status", "label"), [(200, "200"), (429, "429"), (299, "2xx")])
-def test_only_defined_statuses_have_a_label_of_their_own(status: int, label: str) -> None:
-    assert label_of_status(status) == label
+def test_only_defined_statuses_have_a_label_of_their_own() -> None:
+    assert [*map(label_of_status, (200, 429, 299))] == ["200", "429", "2xx"]
 
 
 def test_a_drain_counts_its_requests_by_answer_and_its_deliveries_by_time(make_world) -> None:

@@ -50,4 +50,3 @@ def test_an_entry_of_no_use_is_left_out_and_the_next_one_decoded(
     assert list(batch.stopped) == stops
     checksum = PROTECTION.checksum(TEXT)
     assert good.event == LedgerEvent(5, Direction.CHANGE, 2, 7, True, True, checksum, 3, True)
-    assert checksum

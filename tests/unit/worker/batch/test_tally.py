@@ -10,7 +10,4 @@ def test_a_tally_tells_what_came_of_a_drain_and_of_those_that_took_its_permit_ov
     assert str(first) == "delivered 1,812, skipped 3, dead 0, 1 request; no_more"
     assert str(total) == "delivered 1,817, skipped 3, dead 1, 3 requests, waited 1.5 s; no_more"
     assert (first.is_bad, total.is_bad) == (False, True)
-
-
-def test_a_drain_that_the_destination_ended_is_bad():
     assert Tally.of([Tally(), Tally(ended="access_refused", failed=True)]).is_bad
