@@ -84,15 +84,3 @@ def test_a_new_edition_begins_anew_with_short_waits(make_world) -> None:
     (backoff,) = world.store.aside.values()
     assert (backoff.failures, backoff.edition) == (1, "new")
     assert backoff.not_before_ms <= world.now_ms() + 1_000
-
-
-def test_a_failure_is_kept_with_the_time_of_the_first(make_world) -> None:
-    world = make_world(refuses_everything)
-    world.adopt("enter", "old")
-    world.put(event("ada"))
-    begun_ms = world.now_ms()
-    wait_long(world)
-
-    (backoff,) = world.store.aside.values()
-
-    assert begun_ms <= backoff.since_ms < begun_ms + 10_000 < world.now_ms() - 60_000
