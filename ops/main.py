@@ -124,32 +124,33 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = dict(_commands())
 Completion = Callable[[str], list[str]]
 
 
-def _completing(read: Callable[[], Iterable[str]]) -> Completion:
+def _completing(read: Callable[[Settings], Iterable[str]]) -> Completion:
     """Return a function that completes the names that a reader finds, if it finds any."""
 
     def complete(incomplete: str) -> list[str]:
+        from segrelay.worker.contract.settings import load_settings  # noqa: PLC0415 - see `_templates`
+
         with redirect_stderr(io.StringIO()):  # a shell's prompt is no place for errors
             try:
-                return sorted(name for name in read() if name.startswith(incomplete))
+                return sorted(one for one in read(load_settings()) if one.startswith(incomplete))
             except Exception:  # noqa: BLE001 - see above
                 return []
 
     return complete
 
 
-def _templates() -> Iterable[str]:
+def _templates(settings: Settings) -> Iterable[str]:
     from segrelay.ops.templates.workspace import names_in  # noqa: PLC0415 - only who completes needs it
 
-    return names_in(_settings().templates_folder)
+    return names_in(settings.templates_folder)
 
 
-def _audience_names() -> set[str]:
-    settings = _settings()
+def _audience_names(settings: Settings) -> set[str]:
     of_triggers = {name for each in settings.triggers.values() for name in each.audiences}
     return (of_triggers | {each.audience for each in settings.sync.values()}) - {"*"}
 
 
-def _jobs() -> Iterable[str]:
+def _jobs(_: Settings) -> Iterable[str]:
     from segrelay.ops.state.opened import already_there  # noqa: PLC0415 - see above
     from segrelay.producer.backfill.jobs import JobStore  # noqa: PLC0415 - see above
 
@@ -157,32 +158,19 @@ def _jobs() -> Iterable[str]:
         return JobStore(client).names()
 
 
-def _settings() -> Settings:
-    from segrelay.worker.contract.settings import load_settings  # noqa: PLC0415 - see above
-
-    return load_settings()
-
-
-_triggers = _completing(lambda: _settings().triggers)
-_destinations = _completing(lambda: _settings().destinations)
-_audiences = _completing(_audience_names)
-_template = _completing(_templates)
-
-
-def _pausable(incomplete: str) -> list[str]:
-    return _destinations(incomplete) + _triggers(incomplete)
-
+_audiences, _template = _completing(_audience_names), _completing(_templates)
+_pausable = _completing(lambda settings: [*settings.destinations, *settings.triggers])
 
 COMPLETED: Final[Mapping[str, Completion]] = {
-    "trigger": _triggers,
+    "trigger": _completing(lambda settings: settings.triggers),
     "audience": _audiences,
     "slug": _audiences,
-    "destination": _destinations,
+    "destination": _completing(lambda settings: settings.destinations),
     "job": _completing(_jobs),
     "template": _template,
     "pause names": _pausable,
     "resume names": _pausable,
-    "sync name": _completing(lambda: _settings().sync),
+    "sync name": _completing(lambda settings: settings.sync),
     "template names": _template,
     "template before": _template,
 }

@@ -148,22 +148,19 @@ def check_template(folder: Path, template: str, cases: Sequence[Case]) -> Templa
     except TemplateBroken as error:
         location = (error.file, error.line, error.column)
         return TemplateReport(template, "", {}, [Finding("error", error.message, "", *location)])
-    killers = [
-        Finding(
-            "error",
+    rendered: list[tuple[Case, Result]] = []
+    killers: list[Finding] = []
+    for case, result in zip(cases, results, strict=True):
+        if not isinstance(result, Killed):
+            rendered.append((case, result))
+            continue
+        message = (
             f"rendering the sample ({case.label}) ends or hangs the process: look for a value that"
-            " refers to itself, an endless recursion, or a huge repetition.",
+            " refers to itself, an endless recursion, or a huge repetition."
         )
-        for case, result in zip(cases, results, strict=True)
-        if isinstance(result, Killed)
-    ]
+        killers.append(Finding("error", message))
     if killers:
         return TemplateReport(template, bundle.content_hash, {}, killers)
-    rendered = [
-        (case, result)
-        for case, result in zip(cases, results, strict=True)
-        if not isinstance(result, Killed)
-    ]
     renders = {case.label: Previewed("", result).in_words for case, result in rendered}
     findings = list(_findings_about_renders(rendered, renders))
     if bundle.language:
