@@ -632,39 +632,29 @@ def _delayed(
     found: Sequence[PartitionSnapshot], delays: Mapping[PartitionKeys, Delays]
 ) -> Iterator[tuple[str, Condition]]:
     """Yield the states of triggers with delayed work, where deliveries of them wait."""
-    partitions: dict[str, dict[PartitionKeys, None]] = {}
-    for one in found:
-        for stream in one.waiting:
-            if stream.length:
-                partitions.setdefault(stream.trigger, {})[one.partition] = None
-    for trigger, waiting in partitions.items():
-        condition = _condition_of_delayed(trigger, [delays[partition] for partition in waiting])
-        if condition:
-            yield trigger, condition
-
-
-def _condition_of_delayed(trigger: str, here: Sequence[Delays]) -> Condition | None:
-    refused = [
-        backoff
-        for delays in here
-        for key, backoff in delays.backoffs.items()
-        if backoff.refusal and key.split("|")[1] == trigger
-    ]
-    if refused:
-        last = max(refused, key=lambda backoff: backoff.failures)
-        number = f"{len(refused):,} deliveries were" if len(refused) > 1 else "a delivery was"
-        reason = f"{number} refused, {times(last.failures)} so far: {last.refusal}"
-        is_lasting = last.failures >= TRIES_ALONE
-        since_ms = min(backoff.since_ms for backoff in refused) or None
-        return Condition(TRIGGER, "refused", reason, since_ms=since_ms, is_lasting=is_lasting)
-    waits = [delays.waits[trigger] for delays in here if trigger in delays.waits]
-    if waits:
-        wait = max(waits, key=lambda wait: wait.attempts)
-        reason = f"nothing went through, tried {times(wait.attempts)}"
-        reason += f": {wait.reason}" if wait.reason else ""
-        since_ms = min(each.since_ms for each in waits) or None
-        return Condition(TRIGGER, "waits", reason, since_ms=since_ms)
-    return None
+    here: dict[str, dict[PartitionKeys, Delays]] = {}
+    for stream in (stream for one in found for stream in one.waiting if stream.length):
+        here.setdefault(stream.trigger, {})[stream.partition] = delays[stream.partition]
+    for trigger, own in here.items():
+        refused = [
+            backoff
+            for one in own.values()
+            for key, backoff in one.backoffs.items()
+            if backoff.refusal and key.split("|")[1] == trigger
+        ]
+        waits = [one.waits[trigger] for one in own.values() if trigger in one.waits]
+        since_ms = min((one.since_ms for one in refused or waits), default=0) or None
+        if refused:
+            last = max(refused, key=lambda backoff: backoff.failures)
+            number = f"{len(refused):,} deliveries were" if len(refused) > 1 else "a delivery was"
+            reason = f"{number} refused, {times(last.failures)} so far: {last.refusal}"
+            lasts = last.failures >= TRIES_ALONE
+            yield trigger, Condition(TRIGGER, "refused", reason, "", since_ms, is_lasting=lasts)
+        elif waits:
+            wait = max(waits, key=lambda wait: wait.attempts)
+            reason = f"nothing went through, tried {times(wait.attempts)}"
+            reason += f": {wait.reason}" if wait.reason else ""
+            yield trigger, Condition(TRIGGER, "waits", reason, since_ms=since_ms)
 
 
 def _jobs(
