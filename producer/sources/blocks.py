@@ -31,7 +31,7 @@ from segrelay.producer.events.payloads import (
     values_of,
 )
 from segrelay.producer.sources.opening import LARGEST_PAYLOAD_BYTES, Format, Lines, Opened
-from segrelay.producer.sources.tables import Columns, cut_parquet, read_csv, rows_of_part
+from segrelay.producer.sources.tables import Columns, read_csv, read_parquet
 from segrelay.worker.contract.words import Refusal
 from segrelay.worker.errors import PayloadRefused
 
@@ -41,7 +41,7 @@ _CUT: Final = b"\n{"
 _STEP_BYTES: Final = 1 << 20
 _LARGEST_BLOCK_BYTES: Final = 2 * LARGEST_PAYLOAD_BYTES
 _PARSED_ROW_BYTES: Final = 1_000
-"""The bytes that count for a parsed row of CSV, of which no text is kept."""
+"""The bytes that count for a parsed row of CSV or Parquet, of which no text is kept."""
 
 
 OnDamage = Callable[[str], object]
@@ -107,22 +107,15 @@ class Block(NamedTuple):
         line: The line of its first row, from 1; of Parquet the row's number.
         text: JSON objects that are not parsed yet; b"" where there are rows.
         rows: Parsed.
-        part: A part of a Parquet file, see `tables.cut_parquet`; b"" for other files.
     """
 
     line: int
     text: bytes = b""
     rows: tuple[Payload, ...] = ()
-    part: bytes = b""
 
     def payloads(self) -> Iterator[Payload]:
-        """Yield the rows, each with its line in the file."""
-        if self.part:
-            yield from rows_of_part(self.part, self.line)
-        elif self.text:
-            yield from _payloads(io.BytesIO(self.text), self.line)
-        else:
-            yield from self.rows
+        """Return the rows, each with its line in the file."""
+        return _payloads(io.BytesIO(self.text), self.line) if self.text else iter(self.rows)
 
 
 def blocks_of(opened: Opened, columns: Columns, *, first_rows: int = 0) -> Iterator[Block]:
@@ -157,8 +150,7 @@ def _blocks_of(opened: Opened, columns: Columns, first_rows: int) -> Iterator[Bl
         case Format.CSV:
             return grouped(read_csv(opened, columns), first_rows)
         case Format.PARQUET:
-            parts = cut_parquet(opened, BLOCK_ROWS, first_rows=first_rows)
-            return (Block(row, part=part) for row, part in parts)
+            return grouped(read_parquet(opened), first_rows)
         case Format.EMPTY:
             return iter(())
 

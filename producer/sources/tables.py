@@ -11,7 +11,7 @@ import base64
 import csv
 import io
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date, time, timedelta
@@ -37,6 +37,7 @@ LIST_COLUMNS: Final = ("segments", "_segments", "segments_all")
 """The columns that hold lists in every export of Lytics."""
 _SEPARATORS: Final = ",;\t|"
 _SHOWN_COLUMNS: Final = 8
+_BATCH_ROWS: Final = 1_000
 _KEPT_OF_TOO_LARGE: Final = 1_024
 _LINE_ENDS: Final = ("\n", "\r")
 _RECODE: Final = "recode the file, for example with `iconv -f windows-1252 -t utf-8`"
@@ -265,17 +266,10 @@ def _text(cells: Sequence[str]) -> bytes:
     return out.getvalue().rstrip("\r\n").encode(errors="replace")
 
 
-def cut_parquet(opened: Opened, rows: int, *, first_rows: int = 0) -> Iterator[tuple[int, bytes]]:
-    """Yield the rows of a Parquet file in parts, each with the number of its first row, from 1.
+def read_parquet(opened: Opened) -> Iterator[Payload]:
+    """Yield a payload for each row of a Parquet file; its line is its number, from 1.
 
-    A part is a stream of Arrow's IPC format, which `rows_of_part` reads: columns that go to another
-    process as they are cost nearly nothing. A file that is packed once more is unpacked into a
-    temporary one, since its end is read first.
-
-    Args:
-        opened: The file.
-        rows: The number of rows of a part.
-        first_rows: The number of rows of the first part; 0 = as all.
+    A file that is packed once more is unpacked into a temporary one, since its end is read first.
 
     Raises:
         UsageWrong: pyarrow is not installed, or the file is a pipe.
@@ -289,7 +283,6 @@ def cut_parquet(opened: Opened, rows: int, *, first_rows: int = 0) -> Iterator[t
         raise UsageWrong(
             f"{opened.name} is Parquet, which needs an extra: pip install 'segrelay[parquet]'."
         ) from error
-    number, held, left = 1, [], first_rows or rows
     with ExitStack() as stack:
         file: BinaryIO = opened.stream
         if opened.is_packed:
@@ -297,39 +290,24 @@ def cut_parquet(opened: Opened, rows: int, *, first_rows: int = 0) -> Iterator[t
             copyfileobj(opened.stream, file)
         if opened.damages:
             return
+        number = 0
         try:
-            for batch in parquet.ParquetFile(file).iter_batches(rows):
-                begin = 0
-                while begin < len(batch):
-                    held.append(batch.slice(begin, left))
-                    begin += len(held[-1])
-                    left -= len(held[-1])
-                    if not left:
-                        yield number, _packed_part(arrow, held)
-                        number, held, left = number + sum(map(len, held)), [], rows
+            for row in rows_of_batches(parquet.ParquetFile(file).iter_batches(_BATCH_ROWS)):
+                number = row.line
+                yield row
         except (arrow.ArrowException, OSError) as error:
-            at = number + sum(map(len, held))
-            opened.damages.append(f"row {at} can't be read ({str(error).rstrip('.')})")
-        if held:
-            yield number, _packed_part(arrow, held)
+            why = str(error).rstrip(".")
+            opened.damages.append(f"row {number + 1} can't be read ({why})")
 
 
-def _packed_part(arrow: Any, batches: Sequence[Any]) -> bytes:
-    sink = arrow.BufferOutputStream()
-    with arrow.ipc.new_stream(sink, batches[0].schema) as stream:
-        for batch in batches:
-            stream.write_batch(batch)
-    part: bytes = sink.getvalue().to_pybytes()
-    return part
-
-
-def rows_of_part(part: bytes, number: int) -> Iterator[Payload]:
-    """Yield a payload for each row of a part that `cut_parquet` made; its line is its number.
+def rows_of_batches(batches: Iterable[Any]) -> Iterator[Payload]:
+    """Yield a payload for each row of batches of Arrow; its line is its number, from 1.
 
     A row that holds something without a form in JSON, such as a text that is no UTF-8, is a problem
     of its own, and keeps the fields that can be read.
     """
-    for batch in import_module("pyarrow").ipc.open_stream(part):
+    number = 1
+    for batch in batches:
         try:
             rows = _rows_of_batch(batch)
         except _WITHOUT_FORM:

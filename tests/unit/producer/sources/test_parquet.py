@@ -17,7 +17,7 @@ from pyarrow import parquet
 from segrelay.producer.events.payloads import Payload
 from segrelay.producer.sources.blocks import Block, blocks_of
 from segrelay.producer.sources.opening import opened
-from segrelay.producer.sources.tables import Columns, cut_parquet, rows_of_part
+from segrelay.producer.sources.tables import Columns, read_parquet, rows_of_batches
 from tests.nightly import amount
 
 MOMENTS = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30))  # noqa: DTZ001 - Arrow has them
@@ -90,12 +90,8 @@ def plain(value: Any) -> Any:
             return value
 
 
-def packed(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as stream:
-        stream.write_table(table, max_chunksize=4)
-    content: bytes = sink.getvalue().to_pybytes()
-    return content
+def rows_of(table: pa.Table) -> list[Payload]:
+    return list(rows_of_batches(table.to_batches(max_chunksize=4)))
 
 
 def test_a_map_is_an_object_wherever_it_stands() -> None:
@@ -107,7 +103,7 @@ def test_a_map_is_an_object_wherever_it_stands() -> None:
         }
     )
 
-    rows = [row.value for row in rows_of_part(packed(table), 1)]
+    rows = [row.value for row in rows_of(table)]
 
     assert rows == [{"levels": {"gold": 3, "none": None}, "shops": [{"paris": 1}]}, {"levels": {}}]
 
@@ -120,13 +116,13 @@ def test_columns_give_the_rows_that_single_values_give(table: pa.Table) -> None:
         for row in table.to_pylist(maps_as_pydicts="lossy")
     ]
 
-    rows = list(rows_of_part(packed(table), 7))
+    rows = rows_of(table)
 
     assert [row.value for row in rows] == expected
     assert [[type(each) for each in row.value.values()] for row in rows] == [
         [type(each) for each in row.values()] for row in expected
     ]
-    assert [row.line for row in rows] == list(range(7, 7 + len(expected)))
+    assert [row.line for row in rows] == list(range(1, 1 + len(expected)))
     assert not any(row.error for row in rows)
 
 
@@ -172,7 +168,7 @@ def test_columns_that_are_packed_as_a_dictionary_are_read_in_each_group(tmp_path
 def test_a_map_whose_keys_have_no_form_costs_only_its_rows() -> None:
     scores = pa.array([[(b"a", 1)], None], pa.map_(pa.binary(), pa.int64()))
 
-    first, second = rows_of_part(packed(pa.table({"email": ["a", "b"], "scores": scores})), 1)
+    first, second = rows_of(pa.table({"email": ["a", "b"], "scores": scores}))
 
     assert first.error == "The row holds a value that is no text, number or time, in scores."
     assert second.value == {"email": "b"}
@@ -185,7 +181,7 @@ def test_a_value_that_is_none_costs_only_its_row() -> None:
     at = pa.array([0, 2**62, 1_000_000], pa.timestamp("us", "UTC"))
     table = pa.table({"email": ["a", "b", "c"], "note": broken, "at": at})
 
-    first, second, third = rows_of_part(packed(table), 1)
+    first, second, third = rows_of(table)
 
     assert first.value == {"email": "a", "note": "hi", "at": "1970-01-01T00:00:00+00:00"}
     assert third.value["note"] == "yo"
@@ -197,7 +193,7 @@ def test_a_value_that_is_none_costs_only_its_row() -> None:
 def test_times_in_nanoseconds_are_cut_off_behind_microseconds(tz: str | None) -> None:
     at = pa.array([1_700_000_000_123_456_789, None], pa.timestamp("ns", tz))
 
-    first, second = rows_of_part(packed(pa.table({"at": at, "n": [1, 2]})), 1)
+    first, second = rows_of(pa.table({"at": at, "n": [1, 2]}))
 
     zone = {None: None, "UTC": UTC, "Europe/Berlin": timezone(timedelta(hours=1))}[tz]
     moment = datetime.fromisoformat(first.value["at"])
@@ -217,9 +213,8 @@ def test_a_damaged_file_gives_the_rows_before_the_damage(tmp_path: Path) -> None
     path.write_bytes(content)
 
     with opened(str(path)) as found:
-        parts = list(cut_parquet(found, 1_000))
+        rows = [row.value["n"] for row in read_parquet(found)]
 
-    rows = [row.value["n"] for number, part in parts for row in rows_of_part(part, number)]
     assert rows == numbers[: len(rows)]
     assert len(rows) == 3_000
     assert found.damages
