@@ -26,7 +26,7 @@ import segrelay.templates as shipped_templates
 from segrelay.ops import embedded
 from segrelay.ops.embedded import free_port
 from segrelay.ops.run.up import own_command
-from segrelay.ops.sandbox import got, posted
+from segrelay.ops.sandbox import ask
 from segrelay.ops.state.partitions import KINDS, Counts
 from segrelay.ops.status.standing import read_counts
 from segrelay.ops.terminal.console import mention
@@ -181,7 +181,7 @@ class _Play:
                 raise OperationsMustAct(
                     f"The demo does not start:\n{embedded.tail(log.read_text('utf-8'))}"
                 )
-            posted(self._sandbox, "settings", {"latency_seconds": LATENCY_SECONDS})
+            ask(self._sandbox, "settings", {"latency_seconds": LATENCY_SECONDS})
             yield
         finally:
             up.terminate()
@@ -201,7 +201,7 @@ class _Play:
         inside = self.people * 2 // 3
         for row in invented[:inside]:
             row["segments"] = [_SYNCED]
-        posted(self._sandbox, "lytics/profiles", invented)
+        ask(self._sandbox, "lytics/profiles", invented)
         mention(f"Lytics has {self.people} invented people.")
         self._tell(events)
         path = self.folder / "members.ndjson"
@@ -230,7 +230,7 @@ class _Play:
                 time.sleep(1.0)
 
     def _members(self, audience: str) -> list[dict[str, Any]]:
-        return cast("list[dict[str, Any]]", got(self._sandbox, "lytics/members", audience=audience))
+        return cast("list[dict[str, Any]]", ask(self._sandbox, "lytics/members", audience=audience))
 
     def _command(self, *arguments: str) -> None:
         """Run one of our commands, and show its output."""
@@ -253,8 +253,8 @@ class _Play:
             "batch_requests": True,
             "batch_size": 50,
         }
-        posted(self._sandbox, "settings", {"lytics": {"webhook_retry_seconds": 0.2}})
-        posted(self._sandbox, "lytics/jobs", job)
+        ask(self._sandbox, "settings", {"lytics": {"webhook_retry_seconds": 0.2}})
+        ask(self._sandbox, "lytics/jobs", job)
         for first in range(0, events, _MOVES_AT_ONCE):
             self._move(min(_MOVES_AT_ONCE, events - first))
 
@@ -270,13 +270,13 @@ class _Play:
             {"uid": f"u{person}", "audience": audience, "change": change}
             for person, audience, change in moves
         ]
-        posted(self._sandbox, "lytics/moves", rows)
+        ask(self._sandbox, "lytics/moves", rows)
 
     def _worked_off(self, client: Redis, begun: float) -> Counts:
         """Show the six counts each second until nothing waits; return them."""
         while True:
             counts = read_counts(client, self._settings)
-            told = got(self._sandbox, "lytics/jobs")["job"]
+            told = ask(self._sandbox, "lytics/jobs")["job"]
             elapsed = time.monotonic() - begun
             numbers = "  ".join(f"{kind} {counts.of(kind):>6}" for kind in KINDS)
             mention(f"{elapsed:5.1f} s  {numbers}")
@@ -293,7 +293,7 @@ class _Play:
         for audience in sorted(AUDIENCES):
             for row in self._members(audience):
                 should.setdefault(row["email"], []).append(audience)
-        report = got(self._sandbox, "memberships", attribute=DEFAULT_AUDIENCE_ATTRIBUTE)
+        report = ask(self._sandbox, "memberships", attribute=DEFAULT_AUDIENCE_ATTRIBUTE)
         held = {email: sorted(audiences) for email, audiences in report.items() if audiences}
         wrong = sum(held.get(one, []) != should.get(one, []) for one in held.keys() | should.keys())
         agrees = not (wrong or counts.dead) and counts.accepted == counts.settled
@@ -302,7 +302,7 @@ class _Play:
             "seconds": round(seconds, 2),
             **{kind: counts.of(kind) for kind in KINDS},
             "skipped_by_reason": dict(counts.skipped_by_reason),
-            "requests": got(self._sandbox, "summary")["requests"]["total"],
+            "requests": ask(self._sandbox, "summary")["requests"]["total"],
             "people_with_audiences": len(held),
             "wrong_memberships": wrong,
         }

@@ -208,7 +208,7 @@ def add_people(
     Each is an object with `_uid`, `segments` (the slugs of its audiences) and any fields.
     """
     given = read_json_values(file)
-    say(f"{posted(url, 'lytics/profiles', given)['profiles']} people added")
+    say(f"{ask(url, 'lytics/profiles', given)['profiles']} people added")
 
 
 @app.command("set")
@@ -224,7 +224,7 @@ def set_switches(
     unset = [name for name, value in named.items() if not value]
     if unset:
         raise UsageWrong(f"{unset[0]}: write NAME=VALUE, such as latency_seconds=5.")
-    posted(url, "settings", {name: json_or_text(value) for name, value in named.items()})
+    ask(url, "settings", {name: json_or_text(value) for name, value in named.items()})
     say(f"changed: {', '.join(named)}")
 
 
@@ -242,17 +242,17 @@ def answer(
     url: Url = "",
 ) -> None:
     """Set what destinations other than Insider answer from now on; the newest rule comes first."""
-    rules: list[Any] = []
-    if not forget:
-        rule: dict[str, Any] = {"endpoint": destination, "method": method, "path": path}
-        rule |= {
-            "contains": contains,
-            "status": status,
-            "body": json_or_text(body or None),
-            "times": times,
-        }
-        rules = [rule, *got(url, "settings")["answers"]]
-    posted(url, "settings", {"answers": rules})
+    rule: dict[str, Any] = {
+        "endpoint": destination,
+        "method": method,
+        "path": path,
+        "contains": contains,
+        "status": status,
+        "body": json_or_text(body or None),
+        "times": times,
+    }
+    rules = [] if forget else [rule, *ask(url, "settings")["answers"]]
+    ask(url, "settings", {"answers": rules})
     say(f"{plural(len(rules), 'rule')} for answers")
 
 
@@ -264,7 +264,7 @@ def requests(
     url: Url = "",
 ) -> Result:
     """Show the last requests that came for other destinations than Insider."""
-    found = got(url, "endpoints", last=last, endpoint=destination)
+    found = ask(url, "endpoints", last=last, endpoint=destination)
     lines = []
     for one in found["last"]:
         head = f"{one['endpoint']}: {one['method']} {one['path']} -> {one['status']}"
@@ -279,7 +279,7 @@ def profile(
     name: Annotated[str, typer.Argument(help="An email address.")], *, url: Url = ""
 ) -> Result:
     """Show a person's profile at the sandbox's Insider."""
-    found = got(url, "profile", email=name)
+    found = ask(url, "profile", email=name)
     return Result(found, orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
 
 
@@ -294,31 +294,29 @@ def reset() -> None:
     say("the sandbox run is forgotten" if forgot else "there was nothing to forget")
 
 
-def posted(url: str, path: str, value: Any) -> Any:
-    """Post a value below `/_sandbox/` of a sandbox, and return the answer; see `got`."""
-    return _asked("POST", url, path, content=orjson.dumps(value))
-
-
-def got(url: str, path: str, **query: Any) -> Any:
-    """Return the report below `/_sandbox/`, e.g. `got("", "summary")`.
+def ask(url: str, path: str, value: Any = None, **query: Any) -> Any:
+    """Return the report below `/_sandbox/`, e.g. `ask("", "summary")`, or the answer to a value.
 
     Args:
         url: That of the sandbox; "" = the one that the environment names, or the default.
         path: The report's name.
+        value: The value to post; None = nothing.
         query: Parameters of the URL.
 
     Raises:
         OperationsMustAct: No sandbox answers there.
         UsageWrong: The sandbox refuses it.
     """
-    return _asked("GET", url, path, params=query)
-
-
-def _asked(method: str, url: str, path: str, **more: Any) -> Any:
     address = url or sandbox_url(os.environ) or DEFAULT_SANDBOX
+    method, content = ("GET", None) if value is None else ("POST", orjson.dumps(value))
     try:
         answer = httpx.request(
-            method, f"{address}/_sandbox/{path}", timeout=_SECONDS, trust_env=False, **more
+            method,
+            f"{address}/_sandbox/{path}",
+            params=query,
+            content=content,
+            timeout=_SECONDS,
+            trust_env=False,
         )
     except httpx.HTTPError as error:
         raise OperationsMustAct(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -98,11 +98,6 @@ class RowOptions:
     ] = False
     older_than_ledger: OlderThanLedger = False
 
-    @property
-    def triggers(self) -> tuple[str, ...]:
-        """Return the names of the triggers that may deliver the rows; none = all triggers."""
-        return tuple(self.trigger or ())
-
 
 def spec_of(
     wanted: RowOptions, settings: Settings, client: Redis, *, name: str = "", canary: int = 0
@@ -111,14 +106,16 @@ def spec_of(
     store = JobStore(client)
     files = list(_files(wanted.sources))
     audiences = AudienceStore(client, told=settings.told_ids, learns=False)
-    wanted = _with_audience(wanted, files, audiences)
+    if audience := wanted.audience or _scanned(files):
+        slug, audience_id = named_audience(audiences, audience, wanted.audience_id)
+        wanted = replace(wanted, audience=slug, audience_id=audience_id)
     triggers = _checked_triggers(wanted, settings)
     looked = _first_look(files, settings, store)
     membership = _membership(wanted, files, looked, 1_000 * store.now_ms())
     names = (each.strip() for each in wanted.columns.split(","))
     columns = replace(columns_of(settings), names=tuple(filter(None, names)))
     measured = [_measured(name, columns, membership) for name in files]
-    now_us = _now_us()
+    now_us = time.time_ns() // 1_000
     job = _name(name, wanted.audience, files, store)
     return Spec(
         name=job,
@@ -203,18 +200,6 @@ def progress_of_rows(spec: Spec) -> Iterator[Callable[[int, int], None]]:
         yield advance
 
 
-def _with_audience(
-    wanted: RowOptions, files: Sequence[str], audiences: AudienceStore
-) -> RowOptions:
-    """Return the options with slug and id of the audience, as far as these are known."""
-    scanned = _scanned(files)
-    if not (wanted.audience or scanned):
-        return wanted
-    name = wanted.audience or scanned
-    slug, audience_id = named_audience(audiences, name, wanted.audience_id)
-    return replace(wanted, audience=slug, audience_id=audience_id)
-
-
 def _scanned(sources: Sequence[str]) -> str:
     return next((slug for name in sources if (slug := audience_of(name))), "")
 
@@ -290,7 +275,7 @@ def _time_us(as_of: str, files: Sequence[str]) -> int:
                 "copy.)"
             )
         case "now":
-            return _now_us()
+            return time.time_ns() // 1_000
         case "file":
             return min(map(_changed_us, files))
         case "name":
@@ -328,29 +313,22 @@ def _named_us(file: str) -> int:
 
 
 def _checked_triggers(wanted: RowOptions, settings: Settings) -> tuple[str, ...]:
-    for name in wanted.triggers:
+    """Return the names of the triggers that may deliver the rows; none = all triggers."""
+    names = tuple(wanted.trigger or ())
+    for name in names:
         if name not in settings.triggers:
             raise UsageWrong(
                 f"There is no trigger '{name}'. {did_you_mean(name, settings.triggers)}".strip()
             )
-    if wanted.audience and not _someone_wants(wanted, settings):
+    chosen = [one for one in settings.triggers.values() if not names or one.name in names]
+    audience = {wanted.audience, wanted.audience_id} - {""}
+    wants = any(one.on == wanted.on and any(map(one.wants, audience)) for one in chosen)
+    if wanted.audience and not wants:
         raise UsageWrong(
             f"No trigger wants the {wanted.on} of audience '{wanted.audience}': add one to "
             f"{settings.source.name}, or correct --audience or --on."
         )
-    return wanted.triggers
-
-
-def _someone_wants(wanted: RowOptions, settings: Settings) -> bool:
-    return any(
-        trigger.on == wanted.on
-        and (
-            trigger.wants(wanted.audience)
-            or (wanted.audience_id and trigger.wants(wanted.audience_id))
-        )
-        for trigger in settings.triggers.values()
-        if not wanted.triggers or trigger.name in wanted.triggers
-    )
+    return names
 
 
 def _name(wanted: str, audience: str, files: Sequence[str], store: JobStore) -> str:
@@ -361,7 +339,3 @@ def _name(wanted: str, audience: str, files: Sequence[str], store: JobStore) -> 
     first = "input" if files[0] == STANDARD_INPUT else Path(files[0]).name.partition(".")[0]
     stem = _NOT_IN_NAMES.sub("-", (audience or first).lower()).strip("-") or "job"
     return store.free_name(stem if number == 1 else f"{stem}-{number}" for number in count(1))
-
-
-def _now_us() -> int:
-    return int(datetime.now(UTC).timestamp() * 1_000_000)

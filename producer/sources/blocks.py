@@ -396,7 +396,8 @@ class _PayloadReader:
             self._on_damage(begins + more)
         elif self._held:
             is_row = is_line and self._last not in {b"{", *_MAY_PRECEDE}
-            if self.has_arrays or not is_row or b"\n" in self._held.rstrip(_SPACE):
+            is_long = b"\n" in self._held.rstrip(_SPACE) and self._held.startswith(_OPENING)
+            if self.has_arrays or not is_row or is_long:
                 self._on_damage(f"what begins in line {self._line} has no end, or can't be read")
         yield from self._give_up()
 

@@ -136,10 +136,16 @@ def test_a_file_of_which_no_job_can_be_made_is_tried_again_and_stops_nobody(watc
     assert watched.published() == ["ann", "bob"]
 
 
-def test_a_folder_that_is_away_is_a_problem_until_it_is_back(watched):
+def test_a_folder_that_is_away_is_a_problem_and_no_empty_one(watched):
+    watched.put("old.csv", "zoe")
+    elsewhere = watched.folder / "away"
+    away = watched.incoming.rename(elsewhere)
     watched.step()
+    away.rename(watched.incoming)
+    watched.step()
+    assert (watched.jobs(), watched.state().existing) == ([], 1)
     watched.put("vip.csv", "ann")
-    away = watched.incoming.rename(watched.folder / "away")
+    watched.incoming.rename(elsewhere)
 
     watched.step()
     state = watched.state()
@@ -150,17 +156,6 @@ def test_a_folder_that_is_away_is_a_problem_until_it_is_back(watched):
     assert "can't be listed: No such file or directory" in state.problem
     assert (watched.state().failures, watched.state().problem) == (0, "")
     assert watched.published() == ["ann"]
-
-
-def test_a_folder_that_is_away_at_first_is_not_taken_for_an_empty_one(watched):
-    watched.put("old.csv", "ann")
-    away = watched.incoming.rename(watched.folder / "away")
-    watched.step()
-    away.rename(watched.incoming)
-
-    watched.step()
-
-    assert (watched.jobs(), watched.state().existing) == ([], 1)
 
 
 def test_a_reader_that_ends_again_and_again_is_a_problem(watched):

@@ -271,7 +271,8 @@ def test_a_table_whose_last_row_is_not_ended_is_damaged(
 
 
 @pytest.mark.parametrize(
-    "last", [b'{"email": "b@example.com', b'{"email": "b@example.com", x', b"]"]
+    "last",
+    [b'{"email": "b@example.com', b'{"email": "b@example.com", x', b"]", b"-- 1,500 rows\n-- end"],
 )
 def test_a_last_line_that_is_broken_and_has_its_line_break_is_a_bad_row(
     last: bytes, read: Callable[[bytes], Found]
