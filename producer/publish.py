@@ -40,7 +40,6 @@ from segrelay.producer.publishing.published import (
 from segrelay.producer.publishing.quarantine import CAP_BYTES, HowPublished, Quarantine
 from segrelay.producer.wakeups import CeleryWaker, Waker
 from segrelay.worker.contract.events import Event
-from segrelay.worker.contract.fields import SeenFields
 from segrelay.worker.contract.own_processes import switch_threads_often
 from segrelay.worker.contract.redis.accept import Roll
 from segrelay.worker.contract.redis.claim import claim
@@ -78,7 +77,6 @@ class Publisher:
         self._drafter = Drafter(settings, self.audiences, self._meter)
         self._quarantine = Quarantine(client)
         self._claimed = dry_run
-        self._seen = SeenFields(client)
 
     def now_us(self) -> int:
         """Return Redis' time in µs since 1970."""
@@ -158,7 +156,6 @@ class Publisher:
             rolls: by partition, the members that change with it.
         """
         queue = kind_of_lane(draft.lane)
-        draft.example = next((group[0].profile for group in draft.deliveries.values()), b"")
         draft.calls = {}
         if not self._dry_run:
             draft.calls = lay_out(
@@ -271,8 +268,6 @@ class Publisher:
         # At once: the first of its events waits for nothing else.
         self._waker.wake(written.woken, queue=kind_of_lane(draft.lane))
         self._meter.add(written.accepted)
-        if draft.example:
-            self._seen.note(draft.example)
         return draft.result + written
 
     def _keep(self, refused: Sequence[Refused], now_us: int, how: HowPublished) -> None:

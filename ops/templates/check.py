@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
@@ -32,7 +32,6 @@ from segrelay.jsonnet.rendered import (
     TemplateFailed,
 )
 from segrelay.jsonnet.syntax.tokens import location
-from segrelay.ops.state.opened import already_there
 from segrelay.ops.templates.workspace import Case, Workspace, cases_of
 from segrelay.templates import LYTEMPLATES
 from segrelay.templates.reference import LIBRARIES, members
@@ -45,10 +44,8 @@ from segrelay.worker.checks.preview import (
     sample_row,
 )
 from segrelay.worker.checks.triggers import misplaced_of, warnings_of
-from segrelay.worker.contract.fields import seen_fields
 from segrelay.worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from segrelay.worker.contract.settings.sections import AUDIENCE_ATTRIBUTE
-from segrelay.worker.errors import SegrelayError
 
 Said = str | Failure | None
 """The verdict of an engine: a JSON text, a failure, or None if nobody can tell."""
@@ -326,27 +323,17 @@ def asked_for(bundle: Bundle) -> Iterator[tuple[str, tuple[str, int, int]]]:
             yield field["text"][1:-1], use.place(field.start("text"))
 
 
-def unknown_fields(
-    bundle: Bundle, profiles: Iterable[Mapping[str, Any]], seen: Collection[str]
-) -> Iterator[Finding]:
-    """Yield a finding for each field that no sample and no recent profile has.
+def unknown_fields(bundle: Bundle, profiles: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:
+    """Yield a finding for each field that no sample has, but one that looks like it.
 
-    Args:
-        bundle: The template.
-        profiles: The profiles of the samples.
-        seen: Names of the fields of profiles that were seen; none = nothing is known of them. Then
-            only a field that looks like another one mistyped is named: samples are small.
+    Others are not named: samples are small.
     """
-    known = _ALWAYS.union(seen, *profiles)
-    unknown: dict[str, tuple[str, int, int]] = {}
-    for name, place in asked_for(bundle):
-        if name not in known:
-            unknown.setdefault(name, place)
-    for name, place in unknown.items():
-        near = next(iter(get_close_matches(name, known, 1, _NEAR)), "")
-        hint = f"did you mean {near}?" if near else "look whether Lytics has another name for it."
-        if seen or near:
-            said = f"no sample and no profile that was seen lately has the field {name}; {hint}"
+    known = _ALWAYS.union(*profiles)
+    asked = dict(reversed(list(asked_for(bundle))))  # the first place of each
+    for name, place in reversed(asked.items()):
+        near = "" if name in known else next(iter(get_close_matches(name, known, 1, _NEAR)), "")
+        if near:
+            said = f"no sample has the field {name}; did you mean {near}?"
             yield Finding("warning", said, "", *place)
 
 
@@ -373,18 +360,7 @@ def wrong_calls(bundle: Bundle) -> Iterator[Finding]:
             )
 
 
-def known_fields(workspace: Workspace) -> frozenset[str]:
-    """Return the names of fields that recent profiles had; none if Redis does not run."""
-    if workspace.settings is None:
-        return frozenset()
-    try:
-        with already_there() as (_, client):
-            return seen_fields(client)
-    except SegrelayError:
-        return frozenset()
-
-
-def checked(workspace: Workspace, name: str, seen: Collection[str]) -> TemplateReport:
+def checked(workspace: Workspace, name: str) -> TemplateReport:
     """Return the check of a template, with all findings at their places."""
     cases = workspace.cases(name)
     report = check_template(workspace.folder, name, cases)
@@ -393,6 +369,6 @@ def checked(workspace: Workspace, name: str, seen: Collection[str]) -> TemplateR
         bundle = TemplateFolder(workspace.folder, LYTEMPLATES).bundle(name)
         profiles = [case.profile for case in cases_of(workspace.folder, name)]
         profiles += [case.profile for case in cases]
-        said = (*said, *wrong_calls(bundle), *unknown_fields(bundle, profiles, seen))
+        said = (*said, *wrong_calls(bundle), *unknown_fields(bundle, profiles))
     report.findings = list(dict.fromkeys(placed(one, name, bundle) for one in said))
     return report

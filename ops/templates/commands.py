@@ -12,7 +12,7 @@ import typer
 from segrelay.jsonnet.engines.judge import judges
 from segrelay.jsonnet.files import TemplateFolder, shown
 from segrelay.jsonnet.rendered import TemplateBroken
-from segrelay.ops.templates.check import TemplateReport, check_template, checked, known_fields
+from segrelay.ops.templates.check import TemplateReport, check_template, checked
 from segrelay.ops.templates.render import diff, render
 from segrelay.ops.templates.workspace import (
     Folder,
@@ -125,8 +125,7 @@ def check(
     direction.
     """
     workspace = workspace_of(templates)
-    seen = known_fields(workspace)
-    found = [checked(workspace, name, seen) for name in workspace.names(names or ())]
+    found = [checked(workspace, name) for name in workspace.names(names or ())]
     compared_with = judges()
     is_fit = all(one.is_fit and not (strict and one.findings) for one in found)
     documents = [

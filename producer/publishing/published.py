@@ -223,7 +223,6 @@ class Draft:
         digests: of the profile of each delivery, in the order in which they were added.
         calls: the calls that write it, by partition; None = it is not laid out yet. Then nothing
             is left but to send them, and another process than the one that writes can make them.
-        example: the packed profile of one of the deliveries; b"" = there are none.
     """
 
     lane: str
@@ -241,7 +240,6 @@ class Draft:
     secret_id: bytes = field(default_factory=lambda: PROTECTION.secret_id)
     digests: list[bytes] = field(default_factory=list)
     calls: Mapping[PartitionAddress, ScriptCall] | None = None
-    example: bytes = b""
 
     @property
     def deliveries_count(self) -> int:

@@ -19,7 +19,6 @@ In a Redis that is protected, the data is sealed; see `contract.protection`.
 | `{segrelay}:names` | hash | name → number, for the ledger's packed records |
 | `{segrelay}:numbered` | hash | the last of these numbers, and the process of Redis that gave it |
 | `{segrelay}:audiences` | hash | audience id → slug, learned from payloads |
-| `{segrelay}:fields` | sorted set | names of the fields that profiles had, by when (ms) |
 | `{segrelay}:fingerprints` | hash | trigger → its newest `LoadedTrigger.edition` |
 | `{segrelay}:paused` | hash | `KIND\|name`, see `contract.triggers` → JSON: by whom, why, since |
 | `{segrelay}:streaks` | hash | trigger → `cause\|n`: deaths of one cause in a row |
@@ -119,7 +118,6 @@ NAMES: Final = "{segrelay}:names"
 NUMBERED: Final = "{segrelay}:numbered"
 AUDIENCES: Final = "{segrelay}:audiences"
 PAUSED: Final = "{segrelay}:paused"
-FIELDS: Final = "{segrelay}:fields"
 FINGERPRINTS: Final = "{segrelay}:fingerprints"
 STREAKS: Final = "{segrelay}:streaks"
 REFUSALS: Final = "{segrelay}:refusals"

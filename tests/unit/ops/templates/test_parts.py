@@ -27,18 +27,16 @@ def test_fields_are_found_wherever_the_library_is_asked(tmp_path):
     assert [name for name, *_ in asked_for(bundle)] == ["one", "two", "three", "four"]
 
 
-def test_a_field_that_nobody_has_is_named_with_the_nearest_one(tmp_path):
+def test_a_field_that_is_mistyped_is_named_with_the_nearest_one(tmp_path):
     bundle = bundle_of(
         tmp_path,
         "local e = import 'lytemplates.libsonnet';\n{ a: e.get('emial'), b: e.get('colour') }",
     )
 
-    [typo] = unknown_fields(bundle, [{"email": 1}], frozenset())
-    both = list(unknown_fields(bundle, [{"email": 1}], frozenset({"city"})))
+    [typo] = unknown_fields(bundle, [{"email": 1}])
 
     assert (typo.line, typo.column) == (2, 12)
     assert "emial; did you mean email?" in typo.message
-    assert [("colour" in one.message) for one in both] == [False, True]
 
 
 def test_a_finding_has_its_place_once():
