@@ -88,7 +88,7 @@ def test_retry_places_what_now_has_a_trigger_and_nothing_else(
     store = QuarantinedRecords(client, configure(trigger("gold-enter", audiences=["gold"])))
     work = store.replay(EVERYTHING)
 
-    assert (work.count, sum(work.steps()), store.published.accepted) == (5, 3, 3)
+    assert (work.count, sum(work.steps())) == (5, 3)
     assert work.left_out == {"bad_time": 1, "unreadable": 1}
     assert quarantine.totals().records == 2
     assert {(e.lane, e.trigger, e.header.skip_hook) for e in entries(client)} == {

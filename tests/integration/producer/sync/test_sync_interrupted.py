@@ -37,31 +37,6 @@ def afresh(world, *people, **options):
     world.people(*people)
 
 
-def first_run(world, _):
-    """Everybody is told once, whatever dies behind a write."""
-    return Case(
-        steps(world),
-        lambda: (world.run().left, world.deliveries()),
-        lambda: afresh(world, *(person(n, "vip") for n in range(250))),
-    )
-
-
-def leaver(world, _):
-    """Somebody leaves behind the step that died, by a clock that is behind."""
-
-    def leaves():
-        world.move(1, "exit")
-        world.switch(date_offset_seconds=-3.0)
-
-    def truth():
-        world.run()
-        world.run()
-        return world.inside()
-
-    people = person(1, "vip"), person(2, "vip")
-    return Case(steps(world), truth, lambda: afresh(world, *people), leaves)
-
-
 def repair(world, _):
     """Twenty members; five are out by the ledger, and it has five others whom Lytics has not."""
 
@@ -125,8 +100,6 @@ def files(world, exports, *, in_the_middle):
 
 
 CASES = {
-    "first run": first_run,
-    "who leaves meanwhile": leaver,
     "repair": repair,
     "files": lambda world, exports: files(world, exports, in_the_middle=False),
 }
