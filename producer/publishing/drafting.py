@@ -240,16 +240,35 @@ class Drafter:
         if not triggers:
             draft.result.events += 1
             draft.result.unmatched += 1
-            draft.keep(_unwanted(event, content_of(event)))
+            message = f"No trigger wants the {event.direction} of audience '{event.audience}'."
+            refused = Refused(Refusal.NO_TRIGGER, message, event.audience, content_of(event))
+            draft.keep(refused)
             return
+        if header := self._deliver_event(event, triggers, draft, draft.numbers, line, index):
+            self._add_entrants(event.profile_key, header, triggers, draft)
+
+    def _deliver_event(
+        self,
+        event: Event,
+        triggers: Sequence[Trigger],
+        draft: Draft,
+        number: int,
+        *place: int,
+    ) -> Header | None:
+        """Add the deliveries of an event; if one can't be packed, its refusal instead.
+
+        The place is the line and the index of the payload; none = it is of no source.
+        """
         try:
             part = self._part(event, triggers, draft)
-            self._deliver(event.profile_key, part, draft, draft.numbers)
+            self._deliver(event.profile_key, part, draft, number)
         except Exception as error:  # noqa: BLE001 - one event must not cost the others anything
-            draft.refuse(_refused(event, error), line, index)
-            return
+            refusal = as_refusal(error)
+            refused = Refused.of(refusal, content_of(event), event.audience)
+            draft.refuse(refused, *(place or (0, 0)))
+            return None
         draft.result.events += 1
-        self._add_entrants(event.profile_key, part[0], triggers, draft)
+        return part[0]
 
     def draft_members(self, destination: str, changes: Iterable[MemberChange], lane: str) -> Draft:
         """Return the draft of a sync's changes at one destination.
@@ -270,12 +289,7 @@ class Drafter:
             if kind not in wanting:
                 wanted = self.triggers_for(*kind)
                 wanting[kind] = [each for each in wanted if each.destination == destination]
-            try:
-                part = self._part(event, wanting[kind], draft)
-                self._deliver(event.profile_key, part, draft, draft.numbers)
-                draft.result.events += 1
-            except Exception as error:  # noqa: BLE001 - as above
-                draft.refuse(_refused(event, error), line=0, index=0)
+            self._deliver_event(event, wanting[kind], draft, draft.numbers)
         return draft
 
     def judged(
@@ -294,15 +308,9 @@ class Drafter:
         return [self._judged(item) if isinstance(item, Event) else item for item in found]
 
     def _judged(self, event: Event) -> Event | Refused:
-        draft = self._empty(PublishOptions())
-        triggers = self._wanted(event, draft)
-        if not triggers:
-            return _unwanted(event)
-        try:
-            self._deliver(event.profile_key, self._part(event, triggers, draft), draft, 1)
-        except Exception as error:  # noqa: BLE001 - as above
-            return Refused.of(as_refusal(error), b"", event.audience)
-        return event
+        draft = self._empty(AS_USUAL)
+        self._draft_event(event, draft, 0)
+        return next(iter((*draft.kept, *draft.result.problems)), event)
 
     def triggers_for(self, audience: str, direction: Direction) -> tuple[Trigger, ...]:
         """Return the triggers that want an audience's events of this direction."""
@@ -433,12 +441,3 @@ def _parsed(text: bytes, number: int) -> Payload:
         return Payload(text, load(text), number)
     except PayloadRefused as refusal:
         return Payload(text, None, number, error=refusal.message)
-
-
-def _refused(event: Event, error: Exception) -> Refused:
-    return Refused.of(as_refusal(error), content_of(event), event.audience)
-
-
-def _unwanted(event: Event, content: bytes = b"") -> Refused:
-    message = f"No trigger wants the {event.direction} of audience '{event.audience}'."
-    return Refused(Refusal.NO_TRIGGER, message, event.audience, content)
