@@ -82,7 +82,7 @@ class Body:
     """One request's body, and how much of it is stored.
 
     Args:
-        text: JSON: one payload, or an array of them.
+        text: JSON: one payload, an array of them, or lines of these.
         most: A body of more payloads is refused before anything of it is stored.
 
     Attributes:
@@ -135,14 +135,23 @@ class Body:
 
 
 def _payloads_in(text: bytes, most: int) -> Sequence[Payload]:
-    """Return the payloads of a body; one that can't be read is one payload, with all of it."""
-    values = text.count(b",") + text.count(b"{") + text.count(b"[")
+    """Return the payloads of a body, also where each line is JSON by itself.
+
+    A body that can't be read is one payload, with all of it.
+    """
+    values = sum(text.count(mark) for mark in (b",", b"{", b"[", b"\n"))
     if values > max(_MOST_VALUES, len(text) // _BYTES_A_VALUE):
         raise body_too_large(f"made of more than {_MOST_VALUES:,} values")
     try:
         found = values_of(load(text))
     except PayloadRefused as refusal:
-        return [Payload(text, None, error=refusal.message)]
+        try:
+            lines = [load(line) for line in text.splitlines() if line.strip()]
+        except PayloadRefused:
+            lines = []
+        if not lines:
+            return [Payload(text, None, error=refusal.message)]
+        found = [value for line in lines for value in values_of(line)]
     if len(found) > most:
         raise body_too_large(f"made of more than {most:,} payloads")
     return [

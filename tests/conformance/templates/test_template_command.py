@@ -83,12 +83,14 @@ def test_rendering_prints_a_body_for_each_segment_event(run, tmp_path):
 
     result = run(
         *("render", "insider/exit.jsonnet", tmp_path / "two.json", "--templates", SHIPPED_FOLDER),
-        *("--settings", '{"audience_attribute": "audiences"}', "--json"),
+        "--json",
     )
 
     outcomes = json.loads(result.stdout)
     assert [outcome["outcome"] for outcome in outcomes] == ["rendered"] * 2
-    assert outcomes[0]["body"]["users"][0]["custom"] == {"partial": {"audiences": ["vip"]}}
+    assert outcomes[0]["body"]["users"][0]["custom"] == {
+        "partial": {"lytics_computed_attr": ["vip"]}
+    }
 
 
 def test_rendering_tells_a_skip_from_a_failure(run, tmp_path):

@@ -17,6 +17,7 @@ from segrelay.producer.webhook.intake import TOO_LARGE, Body
         (b'[{"a": 1}, 2, "three", {"b": [1]}]', [{"a": 1}, 2, "three", {"b": [1]}]),
         (b'\xef\xbb\xbf[{"a": 1}]', [{"a": 1}]),
         (b"[]", [[]]),
+        (b'{"a": 1}\r\n\n[{"b": 2}, 3]\n', [{"a": 1}, {"b": 2}, 3]),
         # An array within an array is one payload, which is none.
         (b'[[{"a": 1}], {"b": 2}]', [[[{"a": 1}]], {"b": 2}]),
         (json.dumps([{"n": number} for number in range(7)]).encode(), [{"n": n} for n in range(7)]),
@@ -38,7 +39,15 @@ def test_every_payload_is_found_once_in_portions_of_any_size(
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"no JSON", b'[{"a": 1}, {nope}]', b'{"a": 1}{"b": 2}', b"\xff", b"[" * 900_000],
+    [
+        b"",
+        b"no JSON",
+        b'[{"a": 1}, {nope}]',
+        b'{"a": 1}{"b": 2}',
+        b"{}\n{",
+        b"\xff",
+        b"[" * 900_000,
+    ],
 )
 def test_what_is_no_json_is_one_payload_with_all_of_it(text: bytes) -> None:
     (payload,) = Body(text).payloads()
@@ -47,7 +56,8 @@ def test_what_is_no_json_is_one_payload_with_all_of_it(text: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [b'{"a": [' + b"{}," * 600_000 + b"{}]}", b"[" + b"{}," * 10_000 + b"{}]"]
+    "text",
+    [b'{"a": [' + b"{}," * 600_000 + b"{}]}", b"[" + b"{}," * 10_000 + b"{}]", b"1\n" * 1_000_001],
 )
 def test_what_would_be_too_many_objects_is_refused(text: bytes) -> None:
     body = Body(text)
